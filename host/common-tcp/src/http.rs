@@ -1,0 +1,132 @@
+//! The HTTP that must not be taken for commands.
+//!
+//! A web page can make a browser open a connection to the loopback address and send a body of the
+//! page's choosing. What it can't do is send anything before the request line and the headers. So the
+//! first line that can be read decides: if it opens HTTP, nothing of that connection is run.
+//!
+//! Invariant: no line with JSON arguments is taken for HTTP. A request line's three words and its
+//! version at the end are no JSON; a name that ends in a colon is not told from a header, so a command
+//! can't have one and be a connection's first.
+
+/// What separates words: the protocol says one space; tabs and more of them do no harm.
+pub(crate) fn is_separator(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Whether a connection's first line opens HTTP. Of a line that is not whole only the beginning is at
+/// hand, and a target where arguments should be is enough: a long address must not hide a request.
+pub(crate) fn opens_http(line: &[u8], is_whole: bool) -> bool {
+    let line = line.trim_ascii();
+    is_header(line)
+        || match is_whole {
+            true => is_request_line(line),
+            false => is_request_beginning(line),
+        }
+}
+
+/// `METHOD SP target SP HTTP/version`.
+fn is_request_line(line: &[u8]) -> bool {
+    let mut words = words(line);
+    let (method, target, version) = (words.next(), words.next(), words.next());
+    method.is_some_and(is_token)
+        && target.is_some()
+        && version.is_some_and(is_version)
+        && words.next().is_none()
+}
+
+/// `METHOD SP` and a target by path or by address, whatever follows.
+fn is_request_beginning(line: &[u8]) -> bool {
+    let mut words = words(line);
+    let (method, target) = (words.next(), words.next());
+    method.is_some_and(is_token)
+        && target.is_some_and(|target| target.starts_with(b"/") || starts_http(target))
+}
+
+/// `Header-Name:` and a space or the line's end; `Host:` also with its value right behind.
+fn is_header(line: &[u8]) -> bool {
+    let word = words(line).next().unwrap_or_default();
+    let Some(colon) = memchr::memchr(b':', word) else {
+        return false;
+    };
+    let (name, value) = (&word[..colon], &word[colon + 1..]);
+    let is_host = name.eq_ignore_ascii_case(b"host");
+    is_host || (value.is_empty() && is_token(name))
+}
+
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(is_separator).filter(|word| !word.is_empty())
+}
+
+/// A token by RFC 9110, section 5.6.2: what a method and the name of a header are made of.
+fn is_token(word: &[u8]) -> bool {
+    let is_token_byte =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !word.is_empty() && word.iter().all(is_token_byte)
+}
+
+fn is_version(word: &[u8]) -> bool {
+    let number = word.get(5..).unwrap_or_default();
+    word.len() > 5
+        && word[..5].eq_ignore_ascii_case(b"HTTP/")
+        && number.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.'))
+}
+
+fn starts_http(word: &[u8]) -> bool {
+    word.len() >= 4 && word[..4].eq_ignore_ascii_case(b"http")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_headers_open_http() {
+        let table: &[&str] = &[
+            "GET / HTTP/1.1",
+            "GET / HTTP/1.1\r",
+            "  POST   /echo  HTTP/1.0 ",
+            "get / http/2",
+            "echo /x HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
+            "CONNECT localhost:3502 HTTP/1.1",
+            "PRI * HTTP/2.0",
+            "GET http://127.0.0.1:3502/ HTTP/1.1",
+            "Host: localhost",
+            "host:localhost:3502",
+            "Host:",
+            "Content-Length: 9",
+        ];
+        for line in table {
+            assert!(opens_http(line.as_bytes(), true), "{line}");
+        }
+        assert!(opens_http(b"GET /\xc3\xff HTTP/1.1", true), "not UTF-8");
+        assert!(opens_http(b"GET /xxxxxxxx", false), "a long path");
+        assert!(opens_http(b"GET http://xx", false), "a long address");
+    }
+
+    #[test]
+    fn commands_do_not() {
+        let table: &[&str] = &[
+            "dae",
+            "get [1]",
+            "GET",
+            "get [1, 2]",
+            "echo [\"x\"]",
+            "echo \"GET / HTTP/1.1\"",
+            "echo [\"GET / HTTP/1.1\"]",
+            "echo {\"Host\": \"x\"}",
+            "echo {a: HTTP/1.1}",
+            "log [\"a\", HTTP/]",
+            "GET / HTTP/",
+            "GET /",
+            "store:get [1]",
+            "store::get [1]",
+            ": [1]",
+            "name#tag [\"a:\"]",
+        ];
+        for line in table {
+            assert!(!opens_http(line.as_bytes(), true), "{line}");
+        }
+        assert!(!opens_http(b"echo [\"/xxxx", false), "a long command");
+    }
+}

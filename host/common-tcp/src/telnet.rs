@@ -1,0 +1,141 @@
+//! Telnet's own bytes, taken out of what a guest sent.
+//!
+//! A telnet client may negotiate at any moment: IAC (0xFF), a command, and perhaps operands. None of it
+//! is part of a line. It is dropped and never answered: a client that gets no answer goes on as a plain
+//! line terminal, which is all that Common TCP asks of it.
+//!
+//! 0xFF is in no UTF-8 text. So an escaped one (IAC IAC), or one before a byte that is no telnet
+//! command, stays where it is, and its line is answered `not-utf8`; dropping it with the byte behind
+//! it could take a line's LF away.
+//!
+//! Invariant: a sequence that is cut by a read is left at the end of the buffer, at most
+//! [`TAIL_BYTES_MAX`] bytes of it, until the rest comes; only inside a subnegotiation, which may be of
+//! any length, is there a state, so that memory stays constant. Numbers are from RFC 854 and RFC 1184.
+
+use memchr::memchr;
+
+/// How much of an unended sequence can wait: IAC, and a command whose option has not come.
+pub(crate) const TAIL_BYTES_MAX: usize = 2;
+
+const IAC: u8 = 255;
+const DONT: u8 = 254;
+const WILL: u8 = 251;
+const SUBNEGOTIATION: u8 = 250;
+const SUBNEGOTIATION_END: u8 = 240;
+/// End-of-file in linemode: the lowest command that a client sends.
+const COMMAND_MIN: u8 = 236;
+
+/// Where one connection's telnet stands.
+#[derive(Debug, Default)]
+pub(crate) struct Telnet {
+    is_in_subnegotiation: bool,
+}
+
+/// What to do with the bytes at hand.
+enum Step {
+    Keep(usize),
+    Drop(usize),
+    /// The sequence has not ended; ask again when there is more.
+    Wait,
+}
+
+impl Telnet {
+    /// Drops all telnet from `bytes[from..]`, in place. What lies before the returned index is free of
+    /// it; what lies behind is the beginning of an unended sequence.
+    pub(crate) fn strip(&mut self, bytes: &mut Vec<u8>, from: usize) -> usize {
+        if !self.is_in_subnegotiation && memchr(IAC, &bytes[from..]).is_none() {
+            return bytes.len();
+        }
+        let (mut read, mut write) = (from, from);
+        while read < bytes.len() {
+            match self.step(&bytes[read..]) {
+                Step::Keep(count) => {
+                    bytes.copy_within(read..read + count, write);
+                    read += count;
+                    write += count;
+                }
+                Step::Drop(count) => read += count,
+                Step::Wait => break,
+            }
+        }
+        bytes.drain(write..read);
+        write
+    }
+
+    /// Whether a subnegotiation has begun and not ended.
+    pub(crate) fn is_mid_sequence(&self) -> bool {
+        self.is_in_subnegotiation
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> Step {
+        if self.is_in_subnegotiation {
+            return self.step_in_subnegotiation(bytes);
+        }
+        match *bytes {
+            [IAC] | [IAC, WILL..=DONT] => Step::Wait,
+            [IAC, WILL..=DONT, _, ..] => Step::Drop(3),
+            [IAC, SUBNEGOTIATION, ..] => {
+                self.is_in_subnegotiation = true;
+                Step::Drop(2)
+            }
+            // The escaped 0xFF: both stay, as the line is not UTF-8 either way.
+            [IAC, IAC, ..] => Step::Keep(2),
+            [IAC, COMMAND_MIN..=IAC, ..] => Step::Drop(2),
+            [IAC, ..] => Step::Keep(1),
+            _ => Step::Keep(memchr(IAC, bytes).unwrap_or(bytes.len())),
+        }
+    }
+
+    fn step_in_subnegotiation(&mut self, bytes: &[u8]) -> Step {
+        match *bytes {
+            [IAC] => Step::Wait,
+            [IAC, SUBNEGOTIATION_END, ..] => {
+                self.is_in_subnegotiation = false;
+                Step::Drop(2)
+            }
+            [IAC, _, ..] => Step::Drop(2),
+            _ => Step::Drop(memchr(IAC, bytes).unwrap_or(bytes.len())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of `bytes`, and what of it still waits, read in pieces of `piece_bytes`.
+    fn stripped(bytes: &[u8], piece_bytes: usize) -> (Vec<u8>, Vec<u8>) {
+        let (mut telnet, mut kept, mut clean) = (Telnet::default(), Vec::new(), 0);
+        for piece in bytes.chunks(piece_bytes) {
+            kept.extend_from_slice(piece);
+            clean = telnet.strip(&mut kept, clean);
+            assert!(kept.len() - clean <= TAIL_BYTES_MAX);
+        }
+        let tail = kept.split_off(clean);
+        (kept, tail)
+    }
+
+    #[test]
+    fn sequences_are_dropped_however_they_are_split() {
+        let table: &[(&[u8], &[u8], &[u8])] = &[
+            (b"plain\n", b"plain\n", b""),
+            (b"\xff\xfb\x1f\xff\xfb\x20echo", b"echo", b""),
+            (b"a\xff\xfd\nb", b"ab", b""),
+            (b"a\xff\xf1\xff\xf9b", b"ab", b""),
+            (b"a\xff\xfa\x1f\0P\0\x18\xff\xf0b", b"ab", b""),
+            (b"a\xff\xfa\n\xff\xff\xf0\xff\xfb\xff\xf0b", b"ab", b""),
+            (b"a\xff\xfano end\n", b"a", b""),
+            (b"a\xff\xfano end\xff", b"a", b"\xff"),
+            (b"a\xff", b"a", b"\xff"),
+            (b"a\xff\xfe", b"a", b"\xff\xfe"),
+            (b"a\xff\xff\xfbb", b"a\xff\xff\xfbb", b""),
+            (b"a\xff\nb\xff\xeb", b"a\xff\nb\xff\xeb", b""),
+        ];
+        for (bytes, kept, tail) in table {
+            for piece_bytes in 1..=bytes.len() {
+                let expected = (kept.to_vec(), tail.to_vec());
+                assert_eq!(stripped(bytes, piece_bytes), expected, "{bytes:?}");
+            }
+        }
+    }
+}

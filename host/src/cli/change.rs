@@ -1,0 +1,281 @@
+//! Commands that change the ecosystem: `install`, `uninstall`, `start`, `stop`, `restart`.
+//!
+//! A running host does all of it itself. With no host, `install` and `uninstall` work on the store and the registry
+//! directly, and the change takes effect at the next run. Between the two stands the home's lock: whoever holds it may
+//! write, so a host that is just starting and a command that found none cannot both do so.
+//!
+//! Several names are taken one after another; one that fails is reported and does not keep the others from their turn.
+
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Session;
+use super::alone;
+use super::client::Client;
+use super::exit::{self, Fault};
+use super::words;
+use crate::home::{Held, HomeLock};
+use crate::report::{Changed, InstallRequest, Installed};
+
+/// How long a host may hold the lock without answering, while it starts or ends: its grace at the end is 5 s.
+const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
+
+/// How often that is looked at.
+const HOST_SETTLES_POLL: Duration = Duration::from_millis(50);
+
+/// The largest config taken from a file. A config is typed by hand or generated; more than this is a wrong file.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// What `install` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct InstallArgs {
+    /// The name to run under: 1 to 64 of A-Z a-z 0-9 _ . -
+    name: String,
+    /// The compiled plugin (.so); it is copied, and never run from where it is
+    file: PathBuf,
+    /// The port to listen on; without it the system chooses one, which is then kept
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// The JSON object that the daemon's `start` is given, or @ and the name of a file with it
+    #[arg(long, value_name = "JSON|@FILE")]
+    config: Option<String>,
+    /// Replace the daemon of that name; if the new one doesn't start, the old one stays
+    #[arg(long)]
+    replace: bool,
+}
+
+/// What `uninstall`, `start`, `stop` and `restart` take.
+#[derive(Debug, clap::Args)]
+pub(super) struct Names {
+    /// The daemons' names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// Who does the work.
+enum Hands {
+    /// The running host.
+    Host(Client<UnixStream>),
+    /// We do: nobody else can while this lock is held.
+    Ours(HomeLock),
+}
+
+/// The running host, or the lock that says there is none.
+fn hands(session: &Session) -> Result<Hands> {
+    let until = Instant::now() + HOST_SETTLES_MAX;
+    loop {
+        match Client::control(session) {
+            Ok(client) => return Ok(Hands::Host(client)),
+            Err(error) if exit::code(&error) == exit::Code::NoHost => {}
+            Err(error) => return Err(error),
+        }
+        session.home.create()?;
+        match session.home.lock() {
+            Ok(lock) => return Ok(Hands::Ours(lock)),
+            // A host that starts holds the lock before it listens, and one that ends holds it after.
+            Err(error) if error.is::<Held>() && Instant::now() < until => {
+                thread::sleep(HOST_SETTLES_POLL)
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// `install`: a file becomes a daemon.
+pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
+    let request = request(args)?;
+    match hands(session)? {
+        Hands::Host(mut client) => {
+            let installed: Installed = client.ask("install", &[&request])?;
+            session.out.done(&installed, &running(&installed))
+        }
+        Hands::Ours(_lock) => {
+            let installed = alone::install(&session.home, request)?;
+            let Installed {
+                name,
+                version,
+                hash,
+                ..
+            } = &installed;
+            let text = format!(
+                "{name} {version} is installed (hash {})",
+                words::short_hash(hash)
+            );
+            session.out.done(&installed, &text)?;
+            session.out.note(&next_run(session));
+            Ok(())
+        }
+    }
+}
+
+fn request(args: InstallArgs) -> Result<InstallRequest> {
+    let InstallArgs {
+        name,
+        file,
+        port,
+        config,
+        replace,
+    } = args;
+    let file =
+        std::path::absolute(&file).with_context(|| format!("cannot find {}", file.display()))?;
+    let config = config.as_deref().map(read_config).transpose()?;
+    Ok(InstallRequest {
+        name: Some(name),
+        file,
+        port,
+        config,
+        replace,
+        drop_in: false,
+    })
+}
+
+/// The `--config` argument: JSON, or `@` and a file that holds it.
+fn read_config(text: &str) -> Result<Value> {
+    let Some(path) = text.strip_prefix('@') else {
+        return Ok(config_object(text)?);
+    };
+    let text =
+        read_limited(Path::new(path)).with_context(|| format!("cannot read the config {path}"))?;
+    config_object(&text).map_err(|fault| anyhow!("{path}: {fault}"))
+}
+
+fn read_limited(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        bail!("it has more than {CONFIG_BYTES_MAX} bytes, which no config has");
+    }
+    Ok(text)
+}
+
+fn config_object(text: &str) -> Result<Value, Fault> {
+    match serde_json::from_str(text) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(other) => Err(Fault::Usage(format!(
+            "a config is a JSON object, like {{\"key\": 1}}; got {other}"
+        ))),
+        Err(error) => Err(Fault::Usage(format!(
+            "a config is a JSON object; this is not JSON: {error}"
+        ))),
+    }
+}
+
+fn running(installed: &Installed) -> String {
+    let Installed {
+        name,
+        version,
+        port,
+        hash,
+        ms,
+        ..
+    } = installed;
+    let address = port.map_or_else(String::new, |port| format!(" on 127.0.0.1:{port}"));
+    let ms = ms.map_or_else(String::new, |ms| format!(", {ms} ms"));
+    format!(
+        "{name} {version} runs{address} (hash {}{ms})",
+        words::short_hash(hash)
+    )
+}
+
+fn next_run(session: &Session) -> String {
+    let home = session.home.data.display();
+    let start = session.command_line("run");
+    format!("no host runs for the home {home}; it takes effect at the next `{start}`")
+}
+
+/// `uninstall`: daemons are stopped and forgotten.
+pub(super) fn uninstall(session: &Session, names: &Names) -> Result<()> {
+    let said = |name: &str| (json!({ "name": name }), format!("{name} is uninstalled"));
+    match hands(session)? {
+        Hands::Host(mut client) => each(session, names, |name| {
+            client.call("uninstall", &[name])?;
+            Ok(said(name))
+        }),
+        Hands::Ours(_lock) => {
+            each(session, names, |name| {
+                alone::uninstall(&session.home, name).map(|()| said(name))
+            })?;
+            session.out.note(&next_run(session));
+            Ok(())
+        }
+    }
+}
+
+/// `start`, `stop` and `restart`, by the host; there is nothing to start or stop without one.
+pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<()> {
+    let mut client = Client::control(session)?;
+    each(session, names, |name| {
+        let changed: Changed = client.ask(command, &[name])?;
+        let Changed { name, state, ms } = &changed;
+        let text = format!("{name} is {state} ({ms} ms)");
+        Ok((changed, text))
+    })
+}
+
+/// One name after another: sentences as they come true, or one array at the end with `--json`.
+fn each<T: Serialize>(
+    session: &Session,
+    names: &Names,
+    mut act: impl FnMut(&str) -> Result<(T, String)>,
+) -> Result<()> {
+    let (mut done, mut failed) = (Vec::new(), None);
+    for name in &names.names {
+        match act(name) {
+            Ok((value, _)) if session.out.json => done.push(value),
+            Ok((value, sentence)) => session.out.done(&value, &sentence)?,
+            Err(error) => {
+                let code = exit::report(&error);
+                failed.get_or_insert(code);
+            }
+        }
+    }
+    if session.out.json {
+        session.out.document(&done)?;
+    }
+    failed.map_or(Ok(()), |code| Err(Fault::Reported(code).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_a_json_object() {
+        assert_eq!(
+            read_config(r#"{"a": 1}"#).expect("an object"),
+            json!({"a": 1})
+        );
+        for wrong in ["", "1", "[]", "Ada", "{a: 1}"] {
+            let error = read_config(wrong).expect_err(wrong);
+            assert_eq!(exit::code(&error), exit::Code::Usage, "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_config_may_lie_in_a_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("config.json");
+        let argument = format!("@{}", path.display());
+        let error = read_config(&argument).expect_err("there is no file yet");
+        assert_eq!(exit::code(&error), exit::Code::Failed, "{error:#}");
+        std::fs::write(&path, "{\"a\": [1]}\n").expect("a file");
+        assert_eq!(
+            read_config(&argument).expect("an object"),
+            json!({"a": [1]})
+        );
+        std::fs::write(&path, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).expect("a file");
+        let error = format!("{:#}", read_config(&argument).expect_err("too large"));
+        assert!(
+            error.contains("config.json") && error.contains("no config"),
+            "{error}"
+        );
+    }
+}

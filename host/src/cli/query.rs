@@ -1,0 +1,245 @@
+//! Commands that change nothing: `list`, `status`, `options`, `call`, `check`.
+//!
+//! `list` and `status` ask the host on its control socket. `options` and `call` ask it only where the daemon listens,
+//! and then speak to the daemon itself, as any other guest would. `check` reads a file and needs no host.
+//!
+//! The result of a command is always printed as JSON on one line, at a terminal too: a string in quotes cannot be taken
+//! for a number, and a script sees what a person saw.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dae_common_tcp::{NAME_BYTES_MAX, is_name};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::Session;
+use super::client::Client;
+use super::exit::Fault;
+use super::words;
+use crate::manifest::{self, Manifest};
+use crate::report::{Credential, Status};
+
+/// The argument of `status` and `options`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Name {
+    /// The daemon's name
+    name: String,
+}
+
+/// What `call` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The result is printed as JSON on one line, a string in its quotes, `null` for no result."
+)]
+pub(super) struct CallArgs {
+    /// The daemon's name
+    name: String,
+    /// The command's name
+    command: String,
+    /// The arguments: JSON, or what isn't JSON as a string; after `--` they may begin with a dash
+    #[arg(value_name = "ARG", allow_negative_numbers = true)]
+    arguments: Vec<String>,
+}
+
+/// What `check` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// The compiled plugin
+    file: PathBuf,
+}
+
+/// `list`: all daemons, Dae first.
+pub(super) fn list(session: &Session) -> Result<()> {
+    let answer = Client::control(session)?.call("list", &json!([]))?;
+    if session.out.json {
+        return session.out.document(&answer);
+    }
+    let daemons: Vec<Status> = serde_json::from_str(answer.get())?;
+    session.out.list(&daemons)
+}
+
+/// `status`: one daemon in full.
+pub(super) fn status(session: &Session, name: &Name) -> Result<()> {
+    let answer = Client::control(session)?.call("status", &[&name.name])?;
+    if session.out.json {
+        return session.out.document(&answer);
+    }
+    let status: Status = serde_json::from_str(answer.get())?;
+    session.out.line(&in_full(&status))
+}
+
+fn in_full(status: &Status) -> String {
+    let absent = || "-".to_owned();
+    let mut facts = vec![
+        ("plugin", format!("{} {}", status.plugin, status.version)),
+        ("mode", status.mode.as_str().to_owned()),
+        ("pid", status.pid.map_or_else(absent, |pid| pid.to_string())),
+        (
+            "address",
+            status
+                .port
+                .map_or_else(absent, |port| format!("127.0.0.1:{port}")),
+        ),
+        (
+            "uptime",
+            status.uptime_ms.map_or_else(absent, words::uptime),
+        ),
+        ("generation", status.generation.to_string()),
+        ("restarts", status.restarts.to_string()),
+        (
+            "calls",
+            format!(
+                "{} ({} answered with an error)",
+                status.calls, status.errors
+            ),
+        ),
+        ("guests", status.guests.to_string()),
+        ("hash", status.hash.clone()),
+        ("source", status.source.clone().unwrap_or_else(absent)),
+    ];
+    if !status.reason.is_empty() {
+        facts.insert(0, ("reason", status.reason.clone()));
+    }
+    let title = format!("{}: {}", status.name, status.state);
+    format!("{}\n{}", words::printable(&title), words::facts(&facts))
+}
+
+/// `options`: a daemon's commands and how many arguments each takes.
+pub(super) fn options(session: &Session, name: &Name) -> Result<()> {
+    let answer = daemon(session, &name.name)?.call("options", &json!([]))?;
+    if session.out.json {
+        return session.out.document(&answer);
+    }
+    // A map without order of its own: sorted by name, whatever order the daemon wrote.
+    let commands: BTreeMap<String, serde_json::Value> = serde_json::from_str(answer.get())?;
+    let heading = vec!["COMMAND".to_owned(), "ARGUMENTS".to_owned()];
+    let row = |(name, count): (String, serde_json::Value)| {
+        vec![words::printable(&name).into_owned(), count.to_string()]
+    };
+    let rows: Vec<_> = std::iter::once(heading)
+        .chain(commands.into_iter().map(row))
+        .collect();
+    session.out.line(&words::aligned(&rows))
+}
+
+/// `call`: one command of a daemon, and its result.
+pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
+    check_command(&args.command)?;
+    let arguments: Vec<_> = args.arguments.iter().map(|text| argument(text)).collect();
+    let result = daemon(session, &args.name)?.call(&args.command, &arguments)?;
+    session.out.document(&result)
+}
+
+/// A guest of the daemon `name`.
+fn daemon(session: &Session, name: &str) -> Result<Client<std::net::TcpStream>> {
+    let credential: Credential = Client::control(session)?.ask("find", &[name])?;
+    Client::daemon(&credential.name, credential.port)
+}
+
+/// What would end the name early would make another command of it.
+fn check_command(command: &str) -> Result<(), Fault> {
+    if is_name(command) {
+        return Ok(());
+    }
+    Err(Fault::Usage(format!(
+        "a command's name has 1 to {NAME_BYTES_MAX} bytes, without blanks and `#`; got {command:?}"
+    )))
+}
+
+/// JSON stays as it was written, down to the digits of a number; anything else is a string.
+fn argument(text: &str) -> Box<RawValue> {
+    let as_json = serde_json::from_str(text);
+    as_json
+        .unwrap_or_else(|_| serde_json::value::to_raw_value(text).expect("a string is always JSON"))
+}
+
+/// `check`: what a file is, read without loading it.
+pub(super) fn check(session: &Session, args: &CheckArgs) -> Result<()> {
+    let found = manifest::read(&args.file).and_then(|manifest| {
+        manifest::check_in_process(&manifest)?;
+        Ok(manifest)
+    });
+    if session.out.json {
+        let file = &args.file;
+        session.out.document(&match &found {
+            Ok(manifest) => json!({"file": file, "ok": true, "manifest": manifest}),
+            Err(fault) => json!({"file": file, "ok": false, "reason": fault.to_string()}),
+        })?;
+    }
+    let manifest = found?;
+    match session.out.json {
+        true => Ok(()),
+        false => session.out.line(&described(&manifest)),
+    }
+}
+
+fn described(manifest: &Manifest) -> String {
+    let facts = [
+        ("about", manifest.about.clone()),
+        (
+            "abi",
+            format!("{} (dae-plugin-api {})", manifest.abi, manifest.api_version),
+        ),
+        ("built by", manifest.rustc.clone()),
+        ("target", manifest.target.clone()),
+        ("panic", manifest.panic.clone()),
+    ];
+    let row = |command: &crate::manifest::Command| {
+        let doc = command.doc.lines().next().unwrap_or_default();
+        vec![
+            format!("    {}", words::printable(&command.signature())),
+            words::printable(doc).into_owned(),
+        ]
+    };
+    let commands: Vec<_> = manifest.commands.iter().map(row).collect();
+    let title = format!(
+        "{} {}: a daemon that this host can run",
+        manifest.name, manifest.version
+    );
+    format!(
+        "{}\n{}\n  commands\n{}",
+        words::printable(&title),
+        words::facts(&facts),
+        words::aligned(&commands)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_json_is_a_string() {
+        let cases = [
+            ("Ada", r#""Ada""#),
+            (r#""Ada""#, r#""Ada""#),
+            ("1", "1"),
+            ("-1.50", "-1.50"),
+            ("18446744073709551616", "18446744073709551616"),
+            ("true", "true"),
+            ("null", "null"),
+            ("[1, 2]", "[1, 2]"),
+            (r#"{"b": 1, "a": 2}"#, r#"{"b": 1, "a": 2}"#),
+            ("{x: 1}", r#""{x: 1}""#),
+            ("01", r#""01""#),
+            ("", r#""""#),
+            ("two words\n", r#""two words\n""#),
+            (r#"a "quote""#, r#""a \"quote\"""#),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(argument(text).get(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_cannot_smuggle_in_another_line() {
+        for wrong in ["", "a b", "a\nb", "a#b", "a\u{7f}", &"x".repeat(129)] {
+            assert!(check_command(wrong).is_err(), "{wrong:?}");
+        }
+        for right in ["greet", "größe", "a.b-c_d", &"x".repeat(128)] {
+            assert!(check_command(right).is_ok(), "{right:?}");
+        }
+    }
+}

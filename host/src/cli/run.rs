@@ -1,0 +1,170 @@
+//! `run`: the program becomes the host of its home, in the foreground, until a signal ends it.
+//!
+//! The first SIGTERM or SIGINT ends it in order: no new commands, the running ones get their grace, every daemon's
+//! `stop` is run, files are flushed, exit code 0. The second one ends it at once, code 130. The handlers stand before
+//! anything starts, so that a signal that comes early is not lost and does not kill half a start.
+//!
+//! `-v` shows more of the host's own log, and `RUST_LOG` decides it in full, as in other programs. What daemons write is
+//! always kept.
+//!
+//! Standard output has one line, where Dae listens; the log is on standard error. A service manager is told READY once
+//! every daemon is up or has failed: whoever waits for that may call them.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+
+use super::Session;
+use super::show;
+use crate::Dae;
+use crate::log::{Console, Journal, JournalLayer};
+
+/// How long commands that run at the end may take to finish.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the runtime waits for a thread that a plugin blocks; the process ends in any case.
+const THREADS_END_MAX: Duration = Duration::from_secs(1);
+
+/// How long the log's last lines may take to a terminal that is slow or stopped.
+const LOG_SHOWN_MAX: Duration = Duration::from_secs(1);
+
+/// What a shell shows for a program that Ctrl-C ended.
+const CODE_INTERRUPTED: i32 = 130;
+
+/// What `run` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How the log is written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    log: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    /// For people, in colours at a terminal
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+impl LogFormat {
+    fn console(self) -> Console {
+        match self {
+            LogFormat::Human => Console::Human {
+                ansi: show::stderr_ansi(),
+            },
+            LogFormat::Json => Console::Json,
+        }
+    }
+}
+
+/// Runs the host of the session's home.
+pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
+    host(session, args.log.console(), async |dae: &Dae| {
+        announce(session, dae)?;
+        dae.ready().await;
+        // Without a service manager this does nothing; one that cannot be told shows it by its own timeout.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        Ok(())
+    })
+}
+
+fn announce(session: &Session, dae: &Dae) -> Result<()> {
+    let (port, home) = (dae.port(), &session.home.data);
+    let document = json!({"name": "Dae", "pid": std::process::id(), "port": port, "home": home});
+    let sentence = format!("Dae listens on 127.0.0.1:{port}, home {}", home.display());
+    session.out.done(&document, &sentence)
+}
+
+/// Starts the host, does `begin`, and then waits for a signal; a signal that comes earlier cuts both short.
+pub(super) fn host(
+    session: &Session,
+    console: Console,
+    begin: impl AsyncFnOnce(&Dae) -> Result<()>,
+) -> Result<()> {
+    let runtime = Runtime::new().context("cannot start the async runtime")?;
+    let journal = journal(session, console)?;
+    let dae = Dae::builder()
+        .home(session.home.clone())
+        .journal(journal.clone());
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let Some(dae) = signals.or(dae.start()).await.transpose()? else {
+            return Ok(());
+        };
+        let begun = signals.or(begin(&dae)).await;
+        if let Some(Ok(())) = begun {
+            signals.next().await;
+        }
+        end(dae, signals).await;
+        begun.unwrap_or(Ok(()))
+    });
+    runtime.shutdown_timeout(THREADS_END_MAX);
+    journal.flush(LOG_SHOWN_MAX);
+    result
+}
+
+/// The home's log, with the host's own events led into it. It is open before anything starts, so that it has the whole
+/// story; a host that then finds the home in use has written nothing to it.
+fn journal(session: &Session, console: Console) -> Result<Journal> {
+    session.home.create()?;
+    let journal = Journal::open(session.home.logs_dir(), console)?;
+    let level = match session.verbose {
+        0 => "info",
+        1 => "info,dae_host=debug",
+        _ => "info,dae_host=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let layer = JournalLayer::new(journal.clone());
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
+    tracing::subscriber::set_global_default(subscriber)
+        .context("the program sets up its log once")?;
+    Ok(journal)
+}
+
+async fn end(dae: Dae, mut signals: Signals) {
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(CODE_INTERRUPTED);
+    });
+    dae.shutdown(STOP_GRACE).await;
+}
+
+/// The two signals that ask a program to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        let of = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// The work's result, or none if a signal came first.
+    async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            () = self.next() => None,
+            result = work => Some(result),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Where the command line prints: data on standard output, remarks on standard error.
+//!
+//! A person at a terminal gets a table that fits its width; a pipe gets the same columns aligned, whole and without
+//! colours. `--json` gives the host's own answer. Only this file knows about the terminal: what is printed is put
+//! together in `table` and `words`, which are pure and take the width as a value.
+//!
+//! Errors: a reader that has gone away is `Fault::ReaderGone`, which ends the program quietly.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::exit::Fault;
+use super::table;
+use crate::log::Record;
+use crate::report::Status;
+
+/// Assumed when the terminal does not tell its width.
+const WIDTH_DEFAULT: u16 = 80;
+
+/// Where and how this run of the program prints.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Out {
+    /// `--json`: documents for programs instead of text for people.
+    pub(super) json: bool,
+    /// `--quiet`: no confirmations and no notes.
+    pub(super) quiet: bool,
+    /// The terminal's width in cells; absent when standard output is no terminal.
+    width: Option<u16>,
+    /// Colours on standard output.
+    ansi: bool,
+}
+
+impl Out {
+    pub(super) fn new(json: bool, quiet: bool) -> Out {
+        let terminal = io::stdout().is_terminal();
+        let width = terminal.then(|| comfy_table::Table::new().width().unwrap_or(WIDTH_DEFAULT));
+        let ansi = terminal && colours_allowed();
+        Out {
+            json,
+            quiet,
+            width,
+            ansi,
+        }
+    }
+
+    /// Prints text and a line end.
+    pub(super) fn line(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")
+            .and_then(|()| stdout.flush())
+            .map_err(output_fault)
+    }
+
+    /// Prints one JSON document on a line of its own.
+    pub(super) fn document(&self, value: &impl Serialize) -> Result<()> {
+        self.line(&serde_json::to_string(value).context("cannot write the answer as JSON")?)
+    }
+
+    /// Tells of something done: a document with `--json`, else a sentence, which `--quiet` leaves out.
+    pub(super) fn done(&self, value: &impl Serialize, sentence: &str) -> Result<()> {
+        match (self.json, self.quiet) {
+            (true, _) => self.document(value),
+            (false, true) => Ok(()),
+            (false, false) => self.line(sentence),
+        }
+    }
+
+    /// A remark for a person, on standard error.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            // A closed standard error leaves nobody to tell.
+            let _ = writeln!(io::stderr(), "dae-host: {text}");
+        }
+    }
+
+    /// Prints the table of `list`.
+    pub(super) fn list(&self, daemons: &[Status]) -> Result<()> {
+        let text = match self.width {
+            Some(width) => table::fitted(daemons, width, self.ansi),
+            None => table::whole(daemons),
+        };
+        self.line(&text)
+    }
+
+    /// Prints a log record on a line of its own.
+    pub(super) fn record(&self, record: &Record) -> Result<()> {
+        match self.json {
+            true => self.document(record),
+            false => self.line(&record.line(self.ansi)),
+        }
+    }
+}
+
+/// Whether standard error is a terminal that may be coloured: where `run` and `dev` show the log.
+pub(super) fn stderr_ansi() -> bool {
+    io::stderr().is_terminal() && colours_allowed()
+}
+
+/// The convention of no-color.org: set and not empty means no.
+fn colours_allowed() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn output_fault(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Fault::ReaderGone.into(),
+        _ => anyhow::Error::new(error).context("cannot write to standard output"),
+    }
+}

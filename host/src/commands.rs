@@ -1,0 +1,135 @@
+//! A daemon's command table: name to index, made once when its code is loaded.
+//!
+//! The commands that every daemon answers (`dae`, `options`, `help`, `stats`) are in the same table, so that no author
+//! can forget them and no lookup asks twice. What never changes in the life of an instance is written out here, once.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+use serde_json::{Map, Value, json};
+
+use crate::manifest::Manifest;
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// The daemon's own, by its index in the manifest.
+    Own {
+        /// Index into the manifest's commands.
+        index: u32,
+        /// Where it may run.
+        runs: Runs,
+    },
+    /// The host answers for the daemon.
+    Host(HostCommand),
+}
+
+/// Where a command may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// Where it was read: it answers on the spot.
+    Here,
+    /// On a thread that may block.
+    Blocking,
+    /// As a future of the guest's task.
+    Later,
+}
+
+/// The commands that the host answers for every daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostCommand {
+    /// The credential.
+    Dae,
+    /// Each command's name and number of arguments.
+    Options,
+    /// Each command's signature and doc.
+    Help,
+    /// Calls, errors and latencies.
+    Stats,
+}
+
+const HOST_COMMANDS: [(&str, HostCommand, &str); 4] = [
+    ("dae", HostCommand::Dae, "Who this daemon is."),
+    (
+        "options",
+        HostCommand::Options,
+        "Each command's name and number of arguments.",
+    ),
+    (
+        "help",
+        HostCommand::Help,
+        "Each command's signature and what it does.",
+    ),
+    (
+        "stats",
+        HostCommand::Stats,
+        "Calls, errors and latencies of this daemon.",
+    ),
+];
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Commands {
+    // Fixed seed: the names are the author's, not the guests', so nobody can choose them to collide.
+    by_name: HashMap<Box<str>, Entry, FixedState>,
+    options: String,
+    help: String,
+}
+
+impl Commands {
+    /// The table of a plugin.
+    #[must_use]
+    pub fn of(manifest: &Manifest) -> Self {
+        let mut by_name = HashMap::default();
+        let mut options = Map::new();
+        let mut help = Map::new();
+        for (name, command, doc) in HOST_COMMANDS {
+            by_name.insert(name.into(), Entry::Host(command));
+            options.insert(name.to_owned(), 0.into());
+            help.insert(
+                name.to_owned(),
+                json!({"signature": format!("{name}()"), "doc": doc}),
+            );
+        }
+        for (index, command) in (0..).zip(&manifest.commands) {
+            let runs = match command.kind.as_str() {
+                "async" => Runs::Later,
+                "blocking" => Runs::Blocking,
+                _ => Runs::Here,
+            };
+            by_name.insert(command.name.as_str().into(), Entry::Own { index, runs });
+            options.insert(command.name.clone(), command.arity().into());
+            let line = json!({"signature": command.signature(), "doc": command.doc});
+            help.insert(command.name.clone(), line);
+        }
+        Commands {
+            by_name,
+            options: Value::Object(options).to_string(),
+            help: Value::Object(help).to_string(),
+        }
+    }
+
+    /// What `name` stands for.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Entry> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Every name, for a hint.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(|name| &**name)
+    }
+
+    /// The answer to `options`, JSON.
+    #[must_use]
+    pub fn options(&self) -> &str {
+        &self.options
+    }
+
+    /// The answer to `help`, JSON.
+    #[must_use]
+    pub fn help(&self) -> &str {
+        &self.help
+    }
+}

@@ -1,0 +1,122 @@
+//! The host's settings: one JSON5 file in the home, every member optional.
+//!
+//! A member that isn't known is an error that names it: a misspelt limit must not be a limit that silently isn't there.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::door::Limits;
+use crate::restart::Policy;
+
+/// 0xDAE: where Dae listens unless told otherwise (Common TCP).
+pub const DAE_PORT: u16 = 3502;
+
+/// See the file's head. Times in milliseconds, sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Dae's port; the next free one is taken where it isn't free.
+    pub dae_port: u16,
+    /// Longest line of Common TCP, before its LF.
+    pub line_bytes_max: usize,
+    /// Guests of one daemon at a time.
+    pub guests_max: usize,
+    /// How long a command may run; 0 means for ever.
+    pub command_ms: u64,
+    /// How long a command waits for an instance that is being restarted or replaced.
+    pub instance_wait_ms: u64,
+    /// How long half a line may wait for its other half.
+    pub half_line_ms: u64,
+    /// How long a daemon's `start` may take.
+    pub start_ms: u64,
+    /// How long running commands, and then a daemon's `stop`, get before they are left behind.
+    pub stop_grace_ms: u64,
+    /// How often the drop-in directory is looked at, for events that were lost.
+    pub drop_in_poll_ms: u64,
+    /// How daemons are restarted.
+    pub restart: Policy,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            dae_port: DAE_PORT,
+            line_bytes_max: dae_common_tcp::LINE_BYTES_MAX,
+            // More than any daemon on one machine has, and few enough that their buffers fit its memory.
+            guests_max: 20_000,
+            command_ms: 30_000,
+            instance_wait_ms: 5_000,
+            half_line_ms: 60_000,
+            start_ms: 10_000,
+            stop_grace_ms: 5_000,
+            drop_in_poll_ms: 5_000,
+            restart: Policy::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file; one that isn't there is all defaults.
+    ///
+    /// # Errors
+    /// It can't be read, isn't JSON5, or has a member that isn't known.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Config::default());
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("the config {} can't be read", path.display()));
+            }
+        };
+        json5::from_str(&text)
+            .with_context(|| format!("the config {} is not as expected", path.display()))
+    }
+
+    /// What guests are held to.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            line_bytes_max: self.line_bytes_max,
+            guests_max: self.guests_max,
+            command: Duration::from_millis(self.command_ms),
+            instance_wait: Duration::from_millis(self.instance_wait_ms),
+            half_line: Duration::from_millis(self.half_line_ms),
+        }
+    }
+
+    /// How long a daemon's `start` may take.
+    #[must_use]
+    pub fn start_limit(&self) -> Duration {
+        Duration::from_millis(self.start_ms)
+    }
+
+    /// How long an end may take.
+    #[must_use]
+    pub fn stop_grace(&self) -> Duration {
+        Duration::from_millis(self.stop_grace_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_changes_what_it_names_and_a_misspelt_member_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json5");
+        assert_eq!(Config::load(&path).unwrap(), Config::default());
+        std::fs::write(&path, "{command_ms: 5, restart: {restart: 'never'}}").unwrap();
+        let config = Config::load(&path).unwrap();
+        assert_eq!((config.command_ms, config.start_ms), (5, 10_000));
+        std::fs::write(&path, "{comand_ms: 5}").unwrap();
+        let error = format!("{:#}", Config::load(&path).unwrap_err());
+        assert!(error.contains("comand_ms"), "{error}");
+    }
+}

@@ -1,0 +1,370 @@
+//! Dae, the daemon of daemons: one ecosystem, from its home to its end.
+//!
+//! It owns the registry, and one supervised [`Daemon`] for each entry in it. Whatever changes the ecosystem is one of the
+//! methods in `change`; the control socket, the drop-in directory and an embedding program all end there. Changes to one
+//! name take turns; those to others don't wait for them.
+//!
+//! A life: [`Builder::start`] takes the home's lock and brings back what the registry says; [`Dae::shutdown`] undoes it in
+//! the reverse order.
+
+mod answer;
+mod change;
+mod drop_in;
+mod tell;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::door::Door;
+use crate::home::{Home, HomeLock};
+use crate::images::Images;
+use crate::log::{Console, Journal};
+use crate::registry::{DAE_NAME, Desired, Registry};
+use crate::store::{Artefact, Store};
+use crate::supervise::{Daemon, Shared, Spec, listen};
+
+pub use change::{Fault, FaultKind};
+
+/// How many ports after its own Dae tries where that is taken, before it takes any.
+const PORTS_TRIED: u16 = 16;
+
+/// A running ecosystem. Cloning it gives another handle on the same.
+///
+/// ```no_run
+/// # async fn embed(dir: &std::path::Path, file: &std::path::Path) -> anyhow::Result<()> {
+/// use dae_host::Dae;
+///
+/// let dae = Dae::builder().home(dir).start().await?;
+/// let sample = dae.install("Sample", file).await?;
+/// println!("Sample answers on 127.0.0.1:{}", sample.port.unwrap());
+/// dae.shutdown(std::time::Duration::from_secs(5)).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Dae {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    home: Home,
+    shared: Shared,
+    port: u16,
+    door: Arc<Door>,
+    control_door: Arc<Door>,
+    registry: Mutex<Registry>,
+    daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
+    /// One turn for each name that is or was changed; see [`Inner::turn`].
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Hashes of artefacts that are staged, but not in the registry yet: not to be swept.
+    staged: Mutex<Vec<String>>,
+    tasks: Mutex<Vec<Task>>,
+    // Drops last: the home is ours for as long as anything of it is used.
+    _lock: HomeLock,
+}
+
+/// What runs for the ecosystem as a whole, in the order in which it began.
+#[derive(Debug)]
+enum Task {
+    Listening(#[expect(dead_code, reason = "held until it is dropped")] listen::Listening),
+    Control(#[expect(dead_code, reason = "held until it is dropped")] Control),
+    Loop(JoinHandle<()>),
+}
+
+/// How an ecosystem is started.
+#[derive(Debug, Default)]
+pub struct Builder {
+    home: Option<Home>,
+    journal: Option<Journal>,
+}
+
+impl Dae {
+    /// The way to start one.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Its Common TCP port on the loopback address.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.inner.port
+    }
+
+    /// Where it keeps what it keeps.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.inner.home
+    }
+
+    /// Waits until every daemon answers, or won't by itself.
+    pub async fn ready(&self) {
+        for daemon in self.inner.all_daemons() {
+            daemon.settled().await;
+        }
+    }
+
+    /// Ends it: no new guests, running commands get `grace`, every daemon's `stop` is run. The registry keeps all, for the
+    /// next start.
+    pub async fn shutdown(&self, grace: Duration) {
+        let inner = &self.inner;
+        let tasks = std::mem::take(&mut *lock(&inner.tasks));
+        for task in tasks.into_iter().rev() {
+            if let Task::Loop(task) = task {
+                task.abort();
+            }
+        }
+        let ends = inner
+            .all_daemons()
+            .into_iter()
+            .map(|daemon| tokio::spawn(async move { daemon.end().await }));
+        let ends: Vec<_> = ends.collect();
+        // Each stage of an end keeps to the config's grace by itself; this is for one that doesn't.
+        let all = futures_util::future::join_all(ends);
+        if tokio::time::timeout(grace * 3, all).await.is_err() {
+            tracing::warn!("not every daemon has ended in time; the host ends without them");
+        }
+        inner.door.guests.close_all();
+        inner.control_door.guests.close_all();
+        lock(&inner.daemons).clear();
+    }
+}
+
+impl Builder {
+    /// The ecosystem's home. Without it, the one that the environment says: `DAE_HOME`, or the XDG base directories.
+    #[must_use]
+    pub fn home(mut self, home: impl Into<Home>) -> Self {
+        self.home = Some(home.into());
+        self
+    }
+
+    /// Where logs go. Without it, only to the home's files.
+    #[must_use]
+    pub fn journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Starts it: takes the home, brings back the registry's daemons, and listens. It doesn't wait for the daemons; see
+    /// [`Dae::ready`].
+    ///
+    /// # Errors
+    /// [`crate::home::Held`] where another host has the home; else what of the home, the registry or the ports is not as
+    /// it should be. Nothing runs then.
+    pub async fn start(self) -> anyhow::Result<Dae> {
+        let since = Instant::now();
+        let home = match self.home {
+            Some(home) => home,
+            None => Home::from_environment(std::env::var_os("DAE_HOME").map(PathBuf::from))?,
+        };
+        home.create()?;
+        let lock = home.lock()?;
+        let journal = match self.journal {
+            Some(journal) => journal,
+            None => Journal::open(&home.logs_dir(), Console::Off)?,
+        };
+        let config = Config::load(&home.config_file())?;
+        let mut registry = Registry::load(&home.registry_file())?;
+        let store = Store::open(&home)?;
+        store.sweep_images()?;
+        let limits = config.limits();
+        let listener = dae_listener(registry.dae_port.unwrap_or(config.dae_port))?;
+        let door = Door::new(DAE_NAME, limits.clone());
+        let listening = listen::Listening::over(listener, Arc::clone(&door))?;
+        let port = listening.port();
+        if registry.dae_port != Some(port) {
+            registry.dae_port = Some(port);
+            registry.save(&home.registry_file())?;
+        }
+        let inner = Arc::new(Inner {
+            shared: Shared {
+                config: Arc::new(config),
+                images: Arc::new(Images::default()),
+                store: Arc::new(store),
+                journal,
+                since,
+            },
+            port,
+            door,
+            // Its commands wait for daemons that start and stop; those have limits of their own.
+            control_door: Door::new(
+                "control",
+                crate::door::Limits {
+                    command: Duration::ZERO,
+                    ..limits
+                },
+            ),
+            registry: Mutex::new(registry),
+            daemons: Mutex::default(),
+            turns: Mutex::default(),
+            staged: Mutex::default(),
+            tasks: Mutex::new(vec![Task::Listening(listening)]),
+            home,
+            _lock: lock,
+        });
+        Inner::begin(&inner)?;
+        Ok(Dae { inner })
+    }
+}
+
+impl Inner {
+    /// Everything that needs the whole to be there.
+    fn begin(inner: &Arc<Self>) -> anyhow::Result<()> {
+        inner.bring_back();
+        answer::open(inner);
+        let control =
+            Control::listen(&inner.home, Arc::clone(&inner.control_door)).with_context(|| {
+                format!(
+                    "the control socket {}",
+                    inner.home.control_socket().display()
+                )
+            })?;
+        lock(&inner.tasks).push(Task::Control(control));
+        let watching = drop_in::watch(&Dae {
+            inner: Arc::clone(inner),
+        })?;
+        lock(&inner.tasks).push(Task::Loop(watching));
+        tracing::info!(port = inner.port, home = %inner.home.data.display(), "Dae listens");
+        Ok(())
+    }
+
+    /// Puts a supervisor behind each entry of the registry, and starts those that are to run.
+    fn bring_back(self: &Arc<Self>) {
+        let entries = lock(&self.registry).daemons.clone();
+        let mut artefacts: HashMap<String, Result<Arc<Artefact>, String>> = HashMap::new();
+        for (name, entry) in entries {
+            let artefact = artefacts.entry(entry.hash.clone()).or_insert_with(|| {
+                let found = self.shared.store.find(&entry.hash);
+                found.map(Arc::new).map_err(|error| format!("{error:#}"))
+            });
+            let artefact = match artefact {
+                Ok(artefact) => Arc::clone(artefact),
+                Err(error) => {
+                    tracing::error!(daemon = name, %error, "its file is not in the store; install it again");
+                    continue;
+                }
+            };
+            let daemon = Arc::new(Daemon::supervise(
+                spec_of(&name, &entry, artefact),
+                self.shared.clone(),
+            ));
+            lock(&self.daemons).insert(name.clone(), Arc::clone(&daemon));
+            if entry.desired == Desired::Running {
+                daemon.announce_start();
+                let inner = Arc::clone(self);
+                tokio::spawn(async move { inner.start_again(&name, &daemon).await });
+            }
+        }
+        if let Err(error) = self.sweep() {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the store could not be tidied"
+            );
+        }
+    }
+
+    async fn start_again(&self, name: &str, daemon: &Daemon) {
+        // The supervisor has told why it failed, if it did.
+        let _ = daemon.start().await;
+        let port = daemon.glance().port;
+        let is_kept = lock(&self.registry)
+            .daemons
+            .get(name)
+            .is_none_or(|entry| port.is_none() || entry.port == port);
+        if !is_kept {
+            let _turn = self.turn(name).await;
+            let saved = self.change_registry(|registry| {
+                if let Some(entry) = registry.daemons.get_mut(name) {
+                    entry.port = port;
+                }
+            });
+            if let Err(error) = saved {
+                tracing::error!(
+                    daemon = name,
+                    error = format!("{error:#}"),
+                    "its new port could not be recorded"
+                );
+            }
+        }
+    }
+
+    /// Waits for the turn to change that name.
+    async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = Arc::clone(lock(&self.turns).entry(name.to_owned()).or_default());
+        turn.lock_owned().await
+    }
+
+    /// Changes the registry, in memory and on the disk, or neither.
+    fn change_registry(&self, change: impl FnOnce(&mut Registry)) -> anyhow::Result<()> {
+        let mut registry = lock(&self.registry);
+        let mut changed = registry.clone();
+        change(&mut changed);
+        changed.save(&self.home.registry_file())?;
+        *registry = changed;
+        Ok(())
+    }
+
+    /// Removes stored files that nothing refers to.
+    fn sweep(&self) -> anyhow::Result<()> {
+        // In this order: what is staged moves from the one to the other.
+        let mut keep: std::collections::HashSet<String> =
+            lock(&self.staged).iter().cloned().collect();
+        for entry in lock(&self.registry).daemons.values() {
+            keep.insert(entry.hash.clone());
+            keep.extend(entry.previous.iter().cloned());
+        }
+        self.shared.store.sweep(&keep)
+    }
+
+    fn daemon(&self, name: &str) -> Option<Arc<Daemon>> {
+        lock(&self.daemons).get(name).cloned()
+    }
+
+    fn all_daemons(&self) -> Vec<Arc<Daemon>> {
+        lock(&self.daemons).values().cloned().collect()
+    }
+}
+
+fn spec_of(name: &str, entry: &crate::registry::Entry, artefact: Arc<Artefact>) -> Spec {
+    Spec {
+        name: name.to_owned(),
+        artefact,
+        config: entry.config.clone(),
+        port: entry.port,
+        is_port_pinned: entry.port_pinned,
+        mode: entry.mode,
+    }
+}
+
+/// Dae's own port, or the next free one.
+fn dae_listener(port: u16) -> anyhow::Result<tokio::net::TcpListener> {
+    let own = port..=port.saturating_add(PORTS_TRIED);
+    for tried in own.chain([0]) {
+        match listen::listen_on(tried) {
+            Ok(listener) => {
+                if tried != port {
+                    tracing::warn!(port, "Dae's own port is taken; it listens on another");
+                }
+                return Ok(listener);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("Dae can't listen on port {tried}"));
+            }
+        }
+    }
+    bail!("no port is free on the loopback address")
+}
+
+/// No code of others runs under these locks, so a poisoned one is as good as new.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,246 @@
+//! Dae as a daemon: what it answers on its port, and what more its owner may ask on the control socket.
+//!
+//! Two command tables over the same functions. On TCP there is nothing that changes anything.
+
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use dae_plugin_api::abi::status;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Dae, Fault, FaultKind, Inner, tell};
+use crate::dylib::Ended;
+use crate::identity::Identity;
+use crate::instance::{Answer, Answering, BuiltIn, Instance, host_status};
+use crate::mailbox::Mailbox;
+use crate::manifest::{Argument, Command, Manifest};
+use crate::registry::DAE_NAME;
+use crate::report::Mode;
+
+/// A command of Dae's: name, argument (name and type), doc.
+type Row = (
+    &'static str,
+    Option<(&'static str, &'static str)>,
+    &'static str,
+);
+
+const ON_TCP: [Row; 2] = [
+    (
+        "list",
+        None,
+        "The credentials of all running daemons, Dae's own first.",
+    ),
+    (
+        "find",
+        Some(("name", "string")),
+        "The credential of the daemon of that name.",
+    ),
+];
+
+const ON_CONTROL: [Row; 8] = [
+    ("list", None, "How every daemon is, Dae first."),
+    ("status", Some(("name", "string")), "How one daemon is."),
+    (
+        "find",
+        Some(("name", "string")),
+        "The credential of a running daemon.",
+    ),
+    (
+        "install",
+        Some(("request", "InstallRequest")),
+        "Installs a compiled plugin.",
+    ),
+    (
+        "uninstall",
+        Some(("name", "string")),
+        "Stops a daemon and forgets it.",
+    ),
+    ("start", Some(("name", "string")), "Starts a daemon."),
+    ("stop", Some(("name", "string")), "Stops a daemon."),
+    (
+        "restart",
+        Some(("name", "string")),
+        "Has a new instance take over.",
+    ),
+];
+
+/// The last of the control socket's commands; it has events besides its reply.
+const LOGS: Row = (
+    "logs",
+    Some(("request", "LogRequest")),
+    "The last log records, and new ones as they come.",
+);
+
+/// Opens both doors.
+pub(super) fn open(inner: &Arc<Inner>) {
+    let on_tcp = Answers::new(inner, &ON_TCP);
+    inner.door.open(on_tcp);
+    let mut rows = ON_CONTROL.to_vec();
+    rows.push(LOGS);
+    inner.control_door.open(Answers::new(inner, &rows));
+}
+
+/// One of the two tables.
+#[derive(Debug)]
+struct Answers {
+    // Weak: the doors belong to it, and must not keep it.
+    inner: Weak<Inner>,
+    names: Vec<&'static str>,
+    is_control: bool,
+}
+
+impl Answers {
+    fn new(inner: &Arc<Inner>, rows: &[Row]) -> Arc<Instance> {
+        let code = Arc::new(Answers {
+            inner: Arc::downgrade(inner),
+            names: rows.iter().map(|row| row.0).collect(),
+            is_control: rows.len() > ON_TCP.len(),
+        });
+        let identity = Identity {
+            name: DAE_NAME.to_owned(),
+            plugin: DAE_NAME.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hash: String::new(),
+            mode: Mode::InProcess,
+            pid: std::process::id(),
+            port: inner.port,
+            generation: 1,
+            since: Instant::now(),
+        };
+        Arc::new(Instance::built_in(identity, manifest(rows), code))
+    }
+}
+
+impl BuiltIn for Answers {
+    fn answer(&self, index: u32, arguments: Vec<u8>, guest: Arc<Mailbox>) -> Answering {
+        let name = self.names.get(index as usize).copied().unwrap_or_default();
+        let Some(inner) = self.inner.upgrade() else {
+            return Box::pin(std::future::ready(ended(Err::<(), _>(Fault::failed(
+                "Dae is ending",
+            )))));
+        };
+        let dae = Dae { inner };
+        if !self.is_control {
+            return Box::pin(async move { on_tcp(&dae, name, &arguments) });
+        }
+        // On a task of its own: what was begun is finished, whether or not the one who asked stays to hear of it.
+        let work = tokio::spawn(async move { on_control(&dae, name, &arguments, guest).await });
+        Box::pin(async move {
+            work.await.unwrap_or_else(|error| {
+                ended(Err::<(), _>(Fault::failed(format!("it crashed: {error}"))))
+            })
+        })
+    }
+}
+
+fn on_tcp(dae: &Dae, name: &str, arguments: &[u8]) -> Answer {
+    match name {
+        "list" => ended(none(arguments).map(|()| dae.inner.credentials())),
+        _ => ended(one(arguments).and_then(|name: String| dae.find(&name))),
+    }
+}
+
+async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: Arc<Mailbox>) -> Answer {
+    match name {
+        "list" => ended(none(arguments).map(|()| dae.list())),
+        "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
+        "find" => ended(one(arguments).and_then(|name: String| dae.find(&name))),
+        "logs" => logs(dae, arguments, guest),
+        "install" => ended(match one(arguments) {
+            Ok(request) => dae.install_with(request).await,
+            Err(fault) => Err(fault),
+        }),
+        _ => match one::<String>(arguments) {
+            Ok(daemon) => change(dae, name, &daemon).await,
+            Err(fault) => ended(Err::<(), _>(fault)),
+        },
+    }
+}
+
+async fn change(dae: &Dae, what: &str, daemon: &str) -> Answer {
+    match what {
+        "uninstall" => ended(dae.uninstall(daemon).await.map(|()| serde_json::json!({}))),
+        "start" => ended(dae.start(daemon).await),
+        "stop" => ended(dae.stop(daemon).await),
+        _ => ended(dae.restart(daemon).await),
+    }
+}
+
+fn logs(dae: &Dae, arguments: &[u8], guest: Arc<Mailbox>) -> Answer {
+    let request: tell::LogRequest = match one(arguments) {
+        Ok(request) => request,
+        Err(fault) => return ended(Err::<(), _>(fault)),
+    };
+    if !request.follow {
+        return ended(dae.inner.logs(&request));
+    }
+    let past = dae.inner.logs(&request);
+    let follow = dae.inner.follow(request, guest);
+    let after = past.as_ref().ok().map(|past| follow(past.clone()));
+    Answer {
+        after,
+        ..ended(past)
+    }
+}
+
+/// The one argument.
+fn one<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Fault> {
+    // An array's elements are the arguments, any other value is the one argument.
+    let read = match arguments.first() {
+        Some(b'[') => serde_json::from_slice::<(T,)>(arguments).map(|(one,)| one),
+        _ => serde_json::from_slice(arguments),
+    };
+    read.map_err(|error| Fault::bad_arguments(format!("it takes one argument: {error}")))
+}
+
+/// No arguments.
+fn none(arguments: &[u8]) -> Result<(), Fault> {
+    match arguments {
+        b"" | b"[]" => Ok(()),
+        _ => Err(Fault::bad_arguments("it takes no arguments".to_owned())),
+    }
+}
+
+fn ended(result: Result<impl Serialize, Fault>) -> Answer {
+    let ended = match result {
+        Ok(value) => Ended {
+            status: status::DONE,
+            bytes: serde_json::to_vec(&value).unwrap_or_default(),
+        },
+        Err(fault) => Ended {
+            status: match fault.kind() {
+                FaultKind::UnknownDaemon => host_status::UNKNOWN_DAEMON,
+                FaultKind::NotRunning => host_status::NOT_RUNNING,
+                FaultKind::BadArguments => status::BAD_ARGUMENTS,
+                FaultKind::Incomplete | FaultKind::Failed => status::FAILED,
+            },
+            bytes: fault.to_string().into_bytes(),
+        },
+    };
+    ended.into()
+}
+
+fn manifest(rows: &[Row]) -> Manifest {
+    Manifest {
+        name: DAE_NAME.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commands: rows.iter().map(command).collect(),
+        ..Manifest::default()
+    }
+}
+
+fn command((name, argument, doc): &Row) -> Command {
+    let argument = argument.map(|(name, type_name)| Argument {
+        name: name.to_owned(),
+        type_name: type_name.to_owned(),
+        optional: false,
+        rest: false,
+    });
+    Command {
+        name: (*name).to_owned(),
+        doc: (*doc).to_owned(),
+        kind: "async".to_owned(),
+        arguments: argument.into_iter().collect(),
+    }
+}

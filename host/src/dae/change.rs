@@ -1,0 +1,423 @@
+//! What changes an ecosystem: install, uninstall, start, stop, restart.
+//!
+//! Each is whole or not at all: the daemon answers before the registry says that it's there, and the registry is on the
+//! disk before the caller hears of it. Whatever fails on the way is undone, and the fault says what and why.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use super::{Dae, Inner, lock};
+use crate::manifest;
+use crate::registry::{self, Desired, Entry};
+use crate::report::{Changed, InstallRequest, Installed, Mode};
+use crate::store::Artefact;
+use crate::supervise::{Daemon, Spec};
+
+/// Stored files of before that a daemon can be rolled back to.
+const PREVIOUS_MAX: usize = 3;
+
+/// Why a change was not made, for a person; the kind decides the program's exit code.
+#[derive(Debug)]
+pub struct Fault {
+    kind: FaultKind,
+    text: String,
+}
+
+/// What sort of fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// There is no daemon of that name.
+    UnknownDaemon,
+    /// There is one, but it isn't running.
+    NotRunning,
+    /// The request was not as it should be.
+    BadArguments,
+    /// A half-written file: it may be whole a moment later.
+    Incomplete,
+    /// Anything else.
+    Failed,
+}
+
+impl Fault {
+    /// A fault of the common sort.
+    pub(super) fn failed(text: impl Into<String>) -> Self {
+        Fault {
+            kind: FaultKind::Failed,
+            text: text.into(),
+        }
+    }
+
+    pub(super) fn bad_arguments(text: String) -> Self {
+        Fault {
+            kind: FaultKind::BadArguments,
+            text,
+        }
+    }
+
+    pub(super) fn not_running(name: &str, state: &crate::state::State) -> Self {
+        let reason = state.to_string();
+        let why = if reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({reason})")
+        };
+        Fault {
+            kind: FaultKind::NotRunning,
+            text: format!(
+                "{name} is {}{why}; `dae-host start {name}` starts it",
+                state.word()
+            ),
+        }
+    }
+
+    /// What sort it is.
+    #[must_use]
+    pub fn kind(&self) -> FaultKind {
+        self.kind
+    }
+
+    fn staging(error: &anyhow::Error) -> Self {
+        let file_fault = error.downcast_ref::<manifest::FileFault>();
+        let is_incomplete = file_fault.is_some_and(manifest::FileFault::is_incomplete);
+        Fault {
+            kind: if is_incomplete {
+                FaultKind::Incomplete
+            } else {
+                FaultKind::Failed
+            },
+            text: format!("{error:#}"),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl Dae {
+    /// Installs the plugin `file` as the daemon `name`, and waits until it answers.
+    ///
+    /// # Errors
+    /// The file is no plugin for this host, the name is none or is taken, or the daemon doesn't start. Nothing has
+    /// changed then.
+    pub async fn install(&self, name: &str, file: impl AsRef<Path>) -> Result<Installed, Fault> {
+        let file =
+            std::path::absolute(file.as_ref()).map_err(|error| Fault::failed(error.to_string()))?;
+        let request = InstallRequest {
+            name: Some(name.to_owned()),
+            file,
+            ..InstallRequest::default()
+        };
+        self.install_with(request).await
+    }
+
+    /// As [`Dae::install`], with all that can be said about it.
+    ///
+    /// # Errors
+    /// As [`Dae::install`]; where a daemon is replaced, it runs on as it was.
+    pub async fn install_with(&self, request: InstallRequest) -> Result<Installed, Fault> {
+        let began = Instant::now();
+        if let Some(name) = &request.name {
+            registry::check_name(name).map_err(Fault::failed)?;
+        }
+        check_config(request.config.as_ref())?;
+        let staged = self.inner.stage(&request.file).await?;
+        let name = request
+            .name
+            .clone()
+            .unwrap_or_else(|| staged.artefact.manifest.name.clone());
+        registry::check_name(&name).map_err(Fault::failed)?;
+        let _turn = self.inner.turn(&name).await;
+        let result = self
+            .inner
+            .install(&name, request, Arc::clone(&staged.artefact))
+            .await;
+        drop(staged);
+        self.inner.tidy();
+        let daemon = result?;
+        let glance = daemon.glance();
+        Ok(Installed {
+            name,
+            plugin: glance.spec.artefact.manifest.name.clone(),
+            version: glance.spec.artefact.manifest.version.clone(),
+            port: glance.port,
+            hash: glance.spec.artefact.hash.clone(),
+            ms: Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            generation: glance.generation,
+        })
+    }
+
+    /// Stops a daemon and forgets it, its stored file included.
+    ///
+    /// # Errors
+    /// There is none of that name, or the registry can't be written; it is still there then.
+    pub async fn uninstall(&self, name: &str) -> Result<(), Fault> {
+        let _turn = self.inner.turn(name).await;
+        let daemon = self.inner.known(name)?;
+        let forgotten = self.inner.change_registry(|registry| {
+            registry.daemons.remove(name);
+        });
+        forgotten.map_err(|error| Fault::failed(format!("{error:#}")))?;
+        lock(&self.inner.daemons).remove(name);
+        if let Err(text) = daemon.end().await {
+            tracing::warn!(daemon = name, "{text}");
+        }
+        self.inner.tidy();
+        Ok(())
+    }
+
+    /// Starts a daemon that was stopped, and waits until it answers.
+    ///
+    /// # Errors
+    /// There is none of that name, or it doesn't start.
+    pub async fn start(&self, name: &str) -> Result<Changed, Fault> {
+        self.change(name, Some(Desired::Running), async |daemon: &Daemon| {
+            daemon.start().await
+        })
+        .await
+    }
+
+    /// Stops a daemon; it stays stopped over a restart of the host.
+    ///
+    /// # Errors
+    /// There is none of that name. What goes wrong in the stop is logged; it is stopped all the same.
+    pub async fn stop(&self, name: &str) -> Result<Changed, Fault> {
+        let stop = async |daemon: &Daemon| {
+            if let Err(text) = daemon.stop().await {
+                tracing::warn!(daemon = name, "{text}");
+            }
+            Ok(())
+        };
+        self.change(name, Some(Desired::Stopped), stop).await
+    }
+
+    /// Has a new instance of a daemon take over, or starts it.
+    ///
+    /// # Errors
+    /// There is none of that name, or the new instance doesn't start; the old one runs on then.
+    pub async fn restart(&self, name: &str) -> Result<Changed, Fault> {
+        self.change(name, Some(Desired::Running), async |daemon: &Daemon| {
+            daemon.restart().await
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        name: &str,
+        desired: Option<Desired>,
+        act: impl AsyncFnOnce(&Daemon) -> Result<(), String>,
+    ) -> Result<Changed, Fault> {
+        let began = Instant::now();
+        let _turn = self.inner.turn(name).await;
+        let daemon = self.inner.known(name)?;
+        act(&daemon)
+            .await
+            .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
+        let glance = daemon.glance();
+        let kept = self.inner.change_registry(|registry| {
+            if let Some(entry) = registry.daemons.get_mut(name) {
+                entry.desired = desired.unwrap_or(entry.desired);
+                entry.port = glance.port.or(entry.port);
+            }
+        });
+        kept.map_err(|error| {
+            Fault::failed(format!("it is done, but won't outlive the host: {error:#}"))
+        })?;
+        Ok(Changed {
+            name: name.to_owned(),
+            state: glance.state.word().to_owned(),
+            ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// A stored file that is not to be swept, until this is dropped.
+struct Staged<'a> {
+    artefact: Arc<Artefact>,
+    inner: &'a Inner,
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        let mut staged = lock(&self.inner.staged);
+        if let Some(at) = staged.iter().position(|hash| *hash == self.artefact.hash) {
+            staged.swap_remove(at);
+        }
+    }
+}
+
+impl Inner {
+    async fn stage(&self, file: &Path) -> Result<Staged<'_>, Fault> {
+        let (store, file) = (Arc::clone(&self.shared.store), file.to_owned());
+        let staged = spawn_blocking(move || store.stage(&file)).await;
+        let staged =
+            staged.map_err(|error| Fault::failed(format!("reading it crashed: {error}")))?;
+        let artefact = staged.map_err(|error| Fault::staging(&error))?;
+        lock(&self.staged).push(artefact.hash.clone());
+        let staged = Staged {
+            artefact: Arc::new(artefact),
+            inner: self,
+        };
+        // A sweep may have come between the two lines above; then it is written again.
+        if !staged.artefact.path.exists() {
+            return Err(Fault::failed(
+                "the store was tidied at that very moment; try again",
+            ));
+        }
+        Ok(staged)
+    }
+
+    async fn install(
+        self: &Arc<Self>,
+        name: &str,
+        request: InstallRequest,
+        artefact: Arc<Artefact>,
+    ) -> Result<Arc<Daemon>, Fault> {
+        manifest::check_in_process(&artefact.manifest)
+            .map_err(|fault| Fault::failed(fault.to_string()))?;
+        let before = lock(&self.registry).daemons.get(name).cloned();
+        if let (Some(before), false) = (&before, request.replace) {
+            return Err(Fault::failed(taken(name, before)));
+        }
+        let spec = new_spec(name, &request, before.as_ref(), Arc::clone(&artefact));
+        let (daemon, is_new) = match self.daemon(name) {
+            Some(daemon) => (daemon, false),
+            None => (
+                Arc::new(Daemon::supervise(spec.clone(), self.shared.clone())),
+                true,
+            ),
+        };
+        let old_spec = daemon.glance().spec;
+        let started = if is_new {
+            daemon.start().await
+        } else {
+            daemon.replace(spec).await
+        };
+        if let Err(text) = started {
+            if is_new {
+                let _ = daemon.end().await;
+            }
+            return Err(Fault::failed(format!("{name}: {text}")));
+        }
+        let entry = new_entry(&request, before.as_ref(), &daemon);
+        let kept = self.change_registry(|registry| {
+            registry.daemons.insert(name.to_owned(), entry);
+        });
+        if let Err(error) = kept {
+            // What was is what will be after a restart, so it is what runs now.
+            let _ = if is_new {
+                daemon.end().await
+            } else {
+                daemon.replace(old_spec).await
+            };
+            return Err(Fault::failed(format!("{name}: {error:#}")));
+        }
+        lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
+        Ok(daemon)
+    }
+
+    fn known(&self, name: &str) -> Result<Arc<Daemon>, Fault> {
+        self.daemon(name).ok_or_else(|| self.unknown(name))
+    }
+
+    pub(super) fn unknown(&self, name: &str) -> Fault {
+        let daemons = lock(&self.daemons);
+        let near = dae_common_tcp::nearest(name, daemons.keys().map(String::as_str));
+        let hint = near.map_or_else(
+            || "`list` shows all".to_owned(),
+            |near| format!("did you mean {near}?"),
+        );
+        Fault {
+            kind: FaultKind::UnknownDaemon,
+            text: format!("there is no daemon {name}; {hint}"),
+        }
+    }
+
+    fn tidy(&self) {
+        if let Err(error) = self.sweep() {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the store could not be tidied"
+            );
+        }
+    }
+}
+
+fn check_config(config: Option<&Value>) -> Result<(), Fault> {
+    match config {
+        None | Some(Value::Object(_)) => Ok(()),
+        Some(other) => Err(Fault::failed(format!(
+            "a config is a JSON object; got {other}"
+        ))),
+    }
+}
+
+fn taken(name: &str, before: &Entry) -> String {
+    let from = before
+        .source
+        .as_ref()
+        .map(|source| format!(" from {}", source.display()))
+        .unwrap_or_default();
+    format!(
+        "there is a daemon {name} already ({} {}{from}); --replace replaces it, another name keeps both",
+        before.plugin, before.version
+    )
+}
+
+/// What is to run. What the request leaves open stays as it was before.
+fn new_spec(
+    name: &str,
+    request: &InstallRequest,
+    before: Option<&Entry>,
+    artefact: Arc<Artefact>,
+) -> Spec {
+    let config = request
+        .config
+        .clone()
+        .or(before.map(|entry| entry.config.clone()));
+    Spec {
+        name: name.to_owned(),
+        artefact,
+        config: config.unwrap_or_else(|| json!({})),
+        port: request.port.or(before.and_then(|entry| entry.port)),
+        is_port_pinned: request.port.is_some() || before.is_some_and(|entry| entry.port_pinned),
+        mode: before.map_or(Mode::InProcess, |entry| entry.mode),
+    }
+}
+
+/// What the registry keeps of it.
+fn new_entry(request: &InstallRequest, before: Option<&Entry>, daemon: &Daemon) -> Entry {
+    let glance = daemon.glance();
+    let spec = glance.spec;
+    let mut previous: Vec<String> = before
+        .map(|entry| entry.previous.clone())
+        .unwrap_or_default();
+    if let Some(before) = before.filter(|before| before.hash != spec.artefact.hash) {
+        previous.retain(|hash| *hash != spec.artefact.hash && *hash != before.hash);
+        previous.insert(0, before.hash.clone());
+        previous.truncate(PREVIOUS_MAX);
+    }
+    Entry {
+        plugin: spec.artefact.manifest.name.clone(),
+        version: spec.artefact.manifest.version.clone(),
+        hash: spec.artefact.hash.clone(),
+        source: Some(request.file.clone()),
+        drop_in: request.drop_in,
+        port: glance.port,
+        port_pinned: spec.is_port_pinned,
+        config: spec.config,
+        mode: spec.mode,
+        desired: Desired::Running,
+        previous,
+    }
+}

@@ -1,0 +1,205 @@
+//! What an ecosystem tells about itself: list, status, find, logs.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Dae, Fault, Inner, lock};
+use crate::door::Phase;
+use crate::log::Record;
+use crate::mailbox::Mailbox;
+use crate::registry::DAE_NAME;
+use crate::report::{Credential, Mode, Status};
+use crate::supervise::{Daemon, Glance};
+
+/// The request of `logs`.
+#[derive(Debug, Deserialize)]
+pub(super) struct LogRequest {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    lines: usize,
+    #[serde(default)]
+    pub(super) follow: bool,
+}
+
+/// The most records that one `logs` answers with; what is more is in the files.
+const LOG_LINES_MAX: usize = 10_000;
+
+impl Dae {
+    /// Every daemon, Dae first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Status> {
+        self.inner.list()
+    }
+
+    /// One daemon.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn status(&self, name: &str) -> Result<Status, Fault> {
+        self.inner.status(name)
+    }
+
+    /// The credential of a running daemon.
+    ///
+    /// # Errors
+    /// There is none of that name, or it isn't running.
+    pub fn find(&self, name: &str) -> Result<Credential, Fault> {
+        self.inner.find(name)
+    }
+}
+
+impl Inner {
+    pub(super) fn list(&self) -> Vec<Status> {
+        let daemons: Vec<Arc<Daemon>> = self.all_daemons();
+        std::iter::once(self.own_status())
+            .chain(daemons.iter().map(|daemon| status_of(daemon)))
+            .collect()
+    }
+
+    pub(super) fn status(&self, name: &str) -> Result<Status, Fault> {
+        if name == DAE_NAME {
+            return Ok(self.own_status());
+        }
+        match self.daemon(name) {
+            Some(daemon) => Ok(status_of(&daemon)),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Result<Credential, Fault> {
+        if name == DAE_NAME {
+            return self
+                .own_credential()
+                .ok_or_else(|| Fault::failed("Dae is ending"));
+        }
+        let daemon = self.daemon(name).ok_or_else(|| self.unknown(name))?;
+        let glance = daemon.glance();
+        match &glance.identity {
+            Some(identity) => Ok(identity.credential()),
+            None => Err(Fault::not_running(name, &glance.state)),
+        }
+    }
+
+    /// Of all that answer, Dae's own first.
+    pub(super) fn credentials(&self) -> Vec<Credential> {
+        let others = self
+            .all_daemons()
+            .into_iter()
+            .filter_map(|daemon| daemon.glance().identity);
+        self.own_credential()
+            .into_iter()
+            .chain(others.map(|identity| identity.credential()))
+            .collect()
+    }
+
+    fn own_credential(&self) -> Option<Credential> {
+        match &**self.door.phase() {
+            Phase::Open(lease) => Some(lease.instance.identity.credential()),
+            _ => None,
+        }
+    }
+
+    fn own_status(&self) -> Status {
+        let uptime = self.shared.since.elapsed().as_millis();
+        Status {
+            name: DAE_NAME.to_owned(),
+            plugin: DAE_NAME.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: Mode::InProcess,
+            state: "ready".to_owned(),
+            reason: String::new(),
+            pid: Some(std::process::id()),
+            port: Some(self.port),
+            generation: 1,
+            uptime_ms: Some(u64::try_from(uptime).unwrap_or(u64::MAX)),
+            restarts: 0,
+            calls: self.door.stats.calls(),
+            errors: self.door.stats.errors(),
+            guests: self.door.guests.count() as u64,
+            hash: String::new(),
+            source: None,
+        }
+    }
+
+    /// The last records, and from then on, if asked for, every new one to `guest`.
+    pub(super) fn logs(&self, request: &LogRequest) -> Result<Vec<Record>, Fault> {
+        if let Some(name) = &request.name
+            && name != DAE_NAME
+            && !lock(&self.daemons).contains_key(name)
+        {
+            return Err(self.unknown(name));
+        }
+        let lines = request.lines.min(LOG_LINES_MAX);
+        let past = self.shared.journal.tail(request.name.as_deref(), lines);
+        past.map_err(|error| Fault::failed(format!("{error:#}")))
+    }
+
+    /// What pushes new records to `guest` until it leaves. Subscribed before the past is read, so that nothing falls
+    /// between; what is in both is pushed once.
+    pub(super) fn follow(
+        &self,
+        request: LogRequest,
+        guest: Arc<Mailbox>,
+    ) -> impl FnOnce(Vec<Record>) -> Box<dyn FnOnce() + Send> + use<> {
+        let mut records = self.shared.journal.subscribe();
+        move |past| {
+            Box::new(move || {
+                tokio::spawn(async move {
+                    loop {
+                        let record = match records.recv().await {
+                            Ok(record) => record,
+                            // A reader that is too slow misses records and goes on; the files have them.
+                            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
+                            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+                        };
+                        let is_wanted = request
+                            .name
+                            .as_ref()
+                            .is_none_or(|name| *name == record.daemon);
+                        if is_wanted && !past.contains(&*record) && !push(&guest, &record) {
+                            return;
+                        }
+                    }
+                });
+            })
+        }
+    }
+}
+
+fn push(guest: &Mailbox, record: &Record) -> bool {
+    let Ok(json) = serde_json::to_string(record) else {
+        return true;
+    };
+    guest.push(format!("log [{json}]").as_bytes())
+}
+
+fn status_of(daemon: &Daemon) -> Status {
+    let Glance {
+        spec,
+        port,
+        identity,
+        state,
+        generation,
+        restarts,
+    } = daemon.glance();
+    Status {
+        name: spec.name,
+        plugin: spec.artefact.manifest.name.clone(),
+        version: spec.artefact.manifest.version.clone(),
+        mode: spec.mode,
+        state: state.word().to_owned(),
+        reason: state.to_string(),
+        pid: identity.as_ref().map(|identity| identity.pid),
+        port,
+        generation,
+        uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
+        restarts,
+        calls: daemon.door.stats.calls(),
+        errors: daemon.door.stats.errors(),
+        guests: daemon.door.guests.count() as u64,
+        hash: spec.artefact.hash.clone(),
+        source: None,
+    }
+}

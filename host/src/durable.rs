@@ -1,0 +1,182 @@
+//! Files that survive a power cut: a whole old one or a whole new one, never half of either.
+//!
+//! A write goes to a temporary file in the same directory, is synced, renamed over the old one, and the directory is
+//! synced too, since the name itself is data of the directory. That costs two syncs; what is written so changes when a
+//! person installs something, not on the hot path.
+//!
+//! Absent on purpose: locks (the home's lock makes one writer) and reading.
+//! An error is a [`DiskFault`]: what was tried on which file, what came of it, what to do. The old file is untouched.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// What temporary files begin with, so that people know what a killed process left. In the store a sweep removes it.
+const TEMPORARY_PREFIX: &str = ".new-";
+
+/// A file or directory that could not be worked on.
+#[derive(Debug)]
+pub(crate) struct DiskFault {
+    text: String,
+}
+
+impl DiskFault {
+    /// `tried` is a verb, such as `write`.
+    pub(crate) fn new(error: &io::Error, tried: &str, path: &Path) -> Self {
+        let path = path.display();
+        let text = match advice(error.kind()) {
+            Some(advice) => format!("cannot {tried} {path}: {error}; {advice}"),
+            None => format!("cannot {tried} {path}: {error}"),
+        };
+        DiskFault { text }
+    }
+}
+
+impl std::fmt::Display for DiskFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for DiskFault {}
+
+/// What a person can do, where the system's reason doesn't say it.
+fn advice(kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind as Kind;
+    Some(match kind {
+        Kind::StorageFull => "the disk is full: free some space and try again",
+        Kind::QuotaExceeded => "your disk quota is used up: free some of it and try again",
+        Kind::PermissionDenied => {
+            "see who owns it and its directory (`ls -ld`), or run as that user"
+        }
+        Kind::ReadOnlyFilesystem => {
+            "that file system is read-only: choose another home with --home"
+        }
+        Kind::NotADirectory => {
+            "a part of that path is a file: move it away, or choose another home with --home"
+        }
+        Kind::NotFound => {
+            "it, or the directory it lies in, is gone: was the home removed while in use?"
+        }
+        _ => return None,
+    })
+}
+
+/// Writes `bytes` as the whole content of `path`, a file that its owner alone may read.
+///
+/// # Errors
+/// The disk's; `path` is then what it was.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
+    let directory = directory_of(path);
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .tempfile_in(directory)
+        .map_err(|e| DiskFault::new(&e, "write", path))?;
+    fill(&mut file, bytes).map_err(|e| DiskFault::new(&e, "write", path))?;
+    file.persist(path)
+        .map_err(|e| DiskFault::new(&e.error, "replace", path))?;
+    sync_directory(directory)
+}
+
+fn fill(file: &mut NamedTempFile, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.as_file().sync_all()
+}
+
+/// Makes the names in `directory` durable.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), DiskFault> {
+    if cfg!(windows) {
+        return Ok(()); // A directory can't be opened as a file there, and renames are journalled.
+    }
+    match File::open(directory).and_then(|opened| opened.sync_all()) {
+        Err(e) if !can_sync_directories(&e) => Ok(()),
+        result => result.map_err(|e| DiskFault::new(&e, "sync", directory)),
+    }
+}
+
+/// Some file systems (FUSE's, the network's) don't know the call: on those there is nothing more to be done.
+fn can_sync_directories(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
+}
+
+/// Removes a file; one that has gone already is no error.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn remove(path: &Path) -> Result<(), DiskFault> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DiskFault::new(&e, "remove", path)),
+        _ => Ok(()),
+    }
+}
+
+/// The directory that holds `path`; the current one for a bare name.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_replaces_the_whole_file_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "a longer old text").unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_no_temporary_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::create_dir_all(path.join("in the way")).unwrap();
+        write(&path, b"new").unwrap_err();
+        assert!(path.is_dir());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_error_names_the_file_the_attempt_and_the_way_out() {
+        let path = Path::new("/home/ada/registry.json");
+        for (kind, way_out) in [
+            (io::ErrorKind::StorageFull, "free some space"),
+            (io::ErrorKind::QuotaExceeded, "quota"),
+            (io::ErrorKind::PermissionDenied, "ls -ld"),
+            (io::ErrorKind::ReadOnlyFilesystem, "--home"),
+        ] {
+            let fault = DiskFault::new(&kind.into(), "write", path);
+            let text = fault.to_string();
+            assert!(
+                text.starts_with("cannot write /home/ada/registry.json: "),
+                "{text}"
+            );
+            assert!(text.contains(way_out), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named() {
+        let text = write(Path::new("/nowhere/at/all"), b"")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("/nowhere/at/all") && text.contains("gone"),
+            "{text}"
+        );
+    }
+}

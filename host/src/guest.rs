@@ -1,0 +1,394 @@
+//! A guest: one Common TCP connection, from accept to close.
+//!
+//! One task a connection, written as one poll function, because all of it shares two buffers: take what has finished,
+//! answer all whole lines that are there, write all that is ready at once, read again. A command that answers on the spot
+//! goes from the read buffer to the write buffer without an allocation and without a task switch. A quiet guest has no
+//! buffers: those in use are a thread's, lent for the length of a poll.
+//!
+//! Order: an untagged reply waits in `ordered` for those before it; a tagged one doesn't.
+//! What ends a connection: the guest (once all it sent is answered), its daemon's end, HTTP, half a line older than its
+//! limit, or not reading what is pushed to it. Errors of the socket end it without a word, since nobody would read one.
+
+mod answers;
+mod buffers;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use dae_common_tcp::{ErrorCode, Inbox, Line, Message, write_error};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Sleep;
+
+use crate::door::{Door, Phase};
+use crate::mailbox::Mailbox;
+use crate::stats::Tally;
+use answers::Answers;
+
+/// Replies that wait for a guest before no more is read from it, in bytes (Common TCP, hostile input).
+const OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// Commands of one guest that run or wait for their turn to be answered. Bounds the memory that a flood of slow commands
+/// holds; more of them stay in the socket.
+const IN_FLIGHT_MAX: usize = 1024;
+/// How long a guest that is closed may take to read the last that is said to it.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// One read, in bytes: as much as a socket's buffer usually holds.
+const READ_BYTES: usize = 16 << 10;
+
+/// A stream that guests come by.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Where it comes from, for the log.
+    fn peer(&self) -> String;
+}
+
+impl Stream for TcpStream {
+    fn peer(&self) -> String {
+        self.peer_addr()
+            .as_ref()
+            .map_or_else(|_| "nobody".to_owned(), SocketAddr::to_string)
+    }
+}
+
+impl Stream for UnixStream {
+    fn peer(&self) -> String {
+        "the control socket".to_owned()
+    }
+}
+
+/// Serves one connection until it ends.
+pub async fn serve<S: Stream>(stream: S, door: Arc<Door>) {
+    let mut guest = Guest::enter(stream, door);
+    std::future::poll_fn(|context| guest.poll(context)).await;
+}
+
+/// Tells one guest too many so, and closes.
+pub async fn turn_away(stream: TcpStream, limit: usize) {
+    let mut out = Vec::new();
+    let text = format!("this daemon has {limit} guests, as many as it may; try again later");
+    write_error(&mut out, "", None, ErrorCode::TooManyGuests, &text);
+    // A fresh socket takes so few bytes at once; one that doesn't is closed without a word.
+    let _ = stream.try_write(&out);
+}
+
+struct Guest<S> {
+    stream: S,
+    door: Arc<Door>,
+    mailbox: Arc<Mailbox>,
+    inbox: Inbox,
+    outbox: Vec<u8>,
+    /// How much of the outbox has been written.
+    sent: usize,
+    answers: Answers,
+    /// Ends when the door has changed; there while lines wait before it.
+    door_change: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Ends with the time that half a line, or lines before a waiting door, have.
+    patience: Option<Pin<Box<Sleep>>>,
+    has_ended: bool,
+    is_closing: bool,
+}
+
+/// What a look at the inbox came to.
+enum Taken {
+    /// All whole lines are answered or under way.
+    All,
+    /// Some are left for when there is room, or an instance.
+    Some,
+}
+
+impl<S: Stream> Guest<S> {
+    fn enter(stream: S, door: Arc<Door>) -> Self {
+        Guest {
+            mailbox: door.guests.enter(),
+            inbox: Inbox::new(door.limits.line_bytes_max),
+            stream,
+            door,
+            outbox: Vec::new(),
+            sent: 0,
+            answers: Answers::default(),
+            door_change: None,
+            patience: None,
+            has_ended: false,
+            is_closing: false,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        buffers::lend(&mut self.inbox, &mut self.outbox);
+        let polled = self.poll_with_buffers(context);
+        buffers::reclaim(&mut self.inbox, &mut self.outbox);
+        polled
+    }
+
+    fn poll_with_buffers(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // First, so that nothing pushed from here on is missed.
+        self.mailbox.watch(context);
+        loop {
+            let taken = self.answer_all(context);
+            self.take_pushed();
+            if self.flush(context).is_err() {
+                return Poll::Ready(());
+            }
+            if self.is_done(&taken) {
+                return self.poll_shutdown(context);
+            }
+            let is_held_up = self.door_change.is_some();
+            let may_go_on = match taken {
+                Taken::Some => !is_held_up && self.has_room(),
+                Taken::All => self.has_room() && !self.is_deaf() && self.read(context).is_ready(),
+            };
+            if may_go_on {
+                continue;
+            }
+            match self.poll_patience(&taken, context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) if self.on_impatience(&taken) => return Poll::Ready(()),
+                Poll::Ready(()) => {}
+            }
+        }
+    }
+
+    /// Answers what has finished and what is there, and counts it.
+    fn answer_all(&mut self, context: &mut Context<'_>) -> Taken {
+        let began = Instant::now();
+        let mut tally = Tally::default();
+        self.answers
+            .collect(&mut self.outbox, (&self.door, &self.mailbox), context);
+        let taken = self.take_lines(&mut tally, context);
+        if tally.calls > 0 {
+            self.door.stats.add(tally, began.elapsed());
+        }
+        taken
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.has_ended || self.is_closing
+    }
+
+    fn has_room(&self) -> bool {
+        self.outbox.len() - self.sent < OUTBOX_BYTES_MAX && self.answers.in_flight() < IN_FLIGHT_MAX
+    }
+
+    /// Nothing more will come, and nothing is owed.
+    fn is_done(&self, taken: &Taken) -> bool {
+        let owes_nothing = self.answers.in_flight() == 0 && self.sent == self.outbox.len();
+        let expects_nothing = self.is_closing || (self.has_ended && matches!(taken, Taken::All));
+        owes_nothing && expects_nothing
+    }
+
+    /// Answers whole lines while there is room for their replies.
+    fn take_lines(&mut self, tally: &mut Tally, context: &mut Context<'_>) -> Taken {
+        if self.mailbox.is_closing() || self.is_closing {
+            self.is_closing = true;
+            return Taken::All;
+        }
+        let door = Arc::clone(&self.door);
+        let phase = door.phase();
+        if matches!(**phase, Phase::Waiting) {
+            return self.wait_before(context);
+        }
+        self.door_change = None;
+        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
+        let taken = loop {
+            if !self.has_room() {
+                break Taken::Some;
+            }
+            let line = match inbox.next() {
+                None if self.has_ended => inbox.finish(),
+                line => line,
+            };
+            match line {
+                None => break Taken::All,
+                Some(Line::Http) => {
+                    self.refuse_http();
+                    self.is_closing = true;
+                    break Taken::All;
+                }
+                Some(Line::Fault(fault)) => {
+                    tally.calls += 1;
+                    tally.errors += 1;
+                    let error =
+                        answers::error(fault.command, fault.tag, fault.code, &fault.message);
+                    self.answers
+                        .put(&mut self.outbox, fault.tag.is_some(), &error);
+                }
+                Some(Line::Message(message)) => self.answer(message, &phase, tally, context),
+            }
+        };
+        self.inbox = inbox;
+        taken
+    }
+
+    fn answer(
+        &mut self,
+        message: Message<'_>,
+        phase: &Phase,
+        tally: &mut Tally,
+        context: &mut Context<'_>,
+    ) {
+        if is_stray(&message) {
+            return;
+        }
+        match phase {
+            Phase::Open(lease) => {
+                let turn = answers::Turn {
+                    lease,
+                    door: &self.door,
+                    guest: &self.mailbox,
+                };
+                self.answers
+                    .answer(message, turn, &mut self.outbox, (tally, context));
+            }
+            Phase::Shut(reason) => {
+                tally.calls += 1;
+                tally.errors += 1;
+                let error =
+                    answers::error(message.name, message.tag, ErrorCode::Unavailable, reason);
+                self.answers
+                    .put(&mut self.outbox, message.tag.is_some(), &error);
+            }
+            Phase::Waiting => unreachable!("lines before a waiting door are not taken"),
+        }
+    }
+
+    /// Lines stay where they are until there is an instance again.
+    fn wait_before(&mut self, context: &mut Context<'_>) -> Taken {
+        if self.inbox.buffered() == 0 {
+            return Taken::All;
+        }
+        let door = Arc::clone(&self.door);
+        let change = self
+            .door_change
+            .get_or_insert_with(|| Box::pin(door.changed()));
+        if change.as_mut().poll(context).is_ready() {
+            self.door_change = None;
+            context.waker().wake_by_ref();
+        } else if !matches!(**self.door.phase(), Phase::Waiting) {
+            // It changed between the look that led here and the subscription.
+            context.waker().wake_by_ref();
+        }
+        Taken::Some
+    }
+
+    fn refuse_http(&self) {
+        tracing::warn!(
+            daemon = self.door.name,
+            peer = self.stream.peer(),
+            "an HTTP request came to a Common TCP port; the connection was closed and nothing of it was run"
+        );
+    }
+
+    fn take_pushed(&mut self) {
+        if self.mailbox.is_slow() && !self.is_closing {
+            let text = "too many events wait for this guest to read them; the connection is closed";
+            write_error(&mut self.outbox, "", None, ErrorCode::SlowGuest, text);
+            self.is_closing = true;
+        } else if self.outbox.len() - self.sent < OUTBOX_BYTES_MAX {
+            // An event waits behind the replies that are ready, but not for commands that still run.
+            self.mailbox.take_into(&mut self.outbox);
+        }
+    }
+
+    /// Writes what is ready; an error means that the guest has gone.
+    fn flush(&mut self, context: &mut Context<'_>) -> std::io::Result<()> {
+        while self.sent < self.outbox.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &self.outbox[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => self.sent += written,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        if self.sent == self.outbox.len() {
+            self.outbox.clear();
+            self.sent = 0;
+        } else if self.sent > OUTBOX_BYTES_MAX / 2 {
+            self.outbox.drain(..self.sent);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let room = self.inbox.room(READ_BYTES);
+        let read = ready!(tokio_util::io::poll_read_buf(
+            Pin::new(&mut self.stream),
+            context,
+            room
+        ));
+        // A reset is an end of stream too; what it sent before is answered if it still listens.
+        self.has_ended = !matches!(read, Ok(1..));
+        Poll::Ready(())
+    }
+
+    /// Whether the guest has waited, or has kept us waiting, for too long.
+    fn poll_patience(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<()> {
+        let limit = match taken {
+            Taken::Some if self.door_change.is_some() => self.door.limits.instance_wait,
+            Taken::All if self.is_closing && self.answers.in_flight() == 0 => GOODBYE,
+            Taken::All if self.inbox.is_mid_line() && !self.is_deaf() => self.door.limits.half_line,
+            _ => {
+                self.patience = None;
+                return Poll::Pending;
+            }
+        };
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        patience.as_mut().poll(context)
+    }
+
+    /// Lines that waited too long for an instance are told so. True where the connection is to end: half a line is too
+    /// old, or the guest doesn't read the last that is said to it.
+    fn on_impatience(&mut self, taken: &Taken) -> bool {
+        self.patience = None;
+        if matches!(taken, Taken::All) {
+            tracing::debug!(
+                daemon = self.door.name,
+                peer = self.stream.peer(),
+                "a guest was given up on"
+            );
+            return true;
+        }
+        let waited = self.door.limits.instance_wait;
+        let text = format!(
+            "no instance of {} answered within {waited:?}; ask Dae for its state",
+            self.door.name
+        );
+        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
+        while let Some(line) = inbox.next() {
+            if let Line::Message(message) = line
+                && !is_stray(&message)
+            {
+                let error =
+                    answers::error(message.name, message.tag, ErrorCode::Unavailable, &text);
+                self.answers
+                    .put(&mut self.outbox, message.tag.is_some(), &error);
+            }
+        }
+        self.inbox = inbox;
+        false
+    }
+
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // Whether the other side still takes part in the goodbye is of no account.
+        Pin::new(&mut self.stream).poll_shutdown(context).map(drop)
+    }
+}
+
+/// A reply to nothing we asked: never answered, lest two daemons answer each other for ever.
+fn is_stray(message: &Message<'_>) -> bool {
+    match message.name {
+        "error" => true,
+        "dae" | "options" => !matches!(message.arguments, "" | "[]"),
+        _ => false,
+    }
+}
+
+impl<S> Drop for Guest<S> {
+    fn drop(&mut self) {
+        self.door.guests.leave(self.mailbox.id());
+    }
+}

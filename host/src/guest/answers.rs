@@ -1,0 +1,397 @@
+//! The answers that one guest is owed: those of now, those under way, and their order.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use dae_common_tcp::{
+    ErrorCode, Message, close_reply, nearest, open_reply, write_error, write_message,
+};
+use dae_plugin_api::abi::status;
+use futures_util::stream::{FuturesUnordered, Stream as _};
+use serde_json::json;
+use tokio::time::Sleep;
+
+use crate::commands::{Commands, Entry, HostCommand, Runs};
+use crate::door::{Door, Lease};
+use crate::dylib::Ended;
+use crate::instance::{Call, Pending, host_status};
+use crate::mailbox::Mailbox;
+use crate::stats::Tally;
+
+/// What is owed to one guest.
+#[derive(Default)]
+pub(super) struct Answers {
+    /// Untagged replies from the first that isn't ready yet on; the lines of those that are.
+    ordered: VecDeque<Option<Vec<u8>>>,
+    /// How many have left the front of `ordered`: the number of its first.
+    left: u64,
+    running: FuturesUnordered<Run>,
+}
+
+/// Who answers whom.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub lease: &'a Arc<Lease>,
+    pub door: &'a Door,
+    pub guest: &'a Arc<Mailbox>,
+}
+
+/// Where the answer of a running command goes.
+#[derive(Clone, Copy)]
+enum Place {
+    /// To the number of that order.
+    Ordered(u64),
+    /// Out, as soon as it's there.
+    Tagged,
+}
+
+/// A command under way.
+struct Run {
+    // Dropped before the lease: no code of an instance outlives the right to run it.
+    pending: Option<Pending>,
+    _lease: Arc<Lease>,
+    deadline: Option<(Pin<Box<Sleep>>, Duration)>,
+    began: Instant,
+    place: Place,
+    emits_first: bool,
+    name: Box<str>,
+    tag: Option<Box<str>>,
+}
+
+/// A finished one.
+struct Finished {
+    place: Place,
+    emits_first: bool,
+    line: Vec<u8>,
+    tally: Tally,
+    took: Duration,
+}
+
+impl Answers {
+    /// Commands that run, and answers that wait for them.
+    pub(super) fn in_flight(&self) -> usize {
+        self.ordered.len() + self.running.len()
+    }
+
+    /// Puts what has finished since the last time where it belongs.
+    pub(super) fn collect(
+        &mut self,
+        outbox: &mut Vec<u8>,
+        turn: (&Door, &Mailbox),
+        context: &mut Context<'_>,
+    ) {
+        while let Poll::Ready(Some(finished)) = Pin::new(&mut self.running).poll_next(context) {
+            let (door, guest) = turn;
+            door.stats.add(finished.tally, finished.took);
+            match finished.place {
+                Place::Tagged => {
+                    if finished.emits_first {
+                        guest.take_into(outbox);
+                    }
+                    outbox.extend_from_slice(&finished.line);
+                }
+                Place::Ordered(number) => {
+                    let at = usize::try_from(number - self.left).unwrap_or(usize::MAX);
+                    if let Some(slot) = self.ordered.get_mut(at) {
+                        *slot = Some(finished.line);
+                    }
+                }
+            }
+            self.release(outbox, guest);
+        }
+    }
+
+    /// Sends off the answers at the front of the order.
+    fn release(&mut self, outbox: &mut Vec<u8>, guest: &Mailbox) {
+        while let Some(Some(_)) = self.ordered.front() {
+            guest.take_into(outbox);
+            let line = self.ordered.pop_front().flatten().unwrap_or_default();
+            outbox.extend_from_slice(&line);
+            self.left += 1;
+        }
+    }
+
+    /// Puts a whole answer where it belongs.
+    pub(super) fn put(&mut self, outbox: &mut Vec<u8>, is_tagged: bool, line: &[u8]) {
+        match is_tagged || self.ordered.is_empty() {
+            true => outbox.extend_from_slice(line),
+            false => self.ordered.push_back(Some(line.to_vec())),
+        }
+    }
+
+    /// Answers a command, or starts it.
+    pub(super) fn answer(
+        &mut self,
+        message: Message<'_>,
+        turn: Turn<'_>,
+        outbox: &mut Vec<u8>,
+        (tally, context): (&mut Tally, &mut Context<'_>),
+    ) {
+        let instance = &turn.lease.instance;
+        match instance.commands.find(message.name) {
+            Some(Entry::Own {
+                index,
+                runs: Runs::Here,
+            }) => {
+                tally.calls += 1;
+                let goes_out = message.tag.is_some() || self.ordered.is_empty();
+                if goes_out {
+                    return answer_here(message, index, turn, (outbox, tally));
+                }
+                let mut line = Vec::new();
+                answer_here(message, index, turn, (&mut line, tally));
+                self.ordered.push_back(Some(line));
+            }
+            Some(Entry::Own { index, runs }) => {
+                self.start(message, (index, runs), turn, (outbox, context))
+            }
+            Some(Entry::Host(command)) => {
+                tally.calls += 1;
+                let line = host_answer(message, command, turn);
+                self.put(outbox, message.tag.is_some(), &line);
+            }
+            None => {
+                tally.calls += 1;
+                tally.errors += 1;
+                let text = unknown(message.name, &instance.commands);
+                let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
+                self.put(outbox, message.tag.is_some(), &line);
+            }
+        }
+    }
+
+    /// Starts a command that may end later; if it ends at once, its answer goes where a command's of now would.
+    fn start(
+        &mut self,
+        message: Message<'_>,
+        (index, runs): (u32, Runs),
+        turn: Turn<'_>,
+        (outbox, context): (&mut Vec<u8>, &mut Context<'_>),
+    ) {
+        let began = Instant::now();
+        let call = Call {
+            index,
+            guest: turn.guest,
+            arguments: message.arguments,
+        };
+        let mut pending = turn.lease.instance.answer_later(runs, call);
+        if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
+            let (line, mut tally) = finished_line(message.name, message.tag, ended);
+            tally.calls = 1;
+            turn.door.stats.add(tally, began.elapsed());
+            if pending.emits_first() && (self.ordered.is_empty() || message.tag.is_some()) {
+                turn.guest.take_into(outbox);
+            }
+            return self.put(outbox, message.tag.is_some(), &line);
+        }
+        let limit = turn.door.limits.command;
+        let deadline = (!limit.is_zero()).then(|| (Box::pin(tokio::time::sleep(limit)), limit));
+        let place = match message.tag {
+            Some(_) => Place::Tagged,
+            None => {
+                self.ordered.push_back(None);
+                Place::Ordered(self.left + self.ordered.len() as u64 - 1)
+            }
+        };
+        self.running.push(Run {
+            emits_first: pending.emits_first(),
+            pending: Some(pending),
+            _lease: Arc::clone(turn.lease),
+            deadline,
+            began,
+            place,
+            name: message.name.into(),
+            tag: message.tag.map(Into::into),
+        });
+        // The first poll was with the connection's own waker; the set has one for each, and must see it once.
+        context.waker().wake_by_ref();
+    }
+}
+
+impl Future for Run {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Finished> {
+        let this = &mut *self;
+        let polled = this
+            .pending
+            .as_mut()
+            .map(|pending| Pin::new(pending).poll(context));
+        let ended = match polled {
+            Some(Poll::Ready(ended)) => ended,
+            _ => ready!(this.poll_deadline(context)),
+        };
+        this.pending = None;
+        let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
+        Poll::Ready(Finished {
+            place: this.place,
+            emits_first: this.emits_first,
+            line,
+            tally,
+            took: this.began.elapsed(),
+        })
+    }
+}
+
+impl Run {
+    /// How a command ends that is not over in time.
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        let Some((deadline, limit)) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        ready!(deadline.as_mut().poll(context));
+        let text = format!("{} ran longer than {limit:?} and was cancelled", self.name);
+        Poll::Ready(Ended {
+            status: host_status::TIMEOUT,
+            bytes: text.into_bytes(),
+        })
+    }
+}
+
+/// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes.
+#[inline]
+fn answer_here(
+    message: Message<'_>,
+    index: u32,
+    turn: Turn<'_>,
+    (out, tally): (&mut Vec<u8>, &mut Tally),
+) {
+    let start = out.len();
+    open_reply(out, message.name, message.tag);
+    let body = out.len();
+    let call = Call {
+        index,
+        guest: turn.guest,
+        arguments: message.arguments,
+    };
+    match turn.lease.instance.answer_here(call, out) {
+        status::DONE => {
+            keep_one_line(&mut out[body..]);
+            close_reply(out);
+        }
+        status::NOTHING => {
+            out.truncate(body);
+            close_reply(out);
+        }
+        status => {
+            let text = String::from_utf8_lossy(&out[body..]).into_owned();
+            out.truncate(start);
+            tally.errors += 1;
+            tally.panics += u64::from(status == status::CRASHED);
+            write_failure(out, (message.name, message.tag), status, &text);
+        }
+    }
+    // What it emitted while it ran comes before its reply.
+    if turn.guest.has_mail() {
+        let reply = out.split_off(start);
+        turn.guest.take_into(out);
+        out.extend_from_slice(&reply);
+    }
+}
+
+/// A raw JSON value of the author's may hold line ends; between tokens, which is the only place JSON allows them, a space
+/// means the same.
+fn keep_one_line(json: &mut [u8]) {
+    let mut rest = json;
+    while let Some(at) = memchr::memchr(b'\n', rest) {
+        rest[at] = b' ';
+        rest = &mut rest[at + 1..];
+    }
+}
+
+/// The line of a command that has ended, and what it adds to the counts.
+fn finished_line(name: &str, tag: Option<&str>, mut ended: Ended) -> (Vec<u8>, Tally) {
+    let mut line = Vec::with_capacity(name.len() + ended.bytes.len() + 8);
+    let mut tally = Tally {
+        calls: 1,
+        ..Tally::default()
+    };
+    match ended.status {
+        status::DONE | status::NOTHING => {
+            open_reply(&mut line, name, tag);
+            if ended.status == status::DONE {
+                keep_one_line(&mut ended.bytes);
+                line.extend_from_slice(&ended.bytes);
+            }
+            close_reply(&mut line);
+        }
+        status => {
+            tally.errors = 1;
+            tally.panics = u64::from(status == status::CRASHED);
+            write_failure(
+                &mut line,
+                (name, tag),
+                status,
+                &String::from_utf8_lossy(&ended.bytes),
+            );
+        }
+    }
+    (line, tally)
+}
+
+fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u32, text: &str) {
+    let code = match status {
+        status::BAD_ARGUMENTS => ErrorCode::BadArguments,
+        status::CRASHED => ErrorCode::Crashed,
+        status::UNKNOWN => ErrorCode::UnknownCommand,
+        status::GONE => ErrorCode::Unavailable,
+        host_status::TIMEOUT => ErrorCode::Timeout,
+        host_status::UNKNOWN_DAEMON => {
+            return write_control_error(out, (name, tag), "unknown-daemon", text);
+        }
+        host_status::NOT_RUNNING => {
+            return write_control_error(out, (name, tag), "not-running", text);
+        }
+        _ => ErrorCode::Failed,
+    };
+    write_error(out, name, tag, code, text);
+}
+
+/// An error with a code that only the control socket has.
+fn write_control_error(
+    out: &mut Vec<u8>,
+    (name, tag): (&str, Option<&str>),
+    code: &str,
+    text: &str,
+) {
+    let error = json!([{"command": name, "code": code, "message": text}]);
+    write_message(out, "error", tag, error.to_string().as_bytes());
+}
+
+/// A whole error line.
+pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    write_error(&mut line, command, tag, code, text);
+    line
+}
+
+fn unknown(name: &str, commands: &Commands) -> String {
+    match nearest(name, commands.names()) {
+        Some(near) => {
+            format!("there is no command {name}; did you mean {near}? `options` lists all")
+        }
+        None => format!("there is no command {name}; `options` lists all"),
+    }
+}
+
+/// What the host answers for a daemon.
+fn host_answer(message: Message<'_>, command: HostCommand, turn: Turn<'_>) -> Vec<u8> {
+    let instance = &turn.lease.instance;
+    let mut line = Vec::new();
+    open_reply(&mut line, message.name, message.tag);
+    match command {
+        HostCommand::Options => line.extend_from_slice(instance.commands.options().as_bytes()),
+        HostCommand::Help => line.extend_from_slice(instance.commands.help().as_bytes()),
+        HostCommand::Dae => {
+            line.extend_from_slice(json!(instance.identity.credential()).to_string().as_bytes())
+        }
+        HostCommand::Stats => {
+            line.extend_from_slice(turn.door.stats.report().to_string().as_bytes())
+        }
+    }
+    close_reply(&mut line);
+    line
+}

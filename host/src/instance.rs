@@ -1,0 +1,461 @@
+//! One instance of a daemon: its commands and the code behind them, wherever that runs.
+//!
+//! A life: [`start`] constructs it; [`Instance::run`] is its background work; [`Instance::answer_here`] and
+//! [`Instance::answer_later`] run its commands; [`Instance::end`] undoes it all, in the reverse order. Whoever runs a
+//! command holds a lease of the door, so that an instance never ends under a command.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use dae_plugin_api::abi::status;
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+
+use crate::commands::{Commands, Runs};
+use crate::dylib::{Command, Ended, Image, Later, Live};
+use crate::identity::Identity;
+use crate::lenient;
+use crate::mailbox::Mailbox;
+use crate::manifest::Manifest;
+use crate::services::{Residence, Resident};
+
+/// Statuses that no plugin gives: they are the host's own.
+pub mod host_status {
+    /// The command ran longer than it may.
+    pub const TIMEOUT: u32 = 0x1_0000;
+    /// There is no daemon of that name (control socket).
+    pub const UNKNOWN_DAEMON: u32 = 0x1_0001;
+    /// There is one, but it isn't running (control socket).
+    pub const NOT_RUNNING: u32 = 0x1_0002;
+}
+
+/// What starts: a file, and who it will be.
+#[derive(Debug)]
+pub struct StartPlan {
+    /// Its code.
+    pub image: Image,
+    /// What the file says about itself.
+    pub manifest: Arc<Manifest>,
+    /// What its code may ask for.
+    pub resident: Resident,
+    /// How long `start` may take.
+    pub limit: Duration,
+}
+
+/// Why a daemon did not start, for a person.
+#[derive(Debug)]
+pub struct StartFault(String);
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+/// A command that ends later, whoever runs it. Dropped, it is cancelled, but for one that blocks a thread.
+pub enum Pending {
+    /// A future of a plugin in this process.
+    InProcess(Later),
+    /// A thread of the blocking pool.
+    Blocking(JoinHandle<Ended>),
+    /// The host's own.
+    BuiltIn(Answering),
+}
+
+impl Pending {
+    /// Whether what the daemon emits while the command runs goes to the guest before the reply. With the host's own it
+    /// is the other way about: what follows a reply comes behind it.
+    #[must_use]
+    pub fn emits_first(&self) -> bool {
+        !matches!(self, Pending::BuiltIn(_))
+    }
+}
+
+impl Future for Pending {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        match &mut *self {
+            Pending::InProcess(later) => Pin::new(later).poll(context),
+            Pending::BuiltIn(work) => work.as_mut().poll(context).map(|answer| {
+                if let Some(after) = answer.after {
+                    after();
+                }
+                answer.ended
+            }),
+            Pending::Blocking(thread) => Pin::new(thread).poll(context).map(|joined| {
+                joined.unwrap_or_else(|error| Ended {
+                    status: status::CRASHED,
+                    bytes: error.to_string().into_bytes(),
+                })
+            }),
+        }
+    }
+}
+
+/// An answer of the host's own on its way.
+pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// An answer of the host's own.
+pub struct Answer {
+    /// The answer.
+    pub ended: Ended,
+    /// What begins once it is on its way, such as a stream of events.
+    pub after: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl From<Ended> for Answer {
+    fn from(ended: Ended) -> Self {
+        Answer { ended, after: None }
+    }
+}
+
+/// A daemon of the host's own: Dae, and its side of the control socket.
+pub trait BuiltIn: fmt::Debug + Send + Sync {
+    /// Runs one command. `arguments` is strict JSON, or nothing.
+    fn answer(&self, index: u32, arguments: Vec<u8>, guest: Arc<Mailbox>) -> Answering;
+}
+
+/// One command for an instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// Index into the manifest's commands.
+    pub index: u32,
+    /// Who sent it.
+    pub guest: &'a Arc<Mailbox>,
+    /// As it came.
+    pub arguments: &'a str,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Instance {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// What it answers.
+    pub commands: Commands,
+    manifest: Arc<Manifest>,
+    body: Body,
+    running: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+enum Body {
+    // In this order: the code ends before what it may ask of the host.
+    InProcess(Live, Residence),
+    BuiltIn(Arc<dyn BuiltIn>),
+}
+
+/// How an instance's background work ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEnd {
+    /// It returned: a daemon without background work does so at once, and lives on.
+    Returned,
+    /// It returned an error.
+    Failed(String),
+    /// It panicked.
+    Crashed(String),
+}
+
+/// Constructs a daemon, and has it answer once.
+///
+/// # Errors
+/// What `start` returned, or that it took too long. Nothing of the instance is left then, but for a thread where `start`
+/// itself never returned.
+pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
+    let residence = Residence::take(plan.resident);
+    let request = format!("{{\"config\":{}}}", residence.config());
+    let host = residence.host();
+    let runtime = Handle::current();
+    let (image, limit) = (plan.image, plan.limit);
+    // A thread that may block, since the author's `start` may.
+    let started = spawn_blocking(move || {
+        let live = runtime.block_on(async { timeout(limit, image.start(host, &request)).await });
+        live.map_err(|_| too_long(limit)).flatten()
+    });
+    // The inner limit ends a `start` that waits; this one, a little later, gives up on one that blocks.
+    let started = timeout(limit + Duration::from_millis(100), started).await;
+    let live = match started {
+        Ok(Ok(result)) => result.map_err(StartFault)?,
+        Ok(Err(error)) => return Err(StartFault(format!("its start crashed: {error}"))),
+        Err(_) => return Err(StartFault(too_long(limit))),
+    };
+    if !live.ping() {
+        return Err(StartFault(
+            "it started, but doesn't answer a ping".to_owned(),
+        ));
+    }
+    Ok(Instance {
+        identity: residence.identity(),
+        commands: Commands::of(&plan.manifest),
+        manifest: plan.manifest,
+        body: Body::InProcess(live, residence),
+        running: Mutex::default(),
+    })
+}
+
+fn too_long(limit: Duration) -> String {
+    format!("its start took longer than {limit:?}; a start must not wait for what may never come")
+}
+
+impl Instance {
+    /// A daemon of the host's own.
+    #[must_use]
+    pub fn built_in(identity: Identity, manifest: Manifest, code: Arc<dyn BuiltIn>) -> Self {
+        Instance {
+            identity: Arc::new(identity),
+            commands: Commands::of(&manifest),
+            manifest: Arc::new(manifest),
+            body: Body::BuiltIn(code),
+            running: Mutex::default(),
+        }
+    }
+
+    /// Runs a command on the spot, appending its result, or its error's text, to `out`.
+    #[inline]
+    pub fn answer_here(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
+        let Body::InProcess(live, _) = &self.body else {
+            return status::UNKNOWN;
+        };
+        let start = out.len();
+        let mut command = Command {
+            index: call.index,
+            guest: call.guest.id(),
+            arguments: call.arguments.as_bytes(),
+        };
+        let status = live.call(&command, out);
+        if status != status::NOT_JSON {
+            return status;
+        }
+        out.truncate(start);
+        match lenient::to_strict(call.arguments) {
+            Ok(strict) => {
+                command.arguments = &strict;
+                live.call(&command, out)
+            }
+            Err(text) => {
+                out.extend_from_slice(text.as_bytes());
+                status::BAD_ARGUMENTS
+            }
+        }
+    }
+
+    /// Starts a command that may end later.
+    #[must_use]
+    pub fn answer_later(self: &Arc<Self>, runs: Runs, call: Call<'_>) -> Pending {
+        match &self.body {
+            Body::BuiltIn(code) => built_in_answer(code, call),
+            Body::InProcess(..) if runs == Runs::Blocking => self.answer_blocking(call),
+            Body::InProcess(live, _) => answer_in_process(live, call),
+        }
+    }
+
+    fn answer_blocking(self: &Arc<Self>, call: Call<'_>) -> Pending {
+        let instance = Arc::clone(self);
+        let (index, guest, arguments) = (
+            call.index,
+            Arc::clone(call.guest),
+            call.arguments.to_owned(),
+        );
+        Pending::Blocking(spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            let call = Call {
+                index,
+                guest: &guest,
+                arguments: &arguments,
+            };
+            let status = instance.answer_here(call, &mut bytes);
+            Ended { status, bytes }
+        }))
+    }
+
+    /// Starts its background work, once. The future ends when that does.
+    pub fn run(self: &Arc<Self>) -> impl Future<Output = RunEnd> + Send + use<> {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        if let (Body::InProcess(..), Some(kind)) = (&self.body, self.manifest.run.as_deref()) {
+            let instance = Arc::clone(self);
+            let work = async move {
+                let Body::InProcess(live, _) = &instance.body else {
+                    return;
+                };
+                let mut run = live.run();
+                let _ = ended.send(run_end(
+                    poll_fn(|context| Pin::new(&mut run).poll(context)).await,
+                ));
+            };
+            let task = match kind {
+                "async" => tokio::spawn(work),
+                // A plain `fn run` holds a thread for as long as the daemon lives.
+                _ => {
+                    let runtime = Handle::current();
+                    spawn_blocking(move || runtime.block_on(work))
+                }
+            };
+            *self.lock_running() = Some(task);
+        }
+        async move { end.await.unwrap_or(RunEnd::Returned) }
+    }
+
+    /// Ends it: `stop`, then its background work, then what it has spawned, then `Drop`. Nobody may hold a lease.
+    ///
+    /// What doesn't end within `grace` is left behind, with its thread, and the text says so.
+    ///
+    /// # Errors
+    /// What went wrong on the way, one text each; the instance is gone all the same.
+    pub async fn end(self: Arc<Self>, grace: Duration) -> Result<(), Vec<String>> {
+        let mut faults = Vec::new();
+        let deadline = tokio::time::Instant::now() + grace;
+        if self.manifest.stop.is_some() {
+            faults.extend(self.stop(deadline).await.err());
+        }
+        faults.extend(self.end_run(deadline).await.err());
+        match Arc::into_inner(self) {
+            Some(instance) => faults.extend(instance.destroy(deadline).await.err()),
+            None => faults.push(format!(
+                "a command or `run` of it still holds a thread after {grace:?}; it is left behind with its memory"
+            )),
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
+    }
+
+    async fn stop(self: &Arc<Self>, deadline: tokio::time::Instant) -> Result<(), String> {
+        let instance = Arc::clone(self);
+        let runtime = Handle::current();
+        let stopped = spawn_blocking(move || match &instance.body {
+            Body::InProcess(live, _) => run_end_of(runtime.block_on(async {
+                let mut stop = live.stop();
+                tokio::time::timeout_at(
+                    deadline,
+                    poll_fn(|context| Pin::new(&mut stop).poll(context)),
+                )
+                .await
+            })),
+            Body::BuiltIn(_) => Ok(RunEnd::Returned),
+        });
+        match tokio::time::timeout_at(deadline, stopped).await {
+            Ok(Ok(Ok(RunEnd::Returned))) => Ok(()),
+            Ok(Ok(Ok(RunEnd::Failed(text) | RunEnd::Crashed(text)))) => {
+                Err(format!("its `stop` failed: {text}"))
+            }
+            Ok(Ok(Err(()))) | Err(_) => Err("its `stop` took longer than the grace".to_owned()),
+            Ok(Err(error)) => Err(format!("its `stop` crashed: {error}")),
+        }
+    }
+
+    async fn end_run(&self, deadline: tokio::time::Instant) -> Result<(), String> {
+        let task = self.lock_running().take();
+        let Some(task) = task else { return Ok(()) };
+        task.abort();
+        match tokio::time::timeout_at(deadline, task).await {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                Err("its `run` did not return after `stop`; its thread is left behind".to_owned())
+            }
+        }
+    }
+
+    async fn destroy(self, deadline: tokio::time::Instant) -> Result<(), String> {
+        let Body::InProcess(live, residence) = self.body else {
+            return Ok(());
+        };
+        if tokio::time::timeout_at(deadline, residence.cancel_spawned())
+            .await
+            .is_err()
+        {
+            std::mem::forget(live);
+            return Err(
+                "what it has spawned did not end; it is left behind with its memory".to_owned(),
+            );
+        }
+        let destroyed = spawn_blocking(move || live.destroy());
+        let destroyed = tokio::time::timeout_at(deadline.max(soon()), destroyed).await;
+        drop(residence);
+        match destroyed {
+            Ok(Ok(result)) => result.map_err(|text| format!("its Drop panicked: {text}")),
+            Ok(Err(error)) => Err(format!("its Drop crashed: {error}")),
+            Err(_) => {
+                Err("its Drop took longer than the grace; its thread is left behind".to_owned())
+            }
+        }
+    }
+
+    /// Writes a record into the daemon's log.
+    pub fn log(&self, level: &str, message: &str) {
+        if let Body::InProcess(_, residence) = &self.body {
+            residence.log(level, message);
+        }
+    }
+
+    fn lock_running(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A `Drop` gets this much even if the grace has been used up by then.
+fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_millis(500)
+}
+
+fn answer_in_process(live: &Live, call: Call<'_>) -> Pending {
+    let mut command = Command {
+        index: call.index,
+        guest: call.guest.id(),
+        arguments: call.arguments.as_bytes(),
+    };
+    let later = live.call_later(&command);
+    if later.at_once() != Some(status::NOT_JSON) {
+        return Pending::InProcess(later);
+    }
+    match lenient::to_strict(call.arguments) {
+        Ok(strict) => {
+            command.arguments = &strict;
+            Pending::InProcess(live.call_later(&command))
+        }
+        Err(text) => refused(text),
+    }
+}
+
+fn built_in_answer(code: &Arc<dyn BuiltIn>, call: Call<'_>) -> Pending {
+    let is_strict = call.arguments.is_empty()
+        || serde_json::from_str::<serde::de::IgnoredAny>(call.arguments).is_ok();
+    let arguments = match is_strict {
+        true => call.arguments.as_bytes().to_vec(),
+        false => match lenient::to_strict(call.arguments) {
+            Ok(strict) => strict,
+            Err(text) => return refused(text),
+        },
+    };
+    Pending::BuiltIn(code.answer(call.index, arguments, Arc::clone(call.guest)))
+}
+
+fn refused(text: String) -> Pending {
+    let ended = Ended {
+        status: status::BAD_ARGUMENTS,
+        bytes: text.into_bytes(),
+    };
+    Pending::BuiltIn(Box::pin(std::future::ready(ended.into())))
+}
+
+fn run_end_of<E>(ended: Result<Ended, E>) -> Result<RunEnd, ()> {
+    ended.map(run_end).map_err(|_| ())
+}
+
+fn run_end(ended: Ended) -> RunEnd {
+    let text = String::from_utf8_lossy(&ended.bytes).into_owned();
+    match ended.status {
+        status::DONE | status::NOTHING => RunEnd::Returned,
+        status::CRASHED => RunEnd::Crashed(text),
+        _ => RunEnd::Failed(text),
+    }
+}

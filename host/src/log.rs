@@ -1,0 +1,61 @@
+//! The log of an ecosystem: what its daemons and the host itself have to tell, one file for each of them.
+//!
+//! A [`Record`] is one JSON line. Whoever has something to tell writes it to the [`Journal`], which keeps it in the
+//! home, shows it to whoever started the host, and hands it to whoever follows. What was written can be read without a
+//! host too ([`tail_files`]): after a crash that is when it is wanted.
+//!
+//! To log is never a reason to fail or to wait: a full disk or a terminal that nobody reads costs records, which are
+//! counted and told, and nothing else.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+mod console;
+mod file;
+mod journal;
+mod layer;
+mod line;
+mod tail;
+
+pub use console::Console;
+pub use journal::Journal;
+pub use layer::JournalLayer;
+pub use tail::tail_files;
+
+/// Something that a daemon or the host told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When.
+    pub time: Timestamp,
+    /// Who: a daemon's name, or `Dae` for the host itself.
+    pub daemon: String,
+    /// Which instance of that daemon; absent for the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// The part of the program, as `tracing` has it: a path of modules.
+    pub target: String,
+    /// What, for people.
+    pub message: String,
+    /// What, for programs.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub fields: Map<String, Value>,
+}
+
+impl Record {
+    /// What the host tells about one of its daemons.
+    #[must_use]
+    pub fn about(daemon: &str, generation: Option<u64>, level: &str, message: &str) -> Self {
+        Record {
+            time: Timestamp::now(),
+            daemon: daemon.to_owned(),
+            generation,
+            level: level.to_owned(),
+            target: "dae_host".to_owned(),
+            message: message.to_owned(),
+            fields: Map::new(),
+        }
+    }
+}

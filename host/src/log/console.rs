@@ -1,0 +1,229 @@
+//! The log as whoever started the host sees it, on standard error.
+//!
+//! Standard error may be a pipe whose reader has stopped, and a write to it then waits for ever. So a thread of its own
+//! does it, behind a queue with a limit; what doesn't fit is dropped, counted and told. The price: at the end the queue
+//! has to be given a moment ([`ConsoleThread::flush`]).
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::Record;
+
+/// Text that may wait: a burst of some ten thousand lines.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// How the log is shown on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// A line for people.
+    Human {
+        /// With colours.
+        ansi: bool,
+    },
+    /// One JSON object a line, as in the files.
+    Json,
+    /// Not at all, but for what can't be kept in the files.
+    Off,
+}
+
+/// The thread that writes to standard error. It ends when this is dropped and the queue is empty.
+#[derive(Debug)]
+pub(super) struct ConsoleThread {
+    kind: Console,
+    queue: Arc<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    text: Vec<u8>,
+    lines_dropped: u64,
+    is_writing: bool,
+    is_closed: bool,
+}
+
+impl ConsoleThread {
+    /// Starts the thread, which writes to `sink`.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(super) fn start(kind: Console, sink: impl Write + Send + 'static) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let theirs = Arc::clone(&queue);
+        thread::Builder::new()
+            .name("dae-console".to_owned())
+            .spawn(move || theirs.write_all_to(sink))?;
+        Ok(ConsoleThread { kind, queue })
+    }
+
+    /// Shows a record; `json` is the same as a JSON line.
+    pub(super) fn show(&self, record: &Record, json: &[u8]) {
+        match self.kind {
+            Console::Human { ansi } => self.queue.push(&human(record, ansi)),
+            Console::Json => self.queue.push(json),
+            Console::Off => {}
+        }
+    }
+
+    /// Shows a record even if the console is off: there is nowhere else to tell it.
+    pub(super) fn insist(&self, record: &Record, json: &[u8]) {
+        match self.kind {
+            Console::Off => self.queue.push(&human(record, false)),
+            _ => self.show(record, json),
+        }
+    }
+
+    /// Waits until all is written that was shown until now, or for `limit`. True if it is.
+    pub(super) fn flush(&self, limit: Duration) -> bool {
+        let is_busy = |state: &mut State| state.is_writing || !state.text.is_empty();
+        let waited = self
+            .queue
+            .changed
+            .wait_timeout_while(self.queue.state(), limit, is_busy)
+            .unwrap_or_else(PoisonError::into_inner);
+        !waited.1.timed_out()
+    }
+}
+
+impl Drop for ConsoleThread {
+    fn drop(&mut self) {
+        self.queue.state().is_closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+fn human(record: &Record, ansi: bool) -> Vec<u8> {
+    let mut line = record.line(ansi).into_bytes();
+    line.push(b'\n');
+    line
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.state();
+        match state.text.len() + line.len() <= WAITING_BYTES_MAX {
+            true => state.text.extend_from_slice(line),
+            false => state.lines_dropped += 1,
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The thread's life.
+    fn write_all_to(&self, mut sink: impl Write) {
+        while let Some(text) = self.next() {
+            // Standard error may be closed; the files have it all.
+            let _ = sink.write_all(&text).and_then(|()| sink.flush());
+            self.state().is_writing = false;
+            self.changed.notify_all();
+        }
+    }
+
+    /// All that waits, in one piece; waits for something. Nothing at the end.
+    fn next(&self) -> Option<Vec<u8>> {
+        let is_idle = |state: &mut State| state.text.is_empty() && !state.is_closed;
+        let waited = self.changed.wait_while(self.state(), is_idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.text.is_empty() {
+            return None;
+        }
+        state.is_writing = true;
+        let mut text = std::mem::take(&mut state.text);
+        let dropped = std::mem::take(&mut state.lines_dropped);
+        if dropped > 0 {
+            let told = format!(
+                "… {dropped} lines of the log were not shown: standard error was not read fast enough\n"
+            );
+            text.extend_from_slice(told.as_bytes());
+        }
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::mpsc;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// Hands on what is written, and waits before the first write until it may.
+    struct Sink {
+        gate: Option<mpsc::Receiver<()>>,
+        out: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(gate) = self.gate.take() {
+                let _ = gate.recv_timeout(LIMIT);
+            }
+            let _ = self.out.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn record() -> Record {
+        let text = r#"{"time":"2026-01-02T03:04:05Z","daemon":"A","level":"info","target":"t","message":"m"}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn shown(kind: Console, show: impl Fn(&ConsoleThread)) -> String {
+        let (out, written) = mpsc::channel();
+        let console = ConsoleThread::start(kind, Sink { gate: None, out }).unwrap();
+        show(&console);
+        assert!(console.flush(LIMIT));
+        String::from_utf8(written.try_iter().flatten().collect()).unwrap()
+    }
+
+    #[test]
+    fn each_kind_shows_a_record_in_its_way() {
+        let show = |console: &ConsoleThread| console.show(&record(), b"{}\n");
+        let human = "2026-01-02T03:04:05.000Z  INFO A: m\n";
+        assert_eq!(shown(Console::Human { ansi: false }, show), human);
+        assert_eq!(shown(Console::Json, show), "{}\n");
+        assert_eq!(shown(Console::Off, show), "");
+        let insist = |console: &ConsoleThread| console.insist(&record(), b"{}\n");
+        assert_eq!(shown(Console::Off, insist), human);
+        assert_eq!(shown(Console::Json, insist), "{}\n");
+    }
+
+    #[test]
+    fn a_reader_that_has_stopped_holds_nobody_up_and_hears_what_it_missed() {
+        let (open, gate) = mpsc::channel();
+        let (out, written) = mpsc::channel();
+        let gate = Some(gate);
+        let console = ConsoleThread::start(Console::Json, Sink { gate, out }).unwrap();
+        let line = [&[b'x'; 1023][..], b"\n"].concat();
+        let sent = WAITING_BYTES_MAX / line.len() * 2;
+        for _ in 0..sent {
+            console.show(&record(), &line);
+        }
+        assert!(!console.flush(Duration::from_millis(10)));
+        open.send(()).unwrap();
+        assert!(console.flush(LIMIT));
+        drop(console);
+        // Until the thread has ended and dropped its end.
+        let bytes: Vec<u8> = written.iter().flatten().collect();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with('x')).count();
+        let told = text.lines().find(|line| line.starts_with('…')).unwrap();
+        assert!(told.contains(&format!(" {} lines", sent - lines)), "{told}");
+    }
+}

@@ -1,0 +1,93 @@
+//! A record as people read it: one line, whatever is in it.
+//!
+//! What a daemon tells may come from its guests, and a terminal obeys control characters; they are shown, not sent.
+
+use std::fmt::Write as _;
+
+use super::Record;
+
+const COLOURS_OFF: &str = "\u{1b}[0m";
+
+impl Record {
+    /// Time, level, daemon with its generation, message, fields; with the level in colour if `ansi`. No LF at its end.
+    #[must_use]
+    pub fn line(&self, ansi: bool) -> String {
+        let time = self.time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+        let level = self.level.to_uppercase();
+        let mut line = format!("{time} ");
+        match ansi {
+            true => {
+                let colour = colour(&self.level);
+                push(&mut line, format_args!("{colour}{level:>5}{COLOURS_OFF}"));
+            }
+            false => push(&mut line, format_args!("{level:>5}")),
+        }
+        push(&mut line, format_args!(" {}", printable(&self.said())));
+        line
+    }
+
+    fn said(&self) -> String {
+        let mut said = self.daemon.clone();
+        if let Some(generation) = self.generation {
+            push(&mut said, format_args!("#{generation}"));
+        }
+        push(&mut said, format_args!(": {}", self.message));
+        for (key, value) in &self.fields {
+            push(&mut said, format_args!(" {key}={value}"));
+        }
+        said
+    }
+}
+
+fn push(line: &mut String, part: std::fmt::Arguments<'_>) {
+    // Writing into a String has no way to fail.
+    let _ = line.write_fmt(part);
+}
+
+fn colour(level: &str) -> &'static str {
+    match level {
+        "error" => "\u{1b}[31m",
+        "warn" => "\u{1b}[33m",
+        "info" => "\u{1b}[32m",
+        _ => "\u{1b}[2m",
+    }
+}
+
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_record_is_one_line_that_cannot_drive_a_terminal() {
+        let record: Record = serde_json::from_value(json!({
+            "time": "2026-01-02T03:04:05.678901Z", "daemon": "Sample", "generation": 3, "level": "warn",
+            "target": "sample", "message": "two\nlines \u{1b}[2J é", "fields": {"n": 1, "who": "Ada"},
+        }))
+        .unwrap();
+        let rest = r#" Sample#3: two\nlines \u{1b}[2J é n=1 who="Ada""#;
+        let plain = format!("2026-01-02T03:04:05.678Z  WARN{rest}");
+        assert_eq!(record.line(false), plain);
+        let coloured = format!("2026-01-02T03:04:05.678Z \u{1b}[33m WARN\u{1b}[0m{rest}");
+        assert_eq!(record.line(true), coloured);
+    }
+
+    #[test]
+    fn what_a_record_does_not_have_is_not_shown_or_kept() {
+        let text = r#"{"time":"2026-01-02T03:04:05Z","daemon":"Dae","level":"info","target":"t","message":"m"}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert_eq!(record.line(false), "2026-01-02T03:04:05.000Z  INFO Dae: m");
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
+}

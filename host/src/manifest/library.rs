@@ -1,0 +1,184 @@
+//! The look into a shared library: is it one, for this machine, whole, and where is its manifest.
+//!
+//! Nothing is mapped or run: the bytes are read as data, and every offset in them is checked against their number.
+//! Linkers write a file piece by piece, the table of sections last; a copy that is under way is short. Both show as an
+//! offset past the end, or as zeros where the magic number should be. What can't be seen so (a hole in the middle) is
+//! what the trial in a child process is for.
+
+use object::read::{File, Object as _, ObjectSection as _, ObjectSegment as _};
+use object::{Architecture, BinaryFormat, ObjectKind};
+
+use super::fault::{FileFault, FileFaultKind};
+
+/// The beginnings of ELF, PE and Mach-O (32 and 64 bits, both byte orders).
+const LIBRARY_MAGICS: [&[u8]; 6] = [
+    b"\x7fELF",
+    b"MZ",
+    b"\xcf\xfa\xed\xfe",
+    b"\xce\xfa\xed\xfe",
+    b"\xfe\xed\xfa\xcf",
+    b"\xfe\xed\xfa\xce",
+];
+
+/// Mach-O files for several processors in one.
+const UNIVERSAL_MAGICS: [&[u8]; 2] = [b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"];
+
+/// The longest header of the formats above; a file shorter than this has none that is whole.
+const HEADER_BYTES: usize = 64;
+
+/// As much of a strange file as is looked at to tell what it is.
+const GLANCE_BYTES: usize = 512;
+
+/// The bytes of the manifest's section.
+pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], FileFault> {
+    check_is_object(bytes)?;
+    let file = File::parse(bytes).map_err(FileFault::incomplete)?;
+    check_platform(&file)?;
+    check_is_library(&file)?;
+    check_whole(&file, bytes.len())?;
+    let section = file.section_by_name(section_name(file.format()));
+    let section = section.ok_or_else(not_a_daemon)?;
+    section.data().map_err(FileFault::incomplete)
+}
+
+fn section_name(format: BinaryFormat) -> &'static str {
+    match format {
+        BinaryFormat::MachO => "__dae_manifest",
+        BinaryFormat::Pe => ".daemani", // PE has room for eight bytes.
+        _ => ".dae_manifest",
+    }
+}
+
+fn not_a_daemon() -> FileFault {
+    FileFault::new(
+        FileFaultKind::NotADaemon,
+        "is no daemon: it is a shared library, or a program, without a manifest; \
+         its crate needs dae-plugin-api and #[daemon] on an impl",
+    )
+}
+
+/// By the first bytes: an object file of a kind that has shared libraries.
+fn check_is_object(bytes: &[u8]) -> Result<(), FileFault> {
+    if bytes.is_empty() {
+        let text = "is empty; build or copy it anew";
+        return Err(FileFault::new(FileFaultKind::Empty, text));
+    }
+    let head = &bytes[..bytes.len().min(HEADER_BYTES)];
+    if head.iter().all(|&byte| byte == 0) {
+        return Err(FileFault::incomplete("it begins with zeros"));
+    }
+    if UNIVERSAL_MAGICS.iter().any(|magic| head.starts_with(magic)) {
+        let text = "is a universal file for several processors; take this machine's part out with `lipo -thin`";
+        return Err(FileFault::new(FileFaultKind::OtherPlatform, text));
+    }
+    if LIBRARY_MAGICS.iter().any(|magic| head.starts_with(magic)) {
+        return Ok(());
+    }
+    if LIBRARY_MAGICS.iter().any(|magic| magic.starts_with(head)) {
+        return Err(FileFault::incomplete(format!(
+            "it has {} bytes",
+            bytes.len()
+        )));
+    }
+    Err(not_a_library(appearance(bytes)))
+}
+
+fn not_a_library(what: &str) -> FileFault {
+    let text = format!(
+        "is {what}, and a plugin is a shared library; give it crate-type = [\"cdylib\"], build it, \
+         and name the {}*{} in target/",
+        std::env::consts::DLL_PREFIX,
+        std::env::consts::DLL_SUFFIX
+    );
+    FileFault::new(FileFaultKind::NotALibrary, text)
+}
+
+/// What a file that is no object file looks like.
+fn appearance(bytes: &[u8]) -> &'static str {
+    let glance = &bytes[..bytes.len().min(GLANCE_BYTES)];
+    let is_text = |&byte: &u8| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r');
+    match glance {
+        [b'#', b'!', ..] => "a script",
+        _ if glance.starts_with(b"!<arch>\n") => "a static library or an rlib",
+        _ if glance.starts_with(b"\0asm") => "WebAssembly",
+        _ if glance.starts_with(b"PK\x03\x04") => "a zip archive",
+        _ if glance.iter().all(is_text) => "text",
+        _ => "nothing that is known here",
+    }
+}
+
+/// A file for another system would fail at the load too, with words that only a linker's author understands.
+fn check_platform(file: &File<'_>) -> Result<(), FileFault> {
+    let theirs = (
+        file.format(),
+        file.architecture(),
+        file.is_64(),
+        file.is_little_endian(),
+    );
+    let ours = (
+        BinaryFormat::native_object(),
+        native_architecture().unwrap_or(theirs.1),
+        cfg!(target_pointer_width = "64"),
+        cfg!(target_endian = "little"),
+    );
+    // The format of Windows' object files is COFF, that of its libraries PE.
+    let is_format = theirs.0 == ours.0 || (theirs.0 == BinaryFormat::Pe && cfg!(windows));
+    if is_format && (theirs.1, theirs.2, theirs.3) == (ours.1, ours.2, ours.3) {
+        return Ok(());
+    }
+    let text = format!(
+        "is for another machine: {}, and this one runs {}; build it for {}",
+        platform_text(theirs),
+        platform_text(ours),
+        std::env::consts::ARCH
+    );
+    Err(FileFault::new(FileFaultKind::OtherPlatform, text))
+}
+
+fn platform_text(
+    (format, architecture, is_64, is_little): (BinaryFormat, Architecture, bool, bool),
+) -> String {
+    let bits = if is_64 { 64 } else { 32 };
+    let order = if is_little { "little" } else { "big" };
+    format!("{format:?} {architecture:?}, {bits} bits, {order}-endian")
+}
+
+/// Nothing on a machine that isn't listed: there the load says it.
+fn native_architecture() -> Option<Architecture> {
+    Some(match std::env::consts::ARCH {
+        "x86_64" => Architecture::X86_64,
+        "x86" => Architecture::I386,
+        "aarch64" => Architecture::Aarch64,
+        "arm" => Architecture::Arm,
+        "riscv64" => Architecture::Riscv64,
+        "powerpc64" => Architecture::PowerPc64,
+        "s390x" => Architecture::S390x,
+        "loongarch64" => Architecture::LoongArch64,
+        _ => return None,
+    })
+}
+
+fn check_is_library(file: &File<'_>) -> Result<(), FileFault> {
+    match file.kind() {
+        ObjectKind::Dynamic => Ok(()),
+        ObjectKind::Executable => Err(not_a_library("a program")),
+        ObjectKind::Relocatable => Err(not_a_library("an object file that was not linked")),
+        ObjectKind::Core => Err(not_a_library("a core dump")),
+        _ => Err(not_a_library("another kind of object file")),
+    }
+}
+
+/// Every section and segment lies within the file's `len` bytes. The tables themselves do: they were parsed.
+fn check_whole(file: &File<'_>, len: usize) -> Result<(), FileFault> {
+    let sections = file.sections().filter_map(|section| section.file_range());
+    let segments = file.segments().map(|segment| segment.file_range());
+    for (start, size) in sections.chain(segments) {
+        let end = start.checked_add(size);
+        if end.is_none_or(|end| end > len as u64) {
+            let evidence =
+                format!("a part of {size} bytes at {start} reaches past its end at {len}");
+            return Err(FileFault::incomplete(evidence));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! What is told about each kind of file that may be given to a host.
+
+use super::sample::{self, MANIFEST, library};
+use super::*;
+use std::fs;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+fn fault_of(bytes: &[u8]) -> FileFault {
+    parse(bytes).expect_err("this file is no plugin")
+}
+
+#[track_caller]
+fn assert_fault(fault: &FileFault, kind: FileFaultKind, part: &str) {
+    let text = fault.to_string();
+    assert_eq!(fault.kind(), kind, "{text}");
+    assert!(text.contains(part), "{text}");
+}
+
+/// A file in a directory that others can't write.
+fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("libsample.so");
+    fs::write(&path, bytes).unwrap();
+    set_mode(&path, 0o644);
+    (dir, path)
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(not(unix))]
+fn set_mode(_path: &Path, _mode: u32) {}
+
+#[test]
+fn a_plugin_tells_what_it_is() {
+    let padded = [MANIFEST.as_bytes(), &[0; 40]].concat();
+    let (_dir, path) = file(&library(&padded));
+    let manifest = read(&path).unwrap();
+    assert_eq!(
+        (&*manifest.name, &*manifest.version, manifest.abi),
+        ("Sample", "1.2.3", 1)
+    );
+    assert!(!manifest.exclusive && manifest.state_version.is_none());
+    let calls = |c: &Command| (c.signature(), c.arity());
+    let commands: Vec<_> = manifest.commands.iter().map(calls).collect();
+    assert_eq!(commands[0], ("greet(who: string)".into(), 1));
+    let sum = "sum(first: number, second?: number, ...more: number)";
+    assert_eq!(commands[1], (sum.into(), 3));
+}
+
+#[test]
+fn a_file_cut_off_anywhere_is_incomplete() {
+    let whole = library(MANIFEST.as_bytes());
+    assert!(parse(&whole).is_ok());
+    for len in 1..whole.len() {
+        let fault = fault_of(&whole[..len]);
+        assert!(fault.is_incomplete(), "{len} bytes: {fault}");
+    }
+}
+
+#[test]
+fn what_a_linker_has_not_filled_in_yet_is_incomplete() {
+    assert!(fault_of(&[0; 4096]).is_incomplete());
+    assert!(fault_of(&library(&[0; 300])).is_incomplete());
+}
+
+#[test]
+fn any_byte_may_be_wrong_and_nothing_breaks() {
+    let whole = library(MANIFEST.as_bytes());
+    let tables = (0..sample::MANIFEST_AT).chain(sample::MANIFEST_AT + MANIFEST.len()..whole.len());
+    for at in tables {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] = value;
+            let _ = parse(&bytes);
+        }
+    }
+}
+
+#[test]
+fn a_strange_file_is_called_what_it_is() {
+    use FileFaultKind::{Empty, NotALibrary};
+    assert_fault(&fault_of(b""), Empty, "is empty");
+    for (bytes, part) in [
+        (&b"[package]\nname = \"x\"\n"[..], "is text"),
+        (b"#!/bin/sh\n", "is a script"),
+        (b"!<arch>\n/       ", "rlib"),
+        (b"\0asm\x01\0\0\0", "WebAssembly"),
+        (b"PK\x03\x04....", "zip"),
+        (b"\x01\x02\x03\x04", "nothing that is known"),
+    ] {
+        assert_fault(&fault_of(bytes), NotALibrary, part);
+        assert_fault(&fault_of(bytes), NotALibrary, "cdylib");
+        assert!(!fault_of(bytes).is_incomplete());
+    }
+}
+
+#[test]
+fn a_program_and_an_object_file_are_no_libraries() {
+    for (kind, part) in [(1, "not linked"), (2, "a program"), (4, "core dump")] {
+        let mut bytes = library(MANIFEST.as_bytes());
+        bytes[sample::TYPE_AT] = kind;
+        assert_fault(&fault_of(&bytes), FileFaultKind::NotALibrary, part);
+    }
+}
+
+#[test]
+fn another_machine_is_named() {
+    let mut bytes = library(MANIFEST.as_bytes());
+    bytes[sample::MACHINE_AT] = 40; // 32-bit ARM, whichever this machine is
+    assert_fault(&fault_of(&bytes), FileFaultKind::OtherPlatform, "Elf Arm");
+    let universal = b"\xca\xfe\xba\xbe\0\0\0\x02";
+    assert_fault(&fault_of(universal), FileFaultKind::OtherPlatform, "lipo");
+}
+
+#[test]
+fn a_library_without_a_manifest_is_no_daemon() {
+    let mut bytes = library(MANIFEST.as_bytes());
+    let at = bytes
+        .windows(13)
+        .position(|w| w == b".dae_manifest")
+        .unwrap();
+    bytes[at + 1] = b'x';
+    assert_fault(&fault_of(&bytes), FileFaultKind::NotADaemon, "#[daemon]");
+}
+
+#[test]
+fn the_abi_counts_before_the_shape_of_the_rest() {
+    let of = |abi: u32| library(format!(r#"{{"abi":{abi}}}"#).as_bytes());
+    let newer = fault_of(&of(ABI_VERSION_MAX + 1));
+    assert_fault(&newer, FileFaultKind::Abi, "update dae-host");
+    let older = fault_of(&of(ABI_VERSION_MIN - 1));
+    assert_fault(&older, FileFaultKind::Abi, "build it anew");
+    let same = fault_of(&of(ABI_VERSION_MAX));
+    assert_fault(&same, FileFaultKind::BadManifest, "missing field `name`");
+}
+
+#[test]
+fn two_manifests_in_a_file_are_none() {
+    let fault = fault_of(&library(MANIFEST.repeat(2).as_bytes()));
+    assert_fault(&fault, FileFaultKind::BadManifest, "trailing characters");
+    let fault = fault_of(&library(b"\xff\xfe"));
+    assert_fault(&fault, FileFaultKind::BadManifest, "cannot be read");
+}
+
+#[test]
+fn a_plugin_that_aborts_may_not_run_in_the_host() {
+    let mut manifest: Manifest = serde_json::from_str(MANIFEST).unwrap();
+    check_in_process(&manifest).unwrap();
+    manifest.panic = "abort".into();
+    let fault = check_in_process(&manifest).unwrap_err();
+    assert_fault(&fault, FileFaultKind::PanicAbort, "the plugin Sample was");
+    assert_fault(&fault, FileFaultKind::PanicAbort, "subprocess");
+}
+
+#[test]
+fn a_path_to_no_file_is_told_by_its_path() {
+    let (dir, path) = file(b"text");
+    let of = |path: &Path| read(path).expect_err("no plugin");
+    assert_fault(&of(dir.path()), FileFaultKind::NotAFile, "is a directory");
+    assert_fault(
+        &of(&dir.path().join("x.so")),
+        FileFaultKind::Missing,
+        "x.so is not there",
+    );
+    assert_fault(
+        &of(&path.join("x.so")),
+        FileFaultKind::Missing,
+        "is not there",
+    );
+    assert_fault(
+        &of(&path),
+        FileFaultKind::NotALibrary,
+        "libsample.so is text",
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let (dir, _path) = file(b"");
+    let pipe = dir.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    for path in [&pipe, Path::new("/dev/null")] {
+        let fault = read(path).expect_err("no plugin");
+        assert_fault(&fault, FileFaultKind::NotAFile, "a pipe");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_may_write_is_not_run() {
+    let (_dir, path) = file(&library(MANIFEST.as_bytes()));
+    for mode in [0o664, 0o646] {
+        set_mode(&path, mode);
+        let fault = read(&path).expect_err("insecure");
+        assert_fault(&fault, FileFaultKind::Insecure, "chmod go-w");
+        assert_fault(&fault, FileFaultKind::Insecure, &format!("{mode:o}"));
+    }
+    set_mode(&path, 0o755);
+    read(&path).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_others_may_write_makes_its_files_unsafe() {
+    let (dir, path) = file(&library(MANIFEST.as_bytes()));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("link.so");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    set_mode(dir.path(), 0o777);
+    for path in [&path, &link] {
+        let fault = read(path).expect_err("insecure");
+        assert_fault(&fault, FileFaultKind::Insecure, "777");
+    }
+    // As /tmp: others may add files, and not touch ours.
+    set_mode(dir.path(), 0o1777);
+    read(&path).unwrap();
+    read(&link).unwrap();
+    set_mode(elsewhere.path(), 0o777);
+    assert_fault(
+        &read(&link).expect_err("insecure"),
+        FileFaultKind::Insecure,
+        "777",
+    );
+}

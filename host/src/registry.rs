@@ -1,0 +1,270 @@
+//! The registry: which daemons there are, and how they are to run. Pure data, and its file.
+//!
+//! One JSON file that a person can read and repair, small enough to be written whole at every change. The host that
+//! has the home's lock is its only writer. It is written so that a power cut leaves the old or the new one.
+//!
+//! Keys that this version doesn't know are passed over, and are not kept by the next save; a change that an older host
+//! must not pass over gets a new `version`, which that host refuses. A file that can't be understood is never
+//! overwritten: the error says where it went wrong, and starting anew is for a person to decide.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{self, DiskFault};
+use crate::report::Mode;
+
+/// The name of the daemon of daemons, which no plugin may take.
+pub const DAE_NAME: &str = "Dae";
+
+/// The longest name of a daemon, in bytes: it has to fit a table's column and, with a suffix, a file's name.
+pub const DAEMON_NAME_BYTES_MAX: usize = 64;
+
+/// The version of the file that this host reads and writes.
+const VERSION: u32 = 1;
+
+/// All daemons of an ecosystem.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Registry {
+    /// The version of this file's shape.
+    pub version: u32,
+    /// Dae's own port, kept over restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dae_port: Option<u16>,
+    /// By the name it runs under.
+    #[serde(default)]
+    pub daemons: BTreeMap<String, Entry>,
+}
+
+/// One daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Entry {
+    /// The plugin's own name.
+    pub plugin: String,
+    /// The plugin's version.
+    pub version: String,
+    /// Content hash of what runs, in hex; its key in the store.
+    pub hash: String,
+    /// The file it was installed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<PathBuf>,
+    /// It is uninstalled when its source goes from the drop-in directory.
+    #[serde(default)]
+    pub drop_in: bool,
+    /// Its port, chosen at the first start and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The user chose that port: it is never exchanged for another.
+    #[serde(default)]
+    pub port_pinned: bool,
+    /// The JSON object that the daemon's `start` is given.
+    #[serde(default)]
+    pub config: serde_json::Value,
+    /// Where its code runs.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Whether it is meant to run.
+    #[serde(default)]
+    pub desired: Desired,
+    /// The hashes it had before, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<String>,
+}
+
+/// What a person asked of a daemon, whatever became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Desired {
+    /// To run, now and after every start of the host.
+    #[default]
+    Running,
+    /// To stay down until started.
+    Stopped,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry {
+            version: VERSION,
+            dae_port: None,
+            daemons: BTreeMap::new(),
+        }
+    }
+}
+
+/// The one key that every version of the file has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+impl Registry {
+    /// Reads the file at `path`; one that isn't there is an empty registry.
+    ///
+    /// # Errors
+    /// It can't be read or understood, or a newer host wrote it. The file is left as it is.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Registry::default()),
+            Err(e) => return Err(DiskFault::new(&e, "read", path).into()),
+        };
+        Registry::parse(&text).with_context(|| {
+            format!(
+                "cannot use the registry {}, which is left as it is; repair it, or move it away to start with none",
+                path.display()
+            )
+        })
+    }
+
+    fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        // Before anything else: a newer file may have any other shape.
+        let Versioned { version } = serde_json::from_slice(text)?;
+        if version != VERSION {
+            bail!(
+                "it has version {version} and this dae-host reads version {VERSION}: a newer one wrote it, update dae-host"
+            );
+        }
+        let registry: Registry = serde_json::from_slice(text)?;
+        for name in registry.daemons.keys() {
+            check_name(name).map_err(|reason| anyhow!(reason))?;
+        }
+        Ok(registry)
+    }
+
+    /// Writes the file at `path`, whole and durably.
+    ///
+    /// # Errors
+    /// The disk's; the file is then what it was.
+    pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        Ok(durable::write(path, &text)?)
+    }
+}
+
+/// Whether a daemon may run under `name`: it is part of file names, tables and command lines.
+///
+/// # Errors
+/// Why it may not, for a person.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    if name.is_empty() || name.len() > DAEMON_NAME_BYTES_MAX || !name.bytes().all(is_allowed) {
+        return Err(format!(
+            "{name:?} cannot be a daemon's name; it takes 1 to {DAEMON_NAME_BYTES_MAX} of A-Z a-z 0-9 _ . -"
+        ));
+    }
+    if name == DAE_NAME {
+        return Err(format!(
+            "{DAE_NAME} is the daemon of daemons itself; choose another name"
+        ));
+    }
+    // Both match the pattern above, and both are directories wherever a name is made a path.
+    if matches!(name, "." | "..") {
+        return Err(format!(
+            "{name:?} cannot be a daemon's name; choose another"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn entry() -> Entry {
+        Entry {
+            plugin: "Sample".into(),
+            version: "1.2.3".into(),
+            hash: "ab".repeat(32),
+            source: Some("/src/libsample.so".into()),
+            drop_in: false,
+            port: Some(4711),
+            port_pinned: true,
+            config: json!({"greeting": "hello"}),
+            mode: Mode::Subprocess,
+            desired: Desired::Stopped,
+            previous: vec!["cd".repeat(32)],
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_a_person_can_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registry.json");
+        let mut registry = Registry::load(&path).unwrap();
+        assert_eq!(registry, Registry::default());
+        registry.dae_port = Some(3502);
+        registry.daemons.insert("A".into(), entry());
+        registry.save(&path).unwrap();
+        assert_eq!(Registry::load(&path).unwrap(), registry);
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in [
+            "  \"dae-port\": 3502,",
+            "      \"mode\": \"subprocess\",",
+            "      \"desired\": \"stopped\",",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_has_a_default_and_what_is_unknown_is_passed_over() {
+        let text = r#"{"version":1,"colour":"red","daemons":{"A":
+            {"plugin":"A","version":"1","hash":"00","colour":["red"]}}}"#;
+        let registry = Registry::parse(text.as_bytes()).unwrap();
+        let entry = &registry.daemons["A"];
+        assert_eq!(entry.desired, Desired::Running);
+        assert_eq!(entry.mode, Mode::InProcess);
+        assert!(entry.previous.is_empty() && !entry.port_pinned);
+    }
+
+    #[test]
+    fn a_file_that_is_not_understood_is_left_alone_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registry.json");
+        for (text, part) in [
+            ("{\"version\":1,\n\"daemons\":{", "line 2 column"),
+            ("", "EOF"),
+            (r#"{"daemons":{}}"#, "missing field `version`"),
+            (r#"{"version":2,"daemons":[]}"#, "update dae-host"),
+            (
+                r#"{"version":1,"daemons":{"../x":{"plugin":"A","version":"1","hash":"00"}}}"#,
+                "\"../x\" cannot be",
+            ),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let told = format!("{:#}", Registry::load(&path).unwrap_err());
+            assert!(told.contains(part), "{told}");
+            assert!(told.contains(path.to_str().unwrap()), "{told}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_registry_that_cannot_be_read_is_not_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = Registry::load(dir.path()).unwrap_err().to_string();
+        assert!(told.starts_with("cannot read "), "{told}");
+    }
+
+    #[test]
+    fn names() {
+        let longest = "x".repeat(DAEMON_NAME_BYTES_MAX);
+        for good in ["a", "Sample", "my.daemon_2-b", "dae", "...", &longest] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        let too_long = "x".repeat(DAEMON_NAME_BYTES_MAX + 1);
+        for bad in [
+            "", "a b", "a/b", "a#b", "ä", "a\n", "Dae", ".", "..", &too_long,
+        ] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}

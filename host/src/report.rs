@@ -1,0 +1,147 @@
+//! What the host tells about itself: the shapes of every answer on the control socket and of every `--json`.
+//!
+//! Plain data with stable keys, so that the program, an embedding program and a script read the same thing.
+//! A key is never renamed or reused; new ones may be added.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a daemon's code runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// In the host's own process: a call costs nanoseconds.
+    #[default]
+    InProcess,
+    /// In a child process of its own: a crash costs nothing.
+    Subprocess,
+}
+
+impl Mode {
+    /// The name that people and JSON see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::InProcess => "in-process",
+            Mode::Subprocess => "subprocess",
+        }
+    }
+}
+
+/// Who a daemon is: the answer to `dae`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Credential {
+    /// The name it runs under, unique in its ecosystem.
+    pub name: String,
+    /// The process its code runs in.
+    pub pid: u32,
+    /// Its Common TCP port on the loopback address.
+    pub port: u16,
+    /// The plugin's own name, which differs from `name` when it was installed under another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// The plugin's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Where its code runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The n-th instance of this daemon since the host started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// How long that instance has run, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
+    /// True for a daemon that this host did not load.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
+}
+
+/// One daemon as `list` and `status` show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The name it runs under.
+    pub name: String,
+    /// The plugin's own name.
+    pub plugin: String,
+    /// The plugin's version.
+    pub version: String,
+    /// Where its code runs.
+    pub mode: Mode,
+    /// `starting`, `ready`, `stopped`, `failed` …
+    pub state: String,
+    /// Why it is in that state, for a person; empty where the state says it all.
+    #[serde(default)]
+    pub reason: String,
+    /// The process its code runs in; absent while nothing runs.
+    pub pid: Option<u32>,
+    /// Its Common TCP port; absent while it is stopped.
+    pub port: Option<u16>,
+    /// The n-th instance since the host started.
+    pub generation: u64,
+    /// How long the present instance has run, in milliseconds; absent while nothing runs.
+    pub uptime_ms: Option<u64>,
+    /// Restarts since the host started.
+    pub restarts: u64,
+    /// Commands answered since the host started.
+    pub calls: u64,
+    /// Of those, the ones answered with `error`.
+    pub errors: u64,
+    /// Guests connected now.
+    pub guests: u64,
+    /// Content hash of what runs, in hex.
+    pub hash: String,
+    /// The file it was installed from.
+    pub source: Option<String>,
+}
+
+/// The answer to `install`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The name it runs under.
+    pub name: String,
+    /// The plugin's own name.
+    pub plugin: String,
+    /// The plugin's version.
+    pub version: String,
+    /// Its Common TCP port; absent when no host runs, since it is chosen at the first start.
+    pub port: Option<u16>,
+    /// Content hash, in hex.
+    pub hash: String,
+    /// From the request to the daemon's first answer, in milliseconds; absent when no host runs.
+    pub ms: Option<u64>,
+    /// The generation that answers now; 0 when no host runs.
+    pub generation: u64,
+}
+
+/// The request of `install`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct InstallRequest {
+    /// The name to run under; absent means the plugin's own.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The compiled plugin, an absolute path.
+    pub file: std::path::PathBuf,
+    /// A port to pin; absent means one chosen by the system and then kept.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The JSON object that the daemon's `start` is given.
+    #[serde(default)]
+    pub config: Option<serde_json::Value>,
+    /// Replace a daemon of that name, if there is one.
+    #[serde(default)]
+    pub replace: bool,
+    /// The file lies in the drop-in directory: it is uninstalled when the file goes.
+    #[serde(default)]
+    pub drop_in: bool,
+}
+
+/// The answer to `start`, `stop` and `restart`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The daemon's name.
+    pub name: String,
+    /// Its state now.
+    pub state: String,
+    /// How long the change took, in milliseconds.
+    pub ms: u64,
+}

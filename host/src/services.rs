@@ -1,0 +1,263 @@
+//! What a daemon may ask of its host: the functions behind every `Ecosystem` and `Guest`.
+//!
+//! A daemon's handles are numbers, and this is the table they are looked up in: the one process-wide table there is,
+//! since a C function has nothing else to start from. An id that is no longer in it is answered with `GONE`; that is how
+//! a handle kept after its daemon's end stays harmless.
+
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use abi_stable::std_types::{RSlice, RStr};
+use async_ffi::{FfiFuture, FutureExt as _};
+use dae_plugin_api::abi::{HostV1, HostVtableV1, Output, SinkV1, StepV1, status};
+use serde_json::{Map, Value};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::door::Door;
+use crate::identity::Identity;
+use crate::log::{Journal, Record};
+
+/// The longest message or field list of one log record, in bytes. A daemon may log a lot, but not one line that fills
+/// the log file.
+const LOG_BYTES_MAX: usize = 64 << 10;
+
+/// What the host keeps for one instance, for as long as its code may ask for it.
+#[derive(Debug)]
+pub struct Resident {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Its config, a JSON object.
+    pub config: String,
+    /// Where its log goes.
+    pub journal: Journal,
+    /// Where its guests are.
+    pub door: Arc<Door>,
+}
+
+/// A resident's place in the table. Dropped, its id stands for nothing, and what it has spawned is cancelled.
+#[derive(Debug)]
+pub struct Residence {
+    id: u64,
+    seated: Arc<Seated>,
+}
+
+#[derive(Debug)]
+struct Seated {
+    resident: Resident,
+    runtime: Handle,
+    spawned: TaskTracker,
+    ended: CancellationToken,
+}
+
+type Table = HashMap<u64, Arc<Seated>>;
+static TABLE: RwLock<Option<Table>> = RwLock::new(None);
+
+impl Residence {
+    /// Takes a place. Must be called on the runtime that the daemon's futures will run on.
+    #[must_use]
+    pub fn take(resident: Resident) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        let seated = Arc::new(Seated {
+            resident,
+            runtime: Handle::current(),
+            spawned: TaskTracker::new(),
+            ended: CancellationToken::new(),
+        });
+        with_table(|table| table.insert(id, Arc::clone(&seated)));
+        Residence { id, seated }
+    }
+
+    /// The handle to give to the daemon.
+    #[must_use]
+    pub fn host(&self) -> HostV1 {
+        HostV1 {
+            daemon: self.id,
+            vtable: &VTABLE,
+        }
+    }
+
+    /// Cancels what the daemon has spawned, and waits until none of it runs any more.
+    pub async fn cancel_spawned(&self) {
+        self.seated.ended.cancel();
+        self.seated.spawned.close();
+        self.seated.spawned.wait().await;
+    }
+
+    /// Who lives here.
+    #[must_use]
+    pub fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.seated.resident.identity)
+    }
+
+    /// Its config, a JSON object.
+    #[must_use]
+    pub fn config(&self) -> &str {
+        &self.seated.resident.config
+    }
+
+    /// Writes a record into the daemon's log, on the host's behalf.
+    pub fn log(&self, level: &str, message: &str) {
+        let identity = &self.seated.resident.identity;
+        let record = Record::about(&identity.name, Some(identity.generation), level, message);
+        self.seated.resident.journal.write(record);
+    }
+}
+
+impl Drop for Residence {
+    fn drop(&mut self) {
+        self.seated.ended.cancel();
+        with_table(|table| table.remove(&self.id));
+    }
+}
+
+impl Seated {
+    fn record(&self, level: &str, target: &str, message: &str, fields: Map<String, Value>) {
+        self.resident.journal.write(Record {
+            time: jiff::Timestamp::now(),
+            daemon: self.resident.identity.name.clone(),
+            generation: Some(self.resident.identity.generation),
+            level: level.to_owned(),
+            target: target.to_owned(),
+            message: message.to_owned(),
+            fields,
+        });
+    }
+
+    fn answer(&self, operation: &str, request: &[u8], out: &mut Output) -> u32 {
+        match operation {
+            "credential" => {
+                match serde_json::to_writer(out, &self.resident.identity.credential()) {
+                    Ok(()) => status::DONE,
+                    Err(_) => status::FAILED,
+                }
+            }
+            "config" => match out.push(self.resident.config.as_bytes()) {
+                true => status::DONE,
+                false => status::FAILED,
+            },
+            "guest.open" => match self.guest(request) {
+                Some(_) => status::NOTHING,
+                None => status::GONE,
+            },
+            _ => status::UNKNOWN,
+        }
+    }
+
+    fn guest(&self, request: &[u8]) -> Option<Arc<crate::mailbox::Mailbox>> {
+        let id = std::str::from_utf8(request).ok()?.parse().ok()?;
+        self.resident.door.guests.find(id)
+    }
+}
+
+fn with_table<T>(act: impl FnOnce(&mut Table) -> T) -> T {
+    let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
+    act(table.get_or_insert_default())
+}
+
+fn find(daemon: u64) -> Option<Arc<Seated>> {
+    let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
+    table.as_ref()?.get(&daemon).cloned()
+}
+
+static VTABLE: HostVtableV1 = HostVtableV1 {
+    log,
+    ask,
+    ask_later,
+    emit,
+    spawn,
+    sleep,
+    query,
+};
+
+unsafe extern "C" fn log(
+    daemon: u64,
+    level: u32,
+    target: RStr<'_>,
+    message: RStr<'_>,
+    fields: RStr<'_>,
+) {
+    let Some(seated) = find(daemon) else { return };
+    let level = match level {
+        1 => "error",
+        2 => "warn",
+        3 => "info",
+        4 => "debug",
+        _ => "trace",
+    };
+    let fields = match fields.len() <= LOG_BYTES_MAX {
+        true => serde_json::from_str(fields.as_str()).unwrap_or_default(),
+        false => Map::new(),
+    };
+    seated.record(level, target.as_str(), shortened(message.as_str()), fields);
+}
+
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LOG_BYTES_MAX)]
+}
+
+unsafe extern "C" fn ask(
+    daemon: u64,
+    operation: RStr<'_>,
+    request: RSlice<'_, u8>,
+    sink: *mut SinkV1,
+) -> u32 {
+    // SAFETY: the plugin lends the sink for this call.
+    let mut out = unsafe { Output::new(sink) };
+    match find(daemon) {
+        Some(seated) => seated.answer(operation.as_str(), request.as_slice(), &mut out),
+        None => status::GONE,
+    }
+}
+
+unsafe extern "C" fn ask_later(
+    daemon: u64,
+    _: RStr<'_>,
+    _: RSlice<'_, u8>,
+    _: *mut SinkV1,
+) -> StepV1 {
+    StepV1::ended(match find(daemon) {
+        Some(_) => status::UNKNOWN,
+        None => status::GONE,
+    })
+}
+
+unsafe extern "C" fn emit(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32 {
+    let guest = find(daemon).and_then(|seated| seated.resident.door.guests.find(guest));
+    match guest {
+        Some(guest) if guest.push(line.as_slice()) => status::NOTHING,
+        _ => status::GONE,
+    }
+}
+
+unsafe extern "C" fn spawn(daemon: u64, future: FfiFuture<()>) -> u32 {
+    let Some(seated) = find(daemon) else {
+        return status::GONE;
+    };
+    let ended = seated.ended.clone();
+    let work = async move {
+        // The future is dropped here, on whichever side, while the daemon's code is still there: `cancel_spawned`
+        // waits for this task.
+        ended.run_until_cancelled_owned(future).await;
+    };
+    seated.spawned.spawn_on(work, &seated.runtime);
+    status::NOTHING
+}
+
+unsafe extern "C" fn sleep(daemon: u64, ms: u64) -> FfiFuture<()> {
+    let Some(seated) = find(daemon) else {
+        return std::future::ready(()).into_ffi();
+    };
+    let _entered = seated.runtime.enter();
+    tokio::time::sleep(Duration::from_millis(ms)).into_ffi()
+}
+
+unsafe extern "C" fn query(_: RStr<'_>) -> *const () {
+    std::ptr::null()
+}

@@ -1,0 +1,240 @@
+//! The store: the host's own copies of what is installed, each under the hash of its content.
+//!
+//! The source of a plugin belongs to its author, whose next build overwrites it; a mapped file that is overwritten ends
+//! the host. So a source is read once, and everything after works on the copy. A name made of the content makes
+//! copies that never change and are shared by all daemons of the same file, and shows a damaged one for what it is:
+//! nothing is handed out whose bytes don't have their hash.
+//!
+//! From the store come images: private copies under names never used before, for the loader alone, which takes two
+//! files of one name for the same. They are worth nothing once their processes have ended.
+//!
+//! The home's lock makes one writer. An error leaves the store as it was; it is a [`FileFault`] where the source is to
+//! blame, and names file and attempt where the disk is.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, anyhow, bail};
+
+use crate::durable::{self, DiskFault};
+use crate::home::Home;
+use crate::manifest::{self, FileFault, FileFaultKind, Manifest};
+
+/// Enough of a hash to recognise it by, where the name is unique without it.
+const HASH_PREFIX_CHARS: usize = 16;
+
+/// Where installed plugins lie.
+#[derive(Debug, Clone)]
+pub struct Store {
+    artefacts: PathBuf,
+    images: PathBuf,
+}
+
+/// One installed file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artefact {
+    /// BLAKE3 of its content, in 64 hex digits.
+    pub hash: String,
+    /// Where it lies. Not to be loaded from there: see [`Store::image`].
+    pub path: PathBuf,
+    /// Its length, in bytes.
+    pub bytes: u64,
+    /// What it tells about itself.
+    pub manifest: Manifest,
+}
+
+impl Store {
+    /// The store of a home, whose directories must be there.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn open(home: &Home) -> anyhow::Result<Self> {
+        let store = Store {
+            artefacts: home.store_dir(),
+            images: home.images_dir(),
+        };
+        for dir in [&store.artefacts, &store.images] {
+            fs::read_dir(dir).map_err(|e| DiskFault::new(&e, "open the store", dir))?;
+        }
+        Ok(store)
+    }
+
+    /// Takes a copy of the plugin at `source`, or finds the one that it has of the same content.
+    ///
+    /// # Errors
+    /// A [`FileFault`] if the source is no plugin or changed meanwhile, else the disk's.
+    pub fn stage(&self, source: &Path) -> anyhow::Result<Artefact> {
+        let bytes = read_unchanging(source)?;
+        let manifest = manifest::parse(&bytes).map_err(|fault| fault.at(source))?;
+        let hash = hash_of(&bytes);
+        let path = self.path_of(&hash);
+        // What is there may have been damaged since, and is then written anew.
+        if !holds(&path, &bytes) {
+            durable::write(&path, &bytes)?;
+        }
+        Ok(Artefact {
+            hash,
+            path,
+            bytes: bytes.len() as u64,
+            manifest,
+        })
+    }
+
+    /// The artefact of that hash.
+    ///
+    /// # Errors
+    /// There is none, or it was damaged.
+    pub fn find(&self, hash: &str) -> anyhow::Result<Artefact> {
+        let bytes = self.read(hash)?;
+        let path = self.path_of(hash);
+        Ok(Artefact {
+            hash: hash.to_owned(),
+            bytes: bytes.len() as u64,
+            manifest: manifest::parse(&bytes).map_err(|fault| fault.at(&path))?,
+            path,
+        })
+    }
+
+    /// Whether the file at `source` has the content of that hash.
+    #[must_use]
+    pub fn is_same(&self, hash: &str, source: &Path) -> bool {
+        fs::read(source).is_ok_and(|bytes| hash_of(&bytes) == hash)
+    }
+
+    /// Removes every artefact but those whose hashes are in `keep`, and what interrupted writes have left.
+    ///
+    /// # Errors
+    /// The disk's; what could be removed is.
+    pub fn sweep(&self, keep: &HashSet<String>) -> anyhow::Result<()> {
+        let kept: HashSet<PathBuf> = keep.iter().map(|hash| self.path_of(hash)).collect();
+        sweep_directory(&self.artefacts, |path| kept.contains(path))
+    }
+
+    /// A private copy of an artefact, for one process to load and map for as long as it likes.
+    ///
+    /// # Errors
+    /// There is no such artefact, it was damaged, or the disk is full.
+    pub fn image(&self, hash: &str) -> anyhow::Result<PathBuf> {
+        let bytes = self.read(hash)?;
+        let path = self.images.join(image_name(hash));
+        let written = create_new(&path).and_then(|mut file| file.write_all(&bytes));
+        if let Err(e) = written {
+            // Half a copy is of no use; and one that was there is not ours to remove.
+            if e.kind() != io::ErrorKind::AlreadyExists {
+                let _ = fs::remove_file(&path);
+            }
+            return Err(DiskFault::new(&e, "copy a plugin for loading to", &path).into());
+        }
+        Ok(path)
+    }
+
+    /// Removes all images. For the start of a host, when no process of the home runs any more: one that does keeps what
+    /// it has mapped.
+    ///
+    /// # Errors
+    /// The disk's; what could be removed is.
+    pub fn sweep_images(&self) -> anyhow::Result<()> {
+        sweep_directory(&self.images, |_| false)
+    }
+
+    /// The content of an artefact, which has the hash that it should.
+    fn read(&self, hash: &str) -> anyhow::Result<Vec<u8>> {
+        check_hash(hash)?;
+        let path = self.path_of(hash);
+        let lost = || {
+            format!(
+                "the installed copy {} is lost; install it again",
+                path.display()
+            )
+        };
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(anyhow!(lost())),
+            result => result.map_err(|e| DiskFault::new(&e, "read", &path))?,
+        };
+        if hash_of(&bytes) != hash {
+            bail!(
+                "the installed copy {} is damaged: its content is not what was installed; install it again",
+                path.display()
+            );
+        }
+        Ok(bytes)
+    }
+
+    /// The same suffix for all, whatever the source's was: a file is found by its hash alone.
+    fn path_of(&self, hash: &str) -> PathBuf {
+        let suffix = std::env::consts::DLL_SUFFIX;
+        self.artefacts.join(format!("{hash}{suffix}"))
+    }
+}
+
+/// A file's bytes, read twice: a file that somebody writes meanwhile hardly reads the same.
+fn read_unchanging(source: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut file = manifest::open(source)?;
+    let before = hash_of(&manifest::read_whole(&mut file, source)?);
+    file.rewind()
+        .with_context(|| format!("cannot read {} again", source.display()))?;
+    let bytes = manifest::read_whole(&mut file, source)?;
+    if hash_of(&bytes) != before {
+        let text = "changed while it was read; try again when whatever writes it is done";
+        return Err(FileFault::new(FileFaultKind::Changed, text)
+            .at(source)
+            .into());
+    }
+    Ok(bytes)
+}
+
+fn hash_of(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// A hash becomes part of a path, and may come from a registry that a person has edited.
+fn check_hash(hash: &str) -> anyhow::Result<()> {
+    let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if hash.len() != 2 * blake3::OUT_LEN || !hash.bytes().all(is_digit) {
+        bail!(
+            "{hash:?} is no content hash, which has 64 digits 0-9 a-f; look at the registry, or install it again"
+        );
+    }
+    Ok(())
+}
+
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    fs::read(path).is_ok_and(|held| held == bytes)
+}
+
+/// A name that no image of this process has or had. Other processes' images are told apart by the process id, and those
+/// of a dead one of the same id are swept before.
+fn image_name(hash: &str) -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    let pid = std::process::id();
+    let suffix = std::env::consts::DLL_SUFFIX;
+    format!("{pid}-{number}-{}{suffix}", &hash[..HASH_PREFIX_CHARS])
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Removes the files of `dir` that `is_kept` doesn't want. Tries all of them, and tells of the first that stayed.
+fn sweep_directory(dir: &Path, is_kept: impl Fn(&Path) -> bool) -> anyhow::Result<()> {
+    let entries = fs::read_dir(dir).map_err(|e| DiskFault::new(&e, "sweep", dir))?;
+    let mut first = Ok(());
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if !is_kept(&path) {
+            first = first.and(durable::remove(&path));
+        }
+    }
+    first?;
+    Ok(durable::sync_directory(dir)?)
+}
+
+#[cfg(test)]
+mod tests;

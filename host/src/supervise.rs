@@ -1,0 +1,588 @@
+//! One task a daemon: it owns the port, and sees to it that an instance stands behind it.
+//!
+//! The listener and the guests outlive every instance. A successor is wholly built, and has answered, before the one
+//! that runs is touched; whatever fails on the way leaves that one running. What follows an instance's end is decided in
+//! [`crate::restart`]; who asks for a start or a stop, in `dae`.
+
+pub(crate) mod listen;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep_until, timeout};
+
+use crate::config::Config;
+use crate::door::Door;
+use crate::identity::Identity;
+use crate::images::Images;
+use crate::instance::{self, Instance, RunEnd, StartPlan};
+use crate::log::{Journal, Record};
+use crate::report::Mode;
+use crate::restart::{self, Decision, End, History};
+use crate::services::Resident;
+use crate::state::State;
+use crate::store::{Artefact, Store};
+use listen::Listening;
+
+/// What a daemon runs: which file, and how.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The name it runs under.
+    pub name: String,
+    /// Its file, in the store.
+    pub artefact: Arc<Artefact>,
+    /// The JSON object for its `start`.
+    pub config: serde_json::Value,
+    /// The port it had, or was given.
+    pub port: Option<u16>,
+    /// That port and no other.
+    pub is_port_pinned: bool,
+    /// Where its code runs.
+    pub mode: Mode,
+}
+
+/// What every supervisor works with.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The host's settings.
+    pub config: Arc<Config>,
+    /// The loaded files.
+    pub images: Arc<Images>,
+    /// The stored files.
+    pub store: Arc<Store>,
+    /// Where logs go.
+    pub journal: Journal,
+    /// When the host started: the zero of its monotonic time.
+    pub since: Instant,
+}
+
+impl Shared {
+    fn tell(&self, daemon: &str, generation: Option<u64>, level: &str, text: &str) {
+        self.journal
+            .write(Record::about(daemon, generation, level, text));
+    }
+}
+
+/// What a supervisor can be told to do. The sender hears when it is done.
+#[derive(Debug)]
+enum Order {
+    Start(Reply),
+    Stop(Reply),
+    Restart(Reply),
+    Replace(Box<Spec>, Reply),
+    End(Reply),
+}
+
+type Reply = oneshot::Sender<Result<(), String>>;
+
+/// One supervised daemon, as the rest of the host sees it.
+#[derive(Debug)]
+pub struct Daemon {
+    /// What its guests find.
+    pub door: Arc<Door>,
+    orders: mpsc::Sender<Order>,
+    now: Arc<Now>,
+}
+
+/// What is the case at the moment.
+#[derive(Debug)]
+struct Now {
+    state: watch::Sender<State>,
+    running: Mutex<Running>,
+    generation: AtomicU64,
+    restarts: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Running {
+    spec: Spec,
+    port: Option<u16>,
+    identity: Option<Arc<Identity>>,
+}
+
+/// A look at a daemon.
+#[derive(Debug, Clone)]
+pub struct Glance {
+    /// What it runs.
+    pub spec: Spec,
+    /// Its port, while it has one.
+    pub port: Option<u16>,
+    /// Who answers, while anybody does.
+    pub identity: Option<Arc<Identity>>,
+    /// Where it is in its life.
+    pub state: State,
+    /// The n-th instance since the host started.
+    pub generation: u64,
+    /// Restarts since then.
+    pub restarts: u64,
+}
+
+/// Orders that may wait. A daemon is seldom told two things at once; who comes later waits with his own.
+const ORDERS_MAX: usize = 16;
+
+impl Daemon {
+    /// A supervised daemon; nothing of it runs until it is told to start.
+    #[must_use]
+    pub fn supervise(spec: Spec, shared: Shared) -> Self {
+        let door = Door::new(&spec.name, shared.config.limits());
+        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
+        let now = Arc::new(Now {
+            state: watch::Sender::new(State::Stopped),
+            running: Mutex::new(Running {
+                spec: spec.clone(),
+                port: None,
+                identity: None,
+            }),
+            generation: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+        });
+        let supervisor = Supervisor {
+            spec,
+            shared,
+            door: Arc::clone(&door),
+            now: Arc::clone(&now),
+            listening: None,
+            current: None,
+            history: History::default(),
+        };
+        tokio::spawn(supervisor.run(inbox));
+        Daemon { door, orders, now }
+    }
+
+    /// Starts it; done when it answers. Nothing to do if it does already.
+    ///
+    /// # Errors
+    /// Why it doesn't start.
+    pub async fn start(&self) -> Result<(), String> {
+        self.order(Order::Start).await
+    }
+
+    /// Stops it; done when nothing of it runs.
+    ///
+    /// # Errors
+    /// What went wrong on the way; it is stopped all the same.
+    pub async fn stop(&self) -> Result<(), String> {
+        self.order(Order::Stop).await
+    }
+
+    /// Has a new instance of the same file take over from the one that runs, if one does.
+    ///
+    /// # Errors
+    /// Why the new one doesn't start; the old one runs on.
+    pub async fn restart(&self) -> Result<(), String> {
+        self.order(Order::Restart).await
+    }
+
+    /// Has an instance of another file, or with other settings, take over.
+    ///
+    /// # Errors
+    /// Why it doesn't start; what was before runs on.
+    pub async fn replace(&self, spec: Spec) -> Result<(), String> {
+        self.order(|reply| Order::Replace(Box::new(spec), reply))
+            .await
+    }
+
+    /// Stops it for good.
+    ///
+    /// # Errors
+    /// As [`Daemon::stop`].
+    pub async fn end(&self) -> Result<(), String> {
+        self.order(Order::End).await
+    }
+
+    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), String> {
+        let gone = || Err("its supervisor has ended".to_owned());
+        let (reply, done) = oneshot::channel();
+        if self.orders.send(order(reply)).await.is_err() {
+            return gone();
+        }
+        done.await.unwrap_or_else(|_| gone())
+    }
+
+    /// Says that a start is on its way, so that [`Daemon::settled`] waits for it.
+    pub fn announce_start(&self) {
+        self.now.state.send_replace(State::Starting);
+    }
+
+    /// Waits until it answers, or won't by itself.
+    pub async fn settled(&self) {
+        let mut state = self.now.state.subscribe();
+        // An error means that the supervisor has ended, and nothing is more settled than that.
+        let _ = state.wait_for(State::is_settled).await;
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn glance(&self) -> Glance {
+        let running = self.now.running();
+        Glance {
+            spec: running.spec.clone(),
+            port: running.port,
+            identity: running.identity.clone(),
+            state: self.now.state.borrow().clone(),
+            generation: self.now.generation.load(Ordering::Relaxed),
+            restarts: self.now.restarts.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Now {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Supervisor {
+    spec: Spec,
+    shared: Shared,
+    door: Arc<Door>,
+    now: Arc<Now>,
+    listening: Option<Listening>,
+    current: Option<Current>,
+    history: History,
+}
+
+/// The instance that answers.
+struct Current {
+    instance: Arc<Instance>,
+    given_back: oneshot::Receiver<()>,
+    /// Ends with its background work; none once that has returned and the daemon lives on.
+    run_end: Option<oneshot::Receiver<RunEnd>>,
+}
+
+/// What a supervisor waits for.
+enum Event {
+    Order(Option<Order>),
+    RunEnd(RunEnd),
+    RetryTime,
+}
+
+impl Supervisor {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
+        loop {
+            match self.next_event(&mut inbox).await {
+                Event::Order(Some(order)) => {
+                    let is_last = matches!(order, Order::End(_));
+                    self.carry_out(order).await;
+                    if is_last {
+                        return;
+                    }
+                }
+                // Nobody is left to give orders: the host is going down without having said so.
+                Event::Order(None) => return self.stop().await.unwrap_or(()),
+                Event::RunEnd(RunEnd::Returned) if !self.restarts_always() => self.forget_run(),
+                Event::RunEnd(end) => self.on_end(end).await,
+                Event::RetryTime => self.retry().await,
+            }
+        }
+    }
+
+    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Order>) -> Event {
+        let retry_at = match &*self.now.state.borrow() {
+            State::Backoff { until, .. } => Some(*until),
+            _ => None,
+        };
+        let retry = async {
+            match retry_at {
+                Some(at) => sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let run_end = async {
+            match self
+                .current
+                .as_mut()
+                .and_then(|current| current.run_end.as_mut())
+            {
+                Some(run_end) => run_end.await.unwrap_or(RunEnd::Returned),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            order = inbox.recv() => Event::Order(order),
+            end = run_end => Event::RunEnd(end),
+            () = retry => Event::RetryTime,
+        }
+    }
+
+    async fn carry_out(&mut self, order: Order) {
+        let (result, reply) = match order {
+            Order::Start(reply) => (self.start_if_needed().await, reply),
+            Order::Stop(reply) => (self.stop().await, reply),
+            Order::Restart(reply) => (self.take_over(self.spec.clone()).await, reply),
+            Order::Replace(spec, reply) => (self.take_over(*spec).await, reply),
+            Order::End(reply) => (self.stop().await, reply),
+        };
+        // Whoever asked may have gone; it is done all the same.
+        let _ = reply.send(result);
+    }
+
+    async fn start_if_needed(&mut self) -> Result<(), String> {
+        match self.current {
+            Some(_) => Ok(()),
+            None => self.take_over(self.spec.clone()).await,
+        }
+    }
+
+    /// Builds an instance of `spec` beside the one that runs, if one does, and lets it take over.
+    async fn take_over(&mut self, spec: Spec) -> Result<(), String> {
+        self.history.clear();
+        let before = self.now.state.borrow().clone();
+        self.set(match self.current {
+            Some(_) => State::Reloading,
+            None => State::Starting,
+        });
+        let had_port = self.listening.is_some();
+        match self.build(&spec).await {
+            Ok(instance) => {
+                self.spec = spec;
+                self.swap(instance).await;
+                Ok(())
+            }
+            Err(cause) => {
+                if !had_port {
+                    self.listening = None;
+                    self.now.running().port = None;
+                }
+                let after = match before {
+                    State::Starting | State::Stopped => State::Failed {
+                        cause: cause.clone(),
+                    },
+                    other => other,
+                };
+                self.set(after);
+                Err(cause)
+            }
+        }
+    }
+
+    /// Binds the port if that is still to be done, and constructs an instance that has answered.
+    async fn build(&mut self, spec: &Spec) -> Result<Arc<Instance>, String> {
+        let port = self.bind(spec).await?;
+        let hash = spec.artefact.hash.clone();
+        let store = Arc::clone(&self.shared.store);
+        let copied = hash.clone();
+        let image = self
+            .shared
+            .images
+            .get(&hash, move || store.image(&copied))
+            .await?;
+        let generation = self.now.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let manifest = &spec.artefact.manifest;
+        let identity = Arc::new(Identity {
+            name: spec.name.clone(),
+            plugin: manifest.name.clone(),
+            version: manifest.version.clone(),
+            hash,
+            mode: spec.mode,
+            pid: std::process::id(),
+            port,
+            generation,
+            since: Instant::now(),
+        });
+        let plan = StartPlan {
+            image,
+            manifest: Arc::new(manifest.clone()),
+            resident: Resident {
+                identity,
+                config: spec.config.to_string(),
+                journal: self.shared.journal.clone(),
+                door: Arc::clone(&self.door),
+            },
+            limit: self.shared.config.start_limit(),
+        };
+        let instance = instance::start(plan)
+            .await
+            .map_err(|fault| fault.to_string())?;
+        Ok(Arc::new(instance))
+    }
+
+    async fn bind(&mut self, spec: &Spec) -> Result<u16, String> {
+        if let Some(listening) = &self.listening
+            && (!spec.is_port_pinned || spec.port == Some(listening.port()))
+        {
+            return Ok(listening.port());
+        }
+        let listening = Listening::bind(spec, &self.door).await?;
+        let port = listening.port();
+        self.now.running().port = Some(port);
+        // A listener on another port ends here; its guests stay.
+        self.listening = Some(listening);
+        Ok(port)
+    }
+
+    /// From here on `instance` answers; the one before is retired.
+    async fn swap(&mut self, instance: Arc<Instance>) {
+        let retired = self.take_away();
+        let (ended, run_end) = oneshot::channel();
+        let run = instance.run();
+        tokio::spawn(async move {
+            // Where the receiver is gone, the instance was retired.
+            let _ = ended.send(run.await);
+        });
+        {
+            let mut running = self.now.running();
+            running.spec = self.spec.clone();
+            running.identity = Some(Arc::clone(&instance.identity));
+        }
+        instance.log(
+            "info",
+            &format!("generation {} answers", instance.identity.generation),
+        );
+        let given_back = self.door.open(Arc::clone(&instance));
+        self.current = Some(Current {
+            instance,
+            given_back,
+            run_end: Some(run_end),
+        });
+        self.set(State::Ready);
+        // The guests are with the new one already; the old one's running commands finish beside it.
+        if let Some(retired) = retired {
+            self.retire(retired).await;
+        }
+    }
+
+    /// From here on lines wait.
+    fn take_away(&mut self) -> Option<Current> {
+        self.door.hold();
+        self.now.running().identity = None;
+        self.current.take()
+    }
+
+    /// Waits for running commands, then ends the instance.
+    async fn retire(&self, current: Current) -> Vec<String> {
+        let grace = self.shared.config.stop_grace();
+        let Current {
+            instance,
+            given_back,
+            ..
+        } = current;
+        // Those that take longer are cancelled with the guests' futures or left to finish; `end` tells.
+        let _ = timeout(grace, given_back).await;
+        let generation = instance.identity.generation;
+        let faults = instance.end(grace).await.err().unwrap_or_default();
+        for fault in &faults {
+            self.shared
+                .tell(&self.spec.name, Some(generation), "warn", fault);
+        }
+        faults
+    }
+
+    async fn stop(&mut self) -> Result<(), String> {
+        self.door.shut(format!(
+            "{} is stopped; `dae-host start {0}` starts it",
+            self.spec.name
+        ));
+        self.listening = None;
+        self.now.running().port = None;
+        self.now.running().identity = None;
+        self.door.guests.close_all();
+        let faults = match self.current.take() {
+            Some(current) => self.retire(current).await,
+            None => Vec::new(),
+        };
+        self.history.clear();
+        self.set(State::Stopped);
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(faults.join("; ")),
+        }
+    }
+
+    fn restarts_always(&self) -> bool {
+        self.shared.config.restart.restart == restart::When::Always
+    }
+
+    /// Its background work has returned, and the daemon lives on.
+    fn forget_run(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.run_end = None;
+        }
+    }
+
+    /// The instance has ended by itself: decides what follows.
+    async fn on_end(&mut self, end: RunEnd) {
+        let Some(current) = self.take_away() else {
+            return;
+        };
+        let served = current.instance.identity.since.elapsed();
+        let cause = match &end {
+            RunEnd::Returned => "its `run` returned".to_owned(),
+            RunEnd::Failed(text) => format!("its `run` failed: {text}"),
+            RunEnd::Crashed(text) => format!("its `run` {text}"),
+        };
+        current.instance.log("error", &cause);
+        self.retire(current).await;
+        let end = End {
+            is_failure: end != RunEnd::Returned,
+            served,
+        };
+        self.follow(end, cause);
+    }
+
+    fn follow(&mut self, end: End, cause: String) {
+        let now = self.shared.since.elapsed();
+        match restart::decide(&self.shared.config.restart, &mut self.history, end, now) {
+            Decision::Restart(wait) => {
+                let until = Instant::now() + restart::with_jitter(wait, random());
+                self.set(State::Backoff { cause, until });
+            }
+            Decision::Finished => {
+                self.door
+                    .shut(format!("{} has finished: {cause}", self.spec.name));
+                self.set(State::Finished);
+            }
+            Decision::CrashLoop(times) => {
+                let cause = format!("{cause}; {times}");
+                self.door
+                    .shut(format!("{} is in a crash loop: {cause}", self.spec.name));
+                self.set(State::CrashLoop { cause });
+            }
+        }
+    }
+
+    async fn retry(&mut self) {
+        self.now.restarts.fetch_add(1, Ordering::Relaxed);
+        self.set(State::Starting);
+        match self.build(&self.spec.clone()).await {
+            Ok(instance) => self.swap(instance).await,
+            Err(cause) => {
+                let end = End {
+                    is_failure: true,
+                    served: Duration::ZERO,
+                };
+                self.follow(end, cause);
+            }
+        }
+    }
+
+    /// Every change of state passes here, and is told.
+    fn set(&self, state: State) {
+        let generation = self.now.generation.load(Ordering::Relaxed);
+        let reason = state.to_string();
+        let level = match state {
+            State::Failed { .. } | State::CrashLoop { .. } => "error",
+            State::Backoff { .. } => "warn",
+            _ => "debug",
+        };
+        let text = match reason.is_empty() {
+            true => state.word().to_owned(),
+            false => format!("{}: {reason}", state.word()),
+        };
+        self.shared
+            .tell(&self.spec.name, Some(generation), level, &text);
+        self.now.state.send_replace(state);
+    }
+}
+
+/// Something in 0..=1, for the jitter; the standard library's hashers are seeded by the system.
+fn random() -> f64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    #[allow(clippy::cast_precision_loss)]
+    let random = RandomState::new().hash_one(0_u8) as f64;
+    #[allow(clippy::cast_precision_loss)]
+    let most = u64::MAX as f64;
+    random / most
+}

@@ -1,0 +1,96 @@
+//! A daemon's port: bound once, and accepting for as long as the daemon is not stopped.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::AbortHandle;
+
+use super::Spec;
+use crate::door::Door;
+use crate::guest;
+
+/// Connections that the kernel holds before they are accepted; more than a burst of clients that start at once.
+const BACKLOG: u32 = 1024;
+/// How long to wait where accepting fails, which it does when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound port. Dropped, it listens no more; its guests stay.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    port: u16,
+    task: AbortHandle,
+}
+
+impl Listening {
+    /// Takes the daemon's port, or another if it is taken and not pinned, and lets guests in through `door`.
+    pub(super) async fn bind(spec: &Spec, door: &Arc<Door>) -> Result<Self, String> {
+        let listener = match listen_on(spec.port.unwrap_or(0)) {
+            Ok(listener) => listener,
+            Err(error) => other_port(spec, &error)?,
+        };
+        Self::over(listener, Arc::clone(door))
+            .map_err(|error| format!("its port has no address: {error}"))
+    }
+
+    /// Lets guests in through `door`.
+    pub(crate) fn over(listener: TcpListener, door: Arc<Door>) -> io::Result<Self> {
+        let port = listener.local_addr()?.port();
+        let task = tokio::spawn(accept(listener, door)).abort_handle();
+        Ok(Listening { port, task })
+    }
+
+    /// The port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A listener on the loopback address.
+pub(crate) fn listen_on(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    // So that a restart of the host finds its ports free while old connections linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.listen(BACKLOG)
+}
+
+fn other_port(spec: &Spec, error: &io::Error) -> Result<TcpListener, String> {
+    let port = spec.port.unwrap_or(0);
+    if spec.is_port_pinned {
+        return Err(format!(
+            "port {port} is pinned, but can't be had: {error}; free it, or install with another --port"
+        ));
+    }
+    tracing::warn!(daemon = spec.name, port, %error, "its port of before can't be had; it gets another");
+    listen_on(0).map_err(|error| format!("no port can be had on the loopback address: {error}"))
+}
+
+async fn accept(listener: TcpListener, door: Arc<Door>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // A reply is written whole; waiting to fill a packet would only delay it.
+                let _ = stream.set_nodelay(true);
+                let limit = door.limits.guests_max;
+                if door.guests.count() >= limit {
+                    guest::turn_away(stream, limit).await;
+                } else {
+                    tokio::spawn(guest::serve(stream, Arc::clone(&door)));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(daemon = door.name, %error, "a guest could not be let in; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The glue of a daemon: its `impl Exported`, its manifest section, and its root module.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::{Ident, ItemImpl, ReturnType};
+
+use crate::manifest;
+use crate::model::{Argument, Command, Daemon, Kind, Lifecycle, Parameter, Slot, StartParameter};
+use crate::types;
+
+/// The author's `impl`, and all that makes it a plugin.
+pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
+    let exported = exported(daemon);
+    let statics = statics(daemon);
+    quote! {
+        #item
+        #exported
+        #statics
+    }
+}
+
+fn exported(daemon: &Daemon) -> TokenStream {
+    let ty = &daemon.self_type;
+    let start = start(daemon.start.as_ref(), ty);
+    let run = work(daemon.run.as_ref());
+    let stop = work(daemon.stop.as_ref());
+    let arms = daemon
+        .commands
+        .iter()
+        .enumerate()
+        .map(|(index, command)| arm(index, command));
+    quote! {
+        #[automatically_derived]
+        #[allow(clippy::unit_arg, clippy::let_unit_value, clippy::needless_borrow, clippy::redundant_closure_call)]
+        const _: () = {
+            use ::dae_plugin_api::export::{
+                Call, Ended as _, Exported, FallibleReply as _, Live, Optional, PlainReply as _, Required, Rest,
+                StartRequest, Started as _, Text,
+            };
+            use ::std::sync::Arc;
+
+            impl Exported for #ty {
+                fn manifest() -> &'static str {
+                    __DAE_MANIFEST_TEXT
+                }
+
+                fn start(request: StartRequest) -> ::dae_plugin_api::export::Work<Self> {
+                    ::std::boxed::Box::pin(async move { #start })
+                }
+
+                #[allow(unused_variables)]
+                fn call(live: &Arc<Live<Self>>, call: Call<'_>) -> ::dae_plugin_api::abi::StepV1 {
+                    match call.command {
+                        #(#arms)*
+                        _ => call.unknown(),
+                    }
+                }
+
+                #[allow(unused_variables)]
+                fn run(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
+                    #run
+                }
+
+                #[allow(unused_variables)]
+                fn stop(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
+                    #stop
+                }
+            }
+        };
+    }
+}
+
+fn start(method: Option<&Lifecycle>, ty: &syn::Type) -> TokenStream {
+    let Some(Lifecycle {
+        method,
+        is_async,
+        parameters,
+    }) = method
+    else {
+        return quote_spanned! { ty.span() =>
+            ::std::result::Result::Ok(<Self as ::std::default::Default>::default())
+        };
+    };
+    let given = parameters.iter().map(|parameter| match parameter {
+        StartParameter::Ecosystem => quote!(request.ecosystem()),
+        StartParameter::Config(ty) => quote!(request.config::<#ty>()?),
+    });
+    let wait = is_async.then(|| quote!(.await));
+    quote!(Self::#method(#(#given),*) #wait .started())
+}
+
+fn work(method: Option<&Lifecycle>) -> TokenStream {
+    let Some(Lifecycle {
+        method, is_async, ..
+    }) = method
+    else {
+        return quote!(::std::option::Option::None);
+    };
+    let wait = is_async.then(|| quote!(.await));
+    quote! {
+        ::std::option::Option::Some(::std::boxed::Box::pin(async move {
+            Self::#method(&live.daemon) #wait .ended()
+        }))
+    }
+}
+
+/// One command's arm: arguments in, method, result out.
+fn arm(index: usize, command: &Command) -> TokenStream {
+    let index = u32::try_from(index).expect("fewer commands than u32 holds");
+    let names: Vec<Ident> = (0..arguments(command).count())
+        .map(|n| format_ident!("argument_{n}"))
+        .collect();
+    let takes = arguments(command).map(taken_type);
+    let patterns = arguments(command)
+        .zip(&names)
+        .map(|(one, name)| pattern(one, name));
+    let signature = arguments(command).map(signature_entry);
+    let passed = passed(command, &names);
+    let method = &command.method;
+    let reply = reply(command);
+    let given = quote! {
+        let (guest, ecosystem) = (call.guest(), call.ecosystem());
+    };
+    if command.kind != Kind::Async {
+        return quote! {
+            #index => {
+                #given
+                call.now::<(#(#takes,)*)>(&[#(#signature),*], |(#(#patterns,)*), out| {
+                    let value = Self::#method(&live.daemon #(, #passed)*);
+                    #reply
+                })
+            }
+        };
+    }
+    let owned = arguments(command)
+        .zip(&names)
+        .filter(|(one, _)| one.slot == Slot::Text);
+    let owned = owned.map(|(_, name)| quote!(let #name = #name.into_owned();));
+    quote! {
+        #index => {
+            #given
+            let owner = Arc::clone(live);
+            call.later::<_, (#(#takes,)*), _>(live, &[#(#signature),*], move |(#(#patterns,)*), mut out| {
+                #(#owned)*
+                async move {
+                    let value = Self::#method(&owner.daemon #(, #passed)*).await;
+                    let out = &mut out;
+                    #reply
+                }
+            })
+        }
+    }
+}
+
+fn arguments(command: &Command) -> impl Iterator<Item = &Argument> {
+    command.parameters.iter().filter_map(|one| match one {
+        Parameter::Argument(argument) => Some(argument),
+        _ => None,
+    })
+}
+
+fn taken_type(argument: &Argument) -> TokenStream {
+    let ty = &argument.ty;
+    match argument.slot {
+        Slot::Required => quote_spanned!(ty.span() => Required<#ty>),
+        Slot::Optional => quote_spanned!(ty.span() => Optional<#ty>),
+        Slot::Rest => quote_spanned!(ty.span() => Rest<#ty>),
+        Slot::Text => quote!(Required<Text>),
+    }
+}
+
+fn pattern(argument: &Argument, name: &Ident) -> TokenStream {
+    match argument.slot {
+        Slot::Required => quote!(Required(#name)),
+        Slot::Optional => quote!(Optional(#name)),
+        Slot::Rest => quote!(Rest(#name)),
+        Slot::Text => quote!(Required(Text(#name))),
+    }
+}
+
+fn signature_entry(argument: &Argument) -> TokenStream {
+    let name = match argument.slot {
+        Slot::Optional => format!("{}?", argument.name),
+        Slot::Rest => format!("...{}", argument.name),
+        Slot::Required | Slot::Text => argument.name.clone(),
+    };
+    let spoken = types::spoken(&argument.ty);
+    quote!((#name, #spoken))
+}
+
+/// What the method is called with, in its own order.
+fn passed(command: &Command, names: &[Ident]) -> Vec<TokenStream> {
+    let mut names = names.iter();
+    let one = |parameter: &Parameter| match parameter {
+        Parameter::Guest { borrowed: false } => quote!(guest),
+        Parameter::Guest { borrowed: true } => quote!(&guest),
+        Parameter::Ecosystem { borrowed: false } => quote!(ecosystem),
+        Parameter::Ecosystem { borrowed: true } => quote!(&ecosystem),
+        Parameter::Argument(argument) => {
+            let name = names.next().expect("a name for each argument");
+            match argument.slot {
+                Slot::Text => quote!(&#name),
+                _ => quote!(#name),
+            }
+        }
+    };
+    command.parameters.iter().map(one).collect()
+}
+
+/// The result, at the place of the return type, so that a type which serde can't write is shown there.
+fn reply(command: &Command) -> TokenStream {
+    let span = match &command.output {
+        ReturnType::Default => Span::call_site(),
+        ReturnType::Type(_, ty) => ty.span(),
+    };
+    quote_spanned!(span => (&value).reply_kind().write(&value, out))
+}
+
+fn statics(daemon: &Daemon) -> TokenStream {
+    let ty = &daemon.self_type;
+    let parts = manifest::parts(daemon);
+    quote! {
+        const __DAE_MANIFEST_PARTS: &[&str] = #parts;
+        const __DAE_MANIFEST_LEN: usize = ::dae_plugin_api::export::joined_len(__DAE_MANIFEST_PARTS);
+
+        /// In a section of its own, so that the host reads it without running anything of this file.
+        #[used]
+        #[allow(unsafe_code)]
+        #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__dae_manifest"))]
+        #[cfg_attr(windows, unsafe(link_section = ".daemani"))]
+        #[cfg_attr(not(any(target_vendor = "apple", windows)), unsafe(link_section = ".dae_manifest"))]
+        static __DAE_MANIFEST: [u8; __DAE_MANIFEST_LEN] =
+            ::dae_plugin_api::export::join::<__DAE_MANIFEST_LEN>(__DAE_MANIFEST_PARTS);
+
+        const __DAE_MANIFEST_TEXT: &str = match ::std::str::from_utf8(&__DAE_MANIFEST) {
+            ::std::result::Result::Ok(text) => text,
+            ::std::result::Result::Err(_) => panic!("the manifest is joined from strings"),
+        };
+
+        ::dae_plugin_api::__export_root_module!(#ty);
+    }
+}

@@ -1,0 +1,32 @@
+//! `#[daemon]`: turns an `impl` into a plugin.
+//!
+//! The walk: [`model`] reads the methods and says what is wrong with a signature, at the signature; [`manifest`] writes
+//! what the file tells about itself without being loaded; [`expand`] writes the glue. What the glue calls is in
+//! `dae_plugin_api::export`.
+
+mod expand;
+mod manifest;
+mod model;
+mod types;
+
+use proc_macro::TokenStream;
+use syn::{ItemImpl, parse_macro_input};
+
+/// Makes the type of this `impl` a daemon, and the crate its plugin.
+///
+/// - `#[daemon]`: under the type's own name.
+/// - `#[daemon(name = "Sample")]`: under this one: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+///
+/// See the crate `dae_plugin_api` for what the `impl` may hold. A crate has one daemon.
+#[proc_macro_attribute]
+pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
+    let mut item = parse_macro_input!(item as ItemImpl);
+    match model::read(options.into(), &mut item) {
+        Ok(daemon) => expand::expand(&daemon, &item).into(),
+        Err(error) => {
+            // The methods stay, so that the only errors shown are ours.
+            let errors = error.into_compile_error();
+            quote::quote!(#errors #item).into()
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The manifest: what a plugin's file tells about itself without being loaded.
+//!
+//! JSON, put together at compile time: what the macro knows is a literal here; what only the compiler and cargo know
+//! (versions, target, panic strategy) are constants spliced in between.
+
+use std::fmt::Write as _;
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::model::{Argument, Command, Daemon, Kind, Lifecycle, Parameter, Slot};
+use crate::types;
+
+/// The parts whose concatenation is the manifest, as an expression of type `&[&str]`.
+pub fn parts(daemon: &Daemon) -> TokenStream {
+    let head = format!("{{\"name\":{},\"version\":\"", json_string(&daemon.name));
+    let tail = tail(daemon);
+    quote! {
+        &[
+            #head,
+            env!("CARGO_PKG_VERSION"),
+            "\",\"abi\":1,\"api_version\":\"",
+            ::dae_plugin_api::API_VERSION,
+            "\",\"rustc\":\"",
+            ::dae_plugin_api::RUSTC,
+            "\",\"target\":\"",
+            ::dae_plugin_api::TARGET,
+            "\",\"panic\":\"",
+            ::dae_plugin_api::__panic_strategy!(),
+            #tail,
+        ]
+    }
+}
+
+fn tail(daemon: &Daemon) -> String {
+    let commands: Vec<String> = daemon.commands.iter().map(command).collect();
+    let mut tail = format!("\",\"about\":{}", json_string(&daemon.about));
+    for (name, method) in [
+        ("start", &daemon.start),
+        ("run", &daemon.run),
+        ("stop", &daemon.stop),
+    ] {
+        if let Some(Lifecycle { is_async, .. }) = method {
+            let kind = if *is_async { "async" } else { "sync" };
+            let _ = write!(tail, ",\"{name}\":\"{kind}\"");
+        }
+    }
+    let _ = write!(tail, ",\"commands\":[{}]}}", commands.join(","));
+    tail
+}
+
+fn command(command: &Command) -> String {
+    let kind = match command.kind {
+        Kind::Sync => "sync",
+        Kind::Blocking => "blocking",
+        Kind::Async => "async",
+    };
+    let arguments = command.parameters.iter().filter_map(|one| match one {
+        Parameter::Argument(one) => Some(argument(one)),
+        _ => None,
+    });
+    let arguments: Vec<String> = arguments.collect();
+    format!(
+        "{{\"name\":{},\"doc\":{},\"kind\":\"{kind}\",\"arguments\":[{}]}}",
+        json_string(&command.name),
+        json_string(&command.doc),
+        arguments.join(","),
+    )
+}
+
+fn argument(argument: &Argument) -> String {
+    format!(
+        "{{\"name\":{},\"type\":{},\"optional\":{},\"rest\":{}}}",
+        json_string(&argument.name),
+        json_string(&types::spoken(&argument.ty)),
+        argument.slot == Slot::Optional,
+        argument.slot == Slot::Rest,
+    )
+}
+
+/// A JSON string. Only what JSON demands is escaped; a macro crate needs no JSON library for that.
+fn json_string(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            c if c < ' ' => {
+                let _ = write!(quoted, "\\u{:04x}", c as u32);
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

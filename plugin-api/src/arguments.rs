@@ -1,0 +1,336 @@
+//! The arguments of a command: JSON bytes to the author's own types, in one pass and without a value in between.
+//!
+//! An array's elements are the arguments, any other value is the one argument, and nothing is none. What is not strict
+//! JSON is reported as [`Misread::NotJson`], and the host, which knows JSON5, may translate and call again.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+
+/// Why arguments could not be read.
+#[derive(Debug)]
+pub enum Misread {
+    /// Not strict JSON.
+    NotJson,
+    /// JSON, but not what the command takes; the text says which argument, what was expected and what came.
+    Bad(String),
+}
+
+/// An argument that must be there.
+pub struct Required<T>(pub T);
+/// A trailing argument that may be left out, or be `null`.
+pub struct Optional<T>(pub Option<T>);
+/// All the arguments that are left.
+pub struct Rest<T>(pub Vec<T>);
+
+/// A string argument, borrowed from the guest's own bytes where it holds no escapes.
+#[derive(Deserialize)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+/// Where a reader is in the list, for the message.
+#[derive(Default)]
+pub struct Place {
+    index: Cell<usize>,
+}
+
+/// One place in a command's signature.
+pub trait Argument<'de>: Sized {
+    /// Takes it from the list.
+    ///
+    /// # Errors
+    /// The list's own, and one where a required argument is missing.
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error>;
+}
+
+impl<'de, T: Deserialize<'de>> Argument<'de> for Required<T> {
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
+        let taken = list.next_element()?.map(Required);
+        let taken = taken.ok_or_else(|| A::Error::custom(MISSING))?;
+        place.index.set(place.index.get() + 1);
+        Ok(taken)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Argument<'de> for Optional<T> {
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
+        let taken = list.next_element::<Option<T>>()?.flatten();
+        place.index.set(place.index.get() + 1);
+        Ok(Optional(taken))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Argument<'de> for Rest<T> {
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
+        let mut all = Vec::new();
+        while let Some(one) = list.next_element()? {
+            all.push(one);
+            place.index.set(place.index.get() + 1);
+        }
+        Ok(Rest(all))
+    }
+}
+
+/// Marks the two count errors among the others; never shown.
+const MISSING: &str = "\u{1}missing";
+const SURPLUS: &str = "\u{1}surplus";
+
+/// A tuple of arguments: what a whole command takes.
+pub trait ArgumentList<'de>: Sized {
+    /// Takes all of it.
+    ///
+    /// # Errors
+    /// The list's own.
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error>;
+}
+
+macro_rules! argument_lists {
+    ($($name:ident)*) => {
+        impl<'de, $($name: Argument<'de>),*> ArgumentList<'de> for ($($name,)*) {
+            #[allow(unused_variables, clippy::unused_unit)]
+            fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
+                Ok(($($name::take(list, place)?,)*))
+            }
+        }
+    };
+}
+
+argument_lists!();
+argument_lists!(T0);
+argument_lists!(T0 T1);
+argument_lists!(T0 T1 T2);
+argument_lists!(T0 T1 T2 T3);
+argument_lists!(T0 T1 T2 T3 T4);
+argument_lists!(T0 T1 T2 T3 T4 T5);
+argument_lists!(T0 T1 T2 T3 T4 T5 T6);
+argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7);
+argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8);
+argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9);
+argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10);
+argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10 T11);
+
+/// A command's arguments for people: a name and a type each.
+pub type Signature = &'static [(&'static str, &'static str)];
+
+/// Reads the arguments of a command.
+///
+/// # Errors
+/// [`Misread`], with a text that names the argument by `signature`.
+pub fn read<'de, L: ArgumentList<'de>>(
+    bytes: &'de [u8],
+    signature: Signature,
+) -> Result<L, Misread> {
+    let place = Place::default();
+    let list = match bytes.first() {
+        None => L::take(&mut Nothing(PhantomData), &place),
+        Some(b'[') => read_array(bytes, &place),
+        Some(_) => read_single(bytes, &place),
+    };
+    list.map_err(|error| explain(&error, bytes, &place, signature))
+}
+
+fn read_array<'de, L: ArgumentList<'de>>(
+    bytes: &'de [u8],
+    place: &Place,
+) -> Result<L, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let list = json.deserialize_seq(WholeList(place, PhantomData))?;
+    json.end()?;
+    Ok(list)
+}
+
+fn read_single<'de, L: ArgumentList<'de>>(
+    bytes: &'de [u8],
+    place: &Place,
+) -> Result<L, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut one = Single(Some(&mut json));
+    let list = L::take(&mut one, place)?;
+    if one.0.is_some() {
+        // Not taken: it must still be JSON to be called a surplus argument.
+        let _: IgnoredAny = serde_json::from_slice(bytes)?;
+        return Err(serde_json::Error::custom(SURPLUS));
+    }
+    json.end()?;
+    Ok(list)
+}
+
+struct WholeList<'p, L>(&'p Place, PhantomData<L>);
+
+impl<'de, L: ArgumentList<'de>> Visitor<'de> for WholeList<'_, L> {
+    type Value = L;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of arguments")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<L, A::Error> {
+        let taken = L::take(&mut list, self.0)?;
+        match list.next_element::<IgnoredAny>()? {
+            None => Ok(taken),
+            Some(_) => Err(A::Error::custom(SURPLUS)),
+        }
+    }
+}
+
+/// The list of a command that came without arguments.
+struct Nothing<E>(PhantomData<E>);
+
+impl<'de> SeqAccess<'de> for Nothing<serde_json::Error> {
+    type Error = serde_json::Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        _: T,
+    ) -> Result<Option<T::Value>, Self::Error> {
+        Ok(None)
+    }
+}
+
+/// The list of a command whose argument came without brackets.
+struct Single<'j, 'de>(Option<&'j mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>>);
+
+impl<'de> SeqAccess<'de> for Single<'_, 'de> {
+    type Error = serde_json::Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Self::Error> {
+        match self.0.take() {
+            Some(json) => seed.deserialize(json).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+fn explain(
+    error: &serde_json::Error,
+    bytes: &[u8],
+    place: &Place,
+    signature: Signature,
+) -> Misread {
+    if error.is_syntax() || error.is_eof() {
+        return Misread::NotJson;
+    }
+    let text = error.to_string();
+    if text.starts_with(MISSING) || text.starts_with(SURPLUS) {
+        return count_fault(bytes, signature);
+    }
+    let index = place.index.get();
+    let (name, type_name) = signature
+        .get(index)
+        .or(signature.last())
+        .copied()
+        .unwrap_or(("", "nothing"));
+    // serde_json ends with a place in the bytes, which a person at a telnet can't use.
+    let text = text.split(" at line ").next().unwrap_or_default();
+    Misread::Bad(format!(
+        "argument {} ({name}: {type_name}): {text}",
+        index + 1
+    ))
+}
+
+fn count_fault(bytes: &[u8], signature: Signature) -> Misread {
+    let got = match bytes.first() {
+        None => Ok(0),
+        Some(b'[') => serde_json::from_slice::<Vec<IgnoredAny>>(bytes).map(|all| all.len()),
+        Some(_) => Ok(1),
+    };
+    // A list that is faulty further on is for JSON5 to judge.
+    let Ok(got) = got else {
+        return Misread::NotJson;
+    };
+    let all: Vec<String> = signature
+        .iter()
+        .map(|(name, of)| format!("{name}: {of}"))
+        .collect();
+    let takes = match all.len() {
+        0 => "no arguments".to_owned(),
+        1 => format!("1 argument ({})", all[0]),
+        n => format!("{n} arguments ({})", all.join(", ")),
+    };
+    Misread::Bad(format!("it takes {takes}; got {got}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: Signature = &[("a", "number"), ("b", "number")];
+
+    fn two(text: &str) -> Result<(f64, f64), Misread> {
+        let (Required(a), Required(b)) = read(text.as_bytes(), TWO)?;
+        Ok((a, b))
+    }
+
+    fn text_of<T>(read: Result<T, Misread>) -> String {
+        match read {
+            Ok(_) => "read".to_owned(),
+            Err(Misread::NotJson) => "not json".to_owned(),
+            Err(Misread::Bad(text)) => text,
+        }
+    }
+
+    #[test]
+    fn arrays_are_lists_and_anything_else_is_one_argument() {
+        assert_eq!(two("[1,2]").unwrap(), (1.0, 2.0));
+        let (Required(Text(one)),) =
+            read::<(Required<Text>,)>(br#""x""#, &[("s", "string")]).unwrap();
+        assert!(matches!(one, Cow::Borrowed("x")));
+        let (Required(nested),) =
+            read::<(Required<Vec<u8>>,)>(b"[[1,2]]", &[("v", "array")]).unwrap();
+        assert_eq!(nested, [1, 2]);
+        assert!(read::<()>(b"", &[]).is_ok());
+        assert!(read::<()>(b"[]", &[]).is_ok());
+    }
+
+    #[test]
+    fn messages_name_the_argument_and_both_types() {
+        for (given, said) in [
+            ("[1]", "it takes 2 arguments (a: number, b: number); got 1"),
+            (
+                "[1,2,3]",
+                "it takes 2 arguments (a: number, b: number); got 3",
+            ),
+            ("5", "it takes 2 arguments (a: number, b: number); got 1"),
+            ("", "it takes 2 arguments (a: number, b: number); got 0"),
+            (
+                r#"[1,"x"]"#,
+                "argument 2 (b: number): invalid type: string \"x\", expected f64",
+            ),
+            ("[1,2", "not json"),
+            ("[1,2]x", "not json"),
+            ("['x',2]", "not json"),
+            ("hello world", "not json"),
+        ] {
+            assert_eq!(text_of(two(given)), said, "{given}");
+        }
+        assert_eq!(
+            text_of(read::<()>(b"5", &[])),
+            "it takes no arguments; got 1"
+        );
+    }
+
+    #[test]
+    fn optional_ones_may_be_left_out_and_the_rest_takes_all() {
+        type Both = (Optional<u8>, Rest<u8>);
+        let of = |text: &'static str| {
+            let (Optional(first), Rest(rest)) = read::<Both>(text.as_bytes(), &[]).unwrap();
+            (first, rest)
+        };
+        assert_eq!(of(""), (None, vec![]));
+        assert_eq!(of("[null]"), (None, vec![]));
+        assert_eq!(of("[1,2,3]"), (Some(1), vec![2, 3]));
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
+        let deep = "[".repeat(100_000);
+        let read = read::<(Required<serde_json::Value>,)>(deep.as_bytes(), &[("v", "any")]);
+        assert!(read.is_err());
+    }
+}

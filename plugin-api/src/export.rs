@@ -1,0 +1,477 @@
+//! A daemon behind the boundary: the functions of its vtable, and the guard around each.
+//!
+//! Every function here catches what the author's code throws, marks the thread as running that daemon (for the log), and
+//! enters the daemon's own tokio where there is one. A future does the same at each poll and in its drop.
+
+#![allow(unsafe_code)]
+
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use abi_stable::prefix_type::WithMetadata;
+use abi_stable::std_types::{ROption, RSlice, RStr};
+use async_ffi::FutureExt as _;
+
+use crate::abi::{
+    CallV1, DaemonModV1, DaemonModV1_Ref, DaemonVtableV1, HostV1, InstanceV1, Output, SinkV1,
+    StepV1, status, verb,
+};
+use crate::daemon::StartMessage;
+use crate::{log, panic};
+
+pub use crate::arguments::{Optional, Required, Rest, Text};
+pub use crate::daemon::{Call, Exported, Live, StartRequest, Work};
+pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
+pub use abi_stable;
+
+/// The daemon's own tokio, started when first needed.
+#[cfg(feature = "tokio")]
+#[derive(Default)]
+pub(crate) struct Runtime(std::sync::OnceLock<Option<tokio::runtime::Runtime>>);
+
+/// Nothing: the plugin was built without the feature `tokio`.
+#[cfg(not(feature = "tokio"))]
+#[derive(Default)]
+pub(crate) struct Runtime;
+
+/// Marks, as a tokio's guard would, that a runtime was entered.
+#[cfg(not(feature = "tokio"))]
+struct Entered;
+
+#[cfg(feature = "tokio")]
+impl Runtime {
+    fn enter(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
+        self.0
+            .get_or_init(start_runtime)
+            .as_ref()
+            .map(tokio::runtime::Runtime::enter)
+    }
+
+    /// How long a runtime's blocking tasks may go on once its daemon has ended (ms). Its async tasks end at once.
+    const STOP_MS: u64 = 1_000;
+
+    fn stop(&mut self) {
+        if let Some(Some(runtime)) = self.0.take() {
+            runtime.shutdown_timeout(std::time::Duration::from_millis(Self::STOP_MS));
+        }
+    }
+}
+
+/// Where the last handle goes away inside a future, a thread that must not wait; tokio would panic.
+#[cfg(feature = "tokio")]
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(Some(runtime)) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
+fn start_runtime() -> Option<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("daemon-tokio")
+        .enable_all()
+        .build();
+    runtime
+        .inspect_err(|error| log::error("tokio", &format!("no runtime for this daemon: {error}")))
+        .ok()
+}
+
+#[cfg(not(feature = "tokio"))]
+impl Runtime {
+    #[allow(clippy::unused_self)]
+    fn enter(&self) -> Entered {
+        Entered
+    }
+
+    #[allow(clippy::unused_self)]
+    fn stop(&mut self) {}
+}
+
+/// The root module of a plugin whose daemon is `D`.
+#[must_use]
+pub fn root_module<D: Exported>() -> DaemonModV1_Ref {
+    struct Holder<D>(std::marker::PhantomData<D>);
+    impl<D: Exported> Holder<D> {
+        const MODULE: WithMetadata<DaemonModV1> = WithMetadata::new(DaemonModV1 {
+            build_info,
+            manifest: manifest::<D>,
+            create: create::<D>,
+            query,
+        });
+    }
+    // SAFETY: `MODULE` is a constant of 'static function pointers, promoted to a static of this image.
+    const { DaemonModV1_Ref(unsafe { WithMetadata::as_prefix(&Holder::<D>::MODULE) }) }
+}
+
+extern "C" fn build_info() -> RStr<'static> {
+    const INFO: &str = concat!(
+        "dae-plugin-api ",
+        env!("CARGO_PKG_VERSION"),
+        ", ",
+        env!("DAE_RUSTC"),
+        ", ",
+        env!("DAE_TARGET")
+    );
+    INFO.into()
+}
+
+extern "C" fn manifest<D: Exported>() -> RStr<'static> {
+    D::manifest().into()
+}
+
+extern "C" fn query(_: RStr<'_>) -> *const () {
+    std::ptr::null()
+}
+
+unsafe extern "C" fn create<D: Exported>(
+    host: HostV1,
+    request: RSlice<'_, u8>,
+    place: *mut ROption<InstanceV1>,
+    sink: *mut SinkV1,
+) -> StepV1 {
+    let _scope = log::Scope::enter(host);
+    // SAFETY: the caller lends the sink until the step has ended.
+    let out = unsafe { Output::new(sink) };
+    let place = Place(place);
+    // What may panic below is only the author's; `caught` covers it at construction and at each poll.
+    panic::install_hook();
+    log::install_subscriber(host);
+    let config = match serde_json::from_slice::<StartMessage>(request.as_slice()) {
+        Ok(message) => message.config,
+        Err(error) => {
+            let mut out = out;
+            out.replace(&format!("the host's start request can't be read: {error}"));
+            return StepV1::ended(status::FAILED);
+        }
+    };
+    let runtime = Runtime::default();
+    let mut work: Option<Work<D>> = None;
+    let future = async move {
+        let daemon = std::future::poll_fn(|context| {
+            let _entered = runtime.enter();
+            let work = work.get_or_insert_with(|| {
+                D::start(StartRequest {
+                    host,
+                    config: config.clone(),
+                })
+            });
+            work.as_mut().poll(context)
+        })
+        .await?;
+        Ok::<_, String>(Arc::new(Live {
+            daemon,
+            host,
+            runtime,
+        }))
+    };
+    StepV1::pending(
+        Guarded::new(host, None::<Arc<Live<D>>>, out, |mut out| async move {
+            match future.await {
+                Ok(live) => {
+                    place.put(live);
+                    status::DONE
+                }
+                Err(text) => {
+                    out.replace(&text);
+                    status::FAILED
+                }
+            }
+        })
+        .into_ffi(),
+    )
+}
+
+/// Where `create` leaves the instance.
+struct Place(*mut ROption<InstanceV1>);
+
+// SAFETY: the caller of `create` lends the place to the step alone.
+unsafe impl Send for Place {}
+
+impl Place {
+    fn put<D: Exported>(self, live: Arc<Live<D>>) {
+        let instance = InstanceV1 {
+            this: Arc::into_raw(live).cast(),
+            vtable: const {
+                &DaemonVtableV1 {
+                    call: call::<D>,
+                    act: act::<D>,
+                    destroy: destroy::<D>,
+                }
+            },
+        };
+        // SAFETY: the caller of `create` keeps the place valid until the step has ended, which is after this.
+        unsafe { *self.0 = ROption::RSome(instance) };
+    }
+}
+
+/// Borrows the `Arc` behind `this` without taking a count.
+///
+/// # Safety
+/// `this` comes from `Place::put::<D>`, and `destroy` has not been called.
+unsafe fn borrowed<D>(this: *const ()) -> ManuallyDrop<Arc<Live<D>>> {
+    // SAFETY: `this` is what `Arc::into_raw` gave; ManuallyDrop leaves that count where it is.
+    ManuallyDrop::new(unsafe { Arc::from_raw(this.cast()) })
+}
+
+unsafe extern "C" fn call<D: Exported>(
+    this: *const (),
+    call: &CallV1<'_>,
+    sink: *mut SinkV1,
+) -> StepV1 {
+    // SAFETY: the vtable's contract.
+    let live = unsafe { borrowed::<D>(this) };
+    // SAFETY: the caller lends the sink until the step has ended.
+    let out = unsafe { Output::new(sink) };
+    // SAFETY: `second` is used only when the code that has the first has panicked.
+    let mut second = unsafe { out.second() };
+    let _scope = log::Scope::enter(live.host);
+    let _entered = live.runtime.enter();
+    let call = Call {
+        host: live.host,
+        command: call.command,
+        guest: call.guest,
+        arguments: call.arguments.as_slice(),
+        out,
+    };
+    panic::caught(|| D::call(&live, call)).unwrap_or_else(|text| {
+        second.replace(&text);
+        StepV1::ended(status::CRASHED)
+    })
+}
+
+unsafe extern "C" fn act<D: Exported>(
+    this: *const (),
+    verb: u32,
+    _: RSlice<'_, u8>,
+    sink: *mut SinkV1,
+) -> StepV1 {
+    // SAFETY: the vtable's contract.
+    let live = unsafe { borrowed::<D>(this) };
+    // SAFETY: the caller lends the sink until the step has ended.
+    let mut out = unsafe { Output::new(sink) };
+    let _scope = log::Scope::enter(live.host);
+    let _entered = live.runtime.enter();
+    let start = || match verb {
+        verb::PING => Ok(None),
+        verb::RUN => Ok(D::run(Arc::clone(&live))),
+        verb::STOP => Ok(D::stop(Arc::clone(&live))),
+        _ => Err(status::UNKNOWN),
+    };
+    match panic::caught(start) {
+        Ok(Ok(Some(work))) => pending(&live, out, |out| finished(work, out)),
+        Ok(Ok(None)) => StepV1::ended(status::NOTHING),
+        Ok(Err(status)) => StepV1::ended(status),
+        Err(text) => {
+            out.replace(&text);
+            StepV1::ended(status::CRASHED)
+        }
+    }
+}
+
+async fn finished(work: Work<()>, mut out: Output) -> u32 {
+    match work.await {
+        Ok(()) => status::NOTHING,
+        Err(text) => {
+            out.replace(&text);
+            status::FAILED
+        }
+    }
+}
+
+unsafe extern "C" fn destroy<D: Exported>(this: *const (), sink: *mut SinkV1) -> u32 {
+    // SAFETY: from `Place::put::<D>`, and this is the one time its count is taken back.
+    let live: Arc<Live<D>> = unsafe { Arc::from_raw(this.cast()) };
+    // SAFETY: the caller lends the sink for this call.
+    let mut out = unsafe { Output::new(sink) };
+    let _scope = log::Scope::enter(live.host);
+    let dropped = panic::caught(move || {
+        // Futures of its commands hold the others; the host has dropped them.
+        if let Some(live) = Arc::into_inner(live) {
+            let Live {
+                daemon,
+                mut runtime,
+                ..
+            } = live;
+            let outcome = panic::caught(|| {
+                let _entered = runtime.enter();
+                drop(daemon);
+            });
+            runtime.stop();
+            return outcome;
+        }
+        Ok(())
+    });
+    match dropped.and_then(|inner| inner) {
+        Ok(()) => status::NOTHING,
+        Err(text) => {
+            out.replace(&text);
+            status::CRASHED
+        }
+    }
+}
+
+/// A step whose rest is the author's future.
+pub(crate) fn pending<D, F>(
+    live: &Arc<Live<D>>,
+    out: Output,
+    make: impl FnOnce(Output) -> F,
+) -> StepV1
+where
+    D: Exported,
+    F: Future<Output = u32> + Send + 'static,
+{
+    StepV1::pending(Guarded::new(live.host, Some(Arc::clone(live)), out, make).into_ffi())
+}
+
+/// A future of the author's code, guarded at each poll and in its drop.
+struct Guarded<D: Exported, F> {
+    // Dropped by hand, before `live`, which it may borrow from through an Arc of its own.
+    future: ManuallyDrop<F>,
+    host: HostV1,
+    live: Option<Arc<Live<D>>>,
+    last_words: Output,
+}
+
+impl<D: Exported, F: Future<Output = u32> + Send> Guarded<D, F> {
+    fn new(
+        host: HostV1,
+        live: Option<Arc<Live<D>>>,
+        out: Output,
+        make: impl FnOnce(Output) -> F,
+    ) -> Self {
+        // SAFETY: `last_words` is used only when the future, which has the first handle, has panicked.
+        let last_words = unsafe { out.second() };
+        Guarded {
+            future: ManuallyDrop::new(make(out)),
+            host,
+            live,
+            last_words,
+        }
+    }
+}
+
+impl<D: Exported, F: Future<Output = u32>> Future for Guarded<D, F> {
+    type Output = u32;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<u32> {
+        // SAFETY: `future` is pinned with `self`, never moved out of it, and dropped in place.
+        let this = unsafe { self.get_unchecked_mut() };
+        let _scope = log::Scope::enter(this.host);
+        let _entered = this.live.as_ref().map(|live| live.runtime.enter());
+        // SAFETY: as above.
+        let future = unsafe { Pin::new_unchecked(&mut *this.future) };
+        panic::caught(|| future.poll(context)).unwrap_or_else(|text| {
+            this.last_words.replace(&text);
+            Poll::Ready(status::CRASHED)
+        })
+    }
+}
+
+impl<D: Exported, F> Drop for Guarded<D, F> {
+    fn drop(&mut self) {
+        let _scope = log::Scope::enter(self.host);
+        let entered = self.live.as_ref().map(|live| live.runtime.enter());
+        // A panic in there is logged by the hook; there is nobody left to answer.
+        // SAFETY: dropped once, here, in place.
+        let _ = panic::caught(|| unsafe { ManuallyDrop::drop(&mut self.future) });
+        drop(entered);
+        // The last handle on the daemon may be this one; its Drop is the author's code too.
+        let live = self.live.take();
+        let _ = panic::caught(|| drop(live));
+    }
+}
+
+/// The bytes of several strings, joined at compile time: the manifest, whose parts come from the macro, the compiler
+/// and cargo.
+///
+/// # Panics
+/// At compile time, where `N` is not the sum of the lengths.
+#[must_use]
+pub const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
+    let mut joined = [0; N];
+    let (mut at, mut part) = (0, 0);
+    while part < parts.len() {
+        let bytes = parts[part].as_bytes();
+        let mut i = 0;
+        while i < bytes.len() {
+            joined[at] = bytes[i];
+            at += 1;
+            i += 1;
+        }
+        part += 1;
+    }
+    assert!(at == N);
+    joined
+}
+
+/// The length that [`join`] makes of these.
+#[must_use]
+pub const fn joined_len(parts: &[&str]) -> usize {
+    let (mut sum, mut part) = (0, 0);
+    while part < parts.len() {
+        sum += parts[part].len();
+        part += 1;
+    }
+    sum
+}
+
+/// The one symbol that a plugin exports: what `abi_stable::export_root_module` writes, without the author's crate
+/// having to depend on `abi_stable`. The name is the one that its `ROOT_MODULE_LOADER_NAME` has; a test compares them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_root_module {
+    ($daemon:ty) => {
+        #[allow(unsafe_code)]
+        const _: () = {
+            use $crate::export::abi_stable::library::{
+                __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
+            };
+
+            extern "C" fn load() -> RootModuleResult {
+                __call_root_module_loader($crate::export::root_module::<$daemon>)
+            }
+
+            #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
+            static ROOT_MODULE_LOADER: LibHeader = {
+                // SAFETY: `load` erases what `root_module` returned, a `DaemonModV1_Ref`, the type named here.
+                unsafe {
+                    LibHeader::from_constructor::<$crate::abi::DaemonModV1_Ref>(
+                        load,
+                        CheckTypeLayout::Yes,
+                    )
+                }
+            };
+        };
+    };
+}
+
+/// A plugin's panic strategy for its manifest; evaluated in the plugin's crate.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __panic_strategy {
+    () => {
+        if cfg!(panic = "abort") {
+            "abort"
+        } else {
+            "unwind"
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_exported_symbol_is_the_one_that_loaders_look_for() {
+        let name = abi_stable::library::ROOT_MODULE_LOADER_NAME;
+        assert!(
+            include_str!("export.rs").contains(&format!("export_name = \"{name}\"")),
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! All that the author of a daemon needs.
+//!
+//! A daemon is a type with a name. `#[daemon]` on its `impl` makes the crate a plugin that `dae-host` loads, and
+//! `#[command]` makes a method a command that daemons, and people with telnet, can send:
+//!
+//! ```
+//! use dae_plugin_api::prelude::*;
+//!
+//! /// Greets people.
+//! #[derive(Default)]
+//! struct Sample;
+//!
+//! #[daemon(name = "Sample")]
+//! impl Sample {
+//!     /// Greets `who`.
+//!     #[command]
+//!     fn greet(&self, who: String) -> String {
+//!         format!("Hello, {who}!")
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! The crate is built as a `cdylib`, and its file is handed to `dae-host install Sample libsample.so`.
+//!
+//! # Commands
+//! - `&self`, then any number of arguments of any type that serde reads; the result is any type that serde writes, or
+//!   a `Result` of one, whose error is answered as `failed` with its text.
+//! - `fn` runs where the command was read, and must not block. `#[command(blocking)]` runs on a thread where it may.
+//!   `async fn` is polled at once and, if it waits, by the host's runtime: a daemon needs no thread of its own.
+//! - `&str` is read without a copy. Trailing `Option<T>` arguments may be left out. A last `#[rest] more: Vec<T>`
+//!   takes all that is left.
+//! - An argument of type [`Guest`] or [`Ecosystem`], or a reference to one, is given by the host and isn't counted.
+//! - `dae`, `options`, `help`, `stats` and `error` are the host's, for every daemon.
+//!
+//! # Lifecycle
+//! Methods of these names in the same `impl`, each optional, each `fn` or `async fn`:
+//! - `start(Ecosystem, Config) -> Result<Self>`: without it, `Default`. `Config` is any type that serde reads from the
+//!   JSON object given at install. One or both arguments may be left out.
+//! - `run(&self)`: background work for as long as the daemon lives; may return a `Result`.
+//! - `stop(&self)`: the last call before the daemon is dropped.
+//!
+//! # Panics and threads
+//! Whatever panics is caught on this side of the boundary, answered as `crashed`, and logged with its place.
+//! A plugin must be built with `panic = "unwind"`, which is cargo's default. With the feature `tokio`, each daemon has a
+//! tokio runtime of its own, entered whenever its code runs, so that `tokio::spawn` and all that builds on it work.
+//!
+//! # Statics
+//! Two daemons of one file share its image, and so its `static`s. State belongs into the daemon's type.
+
+pub mod abi;
+mod arguments;
+mod daemon;
+mod ecosystem;
+mod error;
+pub mod export;
+mod guest;
+mod log;
+mod panic;
+mod reply;
+
+pub use dae_plugin_macros::daemon;
+pub use ecosystem::{Credential, Ecosystem};
+pub use error::{Error, Result};
+pub use guest::Guest;
+pub use serde;
+pub use serde_json as json;
+pub use tracing;
+
+pub use abi::{ABI_VERSION_MAX, ABI_VERSION_MIN};
+
+/// The compiler that built this crate, and so the plugin: `rustc 1.95.0 (…)`.
+pub const RUSTC: &str = env!("DAE_RUSTC");
+/// The target triple it was built for.
+pub const TARGET: &str = env!("DAE_TARGET");
+/// This crate's version.
+pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Everything a daemon's source usually names.
+pub mod prelude {
+    pub use crate::{Credential, Ecosystem, Error, Guest, Result, daemon, json, tracing};
+    pub use serde::{Deserialize, Serialize};
+}

@@ -1,0 +1,227 @@
+//! The log of a plugin: a `tracing` subscriber that forwards every event to the host.
+//!
+//! Statics are private to each image, so the host's subscriber never hears a plugin's `tracing::info!`. This one does,
+//! and adds which daemon was running: a thread-local says so while the daemon's code runs; on threads of the plugin's
+//! own, it is the daemon that was started last in this image.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once, PoisonError, RwLock};
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::abi::HostV1;
+
+thread_local! {
+    static CURRENT: Cell<Option<HostV1>> = const { Cell::new(None) };
+    static ENTERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// For threads that no daemon is known to run on.
+static LATEST: RwLock<Option<HostV1>> = RwLock::new(None);
+
+/// Marks a thread as running a daemon's code, until it is dropped.
+pub struct Scope(Option<HostV1>);
+
+impl Scope {
+    /// From now on, what this thread logs is that daemon's.
+    #[must_use]
+    pub fn enter(host: HostV1) -> Self {
+        Scope(CURRENT.replace(Some(host)))
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// Puts the subscriber in place, once an image, and makes `host` the one for threads of the plugin's own.
+/// A plugin that has set a global subscriber of its own keeps it.
+pub fn install_subscriber(host: HostV1) {
+    static ONCE: Once = Once::new();
+    *LATEST.write().unwrap_or_else(PoisonError::into_inner) = Some(host);
+    ONCE.call_once(|| {
+        let _ = tracing::subscriber::set_global_default(Forward::default());
+    });
+}
+
+/// Logs without `tracing`, for the panic hook.
+pub fn error(target: &str, message: &str) {
+    if let Some(host) = current() {
+        host.log(1, target, message, "");
+    }
+}
+
+fn current() -> Option<HostV1> {
+    let here = CURRENT.try_with(Cell::get).ok().flatten();
+    here.or_else(|| *LATEST.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The subscriber. Spans are kept as the text that goes before an event's message.
+#[derive(Default)]
+struct Forward {
+    last_id: AtomicU64,
+    spans: Mutex<HashMap<u64, OpenSpan>>,
+}
+
+struct OpenSpan {
+    text: String,
+    handles: usize,
+}
+
+impl Forward {
+    fn with_span<T>(&self, id: u64, act: impl FnOnce(&mut OpenSpan) -> T) -> Option<T> {
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        spans.get_mut(&id).map(act)
+    }
+
+    /// The spans this thread is in, outermost first: `outer{a=1}:inner`.
+    fn path(&self) -> Option<String> {
+        let entered = ENTERED.try_with(|entered| entered.borrow().clone()).ok()?;
+        let texts: Vec<String> = entered
+            .iter()
+            .filter_map(|id| self.with_span(*id, |span| span.text.clone()))
+            .collect();
+        (!texts.is_empty()).then(|| texts.join(":"))
+    }
+}
+
+impl Subscriber for Forward {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Traces of an author's libraries would cost a crossing each; what is less than DEBUG stays here.
+        *metadata.level() <= Level::DEBUG
+    }
+
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let mut text = attributes.metadata().name().to_owned();
+        if !fields.0.is_empty() {
+            let _ = write!(text, "{}", Value::Object(fields.0));
+        }
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        spans.insert(id, OpenSpan { text, handles: 1 });
+        Id::from_u64(id)
+    }
+
+    fn record(&self, id: &Id, values: &Record<'_>) {
+        let mut fields = Fields::default();
+        values.record(&mut fields);
+        self.with_span(id.into_u64(), |span| {
+            let _ = write!(span.text, "{}", Value::Object(fields.0));
+        });
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let Some(host) = current() else { return };
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let message = match fields.0.remove("message") {
+            Some(Value::String(text)) => text,
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        if let Some(path) = self.path() {
+            fields.0.insert("span".to_owned(), Value::String(path));
+        }
+        let fields = match fields.0.is_empty() {
+            true => String::new(),
+            false => Value::Object(fields.0).to_string(),
+        };
+        let metadata = event.metadata();
+        host.log(
+            level_number(*metadata.level()),
+            metadata.target(),
+            &message,
+            &fields,
+        );
+    }
+
+    fn enter(&self, id: &Id) {
+        let _ = ENTERED.try_with(|entered| entered.borrow_mut().push(id.into_u64()));
+    }
+
+    fn exit(&self, id: &Id) {
+        let id = id.into_u64();
+        let _ = ENTERED.try_with(|entered| {
+            let mut entered = entered.borrow_mut();
+            if let Some(at) = entered.iter().rposition(|one| *one == id) {
+                entered.remove(at);
+            }
+        });
+    }
+
+    fn clone_span(&self, id: &Id) -> Id {
+        self.with_span(id.into_u64(), |span| span.handles += 1);
+        id.clone()
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        let id = id.into_u64();
+        let last = self.with_span(id, |span| {
+            span.handles -= 1;
+            span.handles == 0
+        });
+        if last == Some(true) {
+            let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+            spans.remove(&id);
+        }
+        last == Some(true)
+    }
+}
+
+fn level_number(level: Level) -> u32 {
+    match level {
+        Level::ERROR => 1,
+        Level::WARN => 2,
+        Level::INFO => 3,
+        Level::DEBUG => 4,
+        Level::TRACE => 5,
+    }
+}
+
+/// An event's fields as JSON.
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+}

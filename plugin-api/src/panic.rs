@@ -1,0 +1,57 @@
+//! Panics of a plugin, kept on its side: caught, told with message and place, and logged.
+//!
+//! Each image has its own std and therefore its own panic hook; the host's never sees a plugin's panic. The hook here
+//! leaves the text in a thread-local for whoever catches, and in the daemon's log.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Once;
+
+use crate::log;
+
+thread_local! {
+    /// Text of this thread's last panic, until the catcher takes it.
+    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Puts the hook in place, once an image.
+pub fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(told)));
+}
+
+fn told(info: &PanicHookInfo<'_>) {
+    let payload = info.payload();
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text");
+    let text = match info.location() {
+        Some(place) => format!("panicked at {}:{}: {message}", place.file(), place.line()),
+        None => format!("panicked: {message}"),
+    };
+    log::error("panic", &text);
+    // A thread that is being torn down has no place for it any more, and nobody who would ask.
+    let _ = LAST.try_with(|last| {
+        if let Ok(mut last) = last.try_borrow_mut() {
+            *last = Some(text);
+        }
+    });
+}
+
+/// Runs `code`.
+///
+/// # Errors
+/// The panic's message and place, in one line.
+pub fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
+        let text =
+            LAST.try_with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()));
+        // A payload may panic in its own Drop; that second panic's payload is let go undropped.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+        text.ok().flatten().unwrap_or_else(|| "panicked".to_owned())
+    })
+}

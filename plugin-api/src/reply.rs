@@ -1,0 +1,161 @@
+//! The result of a command: the author's value to JSON in the host's sink.
+//!
+//! A `Result` is a reply or an error, `()` is no value, all else is what serde writes. Which of these a type is, the
+//! compiler finds by method lookup (`(&value).reply_kind()`): the `Result` of [`FallibleReply`] matches before
+//! the reference of [`PlainReply`]. So an alias of `Result` works as `Result` does.
+
+use std::fmt::Display;
+
+use serde::Serialize;
+
+use crate::abi::{Output, status};
+
+/// A value that is itself the result.
+pub struct Plain;
+/// A value that is a result or an error.
+pub struct Fallible;
+
+/// Finds [`Fallible`] for a `Result` whose error has a text.
+pub trait FallibleReply {
+    /// The tag.
+    fn reply_kind(&self) -> Fallible {
+        Fallible
+    }
+}
+
+impl<T: Serialize, E: Display> FallibleReply for Result<T, E> {}
+
+/// Finds [`Plain`] for all else.
+pub trait PlainReply {
+    /// The tag.
+    fn reply_kind(&self) -> Plain {
+        Plain
+    }
+}
+
+impl<T: Serialize> PlainReply for &T {}
+
+impl Plain {
+    /// Writes the value; the status for the host.
+    pub fn write<T: Serialize>(self, value: &T, out: &mut Output) -> u32 {
+        // Known at compile time. The name of `()` is its own in every release so far; should that change, a unit is
+        // answered as `null`, which a test here would show.
+        if size_of::<T>() == 0 && std::any::type_name::<T>() == "()" {
+            return status::NOTHING;
+        }
+        match serde_json::to_writer(&mut *out, value) {
+            Ok(()) => status::DONE,
+            Err(error) => {
+                out.replace(&format!("the result can't be written as JSON: {error}"));
+                status::FAILED
+            }
+        }
+    }
+}
+
+impl Fallible {
+    /// Writes the value or the error; the status for the host.
+    pub fn write<T: Serialize, E: Display>(self, value: &Result<T, E>, out: &mut Output) -> u32 {
+        match value {
+            Ok(value) => Plain.write(value, out),
+            Err(error) => {
+                out.replace(&error.to_string());
+                status::FAILED
+            }
+        }
+    }
+}
+
+/// Where a lifecycle method's result, whatever its type, becomes a `Result`.
+pub trait Ended {
+    /// The author's error as text.
+    ///
+    /// # Errors
+    /// The author's.
+    fn ended(self) -> Result<(), String>;
+}
+
+impl Ended for () {
+    fn ended(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: Display> Ended for Result<(), E> {
+    fn ended(self) -> Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Where what `start` returns, `Self` or a `Result` of it, becomes a `Result`.
+pub trait Started<D> {
+    /// The daemon, or the author's error as text.
+    ///
+    /// # Errors
+    /// The author's.
+    fn started(self) -> Result<D, String>;
+}
+
+impl<D> Started<D> for D {
+    fn started(self) -> Result<D, String> {
+        Ok(self)
+    }
+}
+
+impl<D, E: Display> Started<D> for Result<D, E> {
+    fn started(self) -> Result<D, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+#[allow(unsafe_code, clippy::unit_arg, clippy::needless_borrow)]
+mod tests {
+    use super::*;
+    use crate::abi::VecSink;
+
+    fn written(write: impl FnOnce(&mut Output) -> u32) -> (u32, String) {
+        let mut bytes = Vec::new();
+        let mut sink = VecSink::new(&mut bytes);
+        // SAFETY: the sink outlives the output, and only the output uses it.
+        let mut out = unsafe { Output::new(sink.raw()) };
+        let status = write(&mut out);
+        drop(sink);
+        (status, String::from_utf8(bytes).unwrap())
+    }
+
+    macro_rules! reply {
+        ($value:expr) => {{
+            let value = $value;
+            written(|out| (&value).reply_kind().write(&value, out))
+        }};
+    }
+
+    #[test]
+    fn the_kind_follows_the_type() {
+        type Alias = std::io::Result<u8>;
+        assert_eq!(reply!(5), (status::DONE, "5".into()));
+        assert_eq!(reply!("a\nb"), (status::DONE, "\"a\\nb\"".into()));
+        assert_eq!(reply!(None::<u8>), (status::DONE, "null".into()));
+        assert_eq!(reply!(()), (status::NOTHING, String::new()));
+        assert_eq!(reply!(Ok::<u8, String>(5)), (status::DONE, "5".into()));
+        assert_eq!(
+            reply!(Ok::<(), String>(())),
+            (status::NOTHING, String::new())
+        );
+        assert_eq!(
+            reply!(Err::<u8, _>("boom")),
+            (status::FAILED, "boom".into())
+        );
+        let alias: Alias = Err(std::io::Error::other("io"));
+        assert_eq!(reply!(alias), (status::FAILED, "io".into()));
+    }
+
+    #[test]
+    fn what_serde_refuses_is_an_error_and_leaves_nothing_behind() {
+        let odd = std::collections::HashMap::from([((1, 2), 3)]);
+        let (status, text) = reply!(odd);
+        assert_eq!(status, status::FAILED);
+        assert!(text.starts_with("the result can't be written"), "{text}");
+    }
+}

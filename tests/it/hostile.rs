@@ -1,0 +1,319 @@
+//! Guests that mean no good, or know no better: HTTP, endless lines, floods, a thousand at once, crash after crash.
+//!
+//! Each test keeps a second, honest guest beside the hostile one: no guest may slow another one down.
+
+use std::io::{ErrorKind, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+
+/// The longest line that the protocol takes, before its LF.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// More than the kernel buffers of a loopback connection (tens of MB at most) and what the host lets wait (1 MiB) hold.
+const FLOOD_BYTES_MAX: usize = 256 << 20;
+
+/// An honest guest waits for its answer no longer than this, whatever the others do. A machine under load has its
+/// pauses, so it's far above what an answer takes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn vectors() -> (Ecosystem, Guest) {
+    let ecosystem = Ecosystem::start();
+    let guest = ecosystem.install("Vectors", "vectors", &[]);
+    (ecosystem, guest)
+}
+
+#[track_caller]
+fn served_at_once(honest: &mut Guest) {
+    let start = Instant::now();
+    assert_eq!(honest.ask("echo", &json!(["honest"])), "honest");
+    assert!(
+        start.elapsed() < PATIENCE,
+        "an honest guest waited {:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn a_web_page_drives_nothing() {
+    let (ecosystem, mut honest) = vectors();
+    let calls = |ecosystem: &Ecosystem| {
+        ecosystem.status("Vectors")["calls"]
+            .as_u64()
+            .expect("a count")
+    };
+    let before = calls(&ecosystem);
+    let requests = [
+        "GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\necho [1]\n",
+        "POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\necho [1]\n",
+        "OPTIONS * HTTP/1.0\r\n\r\necho [1]\n",
+        "Host: localhost\r\necho [1]\n",
+    ];
+    for request in requests {
+        let mut page = ecosystem.guest("Vectors");
+        page.send(request);
+        page.expect_closed();
+    }
+    assert_eq!(
+        calls(&ecosystem),
+        before,
+        "something of a web page's request was run"
+    );
+    until(LIMIT, "the log tells of HTTP", || {
+        let records = ecosystem.cli(&["logs", "-n", "1000"]).ok().stdout;
+        records.contains("HTTP") && records.contains("127.0.0.1:")
+    });
+    served_at_once(&mut honest);
+}
+
+#[test]
+fn the_longest_line_is_taken_and_one_byte_more_is_not() {
+    let (_ecosystem, mut guest) = vectors();
+    let frame = "echo [\"\"]".len();
+    let text = "x".repeat(LINE_BYTES_MAX - frame);
+    assert_eq!(guest.ask("echo", &json!([text])), json!(text));
+
+    guest.send(format!("echo [\"{text}x\"]\necho [\"after\"]\n"));
+    assert_eq!(
+        guest.message().result().expect_err("an error").code,
+        "line-too-long"
+    );
+    guest.expect("echo [\"after\"]");
+}
+
+#[test]
+fn an_endless_line_takes_no_memory() {
+    let (ecosystem, mut guest) = vectors();
+    let before = process::resident_bytes(ecosystem.pid());
+    let chunk = vec![b'x'; LINE_BYTES_MAX];
+    for _ in 0..64 {
+        guest.send(&chunk);
+    }
+    let grown = process::resident_bytes(ecosystem.pid()).saturating_sub(before);
+    assert!(grown < 16 << 20, "64 MiB of one line cost {grown} bytes");
+    guest.send("\necho [\"after\"]\n");
+    assert_eq!(
+        guest.message().result().expect_err("an error").code,
+        "line-too-long"
+    );
+    guest.expect("echo [\"after\"]");
+}
+
+#[test]
+fn half_a_line_holds_up_nobody_and_may_be_ended_later() {
+    let (ecosystem, mut half) = vectors();
+    half.send("echo [\"ha");
+    let mut honest = ecosystem.guest("Vectors");
+    served_at_once(&mut honest);
+    half.send("lf\"]\n");
+    half.expect("echo [\"half\"]");
+}
+
+#[test]
+#[ignore = "takes the protocol's whole minute"]
+fn half_a_line_older_than_a_minute_closes_the_connection() {
+    let (ecosystem, mut half) = vectors();
+    let mut quiet = ecosystem.guest("Vectors");
+    quiet.expect_alive();
+    half.send("echo [\"ha");
+    let start = Instant::now();
+    while let Some(line) = half.line_within(Duration::from_secs(75)) {
+        assert!(line.starts_with("error "), "{line}");
+    }
+    assert!(
+        start.elapsed() > Duration::from_secs(55),
+        "closed after {:?}",
+        start.elapsed()
+    );
+    quiet.expect_alive();
+}
+
+/// Sends without reading until the host takes no more, and returns how many whole lines were taken.
+fn flood(stream: &TcpStream, line: &[u8]) -> usize {
+    stream
+        .set_write_timeout(Some(Duration::from_secs(2)))
+        .expect("a socket option");
+    let batch = line.repeat(1000);
+    let (mut stream, mut sent) = (stream, 0);
+    loop {
+        match stream.write(&batch[sent % line.len()..]) {
+            Ok(count) => sent += count,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                break;
+            }
+            Err(error) => panic!("the host closed on a guest that is only slow to read: {error}"),
+        }
+        assert!(
+            sent < FLOOD_BYTES_MAX,
+            "the host reads on while nobody takes its replies"
+        );
+    }
+    // The rest of the last line, so that the guest can go on.
+    sent / line.len()
+}
+
+#[test]
+fn a_guest_that_does_not_read_is_not_read_from() {
+    let (ecosystem, mut honest) = vectors();
+    let before = process::resident_bytes(ecosystem.pid());
+    let mut rude = ecosystem.guest("Vectors");
+    let line = format!("echo [\"{}\"]\n", "x".repeat(1013));
+    let whole_lines = flood(rude.stream(), line.as_bytes());
+    served_at_once(&mut honest);
+    let grown = process::resident_bytes(ecosystem.pid()).saturating_sub(before);
+    assert!(
+        grown < 32 << 20,
+        "a guest that reads nothing cost the host {grown} bytes"
+    );
+    // Once it reads, it gets every reply, in order.
+    for _ in 0..whole_lines {
+        assert_eq!(format!("{}\n", rude.line()), line);
+    }
+    rude.stream()
+        .set_write_timeout(Some(LIMIT))
+        .expect("a socket option");
+    // The end of the line that the flood broke off, whatever was left of it, and a word after it.
+    rude.send("\necho#after [1]\n");
+    until(LIMIT, "the flood is over", || {
+        rude.message().tag.as_deref() == Some("after")
+    });
+}
+
+#[test]
+fn a_guest_that_gets_more_events_than_may_wait_is_told_and_closed() {
+    let (ecosystem, mut honest) = vectors();
+    let mut lazy = ecosystem.guest("Vectors");
+    // One sync command: the guest has no chance to take any of it before all of it is there.
+    lazy.send("push [3000000]\n");
+    let (mut ticks, mut last) = (0_u64, String::new());
+    while let Some(line) = lazy.line_within(LIMIT) {
+        ticks += u64::from(line.starts_with("tick "));
+        last = line;
+    }
+    assert!(
+        (1..3_000_000).contains(&ticks) && last.contains("slow-guest"),
+        "after {ticks} events the last line was {last}"
+    );
+    served_at_once(&mut honest);
+}
+
+#[test]
+fn a_guest_that_takes_no_events_is_given_up() {
+    let (ecosystem, mut honest) = vectors();
+    let mut deaf = ecosystem.guest("Vectors");
+    let before = process::resident_bytes(ecosystem.pid());
+    deaf.send("push [3000000]\n");
+    until(LIMIT, "the host gives the guest up", || {
+        served_at_once(&mut honest);
+        ecosystem.status("Vectors")["guests"] == 1
+    });
+    let grown = process::resident_bytes(ecosystem.pid()).saturating_sub(before);
+    assert!(
+        grown < 32 << 20,
+        "a guest that was given up left {grown} bytes"
+    );
+}
+
+#[test]
+fn a_thousand_guests_at_once() {
+    room_for_descriptors();
+    let (ecosystem, mut honest) = vectors();
+    let port = ecosystem.port_of("Vectors");
+    let mut guests: Vec<Guest> = (0..1000).map(|_| Guest::connect(port)).collect();
+    for (number, guest) in guests.iter_mut().enumerate() {
+        guest.send(format!("echo [{number}]\n"));
+    }
+    for (number, guest) in guests.iter_mut().enumerate() {
+        guest.expect(&format!("echo [{number}]"));
+    }
+    assert!(ecosystem.status("Vectors")["guests"].as_u64() >= Some(1001));
+    drop(guests);
+    served_at_once(&mut honest);
+    until(LIMIT, "the host notices that they have gone", || {
+        ecosystem.status("Vectors")["guests"] == 1
+    });
+}
+
+/// A thousand of our own ends, beside what the other tests of this process have open.
+fn room_for_descriptors() {
+    let now = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: now.maximum,
+            maximum: now.maximum,
+        },
+    )
+    .expect("up to the hard limit");
+}
+
+#[test]
+fn connections_that_say_nothing_come_and_go() {
+    let (ecosystem, mut honest) = vectors();
+    let port = ecosystem.port_of("Vectors");
+    for _ in 0..2000 {
+        drop(Guest::connect(port));
+    }
+    served_at_once(&mut honest);
+    until(LIMIT, "none of them is left", || {
+        ecosystem.status("Vectors")["guests"] == 1
+    });
+}
+
+#[test]
+fn a_hundred_thousand_crashes_cost_no_memory() {
+    let (ecosystem, mut honest) = vectors();
+    let mut crasher = ecosystem.guest("Vectors");
+    // Buffers, the log's files and the allocator have found their size after the first tenth.
+    crash(&mut crasher, 10_000);
+    let before = process::resident_bytes(ecosystem.pid());
+    crash(&mut crasher, 90_000);
+    let grown = process::resident_bytes(ecosystem.pid()).saturating_sub(before);
+    assert!(grown < 8 << 20, "90,000 crashes cost {grown} bytes");
+    served_at_once(&mut honest);
+}
+
+/// Pipelined, a hundred at a time.
+fn crash(guest: &mut Guest, times: usize) {
+    const BATCH: usize = 100;
+    for _ in 0..times / BATCH {
+        guest.send("panic\n".repeat(BATCH));
+        for _ in 0..BATCH {
+            let fault = guest
+                .message()
+                .result()
+                .expect_err("a panic is answered with an error");
+            assert_eq!(
+                (fault.command.as_str(), fault.code.as_str()),
+                ("panic", "crashed")
+            );
+        }
+    }
+}
+
+#[test]
+fn noise_is_answered_with_errors_and_never_with_silence() {
+    let (ecosystem, mut honest) = vectors();
+    // A fixed seed (xorshift): a failure comes again.
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    for _ in 0..200 {
+        let mut guest = ecosystem.guest("Vectors");
+        let mut noise = b"x".to_vec();
+        noise.extend((0..500).map(|_| byte()).filter(|byte| *byte != 0xFF));
+        guest.send(&noise);
+        guest.send("\necho#end [\"noise\"]\n");
+        until(LIMIT, "the host answers after noise", || {
+            guest.message().tag.as_deref() == Some("end")
+        });
+    }
+    served_at_once(&mut honest);
+}

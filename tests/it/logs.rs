@@ -1,0 +1,206 @@
+//! What a plugin logs reaches `dae-host logs`, with its name, and so does what the host itself has to say.
+
+use dae_tests::{Ecosystem, Guest, LIMIT, until};
+use serde_json::{Value, json};
+
+fn lifecycle() -> (Ecosystem, Guest) {
+    let ecosystem = Ecosystem::start();
+    let guest = ecosystem.install("Loud", "lifecycle", &[]);
+    (ecosystem, guest)
+}
+
+/// The record with that message, once it is there.
+fn record(ecosystem: &Ecosystem, message: &str) -> Value {
+    dae_tests::until_some(LIMIT, message, || {
+        let records = ecosystem.cli(&["logs", "Loud", "--json"]).ok().json_lines();
+        records
+            .into_iter()
+            .find(|record| record["message"] == message)
+    })
+}
+
+#[test]
+fn a_plugins_tracing_reaches_the_log_with_name_level_and_fields() {
+    let (ecosystem, mut guest) = lifecycle();
+    for level in ["error", "warn", "info", "debug"] {
+        guest.ask("log", &json!([level, format!("said as {level}")]));
+    }
+    for level in ["error", "warn", "info", "debug"] {
+        let record = record(&ecosystem, &format!("said as {level}"));
+        assert_eq!(
+            (&record["daemon"], &record["level"]),
+            (&json!("Loud"), &json!(level)),
+            "{record}"
+        );
+        assert!(record["generation"].is_u64(), "{record}");
+        assert!(
+            record["time"]
+                .as_str()
+                .is_some_and(|time| time.contains('T')),
+            "{record}"
+        );
+        assert!(
+            record["target"]
+                .as_str()
+                .is_some_and(|target| target.contains("lifecycle")),
+            "{record}"
+        );
+    }
+    assert_eq!(
+        record(&ecosystem, "said as info")["fields"]["length"],
+        json!("said as info".len())
+    );
+}
+
+#[test]
+fn two_daemons_of_one_file_log_under_their_own_names() {
+    let ecosystem = Ecosystem::start();
+    let mut one = ecosystem.install("One", "lifecycle", &[]);
+    let mut two = ecosystem.install("Two", "lifecycle", &[]);
+    for i in 0..10 {
+        one.ask("log", &json!(["info", format!("from one {i}")]));
+        two.ask("log_later", &json!([format!("from two {i}")]));
+    }
+    ecosystem.until_logged("One", "from one 9");
+    ecosystem.until_logged("Two", "from two 9");
+    let of_other = |name: &str, part: &str| {
+        ecosystem
+            .logged(name)
+            .iter()
+            .any(|message| message.contains(part))
+    };
+    assert!(!of_other("One", "from two") && !of_other("Two", "from one"));
+}
+
+#[test]
+fn the_host_shows_it_on_standard_error_too() {
+    let (ecosystem, mut guest) = lifecycle();
+    guest.ask("log", &json!(["warn", "for everybody to see"]));
+    until(LIMIT, "it is on standard error", || {
+        ecosystem
+            .stderr()
+            .lines()
+            .any(|line| line.contains("for everybody to see") && line.contains("Loud"))
+    });
+}
+
+#[test]
+fn n_is_how_many_of_the_latest() {
+    let (ecosystem, mut guest) = lifecycle();
+    for i in 0..20 {
+        guest.ask("log", &json!(["info", format!("number {i}")]));
+    }
+    ecosystem.until_logged("Loud", "number 19");
+    let output = ecosystem.cli(&["logs", "Loud", "-n", "3"]).ok();
+    let lines: Vec<_> = output.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{output:?}");
+    for (line, expected) in lines.iter().zip(["number 17", "number 18", "number 19"]) {
+        assert!(line.contains(expected), "{line}");
+    }
+    assert_eq!(
+        ecosystem
+            .cli(&["logs", "Loud", "-n", "2", "--json"])
+            .ok()
+            .json_lines()
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn without_a_name_all_daemons_are_merged_by_time() {
+    let ecosystem = Ecosystem::start();
+    let mut one = ecosystem.install("One", "lifecycle", &[]);
+    let mut two = ecosystem.install("Two", "lifecycle", &[]);
+    for i in 0..5 {
+        one.ask("log", &json!(["info", format!("turn {i}a")]));
+        two.ask("log", &json!(["info", format!("turn {i}b")]));
+    }
+    ecosystem.until_logged("Two", "turn 4b");
+    let records = ecosystem
+        .cli(&["logs", "-n", "1000", "--json"])
+        .ok()
+        .json_lines();
+    let turns: Vec<_> = records
+        .iter()
+        .filter_map(|record| record["message"].as_str()?.strip_prefix("turn "))
+        .collect();
+    assert_eq!(
+        turns,
+        ["0a", "0b", "1a", "1b", "2a", "2b", "3a", "3b", "4a", "4b"]
+    );
+    assert!(
+        records.iter().any(|record| record["daemon"] == "Dae"),
+        "the host's own records are among them"
+    );
+}
+
+#[test]
+fn follow_shows_what_comes() {
+    let (ecosystem, mut guest) = lifecycle();
+    guest.ask("log", &json!(["info", "before"]));
+    ecosystem.until_logged("Loud", "before");
+    let mut logs = ecosystem.cli_running(&["logs", "Loud", "-f", "-n", "1000"]);
+    // The past comes first; once it is there the present follows.
+    logs.line_with("before", LIMIT);
+    guest.ask("log", &json!(["info", "after"]));
+    logs.line_with("after", LIMIT);
+
+    let mut logs = ecosystem.cli_running(&["logs", "-f", "-n", "1000", "--json"]);
+    logs.line_with("after", LIMIT);
+    guest.ask("log_later", &json!(["much later"]));
+    let line = logs.line_with("much later", LIMIT);
+    let record: Value = serde_json::from_str(&line).expect("JSON lines");
+    assert_eq!(record["daemon"], "Loud");
+}
+
+#[test]
+fn a_follower_ends_with_its_host() {
+    let (mut ecosystem, _guest) = lifecycle();
+    let mut logs = ecosystem.cli_running(&["logs", "-f", "-n", "1000"]);
+    logs.line(LIMIT);
+    ecosystem.stop();
+    assert!(logs.end(LIMIT).is_some(), "logs -f outlives the host");
+}
+
+#[test]
+fn the_past_can_be_read_with_no_host() {
+    let (mut ecosystem, mut guest) = lifecycle();
+    guest.ask("log", &json!(["info", "the last words"]));
+    ecosystem.until_logged("Loud", "the last words");
+    ecosystem.kill();
+    let output = ecosystem.cli(&["logs", "Loud"]).ok();
+    assert!(output.stdout.contains("the last words"), "{output:?}");
+    let _ = ecosystem.cli(&["logs", "Loud", "-f"]).code(7);
+}
+
+#[test]
+fn a_log_line_cannot_break_out_of_its_line() {
+    let (ecosystem, mut guest) = lifecycle();
+    guest.ask("log", &json!(["info", "first\nsecond\r\u{1b}[31mred\u{7}"]));
+    guest.ask("log", &json!(["info", "the end"]));
+    ecosystem.until_logged("Loud", "the end");
+    let shown = ecosystem.cli(&["logs", "Loud"]).ok().stdout;
+    assert!(
+        !shown.contains('\u{1b}') && !shown.contains('\u{7}'),
+        "{shown:?}"
+    );
+    let lines = shown
+        .lines()
+        .filter(|line| line.contains("first") || line.contains("second"));
+    assert_eq!(lines.count(), 1, "{shown:?}");
+    assert!(
+        ecosystem
+            .logged("Loud")
+            .iter()
+            .any(|message| message.contains("first\nsecond")),
+        "JSON keeps the text as it was"
+    );
+}
+
+#[test]
+fn an_unknown_name_is_no_empty_log() {
+    let (ecosystem, _guest) = lifecycle();
+    let output = ecosystem.cli(&["logs", "Nobody"]).code(4);
+    assert!(output.says(&["Nobody"]), "{output:?}");
+}

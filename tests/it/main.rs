@@ -1,0 +1,16 @@
+//! The end-to-end tests: one binary over the real executable and real plugins.
+//!
+//! One file a theme, each with what it shows in its first lines. Every test has an ecosystem of its own in a temporary
+//! directory, so that they run at once and in any order. See `dae_tests` for the harness.
+
+mod bad_input;
+mod cli;
+mod clients;
+mod drop_in;
+mod host;
+mod hostile;
+mod install;
+mod lifecycle;
+mod logs;
+mod tokio_plugin;
+mod vectors;

@@ -1,0 +1,141 @@
+//! Every vector of Common TCP, through a real socket, against a real plugin.
+//!
+//! Each goes over a connection of its own, once in one write and once byte by byte. After the expected lines one more
+//! command is sent: what comes next must be its reply, so that a line too many is seen without waiting for silence.
+
+use dae_tests::artefacts::workspace;
+use dae_tests::{Ecosystem, Guest, Message};
+use serde_json::{Map, Value};
+
+/// The command that shows that nothing else came.
+const LAST_WORD: &str = "echo#last [\"word\"]";
+
+struct Vector {
+    id: String,
+    send: Vec<u8>,
+    expect: Vec<Value>,
+    half_close: bool,
+    closed: bool,
+}
+
+fn vectors() -> Vec<Vector> {
+    let path = workspace().join("host/common-tcp/vectors/common-tcp.jsonl");
+    let text = std::fs::read_to_string(&path).expect("the vectors lie beside the codec");
+    text.lines()
+        .map(|line| Vector::read(&serde_json::from_str(line).expect("a vector is JSON")))
+        .collect()
+}
+
+impl Vector {
+    fn read(value: &Value) -> Self {
+        let flag = |key: &str| value[key].as_bool().unwrap_or(false);
+        Vector {
+            id: value["id"].as_str().expect("an id").to_owned(),
+            send: bytes(&value["send"]),
+            expect: value["expect"].as_array().expect("expected lines").clone(),
+            half_close: flag("half_close"),
+            closed: flag("closed"),
+        }
+    }
+
+    /// One connection, `chunk` bytes a write.
+    fn play(&self, port: u16, chunk: usize) {
+        let mut guest = Guest::connect(port);
+        self.send.chunks(chunk).for_each(|bytes| guest.send(bytes));
+        if self.half_close {
+            guest.half_close();
+        }
+        for expected in &self.expect {
+            self.check(&guest.message(), expected);
+        }
+        if self.closed || self.half_close {
+            return guest.expect_closed();
+        }
+        guest.send(format!("{LAST_WORD}\n"));
+        assert_eq!(
+            guest.message(),
+            Message::read(LAST_WORD),
+            "{}: a line too many",
+            self.id
+        );
+    }
+
+    fn check(&self, message: &Message, expected: &Value) {
+        match expected {
+            Value::String(line) => assert_eq!(message, &Message::read(line), "{}", self.id),
+            Value::Object(error) => self.check_error(message, error),
+            other => panic!(
+                "{}: a vector expects lines and errors, not {other}",
+                self.id
+            ),
+        }
+    }
+
+    fn check_error(&self, message: &Message, expected: &Map<String, Value>) {
+        let tag = expected.get("tag").and_then(Value::as_str);
+        assert_eq!(
+            (message.name.as_str(), message.tag.as_deref()),
+            ("error", tag),
+            "{}: {message:?}",
+            self.id
+        );
+        let said = message
+            .arguments
+            .first()
+            .expect("an error says what happened");
+        for (key, value) in expected["error"].as_object().expect("the error's members") {
+            assert_eq!(&said[key], value, "{}: {key} of {message:?}", self.id);
+        }
+        let text = said["message"]
+            .as_str()
+            .expect("an error has words for a person");
+        assert!(
+            !text.is_empty() && !text.contains('\n'),
+            "{}: {text:?}",
+            self.id
+        );
+    }
+}
+
+/// A string as UTF-8, or `{"hex": …}`.
+fn bytes(send: &Value) -> Vec<u8> {
+    let hex = match send {
+        Value::String(text) => return text.clone().into_bytes(),
+        other => other["hex"].as_str().expect("a string or hex"),
+    };
+    let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits");
+    (0..hex.len()).step_by(2).map(digits).collect()
+}
+
+#[test]
+fn every_vector_in_one_write() {
+    let ecosystem = Ecosystem::start();
+    let _guest = ecosystem.install("Vectors", "vectors", &[]);
+    let port = ecosystem.port_of("Vectors");
+    vectors()
+        .iter()
+        .for_each(|vector| vector.play(port, usize::MAX));
+}
+
+#[test]
+fn every_vector_byte_by_byte() {
+    let ecosystem = Ecosystem::start();
+    let _guest = ecosystem.install("Vectors", "vectors", &[]);
+    let port = ecosystem.port_of("Vectors");
+    vectors().iter().for_each(|vector| vector.play(port, 1));
+}
+
+#[test]
+fn there_are_vectors() {
+    let ids: std::collections::BTreeSet<String> =
+        vectors().into_iter().map(|vector| vector.id).collect();
+    assert!(ids.len() >= 30, "only {} vectors were read", ids.len());
+    for id in [
+        "echo-string",
+        "http-post-closed",
+        "tagged-overtakes",
+        "not-utf8",
+    ] {
+        assert!(ids.contains(id), "{id} is missing");
+    }
+}

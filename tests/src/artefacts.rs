@@ -1,0 +1,161 @@
+//! The executable and the plugins under test, built by cargo as anybody builds them.
+//!
+//! One build a profile and process, at the first need: a test must never run against what an earlier build left
+//! behind, and must not depend on the order in which cargo builds tests and plugins. Each call asks cargo itself where
+//! the results lie, so that `CARGO_TARGET_DIR` and cargo's own configuration hold.
+//!
+//! The plugin with a tokio of its own is built by a second call. In one call cargo would unite the features, and every
+//! plugin would have that tokio.
+
+use std::collections::BTreeMap;
+use std::env::consts::DLL_SUFFIX;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use cargo_metadata::{Artifact, Message, MetadataCommand};
+
+/// Packages whose features must not reach the others.
+const BUILT_APART: &str = "dae-fixture-async-io";
+
+/// What cargo built.
+#[derive(Debug)]
+pub struct Artefacts {
+    host: PathBuf,
+    plugins: BTreeMap<String, PathBuf>,
+}
+
+impl Artefacts {
+    /// With the profile that this crate itself was built with: debug under `cargo test`.
+    ///
+    /// # Panics
+    /// When the build fails; cargo has printed why.
+    pub fn of_tests() -> &'static Artefacts {
+        static BUILT: OnceLock<Artefacts> = OnceLock::new();
+        let profile = if cfg!(debug_assertions) {
+            "dev"
+        } else {
+            "release"
+        };
+        BUILT.get_or_init(|| Artefacts::build(profile))
+    }
+
+    /// With the release profile.
+    ///
+    /// # Panics
+    /// When the build fails; cargo has printed why.
+    pub fn released() -> &'static Artefacts {
+        static BUILT: OnceLock<Artefacts> = OnceLock::new();
+        BUILT.get_or_init(|| Artefacts::build("release"))
+    }
+
+    /// The executable `dae-host`.
+    #[must_use]
+    pub fn host(&self) -> &Path {
+        &self.host
+    }
+
+    /// A plugin's file, by the name of its library (`[lib] name`).
+    ///
+    /// # Panics
+    /// When the workspace has no such library.
+    #[track_caller]
+    #[must_use]
+    pub fn plugin(&self, library: &str) -> &Path {
+        let built = || self.plugins.keys().cloned().collect::<Vec<_>>().join(", ");
+        self.plugins
+            .get(library)
+            .unwrap_or_else(|| panic!("no cdylib {library} was built; there are: {}", built()))
+    }
+
+    fn build(profile: &str) -> Artefacts {
+        let rest = [
+            "--workspace",
+            "--exclude",
+            env!("CARGO_PKG_NAME"),
+            "--exclude",
+            BUILT_APART,
+        ];
+        let mut built = cargo_build(profile, &rest);
+        built.extend(cargo_build(profile, &["--package", BUILT_APART]));
+        let host = built
+            .iter()
+            .find_map(executable)
+            .expect("the workspace has the executable dae-host");
+        let plugins = built.iter().filter_map(plugin).collect();
+        Artefacts { host, plugins }
+    }
+}
+
+/// The workspace's directory.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate lies in the workspace")
+}
+
+/// Where cargo puts what it builds.
+///
+/// # Panics
+/// When cargo cannot read the workspace.
+#[must_use]
+pub fn target_directory() -> PathBuf {
+    let metadata = MetadataCommand::new()
+        .manifest_path(workspace().join("Cargo.toml"))
+        .no_deps()
+        .exec();
+    metadata
+        .expect("cargo reads the workspace")
+        .target_directory
+        .into_std_path_buf()
+}
+
+fn cargo_build(profile: &str, packages: &[&str]) -> Vec<Artifact> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let output = Command::new(cargo)
+        .args([
+            "build",
+            "--message-format",
+            "json-render-diagnostics",
+            "--profile",
+            profile,
+        ])
+        .args(packages)
+        .current_dir(workspace())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo can be run");
+    assert!(
+        output.status.success(),
+        "cargo build {packages:?} failed; its reasons stand above"
+    );
+    let artifact = |message| match message {
+        Ok(Message::CompilerArtifact(artifact)) => Some(artifact),
+        _ => None,
+    };
+    Message::parse_stream(output.stdout.as_slice())
+        .filter_map(artifact)
+        .collect()
+}
+
+fn executable(artifact: &Artifact) -> Option<PathBuf> {
+    let path = artifact.executable.clone()?;
+    (artifact.target.name == "dae-host").then(|| path.into_std_path_buf())
+}
+
+fn plugin(artifact: &Artifact) -> Option<(String, PathBuf)> {
+    let is_ours = artifact.manifest_path.starts_with(workspace());
+    let file = artifact
+        .filenames
+        .iter()
+        .find(|file| file.as_str().ends_with(DLL_SUFFIX))?;
+    let is_plugin = artifact.target.is_cdylib() && is_ours;
+    is_plugin.then(|| {
+        (
+            artifact.target.name.clone(),
+            file.clone().into_std_path_buf(),
+        )
+    })
+}

@@ -1,0 +1,291 @@
+//! An ecosystem under test: a home in a temporary directory, and the real host as a child of the test.
+//!
+//! The host leads a process group of its own, so that nothing it starts outlives the test. It is ready when the
+//! control socket answers, which the command line asks for. Its standard error goes to a file beside the home and is
+//! printed when the test panics.
+//!
+//! The environment is the test's, without what would make the host behave otherwise here than there: colours, log
+//! filters, another home.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::program::{self, Output, Running};
+use crate::{Artefacts, Guest, LIMIT, process, until};
+
+/// How long a host may take to end: 5 s of grace for running commands, as much for `stop`, and what the disk takes.
+const END_MAX: Duration = Duration::from_secs(20);
+
+/// How long one command line may take; `install` alone waits up to 10 s for a daemon's start.
+const CLI_MAX: Duration = Duration::from_secs(60);
+
+/// What the tests' own surroundings must not decide.
+const VARIABLES_REMOVED: [&str; 7] = [
+    "DAE_HOME",
+    "NO_COLOR",
+    "CLICOLOR_FORCE",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    "NOTIFY_SOCKET",
+    "COLUMNS",
+];
+
+/// A home, and its host while one runs.
+#[derive(Debug)]
+pub struct Ecosystem {
+    artefacts: &'static Artefacts,
+    host: Option<Child>,
+    // Dropped last: the host works in it.
+    directory: TempDir,
+}
+
+impl Ecosystem {
+    /// A host over a fresh home, answering.
+    ///
+    /// # Panics
+    /// When it does not answer within [`LIMIT`].
+    #[track_caller]
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(Artefacts::of_tests())
+    }
+
+    /// As [`Ecosystem::start`], with what another build made.
+    ///
+    /// # Panics
+    /// When it does not answer within [`LIMIT`].
+    #[track_caller]
+    #[must_use]
+    pub fn start_with(artefacts: &'static Artefacts) -> Self {
+        let mut ecosystem = Self::asleep_with(artefacts);
+        ecosystem.wake(&[]);
+        ecosystem
+    }
+
+    /// A fresh home with no host.
+    ///
+    /// # Panics
+    /// When there is no room for a temporary directory.
+    #[must_use]
+    pub fn asleep() -> Self {
+        Self::asleep_with(Artefacts::of_tests())
+    }
+
+    fn asleep_with(artefacts: &'static Artefacts) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("dae-")
+            .tempdir()
+            .expect("a temporary directory");
+        Ecosystem {
+            artefacts,
+            host: None,
+            directory,
+        }
+    }
+
+    /// Starts a host over the home, and waits until it answers.
+    ///
+    /// # Panics
+    /// When one runs already, or this one ends or stays silent.
+    #[track_caller]
+    pub fn wake(&mut self, arguments: &[&str]) {
+        assert!(
+            self.host.is_none(),
+            "the host of this ecosystem runs already"
+        );
+        let mut command = self.command();
+        command
+            .env_remove("DAE_HOME")
+            .arg("run")
+            .arg("--home")
+            .arg(self.home())
+            .args(arguments);
+        let stderr = File::options()
+            .create(true)
+            .append(true)
+            .open(self.stderr_file())
+            .expect("a log of our own");
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        self.host = Some(command.spawn().expect("the host can be run"));
+        until(LIMIT, "the control socket answers", || {
+            let ended = self
+                .host
+                .as_mut()
+                .and_then(|host| host.try_wait().expect("our child"));
+            assert!(
+                ended.is_none(),
+                "the host ended ({ended:?}) before it answered:\n{}",
+                self.stderr()
+            );
+            self.cli(&["list", "--json"]).status == 0
+        });
+    }
+
+    /// Ends the host with SIGTERM, and expects it to end well.
+    ///
+    /// # Panics
+    /// When none runs, or its exit code is not 0, or it takes too long.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(
+            self.end(),
+            0,
+            "the host's exit code; it wrote:\n{}",
+            self.stderr()
+        );
+    }
+
+    /// Ends the host with SIGKILL, as a crash or the kernel would.
+    ///
+    /// # Panics
+    /// When none runs.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let mut host = self.host.take().expect("a host that runs");
+        process::kill_group(host.id());
+        host.wait().expect("our child");
+    }
+
+    /// Sends the host a signal.
+    ///
+    /// # Panics
+    /// When none runs.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        process::signal(self.pid(), signal);
+    }
+
+    /// Waits for the host's end, and returns its exit code; -1 if a signal ended it.
+    ///
+    /// # Panics
+    /// When it goes on.
+    #[track_caller]
+    pub fn end(&mut self) -> i32 {
+        let host = self.host.as_mut().expect("a host that runs");
+        let status = program::ends_within(host, END_MAX);
+        let status = status.unwrap_or_else(|| panic!("the host did not end within {END_MAX:?}"));
+        self.host = None;
+        status.code().unwrap_or(-1)
+    }
+
+    /// The host's process.
+    ///
+    /// # Panics
+    /// When none runs.
+    #[track_caller]
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.host.as_ref().expect("a host that runs").id()
+    }
+
+    /// The executable, about this home, with a clean environment.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.artefacts.host());
+        for variable in VARIABLES_REMOVED {
+            command.env_remove(variable);
+        }
+        command.env("DAE_HOME", self.home()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs one command line about this home to its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        program::run(self.command().args(arguments), CLI_MAX)
+    }
+
+    /// Starts a command line that goes on, such as `logs -f`.
+    #[track_caller]
+    #[must_use]
+    pub fn cli_running(&self, arguments: &[&str]) -> Running {
+        Running::start(self.command().args(arguments))
+    }
+
+    /// Installs a plugin of the workspace under a name, with further flags, and connects a guest to it.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn install(&self, name: &str, library: &str, flags: &[&str]) -> Guest {
+        let file = self.plugin(library);
+        let file = file.to_str().expect("a path in UTF-8");
+        let arguments = [&["install", name, file], flags].concat();
+        let _ = self.cli(&arguments).ok();
+        self.guest(name)
+    }
+
+    /// A new guest of a daemon.
+    ///
+    /// # Panics
+    /// When there is no such daemon, or it does not listen.
+    #[track_caller]
+    #[must_use]
+    pub fn guest(&self, name: &str) -> Guest {
+        Guest::connect(self.port_of(name))
+    }
+
+    /// A plugin of the workspace, by the name of its library.
+    #[track_caller]
+    #[must_use]
+    pub fn plugin(&self, library: &str) -> PathBuf {
+        self.artefacts.plugin(library).to_owned()
+    }
+
+    /// The home.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.directory.path().join("home")
+    }
+
+    /// A directory for a test's own files, outside the home, that only its owner may write.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        let scratch = self.directory.path().join("scratch");
+        fs::create_dir_all(&scratch).expect("a directory of our own");
+        // Whatever the umask: plugins from a directory that a group may write are refused.
+        fs::set_permissions(&scratch, fs::Permissions::from_mode(0o700))
+            .expect("a directory of our own");
+        scratch
+    }
+
+    /// All that the host has written to standard error.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        let bytes = fs::read(self.stderr_file()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn stderr_file(&self) -> PathBuf {
+        self.directory.path().join("host.stderr")
+    }
+}
+
+impl Drop for Ecosystem {
+    fn drop(&mut self) {
+        if self.host.is_some() {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the host wrote:\n{}---", self.stderr());
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A program run to its end, or left running, with what it prints.
+//!
+//! Standard output and standard error of a finished program come whole; of a running one standard output comes line by
+//! line, each with a limit. A program that outlives its limit is killed and fails the test: a hanging command line is
+//! a defect like any other.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::wait::until_some;
+
+/// What a program left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// The exit code; -1 for one that a signal ended.
+    pub status: i32,
+    /// All of its standard output.
+    pub stdout: String,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The same, if the program succeeded.
+    ///
+    /// # Panics
+    /// When it ended with another code than 0.
+    #[track_caller]
+    #[must_use]
+    pub fn ok(self) -> Self {
+        self.code(0)
+    }
+
+    /// The same, if the program ended with that exit code.
+    ///
+    /// # Panics
+    /// When it ended with another one.
+    #[track_caller]
+    #[must_use]
+    pub fn code(self, expected: i32) -> Self {
+        assert_eq!(self.status, expected, "exit code; {self:#?}");
+        self
+    }
+
+    /// Standard output as one JSON document.
+    ///
+    /// # Panics
+    /// When it is none, or more than one.
+    #[track_caller]
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+            panic!("expected one JSON document on standard output ({error}): {self:#?}")
+        })
+    }
+
+    /// Standard output as JSON lines.
+    ///
+    /// # Panics
+    /// When a line is no JSON document.
+    #[track_caller]
+    #[must_use]
+    pub fn json_lines(&self) -> Vec<Value> {
+        let read = |line: &str| {
+            serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("expected JSON lines ({error}): {line}"))
+        };
+        self.stdout.lines().map(read).collect()
+    }
+
+    /// Whether standard error has at least one of the words, in upper or lower case.
+    #[must_use]
+    pub fn says(&self, any_of: &[&str]) -> bool {
+        let text = self.stderr.to_lowercase();
+        any_of
+            .iter()
+            .any(|word| text.contains(&word.to_lowercase()))
+    }
+}
+
+/// Runs `command` to its end, its standard input empty unless the caller has set one.
+///
+/// # Panics
+/// When it cannot be started, or does not end within `limit` (it is killed then).
+#[track_caller]
+pub fn run(command: &mut Command, limit: Duration) -> Output {
+    // Files, not pipes: no reader has to keep up, and a grandchild that keeps a pipe open holds up nobody.
+    let mut stdout = tempfile::tempfile().expect("a temporary file");
+    let mut stderr = tempfile::tempfile().expect("a temporary file");
+    command.stdout(stdout.try_clone().expect("a descriptor"));
+    command.stderr(stderr.try_clone().expect("a descriptor"));
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let ended = ends_within(&mut child, limit);
+    if ended.is_none() {
+        child
+            .kill()
+            .and_then(|()| child.wait())
+            .expect("a child of ours can be killed");
+    }
+    let output = Output {
+        status: ended.and_then(|status| status.code()).unwrap_or(-1),
+        stdout: contents(&mut stdout),
+        stderr: contents(&mut stderr),
+    };
+    assert!(
+        ended.is_some(),
+        "{command:?} did not end within {limit:?}: {output:#?}"
+    );
+    output
+}
+
+/// The program's end, if it comes within `limit`.
+pub fn ends_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let start = Instant::now();
+    until_some(limit * 2, "a program's end", || {
+        let status = child.try_wait().expect("a child of ours can be waited for");
+        (status.is_some() || start.elapsed() >= limit).then_some(status)
+    })
+}
+
+fn contents(file: &mut File) -> String {
+    let mut text = Vec::new();
+    file.rewind()
+        .and_then(|()| file.read_to_end(&mut text))
+        .expect("our own temporary file");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A program that goes on: `logs -f`, a client of another language. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    /// Starts `command`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[track_caller]
+    pub fn start(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let stdout = child.stdout.take().expect("it was asked for");
+        let (sender, lines) = channel();
+        // Ends with the program's output, or with this value.
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            lines.try_for_each(|line| sender.send(line))
+        });
+        Running { child, lines }
+    }
+
+    /// The next line of its standard output.
+    ///
+    /// # Panics
+    /// When none comes within `limit`, or the program has closed its output.
+    #[track_caller]
+    pub fn line(&mut self, limit: Duration) -> String {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => panic!("no line of output within {limit:?}"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the program's output has ended"),
+        }
+    }
+
+    /// The next line that has `part` in it; the ones before it are dropped.
+    ///
+    /// # Panics
+    /// When none comes within `limit` of the one before it.
+    #[track_caller]
+    pub fn line_with(&mut self, part: &str, limit: Duration) -> String {
+        loop {
+            let line = self.line(limit);
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its exit code, if it ends within `limit`; -1 if a signal ended it.
+    pub fn end(&mut self, limit: Duration) -> Option<i32> {
+        ends_within(&mut self.child, limit).map(|status| status.code().unwrap_or(-1))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
