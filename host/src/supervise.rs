@@ -561,6 +561,7 @@ impl Supervisor {
     /// Every change of state passes here, and is told.
     fn set(&self, state: State) {
         let generation = self.now.generation.load(Ordering::Relaxed);
+        let generation = (generation > 0).then_some(generation);
         let reason = state.to_string();
         let level = match state {
             State::Failed { .. } | State::CrashLoop { .. } => "error",
@@ -571,8 +572,7 @@ impl Supervisor {
             true => state.word().to_owned(),
             false => format!("{}: {reason}", state.word()),
         };
-        self.shared
-            .tell(&self.spec.name, Some(generation), level, &text);
+        self.shared.tell(&self.spec.name, generation, level, &text);
         self.now.state.send_replace(state);
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::abi::{HostV1, status};
+use crate::reply::write_json;
 use crate::{Error, Result};
 
 /// One connection to this daemon.
@@ -102,7 +103,7 @@ fn event_line(name: &str, arguments: &impl Serialize) -> Result<Vec<u8>> {
     line.extend_from_slice(name.as_bytes());
     line.push(b' ');
     let start = line.len();
-    serde_json::to_writer(&mut line, arguments)?;
+    write_json(&mut line, arguments)?;
     match &line[start..] {
         b"null" => line.splice(start.., *b"[]").for_each(drop),
         [b'[', ..] => {}

@@ -5,6 +5,7 @@
 //! the reference of [`PlainReply`]. So an alias of `Result` works as `Result` does.
 
 use std::fmt::Display;
+use std::io;
 
 use serde::Serialize;
 
@@ -43,12 +44,50 @@ impl Plain {
         if size_of::<T>() == 0 && std::any::type_name::<T>() == "()" {
             return status::NOTHING;
         }
-        match serde_json::to_writer(&mut *out, value) {
+        match write_json(&mut *out, value) {
             Ok(()) => status::DONE,
             Err(error) => {
                 out.replace(&format!("the result can't be written as JSON: {error}"));
                 status::FAILED
             }
+        }
+    }
+}
+
+/// Writes JSON as the seed's daemons do: a number that is whole has no `.0`, so that `add [1,2]` is answered `add [3]`
+/// whether the sum is an `f64` or an integer.
+pub(crate) fn write_json<T: Serialize + ?Sized>(
+    out: impl io::Write,
+    value: &T,
+) -> Result<(), serde_json::Error> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        out,
+        WholeNumbers,
+    ))
+}
+
+struct WholeNumbers;
+
+/// Up to here every whole `f64` is exact, and JavaScript writes it without an exponent (2^53).
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+impl serde_json::ser::Formatter for WholeNumbers {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
+        // Minus zero keeps its sign by taking the other way.
+        let is_whole = value.fract() == 0.0
+            && value.abs() <= WHOLE_MAX
+            && !(value == 0.0 && value.is_sign_negative());
+        match is_whole {
+            #[allow(clippy::cast_possible_truncation)]
+            true => serde_json::ser::CompactFormatter.write_i64(out, value as i64),
+            false => serde_json::ser::CompactFormatter.write_f64(out, value),
+        }
+    }
+
+    fn write_f32<W: ?Sized + io::Write>(&mut self, out: &mut W, value: f32) -> io::Result<()> {
+        match value.fract() == 0.0 && f64::from(value.abs()) <= WHOLE_MAX {
+            true => self.write_f64(out, f64::from(value)),
+            false => serde_json::ser::CompactFormatter.write_f32(out, value),
         }
     }
 }
@@ -135,6 +174,11 @@ mod tests {
     fn the_kind_follows_the_type() {
         type Alias = std::io::Result<u8>;
         assert_eq!(reply!(5), (status::DONE, "5".into()));
+        assert_eq!(reply!(3.0), (status::DONE, "3".into()));
+        assert_eq!(
+            reply!([0.5, -2.0, 0.25]),
+            (status::DONE, "[0.5,-2,0.25]".into())
+        );
         assert_eq!(reply!("a\nb"), (status::DONE, "\"a\\nb\"".into()));
         assert_eq!(reply!(None::<u8>), (status::DONE, "null".into()));
         assert_eq!(reply!(()), (status::NOTHING, String::new()));

@@ -137,7 +137,10 @@ impl BuiltIn for Answers {
 fn on_tcp(dae: &Dae, name: &str, arguments: &[u8]) -> Answer {
     match name {
         "list" => ended(none(arguments).map(|()| dae.inner.credentials())),
-        _ => ended(one(arguments).and_then(|name: String| dae.find(&name))),
+        // On TCP the codes are the protocol's, which knows one for all that a daemon itself says.
+        _ => {
+            ended(one(arguments).and_then(|name: String| dae.find(&name).map_err(Fault::as_failed)))
+        }
     }
 }
 

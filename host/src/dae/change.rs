@@ -52,6 +52,14 @@ impl Fault {
         }
     }
 
+    /// The same, as a fault of the common sort.
+    pub(super) fn as_failed(self) -> Self {
+        Fault {
+            kind: FaultKind::Failed,
+            ..self
+        }
+    }
+
     pub(super) fn bad_arguments(text: String) -> Self {
         Fault {
             kind: FaultKind::BadArguments,

@@ -54,7 +54,7 @@ impl Inner {
     pub(super) fn list(&self) -> Vec<Status> {
         let daemons: Vec<Arc<Daemon>> = self.all_daemons();
         std::iter::once(self.own_status())
-            .chain(daemons.iter().map(|daemon| status_of(daemon)))
+            .chain(daemons.iter().map(|daemon| self.status_of(daemon)))
             .collect()
     }
 
@@ -63,7 +63,7 @@ impl Inner {
             return Ok(self.own_status());
         }
         match self.daemon(name) {
-            Some(daemon) => Ok(status_of(&daemon)),
+            Some(daemon) => Ok(self.status_of(&daemon)),
             None => Err(self.unknown(name)),
         }
     }
@@ -175,31 +175,37 @@ fn push(guest: &Mailbox, record: &Record) -> bool {
     guest.push(format!("log [{json}]").as_bytes())
 }
 
-fn status_of(daemon: &Daemon) -> Status {
-    let Glance {
-        spec,
-        port,
-        identity,
-        state,
-        generation,
-        restarts,
-    } = daemon.glance();
-    Status {
-        name: spec.name,
-        plugin: spec.artefact.manifest.name.clone(),
-        version: spec.artefact.manifest.version.clone(),
-        mode: spec.mode,
-        state: state.word().to_owned(),
-        reason: state.to_string(),
-        pid: identity.as_ref().map(|identity| identity.pid),
-        port,
-        generation,
-        uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
-        restarts,
-        calls: daemon.door.stats.calls(),
-        errors: daemon.door.stats.errors(),
-        guests: daemon.door.guests.count() as u64,
-        hash: spec.artefact.hash.clone(),
-        source: None,
+impl Inner {
+    fn status_of(&self, daemon: &Daemon) -> Status {
+        let source = lock(&self.registry)
+            .daemons
+            .get(&daemon.door.name)
+            .and_then(|entry| entry.source.clone());
+        let Glance {
+            spec,
+            port,
+            identity,
+            state,
+            generation,
+            restarts,
+        } = daemon.glance();
+        Status {
+            name: spec.name,
+            plugin: spec.artefact.manifest.name.clone(),
+            version: spec.artefact.manifest.version.clone(),
+            mode: spec.mode,
+            state: state.word().to_owned(),
+            reason: state.to_string(),
+            pid: identity.as_ref().map(|identity| identity.pid),
+            port,
+            generation,
+            uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
+            restarts,
+            calls: daemon.door.stats.calls(),
+            errors: daemon.door.stats.errors(),
+            guests: daemon.door.guests.count() as u64,
+            hash: spec.artefact.hash.clone(),
+            source: source.map(|path| path.display().to_string()),
+        }
     }
 }
