@@ -109,6 +109,17 @@ impl Commands {
         }
     }
 
+    /// The table of the same daemon in a process of its own, where none of its commands runs here.
+    #[must_use]
+    pub fn all_later(mut self) -> Self {
+        for entry in self.by_name.values_mut() {
+            if let Entry::Own { runs, .. } = entry {
+                *runs = Runs::Later;
+            }
+        }
+        self
+    }
+
     /// What `name` stands for.
     #[inline]
     #[must_use]

@@ -2,14 +2,16 @@
 //!
 //! A member that isn't known is an error that names it: a misspelt limit must not be a limit that silently isn't there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::door::Limits;
-use crate::restart::Policy;
+use crate::settings::Settings;
 
 /// 0xDAE: where Dae listens unless told otherwise (Common TCP).
 pub const DAE_PORT: u16 = 3502;
@@ -36,8 +38,10 @@ pub struct Config {
     pub stop_grace_ms: u64,
     /// How often the drop-in directory is looked at, for events that were lost.
     pub drop_in_poll_ms: u64,
-    /// How daemons are restarted.
-    pub restart: Policy,
+    /// How daemons are run ([`crate::settings::Settings`]), unless something nearer says otherwise.
+    pub defaults: Value,
+    /// How one daemon is run, by its name.
+    pub daemons: BTreeMap<String, Value>,
 }
 
 impl Default for Config {
@@ -53,7 +57,8 @@ impl Default for Config {
             start_ms: 10_000,
             stop_grace_ms: 5_000,
             drop_in_poll_ms: 5_000,
-            restart: Policy::default(),
+            defaults: Value::Null,
+            daemons: BTreeMap::new(),
         }
     }
 }
@@ -74,8 +79,28 @@ impl Config {
                     .with_context(|| format!("the config {} can't be read", path.display()));
             }
         };
-        json5::from_str(&text)
-            .with_context(|| format!("the config {} is not as expected", path.display()))
+        let not_as_expected = || format!("the config {} is not as expected", path.display());
+        let config: Config = json5::from_str(&text).with_context(not_as_expected)?;
+        config.check_settings().with_context(not_as_expected)?;
+        Ok(config)
+    }
+
+    /// A misspelt setting is told at once, and not when its daemon is installed one day.
+    fn check_settings(&self) -> anyhow::Result<()> {
+        for name in self.daemons.keys().map(String::as_str).chain([""]) {
+            let settings = self.settings(name, &Value::Null);
+            settings.map_err(|text| anyhow::anyhow!("daemon {name:?}: {text}"))?;
+        }
+        Ok(())
+    }
+
+    /// How that daemon is run; `given` was given at its install.
+    ///
+    /// # Errors
+    /// A member that isn't known or has a wrong type.
+    pub fn settings(&self, name: &str, given: &Value) -> Result<Settings, String> {
+        let own = self.daemons.get(name).unwrap_or(&Value::Null);
+        Settings::of(&[&self.defaults, own, given])
     }
 
     /// What guests are held to.
@@ -112,9 +137,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json5");
         assert_eq!(Config::load(&path).unwrap(), Config::default());
-        std::fs::write(&path, "{command_ms: 5, restart: {restart: 'never'}}").unwrap();
+        std::fs::write(
+            &path,
+            "{command_ms: 5, defaults: {restart: {restart: 'never'}}}",
+        )
+        .unwrap();
         let config = Config::load(&path).unwrap();
         assert_eq!((config.command_ms, config.start_ms), (5, 10_000));
+        let settings = config.settings("A", &Value::Null).unwrap();
+        assert_eq!(settings.restart.restart, crate::restart::When::Never);
+        std::fs::write(&path, "{defaults: {restrat: {}}}").unwrap();
+        assert!(Config::load(&path).is_err());
         std::fs::write(&path, "{comand_ms: 5}").unwrap();
         let error = format!("{:#}", Config::load(&path).unwrap_err());
         assert!(error.contains("comand_ms"), "{error}");

@@ -18,8 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
+use crate::child::Spawner;
 use crate::config::Config;
 use crate::control::Control;
 use crate::door::Door;
@@ -27,6 +29,7 @@ use crate::home::{Home, HomeLock};
 use crate::images::Images;
 use crate::log::{Console, Journal};
 use crate::registry::{DAE_NAME, Desired, Registry};
+use crate::settings::Settings;
 use crate::store::{Artefact, Store};
 use crate::supervise::{Daemon, Shared, Spec, listen};
 
@@ -34,6 +37,9 @@ pub use change::{Fault, FaultKind};
 
 /// How many ports after its own Dae tries where that is taken, before it takes any.
 const PORTS_TRIED: u16 = 16;
+
+/// How long guests' last replies may take to be written when the host ends.
+const GOODBYE: Duration = Duration::from_millis(200);
 
 /// A running ecosystem. Cloning it gives another handle on the same.
 ///
@@ -67,6 +73,8 @@ struct Inner {
     /// Hashes of artefacts that are staged, but not in the registry yet: not to be swept.
     staged: Mutex<Vec<String>>,
     tasks: Mutex<Vec<Task>>,
+    /// Where daemons' code and guests run: apart, so that no handler can keep the ecosystem from being managed.
+    guests: Mutex<Option<Runtime>>,
     // Drops last: the home is ours for as long as anything of it is used.
     _lock: HomeLock,
 }
@@ -135,6 +143,21 @@ impl Dae {
         inner.door.guests.close_all();
         inner.control_door.guests.close_all();
         lock(&inner.daemons).clear();
+        if let Some(guests) = lock(&inner.guests).take() {
+            // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
+            tokio::task::spawn_blocking(move || guests.shutdown_timeout(GOODBYE))
+                .await
+                .unwrap_or(());
+        }
+    }
+}
+
+/// A runtime must not be dropped by one of its own threads, or by one of another runtime.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(guests) = lock(&self.guests).take() {
+            guests.shutdown_background();
+        }
     }
 }
 
@@ -178,7 +201,12 @@ impl Builder {
         let limits = config.limits();
         let listener = dae_listener(registry.dae_port.unwrap_or(config.dae_port))?;
         let door = Door::new(DAE_NAME, limits.clone());
-        let listening = listen::Listening::over(listener, Arc::clone(&door))?;
+        let guests = guests_runtime().context("the runtime for guests can't be started")?;
+        let listening = listen::Listening::over(
+            listener,
+            Arc::clone(&door),
+            &tokio::runtime::Handle::current(),
+        )?;
         let port = listening.port();
         if registry.dae_port != Some(port) {
             registry.dae_port = Some(port);
@@ -190,8 +218,12 @@ impl Builder {
                 images: Arc::new(Images::default()),
                 store: Arc::new(store),
                 journal,
+                runtime: guests.handle().clone(),
+                spawner: Spawner::start(guests.handle().clone())
+                    .context("the thread that makes processes can't be made")?,
                 since,
             },
+            guests: Mutex::new(Some(guests)),
             port,
             door,
             // Its commands wait for daemons that start and stop; those have limits of their own.
@@ -252,8 +284,19 @@ impl Inner {
                     continue;
                 }
             };
+            let settings = match self.shared.config.settings(&name, &entry.settings) {
+                Ok(settings) => settings,
+                Err(error) => {
+                    tracing::error!(
+                        daemon = name,
+                        error,
+                        "it is not brought back; put its settings right"
+                    );
+                    continue;
+                }
+            };
             let daemon = Arc::new(Daemon::supervise(
-                spec_of(&name, &entry, artefact),
+                spec_of(&name, &entry, artefact, settings),
                 self.shared.clone(),
             ));
             lock(&self.daemons).insert(name.clone(), Arc::clone(&daemon));
@@ -272,6 +315,7 @@ impl Inner {
     }
 
     async fn start_again(&self, name: &str, daemon: &Daemon) {
+        self.wait_for_others(name, daemon).await;
         // The supervisor has told why it failed, if it did.
         let _ = daemon.start().await;
         let port = daemon.glance().port;
@@ -291,6 +335,30 @@ impl Inner {
                     daemon = name,
                     error = format!("{error:#}"),
                     "its new port could not be recorded"
+                );
+            }
+        }
+    }
+
+    /// Waits until those that it is to start after answer, or won't by themselves.
+    async fn wait_for_others(&self, name: &str, daemon: &Daemon) {
+        for other in daemon.glance().spec.settings.after {
+            let Some(before) = self.daemon(&other) else {
+                tracing::warn!(
+                    daemon = name,
+                    after = other,
+                    "there is no such daemon to start after"
+                );
+                continue;
+            };
+            before.settled().await;
+            let state = before.glance().state.word();
+            if state != "ready" {
+                tracing::warn!(
+                    daemon = name,
+                    after = other,
+                    state,
+                    "what it starts after is not ready; it starts"
                 );
             }
         }
@@ -333,8 +401,14 @@ impl Inner {
     }
 }
 
-fn spec_of(name: &str, entry: &crate::registry::Entry, artefact: Arc<Artefact>) -> Spec {
+fn spec_of(
+    name: &str,
+    entry: &crate::registry::Entry,
+    artefact: Arc<Artefact>,
+    settings: Settings,
+) -> Spec {
     Spec {
+        settings,
         name: name.to_owned(),
         artefact,
         config: entry.config.clone(),
@@ -344,6 +418,13 @@ fn spec_of(name: &str, entry: &crate::registry::Entry, artefact: Arc<Artefact>) 
     }
 }
 
+fn guests_runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("guests")
+        .enable_all()
+        .build()
+}
+
 /// Dae's own port, or the next free one.
 fn dae_listener(port: u16) -> anyhow::Result<tokio::net::TcpListener> {
     let own = port..=port.saturating_add(PORTS_TRIED);
@@ -351,7 +432,12 @@ fn dae_listener(port: u16) -> anyhow::Result<tokio::net::TcpListener> {
         match listen::listen_on(tried) {
             Ok(listener) => {
                 if tried != port {
-                    tracing::warn!(port, "Dae's own port is taken; it listens on another");
+                    let has = listener
+                        .local_addr()
+                        .map_or(tried, |address| address.port());
+                    tracing::warn!(
+                        "port {port}, which is Dae's own, is taken; Dae listens on {has} instead"
+                    );
                 }
                 return Ok(listener);
             }

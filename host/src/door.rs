@@ -5,15 +5,16 @@
 //! When the last lease on an instance that was taken away has been given back, nobody runs code of it any more. This is
 //! all there is to quiescing.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::instance::Instance;
 use crate::mailbox::Guests;
-use crate::stats::Stats;
+use crate::stats::{Stats, Tally};
 
 /// What stands behind the door.
 #[derive(Debug)]
@@ -76,6 +77,15 @@ pub struct Door {
     pub limits: Limits,
     phase: ArcSwap<Phase>,
     changed: watch::Sender<()>,
+    panics: Panics,
+}
+
+/// Panics in a row, with no command answered between them.
+#[derive(Debug)]
+struct Panics {
+    in_a_row: AtomicU32,
+    max: AtomicU32,
+    too_many: Notify,
 }
 
 impl Door {
@@ -89,6 +99,11 @@ impl Door {
             limits,
             phase: ArcSwap::from_pointee(Phase::Waiting),
             changed: watch::Sender::new(()),
+            panics: Panics {
+                in_a_row: AtomicU32::new(0),
+                max: AtomicU32::new(u32::MAX),
+                too_many: Notify::new(),
+            },
         })
     }
 
@@ -97,6 +112,35 @@ impl Door {
     #[must_use]
     pub fn phase(&self) -> arc_swap::Guard<Arc<Phase>> {
         self.phase.load()
+    }
+
+    /// Counts a batch whose commands each waited `latency`.
+    pub fn count(&self, tally: Tally, latency: Duration) {
+        self.stats.add(tally, latency);
+        if tally.calls > tally.panics {
+            // Read first: the line is everybody's, and is seldom anything but 0.
+            if self.panics.in_a_row.load(Ordering::Relaxed) > 0 {
+                self.panics.in_a_row.store(0, Ordering::Relaxed);
+            }
+            return;
+        }
+        let panics = u32::try_from(tally.panics).unwrap_or(u32::MAX);
+        let before = self.panics.in_a_row.fetch_add(panics, Ordering::Relaxed);
+        if before.saturating_add(panics) >= self.panics.max.load(Ordering::Relaxed) {
+            self.panics.in_a_row.store(0, Ordering::Relaxed);
+            self.panics.too_many.notify_one();
+        }
+    }
+
+    /// From now on so many panics in a row are too many.
+    pub fn allow_panics(&self, max: u32) {
+        self.panics.in_a_row.store(0, Ordering::Relaxed);
+        self.panics.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Ends when there were too many.
+    pub async fn too_many_panics(&self) {
+        self.panics.too_many.notified().await;
     }
 
     /// Ends when the phase is no longer the one that was seen before this call.

@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 
 use crate::door::{Door, Phase};
 use crate::mailbox::Mailbox;
+use crate::pace;
 use crate::stats::Tally;
 use answers::Answers;
 
@@ -135,9 +136,14 @@ impl<S: Stream> Guest<S> {
                 return self.poll_shutdown(context);
             }
             let is_held_up = self.door_change.is_some();
-            let may_go_on = match taken {
-                Taken::Some => !is_held_up && self.has_room(),
-                Taken::All => self.has_room() && !self.is_deaf() && self.read(context).is_ready(),
+            let reads = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
+            let may_go_on = match (&taken, reads) {
+                (_, true) => match self.read(context) {
+                    Poll::Ready(false) => return Poll::Ready(()),
+                    read => read.is_ready(),
+                },
+                (Taken::Some, _) => !is_held_up && self.has_room(),
+                (Taken::All, _) => false,
             };
             if may_go_on {
                 continue;
@@ -158,9 +164,21 @@ impl<S: Stream> Guest<S> {
             .collect(&mut self.outbox, (&self.door, &self.mailbox), context);
         let taken = self.take_lines(&mut tally, context);
         if tally.calls > 0 {
-            self.door.stats.add(tally, began.elapsed());
+            let took = began.elapsed();
+            self.door.count(tally, took);
+            if took >= pace::SLOW && tally.calls > 1 {
+                self.doubt();
+            }
         }
         taken
+    }
+
+    /// One command of a batch was slow; the next ones will show which.
+    #[cold]
+    fn doubt(&self) {
+        if let Phase::Open(lease) = &**self.door.phase() {
+            lease.instance.doubt();
+        }
     }
 
     fn is_deaf(&self) -> bool {
@@ -218,6 +236,9 @@ impl<S: Stream> Guest<S> {
             }
         };
         self.inbox = inbox;
+        if let Phase::Open(lease) = &**phase {
+            lease.instance.flush();
+        }
         taken
     }
 
@@ -311,16 +332,13 @@ impl<S: Stream> Guest<S> {
         Ok(())
     }
 
-    fn read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Reads once; false where the guest is gone for good, and not only silent from now on.
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let room = self.inbox.room(READ_BYTES);
-        let read = ready!(tokio_util::io::poll_read_buf(
-            Pin::new(&mut self.stream),
-            context,
-            room
-        ));
-        // A reset is an end of stream too; what it sent before is answered if it still listens.
-        self.has_ended = !matches!(read, Ok(1..));
-        Poll::Ready(())
+        let stream = Pin::new(&mut self.stream);
+        let read = ready!(tokio_util::io::poll_read_buf(stream, context, room));
+        self.has_ended = matches!(read, Ok(0));
+        Poll::Ready(read.is_ok())
     }
 
     /// Whether the guest has waited, or has kept us waiting, for too long.
@@ -390,5 +408,8 @@ fn is_stray(message: &Message<'_>) -> bool {
 impl<S> Drop for Guest<S> {
     fn drop(&mut self) {
         self.door.guests.leave(self.mailbox.id());
+        if let Phase::Open(lease) = &**self.door.phase() {
+            lease.instance.guest_gone(self.mailbox.id());
+        }
     }
 }

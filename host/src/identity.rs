@@ -13,8 +13,6 @@ pub struct Identity {
     pub plugin: String,
     /// The plugin's version.
     pub version: String,
-    /// Content hash of its file, in hex.
-    pub hash: String,
     /// Where its code runs.
     pub mode: Mode,
     /// The process its code runs in.

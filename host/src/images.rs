@@ -1,7 +1,6 @@
 //! The images that this process has loaded: one for each content hash, for ever.
 //!
-//! Daemons of the same file share its image, and a rollback finds the old one again. None is ever given back, so they are
-//! counted.
+//! Daemons of the same file share its image, and a rollback finds the old one again. None is ever given back.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -42,12 +41,5 @@ impl Images {
         })
         .await
         .copied()
-    }
-
-    /// How many are loaded.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        let by_hash = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
-        by_hash.values().filter(|cell| cell.initialized()).count()
     }
 }

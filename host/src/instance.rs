@@ -7,21 +7,25 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use crate::beat;
+use crate::child::{Child, ChildCall, ChildPlan, Spawner};
 use crate::commands::{Commands, Runs};
 use crate::dylib::{Command, Ended, Image, Later, Live};
 use crate::identity::Identity;
 use crate::lenient;
-use crate::mailbox::Mailbox;
 use crate::manifest::Manifest;
+use crate::pace::{self, Pace};
 use crate::services::{Residence, Resident};
 
 /// Statuses that no plugin gives: they are the host's own.
@@ -43,6 +47,8 @@ pub struct StartPlan {
     pub manifest: Arc<Manifest>,
     /// What its code may ask for.
     pub resident: Resident,
+    /// Where its code runs.
+    pub runtime: Handle,
     /// How long `start` may take.
     pub limit: Duration,
 }
@@ -65,6 +71,8 @@ pub enum Pending {
     InProcess(Later),
     /// A thread of the blocking pool.
     Blocking(JoinHandle<Ended>),
+    /// In the hands of a child process.
+    Subprocess(ChildCall),
     /// The host's own.
     BuiltIn(Answering),
 }
@@ -84,6 +92,7 @@ impl Future for Pending {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
         match &mut *self {
             Pending::InProcess(later) => Pin::new(later).poll(context),
+            Pending::Subprocess(call) => Pin::new(call).poll(context),
             Pending::BuiltIn(work) => work.as_mut().poll(context).map(|answer| {
                 if let Some(after) = answer.after {
                     after();
@@ -120,7 +129,7 @@ impl From<Ended> for Answer {
 /// A daemon of the host's own: Dae, and its side of the control socket.
 pub trait BuiltIn: fmt::Debug + Send + Sync {
     /// Runs one command. `arguments` is strict JSON, or nothing.
-    fn answer(&self, index: u32, arguments: Vec<u8>, guest: Arc<Mailbox>) -> Answering;
+    fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> Answering;
 }
 
 /// One command for an instance.
@@ -129,7 +138,7 @@ pub struct Call<'a> {
     /// Index into the manifest's commands.
     pub index: u32,
     /// Who sent it.
-    pub guest: &'a Arc<Mailbox>,
+    pub guest: u64,
     /// As it came.
     pub arguments: &'a str,
 }
@@ -141,6 +150,9 @@ pub struct Instance {
     pub identity: Arc<Identity>,
     /// What it answers.
     pub commands: Commands,
+    /// Of all instances in this process; never used twice.
+    number: u64,
+    pace: Pace,
     manifest: Arc<Manifest>,
     body: Body,
     running: Mutex<Option<JoinHandle<()>>>,
@@ -150,11 +162,15 @@ pub struct Instance {
 enum Body {
     // In this order: the code ends before what it may ask of the host.
     InProcess(Live, Residence),
+    Subprocess(Child),
     BuiltIn(Arc<dyn BuiltIn>),
 }
 
+/// How an instance ends, once it does.
+pub type Ending = Pin<Box<dyn Future<Output = RunEnd> + Send + Sync>>;
+
 /// How an instance's background work ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunEnd {
     /// It returned: a daemon without background work does so at once, and lives on.
     Returned,
@@ -162,6 +178,8 @@ pub enum RunEnd {
     Failed(String),
     /// It panicked.
     Crashed(String),
+    /// The instance is gone: its process has ended.
+    Died(String),
 }
 
 /// Constructs a daemon, and has it answer once.
@@ -170,10 +188,10 @@ pub enum RunEnd {
 /// What `start` returned, or that it took too long. Nothing of the instance is left then, but for a thread where `start`
 /// itself never returned.
 pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
-    let residence = Residence::take(plan.resident);
+    let residence = Residence::take(plan.resident, plan.runtime.clone());
     let request = format!("{{\"config\":{}}}", residence.config());
     let host = residence.host();
-    let runtime = Handle::current();
+    let runtime = plan.runtime;
     let (image, limit) = (plan.image, plan.limit);
     // A thread that may block, since the author's `start` may.
     let started = spawn_blocking(move || {
@@ -195,10 +213,39 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     Ok(Instance {
         identity: residence.identity(),
         commands: Commands::of(&plan.manifest),
+        number: next_number(),
+        pace: Pace::of(plan.manifest.commands.len()),
         manifest: plan.manifest,
         body: Body::InProcess(live, residence),
         running: Mutex::default(),
     })
+}
+
+/// Starts a daemon in a process of its own. `identity` is asked for the process that it got.
+///
+/// # Errors
+/// As [`start`], or why there is no process.
+pub(crate) async fn start_child(
+    plan: ChildPlan,
+    identity: impl FnOnce(u32) -> Identity,
+    spawner: &Spawner,
+) -> Result<Instance, StartFault> {
+    let manifest = Arc::new(plan.message.manifest.clone());
+    let child = Child::start(plan, spawner).await.map_err(StartFault)?;
+    Ok(Instance {
+        identity: Arc::new(identity(child.pid())),
+        commands: Commands::of(&manifest).all_later(),
+        number: next_number(),
+        pace: Pace::of(0),
+        manifest,
+        body: Body::Subprocess(child),
+        running: Mutex::default(),
+    })
+}
+
+fn next_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 fn too_long(limit: Duration) -> String {
@@ -212,6 +259,8 @@ impl Instance {
         Instance {
             identity: Arc::new(identity),
             commands: Commands::of(&manifest),
+            number: next_number(),
+            pace: Pace::of(manifest.commands.len()),
             manifest: Arc::new(manifest),
             body: Body::BuiltIn(code),
             running: Mutex::default(),
@@ -221,13 +270,53 @@ impl Instance {
     /// Runs a command on the spot, appending its result, or its error's text, to `out`.
     #[inline]
     pub fn answer_here(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
+        let run = || beat::during(self.number, call.index, || self.answer_plainly(call, out));
+        let (status, is_slow) = self.pace.run(call.index, run);
+        if is_slow {
+            self.tell_slow(call.index);
+        }
+        status
+    }
+
+    #[cold]
+    fn tell_slow(&self, index: u32) {
+        let Body::InProcess(_, residence) = &self.body else {
+            return;
+        };
+        let name = self.command_name(index);
+        let text = format!(
+            "the command {name} held a host thread for more than {:?}; make it async, or #[command(blocking)]",
+            pace::SLOW
+        );
+        residence.log("warn", &text);
+    }
+
+    /// The name of a command.
+    #[must_use]
+    pub fn command_name(&self, index: u32) -> &str {
+        let command = self.manifest.commands.get(index as usize);
+        command.map_or("?", |command| command.name.as_str())
+    }
+
+    /// A batch of commands took long: which of them, the next ones will show.
+    pub(crate) fn doubt(&self) {
+        self.pace.doubt();
+    }
+
+    /// The commands that run on host threads now, for two looks to be compared.
+    pub(crate) fn seen_running(&self) -> Vec<beat::Seen> {
+        beat::seen(self.number)
+    }
+
+    #[inline]
+    fn answer_plainly(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
         let Body::InProcess(live, _) = &self.body else {
             return status::UNKNOWN;
         };
         let start = out.len();
         let mut command = Command {
             index: call.index,
-            guest: call.guest.id(),
+            guest: call.guest,
             arguments: call.arguments.as_bytes(),
         };
         let status = live.call(&command, out);
@@ -252,6 +341,7 @@ impl Instance {
     pub fn answer_later(self: &Arc<Self>, runs: Runs, call: Call<'_>) -> Pending {
         match &self.body {
             Body::BuiltIn(code) => built_in_answer(code, call),
+            Body::Subprocess(child) => Pending::Subprocess(child.call(call)),
             Body::InProcess(..) if runs == Runs::Blocking => self.answer_blocking(call),
             Body::InProcess(live, _) => answer_in_process(live, call),
         }
@@ -259,16 +349,12 @@ impl Instance {
 
     fn answer_blocking(self: &Arc<Self>, call: Call<'_>) -> Pending {
         let instance = Arc::clone(self);
-        let (index, guest, arguments) = (
-            call.index,
-            Arc::clone(call.guest),
-            call.arguments.to_owned(),
-        );
+        let (index, guest, arguments) = (call.index, call.guest, call.arguments.to_owned());
         Pending::Blocking(spawn_blocking(move || {
             let mut bytes = Vec::new();
             let call = Call {
                 index,
-                guest: &guest,
+                guest,
                 arguments: &arguments,
             };
             let status = instance.answer_here(call, &mut bytes);
@@ -276,11 +362,66 @@ impl Instance {
         }))
     }
 
-    /// Starts its background work, once. The future ends when that does.
-    pub fn run(self: &Arc<Self>) -> impl Future<Output = RunEnd> + Send + use<> {
+    /// What a batch of commands has left to do: hand it over to the child's process.
+    #[inline]
+    pub fn flush(&self) {
+        if let Body::Subprocess(child) = &self.body {
+            child.flush();
+        }
+    }
+
+    /// That guest has gone.
+    pub fn guest_gone(&self, guest: u64) {
+        if let Body::Subprocess(child) = &self.body {
+            child.guest_gone(guest);
+        }
+    }
+
+    /// Asks it whether it is well. The answer is in what [`Instance::pulse`] says a while later.
+    pub fn ping(&self) {
+        match &self.body {
+            Body::Subprocess(child) => child.ping(),
+            Body::InProcess(..) | Body::BuiltIn(_) => {}
+        }
+    }
+
+    /// A number that grows with each sign of life that was asked for; `None` where none need be.
+    #[must_use]
+    pub fn pulse(&self) -> Option<u64> {
+        match &self.body {
+            Body::Subprocess(child) => Some(child.pongs()),
+            Body::InProcess(..) | Body::BuiltIn(_) => None,
+        }
+    }
+
+    /// Ends it by force; its end is told by [`Instance::gone`]. Nothing happens to what is in the host's own process.
+    pub fn kill(&self) {
+        if let Body::Subprocess(child) = &self.body {
+            child.kill();
+        }
+    }
+
+    /// Ends when the instance is gone without anybody having asked for it.
+    pub fn gone(&self) -> Ending {
+        match &self.body {
+            Body::Subprocess(child) => Box::pin(child.died()),
+            Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(std::future::pending()),
+        }
+    }
+
+    /// Starts its background work, once. The future ends when that does, or the instance.
+    pub fn run(self: &Arc<Self>) -> Ending {
+        match &self.body {
+            Body::Subprocess(child) => Box::pin(child.ended()),
+            Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(self.run_here()),
+        }
+    }
+
+    fn run_here(self: &Arc<Self>) -> impl Future<Output = RunEnd> + Send + Sync + use<> {
         let (ended, end) = tokio::sync::oneshot::channel();
         if let (Body::InProcess(..), Some(kind)) = (&self.body, self.manifest.run.as_deref()) {
             let instance = Arc::clone(self);
+            let runtime = self.runtime();
             let work = async move {
                 let Body::InProcess(live, _) = &instance.body else {
                     return;
@@ -291,12 +432,11 @@ impl Instance {
                 ));
             };
             let task = match kind {
-                "async" => tokio::spawn(work),
+                "async" => runtime.spawn(work),
                 // A plain `fn run` holds a thread for as long as the daemon lives.
-                _ => {
-                    let runtime = Handle::current();
-                    spawn_blocking(move || runtime.block_on(work))
-                }
+                _ => runtime
+                    .clone()
+                    .spawn_blocking(move || runtime.block_on(work)),
             };
             *self.lock_running() = Some(task);
         }
@@ -310,6 +450,12 @@ impl Instance {
     /// # Errors
     /// What went wrong on the way, one text each; the instance is gone all the same.
     pub async fn end(self: Arc<Self>, grace: Duration) -> Result<(), Vec<String>> {
+        if let Body::Subprocess(child) = &self.body {
+            return child
+                .end(grace)
+                .await
+                .map_err(|text| text.lines().map(str::to_owned).collect());
+        }
         let mut faults = Vec::new();
         let deadline = tokio::time::Instant::now() + grace;
         if self.manifest.stop.is_some() {
@@ -331,7 +477,7 @@ impl Instance {
 
     async fn stop(self: &Arc<Self>, deadline: tokio::time::Instant) -> Result<(), String> {
         let instance = Arc::clone(self);
-        let runtime = Handle::current();
+        let runtime = self.runtime();
         let stopped = spawn_blocking(move || match &instance.body {
             Body::InProcess(live, _) => run_end_of(runtime.block_on(async {
                 let mut stop = live.stop();
@@ -341,11 +487,11 @@ impl Instance {
                 )
                 .await
             })),
-            Body::BuiltIn(_) => Ok(RunEnd::Returned),
+            Body::Subprocess(_) | Body::BuiltIn(_) => Ok(RunEnd::Returned),
         });
         match tokio::time::timeout_at(deadline, stopped).await {
             Ok(Ok(Ok(RunEnd::Returned))) => Ok(()),
-            Ok(Ok(Ok(RunEnd::Failed(text) | RunEnd::Crashed(text)))) => {
+            Ok(Ok(Ok(RunEnd::Failed(text) | RunEnd::Crashed(text) | RunEnd::Died(text)))) => {
                 Err(format!("its `stop` failed: {text}"))
             }
             Ok(Ok(Err(()))) | Err(_) => Err("its `stop` took longer than the grace".to_owned()),
@@ -390,10 +536,11 @@ impl Instance {
         }
     }
 
-    /// Writes a record into the daemon's log.
-    pub fn log(&self, level: &str, message: &str) {
-        if let Body::InProcess(_, residence) = &self.body {
-            residence.log(level, message);
+    /// Where its code runs.
+    fn runtime(&self) -> Handle {
+        match &self.body {
+            Body::InProcess(_, residence) => residence.runtime(),
+            Body::Subprocess(_) | Body::BuiltIn(_) => Handle::current(),
         }
     }
 
@@ -410,7 +557,7 @@ fn soon() -> tokio::time::Instant {
 fn answer_in_process(live: &Live, call: Call<'_>) -> Pending {
     let mut command = Command {
         index: call.index,
-        guest: call.guest.id(),
+        guest: call.guest,
         arguments: call.arguments.as_bytes(),
     };
     let later = live.call_later(&command);
@@ -436,7 +583,7 @@ fn built_in_answer(code: &Arc<dyn BuiltIn>, call: Call<'_>) -> Pending {
             Err(text) => return refused(text),
         },
     };
-    Pending::BuiltIn(code.answer(call.index, arguments, Arc::clone(call.guest)))
+    Pending::BuiltIn(code.answer(call.index, arguments, call.guest))
 }
 
 fn refused(text: String) -> Pending {

@@ -11,10 +11,11 @@
 //! - `guest`: one connection, line in, call, line out
 //! - `door`: what guests find behind a port
 //! - `instance`: one instance of a daemon · `services`: what its code may ask of the host
+//! - `child`: a daemon in a process of its own · [`worker`]: that process's main · `frame`: what the two say
 //! - `dylib`: a plugin's file in this process · `images`: those that are loaded
-//! - `commands`, `lenient`, `mailbox`, `stats`: what a connection works with
+//! - `commands`, `lenient`, `mailbox`, `stats`, `pace`, `beat`: what a connection works with
 //! - `store`, `registry`, `manifest`, `home`, `log`: what is on the disk
-//! - `restart`, `state`, `identity`, `config`, `report`: pure data and decisions
+//! - `restart`, `state`, `identity`, `settings`, `config`, `report`: pure data and decisions
 
 pub mod cli;
 pub mod config;
@@ -25,19 +26,25 @@ pub mod manifest;
 pub mod registry;
 pub mod report;
 pub mod restart;
+pub mod settings;
 pub mod store;
+pub mod worker;
 
+mod beat;
+mod child;
 mod commands;
 mod control;
 mod door;
 mod durable;
 mod dylib;
+mod frame;
 mod guest;
 mod identity;
 mod images;
 mod instance;
 mod lenient;
 mod mailbox;
+mod pace;
 mod plan;
 mod services;
 mod state;

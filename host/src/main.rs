@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    dae_host::cli::main()
+    // As the process of one daemon it needs nothing of the rest.
+    dae_host::worker::become_worker().unwrap_or_else(dae_host::cli::main)
 }

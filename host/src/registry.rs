@@ -53,6 +53,9 @@ pub struct Entry {
     /// The file it was installed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<PathBuf>,
+    /// How it is run, as given at install, over what the config says.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub settings: serde_json::Value,
     /// It is uninstalled when its source goes from the drop-in directory.
     #[serde(default)]
     pub drop_in: bool,
@@ -180,6 +183,7 @@ mod tests {
 
     fn entry() -> Entry {
         Entry {
+            settings: serde_json::Value::Null,
             plugin: "Sample".into(),
             version: "1.2.3".into(),
             hash: "ab".repeat(32),

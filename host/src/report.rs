@@ -92,6 +92,23 @@ pub struct Status {
     pub hash: String,
     /// The file it was installed from.
     pub source: Option<String>,
+    /// How the last instance that ended by itself did.
+    #[serde(default)]
+    pub last_end: Option<LastEnd>,
+    /// Restarts in the policy's window when it last ended: `3 of 5 in 30 s`; empty before.
+    #[serde(default)]
+    pub recent: String,
+}
+
+/// How an instance ended that nobody had asked to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastEnd {
+    /// Why.
+    pub cause: String,
+    /// When.
+    pub time: jiff::Timestamp,
+    /// Which instance.
+    pub generation: u64,
 }
 
 /// The answer to `install`.
@@ -130,6 +147,12 @@ pub struct InstallRequest {
     /// Replace a daemon of that name, if there is one.
     #[serde(default)]
     pub replace: bool,
+    /// Where its code runs; absent means as before, or as the config says.
+    #[serde(default)]
+    pub mode: Option<Mode>,
+    /// How it is run, over what the config says; absent means as before.
+    #[serde(default)]
+    pub settings: Option<serde_json::Value>,
     /// The file lies in the drop-in directory: it is uninstalled when the file goes.
     #[serde(default)]
     pub drop_in: bool,

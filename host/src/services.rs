@@ -34,10 +34,46 @@ pub struct Resident {
     pub identity: Arc<Identity>,
     /// Its config, a JSON object.
     pub config: String,
+    /// Where what it says goes.
+    pub outlet: Arc<dyn Outlet>,
+}
+
+/// Where a daemon's log and events go: straight to the host's tables, or, in a worker, over the wire to them.
+pub trait Outlet: std::fmt::Debug + Send + Sync {
+    /// Keeps a record.
+    fn log(&self, record: Record);
+    /// Pushes a line to a guest; false where that has gone.
+    fn emit(&self, guest: u64, line: &[u8]) -> bool;
+    /// Whether that guest is still there.
+    fn is_open(&self, guest: u64) -> bool;
+}
+
+/// The outlet of a daemon in the host's own process.
+#[derive(Debug)]
+pub struct Local {
+    /// Which instance it is.
+    pub generation: u64,
     /// Where its log goes.
     pub journal: Journal,
     /// Where its guests are.
     pub door: Arc<Door>,
+}
+
+impl Outlet for Local {
+    fn log(&self, record: Record) {
+        self.journal.write(record);
+    }
+
+    fn emit(&self, guest: u64, line: &[u8]) -> bool {
+        self.door
+            .guests
+            .find(guest)
+            .is_some_and(|guest| guest.push(line))
+    }
+
+    fn is_open(&self, guest: u64) -> bool {
+        self.door.guests.find(guest).is_some()
+    }
 }
 
 /// A resident's place in the table. Dropped, its id stands for nothing, and what it has spawned is cancelled.
@@ -59,14 +95,14 @@ type Table = HashMap<u64, Arc<Seated>>;
 static TABLE: RwLock<Option<Table>> = RwLock::new(None);
 
 impl Residence {
-    /// Takes a place. Must be called on the runtime that the daemon's futures will run on.
+    /// Takes a place; what the daemon spawns will run on `runtime`.
     #[must_use]
-    pub fn take(resident: Resident) -> Self {
+    pub fn take(resident: Resident, runtime: Handle) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         let seated = Arc::new(Seated {
             resident,
-            runtime: Handle::current(),
+            runtime,
             spawned: TaskTracker::new(),
             ended: CancellationToken::new(),
         });
@@ -81,6 +117,12 @@ impl Residence {
             daemon: self.id,
             vtable: &VTABLE,
         }
+    }
+
+    /// Where what it spawns runs.
+    #[must_use]
+    pub fn runtime(&self) -> Handle {
+        self.seated.runtime.clone()
     }
 
     /// Cancels what the daemon has spawned, and waits until none of it runs any more.
@@ -106,7 +148,7 @@ impl Residence {
     pub fn log(&self, level: &str, message: &str) {
         let identity = &self.seated.resident.identity;
         let record = Record::about(&identity.name, Some(identity.generation), level, message);
-        self.seated.resident.journal.write(record);
+        self.seated.resident.outlet.log(record);
     }
 }
 
@@ -119,7 +161,7 @@ impl Drop for Residence {
 
 impl Seated {
     fn record(&self, level: &str, target: &str, message: &str, fields: Map<String, Value>) {
-        self.resident.journal.write(Record {
+        self.resident.outlet.log(Record {
             time: jiff::Timestamp::now(),
             daemon: self.resident.identity.name.clone(),
             generation: Some(self.resident.identity.generation),
@@ -142,17 +184,19 @@ impl Seated {
                 true => status::DONE,
                 false => status::FAILED,
             },
-            "guest.open" => match self.guest(request) {
-                Some(_) => status::NOTHING,
-                None => status::GONE,
+            "guest.open" => match self.is_open(request) {
+                true => status::NOTHING,
+                false => status::GONE,
             },
             _ => status::UNKNOWN,
         }
     }
 
-    fn guest(&self, request: &[u8]) -> Option<Arc<crate::mailbox::Mailbox>> {
-        let id = std::str::from_utf8(request).ok()?.parse().ok()?;
-        self.resident.door.guests.find(id)
+    fn is_open(&self, request: &[u8]) -> bool {
+        let id = std::str::from_utf8(request)
+            .ok()
+            .and_then(|id| id.parse().ok());
+        id.is_some_and(|id| self.resident.outlet.is_open(id))
     }
 }
 
@@ -229,9 +273,8 @@ unsafe extern "C" fn ask_later(
 }
 
 unsafe extern "C" fn emit(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32 {
-    let guest = find(daemon).and_then(|seated| seated.resident.door.guests.find(guest));
-    match guest {
-        Some(guest) if guest.push(line.as_slice()) => status::NOTHING,
+    match find(daemon) {
+        Some(seated) if seated.resident.outlet.emit(guest, line.as_slice()) => status::NOTHING,
         _ => status::GONE,
     }
 }

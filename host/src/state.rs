@@ -10,6 +10,11 @@ pub enum State {
     Starting,
     /// One answers.
     Ready,
+    /// One is there, but doesn't answer as it should.
+    Degraded {
+        /// What is wrong.
+        cause: String,
+    },
     /// The last one ended; the next starts by itself.
     Backoff {
         /// Why it ended.
@@ -42,6 +47,7 @@ impl State {
         match self {
             State::Starting => "starting",
             State::Ready => "ready",
+            State::Degraded { .. } => "degraded",
             State::Backoff { .. } => "backoff",
             State::CrashLoop { .. } => "crash-loop",
             State::Stopped => "stopped",
@@ -72,7 +78,7 @@ impl fmt::Display for State {
                     "{cause}; left alone until it is restarted or its file changes"
                 )
             }
-            State::Failed { cause } => f.write_str(cause),
+            State::Failed { cause } | State::Degraded { cause } => f.write_str(cause),
             _ => Ok(()),
         }
     }

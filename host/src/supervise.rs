@@ -4,26 +4,31 @@
 //! that runs is touched; whatever fails on the way leaves that one running. What follows an instance's end is decided in
 //! [`crate::restart`]; who asks for a start or a stop, in `dae`.
 
+mod build;
+mod health;
 pub(crate) mod listen;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
+use crate::child::Spawner;
 use crate::config::Config;
 use crate::door::Door;
 use crate::identity::Identity;
 use crate::images::Images;
-use crate::instance::{self, Instance, RunEnd, StartPlan};
+use crate::instance::{Ending, Instance, RunEnd};
 use crate::log::{Journal, Record};
-use crate::report::Mode;
+use crate::report::{LastEnd, Mode};
 use crate::restart::{self, Decision, End, History};
-use crate::services::Resident;
+use crate::settings::{OnPanic, Settings};
 use crate::state::State;
 use crate::store::{Artefact, Store};
+use health::Health;
 use listen::Listening;
 
 /// What a daemon runs: which file, and how.
@@ -41,6 +46,8 @@ pub struct Spec {
     pub is_port_pinned: bool,
     /// Where its code runs.
     pub mode: Mode,
+    /// How it is run.
+    pub settings: Settings,
 }
 
 /// What every supervisor works with.
@@ -54,6 +61,10 @@ pub struct Shared {
     pub store: Arc<Store>,
     /// Where logs go.
     pub journal: Journal,
+    /// Where daemons' code and guests run, apart from what decides about them.
+    pub runtime: Handle,
+    /// What makes processes.
+    pub spawner: Spawner,
     /// When the host started: the zero of its monotonic time.
     pub since: Instant,
 }
@@ -72,6 +83,7 @@ enum Order {
     Stop(Reply),
     Restart(Reply),
     Replace(Box<Spec>, Reply),
+    Prepare(Box<Spec>, Reply),
     End(Reply),
 }
 
@@ -100,6 +112,8 @@ struct Running {
     spec: Spec,
     port: Option<u16>,
     identity: Option<Arc<Identity>>,
+    last_end: Option<LastEnd>,
+    recent: String,
 }
 
 /// A look at a daemon.
@@ -117,6 +131,10 @@ pub struct Glance {
     pub generation: u64,
     /// Restarts since then.
     pub restarts: u64,
+    /// How the last instance that ended by itself did.
+    pub last_end: Option<LastEnd>,
+    /// `3 of 5 in 30 s`: restarts in the window, at the time of the last one.
+    pub recent: String,
 }
 
 /// Orders that may wait. A daemon is seldom told two things at once; who comes later waits with his own.
@@ -134,6 +152,8 @@ impl Daemon {
                 spec: spec.clone(),
                 port: None,
                 identity: None,
+                last_end: None,
+                recent: String::new(),
             }),
             generation: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -146,6 +166,7 @@ impl Daemon {
             listening: None,
             current: None,
             history: History::default(),
+            health: Health::default(),
         };
         tokio::spawn(supervisor.run(inbox));
         Daemon { door, orders, now }
@@ -181,6 +202,15 @@ impl Daemon {
     /// Why it doesn't start; what was before runs on.
     pub async fn replace(&self, spec: Spec) -> Result<(), String> {
         self.order(|reply| Order::Replace(Box::new(spec), reply))
+            .await
+    }
+
+    /// What the next start is to run.
+    ///
+    /// # Errors
+    /// Its supervisor has ended.
+    pub async fn prepare(&self, spec: Spec) -> Result<(), String> {
+        self.order(|reply| Order::Prepare(Box::new(spec), reply))
             .await
     }
 
@@ -221,6 +251,8 @@ impl Daemon {
             spec: running.spec.clone(),
             port: running.port,
             identity: running.identity.clone(),
+            last_end: running.last_end.clone(),
+            recent: running.recent.clone(),
             state: self.now.state.borrow().clone(),
             generation: self.now.generation.load(Ordering::Relaxed),
             restarts: self.now.restarts.load(Ordering::Relaxed),
@@ -242,21 +274,24 @@ struct Supervisor {
     listening: Option<Listening>,
     current: Option<Current>,
     history: History,
+    health: Health,
 }
 
 /// The instance that answers.
 struct Current {
     instance: Arc<Instance>,
     given_back: oneshot::Receiver<()>,
-    /// Ends with its background work; none once that has returned and the daemon lives on.
-    run_end: Option<oneshot::Receiver<RunEnd>>,
+    /// Ends with its background work, and, once that has returned, with the instance itself.
+    ending: Ending,
 }
 
 /// What a supervisor waits for.
 enum Event {
     Order(Option<Order>),
-    RunEnd(RunEnd),
+    Ended(RunEnd),
+    Panics,
     RetryTime,
+    HealthTime,
 }
 
 impl Supervisor {
@@ -272,9 +307,11 @@ impl Supervisor {
                 }
                 // Nobody is left to give orders: the host is going down without having said so.
                 Event::Order(None) => return self.stop().await.unwrap_or(()),
-                Event::RunEnd(RunEnd::Returned) if !self.restarts_always() => self.forget_run(),
-                Event::RunEnd(end) => self.on_end(end).await,
+                Event::Ended(RunEnd::Returned) if !self.restarts_always() => self.live_on(),
+                Event::Ended(end) => self.on_end(end).await,
+                Event::Panics => self.on_panics().await,
                 Event::RetryTime => self.retry().await,
+                Event::HealthTime => self.check_health(),
             }
         }
     }
@@ -284,26 +321,19 @@ impl Supervisor {
             State::Backoff { until, .. } => Some(*until),
             _ => None,
         };
-        let retry = async {
-            match retry_at {
-                Some(at) => sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        let run_end = async {
-            match self
-                .current
-                .as_mut()
-                .and_then(|current| current.run_end.as_mut())
-            {
-                Some(run_end) => run_end.await.unwrap_or(RunEnd::Returned),
+        let health_at = self.current.as_ref().and_then(|_| self.next_health());
+        let ending = async {
+            match &mut self.current {
+                Some(current) => (&mut current.ending).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             order = inbox.recv() => Event::Order(order),
-            end = run_end => Event::RunEnd(end),
-            () = retry => Event::RetryTime,
+            end = ending => Event::Ended(end),
+            () = self.door.too_many_panics() => Event::Panics,
+            () = at(retry_at) => Event::RetryTime,
+            () = at(health_at) => Event::HealthTime,
         }
     }
 
@@ -313,6 +343,11 @@ impl Supervisor {
             Order::Stop(reply) => (self.stop().await, reply),
             Order::Restart(reply) => (self.take_over(self.spec.clone()).await, reply),
             Order::Replace(spec, reply) => (self.take_over(*spec).await, reply),
+            Order::Prepare(spec, reply) => {
+                self.now.running().spec = (*spec).clone();
+                self.spec = *spec;
+                (Ok(()), reply)
+            }
             Order::End(reply) => (self.stop().await, reply),
         };
         // Whoever asked may have gone; it is done all the same.
@@ -358,54 +393,13 @@ impl Supervisor {
         }
     }
 
-    /// Binds the port if that is still to be done, and constructs an instance that has answered.
-    async fn build(&mut self, spec: &Spec) -> Result<Arc<Instance>, String> {
-        let port = self.bind(spec).await?;
-        let hash = spec.artefact.hash.clone();
-        let store = Arc::clone(&self.shared.store);
-        let copied = hash.clone();
-        let image = self
-            .shared
-            .images
-            .get(&hash, move || store.image(&copied))
-            .await?;
-        let generation = self.now.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let manifest = &spec.artefact.manifest;
-        let identity = Arc::new(Identity {
-            name: spec.name.clone(),
-            plugin: manifest.name.clone(),
-            version: manifest.version.clone(),
-            hash,
-            mode: spec.mode,
-            pid: std::process::id(),
-            port,
-            generation,
-            since: Instant::now(),
-        });
-        let plan = StartPlan {
-            image,
-            manifest: Arc::new(manifest.clone()),
-            resident: Resident {
-                identity,
-                config: spec.config.to_string(),
-                journal: self.shared.journal.clone(),
-                door: Arc::clone(&self.door),
-            },
-            limit: self.shared.config.start_limit(),
-        };
-        let instance = instance::start(plan)
-            .await
-            .map_err(|fault| fault.to_string())?;
-        Ok(Arc::new(instance))
-    }
-
-    async fn bind(&mut self, spec: &Spec) -> Result<u16, String> {
+    fn bind(&mut self, spec: &Spec) -> Result<u16, String> {
         if let Some(listening) = &self.listening
             && (!spec.is_port_pinned || spec.port == Some(listening.port()))
         {
             return Ok(listening.port());
         }
-        let listening = Listening::bind(spec, &self.door).await?;
+        let listening = Listening::bind(spec, &self.door, &self.shared.runtime)?;
         let port = listening.port();
         self.now.running().port = Some(port);
         // A listener on another port ends here; its guests stay.
@@ -416,26 +410,28 @@ impl Supervisor {
     /// From here on `instance` answers; the one before is retired.
     async fn swap(&mut self, instance: Arc<Instance>) {
         let retired = self.take_away();
-        let (ended, run_end) = oneshot::channel();
-        let run = instance.run();
-        tokio::spawn(async move {
-            // Where the receiver is gone, the instance was retired.
-            let _ = ended.send(run.await);
+        // Kept over a stop and a start, whether or not it was asked for.
+        self.spec.port = Some(instance.identity.port);
+        let ending = instance.run();
+        self.health = Health::default();
+        self.door.allow_panics(match self.spec.settings.on_panic {
+            OnPanic::GoOn => self.spec.settings.panics_max,
+            OnPanic::Restart => 1,
         });
         {
             let mut running = self.now.running();
             running.spec = self.spec.clone();
             running.identity = Some(Arc::clone(&instance.identity));
         }
-        instance.log(
-            "info",
-            &format!("generation {} answers", instance.identity.generation),
-        );
+        let generation = instance.identity.generation;
+        let text = format!("generation {generation} answers");
+        self.shared
+            .tell(&self.spec.name, Some(generation), "info", &text);
         let given_back = self.door.open(Arc::clone(&instance));
         self.current = Some(Current {
             instance,
             given_back,
-            run_end: Some(run_end),
+            ending,
         });
         self.set(State::Ready);
         // The guests are with the new one already; the old one's running commands finish beside it.
@@ -492,41 +488,76 @@ impl Supervisor {
     }
 
     fn restarts_always(&self) -> bool {
-        self.shared.config.restart.restart == restart::When::Always
+        self.spec.settings.restart.restart == restart::When::Always
     }
 
     /// Its background work has returned, and the daemon lives on.
-    fn forget_run(&mut self) {
+    fn live_on(&mut self) {
         if let Some(current) = &mut self.current {
-            current.run_end = None;
+            current.ending = current.instance.gone();
         }
     }
 
-    /// The instance has ended by itself: decides what follows.
+    async fn on_panics(&mut self) {
+        let many = self.spec.settings.panics_max;
+        let text = match self.spec.settings.on_panic {
+            OnPanic::GoOn => {
+                format!("a handler panicked {many} times with no command answered in between")
+            }
+            OnPanic::Restart => "a handler panicked".to_owned(),
+        };
+        self.on_end(RunEnd::Crashed(text)).await;
+    }
+
+    /// The instance has ended by itself, or is to: decides what follows.
     async fn on_end(&mut self, end: RunEnd) {
         let Some(current) = self.take_away() else {
             return;
         };
-        let served = current.instance.identity.since.elapsed();
+        let identity = Arc::clone(&current.instance.identity);
         let cause = match &end {
             RunEnd::Returned => "its `run` returned".to_owned(),
             RunEnd::Failed(text) => format!("its `run` failed: {text}"),
-            RunEnd::Crashed(text) => format!("its `run` {text}"),
+            RunEnd::Crashed(text) => text.clone(),
+            RunEnd::Died(text) => self
+                .health
+                .kill_cause
+                .take()
+                .unwrap_or(format!("its process {text}")),
         };
-        current.instance.log("error", &cause);
-        self.retire(current).await;
+        self.shared
+            .tell(&self.spec.name, Some(identity.generation), "error", &cause);
+        self.now.running().last_end = Some(LastEnd {
+            cause: cause.clone(),
+            time: jiff::Timestamp::now(),
+            generation: identity.generation,
+        });
+        if !matches!(end, RunEnd::Died(_)) {
+            self.retire(current).await;
+        }
         let end = End {
             is_failure: end != RunEnd::Returned,
-            served,
+            served: identity.since.elapsed(),
         };
         self.follow(end, cause);
     }
 
     fn follow(&mut self, end: End, cause: String) {
         let now = self.shared.since.elapsed();
-        match restart::decide(&self.shared.config.restart, &mut self.history, end, now) {
+        let policy = &self.spec.settings.restart;
+        let decision = restart::decide(policy, &mut self.history, end, now);
+        let window = Duration::from_millis(policy.burst_ms);
+        let recent = format!(
+            "{} of {} in {} s",
+            self.history.within(window, now),
+            policy.burst_max,
+            window.as_secs()
+        );
+        self.now.running().recent.clone_from(&recent);
+        match decision {
             Decision::Restart(wait) => {
                 let until = Instant::now() + restart::with_jitter(wait, random());
+                let cause = format!("{cause}; restarts {recent}");
                 self.set(State::Backoff { cause, until });
             }
             Decision::Finished => {
@@ -565,7 +596,7 @@ impl Supervisor {
         let reason = state.to_string();
         let level = match state {
             State::Failed { .. } | State::CrashLoop { .. } => "error",
-            State::Backoff { .. } => "warn",
+            State::Backoff { .. } | State::Degraded { .. } => "warn",
             _ => "debug",
         };
         let text = match reason.is_empty() {
@@ -574,6 +605,14 @@ impl Supervisor {
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
         self.now.state.send_replace(state);
+    }
+}
+
+/// Ends at that time; never where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 

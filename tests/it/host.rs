@@ -303,25 +303,32 @@ fn the_log_may_be_json_on_standard_error() {
 }
 
 #[test]
-fn it_lives_on_when_nobody_reads_what_it_prints() {
+fn it_lives_on_when_nobody_reads_its_standard_output() {
+    lives_on(|host| drop(host.stdout.take()));
+}
+
+#[test]
+fn it_lives_on_when_nobody_reads_its_log() {
+    lives_on(|host| drop(host.stderr.take()));
+}
+
+/// Every write to the pipe that `close` closes is an error from then on.
+fn lives_on(close: fn(&mut Child)) {
     let ecosystem = Ecosystem::asleep();
     let mut command = ecosystem.command();
-    let mut host = command
+    let pipes = command
         .arg("run")
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the host");
-    // Every write to either is an error from now on.
-    drop((host.stdout.take(), host.stderr.take()));
-    let guard = Ended(host);
+        .stderr(Stdio::piped());
+    let mut host = Ended(pipes.spawn().expect("the host"));
+    close(&mut host.0);
     until(LIMIT, "the host answers", || {
         ecosystem.cli(&["list"]).status == 0
     });
     let mut guest = ecosystem.install("Lifecycle", "lifecycle", &[]);
     guest.ask("log", &json!(["error", "nobody hears this"]));
     guest.expect_alive();
-    assert_eq!(guard.terminate(), Some(0));
+    assert_eq!(host.terminate(), Some(0));
 }
 
 /// A host that no [`Ecosystem`] started.

@@ -6,11 +6,14 @@
 mod bad_input;
 mod cli;
 mod clients;
+mod compilers;
 mod drop_in;
 mod host;
 mod hostile;
 mod install;
 mod lifecycle;
 mod logs;
+mod readme;
+mod tidy;
 mod tokio_plugin;
 mod vectors;

@@ -1,8 +1,9 @@
-//! What the kernel knows of another process: its memory, its CPU time, its signals. Linux alone.
+//! What the kernel knows of another process: its memory, its CPU time, its signals, its processors. Linux alone.
 
 use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A pid as the kernel's own type.
 ///
@@ -60,15 +61,45 @@ pub fn resident_bytes(process: u32) -> u64 {
 #[track_caller]
 #[must_use]
 pub fn cpu_ns(process: u32) -> u64 {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("a process that lives");
-    let of_task = |task: fs::DirEntry| {
+    let of_task = |task: u32| {
         // A thread may end between the listing and this.
-        let account = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        account
-            .split(' ')
-            .next()
-            .and_then(|ns| ns.parse::<u64>().ok())
-            .unwrap_or(0)
+        let path = format!("/proc/{process}/task/{task}/schedstat");
+        let account = fs::read_to_string(path).unwrap_or_default();
+        let ns = account.split(' ').next().and_then(|ns| ns.parse().ok());
+        ns.unwrap_or(0)
     };
-    tasks.filter_map(Result::ok).map(of_task).sum()
+    tasks(process).into_iter().map(of_task).sum()
+}
+
+/// The processors that this thread may run on.
+///
+/// # Panics
+/// When the kernel doesn't say.
+#[must_use]
+pub fn processors() -> CpuSet {
+    sched_getaffinity(None).expect("the kernel knows its processors")
+}
+
+/// Only the last of these processors: the first one often has the interrupts.
+#[must_use]
+pub fn last_of(processors: &CpuSet) -> CpuSet {
+    let last = (0..CpuSet::MAX_CPU)
+        .rev()
+        .find(|cpu| processors.is_set(*cpu));
+    let mut one = CpuSet::new();
+    last.into_iter().for_each(|cpu| one.set(cpu));
+    one
+}
+
+/// Lets all threads of a process run on these processors alone; a thread that ends meanwhile is let go.
+pub fn confine(process: u32, processors: &CpuSet) {
+    for task in tasks(process) {
+        let _ = sched_setaffinity(Some(pid(task)), processors);
+    }
+}
+
+fn tasks(process: u32) -> Vec<u32> {
+    let listed = fs::read_dir(format!("/proc/{process}/task")).expect("a process that lives");
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    listed.filter_map(Result::ok).filter_map(number).collect()
 }

@@ -6,13 +6,13 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::exit::Fault;
 use crate::home::Home;
 use crate::manifest;
 use crate::registry::{self, Desired, Entry, Registry};
-use crate::report::{InstallRequest, Installed, Mode};
+use crate::report::{InstallRequest, Installed};
 use crate::store::{Artefact, Store};
 
 /// As the host would do it, but for what only a running daemon can show: whether it starts.
@@ -77,11 +77,17 @@ fn entry(artefact: &Artefact, old: Option<Entry>, request: InstallRequest) -> En
         version: artefact.manifest.version.clone(),
         hash: artefact.hash.clone(),
         source: Some(request.file),
+        settings: request
+            .settings
+            .unwrap_or_else(|| old.as_ref().map_or(Value::Null, |old| old.settings.clone())),
         drop_in: request.drop_in,
         port: request.port.or(kept_port),
         port_pinned: request.port.is_some() || kept_pin,
         config: request.config.unwrap_or_else(kept_config),
-        mode: old.as_ref().map_or(Mode::InProcess, |old| old.mode),
+        mode: request
+            .mode
+            .or(old.as_ref().map(|old| old.mode))
+            .unwrap_or_default(),
         desired: Desired::Running,
         previous,
     }

@@ -1,4 +1,4 @@
-//! Commands that change the ecosystem: `install`, `uninstall`, `start`, `stop`, `restart`.
+//! Commands that change the ecosystem: `install`, `uninstall`, `start`, `stop`, `restart`, `isolate`, `embed`.
 //!
 //! A running host does all of it itself. With no host, `install` and `uninstall` work on the store and the registry
 //! directly, and the change takes effect at the next run. Between the two stands the home's lock: whoever holds it may
@@ -22,7 +22,7 @@ use super::client::Client;
 use super::exit::{self, Fault};
 use super::words;
 use crate::home::{Held, HomeLock};
-use crate::report::{Changed, InstallRequest, Installed};
+use crate::report::{Changed, InstallRequest, Installed, Mode};
 
 /// How long a host may hold the lock without answering, while it starts or ends: its grace at the end is 5 s.
 const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
@@ -46,6 +46,12 @@ pub(super) struct InstallArgs {
     /// The JSON object that the daemon's `start` is given, or @ and the name of a file with it
     #[arg(long, value_name = "JSON|@FILE")]
     config: Option<String>,
+    /// Run it in a process of its own, where a crash costs nothing but itself
+    #[arg(long)]
+    isolate: bool,
+    /// How it is run, over what the config file says: a JSON object, or @ and the name of a file with it
+    #[arg(long, value_name = "JSON|@FILE")]
+    settings: Option<String>,
     /// Replace the daemon of that name; if the new one doesn't start, the old one stays
     #[arg(long)]
     replace: bool,
@@ -121,17 +127,22 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         file,
         port,
         config,
+        isolate,
+        settings,
         replace,
     } = args;
     let file =
         std::path::absolute(&file).with_context(|| format!("cannot find {}", file.display()))?;
     let config = config.as_deref().map(read_config).transpose()?;
+    let settings = settings.as_deref().map(read_config).transpose()?;
     Ok(InstallRequest {
         name: Some(name),
         file,
         port,
         config,
         replace,
+        mode: isolate.then_some(Mode::Subprocess),
+        settings,
         drop_in: false,
     })
 }

@@ -73,6 +73,10 @@ enum Command {
     Stop(change::Names),
     /// Stop daemons and start them again
     Restart(change::Names),
+    /// Move daemons to processes of their own; no connection is closed, no command lost
+    Isolate(change::Names),
+    /// Move daemons into the host's process; no connection is closed, no command lost
+    Embed(change::Names),
     /// Show all daemons, Dae's own row first
     List,
     /// Show one daemon in full
@@ -150,6 +154,8 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Start(names) => change::change(&session, "start", &names),
         Command::Stop(names) => change::change(&session, "stop", &names),
         Command::Restart(names) => change::change(&session, "restart", &names),
+        Command::Isolate(names) => change::change(&session, "isolate", &names),
+        Command::Embed(names) => change::change(&session, "embed", &names),
         Command::List => query::list(&session),
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),

@@ -19,7 +19,7 @@ use super::client::Client;
 use super::exit::Fault;
 use super::words;
 use crate::manifest::{self, Manifest};
-use crate::report::{Credential, Status};
+use crate::report::Status;
 
 /// The argument of `status` and `options`.
 #[derive(Debug, clap::Args)]
@@ -99,6 +99,16 @@ fn in_full(status: &Status) -> String {
         ("hash", status.hash.clone()),
         ("source", status.source.clone().unwrap_or_else(absent)),
     ];
+    if !status.recent.is_empty() {
+        facts.push(("recent restarts", status.recent.clone()));
+    }
+    if let Some(end) = &status.last_end {
+        let text = format!(
+            "{:.0}, generation {}: {}",
+            end.time, end.generation, end.cause
+        );
+        facts.push(("last end", text));
+    }
     if !status.reason.is_empty() {
         facts.insert(0, ("reason", status.reason.clone()));
     }
@@ -134,8 +144,31 @@ pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
 
 /// A guest of the daemon `name`.
 fn daemon(session: &Session, name: &str) -> Result<Client<std::net::TcpStream>> {
-    let credential: Credential = Client::control(session)?.ask("find", &[name])?;
-    Client::daemon(&credential.name, credential.port)
+    // By its port, and not by its credential: one that is being restarted has none, but its port is open, and a command
+    // waits there for the next instance.
+    let status: Status = Client::control(session)?.ask("status", &[name])?;
+    match status.port {
+        Some(port) => Client::daemon(name, port),
+        None => Err(not_running(session, &status).into()),
+    }
+}
+
+fn not_running(session: &Session, status: &Status) -> Fault {
+    let Status {
+        name,
+        state,
+        reason,
+        ..
+    } = status;
+    let why = match reason.is_empty() {
+        true => String::new(),
+        false => format!(" ({reason})"),
+    };
+    let start = session.command_line(&format!("start {name}"));
+    Fault::Refused {
+        code: "not-running".to_owned(),
+        message: format!("{name} is {state}{why}; `{start}` starts it"),
+    }
 }
 
 /// What would end the name early would make another command of it.

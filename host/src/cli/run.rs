@@ -68,7 +68,8 @@ impl LogFormat {
 /// Runs the host of the session's home.
 pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
     host(session, args.log.console(), async |dae: &Dae| {
-        announce(session, dae)?;
+        // Daemons live on, whether or not anybody reads where Dae listens.
+        let _ = announce(session, dae);
         dae.ready().await;
         // Without a service manager this does nothing; one that cannot be told shows it by its own timeout.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -122,6 +123,9 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
         _ => "info,dae_host=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    if session.verbose > 0 {
+        journal.show_debug();
+    }
     let layer = JournalLayer::new(journal.clone());
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     tracing::subscriber::set_global_default(subscriber)

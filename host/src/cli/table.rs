@@ -163,6 +163,8 @@ mod tests {
     fn daemon(name: &str, state: &str) -> Status {
         let running = state == "ready";
         Status {
+            last_end: None,
+            recent: String::new(),
             name: name.to_owned(),
             plugin: "Sample".to_owned(),
             version: "0.1.0".to_owned(),

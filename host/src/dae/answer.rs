@@ -13,7 +13,6 @@ use super::{Dae, Fault, FaultKind, Inner, tell};
 use crate::dylib::Ended;
 use crate::identity::Identity;
 use crate::instance::{Answer, Answering, BuiltIn, Instance, host_status};
-use crate::mailbox::Mailbox;
 use crate::manifest::{Argument, Command, Manifest};
 use crate::registry::DAE_NAME;
 use crate::report::Mode;
@@ -38,7 +37,7 @@ const ON_TCP: [Row; 2] = [
     ),
 ];
 
-const ON_CONTROL: [Row; 8] = [
+const ON_CONTROL: [Row; 10] = [
     ("list", None, "How every daemon is, Dae first."),
     ("status", Some(("name", "string")), "How one daemon is."),
     (
@@ -62,6 +61,16 @@ const ON_CONTROL: [Row; 8] = [
         "restart",
         Some(("name", "string")),
         "Has a new instance take over.",
+    ),
+    (
+        "isolate",
+        Some(("name", "string")),
+        "Moves a daemon to a process of its own.",
+    ),
+    (
+        "embed",
+        Some(("name", "string")),
+        "Moves a daemon into the host's process.",
     ),
 ];
 
@@ -101,7 +110,6 @@ impl Answers {
             name: DAE_NAME.to_owned(),
             plugin: DAE_NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            hash: String::new(),
             mode: Mode::InProcess,
             pid: std::process::id(),
             port: inner.port,
@@ -113,7 +121,7 @@ impl Answers {
 }
 
 impl BuiltIn for Answers {
-    fn answer(&self, index: u32, arguments: Vec<u8>, guest: Arc<Mailbox>) -> Answering {
+    fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> Answering {
         let name = self.names.get(index as usize).copied().unwrap_or_default();
         let Some(inner) = self.inner.upgrade() else {
             return Box::pin(std::future::ready(ended(Err::<(), _>(Fault::failed(
@@ -144,7 +152,7 @@ fn on_tcp(dae: &Dae, name: &str, arguments: &[u8]) -> Answer {
     }
 }
 
-async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: Arc<Mailbox>) -> Answer {
+async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answer {
     match name {
         "list" => ended(none(arguments).map(|()| dae.list())),
         "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
@@ -166,11 +174,13 @@ async fn change(dae: &Dae, what: &str, daemon: &str) -> Answer {
         "uninstall" => ended(dae.uninstall(daemon).await.map(|()| serde_json::json!({}))),
         "start" => ended(dae.start(daemon).await),
         "stop" => ended(dae.stop(daemon).await),
+        "isolate" => ended(dae.set_mode(daemon, Mode::Subprocess).await),
+        "embed" => ended(dae.set_mode(daemon, Mode::InProcess).await),
         _ => ended(dae.restart(daemon).await),
     }
 }
 
-fn logs(dae: &Dae, arguments: &[u8], guest: Arc<Mailbox>) -> Answer {
+fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> Answer {
     let request: tell::LogRequest = match one(arguments) {
         Ok(request) => request,
         Err(fault) => return ended(Err::<(), _>(fault)),
@@ -179,6 +189,9 @@ fn logs(dae: &Dae, arguments: &[u8], guest: Arc<Mailbox>) -> Answer {
         return ended(dae.inner.logs(&request));
     }
     let past = dae.inner.logs(&request);
+    let Some(guest) = dae.inner.control_door.guests.find(guest) else {
+        return ended(past);
+    };
     let follow = dae.inner.follow(request, guest);
     let after = past.as_ref().ok().map(|past| follow(past.clone()));
     Answer {

@@ -219,6 +219,43 @@ impl Dae {
         .await
     }
 
+    /// Moves a daemon to a process of its own, or into the host's, as a reload does: no connection closed, no command
+    /// lost.
+    ///
+    /// # Errors
+    /// There is none of that name, or it doesn't start there; it runs on where it was then.
+    pub async fn set_mode(&self, name: &str, mode: Mode) -> Result<Changed, Fault> {
+        let began = Instant::now();
+        let _turn = self.inner.turn(name).await;
+        let daemon = self.inner.known(name)?;
+        let glance = daemon.glance();
+        let spec = Spec {
+            mode,
+            ..glance.spec
+        };
+        if mode == Mode::InProcess {
+            manifest::check_in_process(&spec.artefact.manifest)
+                .map_err(|fault| Fault::failed(fault.to_string()))?;
+        }
+        if glance.identity.is_some() {
+            daemon
+                .replace(spec)
+                .await
+                .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
+        } else {
+            daemon
+                .prepare(spec)
+                .await
+                .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
+        }
+        self.inner.keep(|registry| {
+            if let Some(entry) = registry.daemons.get_mut(name) {
+                entry.mode = mode;
+            }
+        })?;
+        Ok(changed(&daemon, began))
+    }
+
     async fn change(
         &self,
         name: &str,
@@ -231,21 +268,22 @@ impl Dae {
         act(&daemon)
             .await
             .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        let glance = daemon.glance();
-        let kept = self.inner.change_registry(|registry| {
+        let port = daemon.glance().port;
+        self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.desired = desired.unwrap_or(entry.desired);
-                entry.port = glance.port.or(entry.port);
+                entry.port = port.or(entry.port);
             }
-        });
-        kept.map_err(|error| {
-            Fault::failed(format!("it is done, but won't outlive the host: {error:#}"))
         })?;
-        Ok(Changed {
-            name: name.to_owned(),
-            state: glance.state.word().to_owned(),
-            ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        })
+        Ok(changed(&daemon, began))
+    }
+}
+
+fn changed(daemon: &Daemon, began: Instant) -> Changed {
+    Changed {
+        name: daemon.door.name.clone(),
+        state: daemon.glance().state.word().to_owned(),
+        ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
 }
 
@@ -291,13 +329,16 @@ impl Inner {
         request: InstallRequest,
         artefact: Arc<Artefact>,
     ) -> Result<Arc<Daemon>, Fault> {
-        manifest::check_in_process(&artefact.manifest)
-            .map_err(|fault| Fault::failed(fault.to_string()))?;
         let before = lock(&self.registry).daemons.get(name).cloned();
         if let (Some(before), false) = (&before, request.replace) {
             return Err(Fault::failed(taken(name, before)));
         }
-        let spec = new_spec(name, &request, before.as_ref(), Arc::clone(&artefact));
+        let spec = self.new_spec(name, &request, before.as_ref(), Arc::clone(&artefact))?;
+        if spec.mode == Mode::InProcess {
+            manifest::check_in_process(&artefact.manifest)
+                .map_err(|fault| Fault::failed(fault.to_string()))?;
+        }
+        self.check_order(name, &spec.settings.after)?;
         let (daemon, is_new) = match self.daemon(name) {
             Some(daemon) => (daemon, false),
             None => (
@@ -332,6 +373,14 @@ impl Inner {
         }
         lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
         Ok(daemon)
+    }
+
+    /// Records what has been done.
+    fn keep(&self, change: impl FnOnce(&mut registry::Registry)) -> Result<(), Fault> {
+        let kept = self.change_registry(change);
+        kept.map_err(|error| {
+            Fault::failed(format!("it is done, but won't outlive the host: {error:#}"))
+        })
     }
 
     fn known(&self, name: &str) -> Result<Arc<Daemon>, Fault> {
@@ -382,24 +431,71 @@ fn taken(name: &str, before: &Entry) -> String {
     )
 }
 
-/// What is to run. What the request leaves open stays as it was before.
-fn new_spec(
-    name: &str,
-    request: &InstallRequest,
-    before: Option<&Entry>,
-    artefact: Arc<Artefact>,
-) -> Spec {
-    let config = request
-        .config
-        .clone()
-        .or(before.map(|entry| entry.config.clone()));
-    Spec {
-        name: name.to_owned(),
-        artefact,
-        config: config.unwrap_or_else(|| json!({})),
-        port: request.port.or(before.and_then(|entry| entry.port)),
-        is_port_pinned: request.port.is_some() || before.is_some_and(|entry| entry.port_pinned),
-        mode: before.map_or(Mode::InProcess, |entry| entry.mode),
+/// The layers of settings that were given, the new ones over those of before.
+fn given_settings(request: &InstallRequest, before: Option<&Entry>) -> Value {
+    let before = before.map_or(Value::Null, |entry| entry.settings.clone());
+    request.settings.clone().unwrap_or(before)
+}
+
+impl Inner {
+    /// What is to run. What the request leaves open stays as it was before.
+    fn new_spec(
+        &self,
+        name: &str,
+        request: &InstallRequest,
+        before: Option<&Entry>,
+        artefact: Arc<Artefact>,
+    ) -> Result<Spec, Fault> {
+        let config = request
+            .config
+            .clone()
+            .or(before.map(|entry| entry.config.clone()));
+        let settings = self
+            .shared
+            .config
+            .settings(name, &given_settings(request, before))
+            .map_err(Fault::failed)?;
+        let mode = request
+            .mode
+            .or(before.map(|entry| entry.mode))
+            .or(settings.mode);
+        Ok(Spec {
+            name: name.to_owned(),
+            artefact,
+            config: config.unwrap_or_else(|| json!({})),
+            port: request.port.or(before.and_then(|entry| entry.port)),
+            is_port_pinned: request.port.is_some() || before.is_some_and(|entry| entry.port_pinned),
+            mode: mode.unwrap_or_default(),
+            settings,
+        })
+    }
+
+    /// No daemon may wait for one that waits for it.
+    fn check_order(&self, name: &str, after: &[String]) -> Result<(), Fault> {
+        let others = self.all_daemons();
+        let after_of = |other: &str| {
+            let found = others.iter().find(|daemon| daemon.door.name == other);
+            found
+                .map(|daemon| daemon.glance().spec.settings.after)
+                .unwrap_or_default()
+        };
+        let mut way = vec![name.to_owned()];
+        let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
+        while let Some((other, depth)) = left.pop() {
+            way.truncate(depth);
+            way.push(other.clone());
+            if other == name {
+                return Err(Fault::failed(format!(
+                    "its start order is a circle: {}",
+                    way.join(" after ")
+                )));
+            }
+            // Circles among the others were refused when they were made; this bounds one that a config file has.
+            if depth <= others.len() {
+                left.extend(after_of(&other).into_iter().map(|next| (next, depth + 1)));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -420,6 +516,7 @@ fn new_entry(request: &InstallRequest, before: Option<&Entry>, daemon: &Daemon) 
         version: spec.artefact.manifest.version.clone(),
         hash: spec.artefact.hash.clone(),
         source: Some(request.file.clone()),
+        settings: given_settings(request, before),
         drop_in: request.drop_in,
         port: glance.port,
         port_pinned: spec.is_port_pinned,

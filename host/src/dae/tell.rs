@@ -120,6 +120,8 @@ impl Inner {
             guests: self.door.guests.count() as u64,
             hash: String::new(),
             source: None,
+            last_end: None,
+            recent: String::new(),
         }
     }
 
@@ -188,6 +190,8 @@ impl Inner {
             state,
             generation,
             restarts,
+            last_end,
+            recent,
         } = daemon.glance();
         Status {
             name: spec.name,
@@ -206,6 +210,8 @@ impl Inner {
             guests: daemon.door.guests.count() as u64,
             hash: spec.artefact.hash.clone(),
             source: source.map(|path| path.display().to_string()),
+            last_end,
+            recent,
         }
     }
 }

@@ -85,7 +85,7 @@ impl Answers {
     ) {
         while let Poll::Ready(Some(finished)) = Pin::new(&mut self.running).poll_next(context) {
             let (door, guest) = turn;
-            door.stats.add(finished.tally, finished.took);
+            door.count(finished.tally, finished.took);
             match finished.place {
                 Place::Tagged => {
                     if finished.emits_first {
@@ -174,14 +174,14 @@ impl Answers {
         let began = Instant::now();
         let call = Call {
             index,
-            guest: turn.guest,
+            guest: turn.guest.id(),
             arguments: message.arguments,
         };
         let mut pending = turn.lease.instance.answer_later(runs, call);
         if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
             let (line, mut tally) = finished_line(message.name, message.tag, ended);
             tally.calls = 1;
-            turn.door.stats.add(tally, began.elapsed());
+            turn.door.count(tally, began.elapsed());
             if pending.emits_first() && (self.ordered.is_empty() || message.tag.is_some()) {
                 turn.guest.take_into(outbox);
             }
@@ -264,7 +264,7 @@ fn answer_here(
     let body = out.len();
     let call = Call {
         index,
-        guest: turn.guest,
+        guest: turn.guest.id(),
         arguments: message.arguments,
     };
     match turn.lease.instance.answer_here(call, out) {

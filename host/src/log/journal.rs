@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ struct Shared {
     /// Records that could not be kept since the last one that could.
     lost: AtomicU64,
     console: ConsoleThread,
+    /// Whether the console gets what is only for those who look for a fault.
+    shows_debug: AtomicBool,
     followers: broadcast::Sender<Arc<Record>>,
 }
 
@@ -56,6 +58,7 @@ impl Journal {
             files: Mutex::default(),
             lost: AtomicU64::new(0),
             console,
+            shows_debug: AtomicBool::new(false),
             followers: broadcast::channel(FOLLOWER_RECORDS_MAX).0,
         }))
     }
@@ -64,9 +67,17 @@ impl Journal {
     pub fn write(&self, record: Record) {
         let json = json_line(&record);
         let kept = self.keep(&record.daemon, &json);
-        self.0.console.show(&record, &json);
+        let is_detail = matches!(record.level.as_str(), "debug" | "trace");
+        if !is_detail || self.0.shows_debug.load(Ordering::Relaxed) {
+            self.0.console.show(&record, &json);
+        }
         self.hand_on(record);
         self.tell_of(kept);
+    }
+
+    /// From now on the console shows `debug` and `trace` too; the files have them in any case.
+    pub fn show_debug(&self) {
+        self.0.shows_debug.store(true, Ordering::Relaxed);
     }
 
     /// The last `lines` records of one daemon, or of all together, oldest first.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::Spec;
@@ -26,19 +27,25 @@ pub(crate) struct Listening {
 
 impl Listening {
     /// Takes the daemon's port, or another if it is taken and not pinned, and lets guests in through `door`.
-    pub(super) async fn bind(spec: &Spec, door: &Arc<Door>) -> Result<Self, String> {
+    pub(super) fn bind(spec: &Spec, door: &Arc<Door>, runtime: &Handle) -> Result<Self, String> {
+        // The socket belongs to the runtime that its guests run on.
+        let _entered = runtime.enter();
         let listener = match listen_on(spec.port.unwrap_or(0)) {
             Ok(listener) => listener,
             Err(error) => other_port(spec, &error)?,
         };
-        Self::over(listener, Arc::clone(door))
+        Self::over(listener, Arc::clone(door), runtime)
             .map_err(|error| format!("its port has no address: {error}"))
     }
 
     /// Lets guests in through `door`.
-    pub(crate) fn over(listener: TcpListener, door: Arc<Door>) -> io::Result<Self> {
+    pub(crate) fn over(
+        listener: TcpListener,
+        door: Arc<Door>,
+        runtime: &Handle,
+    ) -> io::Result<Self> {
         let port = listener.local_addr()?.port();
-        let task = tokio::spawn(accept(listener, door)).abort_handle();
+        let task = runtime.spawn(accept(listener, door)).abort_handle();
         Ok(Listening { port, task })
     }
 

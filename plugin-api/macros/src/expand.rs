@@ -35,8 +35,8 @@ fn exported(daemon: &Daemon) -> TokenStream {
         #[allow(clippy::unit_arg, clippy::let_unit_value, clippy::needless_borrow, clippy::redundant_closure_call)]
         const _: () = {
             use ::dae_plugin_api::export::{
-                Call, Ended as _, Exported, FallibleReply as _, Live, Optional, PlainReply as _, Required, Rest,
-                StartRequest, Started as _, Text,
+                Call, Ended, Exported, FallibleReply as _, Live, Optional, PlainReply as _, Required, Rest,
+                StartRequest, Started, Text,
             };
             use ::std::sync::Arc;
 
@@ -71,11 +71,25 @@ fn exported(daemon: &Daemon) -> TokenStream {
     }
 }
 
+/// Names of ours, at a place of the author's: what the compiler has to say about the glue, it says there.
+fn at(place: Span) -> Span {
+    Span::call_site().located_at(place)
+}
+
+/// The place of what a method returns.
+fn place_of_output(method: &Ident, output: &ReturnType) -> Span {
+    match output {
+        ReturnType::Default => at(method.span()),
+        ReturnType::Type(_, ty) => at(ty.span()),
+    }
+}
+
 fn start(method: Option<&Lifecycle>, ty: &syn::Type) -> TokenStream {
     let Some(Lifecycle {
         method,
         is_async,
         parameters,
+        output,
     }) = method
     else {
         return quote_spanned! { ty.span() =>
@@ -84,24 +98,28 @@ fn start(method: Option<&Lifecycle>, ty: &syn::Type) -> TokenStream {
     };
     let given = parameters.iter().map(|parameter| match parameter {
         StartParameter::Ecosystem => quote!(request.ecosystem()),
-        StartParameter::Config(ty) => quote!(request.config::<#ty>()?),
+        StartParameter::Config(ty) => quote_spanned!(at(ty.span()) => request.config::<#ty>()?),
     });
-    let wait = is_async.then(|| quote!(.await));
-    quote!(Self::#method(#(#given),*) #wait .started())
+    let place = place_of_output(method, output);
+    let wait = is_async.then(|| quote_spanned!(place => .await));
+    quote_spanned!(place => <_ as Started<Self>>::started(Self::#method(#(#given),*) #wait))
 }
 
 fn work(method: Option<&Lifecycle>) -> TokenStream {
     let Some(Lifecycle {
-        method, is_async, ..
+        method,
+        is_async,
+        output,
+        ..
     }) = method
     else {
         return quote!(::std::option::Option::None);
     };
-    let wait = is_async.then(|| quote!(.await));
-    quote! {
-        ::std::option::Option::Some(::std::boxed::Box::pin(async move {
-            Self::#method(&live.daemon) #wait .ended()
-        }))
+    let place = place_of_output(method, output);
+    let wait = is_async.then(|| quote_spanned!(place => .await));
+    let ended = quote_spanned!(place => Ended::ended(Self::#method(&live.daemon) #wait));
+    quote_spanned! { at(method.span()) =>
+        ::std::option::Option::Some(::std::boxed::Box::pin(async move { #ended }))
     }
 }
 
@@ -122,8 +140,9 @@ fn arm(index: usize, command: &Command) -> TokenStream {
     let given = quote! {
         let (guest, ecosystem) = (call.guest(), call.ecosystem());
     };
+    let place = at(method.span());
     if command.kind != Kind::Async {
-        return quote! {
+        return quote_spanned! { place =>
             #index => {
                 #given
                 call.now::<(#(#takes,)*)>(&[#(#signature),*], |(#(#patterns,)*), out| {
@@ -137,7 +156,7 @@ fn arm(index: usize, command: &Command) -> TokenStream {
         .zip(&names)
         .filter(|(one, _)| one.slot == Slot::Text);
     let owned = owned.map(|(_, name)| quote!(let #name = #name.into_owned();));
-    quote! {
+    quote_spanned! { place =>
         #index => {
             #given
             let owner = Arc::clone(live);
@@ -210,11 +229,8 @@ fn passed(command: &Command, names: &[Ident]) -> Vec<TokenStream> {
 
 /// The result, at the place of the return type, so that a type which serde can't write is shown there.
 fn reply(command: &Command) -> TokenStream {
-    let span = match &command.output {
-        ReturnType::Default => Span::call_site(),
-        ReturnType::Type(_, ty) => ty.span(),
-    };
-    quote_spanned!(span => (&value).reply_kind().write(&value, out))
+    let place = place_of_output(&command.method, &command.output);
+    quote_spanned!(place => (&value).reply_kind().write(&value, out))
 }
 
 fn statics(daemon: &Daemon) -> TokenStream {

@@ -1,16 +1,19 @@
 //! `#[daemon]`: turns an `impl` into a plugin.
 //!
-//! The walk: [`model`] reads the methods and says what is wrong with a signature, at the signature; [`manifest`] writes
-//! what the file tells about itself without being loaded; [`expand`] writes the glue. What the glue calls is in
+//! The walk: [`model`] reads the methods, by way of [`command`] and [`lifecycle`], and says what is wrong with a
+//! signature, at the signature; [`manifest`] writes what the file tells about itself without being loaded; [`expand`]
+//! writes the glue. What the glue calls is in
 //! `dae_plugin_api::export`.
 
+mod command;
 mod expand;
+mod lifecycle;
 mod manifest;
 mod model;
 mod types;
 
 use proc_macro::TokenStream;
-use syn::{ItemImpl, parse_macro_input};
+use syn::{Error, Item, parse_macro_input};
 
 /// Makes the type of this `impl` a daemon, and the crate its plugin.
 ///
@@ -20,11 +23,19 @@ use syn::{ItemImpl, parse_macro_input};
 /// See the crate `dae_plugin_api` for what the `impl` may hold. A crate has one daemon.
 #[proc_macro_attribute]
 pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
-    let mut item = parse_macro_input!(item as ItemImpl);
+    let mut item = match parse_macro_input!(item as Item) {
+        Item::Impl(item) => item,
+        other => {
+            let text = "#[daemon] goes on the `impl` of the daemon's type";
+            let error = Error::new_spanned(&other, text).into_compile_error();
+            return quote::quote!(#error #other).into();
+        }
+    };
     match model::read(options.into(), &mut item) {
         Ok(daemon) => expand::expand(&daemon, &item).into(),
         Err(error) => {
             // The methods stay, so that the only errors shown are ours.
+            model::strip(&mut item);
             let errors = error.into_compile_error();
             quote::quote!(#errors #item).into()
         }

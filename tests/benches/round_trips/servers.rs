@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
 use dae_tests::{Artefacts, Ecosystem, process};
+use rustix::thread::CpuSet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -50,6 +51,11 @@ impl Server {
     /// CPU time that the server's process has taken so far.
     pub(super) fn cpu_ns(&self) -> u64 {
         process::cpu_ns(self.pid)
+    }
+
+    /// Lets it run on these processors alone.
+    pub(super) fn confine(&self, processors: &CpuSet) {
+        process::confine(self.pid, processors);
     }
 }
 

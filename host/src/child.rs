@@ -1,0 +1,320 @@
+//! A daemon in a process of its own, as its host sees it.
+//!
+//! The host keeps listener and guests; what crosses is frames over a socket pair, batched both ways. A child ends in one of
+//! three ways: told to, by itself, or killed because it breaks the protocol or doesn't end; in each its whole process group
+//! is gone before its end is told, and whatever was in its hands is answered `crashed`.
+//!
+//! Nothing that a child sends can hurt more than itself: what comes in is bounded, checked, and looked up in the host's own
+//! tables.
+
+mod attend;
+mod output;
+mod spawn;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use dae_plugin_api::abi::status;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::dylib::Ended;
+use crate::frame::{self, Kind};
+use crate::instance::{Call, RunEnd};
+use crate::services::Local;
+use crate::settings::Settings;
+use crate::worker::StartMessage;
+
+pub(crate) use spawn::Spawner;
+
+/// What may wait for a child that doesn't read (bytes); past it, commands are refused until it does.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// What a child is started from.
+pub(crate) struct ChildPlan {
+    /// What it is told first.
+    pub(crate) message: StartMessage,
+    /// How it is run.
+    pub(crate) settings: Settings,
+    /// Where its log and events go.
+    pub(crate) local: Local,
+    /// How long it may take to answer.
+    pub(crate) limit: Duration,
+}
+
+/// A running child. Dropped, it is killed.
+pub(crate) struct Child {
+    link: Arc<Link>,
+    ended: watch::Receiver<Option<RunEnd>>,
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Child({})", self.link.pid)
+    }
+}
+
+/// What guests, the supervisor and the child's attendant share.
+struct Link {
+    pid: u32,
+    stream: UnixStream,
+    outgoing: Mutex<Vec<u8>>,
+    more: Notify,
+    kill: Notify,
+    calls: Mutex<Calls>,
+    last_id: AtomicU64,
+    pongs: AtomicU64,
+    was_stopped: AtomicBool,
+    /// What went wrong in an orderly end; there once the child has said so.
+    stop_faults: Mutex<Option<String>>,
+}
+
+/// The calls that a child has in its hands.
+#[derive(Default)]
+struct Calls {
+    by_id: HashMap<u64, oneshot::Sender<Ended>>,
+    /// Why there will be no more.
+    end: Option<String>,
+}
+
+impl Child {
+    /// Starts one, and waits until its daemon answers.
+    ///
+    /// # Errors
+    /// Why it doesn't; nothing of it is left then.
+    pub(crate) async fn start(plan: ChildPlan, spawner: &Spawner) -> Result<Self, String> {
+        let limit = plan.limit;
+        let name = plan.message.name.clone();
+        let message = serde_json::to_vec(&plan.message).map_err(|error| error.to_string())?;
+        let spawned = spawner.spawn(&plan.settings).await?;
+        let (link, attending) = attend::attend(spawned, plan.local, &name)?;
+        frame::put(&mut lock(&link.outgoing), Kind::Start, 0, &[&message]);
+        link.more.notify_one();
+        let child = Child {
+            link,
+            ended: attending.ended,
+        };
+        // A little longer than `start` itself may take: the child tells of that more exactly.
+        let answered =
+            tokio::time::timeout(limit + Duration::from_secs(1), attending.started).await;
+        match answered {
+            Ok(Ok(Ok(()))) => Ok(child),
+            Ok(Ok(Err(text))) => Err(text),
+            Ok(Err(_)) => Err(child.end_text().await),
+            Err(_) => Err(format!("it did not answer within {limit:?}")),
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.link.pid
+    }
+
+    /// Hands a command over.
+    pub(crate) fn call(&self, call: Call<'_>) -> ChildCall {
+        let id = self.link.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        let mut given = ChildCall {
+            id,
+            receiver,
+            link: Arc::clone(&self.link),
+            is_over: false,
+        };
+        if let Err((status, text)) = self.link.hand_over(id, sender, call) {
+            given.is_over = true;
+            let (sender, receiver) = oneshot::channel();
+            // The receiver is right here.
+            let _ = sender.send(Ended {
+                status,
+                bytes: text.into_bytes(),
+            });
+            given.receiver = receiver;
+        }
+        given
+    }
+
+    /// Writes what guests have handed over: once a batch, from the guest's own task.
+    pub(crate) fn flush(&self) {
+        self.link.flush();
+    }
+
+    /// That guest has gone; what the daemon sends it from now on goes nowhere.
+    pub(crate) fn guest_gone(&self, guest: u64) {
+        frame::put(&mut lock(&self.link.outgoing), Kind::GuestGone, guest, &[]);
+        self.link.flush();
+    }
+
+    /// Asks whether it is well; see [`Child::pongs`].
+    pub(crate) fn ping(&self) {
+        frame::put(&mut lock(&self.link.outgoing), Kind::Ping, 0, &[]);
+        self.link.flush();
+    }
+
+    /// How often it has said that it is.
+    pub(crate) fn pongs(&self) -> u64 {
+        self.link.pongs.load(Ordering::Relaxed)
+    }
+
+    /// Ends when the child has, or its background work; with what it was.
+    pub(crate) fn ended(&self) -> impl Future<Output = RunEnd> + Send + Sync + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            let end = ended.wait_for(Option::is_some).await;
+            // Without an attendant there is no child.
+            end.ok()
+                .and_then(|end| end.clone())
+                .unwrap_or(RunEnd::Died("is gone".to_owned()))
+        }
+    }
+
+    /// Ends when the child has; with how.
+    pub(crate) fn died(&self) -> impl Future<Output = RunEnd> + Send + Sync + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            let is_gone = |end: &Option<RunEnd>| matches!(end, Some(RunEnd::Died(_)));
+            let end = ended.wait_for(is_gone).await;
+            end.ok()
+                .and_then(|end| end.clone())
+                .unwrap_or(RunEnd::Died("is gone".to_owned()))
+        }
+    }
+
+    /// Ends it: in order within `grace`, by force after that.
+    ///
+    /// # Errors
+    /// What went wrong on the way; it is gone all the same.
+    pub(crate) async fn end(&self, grace: Duration) -> Result<(), String> {
+        self.link.was_stopped.store(true, Ordering::Relaxed);
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        frame::put(
+            &mut lock(&self.link.outgoing),
+            Kind::Stop,
+            0,
+            &[&grace_ms.to_le_bytes()],
+        );
+        self.link.flush();
+        self.link.more.notify_one();
+        // Its own stages keep to the grace each; what is beyond that is not in order.
+        let in_order = tokio::time::timeout(grace + Duration::from_millis(500), self.died()).await;
+        if in_order.is_err() {
+            self.kill();
+            self.died().await;
+            return Err(format!("it did not end within {grace:?} and was killed"));
+        }
+        match lock(&self.link.stop_faults).take() {
+            Some(faults) if faults.is_empty() => Ok(()),
+            Some(faults) => Err(faults),
+            None => Err("it ended before it had stopped in order".to_owned()),
+        }
+    }
+
+    /// Kills it, and all of its process group.
+    pub(crate) fn kill(&self) {
+        self.link.kill.notify_one();
+    }
+
+    async fn end_text(&self) -> String {
+        match self.died().await {
+            RunEnd::Died(text) => format!("its process {text} while it started"),
+            other => format!("it ended while it started: {other:?}"),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Link {
+    fn hand_over(
+        &self,
+        id: u64,
+        sender: oneshot::Sender<Ended>,
+        call: Call<'_>,
+    ) -> Result<(), (u32, String)> {
+        let mut calls = lock(&self.calls);
+        if let Some(end) = &calls.end {
+            return Err((status::CRASHED, format!("its process {end}")));
+        }
+        let mut outgoing = lock(&self.outgoing);
+        if outgoing.len() > WAITING_BYTES_MAX {
+            let text = "its process doesn't take commands at the moment; too many wait already";
+            return Err((status::GONE, text.to_owned()));
+        }
+        let (index, guest) = (call.index.to_le_bytes(), call.guest.to_le_bytes());
+        frame::put(
+            &mut outgoing,
+            Kind::Call,
+            id,
+            &[&index, &guest, call.arguments.as_bytes()],
+        );
+        calls.by_id.insert(id, sender);
+        Ok(())
+    }
+
+    /// Writes as much as the socket takes; the attendant writes the rest.
+    fn flush(&self) {
+        let mut outgoing = lock(&self.outgoing);
+        let mut sent = 0;
+        while sent < outgoing.len() {
+            match self.stream.try_write(&outgoing[sent..]) {
+                Ok(written) => sent += written,
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        self.more.notify_one();
+                    }
+                    break;
+                }
+            }
+        }
+        match sent == outgoing.len() {
+            true => outgoing.clear(),
+            false => drop(outgoing.drain(..sent)),
+        }
+    }
+}
+
+/// A command in a child's hands. Dropped, the child is told that nobody waits for it.
+pub(crate) struct ChildCall {
+    id: u64,
+    receiver: oneshot::Receiver<Ended>,
+    link: Arc<Link>,
+    is_over: bool,
+}
+
+impl Future for ChildCall {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let polled = Pin::new(&mut self.receiver).poll(context);
+        polled.map(|ended| {
+            self.is_over = true;
+            ended.unwrap_or_else(|_| Ended {
+                status: status::CRASHED,
+                bytes: b"its process ended".to_vec(),
+            })
+        })
+    }
+}
+
+impl Drop for ChildCall {
+    fn drop(&mut self) {
+        if !self.is_over && lock(&self.link.calls).by_id.remove(&self.id).is_some() {
+            frame::put(&mut lock(&self.link.outgoing), Kind::Cancel, self.id, &[]);
+            self.link.flush();
+        }
+    }
+}
+
+/// No code of others runs under these locks, so a poisoned one is as good as new.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,347 @@
+//! A child's attendant: one task that reads what it sends, sees its end, and cleans up behind it.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dae_plugin_api::abi::status;
+use rustix::process::{Pid, Signal};
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::output::{self, Printer};
+use super::spawn::Spawned;
+use super::{Link, lock};
+use crate::dylib::Ended;
+use crate::frame::{self, Frame, FrameInbox, Kind};
+use crate::instance::RunEnd;
+use crate::log::Record;
+use crate::services::{Local, Outlet as _};
+
+/// One read of the socket, in bytes.
+const READ_BYTES: usize = 64 << 10;
+/// How long a process whose socket has ended may take to end too.
+const EXIT_PAUSE: Duration = Duration::from_millis(200);
+/// How often a killed group is looked for, until it is gone.
+const GROUP_POLL: Duration = Duration::from_millis(1);
+/// How long a killed group may take to go; past it, it is told and left. A process in uninterruptible sleep can hold out.
+const GROUP_GONE_MAX: Duration = Duration::from_secs(5);
+
+/// What the attendant will tell.
+pub(super) struct Attending {
+    /// Whether the daemon answers.
+    pub(super) started: oneshot::Receiver<Result<(), String>>,
+    /// How its background work ended, and then how the child did.
+    pub(super) ended: watch::Receiver<Option<RunEnd>>,
+}
+
+struct Attendant {
+    link: Arc<Link>,
+    process: tokio::process::Child,
+    group: Pid,
+    local: Arc<Local>,
+    name: String,
+    started: Option<oneshot::Sender<Result<(), String>>>,
+    ended: watch::Sender<Option<RunEnd>>,
+    inbox: FrameInbox,
+}
+
+/// What an attendant waits for.
+enum Event {
+    /// It has sent something, or its socket has ended.
+    Read(io::Result<usize>),
+    Exit,
+    Kill,
+}
+
+/// Attends a process from its beginning to its end.
+pub(super) fn attend(
+    spawned: Spawned,
+    local: Local,
+    name: &str,
+) -> Result<(Arc<Link>, Attending), String> {
+    let Spawned {
+        mut process,
+        socket,
+    } = spawned;
+    let pid = process
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    let (stream, group) = match (open(socket), pid) {
+        (Ok(stream), Some(group)) => (stream, group),
+        (opened, _) => {
+            // It sees the end of its socket, and ends; tokio reaps it.
+            let why = opened
+                .err()
+                .map_or("it ended at once".to_owned(), |error| error.to_string());
+            return Err(format!("its process can't be attended: {why}"));
+        }
+    };
+    let local = Arc::new(local);
+    drain_output(&mut process, &local, name);
+    let link = Arc::new(Link {
+        pid: group.as_raw_nonzero().get().cast_unsigned(),
+        stream,
+        outgoing: Mutex::default(),
+        more: Notify::new(),
+        kill: Notify::new(),
+        calls: Mutex::default(),
+        last_id: 0.into(),
+        pongs: 0.into(),
+        was_stopped: false.into(),
+        stop_faults: Mutex::default(),
+    });
+    let (started, is_started) = oneshot::channel();
+    let (ended, has_ended) = watch::channel(None);
+    let attendant = Attendant {
+        link: Arc::clone(&link),
+        process,
+        group,
+        local,
+        name: name.to_owned(),
+        started: Some(started),
+        ended,
+        inbox: FrameInbox::default(),
+    };
+    tokio::spawn(attendant.attend());
+    Ok((
+        link,
+        Attending {
+            started: is_started,
+            ended: has_ended,
+        },
+    ))
+}
+
+fn open(socket: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
+}
+
+fn drain_output(process: &mut tokio::process::Child, local: &Arc<Local>, name: &str) {
+    let generation = local.generation;
+    let printer = |target| Printer {
+        local: Arc::clone(local),
+        daemon: name.to_owned(),
+        generation,
+        target,
+    };
+    if let Some(stdout) = process.stdout.take() {
+        tokio::spawn(output::drain(stdout, printer("stdout")));
+    }
+    if let Some(stderr) = process.stderr.take() {
+        tokio::spawn(output::drain(stderr, printer("stderr")));
+    }
+}
+
+impl Attendant {
+    async fn attend(mut self) {
+        let broken = loop {
+            match self.next_event().await {
+                Event::Read(Ok(1..)) => {
+                    if let Err(text) = self.take_frames() {
+                        break Some(text);
+                    }
+                }
+                Event::Read(Ok(0)) => {
+                    // The process is ending, most likely; it gets a moment to do so by itself.
+                    let exited = tokio::time::timeout(EXIT_PAUSE, self.process.wait()).await;
+                    break exited
+                        .is_err()
+                        .then(|| "closed its end of the socket".to_owned());
+                }
+                Event::Read(Err(error)) => break Some(format!("its socket failed: {error}")),
+                Event::Exit => {
+                    self.take_last();
+                    break None;
+                }
+                Event::Kill => break Some("was killed by its host".to_owned()),
+            }
+        };
+        let how = self.bury(broken).await;
+        self.tell_end(&how);
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let link = Arc::clone(&self.link);
+        let room = self.inbox.room(READ_BYTES);
+        tokio::select! {
+            read = read(&link.stream, room) => Event::Read(read),
+            _ = self.process.wait() => Event::Exit,
+            () = link.kill.notified() => Event::Kill,
+            never = write_rest(&link) => match never {},
+        }
+    }
+
+    /// What it had sent before it ended.
+    fn take_last(&mut self) {
+        while let Ok(1..) = self.link.stream.try_read_buf(self.inbox.room(READ_BYTES)) {
+            if self.take_frames().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take_frames(&mut self) -> Result<(), String> {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let taken = loop {
+            match inbox.next() {
+                Ok(Some(frame)) => self.take(&frame),
+                Ok(None) => break Ok(()),
+                Err(fault) => break Err(format!("sent nonsense: {fault}")),
+            }
+        };
+        self.inbox = inbox;
+        taken
+    }
+
+    fn take(&mut self, frame: &Frame<'_>) {
+        match frame.kind {
+            Kind::Ended => self.on_ended(frame),
+            Kind::Log => self.on_log(frame.payload),
+            Kind::Emit => {
+                self.local.emit(frame.id, frame.payload);
+            }
+            Kind::Pong => {
+                self.link.pongs.fetch_add(1, Ordering::Relaxed);
+            }
+            Kind::Started => self.on_started(Ok(())),
+            Kind::Refused => self.on_started(Err(text(frame.payload))),
+            Kind::RunEnd => {
+                if let Ok(end) = serde_json::from_slice(frame.payload) {
+                    self.ended.send_replace(Some(end));
+                }
+            }
+            Kind::Stopped => *lock(&self.link.stop_faults) = Some(text(frame.payload)),
+            // Those that go the other way; from here they mean nothing.
+            _ => {}
+        }
+    }
+
+    fn on_started(&mut self, result: Result<(), String>) {
+        if let Some(started) = self.started.take() {
+            // Whoever waited may have given up.
+            let _ = started.send(result);
+        }
+    }
+
+    fn on_ended(&self, frame: &Frame<'_>) {
+        let (status, bytes) = frame::split_u32(frame.payload);
+        // One that was cancelled is not there any more.
+        if let Some(call) = lock(&self.link.calls).by_id.remove(&frame.id) {
+            let _ = call.send(Ended {
+                status,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+
+    /// A record is the child's word; whose it is, is ours.
+    fn on_log(&self, payload: &[u8]) {
+        if let Ok(mut record) = serde_json::from_slice::<Record>(payload) {
+            record.daemon.clone_from(&self.name);
+            record.generation = Some(self.local.generation);
+            self.local.log(record);
+        }
+    }
+
+    /// Ends whatever of it is left; how it ended.
+    async fn bury(&mut self, broken: Option<String>) -> String {
+        // Where the process has been reaped already, its number stays taken for as long as anything is left of the group;
+        // where nothing is, the system doesn't give it out again within this moment.
+        let group = self.group;
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        let status = self.process.wait().await;
+        let gone = async {
+            // A zombie whose parent was in the group counts until init has reaped it.
+            while rustix::process::test_kill_process_group(group).is_ok() {
+                let _ = rustix::process::kill_process_group(group, Signal::KILL);
+                tokio::time::sleep(GROUP_POLL).await;
+            }
+        };
+        if tokio::time::timeout(GROUP_GONE_MAX, gone).await.is_err() {
+            let text = format!(
+                "processes of group {} are left that can't be killed",
+                group.as_raw_nonzero()
+            );
+            self.local.log(Record::about(
+                &self.name,
+                Some(self.local.generation),
+                "error",
+                &text,
+            ));
+        }
+        match (broken, status) {
+            (Some(text), _) => text,
+            (None, Ok(status)) => told(status),
+            (None, Err(error)) => format!("ended, and can't be asked how: {error}"),
+        }
+    }
+
+    fn tell_end(&mut self, how: &str) {
+        let unanswered = {
+            let mut calls = lock(&self.link.calls);
+            calls.end = Some(how.to_owned());
+            std::mem::take(&mut calls.by_id)
+        };
+        for call in unanswered.into_values() {
+            let _ = call.send(Ended {
+                status: status::CRASHED,
+                bytes: format!("its process {how}").into_bytes(),
+            });
+        }
+        self.ended.send_replace(Some(RunEnd::Died(how.to_owned())));
+    }
+}
+
+async fn read(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(room) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}
+
+/// Writes what a full socket has left over, whenever there is some.
+async fn write_rest(link: &Link) -> std::convert::Infallible {
+    loop {
+        link.more.notified().await;
+        while !lock(&link.outgoing).is_empty() {
+            // Its failure is seen by the reader.
+            if link.stream.writable().await.is_err() {
+                return std::future::pending().await;
+            }
+            link.flush();
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// How a process ended, for a person.
+fn told(status: std::process::ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}{}", meaning(signal)),
+        (None, None) => format!("ended with {status}"),
+    }
+}
+
+fn meaning(signal: i32) -> &'static str {
+    match signal {
+        6 => " (SIGABRT: abort, or memory that could not be had)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL: by somebody, or the kernel for want of memory)",
+        11 => " (SIGSEGV: segmentation fault or stack overflow)",
+        24 => " (SIGXCPU: its bound of CPU time)",
+        _ => "",
+    }
+}

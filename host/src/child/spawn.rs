@@ -1,0 +1,120 @@
+//! The one thread that makes children.
+//!
+//! The kernel kills a child when the *thread* that made it ends (`PR_SET_PDEATHSIG`), and the runtime's threads come and
+//! go. So there is one thread that does nothing else and lives as long as the host.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::mpsc;
+
+use tokio::process::Command;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::settings::Settings;
+use crate::worker;
+
+/// Variables that every child gets from the host's environment, where they are set: what finds programs and files and
+/// says how to write. Nothing that could hold a secret.
+const SAFE_VARIABLES: [&str; 9] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// The way to the thread. It ends when the last clone of this is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Spawner {
+    orders: mpsc::Sender<Order>,
+}
+
+struct Order {
+    command: Command,
+    reply: oneshot::Sender<io::Result<Spawned>>,
+}
+
+/// A process that has just begun.
+pub(crate) struct Spawned {
+    pub(super) process: tokio::process::Child,
+    pub(super) socket: UnixStream,
+}
+
+impl Spawner {
+    /// Starts the thread. Its children are attended on `runtime`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn start(runtime: Handle) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        std::thread::Builder::new()
+            .name("spawner".to_owned())
+            .spawn(move || {
+                let _entered = runtime.enter();
+                for Order { command, reply } in inbox {
+                    // Where nobody waits any more, the process sees the end of its socket and ends.
+                    let _ = reply.send(spawn(command));
+                }
+            })?;
+        Ok(Spawner { orders })
+    }
+
+    /// Makes a worker process.
+    ///
+    /// # Errors
+    /// Why it can't be made.
+    pub(super) async fn spawn(&self, settings: &Settings) -> Result<Spawned, String> {
+        let (reply, spawned) = oneshot::channel();
+        let command =
+            command(settings).map_err(|error| format!("its process can't be made: {error}"))?;
+        let ended = "the host is ending and makes no more processes";
+        self.orders
+            .send(Order { command, reply })
+            .map_err(|_| ended.to_owned())?;
+        let spawned = spawned.await.map_err(|_| ended.to_owned())?;
+        spawned.map_err(|error| format!("its process can't be made: {error}"))
+    }
+}
+
+/// This very executable, even where its file has been replaced since the host started.
+fn executable() -> io::Result<PathBuf> {
+    match cfg!(target_os = "linux") {
+        true => Ok(PathBuf::from("/proc/self/exe")),
+        false => std::env::current_exe(),
+    }
+}
+
+fn command(settings: &Settings) -> io::Result<Command> {
+    let mut command = Command::new(executable()?);
+    command
+        .arg0("dae-host-worker")
+        .arg(worker::ARGUMENT)
+        .arg(std::process::id().to_string());
+    command.env_clear().envs(&settings.env);
+    let given = |name: &&str| !settings.env.contains_key(*name);
+    for name in SAFE_VARIABLES.iter().filter(|name| given(name)) {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own: it and whatever it starts can be ended together, and a Ctrl-C at the host's terminal is not
+    // theirs.
+    command.process_group(0);
+    Ok(command)
+}
+
+fn spawn(mut command: Command) -> io::Result<Spawned> {
+    let (socket, theirs) = UnixStream::pair()?;
+    command.stdin(Stdio::from(OwnedFd::from(theirs)));
+    let process = command.spawn()?;
+    Ok(Spawned { process, socket })
+}

@@ -1,0 +1,211 @@
+//! What a host and its worker say to each other: length-prefixed frames over a socket pair. Pure bytes.
+//!
+//! A frame is its length (u32, little-endian, of what follows it), its kind (u8), an id (u64) and a payload. Both ends are
+//! the same executable, so there is no version in it. The host trusts nothing that comes in: a kind that isn't known or a
+//! length past the limit is a fault, which is a crash of that worker and nothing more; the buffer grows with what has
+//! arrived, never with what a length promises.
+
+use std::fmt;
+
+use dae_plugin_api::abi::SINK_BYTES_MAX;
+
+/// What a frame is. Those below 16 go to the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// The plugin to load and who it will be; JSON.
+    Start = 1,
+    /// A command: index (u32), guest (u64), arguments. The id is the call's.
+    Call = 2,
+    /// Nobody waits for that call any more.
+    Cancel = 3,
+    /// End in order; the payload is the grace in milliseconds (u64).
+    Stop = 4,
+    /// Say `Pong`.
+    Ping = 5,
+    /// The guest of that id has gone.
+    GuestGone = 6,
+    /// The daemon answers.
+    Started = 16,
+    /// It doesn't start; the text says why.
+    Refused = 17,
+    /// A call has ended: status (u32), result or text.
+    Ended = 18,
+    /// A log record; JSON.
+    Log = 19,
+    /// A line for the guest of that id.
+    Emit = 20,
+    /// Its background work has ended; JSON.
+    RunEnd = 21,
+    /// The answer to `Ping`.
+    Pong = 22,
+    /// The daemon has ended in order; the payload is what went wrong, one text a line.
+    Stopped = 23,
+}
+
+const KINDS: [Kind; 14] = [
+    Kind::Start,
+    Kind::Call,
+    Kind::Cancel,
+    Kind::Stop,
+    Kind::Ping,
+    Kind::GuestGone,
+    Kind::Started,
+    Kind::Refused,
+    Kind::Ended,
+    Kind::Log,
+    Kind::Emit,
+    Kind::RunEnd,
+    Kind::Pong,
+    Kind::Stopped,
+];
+
+/// The largest reply that a plugin may give, and what goes around it (bytes).
+const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + 1024;
+const LENGTH_BYTES: usize = 4;
+const HEAD_BYTES: usize = 9;
+
+/// One frame, as it lies in the buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) id: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+/// What came is not a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FrameFault(String);
+
+impl fmt::Display for FrameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Appends a frame whose payload is these parts.
+pub(crate) fn put(out: &mut Vec<u8>, kind: Kind, id: u64, parts: &[&[u8]]) {
+    let payload: usize = parts.iter().map(|part| part.len()).sum();
+    // Everything that is sent was bounded on its way here: lines by `line_bytes_max`, results by the sink's limit.
+    let length = u32::try_from(HEAD_BYTES + payload).unwrap_or(u32::MAX);
+    out.reserve(LENGTH_BYTES + HEAD_BYTES + payload);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.push(kind as u8);
+    out.extend_from_slice(&id.to_le_bytes());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// What has come in and was not yet taken out.
+#[derive(Debug, Default)]
+pub(crate) struct FrameInbox {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl FrameInbox {
+    /// The buffer to read into, with room for `want` more bytes.
+    pub(crate) fn room(&mut self, want: usize) -> &mut Vec<u8> {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        // A huge reply's memory is given back.
+        if self.bytes.is_empty() && self.bytes.capacity() > 4 * want {
+            self.bytes = Vec::new();
+        }
+        self.bytes.reserve(want);
+        &mut self.bytes
+    }
+
+    /// The next whole frame, if there is one.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame<'_>>, FrameFault> {
+        let rest = &self.bytes[self.start..];
+        let Some((length, rest)) = rest.split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if !(HEAD_BYTES..=FRAME_BYTES_MAX).contains(&length) {
+            let text = format!(
+                "a frame of {length} bytes, where {HEAD_BYTES} to {FRAME_BYTES_MAX} are possible"
+            );
+            return Err(FrameFault(text));
+        }
+        let Some(frame) = rest.get(..length) else {
+            return Ok(None);
+        };
+        self.start += LENGTH_BYTES + length;
+        let number = frame[0];
+        let kind = KINDS.into_iter().find(|kind| *kind as u8 == number);
+        let kind =
+            kind.ok_or_else(|| FrameFault(format!("a frame of the unknown kind {number}")))?;
+        let (id, payload) = split_u64(&frame[1..]);
+        Ok(Some(Frame { kind, id, payload }))
+    }
+}
+
+/// A number off the front of a payload; 0 where there are too few bytes.
+pub(crate) fn split_u64(bytes: &[u8]) -> (u64, &[u8]) {
+    match bytes.split_first_chunk::<8>() {
+        Some((number, rest)) => (u64::from_le_bytes(*number), rest),
+        None => (0, &[]),
+    }
+}
+
+/// A number off the front of a payload; 0 where there are too few bytes.
+pub(crate) fn split_u32(bytes: &[u8]) -> (u32, &[u8]) {
+    match bytes.split_first_chunk::<4>() {
+        Some((number, rest)) => (u32::from_le_bytes(*number), rest),
+        None => (0, &[]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nonsense_is_a_fault_and_allocates_nothing() {
+        for bytes in [[0xff_u8; 16], [0; 16]] {
+            let mut inbox = FrameInbox::default();
+            inbox.room(16).extend_from_slice(&bytes);
+            assert!(inbox.next().is_err());
+        }
+        let mut inbox = FrameInbox::default();
+        inbox
+            .room(64)
+            .extend_from_slice(&[12, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
+        assert!(
+            inbox
+                .next()
+                .unwrap_err()
+                .to_string()
+                .contains("unknown kind 99")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_frames(
+            sent in proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..50)), 0..20),
+            at in 1_usize..40,
+        ) {
+            let mut bytes = Vec::new();
+            for (id, payload) in &sent {
+                put(&mut bytes, Kind::Ended, *id, &[payload]);
+            }
+            let mut inbox = FrameInbox::default();
+            let mut came = Vec::new();
+            for chunk in bytes.chunks(at) {
+                inbox.room(chunk.len()).extend_from_slice(chunk);
+                while let Some(frame) = inbox.next().unwrap() {
+                    prop_assert_eq!(frame.kind, Kind::Ended);
+                    came.push((frame.id, frame.payload.to_vec()));
+                }
+            }
+            prop_assert_eq!(came, sent);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Which of a daemon's commands may run on a guest's thread as they are, and which need one that others can spare.
+//!
+//! A handler must not block, and some do. Until a command has shown a few times that it is quick, and for good once it was
+//! slow, its thread's other work is handed to another thread before it is called; the order in which a guest's commands
+//! run stays the same. So a handler that never returns takes a thread and nothing else with it.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// A handler that takes this long is slow: a guest notices, and so do those who share its thread.
+pub(crate) const SLOW: Duration = Duration::from_millis(100);
+/// One that is quicker than this has shown that it is quick.
+const QUICK: Duration = Duration::from_millis(10);
+/// As often as it has to show it.
+const SHOWS: u8 = 3;
+/// Stands for a command that was slow.
+const WAS_SLOW: u8 = u8::MAX;
+
+/// One number a command.
+#[derive(Debug)]
+pub(crate) struct Pace(Box<[AtomicU8]>);
+
+impl Pace {
+    /// Of a daemon with that many commands.
+    pub(crate) fn of(commands: usize) -> Self {
+        Pace((0..commands).map(|_| AtomicU8::new(0)).collect())
+    }
+
+    /// Runs a handler; true besides where it has turned out to be slow for the first time.
+    #[inline]
+    pub(crate) fn run<T>(&self, command: u32, handler: impl FnOnce() -> T) -> (T, bool) {
+        match self.0.get(command as usize) {
+            Some(shown) if shown.load(Relaxed) != SHOWS => Self::watch(shown, handler),
+            _ => (handler(), false),
+        }
+    }
+
+    #[cold]
+    fn watch<T>(shown: &AtomicU8, handler: impl FnOnce() -> T) -> (T, bool) {
+        let began = Instant::now();
+        let result = aside(handler);
+        let took = began.elapsed();
+        let before = shown.load(Relaxed);
+        if took >= SLOW {
+            shown.store(WAS_SLOW, Relaxed);
+        } else if took < QUICK && before < SHOWS {
+            shown.store(before + 1, Relaxed);
+        }
+        (result, took >= SLOW && before != WAS_SLOW)
+    }
+
+    /// Something took long, and nobody knows what: every command has to show again that it is quick.
+    pub(crate) fn doubt(&self) {
+        for shown in &self.0 {
+            // Whoever was slow stays slow.
+            let _ = shown.compare_exchange(SHOWS, 0, Relaxed, Relaxed);
+        }
+    }
+}
+
+/// Hands this thread's other work to another thread first, where the runtime can do that.
+fn aside<T>(handler: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(handler),
+        _ => handler(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_ones_are_trusted_until_doubted_and_slow_ones_never() {
+        let pace = Pace::of(2);
+        for _ in 0..SHOWS {
+            assert!(!pace.run(0, || ()).1);
+        }
+        assert_eq!(pace.0[0].load(Relaxed), SHOWS);
+        let slow = || std::thread::sleep(SLOW);
+        assert!(pace.run(1, slow).1, "told the first time");
+        assert!(!pace.run(1, slow).1, "and no second time");
+        pace.doubt();
+        assert_eq!(pace.0[0].load(Relaxed), 0);
+        assert_eq!(pace.0[1].load(Relaxed), WAS_SLOW);
+    }
+}

@@ -1,0 +1,129 @@
+//! How one daemon is run: what its owner may set, with the ecosystem's defaults behind it.
+//!
+//! Three layers, each a JSON object of the same shape, of which the later wins member by member: `defaults` of the config
+//! file, the daemon's own entry under `daemons` there, and what was given at install.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::report::Mode;
+use crate::restart::Policy;
+
+/// What a panic in a handler leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnPanic {
+    /// It is answered `crashed`, and the daemon goes on, up to `panics_max` in a row.
+    #[default]
+    GoOn,
+    /// It ends the instance (Erlang's way).
+    Restart,
+}
+
+/// Bounds of a subprocess. What is absent is not bounded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounds {
+    /// Address space (bytes).
+    pub memory_bytes: Option<u64>,
+    /// CPU time (seconds); past it the kernel kills.
+    pub cpu_s: Option<u64>,
+    /// Open files.
+    pub files_max: Option<u64>,
+    /// Size of a core file (bytes).
+    pub core_bytes: Option<u64>,
+}
+
+/// See the file's head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where its code runs, unless the registry says otherwise.
+    pub mode: Option<Mode>,
+    /// How it is restarted.
+    pub restart: Policy,
+    /// What a panic in a handler leads to.
+    pub on_panic: OnPanic,
+    /// As many panics in a row, with no command answered between them, end the instance.
+    pub panics_max: u32,
+    /// It starts when these are ready.
+    pub after: Vec<String>,
+    /// Bounds of its subprocess.
+    pub bounds: Bounds,
+    /// Its subprocess's nice value, -20 to 19.
+    pub nice: Option<i32>,
+    /// Its subprocess's environment, besides the few variables that every one gets.
+    pub env: BTreeMap<String, String>,
+    /// How often it is asked whether it is well (ms); 0 means never.
+    pub health_ms: u64,
+    /// As many unanswered questions in a row make it `degraded`.
+    pub health_misses_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            mode: None,
+            restart: Policy::default(),
+            on_panic: OnPanic::default(),
+            panics_max: 10,
+            after: Vec::new(),
+            bounds: Bounds::default(),
+            nice: None,
+            env: BTreeMap::new(),
+            health_ms: 5_000,
+            health_misses_max: 3,
+        }
+    }
+}
+
+impl Settings {
+    /// The settings that these layers come to, the later ones over the earlier.
+    ///
+    /// # Errors
+    /// A member that isn't known or has a wrong type; the text names it.
+    pub fn of(layers: &[&Value]) -> Result<Self, String> {
+        let mut merged = Value::Object(serde_json::Map::new());
+        for layer in layers {
+            merge(&mut merged, layer);
+        }
+        serde_json::from_value(merged)
+            .map_err(|error| format!("the settings are not as expected: {error}"))
+    }
+}
+
+/// Objects are merged member by member; anything else replaces what was there.
+fn merge(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(under.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        // An absent layer.
+        (Value::Object(_), Value::Null) => {}
+        (under, over) => *under = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn later_layers_win_member_by_member_and_a_misspelt_one_is_told() {
+        let defaults = json!({"restart": {"burst_max": 3}, "env": {"A": "1"}});
+        let own =
+            json!({"restart": {"restart": "always"}, "env": {"B": "2"}, "mode": "subprocess"});
+        let settings = Settings::of(&[&defaults, &own, &Value::Null]).unwrap();
+        assert_eq!(settings.restart.burst_max, 3);
+        assert_eq!(settings.restart.restart, crate::restart::When::Always);
+        assert_eq!(settings.env.len(), 2);
+        assert_eq!(settings.mode, Some(Mode::Subprocess));
+        let error = Settings::of(&[&json!({"helth_ms": 5})]).unwrap_err();
+        assert!(error.contains("helth_ms"), "{error}");
+    }
+}

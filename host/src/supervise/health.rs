@@ -1,0 +1,92 @@
+//! Whether a daemon is well: asked through the boundary, not through its port.
+//!
+//! A daemon in a process of its own is asked, and killed when it has not answered for long enough. One in the host's own
+//! process can't be killed; what can be done is to see which handler holds a thread, and to say so.
+
+use std::time::{Duration, Instant};
+
+use super::Supervisor;
+use crate::beat::Seen;
+use crate::instance::Instance;
+use crate::report::Mode;
+use crate::state::State;
+
+/// What is known from the last time it was asked.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// Its sign of life then.
+    pulse: Option<u64>,
+    misses: u32,
+    /// What ran then.
+    seen: Vec<Seen>,
+    /// Why it was killed, once it was.
+    pub(super) kill_cause: Option<String>,
+}
+
+impl Supervisor {
+    /// When it is asked next. All daemons of a host are asked at the same moments, so that the machine wakes once for all.
+    pub(super) fn next_health(&self) -> Option<Instant> {
+        let every_ms = self.spec.settings.health_ms;
+        if every_ms == 0 {
+            return None;
+        }
+        let since_ms = u64::try_from(self.shared.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let next_ms = (since_ms / every_ms + 1) * every_ms;
+        Some(self.shared.since + Duration::from_millis(next_ms))
+    }
+
+    pub(super) fn check_health(&mut self) {
+        let Some(current) = &self.current else { return };
+        let instance = std::sync::Arc::clone(&current.instance);
+        match self.spec.mode {
+            Mode::Subprocess => self.check_pulse(&instance),
+            Mode::InProcess => self.check_handlers(&instance),
+        }
+    }
+
+    fn check_pulse(&mut self, instance: &Instance) {
+        let pulse = instance.pulse();
+        let is_missed = self.health.pulse.is_some() && self.health.pulse == pulse;
+        self.health.misses = if is_missed { self.health.misses + 1 } else { 0 };
+        self.health.pulse = pulse;
+        let misses = self.health.misses;
+        if misses >= self.spec.settings.health_misses_max {
+            let cause = format!("it did not answer {misses} health checks in a row and was killed");
+            self.set(State::Degraded {
+                cause: cause.clone(),
+            });
+            self.health.kill_cause = Some(cause);
+            instance.kill();
+        } else {
+            instance.ping();
+        }
+    }
+
+    fn check_handlers(&mut self, instance: &Instance) {
+        let seen = instance.seen_running();
+        let stuck = seen
+            .iter()
+            .find(|one| self.health.seen.contains(one))
+            .copied();
+        self.health.seen = seen;
+        let is_degraded = matches!(&*self.now.state.borrow(), State::Degraded { .. });
+        let Some(stuck) = stuck else {
+            self.health.misses = 0;
+            if is_degraded {
+                self.set(State::Ready);
+            }
+            return;
+        };
+        self.health.misses += 1;
+        if self.health.misses >= self.spec.settings.health_misses_max && !is_degraded {
+            let for_s = u64::from(self.health.misses) * self.spec.settings.health_ms / 1000;
+            let name = &self.spec.name;
+            let cause = format!(
+                "the command {} has held a host thread for over {for_s} s and can't be ended in-process; \
+                 `dae-host isolate {name}` runs it where it can",
+                instance.command_name(stuck.command),
+            );
+            self.set(State::Degraded { cause });
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The worker: this executable once more, as the process of one daemon.
+//!
+//! It is told over its standard input, a socket, which plugin to load, and answers there; the daemon itself finds an empty
+//! standard input, and its standard output and error are pipes that the host drains into its log. One thread runs the
+//! daemon, so that a daemon in a subprocess costs little. It ends when told to, when the socket ends, and, by the kernel's
+//! hand, when the host does.
+//!
+//! Errors are sent to the host as far as there is one; a worker that can't speak to it ends with code 70.
+
+mod wire;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use rustix::process::{Resource, Rlimit, Signal};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use crate::commands::{Commands, Entry, Runs};
+use crate::dylib::{Ended, Image};
+use crate::frame::{self, Frame, FrameInbox, Kind};
+use crate::identity::Identity;
+use crate::instance::{self, Call, Instance, Pending, StartPlan};
+use crate::manifest::Manifest;
+use crate::report::Mode;
+use crate::services::Resident;
+use crate::settings::Bounds;
+use wire::Wire;
+
+/// The first argument by which the executable knows that it is a worker.
+pub(crate) const ARGUMENT: &str = "__dae-worker";
+
+/// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
+const CODE_LOST: u8 = 70;
+/// One read of the socket, in bytes.
+const READ_BYTES: usize = 64 << 10;
+
+/// What the host tells first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StartMessage {
+    pub(crate) host_pid: u32,
+    pub(crate) file: PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    pub(crate) generation: u64,
+    pub(crate) config: String,
+    pub(crate) start_ms: u64,
+    pub(crate) bounds: Bounds,
+    pub(crate) nice: Option<i32>,
+}
+
+/// Becomes a worker, if this process was started as one; else returns `None` at once.
+///
+/// A program that embeds [`crate::Dae`] and runs daemons in subprocesses calls this first thing in its `main`, since its
+/// own executable is the worker's.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     if let Some(code) = dae_host::worker::become_worker() {
+///         return code;
+///     }
+///     // the program's own work
+///     std::process::ExitCode::SUCCESS
+/// }
+/// ```
+#[must_use]
+pub fn become_worker() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()?.to_str() != Some(ARGUMENT) {
+        return None;
+    }
+    let host_pid = arguments
+        .next()
+        .and_then(|pid| pid.to_str()?.parse().ok())
+        .unwrap_or(0);
+    Some(match work(host_pid) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the worker has lost its host: {error}");
+            ExitCode::from(CODE_LOST)
+        }
+    })
+}
+
+fn work(host_pid: u32) -> io::Result<()> {
+    die_with(host_pid)?;
+    let socket = take_socket()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
+        Worker::new(Wire::new(stream)).run().await
+    });
+    // Threads that the daemon blocks are not waited for: the process ends with them.
+    runtime.shutdown_background();
+    result
+}
+
+/// The kernel kills this process when the thread of the host that made it ends. One that ended before this call is seen by
+/// its absence.
+fn die_with(host_pid: u32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let parent =
+        rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+    match parent == host_pid {
+        true => Ok(()),
+        false => Err(io::Error::other("it ended before this process began")),
+    }
+}
+
+/// Takes the socket from standard input, and leaves nothing there for the daemon to read or to spoil.
+fn take_socket() -> io::Result<OwnedFd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+    let nothing = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok(socket)
+}
+
+/// The worker's life: start, serve, end.
+struct Worker {
+    wire: Arc<Wire>,
+    inbox: FrameInbox,
+    running: FuturesUnordered<Running>,
+    calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
+}
+
+/// A daemon that serves.
+struct Served {
+    instance: Arc<Instance>,
+    runs: Vec<Runs>,
+}
+
+/// A command under way; cancelled when its sender is dropped.
+struct Running {
+    id: u64,
+    pending: Option<Pending>,
+    cancelled: tokio::sync::oneshot::Receiver<()>,
+}
+
+impl Future for Running {
+    type Output = (u64, Option<Ended>);
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if std::pin::Pin::new(&mut this.cancelled)
+            .poll(context)
+            .is_ready()
+        {
+            this.pending = None;
+            return Poll::Ready((this.id, None));
+        }
+        let polled = this
+            .pending
+            .as_mut()
+            .map(|pending| std::pin::Pin::new(pending).poll(context));
+        match polled {
+            Some(Poll::Ready(ended)) => {
+                this.pending = None;
+                Poll::Ready((this.id, Some(ended)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Worker {
+    fn new(wire: Arc<Wire>) -> Self {
+        Worker {
+            wire,
+            inbox: FrameInbox::default(),
+            running: FuturesUnordered::new(),
+            calls: HashMap::new(),
+        }
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        let message = self.start_message().await?;
+        match start(message, &self.wire).await {
+            Ok(served) => {
+                self.wire.send(Kind::Started, 0, &[]);
+                self.serve(served).await
+            }
+            Err(text) => {
+                self.wire.send(Kind::Refused, 0, &[text.as_bytes()]);
+                self.wire.drain().await
+            }
+        }
+    }
+
+    async fn start_message(&mut self) -> io::Result<StartMessage> {
+        loop {
+            if let Some(frame) = self.inbox.next().map_err(fault)? {
+                return serde_json::from_slice(frame.payload).map_err(io::Error::other);
+            }
+            self.wire.read(self.inbox.room(READ_BYTES)).await?;
+        }
+    }
+
+    async fn serve(mut self, served: Served) -> io::Result<()> {
+        let wire = Arc::clone(&self.wire);
+        let run = served.instance.run();
+        let told = Arc::clone(&wire);
+        tokio::spawn(async move {
+            let end = serde_json::to_vec(&run.await).unwrap_or_default();
+            told.send(Kind::RunEnd, 0, &[&end]);
+        });
+        loop {
+            tokio::select! {
+                // The host's word first, then what has ended since.
+                biased;
+                read = wire.read(self.inbox.room(READ_BYTES)) => read?,
+                Some((id, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(id, ended),
+                flushed = wire.flushed() => flushed?,
+            }
+            if let Some(grace) = self.take_frames(&served)? {
+                return self.end(served, grace).await;
+            }
+            wire.flush_now();
+        }
+    }
+
+    /// Handles what has come; the grace, if the end is asked for.
+    fn take_frames(&mut self, served: &Served) -> io::Result<Option<Duration>> {
+        loop {
+            // The frame borrows from the inbox, and what it starts belongs to the rest of `self`.
+            let mut inbox = std::mem::take(&mut self.inbox);
+            let stop = match inbox.next().map_err(fault)? {
+                None => {
+                    self.inbox = inbox;
+                    return Ok(None);
+                }
+                Some(frame) => self.take(&frame, served),
+            };
+            self.inbox = inbox;
+            if stop.is_some() {
+                return Ok(stop);
+            }
+        }
+    }
+
+    fn take(&mut self, frame: &Frame<'_>, served: &Served) -> Option<Duration> {
+        match frame.kind {
+            Kind::Call => self.call(frame, served),
+            Kind::Cancel => drop(self.calls.remove(&frame.id)),
+            Kind::Ping => self.wire.send(Kind::Pong, frame.id, &[]),
+            Kind::GuestGone => self.wire.guest_gone(frame.id),
+            Kind::Stop => return Some(Duration::from_millis(frame::split_u64(frame.payload).0)),
+            // The host sends no others.
+            _ => {}
+        }
+        None
+    }
+
+    fn call(&mut self, frame: &Frame<'_>, served: &Served) {
+        let (index, rest) = frame::split_u32(frame.payload);
+        let (guest, arguments) = frame::split_u64(rest);
+        self.wire.guest_came(guest);
+        let call = Call {
+            index,
+            guest,
+            // It was UTF-8 when the host read it from the guest.
+            arguments: std::str::from_utf8(arguments).unwrap_or_default(),
+        };
+        let runs = served
+            .runs
+            .get(index as usize)
+            .copied()
+            .unwrap_or(Runs::Here);
+        if runs == Runs::Here {
+            return self
+                .wire
+                .send_answer(frame.id, |out| served.instance.answer_here(call, out));
+        }
+        let (sender, cancelled) = tokio::sync::oneshot::channel();
+        self.calls.insert(frame.id, sender);
+        self.running.push(Running {
+            id: frame.id,
+            pending: Some(served.instance.answer_later(runs, call)),
+            cancelled,
+        });
+    }
+
+    fn on_ended(&mut self, id: u64, ended: Option<Ended>) {
+        self.calls.remove(&id);
+        if let Some(Ended { status, bytes }) = ended {
+            self.wire
+                .send(Kind::Ended, id, &[&status.to_le_bytes(), &bytes]);
+        }
+    }
+
+    async fn end(mut self, served: Served, grace: Duration) -> io::Result<()> {
+        self.calls.clear();
+        drop(std::mem::take(&mut self.running));
+        let faults = served.instance.end(grace).await.err().unwrap_or_default();
+        self.wire
+            .send(Kind::Stopped, 0, &[faults.join("\n").as_bytes()]);
+        self.wire.drain().await
+    }
+}
+
+async fn start(message: StartMessage, wire: &Arc<Wire>) -> Result<Served, String> {
+    bound(&message)?;
+    let image = Image::open(&message.file).map_err(|fault| fault.to_string())?;
+    let commands = &message.manifest.commands;
+    let table = Commands::of(&message.manifest);
+    let runs = commands
+        .iter()
+        .map(|command| match table.find(&command.name) {
+            Some(Entry::Own { runs, .. }) => runs,
+            _ => Runs::Here,
+        });
+    let runs = runs.collect();
+    let identity = Arc::new(Identity {
+        name: message.name,
+        plugin: message.manifest.name.clone(),
+        version: message.manifest.version.clone(),
+        mode: Mode::Subprocess,
+        pid: std::process::id(),
+        port: message.port,
+        generation: message.generation,
+        since: std::time::Instant::now(),
+    });
+    let plan = StartPlan {
+        image,
+        manifest: Arc::new(message.manifest),
+        resident: Resident {
+            identity,
+            config: message.config,
+            outlet: Arc::clone(wire) as _,
+        },
+        runtime: tokio::runtime::Handle::current(),
+        limit: Duration::from_millis(message.start_ms),
+    };
+    let instance = instance::start(plan)
+        .await
+        .map_err(|fault| fault.to_string())?;
+    Ok(Served {
+        instance: Arc::new(instance),
+        runs,
+    })
+}
+
+/// Takes the bounds on, before anything of the plugin is there.
+fn bound(message: &StartMessage) -> Result<(), String> {
+    let bounds = &message.bounds;
+    for (resource, value, name) in [
+        (Resource::As, bounds.memory_bytes, "memory_bytes"),
+        (Resource::Cpu, bounds.cpu_s, "cpu_s"),
+        (Resource::Nofile, bounds.files_max, "files_max"),
+        (Resource::Core, bounds.core_bytes, "core_bytes"),
+    ] {
+        if let Some(value) = value {
+            let limit = Rlimit {
+                current: Some(value),
+                maximum: Some(value),
+            };
+            rustix::process::setrlimit(resource, limit)
+                .map_err(|error| format!("its bound {name} = {value}: {error}"))?;
+        }
+    }
+    if let Some(nice) = message.nice {
+        rustix::process::setpriority_process(None, nice)
+            .map_err(|error| format!("its nice = {nice}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn fault(fault: frame::FrameFault) -> io::Error {
+    io::Error::other(fault.to_string())
+}

@@ -1,0 +1,149 @@
+//! The worker's end of the socket: frames out from any thread, frames in for one.
+//!
+//! A log record or an event is written at once, from the thread that has it: the next instruction of the daemon may be its
+//! last, and what it said before is what one wants to know then. Replies are written together, when a batch is done.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+
+use crate::frame::{self, Kind};
+use crate::log::Record;
+use crate::services::Outlet;
+
+/// What may wait to be sent (bytes). Past it log records are left out: a host that doesn't read is not a reason to grow
+/// for ever.
+const LOG_WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: UnixStream,
+    outgoing: Mutex<Vec<u8>>,
+    more: Notify,
+    guests: Mutex<HashSet<u64>>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: UnixStream) -> Arc<Self> {
+        Arc::new(Wire {
+            stream,
+            outgoing: Mutex::default(),
+            more: Notify::new(),
+            guests: Mutex::default(),
+        })
+    }
+
+    /// Reads once; the end of the stream is an error, since the host never hangs up first.
+    pub(super) async fn read(&self, room: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read_buf(room) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Queues a frame; it goes out with the batch.
+    pub(super) fn send(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
+        frame::put(&mut lock(&self.outgoing), kind, id, parts);
+        self.more.notify_one();
+    }
+
+    /// Queues the answer that `answer` appends, with the status it returns.
+    pub(super) fn send_answer(&self, id: u64, answer: impl FnOnce(&mut Vec<u8>) -> u32) {
+        // Not straight into the queue: the daemon's code may log, which takes the same lock.
+        let mut bytes = Vec::new();
+        let status = answer(&mut bytes);
+        frame::put(
+            &mut lock(&self.outgoing),
+            Kind::Ended,
+            id,
+            &[&status.to_le_bytes(), &bytes],
+        );
+    }
+
+    /// Queues a frame and writes as much as the socket takes at once.
+    fn send_now(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
+        frame::put(&mut lock(&self.outgoing), kind, id, parts);
+        self.flush_now();
+        self.more.notify_one();
+    }
+
+    /// Writes as much as the socket takes at once.
+    pub(super) fn flush_now(&self) {
+        let mut outgoing = lock(&self.outgoing);
+        let mut sent = 0;
+        while sent < outgoing.len() {
+            match self.stream.try_write(&outgoing[sent..]) {
+                Ok(written) => sent += written,
+                // The reader of this end will hear of anything but a full socket.
+                Err(_) => break,
+            }
+        }
+        match sent == outgoing.len() {
+            true => outgoing.clear(),
+            false => drop(outgoing.drain(..sent)),
+        }
+    }
+
+    /// Ends when something has been sent that waited; never while nothing waits.
+    pub(super) async fn flushed(&self) -> io::Result<()> {
+        while lock(&self.outgoing).is_empty() {
+            self.more.notified().await;
+        }
+        self.stream.writable().await?;
+        self.flush_now();
+        Ok(())
+    }
+
+    /// Writes all that waits.
+    pub(super) async fn drain(&self) -> io::Result<()> {
+        while !lock(&self.outgoing).is_empty() {
+            self.stream.writable().await?;
+            self.flush_now();
+        }
+        Ok(())
+    }
+
+    pub(super) fn guest_came(&self, guest: u64) {
+        lock(&self.guests).insert(guest);
+    }
+
+    pub(super) fn guest_gone(&self, guest: u64) {
+        lock(&self.guests).remove(&guest);
+    }
+}
+
+impl Outlet for Wire {
+    fn log(&self, record: Record) {
+        if lock(&self.outgoing).len() > LOG_WAITING_BYTES_MAX {
+            return;
+        }
+        let record = serde_json::to_vec(&record).unwrap_or_default();
+        self.send_now(Kind::Log, 0, &[&record]);
+    }
+
+    fn emit(&self, guest: u64, line: &[u8]) -> bool {
+        let is_open = self.is_open(guest);
+        if is_open {
+            self.send_now(Kind::Emit, guest, &[line]);
+        }
+        is_open
+    }
+
+    fn is_open(&self, guest: u64) -> bool {
+        lock(&self.guests).contains(&guest)
+    }
+}
+
+/// No code of others runs under these locks, so a poisoned one is as good as new.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,79 @@
+//! `start`, `run` and `stop`, read from their methods.
+
+use syn::{FnArg, ImplItemFn, Result, Signature, Type};
+
+use crate::command::check_receiver;
+use crate::model::{Lifecycle, StartParameter, fault};
+use crate::types;
+
+/// Reads one of the three methods.
+pub fn read(method: &ImplItemFn) -> Result<Lifecycle> {
+    let sig = &method.sig;
+    if !sig.generics.params.is_empty() {
+        let text = format!(
+            "`{}` can't be generic: the host calls it, and knows no types",
+            sig.ident
+        );
+        return fault(&sig.generics, text);
+    }
+    let parameters = match sig.ident == "start" {
+        true => read_start(sig)?,
+        false => read_work(sig)?,
+    };
+    Ok(Lifecycle {
+        method: sig.ident.clone(),
+        is_async: sig.asyncness.is_some(),
+        parameters,
+        output: sig.output.clone(),
+    })
+}
+
+fn read_start(sig: &Signature) -> Result<Vec<StartParameter>> {
+    if let Some(receiver) = sig.receiver() {
+        let text =
+            "`start` makes the daemon: `start(Ecosystem, Config) -> Result<Self>`, without `self`";
+        return fault(receiver, text);
+    }
+    if let Some(reference) = types_of(sig).find(|ty| matches!(ty, Type::Reference(_))) {
+        let text = "`start` is given its arguments for good: an `Ecosystem`, a config, not a reference to one";
+        return fault(reference, text);
+    }
+    let parameters: Vec<_> = types_of(sig).map(start_parameter).collect();
+    let is_config = |one: &&StartParameter| matches!(one, StartParameter::Config(_));
+    let configs = parameters.iter().filter(is_config).count();
+    if configs > 1 || parameters.len() > configs + 1 {
+        let text =
+            "`start` takes an `Ecosystem`, a config of any type that serde reads, both, or neither";
+        return fault(&sig.inputs, text);
+    }
+    Ok(parameters)
+}
+
+fn start_parameter(ty: &Type) -> StartParameter {
+    match types::last_ident(ty) {
+        Some(ident) if ident == "Ecosystem" => StartParameter::Ecosystem,
+        _ => StartParameter::Config(ty.clone()),
+    }
+}
+
+/// `run` or `stop`, which have no parameters but `&self`.
+fn read_work(sig: &Signature) -> Result<Vec<StartParameter>> {
+    let name = &sig.ident;
+    let Some(receiver) = sig.receiver() else {
+        let text = format!("`{name}` is a method of the daemon: it takes `&self`");
+        return fault(name, text);
+    };
+    check_receiver(&format!("`{name}`"), receiver)?;
+    if types_of(sig).next().is_some() {
+        let text = format!("`{name}` takes `&self` alone; `start` may keep an `Ecosystem` for it");
+        return fault(&sig.inputs, text);
+    }
+    Ok(Vec::new())
+}
+
+fn types_of(sig: &Signature) -> impl Iterator<Item = &Type> {
+    sig.inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(input) => Some(&*input.ty),
+        FnArg::Receiver(_) => None,
+    })
+}

@@ -1,0 +1,11 @@
+//! A name that the registry doesn't take.
+
+use dae_plugin_api::prelude::*;
+
+#[derive(Default)]
+struct Sample;
+
+#[daemon(name = "two words")]
+impl Sample {}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! The name of the host's own daemon.
+
+use dae_plugin_api::prelude::*;
+
+#[derive(Default)]
+struct Dae;
+
+#[daemon]
+impl Dae {}
+
+fn main() {}

@@ -1,0 +1,35 @@
+//! The lifecycle in full, each method a plain `fn`.
+
+use dae_plugin_api::export::Exported;
+use dae_plugin_api::prelude::*;
+
+#[derive(Deserialize)]
+struct Config {
+    greeting: String,
+}
+
+struct Plain(String);
+
+#[daemon]
+impl Plain {
+    fn start(eco: Ecosystem, config: Config) -> Result<Self> {
+        let _ = eco;
+        Ok(Plain(config.greeting))
+    }
+
+    fn run(&self) -> Result<()> {
+        tracing::info!("{}", self.0);
+        Ok(())
+    }
+
+    fn stop(&self) {}
+}
+
+fn main() {
+    let manifest: json::Value = json::from_str(Plain::manifest()).expect("valid JSON");
+    assert_eq!(manifest["name"], "Plain", "without a name, the type's own");
+    for method in ["start", "run", "stop"] {
+        assert_eq!(manifest[method], "sync", "{method}");
+    }
+    assert_eq!(manifest["commands"], json::json!([]));
+}

@@ -1,0 +1,14 @@
+//! A `start` that needs nothing of what it may have, and can't fail.
+
+use dae_plugin_api::prelude::*;
+
+struct Simple;
+
+#[daemon]
+impl Simple {
+    fn start() -> Self {
+        Simple
+    }
+}
+
+fn main() {}

@@ -1,0 +1,21 @@
+//! A `start` that takes its config alone.
+
+use std::collections::BTreeMap;
+
+use dae_plugin_api::prelude::*;
+
+struct Configured(usize);
+
+#[daemon]
+impl Configured {
+    async fn start(config: BTreeMap<String, String>) -> Self {
+        Configured(config.len())
+    }
+
+    #[command]
+    fn count(&self) -> usize {
+        self.0
+    }
+}
+
+fn main() {}

@@ -1,0 +1,293 @@
+//! What the README shows, tried: so that it can't rot.
+//!
+//! A fence whose info string has a path as its second word is a file (` ```toml greeter/Cargo.toml `); it is taken as it
+//! stands. Tests and files that the README names must be there under those names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use cargo_metadata::Message;
+use dae_tests::artefacts::{target_directory, workspace};
+use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, program, until};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// Cargo builds something, perhaps all of it for the first time, on a machine that has other things to do.
+const BUILD_MAX: Duration = Duration::from_secs(900);
+
+/// What stands in the README for the directory of a clone.
+const CLONE: &str = "path/to/dae-host";
+
+fn readme() -> String {
+    fs::read_to_string(workspace().join("README.md")).expect("the README")
+}
+
+/// A fenced block: its info string and its text.
+struct Fence {
+    info: String,
+    text: String,
+}
+
+fn fences(markdown: &str) -> Vec<Fence> {
+    let mut fences = Vec::new();
+    let mut lines = markdown.lines();
+    while let Some(line) = lines.next() {
+        if let Some(info) = line.strip_prefix("```") {
+            let text = lines.by_ref().take_while(|line| *line != "```");
+            fences.push(Fence {
+                info: info.to_owned(),
+                text: text.map(|line| format!("{line}\n")).collect(),
+            });
+        }
+    }
+    fences
+}
+
+/// The file that the README shows under that path.
+#[track_caller]
+fn shown(path: &str) -> String {
+    let is_it = |fence: &Fence| fence.info.split(' ').nth(1) == Some(path);
+    let mut found: Vec<_> = fences(&readme()).into_iter().filter(is_it).collect();
+    assert_eq!(found.len(), 1, "fences for {path} in the README");
+    found.remove(0).text
+}
+
+/// The part of the README under that heading.
+#[track_caller]
+fn section(heading: &str) -> String {
+    let readme = readme();
+    let start = readme
+        .find(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("the README has no {heading:?}"));
+    let rest = &readme[start + heading.len() + 2..];
+    // Up to the next heading of its own level, or of the chapters'.
+    let level = heading.split(' ').next().expect("a heading has a level");
+    let next = |level: &str| rest.find(&format!("\n{level} ")).unwrap_or(rest.len());
+    let end = next(level).min(next("##"));
+    rest[..end].to_owned()
+}
+
+/// What stands between backticks outside of fences.
+fn quoted(markdown: &str) -> BTreeSet<String> {
+    let prose: String = markdown.split("```").step_by(2).collect();
+    prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The dynamic library or executable of that name, built by cargo with these arguments.
+#[track_caller]
+fn built(directory: &Path, name: &str, arguments: &[&str]) -> PathBuf {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--message-format", "json-render-diagnostics"])
+        .args(arguments)
+        .current_dir(directory)
+        // What others have built of the same dependencies is there already.
+        .env("CARGO_TARGET_DIR", target_directory())
+        .env("CARGO_INCREMENTAL", "0")
+        .stdin(Stdio::null());
+    let output = program::run(&mut cargo, BUILD_MAX).ok();
+    let artefact = |message| match message {
+        Ok(Message::CompilerArtifact(artefact)) if artefact.target.name == name => {
+            artefact.filenames.into_iter().next()
+        }
+        _ => None,
+    };
+    let mut files = Message::parse_stream(output.stdout.as_bytes()).filter_map(artefact);
+    files
+        .next()
+        .unwrap_or_else(|| panic!("cargo has built no {name}: {output:#?}"))
+        .into_std_path_buf()
+}
+
+/// The README's crate, with nothing of this workspace around it, and its plugin.
+fn greeter(ecosystem: &Ecosystem) -> PathBuf {
+    let directory = ecosystem.scratch().join("greeter");
+    fs::create_dir_all(directory.join("src")).expect("a directory of our own");
+    let manifest = shown("greeter/Cargo.toml");
+    assert!(manifest.contains(CLONE), "{manifest}");
+    let clone = workspace().to_str().expect("a path in UTF-8");
+    let write = |file: &str, text: &str| fs::write(directory.join(file), text).expect("our own");
+    write("Cargo.toml", &manifest.replace(CLONE, clone));
+    write("src/lib.rs", &shown("greeter/src/lib.rs"));
+    // The same versions as here, so that nothing has to be fetched.
+    fs::copy(workspace().join("Cargo.lock"), directory.join("Cargo.lock")).expect("our own");
+    built(&directory, "greeter", &[])
+}
+
+#[test]
+fn the_daemon_of_the_readme_is_built_outside_and_runs() {
+    let mut ecosystem = Ecosystem::asleep();
+    let file = greeter(&ecosystem);
+    ecosystem.wake(&[]);
+    let file = file.to_str().expect("a path in UTF-8");
+    let _ = ecosystem.cli(&["install", "Greeter", file]).ok();
+    let mut guest = ecosystem.guest("Greeter");
+    assert_eq!(guest.ask("greet", &json!(["Ada"])), "Hello, Ada!");
+    let help = guest.ask("help", &json!([]));
+    assert_eq!(help["greet"]["doc"], "Greets `who`.");
+    let called = ecosystem.cli(&["call", "Greeter", "greet", "Ada"]).ok();
+    assert_eq!(called.stdout, "\"Hello, Ada!\"\n");
+}
+
+#[test]
+fn the_embedding_program_of_the_readme_is_the_example_and_runs() {
+    let path = "host/examples/embed.rs";
+    let example = fs::read_to_string(workspace().join(path)).expect("the example");
+    let code = example.split_once("\n\n").expect("a head, then code").1;
+    assert_eq!(shown(path), code, "the README's copy of {path}");
+
+    let ecosystem = Ecosystem::asleep();
+    let plugin = ecosystem.plugin("sample");
+    let embed = built(
+        workspace(),
+        "embed",
+        &["--package", "dae-host", "--example", "embed"],
+    );
+    let mut embed = Running::start(Command::new(embed).arg(ecosystem.home()).arg(plugin));
+    let line = embed.line(LIMIT);
+    let port = line.rsplit(' ').next().and_then(|port| port.parse().ok());
+    let mut guest = Guest::connect(port.unwrap_or_else(|| panic!("no port in {line:?}")));
+    assert_eq!(guest.ask("add", &json!([1, 2])), json!(3));
+    // The line is printed before the program waits for Ctrl-C.
+    until(LIMIT, "it catches SIGINT", || catches_sigint(embed.pid()));
+    process::signal(embed.pid(), Signal::INT);
+    assert_eq!(embed.end(LIMIT), Some(0));
+}
+
+fn catches_sigint(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a process of ours");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Bit 0 is signal 1.
+    mask.expect("SigCgt in /proc") & (1 << (Signal::INT.as_raw() - 1)) != 0
+}
+
+#[test]
+fn the_settings_of_the_readme_are_taken() {
+    let mut ecosystem = Ecosystem::asleep();
+    // The first command makes the home, with the modes that it has to have.
+    ecosystem.wake(&[]);
+    ecosystem.stop();
+    let settings = shown("config.json5");
+    fs::write(ecosystem.home().join("config.json5"), settings).expect("our own");
+    ecosystem.wake(&[]);
+    ecosystem.install("Sample", "sample", &[]).expect_alive();
+}
+
+fn quick_start() -> [String; 2] {
+    let commands: Vec<_> = fences(&section("## Quick start"))
+        .iter()
+        .flat_map(|fence| fence.text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    commands
+        .try_into()
+        .expect("two commands, and nothing else, under Quick start")
+}
+
+#[test]
+fn the_quick_start_is_two_commands_and_ci_runs_the_second() {
+    let [_, test] = quick_start();
+    assert_eq!(test, "cargo test --workspace");
+    let mut ci = Command::new(workspace().join(".ci/run"));
+    let steps = program::run(ci.arg("--dry-run"), LIMIT).ok().stdout;
+    assert_eq!(steps.lines().last(), Some(&*format!("+ {test}")), "{steps}");
+    let is_setup = |fence: &Fence| fence.info == "sh" || fence.info == "bash";
+    assert_eq!(
+        fences(&readme()).iter().filter(|f| is_setup(f)).count(),
+        2,
+        "fences of shell commands in the whole README"
+    );
+}
+
+#[test]
+fn the_first_command_leads_to_a_daemon_that_answers() {
+    let [dev, _] = quick_start();
+    let arguments = dev
+        .strip_prefix("cargo run --release -- ")
+        .unwrap_or_else(|| panic!("{dev:?} runs the release host"));
+    let ecosystem = Ecosystem::asleep();
+    let mut command = ecosystem.command();
+    command
+        .args(arguments.split(' '))
+        .current_dir(workspace())
+        .stderr(Stdio::null());
+    let mut dev = Running::start(&mut command);
+    let told = dev.line(BUILD_MAX);
+    let paste = dev.line(LIMIT);
+    assert!(told.contains("Sample"), "{told}");
+    // The line as a shell and `nc` take it is tried in `clients`.
+    let words = paste.trim().strip_prefix("printf '").expect("a shell line");
+    let (sent, port) = words
+        .split_once("\\n' | nc -N 127.0.0.1 ")
+        .unwrap_or_else(|| panic!("{told:?}, then {paste:?}"));
+    let mut guest = Guest::connect(port.parse().expect("a port"));
+    guest.send(format!("{sent}\n"));
+    let reply = guest.line();
+    assert!(reply.starts_with("greet [\"Hello, Ada"), "{reply}");
+    process::signal(dev.pid(), Signal::INT);
+    assert_eq!(dev.end(LIMIT), Some(0));
+}
+
+#[test]
+fn the_exit_codes_of_the_readme_are_those_of_the_help() {
+    let help = Ecosystem::asleep().cli(&["--help"]).ok().stdout;
+    let codes = help.split("Exit codes:").nth(1).expect("exit codes");
+    let documented: Vec<_> = codes
+        .lines()
+        .map(str::trim)
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let section = section("### Exit codes");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    let shown: Vec<_> = rows
+        .skip(1)
+        .map(|row| row.trim_matches(['|', ' ']).replace(" | ", "  "))
+        .collect();
+    assert_eq!(shown, documented);
+}
+
+#[test]
+fn what_the_architecture_names_is_there() {
+    let names = quoted(&section("## Architecture"));
+    let is_path = |name: &&String| name.contains('/') && name.ends_with(".rs");
+    let gone: Vec<_> = names
+        .iter()
+        .filter(is_path)
+        .filter(|path| !workspace().join(path.as_str()).is_file())
+        .collect();
+    assert!(gone.is_empty(), "files that are not there: {gone:?}");
+    assert!(names.iter().filter(is_path).count() > 20, "{names:?}");
+
+    let named = quoted(&section("### Invariants"));
+    let tests: Vec<_> = named.iter().filter(|name| name.contains('_')).collect();
+    assert!(tests.len() > 20, "{named:?}");
+    let sources = sources(workspace());
+    let is_missing = |test: &&&String| !sources.contains(&format!("fn {test}("));
+    let missing: Vec<_> = tests.iter().filter(is_missing).collect();
+    assert!(missing.is_empty(), "tests that are not there: {missing:?}");
+}
+
+/// All Rust source of the workspace, one after another.
+fn sources(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(directory).expect("a directory of ours") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            text += &sources(&path);
+        } else if name.ends_with(".rs") {
+            text += &fs::read_to_string(&path).expect("a source file");
+        }
+    }
+    text
+}

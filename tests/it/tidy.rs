@@ -1,0 +1,275 @@
+//! The house rules that neither the compiler nor clippy knows, kept by reading the source.
+//!
+//! Lines are read, not syntax: the code is formatted by rustfmt, so that a line says enough. Each rule reports all that
+//! breaks it, at once, with file and line.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use dae_tests::artefacts::workspace;
+
+/// Where our Rust code lies.
+const FOLDERS: [&str; 4] = ["host", "plugin-api", "plugins", "tests"];
+
+/// The files that may say `unsafe`, each with what makes it necessary.
+const UNSAFE_ALLOWED: [(&str, &str); 6] = [
+    ("host/src/dylib.rs", "loads libraries and calls into them"),
+    ("host/src/services.rs", "is called by them"),
+    ("plugin-api/src/abi.rs", "the types that cross"),
+    ("plugin-api/src/export.rs", "is called by the host"),
+    ("plugin-api/src/reply.rs", "its tests stand in for a host"),
+    (
+        "plugin-api/macros/src/expand.rs",
+        "writes the manifest's section",
+    ),
+];
+
+/// A function with more lines than this, its signature included, is hard to see whole.
+const FUNCTION_LINES_MAX: usize = 40;
+
+/// How many functions have more all the same. This number only ever goes down.
+const LONG_FUNCTIONS_MAX: usize = 11;
+
+/// What a commit never has.
+const UNFINISHED: [&str; 3] = ["todo", "dbg", "unimplemented"];
+
+/// One source file.
+struct Source {
+    /// From the workspace's directory, with slashes.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The lines without their comments, each with its number.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let code = |line: &'_ str| line.find("//").map_or(line.len(), |at| at);
+        (1..).zip(self.text.lines().map(move |line| &line[..code(line)]))
+    }
+}
+
+/// All Rust files of the workspace, in a fixed order.
+fn sources() -> Vec<Source> {
+    let mut all = Vec::new();
+    for folder in FOLDERS {
+        collect(&workspace().join(folder), &mut all);
+    }
+    all.sort_by(|a: &Source, b| a.path.cmp(&b.path));
+    assert!(all.len() > 50, "the sources are not where they should be");
+    all
+}
+
+fn collect(directory: &Path, all: &mut Vec<Source>) {
+    for entry in fs::read_dir(directory).expect("a directory of the workspace") {
+        let path = entry.expect("an entry").path();
+        // A crate built by itself leaves a directory of this name behind.
+        if path.is_dir() && !path.ends_with("target") {
+            collect(&path, all);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let inside = path.strip_prefix(workspace()).expect("below it");
+            all.push(Source {
+                path: inside.to_str().expect("UTF-8").replace('\\', "/"),
+                text: fs::read_to_string(&path).expect("a source in UTF-8"),
+            });
+        }
+    }
+}
+
+#[track_caller]
+fn none_of(faults: &[String], rule: &str) {
+    assert!(faults.is_empty(), "{rule}:\n  {}", faults.join("\n  "));
+}
+
+/// Where `word` stands by itself in `code`, what comes behind it.
+fn behind<'c>(code: &'c str, word: &str) -> impl Iterator<Item = &'c str> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    code.match_indices(word).filter_map(move |(at, _)| {
+        let (before, after) = (&code[..at], &code[at + word.len()..]);
+        let stands_alone = !before.ends_with(is_part) && !after.starts_with(is_part);
+        stands_alone.then_some(after)
+    })
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    let silent = |source: &Source| !source.text.starts_with("//! ");
+    let faults: Vec<String> = sources()
+        .into_iter()
+        .filter(silent)
+        .map(|source| source.path)
+        .collect();
+    none_of(
+        &faults,
+        "the first line of a file is a `//!` that says what it is",
+    );
+}
+
+#[test]
+fn unsafe_stays_at_the_boundary() {
+    let sources = sources();
+    let is_unsafe = |source: &Source| source.code().any(|(_, code)| says_unsafe(code));
+    let found: BTreeSet<&str> = sources
+        .iter()
+        .filter(|source| is_unsafe(source))
+        .map(|source| source.path.as_str())
+        .collect();
+    let allowed: BTreeSet<&str> = UNSAFE_ALLOWED.iter().map(|(path, _)| *path).collect();
+    assert_eq!(
+        found, allowed,
+        "left: the files that say `unsafe`; right: those that may"
+    );
+}
+
+/// Whether it is the keyword, and not the word in a text.
+fn says_unsafe(code: &str) -> bool {
+    let starts = ["{", "(", "fn ", "impl", "extern", "trait"];
+    behind(code, "unsafe").any(|after| {
+        let after = after.trim_start();
+        starts.iter().any(|start| after.starts_with(start))
+    })
+}
+
+#[test]
+fn the_host_imports_only_downwards() {
+    let sources = sources();
+    let order = reading_order(&sources);
+    let place = |module: &str| order.iter().position(|one| *one == module);
+    let mut faults = Vec::new();
+    for source in &sources {
+        let Some(module) = host_module(&source.path) else {
+            continue;
+        };
+        let Some(from) = place(module) else {
+            faults.push(format!("{}: not in the list", source.path));
+            continue;
+        };
+        for (line, target) in imports(source) {
+            if place(&target).is_some_and(|to| to < from) {
+                faults.push(format!("{}:{line}: {module} -> {target}", source.path));
+            }
+        }
+    }
+    none_of(
+        &faults,
+        "a file imports only what stands below it in the list of host/src/lib.rs",
+    );
+}
+
+/// The modules in the order of the list that opens the host's library.
+fn reading_order(sources: &[Source]) -> Vec<&str> {
+    let library = sources
+        .iter()
+        .find(|source| source.path == "host/src/lib.rs");
+    let library = library.expect("the host's library");
+    let entries = library
+        .text
+        .lines()
+        .filter(|line| line.starts_with("//! - "));
+    let names = entries.flat_map(|entry| entry.split('`').skip(1).step_by(2));
+    let order: Vec<&str> = names.collect();
+    assert!(order.len() > 10, "the list in host/src/lib.rs has changed");
+    order
+}
+
+/// The module of the host that a file belongs to; the library and the program themselves stand above all.
+fn host_module(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("host/src/")?;
+    let module = inside.split('/').next()?.trim_end_matches(".rs");
+    (module != "lib" && module != "main").then_some(module)
+}
+
+/// Every other module that a file of the host names, with the line.
+fn imports(source: &Source) -> Vec<(usize, String)> {
+    let mut imports = Vec::new();
+    for (line, code) in source.code() {
+        for path in behind(code, "crate").filter_map(|after| after.strip_prefix("::")) {
+            let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
+            // What the library shows of a module under its own roof is that module's: `crate::Dae`.
+            let target = path[..end.unwrap_or(path.len())].to_lowercase();
+            imports.push((line, target));
+        }
+    }
+    imports
+}
+
+#[test]
+fn functions_stay_short() {
+    let mut long = Vec::new();
+    for source in &sources() {
+        for (line, name, lines) in functions(source) {
+            if lines > FUNCTION_LINES_MAX {
+                long.push(format!("{}:{line}: {name} has {lines} lines", source.path));
+            }
+        }
+    }
+    assert!(
+        long.len() <= LONG_FUNCTIONS_MAX,
+        "at most {LONG_FUNCTIONS_MAX} functions may have more than {FUNCTION_LINES_MAX} lines:\n  {}",
+        long.join("\n  ")
+    );
+}
+
+/// Each function with a body: its line, its name, how many lines it has.
+fn functions(source: &Source) -> Vec<(usize, &str, usize)> {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let mut functions = Vec::new();
+    for (at, code) in source.code() {
+        let length = |name| length(&lines[at - 1..]).map(|length| (at, name, length));
+        functions.extend(function_name(code).and_then(length));
+    }
+    functions
+}
+
+/// The name of the function whose first line it is.
+fn function_name(code: &str) -> Option<&str> {
+    let (before, after) = code.split_once("fn ")?;
+    let is_qualifier = |word: &str| {
+        word.starts_with("pub") || ["const", "async", "unsafe", "extern", "\"C\""].contains(&word)
+    };
+    let is_item = before.split_whitespace().all(is_qualifier);
+    is_item.then(|| after.split(['(', '<']).next().unwrap_or(after))
+}
+
+/// The lines of the item that begins with the first of these; `None` for one without a body. By rustfmt's layout, the
+/// brace that ends it stands as deep as its first line does.
+fn length(lines: &[&str]) -> Option<usize> {
+    let first = lines.first()?;
+    if first.ends_with(['}', ';']) {
+        return first.ends_with('}').then_some(1);
+    }
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let is_end = |line: &&str| {
+        depth(line) == depth(first) && (line.trim_start() == "}" || line.ends_with(';'))
+    };
+    let last = lines.iter().position(is_end)?;
+    (lines[last].trim_start() == "}").then_some(last + 1)
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let mut faults = Vec::new();
+    for source in &sources() {
+        for (line, code) in source.code() {
+            let is_in = |word: &str| behind(code, word).any(|after| after.starts_with("!("));
+            let found = UNFINISHED.iter().filter(|word| is_in(word));
+            faults.extend(found.map(|word| format!("{}:{line}: {word}!", source.path)));
+        }
+    }
+    none_of(&faults, "what is committed is finished");
+}
+
+#[test]
+fn the_readme_names_every_folder() {
+    let readme = fs::read_to_string(workspace().join("README.md")).expect("a README.md");
+    let entries = fs::read_dir(workspace()).expect("the workspace");
+    let folders = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let ours = folders.filter(|name| !name.starts_with('.') && name != "target");
+    let missing: Vec<String> = ours
+        .filter(|name| !readme.contains(&format!("{name}/")))
+        .collect();
+    none_of(&missing, "README.md says what each folder is for");
+}
