@@ -24,12 +24,11 @@ use dae_plugin_api::abi::status;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::dylib::Ended;
-use crate::frame::{self, Kind};
-use crate::instance::{Call, RunEnd};
+use crate::outcome::Ended;
+use crate::frame::{self, Kind, StartMessage};
+use crate::outcome::{Call, RunEnd};
 use crate::services::Local;
 use crate::settings::Settings;
-use crate::worker::StartMessage;
 
 pub(crate) use spawn::Spawner;
 

@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::door::Limits;
 use crate::settings::Settings;
 
 /// 0xDAE: where Dae listens unless told otherwise (Common TCP).
@@ -42,6 +41,21 @@ pub struct Config {
     pub defaults: Value,
     /// How one daemon is run, by its name.
     pub daemons: BTreeMap<String, Value>,
+}
+
+/// Limits of one daemon's guests.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest line, in bytes before its LF.
+    pub line_bytes_max: usize,
+    /// Guests at a time; one more is told `too-many-guests`.
+    pub guests_max: usize,
+    /// How long one command may run; zero means for ever.
+    pub command: Duration,
+    /// How long a command waits for an instance.
+    pub instance_wait: Duration,
+    /// How long half a line may wait for its other half.
+    pub half_line: Duration,
 }
 
 impl Default for Config {

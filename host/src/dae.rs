@@ -229,7 +229,7 @@ impl Builder {
             // Its commands wait for daemons that start and stop; those have limits of their own.
             control_door: Door::new(
                 "control",
-                crate::door::Limits {
+                crate::config::Limits {
                     command: Duration::ZERO,
                     ..limits
                 },

@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::config::Limits;
 use crate::instance::Instance;
 use crate::mailbox::Guests;
 use crate::stats::{Stats, Tally};
@@ -49,28 +50,13 @@ impl Drop for Lease {
     }
 }
 
-/// Limits of one daemon's guests.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Longest line, in bytes before its LF.
-    pub line_bytes_max: usize,
-    /// Guests at a time; one more is told `too-many-guests`.
-    pub guests_max: usize,
-    /// How long one command may run; zero means for ever.
-    pub command: Duration,
-    /// How long a command waits for an instance.
-    pub instance_wait: Duration,
-    /// How long half a line may wait for its other half.
-    pub half_line: Duration,
-}
-
 /// See the file's head.
 #[derive(Debug)]
 pub struct Door {
     /// The daemon's name.
     pub name: String,
     /// Its guests.
-    pub guests: Guests,
+    pub guests: Arc<Guests>,
     /// Its counts.
     pub stats: Stats,
     /// Its limits.
@@ -94,7 +80,7 @@ impl Door {
     pub fn new(name: &str, limits: Limits) -> Arc<Self> {
         Arc::new(Door {
             name: name.to_owned(),
-            guests: Guests::default(),
+            guests: Arc::default(),
             stats: Stats::default(),
             limits,
             phase: ArcSwap::from_pointee(Phase::Waiting),

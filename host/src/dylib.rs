@@ -27,6 +27,8 @@ use dae_plugin_api::abi::{
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use crate::outcome::Ended;
+
 /// Not in libloading: the image stays mapped whatever happens to the handle. The value is glibc's and musl's.
 #[cfg(target_os = "linux")]
 const RTLD_NODELETE: i32 = 0x1000;
@@ -326,15 +328,6 @@ impl Command<'_> {
             arguments: RSlice::from_slice(self.arguments),
         }
     }
-}
-
-/// How a command ended, and what it left in the sink.
-#[derive(Debug)]
-pub struct Ended {
-    /// One of `dae_plugin_api::abi::status`, or of the host's own in [`crate::instance`].
-    pub status: u32,
-    /// The result as JSON, or the error's text.
-    pub bytes: Vec<u8>,
 }
 
 /// A command that ends later. Dropped, it is cancelled.

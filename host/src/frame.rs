@@ -1,4 +1,4 @@
-//! What a host and its worker say to each other: length-prefixed frames over a socket pair. Pure bytes.
+//! What a host and its worker say to each other: length-prefixed frames over a socket pair. Pure data.
 //!
 //! A frame is its length (u32, little-endian, of what follows it), its kind (u8), an id (u64) and a payload. Both ends are
 //! the same executable, so there is no version in it. The host trusts nothing that comes in: a kind that isn't known or a
@@ -6,8 +6,31 @@
 //! arrived, never with what a length promises.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use dae_plugin_api::abi::SINK_BYTES_MAX;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::Manifest;
+use crate::settings::Bounds;
+
+/// The first argument by which the executable knows that it is a worker.
+pub(crate) const ARGUMENT: &str = "__dae-worker";
+
+/// What the host tells first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StartMessage {
+    pub(crate) host_pid: u32,
+    pub(crate) file: PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    pub(crate) generation: u64,
+    pub(crate) config: String,
+    pub(crate) start_ms: u64,
+    pub(crate) bounds: Bounds,
+    pub(crate) nice: Option<i32>,
+}
 
 /// What a frame is. Those below 16 go to the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

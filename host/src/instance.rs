@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -21,22 +20,13 @@ use tokio::time::timeout;
 use crate::beat;
 use crate::child::{Child, ChildCall, ChildPlan, Spawner};
 use crate::commands::{Commands, Runs};
-use crate::dylib::{Command, Ended, Image, Later, Live};
+use crate::dylib::{Command, Image, Later, Live};
 use crate::identity::Identity;
 use crate::lenient;
 use crate::manifest::Manifest;
+use crate::outcome::{Call, Ended, Ending, RunEnd};
 use crate::pace::{self, Pace};
 use crate::services::{Residence, Resident};
-
-/// Statuses that no plugin gives: they are the host's own.
-pub mod host_status {
-    /// The command ran longer than it may.
-    pub const TIMEOUT: u32 = 0x1_0000;
-    /// There is no daemon of that name (control socket).
-    pub const UNKNOWN_DAEMON: u32 = 0x1_0001;
-    /// There is one, but it isn't running (control socket).
-    pub const NOT_RUNNING: u32 = 0x1_0002;
-}
 
 /// What starts: a file, and who it will be.
 #[derive(Debug)]
@@ -132,17 +122,6 @@ pub trait BuiltIn: fmt::Debug + Send + Sync {
     fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> Answering;
 }
 
-/// One command for an instance.
-#[derive(Debug, Clone, Copy)]
-pub struct Call<'a> {
-    /// Index into the manifest's commands.
-    pub index: u32,
-    /// Who sent it.
-    pub guest: u64,
-    /// As it came.
-    pub arguments: &'a str,
-}
-
 /// See the file's head.
 #[derive(Debug)]
 pub struct Instance {
@@ -164,22 +143,6 @@ enum Body {
     InProcess(Live, Residence),
     Subprocess(Child),
     BuiltIn(Arc<dyn BuiltIn>),
-}
-
-/// How an instance ends, once it does.
-pub type Ending = Pin<Box<dyn Future<Output = RunEnd> + Send + Sync>>;
-
-/// How an instance's background work ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RunEnd {
-    /// It returned: a daemon without background work does so at once, and lives on.
-    Returned,
-    /// It returned an error.
-    Failed(String),
-    /// It panicked.
-    Crashed(String),
-    /// The instance is gone: its process has ended.
-    Died(String),
 }
 
 /// Constructs a daemon, and has it answer once.

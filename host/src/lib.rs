@@ -10,12 +10,15 @@
 //! - `supervise`: one task a daemon, which owns its port
 //! - `guest`: one connection, line in, call, line out
 //! - `door`: what guests find behind a port
-//! - `instance`: one instance of a daemon · `services`: what its code may ask of the host
-//! - `child`: a daemon in a process of its own · [`worker`]: that process's main · `frame`: what the two say
-//! - `dylib`: a plugin's file in this process · `images`: those that are loaded
+//! - [`worker`]: the main of a daemon's own process
+//! - `instance`: one instance of a daemon, wherever its code runs
+//! - `child`: a daemon in a process of its own, as its host sees it
+//! - `images`: the plugins that are loaded · `dylib`: a plugin's file in this process
+//! - `services`: what a daemon's code may ask of the host
 //! - `commands`, `lenient`, `mailbox`, `stats`, `pace`, `beat`: what a connection works with
-//! - `store`, `registry`, `manifest`, `home`, `log`: what is on the disk
-//! - `restart`, `state`, `identity`, `settings`, `config`, `report`: pure data and decisions
+//! - `frame`: what a host and its worker say to each other
+//! - [`store`], [`log`], [`registry`], [`manifest`], [`home`], `durable`: what is on the disk
+//! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 
 pub mod cli;
 pub mod config;
@@ -44,6 +47,7 @@ mod images;
 mod instance;
 mod lenient;
 mod mailbox;
+mod outcome;
 mod pace;
 mod plan;
 mod services;

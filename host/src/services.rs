@@ -19,9 +19,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::door::Door;
 use crate::identity::Identity;
 use crate::log::{Journal, Record};
+use crate::mailbox::Guests;
 
 /// The longest message or field list of one log record, in bytes. A daemon may log a lot, but not one line that fills
 /// the log file.
@@ -55,8 +55,8 @@ pub struct Local {
     pub generation: u64,
     /// Where its log goes.
     pub journal: Journal,
-    /// Where its guests are.
-    pub door: Arc<Door>,
+    /// Its guests.
+    pub guests: Arc<Guests>,
 }
 
 impl Outlet for Local {
@@ -65,14 +65,13 @@ impl Outlet for Local {
     }
 
     fn emit(&self, guest: u64, line: &[u8]) -> bool {
-        self.door
-            .guests
+        self.guests
             .find(guest)
             .is_some_and(|guest| guest.push(line))
     }
 
     fn is_open(&self, guest: u64) -> bool {
-        self.door.guests.find(guest).is_some()
+        self.guests.find(guest).is_some()
     }
 }
 

@@ -12,7 +12,6 @@ mod wire;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,42 +19,23 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::{Resource, Rlimit, Signal};
-use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
 use crate::commands::{Commands, Entry, Runs};
-use crate::dylib::{Ended, Image};
-use crate::frame::{self, Frame, FrameInbox, Kind};
+use crate::dylib::Image;
+use crate::outcome::Ended;
+use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage};
 use crate::identity::Identity;
-use crate::instance::{self, Call, Instance, Pending, StartPlan};
-use crate::manifest::Manifest;
+use crate::instance::{self, Instance, Pending, StartPlan};
+use crate::outcome::Call;
 use crate::report::Mode;
 use crate::services::Resident;
-use crate::settings::Bounds;
 use wire::Wire;
-
-/// The first argument by which the executable knows that it is a worker.
-pub(crate) const ARGUMENT: &str = "__dae-worker";
 
 /// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
 const CODE_LOST: u8 = 70;
 /// One read of the socket, in bytes.
 const READ_BYTES: usize = 64 << 10;
-
-/// What the host tells first.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct StartMessage {
-    pub(crate) host_pid: u32,
-    pub(crate) file: PathBuf,
-    pub(crate) manifest: Manifest,
-    pub(crate) name: String,
-    pub(crate) port: u16,
-    pub(crate) generation: u64,
-    pub(crate) config: String,
-    pub(crate) start_ms: u64,
-    pub(crate) bounds: Bounds,
-    pub(crate) nice: Option<i32>,
-}
 
 /// Becomes a worker, if this process was started as one; else returns `None` at once.
 ///

@@ -14,9 +14,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::output::{self, Printer};
 use super::spawn::Spawned;
 use super::{Link, lock};
-use crate::dylib::Ended;
+use crate::outcome::Ended;
 use crate::frame::{self, Frame, FrameInbox, Kind};
-use crate::instance::RunEnd;
+use crate::outcome::RunEnd;
 use crate::log::Record;
 use crate::services::{Local, Outlet as _};
 

@@ -14,8 +14,8 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::frame;
 use crate::settings::Settings;
-use crate::worker;
 
 /// Variables that every child gets from the host's environment, where they are set: what finds programs and files and
 /// says how to write. Nothing that could hold a secret.
@@ -96,7 +96,7 @@ fn command(settings: &Settings) -> io::Result<Command> {
     let mut command = Command::new(executable()?);
     command
         .arg0("dae-host-worker")
-        .arg(worker::ARGUMENT)
+        .arg(frame::ARGUMENT)
         .arg(std::process::id().to_string());
     command.env_clear().envs(&settings.env);
     let given = |name: &&str| !settings.env.contains_key(*name);

@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Dae, Fault, FaultKind, Inner, tell};
-use crate::dylib::Ended;
 use crate::identity::Identity;
-use crate::instance::{Answer, Answering, BuiltIn, Instance, host_status};
+use crate::instance::{Answer, Answering, BuiltIn, Instance};
+use crate::outcome::{Ended, host_status};
 use crate::manifest::{Argument, Command, Manifest};
 use crate::registry::DAE_NAME;
 use crate::report::Mode;

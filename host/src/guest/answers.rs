@@ -16,8 +16,9 @@ use tokio::time::Sleep;
 
 use crate::commands::{Commands, Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
-use crate::dylib::Ended;
-use crate::instance::{Call, Pending, host_status};
+use crate::outcome::Ended;
+use crate::instance::Pending;
+use crate::outcome::{Call, host_status};
 use crate::mailbox::Mailbox;
 use crate::stats::Tally;
 

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use super::{Spec, Supervisor};
 use crate::child::ChildPlan;
+use crate::frame::StartMessage;
 use crate::identity::Identity;
 use crate::instance::{self, Instance, StartPlan};
 use crate::report::Mode;
 use crate::services::{Local, Resident};
-use crate::worker::StartMessage;
 
 impl Supervisor {
     /// Binds the port if that is still to be done, and constructs an instance that has answered.
@@ -97,7 +97,7 @@ impl Supervisor {
         Local {
             generation,
             journal: self.shared.journal.clone(),
-            door: Arc::clone(&self.door),
+            guests: Arc::clone(&self.door.guests),
         }
     }
 }

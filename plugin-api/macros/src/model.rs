@@ -43,6 +43,10 @@ pub enum Kind {
 }
 
 /// One parameter behind `&self`.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a handful of them, for one expansion"
+)]
 pub enum Parameter {
     /// Given by the host; `borrowed` where the author wrote a reference.
     Guest { borrowed: bool },
@@ -79,6 +83,10 @@ pub struct Lifecycle {
 }
 
 /// One parameter of `start`.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a handful of them, for one expansion"
+)]
 pub enum StartParameter {
     Ecosystem,
     Config(Type),
