@@ -138,6 +138,21 @@ impl Child {
         given
     }
 
+    /// Asks for its state.
+    pub(crate) fn save(&self) -> ChildCall {
+        let id = self.link.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.link.calls).by_id.insert(id, sender);
+        frame::put(&mut lock(&self.link.outgoing), Kind::Save, id, &[]);
+        self.link.flush();
+        ChildCall {
+            id,
+            receiver,
+            link: Arc::clone(&self.link),
+            is_over: false,
+        }
+    }
+
     /// Writes what guests have handed over: once a batch, from the guest's own task.
     pub(crate) fn flush(&self) {
         self.link.flush();

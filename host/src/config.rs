@@ -35,6 +35,11 @@ pub struct Config {
     pub start_ms: u64,
     /// How long running commands, and then a daemon's `stop`, get before they are left behind.
     pub stop_grace_ms: u64,
+    /// From so many loaded files on, new ones run in processes of their own. Each takes one of the process's 1,024 pthread
+    /// keys for ever, and a process without any ends (measured at about 1,020).
+    pub images_max: usize,
+    /// At so many loaded files it is told that they become many.
+    pub images_warn: usize,
     /// How often the drop-in directory is looked at, for events that were lost.
     pub drop_in_poll_ms: u64,
     /// How daemons are run ([`crate::settings::Settings`]), unless something nearer says otherwise.
@@ -70,6 +75,8 @@ impl Default for Config {
             half_line_ms: 60_000,
             start_ms: 10_000,
             stop_grace_ms: 5_000,
+            images_max: 900,
+            images_warn: 700,
             drop_in_poll_ms: 5_000,
             defaults: Value::Null,
             daemons: BTreeMap::new(),

@@ -14,11 +14,12 @@ mod tell;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use crate::child::Spawner;
@@ -30,8 +31,9 @@ use crate::images::Images;
 use crate::log::{Console, Journal};
 use crate::registry::{DAE_NAME, Desired, Registry};
 use crate::settings::Settings;
+use crate::states::States;
 use crate::store::{Artefact, Store};
-use crate::supervise::{Daemon, Shared, Spec, listen};
+use crate::supervise::{Daemon, Notice, Shared, Spec, listen};
 
 pub use change::{Fault, FaultKind};
 
@@ -212,12 +214,15 @@ impl Builder {
             registry.dae_port = Some(port);
             registry.save(&home.registry_file())?;
         }
+        let (notices, noticed) = tokio::sync::mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
             shared: Shared {
                 config: Arc::new(config),
                 images: Arc::new(Images::default()),
                 store: Arc::new(store),
                 journal,
+                states: States::of(&home),
+                notices,
                 runtime: guests.handle().clone(),
                 spawner: Spawner::start(guests.handle().clone())
                     .context("the thread that makes processes can't be made")?,
@@ -242,14 +247,16 @@ impl Builder {
             home,
             _lock: lock,
         });
-        Inner::begin(&inner)?;
+        Inner::begin(&inner, noticed)?;
         Ok(Dae { inner })
     }
 }
 
 impl Inner {
     /// Everything that needs the whole to be there.
-    fn begin(inner: &Arc<Self>) -> anyhow::Result<()> {
+    fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
+        let taking_note = tokio::spawn(take_note(Arc::downgrade(inner), noticed));
+        lock(&inner.tasks).push(Task::Loop(taking_note));
         inner.bring_back();
         answer::open(inner);
         let control =
@@ -398,6 +405,24 @@ impl Inner {
 
     fn all_daemons(&self) -> Vec<Arc<Daemon>> {
         lock(&self.daemons).values().cloned().collect()
+    }
+}
+
+/// Records what supervisors did by themselves.
+async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
+    while let Some(notice) = notices.recv().await {
+        let Some(inner) = inner.upgrade() else { return };
+        let Notice::RolledBack { name, bad, good, reason } = notice;
+        let saved = inner.change_registry(|registry| {
+            if let Some(entry) = registry.daemons.get_mut(&name) {
+                entry.previous.retain(|hash| *hash != good);
+                entry.hash = good;
+                entry.quarantined.insert(bad, reason);
+            }
+        });
+        if let Err(error) = saved {
+            tracing::error!(daemon = name, error = format!("{error:#}"), "its rollback could not be recorded");
+        }
     }
 }
 

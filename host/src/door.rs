@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
 use crate::instance::Instance;
@@ -33,7 +34,18 @@ pub enum Phase {
 pub struct Lease {
     /// What may be run.
     pub instance: Arc<Instance>,
+    /// Cancelled when those who still have it are to let go.
+    pub revoked: CancellationToken,
     given_back: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+/// The supervisor's end of a lease.
+#[derive(Debug)]
+pub struct Leased {
+    /// Ends when the last one has given it back, after the door was closed.
+    pub given_back: oneshot::Receiver<()>,
+    /// Cancels the commands that still run.
+    pub revoke: CancellationToken,
 }
 
 impl Drop for Lease {
@@ -138,15 +150,17 @@ impl Door {
         }
     }
 
-    /// Opens it to `instance`. The receiver hears when the last lease is given back after the door was closed.
-    pub fn open(&self, instance: Arc<Instance>) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
+    /// Opens it to `instance`.
+    pub fn open(&self, instance: Arc<Instance>) -> Leased {
+        let (sender, given_back) = oneshot::channel();
+        let revoke = CancellationToken::new();
         let lease = Lease {
             instance,
+            revoked: revoke.clone(),
             given_back: Mutex::new(Some(sender)),
         };
         self.set(Phase::Open(Arc::new(lease)));
-        receiver
+        Leased { given_back, revoke }
     }
 
     /// From now on lines wait.

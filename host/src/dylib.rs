@@ -23,7 +23,7 @@ use abi_stable::library::{AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_
 use abi_stable::std_types::{ROption, RSlice};
 use async_ffi::FfiFuture;
 use dae_plugin_api::abi::{
-    CallV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, StepV1, VecSink, status, verb,
+    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, StepV1, VecSink, status, verb,
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
@@ -78,6 +78,34 @@ impl Image {
                 ))
             })?;
         Ok(Image { module })
+    }
+
+    /// Whether its code can read that state.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_state(&self, state: &str) -> Result<(), String> {
+        let found = (self.module.query())(CHECK_STATE.into());
+        if found.is_null() {
+            return Ok(());
+        }
+        // SAFETY: by contract of the ABI, `query` gives under that name a function of this type, of an image that stays.
+        let check = unsafe { std::mem::transmute::<*const (), CheckStateV1>(found) };
+        let mut bytes = Vec::new();
+        let mut sink = VecSink::new(&mut bytes);
+        // SAFETY: the sink lives across the call and isn't moved after `raw`.
+        let status = unsafe { check(RSlice::from_slice(state.as_bytes()), sink.raw()) };
+        drop(sink);
+        match status {
+            status::NOTHING => Ok(()),
+            _ => Err(text(bytes)),
+        }
+    }
+
+    /// Where its code begins: two images never share it.
+    #[must_use]
+    pub fn entry(&self) -> usize {
+        self.module.create() as usize
     }
 
     /// Starts a daemon of it. The future runs the author's `start`, which may block: poll it on a thread that may.
@@ -256,6 +284,12 @@ impl Live {
     #[must_use]
     pub fn stop(&self) -> Later {
         self.act(verb::STOP)
+    }
+
+    /// Its state, as JSON; `NOTHING` where it hands none over.
+    #[must_use]
+    pub fn save(&self) -> Later {
+        self.act(verb::SAVE)
     }
 
     /// Shows that the code is there and answers.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::manifest::Manifest;
 use crate::settings::Bounds;
@@ -27,6 +28,10 @@ pub(crate) struct StartMessage {
     pub(crate) port: u16,
     pub(crate) generation: u64,
     pub(crate) config: String,
+    /// What the instance before has left.
+    pub(crate) state: Option<Box<RawValue>>,
+    /// Only load, check and read the state; nothing of the daemon starts.
+    pub(crate) is_trial: bool,
     pub(crate) start_ms: u64,
     pub(crate) bounds: Bounds,
     pub(crate) nice: Option<i32>,
@@ -48,6 +53,8 @@ pub(crate) enum Kind {
     Ping = 5,
     /// The guest of that id has gone.
     GuestGone = 6,
+    /// Give the state; answered by `Ended`. The id is the call's.
+    Save = 7,
     /// The daemon answers.
     Started = 16,
     /// It doesn't start; the text says why.
@@ -66,13 +73,14 @@ pub(crate) enum Kind {
     Stopped = 23,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::Start,
     Kind::Call,
     Kind::Cancel,
     Kind::Stop,
     Kind::Ping,
     Kind::GuestGone,
+    Kind::Save,
     Kind::Started,
     Kind::Refused,
     Kind::Ended,

@@ -1,8 +1,9 @@
 //! The images that this process has loaded: one for each content hash, for ever.
 //!
-//! Daemons of the same file share its image, and a rollback finds the old one again. None is ever given back.
+//! Daemons of the same file share its image, and a rollback finds the old one again. None is ever given back, so they are
+//! counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,9 +16,24 @@ use crate::dylib::{Image, LoadFault};
 #[derive(Debug, Default)]
 pub struct Images {
     by_hash: Mutex<HashMap<String, Arc<OnceCell<Image>>>>,
+    entries: Mutex<HashSet<usize>>,
 }
 
 impl Images {
+    /// Whether that content is loaded.
+    #[must_use]
+    pub fn has(&self, hash: &str) -> bool {
+        let by_hash = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
+        by_hash.get(hash).is_some_and(|cell| cell.initialized())
+    }
+
+    /// How many are loaded.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let by_hash = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
+        by_hash.values().filter(|cell| cell.initialized()).count()
+    }
+
     /// The image of that content; loaded, if it isn't yet, from the private copy that `copy` makes.
     ///
     /// # Errors
@@ -35,11 +51,22 @@ impl Images {
                 let path = copy().map_err(|error| format!("{error:#}"))?;
                 Image::open(&path).map_err(|fault: LoadFault| fault.to_string())
             });
-            loaded
+            let image = loaded
                 .await
-                .map_err(|error| format!("loading it crashed: {error}"))?
+                .map_err(|error| format!("loading it crashed: {error}"))??;
+            self.check_entry(&image).map(|()| image)
         })
         .await
         .copied()
+    }
+
+    /// New content must be new code. A loader that gives an image of before for it, as some do for a path or an inode that
+    /// they know, would have a reload accepted that changed nothing.
+    fn check_entry(&self, image: &Image) -> Result<(), String> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        match entries.insert(image.entry()) {
+            true => Ok(()),
+            false => Err("the system's loader gave code that is loaded already, and not this file's".to_owned()),
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
+use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
@@ -39,6 +40,8 @@ pub struct StartPlan {
     pub resident: Resident,
     /// Where its code runs.
     pub runtime: Handle,
+    /// What the instance before has left, as it crosses.
+    pub state: Option<Box<RawValue>>,
     /// How long `start` may take.
     pub limit: Duration,
 }
@@ -152,7 +155,8 @@ enum Body {
 /// itself never returned.
 pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     let residence = Residence::take(plan.resident, plan.runtime.clone());
-    let request = format!("{{\"config\":{}}}", residence.config());
+    let state = plan.state.as_ref().map_or("null", |state| state.get());
+    let request = format!("{{\"config\":{},\"state\":{state}}}", residence.config());
     let host = residence.host();
     let runtime = plan.runtime;
     let (image, limit) = (plan.image, plan.limit);
@@ -323,6 +327,37 @@ impl Instance {
             let status = instance.answer_here(call, &mut bytes);
             Ended { status, bytes }
         }))
+    }
+
+    /// Whether it hands a state over.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        self.manifest.state_version.is_some()
+    }
+
+    /// Its state, as it crosses.
+    ///
+    /// # Errors
+    /// The author's, or that it took longer than `limit`.
+    pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<Vec<u8>, String> {
+        let pending = self.start_save();
+        // On the runtime of its code: a `save` that blocks holds one of those threads, and not the one that asks.
+        let saving = self.runtime().spawn(async move { timeout(limit, pending).await });
+        match timeout(limit + Duration::from_millis(100), saving).await {
+            Ok(Ok(Ok(ended))) if ended.status == status::DONE => Ok(ended.bytes),
+            Ok(Ok(Ok(ended))) => Err(format!("its `save` failed: {}", String::from_utf8_lossy(&ended.bytes))),
+            Ok(Err(error)) => Err(format!("its `save` crashed: {error}")),
+            Ok(Ok(Err(_))) | Err(_) => Err(format!("its `save` took longer than {limit:?}")),
+        }
+    }
+
+    /// Its state on the way. Whoever polls it keeps the instance.
+    pub(crate) fn start_save(self: &Arc<Self>) -> Pending {
+        match &self.body {
+            Body::InProcess(live, _) => Pending::InProcess(live.save()),
+            Body::Subprocess(child) => Pending::Subprocess(child.save()),
+            Body::BuiltIn(_) => refused("it has no state".to_owned()),
+        }
     }
 
     /// What a batch of commands has left to do: hand it over to the child's process.

@@ -17,7 +17,7 @@
 //! - `services`: what a daemon's code may ask of the host
 //! - `commands`, `lenient`, `mailbox`, `stats`, `pace`, `beat`: what a connection works with
 //! - `frame`: what a host and its worker say to each other
-//! - [`store`], [`log`], [`registry`], [`manifest`], [`home`], `durable`: what is on the disk
+//! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 
 pub mod cli;
@@ -52,6 +52,7 @@ mod pace;
 mod plan;
 mod services;
 mod state;
+mod states;
 mod stats;
 mod supervise;
 

@@ -56,6 +56,9 @@ pub struct Entry {
     /// How it is run, as given at install, over what the config says.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub settings: serde_json::Value,
+    /// Content hashes that did not last, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantined: BTreeMap<String, String>,
     /// It is uninstalled when its source goes from the drop-in directory.
     #[serde(default)]
     pub drop_in: bool,
@@ -184,6 +187,7 @@ mod tests {
     fn entry() -> Entry {
         Entry {
             settings: serde_json::Value::Null,
+            quarantined: BTreeMap::new(),
             plugin: "Sample".into(),
             version: "1.2.3".into(),
             hash: "ab".repeat(32),

@@ -98,6 +98,12 @@ pub struct Status {
     /// Restarts in the policy's window when it last ended: `3 of 5 in 30 s`; empty before.
     #[serde(default)]
     pub recent: String,
+    /// Where the state of the present instance comes from; empty where it hands none over.
+    #[serde(default)]
+    pub state_from: String,
+    /// Content hashes that did not last, and why; installing one again takes force.
+    #[serde(default)]
+    pub quarantined: std::collections::BTreeMap<String, String>,
 }
 
 /// How an instance ended that nobody had asked to.
@@ -128,6 +134,9 @@ pub struct Installed {
     pub ms: Option<u64>,
     /// The generation that answers now; 0 when no host runs.
     pub generation: u64,
+    /// The length of the state that was handed over, in bytes.
+    #[serde(default)]
+    pub state_bytes: Option<u64>,
 }
 
 /// The request of `install`.
@@ -153,6 +162,12 @@ pub struct InstallRequest {
     /// How it is run, over what the config says; absent means as before.
     #[serde(default)]
     pub settings: Option<serde_json::Value>,
+    /// Start without the state of before.
+    #[serde(default)]
+    pub fresh: bool,
+    /// Even where this content is quarantined.
+    #[serde(default)]
+    pub force: bool,
     /// The file lies in the drop-in directory: it is uninstalled when the file goes.
     #[serde(default)]
     pub drop_in: bool,

@@ -56,6 +56,12 @@ pub struct Settings {
     pub nice: Option<i32>,
     /// Its subprocess's environment, besides the few variables that every one gets.
     pub env: BTreeMap<String, String>,
+    /// Whether a new file is loaded in a process of its own first.
+    pub trial: bool,
+    /// For how long after a reload a crash leads back to the code of before (ms).
+    pub probation_ms: u64,
+    /// How often its state is kept while it runs (s); 0 means only at a stop or reload.
+    pub checkpoint_s: u64,
     /// How often it is asked whether it is well (ms); 0 means never.
     pub health_ms: u64,
     /// As many unanswered questions in a row make it `degraded`.
@@ -73,6 +79,9 @@ impl Default for Settings {
             bounds: Bounds::default(),
             nice: None,
             env: BTreeMap::new(),
+            trial: true,
+            probation_ms: 30_000,
+            checkpoint_s: 0,
             health_ms: 5_000,
             health_misses_max: 3,
         }

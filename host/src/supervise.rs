@@ -7,6 +7,7 @@
 mod build;
 mod health;
 pub(crate) mod listen;
+mod reload;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 
 use crate::child::Spawner;
 use crate::config::Config;
-use crate::door::Door;
+use crate::door::{Door, Leased};
 use crate::identity::Identity;
 use crate::images::Images;
 use crate::instance::Instance;
@@ -28,8 +29,10 @@ use crate::report::{LastEnd, Mode};
 use crate::restart::{self, Decision, End, History};
 use crate::settings::{OnPanic, Settings};
 use crate::state::State;
+use crate::states::{KeptState, Occasion, States};
 use crate::store::{Artefact, Store};
 use health::Health;
+use reload::Probation;
 use listen::Listening;
 
 /// What a daemon runs: which file, and how.
@@ -64,6 +67,10 @@ pub struct Shared {
     pub journal: Journal,
     /// Where daemons' code and guests run, apart from what decides about them.
     pub runtime: Handle,
+    /// What daemons have handed over.
+    pub(crate) states: States,
+    /// Where what supervisors did by themselves is told.
+    pub notices: mpsc::UnboundedSender<Notice>,
     /// What makes processes.
     pub spawner: Spawner,
     /// When the host started: the zero of its monotonic time.
@@ -82,13 +89,39 @@ impl Shared {
 enum Order {
     Start(Reply),
     Stop(Reply),
-    Restart(Reply),
-    Replace(Box<Spec>, Reply),
+    Restart(bool, Reply),
+    Replace(Box<Spec>, bool, Reply),
+    Save(oneshot::Sender<Result<Vec<u8>, String>>),
     Prepare(Box<Spec>, Reply),
     End(Reply),
 }
 
-type Reply = oneshot::Sender<Result<(), String>>;
+type Reply = oneshot::Sender<Result<Done, String>>;
+
+/// What an order came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Done {
+    /// The generation that answers; 0 where none does.
+    pub generation: u64,
+    /// The length of the state that was handed over, in bytes.
+    pub state_bytes: Option<u64>,
+}
+
+/// What a supervisor did by itself that the registry must know of.
+#[derive(Debug)]
+pub enum Notice {
+    /// A new generation did not last; the one before runs again.
+    RolledBack {
+        /// The daemon.
+        name: String,
+        /// What did not last.
+        bad: String,
+        /// What runs again.
+        good: String,
+        /// Why.
+        reason: String,
+    },
+}
 
 /// One supervised daemon, as the rest of the host sees it.
 #[derive(Debug)]
@@ -115,6 +148,7 @@ struct Running {
     identity: Option<Arc<Identity>>,
     last_end: Option<LastEnd>,
     recent: String,
+    state_from: String,
 }
 
 /// A look at a daemon.
@@ -136,6 +170,8 @@ pub struct Glance {
     pub last_end: Option<LastEnd>,
     /// `3 of 5 in 30 s`: restarts in the window, at the time of the last one.
     pub recent: String,
+    /// Where the state of the present instance comes from; empty where it has none.
+    pub state_from: String,
 }
 
 /// Orders that may wait. A daemon is seldom told two things at once; who comes later waits with his own.
@@ -155,6 +191,7 @@ impl Daemon {
                 identity: None,
                 last_end: None,
                 recent: String::new(),
+                state_from: String::new(),
             }),
             generation: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -168,6 +205,8 @@ impl Daemon {
             current: None,
             history: History::default(),
             health: Health::default(),
+            probation: None,
+            next_checkpoint: None,
         };
         tokio::spawn(supervisor.run(inbox));
         Daemon { door, orders, now }
@@ -177,7 +216,7 @@ impl Daemon {
     ///
     /// # Errors
     /// Why it doesn't start.
-    pub async fn start(&self) -> Result<(), String> {
+    pub async fn start(&self) -> Result<Done, String> {
         self.order(Order::Start).await
     }
 
@@ -185,32 +224,42 @@ impl Daemon {
     ///
     /// # Errors
     /// What went wrong on the way; it is stopped all the same.
-    pub async fn stop(&self) -> Result<(), String> {
+    pub async fn stop(&self) -> Result<Done, String> {
         self.order(Order::Stop).await
     }
 
-    /// Has a new instance of the same file take over from the one that runs, if one does.
+    /// Has a new instance of the same file take over from the one that runs, if one does; without its state if `is_fresh`.
     ///
     /// # Errors
     /// Why the new one doesn't start; the old one runs on.
-    pub async fn restart(&self) -> Result<(), String> {
-        self.order(Order::Restart).await
+    pub async fn restart(&self, is_fresh: bool) -> Result<Done, String> {
+        self.order(|reply| Order::Restart(is_fresh, reply)).await
     }
 
-    /// Has an instance of another file, or with other settings, take over.
+    /// Has an instance of another file, or with other settings, take over; without the state if `is_fresh`.
     ///
     /// # Errors
     /// Why it doesn't start; what was before runs on.
-    pub async fn replace(&self, spec: Spec) -> Result<(), String> {
-        self.order(|reply| Order::Replace(Box::new(spec), reply))
-            .await
+    pub async fn replace(&self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
+        self.order(|reply| Order::Replace(Box::new(spec), is_fresh, reply)).await
+    }
+
+    /// Its state as it is now, or, while nothing runs, as it was kept.
+    ///
+    /// # Errors
+    /// It hands none over, or can't.
+    pub async fn state(&self) -> Result<Vec<u8>, String> {
+        let (reply, saved) = oneshot::channel();
+        let gone = || "its supervisor has ended".to_owned();
+        self.orders.send(Order::Save(reply)).await.map_err(|_| gone())?;
+        saved.await.map_err(|_| gone())?
     }
 
     /// What the next start is to run.
     ///
     /// # Errors
     /// Its supervisor has ended.
-    pub async fn prepare(&self, spec: Spec) -> Result<(), String> {
+    pub async fn prepare(&self, spec: Spec) -> Result<Done, String> {
         self.order(|reply| Order::Prepare(Box::new(spec), reply))
             .await
     }
@@ -219,11 +268,11 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Daemon::stop`].
-    pub async fn end(&self) -> Result<(), String> {
+    pub async fn end(&self) -> Result<Done, String> {
         self.order(Order::End).await
     }
 
-    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), String> {
+    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<Done, String> {
         let gone = || Err("its supervisor has ended".to_owned());
         let (reply, done) = oneshot::channel();
         if self.orders.send(order(reply)).await.is_err() {
@@ -254,6 +303,7 @@ impl Daemon {
             identity: running.identity.clone(),
             last_end: running.last_end.clone(),
             recent: running.recent.clone(),
+            state_from: running.state_from.clone(),
             state: self.now.state.borrow().clone(),
             generation: self.now.generation.load(Ordering::Relaxed),
             restarts: self.now.restarts.load(Ordering::Relaxed),
@@ -276,12 +326,14 @@ struct Supervisor {
     current: Option<Current>,
     history: History,
     health: Health,
+    probation: Option<Probation>,
+    next_checkpoint: Option<Instant>,
 }
 
 /// The instance that answers.
 struct Current {
     instance: Arc<Instance>,
-    given_back: oneshot::Receiver<()>,
+    leased: Leased,
     /// Ends with its background work, and, once that has returned, with the instance itself.
     ending: Ending,
 }
@@ -293,6 +345,7 @@ enum Event {
     Panics,
     RetryTime,
     HealthTime,
+    CheckpointTime,
 }
 
 impl Supervisor {
@@ -307,12 +360,13 @@ impl Supervisor {
                     }
                 }
                 // Nobody is left to give orders: the host is going down without having said so.
-                Event::Order(None) => return self.stop().await.unwrap_or(()),
+                Event::Order(None) => return drop(self.stop().await),
                 Event::Ended(RunEnd::Returned) if !self.restarts_always() => self.live_on(),
                 Event::Ended(end) => self.on_end(end).await,
                 Event::Panics => self.on_panics().await,
                 Event::RetryTime => self.retry().await,
                 Event::HealthTime => self.check_health(),
+                Event::CheckpointTime => self.take_checkpoint().await,
             }
         }
     }
@@ -323,6 +377,7 @@ impl Supervisor {
             _ => None,
         };
         let health_at = self.current.as_ref().and_then(|_| self.next_health());
+        let checkpoint_at = self.current.as_ref().and(self.next_checkpoint);
         let ending = async {
             match &mut self.current {
                 Some(current) => (&mut current.ending).await,
@@ -335,62 +390,51 @@ impl Supervisor {
             () = self.door.too_many_panics() => Event::Panics,
             () = at(retry_at) => Event::RetryTime,
             () = at(health_at) => Event::HealthTime,
+            () = at(checkpoint_at) => Event::CheckpointTime,
         }
     }
 
     async fn carry_out(&mut self, order: Order) {
         let (result, reply) = match order {
             Order::Start(reply) => (self.start_if_needed().await, reply),
-            Order::Stop(reply) => (self.stop().await, reply),
-            Order::Restart(reply) => (self.take_over(self.spec.clone()).await, reply),
-            Order::Replace(spec, reply) => (self.take_over(*spec).await, reply),
+            Order::Stop(reply) | Order::End(reply) => (self.stop().await, reply),
+            Order::Restart(is_fresh, reply) => (self.take_over(self.spec.clone(), is_fresh).await, reply),
+            Order::Replace(spec, is_fresh, reply) => (self.take_over(*spec, is_fresh).await, reply),
             Order::Prepare(spec, reply) => {
                 self.now.running().spec = (*spec).clone();
                 self.spec = *spec;
-                (Ok(()), reply)
+                (Ok(Done::default()), reply)
             }
-            Order::End(reply) => (self.stop().await, reply),
+            Order::Save(reply) => {
+                let _ = reply.send(self.state().await);
+                return;
+            }
         };
         // Whoever asked may have gone; it is done all the same.
         let _ = reply.send(result);
     }
 
-    async fn start_if_needed(&mut self) -> Result<(), String> {
-        match self.current {
-            Some(_) => Ok(()),
-            None => self.take_over(self.spec.clone()).await,
+    async fn start_if_needed(&mut self) -> Result<Done, String> {
+        match &self.current {
+            Some(current) => Ok(Done {
+                generation: current.instance.identity.generation,
+                state_bytes: None,
+            }),
+            None => self.take_over(self.spec.clone(), false).await,
         }
     }
 
-    /// Builds an instance of `spec` beside the one that runs, if one does, and lets it take over.
-    async fn take_over(&mut self, spec: Spec) -> Result<(), String> {
-        self.history.clear();
-        let before = self.now.state.borrow().clone();
-        self.set(match self.current {
-            Some(_) => State::Reloading,
-            None => State::Starting,
-        });
-        let had_port = self.listening.is_some();
-        match self.build(&spec).await {
-            Ok(instance) => {
-                self.spec = spec;
-                self.swap(instance).await;
-                Ok(())
-            }
-            Err(cause) => {
-                if !had_port {
-                    self.listening = None;
-                    self.now.running().port = None;
-                }
-                let after = match before {
-                    State::Starting | State::Stopped => State::Failed {
-                        cause: cause.clone(),
-                    },
-                    other => other,
-                };
-                self.set(after);
-                Err(cause)
-            }
+    async fn state(&self) -> Result<Vec<u8>, String> {
+        let limit = self.shared.config.stop_grace();
+        if let Some(current) = &self.current {
+            return match current.instance.has_state() {
+                true => Arc::clone(&current.instance).save(limit).await,
+                false => Err("it hands no state over: it has no `save`".to_owned()),
+            };
+        }
+        match self.kept_state(false)? {
+            Some(kept) => Ok(kept.state.get().as_bytes().to_vec()),
+            None => Err("it isn't running, and no state of it was kept".to_owned()),
         }
     }
 
@@ -409,7 +453,7 @@ impl Supervisor {
     }
 
     /// From here on `instance` answers; the one before is retired.
-    async fn swap(&mut self, instance: Arc<Instance>) {
+    async fn swap(&mut self, instance: Arc<Instance>, state: Option<&KeptState>) {
         let retired = self.take_away();
         // Kept over a stop and a start, whether or not it was asked for.
         self.spec.port = Some(instance.identity.port);
@@ -423,15 +467,21 @@ impl Supervisor {
             let mut running = self.now.running();
             running.spec = self.spec.clone();
             running.identity = Some(Arc::clone(&instance.identity));
+            running.state_from = match (instance.has_state(), state) {
+                (false, _) => String::new(),
+                (true, Some(state)) => state.origin(),
+                (true, None) => "clean".to_owned(),
+            };
         }
+        self.next_checkpoint = self.checkpoint_time();
         let generation = instance.identity.generation;
         let text = format!("generation {generation} answers");
         self.shared
             .tell(&self.spec.name, Some(generation), "info", &text);
-        let given_back = self.door.open(Arc::clone(&instance));
+        let leased = self.door.open(Arc::clone(&instance));
         self.current = Some(Current {
             instance,
-            given_back,
+            leased,
             ending,
         });
         self.set(State::Ready);
@@ -449,15 +499,10 @@ impl Supervisor {
     }
 
     /// Waits for running commands, then ends the instance.
-    async fn retire(&self, current: Current) -> Vec<String> {
+    async fn retire(&self, mut current: Current) -> Vec<String> {
         let grace = self.shared.config.stop_grace();
-        let Current {
-            instance,
-            given_back,
-            ..
-        } = current;
-        // Those that take longer are cancelled with the guests' futures or left to finish; `end` tells.
-        let _ = timeout(grace, given_back).await;
+        reload::drain(&mut current, grace).await;
+        let Current { instance, .. } = current;
         let generation = instance.identity.generation;
         let faults = instance.end(grace).await.err().unwrap_or_default();
         for fault in &faults {
@@ -467,24 +512,52 @@ impl Supervisor {
         faults
     }
 
-    async fn stop(&mut self) -> Result<(), String> {
-        self.door.shut(format!(
-            "{} is stopped; `dae-host start {0}` starts it",
-            self.spec.name
-        ));
+    async fn stop(&mut self) -> Result<Done, String> {
+        let name = &self.spec.name;
+        self.door.shut(format!("{name} is stopped; `dae-host start {name}` starts it"));
         self.listening = None;
         self.now.running().port = None;
         self.now.running().identity = None;
         self.door.guests.close_all();
-        let faults = match self.current.take() {
-            Some(current) => self.retire(current).await,
-            None => Vec::new(),
-        };
+        let mut faults = Vec::new();
+        if let Some(mut current) = self.current.take() {
+            let grace = self.shared.config.stop_grace();
+            reload::drain(&mut current, grace).await;
+            match current.instance.last_state(grace).await {
+                Ok(Some(state)) => self.keep(&state),
+                Ok(None) => {}
+                Err(text) => faults.push(format!("its state was not kept: {text}")),
+            }
+            faults.extend(self.retire(current).await);
+        }
         self.history.clear();
+        self.probation = None;
         self.set(State::Stopped);
         match faults.is_empty() {
-            true => Ok(()),
+            true => Ok(Done::default()),
             false => Err(faults.join("; ")),
+        }
+    }
+
+    /// When the next checkpoint is due.
+    fn checkpoint_time(&self) -> Option<Instant> {
+        let every_s = self.spec.settings.checkpoint_s;
+        (every_s > 0).then(|| Instant::now() + Duration::from_secs(every_s))
+    }
+
+    async fn take_checkpoint(&mut self) {
+        self.next_checkpoint = self.checkpoint_time();
+        let Some(current) = self.current.as_ref().filter(|current| current.instance.has_state()) else {
+            return;
+        };
+        let generation = current.instance.identity.generation;
+        let saved = current.instance.save(self.shared.config.stop_grace()).await;
+        match saved.and_then(|bytes| KeptState::of(&bytes, Occasion::Checkpoint, generation)) {
+            Ok(state) => self.keep(&state),
+            Err(text) => {
+                let text = format!("no checkpoint: {text}");
+                self.shared.tell(&self.spec.name, Some(generation), "warn", &text);
+            }
         }
     }
 
@@ -536,6 +609,9 @@ impl Supervisor {
         if !matches!(end, RunEnd::Died(_)) {
             self.retire(current).await;
         }
+        if end != RunEnd::Returned && self.roll_back(&cause).await {
+            return;
+        }
         let end = End {
             is_failure: end != RunEnd::Returned,
             served: identity.since.elapsed(),
@@ -578,8 +654,13 @@ impl Supervisor {
     async fn retry(&mut self) {
         self.now.restarts.fetch_add(1, Ordering::Relaxed);
         self.set(State::Starting);
-        match self.build(&self.spec.clone()).await {
-            Ok(instance) => self.swap(instance).await,
+        let kept = self.kept_state(false);
+        let built = match &kept {
+            Ok(state) => self.build(&self.spec.clone(), state.as_ref()).await,
+            Err(text) => Err(text.clone()),
+        };
+        match built {
+            Ok(instance) => self.swap(instance, kept.ok().flatten().as_ref()).await,
             Err(cause) => {
                 let end = End {
                     is_failure: true,

@@ -166,6 +166,9 @@ impl Worker {
 
     async fn run(mut self) -> io::Result<()> {
         let message = self.start_message().await?;
+        if message.is_trial {
+            return self.run_trial(&message).await;
+        }
         match start(message, &self.wire).await {
             Ok(served) => {
                 self.wire.send(Kind::Started, 0, &[]);
@@ -176,6 +179,15 @@ impl Worker {
                 self.wire.drain().await
             }
         }
+    }
+
+    /// Loads and checks, and has the state read. What crashes or hangs here does so in this process.
+    async fn run_trial(&mut self, message: &StartMessage) -> io::Result<()> {
+        match try_out(message) {
+            Ok(()) => self.wire.send(Kind::Started, 0, &[]),
+            Err(text) => self.wire.send(Kind::Refused, 0, &[text.as_bytes()]),
+        }
+        self.wire.drain().await
     }
 
     async fn start_message(&mut self) -> io::Result<StartMessage> {
@@ -232,6 +244,7 @@ impl Worker {
     fn take(&mut self, frame: &Frame<'_>, served: &Served) -> Option<Duration> {
         match frame.kind {
             Kind::Call => self.call(frame, served),
+            Kind::Save => self.save(frame.id, served),
             Kind::Cancel => drop(self.calls.remove(&frame.id)),
             Kind::Ping => self.wire.send(Kind::Pong, frame.id, &[]),
             Kind::GuestGone => self.wire.guest_gone(frame.id),
@@ -271,6 +284,16 @@ impl Worker {
         });
     }
 
+    fn save(&mut self, id: u64, served: &Served) {
+        let (sender, cancelled) = tokio::sync::oneshot::channel();
+        self.calls.insert(id, sender);
+        self.running.push(Running {
+            id,
+            pending: Some(served.instance.start_save()),
+            cancelled,
+        });
+    }
+
     fn on_ended(&mut self, id: u64, ended: Option<Ended>) {
         self.calls.remove(&id);
         if let Some(Ended { status, bytes }) = ended {
@@ -286,6 +309,15 @@ impl Worker {
         self.wire
             .send(Kind::Stopped, 0, &[faults.join("\n").as_bytes()]);
         self.wire.drain().await
+    }
+}
+
+fn try_out(message: &StartMessage) -> Result<(), String> {
+    bound(message)?;
+    let image = Image::open(&message.file).map_err(|fault| fault.to_string())?;
+    match &message.state {
+        Some(state) => image.check_state(state.get()),
+        None => Ok(()),
     }
 }
 
@@ -320,6 +352,7 @@ async fn start(message: StartMessage, wire: &Arc<Wire>) -> Result<Served, String
             outlet: Arc::clone(wire) as _,
         },
         runtime: tokio::runtime::Handle::current(),
+        state: message.state,
         limit: Duration::from_millis(message.start_ms),
     };
     let instance = instance::start(plan)

@@ -55,6 +55,8 @@ pub mod verb {
     pub const STOP: u32 = 2;
     /// Answers at once; shows that the code is there.
     pub const PING: u32 = 3;
+    /// Its state, `{"version": …, "data": …}`, into the sink; `NOTHING` where it hands none over.
+    pub const SAVE: u32 = 4;
 }
 
 /// A growable buffer of the caller's, for the callee to append to.
@@ -127,6 +129,13 @@ pub struct InstanceV1 {
 unsafe impl Send for InstanceV1 {}
 // SAFETY: as above.
 unsafe impl Sync for InstanceV1 {}
+
+/// The name by which [`DaemonModV1`]'s `query` gives a [`CheckStateV1`].
+pub const CHECK_STATE: &str = "check_state.v1";
+
+/// Whether the plugin can read this state (JSON as `SAVE` gives it): `NOTHING`, or the reason in the sink. Nothing of
+/// the daemon runs but its reader.
+pub type CheckStateV1 = unsafe extern "C" fn(state: RSlice<'_, u8>, sink: *mut SinkV1) -> u32;
 
 /// What the host calls on a daemon. `this` is from the same [`InstanceV1`], and `destroy` has not been called.
 /// A sink outlives the step's future, and nobody else touches it until the step has ended.

@@ -35,6 +35,66 @@ pub trait Exported: Sized + Send + Sync + 'static {
 
     /// Its last work, if it has any.
     fn stop(live: Arc<Live<Self>>) -> Option<Work<()>>;
+
+    /// Its state as JSON, if it hands one over.
+    fn save(live: Arc<Live<Self>>) -> Option<Work<String>> {
+        drop(live);
+        None
+    }
+
+    /// Whether a state of before can be read; the text says why not.
+    ///
+    /// # Errors
+    /// The reader's.
+    fn check_state(state: &SavedState) -> Result<(), String> {
+        let _ = state;
+        Ok(())
+    }
+}
+
+/// A state on its way from one instance to the next.
+#[derive(Deserialize)]
+pub struct SavedState {
+    /// The author's number for its shape.
+    pub version: u32,
+    pub(crate) data: Box<RawValue>,
+}
+
+impl SavedState {
+    /// The state as the author's type; one of another version by way of `migrate`, where there is one.
+    ///
+    /// # Errors
+    /// It is not what `T` takes, or of a version that nobody can read; the text says where.
+    pub fn read<T: DeserializeOwned>(
+        &self,
+        version: u32,
+        migrate: Option<&dyn Fn(u32, serde_json::Value) -> Result<T, String>>,
+    ) -> Result<T, String> {
+        if self.version == version {
+            let read = serde_json::from_str(self.data.get());
+            return read.map_err(|error| format!("the state can't be read: {error}"));
+        }
+        let Some(migrate) = migrate else {
+            return Err(format!(
+                "the state is of version {}, this code reads version {version} and has no `migrate`",
+                self.version
+            ));
+        };
+        let data = serde_json::from_str(self.data.get())
+            .map_err(|error| format!("the state can't be read: {error}"))?;
+        migrate(self.version, data)
+            .map_err(|text| format!("the state of version {} can't be migrated: {text}", self.version))
+    }
+}
+
+/// A state of the author's as it crosses.
+///
+/// # Errors
+/// It can't be written as JSON.
+pub fn saved<T: serde::Serialize>(version: u32, state: &T) -> Result<String, String> {
+    let data = serde_json::to_string(state)
+        .map_err(|error| format!("the state can't be written as JSON: {error}"))?;
+    Ok(format!("{{\"version\":{version},\"data\":{data}}}"))
 }
 
 /// A constructed daemon and what belongs to it.
@@ -50,12 +110,16 @@ pub struct Live<D> {
 pub struct StartRequest {
     pub(crate) host: HostV1,
     pub(crate) config: Box<RawValue>,
+    /// What the instance before has left, if it has.
+    pub state: Option<SavedState>,
 }
 
 /// The request as it crosses. More members may come; a plugin ignores what it doesn't know.
 #[derive(Deserialize)]
 pub(crate) struct StartMessage {
     pub(crate) config: Box<RawValue>,
+    #[serde(default)]
+    pub(crate) state: Option<SavedState>,
 }
 
 impl StartRequest {

@@ -16,14 +16,14 @@ use abi_stable::std_types::{ROption, RSlice, RStr};
 use async_ffi::FutureExt as _;
 
 use crate::abi::{
-    CallV1, DaemonModV1, DaemonModV1_Ref, DaemonVtableV1, HostV1, InstanceV1, Output, SinkV1,
+    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1, DaemonModV1_Ref, DaemonVtableV1, HostV1, InstanceV1, Output, SinkV1,
     StepV1, status, verb,
 };
 use crate::daemon::StartMessage;
 use crate::{log, panic};
 
 pub use crate::arguments::{Optional, Required, Rest, Text};
-pub use crate::daemon::{Call, Exported, Live, StartRequest, Work};
+pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
 pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
 pub use abi_stable;
 
@@ -102,7 +102,7 @@ pub fn root_module<D: Exported>() -> DaemonModV1_Ref {
             build_info,
             manifest: manifest::<D>,
             create: create::<D>,
-            query,
+            query: query::<D>,
         });
     }
     // SAFETY: `MODULE` is a constant of 'static function pointers, promoted to a static of this image.
@@ -125,8 +125,33 @@ extern "C" fn manifest<D: Exported>() -> RStr<'static> {
     D::manifest().into()
 }
 
-extern "C" fn query(_: RStr<'_>) -> *const () {
-    std::ptr::null()
+extern "C" fn query<D: Exported>(name: RStr<'_>) -> *const () {
+    match name.as_str() {
+        CHECK_STATE => check_state::<D> as CheckStateV1 as *const (),
+        _ => std::ptr::null(),
+    }
+}
+
+unsafe extern "C" fn check_state<D: Exported>(state: RSlice<'_, u8>, sink: *mut SinkV1) -> u32 {
+    // SAFETY: the caller lends the sink for this call.
+    let mut out = unsafe { Output::new(sink) };
+    panic::install_hook();
+    let checked = panic::caught(|| {
+        let state = serde_json::from_slice::<SavedState>(state.as_slice())
+            .map_err(|error| format!("the saved state is not as expected: {error}"))?;
+        D::check_state(&state)
+    });
+    match checked {
+        Ok(Ok(())) => status::NOTHING,
+        Ok(Err(text)) => {
+            out.replace(&text);
+            status::FAILED
+        }
+        Err(text) => {
+            out.replace(&text);
+            status::CRASHED
+        }
+    }
 }
 
 unsafe extern "C" fn create<D: Exported>(
@@ -142,8 +167,8 @@ unsafe extern "C" fn create<D: Exported>(
     // What may panic below is only the author's; `caught` covers it at construction and at each poll.
     panic::install_hook();
     log::install_subscriber(host);
-    let config = match serde_json::from_slice::<StartMessage>(request.as_slice()) {
-        Ok(message) => message.config,
+    let message = match serde_json::from_slice::<StartMessage>(request.as_slice()) {
+        Ok(message) => message,
         Err(error) => {
             let mut out = out;
             out.replace(&format!("the host's start request can't be read: {error}"));
@@ -151,17 +176,22 @@ unsafe extern "C" fn create<D: Exported>(
         }
     };
     let runtime = Runtime::default();
+    let mut request = Some(StartRequest {
+        host,
+        config: message.config,
+        state: message.state,
+    });
     let mut work: Option<Work<D>> = None;
     let future = async move {
         let daemon = std::future::poll_fn(|context| {
             let _entered = runtime.enter();
-            let work = work.get_or_insert_with(|| {
-                D::start(StartRequest {
-                    host,
-                    config: config.clone(),
-                })
-            });
-            work.as_mut().poll(context)
+            if let Some(request) = request.take() {
+                work = Some(D::start(request));
+            }
+            match &mut work {
+                Some(work) => work.as_mut().poll(context),
+                None => std::task::Poll::Ready(Err("its start was polled after it had panicked".to_owned())),
+            }
         })
         .await?;
         Ok::<_, String>(Arc::new(Live {
@@ -257,6 +287,9 @@ unsafe extern "C" fn act<D: Exported>(
     let mut out = unsafe { Output::new(sink) };
     let _scope = log::Scope::enter(live.host);
     let _entered = live.runtime.enter();
+    if verb == verb::SAVE {
+        return save::<D>(&live, out);
+    }
     let start = || match verb {
         verb::PING => Ok(None),
         verb::RUN => Ok(D::run(Arc::clone(&live))),
@@ -267,6 +300,30 @@ unsafe extern "C" fn act<D: Exported>(
         Ok(Ok(Some(work))) => pending(&live, out, |out| finished(work, out)),
         Ok(Ok(None)) => StepV1::ended(status::NOTHING),
         Ok(Err(status)) => StepV1::ended(status),
+        Err(text) => {
+            out.replace(&text);
+            StepV1::ended(status::CRASHED)
+        }
+    }
+}
+
+/// The state goes into the sink; a daemon that hands none over answers `NOTHING`.
+fn save<D: Exported>(live: &Arc<Live<D>>, mut out: Output) -> StepV1 {
+    match panic::caught(|| D::save(Arc::clone(live))) {
+        Ok(Some(work)) => pending(live, out, |mut out| async move {
+            match work.await {
+                Ok(state) if out.push(state.as_bytes()) => status::DONE,
+                Ok(_) => {
+                    out.replace("the state is larger than the host takes");
+                    status::FAILED
+                }
+                Err(text) => {
+                    out.replace(&text);
+                    status::FAILED
+                }
+            }
+        }),
+        Ok(None) => StepV1::ended(status::NOTHING),
         Err(text) => {
             out.replace(&text);
             StepV1::ended(status::CRASHED)

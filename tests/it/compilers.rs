@@ -62,7 +62,7 @@ impl Build {
 
 /// The compiler that `.ci/other-rustc` put in place; `None`, said aloud, where nobody ran it.
 fn other_rustc() -> Option<PathBuf> {
-    let given = env::var_os("DAE_OTHER_RUSTC_DIR").map(PathBuf::from);
+    let given = env::var_os("DAE_OTHER_RUSTC_DIR").map(|given| workspace().join(given));
     let directory = given.unwrap_or_else(|| target_directory().join("other-rustc"));
     let rustc = directory.join("rustc");
     if rustc.is_file() {

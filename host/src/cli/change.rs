@@ -52,6 +52,12 @@ pub(super) struct InstallArgs {
     /// How it is run, over what the config file says: a JSON object, or @ and the name of a file with it
     #[arg(long, value_name = "JSON|@FILE")]
     settings: Option<String>,
+    /// Start without the state of the one that is replaced
+    #[arg(long)]
+    fresh: bool,
+    /// Even if this very file did not last before
+    #[arg(long)]
+    force: bool,
     /// Replace the daemon of that name; if the new one doesn't start, the old one stays
     #[arg(long)]
     replace: bool,
@@ -100,7 +106,11 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
     match hands(session)? {
         Hands::Host(mut client) => {
             let installed: Installed = client.ask("install", &[&request])?;
-            session.out.done(&installed, &running(&installed))
+            let sentence = match request.replace && installed.generation > 1 {
+                true => accepted(&installed),
+                false => running(&installed),
+            };
+            session.out.done(&installed, &sentence)
         }
         Hands::Ours(_lock) => {
             let installed = alone::install(&session.home, request)?;
@@ -129,6 +139,8 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         config,
         isolate,
         settings,
+        fresh,
+        force,
         replace,
     } = args;
     let file =
@@ -143,6 +155,8 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         replace,
         mode: isolate.then_some(Mode::Subprocess),
         settings,
+        fresh,
+        force,
         drop_in: false,
     })
 }
@@ -229,6 +243,41 @@ pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<
         let text = format!("{name} is {state} ({ms} ms)");
         Ok((changed, text))
     })
+}
+
+/// What `reload` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReloadArgs {
+    /// The daemon's name
+    name: String,
+    /// Start without the state of the generation that runs
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// `reload`: the daemon's file, as it is now, takes over.
+pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
+    let request = json!({"name": args.name, "fresh": args.fresh});
+    let installed: Installed = Client::control(session)?.ask("reload", &[request])?;
+    session.out.done(&installed, &accepted(&installed))
+}
+
+/// `rollback`: the code of before takes over again.
+pub(super) fn rollback(session: &Session, args: &super::query::Name) -> Result<()> {
+    let installed: Installed = Client::control(session)?.ask("rollback", &[&args.name])?;
+    session.out.done(&installed, &accepted(&installed))
+}
+
+fn accepted(installed: &Installed) -> String {
+    let Installed {
+        name,
+        hash,
+        generation,
+        ..
+    } = installed;
+    let ms = installed.ms.map(|ms| format!(", {ms} ms")).unwrap_or_default();
+    let state = installed.state_bytes.map(|bytes| format!(", state {bytes} B")).unwrap_or_default();
+    format!("accepted {name} generation {generation} ({}{ms}{state})", words::short_hash(hash))
 }
 
 /// One name after another: sentences as they come true, or one array at the end with `--json`.

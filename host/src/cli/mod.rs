@@ -73,6 +73,12 @@ enum Command {
     Stop(change::Names),
     /// Stop daemons and start them again
     Restart(change::Names),
+    /// Have a daemon's file, as it is now, take over; no connection is closed, no command lost
+    Reload(change::ReloadArgs),
+    /// Have the code of before take over again
+    Rollback(query::Name),
+    /// Print a daemon's state as JSON
+    State(query::Name),
     /// Move daemons to processes of their own; no connection is closed, no command lost
     Isolate(change::Names),
     /// Move daemons into the host's process; no connection is closed, no command lost
@@ -154,6 +160,9 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Start(names) => change::change(&session, "start", &names),
         Command::Stop(names) => change::change(&session, "stop", &names),
         Command::Restart(names) => change::change(&session, "restart", &names),
+        Command::Reload(args) => change::reload(&session, &args),
+        Command::Rollback(name) => change::rollback(&session, &name),
+        Command::State(name) => query::state(&session, &name),
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),
         Command::List => query::list(&session),

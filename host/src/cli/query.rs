@@ -25,7 +25,7 @@ use crate::report::Status;
 #[derive(Debug, clap::Args)]
 pub(super) struct Name {
     /// The daemon's name
-    name: String,
+    pub(super) name: String,
 }
 
 /// What `call` takes.
@@ -99,6 +99,13 @@ fn in_full(status: &Status) -> String {
         ("hash", status.hash.clone()),
         ("source", status.source.clone().unwrap_or_else(absent)),
     ];
+    if !status.state_from.is_empty() {
+        facts.push(("state from", status.state_from.clone()));
+    }
+    for (hash, reason) in &status.quarantined {
+        let text = format!("{}: {reason}", words::short_hash(hash));
+        facts.push(("quarantined", text));
+    }
     if !status.recent.is_empty() {
         facts.push(("recent restarts", status.recent.clone()));
     }
@@ -114,6 +121,12 @@ fn in_full(status: &Status) -> String {
     }
     let title = format!("{}: {}", status.name, status.state);
     format!("{}\n{}", words::printable(&title), words::facts(&facts))
+}
+
+/// `state`: what a daemon would hand over.
+pub(super) fn state(session: &Session, name: &Name) -> Result<()> {
+    let answer = Client::control(session)?.call("state", &[&name.name])?;
+    session.out.document(&answer)
 }
 
 /// `options`: a daemon's commands and how many arguments each takes.

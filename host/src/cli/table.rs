@@ -165,6 +165,8 @@ mod tests {
         Status {
             last_end: None,
             recent: String::new(),
+            state_from: String::new(),
+            quarantined: std::collections::BTreeMap::new(),
             name: name.to_owned(),
             plugin: "Sample".to_owned(),
             version: "0.1.0".to_owned(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use dae_plugin_api::abi::status;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
 
 use super::{Dae, Fault, FaultKind, Inner, tell};
@@ -37,7 +37,7 @@ const ON_TCP: [Row; 2] = [
     ),
 ];
 
-const ON_CONTROL: [Row; 10] = [
+const ON_CONTROL: [Row; 13] = [
     ("list", None, "How every daemon is, Dae first."),
     ("status", Some(("name", "string")), "How one daemon is."),
     (
@@ -72,6 +72,21 @@ const ON_CONTROL: [Row; 10] = [
         Some(("name", "string")),
         "Moves a daemon into the host's process.",
     ),
+    (
+        "reload",
+        Some(("request", "ReloadRequest")),
+        "Has a daemon's file, as it is now, take over.",
+    ),
+    (
+        "rollback",
+        Some(("name", "string")),
+        "Has the code of before take over again.",
+    ),
+    (
+        "state",
+        Some(("name", "string")),
+        "A daemon's state.",
+    ),
 ];
 
 /// The last of the control socket's commands; it has events besides its reply.
@@ -88,6 +103,14 @@ pub(super) fn open(inner: &Arc<Inner>) {
     let mut rows = ON_CONTROL.to_vec();
     rows.push(LOGS);
     inner.control_door.open(Answers::new(inner, &rows));
+}
+
+/// The request of `reload`.
+#[derive(Debug, Deserialize)]
+struct ReloadRequest {
+    name: String,
+    #[serde(default)]
+    fresh: bool,
 }
 
 /// One of the two tables.
@@ -162,6 +185,10 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
             Ok(request) => dae.install_with(request).await,
             Err(fault) => Err(fault),
         }),
+        "reload" => ended(match one::<ReloadRequest>(arguments) {
+            Ok(request) => dae.reload(&request.name, request.fresh).await,
+            Err(fault) => Err(fault),
+        }),
         _ => match one::<String>(arguments) {
             Ok(daemon) => change(dae, name, &daemon).await,
             Err(fault) => ended(Err::<(), _>(fault)),
@@ -174,6 +201,8 @@ async fn change(dae: &Dae, what: &str, daemon: &str) -> Answer {
         "uninstall" => ended(dae.uninstall(daemon).await.map(|()| serde_json::json!({}))),
         "start" => ended(dae.start(daemon).await),
         "stop" => ended(dae.stop(daemon).await),
+        "rollback" => ended(dae.rollback(daemon).await),
+        "state" => ended(dae.state(daemon).await),
         "isolate" => ended(dae.set_mode(daemon, Mode::Subprocess).await),
         "embed" => ended(dae.set_mode(daemon, Mode::InProcess).await),
         _ => ended(dae.restart(daemon).await),

@@ -3,11 +3,13 @@
 //! Each is whole or not at all: the daemon answers before the registry says that it's there, and the registry is on the
 //! disk before the caller hears of it. Whatever fails on the way is undone, and the fault says what and why.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -16,7 +18,7 @@ use crate::manifest;
 use crate::registry::{self, Desired, Entry};
 use crate::report::{Changed, InstallRequest, Installed, Mode};
 use crate::store::Artefact;
-use crate::supervise::{Daemon, Spec};
+use crate::supervise::{Daemon, Done, Spec};
 
 /// Stored files of before that a daemon can be rolled back to.
 const PREVIOUS_MAX: usize = 3;
@@ -151,17 +153,66 @@ impl Dae {
             .await;
         drop(staged);
         self.inner.tidy();
-        let daemon = result?;
+        let (daemon, done) = result?;
+        Ok(installed(&daemon, done, began))
+    }
+
+    /// Has the file that a daemon was installed from take over, as it is now; the same content gives a new instance of it.
+    ///
+    /// # Errors
+    /// There is none of that name, its file has gone, or it doesn't start; the old one runs on then.
+    pub async fn reload(&self, name: &str, is_fresh: bool) -> Result<Installed, Fault> {
+        self.inner.known(name)?;
+        let entry = lock(&self.inner.registry).daemons.get(name).cloned();
+        let entry = entry.ok_or_else(|| self.inner.unknown(name))?;
+        let no_source = || Fault::failed(format!("{name}: nobody knows what file it was installed from; install it again"));
+        let request = InstallRequest {
+            name: Some(name.to_owned()),
+            file: entry.source.ok_or_else(no_source)?,
+            replace: true,
+            fresh: is_fresh,
+            drop_in: entry.drop_in,
+            ..InstallRequest::default()
+        };
+        self.install_with(request).await
+    }
+
+    /// Has the code of before take over again.
+    ///
+    /// # Errors
+    /// There is none of that name, none of before, or it doesn't start; the one that runs goes on then.
+    pub async fn rollback(&self, name: &str) -> Result<Installed, Fault> {
+        let began = Instant::now();
+        let _turn = self.inner.turn(name).await;
+        let daemon = self.inner.known(name)?;
+        let entry = lock(&self.inner.registry).daemons.get(name).cloned();
+        let previous = entry.and_then(|entry| entry.previous.first().cloned());
+        let previous = previous.ok_or_else(|| Fault::failed(format!("{name}: there is no code of before to go back to")))?;
+        let artefact = self.inner.shared.store.find(&previous).map_err(|error| Fault::failed(format!("{name}: {error:#}")))?;
         let glance = daemon.glance();
-        Ok(Installed {
-            name,
-            plugin: glance.spec.artefact.manifest.name.clone(),
-            version: glance.spec.artefact.manifest.version.clone(),
-            port: glance.port,
-            hash: glance.spec.artefact.hash.clone(),
-            ms: Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            generation: glance.generation,
-        })
+        let spec = Spec {
+            artefact: Arc::new(artefact),
+            ..glance.spec
+        };
+        let done = daemon.replace(spec, false).await.map_err(|text| refused(name, &text, &daemon))?;
+        self.inner.keep(|registry| {
+            if let Some(entry) = registry.daemons.get_mut(name) {
+                let gone_from = std::mem::replace(&mut entry.hash, previous.clone());
+                entry.previous.retain(|hash| *hash != previous);
+                entry.previous.push(gone_from);
+            }
+        })?;
+        Ok(installed(&daemon, done, began))
+    }
+
+    /// A daemon's state: `{"version": …, "data": …}`.
+    ///
+    /// # Errors
+    /// There is none of that name, or it hands no state over.
+    pub async fn state(&self, name: &str) -> Result<Box<RawValue>, Fault> {
+        let daemon = self.inner.known(name)?;
+        let state = daemon.state().await.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
+        serde_json::from_slice(&state).map_err(|error| Fault::failed(format!("{name}: its state is not JSON: {error}")))
     }
 
     /// Stops a daemon and forgets it, its stored file included.
@@ -179,6 +230,9 @@ impl Dae {
         if let Err(text) = daemon.end().await {
             tracing::warn!(daemon = name, "{text}");
         }
+        if let Err(error) = self.inner.shared.states.forget(name) {
+            tracing::warn!(daemon = name, error = format!("{error:#}"), "its state could not be removed");
+        }
         self.inner.tidy();
         Ok(())
     }
@@ -189,7 +243,7 @@ impl Dae {
     /// There is none of that name, or it doesn't start.
     pub async fn start(&self, name: &str) -> Result<Changed, Fault> {
         self.change(name, Some(Desired::Running), async |daemon: &Daemon| {
-            daemon.start().await
+            daemon.start().await.map(drop)
         })
         .await
     }
@@ -214,7 +268,7 @@ impl Dae {
     /// There is none of that name, or the new instance doesn't start; the old one runs on then.
     pub async fn restart(&self, name: &str) -> Result<Changed, Fault> {
         self.change(name, Some(Desired::Running), async |daemon: &Daemon| {
-            daemon.restart().await
+            daemon.restart(false).await.map(drop)
         })
         .await
     }
@@ -239,7 +293,7 @@ impl Dae {
         }
         if glance.identity.is_some() {
             daemon
-                .replace(spec)
+                .replace(spec, false)
                 .await
                 .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         } else {
@@ -276,6 +330,28 @@ impl Dae {
             }
         })?;
         Ok(changed(&daemon, began))
+    }
+}
+
+/// Where something runs on, the refusal says what.
+fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
+    let runs_on = daemon.glance().identity.map(|identity| identity.generation);
+    let rest = runs_on.map_or("nothing of it runs".to_owned(), |generation| format!("generation {generation} runs on"));
+    Fault::failed(format!("refused {name}: {text}; {rest}"))
+}
+
+fn installed(daemon: &Daemon, done: Done, began: Instant) -> Installed {
+    let glance = daemon.glance();
+    let Artefact { manifest, hash, .. } = &*glance.spec.artefact;
+    Installed {
+        name: glance.spec.name.clone(),
+        plugin: manifest.name.clone(),
+        version: manifest.version.clone(),
+        port: glance.port,
+        hash: hash.clone(),
+        ms: Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        generation: done.generation,
+        state_bytes: done.state_bytes,
     }
 }
 
@@ -328,11 +404,12 @@ impl Inner {
         name: &str,
         request: InstallRequest,
         artefact: Arc<Artefact>,
-    ) -> Result<Arc<Daemon>, Fault> {
+    ) -> Result<(Arc<Daemon>, Done), Fault> {
         let before = lock(&self.registry).daemons.get(name).cloned();
         if let (Some(before), false) = (&before, request.replace) {
             return Err(Fault::failed(taken(name, before)));
         }
+        self.check_quarantine(before.as_ref(), &artefact.hash, request.force)?;
         let spec = self.new_spec(name, &request, before.as_ref(), Arc::clone(&artefact))?;
         if spec.mode == Mode::InProcess {
             manifest::check_in_process(&artefact.manifest)
@@ -347,17 +424,18 @@ impl Inner {
             ),
         };
         let old_spec = daemon.glance().spec;
-        let started = if is_new {
-            daemon.start().await
-        } else {
-            daemon.replace(spec).await
+        let started = match is_new {
+            true => daemon.start().await,
+            false => daemon.replace(spec, request.fresh).await,
         };
-        if let Err(text) = started {
-            if is_new {
+        let done = match started {
+            Ok(done) => done,
+            Err(text) if is_new => {
                 let _ = daemon.end().await;
+                return Err(Fault::failed(format!("{name}: {text}")));
             }
-            return Err(Fault::failed(format!("{name}: {text}")));
-        }
+            Err(text) => return Err(refused(name, &text, &daemon)),
+        };
         let entry = new_entry(&request, before.as_ref(), &daemon);
         let kept = self.change_registry(|registry| {
             registry.daemons.insert(name.to_owned(), entry);
@@ -367,12 +445,12 @@ impl Inner {
             let _ = if is_new {
                 daemon.end().await
             } else {
-                daemon.replace(old_spec).await
+                daemon.replace(old_spec, false).await
             };
             return Err(Fault::failed(format!("{name}: {error:#}")));
         }
         lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
-        Ok(daemon)
+        Ok((daemon, done))
     }
 
     /// Records what has been done.
@@ -470,6 +548,17 @@ impl Inner {
         })
     }
 
+    /// What did not last is not tried again by accident.
+    fn check_quarantine(&self, before: Option<&Entry>, hash: &str, is_forced: bool) -> Result<(), Fault> {
+        let reason = before.and_then(|entry| entry.quarantined.get(hash));
+        match reason {
+            Some(reason) if !is_forced => Err(Fault::failed(format!(
+                "this file did not last before ({reason}) and is quarantined; --force installs it all the same"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// No daemon may wait for one that waits for it.
     fn check_order(&self, name: &str, after: &[String]) -> Result<(), Fault> {
         let others = self.all_daemons();
@@ -499,6 +588,15 @@ impl Inner {
     }
 }
 
+/// What was forced is quarantined no more.
+fn quarantined(request: &InstallRequest, before: Option<&Entry>, hash: &str) -> BTreeMap<String, String> {
+    let mut quarantined = before.map(|entry| entry.quarantined.clone()).unwrap_or_default();
+    if request.force {
+        quarantined.remove(hash);
+    }
+    quarantined
+}
+
 /// What the registry keeps of it.
 fn new_entry(request: &InstallRequest, before: Option<&Entry>, daemon: &Daemon) -> Entry {
     let glance = daemon.glance();
@@ -517,6 +615,7 @@ fn new_entry(request: &InstallRequest, before: Option<&Entry>, daemon: &Daemon) 
         hash: spec.artefact.hash.clone(),
         source: Some(request.file.clone()),
         settings: given_settings(request, before),
+        quarantined: quarantined(request, before, &spec.artefact.hash),
         drop_in: request.drop_in,
         port: glance.port,
         port_pinned: spec.is_port_pinned,

@@ -1,5 +1,6 @@
 //! What an ecosystem tells about itself: list, status, find, logs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -122,6 +123,8 @@ impl Inner {
             source: None,
             last_end: None,
             recent: String::new(),
+            state_from: String::new(),
+            quarantined: BTreeMap::new(),
         }
     }
 
@@ -179,10 +182,9 @@ fn push(guest: &Mailbox, record: &Record) -> bool {
 
 impl Inner {
     fn status_of(&self, daemon: &Daemon) -> Status {
-        let source = lock(&self.registry)
-            .daemons
-            .get(&daemon.door.name)
-            .and_then(|entry| entry.source.clone());
+        let entry = lock(&self.registry).daemons.get(&daemon.door.name).cloned();
+        let source = entry.as_ref().and_then(|entry| entry.source.clone());
+        let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
         let Glance {
             spec,
             port,
@@ -192,6 +194,7 @@ impl Inner {
             restarts,
             last_end,
             recent,
+            state_from,
         } = daemon.glance();
         Status {
             name: spec.name,
@@ -212,6 +215,8 @@ impl Inner {
             source: source.map(|path| path.display().to_string()),
             last_end,
             recent,
+            state_from,
+            quarantined,
         }
     }
 }

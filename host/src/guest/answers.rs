@@ -12,7 +12,7 @@ use dae_common_tcp::{
 use dae_plugin_api::abi::status;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use serde_json::json;
-use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Commands, Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
@@ -54,7 +54,8 @@ struct Run {
     // Dropped before the lease: no code of an instance outlives the right to run it.
     pending: Option<Pending>,
     _lease: Arc<Lease>,
-    deadline: Option<(Pin<Box<Sleep>>, Duration)>,
+    /// Ends when the command is to be given up, with the answer.
+    given_up: Pin<Box<dyn Future<Output = Ended> + Send>>,
     began: Instant,
     place: Place,
     emits_first: bool,
@@ -188,8 +189,7 @@ impl Answers {
             }
             return self.put(outbox, message.tag.is_some(), &line);
         }
-        let limit = turn.door.limits.command;
-        let deadline = (!limit.is_zero()).then(|| (Box::pin(tokio::time::sleep(limit)), limit));
+        let given_up = give_up(message.name, turn.door.limits.command, turn.lease.revoked.clone());
         let place = match message.tag {
             Some(_) => Place::Tagged,
             None => {
@@ -201,7 +201,7 @@ impl Answers {
             emits_first: pending.emits_first(),
             pending: Some(pending),
             _lease: Arc::clone(turn.lease),
-            deadline,
+            given_up: Box::pin(given_up),
             began,
             place,
             name: message.name.into(),
@@ -223,7 +223,7 @@ impl Future for Run {
             .map(|pending| Pin::new(pending).poll(context));
         let ended = match polled {
             Some(Poll::Ready(ended)) => ended,
-            _ => ready!(this.poll_deadline(context)),
+            _ => ready!(this.given_up.as_mut().poll(context)),
         };
         this.pending = None;
         let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
@@ -237,18 +237,33 @@ impl Future for Run {
     }
 }
 
-impl Run {
-    /// How a command ends that is not over in time.
-    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
-        let Some((deadline, limit)) = &mut self.deadline else {
-            return Poll::Pending;
+/// Why a command is given up: it took too long, or its instance is to go.
+fn give_up(
+    name: &str,
+    limit: Duration,
+    revoked: CancellationToken,
+) -> impl Future<Output = Ended> + Send + use<> {
+    let name = name.to_owned();
+    async move {
+        let in_time = async {
+            match limit.is_zero() {
+                true => std::future::pending().await,
+                false => tokio::time::sleep(limit).await,
+            }
         };
-        ready!(deadline.as_mut().poll(context));
-        let text = format!("{} ran longer than {limit:?} and was cancelled", self.name);
-        Poll::Ready(Ended {
-            status: host_status::TIMEOUT,
+        let (status, text) = tokio::select! {
+            () = in_time => {
+                (host_status::TIMEOUT, format!("{name} ran longer than {limit:?} and was cancelled"))
+            }
+            () = revoked.cancelled() => {
+                let text = format!("{name} still ran when its daemon was replaced or stopped, and was cancelled");
+                (status::GONE, text)
+            }
+        };
+        Ended {
+            status,
             bytes: text.into_bytes(),
-        })
+        }
     }
 }
 

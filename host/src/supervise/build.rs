@@ -4,32 +4,34 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Spec, Supervisor};
+use serde_json::value::RawValue;
+
+use super::{Shared, Spec, Supervisor};
 use crate::child::ChildPlan;
 use crate::frame::StartMessage;
 use crate::identity::Identity;
 use crate::instance::{self, Instance, StartPlan};
 use crate::report::Mode;
 use crate::services::{Local, Resident};
+use crate::states::KeptState;
 
 impl Supervisor {
     /// Binds the port if that is still to be done, and constructs an instance that has answered.
-    pub(super) async fn build(&mut self, spec: &Spec) -> Result<Arc<Instance>, String> {
+    pub(super) async fn build(&mut self, spec: &Spec, state: Option<&KeptState>) -> Result<Arc<Instance>, String> {
         let port = self.bind(spec)?;
         let generation = self.now.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let built = match spec.mode {
-            Mode::InProcess => self.build_here(spec, port, generation).await,
-            Mode::Subprocess => self.build_apart(spec, port, generation).await,
+        // The port that it has, whatever was asked for.
+        let mut spec = spec.clone();
+        spec.port = Some(port);
+        let state = state.map(|kept| kept.state.clone());
+        let built = match self.where_to(&spec) {
+            Mode::InProcess => self.build_here(&spec, state, generation).await,
+            Mode::Subprocess => self.build_apart(&spec, state, generation).await,
         };
         built.map(Arc::new)
     }
 
-    async fn build_here(
-        &self,
-        spec: &Spec,
-        port: u16,
-        generation: u64,
-    ) -> Result<Instance, String> {
+    async fn build_here(&self, spec: &Spec, state: Option<Box<RawValue>>, generation: u64) -> Result<Instance, String> {
         let hash = spec.artefact.hash.clone();
         let store = Arc::clone(&self.shared.store);
         let image = self
@@ -41,11 +43,12 @@ impl Supervisor {
             image,
             manifest: Arc::new(spec.artefact.manifest.clone()),
             resident: Resident {
-                identity: Arc::new(identity(spec, port, generation, std::process::id())),
+                identity: Arc::new(identity(spec, (Mode::InProcess, generation), std::process::id())),
                 config: spec.config.to_string(),
                 outlet: Arc::new(self.local(generation)),
             },
             runtime: self.shared.runtime.clone(),
+            state,
             limit: self.shared.config.start_limit(),
         };
         instance::start(plan)
@@ -53,25 +56,10 @@ impl Supervisor {
             .map_err(|fault| fault.to_string())
     }
 
-    async fn build_apart(
-        &self,
-        spec: &Spec,
-        port: u16,
-        generation: u64,
-    ) -> Result<Instance, String> {
+    async fn build_apart(&self, spec: &Spec, state: Option<Box<RawValue>>, generation: u64) -> Result<Instance, String> {
         let message = StartMessage {
-            host_pid: std::process::id(),
-            // Straight from the store: a new process has nothing mapped under that name, and the store never writes over
-            // a file.
-            file: spec.artefact.path.clone(),
-            manifest: spec.artefact.manifest.clone(),
-            name: spec.name.clone(),
-            port,
             generation,
-            config: spec.config.to_string(),
-            start_ms: self.shared.config.start_ms,
-            bounds: spec.settings.bounds.clone(),
-            nice: spec.settings.nice,
+            ..self.start_message(spec, state)
         };
         let plan = ChildPlan {
             message,
@@ -81,7 +69,7 @@ impl Supervisor {
         };
         let spawner = self.shared.spawner.clone();
         let spec = spec.clone();
-        let identity = move |pid| identity(&spec, port, generation, pid);
+        let identity = move |pid| identity(&spec, (Mode::Subprocess, generation), pid);
         // On the runtime of the guests, since that is where its socket is used.
         let started = self
             .shared
@@ -93,7 +81,50 @@ impl Supervisor {
         started.map_err(|fault| fault.to_string())
     }
 
-    fn local(&self, generation: u64) -> Local {
+    /// In-process as long as the process has room for another image, which it never gives back.
+    fn where_to(&self, spec: &Spec) -> Mode {
+        let Shared { images, config, .. } = &self.shared;
+        if spec.mode == Mode::Subprocess || images.has(&spec.artefact.hash) {
+            return spec.mode;
+        }
+        let count = images.count();
+        if count >= config.images_max {
+            let text = format!(
+                "{count} files are loaded into the host's process, as many as it may keep (a thread key of the process each, \
+                 for ever); this one runs in a process of its own until the host is restarted"
+            );
+            self.shared.tell(&spec.name, None, "warn", &text);
+            return Mode::Subprocess;
+        }
+        if count == config.images_warn {
+            let max = config.images_max;
+            let text = format!("{count} files are loaded into the host's process; from {max} on, new ones run in their own");
+            self.shared.tell(&spec.name, None, "warn", &text);
+        }
+        Mode::InProcess
+    }
+
+    /// What a worker is told; of no generation yet.
+    pub(super) fn start_message(&self, spec: &Spec, state: Option<Box<RawValue>>) -> StartMessage {
+        StartMessage {
+            host_pid: std::process::id(),
+            // Straight from the store: a new process has nothing mapped under that name, and the store never writes over
+            // a file.
+            file: spec.artefact.path.clone(),
+            manifest: spec.artefact.manifest.clone(),
+            name: spec.name.clone(),
+            port: spec.port.unwrap_or(0),
+            generation: 0,
+            config: spec.config.to_string(),
+            state,
+            is_trial: false,
+            start_ms: self.shared.config.start_ms,
+            bounds: spec.settings.bounds.clone(),
+            nice: spec.settings.nice,
+        }
+    }
+
+    pub(super) fn local(&self, generation: u64) -> Local {
         Local {
             generation,
             journal: self.shared.journal.clone(),
@@ -102,14 +133,14 @@ impl Supervisor {
     }
 }
 
-fn identity(spec: &Spec, port: u16, generation: u64, pid: u32) -> Identity {
+fn identity(spec: &Spec, (mode, generation): (Mode, u64), pid: u32) -> Identity {
     Identity {
         name: spec.name.clone(),
         plugin: spec.artefact.manifest.name.clone(),
         version: spec.artefact.manifest.version.clone(),
-        mode: spec.mode,
+        mode,
         pid,
-        port,
+        port: spec.port.unwrap_or(0),
         generation,
         since: Instant::now(),
     }

@@ -7,7 +7,7 @@ use syn::{Ident, ItemImpl, ReturnType};
 
 use crate::manifest;
 use crate::model::{Argument, Command, Daemon, Kind, Lifecycle, Parameter, Slot, StartParameter};
-use crate::types;
+use crate::{state, types};
 
 /// The author's `impl`, and all that makes it a plugin.
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
@@ -22,7 +22,8 @@ pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
 
 fn exported(daemon: &Daemon) -> TokenStream {
     let ty = &daemon.self_type;
-    let start = start(daemon.start.as_ref(), ty);
+    let start = start(daemon);
+    let state = state::expand(daemon);
     let run = work(daemon.run.as_ref());
     let stop = work(daemon.stop.as_ref());
     let arms = daemon
@@ -66,6 +67,8 @@ fn exported(daemon: &Daemon) -> TokenStream {
                 fn stop(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
                     #stop
                 }
+
+                #state
             }
         };
     }
@@ -84,21 +87,22 @@ fn place_of_output(method: &Ident, output: &ReturnType) -> Span {
     }
 }
 
-fn start(method: Option<&Lifecycle>, ty: &syn::Type) -> TokenStream {
+fn start(daemon: &Daemon) -> TokenStream {
+    let ty = &daemon.self_type;
     let Some(Lifecycle {
         method,
         is_async,
         parameters,
         output,
-    }) = method
+    }) = &daemon.start
     else {
-        return quote_spanned! { ty.span() =>
-            ::std::result::Result::Ok(<Self as ::std::default::Default>::default())
-        };
+        let default = quote_spanned!(ty.span() => <Self as ::std::default::Default>::default());
+        return state::start_from(daemon, &default);
     };
     let given = parameters.iter().map(|parameter| match parameter {
         StartParameter::Ecosystem => quote!(request.ecosystem()),
         StartParameter::Config(ty) => quote_spanned!(at(ty.span()) => request.config::<#ty>()?),
+        StartParameter::State(_) => state::read(daemon),
     });
     let place = place_of_output(method, output);
     let wait = is_async.then(|| quote_spanned!(place => .await));

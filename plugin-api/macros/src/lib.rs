@@ -10,6 +10,7 @@ mod expand;
 mod lifecycle;
 mod manifest;
 mod model;
+mod state;
 mod types;
 
 use proc_macro::TokenStream;
@@ -18,6 +19,9 @@ use syn::{Error, Item, parse_macro_input};
 /// Makes the type of this `impl` a daemon, and the crate its plugin.
 ///
 /// - `#[daemon]`: under the type's own name.
+/// - `#[daemon(exclusive)]`: two instances never run at once, not even during a reload.
+/// - `#[daemon(state = T)]`: the state that one instance hands to the next, by `From<&Self> for T` and `From<T> for Self`;
+///   or two methods, see the crate `dae_plugin_api`. `state_version = 2` numbers its shape.
 /// - `#[daemon(name = "Sample")]`: under this one: 1 to 64 of `A-Z a-z 0-9 _ . -`.
 ///
 /// See the crate `dae_plugin_api` for what the `impl` may hold. A crate has one daemon.

@@ -1,4 +1,4 @@
-//! `start`, `run` and `stop`, read from their methods.
+//! `start`, `run`, `stop`, `save` and `migrate`, read from their methods.
 
 use syn::{FnArg, ImplItemFn, Result, Signature, Type};
 
@@ -6,7 +6,7 @@ use crate::command::check_receiver;
 use crate::model::{Lifecycle, StartParameter, fault};
 use crate::types;
 
-/// Reads one of the three methods.
+/// Reads one of these methods.
 pub fn read(method: &ImplItemFn) -> Result<Lifecycle> {
     let sig = &method.sig;
     if !sig.generics.params.is_empty() {
@@ -16,9 +16,10 @@ pub fn read(method: &ImplItemFn) -> Result<Lifecycle> {
         );
         return fault(&sig.generics, text);
     }
-    let parameters = match sig.ident == "start" {
-        true => read_start(sig)?,
-        false => read_work(sig)?,
+    let parameters = match sig.ident.to_string().as_str() {
+        "start" => read_start(sig)?,
+        "migrate" => read_migrate(sig)?,
+        _ => read_work(sig)?,
     };
     Ok(Lifecycle {
         method: sig.ident.clone(),
@@ -40,10 +41,12 @@ fn read_start(sig: &Signature) -> Result<Vec<StartParameter>> {
     }
     let parameters: Vec<_> = types_of(sig).map(start_parameter).collect();
     let is_config = |one: &&StartParameter| matches!(one, StartParameter::Config(_));
+    let is_state = |one: &&StartParameter| matches!(one, StartParameter::State(_));
     let configs = parameters.iter().filter(is_config).count();
-    if configs > 1 || parameters.len() > configs + 1 {
-        let text =
-            "`start` takes an `Ecosystem`, a config of any type that serde reads, both, or neither";
+    let states = parameters.iter().filter(is_state).count();
+    if configs > 1 || states > 1 || parameters.len() > configs + states + 1 {
+        let text = "`start` takes an `Ecosystem`, a config of any type that serde reads, the state of the instance before \
+                    as an `Option`, each once at most, or none of them";
         return fault(&sig.inputs, text);
     }
     Ok(parameters)
@@ -52,11 +55,23 @@ fn read_start(sig: &Signature) -> Result<Vec<StartParameter>> {
 fn start_parameter(ty: &Type) -> StartParameter {
     match types::last_ident(ty) {
         Some(ident) if ident == "Ecosystem" => StartParameter::Ecosystem,
-        _ => StartParameter::Config(ty.clone()),
+        _ => match types::inner_of(ty, "Option") {
+            Some(state) => StartParameter::State(state.clone()),
+            None => StartParameter::Config(ty.clone()),
+        },
     }
 }
 
-/// `run` or `stop`, which have no parameters but `&self`.
+/// `migrate`, which is given the old version and the old state as JSON.
+fn read_migrate(sig: &Signature) -> Result<Vec<StartParameter>> {
+    if sig.receiver().is_some() || types_of(sig).count() != 2 || sig.asyncness.is_some() {
+        let text = "`migrate` makes a state of an older one: `fn migrate(version: u32, state: json::Value) -> Result<State>`";
+        return fault(&sig.inputs, text);
+    }
+    Ok(Vec::new())
+}
+
+/// `run`, `stop` or `save`, which have no parameters but `&self`.
 fn read_work(sig: &Signature) -> Result<Vec<StartParameter>> {
     let name = &sig.ident;
     let Some(receiver) = sig.receiver() else {

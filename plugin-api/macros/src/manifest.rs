@@ -9,7 +9,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use crate::model::{Argument, Command, Daemon, Kind, Lifecycle, Parameter, Slot};
-use crate::types;
+use crate::{state, types};
 
 /// The parts whose concatenation is the manifest, as an expression of type `&[&str]`.
 pub fn parts(daemon: &Daemon) -> TokenStream {
@@ -44,6 +44,12 @@ fn tail(daemon: &Daemon) -> String {
             let kind = if *is_async { "async" } else { "sync" };
             let _ = write!(tail, ",\"{name}\":\"{kind}\"");
         }
+    }
+    if daemon.options.is_exclusive {
+        tail.push_str(",\"exclusive\":true");
+    }
+    if daemon.state.is_some() {
+        let _ = write!(tail, ",\"state_version\":{}", state::version(daemon));
     }
     let _ = write!(tail, ",\"commands\":[{}]}}", commands.join(","));
     tail

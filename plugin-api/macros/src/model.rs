@@ -7,11 +7,11 @@ use quote::ToTokens;
 use syn::ext::IdentExt as _;
 use syn::parse::Parser as _;
 use syn::{
-    Attribute, Error, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitStr, Meta,
+    Attribute, Error, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitInt, LitStr, Meta,
     Result, ReturnType, Type,
 };
 
-use crate::{command, lifecycle, types};
+use crate::{command, lifecycle, state, types};
 
 /// A daemon as its author wrote it.
 pub struct Daemon {
@@ -22,6 +22,20 @@ pub struct Daemon {
     pub start: Option<Lifecycle>,
     pub run: Option<Lifecycle>,
     pub stop: Option<Lifecycle>,
+    pub save: Option<Lifecycle>,
+    pub migrate: Option<Lifecycle>,
+    pub options: Options,
+    /// The type of the state that it hands over, if it does.
+    pub state: Option<Type>,
+}
+
+/// What stands in `#[daemon(…)]`.
+#[derive(Default)]
+pub struct Options {
+    pub name: Option<LitStr>,
+    pub is_exclusive: bool,
+    pub state: Option<Type>,
+    pub state_version: Option<u32>,
 }
 
 /// One `#[command]`.
@@ -90,6 +104,8 @@ pub struct Lifecycle {
 pub enum StartParameter {
     Ecosystem,
     Config(Type),
+    /// `Option<T>`: the state of the instance before; this is the `T`.
+    State(Type),
 }
 
 /// A daemon's name, as the host's registry takes it.
@@ -98,15 +114,19 @@ const NAME_BYTES_MAX: usize = 64;
 /// Reads the `impl`, and takes our attributes out of it.
 pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
     check_impl(item)?;
-    let name = read_name(options, &item.self_ty)?;
+    let options = read_options(options)?;
     let mut daemon = Daemon {
-        name,
+        name: read_name(options.name.as_ref(), &item.self_ty)?,
         about: doc_of(&item.attrs),
         self_type: (*item.self_ty).clone(),
         commands: Vec::new(),
         start: None,
         run: None,
         stop: None,
+        save: None,
+        migrate: None,
+        options,
+        state: None,
     };
     let mut faults = Faults::default();
     for item in &mut item.items {
@@ -116,7 +136,9 @@ pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
             faults.add(fault);
         }
     }
-    faults.none_or(daemon)
+    let mut daemon = faults.none_or(daemon)?;
+    daemon.state = state::check(&daemon)?;
+    Ok(daemon)
 }
 
 /// Takes our attributes out of an `impl` that is none of a daemon. The compiler doesn't know them, and would say so.
@@ -166,16 +188,28 @@ fn check_impl(item: &ItemImpl) -> Result<()> {
     Ok(())
 }
 
-fn read_name(options: TokenStream, self_type: &Type) -> Result<String> {
-    let mut given: Option<LitStr> = None;
+fn read_options(tokens: TokenStream) -> Result<Options> {
+    let mut options = Options::default();
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("name") {
-            given = Some(meta.value()?.parse()?);
-            return Ok(());
+            options.name = Some(meta.value()?.parse()?);
+        } else if meta.path.is_ident("exclusive") {
+            options.is_exclusive = true;
+        } else if meta.path.is_ident("state") {
+            options.state = Some(meta.value()?.parse()?);
+        } else if meta.path.is_ident("state_version") {
+            options.state_version = Some(meta.value()?.parse::<LitInt>()?.base10_parse()?);
+        } else {
+            let text = "#[daemon] knows `name = \"…\"`, `exclusive`, `state = Type` and `state_version = N`, and nothing else";
+            return Err(meta.error(text));
         }
-        Err(meta.error("#[daemon] knows `name = \"…\"`, and nothing else"))
+        Ok(())
     });
-    parser.parse2(options)?;
+    parser.parse2(tokens)?;
+    Ok(options)
+}
+
+fn read_name(given: Option<&LitStr>, self_type: &Type) -> Result<String> {
     let (name, place) = match (given, types::last_ident(self_type)) {
         (Some(given), _) => (given.value(), given.into_token_stream()),
         (None, Some(ident)) => (ident.unraw().to_string(), ident.into_token_stream()),
@@ -203,6 +237,8 @@ fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
         "start" => Some(&mut daemon.start),
         "run" => Some(&mut daemon.run),
         "stop" => Some(&mut daemon.stop),
+        "save" if ours.is_empty() => Some(&mut daemon.save),
+        "migrate" if ours.is_empty() => Some(&mut daemon.migrate),
         _ => None,
     };
     match (ours.as_slice(), place) {

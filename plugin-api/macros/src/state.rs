@@ -1,0 +1,114 @@
+//! The state that one instance hands to the next: by two methods, or by two conversions.
+//!
+//! `save(&self) -> State` with `start(…, Option<State>)`, or `#[daemon(state = State)]` with `From<&Self> for State` and
+//! `From<State> for Self`. Either way the type is one that serde writes and reads, and `migrate` reads older ones.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::{Result, Type};
+
+use crate::model::{Daemon, Lifecycle, StartParameter, fault};
+
+/// The type of the state, if there is one; a fault where only half of what it takes is there.
+pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
+    let taken = daemon.start.iter().flat_map(|start| &start.parameters).find_map(|one| match one {
+        StartParameter::State(ty) => Some(ty),
+        _ => None,
+    });
+    match (&daemon.options.state, taken, &daemon.save) {
+        (None, None, None) => no_rest(daemon),
+        (Some(ty), None, None) if daemon.start.is_none() => Ok(Some(ty.clone())),
+        (Some(ty), _, _) => {
+            let text = "`state = Type` stands for `save` and `start`: it goes with neither of them";
+            fault(ty, text)
+        }
+        (None, Some(ty), Some(_)) => Ok(Some(ty.clone())),
+        (None, Some(ty), None) => {
+            let text = "`start` takes a state, and nothing saves one: add `fn save(&self) -> Result<State>`; \
+                        a config that may be absent is `#[serde(default)]` on its fields";
+            fault(ty, text)
+        }
+        (None, None, Some(save)) => {
+            let text = "`save` gives a state, and nothing takes it: add `start(…, state: Option<State>) -> Result<Self>`";
+            fault(&save.method, text)
+        }
+    }
+}
+
+fn no_rest(daemon: &Daemon) -> Result<Option<Type>> {
+    match &daemon.migrate {
+        Some(migrate) => fault(&migrate.method, "`migrate` reads an older state, and this daemon hands none over"),
+        None => Ok(None),
+    }
+}
+
+/// The author's number for the shape of the state.
+pub fn version(daemon: &Daemon) -> u32 {
+    daemon.options.state_version.unwrap_or(1)
+}
+
+/// `Option<State>` from the request of a start.
+pub fn read(daemon: &Daemon) -> TokenStream {
+    let Some(ty) = &daemon.state else { return quote!(::std::option::Option::None) };
+    let (version, migrate) = (version(daemon), migrate(daemon));
+    quote_spanned! { ty.span() =>
+        match &request.state {
+            ::std::option::Option::Some(saved) => ::std::option::Option::Some(saved.read::<#ty>(#version, #migrate)?),
+            ::std::option::Option::None => ::std::option::Option::None,
+        }
+    }
+}
+
+/// The start of a daemon that has no `start`: from its state, if it has one, else the default.
+pub fn start_from(daemon: &Daemon, default: &TokenStream) -> TokenStream {
+    if daemon.state.is_none() {
+        return quote!(::std::result::Result::Ok(#default));
+    }
+    let state = read(daemon);
+    quote! {
+        ::std::result::Result::Ok(match #state {
+            ::std::option::Option::Some(state) => <Self as ::std::convert::From<_>>::from(state),
+            ::std::option::Option::None => #default,
+        })
+    }
+}
+
+/// The functions `save` and `check_state` of the glue; none where there is no state.
+pub fn expand(daemon: &Daemon) -> TokenStream {
+    let Some(ty) = &daemon.state else { return TokenStream::new() };
+    let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
+    quote! {
+        fn save(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
+            ::std::option::Option::Some(::std::boxed::Box::pin(async move {
+                let state: #ty = #save;
+                ::dae_plugin_api::export::saved(#version, &state)
+            }))
+        }
+
+        fn check_state(
+            state: &::dae_plugin_api::export::SavedState,
+        ) -> ::std::result::Result<(), ::std::string::String> {
+            state.read::<#ty>(#version, #migrate).map(::std::mem::drop)
+        }
+    }
+}
+
+fn save(daemon: &Daemon, ty: &Type) -> TokenStream {
+    match &daemon.save {
+        Some(Lifecycle { method, is_async, .. }) => {
+            let wait = is_async.then(|| quote!(.await));
+            quote_spanned!(method.span() => <_ as Started<#ty>>::started(Self::#method(&live.daemon) #wait)?)
+        }
+        None => quote_spanned!(ty.span() => <#ty as ::std::convert::From<&Self>>::from(&live.daemon)),
+    }
+}
+
+fn migrate(daemon: &Daemon) -> TokenStream {
+    match (&daemon.migrate, &daemon.state) {
+        (Some(Lifecycle { method, .. }), Some(ty)) => quote_spanned! { method.span() =>
+            ::std::option::Option::Some(&|version, state| <_ as Started<#ty>>::started(Self::#method(version, state)))
+        },
+        _ => quote!(::std::option::Option::None),
+    }
+}
