@@ -24,8 +24,8 @@ use dae_plugin_api::abi::status;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::outcome::Ended;
 use crate::frame::{self, Kind, StartMessage};
+use crate::outcome::Ended;
 use crate::outcome::{Call, RunEnd};
 use crate::services::Local;
 use crate::settings::Settings;

@@ -9,8 +9,8 @@
 
 mod answer;
 mod change;
-mod drop_in;
 mod tell;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -267,7 +267,7 @@ impl Inner {
                 )
             })?;
         lock(&inner.tasks).push(Task::Control(control));
-        let watching = drop_in::watch(&Dae {
+        let watching = watch::watch(&Dae {
             inner: Arc::clone(inner),
         })?;
         lock(&inner.tasks).push(Task::Loop(watching));
@@ -412,7 +412,12 @@ impl Inner {
 async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
     while let Some(notice) = notices.recv().await {
         let Some(inner) = inner.upgrade() else { return };
-        let Notice::RolledBack { name, bad, good, reason } = notice;
+        let Notice::RolledBack {
+            name,
+            bad,
+            good,
+            reason,
+        } = notice;
         let saved = inner.change_registry(|registry| {
             if let Some(entry) = registry.daemons.get_mut(&name) {
                 entry.previous.retain(|hash| *hash != good);
@@ -421,7 +426,11 @@ async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
             }
         });
         if let Err(error) = saved {
-            tracing::error!(daemon = name, error = format!("{error:#}"), "its rollback could not be recorded");
+            tracing::error!(
+                daemon = name,
+                error = format!("{error:#}"),
+                "its rollback could not be recorded"
+            );
         }
     }
 }

@@ -23,7 +23,8 @@ use abi_stable::library::{AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_
 use abi_stable::std_types::{ROption, RSlice};
 use async_ffi::FfiFuture;
 use dae_plugin_api::abi::{
-    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, StepV1, VecSink, status, verb,
+    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, StepV1,
+    VecSink, status, verb,
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 

@@ -66,7 +66,10 @@ impl Images {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         match entries.insert(image.entry()) {
             true => Ok(()),
-            false => Err("the system's loader gave code that is loaded already, and not this file's".to_owned()),
+            false => Err(
+                "the system's loader gave code that is loaded already, and not this file's"
+                    .to_owned(),
+            ),
         }
     }
 }

@@ -342,10 +342,15 @@ impl Instance {
     pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<Vec<u8>, String> {
         let pending = self.start_save();
         // On the runtime of its code: a `save` that blocks holds one of those threads, and not the one that asks.
-        let saving = self.runtime().spawn(async move { timeout(limit, pending).await });
+        let saving = self
+            .runtime()
+            .spawn(async move { timeout(limit, pending).await });
         match timeout(limit + Duration::from_millis(100), saving).await {
             Ok(Ok(Ok(ended))) if ended.status == status::DONE => Ok(ended.bytes),
-            Ok(Ok(Ok(ended))) => Err(format!("its `save` failed: {}", String::from_utf8_lossy(&ended.bytes))),
+            Ok(Ok(Ok(ended))) => Err(format!(
+                "its `save` failed: {}",
+                String::from_utf8_lossy(&ended.bytes)
+            )),
             Ok(Err(error)) => Err(format!("its `save` crashed: {error}")),
             Ok(Ok(Err(_))) | Err(_) => Err(format!("its `save` took longer than {limit:?}")),
         }

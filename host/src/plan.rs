@@ -1,5 +1,5 @@
-//! What is to be done about the drop-in directory: a pure function of what lies there, what is registered, and what was
-//! tried before. [`look`] alone sees the disk.
+//! What is to be done about files that change: a pure function of what lies there, what is registered, and what was tried
+//! before. [`look`] and [`look_at`] alone see the disk.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,7 +9,18 @@ use std::time::SystemTime;
 /// How often a file that isn't whole is tried before it is called broken: some seconds of a linker's work.
 const TRIES_MAX: u32 = 20;
 
-/// A file in the directory.
+/// A daemon and the file that it was installed from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub source: PathBuf,
+    /// The file lies in the drop-in directory, and the daemon goes when it goes.
+    pub is_drop_in: bool,
+}
+
+/// A file that may be a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// Where.
@@ -36,8 +47,10 @@ pub struct Known {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Install the file, or replace the daemon that is installed from it.
+    /// Install a file of the drop-in directory.
     Install(Seen),
+    /// The daemon's file has changed.
+    Reload(String, Seen),
     /// The daemon's file has gone.
     Uninstall(String),
 }
@@ -47,6 +60,12 @@ impl Known {
     pub fn note(&mut self, seen: Seen) {
         self.tries.remove(&seen.path);
         self.done.insert(seen.path, seen.stamp);
+    }
+
+    /// Whether that file was dealt with before, whatever its content was then.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        self.done.contains_key(path)
     }
 
     /// Counts one more try of a file that isn't whole; true when it has been tried often enough.
@@ -64,30 +83,41 @@ impl Known {
     }
 }
 
-/// The files that may be plugins.
+/// The files of the drop-in directory that may be plugins.
 ///
 /// # Errors
 /// The directory can't be read.
 pub fn look(dir: &Path) -> io::Result<Vec<Seen>> {
-    use std::os::unix::fs::MetadataExt as _;
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        // One that goes away while we look has gone.
-        let Ok(metadata) = std::fs::metadata(&path) else {
-            continue;
-        };
-        if is_candidate(&path) && metadata.is_file() {
-            let stamp = Stamp {
-                bytes: metadata.len(),
-                modified: metadata.modified().ok(),
-                inode: metadata.ino(),
-            };
-            all.push(Seen { path, stamp });
+        if is_candidate(&path) {
+            all.extend(seen(path));
         }
     }
     all.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(all)
+}
+
+/// The files that daemons were installed from, as far as they are still there.
+#[must_use]
+pub fn look_at(registered: &[Registered]) -> Vec<Seen> {
+    let sources = registered.iter().filter(|one| !one.is_drop_in);
+    sources.filter_map(|one| seen(one.source.clone())).collect()
+}
+
+/// One that goes away while we look has gone.
+fn seen(path: PathBuf) -> Option<Seen> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(&path)
+        .ok()
+        .filter(std::fs::Metadata::is_file)?;
+    let stamp = Stamp {
+        bytes: metadata.len(),
+        modified: metadata.modified().ok(),
+        inode: metadata.ino(),
+    };
+    Some(Seen { path, stamp })
 }
 
 /// A library by its name, and not the hidden temporary file of something that copies.
@@ -103,14 +133,39 @@ fn is_candidate(path: &Path) -> bool {
 
 /// What is to be done: removals first, so that a file that was renamed finds its name free.
 #[must_use]
-pub fn plan(seen: &[Seen], registered: &[(String, PathBuf)], known: &Known) -> Vec<Action> {
-    let is_there = |source: &PathBuf| seen.iter().any(|seen| seen.path == *source);
-    let gone = registered.iter().filter(|(_, source)| !is_there(source));
-    let gone = gone.map(|(name, _)| Action::Uninstall(name.clone()));
-    let new = seen
+pub fn plan(
+    dropped: &[Seen],
+    sources: &[Seen],
+    registered: &[Registered],
+    known: &Known,
+) -> Vec<Action> {
+    let is_there = |source: &PathBuf| dropped.iter().any(|seen| seen.path == *source);
+    let is_new = |seen: &&Seen| known.done.get(&seen.path) != Some(&seen.stamp);
+    let daemons_of = |seen: &Seen| {
+        registered
+            .iter()
+            .filter(|one| one.source == seen.path)
+            .collect::<Vec<_>>()
+    };
+    let gone = registered
         .iter()
-        .filter(|seen| known.done.get(&seen.path) != Some(&seen.stamp));
-    gone.chain(new.cloned().map(Action::Install)).collect()
+        .filter(|one| one.is_drop_in && !is_there(&one.source));
+    let mut actions: Vec<Action> = gone
+        .map(|one| Action::Uninstall(one.name.clone()))
+        .collect();
+    for seen in dropped.iter().filter(is_new) {
+        match daemons_of(seen).iter().find(|one| one.is_drop_in) {
+            Some(one) => actions.push(Action::Reload(one.name.clone(), seen.clone())),
+            None => actions.push(Action::Install(seen.clone())),
+        }
+    }
+    for seen in sources.iter().filter(is_new) {
+        // One file may run under several names.
+        let of_it = daemons_of(seen).into_iter().filter(|one| !one.is_drop_in);
+        actions.extend(of_it.map(|one| Action::Reload(one.name.clone(), seen.clone())));
+    }
+    actions.dedup();
+    actions
 }
 
 #[cfg(test)]
@@ -129,29 +184,48 @@ mod tests {
         }
     }
 
+    fn registered(name: &str, source: &str, is_drop_in: bool) -> Registered {
+        Registered {
+            name: name.to_owned(),
+            source: source.into(),
+            is_drop_in,
+        }
+    }
+
     #[test]
-    fn new_and_changed_files_are_installed_once_and_gone_ones_are_not_there() {
+    fn new_files_are_installed_once_changed_ones_reload_and_gone_ones_go() {
         let mut known = Known::default();
-        let registered = [("A".to_owned(), PathBuf::from("a.so"))];
+        let of_a = [registered("A", "a.so", true)];
         let now = [seen("b.so", 1)];
         let both = [
             Action::Uninstall("A".to_owned()),
             Action::Install(seen("b.so", 1)),
         ];
-        assert_eq!(plan(&now, &registered, &known), both);
+        assert_eq!(plan(&now, &[], &of_a, &known), both);
         known.note(seen("b.so", 1));
-        let registered = [("B".to_owned(), PathBuf::from("b.so"))];
-        assert_eq!(plan(&now, &registered, &known), []);
+        let of_b = [registered("B", "b.so", true)];
+        assert_eq!(plan(&now, &[], &of_b, &known), []);
         let changed = [seen("b.so", 2)];
-        assert_eq!(
-            plan(&changed, &registered, &known),
-            [Action::Install(seen("b.so", 2))]
-        );
+        let reload = [Action::Reload("B".to_owned(), seen("b.so", 2))];
+        assert_eq!(plan(&changed, &[], &of_b, &known), reload);
         known.forget_all_but(&[]);
-        assert_eq!(
-            plan(&now, &registered, &known),
-            [Action::Install(seen("b.so", 1))]
-        );
+        let again = [Action::Reload("B".to_owned(), seen("b.so", 1))];
+        assert_eq!(plan(&now, &[], &of_b, &known), again);
+    }
+
+    #[test]
+    fn a_changed_source_reloads_each_daemon_of_it_and_a_gone_one_none() {
+        let both = [
+            registered("A", "x.so", false),
+            registered("B", "x.so", false),
+        ];
+        let now = [seen("x.so", 2)];
+        let reloads = [
+            Action::Reload("A".to_owned(), seen("x.so", 2)),
+            Action::Reload("B".to_owned(), seen("x.so", 2)),
+        ];
+        assert_eq!(plan(&[], &now, &both, &Known::default()), reloads);
+        assert_eq!(plan(&[], &[], &both, &Known::default()), []);
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub(crate) struct KeptState {
 impl KeptState {
     /// Takes a state as the boundary gives it.
     pub(crate) fn of(bytes: &[u8], occasion: Occasion, generation: u64) -> Result<Self, String> {
-        let state = serde_json::from_slice(bytes).map_err(|error| format!("its state is not JSON: {error}"))?;
+        let state = serde_json::from_slice(bytes)
+            .map_err(|error| format!("its state is not JSON: {error}"))?;
         Ok(KeptState {
             time: Timestamp::now(),
             occasion,
@@ -77,7 +78,9 @@ pub(crate) struct States {
 impl States {
     /// Those of a home.
     pub(crate) fn of(home: &Home) -> Self {
-        States { dir: home.states_dir() }
+        States {
+            dir: home.states_dir(),
+        }
     }
 
     /// The last one that was kept of that daemon.
@@ -92,7 +95,10 @@ impl States {
             Err(error) => return Err(DiskFault::new(&error, "read the state", &path).into()),
         };
         let kept = serde_json::from_str(&text).with_context(|| {
-            format!("the state {} is damaged; `--fresh` starts without it", path.display())
+            format!(
+                "the state {} is damaged; `--fresh` starts without it",
+                path.display()
+            )
         })?;
         Ok(Some(kept))
     }
@@ -141,7 +147,13 @@ mod tests {
         assert_eq!(loaded.state.get(), r#"{"version":1,"data":{"n": 5}}"#);
         assert_eq!((loaded.generation, loaded.bytes()), (3, 29));
         std::fs::write(home.states_dir().join("A.json"), "{").unwrap();
-        assert!(states.load("A").unwrap_err().to_string().contains("--fresh"));
+        assert!(
+            states
+                .load("A")
+                .unwrap_err()
+                .to_string()
+                .contains("--fresh")
+        );
         states.forget("A").unwrap();
         assert!(states.load("A").unwrap().is_none());
     }

@@ -23,8 +23,8 @@ use crate::door::{Door, Leased};
 use crate::identity::Identity;
 use crate::images::Images;
 use crate::instance::Instance;
-use crate::outcome::{Ending, RunEnd};
 use crate::log::{Journal, Record};
+use crate::outcome::{Ending, RunEnd};
 use crate::report::{LastEnd, Mode};
 use crate::restart::{self, Decision, End, History};
 use crate::settings::{OnPanic, Settings};
@@ -32,8 +32,8 @@ use crate::state::State;
 use crate::states::{KeptState, Occasion, States};
 use crate::store::{Artefact, Store};
 use health::Health;
-use reload::Probation;
 use listen::Listening;
+use reload::Probation;
 
 /// What a daemon runs: which file, and how.
 #[derive(Debug, Clone)]
@@ -241,7 +241,8 @@ impl Daemon {
     /// # Errors
     /// Why it doesn't start; what was before runs on.
     pub async fn replace(&self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
-        self.order(|reply| Order::Replace(Box::new(spec), is_fresh, reply)).await
+        self.order(|reply| Order::Replace(Box::new(spec), is_fresh, reply))
+            .await
     }
 
     /// Its state as it is now, or, while nothing runs, as it was kept.
@@ -251,7 +252,10 @@ impl Daemon {
     pub async fn state(&self) -> Result<Vec<u8>, String> {
         let (reply, saved) = oneshot::channel();
         let gone = || "its supervisor has ended".to_owned();
-        self.orders.send(Order::Save(reply)).await.map_err(|_| gone())?;
+        self.orders
+            .send(Order::Save(reply))
+            .await
+            .map_err(|_| gone())?;
         saved.await.map_err(|_| gone())?
     }
 
@@ -398,7 +402,9 @@ impl Supervisor {
         let (result, reply) = match order {
             Order::Start(reply) => (self.start_if_needed().await, reply),
             Order::Stop(reply) | Order::End(reply) => (self.stop().await, reply),
-            Order::Restart(is_fresh, reply) => (self.take_over(self.spec.clone(), is_fresh).await, reply),
+            Order::Restart(is_fresh, reply) => {
+                (self.take_over(self.spec.clone(), is_fresh).await, reply)
+            }
             Order::Replace(spec, is_fresh, reply) => (self.take_over(*spec, is_fresh).await, reply),
             Order::Prepare(spec, reply) => {
                 self.now.running().spec = (*spec).clone();
@@ -514,7 +520,9 @@ impl Supervisor {
 
     async fn stop(&mut self) -> Result<Done, String> {
         let name = &self.spec.name;
-        self.door.shut(format!("{name} is stopped; `dae-host start {name}` starts it"));
+        self.door.shut(format!(
+            "{name} is stopped; `dae-host start {name}` starts it"
+        ));
         self.listening = None;
         self.now.running().port = None;
         self.now.running().identity = None;
@@ -547,7 +555,11 @@ impl Supervisor {
 
     async fn take_checkpoint(&mut self) {
         self.next_checkpoint = self.checkpoint_time();
-        let Some(current) = self.current.as_ref().filter(|current| current.instance.has_state()) else {
+        let Some(current) = self
+            .current
+            .as_ref()
+            .filter(|current| current.instance.has_state())
+        else {
             return;
         };
         let generation = current.instance.identity.generation;
@@ -556,7 +568,8 @@ impl Supervisor {
             Ok(state) => self.keep(&state),
             Err(text) => {
                 let text = format!("no checkpoint: {text}");
-                self.shared.tell(&self.spec.name, Some(generation), "warn", &text);
+                self.shared
+                    .tell(&self.spec.name, Some(generation), "warn", &text);
             }
         }
     }

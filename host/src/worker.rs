@@ -23,11 +23,11 @@ use tokio::net::UnixStream;
 
 use crate::commands::{Commands, Entry, Runs};
 use crate::dylib::Image;
-use crate::outcome::Ended;
 use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage};
 use crate::identity::Identity;
 use crate::instance::{self, Instance, Pending, StartPlan};
 use crate::outcome::Call;
+use crate::outcome::Ended;
 use crate::report::Mode;
 use crate::services::Resident;
 use wire::Wire;

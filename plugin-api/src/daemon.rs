@@ -82,8 +82,12 @@ impl SavedState {
         };
         let data = serde_json::from_str(self.data.get())
             .map_err(|error| format!("the state can't be read: {error}"))?;
-        migrate(self.version, data)
-            .map_err(|text| format!("the state of version {} can't be migrated: {text}", self.version))
+        migrate(self.version, data).map_err(|text| {
+            format!(
+                "the state of version {} can't be migrated: {text}",
+                self.version
+            )
+        })
     }
 }
 

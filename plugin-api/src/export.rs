@@ -16,8 +16,8 @@ use abi_stable::std_types::{ROption, RSlice, RStr};
 use async_ffi::FutureExt as _;
 
 use crate::abi::{
-    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1, DaemonModV1_Ref, DaemonVtableV1, HostV1, InstanceV1, Output, SinkV1,
-    StepV1, status, verb,
+    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1, DaemonModV1_Ref, DaemonVtableV1, HostV1,
+    InstanceV1, Output, SinkV1, StepV1, status, verb,
 };
 use crate::daemon::StartMessage;
 use crate::{log, panic};
@@ -190,7 +190,9 @@ unsafe extern "C" fn create<D: Exported>(
             }
             match &mut work {
                 Some(work) => work.as_mut().poll(context),
-                None => std::task::Poll::Ready(Err("its start was polled after it had panicked".to_owned())),
+                None => std::task::Poll::Ready(Err(
+                    "its start was polled after it had panicked".to_owned()
+                )),
             }
         })
         .await?;

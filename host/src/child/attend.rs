@@ -14,10 +14,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::output::{self, Printer};
 use super::spawn::Spawned;
 use super::{Link, lock};
-use crate::outcome::Ended;
 use crate::frame::{self, Frame, FrameInbox, Kind};
-use crate::outcome::RunEnd;
 use crate::log::Record;
+use crate::outcome::Ended;
+use crate::outcome::RunEnd;
 use crate::services::{Local, Outlet as _};
 
 /// One read of the socket, in bytes.

@@ -81,7 +81,10 @@ fn entry(artefact: &Artefact, old: Option<Entry>, request: InstallRequest) -> En
         settings: request
             .settings
             .unwrap_or_else(|| old.as_ref().map_or(Value::Null, |old| old.settings.clone())),
-        quarantined: old.as_ref().map(|old| old.quarantined.clone()).unwrap_or_default(),
+        quarantined: old
+            .as_ref()
+            .map(|old| old.quarantined.clone())
+            .unwrap_or_default(),
         drop_in: request.drop_in,
         port: request.port.or(kept_port),
         port_pinned: request.port.is_some() || kept_pin,

@@ -275,9 +275,18 @@ fn accepted(installed: &Installed) -> String {
         generation,
         ..
     } = installed;
-    let ms = installed.ms.map(|ms| format!(", {ms} ms")).unwrap_or_default();
-    let state = installed.state_bytes.map(|bytes| format!(", state {bytes} B")).unwrap_or_default();
-    format!("accepted {name} generation {generation} ({}{ms}{state})", words::short_hash(hash))
+    let ms = installed
+        .ms
+        .map(|ms| format!(", {ms} ms"))
+        .unwrap_or_default();
+    let state = installed
+        .state_bytes
+        .map(|bytes| format!(", state {bytes} B"))
+        .unwrap_or_default();
+    format!(
+        "accepted {name} generation {generation} ({}{ms}{state})",
+        words::short_hash(hash)
+    )
 }
 
 /// One name after another: sentences as they come true, or one array at the end with `--json`.

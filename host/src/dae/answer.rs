@@ -6,14 +6,14 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use dae_plugin_api::abi::status;
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::{Dae, Fault, FaultKind, Inner, tell};
 use crate::identity::Identity;
 use crate::instance::{Answer, Answering, BuiltIn, Instance};
-use crate::outcome::{Ended, host_status};
 use crate::manifest::{Argument, Command, Manifest};
+use crate::outcome::{Ended, host_status};
 use crate::registry::DAE_NAME;
 use crate::report::Mode;
 
@@ -82,11 +82,7 @@ const ON_CONTROL: [Row; 13] = [
         Some(("name", "string")),
         "Has the code of before take over again.",
     ),
-    (
-        "state",
-        Some(("name", "string")),
-        "A daemon's state.",
-    ),
+    ("state", Some(("name", "string")), "A daemon's state."),
 ];
 
 /// The last of the control socket's commands; it has events besides its reply.

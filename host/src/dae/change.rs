@@ -140,7 +140,12 @@ impl Dae {
             registry::check_name(name).map_err(Fault::failed)?;
         }
         check_config(request.config.as_ref())?;
-        let staged = self.inner.stage(&request.file).await?;
+        let staged = match (self.inner.stage(&request.file).await, &request.name) {
+            (Err(fault), Some(name)) if request.replace => {
+                return Err(self.inner.as_refusal(name, fault));
+            }
+            (staged, _) => staged?,
+        };
         let name = request
             .name
             .clone()
@@ -165,7 +170,11 @@ impl Dae {
         self.inner.known(name)?;
         let entry = lock(&self.inner.registry).daemons.get(name).cloned();
         let entry = entry.ok_or_else(|| self.inner.unknown(name))?;
-        let no_source = || Fault::failed(format!("{name}: nobody knows what file it was installed from; install it again"));
+        let no_source = || {
+            Fault::failed(format!(
+                "{name}: nobody knows what file it was installed from; install it again"
+            ))
+        };
         let request = InstallRequest {
             name: Some(name.to_owned()),
             file: entry.source.ok_or_else(no_source)?,
@@ -187,14 +196,24 @@ impl Dae {
         let daemon = self.inner.known(name)?;
         let entry = lock(&self.inner.registry).daemons.get(name).cloned();
         let previous = entry.and_then(|entry| entry.previous.first().cloned());
-        let previous = previous.ok_or_else(|| Fault::failed(format!("{name}: there is no code of before to go back to")))?;
-        let artefact = self.inner.shared.store.find(&previous).map_err(|error| Fault::failed(format!("{name}: {error:#}")))?;
+        let previous = previous.ok_or_else(|| {
+            Fault::failed(format!("{name}: there is no code of before to go back to"))
+        })?;
+        let artefact = self
+            .inner
+            .shared
+            .store
+            .find(&previous)
+            .map_err(|error| Fault::failed(format!("{name}: {error:#}")))?;
         let glance = daemon.glance();
         let spec = Spec {
             artefact: Arc::new(artefact),
             ..glance.spec
         };
-        let done = daemon.replace(spec, false).await.map_err(|text| refused(name, &text, &daemon))?;
+        let done = daemon
+            .replace(spec, false)
+            .await
+            .map_err(|text| refused(name, &text, &daemon))?;
         self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 let gone_from = std::mem::replace(&mut entry.hash, previous.clone());
@@ -211,8 +230,12 @@ impl Dae {
     /// There is none of that name, or it hands no state over.
     pub async fn state(&self, name: &str) -> Result<Box<RawValue>, Fault> {
         let daemon = self.inner.known(name)?;
-        let state = daemon.state().await.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        serde_json::from_slice(&state).map_err(|error| Fault::failed(format!("{name}: its state is not JSON: {error}")))
+        let state = daemon
+            .state()
+            .await
+            .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
+        serde_json::from_slice(&state)
+            .map_err(|error| Fault::failed(format!("{name}: its state is not JSON: {error}")))
     }
 
     /// Stops a daemon and forgets it, its stored file included.
@@ -231,7 +254,11 @@ impl Dae {
             tracing::warn!(daemon = name, "{text}");
         }
         if let Err(error) = self.inner.shared.states.forget(name) {
-            tracing::warn!(daemon = name, error = format!("{error:#}"), "its state could not be removed");
+            tracing::warn!(
+                daemon = name,
+                error = format!("{error:#}"),
+                "its state could not be removed"
+            );
         }
         self.inner.tidy();
         Ok(())
@@ -336,7 +363,9 @@ impl Dae {
 /// Where something runs on, the refusal says what.
 fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
     let runs_on = daemon.glance().identity.map(|identity| identity.generation);
-    let rest = runs_on.map_or("nothing of it runs".to_owned(), |generation| format!("generation {generation} runs on"));
+    let rest = runs_on.map_or("nothing of it runs".to_owned(), |generation| {
+        format!("generation {generation} runs on")
+    });
     Fault::failed(format!("refused {name}: {text}; {rest}"))
 }
 
@@ -461,6 +490,17 @@ impl Inner {
         })
     }
 
+    /// Where a daemon of that name runs on, the fault says so.
+    fn as_refusal(&self, name: &str, fault: Fault) -> Fault {
+        match self.daemon(name) {
+            Some(daemon) => Fault {
+                kind: fault.kind,
+                ..refused(name, &fault.text, &daemon)
+            },
+            None => fault,
+        }
+    }
+
     fn known(&self, name: &str) -> Result<Arc<Daemon>, Fault> {
         self.daemon(name).ok_or_else(|| self.unknown(name))
     }
@@ -549,7 +589,12 @@ impl Inner {
     }
 
     /// What did not last is not tried again by accident.
-    fn check_quarantine(&self, before: Option<&Entry>, hash: &str, is_forced: bool) -> Result<(), Fault> {
+    fn check_quarantine(
+        &self,
+        before: Option<&Entry>,
+        hash: &str,
+        is_forced: bool,
+    ) -> Result<(), Fault> {
         let reason = before.and_then(|entry| entry.quarantined.get(hash));
         match reason {
             Some(reason) if !is_forced => Err(Fault::failed(format!(
@@ -589,8 +634,14 @@ impl Inner {
 }
 
 /// What was forced is quarantined no more.
-fn quarantined(request: &InstallRequest, before: Option<&Entry>, hash: &str) -> BTreeMap<String, String> {
-    let mut quarantined = before.map(|entry| entry.quarantined.clone()).unwrap_or_default();
+fn quarantined(
+    request: &InstallRequest,
+    before: Option<&Entry>,
+    hash: &str,
+) -> BTreeMap<String, String> {
+    let mut quarantined = before
+        .map(|entry| entry.quarantined.clone())
+        .unwrap_or_default();
     if request.force {
         quarantined.remove(hash);
     }

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Commands, Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
-use crate::outcome::Ended;
 use crate::instance::Pending;
-use crate::outcome::{Call, host_status};
 use crate::mailbox::Mailbox;
+use crate::outcome::Ended;
+use crate::outcome::{Call, host_status};
 use crate::stats::Tally;
 
 /// What is owed to one guest.
@@ -189,7 +189,11 @@ impl Answers {
             }
             return self.put(outbox, message.tag.is_some(), &line);
         }
-        let given_up = give_up(message.name, turn.door.limits.command, turn.lease.revoked.clone());
+        let given_up = give_up(
+            message.name,
+            turn.door.limits.command,
+            turn.lease.revoked.clone(),
+        );
         let place = match message.tag {
             Some(_) => Place::Tagged,
             None => {

@@ -17,7 +17,11 @@ use crate::states::KeptState;
 
 impl Supervisor {
     /// Binds the port if that is still to be done, and constructs an instance that has answered.
-    pub(super) async fn build(&mut self, spec: &Spec, state: Option<&KeptState>) -> Result<Arc<Instance>, String> {
+    pub(super) async fn build(
+        &mut self,
+        spec: &Spec,
+        state: Option<&KeptState>,
+    ) -> Result<Arc<Instance>, String> {
         let port = self.bind(spec)?;
         let generation = self.now.generation.fetch_add(1, Ordering::Relaxed) + 1;
         // The port that it has, whatever was asked for.
@@ -31,7 +35,12 @@ impl Supervisor {
         built.map(Arc::new)
     }
 
-    async fn build_here(&self, spec: &Spec, state: Option<Box<RawValue>>, generation: u64) -> Result<Instance, String> {
+    async fn build_here(
+        &self,
+        spec: &Spec,
+        state: Option<Box<RawValue>>,
+        generation: u64,
+    ) -> Result<Instance, String> {
         let hash = spec.artefact.hash.clone();
         let store = Arc::clone(&self.shared.store);
         let image = self
@@ -43,7 +52,11 @@ impl Supervisor {
             image,
             manifest: Arc::new(spec.artefact.manifest.clone()),
             resident: Resident {
-                identity: Arc::new(identity(spec, (Mode::InProcess, generation), std::process::id())),
+                identity: Arc::new(identity(
+                    spec,
+                    (Mode::InProcess, generation),
+                    std::process::id(),
+                )),
                 config: spec.config.to_string(),
                 outlet: Arc::new(self.local(generation)),
             },
@@ -56,7 +69,12 @@ impl Supervisor {
             .map_err(|fault| fault.to_string())
     }
 
-    async fn build_apart(&self, spec: &Spec, state: Option<Box<RawValue>>, generation: u64) -> Result<Instance, String> {
+    async fn build_apart(
+        &self,
+        spec: &Spec,
+        state: Option<Box<RawValue>>,
+        generation: u64,
+    ) -> Result<Instance, String> {
         let message = StartMessage {
             generation,
             ..self.start_message(spec, state)
@@ -98,7 +116,9 @@ impl Supervisor {
         }
         if count == config.images_warn {
             let max = config.images_max;
-            let text = format!("{count} files are loaded into the host's process; from {max} on, new ones run in their own");
+            let text = format!(
+                "{count} files are loaded into the host's process; from {max} on, new ones run in their own"
+            );
             self.shared.tell(&spec.name, None, "warn", &text);
         }
         Mode::InProcess

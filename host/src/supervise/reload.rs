@@ -54,7 +54,9 @@ impl Supervisor {
             self.listening = None;
             self.now.running().port = None;
         }
-        let failed = || State::Failed { cause: cause.to_owned() };
+        let failed = || State::Failed {
+            cause: cause.to_owned(),
+        };
         let after = match before {
             State::Starting | State::Stopped => failed(),
             // An exclusive one that could not be started again.
@@ -106,7 +108,14 @@ impl Supervisor {
             (Some(current), false) if current.instance.has_state() => {
                 let limit = self.shared.config.stop_grace();
                 let saved = Arc::clone(&current.instance).save(limit).await?;
-                Some(KeptState::of(&saved, Occasion::Reload, current.instance.identity.generation)?.state)
+                Some(
+                    KeptState::of(
+                        &saved,
+                        Occasion::Reload,
+                        current.instance.identity.generation,
+                    )?
+                    .state,
+                )
             }
             _ => None,
         };
@@ -120,15 +129,24 @@ impl Supervisor {
             limit: TRIAL_MAX,
         };
         let spawner = self.shared.spawner.clone();
-        let tried = self.shared.runtime.spawn(async move { Child::start(plan, &spawner).await.map(drop) });
-        let tried = tried.await.map_err(|error| format!("its trial crashed: {error}"))?;
+        let tried = self
+            .shared
+            .runtime
+            .spawn(async move { Child::start(plan, &spawner).await.map(drop) });
+        let tried = tried
+            .await
+            .map_err(|error| format!("its trial crashed: {error}"))?;
         tried.map_err(|text| format!("its trial failed: {text}"))
     }
 
     /// What the successor starts from. Where an instance with a state runs, lines wait from here on, and those in flight
     /// have finished or were cancelled: no change of the state is lost.
     async fn quiesce(&mut self, is_fresh: bool) -> Result<Option<KeptState>, String> {
-        let Some(current) = self.current.as_ref().filter(|current| current.instance.has_state()) else {
+        let Some(current) = self
+            .current
+            .as_ref()
+            .filter(|current| current.instance.has_state())
+        else {
             return self.kept_state(is_fresh);
         };
         let instance = Arc::clone(&current.instance);
@@ -138,7 +156,10 @@ impl Supervisor {
             drain(current, grace).await;
         }
         let generation = instance.identity.generation;
-        let saved = instance.save(grace).await.and_then(|bytes| KeptState::of(&bytes, Occasion::Reload, generation));
+        let saved = instance
+            .save(grace)
+            .await
+            .and_then(|bytes| KeptState::of(&bytes, Occasion::Reload, generation));
         match saved {
             Ok(_) if is_fresh => Ok(None),
             Ok(state) => Ok(Some(state)),
@@ -153,12 +174,21 @@ impl Supervisor {
     pub(super) fn kept_state(&self, is_fresh: bool) -> Result<Option<KeptState>, String> {
         match is_fresh {
             true => Ok(None),
-            false => self.shared.states.load(&self.spec.name).map_err(|error| format!("{error:#}")),
+            false => self
+                .shared
+                .states
+                .load(&self.spec.name)
+                .map_err(|error| format!("{error:#}")),
         }
     }
 
     /// The successor didn't start: what was, goes on.
-    async fn go_on(&mut self, cause: String, is_exclusive: bool, state: Option<&KeptState>) -> String {
+    async fn go_on(
+        &mut self,
+        cause: String,
+        is_exclusive: bool,
+        state: Option<&KeptState>,
+    ) -> String {
         let cause = with_hint(cause, is_exclusive);
         if self.current.is_some() {
             self.reopen();
@@ -187,7 +217,11 @@ impl Supervisor {
     /// A new generation has ended by itself while on probation: the one of before takes over again, from the state of the
     /// swap. False where there is none to go back to.
     pub(super) async fn roll_back(&mut self, cause: &str) -> bool {
-        let Some(probation) = self.probation.take().filter(|probation| Instant::now() < probation.until) else {
+        let Some(probation) = self
+            .probation
+            .take()
+            .filter(|probation| Instant::now() < probation.until)
+        else {
             return false;
         };
         let Probation { back, state, .. } = probation;
@@ -205,7 +239,8 @@ impl Supervisor {
         let generation = instance.identity.generation;
         self.swap(instance, state.as_ref()).await;
         let text = format!("rolled back to {}: {cause}", short(&good));
-        self.shared.tell(&self.spec.name, Some(generation), "error", &text);
+        self.shared
+            .tell(&self.spec.name, Some(generation), "error", &text);
         let notice = Notice::RolledBack {
             name: self.spec.name.clone(),
             bad,
@@ -221,7 +256,8 @@ impl Supervisor {
     pub(super) fn keep(&self, state: &KeptState) {
         if let Err(error) = self.shared.states.keep(&self.spec.name, state) {
             let text = format!("its state could not be kept: {error:#}");
-            self.shared.tell(&self.spec.name, Some(state.generation), "error", &text);
+            self.shared
+                .tell(&self.spec.name, Some(state.generation), "error", &text);
         }
     }
 }
@@ -232,7 +268,10 @@ pub(super) async fn drain(current: &mut Current, grace: Duration) {
         // It has been drained before, on the way to its state.
         return;
     }
-    if timeout(grace, &mut current.leased.given_back).await.is_err() {
+    if timeout(grace, &mut current.leased.given_back)
+        .await
+        .is_err()
+    {
         current.leased.revoke.cancel();
         // A handler that holds a thread doesn't let go; it is left to itself.
         let _ = timeout(LET_GO_MAX, &mut current.leased.given_back).await;
@@ -243,7 +282,9 @@ fn with_hint(cause: String, is_exclusive: bool) -> String {
     let needs_to_be_alone = ["address already in use", "address in use", "lock", "busy"];
     let lower = cause.to_lowercase();
     match !is_exclusive && needs_to_be_alone.iter().any(|sign| lower.contains(sign)) {
-        true => format!("{cause}; if only one of it can run at a time, #[daemon(exclusive)] says so"),
+        true => {
+            format!("{cause}; if only one of it can run at a time, #[daemon(exclusive)] says so")
+        }
         false => cause,
     }
 }
@@ -254,7 +295,10 @@ fn short(hash: &str) -> &str {
 
 impl Instance {
     /// Its state for the next start, if it hands one over.
-    pub(super) async fn last_state(self: &Arc<Self>, limit: Duration) -> Result<Option<KeptState>, String> {
+    pub(super) async fn last_state(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Result<Option<KeptState>, String> {
         if !self.has_state() {
             return Ok(None);
         }

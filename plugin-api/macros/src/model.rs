@@ -7,8 +7,8 @@ use quote::ToTokens;
 use syn::ext::IdentExt as _;
 use syn::parse::Parser as _;
 use syn::{
-    Attribute, Error, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitInt, LitStr, Meta,
-    Result, ReturnType, Type,
+    Attribute, Error, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitInt, LitStr,
+    Meta, Result, ReturnType, Type,
 };
 
 use crate::{command, lifecycle, state, types};

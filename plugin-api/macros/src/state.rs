@@ -12,10 +12,14 @@ use crate::model::{Daemon, Lifecycle, StartParameter, fault};
 
 /// The type of the state, if there is one; a fault where only half of what it takes is there.
 pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
-    let taken = daemon.start.iter().flat_map(|start| &start.parameters).find_map(|one| match one {
-        StartParameter::State(ty) => Some(ty),
-        _ => None,
-    });
+    let taken = daemon
+        .start
+        .iter()
+        .flat_map(|start| &start.parameters)
+        .find_map(|one| match one {
+            StartParameter::State(ty) => Some(ty),
+            _ => None,
+        });
     match (&daemon.options.state, taken, &daemon.save) {
         (None, None, None) => no_rest(daemon),
         (Some(ty), None, None) if daemon.start.is_none() => Ok(Some(ty.clone())),
@@ -38,7 +42,10 @@ pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
 
 fn no_rest(daemon: &Daemon) -> Result<Option<Type>> {
     match &daemon.migrate {
-        Some(migrate) => fault(&migrate.method, "`migrate` reads an older state, and this daemon hands none over"),
+        Some(migrate) => fault(
+            &migrate.method,
+            "`migrate` reads an older state, and this daemon hands none over",
+        ),
         None => Ok(None),
     }
 }
@@ -50,7 +57,9 @@ pub fn version(daemon: &Daemon) -> u32 {
 
 /// `Option<State>` from the request of a start.
 pub fn read(daemon: &Daemon) -> TokenStream {
-    let Some(ty) = &daemon.state else { return quote!(::std::option::Option::None) };
+    let Some(ty) = &daemon.state else {
+        return quote!(::std::option::Option::None);
+    };
     let (version, migrate) = (version(daemon), migrate(daemon));
     quote_spanned! { ty.span() =>
         match &request.state {
@@ -76,7 +85,9 @@ pub fn start_from(daemon: &Daemon, default: &TokenStream) -> TokenStream {
 
 /// The functions `save` and `check_state` of the glue; none where there is no state.
 pub fn expand(daemon: &Daemon) -> TokenStream {
-    let Some(ty) = &daemon.state else { return TokenStream::new() };
+    let Some(ty) = &daemon.state else {
+        return TokenStream::new();
+    };
     let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
     quote! {
         fn save(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
@@ -96,11 +107,15 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
 
 fn save(daemon: &Daemon, ty: &Type) -> TokenStream {
     match &daemon.save {
-        Some(Lifecycle { method, is_async, .. }) => {
+        Some(Lifecycle {
+            method, is_async, ..
+        }) => {
             let wait = is_async.then(|| quote!(.await));
             quote_spanned!(method.span() => <_ as Started<#ty>>::started(Self::#method(&live.daemon) #wait)?)
         }
-        None => quote_spanned!(ty.span() => <#ty as ::std::convert::From<&Self>>::from(&live.daemon)),
+        None => {
+            quote_spanned!(ty.span() => <#ty as ::std::convert::From<&Self>>::from(&live.daemon))
+        }
     }
 }
 

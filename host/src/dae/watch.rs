@@ -1,0 +1,229 @@
+//! Files that change: the drop-in directory, and the files that daemons were installed from.
+//!
+//! A compiled plugin that lies in the drop-in directory runs, and one that goes from there is stopped; a file that a daemon
+//! was installed from, once it has new content, takes over from the old. Events of the file system say when to look;
+//! looking says what to do: each time everything is compared with what is known ([`crate::plan`]), so that a lost event
+//! costs a moment and nothing else, and a slow poll makes up for it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{Dae, FaultKind, lock};
+use crate::plan::{self, Action, Known, Registered, Seen};
+use crate::report::InstallRequest;
+
+/// A file is acted on when it has been left alone for so long, unless whoever wrote it has closed it: a linker writes in
+/// many small steps.
+const STILL: Duration = Duration::from_millis(150);
+/// A half-written file is looked at again so soon.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What the file system says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// A file was closed after writing, or renamed: it is whole.
+    Whole,
+    /// Something else; more may follow.
+    Other,
+}
+
+/// Watches until the task is aborted.
+pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
+    let dir = dae.inner.home.drop_in_dir();
+    std::fs::create_dir_all(&dir)?;
+    // One place: a change that isn't looked at yet says the same as the next one.
+    let (changed, changes) = mpsc::channel(1);
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if let Some(change) = change_of(&event) {
+            let _ = changed.try_send(change);
+        }
+    });
+    let watcher = watcher
+        .inspect_err(|error| tracing::warn!(%error, "files can't be watched here; they are polled"))
+        .ok();
+    let watched = Watched {
+        dae: dae.clone(),
+        dir,
+        known: Known::default(),
+        watcher,
+        watched: HashSet::new(),
+    };
+    Ok(tokio::spawn(watched.run(changes)))
+}
+
+fn change_of(event: &notify::Result<notify::Event>) -> Option<Change> {
+    use notify::event::ModifyKind;
+    match event {
+        Ok(event) => match event.kind {
+            EventKind::Access(access) => is_written(access).then_some(Change::Whole),
+            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Some(Change::Whole),
+            _ => Some(Change::Other),
+        },
+        // Events were lost, say: a reason to look.
+        Err(_) => Some(Change::Other),
+    }
+}
+
+fn is_written(access: notify::event::AccessKind) -> bool {
+    use notify::event::{AccessKind, AccessMode};
+    access == AccessKind::Close(AccessMode::Write)
+}
+
+struct Watched {
+    dae: Dae,
+    dir: PathBuf,
+    known: Known,
+    watcher: Option<RecommendedWatcher>,
+    /// Directories that the watcher has.
+    watched: HashSet<PathBuf>,
+}
+
+impl Watched {
+    async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
+        let poll = Duration::from_millis(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
+        loop {
+            let registered = self.registered();
+            self.watch_directories(&registered);
+            let is_unfinished = self.look(&registered).await;
+            let wait = if is_unfinished { RETRY } else { poll };
+            // Either way there is a reason to look.
+            if let Ok(Some(Change::Other)) = tokio::time::timeout(wait, changes.recv()).await {
+                Self::wait_until_still(&mut changes).await;
+            }
+        }
+    }
+
+    async fn wait_until_still(changes: &mut mpsc::Receiver<Change>) {
+        while let Ok(Some(Change::Other)) = tokio::time::timeout(STILL, changes.recv()).await {}
+    }
+
+    /// A file is watched by its directory: whoever replaces it makes another file of the same name.
+    fn watch_directories(&mut self, registered: &[Registered]) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let sources = registered.iter().filter_map(|one| one.source.parent());
+        let wanted: HashSet<PathBuf> = sources
+            .map(Path::to_owned)
+            .chain([self.dir.clone()])
+            .collect();
+        for gone in self.watched.difference(&wanted) {
+            // Where the directory itself is gone, so is its watch.
+            let _ = watcher.unwatch(gone);
+        }
+        let can_be_watched = |dir: &PathBuf| {
+            self.watched.contains(dir) || watcher.watch(dir, RecursiveMode::NonRecursive).is_ok()
+        };
+        // What can't be watched is polled, and tried again at the next look.
+        self.watched = wanted.into_iter().filter(can_be_watched).collect();
+    }
+
+    /// Makes it so. True where a file was not whole yet.
+    async fn look(&mut self, registered: &[Registered]) -> bool {
+        let (dir, sources) = (self.dir.clone(), registered.to_vec());
+        let seen =
+            tokio::task::spawn_blocking(move || Ok((plan::look(&dir)?, plan::look_at(&sources))))
+                .await;
+        let (dropped, sources) = match seen {
+            Ok(Ok(seen)) => seen,
+            Ok(Err::<_, std::io::Error>(error)) => {
+                tracing::warn!(dir = %self.dir.display(), %error, "the drop-in directory can't be read");
+                return false;
+            }
+            Err(_) => return false,
+        };
+        let mut is_unfinished = false;
+        for action in plan::plan(&dropped, &sources, registered, &self.known) {
+            match action {
+                Action::Install(seen) => is_unfinished |= self.install(None, seen).await,
+                Action::Reload(name, seen) => is_unfinished |= self.install(Some(name), seen).await,
+                Action::Uninstall(name) => self.uninstall(&name).await,
+            }
+        }
+        self.known.forget_all_but(&[dropped, sources].concat());
+        is_unfinished
+    }
+
+    fn registered(&self) -> Vec<Registered> {
+        let registry = lock(&self.dae.inner.registry);
+        let of = |(name, entry): (&String, &crate::registry::Entry)| {
+            Some(Registered {
+                name: name.clone(),
+                source: entry.source.clone()?,
+                is_drop_in: entry.drop_in,
+            })
+        };
+        registry.daemons.iter().filter_map(of).collect()
+    }
+
+    /// True where the file was not whole yet.
+    async fn install(&mut self, replaced: Option<String>, seen: Seen) -> bool {
+        let path = seen.path.clone();
+        if replaced
+            .as_ref()
+            .is_some_and(|name| self.is_unchanged(name, &path))
+        {
+            self.known.note(seen);
+            return false;
+        }
+        let request = InstallRequest {
+            name: replaced.clone(),
+            file: path.clone(),
+            replace: replaced.is_some(),
+            drop_in: replaced.is_none() || path.starts_with(&self.dir),
+            ..InstallRequest::default()
+        };
+        match self.dae.install_with(request).await {
+            Ok(installed) => {
+                let (daemon, generation) = (&installed.name, installed.generation);
+                tracing::info!(daemon, generation, file = %path.display(), "a new file runs");
+                self.known.note(seen);
+                false
+            }
+            Err(fault)
+                if fault.kind() == FaultKind::Incomplete && !self.known.is_tired_of(&seen) =>
+            {
+                true
+            }
+            Err(fault) => {
+                tracing::error!(file = %path.display(), "a new file does not run: {fault}");
+                self.known.note(seen);
+                false
+            }
+        }
+    }
+
+    /// Whether it has the content that runs. After a restart of the host every file is new to us; then one that a person or
+    /// a probation has rolled back from is no change either.
+    fn is_unchanged(&self, name: &str, path: &Path) -> bool {
+        let Some(entry) = lock(&self.dae.inner.registry).daemons.get(name).cloned() else {
+            return false;
+        };
+        let store = &self.dae.inner.shared.store;
+        let left_behind = entry.previous.iter().chain(entry.quarantined.keys());
+        let is_left_behind = || {
+            left_behind
+                .into_iter()
+                .any(|hash| store.is_same(hash, path))
+        };
+        store.is_same(&entry.hash, path) || (!self.known.has(path) && is_left_behind())
+    }
+
+    async fn uninstall(&mut self, name: &str) {
+        match self.dae.uninstall(name).await {
+            Ok(()) => tracing::info!(
+                daemon = name,
+                "its file has gone from the drop-in directory; it was uninstalled"
+            ),
+            Err(fault) => tracing::error!(
+                daemon = name,
+                "a drop-in that has gone was not uninstalled: {fault}"
+            ),
+        }
+    }
+}
