@@ -75,6 +75,8 @@ struct Inner {
     /// Hashes of artefacts that are staged, but not in the registry yet: not to be swept.
     staged: Mutex<Vec<String>>,
     tasks: Mutex<Vec<Task>>,
+    /// There are other files to watch now.
+    watch_anew: tokio::sync::Notify,
     /// Where daemons' code and guests run: apart, so that no handler can keep the ecosystem from being managed.
     guests: Mutex<Option<Runtime>>,
     // Drops last: the home is ours for as long as anything of it is used.
@@ -228,6 +230,7 @@ impl Builder {
                     .context("the thread that makes processes can't be made")?,
                 since,
             },
+            watch_anew: tokio::sync::Notify::new(),
             guests: Mutex::new(Some(guests)),
             port,
             door,

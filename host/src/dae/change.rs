@@ -519,6 +519,7 @@ impl Inner {
     }
 
     fn tidy(&self) {
+        self.watch_anew.notify_one();
         if let Err(error) = self.sweep() {
             tracing::warn!(
                 error = format!("{error:#}"),

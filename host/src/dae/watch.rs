@@ -91,9 +91,12 @@ impl Watched {
             self.watch_directories(&registered);
             let is_unfinished = self.look(&registered).await;
             let wait = if is_unfinished { RETRY } else { poll };
-            // Either way there is a reason to look.
-            if let Ok(Some(Change::Other)) = tokio::time::timeout(wait, changes.recv()).await {
-                Self::wait_until_still(&mut changes).await;
+            tokio::select! {
+                change = changes.recv() => if change == Some(Change::Other) {
+                    Self::wait_until_still(&mut changes).await;
+                },
+                () = self.dae.inner.watch_anew.notified() => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }
