@@ -5,6 +5,9 @@
 //! under the name that it defines itself, in place of the one of the last time. So nothing of a person's real home is
 //! touched, and what a daemon has kept is still there the next time.
 //!
+//! From then on each crate is built again when a file of it is saved, and the daemon goes on with the new code where the
+//! old one was. A compile error is shown, and the old code runs on.
+//!
 //! Standard output has, for each daemon, its name, its port and a line to paste; compiler and log are on standard error.
 
 use std::io::BufReader;
@@ -16,6 +19,7 @@ use cargo_metadata::{Artifact, Message, Metadata, MetadataCommand};
 use serde_json::json;
 
 use super::Session;
+use super::rebuild;
 use super::run;
 use super::show;
 use crate::Dae;
@@ -44,7 +48,7 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut files = Vec::new();
     for plugin in &crates {
-        files.extend(plugin.build(&session)?);
+        files.extend(plugin.build(session.out.quiet)?);
     }
     let session = match (session.home_named, crates.first()) {
         (false, Some(first)) => in_home(session, first),
@@ -56,6 +60,9 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     run::host(&session, console, async |dae: &Dae| {
         for file in &files {
             install(&session, dae, file).await?;
+        }
+        for plugin in &crates {
+            plugin.rebuild_on_change(session.out.quiet)?;
         }
         session.out.note(&format!(
             "Ctrl-C ends; elsewhere: `{}`",
@@ -98,6 +105,7 @@ async fn install(session: &Session, dae: &Dae, file: &Path) -> Result<()> {
 }
 
 /// A crate's directory and what cargo knows of it.
+#[derive(Clone)]
 struct Crate {
     dir: PathBuf,
     metadata: Metadata,
@@ -120,11 +128,22 @@ impl Crate {
         Ok(Crate { dir, metadata })
     }
 
+    /// Builds the crate again whenever its sources change. The host sees the new file by itself, and reloads.
+    fn rebuild_on_change(&self, is_quiet: bool) -> Result<()> {
+        let target = self.metadata.target_directory.clone().into_std_path_buf();
+        let plugin = self.clone();
+        rebuild::watch(&self.dir, target, move || {
+            if let Err(error) = plugin.build(is_quiet) {
+                eprintln!("{error:#}; what runs, runs on");
+            }
+        })
+    }
+
     /// Builds the crate and returns its dynamic libraries; usually one.
-    fn build(&self, session: &Session) -> Result<Vec<PathBuf>> {
+    fn build(&self, is_quiet: bool) -> Result<Vec<PathBuf>> {
         let cargo = cargo();
         let mut child = self
-            .cargo_build(session)
+            .cargo_build(is_quiet)
             .spawn()
             .with_context(|| format!("cannot run {}", cargo.display()))?;
         let stdout = child.stdout.take().context("cargo was given a pipe")?;
@@ -144,14 +163,14 @@ impl Crate {
     }
 
     /// Messages for us on standard output; errors and progress for the person go straight to standard error.
-    fn cargo_build(&self, session: &Session) -> Command {
+    fn cargo_build(&self, is_quiet: bool) -> Command {
         let mut command = Command::new(cargo());
         command.args([
             "build",
             "--release",
             "--message-format=json-render-diagnostics",
         ]);
-        if session.out.quiet {
+        if is_quiet {
             command.arg("--quiet");
         }
         command

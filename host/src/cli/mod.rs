@@ -15,6 +15,7 @@ mod exit;
 mod incoming;
 mod logs;
 mod query;
+mod rebuild;
 mod run;
 mod show;
 mod table;
