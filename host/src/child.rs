@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
+use rustix::process::Pid;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -248,6 +249,21 @@ impl Drop for Child {
 }
 
 impl Link {
+    fn new(process: Pid, stream: UnixStream) -> Self {
+        Link {
+            pid: process.as_raw_nonzero().get().cast_unsigned(),
+            stream,
+            outgoing: Mutex::default(),
+            more: Notify::new(),
+            kill: Notify::new(),
+            calls: Mutex::default(),
+            last_id: AtomicU64::new(0),
+            pongs: AtomicU64::new(0),
+            was_stopped: AtomicBool::new(false),
+            stop_faults: Mutex::default(),
+        }
+    }
+
     fn hand_over(
         &self,
         id: u64,

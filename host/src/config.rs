@@ -136,6 +136,16 @@ impl Config {
         }
     }
 
+    /// What the guests of the control socket are held to: their commands wait for daemons that start and stop, which have
+    /// limits of their own.
+    #[must_use]
+    pub fn control_limits(&self) -> Limits {
+        Limits {
+            command: Duration::ZERO,
+            ..self.limits()
+        }
+    }
+
     /// How long a daemon's `start` may take.
     #[must_use]
     pub fn start_limit(&self) -> Duration {

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tokio::runtime::Runtime;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
 use crate::child::Spawner;
@@ -29,7 +29,7 @@ use crate::door::Door;
 use crate::home::{Home, HomeLock};
 use crate::images::Images;
 use crate::log::{Console, Journal};
-use crate::registry::{DAE_NAME, Desired, Registry};
+use crate::registry::{DAE_NAME, Desired, Entry, Registry};
 use crate::settings::Settings;
 use crate::states::States;
 use crate::store::{Artefact, Store};
@@ -70,6 +70,9 @@ struct Inner {
     control_door: Arc<Door>,
     registry: Mutex<Registry>,
     daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
+    /// Daemons of the registry that could not be brought back, and why. They stay in it until they are installed again or
+    /// uninstalled.
+    lost: Mutex<BTreeMap<String, String>>,
     /// One turn for each name that is or was changed; see [`Inner::turn`].
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Hashes of artefacts that are staged, but not in the registry yet: not to be swept.
@@ -147,11 +150,11 @@ impl Dae {
         inner.door.guests.close_all();
         inner.control_door.guests.close_all();
         lock(&inner.daemons).clear();
-        if let Some(guests) = lock(&inner.guests).take() {
+        let guests = lock(&inner.guests).take();
+        if let Some(guests) = guests {
             // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
-            tokio::task::spawn_blocking(move || guests.shutdown_timeout(GOODBYE))
-                .await
-                .unwrap_or(());
+            let ending = tokio::task::spawn_blocking(move || guests.shutdown_timeout(GOODBYE));
+            ending.await.unwrap_or(());
         }
     }
 }
@@ -188,36 +191,40 @@ impl Builder {
     /// it should be. Nothing runs then.
     pub async fn start(self) -> anyhow::Result<Dae> {
         let since = Instant::now();
+        let (notices, noticed) = tokio::sync::mpsc::unbounded_channel();
+        let inner = Arc::new(self.assemble(since, notices)?);
+        let dae = Dae { inner };
+        if let Err(error) = Inner::begin(&dae.inner, noticed) {
+            dae.shutdown(dae.inner.shared.config.stop_grace()).await;
+            return Err(error);
+        }
+        Ok(dae)
+    }
+
+    /// Takes the home and puts together all that nothing runs in yet, but for Dae's port, which is listened on.
+    fn assemble(self, since: Instant, notices: UnboundedSender<Notice>) -> anyhow::Result<Inner> {
         let home = match self.home {
             Some(home) => home,
             None => Home::from_environment(std::env::var_os("DAE_HOME").map(PathBuf::from))?,
         };
         home.create()?;
-        let lock = home.lock()?;
+        let home_lock = home.lock()?;
         let journal = match self.journal {
             Some(journal) => journal,
-            None => Journal::open(&home.logs_dir(), Console::Off)?,
+            None => Journal::open(home.logs_dir(), Console::Off)?,
         };
         let config = Config::load(&home.config_file())?;
         let mut registry = Registry::load(&home.registry_file())?;
         let store = Store::open(&home)?;
         store.sweep_images()?;
-        let limits = config.limits();
-        let listener = dae_listener(registry.dae_port.unwrap_or(config.dae_port))?;
-        let door = Door::new(DAE_NAME, limits.clone());
+        let door = Door::new(DAE_NAME, config.limits());
+        let listening = listen_as_dae(&home, &config, &mut registry, &door)?;
         let guests = guests_runtime().context("the runtime for guests can't be started")?;
-        let listening = listen::Listening::over(
-            listener,
-            Arc::clone(&door),
-            &tokio::runtime::Handle::current(),
-        )?;
-        let port = listening.port();
-        if registry.dae_port != Some(port) {
-            registry.dae_port = Some(port);
-            registry.save(&home.registry_file())?;
-        }
-        let (notices, noticed) = tokio::sync::mpsc::unbounded_channel();
-        let inner = Arc::new(Inner {
+        let spawner = Spawner::start(guests.handle().clone());
+        Ok(Inner {
+            port: listening.port(),
+            door,
+            control_door: Door::new("control", config.control_limits()),
             shared: Shared {
                 config: Arc::new(config),
                 images: Arc::new(Images::default()),
@@ -226,33 +233,38 @@ impl Builder {
                 states: States::of(&home),
                 notices,
                 runtime: guests.handle().clone(),
-                spawner: Spawner::start(guests.handle().clone())
-                    .context("the thread that makes processes can't be made")?,
+                spawner: spawner.context("the thread that makes processes can't be made")?,
                 since,
             },
             watch_anew: tokio::sync::Notify::new(),
             guests: Mutex::new(Some(guests)),
-            port,
-            door,
-            // Its commands wait for daemons that start and stop; those have limits of their own.
-            control_door: Door::new(
-                "control",
-                crate::config::Limits {
-                    command: Duration::ZERO,
-                    ..limits
-                },
-            ),
             registry: Mutex::new(registry),
             daemons: Mutex::default(),
+            lost: Mutex::default(),
             turns: Mutex::default(),
             staged: Mutex::default(),
             tasks: Mutex::new(vec![Task::Listening(listening)]),
             home,
-            _lock: lock,
-        });
-        Inner::begin(&inner, noticed)?;
-        Ok(Dae { inner })
+            _lock: home_lock,
+        })
     }
+}
+
+/// Dae's port, which is recorded where it isn't the one of before.
+fn listen_as_dae(
+    home: &Home,
+    config: &Config,
+    registry: &mut Registry,
+    door: &Arc<Door>,
+) -> anyhow::Result<listen::Listening> {
+    let listener = dae_listener(registry.dae_port.unwrap_or(config.dae_port))?;
+    let listening = listen::Listening::over(listener, Arc::clone(door), &Handle::current())?;
+    let port = Some(listening.port());
+    if registry.dae_port != port {
+        registry.dae_port = port;
+        registry.save(&home.registry_file())?;
+    }
+    Ok(listening)
 }
 
 impl Inner {
@@ -281,47 +293,37 @@ impl Inner {
     /// Puts a supervisor behind each entry of the registry, and starts those that are to run.
     fn bring_back(self: &Arc<Self>) {
         let entries = lock(&self.registry).daemons.clone();
-        let mut artefacts: HashMap<String, Result<Arc<Artefact>, String>> = HashMap::new();
+        // Many daemons may be of one file, which is read and checked once.
+        let mut artefacts = HashMap::new();
         for (name, entry) in entries {
             let artefact = artefacts.entry(entry.hash.clone()).or_insert_with(|| {
                 let found = self.shared.store.find(&entry.hash);
                 found.map(Arc::new).map_err(|error| format!("{error:#}"))
             });
-            let artefact = match artefact {
-                Ok(artefact) => Arc::clone(artefact),
-                Err(error) => {
-                    tracing::error!(daemon = name, %error, "its file is not in the store; install it again");
-                    continue;
-                }
-            };
-            let settings = match self.shared.config.settings(&name, &entry.settings) {
-                Ok(settings) => settings,
-                Err(error) => {
-                    tracing::error!(
-                        daemon = name,
-                        error,
-                        "it is not brought back; put its settings right"
-                    );
-                    continue;
-                }
-            };
-            let daemon = Arc::new(Daemon::supervise(
-                spec_of(&name, &entry, artefact, settings),
-                self.shared.clone(),
-            ));
-            lock(&self.daemons).insert(name.clone(), Arc::clone(&daemon));
-            if entry.desired == Desired::Running {
-                daemon.announce_start();
-                let inner = Arc::clone(self);
-                tokio::spawn(async move { inner.start_again(&name, &daemon).await });
+            if let Err(reason) = self.bring_back_one(&name, &entry, artefact.clone()) {
+                tracing::error!(daemon = name, reason, "it is not brought back");
+                lock(&self.lost).insert(name, reason);
             }
         }
-        if let Err(error) = self.sweep() {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "the store could not be tidied"
-            );
+        self.tidy();
+    }
+
+    fn bring_back_one(
+        self: &Arc<Self>,
+        name: &str,
+        entry: &Entry,
+        artefact: Result<Arc<Artefact>, String>,
+    ) -> Result<(), String> {
+        let settings = self.shared.config.settings(name, &entry.settings)?;
+        let spec = spec_of(name, entry, artefact?, settings);
+        let daemon = Arc::new(Daemon::supervise(spec, self.shared.clone()));
+        lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
+        if entry.desired == Desired::Running {
+            daemon.announce_start();
+            let (inner, name) = (Arc::clone(self), name.to_owned());
+            tokio::spawn(async move { inner.start_again(&name, &daemon).await });
         }
+        Ok(())
     }
 
     async fn start_again(&self, name: &str, daemon: &Daemon) {
@@ -438,12 +440,7 @@ async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
     }
 }
 
-fn spec_of(
-    name: &str,
-    entry: &crate::registry::Entry,
-    artefact: Arc<Artefact>,
-    settings: Settings,
-) -> Spec {
+fn spec_of(name: &str, entry: &Entry, artefact: Arc<Artefact>, settings: Settings) -> Spec {
     Spec {
         settings,
         name: name.to_owned(),

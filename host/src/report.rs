@@ -57,7 +57,7 @@ pub struct Credential {
 }
 
 /// One daemon as `list` and `status` show it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The name it runs under.
     pub name: String,

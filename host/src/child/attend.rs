@@ -3,13 +3,13 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
 use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::output::{self, Printer};
 use super::spawn::Spawned;
@@ -81,18 +81,7 @@ pub(super) fn attend(
     };
     let local = Arc::new(local);
     drain_output(&mut process, &local, name);
-    let link = Arc::new(Link {
-        pid: group.as_raw_nonzero().get().cast_unsigned(),
-        stream,
-        outgoing: Mutex::default(),
-        more: Notify::new(),
-        kill: Notify::new(),
-        calls: Mutex::default(),
-        last_id: 0.into(),
-        pongs: 0.into(),
-        was_stopped: false.into(),
-        stop_faults: Mutex::default(),
-    });
+    let link = Arc::new(Link::new(group, stream));
     let (started, is_started) = oneshot::channel();
     let (ended, has_ended) = watch::channel(None);
     let attendant = Attendant {

@@ -94,11 +94,11 @@ const LOGS: Row = (
 
 /// Opens both doors.
 pub(super) fn open(inner: &Arc<Inner>) {
-    let on_tcp = Answers::new(inner, &ON_TCP);
+    let on_tcp = Answers::instance(inner, &ON_TCP);
     inner.door.open(on_tcp);
     let mut rows = ON_CONTROL.to_vec();
     rows.push(LOGS);
-    inner.control_door.open(Answers::new(inner, &rows));
+    inner.control_door.open(Answers::instance(inner, &rows));
 }
 
 /// The request of `reload`.
@@ -119,7 +119,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(inner: &Arc<Inner>, rows: &[Row]) -> Arc<Instance> {
+    fn instance(inner: &Arc<Inner>, rows: &[Row]) -> Arc<Instance> {
         let code = Arc::new(Answers {
             inner: Arc::downgrade(inner),
             names: rows.iter().map(|row| row.0).collect(),
@@ -165,9 +165,9 @@ fn on_tcp(dae: &Dae, name: &str, arguments: &[u8]) -> Answer {
     match name {
         "list" => ended(none(arguments).map(|()| dae.inner.credentials())),
         // On TCP the codes are the protocol's, which knows one for all that a daemon itself says.
-        _ => {
-            ended(one(arguments).and_then(|name: String| dae.find(&name).map_err(Fault::as_failed)))
-        }
+        _ => ended(
+            one(arguments).and_then(|name: String| dae.find(&name).map_err(Fault::into_failed)),
+        ),
     }
 }
 

@@ -55,7 +55,7 @@ impl Fault {
     }
 
     /// The same, as a fault of the common sort.
-    pub(super) fn as_failed(self) -> Self {
+    pub(super) fn into_failed(self) -> Self {
         Fault {
             kind: FaultKind::Failed,
             ..self
@@ -244,13 +244,19 @@ impl Dae {
     /// There is none of that name, or the registry can't be written; it is still there then.
     pub async fn uninstall(&self, name: &str) -> Result<(), Fault> {
         let _turn = self.inner.turn(name).await;
-        let daemon = self.inner.known(name)?;
+        let daemon = self.inner.daemon(name);
+        if daemon.is_none() && !lock(&self.inner.lost).contains_key(name) {
+            return Err(self.inner.unknown(name));
+        }
         let forgotten = self.inner.change_registry(|registry| {
             registry.daemons.remove(name);
         });
         forgotten.map_err(|error| Fault::failed(format!("{error:#}")))?;
+        lock(&self.inner.lost).remove(name);
         lock(&self.inner.daemons).remove(name);
-        if let Err(text) = daemon.end().await {
+        if let Some(daemon) = daemon
+            && let Err(text) = daemon.end().await
+        {
             tracing::warn!(daemon = name, "{text}");
         }
         if let Err(error) = self.inner.shared.states.forget(name) {
@@ -445,13 +451,10 @@ impl Inner {
                 .map_err(|fault| Fault::failed(fault.to_string()))?;
         }
         self.check_order(name, &spec.settings.after)?;
-        let (daemon, is_new) = match self.daemon(name) {
-            Some(daemon) => (daemon, false),
-            None => (
-                Arc::new(Daemon::supervise(spec.clone(), self.shared.clone())),
-                true,
-            ),
-        };
+        let existing = self.daemon(name);
+        let is_new = existing.is_none();
+        let new = || Arc::new(Daemon::supervise(spec.clone(), self.shared.clone()));
+        let daemon = existing.unwrap_or_else(new);
         let old_spec = daemon.glance().spec;
         let started = match is_new {
             true => daemon.start().await,
@@ -471,13 +474,13 @@ impl Inner {
         });
         if let Err(error) = kept {
             // What was is what will be after a restart, so it is what runs now.
-            let _ = if is_new {
-                daemon.end().await
-            } else {
-                daemon.replace(old_spec, false).await
+            let _ = match is_new {
+                true => daemon.end().await,
+                false => daemon.replace(old_spec, false).await,
             };
             return Err(Fault::failed(format!("{name}: {error:#}")));
         }
+        lock(&self.lost).remove(name);
         lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
         Ok((daemon, done))
     }
@@ -502,6 +505,11 @@ impl Inner {
     }
 
     fn known(&self, name: &str) -> Result<Arc<Daemon>, Fault> {
+        if let Some(reason) = lock(&self.lost).get(name) {
+            return Err(Fault::failed(format!(
+                "{name} could not be brought back: {reason}"
+            )));
+        }
         self.daemon(name).ok_or_else(|| self.unknown(name))
     }
 
@@ -518,7 +526,7 @@ impl Inner {
         }
     }
 
-    fn tidy(&self) {
+    pub(super) fn tidy(&self) {
         self.watch_anew.notify_one();
         if let Err(error) = self.sweep() {
             tracing::warn!(

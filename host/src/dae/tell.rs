@@ -9,7 +9,7 @@ use super::{Dae, Fault, Inner, lock};
 use crate::door::Phase;
 use crate::log::Record;
 use crate::mailbox::Mailbox;
-use crate::registry::DAE_NAME;
+use crate::registry::{DAE_NAME, Entry};
 use crate::report::{Credential, Mode, Status};
 use crate::supervise::{Daemon, Glance};
 
@@ -53,19 +53,30 @@ impl Dae {
 
 impl Inner {
     pub(super) fn list(&self) -> Vec<Status> {
-        let daemons: Vec<Arc<Daemon>> = self.all_daemons();
-        std::iter::once(self.own_status())
-            .chain(daemons.iter().map(|daemon| self.status_of(daemon)))
-            .collect()
+        let daemons = self.all_daemons();
+        let lost = lock(&self.lost).clone();
+        let lost = lost
+            .iter()
+            .map(|(name, reason)| self.lost_status(name, reason));
+        let mut all: Vec<Status> = daemons
+            .iter()
+            .map(|daemon| self.status_of(daemon))
+            .chain(lost)
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.insert(0, self.own_status());
+        all
     }
 
     pub(super) fn status(&self, name: &str) -> Result<Status, Fault> {
         if name == DAE_NAME {
             return Ok(self.own_status());
         }
-        match self.daemon(name) {
-            Some(daemon) => Ok(self.status_of(&daemon)),
-            None => Err(self.unknown(name)),
+        let lost = lock(&self.lost).get(name).cloned();
+        match (self.daemon(name), lost) {
+            (Some(daemon), _) => Ok(self.status_of(&daemon)),
+            (None, Some(reason)) => Ok(self.lost_status(name, &reason)),
+            (None, None) => Err(self.unknown(name)),
         }
     }
 
@@ -125,6 +136,22 @@ impl Inner {
             recent: String::new(),
             state_from: String::new(),
             quarantined: BTreeMap::new(),
+        }
+    }
+
+    /// One that could not be brought back.
+    fn lost_status(&self, name: &str, reason: &str) -> Status {
+        let entry = lock(&self.registry).daemons.get(name).cloned();
+        let of = |text: fn(&Entry) -> String| entry.as_ref().map(text).unwrap_or_default();
+        Status {
+            name: name.to_owned(),
+            plugin: of(|entry| entry.plugin.clone()),
+            version: of(|entry| entry.version.clone()),
+            mode: entry.as_ref().map(|entry| entry.mode).unwrap_or_default(),
+            state: "failed".to_owned(),
+            reason: reason.to_owned(),
+            hash: of(|entry| entry.hash.clone()),
+            ..Status::default()
         }
     }
 
