@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,10 @@ use crate::settings::Bounds;
 
 /// The first argument by which the executable knows that it is a worker.
 pub(crate) const ARGUMENT: &str = "__dae-worker";
+
+/// Whether this executable, started once more, would know that it is a worker: its `main` has asked. An embedding program
+/// that doesn't has no subprocesses.
+pub(crate) static WORKERS_POSSIBLE: AtomicBool = AtomicBool::new(false);
 
 /// What the host tells first.
 #[derive(Debug, Serialize, Deserialize)]

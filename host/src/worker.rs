@@ -10,10 +10,12 @@
 mod wire;
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,7 +56,8 @@ const READ_BYTES: usize = 64 << 10;
 #[must_use]
 pub fn become_worker() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next()?.to_str() != Some(ARGUMENT) {
+    if arguments.next().as_deref().and_then(OsStr::to_str) != Some(ARGUMENT) {
+        frame::WORKERS_POSSIBLE.store(true, Ordering::Relaxed);
         return None;
     }
     let host_pid = arguments

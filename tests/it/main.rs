@@ -14,6 +14,7 @@ mod install;
 mod lifecycle;
 mod logs;
 mod readme;
+mod reload;
 mod tidy;
 mod tokio_plugin;
 mod vectors;

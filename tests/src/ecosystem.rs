@@ -90,6 +90,21 @@ impl Ecosystem {
         }
     }
 
+    /// A host over a fresh home with that config file, answering.
+    ///
+    /// # Panics
+    /// When it does not answer within [`LIMIT`].
+    #[track_caller]
+    #[must_use]
+    pub fn start_configured(config: &serde_json::Value) -> Self {
+        let mut ecosystem = Self::asleep();
+        fs::create_dir_all(ecosystem.home()).expect("a directory of our own");
+        let written = fs::write(ecosystem.home().join("config.json5"), config.to_string());
+        written.expect("a file of our own");
+        ecosystem.wake(&[]);
+        ecosystem
+    }
+
     /// Starts a host over the home, and waits until it answers.
     ///
     /// # Panics

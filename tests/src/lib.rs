@@ -10,6 +10,7 @@
 //! Absent: mocks, and a way into the host's process.
 
 pub mod artefacts;
+pub mod control;
 pub mod ecosystem;
 pub mod files;
 pub mod guest;
@@ -23,6 +24,7 @@ pub mod wait;
 use std::time::Duration;
 
 pub use artefacts::Artefacts;
+pub use control::Control;
 pub use ecosystem::Ecosystem;
 pub use guest::Guest;
 pub use message::{Fault, Message};

@@ -13,6 +13,9 @@ const ELF_MACHINE_AT: usize = 18;
 const ELF_MACHINE_X86_64: u8 = 62;
 const ELF_MACHINE_AARCH64: u8 = 183;
 
+/// What stands before a recipe in the file of the fixture `recipe`.
+const RECIPE_MARK: &[u8] = b"dae-fixture-recipe=";
+
 /// Writes `bytes` as a file of a directory, readable like a plugin that a compiler wrote.
 ///
 /// # Panics
@@ -68,6 +71,28 @@ pub fn of_abi(plugin: Vec<u8>, version: u8) -> Vec<u8> {
 #[must_use]
 pub fn of_panic_abort(plugin: Vec<u8>) -> Vec<u8> {
     replace_all(plugin, b"\"panic\":\"unwind\"", b"\"panic\":\"abort\" ")
+}
+
+/// The fixture `recipe` with that recipe, a JSON object (`{"version": 2, "start": "panic"}`).
+///
+/// # Panics
+/// When the file has no place for a recipe, or not so much.
+#[must_use]
+pub fn of_recipe(mut plugin: Vec<u8>, recipe: &serde_json::Value) -> Vec<u8> {
+    let recipe = recipe.to_string();
+    let mut places = memchr::memmem::find_iter(&plugin, RECIPE_MARK);
+    let (place, second) = (places.next(), places.next());
+    let start = place.expect("a plugin with a recipe") + RECIPE_MARK.len();
+    assert!(second.is_none(), "one place for one recipe");
+    let length = 1 + plugin[start..]
+        .iter()
+        .position(|byte| *byte == b'}')
+        .expect("the end of the recipe");
+    assert!(recipe.len() <= length, "{length} bytes for {recipe}");
+    let place = &mut plugin[start..start + length];
+    place.fill(b' ');
+    place[..recipe.len()].copy_from_slice(recipe.as_bytes());
+    plugin
 }
 
 fn replace_all(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use tokio::process::Command;
@@ -67,11 +68,21 @@ impl Spawner {
         Ok(Spawner { orders })
     }
 
+    /// Whether there can be worker processes.
+    pub(crate) fn is_possible() -> bool {
+        frame::WORKERS_POSSIBLE.load(Ordering::Relaxed)
+    }
+
     /// Makes a worker process.
     ///
     /// # Errors
     /// Why it can't be made.
     pub(super) async fn spawn(&self, settings: &Settings) -> Result<Spawned, String> {
+        if !Self::is_possible() {
+            let text = "this program can't be the process of a daemon: it has to call \
+                        dae_host::worker::become_worker() first thing in its main";
+            return Err(text.to_owned());
+        }
         let (reply, spawned) = oneshot::channel();
         let command =
             command(settings).map_err(|error| format!("its process can't be made: {error}"))?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::{Current, Done, Notice, Spec, Supervisor};
-use crate::child::{Child, ChildPlan};
+use crate::child::{Child, ChildPlan, Spawner};
 use crate::frame::StartMessage;
 use crate::instance::Instance;
 use crate::report::Mode;
@@ -101,7 +101,8 @@ impl Supervisor {
     /// subprocess is its own trial.
     async fn try_out(&mut self, spec: &Spec, is_fresh: bool) -> Result<(), String> {
         let is_known = self.shared.images.has(&spec.artefact.hash);
-        if spec.mode == Mode::Subprocess || is_known || !spec.settings.trial {
+        let is_wanted = spec.settings.trial && Spawner::is_possible();
+        if spec.mode == Mode::Subprocess || is_known || !is_wanted {
             return Ok(());
         }
         let state = match (&self.current, is_fresh) {

@@ -1,0 +1,95 @@
+//! Hot reload: every way in, every answer, and what neither guests nor state may feel of it.
+//!
+//! Old and new code are told apart by what they answer to `version`, never by what the host says about them. The files
+//! are all made of one build of the fixture `recipe`, changed in a few bytes.
+
+mod answers;
+mod images;
+mod state;
+mod traffic;
+mod trouble;
+mod under_load;
+
+use std::path::PathBuf;
+
+use dae_tests::{Ecosystem, Guest, LIMIT, Output, spoil, until};
+use serde_json::{Value, json};
+
+/// Both places that a daemon's code can run in, as flags of `install`.
+const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
+
+/// The name that the daemon under test is installed under.
+const NAME: &str = "Recipe";
+
+/// An ecosystem, and the plugin that its variants are made of.
+struct Kitchen {
+    ecosystem: Ecosystem,
+    plain: Vec<u8>,
+}
+
+impl Kitchen {
+    fn open() -> Self {
+        Kitchen::over(Ecosystem::start())
+    }
+
+    fn configured(config: &Value) -> Self {
+        Kitchen::over(Ecosystem::start_configured(config))
+    }
+
+    fn over(ecosystem: Ecosystem) -> Self {
+        let plain = std::fs::read(ecosystem.plugin("recipe")).expect("the plugin");
+        Kitchen { ecosystem, plain }
+    }
+
+    /// The plugin's bytes with that recipe.
+    fn bytes(&self, recipe: &Value) -> Vec<u8> {
+        spoil::of_recipe(self.plain.clone(), recipe)
+    }
+
+    /// A file with that recipe, outside the home.
+    fn file(&self, name: &str, recipe: &Value) -> PathBuf {
+        spoil::write(&self.ecosystem.scratch(), name, &self.bytes(recipe))
+    }
+
+    /// Installs version 1 from a file, and returns the file and a guest.
+    fn install(&self, flags: &[&str]) -> (PathBuf, Guest) {
+        let file = self.file("source.so", &json!({"version": 1}));
+        let output = self.install_file(&file, flags);
+        assert_eq!(output.status, 0, "{output:#?}");
+        (file, self.ecosystem.guest(NAME))
+    }
+
+    fn install_file(&self, file: &std::path::Path, flags: &[&str]) -> Output {
+        let file = file.to_str().expect("a path in UTF-8");
+        let arguments = [&["install", NAME, file], flags].concat();
+        self.ecosystem.cli(&arguments)
+    }
+
+    /// `install --replace` with that recipe, from a file of its own.
+    fn replace(&self, recipe: &Value, flags: &[&str]) -> Output {
+        let file = self.file("replacement.so", recipe);
+        self.install_file(&file, &[&["--replace"], flags].concat())
+    }
+}
+
+/// Counts up to `count`.
+fn count_to(guest: &mut Guest, count: u64) {
+    for mark in 1..=count {
+        let answer = guest.ask("increment", &json!([mark]));
+        assert_eq!(answer[2], mark, "{answer}");
+    }
+}
+
+/// The version that answers now.
+fn version(guest: &mut Guest) -> u64 {
+    let version = guest.ask("version", &json!([]));
+    version.as_u64().expect("a version")
+}
+
+/// Waits until that version answers.
+#[track_caller]
+fn until_version(guest: &mut Guest, expected: u64) {
+    until(LIMIT, &format!("version {expected} answers"), || {
+        version(guest) == expected
+    });
+}

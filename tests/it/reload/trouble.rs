@@ -1,0 +1,189 @@
+//! Reloads in trouble: of daemons that crash or hang, and of code that doesn't last.
+
+use std::time::{Duration, Instant};
+
+use dae_tests::{LIMIT, until};
+use serde_json::{Value, json};
+
+use super::{Kitchen, MODES, NAME, count_to, until_version, version};
+
+#[test]
+fn code_that_does_not_last_is_rolled_back_and_quarantined() {
+    for flags in MODES {
+        let mut kitchen = Kitchen::open();
+        let (_, mut guest) = kitchen.install(flags);
+        count_to(&mut guest, 5);
+        let mortal = json!({"version": 2, "run": "panic"});
+        // Whether it is accepted before it ends is a race; it is rolled back in either case.
+        let _ = kitchen.replace(&mortal, &[]);
+        let mut status = Value::Null;
+        until(LIMIT, "its content is quarantined", || {
+            status = kitchen.ecosystem.status(NAME);
+            status["quarantined"]
+                .as_object()
+                .is_some_and(|all| all.len() == 1)
+        });
+        let reason = status["quarantined"].to_string();
+        assert!(reason.contains("run was told to panic"), "{reason}");
+        until_version(&mut guest, 1);
+        assert_eq!(guest.ask("count", &json!([])), 5);
+        let output = kitchen.replace(&mortal, &[]).code(1);
+        assert!(
+            output.says(&["--force"]) && output.says(&["quarantined"]),
+            "{output:#?}"
+        );
+        assert_eq!(version(&mut guest), 1);
+        kitchen.ecosystem.stop();
+        kitchen.ecosystem.wake(&[]);
+        kitchen.ecosystem.until_state(NAME, "ready");
+        let mut guest = kitchen.ecosystem.guest(NAME);
+        assert_eq!(version(&mut guest), 1, "after a restart of the host");
+        assert_eq!(guest.ask("count", &json!([])), 5);
+        let output = kitchen.replace(&mortal, &["--force"]).ok();
+        assert!(output.stdout.starts_with("accepted Recipe"), "{output:#?}");
+    }
+}
+
+#[test]
+fn a_crash_in_a_process_of_its_own_is_rolled_back_too() {
+    let kitchen = Kitchen::open();
+    let (_, mut guest) = kitchen.install(&["--isolate"]);
+    count_to(&mut guest, 5);
+    let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
+    assert_eq!(guest.ask_in_vain("crash", &json!([])).code, "crashed");
+    until_version(&mut guest, 1);
+    assert_eq!(guest.ask("count", &json!([])), 5);
+}
+
+#[test]
+fn after_its_probation_code_is_restarted_and_not_rolled_back() {
+    let kitchen = Kitchen::open();
+    let settings = r#"{"probation_ms": 0, "restart": {"backoff_first_ms": 1}}"#;
+    let (_, mut guest) = kitchen.install(&["--isolate", "--settings", settings]);
+    let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
+    assert_eq!(guest.ask_in_vain("crash", &json!([])).code, "crashed");
+    until(LIMIT, "the next generation answers", || {
+        let status = kitchen.ecosystem.status(NAME);
+        status["state"] == "ready" && status["generation"] == 3
+    });
+    assert_eq!(version(&mut guest), 2);
+}
+
+#[test]
+fn a_reload_cures_a_crash_loop_and_a_backoff() {
+    let loops = json!({"burst_max": 1, "backoff_first_ms": 1});
+    let waits =
+        json!({"backoff_first_ms": 600_000, "backoff_max_ms": 600_000, "served_ms": 600_000});
+    for flags in MODES {
+        for (restart, state) in [(&loops, "crash-loop"), (&waits, "backoff")] {
+            let kitchen = Kitchen::open();
+            let settings = json!({"restart": restart}).to_string();
+            let flags = [flags, &["--settings", &settings]].concat();
+            let mortal = kitchen.file("source.so", &json!({"version": 1, "run": "panic"}));
+            let _ = kitchen.install_file(&mortal, &flags);
+            kitchen.ecosystem.until_state(NAME, state);
+            let output = kitchen.replace(&json!({"version": 2}), &[]).ok();
+            assert!(output.stdout.starts_with("accepted"), "{output:#?}");
+            kitchen.ecosystem.until_state(NAME, "ready");
+            assert_eq!(version(&mut kitchen.ecosystem.guest(NAME)), 2);
+        }
+    }
+}
+
+#[test]
+fn a_bad_reload_of_a_crash_loop_leaves_it_there() {
+    let kitchen = Kitchen::open();
+    let settings = r#"{"restart": {"burst_max": 1, "backoff_first_ms": 1}}"#;
+    let mortal = kitchen.file("source.so", &json!({"version": 1, "run": "panic"}));
+    let _ = kitchen.install_file(&mortal, &["--settings", settings]);
+    kitchen.ecosystem.until_state(NAME, "crash-loop");
+    let output = kitchen
+        .replace(&json!({"version": 2, "start": "fail"}), &[])
+        .code(1);
+    assert!(output.says(&["nothing of it runs"]), "{output:#?}");
+    assert_eq!(kitchen.ecosystem.status(NAME)["state"], "crash-loop");
+}
+
+/// A guest whose command hangs in the drain, and one who asks meanwhile.
+#[track_caller]
+fn reload_past(kitchen: &Kitchen, flags: &[&str], hanging: &str) {
+    let (_, mut guest) = kitchen.install(flags);
+    let mut other = kitchen.ecosystem.guest(NAME);
+    count_to(&mut other, 5);
+    guest.send(format!("{hanging}\n"));
+    // Answered by the same instance as the one before, so that one runs when this is answered.
+    assert_eq!(version(&mut kitchen.ecosystem.guest(NAME)), 1);
+    until(LIMIT, "it runs", || {
+        kitchen.ecosystem.status(NAME)["guests"].as_u64() >= Some(2)
+    });
+    let mut control = kitchen.ecosystem.control();
+    let file = kitchen.file("new.so", &json!({"version": 2}));
+    let began = Instant::now();
+    control.send(
+        "install",
+        &json!({"name": NAME, "file": file, "replace": true}),
+    );
+    kitchen.ecosystem.until_state(NAME, "reloading");
+    // Whether it comes before the door closes or after, it is answered by whoever it meets.
+    other.send("increment [7]\n");
+    let accepted = control.reply().expect("it goes through");
+    println!(
+        "{flags:?} {hanging}: {} ms, {:.1?}",
+        accepted["ms"],
+        began.elapsed()
+    );
+    let reply = other.message();
+    assert_eq!(
+        (&reply.name[..], &reply.arguments[0][0]),
+        ("increment", &json!(7))
+    );
+    assert_eq!(reply.arguments[0][2], 6);
+    assert_eq!(version(&mut other), 2);
+    assert_eq!(other.ask("count", &json!([])), 6);
+}
+
+#[test]
+fn commands_that_hang_in_the_drain_do_not_hold_up_a_reload() {
+    for flags in MODES {
+        for hanging in ["slow [1,3600000]", "hold [3600000]"] {
+            let kitchen = Kitchen::configured(&json!({"stop_grace_ms": 300}));
+            reload_past(&kitchen, flags, hanging);
+        }
+    }
+}
+
+#[test]
+fn nobody_is_refused_over_a_drain_of_full_length() {
+    for flags in MODES {
+        reload_past(&Kitchen::open(), flags, "slow [1,3600000]");
+    }
+}
+
+#[test]
+fn nobody_is_refused_while_a_successor_hangs_in_its_start() {
+    for flags in MODES {
+        let kitchen = Kitchen::open();
+        let (_, mut guest) = kitchen.install(flags);
+        count_to(&mut guest, 5);
+        let mut control = kitchen.ecosystem.control();
+        let file = kitchen.file("new.so", &json!({"version": 2, "start": "hang"}));
+        control.send(
+            "install",
+            &json!({"name": NAME, "file": file, "replace": true}),
+        );
+        kitchen.ecosystem.until_state(NAME, "reloading");
+        let (mut longest, mut mark) = (Duration::ZERO, 5);
+        until(LIMIT, "it is over", || {
+            mark += 1;
+            let began = Instant::now();
+            assert_eq!(
+                guest.ask("increment", &json!([mark])),
+                json!([mark, 1, mark])
+            );
+            longest = longest.max(began.elapsed());
+            kitchen.ecosystem.status(NAME)["state"] == "ready"
+        });
+        let text = control.reply().expect_err("it hangs").message;
+        println!("{flags:?}: the longest wait {longest:.1?}; {text}");
+    }
+}
