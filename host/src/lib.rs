@@ -16,7 +16,7 @@
 //! - `images`: the plugins that are loaded · `dylib`: a plugin's file in this process
 //! - `services`: what a daemon's code may ask of the host
 //! - `commands`, `lenient`, `mailbox`, `stats`, `pace`, `beat`: what a connection works with
-//! - `frame`: what a host and its worker say to each other
+//! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 
@@ -37,6 +37,7 @@ mod beat;
 mod child;
 mod commands;
 mod control;
+mod descriptors;
 mod door;
 mod durable;
 mod dylib;

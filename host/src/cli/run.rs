@@ -24,6 +24,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use super::Session;
 use super::show;
 use crate::Dae;
+use crate::descriptors;
 use crate::log::{Console, Journal, JournalLayer};
 
 /// How long commands that run at the end may take to finish.
@@ -90,6 +91,7 @@ pub(super) fn host(
     console: Console,
     begin: impl AsyncFnOnce(&Dae) -> Result<()>,
 ) -> Result<()> {
+    descriptors::keep_to_ourselves();
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let journal = journal(session, console)?;
     let dae = Dae::builder()

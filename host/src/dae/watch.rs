@@ -20,6 +20,8 @@ use crate::report::InstallRequest;
 /// A file is acted on when it has been left alone for so long, unless whoever wrote it has closed it: a linker writes in
 /// many small steps.
 const STILL: Duration = Duration::from_millis(150);
+/// But no longer than this: what is never left alone is a neighbour of it, a log in the same directory.
+const STILL_MAX: Duration = Duration::from_secs(1);
 /// A half-written file is looked at again so soon.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -102,7 +104,11 @@ impl Watched {
     }
 
     async fn wait_until_still(changes: &mut mpsc::Receiver<Change>) {
-        while let Ok(Some(Change::Other)) = tokio::time::timeout(STILL, changes.recv()).await {}
+        let still = async {
+            while let Ok(Some(Change::Other)) = tokio::time::timeout(STILL, changes.recv()).await {}
+        };
+        // Its time being over is as good a reason to look.
+        let _ = tokio::time::timeout(STILL_MAX, still).await;
     }
 
     /// A file is watched by its directory: whoever replaces it makes another file of the same name.

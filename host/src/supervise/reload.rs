@@ -45,7 +45,7 @@ impl Supervisor {
         if let Err(cause) = &result {
             self.stay(before, had_port, cause);
         }
-        result
+        result.map_err(with_cure)
     }
 
     /// The state it was in, or that it failed; a port that was bound for nothing is let go.
@@ -68,15 +68,17 @@ impl Supervisor {
 
     async fn walk(&mut self, spec: &Spec, is_fresh: bool) -> Result<Done, String> {
         self.try_out(spec, is_fresh).await?;
-        let state = self.quiesce(is_fresh).await?;
+        // Even where the successor starts without it: the old one may have to go on from it.
+        let left = self.quiesce(is_fresh).await?;
+        let state = left.as_ref().filter(|_| !is_fresh);
         let old_spec = self.spec.clone();
         let is_exclusive = spec.artefact.manifest.exclusive || old_spec.artefact.manifest.exclusive;
         if is_exclusive && let Some(old) = self.take_away() {
             self.retire(old).await;
         }
-        let instance = match self.build(spec, state.as_ref()).await {
+        let instance = match self.build(spec, state).await {
             Ok(instance) => instance,
-            Err(cause) => return Err(self.go_on(cause, is_exclusive, state.as_ref()).await),
+            Err(cause) => return Err(self.go_on(cause, is_exclusive, left.as_ref()).await),
         };
         let is_new_code = old_spec.artefact.hash != spec.artefact.hash;
         let is_reload = self.current.is_some() || is_exclusive;
@@ -84,16 +86,19 @@ impl Supervisor {
         self.probation = (is_reload && is_new_code).then(|| Probation {
             until: Instant::now() + Duration::from_millis(self.spec.settings.probation_ms),
             back: old_spec,
-            state: state.clone(),
+            state: left.clone(),
         });
         let generation = instance.identity.generation;
-        self.swap(instance, state.as_ref()).await;
-        if let Some(state) = &state {
-            self.keep(state);
+        self.swap(instance, state).await;
+        match state {
+            Some(state) => self.keep(state),
+            // Or a crash would bring back what was left behind.
+            None if is_fresh => self.forget(),
+            None => {}
         }
         Ok(Done {
             generation,
-            state_bytes: state.map(|state| state.bytes()),
+            state_bytes: state.map(KeptState::bytes),
         })
     }
 
@@ -162,8 +167,9 @@ impl Supervisor {
             .await
             .and_then(|bytes| KeptState::of(&bytes, Occasion::Reload, generation));
         match saved {
-            Ok(_) if is_fresh => Ok(None),
             Ok(state) => Ok(Some(state)),
+            // Nobody starts from it, so that it is no reason to refuse.
+            Err(_) if is_fresh => Ok(None),
             Err(text) => {
                 self.reopen();
                 Err(text)
@@ -239,6 +245,10 @@ impl Supervisor {
         self.spec = back;
         let generation = instance.identity.generation;
         self.swap(instance, state.as_ref()).await;
+        if let Some(state) = &state {
+            // Over what the bad one has kept since, in whatever shape.
+            self.keep(state);
+        }
         let text = format!("rolled back to {}: {cause}", short(&good));
         self.shared
             .tell(&self.spec.name, Some(generation), "error", &text);
@@ -251,6 +261,13 @@ impl Supervisor {
         // Where nobody listens any more the host is ending.
         let _ = self.shared.notices.send(notice);
         true
+    }
+
+    fn forget(&self) {
+        if let Err(error) = self.shared.states.forget(&self.spec.name) {
+            let text = format!("its former state could not be removed: {error:#}");
+            self.shared.tell(&self.spec.name, None, "error", &text);
+        }
     }
 
     /// Keeps a state for the next start; a disk that refuses is told, and costs nothing else.
@@ -280,12 +297,28 @@ pub(super) async fn drain(current: &mut Current, grace: Duration) {
 }
 
 fn with_hint(cause: String, is_exclusive: bool) -> String {
-    let needs_to_be_alone = ["address already in use", "address in use", "lock", "busy"];
     let lower = cause.to_lowercase();
-    match !is_exclusive && needs_to_be_alone.iter().any(|sign| lower.contains(sign)) {
+    let mut words = lower.split(|c: char| !c.is_alphanumeric());
+    let needs_to_be_alone = lower.contains("address already in use")
+        || words.any(|word| matches!(word, "lock" | "locked" | "busy"));
+    match needs_to_be_alone && !is_exclusive {
         true => {
             format!("{cause}; if only one of it can run at a time, #[daemon(exclusive)] says so")
         }
+        false => cause,
+    }
+}
+
+/// A state that the new code doesn't take is the owner's to give up, and nobody else's.
+fn with_cure(cause: String) -> String {
+    // The words of the author's crate, which is all that crosses.
+    let of_the_state = [
+        "the state can't be read",
+        "the state is of version",
+        "can't be migrated",
+    ];
+    match of_the_state.iter().any(|sign| cause.contains(sign)) {
+        true => format!("{cause}; --fresh starts without it"),
         false => cause,
     }
 }
