@@ -217,6 +217,10 @@ impl<S: Stream> Guest<S> {
                 None if self.has_ended => inbox.finish(),
                 line => line,
             };
+            if line.is_some() {
+                // A line was finished: the half one behind it is a new one.
+                self.patience = None;
+            }
             match line {
                 None => break Taken::All,
                 Some(Line::Http) => {

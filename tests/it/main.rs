@@ -8,6 +8,7 @@ mod cli;
 mod clients;
 mod compilers;
 mod drop_in;
+mod handles;
 mod host;
 mod hostile;
 mod install;
