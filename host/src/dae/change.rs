@@ -205,6 +205,7 @@ impl Dae {
             .store
             .find(&previous)
             .map_err(|error| Fault::failed(format!("{name}: {error:#}")))?;
+        let version = artefact.manifest.version.clone();
         let glance = daemon.glance();
         let spec = Spec {
             artefact: Arc::new(artefact),
@@ -216,6 +217,7 @@ impl Dae {
             .map_err(|text| refused(name, &text, &daemon))?;
         self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
+                entry.version.clone_from(&version);
                 let gone_from = std::mem::replace(&mut entry.hash, previous.clone());
                 entry.previous.retain(|hash| *hash != previous);
                 entry.previous.push(gone_from);

@@ -227,7 +227,9 @@ impl Inner {
             name: spec.name,
             plugin: spec.artefact.manifest.name.clone(),
             version: spec.artefact.manifest.version.clone(),
-            mode: spec.mode,
+            mode: identity
+                .as_ref()
+                .map_or(spec.mode, |identity| identity.mode),
             state: state.word().to_owned(),
             reason: state.to_string(),
             pid: identity.as_ref().map(|identity| identity.pid),

@@ -38,7 +38,8 @@ impl Supervisor {
     pub(super) fn check_health(&mut self) {
         let Some(current) = &self.current else { return };
         let instance = std::sync::Arc::clone(&current.instance);
-        match self.spec.mode {
+        // Not what was asked for: it may run elsewhere for want of room.
+        match instance.identity.mode {
             Mode::Subprocess => self.check_pulse(&instance),
             Mode::InProcess => self.check_handlers(&instance),
         }

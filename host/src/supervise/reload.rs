@@ -73,15 +73,20 @@ impl Supervisor {
         let state = left.as_ref().filter(|_| !is_fresh);
         let old_spec = self.spec.clone();
         let is_exclusive = spec.artefact.manifest.exclusive || old_spec.artefact.manifest.exclusive;
+        let mut was_retired = false;
         if is_exclusive && let Some(old) = self.take_away() {
             self.retire(old).await;
+            was_retired = true;
         }
         let instance = match self.build(spec, state).await {
             Ok(instance) => instance,
-            Err(cause) => return Err(self.go_on(cause, is_exclusive, left.as_ref()).await),
+            Err(cause) => {
+                let cause = with_hint(cause, is_exclusive);
+                return Err(self.go_on(cause, was_retired, left.as_ref()).await);
+            }
         };
         let is_new_code = old_spec.artefact.hash != spec.artefact.hash;
-        let is_reload = self.current.is_some() || is_exclusive;
+        let is_reload = self.current.is_some() || was_retired;
         self.spec = spec.clone();
         self.probation = (is_reload && is_new_code).then(|| Probation {
             until: Instant::now() + Duration::from_millis(self.spec.settings.probation_ms),
@@ -193,15 +198,14 @@ impl Supervisor {
     async fn go_on(
         &mut self,
         cause: String,
-        is_exclusive: bool,
+        was_retired: bool,
         state: Option<&KeptState>,
     ) -> String {
-        let cause = with_hint(cause, is_exclusive);
         if self.current.is_some() {
             self.reopen();
             return cause;
         }
-        if !is_exclusive || self.now.running().identity.is_some() {
+        if !was_retired {
             return cause;
         }
         let spec = self.spec.clone();
