@@ -27,7 +27,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::frame::{self, Kind, StartMessage};
 use crate::outcome::Ended;
-use crate::outcome::{Call, RunEnd};
+use crate::outcome::{Call, RunEnd, host_status};
 use crate::services::Local;
 use crate::settings::Settings;
 
@@ -46,6 +46,8 @@ pub(crate) struct ChildPlan {
     pub(crate) local: Local,
     /// How long it may take to answer.
     pub(crate) limit: Duration,
+    /// Done at its end, before anybody hears of it: whoever is told `crashed` must not find the dead one again.
+    pub(crate) on_end: Box<dyn FnOnce() + Send>,
 }
 
 /// A running child. Dropped, it is killed.
@@ -93,7 +95,7 @@ impl Child {
         let name = plan.message.name.clone();
         let message = serde_json::to_vec(&plan.message).map_err(|error| error.to_string())?;
         let spawned = spawner.spawn(&plan.settings).await?;
-        let (link, attending) = attend::attend(spawned, plan.local, &name)?;
+        let (link, attending) = attend::attend(spawned, (plan.local, plan.on_end), &name)?;
         frame::put(&mut lock(&link.outgoing), Kind::Start, 0, &[&message]);
         link.more.notify_one();
         let child = Child {
@@ -272,7 +274,7 @@ impl Link {
     ) -> Result<(), (u32, String)> {
         let mut calls = lock(&self.calls);
         if let Some(end) = &calls.end {
-            return Err((status::CRASHED, format!("its process {end}")));
+            return Err((host_status::DIED, format!("its process {end}")));
         }
         let mut outgoing = lock(&self.outgoing);
         if outgoing.len() > WAITING_BYTES_MAX {
@@ -328,7 +330,7 @@ impl Future for ChildCall {
         polled.map(|ended| {
             self.is_over = true;
             ended.unwrap_or_else(|_| Ended {
-                status: status::CRASHED,
+                status: host_status::DIED,
                 bytes: b"its process ended".to_vec(),
             })
         })

@@ -295,15 +295,25 @@ impl Inner {
         let entries = lock(&self.registry).daemons.clone();
         // Many daemons may be of one file, which is read and checked once.
         let mut artefacts = HashMap::new();
+        let mut to_start = Vec::new();
         for (name, entry) in entries {
             let artefact = artefacts.entry(entry.hash.clone()).or_insert_with(|| {
                 let found = self.shared.store.find(&entry.hash);
                 found.map(Arc::new).map_err(|error| format!("{error:#}"))
             });
-            if let Err(reason) = self.bring_back_one(&name, &entry, artefact.clone()) {
-                tracing::error!(daemon = name, reason, "it is not brought back");
-                lock(&self.lost).insert(name, reason);
+            match self.bring_back_one(&name, &entry, artefact.clone()) {
+                Ok(daemon) if entry.desired == Desired::Running => to_start.push((name, daemon)),
+                Ok(_) => {}
+                Err(reason) => {
+                    tracing::error!(daemon = name, reason, "it is not brought back");
+                    lock(&self.lost).insert(name, reason);
+                }
             }
+        }
+        // Not before all of them are there and announced: some wait for others.
+        for (name, daemon) in to_start {
+            let inner = Arc::clone(self);
+            tokio::spawn(async move { inner.start_again(&name, &daemon).await });
         }
         self.tidy();
     }
@@ -313,17 +323,15 @@ impl Inner {
         name: &str,
         entry: &Entry,
         artefact: Result<Arc<Artefact>, String>,
-    ) -> Result<(), String> {
+    ) -> Result<Arc<Daemon>, String> {
         let settings = self.shared.config.settings(name, &entry.settings)?;
         let spec = spec_of(name, entry, artefact?, settings);
         let daemon = Arc::new(Daemon::supervise(spec, self.shared.clone()));
         lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
         if entry.desired == Desired::Running {
             daemon.announce_start();
-            let (inner, name) = (Arc::clone(self), name.to_owned());
-            tokio::spawn(async move { inner.start_again(&name, &daemon).await });
         }
-        Ok(())
+        Ok(daemon)
     }
 
     async fn start_again(&self, name: &str, daemon: &Daemon) {

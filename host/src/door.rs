@@ -5,7 +5,7 @@
 //! When the last lease on an instance that was taken away has been given back, nobody runs code of it any more. This is
 //! all there is to quiescing.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ struct Panics {
     in_a_row: AtomicU32,
     max: AtomicU32,
     too_many: Notify,
+    /// Whether they were of the instance that is there now.
+    are_too_many: AtomicBool,
 }
 
 impl Door {
@@ -101,6 +103,7 @@ impl Door {
                 in_a_row: AtomicU32::new(0),
                 max: AtomicU32::new(u32::MAX),
                 too_many: Notify::new(),
+                are_too_many: AtomicBool::new(false),
             },
         })
     }
@@ -126,19 +129,23 @@ impl Door {
         let before = self.panics.in_a_row.fetch_add(panics, Ordering::Relaxed);
         if before.saturating_add(panics) >= self.panics.max.load(Ordering::Relaxed) {
             self.panics.in_a_row.store(0, Ordering::Relaxed);
+            self.panics.are_too_many.store(true, Ordering::Relaxed);
             self.panics.too_many.notify_one();
         }
     }
 
-    /// From now on so many panics in a row are too many.
+    /// From now on so many panics in a row are too many; those of before are of no account.
     pub fn allow_panics(&self, max: u32) {
         self.panics.in_a_row.store(0, Ordering::Relaxed);
+        self.panics.are_too_many.store(false, Ordering::Relaxed);
         self.panics.max.store(max, Ordering::Relaxed);
     }
 
     /// Ends when there were too many.
     pub async fn too_many_panics(&self) {
-        self.panics.too_many.notified().await;
+        while !self.panics.are_too_many.swap(false, Ordering::Relaxed) {
+            self.panics.too_many.notified().await;
+        }
     }
 
     /// Ends when the phase is no longer the one that was seen before this call.
@@ -166,6 +173,18 @@ impl Door {
     /// From now on lines wait.
     pub fn hold(&self) {
         self.set(Phase::Waiting);
+    }
+
+    /// From now on lines wait that would have gone to the instance of that generation. Nothing happens where another is
+    /// there by now, or none is expected.
+    pub fn hold_behind(&self, generation: u64) {
+        self.phase.rcu(|phase| match &**phase {
+            Phase::Open(lease) if lease.instance.identity.generation == generation => {
+                Arc::new(Phase::Waiting)
+            }
+            _ => Arc::clone(phase),
+        });
+        self.changed.send_replace(());
     }
 
     /// From now on commands are answered `unavailable`, with this reason.

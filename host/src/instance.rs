@@ -324,7 +324,8 @@ impl Instance {
                 guest,
                 arguments: &arguments,
             };
-            let status = instance.answer_here(call, &mut bytes);
+            // Plainly: it holds a thread that is there to be held, for as long as it likes.
+            let status = instance.answer_plainly(call, &mut bytes);
             Ended { status, bytes }
         }))
     }

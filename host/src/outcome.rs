@@ -12,6 +12,8 @@ pub mod host_status {
     pub const UNKNOWN_DAEMON: u32 = 0x1_0001;
     /// There is one, but it isn't running (control socket).
     pub const NOT_RUNNING: u32 = 0x1_0002;
+    /// The process that had the command in its hands ended: `crashed` to the guest, and no panic of a handler's.
+    pub const DIED: u32 = 0x1_0003;
 }
 
 /// One command for an instance.

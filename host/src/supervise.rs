@@ -574,8 +574,10 @@ impl Supervisor {
         }
     }
 
+    /// Whether a `run` that returned is followed by another. Where there is none, there was nothing to return.
     fn restarts_always(&self) -> bool {
-        self.spec.settings.restart.restart == restart::When::Always
+        let has_run = self.spec.artefact.manifest.run.is_some();
+        has_run && self.spec.settings.restart.restart == restart::When::Always
     }
 
     /// Its background work has returned, and the daemon lives on.
@@ -706,6 +708,8 @@ impl Supervisor {
 /// Ends at that time; never where there is none.
 async fn at(time: Option<Instant>) {
     match time {
+        // The clock of the runtime ticks in milliseconds, and what is due already must not wait for the next.
+        Some(time) if time <= Instant::now() => {}
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
     }

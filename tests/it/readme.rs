@@ -21,6 +21,9 @@ const BUILD_MAX: Duration = Duration::from_secs(900);
 /// What stands in the README for the directory of a clone.
 const CLONE: &str = "path/to/dae-host";
 
+/// The plugin that the README shows in full.
+const COUNTER: &str = "plugins/counter/src/lib.rs";
+
 fn readme() -> String {
     fs::read_to_string(workspace().join("README.md")).expect("the README")
 }
@@ -53,6 +56,14 @@ fn shown(path: &str) -> String {
     let mut found: Vec<_> = fences(&readme()).into_iter().filter(is_it).collect();
     assert_eq!(found.len(), 1, "fences for {path} in the README");
     found.remove(0).text
+}
+
+/// A file of ours without the text at its head, which the README gives in its own words.
+#[track_caller]
+fn below_the_head(path: &str) -> String {
+    let file = fs::read_to_string(workspace().join(path)).expect("a file of ours");
+    let code = file.split_once("\n\n").expect("a head, then code").1;
+    code.to_owned()
 }
 
 /// The part of the README under that heading.
@@ -138,11 +149,24 @@ fn the_daemon_of_the_readme_is_built_outside_and_runs() {
 }
 
 #[test]
+fn the_state_of_the_readme_is_that_of_the_counter_and_outlives_a_reload() {
+    assert_eq!(shown(COUNTER), below_the_head(COUNTER));
+    let ecosystem = Ecosystem::start();
+    let _counter = ecosystem.install("Counter", "counter", &[]);
+    let mut guest = ecosystem.guest("Counter");
+    assert_eq!(guest.ask("increment", &json!([5])), 5);
+    let told = ecosystem.cli(&["reload", "Counter"]).ok().stdout;
+    assert!(
+        told.starts_with("accepted Counter generation 2 ("),
+        "{told}"
+    );
+    assert_eq!(guest.ask("increment", &json!([])), 6);
+}
+
+#[test]
 fn the_embedding_program_of_the_readme_is_the_example_and_runs() {
     let path = "host/examples/embed.rs";
-    let example = fs::read_to_string(workspace().join(path)).expect("the example");
-    let code = example.split_once("\n\n").expect("a head, then code").1;
-    assert_eq!(shown(path), code, "the README's copy of {path}");
+    assert_eq!(shown(path), below_the_head(path));
 
     let ecosystem = Ecosystem::asleep();
     let plugin = ecosystem.plugin("sample");

@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::program::{self, Output, Running};
@@ -111,6 +112,27 @@ impl Ecosystem {
     /// When one runs already, or this one ends or stays silent.
     #[track_caller]
     pub fn wake(&mut self, arguments: &[&str]) {
+        self.launch(arguments);
+        until(LIMIT, "the control socket answers", || {
+            let ended = self
+                .host
+                .as_mut()
+                .and_then(|host| host.try_wait().expect("our child"));
+            assert!(
+                ended.is_none(),
+                "the host ended ({ended:?}) before it answered:\n{}",
+                self.stderr()
+            );
+            self.cli(&["list", "--json"]).status == 0
+        });
+    }
+
+    /// Starts a host over the home, and waits for nothing.
+    ///
+    /// # Panics
+    /// When one runs already.
+    #[track_caller]
+    pub fn launch(&mut self, arguments: &[&str]) {
         assert!(
             self.host.is_none(),
             "the host of this ecosystem runs already"
@@ -133,18 +155,17 @@ impl Ecosystem {
             .stdout(Stdio::null())
             .stderr(stderr);
         self.host = Some(command.spawn().expect("the host can be run"));
-        until(LIMIT, "the control socket answers", || {
-            let ended = self
-                .host
-                .as_mut()
-                .and_then(|host| host.try_wait().expect("our child"));
-            assert!(
-                ended.is_none(),
-                "the host ended ({ended:?}) before it answered:\n{}",
-                self.stderr()
-            );
-            self.cli(&["list", "--json"]).status == 0
-        });
+    }
+
+    /// Writes the home's config file, for a host that is yet to start.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn configure(&self, config: &Value) {
+        let home = self.home();
+        let written = fs::create_dir_all(&home)
+            .and_then(|()| fs::write(home.join("config.json5"), config.to_string()));
+        written.expect("a home of our own");
     }
 
     /// Ends the host with SIGTERM, and expects it to end well.

@@ -241,6 +241,8 @@ impl Guest {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 None
             }
+            // A signal to the test, or a machine that was paused.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.read(deadline),
             Err(error) => panic!("reading from the daemon: {error}"),
         }
     }

@@ -1,8 +1,10 @@
 //! What the kernel knows of another process: its memory, its CPU time, its signals, its processors. Linux alone.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpriority_process, kill_process, kill_process_group};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A pid as the kernel's own type.
@@ -29,6 +31,99 @@ pub fn signal(process: u32, signal: Signal) {
 /// Kills a process and all of its group. That it has ended already is no error.
 pub fn kill_group(leader: u32) {
     let _ = kill_process_group(pid(leader), Signal::KILL);
+}
+
+/// The processes whose parent this one is, those that have ended and were not waited for included.
+#[must_use]
+pub fn children(process: u32) -> Vec<u32> {
+    let is_child = |child: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        // The name, in brackets, may hold anything; what follows the last bracket is state and parent.
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        after.split_whitespace().nth(1) == Some(process.to_string().as_str())
+    };
+    all().into_iter().filter(is_child).collect()
+}
+
+/// The worker processes that a host has made, whether or not it still lives: found by what they were started with.
+#[must_use]
+pub fn workers_of(host: u32) -> Vec<u32> {
+    let words = ["dae-host-worker", "__dae-worker", &host.to_string()].map(str::to_owned);
+    let is_worker = |process: &u32| {
+        let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        let mut line = line.split(|byte| *byte == 0);
+        words
+            .iter()
+            .all(|word| line.next() == Some(word.as_bytes()))
+    };
+    all().into_iter().filter(is_worker).collect()
+}
+
+/// Every process of this machine.
+fn all() -> Vec<u32> {
+    let listed = fs::read_dir("/proc").expect("Linux has /proc");
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    listed.filter_map(Result::ok).filter_map(number).collect()
+}
+
+/// What each open descriptor of a process leads to, by its number.
+///
+/// # Panics
+/// When there is no such process, or it is not ours.
+#[track_caller]
+#[must_use]
+pub fn descriptors(process: u32) -> BTreeMap<u32, PathBuf> {
+    let listed = fs::read_dir(format!("/proc/{process}/fd")).expect("a process of ours");
+    let entry = |entry: fs::DirEntry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        // It may be closed between the listing and this.
+        Some((number, fs::read_link(entry.path()).ok()?))
+    };
+    listed.filter_map(Result::ok).filter_map(entry).collect()
+}
+
+/// The environment that a process was started with.
+///
+/// # Panics
+/// When there is no such process, or it is not ours.
+#[track_caller]
+#[must_use]
+pub fn environment(process: u32) -> BTreeMap<String, String> {
+    let bytes = fs::read(format!("/proc/{process}/environ")).expect("a process of ours");
+    let text = String::from_utf8_lossy(&bytes);
+    let pairs = text
+        .split('\0')
+        .filter_map(|variable| variable.split_once('='));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// A bound of a process as the kernel calls it (`Max open files`), `unlimited` or a number.
+///
+/// # Panics
+/// When there is no such process or bound.
+#[track_caller]
+#[must_use]
+pub fn bound(process: u32, name: &str) -> String {
+    let limits = fs::read_to_string(format!("/proc/{process}/limits")).expect("a process");
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
+    let values = line.unwrap_or_else(|| panic!("no bound {name}: {limits}"));
+    values
+        .split_whitespace()
+        .next()
+        .expect("a value")
+        .to_owned()
+}
+
+/// How far a process lets others go first, -20 to 19.
+///
+/// # Panics
+/// When there is no such process.
+#[track_caller]
+#[must_use]
+pub fn nice(process: u32) -> i32 {
+    getpriority_process(Some(pid(process))).expect("a process that lives")
 }
 
 /// Resident memory, in bytes.

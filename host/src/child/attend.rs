@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dae_plugin_api::abi::status;
 use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
@@ -16,8 +15,7 @@ use super::spawn::Spawned;
 use super::{Link, lock};
 use crate::frame::{self, Frame, FrameInbox, Kind};
 use crate::log::Record;
-use crate::outcome::Ended;
-use crate::outcome::RunEnd;
+use crate::outcome::{Ended, RunEnd, host_status};
 use crate::services::{Local, Outlet as _};
 
 /// One read of the socket, in bytes.
@@ -46,6 +44,7 @@ struct Attendant {
     started: Option<oneshot::Sender<Result<(), String>>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
+    on_end: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// What an attendant waits for.
@@ -59,7 +58,7 @@ enum Event {
 /// Attends a process from its beginning to its end.
 pub(super) fn attend(
     spawned: Spawned,
-    local: Local,
+    (local, on_end): (Local, Box<dyn FnOnce() + Send>),
     name: &str,
 ) -> Result<(Arc<Link>, Attending), String> {
     let Spawned {
@@ -93,6 +92,7 @@ pub(super) fn attend(
         started: Some(started),
         ended,
         inbox: FrameInbox::default(),
+        on_end: Some(on_end),
     };
     tokio::spawn(attendant.attend());
     Ok((
@@ -134,14 +134,14 @@ impl Attendant {
                         break Some(text);
                     }
                 }
-                Event::Read(Ok(0)) => {
-                    // The process is ending, most likely; it gets a moment to do so by itself.
+                // The process is ending, most likely, and how is to be told; it gets a moment to do so by itself. An
+                // error means no more than that it had not read all it was sent.
+                Event::Read(Ok(0) | Err(_)) => {
                     let exited = tokio::time::timeout(EXIT_PAUSE, self.process.wait()).await;
                     break exited
                         .is_err()
                         .then(|| "closed its end of the socket".to_owned());
                 }
-                Event::Read(Err(error)) => break Some(format!("its socket failed: {error}")),
                 Event::Exit => {
                     self.take_last();
                     break None;
@@ -149,6 +149,9 @@ impl Attendant {
                 Event::Kill => break Some("was killed by its host".to_owned()),
             }
         };
+        if let Some(on_end) = self.on_end.take() {
+            on_end();
+        }
         let how = self.bury(broken).await;
         self.tell_end(&how);
     }
@@ -277,7 +280,7 @@ impl Attendant {
         };
         for call in unanswered.into_values() {
             let _ = call.send(Ended {
-                status: status::CRASHED,
+                status: host_status::DIED,
                 bytes: format!("its process {how}").into_bytes(),
             });
         }

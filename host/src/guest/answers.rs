@@ -358,6 +358,7 @@ fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u
         status::CRASHED => ErrorCode::Crashed,
         status::UNKNOWN => ErrorCode::UnknownCommand,
         status::GONE => ErrorCode::Unavailable,
+        host_status::DIED => ErrorCode::Crashed,
         host_status::TIMEOUT => ErrorCode::Timeout,
         host_status::UNKNOWN_DAEMON => {
             return write_control_error(out, (name, tag), "unknown-daemon", text);

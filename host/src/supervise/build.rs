@@ -84,6 +84,7 @@ impl Supervisor {
             settings: spec.settings.clone(),
             local: self.local(generation),
             limit: self.shared.config.start_limit(),
+            on_end: self.hold_at_end(generation),
         };
         let spawner = self.shared.spawner.clone();
         let spec = spec.clone();
@@ -142,6 +143,12 @@ impl Supervisor {
             bounds: spec.settings.bounds.clone(),
             nice: spec.settings.nice,
         }
+    }
+
+    /// Lines wait from the moment at which nobody is there to take them, and not only once this task has heard of it.
+    fn hold_at_end(&self, generation: u64) -> Box<dyn FnOnce() + Send> {
+        let door = Arc::clone(&self.door);
+        Box::new(move || door.hold_behind(generation))
     }
 
     pub(super) fn local(&self, generation: u64) -> Local {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{Current, Done, Notice, Spec, Supervisor};
@@ -115,20 +116,9 @@ impl Supervisor {
         if spec.mode == Mode::Subprocess || is_known || !is_wanted {
             return Ok(());
         }
-        let state = match (&self.current, is_fresh) {
-            (Some(current), false) if current.instance.has_state() => {
-                let limit = self.shared.config.stop_grace();
-                let saved = Arc::clone(&current.instance).save(limit).await?;
-                Some(
-                    KeptState::of(
-                        &saved,
-                        Occasion::Reload,
-                        current.instance.identity.generation,
-                    )?
-                    .state,
-                )
-            }
-            _ => None,
+        let state = match is_fresh {
+            true => None,
+            false => self.state_to_try().await?,
         };
         let plan = ChildPlan {
             message: StartMessage {
@@ -138,6 +128,8 @@ impl Supervisor {
             settings: spec.settings.clone(),
             local: self.local(0),
             limit: TRIAL_MAX,
+            // Nobody's lines go to a trial.
+            on_end: Box::new(|| ()),
         };
         let spawner = self.shared.spawner.clone();
         let tried = self
@@ -148,6 +140,21 @@ impl Supervisor {
             .await
             .map_err(|error| format!("its trial crashed: {error}"))?;
         tried.map_err(|text| format!("its trial failed: {text}"))
+    }
+
+    /// A copy of what the successor will find; the one that runs goes on with its own.
+    async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
+        let Some(current) = &self.current else {
+            return Ok(None);
+        };
+        if !current.instance.has_state() {
+            return Ok(None);
+        }
+        let limit = self.shared.config.stop_grace();
+        let saved = Arc::clone(&current.instance).save(limit).await?;
+        let generation = current.instance.identity.generation;
+        let state = KeptState::of(&saved, Occasion::Reload, generation)?;
+        Ok(Some(state.state))
     }
 
     /// What the successor starts from. Where an instance with a state runs, lines wait from here on, and those in flight

@@ -1,7 +1,7 @@
 //! Round trips a second, beside the fastest thing that could stand in the host's place: `cargo bench -p dae-tests`.
 //!
 //! A load generator sends `echo [n]` and checks every reply byte by byte. It drives, in turn, a bare tokio line echo
-//! and a daemon in a release host, each a child process. A round gives each server the same time under the same
+//! and a daemon in a release host, in-process and in a subprocess. A round gives each server the same time under the same
 //! shape; rounds are interleaved, so that a machine that slows down slows all of them. The median of the rounds counts.
 //! Absolute numbers belong to the machine; what carries over is the ratio to the bare echo of the same round.
 //!
@@ -14,6 +14,8 @@
 //! all figures to `target/bench/round_trips.json`. A host that cannot be built ends the bench with code 1 and a reason.
 
 mod load;
+#[path = "../raw/mod.rs"]
+mod raw;
 mod report;
 mod servers;
 
@@ -22,7 +24,7 @@ use std::time::Duration;
 
 use dae_tests::process;
 use report::{Report, Run};
-use servers::{RAW_SERVER, Server};
+use servers::Server;
 
 /// Connections by commands in flight on each. The first is a person or a script, the second a pipelining daemon; the
 /// others show that the host serves many as well as one.
@@ -73,9 +75,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments
         .first()
-        .is_some_and(|argument| argument == RAW_SERVER)
+        .is_some_and(|argument| argument == raw::ARGUMENT)
     {
-        return end(servers::raw_echo());
+        return end(raw::main());
     }
     // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
     if !arguments.iter().any(|argument| argument == "--bench") {

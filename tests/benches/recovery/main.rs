@@ -1,0 +1,191 @@
+//! How long a daemon is away when its process is killed: `cargo bench -p dae-tests --bench recovery`.
+//!
+//! From SIGKILL to the first reply of the successor, as a guest sees it whose connection stands all the while: it asks
+//! the daemon for its process, and a command that was lost in the killed one is asked again. What is in that time is the
+//! end being noticed and cleaned up, a new process, the plugin's library and its `start`, and one round trip.
+//!
+//! Absolute times belong to the machine. What carries over is the ratio to the least that could be in its place: the
+//! bare echo, from its spawn to its first reply over a connection of its own. The two are measured in turn.
+//!
+//! The restart is at once here, as it is for a daemon that had served for a while; how long one waits that keeps
+//! crashing is the policy's business. Flags after `--`: `--kills N`. All figures go to `target/bench/recovery.json`.
+
+#[path = "../raw/mod.rs"]
+mod raw;
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use dae_tests::artefacts::target_directory;
+use dae_tests::{Artefacts, Ecosystem, Guest, process};
+use hdrhistogram::Histogram;
+use raw::RawServer;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// Enough for a p99 that two outliers don't make.
+const KILLS_DEFAULT: u32 = 300;
+
+/// Before the first measurement: the files are in the page cache then, and the host has its threads.
+const KILLS_WARM: u32 = 20;
+
+/// The slowest recovery that the histogram tells from slower ones: a minute, in microseconds.
+const TIME_US_MAX: u64 = 60_000_000;
+
+/// Three digits of a time are kept.
+const DIGITS: u8 = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|one| one == raw::ARGUMENT) {
+        return end(raw::main());
+    }
+    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        eprintln!("recovery measures under `cargo bench` alone");
+        return ExitCode::SUCCESS;
+    }
+    end(kills(&arguments).and_then(bench))
+}
+
+fn end(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("recovery: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn kills(arguments: &[String]) -> Result<u32, String> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let words: Vec<&str> = words
+        .into_iter()
+        .filter(|word| *word != "--bench")
+        .collect();
+    match words[..] {
+        [] => Ok(KILLS_DEFAULT),
+        ["--kills", count] => count
+            .parse()
+            .map_err(|error| format!("--kills {count}: {error}")),
+        _ => Err(format!("there is --kills N, and not {words:?}")),
+    }
+}
+
+fn bench(kills: u32) -> Result<(), String> {
+    let mut daemon = Daemon::start();
+    for _ in 0..KILLS_WARM {
+        daemon.recover();
+    }
+    let (mut recovery, mut bare) = (Times::new(), Times::new());
+    for _ in 0..kills {
+        recovery.add(daemon.recover());
+        bare.add(bare_start().map_err(|error| format!("the bare echo: {error}"))?);
+    }
+    println!("{:<26} {:>8} {:>8} {:>8}", "ms", "p50", "p99", "max");
+    println!("{:<26} {}", "SIGKILL to next reply", recovery.row());
+    println!("{:<26} {}", "bare spawn to first reply", bare.row());
+    let (p50, p99) = (recovery.ratio(&bare, 0.5), recovery.ratio(&bare, 0.99));
+    println!("{:<26} {p50:>8.2} {p99:>8.2}", "ratio");
+    write(&json!({
+        "kills": kills, "recovery_ms": recovery.json(), "bare_ms": bare.json(),
+        "ratio": {"p50": p50, "p99": p99},
+    }))
+}
+
+/// A daemon in a process of its own, and a guest that stays.
+struct Daemon {
+    // Dropped before the host it is a guest of.
+    guest: Guest,
+    pid: u32,
+    _ecosystem: Ecosystem,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let restart = json!({
+            "served_ms": 0, "healthy_ms": 0, "burst_max": 1_000_000, "slow_max": 1_000_000,
+        });
+        let settings = json!({ "restart": restart }).to_string();
+        let ecosystem = Ecosystem::start_with(Artefacts::released());
+        let flags = ["--isolate", "--settings", &settings];
+        let mut daemon = Daemon {
+            guest: ecosystem.install("Probe", "probe", &flags),
+            pid: 0,
+            _ecosystem: ecosystem,
+        };
+        daemon.pid = daemon.next_pid();
+        daemon
+    }
+
+    /// Kills it, and waits for its successor's reply.
+    fn recover(&mut self) -> Duration {
+        let start = Instant::now();
+        process::signal(self.pid, Signal::KILL);
+        self.pid = self.next_pid();
+        start.elapsed()
+    }
+
+    /// The process of an instance that is another one than before.
+    fn next_pid(&mut self) -> u32 {
+        loop {
+            match self.guest.try_ask("pid", &json!([])) {
+                Ok(pid) if pid != self.pid => {
+                    return pid.as_u64().expect("a process id") as u32;
+                }
+                // It had not died yet.
+                Ok(_) => {}
+                Err(fault) => assert_eq!(fault.code, "crashed", "{fault:?}"),
+            }
+        }
+    }
+}
+
+fn bare_start() -> std::io::Result<Duration> {
+    let start = Instant::now();
+    let server = RawServer::start()?;
+    let mut guest = Guest::connect(server.port);
+    guest.send("echo [1]\n");
+    guest.expect("echo [1]");
+    Ok(start.elapsed())
+}
+
+/// Times of one kind.
+struct Times(Histogram<u64>);
+
+impl Times {
+    fn new() -> Self {
+        Times(Histogram::new_with_max(TIME_US_MAX, DIGITS).expect("a range that is one"))
+    }
+
+    fn add(&mut self, time: Duration) {
+        self.0.saturating_record(time.as_micros() as u64);
+    }
+
+    fn ms_at(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64 / 1e3
+    }
+
+    fn row(&self) -> String {
+        let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| self.ms_at(quantile));
+        format!("{p50:>8.2} {p99:>8.2} {max:>8.2}")
+    }
+
+    fn ratio(&self, other: &Times, quantile: f64) -> f64 {
+        self.ms_at(quantile) / other.ms_at(quantile)
+    }
+
+    fn json(&self) -> Value {
+        json!({"p50": self.ms_at(0.5), "p99": self.ms_at(0.99), "max": self.ms_at(1.0)})
+    }
+}
+
+fn write(figures: &Value) -> Result<(), String> {
+    let directory = target_directory().join("bench");
+    let path = directory.join("recovery.json");
+    let written =
+        fs::create_dir_all(&directory).and_then(|()| fs::write(&path, format!("{figures:#}\n")));
+    written.map_err(|error| format!("cannot write {}: {error}", path.display()))
+}

@@ -1,0 +1,149 @@
+//! What takes too long: commands, starts, and handlers that hold a thread; and who is blamed for it.
+
+use dae_tests::{Ecosystem, LIMIT, process, until};
+use serde_json::json;
+
+use super::{FOR_EVER_MS, MODES, probe, process_of, text};
+
+#[test]
+fn a_command_that_takes_too_long_is_cancelled() {
+    for flags in MODES {
+        let mut ecosystem = Ecosystem::asleep();
+        ecosystem.configure(&json!({"command_ms": 200}));
+        ecosystem.wake(&[]);
+        let mut guest = probe(&ecosystem, flags, &json!({}), &json!({}));
+        guest.send(format!("slow [{FOR_EVER_MS}]\nslow [1]\n"));
+        let fault = guest.message().result().expect_err("it takes too long");
+        assert_eq!(
+            (fault.code.as_str(), fault.command.as_str()),
+            ("timeout", "slow"),
+            "{fault:?}"
+        );
+        guest.expect("slow [1]");
+        assert_eq!(ecosystem.status("Probe")["generation"], 1);
+    }
+}
+
+#[test]
+fn a_start_that_takes_too_long_fails_and_leaves_no_process() {
+    for flags in MODES {
+        let mut ecosystem = Ecosystem::asleep();
+        ecosystem.configure(&json!({"start_ms": 300}));
+        ecosystem.wake(&[]);
+        let file = ecosystem.plugin("probe");
+        let config = json!({"start_ms": FOR_EVER_MS}).to_string();
+        let arguments = [
+            "install",
+            "Probe",
+            file.to_str().expect("UTF-8"),
+            "--config",
+            &config,
+        ];
+        let output = ecosystem.cli(&[&arguments, flags].concat()).code(1);
+        assert!(output.says(&["start took longer than 300ms"]), "{output:?}");
+        until(LIMIT, "its process is gone", || {
+            process::workers_of(ecosystem.pid()).is_empty()
+        });
+        assert_eq!(ecosystem.names(), ["Dae"]);
+    }
+}
+
+#[test]
+fn a_subprocess_that_does_not_answer_is_killed_and_replaced() {
+    let ecosystem = Ecosystem::start();
+    let mut witness = ecosystem.install("Sample", "sample", &[]);
+    let settings = json!({"health_ms": 100, "health_misses_max": 3});
+    let mut guest = probe(&ecosystem, &["--isolate"], &json!({}), &settings);
+    let mut other = ecosystem.guest("Probe");
+    let stuck = process_of(&ecosystem, "Probe");
+    guest.send(format!("hold [{FOR_EVER_MS}]\n"));
+    witness.expect_alive();
+    let fault = guest.message().result().expect_err("its process is killed");
+    assert_eq!(
+        (fault.code.as_str(), fault.command.as_str()),
+        ("crashed", "hold"),
+        "{fault:?}"
+    );
+    for guest in [&mut guest, &mut other] {
+        assert_eq!(guest.ask("echo", &json!([1])), 1);
+    }
+    let status = ecosystem.status("Probe");
+    assert_eq!(
+        (&status["generation"], &status["state"]),
+        (&json!(2), &json!("ready")),
+        "{status}"
+    );
+    assert!(
+        text(&status["last_end"], "cause").contains("did not answer 3 health checks"),
+        "{status}"
+    );
+    assert_ne!(process_of(&ecosystem, "Probe"), stuck);
+    let told = ecosystem.logged("Probe");
+    assert!(
+        told.iter().any(|line| line.starts_with("degraded")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_handler_stuck_in_process_is_told_of_with_its_cure_and_harms_nobody() {
+    let ecosystem = Ecosystem::start();
+    let mut witness = ecosystem.install("Sample", "sample", &[]);
+    let settings = json!({"health_ms": 100, "health_misses_max": 3});
+    let mut guest = probe(&ecosystem, &[], &json!({}), &settings);
+    let mut other = ecosystem.guest("Probe");
+    guest.send("hold [3000]\n");
+    let status = ecosystem.until_state("Probe", "degraded");
+    let reason = text(&status, "reason");
+    assert!(
+        reason.contains("hold") && reason.contains("dae-host isolate Probe"),
+        "{reason}"
+    );
+    for _ in 0..100 {
+        assert_eq!(witness.ask("add", &json!([1, 2])), 3);
+        assert_eq!(other.ask("echo", &json!([1])), 1);
+    }
+    guest.expect("hold [3000]");
+    assert_eq!(ecosystem.until_state("Probe", "ready")["generation"], 1);
+}
+
+#[test]
+fn a_slow_handler_is_named_once() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = probe(&ecosystem, flags, &json!({}), &json!({}));
+        for _ in 0..3 {
+            assert_eq!(guest.ask("hold", &json!([150])), 150);
+        }
+        let slow = "the command hold held a host thread for more than 100ms";
+        ecosystem.until_logged("Probe", slow);
+        assert_eq!(told(&ecosystem, slow), 1);
+    }
+}
+
+#[test]
+fn a_command_that_may_take_long_is_not_blamed_for_it() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let settings = json!({"health_ms": 100, "health_misses_max": 2});
+        let mut guest = probe(&ecosystem, flags, &json!({}), &settings);
+        for command in ["block", "slow"] {
+            assert_eq!(guest.ask(command, &json!([1000])), 1000);
+        }
+        for blame in ["held a host thread", "degraded"] {
+            assert_eq!(
+                told(&ecosystem, blame),
+                0,
+                "{:?}",
+                ecosystem.logged("Probe")
+            );
+        }
+        assert_eq!(ecosystem.status("Probe")["generation"], 1);
+    }
+}
+
+/// How many messages of its log have that text in them.
+fn told(ecosystem: &Ecosystem, part: &str) -> usize {
+    let logged = ecosystem.logged("Probe");
+    logged.iter().filter(|line| line.contains(part)).count()
+}
