@@ -1,43 +1,68 @@
 //! What each thread is running of whose: how a handler that never returns is found.
 //!
-//! A thread writes to a slot of its own, which nobody else writes to, when it enters a handler and when it leaves it; two
-//! plain stores, no clock. Who looks, now and then, sees the same entry twice in the same place and knows that it is stuck.
+//! A thread writes to a slot of its own, which nobody else writes to, when it enters a handler and when it leaves it; a
+//! few plain stores, no clock. Who looks, now and then, sees the same entry twice in the same place and knows that it is
+//! stuck. Who has nothing to look at sleeps, and is woken by the next entry.
 
 use std::cell::OnceCell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
 
 /// One thread's entry.
 #[derive(Debug, Default)]
 struct Slot {
     /// 0, or the instance's number.
     instance: AtomicU64,
+    /// The command's index, and [`HOLDS`].
     command: AtomicU64,
     /// Grows with each entry.
     entries: AtomicU64,
 }
 
+/// In a slot's command: others wait for its thread meanwhile.
+const HOLDS: u64 = 1 << 32;
+
 static SLOTS: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
+
+/// Whether somebody sleeps until the next entry.
+static HAS_SLEEPERS: AtomicBool = AtomicBool::new(false);
+static SLEEPERS: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
 
 thread_local!(static OWN: OnceCell<Arc<Slot>> = const { OnceCell::new() });
 
 /// A handler that was seen running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
+    /// Number of its instance.
+    pub(crate) instance: u64,
     /// Index of its command.
     pub(crate) command: u32,
     slot: usize,
     entry: u64,
 }
 
-/// Runs a handler, and lets it be seen meanwhile.
+/// Runs a handler, and lets it be seen meanwhile; `holds` where others wait for this thread.
 #[inline]
-pub(crate) fn during<T>(instance: u64, command: u32, handler: impl FnOnce() -> T) -> T {
+pub(crate) fn during<T>(
+    instance: u64,
+    command: u32,
+    holds: bool,
+    handler: impl FnOnce() -> T,
+) -> T {
     OWN.with(|own| {
         let slot = own.get_or_init(new_slot);
-        slot.command.store(command.into(), Relaxed);
+        let holds = if holds { HOLDS } else { 0 };
+        slot.command.store(u64::from(command) | holds, Relaxed);
         slot.entries.store(slot.entries.load(Relaxed) + 1, Relaxed);
         slot.instance.store(instance, Relaxed);
+        if HAS_SLEEPERS.load(Relaxed) {
+            wake_sleepers();
+        }
         let result = handler();
         slot.instance.store(0, Relaxed);
         result
@@ -46,28 +71,68 @@ pub(crate) fn during<T>(instance: u64, command: u32, handler: impl FnOnce() -> T
 
 /// The handlers of an instance that run now.
 pub(crate) fn seen(instance: u64) -> Vec<Seen> {
-    let slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let own = slots
-        .iter()
-        .enumerate()
-        .filter(|(_, slot)| slot.instance.load(Relaxed) == instance);
-    let seen = own.map(|(at, slot)| Seen {
-        command: u32::try_from(slot.command.load(Relaxed)).unwrap_or(u32::MAX),
+    all_seen(|slot| slot.instance.load(Relaxed) == instance)
+}
+
+/// The handlers of all instances that hold a thread which others wait for.
+pub(crate) fn look() -> Vec<Seen> {
+    let holds = |slot: &Slot| slot.command.load(Relaxed) & HOLDS != 0;
+    all_seen(|slot| slot.instance.load(Relaxed) != 0 && holds(slot))
+}
+
+fn all_seen(is_wanted: impl Fn(&Slot) -> bool) -> Vec<Seen> {
+    let slots = lock(&SLOTS);
+    let wanted = slots.iter().enumerate().filter(|(_, slot)| is_wanted(slot));
+    let seen = wanted.map(|(at, slot)| Seen {
+        instance: slot.instance.load(Relaxed),
+        command: u32::try_from(slot.command.load(Relaxed) & !HOLDS).unwrap_or(u32::MAX),
         slot: at,
         entry: slot.entries.load(Relaxed),
     });
     seen.collect()
 }
 
+/// Sleeps for `pause`, and, where nothing was entered meanwhile and nothing runs, on until something is, or
+/// [`wake_sleepers`] is called; `is_over` says whether that has been already.
+pub(crate) fn sleep(pause: Duration, is_over: impl Fn() -> bool) {
+    let before = entries();
+    lock(&SLEEPERS).push(thread::current());
+    HAS_SLEEPERS.store(true, SeqCst);
+    // Who entered without seeing that there is a sleeper did so before now; after a pause his stores are seen here.
+    thread::park_timeout(pause);
+    if entries() == before && look().is_empty() && !is_over() {
+        thread::park();
+    }
+}
+
+/// Wakes who sleeps.
+#[cold]
+pub(crate) fn wake_sleepers() {
+    let mut sleepers = lock(&SLEEPERS);
+    HAS_SLEEPERS.store(false, SeqCst);
+    sleepers.drain(..).for_each(|sleeper| sleeper.unpark());
+}
+
+/// Entries since the process began.
+fn entries() -> u64 {
+    let slots = lock(&SLOTS);
+    slots.iter().map(|slot| slot.entries.load(Relaxed)).sum()
+}
+
 /// A thread's slot stays when the thread ends; a new thread takes one that nobody else has.
 fn new_slot() -> Arc<Slot> {
-    let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut slots = lock(&SLOTS);
     if let Some(free) = slots.iter().find(|slot| Arc::strong_count(slot) == 1) {
         return Arc::clone(free);
     }
     let slot = Arc::new(Slot::default());
     slots.push(Arc::clone(&slot));
     slot
+}
+
+/// No code of others runs under these locks, so a poisoned one is as good as new.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -77,11 +142,23 @@ mod tests {
     #[test]
     fn a_handler_is_seen_while_it_runs_and_known_again() {
         const INSTANCE: u64 = u64::MAX;
-        let (first, second) = during(INSTANCE, 7, || (seen(INSTANCE), seen(INSTANCE)));
+        let twice = || (seen(INSTANCE), seen(INSTANCE), look());
+        let (first, second, held) = during(INSTANCE, 7, true, twice);
         assert_eq!(first.len(), 1);
         assert_eq!((first[0].command, &first), (7, &second));
+        assert!(held.contains(&first[0]));
         assert_eq!(seen(INSTANCE), []);
-        let again = during(INSTANCE, 7, || seen(INSTANCE));
+        let (again, _, held) = during(INSTANCE, 7, false, twice);
         assert_ne!(again, first);
+        assert!(!held.contains(&again[0]), "nobody waits for that thread");
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_the_next_entry() {
+        let sleeper = thread::spawn(|| sleep(Duration::from_millis(1), || false));
+        while !sleeper.is_finished() {
+            during(u64::MAX - 2, 0, false, thread::yield_now);
+        }
+        sleeper.join().unwrap();
     }
 }

@@ -25,7 +25,7 @@ use rustix::process::Pid;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::frame::{self, Kind, StartMessage};
+use crate::frame::{FrameOutbox, Kind, StartMessage};
 use crate::outcome::Ended;
 use crate::outcome::{Call, RunEnd, host_status};
 use crate::services::Local;
@@ -66,7 +66,7 @@ impl fmt::Debug for Child {
 struct Link {
     pid: u32,
     stream: UnixStream,
-    outgoing: Mutex<Vec<u8>>,
+    outgoing: Mutex<FrameOutbox>,
     more: Notify,
     kill: Notify,
     calls: Mutex<Calls>,
@@ -96,7 +96,7 @@ impl Child {
         let message = serde_json::to_vec(&plan.message).map_err(|error| error.to_string())?;
         let spawned = spawner.spawn(&plan.settings).await?;
         let (link, attending) = attend::attend(spawned, (plan.local, plan.on_end), &name)?;
-        frame::put(&mut lock(&link.outgoing), Kind::Start, 0, &[&message]);
+        lock(&link.outgoing).put(Kind::Start, 0, &[&message]);
         link.more.notify_one();
         let child = Child {
             link,
@@ -146,7 +146,7 @@ impl Child {
         let id = self.link.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
         lock(&self.link.calls).by_id.insert(id, sender);
-        frame::put(&mut lock(&self.link.outgoing), Kind::Save, id, &[]);
+        lock(&self.link.outgoing).put(Kind::Save, id, &[]);
         self.link.flush();
         ChildCall {
             id,
@@ -163,13 +163,13 @@ impl Child {
 
     /// That guest has gone; what the daemon sends it from now on goes nowhere.
     pub(crate) fn guest_gone(&self, guest: u64) {
-        frame::put(&mut lock(&self.link.outgoing), Kind::GuestGone, guest, &[]);
+        lock(&self.link.outgoing).put(Kind::GuestGone, guest, &[]);
         self.link.flush();
     }
 
     /// Asks whether it is well; see [`Child::pongs`].
     pub(crate) fn ping(&self) {
-        frame::put(&mut lock(&self.link.outgoing), Kind::Ping, 0, &[]);
+        lock(&self.link.outgoing).put(Kind::Ping, 0, &[]);
         self.link.flush();
     }
 
@@ -209,12 +209,7 @@ impl Child {
     pub(crate) async fn end(&self, grace: Duration) -> Result<(), String> {
         self.link.was_stopped.store(true, Ordering::Relaxed);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        frame::put(
-            &mut lock(&self.link.outgoing),
-            Kind::Stop,
-            0,
-            &[&grace_ms.to_le_bytes()],
-        );
+        lock(&self.link.outgoing).put(Kind::Stop, 0, &[&grace_ms.to_le_bytes()]);
         self.link.flush();
         self.link.more.notify_one();
         // Its own stages keep to the grace each; what is beyond that is not in order.
@@ -282,34 +277,17 @@ impl Link {
             return Err((status::GONE, text.to_owned()));
         }
         let (index, guest) = (call.index.to_le_bytes(), call.guest.to_le_bytes());
-        frame::put(
-            &mut outgoing,
-            Kind::Call,
-            id,
-            &[&index, &guest, call.arguments.as_bytes()],
-        );
+        outgoing.put(Kind::Call, id, &[&index, &guest, call.arguments.as_bytes()]);
         calls.by_id.insert(id, sender);
         Ok(())
     }
 
     /// Writes as much as the socket takes; the attendant writes the rest.
     fn flush(&self) {
-        let mut outgoing = lock(&self.outgoing);
-        let mut sent = 0;
-        while sent < outgoing.len() {
-            match self.stream.try_write(&outgoing[sent..]) {
-                Ok(written) => sent += written,
-                Err(error) => {
-                    if error.kind() == io::ErrorKind::WouldBlock {
-                        self.more.notify_one();
-                    }
-                    break;
-                }
-            }
-        }
-        match sent == outgoing.len() {
-            true => outgoing.clear(),
-            false => drop(outgoing.drain(..sent)),
+        let written = lock(&self.outgoing).write(|bytes| self.stream.try_write(bytes));
+        // Any other failure is seen by the reader.
+        if written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            self.more.notify_one();
         }
     }
 }
@@ -340,7 +318,7 @@ impl Future for ChildCall {
 impl Drop for ChildCall {
     fn drop(&mut self) {
         if !self.is_over && lock(&self.link.calls).by_id.remove(&self.id).is_some() {
-            frame::put(&mut lock(&self.link.outgoing), Kind::Cancel, self.id, &[]);
+            lock(&self.link.outgoing).put(Kind::Cancel, self.id, &[]);
             self.link.flush();
         }
     }

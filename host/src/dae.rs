@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -30,6 +30,7 @@ use crate::home::{Home, HomeLock};
 use crate::images::Images;
 use crate::log::{Console, Journal};
 use crate::registry::{DAE_NAME, Desired, Entry, Registry};
+use crate::relief::Threads;
 use crate::settings::Settings;
 use crate::states::States;
 use crate::store::{Artefact, Store};
@@ -81,7 +82,7 @@ struct Inner {
     /// There are other files to watch now.
     watch_anew: tokio::sync::Notify,
     /// Where daemons' code and guests run: apart, so that no handler can keep the ecosystem from being managed.
-    guests: Mutex<Option<Runtime>>,
+    guests: Mutex<Option<Threads>>,
     // Drops last: the home is ours for as long as anything of it is used.
     _lock: HomeLock,
 }
@@ -153,7 +154,7 @@ impl Dae {
         let guests = lock(&inner.guests).take();
         if let Some(guests) = guests {
             // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
-            let ending = tokio::task::spawn_blocking(move || guests.shutdown_timeout(GOODBYE));
+            let ending = tokio::task::spawn_blocking(move || guests.end(GOODBYE));
             ending.await.unwrap_or(());
         }
     }
@@ -163,7 +164,7 @@ impl Dae {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(guests) = lock(&self.guests).take() {
-            guests.shutdown_background();
+            guests.end_at_once();
         }
     }
 }
@@ -219,7 +220,7 @@ impl Builder {
         store.sweep_images()?;
         let door = Door::new(DAE_NAME, config.limits());
         let listening = listen_as_dae(&home, &config, &mut registry, &door)?;
-        let guests = guests_runtime().context("the runtime for guests can't be started")?;
+        let guests = Threads::start().context("the threads for guests can't be started")?;
         let spawner = Spawner::start(guests.handle().clone());
         Ok(Inner {
             port: listening.port(),
@@ -458,13 +459,6 @@ fn spec_of(name: &str, entry: &Entry, artefact: Arc<Artefact>, settings: Setting
         is_port_pinned: entry.port_pinned,
         mode: entry.mode,
     }
-}
-
-fn guests_runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .thread_name("guests")
-        .enable_all()
-        .build()
 }
 
 /// Dae's own port, or the next free one.

@@ -6,6 +6,7 @@
 //! arrived, never with what a length promises.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -98,6 +99,8 @@ const KINDS: [Kind; 15] = [
 
 /// The largest reply that a plugin may give, and what goes around it (bytes).
 const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + 1024;
+/// What an empty outbox keeps for the next batch (bytes); a batch of usual size fits.
+const KEPT_BYTES_MAX: usize = 256 << 10;
 const LENGTH_BYTES: usize = 4;
 const HEAD_BYTES: usize = 9;
 
@@ -120,7 +123,7 @@ impl fmt::Display for FrameFault {
 }
 
 /// Appends a frame whose payload is these parts.
-pub(crate) fn put(out: &mut Vec<u8>, kind: Kind, id: u64, parts: &[&[u8]]) {
+fn put(out: &mut Vec<u8>, kind: Kind, id: u64, parts: &[&[u8]]) {
     let payload: usize = parts.iter().map(|part| part.len()).sum();
     // Everything that is sent was bounded on its way here: lines by `line_bytes_max`, results by the sink's limit.
     let length = u32::try_from(HEAD_BYTES + payload).unwrap_or(u32::MAX);
@@ -130,6 +133,52 @@ pub(crate) fn put(out: &mut Vec<u8>, kind: Kind, id: u64, parts: &[&[u8]]) {
     out.extend_from_slice(&id.to_le_bytes());
     for part in parts {
         out.extend_from_slice(part);
+    }
+}
+
+/// What is to go out and has not yet gone.
+#[derive(Debug, Default)]
+pub(crate) struct FrameOutbox {
+    bytes: Vec<u8>,
+    /// How much of it has gone: moving the rest after each write would take a huge reply's time squared.
+    sent: usize,
+}
+
+impl FrameOutbox {
+    /// Queues a frame whose payload is these parts.
+    pub(crate) fn put(&mut self, kind: Kind, id: u64, parts: &[&[u8]]) {
+        put(&mut self.bytes, kind, id, parts);
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// Whether none does.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Hands what waits to `write` until all of it has gone, or until it fails; a full socket is a failure too.
+    pub(crate) fn write(
+        &mut self,
+        mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let mut result = Ok(());
+        while result.is_ok() && !self.is_empty() {
+            result = write(&self.bytes[self.sent..]).map(|written| self.sent += written);
+        }
+        if self.is_empty() {
+            self.sent = 0;
+            self.bytes.clear();
+            // A huge reply's memory is given back.
+            self.bytes.shrink_to(KEPT_BYTES_MAX);
+        } else if self.sent > self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+        result
     }
 }
 
@@ -220,6 +269,31 @@ mod tests {
                 .to_string()
                 .contains("unknown kind 99")
         );
+    }
+
+    #[test]
+    fn an_outbox_sends_each_byte_once_and_gives_a_huge_ones_memory_back() {
+        let mut outbox = FrameOutbox::default();
+        let huge = vec![7; 4 * KEPT_BYTES_MAX];
+        let (mut sent, mut room) = (Vec::new(), 0);
+        outbox.put(Kind::Ended, 1, &[&huge]);
+        let mut expected = Vec::new();
+        put(&mut expected, Kind::Ended, 1, &[&huge]);
+        while !outbox.is_empty() {
+            room = 100_000;
+            let result = outbox.write(|bytes| {
+                let written = bytes.len().min(room);
+                room -= written;
+                sent.extend_from_slice(&bytes[..written]);
+                match written {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(written),
+                }
+            });
+            assert_eq!(result.is_ok(), outbox.is_empty());
+        }
+        assert!(room > 0 && sent == expected);
+        assert!(outbox.bytes.capacity() <= KEPT_BYTES_MAX);
     }
 
     proptest! {

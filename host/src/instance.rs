@@ -29,6 +29,9 @@ use crate::outcome::{Call, Ended, Ending, RunEnd};
 use crate::pace::{self, Pace};
 use crate::services::{Residence, Resident};
 
+/// Stands for the steps of a daemon's life, where a command's index is asked for.
+const LIFE: u32 = u32::MAX;
+
 /// What starts: a file, and who it will be.
 #[derive(Debug)]
 pub struct StartPlan {
@@ -61,7 +64,7 @@ impl std::error::Error for StartFault {}
 /// A command that ends later, whoever runs it. Dropped, it is cancelled, but for one that blocks a thread.
 pub enum Pending {
     /// A future of a plugin in this process.
-    InProcess(Later),
+    InProcess(Watched),
     /// A thread of the blocking pool.
     Blocking(JoinHandle<Ended>),
     /// In the hands of a child process.
@@ -102,6 +105,24 @@ impl Future for Pending {
     }
 }
 
+/// A future of a plugin, seen while it is polled: a poll that doesn't return holds a thread as a handler does.
+pub struct Watched {
+    later: Later,
+    instance: u64,
+    command: u32,
+}
+
+impl Future for Watched {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let (instance, command) = (self.instance, self.command);
+        beat::during(instance, command, true, || {
+            Pin::new(&mut self.later).poll(context)
+        })
+    }
+}
+
 /// An answer of the host's own on its way.
 pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -134,7 +155,7 @@ pub struct Instance {
     pub commands: Commands,
     /// Of all instances in this process; never used twice.
     number: u64,
-    pace: Pace,
+    pace: Arc<Pace>,
     manifest: Arc<Manifest>,
     body: Body,
     running: Mutex<Option<JoinHandle<()>>>,
@@ -177,11 +198,12 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
             "it started, but doesn't answer a ping".to_owned(),
         ));
     }
+    let number = next_number();
     Ok(Instance {
         identity: residence.identity(),
         commands: Commands::of(&plan.manifest),
-        number: next_number(),
-        pace: Pace::of(plan.manifest.commands.len()),
+        number,
+        pace: Pace::of(number, plan.manifest.commands.len()),
         manifest: plan.manifest,
         body: Body::InProcess(live, residence),
         running: Mutex::default(),
@@ -199,11 +221,13 @@ pub(crate) async fn start_child(
 ) -> Result<Instance, StartFault> {
     let manifest = Arc::new(plan.message.manifest.clone());
     let child = Child::start(plan, spawner).await.map_err(StartFault)?;
+    let number = next_number();
     Ok(Instance {
         identity: Arc::new(identity(child.pid())),
         commands: Commands::of(&manifest).all_later(),
-        number: next_number(),
-        pace: Pace::of(0),
+        number,
+        // Nothing of it runs on threads of this process.
+        pace: Pace::of(number, 0),
         manifest,
         body: Body::Subprocess(child),
         running: Mutex::default(),
@@ -223,11 +247,12 @@ impl Instance {
     /// A daemon of the host's own.
     #[must_use]
     pub fn built_in(identity: Identity, manifest: Manifest, code: Arc<dyn BuiltIn>) -> Self {
+        let number = next_number();
         Instance {
             identity: Arc::new(identity),
             commands: Commands::of(&manifest),
-            number: next_number(),
-            pace: Pace::of(manifest.commands.len()),
+            number,
+            pace: Pace::of(number, manifest.commands.len()),
             manifest: Arc::new(manifest),
             body: Body::BuiltIn(code),
             running: Mutex::default(),
@@ -237,7 +262,10 @@ impl Instance {
     /// Runs a command on the spot, appending its result, or its error's text, to `out`.
     #[inline]
     pub fn answer_here(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
-        let run = || beat::during(self.number, call.index, || self.answer_plainly(call, out));
+        let run = |holds| {
+            let handler = || self.answer_plainly(call, out);
+            beat::during(self.number, call.index, holds, handler)
+        };
         let (status, is_slow) = self.pace.run(call.index, run);
         if is_slow {
             self.tell_slow(call.index);
@@ -262,7 +290,7 @@ impl Instance {
     #[must_use]
     pub fn command_name(&self, index: u32) -> &str {
         let command = self.manifest.commands.get(index as usize);
-        command.map_or("?", |command| command.name.as_str())
+        command.map_or("run or save", |command| command.name.as_str())
     }
 
     /// A batch of commands took long: which of them, the next ones will show.
@@ -310,7 +338,7 @@ impl Instance {
             Body::BuiltIn(code) => built_in_answer(code, call),
             Body::Subprocess(child) => Pending::Subprocess(child.call(call)),
             Body::InProcess(..) if runs == Runs::Blocking => self.answer_blocking(call),
-            Body::InProcess(live, _) => answer_in_process(live, call),
+            Body::InProcess(live, _) => self.answer_async(live, call),
         }
     }
 
@@ -328,6 +356,33 @@ impl Instance {
             let status = instance.answer_plainly(call, &mut bytes);
             Ended { status, bytes }
         }))
+    }
+
+    fn answer_async(&self, live: &Live, call: Call<'_>) -> Pending {
+        let mut command = Command {
+            index: call.index,
+            guest: call.guest,
+            arguments: call.arguments.as_bytes(),
+        };
+        let pending = self.watched(call.index, || live.call_later(&command));
+        if pending.later.at_once() != Some(status::NOT_JSON) {
+            return Pending::InProcess(pending);
+        }
+        match lenient::to_strict(call.arguments) {
+            Ok(strict) => {
+                command.arguments = &strict;
+                Pending::InProcess(self.watched(call.index, || live.call_later(&command)))
+            }
+            Err(text) => refused(text),
+        }
+    }
+
+    fn watched(&self, command: u32, start: impl FnOnce() -> Later) -> Watched {
+        Watched {
+            later: beat::during(self.number, command, true, start),
+            instance: self.number,
+            command,
+        }
     }
 
     /// Whether it hands a state over.
@@ -360,7 +415,7 @@ impl Instance {
     /// Its state on the way. Whoever polls it keeps the instance.
     pub(crate) fn start_save(self: &Arc<Self>) -> Pending {
         match &self.body {
-            Body::InProcess(live, _) => Pending::InProcess(live.save()),
+            Body::InProcess(live, _) => Pending::InProcess(self.watched(LIFE, || live.save())),
             Body::Subprocess(child) => Pending::Subprocess(child.save()),
             Body::BuiltIn(_) => refused("it has no state".to_owned()),
         }
@@ -425,20 +480,21 @@ impl Instance {
         let (ended, end) = tokio::sync::oneshot::channel();
         if let (Body::InProcess(..), Some(kind)) = (&self.body, self.manifest.run.as_deref()) {
             let instance = Arc::clone(self);
-            let runtime = self.runtime();
+            let (runtime, is_async) = (self.runtime(), kind == "async");
             let work = async move {
                 let Body::InProcess(live, _) = &instance.body else {
                     return;
                 };
-                let mut run = live.run();
-                let _ = ended.send(run_end(
-                    poll_fn(|context| Pin::new(&mut run).poll(context)).await,
-                ));
+                let end = match is_async {
+                    true => instance.watched(LIFE, || live.run()).await,
+                    false => live.run().await,
+                };
+                let _ = ended.send(run_end(end));
             };
-            let task = match kind {
-                "async" => runtime.spawn(work),
+            let task = match is_async {
+                true => runtime.spawn(work),
                 // A plain `fn run` holds a thread for as long as the daemon lives.
-                _ => runtime
+                false => runtime
                     .clone()
                     .spawn_blocking(move || runtime.block_on(work)),
             };
@@ -556,25 +612,6 @@ impl Instance {
 /// A `Drop` gets this much even if the grace has been used up by then.
 fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_millis(500)
-}
-
-fn answer_in_process(live: &Live, call: Call<'_>) -> Pending {
-    let mut command = Command {
-        index: call.index,
-        guest: call.guest,
-        arguments: call.arguments.as_bytes(),
-    };
-    let later = live.call_later(&command);
-    if later.at_once() != Some(status::NOT_JSON) {
-        return Pending::InProcess(later);
-    }
-    match lenient::to_strict(call.arguments) {
-        Ok(strict) => {
-            command.arguments = &strict;
-            Pending::InProcess(live.call_later(&command))
-        }
-        Err(text) => refused(text),
-    }
 }
 
 fn built_in_answer(code: &Arc<dyn BuiltIn>, call: Call<'_>) -> Pending {

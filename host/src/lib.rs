@@ -15,6 +15,7 @@
 //! - `child`: a daemon in a process of its own, as its host sees it
 //! - `images`: the plugins that are loaded · `dylib`: a plugin's file in this process
 //! - `services`: what a daemon's code may ask of the host
+//! - `relief`: the threads of all that, and those in reserve for where a handler holds one
 //! - `commands`, `lenient`, `mailbox`, `stats`, `pace`, `beat`: what a connection works with
 //! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
@@ -51,6 +52,7 @@ mod mailbox;
 mod outcome;
 mod pace;
 mod plan;
+mod relief;
 mod services;
 mod state;
 mod states;

@@ -5,6 +5,7 @@
 //! run stays the same. So a handler that never returns takes a thread and nothing else with it.
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -22,25 +23,42 @@ const WAS_SLOW: u8 = u8::MAX;
 #[derive(Debug)]
 pub(crate) struct Pace(Box<[AtomicU8]>);
 
+/// That of each instance in this process, by its number.
+static ALL: Mutex<Vec<(u64, Weak<Pace>)>> = Mutex::new(Vec::new());
+
+/// A handler of that instance holds a thread: all of its commands have to show again that they are quick.
+pub(crate) fn doubt(instance: u64) {
+    let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = all.iter().find(|(number, _)| *number == instance);
+    if let Some(pace) = found.and_then(|(_, pace)| pace.upgrade()) {
+        pace.doubt();
+    }
+}
+
 impl Pace {
-    /// Of a daemon with that many commands.
-    pub(crate) fn of(commands: usize) -> Self {
-        Pace((0..commands).map(|_| AtomicU8::new(0)).collect())
+    /// Of the instance of that number, with so many commands.
+    pub(crate) fn of(instance: u64, commands: usize) -> Arc<Self> {
+        let pace = Arc::new(Pace((0..commands).map(|_| AtomicU8::new(0)).collect()));
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, pace)| pace.strong_count() > 0);
+        all.push((instance, Arc::downgrade(&pace)));
+        pace
     }
 
-    /// Runs a handler; true besides where it has turned out to be slow for the first time.
+    /// Runs a handler, which is told whether others wait for its thread; true besides where it has turned out to be slow
+    /// for the first time.
     #[inline]
-    pub(crate) fn run<T>(&self, command: u32, handler: impl FnOnce() -> T) -> (T, bool) {
+    pub(crate) fn run<T>(&self, command: u32, handler: impl FnOnce(bool) -> T) -> (T, bool) {
         match self.0.get(command as usize) {
             Some(shown) if shown.load(Relaxed) != SHOWS => Self::watch(shown, handler),
-            _ => (handler(), false),
+            _ => (handler(true), false),
         }
     }
 
     #[cold]
-    fn watch<T>(shown: &AtomicU8, handler: impl FnOnce() -> T) -> (T, bool) {
+    fn watch<T>(shown: &AtomicU8, handler: impl FnOnce(bool) -> T) -> (T, bool) {
         let began = Instant::now();
-        let result = aside(handler);
+        let result = aside(|| handler(false));
         let took = began.elapsed();
         let before = shown.load(Relaxed);
         if took >= SLOW {
@@ -75,15 +93,17 @@ mod tests {
 
     #[test]
     fn quick_ones_are_trusted_until_doubted_and_slow_ones_never() {
-        let pace = Pace::of(2);
+        const INSTANCE: u64 = u64::MAX;
+        let pace = Pace::of(INSTANCE, 2);
         for _ in 0..SHOWS {
-            assert!(!pace.run(0, || ()).1);
+            assert_eq!(pace.run(0, |holds| holds), (false, false));
         }
+        assert_eq!(pace.run(0, |holds| holds), (true, false));
         assert_eq!(pace.0[0].load(Relaxed), SHOWS);
-        let slow = || std::thread::sleep(SLOW);
+        let slow = |_| std::thread::sleep(SLOW);
         assert!(pace.run(1, slow).1, "told the first time");
         assert!(!pace.run(1, slow).1, "and no second time");
-        pace.doubt();
+        doubt(INSTANCE);
         assert_eq!(pace.0[0].load(Relaxed), 0);
         assert_eq!(pace.0[1].load(Relaxed), WAS_SLOW);
     }

@@ -7,6 +7,8 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -19,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::beat;
 use crate::identity::Identity;
 use crate::log::{Journal, Record};
 use crate::mailbox::Guests;
@@ -26,6 +29,8 @@ use crate::mailbox::Guests;
 /// The longest message or field list of one log record, in bytes. A daemon may log a lot, but not one line that fills
 /// the log file.
 const LOG_BYTES_MAX: usize = 64 << 10;
+/// In the number under which [`beat`] sees what a daemon has spawned: it is no instance's.
+const SPAWNED: u64 = 1 << 63;
 
 /// What the host keeps for one instance, for as long as its code may ask for it.
 #[derive(Debug)]
@@ -284,9 +289,16 @@ unsafe extern "C" fn spawn(daemon: u64, future: FfiFuture<()>) -> u32 {
     };
     let ended = seated.ended.clone();
     let work = async move {
+        let mut future = future;
+        // A poll that doesn't return holds a thread of everybody's.
+        let watched = poll_fn(|context| {
+            beat::during(SPAWNED | daemon, 0, true, || {
+                Pin::new(&mut future).poll(context)
+            })
+        });
         // The future is dropped here, on whichever side, while the daemon's code is still there: `cancel_spawned`
         // waits for this task.
-        ended.run_until_cancelled_owned(future).await;
+        ended.run_until_cancelled_owned(watched).await;
     };
     seated.spawned.spawn_on(work, &seated.runtime);
     status::NOTHING

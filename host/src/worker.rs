@@ -379,7 +379,8 @@ fn bound(message: &StartMessage) -> Result<(), String> {
         if let Some(value) = value {
             let limit = Rlimit {
                 current: Some(value),
-                maximum: Some(value),
+                // At the soft bound of CPU time the signal says what it is about; at the hard one it is a plain SIGKILL.
+                maximum: Some(value + u64::from(resource == Resource::Cpu)),
             };
             rustix::process::setrlimit(resource, limit)
                 .map_err(|error| format!("its bound {name} = {value}: {error}"))?;

@@ -13,6 +13,7 @@ mod handles;
 mod host;
 mod hostile;
 mod install;
+mod isolation;
 mod lifecycle;
 mod logs;
 mod readme;

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -209,11 +209,20 @@ impl Ecosystem {
     /// When it goes on.
     #[track_caller]
     pub fn end(&mut self) -> i32 {
+        self.end_status().code().unwrap_or(-1)
+    }
+
+    /// Waits for the host's end, and returns how it ended, by which signal or with which code.
+    ///
+    /// # Panics
+    /// When it goes on.
+    #[track_caller]
+    pub fn end_status(&mut self) -> ExitStatus {
         let host = self.host.as_mut().expect("a host that runs");
         let status = program::ends_within(host, END_MAX);
         let status = status.unwrap_or_else(|| panic!("the host did not end within {END_MAX:?}"));
         self.host = None;
-        status.code().unwrap_or(-1)
+        status
     }
 
     /// The host's process.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use rustix::process::{Pid, Signal, getpriority_process, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpriority_process, kill_process, kill_process_group, prlimit,
+};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A pid as the kernel's own type.
@@ -197,4 +199,32 @@ fn tasks(process: u32) -> Vec<u32> {
     let listed = fs::read_dir(format!("/proc/{process}/task")).expect("a process that lives");
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     listed.filter_map(Result::ok).filter_map(number).collect()
+}
+
+/// Bounds what a process may have from now on; its own limits never rise by it.
+///
+/// # Panics
+/// When there is no such process, or it is not ours.
+#[track_caller]
+pub fn set_bound(process: u32, resource: Resource, max: u64) {
+    let limit = Rlimit {
+        current: Some(max),
+        maximum: Some(max),
+    };
+    prlimit(Some(pid(process)), resource, limit).expect("a process of ours");
+}
+
+/// The letter by which the kernel tells what a process does: `R` runs, `S` waits, `T` is stopped, `Z` has ended and
+/// nobody has asked how. `None` where there is no such process.
+#[must_use]
+pub fn state(process: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+/// Whether it has ended, by the state that [`state`] tells.
+#[must_use]
+pub fn is_gone(process: u32) -> bool {
+    matches!(state(process), None | Some('Z' | 'X'))
 }

@@ -134,13 +134,14 @@ impl Attendant {
                         break Some(text);
                     }
                 }
-                // The process is ending, most likely, and how is to be told; it gets a moment to do so by itself. An
-                // error means no more than that it had not read all it was sent.
-                Event::Read(Ok(0) | Err(_)) => {
+                Event::Read(end) => {
+                    // The process is ending, most likely; it gets a moment to do so by itself. Where it has left
+                    // something unread, the kernel says `reset` in place of the end.
                     let exited = tokio::time::timeout(EXIT_PAUSE, self.process.wait()).await;
-                    break exited
-                        .is_err()
-                        .then(|| "closed its end of the socket".to_owned());
+                    break exited.is_err().then(|| match end {
+                        Ok(_) => "closed its end of the socket".to_owned(),
+                        Err(error) => format!("its socket failed: {error}"),
+                    });
                 }
                 Event::Exit => {
                     self.take_last();

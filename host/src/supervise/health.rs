@@ -80,10 +80,11 @@ impl Supervisor {
         };
         self.health.misses += 1;
         if self.health.misses >= self.spec.settings.health_misses_max && !is_degraded {
-            let for_s = u64::from(self.health.misses) * self.spec.settings.health_ms / 1000;
+            let every = Duration::from_millis(self.spec.settings.health_ms);
+            let held = every * self.health.misses;
             let name = &self.spec.name;
             let cause = format!(
-                "the command {} has held a host thread for over {for_s} s and can't be ended in-process; \
+                "the command {} has held a host thread for over {held:?} and can't be ended in-process; \
                  `dae-host isolate {name}` runs it where it can",
                 instance.command_name(stuck.command),
             );

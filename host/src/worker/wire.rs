@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
-use crate::frame::{self, Kind};
+use crate::frame::{FrameOutbox, Kind};
 use crate::log::Record;
 use crate::services::Outlet;
 
@@ -22,7 +22,7 @@ const LOG_WAITING_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: UnixStream,
-    outgoing: Mutex<Vec<u8>>,
+    outgoing: Mutex<FrameOutbox>,
     more: Notify,
     guests: Mutex<HashSet<u64>>,
 }
@@ -52,7 +52,7 @@ impl Wire {
 
     /// Queues a frame; it goes out with the batch.
     pub(super) fn send(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
-        frame::put(&mut lock(&self.outgoing), kind, id, parts);
+        lock(&self.outgoing).put(kind, id, parts);
         self.more.notify_one();
     }
 
@@ -61,36 +61,20 @@ impl Wire {
         // Not straight into the queue: the daemon's code may log, which takes the same lock.
         let mut bytes = Vec::new();
         let status = answer(&mut bytes);
-        frame::put(
-            &mut lock(&self.outgoing),
-            Kind::Ended,
-            id,
-            &[&status.to_le_bytes(), &bytes],
-        );
+        lock(&self.outgoing).put(Kind::Ended, id, &[&status.to_le_bytes(), &bytes]);
     }
 
     /// Queues a frame and writes as much as the socket takes at once.
     fn send_now(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
-        frame::put(&mut lock(&self.outgoing), kind, id, parts);
+        lock(&self.outgoing).put(kind, id, parts);
         self.flush_now();
         self.more.notify_one();
     }
 
     /// Writes as much as the socket takes at once.
     pub(super) fn flush_now(&self) {
-        let mut outgoing = lock(&self.outgoing);
-        let mut sent = 0;
-        while sent < outgoing.len() {
-            match self.stream.try_write(&outgoing[sent..]) {
-                Ok(written) => sent += written,
-                // The reader of this end will hear of anything but a full socket.
-                Err(_) => break,
-            }
-        }
-        match sent == outgoing.len() {
-            true => outgoing.clear(),
-            false => drop(outgoing.drain(..sent)),
-        }
+        // The reader of this end will hear of anything but a full socket.
+        let _ = lock(&self.outgoing).write(|bytes| self.stream.try_write(bytes));
     }
 
     /// Ends when something has been sent that waited; never while nothing waits.

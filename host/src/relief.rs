@@ -1,0 +1,213 @@
+//! The threads that guests and daemons' code run on, and as many more in reserve for where a handler holds one.
+//!
+//! A handler that has shown that it is quick is called right on a guest's thread. Should it then not return, that thread
+//! would be lost, and worse: where it was the one that waited for the sockets, nobody would, and where there are as many
+//! such handlers as threads, every daemon would stand still. So a watcher looks at who holds a thread. One that is seen
+//! in two looks gets relief, a thread of the reserve takes its place until it returns, and its daemon's commands have to
+//! show again that they are quick ([`crate::pace`]).
+//!
+//! A thread in reserve is one of the runtime's own that sits in a task and waits; so it costs its stack and nothing else.
+//! The watcher sleeps while nothing is called.
+//!
+//! What can't be helped: a task that a stuck handler's thread had been about to run next, which is at most one.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::beat::{self, Seen};
+use crate::pace;
+
+/// Between two looks. A handler is relieved after one to two of these: about when a guest begins to notice.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The least in reserve: small machines have stuck handlers too.
+const RESERVE_MIN: usize = 4;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    runtime: Runtime,
+    reserve: Arc<Reserve>,
+}
+
+impl Threads {
+    /// Starts them, as many as there are processors, and the reserve.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn start() -> io::Result<Self> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // All that usually run may be stuck at once, before the first one is noticed.
+        let size = processors.max(RESERVE_MIN);
+        let runtime = Builder::new_multi_thread()
+            .thread_name("guests")
+            .worker_threads(processors + size)
+            .enable_all()
+            .build()?;
+        let reserve = Arc::new(Reserve {
+            size,
+            seats: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        reserve.relieve(0, runtime.handle());
+        let (watched, handle) = (Arc::clone(&reserve), runtime.handle().clone());
+        std::thread::Builder::new()
+            .name("relief".to_owned())
+            .spawn(move || watch(&watched, &handle))?;
+        Ok(Threads { runtime, reserve })
+    }
+
+    /// The way to run something on them.
+    pub(crate) fn handle(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
+    /// Ends them, and waits so long at most for those that are held.
+    pub(crate) fn end(self, limit: Duration) {
+        self.reserve.end();
+        self.runtime.shutdown_timeout(limit);
+    }
+
+    /// Ends them, and waits for none.
+    pub(crate) fn end_at_once(self) {
+        self.reserve.end();
+        self.runtime.shutdown_background();
+    }
+}
+
+#[derive(Debug)]
+struct Reserve {
+    size: usize,
+    seats: Mutex<Seats>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Seats {
+    /// Threads that sit, or are on their way to.
+    taken: usize,
+    /// Threads that should.
+    wanted: usize,
+    has_ended: bool,
+}
+
+impl Reserve {
+    /// Has as many threads run in place of stuck ones, as far as there are so many.
+    fn relieve(self: &Arc<Self>, stuck: usize, threads: &Handle) {
+        let mut seats = self.seats();
+        seats.wanted = self.size.saturating_sub(stuck);
+        while seats.taken < seats.wanted && !seats.has_ended {
+            seats.taken += 1;
+            let reserve = Arc::clone(self);
+            // Spawned from outside, it wakes a thread, which wakes another before it sits down: so never the last one
+            // that waits for the sockets is lost.
+            threads.spawn(async move {
+                // Pushes the task that this thread was to run next to where others find it.
+                tokio::spawn(async {});
+                reserve.sit();
+            });
+        }
+        self.changed.notify_all();
+    }
+
+    /// Holds this thread for as long as it isn't needed.
+    fn sit(&self) {
+        let is_needed = |seats: &mut Seats| seats.taken <= seats.wanted && !seats.has_ended;
+        let seats = self.changed.wait_while(self.seats(), is_needed);
+        seats.unwrap_or_else(PoisonError::into_inner).taken -= 1;
+    }
+
+    fn end(&self) {
+        self.seats().has_ended = true;
+        self.changed.notify_all();
+        beat::wake_sleepers();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.seats().has_ended
+    }
+
+    /// No code of others runs under this lock, so a poisoned one is as good as new.
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The watcher's life.
+fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
+    let (mut before, mut relieved) = (beat::look(), Vec::<Seen>::new());
+    while !reserve.has_ended() {
+        match relieved.is_empty() {
+            true => beat::sleep(LOOK_EVERY, || reserve.has_ended()),
+            false => std::thread::sleep(LOOK_EVERY),
+        }
+        let now = beat::look();
+        let stuck: Vec<Seen> = now
+            .iter()
+            .filter(|one| before.contains(one))
+            .copied()
+            .collect();
+        for one in stuck.iter().filter(|one| !relieved.contains(*one)) {
+            pace::doubt(one.instance);
+            if stuck.len() > reserve.size {
+                tracing::error!(
+                    stuck = stuck.len(),
+                    "more handlers hold a thread than there are in reserve; daemons may stand still until the host is restarted"
+                );
+            }
+        }
+        if stuck.len() != relieved.len() {
+            reserve.relieve(stuck.len(), threads);
+        }
+        (before, relieved) = (now, stuck);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    /// What would take for ever without relief.
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn work_goes_on_beside_as_many_stuck_handlers_as_there_are_threads_and_after_them() {
+        let threads = Threads::start().unwrap();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..3 {
+            let (release, released) = mpsc::channel::<()>();
+            let released = Arc::new(Mutex::new(released));
+            for _ in 0..processors {
+                let released = Arc::clone(&released);
+                threads.handle().spawn(async move {
+                    beat::during(u64::MAX - 1, 0, true, || released.lock().unwrap().recv())
+                });
+            }
+            // Through the runtime's timer, which needs a thread that waits for it.
+            let (done, is_done) = mpsc::channel();
+            threads.handle().spawn(async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                done.send(())
+            });
+            is_done.recv_timeout(LIMIT).expect("work goes on");
+            drop(release);
+            until_seated(&threads.reserve);
+        }
+        threads.end(LIMIT);
+    }
+
+    fn until_seated(reserve: &Reserve) {
+        let start = Instant::now();
+        while reserve.seats().taken != reserve.size || reserve.seats().wanted != reserve.size {
+            assert!(
+                start.elapsed() < LIMIT,
+                "the reserve is not back: {reserve:?}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

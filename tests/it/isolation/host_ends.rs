@@ -1,0 +1,145 @@
+//! What ends the host where the daemon runs in the host's own process; each is the same misdeed that a subprocess keeps
+//! to itself.
+//!
+//! Stated here is how far it goes: the host is gone, all connections with it, and the next `run` brings everything back on
+//! the same ports.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::time::Duration;
+
+use dae_tests::{Guest, LIMIT, process, until};
+use rustix::process::{Resource, Signal};
+use serde_json::{Value, json};
+
+use super::scene::{Mode, NAME, Scene};
+
+/// How a process ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Signal(Signal),
+    Code(i32),
+}
+
+const ABRT: End = End::Signal(Signal::ABORT);
+
+/// How long a child may outlive its host.
+const ORPHAN_MAX: Duration = Duration::from_secs(2);
+
+#[track_caller]
+fn ends_the_host(command: &str, arguments: &Value, expected: &End) {
+    ends(
+        Scene::set(Mode::InProcess, &json!({})),
+        command,
+        arguments,
+        expected,
+    );
+}
+
+#[track_caller]
+fn ends(mut scene: Scene, command: &str, arguments: &Value, expected: &End) {
+    scene.put_in_flight();
+    scene.guest.send(format!("{command} {arguments}\n"));
+    let status = scene.ecosystem.end_status();
+    let signal = status.signal().and_then(Signal::from_named_raw);
+    let end = signal.map_or_else(|| End::Code(status.code().unwrap_or(-1)), End::Signal);
+    assert_eq!(
+        &end,
+        expected,
+        "{command} in-process; the host wrote:\n{}",
+        scene.ecosystem.stderr()
+    );
+    scene.guest.expect_closed();
+    scene.other.expect_closed();
+    comes_back(&mut scene);
+}
+
+/// The next `run` brings both daemons back, each on its port.
+#[track_caller]
+fn comes_back(scene: &mut Scene) {
+    scene.ecosystem.wake(&[]);
+    for name in [NAME, "Witness"] {
+        scene.ecosystem.until_state(name, "ready");
+        scene.ecosystem.guest(name).expect_alive();
+    }
+    assert_eq!(Guest::connect(scene.port).ask("echo", &json!([1])), 1);
+    scene.ecosystem.stop();
+}
+
+#[test]
+fn abort() {
+    ends_the_host("abort", &json!([]), &ABRT);
+}
+
+#[test]
+fn segfault() {
+    ends_the_host("segfault", &json!([]), &End::Signal(Signal::SEGV));
+}
+
+#[test]
+fn stack_overflow() {
+    ends_the_host("overflow_stack", &json!([]), &ABRT);
+}
+
+/// Not even the code says that anything was wrong.
+#[test]
+fn exit() {
+    ends_the_host("exit", &json!([0]), &End::Code(0));
+}
+
+/// Memory that can't be had ends the process that asks for it.
+#[test]
+fn allocating_without_end() {
+    let scene = Scene::set(Mode::InProcess, &json!({}));
+    process::set_bound(scene.ecosystem.pid(), Resource::As, 4 << 30);
+    ends(scene, "allocate", &json!([]), &ABRT);
+}
+
+/// The group of a subprocess's parent is the host's own; nothing but another user's rights would keep it from that. The
+/// daemon goes with its host.
+#[test]
+fn killing_the_parents_group() {
+    let mut scene = Scene::set(Mode::Subprocess, &json!({}));
+    let (host, child) = (scene.ecosystem.pid(), scene.pid());
+    let arguments = json!([host, Signal::KILL.as_raw()]);
+    scene
+        .guest
+        .send(format!("signal_parents_group {arguments}\n"));
+    assert_eq!(
+        scene.ecosystem.end_status().signal(),
+        Some(Signal::KILL.as_raw())
+    );
+    until(ORPHAN_MAX, "the child is gone with its host", || {
+        process::is_gone(child)
+    });
+    comes_back(&mut scene);
+}
+
+/// A SIGTERM is what a person would send: the host ends in order.
+#[test]
+fn terminating_the_parents_group() {
+    let mut scene = Scene::set(Mode::Subprocess, &json!({}));
+    let (host, child) = (scene.ecosystem.pid(), scene.pid());
+    let arguments = json!([host, Signal::TERM.as_raw()]);
+    scene
+        .guest
+        .send(format!("signal_parents_group {arguments}\n"));
+    assert_eq!(scene.ecosystem.end_status().code(), Some(0));
+    assert!(process::is_gone(child), "the child has outlived its host");
+    comes_back(&mut scene);
+}
+
+/// It stops everything, and nobody in the process can say so; SIGCONT is all it takes, and nothing is lost.
+#[test]
+fn sigstop() {
+    let mut scene = Scene::set(Mode::InProcess, &json!({}));
+    let host = scene.ecosystem.pid();
+    scene.guest.send("stop_itself\n");
+    until(LIMIT, "the host is stopped", || {
+        process::state(host) == Some('T')
+    });
+    scene.other.send("echo [1]\n");
+    scene.ecosystem.signal(Signal::CONT);
+    scene.other.expect("echo [1]");
+    scene.guest.expect("stop_itself []");
+    scene.ecosystem.stop();
+}

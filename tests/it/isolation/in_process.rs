@@ -1,0 +1,397 @@
+//! Misdeeds that the host survives, in its own process or beside it.
+
+use std::time::Duration;
+
+use dae_tests::{Guest, LIMIT, process, until};
+use rustix::process::{Resource, Signal};
+use serde_json::{Value, json};
+
+use super::scene::{MODES, Mode, NAME, Scene};
+
+/// What `return_much` returns.
+const MUCH_BYTES: usize = 100 << 20;
+
+/// A reply of that size passes through a debug build at a few 10 MB a second.
+const MUCH_MAX: Duration = Duration::from_secs(60);
+
+/// Looked at often enough that a test need not wait for long.
+fn watched() -> Value {
+    json!({"health_ms": 250, "health_misses_max": 3})
+}
+
+#[test]
+fn a_panic_in_a_handler_is_answered_and_the_daemon_goes_on() {
+    for mode in MODES {
+        let mut scene = Scene::set(mode, &json!({}));
+        let prober = scene.prober();
+        for _ in 0..5 {
+            let fault = scene.guest.ask_in_vain("panic", &json!([]));
+            assert_eq!(fault.code, "crashed", "{mode:?}");
+            assert_eq!(scene.other.ask("echo", &json!([1])), 1);
+        }
+        scene.expect_same_instance();
+        prober.expect_unharmed(&format!("{mode:?} panic"));
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
+fn panics_in_a_row_end_the_instance_and_no_connection() {
+    for mode in MODES {
+        let mut scene = Scene::set(mode, &json!({"panics_max": 3}));
+        for _ in 0..3 {
+            let fault = scene.guest.ask_in_vain("panic", &json!([]));
+            assert_eq!(fault.code, "crashed", "{mode:?}");
+        }
+        until(LIMIT, "the next instance answers", || {
+            scene.ecosystem.status(NAME)["generation"] == 2
+        });
+        assert_eq!(scene.guest.ask("echo", &json!([1])), 1);
+        assert_eq!(scene.other.ask("echo", &json!([2])), 2);
+        scene.expect_replaced("panicked 3 times");
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
+fn a_panic_on_a_thread_of_its_own_is_logged_and_nothing_else() {
+    for mode in MODES {
+        let mut scene = Scene::set(mode, &json!({}));
+        assert_eq!(scene.guest.ask("panic_on_thread", &json!([])), Value::Null);
+        // No daemon is entered on that thread, so the panic's record is the image's: the process's standard error has it.
+        until(LIMIT, "the panic is told", || {
+            let logs = scene.ecosystem.cli(&["logs", "-n", "1000"]).ok().stdout;
+            (logs + &scene.ecosystem.stderr()).contains("told to panic on a thread")
+        });
+        assert_eq!(scene.other.ask("echo", &json!([1])), 1);
+        scene.expect_same_instance();
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
+fn a_start_that_panics_is_no_install() {
+    for mode in MODES {
+        let scene = Scene::set(mode, &json!({}));
+        let file = scene.ecosystem.plugin("misbehave");
+        let mut install = vec!["install", "Second", file.to_str().expect("UTF-8")];
+        install.extend(["--config", r#"{"panics": "start"}"#]);
+        if mode == Mode::Subprocess {
+            install.push("--isolate");
+        }
+        let output = scene.ecosystem.cli(&install);
+        assert_ne!(output.status, 0, "{mode:?}");
+        assert!(
+            output.stderr.contains("start was told to panic"),
+            "{output:?}"
+        );
+        assert!(!scene.ecosystem.names().contains(&"Second".to_owned()));
+        scene.ecosystem.guest(NAME).expect_alive();
+    }
+}
+
+/// Each life ends at once, so it soon is a crash loop, which says so to whoever asks.
+#[test]
+fn a_run_that_panics_each_time_is_a_crash_loop() {
+    for mode in MODES {
+        let policy = json!({"backoff_first_ms": 1, "backoff_max_ms": 20, "burst_max": 3});
+        let config = json!({"daemons": {"Second": {"restart": policy}}});
+        let mut scene = Scene::set_with(mode, &config);
+        let prober = scene.prober();
+        let file = scene.ecosystem.plugin("misbehave");
+        let mut install = vec!["install", "Second", file.to_str().expect("UTF-8")];
+        install.extend(["--config", r#"{"panics": "run"}"#]);
+        if mode == Mode::Subprocess {
+            install.push("--isolate");
+        }
+        // Whether it answered before its run panicked is a race.
+        let _ = scene.ecosystem.cli(&install);
+        let status = scene.ecosystem.until_state("Second", "crash-loop");
+        assert!(
+            status["reason"]
+                .to_string()
+                .contains("run was told to panic"),
+            "{status}"
+        );
+        let fault = scene
+            .ecosystem
+            .guest("Second")
+            .ask_in_vain("echo", &json!([1]));
+        assert_eq!(fault.code, "unavailable", "{fault:?}");
+        scene.expect_same_instance();
+        prober.expect_unharmed(&format!("{mode:?} run panics"));
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
+fn a_stop_or_drop_that_panics_is_logged_and_the_daemon_is_stopped() {
+    for mode in MODES {
+        for step in ["stop", "drop"] {
+            let scene = Scene::set(mode, &json!({}));
+            let file = scene.ecosystem.plugin("misbehave");
+            let config = json!({"panics": step}).to_string();
+            let mut install = vec!["install", NAME, file.to_str().expect("UTF-8"), "--replace"];
+            install.extend(["--config", &config]);
+            let _ = scene.ecosystem.cli(&install).ok();
+            scene.expect_stops();
+            scene
+                .ecosystem
+                .until_logged(NAME, &format!("{step} was told to panic"));
+            let _ = scene.ecosystem.cli(&["start", NAME]).ok();
+            assert_eq!(
+                Guest::connect(scene.port).ask("echo", &json!([1])),
+                1,
+                "{mode:?}"
+            );
+        }
+    }
+}
+
+/// The limit of a command is the host's, and holds whatever the daemon does.
+#[test]
+fn sleeping_for_ever_where_it_may_is_a_timeout() {
+    for mode in MODES {
+        let mut scene = Scene::set_with(mode, &json!({"command_ms": 500}));
+        let prober = scene.prober();
+        for command in ["sleep_async", "sleep_blocking"] {
+            let fault = scene.guest.ask_in_vain(command, &json!([]));
+            assert_eq!(
+                (fault.code.as_str(), fault.command.as_str()),
+                ("timeout", command)
+            );
+            assert_eq!(scene.guest.ask("echo", &json!([1])), 1);
+        }
+        scene.expect_same_instance();
+        prober.expect_unharmed(&format!("{mode:?} sleeps"));
+        scene.expect_stops();
+        scene.ecosystem.stop();
+    }
+}
+
+/// Nothing can end a handler that holds a thread of the host. It is named, and what helps against it; its guest waits for
+/// ever, and nobody else does, even if there are more such handlers than the machine has processors.
+fn holds_threads(command: &str, many: usize) {
+    let mut scene = Scene::set(Mode::InProcess, &watched());
+    // The command has shown often enough that it is quick.
+    for _ in 0..10 {
+        assert_eq!(scene.guest.ask(command, &json!([false])), Value::Null);
+    }
+    let prober = scene.prober();
+    let mut stuck: Vec<Guest> = (0..many).map(|_| scene.ecosystem.guest(NAME)).collect();
+    stuck
+        .iter_mut()
+        .for_each(|guest| guest.send(format!("{command} [true]\n")));
+    let status = scene.ecosystem.until_state(NAME, "degraded");
+    let reason = status["reason"].as_str().unwrap_or_default();
+    for part in [command, "isolate"] {
+        assert!(reason.contains(part), "{part:?} is not in {reason:?}");
+    }
+    // The daemon itself goes on, for those who came before and those who come now.
+    assert_eq!(scene.other.ask("echo", &json!([1])), 1);
+    assert_eq!(scene.ecosystem.guest(NAME).ask("echo", &json!([2])), 2);
+    scene.expect_same_instance();
+    prober.expect_unharmed(&format!("in-process {many} x {command}"));
+    scene.ecosystem.stop();
+}
+
+#[test]
+fn an_endless_loop_is_named_and_takes_a_thread() {
+    holds_threads("spin", 1);
+}
+
+/// Each poll of a future is watched as a handler is.
+#[test]
+fn an_async_handler_that_never_yields_is_named_and_takes_a_thread() {
+    holds_threads("spin_async", 2);
+}
+
+/// What it has spawned has no name, but takes no more than its thread either.
+#[test]
+fn a_spawned_task_that_never_yields_takes_a_thread() {
+    let mut scene = Scene::set(Mode::InProcess, &watched());
+    let prober = scene.prober();
+    for _ in 0..2 {
+        assert_eq!(scene.guest.ask("spin_spawned", &json!([])), Value::Null);
+    }
+    for number in 0..10 {
+        assert_eq!(
+            scene.ecosystem.guest(NAME).ask("echo", &json!([number])),
+            number
+        );
+    }
+    prober.expect_unharmed("in-process 2 x spin_spawned");
+    scene.expect_stops();
+    scene.ecosystem.stop();
+}
+
+#[test]
+fn a_handler_that_sleeps_for_ever_is_named_and_takes_a_thread() {
+    holds_threads("sleep_here", 1);
+}
+
+#[test]
+fn many_handlers_that_never_return_take_as_many_threads() {
+    holds_threads("sleep_here", 8);
+}
+
+/// Its other connection is served by another thread.
+#[test]
+fn calling_itself_works_where_there_is_a_thread_left() {
+    let mut scene = Scene::set(Mode::InProcess, &watched());
+    let arguments = json!([scene.port]);
+    for _ in 0..10 {
+        assert_eq!(scene.guest.ask("call_itself", &arguments), "echo [1]");
+    }
+    assert_eq!(
+        scene.guest.ask("call_itself_blocking", &arguments),
+        "echo [1]"
+    );
+    scene.ecosystem.stop();
+    let mut scene = Scene::set(Mode::Subprocess, &watched());
+    let arguments = json!([scene.port]);
+    assert_eq!(
+        scene.guest.ask("call_itself_blocking", &arguments),
+        "echo [1]"
+    );
+    scene.ecosystem.stop();
+}
+
+/// As many at once as would hold all threads of the host, were it not for those kept in reserve.
+#[test]
+fn many_that_call_themselves_at_once_are_all_answered() {
+    let mut scene = Scene::set(Mode::InProcess, &watched());
+    let line = format!("call_itself [{}]\n", scene.port);
+    for _ in 0..10 {
+        assert_eq!(
+            scene.guest.ask("call_itself", &json!([scene.port])),
+            "echo [1]"
+        );
+    }
+    let prober = scene.prober();
+    let mut guests: Vec<Guest> = (0..8).map(|_| scene.ecosystem.guest(NAME)).collect();
+    for _ in 0..20 {
+        guests.iter_mut().for_each(|guest| guest.send(&line));
+        guests
+            .iter_mut()
+            .for_each(|guest| guest.expect(r#"call_itself ["echo [1]"]"#));
+    }
+    prober.expect_unharmed("8 x call_itself");
+    scene.ecosystem.stop();
+}
+
+/// While it lasts nobody new is let in, wherever he knocks; who is there is served.
+#[test]
+fn opening_files_without_end_keeps_newcomers_out_of_the_whole_host() {
+    let mut scene = Scene::set(Mode::InProcess, &json!({}));
+    process::set_bound(scene.ecosystem.pid(), Resource::Nofile, 256);
+    let prober = scene.prober();
+    let opened = scene.guest.ask("open_files", &json!([])).as_u64();
+    assert!(
+        opened.is_some_and(|opened| (1..256).contains(&opened)),
+        "{opened:?}"
+    );
+    // The kernel takes the connection; the host can't.
+    let mut newcomer = Guest::connect(scene.port);
+    newcomer.send("echo [1]\n");
+    assert_eq!(scene.other.ask("echo", &json!([2])), 2);
+    assert_eq!(scene.guest.ask("close_files", &json!([])), Value::Null);
+    newcomer.expect("echo [1]");
+    scene.expect_same_instance();
+    prober.expect_unharmed("in-process open_files");
+    scene.ecosystem.stop();
+}
+
+/// Its output is the host's own, and drained by whoever reads that.
+#[test]
+fn printing_without_end_goes_where_the_hosts_output_goes() {
+    let mut scene = Scene::set_with(Mode::InProcess, &json!({"command_ms": 500}));
+    let prober = scene.prober();
+    let fault = scene.guest.ask_in_vain("print", &json!([]));
+    assert_eq!(fault.code, "timeout");
+    assert_eq!(scene.guest.ask("echo", &json!([1])), 1);
+    scene.expect_same_instance();
+    prober.expect_unharmed("in-process print");
+    scene.expect_stops();
+    scene.ecosystem.stop();
+}
+
+#[test]
+fn closing_the_hosts_standard_streams_ends_nothing() {
+    let mut scene = Scene::set(Mode::InProcess, &json!({}));
+    let prober = scene.prober();
+    assert_eq!(scene.guest.ask("close_stdio", &json!([])), Value::Null);
+    assert_eq!(scene.ecosystem.guest(NAME).ask("echo", &json!([1])), 1);
+    scene.expect_same_instance();
+    prober.expect_unharmed("in-process close_stdio");
+    scene.ecosystem.stop();
+}
+
+/// It is of the host's process group and outlives its daemon: in-process nobody knows whose it is. It has none of the
+/// host's descriptors, so that it keeps neither ports nor the home.
+#[test]
+fn a_grandchild_is_nobodys_and_holds_nothing() {
+    let mut scene = Scene::set(Mode::InProcess, &json!({}));
+    let pid = scene
+        .guest
+        .ask("spawn_grandchild", &json!([]))
+        .as_u64()
+        .expect("a number");
+    let pid = u32::try_from(pid).expect("a process id");
+    scene.expect_stops();
+    assert!(
+        !process::is_gone(pid),
+        "somebody has cleaned up; then this can say so"
+    );
+    let _ = scene.ecosystem.cli(&["start", NAME]).ok();
+    assert_eq!(Guest::connect(scene.port).ask("echo", &json!([1])), 1);
+    scene.ecosystem.stop();
+    scene.ecosystem.wake(&[]);
+    scene.ecosystem.until_state(NAME, "ready");
+    scene.ecosystem.stop();
+    process::signal(pid, Signal::KILL);
+}
+
+/// Every connection of the host gets the nonsense, those of other daemons included. The host goes on, and so does who
+/// connects after that.
+#[test]
+fn garbage_to_every_descriptor_reaches_every_guest() {
+    let mut scene = Scene::set(Mode::InProcess, &json!({}));
+    let garbage: &[u8] = b"garbage, as a debug print to a wrong number might be\n";
+    scene
+        .guest
+        .send(format!("write_everywhere {}\n", json!([garbage])));
+    assert!(scene.other.line().starts_with("garbage"));
+    for name in [NAME, "Witness"] {
+        assert_eq!(scene.ecosystem.guest(name).ask("echo", &json!([1])), 1);
+    }
+    scene.expect_same_instance();
+    let _ = scene.ecosystem.cli(&["logs"]).ok();
+    scene.ecosystem.stop();
+    scene.ecosystem.wake(&[]);
+    scene.ecosystem.until_state(NAME, "ready");
+}
+
+/// It takes its time and nobody else's, and its memory is given back.
+#[test]
+fn a_reply_of_100_mib() {
+    for mode in MODES {
+        let mut scene = Scene::set(mode, &json!({}));
+        let prober = scene.prober();
+        let before = process::resident_bytes(scene.ecosystem.pid());
+        scene.guest.send("return_much\n");
+        let line = scene.guest.line_within(MUCH_MAX).expect("a reply");
+        assert_eq!(
+            line.len(),
+            MUCH_BYTES + r#"return_much [""]"#.len(),
+            "{mode:?}"
+        );
+        assert_eq!(scene.guest.ask("echo", &json!([1])), 1);
+        until(LIMIT, "the host gives the memory back", || {
+            process::resident_bytes(scene.ecosystem.pid()) < before + (64 << 20)
+        });
+        scene.expect_same_instance();
+        prober.expect_unharmed(&format!("{mode:?} return_much"));
+        scene.ecosystem.stop();
+    }
+}

@@ -1,0 +1,225 @@
+//! Where a misdeed takes place: a host, the daemon that misbehaves, its guests, and a prober on another daemon.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
+use rustix::process::Resource;
+use serde_json::{Value, json};
+
+/// The daemon that misbehaves.
+pub(super) const NAME: &str = "Misbehave";
+/// The other one.
+const WITNESS: &str = "Witness";
+
+/// Calls that a prober makes before a misdeed, and once more after it.
+const CALLS_MIN: usize = 100;
+/// Between two of its calls.
+const CALL_PAUSE: Duration = Duration::from_millis(1);
+/// Far above what an answer takes on a loaded machine, and far below a stall: the shortest limit in these tests after
+/// which anything that hangs would go on.
+const CALL_MAX: Duration = Duration::from_secs(2);
+
+/// Where a daemon's code runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    InProcess,
+    Subprocess,
+}
+
+/// Both, for what is the same in either.
+pub(super) const MODES: [Mode; 2] = [Mode::InProcess, Mode::Subprocess];
+
+/// See the file's head.
+pub(super) struct Scene {
+    pub(super) ecosystem: Ecosystem,
+    /// The guest by whom the misdeed is ordered.
+    pub(super) guest: Guest,
+    /// One who is there at the time.
+    pub(super) other: Guest,
+    pub(super) port: u16,
+}
+
+impl Scene {
+    /// A host with both daemons; `settings` are those of the one that misbehaves.
+    pub(super) fn set(mode: Mode, settings: &Value) -> Self {
+        Self::set_with(mode, &json!({"daemons": {NAME: settings}}))
+    }
+
+    /// As [`Scene::set`], from the host's whole config. Times are short unless it says otherwise.
+    pub(super) fn set_with(mode: Mode, config: &Value) -> Self {
+        let ecosystem = host(config);
+        let flags: &[&str] = match mode {
+            Mode::InProcess => &[],
+            Mode::Subprocess => &["--isolate"],
+        };
+        let guest = ecosystem.install(NAME, "misbehave", flags);
+        let _ = ecosystem.install(WITNESS, "vectors", &[]);
+        Scene {
+            other: ecosystem.guest(NAME),
+            port: ecosystem.port_of(NAME),
+            guest,
+            ecosystem,
+        }
+    }
+
+    /// The process that the daemon's code runs in.
+    #[track_caller]
+    pub(super) fn pid(&mut self) -> u32 {
+        let pid = self.guest.ask("pid", &json!([]));
+        u32::try_from(pid.as_u64().expect("a number")).expect("a process id")
+    }
+
+    /// A prober on the other daemon, which has found it well so far.
+    pub(super) fn prober(&self) -> Prober {
+        Prober::start(self.ecosystem.port_of(WITNESS))
+    }
+
+    /// The other guest has a command in the daemon's hands that ends with the daemon.
+    #[track_caller]
+    pub(super) fn put_in_flight(&mut self) {
+        self.other.send("sleep_async#held\necho#after [1]\n");
+        // The daemon took them in this order.
+        self.other.expect("echo#after [1]");
+    }
+
+    /// That command is answered `crashed`, and the connection goes on.
+    #[track_caller]
+    pub(super) fn expect_in_flight_crashed(&mut self) {
+        let message = self.other.message();
+        assert_eq!(message.tag.as_deref(), Some("held"), "{message:?}");
+        let fault = message.result().expect_err("it can't have ended well");
+        assert_eq!(
+            (fault.code.as_str(), fault.command.as_str()),
+            ("crashed", "sleep_async")
+        );
+        assert_eq!(self.other.ask("echo", &json!([2])), 2);
+    }
+
+    /// The daemon was replaced once, for a cause with that text in it; the host and the control socket are well.
+    #[track_caller]
+    pub(super) fn expect_replaced(&self, cause: &str) {
+        let status = self.ecosystem.until_state(NAME, "ready");
+        let told = status["last_end"]["cause"].as_str().unwrap_or_default();
+        assert!(told.contains(cause), "{cause:?} is not what {status} says");
+        assert_eq!(
+            (&status["generation"], &status["restarts"]),
+            (&json!(2), &json!(1)),
+            "{status}"
+        );
+        assert_eq!(status["last_end"]["generation"], 1, "{status}");
+    }
+
+    /// The daemon is the one that it was.
+    #[track_caller]
+    pub(super) fn expect_same_instance(&self) {
+        let status = self.ecosystem.status(NAME);
+        assert_eq!(
+            (&status["generation"], &status["restarts"]),
+            (&json!(1), &json!(0)),
+            "{status}"
+        );
+    }
+
+    /// Stopping takes no longer than the config's graces, whatever of the daemon still hangs.
+    #[track_caller]
+    pub(super) fn expect_stops(&self) {
+        let _ = self.ecosystem.cli(&["stop", NAME]).ok();
+        assert_eq!(self.ecosystem.status(NAME)["state"], "stopped");
+    }
+}
+
+fn host(config: &Value) -> Ecosystem {
+    let mut whole =
+        json!({"stop_grace_ms": 1_000, "command_ms": 10_000, "instance_wait_ms": 15_000});
+    for (key, value) in config.as_object().expect("a config is an object") {
+        whole[key] = value.clone();
+    }
+    let mut ecosystem = Ecosystem::asleep();
+    fs::create_dir_all(ecosystem.home()).expect("a directory of our own");
+    fs::write(ecosystem.home().join("config.json5"), whole.to_string()).expect("a file of our own");
+    ecosystem.wake(&[]);
+    // Some of these hosts are meant to crash.
+    process::set_bound(ecosystem.pid(), Resource::Core, 0);
+    ecosystem
+}
+
+/// A steady guest of another daemon.
+pub(super) struct Prober {
+    thread: JoinHandle<Vec<(Instant, Duration)>>,
+    calls: Arc<AtomicUsize>,
+    ends: Arc<AtomicBool>,
+    misdeed: Instant,
+}
+
+impl Prober {
+    fn start(port: u16) -> Self {
+        let (calls, ends) = (Arc::default(), Arc::default());
+        let thread = thread::spawn({
+            let (calls, ends) = (Arc::clone(&calls), Arc::clone(&ends));
+            move || probe(Guest::connect(port), &calls, &ends)
+        });
+        let mut prober = Prober {
+            thread,
+            calls,
+            ends,
+            misdeed: Instant::now(),
+        };
+        prober.until_calls(CALLS_MIN);
+        prober.misdeed = Instant::now();
+        prober
+    }
+
+    #[track_caller]
+    fn until_calls(&self, more: usize) {
+        let target = self.calls.load(Ordering::Relaxed) + more;
+        until(LIMIT, "the prober's calls are answered", || {
+            assert!(!self.thread.is_finished(), "the prober was not answered");
+            self.calls.load(Ordering::Relaxed) >= target
+        });
+    }
+
+    /// Every call was answered, and none took as long as a stall.
+    #[track_caller]
+    pub(super) fn expect_unharmed(self, misdeed: &str) {
+        self.until_calls(CALLS_MIN);
+        self.ends.store(true, Ordering::Relaxed);
+        let calls = self.thread.join().expect("every call is answered");
+        let is_before = |(at, took): &&(Instant, Duration)| *at + *took < self.misdeed;
+        let before: Vec<Duration> = calls.iter().filter(is_before).map(|call| call.1).collect();
+        let during: Vec<Duration> = calls[before.len()..].iter().map(|call| call.1).collect();
+        println!(
+            "{misdeed}: others' p99 before {:.1?}, during {:.1?} (worst {:.1?}, {} calls)",
+            p99(&before),
+            p99(&during),
+            during.iter().max(),
+            during.len()
+        );
+        assert!(
+            during.iter().all(|took| *took < CALL_MAX),
+            "a call to another daemon stalled"
+        );
+    }
+}
+
+fn probe(mut guest: Guest, calls: &AtomicUsize, ends: &AtomicBool) -> Vec<(Instant, Duration)> {
+    let mut took = Vec::new();
+    while !ends.load(Ordering::Relaxed) {
+        let number = calls.load(Ordering::Relaxed);
+        let start = Instant::now();
+        assert_eq!(guest.ask("echo", &json!([number])), number);
+        took.push((start, start.elapsed()));
+        calls.store(number + 1, Ordering::Relaxed);
+        thread::sleep(CALL_PAUSE);
+    }
+    took
+}
+
+fn p99(calls: &[Duration]) -> Duration {
+    let mut sorted = calls.to_vec();
+    sorted.sort();
+    sorted[sorted.len() * 99 / 100]
+}

@@ -1,0 +1,336 @@
+//! A misdeed in a process of its own: it costs that process, and nothing else.
+
+use std::time::Duration;
+
+use dae_tests::{Guest, LIMIT, process, until, until_some};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::scene::{Mode, NAME, Scene};
+
+/// A frame of 4 GiB.
+const NOT_A_LENGTH: [u8; 16] = [0xff; 16];
+/// A length that a frame may have, and then nothing follows.
+const LENGTH_256_MB: [u8; 4] = [0, 0, 0, 0x0f];
+/// A bound that a debug build's worker needs a fraction of.
+const MEMORY_BYTES: u64 = 1 << 30;
+/// As many of a child's lines as are kept in a second.
+const LINES_A_SECOND_MAX: usize = 1_000;
+
+/// Asked often enough that a test need not wait for long, and seldom enough that a machine under load isn't taken for a
+/// daemon that hangs.
+fn watched() -> Value {
+    json!({"health_ms": 250, "health_misses_max": 3})
+}
+
+/// The whole claim: the daemon dies of it and of nothing else, and whoever waits is told.
+#[track_caller]
+fn dies_alone(settings: &Value, command: &str, arguments: &Value, cause: &str) {
+    dies(
+        Scene::set(Mode::Subprocess, settings),
+        command,
+        arguments,
+        cause,
+    );
+}
+
+#[track_caller]
+fn dies(mut scene: Scene, command: &str, arguments: &Value, cause: &str) {
+    let (host, child) = (scene.ecosystem.pid(), scene.pid());
+    assert_ne!(host, child);
+    let prober = scene.prober();
+    scene.put_in_flight();
+    let fault = scene.guest.ask_in_vain(command, arguments);
+    assert_eq!(
+        (fault.code.as_str(), fault.command.as_str()),
+        ("crashed", command),
+        "{fault:?}"
+    );
+    scene.expect_in_flight_crashed();
+    assert_ne!(scene.pid(), child, "another process answers");
+    scene.expect_replaced(cause);
+    assert!(process::is_gone(child), "the old process is left over");
+    prober.expect_unharmed(command);
+    scene.ecosystem.stop();
+}
+
+#[test]
+fn abort() {
+    dies_alone(&json!({}), "abort", &json!([]), "SIGABRT");
+}
+
+#[test]
+fn segfault() {
+    dies_alone(&json!({}), "segfault", &json!([]), "SIGSEGV");
+}
+
+#[test]
+fn stack_overflow() {
+    dies_alone(&json!({}), "overflow_stack", &json!([]), "SIGABRT");
+}
+
+#[test]
+fn exit() {
+    dies_alone(&json!({}), "exit", &json!([0]), "exited with code 0");
+}
+
+#[test]
+fn endless_loop() {
+    dies_alone(&watched(), "spin", &json!([true]), "health checks");
+}
+
+#[test]
+fn sleeping_for_ever_where_it_must_not_block() {
+    dies_alone(&watched(), "sleep_here", &json!([true]), "health checks");
+}
+
+#[test]
+fn sigstop() {
+    dies_alone(&watched(), "stop_itself", &json!([]), "health checks");
+}
+
+/// The one thread that could answer waits for the answer.
+#[test]
+fn calling_itself_while_it_holds_its_thread() {
+    let scene = Scene::set(Mode::Subprocess, &watched());
+    let arguments = json!([scene.port]);
+    dies(scene, "call_itself", &arguments, "health checks");
+}
+
+/// The cause names the bound, as far as the kernel tells.
+#[test]
+fn allocating_without_end() {
+    let settings = json!({"bounds": {"memory_bytes": MEMORY_BYTES}});
+    dies_alone(&settings, "allocate", &json!([]), "memory");
+}
+
+#[test]
+fn garbage_to_every_descriptor() {
+    let garbage: &[u8] = b"garbage, as a debug print to a wrong number might be\n";
+    dies_alone(
+        &json!({}),
+        "write_everywhere",
+        &json!([garbage]),
+        "nonsense",
+    );
+}
+
+#[test]
+fn a_frame_of_4_gib() {
+    dies_alone(
+        &json!({}),
+        "write_everywhere",
+        &json!([NOT_A_LENGTH]),
+        "nonsense",
+    );
+}
+
+/// What it sends from then on is taken for the rest of that frame, so that it never answers again.
+#[test]
+fn a_length_that_never_comes() {
+    dies_alone(
+        &watched(),
+        "write_everywhere",
+        &json!([LENGTH_256_MB]),
+        "health checks",
+    );
+}
+
+/// A crash that many wait for is one crash: their errors don't count against the next instance.
+#[test]
+fn many_in_flight_are_one_crash() {
+    // Restarted at once, so that the next instance is there while the errors are still being counted.
+    let settings = json!({"on_panic": "restart", "restart": {"served_ms": 0}});
+    let mut scene = Scene::set(Mode::Subprocess, &settings);
+    let mut guests: Vec<Guest> = (0..20).map(|_| scene.ecosystem.guest(NAME)).collect();
+    for guest in &mut guests {
+        guest.send("sleep_async#held\necho#after [1]\n");
+        guest.expect("echo#after [1]");
+    }
+    scene.guest.ask_in_vain("abort", &json!([]));
+    for guest in &mut guests {
+        let fault = guest.message().result().expect_err("it was in flight");
+        assert_eq!(fault.code, "crashed");
+        assert_eq!(guest.ask("echo", &json!([2])), 2);
+    }
+    scene.expect_replaced("SIGABRT");
+    scene.ecosystem.stop();
+}
+
+/// Every open file is one that it doesn't need to be answered.
+#[test]
+fn opening_files_without_end() {
+    let settings = json!({"bounds": {"files_max": 64}});
+    let mut scene = Scene::set(Mode::Subprocess, &settings);
+    let prober = scene.prober();
+    let opened = scene.guest.ask("open_files", &json!([])).as_u64();
+    assert!(
+        opened.is_some_and(|opened| (1..64).contains(&opened)),
+        "{opened:?}"
+    );
+    assert_eq!(scene.ecosystem.guest(NAME).ask("echo", &json!([1])), 1);
+    scene.expect_same_instance();
+    prober.expect_unharmed("open_files");
+    scene.ecosystem.stop();
+}
+
+/// It is drained for ever, and a bounded part of it kept.
+#[test]
+fn printing_without_end() {
+    let mut scene = Scene::set(Mode::Subprocess, &watched());
+    let prober = scene.prober();
+    scene.other.send("print\n");
+    let start = std::time::Instant::now();
+    scene.ecosystem.until_logged(NAME, "were left out");
+    assert_eq!(scene.guest.ask("echo", &json!([1])), 1);
+    let lines = scene.ecosystem.logged(NAME);
+    let kept = lines
+        .iter()
+        .filter(|line| line.starts_with("line "))
+        .count();
+    // The seconds of the count and of the clock don't begin together.
+    let seconds = usize::try_from(start.elapsed().as_secs()).expect("not that long") + 2;
+    assert!(
+        kept <= LINES_A_SECOND_MAX * seconds,
+        "{kept} lines in {seconds} s"
+    );
+    assert!(
+        lines.iter().all(|line| line.len() <= 8 << 10),
+        "a line was kept whole"
+    );
+    scene.expect_same_instance();
+    prober.expect_unharmed("print");
+    scene.expect_stops();
+    scene.ecosystem.stop();
+}
+
+#[test]
+fn closing_its_standard_streams() {
+    let mut scene = Scene::set(Mode::Subprocess, &watched());
+    let prober = scene.prober();
+    assert_eq!(scene.guest.ask("close_stdio", &json!([])), Value::Null);
+    assert_eq!(scene.ecosystem.guest(NAME).ask("echo", &json!([1])), 1);
+    // What it logs goes another way.
+    scene.guest.ask_in_vain("panic", &json!([]));
+    scene.ecosystem.until_logged(NAME, "told to panic");
+    scene.expect_same_instance();
+    prober.expect_unharmed("close_stdio");
+    scene.ecosystem.stop();
+}
+
+/// It is of the daemon's process group, which is gone when the daemon is stopped.
+#[test]
+fn a_grandchild_that_ignores_sigterm() {
+    let mut scene = Scene::set(Mode::Subprocess, &json!({}));
+    let grandchild = spawn_grandchild(&mut scene);
+    scene.expect_stops();
+    assert!(
+        process::is_gone(grandchild),
+        "it outlived the daemon that is stopped"
+    );
+    scene.ecosystem.stop();
+}
+
+/// Nor does it outlive a daemon that was killed, and the next one isn't there before it is gone.
+#[test]
+fn a_grandchild_of_a_daemon_that_is_killed() {
+    let mut scene = Scene::set(Mode::Subprocess, &json!({}));
+    let (child, grandchild) = (scene.pid(), spawn_grandchild(&mut scene));
+    process::signal(child, Signal::KILL);
+    until(LIMIT, "another process answers", || {
+        // What is in the old one's hands is answered `crashed`.
+        scene
+            .guest
+            .try_ask("pid", &json!([]))
+            .is_ok_and(|pid| pid != child)
+    });
+    assert!(
+        process::is_gone(grandchild),
+        "it outlived the daemon that was killed"
+    );
+    scene.expect_replaced("SIGKILL");
+    scene.ecosystem.stop();
+}
+
+#[track_caller]
+fn spawn_grandchild(scene: &mut Scene) -> u32 {
+    let pid = scene.guest.ask("spawn_grandchild", &json!([])).as_u64();
+    let pid = u32::try_from(pid.expect("a number")).expect("a process id");
+    // From then on it ignores SIGTERM; a test that is quicker would show nothing.
+    until_some(LIMIT, "the grandchild runs its program", || {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (name.trim() == "sleep").then_some(pid)
+    })
+}
+
+/// A start that fails each time is a crash loop: it listens and says so, until a person acts.
+#[test]
+fn a_start_that_panics_from_some_day_on() {
+    let policy = json!({"backoff_first_ms": 1, "backoff_max_ms": 20, "burst_max": 3});
+    let mut scene = Scene::set(Mode::Subprocess, &json!({"restart": policy}));
+    let flag = scene.ecosystem.scratch().join("flag");
+    let config = json!({"panics": "start", "while_there": &flag}).to_string();
+    let file = scene.ecosystem.plugin("misbehave");
+    let file = file.to_str().expect("UTF-8");
+    let install = [
+        "install",
+        NAME,
+        file,
+        "--replace",
+        "--isolate",
+        "--config",
+        &config,
+    ];
+    let _ = scene.ecosystem.cli(&install).ok();
+    let prober = scene.prober();
+    std::fs::write(&flag, "").expect("a file of our own");
+    let child = scene.pid();
+    process::signal(child, Signal::KILL);
+    let status = scene.ecosystem.until_state(NAME, "crash-loop");
+    assert!(
+        status["reason"]
+            .to_string()
+            .contains("start was told to panic"),
+        "{status}"
+    );
+    for guest in [&mut scene.guest, &mut scene.other] {
+        let fault = guest.ask_in_vain("echo", &json!([1]));
+        assert_eq!(fault.code, "unavailable", "{fault:?}");
+        assert!(
+            fault.message.contains("start was told to panic"),
+            "{fault:?}"
+        );
+    }
+    std::fs::remove_file(&flag).expect("it is there");
+    let _ = scene.ecosystem.cli(&["restart", NAME]).ok();
+    assert_eq!(scene.guest.ask("echo", &json!([2])), 2);
+    prober.expect_unharmed("start panics");
+    scene.ecosystem.stop();
+}
+
+/// A bound of CPU time is the kernel's to watch.
+#[test]
+fn a_loop_past_its_bound_of_cpu_time() {
+    let settings = json!({"health_ms": 0, "bounds": {"cpu_s": 1}});
+    dies_alone(&settings, "spin", &json!([true]), "CPU time");
+}
+
+/// Two misdeeds at once, a while apart from each other's limits: the stop is done within its graces all the same.
+#[test]
+fn stopping_one_that_hangs() {
+    let mut scene = Scene::set(Mode::Subprocess, &json!({"health_ms": 0}));
+    let child = scene.pid();
+    scene.guest.send("stop_itself\n");
+    until(LIMIT, "the child is stopped", || {
+        process::state(child) == Some('T')
+    });
+    let start = std::time::Instant::now();
+    scene.expect_stops();
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "it took {:?}",
+        start.elapsed()
+    );
+    assert!(process::is_gone(child));
+    scene.ecosystem.stop();
+}
