@@ -7,11 +7,13 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{Dae, FaultKind, lock};
 use crate::plan::{self, Action, Known, Registered, Seen};
@@ -26,7 +28,6 @@ const STILL_MAX: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What the file system says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     /// A file was closed after writing, or renamed: it is whole.
     Whole,
@@ -34,15 +35,38 @@ enum Change {
     Other,
 }
 
+/// What it has said since it was last listened to. A change that isn't looked at yet says the same as the next one, but
+/// that a file is whole is never lost behind something less.
+#[derive(Default)]
+struct Changes {
+    whole: Notify,
+    other: Notify,
+}
+
+impl Changes {
+    /// Ends when a file is whole, when nothing has changed for a moment, or when that doesn't come.
+    async fn still(&self) {
+        let still = async { while timeout(STILL, self.other.notified()).await.is_ok() {} };
+        tokio::select! {
+            biased;
+            () = self.whole.notified() => {}
+            // Its time being over is as good a reason to look.
+            _ = timeout(STILL_MAX, still) => {}
+        }
+    }
+}
+
 /// Watches until the task is aborted.
 pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
     let dir = dae.inner.home.drop_in_dir();
     std::fs::create_dir_all(&dir)?;
-    // One place: a change that isn't looked at yet says the same as the next one.
-    let (changed, changes) = mpsc::channel(1);
+    let changes = Arc::new(Changes::default());
+    let changed = Arc::clone(&changes);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if let Some(change) = change_of(&event) {
-            let _ = changed.try_send(change);
+        match change_of(&event) {
+            Some(Change::Whole) => changed.whole.notify_one(),
+            Some(Change::Other) => changed.other.notify_one(),
+            None => {}
         }
     });
     let watcher = watcher
@@ -86,7 +110,7 @@ struct Watched {
 }
 
 impl Watched {
-    async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
+    async fn run(mut self, changes: Arc<Changes>) {
         let poll = Duration::from_millis(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
         loop {
             let registered = self.registered();
@@ -94,21 +118,12 @@ impl Watched {
             let is_unfinished = self.look(&registered).await;
             let wait = if is_unfinished { RETRY } else { poll };
             tokio::select! {
-                change = changes.recv() => if change == Some(Change::Other) {
-                    Self::wait_until_still(&mut changes).await;
-                },
+                () = changes.whole.notified() => {}
+                () = changes.other.notified() => changes.still().await,
                 () = self.dae.inner.watch_anew.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
-    }
-
-    async fn wait_until_still(changes: &mut mpsc::Receiver<Change>) {
-        let still = async {
-            while let Ok(Some(Change::Other)) = tokio::time::timeout(STILL, changes.recv()).await {}
-        };
-        // Its time being over is as good a reason to look.
-        let _ = tokio::time::timeout(STILL_MAX, still).await;
     }
 
     /// A file is watched by its directory: whoever replaces it makes another file of the same name.
