@@ -14,7 +14,7 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -78,6 +78,8 @@ struct Inner {
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Hashes of artefacts that are staged, but not in the registry yet: not to be swept.
     staged: Mutex<Vec<String>>,
+    /// Held by who stages, and alone by who sweeps: no sweep between a file's being there and its being known.
+    sweeping: RwLock<()>,
     tasks: Mutex<Vec<Task>>,
     /// There are other files to watch now.
     watch_anew: tokio::sync::Notify,
@@ -244,6 +246,7 @@ impl Builder {
             lost: Mutex::default(),
             turns: Mutex::default(),
             staged: Mutex::default(),
+            sweeping: RwLock::default(),
             tasks: Mutex::new(vec![Task::Listening(listening)]),
             home,
             _lock: home_lock,
@@ -403,6 +406,10 @@ impl Inner {
 
     /// Removes stored files that nothing refers to.
     fn sweep(&self) -> anyhow::Result<()> {
+        // Where somebody stages, whoever tidies after that does this too.
+        let Ok(_alone) = self.sweeping.try_write() else {
+            return Ok(());
+        };
         // In this order: what is staged moves from the one to the other.
         let mut keep: std::collections::HashSet<String> =
             lock(&self.staged).iter().cloned().collect();

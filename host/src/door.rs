@@ -23,8 +23,11 @@ use crate::stats::{Stats, Tally};
 pub enum Phase {
     /// An instance answers.
     Open(Arc<Lease>),
-    /// None at the moment, but one is expected: lines wait.
+    /// None at the moment, but one is expected: lines wait, for a limited time.
     Waiting,
+    /// One gives way to another: lines wait until that is over, well or badly. Each step of it has a limit of its own, and
+    /// nobody is refused for a reload.
+    Changing,
     /// None, and none is expected: the reason is told to each command.
     Shut(String),
 }
@@ -173,6 +176,11 @@ impl Door {
     /// From now on lines wait.
     pub fn hold(&self) {
         self.set(Phase::Waiting);
+    }
+
+    /// From now on lines wait until whoever says this opens, holds or shuts it again, which he does in any case.
+    pub fn hold_for_change(&self) {
+        self.set(Phase::Changing);
     }
 
     /// From now on lines wait that would have gone to the instance of that generation. Nothing happens where another is

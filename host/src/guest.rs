@@ -204,7 +204,7 @@ impl<S: Stream> Guest<S> {
         }
         let door = Arc::clone(&self.door);
         let phase = door.phase();
-        if matches!(**phase, Phase::Waiting) {
+        if matches!(**phase, Phase::Waiting | Phase::Changing) {
             return self.wait_before(context);
         }
         self.door_change = None;
@@ -274,7 +274,9 @@ impl<S: Stream> Guest<S> {
                 self.answers
                     .put(&mut self.outbox, message.tag.is_some(), &error);
             }
-            Phase::Waiting => unreachable!("lines before a waiting door are not taken"),
+            Phase::Waiting | Phase::Changing => {
+                unreachable!("lines before a waiting door are not taken")
+            }
         }
     }
 
@@ -290,7 +292,7 @@ impl<S: Stream> Guest<S> {
         if change.as_mut().poll(context).is_ready() {
             self.door_change = None;
             context.waker().wake_by_ref();
-        } else if !matches!(**self.door.phase(), Phase::Waiting) {
+        } else if !matches!(**self.door.phase(), Phase::Waiting | Phase::Changing) {
             // It changed between the look that led here and the subscription.
             context.waker().wake_by_ref();
         }
@@ -345,10 +347,14 @@ impl<S: Stream> Guest<S> {
         Poll::Ready(read.is_ok())
     }
 
+    fn waits_with_limit(&self) -> bool {
+        self.door_change.is_some() && matches!(**self.door.phase(), Phase::Waiting)
+    }
+
     /// Whether the guest has waited, or has kept us waiting, for too long.
     fn poll_patience(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<()> {
         let limit = match taken {
-            Taken::Some if self.door_change.is_some() => self.door.limits.instance_wait,
+            Taken::Some if self.waits_with_limit() => self.door.limits.instance_wait,
             Taken::All if self.is_closing && self.answers.in_flight() == 0 => GOODBYE,
             Taken::All if self.inbox.is_mid_line() && !self.is_deaf() => self.door.limits.half_line,
             _ => {

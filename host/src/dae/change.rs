@@ -140,6 +140,11 @@ impl Dae {
             registry::check_name(name).map_err(Fault::failed)?;
         }
         check_config(request.config.as_ref())?;
+        // A file is read at its daemon's turn: of many requests at once, the last content wins.
+        let early_turn = match &request.name {
+            Some(name) => Some(self.inner.turn(name).await),
+            None => None,
+        };
         let staged = match (self.inner.stage(&request.file).await, &request.name) {
             (Err(fault), Some(name)) if request.replace => {
                 return Err(self.inner.as_refusal(name, fault));
@@ -151,7 +156,16 @@ impl Dae {
             .clone()
             .unwrap_or_else(|| staged.artefact.manifest.name.clone());
         registry::check_name(&name).map_err(Fault::failed)?;
-        let _turn = self.inner.turn(&name).await;
+        let _turn = match early_turn {
+            Some(turn) => turn,
+            None => self.inner.turn(&name).await,
+        };
+        let done = self
+            .inner
+            .is_done_already(&request, &staged.artefact.hash, began);
+        if let (Some(done), Some(daemon)) = (done, self.inner.daemon(&name)) {
+            return Ok(installed(&daemon, done, began));
+        }
         let result = self
             .inner
             .install(&name, request, Arc::clone(&staged.artefact))
@@ -401,12 +415,12 @@ fn changed(daemon: &Daemon, began: Instant) -> Changed {
 }
 
 /// A stored file that is not to be swept, until this is dropped.
-struct Staged<'a> {
+struct Staged {
     artefact: Arc<Artefact>,
-    inner: &'a Inner,
+    inner: Arc<Inner>,
 }
 
-impl Drop for Staged<'_> {
+impl Drop for Staged {
     fn drop(&mut self) {
         let mut staged = lock(&self.inner.staged);
         if let Some(at) = staged.iter().position(|hash| *hash == self.artefact.hash) {
@@ -416,24 +430,43 @@ impl Drop for Staged<'_> {
 }
 
 impl Inner {
-    async fn stage(&self, file: &Path) -> Result<Staged<'_>, Fault> {
-        let (store, file) = (Arc::clone(&self.shared.store), file.to_owned());
-        let staged = spawn_blocking(move || store.stage(&file)).await;
+    async fn stage(self: &Arc<Self>, file: &Path) -> Result<Staged, Fault> {
+        let (inner, file) = (Arc::clone(self), file.to_owned());
+        let staged = spawn_blocking(move || {
+            let _unswept = inner.sweeping.read();
+            let artefact = inner.shared.store.stage(&file)?;
+            lock(&inner.staged).push(artefact.hash.clone());
+            Ok(Staged {
+                artefact: Arc::new(artefact),
+                inner: Arc::clone(&inner),
+            })
+        });
+        let staged = staged.await;
         let staged =
             staged.map_err(|error| Fault::failed(format!("reading it crashed: {error}")))?;
-        let artefact = staged.map_err(|error| Fault::staging(&error))?;
-        lock(&self.staged).push(artefact.hash.clone());
-        let staged = Staged {
-            artefact: Arc::new(artefact),
-            inner: self,
-        };
-        // A sweep may have come between the two lines above; then it is written again.
-        if !staged.artefact.path.exists() {
-            return Err(Fault::failed(
-                "the store was tidied at that very moment; try again",
-            ));
-        }
-        Ok(staged)
+        staged.map_err(|error| Fault::staging(&error))
+    }
+
+    /// Of many who ask for the same reload at once, the first has it done for those whose request was older than the
+    /// generation that he got.
+    fn is_done_already(
+        &self,
+        request: &InstallRequest,
+        hash: &str,
+        began: Instant,
+    ) -> Option<Done> {
+        let name = request.name.as_ref()?;
+        let is_plain = request.config.is_none()
+            && request.settings.is_none()
+            && (request.mode, request.port) == (None, None)
+            && !(request.fresh || request.force);
+        let registered = lock(&self.registry).daemons.get(name).cloned()?;
+        let is_same = registered.hash == hash && registered.source.as_ref() == Some(&request.file);
+        let identity = self.daemon(name)?.glance().identity?;
+        (request.replace && is_plain && is_same && identity.since > began).then_some(Done {
+            generation: identity.generation,
+            state_bytes: None,
+        })
     }
 
     async fn install(

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Shared, Spec, Supervisor};
 use crate::child::ChildPlan;
+use crate::dylib::Image;
 use crate::frame::StartMessage;
 use crate::identity::Identity;
 use crate::instance::{self, Instance, StartPlan};
@@ -41,15 +42,8 @@ impl Supervisor {
         state: Option<Box<RawValue>>,
         generation: u64,
     ) -> Result<Instance, String> {
-        let hash = spec.artefact.hash.clone();
-        let store = Arc::clone(&self.shared.store);
-        let image = self
-            .shared
-            .images
-            .get(&spec.artefact.hash, move || store.image(&hash))
-            .await?;
         let plan = StartPlan {
-            image,
+            image: self.image(spec).await?,
             manifest: Arc::new(spec.artefact.manifest.clone()),
             resident: Resident {
                 identity: Arc::new(identity(
@@ -67,6 +61,23 @@ impl Supervisor {
         instance::start(plan)
             .await
             .map_err(|fault| fault.to_string())
+    }
+
+    async fn image(&self, spec: &Spec) -> Result<Image, String> {
+        let hash = spec.artefact.hash.clone();
+        let store = Arc::clone(&self.shared.store);
+        let copy = move || store.image(&hash);
+        self.shared.images.get(&spec.artefact.hash, copy).await
+    }
+
+    /// Loads its file beside the one that runs, where there is room for it: nobody has to wait for that.
+    pub(super) async fn load(&self, spec: &Spec) -> Result<(), String> {
+        let Shared { images, config, .. } = &self.shared;
+        let has_room = images.count() < config.images_max;
+        match has_room && self.where_to(spec) == Mode::InProcess {
+            true => self.image(spec).await.map(drop),
+            false => Ok(()),
+        }
     }
 
     async fn build_apart(

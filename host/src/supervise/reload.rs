@@ -1,6 +1,6 @@
 //! A new instance takes over from the one that runs: the walk of every reload, replacement, restart and move.
 //!
-//! From top to bottom: try the file out in a process of its own; close the door and let what runs finish; take the state;
+//! From top to bottom: try the file out in a process of its own; load it; close the door and let what runs finish; take the state;
 //! build the successor with it; open the door to it; retire the old one. Until the door opens again, any failure leaves
 //! the old one where it was, with its queue, and says why. A daemon that must be alone (`exclusive`) ends before its
 //! successor starts, and is started again from the same state if that fails.
@@ -64,11 +64,16 @@ impl Supervisor {
             State::Ready | State::Degraded { .. } if self.current.is_none() => failed(),
             other => other,
         };
+        if let State::Failed { cause } = &after {
+            self.door
+                .shut(format!("{} has failed: {cause}", self.spec.name));
+        }
         self.set(after);
     }
 
     async fn walk(&mut self, spec: &Spec, is_fresh: bool) -> Result<Done, String> {
         self.try_out(spec, is_fresh).await?;
+        self.load(spec).await?;
         // Even where the successor starts without it: the old one may have to go on from it.
         let left = self.quiesce(is_fresh).await?;
         let state = left.as_ref().filter(|_| !is_fresh);
@@ -76,6 +81,7 @@ impl Supervisor {
         let is_exclusive = spec.artefact.manifest.exclusive || old_spec.artefact.manifest.exclusive;
         let mut was_retired = false;
         if is_exclusive && let Some(old) = self.take_away() {
+            self.door.hold_for_change();
             self.retire(old).await;
             was_retired = true;
         }
@@ -168,7 +174,7 @@ impl Supervisor {
             return self.kept_state(is_fresh);
         };
         let instance = Arc::clone(&current.instance);
-        self.door.hold();
+        self.door.hold_for_change();
         let grace = self.shared.config.stop_grace();
         if let Some(current) = &mut self.current {
             drain(current, grace).await;
