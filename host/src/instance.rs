@@ -105,10 +105,11 @@ impl Future for Pending {
     }
 }
 
-/// A future of a plugin, seen while it is polled: a poll that doesn't return holds a thread as a handler does.
+/// A future of a plugin, in sight while it is polled: a poll that doesn't return holds a thread as a handler does.
 pub struct Watched {
+    // Dropped before the instance, whose code it is.
     later: Later,
-    instance: u64,
+    instance: Arc<Instance>,
     command: u32,
 }
 
@@ -116,10 +117,9 @@ impl Future for Watched {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
-        let (instance, command) = (self.instance, self.command);
-        beat::during(instance, command, true, || {
-            Pin::new(&mut self.later).poll(context)
-        })
+        let this = &mut *self;
+        let later = Pin::new(&mut this.later);
+        this.instance.in_sight(this.command, || later.poll(context))
     }
 }
 
@@ -262,15 +262,18 @@ impl Instance {
     /// Runs a command on the spot, appending its result, or its error's text, to `out`.
     #[inline]
     pub fn answer_here(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
-        let run = |holds| {
-            let handler = || self.answer_plainly(call, out);
-            beat::during(self.number, call.index, holds, handler)
-        };
-        let (status, is_slow) = self.pace.run(call.index, run);
+        self.in_sight(call.index, || self.answer_plainly(call, out))
+    }
+
+    /// Runs the plugin's code where it can be seen that it holds a thread.
+    #[inline]
+    fn in_sight<T>(&self, command: u32, code: impl FnOnce() -> T) -> T {
+        let run = |holds| beat::during(self.number, command, holds, code);
+        let (result, is_slow) = self.pace.run(command, run);
         if is_slow {
-            self.tell_slow(call.index);
+            self.tell_slow(command);
         }
-        status
+        result
     }
 
     #[cold]
@@ -280,7 +283,7 @@ impl Instance {
         };
         let name = self.command_name(index);
         let text = format!(
-            "the command {name} held a host thread for more than {:?}; make it async, or #[command(blocking)]",
+            "the command {name} held a host thread for more than {:?}; let it wait by `await`, or make it #[command(blocking)]",
             pace::SLOW
         );
         residence.log("warn", &text);
@@ -352,13 +355,13 @@ impl Instance {
                 guest,
                 arguments: &arguments,
             };
-            // Plainly: it holds a thread that is there to be held, for as long as it likes.
+            // It may take its time here, and nobody else waits for the thread.
             let status = instance.answer_plainly(call, &mut bytes);
             Ended { status, bytes }
         }))
     }
 
-    fn answer_async(&self, live: &Live, call: Call<'_>) -> Pending {
+    fn answer_async(self: &Arc<Self>, live: &Live, call: Call<'_>) -> Pending {
         let mut command = Command {
             index: call.index,
             guest: call.guest,
@@ -377,10 +380,10 @@ impl Instance {
         }
     }
 
-    fn watched(&self, command: u32, start: impl FnOnce() -> Later) -> Watched {
+    fn watched(self: &Arc<Self>, command: u32, start: impl FnOnce() -> Later) -> Watched {
         Watched {
-            later: beat::during(self.number, command, true, start),
-            instance: self.number,
+            later: self.in_sight(command, start),
+            instance: Arc::clone(self),
             command,
         }
     }

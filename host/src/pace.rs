@@ -4,7 +4,7 @@
 //! slow, its thread's other work is handed to another thread before it is called; the order in which a guest's commands
 //! run stays the same. So a handler that never returns takes a thread and nothing else with it.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,30 +15,39 @@ pub(crate) const SLOW: Duration = Duration::from_millis(100);
 /// One that is quicker than this has shown that it is quick.
 const QUICK: Duration = Duration::from_millis(10);
 /// As often as it has to show it.
-const SHOWS: u8 = 3;
+const SHOWS: u16 = 3;
+/// As often and [`SHOWS`] times more one has to that was seen holding a thread: more often than it can before it is looked
+/// at again, and seldom enough that one which was only unlucky has soon done so.
+const DOUBTED: u16 = 10_000;
 /// Stands for a command that was slow.
-const WAS_SLOW: u8 = u8::MAX;
+const WAS_SLOW: u16 = u16::MAX;
 
-/// One number a command.
+/// One number a command: how often it has shown that it is quick, up to `SHOWS`, or, above that, how often it has to
+/// before it is down at `SHOWS` again.
 #[derive(Debug)]
-pub(crate) struct Pace(Box<[AtomicU8]>);
+pub(crate) struct Pace(Box<[AtomicU16]>);
 
 /// That of each instance in this process, by its number.
 static ALL: Mutex<Vec<(u64, Weak<Pace>)>> = Mutex::new(Vec::new());
 
-/// A handler of that instance holds a thread: all of its commands have to show again that they are quick.
-pub(crate) fn doubt(instance: u64) {
+/// That command of that instance is seen holding a thread.
+pub(crate) fn doubt(instance: u64, command: u32) {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     let found = all.iter().find(|(number, _)| *number == instance);
-    if let Some(pace) = found.and_then(|(_, pace)| pace.upgrade()) {
-        pace.doubt();
+    let Some(pace) = found.and_then(|(_, pace)| pace.upgrade()) else {
+        return;
+    };
+    if let Some(shown) = pace.0.get(command as usize) {
+        // Whoever was slow stays slow.
+        let doubted = |shown| (shown != WAS_SLOW).then_some(DOUBTED);
+        let _ = shown.fetch_update(Relaxed, Relaxed, doubted);
     }
 }
 
 impl Pace {
     /// Of the instance of that number, with so many commands.
     pub(crate) fn of(instance: u64, commands: usize) -> Arc<Self> {
-        let pace = Arc::new(Pace((0..commands).map(|_| AtomicU8::new(0)).collect()));
+        let pace = Arc::new(Pace((0..commands).map(|_| AtomicU16::new(0)).collect()));
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|(_, pace)| pace.strong_count() > 0);
         all.push((instance, Arc::downgrade(&pace)));
@@ -56,15 +65,17 @@ impl Pace {
     }
 
     #[cold]
-    fn watch<T>(shown: &AtomicU8, handler: impl FnOnce(bool) -> T) -> (T, bool) {
+    fn watch<T>(shown: &AtomicU16, handler: impl FnOnce(bool) -> T) -> (T, bool) {
         let began = Instant::now();
         let result = aside(|| handler(false));
         let took = began.elapsed();
         let before = shown.load(Relaxed);
         if took >= SLOW {
             shown.store(WAS_SLOW, Relaxed);
-        } else if took < QUICK && before < SHOWS {
-            shown.store(before + 1, Relaxed);
+        } else if took < QUICK && before != WAS_SLOW {
+            // Up to `SHOWS`, or down to it.
+            let step = if before < SHOWS { 1 } else { -1 };
+            shown.store(before.saturating_add_signed(step), Relaxed);
         }
         (result, took >= SLOW && before != WAS_SLOW)
     }
@@ -103,8 +114,14 @@ mod tests {
         let slow = |_| std::thread::sleep(SLOW);
         assert!(pace.run(1, slow).1, "told the first time");
         assert!(!pace.run(1, slow).1, "and no second time");
-        doubt(INSTANCE);
+        pace.doubt();
         assert_eq!(pace.0[0].load(Relaxed), 0);
+        doubt(INSTANCE, 0);
+        doubt(INSTANCE, 1);
+        for _ in SHOWS..DOUBTED {
+            assert_eq!(pace.run(0, |holds| holds), (false, false));
+        }
+        assert_eq!(pace.run(0, |holds| holds), (true, false), "trusted again");
         assert_eq!(pace.0[1].load(Relaxed), WAS_SLOW);
     }
 }

@@ -3,8 +3,8 @@
 //! A handler that has shown that it is quick is called right on a guest's thread. Should it then not return, that thread
 //! would be lost, and worse: where it was the one that waited for the sockets, nobody would, and where there are as many
 //! such handlers as threads, every daemon would stand still. So a watcher looks at who holds a thread. One that is seen
-//! in two looks gets relief, a thread of the reserve takes its place until it returns, and its daemon's commands have to
-//! show again that they are quick ([`crate::pace`]).
+//! in two looks gets relief, a thread of the reserve takes its place until it returns, and its command has to show again, and
+//! for longer, that it is quick ([`crate::pace`]).
 //!
 //! A thread in reserve is one of the runtime's own that sits in a task and waits; so it costs its stack and nothing else.
 //! The watcher sleeps while nothing is called.
@@ -149,14 +149,16 @@ fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
             .filter(|one| before.contains(one))
             .copied()
             .collect();
-        for one in stuck.iter().filter(|one| !relieved.contains(*one)) {
-            pace::doubt(one.instance);
-            if stuck.len() > reserve.size {
-                tracing::error!(
-                    stuck = stuck.len(),
-                    "more handlers hold a thread than there are in reserve; daemons may stand still until the host is restarted"
-                );
-            }
+        // Those of before too: while they hold their threads, their commands get no others.
+        stuck
+            .iter()
+            .for_each(|one| pace::doubt(one.instance, one.command));
+        if stuck.len() > reserve.size && relieved.len() <= reserve.size {
+            tracing::error!(
+                stuck = stuck.len(),
+                reserve = reserve.size,
+                "more handlers hold a thread than there are in reserve; daemons in this process may stand still"
+            );
         }
         if stuck.len() != relieved.len() {
             reserve.relieve(stuck.len(), threads);

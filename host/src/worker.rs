@@ -28,6 +28,7 @@ use crate::dylib::Image;
 use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage};
 use crate::identity::Identity;
 use crate::instance::{self, Instance, Pending, StartPlan};
+use crate::manifest::Manifest;
 use crate::outcome::Call;
 use crate::outcome::Ended;
 use crate::report::Mode;
@@ -327,15 +328,7 @@ fn try_out(message: &StartMessage) -> Result<(), String> {
 async fn start(message: StartMessage, wire: &Arc<Wire>) -> Result<Served, String> {
     bound(&message)?;
     let image = Image::open(&message.file).map_err(|fault| fault.to_string())?;
-    let commands = &message.manifest.commands;
-    let table = Commands::of(&message.manifest);
-    let runs = commands
-        .iter()
-        .map(|command| match table.find(&command.name) {
-            Some(Entry::Own { runs, .. }) => runs,
-            _ => Runs::Here,
-        });
-    let runs = runs.collect();
+    let runs = where_each_runs(&message.manifest);
     let identity = Arc::new(Identity {
         name: message.name,
         plugin: message.manifest.name.clone(),
@@ -365,6 +358,20 @@ async fn start(message: StartMessage, wire: &Arc<Wire>) -> Result<Served, String
         instance: Arc::new(instance),
         runs,
     })
+}
+
+/// By index, as the host names commands.
+fn where_each_runs(manifest: &Manifest) -> Vec<Runs> {
+    let table = Commands::of(manifest);
+    let runs = |name: &str| match table.find(name) {
+        Some(Entry::Own { runs, .. }) => runs,
+        _ => Runs::Here,
+    };
+    manifest
+        .commands
+        .iter()
+        .map(|command| runs(&command.name))
+        .collect()
 }
 
 /// Takes the bounds on, before anything of the plugin is there.

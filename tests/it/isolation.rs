@@ -10,5 +10,6 @@
 
 mod host_ends;
 mod in_process;
+mod panics;
 mod scene;
 mod subprocess;

@@ -145,12 +145,7 @@ impl Dae {
             Some(name) => Some(self.inner.turn(name).await),
             None => None,
         };
-        let staged = match (self.inner.stage(&request.file).await, &request.name) {
-            (Err(fault), Some(name)) if request.replace => {
-                return Err(self.inner.as_refusal(name, fault));
-            }
-            (staged, _) => staged?,
-        };
+        let staged = self.inner.stage_for(&request).await?;
         let name = request
             .name
             .clone()
@@ -430,6 +425,14 @@ impl Drop for Staged {
 }
 
 impl Inner {
+    /// Stages the file of a request; where something of the name runs on, the fault says so.
+    async fn stage_for(&self, request: &InstallRequest) -> Result<Staged<'_>, Fault> {
+        match (self.stage(&request.file).await, &request.name) {
+            (Err(fault), Some(name)) if request.replace => Err(self.as_refusal(name, fault)),
+            (staged, _) => staged,
+        }
+    }
+
     async fn stage(self: &Arc<Self>, file: &Path) -> Result<Staged, Fault> {
         let (inner, file) = (Arc::clone(self), file.to_owned());
         let staged = spawn_blocking(move || {

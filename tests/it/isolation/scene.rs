@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, Output, process, until};
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
@@ -28,6 +28,15 @@ const CALL_MAX: Duration = Duration::from_secs(2);
 pub(super) enum Mode {
     InProcess,
     Subprocess,
+}
+
+impl Mode {
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Mode::InProcess => &[],
+            Mode::Subprocess => &["--isolate"],
+        }
+    }
 }
 
 /// Both, for what is the same in either.
@@ -52,11 +61,7 @@ impl Scene {
     /// As [`Scene::set`], from the host's whole config. Times are short unless it says otherwise.
     pub(super) fn set_with(mode: Mode, config: &Value) -> Self {
         let ecosystem = host(config);
-        let flags: &[&str] = match mode {
-            Mode::InProcess => &[],
-            Mode::Subprocess => &["--isolate"],
-        };
-        let guest = ecosystem.install(NAME, "misbehave", flags);
+        let guest = ecosystem.install(NAME, "misbehave", mode.flags());
         let _ = ecosystem.install(WITNESS, "vectors", &[]);
         Scene {
             other: ecosystem.guest(NAME),
@@ -64,6 +69,15 @@ impl Scene {
             guest,
             ecosystem,
         }
+    }
+
+    /// Installs one that misbehaves by that config, in the place of another if there is one.
+    pub(super) fn install(&self, name: &str, mode: Mode, config: &Value) -> Output {
+        let file = self.ecosystem.plugin("misbehave");
+        let (file, config) = (file.to_str().expect("UTF-8"), config.to_string());
+        let mut line = vec!["install", name, file, "--replace", "--config", &config];
+        line.extend(mode.flags());
+        self.ecosystem.cli(&line)
     }
 
     /// The process that the daemon's code runs in.

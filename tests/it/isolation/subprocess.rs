@@ -263,51 +263,6 @@ fn spawn_grandchild(scene: &mut Scene) -> u32 {
     })
 }
 
-/// A start that fails each time is a crash loop: it listens and says so, until a person acts.
-#[test]
-fn a_start_that_panics_from_some_day_on() {
-    let policy = json!({"backoff_first_ms": 1, "backoff_max_ms": 20, "burst_max": 3});
-    let mut scene = Scene::set(Mode::Subprocess, &json!({"restart": policy}));
-    let flag = scene.ecosystem.scratch().join("flag");
-    let config = json!({"panics": "start", "while_there": &flag}).to_string();
-    let file = scene.ecosystem.plugin("misbehave");
-    let file = file.to_str().expect("UTF-8");
-    let install = [
-        "install",
-        NAME,
-        file,
-        "--replace",
-        "--isolate",
-        "--config",
-        &config,
-    ];
-    let _ = scene.ecosystem.cli(&install).ok();
-    let prober = scene.prober();
-    std::fs::write(&flag, "").expect("a file of our own");
-    let child = scene.pid();
-    process::signal(child, Signal::KILL);
-    let status = scene.ecosystem.until_state(NAME, "crash-loop");
-    assert!(
-        status["reason"]
-            .to_string()
-            .contains("start was told to panic"),
-        "{status}"
-    );
-    for guest in [&mut scene.guest, &mut scene.other] {
-        let fault = guest.ask_in_vain("echo", &json!([1]));
-        assert_eq!(fault.code, "unavailable", "{fault:?}");
-        assert!(
-            fault.message.contains("start was told to panic"),
-            "{fault:?}"
-        );
-    }
-    std::fs::remove_file(&flag).expect("it is there");
-    let _ = scene.ecosystem.cli(&["restart", NAME]).ok();
-    assert_eq!(scene.guest.ask("echo", &json!([2])), 2);
-    prober.expect_unharmed("start panics");
-    scene.ecosystem.stop();
-}
-
 /// A bound of CPU time is the kernel's to watch.
 #[test]
 fn a_loop_past_its_bound_of_cpu_time() {

@@ -1,0 +1,141 @@
+//! Panics at every step of a daemon's life, in both modes: told, counted, and kept to the daemon.
+
+use dae_tests::{Guest, LIMIT, process, until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::scene::{MODES, Mode, NAME, Scene};
+
+/// A crash loop within a moment.
+fn impatient() -> Value {
+    json!({"restart": {"backoff_first_ms": 1, "backoff_max_ms": 20, "burst_max": 3}})
+}
+
+#[test]
+fn a_panic_in_a_handler_is_answered_and_the_daemon_goes_on() {
+    for mode in MODES {
+        let mut scene = Scene::set(mode, &json!({}));
+        let prober = scene.prober();
+        for _ in 0..5 {
+            let fault = scene.guest.ask_in_vain("panic", &json!([]));
+            assert_eq!(fault.code, "crashed", "{mode:?}");
+            assert_eq!(scene.other.ask("echo", &json!([1])), 1);
+        }
+        scene.expect_same_instance();
+        prober.expect_unharmed(&format!("{mode:?} panic"));
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
+fn panics_in_a_row_end_the_instance_and_no_connection() {
+    for mode in MODES {
+        let mut scene = Scene::set(mode, &json!({"panics_max": 3}));
+        for _ in 0..3 {
+            let fault = scene.guest.ask_in_vain("panic", &json!([]));
+            assert_eq!(fault.code, "crashed", "{mode:?}");
+        }
+        until(LIMIT, "the next instance answers", || {
+            scene.ecosystem.status(NAME)["generation"] == 2
+        });
+        assert_eq!(scene.guest.ask("echo", &json!([1])), 1);
+        assert_eq!(scene.other.ask("echo", &json!([2])), 2);
+        scene.expect_replaced("panicked 3 times");
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
+fn a_panic_on_a_thread_of_its_own_is_logged_and_nothing_else() {
+    for mode in MODES {
+        let mut scene = Scene::set(mode, &json!({}));
+        assert_eq!(scene.guest.ask("panic_on_thread", &json!([])), Value::Null);
+        // No daemon is entered on that thread, so the panic's record is the image's: the process's standard error has it.
+        until(LIMIT, "the panic is told", || {
+            let logs = scene.ecosystem.cli(&["logs", "-n", "1000"]).ok().stdout;
+            (logs + &scene.ecosystem.stderr()).contains("told to panic on a thread")
+        });
+        assert_eq!(scene.other.ask("echo", &json!([1])), 1);
+        scene.expect_same_instance();
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
+fn a_start_that_panics_is_no_install() {
+    for mode in MODES {
+        let scene = Scene::set(mode, &json!({}));
+        let output = scene.install("Second", mode, &json!({"panics": "start"}));
+        assert_ne!(output.status, 0, "{mode:?}");
+        assert!(
+            output.stderr.contains("start was told to panic"),
+            "{output:?}"
+        );
+        assert!(!scene.ecosystem.names().contains(&"Second".to_owned()));
+        scene.ecosystem.guest(NAME).expect_alive();
+    }
+}
+
+/// A start that fails each time is a crash loop: it listens and says so, until a person acts.
+#[test]
+fn a_start_that_panics_from_some_day_on() {
+    let mut scene = Scene::set(Mode::Subprocess, &impatient());
+    let flag = scene.ecosystem.scratch().join("flag");
+    let config = json!({"panics": "start", "while_there": &flag});
+    let _ = scene.install(NAME, Mode::Subprocess, &config).ok();
+    let prober = scene.prober();
+    std::fs::write(&flag, "").expect("a file of our own");
+    process::signal(scene.pid(), Signal::KILL);
+    let status = scene.ecosystem.until_state(NAME, "crash-loop");
+    let text = "start was told to panic";
+    assert!(status["reason"].to_string().contains(text), "{status}");
+    for guest in [&mut scene.guest, &mut scene.other] {
+        let fault = guest.ask_in_vain("echo", &json!([1]));
+        assert_eq!(fault.code, "unavailable", "{fault:?}");
+        assert!(fault.message.contains(text), "{fault:?}");
+    }
+    std::fs::remove_file(&flag).expect("it is there");
+    let _ = scene.ecosystem.cli(&["restart", NAME]).ok();
+    assert_eq!(scene.guest.ask("echo", &json!([2])), 2);
+    prober.expect_unharmed("start panics");
+    scene.ecosystem.stop();
+}
+
+/// Each life ends at once, so it soon is a crash loop, which says so to whoever asks.
+#[test]
+fn a_run_that_panics_each_time_is_a_crash_loop() {
+    for mode in MODES {
+        let config = json!({"daemons": {"Second": impatient()}});
+        let mut scene = Scene::set_with(mode, &config);
+        let prober = scene.prober();
+        // Whether it answered before its run panicked is a race.
+        let _ = scene.install("Second", mode, &json!({"panics": "run"}));
+        let status = scene.ecosystem.until_state("Second", "crash-loop");
+        let reason = status["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("run was told to panic"), "{status}");
+        let fault = scene
+            .ecosystem
+            .guest("Second")
+            .ask_in_vain("echo", &json!([1]));
+        assert_eq!(fault.code, "unavailable", "{fault:?}");
+        scene.expect_same_instance();
+        prober.expect_unharmed(&format!("{mode:?} run panics"));
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
+fn a_stop_or_drop_that_panics_is_logged_and_the_daemon_is_stopped() {
+    for mode in MODES {
+        for step in ["stop", "drop"] {
+            let scene = Scene::set(mode, &json!({}));
+            let _ = scene.install(NAME, mode, &json!({"panics": step})).ok();
+            scene.expect_stops();
+            let text = format!("{step} was told to panic");
+            scene.ecosystem.until_logged(NAME, &text);
+            let _ = scene.ecosystem.cli(&["start", NAME]).ok();
+            let mut guest = Guest::connect(scene.port);
+            assert_eq!(guest.ask("echo", &json!([1])), 1, "{mode:?}");
+        }
+    }
+}
