@@ -426,7 +426,7 @@ impl Drop for Staged {
 
 impl Inner {
     /// Stages the file of a request; where something of the name runs on, the fault says so.
-    async fn stage_for(&self, request: &InstallRequest) -> Result<Staged<'_>, Fault> {
+    async fn stage_for(self: &Arc<Self>, request: &InstallRequest) -> Result<Staged, Fault> {
         match (self.stage(&request.file).await, &request.name) {
             (Err(fault), Some(name)) if request.replace => Err(self.as_refusal(name, fault)),
             (staged, _) => staged,
