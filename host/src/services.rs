@@ -289,6 +289,9 @@ unsafe extern "C" fn spawn(daemon: u64, future: FfiFuture<()>) -> u32 {
     };
     let ended = seated.ended.clone();
     let work = async move {
+        // A thread that took this task out of turn may have another in hand that only it can run. Once round the thread's
+        // own queue, and it has none.
+        tokio::task::yield_now().await;
         let mut future = future;
         // A poll that doesn't return holds a thread of everybody's.
         let watched = poll_fn(|context| {

@@ -35,7 +35,7 @@ pub(crate) struct Runtime(std::sync::OnceLock<Option<tokio::runtime::Runtime>>);
 /// Nothing: the plugin was built without the feature `tokio`.
 #[cfg(not(feature = "tokio"))]
 #[derive(Default)]
-pub(crate) struct Runtime;
+pub(crate) struct Runtime(());
 
 /// Marks, as a tokio's guard would, that a runtime was entered.
 #[cfg(not(feature = "tokio"))]
@@ -435,11 +435,12 @@ impl<D: Exported, F: Future<Output = u32>> Future for Guarded<D, F> {
 impl<D: Exported, F> Drop for Guarded<D, F> {
     fn drop(&mut self) {
         let _scope = log::Scope::enter(self.host);
-        let entered = self.live.as_ref().map(|live| live.runtime.enter());
-        // A panic in there is logged by the hook; there is nobody left to answer.
-        // SAFETY: dropped once, here, in place.
-        let _ = panic::caught(|| unsafe { ManuallyDrop::drop(&mut self.future) });
-        drop(entered);
+        {
+            let _entered = self.live.as_ref().map(|live| live.runtime.enter());
+            // A panic in there is logged by the hook; there is nobody left to answer.
+            // SAFETY: dropped once, here, in place.
+            let _ = panic::caught(|| unsafe { ManuallyDrop::drop(&mut self.future) });
+        }
         // The last handle on the daemon may be this one; its Drop is the author's code too.
         let live = self.live.take();
         let _ = panic::caught(|| drop(live));
