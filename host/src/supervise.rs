@@ -380,7 +380,7 @@ impl Supervisor {
             State::Backoff { until, .. } => Some(*until),
             _ => None,
         };
-        let health_at = self.current.as_ref().and_then(|_| self.next_health());
+        let health_at = self.current.as_ref().and(self.health.due);
         let checkpoint_at = self.current.as_ref().and(self.next_checkpoint);
         let ending = async {
             match &mut self.current {
@@ -465,6 +465,7 @@ impl Supervisor {
         self.spec.port = Some(instance.identity.port);
         let ending = instance.run();
         self.health = Health::default();
+        self.health.due = self.next_health();
         self.door.allow_panics(match self.spec.settings.on_panic {
             OnPanic::GoOn => self.spec.settings.panics_max,
             OnPanic::Restart => 1,
@@ -554,12 +555,12 @@ impl Supervisor {
     }
 
     async fn take_checkpoint(&mut self) {
-        self.next_checkpoint = self.checkpoint_time();
         let Some(current) = self
             .current
             .as_ref()
             .filter(|current| current.instance.has_state())
         else {
+            self.next_checkpoint = None;
             return;
         };
         let generation = current.instance.identity.generation;
@@ -572,6 +573,8 @@ impl Supervisor {
                     .tell(&self.spec.name, Some(generation), "warn", &text);
             }
         }
+        // From its end on: one that takes long leaves time for all else.
+        self.next_checkpoint = self.checkpoint_time();
     }
 
     /// Whether a `run` that returned is followed by another. Where there is none, there was nothing to return.

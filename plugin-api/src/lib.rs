@@ -40,6 +40,19 @@
 //! - `run(&self)`: background work for as long as the daemon lives; may return a `Result`.
 //! - `stop(&self)`: the last call before the daemon is dropped.
 //!
+//! # State
+//! What one instance hands to the next, over a reload, a stop and a start, or a restart of the host; any type that serde
+//! writes and reads, as JSON:
+//! - `save(&self) -> State`, or a `Result` of it, with `start(…, state: Option<State>)`; each may be `async`. Or
+//!   `#[daemon(state = State)]` with `From<&Self> for State` and `From<State> for Self`.
+//! - `#[daemon(state_version = 2)]` numbers the shape of it, 1 without; `migrate(version: u32, state: json::Value) ->
+//!   Result<State>` reads older ones. A state that can't be read refuses the reload.
+//! - `#[daemon(exclusive)]`: two instances never run at once. The old one ends before the new one starts, and is started
+//!   again if that fails. For a daemon that owns a port or a locked file.
+//!
+//! The crate of a daemon that derives `Serialize` or `Deserialize` depends on `serde` itself, with its feature `derive`:
+//! the derives name that crate.
+//!
 //! # Panics and threads
 //! Whatever panics is caught on this side of the boundary, answered as `crashed`, and logged with its place.
 //! A plugin must be built with `panic = "unwind"`, which is cargo's default. With the feature `tokio`, each daemon has a

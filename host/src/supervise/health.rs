@@ -19,6 +19,8 @@ pub(super) struct Health {
     misses: u32,
     /// What ran then.
     seen: Vec<Seen>,
+    /// When it is asked next: kept until then, so that whatever else the supervisor does meanwhile can't put it off.
+    pub(super) due: Option<Instant>,
     /// Why it was killed, once it was.
     pub(super) kill_cause: Option<String>,
 }
@@ -36,6 +38,7 @@ impl Supervisor {
     }
 
     pub(super) fn check_health(&mut self) {
+        self.health.due = self.next_health();
         let Some(current) = &self.current else { return };
         let instance = std::sync::Arc::clone(&current.instance);
         // Not what was asked for: it may run elsewhere for want of room.

@@ -183,3 +183,22 @@ fn a_lock_that_the_old_one_holds_is_a_refusal_that_names_the_cure() {
         "it has no lock to do with"
     );
 }
+
+/// Each checkpoint waits for a `save` that never comes, and the next is due before it has given up.
+#[test]
+fn checkpoints_of_a_process_that_does_not_answer_do_not_keep_it_from_being_killed() {
+    let defaults = json!({"checkpoint_s": 1, "health_ms": 100, "health_misses_max": 3});
+    let config = json!({"stop_grace_ms": 1200, "defaults": defaults});
+    let kitchen = Kitchen::configured(&config);
+    let (_, mut guest) = kitchen.install(&["--isolate"]);
+    count_to(&mut guest, 2);
+    let status = kitchen.ecosystem.status(NAME);
+    let stuck = status["pid"]
+        .as_u64()
+        .and_then(|pid| u32::try_from(pid).ok());
+    process::signal(stuck.expect("a process"), Signal::STOP);
+    until(LIMIT, "another instance answers in its place", || {
+        kitchen.ecosystem.status(NAME)["generation"] == 2
+    });
+    assert_eq!(guest.ask("version", &json!([])), 1);
+}
