@@ -201,6 +201,19 @@ fn tasks(process: u32) -> Vec<u32> {
     listed.filter_map(Result::ok).filter_map(number).collect()
 }
 
+/// Address space, in bytes: what a bound of it is compared with.
+///
+/// # Panics
+/// When there is no such process.
+#[track_caller]
+#[must_use]
+pub fn address_space_bytes(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kib = size.and_then(|size| size.split_whitespace().next()?.parse::<u64>().ok());
+    kib.expect("Linux tells the size of every process") << 10
+}
+
 /// Bounds what a process may have from now on; its own limits never rise by it.
 ///
 /// # Panics
