@@ -9,6 +9,7 @@
 
 mod answer;
 mod change;
+mod fault;
 mod tell;
 mod watch;
 
@@ -36,7 +37,7 @@ use crate::states::States;
 use crate::store::{Artefact, Store};
 use crate::supervise::{Daemon, Notice, Shared, Spec, listen};
 
-pub use change::{Fault, FaultKind};
+pub use fault::{Fault, FaultKind};
 
 /// How many ports after its own Dae tries where that is taken, before it takes any.
 const PORTS_TRIED: u16 = 16;

@@ -4,7 +4,6 @@
 //! disk before the caller hears of it. Whatever fails on the way is undone, and the fault says what and why.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use super::{Dae, Inner, lock};
+use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::manifest;
 use crate::registry::{self, Desired, Entry};
 use crate::report::{Changed, InstallRequest, Installed, Mode};
@@ -22,96 +21,6 @@ use crate::supervise::{Daemon, Done, Spec};
 
 /// Stored files of before that a daemon can be rolled back to.
 const PREVIOUS_MAX: usize = 3;
-
-/// Why a change was not made, for a person; the kind decides the program's exit code.
-#[derive(Debug)]
-pub struct Fault {
-    kind: FaultKind,
-    text: String,
-}
-
-/// What sort of fault it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
-    /// There is no daemon of that name.
-    UnknownDaemon,
-    /// There is one, but it isn't running.
-    NotRunning,
-    /// The request was not as it should be.
-    BadArguments,
-    /// A half-written file: it may be whole a moment later.
-    Incomplete,
-    /// Anything else.
-    Failed,
-}
-
-impl Fault {
-    /// A fault of the common sort.
-    pub(super) fn failed(text: impl Into<String>) -> Self {
-        Fault {
-            kind: FaultKind::Failed,
-            text: text.into(),
-        }
-    }
-
-    /// The same, as a fault of the common sort.
-    pub(super) fn into_failed(self) -> Self {
-        Fault {
-            kind: FaultKind::Failed,
-            ..self
-        }
-    }
-
-    pub(super) fn bad_arguments(text: String) -> Self {
-        Fault {
-            kind: FaultKind::BadArguments,
-            text,
-        }
-    }
-
-    pub(super) fn not_running(name: &str, state: &crate::state::State) -> Self {
-        let reason = state.to_string();
-        let why = if reason.is_empty() {
-            String::new()
-        } else {
-            format!(" ({reason})")
-        };
-        Fault {
-            kind: FaultKind::NotRunning,
-            text: format!(
-                "{name} is {}{why}; `dae-host start {name}` starts it",
-                state.word()
-            ),
-        }
-    }
-
-    /// What sort it is.
-    #[must_use]
-    pub fn kind(&self) -> FaultKind {
-        self.kind
-    }
-
-    fn staging(error: &anyhow::Error) -> Self {
-        let file_fault = error.downcast_ref::<manifest::FileFault>();
-        let is_incomplete = file_fault.is_some_and(manifest::FileFault::is_incomplete);
-        Fault {
-            kind: if is_incomplete {
-                FaultKind::Incomplete
-            } else {
-                FaultKind::Failed
-            },
-            text: format!("{error:#}"),
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Fault {}
 
 impl Dae {
     /// Installs the plugin `file` as the daemon `name`, and waits until it answers.
