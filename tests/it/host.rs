@@ -347,3 +347,23 @@ impl Drop for Ended {
         let _ = self.0.wait();
     }
 }
+
+#[test]
+fn a_service_manager_is_told_once_every_daemon_answers() {
+    let mut ecosystem = Ecosystem::start();
+    let _guest = ecosystem.install("Sample", "sample", &[]);
+    ecosystem.stop();
+    let path = ecosystem.scratch().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket of the test's");
+    socket
+        .set_read_timeout(Some(LIMIT))
+        .expect("a limit for what follows");
+    let mut command = ecosystem.command();
+    let mut host = program::Running::start(command.arg("run").env("NOTIFY_SOCKET", &path));
+    let mut message = [0; 256];
+    let length = socket.recv(&mut message).expect("a word within the limit");
+    assert_eq!(&message[..length], b"READY=1\n");
+    assert_eq!(ecosystem.status("Sample")["state"], "ready");
+    process::signal(host.pid(), Signal::TERM);
+    assert_eq!(host.end(LIMIT), Some(0));
+}
