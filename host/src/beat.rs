@@ -57,6 +57,8 @@ pub(crate) fn during<T>(
     OWN.with(|own| {
         let slot = own.get_or_init(new_slot);
         let holds = if holds { HOLDS } else { 0 };
+        // One daemon's code calls another's right where it runs, and goes on after that.
+        let outer = (slot.instance.load(Relaxed), slot.command.load(Relaxed));
         slot.command.store(u64::from(command) | holds, Relaxed);
         slot.entries.store(slot.entries.load(Relaxed) + 1, Relaxed);
         slot.instance.store(instance, Relaxed);
@@ -64,7 +66,8 @@ pub(crate) fn during<T>(
             wake_sleepers();
         }
         let result = handler();
-        slot.instance.store(0, Relaxed);
+        slot.command.store(outer.1, Relaxed);
+        slot.instance.store(outer.0, Relaxed);
         result
     })
 }
@@ -151,6 +154,17 @@ mod tests {
         let (again, _, held) = during(INSTANCE, 7, false, twice);
         assert_ne!(again, first);
         assert!(!held.contains(&again[0]), "nobody waits for that thread");
+    }
+
+    #[test]
+    fn what_called_another_is_seen_again_after_it() {
+        const INSTANCE: u64 = u64::MAX - 4;
+        during(INSTANCE, 1, true, || {
+            during(INSTANCE - 1, 2, false, || assert_eq!(seen(INSTANCE), []));
+            assert_eq!(seen(INSTANCE)[0].command, 1);
+            assert!(look().iter().any(|seen| seen.instance == INSTANCE));
+        });
+        assert_eq!(seen(INSTANCE), []);
     }
 
     #[test]

@@ -143,11 +143,26 @@ impl Child {
 
     /// Asks for its state.
     pub(crate) fn save(&self) -> ChildCall {
+        self.ask(Kind::Save, &[])
+    }
+
+    /// Tells it of a guest.
+    pub(crate) fn guest_came(&self, guest: u64) -> ChildCall {
+        self.ask(Kind::GuestCame, &guest.to_le_bytes())
+    }
+
+    /// Has it do something that is no command.
+    fn ask(&self, kind: Kind, payload: &[u8]) -> ChildCall {
         let id = self.link.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
-        lock(&self.link.calls).by_id.insert(id, sender);
-        lock(&self.link.outgoing).put(Kind::Save, id, &[]);
-        self.link.flush();
+        let is_there = {
+            let mut calls = lock(&self.link.calls);
+            calls.end.is_none() && calls.by_id.insert(id, sender).is_none()
+        };
+        if is_there {
+            lock(&self.link.outgoing).put(kind, id, &[payload]);
+            self.link.flush();
+        }
         ChildCall {
             id,
             receiver,

@@ -234,6 +234,7 @@ impl Builder {
                 images: Arc::new(Images::default()),
                 store: Arc::new(store),
                 journal,
+                neighbours: Arc::default(),
                 states: States::of(&home),
                 notices,
                 runtime: guests.handle().clone(),
@@ -277,6 +278,7 @@ impl Inner {
     fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
         let taking_note = tokio::spawn(take_note(Arc::downgrade(inner), noticed));
         lock(&inner.tasks).push(Task::Loop(taking_note));
+        inner.shared.neighbours.enter(&inner.door);
         inner.bring_back();
         answer::open(inner);
         let control =

@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dae_plugin_api::abi::status;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
 use crate::instance::Instance;
 use crate::mailbox::Guests;
+use crate::outcome::{Ended, host_status};
 use crate::stats::{Stats, Tally};
 
 /// What stands behind the door.
@@ -40,6 +42,39 @@ pub struct Lease {
     /// Cancelled when those who still have it are to let go.
     pub revoked: CancellationToken,
     given_back: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Lease {
+    /// Ends when a command is to be given up: it ran longer than `limit` (zero means for ever), or its instance is to go.
+    pub fn given_up(
+        &self,
+        name: &str,
+        limit: Duration,
+    ) -> impl Future<Output = Ended> + Send + use<> {
+        let name = name.to_owned();
+        let revoked = self.revoked.clone();
+        async move {
+            let in_time = async {
+                match limit.is_zero() {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(limit).await,
+                }
+            };
+            let (status, text) = tokio::select! {
+                () = in_time => {
+                    (host_status::TIMEOUT, format!("{name} ran longer than {limit:?} and was cancelled"))
+                }
+                () = revoked.cancelled() => {
+                    let text = format!("{name} still ran when its daemon was replaced or stopped, and was cancelled");
+                    (status::GONE, text)
+                }
+            };
+            Ended {
+                status,
+                bytes: text.into_bytes(),
+            }
+        }
+    }
 }
 
 /// The supervisor's end of a lease.

@@ -299,10 +299,27 @@ impl Live {
         matches!(self.act(verb::PING).step, Running::Ended(status::NOTHING))
     }
 
+    /// The author's `#[on(connect)]`.
+    #[must_use]
+    pub fn guest_came(&self, guest: u64) -> Later {
+        self.act_on(verb::GUEST_CAME, &guest.to_le_bytes())
+    }
+
+    /// The author's `#[on(disconnect)]`.
+    #[must_use]
+    pub fn guest_gone(&self, guest: u64) -> Later {
+        self.act_on(verb::GUEST_GONE, &guest.to_le_bytes())
+    }
+
     fn act(&self, verb: u32) -> Later {
+        self.act_on(verb, &[])
+    }
+
+    fn act_on(&self, verb: u32, argument: &[u8]) -> Later {
         let mut sink = LateSink::new();
-        // SAFETY: as in `call_later`.
-        let step = unsafe { (self.raw.vtable.act)(self.raw.this, verb, RSlice::EMPTY, sink.raw()) };
+        let argument = RSlice::from_slice(argument);
+        // SAFETY: as in `call_later`; the argument is borrowed for the call.
+        let step = unsafe { (self.raw.vtable.act)(self.raw.this, verb, argument, sink.raw()) };
         Later {
             step: Running::of(step),
             sink,

@@ -61,6 +61,10 @@ pub(crate) enum Kind {
     GuestGone = 6,
     /// Give the state; answered by `Ended`. The id is the call's.
     Save = 7,
+    /// A guest has come, whose id is the payload (u64); answered by `Ended`. The id is the call's.
+    GuestCame = 8,
+    /// The answer to `Ask`: status (u32), result or text.
+    Answered = 9,
     /// The daemon answers.
     Started = 16,
     /// It doesn't start; the text says why.
@@ -77,9 +81,15 @@ pub(crate) enum Kind {
     Pong = 22,
     /// The daemon has ended in order; the payload is what went wrong, one text a line.
     Stopped = 23,
+    /// The daemon asks something about others: length of the operation (u64), operation, request. Answered by `Answered`.
+    Ask = 24,
+    /// It doesn't wait for that answer any more.
+    AskCancel = 25,
+    /// As `Ask`, where no answer is waited for.
+    Tell = 26,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 20] = [
     Kind::Start,
     Kind::Call,
     Kind::Cancel,
@@ -87,6 +97,8 @@ const KINDS: [Kind; 15] = [
     Kind::Ping,
     Kind::GuestGone,
     Kind::Save,
+    Kind::GuestCame,
+    Kind::Answered,
     Kind::Started,
     Kind::Refused,
     Kind::Ended,
@@ -95,6 +107,9 @@ const KINDS: [Kind; 15] = [
     Kind::RunEnd,
     Kind::Pong,
     Kind::Stopped,
+    Kind::Ask,
+    Kind::AskCancel,
+    Kind::Tell,
 ];
 
 /// The largest reply that a plugin may give, and what goes around it (bytes).
@@ -235,6 +250,16 @@ pub(crate) fn split_u64(bytes: &[u8]) -> (u64, &[u8]) {
     match bytes.split_first_chunk::<8>() {
         Some((number, rest)) => (u64::from_le_bytes(*number), rest),
         None => (0, &[]),
+    }
+}
+
+/// A text off the front of a payload, behind its length; empty where there are too few bytes, or none of a text.
+pub(crate) fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
+    let (length, rest) = split_u64(bytes);
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    match rest.split_at_checked(length) {
+        Some((text, rest)) => (std::str::from_utf8(text).unwrap_or_default(), rest),
+        None => ("", &[]),
     }
 }
 

@@ -23,10 +23,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 
+use crate::asked::Answered;
 use crate::door::{Door, Phase};
+use crate::greet::{self, Greeting};
 use crate::mailbox::Mailbox;
 use crate::pace;
 use crate::stats::Tally;
+use crate::turn;
 use answers::Answers;
 
 /// Replies that wait for a guest before no more is read from it, in bytes (Common TCP, hostile input).
@@ -85,6 +88,8 @@ struct Guest<S> {
     answers: Answers,
     /// Ends when the door has changed; there while lines wait before it.
     door_change: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// There while the instance is being told of this guest.
+    greeting: Option<Greeting>,
     /// Ends with the time that half a line, or lines before a waiting door, have.
     patience: Option<Pin<Box<Sleep>>>,
     has_ended: bool,
@@ -110,6 +115,7 @@ impl<S: Stream> Guest<S> {
             sent: 0,
             answers: Answers::default(),
             door_change: None,
+            greeting: None,
             patience: None,
             has_ended: false,
             is_closing: false,
@@ -135,7 +141,7 @@ impl<S: Stream> Guest<S> {
             if self.is_done(&taken) {
                 return self.poll_shutdown(context);
             }
-            let is_held_up = self.door_change.is_some();
+            let is_held_up = self.door_change.is_some() || self.greeting.is_some();
             let reads = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
             let may_go_on = match (&taken, reads) {
                 (_, true) => match self.read(context) {
@@ -208,6 +214,9 @@ impl<S: Stream> Guest<S> {
             return self.wait_before(context);
         }
         self.door_change = None;
+        if self.is_being_greeted(&phase, context) {
+            return Taken::Some;
+        }
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         let taken = loop {
             if !self.has_room() {
@@ -253,7 +262,7 @@ impl<S: Stream> Guest<S> {
         tally: &mut Tally,
         context: &mut Context<'_>,
     ) {
-        if is_stray(&message) {
+        if self.is_reply(&message) || is_stray(&message) {
             return;
         }
         match phase {
@@ -278,6 +287,28 @@ impl<S: Stream> Guest<S> {
                 unreachable!("lines before a waiting door are not taken")
             }
         }
+    }
+
+    /// Whether it is the reply to something that the daemon has asked this guest.
+    fn is_reply(&self, message: &Message<'_>) -> bool {
+        self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != Answered::NotOurs
+    }
+
+    /// Whether the instance is still being told of this guest; until it has been, lines wait.
+    fn is_being_greeted(&mut self, phase: &Phase, context: &mut Context<'_>) -> bool {
+        if let Phase::Open(lease) = phase
+            && greet::is_due(lease, &self.mailbox)
+        {
+            self.greeting = greet::due(lease, &self.mailbox, self.door.limits.command);
+        }
+        let Some(greeting) = &mut self.greeting else {
+            return false;
+        };
+        if greeting.as_mut().poll(context).is_pending() {
+            return true;
+        }
+        self.greeting = None;
+        false
     }
 
     /// Lines stay where they are until there is an instance again.
@@ -381,11 +412,7 @@ impl<S: Stream> Guest<S> {
             );
             return true;
         }
-        let waited = self.door.limits.instance_wait;
-        let text = format!(
-            "no instance of {} answered within {waited:?}; ask Dae for its state",
-            self.door.name
-        );
+        let text = turn::no_instance(&self.door);
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         while let Some(line) = inbox.next() {
             if let Line::Message(message) = line
@@ -420,7 +447,7 @@ impl<S> Drop for Guest<S> {
     fn drop(&mut self) {
         self.door.guests.leave(self.mailbox.id());
         if let Phase::Open(lease) = &**self.door.phase() {
-            lease.instance.guest_gone(self.mailbox.id());
+            greet::goodbye(lease, &self.mailbox);
         }
     }
 }

@@ -432,10 +432,57 @@ impl Instance {
         }
     }
 
-    /// That guest has gone.
-    pub fn guest_gone(&self, guest: u64) {
-        if let Body::Subprocess(child) = &self.body {
-            child.guest_gone(guest);
+    /// Its number among all instances of this process.
+    #[inline]
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether it wants to hear of guests that come.
+    #[inline]
+    #[must_use]
+    pub fn greets(&self) -> bool {
+        self.manifest.connect.is_some()
+    }
+
+    /// Tells it of a guest that has come.
+    pub(crate) fn guest_came(self: &Arc<Self>, guest: u64) -> Pending {
+        match &self.body {
+            Body::InProcess(live, _) => {
+                Pending::InProcess(self.watched(LIFE, || live.guest_came(guest)))
+            }
+            Body::Subprocess(child) => Pending::Subprocess(child.guest_came(guest)),
+            Body::BuiltIn(_) => refused("it hears of no guests".to_owned()),
+        }
+    }
+
+    /// Tells it of a guest that has gone; the lease is held for as long as that takes.
+    pub(crate) fn guest_gone(self: &Arc<Self>, guest: u64, lease: &(impl Clone + Send + 'static)) {
+        match &self.body {
+            Body::Subprocess(child) => child.guest_gone(guest),
+            Body::InProcess(live, residence) if self.manifest.disconnect.is_some() => {
+                let pending = self.watched(LIFE, || live.guest_gone(guest));
+                let (instance, lease) = (Arc::clone(self), lease.clone());
+                residence.runtime().spawn(async move {
+                    let ended = pending.await;
+                    instance.tell_of("on(disconnect)", &ended);
+                    drop(lease);
+                });
+            }
+            Body::InProcess(..) | Body::BuiltIn(_) => {}
+        }
+    }
+
+    /// Tells its log how something ended that nobody hears of otherwise, if it didn't end well.
+    pub(crate) fn tell_of(&self, what: &str, ended: &Ended) {
+        let Body::InProcess(_, residence) = &self.body else {
+            // Its own process has told it already.
+            return;
+        };
+        if !matches!(ended.status, status::DONE | status::NOTHING) {
+            let text = String::from_utf8_lossy(&ended.bytes);
+            residence.log("warn", &format!("{what} failed: {text}"));
         }
     }
 

@@ -8,7 +8,9 @@
 //! - `control`: the socket by which its owner does
 //! - `plan`: what is to be done about the drop-in directory
 //! - `supervise`: one task a daemon, which owns its port
-//! - `guest`: one connection, line in, call, line out
+//! - `errands`: what a daemon has its host do about others · `visit`: a connection that it has opened to one
+//! - `neighbours`: who is there to talk to · `topics`: events for whoever has subscribed
+//! - `guest`: one connection, line in, call, line out · `turn`: one command of it · `greet`: a daemon is told of its guests
 //! - `door`: what guests find behind a port
 //! - [`worker`]: the main of a daemon's own process
 //! - `instance`: one instance of a daemon, wherever its code runs
@@ -16,7 +18,7 @@
 //! - `images`: the plugins that are loaded · `dylib`: a plugin's file in this process
 //! - `services`: what a daemon's code may ask of the host
 //! - `relief`: the threads of all that, and those in reserve for where a handler holds one
-//! - `commands`, `lenient`, `mailbox`, `stats`, `pace`, `beat`: what a connection works with
+//! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
 //! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
@@ -34,6 +36,7 @@ pub mod settings;
 pub mod store;
 pub mod worker;
 
+mod asked;
 mod beat;
 mod child;
 mod commands;
@@ -42,13 +45,18 @@ mod descriptors;
 mod door;
 mod durable;
 mod dylib;
+mod errands;
+mod feed;
 mod frame;
+mod greet;
 mod guest;
+mod heard;
 mod identity;
 mod images;
 mod instance;
 mod lenient;
 mod mailbox;
+mod neighbours;
 mod outcome;
 mod pace;
 mod plan;
@@ -58,5 +66,8 @@ mod state;
 mod states;
 mod stats;
 mod supervise;
+mod topics;
+mod turn;
+mod visit;
 
 pub use dae::Dae;

@@ -8,22 +8,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
-use futures_util::task::AtomicWaker;
+use dae_common_tcp::ErrorCode;
+use tokio::sync::oneshot;
 
-/// Events that wait for a guest who doesn't read, in bytes (Common TCP, hostile input). Past that it is closed.
-pub const PUSHED_BYTES_MAX: usize = 4 << 20;
+use crate::asked::{Asked, Refusal, Reply};
+use crate::feed::Feed;
+use crate::heard::Heard;
 
 /// One guest, as others see it.
 #[derive(Debug)]
 pub struct Mailbox {
     id: u64,
-    pushed: Mutex<Vec<u8>>,
-    /// Whether there is anything in `pushed`, so that a guest nobody pushes to takes no lock.
-    has_mail: AtomicBool,
-    is_slow: AtomicBool,
+    pushed: Feed,
     is_closing: AtomicBool,
     has_left: AtomicBool,
-    task: AtomicWaker,
+    /// The number of the instance that was told of this guest; 0 is none.
+    greeted_by: AtomicU64,
+    /// What its daemon has asked of it.
+    pub asked: Asked,
+    /// Who of its daemon's code listens to it.
+    pub heard: Heard,
 }
 
 impl Mailbox {
@@ -35,53 +39,38 @@ impl Mailbox {
 
     /// Leaves one line, without its LF, for the guest. False once it has too many, or has gone.
     pub fn push(&self, line: &[u8]) -> bool {
-        if self.has_left.load(Ordering::Acquire) {
-            return false;
-        }
-        let mut pushed = lock(&self.pushed);
-        if self.is_slow() || pushed.len() + line.len() > PUSHED_BYTES_MAX {
-            self.is_slow.store(true, Ordering::Release);
-        } else {
-            pushed.extend_from_slice(line);
-            pushed.push(b'\n');
-            self.has_mail.store(true, Ordering::Release);
-        }
-        drop(pushed);
-        self.task.wake();
-        !self.is_slow()
+        !self.has_left() && self.pushed.push(line)
+    }
+
+    /// Whether it has gone.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
     }
 
     /// Whether anything was pushed since it was last taken.
     #[inline]
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        self.has_mail.load(Ordering::Acquire)
+        self.pushed.has_mail()
     }
 
     /// Appends what was pushed.
     #[inline]
     pub fn take_into(&self, outbox: &mut Vec<u8>) {
-        if !self.has_mail() {
-            return;
-        }
-        let mut pushed = lock(&self.pushed);
-        self.has_mail.store(false, Ordering::Release);
-        match outbox.is_empty() {
-            true => std::mem::swap(&mut *pushed, outbox),
-            false => outbox.append(&mut pushed),
-        }
+        self.pushed.take_into(outbox);
     }
 
     /// Whether more was pushed than it may have waiting.
     #[must_use]
     pub fn is_slow(&self) -> bool {
-        self.is_slow.load(Ordering::Acquire)
+        self.pushed.is_slow()
     }
 
     /// Asks the connection to end once its running commands have.
     pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
-        self.task.wake();
+        self.pushed.wake();
     }
 
     /// Whether it was asked to.
@@ -92,8 +81,42 @@ impl Mailbox {
 
     /// The connection's task is woken by what comes from now on. Look for what came before after this.
     pub fn watch(&self, context: &Context<'_>) {
-        self.task.register(context.waker());
+        self.pushed.watch(context);
     }
+
+    /// Has the connection's task look at its door.
+    pub fn wake(&self) {
+        self.pushed.wake();
+    }
+
+    /// Whether that instance was told of this guest.
+    #[inline]
+    #[must_use]
+    pub fn is_greeted_by(&self, instance: u64) -> bool {
+        self.greeted_by.load(Ordering::Relaxed) == instance
+    }
+
+    /// From now on it was.
+    pub fn set_greeted_by(&self, instance: u64) {
+        self.greeted_by.store(instance, Ordering::Relaxed);
+    }
+
+    /// Asks the guest something: a line of ours, and its own of the same name for a reply.
+    ///
+    /// # Errors
+    /// It has gone, or too much is unanswered already.
+    pub fn ask(&self, name: &str, line: &[u8]) -> Result<oneshot::Receiver<Reply>, Refusal> {
+        let reply = self.asked.ask(name, None)?;
+        match self.push(line) {
+            true => Ok(reply),
+            false => Err(has_gone()),
+        }
+    }
+}
+
+/// What is said to whoever waits for a guest that has gone.
+fn has_gone() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "the guest has gone")
 }
 
 /// The guests of one daemon. They outlive its instances.
@@ -106,16 +129,14 @@ impl Guests {
     /// A new guest.
     #[must_use]
     pub fn enter(&self) -> Arc<Mailbox> {
-        // 0 is nobody.
-        static LAST: AtomicU64 = AtomicU64::new(0);
         let mailbox = Arc::new(Mailbox {
-            id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
-            pushed: Mutex::default(),
-            has_mail: AtomicBool::new(false),
-            is_slow: AtomicBool::new(false),
+            id: next_id(),
+            pushed: Feed::default(),
             is_closing: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
-            task: AtomicWaker::new(),
+            greeted_by: AtomicU64::new(0),
+            asked: Asked::default(),
+            heard: Heard::default(),
         });
         lock(&self.by_id).insert(mailbox.id, Arc::clone(&mailbox));
         mailbox
@@ -125,6 +146,9 @@ impl Guests {
     pub fn leave(&self, id: u64) {
         if let Some(mailbox) = lock(&self.by_id).remove(&id) {
             mailbox.has_left.store(true, Ordering::Release);
+            mailbox.asked.fail_all(&has_gone());
+            mailbox.heard.tell(br#"disconnect ["it has gone"]"#);
+            mailbox.heard.end();
         }
     }
 
@@ -146,6 +170,20 @@ impl Guests {
             mailbox.close();
         }
     }
+
+    /// Has every one's task look at the door.
+    pub fn wake_all(&self) {
+        for mailbox in lock(&self.by_id).values() {
+            mailbox.wake();
+        }
+    }
+}
+
+/// A number for a connection, to or from a daemon; never given twice. 0 is nobody.
+#[must_use]
+pub fn next_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// No code of others runs under these locks, so a poisoned one is as good as new.

@@ -61,6 +61,12 @@ pub struct Manifest {
     /// `sync` or `async`, where it has last work.
     #[serde(default)]
     pub stop: Option<String>,
+    /// `sync` or `async`, where it is to be told of a guest that has come.
+    #[serde(default)]
+    pub connect: Option<String>,
+    /// `sync` or `async`, where it is to be told of a guest that has gone.
+    #[serde(default)]
+    pub disconnect: Option<String>,
     /// In the order in which the source has them; a command's index is its number at the boundary.
     pub commands: Vec<Command>,
     /// Two instances must never run at once, not even during a reload.

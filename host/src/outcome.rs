@@ -36,6 +36,14 @@ pub struct Ended {
     pub bytes: Vec<u8>,
 }
 
+/// What a daemon has asked of its host, on its way.
+pub enum Asking {
+    /// Answered already.
+    Now(Ended),
+    /// Dropped, it is cancelled.
+    Later(Pin<Box<dyn Future<Output = Ended> + Send>>),
+}
+
 /// How an instance ends, once it does.
 pub type Ending = Pin<Box<dyn Future<Output = RunEnd> + Send + Sync>>;
 

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::beat;
 use crate::identity::Identity;
 use crate::log::{Journal, Record};
-use crate::mailbox::Guests;
+use crate::outcome::{Asking, Ended};
 
 /// The longest message or field list of one log record, in bytes. A daemon may log a lot, but not one line that fills
 /// the log file.
@@ -51,6 +51,22 @@ pub trait Outlet: std::fmt::Debug + Send + Sync {
     fn emit(&self, guest: u64, line: &[u8]) -> bool;
     /// Whether that guest is still there.
     fn is_open(&self, guest: u64) -> bool;
+    /// Does something about others, at once.
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended;
+    /// Does something about others.
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
+}
+
+/// Those around one instance: its guests, and whom it can visit.
+pub trait Neighbourhood: std::fmt::Debug + Send + Sync {
+    /// As [`Outlet::emit`].
+    fn emit(&self, guest: u64, line: &[u8]) -> bool;
+    /// As [`Outlet::is_open`].
+    fn is_open(&self, guest: u64) -> bool;
+    /// As [`Outlet::ask`].
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended;
+    /// As [`Outlet::ask_later`].
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
 }
 
 /// The outlet of a daemon in the host's own process.
@@ -60,8 +76,8 @@ pub struct Local {
     pub generation: u64,
     /// Where its log goes.
     pub journal: Journal,
-    /// Its guests.
-    pub guests: Arc<Guests>,
+    /// Those around it.
+    pub neighbourhood: Arc<dyn Neighbourhood>,
 }
 
 impl Outlet for Local {
@@ -70,13 +86,19 @@ impl Outlet for Local {
     }
 
     fn emit(&self, guest: u64, line: &[u8]) -> bool {
-        self.guests
-            .find(guest)
-            .is_some_and(|guest| guest.push(line))
+        self.neighbourhood.emit(guest, line)
     }
 
     fn is_open(&self, guest: u64) -> bool {
-        self.guests.find(guest).is_some()
+        self.neighbourhood.is_open(guest)
+    }
+
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+        self.neighbourhood.ask(operation, request)
+    }
+
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+        self.neighbourhood.ask_later(operation, request)
     }
 }
 
@@ -192,7 +214,10 @@ impl Seated {
                 true => status::NOTHING,
                 false => status::GONE,
             },
-            _ => status::UNKNOWN,
+            _ => {
+                let _entered = self.runtime.enter();
+                told(self.resident.outlet.ask(operation, request), out)
+            }
         }
     }
 
@@ -266,14 +291,45 @@ unsafe extern "C" fn ask(
 
 unsafe extern "C" fn ask_later(
     daemon: u64,
-    _: RStr<'_>,
-    _: RSlice<'_, u8>,
-    _: *mut SinkV1,
+    operation: RStr<'_>,
+    request: RSlice<'_, u8>,
+    sink: *mut SinkV1,
 ) -> StepV1 {
-    StepV1::ended(match find(daemon) {
-        Some(_) => status::UNKNOWN,
-        None => status::GONE,
-    })
+    // SAFETY: the plugin lends the sink until the step has ended.
+    let mut out = unsafe { Output::new(sink) };
+    let Some(seated) = find(daemon) else {
+        return StepV1::ended(status::GONE);
+    };
+    let entered = seated.runtime.enter();
+    let asking = seated
+        .resident
+        .outlet
+        .ask_later(operation.as_str(), request.as_slice());
+    drop(entered);
+    match asking {
+        Asking::Now(ended) => StepV1::ended(told(ended, &mut out)),
+        Asking::Later(mut work) => {
+            let runtime = seated.runtime.clone();
+            let mut out = Some(out);
+            // Whatever thread it is polled on, one of the plugin's own perhaps: its timers are those of this runtime.
+            let answered = poll_fn(move |context| {
+                let _entered = runtime.enter();
+                work.as_mut().poll(context).map(|ended| match out.take() {
+                    Some(mut out) => told(ended, &mut out),
+                    None => status::GONE,
+                })
+            });
+            StepV1::pending(answered.into_ffi())
+        }
+    }
+}
+
+/// Puts an answer in the sink.
+fn told(ended: Ended, out: &mut Output) -> u32 {
+    match out.push(&ended.bytes) {
+        true => ended.status,
+        false => status::FAILED,
+    }
 }
 
 unsafe extern "C" fn emit(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32 {

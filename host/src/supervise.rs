@@ -24,6 +24,7 @@ use crate::identity::Identity;
 use crate::images::Images;
 use crate::instance::Instance;
 use crate::log::{Journal, Record};
+use crate::neighbours::Neighbours;
 use crate::outcome::{Ending, RunEnd};
 use crate::report::{LastEnd, Mode};
 use crate::restart::{self, Decision, End, History};
@@ -67,6 +68,8 @@ pub struct Shared {
     pub journal: Journal,
     /// Where daemons' code and guests run, apart from what decides about them.
     pub runtime: Handle,
+    /// Who is there to talk to.
+    pub(crate) neighbours: Arc<Neighbours>,
     /// What daemons have handed over.
     pub(crate) states: States,
     /// Where what supervisors did by themselves is told.
@@ -182,6 +185,7 @@ impl Daemon {
     #[must_use]
     pub fn supervise(spec: Spec, shared: Shared) -> Self {
         let door = Door::new(&spec.name, shared.config.limits());
+        shared.neighbours.enter(&door);
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let now = Arc::new(Now {
             state: watch::Sender::new(State::Stopped),
@@ -360,6 +364,7 @@ impl Supervisor {
                     let is_last = matches!(order, Order::End(_));
                     self.carry_out(order).await;
                     if is_last {
+                        self.shared.neighbours.leave(&self.door);
                         return;
                     }
                 }
@@ -486,6 +491,9 @@ impl Supervisor {
         self.shared
             .tell(&self.spec.name, Some(generation), "info", &text);
         let leased = self.door.open(Arc::clone(&instance));
+        if instance.greets() {
+            self.door.guests.wake_all();
+        }
         self.current = Some(Current {
             instance,
             leased,
@@ -705,6 +713,7 @@ impl Supervisor {
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
         self.now.state.send_replace(state);
+        self.shared.neighbours.tell();
     }
 }
 

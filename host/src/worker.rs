@@ -173,7 +173,8 @@ impl Worker {
         if message.is_trial {
             return self.run_trial(&message).await;
         }
-        match start(message, &self.wire).await {
+        let wire = Arc::clone(&self.wire);
+        match self.while_hearing(start(message, &wire)).await? {
             Ok(served) => {
                 self.wire.send(Kind::Started, 0, &[]);
                 self.serve(served).await
@@ -200,6 +201,27 @@ impl Worker {
                 return serde_json::from_slice(frame.payload).map_err(io::Error::other);
             }
             self.wire.read(self.inbox.room(READ_BYTES)).await?;
+        }
+    }
+
+    /// Waits for something of the daemon's, which may ask things of the host meanwhile.
+    async fn while_hearing<T>(&mut self, work: impl Future<Output = T>) -> io::Result<T> {
+        let wire = Arc::clone(&self.wire);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                read = wire.read(self.inbox.room(READ_BYTES)) => read?,
+                flushed = wire.flushed() => flushed?,
+            }
+            while let Some(frame) = self.inbox.next().map_err(fault)? {
+                match frame.kind {
+                    Kind::Answered => wire.on_answer(frame.id, frame.payload),
+                    Kind::GuestGone => wire.guest_gone(frame.id),
+                    // Before its start is over nothing else is sent, and after its end nobody is there for it.
+                    _ => {}
+                }
+            }
         }
     }
 
@@ -251,7 +273,9 @@ impl Worker {
             Kind::Save => self.save(frame.id, served),
             Kind::Cancel => drop(self.calls.remove(&frame.id)),
             Kind::Ping => self.wire.send(Kind::Pong, frame.id, &[]),
-            Kind::GuestGone => self.wire.guest_gone(frame.id),
+            Kind::Answered => self.wire.on_answer(frame.id, frame.payload),
+            Kind::GuestCame => self.guest_came(frame, served),
+            Kind::GuestGone => self.guest_gone(frame.id, served),
             Kind::Stop => return Some(Duration::from_millis(frame::split_u64(frame.payload).0)),
             // The host sends no others.
             _ => {}
@@ -279,21 +303,30 @@ impl Worker {
                 .wire
                 .send_answer(frame.id, |out| served.instance.answer_here(call, out));
         }
-        let (sender, cancelled) = tokio::sync::oneshot::channel();
-        self.calls.insert(frame.id, sender);
-        self.running.push(Running {
-            id: frame.id,
-            pending: Some(served.instance.answer_later(runs, call)),
-            cancelled,
-        });
+        self.run_one(frame.id, served.instance.answer_later(runs, call));
     }
 
     fn save(&mut self, id: u64, served: &Served) {
+        self.run_one(id, served.instance.start_save());
+    }
+
+    fn guest_came(&mut self, frame: &Frame<'_>, served: &Served) {
+        let (guest, _) = frame::split_u64(frame.payload);
+        self.wire.guest_came(guest);
+        self.run_one(frame.id, served.instance.guest_came(guest));
+    }
+
+    fn guest_gone(&self, guest: u64, served: &Served) {
+        self.wire.guest_gone(guest);
+        served.instance.guest_gone(guest, &());
+    }
+
+    fn run_one(&mut self, id: u64, pending: Pending) {
         let (sender, cancelled) = tokio::sync::oneshot::channel();
         self.calls.insert(id, sender);
         self.running.push(Running {
             id,
-            pending: Some(served.instance.start_save()),
+            pending: Some(pending),
             cancelled,
         });
     }
@@ -309,7 +342,8 @@ impl Worker {
     async fn end(mut self, served: Served, grace: Duration) -> io::Result<()> {
         self.calls.clear();
         drop(std::mem::take(&mut self.running));
-        let faults = served.instance.end(grace).await.err().unwrap_or_default();
+        let ended = self.while_hearing(served.instance.end(grace)).await?;
+        let faults = ended.err().unwrap_or_default();
         self.wire
             .send(Kind::Stopped, 0, &[faults.join("\n").as_bytes()]);
         self.wire.drain().await

@@ -57,6 +57,10 @@ pub mod verb {
     pub const PING: u32 = 3;
     /// Its state, `{"version": …, "data": …}`, into the sink; `NOTHING` where it hands none over.
     pub const SAVE: u32 = 4;
+    /// A guest has come; the argument is its id (u64, little-endian). Only where the manifest has the key `connect`.
+    pub const GUEST_CAME: u32 = 5;
+    /// A guest has gone; as [`GUEST_CAME`], with the key `disconnect`.
+    pub const GUEST_GONE: u32 = 6;
 }
 
 /// A growable buffer of the caller's, for the callee to append to.

@@ -43,7 +43,7 @@ mod telnet;
 
 pub use code::{ErrorCode, UnknownErrorCode};
 pub use inbox::Inbox;
-pub use message::{Fault, Line, Message, is_name};
+pub use message::{Fault, Line, Message, is_name, read_line};
 pub use nearest::nearest;
 pub use reply::{close_reply, open_reply, write_error, write_message};
 

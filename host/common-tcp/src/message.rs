@@ -64,6 +64,18 @@ pub(crate) fn is_tag(text: &str) -> bool {
     check_label(text, TAG_BYTES_MAX).is_ok()
 }
 
+/// Reads a whole line that is at hand, without its LF, and that is not blank.
+///
+/// ```
+/// use dae_common_tcp::{Line, read_line};
+///
+/// let Line::Message(message) = read_line(b"tick [7]") else { panic!() };
+/// assert_eq!((message.name, message.arguments), ("tick", "[7]"));
+/// ```
+pub fn read_line(line: &[u8]) -> Line<'_> {
+    read(line)
+}
+
 /// Reads a whole line, without its LF, that is not blank.
 pub(crate) fn read(line: &[u8]) -> Line<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);

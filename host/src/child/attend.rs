@@ -1,21 +1,24 @@
 //! A child's attendant: one task that reads what it sends, sees its end, and cleans up behind it.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dae_plugin_api::abi::status;
 use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{self, Printer};
 use super::spawn::Spawned;
 use super::{Link, lock};
 use crate::frame::{self, Frame, FrameInbox, Kind};
 use crate::log::Record;
-use crate::outcome::{Ended, RunEnd, host_status};
+use crate::outcome::{Asking, Ended, RunEnd, host_status};
 use crate::services::{Local, Outlet as _};
 
 /// One read of the socket, in bytes.
@@ -26,6 +29,9 @@ const EXIT_PAUSE: Duration = Duration::from_millis(200);
 const GROUP_POLL: Duration = Duration::from_millis(1);
 /// How long a killed group may take to go; past it, it is told and left. A process in uninterruptible sleep can hold out.
 const GROUP_GONE_MAX: Duration = Duration::from_secs(5);
+
+/// What one child may have asked of its host at a time. Each costs a task.
+const ASKING_MAX: usize = 8192;
 
 /// What the attendant will tell.
 pub(super) struct Attending {
@@ -44,6 +50,8 @@ struct Attendant {
     started: Option<oneshot::Sender<Result<(), String>>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
+    /// What its daemon has asked that is still under way; it ends with the child.
+    asking: Arc<Mutex<HashMap<u64, AbortOnDropHandle<()>>>>,
     on_end: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -92,6 +100,7 @@ pub(super) fn attend(
         started: Some(started),
         ended,
         inbox: FrameInbox::default(),
+        asking: Arc::default(),
         on_end: Some(on_end),
     };
     tokio::spawn(attendant.attend());
@@ -153,6 +162,7 @@ impl Attendant {
         if let Some(on_end) = self.on_end.take() {
             on_end();
         }
+        lock(&self.asking).clear();
         let how = self.bury(broken).await;
         self.tell_end(&how);
     }
@@ -208,6 +218,12 @@ impl Attendant {
                 }
             }
             Kind::Stopped => *lock(&self.link.stop_faults) = Some(text(frame.payload)),
+            Kind::Ask => self.on_ask(frame),
+            Kind::AskCancel => drop(lock(&self.asking).remove(&frame.id)),
+            Kind::Tell => {
+                let (operation, request) = frame::split_text(frame.payload);
+                let _ = self.local.ask(operation, request);
+            }
             // Those that go the other way; from here they mean nothing.
             _ => {}
         }
@@ -229,6 +245,36 @@ impl Attendant {
                 bytes: bytes.to_vec(),
             });
         }
+    }
+
+    /// Does what its daemon asks about others, and answers when it is done.
+    fn on_ask(&self, frame: &Frame<'_>) {
+        let (id, (operation, request)) = (frame.id, frame::split_text(frame.payload));
+        let answer = move |link: &Link, ended: &Ended| {
+            let status = ended.status.to_le_bytes();
+            lock(&link.outgoing).put(Kind::Answered, id, &[&status, &ended.bytes]);
+            link.flush();
+        };
+        if lock(&self.asking).len() >= ASKING_MAX {
+            let text = format!(r#"{{"code":"unavailable","message":"{ASKING_MAX} things are asked of the host already"}}"#);
+            return answer(&self.link, &Ended {
+                status: status::FAILED,
+                bytes: text.into_bytes(),
+            });
+        }
+        let work = match self.local.ask_later(operation, request) {
+            Asking::Now(ended) => return answer(&self.link, &ended),
+            Asking::Later(work) => work,
+        };
+        let (link, asking) = (Arc::clone(&self.link), Arc::clone(&self.asking));
+        // Entered before it can end.
+        let mut table = lock(&self.asking);
+        let task = tokio::spawn(async move {
+            let ended = work.await;
+            lock(&asking).remove(&id);
+            answer(&link, &ended);
+        });
+        table.insert(id, AbortOnDropHandle::new(task));
     }
 
     /// A record is the child's word; whose it is, is ours.

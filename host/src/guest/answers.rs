@@ -6,21 +6,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use dae_common_tcp::{
-    ErrorCode, Message, close_reply, nearest, open_reply, write_error, write_message,
-};
+use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error, write_message};
 use dae_plugin_api::abi::status;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use crate::commands::{Commands, Entry, HostCommand, Runs};
+use crate::asked::as_array;
+use crate::commands::{Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
 use crate::instance::Pending;
+use crate::heard::is_ours;
 use crate::mailbox::Mailbox;
 use crate::outcome::Ended;
 use crate::outcome::{Call, host_status};
 use crate::stats::Tally;
+use crate::turn;
 
 /// What is owed to one guest.
 #[derive(Default)]
@@ -155,10 +155,11 @@ impl Answers {
                 let line = host_answer(message, command, turn);
                 self.put(outbox, message.tag.is_some(), &line);
             }
+            None if is_event(&message, turn.guest) => {}
             None => {
                 tally.calls += 1;
                 tally.errors += 1;
-                let text = unknown(message.name, &instance.commands);
+                let text = turn::unknown(message.name, &instance.commands);
                 let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
                 self.put(outbox, message.tag.is_some(), &line);
             }
@@ -189,11 +190,9 @@ impl Answers {
             }
             return self.put(outbox, message.tag.is_some(), &line);
         }
-        let given_up = give_up(
-            message.name,
-            turn.door.limits.command,
-            turn.lease.revoked.clone(),
-        );
+        let given_up = turn
+            .lease
+            .given_up(message.name, turn.door.limits.command);
         let place = match message.tag {
             Some(_) => Place::Tagged,
             None => {
@@ -238,36 +237,6 @@ impl Future for Run {
             tally,
             took: this.began.elapsed(),
         })
-    }
-}
-
-/// Why a command is given up: it took too long, or its instance is to go.
-fn give_up(
-    name: &str,
-    limit: Duration,
-    revoked: CancellationToken,
-) -> impl Future<Output = Ended> + Send + use<> {
-    let name = name.to_owned();
-    async move {
-        let in_time = async {
-            match limit.is_zero() {
-                true => std::future::pending().await,
-                false => tokio::time::sleep(limit).await,
-            }
-        };
-        let (status, text) = tokio::select! {
-            () = in_time => {
-                (host_status::TIMEOUT, format!("{name} ran longer than {limit:?} and was cancelled"))
-            }
-            () = revoked.cancelled() => {
-                let text = format!("{name} still ran when its daemon was replaced or stopped, and was cancelled");
-                (status::GONE, text)
-            }
-        };
-        Ended {
-            status,
-            bytes: text.into_bytes(),
-        }
     }
 }
 
@@ -353,22 +322,13 @@ fn finished_line(name: &str, tag: Option<&str>, mut ended: Ended) -> (Vec<u8>, T
 }
 
 fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u32, text: &str) {
-    let code = match status {
-        status::BAD_ARGUMENTS => ErrorCode::BadArguments,
-        status::CRASHED => ErrorCode::Crashed,
-        status::UNKNOWN => ErrorCode::UnknownCommand,
-        status::GONE => ErrorCode::Unavailable,
-        host_status::DIED => ErrorCode::Crashed,
-        host_status::TIMEOUT => ErrorCode::Timeout,
+    match status {
         host_status::UNKNOWN_DAEMON => {
-            return write_control_error(out, (name, tag), "unknown-daemon", text);
+            write_control_error(out, (name, tag), "unknown-daemon", text);
         }
-        host_status::NOT_RUNNING => {
-            return write_control_error(out, (name, tag), "not-running", text);
-        }
-        _ => ErrorCode::Failed,
-    };
-    write_error(out, name, tag, code, text);
+        host_status::NOT_RUNNING => write_control_error(out, (name, tag), "not-running", text),
+        status => write_error(out, name, tag, turn::code_of(status), text),
+    }
 }
 
 /// An error with a code that only the control socket has.
@@ -382,6 +342,12 @@ fn write_control_error(
     write_message(out, "error", tag, error.to_string().as_bytes());
 }
 
+/// Whether somebody of the daemon's code listens to this guest's lines that are no commands, and has got this one.
+fn is_event(message: &Message<'_>, guest: &Mailbox) -> bool {
+    let line = || [message.name.as_bytes(), b" ", &as_array(message.arguments)].concat();
+    guest.heard.is_of_use() && !is_ours(message.name) && guest.heard.tell(&line())
+}
+
 /// A whole error line.
 pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &str) -> Vec<u8> {
     let mut line = Vec::new();
@@ -389,30 +355,11 @@ pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &st
     line
 }
 
-fn unknown(name: &str, commands: &Commands) -> String {
-    match nearest(name, commands.names()) {
-        Some(near) => {
-            format!("there is no command {name}; did you mean {near}? `options` lists all")
-        }
-        None => format!("there is no command {name}; `options` lists all"),
-    }
-}
-
 /// What the host answers for a daemon.
 fn host_answer(message: Message<'_>, command: HostCommand, turn: Turn<'_>) -> Vec<u8> {
-    let instance = &turn.lease.instance;
     let mut line = Vec::new();
     open_reply(&mut line, message.name, message.tag);
-    match command {
-        HostCommand::Options => line.extend_from_slice(instance.commands.options().as_bytes()),
-        HostCommand::Help => line.extend_from_slice(instance.commands.help().as_bytes()),
-        HostCommand::Dae => {
-            line.extend_from_slice(json!(instance.identity.credential()).to_string().as_bytes())
-        }
-        HostCommand::Stats => {
-            line.extend_from_slice(turn.door.stats.report().to_string().as_bytes())
-        }
-    }
+    turn::host_body(command, turn.lease, turn.door, &mut line);
     close_reply(&mut line);
     line
 }

@@ -9,12 +9,14 @@ use serde_json::value::RawValue;
 use super::{Shared, Spec, Supervisor};
 use crate::child::ChildPlan;
 use crate::dylib::Image;
+use crate::errands::Errands;
 use crate::frame::StartMessage;
 use crate::identity::Identity;
 use crate::instance::{self, Instance, StartPlan};
 use crate::report::Mode;
 use crate::services::{Local, Resident};
 use crate::states::KeptState;
+use crate::visit::Host;
 
 impl Supervisor {
     /// Binds the port if that is still to be done, and constructs an instance that has answered.
@@ -163,10 +165,16 @@ impl Supervisor {
     }
 
     pub(super) fn local(&self, generation: u64) -> Local {
+        let host = Host {
+            visitor: self.spec.name.clone(),
+            neighbours: Arc::clone(&self.shared.neighbours),
+            limits: self.door.limits.clone(),
+            runtime: self.shared.runtime.clone(),
+        };
         Local {
             generation,
             journal: self.shared.journal.clone(),
-            guests: Arc::clone(&self.door.guests),
+            neighbourhood: Errands::new(host, Arc::clone(&self.door.guests)),
         }
     }
 }

@@ -3,37 +3,59 @@
 //! A log record or an event is written at once, from the thread that has it: the next instruction of the daemon may be its
 //! last, and what it said before is what one wants to know then. Replies are written together, when a batch is done.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 
+use dae_plugin_api::abi::status;
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use crate::frame::{FrameOutbox, Kind};
+use crate::frame::{FrameOutbox, Kind, split_u32, split_u64};
 use crate::log::Record;
+use crate::outcome::{Asking, Ended};
 use crate::services::Outlet;
 
 /// What may wait to be sent (bytes). Past it log records are left out: a host that doesn't read is not a reason to grow
 /// for ever.
 const LOG_WAITING_BYTES_MAX: usize = 16 << 20;
 
+/// What is done without an answer.
+const TOLD: [&str; 6] = [
+    "guest.listen",
+    "guest.close",
+    "feed.subscribe",
+    "feed.watch",
+    "feed.close",
+    "publish",
+];
+
 /// See the file's head.
 #[derive(Debug)]
 pub(super) struct Wire {
+    own: Weak<Wire>,
     stream: UnixStream,
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
     guests: Mutex<HashSet<u64>>,
+    /// What the daemon has asked of the host, by number.
+    asked: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
+    last_asked: AtomicU64,
 }
 
 impl Wire {
     pub(super) fn new(stream: UnixStream) -> Arc<Self> {
-        Arc::new(Wire {
+        Arc::new_cyclic(|own| Wire {
+            own: Weak::clone(own),
             stream,
             outgoing: Mutex::default(),
             more: Notify::new(),
             guests: Mutex::default(),
+            asked: Mutex::default(),
+            last_asked: AtomicU64::new(0),
         })
     }
 
@@ -96,12 +118,61 @@ impl Wire {
         Ok(())
     }
 
+    fn send_ask(&self, kind: Kind, id: u64, operation: &str, request: &[u8]) {
+        let length = (operation.len() as u64).to_le_bytes();
+        self.send_now(kind, id, &[&length, operation.as_bytes(), request]);
+    }
+
     pub(super) fn guest_came(&self, guest: u64) {
         lock(&self.guests).insert(guest);
     }
 
     pub(super) fn guest_gone(&self, guest: u64) {
         lock(&self.guests).remove(&guest);
+    }
+}
+
+impl Wire {
+    /// The host's answer to what was asked under that number.
+    pub(super) fn on_answer(&self, id: u64, payload: &[u8]) {
+        let (status, bytes) = split_u32(payload);
+        // Whoever asked may have given up.
+        if let Some(waiting) = lock(&self.asked).remove(&id) {
+            let _ = waiting.send(Ended {
+                status,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+}
+
+/// Something asked of the host. Dropped, the host is told that nobody waits for it.
+struct Asked {
+    id: u64,
+    answer: oneshot::Receiver<Ended>,
+    wire: Weak<Wire>,
+}
+
+impl Future for Asked {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        Pin::new(&mut self.answer).poll(context).map(|answer| {
+            answer.unwrap_or_else(|_| Ended {
+                status: status::GONE,
+                bytes: Vec::new(),
+            })
+        })
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(wire) = self.wire.upgrade()
+            && lock(&wire.asked).remove(&self.id).is_some()
+        {
+            wire.send_now(Kind::AskCancel, self.id, &[]);
+        }
     }
 }
 
@@ -124,6 +195,45 @@ impl Outlet for Wire {
 
     fn is_open(&self, guest: u64) -> bool {
         lock(&self.guests).contains(&guest)
+    }
+
+    /// The host does it when it has heard of it. Only what can't be known here waits for an answer.
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+        let status = match TOLD.contains(&operation) {
+            true => {
+                self.send_ask(Kind::Tell, 0, operation, request);
+                status::NOTHING
+            }
+            false => status::UNKNOWN,
+        };
+        Ended {
+            status,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+        let id = self.last_asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, answer) = oneshot::channel();
+        lock(&self.asked).insert(id, sender);
+        self.send_ask(Kind::Ask, id, operation, request);
+        let asked = Asked {
+            id,
+            answer,
+            wire: Weak::clone(&self.own),
+        };
+        if operation != "connect" {
+            return Asking::Later(Box::pin(asked));
+        }
+        let wire = Weak::clone(&self.own);
+        Asking::Later(Box::pin(async move {
+            let ended = asked.await;
+            // It can be written to from now on, until the host says that it is gone.
+            if let (status::DONE, Some(wire)) = (ended.status, wire.upgrade()) {
+                wire.guest_came(split_u64(&ended.bytes).0);
+            }
+            ended
+        }))
     }
 }
 

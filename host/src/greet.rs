@@ -1,0 +1,46 @@
+//! Telling a daemon of its guests: `#[on(connect)]` and `#[on(disconnect)]`.
+//!
+//! An instance hears of a guest before the guest's first command, once; a successor hears anew of those that are still there.
+//! Who tells it is whoever acts for the guest, a connection's task or a visit, so that the two can't cross.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::door::Lease;
+use crate::mailbox::Mailbox;
+
+/// A daemon that is being told of a guest.
+pub(crate) type Greeting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Whether that instance is still to be told of that guest.
+#[inline]
+pub(crate) fn is_due(lease: &Lease, guest: &Mailbox) -> bool {
+    lease.instance.greets() && !guest.is_greeted_by(lease.instance.number())
+}
+
+/// Tells it, if that is due. Until it ends, no command of the guest is to run.
+pub(crate) fn due(lease: &Arc<Lease>, guest: &Mailbox, limit: Duration) -> Option<Greeting> {
+    if !is_due(lease, guest) {
+        return None;
+    }
+    guest.set_greeted_by(lease.instance.number());
+    let lease = Arc::clone(lease);
+    let id = guest.id();
+    Some(Box::pin(async move {
+        let given_up = lease.given_up("on(connect)", limit);
+        let ended = tokio::select! {
+            ended = lease.instance.guest_came(id) => ended,
+            given_up = given_up => given_up,
+        };
+        lease.instance.tell_of("on(connect)", &ended);
+    }))
+}
+
+/// Tells it that a guest has gone. It isn't waited for.
+pub(crate) fn goodbye(lease: &Arc<Lease>, guest: &Mailbox) {
+    let was_greeted = guest.is_greeted_by(lease.instance.number());
+    if !lease.instance.greets() || was_greeted {
+        lease.instance.guest_gone(guest.id(), lease);
+    }
+}

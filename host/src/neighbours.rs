@@ -1,0 +1,266 @@
+//! Who is there to talk to: the daemons of this host by their doors, and foreign ones by their addresses.
+//!
+//! One table for all who ask by name, so that a name means the same to a daemon, to a person and to Dae. An installed name
+//! is never shadowed by a foreign one. Whoever waits for somebody, or watches all, hears of each change.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::watch;
+
+use crate::door::{Door, Phase};
+use crate::feed::Feed;
+use crate::registry::DAE_NAME;
+use crate::report::Credential;
+use crate::topics::Topics;
+
+/// A daemon that this host did not load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Foreign {
+    /// Who it says it is, under the name that it is known by here.
+    pub credential: Credential,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Where somebody is.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// In this host.
+    Here(Arc<Door>),
+    /// On this machine.
+    There(Foreign),
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// Events among all of them.
+    pub topics: Topics,
+    doors: Mutex<BTreeMap<String, Arc<Door>>>,
+    foreign: Mutex<BTreeMap<String, Foreign>>,
+    changed: watch::Sender<()>,
+    watched: Mutex<Watched>,
+}
+
+/// What those who watch were last told.
+#[derive(Debug, Default)]
+struct Watched {
+    feeds: Vec<Weak<Feed>>,
+    known: BTreeMap<String, Credential>,
+}
+
+impl Default for Neighbours {
+    fn default() -> Self {
+        Neighbours {
+            topics: Topics::default(),
+            doors: Mutex::default(),
+            foreign: Mutex::default(),
+            changed: watch::Sender::new(()),
+            watched: Mutex::default(),
+        }
+    }
+}
+
+impl Neighbours {
+    /// A daemon of this host, from its installation on.
+    pub fn enter(&self, door: &Arc<Door>) {
+        lock(&self.doors).insert(door.name.clone(), Arc::clone(door));
+        self.tell();
+    }
+
+    /// It is uninstalled.
+    pub fn leave(&self, door: &Arc<Door>) {
+        let mut doors = lock(&self.doors);
+        // Not a namesake that was installed meanwhile.
+        if doors.get(&door.name).is_some_and(|own| Arc::ptr_eq(own, door)) {
+            doors.remove(&door.name);
+        }
+        drop(doors);
+        self.tell();
+    }
+
+    /// The foreign ones, as they are from now on.
+    pub fn set_foreign(&self, all: impl IntoIterator<Item = Foreign>) {
+        let all = all
+            .into_iter()
+            .map(|foreign| (foreign.credential.name.clone(), foreign));
+        *lock(&self.foreign) = all.collect();
+        self.tell();
+    }
+
+    /// Whoever has that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Found> {
+        if let Some(door) = self.door(name) {
+            return Some(Found::Here(door));
+        }
+        lock(&self.foreign).get(name).cloned().map(Found::There)
+    }
+
+    /// The door of a daemon of this host.
+    #[must_use]
+    pub fn door(&self, name: &str) -> Option<Arc<Door>> {
+        lock(&self.doors).get(name).cloned()
+    }
+
+    /// The credential of whoever answers by that name.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Option<Credential> {
+        match self.find(name)? {
+            Found::Here(door) => own_credential(&door),
+            Found::There(foreign) => Some(foreign.credential),
+        }
+    }
+
+    /// Of all that answer, Dae's own first, and the foreign ones last.
+    #[must_use]
+    pub fn list(&self) -> Vec<Credential> {
+        let doors: Vec<_> = lock(&self.doors).values().cloned().collect();
+        let mut all: Vec<_> = doors.iter().filter_map(|door| own_credential(door)).collect();
+        // The map is in order of the names; only Dae stands out.
+        if let Some(at) = all.iter().position(|own| own.name == DAE_NAME) {
+            let dae = all.remove(at);
+            all.insert(0, dae);
+        }
+        let foreign = lock(&self.foreign);
+        let is_new = |name: &str| !doors.iter().any(|door| door.name == name);
+        all.extend(
+            foreign
+                .values()
+                .filter(|foreign| is_new(&foreign.credential.name))
+                .map(|foreign| foreign.credential.clone()),
+        );
+        all
+    }
+
+    /// Is told of every change from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// From now on every change goes into that feed: `appeared`, `changed`, `gone`, each with the credential. It begins with
+    /// `appeared` for all that are there.
+    pub fn watch(&self, feed: &Arc<Feed>) {
+        let mut watched = lock(&self.watched);
+        self.tell_watchers(&mut watched);
+        for credential in watched.known.values() {
+            feed.push(&line("appeared", credential));
+        }
+        watched.feeds.push(Arc::downgrade(feed));
+    }
+
+    /// Something about who is there may have changed.
+    pub fn tell(&self) {
+        self.changed.send_replace(());
+        let mut watched = lock(&self.watched);
+        if !watched.feeds.is_empty() {
+            self.tell_watchers(&mut watched);
+        }
+    }
+
+    fn tell_watchers(&self, watched: &mut Watched) {
+        let now: BTreeMap<_, _> = self
+            .list()
+            .into_iter()
+            .map(|credential| (credential.name.clone(), timeless(credential)))
+            .collect();
+        let mut lines = Vec::new();
+        for (name, credential) in &now {
+            match watched.known.get(name) {
+                None => lines.push(line("appeared", credential)),
+                Some(before) if before != credential => lines.push(line("changed", credential)),
+                Some(_) => {}
+            }
+        }
+        let gone = watched.known.iter().filter(|(name, _)| !now.contains_key(*name));
+        lines.extend(gone.map(|(_, credential)| line("gone", credential)));
+        watched.known = now;
+        watched.feeds.retain(|feed| {
+            feed.upgrade()
+                .is_some_and(|feed| lines.iter().all(|line| feed.push(line)))
+        });
+    }
+}
+
+fn own_credential(door: &Door) -> Option<Credential> {
+    match &**door.phase() {
+        Phase::Open(lease) => Some(lease.instance.identity.credential()),
+        _ => None,
+    }
+}
+
+/// How long it has run is no change.
+fn timeless(credential: Credential) -> Credential {
+    Credential {
+        uptime_ms: None,
+        ..credential
+    }
+}
+
+fn line(what: &str, credential: &Credential) -> Vec<u8> {
+    let json = serde_json::to_string(credential).unwrap_or_default();
+    format!("{what} [{json}]").into_bytes()
+}
+
+/// No code of others runs under these locks, so a poisoned one is as good as new.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn foreign(name: &str, port: u16) -> Foreign {
+        Foreign {
+            credential: Credential {
+                name: name.to_owned(),
+                pid: 1,
+                port,
+                plugin: None,
+                version: None,
+                mode: None,
+                generation: None,
+                uptime_ms: None,
+                foreign: true,
+            },
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        }
+    }
+
+    #[test]
+    fn an_installed_name_is_never_shadowed() {
+        let neighbours = Neighbours::default();
+        neighbours.set_foreign([foreign("Counter", 40_000), foreign("Clock", 40_001)]);
+        let door = Door::new("Counter", Config::default().limits());
+        neighbours.enter(&door);
+        assert!(matches!(neighbours.find("Counter"), Some(Found::Here(_))));
+        assert!(matches!(neighbours.find("Clock"), Some(Found::There(_))));
+        let names: Vec<_> = neighbours.list().into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["Clock"], "nothing stands behind that door yet");
+        neighbours.leave(&door);
+        assert!(matches!(neighbours.find("Counter"), Some(Found::There(_))));
+    }
+
+    #[test]
+    fn who_watches_is_told_of_those_who_come_change_and_go() {
+        let neighbours = Neighbours::default();
+        neighbours.set_foreign([foreign("A", 1)]);
+        let feed = Arc::new(Feed::default());
+        neighbours.watch(&feed);
+        neighbours.set_foreign([foreign("A", 2), foreign("B", 3)]);
+        neighbours.set_foreign([foreign("B", 3)]);
+        let mut lines = Vec::new();
+        feed.take_into(&mut lines);
+        let lines = String::from_utf8(lines).unwrap();
+        let told: Vec<_> = lines
+            .lines()
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(told, ["appeared", "changed", "appeared", "gone"], "{lines}");
+    }
+}

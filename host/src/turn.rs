@@ -1,0 +1,204 @@
+//! One command's turn: from a name and its arguments to its end, on whatever stands behind a door.
+//!
+//! A connection's task answers whole batches and keeps their order (`guest`); this is the same for one command that comes by
+//! no connection, from a daemon of this host to another, and what the two have in common. The same limits apply, the same
+//! counts are kept, and the same words are said.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dae_common_tcp::{ErrorCode, nearest};
+use dae_plugin_api::abi::status;
+use serde_json::json;
+
+use crate::asked::{Refusal, Reply};
+use crate::commands::{Commands, Entry, HostCommand, Runs};
+use crate::door::{Door, Lease, Phase};
+use crate::greet;
+use crate::mailbox::Mailbox;
+use crate::outcome::{Call, host_status};
+use crate::stats::Tally;
+
+/// A command on its way to a door, from a guest who has no connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    /// The command.
+    pub(crate) name: String,
+    /// Its arguments, JSON.
+    pub(crate) arguments: String,
+}
+
+/// The answer, where an instance is there and the command answers on the spot.
+pub(crate) fn at_once(
+    door: &Door,
+    guest: &Mailbox,
+    (name, arguments): (&str, &str),
+) -> Option<Reply> {
+    let phase = door.phase();
+    let Phase::Open(lease) = &**phase else {
+        return None;
+    };
+    if greet::is_due(lease, guest) {
+        return None;
+    }
+    let Some(Entry::Own {
+        index,
+        runs: Runs::Here,
+    }) = lease.instance.commands.find(name)
+    else {
+        return None;
+    };
+    let began = Instant::now();
+    let call = Call {
+        index,
+        guest: guest.id(),
+        arguments,
+    };
+    let mut bytes = vec![b'['];
+    let status = lease.instance.answer_here(call, &mut bytes);
+    let (reply, tally) = reply_of(status, bytes);
+    door.count(tally, began.elapsed());
+    Some(reply)
+}
+
+/// Waits until there is an instance, and it knows of this guest.
+pub(crate) async fn admitted(door: &Door, guest: &Mailbox) -> Result<Arc<Lease>, Refusal> {
+    let began = Instant::now();
+    loop {
+        // In this order: a change between the two looks is not missed.
+        let changed = door.changed();
+        let patience = match &**door.phase() {
+            Phase::Open(lease) => Ok(Arc::clone(lease)),
+            Phase::Shut(reason) => {
+                return Err(Refusal::new(ErrorCode::Unavailable, reason.clone()));
+            }
+            Phase::Waiting => Err(Some(door.limits.instance_wait.saturating_sub(began.elapsed()))),
+            // Each step of a change has a limit of its own.
+            Phase::Changing => Err(None),
+        };
+        match patience {
+            Ok(lease) => {
+                if let Some(greeting) = greet::due(&lease, guest, door.limits.command) {
+                    greeting.await;
+                }
+                return Ok(lease);
+            }
+            Err(None) => changed.await,
+            Err(Some(left)) => {
+                if tokio::time::timeout(left, changed).await.is_err() {
+                    return Err(Refusal::new(ErrorCode::Unavailable, no_instance(door)));
+                }
+            }
+        }
+    }
+}
+
+/// What is said to who waited too long.
+pub(crate) fn no_instance(door: &Door) -> String {
+    let waited = door.limits.instance_wait;
+    format!(
+        "no instance of {} answered within {waited:?}; ask Dae for its state",
+        door.name
+    )
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(lease: Arc<Lease>, door: Arc<Door>, guest: Arc<Mailbox>, sent: Sent) -> Reply {
+    let began = Instant::now();
+    let Sent { name, arguments } = &sent;
+    let instance = &lease.instance;
+    let (index, runs) = match instance.commands.find(name) {
+        Some(Entry::Own { index, runs }) => (index, runs),
+        Some(Entry::Host(command)) => {
+            let mut bytes = vec![b'['];
+            host_body(command, &lease, &door, &mut bytes);
+            bytes.push(b']');
+            return Ok(bytes);
+        }
+        None => {
+            let text = unknown(name, &instance.commands);
+            return Err(Refusal::new(ErrorCode::UnknownCommand, text));
+        }
+    };
+    let call = Call {
+        index,
+        guest: guest.id(),
+        arguments,
+    };
+    let (reply, tally) = match runs {
+        Runs::Here => {
+            let mut bytes = vec![b'['];
+            let status = instance.answer_here(call, &mut bytes);
+            reply_of(status, bytes)
+        }
+        Runs::Blocking | Runs::Later => {
+            let pending = instance.answer_later(runs, call);
+            instance.flush();
+            let ended = tokio::select! {
+                ended = pending => ended,
+                given_up = lease.given_up(name, door.limits.command) => given_up,
+            };
+            reply_of(ended.status, [b"[", &ended.bytes[..]].concat())
+        }
+    };
+    door.count(tally, began.elapsed());
+    reply
+}
+
+/// What a command came to; `bytes` is `[` and what it left.
+fn reply_of(status: u32, mut bytes: Vec<u8>) -> (Reply, Tally) {
+    let mut tally = Tally {
+        calls: 1,
+        ..Tally::default()
+    };
+    match status {
+        status::DONE => {
+            bytes.push(b']');
+            (Ok(bytes), tally)
+        }
+        status::NOTHING => (Ok(b"[]".to_vec()), tally),
+        status => {
+            tally.errors = 1;
+            tally.panics = u64::from(status == status::CRASHED);
+            let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
+            (Err(Refusal::new(code_of(status), text)), tally)
+        }
+    }
+}
+
+/// The protocol's word for how a command failed.
+pub(crate) fn code_of(status: u32) -> ErrorCode {
+    match status {
+        status::BAD_ARGUMENTS => ErrorCode::BadArguments,
+        status::CRASHED | host_status::DIED => ErrorCode::Crashed,
+        status::UNKNOWN => ErrorCode::UnknownCommand,
+        status::GONE => ErrorCode::Unavailable,
+        host_status::TIMEOUT => ErrorCode::Timeout,
+        _ => ErrorCode::Failed,
+    }
+}
+
+/// What is said of a name that is no command.
+pub(crate) fn unknown(name: &str, commands: &Commands) -> String {
+    match nearest(name, commands.names()) {
+        Some(near) => {
+            format!("there is no command {name}; did you mean {near}? `options` lists all")
+        }
+        None => format!("there is no command {name}; `options` lists all"),
+    }
+}
+
+/// Appends what the host answers for a daemon.
+pub(crate) fn host_body(command: HostCommand, lease: &Lease, door: &Door, out: &mut Vec<u8>) {
+    let instance = &lease.instance;
+    match command {
+        HostCommand::Options => out.extend_from_slice(instance.commands.options().as_bytes()),
+        HostCommand::Help => out.extend_from_slice(instance.commands.help().as_bytes()),
+        HostCommand::Dae => {
+            out.extend_from_slice(json!(instance.identity.credential()).to_string().as_bytes())
+        }
+        HostCommand::Stats => {
+            out.extend_from_slice(door.stats.report().to_string().as_bytes());
+        }
+    }
+}
