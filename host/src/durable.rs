@@ -69,20 +69,44 @@ fn advice(kind: io::ErrorKind) -> Option<&'static str> {
 /// # Errors
 /// The disk's; `path` is then what it was.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
-    let directory = directory_of(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .tempfile_in(directory)
-        .map_err(|e| DiskFault::new(&e, "write", path))?;
-    fill(&mut file, bytes).map_err(|e| DiskFault::new(&e, "write", path))?;
-    file.persist(path)
-        .map_err(|e| DiskFault::new(&e.error, "replace", path))?;
-    sync_directory(directory)
+    let file = beside(path, bytes)?;
+    let synced = file.as_file().sync_all();
+    synced.map_err(|e| DiskFault::new(&e, "write", path))?;
+    rename(file, path)?;
+    sync_directory(directory_of(path))
 }
 
-fn fill(file: &mut NamedTempFile, bytes: &[u8]) -> io::Result<()> {
-    file.write_all(bytes)?;
-    file.as_file().sync_all()
+/// As [`write`], for as long as the power stays on; [`settle`] does the rest. For a file that shows what happened to it.
+///
+/// # Errors
+/// The disk's; `path` is then what it was.
+pub(crate) fn place(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
+    rename(beside(path, bytes)?, path)
+}
+
+/// What [`place`] has left to be done.
+///
+/// # Errors
+/// The disk's; after a power cut the file may be anything then.
+pub(crate) fn settle(path: &Path) -> Result<(), DiskFault> {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|e| DiskFault::new(&e, "write", path))?;
+    sync_directory(directory_of(path))
+}
+
+fn beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, DiskFault> {
+    let file = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .tempfile_in(directory_of(path));
+    let filled = file.and_then(|mut file| file.write_all(bytes).map(|()| file));
+    filled.map_err(|e| DiskFault::new(&e, "write", path))
+}
+
+fn rename(file: NamedTempFile, path: &Path) -> Result<(), DiskFault> {
+    let renamed = file.persist(path);
+    renamed
+        .map(drop)
+        .map_err(|e| DiskFault::new(&e.error, "replace", path))
 }
 
 /// Makes the names in `directory` durable.

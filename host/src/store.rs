@@ -13,7 +13,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +25,9 @@ use crate::manifest::{self, FileFault, FileFaultKind, Manifest};
 
 /// Enough of a hash to recognise it by, where the name is unique without it.
 const HASH_PREFIX_CHARS: usize = 16;
+
+/// Files are compared in parts of so many bytes, which stay in the processor's cache.
+const COMPARED_BYTES: u64 = 64 << 10;
 
 /// Where installed plugins lie.
 #[derive(Debug, Clone)]
@@ -62,7 +65,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Takes a copy of the plugin at `source`, or finds the one that it has of the same content.
+    /// Takes a copy of the plugin at `source`, or finds the one that it has of the same content. A power cut may take or
+    /// damage it until [`Store::settle`].
     ///
     /// # Errors
     /// A [`FileFault`] if the source is no plugin or changed meanwhile, else the disk's.
@@ -73,7 +77,7 @@ impl Store {
         let path = self.path_of(&hash);
         // What is there may have been damaged since, and is then written anew.
         if !holds(&path, &bytes) {
-            durable::write(&path, &bytes)?;
+            durable::place(&path, &bytes)?;
         }
         Ok(Artefact {
             hash,
@@ -81,6 +85,15 @@ impl Store {
             bytes: bytes.len() as u64,
             manifest,
         })
+    }
+
+    /// Has what was staged outlive a power cut: to be done before a registry names it, and not before that, since nobody
+    /// who waits for the new code has to wait for the disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn settle(&self, staged: &Artefact) -> anyhow::Result<()> {
+        Ok(durable::settle(&staged.path)?)
     }
 
     /// The artefact of that hash.
@@ -98,10 +111,18 @@ impl Store {
         })
     }
 
-    /// Whether the file at `source` has the content of that hash.
+    /// Whether the file at `source` has the content of that hash. A damaged copy of ours is like nothing, so that whoever
+    /// asks installs the file again, which mends it.
     #[must_use]
     pub fn is_same(&self, hash: &str, source: &Path) -> bool {
-        fs::read(source).is_ok_and(|bytes| hash_of(&bytes) == hash)
+        let Ok(mut theirs) = File::open(source) else {
+            return false;
+        };
+        // Two builds differ early on, most often: that costs less than a hash.
+        match File::open(self.path_of(hash)) {
+            Ok(mut ours) => are_same(&mut ours, &mut theirs).unwrap_or(false),
+            Err(_) => fs::read(source).is_ok_and(|bytes| hash_of(&bytes) == hash),
+        }
     }
 
     /// Removes every artefact but those whose hashes are in `keep`, and what interrupted writes have left.
@@ -173,11 +194,11 @@ impl Store {
 /// A file's bytes, read twice: a file that somebody writes meanwhile hardly reads the same.
 fn read_unchanging(source: &Path) -> anyhow::Result<Vec<u8>> {
     let mut file = manifest::open(source)?;
-    let before = hash_of(&manifest::read_whole(&mut file, source)?);
-    file.rewind()
-        .with_context(|| format!("cannot read {} again", source.display()))?;
     let bytes = manifest::read_whole(&mut file, source)?;
-    if hash_of(&bytes) != before {
+    let again = file
+        .rewind()
+        .and_then(|()| are_same(&mut &*bytes, &mut file));
+    if !again.with_context(|| format!("cannot read {} again", source.display()))? {
         let text = "changed while it was read; try again when whatever writes it is done";
         return Err(FileFault::new(FileFaultKind::Changed, text)
             .at(source)
@@ -202,7 +223,21 @@ fn check_hash(hash: &str) -> anyhow::Result<()> {
 }
 
 fn holds(path: &Path, bytes: &[u8]) -> bool {
-    fs::read(path).is_ok_and(|held| held == bytes)
+    File::open(path).is_ok_and(|mut held| are_same(&mut &*bytes, &mut held).unwrap_or(false))
+}
+
+/// Whether both have the same bytes left. Reads no further than they do.
+fn are_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
+    let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
+    loop {
+        for (file, part) in [(&mut *one as &mut dyn Read, &mut of_one), (other, &mut of_other)] {
+            part.clear();
+            file.take(COMPARED_BYTES).read_to_end(part)?;
+        }
+        if of_one != of_other || of_one.is_empty() {
+            return Ok(of_one == of_other);
+        }
+    }
 }
 
 /// A name that no image of this process has or had. Other processes' images are told apart by the process id, and those
@@ -232,8 +267,8 @@ fn sweep_directory(dir: &Path, is_kept: impl Fn(&Path) -> bool) -> anyhow::Resul
             first = first.and(durable::remove(&path));
         }
     }
-    first?;
-    Ok(durable::sync_directory(dir)?)
+    // Not synced: what a power cut brings back, the next sweep removes.
+    first.map_err(Into::into)
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ pub(super) fn install(home: &Home, request: InstallRequest) -> Result<Installed>
     check_free(&registry, &name, &request)?;
     // The file is looked at where it lies first, so that a bad one leaves nothing in the store.
     manifest::check_in_process(&manifest::read(&request.file)?)?;
-    let artefact = Store::open(home)?.stage(&request.file)?;
+    let store = Store::open(home)?;
+    let artefact = store.stage(&request.file)?;
+    store.settle(&artefact)?;
     let entry = entry(&artefact, registry.daemons.remove(&name), request);
     let installed = Installed {
         name: name.clone(),

@@ -359,6 +359,13 @@ impl Inner {
         staged.map_err(|error| Fault::staging(&error))
     }
 
+    /// Has the disk keep a staged file, beside all else; that can be waited for.
+    fn settle(&self, artefact: Arc<Artefact>) -> impl Future<Output = anyhow::Result<()>> + use<> {
+        let store = Arc::clone(&self.shared.store);
+        let settled = spawn_blocking(move || store.settle(&artefact));
+        async move { settled.await? }
+    }
+
     /// Of many who ask for the same reload at once, the first has it done for those whose request was older than the
     /// generation that he got.
     fn is_done_already(
@@ -398,6 +405,7 @@ impl Inner {
                 .map_err(|fault| Fault::failed(fault.to_string()))?;
         }
         self.check_order(name, &spec.settings.after)?;
+        let settled = self.settle(artefact);
         let existing = self.daemon(name);
         let is_new = existing.is_none();
         let new = || Arc::new(Daemon::supervise(spec.clone(), self.shared.clone()));
@@ -416,9 +424,12 @@ impl Inner {
             Err(text) => return Err(refused(name, &text, &daemon)),
         };
         let entry = new_entry(&request, before.as_ref(), &daemon);
-        let kept = self.change_registry(|registry| {
-            registry.daemons.insert(name.to_owned(), entry);
-        });
+        let kept = match settled.await {
+            Ok(()) => self.change_registry(|registry| {
+                registry.daemons.insert(name.to_owned(), entry);
+            }),
+            fault => fault,
+        };
         if let Err(error) = kept {
             // What was is what will be after a restart, so it is what runs now.
             let _ = match is_new {

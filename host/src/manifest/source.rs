@@ -48,7 +48,10 @@ fn opened(path: &Path) -> Result<File, FileFault> {
 /// # Errors
 /// The disk's.
 pub(crate) fn read_whole(file: &mut File, path: &Path) -> Result<Vec<u8>, FileFault> {
-    let mut bytes = Vec::new();
+    // One allocation, where it stays as long as it is now.
+    let bytes_now = file.metadata().map_or(0, |metadata| metadata.len());
+    let room = usize::try_from(bytes_now.min(FILE_BYTES_MAX) + 1).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(room);
     match file.take(FILE_BYTES_MAX).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
         Err(e) => Err(unreadable(&e).at(path)),

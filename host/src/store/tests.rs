@@ -141,6 +141,33 @@ fn every_image_is_a_file_of_its_own_under_a_new_name() {
 }
 
 #[test]
+fn a_file_is_told_from_one_that_differs_anywhere_and_from_a_longer_one() {
+    let Fixture { dir, store, source } = fixture();
+    let mut bytes = fs::read(&source).unwrap();
+    // More than is compared at once.
+    bytes.resize(bytes.len() + 3 * usize::try_from(COMPARED_BYTES).unwrap(), 0);
+    fs::write(&source, &bytes).unwrap();
+    let Artefact { hash, path, .. } = store.stage(&source).unwrap();
+    let other = dir.path().join("other.so");
+    let mut is_same = |bytes: &[u8]| {
+        fs::write(&other, bytes).unwrap();
+        store.is_same(&hash, &other)
+    };
+    assert!(is_same(&bytes));
+    assert!(!is_same(&[&*bytes, b"longer"].concat()));
+    assert!(!is_same(&bytes[..bytes.len() - 1]));
+    assert!(!is_same(b""));
+    *bytes.last_mut().unwrap() = 1;
+    assert!(!is_same(&bytes));
+    // A damaged copy is like nothing; where there is none, the hash says it.
+    fs::write(&path, "damaged").unwrap();
+    assert!(!store.is_same(&hash, &source));
+    fs::remove_file(&path).unwrap();
+    assert!(store.is_same(&hash, &source));
+    assert!(!store.is_same(&hash, &other));
+}
+
+#[test]
 fn a_sweep_leaves_what_is_kept_and_nothing_else() {
     let Fixture {
         store,
