@@ -230,7 +230,10 @@ fn holds(path: &Path, bytes: &[u8]) -> bool {
 fn are_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
     let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
     loop {
-        for (file, part) in [(&mut *one as &mut dyn Read, &mut of_one), (other, &mut of_other)] {
+        for (file, part) in [
+            (&mut *one as &mut dyn Read, &mut of_one),
+            (other, &mut of_other),
+        ] {
             part.clear();
             file.take(COMPARED_BYTES).read_to_end(part)?;
         }

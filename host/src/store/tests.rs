@@ -145,11 +145,14 @@ fn a_file_is_told_from_one_that_differs_anywhere_and_from_a_longer_one() {
     let Fixture { dir, store, source } = fixture();
     let mut bytes = fs::read(&source).unwrap();
     // More than is compared at once.
-    bytes.resize(bytes.len() + 3 * usize::try_from(COMPARED_BYTES).unwrap(), 0);
+    bytes.resize(
+        bytes.len() + 3 * usize::try_from(COMPARED_BYTES).unwrap(),
+        0,
+    );
     fs::write(&source, &bytes).unwrap();
     let Artefact { hash, path, .. } = store.stage(&source).unwrap();
     let other = dir.path().join("other.so");
-    let mut is_same = |bytes: &[u8]| {
+    let is_same = |bytes: &[u8]| {
         fs::write(&other, bytes).unwrap();
         store.is_same(&hash, &other)
     };
