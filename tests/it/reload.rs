@@ -4,6 +4,7 @@
 //! are all made of one build of the fixture `recipe`, changed in a few bytes.
 
 mod answers;
+mod dev;
 mod images;
 mod state;
 mod traffic;

@@ -19,7 +19,7 @@ use cargo_metadata::{Artifact, Message, Metadata, MetadataCommand};
 use serde_json::json;
 
 use super::Session;
-use super::rebuild;
+use super::rebuild::Sources;
 use super::run;
 use super::show;
 use crate::Dae;
@@ -46,6 +46,11 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
         .iter()
         .map(|dir| Crate::at(dir))
         .collect::<Result<Vec<_>>>()?;
+    // From before the first build: a person doesn't wait for it to save the next file.
+    let sources = crates
+        .iter()
+        .map(Crate::watch)
+        .collect::<Result<Vec<_>>>()?;
     let mut files = Vec::new();
     for plugin in &crates {
         files.extend(plugin.build(session.out.quiet)?);
@@ -61,8 +66,8 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
         for file in &files {
             install(&session, dae, file).await?;
         }
-        for plugin in &crates {
-            plugin.rebuild_on_change(session.out.quiet)?;
+        for (plugin, sources) in crates.into_iter().zip(sources) {
+            plugin.rebuild_on_change(sources, session.out.quiet)?;
         }
         session.out.note(&format!(
             "Ctrl-C ends; elsewhere: `{}`",
@@ -105,7 +110,6 @@ async fn install(session: &Session, dae: &Dae, file: &Path) -> Result<()> {
 }
 
 /// A crate's directory and what cargo knows of it.
-#[derive(Clone)]
 struct Crate {
     dir: PathBuf,
     metadata: Metadata,
@@ -128,12 +132,15 @@ impl Crate {
         Ok(Crate { dir, metadata })
     }
 
-    /// Builds the crate again whenever its sources change. The host sees the new file by itself, and reloads.
-    fn rebuild_on_change(&self, is_quiet: bool) -> Result<()> {
+    fn watch(&self) -> Result<Sources> {
         let target = self.metadata.target_directory.clone().into_std_path_buf();
-        let plugin = self.clone();
-        rebuild::watch(&self.dir, target, move || {
-            if let Err(error) = plugin.build(is_quiet) {
+        Sources::watch(&self.dir, target)
+    }
+
+    /// Builds the crate again whenever its sources change. The host sees the new file by itself, and reloads.
+    fn rebuild_on_change(self, sources: Sources, is_quiet: bool) -> Result<()> {
+        sources.on_change(move || {
+            if let Err(error) = self.build(is_quiet) {
                 eprintln!("{error:#}; what runs, runs on");
             }
         })

@@ -9,40 +9,51 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use notify::{EventKind, RecursiveMode, Watcher as _};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// Nothing has changed for so long: the person, or the editor, is done.
 const STILL: Duration = Duration::from_millis(200);
 
-/// Calls `build` whenever something below `dir` has changed, but for what is below `target`, until the process ends.
-pub(super) fn watch(
-    dir: &Path,
-    target: PathBuf,
-    mut build: impl FnMut() + Send + 'static,
-) -> Result<()> {
-    let (changed, changes) = mpsc::channel();
-    let root = dir.to_owned();
-    let is_source = move |path: &PathBuf| {
-        let inside = path.strip_prefix(&root).unwrap_or(path);
-        !path.starts_with(&target) && !is_passing(inside)
-    };
-    let mut watcher = notify::recommended_watcher(move |event| tell(&changed, &is_source, event))
-        .context("cannot watch the sources")?;
-    watcher
-        .watch(dir, RecursiveMode::Recursive)
-        .with_context(|| format!("cannot watch {}", dir.display()))?;
-    let begun = thread::Builder::new()
-        .name("rebuild".to_owned())
-        .spawn(move || {
-            // It ends with the thread, and watches as long.
-            let _watcher = watcher;
-            while wait(&changes) {
-                build();
-            }
-        });
-    begun
-        .map(drop)
-        .context("cannot start the thread that builds")
+/// Sources that are watched. What is saved from now on makes a build, even before it is said which one.
+pub(super) struct Sources {
+    changes: Receiver<()>,
+    // It watches as long as it is there.
+    watcher: RecommendedWatcher,
+}
+
+impl Sources {
+    /// Watches what is below `dir`, but for what is below `target`.
+    pub(super) fn watch(dir: &Path, target: PathBuf) -> Result<Self> {
+        let (changed, changes) = mpsc::channel();
+        let root = dir.to_owned();
+        let is_source = move |path: &PathBuf| {
+            let inside = path.strip_prefix(&root).unwrap_or(path);
+            !path.starts_with(&target) && !is_passing(inside)
+        };
+        let mut watcher =
+            notify::recommended_watcher(move |event| tell(&changed, &is_source, event))
+                .context("cannot watch the sources")?;
+        watcher
+            .watch(dir, RecursiveMode::Recursive)
+            .with_context(|| format!("cannot watch {}", dir.display()))?;
+        Ok(Sources { changes, watcher })
+    }
+
+    /// Calls `build` whenever something has changed, until the process ends.
+    pub(super) fn on_change(self, mut build: impl FnMut() + Send + 'static) -> Result<()> {
+        let begun = thread::Builder::new()
+            .name("rebuild".to_owned())
+            .spawn(move || {
+                let Sources { changes, watcher } = self;
+                let _watcher = watcher;
+                while wait(&changes) {
+                    build();
+                }
+            });
+        begun
+            .map(drop)
+            .context("cannot start the thread that builds")
+    }
 }
 
 fn tell(

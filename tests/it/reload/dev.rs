@@ -1,0 +1,166 @@
+//! `dae-host dev` with a real edit: a copy of the crate `plugins/counter`, built by cargo each time that it is saved.
+//!
+//! The copy is a crate of its own, as an author's is, and lies in a temporary directory. It shares the target directory,
+//! where the others' builds have what it depends on; its library has a name of its own there.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cargo_metadata::{Dependency, MetadataCommand, Package};
+use dae_tests::artefacts::{target_directory, workspace};
+use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, until};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// Cargo builds, perhaps all of it for the first time, on a machine that has other things to do.
+const BUILD_MAX: Duration = Duration::from_secs(900);
+
+/// The name of the copy: that of the plugin would make it overwrite what other tests build.
+const COPY: &str = "counter-edited";
+
+/// What the command `count` answers, in the crate's source.
+const ANSWER: &str = "fn count(&self) -> u64 {\n        self.count.load(Ordering::SeqCst)";
+
+/// `dae-host dev` over a copy of the crate.
+struct Author {
+    // Ended before the directory goes that it works in.
+    dev: Running,
+    source: PathBuf,
+    stderr: PathBuf,
+    plain: String,
+    _ecosystem: Ecosystem,
+}
+
+impl Author {
+    fn begin() -> Self {
+        let ecosystem = Ecosystem::asleep();
+        let directory = ecosystem.scratch().join(COPY);
+        let source = copy_of_counter(&directory);
+        let stderr = ecosystem.scratch().join("dev.stderr");
+        let mut command = ecosystem.command();
+        command
+            .arg("dev")
+            .arg(&directory)
+            .env("CARGO_TARGET_DIR", target_directory())
+            .env("CARGO_NET_OFFLINE", "true")
+            .stderr(File::create(&stderr).expect("a file of our own"));
+        Author {
+            dev: Running::start(&mut command),
+            plain: fs::read_to_string(&source).expect("a file of our own"),
+            source,
+            stderr,
+            _ecosystem: ecosystem,
+        }
+    }
+
+    /// Saves the source with another answer to `count`.
+    fn save(&self, answer: &str) {
+        assert!(self.plain.contains(ANSWER), "{}", self.plain);
+        let edited = ANSWER.replace("self.count", answer);
+        let text = self.plain.replace(ANSWER, &edited);
+        fs::write(&self.source, text).expect("a file of our own");
+    }
+
+    fn until_told(&self, part: &str) {
+        until(BUILD_MAX, &format!("{part:?} on standard error"), || {
+            fs::read_to_string(&self.stderr).is_ok_and(|told| told.contains(part))
+        });
+    }
+}
+
+impl Drop for Author {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let told = fs::read_to_string(&self.stderr).unwrap_or_default();
+            eprintln!("--- dev wrote:\n{told}---");
+        }
+    }
+}
+
+/// The crate, with nothing of this workspace around it; its source file.
+fn copy_of_counter(directory: &Path) -> PathBuf {
+    let original = workspace().join("plugins/counter");
+    fs::create_dir_all(directory.join("src")).expect("a directory of our own");
+    let copy = |from: PathBuf, to: &str| {
+        let to = directory.join(to);
+        fs::copy(&from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        to
+    };
+    let manifest = manifest(&original);
+    fs::write(directory.join("Cargo.toml"), manifest).expect("a directory of our own");
+    // The same versions as here, so that nothing has to be fetched.
+    copy(workspace().join("Cargo.lock"), "Cargo.lock");
+    copy(original.join("src/lib.rs"), "src/lib.rs")
+}
+
+/// What the crate's manifest takes from the workspace, written out.
+fn manifest(original: &Path) -> String {
+    let metadata = MetadataCommand::new()
+        .current_dir(original)
+        .no_deps()
+        .exec()
+        .expect("cargo reads the crate");
+    let is_it = |package: &&Package| package.manifest_path.starts_with(original);
+    let package = metadata.packages.iter().find(is_it).expect("the crate");
+    let dependencies: String = package.dependencies.iter().map(dependency).collect();
+    let edition = package.edition;
+    // The profile is the workspace's: so what it depends on is built once for both.
+    format!(
+        "[package]\nname = \"{COPY}\"\nversion = \"0.1.0\"\nedition = \"{edition}\"\n\
+         [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\n{dependencies}\
+         [profile.release]\ndebug = \"line-tables-only\"\n[workspace]\n"
+    )
+}
+
+fn dependency(one: &Dependency) -> String {
+    let Dependency { name, features, .. } = one;
+    let from = match &one.path {
+        Some(path) => format!("path = \"{path}\""),
+        None => format!("version = \"{}\"", one.req),
+    };
+    format!("{name} = {{ {from}, features = {features:?} }}\n")
+}
+
+/// Waits until `count` answers that, and nothing but what it answered before until then.
+#[track_caller]
+fn until_count(guest: &mut Guest, before: u64, after: u64) {
+    until(BUILD_MAX, &format!("the count is {after}"), || {
+        let count = guest.ask("count", &json!([]));
+        assert!(
+            count == before || count == after,
+            "{count} is neither {before} nor {after}"
+        );
+        count == after
+    });
+}
+
+#[test]
+fn a_saved_edit_runs_where_the_old_code_was_and_one_that_does_not_compile_is_shown() {
+    let mut author = Author::begin();
+    // A person doesn't wait for the daemon before saving something: here what the first build made is not yet installed.
+    author.until_told("Finished");
+    author.save("100 + self.count");
+    let told = author.dev.line(BUILD_MAX);
+    let port = told.split("127.0.0.1:").nth(1).and_then(|rest| {
+        let port = rest.split(';').next()?;
+        port.parse().ok()
+    });
+    let mut guest = Guest::connect(port.unwrap_or_else(|| panic!("no port in {told:?}")));
+    until_count(&mut guest, 0, 100);
+
+    assert_eq!(guest.ask("increment", &json!([3])), 3);
+    author.save("200 + self.count");
+    until_count(&mut guest, 103, 203);
+
+    author.save("300 + self.cuont");
+    author.until_told("no field `cuont`");
+    author.until_told("what runs, runs on");
+    assert_eq!(guest.ask("count", &json!([])), 203);
+    assert_eq!(guest.ask("increment", &json!([])), 4);
+
+    author.save("400 + self.count");
+    until_count(&mut guest, 204, 404);
+    process::signal(author.dev.pid(), Signal::INT);
+    assert_eq!(author.dev.end(LIMIT), Some(0));
+}
