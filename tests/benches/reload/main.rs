@@ -3,28 +3,36 @@
 //! What is timed begins with the `rename()` of a new file over a daemon's source, as a build or a deployment does it, and
 //! ends with the first reply that the new code gives to a guest who asks all the time on one connection. The host hears
 //! of the file from the kernel, as in life. The guest's longest wait for one reply in each reload is the pause that it
-//! feels. Each file has content that was never there before, so that every reload loads one.
+//! feels. Each file has content that was never there before, so that every reload loads one, and has the size of a
+//! plugin that cargo has built with its defaults.
 //!
 //! Beside it a process of the same work, killed and started again, whose guest connects anew until it answers: what
 //! deploying a program costs that has no host. It is this very program, and so starts as fast as one can.
 //!
-//! Flags after `--`: `--reloads N`. Figures are of the release build; the table goes to standard output.
+//! Flags after `--`: `--reloads N`; `--json FILE`, the figures once more; `--growth`, in place of all that what reloads
+//! leave behind. Figures are of the release build; the table goes to standard output.
 
+mod growth;
 mod plain;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dae_tests::{Artefacts, Ecosystem, Guest, spoil};
 use hdrhistogram::Histogram;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Enough for a 99th percentile that is not the longest alone.
 const RELOADS_DEFAULT: u64 = 200;
 
 /// A reload that takes longer has failed.
 const RELOAD_MAX: Duration = Duration::from_secs(10);
+
+/// Between two reloads. What a host does after a swap, writing down what runs and removing what nobody needs any more, is
+/// no part of the next one.
+const REST: Duration = Duration::from_millis(50);
 
 /// What the guest asks.
 const COMMAND: &[u8] = b"version\n";
@@ -40,9 +48,9 @@ const WAYS: [(&str, &[&str], bool); 3] = [
 /// Times in microseconds.
 pub(crate) struct Times {
     /// From the file to the first reply of the new code.
-    pub(crate) until_new: Histogram<u64>,
+    until_new: Histogram<u64>,
     /// The longest wait for one reply meanwhile.
-    pub(crate) pauses: Histogram<u64>,
+    pauses: Histogram<u64>,
 }
 
 impl Times {
@@ -62,18 +70,25 @@ impl Times {
     }
 
     fn row(&self, label: &str) -> String {
-        let ms = |histogram: &Histogram<u64>, quantile| {
-            histogram.value_at_quantile(quantile) as f64 / 1e3
-        };
+        let [new, pause] = [&self.until_new, &self.pauses];
         format!(
             "{label:<18} {:>9.1} {:>9.1} {:>9.2} {:>9.2} {:>9.2}",
-            ms(&self.until_new, 0.5),
-            ms(&self.until_new, 0.99),
-            ms(&self.pauses, 0.5),
-            ms(&self.pauses, 0.99),
-            ms(&self.pauses, 1.0),
+            ms(new, 0.5),
+            ms(new, 0.99),
+            ms(pause, 0.5),
+            ms(pause, 0.99),
+            ms(pause, 1.0),
         )
     }
+
+    fn json(&self, label: &str) -> Value {
+        let figures = |histogram| json!({"p50": ms(histogram, 0.5), "p99": ms(histogram, 0.99), "max": ms(histogram, 1.0)});
+        json!({"label": label, "new_ms": figures(&self.until_new), "pause_ms": figures(&self.pauses)})
+    }
+}
+
+fn ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    histogram.value_at_quantile(quantile) as f64 / 1e3
 }
 
 fn main() -> ExitCode {
@@ -87,46 +102,83 @@ fn main() -> ExitCode {
         eprintln!("reload measures under `cargo bench` alone");
         return ExitCode::SUCCESS;
     }
-    let given = arguments
-        .iter()
-        .skip_while(|one| *one != "--reloads")
-        .nth(1);
-    let reloads = given.and_then(|number| number.parse().ok());
-    let reloads = reloads.unwrap_or(RELOADS_DEFAULT);
+    let after = |flag: &str| arguments.iter().skip_while(|one| *one != flag).nth(1);
+    let reloads = after("--reloads").map(|number| number.parse().expect("--reloads N"));
+    let figures = match arguments.iter().any(|argument| argument == "--growth") {
+        true => growth::measure(reloads.unwrap_or(growth::RELOADS_DEFAULT)),
+        false => all_ways(reloads.unwrap_or(RELOADS_DEFAULT)),
+    };
+    if let Some(file) = after("--json") {
+        fs::write(file, format!("{figures:#}\n")).expect("a file that can be written");
+    }
+    ExitCode::SUCCESS
+}
+
+fn all_ways(reloads: u64) -> Value {
     println!("{reloads} reloads each, ms");
     println!(
         "{:<18} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "", "new p50", "new p99", "pause p50", "pause p99", "pause max"
     );
+    let mut rows = Vec::new();
+    let mut tell = |label: &str, times: &Times| {
+        println!("{}", times.row(label));
+        rows.push(times.json(label));
+    };
     for (label, flags, has_trial) in WAYS {
-        println!("{}", measure(flags, has_trial, reloads).row(label));
+        tell(label, &measure(flags, has_trial, reloads));
     }
-    println!("{}", plain::measure(reloads).row("kill and restart"));
-    ExitCode::SUCCESS
+    tell("kill and restart", &plain::measure(reloads));
+    json!({"reloads": reloads, "rows": rows})
 }
 
 fn measure(flags: &[&str], has_trial: bool, reloads: u64) -> Times {
-    let ecosystem = Ecosystem::start_with(Artefacts::released());
-    let plain = fs::read(ecosystem.plugin("recipe")).expect("the plugin");
-    let write = |name: &str, version: u64| {
-        let bytes = spoil::of_recipe(plain.clone(), &json!({"version": version}));
-        spoil::write(&ecosystem.scratch(), name, &bytes)
-    };
-    let source = write("source.so", 1);
-    let settings = json!({"trial": has_trial, "probation_ms": 0}).to_string();
-    let file = source.to_str().expect("a path in UTF-8");
-    let install = ["install", "Recipe", file, "--settings", &settings];
-    let _ = ecosystem.cli(&[&install, flags].concat()).ok();
-    let mut guest = ecosystem.guest("Recipe");
+    let bakery = Bakery::open();
+    let settings = json!({"trial": has_trial, "probation_ms": 0});
+    let (source, mut guest) = bakery.install(&settings, flags);
     let mut times = Times::new();
     for version in 2..2 + reloads {
-        let new = write("new.so", version);
+        let new = bakery.bake("new.so", version);
+        std::thread::sleep(REST);
         let began = Instant::now();
         fs::rename(new, &source).expect("a file of our own");
         let pause = until_version(&mut guest, version, began);
         times.add(began.elapsed(), pause);
     }
     times
+}
+
+/// An ecosystem, and a plugin of which there is any number of versions.
+pub(crate) struct Bakery {
+    pub(crate) ecosystem: Ecosystem,
+    plain: Vec<u8>,
+}
+
+impl Bakery {
+    pub(crate) fn open() -> Self {
+        let ecosystem = Ecosystem::start_with(Artefacts::released());
+        let plain = fs::read(ecosystem.plugin("recipe")).expect("the plugin");
+        Bakery { ecosystem, plain }
+    }
+
+    pub(crate) fn bake(&self, name: &str, version: u64) -> PathBuf {
+        let bytes = spoil::of_recipe(self.plain.clone(), &json!({"version": version}));
+        spoil::write(&self.ecosystem.scratch(), name, &bytes)
+    }
+
+    /// Installs version 1 as `Recipe`; its file, and a guest.
+    pub(crate) fn install(&self, settings: &Value, flags: &[&str]) -> (PathBuf, Guest) {
+        let source = self.bake("source.so", 1);
+        let settings = settings.to_string();
+        let install = ["install", "Recipe", text(&source), "--settings", &settings];
+        let _ = self.ecosystem.cli(&[&install, flags].concat()).ok();
+        let guest = self.ecosystem.guest("Recipe");
+        (source, guest)
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
 }
 
 /// Asks until that version answers; the longest wait for one reply.
