@@ -42,10 +42,64 @@ pub struct Config {
     pub images_warn: usize,
     /// How often the drop-in directory is looked at, for events that were lost.
     pub drop_in_poll_ms: u64,
+    /// How often the machine's listening sockets are looked at for daemons that this host doesn't run; 0 means never.
+    pub scan_ms: u64,
+    /// Ports at which nobody is asked whether it is a daemon, each a number or a range such as `"8000-8099"`.
+    pub scan_ports_never: Vec<Ports>,
     /// How daemons are run ([`crate::settings::Settings`]), unless something nearer says otherwise.
     pub defaults: Value,
     /// How one daemon is run, by its name.
     pub daemons: BTreeMap<String, Value>,
+}
+
+/// A range of ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub struct Ports {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+impl Ports {
+    /// Whether it is one of them.
+    #[must_use]
+    pub fn contains(&self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl TryFrom<Value> for Ports {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let range = match &value {
+            Value::String(text) => {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                first.trim().parse().ok().zip(last.trim().parse().ok())
+            }
+            number => number
+                .as_u64()
+                .and_then(|port| u16::try_from(port).ok())
+                .map(|port| (port, port)),
+        };
+        match range {
+            Some((first, last)) if first <= last => Ok(Ports { first, last }),
+            _ => Err(format!(
+                "expected a port or a range of ports such as \"8000-8099\", got {value}"
+            )),
+        }
+    }
+}
+
+impl From<Ports> for Value {
+    fn from(Ports { first, last }: Ports) -> Self {
+        if first == last {
+            return Value::from(first);
+        }
+        Value::from(format!("{first}-{last}"))
+    }
 }
 
 /// Limits of one daemon's guests.
@@ -78,6 +132,8 @@ impl Default for Config {
             images_max: 900,
             images_warn: 700,
             drop_in_poll_ms: 5_000,
+            scan_ms: 5_000,
+            scan_ports_never: Vec::new(),
             defaults: Value::Null,
             daemons: BTreeMap::new(),
         }
@@ -182,5 +238,23 @@ mod tests {
         std::fs::write(&path, "{comand_ms: 5}").unwrap();
         let error = format!("{:#}", Config::load(&path).unwrap_err());
         assert!(error.contains("comand_ms"), "{error}");
+    }
+
+    #[test]
+    fn ports_are_numbers_or_ranges() {
+        let ports = |text: &str| serde_json::from_str::<Ports>(text);
+        let range = |first, last| Ports { first, last };
+        for (text, expected) in [
+            ("8080", range(8080, 8080)),
+            ("\"8000-8099\"", range(8000, 8099)),
+        ] {
+            let read = ports(text).unwrap();
+            assert_eq!(read, expected);
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        }
+        for wrong in ["70000", "-1", "\"9-8\"", "\"8000-\"", "\"\"", "null", "[1]"] {
+            let error = ports(wrong).unwrap_err().to_string();
+            assert!(error.contains("range of ports"), "{wrong}: {error}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 mod answer;
 mod change;
 mod fault;
+mod foreign;
 mod tell;
 mod watch;
 
@@ -26,6 +27,7 @@ use tokio::task::JoinHandle;
 use crate::child::Spawner;
 use crate::config::Config;
 use crate::control::Control;
+use crate::discover::Foreign;
 use crate::door::Door;
 use crate::home::{Home, HomeLock};
 use crate::images::Images;
@@ -72,6 +74,8 @@ struct Inner {
     control_door: Arc<Door>,
     registry: Mutex<Registry>,
     daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
+    /// The daemons of this machine that others run.
+    foreign: Arc<Foreign>,
     /// Daemons of the registry that could not be brought back, and why. They stay in it until they are installed again or
     /// uninstalled.
     lost: Mutex<BTreeMap<String, String>>,
@@ -229,6 +233,7 @@ impl Builder {
             port: listening.port(),
             door,
             control_door: Door::new("control", config.control_limits()),
+            foreign: Foreign::new(&config),
             shared: Shared {
                 config: Arc::new(config),
                 images: Arc::new(Images::default()),
@@ -293,6 +298,8 @@ impl Inner {
             inner: Arc::clone(inner),
         })?;
         lock(&inner.tasks).push(Task::Loop(watching));
+        inner.reserve_names(lock(&inner.registry).daemons.keys().cloned());
+        lock(&inner.tasks).push(Task::Loop(inner.look_for_others()));
         tracing::info!(port = inner.port, home = %inner.home.data.display(), "Dae listens");
         Ok(())
     }
@@ -404,6 +411,7 @@ impl Inner {
         change(&mut changed);
         changed.save(&self.home.registry_file())?;
         *registry = changed;
+        self.reserve_names(registry.daemons.keys().cloned());
         Ok(())
     }
 

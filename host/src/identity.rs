@@ -39,6 +39,7 @@ impl Identity {
             generation: Some(self.generation),
             uptime_ms: Some(self.uptime_ms()),
             foreign: false,
+            address: None,
         }
     }
 

@@ -18,6 +18,7 @@
 //! - `images`: the plugins that are loaded · `dylib`: a plugin's file in this process
 //! - `services`: what a daemon's code may ask of the host
 //! - `relief`: the threads of all that, and those in reserve for where a handler holds one
+//! - `discover`: the daemons of this machine that this host doesn't run
 //! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
 //! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
@@ -42,6 +43,7 @@ mod child;
 mod commands;
 mod control;
 mod descriptors;
+mod discover;
 mod door;
 mod durable;
 mod dylib;

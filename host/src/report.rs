@@ -3,6 +3,8 @@
 //! Plain data with stable keys, so that the program, an embedding program and a script read the same thing.
 //! A key is never renamed or reused; new ones may be added.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// Where a daemon's code runs.
@@ -54,6 +56,9 @@ pub struct Credential {
     /// True for a daemon that this host did not load.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
+    /// The address of this machine that it listens at, where that isn't 127.0.0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
 }
 
 /// One daemon as `list` and `status` show it.
@@ -65,9 +70,14 @@ pub struct Status {
     pub plugin: String,
     /// The plugin's version.
     pub version: String,
-    /// Where its code runs.
-    pub mode: Mode,
-    /// `starting`, `ready`, `stopped`, `failed` …
+    /// Where its code runs; absent where that isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// True for a daemon that this host doesn't run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
+    /// `starting`, `ready`, `stopped`, `failed` …; `foreign` for a daemon that this host doesn't run, `impostor` where
+    /// its credential doesn't fit its process.
     pub state: String,
     /// Why it is in that state, for a person; empty where the state says it all.
     #[serde(default)]
@@ -76,6 +86,9 @@ pub struct Status {
     pub pid: Option<u32>,
     /// Its Common TCP port; absent while it is stopped.
     pub port: Option<u16>,
+    /// The address of this machine that it listens at, where that isn't 127.0.0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
     /// The n-th instance since the host started.
     pub generation: u64,
     /// How long the present instance has run, in milliseconds; absent while nothing runs.
@@ -171,6 +184,34 @@ pub struct InstallRequest {
     /// The file lies in the drop-in directory: it is uninstalled when the file goes.
     #[serde(default)]
     pub drop_in: bool,
+}
+
+/// The answer to `scan`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scan {
+    /// The foreign daemons there are now.
+    pub daemons: Vec<Status>,
+    /// Who answered `dae` with something that is no credential.
+    pub refused: Vec<Refused>,
+    /// Listening TCP sockets on this machine.
+    pub sockets: u64,
+    /// How many were asked by this scan.
+    pub asked: u64,
+    /// How many of this user's sockets have no process that this host can see, and were not asked.
+    pub hidden: u64,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+}
+
+/// One that is not taken for a daemon, though it answers like one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Where it listens.
+    pub port: u16,
+    /// The process that does.
+    pub pid: u32,
+    /// What was wrong with its answer, for a person.
+    pub reason: String,
 }
 
 /// The answer to `start`, `stop` and `restart`.

@@ -10,9 +10,9 @@
 //! everything that breaks the protocol or the connection.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use dae_common_tcp::{Inbox, write_message};
@@ -35,6 +35,10 @@ const READ_BYTES: usize = 16 << 10;
 /// grace for the one that is replaced, and what the disk takes.
 const CONTROL_ANSWER_MAX: Duration = Duration::from_secs(60);
 
+/// How long a foreign daemon may take over one command. It may know no `error`, and then says nothing to a command that
+/// it doesn't have.
+const FOREIGN_ANSWER_MAX: Duration = Duration::from_secs(30);
+
 /// The tag of every control call; one is enough, since one call is under way at a time.
 const CONTROL_TAG: &str = "cli";
 
@@ -48,6 +52,8 @@ pub(super) struct Client<S> {
     peer: String,
     /// An `error` that answers no call of ours: the reason, if the connection closes next.
     parting: Option<String>,
+    /// How long an answer may take, whatever else comes meanwhile.
+    answer_max: Duration,
 }
 
 impl Client<UnixStream> {
@@ -58,11 +64,9 @@ impl Client<UnixStream> {
         match connect() {
             Ok(stream) => {
                 stream.set_read_timeout(Some(CONTROL_ANSWER_MAX))?;
-                Ok(Client::over(
-                    stream,
-                    Some(CONTROL_TAG),
-                    "the host".to_owned(),
-                ))
+                let mut client = Client::over(stream, Some(CONTROL_TAG), "the host".to_owned());
+                client.answer_max = CONTROL_ANSWER_MAX;
+                Ok(client)
             }
             Err(error) if means_nobody_listens(&error) => Err(session.no_host().into()),
             Err(error) => Err(error)
@@ -77,27 +81,33 @@ impl Client<UnixStream> {
 }
 
 impl Client<TcpStream> {
-    /// Connects to the daemon `name` on its port of the loopback address. Its replies are waited for without a limit:
-    /// how long a command may take is between the daemon and its host.
-    pub(super) fn daemon(name: &str, port: u16) -> Result<Self> {
-        let stream = match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+    /// Connects to the daemon `name` where it listens. Its replies are waited for without a limit: how long a command may
+    /// take is between the daemon and its host.
+    pub(super) fn daemon(name: &str, address: SocketAddr) -> Result<Self> {
+        let stream = match TcpStream::connect(address) {
             Err(error) if means_nobody_listens(&error) => {
-                return Err(not_listening(name, port).into());
+                return Err(not_listening(name, address).into());
             }
-            result => {
-                result.with_context(|| format!("cannot connect to {name} at 127.0.0.1:{port}"))?
-            }
+            result => result.with_context(|| format!("cannot connect to {name} at {address}"))?,
         };
         stream.set_nodelay(true)?;
         Ok(Client::over(stream, None, name.to_owned()))
     }
+
+    /// The same to a foreign daemon, whose replies are not waited for without a limit.
+    pub(super) fn foreign(name: &str, address: SocketAddr) -> Result<Self> {
+        let mut client = Self::daemon(name, address)?;
+        client.stream.set_read_timeout(Some(FOREIGN_ANSWER_MAX))?;
+        client.answer_max = FOREIGN_ANSWER_MAX;
+        Ok(client)
+    }
 }
 
 /// The host named the port, and the daemon has gone since.
-fn not_listening(name: &str, port: u16) -> Fault {
+fn not_listening(name: &str, address: SocketAddr) -> Fault {
     Fault::Refused {
         code: "not-running".to_owned(),
-        message: format!("{name} does not listen at 127.0.0.1:{port} any more"),
+        message: format!("{name} does not listen at {address} any more"),
     }
 }
 
@@ -118,6 +128,7 @@ impl<S: Read + Write> Client<S> {
             tag,
             peer,
             parting: None,
+            answer_max: Duration::MAX,
         }
     }
 
@@ -165,7 +176,11 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn reply(&mut self, name: &str) -> Result<Arguments> {
+        let begun = Instant::now();
         while let Some(line) = self.line()? {
+            if begun.elapsed() > self.answer_max {
+                return Err(self.no_answer());
+            }
             let ours = line.tag.as_deref() == self.tag;
             if line.name == "error" {
                 self.refusal(name, ours, &line)?;
@@ -250,13 +265,22 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn read_fault(&self, error: io::Error) -> anyhow::Error {
-        let peer = &self.peer;
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                let limit = CONTROL_ANSWER_MAX.as_secs();
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.no_answer(),
+            _ => anyhow!(error).context(format!("lost the connection to {}", self.peer)),
+        }
+    }
+
+    fn no_answer(&self) -> anyhow::Error {
+        let (peer, limit) = (&self.peer, self.answer_max.as_secs());
+        match self.tag {
+            Some(_) => {
                 anyhow!("{peer} did not answer within {limit} s; it may be stopped or overloaded")
             }
-            _ => anyhow!(error).context(format!("lost the connection to {peer}")),
+            None => anyhow!(
+                "{peer} did not answer within {limit} s; a foreign daemon may say nothing to a command that it doesn't \
+                have: `dae-host options {peer}` shows those it has"
+            ),
         }
     }
 }

@@ -8,6 +8,8 @@ use dae_common_tcp::Line;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::lenient;
+
 /// The arguments of a line, unparsed: a number keeps its digits, an object the order of its keys.
 pub(super) type Arguments = Vec<Box<RawValue>>;
 
@@ -52,13 +54,20 @@ impl Incoming {
     }
 }
 
-/// The arguments as a sender of ours and of others writes them: an array, or nothing at all.
+/// The arguments as a sender of ours and of others writes them: an array, nothing at all, or one value, perhaps in JSON5.
 pub(super) fn array(arguments: &str) -> Result<Arguments> {
-    match arguments {
-        "" => Ok(Vec::new()),
-        text => {
-            serde_json::from_str(text).with_context(|| format!("expected a JSON array, got {text}"))
-        }
+    if arguments.is_empty() {
+        return Ok(Vec::new());
+    }
+    let strict = || {
+        let strict = lenient::to_strict(arguments).map_err(anyhow::Error::msg)?;
+        Ok::<_, anyhow::Error>(serde_json::from_slice::<Box<RawValue>>(&strict)?)
+    };
+    let value = serde_json::from_str::<Box<RawValue>>(arguments).or_else(|_| strict());
+    let value = value.with_context(|| format!("expected JSON, got {arguments}"))?;
+    match value.get().starts_with('[') {
+        true => Ok(serde_json::from_str(value.get())?),
+        false => Ok(vec![value]),
     }
 }
 

@@ -86,6 +86,8 @@ enum Command {
     Embed(change::Names),
     /// Show all daemons, Dae's own row first
     List,
+    /// Look for daemons that other hosts or programs of this user run, and show those there are
+    Scan,
     /// Show one daemon in full
     Status(query::Name),
     /// Show a daemon's commands, each with the number of its arguments
@@ -167,6 +169,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),
         Command::List => query::list(&session),
+        Command::Scan => query::scan(&session),
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),
         Command::Call(args) => query::call(&session, &args),

@@ -1,4 +1,4 @@
-//! Commands that change nothing: `list`, `status`, `options`, `call`, `check`.
+//! Commands that change nothing: `list`, `scan`, `status`, `options`, `call`, `check`.
 //!
 //! `list` and `status` ask the host on its control socket. `options` and `call` ask it only where the daemon listens,
 //! and then speak to the daemon itself, as any other guest would. `check` reads a file and needs no host.
@@ -7,6 +7,7 @@
 //! for a number, and a script sees what a person saw.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -19,7 +20,7 @@ use super::client::Client;
 use super::exit::Fault;
 use super::words;
 use crate::manifest::{self, Manifest};
-use crate::report::Status;
+use crate::report::{Refused, Scan, Status};
 
 /// The argument of `status` and `options`.
 #[derive(Debug, clap::Args)]
@@ -60,6 +61,32 @@ pub(super) fn list(session: &Session) -> Result<()> {
     session.out.list(&daemons)
 }
 
+/// `scan`: the foreign daemons, looked for now.
+pub(super) fn scan(session: &Session) -> Result<()> {
+    let answer = Client::control(session)?.call("scan", &json!([]))?;
+    if session.out.json {
+        return session.out.document(&answer);
+    }
+    let scan: Scan = serde_json::from_str(answer.get())?;
+    for Refused { port, pid, reason } in &scan.refused {
+        let text = format!("port {port} (pid {pid}) answers, but not as a daemon: {reason}");
+        session.out.note(&words::printable(&text));
+    }
+    if scan.hidden > 0 {
+        let hidden = scan.hidden;
+        session.out.note(&format!(
+            "{hidden} sockets of this user have a process that the host can't see; nobody is asked there"
+        ));
+    }
+    let Scan {
+        sockets, asked, ms, ..
+    } = scan;
+    session.out.note(&format!(
+        "{sockets} sockets listen on this machine; {asked} of them were asked for the first time ({ms} ms)"
+    ));
+    session.out.list(&scan.daemons)
+}
+
 /// `status`: one daemon in full.
 pub(super) fn status(session: &Session, name: &Name) -> Result<()> {
     let answer = Client::control(session)?.call("status", &[&name.name])?;
@@ -74,13 +101,18 @@ fn in_full(status: &Status) -> String {
     let absent = || "-".to_owned();
     let mut facts = vec![
         ("plugin", format!("{} {}", status.plugin, status.version)),
-        ("mode", status.mode.as_str().to_owned()),
+        (
+            "mode",
+            status
+                .mode
+                .map_or_else(absent, |mode| mode.as_str().to_owned()),
+        ),
         ("pid", status.pid.map_or_else(absent, |pid| pid.to_string())),
         (
             "address",
             status
                 .port
-                .map_or_else(absent, |port| format!("127.0.0.1:{port}")),
+                .map_or_else(absent, |port| address(status, port).to_string()),
         ),
         (
             "uptime",
@@ -161,9 +193,20 @@ fn daemon(session: &Session, name: &str) -> Result<Client<std::net::TcpStream>> 
     // waits there for the next instance.
     let status: Status = Client::control(session)?.ask("status", &[name])?;
     match status.port {
-        Some(port) => Client::daemon(name, port),
+        _ if status.state == "impostor" => Err(Fault::Refused {
+            code: "impostor".to_owned(),
+            message: format!("{name} is an impostor: {}", status.reason),
+        }
+        .into()),
+        Some(port) if status.foreign => Client::foreign(name, address(&status, port)),
+        Some(port) => Client::daemon(name, address(&status, port)),
         None => Err(not_running(session, &status).into()),
     }
+}
+
+fn address(status: &Status, port: u16) -> SocketAddr {
+    let ip = status.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    SocketAddr::new(ip, port)
 }
 
 fn not_running(session: &Session, status: &Status) -> Fault {

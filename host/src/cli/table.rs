@@ -7,7 +7,7 @@
 use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
 
 use super::words::{GAP, aligned, printable, uptime, widths};
-use crate::report::Status;
+use crate::report::{Mode, Status};
 
 /// A name may be cut down to this many cells before a column is given up for it.
 const NAME_CELLS_MIN: usize = 16;
@@ -24,7 +24,9 @@ struct Column {
 const COLUMNS: [Column; 9] = [
     Column::new("NAME", 0, |s| s.name.clone()),
     Column::new("VERSION", 3, |s| s.version.clone()),
-    Column::new("MODE", 4, |s| s.mode.as_str().to_owned()),
+    Column::new("MODE", 4, |s| {
+        s.mode.map(Mode::as_str).unwrap_or_default().to_owned()
+    }),
     Column::new("STATE", 0, |s| s.state.clone()),
     Column::new("PID", 6, |s| or_dash(s.pid)),
     Column::new("PORT", 0, |s| or_dash(s.port)),
@@ -149,7 +151,8 @@ fn coloured(text: String, column: &Column, daemon: &Status, ansi: bool) -> Cell 
 fn state_colour(state: &str) -> Color {
     match state {
         "ready" => Color::Green,
-        "failed" => Color::Red,
+        "foreign" => Color::Cyan,
+        "failed" | "impostor" => Color::Red,
         "stopped" => Color::DarkGrey,
         _ => Color::Yellow,
     }
@@ -158,7 +161,6 @@ fn state_colour(state: &str) -> Color {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Mode;
 
     fn daemon(name: &str, state: &str) -> Status {
         let running = state == "ready";
@@ -170,7 +172,9 @@ mod tests {
             name: name.to_owned(),
             plugin: "Sample".to_owned(),
             version: "0.1.0".to_owned(),
-            mode: Mode::InProcess,
+            mode: Some(Mode::InProcess),
+            foreign: false,
+            address: None,
             state: state.to_owned(),
             reason: String::new(),
             pid: running.then_some(4_194_304),

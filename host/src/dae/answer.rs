@@ -9,7 +9,7 @@ use dae_plugin_api::abi::status;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Dae, Fault, FaultKind, Inner, tell};
+use super::{Dae, Fault, FaultKind, Inner, foreign, tell};
 use crate::identity::Identity;
 use crate::instance::{Answer, Answering, BuiltIn, Instance};
 use crate::manifest::{Argument, Command, Manifest};
@@ -24,7 +24,7 @@ type Row = (
     &'static str,
 );
 
-const ON_TCP: [Row; 2] = [
+const ON_TCP: [Row; 3] = [
     (
         "list",
         None,
@@ -35,15 +35,25 @@ const ON_TCP: [Row; 2] = [
         Some(("name", "string")),
         "The credential of the daemon of that name.",
     ),
+    (
+        "announce",
+        Some(("credential", "Credential")),
+        "Has a daemon that this host doesn't run asked who it is, and listed; its credential as it is listed.",
+    ),
 ];
 
-const ON_CONTROL: [Row; 13] = [
+const ON_CONTROL: [Row; 14] = [
     ("list", None, "How every daemon is, Dae first."),
     ("status", Some(("name", "string")), "How one daemon is."),
     (
         "find",
         Some(("name", "string")),
         "The credential of a running daemon.",
+    ),
+    (
+        "scan",
+        None,
+        "Looks for foreign daemons now, and tells of all there are.",
     ),
     (
         "install",
@@ -149,7 +159,7 @@ impl BuiltIn for Answers {
         };
         let dae = Dae { inner };
         if !self.is_control {
-            return Box::pin(async move { on_tcp(&dae, name, &arguments) });
+            return Box::pin(async move { on_tcp(&dae, name, &arguments).await });
         }
         // On a task of its own: what was begun is finished, whether or not the one who asked stays to hear of it.
         let work = tokio::spawn(async move { on_control(&dae, name, &arguments, guest).await });
@@ -161,9 +171,13 @@ impl BuiltIn for Answers {
     }
 }
 
-fn on_tcp(dae: &Dae, name: &str, arguments: &[u8]) -> Answer {
+async fn on_tcp(dae: &Dae, name: &str, arguments: &[u8]) -> Answer {
     match name {
         "list" => ended(none(arguments).map(|()| dae.inner.credentials())),
+        "announce" => ended(match one::<foreign::Announced>(arguments) {
+            Ok(announced) => dae.announce(&announced).await,
+            Err(fault) => Err(fault),
+        }),
         // On TCP the codes are the protocol's, which knows one for all that a daemon itself says.
         _ => ended(
             one(arguments).and_then(|name: String| dae.find(&name).map_err(Fault::into_failed)),
@@ -177,6 +191,10 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
         "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
         "find" => ended(one(arguments).and_then(|name: String| dae.find(&name))),
         "logs" => logs(dae, arguments, guest),
+        "scan" => ended(match none(arguments) {
+            Ok(()) => dae.scan().await,
+            Err(fault) => Err(fault),
+        }),
         "install" => ended(match one(arguments) {
             Ok(request) => dae.install_with(request).await,
             Err(fault) => Err(fault),

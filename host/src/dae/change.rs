@@ -472,6 +472,9 @@ impl Inner {
     }
 
     pub(super) fn unknown(&self, name: &str) -> Fault {
+        if let Some(fault) = self.foreign_fault(name) {
+            return fault;
+        }
         let daemons = lock(&self.daemons);
         let near = dae_common_tcp::nearest(name, daemons.keys().map(String::as_str));
         let hint = near.map_or_else(

@@ -28,7 +28,7 @@ pub(super) struct LogRequest {
 const LOG_LINES_MAX: usize = 10_000;
 
 impl Dae {
-    /// Every daemon, Dae first.
+    /// Every daemon, Dae first and foreign ones last.
     #[must_use]
     pub fn list(&self) -> Vec<Status> {
         self.inner.list()
@@ -65,6 +65,7 @@ impl Inner {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all.insert(0, self.own_status());
+        all.extend(self.foreign_statuses());
         all
     }
 
@@ -76,7 +77,7 @@ impl Inner {
         match (self.daemon(name), lost) {
             (Some(daemon), _) => Ok(self.status_of(&daemon)),
             (None, Some(reason)) => Ok(self.lost_status(name, &reason)),
-            (None, None) => Err(self.unknown(name)),
+            (None, None) => self.foreign_status(name).ok_or_else(|| self.unknown(name)),
         }
     }
 
@@ -86,7 +87,10 @@ impl Inner {
                 .own_credential()
                 .ok_or_else(|| Fault::failed("Dae is ending"));
         }
-        let daemon = self.daemon(name).ok_or_else(|| self.unknown(name))?;
+        let Some(daemon) = self.daemon(name) else {
+            let foreign = self.find_foreign(name);
+            return foreign.unwrap_or_else(|| Err(self.unknown(name)));
+        };
         let glance = daemon.glance();
         match &glance.identity {
             Some(identity) => Ok(identity.credential()),
@@ -94,7 +98,7 @@ impl Inner {
         }
     }
 
-    /// Of all that answer, Dae's own first.
+    /// Of all that answer, Dae's own first and foreign ones last.
     pub(super) fn credentials(&self) -> Vec<Credential> {
         let others = self
             .all_daemons()
@@ -103,6 +107,7 @@ impl Inner {
         self.own_credential()
             .into_iter()
             .chain(others.map(|identity| identity.credential()))
+            .chain(self.foreign_credentials())
             .collect()
     }
 
@@ -119,11 +124,13 @@ impl Inner {
             name: DAE_NAME.to_owned(),
             plugin: DAE_NAME.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            mode: Mode::InProcess,
+            mode: Some(Mode::InProcess),
+            foreign: false,
             state: "ready".to_owned(),
             reason: String::new(),
             pid: Some(std::process::id()),
             port: Some(self.port),
+            address: None,
             generation: 1,
             uptime_ms: Some(u64::try_from(uptime).unwrap_or(u64::MAX)),
             restarts: 0,
@@ -147,7 +154,7 @@ impl Inner {
             name: name.to_owned(),
             plugin: of(|entry| entry.plugin.clone()),
             version: of(|entry| entry.version.clone()),
-            mode: entry.as_ref().map(|entry| entry.mode).unwrap_or_default(),
+            mode: entry.as_ref().map(|entry| entry.mode),
             state: "failed".to_owned(),
             reason: reason.to_owned(),
             hash: of(|entry| entry.hash.clone()),
@@ -229,11 +236,14 @@ impl Inner {
             version: spec.artefact.manifest.version.clone(),
             mode: identity
                 .as_ref()
-                .map_or(spec.mode, |identity| identity.mode),
+                .map(|identity| identity.mode)
+                .or(Some(spec.mode)),
+            foreign: false,
             state: state.word().to_owned(),
             reason: state.to_string(),
             pid: identity.as_ref().map(|identity| identity.pid),
             port,
+            address: None,
             generation,
             uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
             restarts,

@@ -1,0 +1,130 @@
+//! Foreign daemons as part of an ecosystem: looked for in the background or at once, listed beside its own, and never in
+//! the way of one of them.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use tokio::task::JoinHandle;
+
+use super::{Dae, Fault, FaultKind, Inner};
+use crate::discover::Neighbour;
+use crate::report::{Credential, Scan, Status};
+
+/// The argument of `announce`: of a credential, only where to ask for it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Announced {
+    port: u16,
+}
+
+impl Dae {
+    /// Looks for foreign daemons now, and tells of all that are there.
+    ///
+    /// # Errors
+    /// The system doesn't tell which sockets listen on this machine.
+    pub async fn scan(&self) -> Result<Scan, Fault> {
+        let inner = &self.inner;
+        let begun = Instant::now();
+        let tally = inner.foreign.scan(inner.own_processes()).await;
+        let tally = tally.map_err(|error| {
+            Fault::failed(format!(
+                "the sockets of this machine can't be looked at: {error}"
+            ))
+        })?;
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(Scan {
+            daemons: inner.foreign_statuses(),
+            refused: inner.foreign.refused(),
+            sockets: count(tally.sockets),
+            asked: count(tally.asked),
+            hidden: count(tally.hidden),
+            ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// A daemon comes by itself; its credential under the name that it is listed as.
+    pub(super) async fn announce(&self, announced: &Announced) -> Result<Credential, Fault> {
+        let inner = &self.inner;
+        let own = inner.own_processes();
+        let listed = inner.foreign.announce(announced.port, own).await;
+        listed.map_err(Fault::failed)
+    }
+}
+
+impl Inner {
+    /// Looks for them every so often, until the task is aborted or the ecosystem is gone.
+    pub(super) fn look_for_others(self: &Arc<Self>) -> JoinHandle<()> {
+        let every = Duration::from_millis(self.shared.config.scan_ms);
+        let inner: Weak<Inner> = Arc::downgrade(self);
+        let own = move || inner.upgrade().map(|inner| inner.own_processes());
+        tokio::spawn(Arc::clone(&self.foreign).run(every, own))
+    }
+
+    /// The processes that this host's daemons run in: whoever listens there is no foreign daemon.
+    fn own_processes(&self) -> Vec<u32> {
+        let daemons = self.all_daemons();
+        let identities = daemons.iter().filter_map(|one| one.glance().identity);
+        identities.map(|identity| identity.pid).collect()
+    }
+
+    /// From now on no foreign daemon is listed under a name of the registry's.
+    pub(super) fn reserve_names(&self, names: impl Iterator<Item = String>) {
+        self.foreign.reserve(names.collect());
+    }
+
+    pub(super) fn foreign_statuses(&self) -> Vec<Status> {
+        self.foreign.list().into_iter().map(status).collect()
+    }
+
+    pub(super) fn foreign_status(&self, name: &str) -> Option<Status> {
+        self.foreign.find(name).map(status)
+    }
+
+    /// Of those that are believed.
+    pub(super) fn foreign_credentials(&self) -> Vec<Credential> {
+        let believed = |one: &Neighbour| one.doubt.is_none().then(|| one.credential());
+        self.foreign.list().iter().filter_map(believed).collect()
+    }
+
+    /// The credential of the one that is listed so; `None` where there is none.
+    pub(super) fn find_foreign(&self, name: &str) -> Option<Result<Credential, Fault>> {
+        let one = self.foreign.find(name)?;
+        let text = |doubt| format!("{name} is an impostor: {doubt}");
+        Some(match &one.doubt {
+            None => Ok(one.credential()),
+            Some(doubt) => Err(Fault::failed(text(doubt))),
+        })
+    }
+
+    /// Why a change can't be made to that name, if it is a foreign daemon's.
+    pub(super) fn foreign_fault(&self, name: &str) -> Option<Fault> {
+        let one = self.foreign.find(name)?;
+        Some(Fault {
+            kind: FaultKind::Failed,
+            text: format!(
+                "{name} is a foreign daemon (pid {}): this host can't stop it, nor change it otherwise",
+                one.pid
+            ),
+        })
+    }
+}
+
+fn status(one: Neighbour) -> Status {
+    let state = match one.doubt {
+        None => "foreign",
+        Some(_) => "impostor",
+    };
+    Status {
+        address: one.unusual_address(),
+        name: one.name,
+        plugin: one.own_name,
+        version: one.version.unwrap_or_default(),
+        mode: None,
+        foreign: true,
+        state: state.to_owned(),
+        reason: one.doubt.unwrap_or_default(),
+        pid: Some(one.pid),
+        port: Some(one.address.port()),
+        ..Status::default()
+    }
+}

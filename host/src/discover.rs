@@ -1,0 +1,385 @@
+//! The daemons of this machine that this host doesn't run: found by looking at who listens, and asking them politely.
+//!
+//! A scan asks the kernel which sockets listen (`sockets`), leaves out whom it may not ask (`rules`), asks the others one
+//! question, once (`probe`), and reads what they say with suspicion (`claim`). What is known of all of them is in `found`:
+//! a scan that finds nothing new connects to nobody. A daemon that wasn't ready when it was asked may come by itself
+//! ([`Foreign::announce`]); it is asked the very same way.
+//!
+//! A credential is somebody's word, and the kernel's word is held against it: the process that it names must hold the
+//! socket, or be a child of one that does, as a host's worker is.
+//!
+//! Invariants: nobody is sent more than the one question at a time, nor a second one after silence, but where it asks for
+//! that itself; no more than [`PROBES_MAX`] are asked at once; one scan goes on at a time.
+
+mod claim;
+mod found;
+mod probe;
+mod rules;
+mod sockets;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use tokio::sync::{Semaphore, broadcast};
+
+use crate::config::Config;
+use crate::report::{Credential, Refused};
+use claim::Reply;
+use found::{Claimed, Found, Heard};
+use rules::{Candidate, Rules};
+use sockets::{Process, Socket};
+
+pub(crate) use found::{Change, Neighbour};
+
+/// Asked at once: enough that a machine full of silent listeners is done in seconds, few enough to be no burst.
+const PROBES_MAX: usize = 16;
+
+/// Changes that a subscriber may be behind before it misses some, and has to look at the list again.
+const CHANGES_MAX: usize = 256;
+
+/// Where nothing is looked for, those that have announced themselves are looked after so often.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// A port may be announced once in so long.
+const ANNOUNCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Announcements that are looked into at once; each takes a look at all sockets.
+const ANNOUNCEMENTS_MAX: usize = 4;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    rules: Rules,
+    found: Mutex<Found>,
+    /// Who holds the sockets that were there at the last look.
+    holders: Mutex<HashMap<u64, Vec<Process>>>,
+    /// Held by who scans.
+    turn: tokio::sync::Mutex<()>,
+    probes: Semaphore,
+    announcements: Semaphore,
+    /// When each port was announced, while that is of account.
+    announced: Mutex<HashMap<u16, Instant>>,
+    changes: broadcast::Sender<Change>,
+    /// Trouble is told once, and not every five seconds.
+    has_told_failure: AtomicBool,
+    has_told_hidden: AtomicBool,
+}
+
+/// What one scan did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Listening TCP sockets on this machine.
+    pub(crate) sockets: usize,
+    /// How many were asked.
+    pub(crate) asked: usize,
+    /// Sockets of this user whose process can't be seen.
+    pub(crate) hidden: usize,
+}
+
+/// Who is there.
+struct Survey {
+    candidates: Vec<Candidate>,
+    tally: Tally,
+}
+
+impl Foreign {
+    pub(crate) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Foreign {
+            rules: Rules {
+                uid: rustix::process::geteuid().as_raw(),
+                ports_never: config.scan_ports_never.clone(),
+            },
+            found: Mutex::default(),
+            holders: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            probes: Semaphore::new(PROBES_MAX),
+            announcements: Semaphore::new(ANNOUNCEMENTS_MAX),
+            announced: Mutex::default(),
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            has_told_failure: AtomicBool::new(false),
+            has_told_hidden: AtomicBool::new(false),
+        })
+    }
+
+    /// Scans for ever, `every` so often; `ours` tells the processes of this host, and ends it when there is none any more.
+    /// Where `every` is zero nobody is looked for, and those that came by themselves are looked after all the same.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        every: Duration,
+        ours: impl Fn() -> Option<Vec<u32>> + Send,
+    ) {
+        let is_looking = !every.is_zero();
+        let mut ticks = tokio::time::interval(if is_looking { every } else { SWEEP });
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(ours) = ours() else { return };
+            if is_looking || self.knows_any() {
+                // What failed is told.
+                let _ = self.look(ours, is_looking).await;
+            }
+        }
+    }
+
+    /// Looks at all sockets now, and asks who wasn't asked yet. Where a scan goes on, it is waited for first.
+    ///
+    /// # Errors
+    /// The system's: it doesn't tell which sockets there are.
+    pub(crate) async fn scan(self: &Arc<Self>, ours: Vec<u32>) -> io::Result<Tally> {
+        // On a task of its own: one that is begun comes to its end, or who was being asked would never be heard.
+        let this = Arc::clone(self);
+        let scan = tokio::spawn(async move { this.look(ours, true).await });
+        scan.await.map_err(io::Error::other)?
+    }
+
+    /// All foreign daemons, by name, those that are not believed too.
+    pub(crate) fn list(&self) -> Vec<Neighbour> {
+        let mut all: Vec<Neighbour> = lock(&self.found).neighbours().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The one that is listed under that name, believed or not.
+    pub(crate) fn find(&self, name: &str) -> Option<Neighbour> {
+        let found = lock(&self.found);
+        found.neighbours().find(|one| one.name == name).cloned()
+    }
+
+    /// Who answers `dae`, and is no daemon.
+    pub(crate) fn refused(&self) -> Vec<Refused> {
+        let found = lock(&self.found);
+        let refused = found.refused().map(|(key, reason)| Refused {
+            port: key.port,
+            pid: key.process.pid,
+            reason: reason.to_owned(),
+        });
+        refused.collect()
+    }
+
+    /// What changes from now on among those that are believed. One who is too slow misses some, and is told so.
+    #[allow(
+        dead_code,
+        reason = "what daemons are told of foreign ones is made of it"
+    )]
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// These names are this host's daemons' from now on; a foreign one of such a name is listed with its port.
+    pub(crate) fn reserve(&self, names: BTreeSet<String>) {
+        let changes = lock(&self.found).reserve(names);
+        self.tell(changes);
+    }
+
+    /// One says that it listens at that port: asks it, even where it was asked before.
+    ///
+    /// # Errors
+    /// Why it isn't listed, for who announced it.
+    pub(crate) async fn announce(
+        self: &Arc<Self>,
+        port: u16,
+        ours: Vec<u32>,
+    ) -> Result<Credential, String> {
+        let _permit = self.announcements.try_acquire().map_err(|_| {
+            format!(
+                "{ANNOUNCEMENTS_MAX} announcements are being looked into; try again in a second"
+            )
+        })?;
+        self.keep_pause(port)?;
+        let survey = self.survey(ours).await.map_err(|error| error.to_string())?;
+        let at_port = |one: &Candidate| one.key.port == port;
+        let mut refusal = format!(
+            "nobody who may be asked listens at port {port}: it takes a socket of this user's, on a loopback address, \
+            that is not this host's own, at a port from 1024 up that the config doesn't exclude"
+        );
+        for one in survey.candidates.into_iter().filter(at_port) {
+            match self.ask(&one).await {
+                Heard::Silence => {
+                    refusal = format!("who listens at port {port} doesn't answer `dae` in time");
+                }
+                heard => {
+                    self.take_note(&one, heard);
+                    match self.verdict(&one) {
+                        Ok(credential) => return Ok(credential),
+                        Err(reason) => refusal = reason,
+                    }
+                }
+            }
+        }
+        Err(refusal)
+    }
+
+    fn keep_pause(&self, port: u16) -> Result<(), String> {
+        let now = Instant::now();
+        let mut announced = lock(&self.announced);
+        announced.retain(|_, at| now.duration_since(*at) < ANNOUNCE_PAUSE);
+        if announced.contains_key(&port) {
+            return Err(format!(
+                "port {port} was announced less than a second ago; try again in a second"
+            ));
+        }
+        announced.insert(port, now);
+        Ok(())
+    }
+
+    /// What is held of one that has answered.
+    fn verdict(&self, one: &Candidate) -> Result<Credential, String> {
+        let found = lock(&self.found);
+        match found.at(&one.key) {
+            Some(neighbour) => match &neighbour.doubt {
+                None => Ok(neighbour.credential()),
+                Some(doubt) => Err(doubt.clone()),
+            },
+            None => {
+                let mut refused = found.refused().filter(|(key, _)| **key == one.key);
+                let reason = refused.next().map(|(_, reason)| reason.to_owned());
+                Err(reason.unwrap_or_else(|| "it is gone".to_owned()))
+            }
+        }
+    }
+
+    fn knows_any(&self) -> bool {
+        lock(&self.found).neighbours().next().is_some()
+    }
+
+    /// Sees who is there; where `is_looking`, asks those that are new.
+    async fn look(self: &Arc<Self>, ours: Vec<u32>, is_looking: bool) -> io::Result<Tally> {
+        let _turn = self.turn.lock().await;
+        let survey = self.survey(ours).await;
+        let Survey {
+            mut candidates,
+            mut tally,
+        } = survey.inspect_err(|error| self.tell_failure(error))?;
+        self.tell_hidden(&tally);
+        if !is_looking {
+            let found = lock(&self.found);
+            candidates.retain(|one| found.at(&one.key).is_some());
+        }
+        let lives = |process: Process| sockets::start_of(process.pid) == Some(process.start);
+        let (to_ask, changes) = lock(&self.found).settle(candidates, lives);
+        self.tell(changes);
+        tally.asked = to_ask.len();
+        // In order: of two that have one name, the same gets it each time.
+        let mut heard = futures_util::stream::iter(to_ask)
+            .map(|one| async move { (self.ask(&one).await, one) })
+            .buffered(PROBES_MAX);
+        while let Some((heard, one)) = heard.next().await {
+            self.take_note(&one, heard);
+        }
+        Ok(tally)
+    }
+
+    /// Asks the kernel who is there.
+    async fn survey(self: &Arc<Self>, mut ours: Vec<u32>) -> io::Result<Survey> {
+        ours.push(std::process::id());
+        let this = Arc::clone(self);
+        let survey = tokio::task::spawn_blocking(move || this.survey_now(&ours));
+        survey.await.map_err(io::Error::other)?
+    }
+
+    fn survey_now(&self, ours: &[u32]) -> io::Result<Survey> {
+        let sockets = sockets::listening()?;
+        let is_allowed = |socket: &&Socket| self.rules.allow(socket);
+        let allowed: Vec<Socket> = sockets.iter().filter(is_allowed).copied().collect();
+        let mut holders = lock(&self.holders);
+        hold_on(&mut holders, &allowed);
+        let hidden = allowed.iter().filter(|one| holders[&one.id].is_empty());
+        let tally = Tally {
+            sockets: sockets.len(),
+            asked: 0,
+            hidden: hidden.count(),
+        };
+        let candidates = rules::candidates(&allowed, &sockets, &holders, ours);
+        Ok(Survey { candidates, tally })
+    }
+
+    /// Asks one, and the kernel about what it says.
+    async fn ask(&self, one: &Candidate) -> Heard {
+        let reply = {
+            let _permit = self.probes.acquire().await;
+            probe::ask(&one.addresses).await
+        };
+        match reply {
+            None | Some((_, Reply::None)) => Heard::Silence,
+            Some((_, Reply::Refused(reason))) => Heard::Refused(reason),
+            Some((address, Reply::Claim(claim))) => {
+                let (pid, ids) = (claim.pid, one.ids.clone());
+                let process = tokio::task::spawn_blocking(move || {
+                    let start = sockets::start_of(pid)?;
+                    sockets::is_process_of(pid, &ids).then_some(Process { start, pid })
+                });
+                Heard::Claim(Claimed {
+                    claim,
+                    address,
+                    process: process.await.unwrap_or_default(),
+                })
+            }
+        }
+    }
+
+    fn take_note(&self, one: &Candidate, heard: Heard) {
+        let change = lock(&self.found).heard(one, heard);
+        self.tell(change);
+    }
+
+    /// Tells the log and whoever has subscribed.
+    fn tell(&self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            match &change {
+                Change::Appeared(now) => {
+                    tracing::info!(daemon = now.name, address = %now.address, pid = now.pid, "a foreign daemon is there");
+                }
+                Change::Changed { was, now } => {
+                    tracing::info!(daemon = now.name, was, address = %now.address, pid = now.pid, "a foreign daemon has changed");
+                }
+                Change::Gone(was) => {
+                    tracing::info!(daemon = was.name, address = %was.address, "a foreign daemon is gone");
+                }
+            }
+            // Nobody may be listening.
+            let _ = self.changes.send(change);
+        }
+    }
+
+    fn tell_failure(&self, error: &io::Error) {
+        if !self.has_told_failure.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the sockets of this machine can't be looked at: foreign daemons are not found");
+        }
+    }
+
+    fn tell_hidden(&self, tally: &Tally) {
+        if tally.hidden > 0 && !self.has_told_hidden.swap(true, Ordering::Relaxed) {
+            let sockets = tally.hidden;
+            tracing::info!(
+                sockets,
+                "some sockets of this user have a process that this host can't see; nobody is asked there"
+            );
+        }
+    }
+}
+
+/// Forgets the holders of sockets that are gone, and finds those of new ones, which takes a walk through all processes.
+fn hold_on(holders: &mut HashMap<u64, Vec<Process>>, allowed: &[Socket]) {
+    let present: HashSet<u64> = allowed.iter().map(|one| one.id).collect();
+    holders.retain(|id, _| present.contains(id));
+    let new: HashSet<u64> = present
+        .into_iter()
+        .filter(|id| !holders.contains_key(id))
+        .collect();
+    if new.is_empty() {
+        return;
+    }
+    let mut found = sockets::holders(&new);
+    holders.extend(
+        new.into_iter()
+            .map(|id| (id, found.remove(&id).unwrap_or_default())),
+    );
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

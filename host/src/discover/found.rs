@@ -1,0 +1,455 @@
+//! What is known of those who were asked: who answered what, and under which name it is listed. Pure data; it sees no
+//! clock and no socket.
+//!
+//! Names must not flap, and must not shadow: a foreign daemon has its own name if that was free when it was found, and
+//! from then on; else it is listed with its port, `Counter@40123`, until it is gone, whoever goes before it. Only where a
+//! daemon that this host runs takes a name that is listed already, the foreign one gives way, to its name with its port.
+//! A name with an `@` can't be any daemon's own.
+//!
+//! One whose credential doesn't fit its process is kept as well, to be shown and not to be handed out.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::claim::Claim;
+use super::rules::{Candidate, Key};
+use super::sockets::Process;
+use crate::registry::DAE_NAME;
+use crate::report::Credential;
+
+/// A daemon of this machine that this host doesn't run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Neighbour {
+    /// The name it is listed under.
+    pub(crate) name: String,
+    /// What it calls itself.
+    pub(crate) own_name: String,
+    /// The process that it says it is, and is, unless there is a doubt.
+    pub(crate) pid: u32,
+    /// Where it answers.
+    pub(crate) address: SocketAddr,
+    /// Its version, where it told one.
+    pub(crate) version: Option<String>,
+    /// Why its credential is not believed, for a person. One with a doubt is not handed out.
+    pub(crate) doubt: Option<String>,
+}
+
+impl Neighbour {
+    /// What others are told of it.
+    pub(crate) fn credential(&self) -> Credential {
+        Credential {
+            name: self.name.clone(),
+            pid: self.pid,
+            port: self.address.port(),
+            plugin: (self.own_name != self.name).then(|| self.own_name.clone()),
+            version: self.version.clone(),
+            mode: None,
+            generation: None,
+            uptime_ms: None,
+            foreign: true,
+            address: self.unusual_address(),
+        }
+    }
+
+    /// Where it answers, if that isn't where guests look.
+    pub(crate) fn unusual_address(&self) -> Option<IpAddr> {
+        let ip = self.address.ip();
+        (ip != Ipv4Addr::LOCALHOST).then_some(ip)
+    }
+}
+
+/// What has changed among the foreign daemons that are handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Appeared(Neighbour),
+    /// Another process, port, name or version; `was` is the name it was listed under.
+    Changed {
+        was: String,
+        now: Neighbour,
+    },
+    Gone(Neighbour),
+}
+
+/// What came of asking one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Heard {
+    Silence,
+    /// An answer that is no credential; why not, for a person.
+    Refused(String),
+    Claim(Claimed),
+}
+
+/// A claim, and what the kernel says to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claimed {
+    pub(super) claim: Claim,
+    /// Where it was made.
+    pub(super) address: SocketAddr,
+    /// The process that it names, if that one listens there.
+    pub(super) process: Option<Process>,
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    asked: BTreeMap<Key, Asked>,
+    /// Names of the daemons that this host runs.
+    reserved: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    ids: Vec<u64>,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// It is being asked, or said nothing: nobody is asked twice for being silent.
+    Silence,
+    Refused(String),
+    Daemon {
+        neighbour: Neighbour,
+        process: Option<Process>,
+    },
+}
+
+impl Found {
+    /// Takes note of who is there. Returns whom to ask: who was never asked, and each daemon whose socket or process is
+    /// another one than when it was.
+    pub(super) fn settle(
+        &mut self,
+        present: Vec<Candidate>,
+        lives: impl Fn(Process) -> bool,
+    ) -> (Vec<Candidate>, Vec<Change>) {
+        let keys: HashSet<Key> = present.iter().map(|one| one.key).collect();
+        let gone = self.asked.extract_if(.., |key, _| !keys.contains(key));
+        let changes = gone.filter_map(|(_, asked)| change(asked.believed(), None));
+        let changes = changes.collect();
+        let mut to_ask = present;
+        to_ask.retain(|one| match self.asked.get(&one.key) {
+            Some(asked) => asked.is_outdated(&one.ids, &lives),
+            None => {
+                self.asked.insert(one.key, Asked::of(one, Answer::Silence));
+                true
+            }
+        });
+        (to_ask, changes)
+    }
+
+    /// Takes note of what one said.
+    pub(super) fn heard(&mut self, one: &Candidate, heard: Heard) -> Option<Change> {
+        let before = self.asked.remove(&one.key);
+        let known = before.as_ref().and_then(Asked::neighbour);
+        let answer = match heard {
+            // One that is known to be a daemon may be between two instances: it is asked again at the next scan.
+            Heard::Silence if known.is_some() => {
+                self.asked.extend(before.map(|before| (one.key, before)));
+                return None;
+            }
+            Heard::Silence => Answer::Silence,
+            Heard::Refused(reason) => Answer::Refused(reason),
+            Heard::Claim(claimed) => self.daemon(one, claimed, known),
+        };
+        let now = Asked::of(one, answer);
+        let change = change(before.as_ref().and_then(Asked::believed), now.believed());
+        self.asked.insert(one.key, now);
+        change
+    }
+
+    /// The daemon that this claim makes of it; `known` is what it was before.
+    fn daemon(&self, one: &Candidate, claimed: Claimed, known: Option<&Neighbour>) -> Answer {
+        let Claimed {
+            claim,
+            address,
+            process,
+        } = claimed;
+        let doubt = doubt(&claim, one, process);
+        let is_same = |known: &&Neighbour| known.own_name == claim.name;
+        let name = match known.filter(is_same) {
+            Some(known) if known.doubt.is_some() == doubt.is_some() => known.name.clone(),
+            _ => self.name_for(&claim, one.key.port, doubt.is_some()),
+        };
+        let neighbour = Neighbour {
+            name,
+            own_name: claim.name,
+            pid: claim.pid,
+            address,
+            version: claim.version,
+            doubt,
+        };
+        Answer::Daemon { neighbour, process }
+    }
+
+    /// Its own name, if it may have it.
+    fn name_for(&self, claim: &Claim, port: u16, is_doubted: bool) -> String {
+        let is_taken = |name: &str| {
+            let mut listed = self.neighbours();
+            self.reserved.contains(name) || listed.any(|one| one.name == name)
+        };
+        if !is_doubted && claim.name != DAE_NAME && !is_taken(&claim.name) {
+            return claim.name.clone();
+        }
+        let with_port = format!("{}@{port}", claim.name);
+        match is_taken(&with_port) {
+            // Two may listen at one port, on different addresses.
+            true => format!("{with_port}@{}", claim.pid),
+            false => with_port,
+        }
+    }
+
+    /// From now on these are the names of this host's own daemons: whoever is listed under one of them gives way.
+    pub(super) fn reserve(&mut self, names: BTreeSet<String>) -> Vec<Change> {
+        self.reserved = names;
+        let mut changes = Vec::new();
+        for asked in self.asked.values_mut() {
+            let Answer::Daemon { neighbour, .. } = &mut asked.answer else {
+                continue;
+            };
+            if self.reserved.contains(&neighbour.name) {
+                let was = neighbour.name.clone();
+                // Free: a name with a port is only ever had by who listens there.
+                neighbour.name = format!("{was}@{}", neighbour.address.port());
+                let now = neighbour.clone();
+                changes.push(Change::Changed { was, now });
+            }
+        }
+        changes
+    }
+
+    /// All of them, those that are doubted too.
+    pub(super) fn neighbours(&self) -> impl Iterator<Item = &Neighbour> {
+        self.asked.values().filter_map(Asked::neighbour)
+    }
+
+    /// What that one is now.
+    pub(super) fn at(&self, key: &Key) -> Option<&Neighbour> {
+        self.asked.get(key).and_then(Asked::neighbour)
+    }
+
+    /// Who answered without a credential: port, process, and why it is none.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&Key, &str)> {
+        self.asked
+            .iter()
+            .filter_map(|(key, asked)| match &asked.answer {
+                Answer::Refused(reason) => Some((key, reason.as_str())),
+                _ => None,
+            })
+    }
+}
+
+impl Asked {
+    fn of(one: &Candidate, answer: Answer) -> Self {
+        Asked {
+            ids: one.ids.clone(),
+            answer,
+        }
+    }
+
+    fn neighbour(&self) -> Option<&Neighbour> {
+        match &self.answer {
+            Answer::Daemon { neighbour, .. } => Some(neighbour),
+            _ => None,
+        }
+    }
+
+    fn believed(&self) -> Option<&Neighbour> {
+        self.neighbour().filter(|one| one.doubt.is_none())
+    }
+
+    /// A daemon, so no stranger any more, whose answer may be another one now.
+    fn is_outdated(&self, ids: &[u64], lives: impl Fn(Process) -> bool) -> bool {
+        let Answer::Daemon { process, .. } = &self.answer else {
+            return false;
+        };
+        let is_elsewhere = !self.ids.iter().any(|id| ids.contains(id));
+        is_elsewhere || process.is_some_and(|process| !lives(process))
+    }
+}
+
+/// Why a claim is not believed.
+fn doubt(claim: &Claim, one: &Candidate, process: Option<Process>) -> Option<String> {
+    let Key { port, process: own } = one.key;
+    if claim.port != port {
+        let said = claim.port;
+        return Some(format!(
+            "it says that its port is {said}, and listens at {port}"
+        ));
+    }
+    let (said, own) = (claim.pid, own.pid);
+    let text = || format!("it says that its process is {said}; who listens there is process {own}");
+    process.is_none().then(text)
+}
+
+fn change(before: Option<&Neighbour>, now: Option<&Neighbour>) -> Option<Change> {
+    match (before, now) {
+        (None, Some(now)) => Some(Change::Appeared(now.clone())),
+        (Some(before), None) => Some(Change::Gone(before.clone())),
+        (Some(before), Some(now)) if before != now => Some(Change::Changed {
+            was: before.name.clone(),
+            now: now.clone(),
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(port: u16, pid: u32) -> Candidate {
+        let process = Process { start: 1, pid };
+        Candidate {
+            key: Key { port, process },
+            addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+            ids: vec![u64::from(port)],
+        }
+    }
+
+    fn claims(one: &Candidate, name: &str) -> Heard {
+        let process = one.key.process;
+        Heard::Claim(Claimed {
+            claim: Claim {
+                name: name.to_owned(),
+                pid: process.pid,
+                port: one.key.port,
+                version: None,
+            },
+            address: one.addresses[0],
+            process: Some(process),
+        })
+    }
+
+    /// What is known after each of these has said that it has that name.
+    fn found(said: &[(&Candidate, &str)]) -> Found {
+        let mut found = Found::default();
+        let all = said.iter().map(|(one, _)| (*one).clone()).collect();
+        found.settle(all, |_| true);
+        for (one, name) in said {
+            found.heard(one, claims(one, name));
+        }
+        found
+    }
+
+    fn names(found: &Found) -> Vec<&str> {
+        found.neighbours().map(|one| one.name.as_str()).collect()
+    }
+
+    #[test]
+    fn one_is_asked_once_and_a_daemon_again_when_its_socket_or_process_is_another() {
+        let (silent, daemon) = (candidate(4000, 1), candidate(4001, 2));
+        let both = || vec![silent.clone(), daemon.clone()];
+        let mut found = Found::default();
+        assert_eq!(found.settle(both(), |_| true).0, both());
+        assert!(found.settle(both(), |_| true).0.is_empty(), "being asked");
+        found.heard(&silent, Heard::Silence);
+        found.heard(&daemon, claims(&daemon, "A"));
+        assert!(
+            found.settle(both(), |_| true).0.is_empty(),
+            "both were asked"
+        );
+        let anew = |one: &Candidate| Candidate {
+            ids: vec![99],
+            ..one.clone()
+        };
+        let moved = vec![anew(&silent), anew(&daemon)];
+        assert_eq!(found.settle(moved, |_| true).0, [anew(&daemon)]);
+        assert_eq!(found.settle(both(), |_| false).0, [daemon.clone()]);
+        // Between two instances it says nothing, and is what it was.
+        assert_eq!(found.heard(&daemon, Heard::Silence), None);
+        assert_eq!(names(&found), ["A"]);
+        let (to_ask, changes) = found.settle(vec![silent.clone()], |_| true);
+        assert!(to_ask.is_empty());
+        assert!(matches!(&changes[..], [Change::Gone(one)] if one.name == "A"));
+        assert_eq!(found.settle(both(), |_| true).0, [daemon], "it was gone");
+    }
+
+    #[test]
+    fn a_taken_name_is_listed_with_its_port_and_stays_so() {
+        let [a, b, c, dae] = [1, 2, 3, 4].map(|n| candidate(4000 + n, u32::from(n)));
+        let mut found = Found::default();
+        found.reserve(BTreeSet::from(["Counter".to_owned()]));
+        let all = || vec![a.clone(), b.clone(), c.clone(), dae.clone()];
+        found.settle(all(), |_| true);
+        for (one, name) in [(&a, "Counter"), (&b, "Clock"), (&c, "Clock"), (&dae, "Dae")] {
+            found.heard(one, claims(one, name));
+        }
+        let expected = ["Counter@4001", "Clock", "Clock@4003", "Dae@4004"];
+        assert_eq!(names(&found), expected);
+        assert_eq!(found.reserve(BTreeSet::new()), [], "Counter is free");
+        found.heard(&a, claims(&a, "Counter"));
+        assert_eq!(names(&found), expected, "and nobody's name has changed");
+        found.settle(vec![a.clone(), c.clone()], |_| true);
+        found.heard(&c, claims(&c, "Clock"));
+        assert_eq!(names(&found), ["Counter@4001", "Clock@4003"]);
+    }
+
+    #[test]
+    fn a_listed_name_gives_way_to_a_daemon_of_this_host() {
+        let one = candidate(4001, 1);
+        let mut found = found(&[(&one, "Counter")]);
+        assert_eq!(names(&found), ["Counter"]);
+        let changes = found.reserve(BTreeSet::from(["Counter".to_owned()]));
+        assert!(
+            matches!(&changes[..], [Change::Changed { was, now }]
+                if was == "Counter" && now.name == "Counter@4001" && now.own_name == "Counter"),
+            "{changes:?}"
+        );
+        assert_eq!(names(&found), ["Counter@4001"]);
+    }
+
+    #[test]
+    fn two_at_one_port_have_two_names() {
+        let (a, b) = (candidate(4001, 1), candidate(4001, 2));
+        let found = found(&[(&a, "Dae"), (&b, "Dae")]);
+        assert_eq!(names(&found), ["Dae@4001", "Dae@4001@2"]);
+    }
+
+    #[test]
+    fn a_claim_that_does_not_fit_is_no_daemon_and_takes_no_name() {
+        let (one, honest) = (candidate(4001, 1), candidate(4002, 2));
+        let mut found = found(&[]);
+        let lies = |port, process| {
+            let claim = Claim {
+                name: "Counter".to_owned(),
+                pid: 7,
+                port,
+                version: None,
+            };
+            let address = one.addresses[0];
+            Heard::Claim(Claimed {
+                claim,
+                address,
+                process,
+            })
+        };
+        let process = Some(Process { start: 1, pid: 7 });
+        for (lie, part) in [
+            (
+                lies(4001, None),
+                "process is 7; who listens there is process 1",
+            ),
+            (lies(4009, process), "port is 4009, and listens at 4001"),
+        ] {
+            assert_eq!(found.heard(&one, lie), None, "nobody is told");
+            let doubt = found.neighbours().next().unwrap().doubt.clone().unwrap();
+            assert!(doubt.contains(part), "{doubt}");
+            assert_eq!(names(&found), ["Counter@4001"]);
+        }
+        found.heard(&honest, claims(&honest, "Counter"));
+        assert_eq!(names(&found), ["Counter@4001", "Counter"]);
+        // It may come to its senses.
+        let change = found.heard(&one, lies(4001, process));
+        assert!(matches!(change, Some(Change::Appeared(_))), "{change:?}");
+    }
+
+    #[test]
+    fn what_was_no_credential_is_kept_to_be_shown() {
+        let one = candidate(4001, 1);
+        let mut found = Found::default();
+        found.heard(&one, Heard::Refused("no name".to_owned()));
+        let refused: Vec<_> = found.refused().map(|(key, why)| (key.port, why)).collect();
+        assert_eq!(refused, [(4001, "no name")]);
+        assert_eq!(found.neighbours().count(), 0);
+    }
+}

@@ -1,0 +1,69 @@
+//! The one question that a stranger is asked, and how long it may take to answer.
+//!
+//! Five bytes, on a connection of its own, which is closed as soon as the answer is clear. However a stranger behaves, it
+//! is done within [`CONNECT`] and [`ANSWER`], and takes no more memory than a reply. No error type: one that can't be
+//! connected to, or breaks off, is one that gave no answer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::claim::{Reader, Reply};
+
+/// All that is ever sent to somebody who may be no daemon.
+const QUESTION: &[u8] = b"dae\n";
+
+/// Who listens on this machine lets a guest in at once, unless its queue is full.
+const CONNECT: Duration = Duration::from_millis(250);
+
+/// From the question to the answer. A daemon says who it is without looking anything up.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// Asks at the first of these addresses that takes a connection; which that was, and what it said.
+pub(super) async fn ask(addresses: &[SocketAddr]) -> Option<(SocketAddr, Reply)> {
+    for address in addresses {
+        let Ok(Ok(mut stream)) = timeout(CONNECT, TcpStream::connect(address)).await else {
+            continue;
+        };
+        if is_to_itself(&stream) {
+            continue;
+        }
+        let mut reader = Reader::new();
+        let answer = timeout(ANSWER, converse(&mut stream, &mut reader)).await;
+        let reply = match answer {
+            Ok(Ok(Some(reply))) => reply,
+            // Closed, broken off, or out of time: what came may still be a last line.
+            _ => reader.finish(),
+        };
+        return Some((*address, reply));
+    }
+    None
+}
+
+/// A port that nobody listens at any more may be the one that this connection was given.
+fn is_to_itself(stream: &TcpStream) -> bool {
+    match (stream.local_addr(), stream.peer_addr()) {
+        (Ok(local), Ok(peer)) => local == peer,
+        _ => true,
+    }
+}
+
+async fn converse(stream: &mut TcpStream, reader: &mut Reader) -> io::Result<Option<Reply>> {
+    stream.write_all(QUESTION).await?;
+    let mut bytes = [0; 1024];
+    loop {
+        let room = bytes.len().min(reader.wanted_bytes());
+        let count = stream.read(&mut bytes[..room]).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let reply = reader.take(&bytes[..count]);
+        if reply.is_some() {
+            return Ok(reply);
+        }
+    }
+}
