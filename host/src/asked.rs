@@ -70,7 +70,11 @@ impl Asked {
     ///
     /// # Errors
     /// Too many are unanswered.
-    pub fn ask(&self, name: &str, tag: Option<String>) -> Result<oneshot::Receiver<Reply>, Refusal> {
+    pub fn ask(
+        &self,
+        name: &str,
+        tag: Option<String>,
+    ) -> Result<oneshot::Receiver<Reply>, Refusal> {
         let (sender, receiver) = oneshot::channel();
         self.put(name, tag, Some(sender)).map(|()| receiver)
     }
@@ -114,7 +118,9 @@ impl Asked {
             return Answered::NotOurs;
         }
         let refusal = refusal_in(message);
-        let name = refusal.as_ref().map_or(message.name, |told| told.command.as_str());
+        let name = refusal
+            .as_ref()
+            .map_or(message.name, |told| told.command.as_str());
         let mut calls = lock(&self.calls);
         let now = Instant::now();
         calls.retain(|call| !call.is_given_up(now));
@@ -273,7 +279,11 @@ mod tests {
             ("{a: 1}", r#"[{"a":1}]"#),
             ("hello there", r#"["hello there"]"#),
         ] {
-            assert_eq!(String::from_utf8(as_array(came)).unwrap(), handed_on, "{came}");
+            assert_eq!(
+                String::from_utf8(as_array(came)).unwrap(),
+                handed_on,
+                "{came}"
+            );
         }
     }
 }

@@ -12,6 +12,7 @@ mod change;
 mod fault;
 mod foreign;
 mod tell;
+mod topics;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -28,12 +29,14 @@ use crate::child::Spawner;
 use crate::config::Config;
 use crate::control::Control;
 use crate::discover::Foreign;
-use crate::door::Door;
+use crate::door::{Door, Phase};
 use crate::home::{Home, HomeLock};
 use crate::images::Images;
 use crate::log::{Console, Journal};
+use crate::neighbours::Answering;
 use crate::registry::{DAE_NAME, Desired, Entry, Registry};
 use crate::relief::Threads;
+use crate::report::Credential;
 use crate::settings::Settings;
 use crate::states::States;
 use crate::store::{Artefact, Store};
@@ -283,7 +286,7 @@ impl Inner {
     fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
         let taking_note = tokio::spawn(take_note(Arc::downgrade(inner), noticed));
         lock(&inner.tasks).push(Task::Loop(taking_note));
-        inner.shared.neighbours.enter(&inner.door);
+        inner.enter_as_dae();
         inner.bring_back();
         answer::open(inner);
         let control =
@@ -299,9 +302,17 @@ impl Inner {
         })?;
         lock(&inner.tasks).push(Task::Loop(watching));
         inner.reserve_names(lock(&inner.registry).daemons.keys().cloned());
+        lock(&inner.tasks).push(Task::Loop(inner.share_others()));
         lock(&inner.tasks).push(Task::Loop(inner.look_for_others()));
         tracing::info!(port = inner.port, home = %inner.home.data.display(), "Dae listens");
         Ok(())
+    }
+
+    /// Dae is to be found like every other daemon.
+    fn enter_as_dae(&self) {
+        let door = Arc::clone(&self.door);
+        let neighbours = &self.shared.neighbours;
+        neighbours.enter(&self.door, Arc::new(AsDae(door)));
     }
 
     /// Puts a supervisor behind each entry of the registry, and starts those that are to run.
@@ -437,6 +448,19 @@ impl Inner {
 
     fn all_daemons(&self) -> Vec<Arc<Daemon>> {
         lock(&self.daemons).values().cloned().collect()
+    }
+}
+
+/// Dae as others find it: there from the opening of its door on.
+#[derive(Debug)]
+struct AsDae(Arc<Door>);
+
+impl Answering for AsDae {
+    fn credential(&self) -> Option<Credential> {
+        match &**self.0.phase() {
+            Phase::Open(lease) => Some(lease.instance.identity.credential()),
+            _ => None,
+        }
     }
 }
 

@@ -161,10 +161,6 @@ impl Foreign {
     }
 
     /// What changes from now on among those that are believed. One who is too slow misses some, and is told so.
-    #[allow(
-        dead_code,
-        reason = "what daemons are told of foreign ones is made of it"
-    )]
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use dae_common_tcp::{ErrorCode, Line, Message, is_name, read_line};
+use dae_common_tcp::{ErrorCode, Line, Message, read_line};
 use dae_plugin_api::abi::status;
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use crate::feed::Feed;
 use crate::mailbox::{Guests, Mailbox};
 use crate::outcome::{Asking, Ended};
 use crate::services::Neighbourhood;
+use crate::topics;
 use crate::visit::{Calling, Host, Visit};
 
 /// Connections that one instance may have open. They cost a task each; a daemon that opens one for each thing it does
@@ -72,7 +73,8 @@ impl Errands {
     fn new_feed(&self, id: u64) -> Result<Arc<Feed>, Refused> {
         let mut tables = lock(&self.tables);
         if tables.feeds.len() >= FEEDS_MAX {
-            let text = format!("this daemon listens in {FEEDS_MAX} places already, as many as it may");
+            let text =
+                format!("this daemon listens in {FEEDS_MAX} places already, as many as it may");
             return Err(Refused::For(text));
         }
         let feed = Arc::new(Feed::default());
@@ -203,7 +205,8 @@ impl Errands {
         let Some((name, line)) = rest.split_at_checked(length) else {
             return refused(&not_a_line());
         };
-        let (Ok(name), Line::Message(message)) = (std::str::from_utf8(name), read_line(line)) else {
+        let (Ok(name), Line::Message(message)) = (std::str::from_utf8(name), read_line(line))
+        else {
             return refused(&not_a_line());
         };
         let visit = {
@@ -331,7 +334,9 @@ impl Neighbourhood for Errands {
             "guest.call" => self.call_guest(request),
             "feed.next" => self.next_lines(request),
             "connect" => self.connect(request),
-            "list" => Asking::Now(done(json!(self.host.neighbours.list()).to_string().into_bytes())),
+            "list" => Asking::Now(done(
+                json!(self.host.neighbours.list()).to_string().into_bytes(),
+            )),
             "find" => {
                 let name = String::from_utf8_lossy(request);
                 Asking::Now(match self.host.neighbours.credential(&name) {
@@ -363,7 +368,10 @@ impl Neighbourhood for Errands {
 
 impl Drop for Errands {
     fn drop(&mut self) {
-        let tables = self.tables.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let tables = self
+            .tables
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         for visit in tables.visits.values().chain(tables.kept.values()) {
             visit.close();
         }
@@ -380,15 +388,10 @@ enum Refused {
     For(String),
 }
 
-/// A topic's name: a line of Common TCP begins with it.
 fn checked_topic(topic: &[u8]) -> Result<&str, Refused> {
     let topic = std::str::from_utf8(topic).unwrap_or_default();
-    match is_name(topic) && !crate::topics::is_reserved(topic) {
-        true => Ok(topic),
-        false => Err(Refused::For(format!(
-            "{topic:?} is no topic: 1 to 128 bytes without white space, control characters or `#`, and no command of Dae"
-        ))),
-    }
+    topics::check(topic).map_err(Refused::For)?;
+    Ok(topic)
 }
 
 fn number(bytes: &[u8]) -> (u64, &[u8]) {
@@ -432,7 +435,10 @@ fn not_utf8() -> Refusal {
 }
 
 fn not_a_line() -> Refusal {
-    Refusal::new(ErrorCode::BadName, "that is no line: a name, a space, and a JSON array")
+    Refusal::new(
+        ErrorCode::BadName,
+        "that is no line: a name, a space, and a JSON array",
+    )
 }
 
 /// No code of others runs under these locks, so a poisoned one is as good as new.

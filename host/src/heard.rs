@@ -55,7 +55,12 @@ impl Heard {
     /// Another listener.
     pub fn listen(&self, feed: &Arc<Feed>) {
         let mut ears = lock(&self.ears);
-        for line in ears.early.take().unwrap_or_default().split(|byte| *byte == b'\n') {
+        for line in ears
+            .early
+            .take()
+            .unwrap_or_default()
+            .split(|byte| *byte == b'\n')
+        {
             if !line.is_empty() {
                 feed.push(line);
             }

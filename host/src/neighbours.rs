@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 
-use crate::door::{Door, Phase};
+use crate::door::Door;
 use crate::feed::Feed;
 use crate::registry::DAE_NAME;
 use crate::report::Credential;
@@ -38,10 +38,23 @@ pub enum Found {
 pub struct Neighbours {
     /// Events among all of them.
     pub topics: Topics,
-    doors: Mutex<BTreeMap<String, Arc<Door>>>,
+    own: Mutex<BTreeMap<String, Own>>,
     foreign: Mutex<BTreeMap<String, Foreign>>,
     changed: watch::Sender<()>,
     watched: Mutex<Watched>,
+}
+
+/// What tells who a daemon is.
+pub trait Answering: std::fmt::Debug + Send + Sync {
+    /// The credential of its instance; `None` while there is none.
+    fn credential(&self) -> Option<Credential>;
+}
+
+/// A daemon of this host.
+#[derive(Debug, Clone)]
+struct Own {
+    door: Arc<Door>,
+    who: Arc<dyn Answering>,
 }
 
 /// What those who watch were last told.
@@ -55,7 +68,7 @@ impl Default for Neighbours {
     fn default() -> Self {
         Neighbours {
             topics: Topics::default(),
-            doors: Mutex::default(),
+            own: Mutex::default(),
             foreign: Mutex::default(),
             changed: watch::Sender::new(()),
             watched: Mutex::default(),
@@ -65,19 +78,26 @@ impl Default for Neighbours {
 
 impl Neighbours {
     /// A daemon of this host, from its installation on.
-    pub fn enter(&self, door: &Arc<Door>) {
-        lock(&self.doors).insert(door.name.clone(), Arc::clone(door));
+    pub fn enter(&self, door: &Arc<Door>, who: Arc<dyn Answering>) {
+        let own = Own {
+            door: Arc::clone(door),
+            who,
+        };
+        lock(&self.own).insert(door.name.clone(), own);
         self.tell();
     }
 
     /// It is uninstalled.
     pub fn leave(&self, door: &Arc<Door>) {
-        let mut doors = lock(&self.doors);
+        let mut own = lock(&self.own);
         // Not a namesake that was installed meanwhile.
-        if doors.get(&door.name).is_some_and(|own| Arc::ptr_eq(own, door)) {
-            doors.remove(&door.name);
+        if own
+            .get(&door.name)
+            .is_some_and(|own| Arc::ptr_eq(&own.door, door))
+        {
+            own.remove(&door.name);
         }
-        drop(doors);
+        drop(own);
         self.tell();
     }
 
@@ -102,30 +122,33 @@ impl Neighbours {
     /// The door of a daemon of this host.
     #[must_use]
     pub fn door(&self, name: &str) -> Option<Arc<Door>> {
-        lock(&self.doors).get(name).cloned()
+        lock(&self.own).get(name).map(|own| Arc::clone(&own.door))
     }
 
     /// The credential of whoever answers by that name.
     #[must_use]
     pub fn credential(&self, name: &str) -> Option<Credential> {
-        match self.find(name)? {
-            Found::Here(door) => own_credential(&door),
-            Found::There(foreign) => Some(foreign.credential),
+        let own = lock(&self.own).get(name).cloned();
+        match own {
+            Some(own) => own.who.credential(),
+            None => lock(&self.foreign)
+                .get(name)
+                .map(|foreign| foreign.credential.clone()),
         }
     }
 
     /// Of all that answer, Dae's own first, and the foreign ones last.
     #[must_use]
     pub fn list(&self) -> Vec<Credential> {
-        let doors: Vec<_> = lock(&self.doors).values().cloned().collect();
-        let mut all: Vec<_> = doors.iter().filter_map(|door| own_credential(door)).collect();
+        let own: Vec<Own> = lock(&self.own).values().cloned().collect();
+        let mut all: Vec<_> = own.iter().filter_map(|own| own.who.credential()).collect();
         // The map is in order of the names; only Dae stands out.
         if let Some(at) = all.iter().position(|own| own.name == DAE_NAME) {
             let dae = all.remove(at);
             all.insert(0, dae);
         }
         let foreign = lock(&self.foreign);
-        let is_new = |name: &str| !doors.iter().any(|door| door.name == name);
+        let is_new = |name: &str| !own.iter().any(|own| own.door.name == name);
         all.extend(
             foreign
                 .values()
@@ -175,20 +198,16 @@ impl Neighbours {
                 Some(_) => {}
             }
         }
-        let gone = watched.known.iter().filter(|(name, _)| !now.contains_key(*name));
+        let gone = watched
+            .known
+            .iter()
+            .filter(|(name, _)| !now.contains_key(*name));
         lines.extend(gone.map(|(_, credential)| line("gone", credential)));
         watched.known = now;
         watched.feeds.retain(|feed| {
             feed.upgrade()
                 .is_some_and(|feed| lines.iter().all(|line| feed.push(line)))
         });
-    }
-}
-
-fn own_credential(door: &Door) -> Option<Credential> {
-    match &**door.phase() {
-        Phase::Open(lease) => Some(lease.instance.identity.credential()),
-        _ => None,
     }
 }
 
@@ -227,8 +246,18 @@ mod tests {
                 generation: None,
                 uptime_ms: None,
                 foreign: true,
+                address: None,
             },
             address: SocketAddr::from(([127, 0, 0, 1], port)),
+        }
+    }
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Answering for Nobody {
+        fn credential(&self) -> Option<Credential> {
+            None
         }
     }
 
@@ -237,11 +266,11 @@ mod tests {
         let neighbours = Neighbours::default();
         neighbours.set_foreign([foreign("Counter", 40_000), foreign("Clock", 40_001)]);
         let door = Door::new("Counter", Config::default().limits());
-        neighbours.enter(&door);
+        neighbours.enter(&door, Arc::new(Nobody));
         assert!(matches!(neighbours.find("Counter"), Some(Found::Here(_))));
         assert!(matches!(neighbours.find("Clock"), Some(Found::There(_))));
         let names: Vec<_> = neighbours.list().into_iter().map(|one| one.name).collect();
-        assert_eq!(names, ["Clock"], "nothing stands behind that door yet");
+        assert_eq!(names, ["Clock"], "nobody answers for the installed one yet");
         neighbours.leave(&door);
         assert!(matches!(neighbours.find("Counter"), Some(Found::There(_))));
     }

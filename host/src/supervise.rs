@@ -24,9 +24,9 @@ use crate::identity::Identity;
 use crate::images::Images;
 use crate::instance::Instance;
 use crate::log::{Journal, Record};
-use crate::neighbours::Neighbours;
+use crate::neighbours::{Answering, Neighbours};
 use crate::outcome::{Ending, RunEnd};
-use crate::report::{LastEnd, Mode};
+use crate::report::{Credential, LastEnd, Mode};
 use crate::restart::{self, Decision, End, History};
 use crate::settings::{OnPanic, Settings};
 use crate::state::State;
@@ -185,7 +185,6 @@ impl Daemon {
     #[must_use]
     pub fn supervise(spec: Spec, shared: Shared) -> Self {
         let door = Door::new(&spec.name, shared.config.limits());
-        shared.neighbours.enter(&door);
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let now = Arc::new(Now {
             state: watch::Sender::new(State::Stopped),
@@ -200,6 +199,9 @@ impl Daemon {
             generation: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
         });
+        shared
+            .neighbours
+            .enter(&door, Arc::clone(&now) as Arc<dyn Answering>);
         let supervisor = Supervisor {
             spec,
             shared,
@@ -322,6 +324,13 @@ impl Daemon {
 impl Now {
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answering for Now {
+    fn credential(&self) -> Option<Credential> {
+        let identity = self.running().identity.clone();
+        identity.map(|identity| identity.credential())
     }
 }
 

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use dae_common_tcp::is_name;
+
 use crate::feed::Feed;
 use crate::mailbox::Mailbox;
 
@@ -13,13 +15,38 @@ use crate::mailbox::Mailbox;
 const TOPICS_MAX: usize = 10_000;
 
 /// What Dae answers itself can be no topic: a subscriber who connects to it could not tell the two apart.
-#[must_use]
-pub fn is_reserved(topic: &str) -> bool {
-    const OF_DAE: [&str; 13] = [
-        "dae", "options", "help", "stats", "error", "list", "find", "subscribe", "unsubscribe",
-        "publish", "announce", "connect", "disconnect",
-    ];
-    OF_DAE.contains(&topic)
+const OF_DAE: [&str; 13] = [
+    "announce",
+    "connect",
+    "dae",
+    "disconnect",
+    "error",
+    "find",
+    "help",
+    "list",
+    "options",
+    "publish",
+    "stats",
+    "subscribe",
+    "unsubscribe",
+];
+
+/// Whether a text may be a topic.
+///
+/// # Errors
+/// Why not, for a person.
+pub fn check(topic: &str) -> Result<(), String> {
+    if OF_DAE.contains(&topic) {
+        return Err(format!(
+            "{topic} can be no topic: Dae's own lines have that name"
+        ));
+    }
+    match is_name(topic) {
+        true => Ok(()),
+        false => Err(format!(
+            "{topic:?} is no topic: 1 to 128 bytes without white space, control characters or `#`"
+        )),
+    }
 }
 
 /// Somebody who gets a topic's events.

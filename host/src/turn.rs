@@ -72,7 +72,9 @@ pub(crate) async fn admitted(door: &Door, guest: &Mailbox) -> Result<Arc<Lease>,
             Phase::Shut(reason) => {
                 return Err(Refusal::new(ErrorCode::Unavailable, reason.clone()));
             }
-            Phase::Waiting => Err(Some(door.limits.instance_wait.saturating_sub(began.elapsed()))),
+            Phase::Waiting => Err(Some(
+                door.limits.instance_wait.saturating_sub(began.elapsed()),
+            )),
             // Each step of a change has a limit of its own.
             Phase::Changing => Err(None),
         };
@@ -103,7 +105,12 @@ pub(crate) fn no_instance(door: &Door) -> String {
 }
 
 /// Runs a command to its end.
-pub(crate) async fn run(lease: Arc<Lease>, door: Arc<Door>, guest: Arc<Mailbox>, sent: Sent) -> Reply {
+pub(crate) async fn run(
+    lease: Arc<Lease>,
+    door: Arc<Door>,
+    guest: Arc<Mailbox>,
+    sent: Sent,
+) -> Reply {
     let began = Instant::now();
     let Sent { name, arguments } = &sent;
     let instance = &lease.instance;

@@ -168,10 +168,8 @@ impl Visit {
             Stage::Lost(_) => is_new,
             Stage::Connecting => false,
         };
-        let waiting = tokio::time::timeout(
-            self.host.limits.instance_wait,
-            stage.wait_for(is_there),
-        );
+        let waiting =
+            tokio::time::timeout(self.host.limits.instance_wait, stage.wait_for(is_there));
         let there = tokio::select! {
             there = waiting => there.map(|_| ()),
             () = self.closed.cancelled() => return Err(self.is_closed()),
@@ -213,7 +211,9 @@ impl Visit {
     /// What every daemon answers whoever asks.
     fn own_answer(&self, message: &Message<'_>) -> Option<Vec<u8>> {
         let Host {
-            visitor, neighbours, ..
+            visitor,
+            neighbours,
+            ..
         } = &*self.host;
         let answer = match message.name {
             "dae" => serde_json::to_string(&neighbours.credential(visitor)?).ok()?,

@@ -256,11 +256,16 @@ impl Attendant {
             link.flush();
         };
         if lock(&self.asking).len() >= ASKING_MAX {
-            let text = format!(r#"{{"code":"unavailable","message":"{ASKING_MAX} things are asked of the host already"}}"#);
-            return answer(&self.link, &Ended {
-                status: status::FAILED,
-                bytes: text.into_bytes(),
-            });
+            let text = format!(
+                r#"{{"code":"unavailable","message":"{ASKING_MAX} things are asked of the host already"}}"#
+            );
+            return answer(
+                &self.link,
+                &Ended {
+                    status: status::FAILED,
+                    bytes: text.into_bytes(),
+                },
+            );
         }
         let work = match self.local.ask_later(operation, request) {
             Asking::Now(ended) => return answer(&self.link, &ended),

@@ -17,14 +17,14 @@ use crate::outcome::{Ended, host_status};
 use crate::registry::DAE_NAME;
 use crate::report::Mode;
 
-/// A command of Dae's: name, argument (name and type), doc.
+/// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
 type Row = (
     &'static str,
     Option<(&'static str, &'static str)>,
     &'static str,
 );
 
-const ON_TCP: [Row; 3] = [
+const ON_TCP: [Row; 6] = [
     (
         "list",
         None,
@@ -39,6 +39,21 @@ const ON_TCP: [Row; 3] = [
         "announce",
         Some(("credential", "Credential")),
         "Has a daemon that this host doesn't run asked who it is, and listed; its credential as it is listed.",
+    ),
+    (
+        "subscribe",
+        Some(("topic", "string")),
+        "From now on the topic's events come to this connection, as lines of its name.",
+    ),
+    (
+        "unsubscribe",
+        Some(("topic", "string")),
+        "From now on they don't.",
+    ),
+    (
+        "publish",
+        Some(("topic", "string...")),
+        "Hands an event, the arguments behind the topic, to all who subscribed; how many they are.",
     ),
 ];
 
@@ -159,7 +174,7 @@ impl BuiltIn for Answers {
         };
         let dae = Dae { inner };
         if !self.is_control {
-            return Box::pin(async move { on_tcp(&dae, name, &arguments).await });
+            return Box::pin(async move { on_tcp(&dae, name, &arguments, guest).await });
         }
         // On a task of its own: what was begun is finished, whether or not the one who asked stays to hear of it.
         let work = tokio::spawn(async move { on_control(&dae, name, &arguments, guest).await });
@@ -171,13 +186,18 @@ impl BuiltIn for Answers {
     }
 }
 
-async fn on_tcp(dae: &Dae, name: &str, arguments: &[u8]) -> Answer {
+async fn on_tcp(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answer {
     match name {
-        "list" => ended(none(arguments).map(|()| dae.inner.credentials())),
+        "list" => ended(none(arguments).map(|()| dae.inner.shared.neighbours.list())),
         "announce" => ended(match one::<foreign::Announced>(arguments) {
             Ok(announced) => dae.announce(&announced).await,
             Err(fault) => Err(fault),
         }),
+        "subscribe" => ended(one(arguments).and_then(|topic: String| dae.subscribe(guest, &topic))),
+        "unsubscribe" => {
+            ended(one(arguments).and_then(|topic: String| dae.unsubscribe(guest, &topic)))
+        }
+        "publish" => ended(dae.publish(arguments)),
         // On TCP the codes are the protocol's, which knows one for all that a daemon itself says.
         _ => ended(
             one(arguments).and_then(|name: String| dae.find(&name).map_err(Fault::into_failed)),
@@ -290,16 +310,23 @@ fn manifest(rows: &[Row]) -> Manifest {
 }
 
 fn command((name, argument, doc): &Row) -> Command {
+    let takes_more = argument.is_some_and(|(_, type_name)| type_name.ends_with("..."));
     let argument = argument.map(|(name, type_name)| Argument {
         name: name.to_owned(),
-        type_name: type_name.to_owned(),
+        type_name: type_name.trim_end_matches("...").to_owned(),
         optional: false,
         rest: false,
+    });
+    let more = takes_more.then(|| Argument {
+        name: "arguments".to_owned(),
+        type_name: "any".to_owned(),
+        optional: false,
+        rest: true,
     });
     Command {
         name: (*name).to_owned(),
         doc: (*doc).to_owned(),
         kind: "async".to_owned(),
-        arguments: argument.into_iter().collect(),
+        arguments: argument.into_iter().chain(more).collect(),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 use super::{Dae, Fault, FaultKind, Inner};
@@ -80,10 +81,24 @@ impl Inner {
         self.foreign.find(name).map(status)
     }
 
-    /// Of those that are believed.
-    pub(super) fn foreign_credentials(&self) -> Vec<Credential> {
-        let believed = |one: &Neighbour| one.doubt.is_none().then(|| one.credential());
-        self.foreign.list().iter().filter_map(believed).collect()
+    /// Whoever asks by name finds those that are believed, from now on, until the task is aborted.
+    pub(super) fn share_others(self: &Arc<Self>) -> JoinHandle<()> {
+        let (foreign, neighbours) = (Arc::clone(&self.foreign), &self.shared.neighbours);
+        let neighbours = Arc::clone(neighbours);
+        let mut changes = foreign.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let all = foreign.list();
+                let believed = all.into_iter().filter(|one| one.doubt.is_none());
+                neighbours.set_foreign(believed.map(|one| crate::neighbours::Foreign {
+                    credential: one.credential(),
+                    address: one.address,
+                }));
+                if let Err(RecvError::Closed) = changes.recv().await {
+                    return;
+                }
+            }
+        })
     }
 
     /// The credential of the one that is listed so; `None` where there is none.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{Dae, Fault, Inner, lock};
-use crate::door::Phase;
 use crate::log::Record;
 use crate::mailbox::Mailbox;
 use crate::registry::{DAE_NAME, Entry};
@@ -84,7 +83,9 @@ impl Inner {
     pub(super) fn find(&self, name: &str) -> Result<Credential, Fault> {
         if name == DAE_NAME {
             return self
-                .own_credential()
+                .shared
+                .neighbours
+                .credential(DAE_NAME)
                 .ok_or_else(|| Fault::failed("Dae is ending"));
         }
         let Some(daemon) = self.daemon(name) else {
@@ -95,26 +96,6 @@ impl Inner {
         match &glance.identity {
             Some(identity) => Ok(identity.credential()),
             None => Err(Fault::not_running(name, &glance.state)),
-        }
-    }
-
-    /// Of all that answer, Dae's own first and foreign ones last.
-    pub(super) fn credentials(&self) -> Vec<Credential> {
-        let others = self
-            .all_daemons()
-            .into_iter()
-            .filter_map(|daemon| daemon.glance().identity);
-        self.own_credential()
-            .into_iter()
-            .chain(others.map(|identity| identity.credential()))
-            .chain(self.foreign_credentials())
-            .collect()
-    }
-
-    fn own_credential(&self) -> Option<Credential> {
-        match &**self.door.phase() {
-            Phase::Open(lease) => Some(lease.instance.identity.credential()),
-            _ => None,
         }
     }
 

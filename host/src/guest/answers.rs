@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::asked::as_array;
 use crate::commands::{Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
-use crate::instance::Pending;
 use crate::heard::is_ours;
+use crate::instance::Pending;
 use crate::mailbox::Mailbox;
 use crate::outcome::Ended;
 use crate::outcome::{Call, host_status};
@@ -190,9 +190,7 @@ impl Answers {
             }
             return self.put(outbox, message.tag.is_some(), &line);
         }
-        let given_up = turn
-            .lease
-            .given_up(message.name, turn.door.limits.command);
+        let given_up = turn.lease.given_up(message.name, turn.door.limits.command);
         let place = match message.tag {
             Some(_) => Place::Tagged,
             None => {

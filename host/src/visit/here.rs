@@ -230,7 +230,10 @@ async fn listen(visit: &Visit, here: &Here) -> String {
             }
         })
         .await;
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in lines
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             if let Line::Message(message) = read_line(line)
                 && let Some(answer) = visit.hear(&message, line)
                 && let Line::Message(answer) = read_line(&answer)

@@ -82,7 +82,10 @@ impl There {
             match timeout(limit, reply).await {
                 Ok(reply) => reply.unwrap_or_else(gone),
                 Err(_) => {
-                    let text = format!("{} did not answer {name} within {limit:?}", self.credential.name);
+                    let text = format!(
+                        "{} did not answer {name} within {limit:?}",
+                        self.credential.name
+                    );
                     Err(Refusal::new(ErrorCode::Timeout, text))
                 }
             }
@@ -163,7 +166,10 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
             return unavailable(format!("{} at {address}: {error}", credential.name));
         }
         Err(_) => {
-            let text = format!("{} at {address} did not accept in {CONNECT_MAX:?}", credential.name);
+            let text = format!(
+                "{} at {address} did not accept in {CONNECT_MAX:?}",
+                credential.name
+            );
             return unavailable(text);
         }
     };
@@ -177,7 +183,10 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
         ended = write(&there.0, writing) => ended,
     };
     let why = ended.map_or_else(|error| error.to_string(), |()| "it has ended it".to_owned());
-    unavailable(format!("{} at {address}: the connection was lost: {why}", credential.name))
+    unavailable(format!(
+        "{} at {address}: the connection was lost: {why}",
+        credential.name
+    ))
 }
 
 async fn read(

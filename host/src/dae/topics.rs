@@ -1,0 +1,55 @@
+//! Topics for those who come to Dae by a connection: foreign daemons, and people with telnet.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::{Dae, Fault};
+use crate::mailbox::Mailbox;
+use crate::topics;
+
+impl Dae {
+    /// From now on the topic's events go to that guest of Dae's, as lines of its name.
+    pub(super) fn subscribe(&self, guest: u64, topic: &str) -> Result<(), Fault> {
+        check(topic)?;
+        let guest = self.guest(guest)?;
+        let topics = &self.inner.shared.neighbours.topics;
+        topics.subscribe_guest(topic, &guest).map_err(Fault::failed)
+    }
+
+    /// From now on they don't.
+    pub(super) fn unsubscribe(&self, guest: u64, topic: &str) -> Result<(), Fault> {
+        let guest = self.guest(guest)?;
+        let topics = &self.inner.shared.neighbours.topics;
+        topics.unsubscribe_guest(topic, &guest);
+        Ok(())
+    }
+
+    /// Hands an event to all who subscribed; how many they are. The first argument is the topic, the rest are the event's.
+    pub(super) fn publish(&self, arguments: &[u8]) -> Result<usize, Fault> {
+        let takes = "it takes a topic, and then the event's own arguments";
+        let bad = |error: serde_json::Error| Fault::bad_arguments(format!("{takes}: {error}"));
+        let all: Vec<Box<RawValue>> = match arguments.first() {
+            Some(b'[') => serde_json::from_slice(arguments).map_err(bad)?,
+            _ => vec![serde_json::from_slice(arguments).map_err(bad)?],
+        };
+        let (topic, rest) = all
+            .split_first()
+            .ok_or_else(|| Fault::bad_arguments(format!("{takes}; got none")))?;
+        let topic: String = serde_json::from_str(topic.get()).map_err(bad)?;
+        check(&topic)?;
+        let rest: Vec<&str> = rest.iter().map(|one| one.get()).collect();
+        let line = format!("{topic} [{}]", rest.join(",")).replace(['\n', '\r'], " ");
+        let topics = &self.inner.shared.neighbours.topics;
+        Ok(topics.publish(&topic, line.as_bytes()))
+    }
+
+    fn guest(&self, id: u64) -> Result<Arc<Mailbox>, Fault> {
+        let guest = self.inner.door.guests.find(id);
+        guest.ok_or_else(|| Fault::failed("the guest has gone"))
+    }
+}
+
+fn check(topic: &str) -> Result<(), Fault> {
+    topics::check(topic).map_err(Fault::bad_arguments)
+}
