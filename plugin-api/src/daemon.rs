@@ -36,6 +36,20 @@ pub trait Exported: Sized + Send + Sync + 'static {
     /// Its last work, if it has any.
     fn stop(live: Arc<Live<Self>>) -> Option<Work<()>>;
 
+    /// What it does when a guest has come, if anything.
+    fn guest_came(live: Arc<Live<Self>>, guest: Guest) -> Option<Work<()>> {
+        drop(live);
+        let _ = guest;
+        None
+    }
+
+    /// What it does when a guest has gone, if anything.
+    fn guest_gone(live: Arc<Live<Self>>, guest: Guest) -> Option<Work<()>> {
+        drop(live);
+        let _ = guest;
+        None
+    }
+
     /// Its state as JSON, if it hands one over.
     fn save(live: Arc<Live<Self>>) -> Option<Work<String>> {
         drop(live);
@@ -107,7 +121,15 @@ pub struct Live<D> {
     pub daemon: D,
     pub(crate) host: HostV1,
     // Dropped after the daemon, whose Drop may still spawn on it.
-    pub(crate) runtime: crate::export::Runtime,
+    pub(crate) runtime: crate::runtime::Runtime,
+}
+
+impl<D> Live<D> {
+    /// The daemon's way to its host.
+    #[must_use]
+    pub fn ecosystem(&self) -> Ecosystem {
+        Ecosystem::new(self.host)
+    }
 }
 
 /// What the host hands to a start.

@@ -4,31 +4,19 @@
 //! daemon's end it answers with errors. Logging needs none of it: `tracing::info!` goes to the daemon's log.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_ffi::FutureExt as _;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::abi::{HostV1, status};
-use crate::{Error, Result, log, panic};
-
-/// Who a daemon is, as it answers `dae`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Credential {
-    /// The name it runs under.
-    pub name: String,
-    /// The process its code runs in.
-    pub pid: u32,
-    /// Its Common TCP port on the loopback address.
-    pub port: u16,
-    /// The plugin's own name, where the host tells it.
-    #[serde(default)]
-    pub plugin: Option<String>,
-    /// The plugin's version, where the host tells it.
-    #[serde(default)]
-    pub version: Option<String>,
-}
+use crate::events::{Changes, Events};
+use crate::every::Every;
+use crate::feed::Feed;
+use crate::runtime::Entrance;
+use crate::{Credential, Error, Guest, Result, log, operation, panic, wire};
 
 /// A daemon's way to its host.
 #[derive(Clone, Copy)]
@@ -52,7 +40,9 @@ impl Ecosystem {
     /// # Errors
     /// The daemon has ended.
     pub fn credential(&self) -> Result<Credential> {
-        Ok(serde_json::from_slice(&self.host.ask("credential", b"")?)?)
+        Ok(serde_json::from_slice(
+            &self.host.ask(operation::CREDENTIAL, b"")?,
+        )?)
     }
 
     /// The JSON object that was given at install, `{}` if none was, as the author's own type.
@@ -60,7 +50,9 @@ impl Ecosystem {
     /// # Errors
     /// The daemon has ended, or the object is not what `T` takes.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        Ok(serde_json::from_slice(&self.host.ask("config", b"")?)?)
+        Ok(serde_json::from_slice(
+            &self.host.ask(operation::CONFIG, b"")?,
+        )?)
     }
 
     /// Waits, without a thread.
@@ -69,24 +61,153 @@ impl Ecosystem {
         self.host.sleep(ms).await;
     }
 
+    /// Ticks every `period`, the first time one period from now.
+    #[must_use]
+    pub fn every(&self, period: Duration) -> Every {
+        Every::new(*self, period)
+    }
+
     /// Runs `future` on the host's runtime until it ends or the daemon does, whichever is first.
     /// A panic in it is logged, and ends it alone.
     ///
     /// # Errors
     /// The daemon has ended.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let host = self.host;
-        let mut future = Box::pin(future);
-        let guarded = std::future::poll_fn(move |context| {
-            let _scope = log::Scope::enter(host);
-            // The hook has logged the panic with its place.
-            panic::caught(|| future.as_mut().poll(context)).unwrap_or(std::task::Poll::Ready(()))
-        });
-        match host.spawn(guarded.into_ffi()) {
+        let task = Task {
+            host: self.host,
+            entrance: Entrance::here(),
+            future: Some(Box::pin(future)),
+        };
+        match self.host.spawn(task.into_ffi()) {
             status::DONE | status::NOTHING => Ok(()),
             _ => Err(Error::new(
                 "this daemon has ended, so nothing more can be spawned",
             )),
         }
+    }
+}
+
+/// The other daemons.
+impl Ecosystem {
+    /// Connects to a daemon by its name. The connection is kept until [`Guest::close`] or this daemon's end, also while the
+    /// other one is away: see [`Guest`].
+    ///
+    /// # Errors
+    /// There is no daemon of that name, or none that can be reached: [`Error::code`] is `unavailable`.
+    pub async fn connect(&self, daemon: &str) -> Result<Guest> {
+        let answer = self.later(operation::CONNECT, daemon.into()).await?;
+        let (id, _credential) = wire::number_of(&answer)
+            .ok_or_else(|| Error::new("the host's answer to `connect` can't be read"))?;
+        Ok(Guest::new(self.host, id))
+    }
+
+    /// Sends one command to a daemon by its name, and waits for the reply: [`Guest::call`] on a connection that the host
+    /// keeps for this.
+    ///
+    /// # Errors
+    /// As [`Guest::call`].
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        daemon: &str,
+        command: &str,
+        arguments: impl Serialize,
+    ) -> Result<T> {
+        let mut named = daemon.as_bytes().to_vec();
+        named.extend(wire::line(command, arguments)?);
+        let request = wire::numbered(daemon.len() as u64, &named);
+        let answer = self.host.ask_later(operation::CALL, request).await;
+        let reply = answer.map_err(|fault| Error::of_call(&fault, command, daemon))?;
+        wire::read_reply(&reply)
+            .map_err(|text| Error::new(format!("the reply to {command} of {daemon}: {text}")))
+    }
+
+    /// The credentials of all daemons that run, the host's own (`Dae`) and foreign ones included.
+    ///
+    /// # Errors
+    /// This daemon has ended.
+    pub async fn list(&self) -> Result<Vec<Credential>> {
+        let answer = self.later(operation::LIST, Vec::new()).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// The credential of the daemon of that name; `None` where none runs.
+    ///
+    /// # Errors
+    /// This daemon has ended.
+    pub async fn find(&self, daemon: &str) -> Result<Option<Credential>> {
+        let answer = self.later(operation::FIND, daemon.into()).await?;
+        match answer.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(serde_json::from_slice(&answer)?)),
+        }
+    }
+
+    /// The daemons that come, change and go from now on. [`Ecosystem::list`] called after it gives those that are there.
+    ///
+    /// # Errors
+    /// This daemon has ended.
+    pub fn watch(&self) -> Result<Changes> {
+        let feed = Feed::open(self.host, operation::FEED_WATCH, b"");
+        let feed = feed.map_err(|fault| Error::of_host(&fault, "watch"))?;
+        Ok(Changes::new(feed))
+    }
+
+    /// Tells all who have subscribed to `topic`, in this ecosystem or from outside, this daemon too if it has.
+    /// `arguments` is as for [`Guest::emit`].
+    ///
+    /// # Errors
+    /// The topic is none (as a name of an event), the arguments can't be written as JSON, or this daemon has ended.
+    pub fn publish(&self, topic: &str, arguments: impl Serialize) -> Result<()> {
+        let line = wire::line(topic, arguments)?;
+        let told = self.host.ask(operation::PUBLISH, &line);
+        told.map_err(|fault| Error::of_host(&fault, "publish"))?;
+        Ok(())
+    }
+
+    /// What is published on `topic` from now on, by whomever; the topic is the events' name.
+    ///
+    /// # Errors
+    /// The topic is none (as a name of an event), or this daemon has ended.
+    pub fn subscribe(&self, topic: &str) -> Result<Events> {
+        wire::check_name(topic)?;
+        let feed = Feed::open(self.host, operation::FEED_SUBSCRIBE, topic.as_bytes());
+        let feed = feed.map_err(|fault| Error::of_host(&fault, "subscribe"))?;
+        Ok(Events::new(feed))
+    }
+
+    async fn later(&self, operation: &str, request: Vec<u8>) -> Result<Vec<u8>> {
+        let answer = self.host.ask_later(operation, request).await;
+        answer.map_err(|fault| Error::of_host(&fault, operation))
+    }
+}
+
+/// A future that was spawned: its polls and its drop are the daemon's code, as a command is.
+struct Task {
+    host: HostV1,
+    entrance: Entrance,
+    future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let _scope = log::Scope::enter(this.host);
+        let _entered = this.entrance.enter();
+        let Some(future) = &mut this.future else {
+            return Poll::Ready(());
+        };
+        // The hook has logged the panic with its place.
+        panic::caught(|| future.as_mut().poll(context)).unwrap_or(Poll::Ready(()))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let _scope = log::Scope::enter(self.host);
+        let _entered = self.entrance.enter();
+        let future = self.future.take();
+        let _ = panic::caught(|| drop(future));
     }
 }

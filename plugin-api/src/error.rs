@@ -1,9 +1,14 @@
 //! The error of an author's functions: a text for a person.
 //!
 //! It is made from any `std::error::Error` by `?`, with the causes behind it, and therefore is none itself (as
-//! with `anyhow`, the two exclude each other in Rust).
+//! with `anyhow`, the two exclude each other in Rust). What another daemon answered keeps its code, so that a caller can
+//! tell a daemon that is away from one that refuses.
 
 use std::fmt;
+
+use serde::Deserialize;
+
+use crate::abi::{HostFault, status};
 
 /// What a daemon's own function returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,24 +26,85 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// assert_eq!(half(3).unwrap_err().to_string(), "3 is odd; send an even number");
 /// ```
-pub struct Error(String);
+pub struct Error {
+    text: String,
+    code: Option<String>,
+}
 
 impl Error {
     /// An error with this text.
     pub fn new(text: impl fmt::Display) -> Self {
-        Error(text.to_string())
+        Error {
+            text: text.to_string(),
+            code: None,
+        }
     }
+
+    /// What went wrong, where another daemon or the way to it said so: an error code of Common TCP, as `failed`,
+    /// `bad-arguments`, `unknown-command`, `crashed`, `timeout` or `unavailable`. `None` for an error of this side.
+    ///
+    /// Returned from a command, the error is answered as `failed` all the same: the code is that of somebody else.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// What the host says about `command`, sent to `to`: what went wrong first, since that is what a person needs.
+    pub(crate) fn of_call(fault: &HostFault, command: &str, to: impl fmt::Display) -> Self {
+        match serde_json::from_str::<Fault>(&fault.message) {
+            Ok(Fault { code, message }) => Error {
+                text: one_line(&format!("{message} ({code}, {command} at {to})")),
+                code: Some(code),
+            },
+            Err(_) if fault.status == status::GONE => Error {
+                text: format!("{to} has gone ({GONE_CODE}, {command})"),
+                code: Some(GONE_CODE.to_owned()),
+            },
+            Err(_) => Error::of_host(fault, command),
+        }
+    }
+
+    /// What the host says about an operation of its own.
+    pub(crate) fn of_host(fault: &HostFault, operation: &str) -> Self {
+        match serde_json::from_str::<Fault>(&fault.message) {
+            Ok(Fault { code, message }) => Error {
+                text: one_line(&message),
+                code: Some(code),
+            },
+            Err(_) if fault.status == status::UNKNOWN => Error::new(format!(
+                "this host knows no `{operation}`: it is older than the plugin; update dae-host"
+            )),
+            Err(_) if fault.status == status::GONE => Error::new(format!(
+                "this daemon has ended, so no `{operation}` any more"
+            )),
+            Err(_) => Error::new(one_line(&fault.to_string())),
+        }
+    }
+}
+
+/// What a daemon that isn't there any more is answered with.
+const GONE_CODE: &str = "unavailable";
+
+/// A failure as it crosses the boundary.
+#[derive(Deserialize)]
+struct Fault {
+    code: String,
+    message: String,
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -55,6 +121,41 @@ impl<E: std::error::Error> From<E> for Error {
             }
             cause = error.source();
         }
-        Error(text)
+        Error { text, code: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(status: u32, message: &str) -> HostFault {
+        HostFault {
+            status,
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_answer_of_another_daemon_keeps_its_code_and_fits_a_line() {
+        let said = r#"{"code":"bad-arguments","message":"it takes 2 arguments;\ngot 1"}"#;
+        let error = Error::of_call(&fault(status::FAILED, said), "add", "Counter");
+        assert_eq!(
+            error.to_string(),
+            "it takes 2 arguments; got 1 (bad-arguments, add at Counter)"
+        );
+        assert_eq!(error.code(), Some("bad-arguments"));
+    }
+
+    #[test]
+    fn what_is_no_fault_object_is_told_as_it_came() {
+        let of = |status, text| Error::of_call(&fault(status, text), "add", "guest 5");
+        let gone = of(status::GONE, "");
+        assert_eq!(gone.to_string(), "guest 5 has gone (unavailable, add)");
+        assert_eq!(gone.code(), Some("unavailable"));
+        let odd = of(status::FAILED, "disk\nfull");
+        assert_eq!((odd.to_string().as_str(), odd.code()), ("disk full", None));
+        let old = Error::of_host(&fault(status::UNKNOWN, ""), "connect");
+        assert!(old.to_string().contains("update dae-host"), "{old}");
     }
 }

@@ -20,78 +20,13 @@ use crate::abi::{
     InstanceV1, Output, SinkV1, StepV1, status, verb,
 };
 use crate::daemon::StartMessage;
-use crate::{log, panic};
+use crate::runtime::Runtime;
+use crate::{Guest, log, panic};
 
 pub use crate::arguments::{Optional, Required, Rest, Text};
 pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
 pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
 pub use abi_stable;
-
-/// The daemon's own tokio, started when first needed.
-#[cfg(feature = "tokio")]
-#[derive(Default)]
-pub(crate) struct Runtime(std::sync::OnceLock<Option<tokio::runtime::Runtime>>);
-
-/// Nothing: the plugin was built without the feature `tokio`.
-#[cfg(not(feature = "tokio"))]
-#[derive(Default)]
-pub(crate) struct Runtime(());
-
-/// Marks, as a tokio's guard would, that a runtime was entered.
-#[cfg(not(feature = "tokio"))]
-struct Entered;
-
-#[cfg(feature = "tokio")]
-impl Runtime {
-    fn enter(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
-        self.0
-            .get_or_init(start_runtime)
-            .as_ref()
-            .map(tokio::runtime::Runtime::enter)
-    }
-
-    /// How long a runtime's blocking tasks may go on once its daemon has ended (ms). Its async tasks end at once.
-    const STOP_MS: u64 = 1_000;
-
-    fn stop(&mut self) {
-        if let Some(Some(runtime)) = self.0.take() {
-            runtime.shutdown_timeout(std::time::Duration::from_millis(Self::STOP_MS));
-        }
-    }
-}
-
-/// Where the last handle goes away inside a future, a thread that must not wait; tokio would panic.
-#[cfg(feature = "tokio")]
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        if let Some(Some(runtime)) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-#[cfg(feature = "tokio")]
-fn start_runtime() -> Option<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("daemon-tokio")
-        .enable_all()
-        .build();
-    runtime
-        .inspect_err(|error| log::error("tokio", &format!("no runtime for this daemon: {error}")))
-        .ok()
-}
-
-#[cfg(not(feature = "tokio"))]
-impl Runtime {
-    #[allow(clippy::unused_self)]
-    fn enter(&self) -> Entered {
-        Entered
-    }
-
-    #[allow(clippy::unused_self)]
-    fn stop(&mut self) {}
-}
 
 /// The root module of a plugin whose daemon is `D`.
 #[must_use]
@@ -280,7 +215,7 @@ unsafe extern "C" fn call<D: Exported>(
 unsafe extern "C" fn act<D: Exported>(
     this: *const (),
     verb: u32,
-    _: RSlice<'_, u8>,
+    argument: RSlice<'_, u8>,
     sink: *mut SinkV1,
 ) -> StepV1 {
     // SAFETY: the vtable's contract.
@@ -296,6 +231,7 @@ unsafe extern "C" fn act<D: Exported>(
         verb::PING => Ok(None),
         verb::RUN => Ok(D::run(Arc::clone(&live))),
         verb::STOP => Ok(D::stop(Arc::clone(&live))),
+        verb::GUEST_CAME | verb::GUEST_GONE => told_of_guest::<D>(&live, verb, argument.as_slice()),
         _ => Err(status::UNKNOWN),
     };
     match panic::caught(start) {
@@ -307,6 +243,20 @@ unsafe extern "C" fn act<D: Exported>(
             StepV1::ended(status::CRASHED)
         }
     }
+}
+
+/// A guest has come or gone: its id is the argument, eight bytes, the lowest first.
+fn told_of_guest<D: Exported>(
+    live: &Arc<Live<D>>,
+    verb: u32,
+    argument: &[u8],
+) -> Result<Option<Work<()>>, u32> {
+    let id = argument.try_into().map_err(|_| status::BAD_ARGUMENTS)?;
+    let guest = Guest::new(live.host, u64::from_le_bytes(id));
+    Ok(match verb {
+        verb::GUEST_CAME => D::guest_came(Arc::clone(live), guest),
+        _ => D::guest_gone(Arc::clone(live), guest),
+    })
 }
 
 /// The state goes into the sink; a daemon that hands none over answers `NOTHING`.

@@ -63,19 +63,33 @@
 
 pub mod abi;
 mod arguments;
+mod credential;
 mod daemon;
 mod ecosystem;
 mod error;
+mod events;
+mod every;
 pub mod export;
+#[cfg(test)]
+mod fake_host;
+mod feed;
 mod guest;
+mod listeners;
 mod log;
+pub mod operation;
 mod panic;
 mod reply;
+mod runtime;
+mod wire;
 
+pub use credential::Credential;
 pub use dae_plugin_macros::daemon;
-pub use ecosystem::{Credential, Ecosystem};
+pub use ecosystem::Ecosystem;
 pub use error::{Error, Result};
+pub use events::{Change, ChangeKind, Changes, Event, Events};
+pub use every::Every;
 pub use guest::Guest;
+pub use listeners::Listener;
 pub use serde;
 pub use serde_json as json;
 pub use tracing;
@@ -91,6 +105,7 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Everything a daemon's source usually names.
 pub mod prelude {
-    pub use crate::{Credential, Ecosystem, Error, Guest, Result, daemon, json, tracing};
+    pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
+    pub use crate::{Every, Guest, Listener, Result, daemon, json, tracing};
     pub use serde::{Deserialize, Serialize};
 }

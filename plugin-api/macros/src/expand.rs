@@ -6,7 +6,9 @@ use syn::spanned::Spanned as _;
 use syn::{Ident, ItemImpl, ReturnType};
 
 use crate::manifest;
-use crate::model::{Argument, Command, Daemon, Kind, Lifecycle, Parameter, Slot, StartParameter};
+use crate::model::{
+    Argument, Command, Daemon, Kind, Lifecycle, Parameter, Reaction, Slot, StartParameter,
+};
 use crate::{state, types};
 
 /// The author's `impl`, and all that makes it a plugin.
@@ -26,6 +28,8 @@ fn exported(daemon: &Daemon) -> TokenStream {
     let state = state::expand(daemon);
     let run = work(daemon.run.as_ref());
     let stop = work(daemon.stop.as_ref());
+    let connect = reaction("guest_came", daemon.connect.as_ref());
+    let disconnect = reaction("guest_gone", daemon.disconnect.as_ref());
     let arms = daemon
         .commands
         .iter()
@@ -68,6 +72,8 @@ fn exported(daemon: &Daemon) -> TokenStream {
                     #stop
                 }
 
+                #connect
+                #disconnect
                 #state
             }
         };
@@ -127,6 +133,37 @@ fn work(method: Option<&Lifecycle>) -> TokenStream {
     }
 }
 
+/// A function of the glue that calls the author's method; none, which is the trait's own, where there is no method.
+fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
+    let Some(Reaction {
+        method,
+        is_async,
+        parameters,
+        output,
+    }) = reaction
+    else {
+        return TokenStream::new();
+    };
+    let function = format_ident!("{function}");
+    let passed = passed(parameters, &[]);
+    let place = place_of_output(method, output);
+    let wait = is_async.then(|| quote_spanned!(place => .await));
+    let ended =
+        quote_spanned!(place => Ended::ended(Self::#method(&live.daemon #(, #passed)*) #wait));
+    quote_spanned! { at(method.span()) =>
+        #[allow(unused_variables)]
+        fn #function(
+            live: Arc<Live<Self>>,
+            guest: ::dae_plugin_api::Guest,
+        ) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
+            ::std::option::Option::Some(::std::boxed::Box::pin(async move {
+                let ecosystem = live.ecosystem();
+                #ended
+            }))
+        }
+    }
+}
+
 /// One command's arm: arguments in, method, result out.
 fn arm(index: usize, command: &Command) -> TokenStream {
     let index = u32::try_from(index).expect("fewer commands than u32 holds");
@@ -138,7 +175,7 @@ fn arm(index: usize, command: &Command) -> TokenStream {
         .zip(&names)
         .map(|(one, name)| pattern(one, name));
     let signature = arguments(command).map(signature_entry);
-    let passed = passed(command, &names);
+    let passed = passed(&command.parameters, &names);
     let method = &command.method;
     let reply = reply(command);
     let given = quote! {
@@ -213,7 +250,7 @@ fn signature_entry(argument: &Argument) -> TokenStream {
 }
 
 /// What the method is called with, in its own order.
-fn passed(command: &Command, names: &[Ident]) -> Vec<TokenStream> {
+fn passed(parameters: &[Parameter], names: &[Ident]) -> Vec<TokenStream> {
     let mut names = names.iter();
     let one = |parameter: &Parameter| match parameter {
         Parameter::Guest { borrowed: false } => quote!(guest),
@@ -228,7 +265,7 @@ fn passed(command: &Command, names: &[Ident]) -> Vec<TokenStream> {
             }
         }
     };
-    command.parameters.iter().map(one).collect()
+    parameters.iter().map(one).collect()
 }
 
 /// The result, at the place of the return type, so that a type which serde can't write is shown there.

@@ -1,6 +1,6 @@
 //! `#[daemon]`: turns an `impl` into a plugin.
 //!
-//! The walk: [`model`] reads the methods, by way of [`command`] and [`lifecycle`], and says what is wrong with a
+//! The walk: [`model`] reads the methods, by way of [`command`], [`lifecycle`] and [`reaction`], and says what is wrong with a
 //! signature, at the signature; [`manifest`] writes what the file tells about itself without being loaded; [`expand`]
 //! writes the glue. What the glue calls is in
 //! `dae_plugin_api::export`.
@@ -10,6 +10,7 @@ mod expand;
 mod lifecycle;
 mod manifest;
 mod model;
+mod reaction;
 mod state;
 mod types;
 

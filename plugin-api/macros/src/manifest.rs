@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::model::{Argument, Command, Daemon, Kind, Lifecycle, Parameter, Slot};
+use crate::model::{Argument, Command, Daemon, Kind, Lifecycle, Parameter, Reaction, Slot};
 use crate::{state, types};
 
 /// The parts whose concatenation is the manifest, as an expression of type `&[&str]`.
@@ -35,13 +35,17 @@ pub fn parts(daemon: &Daemon) -> TokenStream {
 fn tail(daemon: &Daemon) -> String {
     let commands: Vec<String> = daemon.commands.iter().map(command).collect();
     let mut tail = format!("\",\"about\":{}", json_string(&daemon.about));
-    for (name, method) in [
-        ("start", &daemon.start),
-        ("run", &daemon.run),
-        ("stop", &daemon.stop),
+    let lifecycle = |method: &Option<Lifecycle>| method.as_ref().map(|method| method.is_async);
+    let reaction = |method: &Option<Reaction>| method.as_ref().map(|method| method.is_async);
+    for (name, is_async) in [
+        ("start", lifecycle(&daemon.start)),
+        ("run", lifecycle(&daemon.run)),
+        ("stop", lifecycle(&daemon.stop)),
+        ("connect", reaction(&daemon.connect)),
+        ("disconnect", reaction(&daemon.disconnect)),
     ] {
-        if let Some(Lifecycle { is_async, .. }) = method {
-            let kind = if *is_async { "async" } else { "sync" };
+        if let Some(is_async) = is_async {
+            let kind = if is_async { "async" } else { "sync" };
             let _ = write!(tail, ",\"{name}\":\"{kind}\"");
         }
     }

@@ -11,7 +11,7 @@ use syn::{
     Meta, Result, ReturnType, Type,
 };
 
-use crate::{command, lifecycle, state, types};
+use crate::{command, lifecycle, reaction, state, types};
 
 /// A daemon as its author wrote it.
 pub struct Daemon {
@@ -24,6 +24,8 @@ pub struct Daemon {
     pub stop: Option<Lifecycle>,
     pub save: Option<Lifecycle>,
     pub migrate: Option<Lifecycle>,
+    pub connect: Option<Reaction>,
+    pub disconnect: Option<Reaction>,
     pub options: Options,
     /// The type of the state that it hands over, if it does.
     pub state: Option<Type>,
@@ -96,6 +98,15 @@ pub struct Lifecycle {
     pub output: ReturnType,
 }
 
+/// A method that is called when a guest has come or gone.
+pub struct Reaction {
+    pub method: Ident,
+    pub is_async: bool,
+    /// None of them is an argument.
+    pub parameters: Vec<Parameter>,
+    pub output: ReturnType,
+}
+
 /// One parameter of `start`.
 #[allow(
     clippy::large_enum_variant,
@@ -125,6 +136,8 @@ pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
         stop: None,
         save: None,
         migrate: None,
+        connect: None,
+        disconnect: None,
         options,
         state: None,
     };
@@ -145,13 +158,18 @@ pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
 pub fn strip(item: &mut ItemImpl) {
     for item in &mut item.items {
         let ImplItem::Fn(method) = item else { continue };
-        method.attrs.retain(|attr| !attr.path().is_ident("command"));
+        method.attrs.retain(|attr| !is_ours(attr));
         for input in &mut method.sig.inputs {
             if let FnArg::Typed(input) = input {
                 input.attrs.retain(|attr| !attr.path().is_ident("rest"));
             }
         }
     }
+}
+
+/// Whether it says something about a method to us.
+fn is_ours(attr: &Attribute) -> bool {
+    attr.path().is_ident("command") || attr.path().is_ident("on")
 }
 
 /// An error that marks all of `tokens`.
@@ -231,7 +249,7 @@ fn read_name(given: Option<&LitStr>, self_type: &Type) -> Result<String> {
 fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
     let (ours, others) = std::mem::take(&mut method.attrs)
         .into_iter()
-        .partition::<Vec<Attribute>, _>(|attr| attr.path().is_ident("command"));
+        .partition::<Vec<Attribute>, _>(is_ours);
     method.attrs = others;
     let place = match method.sig.ident.to_string().as_str() {
         "start" => Some(&mut daemon.start),
@@ -244,21 +262,40 @@ fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
     match (ours.as_slice(), place) {
         ([], None) => {}
         ([], Some(place)) => *place = Some(lifecycle::read(method)?),
+        ([attr], None) if attr.path().is_ident("on") => reaction::read(daemon, attr, method)?,
         ([attr], None) => {
             let command = command::read(attr, method)?;
             add_command(daemon, command)?;
         }
-        ([_], Some(_)) => {
-            let text = "`start`, `run` and `stop` are a daemon's lifecycle and can't be commands; \
-                        keep the method under another name, or write #[command(name = \"…\")] on one";
-            return fault(&method.sig.ident, text);
-        }
-        ([_, second, ..], _) => {
-            let text = "#[command] stands here a second time; its options go into one: #[command(blocking, name = \"…\")]";
-            return fault(second, text);
-        }
+        (marked, place) => return misplaced(marked, place.is_some(), method),
     }
     Ok(())
+}
+
+/// A method is one thing: a part of the lifecycle, a command, or what is called on an event.
+fn misplaced(marked: &[Attribute], is_lifecycle: bool, method: &ImplItemFn) -> Result<()> {
+    let is_on = |attr: &&Attribute| attr.path().is_ident("on");
+    let text = match (marked, marked.iter().find(is_on)) {
+        (_, Some(on)) if is_lifecycle => {
+            let text = "`start`, `run` and `stop` are a daemon's lifecycle; #[on(…)] goes on a method of another name";
+            return fault(on, text);
+        }
+        (_, None) if is_lifecycle => {
+            "`start`, `run` and `stop` are a daemon's lifecycle and can't be commands; \
+             keep the method under another name, or write #[command(name = \"…\")] on one"
+        }
+        ([.., last], Some(_)) => {
+            let text =
+                "a method has one #[command] or one #[on(…)]; another method may call this one";
+            return fault(last, text);
+        }
+        ([.., last], None) => {
+            let text = "#[command] stands here a second time; its options go into one: #[command(blocking, name = \"…\")]";
+            return fault(last, text);
+        }
+        ([], _) => return Ok(()),
+    };
+    fault(&method.sig.ident, text)
 }
 
 fn add_command(daemon: &mut Daemon, command: Command) -> Result<()> {

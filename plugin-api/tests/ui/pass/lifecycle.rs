@@ -31,5 +31,8 @@ fn main() {
     for method in ["start", "run", "stop"] {
         assert_eq!(manifest[method], "sync", "{method}");
     }
+    for event in ["connect", "disconnect"] {
+        assert_eq!(manifest.get(event), None, "{event}");
+    }
     assert_eq!(manifest["commands"], json::json!([]));
 }

@@ -1,0 +1,83 @@
+//! `#[on(connect)]` and `#[on(disconnect)]`: what a daemon does when a guest has come or gone, read from its method.
+
+use syn::{Attribute, FnArg, Ident, ImplItemFn, Result, Type};
+
+use crate::command::check_receiver;
+use crate::model::{Daemon, Faults, Parameter, Reaction, fault};
+use crate::types;
+
+/// What a daemon can be told of, as the attribute names it.
+const KNOWN: &str =
+    "`#[on(…)]` knows `connect`, when a guest has come, and `disconnect`, when one has gone";
+
+/// Reads a method that `attr` marks, and gives the daemon that reaction.
+pub fn read(daemon: &mut Daemon, attr: &Attribute, method: &ImplItemFn) -> Result<()> {
+    let Ok(event) = attr.parse_args::<Ident>() else {
+        return fault(attr, format!("{KNOWN}; write one of them"));
+    };
+    let place = match event.to_string().as_str() {
+        "connect" => &mut daemon.connect,
+        "disconnect" => &mut daemon.disconnect,
+        other => return fault(&event, format!("{KNOWN}; not `{other}`")),
+    };
+    if let Some(first) = place {
+        let text = format!(
+            "`{}` is called on `{event}` already; one method does all that is to be done",
+            first.method
+        );
+        return fault(&method.sig.ident, text);
+    }
+    *place = Some(reaction(&event, method)?);
+    Ok(())
+}
+
+fn reaction(event: &Ident, method: &ImplItemFn) -> Result<Reaction> {
+    let sig = &method.sig;
+    if !sig.generics.params.is_empty() {
+        let text = format!(
+            "`{}` can't be generic: the host calls it, and knows no types",
+            sig.ident
+        );
+        return fault(&sig.generics, text);
+    }
+    let Some(receiver) = sig.receiver() else {
+        let text = format!(
+            "`{}` is a method of the daemon: it takes `&self`",
+            sig.ident
+        );
+        return fault(&sig.ident, text);
+    };
+    check_receiver(&format!("a method that is called on `{event}`"), receiver)?;
+    Ok(Reaction {
+        method: sig.ident.clone(),
+        is_async: sig.asyncness.is_some(),
+        parameters: parameters(event, method)?,
+        output: sig.output.clone(),
+    })
+}
+
+fn parameters(event: &Ident, method: &ImplItemFn) -> Result<Vec<Parameter>> {
+    let mut faults = Faults::default();
+    let mut parameters = Vec::new();
+    for input in &method.sig.inputs {
+        let FnArg::Typed(input) = input else { continue };
+        match parameter(event, &input.ty) {
+            Ok(parameter) => parameters.push(parameter),
+            Err(fault) => faults.add(fault),
+        }
+    }
+    faults.none_or(parameters)
+}
+
+fn parameter(event: &Ident, ty: &Type) -> Result<Parameter> {
+    types::given_by_host(ty).map_or_else(
+        || {
+            let text = format!(
+                "a method that is called on `{event}` is given a `Guest` and an `Ecosystem`, or what it wants of them, \
+                 and nothing else"
+            );
+            fault(ty, text)
+        },
+        Ok,
+    )
+}

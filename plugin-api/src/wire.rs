@@ -1,0 +1,223 @@
+//! Lines and numbers as they cross, and the JSON of a line to an author's types and back.
+//!
+//! What a line holds is always an array. An author may ask for all of it, as a tuple or a `Vec`, or for its one element;
+//! which of the two a type means is found by trying, since a type can't be asked.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::reply::write_json;
+use crate::{Error, Result};
+
+/// The most that a name may have, in bytes (Common TCP).
+const NAME_BYTES_MAX: usize = 128;
+/// The most that an error shows of what came, and of what serde says about it, in characters each.
+const SHOWN_CHARS_MAX: usize = 120;
+
+/// `name`, and `arguments` as an array behind it.
+pub fn line(name: &str, arguments: impl Serialize) -> Result<Vec<u8>> {
+    check_name(name)?;
+    let mut line = Vec::with_capacity(name.len() + 16);
+    line.extend_from_slice(name.as_bytes());
+    line.push(b' ');
+    let start = line.len();
+    write_json(&mut line, &arguments)?;
+    match &line[start..] {
+        b"null" => line.splice(start.., *b"[]").for_each(drop),
+        [b'[', ..] => {}
+        _ => {
+            line.insert(start, b'[');
+            line.push(b']');
+        }
+    }
+    Ok(line)
+}
+
+/// Refuses what would break the line.
+pub fn check_name(name: &str) -> Result<()> {
+    let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
+    if fits && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{name:?} is no name for a command, an event or a topic: 1 to {NAME_BYTES_MAX} bytes without white space, \
+         control characters or `#`"
+    )))
+}
+
+/// A request: `number` in eight bytes, the lowest first, and `rest`.
+pub fn numbered(number: u64, rest: &[u8]) -> Vec<u8> {
+    let mut request = Vec::with_capacity(8 + rest.len());
+    request.extend_from_slice(&number.to_le_bytes());
+    request.extend_from_slice(rest);
+    request
+}
+
+/// The number before an answer, and what stands behind it.
+pub fn number_of(answer: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, rest) = answer.split_first_chunk()?;
+    Some((u64::from_le_bytes(*number), rest))
+}
+
+/// The name of a line, and its arguments.
+pub fn parted(line: &str) -> (&str, &str) {
+    match line.split_once(' ') {
+        Some((name, arguments)) => (name, arguments),
+        None => (line, "[]"),
+    }
+}
+
+/// The arguments of an event: all of them as one `T`, or, if they are no such list, the only one. None at all is also
+/// what `()` and `Option` take.
+pub fn read_event<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
+    let whole = match serde_json::from_str(arguments) {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    let error = match elements(arguments).as_deref() {
+        Some([]) => match serde_json::from_str("null") {
+            Ok(read) => return Ok(read),
+            Err(_) => whole,
+        },
+        Some([one]) => match serde_json::from_str(one.get()) {
+            Ok(read) => return Ok(read),
+            // Of the two, the one that speaks of the type which the author had in mind.
+            Err(error) if is_about_the_list(&whole) => error,
+            Err(_) => whole,
+        },
+        _ => whole,
+    };
+    Err(misfit::<T>(arguments, &error))
+}
+
+/// The result that a reply holds: its one argument, `null` for none, and all as a list where there are several.
+pub fn read_reply<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, String> {
+    // Nearly every reply has one argument that fits, and is read in one pass.
+    if let Ok((read,)) = serde_json::from_slice::<(T,)>(arguments) {
+        return Ok(read);
+    }
+    let text = String::from_utf8_lossy(arguments);
+    let read = match elements(&text).as_deref() {
+        Some([]) => serde_json::from_str("null"),
+        Some([one]) => serde_json::from_str(one.get()),
+        _ => serde_json::from_str(&text),
+    };
+    read.map_err(|error| misfit::<T>(&text, &error))
+}
+
+fn elements(arguments: &str) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(arguments).ok()
+}
+
+fn is_about_the_list(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("invalid type: sequence")
+}
+
+fn misfit<T>(arguments: &str, error: &serde_json::Error) -> String {
+    let error = error.to_string();
+    // serde_json ends with a place in the bytes, of which the reader sees too few.
+    let error = error.split(" at line ").next().unwrap_or_default();
+    let expected = std::any::type_name::<T>();
+    let (got, error) = (shortened(arguments), shortened(error));
+    format!("expected {expected}, got {got}: {error}")
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn text(name: &str, arguments: impl Serialize) -> String {
+        match line(name, &arguments) {
+            Ok(line) => String::from_utf8(line).unwrap(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn arguments_are_always_an_array() {
+        assert_eq!(text("tick", (7,)), "tick [7]");
+        assert_eq!(text("tick", ()), "tick []");
+        assert_eq!(text("tick", 7), "tick [7]");
+        assert_eq!(text("tick", "a"), "tick [\"a\"]");
+        assert_eq!(text("tick", vec![1, 2]), "tick [1,2]");
+    }
+
+    #[test]
+    fn a_name_that_would_break_the_line_is_refused() {
+        for name in ["", "a b", "a\nb", "a#b", &"x".repeat(129)] {
+            assert!(text(name, ()).contains("is no name"), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_read_as_the_list_or_as_its_only_element() {
+        assert_eq!(read_event::<(u64,)>("[7]"), Ok((7,)));
+        assert_eq!(
+            read_event::<(u64, String)>(r#"[7,"a"]"#),
+            Ok((7, "a".into()))
+        );
+        assert_eq!(read_event::<Vec<u64>>("[7,8]"), Ok(vec![7, 8]));
+        assert_eq!(read_event::<u64>("[7]"), Ok(7));
+        assert_eq!(read_event::<Option<u64>>("[7]"), Ok(Some(7)));
+        assert_eq!(read_event::<Vec<u64>>("[[7,8]]"), Ok(vec![7, 8]));
+        assert_eq!(read_event::<()>("[]"), Ok(()));
+        assert_eq!(read_event::<Option<u64>>("[]"), Ok(None));
+    }
+
+    #[test]
+    fn what_does_not_fit_says_what_was_expected_and_what_came() {
+        for (said, expected) in [
+            (
+                read_event::<u64>(r#"["x"]"#).unwrap_err(),
+                r#"expected u64, got ["x"]: invalid type: string "x", expected u64"#,
+            ),
+            (
+                read_event::<(u64,)>(r#"["x"]"#).unwrap_err(),
+                r#"expected (u64,), got ["x"]: invalid type: string "x", expected u64"#,
+            ),
+            (
+                read_event::<()>("[1]").unwrap_err(),
+                "expected (), got [1]: invalid type: integer `1`, expected unit",
+            ),
+            (
+                read_event::<(u64, u64)>("[1]").unwrap_err(),
+                "expected (u64, u64), got [1]: invalid length 1, expected a tuple of size 2",
+            ),
+        ] {
+            assert_eq!(said, expected);
+        }
+        let long = read_event::<u64>(&format!("[\"{}\"]", "ü".repeat(500))).unwrap_err();
+        assert!(long.chars().count() < 300 && long.contains('…'), "{long}");
+    }
+
+    #[test]
+    fn a_reply_is_its_one_argument_null_for_none_and_the_list_for_several() {
+        assert_eq!(read_reply::<u64>(b"[3]"), Ok(3));
+        assert_eq!(read_reply::<Vec<u64>>(b"[[1,2]]"), Ok(vec![1, 2]));
+        assert_eq!(read_reply::<()>(b"[]"), Ok(()));
+        assert_eq!(read_reply::<Option<u64>>(b"[]"), Ok(None));
+        assert_eq!(read_reply::<Option<u64>>(b"[null]"), Ok(None));
+        assert_eq!(read_reply::<(u64, u64)>(b"[1,2]"), Ok((1, 2)));
+        assert_eq!(read_reply::<Value>(b"[]"), Ok(Value::Null));
+        let said = read_reply::<u64>(b"[\"x\"]").unwrap_err();
+        assert!(said.ends_with("string \"x\", expected u64"), "{said}");
+    }
+
+    #[test]
+    fn numbers_stand_before_the_rest() {
+        let request = numbered(258, b"tick");
+        assert_eq!(request, b"\x02\x01\0\0\0\0\0\0tick");
+        assert_eq!(number_of(&request), Some((258, &b"tick"[..])));
+        assert_eq!(number_of(b"short"), None);
+    }
+}

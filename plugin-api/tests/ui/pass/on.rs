@@ -1,0 +1,32 @@
+//! Guests that come and go: methods in every shape, and what the manifest says about them.
+
+use dae_plugin_api::export::Exported;
+use dae_plugin_api::prelude::*;
+
+#[derive(Default)]
+struct Host;
+
+#[daemon]
+impl Host {
+    /// Takes both, and fails with grace.
+    #[on(connect)]
+    async fn welcome(&self, eco: &Ecosystem, guest: Guest) -> Result<()> {
+        eco.sleep(std::time::Duration::ZERO).await;
+        guest.emit("welcome", (guest.id(),))
+    }
+
+    #[on(disconnect)]
+    fn farewell(&self) {}
+
+    #[command]
+    fn welcomed(&self) -> bool {
+        true
+    }
+}
+
+fn main() {
+    let manifest: json::Value = json::from_str(Host::manifest()).expect("valid JSON");
+    assert_eq!(manifest["connect"], "async");
+    assert_eq!(manifest["disconnect"], "sync");
+    assert_eq!(manifest["commands"].as_array().map(Vec::len), Some(1));
+}
