@@ -9,6 +9,7 @@ mod clients;
 mod compilers;
 mod crash;
 mod drop_in;
+mod ecosystem;
 mod handles;
 mod host;
 mod hostile;

@@ -1,0 +1,101 @@
+//! Daemons that talk to each other: whoever calls whom, wherever either runs, by whichever route.
+//!
+//! The daemons under test are `Peer`s, which say to others what they are told to say. Every test that asks how something
+//! goes between two of them asks it of each pair that there is: both in the host's process, either in one of its own, and
+//! the other one in another ecosystem on the same machine, which is a foreign daemon to the first.
+
+mod bounds;
+mod events;
+mod guests;
+mod talk;
+mod topics;
+
+use dae_tests::{Ecosystem, Guest, LIMIT, until};
+use serde_json::{Value, json};
+
+/// Two daemons, and a guest of each who tells it what to say.
+struct Pair {
+    here: Ecosystem,
+    /// The other one's host, where that is another.
+    elsewhere: Option<Ecosystem>,
+    /// Tells `A` what to do.
+    a: Guest,
+    /// Tells `B`.
+    b: Guest,
+    label: String,
+}
+
+/// What the other daemon is called by the first.
+const OTHER: &str = "B";
+
+impl Pair {
+    /// Each pair there is.
+    fn all() -> impl Iterator<Item = Pair> {
+        let here = [(false, false), (true, false), (false, true), (true, true)];
+        here.into_iter()
+            .map(|(a, b)| Pair::here(a, b))
+            .chain([false, true].map(Pair::apart))
+    }
+
+    /// Of one host; whether each is in a process of its own.
+    fn here(a_apart: bool, b_apart: bool) -> Pair {
+        let here = Ecosystem::start();
+        let a = here.install("A", "peer", flags(a_apart));
+        let b = here.install(OTHER, "peer", flags(b_apart));
+        Pair {
+            elsewhere: None,
+            label: format!("A apart: {a_apart}, B apart: {b_apart}"),
+            here,
+            a,
+            b,
+        }
+    }
+
+    /// Of two hosts.
+    fn apart(a_apart: bool) -> Pair {
+        let (here, elsewhere) = (Ecosystem::start(), Ecosystem::start());
+        let b = elsewhere.install(OTHER, "peer", &[]);
+        let a = here.install("A", "peer", flags(a_apart));
+        let _ = here.cli(&["scan"]).ok();
+        Pair {
+            label: format!("A apart: {a_apart}, B in another ecosystem"),
+            elsewhere: Some(elsewhere),
+            here,
+            a,
+            b,
+        }
+    }
+
+    /// Whose host `B` is of.
+    fn host_of_b(&self) -> &Ecosystem {
+        self.elsewhere.as_ref().unwrap_or(&self.here)
+    }
+
+    /// Has `A` connect to `B`; the connection's number.
+    fn connect(&mut self) -> Value {
+        self.a.ask("connect", &json!([OTHER]))
+    }
+
+    /// What `A` heard, once that is as expected.
+    fn until_a_heard(&mut self, expected: &[&str]) {
+        until_heard(&mut self.a, expected, &self.label);
+    }
+}
+
+fn flags(is_apart: bool) -> &'static [&'static str] {
+    match is_apart {
+        true => &["--isolate"],
+        false => &[],
+    }
+}
+
+fn heard(peer: &mut Guest) -> Vec<String> {
+    serde_json::from_value(peer.ask("heard", &json!([]))).expect("texts")
+}
+
+#[track_caller]
+fn until_heard(peer: &mut Guest, expected: &[&str], label: &str) {
+    until(LIMIT, &format!("{label}: {expected:?} is heard"), || {
+        heard(peer) == expected
+    });
+}
