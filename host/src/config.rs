@@ -226,11 +226,12 @@ mod tests {
         assert_eq!(Config::load(&path).unwrap(), Config::default());
         std::fs::write(
             &path,
-            "{command_ms: 5, defaults: {restart: {restart: 'never'}}}",
+            "{command_ms: 5, scan_ports_never: [8080, '9000-9009'], defaults: {restart: {restart: 'never'}}}",
         )
         .unwrap();
         let config = Config::load(&path).unwrap();
         assert_eq!((config.command_ms, config.start_ms), (5, 10_000));
+        assert!(config.scan_ports_never[1].contains(9009));
         let settings = config.settings("A", &Value::Null).unwrap();
         assert_eq!(settings.restart.restart, crate::restart::When::Never);
         std::fs::write(&path, "{defaults: {restrat: {}}}").unwrap();

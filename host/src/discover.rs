@@ -327,13 +327,13 @@ impl Foreign {
         for change in changes {
             match &change {
                 Change::Appeared(now) => {
-                    tracing::info!(daemon = now.name, address = %now.address, pid = now.pid, "a foreign daemon is there");
+                    tracing::info!(name = now.name, address = %now.address, pid = now.pid, "a foreign daemon is there");
                 }
                 Change::Changed { was, now } => {
-                    tracing::info!(daemon = now.name, was, address = %now.address, pid = now.pid, "a foreign daemon has changed");
+                    tracing::info!(name = now.name, was, address = %now.address, pid = now.pid, "a foreign daemon has changed");
                 }
                 Change::Gone(was) => {
-                    tracing::info!(daemon = was.name, address = %was.address, "a foreign daemon is gone");
+                    tracing::info!(name = was.name, address = %was.address, "a foreign daemon is gone");
                 }
             }
             // Nobody may be listening.

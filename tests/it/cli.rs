@@ -329,6 +329,7 @@ fn help_and_version_are_data() {
         "stop",
         "restart",
         "list",
+        "scan",
         "status",
         "options",
         "call",

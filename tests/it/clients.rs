@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use dae_tests::{Ecosystem, LIMIT, Running, program};
 
 /// The tool's command, if the machine has the tool.
-fn tool(name: &str, probe: &[&str]) -> Option<Command> {
+pub(crate) fn tool(name: &str, probe: &[&str]) -> Option<Command> {
     let found = Command::new(name)
         .args(probe)
         .stdin(Stdio::null())
@@ -28,7 +28,7 @@ fn tool(name: &str, probe: &[&str]) -> Option<Command> {
     None
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("it/clients")
         .join(name)

@@ -8,6 +8,7 @@ mod cli;
 mod clients;
 mod compilers;
 mod crash;
+mod discovery;
 mod drop_in;
 mod ecosystem;
 mod handles;

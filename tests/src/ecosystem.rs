@@ -7,15 +7,15 @@
 //! The environment is the test's, without what would make the host behave otherwise here than there: colours, log
 //! filters, another home.
 
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::program::{self, Output, Running};
@@ -84,11 +84,13 @@ impl Ecosystem {
             .prefix("dae-")
             .tempdir()
             .expect("a temporary directory");
-        Ecosystem {
+        let ecosystem = Ecosystem {
             artefacts,
             host: None,
             directory,
-        }
+        };
+        ecosystem.configure(&json!({}));
+        ecosystem
     }
 
     /// A host over a fresh home with that config file, answering.
@@ -99,9 +101,7 @@ impl Ecosystem {
     #[must_use]
     pub fn start_configured(config: &serde_json::Value) -> Self {
         let mut ecosystem = Self::asleep();
-        fs::create_dir_all(ecosystem.home()).expect("a directory of our own");
-        let written = fs::write(ecosystem.home().join("config.json5"), config.to_string());
-        written.expect("a file of our own");
+        ecosystem.configure(config);
         ecosystem.wake(&[]);
         ecosystem
     }
@@ -157,14 +157,19 @@ impl Ecosystem {
         self.host = Some(command.spawn().expect("the host can be run"));
     }
 
-    /// Writes the home's config file, for a host that is yet to start.
+    /// Writes the home's config file, for a host that is yet to start. Unless it says otherwise, that host looks for
+    /// nobody: the machine is full of other tests' daemons.
     ///
     /// # Panics
     /// When it cannot be written.
     pub fn configure(&self, config: &Value) {
+        let mut whole = json!({"scan_ms": 0});
+        for (key, value) in config.as_object().expect("a config is an object") {
+            whole[key] = value.clone();
+        }
         let home = self.home();
-        let written = fs::create_dir_all(&home)
-            .and_then(|()| fs::write(home.join("config.json5"), config.to_string()));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&home);
+        let written = made.and_then(|()| fs::write(home.join("config.json5"), whole.to_string()));
         written.expect("a home of our own");
     }
 

@@ -382,6 +382,15 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_daemon_that_says_other_things_for_ever_is_not_waited_for() {
+        let mut client = client(None, "tick [1]\ntick [2]\n");
+        client.answer_max = Duration::ZERO;
+        let error = client.call("nothing", &[0]).expect_err("it never answers");
+        let told = error.to_string();
+        assert!(told.contains("`dae-host options Sample`"), "{told}");
+    }
+
+    #[test]
     fn events_follow_a_reply_until_the_end() {
         let mut client = client(Some("cli"), "logs#cli [[]]\nlog [1]\nother [0]\nlog [2]\n");
         client.call("logs", &[0]).expect("the reply");

@@ -1,6 +1,5 @@
 //! Where a misdeed takes place: a host, the daemon that misbehaves, its guests, and a prober on another daemon.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -153,8 +152,7 @@ fn host(config: &Value) -> Ecosystem {
         whole[key] = value.clone();
     }
     let mut ecosystem = Ecosystem::asleep();
-    fs::create_dir_all(ecosystem.home()).expect("a directory of our own");
-    fs::write(ecosystem.home().join("config.json5"), whole.to_string()).expect("a file of our own");
+    ecosystem.configure(&whole);
     ecosystem.wake(&[]);
     // Some of these hosts are meant to crash.
     process::set_bound(ecosystem.pid(), Resource::Core, 0);

@@ -1,0 +1,92 @@
+//! Two ecosystems on one machine, which see each other's daemons as foreign ones.
+
+use dae_tests::{Ecosystem, LIMIT, process, until};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::scene::{host_among, only, scan};
+
+/// An ecosystem with a daemon in its host's process and one in a process of its own, and the ports of all.
+fn inhabited(plugins: [(&str, &str); 2]) -> (Ecosystem, Vec<u16>) {
+    let ecosystem = Ecosystem::start();
+    let [(near, of_near), (apart, of_apart)] = plugins;
+    let _guest = ecosystem.install(near, of_near, &[]);
+    let _guest = ecosystem.install(apart, of_apart, &["--isolate"]);
+    let ports = ["Dae", near, apart].map(|name| ecosystem.port_of(name));
+    (ecosystem, ports.to_vec())
+}
+
+#[test]
+fn two_ecosystems_see_each_others_daemons() {
+    let (mut one, ports_of_one) = inhabited([("Sample", "sample"), ("Counter", "counter")]);
+    let (mut two, ports_of_two) = inhabited([("Sample", "sample"), ("Tally", "counter")]);
+    let all = [&ports_of_one[..], &ports_of_two[..]].concat();
+    for ecosystem in [&mut one, &mut two] {
+        ecosystem.stop();
+        let mut config = only(&all);
+        config["scan_ms"] = json!(100);
+        ecosystem.configure(&config);
+        ecosystem.wake(&[]);
+    }
+    let of_one = [
+        format!("Dae@{}", ports_of_one[0]),
+        format!("Sample@{}", ports_of_one[1]),
+    ];
+    let of_two = [
+        format!("Dae@{}", ports_of_two[0]),
+        format!("Sample@{}", ports_of_two[1]),
+    ];
+    let seen_by_one = [&of_two[0], &of_two[1], "Tally"];
+    let seen_by_two = ["Counter", &of_one[0], &of_one[1]];
+    until(LIMIT, "both see all", || {
+        scan(&one) == seen_by_one && scan(&two) == seen_by_two
+    });
+    // Many scans later nothing has changed, and nobody takes the other's for a liar.
+    for _ in 0..5 {
+        assert_eq!(
+            (scan(&one), scan(&two)),
+            (
+                seen_by_one.map(str::to_owned).to_vec(),
+                seen_by_two.map(str::to_owned).to_vec()
+            )
+        );
+    }
+    for (ecosystem, name) in [(&one, "Tally"), (&two, "Counter")] {
+        assert_eq!(ecosystem.status(name)["state"], "foreign");
+        let counted = ecosystem.cli(&["call", name, "dae"]).ok();
+        assert!(counted.stdout.contains(name), "{counted:?}");
+    }
+    two.stop();
+    until(LIMIT, "they are gone", || scan(&one).is_empty());
+}
+
+#[test]
+fn a_worker_that_is_replaced_is_known_by_its_new_process() {
+    let (one, ports) = inhabited([("Sample", "sample"), ("Counter", "counter")]);
+    let two = host_among(&ports);
+    let others = scan(&two);
+    assert_eq!(others.len(), 3, "{others:?}");
+    let worker = one.status("Counter")["pid"].clone();
+    assert_eq!(two.status("Counter")["pid"], worker);
+    let pid = u32::try_from(worker.as_u64().expect("a number")).expect("a pid");
+    process::signal(pid, Signal::KILL);
+    until(LIMIT, "the new worker is known", || {
+        assert_eq!(scan(&two), others, "it is listed all the while");
+        let now = &two.status("Counter")["pid"];
+        *now != worker && *now == one.status("Counter")["pid"]
+    });
+}
+
+#[test]
+fn a_host_asks_none_of_its_own() {
+    let (one, ports) = inhabited([("Sample", "sample"), ("Counter", "counter")]);
+    let mut one = one;
+    one.stop();
+    one.configure(&only(&ports));
+    one.wake(&[]);
+    one.guest("Counter").expect_alive();
+    let calls = |name: &str| one.status(name)["calls"].clone();
+    let before = ["Dae", "Sample", "Counter"].map(calls);
+    assert_eq!(scan(&one), [""; 0]);
+    assert_eq!(["Dae", "Sample", "Counter"].map(calls), before);
+}

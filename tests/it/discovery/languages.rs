@@ -1,0 +1,147 @@
+//! Daemons in other languages, which know the seed's protocol and nothing else.
+
+use std::process::{Command, Stdio};
+
+use dae_tests::{Ecosystem, LIMIT, Running, process, until};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::scene::{host_among, only, scan};
+use crate::clients::{script, tool};
+
+/// A daemon that runs as a program of its own, and its port.
+fn daemon(command: &mut Command) -> (Running, u16) {
+    let mut running = Running::start(command.stdin(Stdio::null()));
+    let port = running.line(LIMIT).parse().expect("it prints its port");
+    (running, port)
+}
+
+fn in_node(name: &str) -> Option<(Running, u16)> {
+    let mut node = tool("node", &["--version"])?;
+    Some(daemon(node.arg(script("daemon.js")).arg(name)))
+}
+
+fn in_python(arguments: &[&str]) -> Option<(Running, u16)> {
+    let mut python = tool("python3", &["--version"])?;
+    Some(daemon(python.arg(script("daemon.py")).args(arguments)))
+}
+
+/// All that can be done with a foreign daemon: it is found, listed, called, and no more when it is gone.
+fn lives_among_others(name: &str, language: &str, (running, port): (Running, u16)) {
+    let ecosystem = host_among(&[port]);
+    assert_eq!(scan(&ecosystem), [name]);
+    let credential = json!({"name": name, "pid": running.pid(), "port": port, "foreign": true});
+    let mut dae = ecosystem.guest("Dae");
+    assert_eq!(dae.ask("find", &json!([name])), credential);
+    let list = dae.ask("list", &json!([]));
+    assert_eq!(list[0]["name"], "Dae", "{list}");
+    assert_eq!(list[1], credential, "{list}");
+    let row = ecosystem.cli(&["list"]).ok().stdout;
+    let row = row
+        .lines()
+        .find(|line| line.starts_with(name))
+        .expect("a row");
+    assert!(row.contains("foreign"), "{row}");
+    let called = ecosystem.cli(&["call", name, "add", "1", "2"]).ok();
+    assert_eq!(called.stdout, "3\n");
+    let called = ecosystem.cli(&["call", name, "greet", "Ada"]).ok();
+    assert_eq!(called.stdout, format!("\"Hello, Ada, from {language}\"\n"));
+    let options = ecosystem.cli(&["options", name, "--json"]).ok().json();
+    assert_eq!((&options["add"], &options["greet"]), (&json!(2), &json!(1)));
+    for change in ["stop", "restart", "uninstall", "reload"] {
+        let refused = ecosystem.cli(&[change, name]);
+        assert_ne!(refused.status, 0, "{change}");
+        assert!(refused.says(&["is a foreign daemon (pid "]), "{refused:?}");
+    }
+    process::signal(running.pid(), Signal::KILL);
+    until(LIMIT, "its end", || process::is_gone(running.pid()));
+    assert_eq!(scan(&ecosystem), [""; 0], "gone within one scan");
+    let fault = dae.ask_in_vain("find", &json!([name]));
+    assert!(fault.message.contains("no daemon"), "{fault:?}");
+}
+
+#[test]
+fn a_daemon_in_node_is_found_called_and_gone() {
+    let Some(node) = in_node("Nodelet") else {
+        return;
+    };
+    lives_among_others("Nodelet", "Node", node);
+}
+
+#[test]
+fn a_daemon_in_python_is_found_called_and_gone() {
+    let Some(python) = in_python(&["Monty"]) else {
+        return;
+    };
+    lives_among_others("Monty", "Python", python);
+}
+
+#[test]
+fn a_daemon_that_listens_on_ipv6_alone_is_called_there() {
+    let Some((_running, port)) = in_python(&["Six", "::1"]) else {
+        return;
+    };
+    let ecosystem = host_among(&[port]);
+    assert_eq!(scan(&ecosystem), ["Six"]);
+    assert_eq!(ecosystem.status("Six")["address"], "::1");
+    assert_eq!(
+        ecosystem.guest("Dae").ask("find", &json!(["Six"]))["address"],
+        "::1"
+    );
+    let called = ecosystem.cli(&["call", "Six", "add", "1", "2"]).ok();
+    assert_eq!(called.stdout, "3\n");
+}
+
+/// A server may listen in one process and answer in its children.
+#[test]
+fn a_daemon_that_answers_in_a_child_is_believed() {
+    const FORKS: &str = "
+import json, os, socket
+listener = socket.create_server(('127.0.0.1', 0))
+port = listener.getsockname()[1]
+print(port, flush=True)
+if os.fork():
+    os.wait()
+while True:
+    guest, _ = listener.accept()
+    guest.recv(99)
+    credential = {'name': 'Forked', 'pid': os.getpid(), 'port': port}
+    guest.sendall(f'dae {json.dumps(credential)}\\n'.encode())
+";
+    let Some(mut python) = tool("python3", &["--version"]) else {
+        return;
+    };
+    let (running, port) = daemon(python.args(["-c", FORKS]));
+    let children = || process::children(running.pid());
+    until(LIMIT, "the child", || !children().is_empty());
+    let child = children()[0];
+    let ecosystem = host_among(&[port]);
+    assert_eq!(scan(&ecosystem), ["Forked"]);
+    let status = ecosystem.status("Forked");
+    assert_eq!(
+        (&status["state"], &status["pid"]),
+        (&json!("foreign"), &json!(child))
+    );
+    process::signal(child, Signal::KILL);
+    until(LIMIT, "the parent takes over", || {
+        let _ = scan(&ecosystem);
+        ecosystem.status("Forked")["pid"] == running.pid()
+    });
+}
+
+#[test]
+fn who_comes_and_goes_is_noticed_without_being_asked() {
+    let Some((running, port)) = in_python(&["Passerby"]) else {
+        return;
+    };
+    let mut config = only(&[port]);
+    config["scan_ms"] = json!(100);
+    let ecosystem = Ecosystem::start_configured(&config);
+    let is_listed = || ecosystem.names().contains(&"Passerby".to_owned());
+    until(LIMIT, "it is listed", is_listed);
+    process::signal(running.pid(), Signal::KILL);
+    until(LIMIT, "it is listed no more", || !is_listed());
+    let logged = ecosystem.logged("Dae");
+    let says = |part: &str| logged.iter().any(|line| line.contains(part));
+    assert!(says("is there") && says("is gone"), "{logged:?}");
+}

@@ -1,0 +1,193 @@
+//! What the tests of discovery share: hosts that may ask at few ports, and listeners that record what they hear.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dae_tests::Ecosystem;
+use serde_json::{Value, json};
+
+/// Between two looks of a listener's thread.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A host's config that lets it ask at these ports alone, and only when it is told to.
+pub(super) fn only(ports: &[u16]) -> Value {
+    let mut ports = ports.to_vec();
+    ports.sort_unstable();
+    let mut never = Vec::new();
+    let mut from = 1_u32;
+    for port in ports.into_iter().map(u32::from).chain([65_536]) {
+        if from < port {
+            never.push(json!(format!("{from}-{}", port - 1)));
+        }
+        from = port + 1;
+    }
+    json!({"scan_ms": 0, "scan_ports_never": never})
+}
+
+/// A host that may ask at these ports alone.
+pub(super) fn host_among(ports: &[u16]) -> Ecosystem {
+    Ecosystem::start_configured(&only(ports))
+}
+
+/// Has a host look now; the names that it lists, its own daemons left out.
+#[track_caller]
+pub(super) fn scan(ecosystem: &Ecosystem) -> Vec<String> {
+    let scan = ecosystem.cli(&["scan", "--json"]).ok().json();
+    let rows = scan["daemons"].as_array().expect("rows").iter();
+    let name = |row: &Value| row["name"].as_str().expect("a name").to_owned();
+    rows.map(name).collect()
+}
+
+/// What a listener does with a guest, once it has heard something or not.
+#[derive(Debug, Clone)]
+pub(super) enum Habit {
+    /// Says nothing, and waits for the guest to leave.
+    Silent,
+    /// Answers the first bytes so.
+    Says(String),
+    /// Sends one byte after the other, and no line's end.
+    Drips,
+    /// Sends a megabyte at once, and no line's end.
+    Floods,
+    /// Closes before it hears anything.
+    Closes,
+}
+
+/// A listener in this process that records all it hears.
+pub(super) struct Recorder {
+    pub(super) port: u16,
+    record: Arc<Record>,
+    habit: Arc<Mutex<Habit>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Record {
+    heard: Mutex<Vec<u8>>,
+    guests: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+/// Guests of all recorders that are there at once, and the most there have been.
+#[derive(Default)]
+pub(super) struct Crowd {
+    now: AtomicUsize,
+    pub(super) most: AtomicUsize,
+}
+
+impl Recorder {
+    /// Listens at a port that the system chooses.
+    pub(super) fn start(habit: Habit) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::over(listener, habit, &Arc::default())
+    }
+
+    /// Listens with that socket.
+    pub(super) fn over(listener: TcpListener, habit: Habit, crowd: &Arc<Crowd>) -> Self {
+        let port = listener.local_addr().expect("an address").port();
+        listener.set_nonblocking(true).expect("a socket option");
+        let record = Arc::<Record>::default();
+        let habit = Arc::new(Mutex::new(habit));
+        let (to_thread, habits) = (Arc::clone(&record), Arc::clone(&habit));
+        let crowd = Arc::clone(crowd);
+        let thread = std::thread::spawn(move || listen(&listener, &to_thread, &habits, &crowd));
+        Recorder {
+            port,
+            record,
+            habit,
+            thread: Some(thread),
+        }
+    }
+
+    /// One that says it is a daemon of that name, in this process.
+    pub(super) fn daemon(name: &str) -> Self {
+        let recorder = Self::start(Habit::Silent);
+        recorder.becomes(Habit::Says(recorder.credential(name)));
+        recorder
+    }
+
+    /// An honest reply to `dae`.
+    pub(super) fn credential(&self, name: &str) -> String {
+        let pid = std::process::id();
+        let credential = json!([{"name": name, "pid": pid, "port": self.port}]);
+        format!("dae {credential}\n")
+    }
+
+    pub(super) fn becomes(&self, habit: Habit) {
+        *self.habit.lock().expect("whole") = habit;
+    }
+
+    /// All bytes that all guests have sent.
+    pub(super) fn heard(&self) -> Vec<u8> {
+        self.record.heard.lock().expect("whole").clone()
+    }
+
+    /// How many guests have come.
+    pub(super) fn guests(&self) -> usize {
+        self.record.guests.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.record.is_over.store(true, Ordering::SeqCst);
+        // The port is free when it is gone.
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn listen(listener: &TcpListener, record: &Arc<Record>, habit: &Mutex<Habit>, crowd: &Arc<Crowd>) {
+    while !record.is_over.load(Ordering::SeqCst) {
+        let Ok((stream, _)) = listener.accept() else {
+            std::thread::sleep(PAUSE);
+            continue;
+        };
+        record.guests.fetch_add(1, Ordering::SeqCst);
+        let now = crowd.now.fetch_add(1, Ordering::SeqCst) + 1;
+        crowd.most.fetch_max(now, Ordering::SeqCst);
+        let habit = habit.lock().expect("whole").clone();
+        let (record, crowd) = (Arc::clone(record), Arc::clone(crowd));
+        std::thread::spawn(move || {
+            serve(stream, &habit, &record);
+            crowd.now.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+}
+
+/// One guest, until it has gone or been sent away.
+fn serve(mut stream: TcpStream, habit: &Habit, record: &Record) {
+    if matches!(habit, Habit::Closes) {
+        return;
+    }
+    stream.set_nonblocking(false).expect("a socket option");
+    stream
+        .set_read_timeout(Some(PAUSE))
+        .expect("a socket option");
+    let mut bytes = [0; 256];
+    let mut has_spoken = false;
+    while !record.is_over.load(Ordering::SeqCst) {
+        match stream.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(count) => {
+                let mut heard = record.heard.lock().expect("whole");
+                heard.extend_from_slice(&bytes[..count]);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => return,
+        }
+        let said = match habit {
+            Habit::Says(text) if !has_spoken => stream.write_all(text.as_bytes()),
+            Habit::Floods if !has_spoken => stream.write_all(&vec![b'x'; 1 << 20]),
+            Habit::Drips => stream.write_all(b"d"),
+            _ => Ok(()),
+        };
+        has_spoken = true;
+        if said.is_err() {
+            return;
+        }
+    }
+}
