@@ -247,13 +247,14 @@ impl Foreign {
         let _turn = self.turn.lock().await;
         let survey = self.survey(ours).await;
         let Survey {
-            mut candidates,
+            candidates,
             mut tally,
         } = survey.inspect_err(|error| self.tell_failure(error))?;
         self.tell_hidden(&tally);
         if !is_looking {
-            let found = lock(&self.found);
-            candidates.retain(|one| found.at(&one.key).is_some());
+            let changes = lock(&self.found).sweep(&candidates);
+            self.tell(changes);
+            return Ok(tally);
         }
         let lives = |process: Process| sockets::start_of(process.pid) == Some(process.start);
         let (to_ask, changes) = lock(&self.found).settle(candidates, lives);
@@ -378,4 +379,55 @@ fn hold_on(holders: &mut HashMap<u64, Vec<Process>>, allowed: &[Socket]) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::claim::Claim;
+    use super::rules::Key;
+    use super::*;
+
+    #[test]
+    fn who_subscribes_is_told_what_changes() {
+        let foreign = Foreign::new(&Config::default());
+        let mut changes = foreign.subscribe();
+        let process = Process { start: 1, pid: 7 };
+        let one = Candidate {
+            key: Key {
+                port: 4000,
+                process,
+            },
+            addresses: Vec::new(),
+            ids: vec![1],
+        };
+        let claim = Claim {
+            name: "Counter".to_owned(),
+            pid: 7,
+            port: 4000,
+            version: None,
+        };
+        let claimed = Claimed {
+            claim,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)),
+            process: Some(process),
+        };
+        foreign.take_note(&one, Heard::Claim(claimed));
+        let listed = foreign.find("Counter").unwrap();
+        assert_eq!(
+            changes.try_recv().unwrap(),
+            Change::Appeared(listed.clone())
+        );
+        foreign.reserve(BTreeSet::from(["Counter".to_owned()]));
+        let renamed = foreign.find("Counter@4000").unwrap();
+        let was = "Counter".to_owned();
+        let now = renamed.clone();
+        assert_eq!(changes.try_recv().unwrap(), Change::Changed { was, now });
+        assert_eq!(foreign.find("Counter"), None);
+        let swept = lock(&foreign.found).sweep(&[]);
+        foreign.tell(swept);
+        assert_eq!(changes.try_recv().unwrap(), Change::Gone(renamed));
+        assert!(changes.try_recv().is_err(), "nothing else");
+    }
 }

@@ -115,6 +115,14 @@ enum Answer {
 }
 
 impl Found {
+    /// Forgets who is gone.
+    pub(super) fn sweep(&mut self, present: &[Candidate]) -> Vec<Change> {
+        let keys: HashSet<Key> = present.iter().map(|one| one.key).collect();
+        let gone = self.asked.extract_if(.., |key, _| !keys.contains(key));
+        let changes = gone.filter_map(|(_, asked)| change(asked.believed(), None));
+        changes.collect()
+    }
+
     /// Takes note of who is there. Returns whom to ask: who was never asked, and each daemon whose socket or process is
     /// another one than when it was.
     pub(super) fn settle(
@@ -122,10 +130,7 @@ impl Found {
         present: Vec<Candidate>,
         lives: impl Fn(Process) -> bool,
     ) -> (Vec<Candidate>, Vec<Change>) {
-        let keys: HashSet<Key> = present.iter().map(|one| one.key).collect();
-        let gone = self.asked.extract_if(.., |key, _| !keys.contains(key));
-        let changes = gone.filter_map(|(_, asked)| change(asked.believed(), None));
-        let changes = changes.collect();
+        let changes = self.sweep(&present);
         let mut to_ask = present;
         to_ask.retain(|one| match self.asked.get(&one.key) {
             Some(asked) => asked.is_outdated(&one.ids, &lives),
@@ -347,6 +352,11 @@ mod tests {
         assert!(
             found.settle(both(), |_| true).0.is_empty(),
             "both were asked"
+        );
+        assert_eq!(found.sweep(&both()), []);
+        assert!(
+            found.settle(both(), |_| true).0.is_empty(),
+            "nobody is forgotten"
         );
         let anew = |one: &Candidate| Candidate {
             ids: vec![99],
