@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dae_common_tcp::Message;
+use dae_common_tcp::{ErrorCode, Message};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -30,7 +30,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of the host's own.
     #[must_use]
-    pub fn new(code: dae_common_tcp::ErrorCode, message: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Refusal {
             code: code.as_str().to_owned(),
             message: message.into(),
@@ -100,7 +100,7 @@ impl Asked {
         }
         if calls.len() >= ASKED_MAX {
             let text = format!("{ASKED_MAX} calls are unanswered already; wait for some of them");
-            return Err(Refusal::new(dae_common_tcp::ErrorCode::Unavailable, text));
+            return Err(Refusal::new(ErrorCode::Unavailable, text));
         }
         calls.push(Unanswered {
             name: name.to_owned(),
@@ -171,6 +171,28 @@ impl Unanswered {
     fn is_given_up(&self, now: Instant) -> bool {
         let is_awaited = self.reply.as_ref().is_some_and(|reply| !reply.is_closed());
         !is_awaited && now.duration_since(self.since) > GIVEN_UP_AFTER
+    }
+}
+
+/// Waits for a reply of `who`; in time, or `timeout` comes (zero means for ever).
+pub async fn in_time(
+    reply: oneshot::Receiver<Reply>,
+    limit: Duration,
+    (who, name): (&str, &str),
+) -> Reply {
+    let gone = |_| {
+        let text = format!("the connection to {who} was lost");
+        Err(Refusal::new(ErrorCode::Crashed, text))
+    };
+    if limit.is_zero() {
+        return reply.await.unwrap_or_else(gone);
+    }
+    match tokio::time::timeout(limit, reply).await {
+        Ok(reply) => reply.unwrap_or_else(gone),
+        Err(_) => {
+            let text = format!("{who} did not answer {name} within {limit:?}");
+            Err(Refusal::new(ErrorCode::Timeout, text))
+        }
     }
 }
 
@@ -263,7 +285,7 @@ mod tests {
             .map(|_| asked.ask("a", None).unwrap())
             .collect();
         assert_eq!(asked.ask("a", None).unwrap_err().code, "unavailable");
-        let gone = Refusal::new(dae_common_tcp::ErrorCode::Crashed, "it has gone");
+        let gone = Refusal::new(ErrorCode::Crashed, "it has gone");
         asked.fail_all(&gone);
         assert_eq!(all[7].try_recv().unwrap().unwrap_err(), gone);
         assert!(asked.ask("a", None).is_ok());

@@ -9,11 +9,11 @@ use dae_common_tcp::{ErrorCode, Line, Message, read_line};
 use dae_plugin_api::abi::status;
 use serde_json::json;
 
-use crate::asked::{Refusal, Reply};
+use crate::asked::{Refusal, Reply, in_time};
 use crate::feed::Feed;
 use crate::mailbox::{Guests, Mailbox};
 use crate::outcome::{Asking, Ended};
-use crate::services::Neighbourhood;
+use crate::services::{Neighbourhood, VisitTold};
 use crate::topics;
 use crate::visit::{Calling, Host, Visit};
 
@@ -182,19 +182,7 @@ impl Errands {
         };
         let (limit, name) = (self.host.limits.command, message.name.to_owned());
         Asking::Later(Box::pin(async move {
-            let in_time = async {
-                match limit.is_zero() {
-                    true => std::future::pending().await,
-                    false => tokio::time::sleep(limit).await,
-                }
-            };
-            tokio::select! {
-                reply = reply => ended(reply.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Unavailable, "the guest has gone")))),
-                () = in_time => {
-                    let text = format!("the guest did not answer {name} within {limit:?}");
-                    failed(&Refusal::new(ErrorCode::Timeout, text))
-                }
-            }
+            ended(in_time(reply, limit, ("the guest", &name)).await)
         }))
     }
 
@@ -359,6 +347,11 @@ impl Neighbourhood for Errands {
             return guest.push(line);
         }
         self.visit(guest).is_some_and(|visit| visit.emit(line))
+    }
+
+    fn tell_of_visits(&self, told: VisitTold) {
+        // Said once, before the daemon's code begins.
+        let _ = self.host.told.set(told);
     }
 
     fn is_open(&self, guest: u64) -> bool {

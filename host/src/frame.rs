@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     GuestCame = 8,
     /// The answer to `Ask`: status (u32), result or text.
     Answered = 9,
+    /// Whether a connection that the daemon has opened, of that id, is there: one byte.
+    Visit = 10,
     /// The daemon answers.
     Started = 16,
     /// It doesn't start; the text says why.
@@ -89,7 +91,7 @@ pub(crate) enum Kind {
     Tell = 26,
 }
 
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 21] = [
     Kind::Start,
     Kind::Call,
     Kind::Cancel,
@@ -99,6 +101,7 @@ const KINDS: [Kind; 20] = [
     Kind::Save,
     Kind::GuestCame,
     Kind::Answered,
+    Kind::Visit,
     Kind::Started,
     Kind::Refused,
     Kind::Ended,

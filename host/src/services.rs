@@ -57,6 +57,15 @@ pub trait Outlet: std::fmt::Debug + Send + Sync {
     fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
 }
 
+/// Is told whether a connection that a daemon has opened is there, by its number.
+pub struct VisitTold(pub Box<dyn Fn(u64, bool) + Send + Sync>);
+
+impl std::fmt::Debug for VisitTold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("VisitTold")
+    }
+}
+
 /// Those around one instance: its guests, and whom it can visit.
 pub trait Neighbourhood: std::fmt::Debug + Send + Sync {
     /// As [`Outlet::emit`].
@@ -67,6 +76,8 @@ pub trait Neighbourhood: std::fmt::Debug + Send + Sync {
     fn ask(&self, operation: &str, request: &[u8]) -> Ended;
     /// As [`Outlet::ask_later`].
     fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
+    /// From now on that is told of each connection that the daemon opens.
+    fn tell_of_visits(&self, told: VisitTold);
 }
 
 /// The outlet of a daemon in the host's own process.

@@ -11,10 +11,11 @@ use dae_common_tcp::{ErrorCode, nearest};
 use dae_plugin_api::abi::status;
 use serde_json::json;
 
-use crate::asked::{Refusal, Reply};
+use crate::asked::{Refusal, Reply, as_array};
 use crate::commands::{Commands, Entry, HostCommand, Runs};
 use crate::door::{Door, Lease, Phase};
 use crate::greet;
+use crate::heard::is_ours;
 use crate::mailbox::Mailbox;
 use crate::outcome::{Call, host_status};
 use crate::stats::Tally;
@@ -183,6 +184,12 @@ pub(crate) fn code_of(status: u32) -> ErrorCode {
         host_status::TIMEOUT => ErrorCode::Timeout,
         _ => ErrorCode::Failed,
     }
+}
+
+/// Hands a line that is no command to those of the daemon's code who listen to this guest; false where nobody does.
+pub(crate) fn tell_event(guest: &Mailbox, name: &str, arguments: &str) -> bool {
+    let line = || [name.as_bytes(), b" ", &as_array(arguments)].concat();
+    guest.heard.is_of_use() && !is_ours(name) && guest.heard.tell(&line())
 }
 
 /// What is said of a name that is no command.

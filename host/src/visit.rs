@@ -9,7 +9,7 @@ mod here;
 mod there;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dae_common_tcp::{ErrorCode, Line, Message, read_line, write_message};
@@ -23,6 +23,7 @@ use crate::heard::{Heard, is_ours};
 use crate::mailbox::next_id;
 use crate::neighbours::{Found, Neighbours};
 use crate::report::Credential;
+use crate::services::VisitTold;
 use here::Here;
 use there::There;
 
@@ -42,6 +43,8 @@ pub(crate) struct Host {
     pub(crate) limits: Limits,
     /// Where connections are tended.
     pub(crate) runtime: Handle,
+    /// Who else is told whether a connection is there, by its number: a worker, which answers its daemon by itself.
+    pub(crate) told: OnceLock<VisitTold>,
 }
 
 /// See the file's head.
@@ -233,6 +236,12 @@ impl Visit {
         Some(line)
     }
 
+    fn tell_worker(&self, is_open: bool) {
+        if let Some(told) = self.host.told.get() {
+            (told.0)(self.id, is_open);
+        }
+    }
+
     fn is_closed(&self) -> Refusal {
         let text = format!("the connection to {} is closed", self.name);
         Refusal::new(ErrorCode::Unavailable, text)
@@ -267,6 +276,7 @@ async fn keep(visit: Arc<Visit>) {
         };
         if visit.is_open() {
             pause = PAUSE_MIN;
+            visit.tell_worker(false);
             let reason = serde_json::json!([lost.message]);
             visit.heard.tell(format!("disconnect {reason}").as_bytes());
         }
@@ -278,6 +288,7 @@ async fn keep(visit: Arc<Visit>) {
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
+    visit.tell_worker(false);
     visit.stage.send_replace(Stage::Lost(visit.is_closed()));
 }
 
@@ -291,6 +302,7 @@ impl Visit {
     fn is_connected(&self, stage: Stage, credential: &Credential) {
         let is_again = matches!(*self.stage.borrow(), Stage::Lost(_));
         self.stage.send_replace(stage);
+        self.tell_worker(true);
         if is_again {
             let credential = serde_json::json!([credential]);
             self.heard.tell(format!("connect {credential}").as_bytes());

@@ -218,6 +218,7 @@ impl Worker {
                 match frame.kind {
                     Kind::Answered => wire.on_answer(frame.id, frame.payload),
                     Kind::GuestGone => wire.guest_gone(frame.id),
+                    Kind::Visit => wire.visit(frame.id, frame.payload),
                     // Before its start is over nothing else is sent, and after its end nobody is there for it.
                     _ => {}
                 }
@@ -274,6 +275,7 @@ impl Worker {
             Kind::Cancel => drop(self.calls.remove(&frame.id)),
             Kind::Ping => self.wire.send(Kind::Pong, frame.id, &[]),
             Kind::Answered => self.wire.on_answer(frame.id, frame.payload),
+            Kind::Visit => self.wire.visit(frame.id, frame.payload),
             Kind::GuestCame => self.guest_came(frame, served),
             Kind::GuestGone => self.guest_gone(frame.id, served),
             Kind::Stop => return Some(Duration::from_millis(frame::split_u64(frame.payload).0)),

@@ -10,6 +10,8 @@ mod guests;
 mod talk;
 mod topics;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::{Value, json};
 
@@ -20,13 +22,12 @@ struct Pair {
     elsewhere: Option<Ecosystem>,
     /// Tells `A` what to do.
     a: Guest,
-    /// Tells `B`.
+    /// Tells the other one.
     b: Guest,
+    /// What the other one is called.
+    other: String,
     label: String,
 }
-
-/// What the other daemon is called by the first.
-const OTHER: &str = "B";
 
 impl Pair {
     /// Each pair there is.
@@ -41,9 +42,10 @@ impl Pair {
     fn here(a_apart: bool, b_apart: bool) -> Pair {
         let here = Ecosystem::start();
         let a = here.install("A", "peer", flags(a_apart));
-        let b = here.install(OTHER, "peer", flags(b_apart));
+        let b = here.install("B", "peer", flags(b_apart));
         Pair {
             elsewhere: None,
+            other: "B".to_owned(),
             label: format!("A apart: {a_apart}, B apart: {b_apart}"),
             here,
             a,
@@ -53,13 +55,18 @@ impl Pair {
 
     /// Of two hosts.
     fn apart(a_apart: bool) -> Pair {
+        // Every ecosystem of the machine is found, that of another test too: only one may have this name.
+        static LAST: AtomicUsize = AtomicUsize::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let other = format!("B-{}-{number}", std::process::id());
         let (here, elsewhere) = (Ecosystem::start(), Ecosystem::start());
-        let b = elsewhere.install(OTHER, "peer", &[]);
+        let b = elsewhere.install(&other, "peer", &[]);
         let a = here.install("A", "peer", flags(a_apart));
         let _ = here.cli(&["scan"]).ok();
         Pair {
             label: format!("A apart: {a_apart}, B in another ecosystem"),
             elsewhere: Some(elsewhere),
+            other,
             here,
             a,
             b,
@@ -73,7 +80,8 @@ impl Pair {
 
     /// Has `A` connect to `B`; the connection's number.
     fn connect(&mut self) -> Value {
-        self.a.ask("connect", &json!([OTHER]))
+        let other = json!([self.other]);
+        self.a.ask("connect", &other)
     }
 
     /// What `A` heard, once that is as expected.

@@ -19,7 +19,7 @@ use super::{Link, lock};
 use crate::frame::{self, Frame, FrameInbox, Kind};
 use crate::log::Record;
 use crate::outcome::{Asking, Ended, RunEnd, host_status};
-use crate::services::{Local, Outlet as _};
+use crate::services::{Local, Outlet as _, VisitTold};
 
 /// One read of the socket, in bytes.
 const READ_BYTES: usize = 64 << 10;
@@ -89,6 +89,15 @@ pub(super) fn attend(
     let local = Arc::new(local);
     drain_output(&mut process, &local, name);
     let link = Arc::new(Link::new(group, stream));
+    let told = Arc::downgrade(&link);
+    local
+        .neighbourhood
+        .tell_of_visits(VisitTold(Box::new(move |id, is_open| {
+            if let Some(link) = told.upgrade() {
+                lock(&link.outgoing).put(Kind::Visit, id, &[&[u8::from(is_open)]]);
+                link.flush();
+            }
+        })));
     let (started, is_started) = oneshot::channel();
     let (ended, has_ended) = watch::channel(None);
     let attendant = Attendant {

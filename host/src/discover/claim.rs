@@ -25,6 +25,8 @@ pub(super) struct Claim {
     pub(super) pid: u32,
     pub(super) port: u16,
     pub(super) version: Option<String>,
+    /// Told by daemons of this protocol's own hosts, and by no other.
+    pub(super) generation: Option<u64>,
 }
 
 /// What has come from one that was asked.
@@ -120,6 +122,7 @@ pub(super) fn claim(arguments: &str) -> Result<Claim, String> {
         pid: number(credential, "pid", name)?,
         port: number(credential, "port", name)?,
         version: version(credential),
+        generation: credential["generation"].as_u64(),
     })
 }
 

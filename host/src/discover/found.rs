@@ -30,6 +30,8 @@ pub(crate) struct Neighbour {
     pub(crate) address: SocketAddr,
     /// Its version, where it told one.
     pub(crate) version: Option<String>,
+    /// Which of its instances answered, where it told: a daemon of another ecosystem does.
+    pub(crate) generation: Option<u64>,
     /// Why its credential is not believed, for a person. One with a doubt is not handed out.
     pub(crate) doubt: Option<String>,
 }
@@ -44,7 +46,7 @@ impl Neighbour {
             plugin: (self.own_name != self.name).then(|| self.own_name.clone()),
             version: self.version.clone(),
             mode: None,
-            generation: None,
+            generation: self.generation,
             uptime_ms: None,
             foreign: true,
             address: self.unusual_address(),
@@ -181,6 +183,7 @@ impl Found {
             pid: claim.pid,
             address,
             version: claim.version,
+            generation: claim.generation,
             doubt,
         };
         Answer::Daemon { neighbour, process }
@@ -319,6 +322,7 @@ mod tests {
                 pid: process.pid,
                 port: one.key.port,
                 version: None,
+                generation: None,
             },
             address: one.addresses[0],
             process: Some(process),
@@ -425,6 +429,7 @@ mod tests {
                 pid: 7,
                 port,
                 version: None,
+                generation: None,
             };
             let address = one.addresses[0];
             Heard::Claim(Claimed {

@@ -11,10 +11,8 @@ use dae_plugin_api::abi::status;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use serde_json::json;
 
-use crate::asked::as_array;
 use crate::commands::{Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
-use crate::heard::is_ours;
 use crate::instance::Pending;
 use crate::mailbox::Mailbox;
 use crate::outcome::Ended;
@@ -155,7 +153,7 @@ impl Answers {
                 let line = host_answer(message, command, turn);
                 self.put(outbox, message.tag.is_some(), &line);
             }
-            None if is_event(&message, turn.guest) => {}
+            None if turn::tell_event(turn.guest, message.name, message.arguments) => {}
             None => {
                 tally.calls += 1;
                 tally.errors += 1;
@@ -338,12 +336,6 @@ fn write_control_error(
 ) {
     let error = json!([{"command": name, "code": code, "message": text}]);
     write_message(out, "error", tag, error.to_string().as_bytes());
-}
-
-/// Whether somebody of the daemon's code listens to this guest's lines that are no commands, and has got this one.
-fn is_event(message: &Message<'_>, guest: &Mailbox) -> bool {
-    let line = || [message.name.as_bytes(), b" ", &as_array(message.arguments)].concat();
-    guest.heard.is_of_use() && !is_ours(message.name) && guest.heard.tell(&line())
 }
 
 /// A whole error line.

@@ -1,7 +1,7 @@
 //! A new instance, wholly built: port, code, construction, and an answer.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde_json::value::RawValue;
@@ -170,6 +170,7 @@ impl Supervisor {
             neighbours: Arc::clone(&self.shared.neighbours),
             limits: self.door.limits.clone(),
             runtime: self.shared.runtime.clone(),
+            told: OnceLock::new(),
         };
         Local {
             generation,

@@ -21,8 +21,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Calling, Stage, Visit};
-use crate::asked::{Answered, Refusal, Reply};
-use crate::door::{Door, Phase};
+use crate::asked::{Answered, Asked, Refusal, Reply, in_time};
+use crate::door::{Door, Lease, Phase};
 use crate::greet;
 use crate::mailbox::Mailbox;
 use crate::report::Credential;
@@ -41,6 +41,8 @@ thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
 pub(super) struct Here {
     door: Arc<Door>,
     guest: Arc<Mailbox>,
+    /// What was asked that is no command, and is answered by an event.
+    asked: Asked,
     waiting: Mutex<VecDeque<Waiting>>,
     /// Lines that were sent and have not begun to run.
     not_begun: AtomicUsize,
@@ -113,8 +115,7 @@ impl Here {
         }
         let work = Box::pin(async move {
             let lease = turn::admitted(&self.door, &self.guest).await?;
-            let (door, guest) = (Arc::clone(&self.door), Arc::clone(&self.guest));
-            let reply = turn::run(lease, door, guest, sent).await;
+            let reply = self.run(lease, sent, true).await;
             drop(in_flight);
             reply
         });
@@ -164,6 +165,27 @@ impl Here {
         true
     }
 
+    /// Runs a line: a command, or what is none and has a listener on the other side.
+    async fn run(&self, lease: Arc<Lease>, sent: Sent, is_call: bool) -> Reply {
+        let Here { door, guest, .. } = self;
+        let is_command = lease.instance.commands.find(&sent.name).is_some();
+        if !is_command && guest.heard.is_of_use() {
+            let reply = match is_call {
+                true => Some(self.asked.ask(&sent.name, None)?),
+                false => None,
+            };
+            if turn::tell_event(guest, &sent.name, &sent.arguments) {
+                return match reply {
+                    Some(reply) => {
+                        in_time(reply, door.limits.command, (&door.name, &sent.name)).await
+                    }
+                    None => Ok(b"[]".to_vec()),
+                };
+            }
+        }
+        turn::run(lease, Arc::clone(door), Arc::clone(guest), sent).await
+    }
+
     fn enter(&self) -> Result<InFlight, Refusal> {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= IN_FLIGHT_MAX {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -194,6 +216,7 @@ pub(super) async fn attend(visit: &Visit, door: &Arc<Door>) -> Refusal {
     let entered = Entered(Arc::new(Here {
         guest: door.guests.enter(),
         door: Arc::clone(door),
+        asked: Asked::default(),
         waiting: Mutex::default(),
         not_begun: AtomicUsize::new(0),
         in_flight: Arc::default(),
@@ -235,6 +258,7 @@ async fn listen(visit: &Visit, here: &Here) -> String {
             .filter(|line| !line.is_empty())
         {
             if let Line::Message(message) = read_line(line)
+                && here.asked.answer(&message) != Answered::Ours
                 && let Some(answer) = visit.hear(&message, line)
                 && let Line::Message(answer) = read_line(&answer)
             {
@@ -298,8 +322,7 @@ async fn take_turn(visit: &Visit, here: &Here, waiting: Waiting, has_begun: Arc<
     has_begun.store(true, Ordering::Relaxed);
     let result = match admitted {
         Ok(lease) => {
-            let (door, guest) = (Arc::clone(&here.door), Arc::clone(&here.guest));
-            let mut running = Box::pin(turn::run(lease, door, guest, sent));
+            let mut running = Box::pin(here.run(lease, sent, reply.is_some()));
             // Its first poll begins it; only then may the next one.
             let first = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
             here.not_begun.fetch_sub(1, Ordering::AcqRel);

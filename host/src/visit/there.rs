@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{Stage, Visit};
-use crate::asked::{Answered, Asked, Refusal, Reply, as_array};
+use crate::asked::{Answered, Asked, Refusal, Reply, as_array, in_time};
 use crate::neighbours::Foreign;
 use crate::report::Credential;
 
@@ -73,23 +73,7 @@ impl There {
             Ok(reply)
         });
         let name = name.to_owned();
-        async move {
-            let gone = |_| Err(self.is_gone());
-            let reply = asked?;
-            if limit.is_zero() {
-                return reply.await.unwrap_or_else(gone);
-            }
-            match timeout(limit, reply).await {
-                Ok(reply) => reply.unwrap_or_else(gone),
-                Err(_) => {
-                    let text = format!(
-                        "{} did not answer {name} within {limit:?}",
-                        self.credential.name
-                    );
-                    Err(Refusal::new(ErrorCode::Timeout, text))
-                }
-            }
-        }
+        async move { in_time(asked?, limit, (&self.credential.name, &name)).await }
     }
 
     /// Sends a line that expects no reply.

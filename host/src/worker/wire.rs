@@ -14,7 +14,7 @@ use dae_plugin_api::abi::status;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::frame::{FrameOutbox, Kind, split_u32, split_u64};
+use crate::frame::{FrameOutbox, Kind, split_u32};
 use crate::log::Record;
 use crate::outcome::{Asking, Ended};
 use crate::services::Outlet;
@@ -127,6 +127,14 @@ impl Wire {
         lock(&self.guests).insert(guest);
     }
 
+    /// Whether a connection that the daemon has opened is there.
+    pub(super) fn visit(&self, guest: u64, payload: &[u8]) {
+        match payload.first() {
+            Some(1) => self.guest_came(guest),
+            _ => self.guest_gone(guest),
+        }
+    }
+
     pub(super) fn guest_gone(&self, guest: u64) {
         lock(&self.guests).remove(&guest);
     }
@@ -222,18 +230,7 @@ impl Outlet for Wire {
             answer,
             wire: Weak::clone(&self.own),
         };
-        if operation != "connect" {
-            return Asking::Later(Box::pin(asked));
-        }
-        let wire = Weak::clone(&self.own);
-        Asking::Later(Box::pin(async move {
-            let ended = asked.await;
-            // It can be written to from now on, until the host says that it is gone.
-            if let (status::DONE, Some(wire)) = (ended.status, wire.upgrade()) {
-                wire.guest_came(split_u64(&ended.bytes).0);
-            }
-            ended
-        }))
+        Asking::Later(Box::pin(asked))
     }
 }
 

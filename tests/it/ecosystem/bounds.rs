@@ -3,13 +3,13 @@
 use dae_tests::{LIMIT, until};
 use serde_json::json;
 
-use super::{OTHER, Pair, heard};
+use super::{Pair, heard};
 
 #[test]
 fn a_flood_of_calls_is_answered_every_one() {
     for mut pair in Pair::all() {
         let label = pair.label.clone();
-        let ends = pair.a.ask("flood", &json!([OTHER, 3000, 50]));
+        let ends = pair.a.ask("flood", &json!([pair.other, 3000, 50]));
         let count = |end: &str| ends[end].as_u64().unwrap_or(0);
         assert_eq!(
             count("answered") + count("unavailable"),
@@ -17,7 +17,11 @@ fn a_flood_of_calls_is_answered_every_one() {
             "{label}: {ends}"
         );
         assert!(count("answered") >= 1000, "{label}: {ends}");
-        assert_eq!(pair.a.ask("call", &json!([OTHER, "echo", 1])), 1, "{label}");
+        assert_eq!(
+            pair.a.ask("call", &json!([pair.other, "echo", 1])),
+            1,
+            "{label}"
+        );
     }
 }
 
@@ -31,7 +35,7 @@ fn one_who_does_not_read_what_is_pushed_to_it_is_let_go() {
         pair.a.send(format!("ask [{number},\"pour\",65536,1024]\n"));
         let _ = pair.a.message();
         until(LIMIT, &format!("{label}: both go on"), || {
-            pair.a.try_ask("call", &json!([OTHER, "echo", 1])) == Ok(json!(1))
+            pair.a.try_ask("call", &json!([pair.other, "echo", 1])) == Ok(json!(1))
         });
         assert!(heard(&mut pair.a).len() <= 65536 + 3, "{label}");
     }

@@ -66,7 +66,7 @@ fn who_has_come_can_be_asked_who_it_is() {
         let credential = pair.a.ask("ask", &json!([number, "ask_me", "dae"]));
         assert_eq!(credential["name"], "A", "{}", pair.label);
         let options = pair.a.ask("ask", &json!([number, "ask_me", "options"]));
-        assert_eq!(options["say"], 2, "{}", pair.label);
+        assert_eq!(options["say"], 3, "{}", pair.label);
     }
 }
 
@@ -103,7 +103,7 @@ fn a_closed_connection_is_closed_on_both_sides() {
         assert!(pair.a.try_ask("ask", &json!([number, "echo", 1])).is_err());
         let host = pair.host_of_b();
         until(LIMIT, &format!("{label}: the other side is told"), || {
-            host.status("B")["guests"] == 1
+            host.status(&pair.other)["guests"] == 1
         });
     }
 }

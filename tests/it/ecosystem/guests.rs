@@ -87,7 +87,7 @@ fn a_daemon_that_comes_is_a_guest_like_any_other() {
         until(LIMIT, &format!("{label}: it is known"), || {
             count(&mut pair) == 2
         });
-        let _ = pair.host_of_b().cli(&["reload", "B"]).ok();
+        let _ = pair.host_of_b().cli(&["reload", &pair.other]).ok();
         until(
             LIMIT,
             &format!("{label}: it is known to the successor"),

@@ -4,7 +4,7 @@ use dae_tests::{LIMIT, process, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{OTHER, Pair};
+use super::Pair;
 
 #[test]
 fn a_call_by_name_is_answered_whatever_it_carries() {
@@ -16,16 +16,16 @@ fn a_call_by_name_is_answered_whatever_it_carries() {
             json!({"a": null}),
             json!(null),
         ] {
-            let echoed = pair.a.ask("call", &json!([OTHER, "echo", value]));
+            let echoed = pair.a.ask("call", &json!([pair.other, "echo", value]));
             assert_eq!(echoed, value, "{}", pair.label);
         }
         let late = pair
             .a
-            .ask("call", &json!([OTHER, "echo_late", "later", 20]));
+            .ask("call", &json!([pair.other, "echo_late", "later", 20]));
         assert_eq!(late, "later", "{}", pair.label);
-        let name = pair.a.ask("call", &json!([OTHER, "dae"]));
-        assert_eq!(name["name"], OTHER, "{}", pair.label);
-        let options = pair.a.ask("call", &json!([OTHER, "options"]));
+        let name = pair.a.ask("call", &json!([pair.other, "dae"]));
+        assert_eq!(name["name"], pair.other, "{}", pair.label);
+        let options = pair.a.ask("call", &json!([pair.other, "options"]));
         assert_eq!(options["echo"], 1, "{}", pair.label);
     }
 }
@@ -35,10 +35,10 @@ fn an_error_keeps_its_code() {
     for mut pair in Pair::all() {
         let label = pair.label.clone();
         for (code, call) in [
-            ("unknown-command", json!([OTHER, "ehco", 1])),
-            ("bad-arguments", json!([OTHER, "echo"])),
-            ("failed", json!([OTHER, "close", 0])),
-            ("crashed", json!([OTHER, "break_down"])),
+            ("unknown-command", json!([pair.other, "ehco", 1])),
+            ("bad-arguments", json!([pair.other, "echo"])),
+            ("failed", json!([pair.other, "close", 0])),
+            ("crashed", json!([pair.other, "break_down"])),
             ("unavailable", json!(["Nobody", "echo", 1])),
         ] {
             let fault = pair.a.ask_in_vain("call", &call);
@@ -47,7 +47,11 @@ fn an_error_keeps_its_code() {
                 "{label}: {call}: {fault:?}"
             );
         }
-        assert_eq!(pair.a.ask("call", &json!([OTHER, "echo", 1])), 1, "{label}");
+        assert_eq!(
+            pair.a.ask("call", &json!([pair.other, "echo", 1])),
+            1,
+            "{label}"
+        );
     }
 }
 
@@ -82,7 +86,7 @@ fn slow_calls_of_one_connection_hold_up_no_quick_one() {
 fn until_answered_again(pair: &mut Pair) {
     let label = pair.label.clone();
     until(LIMIT, &format!("{label}: it answers again"), || {
-        pair.a.try_ask("call", &json!([OTHER, "echo", 5])) == Ok(json!(5))
+        pair.a.try_ask("call", &json!([pair.other, "echo", 5])) == Ok(json!(5))
     });
 }
 
@@ -90,13 +94,13 @@ fn until_answered_again(pair: &mut Pair) {
 fn a_call_in_the_hands_of_one_that_dies_is_answered_crashed() {
     for mut pair in [Pair::here(false, true), Pair::here(true, true)] {
         let label = pair.label.clone();
-        let fault = pair.a.ask_in_vain("call", &json!([OTHER, "abort"]));
+        let fault = pair.a.ask_in_vain("call", &json!([pair.other, "abort"]));
         assert!(fault.message.starts_with("crashed: "), "{label}: {fault:?}");
         until_answered_again(&mut pair);
     }
     let mut pair = Pair::apart(false);
     let host = pair.elsewhere.as_mut().expect("another host");
-    let number = pair.a.ask("connect", &json!([OTHER]));
+    let number = pair.a.ask("connect", &json!([pair.other]));
     pair.a
         .send(format!("ask [{number},\"echo_late\",1,60000]\n"));
     // In its hands once that host has counted it as a guest's.
@@ -119,7 +123,7 @@ fn a_reload_of_the_other_side_loses_no_call_and_no_connection() {
         for round in 0..5 {
             pair.a
                 .send(format!("ask [{number},\"echo_late\",{round},100]\n"));
-            let _ = pair.host_of_b().cli(&["reload", OTHER]).ok();
+            let _ = pair.host_of_b().cli(&["reload", &pair.other]).ok();
             let reply = pair.a.message();
             assert_eq!(reply.result(), Ok(json!(round)), "{label}");
         }
@@ -135,14 +139,18 @@ fn a_reload_of_the_one_who_calls_ends_its_connections() {
         let _number = pair.connect();
         let host = pair.host_of_b();
         until(LIMIT, &format!("{label}: its guest is there"), || {
-            host.status(OTHER)["guests"] == 2
+            host.status(&pair.other)["guests"] == 2
         });
         let _ = pair.here.cli(&["reload", "A"]).ok();
         let host = pair.host_of_b();
         until(LIMIT, &format!("{label}: its guest has gone"), || {
-            host.status(OTHER)["guests"] == 1
+            host.status(&pair.other)["guests"] == 1
         });
-        assert_eq!(pair.a.ask("call", &json!([OTHER, "echo", 3])), 3, "{label}");
+        assert_eq!(
+            pair.a.ask("call", &json!([pair.other, "echo", 3])),
+            3,
+            "{label}"
+        );
     }
 }
 
@@ -152,14 +160,14 @@ fn one_that_was_stopped_is_connected_to_again_by_its_name() {
         let label = pair.label.clone();
         let number = pair.connect();
         pair.a.ask("follow", &json!([number]));
-        let _ = pair.host_of_b().cli(&["stop", OTHER]).ok();
+        let _ = pair.host_of_b().cli(&["stop", &pair.other]).ok();
         until(LIMIT, &format!("{label}: the loss is told"), || {
             super::heard(&mut pair.a)
                 .iter()
                 .any(|event| event.starts_with("disconnect "))
         });
         assert_eq!(pair.a.ask("is_open", &json!([number])), false, "{label}");
-        let _ = pair.host_of_b().cli(&["start", OTHER]).ok();
+        let _ = pair.host_of_b().cli(&["start", &pair.other]).ok();
         if pair.elsewhere.is_some() {
             // Found again at the next look.
             let _ = pair.here.cli(&["scan"]).ok();
@@ -182,7 +190,7 @@ fn one_that_calls_itself_or_in_a_circle_comes_to_an_end() {
             assert_eq!(pair.a.ask("descend", &json!([levels])), levels);
         }
         // A asks B to ask A.
-        let circle = json!([OTHER, "call", "A", "call", OTHER, "echo", "round"]);
+        let circle = json!([pair.other, "call", "A", "call", pair.other, "echo", "round"]);
         assert_eq!(pair.a.ask("call", &circle), "round");
     }
 }
@@ -194,19 +202,19 @@ fn everybody_is_found_by_name() {
         let names: Vec<String> = serde_json::from_value(names).expect("names");
         assert_eq!(names[0], "Dae", "{}", pair.label);
         assert!(
-            names.contains(&"A".to_owned()) && names.contains(&OTHER.to_owned()),
+            names.contains(&"A".to_owned()) && names.contains(&pair.other.to_owned()),
             "{}: {names:?}",
             pair.label
         );
-        let port = pair.a.ask("port_of", &json!([OTHER]));
+        let port = pair.a.ask("port_of", &json!([pair.other]));
         assert_eq!(
             port,
-            pair.host_of_b().status(OTHER)["port"],
+            pair.host_of_b().status(&pair.other)["port"],
             "{}",
             pair.label
         );
         assert_eq!(pair.a.ask("port_of", &json!(["Nobody"])), Value::Null);
-        let dae = pair.a.ask("call", &json!(["Dae", "find", OTHER]));
+        let dae = pair.a.ask("call", &json!(["Dae", "find", pair.other]));
         assert_eq!(dae["port"], port, "{}: Dae is one of them", pair.label);
     }
 }
