@@ -1,0 +1,217 @@
+//! A relay: it calls other daemons by their names, and sends the events of one on to another. What it forwards, it goes on
+//! forwarding when its own code, or that of the others, is reloaded.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dae_plugin_api::prelude::*;
+use tokio::sync::oneshot;
+
+/// How long it waits before it tries again to reach a daemon whose events it forwards.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Calls and forwards.
+struct Relay {
+    eco: Ecosystem,
+    config: Config,
+    routes: Mutex<Routes>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    /// The daemon that `pass` passes on to.
+    #[serde(default)]
+    next: Option<String>,
+}
+
+/// The way that one kind of event takes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Route {
+    from: String,
+    event: String,
+    to: String,
+}
+
+/// What is forwarded; dropping what is beside a route ends it.
+type Routes = HashMap<Route, oneshot::Sender<()>>;
+
+/// A connection of a route's own, closed with it.
+struct Source {
+    guest: Guest,
+    events: Events,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.guest.close();
+    }
+}
+
+/// Calls daemons by name, and forwards events.
+#[daemon(name = "Relay")]
+impl Relay {
+    fn start(eco: Ecosystem, config: Config, state: Option<Vec<Route>>) -> Result<Self> {
+        let relay = Relay {
+            eco,
+            config,
+            routes: Mutex::default(),
+        };
+        for route in state.unwrap_or_default() {
+            relay.keep(route, None)?;
+        }
+        Ok(relay)
+    }
+
+    fn save(&self) -> Vec<Route> {
+        self.table().keys().cloned().collect()
+    }
+
+    /// What `daemon` replies to `command` with these arguments.
+    #[command]
+    async fn ask(
+        &self,
+        daemon: &str,
+        command: &str,
+        #[rest] arguments: Vec<json::Value>,
+    ) -> Result<json::Value> {
+        self.eco.call(daemon, command, arguments).await
+    }
+
+    /// Sends each event of that name of the daemon `from` to the daemon `to`, as a command.
+    #[command]
+    async fn forward(&self, from: String, event: String, to: String) -> Result<()> {
+        let route = Route { from, event, to };
+        if self.table().contains_key(&route) {
+            return Ok(());
+        }
+        // Connected before the reply: no event that comes after it is missed.
+        let source = Source::connect(self.eco, &route.from).await?;
+        self.keep(route, Some(source))
+    }
+
+    /// Ends what `forward` began; false where there is no such route.
+    #[command]
+    fn stop_forwarding(&self, from: String, event: String, to: String) -> bool {
+        let route = Route { from, event, to };
+        self.table().remove(&route).is_some()
+    }
+
+    /// What is forwarded.
+    #[command]
+    fn routes(&self) -> Vec<Route> {
+        self.save()
+    }
+
+    /// Passes on to the next relay of a ring, `hops` times in all; replies with how many have passed it on.
+    #[command]
+    async fn pass(&self, hops: u64) -> Result<u64> {
+        if hops == 0 {
+            return Ok(0);
+        }
+        let Some(next) = &self.config.next else {
+            let text = r#"this relay has nobody to pass on to; its config takes {"next": "Name"}"#;
+            return Err(Error::new(text));
+        };
+        let passed: u64 = self.eco.call(next, "pass", (hops - 1,)).await?;
+        Ok(passed + 1)
+    }
+}
+
+impl Relay {
+    /// Forwards along `route` until it is taken out of the table, or the daemon ends.
+    fn keep(&self, route: Route, source: Option<Source>) -> Result<()> {
+        let (stop, stopped) = oneshot::channel();
+        let follower = follow(self.eco, route.clone(), source);
+        self.eco.spawn(async move {
+            tokio::select! {
+                () = follower => {}
+                _ = stopped => {}
+            }
+        })?;
+        self.table().insert(route, stop);
+        Ok(())
+    }
+
+    fn table(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forwards for ever, along a connection that is there or one that it makes.
+async fn follow(eco: Ecosystem, route: Route, mut source: Option<Source>) {
+    loop {
+        let connected = match source.take() {
+            Some(source) => Ok(source),
+            None => Source::connect(eco, &route.from).await,
+        };
+        match connected {
+            Ok(source) => source.forward(eco, &route).await,
+            Err(error) => tracing::warn!(?route, "can't hear it yet: {error}"),
+        }
+        eco.sleep(RETRY).await;
+    }
+}
+
+impl Source {
+    async fn connect(eco: Ecosystem, daemon: &str) -> Result<Self> {
+        let guest = eco.connect(daemon).await?;
+        // Closed from here on, whatever happens.
+        let source = Source {
+            guest,
+            events: guest.events()?,
+        };
+        source.subscribe().await?;
+        Ok(source)
+    }
+
+    /// Some daemons, as the clock, tell those alone who ask for it.
+    async fn subscribe(&self) -> Result<()> {
+        let options: HashMap<String, u64> = self.guest.call("options", ()).await?;
+        if options.get("subscribe") == Some(&0) {
+            self.guest.call::<json::Value>("subscribe", ()).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends on what comes, one after the other: while the receiver is slow, the host keeps the rest, up to a bound.
+    async fn forward(mut self, eco: Ecosystem, route: &Route) {
+        while let Some(event) = self.events.next().await {
+            if event.name() == route.event {
+                let sent = send(eco, &event, &route.to).await;
+                log_refusal(route, sent);
+            }
+            // The other daemon was away, and is there again.
+            if event.name() == "connect" {
+                log_refusal(route, self.subscribe().await);
+            }
+        }
+    }
+}
+
+/// The event, as a command to the daemon `to`. Whatever it replies is of no account.
+async fn send(eco: Ecosystem, event: &Event, to: &str) -> Result<()> {
+    let arguments: json::Value = event.arguments()?;
+    eco.call::<json::Value>(to, event.name(), arguments).await?;
+    Ok(())
+}
+
+fn log_refusal(route: &Route, outcome: Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!(?route, "not forwarded: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_kept_as_json_and_known_again() {
+        let saved = r#"[{"from":"Clock","event":"tick","to":"Counter"}]"#;
+        let routes: Vec<Route> = json::from_str(saved).unwrap();
+        assert_eq!(json::to_string(&routes).unwrap(), saved);
+        let config: Config = json::from_str("{}").unwrap();
+        assert_eq!(config.next, None);
+    }
+}
