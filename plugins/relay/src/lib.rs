@@ -33,8 +33,8 @@ struct Route {
     to: String,
 }
 
-/// What is forwarded; dropping what is beside a route ends it.
-type Routes = HashMap<Route, oneshot::Sender<()>>;
+/// What is forwarded. Dropping what is beside a route ends it; `None` is beside one that has not begun.
+type Routes = HashMap<Route, Option<oneshot::Sender<()>>>;
 
 /// A connection of a route's own, closed with it.
 struct Source {
@@ -51,16 +51,22 @@ impl Drop for Source {
 /// Calls daemons by name, and forwards events.
 #[daemon(name = "Relay")]
 impl Relay {
-    fn start(eco: Ecosystem, config: Config, state: Option<Vec<Route>>) -> Result<Self> {
-        let relay = Relay {
+    fn start(eco: Ecosystem, config: Config, state: Option<Vec<Route>>) -> Self {
+        let routes = state.unwrap_or_default().into_iter();
+        Relay {
             eco,
             config,
-            routes: Mutex::default(),
-        };
-        for route in state.unwrap_or_default() {
-            relay.keep(route, None)?;
+            routes: Mutex::new(routes.map(|route| (route, None)).collect()),
         }
-        Ok(relay)
+    }
+
+    /// Goes on with what the instance before has forwarded. Not in `start`: until this one takes over, that one is at work,
+    /// and each event would be sent twice.
+    async fn run(&self) -> Result<()> {
+        for route in self.save() {
+            self.keep(route, None)?;
+        }
+        std::future::pending().await
     }
 
     fn save(&self) -> Vec<Route> {
@@ -129,7 +135,7 @@ impl Relay {
                 _ = stopped => {}
             }
         })?;
-        self.table().insert(route, stop);
+        self.table().insert(route, Some(stop));
         Ok(())
     }
 
