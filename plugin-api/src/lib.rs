@@ -33,6 +33,73 @@
 //! - An argument of type [`Guest`] or [`Ecosystem`], or a reference to one, is given by the host and isn't counted.
 //! - `dae`, `options`, `help`, `stats` and `error` are the host's, for every daemon.
 //!
+//! # Guests
+//! A [`Guest`] is one connection. It is copied and kept as a number is, and used from any thread: [`Guest::emit`] pushes an
+//! event, [`Guest::call`] asks the other side, [`Guest::on`] hears what it says. Once it has gone, all of them say so.
+//!
+//! `#[on(connect)]` and `#[on(disconnect)]` make a method one that is called when a guest has come or gone: `fn` or
+//! `async fn`, with `&self` and, in any order, a `Guest` and an `Ecosystem`, or neither; the result is `()` or a `Result`,
+//! whose error is logged. `connect` is over before the guest's first command begins. After a reload the new instance is
+//! told of each guest that is still there, under the same [`Guest::id`], and the old one of none.
+//!
+//! # Other daemons
+//! An [`Ecosystem`] reaches the others by their names, in whatever process or language they run:
+//!
+//! ```
+//! use dae_plugin_api::prelude::*;
+//!
+//! struct Watcher {
+//!     eco: Ecosystem,
+//! }
+//!
+//! #[daemon]
+//! impl Watcher {
+//!     fn start(eco: Ecosystem) -> Self {
+//!         Watcher { eco }
+//!     }
+//!
+//!     async fn run(&self) -> Result<()> {
+//!         // A connection, and a handler of its events. Here they are a tuple; `|n: u64|` would take an only one.
+//!         let clock = self.eco.connect("Clock").await?;
+//!         clock.on("tick", |(n, unix_ms): (u64, u64)| tracing::info!(n, unix_ms))?;
+//!         let () = clock.call("subscribe", ()).await?;
+//!         // A topic: what anybody publishes on it, all who have subscribed hear.
+//!         let mut alarms = self.eco.subscribe("alarm")?;
+//!         while let Some(alarm) = alarms.next().await {
+//!             let text: String = alarm.arguments()?;
+//!             tracing::warn!(text, "an alarm");
+//!         }
+//!         Ok(())
+//!     }
+//!
+//!     /// Counts one, at another daemon's.
+//!     #[command]
+//!     async fn count(&self) -> Result<u64> {
+//!         match self.eco.call("Counter", "increment", ()).await {
+//!             Err(error) if error.code() == Some("unavailable") => Ok(0),
+//!             reply => reply,
+//!         }
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! - **Order.** What is sent over one connection is read in that order. Handlers run one after the other, in the order of
+//!   the events; they must not block.
+//! - **Errors.** A call that fails has the other side's words, and its [`Error::code`]: `unknown-command`, `bad-arguments`,
+//!   `failed`, `crashed`, `timeout`, `unavailable`. Returned by `?` from a command, it is answered as `failed` with the
+//!   same text.
+//! - **Reload and crash.** While the other side is reloaded, calls wait. If it crashes, those on their way are answered
+//!   `crashed`. A connection that this daemon opened is made again by the host; its handlers hear `disconnect ["why"]`
+//!   and `connect [credential]`, and what was asked for over it (as `subscribe` above) is asked for again on `connect`.
+//! - **This daemon's own reload** ends the connections, handlers and streams of the old instance; the new one makes its
+//!   own, best in `run`, which begins once it has taken over.
+//! - **Bounds.** Nothing is kept without end. Of events, 4 MiB wait for a reader; past that a stream ends, with an event
+//!   `disconnect ["slow-guest: …"]`, and handlers go on with what comes later. A flood of calls is answered, some of it
+//!   with `unavailable`.
+//! - [`Ecosystem::every`] ticks without drift, [`Ecosystem::list`], [`Ecosystem::find`] and [`Ecosystem::watch`] tell who is
+//!   there.
+//!
 //! # Lifecycle
 //! Methods of these names in the same `impl`, each optional, each `fn` or `async fn`:
 //! - `start(Ecosystem, Config) -> Result<Self>`: without it, `Default`. `Config` is any type that serde reads from the

@@ -16,7 +16,7 @@ pub struct Plain;
 /// A value that is a result or an error.
 pub struct Fallible;
 
-/// Finds [`Fallible`] for a `Result` whose error has a text.
+/// Finds `Fallible` for a `Result` whose error has a text.
 pub trait FallibleReply {
     /// The tag.
     fn reply_kind(&self) -> Fallible {
@@ -26,7 +26,7 @@ pub trait FallibleReply {
 
 impl<T: Serialize, E: Display> FallibleReply for Result<T, E> {}
 
-/// Finds [`Plain`] for all else.
+/// Finds `Plain` for all else.
 pub trait PlainReply {
     /// The tag.
     fn reply_kind(&self) -> Plain {
