@@ -5,36 +5,39 @@
 //! [`crate::restart`]; who asks for a start or a stop, in `dae`.
 
 mod build;
+mod daemon;
 mod health;
 pub(crate) mod listen;
 mod reload;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use crate::child::Spawner;
 use crate::config::Config;
 use crate::door::{Door, Leased};
-use crate::identity::Identity;
 use crate::images::Images;
 use crate::instance::Instance;
 use crate::log::{Journal, Record};
-use crate::neighbours::{Answering, Neighbours};
+use crate::neighbours::Neighbours;
 use crate::outcome::{Ending, RunEnd};
-use crate::report::{Credential, LastEnd, Mode};
+use crate::report::{LastEnd, Mode};
 use crate::restart::{self, Decision, End, History};
 use crate::settings::{OnPanic, Settings};
 use crate::state::State;
 use crate::states::{KeptState, Occasion, States};
 use crate::store::{Artefact, Store};
+use daemon::{Now, Order};
 use health::Health;
 use listen::Listening;
 use reload::Probation;
+
+pub use daemon::{Daemon, Done, Glance, Notice};
 
 /// What a daemon runs: which file, and how.
 #[derive(Debug, Clone)]
@@ -84,253 +87,6 @@ impl Shared {
     fn tell(&self, daemon: &str, generation: Option<u64>, level: &str, text: &str) {
         self.journal
             .write(Record::about(daemon, generation, level, text));
-    }
-}
-
-/// What a supervisor can be told to do. The sender hears when it is done.
-#[derive(Debug)]
-enum Order {
-    Start(Reply),
-    Stop(Reply),
-    Restart(bool, Reply),
-    Replace(Box<Spec>, bool, Reply),
-    Save(oneshot::Sender<Result<Vec<u8>, String>>),
-    Prepare(Box<Spec>, Reply),
-    End(Reply),
-}
-
-type Reply = oneshot::Sender<Result<Done, String>>;
-
-/// What an order came to.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Done {
-    /// The generation that answers; 0 where none does.
-    pub generation: u64,
-    /// The length of the state that was handed over, in bytes.
-    pub state_bytes: Option<u64>,
-}
-
-/// What a supervisor did by itself that the registry must know of.
-#[derive(Debug)]
-pub enum Notice {
-    /// A new generation did not last; the one before runs again.
-    RolledBack {
-        /// The daemon.
-        name: String,
-        /// What did not last.
-        bad: String,
-        /// What runs again.
-        good: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// One supervised daemon, as the rest of the host sees it.
-#[derive(Debug)]
-pub struct Daemon {
-    /// What its guests find.
-    pub door: Arc<Door>,
-    orders: mpsc::Sender<Order>,
-    now: Arc<Now>,
-}
-
-/// What is the case at the moment.
-#[derive(Debug)]
-struct Now {
-    state: watch::Sender<State>,
-    running: Mutex<Running>,
-    generation: AtomicU64,
-    restarts: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Running {
-    spec: Spec,
-    port: Option<u16>,
-    identity: Option<Arc<Identity>>,
-    last_end: Option<LastEnd>,
-    recent: String,
-    state_from: String,
-}
-
-/// A look at a daemon.
-#[derive(Debug, Clone)]
-pub struct Glance {
-    /// What it runs.
-    pub spec: Spec,
-    /// Its port, while it has one.
-    pub port: Option<u16>,
-    /// Who answers, while anybody does.
-    pub identity: Option<Arc<Identity>>,
-    /// Where it is in its life.
-    pub state: State,
-    /// The n-th instance since the host started.
-    pub generation: u64,
-    /// Restarts since then.
-    pub restarts: u64,
-    /// How the last instance that ended by itself did.
-    pub last_end: Option<LastEnd>,
-    /// `3 of 5 in 30 s`: restarts in the window, at the time of the last one.
-    pub recent: String,
-    /// Where the state of the present instance comes from; empty where it has none.
-    pub state_from: String,
-}
-
-/// Orders that may wait. A daemon is seldom told two things at once; who comes later waits with his own.
-const ORDERS_MAX: usize = 16;
-
-impl Daemon {
-    /// A supervised daemon; nothing of it runs until it is told to start.
-    #[must_use]
-    pub fn supervise(spec: Spec, shared: Shared) -> Self {
-        let door = Door::new(&spec.name, shared.config.limits());
-        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
-        let now = Arc::new(Now {
-            state: watch::Sender::new(State::Stopped),
-            running: Mutex::new(Running {
-                spec: spec.clone(),
-                port: None,
-                identity: None,
-                last_end: None,
-                recent: String::new(),
-                state_from: String::new(),
-            }),
-            generation: AtomicU64::new(0),
-            restarts: AtomicU64::new(0),
-        });
-        shared
-            .neighbours
-            .enter(&door, Arc::clone(&now) as Arc<dyn Answering>);
-        let supervisor = Supervisor {
-            spec,
-            shared,
-            door: Arc::clone(&door),
-            now: Arc::clone(&now),
-            listening: None,
-            current: None,
-            history: History::default(),
-            health: Health::default(),
-            probation: None,
-            next_checkpoint: None,
-        };
-        tokio::spawn(supervisor.run(inbox));
-        Daemon { door, orders, now }
-    }
-
-    /// Starts it; done when it answers. Nothing to do if it does already.
-    ///
-    /// # Errors
-    /// Why it doesn't start.
-    pub async fn start(&self) -> Result<Done, String> {
-        self.order(Order::Start).await
-    }
-
-    /// Stops it; done when nothing of it runs.
-    ///
-    /// # Errors
-    /// What went wrong on the way; it is stopped all the same.
-    pub async fn stop(&self) -> Result<Done, String> {
-        self.order(Order::Stop).await
-    }
-
-    /// Has a new instance of the same file take over from the one that runs, if one does; without its state if `is_fresh`.
-    ///
-    /// # Errors
-    /// Why the new one doesn't start; the old one runs on.
-    pub async fn restart(&self, is_fresh: bool) -> Result<Done, String> {
-        self.order(|reply| Order::Restart(is_fresh, reply)).await
-    }
-
-    /// Has an instance of another file, or with other settings, take over; without the state if `is_fresh`.
-    ///
-    /// # Errors
-    /// Why it doesn't start; what was before runs on.
-    pub async fn replace(&self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
-        self.order(|reply| Order::Replace(Box::new(spec), is_fresh, reply))
-            .await
-    }
-
-    /// Its state as it is now, or, while nothing runs, as it was kept.
-    ///
-    /// # Errors
-    /// It hands none over, or can't.
-    pub async fn state(&self) -> Result<Vec<u8>, String> {
-        let (reply, saved) = oneshot::channel();
-        let gone = || "its supervisor has ended".to_owned();
-        self.orders
-            .send(Order::Save(reply))
-            .await
-            .map_err(|_| gone())?;
-        saved.await.map_err(|_| gone())?
-    }
-
-    /// What the next start is to run.
-    ///
-    /// # Errors
-    /// Its supervisor has ended.
-    pub async fn prepare(&self, spec: Spec) -> Result<Done, String> {
-        self.order(|reply| Order::Prepare(Box::new(spec), reply))
-            .await
-    }
-
-    /// Stops it for good.
-    ///
-    /// # Errors
-    /// As [`Daemon::stop`].
-    pub async fn end(&self) -> Result<Done, String> {
-        self.order(Order::End).await
-    }
-
-    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<Done, String> {
-        let gone = || Err("its supervisor has ended".to_owned());
-        let (reply, done) = oneshot::channel();
-        if self.orders.send(order(reply)).await.is_err() {
-            return gone();
-        }
-        done.await.unwrap_or_else(|_| gone())
-    }
-
-    /// Says that a start is on its way, so that [`Daemon::settled`] waits for it.
-    pub fn announce_start(&self) {
-        self.now.state.send_replace(State::Starting);
-    }
-
-    /// Waits until it answers, or won't by itself.
-    pub async fn settled(&self) {
-        let mut state = self.now.state.subscribe();
-        // An error means that the supervisor has ended, and nothing is more settled than that.
-        let _ = state.wait_for(State::is_settled).await;
-    }
-
-    /// How it is.
-    #[must_use]
-    pub fn glance(&self) -> Glance {
-        let running = self.now.running();
-        Glance {
-            spec: running.spec.clone(),
-            port: running.port,
-            identity: running.identity.clone(),
-            last_end: running.last_end.clone(),
-            recent: running.recent.clone(),
-            state_from: running.state_from.clone(),
-            state: self.now.state.borrow().clone(),
-            generation: self.now.generation.load(Ordering::Relaxed),
-            restarts: self.now.restarts.load(Ordering::Relaxed),
-        }
-    }
-}
-
-impl Now {
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Answering for Now {
-    fn credential(&self) -> Option<Credential> {
-        let identity = self.running().identity.clone();
-        identity.map(|identity| identity.credential())
     }
 }
 
