@@ -117,6 +117,16 @@
 //! - `#[daemon(exclusive)]`: two instances never run at once. The old one ends before the new one starts, and is started
 //!   again if that fails. For a daemon that owns a port or a locked file.
 //!
+//! # Reload
+//! A new file is tried out in a process of its own before it comes near the host: it is loaded there, and reads a copy
+//! of the state. What crashes or hangs in that is refused, and the old code runs on.
+//! - `#[daemon(trial = "start")]`: the trial also runs `start`, with the config and the copy of the state, and then `stop`.
+//!   For a daemon whose `start` can be run twice without harm: it opens nothing that only one can have, sends nothing,
+//!   and writes over nothing. Then a start that fails, hangs or crashes is found before any guest waits for it. The owner
+//!   has the last word, by `trial` in its settings: `true` only loads, `"start"` starts, `false` does without a trial.
+//! - Guests wait while the state moves: for the commands that still run, for `save`, and for `start`, which the host gives
+//!   `start_ms` (10 s) and then refuses. So a `start` should be short, and leave what takes long to `run`.
+//!
 //! The crate of a daemon that derives `Serialize` or `Deserialize` depends on `serde` itself, with its feature `derive`:
 //! the derives name that crate.
 //!

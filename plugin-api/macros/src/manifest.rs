@@ -55,6 +55,9 @@ fn tail(daemon: &Daemon) -> String {
     if daemon.state.is_some() {
         let _ = write!(tail, ",\"state_version\":{}", state::version(daemon));
     }
+    if daemon.options.is_tried_by_start {
+        tail.push_str(",\"trial\":\"start\"");
+    }
     let _ = write!(tail, ",\"commands\":[{}]}}", commands.join(","));
     tail
 }

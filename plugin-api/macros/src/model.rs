@@ -38,6 +38,8 @@ pub struct Options {
     pub is_exclusive: bool,
     pub state: Option<Type>,
     pub state_version: Option<u32>,
+    /// A trial also starts it.
+    pub is_tried_by_start: bool,
 }
 
 /// One `#[command]`.
@@ -208,6 +210,7 @@ fn check_impl(item: &ItemImpl) -> Result<()> {
 
 fn read_options(tokens: TokenStream) -> Result<Options> {
     let mut options = Options::default();
+    let mut trial: Option<LitStr> = None;
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("name") {
             options.name = Some(meta.value()?.parse()?);
@@ -217,14 +220,32 @@ fn read_options(tokens: TokenStream) -> Result<Options> {
             options.state = Some(meta.value()?.parse()?);
         } else if meta.path.is_ident("state_version") {
             options.state_version = Some(meta.value()?.parse::<LitInt>()?.base10_parse()?);
+        } else if meta.path.is_ident("trial") {
+            trial = Some(meta.value()?.parse()?);
         } else {
-            let text = "#[daemon] knows `name = \"…\"`, `exclusive`, `state = Type` and `state_version = N`, and nothing else";
+            let text = "#[daemon] knows `name = \"…\"`, `exclusive`, `state = Type`, `state_version = N` and `trial = \"start\"`, and nothing else";
             return Err(meta.error(text));
         }
         Ok(())
     });
     parser.parse2(tokens)?;
+    options.is_tried_by_start = read_trial(trial.as_ref(), options.is_exclusive)?;
     Ok(options)
+}
+
+fn read_trial(trial: Option<&LitStr>, is_exclusive: bool) -> Result<bool> {
+    match trial {
+        None => Ok(false),
+        Some(word) if word.value() != "start" => fault(
+            word,
+            "a trial only loads the file, unless it says `trial = \"start\"`; whether there is one at all is its owner's to say",
+        ),
+        Some(word) if is_exclusive => fault(
+            word,
+            "an `exclusive` daemon can't be started for a trial, beside the one that runs",
+        ),
+        Some(_) => Ok(true),
+    }
 }
 
 fn read_name(given: Option<&LitStr>, self_type: &Type) -> Result<String> {
