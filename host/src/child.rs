@@ -22,10 +22,12 @@ use std::time::Duration;
 
 use dae_plugin_api::abi::status;
 use rustix::process::Pid;
+use serde_json::value::RawValue;
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::frame::{FrameOutbox, Kind, StartMessage};
+use crate::manifest::Manifest;
 use crate::outcome::Ended;
 use crate::outcome::{Call, RunEnd, host_status};
 use crate::services::Local;
@@ -44,10 +46,21 @@ pub(crate) struct ChildPlan {
     pub(crate) settings: Settings,
     /// Where its log and events go.
     pub(crate) local: Local,
-    /// How long it may take to answer.
-    pub(crate) limit: Duration,
+    /// How long it may take to be loaded.
+    pub(crate) load_limit: Duration,
+    /// And then to answer.
+    pub(crate) start_limit: Duration,
     /// Done at its end, before anybody hears of it: whoever is told `crashed` must not find the dead one again.
     pub(crate) on_end: Box<dyn FnOnce() + Send>,
+}
+
+/// A child that has loaded its file, and has not been told to start: nobody has to wait for that. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct LoadedChild {
+    child: Child,
+    steps: mpsc::Receiver<Result<(), String>>,
+    manifest: Manifest,
+    start_limit: Duration,
 }
 
 /// A running child. Dropped, it is killed.
@@ -86,31 +99,31 @@ struct Calls {
 }
 
 impl Child {
-    /// Starts one, and waits until its daemon answers.
+    /// Makes one, and waits until it has loaded its file.
     ///
     /// # Errors
-    /// Why it doesn't; nothing of it is left then.
-    pub(crate) async fn start(plan: ChildPlan, spawner: &Spawner) -> Result<Self, String> {
-        let limit = plan.limit;
-        let name = plan.message.name.clone();
-        let message = serde_json::to_vec(&plan.message).map_err(|error| error.to_string())?;
+    /// Why it hasn't; nothing of it is left then.
+    pub(crate) async fn load(plan: ChildPlan, spawner: &Spawner) -> Result<LoadedChild, String> {
+        let ChildPlan { message, .. } = plan;
+        let limit = plan.load_limit;
+        let sent = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
         let spawned = spawner.spawn(&plan.settings).await?;
-        let (link, attending) = attend::attend(spawned, (plan.local, plan.on_end), &name)?;
-        lock(&link.outgoing).put(Kind::Start, 0, &[&message]);
+        let (link, attending) = attend::attend(spawned, (plan.local, plan.on_end), &message.name)?;
+        lock(&link.outgoing).put(Kind::Load, 0, &[&sent]);
         link.more.notify_one();
         let child = Child {
             link,
             ended: attending.ended,
         };
-        // A little longer than `start` itself may take: the child tells of that more exactly.
-        let answered =
-            tokio::time::timeout(limit + Duration::from_secs(1), attending.started).await;
-        match answered {
-            Ok(Ok(Ok(()))) => Ok(child),
-            Ok(Ok(Err(text))) => Err(text),
-            Ok(Err(_)) => Err(child.end_text().await),
-            Err(_) => Err(format!("it did not answer within {limit:?}")),
-        }
+        let mut loaded = LoadedChild {
+            child,
+            steps: attending.steps,
+            manifest: message.manifest,
+            start_limit: plan.start_limit,
+        };
+        let too_long = || format!("it was not loaded within {limit:?}");
+        loaded.step(limit, too_long).await?;
+        Ok(loaded)
     }
 
     /// Its process.
@@ -250,6 +263,36 @@ impl Child {
         match self.died().await {
             RunEnd::Died(text) => format!("its process {text} while it started"),
             other => format!("it ended while it started: {other:?}"),
+        }
+    }
+}
+
+impl LoadedChild {
+    /// What its file says about itself.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Starts its daemon from that state, and waits until it answers.
+    ///
+    /// # Errors
+    /// Why it doesn't; nothing of it is left then.
+    pub(crate) async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Child, String> {
+        let state = state.as_ref().map_or("", |state| state.get());
+        lock(&self.child.link.outgoing).put(Kind::Start, 0, &[state.as_bytes()]);
+        self.child.link.flush();
+        let limit = self.start_limit;
+        let too_long = || format!("it did not answer within {limit:?}");
+        // A little longer than `start` itself may take: the child tells of that more exactly.
+        self.step(limit + Duration::from_secs(1), too_long).await?;
+        Ok(self.child)
+    }
+
+    async fn step(&mut self, limit: Duration, too_long: impl Fn() -> String) -> Result<(), String> {
+        match tokio::time::timeout(limit, self.steps.recv()).await {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(self.child.end_text().await),
+            Err(_) => Err(too_long()),
         }
     }
 }

@@ -31,7 +31,9 @@ pub struct Config {
     pub instance_wait_ms: u64,
     /// How long half a line may wait for its other half.
     pub half_line_ms: u64,
-    /// How long a daemon's `start` may take.
+    /// How long a daemon's `start` may take; in a process of its own, the loading of its file before that may take as
+    /// long again. At a reload guests wait for the `start`, and never for the loading; one that takes longer is refused,
+    /// and the old code answers them.
     pub start_ms: u64,
     /// How long running commands, and then a daemon's `stop`, get before they are left behind.
     pub stop_grace_ms: u64,

@@ -468,22 +468,25 @@ impl Answering for AsDae {
 async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
     while let Some(notice) = notices.recv().await {
         let Some(inner) = inner.upgrade() else { return };
-        let Notice::RolledBack {
-            name,
-            bad,
-            good,
-            reason,
-        } = notice;
+        let Notice::RolledBack { bad, good, reason } = notice;
+        // Whoever installed what did not last records that first, or this would be overwritten.
+        let _turn = inner.turn(&good.name).await;
         let saved = inner.change_registry(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(&name) {
-                entry.previous.retain(|hash| *hash != good);
-                entry.hash = good;
+            if let Some(entry) = registry.daemons.get_mut(&good.name) {
+                entry.previous.retain(|hash| *hash != good.artefact.hash);
+                // That what is recorded is what didn't last is not certain: whoever recorded it may have looked late.
+                entry.hash.clone_from(&bad);
+                entry.roll_back_to(&good.artefact.hash);
+                entry.version.clone_from(&good.artefact.manifest.version);
+                entry.plugin.clone_from(&good.artefact.manifest.name);
+                entry.config.clone_from(&good.config);
+                entry.mode = good.mode;
                 entry.quarantined.insert(bad, reason);
             }
         });
         if let Err(error) = saved {
             tracing::error!(
-                daemon = name,
+                daemon = good.name,
                 error = format!("{error:#}"),
                 "its rollback could not be recorded"
             );

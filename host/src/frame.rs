@@ -12,7 +12,6 @@ use std::sync::atomic::AtomicBool;
 
 use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::manifest::Manifest;
 use crate::settings::Bounds;
@@ -34,21 +33,28 @@ pub(crate) struct StartMessage {
     pub(crate) port: u16,
     pub(crate) generation: u64,
     pub(crate) config: String,
-    /// What the instance before has left.
-    pub(crate) state: Option<Box<RawValue>>,
-    /// Only load, check and read the state; nothing of the daemon starts.
-    pub(crate) is_trial: bool,
+    /// What it is for, where it is not to serve.
+    pub(crate) trial: Option<TrialMessage>,
     pub(crate) start_ms: u64,
     pub(crate) bounds: Bounds,
     pub(crate) nice: Option<i32>,
+}
+
+/// A trial: the worker ends after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrialMessage {
+    /// The daemon is started, too, and stopped again; else only loaded, checked, and given the state to read.
+    pub(crate) starts: bool,
+    /// How long each step of its stop may take.
+    pub(crate) stop_ms: u64,
 }
 
 /// What a frame is. Those below 16 go to the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
-    /// The plugin to load and who it will be; JSON.
-    Start = 1,
+    /// The plugin to load and who it will be; JSON. Answered by `Loaded` or `Refused`.
+    Load = 1,
     /// A command: index (u32), guest (u64), arguments. The id is the call's.
     Call = 2,
     /// Nobody waits for that call any more.
@@ -67,9 +73,11 @@ pub(crate) enum Kind {
     Answered = 9,
     /// Whether a connection that the daemon has opened, of that id, is there: one byte.
     Visit = 10,
+    /// Start what was loaded, from this state: JSON, or nothing. Answered by `Started` or `Refused`.
+    Start = 15,
     /// The daemon answers.
     Started = 16,
-    /// It doesn't start; the text says why.
+    /// It isn't loaded, or doesn't start; the text says why.
     Refused = 17,
     /// A call has ended: status (u32), result or text.
     Ended = 18,
@@ -89,10 +97,14 @@ pub(crate) enum Kind {
     AskCancel = 25,
     /// As `Ask`, where no answer is waited for.
     Tell = 26,
+    /// The plugin is loaded, and nothing of it started.
+    Loaded = 31,
 }
 
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 23] = [
+    Kind::Load,
     Kind::Start,
+    Kind::Loaded,
     Kind::Call,
     Kind::Cancel,
     Kind::Stop,

@@ -1,70 +1,128 @@
 //! The images that this process has loaded: one for each content hash, for ever.
 //!
 //! Daemons of the same file share its image, and a rollback finds the old one again. None is ever given back, so they are
-//! counted.
+//! counted. The private copy that an image was loaded from is for those who look at it from outside, a debugger or a
+//! backtrace; it goes when no daemon uses the image any more, and a daemon that comes back to the image does without.
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use crate::dylib::{Image, LoadFault};
+use crate::store::ImageCopy;
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Images {
-    by_hash: Mutex<HashMap<String, Arc<OnceCell<Image>>>>,
+    by_hash: Mutex<HashMap<String, Arc<Place>>>,
     entries: Mutex<HashSet<usize>>,
+}
+
+/// An image's place, which is taken before it is loaded.
+#[derive(Debug, Default)]
+struct Place {
+    loaded: OnceCell<Arc<Loaded>>,
+    in_use: Mutex<Weak<InUse>>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    hash: String,
+    image: Image,
+    copy: ImageCopy,
+    is_left_behind: AtomicBool,
+}
+
+/// An image that a daemon runs, or is to run again. The last one that is dropped removes the private copy.
+#[derive(Debug)]
+pub struct InUse(Arc<Loaded>);
+
+impl InUse {
+    /// The code.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        self.0.image
+    }
+
+    /// Its content hash.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.0.hash
+    }
+
+    /// A thread of it is left that can't be ended: whoever looks for the reason needs the copy.
+    pub fn leave_behind(&self) {
+        self.0.is_left_behind.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if !self.0.is_left_behind.load(Ordering::Relaxed) {
+            // Where it was removed before, or can't be, the next start of the host sweeps.
+            let _ = std::fs::remove_file(&self.0.copy.path);
+        }
+    }
 }
 
 impl Images {
     /// Whether that content is loaded.
     #[must_use]
     pub fn has(&self, hash: &str) -> bool {
-        let by_hash = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
-        by_hash.get(hash).is_some_and(|cell| cell.initialized())
+        let by_hash = lock(&self.by_hash);
+        by_hash
+            .get(hash)
+            .is_some_and(|place| place.loaded.initialized())
     }
 
     /// How many are loaded.
     #[must_use]
     pub fn count(&self) -> usize {
-        let by_hash = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
-        by_hash.values().filter(|cell| cell.initialized()).count()
+        let by_hash = lock(&self.by_hash);
+        let places = by_hash.values();
+        places.filter(|place| place.loaded.initialized()).count()
+    }
+
+    /// What is mapped of all that are loaded (bytes).
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let by_hash = lock(&self.by_hash);
+        by_hash.values().map(|place| place.bytes()).sum()
+    }
+
+    /// What is mapped of those among these contents that no daemon uses any more (bytes).
+    #[must_use]
+    pub fn idle_bytes(&self, hashes: &BTreeSet<String>) -> u64 {
+        let by_hash = lock(&self.by_hash);
+        let places = hashes.iter().filter_map(|hash| by_hash.get(hash));
+        let idle = places.filter(|place| lock(&place.in_use).strong_count() == 0);
+        idle.map(|place| place.bytes()).sum()
     }
 
     /// The image of that content; loaded, if it isn't yet, from the private copy that `copy` makes.
     ///
     /// # Errors
     /// The copy's or the loader's. The next call tries again.
-    pub async fn get<F>(&self, hash: &str, copy: F) -> Result<Image, String>
+    pub async fn get<F>(&self, hash: &str, copy: F) -> Result<Arc<InUse>, String>
     where
-        F: FnOnce() -> anyhow::Result<PathBuf> + Send + 'static,
+        F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
     {
-        let cell = {
-            let mut by_hash = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(by_hash.entry(hash.to_owned()).or_default())
-        };
-        cell.get_or_try_init(|| async {
-            let loaded = spawn_blocking(move || {
-                let path = copy().map_err(|error| format!("{error:#}"))?;
-                Image::open(&path).map_err(|fault: LoadFault| fault.to_string())
-            });
-            let image = loaded
-                .await
-                .map_err(|error| format!("loading it crashed: {error}"))??;
-            self.check_entry(&image).map(|()| image)
-        })
-        .await
-        .copied()
+        let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
+        let loaded = place.loaded.get_or_try_init(|| async {
+            let loaded = load(hash.to_owned(), copy).await?;
+            self.check_entry(&loaded.image).map(|()| Arc::new(loaded))
+        });
+        let loaded = Arc::clone(loaded.await?);
+        Ok(place.taken(loaded))
     }
 
     /// New content must be new code. A loader that gives an image of before for it, as some do for a path or an inode that
     /// they know, would have a reload accepted that changed nothing.
     fn check_entry(&self, image: &Image) -> Result<(), String> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        match entries.insert(image.entry()) {
+        match lock(&self.entries).insert(image.entry()) {
             true => Ok(()),
             false => Err(
                 "the system's loader gave code that is loaded already, and not this file's"
@@ -72,4 +130,48 @@ impl Images {
             ),
         }
     }
+}
+
+impl Place {
+    fn bytes(&self) -> u64 {
+        let loaded = self.loaded.get();
+        loaded.map_or(0, |loaded| loaded.copy.mapped_bytes)
+    }
+
+    fn taken(&self, loaded: Arc<Loaded>) -> Arc<InUse> {
+        let mut in_use = lock(&self.in_use);
+        in_use.upgrade().unwrap_or_else(|| {
+            let first = Arc::new(InUse(loaded));
+            *in_use = Arc::downgrade(&first);
+            first
+        })
+    }
+}
+
+async fn load<F>(hash: String, copy: F) -> Result<Loaded, String>
+where
+    F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
+{
+    let loaded = spawn_blocking(move || {
+        let copy = copy().map_err(|error| format!("{error:#}"))?;
+        let image = Image::open(&copy.path).map_err(|fault: LoadFault| {
+            // Nothing of it will ever run.
+            let _ = std::fs::remove_file(&copy.path);
+            fault.to_string()
+        })?;
+        Ok(Loaded {
+            hash,
+            image,
+            copy,
+            is_left_behind: AtomicBool::new(false),
+        })
+    });
+    loaded
+        .await
+        .map_err(|error| format!("loading it crashed: {error}"))?
+}
+
+/// No code of others runs under these locks, so a poisoned one is as good as new.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::beat;
-use crate::child::{Child, ChildCall, ChildPlan, Spawner};
+use crate::child::{Child, ChildCall, LoadedChild};
 use crate::commands::{Commands, Runs};
 use crate::dylib::{Command, Image, Later, Live};
 use crate::identity::Identity;
@@ -210,17 +210,17 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     })
 }
 
-/// Starts a daemon in a process of its own. `identity` is asked for the process that it got.
+/// Starts a daemon in the process that has loaded it. `identity` is asked for that process.
 ///
 /// # Errors
-/// As [`start`], or why there is no process.
+/// As [`start`], or how the process ended.
 pub(crate) async fn start_child(
-    plan: ChildPlan,
+    loaded: LoadedChild,
     identity: impl FnOnce(u32) -> Identity,
-    spawner: &Spawner,
+    state: Option<Box<RawValue>>,
 ) -> Result<Instance, StartFault> {
-    let manifest = Arc::new(plan.message.manifest.clone());
-    let child = Child::start(plan, spawner).await.map_err(StartFault)?;
+    let manifest = Arc::new(loaded.manifest().clone());
+    let child = loaded.start(state).await.map_err(StartFault)?;
     let number = next_number();
     Ok(Instance {
         identity: Arc::new(identity(child.pid())),
@@ -662,6 +662,12 @@ impl Instance {
 /// A `Drop` gets this much even if the grace has been used up by then.
 fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_millis(500)
+}
+
+/// Whether a fault of [`Instance::end`] says that something of the instance is left for good.
+#[must_use]
+pub fn is_left_behind(fault: &str) -> bool {
+    fault.contains("left behind")
 }
 
 fn built_in_answer(code: &Arc<dyn BuiltIn>, call: Call<'_>) -> Pending {

@@ -15,12 +15,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+mod changes;
 mod fault;
 mod library;
 #[cfg(test)]
 pub(crate) mod sample;
 mod source;
 
+pub use changes::changes;
 pub use fault::{FileFault, FileFaultKind};
 pub(crate) use source::{open, read_whole};
 
@@ -75,6 +77,9 @@ pub struct Manifest {
     /// The version of the state that it hands over, if it does.
     #[serde(default)]
     pub state_version: Option<u32>,
+    /// `start`, where a trial also starts the daemon and stops it again.
+    #[serde(default)]
+    pub trial: Option<String>,
 }
 
 /// One command.
@@ -154,6 +159,11 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, FileFault> {
     };
     check_abi(text)?;
     serde_json::from_slice(text).map_err(|e| unreadable(&e))
+}
+
+/// What the library in `bytes` takes in memory once it is mapped, as its headers say (bytes).
+pub(crate) fn mapped_bytes(bytes: &[u8]) -> u64 {
+    library::mapped_bytes(bytes)
 }
 
 /// The one key that the manifest of every ABI has; its others may have any shape.

@@ -41,6 +41,8 @@ pub struct Stamp {
 #[derive(Debug, Default)]
 pub struct Known {
     done: HashMap<PathBuf, Stamp>,
+    /// Files whose name another daemon has.
+    waiting: HashMap<PathBuf, String>,
     tries: HashMap<PathBuf, u32>,
 }
 
@@ -59,7 +61,22 @@ impl Known {
     /// The file was dealt with, well or badly, and is left alone until it changes.
     pub fn note(&mut self, seen: Seen) {
         self.tries.remove(&seen.path);
+        self.waiting.remove(&seen.path);
         self.done.insert(seen.path, seen.stamp);
+    }
+
+    /// The file was dealt with, and is left alone until it changes or no daemon of that name is left.
+    pub fn note_waiting(&mut self, seen: Seen, name: String) {
+        let path = seen.path.clone();
+        self.note(seen);
+        self.waiting.insert(path, name);
+    }
+
+    /// Whether there is anything to do about a file: it has changed, or what it waited for has come.
+    fn is_news(&self, seen: &Seen, registered: &[Registered]) -> bool {
+        let is_taken = |name: &String| registered.iter().any(|one| one.name == *name);
+        let waits_in_vain = self.waiting.get(&seen.path).is_none_or(is_taken);
+        self.done.get(&seen.path) != Some(&seen.stamp) || !waits_in_vain
     }
 
     /// Whether that file was dealt with before, whatever its content was then.
@@ -80,6 +97,7 @@ impl Known {
         let is_there = |path: &PathBuf| seen.iter().any(|seen| seen.path == *path);
         self.done.retain(|path, _| is_there(path));
         self.tries.retain(|path, _| is_there(path));
+        self.waiting.retain(|path, _| is_there(path));
     }
 }
 
@@ -140,7 +158,7 @@ pub fn plan(
     known: &Known,
 ) -> Vec<Action> {
     let is_there = |source: &PathBuf| dropped.iter().any(|seen| seen.path == *source);
-    let is_new = |seen: &&Seen| known.done.get(&seen.path) != Some(&seen.stamp);
+    let is_new = |seen: &&Seen| known.is_news(seen, registered);
     let daemons_of = |seen: &Seen| {
         registered
             .iter()
@@ -211,6 +229,20 @@ mod tests {
         known.forget_all_but(&[]);
         let again = [Action::Reload("B".to_owned(), seen("b.so", 1))];
         assert_eq!(plan(&now, &[], &of_b, &known), again);
+    }
+
+    #[test]
+    fn a_file_whose_name_was_taken_is_tried_again_when_the_name_is_free() {
+        let mut known = Known::default();
+        let both = [seen("a.so", 1), seen("b.so", 1)];
+        let of_a = [registered("A", "a.so", true)];
+        known.note(seen("a.so", 1));
+        known.note_waiting(seen("b.so", 1), "A".to_owned());
+        assert_eq!(plan(&both, &[], &of_a, &known), []);
+        let install = Action::Install(seen("b.so", 1));
+        assert_eq!(plan(&both, &[], &[], &known), [install]);
+        known.note(seen("b.so", 1));
+        assert_eq!(plan(&both, &[], &[], &known), []);
     }
 
     #[test]

@@ -53,6 +53,10 @@ pub struct Entry {
     /// The file it was installed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<PathBuf>,
+    /// Content hash of that file when it was last taken, where it is not what runs: a newer one that was rolled back
+    /// from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_hash: Option<String>,
     /// How it is run, as given at install, over what the config says.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub settings: serde_json::Value,
@@ -80,6 +84,16 @@ pub struct Entry {
     /// The hashes it had before, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<String>,
+}
+
+impl Entry {
+    /// From now on it runs other code than that of its source: what was left behind is that of the source, unless that
+    /// was left behind before.
+    pub fn roll_back_to(&mut self, hash: &str) {
+        let before = std::mem::replace(&mut self.hash, hash.to_owned());
+        let of_source = self.source_hash.take().unwrap_or(before);
+        self.source_hash = Some(of_source).filter(|of_source| of_source != hash);
+    }
 }
 
 /// What a person asked of a daemon, whatever became of it.
@@ -192,6 +206,7 @@ mod tests {
             version: "1.2.3".into(),
             hash: "ab".repeat(32),
             source: Some("/src/libsample.so".into()),
+            source_hash: None,
             drop_in: false,
             port: Some(4711),
             port_pinned: true,

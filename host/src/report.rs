@@ -3,6 +3,7 @@
 //! Plain data with stable keys, so that the program, an embedding program and a script read the same thing.
 //! A key is never renamed or reused; new ones may be added.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,10 @@ pub struct Status {
     pub hash: String,
     /// The file it was installed from.
     pub source: Option<String>,
+    /// Where that file, as it was last taken, is not what runs: `newer: quarantined` or `newer: rolled back`; empty
+    /// where it is.
+    #[serde(default)]
+    pub source_note: String,
     /// How the last instance that ended by itself did.
     #[serde(default)]
     pub last_end: Option<LastEnd>,
@@ -117,6 +122,34 @@ pub struct Status {
     /// Content hashes that did not last, and why; installing one again takes force.
     #[serde(default)]
     pub quarantined: std::collections::BTreeMap<String, String>,
+    /// What its instances of before have left in the host's process; absent where they have left nothing.
+    #[serde(default)]
+    pub retired: Option<Retired>,
+    /// Dae alone: the plugins that the host's process has loaded.
+    #[serde(default)]
+    pub images: Option<LoadedImages>,
+}
+
+/// What instances that have ended have left in the host's process, which never gives a library back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// Instances that ran in the host's process and have ended, since the host started.
+    pub generations: u64,
+    /// What is still mapped of their files, as far as no daemon runs them any more.
+    pub bytes: u64,
+    /// Of the instances, those of which a thread or memory was left behind that could not be ended.
+    pub left_behind: u64,
+}
+
+/// The plugins that the host's process has loaded, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedImages {
+    /// How many. Each takes one of the process's pthread keys, as a rule.
+    pub loaded: u64,
+    /// From so many on, new ones run in processes of their own.
+    pub max: u64,
+    /// What is mapped of them.
+    pub bytes: u64,
 }
 
 /// How an instance ended that nobody had asked to.
@@ -150,6 +183,44 @@ pub struct Installed {
     /// The length of the state that was handed over, in bytes.
     #[serde(default)]
     pub state_bytes: Option<u64>,
+    /// What changed in its commands since the file of before; nothing at a first install.
+    #[serde(default)]
+    pub changes: CommandChanges,
+}
+
+/// What changed in a daemon's commands, each as people write it: `add(a: number, b: number)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandChanges {
+    /// Those that were not there before.
+    pub added: Vec<String>,
+    /// Those that are not there any more.
+    pub removed: Vec<String>,
+    /// Those that take other arguments now, and what they took before.
+    pub changed: Vec<String>,
+}
+
+impl CommandChanges {
+    /// Whether guests notice nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// `added a(), b(); removed c()`; nothing where nothing changed.
+impl fmt::Display for CommandChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            ("added", &self.added),
+            ("removed", &self.removed),
+            ("changed", &self.changed),
+        ];
+        let told = parts.iter().filter(|(_, which)| !which.is_empty());
+        let told: Vec<String> = told
+            .map(|(what, which)| format!("{what} {}", which.join(", ")))
+            .collect();
+        f.write_str(&told.join("; "))
+    }
 }
 
 /// The request of `install`.

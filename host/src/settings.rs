@@ -22,6 +22,24 @@ pub enum OnPanic {
     Restart,
 }
 
+/// What is done with a new file in a process of its own, before it comes near the one that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "`trial` is true, false or \"start\"")]
+pub enum Trial {
+    /// It is loaded, checked, and given a copy of the state to read; or nothing is done.
+    Whether(bool),
+    /// The same, and more.
+    With(TrialStep),
+}
+
+/// What a trial may do besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialStep {
+    /// The daemon is started with the copy, and stopped again.
+    Start,
+}
+
 /// Bounds of a subprocess. What is absent is not bounded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,8 +74,10 @@ pub struct Settings {
     pub nice: Option<i32>,
     /// Its subprocess's environment, besides the few variables that every one gets.
     pub env: BTreeMap<String, String>,
-    /// Whether a new file is loaded in a process of its own first.
-    pub trial: bool,
+    /// Whether a new file is loaded in a process of its own first, and whether it is started there too; absent means as
+    /// the plugin says, which is to load it unless it says `trial = "start"`. A daemon that must be alone is never
+    /// started there.
+    pub trial: Option<Trial>,
     /// For how long after a reload a crash leads back to the code of before (ms).
     pub probation_ms: u64,
     /// How often its state is kept while it runs (s); 0 means only at a stop or reload.
@@ -79,7 +99,7 @@ impl Default for Settings {
             bounds: Bounds::default(),
             nice: None,
             env: BTreeMap::new(),
-            trial: true,
+            trial: None,
             probation_ms: 30_000,
             checkpoint_s: 0,
             health_ms: 5_000,
@@ -134,5 +154,19 @@ mod tests {
         assert_eq!(settings.mode, Some(Mode::Subprocess));
         let error = Settings::of(&[&json!({"helth_ms": 5})]).unwrap_err();
         assert!(error.contains("helth_ms"), "{error}");
+    }
+
+    #[test]
+    fn a_trial_is_one_of_three_words_or_what_the_plugin_says() {
+        let trial = |given: Value| Settings::of(&[&given]).map(|settings| settings.trial);
+        assert_eq!(trial(json!({})), Ok(None));
+        assert_eq!(
+            trial(json!({"trial": false})),
+            Ok(Some(Trial::Whether(false)))
+        );
+        let start = Ok(Some(Trial::With(TrialStep::Start)));
+        assert_eq!(trial(json!({"trial": "start"})), start);
+        let error = trial(json!({"trial": "run"})).unwrap_err();
+        assert!(error.contains("true, false or \"start\""), "{error}");
     }
 }

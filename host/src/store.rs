@@ -6,7 +6,8 @@
 //! nothing is handed out whose bytes don't have their hash.
 //!
 //! From the store come images: private copies under names never used before, for the loader alone, which takes two
-//! files of one name for the same. They are worth nothing once their processes have ended.
+//! files of one name for the same. They are worth nothing once nobody runs them, and are removed then; what a process
+//! that was killed has left, the next start of a host removes.
 //!
 //! The home's lock makes one writer. An error leaves the store as it was; it is a [`FileFault`] where the source is to
 //! blame, and names file and attempt where the disk is.
@@ -47,6 +48,15 @@ pub struct Artefact {
     pub bytes: u64,
     /// What it tells about itself.
     pub manifest: Manifest,
+}
+
+/// A private copy for one process to load.
+#[derive(Debug, Clone)]
+pub struct ImageCopy {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it takes in memory once it is mapped, as its own headers say.
+    pub mapped_bytes: u64,
 }
 
 impl Store {
@@ -134,11 +144,12 @@ impl Store {
         sweep_directory(&self.artefacts, |path| kept.contains(path))
     }
 
-    /// A private copy of an artefact, for one process to load and map for as long as it likes.
+    /// A private copy of an artefact, for one process to load and map for as long as it likes; the mapping outlives the
+    /// file.
     ///
     /// # Errors
     /// There is no such artefact, it was damaged, or the disk is full.
-    pub fn image(&self, hash: &str) -> anyhow::Result<PathBuf> {
+    pub fn image(&self, hash: &str) -> anyhow::Result<ImageCopy> {
         let bytes = self.read(hash)?;
         let path = self.images.join(image_name(hash));
         let written = create_new(&path).and_then(|mut file| file.write_all(&bytes));
@@ -149,7 +160,10 @@ impl Store {
             }
             return Err(DiskFault::new(&e, "copy a plugin for loading to", &path).into());
         }
-        Ok(path)
+        Ok(ImageCopy {
+            path,
+            mapped_bytes: manifest::mapped_bytes(&bytes),
+        })
     }
 
     /// Removes all images. For the start of a host, when no process of the home runs any more: one that does keeps what

@@ -8,7 +8,10 @@ mod build;
 mod daemon;
 mod health;
 pub(crate) mod listen;
+mod probation;
 mod reload;
+mod retire;
+mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,12 +19,13 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::child::Spawner;
 use crate::config::Config;
 use crate::door::{Door, Leased};
-use crate::images::Images;
+use crate::images::{Images, InUse};
 use crate::instance::Instance;
 use crate::log::{Journal, Record};
 use crate::neighbours::Neighbours;
@@ -32,12 +36,13 @@ use crate::settings::{OnPanic, Settings};
 use crate::state::State;
 use crate::states::{KeptState, Occasion, States};
 use crate::store::{Artefact, Store};
+use build::Built;
 use daemon::{Now, Order};
 use health::Health;
 use listen::Listening;
-use reload::Probation;
+use probation::Probation;
 
-pub use daemon::{Daemon, Done, Glance, Notice};
+pub use daemon::{Daemon, Done, Left, Notice};
 
 /// What a daemon runs: which file, and how.
 #[derive(Debug, Clone)]
@@ -101,11 +106,17 @@ struct Supervisor {
     health: Health,
     probation: Option<Probation>,
     next_checkpoint: Option<Instant>,
+    /// Instances of before that are ending.
+    retiring: JoinSet<()>,
+    /// What it runs in the host's process, or ran last: kept over a crash and a stop, for the start after it.
+    image: Option<Arc<InUse>>,
 }
 
 /// The instance that answers.
 struct Current {
     instance: Arc<Instance>,
+    /// What it runs, in the host's own process.
+    image: Option<Arc<InUse>>,
     leased: Leased,
     /// Ends with its background work, and, once that has returned, with the instance itself.
     ending: Ending,
@@ -194,7 +205,7 @@ impl Supervisor {
         match &self.current {
             Some(current) => Ok(Done {
                 generation: current.instance.identity.generation,
-                state_bytes: None,
+                ..Done::default()
             }),
             None => self.take_over(self.spec.clone(), false).await,
         }
@@ -214,25 +225,20 @@ impl Supervisor {
         }
     }
 
-    fn bind(&mut self, spec: &Spec) -> Result<u16, String> {
-        if let Some(listening) = &self.listening
-            && (!spec.is_port_pinned || spec.port == Some(listening.port()))
-        {
-            return Ok(listening.port());
-        }
-        let listening = Listening::bind(spec, &self.door, &self.shared.runtime)?;
-        let port = listening.port();
-        self.now.running().port = Some(port);
-        // A listener on another port ends here; its guests stay.
-        self.listening = Some(listening);
-        Ok(port)
-    }
-
-    /// From here on `instance` answers; the one before is retired.
-    async fn swap(&mut self, instance: Arc<Instance>, state: Option<&KeptState>) {
+    /// From here on the new instance answers; the one before is retired.
+    async fn swap(&mut self, built: Built, state: Option<&KeptState>) {
+        let Built {
+            instance,
+            image,
+            listening,
+        } = built;
         let retired = self.take_away();
+        if let Some(listening) = listening {
+            self.listen(listening);
+        }
         // Kept over a stop and a start, whether or not it was asked for.
         self.spec.port = Some(instance.identity.port);
+        self.show(&instance, state);
         let ending = instance.run();
         self.health = Health::default();
         self.health.due = self.next_health();
@@ -240,6 +246,27 @@ impl Supervisor {
             OnPanic::GoOn => self.spec.settings.panics_max,
             OnPanic::Restart => 1,
         });
+        self.next_checkpoint = self.checkpoint_time();
+        let leased = self.door.open(Arc::clone(&instance));
+        if instance.greets() {
+            self.door.guests.wake_all();
+        }
+        self.image.clone_from(&image);
+        self.current = Some(Current {
+            instance,
+            image,
+            leased,
+            ending,
+        });
+        self.set(State::Ready);
+        // The guests are with the new one already; the old one's running commands finish beside it.
+        if let Some(retired) = retired {
+            self.retire_aside(retired).await;
+        }
+    }
+
+    /// Whoever looks sees who answers, and from which state.
+    fn show(&self, instance: &Instance, state: Option<&KeptState>) {
         {
             let mut running = self.now.running();
             running.spec = self.spec.clone();
@@ -250,25 +277,10 @@ impl Supervisor {
                 (true, None) => "clean".to_owned(),
             };
         }
-        self.next_checkpoint = self.checkpoint_time();
         let generation = instance.identity.generation;
         let text = format!("generation {generation} answers");
         self.shared
             .tell(&self.spec.name, Some(generation), "info", &text);
-        let leased = self.door.open(Arc::clone(&instance));
-        if instance.greets() {
-            self.door.guests.wake_all();
-        }
-        self.current = Some(Current {
-            instance,
-            leased,
-            ending,
-        });
-        self.set(State::Ready);
-        // The guests are with the new one already; the old one's running commands finish beside it.
-        if let Some(retired) = retired {
-            self.retire(retired).await;
-        }
     }
 
     /// From here on lines wait.
@@ -276,20 +288,6 @@ impl Supervisor {
         self.door.hold();
         self.now.running().identity = None;
         self.current.take()
-    }
-
-    /// Waits for running commands, then ends the instance.
-    async fn retire(&self, mut current: Current) -> Vec<String> {
-        let grace = self.shared.config.stop_grace();
-        reload::drain(&mut current, grace).await;
-        let Current { instance, .. } = current;
-        let generation = instance.identity.generation;
-        let faults = instance.end(grace).await.err().unwrap_or_default();
-        for fault in &faults {
-            self.shared
-                .tell(&self.spec.name, Some(generation), "warn", fault);
-        }
-        faults
     }
 
     async fn stop(&mut self) -> Result<Done, String> {
@@ -304,14 +302,15 @@ impl Supervisor {
         let mut faults = Vec::new();
         if let Some(mut current) = self.current.take() {
             let grace = self.shared.config.stop_grace();
-            reload::drain(&mut current, grace).await;
+            retire::drain(&mut current, grace).await;
             match current.instance.last_state(grace).await {
                 Ok(Some(state)) => self.keep(&state),
                 Ok(None) => {}
                 Err(text) => faults.push(format!("its state was not kept: {text}")),
             }
-            faults.extend(self.retire(current).await);
+            faults.extend(self.retiree(current).retire().await);
         }
+        self.all_retired().await;
         self.history.clear();
         self.probation = None;
         self.set(State::Stopped);
@@ -398,7 +397,7 @@ impl Supervisor {
             generation: identity.generation,
         });
         if !matches!(end, RunEnd::Died(_)) {
-            self.retire(current).await;
+            self.retiree(current).retire().await;
         }
         if end != RunEnd::Returned && self.roll_back(&cause).await {
             return;
@@ -451,7 +450,7 @@ impl Supervisor {
             Err(text) => Err(text.clone()),
         };
         match built {
-            Ok(instance) => self.swap(instance, kept.ok().flatten().as_ref()).await,
+            Ok(built) => self.swap(built, kept.ok().flatten().as_ref()).await,
             Err(cause) => {
                 let end = End {
                     is_failure: true,

@@ -21,11 +21,12 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::{Resource, Rlimit, Signal};
+use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 
 use crate::commands::{Commands, Entry, Runs};
 use crate::dylib::Image;
-use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage};
+use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage, TrialMessage};
 use crate::identity::Identity;
 use crate::instance::{self, Instance, Pending, StartPlan};
 use crate::manifest::Manifest;
@@ -169,36 +170,72 @@ impl Worker {
     }
 
     async fn run(mut self) -> io::Result<()> {
-        let message = self.start_message().await?;
-        if message.is_trial {
-            return self.run_trial(&message).await;
+        let message: StartMessage = serde_json::from_slice(&self.payload_of(Kind::Load).await?)?;
+        let image = match load(&message) {
+            Ok(image) => image,
+            Err(text) => return self.refuse(&text).await,
+        };
+        self.wire.send(Kind::Loaded, 0, &[]);
+        self.wire.drain().await?;
+        // Only now do guests wait, if there are any.
+        let state = match self.payload_of(Kind::Start).await? {
+            none if none.is_empty() => None,
+            state => Some(serde_json::from_slice(&state)?),
+        };
+        if let Some(trial) = message.trial {
+            return self.run_trial(trial, (image, message, state)).await;
         }
         let wire = Arc::clone(&self.wire);
-        match self.while_hearing(start(message, &wire)).await? {
+        let starting = start(image, message, state, &wire);
+        match self.while_hearing(starting).await? {
             Ok(served) => {
                 self.wire.send(Kind::Started, 0, &[]);
                 self.serve(served).await
             }
-            Err(text) => {
-                self.wire.send(Kind::Refused, 0, &[text.as_bytes()]);
-                self.wire.drain().await
-            }
+            Err(text) => self.refuse(&text).await,
         }
     }
 
-    /// Loads and checks, and has the state read. What crashes or hangs here does so in this process.
-    async fn run_trial(&mut self, message: &StartMessage) -> io::Result<()> {
-        match try_out(message) {
+    /// Has the state read, and, if asked for, a daemon started and stopped. What crashes or hangs here does so in this
+    /// process.
+    async fn run_trial(
+        &mut self,
+        trial: TrialMessage,
+        (image, message, state): (Image, StartMessage, Option<Box<RawValue>>),
+    ) -> io::Result<()> {
+        let mut tried = match &state {
+            Some(state) => image.check_state(state.get()),
+            None => Ok(()),
+        };
+        if tried.is_ok() && trial.starts {
+            let grace = Duration::from_millis(trial.stop_ms);
+            let wire = Arc::clone(&self.wire);
+            let starting_and_stopping = async {
+                let served = start(image, message, state, &wire).await?;
+                let ended = served.instance.end(grace).await;
+                ended.map_err(|faults| faults.join("; "))
+            };
+            tried = self.while_hearing(starting_and_stopping).await?;
+        }
+        match tried {
             Ok(()) => self.wire.send(Kind::Started, 0, &[]),
             Err(text) => self.wire.send(Kind::Refused, 0, &[text.as_bytes()]),
         }
         self.wire.drain().await
     }
 
-    async fn start_message(&mut self) -> io::Result<StartMessage> {
+    async fn refuse(&self, text: &str) -> io::Result<()> {
+        self.wire.send(Kind::Refused, 0, &[text.as_bytes()]);
+        self.wire.drain().await
+    }
+
+    /// Waits for the next frame of that kind; before the daemon serves, no others mean anything.
+    async fn payload_of(&mut self, kind: Kind) -> io::Result<Vec<u8>> {
         loop {
-            if let Some(frame) = self.inbox.next().map_err(fault)? {
-                return serde_json::from_slice(frame.payload).map_err(io::Error::other);
+            while let Some(frame) = self.inbox.next().map_err(fault)? {
+                if frame.kind == kind {
+                    return Ok(frame.payload.to_vec());
+                }
             }
             self.wire.read(self.inbox.room(READ_BYTES)).await?;
         }
@@ -352,18 +389,17 @@ impl Worker {
     }
 }
 
-fn try_out(message: &StartMessage) -> Result<(), String> {
+fn load(message: &StartMessage) -> Result<Image, String> {
     bound(message)?;
-    let image = Image::open(&message.file).map_err(|fault| fault.to_string())?;
-    match &message.state {
-        Some(state) => image.check_state(state.get()),
-        None => Ok(()),
-    }
+    Image::open(&message.file).map_err(|fault| fault.to_string())
 }
 
-async fn start(message: StartMessage, wire: &Arc<Wire>) -> Result<Served, String> {
-    bound(&message)?;
-    let image = Image::open(&message.file).map_err(|fault| fault.to_string())?;
+async fn start(
+    image: Image,
+    message: StartMessage,
+    state: Option<Box<RawValue>>,
+    wire: &Arc<Wire>,
+) -> Result<Served, String> {
     let runs = where_each_runs(&message.manifest);
     let identity = Arc::new(Identity {
         name: message.name,
@@ -384,7 +420,7 @@ async fn start(message: StartMessage, wire: &Arc<Wire>) -> Result<Served, String
             outlet: Arc::clone(wire) as _,
         },
         runtime: tokio::runtime::Handle::current(),
-        state: message.state,
+        state,
         limit: Duration::from_millis(message.start_ms),
     };
     let instance = instance::start(plan)

@@ -6,8 +6,10 @@
 mod answers;
 mod dev;
 mod images;
+mod lasting;
 mod state;
 mod traffic;
+mod trial;
 mod trouble;
 mod under_load;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dae_plugin_api::abi::status;
 use rustix::process::{Pid, Signal};
 use tokio::net::UnixStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{self, Printer};
@@ -27,6 +27,8 @@ const READ_BYTES: usize = 64 << 10;
 const EXIT_PAUSE: Duration = Duration::from_millis(200);
 /// How often a killed group is looked for, until it is gone.
 const GROUP_POLL: Duration = Duration::from_millis(1);
+/// What a child says of its start: that its file is loaded, and that its daemon answers.
+const STEPS: usize = 2;
 /// How long a killed group may take to go; past it, it is told and left. A process in uninterruptible sleep can hold out.
 const GROUP_GONE_MAX: Duration = Duration::from_secs(5);
 
@@ -35,8 +37,8 @@ const ASKING_MAX: usize = 8192;
 
 /// What the attendant will tell.
 pub(super) struct Attending {
-    /// Whether the daemon answers.
-    pub(super) started: oneshot::Receiver<Result<(), String>>,
+    /// That the file is loaded, and then that the daemon answers; or why not.
+    pub(super) steps: mpsc::Receiver<Result<(), String>>,
     /// How its background work ended, and then how the child did.
     pub(super) ended: watch::Receiver<Option<RunEnd>>,
 }
@@ -47,7 +49,7 @@ struct Attendant {
     group: Pid,
     local: Arc<Local>,
     name: String,
-    started: Option<oneshot::Sender<Result<(), String>>>,
+    steps: mpsc::Sender<Result<(), String>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
     /// What its daemon has asked that is still under way; it ends with the child.
@@ -98,7 +100,7 @@ pub(super) fn attend(
                 link.flush();
             }
         })));
-    let (started, is_started) = oneshot::channel();
+    let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
     let attendant = Attendant {
         link: Arc::clone(&link),
@@ -106,7 +108,7 @@ pub(super) fn attend(
         group,
         local,
         name: name.to_owned(),
-        started: Some(started),
+        steps,
         ended,
         inbox: FrameInbox::default(),
         asking: Arc::default(),
@@ -116,7 +118,7 @@ pub(super) fn attend(
     Ok((
         link,
         Attending {
-            started: is_started,
+            steps: taken,
             ended: has_ended,
         },
     ))
@@ -219,8 +221,8 @@ impl Attendant {
             Kind::Pong => {
                 self.link.pongs.fetch_add(1, Ordering::Relaxed);
             }
-            Kind::Started => self.on_started(Ok(())),
-            Kind::Refused => self.on_started(Err(text(frame.payload))),
+            Kind::Loaded | Kind::Started => self.on_step(Ok(())),
+            Kind::Refused => self.on_step(Err(text(frame.payload))),
             Kind::RunEnd => {
                 if let Ok(end) = serde_json::from_slice(frame.payload) {
                     self.ended.send_replace(Some(end));
@@ -238,11 +240,9 @@ impl Attendant {
         }
     }
 
-    fn on_started(&mut self, result: Result<(), String>) {
-        if let Some(started) = self.started.take() {
-            // Whoever waited may have given up.
-            let _ = started.send(result);
-        }
+    fn on_step(&self, result: Result<(), String>) {
+        // Whoever waited may have given up; and a step too many is nonsense that hurts nobody.
+        let _ = self.steps.try_send(result);
     }
 
     fn on_ended(&self, frame: &Frame<'_>) {

@@ -12,7 +12,7 @@ use super::exit::Fault;
 use crate::home::Home;
 use crate::manifest;
 use crate::registry::{self, Desired, Entry, Registry};
-use crate::report::{InstallRequest, Installed};
+use crate::report::{CommandChanges, InstallRequest, Installed};
 use crate::store::{Artefact, Store};
 
 /// As the host would do it, but for what only a running daemon can show: whether it starts.
@@ -37,6 +37,7 @@ pub(super) fn install(home: &Home, request: InstallRequest) -> Result<Installed>
         ms: None,
         generation: 0,
         state_bytes: None,
+        changes: CommandChanges::default(),
     };
     registry.daemons.insert(name, entry);
     registry.save(&path)?;
@@ -80,6 +81,7 @@ fn entry(artefact: &Artefact, old: Option<Entry>, request: InstallRequest) -> En
         version: artefact.manifest.version.clone(),
         hash: artefact.hash.clone(),
         source: Some(request.file),
+        source_hash: None,
         settings: request
             .settings
             .unwrap_or_else(|| old.as_ref().map_or(Value::Null, |old| old.settings.clone())),

@@ -283,8 +283,12 @@ fn accepted(installed: &Installed) -> String {
         .state_bytes
         .map(|bytes| format!(", state {bytes} B"))
         .unwrap_or_default();
+    let changes = match installed.changes.is_empty() {
+        true => String::new(),
+        false => format!("\n  commands: {}", installed.changes),
+    };
     format!(
-        "accepted {name} generation {generation} ({}{ms}{state})",
+        "accepted {name} generation {generation} ({}{ms}{state}){changes}",
         words::short_hash(hash)
     )
 }

@@ -20,7 +20,7 @@ use super::client::Client;
 use super::exit::Fault;
 use super::words;
 use crate::manifest::{self, Manifest};
-use crate::report::{Refused, Scan, Status};
+use crate::report::{LoadedImages, Refused, Retired, Scan, Status};
 
 /// The argument of `status` and `options`.
 #[derive(Debug, clap::Args)]
@@ -98,39 +98,47 @@ pub(super) fn status(session: &Session, name: &Name) -> Result<()> {
 }
 
 fn in_full(status: &Status) -> String {
-    let absent = || "-".to_owned();
-    let mut facts = vec![
+    let mut facts = Vec::new();
+    if !status.reason.is_empty() {
+        facts.push(("reason", status.reason.clone()));
+    }
+    facts.extend(what_runs(status));
+    facts.extend(what_was(status));
+    let title = format!("{}: {}", status.name, status.state);
+    format!("{}\n{}", words::printable(&title), words::facts(&facts))
+}
+
+type Fact = (&'static str, String);
+
+/// What every daemon has.
+fn what_runs(status: &Status) -> [Fact; 11] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let address = status.port.map(|port| address(status, port).to_string());
+    let calls = format!(
+        "{} ({} answered with an error)",
+        status.calls, status.errors
+    );
+    [
         ("plugin", format!("{} {}", status.plugin, status.version)),
         (
             "mode",
-            status
-                .mode
-                .map_or_else(absent, |mode| mode.as_str().to_owned()),
+            or_dash(status.mode.map(|mode| mode.as_str().to_owned())),
         ),
-        ("pid", status.pid.map_or_else(absent, |pid| pid.to_string())),
-        (
-            "address",
-            status
-                .port
-                .map_or_else(absent, |port| address(status, port).to_string()),
-        ),
-        (
-            "uptime",
-            status.uptime_ms.map_or_else(absent, words::uptime),
-        ),
+        ("pid", or_dash(status.pid.map(|pid| pid.to_string()))),
+        ("address", or_dash(address)),
+        ("uptime", or_dash(status.uptime_ms.map(words::uptime))),
         ("generation", status.generation.to_string()),
         ("restarts", status.restarts.to_string()),
-        (
-            "calls",
-            format!(
-                "{} ({} answered with an error)",
-                status.calls, status.errors
-            ),
-        ),
+        ("calls", calls),
         ("guests", status.guests.to_string()),
         ("hash", status.hash.clone()),
-        ("source", status.source.clone().unwrap_or_else(absent)),
-    ];
+        ("source", source(status)),
+    ]
+}
+
+/// What there is to say of some.
+fn what_was(status: &Status) -> Vec<Fact> {
+    let mut facts = Vec::new();
     if !status.state_from.is_empty() {
         facts.push(("state from", status.state_from.clone()));
     }
@@ -138,21 +146,43 @@ fn in_full(status: &Status) -> String {
         let text = format!("{}: {reason}", words::short_hash(hash));
         facts.push(("quarantined", text));
     }
+    facts.extend(status.retired.map(|all| ("retired", retired(all))));
+    facts.extend(status.images.map(|all| ("loaded plugins", loaded(all))));
     if !status.recent.is_empty() {
         facts.push(("recent restarts", status.recent.clone()));
     }
     if let Some(end) = &status.last_end {
-        let text = format!(
-            "{:.0}, generation {}: {}",
-            end.time, end.generation, end.cause
-        );
+        let (time, generation) = (end.time, end.generation);
+        let text = format!("{time:.0}, generation {generation}: {}", end.cause);
         facts.push(("last end", text));
     }
-    if !status.reason.is_empty() {
-        facts.insert(0, ("reason", status.reason.clone()));
+    facts
+}
+
+/// The file, and whether it is what runs.
+fn source(status: &Status) -> String {
+    let path = status.source.clone().unwrap_or_else(|| "-".to_owned());
+    match status.source_note.as_str() {
+        "" => path,
+        note => format!("{path} ({note})"),
     }
-    let title = format!("{}: {}", status.name, status.state);
-    format!("{}\n{}", words::printable(&title), words::facts(&facts))
+}
+
+/// `6 generations, 3.1 MiB`.
+fn retired(retired: Retired) -> String {
+    let plural = if retired.generations == 1 { "" } else { "s" };
+    let mapped = words::mebibytes(retired.bytes);
+    let text = format!("{} generation{plural}, {mapped}", retired.generations);
+    match retired.left_behind {
+        0 => text,
+        left => format!("{text}; of {left} a thread or memory could not be ended"),
+    }
+}
+
+/// `7 of at most 900, 3.6 MiB`.
+fn loaded(images: LoadedImages) -> String {
+    let LoadedImages { loaded, max, bytes } = images;
+    format!("{loaded} of at most {max}, {}", words::mebibytes(bytes))
 }
 
 /// `state`: what a daemon would hand over.

@@ -165,10 +165,6 @@ mod tests {
     fn daemon(name: &str, state: &str) -> Status {
         let running = state == "ready";
         Status {
-            last_end: None,
-            recent: String::new(),
-            state_from: String::new(),
-            quarantined: std::collections::BTreeMap::new(),
             name: name.to_owned(),
             plugin: "Sample".to_owned(),
             version: "0.1.0".to_owned(),
@@ -176,7 +172,6 @@ mod tests {
             foreign: false,
             address: None,
             state: state.to_owned(),
-            reason: String::new(),
             pid: running.then_some(4_194_304),
             port: running.then_some(40_123),
             generation: 1,
@@ -186,7 +181,7 @@ mod tests {
             errors: 0,
             guests: 0,
             hash: "ab".repeat(32),
-            source: None,
+            ..Status::default()
         }
     }
 

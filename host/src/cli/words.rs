@@ -52,6 +52,12 @@ pub(super) fn uptime(ms: u64) -> String {
     }
 }
 
+/// A size of memory, in the unit that people compare such sizes in.
+pub(super) fn mebibytes(bytes: u64) -> String {
+    let tenths = (bytes * 10).div_ceil(1 << 20);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
 /// The start of a content hash.
 pub(super) fn short_hash(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)

@@ -292,7 +292,7 @@ fn ended(result: Result<impl Serialize, Fault>) -> Answer {
                 FaultKind::UnknownDaemon => host_status::UNKNOWN_DAEMON,
                 FaultKind::NotRunning => host_status::NOT_RUNNING,
                 FaultKind::BadArguments => status::BAD_ARGUMENTS,
-                FaultKind::Incomplete | FaultKind::Failed => status::FAILED,
+                FaultKind::Incomplete | FaultKind::NameTaken | FaultKind::Failed => status::FAILED,
             },
             bytes: fault.to_string().into_bytes(),
         },

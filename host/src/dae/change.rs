@@ -68,16 +68,17 @@ impl Dae {
             .inner
             .is_done_already(&request, &staged.artefact.hash, began);
         if let (Some(done), Some(daemon)) = (done, self.inner.daemon(&name)) {
-            return Ok(installed(&daemon, done, began));
+            return Ok(installed(&daemon, &staged.artefact, done, began));
         }
         let result = self
             .inner
             .install(&name, request, Arc::clone(&staged.artefact))
             .await;
+        let artefact = Arc::clone(&staged.artefact);
         drop(staged);
         self.inner.tidy();
         let (daemon, done) = result?;
-        Ok(installed(&daemon, done, began))
+        Ok(installed(&daemon, &artefact, done, began))
     }
 
     /// Has the file that a daemon was installed from take over, as it is now; the same content gives a new instance of it.
@@ -123,10 +124,10 @@ impl Dae {
             .store
             .find(&previous)
             .map_err(|error| Fault::failed(format!("{name}: {error:#}")))?;
-        let version = artefact.manifest.version.clone();
+        let artefact = Arc::new(artefact);
         let glance = daemon.glance();
         let spec = Spec {
-            artefact: Arc::new(artefact),
+            artefact: Arc::clone(&artefact),
             ..glance.spec
         };
         let done = daemon
@@ -135,13 +136,14 @@ impl Dae {
             .map_err(|text| refused(name, &text, &daemon))?;
         self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.version.clone_from(&version);
-                let gone_from = std::mem::replace(&mut entry.hash, previous.clone());
+                entry.version.clone_from(&artefact.manifest.version);
+                let gone_from = entry.hash.clone();
+                entry.roll_back_to(&previous);
                 entry.previous.retain(|hash| *hash != previous);
                 entry.previous.push(gone_from);
             }
         })?;
-        Ok(installed(&daemon, done, began))
+        Ok(installed(&daemon, &artefact, done, began))
     }
 
     /// A daemon's state: `{"version": …, "data": …}`.
@@ -295,18 +297,19 @@ fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
     Fault::failed(format!("refused {name}: {text}; {rest}"))
 }
 
-fn installed(daemon: &Daemon, done: Done, began: Instant) -> Installed {
-    let glance = daemon.glance();
-    let Artefact { manifest, hash, .. } = &*glance.spec.artefact;
+/// What was accepted, which is what was asked for, whatever has become of it since.
+fn installed(daemon: &Daemon, artefact: &Artefact, done: Done, began: Instant) -> Installed {
+    let Artefact { manifest, hash, .. } = artefact;
     Installed {
-        name: glance.spec.name.clone(),
+        name: daemon.door.name.clone(),
         plugin: manifest.name.clone(),
         version: manifest.version.clone(),
-        port: glance.port,
+        port: daemon.glance().port,
         hash: hash.clone(),
         ms: Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
         generation: done.generation,
         state_bytes: done.state_bytes,
+        changes: done.changes,
     }
 }
 
@@ -384,7 +387,7 @@ impl Inner {
         let identity = self.daemon(name)?.glance().identity?;
         (request.replace && is_plain && is_same && identity.since > began).then_some(Done {
             generation: identity.generation,
-            state_bytes: None,
+            ..Done::default()
         })
     }
 
@@ -396,16 +399,12 @@ impl Inner {
     ) -> Result<(Arc<Daemon>, Done), Fault> {
         let before = lock(&self.registry).daemons.get(name).cloned();
         if let (Some(before), false) = (&before, request.replace) {
-            return Err(Fault::failed(taken(name, before)));
+            return Err(taken(name, before));
         }
-        self.check_quarantine(before.as_ref(), &artefact.hash, request.force)?;
-        let spec = self.new_spec(name, &request, before.as_ref(), Arc::clone(&artefact))?;
-        if spec.mode == Mode::InProcess {
-            manifest::check_in_process(&artefact.manifest)
-                .map_err(|fault| Fault::failed(fault.to_string()))?;
-        }
-        self.check_order(name, &spec.settings.after)?;
-        let settled = self.settle(artefact);
+        let settled = self.settle(Arc::clone(&artefact));
+        let spec = self
+            .checked_spec(name, &request, before.as_ref(), artefact)
+            .map_err(|fault| self.as_refusal(name, fault))?;
         let existing = self.daemon(name);
         let is_new = existing.is_none();
         let new = || Arc::new(Daemon::supervise(spec.clone(), self.shared.clone()));
@@ -507,16 +506,19 @@ fn check_config(config: Option<&Value>) -> Result<(), Fault> {
     }
 }
 
-fn taken(name: &str, before: &Entry) -> String {
+fn taken(name: &str, before: &Entry) -> Fault {
     let from = before
         .source
         .as_ref()
         .map(|source| format!(" from {}", source.display()))
         .unwrap_or_default();
-    format!(
-        "there is a daemon {name} already ({} {}{from}); --replace replaces it, another name keeps both",
-        before.plugin, before.version
-    )
+    Fault {
+        kind: FaultKind::NameTaken,
+        text: format!(
+            "there is a daemon {name} already ({} {}{from}); --replace replaces it, another name keeps both",
+            before.plugin, before.version
+        ),
+    }
 }
 
 /// The layers of settings that were given, the new ones over those of before.
@@ -526,6 +528,24 @@ fn given_settings(request: &InstallRequest, before: Option<&Entry>) -> Value {
 }
 
 impl Inner {
+    /// What is to run, if it may.
+    fn checked_spec(
+        &self,
+        name: &str,
+        request: &InstallRequest,
+        before: Option<&Entry>,
+        artefact: Arc<Artefact>,
+    ) -> Result<Spec, Fault> {
+        check_quarantine(before, &artefact.hash, request.force)?;
+        let spec = self.new_spec(name, request, before, artefact)?;
+        if spec.mode == Mode::InProcess {
+            manifest::check_in_process(&spec.artefact.manifest)
+                .map_err(|fault| Fault::failed(fault.to_string()))?;
+        }
+        self.check_order(name, &spec.settings.after)?;
+        Ok(spec)
+    }
+
     /// What is to run. What the request leaves open stays as it was before.
     fn new_spec(
         &self,
@@ -558,22 +578,6 @@ impl Inner {
         })
     }
 
-    /// What did not last is not tried again by accident.
-    fn check_quarantine(
-        &self,
-        before: Option<&Entry>,
-        hash: &str,
-        is_forced: bool,
-    ) -> Result<(), Fault> {
-        let reason = before.and_then(|entry| entry.quarantined.get(hash));
-        match reason {
-            Some(reason) if !is_forced => Err(Fault::failed(format!(
-                "this file did not last before ({reason}) and is quarantined; --force installs it all the same"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
     /// No daemon may wait for one that waits for it.
     fn check_order(&self, name: &str, after: &[String]) -> Result<(), Fault> {
         let others = self.all_daemons();
@@ -600,6 +604,17 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+/// What did not last is not tried again by accident.
+fn check_quarantine(before: Option<&Entry>, hash: &str, is_forced: bool) -> Result<(), Fault> {
+    let reason = before.and_then(|entry| entry.quarantined.get(hash));
+    match reason {
+        Some(reason) if !is_forced => Err(Fault::failed(format!(
+            "this file did not last before ({reason}) and is quarantined; --force installs it all the same"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -635,6 +650,7 @@ fn new_entry(request: &InstallRequest, before: Option<&Entry>, daemon: &Daemon) 
         version: spec.artefact.manifest.version.clone(),
         hash: spec.artefact.hash.clone(),
         source: Some(request.file.clone()),
+        source_hash: None,
         settings: given_settings(request, before),
         quarantined: quarantined(request, before, &spec.artefact.hash),
         drop_in: request.drop_in,

@@ -26,6 +26,8 @@ pub enum FaultKind {
     BadArguments,
     /// A half-written file: it may be whole a moment later.
     Incomplete,
+    /// Another daemon has the name: it may be free one day.
+    NameTaken,
     /// Anything else.
     Failed,
 }

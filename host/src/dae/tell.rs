@@ -1,6 +1,5 @@
 //! What an ecosystem tells about itself: list, status, find, logs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -9,8 +8,8 @@ use super::{Dae, Fault, Inner, lock};
 use crate::log::Record;
 use crate::mailbox::Mailbox;
 use crate::registry::{DAE_NAME, Entry};
-use crate::report::{Credential, Mode, Status};
-use crate::supervise::{Daemon, Glance};
+use crate::report::{Credential, LoadedImages, Mode, Retired, Status};
+use crate::supervise::{Daemon, Left};
 
 /// The request of `logs`.
 #[derive(Debug, Deserialize)]
@@ -108,7 +107,6 @@ impl Inner {
             mode: Some(Mode::InProcess),
             foreign: false,
             state: "ready".to_owned(),
-            reason: String::new(),
             pid: Some(std::process::id()),
             port: Some(self.port),
             address: None,
@@ -118,13 +116,26 @@ impl Inner {
             calls: self.door.stats.calls(),
             errors: self.door.stats.errors(),
             guests: self.door.guests.count() as u64,
-            hash: String::new(),
-            source: None,
-            last_end: None,
-            recent: String::new(),
-            state_from: String::new(),
-            quarantined: BTreeMap::new(),
+            images: Some(self.images()),
+            ..Status::default()
         }
+    }
+
+    fn images(&self) -> LoadedImages {
+        let images = &self.shared.images;
+        LoadedImages {
+            loaded: images.count() as u64,
+            max: self.shared.config.images_max as u64,
+            bytes: images.bytes(),
+        }
+    }
+
+    fn retired(&self, left: &Left) -> Option<Retired> {
+        (left.generations > 0).then(|| Retired {
+            generations: left.generations,
+            bytes: self.shared.images.idle_bytes(&left.hashes),
+            left_behind: left.left_behind,
+        })
     }
 
     /// One that could not be brought back.
@@ -199,18 +210,10 @@ impl Inner {
     fn status_of(&self, daemon: &Daemon) -> Status {
         let entry = lock(&self.registry).daemons.get(&daemon.door.name).cloned();
         let source = entry.as_ref().and_then(|entry| entry.source.clone());
+        let source_note = entry.as_ref().map(source_note).unwrap_or_default();
         let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
-        let Glance {
-            spec,
-            port,
-            identity,
-            state,
-            generation,
-            restarts,
-            last_end,
-            recent,
-            state_from,
-        } = daemon.glance();
+        let glance = daemon.glance();
+        let (spec, identity) = (glance.spec, glance.identity);
         Status {
             name: spec.name,
             plugin: spec.artefact.manifest.name.clone(),
@@ -220,23 +223,35 @@ impl Inner {
                 .map(|identity| identity.mode)
                 .or(Some(spec.mode)),
             foreign: false,
-            state: state.word().to_owned(),
-            reason: state.to_string(),
+            state: glance.state.word().to_owned(),
+            reason: glance.state.to_string(),
             pid: identity.as_ref().map(|identity| identity.pid),
-            port,
+            port: glance.port,
             address: None,
-            generation,
+            generation: glance.generation,
             uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
-            restarts,
+            restarts: glance.restarts,
             calls: daemon.door.stats.calls(),
             errors: daemon.door.stats.errors(),
             guests: daemon.door.guests.count() as u64,
             hash: spec.artefact.hash.clone(),
             source: source.map(|path| path.display().to_string()),
-            last_end,
-            recent,
-            state_from,
+            source_note: source_note.to_owned(),
+            last_end: glance.last_end,
+            recent: glance.recent,
+            state_from: glance.state_from,
             quarantined,
+            retired: self.retired(&glance.retired),
+            images: None,
         }
+    }
+}
+
+/// What is to be known about a source that is not what runs.
+fn source_note(entry: &Entry) -> &'static str {
+    match &entry.source_hash {
+        Some(hash) if entry.quarantined.contains_key(hash) => "newer: quarantined",
+        Some(_) => "newer: rolled back",
+        None => "",
     }
 }

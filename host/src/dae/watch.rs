@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Dae, FaultKind, lock};
+use crate::manifest;
 use crate::plan::{self, Action, Known, Registered, Seen};
 use crate::report::InstallRequest;
 
@@ -216,7 +217,11 @@ impl Watched {
             }
             Err(fault) => {
                 tracing::error!(file = %path.display(), "a new file does not run: {fault}");
-                self.known.note(seen);
+                let name = manifest::read(&path).map(|manifest| manifest.name);
+                match (fault.kind(), name) {
+                    (FaultKind::NameTaken, Ok(name)) => self.known.note_waiting(seen, name),
+                    _ => self.known.note(seen),
+                }
                 false
             }
         }

@@ -41,6 +41,14 @@ pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], FileFault> {
     section.data().map_err(FileFault::incomplete)
 }
 
+/// What the library takes in memory once it is mapped, as its headers say (bytes); 0 for what is none.
+pub(super) fn mapped_bytes(bytes: &[u8]) -> u64 {
+    let file = File::parse(bytes).ok();
+    file.map_or(0, |file| {
+        file.segments().map(|segment| segment.size()).sum()
+    })
+}
+
 fn section_name(format: BinaryFormat) -> &'static str {
     match format {
         BinaryFormat::MachO => "__dae_manifest",

@@ -130,14 +130,14 @@ fn every_image_is_a_file_of_its_own_under_a_new_name() {
         dir: _dir,
     } = fixture();
     let hash = store.stage(&source).unwrap().hash;
-    let images: HashSet<PathBuf> = (0..3).map(|_| store.image(&hash).unwrap()).collect();
+    let images: HashSet<PathBuf> = (0..3).map(|_| store.image(&hash).unwrap().path).collect();
     assert_eq!(images.len(), 3);
     for image in &images {
         assert_eq!(fs::read(image).unwrap(), fs::read(&source).unwrap());
     }
     store.sweep_images().unwrap();
     assert_eq!(names(&store.images), Vec::<String>::new());
-    assert!(!images.contains(&store.image(&hash).unwrap()));
+    assert!(!images.contains(&store.image(&hash).unwrap().path));
 }
 
 #[test]

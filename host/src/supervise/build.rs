@@ -1,58 +1,148 @@
 //! A new instance, wholly built: port, code, construction, and an answer.
+//!
+//! In two steps, so that guests need not wait for the first: [`Supervisor::prepare`] loads the file beside the one that
+//! runs, in this process or in another, and whatever hangs there holds nobody; [`Supervisor::start`] gives it the state.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
+use super::listen::Listening;
 use super::{Shared, Spec, Supervisor};
-use crate::child::ChildPlan;
-use crate::dylib::Image;
+use crate::child::{Child, ChildPlan, LoadedChild};
 use crate::errands::Errands;
 use crate::frame::StartMessage;
 use crate::identity::Identity;
+use crate::images::InUse;
 use crate::instance::{self, Instance, StartPlan};
 use crate::report::Mode;
 use crate::services::{Local, Resident};
 use crate::states::KeptState;
 use crate::visit::Host;
 
+/// A successor that has its port, its number and its code, and has not been started: nobody has to wait for that.
+pub(super) struct Successor {
+    spec: Spec,
+    generation: u64,
+    /// Where it is to be on another port than the one that runs.
+    listening: Option<Listening>,
+    code: Code,
+}
+
+/// Where its code was loaded.
+enum Code {
+    Here(Arc<InUse>),
+    Apart(Box<LoadedChild>),
+}
+
+/// A new instance that has answered, and all that is to take the place of what was there before.
+pub(super) struct Built {
+    pub(super) instance: Arc<Instance>,
+    /// What it runs, in the host's own process.
+    pub(super) image: Option<Arc<InUse>>,
+    pub(super) listening: Option<Listening>,
+}
+
 impl Supervisor {
-    /// Binds the port if that is still to be done, and constructs an instance that has answered.
+    /// Loads and starts an instance.
     pub(super) async fn build(
         &mut self,
         spec: &Spec,
         state: Option<&KeptState>,
-    ) -> Result<Arc<Instance>, String> {
-        let port = self.bind(spec)?;
+    ) -> Result<Built, String> {
+        let successor = self.prepare(spec).await?;
+        self.start(successor, state).await
+    }
+
+    /// Binds the port if that is still to be done, and loads the file, beside the one that runs.
+    pub(super) async fn prepare(&mut self, spec: &Spec) -> Result<Successor, String> {
+        if spec.artefact.manifest.exclusive {
+            self.all_retired().await;
+        }
+        let (port, listening) = self.bind(spec)?;
         let generation = self.now.generation.fetch_add(1, Ordering::Relaxed) + 1;
         // The port that it has, whatever was asked for.
         let mut spec = spec.clone();
         spec.port = Some(port);
-        let state = state.map(|kept| kept.state.clone());
-        let built = match self.where_to(&spec) {
-            Mode::InProcess => self.build_here(&spec, state, generation).await,
-            Mode::Subprocess => self.build_apart(&spec, state, generation).await,
+        let code = match self.where_to(&spec) {
+            Mode::InProcess => Code::Here(self.image(&spec).await?),
+            Mode::Subprocess => Code::Apart(Box::new(self.load_apart(&spec, generation).await?)),
         };
-        built.map(Arc::new)
+        Ok(Successor {
+            spec,
+            generation,
+            listening,
+            code,
+        })
     }
 
-    async fn build_here(
+    /// Constructs an instance of it, which has answered.
+    pub(super) async fn start(
+        &self,
+        successor: Successor,
+        state: Option<&KeptState>,
+    ) -> Result<Built, String> {
+        let Successor {
+            spec,
+            generation,
+            listening,
+            code,
+        } = successor;
+        let state = state.map(|kept| kept.state.clone());
+        let (instance, image) = match code {
+            Code::Here(image) => {
+                let started = self.start_here(&spec, generation, (&image, state)).await?;
+                (started, Some(image))
+            }
+            Code::Apart(loaded) => {
+                let started = self.start_apart(spec, generation, (*loaded, state)).await?;
+                (started, None)
+            }
+        };
+        Ok(Built {
+            instance: Arc::new(instance),
+            image,
+            listening,
+        })
+    }
+
+    /// The daemon's port, and a new listener where another than the present one is asked for.
+    fn bind(&mut self, spec: &Spec) -> Result<(u16, Option<Listening>), String> {
+        if let Some(listening) = &self.listening
+            && (!spec.is_port_pinned || spec.port == Some(listening.port()))
+        {
+            return Ok((listening.port(), None));
+        }
+        let listening = Listening::bind(spec, &self.door, &self.shared.runtime)?;
+        let port = listening.port();
+        if self.listening.is_some() {
+            return Ok((port, Some(listening)));
+        }
+        self.listen(listening);
+        Ok((port, None))
+    }
+
+    /// From here on that is its port. A listener on another ends; its guests stay.
+    pub(super) fn listen(&mut self, listening: Listening) {
+        self.now.running().port = Some(listening.port());
+        self.listening = Some(listening);
+    }
+
+    async fn start_here(
         &self,
         spec: &Spec,
-        state: Option<Box<RawValue>>,
         generation: u64,
+        (image, state): (&InUse, Option<Box<RawValue>>),
     ) -> Result<Instance, String> {
+        let place = (Mode::InProcess, generation);
         let plan = StartPlan {
-            image: self.image(spec).await?,
+            image: image.image(),
             manifest: Arc::new(spec.artefact.manifest.clone()),
             resident: Resident {
-                identity: Arc::new(identity(
-                    spec,
-                    (Mode::InProcess, generation),
-                    std::process::id(),
-                )),
+                identity: Arc::new(identity(spec, place, std::process::id())),
                 config: spec.config.to_string(),
                 outlet: Arc::new(self.local(generation)),
             },
@@ -65,49 +155,55 @@ impl Supervisor {
             .map_err(|fault| fault.to_string())
     }
 
-    async fn image(&self, spec: &Spec) -> Result<Image, String> {
+    async fn image(&self, spec: &Spec) -> Result<Arc<InUse>, String> {
         let hash = spec.artefact.hash.clone();
         let store = Arc::clone(&self.shared.store);
         let copy = move || store.image(&hash);
-        self.shared.images.get(&spec.artefact.hash, copy).await
+        let limit = self.shared.config.start_limit();
+        let image = self.shared.images.get(&spec.artefact.hash, copy);
+        timeout(limit, image).await.unwrap_or_else(|_| {
+            Err(format!(
+                "it was not loaded within {limit:?}; a thread of the host is left behind with it"
+            ))
+        })
     }
 
-    /// Loads its file beside the one that runs, where there is room for it: nobody has to wait for that.
-    pub(super) async fn load(&self, spec: &Spec) -> Result<(), String> {
-        let Shared { images, config, .. } = &self.shared;
-        let has_room = images.count() < config.images_max;
-        match has_room && self.where_to(spec) == Mode::InProcess {
-            true => self.image(spec).await.map(drop),
-            false => Ok(()),
-        }
-    }
-
-    async fn build_apart(
-        &self,
-        spec: &Spec,
-        state: Option<Box<RawValue>>,
-        generation: u64,
-    ) -> Result<Instance, String> {
-        let message = StartMessage {
-            generation,
-            ..self.start_message(spec, state)
-        };
+    async fn load_apart(&self, spec: &Spec, generation: u64) -> Result<LoadedChild, String> {
+        let limit = self.shared.config.start_limit();
         let plan = ChildPlan {
-            message,
+            message: StartMessage {
+                generation,
+                ..self.load_message(spec)
+            },
             settings: spec.settings.clone(),
             local: self.local(generation),
-            limit: self.shared.config.start_limit(),
+            load_limit: limit,
+            start_limit: limit,
             on_end: self.hold_at_end(generation),
         };
         let spawner = self.shared.spawner.clone();
-        let spec = spec.clone();
-        let identity = move |pid| identity(&spec, (Mode::Subprocess, generation), pid);
         // On the runtime of the guests, since that is where its socket is used.
-        let started = self
+        let loading = self
             .shared
             .runtime
-            .spawn(async move { instance::start_child(plan, identity, &spawner).await });
-        let started = started
+            .spawn(async move { Child::load(plan, &spawner).await });
+        loading
+            .await
+            .map_err(|error| format!("loading it crashed: {error}"))?
+    }
+
+    async fn start_apart(
+        &self,
+        spec: Spec,
+        generation: u64,
+        (loaded, state): (LoadedChild, Option<Box<RawValue>>),
+    ) -> Result<Instance, String> {
+        let identity = move |pid| identity(&spec, (Mode::Subprocess, generation), pid);
+        let starting = self
+            .shared
+            .runtime
+            .spawn(async move { instance::start_child(loaded, identity, state).await });
+        let started = starting
             .await
             .map_err(|error| format!("its start crashed: {error}"))?;
         started.map_err(|fault| fault.to_string())
@@ -138,8 +234,8 @@ impl Supervisor {
         Mode::InProcess
     }
 
-    /// What a worker is told; of no generation yet.
-    pub(super) fn start_message(&self, spec: &Spec, state: Option<Box<RawValue>>) -> StartMessage {
+    /// What a worker is told first; of no generation yet.
+    pub(super) fn load_message(&self, spec: &Spec) -> StartMessage {
         StartMessage {
             host_pid: std::process::id(),
             // Straight from the store: a new process has nothing mapped under that name, and the store never writes over
@@ -150,8 +246,7 @@ impl Supervisor {
             port: spec.port.unwrap_or(0),
             generation: 0,
             config: spec.config.to_string(),
-            state,
-            is_trial: false,
+            trial: None,
             start_ms: self.shared.config.start_ms,
             bounds: spec.settings.bounds.clone(),
             nice: spec.settings.nice,

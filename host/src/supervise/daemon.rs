@@ -3,17 +3,19 @@
 //! A [`Daemon`] is a handle: it holds the door that guests find, the way to the supervisor's task, and what that task says
 //! is the case. Nothing here decides anything; orders are carried out one after another by the task.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::health::Health;
 use super::{Shared, Spec, Supervisor};
 use crate::door::Door;
 use crate::identity::Identity;
 use crate::neighbours::Answering;
-use crate::report::{Credential, LastEnd};
+use crate::report::{CommandChanges, Credential, LastEnd};
 use crate::restart::History;
 use crate::state::State;
 
@@ -32,12 +34,14 @@ pub(super) enum Order {
 pub(super) type Reply = oneshot::Sender<Result<Done, String>>;
 
 /// What an order came to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Done {
     /// The generation that answers; 0 where none does.
     pub generation: u64,
     /// The length of the state that was handed over, in bytes.
     pub state_bytes: Option<u64>,
+    /// What changed in its commands.
+    pub changes: CommandChanges,
 }
 
 /// What a supervisor did by itself that the registry must know of.
@@ -45,12 +49,10 @@ pub struct Done {
 pub enum Notice {
     /// A new generation did not last; the one before runs again.
     RolledBack {
-        /// The daemon.
-        name: String,
-        /// What did not last.
+        /// The content that did not last.
         bad: String,
         /// What runs again.
-        good: String,
+        good: Box<Spec>,
         /// Why.
         reason: String,
     },
@@ -83,6 +85,26 @@ pub(super) struct Running {
     pub(super) last_end: Option<LastEnd>,
     pub(super) recent: String,
     pub(super) state_from: String,
+    pub(super) retired: Left,
+}
+
+/// What its instances of before have left in the host's process.
+#[derive(Debug, Clone, Default)]
+pub struct Left {
+    /// How many there were.
+    pub generations: u64,
+    /// Those of which something runs on for good.
+    pub left_behind: u64,
+    /// The contents that they ran.
+    pub hashes: BTreeSet<String>,
+}
+
+impl Left {
+    pub(super) fn add(&mut self, hash: &str, is_left_behind: bool) {
+        self.generations += 1;
+        self.left_behind += u64::from(is_left_behind);
+        self.hashes.insert(hash.to_owned());
+    }
 }
 
 /// A look at a daemon.
@@ -106,6 +128,8 @@ pub struct Glance {
     pub recent: String,
     /// Where the state of the present instance comes from; empty where it has none.
     pub state_from: String,
+    /// What its instances of before have left in the host's process.
+    pub retired: Left,
 }
 
 /// Orders that may wait. A daemon is seldom told two things at once; who comes later waits with his own.
@@ -126,6 +150,7 @@ impl Daemon {
                 last_end: None,
                 recent: String::new(),
                 state_from: String::new(),
+                retired: Left::default(),
             }),
             generation: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -144,6 +169,8 @@ impl Daemon {
             health: Health::default(),
             probation: None,
             next_checkpoint: None,
+            retiring: JoinSet::new(),
+            image: None,
         };
         tokio::spawn(supervisor.run(inbox));
         Daemon { door, orders, now }
@@ -245,6 +272,7 @@ impl Daemon {
             last_end: running.last_end.clone(),
             recent: running.recent.clone(),
             state_from: running.state_from.clone(),
+            retired: running.retired.clone(),
             state: self.now.state.borrow().clone(),
             generation: self.now.generation.load(Ordering::Relaxed),
             restarts: self.now.restarts.load(Ordering::Relaxed),

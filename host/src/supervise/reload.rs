@@ -1,36 +1,21 @@
 //! A new instance takes over from the one that runs: the walk of every reload, replacement, restart and move.
 //!
-//! From top to bottom: try the file out in a process of its own; load it; close the door and let what runs finish; take the state;
-//! build the successor with it; open the door to it; retire the old one. Until the door opens again, any failure leaves
-//! the old one where it was, with its queue, and says why. A daemon that must be alone (`exclusive`) ends before its
-//! successor starts, and is started again from the same state if that fails.
+//! From top to bottom: try the file out in a process of its own; load it; close the door and let what runs finish; take
+//! the state; start the successor with it; open the door to it; retire the old one. Guests wait from the closing of the
+//! door to its opening and no longer: for the commands that run (`stop_grace_ms`), the `save` (as long again) and the
+//! successor's `start` (`start_ms`). Until the door opens again, any failure leaves the old one where it was, with its
+//! queue, and says why. A daemon that must be alone (`exclusive`) ends before its successor starts, and is started again
+//! from the same state if that fails.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::value::RawValue;
-use tokio::time::timeout;
-
-use super::{Current, Done, Notice, Spec, Supervisor};
-use crate::child::{Child, ChildPlan, Spawner};
-use crate::frame::StartMessage;
+use super::retire::drain;
+use super::{Done, Spec, Supervisor};
 use crate::instance::Instance;
-use crate::report::Mode;
+use crate::manifest;
 use crate::state::State;
 use crate::states::{KeptState, Occasion};
-
-/// How long a trial may take. Loading and checking takes milliseconds; a static constructor that hangs never ends.
-const TRIAL_MAX: Duration = Duration::from_secs(5);
-/// How long a cancelled command may take to let go.
-const LET_GO_MAX: Duration = Duration::from_millis(200);
-
-/// A reload that is on probation: what to go back to, if the new generation doesn't last.
-#[derive(Debug)]
-pub(super) struct Probation {
-    until: Instant,
-    back: Spec,
-    state: Option<KeptState>,
-}
 
 impl Supervisor {
     /// Has an instance of `spec` take over, from the state of before unless `is_fresh`.
@@ -73,94 +58,59 @@ impl Supervisor {
 
     async fn walk(&mut self, spec: &Spec, is_fresh: bool) -> Result<Done, String> {
         self.try_out(spec, is_fresh).await?;
-        self.load(spec).await?;
+        let successor = self.prepare(spec).await?;
         // Even where the successor starts without it: the old one may have to go on from it.
         let left = self.quiesce(is_fresh).await?;
         let state = left.as_ref().filter(|_| !is_fresh);
-        let old_spec = self.spec.clone();
-        let is_exclusive = spec.artefact.manifest.exclusive || old_spec.artefact.manifest.exclusive;
-        let mut was_retired = false;
-        if is_exclusive && let Some(old) = self.take_away() {
-            self.door.hold_for_change();
-            self.retire(old).await;
-            was_retired = true;
-        }
-        let instance = match self.build(spec, state).await {
-            Ok(instance) => instance,
+        let is_exclusive =
+            spec.artefact.manifest.exclusive || self.spec.artefact.manifest.exclusive;
+        let was_retired = is_exclusive && self.retire_first().await;
+        let built = match self.start(successor, state).await {
+            Ok(built) => built,
             Err(cause) => {
                 let cause = with_hint(cause, is_exclusive);
                 return Err(self.go_on(cause, was_retired, left.as_ref()).await);
             }
         };
-        let is_new_code = old_spec.artefact.hash != spec.artefact.hash;
         let is_reload = self.current.is_some() || was_retired;
-        self.spec = spec.clone();
-        self.probation = (is_reload && is_new_code).then(|| Probation {
-            until: Instant::now() + Duration::from_millis(self.spec.settings.probation_ms),
-            back: old_spec,
-            state: left.clone(),
-        });
-        let generation = instance.identity.generation;
-        self.swap(instance, state).await;
-        match state {
+        let old = std::mem::replace(&mut self.spec, spec.clone());
+        let done = Done {
+            generation: built.instance.identity.generation,
+            state_bytes: state.map(KeptState::bytes),
+            changes: manifest::changes(&old.artefact.manifest, &spec.artefact.manifest),
+        };
+        let state = state.cloned();
+        self.probation = match is_reload {
+            true => self.probation_behind(old, left),
+            false => None,
+        };
+        self.swap(built, state.as_ref()).await;
+        self.tell_changes(&done);
+        match &state {
             Some(state) => self.keep(state),
             // Or a crash would bring back what was left behind.
             None if is_fresh => self.forget(),
             None => {}
         }
-        Ok(Done {
-            generation,
-            state_bytes: state.map(KeptState::bytes),
-        })
+        Ok(done)
     }
 
-    /// Loads the file in a process of its own, which reads a copy of the state; what crashes or hangs does so there. A
-    /// subprocess is its own trial.
-    async fn try_out(&mut self, spec: &Spec, is_fresh: bool) -> Result<(), String> {
-        let is_known = self.shared.images.has(&spec.artefact.hash);
-        let is_wanted = spec.settings.trial && Spawner::is_possible();
-        if spec.mode == Mode::Subprocess || is_known || !is_wanted {
-            return Ok(());
-        }
-        let state = match is_fresh {
-            true => None,
-            false => self.state_to_try().await?,
+    /// Has the one that runs end before its successor starts. False where none does.
+    async fn retire_first(&mut self) -> bool {
+        let Some(old) = self.take_away() else {
+            return false;
         };
-        let plan = ChildPlan {
-            message: StartMessage {
-                is_trial: true,
-                ..self.start_message(spec, state)
-            },
-            settings: spec.settings.clone(),
-            local: self.local(0),
-            limit: TRIAL_MAX,
-            // Nobody's lines go to a trial.
-            on_end: Box::new(|| ()),
-        };
-        let spawner = self.shared.spawner.clone();
-        let tried = self
-            .shared
-            .runtime
-            .spawn(async move { Child::start(plan, &spawner).await.map(drop) });
-        let tried = tried
-            .await
-            .map_err(|error| format!("its trial crashed: {error}"))?;
-        tried.map_err(|text| format!("its trial failed: {text}"))
+        self.door.hold_for_change();
+        self.retiree(old).retire().await;
+        true
     }
 
-    /// A copy of what the successor will find; the one that runs goes on with its own.
-    async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
-        let Some(current) = &self.current else {
-            return Ok(None);
-        };
-        if !current.instance.has_state() {
-            return Ok(None);
+    fn tell_changes(&self, done: &Done) {
+        if !done.changes.is_empty() {
+            let text = format!("its commands have changed: {}", done.changes);
+            self.shared
+                .tell(&self.spec.name, Some(done.generation), "info", &text);
         }
-        let limit = self.shared.config.stop_grace();
-        let saved = Arc::clone(&current.instance).save(limit).await?;
-        let generation = current.instance.identity.generation;
-        let state = KeptState::of(&saved, Occasion::Reload, generation)?;
-        Ok(Some(state.state))
     }
 
     /// What the successor starts from. Where an instance with a state runs, lines wait from here on, and those in flight
@@ -223,8 +173,8 @@ impl Supervisor {
         }
         let spec = self.spec.clone();
         match self.build(&spec, state).await {
-            Ok(instance) => {
-                self.swap(instance, state).await;
+            Ok(built) => {
+                self.swap(built, state).await;
                 cause
             }
             Err(text) => format!("{cause}; and the one before doesn't start again: {text}"),
@@ -236,48 +186,6 @@ impl Supervisor {
         if let Some(current) = &mut self.current {
             current.leased = self.door.open(Arc::clone(&current.instance));
         }
-    }
-
-    /// A new generation has ended by itself while on probation: the one of before takes over again, from the state of the
-    /// swap. False where there is none to go back to.
-    pub(super) async fn roll_back(&mut self, cause: &str) -> bool {
-        let Some(probation) = self
-            .probation
-            .take()
-            .filter(|probation| Instant::now() < probation.until)
-        else {
-            return false;
-        };
-        let Probation { back, state, .. } = probation;
-        let bad = self.spec.artefact.hash.clone();
-        let instance = match self.build(&back, state.as_ref()).await {
-            Ok(instance) => instance,
-            Err(text) => {
-                let text = format!("the generation before can't take over again: {text}");
-                self.shared.tell(&self.spec.name, None, "error", &text);
-                return false;
-            }
-        };
-        let good = back.artefact.hash.clone();
-        self.spec = back;
-        let generation = instance.identity.generation;
-        self.swap(instance, state.as_ref()).await;
-        if let Some(state) = &state {
-            // Over what the bad one has kept since, in whatever shape.
-            self.keep(state);
-        }
-        let text = format!("rolled back to {}: {cause}", short(&good));
-        self.shared
-            .tell(&self.spec.name, Some(generation), "error", &text);
-        let notice = Notice::RolledBack {
-            name: self.spec.name.clone(),
-            bad,
-            good,
-            reason: cause.to_owned(),
-        };
-        // Where nobody listens any more the host is ending.
-        let _ = self.shared.notices.send(notice);
-        true
     }
 
     fn forget(&self) {
@@ -294,22 +202,6 @@ impl Supervisor {
             self.shared
                 .tell(&self.spec.name, Some(state.generation), "error", &text);
         }
-    }
-}
-
-/// Waits for the commands that run, up to `grace`, and cancels those that are left.
-pub(super) async fn drain(current: &mut Current, grace: Duration) {
-    if current.leased.given_back.is_terminated() {
-        // It has been drained before, on the way to its state.
-        return;
-    }
-    if timeout(grace, &mut current.leased.given_back)
-        .await
-        .is_err()
-    {
-        current.leased.revoke.cancel();
-        // A handler that holds a thread doesn't let go; it is left to itself.
-        let _ = timeout(LET_GO_MAX, &mut current.leased.given_back).await;
     }
 }
 
@@ -338,10 +230,6 @@ fn with_cure(cause: String) -> String {
         true => format!("{cause}; --fresh starts without it"),
         false => cause,
     }
-}
-
-fn short(hash: &str) -> &str {
-    &hash[..hash.len().min(8)]
 }
 
 impl Instance {

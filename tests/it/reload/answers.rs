@@ -179,3 +179,62 @@ fn the_same_content_is_no_change() {
     until_version(&mut guest, 2);
     assert_eq!(kitchen.ecosystem.status(NAME)["generation"], 2);
 }
+
+#[test]
+fn what_changed_in_the_commands_is_told() {
+    let kitchen = Kitchen::open();
+    let (_, _guest) = kitchen.install(&[]);
+    let output = kitchen.replace(&json!({"version": 2}), &[]).ok();
+    assert_eq!(output.stdout.trim_end().lines().count(), 1, "{output:#?}");
+    let probe = kitchen.ecosystem.plugin("probe");
+    let output = kitchen.install_file(&probe, &["--replace"]).ok();
+    let lines: Vec<&str> = output.stdout.trim_end().lines().collect();
+    let [accepted, changes] = lines.as_slice() else {
+        panic!("two lines: {output:#?}");
+    };
+    assert!(accepted.starts_with("accepted Recipe generation 3"));
+    for part in [
+        "added ",
+        "echo(any: any)",
+        "removed ",
+        "increment(mark: integer from 0)",
+        "changed slow(ms: integer from 0), before slow(mark: integer from 0, ms: integer from 0)",
+    ] {
+        assert!(changes.contains(part), "{part} in {changes}");
+    }
+    assert!(!changes.contains("hold("), "{changes}");
+    kitchen
+        .ecosystem
+        .until_logged(NAME, "its commands have changed: added ");
+    let mut control = kitchen.ecosystem.control();
+    let answer = control
+        .ask("rollback", &json!(NAME))
+        .expect("there is one before");
+    assert_eq!(
+        answer["changes"]["changed"],
+        json!(["slow(mark: integer from 0, ms: integer from 0), before slow(ms: integer from 0)"])
+    );
+}
+
+#[test]
+fn a_dropped_file_whose_name_was_taken_is_installed_when_the_name_frees() {
+    let kitchen = Kitchen::open();
+    let drop_in = kitchen.ecosystem.home().join("plugins");
+    let first = spoil::write(&drop_in, "a.so", &kitchen.bytes(&json!({"version": 1})));
+    kitchen.ecosystem.until_state(NAME, "ready");
+    spoil::write(&drop_in, "b.so", &kitchen.bytes(&json!({"version": 2})));
+    until(LIMIT, "the second is refused", || {
+        kitchen
+            .ecosystem
+            .stderr()
+            .contains("there is a daemon Recipe already")
+    });
+    assert_eq!(version(&mut kitchen.ecosystem.guest(NAME)), 1);
+    fs::remove_file(first).expect("a file of our own");
+    until(LIMIT, "the second runs", || {
+        let status = kitchen.ecosystem.cli(&["status", NAME, "--json"]);
+        status.status == 0 && status.json()["source"].to_string().contains("b.so")
+    });
+    kitchen.ecosystem.until_state(NAME, "ready");
+    assert_eq!(version(&mut kitchen.ecosystem.guest(NAME)), 2);
+}

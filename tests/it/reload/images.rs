@@ -1,6 +1,6 @@
 //! What reloads leave behind: the loaded files that a process keeps for ever, and what is done when they become many.
 
-use dae_tests::{process, spoil};
+use dae_tests::{LIMIT, process, spoil, until};
 use serde_json::json;
 
 use super::traffic::Traffic;
@@ -92,4 +92,75 @@ fn a_file_too_many_runs_in_a_process_of_its_own_and_nobody_notices() {
     kitchen
         .ecosystem
         .until_logged(NAME, "this one runs in a process of its own");
+}
+
+/// How many private copies of files lie in the home.
+fn copies(kitchen: &Kitchen) -> usize {
+    let images = kitchen.ecosystem.home().join("images");
+    std::fs::read_dir(images).expect("a directory").count()
+}
+
+#[test]
+fn what_was_retired_is_counted_and_its_copies_are_removed() {
+    const RELOADS: u64 = 6;
+    let kitchen = Kitchen::open();
+    let (_, mut guest) = kitchen.install(&[]);
+    for number in 2..2 + RELOADS {
+        let _ = kitchen.replace(&json!({"version": number}), &[]).ok();
+        assert_eq!(version(&mut guest), number);
+    }
+    until(LIMIT, "the copy of what runs is left", || {
+        copies(&kitchen) == 1
+    });
+    let status = kitchen.ecosystem.status(NAME);
+    assert_eq!(status["retired"]["generations"], RELOADS);
+    let bytes = status["retired"]["bytes"].as_u64().expect("a number");
+    assert!(bytes > RELOADS * (64 << 10), "{status:#}");
+    let shown = kitchen.ecosystem.cli(&["status", NAME]).ok().stdout;
+    let line = shown
+        .lines()
+        .find(|line| line.trim_start().starts_with("retired"));
+    let line = line.expect("a line");
+    assert!(
+        line.contains("6 generations, ") && line.ends_with(" MiB"),
+        "{shown}"
+    );
+    let of_dae = kitchen.ecosystem.status("Dae");
+    assert_eq!(of_dae["images"]["loaded"], RELOADS + 1);
+    assert_eq!(of_dae["images"]["max"], 900);
+    assert!(
+        of_dae["images"]["bytes"].as_u64() > Some(bytes),
+        "{of_dae:#}"
+    );
+    // One of them runs again, and is retired no more; the one that it took over from is.
+    let _ = kitchen.ecosystem.cli(&["rollback", NAME]).ok();
+    assert_eq!(version(&mut guest), RELOADS);
+    until(LIMIT, "the seventh is retired", || {
+        kitchen.ecosystem.status(NAME)["retired"]["generations"] == RELOADS + 1
+    });
+    assert_eq!(kitchen.ecosystem.status(NAME)["retired"]["bytes"], bytes);
+}
+
+#[test]
+fn a_thread_that_outlives_its_instance_is_counted() {
+    let kitchen = Kitchen::configured(&json!({"stop_grace_ms": 200}));
+    let (_, mut guest) = kitchen.install(&[]);
+    guest.send("hold [3600000]\n");
+    // Answered by the same instance as the one before, so that one runs when this is answered.
+    assert_eq!(version(&mut kitchen.ecosystem.guest(NAME)), 1);
+    let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
+    until(LIMIT, "it is left behind", || {
+        kitchen.ecosystem.status(NAME)["retired"]["left_behind"] == 1
+    });
+    // Its thread runs on, and a debugger may want the file.
+    assert_eq!(copies(&kitchen), 2);
+}
+
+#[test]
+fn a_subprocess_leaves_nothing_retired() {
+    let kitchen = Kitchen::open();
+    let (_, _guest) = kitchen.install(&["--isolate"]);
+    let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
+    assert_eq!(kitchen.ecosystem.status(NAME)["retired"], json!(null));
+    assert_eq!(copies(&kitchen), 0);
 }

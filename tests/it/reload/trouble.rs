@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dae_tests::{LIMIT, until};
+use dae_tests::{Guest, LIMIT, until};
 use serde_json::{Value, json};
 
 use super::{Kitchen, MODES, NAME, count_to, until_version, version};
@@ -180,18 +180,52 @@ fn nobody_is_refused_while_a_successor_hangs_in_its_start() {
             &json!({"name": NAME, "file": file, "replace": true}),
         );
         kitchen.ecosystem.until_state(NAME, "reloading");
-        let (mut longest, mut mark) = (Duration::ZERO, 5);
-        until(LIMIT, "it is over", || {
-            mark += 1;
-            let began = Instant::now();
-            assert_eq!(
-                guest.ask("increment", &json!([mark])),
-                json!([mark, 1, mark])
-            );
-            longest = longest.max(began.elapsed());
+        let longest = longest_wait(&mut guest, || {
             kitchen.ecosystem.status(NAME)["state"] == "ready"
         });
         let text = control.reply().expect_err("it hangs").message;
         println!("{flags:?}: the longest wait {longest:.1?}; {text}");
+    }
+}
+
+/// Asks without a pause until `is_over`; the longest that an answer took.
+fn longest_wait(guest: &mut Guest, mut is_over: impl FnMut() -> bool) -> Duration {
+    let (mut longest, mut mark) = (Duration::ZERO, 5);
+    until(LIMIT, "it is over", || {
+        mark += 1;
+        let began = Instant::now();
+        assert_eq!(
+            guest.ask("increment", &json!([mark])),
+            json!([mark, 1, mark])
+        );
+        longest = longest.max(began.elapsed());
+        is_over()
+    });
+    longest
+}
+
+/// In-process it never gets past its trial, where there is one; a process of its own has none. In any case it is loaded
+/// before anybody waits for it.
+#[test]
+fn nobody_waits_for_a_successor_that_hangs_while_it_is_loaded() {
+    const START: Duration = Duration::from_secs(3);
+    let no_trial = &["--settings", r#"{"trial": false}"#][..];
+    for flags in MODES.into_iter().chain([no_trial]) {
+        let kitchen = Kitchen::configured(&json!({"start_ms": START.as_millis() as u64}));
+        let (_, mut guest) = kitchen.install(flags);
+        count_to(&mut guest, 5);
+        let mut control = kitchen.ecosystem.control();
+        let file = kitchen.file("new.so", &json!({"version": 2, "constructor": "hang"}));
+        control.send(
+            "install",
+            &json!({"name": NAME, "file": file, "replace": true}),
+        );
+        kitchen.ecosystem.until_state(NAME, "reloading");
+        let longest = longest_wait(&mut guest, || {
+            kitchen.ecosystem.status(NAME)["state"] == "ready"
+        });
+        let text = control.reply().expect_err("it hangs").message;
+        assert!(text.contains("loaded") || text.contains("trial"), "{text}");
+        assert!(longest < START / 2, "{flags:?}: {longest:?}");
     }
 }

@@ -1,0 +1,79 @@
+//! What changed in a daemon's commands from one file to the next: what its guests will notice. Pure.
+//!
+//! A command is what a guest sends: its name and its arguments. How it runs, and what its doc says, is no change.
+
+use super::{Command, Manifest};
+use crate::report::CommandChanges;
+
+/// What changed from `before` to `after`, each in the order of its file.
+#[must_use]
+pub fn changes(before: &Manifest, after: &Manifest) -> CommandChanges {
+    let (before, after) = (&before.commands[..], &after.commands[..]);
+    let mut changes = CommandChanges::default();
+    for command in after {
+        let signature = command.signature();
+        match named(before, &command.name).map(Command::signature) {
+            None => changes.added.push(signature),
+            Some(old) if old != signature => {
+                changes.changed.push(format!("{signature}, before {old}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let has_gone = |command: &&Command| named(after, &command.name).is_none();
+    let gone = before.iter().filter(has_gone);
+    changes.removed = gone.map(Command::signature).collect();
+    changes
+}
+
+fn named<'a>(commands: &'a [Command], name: &str) -> Option<&'a Command> {
+    commands.iter().find(|command| command.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Argument;
+
+    fn command(name: &str, arguments: &[&str]) -> Command {
+        let argument = |name: &&str| Argument {
+            name: (*name).to_owned(),
+            type_name: "number".to_owned(),
+            optional: false,
+            rest: false,
+        };
+        Command {
+            name: name.to_owned(),
+            doc: String::new(),
+            kind: "sync".to_owned(),
+            arguments: arguments.iter().map(argument).collect(),
+        }
+    }
+
+    #[test]
+    fn what_came_what_went_and_what_takes_other_arguments() {
+        let of = |commands: &[Command]| Manifest {
+            commands: commands.to_vec(),
+            ..Manifest::default()
+        };
+        let before = of(&[
+            command("stays", &["a"]),
+            command("goes", &[]),
+            command("grows", &["a"]),
+        ]);
+        let after = of(&[
+            command("comes", &["a"]),
+            Command {
+                kind: "async".to_owned(),
+                ..command("stays", &["a"])
+            },
+            command("grows", &["a", "b"]),
+        ]);
+        let told = changes(&before, &after).to_string();
+        assert_eq!(
+            told,
+            "added comes(a: number); removed goes(); changed grows(a: number, b: number), before grows(a: number)"
+        );
+        assert!(changes(&before, &before).is_empty());
+    }
+}

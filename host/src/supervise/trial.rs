@@ -1,0 +1,99 @@
+//! The trial: a new file is loaded in a process of its own first. What crashes or hangs there never reaches the host.
+//!
+//! It reads a copy of the state that the successor will find. It is started there only where its author or its owner says
+//! so, since a start may have effects; and never if it must be alone, since the one that runs has what it needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::{Spec, Supervisor};
+use crate::child::{Child, ChildPlan, Spawner};
+use crate::frame::{StartMessage, TrialMessage};
+use crate::report::Mode;
+use crate::settings::{Trial, TrialStep};
+use crate::states::{KeptState, Occasion};
+
+/// How long each of a trial's own steps may take, loading the file and reading the state. They take milliseconds; a static
+/// constructor that hangs never ends.
+const TRIAL_MAX: Duration = Duration::from_secs(5);
+
+impl Supervisor {
+    /// Tries the file out, if that is wanted and possible.
+    pub(super) async fn try_out(&mut self, spec: &Spec, is_fresh: bool) -> Result<(), String> {
+        let Some(starts) = self.trial_of(spec) else {
+            return Ok(());
+        };
+        let state = match is_fresh {
+            true => None,
+            false => self.state_to_try().await?,
+        };
+        let plan = self.trial_plan(spec, starts);
+        let spawner = self.shared.spawner.clone();
+        let tried = self.shared.runtime.spawn(async move {
+            let loaded = Child::load(plan, &spawner).await?;
+            loaded.start(state).await.map(drop)
+        });
+        let tried = tried
+            .await
+            .map_err(|error| format!("its trial crashed: {error}"))?;
+        tried.map_err(|text| format!("its trial failed: {text}"))
+    }
+
+    /// Whether the trial starts the daemon too; `None` where there is no trial. One that only loads is none for a
+    /// subprocess, which is its own, nor for what is loaded already.
+    fn trial_of(&self, spec: &Spec) -> Option<bool> {
+        let manifest = &spec.artefact.manifest;
+        let of_plugin = match manifest.trial.as_deref() {
+            Some("start") => Trial::With(TrialStep::Start),
+            _ => Trial::Whether(true),
+        };
+        let wanted = spec.settings.trial.unwrap_or(of_plugin);
+        if wanted == Trial::Whether(false) || !Spawner::is_possible() {
+            return None;
+        }
+        let starts = wanted == Trial::With(TrialStep::Start) && !manifest.exclusive;
+        let is_known = spec.mode == Mode::Subprocess || self.shared.images.has(&spec.artefact.hash);
+        (starts || !is_known).then_some(starts)
+    }
+
+    fn trial_plan(&self, spec: &Spec, starts: bool) -> ChildPlan {
+        let config = &self.shared.config;
+        let more = match starts {
+            true => config.start_limit() + config.stop_grace(),
+            false => Duration::ZERO,
+        };
+        ChildPlan {
+            message: StartMessage {
+                trial: Some(TrialMessage {
+                    starts,
+                    stop_ms: config.stop_grace_ms,
+                }),
+                ..self.load_message(spec)
+            },
+            settings: spec.settings.clone(),
+            local: self.local(0),
+            load_limit: TRIAL_MAX,
+            start_limit: TRIAL_MAX + more,
+            // Nobody's lines go to a trial.
+            on_end: Box::new(|| ()),
+        }
+    }
+
+    /// A copy of what the successor will find; the one that runs goes on with its own.
+    async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
+        let stateful = self
+            .current
+            .as_ref()
+            .filter(|current| current.instance.has_state());
+        let Some(current) = stateful else {
+            return Ok(self.kept_state(false)?.map(|kept| kept.state));
+        };
+        let limit = self.shared.config.stop_grace();
+        let saved = Arc::clone(&current.instance).save(limit).await?;
+        let generation = current.instance.identity.generation;
+        let state = KeptState::of(&saved, Occasion::Reload, generation)?;
+        Ok(Some(state.state))
+    }
+}
