@@ -78,6 +78,8 @@ pub struct Settings {
     /// the plugin says, which is to load it unless it says `trial = "start"`. A daemon that must be alone is never
     /// started there.
     pub trial: Option<Trial>,
+    /// How long that may take (ms). Loading and checking takes milliseconds; a static constructor that hangs never ends.
+    pub trial_ms: u64,
     /// For how long after a reload a crash leads back to the code of before (ms).
     pub probation_ms: u64,
     /// How often its state is kept while it runs (s); 0 means only at a stop or reload.
@@ -100,6 +102,7 @@ impl Default for Settings {
             nice: None,
             env: BTreeMap::new(),
             trial: None,
+            trial_ms: 5_000,
             probation_ms: 30_000,
             checkpoint_s: 0,
             health_ms: 5_000,

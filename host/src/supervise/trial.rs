@@ -15,10 +15,6 @@ use crate::report::Mode;
 use crate::settings::{Trial, TrialStep};
 use crate::states::{KeptState, Occasion};
 
-/// How long each of a trial's own steps may take, loading the file and reading the state. They take milliseconds; a static
-/// constructor that hangs never ends.
-const TRIAL_MAX: Duration = Duration::from_secs(5);
-
 impl Supervisor {
     /// Tries the file out, if that is wanted and possible.
     pub(super) async fn try_out(&mut self, spec: &Spec, is_fresh: bool) -> Result<(), String> {
@@ -60,6 +56,8 @@ impl Supervisor {
 
     fn trial_plan(&self, spec: &Spec, starts: bool) -> ChildPlan {
         let config = &self.shared.config;
+        // Of each of its own steps: loading the file, and reading the state.
+        let step = Duration::from_millis(spec.settings.trial_ms);
         let more = match starts {
             true => config.start_limit() + config.stop_grace(),
             false => Duration::ZERO,
@@ -74,8 +72,8 @@ impl Supervisor {
             },
             settings: spec.settings.clone(),
             local: self.local(0),
-            load_limit: TRIAL_MAX,
-            start_limit: TRIAL_MAX + more,
+            load_limit: step,
+            start_limit: step + more,
             // Nobody's lines go to a trial.
             on_end: Box::new(|| ()),
         }

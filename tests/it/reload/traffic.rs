@@ -26,7 +26,7 @@ const SLOW_MS: u64 = 3;
 
 /// Between two batches of a guest. Without it the load takes both processors of a small machine, and what is measured is
 /// how long the host waits for one.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Guests that ask until they are told to stop.
 pub(super) struct Traffic {

@@ -1,27 +1,86 @@
 //! Reloads under load: nobody is refused, closed, answered twice or forgotten, whether they go well or badly.
 
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
-use dae_tests::{Control, spoil};
+use dae_tests::{Control, Guest, spoil};
 use serde_json::{Value, json};
 
 use super::traffic::Traffic;
-use super::{Kitchen, MODES, NAME, version};
+use super::{Kitchen, NAME, version};
 
-/// Good reloads that a test makes, if there is the time.
-const RELOADS_MAX: u64 = 1_000;
+/// The flags of each mode, and the good reloads that a test makes in it.
+const GOOD: [(&[&str], u64); 2] = [(&[], 1_000), (&["--isolate"], 250)];
 
-/// How long it may take over them, in each mode.
-const RELOADS_TIME: Duration = Duration::from_secs(30);
+/// And the reloads of which every third is bad; of each kind of bad ones there are some.
+const MIXED: [(&[&str], u64); 2] = [(&[], 200), (&["--isolate"], 48)];
 
-/// Fewer than this in that time would show little.
-const RELOADS_MIN: u64 = 50;
-
-/// Reloads of which every third is bad.
-const MIXED_MAX: u64 = 200;
-
-/// A trial and a start that hang are given up after so long (ms), to have time for the others.
+/// What hangs is given up after so long (ms), to have time for the others. A good file takes a tenth of it on a busy
+/// machine.
 const HANG_MS: u64 = 1_000;
+
+/// Two builds that take turns, under a load.
+struct Turns {
+    files: [PathBuf; 2],
+    /// Which of them runs.
+    version: u64,
+    control: Control,
+    guest: Guest,
+    traffic: Traffic,
+    // Dropped last: its host serves the others.
+    kitchen: Kitchen,
+}
+
+impl Turns {
+    fn begin(kitchen: Kitchen, flags: &[&str]) -> Self {
+        let (_, guest) = kitchen.install(flags);
+        let file = |version| kitchen.file(&format!("{version}.so"), &json!({"version": version}));
+        Turns {
+            files: [1, 2].map(file),
+            version: 1,
+            control: kitchen.ecosystem.control(),
+            guest,
+            traffic: Traffic::start(kitchen.ecosystem.port_of(NAME)),
+            kitchen,
+        }
+    }
+
+    /// The other build takes over.
+    #[track_caller]
+    fn take(&mut self) {
+        self.version = 3 - self.version;
+        let file = &self.files[usize::from(self.version == 2)];
+        let answer = replace(&mut self.control, file);
+        assert!(answer.is_ok(), "{answer:?}");
+        self.check();
+    }
+
+    /// A bad file doesn't; what the refusal says.
+    #[track_caller]
+    fn refuse(&mut self, what: &str, file: &std::path::Path) -> String {
+        let text = replace(&mut self.control, file).expect_err(what);
+        let is_refusal = text.starts_with(&format!("refused {NAME}: "));
+        assert!(is_refusal && text.contains("runs on"), "{what}: {text}");
+        self.check();
+        text
+    }
+
+    #[track_caller]
+    fn check(&mut self) {
+        assert_eq!(version(&mut self.guest), self.version);
+    }
+
+    /// Ends the load, and compares what it has counted with what the state has.
+    #[track_caller]
+    fn end(mut self) {
+        let told = self.traffic.end();
+        let commands = told.counts.len();
+        println!("{commands} commands, the longest wait {:.1?}", told.longest);
+        assert_eq!(told.versions.into_iter().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(self.guest.ask("count", &json!([])), commands as u64);
+        drop(self.kitchen);
+    }
+}
 
 fn replace(control: &mut Control, file: &std::path::Path) -> Result<Value, String> {
     let request = json!({"name": NAME, "file": file, "replace": true});
@@ -32,40 +91,21 @@ fn replace(control: &mut Control, file: &std::path::Path) -> Result<Value, Strin
 
 #[test]
 fn good_reloads_lose_nothing() {
-    for flags in MODES {
-        let kitchen = Kitchen::open();
-        let (_, mut guest) = kitchen.install(flags);
-        let files = [2, 1]
-            .map(|version| kitchen.file(&format!("{version}.so"), &json!({"version": version})));
-        let traffic = Traffic::start(kitchen.ecosystem.port_of(NAME));
-        let mut control = kitchen.ecosystem.control();
-        let (began, mut reloads) = (Instant::now(), 0);
-        while reloads < RELOADS_MAX && began.elapsed() < RELOADS_TIME {
-            let wanted = 2 - reloads % 2;
-            let answer = replace(&mut control, &files[(reloads % 2) as usize]);
-            assert!(answer.is_ok(), "reload {reloads}: {answer:?}");
-            assert_eq!(version(&mut guest), wanted, "after reload {reloads}");
-            reloads += 1;
-        }
-        let took = began.elapsed();
-        let told = traffic.end();
-        println!(
-            "{flags:?}: {reloads} reloads in {took:.1?}, {} commands, the longest wait {:.1?}",
-            told.counts.len(),
-            told.longest
-        );
-        assert!(reloads >= RELOADS_MIN, "only {reloads} reloads");
-        assert_eq!(told.versions.into_iter().collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(guest.ask("count", &json!([])), told.counts.len() as u64);
+    for (flags, reloads) in GOOD {
+        let mut turns = Turns::begin(Kitchen::open(), flags);
+        let began = Instant::now();
+        (0..reloads).for_each(|_| turns.take());
+        println!("{flags:?}: {reloads} reloads in {:.1?}", began.elapsed());
+        turns.end();
     }
 }
 
-/// What is wrong with a bad file, and what its refusal says in-process and in a subprocess.
-fn bad_files(kitchen: &Kitchen) -> Vec<(&'static str, Vec<u8>)> {
+/// What is wrong with each bad file, and where it lies.
+fn bad_files(kitchen: &Kitchen) -> Vec<(&'static str, PathBuf)> {
     let with = |key: &str, fate: Value| kitchen.bytes(&json!({"version": 9, key: fate}));
     let good = kitchen.bytes(&json!({"version": 9}));
     let half = good[..good.len() / 2].to_vec();
-    vec![
+    let all = [
         ("not ELF", b"#!/bin/sh\necho no library\n".to_vec()),
         ("truncated", half),
         ("wrong ABI", spoil::of_abi(good, 9)),
@@ -74,61 +114,36 @@ fn bad_files(kitchen: &Kitchen) -> Vec<(&'static str, Vec<u8>)> {
         ("segfaults", with("constructor", json!("crash"))),
         ("state unreadable", with("misreads", json!(true))),
         ("hangs", with("constructor", json!("hang"))),
-    ]
+    ];
+    let write = |(what, bytes): (&'static str, Vec<u8>)| {
+        let name = format!("{}.so", what.replace(' ', "-"));
+        let file = spoil::write(&kitchen.ecosystem.scratch(), &name, &bytes);
+        (what, file)
+    };
+    all.into_iter().map(write).collect()
 }
 
 #[test]
 fn bad_reloads_lose_nothing_either() {
-    for flags in MODES {
-        let kitchen = Kitchen::configured(&json!({"start_ms": HANG_MS}));
-        let (_, mut guest) = kitchen.install(flags);
-        let good = [2, 1]
-            .map(|version| kitchen.file(&format!("{version}.so"), &json!({"version": version})));
-        let bad: Vec<_> = bad_files(&kitchen)
-            .into_iter()
-            .map(|(what, bytes)| {
-                let file = format!("{}.so", what.replace(' ', "-"));
-                (
-                    what,
-                    spoil::write(&kitchen.ecosystem.scratch(), &file, &bytes),
-                )
-            })
-            .collect();
-        let traffic = Traffic::start(kitchen.ecosystem.port_of(NAME));
-        let mut control = kitchen.ecosystem.control();
-        let (began, mut done, mut runs) = (Instant::now(), 0, 1);
+    let config = json!({"start_ms": HANG_MS, "defaults": {"trial_ms": HANG_MS}});
+    for (flags, reloads) in MIXED {
+        let kitchen = Kitchen::configured(&config);
+        let bad = bad_files(&kitchen);
+        let mut turns = Turns::begin(kitchen, flags);
+        let began = Instant::now();
         let mut refused = Vec::new();
-        while done < MIXED_MAX && (began.elapsed() < RELOADS_TIME || refused.len() < bad.len()) {
-            done += 1;
-            if done % 3 == 0 {
+        for number in 1..=reloads {
+            if number % 3 == 0 {
                 let (what, file) = &bad[refused.len() % bad.len()];
-                let answer = replace(&mut control, file);
-                let text = answer.expect_err(what);
-                assert!(
-                    text.starts_with(&format!("refused {NAME}: ")),
-                    "{what}: {text}"
-                );
-                assert!(text.contains("runs on"), "{what}: {text}");
-                refused.push(text);
+                refused.push(turns.refuse(what, file));
             } else {
-                runs = 3 - runs;
-                let answer = replace(&mut control, &good[(runs % 2) as usize]);
-                assert!(answer.is_ok(), "reload {done}: {answer:?}");
+                turns.take();
             }
-            assert_eq!(version(&mut guest), runs, "after reload {done}");
         }
-        let told = traffic.end();
-        println!(
-            "{flags:?}: {done} reloads, {} refused, in {:.1?}; {} commands, the longest wait {:.1?}",
-            refused.len(),
-            began.elapsed(),
-            told.counts.len(),
-            told.longest
-        );
+        println!("{flags:?}: {reloads} reloads in {:.1?}", began.elapsed());
         for text in &refused[..bad.len()] {
             println!("    {text}");
         }
-        assert_eq!(told.versions.into_iter().collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(guest.ask("count", &json!([])), told.counts.len() as u64);
+        turns.end();
     }
 }
