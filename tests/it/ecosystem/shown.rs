@@ -3,7 +3,7 @@
 use dae_tests::{Ecosystem, Guest, LIMIT, Message, until};
 use serde_json::{Value, json};
 
-use super::{OTHER, flags, heard};
+use super::{flags, heard};
 
 /// Quick enough for a test, and slow enough not to fill its logs.
 const QUICK: &str = r#"{"every_ms":20}"#;
@@ -98,23 +98,23 @@ fn a_relay_forwards_events_and_goes_on_over_reloads_of_everybody() {
     for is_apart in [false, true] {
         let host = Ecosystem::start();
         let _clock = clock(&host, is_apart);
-        let _peer = host.install(OTHER, "peer", flags(is_apart));
+        let _peer = host.install("B", "peer", flags(is_apart));
         let mut relay = host.install("Relay", "relay", flags(is_apart));
-        let route = json!(["Clock", "now_and_then", OTHER]);
+        let route = json!(["Clock", "now_and_then", "B"]);
         relay.ask("forward", &route);
         assert_eq!(relay.ask("stop_forwarding", &route), true);
         assert_eq!(relay.ask("stop_forwarding", &route), false);
-        relay.ask("forward", &json!(["Clock", "tick", OTHER]));
-        for reloaded in ["Relay", "Clock", OTHER] {
+        relay.ask("forward", &json!(["Clock", "tick", "B"]));
+        for reloaded in ["Relay", "Clock", "B"] {
             let _ = host.cli(&["reload", reloaded]).ok();
-            let mut peer = host.guest(OTHER);
+            let mut peer = host.guest("B");
             let before = heard(&mut peer).len();
             until(LIMIT, &format!("{reloaded} was reloaded"), || {
                 heard(&mut peer).len() > before + 3
             });
         }
         let routes = relay.ask("routes", &json!([]));
-        let route = json!({"from": "Clock", "event": "tick", "to": OTHER});
+        let route = json!({"from": "Clock", "event": "tick", "to": "B"});
         assert_eq!(routes, json!([route]));
     }
 }
