@@ -7,6 +7,7 @@
 mod bounds;
 mod events;
 mod guests;
+mod ring;
 mod shown;
 mod talk;
 mod topics;

@@ -1,0 +1,180 @@
+//! A call from daemon to daemon, by name, one after the other: inside one host, through its worker processes, and over TCP to
+//! a daemon of another host.
+//!
+//! The daemon that calls keeps the time itself, of each call, so that nothing but the call is in it. Rounds of all routes
+//! take turns, and each figure is the median of the rounds'; what counts is the ratio between the routes.
+//!
+//! `cargo bench -p dae-tests --bench calls`; flags after `--`: `--rounds N`, `--calls N`. All figures go to
+//! `target/bench/calls.json`.
+
+use std::fs;
+
+use dae_tests::artefacts::target_directory;
+use dae_tests::{Artefacts, Ecosystem, Guest};
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+/// A way from one daemon to another.
+struct Route {
+    label: &'static str,
+    caller: Guest,
+    /// Whom it calls, and what.
+    target: (String, &'static str),
+    rounds: Vec<Round>,
+}
+
+/// Nanoseconds a call.
+#[derive(Clone, Copy)]
+struct Round {
+    p50: u64,
+    p99: u64,
+}
+
+struct Options {
+    rounds: usize,
+    calls: u64,
+}
+
+fn main() {
+    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        eprintln!("calls measures under `cargo bench` alone");
+        return;
+    }
+    let options = options();
+    let (here, elsewhere) = ecosystems();
+    let mut routes = routes(&here, &elsewhere);
+    for _ in 0..options.rounds {
+        for route in &mut routes {
+            let round = measure(route, options.calls);
+            route.rounds.push(round);
+        }
+    }
+    print_table(&routes, &options);
+    write(&routes);
+}
+
+fn write(routes: &[Route]) {
+    let figures: Vec<Value> = routes.iter().map(figure).collect();
+    let text = json!({"bench": "calls", "unit": "ns", "routes": figures}).to_string();
+    let directory = target_directory().join("bench");
+    let written =
+        fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join("calls.json"), text));
+    written.expect("the figures can be written");
+}
+
+fn options() -> Options {
+    let mut options = Options {
+        rounds: 5,
+        calls: 20_000,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().expect("a value behind the option");
+        match argument.as_str() {
+            "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
+            "--calls" => options.calls = value().parse().expect("a number of calls"),
+            // What cargo itself passes on.
+            "--bench" => {}
+            other => panic!("there is no option {other}; see the head of the bench"),
+        }
+    }
+    options
+}
+
+/// Two hosts; the second one's daemon has a name of its own.
+fn ecosystems() -> (Ecosystem, Ecosystem) {
+    let artefacts = Artefacts::released();
+    let (here, elsewhere) = (
+        Ecosystem::start_with(artefacts),
+        Ecosystem::start_with(artefacts),
+    );
+    let _ = elsewhere.install(&far(), "peer", &[]);
+    let _ = here.install("Near", "peer", &[]);
+    let _ = here.install("Apart", "peer", &["--isolate"]);
+    let _ = here.cli(&["scan"]).ok();
+    (here, elsewhere)
+}
+
+/// Every ecosystem of the machine is found; only one daemon may have this name.
+fn far() -> String {
+    format!("Far-{}", std::process::id())
+}
+
+fn routes(here: &Ecosystem, _elsewhere: &Ecosystem) -> Vec<Route> {
+    let _ = here.install("Caller", "peer", &[]);
+    let _ = here.install("CallerApart", "peer", &["--isolate"]);
+    let route = |label, caller: &str, target: &str, command| Route {
+        label,
+        caller: here.guest(caller),
+        target: (target.to_owned(), command),
+        rounds: Vec::new(),
+    };
+    vec![
+        route("in-process to in-process, fn", "Caller", "Near", "echo"),
+        route(
+            "in-process to in-process, async fn",
+            "Caller",
+            "Near",
+            "echo_soon",
+        ),
+        route("in-process to subprocess", "Caller", "Apart", "echo"),
+        route("subprocess to in-process", "CallerApart", "Near", "echo"),
+        route("subprocess to subprocess", "CallerApart", "Apart", "echo"),
+        route(
+            "in-process over TCP to another host",
+            "Caller",
+            &far(),
+            "echo",
+        ),
+    ]
+}
+
+fn measure(route: &mut Route, calls: u64) -> Round {
+    let (daemon, command) = &route.target;
+    let took = route
+        .caller
+        .ask("measure", &json!([daemon, command, calls]));
+    let mut histogram = Histogram::<u64>::new(3).expect("three digits are possible");
+    for ns in took.as_array().expect("a list of times") {
+        histogram += ns.as_u64().expect("nanoseconds");
+    }
+    Round {
+        p50: histogram.value_at_quantile(0.5),
+        p99: histogram.value_at_quantile(0.99),
+    }
+}
+
+fn median(route: &Route, of: fn(&Round) -> u64) -> u64 {
+    let mut all: Vec<u64> = route.rounds.iter().map(of).collect();
+    all.sort_unstable();
+    all[all.len() / 2]
+}
+
+fn figure(route: &Route) -> Value {
+    json!({
+        "route": route.label,
+        "p50": median(route, |round| round.p50),
+        "p99": median(route, |round| round.p99),
+    })
+}
+
+fn print_table(routes: &[Route], options: &Options) {
+    println!(
+        "{} rounds of {} calls, one after the other; microseconds a call",
+        options.rounds, options.calls
+    );
+    println!("{:38} {:>8} {:>8} {:>10}", "route", "p50", "p99", "of TCP");
+    let tcp = routes
+        .last()
+        .map_or(1, |route| median(route, |round| round.p50));
+    for route in routes {
+        let (p50, p99) = (
+            median(route, |round| round.p50),
+            median(route, |round| round.p99),
+        );
+        #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ns")]
+        let (p50, p99, ratio) = (p50 as f64 / 1e3, p99 as f64 / 1e3, p50 as f64 / tcp as f64);
+        println!("{:38} {p50:>8.2} {p99:>8.2} {ratio:>10.3}", route.label);
+    }
+}
