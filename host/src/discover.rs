@@ -407,6 +407,7 @@ mod tests {
             pid: 7,
             port: 4000,
             version: None,
+            generation: None,
         };
         let claimed = Claimed {
             claim,

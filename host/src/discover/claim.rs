@@ -164,6 +164,7 @@ mod tests {
             pid: 7,
             port: 4000,
             version: None,
+            generation: None,
         }
     }
 
