@@ -254,7 +254,7 @@ impl fmt::Display for HostFault {
 
 impl std::error::Error for HostFault {}
 
-/// A sink over a `Vec<u8>` of the caller's own; [`VecSink::finish`] or a drop gives the bytes back to the `Vec`.
+/// A sink over a `Vec<u8>` of the caller's own; a drop gives the bytes back to the `Vec`.
 pub struct VecSink<'a> {
     raw: SinkV1,
     bytes: &'a mut Vec<u8>,
