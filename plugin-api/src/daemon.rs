@@ -31,10 +31,16 @@ pub trait Exported: Sized + Send + Sync + 'static {
     fn call(live: &Arc<Live<Self>>, call: Call<'_>) -> StepV1;
 
     /// Its background work, if it has any.
-    fn run(live: Arc<Live<Self>>) -> Option<Work<()>>;
+    fn run(live: Arc<Live<Self>>) -> Option<Work<()>> {
+        drop(live);
+        None
+    }
 
     /// Its last work, if it has any.
-    fn stop(live: Arc<Live<Self>>) -> Option<Work<()>>;
+    fn stop(live: Arc<Live<Self>>) -> Option<Work<()>> {
+        drop(live);
+        None
+    }
 
     /// What it does when a guest has come, if anything.
     fn guest_came(live: Arc<Live<Self>>, guest: Guest) -> Option<Work<()>> {

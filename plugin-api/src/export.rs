@@ -110,48 +110,49 @@ unsafe extern "C" fn create<D: Exported>(
             return StepV1::ended(status::FAILED);
         }
     };
-    let runtime = Runtime::default();
-    let mut request = Some(StartRequest {
+    let started = started::<D>(StartRequest {
         host,
         config: message.config,
         state: message.state,
     });
+    let nobody = None::<Arc<Live<D>>>;
+    let guarded = Guarded::new(host, nobody, out, |mut out| async move {
+        match started.await {
+            Ok(live) => {
+                place.put(live);
+                status::DONE
+            }
+            Err(text) => {
+                out.replace(&text);
+                status::FAILED
+            }
+        }
+    });
+    StepV1::pending(guarded.into_ffi())
+}
+
+/// The author's `start`, within the daemon's own runtime.
+async fn started<D: Exported>(request: StartRequest) -> Result<Arc<Live<D>>, String> {
+    let host = request.host;
+    let runtime = Runtime::default();
+    let mut request = Some(request);
     let mut work: Option<Work<D>> = None;
-    let future = async move {
-        let daemon = std::future::poll_fn(|context| {
-            let _entered = runtime.enter();
-            if let Some(request) = request.take() {
-                work = Some(D::start(request));
-            }
-            match &mut work {
-                Some(work) => work.as_mut().poll(context),
-                None => std::task::Poll::Ready(Err(
-                    "its start was polled after it had panicked".to_owned()
-                )),
-            }
-        })
-        .await?;
-        Ok::<_, String>(Arc::new(Live {
-            daemon,
-            host,
-            runtime,
-        }))
-    };
-    StepV1::pending(
-        Guarded::new(host, None::<Arc<Live<D>>>, out, |mut out| async move {
-            match future.await {
-                Ok(live) => {
-                    place.put(live);
-                    status::DONE
-                }
-                Err(text) => {
-                    out.replace(&text);
-                    status::FAILED
-                }
-            }
-        })
-        .into_ffi(),
-    )
+    let daemon = std::future::poll_fn(|context| {
+        let _entered = runtime.enter();
+        if let Some(request) = request.take() {
+            work = Some(D::start(request));
+        }
+        match &mut work {
+            Some(work) => work.as_mut().poll(context),
+            None => Poll::Ready(Err("its start was polled after it had panicked".to_owned())),
+        }
+    })
+    .await?;
+    Ok(Arc::new(Live {
+        daemon,
+        host,
+        runtime,
+    }))
 }
 
 /// Where `create` leaves the instance.

@@ -26,15 +26,11 @@ fn exported(daemon: &Daemon) -> TokenStream {
     let ty = &daemon.self_type;
     let start = start(daemon);
     let state = state::expand(daemon);
-    let run = work(daemon.run.as_ref());
-    let stop = work(daemon.stop.as_ref());
+    let call = call(daemon);
+    let run = work("run", daemon.run.as_ref());
+    let stop = work("stop", daemon.stop.as_ref());
     let connect = reaction("guest_came", daemon.connect.as_ref());
     let disconnect = reaction("guest_gone", daemon.disconnect.as_ref());
-    let arms = daemon
-        .commands
-        .iter()
-        .enumerate()
-        .map(|(index, command)| arm(index, command));
     quote! {
         #[automatically_derived]
         #[allow(clippy::unit_arg, clippy::let_unit_value, clippy::needless_borrow, clippy::redundant_closure_call)]
@@ -54,29 +50,31 @@ fn exported(daemon: &Daemon) -> TokenStream {
                     ::std::boxed::Box::pin(async move { #start })
                 }
 
-                #[allow(unused_variables)]
-                fn call(live: &Arc<Live<Self>>, call: Call<'_>) -> ::dae_plugin_api::abi::StepV1 {
-                    match call.command {
-                        #(#arms)*
-                        _ => call.unknown(),
-                    }
-                }
-
-                #[allow(unused_variables)]
-                fn run(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
-                    #run
-                }
-
-                #[allow(unused_variables)]
-                fn stop(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
-                    #stop
-                }
-
+                #call
+                #run
+                #stop
                 #connect
                 #disconnect
                 #state
             }
         };
+    }
+}
+
+fn call(daemon: &Daemon) -> TokenStream {
+    let arms = daemon
+        .commands
+        .iter()
+        .enumerate()
+        .map(|(index, command)| arm(index, command));
+    quote! {
+        #[allow(unused_variables)]
+        fn call(live: &Arc<Live<Self>>, call: Call<'_>) -> ::dae_plugin_api::abi::StepV1 {
+            match call.command {
+                #(#arms)*
+                _ => call.unknown(),
+            }
+        }
     }
 }
 
@@ -115,7 +113,8 @@ fn start(daemon: &Daemon) -> TokenStream {
     quote_spanned!(place => <_ as Started<Self>>::started(Self::#method(#(#given),*) #wait))
 }
 
-fn work(method: Option<&Lifecycle>) -> TokenStream {
+/// A function of the glue that calls the author's method; none, which is the trait's own, where there is no method.
+fn work(function: &str, method: Option<&Lifecycle>) -> TokenStream {
     let Some(Lifecycle {
         method,
         is_async,
@@ -123,17 +122,20 @@ fn work(method: Option<&Lifecycle>) -> TokenStream {
         ..
     }) = method
     else {
-        return quote!(::std::option::Option::None);
+        return TokenStream::new();
     };
+    let function = format_ident!("{function}");
     let place = place_of_output(method, output);
     let wait = is_async.then(|| quote_spanned!(place => .await));
     let ended = quote_spanned!(place => Ended::ended(Self::#method(&live.daemon) #wait));
     quote_spanned! { at(method.span()) =>
-        ::std::option::Option::Some(::std::boxed::Box::pin(async move { #ended }))
+        fn #function(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
+            ::std::option::Option::Some(::std::boxed::Box::pin(async move { #ended }))
+        }
     }
 }
 
-/// A function of the glue that calls the author's method; none, which is the trait's own, where there is no method.
+/// As [`work`], for a method that is called when a guest has come or gone.
 fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
     let Some(Reaction {
         method,
@@ -167,48 +169,81 @@ fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
 /// One command's arm: arguments in, method, result out.
 fn arm(index: usize, command: &Command) -> TokenStream {
     let index = u32::try_from(index).expect("fewer commands than u32 holds");
-    let names: Vec<Ident> = (0..arguments(command).count())
-        .map(|n| format_ident!("argument_{n}"))
-        .collect();
-    let takes = arguments(command).map(taken_type);
-    let patterns = arguments(command)
-        .zip(&names)
-        .map(|(one, name)| pattern(one, name));
-    let signature = arguments(command).map(signature_entry);
-    let passed = passed(&command.parameters, &names);
-    let method = &command.method;
-    let reply = reply(command);
-    let given = quote! {
-        let (guest, ecosystem) = (call.guest(), call.ecosystem());
+    let run = match command.kind {
+        Kind::Async => run_later(command),
+        Kind::Sync | Kind::Blocking => run_now(command),
     };
-    let place = at(method.span());
-    if command.kind != Kind::Async {
-        return quote_spanned! { place =>
-            #index => {
-                #given
-                call.now::<(#(#takes,)*)>(&[#(#signature),*], |(#(#patterns,)*), out| {
-                    let value = Self::#method(&live.daemon #(, #passed)*);
-                    #reply
-                })
-            }
-        };
+    quote_spanned! { at(command.method.span()) =>
+        #index => {
+            let (guest, ecosystem) = (call.guest(), call.ecosystem());
+            #run
+        }
     }
+}
+
+fn run_now(command: &Command) -> TokenStream {
+    let (method, reply) = (&command.method, reply(command));
+    let Taken {
+        names,
+        types,
+        patterns,
+        signature,
+    } = Taken::of(command);
+    let passed = passed(&command.parameters, &names);
+    quote_spanned! { at(method.span()) =>
+        call.now::<(#(#types,)*)>(&[#(#signature),*], |(#(#patterns,)*), out| {
+            let value = Self::#method(&live.daemon #(, #passed)*);
+            #reply
+        })
+    }
+}
+
+fn run_later(command: &Command) -> TokenStream {
+    let (method, reply) = (&command.method, reply(command));
+    let Taken {
+        names,
+        types,
+        patterns,
+        signature,
+    } = Taken::of(command);
+    let passed = passed(&command.parameters, &names);
+    // A future outlives the guest's line, and what it has borrowed from it.
     let owned = arguments(command)
         .zip(&names)
-        .filter(|(one, _)| one.slot == Slot::Text);
-    let owned = owned.map(|(_, name)| quote!(let #name = #name.into_owned();));
-    quote_spanned! { place =>
-        #index => {
-            #given
-            let owner = Arc::clone(live);
-            call.later::<_, (#(#takes,)*), _>(live, &[#(#signature),*], move |(#(#patterns,)*), mut out| {
-                #(#owned)*
-                async move {
-                    let value = Self::#method(&owner.daemon #(, #passed)*).await;
-                    let out = &mut out;
-                    #reply
-                }
-            })
+        .filter(|(one, _)| one.slot == Slot::Text)
+        .map(|(_, name)| quote!(let #name = #name.into_owned();));
+    quote_spanned! { at(method.span()) =>
+        let owner = Arc::clone(live);
+        call.later::<_, (#(#types,)*), _>(live, &[#(#signature),*], move |(#(#patterns,)*), mut out| {
+            #(#owned)*
+            async move {
+                let value = Self::#method(&owner.daemon #(, #passed)*).await;
+                let out = &mut out;
+                #reply
+            }
+        })
+    }
+}
+
+/// How the arguments of a command are taken from its line.
+struct Taken {
+    names: Vec<Ident>,
+    types: Vec<TokenStream>,
+    patterns: Vec<TokenStream>,
+    signature: Vec<TokenStream>,
+}
+
+impl Taken {
+    fn of(command: &Command) -> Self {
+        let names: Vec<Ident> = (0..arguments(command).count())
+            .map(|n| format_ident!("argument_{n}"))
+            .collect();
+        let patterns = arguments(command).zip(&names);
+        Taken {
+            types: arguments(command).map(taken_type).collect(),
+            patterns: patterns.map(|(one, name)| pattern(one, name)).collect(),
+            signature: arguments(command).map(signature_entry).collect(),
+            names,
         }
     }
 }

@@ -1,9 +1,8 @@
 //! `#[daemon]`: turns an `impl` into a plugin.
 //!
-//! The walk: [`model`] reads the methods, by way of [`command`], [`lifecycle`] and [`reaction`], and says what is wrong with a
-//! signature, at the signature; [`manifest`] writes what the file tells about itself without being loaded; [`expand`]
-//! writes the glue. What the glue calls is in
-//! `dae_plugin_api::export`.
+//! The walk: `model` reads the methods, by way of `command`, `lifecycle` and `reaction`, and says what is wrong with a
+//! signature, at the signature; `manifest` writes what the file tells about itself without being loaded; `expand` writes
+//! the glue. What the glue calls is in `dae_plugin_api::export`.
 
 mod command;
 mod expand;
