@@ -79,6 +79,8 @@ struct Inner {
     daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
     /// The daemons of this machine that others run.
     foreign: Arc<Foreign>,
+    /// Held by who tells of them to those who ask by name: what is told last is the latest.
+    sharing: Mutex<()>,
     /// Daemons of the registry that could not be brought back, and why. They stay in it until they are installed again or
     /// uninstalled.
     lost: Mutex<BTreeMap<String, String>>,
@@ -237,6 +239,7 @@ impl Builder {
             door,
             control_door: Door::new("control", config.control_limits()),
             foreign: Foreign::new(&config),
+            sharing: Mutex::default(),
             shared: Shared {
                 config: Arc::new(config),
                 images: Arc::new(Images::default()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use rustix::process::{
@@ -199,6 +200,27 @@ fn tasks(process: u32) -> Vec<u32> {
     let listed = fs::read_dir(format!("/proc/{process}/task")).expect("a process that lives");
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     listed.filter_map(Result::ok).filter_map(number).collect()
+}
+
+/// Whether that process has a connection whose own end is `local`, an IPv4 address. False where the connection is gone.
+#[must_use]
+pub fn has_connection_from(process: u32, local: SocketAddrV4) -> bool {
+    // As the kernel writes it: the address as one number of this machine's, then the port.
+    let address = u32::from_ne_bytes(local.ip().octets());
+    let local = format!("{address:08X}:{:04X}", local.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let fields = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let inode = fields
+        .filter(|fields| fields.get(1) == Some(&&*local))
+        .find_map(|fields| fields.get(9).map(|inode| (*inode).to_owned()));
+    let Some(link) = inode.map(|inode| PathBuf::from(format!("socket:[{inode}]"))) else {
+        return false;
+    };
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd"));
+    let mut descriptors = descriptors.into_iter().flatten().flatten();
+    descriptors.any(|one| fs::read_link(one.path()).is_ok_and(|target| target == link))
 }
 
 /// Address space, in bytes: what a bound of it is compared with.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
-use super::{Dae, Fault, FaultKind, Inner};
+use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::discover::Neighbour;
 use crate::report::{Credential, Scan, Status};
 
@@ -32,6 +32,7 @@ impl Dae {
                 "the sockets of this machine can't be looked at: {error}"
             ))
         })?;
+        inner.share_others_now();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Ok(Scan {
             daemons: inner.foreign_statuses(),
@@ -48,6 +49,7 @@ impl Dae {
         let inner = &self.inner;
         let own = inner.own_processes();
         let listed = inner.foreign.announce(announced.port, own).await;
+        inner.share_others_now();
         listed.map_err(Fault::failed)
     }
 }
@@ -83,22 +85,27 @@ impl Inner {
 
     /// Whoever asks by name finds those that are believed, from now on, until the task is aborted.
     pub(super) fn share_others(self: &Arc<Self>) -> JoinHandle<()> {
-        let (foreign, neighbours) = (Arc::clone(&self.foreign), &self.shared.neighbours);
-        let neighbours = Arc::clone(neighbours);
-        let mut changes = foreign.subscribe();
+        let inner = Arc::downgrade(self);
+        let mut changes = self.foreign.subscribe();
         tokio::spawn(async move {
-            loop {
-                let all = foreign.list();
-                let believed = all.into_iter().filter(|one| one.doubt.is_none());
-                neighbours.set_foreign(believed.map(|one| crate::neighbours::Foreign {
-                    credential: one.credential(),
-                    address: one.address,
-                }));
-                if let Err(RecvError::Closed) = changes.recv().await {
-                    return;
-                }
+            // One who is behind misses nothing: all of them are told each time.
+            while !matches!(changes.recv().await, Err(RecvError::Closed)) {
+                let Some(inner) = inner.upgrade() else { return };
+                inner.share_others_now();
             }
         })
+    }
+
+    /// The same at once, before an answer that tells of them.
+    fn share_others_now(&self) {
+        let _turn = lock(&self.sharing);
+        let all = self.foreign.list();
+        let believed = all.into_iter().filter(|one| one.doubt.is_none());
+        let shared = believed.map(|one| crate::neighbours::Foreign {
+            credential: one.credential(),
+            address: one.address,
+        });
+        self.shared.neighbours.set_foreign(shared);
     }
 
     /// The credential of the one that is listed so; `None` where there is none.

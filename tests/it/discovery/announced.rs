@@ -3,7 +3,7 @@
 use dae_tests::{LIMIT, until};
 use serde_json::{Value, json};
 
-use super::scene::{Habit, Recorder, host_among, scan};
+use super::scene::{Habit, Recorder, host_among, host_that_asks, scan};
 
 /// Announces until it isn't too soon after the last time.
 #[track_caller]
@@ -20,7 +20,7 @@ fn announce(dae: &mut dae_tests::Guest, credential: &Value) -> Result<Value, Str
 #[test]
 fn a_daemon_that_was_not_ready_announces_itself() {
     let one = Recorder::start(Habit::Silent);
-    let ecosystem = host_among(&[one.port]);
+    let ecosystem = host_that_asks(&[&one]);
     assert_eq!(scan(&ecosystem), [""; 0]);
     one.becomes(Habit::Says(one.credential("Late")));
     assert_eq!(scan(&ecosystem), [""; 0], "nobody is asked twice");
@@ -52,7 +52,8 @@ fn an_announcement_is_held_to_the_same_rules() {
     );
     let lie = json!([{"name": "Liar", "pid": 1, "port": liar.port}]);
     liar.becomes(Habit::Says(format!("dae {lie}\n")));
-    let ecosystem = host_among(&[silent.port, liar.port]);
+    let ecosystem = host_that_asks(&[&silent, &liar]);
+    excluded.records(&ecosystem);
     let mut dae = ecosystem.guest("Dae");
     let own_port = ecosystem.port_of("Dae");
     for (port, part) in [

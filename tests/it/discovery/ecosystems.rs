@@ -1,5 +1,7 @@
 //! Two ecosystems on one machine, which see each other's daemons as foreign ones.
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use dae_tests::{Ecosystem, LIMIT, process, until};
 use rustix::process::Signal;
 use serde_json::json;
@@ -8,12 +10,18 @@ use super::scene::{host_among, only, scan};
 
 /// An ecosystem with a daemon in its host's process and one in a process of its own, and the ports of all.
 fn inhabited(plugins: [(&str, &str); 2]) -> (Ecosystem, Vec<u16>) {
-    let ecosystem = Ecosystem::start();
+    let ecosystem = Ecosystem::start_configured(&json!({"dae_port": free_port()}));
     let [(near, of_near), (apart, of_apart)] = plugins;
     let _guest = ecosystem.install(near, of_near, &[]);
     let _guest = ecosystem.install(apart, of_apart, &["--isolate"]);
     let ports = ["Dae", near, apart].map(|name| ecosystem.port_of(name));
     (ecosystem, ports.to_vec())
+}
+
+/// One that nobody else's Dae takes, as the usual one may be where this host stops and starts.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
 }
 
 #[test]

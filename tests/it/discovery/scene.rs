@@ -1,13 +1,16 @@
 //! What the tests of discovery share: hosts that may ask at few ports, and listeners that record what they hear.
+//!
+//! Whoever develops this may well have a host of their own running, which asks these listeners too: so each is told whose
+//! guests to record, and serves the others without a word about it.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dae_tests::Ecosystem;
+use dae_tests::{Ecosystem, process};
 use serde_json::{Value, json};
 
 /// Between two looks of a listener's thread.
@@ -31,6 +34,14 @@ pub(super) fn only(ports: &[u16]) -> Value {
 /// A host that may ask at these ports alone.
 pub(super) fn host_among(ports: &[u16]) -> Ecosystem {
     Ecosystem::start_configured(&only(ports))
+}
+
+/// A host that may ask these listeners alone, and is the one that they record.
+pub(super) fn host_that_asks(recorders: &[&Recorder]) -> Ecosystem {
+    let ports: Vec<u16> = recorders.iter().map(|one| one.port).collect();
+    let ecosystem = host_among(&ports);
+    recorders.iter().for_each(|one| one.records(&ecosystem));
+    ecosystem
 }
 
 /// Has a host look now; the names that it lists, its own daemons left out.
@@ -70,6 +81,8 @@ struct Record {
     heard: Mutex<Vec<u8>>,
     guests: AtomicUsize,
     is_over: AtomicBool,
+    /// The process whose guests are recorded; 0 for none.
+    host: AtomicU32,
 }
 
 /// Guests of all recorders that are there at once, and the most there have been.
@@ -117,6 +130,11 @@ impl Recorder {
         format!("dae {credential}\n")
     }
 
+    /// From now on that host's guests are recorded.
+    pub(super) fn records(&self, ecosystem: &Ecosystem) {
+        self.record.host.store(ecosystem.pid(), Ordering::SeqCst);
+    }
+
     pub(super) fn becomes(&self, habit: Habit) {
         *self.habit.lock().expect("whole") = habit;
     }
@@ -132,6 +150,17 @@ impl Recorder {
     }
 }
 
+impl Record {
+    /// Whether a guest is one of the host's: the kernel knows whose its other end is, for as long as it is there.
+    fn is_of_host(&self, peer: SocketAddr) -> bool {
+        let host = self.host.load(Ordering::SeqCst);
+        match peer {
+            SocketAddr::V4(peer) if host != 0 => process::has_connection_from(host, peer),
+            _ => false,
+        }
+    }
+}
+
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.record.is_over.store(true, Ordering::SeqCst);
@@ -142,14 +171,19 @@ impl Drop for Recorder {
 
 fn listen(listener: &TcpListener, record: &Arc<Record>, habit: &Mutex<Habit>, crowd: &Arc<Crowd>) {
     while !record.is_over.load(Ordering::SeqCst) {
-        let Ok((stream, _)) = listener.accept() else {
+        let Ok((stream, peer)) = listener.accept() else {
             std::thread::sleep(PAUSE);
             continue;
         };
+        let habit = habit.lock().expect("whole").clone();
+        if !record.is_of_host(peer) {
+            let nowhere = Arc::<Record>::default();
+            std::thread::spawn(move || serve(stream, &habit, &nowhere));
+            continue;
+        }
         record.guests.fetch_add(1, Ordering::SeqCst);
         let now = crowd.now.fetch_add(1, Ordering::SeqCst) + 1;
         crowd.most.fetch_max(now, Ordering::SeqCst);
-        let habit = habit.lock().expect("whole").clone();
         let (record, crowd) = (Arc::clone(record), Arc::clone(crowd));
         std::thread::spawn(move || {
             serve(stream, &habit, &record);
