@@ -256,7 +256,10 @@ impl Foreign {
             self.tell(changes);
             return Ok(tally);
         }
-        let lives = |process: Process| sockets::start_of(process.pid) == Some(process.start);
+        // Many daemons may be of one process, as another host's are.
+        let mut seen = HashMap::new();
+        let is_there = |process: Process| sockets::start_of(process.pid) == Some(process.start);
+        let lives = |process| *seen.entry(process).or_insert_with(|| is_there(process));
         let (to_ask, changes) = lock(&self.found).settle(candidates, lives);
         self.tell(changes);
         tally.asked = to_ask.len();
@@ -304,11 +307,8 @@ impl Foreign {
             None | Some((_, Reply::None)) => Heard::Silence,
             Some((_, Reply::Refused(reason))) => Heard::Refused(reason),
             Some((address, Reply::Claim(claim))) => {
-                let (pid, ids) = (claim.pid, one.ids.clone());
-                let process = tokio::task::spawn_blocking(move || {
-                    let start = sockets::start_of(pid)?;
-                    sockets::is_process_of(pid, &ids).then_some(Process { start, pid })
-                });
+                let (pid, one) = (claim.pid, one.clone());
+                let process = tokio::task::spawn_blocking(move || claimed_process(pid, &one));
                 Heard::Claim(Claimed {
                     claim,
                     address,
@@ -359,6 +359,15 @@ impl Foreign {
     }
 }
 
+/// The process of that number, if it listens there. Who was seen to hold the socket needs no second look at all of its
+/// descriptors.
+fn claimed_process(pid: u32, one: &Candidate) -> Option<Process> {
+    let start = sockets::start_of(pid)?;
+    let process = Process { start, pid };
+    let is_its = one.held_by.contains(&process) || sockets::is_process_of(pid, &one.ids);
+    is_its.then_some(process)
+}
+
 /// Forgets the holders of sockets that are gone, and finds those of new ones, which takes a walk through all processes.
 fn hold_on(holders: &mut HashMap<u64, Vec<Process>>, allowed: &[Socket]) {
     let present: HashSet<u64> = allowed.iter().map(|one| one.id).collect();
@@ -401,6 +410,7 @@ mod tests {
             },
             addresses: Vec::new(),
             ids: vec![1],
+            held_by: vec![process],
         };
         let claim = Claim {
             name: "Counter".to_owned(),

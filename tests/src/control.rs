@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -59,6 +60,29 @@ impl Control {
         let read = self.replies.read_line(&mut line);
         read.expect("a reply in time");
         Message::read(line.trim_end()).result()
+    }
+
+    /// Sends a command that takes no argument, and waits for its reply.
+    ///
+    /// # Errors
+    /// What the host said instead.
+    ///
+    /// # Panics
+    /// When none comes within [`LIMIT`].
+    #[track_caller]
+    pub fn ask_plainly(&mut self, command: &str) -> Result<Value, Fault> {
+        let sent = self.stream.write_all(format!("{command}\n").as_bytes());
+        sent.expect("the host takes our bytes");
+        self.reply()
+    }
+
+    /// Waits for replies as long as this from now on.
+    ///
+    /// # Panics
+    /// When the socket is gone.
+    pub fn be_patient(&mut self, limit: Duration) {
+        let limited = self.stream.set_read_timeout(Some(limit));
+        limited.expect("a socket option");
     }
 
     /// Sends a command and waits for its reply.

@@ -79,7 +79,12 @@ impl Ecosystem {
         Self::asleep_with(Artefacts::of_tests())
     }
 
-    fn asleep_with(artefacts: &'static Artefacts) -> Self {
+    /// As [`Ecosystem::asleep`], with what another build made.
+    ///
+    /// # Panics
+    /// When there is no room for a temporary directory.
+    #[must_use]
+    pub fn asleep_with(artefacts: &'static Artefacts) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("dae-")
             .tempdir()

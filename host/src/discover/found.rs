@@ -130,12 +130,12 @@ impl Found {
     pub(super) fn settle(
         &mut self,
         present: Vec<Candidate>,
-        lives: impl Fn(Process) -> bool,
+        mut lives: impl FnMut(Process) -> bool,
     ) -> (Vec<Candidate>, Vec<Change>) {
         let changes = self.sweep(&present);
         let mut to_ask = present;
         to_ask.retain(|one| match self.asked.get(&one.key) {
-            Some(asked) => asked.is_outdated(&one.ids, &lives),
+            Some(asked) => asked.is_outdated(&one.ids, &mut lives),
             None => {
                 self.asked.insert(one.key, Asked::of(one, Answer::Silence));
                 true
@@ -266,7 +266,7 @@ impl Asked {
     }
 
     /// A daemon, so no stranger any more, whose answer may be another one now.
-    fn is_outdated(&self, ids: &[u64], lives: impl Fn(Process) -> bool) -> bool {
+    fn is_outdated(&self, ids: &[u64], mut lives: impl FnMut(Process) -> bool) -> bool {
         let Answer::Daemon { process, .. } = &self.answer else {
             return false;
         };
@@ -311,6 +311,7 @@ mod tests {
             key: Key { port, process },
             addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
             ids: vec![u64::from(port)],
+            held_by: vec![process],
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Candidate {
     pub(super) addresses: Vec<SocketAddr>,
     /// All that this process listens with at that port, and others that share it.
     pub(super) ids: Vec<u64>,
+    /// Who was seen to hold any of these.
+    pub(super) held_by: Vec<Process>,
 }
 
 /// One is asked once for each of these.
@@ -92,8 +94,11 @@ pub(super) fn candidates(
             key,
             addresses: Vec::new(),
             ids: Vec::new(),
+            held_by: Vec::new(),
         });
         candidate.addresses.extend(ways_to(address, sockets));
+        let held_by = ids.iter().flat_map(held_by);
+        candidate.held_by.extend(held_by);
         candidate.ids.extend(ids);
     }
     let mut all: Vec<Candidate> = by_key.into_values().collect();

@@ -1,0 +1,290 @@
+//! What looking for foreign daemons costs: `cargo bench -p dae-tests --bench scan`.
+//!
+//! A thousand sockets listen on this machine, in one process besides the host: once they are daemons that answer at once,
+//! once strangers that never say a word. The first scan walks through the processes, connects and asks; every further one
+//! finds nothing new, and is what a host at rest does every five seconds. Each is told as time to the answer and as CPU
+//! time of the host.
+//!
+//! How long a thousand strangers take is the rules' own doing: half a second of patience, sixteen at a time. Flags after
+//! `--`: `--sockets N`, `--scans N`. All figures go to `target/bench/scan.json`.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use dae_tests::artefacts::target_directory;
+use dae_tests::{Artefacts, Control, Ecosystem, process};
+use hdrhistogram::Histogram;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+const SOCKETS_DEFAULT: u16 = 1_000;
+
+/// Scans that find nothing new; enough for a p99 of sorts.
+const SCANS_DEFAULT: u32 = 200;
+
+/// From here on ports are taken, one after the other: below those that the system gives out.
+const PORT_FIRST: u16 = 20_000;
+
+/// The first scan of a thousand strangers takes half a minute.
+const FIRST_MAX: Duration = Duration::from_secs(300);
+
+/// The slowest scan that the histogram tells from slower ones, in microseconds.
+const TIME_US_MAX: u64 = 300_000_000;
+
+/// Three digits of a time are kept.
+const DIGITS: u8 = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        eprintln!("scan measures under `cargo bench` alone");
+        return ExitCode::SUCCESS;
+    }
+    match Size::read(&arguments).and_then(|size| bench(&size)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("scan: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Size {
+    sockets: u16,
+    scans: u32,
+}
+
+impl Size {
+    fn read(arguments: &[String]) -> Result<Self, String> {
+        let mut size = Size {
+            sockets: SOCKETS_DEFAULT,
+            scans: SCANS_DEFAULT,
+        };
+        let mut words = arguments.iter().filter(|word| *word != "--bench");
+        while let Some(word) = words.next() {
+            let number = words
+                .next()
+                .ok_or_else(|| format!("{word} takes a number"))?;
+            let wrong = |error| format!("{word} {number}: {error}");
+            match word.as_str() {
+                "--sockets" => size.sockets = number.parse().map_err(wrong)?,
+                "--scans" => size.scans = number.parse().map_err(wrong)?,
+                _ => {
+                    return Err(format!(
+                        "there are --sockets N and --scans N, and not {word}"
+                    ));
+                }
+            }
+        }
+        Ok(size)
+    }
+}
+
+fn bench(size: &Size) -> Result<(), String> {
+    allow_descriptors(u64::from(size.sockets) * 2 + 100)?;
+    println!(
+        "{:<34} {:>9} {:>9} {:>9} {:>9}",
+        "ms", "first", "its CPU", "p50", "CPU"
+    );
+    let mut figures = json!({"sockets": size.sockets, "scans": size.scans});
+    for (name, habit) in [("daemons", Habit::Daemon), ("strangers", Habit::Stranger)] {
+        let crowd = Crowd::start(size.sockets, habit)?;
+        let costs = Costs::of(&crowd, size.scans)?;
+        println!("{:<34} {}", format!("{} {name}", size.sockets), costs.row());
+        figures[name] = costs.json();
+    }
+    write(&figures)
+}
+
+/// A socket is a descriptor, and so is each guest of it.
+fn allow_descriptors(wanted: u64) -> Result<(), String> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised)
+        .map_err(|error| format!("{wanted} descriptors can't be had: {error}"))
+}
+
+#[derive(Clone, Copy)]
+enum Habit {
+    /// Answers `dae`.
+    Daemon,
+    /// Says nothing.
+    Stranger,
+}
+
+/// Sockets that listen in this process, served by one thread until this is dropped.
+struct Crowd {
+    ports: Vec<u16>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Crowd {
+    fn start(count: u16, habit: Habit) -> Result<Self, String> {
+        let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+        let free = (PORT_FIRST..).filter_map(|port| Some((port, bind(port)?)));
+        let listeners: Vec<_> = free.take(count.into()).collect();
+        let ports: Vec<u16> = listeners.iter().map(|(port, _)| *port).collect();
+        if ports.len() < usize::from(count) {
+            return Err(format!(
+                "there are {} free ports from {PORT_FIRST} on",
+                ports.len()
+            ));
+        }
+        let is_over = Arc::<AtomicBool>::default();
+        let until = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || serve_all(listeners, habit, &until));
+        Ok(Crowd {
+            ports,
+            is_over,
+            thread: Some(thread),
+        })
+    }
+
+    /// A config under which nobody else on this machine is asked.
+    fn config(&self) -> Value {
+        let (first, last) = (self.ports[0], self.ports[self.ports.len() - 1]);
+        let gaps = (first..last).filter(|port| self.ports.binary_search(port).is_err());
+        let mut never: Vec<Value> = gaps.map(Value::from).collect();
+        never.push(json!(format!("1-{}", first - 1)));
+        never.push(json!(format!("{}-65535", last + 1)));
+        json!({"scan_ms": 0, "scan_ports_never": never})
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        // The next crowd has the same ports.
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn serve_all(
+    listeners: Vec<(u16, std::net::TcpListener)>,
+    habit: Habit,
+    is_over: &AtomicBool,
+) -> std::io::Result<()> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build()?.block_on(async {
+        for (port, listener) in listeners {
+            listener.set_nonblocking(true)?;
+            tokio::spawn(listen(TcpListener::from_std(listener)?, port, habit));
+        }
+        while !is_over.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    })
+}
+
+async fn listen(listener: TcpListener, port: u16, habit: Habit) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(serve(stream, port, habit));
+    }
+}
+
+async fn serve(mut stream: TcpStream, port: u16, habit: Habit) -> std::io::Result<()> {
+    let pid = std::process::id();
+    let reply = format!("dae [{{\"name\":\"Foreign-{port}\",\"pid\":{pid},\"port\":{port}}}]\n");
+    let mut bytes = [0; 64];
+    while stream.read(&mut bytes).await? > 0 {
+        if matches!(habit, Habit::Daemon) {
+            stream.write_all(reply.as_bytes()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One host's scans.
+struct Costs {
+    first: Cost,
+    repeats: Histogram<u64>,
+    repeats_cpu_ms: f64,
+}
+
+struct Cost {
+    ms: f64,
+    cpu_ms: f64,
+}
+
+impl Costs {
+    fn of(crowd: &Crowd, scans: u32) -> Result<Self, String> {
+        let mut ecosystem = Ecosystem::asleep_with(Artefacts::released());
+        ecosystem.configure(&crowd.config());
+        ecosystem.wake(&[]);
+        let mut control = ecosystem.control();
+        control.be_patient(FIRST_MAX);
+        let first = scan(&ecosystem, &mut control, crowd.ports.len() as u64)?;
+        let mut costs = Costs {
+            first,
+            repeats: Histogram::new_with_max(TIME_US_MAX, DIGITS).expect("a range that is one"),
+            repeats_cpu_ms: 0.0,
+        };
+        for _ in 0..scans {
+            let cost = scan(&ecosystem, &mut control, 0)?;
+            costs.repeats.saturating_record((cost.ms * 1e3) as u64);
+            costs.repeats_cpu_ms += cost.cpu_ms / f64::from(scans);
+        }
+        Ok(costs)
+    }
+
+    fn p50_ms(&self) -> f64 {
+        self.repeats.value_at_quantile(0.5) as f64 / 1e3
+    }
+
+    fn row(&self) -> String {
+        let Cost { ms, cpu_ms } = self.first;
+        let (p50, cpu) = (self.p50_ms(), self.repeats_cpu_ms);
+        format!("{ms:>9.1} {cpu_ms:>9.1} {p50:>9.2} {cpu:>9.2}")
+    }
+
+    fn json(&self) -> Value {
+        let quantile_ms = |quantile| self.repeats.value_at_quantile(quantile) as f64 / 1e3;
+        json!({
+            "first": {"ms": self.first.ms, "cpu_ms": self.first.cpu_ms},
+            "repeat": {
+                "p50_ms": self.p50_ms(), "p99_ms": quantile_ms(0.99), "cpu_ms": self.repeats_cpu_ms,
+            },
+        })
+    }
+}
+
+/// One scan, which asks as many as it should.
+fn scan(ecosystem: &Ecosystem, control: &mut Control, asks: u64) -> Result<Cost, String> {
+    let cpu_ns = process::cpu_ns(ecosystem.pid());
+    let begun = Instant::now();
+    let scan = control.ask_plainly("scan");
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    let scan = scan.map_err(|fault| fault.message)?;
+    if scan["asked"] != asks {
+        return Err(format!(
+            "it should have asked {asks}, and asked {}",
+            scan["asked"]
+        ));
+    }
+    let cpu_ms = (process::cpu_ns(ecosystem.pid()) - cpu_ns) as f64 / 1e6;
+    Ok(Cost { ms, cpu_ms })
+}
+
+fn write(figures: &Value) -> Result<(), String> {
+    let directory = target_directory().join("bench");
+    let path = directory.join("scan.json");
+    let written =
+        fs::create_dir_all(&directory).and_then(|()| fs::write(&path, format!("{figures:#}\n")));
+    written.map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
