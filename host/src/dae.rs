@@ -11,6 +11,8 @@ mod answer;
 mod change;
 mod fault;
 mod foreign;
+mod request;
+mod stage;
 mod tell;
 mod topics;
 mod watch;

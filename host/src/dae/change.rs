@@ -3,24 +3,19 @@
 //! Each is whole or not at all: the daemon answers before the registry says that it's there, and the registry is on the
 //! disk before the caller hears of it. Whatever fails on the way is undone, and the fault says what and why.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
+use super::request::{check_config, new_entry, taken};
 use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::manifest;
-use crate::registry::{self, Desired, Entry};
+use crate::registry::{self, Desired};
 use crate::report::{Changed, InstallRequest, Installed, Mode};
 use crate::store::Artefact;
 use crate::supervise::{Daemon, Done, Spec};
-
-/// Stored files of before that a daemon can be rolled back to.
-const PREVIOUS_MAX: usize = 3;
 
 impl Dae {
     /// Installs the plugin `file` as the daemon `name`, and waits until it answers.
@@ -321,54 +316,7 @@ fn changed(daemon: &Daemon, began: Instant) -> Changed {
     }
 }
 
-/// A stored file that is not to be swept, until this is dropped.
-struct Staged {
-    artefact: Arc<Artefact>,
-    inner: Arc<Inner>,
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        let mut staged = lock(&self.inner.staged);
-        if let Some(at) = staged.iter().position(|hash| *hash == self.artefact.hash) {
-            staged.swap_remove(at);
-        }
-    }
-}
-
 impl Inner {
-    /// Stages the file of a request; where something of the name runs on, the fault says so.
-    async fn stage_for(self: &Arc<Self>, request: &InstallRequest) -> Result<Staged, Fault> {
-        match (self.stage(&request.file).await, &request.name) {
-            (Err(fault), Some(name)) if request.replace => Err(self.as_refusal(name, fault)),
-            (staged, _) => staged,
-        }
-    }
-
-    async fn stage(self: &Arc<Self>, file: &Path) -> Result<Staged, Fault> {
-        let (inner, file) = (Arc::clone(self), file.to_owned());
-        let staged = spawn_blocking(move || {
-            let _unswept = inner.sweeping.read();
-            let artefact = inner.shared.store.stage(&file)?;
-            lock(&inner.staged).push(artefact.hash.clone());
-            Ok(Staged {
-                artefact: Arc::new(artefact),
-                inner: Arc::clone(&inner),
-            })
-        });
-        let staged = staged.await;
-        let staged =
-            staged.map_err(|error| Fault::failed(format!("reading it crashed: {error}")))?;
-        staged.map_err(|error| Fault::staging(&error))
-    }
-
-    /// Has the disk keep a staged file, beside all else; that can be waited for.
-    fn settle(&self, artefact: Arc<Artefact>) -> impl Future<Output = anyhow::Result<()>> + use<> {
-        let store = Arc::clone(&self.shared.store);
-        let settled = spawn_blocking(move || store.settle(&artefact));
-        async move { settled.await? }
-    }
-
     /// Of many who ask for the same reload at once, the first has it done for those whose request was older than the
     /// generation that he got.
     fn is_done_already(
@@ -405,23 +353,7 @@ impl Inner {
         let spec = self
             .checked_spec(name, &request, before.as_ref(), artefact)
             .map_err(|fault| self.as_refusal(name, fault))?;
-        let existing = self.daemon(name);
-        let is_new = existing.is_none();
-        let new = || Arc::new(Daemon::supervise(spec.clone(), self.shared.clone()));
-        let daemon = existing.unwrap_or_else(new);
-        let old_spec = daemon.glance().spec;
-        let started = match is_new {
-            true => daemon.start().await,
-            false => daemon.replace(spec, request.fresh).await,
-        };
-        let done = match started {
-            Ok(done) => done,
-            Err(text) if is_new => {
-                let _ = daemon.end().await;
-                return Err(Fault::failed(format!("{name}: {text}")));
-            }
-            Err(text) => return Err(refused(name, &text, &daemon)),
-        };
+        let (daemon, done, old_spec) = self.run(spec, request.fresh).await?;
         let entry = new_entry(&request, before.as_ref(), &daemon);
         let kept = match settled.await {
             Ok(()) => self.change_registry(|registry| {
@@ -431,15 +363,38 @@ impl Inner {
         };
         if let Err(error) = kept {
             // What was is what will be after a restart, so it is what runs now.
-            let _ = match is_new {
-                true => daemon.end().await,
-                false => daemon.replace(old_spec, false).await,
+            let _ = match old_spec {
+                None => daemon.end().await,
+                Some(old_spec) => daemon.replace(old_spec, false).await,
             };
             return Err(Fault::failed(format!("{name}: {error:#}")));
         }
         lock(&self.lost).remove(name);
         lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
         Ok((daemon, done))
+    }
+
+    /// Has it run, or take over from what has run under that name, which is the last of what is returned.
+    async fn run(
+        &self,
+        spec: Spec,
+        is_fresh: bool,
+    ) -> Result<(Arc<Daemon>, Done, Option<Spec>), Fault> {
+        let name = spec.name.clone();
+        if let Some(daemon) = self.daemon(&name) {
+            let old_spec = daemon.glance().spec;
+            let done = daemon.replace(spec, is_fresh).await;
+            let done = done.map_err(|text| refused(&name, &text, &daemon))?;
+            return Ok((daemon, done, Some(old_spec)));
+        }
+        let daemon = Arc::new(Daemon::supervise(spec, self.shared.clone()));
+        match daemon.start().await {
+            Ok(done) => Ok((daemon, done, None)),
+            Err(text) => {
+                let _ = daemon.end().await;
+                Err(Fault::failed(format!("{name}: {text}")))
+            }
+        }
     }
 
     /// Records what has been done.
@@ -451,7 +406,7 @@ impl Inner {
     }
 
     /// Where a daemon of that name runs on, the fault says so.
-    fn as_refusal(&self, name: &str, fault: Fault) -> Fault {
+    pub(super) fn as_refusal(&self, name: &str, fault: Fault) -> Fault {
         match self.daemon(name) {
             Some(daemon) => Fault {
                 kind: fault.kind,
@@ -494,171 +449,5 @@ impl Inner {
                 "the store could not be tidied"
             );
         }
-    }
-}
-
-fn check_config(config: Option<&Value>) -> Result<(), Fault> {
-    match config {
-        None | Some(Value::Object(_)) => Ok(()),
-        Some(other) => Err(Fault::failed(format!(
-            "a config is a JSON object; got {other}"
-        ))),
-    }
-}
-
-fn taken(name: &str, before: &Entry) -> Fault {
-    let from = before
-        .source
-        .as_ref()
-        .map(|source| format!(" from {}", source.display()))
-        .unwrap_or_default();
-    Fault {
-        kind: FaultKind::NameTaken,
-        text: format!(
-            "there is a daemon {name} already ({} {}{from}); --replace replaces it, another name keeps both",
-            before.plugin, before.version
-        ),
-    }
-}
-
-/// The layers of settings that were given, the new ones over those of before.
-fn given_settings(request: &InstallRequest, before: Option<&Entry>) -> Value {
-    let before = before.map_or(Value::Null, |entry| entry.settings.clone());
-    request.settings.clone().unwrap_or(before)
-}
-
-impl Inner {
-    /// What is to run, if it may.
-    fn checked_spec(
-        &self,
-        name: &str,
-        request: &InstallRequest,
-        before: Option<&Entry>,
-        artefact: Arc<Artefact>,
-    ) -> Result<Spec, Fault> {
-        check_quarantine(before, &artefact.hash, request.force)?;
-        let spec = self.new_spec(name, request, before, artefact)?;
-        if spec.mode == Mode::InProcess {
-            manifest::check_in_process(&spec.artefact.manifest)
-                .map_err(|fault| Fault::failed(fault.to_string()))?;
-        }
-        self.check_order(name, &spec.settings.after)?;
-        Ok(spec)
-    }
-
-    /// What is to run. What the request leaves open stays as it was before.
-    fn new_spec(
-        &self,
-        name: &str,
-        request: &InstallRequest,
-        before: Option<&Entry>,
-        artefact: Arc<Artefact>,
-    ) -> Result<Spec, Fault> {
-        let config = request
-            .config
-            .clone()
-            .or(before.map(|entry| entry.config.clone()));
-        let settings = self
-            .shared
-            .config
-            .settings(name, &given_settings(request, before))
-            .map_err(Fault::failed)?;
-        let mode = request
-            .mode
-            .or(before.map(|entry| entry.mode))
-            .or(settings.mode);
-        Ok(Spec {
-            name: name.to_owned(),
-            artefact,
-            config: config.unwrap_or_else(|| json!({})),
-            port: request.port.or(before.and_then(|entry| entry.port)),
-            is_port_pinned: request.port.is_some() || before.is_some_and(|entry| entry.port_pinned),
-            mode: mode.unwrap_or_default(),
-            settings,
-        })
-    }
-
-    /// No daemon may wait for one that waits for it.
-    fn check_order(&self, name: &str, after: &[String]) -> Result<(), Fault> {
-        let others = self.all_daemons();
-        let after_of = |other: &str| {
-            let found = others.iter().find(|daemon| daemon.door.name == other);
-            found
-                .map(|daemon| daemon.glance().spec.settings.after)
-                .unwrap_or_default()
-        };
-        let mut way = vec![name.to_owned()];
-        let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
-        while let Some((other, depth)) = left.pop() {
-            way.truncate(depth);
-            way.push(other.clone());
-            if other == name {
-                return Err(Fault::failed(format!(
-                    "its start order is a circle: {}",
-                    way.join(" after ")
-                )));
-            }
-            // Circles among the others were refused when they were made; this bounds one that a config file has.
-            if depth <= others.len() {
-                left.extend(after_of(&other).into_iter().map(|next| (next, depth + 1)));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What did not last is not tried again by accident.
-fn check_quarantine(before: Option<&Entry>, hash: &str, is_forced: bool) -> Result<(), Fault> {
-    let reason = before.and_then(|entry| entry.quarantined.get(hash));
-    match reason {
-        Some(reason) if !is_forced => Err(Fault::failed(format!(
-            "this file did not last before ({reason}) and is quarantined; --force installs it all the same"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// What was forced is quarantined no more.
-fn quarantined(
-    request: &InstallRequest,
-    before: Option<&Entry>,
-    hash: &str,
-) -> BTreeMap<String, String> {
-    let mut quarantined = before
-        .map(|entry| entry.quarantined.clone())
-        .unwrap_or_default();
-    if request.force {
-        quarantined.remove(hash);
-    }
-    quarantined
-}
-
-/// What the registry keeps of it.
-fn new_entry(request: &InstallRequest, before: Option<&Entry>, daemon: &Daemon) -> Entry {
-    let glance = daemon.glance();
-    let spec = glance.spec;
-    let mut previous: Vec<String> = before
-        .map(|entry| entry.previous.clone())
-        .unwrap_or_default();
-    if let Some(before) = before.filter(|before| before.hash != spec.artefact.hash) {
-        previous.retain(|hash| *hash != spec.artefact.hash && *hash != before.hash);
-        previous.insert(0, before.hash.clone());
-        previous.truncate(PREVIOUS_MAX);
-    }
-    Entry {
-        plugin: spec.artefact.manifest.name.clone(),
-        version: spec.artefact.manifest.version.clone(),
-        hash: spec.artefact.hash.clone(),
-        source: Some(request.file.clone()),
-        source_hash: None,
-        settings: given_settings(request, before),
-        quarantined: quarantined(request, before, &spec.artefact.hash),
-        drop_in: request.drop_in,
-        port: glance.port,
-        port_pinned: spec.is_port_pinned,
-        config: spec.config,
-        mode: spec.mode,
-        desired: Desired::Running,
-        previous,
     }
 }

@@ -1,0 +1,65 @@
+//! A file on its way into the store: copied at its daemon's turn, and safe from the sweep until the registry names it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+use super::{Fault, Inner, lock};
+use crate::report::InstallRequest;
+use crate::store::Artefact;
+
+/// A stored file that is not to be swept, until this is dropped.
+pub(super) struct Staged {
+    pub(super) artefact: Arc<Artefact>,
+    inner: Arc<Inner>,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let mut staged = lock(&self.inner.staged);
+        if let Some(at) = staged.iter().position(|hash| *hash == self.artefact.hash) {
+            staged.swap_remove(at);
+        }
+    }
+}
+
+impl Inner {
+    /// Stages the file of a request; where something of the name runs on, the fault says so.
+    pub(super) async fn stage_for(
+        self: &Arc<Self>,
+        request: &InstallRequest,
+    ) -> Result<Staged, Fault> {
+        match (self.stage(&request.file).await, &request.name) {
+            (Err(fault), Some(name)) if request.replace => Err(self.as_refusal(name, fault)),
+            (staged, _) => staged,
+        }
+    }
+
+    async fn stage(self: &Arc<Self>, file: &Path) -> Result<Staged, Fault> {
+        let (inner, file) = (Arc::clone(self), file.to_owned());
+        let staged = spawn_blocking(move || {
+            let _unswept = inner.sweeping.read();
+            let artefact = inner.shared.store.stage(&file)?;
+            lock(&inner.staged).push(artefact.hash.clone());
+            Ok(Staged {
+                artefact: Arc::new(artefact),
+                inner: Arc::clone(&inner),
+            })
+        });
+        let staged = staged.await;
+        let staged =
+            staged.map_err(|error| Fault::failed(format!("reading it crashed: {error}")))?;
+        staged.map_err(|error| Fault::staging(&error))
+    }
+
+    /// Has the disk keep a staged file, beside all else; that can be waited for.
+    pub(super) fn settle(
+        &self,
+        artefact: Arc<Artefact>,
+    ) -> impl Future<Output = anyhow::Result<()>> + use<> {
+        let store = Arc::clone(&self.shared.store);
+        let settled = spawn_blocking(move || store.settle(&artefact));
+        async move { settled.await? }
+    }
+}
