@@ -349,10 +349,10 @@ impl Inner {
         if let (Some(before), false) = (&before, request.replace) {
             return Err(taken(name, before));
         }
-        let settled = self.settle(Arc::clone(&artefact));
         let spec = self
-            .checked_spec(name, &request, before.as_ref(), artefact)
+            .checked_spec(name, &request, before.as_ref(), Arc::clone(&artefact))
             .map_err(|fault| self.as_refusal(name, fault))?;
+        let settled = self.settle(artefact);
         let (daemon, done, old_spec) = self.run(spec, request.fresh).await?;
         let entry = new_entry(&request, before.as_ref(), &daemon);
         let kept = match settled.await {
