@@ -398,10 +398,8 @@ mod tests {
     use super::rules::Key;
     use super::*;
 
-    #[test]
-    fn who_subscribes_is_told_what_changes() {
-        let foreign = Foreign::new(&Config::default());
-        let mut changes = foreign.subscribe();
+    /// One who says that it is Counter, at port 4000.
+    fn counter() -> (Candidate, Heard) {
         let process = Process { start: 1, pid: 7 };
         let one = Candidate {
             key: Key {
@@ -424,7 +422,15 @@ mod tests {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)),
             process: Some(process),
         };
-        foreign.take_note(&one, Heard::Claim(claimed));
+        (one, Heard::Claim(claimed))
+    }
+
+    #[test]
+    fn who_subscribes_is_told_what_changes() {
+        let foreign = Foreign::new(&Config::default());
+        let mut changes = foreign.subscribe();
+        let (one, heard) = counter();
+        foreign.take_note(&one, heard);
         let listed = foreign.find("Counter").unwrap();
         assert_eq!(
             changes.try_recv().unwrap(),

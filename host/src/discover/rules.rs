@@ -46,6 +46,17 @@ pub(super) struct Key {
     pub(super) process: Process,
 }
 
+impl Candidate {
+    fn new(key: Key) -> Self {
+        Candidate {
+            key,
+            addresses: Vec::new(),
+            ids: Vec::new(),
+            held_by: Vec::new(),
+        }
+    }
+}
+
 impl Rules {
     /// Whether the socket's owner may be asked, as far as the socket tells.
     pub(super) fn allow(&self, socket: &Socket) -> bool {
@@ -75,29 +86,20 @@ pub(super) fn candidates(
 ) -> Vec<Candidate> {
     let mut by_key: BTreeMap<Key, Candidate> = BTreeMap::new();
     for (address, ids) in by_address(allowed) {
-        let held_by = |id: &u64| holders.get(id).into_iter().flatten();
-        let Some(oldest) = ids.iter().flat_map(held_by).min() else {
+        let held_by = ids.iter().filter_map(|id| holders.get(id)).flatten();
+        let held_by: Vec<Process> = held_by.copied().collect();
+        let Some(oldest) = held_by.iter().min() else {
             continue;
         };
-        if ids
-            .iter()
-            .flat_map(held_by)
-            .any(|one| ours.contains(&one.pid))
-        {
+        if held_by.iter().any(|one| ours.contains(&one.pid)) {
             continue;
         }
         let key = Key {
             port: address.port(),
             process: *oldest,
         };
-        let candidate = by_key.entry(key).or_insert_with(|| Candidate {
-            key,
-            addresses: Vec::new(),
-            ids: Vec::new(),
-            held_by: Vec::new(),
-        });
+        let candidate = by_key.entry(key).or_insert_with(|| Candidate::new(key));
         candidate.addresses.extend(ways_to(address, sockets));
-        let held_by = ids.iter().flat_map(held_by);
         candidate.held_by.extend(held_by);
         candidate.ids.extend(ids);
     }

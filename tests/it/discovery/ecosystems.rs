@@ -36,28 +36,19 @@ fn two_ecosystems_see_each_others_daemons() {
         ecosystem.configure(&config);
         ecosystem.wake(&[]);
     }
-    let of_one = [
-        format!("Dae@{}", ports_of_one[0]),
-        format!("Sample@{}", ports_of_one[1]),
-    ];
-    let of_two = [
-        format!("Dae@{}", ports_of_two[0]),
-        format!("Sample@{}", ports_of_two[1]),
-    ];
-    let seen_by_one = [&of_two[0], &of_two[1], "Tally"];
-    let seen_by_two = ["Counter", &of_one[0], &of_one[1]];
+    let dae_and_sample =
+        |ports: &[u16]| (format!("Dae@{}", ports[0]), format!("Sample@{}", ports[1]));
+    let (dae, sample) = dae_and_sample(&ports_of_two);
+    let seen_by_one = [&*dae, &*sample, "Tally"];
+    let (dae, sample) = dae_and_sample(&ports_of_one);
+    let seen_by_two = ["Counter", &*dae, &*sample];
     until(LIMIT, "both see all", || {
         scan(&one) == seen_by_one && scan(&two) == seen_by_two
     });
     // Many scans later nothing has changed, and nobody takes the other's for a liar.
     for _ in 0..5 {
-        assert_eq!(
-            (scan(&one), scan(&two)),
-            (
-                seen_by_one.map(str::to_owned).to_vec(),
-                seen_by_two.map(str::to_owned).to_vec()
-            )
-        );
+        assert_eq!(scan(&one), seen_by_one);
+        assert_eq!(scan(&two), seen_by_two);
     }
     for (ecosystem, name) in [(&one, "Tally"), (&two, "Counter")] {
         assert_eq!(ecosystem.status(name)["state"], "foreign");

@@ -73,22 +73,13 @@ fn a_credential_that_does_not_fit_is_an_impostors() {
     let honest = Recorder::daemon("Bank");
     let ecosystem = host_that_asks(&[&liar_of_process, &liar_of_port, &honest]);
     let _ = scan(&ecosystem);
-    let rows = ecosystem.cli(&["list", "--json"]).ok().json();
-    let state_of = |port: u16| {
-        let row = rows
-            .as_array()
-            .expect("rows")
-            .iter()
-            .find(|row| row["port"] == port);
-        let row = row.unwrap_or_else(|| panic!("port {port} in {rows}"));
-        (row["name"].clone(), row["state"].clone())
-    };
-    assert_eq!(state_of(honest.port), (json!("Bank"), json!("foreign")));
+    assert_eq!(ecosystem.status("Bank")["port"], honest.port);
+    assert_eq!(ecosystem.status("Bank")["state"], "foreign");
     let list: Value = ecosystem.guest("Dae").ask("list", &json!([]));
     assert_eq!(list.as_array().expect("credentials").len(), 2, "{list}");
     for liar in [&liar_of_process, &liar_of_port] {
         let name = format!("Bank@{}", liar.port);
-        assert_eq!(state_of(liar.port), (json!(name), json!("impostor")));
+        assert_eq!(ecosystem.status(&name)["state"], "impostor");
         let fault = ecosystem.guest("Dae").ask_in_vain("find", &json!([name]));
         assert!(
             fault.message.contains("is an impostor: it says"),
@@ -98,12 +89,7 @@ fn a_credential_that_does_not_fit_is_an_impostors() {
         assert!(refused.says(&["impostor"]), "{refused:?}");
         assert_ne!(refused.status, 0);
         assert_eq!(liar.heard(), b"dae\n", "it isn't called");
-        assert!(
-            ecosystem
-                .cli(&["status", &name])
-                .ok()
-                .stdout
-                .contains("it says")
-        );
+        let shown = ecosystem.cli(&["status", &name]).ok().stdout;
+        assert!(shown.contains("it says"), "{shown}");
     }
 }
