@@ -11,7 +11,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One thread's entry.
 #[derive(Debug, Default)]
@@ -101,8 +101,14 @@ pub(crate) fn sleep(pause: Duration, is_over: impl Fn() -> bool) {
     let before = entries();
     lock(&SLEEPERS).push(thread::current());
     HAS_SLEEPERS.store(true, SeqCst);
-    // Who entered without seeing that there is a sleeper did so before now; after a pause his stores are seen here.
-    thread::park_timeout(pause);
+    // Who entered without seeing that there is a sleeper did so before now; after a pause his stores are seen here. The
+    // first who sees it wakes this thread, which sleeps its pause out all the same: one wake-up a pause, however many enter.
+    let end = Instant::now() + pause;
+    while let Some(left) = end.checked_duration_since(Instant::now())
+        && !is_over()
+    {
+        thread::park_timeout(left);
+    }
     if entries() == before && look().is_empty() && !is_over() {
         thread::park();
     }
@@ -165,6 +171,20 @@ mod tests {
             assert!(look().iter().any(|seen| seen.instance == INSTANCE));
         });
         assert_eq!(seen(INSTANCE), []);
+    }
+
+    #[test]
+    fn a_sleeper_sleeps_its_pause_out_however_many_enter() {
+        const PAUSE: Duration = Duration::from_millis(200);
+        let sleeper = thread::spawn(|| {
+            let began = Instant::now();
+            sleep(PAUSE, || false);
+            began.elapsed()
+        });
+        while !sleeper.is_finished() {
+            during(u64::MAX - 6, 0, false, thread::yield_now);
+        }
+        assert!(sleeper.join().unwrap() >= PAUSE);
     }
 
     #[test]
