@@ -87,6 +87,29 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What did not last is not tried again by accident.
+    ///
+    /// # Errors
+    /// That content is quarantined, and why.
+    pub fn check_quarantine(&self, hash: &str, is_forced: bool) -> Result<(), String> {
+        match self.quarantined.get(hash) {
+            Some(reason) if !is_forced => Err(format!(
+                "this file did not last before ({reason}) and is quarantined; --force installs it all the same"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The quarantine after an installation of that content: what was forced is quarantined no more.
+    #[must_use]
+    pub fn quarantine_after(&self, hash: &str, is_forced: bool) -> BTreeMap<String, String> {
+        let mut quarantined = self.quarantined.clone();
+        if is_forced {
+            quarantined.remove(hash);
+        }
+        quarantined
+    }
+
     /// From now on it runs other code than that of its source: what was left behind is that of the source, unless that
     /// was left behind before.
     pub fn roll_back_to(&mut self, hash: &str) {

@@ -12,7 +12,8 @@ use super::exit::Fault;
 use crate::home::Home;
 use crate::manifest;
 use crate::registry::{self, Desired, Entry, Registry};
-use crate::report::{CommandChanges, InstallRequest, Installed};
+use crate::report::{CommandChanges, InstallRequest, Installed, Mode};
+use crate::states::States;
 use crate::store::{Artefact, Store};
 
 /// As the host would do it, but for what only a running daemon can show: whether it starts.
@@ -23,9 +24,18 @@ pub(super) fn install(home: &Home, request: InstallRequest) -> Result<Installed>
     let mut registry = Registry::load(&path)?;
     check_free(&registry, &name, &request)?;
     // The file is looked at where it lies first, so that a bad one leaves nothing in the store.
-    manifest::check_in_process(&manifest::read(&request.file)?)?;
+    let old = registry.daemons.get(&name);
+    let mode = request.mode.or(old.map(|old| old.mode)).unwrap_or_default();
+    let read = manifest::read(&request.file)?;
+    if mode == Mode::InProcess {
+        manifest::check_in_process(&read)?;
+    }
     let store = Store::open(home)?;
     let artefact = store.stage(&request.file)?;
+    if let Some(old) = old {
+        let checked = old.check_quarantine(&artefact.hash, request.force);
+        checked.map_err(|reason| anyhow!(reason))?;
+    }
     store.settle(&artefact)?;
     let entry = entry(&artefact, registry.daemons.remove(&name), request);
     let installed = Installed {
@@ -87,7 +97,7 @@ fn entry(artefact: &Artefact, old: Option<Entry>, request: InstallRequest) -> En
             .unwrap_or_else(|| old.as_ref().map_or(Value::Null, |old| old.settings.clone())),
         quarantined: old
             .as_ref()
-            .map(|old| old.quarantined.clone())
+            .map(|old| old.quarantine_after(&artefact.hash, request.force))
             .unwrap_or_default(),
         drop_in: request.drop_in,
         port: request.port.or(kept_port),
@@ -120,6 +130,7 @@ pub(super) fn uninstall(home: &Home, name: &str) -> Result<()> {
             .collect::<Vec<_>>()
     };
     let keep: HashSet<String> = registry.daemons.values().flat_map(needed).collect();
+    States::of(home).forget(name)?;
     Store::open(home)?.sweep(&keep)
 }
 
@@ -194,6 +205,23 @@ mod tests {
         };
         assert_eq!(refused("Sample", again), None);
         assert_eq!(refused("Other", request(None)), None);
+    }
+
+    #[test]
+    fn what_is_quarantined_stays_so_until_it_is_forced() {
+        let mut old = entry(&artefact("one"), None, request(None));
+        old.quarantined
+            .insert("two".to_owned(), "it crashed".to_owned());
+        let refused = old.check_quarantine("two", false).expect_err("quarantined");
+        assert!(refused.contains("it crashed"), "{refused}");
+        let again = entry(&artefact("one"), Some(old.clone()), request(None));
+        assert_eq!(again.quarantined, old.quarantined);
+        let forced = InstallRequest {
+            force: true,
+            ..request(None)
+        };
+        let forced = entry(&artefact("two"), Some(old), forced);
+        assert!(forced.quarantined.is_empty());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! What a request leaves open stays as it was before. Nothing is done here: what may not be is refused, and the fault says
 //! why, before anything that runs is touched.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -59,7 +58,10 @@ impl Inner {
         before: Option<&Entry>,
         artefact: Arc<Artefact>,
     ) -> Result<Spec, Fault> {
-        check_quarantine(before, &artefact.hash, request.force)?;
+        if let Some(before) = before {
+            let checked = before.check_quarantine(&artefact.hash, request.force);
+            checked.map_err(Fault::failed)?;
+        }
         let spec = self.new_spec(name, request, before, artefact)?;
         if spec.mode == Mode::InProcess {
             manifest::check_in_process(&spec.artefact.manifest)
@@ -130,32 +132,6 @@ impl Inner {
     }
 }
 
-/// What did not last is not tried again by accident.
-fn check_quarantine(before: Option<&Entry>, hash: &str, is_forced: bool) -> Result<(), Fault> {
-    let reason = before.and_then(|entry| entry.quarantined.get(hash));
-    match reason {
-        Some(reason) if !is_forced => Err(Fault::failed(format!(
-            "this file did not last before ({reason}) and is quarantined; --force installs it all the same"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// What was forced is quarantined no more.
-fn quarantined(
-    request: &InstallRequest,
-    before: Option<&Entry>,
-    hash: &str,
-) -> BTreeMap<String, String> {
-    let mut quarantined = before
-        .map(|entry| entry.quarantined.clone())
-        .unwrap_or_default();
-    if request.force {
-        quarantined.remove(hash);
-    }
-    quarantined
-}
-
 /// What the registry keeps of it.
 pub(super) fn new_entry(
     request: &InstallRequest,
@@ -179,7 +155,9 @@ pub(super) fn new_entry(
         source: Some(request.file.clone()),
         source_hash: None,
         settings: given_settings(request, before),
-        quarantined: quarantined(request, before, &spec.artefact.hash),
+        quarantined: before
+            .map(|before| before.quarantine_after(&spec.artefact.hash, request.force))
+            .unwrap_or_default(),
         drop_in: request.drop_in,
         port: glance.port,
         port_pinned: spec.is_port_pinned,
