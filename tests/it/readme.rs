@@ -118,25 +118,26 @@ fn built(directory: &Path, name: &str, arguments: &[&str]) -> PathBuf {
         .into_std_path_buf()
 }
 
-/// The README's crate, with nothing of this workspace around it, and its plugin.
-fn greeter(ecosystem: &Ecosystem) -> PathBuf {
-    let directory = ecosystem.scratch().join("greeter");
+/// A crate of the README's, with nothing of this workspace around it, and its plugin. All of them have the manifest that it
+/// shows, but for the name.
+fn outside(ecosystem: &Ecosystem, name: &str) -> PathBuf {
+    let directory = ecosystem.scratch().join(name);
     fs::create_dir_all(directory.join("src")).expect("a directory of our own");
-    let manifest = shown("greeter/Cargo.toml");
+    let manifest = shown("greeter/Cargo.toml").replace("greeter", name);
     assert!(manifest.contains(CLONE), "{manifest}");
     let clone = workspace().to_str().expect("a path in UTF-8");
     let write = |file: &str, text: &str| fs::write(directory.join(file), text).expect("our own");
     write("Cargo.toml", &manifest.replace(CLONE, clone));
-    write("src/lib.rs", &shown("greeter/src/lib.rs"));
+    write("src/lib.rs", &shown(&format!("{name}/src/lib.rs")));
     // The same versions as here, so that nothing has to be fetched.
     fs::copy(workspace().join("Cargo.lock"), directory.join("Cargo.lock")).expect("our own");
-    built(&directory, "greeter", &[])
+    built(&directory, name, &[])
 }
 
 #[test]
 fn the_daemon_of_the_readme_is_built_outside_and_runs() {
     let mut ecosystem = Ecosystem::asleep();
-    let file = greeter(&ecosystem);
+    let file = outside(&ecosystem, "greeter");
     ecosystem.wake(&[]);
     let file = file.to_str().expect("a path in UTF-8");
     let _ = ecosystem.cli(&["install", "Greeter", file]).ok();
@@ -146,6 +147,27 @@ fn the_daemon_of_the_readme_is_built_outside_and_runs() {
     assert_eq!(help["greet"]["doc"], "Greets `who`.");
     let called = ecosystem.cli(&["call", "Greeter", "greet", "Ada"]).ok();
     assert_eq!(called.stdout, "\"Hello, Ada!\"\n");
+}
+
+#[test]
+fn the_daemon_of_the_readme_that_talks_is_built_outside_and_goes_on_when_the_clock_was_away() {
+    let mut ecosystem = Ecosystem::asleep();
+    let file = outside(&ecosystem, "tally");
+    ecosystem.wake(&[]);
+    let _counter = ecosystem.install("Counter", "counter", &[]);
+    let quick = ["--config", r#"{"every_ms":20}"#];
+    let _clock = ecosystem.install("Clock", "clock", &quick);
+    let file = file.to_str().expect("a path in UTF-8");
+    let _ = ecosystem.cli(&["install", "Tally", file]).ok();
+    let mut guest = ecosystem.guest("Tally");
+    let mut ticks = || guest.ask("ticks", &json!([])).as_u64();
+    until(LIMIT, "it counts", || ticks() > Some(5));
+    let _ = ecosystem.cli(&["stop", "Clock"]).ok();
+    let _ = ecosystem.cli(&["start", "Clock"]).ok();
+    let before = ticks();
+    until(LIMIT, "it goes on", || {
+        ticks() > before.map(|ticks| ticks + 5)
+    });
 }
 
 #[test]
