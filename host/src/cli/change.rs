@@ -145,8 +145,9 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
     } = args;
     let file =
         std::path::absolute(&file).with_context(|| format!("cannot find {}", file.display()))?;
-    let config = config.as_deref().map(read_config).transpose()?;
-    let settings = settings.as_deref().map(read_config).transpose()?;
+    let read = |what, text: Option<String>| text.map(|text| read_object(what, &text)).transpose();
+    let config = read("config", config)?;
+    let settings = read("settings", settings)?;
     Ok(InstallRequest {
         name: Some(name),
         file,
@@ -161,14 +162,14 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
     })
 }
 
-/// The `--config` argument: JSON, or `@` and a file that holds it.
-fn read_config(text: &str) -> Result<Value> {
+/// The argument of `--config` or `--settings`: JSON, or `@` and a file that holds it.
+fn read_object(what: &str, text: &str) -> Result<Value> {
     let Some(path) = text.strip_prefix('@') else {
-        return Ok(config_object(text)?);
+        return Ok(object(what, text)?);
     };
     let text =
-        read_limited(Path::new(path)).with_context(|| format!("cannot read the config {path}"))?;
-    config_object(&text).map_err(|fault| anyhow!("{path}: {fault}"))
+        read_limited(Path::new(path)).with_context(|| format!("cannot read the {what} {path}"))?;
+    object(what, &text).map_err(|fault| anyhow!("{path}: {fault}"))
 }
 
 fn read_limited(path: &Path) -> Result<String> {
@@ -181,15 +182,16 @@ fn read_limited(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn config_object(text: &str) -> Result<Value, Fault> {
+fn object(what: &str, text: &str) -> Result<Value, Fault> {
+    let wrong = |got: String| {
+        Fault::Usage(format!(
+            "--{what} takes a JSON object, like {{\"key\": 1}}; {got}"
+        ))
+    };
     match serde_json::from_str(text) {
         Ok(object @ Value::Object(_)) => Ok(object),
-        Ok(other) => Err(Fault::Usage(format!(
-            "a config is a JSON object, like {{\"key\": 1}}; got {other}"
-        ))),
-        Err(error) => Err(Fault::Usage(format!(
-            "a config is a JSON object; this is not JSON: {error}"
-        ))),
+        Ok(other) => Err(wrong(format!("got {other}"))),
+        Err(error) => Err(wrong(format!("this is not JSON: {error}"))),
     }
 }
 
@@ -323,12 +325,13 @@ mod tests {
     #[test]
     fn a_config_is_a_json_object() {
         assert_eq!(
-            read_config(r#"{"a": 1}"#).expect("an object"),
+            read_object("config", r#"{"a": 1}"#).expect("an object"),
             json!({"a": 1})
         );
         for wrong in ["", "1", "[]", "Ada", "{a: 1}"] {
-            let error = read_config(wrong).expect_err(wrong);
+            let error = read_object("settings", wrong).expect_err(wrong);
             assert_eq!(exit::code(&error), exit::Code::Usage, "{wrong}: {error}");
+            assert!(error.to_string().starts_with("--settings takes"), "{error}");
         }
     }
 
@@ -337,15 +340,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("config.json");
         let argument = format!("@{}", path.display());
-        let error = read_config(&argument).expect_err("there is no file yet");
+        let error = read_object("config", &argument).expect_err("there is no file yet");
         assert_eq!(exit::code(&error), exit::Code::Failed, "{error:#}");
         std::fs::write(&path, "{\"a\": [1]}\n").expect("a file");
         assert_eq!(
-            read_config(&argument).expect("an object"),
+            read_object("config", &argument).expect("an object"),
             json!({"a": [1]})
         );
         std::fs::write(&path, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).expect("a file");
-        let error = format!("{:#}", read_config(&argument).expect_err("too large"));
+        let error = format!(
+            "{:#}",
+            read_object("config", &argument).expect_err("too large")
+        );
         assert!(
             error.contains("config.json") && error.contains("no config"),
             "{error}"

@@ -6,7 +6,7 @@
 //!
 //! Ctrl-C ends it as it ends any program that reads: there is nothing to put in order.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use super::Session;
@@ -14,6 +14,7 @@ use super::client::Client;
 use super::exit::Fault;
 use crate::log::{Record, tail_files};
 use crate::registry::{DAE_NAME, Registry};
+use crate::report::Status;
 
 /// How much of the past is shown unless asked: some screens of it.
 const LINES_DEFAULT: usize = 100;
@@ -55,6 +56,11 @@ fn check_known(session: &Session, name: &str) -> Result<()> {
     let registry = Registry::load(&session.home.registry_file())?;
     if name == DAE_NAME || registry.daemons.contains_key(name) {
         return Ok(());
+    }
+    // A foreign daemon is known to a host alone, if one runs.
+    let status = Client::control(session).and_then(|mut host| host.ask("status", &[name]));
+    if let Ok(Status { foreign: true, .. }) = status {
+        bail!("{name} is a foreign daemon, and what it writes is not kept here");
     }
     Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into())
 }

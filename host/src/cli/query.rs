@@ -75,16 +75,25 @@ pub(super) fn scan(session: &Session) -> Result<()> {
     if scan.hidden > 0 {
         let hidden = scan.hidden;
         session.out.note(&format!(
-            "{hidden} sockets of this user have a process that the host can't see; nobody is asked there"
+            "{} of this user that no process is seen to hold; nobody is asked there",
+            sockets_listen(hidden)
         ));
     }
     let Scan {
         sockets, asked, ms, ..
     } = scan;
     session.out.note(&format!(
-        "{sockets} sockets listen on this machine; {asked} of them were asked for the first time ({ms} ms)"
+        "{} on this machine; {asked} asked for the first time ({ms} ms)",
+        sockets_listen(sockets)
     ));
     session.out.list(&scan.daemons)
+}
+
+fn sockets_listen(count: u64) -> String {
+    match count {
+        1 => "1 socket listens".to_owned(),
+        count => format!("{count} sockets listen"),
+    }
 }
 
 /// `status`: one daemon in full.
@@ -102,7 +111,10 @@ fn in_full(status: &Status) -> String {
     if !status.reason.is_empty() {
         facts.push(("reason", status.reason.clone()));
     }
-    facts.extend(what_runs(status));
+    match status.foreign {
+        true => facts.extend(what_is_known(status)),
+        false => facts.extend(what_runs(status)),
+    }
     facts.extend(what_was(status));
     let title = format!("{}: {}", status.name, status.state);
     format!("{}\n{}", words::printable(&title), words::facts(&facts))
@@ -110,10 +122,27 @@ fn in_full(status: &Status) -> String {
 
 type Fact = (&'static str, String);
 
-/// What every daemon has.
+/// What a foreign daemon tells of itself; whatever else there is to know, its own host knows, if it has one.
+fn what_is_known(status: &Status) -> [Fact; 3] {
+    let own_name = format!("{} {}", status.plugin, status.version);
+    [
+        ("calls itself", own_name.trim_end().to_owned()),
+        ("pid", or_dash(status.pid.map(|pid| pid.to_string()))),
+        ("address", or_dash(address_of(status))),
+    ]
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+fn address_of(status: &Status) -> Option<String> {
+    let port = status.port?;
+    Some(address(status, port).to_string())
+}
+
+/// What every daemon has that this host runs.
 fn what_runs(status: &Status) -> [Fact; 11] {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let address = status.port.map(|port| address(status, port).to_string());
     let calls = format!(
         "{} ({} answered with an error)",
         status.calls, status.errors
@@ -125,7 +154,7 @@ fn what_runs(status: &Status) -> [Fact; 11] {
             or_dash(status.mode.map(|mode| mode.as_str().to_owned())),
         ),
         ("pid", or_dash(status.pid.map(|pid| pid.to_string()))),
-        ("address", or_dash(address)),
+        ("address", or_dash(address_of(status))),
         ("uptime", or_dash(status.uptime_ms.map(words::uptime))),
         ("generation", status.generation.to_string()),
         ("restarts", status.restarts.to_string()),

@@ -31,8 +31,8 @@ const COLUMNS: [Column; 9] = [
     Column::new("PID", 6, |s| or_dash(s.pid)),
     Column::new("PORT", 0, |s| or_dash(s.port)),
     Column::new("UPTIME", 1, |s| or_dash(s.uptime_ms.map(uptime))),
-    Column::new("RESTARTS", 5, |s| s.restarts.to_string()),
-    Column::new("CALLS", 2, |s| s.calls.to_string()),
+    Column::new("RESTARTS", 5, |s| or_dash(counted(s, s.restarts))),
+    Column::new("CALLS", 2, |s| or_dash(counted(s, s.calls))),
 ];
 
 impl Column {
@@ -53,6 +53,11 @@ pub(super) fn whole(daemons: &[Status]) -> String {
 
 fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Of a foreign daemon this host counts nothing, which is not to be taken for 0.
+fn counted(daemon: &Status, count: u64) -> Option<u64> {
+    (!daemon.foreign).then_some(count)
 }
 
 /// The heading and one row a daemon. Cells hold no blanks, so that a pipe can split them.
@@ -288,6 +293,29 @@ mod tests {
                 "12345"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_not_counted_of_a_foreign_daemon_is_no_nought() {
+        let foreign = Status {
+            name: "Sensor".to_owned(),
+            foreign: true,
+            state: "foreign".to_owned(),
+            pid: Some(4711),
+            port: Some(40_123),
+            ..Status::default()
+        };
+        let text = whole(&[foreign]);
+        let row: Vec<&str> = text
+            .lines()
+            .last()
+            .expect("a row")
+            .split_whitespace()
+            .collect();
+        let expected = [
+            "Sensor", "-", "-", "foreign", "4711", "40123", "-", "-", "-",
+        ];
+        assert_eq!(row, expected);
     }
 
     #[test]

@@ -265,6 +265,11 @@ fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> Answer {
 
 /// The one argument.
 fn one<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Fault> {
+    if matches!(arguments, b"" | b"[]") {
+        return Err(Fault::bad_arguments(
+            "it takes one argument; got none".to_owned(),
+        ));
+    }
     // An array's elements are the arguments, any other value is the one argument.
     let read = match arguments.first() {
         Some(b'[') => serde_json::from_slice::<(T,)>(arguments).map(|(one,)| one),

@@ -14,6 +14,7 @@ use crate::report::{Credential, Scan, Status};
 
 /// The argument of `announce`: of a credential, only where to ask for it.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a credential, of which the port is read")]
 pub(super) struct Announced {
     port: u16,
 }
@@ -124,7 +125,7 @@ impl Inner {
         Some(Fault {
             kind: FaultKind::Failed,
             text: format!(
-                "{name} is a foreign daemon (pid {}): this host can't stop it, nor change it otherwise",
+                "{name} is a foreign daemon (pid {}), which this host doesn't run: its commands can be called, and nothing else",
                 one.pid
             ),
         })

@@ -75,10 +75,15 @@ fn an_announcement_is_held_to_the_same_rules() {
         assert!(refusal.contains(part), "{port}: {refusal}");
     }
     assert_eq!(excluded.guests(), 0);
-    let fault = dae.ask_in_vain("announce", &json!([{"name": "A"}]));
-    assert_eq!(fault.code, "bad-arguments", "{fault:?}");
-    let fault = dae.ask_in_vain("announce", &json!([]));
-    assert_eq!(fault.code, "bad-arguments", "{fault:?}");
+    for (arguments, part) in [
+        (json!([{"name": "A"}]), "missing field `port`"),
+        (json!([5]), "expected a credential"),
+        (json!([]), "it takes one argument; got none"),
+    ] {
+        let fault = dae.ask_in_vain("announce", &arguments);
+        assert_eq!(fault.code, "bad-arguments", "{fault:?}");
+        assert!(fault.message.contains(part), "{fault:?}");
+    }
 }
 
 #[test]

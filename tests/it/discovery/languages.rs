@@ -48,11 +48,25 @@ fn lives_among_others(name: &str, language: &str, (running, port): (Running, u16
     assert_eq!(called.stdout, format!("\"Hello, Ada, from {language}\"\n"));
     let options = ecosystem.cli(&["options", name, "--json"]).ok().json();
     assert_eq!((&options["add"], &options["greet"]), (&json!(2), &json!(1)));
-    for change in ["stop", "restart", "uninstall", "reload"] {
-        let refused = ecosystem.cli(&[change, name]);
-        assert_ne!(refused.status, 0, "{change}");
-        assert!(refused.says(&["is a foreign daemon (pid "]), "{refused:?}");
+    for wish in ["stop", "restart", "uninstall", "reload", "state", "logs"] {
+        let refused = ecosystem.cli(&[wish, name]);
+        assert_eq!(refused.status, 1, "{wish}");
+        assert!(refused.says(&["is a foreign daemon"]), "{refused:?}");
     }
+    let status = ecosystem.cli(&["status", name]).ok().stdout;
+    let known: Vec<_> = status
+        .lines()
+        .skip(1)
+        .map(|line| line.trim_start())
+        .collect();
+    assert_eq!(
+        known,
+        [
+            format!("calls itself  {name}"),
+            format!("pid           {}", running.pid()),
+            format!("address       127.0.0.1:{port}"),
+        ]
+    );
     process::signal(running.pid(), Signal::KILL);
     until(LIMIT, "its end", || process::is_gone(running.pid()));
     assert_eq!(scan(&ecosystem), [""; 0], "gone within one scan");
