@@ -79,12 +79,11 @@ impl Asked {
         self.put(name, tag, Some(sender)).map(|()| receiver)
     }
 
-    /// A line is on its way whose reply nobody waits for.
-    ///
-    /// # Errors
-    /// Too many are unanswered.
-    pub fn expect(&self, name: &str, tag: Option<String>) -> Result<(), Refusal> {
-        self.put(name, tag, None)
+    /// A line is on its way whose reply nobody waits for. Those that are never answered make room for what follows: a
+    /// listener answers nothing, and may be sent any number of events.
+    pub fn expect(&self, name: &str, tag: Option<String>) {
+        // Where only calls are unanswered, its reply will be taken for an event.
+        let _ = self.put(name, tag, None);
     }
 
     fn put(
@@ -97,6 +96,11 @@ impl Asked {
         let now = Instant::now();
         if calls.len() >= ASKED_MAX {
             calls.retain(|call| !call.is_given_up(now));
+        }
+        if calls.len() >= ASKED_MAX
+            && let Some(event) = calls.iter().position(|call| call.reply.is_none())
+        {
+            calls.remove(event);
         }
         if calls.len() >= ASKED_MAX {
             let text = format!("{ASKED_MAX} calls are unanswered already; wait for some of them");
@@ -289,6 +293,17 @@ mod tests {
         asked.fail_all(&gone);
         assert_eq!(all[7].try_recv().unwrap().unwrap_err(), gone);
         assert!(asked.ask("a", None).is_ok());
+    }
+
+    #[test]
+    fn events_that_nobody_answers_refuse_nothing() {
+        let asked = Asked::default();
+        for _ in 0..2 * ASKED_MAX {
+            asked.expect("tick", None);
+        }
+        let mut call = asked.ask("add", None).unwrap();
+        assert_eq!(asked.answer(&message("add", "[3]")), Answered::Ours);
+        assert_eq!(call.try_recv().unwrap().unwrap(), b"[3]");
     }
 
     #[test]

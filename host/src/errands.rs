@@ -3,6 +3,7 @@
 //! Everything here ends with the instance. A number that stands for nothing is answered so, as everywhere at the boundary.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dae_common_tcp::{ErrorCode, Line, Message, read_line};
@@ -37,8 +38,16 @@ pub(crate) struct Errands {
 struct Tables {
     visits: HashMap<u64, Arc<Visit>>,
     /// Those that the host keeps for single calls, by whom they are to.
-    kept: HashMap<String, Arc<Visit>>,
+    kept: HashMap<String, Arc<Kept>>,
     feeds: HashMap<u64, Arc<Feed>>,
+}
+
+/// A visit for single calls. It is given up when its daemon isn't there and nobody waits for it any more.
+#[derive(Debug)]
+struct Kept {
+    visit: Arc<Visit>,
+    /// Calls under way; counted up under the tables' lock.
+    calls: AtomicUsize,
 }
 
 impl Errands {
@@ -59,11 +68,11 @@ impl Errands {
     fn listen(&self, request: &[u8]) -> Result<(), Refused> {
         let (feed, rest) = number(request);
         let (guest, _) = number(rest);
-        let feed = self.new_feed(feed)?;
+        // Nothing is left of a feed for one who has gone: whoever asks for its lines hears that there are none.
         if let Some(visit) = self.visit(guest) {
-            visit.heard.listen(&feed);
+            visit.heard.listen(&self.new_feed(feed)?);
         } else if let Some(guest) = self.guests.find(guest) {
-            guest.heard.listen(&feed);
+            guest.heard.listen(&self.new_feed(feed)?);
         } else {
             return Err(Refused::Gone);
         }
@@ -112,7 +121,8 @@ impl Errands {
 
     fn publish(&self, line: &[u8]) -> Result<(), Refused> {
         match read_line(line) {
-            Line::Message(message) => {
+            // Two would be one of a name that nobody has checked.
+            Line::Message(message) if !line.contains(&b'\n') => {
                 checked_topic(message.name.as_bytes())?;
                 self.host.neighbours.topics.publish(message.name, line);
                 Ok(())
@@ -167,10 +177,7 @@ impl Errands {
         }
         match self.guests.find(id) {
             Some(guest) => self.ask_guest(&guest, &message, line),
-            None => Asking::Now(Ended {
-                status: status::GONE,
-                bytes: Vec::new(),
-            }),
+            None => Asking::Now(gone()),
         }
     }
 
@@ -197,72 +204,101 @@ impl Errands {
         else {
             return refused(&not_a_line());
         };
-        let visit = {
-            let mut tables = lock(&self.tables);
-            match tables.kept.get(name) {
-                Some(visit) => Arc::clone(visit),
-                None => {
-                    let visit = Visit::open(&self.host, name);
-                    // Nobody will ever listen.
-                    visit.heard.end();
-                    tables.kept.insert(name.to_owned(), Arc::clone(&visit));
-                    visit
-                }
+        let kept = self.kept(name);
+        match kept.visit.call(message.name, message.arguments) {
+            Calling::Now(reply) => {
+                kept.calls.fetch_sub(1, Ordering::Relaxed);
+                Asking::Now(ended(reply))
             }
-        };
-        match visit.call(message.name, message.arguments) {
-            Calling::Now(reply) => Asking::Now(ended(reply)),
             Calling::Later(reply) => {
                 let errands = Weak::clone(&self.own);
+                let one_call = OneCall { kept, errands };
                 Asking::Later(Box::pin(async move {
                     let reply = reply.await;
-                    if reply.is_err()
-                        && !visit.is_open()
-                        && let Some(errands) = errands.upgrade()
-                    {
-                        errands.forget(&visit);
-                    }
+                    drop(one_call);
                     ended(reply)
                 }))
             }
         }
     }
 
-    /// A name that nobody has is not looked for any longer.
-    fn forget(&self, visit: &Arc<Visit>) {
+    /// The visit for single calls to that name, with one call more under way.
+    fn kept(&self, name: &str) -> Arc<Kept> {
         let mut tables = lock(&self.tables);
-        if tables
-            .kept
-            .get(&visit.name)
-            .is_some_and(|kept| Arc::ptr_eq(kept, visit))
-        {
-            tables.kept.remove(&visit.name);
+        if let Some(kept) = tables.kept.get(name) {
+            kept.calls.fetch_add(1, Ordering::Relaxed);
+            return Arc::clone(kept);
         }
-        visit.close();
+        tables.kept.retain(|_, kept| kept.is_of_use());
+        let visit = Visit::open(&self.host, name);
+        // Nobody will ever listen.
+        visit.heard.end();
+        let calls = AtomicUsize::new(1);
+        let kept = Arc::new(Kept { visit, calls });
+        tables.kept.insert(name.to_owned(), Arc::clone(&kept));
+        kept
     }
 
     fn next_lines(&self, request: &[u8]) -> Asking {
-        let Some(feed) = lock(&self.tables).feeds.get(&number(request).0).cloned() else {
-            return Asking::Now(Ended {
-                status: status::GONE,
-                bytes: Vec::new(),
-            });
+        let (id, _) = number(request);
+        let Some(feed) = lock(&self.tables).feeds.get(&id).cloned() else {
+            return Asking::Now(gone());
         };
+        let own = Weak::clone(&self.own);
         Asking::Later(Box::pin(std::future::poll_fn(move |context| {
-            let was_slow = feed.is_slow();
             feed.poll_lines(context).map(|lines| match lines {
-                Some(mut lines) => {
-                    if was_slow {
-                        lines.extend_from_slice(SLOW.as_bytes());
-                    }
-                    done(lines)
+                Some(lines) => done(lines),
+                None if feed.is_slow() && !feed.has_ended() => {
+                    // Told once: now it has ended.
+                    feed.end();
+                    done(SLOW.as_bytes().to_vec())
                 }
-                None => Ended {
-                    status: status::GONE,
-                    bytes: Vec::new(),
-                },
+                None => {
+                    if let Some(errands) = own.upgrade() {
+                        lock(&errands.tables).feeds.remove(&id);
+                    }
+                    gone()
+                }
             })
         })))
+    }
+}
+
+impl Kept {
+    fn is_of_use(&self) -> bool {
+        let is_of_use = self.calls.load(Ordering::Relaxed) > 0 || self.visit.is_open();
+        if !is_of_use {
+            self.visit.close();
+        }
+        is_of_use
+    }
+}
+
+/// One call by name, until it is dropped.
+struct OneCall {
+    kept: Arc<Kept>,
+    errands: Weak<Errands>,
+}
+
+impl Drop for OneCall {
+    fn drop(&mut self) {
+        let Some(errands) = self.errands.upgrade() else {
+            return;
+        };
+        let mut tables = lock(&errands.tables);
+        let is_last = self.kept.calls.fetch_sub(1, Ordering::Relaxed) == 1;
+        let visit = &self.kept.visit;
+        if visit.is_open() || (!is_last && visit.was_there()) {
+            return;
+        }
+        // Whoever calls a name that nobody had begins anew.
+        let is_own = |kept: &Arc<Kept>| Arc::ptr_eq(kept, &self.kept);
+        if tables.kept.get(&visit.name).is_some_and(is_own) {
+            tables.kept.remove(&visit.name);
+        }
+        if is_last {
+            visit.close();
+        }
     }
 }
 
@@ -365,7 +401,8 @@ impl Drop for Errands {
             .tables
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        for visit in tables.visits.values().chain(tables.kept.values()) {
+        let kept = tables.kept.values().map(|kept| &kept.visit);
+        for visit in tables.visits.values().chain(kept) {
             visit.close();
         }
         for feed in tables.feeds.values() {
@@ -412,6 +449,13 @@ fn done(bytes: Vec<u8>) -> Ended {
     }
 }
 
+fn gone() -> Ended {
+    Ended {
+        status: status::GONE,
+        bytes: Vec::new(),
+    }
+}
+
 fn failed(refusal: &Refusal) -> Ended {
     Ended {
         status: status::FAILED,
@@ -437,4 +481,85 @@ fn not_a_line() -> Refusal {
 /// No code of others runs under these locks, so a poisoned one is as good as new.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn errands() -> Arc<Errands> {
+        let host = Host {
+            visitor: "A".to_owned(),
+            neighbours: Arc::default(),
+            limits: Config::default().limits(),
+            runtime: tokio::runtime::Handle::current(),
+            told: OnceLock::new(),
+        };
+        Errands::new(host, Arc::default())
+    }
+
+    async fn next(errands: &Errands, feed: u64) -> Ended {
+        match errands.ask_later("feed.next", &feed.to_le_bytes()) {
+            Asking::Now(ended) => ended,
+            Asking::Later(work) => work.await,
+        }
+    }
+
+    fn listen(errands: &Errands, feed: u64, guest: u64) -> u32 {
+        let request = [feed.to_le_bytes(), guest.to_le_bytes()].concat();
+        errands.ask("guest.listen", &request).status
+    }
+
+    #[tokio::test]
+    async fn feeds_of_guests_who_have_gone_leave_nothing() {
+        let errands = errands();
+        for feed in 1..10 {
+            let guest = errands.guests.enter();
+            assert_eq!(listen(&errands, feed, guest.id()), status::NOTHING);
+            errands.guests.leave(guest.id());
+            assert_eq!(next(&errands, feed).await.status, status::DONE);
+            assert_eq!(next(&errands, feed).await.status, status::GONE);
+            assert_eq!(listen(&errands, feed + 100, guest.id()), status::GONE);
+        }
+        assert_eq!(lock(&errands.tables).feeds.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_line_too_many_is_told_even_where_nothing_else_waits() {
+        let errands = errands();
+        let guest = errands.guests.enter();
+        listen(&errands, 1, guest.id());
+        guest
+            .heard
+            .tell(&vec![b'x'; crate::feed::FEED_BYTES_MAX + 1]);
+        let told = next(&errands, 1).await;
+        assert_eq!(told.bytes, SLOW.as_bytes());
+        assert_eq!(next(&errands, 1).await.status, status::GONE);
+    }
+
+    #[tokio::test]
+    async fn calls_to_nobody_leave_nothing_whether_they_end_or_are_dropped() {
+        let errands = errands();
+        for n in 0..10_u64 {
+            let name = format!("N{n}");
+            let length = (name.len() as u64).to_le_bytes();
+            let request = [&length, name.as_bytes(), b"echo [1]"].concat();
+            match errands.ask_later("call", &request) {
+                Asking::Later(work) if n % 2 == 0 => {
+                    assert_eq!(work.await.status, status::FAILED);
+                }
+                dropped => drop(dropped),
+            }
+        }
+        assert_eq!(lock(&errands.tables).kept.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn two_lines_are_not_published_as_one() {
+        let ended = errands().ask("publish", b"tick []\nerror []");
+        assert_eq!(ended.status, status::FAILED);
+    }
 }

@@ -13,26 +13,26 @@ use crate::mailbox::Mailbox;
 /// A daemon that is being told of a guest.
 pub(crate) type Greeting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Whether that instance is still to be told of that guest.
+/// Whether that instance is still to be told of that guest, or hasn't heard it all.
 #[inline]
 pub(crate) fn is_due(lease: &Lease, guest: &Mailbox) -> bool {
-    lease.instance.greets() && !guest.is_greeted_by(lease.instance.number())
+    lease.instance.greets() && !guest.is_known_to(lease.instance.number())
 }
 
 /// Tells it, if that is due. Until it ends, no command of the guest is to run.
-pub(crate) fn due(lease: &Arc<Lease>, guest: &Mailbox, limit: Duration) -> Option<Greeting> {
+pub(crate) fn due(lease: &Arc<Lease>, guest: &Arc<Mailbox>, limit: Duration) -> Option<Greeting> {
     if !is_due(lease, guest) {
         return None;
     }
     guest.set_greeted_by(lease.instance.number());
-    let lease = Arc::clone(lease);
-    let id = guest.id();
+    let (lease, guest) = (Arc::clone(lease), Arc::clone(guest));
     Some(Box::pin(async move {
         let given_up = lease.given_up("on(connect)", limit);
         let ended = tokio::select! {
-            ended = lease.instance.guest_came(id) => ended,
+            ended = lease.instance.guest_came(guest.id()) => ended,
             given_up = given_up => given_up,
         };
+        guest.set_known_to(lease.instance.number());
         lease.instance.tell_of("on(connect)", &ended);
     }))
 }

@@ -204,6 +204,8 @@ impl<S: Stream> Guest<S> {
 
     /// Answers whole lines while there is room for their replies.
     fn take_lines(&mut self, tally: &mut Tally, context: &mut Context<'_>) -> Taken {
+        // Whatever the door is like by now: what nobody polls would hold its instance for ever.
+        let is_greeted = !self.is_greeting_on(context);
         if self.mailbox.is_closing() || self.is_closing {
             self.is_closing = true;
             return Taken::All;
@@ -214,7 +216,7 @@ impl<S: Stream> Guest<S> {
             return self.wait_before(context);
         }
         self.door_change = None;
-        if self.is_being_greeted(&phase, context) {
+        if !is_greeted || self.is_to_be_greeted(&phase, context) {
             return Taken::Some;
         }
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
@@ -294,21 +296,25 @@ impl<S: Stream> Guest<S> {
         self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != Answered::NotOurs
     }
 
-    /// Whether the instance is still being told of this guest; until it has been, lines wait.
-    fn is_being_greeted(&mut self, phase: &Phase, context: &mut Context<'_>) -> bool {
-        if let Phase::Open(lease) = phase
-            && greet::is_due(lease, &self.mailbox)
-        {
-            self.greeting = greet::due(lease, &self.mailbox, self.door.limits.command);
+    /// Whether an instance is being told of this guest; until it has been, lines wait.
+    fn is_greeting_on(&mut self, context: &mut Context<'_>) -> bool {
+        let is_on = match &mut self.greeting {
+            Some(greeting) => greeting.as_mut().poll(context).is_pending(),
+            None => false,
+        };
+        if !is_on {
+            self.greeting = None;
         }
-        let Some(greeting) = &mut self.greeting else {
+        is_on
+    }
+
+    /// Begins to tell the instance of this guest, if that is due; whether that goes on.
+    fn is_to_be_greeted(&mut self, phase: &Phase, context: &mut Context<'_>) -> bool {
+        let Phase::Open(lease) = phase else {
             return false;
         };
-        if greeting.as_mut().poll(context).is_pending() {
-            return true;
-        }
-        self.greeting = None;
-        false
+        self.greeting = greet::due(lease, &self.mailbox, self.door.limits.command);
+        self.is_greeting_on(context)
     }
 
     /// Lines stay where they are until there is an instance again.

@@ -30,6 +30,7 @@ struct Ears {
     feeds: Vec<Weak<Feed>>,
     /// What came before the first listener; `None` where that isn't kept.
     early: Option<Vec<u8>>,
+    has_ended: bool,
 }
 
 impl Heard {
@@ -41,6 +42,7 @@ impl Heard {
             ears: Mutex::new(Ears {
                 feeds: Vec::new(),
                 early: Some(Vec::new()),
+                has_ended: false,
             }),
         }
     }
@@ -64,6 +66,10 @@ impl Heard {
             if !line.is_empty() {
                 feed.push(line);
             }
+        }
+        if ears.has_ended {
+            // It ended between the look that found it and this.
+            return feed.end();
         }
         ears.feeds.retain(|feed| feed.strong_count() > 0);
         ears.feeds.push(Arc::downgrade(feed));
@@ -94,6 +100,7 @@ impl Heard {
     pub fn end(&self) {
         let mut ears = lock(&self.ears);
         ears.early = None;
+        ears.has_ended = true;
         for feed in ears.feeds.drain(..) {
             if let Some(feed) = feed.upgrade() {
                 feed.end();
@@ -127,6 +134,15 @@ mod tests {
         heard.tell(b"tick [2]");
         assert_eq!(lines(&first), "hello [1]\ntick [2]\n");
         assert_eq!(lines(&second), "tick [2]\n");
+    }
+
+    #[test]
+    fn who_listens_after_the_end_is_told_so() {
+        let heard = Heard::default();
+        heard.end();
+        let feed = Arc::new(Feed::default());
+        heard.listen(&feed);
+        assert!(feed.has_ended());
     }
 
     #[test]

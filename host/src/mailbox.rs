@@ -22,8 +22,10 @@ pub struct Mailbox {
     pushed: Feed,
     is_closing: AtomicBool,
     has_left: AtomicBool,
-    /// The number of the instance that was told of this guest; 0 is none.
+    /// The number of the instance that is or was told of this guest; 0 is none.
     greeted_by: AtomicU64,
+    /// And of the one that has heard it all.
+    known_to: AtomicU64,
     /// What its daemon has asked of it.
     pub asked: Asked,
     /// Who of its daemon's code listens to it.
@@ -89,16 +91,27 @@ impl Mailbox {
         self.pushed.wake();
     }
 
-    /// Whether that instance was told of this guest.
-    #[inline]
+    /// Whether that instance is being told of this guest, or has been.
     #[must_use]
     pub fn is_greeted_by(&self, instance: u64) -> bool {
         self.greeted_by.load(Ordering::Relaxed) == instance
     }
 
-    /// From now on it was.
+    /// From now on it is.
     pub fn set_greeted_by(&self, instance: u64) {
         self.greeted_by.store(instance, Ordering::Relaxed);
+    }
+
+    /// Whether that instance has been told of this guest.
+    #[inline]
+    #[must_use]
+    pub fn is_known_to(&self, instance: u64) -> bool {
+        self.known_to.load(Ordering::Acquire) == instance
+    }
+
+    /// From now on it has been.
+    pub fn set_known_to(&self, instance: u64) {
+        self.known_to.store(instance, Ordering::Release);
     }
 
     /// Asks the guest something: a line of ours, and its own of the same name for a reply.
@@ -135,6 +148,7 @@ impl Guests {
             is_closing: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
             greeted_by: AtomicU64::new(0),
+            known_to: AtomicU64::new(0),
             asked: Asked::default(),
             heard: Heard::default(),
         });

@@ -172,6 +172,8 @@ impl Neighbours {
         for credential in watched.known.values() {
             feed.push(&line("appeared", credential));
         }
+        // Where nothing changes, nobody else looks who has gone.
+        watched.feeds.retain(|feed| feed.strong_count() > 0);
         watched.feeds.push(Arc::downgrade(feed));
     }
 

@@ -4,6 +4,7 @@
 //! nobody is waited for.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dae_common_tcp::is_name;
@@ -13,6 +14,8 @@ use crate::mailbox::Mailbox;
 
 /// Topics that connections to Dae may subscribe to, all together: names are anybody's to invent.
 const TOPICS_MAX: usize = 10_000;
+/// Fewer topics than this are not worth a look at who has gone.
+const SWEEP_MIN: usize = 64;
 
 /// What Dae answers itself can be no topic: a subscriber who connects to it could not tell the two apart.
 const OF_DAE: [&str; 13] = [
@@ -80,16 +83,24 @@ impl Subscriber {
 #[derive(Debug, Default)]
 pub struct Topics {
     by_name: Mutex<HashMap<String, Vec<Subscriber>>>,
+    /// So many topics, and those whose subscribers have gone are left out.
+    sweep_at: AtomicUsize,
 }
 
 impl Topics {
     /// From now on the topic's events go into that feed.
     pub fn subscribe(&self, topic: &str, feed: &Arc<Feed>) {
         let subscriber = Subscriber::Feed(Arc::downgrade(feed));
-        lock(&self.by_name)
-            .entry(topic.to_owned())
-            .or_default()
-            .push(subscriber);
+        let mut by_name = lock(&self.by_name);
+        // Each time they have doubled: what is never published must not keep those who have gone for ever.
+        if by_name.len() >= self.sweep_at.load(Ordering::Relaxed) {
+            sweep(&mut by_name);
+            let next = SWEEP_MIN.max(2 * by_name.len());
+            self.sweep_at.store(next, Ordering::Relaxed);
+        }
+        let subscribers = by_name.entry(topic.to_owned()).or_default();
+        subscribers.retain(Subscriber::is_there);
+        subscribers.push(subscriber);
     }
 
     /// From now on the topic's events go to that guest, once each.
@@ -170,6 +181,18 @@ mod tests {
         assert_eq!(topics.publish("tick", b"tick [2]"), 1);
         topics.unsubscribe_guest("tick", &guest);
         assert_eq!(topics.publish("tick", b"tick [3]"), 0);
+    }
+
+    #[test]
+    fn feeds_that_have_gone_are_forgotten_though_nothing_is_published() {
+        let topics = Topics::default();
+        for n in 0..1000 {
+            topics.subscribe(&n.to_string(), &Arc::default());
+            topics.subscribe("same", &Arc::default());
+        }
+        let by_name = lock(&topics.by_name);
+        assert!(by_name.len() <= 2 * SWEEP_MIN, "{}", by_name.len());
+        assert_eq!(by_name["same"].len(), 1);
     }
 
     #[test]

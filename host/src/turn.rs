@@ -63,7 +63,7 @@ pub(crate) fn at_once(
 }
 
 /// Waits until there is an instance, and it knows of this guest.
-pub(crate) async fn admitted(door: &Door, guest: &Mailbox) -> Result<Arc<Lease>, Refusal> {
+pub(crate) async fn admitted(door: &Door, guest: &Arc<Mailbox>) -> Result<Arc<Lease>, Refusal> {
     let began = Instant::now();
     loop {
         // In this order: a change between the two looks is not missed.
@@ -112,45 +112,50 @@ pub(crate) async fn run(
     guest: Arc<Mailbox>,
     sent: Sent,
 ) -> Reply {
-    let began = Instant::now();
-    let Sent { name, arguments } = &sent;
-    let instance = &lease.instance;
-    let (index, runs) = match instance.commands.find(name) {
-        Some(Entry::Own { index, runs }) => (index, runs),
+    match lease.instance.commands.find(&sent.name) {
+        Some(Entry::Own { index, runs }) => {
+            let began = Instant::now();
+            let call = Call {
+                index,
+                guest: guest.id(),
+                arguments: &sent.arguments,
+            };
+            let (reply, tally) = run_own(&lease, &door, &sent.name, (runs, call)).await;
+            door.count(tally, began.elapsed());
+            reply
+        }
         Some(Entry::Host(command)) => {
             let mut bytes = vec![b'['];
             host_body(command, &lease, &door, &mut bytes);
             bytes.push(b']');
-            return Ok(bytes);
+            Ok(bytes)
         }
         None => {
-            let text = unknown(name, &instance.commands);
-            return Err(Refusal::new(ErrorCode::UnknownCommand, text));
+            let text = unknown(&sent.name, &lease.instance.commands);
+            Err(Refusal::new(ErrorCode::UnknownCommand, text))
         }
+    }
+}
+
+async fn run_own(
+    lease: &Lease,
+    door: &Door,
+    name: &str,
+    (runs, call): (Runs, Call<'_>),
+) -> (Reply, Tally) {
+    let instance = &lease.instance;
+    if runs == Runs::Here {
+        let mut bytes = vec![b'['];
+        let status = instance.answer_here(call, &mut bytes);
+        return reply_of(status, bytes);
+    }
+    let pending = instance.answer_later(runs, call);
+    instance.flush();
+    let ended = tokio::select! {
+        ended = pending => ended,
+        given_up = lease.given_up(name, door.limits.command) => given_up,
     };
-    let call = Call {
-        index,
-        guest: guest.id(),
-        arguments,
-    };
-    let (reply, tally) = match runs {
-        Runs::Here => {
-            let mut bytes = vec![b'['];
-            let status = instance.answer_here(call, &mut bytes);
-            reply_of(status, bytes)
-        }
-        Runs::Blocking | Runs::Later => {
-            let pending = instance.answer_later(runs, call);
-            instance.flush();
-            let ended = tokio::select! {
-                ended = pending => ended,
-                given_up = lease.given_up(name, door.limits.command) => given_up,
-            };
-            reply_of(ended.status, [b"[", &ended.bytes[..]].concat())
-        }
-    };
-    door.count(tally, began.elapsed());
-    reply
+    reply_of(ended.status, [b"[", &ended.bytes[..]].concat())
 }
 
 /// What a command came to; `bytes` is `[` and what it left.

@@ -9,8 +9,9 @@ mod here;
 mod there;
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dae_common_tcp::{ErrorCode, Line, Message, read_line, write_message};
 use tokio::runtime::Handle;
@@ -28,7 +29,7 @@ use here::Here;
 use there::There;
 
 /// The first pause before a lost one is looked for again, and the longest. Whoever is installed or found meanwhile is
-/// visited at once.
+/// visited at once. A connection that lasted no longer than the longest is one more attempt that came to nothing.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -58,6 +59,8 @@ pub(crate) struct Visit {
     pub(crate) heard: Heard,
     host: Arc<Host>,
     stage: watch::Sender<Stage>,
+    /// Whether the connection was ever there.
+    was_there: AtomicBool,
     closed: CancellationToken,
 }
 
@@ -88,6 +91,7 @@ impl Visit {
             heard: Heard::from_the_start(),
             host: Arc::clone(host),
             stage: watch::Sender::new(Stage::Connecting),
+            was_there: AtomicBool::new(false),
             closed: CancellationToken::new(),
         });
         host.runtime.spawn(keep(Arc::clone(&visit)));
@@ -114,10 +118,16 @@ impl Visit {
         matches!(*self.stage.borrow(), Stage::Here(_) | Stage::There(_))
     }
 
-    /// Ends it for good.
+    /// Whether the connection is or was there.
+    pub(crate) fn was_there(&self) -> bool {
+        self.was_there.load(Ordering::Relaxed)
+    }
+
+    /// Ends it for good, once what was sent has arrived.
     pub(crate) fn close(&self) {
-        self.closed.cancel();
+        // In this order: that it ends is no loss to tell of.
         self.heard.end();
+        self.closed.cancel();
     }
 
     /// Sends a command.
@@ -141,13 +151,13 @@ impl Visit {
         }))
     }
 
-    fn call_now(&self, name: &str, arguments: &str) -> Option<Calling> {
+    fn call_now(self: &Arc<Self>, name: &str, arguments: &str) -> Option<Calling> {
         let stage = self.stage.borrow();
         match &*stage {
             Stage::Here(here) => {
                 let here = Arc::clone(here);
                 drop(stage);
-                Some(here.call(name, arguments, &self.host.runtime))
+                Some(here.call(self, name, arguments))
             }
             Stage::There(there) => {
                 let there = Arc::clone(there);
@@ -164,7 +174,7 @@ impl Visit {
 
     async fn wait_for_connection(&self) -> Result<(), Refusal> {
         let mut stage = self.stage.subscribe();
-        let is_new = matches!(*stage.borrow(), Stage::Connecting);
+        let is_new = !self.was_there();
         let is_there = |stage: &Stage| match stage {
             Stage::Here(_) | Stage::There(_) => true,
             // The first attempt decides: a name that nobody has is told at once.
@@ -261,30 +271,23 @@ impl Visit {
 /// Keeps a visit: connects, tends the connection until it is lost, and looks for the name again.
 async fn keep(visit: Arc<Visit>) {
     let mut pause = PAUSE_MIN;
-    loop {
+    while !visit.closed.is_cancelled() {
         let mut changes = visit.host.neighbours.changes();
-        let attempt = async {
-            match visit.host.neighbours.find(&visit.name) {
-                Some(Found::Here(door)) => here::attend(&visit, &door).await,
-                Some(Found::There(foreign)) => there::attend(&visit, &foreign).await,
-                None => nobody(&visit.name),
-            }
+        let began = Instant::now();
+        // Both end by themselves once it is closed: what was sent is to arrive.
+        let lost = match visit.host.neighbours.find(&visit.name) {
+            Some(Found::Here(door)) => here::attend(&visit, &door).await,
+            Some(Found::There(foreign)) => there::attend(&visit, &foreign).await,
+            None => nobody(&visit.name),
         };
-        let lost = tokio::select! {
-            lost = attempt => lost,
-            () = visit.closed.cancelled() => break,
-        };
-        if visit.is_open() {
+        if began.elapsed() > PAUSE_MAX {
             pause = PAUSE_MIN;
-            visit.tell_worker(false);
-            let reason = serde_json::json!([lost.message]);
-            visit.heard.tell(format!("disconnect {reason}").as_bytes());
         }
-        visit.stage.send_replace(Stage::Lost(lost));
+        visit.is_lost(lost);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = changes.changed() => tokio::time::sleep(PAUSE_MIN).await,
-            () = visit.closed.cancelled() => break,
+            () = visit.closed.cancelled() => {}
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
@@ -300,12 +303,24 @@ fn nobody(name: &str) -> Refusal {
 impl Visit {
     /// From now on the connection is there.
     fn is_connected(&self, stage: Stage, credential: &Credential) {
-        let is_again = matches!(*self.stage.borrow(), Stage::Lost(_));
-        self.stage.send_replace(stage);
+        // First of all: whoever hears that it is there may send something at once.
         self.tell_worker(true);
+        let is_again = self.was_there.swap(true, Ordering::Relaxed);
+        self.stage.send_replace(stage);
         if is_again {
             let credential = serde_json::json!([credential]);
             self.heard.tell(format!("connect {credential}").as_bytes());
+        }
+    }
+
+    /// From now on it isn't.
+    fn is_lost(&self, why: Refusal) {
+        let was_open = self.is_open();
+        let reason = serde_json::json!([why.message]);
+        self.stage.send_replace(Stage::Lost(why));
+        if was_open {
+            self.tell_worker(false);
+            self.heard.tell(format!("disconnect {reason}").as_bytes());
         }
     }
 }

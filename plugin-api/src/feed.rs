@@ -77,9 +77,9 @@ impl Feed {
 
     async fn refill(&mut self) {
         if self.is_hot {
-            // A flood must not keep the thread from everything else that it runs.
-            breath().await;
+            // A flood must not keep the thread from everything else that it runs. Whoever drops this future has let it run.
             self.is_hot = false;
+            breath().await;
         }
         let id = self.id.to_le_bytes().to_vec();
         let mut pull = pin!(self.host.ask_later(operation::FEED_NEXT, id));

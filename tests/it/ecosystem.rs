@@ -5,10 +5,12 @@
 //! the other one in another ecosystem on the same machine, which is a foreign daemon to the first.
 
 mod bounds;
+mod closing;
 mod events;
 mod guests;
 mod ring;
 mod shown;
+mod steady;
 mod talk;
 mod topics;
 

@@ -24,6 +24,19 @@ fn tasks_timers_and_blocking_threads() {
 }
 
 #[test]
+fn other_daemons_can_be_asked_from_any_thread() {
+    for flags in [&[][..], &["--isolate"]] {
+        let ecosystem = Ecosystem::start();
+        let mut guest = ecosystem.install("AsyncIo", "async_io", flags);
+        let _other = ecosystem.install("Other", "async_io", &[]);
+        for ms in [0, 30] {
+            let asked = guest.ask("ask_from_everywhere", &json!(["Other", ms]));
+            assert_eq!(asked, json!([ms, ms, ms]), "{flags:?}");
+        }
+    }
+}
+
+#[test]
 fn background_work_goes_on_by_its_own_clock() {
     let (_ecosystem, mut guest) = async_io();
     until(LIMIT, "the interval has come round ten times", || {

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{self, Printer};
 use super::spawn::Spawned;
-use super::{Link, lock};
+use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::frame::{self, Frame, FrameInbox, Kind};
 use crate::log::Record;
 use crate::outcome::{Asking, Ended, RunEnd, host_status};
@@ -71,35 +71,11 @@ pub(super) fn attend(
     (local, on_end): (Local, Box<dyn FnOnce() + Send>),
     name: &str,
 ) -> Result<(Arc<Link>, Attending), String> {
-    let Spawned {
-        mut process,
-        socket,
-    } = spawned;
-    let pid = process
-        .id()
-        .and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    let (stream, group) = match (open(socket), pid) {
-        (Ok(stream), Some(group)) => (stream, group),
-        (opened, _) => {
-            // It sees the end of its socket, and ends; tokio reaps it.
-            let why = opened
-                .err()
-                .map_or("it ended at once".to_owned(), |error| error.to_string());
-            return Err(format!("its process can't be attended: {why}"));
-        }
-    };
+    let (mut process, stream, group) = opened(spawned)?;
     let local = Arc::new(local);
     drain_output(&mut process, &local, name);
     let link = Arc::new(Link::new(group, stream));
-    let told = Arc::downgrade(&link);
-    local
-        .neighbourhood
-        .tell_of_visits(VisitTold(Box::new(move |id, is_open| {
-            if let Some(link) = told.upgrade() {
-                lock(&link.outgoing).put(Kind::Visit, id, &[&[u8::from(is_open)]]);
-                link.flush();
-            }
-        })));
+    local.neighbourhood.tell_of_visits(visits_told(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
     let attendant = Attendant {
@@ -115,13 +91,36 @@ pub(super) fn attend(
         on_end: Some(on_end),
     };
     tokio::spawn(attendant.attend());
-    Ok((
-        link,
-        Attending {
-            steps: taken,
-            ended: has_ended,
-        },
-    ))
+    let attending = Attending {
+        steps: taken,
+        ended: has_ended,
+    };
+    Ok((link, attending))
+}
+
+/// A process that can be attended: itself, the socket to it, and its group.
+fn opened(spawned: Spawned) -> Result<(tokio::process::Child, UnixStream, Pid), String> {
+    let Spawned { process, socket } = spawned;
+    let pid = process
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    match (open(socket), pid) {
+        (Ok(stream), Some(group)) => Ok((process, stream, group)),
+        // It sees the end of its socket, and ends; tokio reaps it.
+        (Err(error), _) => Err(format!("its process can't be attended: {error}")),
+        (Ok(_), None) => Err("its process can't be attended: it ended at once".to_owned()),
+    }
+}
+
+/// A worker answers its daemon by itself whether a connection is there, and so must know.
+fn visits_told(link: &Arc<Link>) -> VisitTold {
+    let link = Arc::downgrade(link);
+    VisitTold(Box::new(move |id, is_open| {
+        if let Some(link) = link.upgrade() {
+            lock(&link.outgoing).put(Kind::Visit, id, &[&[u8::from(is_open)]]);
+            link.flush();
+        }
+    }))
 }
 
 fn open(socket: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
@@ -182,7 +181,7 @@ impl Attendant {
         let link = Arc::clone(&self.link);
         let room = self.inbox.room(READ_BYTES);
         tokio::select! {
-            read = read(&link.stream, room) => Event::Read(read),
+            read = read(&link, room) => Event::Read(read),
             _ = self.process.wait() => Event::Exit,
             () = link.kill.notified() => Event::Kill,
             never = write_rest(&link) => match never {},
@@ -349,10 +348,16 @@ impl Attendant {
     }
 }
 
-async fn read(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> {
+/// Reads once; not while too much waits for the child to read it, which may be the answers to what it would send next.
+async fn read(link: &Link, room: &mut Vec<u8>) -> io::Result<usize> {
     loop {
-        stream.readable().await?;
-        match stream.try_read_buf(room) {
+        while lock(&link.outgoing).len() > WAITING_BYTES_MAX {
+            link.stream.writable().await?;
+            link.flush();
+            tokio::task::yield_now().await;
+        }
+        link.stream.readable().await?;
+        match link.stream.try_read_buf(room) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }

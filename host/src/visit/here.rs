@@ -1,23 +1,21 @@
 //! A visit to a daemon of the same host: straight to its door, by no socket.
 //!
 //! The visitor is a guest of that door like any other, and what is pushed to it is taken by the visit. A call runs in the
-//! task of whoever made it, where nothing that was sent before it still waits for its turn; else it waits behind that. So do
-//! lines that expect no reply: they must not run on the stack of whoever sends them, or two daemons that tell each other
-//! things would call each other until it is used up.
+//! task of whoever made it, where nothing that was sent before it still waits for its turn; else it waits behind that
+//! ([`turns`]). So do lines that expect no reply: they must not run on the stack of whoever sends them, or two daemons that
+//! tell each other things would call each other until it is used up. And so does all that comes from a process of its own:
+//! what reads from that must not run another daemon's code.
+
+mod turns;
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
-use dae_common_tcp::{ErrorCode, Line, Message, read_line, write_error};
-use futures_util::FutureExt as _;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
+use dae_common_tcp::{ErrorCode, Line, Message, read_line};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Calling, Stage, Visit};
@@ -27,10 +25,11 @@ use crate::greet;
 use crate::mailbox::Mailbox;
 use crate::report::Credential;
 use crate::turn::{self, Sent};
+use turns::{Queue, Waiting};
 
-/// Commands of one visit that run or wait, as of one guest; past that, they are refused.
+/// Calls of one visit that run or wait, as of one guest; past that, they are refused.
 const IN_FLIGHT_MAX: usize = 1024;
-/// So many calls deep one daemon's future may run inside another's; the next goes on a task of its own. A level costs some
+/// So many calls deep one daemon's code may run inside another's; the next goes on a task of its own. A level costs some
 /// 2 KiB of stack at most, of the 2 MiB that a thread has.
 const DEPTH_MAX: usize = 16;
 
@@ -41,24 +40,19 @@ thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
 pub(super) struct Here {
     door: Arc<Door>,
     guest: Arc<Mailbox>,
+    /// Who was there when it was made.
+    credential: OnceLock<Credential>,
     /// What was asked that is no command, and is answered by an event.
     asked: Asked,
-    waiting: Mutex<VecDeque<Waiting>>,
-    /// Lines that were sent and have not begun to run.
-    not_begun: AtomicUsize,
+    queue: Queue,
     in_flight: Arc<AtomicUsize>,
-    more: Notify,
+    /// Held by whoever hands on what was pushed, so that it stays in order.
+    handing_on: Mutex<()>,
+    /// Whether somebody does.
+    is_handed_on: AtomicBool,
 }
 
-/// A line that waits for its turn.
-#[derive(Debug)]
-struct Waiting {
-    sent: Sent,
-    reply: Option<oneshot::Sender<Reply>>,
-    _in_flight: InFlight,
-}
-
-/// One of the commands in flight, until it is dropped.
+/// One of the calls in flight, until it is dropped.
 #[derive(Debug)]
 struct InFlight(Arc<AtomicUsize>);
 
@@ -68,6 +62,15 @@ impl Drop for InFlight {
     }
 }
 
+/// Runs another daemon's code inside a daemon's, and knows how deep that is.
+fn deeper<T>(code: impl FnOnce() -> T) -> T {
+    let depth = DEPTH.get();
+    DEPTH.set(depth + 1);
+    let result = code();
+    DEPTH.set(depth);
+    result
+}
+
 /// A future that knows how deep in others it is polled.
 struct Nested<F>(F);
 
@@ -75,31 +78,45 @@ impl<F: Future + Unpin> Future for Nested<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let depth = DEPTH.get();
-        DEPTH.set(depth + 1);
-        let polled = Pin::new(&mut self.0).poll(context);
-        DEPTH.set(depth);
-        polled
+        deeper(|| Pin::new(&mut self.0).poll(context))
     }
 }
 
 impl Here {
-    /// Who is visited.
-    pub(super) fn credential(&self) -> Result<Credential, Refusal> {
-        match &**self.door.phase() {
-            Phase::Open(lease) => Ok(lease.instance.identity.credential()),
-            _ => Err(Refusal::new(
-                ErrorCode::Unavailable,
-                turn::no_instance(&self.door),
-            )),
+    fn new(door: &Arc<Door>) -> Self {
+        Here {
+            guest: door.guests.enter(),
+            door: Arc::clone(door),
+            credential: OnceLock::new(),
+            asked: Asked::default(),
+            queue: Queue::default(),
+            in_flight: Arc::default(),
+            handing_on: Mutex::default(),
+            is_handed_on: AtomicBool::new(false),
         }
     }
 
+    /// Who is visited.
+    pub(super) fn credential(&self) -> Result<Credential, Refusal> {
+        let unavailable = || Refusal::new(ErrorCode::Unavailable, turn::no_instance(&self.door));
+        self.credential.get().cloned().ok_or_else(unavailable)
+    }
+
     /// Sends a command.
-    pub(super) fn call(self: Arc<Self>, name: &str, arguments: &str, runtime: &Handle) -> Calling {
-        let is_next = self.not_begun.load(Ordering::Acquire) == 0;
-        if is_next && let Some(reply) = turn::at_once(&self.door, &self.guest, (name, arguments)) {
-            return Calling::Now(reply);
+    pub(super) fn call(
+        self: Arc<Self>,
+        visit: &Arc<Visit>,
+        name: &str,
+        arguments: &str,
+    ) -> Calling {
+        let may_run =
+            visit.host.told.get().is_none() && self.queue.is_empty() && !self.guest.has_left();
+        if may_run && DEPTH.get() < DEPTH_MAX {
+            let at_once = deeper(|| turn::at_once(&self.door, &self.guest, (name, arguments)));
+            if let Some(reply) = at_once {
+                self.hand_on(visit);
+                return Calling::Now(reply);
+            }
         }
         let in_flight = match self.enter() {
             Ok(in_flight) => in_flight,
@@ -109,13 +126,15 @@ impl Here {
             name: name.to_owned(),
             arguments: arguments.to_owned(),
         };
-        let is_open = matches!(**self.door.phase(), Phase::Open(_));
-        if !(is_next && is_open) {
-            return self.call_in_turn(sent, in_flight);
+        if !(may_run && self.is_open_to_us()) {
+            return self.call_in_turn(visit, sent, in_flight);
         }
+        let visit = Arc::clone(visit);
+        let runtime = visit.host.runtime.clone();
         let work = Box::pin(async move {
             let lease = turn::admitted(&self.door, &self.guest).await?;
             let reply = self.run(lease, sent, true).await;
+            self.hand_on(&visit);
             drop(in_flight);
             reply
         });
@@ -129,40 +148,47 @@ impl Here {
         }))
     }
 
-    fn call_in_turn(self: Arc<Self>, sent: Sent, in_flight: InFlight) -> Calling {
-        let (sender, reply) = oneshot::channel();
-        self.put(Waiting {
-            sent,
-            reply: Some(sender),
-            _in_flight: in_flight,
-        });
+    /// Whether an instance is there that knows of us.
+    fn is_open_to_us(&self) -> bool {
+        matches!(&**self.door.phase(), Phase::Open(lease) if !greet::is_due(lease, &self.guest))
+    }
+
+    fn call_in_turn(
+        self: Arc<Self>,
+        visit: &Arc<Visit>,
+        sent: Sent,
+        in_flight: InFlight,
+    ) -> Calling {
+        let (waiting, reply) = Waiting::call(sent, in_flight);
+        if !self.queue.put(waiting) {
+            let text = format!(
+                "{} doesn't take what it is sent at the moment",
+                self.door.name
+            );
+            return Calling::Now(Err(Refusal::new(ErrorCode::Unavailable, text)));
+        }
+        let visit = Arc::clone(visit);
         Calling::Later(Box::pin(async move {
-            reply.await.unwrap_or_else(|_| {
+            let reply = reply.await.unwrap_or_else(|_| {
                 Err(Refusal::new(
                     ErrorCode::Unavailable,
                     "the connection was lost before it was the call's turn",
                 ))
-            })
+            });
+            self.hand_on(&visit);
+            reply
         }))
     }
 
-    /// Sends a line that expects no reply.
+    /// Sends a line that expects no reply. False where the connection has ended, or ends now for want of room.
     pub(super) fn emit(&self, message: &Message<'_>) -> bool {
         if self.guest.asked.answer(message) == Answered::Ours {
             return true;
         }
-        let Ok(in_flight) = self.enter() else {
-            return false;
-        };
-        self.put(Waiting {
-            sent: Sent {
-                name: message.name.to_owned(),
-                arguments: message.arguments.to_owned(),
-            },
-            reply: None,
-            _in_flight: in_flight,
-        });
-        true
+        self.queue.put(Waiting::event(Sent {
+            name: message.name.to_owned(),
+            arguments: message.arguments.to_owned(),
+        }))
     }
 
     /// Runs a line: a command, or what is none and has a listener on the other side.
@@ -175,12 +201,12 @@ impl Here {
                 false => None,
             };
             if turn::tell_event(guest, &sent.name, &sent.arguments) {
-                return match reply {
-                    Some(reply) => {
-                        in_time(reply, door.limits.command, (&door.name, &sent.name)).await
-                    }
-                    None => Ok(b"[]".to_vec()),
+                // Nothing of the instance runs for it: its successor may answer as well.
+                drop(lease);
+                let Some(reply) = reply else {
+                    return Ok(b"[]".to_vec());
                 };
+                return in_time(reply, door.limits.command, (&door.name, &sent.name)).await;
             }
         }
         turn::run(lease, Arc::clone(door), Arc::clone(guest), sent).await
@@ -198,159 +224,83 @@ impl Here {
         Ok(InFlight(Arc::clone(&self.in_flight)))
     }
 
-    fn put(&self, waiting: Waiting) {
-        self.not_begun.fetch_add(1, Ordering::AcqRel);
-        lock(&self.waiting).push_back(waiting);
-        self.more.notify_one();
+    /// Hands on what the other side has pushed: what came before a reply is heard before it.
+    fn hand_on(&self, visit: &Visit) {
+        if !self.guest.has_mail() && !self.is_handed_on.load(Ordering::Acquire) {
+            return;
+        }
+        let _turn = lock(&self.handing_on);
+        // Set before the mail is taken: who sees none any more sees this.
+        self.is_handed_on.store(true, Ordering::Release);
+        let mut lines = Vec::new();
+        self.guest.take_into(&mut lines);
+        let lines = lines.split(|byte| *byte == b'\n');
+        for line in lines.filter(|line| !line.is_empty()) {
+            if let Line::Message(message) = read_line(line)
+                && self.asked.answer(&message) != Answered::Ours
+                && let Some(answer) = visit.hear(&message, line)
+                && let Line::Message(answer) = read_line(&answer)
+            {
+                self.guest.asked.answer(&answer);
+            }
+        }
+        self.is_handed_on.store(false, Ordering::Release);
+    }
+
+    fn is_to_be_greeted(&self) -> bool {
+        matches!(&**self.door.phase(), Phase::Open(lease) if greet::is_due(lease, &self.guest))
     }
 }
 
 /// Goes in, and tends the connection until it is lost; why it was.
 pub(super) async fn attend(visit: &Visit, door: &Arc<Door>) -> Refusal {
-    let unavailable = |text: String| Refusal::new(ErrorCode::Unavailable, text);
     let limit = door.limits.guests_max;
     if door.guests.count() >= limit {
         let text = format!("{} has {limit} guests, as many as it may", door.name);
         return Refusal::new(ErrorCode::TooManyGuests, text);
     }
-    let entered = Entered(Arc::new(Here {
-        guest: door.guests.enter(),
-        door: Arc::clone(door),
-        asked: Asked::default(),
-        waiting: Mutex::default(),
-        not_begun: AtomicUsize::new(0),
-        in_flight: Arc::default(),
-        more: Notify::new(),
-    }));
+    let entered = Entered(Arc::new(Here::new(door)));
     let here = &entered.0;
-    let credential = match turn::admitted(door, &here.guest).await {
-        Ok(lease) => lease.instance.identity.credential(),
-        Err(refusal) => return refusal,
+    // Beside each other: a daemon may ask its guest something while it is told of it.
+    tokio::select! {
+        text = listen(visit, here) => Refusal::new(ErrorCode::Unavailable, text),
+        refusal = stay(visit, here) => refusal,
+    }
+}
+
+/// Is let in, and sends what is to be sent, until it is closed; why there is no connection any more.
+async fn stay(visit: &Visit, here: &Arc<Here>) -> Refusal {
+    let lease = tokio::select! {
+        admitted = turn::admitted(&here.door, &here.guest) => match admitted {
+            Ok(lease) => lease,
+            Err(refusal) => return refusal,
+        },
+        () = visit.closed.cancelled() => return visit.is_closed(),
     };
+    let credential = lease.instance.identity.credential();
+    drop(lease);
+    let _ = here.credential.set(credential.clone());
     visit.is_connected(Stage::Here(Arc::clone(here)), &credential);
-    let text = tokio::select! {
-        text = listen(visit, here) => text,
-        never = take_turns(visit, here) => match never {},
-    };
-    unavailable(text)
+    turns::take(visit, here).await
 }
 
 /// What the other side pushes, until the connection ends; why it did.
 async fn listen(visit: &Visit, here: &Here) -> String {
-    loop {
-        let mut lines = Vec::new();
-        let end = poll_fn(|context| {
-            here.guest.watch(context);
-            here.guest.take_into(&mut lines);
-            let end = match () {
-                () if here.guest.is_slow() => Some("slow-guest: too many of its events wait"),
-                () if here.guest.is_closing() => Some("it was stopped"),
-                () => None,
-            };
-            match lines.is_empty() && end.is_none() && !is_to_be_greeted(here) {
-                true => Poll::Pending,
-                false => Poll::Ready(end),
-            }
-        })
-        .await;
-        for line in lines
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
-            if let Line::Message(message) = read_line(line)
-                && here.asked.answer(&message) != Answered::Ours
-                && let Some(answer) = visit.hear(&message, line)
-                && let Line::Message(answer) = read_line(&answer)
-            {
-                here.guest.asked.answer(&answer);
-            }
-        }
-        if let Some(end) = end {
-            return format!("{} has closed the connection: {end}", visit.name);
-        }
-        if is_to_be_greeted(here) {
-            // A successor that is there now; what comes of it is no concern of ours.
-            let _ = turn::admitted(&here.door, &here.guest).await;
-        }
-    }
-}
-
-fn is_to_be_greeted(here: &Here) -> bool {
-    match &**here.door.phase() {
-        Phase::Open(lease) => greet::is_due(lease, &here.guest),
-        _ => false,
-    }
-}
-
-/// Has the lines that wait run, each begun after the one before it.
-async fn take_turns(visit: &Visit, here: &Here) -> std::convert::Infallible {
-    let mut running = FuturesUnordered::new();
-    loop {
-        let next = lock(&here.waiting).pop_front();
-        let Some(waiting) = next else {
-            tokio::select! {
-                () = here.more.notified() => {}
-                Some(()) = running.next(), if !running.is_empty() => {}
-            }
-            continue;
+    let why = poll_fn(|context| {
+        here.guest.watch(context);
+        let end = match () {
+            () if here.guest.is_slow() => Some("slow-guest: too many of its events wait"),
+            () if here.guest.is_closing() => Some("it was stopped"),
+            () => None,
         };
-        let has_begun = Arc::new(AtomicBool::new(false));
-        let mut turn = Box::pin(take_turn(visit, here, waiting, Arc::clone(&has_begun)));
-        // Until it has begun, nothing behind it may.
-        let is_over = poll_fn(|context| {
-            let polled = turn.as_mut().poll(context);
-            match polled.is_ready() || has_begun.load(Ordering::Relaxed) {
-                true => Poll::Ready(polled.is_ready()),
-                false => Poll::Pending,
-            }
-        });
-        if !is_over.await {
-            running.push(turn);
+        here.hand_on(visit);
+        if here.is_to_be_greeted() {
+            // A successor that is there now.
+            here.queue.wake();
         }
-        while let Some(Some(())) = running.next().now_or_never() {}
-    }
-}
-
-async fn take_turn(visit: &Visit, here: &Here, waiting: Waiting, has_begun: Arc<AtomicBool>) {
-    let Waiting {
-        sent,
-        reply,
-        _in_flight,
-    } = waiting;
-    let command = sent.name.clone();
-    let admitted = turn::admitted(&here.door, &here.guest).await;
-    has_begun.store(true, Ordering::Relaxed);
-    let result = match admitted {
-        Ok(lease) => {
-            let mut running = Box::pin(here.run(lease, sent, reply.is_some()));
-            // Its first poll begins it; only then may the next one.
-            let first = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
-            here.not_begun.fetch_sub(1, Ordering::AcqRel);
-            match first {
-                Poll::Ready(reply) => reply,
-                Poll::Pending => running.await,
-            }
-        }
-        Err(refusal) => {
-            here.not_begun.fetch_sub(1, Ordering::AcqRel);
-            Err(refusal)
-        }
-    };
-    match (reply, result) {
-        // Whoever waited may have given up.
-        (Some(waiting), reply) => drop(waiting.send(reply)),
-        (None, Err(refusal)) => tell_error(visit, &command, &refusal),
-        (None, Ok(_)) => {}
-    }
-}
-
-/// An event that was refused is told as one.
-fn tell_error(visit: &Visit, command: &str, refusal: &Refusal) {
-    let mut line = Vec::new();
-    let code = refusal.code.parse().unwrap_or(ErrorCode::Failed);
-    write_error(&mut line, command, None, code, &refusal.message);
-    line.pop();
-    visit.heard.tell(&line);
+        end.map_or(Poll::Pending, Poll::Ready)
+    });
+    format!("{} has closed the connection: {}", visit.name, why.await)
 }
 
 /// A guest at that door, until it is dropped.
@@ -360,8 +310,7 @@ impl Drop for Entered {
     fn drop(&mut self) {
         let Here { door, guest, .. } = &*self.0;
         door.guests.leave(guest.id());
-        lock(&self.0.waiting).clear();
-        self.0.not_begun.store(0, Ordering::Release);
+        self.0.queue.end();
         if let Phase::Open(lease) = &**door.phase() {
             greet::goodbye(lease, guest);
         }

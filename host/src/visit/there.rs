@@ -4,25 +4,34 @@
 //! a call is tagged, so that a slow one holds up no other; the seed's own daemons know none, and answer by name.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dae_common_tcp::{ErrorCode, Inbox, Line, Message};
+use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, write_message};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{Stage, Visit};
 use crate::asked::{Answered, Asked, Refusal, Reply, as_array, in_time};
+use crate::feed::FEED_BYTES_MAX;
 use crate::neighbours::Foreign;
 use crate::report::Credential;
 
 /// How long the other side may take to accept; it is on this machine.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// What may wait for the other side to read (bytes); past it, calls are refused.
-const OUTGOING_BYTES_MAX: usize = 4 << 20;
+/// What may wait for the other side to read (bytes). Past it, calls are refused, and an event or an answer ends the
+/// connection: one left out in between would be seen by nobody.
+const OUTGOING_BYTES_MAX: usize = FEED_BYTES_MAX;
+/// How long the other side may take to read what is left when the connection is closed, and to close its end.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// One read, in bytes.
 const READ_BYTES: usize = 16 << 10;
 /// Names of events that are remembered as perhaps being questions; more would be no protocol.
@@ -36,6 +45,8 @@ pub(super) struct There {
     asked: Asked,
     outgoing: Mutex<Vec<u8>>,
     more: Notify,
+    /// Something had no room in `outgoing`; nothing more is taken.
+    is_full: CancellationToken,
     last_tag: AtomicU64,
     /// Names of what the other side has sent: a line of ours by such a name may be the answer to it.
     came: Mutex<HashSet<String>>,
@@ -50,6 +61,7 @@ impl There {
             asked: Asked::default(),
             outgoing: Mutex::default(),
             more: Notify::new(),
+            is_full: CancellationToken::new(),
             last_tag: AtomicU64::new(0),
             came: Mutex::default(),
         }
@@ -84,11 +96,14 @@ impl There {
             false => self.tag(),
         };
         // Most who are sent an event take it for a command, and answer it.
-        if !may_be_answer && self.asked.expect(message.name, tag.clone()).is_err() {
-            return false;
+        if !may_be_answer {
+            self.asked.expect(message.name, tag.clone());
         }
-        self.send(message.name, tag.as_deref(), message.arguments)
-            .is_ok()
+        let sent = self.send(message.name, tag.as_deref(), message.arguments);
+        if sent.is_err() {
+            self.is_full.cancel();
+        }
+        sent.is_ok()
     }
 
     fn tag(&self) -> Option<String> {
@@ -98,7 +113,7 @@ impl There {
 
     fn send(&self, name: &str, tag: Option<&str>, arguments: &str) -> Result<(), Refusal> {
         let mut outgoing = lock(&self.outgoing);
-        if outgoing.len() + arguments.len() > OUTGOING_BYTES_MAX {
+        if self.is_full.is_cancelled() || outgoing.len() + arguments.len() > OUTGOING_BYTES_MAX {
             let text = format!(
                 "{} doesn't read what it is sent; {} bytes wait",
                 self.credential.name,
@@ -106,7 +121,7 @@ impl There {
             );
             return Err(Refusal::new(ErrorCode::Unavailable, text));
         }
-        dae_common_tcp::write_message(&mut outgoing, name, tag, &as_array(arguments));
+        write_message(&mut outgoing, name, tag, &as_array(arguments));
         drop(outgoing);
         self.more.notify_one();
         Ok(())
@@ -118,10 +133,17 @@ impl There {
     }
 
     fn take(&self, visit: &Visit, line: Line<'_>) {
-        // What isn't a message is of no use to anybody, and a connecting side answers nothing.
-        let Line::Message(message) = line else { return };
-        if self.asked.answer(&message) == Answered::Ours {
-            return;
+        let message = match line {
+            Line::Message(message) => message,
+            Line::Fault(fault) => return self.take_fault(&fault),
+            // Of no use to anybody, and a connecting side answers nothing.
+            Line::Http => return,
+        };
+        match self.asked.answer(&message) {
+            Answered::Ours => return,
+            // The reply to something that was given up: with tags, it can't be taken for an event.
+            Answered::NotOurs if self.knows_tags && message.tag.is_some() => return,
+            Answered::EventRefused | Answered::NotOurs => {}
         }
         let mut came = lock(&self.came);
         if came.len() < QUESTIONS_MAX && !came.contains(message.name) {
@@ -131,9 +153,30 @@ impl There {
         let arguments = as_array(message.arguments);
         let line = [message.name.as_bytes(), b" ", &arguments].concat();
         if let Some(answer) = visit.hear(&message, &line) {
-            lock(&self.outgoing).extend_from_slice(&[&answer[..], b"\n"].concat());
-            self.more.notify_one();
+            self.send_answer(&answer);
         }
+    }
+
+    /// A line that can't be read answers the call whose reply it was to be.
+    fn take_fault(&self, fault: &Fault<'_>) {
+        let arguments = json!([{"command": fault.command, "code": fault.code.as_str(), "message": fault.message}]);
+        self.asked.answer(&Message {
+            name: "error",
+            tag: fault.tag,
+            arguments: &arguments.to_string(),
+        });
+    }
+
+    fn send_answer(&self, line: &[u8]) {
+        let mut outgoing = lock(&self.outgoing);
+        if outgoing.len() + line.len() > OUTGOING_BYTES_MAX {
+            // It asks, and doesn't read the answers.
+            return self.is_full.cancel();
+        }
+        outgoing.extend_from_slice(line);
+        outgoing.push(b'\n');
+        drop(outgoing);
+        self.more.notify_one();
     }
 }
 
@@ -143,41 +186,45 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
         credential,
         address,
     } = foreign;
-    let unavailable = |text: String| Refusal::new(ErrorCode::Unavailable, text);
-    let stream = match timeout(CONNECT_MAX, TcpStream::connect(address)).await {
+    let connected = tokio::select! {
+        connected = timeout(CONNECT_MAX, TcpStream::connect(address)) => connected,
+        () = visit.closed.cancelled() => return visit.is_closed(),
+    };
+    let about = |text: String| {
+        let text = format!("{} at {address}: {text}", credential.name);
+        Refusal::new(ErrorCode::Unavailable, text)
+    };
+    let stream = match connected {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            return unavailable(format!("{} at {address}: {error}", credential.name));
-        }
-        Err(_) => {
-            let text = format!(
-                "{} at {address} did not accept in {CONNECT_MAX:?}",
-                credential.name
-            );
-            return unavailable(text);
-        }
+        Ok(Err(error)) => return about(error.to_string()),
+        Err(_) => return about(format!("it did not accept in {CONNECT_MAX:?}")),
     };
     // A line is written whole; waiting to fill a packet would only delay it.
     let _ = stream.set_nodelay(true);
     let there = Lasting(Arc::new(There::new(credential.clone())));
     visit.is_connected(Stage::There(Arc::clone(&there.0)), credential);
-    let (reading, writing) = stream.into_split();
-    let ended = tokio::select! {
-        ended = read(visit, &there.0, reading) => ended,
-        ended = write(&there.0, writing) => ended,
+    let why = match tend(visit, &there.0, stream).await {
+        Ok(()) => "it has ended it".to_owned(),
+        Err(error) => error.to_string(),
     };
-    let why = ended.map_or_else(|error| error.to_string(), |()| "it has ended it".to_owned());
-    unavailable(format!(
-        "{} at {address}: the connection was lost: {why}",
-        credential.name
-    ))
+    about(format!("the connection was lost: {why}"))
 }
 
-async fn read(
-    visit: &Visit,
-    there: &There,
-    mut reading: tokio::net::tcp::OwnedReadHalf,
-) -> std::io::Result<()> {
+async fn tend(visit: &Visit, there: &There, stream: TcpStream) -> io::Result<()> {
+    let (reading, writing) = stream.into_split();
+    let farewell = async {
+        visit.closed.cancelled().await;
+        tokio::time::sleep(GOODBYE).await;
+    };
+    tokio::select! {
+        ended = read(visit, there, reading) => ended,
+        ended = write(visit, there, writing) => ended.map(|never| match never {}),
+        () = there.is_full.cancelled() => Err(io::Error::other("slow-guest: it doesn't read what it is sent")),
+        () = farewell => Ok(()),
+    }
+}
+
+async fn read(visit: &Visit, there: &There, mut reading: OwnedReadHalf) -> io::Result<()> {
     let mut inbox = Inbox::new(visit.host.limits.line_bytes_max);
     loop {
         let read = reading.read_buf(inbox.room(READ_BYTES)).await?;
@@ -193,12 +240,26 @@ async fn read(
     }
 }
 
-async fn write(there: &There, mut writing: tokio::net::tcp::OwnedWriteHalf) -> std::io::Result<()> {
+/// Writes what there is. When the visit is closed, the other side finds the end of it behind the last line, and ends the
+/// connection once it has read so far.
+async fn write(
+    visit: &Visit,
+    there: &There,
+    mut writing: OwnedWriteHalf,
+) -> io::Result<Infallible> {
     loop {
         let outgoing = std::mem::take(&mut *lock(&there.outgoing));
-        match outgoing.is_empty() {
-            true => there.more.notified().await,
-            false => writing.write_all(&outgoing).await?,
+        if !outgoing.is_empty() {
+            writing.write_all(&outgoing).await?;
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = there.more.notified() => {}
+            () = visit.closed.cancelled() => {
+                writing.shutdown().await?;
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -215,4 +276,51 @@ impl Drop for Lasting {
 /// No code of others runs under these locks, so a poisoned one is as good as new.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there() -> There {
+        There::new(Credential {
+            name: "B".to_owned(),
+            pid: 1,
+            port: 1,
+            plugin: None,
+            version: None,
+            mode: None,
+            generation: None,
+            uptime_ms: None,
+            foreign: true,
+            address: None,
+        })
+    }
+
+    #[test]
+    fn one_who_asks_and_reads_no_answers_costs_a_bounded_amount() {
+        let there = there();
+        let answer = [b'x'; 1000];
+        for _ in 0..2 * OUTGOING_BYTES_MAX / answer.len() {
+            there.send_answer(&answer);
+        }
+        assert!(there.is_full.is_cancelled());
+        assert!(lock(&there.outgoing).len() <= OUTGOING_BYTES_MAX + 1);
+        let refused = there.send("add", None, "[1]").unwrap_err();
+        assert_eq!(refused.code, "unavailable");
+    }
+
+    #[test]
+    fn a_reply_that_can_not_be_read_answers_its_call() {
+        let there = there();
+        let mut reply = there.asked.ask("dump", None).unwrap();
+        there.take_fault(&Fault {
+            code: ErrorCode::LineTooLong,
+            command: "dump",
+            tag: None,
+            message: "too long".to_owned(),
+        });
+        let refusal = reply.try_recv().unwrap().unwrap_err();
+        assert_eq!(refusal.code, "line-too-long");
+    }
 }

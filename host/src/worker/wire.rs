@@ -14,7 +14,7 @@ use dae_plugin_api::abi::status;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::frame::{FrameOutbox, Kind, split_u32};
+use crate::frame::{FrameOutbox, Kind, split_u32, split_u64};
 use crate::log::Record;
 use crate::outcome::{Asking, Ended};
 use crate::services::Outlet;
@@ -29,9 +29,14 @@ const TOLD: [&str; 6] = [
     "guest.close",
     "feed.subscribe",
     "feed.watch",
-    "feed.close",
+    FEED_CLOSE,
     "publish",
 ];
+
+/// What asks for a feed's lines.
+const FEED_NEXT: &str = "feed.next";
+/// What ends it.
+const FEED_CLOSE: &str = "feed.close";
 
 /// See the file's head.
 #[derive(Debug)]
@@ -44,6 +49,9 @@ pub(super) struct Wire {
     /// What the daemon has asked of the host, by number.
     asked: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
     last_asked: AtomicU64,
+    /// What was asked of feeds and is not waited for at the moment, by the feed. The lines that answer it are gone from
+    /// the host, so whoever asks next gets that answer.
+    pulls: Mutex<HashMap<u64, Asked>>,
 }
 
 impl Wire {
@@ -56,6 +64,7 @@ impl Wire {
             guests: Mutex::default(),
             asked: Mutex::default(),
             last_asked: AtomicU64::new(0),
+            pulls: Mutex::default(),
         })
     }
 
@@ -155,6 +164,7 @@ impl Wire {
 }
 
 /// Something asked of the host. Dropped, the host is told that nobody waits for it.
+#[derive(Debug)]
 struct Asked {
     id: u64,
     answer: oneshot::Receiver<Ended>,
@@ -184,6 +194,38 @@ impl Drop for Asked {
     }
 }
 
+/// The next lines of a feed. Dropped, they are left for whoever asks next.
+struct Pull {
+    feed: u64,
+    asked: Option<Asked>,
+}
+
+impl Future for Pull {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let Some(asked) = &mut self.asked else {
+            return Poll::Pending;
+        };
+        let polled = Pin::new(asked).poll(context);
+        if polled.is_ready() {
+            self.asked = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Pull {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked.take()
+            && let Some(wire) = asked.wire.upgrade()
+        {
+            let left = lock(&wire.pulls).insert(self.feed, asked);
+            drop(left);
+        }
+    }
+}
+
 impl Outlet for Wire {
     fn log(&self, record: Record) {
         if lock(&self.outgoing).len() > LOG_WAITING_BYTES_MAX {
@@ -209,6 +251,9 @@ impl Outlet for Wire {
     fn ask(&self, operation: &str, request: &[u8]) -> Ended {
         let status = match TOLD.contains(&operation) {
             true => {
+                if operation == FEED_CLOSE {
+                    self.forget_pull(request);
+                }
                 self.send_ask(Kind::Tell, 0, operation, request);
                 status::NOTHING
             }
@@ -221,16 +266,36 @@ impl Outlet for Wire {
     }
 
     fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+        if operation != FEED_NEXT {
+            return Asking::Later(Box::pin(self.ask_host(operation, request)));
+        }
+        let (feed, _) = split_u64(request);
+        let left = lock(&self.pulls).remove(&feed);
+        let asked = left.unwrap_or_else(|| self.ask_host(operation, request));
+        Asking::Later(Box::pin(Pull {
+            feed,
+            asked: Some(asked),
+        }))
+    }
+}
+
+impl Wire {
+    fn ask_host(&self, operation: &str, request: &[u8]) -> Asked {
         let id = self.last_asked.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, answer) = oneshot::channel();
         lock(&self.asked).insert(id, sender);
         self.send_ask(Kind::Ask, id, operation, request);
-        let asked = Asked {
+        Asked {
             id,
             answer,
             wire: Weak::clone(&self.own),
-        };
-        Asking::Later(Box::pin(asked))
+        }
+    }
+
+    /// That feed is closed, and nobody asks for what was left of it.
+    fn forget_pull(&self, request: &[u8]) {
+        let left = lock(&self.pulls).remove(&split_u64(request).0);
+        drop(left);
     }
 }
 
