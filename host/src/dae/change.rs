@@ -363,11 +363,17 @@ impl Inner {
         };
         if let Err(error) = kept {
             // What was is what will be after a restart, so it is what runs now.
-            let _ = match old_spec {
-                None => daemon.end().await,
-                Some(old_spec) => daemon.replace(old_spec, false).await,
-            };
-            return Err(Fault::failed(format!("{name}: {error:#}")));
+            let text = format!("{error:#}");
+            return Err(match old_spec {
+                None => {
+                    let _ = daemon.end().await;
+                    Fault::failed(format!("{name}: {text}"))
+                }
+                Some(old_spec) => {
+                    let _ = daemon.replace(old_spec, false).await;
+                    refused(name, &text, &daemon)
+                }
+            });
         }
         lock(&self.lost).remove(name);
         lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));

@@ -238,3 +238,25 @@ fn a_dropped_file_whose_name_was_taken_is_installed_when_the_name_frees() {
     kitchen.ecosystem.until_state(NAME, "ready");
     assert_eq!(version(&mut kitchen.ecosystem.guest(NAME)), 2);
 }
+
+#[test]
+fn a_reload_that_cannot_be_written_down_is_a_refusal_like_any_other() {
+    let kitchen = Kitchen::open();
+    let (source, mut guest) = kitchen.install(&[]);
+    count_to(&mut guest, 5);
+    // No file is renamed over a directory.
+    let registry = kitchen.ecosystem.home().join("registry.json");
+    let written = fs::read(&registry).expect("what is installed");
+    fs::remove_file(&registry).expect("our own");
+    fs::create_dir(&registry).expect("our own");
+    let output = kitchen.replace(&json!({"version": 2}), &[]).code(1);
+    let words = ["refused Recipe: ", "registry.json", " runs on"];
+    assert!(output.says(&words), "{output:#?}");
+    assert_eq!(
+        (version(&mut guest), guest.ask("count", &json!([]))),
+        (1, json!(5))
+    );
+    fs::remove_dir(&registry).expect("our own");
+    fs::write(&registry, written).expect("our own");
+    drop(source);
+}
