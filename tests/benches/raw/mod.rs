@@ -1,20 +1,57 @@
-//! The bare echo: the least that a line server on tokio can do, and the yardstick of every bench.
+//! Servers to stand beside a host, without one: the bare echo, which is every bench's yardstick, and three more.
 //!
-//! It is the bench's own program, started again with [`ARGUMENT`]: one thread, and for each read one write of all the
-//! whole lines in it. It parses nothing, so no host can reach it; it says what the machine, the kernel and the load
-//! generator allow.
+//! Each is the bench's own program, started again with [`ARGUMENT`], with tokio on one thread. The bare echo parses
+//! nothing, so no host can reach it; it says what the machine, the kernel and the load generator allow. What the others
+//! leave out is what a host is for: plugins, names, limits, reloads.
+
+#![allow(dead_code, reason = "not every bench starts each of them")]
+
+mod commands;
+mod relay;
+mod serve;
 
 use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use dae_tests::process;
 
-/// The argument that makes a bench the bare echo.
+/// The argument that makes a bench one of these servers. Behind it stands which.
 pub(crate) const ARGUMENT: &str = "--raw-server";
 
-/// A bare echo in a process of its own, until dropped.
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// For each read one write of all the whole lines in it.
+    Echo,
+    /// The same, but the lines are commands that are compiled in, with typed arguments: what one would write by hand.
+    Static,
+    /// The same commands, a line at a time, each with a write of its own.
+    Naive,
+    /// The same commands in a process of their own, and this one between them and the guests.
+    Relay,
+    /// That process.
+    RelayChild,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Echo => "echo",
+            Kind::Static => "static",
+            Kind::Naive => "naive",
+            Kind::Relay => "relay",
+            Kind::RelayChild => "relay-child",
+        }
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        use Kind::{Echo, Naive, Relay, RelayChild, Static};
+        let mut kinds = [Echo, Static, Naive, Relay, RelayChild].into_iter();
+        kinds.find(|kind| kind.word() == word)
+    }
+}
+
+/// One of them in a process of its own, until dropped.
 pub(crate) struct RawServer {
     child: Child,
     /// Its port of the loopback address.
@@ -22,10 +59,14 @@ pub(crate) struct RawServer {
 }
 
 impl RawServer {
-    /// Starts one; it listens when this returns.
+    /// Starts a bare echo; it listens when this returns.
     pub(crate) fn start() -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(ARGUMENT);
+        Self::start_as(Kind::Echo)
+    }
+
+    /// Starts one; it listens when this returns.
+    pub(crate) fn start_as(kind: Kind) -> io::Result<Self> {
+        let mut command = this_program_as(kind)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut server = RawServer {
             child: command.spawn()?,
@@ -39,9 +80,13 @@ impl RawServer {
     }
 
     /// Its process.
-    #[allow(dead_code, reason = "not every bench looks at it")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its process, and those that it has made.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        [vec![self.pid()], process::children(self.pid())].concat()
     }
 }
 
@@ -53,39 +98,35 @@ impl Drop for RawServer {
     }
 }
 
-/// What the process does: prints its port, and serves until its standard input ends, which is when the bench ends.
+fn this_program_as(kind: Kind) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([ARGUMENT, kind.word()]);
+    Ok(command)
+}
+
+/// What such a process does: prints its port, and serves until its standard input ends, which is when the bench ends.
 pub(crate) fn main() -> Result<(), String> {
-    std::thread::spawn(|| {
-        let _ = io::stdin().read(&mut [0]);
-        std::process::exit(0);
-    });
+    let word = std::env::args().nth(2).unwrap_or_default();
+    let kind = Kind::read(&word).ok_or_else(|| format!("{ARGUMENT} {word}: no such server"))?;
+    if kind != Kind::RelayChild {
+        std::thread::spawn(|| {
+            let _ = io::stdin().read(&mut [0]);
+            std::process::exit(0);
+        });
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let served = runtime.and_then(|runtime| runtime.block_on(serve()));
-    served.map_err(|error| format!("the bare echo failed: {error}"))
-}
-
-async fn serve() -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    println!("{}", listener.local_addr()?.port());
-    loop {
-        let (stream, _) = listener.accept().await?;
-        // A guest that leaves is no failure of the server's.
-        tokio::spawn(async move { echo_lines(stream).await.unwrap_or(()) });
-    }
-}
-
-async fn echo_lines(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut bytes = Vec::with_capacity(64 << 10);
-    while stream.read_buf(&mut bytes).await? > 0 {
-        let whole = bytes
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |last| last + 1);
-        stream.write_all(&bytes[..whole]).await?;
-        bytes.drain(..whole);
-    }
-    Ok(())
+    let served = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            match kind {
+                Kind::Echo => serve::batches(commands::echo_all).await,
+                Kind::Static => serve::batches(commands::answer_all).await,
+                Kind::Naive => serve::line_by_line().await,
+                Kind::Relay => relay::serve().await,
+                Kind::RelayChild => relay::answer().await,
+            }
+        })
+    });
+    served.map_err(|error| format!("the server {word} failed: {error}"))
 }

@@ -1,21 +1,23 @@
-//! The load: connections that always have so many commands in flight, and check every reply.
+//! The load: connections that always have so many commands in flight, and check every byte that comes.
 //!
 //! A closed loop: a reply that comes sends the next command, all that one read brought in one write. So the server is
 //! never asked for more than it has room for, and what is measured is a round trip and no queue of our own making.
 //! One thread drives all connections; with servers that are faster than it, it is what is measured, and the bare echo
 //! shows how fast that is.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use super::Shape;
-use super::servers::Server;
+use super::script::Script;
 
 /// The slowest reply that the histogram tells from slower ones: a minute, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
@@ -26,6 +28,9 @@ const DIGITS: u8 = 3;
 /// A server that stays silent for so long is broken, not slow.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Room for the replies to one command, at first; it grows.
+const REPLY_BYTES: usize = 64;
+
 /// What a measurement brought.
 #[derive(Debug)]
 pub(super) struct Done {
@@ -35,37 +40,56 @@ pub(super) struct Done {
     pub(super) time: Duration,
 }
 
-/// Drives `server` for `time`.
+/// Drives the server at `port` for `time`.
 ///
 /// Errors: the connection fails, or a reply isn't the one that belongs to its command.
-pub(super) fn drive(server: &Server, shape: Shape, time: Duration) -> io::Result<Done> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut streams = Vec::new();
-        for _ in 0..shape.connections {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).await?;
-            stream.set_nodelay(true)?;
-            streams.push(stream);
-        }
+pub(super) fn drive(
+    port: u16,
+    script: Script,
+    shape: Shape,
+    time: Duration,
+) -> io::Result<Done> {
+    let script = Rc::new(script);
+    on_one_thread(async {
+        let streams = connect(port, shape.connections).await?;
+        let total = Rc::new(RefCell::new(histogram()));
         let start = Instant::now();
         let mut guests = JoinSet::new();
         for stream in streams {
-            let guest = Guest::new(stream, server.command, shape.in_flight);
-            guests.spawn(guest.drive(start + time));
+            let guest = Guest::new(stream, Rc::clone(&script), shape.in_flight);
+            let total = Rc::clone(&total);
+            guests.spawn_local(guest.drive(start + time, total));
         }
-        let mut latency_ns = histogram();
         while let Some(one) = guests.join_next().await {
-            latency_ns
-                .add(one.map_err(io::Error::other)??)
-                .map_err(io::Error::other)?;
+            one.map_err(io::Error::other)??;
         }
+        let time = start.elapsed();
         Ok(Done {
-            latency_ns,
-            time: start.elapsed(),
+            latency_ns: total.replace(histogram()),
+            time,
         })
     })
+}
+
+/// Runs `work`, whose tasks may share what they have.
+pub(super) fn on_one_thread<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    LocalSet::new().block_on(&runtime, work)
+}
+
+/// So many connections to the server at `port`.
+///
+/// Errors: one of them is refused.
+pub(super) async fn connect(port: u16, count: usize) -> io::Result<Vec<TcpStream>> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.set_nodelay(true)?;
+        streams.push(stream);
+    }
+    Ok(streams)
 }
 
 fn histogram() -> Histogram<u64> {
@@ -75,106 +99,101 @@ fn histogram() -> Histogram<u64> {
 /// One connection.
 struct Guest {
     stream: TcpStream,
-    command: &'static str,
+    script: Rc<Script>,
     /// The number of the next command, and of the oldest that isn't answered.
     next: u64,
     oldest: u64,
     /// When each command in flight was sent, by its number modulo the length.
     sent_at: Vec<Instant>,
-    /// What came and isn't a whole line yet, and what goes out next.
+    /// What came and isn't a whole reply yet, and what goes out next.
     came: Vec<u8>,
     out: Vec<u8>,
-    latency_ns: Histogram<u64>,
 }
 
 impl Guest {
-    fn new(stream: TcpStream, command: &'static str, in_flight: usize) -> Self {
-        let sent_at = vec![Instant::now(); in_flight];
-        let (came, out) = (Vec::with_capacity(64 << 10), Vec::new());
+    fn new(stream: TcpStream, script: Rc<Script>, in_flight: usize) -> Self {
         Guest {
             stream,
-            command,
+            script,
             next: 0,
             oldest: 0,
-            sent_at,
-            came,
-            out,
-            latency_ns: histogram(),
+            sent_at: vec![Instant::now(); in_flight],
+            came: Vec::with_capacity(REPLY_BYTES * in_flight),
+            out: Vec::new(),
         }
     }
 
     /// Until `deadline` passes and everything is answered.
-    async fn drive(mut self, deadline: Instant) -> io::Result<Histogram<u64>> {
+    async fn drive(
+        mut self,
+        deadline: Instant,
+        latency_ns: Rc<RefCell<Histogram<u64>>>,
+    ) -> io::Result<()> {
         self.send(self.sent_at.len()).await?;
         while self.oldest < self.next {
-            let answered = self.receive().await?;
-            if Instant::now() < deadline {
+            self.receive().await?;
+            let now = Instant::now();
+            let answered = self.check(now, &mut latency_ns.borrow_mut())?;
+            if now < deadline {
                 self.send(answered).await?;
             }
         }
-        Ok(self.latency_ns)
-    }
-
-    async fn send(&mut self, count: usize) -> io::Result<()> {
-        self.out.clear();
-        let first = self.next;
-        for _ in 0..count {
-            push_line(&mut self.out, self.command, self.next);
-            self.next += 1;
-        }
-        let now = Instant::now();
-        (first..self.next).for_each(|number| *self.slot(number) = now);
-        self.stream.write_all(&self.out).await
-    }
-
-    /// One read, and every whole reply in it; returns how many there were.
-    async fn receive(&mut self) -> io::Result<usize> {
-        let read = tokio::time::timeout(SILENCE_MAX, self.stream.read_buf(&mut self.came)).await;
-        let count =
-            read.map_err(|_| io::Error::other("the server is silent with commands unanswered"))??;
-        if count == 0 {
-            return Err(io::Error::other(
-                "the server closed with commands unanswered",
-            ));
-        }
-        let now = Instant::now();
-        let came = std::mem::take(&mut self.came);
-        let (mut start, before) = (0, self.oldest);
-        while let Some(length) = came[start..].iter().position(|byte| *byte == b'\n') {
-            let end = start + length + 1;
-            self.check(&came[start..end], now)?;
-            start = end;
-        }
-        self.came = came;
-        self.came.drain(..start);
-        Ok((self.oldest - before) as usize)
-    }
-
-    fn check(&mut self, line: &[u8], now: Instant) -> io::Result<()> {
-        self.out.clear();
-        push_line(&mut self.out, self.command, self.oldest);
-        if line != self.out {
-            let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-            return Err(io::Error::other(format!(
-                "expected `{}`, got `{}`",
-                shown(&self.out),
-                shown(line)
-            )));
-        }
-        let took = now - *self.slot(self.oldest);
-        self.latency_ns.saturating_record(took.as_nanos() as u64);
-        self.oldest += 1;
         Ok(())
     }
 
-    fn slot(&mut self, number: u64) -> &mut Instant {
-        let length = self.sent_at.len() as u64;
-        &mut self.sent_at[(number % length) as usize]
+    async fn send(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        self.out.clear();
+        let now = Instant::now();
+        for _ in 0..count {
+            let slot = self.slot(self.next);
+            self.sent_at[slot] = now;
+            self.out.extend_from_slice(self.script.command(self.next));
+            self.next += 1;
+        }
+        self.stream.write_all(&self.out).await
+    }
+
+    async fn receive(&mut self) -> io::Result<()> {
+        let read = tokio::time::timeout(SILENCE_MAX, self.stream.read_buf(&mut self.came)).await;
+        match read.map_err(|_| io::Error::other("it is silent with commands unanswered"))?? {
+            0 => Err(io::Error::other("it closed with commands unanswered")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes every whole reply that came, and returns how many there were.
+    fn check(&mut self, now: Instant, latency_ns: &mut Histogram<u64>) -> io::Result<usize> {
+        let mut rest = &self.came[..];
+        let before = self.oldest;
+        while !rest.is_empty() {
+            let reply = self.script.reply(self.oldest);
+            let length = reply.len().min(rest.len());
+            if self.oldest == self.next || rest[..length] != reply[..length] {
+                return Err(unexpected(reply, rest));
+            }
+            if length < reply.len() {
+                break;
+            }
+            let took = now - self.sent_at[self.slot(self.oldest)];
+            latency_ns.saturating_record(took.as_nanos() as u64);
+            self.oldest += 1;
+            rest = &rest[length..];
+        }
+        let taken = self.came.len() - rest.len();
+        self.came.drain(..taken);
+        Ok((self.oldest - before) as usize)
+    }
+
+    fn slot(&self, number: u64) -> usize {
+        (number % self.sent_at.len() as u64) as usize
     }
 }
 
-/// `command [number]`, which is the command as well as its reply.
-fn push_line(out: &mut Vec<u8>, command: &str, number: u64) {
-    use std::io::Write as _;
-    writeln!(out, "{command} [{number}]").expect("a Vec takes all");
+fn unexpected(reply: &[u8], came: &[u8]) -> io::Error {
+    let shown = |bytes: &[u8]| bytes[..bytes.len().min(80)].escape_ascii().to_string();
+    let (reply, came) = (shown(reply), shown(came));
+    io::Error::other(format!("expected `{reply}`, got `{came}`"))
 }

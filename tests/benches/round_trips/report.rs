@@ -1,15 +1,17 @@
 //! What the bench tells: a table for people, and every round in JSON.
 //!
-//! Each cell is the median of its rounds. The ratio is the median of the rounds' ratios, each against the bare echo of
-//! the same round, and not the ratio of two medians: that is what interleaving the rounds is for.
+//! Each cell is the median of its rounds. A ratio is the median of the rounds' ratios, each against the bare echo of the
+//! same round, and not the ratio of two medians: that is what interleaving the rounds is for.
 
 use std::fmt::Write as _;
-use std::fs;
 
-use dae_tests::artefacts::target_directory;
 use serde_json::{Value, json};
 
+use super::Shape;
+use super::figures::{self, median};
+use super::idle::{self, Idle};
 use super::load::Done;
+use super::script::Workload;
 use super::servers::RAW_LABEL;
 
 /// One server in one round of one shape.
@@ -19,7 +21,7 @@ pub(super) struct Run {
     requests_per_s: f64,
     p50_us: f64,
     p99_us: f64,
-    cpu_us_per_request: f64,
+    cpu_us: f64,
 }
 
 impl Run {
@@ -31,7 +33,7 @@ impl Run {
             requests_per_s: requests as f64 / done.time.as_secs_f64(),
             p50_us: us_at(0.5),
             p99_us: us_at(0.99),
-            cpu_us_per_request: cpu_ns as f64 / 1e3 / requests.max(1) as f64,
+            cpu_us: cpu_ns as f64 / 1e3 / requests.max(1) as f64,
         }
     }
 
@@ -41,106 +43,24 @@ impl Run {
             "requests_per_s": self.requests_per_s,
             "p50_us": self.p50_us,
             "p99_us": self.p99_us,
-            "cpu_us_per_request": self.cpu_us_per_request,
+            "cpu_us": self.cpu_us,
         })
     }
 }
 
-/// A row of the table: one server under one shape.
+/// What a row is about: one server under one load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) workload: Workload,
+    pub(super) shape: Shape,
+    pub(super) server: &'static str,
+}
+
 struct Row {
-    server: &'static str,
-    shape: String,
+    subject: Subject,
     runs: Vec<Run>,
-}
-
-/// All rounds so far, in the order in which shapes and servers came first.
-#[derive(Default)]
-pub(super) struct Report {
-    rows: Vec<Row>,
-}
-
-impl Report {
-    pub(super) fn add(&mut self, server: &'static str, shape: &str, run: Run) {
-        let known = self
-            .rows
-            .iter_mut()
-            .find(|row| row.server == server && row.shape == shape);
-        match known {
-            Some(row) => row.runs.push(run),
-            None => self.rows.push(Row {
-                server,
-                shape: shape.to_owned(),
-                runs: vec![run],
-            }),
-        }
-    }
-
-    /// The table, for a terminal of 80 columns.
-    pub(super) fn table(&self) -> String {
-        let mut table = format!(
-            "{:<7} {:<10} {:>11} {:>8} {:>9} {:>9} {:>11}",
-            "shape", "server", "requests/s", "of raw", "p50 us", "p99 us", "cpu us/req"
-        );
-        for row in &self.rows {
-            let (rate, p50) = (
-                row.median(|run| run.requests_per_s),
-                row.median(|run| run.p50_us),
-            );
-            let (p99, cpu) = (
-                row.median(|run| run.p99_us),
-                row.median(|run| run.cpu_us_per_request),
-            );
-            let ratio = self.ratio_to_raw(row);
-            let (shape, server) = (&row.shape, row.server);
-            let _ = write!(
-                table,
-                "\n{shape:<7} {server:<10} {rate:>11.0} {ratio:>8.2} {p50:>9.1} {p99:>9.1} {cpu:>11.2}"
-            );
-        }
-        table
-    }
-
-    /// Writes `target/bench/round_trips.json`.
-    pub(super) fn write(&self) -> Result<(), String> {
-        let directory = target_directory().join("bench");
-        let path = directory.join("round_trips.json");
-        let text = format!("{:#}\n", self.json());
-        let written = fs::create_dir_all(&directory).and_then(|()| fs::write(&path, text));
-        written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        eprintln!("all rounds: {}", path.display());
-        Ok(())
-    }
-
-    fn json(&self) -> Value {
-        let row = |row: &Row| {
-            json!({
-                "shape": row.shape,
-                "server": row.server,
-                "requests_per_s": row.median(|run| run.requests_per_s),
-                "ratio_to_raw": self.ratio_to_raw(row),
-                "p50_us": row.median(|run| run.p50_us),
-                "p99_us": row.median(|run| run.p99_us),
-                "cpu_us_per_request": row.median(|run| run.cpu_us_per_request),
-                "rounds": row.runs.iter().map(|run| run.json()).collect::<Vec<_>>(),
-            })
-        };
-        json!({ "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
-    }
-
-    fn ratio_to_raw(&self, row: &Row) -> f64 {
-        let raw = self
-            .rows
-            .iter()
-            .find(|other| other.server == RAW_LABEL && other.shape == row.shape);
-        let pairs = raw
-            .into_iter()
-            .flat_map(|raw| row.runs.iter().zip(&raw.runs));
-        median(
-            pairs
-                .map(|(run, raw)| run.requests_per_s / raw.requests_per_s)
-                .collect(),
-        )
-    }
+    /// A request.
+    syscalls: Option<f64>,
 }
 
 impl Row {
@@ -149,13 +69,127 @@ impl Row {
     }
 }
 
-/// The middle value; of an even number, the mean of the two middle ones. Not a number where there are none.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
+/// All rounds so far, in the order in which workloads, shapes and servers came first.
+#[derive(Default)]
+pub(super) struct Report {
+    rows: Vec<Row>,
+    idle: Vec<(&'static str, Idle)>,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, subject: Subject, run: Run) {
+        match self.rows.iter_mut().find(|row| row.subject == subject) {
+            Some(row) => row.runs.push(run),
+            None => self.rows.push(Row {
+                subject,
+                runs: vec![run],
+                syscalls: None,
+            }),
+        }
+    }
+
+    pub(super) fn add_syscalls(&mut self, subject: Subject, a_request: f64) {
+        if let Some(row) = self.rows.iter_mut().find(|row| row.subject == subject) {
+            row.syscalls = Some(a_request);
+        }
+    }
+
+    pub(super) fn add_idle(&mut self, server: &'static str, idle: Idle) {
+        self.idle.push((server, idle));
+    }
+
+    /// The tables, for a terminal of 80 columns.
+    pub(super) fn table(&self) -> String {
+        let mut table = String::new();
+        let mut before = None;
+        for row in &self.rows {
+            let Subject {
+                workload,
+                shape,
+                server,
+            } = row.subject;
+            if before.replace((workload, shape)) != Some((workload, shape)) {
+                let head = format!("{} {}", workload.name(), shape.name());
+                let _ = writeln!(
+                    table,
+                    "\n{head:<14} {:>10} {:>8} {:>8} {:>7} {:>7} {:>7} {:>8}",
+                    "requests/s", "p50 us", "p99 us", "cpu us", "p50/raw", "cpu/raw", "syscalls"
+                );
+            }
+            let syscalls = row.syscalls.map_or("-".to_owned(), |one| format!("{one:.3}"));
+            let _ = writeln!(
+                table,
+                "{server:<14} {:>10.0} {:>8.1} {:>8.1} {:>7.2} {:>7.2} {:>7.2} {syscalls:>8}",
+                row.median(|run| run.requests_per_s),
+                row.median(|run| run.p50_us),
+                row.median(|run| run.p99_us),
+                row.median(|run| run.cpu_us),
+                self.ratio_to_raw(row, |run| run.p50_us),
+                self.ratio_to_raw(row, |run| run.cpu_us),
+            );
+        }
+        table + &self.idle_table()
+    }
+
+    fn idle_table(&self) -> String {
+        if self.idle.is_empty() {
+            return String::new();
+        }
+        let head = format!("{} idle", idle::CONNECTIONS);
+        let mut table = format!("\n{head:<14} {:>10} {:>10}\n", "bytes new", "bytes used");
+        for (server, idle) in &self.idle {
+            let (new, used) = (idle.new_bytes, idle.used_bytes);
+            let _ = writeln!(table, "{server:<14} {new:>10.0} {used:>10.0}");
+        }
+        table
+    }
+
+    /// Keeps `target/bench/round_trips.json`.
+    ///
+    /// Errors: it can't be written.
+    pub(super) fn keep(&self) -> Result<(), String> {
+        let idle = |(server, idle): &(&str, Idle)| json!({"server": server, "new_bytes": idle.new_bytes, "used_bytes": idle.used_bytes});
+        figures::keep(
+            super::NAME,
+            json!({
+                "rows": self.rows.iter().map(|row| self.json(row)).collect::<Vec<_>>(),
+                "idle": self.idle.iter().map(idle).collect::<Vec<_>>(),
+            }),
+        )
+    }
+
+    fn json(&self, row: &Row) -> Value {
+        json!({
+            "workload": row.subject.workload.name(),
+            "shape": row.subject.shape.name(),
+            "server": row.subject.server,
+            "requests_per_s": row.median(|run| run.requests_per_s),
+            "p50_us": row.median(|run| run.p50_us),
+            "p99_us": row.median(|run| run.p99_us),
+            "cpu_us": row.median(|run| run.cpu_us),
+            "syscalls": row.syscalls,
+            "to_raw": {
+                "requests_per_s": self.ratio_to_raw(row, |run| run.requests_per_s),
+                "p50_us": self.ratio_to_raw(row, |run| run.p50_us),
+                "cpu_us": self.ratio_to_raw(row, |run| run.cpu_us),
+            },
+            "rounds": row.runs.iter().map(|run| run.json()).collect::<Vec<_>>(),
+        })
+    }
+
+    fn ratio_to_raw(&self, row: &Row, figure: fn(&Run) -> f64) -> f64 {
+        let raw = Subject {
+            server: RAW_LABEL,
+            ..row.subject
+        };
+        let raw = self.rows.iter().find(|other| other.subject == raw);
+        let pairs = raw
+            .into_iter()
+            .flat_map(|raw| row.runs.iter().zip(&raw.runs));
+        median(
+            pairs
+                .map(|(run, raw)| figure(run) / figure(raw))
+                .collect(),
+        )
     }
 }

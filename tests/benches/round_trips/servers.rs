@@ -1,39 +1,136 @@
-//! What is measured: a bare line echo, and daemons in release hosts, each in processes of its own.
+//! What is measured: daemons in release hosts, servers that one would write by hand, and peers where they are installed.
+//!
+//! Each is in processes of its own, and ends when it is dropped.
+
+use std::io;
 
 use dae_tests::{Artefacts, Ecosystem, process};
 use rustix::thread::CpuSet;
 
-use super::raw::RawServer;
+use super::peers::{self, Peer};
+use super::raw::{Kind, RawServer};
+use super::script::Tongue;
 
 /// The bare echo's name in the report: what the others are compared with.
-pub(super) const RAW_LABEL: &str = "raw tokio";
+pub(super) const RAW_LABEL: &str = "raw";
+
+/// Something that can be started and measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Contender {
+    /// Its name in the report.
+    pub(super) label: &'static str,
+    /// How it is spoken to.
+    pub(super) tongue: Tongue,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Bare(Kind),
+    /// A daemon, installed with these flags.
+    Daemon(&'static [&'static str]),
+    Redis,
+    Node,
+}
+
+const fn contender(label: &'static str, tongue: Tongue, what: What) -> Contender {
+    Contender {
+        label,
+        tongue,
+        what,
+    }
+}
+
+const ECHO: Tongue = Tongue::CommonTcp("echo");
+
+/// All of them, in the order in which they take their turns. The first is what the others are compared with.
+pub(super) const CONTENDERS: [Contender; 10] = [
+    contender(RAW_LABEL, Tongue::Mirror, What::Bare(Kind::Echo)),
+    contender("static", ECHO, What::Bare(Kind::Static)),
+    contender("in-process", ECHO, What::Daemon(&[])),
+    contender("async", Tongue::CommonTcp("ready"), What::Daemon(&[])),
+    contender("subprocess", ECHO, What::Daemon(&["--isolate"])),
+    contender("redis RESP", Tongue::Resp, What::Redis),
+    contender("redis inline", Tongue::Inline, What::Redis),
+    contender("node", ECHO, What::Node),
+    contender("relay", ECHO, What::Bare(Kind::Relay)),
+    contender("naive", ECHO, What::Bare(Kind::Naive)),
+];
 
 /// One server under load.
 pub(super) struct Server {
-    /// Its name in the report.
-    pub(super) label: &'static str,
+    /// What it is.
+    pub(super) contender: Contender,
     /// Its port of the loopback address.
     pub(super) port: u16,
-    /// The command to send; its reply is the same line.
-    pub(super) command: &'static str,
     /// All the processes that a command passes through.
-    processes: Vec<u32>,
+    pub(super) processes: Vec<u32>,
     // Held until the bench is over; its drop ends them.
     _life: Life,
 }
 
+#[allow(dead_code, reason = "each is held for its drop")]
 enum Life {
-    Raw(#[allow(dead_code, reason = "held for its drop")] RawServer),
-    Host(#[allow(dead_code, reason = "held for its drop")] Ecosystem),
+    Bare(RawServer),
+    Host(Ecosystem),
+    Peer(Peer),
+}
+
+impl Contender {
+    /// Starts it; `None` where this machine doesn't have it, which is told.
+    pub(super) fn start(self) -> Result<Option<Server>, String> {
+        let started = match self.what {
+            What::Bare(kind) => bare(kind).map(Some),
+            What::Daemon(flags) => daemon(flags).map(Some),
+            What::Redis => peers::redis().map(|peer| peer.map(of_peer)),
+            What::Node => peers::node().map(|peer| peer.map(of_peer)),
+        };
+        let started = started.map_err(|error| format!("cannot start `{}`: {error}", self.label))?;
+        Ok(started.map(|(port, processes, life)| Server {
+            contender: self,
+            port,
+            processes,
+            _life: life,
+        }))
+    }
+}
+
+type Started = (u16, Vec<u32>, Life);
+
+fn bare(kind: Kind) -> io::Result<Started> {
+    let server = RawServer::start_as(kind)?;
+    Ok((server.port, server.processes(), Life::Bare(server)))
+}
+
+fn of_peer(peer: Peer) -> Started {
+    (peer.port, vec![peer.pid()], Life::Peer(peer))
+}
+
+/// The harness panics where a host or plugin is missing, as tests should; a bench has a reason to give and an end.
+fn daemon(flags: &'static [&'static str]) -> io::Result<Started> {
+    let started = || {
+        let ecosystem = Ecosystem::start_with(Artefacts::released());
+        let _guest = ecosystem.install("Measured", "measured", flags);
+        let (port, pid) = (ecosystem.port_of("Measured"), ecosystem.pid());
+        let processes = [vec![pid], process::workers_of(pid)].concat();
+        (port, processes, Life::Host(ecosystem))
+    };
+    std::panic::catch_unwind(started).map_err(|_| io::Error::other("the reason stands above"))
 }
 
 impl Server {
-    /// CPU time that its processes have taken so far.
+    /// CPU time that its processes have taken so far, for the user and in the kernel.
     pub(super) fn cpu_ns(&self) -> u64 {
-        self.processes
-            .iter()
-            .map(|process| process::cpu_ns(*process))
-            .sum()
+        self.sum(process::cpu_ns)
+    }
+
+    /// Resident memory of its processes.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        self.sum(process::resident_bytes)
+    }
+
+    fn sum(&self, figure: fn(u32) -> u64) -> u64 {
+        self.processes.iter().map(|process| figure(*process)).sum()
     }
 
     /// Lets it run on these processors alone.
@@ -42,50 +139,4 @@ impl Server {
             process::confine(*process, processors);
         }
     }
-}
-
-/// Starts all of them: the bare echo, a daemon's sync command, its async one, and the sync one in a subprocess.
-pub(super) fn start() -> Result<Vec<Server>, String> {
-    Ok(vec![
-        raw()?,
-        host("dae sync", "echo", &[])?,
-        host("dae async", "ready", &[])?,
-        host("subprocess", "echo", &["--isolate"])?,
-    ])
-}
-
-fn raw() -> Result<Server, String> {
-    let server =
-        RawServer::start().map_err(|error| format!("cannot start the bare echo: {error}"))?;
-    Ok(Server {
-        label: RAW_LABEL,
-        port: server.port,
-        command: "echo",
-        processes: vec![server.pid()],
-        _life: Life::Raw(server),
-    })
-}
-
-/// The harness panics where a host or plugin is missing, as tests should; a bench has a reason to give and an end.
-fn host(
-    label: &'static str,
-    command: &'static str,
-    flags: &'static [&'static str],
-) -> Result<Server, String> {
-    let started = || {
-        let ecosystem = Ecosystem::start_with(Artefacts::released());
-        let _guest = ecosystem.install("Vectors", "vectors", flags);
-        let (port, pid) = (ecosystem.port_of("Vectors"), ecosystem.pid());
-        let mut processes = process::workers_of(pid);
-        processes.push(pid);
-        Server {
-            label,
-            port,
-            command,
-            processes,
-            _life: Life::Host(ecosystem),
-        }
-    };
-    std::panic::catch_unwind(started)
-        .map_err(|_| format!("no host to measure for `{label}`; the reason stands above"))
 }

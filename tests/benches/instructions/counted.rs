@@ -1,0 +1,97 @@
+//! A release host under callgrind, from its start to its end.
+//!
+//! It runs on one processor, and so has one worker thread: what several do depends on who is awake. It tries no file out
+//! beforehand, since valgrind doesn't follow into the process that would do that.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use dae_tests::{Artefacts, Ecosystem, Guest, process, program, until};
+use rustix::process::Signal;
+
+use super::Load;
+
+/// Under callgrind a host takes fifty times as long for everything.
+const HOST_MAX: Duration = Duration::from_secs(60);
+
+/// A home with one daemon, over which hosts are started.
+pub(super) struct Home {
+    ecosystem: Ecosystem,
+    port: u16,
+}
+
+impl Home {
+    /// Makes it, by a host that isn't counted.
+    pub(super) fn make() -> Self {
+        process::confine(
+            std::process::id(),
+            &process::last_of(&process::processors()),
+        );
+        let mut ecosystem = Ecosystem::start_with(Artefacts::released());
+        let flags = ["--settings", "{\"trial\":false}"];
+        drop(ecosystem.install("Measured", "measured", &flags));
+        let port = ecosystem.port_of("Measured");
+        ecosystem.stop();
+        Home { ecosystem, port }
+    }
+
+    /// Instructions of a host that takes these loads.
+    ///
+    /// Errors: it can't be run, or callgrind doesn't tell.
+    pub(super) fn count(&self, loads: &[Load]) -> Result<u64, String> {
+        let log = self.ecosystem.scratch().join("callgrind.log");
+        let mut host = Counted(spawn(&self.ecosystem, &log)?);
+        until(HOST_MAX, "the host listens", || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok()
+        });
+        let mut guest = Guest::connect(self.port);
+        loads.iter().for_each(|load| drive(&mut guest, *load));
+        process::signal(host.0.id(), Signal::TERM);
+        program::ends_within(&mut host.0, HOST_MAX).ok_or("the host does not end")?;
+        let text = fs::read_to_string(&log).map_err(|error| error.to_string())?;
+        let counted = text.lines().find_map(|line| line.split_once("Collected :"));
+        let counted = counted.and_then(|(_, count)| count.trim().parse().ok());
+        counted.ok_or_else(|| format!("callgrind tells no count: {text}"))
+    }
+}
+
+/// Killed where it hasn't ended.
+struct Counted(Child);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn spawn(ecosystem: &Ecosystem, log: &Path) -> Result<Child, String> {
+    let host = ecosystem.command();
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    command.arg(format!("--log-file={}", log.display()));
+    command.arg(host.get_program()).arg("run");
+    for (variable, value) in host.get_envs() {
+        match value {
+            Some(value) => command.env(variable, value),
+            None => command.env_remove(variable),
+        };
+    }
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let spawned = command.spawn();
+    spawned.map_err(|error| format!("valgrind can't be run: {error}"))
+}
+
+fn drive(guest: &mut Guest, load: Load) {
+    let lines = load.command.repeat(load.at_once);
+    for _ in 0..load.times {
+        guest.send(&lines);
+        for _ in 0..load.at_once {
+            assert_eq!(guest.line(), load.reply);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Instructions a command, which no noise of the machine touches: `cargo bench -p dae-tests --bench instructions`.
+//!
+//! The release host runs under callgrind, on one processor and so with one worker thread, and a guest sends it a fixed
+//! number of fixed commands and reads the replies. What a host without commands takes, from its start to its end, is
+//! taken off. The kernel's instructions are in none of it.
+//!
+//! The figures of the last change that was meant are kept in `recorded.json`, with the compiler that they belong to; one
+//! that differs by more than a tenth fails the bench, in either direction, since a figure that was gained is to be kept
+//! as well. `-- --record` writes them anew, and the commit that does it says why. With another compiler they are told
+//! and not judged.
+
+mod counted;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use counted::Home;
+use serde_json::{Map, Value, json};
+
+/// A figure may change by this part of it.
+const CHANGE_MAX: f64 = 0.1;
+
+/// What is counted.
+const LOADS: [Load; 4] = [
+    ECHO.sent("echo 1x1", 1, 10_000),
+    ECHO.sent("echo 1x64", 64, 1_000),
+    ADD.sent("add 1x1", 1, 10_000),
+    ADD.sent("add 1x64", 64, 1_000),
+];
+
+/// Taken off with the start: what comes once alone.
+const WARM_UP: Load = ADD.sent("warm-up", 1, 10);
+
+const ECHO: Load = Load {
+    name: "echo",
+    command: "echo [\"text of twenty bytes\"]\n",
+    reply: "echo [\"text of twenty bytes\"]",
+    at_once: 1,
+    times: 1,
+};
+
+const ADD: Load = Load {
+    name: "add",
+    command: "add [1,2]\n",
+    reply: "add [3]",
+    at_once: 1,
+    times: 1,
+};
+
+/// A fixed input.
+#[derive(Clone, Copy)]
+struct Load {
+    name: &'static str,
+    /// With its LF.
+    command: &'static str,
+    /// Without.
+    reply: &'static str,
+    /// Sent in one write.
+    at_once: usize,
+    times: usize,
+}
+
+impl Load {
+    const fn sent(self, name: &'static str, at_once: usize, times: usize) -> Self {
+        Load {
+            name,
+            at_once,
+            times,
+            ..self
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        eprintln!("instructions are counted under `cargo bench` alone");
+        return ExitCode::SUCCESS;
+    }
+    let is_record = arguments.iter().any(|argument| argument == "--record");
+    match bench(is_record) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("instructions: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(is_record: bool) -> Result<(), String> {
+    if !has_valgrind()? {
+        return Ok(());
+    }
+    let home = Home::make();
+    let nothing = home.count(&[WARM_UP])?;
+    let mut figures = Map::new();
+    for load in LOADS {
+        let more = home.count(&[WARM_UP, load])?.saturating_sub(nothing);
+        let each = more as f64 / (load.at_once * load.times) as f64;
+        figures.insert(load.name.to_owned(), json!(each.round()));
+    }
+    let compiler = compiler()?;
+    if is_record {
+        let recorded = json!({"compiler": compiler, "instructions": figures});
+        return fs::write(file(), format!("{recorded:#}\n")).map_err(|error| error.to_string());
+    }
+    judge(&figures, &compiler)
+}
+
+/// Under CI its lack fails, so that nothing is skipped there for ever.
+fn has_valgrind() -> Result<bool, String> {
+    let probe = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    match probe {
+        Ok(_) => Ok(true),
+        Err(_) if std::env::var_os("CI").is_some() => Err("valgrind is not installed; CI needs it".into()),
+        Err(_) => {
+            eprintln!("SKIPPED: valgrind is not installed");
+            Ok(false)
+        }
+    }
+}
+
+fn judge(figures: &Map<String, Value>, compiler: &str) -> Result<(), String> {
+    let recorded = fs::read(file()).map_err(|error| error.to_string())?;
+    let recorded: Value = serde_json::from_slice(&recorded).map_err(|error| error.to_string())?;
+    println!("{:<12} {:>9} {:>9} {:>8}", "a command", "here", "recorded", "change");
+    let mut changed = Vec::new();
+    for (load, here) in figures {
+        let (here, before) = (here.as_f64(), recorded["instructions"][load].as_f64());
+        let (here, before) = (here.unwrap_or(f64::NAN), before.unwrap_or(f64::NAN));
+        let change = here / before - 1.0;
+        println!("{load:<12} {here:>9.0} {before:>9.0} {:>7.1}%", change * 100.0);
+        // What isn't a number isn't small.
+        if change.abs().partial_cmp(&CHANGE_MAX).is_none_or(std::cmp::Ordering::is_gt) {
+            changed.push(load.as_str());
+        }
+    }
+    if recorded["compiler"] != compiler {
+        eprintln!("SKIPPED: recorded with {}, and this is {compiler}", recorded["compiler"]);
+        return Ok(());
+    }
+    match changed.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "more than {:.0} % of change in {}; if that is meant, `cargo bench -p dae-tests --bench instructions -- --record`, and the commit says why",
+            CHANGE_MAX * 100.0,
+            changed.join(", ")
+        )),
+    }
+}
+
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions/recorded.json")
+}
+
+fn compiler() -> Result<String, String> {
+    let output = Command::new("rustc").arg("--version").output();
+    let output = output.map_err(|error| format!("rustc can't be run: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

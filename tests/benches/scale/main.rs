@@ -1,0 +1,321 @@
+//! A host's start, and many daemons in one: `cargo bench -p dae-tests --bench scale`.
+//!
+//! Each home is made beforehand; what is timed begins with the spawn of a host over it. One daemon: to the first reply to a
+//! guest who knocks all the time. 800 daemons from 800 files, and 10,000 from one: until the host tells its service
+//! manager that all are up, as it does; then whether it rests, over some seconds in which nobody asks anything of it,
+//! and what each takes of memory. No daemon of others is looked for meanwhile: that cost has a bench of its own, `scan`.
+//!
+//! Beside them stands the bare echo, from its spawn to its first reply.
+//!
+//! Flags after `--`: `--starts N`, `--files N`, `--names N`. The table goes to standard output, all figures to
+//! `target/bench/scale.json`.
+
+#[path = "../figures/mod.rs"]
+mod figures;
+mod host;
+#[path = "../raw/mod.rs"]
+mod raw;
+mod usage;
+
+use std::fs;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use dae_tests::{Artefacts, Ecosystem, LIMIT, spoil};
+use host::Host;
+use raw::RawServer;
+use serde_json::{Value, json};
+use usage::{Memory, Rest};
+
+const STARTS_DEFAULT: usize = 20;
+
+const FILES_DEFAULT: usize = 800;
+
+const NAMES_DEFAULT: usize = 10_000;
+
+/// After a start, before anybody looks whether the host rests: logs are written and threads end.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// How long it is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// A daemon's listener, and what a host has besides.
+const DESCRIPTORS_BESIDES: u64 = 1_000;
+
+const KB: f64 = 1_000.0;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|one| one == raw::ARGUMENT) {
+        return end(raw::main());
+    }
+    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        eprintln!("scale measures under `cargo bench` alone");
+        return ExitCode::SUCCESS;
+    }
+    end(Size::read(&arguments).and_then(|size| bench(&size)))
+}
+
+fn end(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("scale: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Size {
+    starts: usize,
+    files: usize,
+    names: usize,
+}
+
+impl Size {
+    fn read(arguments: &[String]) -> Result<Self, String> {
+        let mut size = Size {
+            starts: STARTS_DEFAULT,
+            files: FILES_DEFAULT,
+            names: NAMES_DEFAULT,
+        };
+        let mut words = arguments.iter().filter(|word| *word != "--bench");
+        while let Some(word) = words.next() {
+            let number = words.next().and_then(|number| number.parse().ok());
+            let number = number.ok_or_else(|| format!("{word} takes a number"))?;
+            match word.as_str() {
+                "--starts" => size.starts = number,
+                "--files" => size.files = number,
+                "--names" => size.names = number,
+                _ => {
+                    return Err(format!(
+                        "there are --starts, --files and --names, and not {word}"
+                    ));
+                }
+            }
+        }
+        Ok(size)
+    }
+}
+
+/// One figure: what, how much, what was aimed at, and what others need for the same.
+#[derive(Debug)]
+struct Row {
+    what: String,
+    unit: &'static str,
+    value: f64,
+    target: Option<f64>,
+    beside: Option<(&'static str, f64)>,
+}
+
+fn row(what: impl Into<String>, unit: &'static str, value: f64) -> Row {
+    Row {
+        what: what.into(),
+        unit,
+        value,
+        target: None,
+        beside: None,
+    }
+}
+
+impl Row {
+    fn target(self, target: f64) -> Self {
+        Row {
+            target: Some(target),
+            ..self
+        }
+    }
+
+    fn beside(self, what: &'static str, value: f64) -> Self {
+        Row {
+            beside: Some((what, value)),
+            ..self
+        }
+    }
+
+    fn line(&self) -> String {
+        let Row { what, unit, value, .. } = self;
+        let target = self.target.map_or("-".to_owned(), |one| one.to_string());
+        let beside = self
+            .beside
+            .map_or(String::new(), |(what, value)| format!("{what} {value:.1}"));
+        format!("{what:<46} {value:>9.2} {unit:<5} {target:>7}  {beside}")
+    }
+
+    fn json(&self) -> Value {
+        let beside = self.beside.map(|(what, value)| json!({"what": what, "value": value}));
+        json!({
+            "what": self.what, "unit": self.unit, "value": self.value, "target": self.target, "beside": beside,
+        })
+    }
+}
+
+fn bench(size: &Size) -> Result<(), String> {
+    figures::allow_descriptors(size.names as u64 + DESCRIPTORS_BESIDES)?;
+    println!("{:<46} {:>9} {:<5} {:>7}  beside", "", "here", "", "target");
+    let mut rows = Vec::new();
+    let mut tell = |some: Vec<Row>| {
+        some.iter().for_each(|row| println!("{}", row.line()));
+        rows.extend(some);
+    };
+    tell(one_daemon(size.starts)?);
+    tell(many_files(size.files)?);
+    tell(many_names(size.names)?);
+    figures::keep("scale", json!({"rows": rows.iter().map(Row::json).collect::<Vec<_>>()}))
+}
+
+/// The start of a host, and what a daemon takes in a process of its own.
+fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
+    let mut here = Vec::new();
+    let mut there = Vec::new();
+    let mut bare = Vec::new();
+    let (home, port) = installed("measured", &[])?;
+    let (isolated, isolated_port) = installed("measured", &["--isolate"])?;
+    let mut memory = None;
+    for _ in 0..starts.max(1) {
+        let host = spawn(&home)?;
+        here.push(ms(host.until_reply(port))?);
+        drop(host);
+        let host = spawn(&isolated)?;
+        there.push(ms(host.until_reply(isolated_port))?);
+        let worker = dae_tests::process::workers_of(host.pid());
+        memory = Some(Memory::of(*worker.first().ok_or("a worker that has answered is gone")?)?);
+        drop(host);
+        bare.push(ms(bare_start())?);
+    }
+    let memory = memory.ok_or("no start was measured")?;
+    let (bare, bare_memory) = (figures::median(bare), bare_memory()?);
+    let beside = "bare tokio";
+    Ok(vec![
+        row("start to first reply, in-process", "ms", figures::median(here)).target(15.0).beside(beside, bare),
+        row("start to first reply, subprocess", "ms", figures::median(there)).beside(beside, bare),
+        row("a daemon's process, resident", "MB", memory.resident / KB / KB)
+            .target(3.5)
+            .beside(beside, bare_memory.resident / KB / KB),
+        row("a daemon's process, its share of all (PSS)", "MB", memory.proportional / KB / KB)
+            .beside(beside, bare_memory.proportional / KB / KB),
+    ])
+}
+
+/// Daemons that have each a file of their own.
+fn many_files(count: usize) -> Result<Vec<Row>, String> {
+    let ecosystem = Ecosystem::start_with(Artefacts::released());
+    let alone = Memory::of(ecosystem.pid())?;
+    let plugin = fs::read(ecosystem.plugin("recipe")).map_err(|error| error.to_string())?;
+    let mut control = ecosystem.control();
+    for number in 0..count {
+        let recipe = spoil::of_recipe(plugin.clone(), &json!({ "version": number }));
+        let file = spoil::write(&ecosystem.scratch(), &format!("{number}.so"), &recipe);
+        let request = json!({"name": format!("Recipe-{number}"), "file": file, "replace": false});
+        let installed = control.ask("install", &request);
+        installed.map_err(|fault| format!("file {number}: {}", fault.message))?;
+    }
+    let ecosystem = asleep(ecosystem);
+    let host = spawn(&ecosystem)?;
+    let ready = ms(host.until_ready())?;
+    all_run(&ecosystem, count)?;
+    std::thread::sleep(SETTLE);
+    let rest = Rest::of(host.pid(), LOOK);
+    let memory = Memory::of(host.pid())?;
+    let each = |figure: fn(Memory) -> f64| (figure(memory) - figure(alone)) / count as f64 / KB;
+    Ok(vec![
+        row(format!("{count} files, start to all ready"), "s", ready / KB).target(1.5),
+        row(format!("{count} files at rest, wake-ups a second"), "", rest.wakes),
+        row(format!("{count} files at rest, CPU a second"), "ms", rest.cpu_ms),
+        row("a daemon with its own file, anonymous", "KB", each(|one| one.anonymous)).target(80.0),
+        row("a daemon with its own file, resident", "KB", each(|one| one.resident)),
+    ])
+}
+
+/// Daemons of one file.
+fn many_names(count: usize) -> Result<Vec<Row>, String> {
+    let (ecosystem, _) = installed("measured", &[])?;
+    let host = spawn(&ecosystem)?;
+    host.until_ready().map_err(|error| error.to_string())?;
+    let alone = Memory::of(host.pid())?;
+    drop(host);
+    multiply(&ecosystem, count)?;
+    let host = spawn(&ecosystem)?;
+    let first = ms(host.until_ready())?;
+    drop(host);
+    let host = spawn(&ecosystem)?;
+    let again = ms(host.until_ready())?;
+    all_run(&ecosystem, count)?;
+    std::thread::sleep(SETTLE);
+    let rest = Rest::of(host.pid(), LOOK);
+    let memory = Memory::of(host.pid())?;
+    let each = (memory.anonymous - alone.anonymous) / count.max(2).saturating_sub(1) as f64 / KB;
+    Ok(vec![
+        row(format!("{count} names, first start, ports chosen"), "s", first / KB),
+        row(format!("{count} names, start to all ready"), "s", again / KB).target(5.0),
+        row(format!("{count} names at rest, wake-ups a second"), "", rest.wakes),
+        row(format!("{count} names at rest, CPU a second"), "ms", rest.cpu_ms),
+        row("a daemon of a file that is there, anonymous", "KB", each).target(10.0),
+    ])
+}
+
+/// A home with one daemon, and its port; no host runs.
+fn installed(library: &str, flags: &[&str]) -> Result<(Ecosystem, u16), String> {
+    let ecosystem = Ecosystem::start_with(Artefacts::released());
+    let _guest = ecosystem.install("Measured", library, flags);
+    let port = ecosystem.port_of("Measured");
+    Ok((asleep(ecosystem), port))
+}
+
+fn asleep(mut ecosystem: Ecosystem) -> Ecosystem {
+    ecosystem.stop();
+    ecosystem
+}
+
+/// Writes the home's one daemon into its registry under so many names, each of which has no port yet.
+fn multiply(ecosystem: &Ecosystem, count: usize) -> Result<(), String> {
+    let path = ecosystem.home().join("registry.json");
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = fs::read(&path).map_err(|error| failed(&error))?;
+    let mut registry: Value = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+    let daemons = registry["daemons"].as_object_mut().ok_or("no daemons")?;
+    let mut entry = daemons["Measured"].clone();
+    entry["port"] = Value::Null;
+    for number in 1..count {
+        daemons.insert(format!("Measured-{number:05}"), entry.clone());
+    }
+    fs::write(&path, registry.to_string()).map_err(|error| failed(&error))
+}
+
+/// Whether all of them are there, and answer.
+fn all_run(ecosystem: &Ecosystem, count: usize) -> Result<(), String> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let list = ecosystem.cli(&["list", "--json"]).ok().json();
+        let running = list.as_array().map_or(0, |all| all.iter().filter(|one| one["name"] != "Dae").count());
+        if running == count {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{running} of {count} daemons run"));
+        }
+    }
+}
+
+fn spawn(ecosystem: &Ecosystem) -> Result<Host, String> {
+    Host::spawn(ecosystem).map_err(|error| format!("the host can't be run: {error}"))
+}
+
+fn bare_start() -> std::io::Result<Duration> {
+    let spawned = Instant::now();
+    let server = RawServer::start_as(raw::Kind::Static)?;
+    host::first_reply(server.port, spawned)?;
+    Ok(spawned.elapsed())
+}
+
+fn bare_memory() -> Result<Memory, String> {
+    let server = RawServer::start_as(raw::Kind::Static).map_err(|error| error.to_string())?;
+    host::first_reply(server.port, Instant::now()).map_err(|error| error.to_string())?;
+    Memory::of(server.pid())
+}
+
+fn ms(time: std::io::Result<Duration>) -> Result<f64, String> {
+    let time = time.map_err(|error| format!("a start that can't be timed: {error}"))?;
+    Ok(time.as_secs_f64() * 1e3)
+}
