@@ -7,9 +7,9 @@
 //! `cargo bench -p dae-tests --bench calls`; flags after `--`: `--rounds N`, `--calls N`. All figures go to
 //! `target/bench/calls.json`.
 
-use std::fs;
+#[path = "../figures/mod.rs"]
+mod figures;
 
-use dae_tests::artefacts::target_directory;
 use dae_tests::{Artefacts, Ecosystem, Guest};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -51,16 +51,13 @@ fn main() {
         }
     }
     print_table(&routes, &options);
-    write(&routes);
+    keep(&routes);
 }
 
-fn write(routes: &[Route]) {
+fn keep(routes: &[Route]) {
     let figures: Vec<Value> = routes.iter().map(figure).collect();
-    let text = json!({"bench": "calls", "unit": "ns", "routes": figures}).to_string();
-    let directory = target_directory().join("bench");
-    let written =
-        fs::create_dir_all(&directory).and_then(|()| fs::write(directory.join("calls.json"), text));
-    written.expect("the figures can be written");
+    let kept = figures::keep("calls", json!({"unit": "ns", "routes": figures}));
+    kept.expect("the figures can be written");
 }
 
 fn options() -> Options {

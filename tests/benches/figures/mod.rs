@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 /// Where the figures of the bench of that name are kept.
 pub(crate) fn file(bench: &str) -> PathBuf {
-    target_directory().join("bench").join(format!("{bench}.json"))
+    target_directory()
+        .join("bench")
+        .join(format!("{bench}.json"))
 }
 
 /// Keeps the figures of a bench, an object, and says where.
@@ -41,7 +43,9 @@ fn machine() -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown", |model| model.trim_start_matches(['\t', ' ', ':']));
+    let model = model.map_or("unknown", |model| {
+        model.trim_start_matches(['\t', ' ', ':'])
+    });
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel: Vec<&str> = kernel.split('.').take(2).collect();
     format!("{processors} x {model}, Linux {}", kernel.join("."))
@@ -58,9 +62,9 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// A connection is a descriptor here and one there; what is started from here on may have as many.
+/// Has the system allow this process, and what it starts from here on, so many descriptors.
 ///
-/// Errors: the system doesn't allow so many.
+/// Errors: it doesn't, as to anybody but root beyond the hard limit.
 pub(crate) fn allow_descriptors(wanted: u64) -> Result<(), String> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= wanted) {
@@ -68,7 +72,7 @@ pub(crate) fn allow_descriptors(wanted: u64) -> Result<(), String> {
     }
     let raised = Rlimit {
         current: Some(wanted),
-        maximum,
+        maximum: maximum.map(|maximum| maximum.max(wanted)),
     };
     setrlimit(Resource::Nofile, raised)
         .map_err(|error| format!("{wanted} descriptors can't be had: {error}"))

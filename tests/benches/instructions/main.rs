@@ -111,10 +111,15 @@ fn bench(is_record: bool) -> Result<(), String> {
 
 /// Under CI its lack fails, so that nothing is skipped there for ever.
 fn has_valgrind() -> Result<bool, String> {
-    let probe = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status();
+    let probe = Command::new("valgrind")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
     match probe {
         Ok(_) => Ok(true),
-        Err(_) if std::env::var_os("CI").is_some() => Err("valgrind is not installed; CI needs it".into()),
+        Err(_) if std::env::var_os("CI").is_some() => {
+            Err("valgrind is not installed; CI needs it".into())
+        }
         Err(_) => {
             eprintln!("SKIPPED: valgrind is not installed");
             Ok(false)
@@ -125,20 +130,33 @@ fn has_valgrind() -> Result<bool, String> {
 fn judge(figures: &Map<String, Value>, compiler: &str) -> Result<(), String> {
     let recorded = fs::read(file()).map_err(|error| error.to_string())?;
     let recorded: Value = serde_json::from_slice(&recorded).map_err(|error| error.to_string())?;
-    println!("{:<12} {:>9} {:>9} {:>8}", "a command", "here", "recorded", "change");
+    println!(
+        "{:<12} {:>9} {:>9} {:>8}",
+        "a command", "here", "recorded", "change"
+    );
     let mut changed = Vec::new();
     for (load, here) in figures {
         let (here, before) = (here.as_f64(), recorded["instructions"][load].as_f64());
         let (here, before) = (here.unwrap_or(f64::NAN), before.unwrap_or(f64::NAN));
         let change = here / before - 1.0;
-        println!("{load:<12} {here:>9.0} {before:>9.0} {:>7.1}%", change * 100.0);
+        println!(
+            "{load:<12} {here:>9.0} {before:>9.0} {:>7.1}%",
+            change * 100.0
+        );
         // What isn't a number isn't small.
-        if change.abs().partial_cmp(&CHANGE_MAX).is_none_or(std::cmp::Ordering::is_gt) {
+        if change
+            .abs()
+            .partial_cmp(&CHANGE_MAX)
+            .is_none_or(std::cmp::Ordering::is_gt)
+        {
             changed.push(load.as_str());
         }
     }
     if recorded["compiler"] != compiler {
-        eprintln!("SKIPPED: recorded with {}, and this is {compiler}", recorded["compiler"]);
+        eprintln!(
+            "SKIPPED: recorded with {}, and this is {compiler}",
+            recorded["compiler"]
+        );
         return Ok(());
     }
     match changed.is_empty() {

@@ -10,14 +10,14 @@
 //! The restart is at once here, as it is for a daemon that had served for a while; how long one waits that keeps
 //! crashing is the policy's business. Flags after `--`: `--kills N`. All figures go to `target/bench/recovery.json`.
 
+#[path = "../figures/mod.rs"]
+mod figures;
 #[path = "../raw/mod.rs"]
 mod raw;
 
-use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dae_tests::artefacts::target_directory;
 use dae_tests::{Artefacts, Ecosystem, Guest, process};
 use hdrhistogram::Histogram;
 use raw::RawServer;
@@ -89,10 +89,13 @@ fn bench(kills: u32) -> Result<(), String> {
     println!("{:<26} {}", "bare spawn to first reply", bare.row());
     let (p50, p99) = (recovery.ratio(&bare, 0.5), recovery.ratio(&bare, 0.99));
     println!("{:<26} {p50:>8.2} {p99:>8.2}", "ratio");
-    write(&json!({
-        "kills": kills, "recovery_ms": recovery.json(), "bare_ms": bare.json(),
-        "ratio": {"p50": p50, "p99": p99},
-    }))
+    figures::keep(
+        "recovery",
+        json!({
+            "kills": kills, "recovery_ms": recovery.json(), "bare_ms": bare.json(),
+            "ratio": {"p50": p50, "p99": p99},
+        }),
+    )
 }
 
 /// A daemon in a process of its own, and a guest that stays.
@@ -180,12 +183,4 @@ impl Times {
     fn json(&self) -> Value {
         json!({"p50": self.ms_at(0.5), "p99": self.ms_at(0.99), "max": self.ms_at(1.0)})
     }
-}
-
-fn write(figures: &Value) -> Result<(), String> {
-    let directory = target_directory().join("bench");
-    let path = directory.join("recovery.json");
-    let written =
-        fs::create_dir_all(&directory).and_then(|()| fs::write(&path, format!("{figures:#}\n")));
-    written.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }

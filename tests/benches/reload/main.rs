@@ -9,9 +9,11 @@
 //! Beside it a process of the same work, killed and started again, whose guest connects anew until it answers: what
 //! deploying a program costs that has no host. It is this very program, and so starts as fast as one can.
 //!
-//! Flags after `--`: `--reloads N`; `--json FILE`, the figures once more; `--growth`, in place of all that what reloads
-//! leave behind. Figures are of the release build; the table goes to standard output.
+//! Flags after `--`: `--reloads N`; `--growth`, in place of all that what reloads leave behind. Figures are of the
+//! release build; the table goes to standard output, all figures to `target/bench/reload.json` (`reload_growth.json`).
 
+#[path = "../figures/mod.rs"]
+mod figures;
 mod growth;
 mod plain;
 
@@ -104,13 +106,14 @@ fn main() -> ExitCode {
     }
     let after = |flag: &str| arguments.iter().skip_while(|one| *one != flag).nth(1);
     let reloads = after("--reloads").map(|number| number.parse().expect("--reloads N"));
-    let figures = match arguments.iter().any(|argument| argument == "--growth") {
-        true => growth::measure(reloads.unwrap_or(growth::RELOADS_DEFAULT)),
-        false => all_ways(reloads.unwrap_or(RELOADS_DEFAULT)),
+    let (name, figures) = match arguments.iter().any(|argument| argument == "--growth") {
+        true => (
+            "reload_growth",
+            growth::measure(reloads.unwrap_or(growth::RELOADS_DEFAULT)),
+        ),
+        false => ("reload", all_ways(reloads.unwrap_or(RELOADS_DEFAULT))),
     };
-    if let Some(file) = after("--json") {
-        fs::write(file, format!("{figures:#}\n")).expect("a file that can be written");
-    }
+    figures::keep(name, figures).expect("the figures can be written");
     ExitCode::SUCCESS
 }
 

@@ -61,10 +61,7 @@ async fn ask(stream: &mut TcpStream, script: &Script) -> io::Result<()> {
     stream.read_exact(&mut reply).await?;
     match reply == script.reply(0) {
         true => Ok(()),
-        false => Err(io::Error::other(format!(
-            "got `{}`",
-            reply.escape_ascii()
-        ))),
+        false => Err(io::Error::other(format!("got `{}`", reply.escape_ascii()))),
     }
 }
 

@@ -43,12 +43,7 @@ pub(super) struct Done {
 /// Drives the server at `port` for `time`.
 ///
 /// Errors: the connection fails, or a reply isn't the one that belongs to its command.
-pub(super) fn drive(
-    port: u16,
-    script: Script,
-    shape: Shape,
-    time: Duration,
-) -> io::Result<Done> {
+pub(super) fn drive(port: u16, script: Script, shape: Shape, time: Duration) -> io::Result<Done> {
     let script = Rc::new(script);
     on_one_thread(async {
         let streams = connect(port, shape.connections).await?;

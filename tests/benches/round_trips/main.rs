@@ -85,10 +85,12 @@ fn main() -> ExitCode {
         eprintln!("round_trips measures under `cargo bench` alone");
         return ExitCode::SUCCESS;
     }
-    end(Options::read(&arguments).and_then(|options| match options.readme {
-        true => readme::write(),
-        false => bench(&options),
-    }))
+    end(
+        Options::read(&arguments).and_then(|options| match options.readme {
+            true => readme::write(),
+            false => bench(&options),
+        }),
+    )
 }
 
 fn end(result: Result<(), String>) -> ExitCode {
@@ -131,7 +133,11 @@ fn bench(options: &Options) -> Result<(), String> {
 fn each_idle(options: &Options, report: &mut Report) -> Result<(), String> {
     for contender in CONTENDERS.into_iter().filter(|one| options.takes(one)) {
         if let Some(server) = contender.start()? {
-            eprintln!("{} idle connections: {}", idle::CONNECTIONS, contender.label);
+            eprintln!(
+                "{} idle connections: {}",
+                idle::CONNECTIONS,
+                contender.label
+            );
             let idle = idle::measure(&server);
             let idle = idle.map_err(|error| format!("{}: {error}", contender.label))?;
             report.add_idle(contender.label, idle);

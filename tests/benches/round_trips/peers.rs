@@ -104,7 +104,9 @@ fn module() -> io::Result<Option<PathBuf>> {
     std::fs::create_dir_all(&directory)?;
     let module = directory.join("peer.so");
     let mut compiler = Command::new("cc");
-    compiler.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&module);
+    compiler
+        .args(["-O2", "-shared", "-fPIC", "-o"])
+        .arg(&module);
     compiler.arg(Path::new(FOLDER).join("peer.c"));
     let Some(mut compiler) = spawn(&mut compiler)? else {
         return Ok(None);

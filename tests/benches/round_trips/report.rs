@@ -116,7 +116,9 @@ impl Report {
                     "requests/s", "p50 us", "p99 us", "cpu us", "p50/raw", "cpu/raw", "syscalls"
                 );
             }
-            let syscalls = row.syscalls.map_or("-".to_owned(), |one| format!("{one:.3}"));
+            let syscalls = row
+                .syscalls
+                .map_or("-".to_owned(), |one| format!("{one:.3}"));
             let _ = writeln!(
                 table,
                 "{server:<14} {:>10.0} {:>8.1} {:>8.1} {:>7.2} {:>7.2} {:>7.2} {syscalls:>8}",
@@ -186,10 +188,6 @@ impl Report {
         let pairs = raw
             .into_iter()
             .flat_map(|raw| row.runs.iter().zip(&raw.runs));
-        median(
-            pairs
-                .map(|(run, raw)| figure(run) / figure(raw))
-                .collect(),
-        )
+        median(pairs.map(|(run, raw)| figure(run) / figure(raw)).collect())
     }
 }

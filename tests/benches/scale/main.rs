@@ -18,6 +18,7 @@ mod raw;
 mod usage;
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -36,11 +37,17 @@ const NAMES_DEFAULT: usize = 10_000;
 /// After a start, before anybody looks whether the host rests: logs are written and threads end.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How long it is looked at.
-const LOOK: Duration = Duration::from_secs(10);
+/// How long it is looked at, in seconds.
+const LOOK_S: u32 = 10;
 
-/// A daemon's listener, and what a host has besides.
-const DESCRIPTORS_BESIDES: u64 = 1_000;
+/// So many daemons have no port yet when their host starts, as after an install of many without one.
+const NAMES_NEW: usize = 1_000;
+
+/// From here on ports are taken, one after the other.
+const PORT_FIRST: u16 = 18_000;
+
+/// A daemon's listener, its log, and one more.
+const DESCRIPTORS_EACH: u64 = 3;
 
 const KB: f64 = 1_000.0;
 
@@ -135,7 +142,9 @@ impl Row {
     }
 
     fn line(&self) -> String {
-        let Row { what, unit, value, .. } = self;
+        let Row {
+            what, unit, value, ..
+        } = self;
         let target = self.target.map_or("-".to_owned(), |one| one.to_string());
         let beside = self
             .beside
@@ -144,7 +153,9 @@ impl Row {
     }
 
     fn json(&self) -> Value {
-        let beside = self.beside.map(|(what, value)| json!({"what": what, "value": value}));
+        let beside = self
+            .beside
+            .map(|(what, value)| json!({"what": what, "value": value}));
         json!({
             "what": self.what, "unit": self.unit, "value": self.value, "target": self.target, "beside": beside,
         })
@@ -152,7 +163,7 @@ impl Row {
 }
 
 fn bench(size: &Size) -> Result<(), String> {
-    figures::allow_descriptors(size.names as u64 + DESCRIPTORS_BESIDES)?;
+    figures::allow_descriptors(size.names as u64 * DESCRIPTORS_EACH)?;
     println!("{:<46} {:>9} {:<5} {:>7}  beside", "", "here", "", "target");
     let mut rows = Vec::new();
     let mut tell = |some: Vec<Row>| {
@@ -162,25 +173,33 @@ fn bench(size: &Size) -> Result<(), String> {
     tell(one_daemon(size.starts)?);
     tell(many_files(size.files)?);
     tell(many_names(size.names)?);
-    figures::keep("scale", json!({"rows": rows.iter().map(Row::json).collect::<Vec<_>>()}))
+    figures::keep(
+        "scale",
+        json!({"rows": rows.iter().map(Row::json).collect::<Vec<_>>()}),
+    )
 }
 
 /// The start of a host, and what a daemon takes in a process of its own.
 fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
     let mut here = Vec::new();
+    let mut without = Vec::new();
     let mut there = Vec::new();
     let mut bare = Vec::new();
     let (home, port) = installed("measured", &[])?;
+    let (untried, untried_port) = installed("measured", &["--settings", "{\"trial\":false}"])?;
     let (isolated, isolated_port) = installed("measured", &["--isolate"])?;
     let mut memory = None;
     for _ in 0..starts.max(1) {
         let host = spawn(&home)?;
         here.push(ms(host.until_reply(port))?);
         drop(host);
+        without.push(ms(spawn(&untried)?.until_reply(untried_port))?);
         let host = spawn(&isolated)?;
         there.push(ms(host.until_reply(isolated_port))?);
         let worker = dae_tests::process::workers_of(host.pid());
-        memory = Some(Memory::of(*worker.first().ok_or("a worker that has answered is gone")?)?);
+        memory = Some(Memory::of(
+            *worker.first().ok_or("a worker that has answered is gone")?,
+        )?);
         drop(host);
         bare.push(ms(bare_start())?);
     }
@@ -188,13 +207,38 @@ fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
     let (bare, bare_memory) = (figures::median(bare), bare_memory()?);
     let beside = "bare tokio";
     Ok(vec![
-        row("start to first reply, in-process", "ms", figures::median(here)).target(15.0).beside(beside, bare),
-        row("start to first reply, subprocess", "ms", figures::median(there)).beside(beside, bare),
-        row("a daemon's process, resident", "MB", memory.resident / KB / KB)
-            .target(3.5)
-            .beside(beside, bare_memory.resident / KB / KB),
-        row("a daemon's process, its share of all (PSS)", "MB", memory.proportional / KB / KB)
-            .beside(beside, bare_memory.proportional / KB / KB),
+        row(
+            "start to first reply, in-process",
+            "ms",
+            figures::median(here),
+        )
+        .target(15.0)
+        .beside(beside, bare),
+        row(
+            "start to first reply, without a trial",
+            "ms",
+            figures::median(without),
+        )
+        .beside(beside, bare),
+        row(
+            "start to first reply, subprocess",
+            "ms",
+            figures::median(there),
+        )
+        .beside(beside, bare),
+        row(
+            "a daemon's process, resident",
+            "MB",
+            memory.resident / KB / KB,
+        )
+        .target(3.5)
+        .beside(beside, bare_memory.resident / KB / KB),
+        row(
+            "a daemon's process, its share of all (PSS)",
+            "MB",
+            memory.proportional / KB / KB,
+        )
+        .beside(beside, bare_memory.proportional / KB / KB),
     ])
 }
 
@@ -216,15 +260,37 @@ fn many_files(count: usize) -> Result<Vec<Row>, String> {
     let ready = ms(host.until_ready())?;
     all_run(&ecosystem, count)?;
     std::thread::sleep(SETTLE);
-    let rest = Rest::of(host.pid(), LOOK);
+    let rest = Rest::of(host.pid(), LOOK_S);
     let memory = Memory::of(host.pid())?;
     let each = |figure: fn(Memory) -> f64| (figure(memory) - figure(alone)) / count as f64 / KB;
     Ok(vec![
-        row(format!("{count} files, start to all ready"), "s", ready / KB).target(1.5),
-        row(format!("{count} files at rest, wake-ups a second"), "", rest.wakes),
-        row(format!("{count} files at rest, CPU a second"), "ms", rest.cpu_ms),
-        row("a daemon with its own file, anonymous", "KB", each(|one| one.anonymous)).target(80.0),
-        row("a daemon with its own file, resident", "KB", each(|one| one.resident)),
+        row(
+            format!("{count} files, start to all ready"),
+            "s",
+            ready / KB,
+        )
+        .target(1.5),
+        row(
+            format!("{count} files at rest, wake-ups a second"),
+            "",
+            rest.wakes,
+        ),
+        row(
+            format!("{count} files at rest, CPU a second"),
+            "ms",
+            rest.cpu_ms,
+        ),
+        row(
+            "a daemon with its own file, anonymous",
+            "KB",
+            each(|one| one.anonymous),
+        )
+        .target(80.0),
+        row(
+            "a daemon with its own file, resident",
+            "KB",
+            each(|one| one.resident),
+        ),
     ])
 }
 
@@ -235,22 +301,46 @@ fn many_names(count: usize) -> Result<Vec<Row>, String> {
     host.until_ready().map_err(|error| error.to_string())?;
     let alone = Memory::of(host.pid())?;
     drop(host);
-    multiply(&ecosystem, count)?;
+    multiply(&ecosystem, NAMES_NEW, &[])?;
     let host = spawn(&ecosystem)?;
     let first = ms(host.until_ready())?;
     drop(host);
+    multiply(&ecosystem, count, &free_ports(count)?)?;
     let host = spawn(&ecosystem)?;
-    let again = ms(host.until_ready())?;
+    let ready = ms(host.until_ready())?;
     all_run(&ecosystem, count)?;
     std::thread::sleep(SETTLE);
-    let rest = Rest::of(host.pid(), LOOK);
+    let rest = Rest::of(host.pid(), LOOK_S);
     let memory = Memory::of(host.pid())?;
     let each = (memory.anonymous - alone.anonymous) / count.max(2).saturating_sub(1) as f64 / KB;
+    let descriptors = dae_tests::process::descriptors(host.pid()).len();
     Ok(vec![
-        row(format!("{count} names, first start, ports chosen"), "s", first / KB),
-        row(format!("{count} names, start to all ready"), "s", again / KB).target(5.0),
-        row(format!("{count} names at rest, wake-ups a second"), "", rest.wakes),
-        row(format!("{count} names at rest, CPU a second"), "ms", rest.cpu_ms),
+        row(
+            format!("{NAMES_NEW} names, first start, ports chosen"),
+            "s",
+            first / KB,
+        ),
+        row(
+            format!("{count} names, start to all ready"),
+            "s",
+            ready / KB,
+        )
+        .target(5.0),
+        row(
+            format!("{count} names at rest, wake-ups a second"),
+            "",
+            rest.wakes,
+        ),
+        row(
+            format!("{count} names at rest, CPU a second"),
+            "ms",
+            rest.cpu_ms,
+        ),
+        row(
+            format!("{count} names, descriptors a daemon"),
+            "",
+            descriptors as f64 / count as f64,
+        ),
         row("a daemon of a file that is there, anonymous", "KB", each).target(10.0),
     ])
 }
@@ -268,19 +358,29 @@ fn asleep(mut ecosystem: Ecosystem) -> Ecosystem {
     ecosystem
 }
 
-/// Writes the home's one daemon into its registry under so many names, each of which has no port yet.
-fn multiply(ecosystem: &Ecosystem, count: usize) -> Result<(), String> {
+/// Writes the home's one daemon into its registry under so many names, with these ports or none yet.
+fn multiply(ecosystem: &Ecosystem, count: usize, ports: &[u16]) -> Result<(), String> {
     let path = ecosystem.home().join("registry.json");
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let text = fs::read(&path).map_err(|error| failed(&error))?;
     let mut registry: Value = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
     let daemons = registry["daemons"].as_object_mut().ok_or("no daemons")?;
     let mut entry = daemons["Measured"].clone();
-    entry["port"] = Value::Null;
     for number in 1..count {
+        entry["port"] = json!(ports.get(number));
         daemons.insert(format!("Measured-{number:05}"), entry.clone());
     }
     fs::write(&path, registry.to_string()).map_err(|error| failed(&error))
+}
+
+/// Ports that nobody has at the moment, below those that the system gives out.
+fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let ports: Vec<u16> = (PORT_FIRST..).filter(is_free).take(count).collect();
+    match ports.len() == count {
+        true => Ok(ports),
+        false => Err(format!("only {} ports are free", ports.len())),
+    }
 }
 
 /// Whether all of them are there, and answer.
@@ -288,7 +388,9 @@ fn all_run(ecosystem: &Ecosystem, count: usize) -> Result<(), String> {
     let deadline = Instant::now() + LIMIT;
     loop {
         let list = ecosystem.cli(&["list", "--json"]).ok().json();
-        let running = list.as_array().map_or(0, |all| all.iter().filter(|one| one["name"] != "Dae").count());
+        let running = list.as_array().map_or(0, |all| {
+            all.iter().filter(|one| one["name"] != "Dae").count()
+        });
         if running == count {
             return Ok(());
         }

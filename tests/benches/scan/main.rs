@@ -8,7 +8,9 @@
 //! How long a thousand strangers take is the rules' own doing: half a second of patience, sixteen at a time. Flags after
 //! `--`: `--sockets N`, `--scans N`. All figures go to `target/bench/scan.json`.
 
-use std::fs;
+#[path = "../figures/mod.rs"]
+mod figures;
+
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,10 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dae_tests::artefacts::target_directory;
 use dae_tests::{Artefacts, Control, Ecosystem, process};
 use hdrhistogram::Histogram;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -89,7 +89,8 @@ impl Size {
 }
 
 fn bench(size: &Size) -> Result<(), String> {
-    allow_descriptors(u64::from(size.sockets) * 2 + 100)?;
+    // A socket is a descriptor, and so is each guest of it.
+    figures::allow_descriptors(u64::from(size.sockets) * 2 + 100)?;
     println!(
         "{:<34} {:>9} {:>9} {:>9} {:>9}",
         "ms", "first", "its CPU", "p50", "CPU"
@@ -101,21 +102,7 @@ fn bench(size: &Size) -> Result<(), String> {
         println!("{:<34} {}", format!("{} {name}", size.sockets), costs.row());
         figures[name] = costs.json();
     }
-    write(&figures)
-}
-
-/// A socket is a descriptor, and so is each guest of it.
-fn allow_descriptors(wanted: u64) -> Result<(), String> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= wanted) {
-        return Ok(());
-    }
-    let raised = Rlimit {
-        current: Some(wanted),
-        maximum,
-    };
-    setrlimit(Resource::Nofile, raised)
-        .map_err(|error| format!("{wanted} descriptors can't be had: {error}"))
+    figures::keep("scan", figures)
 }
 
 #[derive(Clone, Copy)]
@@ -279,12 +266,4 @@ fn scan(ecosystem: &Ecosystem, control: &mut Control, asks: u64) -> Result<Cost,
     }
     let cpu_ms = (process::cpu_ns(ecosystem.pid()) - cpu_ns) as f64 / 1e6;
     Ok(Cost { ms, cpu_ms })
-}
-
-fn write(figures: &Value) -> Result<(), String> {
-    let directory = target_directory().join("bench");
-    let path = directory.join("scan.json");
-    let written =
-        fs::create_dir_all(&directory).and_then(|()| fs::write(&path, format!("{figures:#}\n")));
-    written.map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
