@@ -72,20 +72,22 @@ pub(super) fn scan(session: &Session) -> Result<()> {
         let text = format!("port {port} (pid {pid}) answers, but not as a daemon: {reason}");
         session.out.note(&words::printable(&text));
     }
-    if scan.hidden > 0 {
-        let hidden = scan.hidden;
-        session.out.note(&format!(
-            "{} of this user that no process is seen to hold; nobody is asked there",
-            sockets_listen(hidden)
-        ));
-    }
     let Scan {
-        sockets, asked, ms, ..
+        sockets,
+        asked,
+        hidden,
+        ms,
+        ..
     } = scan;
     session.out.note(&format!(
         "{} on this machine; {asked} asked for the first time ({ms} ms)",
         sockets_listen(sockets)
     ));
+    if hidden > 0 {
+        session.out.note(&format!(
+            "behind {hidden} of them, this user's, no process can be seen; nobody is asked there"
+        ));
+    }
     session.out.list(&scan.daemons)
 }
 
