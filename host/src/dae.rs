@@ -162,6 +162,10 @@ impl Dae {
         if tokio::time::timeout(grace * 3, all).await.is_err() {
             tracing::warn!("not every daemon has ended in time; the host ends without them");
         }
+        if let Err(error) = inner.shared.states.settle() {
+            let error = format!("{error:#}");
+            tracing::error!(error, "states that could not be kept before are lost");
+        }
         inner.door.guests.close_all();
         inner.control_door.guests.close_all();
         lock(&inner.daemons).clear();

@@ -5,7 +5,7 @@
 //! When the last lease on an instance that was taken away has been given back, nobody runs code of it any more. This is
 //! all there is to quiescing.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -114,6 +114,8 @@ pub struct Door {
     phase: ArcSwap<Phase>,
     changed: watch::Sender<()>,
     panics: Panics,
+    ends: AtomicU64,
+    last_end: Mutex<String>,
 }
 
 /// Panics in a row, with no command answered between them.
@@ -137,6 +139,8 @@ impl Door {
             limits,
             phase: ArcSwap::from_pointee(Phase::Waiting),
             changed: watch::Sender::new(()),
+            ends: AtomicU64::new(0),
+            last_end: Mutex::default(),
             panics: Panics {
                 in_a_row: AtomicU32::new(0),
                 max: AtomicU32::new(u32::MAX),
@@ -206,6 +210,26 @@ impl Door {
         };
         self.set(Phase::Open(Arc::new(lease)));
         Leased { given_back, revoke }
+    }
+
+    /// An instance has ended that nobody had asked to: those of its guests who want to know are told why.
+    pub fn note_end(&self, cause: &str) {
+        *self.last_end.lock().unwrap_or_else(PoisonError::into_inner) = cause.to_owned();
+        self.ends.fetch_add(1, Ordering::Release);
+        self.guests.wake_all();
+    }
+
+    /// How many did.
+    #[must_use]
+    pub fn ends(&self) -> u64 {
+        self.ends.load(Ordering::Acquire)
+    }
+
+    /// Why the last one did.
+    #[must_use]
+    pub fn last_end(&self) -> String {
+        let last_end = self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
+        last_end.clone()
     }
 
     /// From now on lines wait.

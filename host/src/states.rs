@@ -2,10 +2,12 @@
 //!
 //! A state is the author's JSON with the author's version number; nobody here looks into it. It is kept at a stop, at a
 //! reload, and every so often where that is asked for, and is given to the next start. Each write replaces the whole file
-//! or leaves it as it was.
+//! or leaves it as it was; what the disk doesn't take is held in memory until it does.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -73,6 +75,8 @@ impl KeptState {
 #[derive(Debug, Clone)]
 pub(crate) struct States {
     dir: PathBuf,
+    /// Those that the disk has not taken: newer than what it has, and written with the next one that it takes.
+    unwritten: Arc<Mutex<BTreeMap<String, KeptState>>>,
 }
 
 impl States {
@@ -80,6 +84,7 @@ impl States {
     pub(crate) fn of(home: &Home) -> Self {
         States {
             dir: home.states_dir(),
+            unwritten: Arc::default(),
         }
     }
 
@@ -88,6 +93,9 @@ impl States {
     /// # Errors
     /// It is there, but can't be read. Nobody starts without it by accident.
     pub(crate) fn load(&self, daemon: &str) -> anyhow::Result<Option<KeptState>> {
+        if let Some(newest) = self.unwritten().get(daemon) {
+            return Ok(Some(newest.clone()));
+        }
         let path = self.path_of(daemon);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -103,14 +111,47 @@ impl States {
         Ok(Some(kept))
     }
 
-    /// Keeps it.
+    /// Keeps it, and with it those that the disk has not taken before.
     ///
     /// # Errors
-    /// The disk's; the one of before is still there then.
+    /// The disk's; the one of before is still on it then, and this one is found by [`States::load`] for as long as this
+    /// process lives.
     pub(crate) fn keep(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
-        let path = self.path_of(daemon);
-        durable::write(&path, &serde_json::to_vec(state)?)?;
+        let mut unwritten = self.unwritten();
+        unwritten.insert(daemon.to_owned(), state.clone());
+        let written = self.write_all(&mut unwritten);
+        match unwritten.contains_key(daemon) {
+            true => {
+                written.context("it is held in memory meanwhile, and lost if the host is killed")
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Writes what the disk has not taken before, for as long as it takes it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn settle(&self) -> anyhow::Result<()> {
+        self.write_all(&mut self.unwritten())
+    }
+
+    fn write_all(&self, unwritten: &mut BTreeMap<String, KeptState>) -> anyhow::Result<()> {
+        while let Some(first) = unwritten.first_entry() {
+            durable::write(
+                &self.path_of(first.key()),
+                &serde_json::to_vec(first.get())?,
+            )?;
+            first.remove();
+        }
         Ok(())
+    }
+
+    /// No code of others runs under this lock, so a poisoned one is as good as new.
+    fn unwritten(&self) -> MutexGuard<'_, BTreeMap<String, KeptState>> {
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets it.
@@ -118,6 +159,7 @@ impl States {
     /// # Errors
     /// The disk's.
     pub(crate) fn forget(&self, daemon: &str) -> anyhow::Result<()> {
+        self.unwritten().remove(daemon);
         let path = self.path_of(daemon);
         match path.exists() {
             true => Ok(durable::remove(&path)?),
@@ -146,6 +188,17 @@ mod tests {
         let loaded = states.load("A").unwrap().unwrap();
         assert_eq!(loaded.state.get(), r#"{"version":1,"data":{"n": 5}}"#);
         assert_eq!((loaded.generation, loaded.bytes()), (3, 29));
+        // A directory in its place stands for a disk that takes nothing.
+        std::fs::create_dir(home.states_dir().join("B.json")).unwrap();
+        let told = format!("{:#}", states.keep("B", &kept).unwrap_err());
+        assert!(told.contains("held in memory"), "{told}");
+        assert!(states.load("B").unwrap().is_some(), "it is not lost");
+        std::fs::remove_dir(home.states_dir().join("B.json")).unwrap();
+        states.settle().unwrap();
+        assert!(
+            States::of(&home).load("B").unwrap().is_some(),
+            "written when it could be"
+        );
         std::fs::write(home.states_dir().join("A.json"), "{").unwrap();
         assert!(
             states

@@ -233,6 +233,7 @@ impl Supervisor {
             listening,
         } = built;
         let retired = self.take_away();
+        let is_after_end = retired.is_none();
         if let Some(listening) = listening {
             self.listen(listening);
         }
@@ -248,7 +249,7 @@ impl Supervisor {
         });
         self.next_checkpoint = self.checkpoint_time();
         let leased = self.door.open(Arc::clone(&instance));
-        if instance.greets() {
+        if instance.greets() || is_after_end {
             self.door.guests.wake_all();
         }
         self.image.clone_from(&image);
@@ -391,6 +392,7 @@ impl Supervisor {
         };
         self.shared
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);
+        self.door.note_end(&cause);
         self.now.running().last_end = Some(LastEnd {
             cause: cause.clone(),
             time: jiff::Timestamp::now(),

@@ -308,19 +308,30 @@ impl Visit {
         let is_again = self.was_there.swap(true, Ordering::Relaxed);
         self.stage.send_replace(stage);
         if is_again {
-            let credential = serde_json::json!([credential]);
-            self.heard.tell(format!("connect {credential}").as_bytes());
+            self.tell_connected(credential);
         }
+    }
+
+    /// The other side is there again.
+    fn tell_connected(&self, credential: &Credential) {
+        let credential = serde_json::json!([credential]);
+        self.heard.tell(format!("connect {credential}").as_bytes());
+    }
+
+    /// The other side is not there, or what it knew of this connection is gone.
+    fn tell_disconnected(&self, why: &str) {
+        let reason = serde_json::json!([why]);
+        self.heard.tell(format!("disconnect {reason}").as_bytes());
     }
 
     /// From now on it isn't.
     fn is_lost(&self, why: Refusal) {
         let was_open = self.is_open();
-        let reason = serde_json::json!([why.message]);
+        let text = why.message.clone();
         self.stage.send_replace(Stage::Lost(why));
         if was_open {
             self.tell_worker(false);
-            self.heard.tell(format!("disconnect {reason}").as_bytes());
+            self.tell_disconnected(&text);
         }
     }
 }

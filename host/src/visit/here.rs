@@ -286,8 +286,10 @@ async fn stay(visit: &Visit, here: &Arc<Here>) -> Refusal {
 
 /// What the other side pushes, until the connection ends; why it did.
 async fn listen(visit: &Visit, here: &Here) -> String {
+    let mut ends = Ends::of(here);
     let why = poll_fn(|context| {
         here.guest.watch(context);
+        ends.tell(visit, here);
         let end = match () {
             () if here.guest.is_slow() => Some("slow-guest: too many of its events wait"),
             () if here.guest.is_closing() => Some("it was stopped"),
@@ -301,6 +303,43 @@ async fn listen(visit: &Visit, here: &Here) -> String {
         end.map_or(Poll::Pending, Poll::Ready)
     });
     format!("{} has closed the connection: {}", visit.name, why.await)
+}
+
+/// What the visitor knows of the other side's crashes: its own connection stands, and what the one that crashed knew of it
+/// is gone.
+struct Ends {
+    seen: u64,
+    /// The successor is still to be told of.
+    is_away: bool,
+}
+
+impl Ends {
+    fn of(here: &Here) -> Self {
+        Ends {
+            seen: here.door.ends(),
+            is_away: false,
+        }
+    }
+
+    fn tell(&mut self, visit: &Visit, here: &Here) {
+        if here.credential.get().is_none() {
+            // It wasn't there before either.
+            self.seen = here.door.ends();
+            return;
+        }
+        if here.door.ends() != self.seen {
+            self.seen = here.door.ends();
+            if !std::mem::replace(&mut self.is_away, true) {
+                visit.tell_disconnected(&here.door.last_end());
+            }
+        }
+        if self.is_away
+            && let Phase::Open(lease) = &**here.door.phase()
+        {
+            self.is_away = false;
+            visit.tell_connected(&lease.instance.identity.credential());
+        }
+    }
 }
 
 /// A guest at that door, until it is dropped.

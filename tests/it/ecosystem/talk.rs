@@ -94,9 +94,24 @@ fn until_answered_again(pair: &mut Pair) {
 fn a_call_in_the_hands_of_one_that_dies_is_answered_crashed() {
     for mut pair in [Pair::here(false, true), Pair::here(true, true)] {
         let label = pair.label.clone();
+        let number = pair.connect();
+        pair.a.ask("follow", &json!([number]));
         let fault = pair.a.ask_in_vain("call", &json!([pair.other, "abort"]));
         assert!(fault.message.starts_with("crashed: "), "{label}: {fault:?}");
         until_answered_again(&mut pair);
+        until(
+            LIMIT,
+            &format!("{label}: crash and return are told"),
+            || {
+                let heard = super::heard(&mut pair.a);
+                let names: Vec<_> = heard
+                    .iter()
+                    .filter_map(|line| line.split(' ').next())
+                    .collect();
+                names == ["disconnect", "connect"]
+            },
+        );
+        assert_eq!(pair.a.ask("ask", &json!([number, "echo", 6])), 6, "{label}");
     }
     let mut pair = Pair::apart(false);
     let host = pair.elsewhere.as_mut().expect("another host");
