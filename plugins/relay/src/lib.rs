@@ -33,6 +33,12 @@ struct Route {
     to: String,
 }
 
+impl std::fmt::Display for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} to {}", self.event, self.from, self.to)
+    }
+}
+
 /// What is forwarded. Dropping what is beside a route ends it; `None` is beside one that has not begun.
 type Routes = HashMap<Route, Option<oneshot::Sender<()>>>;
 
@@ -153,7 +159,7 @@ async fn follow(eco: Ecosystem, route: Route, mut source: Option<Source>) {
         };
         match connected {
             Ok(source) => source.forward(eco, &route).await,
-            Err(error) => tracing::warn!(?route, "can't hear it yet: {error}"),
+            Err(error) => tracing::warn!(%route, "can't hear it yet: {error}"),
         }
         eco.sleep(RETRY).await;
     }
@@ -180,11 +186,12 @@ impl Source {
         Ok(())
     }
 
-    /// Sends on what comes, one after the other: while the receiver is slow, the host keeps the rest, up to a bound.
+    /// Sends on what comes, to a connection of the route's own.
     async fn forward(mut self, eco: Ecosystem, route: &Route) {
+        let mut target = None;
         while let Some(event) = self.events.next().await {
             if event.name() == route.event {
-                let sent = send(eco, &event, &route.to).await;
+                let sent = send(eco, &event, route, &mut target).await;
                 log_refusal(route, sent);
             }
             // The other daemon was away, and is there again.
@@ -195,16 +202,44 @@ impl Source {
     }
 }
 
-/// The event, as a command to the daemon `to`. Whatever it replies is of no account.
-async fn send(eco: Ecosystem, event: &Event, to: &str) -> Result<()> {
+/// Where the events of a route go; the connection is closed with it.
+struct Target(Guest);
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The event, to the daemon that the route leads to, which is connected to when there is something to send. It is not waited
+/// for: not everybody answers an event.
+async fn send(
+    eco: Ecosystem,
+    event: &Event,
+    route: &Route,
+    target: &mut Option<Target>,
+) -> Result<()> {
     let arguments: json::Value = event.arguments()?;
-    eco.call::<json::Value>(to, event.name(), arguments).await?;
-    Ok(())
+    let to = match target {
+        Some(to) => to,
+        None => target.insert(connect(eco, route).await?),
+    };
+    to.0.emit(event.name(), arguments)
+}
+
+/// A daemon that doesn't know the event says so by an event `error`.
+async fn connect(eco: Ecosystem, route: &Route) -> Result<Target> {
+    let target = Target(eco.connect(&route.to).await?);
+    let told = route.clone();
+    target.0.on("error", move |why: json::Value| {
+        tracing::warn!(route = %told, "refused: {why}");
+    })?;
+    Ok(target)
 }
 
 fn log_refusal(route: &Route, outcome: Result<()>) {
     if let Err(error) = outcome {
-        tracing::warn!(?route, "not forwarded: {error}");
+        tracing::warn!(%route, "not forwarded: {error}");
     }
 }
 
