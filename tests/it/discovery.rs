@@ -8,4 +8,4 @@ mod ecosystems;
 mod languages;
 mod names;
 mod polite;
-mod scene;
+pub(crate) mod scene;

@@ -16,6 +16,7 @@ mod topics;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::discovery::scene::only;
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::{Value, json};
 
@@ -63,8 +64,10 @@ impl Pair {
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let other = format!("B-{}-{number}", std::process::id());
-        let (here, elsewhere) = (Ecosystem::start(), Ecosystem::start());
+        let elsewhere = Ecosystem::start();
         let b = elsewhere.install(&other, "peer", &[]);
+        // And nobody else is asked: other tests count who asks them.
+        let here = Ecosystem::start_configured(&only(&[elsewhere.port_of(&other)]));
         let a = here.install("A", "peer", flags(a_apart));
         let _ = here.cli(&["scan"]).ok();
         Pair {

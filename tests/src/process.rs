@@ -202,9 +202,9 @@ fn tasks(process: u32) -> Vec<u32> {
     listed.filter_map(Result::ok).filter_map(number).collect()
 }
 
-/// Whether that process has a connection whose own end is `local`, an IPv4 address. False where the connection is gone.
+/// Whether that process has a connection whose own end is `local`, an IPv4 address; `None` where the connection is gone.
 #[must_use]
-pub fn has_connection_from(process: u32, local: SocketAddrV4) -> bool {
+pub fn has_connection_from(process: u32, local: SocketAddrV4) -> Option<bool> {
     // As the kernel writes it: the address as one number of this machine's, then the port.
     let address = u32::from_ne_bytes(local.ip().octets());
     let local = format!("{address:08X}:{:04X}", local.port());
@@ -215,12 +215,12 @@ pub fn has_connection_from(process: u32, local: SocketAddrV4) -> bool {
     let inode = fields
         .filter(|fields| fields.get(1) == Some(&&*local))
         .find_map(|fields| fields.get(9).map(|inode| (*inode).to_owned()));
-    let Some(link) = inode.map(|inode| PathBuf::from(format!("socket:[{inode}]"))) else {
-        return false;
-    };
+    // One that its owner has closed lingers without an inode.
+    let inode = inode.filter(|inode| inode != "0")?;
+    let link = PathBuf::from(format!("socket:[{inode}]"));
     let descriptors = fs::read_dir(format!("/proc/{process}/fd"));
     let mut descriptors = descriptors.into_iter().flatten().flatten();
-    descriptors.any(|one| fs::read_link(one.path()).is_ok_and(|target| target == link))
+    Some(descriptors.any(|one| fs::read_link(one.path()).is_ok_and(|target| target == link)))
 }
 
 /// Address space, in bytes: what a bound of it is compared with.

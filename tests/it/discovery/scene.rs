@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A host's config that lets it ask at these ports alone, and only when it is told to.
-pub(super) fn only(ports: &[u16]) -> Value {
+pub(crate) fn only(ports: &[u16]) -> Value {
     let mut ports = ports.to_vec();
     ports.sort_unstable();
     let mut never = Vec::new();
@@ -151,11 +151,14 @@ impl Recorder {
 }
 
 impl Record {
-    /// Whether a guest is one of the host's: the kernel knows whose its other end is, for as long as it is there.
+    /// Whether a guest is one of the host's: the kernel knows whose its other end is, for as long as it is there. One that has
+    /// gone before it was looked at is taken for the host's: on a busy machine a probe may be over by then.
     fn is_of_host(&self, peer: SocketAddr) -> bool {
         let host = self.host.load(Ordering::SeqCst);
         match peer {
-            SocketAddr::V4(peer) if host != 0 => process::has_connection_from(host, peer),
+            SocketAddr::V4(peer) if host != 0 => {
+                process::has_connection_from(host, peer).unwrap_or(true)
+            }
             _ => false,
         }
     }
