@@ -64,16 +64,29 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 /// Has the system allow this process, and what it starts from here on, so many descriptors.
 ///
-/// Errors: it doesn't, as to anybody but root beyond the hard limit.
+/// Errors: its hard limit is lower.
 pub(crate) fn allow_descriptors(wanted: u64) -> Result<(), String> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= wanted) {
-        return Ok(());
+    match descriptors_up_to(wanted) {
+        had if had < wanted => Err(format!(
+            "{wanted} descriptors are needed, and {had} can be had"
+        )),
+        _ => Ok(()),
     }
-    let raised = Rlimit {
-        current: Some(wanted),
-        maximum: maximum.map(|maximum| maximum.max(wanted)),
+}
+
+/// The same, as far as the hard limit goes; returns how many there may be.
+pub(crate) fn descriptors_up_to(wanted: u64) -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = wanted.min(maximum.unwrap_or(wanted));
+    if current.is_none_or(|current| current >= raised) {
+        return current.unwrap_or(wanted);
+    }
+    let limit = Rlimit {
+        current: Some(raised),
+        maximum,
     };
-    setrlimit(Resource::Nofile, raised)
-        .map_err(|error| format!("{wanted} descriptors can't be had: {error}"))
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => raised,
+        Err(_) => current.unwrap_or(wanted),
+    }
 }
