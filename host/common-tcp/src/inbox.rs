@@ -1,8 +1,12 @@
 //! The read side of one connection: bytes in, lines out, without copying a line.
 //!
 //! The socket reads straight into the inbox's one buffer ([`Inbox::room`]), and the lines borrow from
-//! it. Telnet is taken out in place before a line end is looked for, and each byte is looked at
-//! once. What was given up: a line can't outlive the next call.
+//! it. Telnet is taken out in place before a line end is looked for. What was given up: a line can't
+//! outlive the next read.
+//!
+//! A buffer full of lines is handled in one pass ([`Lines`]): a window of whole lines is held to be
+//! UTF-8 at once, and a line of the plain kind is handed out of it in one look at its bytes. Every
+//! other line (blank, tagged, too long, no UTF-8, a connection's first) is read by the rules, one by one.
 //!
 //! Invariants, `bytes` being `[handed out | start .. scanned .. clean .. len]`:
 //! - `start..scanned` holds no LF; `start..clean` holds no telnet; past `clean` is what came since, or
@@ -10,27 +14,38 @@
 //! - A line past the limit is one fault, told as soon as the limit is passed; the rest of it up to its
 //!   LF is dropped as it comes.
 //! - Read until `None` between reads, the buffer stays below the line limit plus one read.
+//! - A plain line gives the same message either way.
 //!
 //! The inbox sees no clock: that half a line has been waiting too long is for its owner to say.
 
-use std::{mem, ops::Range};
+use std::{mem, ops::Range, str};
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 
 use crate::{
     http,
-    message::{self, Line},
+    message::{self, Line, Message},
     telnet::{self, Telnet},
 };
+
+/// How far ahead of the lines that are handed out their bytes are looked at, so that who stops in between looks at few of
+/// them twice. Some hundred lines of the usual kind.
+const WINDOW_BYTES: usize = 4 << 10;
 
 /// What one connection sent and was not yet handed out.
 #[derive(Debug)]
 pub struct Inbox {
     bytes: Vec<u8>,
+    telnet: Telnet,
+    cutter: Cutter,
+}
+
+/// How far an inbox's bytes were handed out, and what the next ones are. The bytes are the inbox's.
+#[derive(Debug)]
+struct Cutter {
     start: usize,
     scanned: usize,
     clean: usize,
-    telnet: Telnet,
     line_bytes_max: usize,
     /// The rest of a line that was too long is on its way.
     is_discarding: bool,
@@ -40,19 +55,30 @@ pub struct Inbox {
     is_refused: bool,
 }
 
+/// The whole lines that are there. Dropped early, it leaves the rest for the next time.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    bytes: &'a [u8],
+    cutter: &'a mut Cutter,
+    /// Whole lines that come next, where they are known to be UTF-8 and nothing hinders one of being a plain one.
+    text: &'a str,
+}
+
 impl Inbox {
     /// An inbox for lines of at most `line_bytes_max` bytes before their LF. Allocates nothing yet.
     pub fn new(line_bytes_max: usize) -> Inbox {
         Inbox {
             bytes: Vec::new(),
-            start: 0,
-            scanned: 0,
-            clean: 0,
             telnet: Telnet::default(),
-            line_bytes_max,
-            is_discarding: false,
-            is_fresh: true,
-            is_refused: false,
+            cutter: Cutter {
+                start: 0,
+                scanned: 0,
+                clean: 0,
+                line_bytes_max,
+                is_discarding: false,
+                is_fresh: true,
+                is_refused: false,
+            },
         }
     }
 
@@ -61,7 +87,7 @@ impl Inbox {
     /// Append to it and nothing else; what stands in it is the inbox's. Take all lines out before,
     /// or the buffer grows past its bound.
     pub fn room(&mut self, want_bytes: usize) -> &mut Vec<u8> {
-        if self.start == self.bytes.len() {
+        if self.buffered() == 0 {
             self.forget_passed();
         }
         if self.bytes.capacity() - self.bytes.len() < want_bytes {
@@ -71,42 +97,39 @@ impl Inbox {
         &mut self.bytes
     }
 
-    /// The next whole line; `None` means that more bytes are needed. Blank lines are passed over.
+    /// The whole lines that are there, for who takes many. Blank ones are passed over.
     ///
-    /// After [`Line::Http`] it is `None` for ever: nothing of such a connection is to be run.
+    /// After [`Line::Http`] there are none for ever: nothing of such a connection is to be run.
+    pub fn lines(&mut self) -> Lines<'_> {
+        self.strip();
+        Lines {
+            bytes: &self.bytes,
+            cutter: &mut self.cutter,
+            text: "",
+        }
+    }
+
+    /// The next of [`Inbox::lines`]; `None` means that more bytes are needed.
     // Not an `Iterator`: the lines borrow from the buffer.
     #[expect(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<Line<'_>> {
-        if self.is_refused {
-            self.pass(self.bytes.len());
-            return None;
+        self.strip();
+        self.cutter.next(&self.bytes)
+    }
+
+    /// The stream has ended, and its end ends a last line that had no LF, as that would have.
+    pub fn end(&mut self) {
+        self.strip();
+        self.telnet = Telnet::default();
+        self.bytes.truncate(self.cutter.clean);
+        if self.buffered() > 0 && self.bytes.last() != Some(&b'\n') {
+            self.bytes.push(b'\n');
         }
-        self.clean = self.telnet.strip(&mut self.bytes, self.clean);
-        let range = self.cut_told()?;
-        let is_whole = range.len() <= self.line_bytes_max;
-        // Cut at the limit, so that how much more had arrived makes no difference.
-        let line = &self.bytes[range.start..range.end.min(range.start + self.line_bytes_max)];
-        if self.is_fresh && http::opens_http(line, is_whole) {
-            self.is_refused = true;
-            return Some(Line::Http);
-        }
-        let line = match is_whole {
-            true => message::read(line),
-            false => message::too_long(line, self.line_bytes_max),
-        };
-        // A faulty request line settles nothing: the headers behind it still give HTTP away.
-        self.is_fresh &= matches!(line, Line::Fault(_));
-        Some(line)
     }
 
     /// At the end of the stream, after [`Inbox::next`] gave `None`: a last line that had no LF.
     pub fn finish(&mut self) -> Option<Line<'_>> {
-        self.telnet = Telnet::default();
-        self.bytes.truncate(self.clean);
-        // The end of the stream ends the line, as its LF would have.
-        if self.start < self.clean {
-            self.bytes.push(b'\n');
-        }
+        self.end();
         self.next()
     }
 
@@ -114,17 +137,17 @@ impl Inbox {
     ///
     /// The unseen rest of a line that was too long, and a telnet sequence without its end, count too.
     pub fn is_mid_line(&self) -> bool {
-        self.start < self.bytes.len() || self.is_discarding || self.telnet.is_mid_sequence()
+        self.buffered() > 0 || self.cutter.is_discarding || self.telnet.is_mid_sequence()
     }
 
     /// How many bytes wait, not yet handed out.
     pub fn buffered(&self) -> usize {
-        self.bytes.len() - self.start
+        self.bytes.len() - self.cutter.start
     }
 
     /// Gives the buffer's memory back if nothing waits in it: for a connection that has gone quiet.
     pub fn rest(&mut self) {
-        if self.start == self.bytes.len() {
+        if self.buffered() == 0 {
             self.forget_passed();
             self.bytes = Vec::new();
         }
@@ -140,19 +163,128 @@ impl Inbox {
 
     /// Takes the buffer back, if nothing waits in it.
     pub fn reclaim(&mut self) -> Option<Vec<u8>> {
-        let is_empty = self.start == self.bytes.len() && self.bytes.capacity() > 0;
+        let is_empty = self.buffered() == 0 && self.bytes.capacity() > 0;
         is_empty.then(|| {
             self.forget_passed();
             mem::take(&mut self.bytes)
         })
     }
 
+    /// Takes the telnet out of what came since the last time.
+    #[inline]
+    fn strip(&mut self) {
+        if self.cutter.clean < self.bytes.len() {
+            self.cutter.clean = self.telnet.strip(&mut self.bytes, self.cutter.clean);
+        }
+    }
+
+    /// Moves what waits to the front of the buffer, over what was handed out.
+    fn forget_passed(&mut self) {
+        self.bytes.drain(..self.cutter.start);
+        self.cutter.scanned -= self.cutter.start;
+        self.cutter.clean -= self.cutter.start;
+        self.cutter.start = 0;
+    }
+
+    /// Doubles the capacity, but not past what the longest line and one read need.
+    fn grow(&mut self, want_bytes: usize) {
+        let used = self.bytes.len();
+        let most = self.cutter.line_bytes_max + telnet::TAIL_BYTES_MAX + want_bytes;
+        let capacity = most.min(2 * self.bytes.capacity()).max(used + want_bytes);
+        self.bytes.reserve_exact(capacity - used);
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Line<'a>> {
+        match self.next_plain() {
+            Some(message) => Some(Line::Message(message)),
+            None => self.next_by_the_rules(),
+        }
+    }
+}
+
+impl<'a> Lines<'a> {
+    #[inline]
+    fn next_plain(&mut self) -> Option<Message<'a>> {
+        let (message, length) = message::read_plain(self.text)?;
+        if length > self.cutter.line_bytes_max {
+            return None;
+        }
+        self.text = self.text.get(length + 1..).unwrap_or_default();
+        self.cutter.pass(self.cutter.start + length + 1);
+        Some(message)
+    }
+
+    #[inline(never)]
+    fn next_by_the_rules(&mut self) -> Option<Line<'a>> {
+        if self.text.is_empty() {
+            self.text = self.cutter.look_ahead(self.bytes);
+            if let Some(message) = self.next_plain() {
+                return Some(Line::Message(message));
+            }
+        }
+        let before = self.cutter.start;
+        let line = self.cutter.next(self.bytes);
+        // A line's end, or past the text.
+        let passed = self.cutter.start - before;
+        self.text = self.text.get(passed..).unwrap_or_default();
+        line
+    }
+}
+
+impl Cutter {
+    /// The whole lines at the front that are UTF-8, as far as a window goes; none where the next is not to be a plain one.
+    fn look_ahead<'b>(&self, bytes: &'b [u8]) -> &'b str {
+        if self.is_fresh || self.is_discarding {
+            return "";
+        }
+        let window = &bytes[self.start..self.clean.min(self.start + WINDOW_BYTES)];
+        let unseen = window.get(self.scanned - self.start..).unwrap_or_default();
+        if memchr(b'\n', unseen).is_none() {
+            return "";
+        }
+        let window = whole_lines(window);
+        match str::from_utf8(window) {
+            Ok(text) => text,
+            Err(fault) => {
+                str::from_utf8(whole_lines(&window[..fault.valid_up_to()])).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The next line, by the rules; see [`Inbox::next`].
+    fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
+        if self.is_refused {
+            self.pass(bytes.len());
+            return None;
+        }
+        let range = self.cut_told(bytes)?;
+        let is_whole = range.len() <= self.line_bytes_max;
+        // Cut at the limit, so that how much more had arrived makes no difference.
+        let line = &bytes[range.start..range.end.min(range.start + self.line_bytes_max)];
+        if self.is_fresh && http::opens_http(line, is_whole) {
+            self.is_refused = true;
+            return Some(Line::Http);
+        }
+        let line = match is_whole {
+            true => message::read(line),
+            false => message::too_long(line, self.line_bytes_max),
+        };
+        // A faulty request line settles nothing: the headers behind it still give HTTP away.
+        self.is_fresh &= matches!(line, Line::Fault(_));
+        Some(line)
+    }
+
     /// Passes over blank lines, and gives the next other one's range.
-    fn cut_told(&mut self) -> Option<Range<usize>> {
+    fn cut_told(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
         loop {
-            let range = self.cut()?;
+            let range = self.cut(bytes)?;
             let is_whole = range.len() <= self.line_bytes_max;
-            if !(is_whole && self.bytes[range.clone()].trim_ascii().is_empty()) {
+            if !(is_whole && bytes[range.clone()].trim_ascii().is_empty()) {
                 return Some(range);
             }
         }
@@ -160,9 +292,9 @@ impl Inbox {
 
     /// Takes one line off the front: its range without the LF. One longer than the limit may be
     /// unended; whatever there still is of it will be discarded.
-    fn cut(&mut self) -> Option<Range<usize>> {
+    fn cut(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
         loop {
-            let line_end = memchr(b'\n', &self.bytes[self.scanned..self.clean]);
+            let line_end = memchr(b'\n', &bytes[self.scanned..self.clean]);
             let Some(at) = line_end else {
                 return self.cut_unended();
             };
@@ -188,27 +320,18 @@ impl Inbox {
     }
 
     /// Counts everything before `end` as handed out. It stays in the buffer until the next read.
+    #[inline]
     fn pass(&mut self, end: usize) {
         self.start = end;
         self.scanned = end;
         self.clean = self.clean.max(end);
     }
+}
 
-    /// Moves what waits to the front of the buffer, over what was handed out.
-    fn forget_passed(&mut self) {
-        self.bytes.drain(..self.start);
-        self.scanned -= self.start;
-        self.clean -= self.start;
-        self.start = 0;
-    }
-
-    /// Doubles the capacity, but not past what the longest line and one read need.
-    fn grow(&mut self, want_bytes: usize) {
-        let used = self.bytes.len();
-        let most = self.line_bytes_max + telnet::TAIL_BYTES_MAX + want_bytes;
-        let capacity = most.min(2 * self.bytes.capacity()).max(used + want_bytes);
-        self.bytes.reserve_exact(capacity - used);
-    }
+/// The bytes up to the last LF among them.
+fn whole_lines(bytes: &[u8]) -> &[u8] {
+    let end = memrchr(b'\n', bytes).map_or(0, |at| at + 1);
+    &bytes[..end]
 }
 
 #[cfg(test)]
@@ -225,10 +348,9 @@ mod tests {
     /// The name and arguments of each message, or the code of each fault, to the end of the stream.
     fn told(inbox: &mut Inbox) -> Vec<String> {
         let mut told = Vec::new();
-        while let Some(line) = inbox.next() {
-            told.push(line_told(line));
-        }
-        told.extend(inbox.finish().map(line_told));
+        told.extend(inbox.lines().map(line_told));
+        inbox.end();
+        told.extend(inbox.lines().map(line_told));
         told
     }
 

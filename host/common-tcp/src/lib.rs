@@ -22,7 +22,7 @@
 //! inbox.room(64).extend_from_slice(b"add#7 [1,2]\r\nec");
 //!
 //! let mut out = Vec::new();
-//! while let Some(line) = inbox.next() {
+//! for line in inbox.lines() {
 //!     let Line::Message(message) = line else { continue };
 //!     assert_eq!(message.arguments, "[1,2]");
 //!     open_reply(&mut out, message.name, message.tag);
@@ -42,7 +42,7 @@ mod reply;
 mod telnet;
 
 pub use code::{ErrorCode, UnknownErrorCode};
-pub use inbox::Inbox;
+pub use inbox::{Inbox, Lines};
 pub use message::{Fault, Line, Message, is_name, read_line};
 pub use nearest::nearest;
 pub use reply::{close_reply, open_reply, write_error, write_message};

@@ -9,7 +9,7 @@
 
 use std::str;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use crate::{ErrorCode, NAME_BYTES_MAX, TAG_BYTES_MAX};
 
@@ -74,6 +74,43 @@ pub(crate) fn is_tag(text: &str) -> bool {
 /// ```
 pub fn read_line(line: &[u8]) -> Line<'_> {
     read(line)
+}
+
+/// The message that `text` begins with, and the bytes of its line without the LF, where that is of the plain kind: an ASCII
+/// name, no tag, and one space before arguments that end with the line. `None` where [`read`] is to judge.
+#[inline]
+pub(crate) fn read_plain(text: &str) -> Option<(Message<'_>, usize)> {
+    let bytes = text.as_bytes();
+    let name_bytes = bytes.iter().position(|byte| !is_plain(*byte))?;
+    if name_bytes == 0 || name_bytes > NAME_BYTES_MAX {
+        return None;
+    }
+    let message = |arguments| Message {
+        name: &text[..name_bytes],
+        tag: None,
+        arguments,
+    };
+    match bytes[name_bytes] {
+        b'\n' => return Some((message(""), name_bytes)),
+        b' ' => {}
+        _ => return None,
+    }
+    let line_bytes = name_bytes + 1 + memchr(b'\n', &bytes[name_bytes + 1..])?;
+    let arguments = &text[name_bytes + 1..line_bytes];
+    let arguments = arguments.strip_suffix('\r').unwrap_or(arguments);
+    match arguments.as_bytes() {
+        [first, .., last] if *first > b' ' && *last > b' ' => {
+            Some((message(arguments), line_bytes))
+        }
+        [only] if *only > b' ' => Some((message(arguments), line_bytes)),
+        _ => None,
+    }
+}
+
+/// What a name is made of that needs no second look.
+#[inline]
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'#'
 }
 
 /// Reads a whole line, without its LF, that is not blank.
@@ -171,10 +208,7 @@ fn check_label(label: &str, bytes_max: usize) -> Result<(), String> {
     if label.len() > bytes_max {
         return Err(format!("has {}", label.len()));
     }
-    if label
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
+    if label.bytes().all(is_plain) {
         return Ok(());
     }
     match label.chars().find(|&letter| is_barred(letter)) {

@@ -23,6 +23,10 @@ const PIECES: &[&[u8]] = &[
     b"#",
     b"a",
     b"echo [1]",
+    b"echo [1]\n",
+    b"add [1,2]\r\n",
+    b"add  [1] \n",
+    b"nothing\n",
     b"echo#7 [\"x\"]\n",
     b"GET / HTTP/1.1\r\n",
     b"Host: x\r\n",
@@ -49,8 +53,9 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// What all lines say, read in pieces of these sizes (over and over), to the end of the stream.
-fn told(bytes: &[u8], piece_sizes: &[usize]) -> Vec<String> {
+/// What all lines say, read in pieces of these sizes (over and over), to the end of the stream; at most `at_once` of them
+/// taken together, or one by one where that is 0.
+fn told_by(bytes: &[u8], piece_sizes: &[usize], at_once: usize) -> Vec<String> {
     let mut inbox = Inbox::new(LINE_BYTES_MAX);
     let mut told = Vec::new();
     let mut sizes = piece_sizes.iter().cycle();
@@ -62,19 +67,39 @@ fn told(bytes: &[u8], piece_sizes: &[usize]) -> Vec<String> {
         let (piece, behind) = rest.split_at(size);
         rest = behind;
         inbox.room(size).extend_from_slice(piece);
+        take(&mut inbox, at_once, &mut told);
+        assert!(inbox.buffered() <= LINE_BYTES_MAX + SLACK_BYTES);
+        assert!(inbox.is_mid_line() || inbox.buffered() == 0);
+    }
+    inbox.end();
+    take(&mut inbox, at_once, &mut told);
+    assert_eq!(inbox.buffered(), 0);
+    told
+}
+
+/// All whole lines that are there.
+fn take(inbox: &mut Inbox, at_once: usize, told: &mut Vec<String>) {
+    if at_once == 0 {
         while let Some(line) = inbox.next() {
             check(&line);
             told.push(format!("{line:?}"));
         }
-        assert!(inbox.buffered() <= LINE_BYTES_MAX + SLACK_BYTES);
-        assert!(inbox.is_mid_line() || inbox.buffered() == 0);
+        return;
     }
-    while let Some(line) = inbox.finish() {
-        check(&line);
-        told.push(format!("{line:?}"));
+    loop {
+        let before = told.len();
+        for line in inbox.lines().take(at_once) {
+            check(&line);
+            told.push(format!("{line:?}"));
+        }
+        if told.len() == before {
+            return;
+        }
     }
-    assert_eq!(inbox.buffered(), 0);
-    told
+}
+
+fn told(bytes: &[u8], piece_sizes: &[usize]) -> Vec<String> {
+    told_by(bytes, piece_sizes, usize::MAX)
 }
 
 /// What holds for each line that is handed out.
@@ -108,11 +133,16 @@ proptest! {
         let whole = told(&bytes, &[]);
         prop_assert_eq!(&whole, &told(&bytes, &piece_sizes));
         prop_assert_eq!(&whole, &told(&bytes, &[1]));
+        // Of one line the rules alone decide; of many, a look ahead at all of them.
+        prop_assert_eq!(&whole, &told_by(&bytes, &piece_sizes, 0));
+        prop_assert_eq!(&whole, &told_by(&bytes, &piece_sizes, 2));
     }
 
     #[test]
     fn noise_never_panics(bytes in vec(any::<u8>(), 0..2000), piece_sizes in vec(1usize..300, 1..9)) {
-        prop_assert_eq!(told(&bytes, &[]), told(&bytes, &piece_sizes));
+        let whole = told(&bytes, &[]);
+        prop_assert_eq!(&whole, &told(&bytes, &piece_sizes));
+        prop_assert_eq!(&whole, &told_by(&bytes, &piece_sizes, 0));
     }
 
     #[test]
