@@ -4,17 +4,18 @@
 //! few plain stores, no clock. Who looks, now and then, sees the same entry twice in the same place and knows that it is
 //! stuck. Who has nothing to look at sleeps, and is woken by the next entry.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// One thread's entry.
+/// One thread's entry. Two of them share no cache line.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Slot {
     /// 0, or the instance's number.
     instance: AtomicU64,
@@ -27,13 +28,37 @@ struct Slot {
 /// In a slot's command: others wait for its thread meanwhile.
 const HOLDS: u64 = 1 << 32;
 
-static SLOTS: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
+static SLOTS: Mutex<Slots> = Mutex::new(Slots {
+    all: Vec::new(),
+    free: Vec::new(),
+});
+
+/// They stay when their threads end, and the next threads take them: there are as many as there ever were threads at once.
+#[derive(Debug)]
+struct Slots {
+    all: Vec<&'static Slot>,
+    free: Vec<&'static Slot>,
+}
 
 /// Whether somebody sleeps until the next entry.
 static HAS_SLEEPERS: AtomicBool = AtomicBool::new(false);
 static SLEEPERS: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
 
-thread_local!(static OWN: OnceCell<Arc<Slot>> = const { OnceCell::new() });
+thread_local! {
+    // Has nothing to drop, so that each entry finds it without a look at whether it still is.
+    static OWN: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+    static LEASE: Cell<Option<Leased>> = const { Cell::new(None) };
+}
+
+/// A slot that goes back when its thread ends.
+struct Leased(&'static Slot);
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        OWN.set(None);
+        lock(&SLOTS).free.push(self.0);
+    }
+}
 
 /// A handler that was seen running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,22 +79,20 @@ pub(crate) fn during<T>(
     holds: bool,
     handler: impl FnOnce() -> T,
 ) -> T {
-    OWN.with(|own| {
-        let slot = own.get_or_init(new_slot);
-        let holds = if holds { HOLDS } else { 0 };
-        // One daemon's code calls another's right where it runs, and goes on after that.
-        let outer = (slot.instance.load(Relaxed), slot.command.load(Relaxed));
-        slot.command.store(u64::from(command) | holds, Relaxed);
-        slot.entries.store(slot.entries.load(Relaxed) + 1, Relaxed);
-        slot.instance.store(instance, Relaxed);
-        if HAS_SLEEPERS.load(Relaxed) {
-            wake_sleepers();
-        }
-        let result = handler();
-        slot.command.store(outer.1, Relaxed);
-        slot.instance.store(outer.0, Relaxed);
-        result
-    })
+    let slot = OWN.get().unwrap_or_else(new_slot);
+    let holds = if holds { HOLDS } else { 0 };
+    // One daemon's code calls another's right where it runs, and goes on after that.
+    let outer = (slot.instance.load(Relaxed), slot.command.load(Relaxed));
+    slot.command.store(u64::from(command) | holds, Relaxed);
+    slot.entries.store(slot.entries.load(Relaxed) + 1, Relaxed);
+    slot.instance.store(instance, Relaxed);
+    if HAS_SLEEPERS.load(Relaxed) {
+        wake_sleepers();
+    }
+    let result = handler();
+    slot.command.store(outer.1, Relaxed);
+    slot.instance.store(outer.0, Relaxed);
+    result
 }
 
 /// The handlers of an instance that run now.
@@ -85,7 +108,8 @@ pub(crate) fn look() -> Vec<Seen> {
 
 fn all_seen(is_wanted: impl Fn(&Slot) -> bool) -> Vec<Seen> {
     let slots = lock(&SLOTS);
-    let wanted = slots.iter().enumerate().filter(|(_, slot)| is_wanted(slot));
+    let all = slots.all.iter().copied().enumerate();
+    let wanted = all.filter(|(_, slot)| is_wanted(slot));
     let seen = wanted.map(|(at, slot)| Seen {
         instance: slot.instance.load(Relaxed),
         command: u32::try_from(slot.command.load(Relaxed) & !HOLDS).unwrap_or(u32::MAX),
@@ -125,17 +149,25 @@ pub(crate) fn wake_sleepers() {
 /// Entries since the process began.
 fn entries() -> u64 {
     let slots = lock(&SLOTS);
-    slots.iter().map(|slot| slot.entries.load(Relaxed)).sum()
+    slots
+        .all
+        .iter()
+        .map(|slot| slot.entries.load(Relaxed))
+        .sum()
 }
 
-/// A thread's slot stays when the thread ends; a new thread takes one that nobody else has.
-fn new_slot() -> Arc<Slot> {
+#[cold]
+fn new_slot() -> &'static Slot {
     let mut slots = lock(&SLOTS);
-    if let Some(free) = slots.iter().find(|slot| Arc::strong_count(slot) == 1) {
-        return Arc::clone(free);
-    }
-    let slot = Arc::new(Slot::default());
-    slots.push(Arc::clone(&slot));
+    let slot = slots.free.pop().unwrap_or_else(|| {
+        let slot = Box::leak(Box::default());
+        slots.all.push(slot);
+        slot
+    });
+    drop(slots);
+    OWN.set(Some(slot));
+    // On a thread that is being torn down there is no place for it, and it isn't used again.
+    let _ = LEASE.try_with(|lease| lease.set(Some(Leased(slot))));
     slot
 }
 
@@ -185,6 +217,18 @@ mod tests {
             during(u64::MAX - 6, 0, false, thread::yield_now);
         }
         assert!(sleeper.join().unwrap() >= PAUSE);
+    }
+
+    #[test]
+    fn threads_that_come_and_go_take_each_others_slots() {
+        const THREADS: usize = 200;
+        let before = lock(&SLOTS).all.len();
+        for _ in 0..THREADS {
+            let own = thread::spawn(|| during(u64::MAX - 8, 0, false, || ()));
+            own.join().unwrap();
+        }
+        // Other tests have threads of their own.
+        assert!(lock(&SLOTS).all.len() < before + THREADS / 2);
     }
 
     #[test]
