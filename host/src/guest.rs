@@ -30,7 +30,7 @@ use crate::mailbox::Mailbox;
 use crate::pace;
 use crate::stats::Tally;
 use crate::turn;
-use answers::Answers;
+use answers::{Answers, Batch};
 
 /// Replies that wait for a guest before no more is read from it, in bytes (Common TCP, hostile input).
 const OUTBOX_BYTES_MAX: usize = 1 << 20;
@@ -165,10 +165,9 @@ impl<S: Stream> Guest<S> {
     /// Answers what has finished and what is there, and counts it.
     fn answer_all(&mut self, context: &mut Context<'_>) -> Taken {
         let began = Instant::now();
-        let mut tally = Tally::default();
         self.answers
             .collect(&mut self.outbox, (&self.door, &self.mailbox), context);
-        let taken = self.take_lines(&mut tally, context);
+        let (taken, tally) = self.take_lines(context);
         if tally.calls > 0 {
             let took = began.elapsed();
             self.door.count(tally, took);
@@ -191,6 +190,7 @@ impl<S: Stream> Guest<S> {
         self.has_ended || self.is_closing
     }
 
+    #[inline]
     fn has_room(&self) -> bool {
         self.outbox.len() - self.sent < OUTBOX_BYTES_MAX && self.answers.in_flight() < IN_FLIGHT_MAX
     }
@@ -202,54 +202,26 @@ impl<S: Stream> Guest<S> {
         owes_nothing && expects_nothing
     }
 
-    /// Answers whole lines while there is room for their replies.
-    fn take_lines(&mut self, tally: &mut Tally, context: &mut Context<'_>) -> Taken {
+    /// Answers whole lines while there is room for their replies, where somebody is there to do it.
+    fn take_lines(&mut self, context: &mut Context<'_>) -> (Taken, Tally) {
+        let nothing = |taken| (taken, Tally::default());
         // Whatever the door is like by now: what nobody polls would hold its instance for ever.
         let is_greeted = !self.is_greeting_on(context);
         if self.mailbox.is_closing() || self.is_closing {
             self.is_closing = true;
-            return Taken::All;
+            return nothing(Taken::All);
         }
         let door = Arc::clone(&self.door);
         let phase = door.phase();
         if matches!(**phase, Phase::Waiting | Phase::Changing) {
-            return self.wait_before(context);
+            return nothing(self.wait_before(context));
         }
         self.door_change = None;
         if !is_greeted || self.is_to_be_greeted(&phase, context) {
-            return Taken::Some;
+            return nothing(Taken::Some);
         }
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
-        let taken = loop {
-            if !self.has_room() {
-                break Taken::Some;
-            }
-            let line = match inbox.next() {
-                None if self.has_ended => inbox.finish(),
-                line => line,
-            };
-            if line.is_some() {
-                // A line was finished: the half one behind it is a new one.
-                self.patience = None;
-            }
-            match line {
-                None => break Taken::All,
-                Some(Line::Http) => {
-                    self.refuse_http();
-                    self.is_closing = true;
-                    break Taken::All;
-                }
-                Some(Line::Fault(fault)) => {
-                    tally.calls += 1;
-                    tally.errors += 1;
-                    let error =
-                        answers::error(fault.command, fault.tag, fault.code, &fault.message);
-                    self.answers
-                        .put(&mut self.outbox, fault.tag.is_some(), &error);
-                }
-                Some(Line::Message(message)) => self.answer(message, &phase, tally, context),
-            }
-        };
+        let taken = self.answer_lines(&mut inbox, &phase, context);
         self.inbox = inbox;
         if let Phase::Open(lease) = &**phase {
             lease.instance.flush();
@@ -257,11 +229,49 @@ impl<S: Stream> Guest<S> {
         taken
     }
 
-    fn answer(
+    fn answer_lines(
         &mut self,
-        message: Message<'_>,
+        inbox: &mut Inbox,
         phase: &Phase,
-        tally: &mut Tally,
+        context: &mut Context<'_>,
+    ) -> (Taken, Tally) {
+        if self.has_ended {
+            inbox.end();
+        }
+        let mut lines = inbox.lines();
+        let mut batch = Batch::default();
+        let taken = loop {
+            if !self.has_room() {
+                break Taken::Some;
+            }
+            let Some(line) = lines.next() else {
+                break Taken::All;
+            };
+            // A line was finished: the half one behind it is a new one.
+            self.patience = None;
+            match line {
+                Line::Message(message) => self.answer(message, phase, &mut batch, context),
+                Line::Fault(fault) => self.refuse(
+                    (fault.command, fault.tag),
+                    (fault.code, &fault.message),
+                    &mut batch.tally,
+                ),
+                Line::Http => {
+                    self.refuse_http();
+                    self.is_closing = true;
+                    break Taken::All;
+                }
+            }
+        };
+        (taken, batch.tally)
+    }
+
+    #[inline]
+    fn answer<'a>(
+        &mut self,
+        message: Message<'a>,
+        phase: &Phase,
+        batch: &mut Batch<'a>,
         context: &mut Context<'_>,
     ) {
         if self.is_reply(&message) || is_stray(&message) {
@@ -275,15 +285,11 @@ impl<S: Stream> Guest<S> {
                     guest: &self.mailbox,
                 };
                 self.answers
-                    .answer(message, turn, &mut self.outbox, (tally, context));
+                    .answer(message, turn, &mut self.outbox, (batch, context));
             }
             Phase::Shut(reason) => {
-                tally.calls += 1;
-                tally.errors += 1;
-                let error =
-                    answers::error(message.name, message.tag, ErrorCode::Unavailable, reason);
-                self.answers
-                    .put(&mut self.outbox, message.tag.is_some(), &error);
+                let of = (message.name, message.tag);
+                self.refuse(of, (ErrorCode::Unavailable, reason), &mut batch.tally);
             }
             Phase::Waiting | Phase::Changing => {
                 unreachable!("lines before a waiting door are not taken")
@@ -291,7 +297,22 @@ impl<S: Stream> Guest<S> {
         }
     }
 
+    /// Answers a line with an error, in its turn.
+    #[cold]
+    fn refuse(
+        &mut self,
+        (command, tag): (&str, Option<&str>),
+        (code, text): (ErrorCode, &str),
+        tally: &mut Tally,
+    ) {
+        tally.calls += 1;
+        tally.errors += 1;
+        let error = answers::error(command, tag, code, text);
+        self.answers.put(&mut self.outbox, tag.is_some(), &error);
+    }
+
     /// Whether it is the reply to something that the daemon has asked this guest.
+    #[inline]
     fn is_reply(&self, message: &Message<'_>) -> bool {
         self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != Answered::NotOurs
     }
@@ -420,7 +441,7 @@ impl<S: Stream> Guest<S> {
         }
         let text = turn::no_instance(&self.door);
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
-        while let Some(line) = inbox.next() {
+        for line in inbox.lines() {
             if let Line::Message(message) = line
                 && !is_stray(&message)
             {
@@ -441,6 +462,7 @@ impl<S: Stream> Guest<S> {
 }
 
 /// A reply to nothing we asked: never answered, lest two daemons answer each other for ever.
+#[inline]
 fn is_stray(message: &Message<'_>) -> bool {
     match message.name {
         "error" => true,

@@ -11,7 +11,7 @@ use dae_plugin_api::abi::status;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use serde_json::json;
 
-use crate::commands::{Entry, HostCommand, Runs};
+use crate::commands::{Commands, Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
 use crate::instance::Pending;
 use crate::mailbox::Mailbox;
@@ -27,7 +27,8 @@ pub(super) struct Answers {
     ordered: VecDeque<Option<Vec<u8>>>,
     /// How many have left the front of `ordered`: the number of its first.
     left: u64,
-    running: FuturesUnordered<Run>,
+    /// Made with the first: it takes more memory than all else of a quiet guest.
+    running: Option<FuturesUnordered<Run>>,
 }
 
 /// Who answers whom.
@@ -36,6 +37,32 @@ pub(super) struct Turn<'a> {
     pub lease: &'a Arc<Lease>,
     pub door: &'a Door,
     pub guest: &'a Arc<Mailbox>,
+}
+
+/// What the lines that are taken together come to.
+#[derive(Default)]
+pub(super) struct Batch<'a> {
+    pub tally: Tally,
+    found: Found<'a>,
+}
+
+/// The command that was looked up last: those of a batch are often the same.
+#[derive(Default)]
+struct Found<'a> {
+    name: &'a str,
+    entry: Option<Entry>,
+}
+
+impl<'a> Found<'a> {
+    #[inline]
+    fn find(&mut self, commands: &Commands, name: &'a str) -> Option<Entry> {
+        // Before the first it is empty, which is no name.
+        if name != self.name {
+            self.entry = commands.find(name);
+            self.name = name;
+        }
+        self.entry
+    }
 }
 
 /// Where the answer of a running command goes.
@@ -72,8 +99,9 @@ struct Finished {
 
 impl Answers {
     /// Commands that run, and answers that wait for them.
+    #[inline]
     pub(super) fn in_flight(&self) -> usize {
-        self.ordered.len() + self.running.len()
+        self.ordered.len() + self.running.as_ref().map_or(0, FuturesUnordered::len)
     }
 
     /// Puts what has finished since the last time where it belongs.
@@ -83,7 +111,9 @@ impl Answers {
         turn: (&Door, &Mailbox),
         context: &mut Context<'_>,
     ) {
-        while let Poll::Ready(Some(finished)) = Pin::new(&mut self.running).poll_next(context) {
+        while let Some(running) = &mut self.running
+            && let Poll::Ready(Some(finished)) = Pin::new(running).poll_next(context)
+        {
             let (door, guest) = turn;
             door.count(finished.tally, finished.took);
             match finished.place {
@@ -123,15 +153,18 @@ impl Answers {
     }
 
     /// Answers a command, or starts it.
-    pub(super) fn answer(
+    #[inline]
+    pub(super) fn answer<'a>(
         &mut self,
-        message: Message<'_>,
+        message: Message<'a>,
         turn: Turn<'_>,
         outbox: &mut Vec<u8>,
-        (tally, context): (&mut Tally, &mut Context<'_>),
+        (batch, context): (&mut Batch<'a>, &mut Context<'_>),
     ) {
-        let instance = &turn.lease.instance;
-        match instance.commands.find(message.name) {
+        let commands = &turn.lease.instance.commands;
+        let entry = batch.found.find(commands, message.name);
+        let tally = &mut batch.tally;
+        match entry {
             Some(Entry::Own {
                 index,
                 runs: Runs::Here,
@@ -157,7 +190,7 @@ impl Answers {
             None => {
                 tally.calls += 1;
                 tally.errors += 1;
-                let text = turn::unknown(message.name, &instance.commands);
+                let text = turn::unknown(message.name, commands);
                 let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
                 self.put(outbox, message.tag.is_some(), &line);
             }
@@ -196,7 +229,8 @@ impl Answers {
                 Place::Ordered(self.left + self.ordered.len() as u64 - 1)
             }
         };
-        self.running.push(Run {
+        let running = self.running.get_or_insert_default();
+        running.push(Run {
             emits_first: pending.emits_first(),
             pending: Some(pending),
             _lease: Arc::clone(turn.lease),
@@ -279,11 +313,12 @@ fn answer_here(
 
 /// A raw JSON value of the author's may hold line ends; between tokens, which is the only place JSON allows them, a space
 /// means the same.
+#[inline]
 fn keep_one_line(json: &mut [u8]) {
-    let mut rest = json;
-    while let Some(at) = memchr::memchr(b'\n', rest) {
-        rest[at] = b' ';
-        rest = &mut rest[at + 1..];
+    if json.contains(&b'\n') {
+        json.iter_mut()
+            .filter(|byte| **byte == b'\n')
+            .for_each(|byte| *byte = b' ');
     }
 }
 
