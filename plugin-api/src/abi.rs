@@ -90,6 +90,7 @@ pub struct StepV1 {
 impl StepV1 {
     /// A step that is over.
     #[must_use]
+    #[inline]
     pub fn ended(status: u32) -> Self {
         StepV1 {
             status,
@@ -262,6 +263,7 @@ pub struct VecSink<'a> {
 
 impl<'a> VecSink<'a> {
     /// A sink that appends to `bytes`. It points to itself only after [`VecSink::raw`].
+    #[inline]
     pub fn new(bytes: &'a mut Vec<u8>) -> Self {
         let raw = SinkV1 {
             start: bytes.as_mut_ptr(),
@@ -274,6 +276,7 @@ impl<'a> VecSink<'a> {
     }
 
     /// The pointer to hand across. Valid until this sink is moved or dropped.
+    #[inline]
     pub fn raw(&mut self) -> *mut SinkV1 {
         self.raw.owner = std::ptr::from_mut::<Vec<u8>>(self.bytes).cast();
         &raw mut self.raw
@@ -281,6 +284,7 @@ impl<'a> VecSink<'a> {
 }
 
 impl Drop for VecSink<'_> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: `grow_vec` keeps `raw.start` and `raw.capacity` those of the Vec, and the callee's contract is to have
         // initialised the bytes up to `len`; the `min` keeps a callee that overstates `len` inside the allocation.
@@ -368,6 +372,7 @@ impl Output {
     /// # Safety
     /// `sink` is valid, and nobody else's, for as long as the returned value is used.
     #[must_use]
+    #[inline]
     pub unsafe fn new(sink: *mut SinkV1) -> Self {
         // SAFETY: valid by the caller's promise.
         let base = unsafe { (*sink).len };
@@ -379,6 +384,7 @@ impl Output {
     /// # Safety
     /// The two are never used at the same time.
     #[must_use]
+    #[inline]
     pub unsafe fn second(&self) -> Self {
         Output {
             sink: self.sink,

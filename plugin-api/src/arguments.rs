@@ -3,6 +3,8 @@
 //! An array's elements are the arguments, any other value is the one argument, and nothing is none. What is not strict
 //! JSON is reported as [`Misread::NotJson`], and the host, which knows JSON5, may translate and call again.
 
+mod plain;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
@@ -47,6 +49,7 @@ pub trait Argument<'de>: Sized {
 }
 
 impl<'de, T: Deserialize<'de>> Argument<'de> for Required<T> {
+    #[inline]
     fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
         let taken = list.next_element()?.map(Required);
         let taken = taken.ok_or_else(|| A::Error::custom(MISSING))?;
@@ -91,6 +94,7 @@ macro_rules! argument_lists {
     ($($name:ident)*) => {
         impl<'de, $($name: Argument<'de>),*> ArgumentList<'de> for ($($name,)*) {
             #[allow(unused_variables, clippy::unused_unit)]
+            #[inline]
             fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
                 Ok(($($name::take(list, place)?,)*))
             }
@@ -120,6 +124,17 @@ pub type Signature = &'static [(&'static str, &'static str)];
 /// # Errors
 /// [`Misread`], with a text that names the argument by `signature`.
 pub fn read<'de, L: ArgumentList<'de>>(
+    bytes: &'de [u8],
+    signature: Signature,
+) -> Result<L, Misread> {
+    match plain::read(bytes) {
+        Some(list) => Ok(list),
+        None => read_any(bytes, signature),
+    }
+}
+
+#[inline(never)]
+fn read_any<'de, L: ArgumentList<'de>>(
     bytes: &'de [u8],
     signature: Signature,
 ) -> Result<L, Misread> {
@@ -207,6 +222,7 @@ impl<'de> SeqAccess<'de> for Single<'_, 'de> {
     }
 }
 
+#[cold]
 fn explain(
     error: &serde_json::Error,
     bytes: &[u8],

@@ -183,18 +183,21 @@ pub struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// The guest that sent it.
+    #[inline]
     #[must_use]
     pub fn guest(&self) -> Guest {
         Guest::new(self.host, self.guest)
     }
 
     /// The daemon's way to its host.
+    #[inline]
     #[must_use]
     pub fn ecosystem(&self) -> Ecosystem {
         Ecosystem::new(self.host)
     }
 
     /// A sync method: reads the arguments, runs `method`, which writes its result.
+    #[inline]
     pub fn now<L: ArgumentList<'a>>(
         mut self,
         signature: Signature,
@@ -231,6 +234,7 @@ impl<'a> Call<'a> {
     }
 }
 
+#[cold]
 fn refuse(misread: Misread, out: &mut Output) -> u32 {
     match misread {
         Misread::NotJson => status::NOT_JSON,

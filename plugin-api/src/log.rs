@@ -30,6 +30,7 @@ pub struct Scope(Option<HostV1>);
 
 impl Scope {
     /// From now on, what this thread logs is that daemon's.
+    #[inline]
     #[must_use]
     pub fn enter(host: HostV1) -> Self {
         Scope(CURRENT.replace(Some(host)))
@@ -37,6 +38,7 @@ impl Scope {
 }
 
 impl Drop for Scope {
+    #[inline]
     fn drop(&mut self) {
         CURRENT.set(self.0);
     }

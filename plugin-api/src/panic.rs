@@ -3,6 +3,7 @@
 //! Each image has its own std and therefore its own panic hook; the host's never sees a plugin's panic. The hook here
 //! leaves the text in a thread-local for whoever catches, and in the daemon's log.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
@@ -44,14 +45,17 @@ fn told(info: &PanicHookInfo<'_>) {
 ///
 /// # Errors
 /// The panic's message and place, in one line.
+#[inline]
 pub fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
-        let text =
-            LAST.try_with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()));
-        // A payload may panic in its own Drop; that second panic's payload is let go undropped.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
-        text.ok().flatten().unwrap_or_else(|| "panicked".to_owned())
-    })
+    catch_unwind(AssertUnwindSafe(code)).map_err(text_of)
+}
+
+#[cold]
+fn text_of(payload: Box<dyn Any + Send>) -> String {
+    let text = LAST.try_with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()));
+    // A payload may panic in its own Drop; that second panic's payload is let go undropped.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    text.ok().flatten().unwrap_or_else(|| "panicked".to_owned())
 }

@@ -68,26 +68,36 @@ pub(crate) fn write_json<T: Serialize + ?Sized>(
 
 struct WholeNumbers;
 
-/// Up to here every whole `f64` is exact, and JavaScript writes it without an exponent (2^53).
-const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+/// Up to here every whole `f64` is exact, and JavaScript writes it without an exponent.
+const WHOLE_MAX: u64 = 1 << 53;
+
+/// The number as an integer, where it is whole and not too large. Minus zero isn't, so that it keeps its sign.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::float_cmp
+)]
+fn whole(value: f64) -> Option<i64> {
+    // What is no integer, or too large for one, is another number as one.
+    let whole = value as i64;
+    let is_zero_below = whole == 0 && value.is_sign_negative();
+    (whole as f64 == value && whole.unsigned_abs() <= WHOLE_MAX && !is_zero_below).then_some(whole)
+}
 
 impl serde_json::ser::Formatter for WholeNumbers {
+    #[inline]
     fn write_f64<W: ?Sized + io::Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
-        // Minus zero keeps its sign by taking the other way.
-        let is_whole = value.fract() == 0.0
-            && value.abs() <= WHOLE_MAX
-            && !(value == 0.0 && value.is_sign_negative());
-        match is_whole {
-            #[allow(clippy::cast_possible_truncation)]
-            true => serde_json::ser::CompactFormatter.write_i64(out, value as i64),
-            false => serde_json::ser::CompactFormatter.write_f64(out, value),
+        match whole(value) {
+            Some(whole) => serde_json::ser::CompactFormatter.write_i64(out, whole),
+            None => serde_json::ser::CompactFormatter.write_f64(out, value),
         }
     }
 
     fn write_f32<W: ?Sized + io::Write>(&mut self, out: &mut W, value: f32) -> io::Result<()> {
-        match value.fract() == 0.0 && f64::from(value.abs()) <= WHOLE_MAX {
-            true => self.write_f64(out, f64::from(value)),
-            false => serde_json::ser::CompactFormatter.write_f32(out, value),
+        match whole(f64::from(value)) {
+            Some(whole) => serde_json::ser::CompactFormatter.write_i64(out, whole),
+            None => serde_json::ser::CompactFormatter.write_f32(out, value),
         }
     }
 }
@@ -178,6 +188,17 @@ mod tests {
         assert_eq!(
             reply!([0.5, -2.0, 0.25]),
             (status::DONE, "[0.5,-2,0.25]".into())
+        );
+        assert_eq!(
+            reply!([-0.0, 9_007_199_254_740_992.0, 1e300, -1e19, 2.5e-7]),
+            (
+                status::DONE,
+                "[-0.0,9007199254740992,1e+300,-1e+19,2.5e-7]".into()
+            )
+        );
+        assert_eq!(
+            reply!([-0.0f32, 2.0, 0.5]),
+            (status::DONE, "[-0.0,2,0.5]".into())
         );
         assert_eq!(reply!("a\nb"), (status::DONE, "\"a\\nb\"".into()));
         assert_eq!(reply!(None::<u8>), (status::DONE, "null".into()));

@@ -1,0 +1,304 @@
+//! The arguments that most commands come with, read in one look at each byte: an array of whole numbers, strings without
+//! escapes, and booleans.
+//!
+//! What decides is serde_json. This gives what it would give, or gives up without a word: on all that it doesn't know, on
+//! what is no JSON, and on what the author's types refuse. Then serde_json reads the same bytes from their beginning, and
+//! the errors are its own. What was given up for that: a list that is plain at first and not later is begun twice.
+
+use std::fmt;
+use std::str;
+
+use memchr::memchr2;
+use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::{ArgumentList, Place};
+
+/// So many digits are no overflow.
+const DIGITS_MAX: usize = 18;
+
+/// Reads a list; `None` where serde_json is to.
+#[inline]
+pub(super) fn read<'de, L: ArgumentList<'de>>(bytes: &'de [u8]) -> Option<L> {
+    let mut list = List {
+        rest: bytes.strip_prefix(b"[")?,
+        is_first: true,
+    };
+    let taken = L::take(&mut list, &Place::default()).ok()?;
+    (list.rest == b"]").then_some(taken)
+}
+
+/// What is left of an array behind its `[`.
+struct List<'de> {
+    rest: &'de [u8],
+    is_first: bool,
+}
+
+impl<'de> SeqAccess<'de> for List<'de> {
+    type Error = Unusual;
+
+    #[inline]
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Unusual> {
+        let element = match self.rest {
+            [b']'] => return Ok(None),
+            element if self.is_first => element,
+            [b',', b' ', element @ ..] | [b',', element @ ..] => element,
+            _ => return Err(Unusual),
+        };
+        self.is_first = false;
+        let (element, rest) = Element::read(element).ok_or(Unusual)?;
+        self.rest = rest;
+        seed.deserialize(element).map(Some)
+    }
+}
+
+enum Element<'de> {
+    Number(u64),
+    Text(&'de str),
+    Truth(bool),
+}
+
+impl<'de> Element<'de> {
+    /// The first element of `bytes`, and what is behind it, which may turn out to belong to it.
+    #[inline]
+    fn read(bytes: &'de [u8]) -> Option<(Self, &'de [u8])> {
+        match bytes {
+            [b'0'..=b'9', ..] => number(bytes),
+            [b'"', text @ ..] => string(text),
+            [b't', b'r', b'u', b'e', rest @ ..] => Some((Element::Truth(true), rest)),
+            [b'f', b'a', b'l', b's', b'e', rest @ ..] => Some((Element::Truth(false), rest)),
+            _ => None,
+        }
+    }
+}
+
+#[inline]
+fn number(bytes: &[u8]) -> Option<(Element<'_>, &[u8])> {
+    let mut value = 0;
+    let mut rest = bytes;
+    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        value = 10 * value + u64::from(digit - b'0');
+        rest = behind;
+        if bytes.len() - rest.len() > DIGITS_MAX {
+            return None;
+        }
+    }
+    // JSON has no leading zeros.
+    let is_zero = bytes.len() - rest.len() == 1;
+    (bytes[0] != b'0' || is_zero).then_some((Element::Number(value), rest))
+}
+
+#[inline]
+fn string(text: &[u8]) -> Option<(Element<'_>, &[u8])> {
+    let (text, rest) = text.split_at(memchr2(b'"', b'\\', text)?);
+    let rest = rest.strip_prefix(b"\"")?;
+    // JSON has no control characters in a string. All bytes are looked at, which is quicker than to stop at the first.
+    let has_control = text.iter().fold(false, |has, byte| has | (*byte < b' '));
+    let text = str::from_utf8(text).ok()?;
+    (!has_control).then_some((Element::Text(text), rest))
+}
+
+impl<'de> Deserializer<'de> for Element<'de> {
+    type Error = Unusual;
+
+    #[inline]
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unusual> {
+        match self {
+            Element::Number(value) => visitor.visit_u64(value),
+            Element::Text(text) => visitor.visit_borrowed_str(text),
+            Element::Truth(value) => visitor.visit_bool(value),
+        }
+    }
+
+    #[inline]
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unusual> {
+        visitor.visit_some(self)
+    }
+
+    #[inline]
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Unusual> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    // serde_json has ways of its own for these.
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Unusual> {
+        Err(Unusual)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Unusual> {
+        Err(Unusual)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Unusual> {
+        Err(Unusual)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
+        unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+/// Not for this reader.
+#[derive(Debug)]
+struct Unusual;
+
+impl fmt::Display for Unusual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("for serde_json to read")
+    }
+}
+
+impl std::error::Error for Unusual {}
+
+impl de::Error for Unusual {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Unusual
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::Deserialize;
+    use serde_json::value::RawValue;
+
+    use super::super::{Optional, Required, Rest, Text, read_array};
+    use super::*;
+
+    const TEXTS: &[&str] = &[
+        "[]",
+        "[1]",
+        "[1,2]",
+        "[1, 2]",
+        "[1 ,2]",
+        "[ 1]",
+        "[1,  2]",
+        "[0]",
+        "[00]",
+        "[01]",
+        "[-1]",
+        "[-0]",
+        "[1.5]",
+        "[1e3]",
+        "[1,]",
+        "[,1]",
+        "[1",
+        "[1]x",
+        "[1]]",
+        "[1 2]",
+        "[1x]",
+        "[300]",
+        "[999999999999999999]",
+        "[1000000000000000000]",
+        "[18446744073709551616]",
+        "[true]",
+        "[false,1]",
+        "[truex]",
+        "[tru]",
+        "[null]",
+        "[\"\"]",
+        "[\"a\"]",
+        "[\"a\",\"é👾\"]",
+        "[\"a\\n\"]",
+        "[\"a\nb\"]",
+        "[\"a]",
+        "[\"a\",{}]",
+        "[[1]]",
+        "[\"1\"]",
+        "[\"00112233445566778899001122334455667788990011223344556677889900112233445566\"]",
+        "",
+        "1",
+        "\"a\"",
+        "[\u{7}]",
+    ];
+
+    #[derive(Debug, Deserialize)]
+    struct Newtype(#[allow(dead_code)] u16);
+
+    #[derive(Debug, Deserialize)]
+    #[allow(non_camel_case_types)]
+    enum Named {
+        a,
+    }
+
+    /// How many texts were read here; whatever is, is read alike by serde_json.
+    fn read_alike<'de, T: Deserialize<'de> + Debug>() -> usize {
+        let place = Place::default;
+        let one = |text: &&&'static str| {
+            let Some((Required(plain),)) = read::<(Required<T>,)>(text.as_bytes()) else {
+                return false;
+            };
+            let (Required(whole),) =
+                read_array::<(Required<T>,)>(text.as_bytes(), &place()).unwrap();
+            assert_eq!(format!("{plain:?}"), format!("{whole:?}"), "{text}");
+            true
+        };
+        TEXTS.iter().filter(one).count()
+    }
+
+    #[test]
+    fn what_it_reads_serde_json_reads_alike() {
+        let read = [
+            read_alike::<f64>(),
+            read_alike::<u8>(),
+            read_alike::<i64>(),
+            read_alike::<u128>(),
+            read_alike::<bool>(),
+            read_alike::<char>(),
+            read_alike::<&str>(),
+            read_alike::<String>(),
+            read_alike::<Option<u64>>(),
+            read_alike::<Newtype>(),
+            read_alike::<serde_json::Value>(),
+        ];
+        assert!(read.iter().all(|count| *count > 0), "{read:?}");
+        let left = [
+            read_alike::<&RawValue>(),
+            read_alike::<Box<RawValue>>(),
+            read_alike::<Named>(),
+            read_alike::<()>(),
+            read_alike::<Vec<u8>>(),
+        ];
+        assert_eq!(left, [0; 5]);
+    }
+
+    #[test]
+    fn lists_are_read_to_their_end_or_not_at_all() {
+        type Three<'a> = (Required<Text<'a>>, Optional<bool>, Rest<u8>);
+        let all = |text: &'static str| {
+            read::<Three>(text.as_bytes())
+                .map(|(Required(Text(text)), Optional(truth), Rest(rest))| (text, truth, rest))
+        };
+        assert_eq!(all("[\"é\"]"), Some(("é".into(), None, vec![])));
+        assert_eq!(
+            all("[\"é\",true, 1,2]"),
+            Some(("é".into(), Some(true), vec![1, 2]))
+        );
+        for text in [
+            "[]",
+            "[1]",
+            "[\"a\",true,1",
+            "[\"a\",true,256]",
+            "[\"a\"]]",
+            "[\"a\"],",
+        ] {
+            assert_eq!(all(text), None, "{text}");
+        }
+        assert!(read::<()>(b"[]").is_some() && read::<()>(b"[1]").is_none());
+    }
+}
