@@ -72,7 +72,7 @@ pub(crate) struct Seen {
 }
 
 /// Runs a handler, and lets it be seen meanwhile; `holds` where others wait for this thread.
-#[inline]
+#[inline(always)]
 pub(crate) fn during<T>(
     instance: u64,
     command: u32,

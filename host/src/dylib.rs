@@ -248,7 +248,7 @@ impl fmt::Debug for Live {
 
 impl Live {
     /// Runs a command that ends on the spot, and appends its result or its error's text to `out`.
-    #[inline]
+    #[inline(always)]
     pub fn call(&self, call: &Command<'_>, out: &mut Vec<u8>) -> u32 {
         let mut sink = VecSink::new(out);
         // SAFETY: the instance is alive, and the sink lives across the call and isn't moved after `raw`.

@@ -266,7 +266,7 @@ impl Instance {
     }
 
     /// Runs the plugin's code where it can be seen that it holds a thread.
-    #[inline]
+    #[inline(always)]
     fn in_sight<T>(&self, command: u32, code: impl FnOnce() -> T) -> T {
         let run = |holds| beat::during(self.number, command, holds, code);
         let (result, is_slow) = self.pace.run(command, run);
@@ -306,31 +306,23 @@ impl Instance {
         beat::seen(self.number)
     }
 
-    #[inline]
+    #[inline(always)]
     fn answer_plainly(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
         let Body::InProcess(live, _) = &self.body else {
             return status::UNKNOWN;
         };
         let start = out.len();
-        let mut command = Command {
+        let command = Command {
             index: call.index,
             guest: call.guest,
             arguments: call.arguments.as_bytes(),
         };
-        let status = live.call(&command, out);
-        if status != status::NOT_JSON {
-            return status;
-        }
-        out.truncate(start);
-        match lenient::to_strict(call.arguments) {
-            Ok(strict) => {
-                command.arguments = &strict;
-                live.call(&command, out)
+        match live.call(&command, out) {
+            status::NOT_JSON => {
+                out.truncate(start);
+                answer_leniently(live, command, call.arguments, out)
             }
-            Err(text) => {
-                out.extend_from_slice(text.as_bytes());
-                status::BAD_ARGUMENTS
-            }
+            status => status,
         }
     }
 
@@ -668,6 +660,24 @@ fn soon() -> tokio::time::Instant {
 #[must_use]
 pub fn is_left_behind(fault: &str) -> bool {
     fault.contains("left behind")
+}
+
+/// Once more, with what the arguments mean as JSON5.
+#[cold]
+fn answer_leniently(live: &Live, command: Command<'_>, arguments: &str, out: &mut Vec<u8>) -> u32 {
+    match lenient::to_strict(arguments) {
+        Ok(strict) => live.call(
+            &Command {
+                arguments: &strict,
+                ..command
+            },
+            out,
+        ),
+        Err(text) => {
+            out.extend_from_slice(text.as_bytes());
+            status::BAD_ARGUMENTS
+        }
+    }
 }
 
 fn built_in_answer(code: &Arc<dyn BuiltIn>, call: Call<'_>) -> Pending {

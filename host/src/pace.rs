@@ -56,7 +56,7 @@ impl Pace {
 
     /// Runs a handler, which is told whether others wait for its thread; true besides where it has turned out to be slow
     /// for the first time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run<T>(&self, command: u32, handler: impl FnOnce(bool) -> T) -> (T, bool) {
         match self.0.get(command as usize) {
             Some(shown) if shown.load(Relaxed) != SHOWS => Self::watch(shown, handler),

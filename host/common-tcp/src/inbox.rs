@@ -208,7 +208,7 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    #[inline]
+    #[inline(always)]
     fn next_plain(&mut self) -> Option<Message<'a>> {
         let (message, length) = message::read_plain(self.text)?;
         if length > self.cutter.line_bytes_max {

@@ -78,7 +78,7 @@ pub fn read_line(line: &[u8]) -> Line<'_> {
 
 /// The message that `text` begins with, and the bytes of its line without the LF, where that is of the plain kind: an ASCII
 /// name, no tag, and one space before arguments that end with the line. `None` where [`read`] is to judge.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_plain(text: &str) -> Option<(Message<'_>, usize)> {
     let bytes = text.as_bytes();
     let name_bytes = bytes.iter().position(|byte| !is_plain(*byte))?;

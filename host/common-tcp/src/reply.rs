@@ -18,7 +18,7 @@ use crate::{
 ///
 /// Write the result behind it, as JSON with no LF, or nothing for a command that returns nothing; then
 /// call [`close_reply`].
-#[inline]
+#[inline(always)]
 pub fn open_reply(out: &mut Vec<u8>, name: &str, tag: Option<&str>) {
     write_command(out, name, tag);
     out.extend_from_slice(b" [");
@@ -76,7 +76,7 @@ pub fn write_error(
     close_reply(out);
 }
 
-#[inline]
+#[inline(always)]
 fn write_command(out: &mut Vec<u8>, name: &str, tag: Option<&str>) {
     debug_assert!(is_name(name), "{name:?} is no name");
     out.extend_from_slice(name.as_bytes());

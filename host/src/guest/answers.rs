@@ -271,7 +271,7 @@ impl Future for Run {
 }
 
 /// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes.
-#[inline]
+#[inline(always)]
 fn answer_here(
     message: Message<'_>,
     index: u32,
@@ -296,11 +296,10 @@ fn answer_here(
             close_reply(out);
         }
         status => {
-            let text = String::from_utf8_lossy(&out[body..]).into_owned();
-            out.truncate(start);
+            let of = (message.name, message.tag);
+            fail_at(out, (start, body), of, status);
             tally.errors += 1;
             tally.panics += u64::from(status == status::CRASHED);
-            write_failure(out, (message.name, message.tag), status, &text);
         }
     }
     // What it emitted while it ran comes before its reply.
@@ -309,6 +308,19 @@ fn answer_here(
         turn.guest.take_into(out);
         out.extend_from_slice(&reply);
     }
+}
+
+/// Makes an error of a reply that was opened at `start` and whose text is at `body`.
+#[cold]
+fn fail_at(
+    out: &mut Vec<u8>,
+    (start, body): (usize, usize),
+    of: (&str, Option<&str>),
+    status: u32,
+) {
+    let text = String::from_utf8_lossy(&out[body..]).into_owned();
+    out.truncate(start);
+    write_failure(out, of, status, &text);
 }
 
 /// A raw JSON value of the author's may hold line ends; between tokens, which is the only place JSON allows them, a space
