@@ -8,6 +8,7 @@
 //! tables.
 
 mod attend;
+mod batch;
 mod output;
 mod spawn;
 
@@ -28,11 +29,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::frame::{FrameOutbox, Kind, StartMessage};
 use crate::manifest::Manifest;
-use crate::outcome::Ended;
-use crate::outcome::{Call, RunEnd, host_status};
+use crate::outcome::{Batch, Call, Ended, RunEnd, host_status};
 use crate::services::Local;
 use crate::settings::Settings;
 
+pub(crate) use batch::BatchCall;
 pub(crate) use spawn::Spawner;
 
 /// What may wait for a child that doesn't read (bytes); past it, commands are refused until it does.
@@ -94,6 +95,7 @@ struct Link {
 #[derive(Default)]
 struct Calls {
     by_id: HashMap<u64, oneshot::Sender<Ended>>,
+    batches: batch::Batches,
     /// Why there will be no more.
     end: Option<String>,
 }
@@ -141,17 +143,23 @@ impl Child {
             link: Arc::clone(&self.link),
             is_over: false,
         };
-        if let Err((status, text)) = self.link.hand_over(id, sender, call) {
+        if let Err(refused) = self.link.hand_over(id, sender, call) {
             given.is_over = true;
             let (sender, receiver) = oneshot::channel();
             // The receiver is right here.
-            let _ = sender.send(Ended {
-                status,
-                bytes: text.into_bytes(),
-            });
+            let _ = sender.send(refused);
             given.receiver = receiver;
         }
         given
+    }
+
+    /// Hands over commands that the child runs on the spot; see [`Child::flush`]. The guest is woken by what comes of it.
+    pub(crate) fn call_all(&self, batch: &Batch<'_>, guest: &Context<'_>) -> BatchCall {
+        let handed_over = self.link.hand_over_all(batch, guest);
+        handed_over.unwrap_or_else(|refused| {
+            guest.waker().wake_by_ref();
+            BatchCall::refused(refused)
+        })
     }
 
     /// Asks for its state.
@@ -324,20 +332,40 @@ impl Link {
         id: u64,
         sender: oneshot::Sender<Ended>,
         call: Call<'_>,
-    ) -> Result<(), (u32, String)> {
+    ) -> Result<(), Ended> {
         let mut calls = lock(&self.calls);
-        if let Some(end) = &calls.end {
-            return Err((host_status::DIED, format!("its process {end}")));
-        }
-        let mut outgoing = lock(&self.outgoing);
-        if outgoing.len() > WAITING_BYTES_MAX {
-            let text = "its process doesn't take commands at the moment; too many wait already";
-            return Err((status::GONE, text.to_owned()));
-        }
+        let mut outgoing = self.room_for_commands(&calls)?;
         let (index, guest) = (call.index.to_le_bytes(), call.guest.to_le_bytes());
         outgoing.put(Kind::Call, id, &[&index, &guest, call.arguments.as_bytes()]);
         calls.by_id.insert(id, sender);
         Ok(())
+    }
+
+    fn hand_over_all(&self, batch: &Batch<'_>, guest: &Context<'_>) -> Result<BatchCall, Ended> {
+        // Under one lock, so that batches wait in the order in which the child gets them.
+        let mut calls = lock(&self.calls);
+        let mut outgoing = self.room_for_commands(&calls)?;
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let sender = batch.guest.to_le_bytes();
+        outgoing.put(Kind::Batch, id, &[&sender, batch.entries]);
+        Ok(calls.batches.add(id, batch.count, guest))
+    }
+
+    /// Where commands are put, or why they can't be.
+    fn room_for_commands(&self, calls: &Calls) -> Result<MutexGuard<'_, FrameOutbox>, Ended> {
+        let refused = |status, text: String| {
+            let bytes = text.into_bytes();
+            Err(Ended { status, bytes })
+        };
+        if let Some(end) = &calls.end {
+            return refused(host_status::DIED, format!("its process {end}"));
+        }
+        let outgoing = lock(&self.outgoing);
+        if outgoing.len() > WAITING_BYTES_MAX {
+            let text = "its process doesn't take commands at the moment; too many wait already";
+            return refused(status::GONE, text.to_owned());
+        }
+        Ok(outgoing)
     }
 
     /// Writes as much as the socket takes; the attendant writes the rest.

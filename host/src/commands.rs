@@ -33,6 +33,8 @@ pub enum Runs {
     Blocking,
     /// As a future of the guest's task.
     Later,
+    /// On the spot, but in the daemon's own process: those that stand together go there together.
+    There,
 }
 
 /// The commands that the host answers for every daemon.
@@ -111,10 +113,13 @@ impl Commands {
 
     /// The table of the same daemon in a process of its own, where none of its commands runs here.
     #[must_use]
-    pub fn all_later(mut self) -> Self {
+    pub fn elsewhere(mut self) -> Self {
         for entry in self.by_name.values_mut() {
             if let Entry::Own { runs, .. } = entry {
-                *runs = Runs::Later;
+                *runs = match runs {
+                    Runs::Here | Runs::There => Runs::There,
+                    Runs::Blocking | Runs::Later => Runs::Later,
+                };
             }
         }
         self

@@ -60,20 +60,30 @@ impl Lease {
                     false => tokio::time::sleep(limit).await,
                 }
             };
-            let (status, text) = tokio::select! {
-                () = in_time => {
-                    (host_status::TIMEOUT, format!("{name} ran longer than {limit:?} and was cancelled"))
-                }
-                () = revoked.cancelled() => {
-                    let text = format!("{name} still ran when its daemon was replaced or stopped, and was cancelled");
-                    (status::GONE, text)
-                }
-            };
-            Ended {
-                status,
-                bytes: text.into_bytes(),
+            tokio::select! {
+                () = in_time => too_long(&name, limit),
+                () = revoked.cancelled() => let_go(&name),
             }
         }
+    }
+}
+
+/// What a command is told that ran longer than it may.
+pub(crate) fn too_long(name: &str, limit: Duration) -> Ended {
+    let text = format!("{name} ran longer than {limit:?} and was cancelled");
+    Ended {
+        status: host_status::TIMEOUT,
+        bytes: text.into_bytes(),
+    }
+}
+
+/// What a command is told whose instance is to go.
+pub(crate) fn let_go(name: &str) -> Ended {
+    let text =
+        format!("{name} still ran when its daemon was replaced or stopped, and was cancelled");
+    Ended {
+        status: status::GONE,
+        bytes: text.into_bytes(),
     }
 }
 

@@ -4,6 +4,12 @@
 //! the same executable, so there is no version in it. The host trusts nothing that comes in: a kind that isn't known or a
 //! length past the limit is a fault, which is a crash of that worker and nothing more; the buffer grows with what has
 //! arrived, never with what a length promises.
+//!
+//! Commands that end on the spot cross many at a time ([`batch`]): a frame, and whatever either side keeps of it, is paid
+//! once for all of them.
+
+pub(crate) mod batch;
+pub(crate) mod socket;
 
 use std::fmt;
 use std::io;
@@ -73,6 +79,9 @@ pub(crate) enum Kind {
     Answered = 9,
     /// Whether a connection that the daemon has opened, of that id, is there: one byte.
     Visit = 10,
+    /// Commands that end on the spot: guest (u64), and for each index and arguments, as [`batch`] has it. The id is the
+    /// batch's. Answered by `Replies`, batch after batch.
+    Batch = 11,
     /// Start what was loaded, from this state: JSON, or nothing. Answered by `Started` or `Refused`.
     Start = 15,
     /// The daemon answers.
@@ -97,11 +106,15 @@ pub(crate) enum Kind {
     AskCancel = 25,
     /// As `Ask`, where no answer is waited for.
     Tell = 26,
+    /// The next replies to the batch of that id: for each status and result or text, as [`batch`] has it.
+    Replies = 27,
     /// The plugin is loaded, and nothing of it started.
     Loaded = 31,
 }
 
-const KINDS: [Kind; 23] = [
+const KINDS: [Kind; 25] = [
+    Kind::Batch,
+    Kind::Replies,
     Kind::Load,
     Kind::Start,
     Kind::Loaded,
@@ -127,10 +140,12 @@ const KINDS: [Kind; 23] = [
     Kind::Tell,
 ];
 
-/// The largest reply that a plugin may give, and what goes around it (bytes).
-const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + 1024;
+/// The largest reply that a plugin may give, those that stand before it in a batch, and what goes around them (bytes).
+const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + REPLIES_BYTES_MAX + 1024;
 /// What an empty outbox keeps for the next batch (bytes); a batch of usual size fits.
 const KEPT_BYTES_MAX: usize = 256 << 10;
+/// A frame of replies that has grown to this isn't added to (bytes).
+const REPLIES_BYTES_MAX: usize = 64 << 10;
 const LENGTH_BYTES: usize = 4;
 const HEAD_BYTES: usize = 9;
 
@@ -172,12 +187,40 @@ pub(crate) struct FrameOutbox {
     bytes: Vec<u8>,
     /// How much of it has gone: moving the rest after each write would take a huge reply's time squared.
     sent: usize,
+    /// The last frame, where it has replies of a batch, nothing of it has gone, and more may be added.
+    open: Option<OpenReplies>,
+}
+
+/// Where it begins, and whose it is.
+#[derive(Debug, Clone, Copy)]
+struct OpenReplies {
+    start: usize,
+    batch: u64,
 }
 
 impl FrameOutbox {
     /// Queues a frame whose payload is these parts.
     pub(crate) fn put(&mut self, kind: Kind, id: u64, parts: &[&[u8]]) {
+        self.open = None;
         put(&mut self.bytes, kind, id, parts);
+    }
+
+    /// Queues the next reply of a batch, in one frame with those before it as far as that goes.
+    pub(crate) fn put_reply(&mut self, batch: u64, status: u32, bytes: &[u8]) {
+        let start = match self.open {
+            Some(open) if open.batch == batch => open.start,
+            _ => {
+                let start = self.bytes.len();
+                put(&mut self.bytes, Kind::Replies, batch, &[]);
+                start
+            }
+        };
+        batch::put_entry(&mut self.bytes, status, bytes);
+        let length = self.bytes.len() - start - LENGTH_BYTES;
+        // One reply is bounded by the sink's limit.
+        let length_bytes = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        self.bytes[start..start + LENGTH_BYTES].copy_from_slice(&length_bytes);
+        self.open = (length < REPLIES_BYTES_MAX).then_some(OpenReplies { start, batch });
     }
 
     /// How many bytes wait.
@@ -195,6 +238,7 @@ impl FrameOutbox {
         &mut self,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
+        self.open = None;
         let mut result = Ok(());
         while result.is_ok() && !self.is_empty() {
             result = write(&self.bytes[self.sent..]).map(|written| self.sent += written);
@@ -334,6 +378,29 @@ mod tests {
         }
         assert!(room > 0 && sent == expected);
         assert!(outbox.bytes.capacity() <= KEPT_BYTES_MAX);
+    }
+
+    #[test]
+    fn replies_share_a_frame_until_something_else_goes_out() {
+        let mut outbox = FrameOutbox::default();
+        outbox.put_reply(7, 1, b"a");
+        outbox.put_reply(7, 2, b"bc");
+        outbox.put(Kind::Emit, 3, &[b"tick [1]"]);
+        outbox.put_reply(7, 3, b"");
+        outbox.put_reply(8, 4, &vec![b'x'; REPLIES_BYTES_MAX]);
+        outbox.put_reply(8, 5, b"y");
+        let mut inbox = FrameInbox::default();
+        inbox.room(0).extend_from_slice(&outbox.bytes);
+        let mut came = Vec::new();
+        while let Some(frame) = inbox.next().unwrap() {
+            came.push((frame.kind, frame.id, batch::count(frame.payload)));
+        }
+        let replies = |id, count| (Kind::Replies, id, Some(count));
+        let (emit, last) = ((Kind::Emit, 3, None), replies(8, 1));
+        assert_eq!(
+            came,
+            [replies(7, 2), emit, replies(7, 1), replies(8, 1), last]
+        );
     }
 
     proptest! {

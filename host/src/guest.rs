@@ -10,6 +10,7 @@
 //! limit, or not reading what is pushed to it. Errors of the socket end it without a word, since nobody would read one.
 
 mod answers;
+mod batches;
 mod buffers;
 
 use std::net::SocketAddr;
@@ -224,6 +225,12 @@ impl<S: Stream> Guest<S> {
         let taken = self.answer_lines(&mut inbox, &phase, context);
         self.inbox = inbox;
         if let Phase::Open(lease) = &**phase {
+            let turn = answers::Turn {
+                lease,
+                door: &self.door,
+                guest: &self.mailbox,
+            };
+            self.answers.hand_over(turn, context);
             lease.instance.flush();
         }
         taken

@@ -19,13 +19,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::beat;
-use crate::child::{Child, ChildCall, LoadedChild};
+use crate::child::{BatchCall, Child, ChildCall, LoadedChild};
 use crate::commands::{Commands, Runs};
 use crate::dylib::{Command, Image, Later, Live};
 use crate::identity::Identity;
 use crate::lenient;
 use crate::manifest::Manifest;
-use crate::outcome::{Call, Ended, Ending, RunEnd};
+use crate::outcome::{Batch, Call, Ended, Ending, RunEnd};
 use crate::pace::{self, Pace};
 use crate::services::{Residence, Resident};
 
@@ -224,7 +224,7 @@ pub(crate) async fn start_child(
     let number = next_number();
     Ok(Instance {
         identity: Arc::new(identity(child.pid())),
-        commands: Commands::of(&manifest).all_later(),
+        commands: Commands::of(&manifest).elsewhere(),
         number,
         // Nothing of it runs on threads of this process.
         pace: Pace::of(number, 0),
@@ -334,6 +334,16 @@ impl Instance {
             Body::Subprocess(child) => Pending::Subprocess(child.call(call)),
             Body::InProcess(..) if runs == Runs::Blocking => self.answer_blocking(call),
             Body::InProcess(live, _) => self.answer_async(live, call),
+        }
+    }
+
+    /// Hands commands over that run on the spot in a process of their own; see [`Instance::flush`].
+    pub(crate) fn answer_there(&self, batch: &Batch<'_>, guest: &Context<'_>) -> BatchCall {
+        match &self.body {
+            Body::Subprocess(child) => child.call_all(batch, guest),
+            Body::InProcess(..) | Body::BuiltIn(_) => {
+                unreachable!("only the table of a daemon in its own process says `There`")
+            }
         }
     }
 

@@ -27,8 +27,19 @@ pub struct Call<'a> {
     pub arguments: &'a str,
 }
 
+/// Commands of one guest that go to an instance together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    /// Who sent them.
+    pub(crate) guest: u64,
+    /// How many they are.
+    pub(crate) count: usize,
+    /// Each one's index and arguments, as `frame::batch` has it.
+    pub(crate) entries: &'a [u8],
+}
+
 /// How a command ended, and what it left in the sink.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ended {
     /// One of `dae_plugin_api::abi::status`, or of [`host_status`].
     pub status: u32,

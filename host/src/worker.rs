@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::{Resource, Rlimit, Signal};
@@ -26,6 +26,7 @@ use tokio::net::UnixStream;
 
 use crate::commands::{Commands, Entry, Runs};
 use crate::dylib::Image;
+use crate::frame::batch::Entries;
 use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage, TrialMessage};
 use crate::identity::Identity;
 use crate::instance::{self, Instance, Pending, StartPlan};
@@ -40,6 +41,11 @@ use wire::Wire;
 const CODE_LOST: u8 = 70;
 /// One read of the socket, in bytes.
 const READ_BYTES: usize = 64 << 10;
+/// How long replies of a batch may wait for those behind them. A batch of usual commands is over long before; of slow ones
+/// each guest gets what is done, and a crash takes no more with it.
+const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
+/// What a batch's spare buffer keeps (bytes): a reply of usual size fits.
+const SPARE_BYTES_MAX: usize = 64 << 10;
 
 /// Becomes a worker, if this process was started as one; else returns `None` at once.
 ///
@@ -118,6 +124,8 @@ struct Worker {
     inbox: FrameInbox,
     running: FuturesUnordered<Running>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
+    /// Where one reply of a batch after the other is made.
+    spare: Vec<u8>,
 }
 
 /// A daemon that serves.
@@ -166,6 +174,7 @@ impl Worker {
             inbox: FrameInbox::default(),
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -307,6 +316,7 @@ impl Worker {
 
     fn take(&mut self, frame: &Frame<'_>, served: &Served) -> Option<Duration> {
         match frame.kind {
+            Kind::Batch => self.batch(frame, served),
             Kind::Call => self.call(frame, served),
             Kind::Save => self.save(frame.id, served),
             Kind::Cancel => drop(self.calls.remove(&frame.id)),
@@ -322,16 +332,33 @@ impl Worker {
         None
     }
 
+    /// Runs one command after the other. Nothing can be cancelled here: each holds this thread until it is over.
+    fn batch(&mut self, frame: &Frame<'_>, served: &Served) {
+        let (guest, commands) = frame::split_u64(frame.payload);
+        self.wire.guest_came(guest);
+        let mut flushed = Instant::now();
+        for (index, arguments) in Entries(commands) {
+            self.spare.clear();
+            // Not straight into the queue: the daemon's code may log, which takes the queue's lock.
+            let status = served
+                .instance
+                .answer_here(call_of(index, guest, arguments), &mut self.spare);
+            self.wire.send_reply(frame.id, status, &self.spare);
+            let now = Instant::now();
+            if now - flushed > REPLIES_HELD_MAX {
+                self.wire.flush_now();
+                flushed = now;
+            }
+        }
+        self.spare.clear();
+        self.spare.shrink_to(SPARE_BYTES_MAX);
+    }
+
     fn call(&mut self, frame: &Frame<'_>, served: &Served) {
         let (index, rest) = frame::split_u32(frame.payload);
         let (guest, arguments) = frame::split_u64(rest);
         self.wire.guest_came(guest);
-        let call = Call {
-            index,
-            guest,
-            // It was UTF-8 when the host read it from the guest.
-            arguments: std::str::from_utf8(arguments).unwrap_or_default(),
-        };
+        let call = call_of(index, guest, arguments);
         let runs = served
             .runs
             .get(index as usize)
@@ -386,6 +413,15 @@ impl Worker {
         self.wire
             .send(Kind::Stopped, 0, &[faults.join("\n").as_bytes()]);
         self.wire.drain().await
+    }
+}
+
+fn call_of(index: u32, guest: u64, arguments: &[u8]) -> Call<'_> {
+    Call {
+        index,
+        guest,
+        // It was UTF-8 when the host read it from the guest.
+        arguments: std::str::from_utf8(arguments).unwrap_or_default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::output::{self, Printer};
 use super::spawn::Spawned;
 use super::{Link, WAITING_BYTES_MAX, lock};
-use crate::frame::{self, Frame, FrameInbox, Kind};
+use crate::frame::{self, Frame, FrameInbox, Kind, socket};
 use crate::log::Record;
 use crate::outcome::{Asking, Ended, RunEnd, host_status};
 use crate::services::{Local, Outlet as _, VisitTold};
@@ -146,29 +147,7 @@ fn drain_output(process: &mut tokio::process::Child, local: &Arc<Local>, name: &
 
 impl Attendant {
     async fn attend(mut self) {
-        let broken = loop {
-            match self.next_event().await {
-                Event::Read(Ok(1..)) => {
-                    if let Err(text) = self.take_frames() {
-                        break Some(text);
-                    }
-                }
-                Event::Read(end) => {
-                    // The process is ending, most likely; it gets a moment to do so by itself. Where it has left
-                    // something unread, the kernel says `reset` in place of the end.
-                    let exited = tokio::time::timeout(EXIT_PAUSE, self.process.wait()).await;
-                    break exited.is_err().then(|| match end {
-                        Ok(_) => "closed its end of the socket".to_owned(),
-                        Err(error) => format!("its socket failed: {error}"),
-                    });
-                }
-                Event::Exit => {
-                    self.take_last();
-                    break None;
-                }
-                Event::Kill => break Some("was killed by its host".to_owned()),
-            }
-        };
+        let broken = self.hear().await;
         if let Some(on_end) = self.on_end.take() {
             on_end();
         }
@@ -177,20 +156,52 @@ impl Attendant {
         self.tell_end(&how);
     }
 
-    async fn next_event(&mut self) -> Event {
+    /// Takes what it sends until it ends, or has to; why it has to, if so.
+    async fn hear(&mut self) -> Option<String> {
         let link = Arc::clone(&self.link);
-        let room = self.inbox.room(READ_BYTES);
-        tokio::select! {
-            read = read(&link, room) => Event::Read(read),
-            _ = self.process.wait() => Event::Exit,
-            () = link.kill.notified() => Event::Kill,
-            never = write_rest(&link) => match never {},
+        // Made once: they are asked at each event, and seldom have anything to say.
+        let mut killed = pin!(link.kill.notified());
+        let mut writing = pin!(write_rest(&link));
+        loop {
+            let room = self.inbox.room(READ_BYTES);
+            let event = tokio::select! {
+                // Whatever comes from it without end, the others have their turn.
+                biased;
+                () = &mut killed => Event::Kill,
+                _ = self.process.wait() => Event::Exit,
+                read = read(&link, room) => Event::Read(read),
+                never = &mut writing => match never {},
+            };
+            match event {
+                Event::Read(Ok(1..)) => {
+                    if let Err(text) = self.take_frames() {
+                        return Some(text);
+                    }
+                    link.flush();
+                }
+                Event::Read(end) => return self.end_of_socket(end).await,
+                Event::Exit => {
+                    self.take_last();
+                    return None;
+                }
+                Event::Kill => return Some("was killed by its host".to_owned()),
+            }
         }
+    }
+
+    /// The process is ending, most likely; it gets a moment to do so by itself. Where it has left something unread, the
+    /// kernel says `reset` in place of the end.
+    async fn end_of_socket(&mut self, end: io::Result<usize>) -> Option<String> {
+        let exited = tokio::time::timeout(EXIT_PAUSE, self.process.wait()).await;
+        exited.is_err().then(|| match end {
+            Ok(_) => "closed its end of the socket".to_owned(),
+            Err(error) => format!("its socket failed: {error}"),
+        })
     }
 
     /// What it had sent before it ended.
     fn take_last(&mut self) {
-        while let Ok(1..) = self.link.stream.try_read_buf(self.inbox.room(READ_BYTES)) {
+        while let Ok(1..) = socket::read_now(&self.link.stream, self.inbox.room(READ_BYTES)) {
             if self.take_frames().is_err() {
                 return;
             }
@@ -201,13 +212,18 @@ impl Attendant {
         let mut inbox = std::mem::take(&mut self.inbox);
         let taken = loop {
             match inbox.next() {
+                Ok(Some(frame)) if frame.kind == Kind::Replies => {
+                    if let Err(text) = self.on_replies(&frame) {
+                        break Err(text);
+                    }
+                }
                 Ok(Some(frame)) => self.take(&frame),
                 Ok(None) => break Ok(()),
-                Err(fault) => break Err(format!("sent nonsense: {fault}")),
+                Err(fault) => break Err(fault.to_string()),
             }
         };
         self.inbox = inbox;
-        taken
+        taken.map_err(|text| format!("sent nonsense: {text}"))
     }
 
     fn take(&mut self, frame: &Frame<'_>) {
@@ -253,6 +269,13 @@ impl Attendant {
                 bytes: bytes.to_vec(),
             });
         }
+    }
+
+    fn on_replies(&self, frame: &Frame<'_>) -> Result<(), String> {
+        // As good as a `Pong`, which waits behind them.
+        self.link.pongs.fetch_add(1, Ordering::Relaxed);
+        let mut calls = lock(&self.link.calls);
+        calls.batches.answer(frame.id, frame.payload)
     }
 
     /// Does what its daemon asks about others, and answers when it is done.
@@ -333,35 +356,34 @@ impl Attendant {
     }
 
     fn tell_end(&mut self, how: &str) {
-        let unanswered = {
+        let died = || Ended {
+            status: host_status::DIED,
+            bytes: format!("its process {how}").into_bytes(),
+        };
+        let (unanswered, mut batches) = {
             let mut calls = lock(&self.link.calls);
             calls.end = Some(how.to_owned());
-            std::mem::take(&mut calls.by_id)
+            (
+                std::mem::take(&mut calls.by_id),
+                std::mem::take(&mut calls.batches),
+            )
         };
         for call in unanswered.into_values() {
-            let _ = call.send(Ended {
-                status: host_status::DIED,
-                bytes: format!("its process {how}").into_bytes(),
-            });
+            let _ = call.send(died());
         }
+        batches.end(died);
         self.ended.send_replace(Some(RunEnd::Died(how.to_owned())));
     }
 }
 
 /// Reads once; not while too much waits for the child to read it, which may be the answers to what it would send next.
 async fn read(link: &Link, room: &mut Vec<u8>) -> io::Result<usize> {
-    loop {
-        while lock(&link.outgoing).len() > WAITING_BYTES_MAX {
-            link.stream.writable().await?;
-            link.flush();
-            tokio::task::yield_now().await;
-        }
-        link.stream.readable().await?;
-        match link.stream.try_read_buf(room) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
+    while lock(&link.outgoing).len() > WAITING_BYTES_MAX {
+        link.stream.writable().await?;
+        link.flush();
+        tokio::task::yield_now().await;
     }
+    socket::read(&link.stream, room).await
 }
 
 /// Writes what a full socket has left over, whenever there is some.

@@ -11,6 +11,7 @@ use dae_plugin_api::abi::status;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use serde_json::json;
 
+use super::batches::{Batches, Outlet};
 use crate::commands::{Commands, Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
 use crate::instance::Pending;
@@ -29,6 +30,8 @@ pub(super) struct Answers {
     left: u64,
     /// Made with the first: it takes more memory than all else of a quiet guest.
     running: Option<FuturesUnordered<Run>>,
+    /// Those that its daemon's own process answers on the spot.
+    batches: Batches,
 }
 
 /// Who answers whom.
@@ -62,6 +65,13 @@ impl<'a> Found<'a> {
             self.name = name;
         }
         self.entry
+    }
+}
+
+impl Turn<'_> {
+    /// How long a command may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.door.limits.command
     }
 }
 
@@ -101,7 +111,8 @@ impl Answers {
     /// Commands that run, and answers that wait for them.
     #[inline]
     pub(super) fn in_flight(&self) -> usize {
-        self.ordered.len() + self.running.as_ref().map_or(0, FuturesUnordered::len)
+        let running = self.running.as_ref().map_or(0, FuturesUnordered::len);
+        self.ordered.len() + running + self.batches.unanswered()
     }
 
     /// Puts what has finished since the last time where it belongs.
@@ -123,14 +134,42 @@ impl Answers {
                     }
                     outbox.extend_from_slice(&finished.line);
                 }
-                Place::Ordered(number) => {
-                    let at = usize::try_from(number - self.left).unwrap_or(usize::MAX);
-                    if let Some(slot) = self.ordered.get_mut(at) {
-                        *slot = Some(finished.line);
-                    }
-                }
+                Place::Ordered(number) => self.settle(number, finished.line),
             }
             self.release(outbox, guest);
+        }
+        self.collect_batches(outbox, turn, context);
+    }
+
+    fn collect_batches(
+        &mut self,
+        outbox: &mut Vec<u8>,
+        (door, guest): (&Door, &Mailbox),
+        context: &mut Context<'_>,
+    ) {
+        let mut is_over = true;
+        while is_over {
+            let mut out = Outlet {
+                outbox: &mut *outbox,
+                guest,
+                turn: self.left,
+            };
+            let collected = self.batches.collect(&mut out, door.limits.command, context);
+            let Some(came) = collected else { return };
+            door.count(came.tally, came.took);
+            if let Some((number, lines)) = came.place {
+                self.settle(number, lines);
+                self.release(outbox, guest);
+            }
+            is_over = came.is_over;
+        }
+    }
+
+    /// The answer to that number of the order is there.
+    fn settle(&mut self, number: u64, line: Vec<u8>) {
+        let at = usize::try_from(number - self.left).unwrap_or(usize::MAX);
+        if let Some(slot) = self.ordered.get_mut(at) {
+            *slot = Some(line);
         }
     }
 
@@ -148,8 +187,34 @@ impl Answers {
     pub(super) fn put(&mut self, outbox: &mut Vec<u8>, is_tagged: bool, line: &[u8]) {
         match is_tagged || self.ordered.is_empty() {
             true => outbox.extend_from_slice(line),
-            false => self.ordered.push_back(Some(line.to_vec())),
+            false => {
+                self.batches.cut();
+                self.ordered.push_back(Some(line.to_vec()));
+            }
         }
+    }
+
+    /// Hands over what is to go to the daemon's own process.
+    pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) {
+        self.batches.hand_over(turn, context);
+    }
+
+    /// Has a command handed over with those around it.
+    fn answer_there(
+        &mut self,
+        message: &Message<'_>,
+        index: u32,
+        turn: Turn<'_>,
+        context: &mut Context<'_>,
+    ) {
+        if self.batches.is_full() {
+            self.batches.hand_over(turn, context);
+        }
+        let (ordered, left) = (&mut self.ordered, self.left);
+        self.batches.add(message, index, || {
+            ordered.push_back(None);
+            left + ordered.len() as u64 - 1
+        });
     }
 
     /// Answers a command, or starts it.
@@ -178,7 +243,13 @@ impl Answers {
                 answer_here(message, index, turn, (&mut line, tally));
                 self.ordered.push_back(Some(line));
             }
+            Some(Entry::Own {
+                index,
+                runs: Runs::There,
+            }) => self.answer_there(&message, index, turn, context),
             Some(Entry::Own { index, runs }) => {
+                // What stands before it is to begin before it.
+                self.batches.hand_over(turn, context);
                 self.start(message, (index, runs), turn, (outbox, context))
             }
             Some(Entry::Host(command)) => {
@@ -335,33 +406,38 @@ fn keep_one_line(json: &mut [u8]) {
 }
 
 /// The line of a command that has ended, and what it adds to the counts.
-fn finished_line(name: &str, tag: Option<&str>, mut ended: Ended) -> (Vec<u8>, Tally) {
+fn finished_line(name: &str, tag: Option<&str>, ended: Ended) -> (Vec<u8>, Tally) {
     let mut line = Vec::with_capacity(name.len() + ended.bytes.len() + 8);
-    let mut tally = Tally {
-        calls: 1,
-        ..Tally::default()
-    };
-    match ended.status {
+    let mut tally = Tally::default();
+    let told = (ended.status, &ended.bytes[..]);
+    write_ended(&mut line, (name, tag), told, &mut tally);
+    (line, tally)
+}
+
+/// Appends the line of a command that has ended, and counts it.
+pub(super) fn write_ended(
+    out: &mut Vec<u8>,
+    (name, tag): (&str, Option<&str>),
+    (status, bytes): (u32, &[u8]),
+    tally: &mut Tally,
+) {
+    tally.calls += 1;
+    match status {
         status::DONE | status::NOTHING => {
-            open_reply(&mut line, name, tag);
-            if ended.status == status::DONE {
-                keep_one_line(&mut ended.bytes);
-                line.extend_from_slice(&ended.bytes);
+            open_reply(out, name, tag);
+            if status == status::DONE {
+                let body = out.len();
+                out.extend_from_slice(bytes);
+                keep_one_line(&mut out[body..]);
             }
-            close_reply(&mut line);
+            close_reply(out);
         }
         status => {
-            tally.errors = 1;
-            tally.panics = u64::from(status == status::CRASHED);
-            write_failure(
-                &mut line,
-                (name, tag),
-                status,
-                &String::from_utf8_lossy(&ended.bytes),
-            );
+            tally.errors += 1;
+            tally.panics += u64::from(status == status::CRASHED);
+            write_failure(out, (name, tag), status, &String::from_utf8_lossy(bytes));
         }
     }
-    (line, tally)
 }
 
 fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u32, text: &str) {

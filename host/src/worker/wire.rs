@@ -14,7 +14,7 @@ use dae_plugin_api::abi::status;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::frame::{FrameOutbox, Kind, split_u32, split_u64};
+use crate::frame::{FrameOutbox, Kind, socket, split_u32, split_u64};
 use crate::log::Record;
 use crate::outcome::{Asking, Ended};
 use crate::services::Outlet;
@@ -70,14 +70,9 @@ impl Wire {
 
     /// Reads once; the end of the stream is an error, since the host never hangs up first.
     pub(super) async fn read(&self, room: &mut Vec<u8>) -> io::Result<()> {
-        loop {
-            self.stream.readable().await?;
-            match self.stream.try_read_buf(room) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+        match socket::read(&self.stream, room).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
         }
     }
 
@@ -93,6 +88,11 @@ impl Wire {
         let mut bytes = Vec::new();
         let status = answer(&mut bytes);
         lock(&self.outgoing).put(Kind::Ended, id, &[&status.to_le_bytes(), &bytes]);
+    }
+
+    /// Queues the next reply of a batch.
+    pub(super) fn send_reply(&self, batch: u64, status: u32, bytes: &[u8]) {
+        lock(&self.outgoing).put_reply(batch, status, bytes);
     }
 
     /// Queues a frame and writes as much as the socket takes at once.

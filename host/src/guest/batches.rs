@@ -1,0 +1,309 @@
+//! The commands of one guest that are in the hands of its daemon's own process, and end there on the spot.
+//!
+//! What stands together in the guest's buffer goes over as one batch, and its replies are written into the guest's buffer
+//! as they come. All that is kept of a command meanwhile is its index and its tag; there is one limit, one right to the
+//! instance and one waker for all of them. A process answers batch after batch, so only the first is looked at.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use dae_common_tcp::Message;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::answers::{Turn, write_ended};
+use crate::child::BatchCall;
+use crate::door::{self, Lease};
+use crate::frame::batch::{Entries, put_entry};
+use crate::mailbox::Mailbox;
+use crate::outcome::{self, Ended};
+use crate::stats::Tally;
+
+/// A batch that has grown to this is handed over (bytes): its process has something to do while the next is made.
+const BATCH_BYTES_MAX: usize = 64 << 10;
+
+/// See the file's head.
+#[derive(Default)]
+pub(super) struct Batches {
+    /// The one that is being made.
+    open: Option<Open>,
+    handed_over: VecDeque<Batch>,
+    /// Commands in all of them.
+    unanswered: usize,
+    patience: Option<Patience>,
+}
+
+#[derive(Default)]
+struct Open {
+    /// As they go over.
+    entries: Vec<u8>,
+    sent: Sent,
+    place: Option<u64>,
+    /// Whether something else has its place in the order behind it.
+    is_cut: bool,
+}
+
+struct Batch {
+    // Dropped before the lease.
+    call: BatchCall,
+    lease: Arc<Lease>,
+    began: Instant,
+    sent: Sent,
+    /// The number of its untagged replies in the guest's order.
+    place: Option<u64>,
+    /// Untagged replies whose turn hasn't come.
+    held: Vec<u8>,
+}
+
+/// The commands of a batch, from the first that is unanswered on.
+#[derive(Default)]
+struct Sent {
+    /// Each one's index, and the length of its tag.
+    commands: Vec<(u32, Option<usize>)>,
+    tags: String,
+    /// How many commands are answered.
+    answered: usize,
+    /// How many bytes of the tags were theirs.
+    answered_tags: usize,
+}
+
+/// When the first batch is given up. Kept from batch to batch, since it hardly ever comes to that.
+struct Patience {
+    /// Whose end it is.
+    instance: u64,
+    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Ends no later than the first batch's limit.
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why the rest of a batch is not answered by its process.
+enum GivenUp {
+    TooLong(Duration),
+    LetGo,
+    Ended(Ended),
+}
+
+/// Where replies go.
+pub(super) struct Outlet<'a> {
+    pub(super) outbox: &'a mut Vec<u8>,
+    pub(super) guest: &'a Mailbox,
+    /// The number of the untagged reply whose turn it is.
+    pub(super) turn: u64,
+}
+
+/// What has come of the first batch.
+pub(super) struct Came {
+    pub(super) tally: Tally,
+    pub(super) took: Duration,
+    /// Whether all of it is answered.
+    pub(super) is_over: bool,
+    /// Its place in the order and what is still to go there, where all of it is answered.
+    pub(super) place: Option<(u64, Vec<u8>)>,
+}
+
+impl Batches {
+    /// How many commands are in it.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// Whether the next command belongs into another batch.
+    pub(super) fn is_full(&self) -> bool {
+        let is_full = |open: &Open| open.is_cut || open.entries.len() >= BATCH_BYTES_MAX;
+        self.open.as_ref().is_some_and(is_full)
+    }
+
+    /// Something else has taken a place in the order.
+    pub(super) fn cut(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.is_cut = true;
+        }
+    }
+
+    /// Adds a command. `place` takes one in the order, for all the untagged ones of the batch.
+    pub(super) fn add(&mut self, message: &Message<'_>, index: u32, place: impl FnOnce() -> u64) {
+        let open = self.open.get_or_insert_default();
+        put_entry(&mut open.entries, index, message.arguments.as_bytes());
+        open.sent.push(index, message.tag);
+        if message.tag.is_none() {
+            open.place.get_or_insert_with(place);
+        }
+        self.unanswered += 1;
+    }
+
+    /// Hands over what was added.
+    pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) {
+        let Some(open) = self.open.take() else { return };
+        let batch = outcome::Batch {
+            guest: turn.guest.id(),
+            count: open.sent.commands.len(),
+            entries: &open.entries,
+        };
+        let batch = Batch {
+            call: turn.lease.instance.answer_there(&batch, context),
+            lease: Arc::clone(turn.lease),
+            began: Instant::now(),
+            sent: open.sent,
+            place: open.place,
+            held: Vec::new(),
+        };
+        // Of those behind the first, none is given up before it.
+        let is_first = self.handed_over.is_empty();
+        if is_first
+            && Patience::is_over(&mut self.patience, &batch, turn.limit(), context).is_some()
+        {
+            context.waker().wake_by_ref();
+        }
+        self.handed_over.push_back(batch);
+    }
+
+    /// Writes what has come for the first batch; nothing where there is none, or nothing has come.
+    pub(super) fn collect(
+        &mut self,
+        out: &mut Outlet<'_>,
+        limit: Duration,
+        context: &mut Context<'_>,
+    ) -> Option<Came> {
+        let first = self.handed_over.front_mut()?;
+        let (mut tally, mut entries) = (Tally::default(), Vec::new());
+        let mut given_up = first.call.take(&mut entries, context).map(GivenUp::Ended);
+        // What was emitted meanwhile comes before the replies.
+        out.guest.take_into(out.outbox);
+        first.write_held(out);
+        for (status, bytes) in Entries(&entries) {
+            // That there are no more replies than commands was seen when they came.
+            let Some(next) = first.next(out) else { break };
+            write_ended(
+                next.lines,
+                (next.name, next.tag),
+                (status, bytes),
+                &mut tally,
+            );
+        }
+        if given_up.is_none() && first.sent.left() > 0 {
+            given_up = Patience::is_over(&mut self.patience, first, limit, context);
+        }
+        if let Some(why) = given_up {
+            first.give_up(out, &why, &mut tally);
+        }
+        self.unanswered -= usize::try_from(tally.calls).unwrap_or_default();
+        let (took, is_over) = (first.began.elapsed(), first.sent.left() == 0);
+        let over = self.handed_over.pop_front_if(|_| is_over);
+        (tally.calls > 0).then(|| Came {
+            tally,
+            took,
+            is_over,
+            place: over.and_then(|batch| Some((batch.place?, batch.held))),
+        })
+    }
+}
+
+impl Batch {
+    /// Whether it is its turn, as far as there is an order.
+    fn is_in_turn(&self, out: &Outlet<'_>) -> bool {
+        self.place.is_none_or(|place| place == out.turn)
+    }
+
+    fn write_held(&mut self, out: &mut Outlet<'_>) {
+        if self.is_in_turn(out) {
+            out.outbox.append(&mut self.held);
+        }
+    }
+
+    /// The next command that is to be answered.
+    fn next<'s>(&'s mut self, out: &'s mut Outlet<'_>) -> Option<Next<'s>> {
+        let is_in_turn = self.is_in_turn(out);
+        let (index, tag) = self.sent.next()?;
+        Some(Next {
+            lines: match tag.is_some() || is_in_turn {
+                true => out.outbox,
+                false => &mut self.held,
+            },
+            name: self.lease.instance.command_name(index),
+            tag,
+        })
+    }
+
+    /// Answers the rest.
+    fn give_up(&mut self, out: &mut Outlet<'_>, why: &GivenUp, tally: &mut Tally) {
+        while let Some(next) = self.next(out) {
+            let ended = match why {
+                GivenUp::TooLong(limit) => door::too_long(next.name, *limit),
+                GivenUp::LetGo => door::let_go(next.name),
+                GivenUp::Ended(ended) => ended.clone(),
+            };
+            let ended = (ended.status, &ended.bytes[..]);
+            write_ended(next.lines, (next.name, next.tag), ended, tally);
+        }
+    }
+}
+
+/// A command that is to be answered, and where to.
+struct Next<'s> {
+    lines: &'s mut Vec<u8>,
+    name: &'s str,
+    tag: Option<&'s str>,
+}
+
+impl Sent {
+    fn push(&mut self, index: u32, tag: Option<&str>) {
+        self.commands.push((index, tag.map(str::len)));
+        self.tags.push_str(tag.unwrap_or_default());
+    }
+
+    /// The first that is unanswered, and is so no more: its index and its tag.
+    fn next(&mut self) -> Option<(u32, Option<&str>)> {
+        let (index, tag) = *self.commands.get(self.answered)?;
+        let start = self.answered_tags;
+        self.answered += 1;
+        self.answered_tags += tag.unwrap_or_default();
+        Some((index, tag.map(|_| &self.tags[start..self.answered_tags])))
+    }
+
+    fn left(&self) -> usize {
+        self.commands.len() - self.answered
+    }
+}
+
+impl Patience {
+    /// Whether that batch, the first, is to be given up; if not, the guest is woken when it is.
+    fn is_over(
+        own: &mut Option<Self>,
+        first: &Batch,
+        limit: Duration,
+        context: &mut Context<'_>,
+    ) -> Option<GivenUp> {
+        let instance = first.lease.instance.number();
+        if own.as_ref().is_some_and(|own| own.instance != instance) {
+            *own = None;
+        }
+        let patience = own.get_or_insert_with(|| Patience {
+            instance,
+            revoked: Box::pin(first.lease.revoked.clone().cancelled_owned()),
+            limit: None,
+        });
+        if patience.revoked.as_mut().poll(context).is_ready() {
+            // Its next poll needs a new one.
+            *own = None;
+            return Some(GivenUp::LetGo);
+        }
+        if limit.is_zero() {
+            return None;
+        }
+        let end = first.began + limit;
+        let sleep = patience
+            .limit
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        // It may be the limit of a batch that is over long since.
+        while sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= end {
+                return Some(GivenUp::TooLong(limit));
+            }
+            sleep.as_mut().reset(end);
+        }
+        None
+    }
+}
