@@ -3,6 +3,7 @@
 //! Each rule is shown in both modes where it holds in both. The policies are made small, so that a loop is found in
 //! milliseconds; the table of the defaults is the supervisor's own unit test.
 
+mod batches;
 mod ends;
 mod limits;
 mod places;

@@ -243,14 +243,8 @@ impl Answers {
                 answer_here(message, index, turn, (&mut line, tally));
                 self.ordered.push_back(Some(line));
             }
-            Some(Entry::Own {
-                index,
-                runs: Runs::There,
-            }) => self.answer_there(&message, index, turn, context),
             Some(Entry::Own { index, runs }) => {
-                // What stands before it is to begin before it.
-                self.batches.hand_over(turn, context);
-                self.start(message, (index, runs), turn, (outbox, context))
+                self.begin(message, (index, runs), turn, (outbox, context));
             }
             Some(Entry::Host(command)) => {
                 tally.calls += 1;
@@ -266,6 +260,22 @@ impl Answers {
                 self.put(outbox, message.tag.is_some(), &line);
             }
         }
+    }
+
+    /// Begins with a command that isn't answered right here.
+    fn begin(
+        &mut self,
+        message: Message<'_>,
+        (index, runs): (u32, Runs),
+        turn: Turn<'_>,
+        (outbox, context): (&mut Vec<u8>, &mut Context<'_>),
+    ) {
+        if runs == Runs::There {
+            return self.answer_there(&message, index, turn, context);
+        }
+        // What stands before it begins before it.
+        self.batches.hand_over(turn, context);
+        self.start(message, (index, runs), turn, (outbox, context));
     }
 
     /// Starts a command that may end later; if it ends at once, its answer goes where a command's of now would.
