@@ -120,6 +120,8 @@ fn bench(options: &Options) -> Result<(), String> {
             Ok(())
         })?;
     }
+    // What follows may be interrupted with nothing lost.
+    report.keep()?;
     if syscalls::can_be_counted() {
         each_load(options, &servers, |server, subject| {
             report.add_syscalls(subject, count_syscalls(server, subject, options.round)?);
