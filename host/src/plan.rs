@@ -1,7 +1,7 @@
 //! What is to be done about files that change: a pure function of what lies there, what is registered, and what was tried
 //! before. [`look`] and [`look_at`] alone see the disk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -117,11 +117,15 @@ pub fn look(dir: &Path) -> io::Result<Vec<Seen>> {
     Ok(all)
 }
 
-/// The files that daemons were installed from, as far as they are still there.
+/// The files that daemons were installed from, as far as they are still there; each once, though many daemons are of it.
 #[must_use]
 pub fn look_at(registered: &[Registered]) -> Vec<Seen> {
     let sources = registered.iter().filter(|one| !one.is_drop_in);
-    sources.filter_map(|one| seen(one.source.clone())).collect()
+    let sources: BTreeSet<&PathBuf> = sources.map(|one| &one.source).collect();
+    sources
+        .into_iter()
+        .filter_map(|source| seen(source.clone()))
+        .collect()
 }
 
 /// One that goes away while we look has gone.
@@ -208,6 +212,17 @@ mod tests {
             source: source.into(),
             is_drop_in,
         }
+    }
+
+    #[test]
+    fn a_file_that_many_daemons_are_of_is_seen_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let of_it = |name: &str| Registered {
+            name: name.to_owned(),
+            source: file.path().to_owned(),
+            is_drop_in: false,
+        };
+        assert_eq!(look_at(&[of_it("A"), of_it("B"), of_it("C")]).len(), 1);
     }
 
     #[test]
