@@ -4,12 +4,13 @@
 //! [`Instance::answer_later`] run its commands; [`Instance::end`] undoes it all, in the reverse order. Whoever runs a
 //! command holds a lease of the door, so that an instance never ends under a command.
 
+mod life;
+mod pending;
+
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
@@ -19,15 +20,18 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::beat;
-use crate::child::{BatchCall, Child, ChildCall, LoadedChild};
+use crate::child::{BatchCall, Child, LoadedChild};
 use crate::commands::{Commands, Runs};
 use crate::dylib::{Command, Image, Later, Live};
 use crate::identity::Identity;
 use crate::lenient;
 use crate::manifest::Manifest;
-use crate::outcome::{Batch, Call, Ended, Ending, RunEnd};
+use crate::outcome::{Batch, Call, Ended, Ending};
 use crate::pace::{self, Pace};
 use crate::services::{Residence, Resident};
+
+pub use life::is_left_behind;
+pub use pending::{Answer, Answering, BuiltIn, Pending, Watched};
 
 /// Stands for the steps of a daemon's life, where a command's index is asked for.
 const LIFE: u32 = u32::MAX;
@@ -60,91 +64,6 @@ impl fmt::Display for StartFault {
 }
 
 impl std::error::Error for StartFault {}
-
-/// A command that ends later, whoever runs it. Dropped, it is cancelled, but for one that blocks a thread.
-pub enum Pending {
-    /// A future of a plugin in this process.
-    InProcess(Watched),
-    /// A thread of the blocking pool.
-    Blocking(JoinHandle<Ended>),
-    /// In the hands of a child process.
-    Subprocess(ChildCall),
-    /// The host's own.
-    BuiltIn(Answering),
-}
-
-impl Pending {
-    /// Whether what the daemon emits while the command runs goes to the guest before the reply. With the host's own it
-    /// is the other way about: what follows a reply comes behind it.
-    #[must_use]
-    pub fn emits_first(&self) -> bool {
-        !matches!(self, Pending::BuiltIn(_))
-    }
-}
-
-impl Future for Pending {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
-        match &mut *self {
-            Pending::InProcess(later) => Pin::new(later).poll(context),
-            Pending::Subprocess(call) => Pin::new(call).poll(context),
-            Pending::BuiltIn(work) => work.as_mut().poll(context).map(|answer| {
-                if let Some(after) = answer.after {
-                    after();
-                }
-                answer.ended
-            }),
-            Pending::Blocking(thread) => Pin::new(thread).poll(context).map(|joined| {
-                joined.unwrap_or_else(|error| Ended {
-                    status: status::CRASHED,
-                    bytes: error.to_string().into_bytes(),
-                })
-            }),
-        }
-    }
-}
-
-/// A future of a plugin, in sight while it is polled: a poll that doesn't return holds a thread as a handler does.
-pub struct Watched {
-    // Dropped before the instance, whose code it is.
-    later: Later,
-    instance: Arc<Instance>,
-    command: u32,
-}
-
-impl Future for Watched {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
-        let this = &mut *self;
-        let later = Pin::new(&mut this.later);
-        this.instance.in_sight(this.command, || later.poll(context))
-    }
-}
-
-/// An answer of the host's own on its way.
-pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// An answer of the host's own.
-pub struct Answer {
-    /// The answer.
-    pub ended: Ended,
-    /// What begins once it is on its way, such as a stream of events.
-    pub after: Option<Box<dyn FnOnce() + Send>>,
-}
-
-impl From<Ended> for Answer {
-    fn from(ended: Ended) -> Self {
-        Answer { ended, after: None }
-    }
-}
-
-/// A daemon of the host's own: Dae, and its side of the control socket.
-pub trait BuiltIn: fmt::Debug + Send + Sync {
-    /// Runs one command. `arguments` is strict JSON, or nothing.
-    fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> Answering;
-}
 
 /// See the file's head.
 #[derive(Debug)]
@@ -520,134 +439,6 @@ impl Instance {
         }
     }
 
-    /// Starts its background work, once. The future ends when that does, or the instance.
-    pub fn run(self: &Arc<Self>) -> Ending {
-        match &self.body {
-            Body::Subprocess(child) => Box::pin(child.ended()),
-            Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(self.run_here()),
-        }
-    }
-
-    fn run_here(self: &Arc<Self>) -> impl Future<Output = RunEnd> + Send + Sync + use<> {
-        let (ended, end) = tokio::sync::oneshot::channel();
-        if let (Body::InProcess(..), Some(kind)) = (&self.body, self.manifest.run.as_deref()) {
-            let instance = Arc::clone(self);
-            let (runtime, is_async) = (self.runtime(), kind == "async");
-            let work = async move {
-                let Body::InProcess(live, _) = &instance.body else {
-                    return;
-                };
-                let end = match is_async {
-                    true => instance.watched(LIFE, || live.run()).await,
-                    false => live.run().await,
-                };
-                let _ = ended.send(run_end(end));
-            };
-            let task = match is_async {
-                true => runtime.spawn(work),
-                // A plain `fn run` holds a thread for as long as the daemon lives.
-                false => runtime
-                    .clone()
-                    .spawn_blocking(move || runtime.block_on(work)),
-            };
-            *self.lock_running() = Some(task);
-        }
-        async move { end.await.unwrap_or(RunEnd::Returned) }
-    }
-
-    /// Ends it: `stop`, then its background work, then what it has spawned, then `Drop`. Nobody may hold a lease.
-    ///
-    /// What doesn't end within `grace` is left behind, with its thread, and the text says so.
-    ///
-    /// # Errors
-    /// What went wrong on the way, one text each; the instance is gone all the same.
-    pub async fn end(self: Arc<Self>, grace: Duration) -> Result<(), Vec<String>> {
-        if let Body::Subprocess(child) = &self.body {
-            return child
-                .end(grace)
-                .await
-                .map_err(|text| text.lines().map(str::to_owned).collect());
-        }
-        let mut faults = Vec::new();
-        let deadline = tokio::time::Instant::now() + grace;
-        if self.manifest.stop.is_some() {
-            faults.extend(self.stop(deadline).await.err());
-        }
-        faults.extend(self.end_run(deadline).await.err());
-        match Arc::into_inner(self) {
-            Some(instance) => faults.extend(instance.destroy(deadline).await.err()),
-            None => faults.push(format!(
-                "a command or `run` of it still holds a thread after {grace:?}; it is left behind with its memory"
-            )),
-        }
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(faults)
-        }
-    }
-
-    async fn stop(self: &Arc<Self>, deadline: tokio::time::Instant) -> Result<(), String> {
-        let instance = Arc::clone(self);
-        let runtime = self.runtime();
-        let stopped = spawn_blocking(move || match &instance.body {
-            Body::InProcess(live, _) => run_end_of(runtime.block_on(async {
-                let mut stop = live.stop();
-                tokio::time::timeout_at(
-                    deadline,
-                    poll_fn(|context| Pin::new(&mut stop).poll(context)),
-                )
-                .await
-            })),
-            Body::Subprocess(_) | Body::BuiltIn(_) => Ok(RunEnd::Returned),
-        });
-        match tokio::time::timeout_at(deadline, stopped).await {
-            Ok(Ok(Ok(RunEnd::Returned))) => Ok(()),
-            Ok(Ok(Ok(RunEnd::Failed(text) | RunEnd::Crashed(text) | RunEnd::Died(text)))) => {
-                Err(format!("its `stop` failed: {text}"))
-            }
-            Ok(Ok(Err(()))) | Err(_) => Err("its `stop` took longer than the grace".to_owned()),
-            Ok(Err(error)) => Err(format!("its `stop` crashed: {error}")),
-        }
-    }
-
-    async fn end_run(&self, deadline: tokio::time::Instant) -> Result<(), String> {
-        let task = self.lock_running().take();
-        let Some(task) = task else { return Ok(()) };
-        task.abort();
-        match tokio::time::timeout_at(deadline, task).await {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                Err("its `run` did not return after `stop`; its thread is left behind".to_owned())
-            }
-        }
-    }
-
-    async fn destroy(self, deadline: tokio::time::Instant) -> Result<(), String> {
-        let Body::InProcess(live, residence) = self.body else {
-            return Ok(());
-        };
-        if tokio::time::timeout_at(deadline, residence.cancel_spawned())
-            .await
-            .is_err()
-        {
-            std::mem::forget(live);
-            return Err(
-                "what it has spawned did not end; it is left behind with its memory".to_owned(),
-            );
-        }
-        let destroyed = spawn_blocking(move || live.destroy());
-        let destroyed = tokio::time::timeout_at(deadline.max(soon()), destroyed).await;
-        drop(residence);
-        match destroyed {
-            Ok(Ok(result)) => result.map_err(|text| format!("its Drop panicked: {text}")),
-            Ok(Err(error)) => Err(format!("its Drop crashed: {error}")),
-            Err(_) => {
-                Err("its Drop took longer than the grace; its thread is left behind".to_owned())
-            }
-        }
-    }
-
     /// Where its code runs.
     fn runtime(&self) -> Handle {
         match &self.body {
@@ -659,17 +450,6 @@ impl Instance {
     fn lock_running(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A `Drop` gets this much even if the grace has been used up by then.
-fn soon() -> tokio::time::Instant {
-    tokio::time::Instant::now() + Duration::from_millis(500)
-}
-
-/// Whether a fault of [`Instance::end`] says that something of the instance is left for good.
-#[must_use]
-pub fn is_left_behind(fault: &str) -> bool {
-    fault.contains("left behind")
 }
 
 /// Once more, with what the arguments mean as JSON5.
@@ -709,17 +489,4 @@ fn refused(text: String) -> Pending {
         bytes: text.into_bytes(),
     };
     Pending::BuiltIn(Box::pin(std::future::ready(ended.into())))
-}
-
-fn run_end_of<E>(ended: Result<Ended, E>) -> Result<RunEnd, ()> {
-    ended.map(run_end).map_err(|_| ())
-}
-
-fn run_end(ended: Ended) -> RunEnd {
-    let text = String::from_utf8_lossy(&ended.bytes).into_owned();
-    match ended.status {
-        status::DONE | status::NOTHING => RunEnd::Returned,
-        status::CRASHED => RunEnd::Crashed(text),
-        _ => RunEnd::Failed(text),
-    }
 }
