@@ -4,13 +4,15 @@
 //! more stays in its place until its reply has come, or it would be taken for the next one's; the same goes for an event,
 //! which most who are sent one answer. What is never answered is given up after a while.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dae_common_tcp::{ErrorCode, Message};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+
+use crate::lock::lock;
 
 /// Unanswered calls of one side: as many as a guest may have under way.
 const ASKED_MAX: usize = 1024;
@@ -235,11 +237,6 @@ pub fn as_array(arguments: &str) -> Vec<u8> {
 
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,13 +5,15 @@
 //! stuck. Who has nothing to look at sleeps, and is woken by the next entry.
 
 use std::cell::Cell;
+use std::sync::Mutex;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// One thread's entry. Two of them share no cache line.
 #[derive(Debug, Default)]
@@ -169,11 +171,6 @@ fn new_slot() -> &'static Slot {
     // On a thread that is being torn down there is no place for it, and it isn't used again.
     let _ = LEASE.try_with(|lease| lease.set(Some(Leased(slot))));
     slot
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

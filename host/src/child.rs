@@ -17,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::frame::{FrameOutbox, Kind, StartMessage};
+use crate::lock::lock;
 use crate::manifest::Manifest;
 use crate::outcome::{Batch, Call, Ended, RunEnd, host_status};
 use crate::services::Local;
@@ -408,9 +409,4 @@ impl Drop for ChildCall {
             self.link.flush();
         }
     }
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,7 +19,7 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -34,6 +34,7 @@ use crate::discover::Foreign;
 use crate::door::{Door, Phase};
 use crate::home::{Home, HomeLock};
 use crate::images::Images;
+use crate::lock::lock;
 use crate::log::{Console, Journal};
 use crate::neighbours::Answering;
 use crate::registry::{DAE_NAME, Desired, Entry, Registry};
@@ -538,9 +539,4 @@ fn dae_listener(port: u16) -> anyhow::Result<tokio::net::TcpListener> {
         }
     }
     bail!("no port is free on the loopback address")
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,13 +20,14 @@ mod sockets;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::config::Config;
+use crate::lock::lock;
 use crate::report::{Credential, Refused};
 use claim::Reply;
 use found::{Claimed, Found, Heard};
@@ -384,10 +385,6 @@ fn hold_on(holders: &mut HashMap<u64, Vec<Process>>, allowed: &[Socket]) {
         new.into_iter()
             .map(|id| (id, found.remove(&id).unwrap_or_default())),
     );
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dae_common_tcp::{ErrorCode, Line, Message, read_line};
 use dae_plugin_api::abi::status;
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::asked::{Refusal, Reply, in_time};
 use crate::feed::Feed;
+use crate::lock::lock;
 use crate::mailbox::{Guests, Mailbox};
 use crate::outcome::{Asking, Ended};
 use crate::services::{Neighbourhood, VisitTold};
@@ -476,11 +477,6 @@ fn not_a_line() -> Refusal {
         ErrorCode::BadName,
         "that is no line: a name, a space, and a JSON array",
     )
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 //! Whoever has something for the reader leaves it here and wakes him. Past the bound nothing more is taken, and the reader
 //! is one that is too slow, which ends what he reads from.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
+
+use crate::lock::lock;
 
 /// Lines that wait for a reader who doesn't read, in bytes (Common TCP, hostile input).
 pub const FEED_BYTES_MAX: usize = 4 << 20;
@@ -106,11 +108,6 @@ impl Feed {
             false => Poll::Pending,
         }
     }
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 //! first listener, up to a bound: between `connect` and `on` nothing is lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::feed::Feed;
+use crate::lock::lock;
 
 /// Events kept for a first listener (bytes). A greeting fits; what nobody ever listens to must not stay.
 const EARLY_BYTES_MAX: usize = 64 << 10;
@@ -107,11 +108,6 @@ impl Heard {
             }
         }
     }
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

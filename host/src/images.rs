@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use crate::dylib::{Image, LoadFault};
+use crate::lock::lock;
 use crate::store::ImageCopy;
 
 /// See the file's head.
@@ -169,9 +170,4 @@ where
     loaded
         .await
         .map_err(|error| format!("loading it crashed: {error}"))?
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

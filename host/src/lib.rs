@@ -23,6 +23,7 @@
 //! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
+//! - `lock`: the one way to lock a table
 
 pub mod cli;
 pub mod config;
@@ -57,6 +58,7 @@ mod identity;
 mod images;
 mod instance;
 mod lenient;
+mod lock;
 mod mailbox;
 mod neighbours;
 mod outcome;

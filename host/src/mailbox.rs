@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Context;
 
 use dae_common_tcp::ErrorCode;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::asked::{Asked, Refusal, Reply};
 use crate::feed::Feed;
 use crate::heard::Heard;
+use crate::lock::lock;
 
 /// One guest, as others see it.
 #[derive(Debug)]
@@ -198,9 +199,4 @@ impl Guests {
 pub fn next_id() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

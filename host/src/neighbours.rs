@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::watch;
 
 use crate::door::Door;
 use crate::feed::Feed;
+use crate::lock::lock;
 use crate::registry::DAE_NAME;
 use crate::report::Credential;
 use crate::topics::Topics;
@@ -224,11 +225,6 @@ fn timeless(credential: Credential) -> Credential {
 fn line(what: &str, credential: &Credential) -> Vec<u8> {
     let json = serde_json::to_string(credential).unwrap_or_default();
     format!("{what} [{json}]").into_bytes()
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

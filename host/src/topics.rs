@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use dae_common_tcp::is_name;
 
 use crate::feed::Feed;
+use crate::lock::lock;
 use crate::mailbox::Mailbox;
 
 /// Topics that connections to Dae may subscribe to, all together: names are anybody's to invent.
@@ -152,11 +153,6 @@ fn sweep(by_name: &mut HashMap<String, Vec<Subscriber>>) {
         subscribers.retain(Subscriber::is_there);
         !subscribers.is_empty()
     });
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

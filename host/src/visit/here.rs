@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 
 use dae_common_tcp::{ErrorCode, Line, Message, read_line};
@@ -22,6 +22,7 @@ use super::{Calling, Stage, Visit};
 use crate::asked::{Answered, Asked, Refusal, Reply, in_time};
 use crate::door::{Door, Lease, Phase};
 use crate::greet;
+use crate::lock::lock;
 use crate::mailbox::Mailbox;
 use crate::report::Credential;
 use crate::turn::{self, Sent};
@@ -354,9 +355,4 @@ impl Drop for Entered {
             greet::goodbye(lease, guest);
         }
     }
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

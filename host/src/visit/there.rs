@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, write_message};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Stage, Visit};
 use crate::asked::{Answered, Asked, Refusal, Reply, as_array, in_time};
 use crate::feed::FEED_BYTES_MAX;
+use crate::lock::lock;
 use crate::neighbours::Foreign;
 use crate::report::Credential;
 
@@ -271,11 +272,6 @@ impl Drop for Lasting {
     fn drop(&mut self) {
         self.0.asked.fail_all(&self.0.is_gone());
     }
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use dae_plugin_api::abi::status;
@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
 use crate::frame::{FrameOutbox, Kind, socket, split_u32, split_u64};
+use crate::lock::lock;
 use crate::log::Record;
 use crate::outcome::{Asking, Ended};
 use crate::services::Outlet;
@@ -297,9 +298,4 @@ impl Wire {
         let left = lock(&self.pulls).remove(&split_u64(request).0);
         drop(left);
     }
-}
-
-/// No code of others runs under these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
