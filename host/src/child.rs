@@ -1,6 +1,7 @@
 //! A daemon in a process of its own, as its host sees it.
 //!
-//! The host keeps listener and guests; what crosses is frames over a socket pair, batched both ways. A child ends in one of
+//! The host keeps listener and guests; what crosses is frames over a socket pair, batched both ways. A guest that is busy
+//! is lent to the child, which then answers it without the host ([`loans`]). A child ends in one of
 //! three ways: told to, by itself, or killed because it breaks the protocol or doesn't end; in each its whole process group
 //! is gone before its end is told, and whatever was in its hands is answered `crashed`.
 //!
@@ -9,6 +10,7 @@
 
 mod attend;
 mod batch;
+mod loans;
 mod output;
 mod spawn;
 
@@ -35,6 +37,7 @@ use crate::services::Local;
 use crate::settings::Settings;
 
 pub(crate) use batch::BatchCall;
+pub(crate) use loans::{Back, Loan, Why};
 pub(crate) use spawn::Spawner;
 
 /// What may wait for a child that doesn't read (bytes); past it, commands are refused until it does.
@@ -85,6 +88,7 @@ struct Link {
     more: Notify,
     kill: Notify,
     calls: Mutex<Calls>,
+    loans: loans::Loans,
     last_id: AtomicU64,
     pongs: AtomicU64,
     was_stopped: AtomicBool,
@@ -111,7 +115,7 @@ impl Child {
         let limit = plan.load_limit;
         let sent = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
         let spawned = spawner.spawn(&plan.settings).await?;
-        let (link, attending) = attend::attend(spawned, (plan.local, plan.on_end), &message.name)?;
+        let (link, attending) = attend::attend(spawned, (plan.local, plan.on_end), &message)?;
         lock(&link.outgoing).put(Kind::Load, 0, &[&sent]);
         link.more.notify_one();
         let child = Child {
@@ -313,7 +317,7 @@ impl Drop for Child {
 }
 
 impl Link {
-    fn new(process: Pid, stream: UnixStream) -> Self {
+    fn new(process: Pid, stream: UnixStream, files_max: Option<u64>) -> Self {
         Link {
             pid: process.as_raw_nonzero().get().cast_unsigned(),
             stream,
@@ -321,6 +325,7 @@ impl Link {
             more: Notify::new(),
             kill: Notify::new(),
             calls: Mutex::default(),
+            loans: loans::Loans::new(files_max),
             last_id: AtomicU64::new(0),
             pongs: AtomicU64::new(0),
             was_stopped: AtomicBool::new(false),

@@ -132,6 +132,8 @@ pub struct Door {
 #[derive(Debug)]
 struct Panics {
     in_a_row: AtomicU32,
+    /// Commands that were answered by the daemon's own process, when the last one panicked.
+    calls_elsewhere: AtomicU64,
     max: AtomicU32,
     too_many: Notify,
     /// Whether they were of the instance that is there now.
@@ -153,6 +155,7 @@ impl Door {
             last_end: Mutex::default(),
             panics: Panics {
                 in_a_row: AtomicU32::new(0),
+                calls_elsewhere: AtomicU64::new(0),
                 max: AtomicU32::new(u32::MAX),
                 too_many: Notify::new(),
                 are_too_many: AtomicBool::new(false),
@@ -176,6 +179,15 @@ impl Door {
                 self.panics.in_a_row.store(0, Ordering::Relaxed);
             }
             return;
+        }
+        let elsewhere = self.stats.calls_elsewhere();
+        if self
+            .panics
+            .calls_elsewhere
+            .swap(elsewhere, Ordering::Relaxed)
+            != elsewhere
+        {
+            self.panics.in_a_row.store(0, Ordering::Relaxed);
         }
         let panics = u32::try_from(tally.panics).unwrap_or(u32::MAX);
         let before = self.panics.in_a_row.fetch_add(panics, Ordering::Relaxed);

@@ -9,6 +9,7 @@
 //! once for all of them.
 
 pub(crate) mod batch;
+pub(crate) mod loan;
 pub(crate) mod socket;
 
 use std::fmt;
@@ -82,6 +83,11 @@ pub(crate) enum Kind {
     /// Commands that end on the spot: guest (u64), and for each index and arguments, as [`batch`] has it. The id is the
     /// batch's. Answered by `Replies`, batch after batch.
     Batch = 11,
+    /// A guest is lent: the loan's slot (u32), the guest (u64) and the longest line it may send (u64). The id is the loan's.
+    /// With it comes the guest's socket, and before it, with a worker's first loan, the [ledger](crate::ledger).
+    Lend = 12,
+    /// The loan of that id is at home again; the worker has nothing of it and closes its copy of the socket.
+    Reclaim = 13,
     /// Start what was loaded, from this state: JSON, or nothing. Answered by `Started` or `Refused`.
     Start = 15,
     /// The daemon answers.
@@ -108,11 +114,16 @@ pub(crate) enum Kind {
     Tell = 26,
     /// The next replies to the batch of that id: for each status and result or text, as [`batch`] has it.
     Replies = 27,
+    /// The loan of that id is handed back; see [`loan`].
+    HandBack = 28,
     /// The plugin is loaded, and nothing of it started.
     Loaded = 31,
 }
 
-const KINDS: [Kind; 25] = [
+const KINDS: [Kind; 28] = [
+    Kind::Lend,
+    Kind::Reclaim,
+    Kind::HandBack,
     Kind::Batch,
     Kind::Replies,
     Kind::Load,
@@ -179,6 +190,13 @@ fn put(out: &mut Vec<u8>, kind: Kind, id: u64, parts: &[&[u8]]) {
     for part in parts {
         out.extend_from_slice(part);
     }
+}
+
+/// A frame by itself.
+pub(crate) fn whole(kind: Kind, id: u64, parts: &[&[u8]]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    put(&mut frame, kind, id, parts);
+    frame
 }
 
 /// What is to go out and has not yet gone.

@@ -7,12 +7,15 @@
 //!
 //! Order: an untagged reply waits in `ordered` for those before it; a tagged one doesn't.
 //! What ends a connection: the guest (once all it sent is answered), its daemon's end, HTTP, half a line older than its
-//! limit, or not reading what is pushed to it. Errors of the socket end it without a word, since nobody would read one.
+//! limit, or not reading what is pushed to it. A guest that keeps a daemon busy whose code has a process of its own is lent
+//! to that ([`loan`]), and its task only waits until it is back. Errors of the socket end it without a word, since nobody would read one.
 
 mod answers;
 mod batches;
 mod buffers;
+mod loan;
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +35,7 @@ use crate::pace;
 use crate::stats::Tally;
 use crate::turn;
 use answers::{Answers, Batch};
+use loan::Lent;
 
 /// Replies that wait for a guest before no more is read from it, in bytes (Common TCP, hostile input).
 const OUTBOX_BYTES_MAX: usize = 1 << 20;
@@ -44,9 +48,24 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 16 << 10;
 
 /// A stream that guests come by.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
     /// Where it comes from, for the log.
     fn peer(&self) -> String;
+
+    /// Whether a daemon's own process can serve it.
+    const LENDS: bool;
+
+    /// Its socket by itself.
+    ///
+    /// # Errors
+    /// The system's.
+    fn part(self) -> io::Result<std::net::TcpStream>;
+
+    /// From a socket that has parted.
+    ///
+    /// # Errors
+    /// The system's.
+    fn rejoin(socket: std::net::TcpStream) -> io::Result<Self>;
 }
 
 impl Stream for TcpStream {
@@ -55,11 +74,31 @@ impl Stream for TcpStream {
             .as_ref()
             .map_or_else(|_| "nobody".to_owned(), SocketAddr::to_string)
     }
+
+    const LENDS: bool = true;
+
+    fn part(self) -> io::Result<std::net::TcpStream> {
+        self.into_std()
+    }
+
+    fn rejoin(socket: std::net::TcpStream) -> io::Result<Self> {
+        TcpStream::from_std(socket)
+    }
 }
 
 impl Stream for UnixStream {
     fn peer(&self) -> String {
         "the control socket".to_owned()
+    }
+
+    const LENDS: bool = false;
+
+    fn part(self) -> io::Result<std::net::TcpStream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn rejoin(_: std::net::TcpStream) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -79,7 +118,11 @@ pub async fn turn_away(stream: TcpStream, limit: usize) {
 }
 
 struct Guest<S> {
-    stream: S,
+    /// `None` while it is lent.
+    stream: Option<S>,
+    lent: Option<Box<Lent>>,
+    /// Batches that it has to come to before it is lent.
+    lends_after: u32,
     door: Arc<Door>,
     mailbox: Arc<Mailbox>,
     inbox: Inbox,
@@ -110,7 +153,9 @@ impl<S: Stream> Guest<S> {
         Guest {
             mailbox: door.guests.enter(),
             inbox: Inbox::new(door.limits.line_bytes_max),
-            stream,
+            stream: Some(stream),
+            lent: None,
+            lends_after: loan::LENDS_AFTER,
             door,
             outbox: Vec::new(),
             sent: 0,
@@ -134,16 +179,29 @@ impl<S: Stream> Guest<S> {
         // First, so that nothing pushed from here on is missed.
         self.mailbox.watch(context);
         loop {
+            if self.lent.is_some() && !ready!(self.poll_loan(context)) {
+                return Poll::Ready(());
+            }
             let taken = self.answer_all(context);
             self.take_pushed();
             if self.flush(context).is_err() {
                 return Poll::Ready(());
             }
+            let is_due = self.is_due_to_be_lent();
+            if is_due && self.is_at_rest(&taken) {
+                if !self.lend() {
+                    return Poll::Ready(());
+                }
+                continue;
+            }
             if self.is_done(&taken) {
                 return self.poll_shutdown(context);
             }
             let is_held_up = self.door_change.is_some() || self.greeting.is_some();
-            let reads = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
+            // One that is to be lent comes to rest first, if it doesn't stop in the middle of a line.
+            let rests = is_due && self.inbox.buffered() == 0 && self.answers.in_flight() > 0;
+            let is_open = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
+            let reads = is_open && !rests;
             let may_go_on = match (&taken, reads) {
                 (_, true) => match self.read(context) {
                     Poll::Ready(false) => return Poll::Ready(()),
@@ -367,7 +425,7 @@ impl<S: Stream> Guest<S> {
     fn refuse_http(&self) {
         tracing::warn!(
             daemon = self.door.name,
-            peer = self.stream.peer(),
+            peer = self.peer(),
             "an HTTP request came to a Common TCP port; the connection was closed and nothing of it was run"
         );
     }
@@ -384,10 +442,13 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Writes what is ready; an error means that the guest has gone.
-    fn flush(&mut self, context: &mut Context<'_>) -> std::io::Result<()> {
+    fn flush(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         while self.sent < self.outbox.len() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.outbox[self.sent..]) {
-                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+            let Some(stream) = &mut self.stream else {
+                break;
+            };
+            match Pin::new(stream).poll_write(context, &self.outbox[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => self.sent += written,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
@@ -406,9 +467,15 @@ impl<S: Stream> Guest<S> {
 
     /// Reads once; false where the guest is gone for good, and not only silent from now on.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Pending;
+        };
         let room = self.inbox.room(READ_BYTES);
-        let stream = Pin::new(&mut self.stream);
-        let read = ready!(tokio_util::io::poll_read_buf(stream, context, room));
+        let read = ready!(tokio_util::io::poll_read_buf(
+            Pin::new(stream),
+            context,
+            room
+        ));
         self.has_ended = matches!(read, Ok(0));
         Poll::Ready(read.is_ok())
     }
@@ -441,7 +508,7 @@ impl<S: Stream> Guest<S> {
         if matches!(taken, Taken::All) {
             tracing::debug!(
                 daemon = self.door.name,
-                peer = self.stream.peer(),
+                peer = self.peer(),
                 "a guest was given up on"
             );
             return true;
@@ -463,8 +530,16 @@ impl<S: Stream> Guest<S> {
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(());
+        };
         // Whether the other side still takes part in the goodbye is of no account.
-        Pin::new(&mut self.stream).poll_shutdown(context).map(drop)
+        Pin::new(stream).poll_shutdown(context).map(drop)
+    }
+
+    fn peer(&self) -> String {
+        let peer = self.stream.as_ref().map(Stream::peer);
+        peer.unwrap_or_else(|| "a guest that is lent".to_owned())
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::beat;
-use crate::child::{BatchCall, Child, LoadedChild};
+use crate::child::{BatchCall, Child, LoadedChild, Loan};
 use crate::commands::{Commands, Runs};
 use crate::dylib::{Command, Image, Later, Live};
 use crate::identity::Identity;
@@ -263,6 +263,22 @@ impl Instance {
             Body::InProcess(..) | Body::BuiltIn(_) => {
                 unreachable!("only the table of a daemon in its own process says `There`")
             }
+        }
+    }
+
+    /// Lends a guest to the daemon's own process; see [`Child::lend`].
+    ///
+    /// # Errors
+    /// Its socket is given back where it can't be lent.
+    pub(crate) fn lend(
+        &self,
+        guest: u64,
+        socket: std::net::TcpStream,
+        limits: (usize, Duration),
+    ) -> Result<Loan, std::net::TcpStream> {
+        match &self.body {
+            Body::Subprocess(child) => child.lend(guest, socket, limits),
+            Body::InProcess(..) | Body::BuiltIn(_) => Err(socket),
         }
     }
 

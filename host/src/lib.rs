@@ -13,6 +13,7 @@
 //! - `guest`: one connection, line in, call, line out · `turn`: one command of it · `greet`: a daemon is told of its guests
 //! - `door`: what guests find behind a port
 //! - [`worker`]: the main of a daemon's own process
+//! - `reply`: the line that a command ends with
 //! - `instance`: one instance of a daemon, wherever its code runs
 //! - `child`: a daemon in a process of its own, as its host sees it
 //! - `images`: the plugins that are loaded · `dylib`: a plugin's file in this process
@@ -20,6 +21,7 @@
 //! - `relief`: the threads of all that, and those in reserve for where a handler holds one
 //! - `discover`: the daemons of this machine that this host doesn't run
 //! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
+//! - `ledger`: who has which guest's socket, the host or its worker
 //! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
@@ -57,6 +59,7 @@ mod heard;
 mod identity;
 mod images;
 mod instance;
+mod ledger;
 mod lenient;
 mod lock;
 mod mailbox;
@@ -65,6 +68,7 @@ mod outcome;
 mod pace;
 mod plan;
 mod relief;
+mod reply;
 mod services;
 mod state;
 mod states;

@@ -5,11 +5,14 @@
 //! keeps a quantile within 19 % of the truth in 1.2 KB; a finer histogram costs 20 KB, and there may be ten thousand
 //! daemons.
 
-use std::sync::OnceLock;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use crate::lock::lock;
 
 /// Quarter powers of two up to 2^38 ns (275 s); what takes longer counts as that.
 const BUCKETS: usize = 4 * 37;
@@ -32,11 +35,20 @@ pub struct Tally {
 pub struct Stats {
     // Made at the first command: most of ten thousand daemons are asked nothing.
     shards: OnceLock<Box<[Shard; SHARDS]>>,
+    /// What was answered by processes of its own, where they count for themselves.
+    elsewhere: Mutex<Vec<Arc<dyn Counting>>>,
 }
 
+/// Whoever counts for itself what it answers in a daemon's name.
+pub(crate) trait Counting: Debug + Send + Sync {
+    /// Its counts.
+    fn counted(&self) -> &Shard;
+}
+
+/// Counts, and who may add to them: any number of threads. All zero are those of nothing.
 #[derive(Debug)]
-#[repr(align(128))]
-struct Shard {
+#[repr(C, align(128))]
+pub(crate) struct Shard {
     calls: AtomicU64,
     errors: AtomicU64,
     panics: AtomicU64,
@@ -54,17 +66,62 @@ impl Default for Shard {
     }
 }
 
+impl Shard {
+    /// Adds a batch whose commands each waited `latency`.
+    #[inline]
+    pub(crate) fn add(&self, tally: Tally, latency: Duration) {
+        self.calls.fetch_add(tally.calls, Relaxed);
+        self.buckets[bucket_of(latency)].fetch_add(tally.calls, Relaxed);
+        if tally.errors > 0 {
+            self.errors.fetch_add(tally.errors, Relaxed);
+            self.panics.fetch_add(tally.panics, Relaxed);
+        }
+    }
+
+    fn add_all(&self, other: &Shard) {
+        let pairs = [
+            (&self.calls, &other.calls),
+            (&self.errors, &other.errors),
+            (&self.panics, &other.panics),
+        ];
+        for (own, others) in pairs
+            .into_iter()
+            .chain(self.buckets.iter().zip(&other.buckets))
+        {
+            own.fetch_add(others.load(Relaxed), Relaxed);
+        }
+    }
+}
+
 impl Stats {
     /// Adds a batch whose commands each waited `latency`.
     pub fn add(&self, tally: Tally, latency: Duration) {
-        let shards = self.shards.get_or_init(Box::default);
-        let shard = &shards[own_shard()];
-        shard.calls.fetch_add(tally.calls, Relaxed);
-        shard.buckets[bucket_of(latency)].fetch_add(tally.calls, Relaxed);
-        if tally.errors > 0 {
-            shard.errors.fetch_add(tally.errors, Relaxed);
-            shard.panics.fetch_add(tally.panics, Relaxed);
+        self.own()[own_shard()].add(tally, latency);
+    }
+
+    fn own(&self) -> &[Shard; SHARDS] {
+        self.shards.get_or_init(Box::default)
+    }
+
+    /// From now on what that one counts is counted here too. What those have counted who have gone is kept.
+    pub(crate) fn include(&self, counting: &Arc<dyn Counting>) {
+        let mut elsewhere = lock(&self.elsewhere);
+        if elsewhere.iter().any(|one| Arc::ptr_eq(one, counting)) {
+            return;
         }
+        for gone in elsewhere.extract_if(.., |one| Arc::strong_count(one) == 1) {
+            self.own()[own_shard()].add_all(gone.counted());
+        }
+        elsewhere.push(Arc::clone(counting));
+    }
+
+    /// Commands answered by those who count for themselves.
+    pub(crate) fn calls_elsewhere(&self) -> u64 {
+        let elsewhere = lock(&self.elsewhere);
+        elsewhere
+            .iter()
+            .map(|one| one.counted().calls.load(Relaxed))
+            .sum()
     }
 
     /// Commands answered.
@@ -96,9 +153,12 @@ impl Stats {
     }
 
     fn sum(&self, of: impl Fn(&Shard) -> u64) -> u64 {
-        self.shards
+        let elsewhere = lock(&self.elsewhere);
+        let here: u64 = self
+            .shards
             .get()
-            .map_or(0, |shards| shards.iter().map(of).sum())
+            .map_or(0, |shards| shards.iter().map(&of).sum());
+        here + elsewhere.iter().map(|one| of(one.counted())).sum::<u64>()
     }
 
     fn quantile_us(&self, quantile: f64) -> Option<f64> {

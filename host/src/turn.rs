@@ -17,7 +17,8 @@ use crate::door::{Door, Lease, Phase};
 use crate::greet;
 use crate::heard::is_ours;
 use crate::mailbox::Mailbox;
-use crate::outcome::{Call, host_status};
+use crate::outcome::Call;
+use crate::reply;
 use crate::stats::Tally;
 
 /// A command on its way to a door, from a guest who has no connection.
@@ -179,20 +180,8 @@ fn reply_of(status: u32, mut bytes: Vec<u8>) -> (Reply, Tally) {
             tally.errors = 1;
             tally.panics = u64::from(status == status::CRASHED);
             let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
-            (Err(Refusal::new(code_of(status), text)), tally)
+            (Err(Refusal::new(reply::code_of(status), text)), tally)
         }
-    }
-}
-
-/// The protocol's word for how a command failed.
-pub(crate) fn code_of(status: u32) -> ErrorCode {
-    match status {
-        status::BAD_ARGUMENTS => ErrorCode::BadArguments,
-        status::CRASHED | host_status::DIED => ErrorCode::Crashed,
-        status::UNKNOWN => ErrorCode::UnknownCommand,
-        status::GONE => ErrorCode::Unavailable,
-        host_status::TIMEOUT => ErrorCode::Timeout,
-        _ => ErrorCode::Failed,
     }
 }
 

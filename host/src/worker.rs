@@ -7,6 +7,8 @@
 //!
 //! Errors are sent to the host as far as there is one; a worker that can't speak to it ends with code 70.
 
+mod incoming;
+mod loans;
 mod wire;
 
 use std::collections::HashMap;
@@ -27,6 +29,7 @@ use tokio::net::UnixStream;
 use crate::commands::{Commands, Entry, Runs};
 use crate::dylib::Image;
 use crate::frame::batch::Entries;
+use crate::frame::loan::Lent;
 use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage, TrialMessage};
 use crate::identity::Identity;
 use crate::instance::{self, Instance, Pending, StartPlan};
@@ -35,12 +38,12 @@ use crate::outcome::Call;
 use crate::outcome::Ended;
 use crate::report::Mode;
 use crate::services::Resident;
+use incoming::Incoming;
+use loans::Loans;
 use wire::Wire;
 
 /// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
 const CODE_LOST: u8 = 70;
-/// One read of the socket, in bytes.
-const READ_BYTES: usize = 64 << 10;
 /// How long replies of a batch may wait for those behind them. A batch of usual commands is over long before; of slow ones
 /// each guest gets what is done, and a crash takes no more with it.
 const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
@@ -121,7 +124,9 @@ fn take_socket() -> io::Result<OwnedFd> {
 /// The worker's life: start, serve, end.
 struct Worker {
     wire: Arc<Wire>,
+    incoming: Incoming,
     inbox: FrameInbox,
+    loans: Loans,
     running: FuturesUnordered<Running>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
     /// Where one reply of a batch after the other is made.
@@ -171,7 +176,9 @@ impl Worker {
     fn new(wire: Arc<Wire>) -> Self {
         Worker {
             wire,
+            incoming: Incoming::new(),
             inbox: FrameInbox::default(),
+            loans: Loans::default(),
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
             spare: Vec::new(),
@@ -246,7 +253,7 @@ impl Worker {
                     return Ok(frame.payload.to_vec());
                 }
             }
-            self.wire.read(self.inbox.room(READ_BYTES)).await?;
+            self.incoming.read(&self.wire, &mut self.inbox).await?;
         }
     }
 
@@ -257,7 +264,7 @@ impl Worker {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                read = wire.read(self.inbox.room(READ_BYTES)) => read?,
+                read = self.incoming.read(&wire, &mut self.inbox) => read?,
                 flushed = wire.flushed() => flushed?,
             }
             while let Some(frame) = self.inbox.next().map_err(fault)? {
@@ -284,7 +291,7 @@ impl Worker {
             tokio::select! {
                 // The host's word first, then what has ended since.
                 biased;
-                read = wire.read(self.inbox.room(READ_BYTES)) => read?,
+                read = self.incoming.read(&wire, &mut self.inbox) => read?,
                 Some((id, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(id, ended),
                 flushed = wire.flushed() => flushed?,
             }
@@ -318,6 +325,8 @@ impl Worker {
         match frame.kind {
             Kind::Batch => self.batch(frame, served),
             Kind::Call => self.call(frame, served),
+            Kind::Lend => self.lend(frame, served),
+            Kind::Reclaim => self.loans.reclaim(frame.id),
             Kind::Save => self.save(frame.id, served),
             Kind::Cancel => drop(self.calls.remove(&frame.id)),
             Kind::Ping => self.wire.send(Kind::Pong, frame.id, &[]),
@@ -352,6 +361,13 @@ impl Worker {
         }
         self.spare.clear();
         self.spare.shrink_to(SPARE_BYTES_MAX);
+    }
+
+    fn lend(&mut self, frame: &Frame<'_>, served: &Served) {
+        let loan = (frame.id, &Lent::read(frame.payload));
+        let descriptors = self.incoming.descriptors();
+        let of = (&served.instance, &self.wire);
+        self.loans.lend(loan, descriptors, of);
     }
 
     fn call(&mut self, frame: &Frame<'_>, served: &Served) {
@@ -406,6 +422,7 @@ impl Worker {
     }
 
     async fn end(mut self, served: Served, grace: Duration) -> io::Result<()> {
+        self.loans.end().await;
         self.calls.clear();
         drop(std::mem::take(&mut self.running));
         let ended = self.while_hearing(served.instance.end(grace)).await?;

@@ -208,6 +208,13 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
+    /// How many bytes wait behind the lines that were handed out.
+    #[must_use]
+    #[inline]
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.cutter.start
+    }
+
     #[inline(always)]
     fn next_plain(&mut self) -> Option<Message<'a>> {
         let (message, length) = message::read_plain(self.text)?;

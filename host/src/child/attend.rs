@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::output::{self, Printer};
 use super::spawn::Spawned;
 use super::{Link, WAITING_BYTES_MAX, lock};
-use crate::frame::{self, Frame, FrameInbox, Kind, socket};
+use crate::frame::{self, Frame, FrameInbox, Kind, StartMessage, socket};
 use crate::log::Record;
 use crate::outcome::{Asking, Ended, RunEnd, host_status};
 use crate::services::{Local, Outlet as _, VisitTold};
@@ -70,12 +70,13 @@ enum Event {
 pub(super) fn attend(
     spawned: Spawned,
     (local, on_end): (Local, Box<dyn FnOnce() + Send>),
-    name: &str,
+    message: &StartMessage,
 ) -> Result<(Arc<Link>, Attending), String> {
     let (mut process, stream, group) = opened(spawned)?;
-    let local = Arc::new(local);
+    let (local, name) = (Arc::new(local), &message.name);
     drain_output(&mut process, &local, name);
-    let link = Arc::new(Link::new(group, stream));
+    let files_max = message.bounds.files_max.or_else(files_max);
+    let link = Arc::new(Link::new(group, stream, files_max));
     local.neighbourhood.tell_of_visits(visits_told(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
@@ -97,6 +98,11 @@ pub(super) fn attend(
         ended: has_ended,
     };
     Ok((link, attending))
+}
+
+/// How many descriptors a process of ours may have, if that is known.
+fn files_max() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
 /// A process that can be attended: itself, the socket to it, and its group.
@@ -214,6 +220,11 @@ impl Attendant {
             match inbox.next() {
                 Ok(Some(frame)) if frame.kind == Kind::Replies => {
                     if let Err(text) = self.on_replies(&frame) {
+                        break Err(text);
+                    }
+                }
+                Ok(Some(frame)) if frame.kind == Kind::HandBack => {
+                    if let Err(text) = self.link.loans.on_hand_back(frame.id, frame.payload) {
                         break Err(text);
                     }
                 }
@@ -372,6 +383,7 @@ impl Attendant {
             let _ = call.send(died());
         }
         batches.end(died);
+        self.link.loans.end(&died());
         self.ended.send_replace(Some(RunEnd::Died(how.to_owned())));
     }
 }

@@ -1,9 +1,15 @@
-//! The reading of a stream of frames, with as few calls into the kernel as will do.
+//! The reading of a stream of frames, with as few calls into the kernel as will do; and descriptors that go with a frame.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -33,6 +39,83 @@ pub(crate) fn read_now(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<us
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(read)
+    });
+    short.map_or(result, Ok)
+}
+
+/// The most descriptors that go with a frame.
+const DESCRIPTORS_MAX: usize = 2;
+
+/// Writes a frame with descriptors, whole or not at all.
+///
+/// # Errors
+/// The system's; `WouldBlock` where there is no room.
+pub(crate) fn send_with(
+    stream: &UnixStream,
+    frame: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let sent = stream.try_io(Interest::WRITABLE, || {
+        let frame = [IoSlice::new(frame)];
+        let flags = SendFlags::NOSIGNAL;
+        Ok(rustix::net::sendmsg(stream, &frame, &mut ancillary, flags)?)
+    })?;
+    // The kernel cuts nothing this small.
+    match sent == frame.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// As [`read`], through `chunk`, where descriptors may come with frames. Those that came with the last frame there is are
+/// in `descriptors`; a process that may have no more of them gets fewer than were sent.
+pub(crate) async fn receive(
+    stream: &UnixStream,
+    chunk: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    loop {
+        poll_fn(|context| stream.poll_read_ready(context)).await?;
+        match receive_now(stream, chunk, descriptors) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+}
+
+fn receive_now(
+    stream: &UnixStream,
+    chunk: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let wanted = chunk.len();
+    let mut short = None;
+    let result = stream.try_io(Interest::READABLE, || {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(chunk)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = rustix::net::recvmsg(stream, &mut into, &mut ancillary, flags)?.bytes;
+        let mut is_cut = false;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(came) = message {
+                // What came before and was not taken belongs to a frame that nobody wanted.
+                descriptors.clear();
+                descriptors.extend(came);
+                is_cut = true;
+            }
+        }
+        // As above, but for a read that descriptors have ended.
+        if !is_cut && (1..wanted).contains(&received) {
+            short = Some(received);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(received)
     });
     short.map_or(result, Ok)
 }

@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error, write_message};
-use dae_plugin_api::abi::status;
+use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error};
 use futures_util::stream::{FuturesUnordered, Stream as _};
-use serde_json::json;
 
 use super::batches::{Batches, Outlet};
 use crate::commands::{Commands, Entry, HostCommand, Runs};
 use crate::door::{Door, Lease};
 use crate::instance::Pending;
 use crate::mailbox::Mailbox;
-use crate::outcome::Ended;
-use crate::outcome::{Call, host_status};
+use crate::outcome::{Call, Ended};
+use crate::reply::{self, write_ended};
 use crate::stats::Tally;
 use crate::turn;
 
@@ -32,6 +30,8 @@ pub(super) struct Answers {
     running: Option<FuturesUnordered<Run>>,
     /// Those that its daemon's own process answers on the spot.
     batches: Batches,
+    /// How many of these there were since anything else was answered.
+    in_a_row: u32,
 }
 
 /// Who answers whom.
@@ -115,6 +115,17 @@ impl Answers {
         self.ordered.len() + running + self.batches.unanswered()
     }
 
+    /// Batches that its daemon's own process was handed, and nothing else between them.
+    #[inline]
+    pub(super) fn batches_in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
+    /// From now on they are counted anew.
+    pub(super) fn begin_a_row(&mut self) {
+        self.in_a_row = 0;
+    }
+
     /// Puts what has finished since the last time where it belongs.
     pub(super) fn collect(
         &mut self,
@@ -185,6 +196,7 @@ impl Answers {
 
     /// Puts a whole answer where it belongs.
     pub(super) fn put(&mut self, outbox: &mut Vec<u8>, is_tagged: bool, line: &[u8]) {
+        self.in_a_row = 0;
         match is_tagged || self.ordered.is_empty() {
             true => outbox.extend_from_slice(line),
             false => {
@@ -196,7 +208,9 @@ impl Answers {
 
     /// Hands over what is to go to the daemon's own process.
     pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) {
-        self.batches.hand_over(turn, context);
+        if self.batches.hand_over(turn, context) {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+        }
     }
 
     /// Has a command handed over with those around it.
@@ -234,7 +248,6 @@ impl Answers {
                 index,
                 runs: Runs::Here,
             }) => {
-                tally.calls += 1;
                 let goes_out = message.tag.is_some() || self.ordered.is_empty();
                 if goes_out {
                     return answer_here(message, index, turn, (outbox, tally));
@@ -286,6 +299,7 @@ impl Answers {
         turn: Turn<'_>,
         (outbox, context): (&mut Vec<u8>, &mut Context<'_>),
     ) {
+        self.in_a_row = 0;
         let began = Instant::now();
         let call = Call {
             index,
@@ -360,58 +374,13 @@ fn answer_here(
     (out, tally): (&mut Vec<u8>, &mut Tally),
 ) {
     let start = out.len();
-    open_reply(out, message.name, message.tag);
-    let body = out.len();
-    let call = Call {
-        index,
-        guest: turn.guest.id(),
-        arguments: message.arguments,
-    };
-    match turn.lease.instance.answer_here(call, out) {
-        status::DONE => {
-            keep_one_line(&mut out[body..]);
-            close_reply(out);
-        }
-        status::NOTHING => {
-            out.truncate(body);
-            close_reply(out);
-        }
-        status => {
-            let of = (message.name, message.tag);
-            fail_at(out, (start, body), of, status);
-            tally.errors += 1;
-            tally.panics += u64::from(status == status::CRASHED);
-        }
-    }
+    let of = (turn.guest.id(), index);
+    reply::answer_on_the_spot(&turn.lease.instance, message, of, (out, tally));
     // What it emitted while it ran comes before its reply.
     if turn.guest.has_mail() {
         let reply = out.split_off(start);
         turn.guest.take_into(out);
         out.extend_from_slice(&reply);
-    }
-}
-
-/// Makes an error of a reply that was opened at `start` and whose text is at `body`.
-#[cold]
-fn fail_at(
-    out: &mut Vec<u8>,
-    (start, body): (usize, usize),
-    of: (&str, Option<&str>),
-    status: u32,
-) {
-    let text = String::from_utf8_lossy(&out[body..]).into_owned();
-    out.truncate(start);
-    write_failure(out, of, status, &text);
-}
-
-/// A raw JSON value of the author's may hold line ends; between tokens, which is the only place JSON allows them, a space
-/// means the same.
-#[inline]
-fn keep_one_line(json: &mut [u8]) {
-    if json.contains(&b'\n') {
-        json.iter_mut()
-            .filter(|byte| **byte == b'\n')
-            .for_each(|byte| *byte = b' ');
     }
 }
 
@@ -422,53 +391,6 @@ fn finished_line(name: &str, tag: Option<&str>, ended: Ended) -> (Vec<u8>, Tally
     let told = (ended.status, &ended.bytes[..]);
     write_ended(&mut line, (name, tag), told, &mut tally);
     (line, tally)
-}
-
-/// Appends the line of a command that has ended, and counts it.
-pub(super) fn write_ended(
-    out: &mut Vec<u8>,
-    (name, tag): (&str, Option<&str>),
-    (status, bytes): (u32, &[u8]),
-    tally: &mut Tally,
-) {
-    tally.calls += 1;
-    match status {
-        status::DONE | status::NOTHING => {
-            open_reply(out, name, tag);
-            if status == status::DONE {
-                let body = out.len();
-                out.extend_from_slice(bytes);
-                keep_one_line(&mut out[body..]);
-            }
-            close_reply(out);
-        }
-        status => {
-            tally.errors += 1;
-            tally.panics += u64::from(status == status::CRASHED);
-            write_failure(out, (name, tag), status, &String::from_utf8_lossy(bytes));
-        }
-    }
-}
-
-fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u32, text: &str) {
-    match status {
-        host_status::UNKNOWN_DAEMON => {
-            write_control_error(out, (name, tag), "unknown-daemon", text);
-        }
-        host_status::NOT_RUNNING => write_control_error(out, (name, tag), "not-running", text),
-        status => write_error(out, name, tag, turn::code_of(status), text),
-    }
-}
-
-/// An error with a code that only the control socket has.
-fn write_control_error(
-    out: &mut Vec<u8>,
-    (name, tag): (&str, Option<&str>),
-    code: &str,
-    text: &str,
-) {
-    let error = json!([{"command": name, "code": code, "message": text}]);
-    write_message(out, "error", tag, error.to_string().as_bytes());
 }
 
 /// A whole error line.

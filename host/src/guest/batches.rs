@@ -14,12 +14,13 @@ use dae_common_tcp::Message;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::answers::{Turn, write_ended};
+use super::answers::Turn;
 use crate::child::BatchCall;
 use crate::door::{self, Lease};
 use crate::frame::batch::{Entries, put_entry};
 use crate::mailbox::Mailbox;
 use crate::outcome::{self, Ended};
+use crate::reply::write_ended;
 use crate::stats::Tally;
 
 /// A batch that has grown to this is handed over (bytes): its process has something to do while the next is made.
@@ -134,9 +135,11 @@ impl Batches {
         self.unanswered += 1;
     }
 
-    /// Hands over what was added.
-    pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) {
-        let Some(open) = self.open.take() else { return };
+    /// Hands over what was added; false where that is nothing.
+    pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) -> bool {
+        let Some(open) = self.open.take() else {
+            return false;
+        };
         let batch = outcome::Batch {
             guest: turn.guest.id(),
             count: open.sent.commands.len(),
@@ -158,6 +161,7 @@ impl Batches {
             context.waker().wake_by_ref();
         }
         self.handed_over.push_back(batch);
+        true
     }
 
     /// Writes what has come for the first batch; nothing where there is none, or nothing has come.

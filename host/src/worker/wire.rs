@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -47,6 +48,8 @@ pub(super) struct Wire {
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
     guests: Mutex<HashSet<u64>>,
+    /// The guest whose command runs and to whom nothing was emitted since it began; 0 is none.
+    watched: AtomicU64,
     /// What the daemon has asked of the host, by number.
     asked: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
     last_asked: AtomicU64,
@@ -63,6 +66,7 @@ impl Wire {
             outgoing: Mutex::default(),
             more: Notify::new(),
             guests: Mutex::default(),
+            watched: AtomicU64::new(0),
             asked: Mutex::default(),
             last_asked: AtomicU64::new(0),
             pulls: Mutex::default(),
@@ -70,11 +74,27 @@ impl Wire {
     }
 
     /// Reads once; the end of the stream is an error, since the host never hangs up first.
-    pub(super) async fn read(&self, room: &mut Vec<u8>) -> io::Result<()> {
-        match socket::read(&self.stream, room).await? {
+    pub(super) async fn receive(
+        &self,
+        chunk: &mut [u8],
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> io::Result<usize> {
+        match socket::receive(&self.stream, chunk, descriptors).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+            read => Ok(read),
         }
+    }
+
+    /// From now on it is noted whether anything is emitted to that guest.
+    #[inline]
+    pub(super) fn begin_watch(&self, guest: u64) {
+        self.watched.store(guest, Ordering::Relaxed);
+    }
+
+    /// Whether anything was. It is not watched any more then.
+    #[inline]
+    pub(super) fn has_emitted(&self) -> bool {
+        self.watched.load(Ordering::Relaxed) == 0
     }
 
     /// Queues a frame; it goes out with the batch.
@@ -97,7 +117,7 @@ impl Wire {
     }
 
     /// Queues a frame and writes as much as the socket takes at once.
-    fn send_now(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
+    pub(super) fn send_now(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
         lock(&self.outgoing).put(kind, id, parts);
         self.flush_now();
         self.more.notify_one();
@@ -240,6 +260,11 @@ impl Outlet for Wire {
         let is_open = self.is_open(guest);
         if is_open {
             self.send_now(Kind::Emit, guest, &[line]);
+            // One that isn't watched leaves it as it is.
+            let (seen, ordering) = (0, Ordering::Relaxed);
+            let _ = self
+                .watched
+                .compare_exchange(guest, seen, ordering, ordering);
         }
         is_open
     }

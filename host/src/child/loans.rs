@@ -1,0 +1,416 @@
+//! Guests that are lent to a child, as the host sees them.
+//!
+//! A guest that sends one batch of quick commands after the other is lent: the child reads its lines and writes its replies
+//! itself, and the host sees nothing of it (see [`crate::ledger`]). It comes home when the host wants it, when the child
+//! meets anything but a quick command, when it has gone quiet, when a command of it doesn't end, and when the child does.
+//! Its connection's task waits for that ([`Loan::poll_back`]) and goes on where the child has left off.
+//!
+//! One task a child looks after its loans while there are any.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+use super::{Child, Link};
+use crate::frame::loan::{HandedBack, Lent};
+use crate::frame::{self, Kind, socket};
+use crate::ledger::{Counts, Home, InHand, Ledger, SLOTS, counts};
+use crate::lock::lock;
+use crate::outcome::Ended;
+use crate::stats::Counting;
+
+/// How often loans are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Looks in a row at which a guest has sent nothing: it goes home, and the child is left with one descriptor less.
+const QUIET_LOOKS: u32 = 10;
+/// A process needs descriptors for more than guests: of as many as it may have, one in so many is lent.
+const DESCRIPTORS_SHARE: u64 = 4;
+
+/// The loans of one child.
+#[derive(Debug)]
+pub(super) struct Loans {
+    /// As many as there may be.
+    most: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Made with the first loan.
+    ledger: Option<Arc<Ledger>>,
+    /// By the loan's id.
+    by_id: HashMap<u64, Arc<Entry>>,
+    free: Vec<usize>,
+    /// How many slots have ever been used.
+    used: usize,
+    is_looked_after: bool,
+    /// The child has ended: no more are made.
+    has_ended: bool,
+}
+
+/// One loan, between the guest's task, the child's attendant and the one that looks after it.
+#[derive(Debug)]
+struct Entry {
+    slot: usize,
+    guest: AtomicWaker,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    back: Option<HandedBack>,
+    why: Option<Why>,
+    /// Its guest's task has gone.
+    is_abandoned: bool,
+}
+
+/// Why a guest is to come home.
+#[derive(Debug, Clone)]
+pub(crate) enum Why {
+    /// It has gone quiet, or the host has something for it.
+    Called,
+    /// A command of it has not ended within its limit.
+    TooLong,
+    /// Its instance is to go, and waits no longer for a command of it.
+    Revoked,
+    /// The child has ended, and this is what the command it was at ends with.
+    Died(Ended),
+}
+
+/// What comes home with a guest.
+#[derive(Debug, Default)]
+pub(crate) struct Back {
+    pub(crate) handed: HandedBack,
+    /// The line that the child was at and won't answer, and why.
+    pub(crate) broken: Option<(Vec<u8>, Why)>,
+    /// The child had no use for it, so that it isn't lent again soon.
+    pub(crate) is_unwanted: bool,
+}
+
+/// A guest that is lent. Dropped, its connection is shut.
+pub(crate) struct Loan {
+    id: u64,
+    link: Arc<Link>,
+    ledger: Arc<Ledger>,
+    entry: Arc<Entry>,
+    socket: Option<TcpStream>,
+    before: Counts,
+    /// Whether the child was asked for it.
+    is_called: bool,
+}
+
+impl Loans {
+    /// For a child that may have so many descriptors.
+    pub(super) fn new(descriptors: Option<u64>) -> Self {
+        let share = descriptors.map_or(SLOTS as u64, |most| most / DESCRIPTORS_SHARE);
+        Loans {
+            most: SLOTS.min(usize::try_from(share).unwrap_or(SLOTS)),
+            table: Mutex::default(),
+        }
+    }
+
+    /// The child has handed one back.
+    pub(super) fn on_hand_back(&self, id: u64, payload: &[u8]) -> Result<(), String> {
+        let back = HandedBack::read(payload).ok_or("a loan that is cut off")?;
+        let mut table = lock(&self.table);
+        // One that was seized is not there any more.
+        let Some(entry) = table.by_id.get(&id).cloned() else {
+            return Ok(());
+        };
+        let mut told = lock(&entry.told);
+        if told.is_abandoned {
+            table.forget(id, entry.slot);
+            return Ok(());
+        }
+        told.back = Some(back);
+        drop(told);
+        entry.guest.wake();
+        Ok(())
+    }
+
+    /// The child has ended, and all of its group.
+    pub(super) fn end(&self, ended: &Ended) {
+        let mut table = lock(&self.table);
+        for entry in table.by_id.values() {
+            entry.tell(Why::Died(ended.clone()));
+        }
+        table.has_ended = true;
+    }
+}
+
+impl Table {
+    /// A slot and the ledger, if there is room; whether the ledger is new.
+    fn take_slot(&mut self, most: usize) -> io::Result<(usize, Arc<Ledger>, bool)> {
+        if self.by_id.len() >= most || self.has_ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let (ledger, is_new) = match &self.ledger {
+            Some(ledger) => (Arc::clone(ledger), false),
+            None => (Ledger::create()?, true),
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.used += 1;
+            self.used - 1
+        });
+        Ok((slot, ledger, is_new))
+    }
+
+    /// That loan is over, and its slot another's.
+    fn forget(&mut self, id: u64, slot: usize) {
+        if self.by_id.remove(&id).is_some() {
+            if let Some(ledger) = &self.ledger {
+                ledger.clear(slot);
+            }
+            self.free.push(slot);
+        }
+    }
+}
+
+impl Entry {
+    fn tell(&self, why: Why) {
+        let mut told = lock(&self.told);
+        // An end is not taken back.
+        if !matches!(told.why, Some(Why::Died(_))) {
+            told.why = Some(why);
+        }
+        drop(told);
+        self.guest.wake();
+    }
+}
+
+impl Child {
+    /// Lends a guest that is at rest, whose lines may be that long and whose commands may take that long.
+    ///
+    /// # Errors
+    /// Its socket is given back where it can't be lent now.
+    pub(crate) fn lend(
+        &self,
+        guest: u64,
+        socket: TcpStream,
+        (line_bytes_max, limit): (usize, Duration),
+    ) -> Result<Loan, TcpStream> {
+        let lent = self.link.lend(guest, &socket, line_bytes_max);
+        let Ok((id, entry, ledger, before)) = lent else {
+            return Err(socket);
+        };
+        self.link.look_after(limit);
+        Ok(Loan {
+            id,
+            link: Arc::clone(&self.link),
+            ledger,
+            entry,
+            socket: Some(socket),
+            before,
+            is_called: false,
+        })
+    }
+}
+
+impl Link {
+    fn lend(
+        &self,
+        guest: u64,
+        guests_socket: &TcpStream,
+        line_bytes_max: usize,
+    ) -> io::Result<(u64, Arc<Entry>, Arc<Ledger>, Counts)> {
+        let before = counts(guests_socket.as_fd())?;
+        let mut table = lock(&self.loans.table);
+        let outgoing = lock(&self.outgoing);
+        // What waits goes first, and a child that doesn't read is lent nobody.
+        if !outgoing.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let (slot, ledger, is_new) = table.take_slot(self.loans.most)?;
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let lent = Lent {
+            slot: u32::try_from(slot).unwrap_or_default(),
+            guest,
+            line_bytes_max: line_bytes_max as u64,
+        };
+        ledger.lend(slot);
+        let guests_socket = guests_socket.as_fd();
+        let descriptors = [ledger.file(), guests_socket];
+        let descriptors = &descriptors[usize::from(!is_new)..];
+        let frame = frame::whole(Kind::Lend, id, &[&lent.payload()]);
+        if let Err(error) = socket::send_with(&self.stream, &frame, descriptors) {
+            ledger.clear(slot);
+            table.free.push(slot);
+            return Err(error);
+        }
+        drop(outgoing);
+        let entry = Arc::new(Entry {
+            slot,
+            guest: AtomicWaker::new(),
+            told: Mutex::default(),
+        });
+        table.ledger = Some(Arc::clone(&ledger));
+        table.by_id.insert(id, Arc::clone(&entry));
+        Ok((id, entry, ledger, before))
+    }
+
+    /// Sees to it that loans are looked after while there are any.
+    fn look_after(self: &Arc<Self>, limit: Duration) {
+        let mut table = lock(&self.loans.table);
+        if !std::mem::replace(&mut table.is_looked_after, true) {
+            tokio::spawn(look_after(Arc::clone(self), limit));
+        }
+    }
+}
+
+/// What was seen of a loan the last time: how often it was taken up, and how often that was the same.
+type Seen = (u32, u32);
+
+/// Until there are no more loans: sends quiet guests home, and seizes those whose command doesn't end.
+async fn look_after(link: Arc<Link>, limit: Duration) {
+    let mut seen: HashMap<u64, Seen> = HashMap::new();
+    let mut at = (None, Instant::now());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let mut table = lock(&link.loans.table);
+        if table.by_id.is_empty() || table.has_ended {
+            table.is_looked_after = false;
+            return;
+        }
+        let Some(ledger) = table.ledger.clone() else {
+            return;
+        };
+        seen.retain(|id, _| table.by_id.contains_key(id));
+        for (id, entry) in &table.by_id {
+            let turns = ledger.turns(entry.slot);
+            let (before, looks) = seen.entry(*id).or_insert((turns, 0));
+            *looks = if *before == turns { *looks + 1 } else { 0 };
+            *before = turns;
+            if *looks >= QUIET_LOOKS {
+                entry.tell(Why::Called);
+            }
+        }
+        let now = ledger.at();
+        if at.0 != now {
+            at = (now, Instant::now());
+        }
+        let is_stuck = !limit.is_zero() && at.1.elapsed() >= limit;
+        let stuck = now.filter(|_| is_stuck).map(|(id, _)| id);
+        if let Some(entry) = stuck.and_then(|id| table.by_id.get(&id)) {
+            entry.tell(Why::TooLong);
+        }
+    }
+}
+
+impl Loan {
+    /// What counts the guest's commands.
+    pub(crate) fn counting(&self) -> Arc<dyn Counting> {
+        Arc::clone(&self.ledger) as _
+    }
+
+    /// The guest and what comes with it, once it is home. It is called home for `why`, or when somebody else has a reason;
+    /// the guest's task is woken then.
+    pub(crate) fn poll_back(
+        &mut self,
+        why: Option<Why>,
+        guest: &Context<'_>,
+    ) -> Poll<(TcpStream, Back)> {
+        self.entry.guest.register(guest.waker());
+        let (back, told) = {
+            let mut told = lock(&self.entry.told);
+            (told.back.take(), told.why.clone())
+        };
+        if let Some(handed) = back {
+            return self.come_home(Back {
+                handed,
+                broken: None,
+                is_unwanted: !self.is_called,
+            });
+        }
+        match told.or(why) {
+            None => Poll::Pending,
+            Some(why @ Why::Died(_)) => self.recover(why),
+            Some(why @ (Why::TooLong | Why::Revoked)) if self.ledger.seize(self.entry.slot) => {
+                self.recover(why)
+            }
+            Some(_) => self.call_home(),
+        }
+    }
+
+    fn call_home(&mut self) -> Poll<(TcpStream, Back)> {
+        if self.is_called || self.ledger.take_home(self.entry.slot) == Home::Soon {
+            self.is_called = true;
+            return Poll::Pending;
+        }
+        self.reclaim();
+        self.come_home(Back::default())
+    }
+
+    /// Takes what a dead child had in its hands, or one that doesn't let go.
+    fn recover(&mut self, why: Why) -> Poll<(TcpStream, Back)> {
+        let now = self.socket.as_ref().map(|socket| counts(socket.as_fd()));
+        let Some(Ok(now)) = now else {
+            // Then nobody can be told anything on it either.
+            return self.come_home(Back::default());
+        };
+        let since = Counts {
+            read: now.read.saturating_sub(self.before.read),
+            written: now.written.saturating_sub(self.before.written),
+        };
+        let InHand {
+            replies,
+            line,
+            rest,
+        } = self.ledger.in_hand(self.id, since);
+        self.reclaim();
+        self.come_home(Back {
+            handed: HandedBack {
+                replies,
+                rest,
+                ..HandedBack::default()
+            },
+            broken: line.map(|line| (line, why)),
+            is_unwanted: true,
+        })
+    }
+
+    fn come_home(&mut self, back: Back) -> Poll<(TcpStream, Back)> {
+        self.forget();
+        match self.socket.take() {
+            Some(socket) => Poll::Ready((socket, back)),
+            // It is taken once.
+            None => Poll::Pending,
+        }
+    }
+
+    fn forget(&self) {
+        lock(&self.link.loans.table).forget(self.id, self.entry.slot);
+    }
+
+    /// The child closes its copy of the socket.
+    fn reclaim(&self) {
+        lock(&self.link.outgoing).put(Kind::Reclaim, self.id, &[]);
+        self.link.flush();
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        // The child has a copy of it, and may be at it; then it hands back what nobody wants.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        let is_back = {
+            let mut told = lock(&self.entry.told);
+            told.is_abandoned = true;
+            told.back.is_some()
+        };
+        if is_back || self.ledger.take_home(self.entry.slot) == Home::Now {
+            self.forget();
+            self.reclaim();
+        }
+    }
+}

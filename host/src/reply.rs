@@ -1,0 +1,128 @@
+//! The line that a command ends with: its result, or the error that it ended in.
+
+use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error, write_message};
+use dae_plugin_api::abi::status;
+use serde_json::json;
+
+use crate::instance::Instance;
+use crate::outcome::{Call, host_status};
+use crate::stats::Tally;
+
+/// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes. The guest's id and the
+/// command's index are `guest` and `index`.
+#[inline(always)]
+pub(crate) fn answer_on_the_spot(
+    instance: &Instance,
+    message: Message<'_>,
+    (guest, index): (u64, u32),
+    (out, tally): (&mut Vec<u8>, &mut Tally),
+) {
+    tally.calls += 1;
+    let start = out.len();
+    open_reply(out, message.name, message.tag);
+    let body = out.len();
+    let call = Call {
+        index,
+        guest,
+        arguments: message.arguments,
+    };
+    match instance.answer_here(call, out) {
+        status::DONE => {
+            keep_one_line(&mut out[body..]);
+            close_reply(out);
+        }
+        status::NOTHING => {
+            out.truncate(body);
+            close_reply(out);
+        }
+        status => {
+            let of = (message.name, message.tag);
+            fail_at(out, (start, body), of, status);
+            tally.errors += 1;
+            tally.panics += u64::from(status == status::CRASHED);
+        }
+    }
+}
+
+/// Makes an error of a reply that was opened at `start` and whose text is at `body`.
+#[cold]
+fn fail_at(
+    out: &mut Vec<u8>,
+    (start, body): (usize, usize),
+    of: (&str, Option<&str>),
+    status: u32,
+) {
+    let text = String::from_utf8_lossy(&out[body..]).into_owned();
+    out.truncate(start);
+    write_failure(out, of, status, &text);
+}
+
+/// A raw JSON value of the author's may hold line ends; between tokens, which is the only place JSON allows them, a space
+/// means the same.
+#[inline]
+fn keep_one_line(json: &mut [u8]) {
+    if json.contains(&b'\n') {
+        json.iter_mut()
+            .filter(|byte| **byte == b'\n')
+            .for_each(|byte| *byte = b' ');
+    }
+}
+
+/// Appends the line of a command that has ended, and counts it.
+pub(crate) fn write_ended(
+    out: &mut Vec<u8>,
+    (name, tag): (&str, Option<&str>),
+    (status, bytes): (u32, &[u8]),
+    tally: &mut Tally,
+) {
+    tally.calls += 1;
+    match status {
+        status::DONE | status::NOTHING => {
+            open_reply(out, name, tag);
+            if status == status::DONE {
+                let body = out.len();
+                out.extend_from_slice(bytes);
+                keep_one_line(&mut out[body..]);
+            }
+            close_reply(out);
+        }
+        status => {
+            tally.errors += 1;
+            tally.panics += u64::from(status == status::CRASHED);
+            write_failure(out, (name, tag), status, &String::from_utf8_lossy(bytes));
+        }
+    }
+}
+
+fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u32, text: &str) {
+    match status {
+        host_status::UNKNOWN_DAEMON => {
+            write_control_error(out, (name, tag), "unknown-daemon", text);
+        }
+        host_status::NOT_RUNNING => write_control_error(out, (name, tag), "not-running", text),
+        status => write_error(out, name, tag, code_of(status), text),
+    }
+}
+
+/// An error with a code that only the control socket has.
+fn write_control_error(
+    out: &mut Vec<u8>,
+    (name, tag): (&str, Option<&str>),
+    code: &str,
+    text: &str,
+) {
+    let error = json!([{"command": name, "code": code, "message": text}]);
+    write_message(out, "error", tag, error.to_string().as_bytes());
+}
+
+/// The protocol's word for how a command failed.
+pub(crate) fn code_of(status: u32) -> ErrorCode {
+    match status {
+        status::BAD_ARGUMENTS => ErrorCode::BadArguments,
+        status::CRASHED | host_status::DIED => ErrorCode::Crashed,
+        status::UNKNOWN => ErrorCode::UnknownCommand,
+        status::GONE => ErrorCode::Unavailable,
+        host_status::TIMEOUT => ErrorCode::Timeout,
+        _ => ErrorCode::Failed,
+    }
+}
