@@ -6,6 +6,7 @@
 mod batches;
 mod ends;
 mod limits;
+mod loans;
 mod places;
 mod subprocess;
 

@@ -371,8 +371,8 @@ impl Loan {
                 rest,
                 ..HandedBack::default()
             },
+            is_unwanted: matches!(why, Why::TooLong),
             broken: line.map(|line| (line, why)),
-            is_unwanted: true,
         })
     }
 

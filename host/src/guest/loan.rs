@@ -53,10 +53,10 @@ impl<S: Stream> Guest<S> {
         self.answers.begin_a_row();
         let door = Arc::clone(&self.door);
         let phase = door.phase();
-        let (Phase::Open(lease), Some(stream)) = (&**phase, self.stream.take()) else {
+        let Phase::Open(lease) = &**phase else {
             return true;
         };
-        let Ok(socket) = stream.part() else {
+        let Some(Ok(socket)) = self.stream.take().map(S::part) else {
             return false;
         };
         let (line_bytes_max, limit) = (door.limits.line_bytes_max, door.limits.command);

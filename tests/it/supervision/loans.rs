@@ -1,0 +1,247 @@
+//! Busy guests of a daemon in a process of its own: they are lent to it, and nobody may notice but by the clock.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dae_tests::{Ecosystem, Guest, LIMIT, process, until, until_some};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{FOR_EVER_MS, process_of};
+
+/// How often a daemon is killed while it serves a guest by itself.
+const KILLS: usize = 40;
+/// Commands that are under way at a time then.
+const AT_A_TIME: usize = 50;
+
+fn sockets(process: u32) -> BTreeSet<PathBuf> {
+    let all = process::descriptors(process).into_values();
+    all.filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .collect()
+}
+
+/// Whether the daemon's process has a socket that its host has, too: a guest's.
+fn is_lent(ecosystem: &Ecosystem, worker: u32) -> bool {
+    !sockets(worker).is_disjoint(&sockets(ecosystem.pid()))
+}
+
+/// Keeps the daemon busy until its guest is lent.
+#[track_caller]
+fn make_busy(ecosystem: &Ecosystem, guest: &mut Guest, worker: u32) {
+    until(LIMIT, "the guest is lent", || {
+        for number in 0..20 {
+            assert_eq!(guest.ask("echo", &json!([number])), number);
+        }
+        is_lent(ecosystem, worker)
+    });
+}
+
+/// A daemon in a process of its own, and a guest that is lent to it.
+#[track_caller]
+fn lent(ecosystem: &Ecosystem, name: &str, library: &str, settings: &Value) -> (Guest, u32) {
+    let settings = settings.to_string();
+    let flags = ["--isolate", "--settings", &settings];
+    let mut guest = ecosystem.install(name, library, &flags);
+    let worker = process_of(ecosystem, name);
+    make_busy(ecosystem, &mut guest, worker);
+    (guest, worker)
+}
+
+fn calls(ecosystem: &Ecosystem, name: &str) -> u64 {
+    let stats = ecosystem.guest(name).ask("stats", &json!([]));
+    stats["calls"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_guest_is_lent_while_it_is_busy_and_each_command_of_it_is_counted() {
+    let ecosystem = Ecosystem::start();
+    let (mut guest, worker) = lent(&ecosystem, "Probe", "probe", &json!({}));
+    let before = calls(&ecosystem, "Probe");
+    for number in 0..500 {
+        assert_eq!(guest.ask("echo", &json!([number])), number);
+    }
+    // And `stats` itself.
+    assert_eq!(calls(&ecosystem, "Probe"), before + 501);
+    until(LIMIT, "a quiet guest is at home", || {
+        !is_lent(&ecosystem, worker)
+    });
+    assert_eq!(guest.ask("echo", &json!(["again"])), "again");
+    assert_eq!(ecosystem.status("Probe")["restarts"], 0);
+}
+
+#[test]
+fn whatever_a_lent_guest_sends_is_answered_as_any_other_ones() {
+    let script = "echo [1]\necho#a [2]\n\n  \nslow [30]\necho [3]\nnosuch\necho [4]\nadd [1, 2]\nadd [true]\n\
+                  block [5]\nnothing\n{\noptions\nfail [\"it\"]\necho {a: 'json5'}\necho [5]\r\npanic\n\
+                  ready [5]\necho [\"\\u00e9\"]\ndae\necho \u{e9}\necho [6]\n";
+    let answers = [false, true].map(|is_lent| {
+        let ecosystem = Ecosystem::start();
+        let mut guest = match is_lent {
+            true => lent(&ecosystem, "Vectors", "vectors", &json!({})).0,
+            false => ecosystem.install("Vectors", "vectors", &["--isolate"]),
+        };
+        guest.send(script);
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line| line != "echo [6]") {
+            lines.push(guest.line());
+        }
+        // Who it is differs, and has nothing to do with this.
+        lines.retain(|line| !line.starts_with("dae "));
+        lines
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0].len(), 20, "{answers:?}");
+}
+
+#[test]
+fn an_event_for_a_lent_guest_stands_before_the_reply_of_its_command() {
+    let ecosystem = Ecosystem::start();
+    let (mut guest, worker) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    for _ in 0..5 {
+        make_busy(&ecosystem, &mut guest, worker);
+        guest.send("echo [1]\npush [2]\necho [2]\n");
+        for expected in ["echo [1]", "tick [0]", "tick [1]", "push [2]", "echo [2]"] {
+            guest.expect(expected);
+        }
+    }
+}
+
+#[test]
+fn lines_that_come_in_pieces_are_one_line() {
+    let ecosystem = Ecosystem::start();
+    let (mut guest, worker) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    for _ in 0..5 {
+        make_busy(&ecosystem, &mut guest, worker);
+        guest.send("echo [1]\necho [\"ha");
+        guest.expect("echo [1]");
+        guest.send("lf\"]\necho [2]\nech");
+        guest.expect("echo [\"half\"]");
+        guest.expect("echo [2]");
+        guest.send("o [3]\n");
+        guest.expect("echo [3]");
+    }
+}
+
+#[test]
+fn a_lent_guest_that_does_not_read_loses_nothing() {
+    let ecosystem = Ecosystem::start();
+    let (mut guest, _) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    let mut sent = String::new();
+    for number in 0..3_000 {
+        // More than what a socket holds, and some of it larger than what is read or kept at a time.
+        let text = "x".repeat(if number % 300 == 0 { 300_000 } else { 2_000 });
+        writeln!(sent, "echo [\"{number} {text}\"]").expect("a string takes all");
+    }
+    let mut stream = guest.stream().try_clone().expect("a second handle");
+    std::thread::scope(|scope| {
+        scope.spawn(|| stream.write_all(sent.as_bytes()).expect("it is read"));
+        for expected in sent.lines() {
+            assert_eq!(guest.line(), expected);
+        }
+    });
+}
+
+#[test]
+fn a_killed_process_loses_no_command_of_a_lent_guest_and_answers_none_twice() {
+    let ecosystem = Ecosystem::start();
+    let restart =
+        json!({"served_ms": 0, "healthy_ms": 0, "burst_max": 1_000_000, "slow_max": 1_000_000});
+    let (mut guest, mut worker) = lent(&ecosystem, "Probe", "probe", &json!({"restart": restart}));
+    let (mut next, mut crashed, mut kills) = (0, 0, 0);
+    while kills < KILLS {
+        let mut lines = String::new();
+        for number in next..next + AT_A_TIME {
+            writeln!(lines, "echo [{number}]").expect("a string takes all");
+        }
+        if next % (4 * AT_A_TIME) == 0 && is_lent(&ecosystem, worker) {
+            guest.send(&lines);
+            // At some moment of the batch.
+            std::thread::sleep(Duration::from_micros((kills * 7 % 97) as u64));
+            process::signal(worker, Signal::KILL);
+            kills += 1;
+        } else {
+            guest.send(&lines);
+        }
+        for number in next..next + AT_A_TIME {
+            let message = guest.message();
+            match message.name.as_str() {
+                "echo" => assert_eq!(message.arguments, [json!(number)]),
+                _ => {
+                    assert_eq!(message.result().expect_err("an error").code, "crashed");
+                    crashed += 1;
+                }
+            }
+        }
+        next += AT_A_TIME;
+        if process::is_gone(worker) {
+            worker = until_some(LIMIT, "the successor is there", || {
+                let pid = ecosystem.status("Probe")["pid"].as_u64()?;
+                u32::try_from(pid).ok()
+            });
+        }
+    }
+    // What a lent guest loses is the one command that its daemon was at.
+    assert!((1..=KILLS).contains(&crashed), "{crashed}");
+}
+
+#[test]
+fn a_command_of_a_lent_guest_that_does_not_end_is_told_so_and_holds_up_no_other_guest() {
+    let mut ecosystem = Ecosystem::asleep();
+    ecosystem.configure(&json!({"command_ms": 300}));
+    ecosystem.wake(&[]);
+    let settings = json!({"health_ms": 200, "health_misses_max": 10});
+    let (mut guest, worker) = lent(&ecosystem, "Probe", "probe", &settings);
+    guest.send(format!("echo [1]\nhold [{FOR_EVER_MS}]\necho [2]\n"));
+    guest.expect("echo [1]");
+    let fault = guest.message().result().expect_err("it doesn't end");
+    assert_eq!(
+        (fault.code.as_str(), fault.command.as_str()),
+        ("timeout", "hold"),
+        "{fault:?}"
+    );
+    // The process is killed for it, and whoever comes after it is answered, in one way or the other.
+    let _ = guest.message();
+    until(LIMIT, "the process is another", || {
+        ecosystem.status("Probe")["pid"] != worker
+    });
+    assert_eq!(guest.ask("echo", &json!([3])), 3);
+}
+
+#[test]
+fn a_reload_calls_lent_guests_home_and_they_are_lent_again() {
+    let ecosystem = Ecosystem::start();
+    let (mut guest, worker) = lent(&ecosystem, "Probe", "probe", &json!({}));
+    let _ = ecosystem.cli(&["reload", "Probe"]).ok();
+    let next = process_of(&ecosystem, "Probe");
+    assert_ne!(worker, next);
+    make_busy(&ecosystem, &mut guest, next);
+    let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+    guest.expect_closed();
+}
+
+#[test]
+fn a_lent_guest_that_leaves_leaves_nothing_behind() {
+    let ecosystem = Ecosystem::start();
+    let (guest, worker) = lent(&ecosystem, "Probe", "probe", &json!({}));
+    drop(guest);
+    until(LIMIT, "its socket is closed on both sides", || {
+        !is_lent(&ecosystem, worker)
+    });
+    let status = ecosystem.status("Probe");
+    assert_eq!(
+        (&status["guests"], &status["restarts"]),
+        (&json!(0), &json!(0)),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_host_that_ends_closes_lent_guests() {
+    let mut ecosystem = Ecosystem::start();
+    let (mut guest, _) = lent(&ecosystem, "Probe", "probe", &json!({}));
+    ecosystem.stop();
+    guest.expect_closed();
+}
