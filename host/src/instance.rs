@@ -234,7 +234,7 @@ impl Instance {
         let command = Command {
             index: call.index,
             guest: call.guest,
-            arguments: call.arguments.as_bytes(),
+            arguments: call.arguments,
         };
         match live.call(&command, out) {
             status::NOT_JSON => {
@@ -286,7 +286,7 @@ impl Instance {
         let mut command = Command {
             index: call.index,
             guest: call.guest,
-            arguments: call.arguments.as_bytes(),
+            arguments: call.arguments,
         };
         let pending = self.watched(call.index, || live.call_later(&command));
         if pending.later.at_once() != Some(status::NOT_JSON) {
@@ -476,7 +476,7 @@ fn built_in_answer(code: &Arc<dyn BuiltIn>, call: Call<'_>) -> Pending {
     let arguments = match is_strict {
         true => call.arguments.as_bytes().to_vec(),
         false => match lenient::to_strict(call.arguments) {
-            Ok(strict) => strict,
+            Ok(strict) => strict.into_bytes(),
             Err(text) => return refused(text),
         },
     };
