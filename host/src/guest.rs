@@ -236,10 +236,10 @@ impl<S: Stream> Guest<S> {
         taken
     }
 
-    fn answer_lines(
+    fn answer_lines<'a>(
         &mut self,
-        inbox: &mut Inbox,
-        phase: &Phase,
+        inbox: &'a mut Inbox,
+        phase: &'a Phase,
         context: &mut Context<'_>,
     ) -> (Taken, Tally) {
         if self.has_ended {
@@ -251,10 +251,14 @@ impl<S: Stream> Guest<S> {
             if !self.has_room() {
                 break Taken::Some;
             }
+            if let Some(message) = lines.next_plain() {
+                self.answer(message, phase, &mut batch, context);
+                continue;
+            }
             let Some(line) = lines.next() else {
                 break Taken::All;
             };
-            // A line was finished: the half one behind it is a new one.
+            // A line was finished: the half one behind it is a new one. (The plain ones follow one that isn't at hand.)
             self.patience = None;
             match line {
                 Line::Message(message) => self.answer(message, phase, &mut batch, context),
@@ -277,7 +281,7 @@ impl<S: Stream> Guest<S> {
     fn answer<'a>(
         &mut self,
         message: Message<'a>,
-        phase: &Phase,
+        phase: &'a Phase,
         batch: &mut Batch<'a>,
         context: &mut Context<'_>,
     ) {
@@ -291,8 +295,9 @@ impl<S: Stream> Guest<S> {
                     door: &self.door,
                     guest: &self.mailbox,
                 };
-                self.answers
-                    .answer(message, turn, &mut self.outbox, (batch, context));
+                let known = batch.known(&lease.instance.commands, message.name);
+                let rest = (&mut self.outbox, &mut batch.tally, context);
+                self.answers.answer(message, known, turn, rest);
             }
             Phase::Shut(reason) => {
                 let of = (message.name, message.tag);

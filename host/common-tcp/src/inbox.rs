@@ -24,7 +24,7 @@ use memchr::{memchr, memrchr};
 
 use crate::{
     http,
-    message::{self, Line, Message},
+    message::{self, Before, Line, Message},
     telnet::{self, Telnet},
 };
 
@@ -62,6 +62,7 @@ pub struct Lines<'a> {
     cutter: &'a mut Cutter,
     /// Whole lines that come next, where they are known to be UTF-8 and nothing hinders one of being a plain one.
     text: &'a str,
+    before: Before<'a>,
 }
 
 impl Inbox {
@@ -106,6 +107,7 @@ impl Inbox {
             bytes: &self.bytes,
             cutter: &mut self.cutter,
             text: "",
+            before: Before::default(),
         }
     }
 
@@ -208,9 +210,12 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
+    /// The next one, where it is of the plain kind and at hand; `None` says nothing about whether there is one.
+    ///
+    /// In a run of lines of the same short name, the names are the same slice.
     #[inline(always)]
-    fn next_plain(&mut self) -> Option<Message<'a>> {
-        let (message, length) = message::read_plain(self.text)?;
+    pub fn next_plain(&mut self) -> Option<Message<'a>> {
+        let (message, length) = message::read_plain(self.text, &mut self.before)?;
         if length > self.cutter.line_bytes_max {
             return None;
         }

@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, Stream as _};
 use serde_json::json;
 
 use super::batches::{Batches, Outlet};
-use crate::commands::{Commands, Entry, HostCommand, Runs};
+use crate::commands::{Commands, Entry, HostCommand, Known, Runs};
 use crate::door::{Door, Lease};
 use crate::instance::Pending;
 use crate::mailbox::Mailbox;
@@ -46,25 +46,21 @@ pub(super) struct Turn<'a> {
 #[derive(Default)]
 pub(super) struct Batch<'a> {
     pub tally: Tally,
-    found: Found<'a>,
-}
-
-/// The command that was looked up last: those of a batch are often the same.
-#[derive(Default)]
-struct Found<'a> {
+    /// What was looked up last: the commands of a batch are often the same.
     name: &'a str,
-    entry: Option<Entry>,
+    known: Option<&'a Known>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> Batch<'a> {
+    /// What is known of a name.
     #[inline]
-    fn find(&mut self, commands: &Commands, name: &'a str) -> Option<Entry> {
-        // Before the first it is empty, which is no name.
-        if name != self.name {
-            self.entry = commands.find(name);
+    pub(super) fn known(&mut self, commands: &'a Commands, name: &'a str) -> Option<&'a Known> {
+        // In a run of lines of one name they are mostly one slice. Before the first it is empty, which is no name.
+        if !std::ptr::eq(name, self.name) {
+            self.known = commands.known(name);
             self.name = name;
         }
-        self.entry
+        self.known
     }
 }
 
@@ -219,47 +215,74 @@ impl Answers {
 
     /// Answers a command, or starts it.
     #[inline]
-    pub(super) fn answer<'a>(
+    pub(super) fn answer(
         &mut self,
-        message: Message<'a>,
+        message: Message<'_>,
+        known: Option<&Known>,
         turn: Turn<'_>,
-        outbox: &mut Vec<u8>,
-        (batch, context): (&mut Batch<'a>, &mut Context<'_>),
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
     ) {
-        let commands = &turn.lease.instance.commands;
-        let entry = batch.found.find(commands, message.name);
-        let tally = &mut batch.tally;
-        match entry {
-            Some(Entry::Own {
+        if let Some(known) = known
+            && let Entry::Own {
                 index,
                 runs: Runs::Here,
-            }) => {
+            } = known.entry
+            && (message.tag.is_some() || self.ordered.is_empty())
+        {
+            tally.calls += 1;
+            return answer_here(message, (index, known), turn, (outbox, tally));
+        }
+        self.answer_other(message, known, turn, (outbox, tally, context));
+    }
+
+    /// Answers a command that isn't answered right here, or not right away, or starts it.
+    #[inline(never)]
+    fn answer_other(
+        &mut self,
+        message: Message<'_>,
+        known: Option<&Known>,
+        turn: Turn<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+    ) {
+        let Some(known) = known else {
+            return self.answer_unknown(message, turn, (outbox, tally));
+        };
+        match known.entry {
+            Entry::Own {
+                index,
+                runs: Runs::Here,
+            } => {
                 tally.calls += 1;
-                let goes_out = message.tag.is_some() || self.ordered.is_empty();
-                if goes_out {
-                    return answer_here(message, index, turn, (outbox, tally));
-                }
                 let mut line = Vec::new();
-                answer_here(message, index, turn, (&mut line, tally));
+                answer_here(message, (index, known), turn, (&mut line, tally));
                 self.ordered.push_back(Some(line));
             }
-            Some(Entry::Own { index, runs }) => {
+            Entry::Own { index, runs } => {
                 self.begin(message, (index, runs), turn, (outbox, context));
             }
-            Some(Entry::Host(command)) => {
+            Entry::Host(command) => {
                 tally.calls += 1;
                 let line = host_answer(message, command, turn);
                 self.put(outbox, message.tag.is_some(), &line);
             }
-            None if turn::tell_event(turn.guest, message.name, message.arguments) => {}
-            None => {
-                tally.calls += 1;
-                tally.errors += 1;
-                let text = turn::unknown(message.name, commands);
-                let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
-                self.put(outbox, message.tag.is_some(), &line);
-            }
         }
+    }
+
+    /// Hands on what is no command, or says that it is none.
+    fn answer_unknown(
+        &mut self,
+        message: Message<'_>,
+        turn: Turn<'_>,
+        (outbox, tally): (&mut Vec<u8>, &mut Tally),
+    ) {
+        if turn::tell_event(turn.guest, message.name, message.arguments) {
+            return;
+        }
+        tally.calls += 1;
+        tally.errors += 1;
+        let text = turn::unknown(message.name, &turn.lease.instance.commands);
+        let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
+        self.put(outbox, message.tag.is_some(), &line);
     }
 
     /// Begins with a command that isn't answered right here.
@@ -355,12 +378,14 @@ impl Future for Run {
 #[inline(always)]
 fn answer_here(
     message: Message<'_>,
-    index: u32,
+    (index, known): (u32, &Known),
     turn: Turn<'_>,
     (out, tally): (&mut Vec<u8>, &mut Tally),
 ) {
-    let start = out.len();
-    open_reply(out, message.name, message.tag);
+    let start = match (&known.opening, message.tag) {
+        (Some(opening), None) => opening.write(out),
+        _ => open_reply(out, message.name, message.tag),
+    };
     let body = out.len();
     let call = Call {
         index,
@@ -368,13 +393,10 @@ fn answer_here(
         arguments: message.arguments,
     };
     match turn.lease.instance.answer_here(call, out) {
-        status::DONE => {
-            keep_one_line(&mut out[body..]);
-            close_reply(out);
-        }
+        status::DONE => close_reply(out, start),
         status::NOTHING => {
             out.truncate(body);
-            close_reply(out);
+            close_reply(out, start);
         }
         status => {
             let of = (message.name, message.tag);
@@ -404,17 +426,6 @@ fn fail_at(
     write_failure(out, of, status, &text);
 }
 
-/// A raw JSON value of the author's may hold line ends; between tokens, which is the only place JSON allows them, a space
-/// means the same.
-#[inline]
-fn keep_one_line(json: &mut [u8]) {
-    if json.contains(&b'\n') {
-        json.iter_mut()
-            .filter(|byte| **byte == b'\n')
-            .for_each(|byte| *byte = b' ');
-    }
-}
-
 /// The line of a command that has ended, and what it adds to the counts.
 fn finished_line(name: &str, tag: Option<&str>, ended: Ended) -> (Vec<u8>, Tally) {
     let mut line = Vec::with_capacity(name.len() + ended.bytes.len() + 8);
@@ -434,13 +445,11 @@ pub(super) fn write_ended(
     tally.calls += 1;
     match status {
         status::DONE | status::NOTHING => {
-            open_reply(out, name, tag);
+            let start = open_reply(out, name, tag);
             if status == status::DONE {
-                let body = out.len();
                 out.extend_from_slice(bytes);
-                keep_one_line(&mut out[body..]);
             }
-            close_reply(out);
+            close_reply(out, start);
         }
         status => {
             tally.errors += 1;
@@ -481,8 +490,8 @@ pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &st
 /// What the host answers for a daemon.
 fn host_answer(message: Message<'_>, command: HostCommand, turn: Turn<'_>) -> Vec<u8> {
     let mut line = Vec::new();
-    open_reply(&mut line, message.name, message.tag);
+    let start = open_reply(&mut line, message.name, message.tag);
     turn::host_body(command, turn.lease, turn.door, &mut line);
-    close_reply(&mut line);
+    close_reply(&mut line, start);
     line
 }
