@@ -261,7 +261,7 @@ impl<S: Stream> Guest<S> {
             // A line was finished: the half one behind it is a new one. (The plain ones follow one that isn't at hand.)
             self.patience = None;
             match line {
-                Line::Message(message) => self.answer(message, phase, &mut batch, context),
+                Line::Message(message) => self.answer_any(message, phase, &mut batch, context),
                 Line::Fault(fault) => self.refuse(
                     (fault.command, fault.tag),
                     (fault.code, &fault.message),
@@ -277,7 +277,19 @@ impl<S: Stream> Guest<S> {
         (taken, batch.tally)
     }
 
-    #[inline]
+    /// The same as [`Guest::answer`], which is for the hot path alone.
+    #[inline(never)]
+    fn answer_any<'a>(
+        &mut self,
+        message: Message<'a>,
+        phase: &'a Phase,
+        batch: &mut Batch<'a>,
+        context: &mut Context<'_>,
+    ) {
+        self.answer(message, phase, batch, context);
+    }
+
+    #[inline(always)]
     fn answer<'a>(
         &mut self,
         message: Message<'a>,

@@ -1,67 +1,68 @@
-//! Text that stands in a JSON string as it is, found eight bytes at a time; and what a reader or writer of the usual gives
+//! Text that stands in a JSON string as it is, found some bytes at a time; and what a reader or writer of the usual gives
 //! up with.
 //!
 //! Most strings that come and go hold no quote, no backslash and no control character: they are taken, and written, without
-//! a look at each byte by itself. Whatever holds one is serde_json's.
+//! a look at each byte by itself. Whatever holds one is serde_json's. A block is looked at by loops that have no way out of
+//! them, which compilers make a comparison of.
 
 use std::fmt;
 
 use serde::{de, ser};
 
-/// A one, a quote, a backslash, a space and a highest bit in each byte of a word.
-const ONES: u64 = u64::MAX / 255;
-const QUOTES: u64 = ONES * b'"' as u64;
-const BACKSLASHES: u64 = ONES * b'\\' as u64;
-const SPACES: u64 = ONES * b' ' as u64;
-const HIGH_BITS: u64 = ONES * 0x80;
-
 /// As many bytes as are looked at together.
-const WORD_BYTES: usize = size_of::<u64>();
+const BLOCK_BYTES: usize = 16;
 
 /// How many bytes at the front of `text` stand in a JSON string as they are.
 #[inline]
 pub fn count(text: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(word) = text[at..].first_chunk() {
-        let marks = marks(*word);
-        if marks != 0 {
-            return at + first_of(marks);
+    while let Some(block) = text[at..].first_chunk::<BLOCK_BYTES>() {
+        if is_marked(block) {
+            return at + first_mark(*block);
         }
-        at += WORD_BYTES;
+        at += BLOCK_BYTES;
     }
     if at == text.len() {
         return at;
     }
-    match text.last_chunk() {
-        // Bytes that were looked at already have no marks, nor do they make any.
-        Some(word) => match marks(*word) {
-            0 => text.len(),
-            marks => text.len() - WORD_BYTES + first_of(marks),
-        },
-        None => text
-            .iter()
-            .position(|byte| is_marked(*byte))
-            .unwrap_or(text.len()),
+    match text.last_chunk::<BLOCK_BYTES>() {
+        // The bytes of it that were looked at already are not marked.
+        Some(block) if !is_marked(block) => text.len(),
+        Some(block) => text.len() - BLOCK_BYTES + first_mark(*block),
+        None => count_few(text),
     }
 }
 
-fn is_marked(byte: u8) -> bool {
-    byte < b' ' || matches!(byte, b'"' | b'\\')
+/// The same for less than a block.
+#[inline]
+fn count_few(text: &[u8]) -> usize {
+    let mut block = [b' '; BLOCK_BYTES];
+    block[..text.len()].copy_from_slice(text);
+    match is_marked(&block) {
+        false => text.len(),
+        true => first_mark(block),
+    }
 }
 
-/// Bytes that don't stand for themselves, by their highest bits. Only the first is told for sure: what is taken from it may
-/// be borrowed from the bytes behind it.
-#[inline]
-fn marks(word: [u8; WORD_BYTES]) -> u64 {
-    let word = u64::from_le_bytes(word);
-    let below = |word: u64, limits: u64| word.wrapping_sub(limits) & !word;
-    let quotes = below(word ^ QUOTES, ONES);
-    let backslashes = below(word ^ BACKSLASHES, ONES);
-    (quotes | backslashes | below(word, SPACES)) & HIGH_BITS
+#[inline(always)]
+fn is_marked(block: &[u8; BLOCK_BYTES]) -> bool {
+    let is_any = |mark: fn(u8) -> bool| block.iter().fold(false, |any, byte| any | mark(*byte));
+    let quotes = is_any(|byte| byte == b'"');
+    let backslashes = is_any(|byte| byte == b'\\');
+    quotes | backslashes | is_any(|byte| byte < b' ')
 }
 
-#[inline]
-fn first_of(marks: u64) -> usize {
+/// The first byte of a marked block that doesn't stand for itself.
+#[inline(always)]
+fn first_mark(block: [u8; BLOCK_BYTES]) -> usize {
+    const ONES: u128 = u128::MAX / 255;
+    let block = u128::from_le_bytes(block);
+    // The first mark is one for sure; those behind it may be made by what is borrowed for it.
+    let below = |block: u128, limits: u128| block.wrapping_sub(limits) & !block;
+    let quotes = below(block ^ (ONES * u128::from(b'"')), ONES);
+    let backslashes = below(block ^ (ONES * u128::from(b'\\')), ONES);
+    let controls = below(block, ONES * u128::from(b' '));
+    let marks = (quotes | backslashes | controls) & (ONES * 0x80);
     (marks.trailing_zeros() / 8) as usize
 }
 
@@ -94,7 +95,8 @@ mod tests {
     use super::*;
 
     fn one_by_one(text: &[u8]) -> usize {
-        text.iter().take_while(|byte| !is_marked(**byte)).count()
+        let stands = |byte: &&u8| **byte >= b' ' && !matches!(**byte, b'"' | b'\\');
+        text.iter().take_while(stands).count()
     }
 
     #[test]
@@ -104,7 +106,7 @@ mod tests {
             0x00, 0x01, 0x1f, 0x20, 0x21, 0x22, 0x23, 0x5b, 0x5c, 0x5d, 0x7f, 0x80, 0xa0, 0xa2,
             0xff,
         ];
-        for length in 1..=19 {
+        for length in [1, 2, 3, 15, 16, 17, 31, 32, 33] {
             for at in 0..length {
                 for byte in 0..=u8::MAX {
                     for other in company {

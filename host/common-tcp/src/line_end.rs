@@ -1,45 +1,67 @@
-//! Where a line ends: most lines are short, and their LF is found sooner by looking at eight bytes at a time right here than
+//! Where a line ends: most lines are short, and their LF is found sooner by a look at some bytes at a time right here than
 //! by a search that is made for long ones.
+//!
+//! A block is looked at by a loop that has no way out of it, which compilers make one comparison of.
 
 use memchr::memchr;
 
 /// As many bytes as are looked at together.
-const WORD_BYTES: usize = size_of::<u64>();
-/// Behind this, a search for long ones takes over.
-const NEAR_BYTES: usize = 6 * WORD_BYTES;
-
-/// A one, an LF, and a highest bit in each byte of a word.
-const ONES: u64 = u64::MAX / 255;
-const LINE_FEEDS: u64 = ONES * b'\n' as u64;
-const HIGH_BITS: u64 = ONES * 0x80;
+const BLOCK_BYTES: usize = 16;
+/// What is longer is for the other search.
+const SHORT_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
 /// Where the first LF is.
-#[inline]
+#[inline(always)]
 pub(crate) fn find(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
-    while at < NEAR_BYTES
-        && let Some(word) = bytes[at..].first_chunk()
+    while at < SHORT_BYTES_MAX
+        && let Some(block) = bytes[at..].first_chunk()
     {
-        if let Some(place) = find_in(*word) {
-            return Some(at + place);
+        if has(block) {
+            return Some(at + first_of(*block));
         }
-        at += WORD_BYTES;
+        at += BLOCK_BYTES;
     }
-    match bytes.last_chunk() {
-        _ if at == bytes.len() => None,
-        _ if at >= NEAR_BYTES => memchr(b'\n', &bytes[at..]).map(|place| at + place),
-        // The bytes of it that were looked at already have none.
-        Some(word) => find_in(*word).map(|place| bytes.len() - WORD_BYTES + place),
-        None => bytes.iter().position(|byte| *byte == b'\n'),
+    memchr(b'\n', &bytes[at..]).map(|place| at + place)
+}
+
+/// Whether there is an LF.
+#[inline(always)]
+pub(crate) fn is_in(bytes: &[u8]) -> bool {
+    match bytes.len() {
+        BLOCK_BYTES..=SHORT_BYTES_MAX => {
+            // The last one has bytes of the one before it, where they don't divide evenly.
+            let last = bytes.last_chunk::<BLOCK_BYTES>();
+            let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
+            blocks.iter().chain(last).any(has)
+        }
+        8..BLOCK_BYTES => is_at_an_end::<8>(bytes),
+        4..8 => is_at_an_end::<4>(bytes),
+        _ => memchr(b'\n', bytes).is_some(),
     }
 }
 
-#[inline]
-fn find_in(word: [u8; WORD_BYTES]) -> Option<usize> {
-    let word = u64::from_le_bytes(word) ^ LINE_FEEDS;
+/// Whether there is one in the first or the last so many bytes, which may overlap.
+#[inline(always)]
+fn is_at_an_end<const N: usize>(bytes: &[u8]) -> bool {
+    let ends = [bytes.first_chunk::<N>(), bytes.last_chunk()];
+    ends.into_iter().flatten().any(has)
+}
+
+#[inline(always)]
+fn has<const N: usize>(block: &[u8; N]) -> bool {
+    let has = |before, byte: &u8| before | (*byte == b'\n');
+    block.iter().fold(false, has)
+}
+
+/// Where the first one of a block is that has one.
+#[inline(always)]
+fn first_of(block: [u8; BLOCK_BYTES]) -> usize {
+    const ONES: u128 = u128::MAX / 255;
+    let block = u128::from_le_bytes(block) ^ (ONES * b'\n' as u128);
     // The first mark is one for sure; those behind it may be made by what is borrowed for it.
-    let marks = word.wrapping_sub(ONES) & !word & HIGH_BITS;
-    (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
+    let marks = block.wrapping_sub(ONES) & !block & (ONES * 0x80);
+    (marks.trailing_zeros() / 8) as usize
 }
 
 #[cfg(test)]
@@ -48,10 +70,15 @@ mod tests {
 
     #[test]
     fn it_is_the_first_one_wherever_it_is_and_whatever_is_around_it() {
-        for length in 0..2 * NEAR_BYTES {
+        for length in 0..2 * SHORT_BYTES_MAX {
             for around in [0, b'\n' - 1, b'\n' + 1, b'a', 0x8a, 0xff] {
                 let mut bytes = vec![around; length];
-                assert_eq!(find(&bytes), None, "{around} {length}");
+                assert_eq!((find(&bytes), is_in(&bytes)), (None, false));
+                for at in 0..length {
+                    bytes[at] = b'\n';
+                    assert!(is_in(&bytes), "{around} {length} {at}");
+                    bytes[at] = around;
+                }
                 // From the last place on, so that there are others behind the first.
                 for at in (0..length).rev() {
                     bytes[at] = b'\n';

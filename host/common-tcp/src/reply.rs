@@ -27,12 +27,11 @@ pub fn open_reply(out: &mut Vec<u8>, name: &str, tag: Option<&str>) -> usize {
 /// JSON allows an LF between its tokens alone, where a space means the same: each becomes one.
 #[inline]
 pub fn close_reply(out: &mut Vec<u8>, start: usize) {
-    out.extend_from_slice(b"]\n");
     let line = &mut out[start..];
-    let last = line.len() - 1;
-    if line_end::find(line) != Some(last) {
-        keep_one_line(&mut line[..last]);
+    if line_end::is_in(line) {
+        keep_one_line(line);
     }
+    out.extend_from_slice(b"]\n");
 }
 
 #[cold]
@@ -87,7 +86,7 @@ pub fn write_message(
     out.push(b' ');
     let start = out.len();
     out.extend_from_slice(arguments_array_json);
-    if line_end::find(arguments_array_json).is_some() {
+    if line_end::is_in(arguments_array_json) {
         keep_one_line(&mut out[start..]);
     }
     out.push(b'\n');

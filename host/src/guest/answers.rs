@@ -53,7 +53,7 @@ pub(super) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// What is known of a name.
-    #[inline]
+    #[inline(always)]
     pub(super) fn known(&mut self, commands: &'a Commands, name: &'a str) -> Option<&'a Known> {
         // In a run of lines of one name they are mostly one slice. Before the first it is empty, which is no name.
         if !std::ptr::eq(name, self.name) {
@@ -214,7 +214,7 @@ impl Answers {
     }
 
     /// Answers a command, or starts it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn answer(
         &mut self,
         message: Message<'_>,
