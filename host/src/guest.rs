@@ -133,6 +133,10 @@ impl<S: Stream> Guest<S> {
     fn poll_with_buffers(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // First, so that nothing pushed from here on is missed.
         self.mailbox.watch(context);
+        // Mostly it is the guest who has something to say, and then once around is enough.
+        if self.is_idle() && matches!(self.read(context), Poll::Ready(false)) {
+            return Poll::Ready(());
+        }
         loop {
             let taken = self.answer_all(context);
             self.take_pushed();
@@ -187,6 +191,13 @@ impl<S: Stream> Guest<S> {
         }
     }
 
+    /// Nothing is owed, and nothing is there that an answer could be owed to.
+    fn is_idle(&self) -> bool {
+        let has_nothing = self.inbox.buffered() == 0 && self.outbox.is_empty();
+        let waits_for_nothing = self.door_change.is_none() && self.greeting.is_none();
+        has_nothing && waits_for_nothing && self.answers.in_flight() == 0 && !self.is_deaf()
+    }
+
     fn is_deaf(&self) -> bool {
         self.has_ended || self.is_closing
     }
@@ -212,8 +223,7 @@ impl<S: Stream> Guest<S> {
             self.is_closing = true;
             return nothing(Taken::All);
         }
-        let door = Arc::clone(&self.door);
-        let phase = door.phase();
+        let phase = self.door.phase();
         if matches!(**phase, Phase::Waiting | Phase::Changing) {
             return nothing(self.wait_before(context));
         }
@@ -247,19 +257,20 @@ impl<S: Stream> Guest<S> {
         }
         let mut lines = inbox.lines();
         let mut batch = Batch::default();
+        let mut is_any = false;
         let taken = loop {
             if !self.has_room() {
                 break Taken::Some;
             }
             if let Some(message) = lines.next_plain() {
+                is_any = true;
                 self.answer(message, phase, &mut batch, context);
                 continue;
             }
             let Some(line) = lines.next() else {
                 break Taken::All;
             };
-            // A line was finished: the half one behind it is a new one. (The plain ones follow one that isn't at hand.)
-            self.patience = None;
+            is_any = true;
             match line {
                 Line::Message(message) => self.answer_any(message, phase, &mut batch, context),
                 Line::Fault(fault) => self.refuse(
@@ -274,6 +285,10 @@ impl<S: Stream> Guest<S> {
                 }
             }
         };
+        if is_any {
+            // A line was finished: the half one behind it is a new one.
+            self.patience = None;
+        }
         (taken, batch.tally)
     }
 

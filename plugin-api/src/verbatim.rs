@@ -46,10 +46,27 @@ fn count_few(text: &[u8]) -> usize {
 
 #[inline(always)]
 fn is_marked(block: &[u8; BLOCK_BYTES]) -> bool {
-    let is_any = |mark: fn(u8) -> bool| block.iter().fold(false, |any, byte| any | mark(*byte));
-    let quotes = is_any(|byte| byte == b'"');
-    let backslashes = is_any(|byte| byte == b'\\');
-    quotes | backslashes | is_any(|byte| byte < b' ')
+    // Zero, for those that are.
+    let left = |byte: u8| {
+        let (quote, backslash) = (byte ^ b'"', byte ^ b'\\');
+        quote.min(backslash).min(byte.saturating_sub(b' ' - 1))
+    };
+    let left = block.map(left);
+    left.iter().fold(false, |any, left| any | (*left == 0))
+}
+
+/// Whether all of `text` stands in a JSON string as it is.
+#[inline]
+pub fn is_all(text: &[u8]) -> bool {
+    match text.last_chunk() {
+        // The last one has bytes of the one before it, where they don't divide evenly.
+        Some(last) => {
+            let mut blocks = text.chunks_exact(BLOCK_BYTES);
+            let is_marked_chunk = |chunk: &[u8]| chunk.first_chunk().is_some_and(is_marked);
+            !is_marked(last) && !blocks.any(is_marked_chunk)
+        }
+        None => count_few(text) == text.len(),
+    }
 }
 
 /// The first byte of a marked block that doesn't stand for itself.
@@ -116,6 +133,7 @@ mod tests {
                             *next = other;
                         }
                         assert_eq!(count(&text), one_by_one(&text), "{text:?}");
+                        assert_eq!(is_all(&text), one_by_one(&text) == length, "{text:?}");
                         text[..at].fill(0xe9);
                         assert_eq!(count(&text), one_by_one(&text), "{text:?}");
                     }

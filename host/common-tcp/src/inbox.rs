@@ -104,9 +104,9 @@ impl Inbox {
     pub fn lines(&mut self) -> Lines<'_> {
         self.strip();
         Lines {
+            text: self.cutter.look_ahead(&self.bytes),
             bytes: &self.bytes,
             cutter: &mut self.cutter,
-            text: "",
             before: Before::default(),
         }
     }
@@ -226,7 +226,7 @@ impl<'a> Lines<'a> {
 
     #[inline(never)]
     fn next_by_the_rules(&mut self) -> Option<Line<'a>> {
-        if self.text.is_empty() {
+        if self.text.is_empty() && self.cutter.start < self.cutter.clean {
             self.text = self.cutter.look_ahead(self.bytes);
             if let Some(message) = self.next_plain() {
                 return Some(Line::Message(message));
@@ -248,10 +248,6 @@ impl Cutter {
             return "";
         }
         let window = &bytes[self.start..self.clean.min(self.start + WINDOW_BYTES)];
-        let unseen = window.get(self.scanned - self.start..).unwrap_or_default();
-        if memchr(b'\n', unseen).is_none() {
-            return "";
-        }
         let window = whole_lines(window);
         match str::from_utf8(window) {
             Ok(text) => text,
@@ -265,6 +261,9 @@ impl Cutter {
     fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
         if self.is_refused {
             self.pass(bytes.len());
+            return None;
+        }
+        if self.start == self.clean {
             return None;
         }
         let range = self.cut_told(bytes)?;

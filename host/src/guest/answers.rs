@@ -258,7 +258,7 @@ impl Answers {
                 self.ordered.push_back(Some(line));
             }
             Entry::Own { index, runs } => {
-                self.begin(message, (index, runs), turn, (outbox, context));
+                self.begin(message, (index, runs), turn, (outbox, tally, context));
             }
             Entry::Host(command) => {
                 tally.calls += 1;
@@ -291,14 +291,14 @@ impl Answers {
         message: Message<'_>,
         (index, runs): (u32, Runs),
         turn: Turn<'_>,
-        (outbox, context): (&mut Vec<u8>, &mut Context<'_>),
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
     ) {
         if runs == Runs::There {
             return self.answer_there(&message, index, turn, context);
         }
         // What stands before it begins before it.
         self.batches.hand_over(turn, context);
-        self.start(message, (index, runs), turn, (outbox, context));
+        self.start(message, (index, runs), turn, (outbox, tally, context));
     }
 
     /// Starts a command that may end later; if it ends at once, its answer goes where a command's of now would.
@@ -307,7 +307,7 @@ impl Answers {
         message: Message<'_>,
         (index, runs): (u32, Runs),
         turn: Turn<'_>,
-        (outbox, context): (&mut Vec<u8>, &mut Context<'_>),
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
     ) {
         let began = Instant::now();
         let call = Call {
@@ -317,13 +317,19 @@ impl Answers {
         };
         let mut pending = turn.lease.instance.answer_later(runs, call);
         if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
-            let (line, mut tally) = finished_line(message.name, message.tag, ended);
-            tally.calls = 1;
-            turn.door.count(tally, began.elapsed());
-            if pending.emits_first() && (self.ordered.is_empty() || message.tag.is_some()) {
+            let (of, told) = (
+                (message.name, message.tag),
+                (ended.status, &ended.bytes[..]),
+            );
+            if message.tag.is_none() && !self.ordered.is_empty() {
+                let mut line = Vec::new();
+                write_ended(&mut line, of, told, tally);
+                return self.put(outbox, false, &line);
+            }
+            if pending.emits_first() {
                 turn.guest.take_into(outbox);
             }
-            return self.put(outbox, message.tag.is_some(), &line);
+            return write_ended(outbox, of, told, tally);
         }
         let given_up = turn.lease.given_up(message.name, turn.door.limits.command);
         let place = match message.tag {

@@ -93,6 +93,11 @@ fn number(text: &str) -> Option<(Element<'_>, &str)> {
 /// The string whose opening quote is before `text`.
 #[inline]
 fn string(text: &str) -> Option<(Element<'_>, &str)> {
+    // Mostly it is the last of its list.
+    let last = text.strip_suffix("\"]");
+    if let Some(inside) = last.filter(|inside| verbatim::is_all(inside.as_bytes())) {
+        return Some((Element::Text(inside), "]"));
+    }
     let (inside, rest) = text.split_at(verbatim::count(text.as_bytes()));
     Some((Element::Text(inside), rest.strip_prefix('"')?))
 }

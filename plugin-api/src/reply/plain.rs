@@ -93,7 +93,7 @@ impl Serializer for Whole<'_> {
     #[inline]
     fn serialize_str(self, value: &str) -> Result<(), Unusual> {
         let text = value.as_bytes();
-        match verbatim::count(text) == text.len() {
+        match verbatim::is_all(text) {
             true => self.push([b"\"", text, b"\""]),
             false => Err(Unusual),
         }
