@@ -51,8 +51,9 @@ fn is_marked(block: &[u8; BLOCK_BYTES]) -> bool {
         let (quote, backslash) = (byte ^ b'"', byte ^ b'\\');
         quote.min(backslash).min(byte.saturating_sub(b' ' - 1))
     };
-    let left = block.map(left);
-    left.iter().fold(false, |any, left| any | (*left == 0))
+    block
+        .iter()
+        .fold(false, |any, byte| any | (left(*byte) == 0))
 }
 
 /// Whether all of `text` stands in a JSON string as it is.
