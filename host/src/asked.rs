@@ -228,8 +228,8 @@ pub fn as_array(arguments: &str) -> Vec<u8> {
         Some(_) if is_json(arguments) => format!("[{arguments}]").into_bytes(),
         // Not JSON: JSON5, or a text; either way the sender meant something, and the reader is told what came.
         Some(_) => match crate::lenient::to_strict(arguments) {
-            Ok(strict) if strict.first() == Some(&b'[') => strict,
-            Ok(strict) => [b"[", &strict[..], b"]"].concat(),
+            Ok(strict) if strict.starts_with('[') => strict.into_bytes(),
+            Ok(strict) => format!("[{strict}]").into_bytes(),
             Err(_) => serde_json::json!([arguments]).to_string().into_bytes(),
         },
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use dae_common_tcp::Opening;
 use foldhash::fast::FixedState;
 use serde_json::{Map, Value, json};
 
@@ -69,11 +70,34 @@ const HOST_COMMANDS: [(&str, HostCommand, &str); 4] = [
     ),
 ];
 
+/// A name that stands for something.
+#[derive(Debug)]
+pub struct Known {
+    /// For what.
+    pub entry: Entry,
+    /// How a reply to it begins.
+    pub opening: Option<Opening>,
+}
+
+impl Known {
+    /// The command's index, where it answers on the spot.
+    #[inline]
+    pub(crate) fn index_here(&self) -> Option<u32> {
+        match self.entry {
+            Entry::Own {
+                index,
+                runs: Runs::Here,
+            } => Some(index),
+            _ => None,
+        }
+    }
+}
+
 /// See the file's head.
 #[derive(Debug)]
 pub struct Commands {
     // Fixed seed: the names are the author's, not the guests', so nobody can choose them to collide.
-    by_name: HashMap<Box<str>, Entry, FixedState>,
+    by_name: HashMap<Box<str>, Known, FixedState>,
     options: String,
     help: String,
 }
@@ -82,11 +106,15 @@ impl Commands {
     /// The table of a plugin.
     #[must_use]
     pub fn of(manifest: &Manifest) -> Self {
-        let mut by_name = HashMap::default();
+        let mut by_name: HashMap<Box<str>, Known, FixedState> = HashMap::default();
+        let mut add = |name: &str, entry| {
+            let opening = Opening::of(name);
+            by_name.insert(name.into(), Known { entry, opening });
+        };
         let mut options = Map::new();
         let mut help = Map::new();
         for (name, command, doc) in HOST_COMMANDS {
-            by_name.insert(name.into(), Entry::Host(command));
+            add(name, Entry::Host(command));
             options.insert(name.to_owned(), 0.into());
             help.insert(
                 name.to_owned(),
@@ -99,7 +127,7 @@ impl Commands {
                 "blocking" => Runs::Blocking,
                 _ => Runs::Here,
             };
-            by_name.insert(command.name.as_str().into(), Entry::Own { index, runs });
+            add(&command.name, Entry::Own { index, runs });
             options.insert(command.name.clone(), command.arity().into());
             let line = json!({"signature": command.signature(), "doc": command.doc});
             help.insert(command.name.clone(), line);
@@ -114,8 +142,8 @@ impl Commands {
     /// The table of the same daemon in a process of its own, where none of its commands runs here.
     #[must_use]
     pub fn elsewhere(mut self) -> Self {
-        for entry in self.by_name.values_mut() {
-            if let Entry::Own { runs, .. } = entry {
+        for known in self.by_name.values_mut() {
+            if let Entry::Own { runs, .. } = &mut known.entry {
                 *runs = match runs {
                     Runs::Here | Runs::There => Runs::There,
                     Runs::Blocking | Runs::Later => Runs::Later,
@@ -129,7 +157,14 @@ impl Commands {
     #[inline]
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Entry> {
-        self.by_name.get(name).copied()
+        self.known(name).map(|known| known.entry)
+    }
+
+    /// All that is known of `name`.
+    #[inline]
+    #[must_use]
+    pub fn known(&self, name: &str) -> Option<&Known> {
+        self.by_name.get(name)
     }
 
     /// Every name, for a hint.
@@ -147,5 +182,25 @@ impl Commands {
     #[must_use]
     pub fn help(&self) -> &str {
         &self.help
+    }
+}
+
+/// What was looked up last: the commands of a batch are often the same.
+#[derive(Default)]
+pub(crate) struct Found<'a> {
+    name: &'a str,
+    known: Option<&'a Known>,
+}
+
+impl<'a> Found<'a> {
+    /// What is known of a name.
+    #[inline(always)]
+    pub(crate) fn known(&mut self, commands: &'a Commands, name: &'a str) -> Option<&'a Known> {
+        // In a run of lines of one name they are mostly one slice. Before the first it is empty, which is no name.
+        if !std::ptr::eq(name, self.name) {
+            self.known = commands.known(name);
+            self.name = name;
+        }
+        self.known
     }
 }

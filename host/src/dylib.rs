@@ -368,7 +368,7 @@ pub struct Command<'a> {
     /// The guest that sent it.
     pub guest: u64,
     /// Its arguments, as they came.
-    pub arguments: &'a [u8],
+    pub arguments: &'a str,
 }
 
 impl Command<'_> {
@@ -377,7 +377,7 @@ impl Command<'_> {
             command: self.index,
             flags: 0,
             guest: self.guest,
-            arguments: RSlice::from_slice(self.arguments),
+            arguments: RSlice::from_slice(self.arguments.as_bytes()),
         }
     }
 }

@@ -178,6 +178,10 @@ impl<S: Stream> Guest<S> {
     fn poll_with_buffers(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // First, so that nothing pushed from here on is missed.
         self.mailbox.watch(context);
+        // Mostly it is the guest who has something to say, and then once around is enough.
+        if self.is_idle() && matches!(self.read(context), Poll::Ready(false)) {
+            return Poll::Ready(());
+        }
         loop {
             if self.lent.is_some() && !ready!(self.poll_loan(context)) {
                 return Poll::Ready(());
@@ -245,6 +249,13 @@ impl<S: Stream> Guest<S> {
         }
     }
 
+    /// Nothing is owed, and nothing is there that an answer could be owed to.
+    fn is_idle(&self) -> bool {
+        let has_nothing = self.inbox.buffered() == 0 && self.outbox.is_empty();
+        let waits_for_nothing = self.door_change.is_none() && self.greeting.is_none();
+        has_nothing && waits_for_nothing && self.answers.in_flight() == 0 && !self.is_deaf()
+    }
+
     fn is_deaf(&self) -> bool {
         self.has_ended || self.is_closing
     }
@@ -270,8 +281,7 @@ impl<S: Stream> Guest<S> {
             self.is_closing = true;
             return nothing(Taken::All);
         }
-        let door = Arc::clone(&self.door);
-        let phase = door.phase();
+        let phase = self.door.phase();
         if matches!(**phase, Phase::Waiting | Phase::Changing) {
             return nothing(self.wait_before(context));
         }
@@ -294,10 +304,10 @@ impl<S: Stream> Guest<S> {
         taken
     }
 
-    fn answer_lines(
+    fn answer_lines<'a>(
         &mut self,
-        inbox: &mut Inbox,
-        phase: &Phase,
+        inbox: &'a mut Inbox,
+        phase: &'a Phase,
         context: &mut Context<'_>,
     ) -> (Taken, Tally) {
         if self.has_ended {
@@ -305,17 +315,22 @@ impl<S: Stream> Guest<S> {
         }
         let mut lines = inbox.lines();
         let mut batch = Batch::default();
+        let mut is_any = false;
         let taken = loop {
             if !self.has_room() {
                 break Taken::Some;
             }
+            if let Some(message) = lines.next_plain() {
+                is_any = true;
+                self.answer(message, phase, &mut batch, context);
+                continue;
+            }
             let Some(line) = lines.next() else {
                 break Taken::All;
             };
-            // A line was finished: the half one behind it is a new one.
-            self.patience = None;
+            is_any = true;
             match line {
-                Line::Message(message) => self.answer(message, phase, &mut batch, context),
+                Line::Message(message) => self.answer_any(message, phase, &mut batch, context),
                 Line::Fault(fault) => self.refuse(
                     (fault.command, fault.tag),
                     (fault.code, &fault.message),
@@ -328,14 +343,30 @@ impl<S: Stream> Guest<S> {
                 }
             }
         };
+        if is_any {
+            // A line was finished: the half one behind it is a new one.
+            self.patience = None;
+        }
         (taken, batch.tally)
     }
 
-    #[inline]
+    /// The same as [`Guest::answer`], which is for the hot path alone.
+    #[inline(never)]
+    fn answer_any<'a>(
+        &mut self,
+        message: Message<'a>,
+        phase: &'a Phase,
+        batch: &mut Batch<'a>,
+        context: &mut Context<'_>,
+    ) {
+        self.answer(message, phase, batch, context);
+    }
+
+    #[inline(always)]
     fn answer<'a>(
         &mut self,
         message: Message<'a>,
-        phase: &Phase,
+        phase: &'a Phase,
         batch: &mut Batch<'a>,
         context: &mut Context<'_>,
     ) {
@@ -349,8 +380,9 @@ impl<S: Stream> Guest<S> {
                     door: &self.door,
                     guest: &self.mailbox,
                 };
-                self.answers
-                    .answer(message, turn, &mut self.outbox, (batch, context));
+                let known = batch.found.known(&lease.instance.commands, message.name);
+                let rest = (&mut self.outbox, &mut batch.tally, context);
+                self.answers.answer(message, known, turn, rest);
             }
             Phase::Shut(reason) => {
                 let of = (message.name, message.tag);

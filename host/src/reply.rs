@@ -4,22 +4,25 @@ use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error, w
 use dae_plugin_api::abi::status;
 use serde_json::json;
 
+use crate::commands::Known;
 use crate::instance::Instance;
 use crate::outcome::{Call, host_status};
 use crate::stats::Tally;
 
-/// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes. The guest's id and the
-/// command's index are `guest` and `index`.
+/// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes. It is of that guest, has
+/// that index, and that is known of it.
 #[inline(always)]
 pub(crate) fn answer_on_the_spot(
     instance: &Instance,
     message: Message<'_>,
-    (guest, index): (u64, u32),
+    (guest, index, known): (u64, u32, &Known),
     (out, tally): (&mut Vec<u8>, &mut Tally),
 ) {
     tally.calls += 1;
-    let start = out.len();
-    open_reply(out, message.name, message.tag);
+    let start = match (&known.opening, message.tag) {
+        (Some(opening), None) => opening.write(out),
+        _ => open_reply(out, message.name, message.tag),
+    };
     let body = out.len();
     let call = Call {
         index,
@@ -27,13 +30,10 @@ pub(crate) fn answer_on_the_spot(
         arguments: message.arguments,
     };
     match instance.answer_here(call, out) {
-        status::DONE => {
-            keep_one_line(&mut out[body..]);
-            close_reply(out);
-        }
+        status::DONE => close_reply(out, start),
         status::NOTHING => {
             out.truncate(body);
-            close_reply(out);
+            close_reply(out, start);
         }
         status => {
             let of = (message.name, message.tag);
@@ -57,17 +57,6 @@ fn fail_at(
     write_failure(out, of, status, &text);
 }
 
-/// A raw JSON value of the author's may hold line ends; between tokens, which is the only place JSON allows them, a space
-/// means the same.
-#[inline]
-fn keep_one_line(json: &mut [u8]) {
-    if json.contains(&b'\n') {
-        json.iter_mut()
-            .filter(|byte| **byte == b'\n')
-            .for_each(|byte| *byte = b' ');
-    }
-}
-
 /// Appends the line of a command that has ended, and counts it.
 pub(crate) fn write_ended(
     out: &mut Vec<u8>,
@@ -78,13 +67,11 @@ pub(crate) fn write_ended(
     tally.calls += 1;
     match status {
         status::DONE | status::NOTHING => {
-            open_reply(out, name, tag);
+            let start = open_reply(out, name, tag);
             if status == status::DONE {
-                let body = out.len();
                 out.extend_from_slice(bytes);
-                keep_one_line(&mut out[body..]);
             }
-            close_reply(out);
+            close_reply(out, start);
         }
         status => {
             tally.errors += 1;

@@ -118,8 +118,23 @@ pub struct CallV1<'a> {
     pub flags: u32,
     /// The guest that sent it; 0 is nobody.
     pub guest: u64,
-    /// The bytes behind the name, trimmed: JSON, or what the sender thinks is.
+    /// What is behind the name, trimmed: JSON, or what the sender thinks is. Always UTF-8: the host has looked.
     pub arguments: RSlice<'a, u8>,
+}
+
+impl<'a> CallV1<'a> {
+    /// The arguments as text.
+    ///
+    /// # Safety
+    /// They are UTF-8, which every host of this generation keeps to.
+    #[must_use]
+    #[inline]
+    pub unsafe fn text(&self) -> &'a str {
+        let bytes = self.arguments.as_slice();
+        debug_assert!(std::str::from_utf8(bytes).is_ok());
+        // SAFETY: by the caller's promise.
+        unsafe { std::str::from_utf8_unchecked(bytes) }
+    }
 }
 
 /// A constructed daemon.
@@ -395,20 +410,29 @@ impl Output {
     /// Appends; false where the owner refuses to grow.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) -> bool {
+        self.push_all([bytes])
+    }
+
+    /// Appends all of these, or nothing; false where the owner refuses to grow.
+    #[inline]
+    pub fn push_all<const N: usize>(&mut self, parts: [&[u8]; N]) -> bool {
+        let additional = parts.iter().map(|part| part.len()).sum();
         // SAFETY: valid and ours alone by the promise given to `new`.
         let sink = unsafe { &mut *self.sink };
-        if sink.capacity - sink.len < bytes.len() {
+        if sink.capacity - sink.len < additional {
             // SAFETY: `grow` is the owner's, for this sink.
-            let grown = unsafe { (sink.grow)(self.sink, bytes.len()) };
+            let grown = unsafe { (sink.grow)(self.sink, additional) };
             if !grown {
                 return false;
             }
         }
-        // SAFETY: the sink has room for `bytes` behind `len`, and the two can't overlap: the room was nobody's.
+        // SAFETY: the sink has room for all parts behind `len`, and none can overlap it: the room was nobody's.
         unsafe {
             let sink = &mut *self.sink;
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), sink.start.add(sink.len), bytes.len());
-            sink.len += bytes.len();
+            for part in parts {
+                std::ptr::copy_nonoverlapping(part.as_ptr(), sink.start.add(sink.len), part.len());
+                sink.len += part.len();
+            }
         }
         true
     }

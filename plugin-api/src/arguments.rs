@@ -1,4 +1,4 @@
-//! The arguments of a command: JSON bytes to the author's own types, in one pass and without a value in between.
+//! The arguments of a command: JSON to the author's own types, in one pass and without a value in between.
 //!
 //! An array's elements are the arguments, any other value is the one argument, and nothing is none. What is not strict
 //! JSON is reported as [`Misread::NotJson`], and the host, which knows JSON5, may translate and call again.
@@ -123,50 +123,44 @@ pub type Signature = &'static [(&'static str, &'static str)];
 ///
 /// # Errors
 /// [`Misread`], with a text that names the argument by `signature`.
-pub fn read<'de, L: ArgumentList<'de>>(
-    bytes: &'de [u8],
-    signature: Signature,
-) -> Result<L, Misread> {
-    match plain::read(bytes) {
+pub fn read<'de, L: ArgumentList<'de>>(text: &'de str, signature: Signature) -> Result<L, Misread> {
+    match plain::read(text) {
         Some(list) => Ok(list),
-        None => read_any(bytes, signature),
+        None => read_any(text, signature),
     }
 }
 
 #[inline(never)]
-fn read_any<'de, L: ArgumentList<'de>>(
-    bytes: &'de [u8],
-    signature: Signature,
-) -> Result<L, Misread> {
+fn read_any<'de, L: ArgumentList<'de>>(text: &'de str, signature: Signature) -> Result<L, Misread> {
     let place = Place::default();
-    let list = match bytes.first() {
+    let list = match text.as_bytes().first() {
         None => L::take(&mut Nothing(PhantomData), &place),
-        Some(b'[') => read_array(bytes, &place),
-        Some(_) => read_single(bytes, &place),
+        Some(b'[') => read_array(text, &place),
+        Some(_) => read_single(text, &place),
     };
-    list.map_err(|error| explain(&error, bytes, &place, signature))
+    list.map_err(|error| explain(&error, text, &place, signature))
 }
 
 fn read_array<'de, L: ArgumentList<'de>>(
-    bytes: &'de [u8],
+    text: &'de str,
     place: &Place,
 ) -> Result<L, serde_json::Error> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut json = serde_json::Deserializer::from_str(text);
     let list = json.deserialize_seq(WholeList(place, PhantomData))?;
     json.end()?;
     Ok(list)
 }
 
 fn read_single<'de, L: ArgumentList<'de>>(
-    bytes: &'de [u8],
+    text: &'de str,
     place: &Place,
 ) -> Result<L, serde_json::Error> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut json = serde_json::Deserializer::from_str(text);
     let mut one = Single(Some(&mut json));
     let list = L::take(&mut one, place)?;
     if one.0.is_some() {
         // Not taken: it must still be JSON to be called a surplus argument.
-        let _: IgnoredAny = serde_json::from_slice(bytes)?;
+        let _: IgnoredAny = serde_json::from_str(text)?;
         return Err(serde_json::Error::custom(SURPLUS));
     }
     json.end()?;
@@ -206,7 +200,7 @@ impl<'de> SeqAccess<'de> for Nothing<serde_json::Error> {
 }
 
 /// The list of a command whose argument came without brackets.
-struct Single<'j, 'de>(Option<&'j mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>>);
+struct Single<'j, 'de>(Option<&'j mut serde_json::Deserializer<serde_json::de::StrRead<'de>>>);
 
 impl<'de> SeqAccess<'de> for Single<'_, 'de> {
     type Error = serde_json::Error;
@@ -223,18 +217,13 @@ impl<'de> SeqAccess<'de> for Single<'_, 'de> {
 }
 
 #[cold]
-fn explain(
-    error: &serde_json::Error,
-    bytes: &[u8],
-    place: &Place,
-    signature: Signature,
-) -> Misread {
+fn explain(error: &serde_json::Error, given: &str, place: &Place, signature: Signature) -> Misread {
     if error.is_syntax() || error.is_eof() {
         return Misread::NotJson;
     }
     let text = error.to_string();
     if text.starts_with(MISSING) || text.starts_with(SURPLUS) {
-        return count_fault(bytes, signature);
+        return count_fault(given, signature);
     }
     let index = place.index.get();
     let (name, type_name) = signature
@@ -250,10 +239,10 @@ fn explain(
     ))
 }
 
-fn count_fault(bytes: &[u8], signature: Signature) -> Misread {
-    let got = match bytes.first() {
+fn count_fault(text: &str, signature: Signature) -> Misread {
+    let got = match text.as_bytes().first() {
         None => Ok(0),
-        Some(b'[') => serde_json::from_slice::<Vec<IgnoredAny>>(bytes).map(|all| all.len()),
+        Some(b'[') => serde_json::from_str::<Vec<IgnoredAny>>(text).map(|all| all.len()),
         Some(_) => Ok(1),
     };
     // A list that is faulty further on is for JSON5 to judge.
@@ -279,7 +268,7 @@ mod tests {
     const TWO: Signature = &[("a", "number"), ("b", "number")];
 
     fn two(text: &str) -> Result<(f64, f64), Misread> {
-        let (Required(a), Required(b)) = read(text.as_bytes(), TWO)?;
+        let (Required(a), Required(b)) = read(text, TWO)?;
         Ok((a, b))
     }
 
@@ -295,13 +284,13 @@ mod tests {
     fn arrays_are_lists_and_anything_else_is_one_argument() {
         assert_eq!(two("[1,2]").unwrap(), (1.0, 2.0));
         let (Required(Text(one)),) =
-            read::<(Required<Text>,)>(br#""x""#, &[("s", "string")]).unwrap();
+            read::<(Required<Text>,)>(r#""x""#, &[("s", "string")]).unwrap();
         assert!(matches!(one, Cow::Borrowed("x")));
         let (Required(nested),) =
-            read::<(Required<Vec<u8>>,)>(b"[[1,2]]", &[("v", "array")]).unwrap();
+            read::<(Required<Vec<u8>>,)>("[[1,2]]", &[("v", "array")]).unwrap();
         assert_eq!(nested, [1, 2]);
-        assert!(read::<()>(b"", &[]).is_ok());
-        assert!(read::<()>(b"[]", &[]).is_ok());
+        assert!(read::<()>("", &[]).is_ok());
+        assert!(read::<()>("[]", &[]).is_ok());
     }
 
     #[test]
@@ -326,7 +315,7 @@ mod tests {
             assert_eq!(text_of(two(given)), said, "{given}");
         }
         assert_eq!(
-            text_of(read::<()>(b"5", &[])),
+            text_of(read::<()>("5", &[])),
             "it takes no arguments; got 1"
         );
     }
@@ -335,7 +324,7 @@ mod tests {
     fn optional_ones_may_be_left_out_and_the_rest_takes_all() {
         type Both = (Optional<u8>, Rest<u8>);
         let of = |text: &'static str| {
-            let (Optional(first), Rest(rest)) = read::<Both>(text.as_bytes(), &[]).unwrap();
+            let (Optional(first), Rest(rest)) = read::<Both>(text, &[]).unwrap();
             (first, rest)
         };
         assert_eq!(of(""), (None, vec![]));
@@ -346,7 +335,7 @@ mod tests {
     #[test]
     fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
         let deep = "[".repeat(100_000);
-        let read = read::<(Required<serde_json::Value>,)>(deep.as_bytes(), &[("v", "any")]);
+        let read = read::<(Required<serde_json::Value>,)>(&deep, &[("v", "any")]);
         assert!(read.is_err());
     }
 }

@@ -177,7 +177,7 @@ pub struct Call<'a> {
     /// Index into the manifest's commands.
     pub command: u32,
     pub(crate) guest: u64,
-    pub(crate) arguments: &'a [u8],
+    pub(crate) arguments: &'a str,
     pub(crate) out: Output,
 }
 

@@ -204,7 +204,8 @@ unsafe extern "C" fn call<D: Exported>(
         host: live.host,
         command: call.command,
         guest: call.guest,
-        arguments: call.arguments.as_slice(),
+        // SAFETY: the vtable's contract.
+        arguments: unsafe { call.text() },
         out,
     };
     panic::caught(|| D::call(&live, call)).unwrap_or_else(|text| {

@@ -157,6 +157,7 @@ pub mod operation;
 mod panic;
 mod reply;
 mod runtime;
+mod verbatim;
 mod wire;
 
 pub use credential::Credential;

@@ -4,6 +4,8 @@
 //! compiler finds by method lookup (`(&value).reply_kind()`): the `Result` of [`FallibleReply`] matches before
 //! the reference of [`PlainReply`]. So an alias of `Result` works as `Result` does.
 
+mod plain;
+
 use std::fmt::Display;
 use std::io;
 
@@ -38,12 +40,21 @@ impl<T: Serialize> PlainReply for &T {}
 
 impl Plain {
     /// Writes the value; the status for the host.
+    #[inline]
     pub fn write<T: Serialize>(self, value: &T, out: &mut Output) -> u32 {
         // Known at compile time. The name of `()` is its own in every release so far; should that change, a unit is
         // answered as `null`, which a test here would show.
         if size_of::<T>() == 0 && std::any::type_name::<T>() == "()" {
             return status::NOTHING;
         }
+        match plain::write(value, out) {
+            true => status::DONE,
+            false => Self::write_any(value, out),
+        }
+    }
+
+    #[inline(never)]
+    fn write_any<T: Serialize>(value: &T, out: &mut Output) -> u32 {
         match write_json(&mut *out, value) {
             Ok(()) => status::DONE,
             Err(error) => {
@@ -104,6 +115,7 @@ impl serde_json::ser::Formatter for WholeNumbers {
 
 impl Fallible {
     /// Writes the value or the error; the status for the host.
+    #[inline]
     pub fn write<T: Serialize, E: Display>(self, value: &Result<T, E>, out: &mut Output) -> u32 {
         match value {
             Ok(value) => Plain.write(value, out),
@@ -163,7 +175,7 @@ mod tests {
     use super::*;
     use crate::abi::VecSink;
 
-    fn written(write: impl FnOnce(&mut Output) -> u32) -> (u32, String) {
+    pub(super) fn written(write: impl FnOnce(&mut Output) -> u32) -> (u32, String) {
         let mut bytes = Vec::new();
         let mut sink = VecSink::new(&mut bytes);
         // SAFETY: the sink outlives the output, and only the output uses it.

@@ -24,7 +24,7 @@ use memchr::{memchr, memrchr};
 
 use crate::{
     http,
-    message::{self, Line, Message},
+    message::{self, Before, Line, Message},
     telnet::{self, Telnet},
 };
 
@@ -62,6 +62,7 @@ pub struct Lines<'a> {
     cutter: &'a mut Cutter,
     /// Whole lines that come next, where they are known to be UTF-8 and nothing hinders one of being a plain one.
     text: &'a str,
+    before: Before<'a>,
 }
 
 impl Inbox {
@@ -103,9 +104,10 @@ impl Inbox {
     pub fn lines(&mut self) -> Lines<'_> {
         self.strip();
         Lines {
+            text: self.cutter.look_ahead(&self.bytes),
             bytes: &self.bytes,
             cutter: &mut self.cutter,
-            text: "",
+            before: Before::default(),
         }
     }
 
@@ -215,9 +217,12 @@ impl<'a> Lines<'a> {
         self.bytes.len() - self.cutter.start
     }
 
+    /// The next one, where it is of the plain kind and at hand; `None` says nothing about whether there is one.
+    ///
+    /// In a run of lines of the same short name, the names are the same slice.
     #[inline(always)]
-    fn next_plain(&mut self) -> Option<Message<'a>> {
-        let (message, length) = message::read_plain(self.text)?;
+    pub fn next_plain(&mut self) -> Option<Message<'a>> {
+        let (message, length) = message::read_plain(self.text, &mut self.before)?;
         if length > self.cutter.line_bytes_max {
             return None;
         }
@@ -228,7 +233,7 @@ impl<'a> Lines<'a> {
 
     #[inline(never)]
     fn next_by_the_rules(&mut self) -> Option<Line<'a>> {
-        if self.text.is_empty() {
+        if self.text.is_empty() && self.cutter.start < self.cutter.clean {
             self.text = self.cutter.look_ahead(self.bytes);
             if let Some(message) = self.next_plain() {
                 return Some(Line::Message(message));
@@ -250,10 +255,6 @@ impl Cutter {
             return "";
         }
         let window = &bytes[self.start..self.clean.min(self.start + WINDOW_BYTES)];
-        let unseen = window.get(self.scanned - self.start..).unwrap_or_default();
-        if memchr(b'\n', unseen).is_none() {
-            return "";
-        }
         let window = whole_lines(window);
         match str::from_utf8(window) {
             Ok(text) => text,
@@ -267,6 +268,9 @@ impl Cutter {
     fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
         if self.is_refused {
             self.pass(bytes.len());
+            return None;
+        }
+        if self.start == self.clean {
             return None;
         }
         let range = self.cut_told(bytes)?;

@@ -25,9 +25,9 @@
 //! for line in inbox.lines() {
 //!     let Line::Message(message) = line else { continue };
 //!     assert_eq!(message.arguments, "[1,2]");
-//!     open_reply(&mut out, message.name, message.tag);
+//!     let start = open_reply(&mut out, message.name, message.tag);
 //!     out.push(b'3');
-//!     close_reply(&mut out);
+//!     close_reply(&mut out, start);
 //! }
 //! assert_eq!(out, b"add#7 [3]\n");
 //! assert!(inbox.is_mid_line());
@@ -36,6 +36,7 @@
 mod code;
 mod http;
 mod inbox;
+mod line_end;
 mod message;
 mod nearest;
 mod reply;
@@ -45,7 +46,7 @@ pub use code::{ErrorCode, UnknownErrorCode};
 pub use inbox::{Inbox, Lines};
 pub use message::{Fault, Line, Message, is_name, read_line};
 pub use nearest::nearest;
-pub use reply::{close_reply, open_reply, write_error, write_message};
+pub use reply::{Opening, close_reply, open_reply, write_error, write_message};
 
 /// The longest line, in bytes before its LF, unless configured otherwise: 1 MiB, from the protocol.
 pub const LINE_BYTES_MAX: usize = 1 << 20;

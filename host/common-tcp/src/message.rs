@@ -9,9 +9,9 @@
 
 use std::str;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 
-use crate::{ErrorCode, NAME_BYTES_MAX, TAG_BYTES_MAX};
+use crate::{ErrorCode, NAME_BYTES_MAX, TAG_BYTES_MAX, line_end};
 
 /// What one line of a guest turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,23 +79,38 @@ pub fn read_line(line: &[u8]) -> Line<'_> {
 /// The message that `text` begins with, and the bytes of its line without the LF, where that is of the plain kind: an ASCII
 /// name, no tag, and one space before arguments that end with the line. `None` where [`read`] is to judge.
 #[inline(always)]
-pub(crate) fn read_plain(text: &str) -> Option<(Message<'_>, usize)> {
+pub(crate) fn read_plain<'a>(
+    text: &'a str,
+    before: &mut Before<'a>,
+) -> Option<(Message<'a>, usize)> {
     let bytes = text.as_bytes();
-    let name_bytes = bytes.iter().position(|byte| !is_plain(*byte))?;
-    if name_bytes == 0 || name_bytes > NAME_BYTES_MAX {
-        return None;
+    if !before.has_name_of(bytes) {
+        let name_bytes = bytes.iter().position(|byte| !is_plain(*byte))?;
+        if name_bytes == 0 || name_bytes > NAME_BYTES_MAX {
+            return None;
+        }
+        let name = &text[..name_bytes];
+        match bytes[name_bytes] {
+            b' ' => *before = Before::of(name),
+            b'\n' => {
+                let message = Message {
+                    name,
+                    tag: None,
+                    arguments: "",
+                };
+                return Some((message, name_bytes));
+            }
+            _ => return None,
+        }
     }
+    let name = before.name;
+    let name_bytes = name.len();
     let message = |arguments| Message {
-        name: &text[..name_bytes],
+        name,
         tag: None,
         arguments,
     };
-    match bytes[name_bytes] {
-        b'\n' => return Some((message(""), name_bytes)),
-        b' ' => {}
-        _ => return None,
-    }
-    let line_bytes = name_bytes + 1 + memchr(b'\n', &bytes[name_bytes + 1..])?;
+    let line_bytes = name_bytes + 1 + line_end::find(&bytes[name_bytes + 1..])?;
     let arguments = &text[name_bytes + 1..line_bytes];
     let arguments = arguments.strip_suffix('\r').unwrap_or(arguments);
     match arguments.as_bytes() {
@@ -104,6 +119,54 @@ pub(crate) fn read_plain(text: &str) -> Option<(Message<'_>, usize)> {
         }
         [only] if *only > b' ' => Some((message(arguments), line_bytes)),
         _ => None,
+    }
+}
+
+/// The name of a plain line, and, of a short one, how another line of that name begins: the lines of a batch often have the
+/// same, and then it is known after one look.
+#[derive(Debug)]
+pub(crate) struct Before<'a> {
+    name: &'a str,
+    /// Of a line's first eight bytes, those of the name and the space behind it; none of a name that is too long for that.
+    mask: u64,
+    beginning: u64,
+}
+
+impl Default for Before<'_> {
+    fn default() -> Self {
+        Before {
+            name: "",
+            mask: 0,
+            // Nothing begins like that.
+            beginning: 1,
+        }
+    }
+}
+
+impl<'a> Before<'a> {
+    #[inline]
+    fn of(name: &'a str) -> Self {
+        let mut beginning = [0; 8];
+        let Some(place) = beginning.get_mut(..=name.len()) else {
+            return Before {
+                name,
+                ..Before::default()
+            };
+        };
+        let (space, place) = place.split_last_mut().expect("one byte at least");
+        place.copy_from_slice(name.as_bytes());
+        *space = b' ';
+        Before {
+            name,
+            mask: u64::MAX >> (8 * (7 - name.len())),
+            beginning: u64::from_le_bytes(beginning),
+        }
+    }
+
+    #[inline]
+    fn has_name_of(&self, line: &[u8]) -> bool {
+        let beginning = line.first_chunk().map(|first| u64::from_le_bytes(*first));
+        beginning.is_some_and(|beginning| beginning & self.mask == self.beginning)
     }
 }
 

@@ -3,31 +3,75 @@
 //! A reply is opened, its one value is written by whoever has it, and it is closed: so a daemon's result
 //! goes straight into the guest's buffer. Nothing here fails: memory is the only thing that could run out.
 //!
-//! Invariant: what is written by [`write_message`] and [`write_error`] is exactly one line, whatever stands
-//! in the arguments or the message. Names and tags are written as they are: they come from a line that was
+//! Invariant: what is written is exactly one line, whatever stands in the arguments, the result or the message. Names and tags are written as they are: they come from a line that was
 //! read, or were held against [`crate::is_name`].
 
-use memchr::memchr_iter;
-
 use crate::{
-    ErrorCode,
+    ErrorCode, line_end,
     message::{is_name, is_tag},
 };
 
-/// Appends a line up to where its arguments begin: `name#tag [`.
+/// Appends a line up to where its arguments begin, `name#tag [`, and returns where the line begins.
 ///
-/// Write the result behind it, as JSON with no LF, or nothing for a command that returns nothing; then
-/// call [`close_reply`].
+/// Write the result behind it, as JSON, or nothing for a command that returns nothing; then call [`close_reply`].
 #[inline(always)]
-pub fn open_reply(out: &mut Vec<u8>, name: &str, tag: Option<&str>) {
+pub fn open_reply(out: &mut Vec<u8>, name: &str, tag: Option<&str>) -> usize {
+    let start = out.len();
     write_command(out, name, tag);
     out.extend_from_slice(b" [");
+    start
 }
 
-/// Ends the line that [`open_reply`] began.
+/// Ends the line that was opened at `start`.
+///
+/// JSON allows an LF between its tokens alone, where a space means the same: each becomes one.
 #[inline]
-pub fn close_reply(out: &mut Vec<u8>) {
+pub fn close_reply(out: &mut Vec<u8>, start: usize) {
+    let line = &mut out[start..];
+    if line_end::is_in(line) {
+        keep_one_line(line);
+    }
     out.extend_from_slice(b"]\n");
+}
+
+#[cold]
+fn keep_one_line(json: &mut [u8]) {
+    let line_feeds = json.iter_mut().filter(|byte| **byte == b'\n');
+    line_feeds.for_each(|byte| *byte = b' ');
+}
+
+/// How the untagged replies to one command begin, for who answers it again and again.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// Copied as a whole, which is one step for a processor; what is too much is taken off again.
+    bytes: [u8; OPENING_BYTES_MAX],
+    len: usize,
+}
+
+/// The longest of them; a longer name is put together each time.
+const OPENING_BYTES_MAX: usize = 32;
+
+impl Opening {
+    /// That of the replies to the command of this name; `None` where the name is too long for it.
+    pub fn of(name: &str) -> Option<Opening> {
+        let mut text = Vec::new();
+        open_reply(&mut text, name, None);
+        let mut bytes = [0; OPENING_BYTES_MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(&text);
+        Some(Opening {
+            bytes,
+            len: text.len(),
+        })
+    }
+
+    /// As [`open_reply`].
+    #[inline(always)]
+    pub fn write(&self, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        out.truncate(start + self.len);
+        start
+    }
 }
 
 /// Appends a whole line. `arguments_array_json` is a JSON array; each LF inside it, where JSON allows one
@@ -42,8 +86,8 @@ pub fn write_message(
     out.push(b' ');
     let start = out.len();
     out.extend_from_slice(arguments_array_json);
-    for at in memchr_iter(b'\n', arguments_array_json) {
-        out[start + at] = b' ';
+    if line_end::is_in(arguments_array_json) {
+        keep_one_line(&mut out[start..]);
     }
     out.push(b'\n');
 }
@@ -65,7 +109,7 @@ pub fn write_error(
     code: ErrorCode,
     message: &str,
 ) {
-    open_reply(out, "error", tag);
+    let start = open_reply(out, "error", tag);
     out.extend_from_slice(b"{\"command\":");
     write_string(out, command);
     out.extend_from_slice(b",\"code\":\"");
@@ -73,7 +117,7 @@ pub fn write_error(
     out.extend_from_slice(b"\",\"message\":");
     write_string(out, message);
     out.push(b'}');
-    close_reply(out);
+    close_reply(out, start);
 }
 
 #[inline(always)]
@@ -99,13 +143,26 @@ mod tests {
     #[test]
     fn replies_and_events() {
         let mut out = Vec::new();
-        open_reply(&mut out, "nothing", None);
-        close_reply(&mut out);
-        open_reply(&mut out, "add", Some("7"));
-        out.push(b'3');
-        close_reply(&mut out);
+        let start = open_reply(&mut out, "nothing", None);
+        close_reply(&mut out, start);
+        let start = open_reply(&mut out, "add", Some("7"));
+        out.extend_from_slice(b"\n3\n");
+        close_reply(&mut out, start);
         write_message(&mut out, "tick", None, b"[\n7\n]");
-        assert_eq!(out, b"nothing []\nadd#7 [3]\ntick [ 7 ]\n");
+        assert_eq!(out, b"nothing []\nadd#7 [ 3 ]\ntick [ 7 ]\n");
+    }
+
+    #[test]
+    fn an_opening_is_what_would_be_put_together() {
+        for name_bytes in 1..=OPENING_BYTES_MAX {
+            let name = "n".repeat(name_bytes);
+            let (mut out, mut expected) = (b"before".to_vec(), b"before".to_vec());
+            let start = open_reply(&mut expected, &name, None);
+            match Opening::of(&name) {
+                Some(opening) => assert_eq!((opening.write(&mut out), out), (start, expected)),
+                None => assert!(expected.len() - start > OPENING_BYTES_MAX),
+            }
+        }
     }
 
     #[test]

@@ -80,11 +80,11 @@ fn answer(message: &Message<'_>, out: &mut Vec<u8>) -> Option<u64> {
     }
     match call(message) {
         Ok((value, ready_ms)) => {
-            open_reply(out, message.name, message.tag);
+            let start = open_reply(out, message.name, message.tag);
             if let Some(value) = value {
                 out.extend_from_slice(value.to_string().as_bytes());
             }
-            close_reply(out);
+            close_reply(out, start);
             Some(ready_ms)
         }
         Err((code, text)) => {

@@ -61,7 +61,7 @@ pub(super) fn array(arguments: &str) -> Result<Arguments> {
     }
     let strict = || {
         let strict = lenient::to_strict(arguments).map_err(anyhow::Error::msg)?;
-        Ok::<_, anyhow::Error>(serde_json::from_slice::<Box<RawValue>>(&strict)?)
+        Ok::<_, anyhow::Error>(serde_json::from_str::<Box<RawValue>>(&strict)?)
     };
     let value = serde_json::from_str::<Box<RawValue>>(arguments).or_else(|_| strict());
     let value = value.with_context(|| format!("expected JSON, got {arguments}"))?;

@@ -101,7 +101,7 @@ pub(super) fn claim(arguments: &str) -> Result<Claim, String> {
         Ok(value) => value,
         Err(_) => lenient::to_strict(arguments)
             .ok()
-            .and_then(|strict| serde_json::from_slice(&strict).ok())
+            .and_then(|strict| serde_json::from_str(&strict).ok())
             .ok_or_else(|| format!("expected a credential, got {}", quoted(arguments)))?,
     };
     // An array's elements are the arguments, any other value is the one argument.

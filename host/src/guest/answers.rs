@@ -10,7 +10,7 @@ use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 
 use super::batches::{Batches, Outlet};
-use crate::commands::{Commands, Entry, HostCommand, Runs};
+use crate::commands::{Entry, Found, HostCommand, Known, Runs};
 use crate::door::{Door, Lease};
 use crate::instance::Pending;
 use crate::mailbox::Mailbox;
@@ -46,26 +46,7 @@ pub(super) struct Turn<'a> {
 #[derive(Default)]
 pub(super) struct Batch<'a> {
     pub tally: Tally,
-    found: Found<'a>,
-}
-
-/// The command that was looked up last: those of a batch are often the same.
-#[derive(Default)]
-struct Found<'a> {
-    name: &'a str,
-    entry: Option<Entry>,
-}
-
-impl<'a> Found<'a> {
-    #[inline]
-    fn find(&mut self, commands: &Commands, name: &'a str) -> Option<Entry> {
-        // Before the first it is empty, which is no name.
-        if name != self.name {
-            self.entry = commands.find(name);
-            self.name = name;
-        }
-        self.entry
-    }
+    pub found: Found<'a>,
 }
 
 impl Turn<'_> {
@@ -232,47 +213,73 @@ impl Answers {
     }
 
     /// Answers a command, or starts it.
-    #[inline]
-    pub(super) fn answer<'a>(
+    #[inline(always)]
+    pub(super) fn answer(
         &mut self,
-        message: Message<'a>,
+        message: Message<'_>,
+        known: Option<&Known>,
         turn: Turn<'_>,
-        outbox: &mut Vec<u8>,
-        (batch, context): (&mut Batch<'a>, &mut Context<'_>),
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
     ) {
-        let commands = &turn.lease.instance.commands;
-        let entry = batch.found.find(commands, message.name);
-        let tally = &mut batch.tally;
-        match entry {
-            Some(Entry::Own {
+        if let Some(known) = known
+            && let Entry::Own {
                 index,
                 runs: Runs::Here,
-            }) => {
-                let goes_out = message.tag.is_some() || self.ordered.is_empty();
-                if goes_out {
-                    return answer_here(message, index, turn, (outbox, tally));
-                }
+            } = known.entry
+            && (message.tag.is_some() || self.ordered.is_empty())
+        {
+            return answer_here(message, (index, known), turn, (outbox, tally));
+        }
+        self.answer_other(message, known, turn, (outbox, tally, context));
+    }
+
+    /// Answers a command that isn't answered right here, or not right away, or starts it.
+    #[inline(never)]
+    fn answer_other(
+        &mut self,
+        message: Message<'_>,
+        known: Option<&Known>,
+        turn: Turn<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+    ) {
+        let Some(known) = known else {
+            return self.answer_unknown(message, turn, (outbox, tally));
+        };
+        match known.entry {
+            Entry::Own {
+                index,
+                runs: Runs::Here,
+            } => {
                 let mut line = Vec::new();
-                answer_here(message, index, turn, (&mut line, tally));
+                answer_here(message, (index, known), turn, (&mut line, tally));
                 self.ordered.push_back(Some(line));
             }
-            Some(Entry::Own { index, runs }) => {
-                self.begin(message, (index, runs), turn, (outbox, context));
+            Entry::Own { index, runs } => {
+                self.begin(message, (index, runs), turn, (outbox, tally, context));
             }
-            Some(Entry::Host(command)) => {
+            Entry::Host(command) => {
                 tally.calls += 1;
                 let line = host_answer(message, command, turn);
                 self.put(outbox, message.tag.is_some(), &line);
             }
-            None if turn::tell_event(turn.guest, message.name, message.arguments) => {}
-            None => {
-                tally.calls += 1;
-                tally.errors += 1;
-                let text = turn::unknown(message.name, commands);
-                let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
-                self.put(outbox, message.tag.is_some(), &line);
-            }
         }
+    }
+
+    /// Hands on what is no command, or says that it is none.
+    fn answer_unknown(
+        &mut self,
+        message: Message<'_>,
+        turn: Turn<'_>,
+        (outbox, tally): (&mut Vec<u8>, &mut Tally),
+    ) {
+        if turn::tell_event(turn.guest, message.name, message.arguments) {
+            return;
+        }
+        tally.calls += 1;
+        tally.errors += 1;
+        let text = turn::unknown(message.name, &turn.lease.instance.commands);
+        let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
+        self.put(outbox, message.tag.is_some(), &line);
     }
 
     /// Begins with a command that isn't answered right here.
@@ -281,14 +288,14 @@ impl Answers {
         message: Message<'_>,
         (index, runs): (u32, Runs),
         turn: Turn<'_>,
-        (outbox, context): (&mut Vec<u8>, &mut Context<'_>),
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
     ) {
         if runs == Runs::There {
             return self.answer_there(&message, index, turn, context);
         }
         // What stands before it begins before it.
         self.batches.hand_over(turn, context);
-        self.start(message, (index, runs), turn, (outbox, context));
+        self.start(message, (index, runs), turn, (outbox, tally, context));
     }
 
     /// Starts a command that may end later; if it ends at once, its answer goes where a command's of now would.
@@ -297,7 +304,7 @@ impl Answers {
         message: Message<'_>,
         (index, runs): (u32, Runs),
         turn: Turn<'_>,
-        (outbox, context): (&mut Vec<u8>, &mut Context<'_>),
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
     ) {
         self.in_a_row = 0;
         let began = Instant::now();
@@ -308,13 +315,19 @@ impl Answers {
         };
         let mut pending = turn.lease.instance.answer_later(runs, call);
         if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
-            let (line, mut tally) = finished_line(message.name, message.tag, ended);
-            tally.calls = 1;
-            turn.door.count(tally, began.elapsed());
-            if pending.emits_first() && (self.ordered.is_empty() || message.tag.is_some()) {
+            let (of, told) = (
+                (message.name, message.tag),
+                (ended.status, &ended.bytes[..]),
+            );
+            if message.tag.is_none() && !self.ordered.is_empty() {
+                let mut line = Vec::new();
+                write_ended(&mut line, of, told, tally);
+                return self.put(outbox, false, &line);
+            }
+            if pending.emits_first() {
                 turn.guest.take_into(outbox);
             }
-            return self.put(outbox, message.tag.is_some(), &line);
+            return write_ended(outbox, of, told, tally);
         }
         let given_up = turn.lease.given_up(message.name, turn.door.limits.command);
         let place = match message.tag {
@@ -369,12 +382,12 @@ impl Future for Run {
 #[inline(always)]
 fn answer_here(
     message: Message<'_>,
-    index: u32,
+    (index, known): (u32, &Known),
     turn: Turn<'_>,
     (out, tally): (&mut Vec<u8>, &mut Tally),
 ) {
     let start = out.len();
-    let of = (turn.guest.id(), index);
+    let of = (turn.guest.id(), index, known);
     reply::answer_on_the_spot(&turn.lease.instance, message, of, (out, tally));
     // What it emitted while it ran comes before its reply.
     if turn.guest.has_mail() {
@@ -403,8 +416,8 @@ pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &st
 /// What the host answers for a daemon.
 fn host_answer(message: Message<'_>, command: HostCommand, turn: Turn<'_>) -> Vec<u8> {
     let mut line = Vec::new();
-    open_reply(&mut line, message.name, message.tag);
+    let start = open_reply(&mut line, message.name, message.tag);
     turn::host_body(command, turn.lease, turn.door, &mut line);
-    close_reply(&mut line);
+    close_reply(&mut line, start);
     line
 }

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dae_common_tcp::{Inbox, Line, Message};
+use dae_common_tcp::{Inbox, Line};
 use memchr::memchr;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
 use super::wire::Wire;
-use crate::commands::{Commands, Entry, Runs};
+use crate::commands::Found;
 use crate::frame::Kind;
 use crate::frame::loan::{HandedBack, Lent};
 use crate::instance::Instance;
@@ -244,7 +244,7 @@ impl Bench {
         self.inbox.room(all).extend_from_slice(taken);
         let (instance, commands) = (&self.instance, &self.instance.commands);
         let mut lines = self.inbox.lines();
-        let (mut start, mut found) = (0, None);
+        let (mut start, mut found) = (0, Found::default());
         done.stop = loop {
             let line = lines.next();
             let end = all - lines.left();
@@ -253,7 +253,9 @@ impl Bench {
                 Some(Line::Message(message)) => message,
                 Some(_) => break Stop::Before(start),
             };
-            let Some(index) = find(commands, message, &mut found) else {
+            let known = found.known(commands, message.name);
+            let here = known.and_then(|known| Some((known.index_here()?, known)));
+            let Some((index, known)) = here else {
                 break Stop::Before(start);
             };
             match self.desk.begin(guest.slot, (start, end)) {
@@ -263,7 +265,7 @@ impl Bench {
             }
             self.reply.clear();
             self.wire.begin_watch(guest.guest);
-            let (of, panics) = ((guest.guest, index), done.tally.panics);
+            let (of, panics) = ((guest.guest, index, known), done.tally.panics);
             answer_on_the_spot(instance, message, of, (&mut self.reply, &mut done.tally));
             if done.tally.panics > panics {
                 break Stop::Panicked(end);
@@ -338,29 +340,5 @@ impl Bench {
             },
             rest: self.desk.taken().get(from..).unwrap_or_default().to_vec(),
         }
-    }
-}
-
-/// The command that a line names, where it ends on the spot. Those of a batch are often the same.
-#[inline]
-fn find<'a>(
-    commands: &Commands,
-    message: Message<'a>,
-    last: &mut Option<(&'a str, u32)>,
-) -> Option<u32> {
-    if let Some((name, index)) = last
-        && *name == message.name
-    {
-        return Some(*index);
-    }
-    match commands.find(message.name) {
-        Some(Entry::Own {
-            index,
-            runs: Runs::Here,
-        }) => {
-            *last = Some((message.name, index));
-            Some(index)
-        }
-        _ => None,
     }
 }

@@ -5,32 +5,29 @@
 //! what is no JSON, and on what the author's types refuse. Then serde_json reads the same bytes from their beginning, and
 //! the errors are its own. What was given up for that: a list that is plain at first and not later is begun twice.
 
-use std::fmt;
-use std::str;
-
-use memchr::memchr2;
-use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::{ArgumentList, Place};
+use crate::verbatim::{self, Unusual};
 
 /// So many digits are no overflow.
 const DIGITS_MAX: usize = 18;
 
 /// Reads a list; `None` where serde_json is to.
 #[inline]
-pub(super) fn read<'de, L: ArgumentList<'de>>(bytes: &'de [u8]) -> Option<L> {
+pub(super) fn read<'de, L: ArgumentList<'de>>(text: &'de str) -> Option<L> {
     let mut list = List {
-        rest: bytes.strip_prefix(b"[")?,
+        rest: text.strip_prefix('[')?,
         is_first: true,
     };
     let taken = L::take(&mut list, &Place::default()).ok()?;
-    (list.rest == b"]").then_some(taken)
+    (list.rest == "]").then_some(taken)
 }
 
 /// What is left of an array behind its `[`.
 struct List<'de> {
-    rest: &'de [u8],
+    rest: &'de str,
     is_first: bool,
 }
 
@@ -42,12 +39,14 @@ impl<'de> SeqAccess<'de> for List<'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Unusual> {
-        let element = match self.rest {
+        let separator_bytes = match self.rest.as_bytes() {
             [b']'] => return Ok(None),
-            element if self.is_first => element,
-            [b',', b' ', element @ ..] | [b',', element @ ..] => element,
+            _ if self.is_first => 0,
+            [b',', b' ', ..] => 2,
+            [b',', ..] => 1,
             _ => return Err(Unusual),
         };
+        let element = &self.rest[separator_bytes..];
         self.is_first = false;
         let (element, rest) = Element::read(element).ok_or(Unusual)?;
         self.rest = rest;
@@ -62,43 +61,45 @@ enum Element<'de> {
 }
 
 impl<'de> Element<'de> {
-    /// The first element of `bytes`, and what is behind it, which may turn out to belong to it.
+    /// The first element of `text`, and what is behind it, which may turn out to belong to it.
     #[inline]
-    fn read(bytes: &'de [u8]) -> Option<(Self, &'de [u8])> {
-        match bytes {
-            [b'0'..=b'9', ..] => number(bytes),
-            [b'"', text @ ..] => string(text),
-            [b't', b'r', b'u', b'e', rest @ ..] => Some((Element::Truth(true), rest)),
-            [b'f', b'a', b'l', b's', b'e', rest @ ..] => Some((Element::Truth(false), rest)),
+    fn read(text: &'de str) -> Option<(Self, &'de str)> {
+        match text.as_bytes() {
+            [b'0'..=b'9', ..] => number(text),
+            [b'"', ..] => string(&text[1..]),
+            [b't', b'r', b'u', b'e', ..] => Some((Element::Truth(true), &text[4..])),
+            [b'f', b'a', b'l', b's', b'e', ..] => Some((Element::Truth(false), &text[5..])),
             _ => None,
         }
     }
 }
 
 #[inline]
-fn number(bytes: &[u8]) -> Option<(Element<'_>, &[u8])> {
-    let mut value = 0;
-    let mut rest = bytes;
-    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+fn number(text: &str) -> Option<(Element<'_>, &str)> {
+    let bytes = text.as_bytes();
+    let (mut value, mut digits) = (0, 0);
+    while let Some(digit @ b'0'..=b'9') = bytes.get(digits) {
         value = 10 * value + u64::from(digit - b'0');
-        rest = behind;
-        if bytes.len() - rest.len() > DIGITS_MAX {
+        digits += 1;
+        if digits > DIGITS_MAX {
             return None;
         }
     }
     // JSON has no leading zeros.
-    let is_zero = bytes.len() - rest.len() == 1;
-    (bytes[0] != b'0' || is_zero).then_some((Element::Number(value), rest))
+    let is_zero = digits == 1;
+    (bytes[0] != b'0' || is_zero).then_some((Element::Number(value), &text[digits..]))
 }
 
+/// The string whose opening quote is before `text`.
 #[inline]
-fn string(text: &[u8]) -> Option<(Element<'_>, &[u8])> {
-    let (text, rest) = text.split_at(memchr2(b'"', b'\\', text)?);
-    let rest = rest.strip_prefix(b"\"")?;
-    // JSON has no control characters in a string. All bytes are looked at, which is quicker than to stop at the first.
-    let has_control = text.iter().fold(false, |has, byte| has | (*byte < b' '));
-    let text = str::from_utf8(text).ok()?;
-    (!has_control).then_some((Element::Text(text), rest))
+fn string(text: &str) -> Option<(Element<'_>, &str)> {
+    // Mostly it is the last of its list.
+    let last = text.strip_suffix("\"]");
+    if let Some(inside) = last.filter(|inside| verbatim::is_all(inside.as_bytes())) {
+        return Some((Element::Text(inside), "]"));
+    }
+    let (inside, rest) = text.split_at(verbatim::count(text.as_bytes()));
+    Some((Element::Text(inside), rest.strip_prefix('"')?))
 }
 
 impl<'de> Deserializer<'de> for Element<'de> {
@@ -149,24 +150,6 @@ impl<'de> Deserializer<'de> for Element<'de> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
         unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
-    }
-}
-
-/// Not for this reader.
-#[derive(Debug)]
-struct Unusual;
-
-impl fmt::Display for Unusual {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("for serde_json to read")
-    }
-}
-
-impl std::error::Error for Unusual {}
-
-impl de::Error for Unusual {
-    fn custom<T: fmt::Display>(_: T) -> Self {
-        Unusual
     }
 }
 
@@ -240,11 +223,10 @@ mod tests {
     fn read_alike<'de, T: Deserialize<'de> + Debug>() -> usize {
         let place = Place::default;
         let one = |text: &&&'static str| {
-            let Some((Required(plain),)) = read::<(Required<T>,)>(text.as_bytes()) else {
+            let Some((Required(plain),)) = read::<(Required<T>,)>(text) else {
                 return false;
             };
-            let (Required(whole),) =
-                read_array::<(Required<T>,)>(text.as_bytes(), &place()).unwrap();
+            let (Required(whole),) = read_array::<(Required<T>,)>(text, &place()).unwrap();
             assert_eq!(format!("{plain:?}"), format!("{whole:?}"), "{text}");
             true
         };
@@ -281,7 +263,7 @@ mod tests {
     fn lists_are_read_to_their_end_or_not_at_all() {
         type Three<'a> = (Required<Text<'a>>, Optional<bool>, Rest<u8>);
         let all = |text: &'static str| {
-            read::<Three>(text.as_bytes())
+            read::<Three>(text)
                 .map(|(Required(Text(text)), Optional(truth), Rest(rest))| (text, truth, rest))
         };
         assert_eq!(all("[\"é\"]"), Some(("é".into(), None, vec![])));
@@ -299,6 +281,6 @@ mod tests {
         ] {
             assert_eq!(all(text), None, "{text}");
         }
-        assert!(read::<()>(b"[]").is_some() && read::<()>(b"[1]").is_none());
+        assert!(read::<()>("[]").is_some() && read::<()>("[1]").is_none());
     }
 }
