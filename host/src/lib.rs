@@ -20,8 +20,8 @@
 //! - `services`: what a daemon's code may ask of the host
 //! - `relief`: the threads of all that, and those in reserve for where a handler holds one
 //! - `discover`: the daemons of this machine that this host doesn't run
-//! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
 //! - `ledger`: who has which guest's socket, the host or its worker
+//! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
 //! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions

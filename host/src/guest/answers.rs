@@ -96,10 +96,14 @@ impl Answers {
         self.ordered.len() + running + self.batches.unanswered()
     }
 
-    /// Batches that its daemon's own process was handed, and nothing else between them.
+    /// Batches that its daemon's own process was handed, and nothing else between them. While something else runs that may
+    /// take its time, there are none.
     #[inline]
     pub(super) fn batches_in_a_row(&self) -> u32 {
-        self.in_a_row
+        match &self.running {
+            Some(running) if !running.is_empty() => 0,
+            _ => self.in_a_row,
+        }
     }
 
     /// From now on they are counted anew.

@@ -97,6 +97,16 @@ fn whatever_a_lent_guest_sends_is_answered_as_any_other_ones() {
 }
 
 #[test]
+fn a_guest_for_whom_a_slow_command_runs_is_served_meanwhile() {
+    let ecosystem = Ecosystem::start();
+    let mut guest = ecosystem.install("Vectors", "vectors", &["--isolate"]);
+    guest.send(format!("slow#waiting [{FOR_EVER_MS}]\n"));
+    for number in 0..100 {
+        assert_eq!(guest.ask("echo", &json!([number])), number);
+    }
+}
+
+#[test]
 fn an_event_for_a_lent_guest_stands_before_the_reply_of_its_command() {
     let ecosystem = Ecosystem::start();
     let (mut guest, worker) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
