@@ -80,14 +80,14 @@ pub struct Known {
 }
 
 impl Known {
-    /// The command's index, where it answers on the spot.
+    /// With the command's index, where it answers on the spot.
     #[inline]
-    pub(crate) fn index_here(&self) -> Option<u32> {
+    pub(crate) fn here(&self) -> Option<(u32, &Self)> {
         match self.entry {
             Entry::Own {
                 index,
                 runs: Runs::Here,
-            } => Some(index),
+            } => Some((index, self)),
             _ => None,
         }
     }

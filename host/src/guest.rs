@@ -201,27 +201,36 @@ impl<S: Stream> Guest<S> {
             if self.is_done(&taken) {
                 return self.poll_shutdown(context);
             }
-            let is_held_up = self.door_change.is_some() || self.greeting.is_some();
-            // One that is to be lent comes to rest first, if it doesn't stop in the middle of a line.
-            let rests = is_due && self.inbox.buffered() == 0 && self.answers.in_flight() > 0;
-            let is_open = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
-            let reads = is_open && !rests;
-            let may_go_on = match (&taken, reads) {
-                (_, true) => match self.read(context) {
-                    Poll::Ready(false) => return Poll::Ready(()),
-                    read => read.is_ready(),
-                },
-                (Taken::Some, _) => !is_held_up && self.has_room(),
-                (Taken::All, _) => false,
-            };
-            if may_go_on {
-                continue;
+            match self.poll_more(&taken, is_due, context) {
+                Poll::Ready(true) => continue,
+                Poll::Ready(false) => return Poll::Ready(()),
+                Poll::Pending => {}
             }
             match self.poll_patience(&taken, context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(()) if self.on_impatience(&taken) => return Poll::Ready(()),
                 Poll::Ready(()) => {}
             }
+        }
+    }
+
+    /// Whether there is more to do at once; false where the guest is gone.
+    fn poll_more(
+        &mut self,
+        taken: &Taken,
+        is_to_be_lent: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<bool> {
+        // One that is to be lent comes to rest first, if it doesn't stop in the middle of a line.
+        let rests = is_to_be_lent && self.inbox.buffered() == 0 && self.answers.in_flight() > 0;
+        let is_open = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
+        if is_open && !rests {
+            return self.read(context);
+        }
+        let is_held_up = self.door_change.is_some() || self.greeting.is_some();
+        match taken {
+            Taken::Some if !is_held_up && self.has_room() => Poll::Ready(true),
+            _ => Poll::Pending,
         }
     }
 

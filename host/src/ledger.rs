@@ -373,3 +373,112 @@ fn split(pair: u64) -> (usize, usize) {
 fn pair((first, second): (usize, usize)) -> u64 {
     ((first as u64) << 32) | second as u64
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    const NOTHING: Counts = Counts {
+        read: 0,
+        written: 0,
+    };
+
+    /// A host's side, and its worker's.
+    fn both() -> (Arc<Ledger>, Desk) {
+        let ledger = Ledger::create().unwrap();
+        let file = ledger.file().try_clone_to_owned().unwrap();
+        (ledger, Desk::open(file).unwrap())
+    }
+
+    fn read(desk: &mut Desk, bytes: &[u8]) {
+        let read = desk.read(|room| {
+            room[..bytes.len()].copy_from_slice(bytes);
+            Ok(bytes.len())
+        });
+        assert_eq!(read.unwrap(), bytes.len());
+    }
+
+    /// What the host finds, if the worker dies now and the kernel has counted so much.
+    fn found(ledger: &Ledger, read: u64, written: u64) -> (String, Option<String>, String) {
+        let hand = ledger.in_hand(7, Counts { read, written });
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (text(hand.replies), hand.line.map(text), text(hand.rest))
+    }
+
+    #[test]
+    fn whatever_a_worker_was_at_is_found_after_its_death() {
+        let (ledger, mut desk) = both();
+        ledger.lend(3);
+        assert!(desk.take_up((7, 3), NOTHING));
+        let none = || (String::new(), None, String::new());
+        assert_eq!(found(&ledger, 0, 0), none());
+        read(&mut desk, b"a\nbc\nd");
+        // Killed before it could keep how much it had read, it has read it all the same.
+        let whole = |text: &str| (String::new(), None, text.to_owned());
+        assert_eq!(found(&ledger, 6, 0), whole("a\nbc\nd"));
+        assert_eq!(desk.begin(3, (0, 2)), Whose::Ours);
+        let at_a = (String::new(), Some("a\n".to_owned()), "bc\nd".to_owned());
+        assert_eq!(found(&ledger, 6, 0), at_a);
+        assert!(desk.done(2, b"A\n"));
+        assert_eq!(desk.begin(3, (2, 5)), Whose::Ours);
+        let at_b = ("A\n".to_owned(), Some("bc\n".to_owned()), "d".to_owned());
+        assert_eq!(found(&ledger, 6, 0), at_b);
+        assert!(desk.done(5, b"BC\n"));
+        assert_eq!(
+            found(&ledger, 6, 0),
+            ("A\nBC\n".to_owned(), None, "d".to_owned())
+        );
+        // The kernel took three bytes and no more.
+        assert!(desk.send(3, |bytes| Ok(if bytes.len() > 2 { 3 } else { 0 })));
+        assert_eq!(
+            found(&ledger, 6, 3),
+            ("C\n".to_owned(), None, "d".to_owned())
+        );
+        assert_eq!(desk.unsent(), b"C\n");
+        // Of another loan nothing was in its hands.
+        assert_eq!(ledger.in_hand(8, NOTHING), InHand::default());
+    }
+
+    #[test]
+    fn a_guest_comes_home_at_once_or_at_the_next_line() {
+        let (ledger, mut desk) = both();
+        ledger.lend(0);
+        assert_eq!(ledger.take_home(0), Home::Now);
+        assert!(!desk.take_up((7, 0), NOTHING));
+        ledger.lend(0);
+        assert!(desk.take_up((7, 0), NOTHING));
+        read(&mut desk, b"a\n");
+        assert_eq!(desk.begin(0, (0, 2)), Whose::Ours);
+        assert_eq!(ledger.take_home(0), Home::Soon);
+        assert!(desk.done(2, b"A\n"));
+        assert_eq!(desk.begin(0, (2, 4)), Whose::Wanted);
+        assert!(desk.send(0, |bytes| Ok(bytes.len())));
+        assert!(!desk.put_down(0));
+        ledger.clear(0);
+        ledger.lend(0);
+        assert!(desk.take_up((9, 0), NOTHING) && desk.put_down(0));
+        assert_eq!((ledger.at(), ledger.turns(0)), (None, 2));
+    }
+
+    #[test]
+    fn what_is_seized_is_the_hosts_alone() {
+        let (ledger, mut desk) = both();
+        ledger.lend(1);
+        assert!(!ledger.seize(1), "nobody holds it");
+        assert!(desk.take_up((7, 1), NOTHING));
+        read(&mut desk, b"a\nb\n");
+        assert_eq!(desk.begin(1, (0, 2)), Whose::Ours);
+        assert!(ledger.at().is_some_and(|(loan, _)| loan == 7));
+        assert!(ledger.seize(1));
+        let in_hand = (String::new(), Some("a\n".to_owned()), "b\n".to_owned());
+        assert_eq!(found(&ledger, 4, 0), in_hand);
+        ledger.clear(1);
+        // Another guest has the slot by now, and the worker knows nothing of it.
+        ledger.lend(1);
+        assert!(desk.done(2, b"A\n"));
+        assert_eq!(desk.begin(1, (2, 4)), Whose::Lost);
+        assert!(!desk.send(1, |_| panic!("not to this guest")));
+        desk.yield_seized(1);
+        assert_eq!((ledger.at(), ledger.take_home(1)), (None, Home::Now));
+    }
+}

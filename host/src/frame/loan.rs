@@ -5,6 +5,9 @@ use super::{split_u32, split_u64};
 /// Stands for a time where there is none.
 const NO_PANIC: u64 = u64::MAX;
 
+/// What stands before what is handed back: a time (u64) and two lengths (u32).
+const HEAD_BYTES: usize = 16;
+
 /// What a worker is told of a loan.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Lent {
@@ -49,10 +52,10 @@ impl Lent {
 
 impl HandedBack {
     /// As parts of a payload, behind the head that is made here.
-    pub(crate) fn head(&self) -> [u8; 16] {
+    pub(crate) fn head(&self) -> [u8; HEAD_BYTES] {
         // Both are bounded by what a worker keeps of a guest and a reply's limit.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let mut head = [0; 16];
+        let mut head = [0; HEAD_BYTES];
         let panicked_ns = self.panicked_ns.unwrap_or(NO_PANIC);
         head[..8].copy_from_slice(&panicked_ns.to_le_bytes());
         head[8..12].copy_from_slice(&length(&self.replies));
@@ -62,9 +65,10 @@ impl HandedBack {
 
     /// `None` where the lengths are not those of the payload.
     pub(crate) fn read(payload: &[u8]) -> Option<Self> {
-        let (panicked_ns, rest) = split_u64(payload);
-        let (replies, rest) = split_u32(rest);
-        let (last, rest) = split_u32(rest);
+        let (head, rest) = payload.split_first_chunk::<HEAD_BYTES>()?;
+        let (panicked_ns, lengths) = split_u64(head);
+        let (replies, last) = split_u32(lengths);
+        let (last, _) = split_u32(last);
         let (replies, rest) = rest.split_at_checked(replies as usize)?;
         let (last, rest) = rest.split_at_checked(last as usize)?;
         Some(HandedBack {

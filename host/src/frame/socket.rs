@@ -43,6 +43,12 @@ pub(crate) fn read_now(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<us
     short.map_or(result, Ok)
 }
 
+/// No descriptor is handed on by an exec, and no signal sent for a worker that has gone. Elsewhere nothing is lent.
+#[cfg(target_os = "linux")]
+const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::CMSG_CLOEXEC, SendFlags::NOSIGNAL);
+#[cfg(not(target_os = "linux"))]
+const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::empty(), SendFlags::empty());
+
 /// The most descriptors that go with a frame.
 const DESCRIPTORS_MAX: usize = 2;
 
@@ -62,8 +68,12 @@ pub(crate) fn send_with(
     }
     let sent = stream.try_io(Interest::WRITABLE, || {
         let frame = [IoSlice::new(frame)];
-        let flags = SendFlags::NOSIGNAL;
-        Ok(rustix::net::sendmsg(stream, &frame, &mut ancillary, flags)?)
+        Ok(rustix::net::sendmsg(
+            stream,
+            &frame,
+            &mut ancillary,
+            FLAGS.1,
+        )?)
     })?;
     // The kernel cuts nothing this small.
     match sent == frame.len() {
@@ -99,8 +109,7 @@ fn receive_now(
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut into = [IoSliceMut::new(chunk)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = rustix::net::recvmsg(stream, &mut into, &mut ancillary, flags)?.bytes;
+        let received = rustix::net::recvmsg(stream, &mut into, &mut ancillary, FLAGS.0)?.bytes;
         let mut is_cut = false;
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {

@@ -20,7 +20,7 @@ use crate::stats::Tally;
 
 /// Batches of quick commands, one after the other, by which a guest has shown that it is busy. Going there and back costs
 /// about as much as they have.
-pub(super) const LENDS_AFTER: u32 = 8;
+pub(super) const LENDS_AFTER: u32 = 4;
 /// One that its daemon's process has no use for has to show more the next time, up to this.
 const LENDS_AFTER_MAX: u32 = 4096;
 

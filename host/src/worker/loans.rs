@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dae_common_tcp::{Inbox, Line};
+use dae_common_tcp::{Inbox, Line, Message};
 use memchr::memchr;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
 use super::wire::Wire;
-use crate::commands::Found;
+use crate::commands::{Found, Known};
 use crate::frame::Kind;
 use crate::frame::loan::{HandedBack, Lent};
 use crate::instance::Instance;
@@ -205,7 +205,8 @@ impl Borrowed {
     }
 
     fn write(&self, replies: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        // A guest that has gone is an error here: Rust's programs ignore the signal.
+        let flags = SendFlags::DONTWAIT;
         Ok(rustix::net::send(self.stream.as_fd(), replies, flags)?)
     }
 }
@@ -232,20 +233,25 @@ impl Bench {
     /// Runs the lines that were read, as far as they are for this process.
     fn answer(&mut self, guest: &Borrowed) -> Done {
         self.make_room(guest);
+        let mut tally = Tally::default();
         let taken = self.desk.taken();
-        let mut done = Done {
-            tally: Tally::default(),
-            stop: Stop::Before(0),
-        };
-        if memchr(TELNET, taken).is_some() {
-            return done;
-        }
         let all = taken.len();
+        if memchr(TELNET, taken).is_some() {
+            let stop = Stop::Before(0);
+            return Done { tally, stop };
+        }
         self.inbox.room(all).extend_from_slice(taken);
-        let (instance, commands) = (&self.instance, &self.instance.commands);
         let mut lines = self.inbox.lines();
+        let mut run = Run {
+            desk: &mut self.desk,
+            instance: &self.instance,
+            wire: &self.wire,
+            guest: (guest.guest, guest.slot),
+            reply: &mut self.reply,
+            tally: &mut tally,
+        };
         let (mut start, mut found) = (0, Found::default());
-        done.stop = loop {
+        let stop = loop {
             let line = lines.next();
             let end = all - lines.left();
             let message = match line {
@@ -253,29 +259,16 @@ impl Bench {
                 Some(Line::Message(message)) => message,
                 Some(_) => break Stop::Before(start),
             };
-            let known = found.known(commands, message.name);
-            let here = known.and_then(|known| Some((known.index_here()?, known)));
-            let Some((index, known)) = here else {
+            let known = found.known(&self.instance.commands, message.name);
+            let Some(command) = known.and_then(Known::here) else {
                 break Stop::Before(start);
             };
-            match self.desk.begin(guest.slot, (start, end)) {
-                Whose::Ours => {}
-                Whose::Wanted => break Stop::Before(start),
-                Whose::Lost => break Stop::Seized,
-            }
-            self.reply.clear();
-            self.wire.begin_watch(guest.guest);
-            let (of, panics) = ((guest.guest, index, known), done.tally.panics);
-            answer_on_the_spot(instance, message, of, (&mut self.reply, &mut done.tally));
-            if done.tally.panics > panics {
-                break Stop::Panicked(end);
-            }
-            if self.wire.has_emitted() || !self.desk.done(end, &self.reply) {
-                break Stop::Behind(end);
+            if let Some(stop) = run.line(message, command, (start, end)) {
+                break stop;
             }
             start = end;
         };
-        done
+        Done { tally, stop }
     }
 
     /// An inbox with nothing in it, for lines as long as this guest's may be.
@@ -340,5 +333,43 @@ impl Bench {
             },
             rest: self.desk.taken().get(from..).unwrap_or_default().to_vec(),
         }
+    }
+}
+
+/// What one line after the other of a guest is run with.
+struct Run<'r> {
+    desk: &'r mut Desk,
+    instance: &'r Instance,
+    wire: &'r Wire,
+    /// Its id, and its loan's slot.
+    guest: (u64, usize),
+    reply: &'r mut Vec<u8>,
+    tally: &'r mut Tally,
+}
+
+impl Run<'_> {
+    /// Runs a line, and keeps its reply; why no more are run, if so.
+    #[inline]
+    fn line(
+        &mut self,
+        message: Message<'_>,
+        (index, known): (u32, &Known),
+        (start, end): (usize, usize),
+    ) -> Option<Stop> {
+        let (guest, slot) = self.guest;
+        match self.desk.begin(slot, (start, end)) {
+            Whose::Ours => {}
+            Whose::Wanted => return Some(Stop::Before(start)),
+            Whose::Lost => return Some(Stop::Seized),
+        }
+        self.reply.clear();
+        self.wire.begin_watch(guest);
+        let (of, panics) = ((guest, index, known), self.tally.panics);
+        answer_on_the_spot(self.instance, message, of, (self.reply, self.tally));
+        if self.tally.panics > panics {
+            return Some(Stop::Panicked(end));
+        }
+        let is_kept = !self.wire.has_emitted() && self.desk.done(end, self.reply);
+        (!is_kept).then_some(Stop::Behind(end))
     }
 }

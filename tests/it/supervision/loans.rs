@@ -154,44 +154,47 @@ fn a_lent_guest_that_does_not_read_loses_nothing() {
     });
 }
 
+/// The lines of a batch that begins with that number.
+fn echoes(first: usize) -> String {
+    let numbers = first..first + AT_A_TIME;
+    numbers.map(|number| format!("echo [{number}]\n")).collect()
+}
+
+/// Takes the replies to them; how many of them are `crashed`.
+#[track_caller]
+fn take_echoes(guest: &mut Guest, first: usize) -> usize {
+    let mut crashed = 0;
+    for number in first..first + AT_A_TIME {
+        let message = guest.message();
+        if message.name == "echo" {
+            assert_eq!(message.arguments, [json!(number)]);
+        } else {
+            assert_eq!(message.result().expect_err("an error").code, "crashed");
+            crashed += 1;
+        }
+    }
+    crashed
+}
+
 #[test]
 fn a_killed_process_loses_no_command_of_a_lent_guest_and_answers_none_twice() {
     let ecosystem = Ecosystem::start();
     let restart =
         json!({"served_ms": 0, "healthy_ms": 0, "burst_max": 1_000_000, "slow_max": 1_000_000});
     let (mut guest, mut worker) = lent(&ecosystem, "Probe", "probe", &json!({"restart": restart}));
-    let (mut next, mut crashed, mut kills) = (0, 0, 0);
-    while kills < KILLS {
-        let mut lines = String::new();
-        for number in next..next + AT_A_TIME {
-            writeln!(lines, "echo [{number}]").expect("a string takes all");
-        }
-        if next % (4 * AT_A_TIME) == 0 && is_lent(&ecosystem, worker) {
-            guest.send(&lines);
-            // At some moment of the batch.
-            std::thread::sleep(Duration::from_micros((kills * 7 % 97) as u64));
-            process::signal(worker, Signal::KILL);
-            kills += 1;
-        } else {
-            guest.send(&lines);
-        }
-        for number in next..next + AT_A_TIME {
-            let message = guest.message();
-            match message.name.as_str() {
-                "echo" => assert_eq!(message.arguments, [json!(number)]),
-                _ => {
-                    assert_eq!(message.result().expect_err("an error").code, "crashed");
-                    crashed += 1;
-                }
-            }
-        }
+    let (mut next, mut crashed) = (0, 0);
+    for kill in 0..KILLS {
+        guest.send(echoes(next));
+        // At some moment of the batch.
+        std::thread::sleep(Duration::from_micros(kill as u64 * 7 % 97));
+        process::signal(worker, Signal::KILL);
+        crashed += take_echoes(&mut guest, next);
         next += AT_A_TIME;
-        if process::is_gone(worker) {
-            worker = until_some(LIMIT, "the successor is there", || {
-                let pid = ecosystem.status("Probe")["pid"].as_u64()?;
-                u32::try_from(pid).ok()
-            });
-        }
+        worker = until_some(LIMIT, "the successor is there", || {
+            let pid = ecosystem.status("Probe")["pid"].as_u64()?;
+            u32::try_from(pid).ok().filter(|pid| *pid != worker)
+        });
+        make_busy(&ecosystem, &mut guest, worker);
     }
     // What a lent guest loses is the one command that its daemon was at.
     assert!((1..=KILLS).contains(&crashed), "{crashed}");
