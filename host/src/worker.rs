@@ -7,6 +7,7 @@
 //!
 //! Errors are sent to the host as far as there is one; a worker that can't speak to it ends with code 70.
 
+mod shed;
 mod wire;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::outcome::Call;
 use crate::outcome::Ended;
 use crate::report::Mode;
 use crate::services::Resident;
+use shed::Shed;
 use wire::Wire;
 
 /// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
@@ -126,6 +128,7 @@ struct Worker {
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
     /// Where one reply of a batch after the other is made.
     spare: Vec<u8>,
+    shed: Shed,
 }
 
 /// A daemon that serves.
@@ -175,15 +178,18 @@ impl Worker {
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
             spare: Vec::new(),
+            shed: Shed::default(),
         }
     }
 
     async fn run(mut self) -> io::Result<()> {
         let message: StartMessage = serde_json::from_slice(&self.payload_of(Kind::Load).await?)?;
+        let mut shed = Shed::of_program();
         let image = match load(&message) {
             Ok(image) => image,
             Err(text) => return self.refuse(&text).await,
         };
+        shed.and_of(&message.file);
         self.wire.send(Kind::Loaded, 0, &[]);
         self.wire.drain().await?;
         // Only now do guests wait, if there are any.
@@ -199,6 +205,7 @@ impl Worker {
         match self.while_hearing(starting).await? {
             Ok(served) => {
                 self.wire.send(Kind::Started, 0, &[]);
+                self.shed = shed;
                 self.serve(served).await
             }
             Err(text) => self.refuse(&text).await,
@@ -320,7 +327,7 @@ impl Worker {
             Kind::Call => self.call(frame, served),
             Kind::Save => self.save(frame.id, served),
             Kind::Cancel => drop(self.calls.remove(&frame.id)),
-            Kind::Ping => self.wire.send(Kind::Pong, frame.id, &[]),
+            Kind::Ping => self.pong(frame.id),
             Kind::Answered => self.wire.on_answer(frame.id, frame.payload),
             Kind::Visit => self.wire.visit(frame.id, frame.payload),
             Kind::GuestCame => self.guest_came(frame, served),
@@ -370,6 +377,13 @@ impl Worker {
                 .send_answer(frame.id, |out| served.instance.answer_here(call, out));
         }
         self.run_one(frame.id, served.instance.answer_later(runs, call));
+    }
+
+    fn pong(&mut self, id: u64) {
+        self.wire.send(Kind::Pong, id, &[]);
+        self.wire.flush_now();
+        // Between two pings it was seen whether the daemon rests, without a timer of its own.
+        self.shed.look();
     }
 
     fn save(&mut self, id: u64, served: &Served) {
