@@ -9,6 +9,7 @@
 
 mod incoming;
 mod loans;
+mod shed;
 mod wire;
 
 use std::collections::HashMap;
@@ -40,6 +41,7 @@ use crate::report::Mode;
 use crate::services::Resident;
 use incoming::Incoming;
 use loans::Loans;
+use shed::Shed;
 use wire::Wire;
 
 /// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
@@ -131,6 +133,7 @@ struct Worker {
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
     /// Where one reply of a batch after the other is made.
     spare: Vec<u8>,
+    shed: Shed,
 }
 
 /// A daemon that serves.
@@ -182,15 +185,18 @@ impl Worker {
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
             spare: Vec::new(),
+            shed: Shed::default(),
         }
     }
 
     async fn run(mut self) -> io::Result<()> {
         let message: StartMessage = serde_json::from_slice(&self.payload_of(Kind::Load).await?)?;
+        let mut shed = Shed::of_program();
         let image = match load(&message) {
             Ok(image) => image,
             Err(text) => return self.refuse(&text).await,
         };
+        shed.and_of(&message.file);
         self.wire.send(Kind::Loaded, 0, &[]);
         self.wire.drain().await?;
         // Only now do guests wait, if there are any.
@@ -206,6 +212,7 @@ impl Worker {
         match self.while_hearing(starting).await? {
             Ok(served) => {
                 self.wire.send(Kind::Started, 0, &[]);
+                self.shed = shed;
                 self.serve(served).await
             }
             Err(text) => self.refuse(&text).await,
@@ -329,7 +336,7 @@ impl Worker {
             Kind::Reclaim => self.loans.reclaim(frame.id),
             Kind::Save => self.save(frame.id, served),
             Kind::Cancel => drop(self.calls.remove(&frame.id)),
-            Kind::Ping => self.wire.send(Kind::Pong, frame.id, &[]),
+            Kind::Ping => self.pong(frame.id),
             Kind::Answered => self.wire.on_answer(frame.id, frame.payload),
             Kind::Visit => self.wire.visit(frame.id, frame.payload),
             Kind::GuestCame => self.guest_came(frame, served),
@@ -386,6 +393,13 @@ impl Worker {
                 .send_answer(frame.id, |out| served.instance.answer_here(call, out));
         }
         self.run_one(frame.id, served.instance.answer_later(runs, call));
+    }
+
+    fn pong(&mut self, id: u64) {
+        self.wire.send(Kind::Pong, id, &[]);
+        self.wire.flush_now();
+        // Between two pings it was seen whether the daemon rests, without a timer of its own.
+        self.shed.look();
     }
 
     fn save(&mut self, id: u64, served: &Served) {

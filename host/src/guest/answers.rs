@@ -211,6 +211,10 @@ impl Answers {
         }
         let (ordered, left) = (&mut self.ordered, self.left);
         self.batches.add(message, index, || {
+            // It stays with the guest, who often has but this one.
+            if ordered.capacity() == 0 {
+                ordered.reserve_exact(1);
+            }
             ordered.push_back(None);
             left + ordered.len() as u64 - 1
         });

@@ -3,10 +3,14 @@
 //! What stands together in the guest's buffer goes over as one batch, and its replies are written into the guest's buffer
 //! as they come. All that is kept of a command meanwhile is its index and its tag; there is one limit, one right to the
 //! instance and one waker for all of them. A process answers batch after batch, so only the first is looked at.
+//!
+//! A guest that waits for nothing has none of it: what one has used goes to a thread's store of such, for the next on
+//! that thread, with its buffers and the timer that is set. Guests are polled by threads of one runtime.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Context;
 use std::time::Duration;
 
@@ -26,18 +30,43 @@ use crate::stats::Tally;
 /// A batch that has grown to this is handed over (bytes): its process has something to do while the next is made.
 const BATCH_BYTES_MAX: usize = 64 << 10;
 
+/// A buffer that grew past this is freed, not kept (bytes): commands are usually short.
+const KEPT_BYTES_MAX: usize = 4 << 10;
+
+/// What a thread keeps: as many guests of it may well wait at once.
+const KEPT_MAX: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare { works: Vec::new(), patience: Vec::new() }) };
+}
+
+/// What no guest of the thread has at the moment.
+struct Spare {
+    works: Vec<Box<Work>>,
+    /// For leases that may be gone, too: the oldest goes first.
+    patience: Vec<Patience>,
+}
+
 /// See the file's head.
 #[derive(Default)]
 pub(super) struct Batches {
+    /// There while a command is unanswered.
+    work: Option<Box<Work>>,
+}
+
+#[derive(Default)]
+struct Work {
     /// The one that is being made.
     open: Option<Open>,
     handed_over: VecDeque<Batch>,
     /// Commands in all of them.
     unanswered: usize,
     patience: Option<Patience>,
+    /// Empty ones, for the next to be made.
+    entries: Vec<u8>,
+    sent: Sent,
 }
 
-#[derive(Default)]
 struct Open {
     /// As they go over.
     entries: Vec<u8>,
@@ -59,11 +88,13 @@ struct Batch {
     held: Vec<u8>,
 }
 
+/// A command's index, and the length of its tag.
+type SentCommand = (u32, Option<usize>);
+
 /// The commands of a batch, from the first that is unanswered on.
 #[derive(Default)]
 struct Sent {
-    /// Each one's index, and the length of its tag.
-    commands: Vec<(u32, Option<usize>)>,
+    commands: Vec<SentCommand>,
     tags: String,
     /// How many commands are answered.
     answered: usize,
@@ -74,7 +105,7 @@ struct Sent {
 /// When the first batch is given up. Kept from batch to batch, since it hardly ever comes to that.
 struct Patience {
     /// Whose end it is.
-    instance: u64,
+    lease: Weak<Lease>,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Ends no later than the first batch's limit.
     limit: Option<Pin<Box<Sleep>>>,
@@ -108,36 +139,90 @@ pub(super) struct Came {
 impl Batches {
     /// How many commands are in it.
     pub(super) fn unanswered(&self) -> usize {
-        self.unanswered
+        self.work.as_ref().map_or(0, |work| work.unanswered)
+    }
+
+    fn open(&mut self) -> Option<&mut Open> {
+        self.work.as_mut()?.open.as_mut()
     }
 
     /// Whether the next command belongs into another batch.
-    pub(super) fn is_full(&self) -> bool {
-        let is_full = |open: &Open| open.is_cut || open.entries.len() >= BATCH_BYTES_MAX;
-        self.open.as_ref().is_some_and(is_full)
+    pub(super) fn is_full(&mut self) -> bool {
+        self.open()
+            .is_some_and(|open| open.is_cut || open.entries.len() >= BATCH_BYTES_MAX)
     }
 
     /// Something else has taken a place in the order.
     pub(super) fn cut(&mut self) {
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open() {
             open.is_cut = true;
         }
     }
 
     /// Adds a command. `place` takes one in the order, for all the untagged ones of the batch.
     pub(super) fn add(&mut self, message: &Message<'_>, index: u32, place: impl FnOnce() -> u64) {
-        let open = self.open.get_or_insert_default();
+        let work = self.work.get_or_insert_with(Work::of_spare);
+        let open = work.open.get_or_insert_with(|| Open {
+            entries: std::mem::take(&mut work.entries),
+            sent: std::mem::take(&mut work.sent),
+            place: None,
+            is_cut: false,
+        });
         put_entry(&mut open.entries, index, message.arguments.as_bytes());
         open.sent.push(index, message.tag);
         if message.tag.is_none() {
             open.place.get_or_insert_with(place);
         }
-        self.unanswered += 1;
+        work.unanswered += 1;
     }
 
     /// Hands over what was added; false where that is nothing.
     pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) -> bool {
-        let Some(open) = self.open.take() else {
+        let work = self.work.as_mut();
+        work.is_some_and(|work| work.hand_over(turn, context))
+    }
+
+    /// Writes what has come for the first batch; nothing where there is none, or nothing has come.
+    pub(super) fn collect(
+        &mut self,
+        out: &mut Outlet<'_>,
+        limit: Duration,
+        context: &mut Context<'_>,
+    ) -> Option<Came> {
+        let came = self.work.as_mut()?.collect(out, limit, context);
+        if let Some(work) = self.work.take_if(|work| work.unanswered == 0) {
+            work.spare();
+        }
+        came
+    }
+}
+
+impl Work {
+    fn of_spare() -> Box<Self> {
+        let work = SPARE.with_borrow_mut(|spare| spare.works.pop());
+        work.unwrap_or_default()
+    }
+
+    /// Keeps it for the next guest.
+    fn spare(mut self: Box<Self>) {
+        let most = KEPT_BYTES_MAX / size_of::<Batch>();
+        self.handed_over.shrink_to(most);
+        let patience = self.patience.take();
+        let excess = SPARE.with_borrow_mut(|spare| {
+            let is_excess = spare.patience.len() + usize::from(patience.is_some()) > KEPT_MAX;
+            let excess = is_excess.then(|| spare.patience.remove(0));
+            spare.patience.extend(patience);
+            if spare.works.len() < KEPT_MAX {
+                spare.works.push(self);
+            }
+            excess
+        });
+        // It may wake whoever had it, which is not done while the store is borrowed.
+        drop(excess);
+    }
+
+    fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) -> bool {
+        let Some(mut open) = self.open.take() else {
             return false;
         };
         let batch = outcome::Batch {
@@ -153,6 +238,9 @@ impl Batches {
             place: open.place,
             held: Vec::new(),
         };
+        open.entries.clear();
+        open.entries.shrink_to(KEPT_BYTES_MAX);
+        self.entries = open.entries;
         // Of those behind the first, none is given up before it.
         let is_first = self.handed_over.is_empty();
         if is_first
@@ -164,8 +252,7 @@ impl Batches {
         true
     }
 
-    /// Writes what has come for the first batch; nothing where there is none, or nothing has come.
-    pub(super) fn collect(
+    fn collect(
         &mut self,
         out: &mut Outlet<'_>,
         limit: Duration,
@@ -200,8 +287,15 @@ impl Batches {
             tally,
             took,
             is_over,
-            place: over.and_then(|batch| Some((batch.place?, batch.held))),
+            place: over.and_then(|batch| self.end(batch)),
         })
+    }
+
+    /// Its place in the order, and what is still to go there.
+    fn end(&mut self, batch: Batch) -> Option<(u64, Vec<u8>)> {
+        self.sent = batch.sent;
+        self.sent.clear();
+        Some((batch.place?, batch.held))
     }
 }
 
@@ -270,9 +364,34 @@ impl Sent {
     fn left(&self) -> usize {
         self.commands.len() - self.answered
     }
+
+    fn clear(&mut self) {
+        self.commands.clear();
+        self.commands
+            .shrink_to(KEPT_BYTES_MAX / size_of::<SentCommand>());
+        self.tags.clear();
+        self.tags.shrink_to(KEPT_BYTES_MAX);
+        (self.answered, self.answered_tags) = (0, 0);
+    }
 }
 
 impl Patience {
+    fn with(lease: &Arc<Lease>) -> Self {
+        let spare = SPARE.with_borrow_mut(|spare| {
+            let at = spare.patience.iter().rposition(|one| one.is_with(lease))?;
+            Some(spare.patience.remove(at))
+        });
+        spare.unwrap_or_else(|| Patience {
+            lease: Arc::downgrade(lease),
+            revoked: Box::pin(lease.revoked.clone().cancelled_owned()),
+            limit: None,
+        })
+    }
+
+    fn is_with(&self, lease: &Arc<Lease>) -> bool {
+        std::ptr::eq(self.lease.as_ptr(), Arc::as_ptr(lease))
+    }
+
     /// Whether that batch, the first, is to be given up; if not, the guest is woken when it is.
     fn is_over(
         own: &mut Option<Self>,
@@ -280,15 +399,11 @@ impl Patience {
         limit: Duration,
         context: &mut Context<'_>,
     ) -> Option<GivenUp> {
-        let instance = first.lease.instance.number();
-        if own.as_ref().is_some_and(|own| own.instance != instance) {
+        // A door may open anew to the same instance.
+        if own.as_ref().is_some_and(|own| !own.is_with(&first.lease)) {
             *own = None;
         }
-        let patience = own.get_or_insert_with(|| Patience {
-            instance,
-            revoked: Box::pin(first.lease.revoked.clone().cancelled_owned()),
-            limit: None,
-        });
+        let patience = own.get_or_insert_with(|| Self::with(&first.lease));
         if patience.revoked.as_mut().poll(context).is_ready() {
             // Its next poll needs a new one.
             *own = None;

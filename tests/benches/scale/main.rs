@@ -37,6 +37,9 @@ const NAMES_DEFAULT: usize = 10_000;
 /// After a start, before anybody looks whether the host rests: logs are written and threads end.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// A daemon's process has been asked twice by then whether it is well, and has given back what its start took.
+const WORKER_SETTLE: Duration = Duration::from_secs(12);
+
 /// How long it is looked at, in seconds.
 const LOOK_S: u32 = 10;
 
@@ -204,7 +207,6 @@ fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
     let (home, port) = installed("measured", &[])?;
     let (untried, untried_port) = installed("measured", &["--settings", "{\"trial\":false}"])?;
     let (isolated, isolated_port) = installed("measured", &["--isolate"])?;
-    let mut memory = None;
     for _ in 0..starts.max(1) {
         let host = spawn(&home)?;
         here.push(ms(host.until_reply(port))?);
@@ -212,14 +214,10 @@ fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
         without.push(ms(spawn(&untried)?.until_reply(untried_port))?);
         let host = spawn(&isolated)?;
         there.push(ms(host.until_reply(isolated_port))?);
-        let worker = dae_tests::process::workers_of(host.pid());
-        memory = Some(Memory::of(
-            *worker.first().ok_or("a worker that has answered is gone")?,
-        )?);
         drop(host);
         bare.push(ms(bare_start())?);
     }
-    let memory = memory.ok_or("no start was measured")?;
+    let memory = worker_at_rest(&isolated, isolated_port)?;
     let (bare, bare_memory) = (figures::median(bare), bare_memory()?);
     let beside = "bare tokio";
     Ok(vec![
@@ -255,7 +253,26 @@ fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
             memory.proportional / KB / KB,
         )
         .beside(beside, bare_memory.proportional / KB / KB),
+        row(
+            "a daemon's process, what is its alone",
+            "MB",
+            memory.anonymous / KB / KB,
+        )
+        .beside(beside, bare_memory.anonymous / KB / KB),
     ])
+}
+
+/// A daemon's process that has answered and rests since.
+fn worker_at_rest(ecosystem: &Ecosystem, port: u16) -> Result<Memory, String> {
+    let host = spawn(ecosystem)?;
+    ms(host.until_reply(port))?;
+    std::thread::sleep(WORKER_SETTLE);
+    let workers = dae_tests::process::workers_of(host.pid());
+    Memory::of(
+        *workers
+            .first()
+            .ok_or("a worker that has answered is gone")?,
+    )
 }
 
 /// Daemons that have each a file of their own.
