@@ -338,18 +338,9 @@ impl<S: Stream> Guest<S> {
                 break Taken::All;
             };
             is_any = true;
-            match line {
-                Line::Message(message) => self.answer_any(message, phase, &mut batch, context),
-                Line::Fault(fault) => self.refuse(
-                    (fault.command, fault.tag),
-                    (fault.code, &fault.message),
-                    &mut batch.tally,
-                ),
-                Line::Http => {
-                    self.refuse_http();
-                    self.is_closing = true;
-                    break Taken::All;
-                }
+            self.answer_any(line, phase, &mut batch, context);
+            if self.is_closing {
+                break Taken::All;
             }
         };
         if is_any {
@@ -359,16 +350,27 @@ impl<S: Stream> Guest<S> {
         (taken, batch.tally)
     }
 
-    /// The same as [`Guest::answer`], which is for the hot path alone.
+    /// The same as [`Guest::answer`], which is for the hot path alone, for any line. Nothing behind HTTP is one.
     #[inline(never)]
     fn answer_any<'a>(
         &mut self,
-        message: Message<'a>,
+        line: Line<'a>,
         phase: &'a Phase,
         batch: &mut Batch<'a>,
         context: &mut Context<'_>,
     ) {
-        self.answer(message, phase, batch, context);
+        match line {
+            Line::Message(message) => self.answer(message, phase, batch, context),
+            Line::Fault(fault) => self.refuse(
+                (fault.command, fault.tag),
+                (fault.code, &fault.message),
+                &mut batch.tally,
+            ),
+            Line::Http => {
+                self.refuse_http();
+                self.is_closing = true;
+            }
+        }
     }
 
     #[inline(always)]

@@ -198,6 +198,29 @@ impl Answers {
         }
     }
 
+    /// Whether an answer of now waits for none before it.
+    #[inline(always)]
+    fn goes_out(&self, message: &Message<'_>) -> bool {
+        message.tag.is_some() || self.ordered.is_empty()
+    }
+
+    /// Puts the answer of a command that has ended at once where it belongs.
+    fn put_ended(
+        &mut self,
+        message: &Message<'_>,
+        ended: &Ended,
+        (outbox, tally): (&mut Vec<u8>, &mut Tally),
+    ) {
+        let of = (message.name, message.tag);
+        let told = (ended.status, &ended.bytes[..]);
+        if self.goes_out(message) {
+            return write_ended(outbox, of, told, tally);
+        }
+        let mut line = Vec::new();
+        write_ended(&mut line, of, told, tally);
+        self.put(outbox, false, &line);
+    }
+
     /// Has a command handed over with those around it.
     fn answer_there(
         &mut self,
@@ -234,7 +257,7 @@ impl Answers {
                 index,
                 runs: Runs::Here,
             } = known.entry
-            && (message.tag.is_some() || self.ordered.is_empty())
+            && self.goes_out(&message)
         {
             return answer_here(message, (index, known), turn, (outbox, tally));
         }
@@ -323,19 +346,10 @@ impl Answers {
         };
         let mut pending = turn.lease.instance.answer_later(runs, call);
         if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
-            let (of, told) = (
-                (message.name, message.tag),
-                (ended.status, &ended.bytes[..]),
-            );
-            if message.tag.is_none() && !self.ordered.is_empty() {
-                let mut line = Vec::new();
-                write_ended(&mut line, of, told, tally);
-                return self.put(outbox, false, &line);
-            }
-            if pending.emits_first() {
+            if pending.emits_first() && self.goes_out(&message) {
                 turn.guest.take_into(outbox);
             }
-            return write_ended(outbox, of, told, tally);
+            return self.put_ended(&message, &ended, (outbox, tally));
         }
         let given_up = turn.lease.given_up(message.name, turn.door.limits.command);
         let place = match message.tag {

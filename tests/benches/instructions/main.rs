@@ -22,11 +22,12 @@ use serde_json::{Map, Value, json};
 const CHANGE_MAX: f64 = 0.1;
 
 /// What is counted.
-const LOADS: [Load; 4] = [
+const LOADS: [Load; 5] = [
     ECHO.sent("echo 1x1", 1, 10_000),
     ECHO.sent("echo 1x64", 64, 1_000),
     ADD.sent("add 1x1", 1, 10_000),
     ADD.sent("add 1x64", 64, 1_000),
+    ASYNC.sent("async 1x64", 64, 1_000),
 ];
 
 /// Taken off with the start: what comes once alone.
@@ -44,6 +45,15 @@ const ADD: Load = Load {
     name: "add",
     command: "add [1,2]\n",
     reply: "add [3]",
+    at_once: 1,
+    times: 1,
+};
+
+/// Its future is ready at once.
+const ASYNC: Load = Load {
+    name: "async",
+    command: "ready [\"text of twenty bytes\"]\n",
+    reply: "ready [\"text of twenty bytes\"]",
     at_once: 1,
     times: 1,
 };
