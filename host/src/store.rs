@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -46,8 +47,8 @@ pub struct Artefact {
     pub path: PathBuf,
     /// Its length, in bytes.
     pub bytes: u64,
-    /// What it tells about itself.
-    pub manifest: Manifest,
+    /// What it tells about itself; the same for all daemons of it.
+    pub manifest: Arc<Manifest>,
 }
 
 /// A private copy for one process to load.
@@ -93,7 +94,7 @@ impl Store {
             hash,
             path,
             bytes: bytes.len() as u64,
-            manifest,
+            manifest: Arc::new(manifest),
         })
     }
 
@@ -116,7 +117,7 @@ impl Store {
         Ok(Artefact {
             hash: hash.to_owned(),
             bytes: bytes.len() as u64,
-            manifest: manifest::parse(&bytes).map_err(|fault| fault.at(&path))?,
+            manifest: Arc::new(manifest::parse(&bytes).map_err(|fault| fault.at(&path))?),
             path,
         })
     }

@@ -11,6 +11,7 @@ pub(crate) mod listen;
 mod probation;
 mod reload;
 mod retire;
+mod rounds;
 mod trial;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use listen::Listening;
 use probation::Probation;
 
 pub use daemon::{Daemon, Done, Left, Notice};
+pub use rounds::Rounds;
 
 /// What a daemon runs: which file, and how.
 #[derive(Debug, Clone)]
@@ -59,12 +61,12 @@ pub struct Spec {
     pub is_port_pinned: bool,
     /// Where its code runs.
     pub mode: Mode,
-    /// How it is run.
-    pub settings: Settings,
+    /// How it is run; the same for many.
+    pub settings: Arc<Settings>,
 }
 
 /// What every supervisor works with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Shared {
     /// The host's settings.
     pub config: Arc<Config>,
@@ -84,6 +86,8 @@ pub struct Shared {
     pub notices: mpsc::UnboundedSender<Notice>,
     /// What makes processes.
     pub spawner: Spawner,
+    /// Their health.
+    pub rounds: Arc<Rounds>,
     /// When the host started: the zero of its monotonic time.
     pub since: Instant,
 }
@@ -97,7 +101,7 @@ impl Shared {
 
 struct Supervisor {
     spec: Spec,
-    shared: Shared,
+    shared: Arc<Shared>,
     door: Arc<Door>,
     now: Arc<Now>,
     listening: Option<Listening>,
@@ -161,11 +165,16 @@ impl Supervisor {
             State::Backoff { until, .. } => Some(*until),
             _ => None,
         };
-        let health_at = self.current.as_ref().and(self.health.due);
         let checkpoint_at = self.current.as_ref().and(self.next_checkpoint);
         let ending = async {
             match &mut self.current {
                 Some(current) => (&mut current.ending).await,
+                None => std::future::pending().await,
+            }
+        };
+        let health = async {
+            match &self.health.turn {
+                Some(turn) => turn.called().await,
                 None => std::future::pending().await,
             }
         };
@@ -174,7 +183,7 @@ impl Supervisor {
             end = ending => Event::Ended(end),
             () = self.door.too_many_panics() => Event::Panics,
             () = at(retry_at) => Event::RetryTime,
-            () = at(health_at) => Event::HealthTime,
+            () = health => Event::HealthTime,
             () = at(checkpoint_at) => Event::CheckpointTime,
         }
     }
@@ -241,8 +250,11 @@ impl Supervisor {
         self.spec.port = Some(instance.identity.port);
         self.show(&instance, state);
         let ending = instance.run();
-        self.health = Health::default();
-        self.health.due = self.next_health();
+        self.health = Health::of(
+            self.shared
+                .rounds
+                .enter(self.spec.settings.health_ms, &instance),
+        );
         self.door.allow_panics(match self.spec.settings.on_panic {
             OnPanic::GoOn => self.spec.settings.panics_max,
             OnPanic::Restart => 1,
@@ -300,6 +312,7 @@ impl Supervisor {
         self.now.running().port = None;
         self.now.running().identity = None;
         self.door.guests.close_all();
+        self.health = Health::default();
         let mut faults = Vec::new();
         if let Some(mut current) = self.current.take() {
             let grace = self.shared.config.stop_grace();

@@ -138,7 +138,7 @@ const ORDERS_MAX: usize = 16;
 impl Daemon {
     /// A supervised daemon; nothing of it runs until it is told to start.
     #[must_use]
-    pub fn supervise(spec: Spec, shared: Shared) -> Self {
+    pub fn supervise(spec: Spec, shared: Arc<Shared>) -> Self {
         let door = Door::new(&spec.name, shared.config.limits());
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let now = Arc::new(Now {
@@ -259,6 +259,25 @@ impl Daemon {
         let mut state = self.now.state.subscribe();
         // An error means that the supervisor has ended, and nothing is more settled than that.
         let _ = state.wait_for(State::is_settled).await;
+    }
+
+    /// Its port, while it has one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.now.running().port
+    }
+
+    /// The process that it runs in, while it does.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let running = self.now.running();
+        running.identity.as_ref().map(|identity| identity.pid)
+    }
+
+    /// Those that are to be ready before it starts.
+    #[must_use]
+    pub fn starts_after(&self) -> Vec<String> {
+        self.now.running().spec.settings.after.clone()
     }
 
     /// How it is.

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::{Spec, Supervisor};
 use crate::child::{Child, ChildPlan, Spawner};
 use crate::frame::{StartMessage, TrialMessage};
+use crate::images::Tried;
 use crate::report::Mode;
 use crate::settings::{Trial, TrialStep};
 use crate::states::{KeptState, Occasion};
@@ -21,6 +22,28 @@ impl Supervisor {
         let Some(starts) = self.trial_of(spec) else {
             return Ok(());
         };
+        if starts {
+            // Each daemon's start is its own.
+            return self.try_alone(spec, starts, is_fresh).await;
+        }
+        let mut turn = self.shared.images.trial_turn(&spec.artefact.hash).await;
+        if *turn == Tried::Passed || self.shared.images.has(&spec.artefact.hash) {
+            return Ok(());
+        }
+        if *turn == Tried::Failed {
+            // Nobody waits for one after the other to fail, too.
+            drop(turn);
+            return self.try_alone(spec, starts, is_fresh).await;
+        }
+        let result = self.try_alone(spec, starts, is_fresh).await;
+        *turn = match result {
+            Ok(()) => Tried::Passed,
+            Err(_) => Tried::Failed,
+        };
+        result
+    }
+
+    async fn try_alone(&mut self, spec: &Spec, starts: bool, is_fresh: bool) -> Result<(), String> {
         let state = match is_fresh {
             true => None,
             false => self.state_to_try().await?,
@@ -70,7 +93,7 @@ impl Supervisor {
                 }),
                 ..self.load_message(spec)
             },
-            settings: spec.settings.clone(),
+            settings: (*spec.settings).clone(),
             local: self.local(0),
             load_limit: step,
             start_limit: step + more,
