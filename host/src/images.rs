@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Instant;
 
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
@@ -15,6 +16,7 @@ use crate::commands::Commands;
 use crate::dylib::{Image, LoadFault};
 use crate::lock::lock;
 use crate::manifest::Manifest;
+use crate::settings::Settings;
 use crate::store::ImageCopy;
 
 /// See the file's head.
@@ -33,15 +35,16 @@ struct Place {
 }
 
 /// What is known of that content from its trial. Held locked by who has one on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Tried {
     /// Nothing yet.
     #[default]
     Never,
     /// It came through.
     Passed,
-    /// It didn't, for one daemon of it at least: what another gives it may be better.
-    Failed,
+    /// It didn't, then. Why is known where it had no state to read: then that was the doing of the file, under these
+    /// settings.
+    Failed(Instant, Option<(Arc<Settings>, String)>),
 }
 
 #[derive(Debug)]

@@ -128,7 +128,7 @@ struct Current {
 
 /// What a supervisor waits for.
 enum Event {
-    Order(Option<Order>),
+    Order(Option<Box<Order>>),
     Ended(RunEnd),
     Panics,
     RetryTime,
@@ -137,30 +137,43 @@ enum Event {
 }
 
 impl Supervisor {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Box<Order>>) {
         loop {
-            match self.next_event(&mut inbox).await {
-                Event::Order(Some(order)) => {
-                    let is_last = matches!(order, Order::End(_));
-                    self.carry_out(order).await;
-                    if is_last {
-                        self.shared.neighbours.leave(&self.door);
-                        return;
-                    }
-                }
-                // Nobody is left to give orders: the host is going down without having said so.
-                Event::Order(None) => return drop(self.stop().await),
-                Event::Ended(RunEnd::Returned) if !self.restarts_always() => self.live_on(),
-                Event::Ended(end) => self.on_end(end).await,
-                Event::Panics => self.on_panics().await,
-                Event::RetryTime => self.retry().await,
-                Event::HealthTime => self.check_health(),
-                Event::CheckpointTime => self.take_checkpoint().await,
+            let event = self.next_event(&mut inbox).await;
+            // What it does takes many times the room of what it is, and only for as long as it does it.
+            if !Box::pin(self.deal_with(event)).await {
+                return;
             }
         }
     }
 
-    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Order>) -> Event {
+    /// False once there is nothing more to do.
+    async fn deal_with(&mut self, event: Event) -> bool {
+        match event {
+            Event::Order(Some(order)) => {
+                let is_last = matches!(*order, Order::End(_));
+                self.carry_out(*order).await;
+                if is_last {
+                    self.shared.neighbours.leave(&self.door);
+                    return false;
+                }
+            }
+            // Nobody is left to give orders: the host is going down without having said so.
+            Event::Order(None) => {
+                drop(self.stop().await);
+                return false;
+            }
+            Event::Ended(RunEnd::Returned) if !self.restarts_always() => self.live_on(),
+            Event::Ended(end) => self.on_end(end).await,
+            Event::Panics => self.on_panics().await,
+            Event::RetryTime => self.retry().await,
+            Event::HealthTime => self.check_health(),
+            Event::CheckpointTime => self.take_checkpoint().await,
+        }
+        true
+    }
+
+    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Box<Order>>) -> Event {
         let retry_at = match &*self.now.state.borrow() {
             State::Backoff { until, .. } => Some(*until),
             _ => None,
@@ -341,11 +354,7 @@ impl Supervisor {
     }
 
     async fn take_checkpoint(&mut self) {
-        let Some(current) = self
-            .current
-            .as_ref()
-            .filter(|current| current.instance.has_state())
-        else {
+        let Some(current) = self.stateful() else {
             self.next_checkpoint = None;
             return;
         };

@@ -63,7 +63,8 @@ pub enum Notice {
 pub struct Daemon {
     /// What its guests find.
     pub door: Arc<Door>,
-    orders: mpsc::Sender<Order>,
+    // Boxed, since a channel has room for 32 of them from the beginning.
+    orders: mpsc::Sender<Box<Order>>,
     now: Arc<Now>,
 }
 
@@ -217,7 +218,7 @@ impl Daemon {
         let (reply, saved) = oneshot::channel();
         let gone = || "its supervisor has ended".to_owned();
         self.orders
-            .send(Order::Save(reply))
+            .send(Box::new(Order::Save(reply)))
             .await
             .map_err(|_| gone())?;
         saved.await.map_err(|_| gone())?
@@ -243,7 +244,7 @@ impl Daemon {
     async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<Done, String> {
         let gone = || Err("its supervisor has ended".to_owned());
         let (reply, done) = oneshot::channel();
-        if self.orders.send(order(reply)).await.is_err() {
+        if self.orders.send(Box::new(order(reply))).await.is_err() {
             return gone();
         }
         done.await.unwrap_or_else(|_| gone())

@@ -4,7 +4,7 @@
 //! so, since a start may have effects; and never if it must be alone, since the one that runs has what it needs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
@@ -22,32 +22,51 @@ impl Supervisor {
         let Some(starts) = self.trial_of(spec) else {
             return Ok(());
         };
+        let asked = Instant::now();
         if starts {
             // Each daemon's start is its own.
-            return self.try_alone(spec, starts, is_fresh).await;
+            let state = self.state_for_trial(is_fresh).await?;
+            return self.try_alone(spec, starts, state).await;
         }
         let mut turn = self.shared.images.trial_turn(&spec.artefact.hash).await;
-        if *turn == Tried::Passed || self.shared.images.has(&spec.artefact.hash) {
+        if matches!(*turn, Tried::Passed) || self.shared.images.has(&spec.artefact.hash) {
             return Ok(());
         }
-        if *turn == Tried::Failed {
+        let state = self.state_for_trial(is_fresh).await?;
+        if let Tried::Failed(at, reason) = &*turn
+            && *at > asked
+        {
+            if let Some((settings, text)) = reason
+                && (state.is_none() && *settings == spec.settings)
+            {
+                return Err(text.clone());
+            }
             // Nobody waits for one after the other to fail, too.
             drop(turn);
-            return self.try_alone(spec, starts, is_fresh).await;
+            return self.try_alone(spec, starts, state).await;
         }
-        let result = self.try_alone(spec, starts, is_fresh).await;
-        *turn = match result {
+        let settings = state.is_none().then(|| Arc::clone(&spec.settings));
+        let result = self.try_alone(spec, starts, state).await;
+        *turn = match &result {
             Ok(()) => Tried::Passed,
-            Err(_) => Tried::Failed,
+            Err(text) => Tried::Failed(Instant::now(), settings.map(|own| (own, text.clone()))),
         };
         result
     }
 
-    async fn try_alone(&mut self, spec: &Spec, starts: bool, is_fresh: bool) -> Result<(), String> {
-        let state = match is_fresh {
-            true => None,
-            false => self.state_to_try().await?,
-        };
+    async fn state_for_trial(&self, is_fresh: bool) -> Result<Option<Box<RawValue>>, String> {
+        match is_fresh {
+            true => Ok(None),
+            false => self.state_to_try().await,
+        }
+    }
+
+    async fn try_alone(
+        &mut self,
+        spec: &Spec,
+        starts: bool,
+        state: Option<Box<RawValue>>,
+    ) -> Result<(), String> {
         let plan = self.trial_plan(spec, starts);
         let spawner = self.shared.spawner.clone();
         let tried = self.shared.runtime.spawn(async move {
@@ -104,11 +123,7 @@ impl Supervisor {
 
     /// A copy of what the successor will find; the one that runs goes on with its own.
     async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
-        let stateful = self
-            .current
-            .as_ref()
-            .filter(|current| current.instance.has_state());
-        let Some(current) = stateful else {
+        let Some(current) = self.stateful() else {
             return Ok(self.kept_state(false)?.map(|kept| kept.state));
         };
         let limit = self.shared.config.stop_grace();
