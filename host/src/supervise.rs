@@ -263,16 +263,7 @@ impl Supervisor {
         self.spec.port = Some(instance.identity.port);
         self.show(&instance, state);
         let ending = instance.run();
-        self.health = Health::of(
-            self.shared
-                .rounds
-                .enter(self.spec.settings.health_ms, &instance),
-        );
-        self.door.allow_panics(match self.spec.settings.on_panic {
-            OnPanic::GoOn => self.spec.settings.panics_max,
-            OnPanic::Restart => 1,
-        });
-        self.next_checkpoint = self.checkpoint_time();
+        self.look_after(&instance);
         let leased = self.door.open(Arc::clone(&instance));
         if instance.greets() || is_after_end {
             self.door.guests.wake_all();
@@ -289,6 +280,18 @@ impl Supervisor {
         if let Some(retired) = retired {
             self.retire_aside(retired).await;
         }
+    }
+
+    /// From here on its health, its panics and its checkpoints are counted.
+    fn look_after(&mut self, instance: &Instance) {
+        let settings = &self.spec.settings;
+        let turn = self.shared.rounds.enter(settings.health_ms, instance);
+        self.health = Health::of(turn);
+        self.door.allow_panics(match settings.on_panic {
+            OnPanic::GoOn => settings.panics_max,
+            OnPanic::Restart => 1,
+        });
+        self.next_checkpoint = self.checkpoint_time();
     }
 
     /// Whoever looks sees who answers, and from which state.

@@ -148,6 +148,7 @@ mod tests {
             hash: hash.to_owned(),
             path: "/store/file.so".into(),
             bytes: 1,
+            mapped_bytes: 1,
             manifest: std::sync::Arc::new(serde_json::from_value(manifest).expect("a manifest")),
         }
     }

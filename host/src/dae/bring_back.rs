@@ -21,9 +21,9 @@ use crate::store::{Artefact, Store};
 use crate::supervise::{Daemon, Spec};
 
 /// Starts under way at once: more than that have no processor to run on, and only take memory and threads.
-const STARTS_MAX: usize = 16;
+const STARTS_MAX: usize = 8;
 /// A start that takes longer waits for something, and is no reason for the next to wait.
-const START_QUICK: Duration = Duration::from_millis(50);
+const START_QUICK: Duration = Duration::from_millis(100);
 /// For so long ports are gathered before they are recorded: a registry is written whole.
 const GATHER: Duration = Duration::from_millis(20);
 

@@ -157,9 +157,9 @@ impl Supervisor {
     }
 
     async fn image(&self, spec: &Spec) -> Result<Arc<InUse>, String> {
-        let hash = spec.artefact.hash.clone();
+        let artefact = Arc::clone(&spec.artefact);
         let store = Arc::clone(&self.shared.store);
-        let copy = move || store.image(&hash);
+        let copy = move || store.image(&artefact);
         let limit = self.shared.config.start_limit();
         let image = self.shared.images.get(&spec.artefact.hash, copy);
         timeout(limit, image).await.unwrap_or_else(|_| {
