@@ -10,6 +10,7 @@
 mod answer;
 mod bring_back;
 mod change;
+mod changes;
 mod fault;
 mod foreign;
 mod request;

@@ -12,66 +12,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
+use super::changes::Changes;
 use super::{Dae, FaultKind, lock};
 use crate::manifest;
 use crate::plan::{self, Action, Known, Registered, Seen};
 use crate::report::InstallRequest;
 
-/// A file is acted on when it has been left alone for so long, unless whoever wrote it has closed it: a linker writes in
-/// many small steps.
-const STILL: Duration = Duration::from_millis(150);
-/// But no longer than this: what is never left alone is a neighbour of it, a log in the same directory.
-const STILL_MAX: Duration = Duration::from_secs(1);
 /// A half-written file is looked at again so soon.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// What the file system says.
-enum Change {
-    /// A file was closed after writing, or renamed: it is whole.
-    Whole,
-    /// Something else; more may follow.
-    Other,
-}
-
-/// What it has said since it was last listened to. A change that isn't looked at yet says the same as the next one, but
-/// that a file is whole is never lost behind something less.
-#[derive(Default)]
-struct Changes {
-    whole: Notify,
-    other: Notify,
-}
-
-impl Changes {
-    /// Ends when a file is whole, when nothing has changed for a moment, or when that doesn't come.
-    async fn still(&self) {
-        let still = async { while timeout(STILL, self.other.notified()).await.is_ok() {} };
-        tokio::select! {
-            biased;
-            () = self.whole.notified() => {}
-            // Its time being over is as good a reason to look.
-            _ = timeout(STILL_MAX, still) => {}
-        }
-    }
-}
 
 /// Watches until the task is aborted.
 pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
     let dir = dae.inner.home.drop_in_dir();
     std::fs::create_dir_all(&dir)?;
-    let changes = Arc::new(Changes::default());
+    let changes = Arc::new(Changes::around(&dir));
     let changed = Arc::clone(&changes);
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        match change_of(&event) {
-            Some(Change::Whole) => changed.whole.notify_one(),
-            Some(Change::Other) => changed.other.notify_one(),
-            None => {}
-        }
-    });
+    let watcher = notify::recommended_watcher(move |event| changed.hear(&event));
     let watcher = watcher
         .inspect_err(|error| tracing::warn!(%error, "files can't be watched here; they are polled"))
         .ok();
@@ -82,26 +41,9 @@ pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
         watcher,
         watched: HashSet::new(),
         registered: Arc::default(),
+        changes,
     };
-    Ok(tokio::spawn(watched.run(changes)))
-}
-
-fn change_of(event: &notify::Result<notify::Event>) -> Option<Change> {
-    use notify::event::ModifyKind;
-    match event {
-        Ok(event) => match event.kind {
-            EventKind::Access(access) => is_written(access).then_some(Change::Whole),
-            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Some(Change::Whole),
-            _ => Some(Change::Other),
-        },
-        // Events were lost, say: a reason to look.
-        Err(_) => Some(Change::Other),
-    }
-}
-
-fn is_written(access: notify::event::AccessKind) -> bool {
-    use notify::event::{AccessKind, AccessMode};
-    access == AccessKind::Close(AccessMode::Write)
+    Ok(tokio::spawn(watched.run()))
 }
 
 struct Watched {
@@ -112,6 +54,7 @@ struct Watched {
     /// Directories that the watcher has.
     watched: HashSet<PathBuf>,
     registered: Arc<Sources>,
+    changes: Arc<Changes>,
 }
 
 /// What is registered, as of some change of the registry.
@@ -127,7 +70,8 @@ struct Sources {
 type Compared = HashMap<(PathBuf, String), bool>;
 
 impl Watched {
-    async fn run(mut self, changes: Arc<Changes>) {
+    async fn run(mut self) {
+        let changes = Arc::clone(&self.changes);
         let poll = Duration::from_millis(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
         loop {
             self.read_registry();
@@ -221,6 +165,8 @@ impl Watched {
         };
         let all: Vec<Registered> = registry.daemons.iter().filter_map(of).collect();
         let files = plan::sources(&all);
+        drop(registry);
+        self.changes.attend_to(&files);
         self.registered = Arc::new(Sources {
             changes,
             all,
