@@ -102,6 +102,12 @@ pub(crate) fn seen(instance: u64) -> Vec<Seen> {
     all_seen(|slot| slot.instance.load(Relaxed) == instance)
 }
 
+/// The numbers of the instances that have a handler running now.
+pub(crate) fn running() -> Vec<u64> {
+    let all = all_seen(|slot| slot.instance.load(Relaxed) != 0);
+    all.into_iter().map(|seen| seen.instance).collect()
+}
+
 /// The handlers of all instances that hold a thread which others wait for.
 pub(crate) fn look() -> Vec<Seen> {
     let holds = |slot: &Slot| slot.command.load(Relaxed) & HOLDS != 0;

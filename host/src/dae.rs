@@ -8,7 +8,9 @@
 //! the reverse order.
 
 mod answer;
+mod bring_back;
 mod change;
+mod changes;
 mod fault;
 mod foreign;
 mod request;
@@ -17,8 +19,9 @@ mod tell;
 mod topics;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -37,13 +40,12 @@ use crate::images::Images;
 use crate::lock::lock;
 use crate::log::{Console, Journal};
 use crate::neighbours::Answering;
-use crate::registry::{DAE_NAME, Desired, Entry, Registry};
+use crate::registry::{DAE_NAME, Registry};
 use crate::relief::Threads;
 use crate::report::Credential;
-use crate::settings::Settings;
 use crate::states::States;
-use crate::store::{Artefact, Store};
-use crate::supervise::{Daemon, Notice, Shared, Spec, listen};
+use crate::store::Store;
+use crate::supervise::{Daemon, Notice, Rounds, Shared, listen};
 
 pub use fault::{Fault, FaultKind};
 
@@ -74,11 +76,15 @@ pub struct Dae {
 #[derive(Debug)]
 struct Inner {
     home: Home,
-    shared: Shared,
+    shared: Arc<Shared>,
     port: u16,
     door: Arc<Door>,
     control_door: Arc<Door>,
     registry: Mutex<Registry>,
+    /// Grows with each change of it, under its lock.
+    registry_changes: AtomicU64,
+    /// Ports that were chosen, and are to be recorded.
+    new_ports: Mutex<BTreeMap<String, u16>>,
     daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
     /// The daemons of this machine that others run.
     foreign: Arc<Foreign>,
@@ -163,6 +169,7 @@ impl Dae {
         if tokio::time::timeout(grace * 3, all).await.is_err() {
             tracing::warn!("not every daemon has ended in time; the host ends without them");
         }
+        inner.record_new_ports();
         if let Err(error) = inner.shared.states.settle() {
             let error = format!("{error:#}");
             tracing::error!(error, "states that could not be kept before are lost");
@@ -247,7 +254,7 @@ impl Builder {
             control_door: Door::new("control", config.control_limits()),
             foreign: Foreign::new(&config),
             sharing: Mutex::default(),
-            shared: Shared {
+            shared: Arc::new(Shared {
                 config: Arc::new(config),
                 images: Arc::new(Images::default()),
                 store: Arc::new(store),
@@ -257,11 +264,14 @@ impl Builder {
                 notices,
                 runtime: guests.handle().clone(),
                 spawner: spawner.context("the thread that makes processes can't be made")?,
+                rounds: Rounds::of(since),
                 since,
-            },
+            }),
             watch_anew: tokio::sync::Notify::new(),
             guests: Mutex::new(Some(guests)),
             registry: Mutex::new(registry),
+            registry_changes: AtomicU64::new(0),
+            new_ports: Mutex::default(),
             daemons: Mutex::default(),
             lost: Mutex::default(),
             turns: Mutex::default(),
@@ -325,100 +335,6 @@ impl Inner {
         neighbours.enter(&self.door, Arc::new(AsDae(door)));
     }
 
-    /// Puts a supervisor behind each entry of the registry, and starts those that are to run.
-    fn bring_back(self: &Arc<Self>) {
-        let entries = lock(&self.registry).daemons.clone();
-        // Many daemons may be of one file, which is read and checked once.
-        let mut artefacts = HashMap::new();
-        let mut to_start = Vec::new();
-        for (name, entry) in entries {
-            let artefact = artefacts.entry(entry.hash.clone()).or_insert_with(|| {
-                let found = self.shared.store.find(&entry.hash);
-                found.map(Arc::new).map_err(|error| format!("{error:#}"))
-            });
-            match self.bring_back_one(&name, &entry, artefact.clone()) {
-                Ok(daemon) if entry.desired == Desired::Running => to_start.push((name, daemon)),
-                Ok(_) => {}
-                Err(reason) => {
-                    tracing::error!(daemon = name, reason, "it is not brought back");
-                    lock(&self.lost).insert(name, reason);
-                }
-            }
-        }
-        // Not before all of them are there and announced: some wait for others.
-        for (name, daemon) in to_start {
-            let inner = Arc::clone(self);
-            tokio::spawn(async move { inner.start_again(&name, &daemon).await });
-        }
-        self.tidy();
-    }
-
-    fn bring_back_one(
-        self: &Arc<Self>,
-        name: &str,
-        entry: &Entry,
-        artefact: Result<Arc<Artefact>, String>,
-    ) -> Result<Arc<Daemon>, String> {
-        let settings = self.shared.config.settings(name, &entry.settings)?;
-        let spec = spec_of(name, entry, artefact?, settings);
-        let daemon = Arc::new(Daemon::supervise(spec, self.shared.clone()));
-        lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
-        if entry.desired == Desired::Running {
-            daemon.announce_start();
-        }
-        Ok(daemon)
-    }
-
-    async fn start_again(&self, name: &str, daemon: &Daemon) {
-        self.wait_for_others(name, daemon).await;
-        // The supervisor has told why it failed, if it did.
-        let _ = daemon.start().await;
-        let port = daemon.glance().port;
-        let is_kept = lock(&self.registry)
-            .daemons
-            .get(name)
-            .is_none_or(|entry| port.is_none() || entry.port == port);
-        if !is_kept {
-            let _turn = self.turn(name).await;
-            let saved = self.change_registry(|registry| {
-                if let Some(entry) = registry.daemons.get_mut(name) {
-                    entry.port = port;
-                }
-            });
-            if let Err(error) = saved {
-                tracing::error!(
-                    daemon = name,
-                    error = format!("{error:#}"),
-                    "its new port could not be recorded"
-                );
-            }
-        }
-    }
-
-    /// Waits until those that it is to start after answer, or won't by themselves.
-    async fn wait_for_others(&self, name: &str, daemon: &Daemon) {
-        for other in daemon.glance().spec.settings.after {
-            let Some(before) = self.daemon(&other) else {
-                tracing::warn!(
-                    daemon = name,
-                    after = other,
-                    "there is no such daemon to start after"
-                );
-                continue;
-            };
-            before.settled().await;
-            let state = before.glance().state.word();
-            if state != "ready" {
-                tracing::warn!(
-                    daemon = name,
-                    after = other,
-                    state,
-                    "what it starts after is not ready; it starts"
-                );
-            }
-        }
-    }
-
     /// Waits for the turn to change that name.
     async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
         let turn = Arc::clone(lock(&self.turns).entry(name.to_owned()).or_default());
@@ -431,8 +347,12 @@ impl Inner {
         let mut changed = registry.clone();
         change(&mut changed);
         changed.save(&self.home.registry_file())?;
+        let has_same_names = registry.daemons.keys().eq(changed.daemons.keys());
         *registry = changed;
-        self.reserve_names(registry.daemons.keys().cloned());
+        self.registry_changes.fetch_add(1, Ordering::Relaxed);
+        if !has_same_names {
+            self.reserve_names(registry.daemons.keys().cloned());
+        }
         Ok(())
     }
 
@@ -443,8 +363,7 @@ impl Inner {
             return Ok(());
         };
         // In this order: what is staged moves from the one to the other.
-        let mut keep: std::collections::HashSet<String> =
-            lock(&self.staged).iter().cloned().collect();
+        let mut keep: HashSet<String> = lock(&self.staged).iter().cloned().collect();
         for entry in lock(&self.registry).daemons.values() {
             keep.insert(entry.hash.clone());
             keep.extend(entry.previous.iter().cloned());
@@ -501,18 +420,6 @@ async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
                 "its rollback could not be recorded"
             );
         }
-    }
-}
-
-fn spec_of(name: &str, entry: &Entry, artefact: Arc<Artefact>, settings: Settings) -> Spec {
-    Spec {
-        settings,
-        name: name.to_owned(),
-        artefact,
-        config: entry.config.clone(),
-        port: entry.port,
-        is_port_pinned: entry.port_pinned,
-        mode: entry.mode,
     }
 }
 

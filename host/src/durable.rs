@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 /// What temporary files begin with, so that people know what a killed process left. In the store a sweep removes it.
@@ -26,7 +27,7 @@ impl DiskFault {
     /// `tried` is a verb, such as `write`.
     pub(crate) fn new(error: &io::Error, tried: &str, path: &Path) -> Self {
         let path = path.display();
-        let text = match advice(error.kind()) {
+        let text = match advice(error) {
             Some(advice) => format!("cannot {tried} {path}: {error}; {advice}"),
             None => format!("cannot {tried} {path}: {error}"),
         };
@@ -43,9 +44,14 @@ impl std::fmt::Display for DiskFault {
 impl std::error::Error for DiskFault {}
 
 /// What a person can do, where the system's reason doesn't say it.
-fn advice(kind: io::ErrorKind) -> Option<&'static str> {
+fn advice(error: &io::Error) -> Option<&'static str> {
     use io::ErrorKind as Kind;
-    Some(match kind {
+    if Errno::from_io_error(error) == Some(Errno::MFILE) {
+        return Some(
+            "this process may open no more files: allow it more (`ulimit -n`, or LimitNOFILE= of its service)",
+        );
+    }
+    Some(match error.kind() {
         Kind::StorageFull => "the disk is full: free some space and try again",
         Kind::QuotaExceeded => "your disk quota is used up: free some of it and try again",
         Kind::PermissionDenied => {

@@ -6,13 +6,17 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Instant;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 
+use crate::commands::Commands;
 use crate::dylib::{Image, LoadFault};
 use crate::lock::lock;
+use crate::manifest::Manifest;
+use crate::settings::Settings;
 use crate::store::ImageCopy;
 
 /// See the file's head.
@@ -27,6 +31,20 @@ pub struct Images {
 struct Place {
     loaded: OnceCell<Arc<Loaded>>,
     in_use: Mutex<Weak<InUse>>,
+    tried: Arc<tokio::sync::Mutex<Tried>>,
+}
+
+/// What is known of that content from its trial. Held locked by who has one on its way.
+#[derive(Debug, Clone, Default)]
+pub enum Tried {
+    /// Nothing yet.
+    #[default]
+    Never,
+    /// It came through.
+    Passed,
+    /// It didn't, then. Why is known where it had no state to read: then that was the doing of the file, under these
+    /// settings.
+    Failed(Instant, Option<(Arc<Settings>, String)>),
 }
 
 #[derive(Debug)]
@@ -34,6 +52,7 @@ struct Loaded {
     hash: String,
     image: Image,
     copy: ImageCopy,
+    commands: OnceLock<Arc<Commands>>,
     is_left_behind: AtomicBool,
 }
 
@@ -52,6 +71,16 @@ impl InUse {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.0.hash
+    }
+
+    /// The table of its commands, which are in that manifest.
+    #[must_use]
+    pub fn commands(&self, manifest: &Manifest) -> Arc<Commands> {
+        let commands = self
+            .0
+            .commands
+            .get_or_init(|| Arc::new(Commands::of(manifest)));
+        Arc::clone(commands)
     }
 
     /// A thread of it is left that can't be ended: whoever looks for the reason needs the copy.
@@ -77,6 +106,13 @@ impl Images {
         by_hash
             .get(hash)
             .is_some_and(|place| place.loaded.initialized())
+    }
+
+    /// The turn to try that content out. Of many daemons of one file that start together, one has it tried, and the others
+    /// see what came of it.
+    pub async fn trial_turn(&self, hash: &str) -> OwnedMutexGuard<Tried> {
+        let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
+        Arc::clone(&place.tried).lock_owned().await
     }
 
     /// How many are loaded.
@@ -164,6 +200,7 @@ where
             hash,
             image,
             copy,
+            commands: OnceLock::new(),
             is_left_behind: AtomicBool::new(false),
         })
     });

@@ -43,6 +43,8 @@ pub struct StartPlan {
     pub image: Image,
     /// What the file says about itself.
     pub manifest: Arc<Manifest>,
+    /// Its table of commands; the same for all daemons of the file.
+    pub commands: Arc<Commands>,
     /// What its code may ask for.
     pub resident: Resident,
     /// Where its code runs.
@@ -71,7 +73,7 @@ pub struct Instance {
     /// Who it is.
     pub identity: Arc<Identity>,
     /// What it answers.
-    pub commands: Commands,
+    pub commands: Arc<Commands>,
     /// Of all instances in this process; never used twice.
     number: u64,
     pace: Arc<Pace>,
@@ -120,7 +122,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     let number = next_number();
     Ok(Instance {
         identity: residence.identity(),
-        commands: Commands::of(&plan.manifest),
+        commands: plan.commands,
         number,
         pace: Pace::of(number, plan.manifest.commands.len()),
         manifest: plan.manifest,
@@ -143,7 +145,7 @@ pub(crate) async fn start_child(
     let number = next_number();
     Ok(Instance {
         identity: Arc::new(identity(child.pid())),
-        commands: Commands::of(&manifest).elsewhere(),
+        commands: Arc::new(Commands::of(&manifest).elsewhere()),
         number,
         // Nothing of it runs on threads of this process.
         pace: Pace::of(number, 0),
@@ -169,7 +171,7 @@ impl Instance {
         let number = next_number();
         Instance {
             identity: Arc::new(identity),
-            commands: Commands::of(&manifest),
+            commands: Arc::new(Commands::of(&manifest)),
             number,
             pace: Pace::of(number, manifest.commands.len()),
             manifest: Arc::new(manifest),

@@ -16,6 +16,7 @@ mod file;
 mod journal;
 mod layer;
 mod line;
+mod open;
 mod tail;
 
 pub use console::Console;

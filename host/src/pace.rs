@@ -29,6 +29,8 @@ pub(crate) struct Pace(Box<[AtomicU16]>);
 
 /// That of each instance in this process, by its number.
 static ALL: Mutex<Vec<(u64, Weak<Pace>)>> = Mutex::new(Vec::new());
+/// Fewer of them are not worth a look at who has gone.
+const SWEEP_MIN: usize = 64;
 
 /// That command of that instance is seen holding a thread.
 pub(crate) fn doubt(instance: u64, command: u32) {
@@ -49,7 +51,12 @@ impl Pace {
     pub(crate) fn of(instance: u64, commands: usize) -> Arc<Self> {
         let pace = Arc::new(Pace((0..commands).map(|_| AtomicU16::new(0)).collect()));
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(_, pace)| pace.strong_count() > 0);
+        // Each time that there is no room for one more: a look at ten thousand for each of as many would be long.
+        if all.len() == all.capacity() {
+            all.retain(|(_, pace)| pace.strong_count() > 0);
+            let room = all.len().max(SWEEP_MIN);
+            all.reserve(room);
+        }
         all.push((instance, Arc::downgrade(&pace)));
         pace
     }

@@ -1,7 +1,8 @@
 //! What is to be done about files that change: a pure function of what lies there, what is registered, and what was tried
 //! before. [`look`] and [`look_at`] alone see the disk.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -94,7 +95,8 @@ impl Known {
 
     /// Files that have gone are new when they come back.
     pub fn forget_all_but(&mut self, seen: &[Seen]) {
-        let is_there = |path: &PathBuf| seen.iter().any(|seen| seen.path == *path);
+        let there: HashSet<&OsStr> = seen.iter().map(|seen| seen.path.as_os_str()).collect();
+        let is_there = |path: &PathBuf| there.contains(path.as_os_str());
         self.done.retain(|path, _| is_there(path));
         self.tries.retain(|path, _| is_there(path));
         self.waiting.retain(|path, _| is_there(path));
@@ -117,15 +119,20 @@ pub fn look(dir: &Path) -> io::Result<Vec<Seen>> {
     Ok(all)
 }
 
-/// The files that daemons were installed from, as far as they are still there; each once, though many daemons are of it.
+/// The files that daemons were installed from, each once, though many daemons may be of it.
 #[must_use]
-pub fn look_at(registered: &[Registered]) -> Vec<Seen> {
+pub fn sources(registered: &[Registered]) -> Vec<PathBuf> {
     let sources = registered.iter().filter(|one| !one.is_drop_in);
-    let sources: BTreeSet<&PathBuf> = sources.map(|one| &one.source).collect();
-    sources
-        .into_iter()
-        .filter_map(|source| seen(source.clone()))
-        .collect()
+    // By their bytes, which compare in no time.
+    let sources: BTreeSet<&OsStr> = sources.map(|one| one.source.as_os_str()).collect();
+    sources.into_iter().map(PathBuf::from).collect()
+}
+
+/// Those of them that are still there.
+#[must_use]
+pub fn look_at(sources: &[PathBuf]) -> Vec<Seen> {
+    let seen = sources.iter().filter_map(|source| seen(source.clone()));
+    seen.collect()
 }
 
 /// One that goes away while we look has gone.
@@ -161,33 +168,46 @@ pub fn plan(
     registered: &[Registered],
     known: &Known,
 ) -> Vec<Action> {
-    let is_there = |source: &PathBuf| dropped.iter().any(|seen| seen.path == *source);
+    let dropped_paths: HashSet<&OsStr> = dropped.iter().map(|seen| seen.path.as_os_str()).collect();
+    let is_there = |source: &PathBuf| dropped_paths.contains(source.as_os_str());
     let is_new = |seen: &&Seen| known.is_news(seen, registered);
-    let daemons_of = |seen: &Seen| {
-        registered
-            .iter()
-            .filter(|one| one.source == seen.path)
-            .collect::<Vec<_>>()
-    };
     let gone = registered
         .iter()
         .filter(|one| one.is_drop_in && !is_there(&one.source));
     let mut actions: Vec<Action> = gone
         .map(|one| Action::Uninstall(one.name.clone()))
         .collect();
-    for seen in dropped.iter().filter(is_new) {
-        match daemons_of(seen).iter().find(|one| one.is_drop_in) {
+    let new_drops: Vec<&Seen> = dropped.iter().filter(is_new).collect();
+    let new_sources: Vec<&Seen> = sources.iter().filter(is_new).collect();
+    if new_drops.is_empty() && new_sources.is_empty() {
+        return actions;
+    }
+    let daemons = by_source(registered);
+    let daemons_of = |seen: &Seen| daemons.get(seen.path.as_os_str()).into_iter().flatten();
+    for seen in new_drops {
+        match daemons_of(seen).find(|one| one.is_drop_in) {
             Some(one) => actions.push(Action::Reload(one.name.clone(), seen.clone())),
             None => actions.push(Action::Install(seen.clone())),
         }
     }
-    for seen in sources.iter().filter(is_new) {
+    for seen in new_sources {
         // One file may run under several names.
-        let of_it = daemons_of(seen).into_iter().filter(|one| !one.is_drop_in);
+        let of_it = daemons_of(seen).filter(|one| !one.is_drop_in);
         actions.extend(of_it.map(|one| Action::Reload(one.name.clone(), seen.clone())));
     }
     actions.dedup();
     actions
+}
+
+fn by_source(registered: &[Registered]) -> HashMap<&OsStr, Vec<&Registered>> {
+    let mut by_source: HashMap<&OsStr, Vec<&Registered>> = HashMap::new();
+    for one in registered {
+        by_source
+            .entry(one.source.as_os_str())
+            .or_default()
+            .push(one);
+    }
+    by_source
 }
 
 #[cfg(test)]
@@ -222,7 +242,8 @@ mod tests {
             source: file.path().to_owned(),
             is_drop_in: false,
         };
-        assert_eq!(look_at(&[of_it("A"), of_it("B"), of_it("C")]).len(), 1);
+        let sources = sources(&[of_it("A"), of_it("B"), of_it("C")]);
+        assert_eq!(look_at(&sources).len(), 1);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -27,7 +28,7 @@ use crate::manifest::{self, FileFault, FileFaultKind, Manifest};
 /// Enough of a hash to recognise it by, where the name is unique without it.
 const HASH_PREFIX_CHARS: usize = 16;
 
-/// Files are compared in parts of so many bytes, which stay in the processor's cache.
+/// Files are compared and copied in parts of so many bytes, which stay in the processor's cache.
 const COMPARED_BYTES: u64 = 64 << 10;
 
 /// Where installed plugins lie.
@@ -46,8 +47,10 @@ pub struct Artefact {
     pub path: PathBuf,
     /// Its length, in bytes.
     pub bytes: u64,
-    /// What it tells about itself.
-    pub manifest: Manifest,
+    /// What it takes in memory once it is mapped, as its own headers say (bytes).
+    pub mapped_bytes: u64,
+    /// What it tells about itself; the same for all daemons of it.
+    pub manifest: Arc<Manifest>,
 }
 
 /// A private copy for one process to load.
@@ -93,7 +96,8 @@ impl Store {
             hash,
             path,
             bytes: bytes.len() as u64,
-            manifest,
+            mapped_bytes: manifest::mapped_bytes(&bytes),
+            manifest: Arc::new(manifest),
         })
     }
 
@@ -116,7 +120,8 @@ impl Store {
         Ok(Artefact {
             hash: hash.to_owned(),
             bytes: bytes.len() as u64,
-            manifest: manifest::parse(&bytes).map_err(|fault| fault.at(&path))?,
+            mapped_bytes: manifest::mapped_bytes(&bytes),
+            manifest: Arc::new(manifest::parse(&bytes).map_err(|fault| fault.at(&path))?),
             path,
         })
     }
@@ -148,21 +153,25 @@ impl Store {
     /// file.
     ///
     /// # Errors
-    /// There is no such artefact, it was damaged, or the disk is full.
-    pub fn image(&self, hash: &str) -> anyhow::Result<ImageCopy> {
-        let bytes = self.read(hash)?;
-        let path = self.images.join(image_name(hash));
-        let written = create_new(&path).and_then(|mut file| file.write_all(&bytes));
-        if let Err(e) = written {
-            // Half a copy is of no use; and one that was there is not ours to remove.
-            if e.kind() != io::ErrorKind::AlreadyExists {
-                let _ = fs::remove_file(&path);
-            }
-            return Err(DiskFault::new(&e, "copy a plugin for loading to", &path).into());
+    /// It is there no more, it was damaged, or the disk is full.
+    pub fn image(&self, artefact: &Artefact) -> anyhow::Result<ImageCopy> {
+        let path = self.images.join(image_name(&artefact.hash));
+        let (mut theirs, mut ours) = (self.open_artefact(&artefact.hash)?, create(&path)?);
+        // In parts: a thousand whole files in memory, one after the other, leave it in pieces.
+        let copied = copy_hashed(&mut theirs, &mut ours);
+        let checked = match copied {
+            Ok(hash) if hash == artefact.hash => Ok(()),
+            Ok(_) => Err(damaged(&artefact.path)),
+            Err(e) => Err(DiskFault::new(&e, "copy a plugin for loading to", &path).into()),
+        };
+        if let Err(error) = checked {
+            // Half a copy is of no use, and neither is one of something else.
+            let _ = fs::remove_file(&path);
+            return Err(error);
         }
         Ok(ImageCopy {
             path,
-            mapped_bytes: manifest::mapped_bytes(&bytes),
+            mapped_bytes: artefact.mapped_bytes,
         })
     }
 
@@ -177,25 +186,25 @@ impl Store {
 
     /// The content of an artefact, which has the hash that it should.
     fn read(&self, hash: &str) -> anyhow::Result<Vec<u8>> {
+        let mut file = self.open_artefact(hash)?;
+        let path = self.path_of(hash);
+        let bytes = manifest::read_whole(&mut file, &path)?;
+        match hash_of(&bytes) == hash {
+            true => Ok(bytes),
+            false => Err(damaged(&path)),
+        }
+    }
+
+    fn open_artefact(&self, hash: &str) -> anyhow::Result<File> {
         check_hash(hash)?;
         let path = self.path_of(hash);
-        let lost = || {
-            format!(
+        match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(anyhow!(
                 "the installed copy {} is lost; install it again",
                 path.display()
-            )
-        };
-        let bytes = match fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(anyhow!(lost())),
-            result => result.map_err(|e| DiskFault::new(&e, "read", &path))?,
-        };
-        if hash_of(&bytes) != hash {
-            bail!(
-                "the installed copy {} is damaged: its content is not what was installed; install it again",
-                path.display()
-            );
+            )),
+            result => Ok(result.map_err(|e| DiskFault::new(&e, "read", &path))?),
         }
-        Ok(bytes)
     }
 
     /// The same suffix for all, whatever the source's was: a file is found by its hash alone.
@@ -219,6 +228,27 @@ fn read_unchanging(source: &Path) -> anyhow::Result<Vec<u8>> {
             .into());
     }
     Ok(bytes)
+}
+
+fn damaged(path: &Path) -> anyhow::Error {
+    anyhow!(
+        "the installed copy {} is damaged: its content is not what was installed; install it again",
+        path.display()
+    )
+}
+
+/// Copies what is left of the one to the other; the hash of it.
+fn copy_hashed(from: &mut File, to: &mut File) -> io::Result<String> {
+    let (mut part, mut hasher) = (Vec::new(), blake3::Hasher::new());
+    loop {
+        part.clear();
+        from.take(COMPARED_BYTES).read_to_end(&mut part)?;
+        if part.is_empty() {
+            return Ok(hasher.finalize().to_hex().to_string());
+        }
+        hasher.update(&part);
+        to.write_all(&part)?;
+    }
 }
 
 fn hash_of(bytes: &[u8]) -> String {
@@ -265,6 +295,10 @@ fn image_name(hash: &str) -> String {
     let pid = std::process::id();
     let suffix = std::env::consts::DLL_SUFFIX;
     format!("{pid}-{number}-{}{suffix}", &hash[..HASH_PREFIX_CHARS])
+}
+
+fn create(path: &Path) -> Result<File, DiskFault> {
+    create_new(path).map_err(|e| DiskFault::new(&e, "copy a plugin for loading to", path))
 }
 
 fn create_new(path: &Path) -> io::Result<File> {

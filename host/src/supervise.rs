@@ -11,6 +11,7 @@ pub(crate) mod listen;
 mod probation;
 mod reload;
 mod retire;
+mod rounds;
 mod trial;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use listen::Listening;
 use probation::Probation;
 
 pub use daemon::{Daemon, Done, Left, Notice};
+pub use rounds::Rounds;
 
 /// What a daemon runs: which file, and how.
 #[derive(Debug, Clone)]
@@ -59,12 +61,12 @@ pub struct Spec {
     pub is_port_pinned: bool,
     /// Where its code runs.
     pub mode: Mode,
-    /// How it is run.
-    pub settings: Settings,
+    /// How it is run; the same for many.
+    pub settings: Arc<Settings>,
 }
 
 /// What every supervisor works with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Shared {
     /// The host's settings.
     pub config: Arc<Config>,
@@ -84,6 +86,8 @@ pub struct Shared {
     pub notices: mpsc::UnboundedSender<Notice>,
     /// What makes processes.
     pub spawner: Spawner,
+    /// Their health.
+    pub rounds: Arc<Rounds>,
     /// When the host started: the zero of its monotonic time.
     pub since: Instant,
 }
@@ -97,7 +101,7 @@ impl Shared {
 
 struct Supervisor {
     spec: Spec,
-    shared: Shared,
+    shared: Arc<Shared>,
     door: Arc<Door>,
     now: Arc<Now>,
     listening: Option<Listening>,
@@ -124,7 +128,7 @@ struct Current {
 
 /// What a supervisor waits for.
 enum Event {
-    Order(Option<Order>),
+    Order(Option<Box<Order>>),
     Ended(RunEnd),
     Panics,
     RetryTime,
@@ -133,39 +137,57 @@ enum Event {
 }
 
 impl Supervisor {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Box<Order>>) {
         loop {
-            match self.next_event(&mut inbox).await {
-                Event::Order(Some(order)) => {
-                    let is_last = matches!(order, Order::End(_));
-                    self.carry_out(order).await;
-                    if is_last {
-                        self.shared.neighbours.leave(&self.door);
-                        return;
-                    }
-                }
-                // Nobody is left to give orders: the host is going down without having said so.
-                Event::Order(None) => return drop(self.stop().await),
-                Event::Ended(RunEnd::Returned) if !self.restarts_always() => self.live_on(),
-                Event::Ended(end) => self.on_end(end).await,
-                Event::Panics => self.on_panics().await,
-                Event::RetryTime => self.retry().await,
-                Event::HealthTime => self.check_health(),
-                Event::CheckpointTime => self.take_checkpoint().await,
+            let event = self.next_event(&mut inbox).await;
+            // What it does takes many times the room of what it is, and only for as long as it does it.
+            if !Box::pin(self.deal_with(event)).await {
+                return;
             }
         }
     }
 
-    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Order>) -> Event {
+    /// False once there is nothing more to do.
+    async fn deal_with(&mut self, event: Event) -> bool {
+        match event {
+            Event::Order(Some(order)) => {
+                let is_last = matches!(*order, Order::End(_));
+                self.carry_out(*order).await;
+                if is_last {
+                    self.shared.neighbours.leave(&self.door);
+                    return false;
+                }
+            }
+            // Nobody is left to give orders: the host is going down without having said so.
+            Event::Order(None) => {
+                drop(self.stop().await);
+                return false;
+            }
+            Event::Ended(RunEnd::Returned) if !self.restarts_always() => self.live_on(),
+            Event::Ended(end) => self.on_end(end).await,
+            Event::Panics => self.on_panics().await,
+            Event::RetryTime => self.retry().await,
+            Event::HealthTime => self.check_health(),
+            Event::CheckpointTime => self.take_checkpoint().await,
+        }
+        true
+    }
+
+    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Box<Order>>) -> Event {
         let retry_at = match &*self.now.state.borrow() {
             State::Backoff { until, .. } => Some(*until),
             _ => None,
         };
-        let health_at = self.current.as_ref().and(self.health.due);
         let checkpoint_at = self.current.as_ref().and(self.next_checkpoint);
         let ending = async {
             match &mut self.current {
                 Some(current) => (&mut current.ending).await,
+                None => std::future::pending().await,
+            }
+        };
+        let health = async {
+            match &self.health.turn {
+                Some(turn) => turn.called().await,
                 None => std::future::pending().await,
             }
         };
@@ -174,7 +196,7 @@ impl Supervisor {
             end = ending => Event::Ended(end),
             () = self.door.too_many_panics() => Event::Panics,
             () = at(retry_at) => Event::RetryTime,
-            () = at(health_at) => Event::HealthTime,
+            () = health => Event::HealthTime,
             () = at(checkpoint_at) => Event::CheckpointTime,
         }
     }
@@ -241,13 +263,7 @@ impl Supervisor {
         self.spec.port = Some(instance.identity.port);
         self.show(&instance, state);
         let ending = instance.run();
-        self.health = Health::default();
-        self.health.due = self.next_health();
-        self.door.allow_panics(match self.spec.settings.on_panic {
-            OnPanic::GoOn => self.spec.settings.panics_max,
-            OnPanic::Restart => 1,
-        });
-        self.next_checkpoint = self.checkpoint_time();
+        self.look_after(&instance);
         let leased = self.door.open(Arc::clone(&instance));
         if instance.greets() || is_after_end {
             self.door.guests.wake_all();
@@ -264,6 +280,18 @@ impl Supervisor {
         if let Some(retired) = retired {
             self.retire_aside(retired).await;
         }
+    }
+
+    /// From here on its health, its panics and its checkpoints are counted.
+    fn look_after(&mut self, instance: &Instance) {
+        let settings = &self.spec.settings;
+        let turn = self.shared.rounds.enter(settings.health_ms, instance);
+        self.health = Health::of(turn);
+        self.door.allow_panics(match settings.on_panic {
+            OnPanic::GoOn => settings.panics_max,
+            OnPanic::Restart => 1,
+        });
+        self.next_checkpoint = self.checkpoint_time();
     }
 
     /// Whoever looks sees who answers, and from which state.
@@ -300,6 +328,7 @@ impl Supervisor {
         self.now.running().port = None;
         self.now.running().identity = None;
         self.door.guests.close_all();
+        self.health = Health::default();
         let mut faults = Vec::new();
         if let Some(mut current) = self.current.take() {
             let grace = self.shared.config.stop_grace();
@@ -328,11 +357,7 @@ impl Supervisor {
     }
 
     async fn take_checkpoint(&mut self) {
-        let Some(current) = self
-            .current
-            .as_ref()
-            .filter(|current| current.instance.has_state())
-        else {
+        let Some(current) = self.stateful() else {
             self.next_checkpoint = None;
             return;
         };

@@ -480,6 +480,7 @@ async fn start(
     });
     let plan = StartPlan {
         image,
+        commands: Arc::new(Commands::of(&message.manifest)),
         manifest: Arc::new(message.manifest),
         resident: Resident {
             identity,

@@ -18,6 +18,7 @@ mod install;
 mod isolation;
 mod lifecycle;
 mod logs;
+mod many;
 mod readme;
 mod reload;
 mod supervision;

@@ -148,7 +148,8 @@ mod tests {
             hash: hash.to_owned(),
             path: "/store/file.so".into(),
             bytes: 1,
-            manifest: serde_json::from_value(manifest).expect("a manifest"),
+            mapped_bytes: 1,
+            manifest: std::sync::Arc::new(serde_json::from_value(manifest).expect("a manifest")),
         }
     }
 

@@ -92,6 +92,7 @@ pub(super) fn host(
     begin: impl AsyncFnOnce(&Dae) -> Result<()>,
 ) -> Result<()> {
     descriptors::keep_to_ourselves();
+    descriptors::allow_all();
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let journal = journal(session, console)?;
     let dae = Dae::builder()

@@ -272,7 +272,7 @@ impl Dae {
         act(&daemon)
             .await
             .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        let port = daemon.glance().port;
+        let port = daemon.port();
         self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.desired = desired.unwrap_or(entry.desired);
@@ -299,7 +299,7 @@ fn installed(daemon: &Daemon, artefact: &Artefact, done: Done, began: Instant) -
         name: daemon.door.name.clone(),
         plugin: manifest.name.clone(),
         version: manifest.version.clone(),
-        port: daemon.glance().port,
+        port: daemon.port(),
         hash: hash.clone(),
         ms: Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
         generation: done.generation,
@@ -393,7 +393,7 @@ impl Inner {
             let done = done.map_err(|text| refused(&name, &text, &daemon))?;
             return Ok((daemon, done, Some(old_spec)));
         }
-        let daemon = Arc::new(Daemon::supervise(spec, self.shared.clone()));
+        let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
         match daemon.start().await {
             Ok(done) => Ok((daemon, done, None)),
             Err(text) => {

@@ -1,6 +1,7 @@
 //! Foreign daemons as part of an ecosystem: looked for in the background or at once, listed beside its own, and never in
 //! the way of one of them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -66,9 +67,11 @@ impl Inner {
 
     /// The processes that this host's daemons run in: whoever listens there is no foreign daemon.
     fn own_processes(&self) -> Vec<u32> {
-        let daemons = self.all_daemons();
-        let identities = daemons.iter().filter_map(|one| one.glance().identity);
-        identities.map(|identity| identity.pid).collect()
+        let daemons = lock(&self.daemons);
+        let processes = daemons.values().filter_map(|one| one.pid());
+        // Most of them are this very one's.
+        let different: BTreeSet<u32> = processes.collect();
+        different.into_iter().collect()
     }
 
     /// From now on no foreign daemon is listed under a name of the registry's.

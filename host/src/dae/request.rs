@@ -99,7 +99,7 @@ impl Inner {
             port: request.port.or(before.and_then(|entry| entry.port)),
             is_port_pinned: request.port.is_some() || before.is_some_and(|entry| entry.port_pinned),
             mode: mode.unwrap_or_default(),
-            settings,
+            settings: Arc::new(settings),
         })
     }
 
@@ -109,7 +109,7 @@ impl Inner {
         let after_of = |other: &str| {
             let found = others.iter().find(|daemon| daemon.door.name == other);
             found
-                .map(|daemon| daemon.glance().spec.settings.after)
+                .map(|daemon| daemon.starts_after())
                 .unwrap_or_default()
         };
         let mut way = vec![name.to_owned()];

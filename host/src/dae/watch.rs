@@ -3,73 +3,34 @@
 //! A compiled plugin that lies in the drop-in directory runs, and one that goes from there is stopped; a file that a daemon
 //! was installed from, once it has new content, takes over from the old. Events of the file system say when to look;
 //! looking says what to do: each time everything is compared with what is known ([`crate::plan`]), so that a lost event
-//! costs a moment and nothing else, and a slow poll makes up for it.
+//! costs a moment and nothing else, and a slow poll makes up for it. At rest a poll looks at each file once, however many
+//! daemons are of it: what is registered is read when it has changed, and a content is compared once for all of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
+use super::changes::Changes;
 use super::{Dae, FaultKind, lock};
 use crate::manifest;
 use crate::plan::{self, Action, Known, Registered, Seen};
 use crate::report::InstallRequest;
 
-/// A file is acted on when it has been left alone for so long, unless whoever wrote it has closed it: a linker writes in
-/// many small steps.
-const STILL: Duration = Duration::from_millis(150);
-/// But no longer than this: what is never left alone is a neighbour of it, a log in the same directory.
-const STILL_MAX: Duration = Duration::from_secs(1);
 /// A half-written file is looked at again so soon.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// What the file system says.
-enum Change {
-    /// A file was closed after writing, or renamed: it is whole.
-    Whole,
-    /// Something else; more may follow.
-    Other,
-}
-
-/// What it has said since it was last listened to. A change that isn't looked at yet says the same as the next one, but
-/// that a file is whole is never lost behind something less.
-#[derive(Default)]
-struct Changes {
-    whole: Notify,
-    other: Notify,
-}
-
-impl Changes {
-    /// Ends when a file is whole, when nothing has changed for a moment, or when that doesn't come.
-    async fn still(&self) {
-        let still = async { while timeout(STILL, self.other.notified()).await.is_ok() {} };
-        tokio::select! {
-            biased;
-            () = self.whole.notified() => {}
-            // Its time being over is as good a reason to look.
-            _ = timeout(STILL_MAX, still) => {}
-        }
-    }
-}
 
 /// Watches until the task is aborted.
 pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
     let dir = dae.inner.home.drop_in_dir();
     std::fs::create_dir_all(&dir)?;
-    let changes = Arc::new(Changes::default());
+    let changes = Arc::new(Changes::around(&dir));
     let changed = Arc::clone(&changes);
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        match change_of(&event) {
-            Some(Change::Whole) => changed.whole.notify_one(),
-            Some(Change::Other) => changed.other.notify_one(),
-            None => {}
-        }
-    });
+    let watcher = notify::recommended_watcher(move |event| changed.hear(&event));
     let watcher = watcher
         .inspect_err(|error| tracing::warn!(%error, "files can't be watched here; they are polled"))
         .ok();
@@ -79,26 +40,10 @@ pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
         known: Known::default(),
         watcher,
         watched: HashSet::new(),
+        registered: Arc::default(),
+        changes,
     };
-    Ok(tokio::spawn(watched.run(changes)))
-}
-
-fn change_of(event: &notify::Result<notify::Event>) -> Option<Change> {
-    use notify::event::ModifyKind;
-    match event {
-        Ok(event) => match event.kind {
-            EventKind::Access(access) => is_written(access).then_some(Change::Whole),
-            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Some(Change::Whole),
-            _ => Some(Change::Other),
-        },
-        // Events were lost, say: a reason to look.
-        Err(_) => Some(Change::Other),
-    }
-}
-
-fn is_written(access: notify::event::AccessKind) -> bool {
-    use notify::event::{AccessKind, AccessMode};
-    access == AccessKind::Close(AccessMode::Write)
+    Ok(tokio::spawn(watched.run()))
 }
 
 struct Watched {
@@ -108,15 +53,29 @@ struct Watched {
     watcher: Option<RecommendedWatcher>,
     /// Directories that the watcher has.
     watched: HashSet<PathBuf>,
+    registered: Arc<Sources>,
+    changes: Arc<Changes>,
 }
 
+/// What is registered, as of some change of the registry.
+#[derive(Default)]
+struct Sources {
+    /// How many changes of the registry there had been; none that there ever is at first.
+    changes: Option<u64>,
+    all: Vec<Registered>,
+    files: Vec<PathBuf>,
+}
+
+/// Whether a file has the content of a hash, as found in one look: many daemons may be of the two.
+type Compared = HashMap<(PathBuf, String), bool>;
+
 impl Watched {
-    async fn run(mut self, changes: Arc<Changes>) {
+    async fn run(mut self) {
+        let changes = Arc::clone(&self.changes);
         let poll = Duration::from_millis(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
         loop {
-            let registered = self.registered();
-            self.watch_directories(&registered);
-            let is_unfinished = self.look(&registered).await;
+            self.read_registry();
+            let is_unfinished = self.look().await;
             let wait = if is_unfinished { RETRY } else { poll };
             tokio::select! {
                 () = changes.whole.notified() => {}
@@ -128,11 +87,13 @@ impl Watched {
     }
 
     /// A file is watched by its directory: whoever replaces it makes another file of the same name.
-    fn watch_directories(&mut self, registered: &[Registered]) {
+    fn watch_directories(&mut self) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let sources = registered.iter().filter_map(|one| one.source.parent());
+        let dropped = self.registered.all.iter().filter(|one| one.is_drop_in);
+        let sources = dropped.map(|one| &one.source).chain(&self.registered.files);
+        let sources = sources.filter_map(|source| source.parent());
         let wanted: HashSet<PathBuf> = sources
             .map(Path::to_owned)
             .chain([self.dir.clone()])
@@ -149,11 +110,11 @@ impl Watched {
     }
 
     /// Makes it so. True where a file was not whole yet.
-    async fn look(&mut self, registered: &[Registered]) -> bool {
-        let (dir, sources) = (self.dir.clone(), registered.to_vec());
-        let seen =
-            tokio::task::spawn_blocking(move || Ok((plan::look(&dir)?, plan::look_at(&sources))))
-                .await;
+    async fn look(&mut self) -> bool {
+        self.watch_directories();
+        let (dir, registered) = (self.dir.clone(), Arc::clone(&self.registered));
+        let look = move || Ok((plan::look(&dir)?, plan::look_at(&registered.files)));
+        let seen = tokio::task::spawn_blocking(look).await;
         let (dropped, sources) = match seen {
             Ok(Ok(seen)) => seen,
             Ok(Err::<_, std::io::Error>(error)) => {
@@ -162,11 +123,25 @@ impl Watched {
             }
             Err(_) => return false,
         };
-        let mut is_unfinished = false;
-        for action in plan::plan(&dropped, &sources, registered, &self.known) {
+        let (mut is_unfinished, mut compared) = (false, Compared::new());
+        // As of now: of two daemons of one file, the first that is dealt with makes it known.
+        let is_unknown = |seen: &&Seen| !self.known.has(&seen.path);
+        let unknown = dropped.iter().chain(&sources).filter(is_unknown);
+        let unknown: HashSet<PathBuf> = unknown.map(|seen| seen.path.clone()).collect();
+        for action in plan::plan(&dropped, &sources, &self.registered.all, &self.known) {
             match action {
                 Action::Install(seen) => is_unfinished |= self.install(None, seen).await,
-                Action::Reload(name, seen) => is_unfinished |= self.install(Some(name), seen).await,
+                Action::Reload(name, seen) => {
+                    let is_new = unknown.contains(&seen.path);
+                    if self
+                        .is_unchanged(&name, (&seen.path, is_new), &mut compared)
+                        .await
+                    {
+                        self.known.note(seen);
+                    } else {
+                        is_unfinished |= self.install(Some(name), seen).await;
+                    }
+                }
                 Action::Uninstall(name) => self.uninstall(&name).await,
             }
         }
@@ -174,8 +149,13 @@ impl Watched {
         is_unfinished
     }
 
-    fn registered(&self) -> Vec<Registered> {
+    /// Reads it anew where it has changed since.
+    fn read_registry(&mut self) {
         let registry = lock(&self.dae.inner.registry);
+        let changes = Some(self.dae.inner.registry_changes.load(Ordering::Relaxed));
+        if self.registered.changes == changes {
+            return;
+        }
         let of = |(name, entry): (&String, &crate::registry::Entry)| {
             Some(Registered {
                 name: name.clone(),
@@ -183,19 +163,20 @@ impl Watched {
                 is_drop_in: entry.drop_in,
             })
         };
-        registry.daemons.iter().filter_map(of).collect()
+        let all: Vec<Registered> = registry.daemons.iter().filter_map(of).collect();
+        let files = plan::sources(&all);
+        drop(registry);
+        self.changes.attend_to(&files);
+        self.registered = Arc::new(Sources {
+            changes,
+            all,
+            files,
+        });
     }
 
     /// True where the file was not whole yet.
     async fn install(&mut self, replaced: Option<String>, seen: Seen) -> bool {
         let path = seen.path.clone();
-        if replaced
-            .as_ref()
-            .is_some_and(|name| self.is_unchanged(name, &path))
-        {
-            self.known.note(seen);
-            return false;
-        }
         let request = InstallRequest {
             name: replaced.clone(),
             file: path.clone(),
@@ -229,18 +210,42 @@ impl Watched {
 
     /// Whether it has the content that runs. After a restart of the host every file is new to us; then one that a person or
     /// a probation has rolled back from is no change either.
-    fn is_unchanged(&self, name: &str, path: &Path) -> bool {
+    async fn is_unchanged(
+        &self,
+        name: &str,
+        (path, is_new): (&Path, bool),
+        compared: &mut Compared,
+    ) -> bool {
         let Some(entry) = lock(&self.dae.inner.registry).daemons.get(name).cloned() else {
             return false;
         };
-        let store = &self.dae.inner.shared.store;
-        let left_behind = entry.previous.iter().chain(entry.quarantined.keys());
-        let is_left_behind = || {
-            left_behind
-                .into_iter()
-                .any(|hash| store.is_same(hash, path))
-        };
-        store.is_same(&entry.hash, path) || (!self.known.has(path) && is_left_behind())
+        let left_behind = entry
+            .previous
+            .into_iter()
+            .chain(entry.quarantined.into_keys());
+        let unchanged = [entry.hash]
+            .into_iter()
+            .chain(left_behind.filter(|_| is_new));
+        for hash in unchanged {
+            let key = (path.to_owned(), hash);
+            let is_same = match compared.get(&key) {
+                Some(is_same) => *is_same,
+                None => self.is_same(&key).await,
+            };
+            compared.insert(key, is_same);
+            if is_same {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// On a thread that may block, since both files are read.
+    async fn is_same(&self, (path, hash): &(PathBuf, String)) -> bool {
+        let store = Arc::clone(&self.dae.inner.shared.store);
+        let (path, hash) = (path.clone(), hash.clone());
+        let compare = tokio::task::spawn_blocking(move || store.is_same(&hash, &path));
+        compare.await.unwrap_or(false)
     }
 
     async fn uninstall(&mut self, name: &str) {

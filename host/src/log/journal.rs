@@ -1,12 +1,12 @@
 //! The one door to the log: a record goes to its daemon's file, to the console, and to whoever follows.
 //!
-//! Files are written on the spot: that is a copy into the system's cache, and what is written can be read at once.
+//! Files are written on the spot: that is a copy into the system's cache, and what is written can be read at once. Only
+//! those that were written last stay open, so that ten thousand daemons that are silent hold no descriptor for it.
 //! Should the disk be full, the record is still shown and followed; the trouble is told once, and its end too.
 //! Absent on purpose: levels are filtered where records are made, and sizes limited where strangers make them.
 
-use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,8 @@ use serde_json::Map;
 use tokio::sync::broadcast;
 
 use super::console::{Console, ConsoleThread};
-use super::file::{self, LogFile};
+use super::file;
+use super::open::OpenFiles;
 use super::{Record, tail_files};
 use crate::durable::DiskFault;
 use crate::registry::DAE_NAME;
@@ -32,7 +33,7 @@ pub struct Journal(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     logs_dir: PathBuf,
-    files: Mutex<HashMap<String, Arc<Mutex<LogFile>>>>,
+    files: Mutex<OpenFiles>,
     /// Records that could not be kept since the last one that could.
     lost: AtomicU64,
     console: ConsoleThread,
@@ -102,20 +103,10 @@ impl Journal {
 
     fn keep(&self, daemon: &str, json: &[u8]) -> Result<(), DiskFault> {
         let path = file::path_of(&self.0.logs_dir, daemon);
-        let file = self.file(daemon, &path);
+        let file = locked(&self.0.files).get(&path);
         locked(&file)
             .append(json)
             .map_err(|e| DiskFault::new(&e, "write the log", &path))
-    }
-
-    fn file(&self, daemon: &str, path: &Path) -> Arc<Mutex<LogFile>> {
-        let mut files = locked(&self.0.files);
-        if let Some(file) = files.get(daemon) {
-            return Arc::clone(file);
-        }
-        let file = Arc::new(Mutex::new(LogFile::new(path.to_path_buf())));
-        files.insert(daemon.to_owned(), Arc::clone(&file));
-        file
     }
 
     fn hand_on(&self, record: Record) {

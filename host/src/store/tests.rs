@@ -97,7 +97,7 @@ fn a_damaged_copy_is_never_handed_out_and_is_healed_by_an_install() {
     fs::write(&staged.path, &bytes).unwrap();
     let errors = [
         store.find(&staged.hash).unwrap_err(),
-        store.image(&staged.hash).unwrap_err(),
+        store.image(&staged).unwrap_err(),
     ];
     for error in errors {
         assert!(error.to_string().contains("damaged"), "{error}");
@@ -117,7 +117,7 @@ fn what_is_lost_or_never_was_is_told() {
     let told = store.find(&"ab".repeat(32)).unwrap_err().to_string();
     assert!(told.contains("is lost; install it again"), "{told}");
     for hash in ["", "../../etc/passwd", &"AB".repeat(32), &"é".repeat(32)] {
-        let told = store.image(hash).unwrap_err().to_string();
+        let told = store.find(hash).unwrap_err().to_string();
         assert!(told.contains("no content hash"), "{told}");
     }
 }
@@ -129,15 +129,15 @@ fn every_image_is_a_file_of_its_own_under_a_new_name() {
         source,
         dir: _dir,
     } = fixture();
-    let hash = store.stage(&source).unwrap().hash;
-    let images: HashSet<PathBuf> = (0..3).map(|_| store.image(&hash).unwrap().path).collect();
+    let staged = store.stage(&source).unwrap();
+    let images: HashSet<PathBuf> = (0..3).map(|_| store.image(&staged).unwrap().path).collect();
     assert_eq!(images.len(), 3);
     for image in &images {
         assert_eq!(fs::read(image).unwrap(), fs::read(&source).unwrap());
     }
     store.sweep_images().unwrap();
     assert_eq!(names(&store.images), Vec::<String>::new());
-    assert!(!images.contains(&store.image(&hash).unwrap().path));
+    assert!(!images.contains(&store.image(&staged).unwrap().path));
 }
 
 #[test]

@@ -140,7 +140,8 @@ impl Supervisor {
         let place = (Mode::InProcess, generation);
         let plan = StartPlan {
             image: image.image(),
-            manifest: Arc::new(spec.artefact.manifest.clone()),
+            manifest: Arc::clone(&spec.artefact.manifest),
+            commands: image.commands(&spec.artefact.manifest),
             resident: Resident {
                 identity: Arc::new(identity(spec, place, std::process::id())),
                 config: spec.config.to_string(),
@@ -156,9 +157,9 @@ impl Supervisor {
     }
 
     async fn image(&self, spec: &Spec) -> Result<Arc<InUse>, String> {
-        let hash = spec.artefact.hash.clone();
+        let artefact = Arc::clone(&spec.artefact);
         let store = Arc::clone(&self.shared.store);
-        let copy = move || store.image(&hash);
+        let copy = move || store.image(&artefact);
         let limit = self.shared.config.start_limit();
         let image = self.shared.images.get(&spec.artefact.hash, copy);
         timeout(limit, image).await.unwrap_or_else(|_| {
@@ -175,7 +176,7 @@ impl Supervisor {
                 generation,
                 ..self.load_message(spec)
             },
-            settings: spec.settings.clone(),
+            settings: (*spec.settings).clone(),
             local: self.local(generation),
             load_limit: limit,
             start_limit: limit,
@@ -211,7 +212,7 @@ impl Supervisor {
 
     /// In-process as long as the process has room for another image, which it never gives back.
     fn where_to(&self, spec: &Spec) -> Mode {
-        let Shared { images, config, .. } = &self.shared;
+        let Shared { images, config, .. } = &*self.shared;
         if spec.mode == Mode::Subprocess || images.has(&spec.artefact.hash) {
             return spec.mode;
         }
@@ -241,7 +242,7 @@ impl Supervisor {
             // Straight from the store: a new process has nothing mapped under that name, and the store never writes over
             // a file.
             file: spec.artefact.path.clone(),
-            manifest: spec.artefact.manifest.clone(),
+            manifest: (*spec.artefact.manifest).clone(),
             name: spec.name.clone(),
             port: spec.port.unwrap_or(0),
             generation: 0,

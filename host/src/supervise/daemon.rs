@@ -63,7 +63,8 @@ pub enum Notice {
 pub struct Daemon {
     /// What its guests find.
     pub door: Arc<Door>,
-    orders: mpsc::Sender<Order>,
+    // Boxed, since a channel has room for 32 of them from the beginning.
+    orders: mpsc::Sender<Box<Order>>,
     now: Arc<Now>,
 }
 
@@ -138,7 +139,7 @@ const ORDERS_MAX: usize = 16;
 impl Daemon {
     /// A supervised daemon; nothing of it runs until it is told to start.
     #[must_use]
-    pub fn supervise(spec: Spec, shared: Shared) -> Self {
+    pub fn supervise(spec: Spec, shared: Arc<Shared>) -> Self {
         let door = Door::new(&spec.name, shared.config.limits());
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let now = Arc::new(Now {
@@ -217,7 +218,7 @@ impl Daemon {
         let (reply, saved) = oneshot::channel();
         let gone = || "its supervisor has ended".to_owned();
         self.orders
-            .send(Order::Save(reply))
+            .send(Box::new(Order::Save(reply)))
             .await
             .map_err(|_| gone())?;
         saved.await.map_err(|_| gone())?
@@ -243,7 +244,7 @@ impl Daemon {
     async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<Done, String> {
         let gone = || Err("its supervisor has ended".to_owned());
         let (reply, done) = oneshot::channel();
-        if self.orders.send(order(reply)).await.is_err() {
+        if self.orders.send(Box::new(order(reply))).await.is_err() {
             return gone();
         }
         done.await.unwrap_or_else(|_| gone())
@@ -259,6 +260,25 @@ impl Daemon {
         let mut state = self.now.state.subscribe();
         // An error means that the supervisor has ended, and nothing is more settled than that.
         let _ = state.wait_for(State::is_settled).await;
+    }
+
+    /// Its port, while it has one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.now.running().port
+    }
+
+    /// The process that it runs in, while it does.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let running = self.now.running();
+        running.identity.as_ref().map(|identity| identity.pid)
+    }
+
+    /// Those that are to be ready before it starts.
+    #[must_use]
+    pub fn starts_after(&self) -> Vec<String> {
+        self.now.running().spec.settings.after.clone()
     }
 
     /// How it is.

@@ -3,9 +3,10 @@
 //! A daemon in a process of its own is asked, and killed when it has not answered for long enough. One in the host's own
 //! process can't be killed; what can be done is to see which handler holds a thread, and to say so.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Supervisor;
+use super::rounds::Turn;
 use crate::beat::Seen;
 use crate::instance::Instance;
 use crate::report::Mode;
@@ -19,26 +20,24 @@ pub(super) struct Health {
     misses: u32,
     /// What ran then.
     seen: Vec<Seen>,
-    /// When it is asked next: kept until then, so that whatever else the supervisor does meanwhile can't put it off.
-    pub(super) due: Option<Instant>,
+    /// Its place in the host's rounds, which says when to look.
+    pub(super) turn: Option<Turn>,
     /// Why it was killed, once it was.
     pub(super) kill_cause: Option<String>,
 }
 
-impl Supervisor {
-    /// When it is asked next. All daemons of a host are asked at the same moments, so that the machine wakes once for all.
-    pub(super) fn next_health(&self) -> Option<Instant> {
-        let every_ms = self.spec.settings.health_ms;
-        if every_ms == 0 {
-            return None;
+impl Health {
+    /// Of an instance that was not asked yet.
+    pub(super) fn of(turn: Option<Turn>) -> Self {
+        Health {
+            turn,
+            ..Health::default()
         }
-        let since_ms = u64::try_from(self.shared.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let next_ms = (since_ms / every_ms + 1) * every_ms;
-        Some(self.shared.since + Duration::from_millis(next_ms))
     }
+}
 
+impl Supervisor {
     pub(super) fn check_health(&mut self) {
-        self.health.due = self.next_health();
         let Some(current) = &self.current else { return };
         let instance = std::sync::Arc::clone(&current.instance);
         // Not what was asked for: it may run elsewhere for want of room.

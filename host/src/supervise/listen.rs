@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::Spec;
+use crate::descriptors;
 use crate::door::Door;
 use crate::guest;
 
@@ -34,6 +35,7 @@ impl Listening {
             Ok(listener) => listener,
             Err(error) => other_port(spec, &error)?,
         };
+        descriptors::check_room(&listener)?;
         Self::over(listener, Arc::clone(door), runtime)
             .map_err(|error| format!("its port has no address: {error}"))
     }
@@ -71,6 +73,9 @@ pub(crate) fn listen_on(port: u16) -> io::Result<TcpListener> {
 }
 
 fn other_port(spec: &Spec, error: &io::Error) -> Result<TcpListener, String> {
+    if let Some(text) = descriptors::no_room_after(error) {
+        return Err(text);
+    }
     let port = spec.port.unwrap_or(0);
     if spec.is_port_pinned {
         return Err(format!(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::retire::drain;
-use super::{Done, Spec, Supervisor};
+use super::{Current, Done, Spec, Supervisor};
 use crate::instance::Instance;
 use crate::manifest;
 use crate::state::State;
@@ -59,6 +59,7 @@ impl Supervisor {
     async fn walk(&mut self, spec: &Spec, is_fresh: bool) -> Result<Done, String> {
         self.try_out(spec, is_fresh).await?;
         let successor = self.prepare(spec).await?;
+        let was_kept = self.stateful().is_none();
         // Even where the successor starts without it: the old one may have to go on from it.
         let left = self.quiesce(is_fresh).await?;
         let state = left.as_ref().filter(|_| !is_fresh);
@@ -87,6 +88,8 @@ impl Supervisor {
         self.swap(built, state.as_ref()).await;
         self.tell_changes(&done);
         match &state {
+            // It is where it came from: a host that comes back with a thousand of them has nothing to write.
+            Some(_) if was_kept => {}
             Some(state) => self.keep(state),
             // Or a crash would bring back what was left behind.
             None if is_fresh => self.forget(),
@@ -116,11 +119,7 @@ impl Supervisor {
     /// What the successor starts from. Where an instance with a state runs, lines wait from here on, and those in flight
     /// have finished or were cancelled: no change of the state is lost.
     async fn quiesce(&mut self, is_fresh: bool) -> Result<Option<KeptState>, String> {
-        let Some(current) = self
-            .current
-            .as_ref()
-            .filter(|current| current.instance.has_state())
-        else {
+        let Some(current) = self.stateful() else {
             return self.kept_state(is_fresh);
         };
         let instance = Arc::clone(&current.instance);
@@ -143,6 +142,12 @@ impl Supervisor {
                 Err(text)
             }
         }
+    }
+
+    /// The instance that runs, if it hands a state over.
+    pub(super) fn stateful(&self) -> Option<&Current> {
+        let current = self.current.as_ref();
+        current.filter(|current| current.instance.has_state())
     }
 
     /// What was kept at the last stop, reload or checkpoint.

@@ -22,7 +22,7 @@ const LET_GO_MAX: Duration = Duration::from_millis(200);
 /// An instance that is to end, and all that its end needs.
 pub(super) struct Retiree {
     current: Current,
-    shared: Shared,
+    shared: Arc<Shared>,
     now: Arc<Now>,
 }
 
@@ -30,7 +30,7 @@ impl Supervisor {
     pub(super) fn retiree(&self, current: Current) -> Retiree {
         Retiree {
             current,
-            shared: self.shared.clone(),
+            shared: Arc::clone(&self.shared),
             now: Arc::clone(&self.now),
         }
     }

@@ -4,13 +4,14 @@
 //! so, since a start may have effects; and never if it must be alone, since the one that runs has what it needs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
 use super::{Spec, Supervisor};
 use crate::child::{Child, ChildPlan, Spawner};
 use crate::frame::{StartMessage, TrialMessage};
+use crate::images::Tried;
 use crate::report::Mode;
 use crate::settings::{Trial, TrialStep};
 use crate::states::{KeptState, Occasion};
@@ -21,10 +22,51 @@ impl Supervisor {
         let Some(starts) = self.trial_of(spec) else {
             return Ok(());
         };
-        let state = match is_fresh {
-            true => None,
-            false => self.state_to_try().await?,
+        let asked = Instant::now();
+        if starts {
+            // Each daemon's start is its own.
+            let state = self.state_for_trial(is_fresh).await?;
+            return self.try_alone(spec, starts, state).await;
+        }
+        let mut turn = self.shared.images.trial_turn(&spec.artefact.hash).await;
+        if matches!(*turn, Tried::Passed) || self.shared.images.has(&spec.artefact.hash) {
+            return Ok(());
+        }
+        let state = self.state_for_trial(is_fresh).await?;
+        if let Tried::Failed(at, reason) = &*turn
+            && *at > asked
+        {
+            if let Some((settings, text)) = reason
+                && (state.is_none() && *settings == spec.settings)
+            {
+                return Err(text.clone());
+            }
+            // Nobody waits for one after the other to fail, too.
+            drop(turn);
+            return self.try_alone(spec, starts, state).await;
+        }
+        let settings = state.is_none().then(|| Arc::clone(&spec.settings));
+        let result = self.try_alone(spec, starts, state).await;
+        *turn = match &result {
+            Ok(()) => Tried::Passed,
+            Err(text) => Tried::Failed(Instant::now(), settings.map(|own| (own, text.clone()))),
         };
+        result
+    }
+
+    async fn state_for_trial(&self, is_fresh: bool) -> Result<Option<Box<RawValue>>, String> {
+        match is_fresh {
+            true => Ok(None),
+            false => self.state_to_try().await,
+        }
+    }
+
+    async fn try_alone(
+        &mut self,
+        spec: &Spec,
+        starts: bool,
+        state: Option<Box<RawValue>>,
+    ) -> Result<(), String> {
         let plan = self.trial_plan(spec, starts);
         let spawner = self.shared.spawner.clone();
         let tried = self.shared.runtime.spawn(async move {
@@ -70,7 +112,7 @@ impl Supervisor {
                 }),
                 ..self.load_message(spec)
             },
-            settings: spec.settings.clone(),
+            settings: (*spec.settings).clone(),
             local: self.local(0),
             load_limit: step,
             start_limit: step + more,
@@ -81,11 +123,7 @@ impl Supervisor {
 
     /// A copy of what the successor will find; the one that runs goes on with its own.
     async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
-        let stateful = self
-            .current
-            .as_ref()
-            .filter(|current| current.instance.has_state());
-        let Some(current) = stateful else {
+        let Some(current) = self.stateful() else {
             return Ok(self.kept_state(false)?.map(|kept| kept.state));
         };
         let limit = self.shared.config.stop_grace();

@@ -1,0 +1,245 @@
+//! The daemons of the registry, as a host brings them back: all of them known first, then started, a few at a time.
+//!
+//! There may be ten thousand. So whatever is the same for many is done once: a file is read and checked once for all that
+//! are of it, and the ports that were chosen are written to the disk together. A start that waits for something makes room
+//! for the next, so that no daemon's slowness is another's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::{Inner, lock};
+use crate::registry::{Desired, Entry};
+use crate::settings::Settings;
+use crate::store::{Artefact, Store};
+use crate::supervise::{Daemon, Spec};
+
+/// Starts under way at once: more than that have no processor to run on, and only take memory and threads.
+const STARTS_MAX: usize = 8;
+/// A start that takes longer waits for something, and is no reason for the next to wait.
+const START_QUICK: Duration = Duration::from_millis(100);
+/// For so long ports are gathered before they are recorded: a registry is written whole.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// A stored file, or why there is none.
+type Found = Result<Arc<Artefact>, String>;
+
+impl Inner {
+    /// Puts a supervisor behind each entry of the registry, and starts those that are to run.
+    pub(super) fn bring_back(self: &Arc<Self>) {
+        let entries = lock(&self.registry).daemons.clone();
+        let artefacts = find_all(&self.shared.store, &entries);
+        let mut settings = SettingsOf::default();
+        let mut to_start = Vec::new();
+        for (name, entry) in entries {
+            let found = artefacts.get(&entry.hash).cloned();
+            let found = found.unwrap_or_else(|| Err("reading its file crashed".to_owned()));
+            let known = found.and_then(|artefact| {
+                let given = settings.of(self, &name, &entry.settings)?;
+                Ok(self.bring_back_one(spec_of(&name, &entry, artefact, given)))
+            });
+            match known {
+                Ok(daemon) if entry.desired == Desired::Running => {
+                    daemon.announce_start();
+                    to_start.push((name, daemon));
+                }
+                Ok(_) => {}
+                Err(reason) => {
+                    tracing::error!(daemon = name, reason, "it is not brought back");
+                    lock(&self.lost).insert(name, reason);
+                }
+            }
+        }
+        // Not before all of them are there and announced: some wait for others.
+        tokio::spawn(Arc::clone(self).start_all(to_start));
+        self.tidy();
+    }
+
+    fn bring_back_one(&self, spec: Spec) -> Arc<Daemon> {
+        let name = spec.name.clone();
+        let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
+        lock(&self.daemons).insert(name, Arc::clone(&daemon));
+        daemon
+    }
+
+    /// Those that wait for others hold nobody up meanwhile.
+    async fn start_all(self: Arc<Self>, to_start: Vec<(String, Arc<Daemon>)>) {
+        let room = Arc::new(Semaphore::new(STARTS_MAX));
+        for (name, daemon) in to_start {
+            let (inner, room) = (Arc::clone(&self), Arc::clone(&room));
+            let after = daemon.starts_after();
+            if after.is_empty() {
+                let place = room.acquire_owned().await.ok();
+                tokio::spawn(async move { inner.start_again(&name, &daemon, place).await });
+                continue;
+            }
+            tokio::spawn(async move {
+                inner.wait_for_others(&name, after).await;
+                let place = room.acquire_owned().await.ok();
+                inner.start_again(&name, &daemon, place).await;
+            });
+        }
+    }
+
+    async fn start_again(
+        self: &Arc<Self>,
+        name: &str,
+        daemon: &Daemon,
+        place: Option<OwnedSemaphorePermit>,
+    ) {
+        let mut starting = std::pin::pin!(daemon.start());
+        // The supervisor has told why it failed, if it did.
+        if timeout(START_QUICK, &mut starting).await.is_err() {
+            drop(place);
+            let _ = starting.await;
+        }
+        if let Some(port) = daemon.port() {
+            self.note_port(name, port);
+        }
+    }
+
+    /// Waits until those that it is to start after answer, or won't by themselves.
+    async fn wait_for_others(&self, name: &str, after: Vec<String>) {
+        for other in after {
+            let Some(before) = self.daemon(&other) else {
+                tracing::warn!(
+                    daemon = name,
+                    after = other,
+                    "there is no such daemon to start after"
+                );
+                continue;
+            };
+            before.settled().await;
+            let state = before.glance().state.word();
+            if state != "ready" {
+                tracing::warn!(
+                    daemon = name,
+                    after = other,
+                    state,
+                    "what it starts after is not ready; it starts"
+                );
+            }
+        }
+    }
+
+    /// Has it recorded, together with those that come in the next moment.
+    fn note_port(self: &Arc<Self>, name: &str, port: u16) {
+        let is_kept = lock(&self.registry)
+            .daemons
+            .get(name)
+            .is_none_or(|entry| entry.port == Some(port));
+        if is_kept {
+            return;
+        }
+        let mut new_ports = lock(&self.new_ports);
+        new_ports.insert(name.to_owned(), port);
+        if new_ports.len() == 1 {
+            let inner = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(GATHER).await;
+                // An error means that the host is ending, which records the rest.
+                let _ = spawn_blocking(move || inner.record_new_ports()).await;
+            });
+        }
+    }
+
+    /// Records the ports that daemons have got, as many as there are by now.
+    pub(super) fn record_new_ports(&self) {
+        let ports = std::mem::take(&mut *lock(&self.new_ports));
+        if ports.is_empty() {
+            return;
+        }
+        // One that has got another meanwhile, by an install say, has that recorded by whoever changed it.
+        let is_still = |name: &str, port: u16| {
+            let daemon = self.daemon(name);
+            daemon.is_some_and(|daemon| daemon.port().is_none_or(|now| now == port))
+        };
+        let ports: Vec<_> = ports
+            .into_iter()
+            .filter(|(name, port)| is_still(name, *port))
+            .collect();
+        let saved = self.change_registry(|registry| {
+            for (name, port) in &ports {
+                if let Some(entry) = registry.daemons.get_mut(name) {
+                    entry.port = Some(*port);
+                }
+            }
+        });
+        if let Err(error) = saved {
+            let error = format!("{error:#}");
+            tracing::error!(
+                daemons = ports.len(),
+                error,
+                "their new ports could not be recorded"
+            );
+        }
+    }
+}
+
+/// The file of each hash, read and checked once though many daemons may be of it, by as many threads as can run.
+fn find_all(store: &Store, entries: &BTreeMap<String, Entry>) -> HashMap<String, Found> {
+    let mut hashes: Vec<&String> = entries.values().map(|entry| &entry.hash).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    let next = AtomicUsize::new(0);
+    let find_some = || {
+        let mut some = Vec::new();
+        while let Some(hash) = hashes.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let found = store.find(hash);
+            let found = found.map(Arc::new).map_err(|error| format!("{error:#}"));
+            some.push(((*hash).clone(), found));
+        }
+        some
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let others = processors.min(hashes.len()).saturating_sub(1);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (0..others).map(|_| scope.spawn(find_some)).collect();
+        let own = find_some();
+        let theirs = others
+            .into_iter()
+            .flat_map(|other| other.join().unwrap_or_default());
+        own.into_iter().chain(theirs).collect()
+    })
+}
+
+/// Settings as they were merged last, since most daemons of many are given the same.
+#[derive(Default)]
+struct SettingsOf(Option<(Value, Arc<Settings>)>);
+
+impl SettingsOf {
+    fn of(&mut self, inner: &Inner, name: &str, given: &Value) -> Result<Arc<Settings>, String> {
+        let config = &inner.shared.config;
+        let has_own = config.daemons.contains_key(name);
+        if let Some((_, settings)) = self
+            .0
+            .as_ref()
+            .filter(|(last, _)| !has_own && last == given)
+        {
+            return Ok(Arc::clone(settings));
+        }
+        let settings = Arc::new(config.settings(name, given)?);
+        if !has_own {
+            self.0 = Some((given.clone(), Arc::clone(&settings)));
+        }
+        Ok(settings)
+    }
+}
+
+fn spec_of(name: &str, entry: &Entry, artefact: Arc<Artefact>, settings: Arc<Settings>) -> Spec {
+    Spec {
+        settings,
+        name: name.to_owned(),
+        artefact,
+        config: entry.config.clone(),
+        port: entry.port,
+        is_port_pinned: entry.port_pinned,
+        mode: entry.mode,
+    }
+}

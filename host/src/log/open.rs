@@ -1,0 +1,96 @@
+//! The log files that are open: those that were written last, and no more of them than a few.
+//!
+//! A descriptor is dear where there are ten thousand daemons, and most of them have nothing to say. So a file is opened by
+//! who writes to it, and the one that was left alone for longest is closed for it. What is being written to stays: of one
+//! path there is never more than one open file, or one would write on in what the other has set aside.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::file::LogFile;
+
+/// Files that stay open. More daemons than this seldom talk at the same time, and one that is opened again costs six
+/// system calls.
+const OPEN_MAX: usize = 64;
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles {
+    by_path: HashMap<PathBuf, Used>,
+    /// How often any was asked for.
+    asked: u64,
+}
+
+#[derive(Debug)]
+struct Used {
+    file: Arc<Mutex<LogFile>>,
+    /// The number of the last time that it was asked for.
+    last: u64,
+}
+
+impl OpenFiles {
+    /// The file at `path`, which is opened when it is written to.
+    pub(super) fn get(&mut self, path: &Path) -> Arc<Mutex<LogFile>> {
+        self.asked += 1;
+        let last = self.asked;
+        if let Some(used) = self.by_path.get_mut(path) {
+            used.last = last;
+            return Arc::clone(&used.file);
+        }
+        while self.by_path.len() >= OPEN_MAX && self.close_one() {}
+        let file = Arc::new(Mutex::new(LogFile::new(path.to_path_buf())));
+        let used = Used {
+            file: Arc::clone(&file),
+            last,
+        };
+        self.by_path.insert(path.to_path_buf(), used);
+        file
+    }
+
+    /// Closes the one that was left alone for longest. False where all are being written to: there is one more then, for a
+    /// while.
+    fn close_one(&mut self) -> bool {
+        let idle = self
+            .by_path
+            .iter()
+            .filter(|(_, used)| Arc::strong_count(&used.file) == 1);
+        let oldest = idle.min_by_key(|(_, used)| used.last);
+        let oldest = oldest.map(|(path, _)| path.clone());
+        oldest.is_some_and(|path| self.by_path.remove(&path).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_were_written_last_stay_open_and_none_that_is_in_use_is_closed() {
+        let mut files = OpenFiles::default();
+        let path = |number: usize| PathBuf::from(number.to_string());
+        let in_use = files.get(&path(0));
+        for number in 1..OPEN_MAX {
+            drop(files.get(&path(number)));
+        }
+        drop(files.get(&path(1)));
+        drop(files.get(&path(OPEN_MAX)));
+        assert_eq!(files.by_path.len(), OPEN_MAX);
+        assert!(Arc::ptr_eq(&in_use, &files.get(&path(0))));
+        assert!(files.by_path.contains_key(&path(1)), "it was used again");
+        assert!(!files.by_path.contains_key(&path(2)), "left alone longest");
+    }
+
+    #[test]
+    fn there_is_room_for_one_more_while_all_are_written_to() {
+        let mut files = OpenFiles::default();
+        let path = |number: usize| PathBuf::from(number.to_string());
+        let held: Vec<_> = (0..=OPEN_MAX)
+            .map(|number| files.get(&path(number)))
+            .collect();
+        assert_eq!(files.by_path.len(), OPEN_MAX + 1);
+        drop(held);
+        drop(files.get(&path(OPEN_MAX + 1)));
+        assert_eq!(files.by_path.len(), OPEN_MAX);
+    }
+}
