@@ -3,7 +3,8 @@
 //! The host keeps listener and guests; what crosses is frames over a socket pair, batched both ways. A guest that is busy
 //! is lent to the child, which then answers it without the host ([`loans`]). A child ends in one of
 //! three ways: told to, by itself, or killed because it breaks the protocol or doesn't end; in each its whole process group
-//! is gone before its end is told, and whatever was in its hands is answered `crashed`.
+//! is gone before its end is told, and whatever was in its hands is answered `crashed`; of a guest that was lent, the one
+//! command that it was at.
 //!
 //! Nothing that a child sends can hurt more than itself: what comes in is bounded, checked, and looked up in the host's own
 //! tables.
@@ -216,7 +217,9 @@ impl Child {
 
     /// How often it has said that it is.
     pub(crate) fn pongs(&self) -> u64 {
-        self.link.pongs.load(Ordering::Relaxed)
+        let pongs = self.link.pongs.load(Ordering::Relaxed);
+        // What answers guests is well.
+        pongs.wrapping_add(self.link.loans.turns())
     }
 
     /// Ends when the child has, or its background work; with what it was.

@@ -83,8 +83,8 @@ pub(crate) enum Kind {
     /// Commands that end on the spot: guest (u64), and for each index and arguments, as [`batch`] has it. The id is the
     /// batch's. Answered by `Replies`, batch after batch.
     Batch = 11,
-    /// A guest is lent: the loan's slot (u32), the guest (u64) and the longest line it may send (u64). The id is the loan's.
-    /// With it comes the guest's socket, and before it, with a worker's first loan, the [ledger](crate::ledger).
+    /// A guest is lent, on these terms ([`loan`]). The id is the loan's. With it comes the guest's socket, and before that,
+    /// as long as the worker has answered nobody there, the [ledger](crate::ledger).
     Lend = 12,
     /// The loan of that id is at home again; the worker has nothing of it and closes its copy of the socket.
     Reclaim = 13,
@@ -151,8 +151,8 @@ const KINDS: [Kind; 28] = [
     Kind::Tell,
 ];
 
-/// The largest reply that a plugin may give, those that stand before it in a batch, and what goes around them (bytes).
-const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + REPLIES_BYTES_MAX + 1024;
+/// The largest reply that a plugin may give, and what may stand before and behind it: replies of a batch, or of a loan (bytes).
+const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + (512 << 10);
 /// What an empty outbox keeps for the next batch (bytes); a batch of usual size fits.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 /// A frame of replies that has grown to this isn't added to (bytes).

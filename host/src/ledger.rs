@@ -14,15 +14,15 @@ mod counts;
 mod page;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::stats::{Counting, Shard, Tally};
 use page::{Buffer, Page};
 
-pub(crate) use counts::{Counts, counts};
+pub(crate) use counts::{Counts, counts, keep_in_line};
 
 /// Guests that can be lent to one worker at a time. Those beyond are served by the host, as all are that are not busy.
 pub(crate) const SLOTS: usize = 1024;
@@ -31,23 +31,38 @@ pub(crate) const TAKEN_BYTES: usize = 16 << 10;
 /// What of its replies may wait to be written (bytes). Memory that nothing was written to takes none.
 const MADE_BYTES: usize = 256 << 10;
 
-/// The worker may take it up. The bits of a slot's state; none is a slot that is free, or whose guest is at home.
-const LENT: u32 = 1;
+// A slot's state is the id of the loan that has it, above these bits; 0 is a slot that is free. Whoever changes it names the
+// loan, so that what is late can't change another's. Who may do what:
+//
+// | state             | the worker                                  | the host                          |
+// |-------------------|---------------------------------------------|-----------------------------------|
+// | lent              | takes it up: held, busy                     | takes it home: free               |
+// | held, busy        | reads, writes, puts it down or hands it back | asks for it: wanted               |
+// | held              | runs a line; becomes busy                   | asks for it; seizes it            |
+// | seized            | has no part in it                           | reads what was there; frees it    |
+
+/// The worker may take it up.
+const LENT: u64 = 1;
 /// The worker has taken it up.
-const HELD: u32 = 2;
+const HELD: u64 = 2;
 /// The host wants it back.
-const WANTED: u32 = 4;
-/// The worker is writing to the guest.
-const WRITING: u32 = 8;
+const WANTED: u64 = 4;
+/// The worker is reading or writing, or handing it back: it can't be seized.
+const BUSY: u64 = 8;
 /// The host has taken it from under the worker's hands, and reads what was there.
-const SEIZED: u32 = 16;
+const SEIZED: u64 = 16;
+/// Where the loan's id begins.
+const ID_SHIFT: u32 = 8;
+
+/// How long a worker's last stores may take to be seen by another processor: nanoseconds, in fact.
+const STORES_SEEN: Duration = Duration::from_micros(10);
 
 /// What is in the memory. All zero is a ledger of nothing.
 #[repr(C)]
 struct Shared {
     hand: Hand,
     answered: Shard,
-    slots: [AtomicU32; SLOTS],
+    slots: [AtomicU64; SLOTS],
     /// How often the worker has taken each up.
     turns: [AtomicU32; SLOTS],
     taken: Buffer<TAKEN_BYTES>,
@@ -64,11 +79,36 @@ struct Hand {
     /// What had been read and written of that loan before.
     read_before: AtomicU64,
     written_before: AtomicU64,
+    /// How much was read since, plus one; 0 is not known.
+    taken: AtomicU64,
     /// Where in `taken` the line begins and ends that it is at.
     line: AtomicU64,
     /// Up to where in `taken` lines are answered, and in `made` the replies go.
     done: AtomicU64,
 }
+
+/// Where a loan is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The loan's id, which is never used again.
+    pub(crate) id: u64,
+    /// Below [`SLOTS`].
+    pub(crate) slot: usize,
+}
+
+impl Place {
+    fn state(self, bits: u64) -> u64 {
+        self.id << ID_SHIFT | bits
+    }
+
+    /// The bits of a state, if it is this loan's.
+    fn bits_of(self, state: u64) -> Option<u64> {
+        (state >> ID_SHIFT == self.id).then_some(state & ((1 << ID_SHIFT) - 1))
+    }
+}
+
+/// What a worker is at: a turn of it, and where the line begins and ends. It changes with each line.
+pub(crate) type At = (u64, u64);
 
 /// What was in the hands of a worker that has lost them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -106,50 +146,67 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// A new one, of a host.
+    /// A new one, of a host, and the file by which its worker opens it.
     ///
     /// # Errors
     /// The system's; `Unsupported` where it has no memory to share.
-    pub(crate) fn create() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Ledger {
-            page: Page::create()?,
-        }))
-    }
-
-    /// What its worker opens.
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        self.page.file()
+    pub(crate) fn create() -> io::Result<(Arc<Self>, OwnedFd)> {
+        let (page, file) = Page::create()?;
+        Ok((Arc::new(Ledger { page }), file))
     }
 
     /// From now on the worker may take it up.
-    pub(crate) fn lend(&self, slot: usize) {
-        self.page.slots[slot].store(LENT, Ordering::Release);
+    pub(crate) fn lend(&self, place: Place) {
+        self.slot(place).store(place.state(LENT), Ordering::Release);
     }
 
     /// Takes it home, or asks for it.
-    pub(crate) fn take_home(&self, slot: usize) -> Home {
-        let ask = |state| match state {
-            LENT | 0 => Some(0),
-            held => Some(held | WANTED),
+    pub(crate) fn take_home(&self, place: Place) -> Home {
+        let ask = |state| match place.bits_of(state)? {
+            LENT => Some(0),
+            held => Some(place.state(held | WANTED)),
         };
-        let asked = self.page.slots[slot].fetch_update(Ordering::AcqRel, Ordering::Acquire, ask);
-        match asked {
-            Ok(LENT | 0) => Home::Now,
-            _ => Home::Soon,
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        match self.slot(place).fetch_update(set, failed, ask) {
+            Ok(before) if place.bits_of(before) != Some(LENT) => Home::Soon,
+            _ => Home::Now,
         }
     }
 
-    /// Takes it from under the worker's hands, which have held it for too long; false where they are just putting it down,
-    /// so that it may be asked again. [`Ledger::in_hand`] is next, and [`Ledger::clear`] after that.
-    pub(crate) fn seize(&self, slot: usize) -> bool {
-        let seize = |state| (state & HELD != 0 && state & WRITING == 0).then_some(state | SEIZED);
-        let seized = self.page.slots[slot].fetch_update(Ordering::AcqRel, Ordering::Acquire, seize);
-        seized.is_ok()
+    /// Takes it from under the worker's hands, which have held it for too long; false where they are just putting it down
+    /// or handing it back. [`Ledger::in_hand`] is next, and [`Ledger::clear`] after that.
+    pub(crate) fn seize(&self, place: Place) -> bool {
+        let seize = |state| {
+            let bits = place.bits_of(state)?;
+            (bits & HELD != 0 && bits & BUSY == 0).then_some(place.state(bits | SEIZED))
+        };
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        let is_seized = self.slot(place).fetch_update(set, failed, seize).is_ok();
+        if is_seized {
+            // A line that the worker began a moment before is on its way to us.
+            let seen = Instant::now();
+            while seen.elapsed() < STORES_SEEN {
+                std::hint::spin_loop();
+            }
+        }
+        is_seized
     }
 
     /// It is nobody's any more.
-    pub(crate) fn clear(&self, slot: usize) {
-        self.page.slots[slot].store(0, Ordering::Release);
+    pub(crate) fn clear(&self, place: Place) {
+        let clear = |state| place.bits_of(state).map(|_| 0);
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        // Where it is another's already, there is nothing to clear.
+        let _ = self.slot(place).fetch_update(set, failed, clear);
+    }
+
+    fn slot(&self, place: Place) -> &AtomicU64 {
+        &self.page.slots[place.slot]
+    }
+
+    /// How often the worker has taken something up.
+    pub(crate) fn all_turns(&self) -> u64 {
+        self.page.hand.turn.load(Ordering::Relaxed)
     }
 
     /// How often the worker has taken it up.
@@ -158,7 +215,7 @@ impl Ledger {
     }
 
     /// What the worker is at: the loan, and a number that changes with each line. `None` while it is at nothing.
-    pub(crate) fn at(&self) -> Option<(u64, (u64, u64))> {
+    pub(crate) fn at(&self) -> Option<(u64, At)> {
         let hand = &self.page.hand;
         let number = |of: &AtomicU64| of.load(Ordering::Acquire);
         let loan = number(&hand.loan);
@@ -173,7 +230,9 @@ impl Ledger {
             return InHand::default();
         }
         let bytes = |count: u64, before: u64| usize::try_from(count.saturating_sub(before));
-        let taken = bytes(counts.read, number(&hand.read_before)).unwrap_or(0);
+        let counted = bytes(counts.read, number(&hand.read_before)).unwrap_or(0);
+        let known = number(&hand.taken).checked_sub(1);
+        let taken = known.map_or(counted, |taken| usize::try_from(taken).unwrap_or(0));
         let written = bytes(counts.written, number(&hand.written_before)).unwrap_or(0);
         let (start, end) = split(number(&hand.line));
         let (answered, made) = split(number(&hand.done));
@@ -206,12 +265,13 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// The worker's, of a file that its host has sent it. Once for each file.
+    /// The worker's, of a file that its host has sent it. There may be one in a process for each file: it is what makes the
+    /// buffers its own.
     ///
     /// # Errors
     /// The system's, or that it is no such file.
     pub(crate) fn open(file: OwnedFd) -> io::Result<Self> {
-        let page = Page::open(file)?;
+        let page = Page::open(&file)?;
         Ok(Desk {
             ledger: Arc::new(Ledger { page }),
             own: Own(()),
@@ -223,38 +283,51 @@ impl Desk {
     }
 
     /// Takes the guest of a loan up, of which so much has been read and written; false where the host has it back.
-    pub(crate) fn take_up(&mut self, (loan, slot): (u64, usize), before: Counts) -> bool {
-        let page = &self.ledger.page;
-        let (held, failed) = (Ordering::AcqRel, Ordering::Acquire);
-        if page.slots[slot]
-            .compare_exchange(LENT, LENT | HELD, held, failed)
-            .is_err()
-        {
+    pub(crate) fn take_up(&mut self, place: Place, before: Counts) -> bool {
+        let held = place.state(LENT | HELD | BUSY);
+        if !self.change(place, place.state(LENT), held) {
             return false;
         }
         (self.taken, self.made, self.sent) = (0, 0, 0);
         self.turn += 1;
+        let page = &self.ledger.page;
         let hand = &page.hand;
+        hand.taken.store(0, Ordering::Relaxed);
         hand.line.store(0, Ordering::Relaxed);
         hand.done.store(0, Ordering::Relaxed);
         hand.read_before.store(before.read, Ordering::Relaxed);
         hand.written_before.store(before.written, Ordering::Relaxed);
         hand.turn.store(self.turn, Ordering::Relaxed);
-        hand.loan.store(loan, Ordering::Release);
-        let turns = page.turns[slot].load(Ordering::Relaxed);
-        page.turns[slot].store(turns.wrapping_add(1), Ordering::Relaxed);
+        hand.loan.store(place.id, Ordering::Release);
+        let turns = page.turns[place.slot].load(Ordering::Relaxed);
+        page.turns[place.slot].store(turns.wrapping_add(1), Ordering::Relaxed);
         true
     }
 
-    /// Reads what the guest has sent; once after it was taken up.
+    fn change(&self, place: Place, from: u64, to: u64) -> bool {
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        let slot = self.ledger.slot(place);
+        slot.compare_exchange(from, to, set, failed).is_ok()
+    }
+
+    /// Reads what the guest has sent, once after it was taken up. Where there is something, it may be seized from then on.
     ///
     /// # Errors
     /// Those of `read`.
     pub(crate) fn read(
         &mut self,
+        place: Place,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        self.taken = read(self.ledger.page.taken.writable(&mut self.own))?;
+        let page = &self.ledger.page;
+        self.taken = read(page.taken.writable(&mut self.own))?;
+        page.hand
+            .taken
+            .store(self.taken as u64 + 1, Ordering::Release);
+        if self.taken > 0 {
+            // While it is busy, all that the host does is to ask for it.
+            self.ledger.slot(place).fetch_and(!BUSY, Ordering::AcqRel);
+        }
         Ok(self.taken)
     }
 
@@ -265,18 +338,16 @@ impl Desk {
 
     /// The line of what was read that is to be answered now, and whose the guest is.
     #[inline]
-    pub(crate) fn begin(&self, slot: usize, line: (usize, usize)) -> Whose {
+    pub(crate) fn begin(&self, place: Place, line: (usize, usize)) -> Whose {
         let page = &self.ledger.page;
         page.hand.line.store(pair(line), Ordering::Release);
-        // A line that begins in the very moment in which its guest is seized, seconds after the one before it, is one that
-        // a process stopped by a debugger may run although the host has told it `timeout`.
-        match page.slots[slot].load(Ordering::Acquire) {
-            state if state & (HELD | SEIZED) != HELD => Whose::Lost,
-            state if state & WANTED != 0 => {
+        match place.bits_of(self.ledger.slot(place).load(Ordering::Acquire)) {
+            Some(bits) if bits & (HELD | SEIZED | WANTED) == HELD => Whose::Ours,
+            Some(bits) if bits & (HELD | SEIZED) == HELD => {
                 page.hand.line.store(0, Ordering::Release);
                 Whose::Wanted
             }
-            _ => Whose::Ours,
+            _ => Whose::Lost,
         }
     }
 
@@ -300,27 +371,26 @@ impl Desk {
         self.ledger.page.answered.add(tally, took);
     }
 
-    /// Writes the replies that were kept, as far as the guest takes them; false where the host has seized the guest.
-    pub(crate) fn send(
-        &mut self,
-        slot: usize,
-        mut write: impl FnMut(&[u8]) -> io::Result<usize>,
-    ) -> bool {
-        let page = &self.ledger.page;
-        let may = |state| (state & (HELD | SEIZED) == HELD).then_some(state | WRITING);
-        let begun = page.slots[slot].fetch_update(Ordering::AcqRel, Ordering::Acquire, may);
-        if begun.is_err() {
-            return false;
-        }
+    /// From now on it can't be seized, until it is put down or handed back; false where it has been.
+    pub(crate) fn finish(&mut self, place: Place) -> bool {
+        let finish = |state| {
+            let bits = place.bits_of(state)?;
+            (bits & (HELD | SEIZED) == HELD).then_some(place.state(bits | BUSY))
+        };
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        let slot = self.ledger.slot(place);
+        slot.fetch_update(set, failed, finish).is_ok()
+    }
+
+    /// Writes the replies that were kept, as far as the guest takes them. Only of a guest that can't be seized.
+    pub(crate) fn send(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
+        let made = self.ledger.page.made.readable(&self.own);
         while self.sent < self.made {
-            let rest = &page.made.readable(&self.own)[self.sent..self.made];
-            match write(rest) {
+            match write(&made[self.sent..self.made]) {
                 Ok(written @ 1..) => self.sent += written,
                 _ => break,
             }
         }
-        page.slots[slot].fetch_and(!WRITING, Ordering::Release);
-        true
     }
 
     /// What could not be written.
@@ -337,24 +407,24 @@ impl Desk {
     }
 
     /// Puts a guest down of whom all is answered and written; false where it is to be handed back.
-    pub(crate) fn put_down(&mut self, slot: usize) -> bool {
-        let page = &self.ledger.page;
-        let (let_go, failed) = (Ordering::AcqRel, Ordering::Acquire);
+    pub(crate) fn put_down(&mut self, place: Place) -> bool {
         // Before it may be taken home: nothing of it is here any more.
-        page.hand.loan.store(0, Ordering::Release);
-        page.slots[slot]
-            .compare_exchange(LENT | HELD, LENT, let_go, failed)
-            .is_ok()
+        self.let_go();
+        self.change(place, place.state(LENT | HELD | BUSY), place.state(LENT))
     }
 
-    /// A guest was handed back, and the host has it for certain.
+    /// Nothing of the guest is here any more: it was put down, or handed back, and the host has it for certain.
     pub(crate) fn let_go(&mut self) {
         self.ledger.page.hand.loan.store(0, Ordering::Release);
     }
 
     /// A guest was seized: waits until the host has what was here.
-    pub(crate) fn yield_seized(&mut self, slot: usize) {
-        while self.ledger.page.slots[slot].load(Ordering::Acquire) & SEIZED != 0 {
+    pub(crate) fn yield_seized(&mut self, place: Place) {
+        let is_seized = || {
+            let state = self.ledger.slot(place).load(Ordering::Acquire);
+            place.bits_of(state).is_some_and(|bits| bits & SEIZED != 0)
+        };
+        while is_seized() {
             // Rare, and a matter of microseconds; the host is at it already.
             std::thread::sleep(Duration::from_micros(50));
         }
@@ -385,13 +455,16 @@ mod tests {
 
     /// A host's side, and its worker's.
     fn both() -> (Arc<Ledger>, Desk) {
-        let ledger = Ledger::create().unwrap();
-        let file = ledger.file().try_clone_to_owned().unwrap();
+        let (ledger, file) = Ledger::create().unwrap();
         (ledger, Desk::open(file).unwrap())
     }
 
+    const fn place(id: u64) -> Place {
+        Place { id, slot: 3 }
+    }
+
     fn read(desk: &mut Desk, bytes: &[u8]) {
-        let read = desk.read(|room| {
+        let read = desk.read(place(7), |room| {
             room[..bytes.len()].copy_from_slice(bytes);
             Ok(bytes.len())
         });
@@ -408,19 +481,21 @@ mod tests {
     #[test]
     fn whatever_a_worker_was_at_is_found_after_its_death() {
         let (ledger, mut desk) = both();
-        ledger.lend(3);
-        assert!(desk.take_up((7, 3), NOTHING));
+        ledger.lend(place(7));
+        assert!(desk.take_up(place(7), NOTHING));
         let none = || (String::new(), None, String::new());
         assert_eq!(found(&ledger, 0, 0), none());
         read(&mut desk, b"a\nbc\nd");
-        // Killed before it could keep how much it had read, it has read it all the same.
         let whole = |text: &str| (String::new(), None, text.to_owned());
         assert_eq!(found(&ledger, 6, 0), whole("a\nbc\nd"));
-        assert_eq!(desk.begin(3, (0, 2)), Whose::Ours);
+        // Killed before it could say how much it had read, it has read it all the same.
+        ledger.page.hand.taken.store(0, Ordering::Relaxed);
+        assert_eq!(found(&ledger, 6, 0), whole("a\nbc\nd"));
+        assert_eq!(desk.begin(place(7), (0, 2)), Whose::Ours);
         let at_a = (String::new(), Some("a\n".to_owned()), "bc\nd".to_owned());
         assert_eq!(found(&ledger, 6, 0), at_a);
         assert!(desk.done(2, b"A\n"));
-        assert_eq!(desk.begin(3, (2, 5)), Whose::Ours);
+        assert_eq!(desk.begin(place(7), (2, 5)), Whose::Ours);
         let at_b = ("A\n".to_owned(), Some("bc\n".to_owned()), "d".to_owned());
         assert_eq!(found(&ledger, 6, 0), at_b);
         assert!(desk.done(5, b"BC\n"));
@@ -429,7 +504,8 @@ mod tests {
             ("A\nBC\n".to_owned(), None, "d".to_owned())
         );
         // The kernel took three bytes and no more.
-        assert!(desk.send(3, |bytes| Ok(if bytes.len() > 2 { 3 } else { 0 })));
+        assert!(desk.finish(place(7)));
+        desk.send(|bytes| Ok(if bytes.len() > 2 { 3 } else { 0 }));
         assert_eq!(
             found(&ledger, 6, 3),
             ("C\n".to_owned(), None, "d".to_owned())
@@ -442,43 +518,50 @@ mod tests {
     #[test]
     fn a_guest_comes_home_at_once_or_at_the_next_line() {
         let (ledger, mut desk) = both();
-        ledger.lend(0);
-        assert_eq!(ledger.take_home(0), Home::Now);
-        assert!(!desk.take_up((7, 0), NOTHING));
-        ledger.lend(0);
-        assert!(desk.take_up((7, 0), NOTHING));
+        ledger.lend(place(7));
+        assert_eq!(ledger.take_home(place(7)), Home::Now);
+        assert!(!desk.take_up(place(7), NOTHING));
+        ledger.lend(place(7));
+        assert!(desk.take_up(place(7), NOTHING));
         read(&mut desk, b"a\n");
-        assert_eq!(desk.begin(0, (0, 2)), Whose::Ours);
-        assert_eq!(ledger.take_home(0), Home::Soon);
+        assert_eq!(desk.begin(place(7), (0, 2)), Whose::Ours);
+        assert_eq!(ledger.take_home(place(7)), Home::Soon);
         assert!(desk.done(2, b"A\n"));
-        assert_eq!(desk.begin(0, (2, 4)), Whose::Wanted);
-        assert!(desk.send(0, |bytes| Ok(bytes.len())));
-        assert!(!desk.put_down(0));
-        ledger.clear(0);
-        ledger.lend(0);
-        assert!(desk.take_up((9, 0), NOTHING) && desk.put_down(0));
-        assert_eq!((ledger.at(), ledger.turns(0)), (None, 2));
+        assert_eq!(desk.begin(place(7), (2, 4)), Whose::Wanted);
+        assert!(desk.finish(place(7)));
+        desk.send(|bytes| Ok(bytes.len()));
+        assert!(!ledger.seize(place(7)), "it is being handed back");
+        assert!(!desk.put_down(place(7)));
+        ledger.clear(place(7));
+        ledger.lend(place(9));
+        // Whoever is late changes nothing of another's loan.
+        assert!(!desk.take_up(place(7), NOTHING) && !ledger.seize(place(7)));
+        assert_eq!(ledger.take_home(place(7)), Home::Now);
+        ledger.clear(place(7));
+        assert!(desk.take_up(place(9), NOTHING) && desk.put_down(place(9)));
+        assert_eq!((ledger.at(), ledger.turns(3)), (None, 2));
     }
 
     #[test]
     fn what_is_seized_is_the_hosts_alone() {
         let (ledger, mut desk) = both();
-        ledger.lend(1);
-        assert!(!ledger.seize(1), "nobody holds it");
-        assert!(desk.take_up((7, 1), NOTHING));
+        ledger.lend(place(7));
+        assert!(!ledger.seize(place(7)), "nobody holds it");
+        assert!(desk.take_up(place(7), NOTHING));
         read(&mut desk, b"a\nb\n");
-        assert_eq!(desk.begin(1, (0, 2)), Whose::Ours);
+        assert_eq!(desk.begin(place(7), (0, 2)), Whose::Ours);
         assert!(ledger.at().is_some_and(|(loan, _)| loan == 7));
-        assert!(ledger.seize(1));
+        assert!(ledger.seize(place(7)));
         let in_hand = (String::new(), Some("a\n".to_owned()), "b\n".to_owned());
         assert_eq!(found(&ledger, 4, 0), in_hand);
-        ledger.clear(1);
+        ledger.clear(place(7));
         // Another guest has the slot by now, and the worker knows nothing of it.
-        ledger.lend(1);
+        ledger.lend(place(9));
         assert!(desk.done(2, b"A\n"));
-        assert_eq!(desk.begin(1, (2, 4)), Whose::Lost);
-        assert!(!desk.send(1, |_| panic!("not to this guest")));
-        desk.yield_seized(1);
-        assert_eq!((ledger.at(), ledger.take_home(1)), (None, Home::Now));
+        assert_eq!(desk.begin(place(7), (2, 4)), Whose::Lost);
+        assert!(!desk.finish(place(7)));
+        desk.yield_seized(place(7));
+        assert_eq!(ledger.at(), None);
+        assert!(desk.take_up(place(9), NOTHING));
     }
 }

@@ -1,4 +1,4 @@
-//! What a daemon's guests had to wait for: calls, errors and latencies, counted without a lock.
+//! What a daemon's guests had to wait for: calls, errors and latencies, counted without a lock on the way of a command.
 //!
 //! A guest adds up a whole batch of commands and hands the sum over once, to one of a few shards chosen by its thread, so
 //! that two cores seldom write the same cache line. Latencies fall into buckets a quarter of a power of two wide, which
@@ -118,10 +118,10 @@ impl Stats {
     /// Commands answered by those who count for themselves.
     pub(crate) fn calls_elsewhere(&self) -> u64 {
         let elsewhere = lock(&self.elsewhere);
-        elsewhere
+        let calls = elsewhere
             .iter()
-            .map(|one| one.counted().calls.load(Relaxed))
-            .sum()
+            .map(|one| one.counted().calls.load(Relaxed));
+        calls.fold(0, u64::wrapping_add)
     }
 
     /// Commands answered.
@@ -158,12 +158,14 @@ impl Stats {
             .shards
             .get()
             .map_or(0, |shards| shards.iter().map(&of).sum());
-        here + elsewhere.iter().map(|one| of(one.counted())).sum::<u64>()
+        let there = elsewhere.iter().map(|one| of(one.counted()));
+        // Theirs are another process's, and may be anything.
+        there.fold(here, u64::wrapping_add)
     }
 
     fn quantile_us(&self, quantile: f64) -> Option<f64> {
         let count = |bucket: usize| self.sum(|shard| shard.buckets[bucket].load(Relaxed));
-        let total: u64 = (0..BUCKETS).map(count).sum();
+        let total = (0..BUCKETS).map(count).fold(0, u64::wrapping_add);
         #[allow(
             clippy::cast_precision_loss,
             clippy::cast_sign_loss,

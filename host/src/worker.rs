@@ -30,7 +30,7 @@ use tokio::net::UnixStream;
 use crate::commands::{Commands, Entry, Runs};
 use crate::dylib::Image;
 use crate::frame::batch::Entries;
-use crate::frame::loan::Lent;
+use crate::frame::loan::Terms;
 use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage, TrialMessage};
 use crate::identity::Identity;
 use crate::instance::{self, Instance, Pending, StartPlan};
@@ -46,6 +46,9 @@ use wire::Wire;
 
 /// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
 const CODE_LOST: u8 = 70;
+/// Guests that are lent are served so many times before the host's word is looked for: each may have a buffer full of
+/// commands, and the host waits for an answer to its ping.
+const EVENT_INTERVAL: u32 = 16;
 /// How long replies of a batch may wait for those behind them. A batch of usual commands is over long before; of slow ones
 /// each guest gets what is done, and a crash takes no more with it.
 const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
@@ -91,6 +94,7 @@ fn work(host_pid: u32) -> io::Result<()> {
     let socket = take_socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .event_interval(EVENT_INTERVAL)
         .build()?;
     let result = runtime.block_on(async {
         let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
@@ -371,7 +375,9 @@ impl Worker {
     }
 
     fn lend(&mut self, frame: &Frame<'_>, served: &Served) {
-        let loan = (frame.id, &Lent::read(frame.payload));
+        let terms = Terms::read(frame.payload);
+        self.wire.guest_came(terms.guest);
+        let loan = (frame.id, &terms);
         let descriptors = self.incoming.descriptors();
         let of = (&served.instance, &self.wire);
         self.loans.lend(loan, descriptors, of);

@@ -83,6 +83,13 @@ impl Inbox {
         }
     }
 
+    /// One for a connection that has sent lines before: HTTP isn't looked for.
+    pub fn resumed(line_bytes_max: usize) -> Inbox {
+        let mut inbox = Inbox::new(line_bytes_max);
+        inbox.cutter.is_fresh = false;
+        inbox
+    }
+
     /// The buffer to read into, with spare capacity for at least `want_bytes` more.
     ///
     /// Append to it and nothing else; what stands in it is the inbox's. Take all lines out before,
@@ -437,6 +444,15 @@ mod tests {
         // Nor must a method without end, or one that is no text.
         let mut inbox = inbox_of(b"XXXXXXXXXXXXXXXXXXXXX /\r\n\xc3\nHost: x\r\n\r\na\n", 16);
         assert_eq!(told(&mut inbox), ["!line-too-long ", "!not-utf8 ", "HTTP"]);
+    }
+
+    #[test]
+    fn a_connection_that_goes_on_is_no_http() {
+        let mut inbox = Inbox::resumed(LINE_BYTES_MAX);
+        inbox
+            .room(64)
+            .extend_from_slice(b"x: 1\nGET / HTTP/1.1\na\n");
+        assert_eq!(told(&mut inbox), ["x: 1", "GET / HTTP/1.1", "a "]);
     }
 
     #[test]

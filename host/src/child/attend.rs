@@ -340,6 +340,8 @@ impl Attendant {
         let group = self.group;
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
         let status = self.process.wait().await;
+        // Whatever it was ended for, what it has handed back is the host's.
+        self.take_last();
         let gone = async {
             // A zombie whose parent was in the group counts until init has reaped it.
             while rustix::process::test_kill_process_group(group).is_ok() {

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -20,9 +20,9 @@ use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::{Child, Link};
-use crate::frame::loan::{HandedBack, Lent};
+use crate::frame::loan::{HandedBack, Terms};
 use crate::frame::{self, Kind, socket};
-use crate::ledger::{Counts, Home, InHand, Ledger, SLOTS, counts};
+use crate::ledger::{At, Counts, Home, InHand, Ledger, Place, SLOTS, counts, keep_in_line};
 use crate::lock::lock;
 use crate::outcome::Ended;
 use crate::stats::Counting;
@@ -46,6 +46,8 @@ pub(super) struct Loans {
 struct Table {
     /// Made with the first loan.
     ledger: Option<Arc<Ledger>>,
+    /// What the child opens it by, until it has.
+    file: Option<OwnedFd>,
     /// By the loan's id.
     by_id: HashMap<u64, Arc<Entry>>,
     free: Vec<usize>,
@@ -59,7 +61,7 @@ struct Table {
 /// One loan, between the guest's task, the child's attendant and the one that looks after it.
 #[derive(Debug)]
 struct Entry {
-    slot: usize,
+    place: Place,
     guest: AtomicWaker,
     told: Mutex<Told>,
 }
@@ -72,17 +74,32 @@ struct Told {
     is_abandoned: bool,
 }
 
-/// Why a guest is to come home.
+/// Why a guest is to come home; of two reasons the later one here counts.
 #[derive(Debug, Clone)]
 pub(crate) enum Why {
     /// It has gone quiet, or the host has something for it.
     Called,
-    /// A command of it has not ended within its limit.
-    TooLong,
     /// Its instance is to go, and waits no longer for a command of it.
     Revoked,
+    /// The command that the child is at has not ended within its limit.
+    TooLong(At),
     /// The child has ended, and this is what the command it was at ends with.
     Died(Ended),
+}
+
+impl Why {
+    fn weight(&self) -> u8 {
+        match self {
+            Why::Called => 0,
+            Why::Revoked => 1,
+            Why::TooLong(_) => 2,
+            Why::Died(_) => 3,
+        }
+    }
+
+    fn stronger(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).max_by_key(Why::weight)
+    }
 }
 
 /// What comes home with a guest.
@@ -91,13 +108,12 @@ pub(crate) struct Back {
     pub(crate) handed: HandedBack,
     /// The line that the child was at and won't answer, and why.
     pub(crate) broken: Option<(Vec<u8>, Why)>,
-    /// The child had no use for it, so that it isn't lent again soon.
+    /// The child had no use for it.
     pub(crate) is_unwanted: bool,
 }
 
 /// A guest that is lent. Dropped, its connection is shut.
 pub(crate) struct Loan {
-    id: u64,
     link: Arc<Link>,
     ledger: Arc<Ledger>,
     entry: Arc<Entry>,
@@ -117,6 +133,12 @@ impl Loans {
         }
     }
 
+    /// How often the child has taken a guest up: a sign of life.
+    pub(super) fn turns(&self) -> u64 {
+        let table = lock(&self.table);
+        table.ledger.as_ref().map_or(0, |ledger| ledger.all_turns())
+    }
+
     /// The child has handed one back.
     pub(super) fn on_hand_back(&self, id: u64, payload: &[u8]) -> Result<(), String> {
         let back = HandedBack::read(payload).ok_or("a loan that is cut off")?;
@@ -127,7 +149,7 @@ impl Loans {
         };
         let mut told = lock(&entry.told);
         if told.is_abandoned {
-            table.forget(id, entry.slot);
+            table.forget(entry.place);
             return Ok(());
         }
         told.back = Some(back);
@@ -147,29 +169,37 @@ impl Loans {
 }
 
 impl Table {
-    /// A slot and the ledger, if there is room; whether the ledger is new.
-    fn take_slot(&mut self, most: usize) -> io::Result<(usize, Arc<Ledger>, bool)> {
+    /// The ledger and a slot of it, if there is room.
+    fn take_slot(&mut self, most: usize) -> io::Result<(Arc<Ledger>, usize)> {
         if self.by_id.len() >= most || self.has_ended {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let (ledger, is_new) = match &self.ledger {
-            Some(ledger) => (Arc::clone(ledger), false),
-            None => (Ledger::create()?, true),
+        let ledger = match &self.ledger {
+            Some(ledger) => Arc::clone(ledger),
+            None => {
+                let (ledger, file) = Ledger::create()?;
+                self.file = Some(file);
+                self.ledger = Some(Arc::clone(&ledger));
+                ledger
+            }
         };
+        if ledger.all_turns() > 0 {
+            self.file = None;
+        }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.used += 1;
             self.used - 1
         });
-        Ok((slot, ledger, is_new))
+        Ok((ledger, slot))
     }
 
     /// That loan is over, and its slot another's.
-    fn forget(&mut self, id: u64, slot: usize) {
-        if self.by_id.remove(&id).is_some() {
+    fn forget(&mut self, place: Place) {
+        if self.by_id.remove(&place.id).is_some() {
             if let Some(ledger) = &self.ledger {
-                ledger.clear(slot);
+                ledger.clear(place);
             }
-            self.free.push(slot);
+            self.free.push(place.slot);
         }
     }
 }
@@ -177,10 +207,7 @@ impl Table {
 impl Entry {
     fn tell(&self, why: Why) {
         let mut told = lock(&self.told);
-        // An end is not taken back.
-        if !matches!(told.why, Some(Why::Died(_))) {
-            told.why = Some(why);
-        }
+        told.why = Why::stronger(told.why.take(), Some(why));
         drop(told);
         self.guest.wake();
     }
@@ -198,12 +225,11 @@ impl Child {
         (line_bytes_max, limit): (usize, Duration),
     ) -> Result<Loan, TcpStream> {
         let lent = self.link.lend(guest, &socket, line_bytes_max);
-        let Ok((id, entry, ledger, before)) = lent else {
+        let Ok((entry, ledger, before)) = lent else {
             return Err(socket);
         };
         self.link.look_after(limit);
         Ok(Loan {
-            id,
             link: Arc::clone(&self.link),
             ledger,
             entry,
@@ -220,40 +246,43 @@ impl Link {
         guest: u64,
         guests_socket: &TcpStream,
         line_bytes_max: usize,
-    ) -> io::Result<(u64, Arc<Entry>, Arc<Ledger>, Counts)> {
-        let before = counts(guests_socket.as_fd())?;
+    ) -> io::Result<(Arc<Entry>, Arc<Ledger>, Counts)> {
+        let guests_socket = guests_socket.as_fd();
+        keep_in_line(guests_socket)?;
+        let before = counts(guests_socket)?;
+        let inode = rustix::fs::fstat(guests_socket)?.st_ino;
         let mut table = lock(&self.loans.table);
         let outgoing = lock(&self.outgoing);
         // What waits goes first, and a child that doesn't read is lent nobody.
         if !outgoing.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let (slot, ledger, is_new) = table.take_slot(self.loans.most)?;
+        let (ledger, slot) = table.take_slot(self.loans.most)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let lent = Lent {
+        let place = Place { id, slot };
+        let terms = Terms {
             slot: u32::try_from(slot).unwrap_or_default(),
             guest,
             line_bytes_max: line_bytes_max as u64,
+            inode,
         };
-        ledger.lend(slot);
-        let guests_socket = guests_socket.as_fd();
-        let descriptors = [ledger.file(), guests_socket];
-        let descriptors = &descriptors[usize::from(!is_new)..];
-        let frame = frame::whole(Kind::Lend, id, &[&lent.payload()]);
-        if let Err(error) = socket::send_with(&self.stream, &frame, descriptors) {
-            ledger.clear(slot);
+        ledger.lend(place);
+        let file = table.file.as_ref().map(AsFd::as_fd);
+        let descriptors: Vec<_> = file.into_iter().chain([guests_socket]).collect();
+        let frame = frame::whole(Kind::Lend, id, &[&terms.payload()]);
+        if let Err(error) = socket::send_with(&self.stream, &frame, &descriptors) {
+            ledger.clear(place);
             table.free.push(slot);
             return Err(error);
         }
         drop(outgoing);
         let entry = Arc::new(Entry {
-            slot,
+            place,
             guest: AtomicWaker::new(),
             told: Mutex::default(),
         });
-        table.ledger = Some(Arc::clone(&ledger));
         table.by_id.insert(id, Arc::clone(&entry));
-        Ok((id, entry, ledger, before))
+        Ok((entry, ledger, before))
     }
 
     /// Sees to it that loans are looked after while there are any.
@@ -282,24 +311,24 @@ async fn look_after(link: Arc<Link>, limit: Duration) {
         let Some(ledger) = table.ledger.clone() else {
             return;
         };
-        seen.retain(|id, _| table.by_id.contains_key(id));
-        for (id, entry) in &table.by_id {
-            let turns = ledger.turns(entry.slot);
-            let (before, looks) = seen.entry(*id).or_insert((turns, 0));
-            *looks = if *before == turns { *looks + 1 } else { 0 };
-            *before = turns;
-            if *looks >= QUIET_LOOKS {
-                entry.tell(Why::Called);
-            }
-        }
         let now = ledger.at();
         if at.0 != now {
             at = (now, Instant::now());
         }
         let is_stuck = !limit.is_zero() && at.1.elapsed() >= limit;
-        let stuck = now.filter(|_| is_stuck).map(|(id, _)| id);
-        if let Some(entry) = stuck.and_then(|id| table.by_id.get(&id)) {
-            entry.tell(Why::TooLong);
+        seen.retain(|id, _| table.by_id.contains_key(id));
+        for (id, entry) in &table.by_id {
+            let turns = ledger.turns(entry.place.slot);
+            let (before, looks) = seen.entry(*id).or_insert((turns, 0));
+            let is_at_work = now.filter(|(at_work, _)| at_work == id);
+            let is_quiet = *before == turns && is_at_work.is_none();
+            *looks = if is_quiet { *looks + 1 } else { 0 };
+            *before = turns;
+            match is_at_work {
+                Some((_, line)) if is_stuck => entry.tell(Why::TooLong(line)),
+                _ if *looks >= QUIET_LOOKS => entry.tell(Why::Called),
+                _ => {}
+            }
         }
     }
 }
@@ -329,18 +358,26 @@ impl Loan {
                 is_unwanted: !self.is_called,
             });
         }
-        match told.or(why) {
+        match Why::stronger(told, why) {
             None => Poll::Pending,
             Some(why @ Why::Died(_)) => self.recover(why),
-            Some(why @ (Why::TooLong | Why::Revoked)) if self.ledger.seize(self.entry.slot) => {
-                self.recover(why)
-            }
+            Some(why) if self.is_to_be_seized(&why) => self.recover(why),
             Some(_) => self.call_home(),
         }
     }
 
+    /// Seizes it, where that is what there is to do. Otherwise it has moved on, and is only called.
+    fn is_to_be_seized(&self, why: &Why) -> bool {
+        let is_there_still = match why {
+            Why::TooLong(line) => self.ledger.at() == Some((self.entry.place.id, *line)),
+            Why::Revoked => true,
+            Why::Called | Why::Died(_) => false,
+        };
+        is_there_still && self.ledger.seize(self.entry.place)
+    }
+
     fn call_home(&mut self) -> Poll<(TcpStream, Back)> {
-        if self.is_called || self.ledger.take_home(self.entry.slot) == Home::Soon {
+        if self.is_called || self.ledger.take_home(self.entry.place) == Home::Soon {
             self.is_called = true;
             return Poll::Pending;
         }
@@ -363,7 +400,7 @@ impl Loan {
             replies,
             line,
             rest,
-        } = self.ledger.in_hand(self.id, since);
+        } = self.ledger.in_hand(self.entry.place.id, since);
         self.reclaim();
         self.come_home(Back {
             handed: HandedBack {
@@ -371,7 +408,7 @@ impl Loan {
                 rest,
                 ..HandedBack::default()
             },
-            is_unwanted: matches!(why, Why::TooLong),
+            is_unwanted: matches!(why, Why::TooLong(_)),
             broken: line.map(|line| (line, why)),
         })
     }
@@ -386,12 +423,12 @@ impl Loan {
     }
 
     fn forget(&self) {
-        lock(&self.link.loans.table).forget(self.id, self.entry.slot);
+        lock(&self.link.loans.table).forget(self.entry.place);
     }
 
     /// The child closes its copy of the socket.
     fn reclaim(&self) {
-        lock(&self.link.outgoing).put(Kind::Reclaim, self.id, &[]);
+        lock(&self.link.outgoing).put(Kind::Reclaim, self.entry.place.id, &[]);
         self.link.flush();
     }
 }
@@ -408,9 +445,9 @@ impl Drop for Loan {
             told.is_abandoned = true;
             told.back.is_some()
         };
-        if is_back || self.ledger.take_home(self.entry.slot) == Home::Now {
-            self.forget();
+        if is_back || self.ledger.take_home(self.entry.place) == Home::Now {
             self.reclaim();
+            self.forget();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A guest that is lent, and one that is handed back, as they cross. Pure data.
+//! The terms of a loan, and what is handed back, as they cross. Pure data.
 
 use super::{split_u32, split_u64};
 
@@ -10,10 +10,13 @@ const HEAD_BYTES: usize = 16;
 
 /// What a worker is told of a loan.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Lent {
+pub(crate) struct Terms {
     pub(crate) slot: u32,
     pub(crate) guest: u64,
+    /// The longest line that it may send.
     pub(crate) line_bytes_max: u64,
+    /// The number of its socket among all of the system's, since descriptors may come with another frame than their own.
+    pub(crate) inode: u64,
 }
 
 /// What it hands back: what the guest is still owed, in this order, with what its daemon has emitted between the two.
@@ -29,23 +32,26 @@ pub(crate) struct HandedBack {
     pub(crate) rest: Vec<u8>,
 }
 
-impl Lent {
-    pub(crate) fn payload(&self) -> [u8; 20] {
-        let mut payload = [0; 20];
+impl Terms {
+    pub(crate) fn payload(&self) -> [u8; 28] {
+        let mut payload = [0; 28];
         payload[..4].copy_from_slice(&self.slot.to_le_bytes());
         payload[4..12].copy_from_slice(&self.guest.to_le_bytes());
-        payload[12..].copy_from_slice(&self.line_bytes_max.to_le_bytes());
+        payload[12..20].copy_from_slice(&self.line_bytes_max.to_le_bytes());
+        payload[20..].copy_from_slice(&self.inode.to_le_bytes());
         payload
     }
 
     pub(crate) fn read(payload: &[u8]) -> Self {
         let (slot, rest) = split_u32(payload);
         let (guest, rest) = split_u64(rest);
-        let (line_bytes_max, _) = split_u64(rest);
-        Lent {
+        let (line_bytes_max, rest) = split_u64(rest);
+        let (inode, _) = split_u64(rest);
+        Terms {
             slot,
             guest,
             line_bytes_max,
+            inode,
         }
     }
 }
@@ -86,12 +92,13 @@ mod tests {
 
     #[test]
     fn what_was_put_comes_out_and_what_is_cut_off_is_nothing() {
-        let lent = Lent {
+        let terms = Terms {
             slot: 3,
             guest: 1 << 40,
             line_bytes_max: 7,
+            inode: 1 << 33,
         };
-        assert_eq!(Lent::read(&lent.payload()), lent);
+        assert_eq!(Terms::read(&terms.payload()), terms);
         let back = HandedBack {
             panicked_ns: Some(5),
             replies: b"a".to_vec(),

@@ -45,9 +45,9 @@ pub(crate) fn read_now(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<us
 
 /// No descriptor is handed on by an exec, and no signal sent for a worker that has gone. Elsewhere nothing is lent.
 #[cfg(target_os = "linux")]
-const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::CMSG_CLOEXEC, SendFlags::NOSIGNAL);
+pub(crate) const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::CMSG_CLOEXEC, SendFlags::NOSIGNAL);
 #[cfg(not(target_os = "linux"))]
-const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::empty(), SendFlags::empty());
+pub(crate) const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::empty(), SendFlags::empty());
 
 /// The most descriptors that go with a frame.
 const DESCRIPTORS_MAX: usize = 2;
@@ -82,8 +82,9 @@ pub(crate) fn send_with(
     }
 }
 
-/// As [`read`], through `chunk`, where descriptors may come with frames. Those that came with the last frame there is are
-/// in `descriptors`; a process that may have no more of them gets fewer than were sent.
+/// As [`read`], through `chunk`, where descriptors may come with frames. `descriptors` has those that came last: mostly with
+/// the last frame there is, but where that was read in two pieces, with the one before. A process that may have no more of
+/// them gets fewer than were sent.
 pub(crate) async fn receive(
     stream: &UnixStream,
     chunk: &mut [u8],

@@ -14,6 +14,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::{Guest, Stream, Taken};
 use crate::child::{Back, Loan, Why};
 use crate::door::{self, Lease, Phase};
+use crate::greet;
 use crate::outcome::Ended;
 use crate::reply::write_ended;
 use crate::stats::Tally;
@@ -21,7 +22,7 @@ use crate::stats::Tally;
 /// Batches of quick commands, one after the other, by which a guest has shown that it is busy. Going there and back costs
 /// about as much as they have.
 pub(super) const LENDS_AFTER: u32 = 4;
-/// One that its daemon's process has no use for has to show more the next time, up to this.
+/// One that comes home for its own sake, and not for a reload, has to show twice as many the next time, up to this.
 const LENDS_AFTER_MAX: u32 = 4096;
 
 /// A guest that is lent, as its task sees it.
@@ -29,6 +30,7 @@ pub(super) struct Lent {
     loan: Loan,
     /// Held until it is back: no reload goes on without it.
     lease: Arc<Lease>,
+    is_revoked: bool,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
     door_change: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -37,15 +39,17 @@ impl<S: Stream> Guest<S> {
     /// Whether it has shown that it keeps its daemon's process busy.
     #[inline]
     pub(super) fn is_due_to_be_lent(&self) -> bool {
-        S::LENDS && self.answers.batches_in_a_row() >= self.lends_after
+        S::LENDS
+            && self.answers.batches_in_a_row() >= self.lends_after
+            && self.greeting.is_none()
+            && !self.mailbox.asked.is_any()
     }
 
     /// Whether nothing of it is under way.
     pub(super) fn is_at_rest(&self, taken: &Taken) -> bool {
         let owes_nothing = self.answers.in_flight() == 0 && self.outbox.is_empty();
         let has_all = matches!(taken, Taken::All) && !self.inbox.is_mid_line();
-        let is_busy = self.greeting.is_some() || self.mailbox.asked.is_any();
-        owes_nothing && has_all && !is_busy && !self.is_deaf() && !self.mailbox.is_closing()
+        owes_nothing && has_all && !self.is_deaf() && !self.mailbox.is_closing()
     }
 
     /// Lends it, if that is possible now; false where it is lost.
@@ -56,6 +60,10 @@ impl<S: Stream> Guest<S> {
         let Phase::Open(lease) = &**phase else {
             return true;
         };
+        // It may be another instance than the one that has answered the last batch.
+        if greet::is_due(lease, &self.mailbox) {
+            return true;
+        }
         let Some(Ok(socket)) = self.stream.take().map(S::part) else {
             return false;
         };
@@ -69,16 +77,21 @@ impl<S: Stream> Guest<S> {
                 self.lent = Some(Box::new(Lent {
                     loan,
                     lease: Arc::clone(lease),
+                    is_revoked: false,
                     revoked: Box::pin(lease.revoked.clone().cancelled_owned()),
                     door_change: Box::pin(door.changed()),
                 }));
                 true
             }
             Err(socket) => {
-                self.lends_after = LENDS_AFTER_MAX;
+                self.lend_later();
                 self.rejoin(socket)
             }
         }
+    }
+
+    fn lend_later(&mut self) {
+        self.lends_after = (2 * self.lends_after).min(LENDS_AFTER_MAX);
     }
 
     fn rejoin(&mut self, socket: std::net::TcpStream) -> bool {
@@ -94,10 +107,10 @@ impl<S: Stream> Guest<S> {
         };
         let (socket, back) = ready!(lent.loan.poll_back(why, context));
         self.lent = None;
-        self.lends_after = match back.is_unwanted {
-            true => (2 * self.lends_after).min(LENDS_AFTER_MAX),
-            false => LENDS_AFTER,
-        };
+        match back.is_unwanted || self.mailbox.has_mail() {
+            true => self.lend_later(),
+            false => self.lends_after = LENDS_AFTER,
+        }
         let is_here = self.rejoin(socket);
         if is_here {
             self.take_back(back);
@@ -108,9 +121,9 @@ impl<S: Stream> Guest<S> {
     /// Why it is wanted here, if it is; the task is woken when that changes.
     fn reason_to_call(&mut self, context: &mut Context<'_>) -> Option<Why> {
         let lent = self.lent.as_mut()?;
-        if lent.revoked.as_mut().poll(context).is_ready() {
-            // Not asked again before it is back.
-            lent.revoked = Box::pin(lent.lease.revoked.clone().cancelled_owned());
+        // Its next poll would be one too many.
+        lent.is_revoked = lent.is_revoked || lent.revoked.as_mut().poll(context).is_ready();
+        if lent.is_revoked {
             return Some(Why::Revoked);
         }
         while lent.door_change.as_mut().poll(context).is_ready() {
@@ -157,7 +170,7 @@ impl<S: Stream> Guest<S> {
         };
         let limit = self.door.limits.command;
         let (ended, took) = match why {
-            Why::TooLong => (door::too_long(message.name, limit), limit),
+            Why::TooLong(_) => (door::too_long(message.name, limit), limit),
             Why::Revoked => (door::let_go(message.name), Duration::ZERO),
             Why::Died(ended) => (ended.clone(), Duration::ZERO),
             Why::Called => return,

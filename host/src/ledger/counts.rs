@@ -1,7 +1,8 @@
 //! How many bytes of a connection have been read and written so far, by the kernel's own count.
 //!
 //! A process that is killed can't say whether its last `recv` or `send` had been done. The kernel can: what came in, less
-//! what is still to be read, was read; what the other side has acknowledged, and what waits for that, was written.
+//! what is still to be read, was read; what the other side has acknowledged, and what waits for that, was written. Urgent
+//! data has to be in line with the other ([`keep_in_line`]), or it would count as unread for good.
 
 #![allow(unsafe_code)]
 
@@ -24,6 +25,10 @@ pub(crate) fn counts(socket: BorrowedFd<'_>) -> io::Result<Counts> {
     loop {
         let before = waiting(socket)?;
         let info = TcpInfo::of(socket)?;
+        if info.state == TcpInfo::CLOSED {
+            // Nobody is there any more, and what such a connection has counted isn't to be relied on.
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         // What comes in or is acknowledged between two of these questions is in one answer and not in the other.
         if before == waiting(socket)? {
             let (to_read, to_acknowledge) = before;
@@ -39,6 +44,14 @@ pub(crate) fn counts(socket: BorrowedFd<'_>) -> io::Result<Counts> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn counts(_: BorrowedFd<'_>) -> io::Result<Counts> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// From now on urgent data is data as any other.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn keep_in_line(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
 }
 
 /// What has come and was not read, and what was written and is not acknowledged (bytes).
@@ -65,6 +78,9 @@ struct TcpInfo {
 
 #[cfg(target_os = "linux")]
 impl TcpInfo {
+    /// `TCP_CLOSE` of `net/tcp_states.h`.
+    const CLOSED: u8 = 7;
+
     fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
         use std::os::fd::AsRawFd as _;
         /// Where the counts stand: behind 8 bytes of flags, 24 `u32` and two `u64`.

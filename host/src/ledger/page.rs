@@ -1,15 +1,15 @@
 //! The memory that a host and one of its workers share, and the two buffers in it.
 //!
-//! What both sides write at the same time is atomics alone. A buffer is written by the worker, from the one thread that
-//! has the desk, and read by the host only once that thread has been shut out of it, or is dead. The file behind the
-//! memory is sealed, so that no side can pull it from under the other.
+//! What both sides write is atomics alone. A buffer is written by the worker, from the one thread that has the desk; the host
+//! copies from it what that thread has said is there, when it is dead or has been shut out of it. The file behind the memory
+//! is sealed, so that no side can pull it from under the other.
 
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags};
@@ -26,8 +26,8 @@ unsafe impl<const BYTES: usize> Sync for Buffer<BYTES> {}
 impl<const BYTES: usize> Buffer<BYTES> {
     /// For the worker's thread: to be filled.
     pub(super) fn writable<'a>(&'a self, _own: &'a mut Own) -> &'a mut [u8] {
-        // SAFETY: in this process there is one `Own` for a ledger, which the slice borrows alone, so that there is no other
-        // slice of it; the other process only reads, and only once this thread can't be here any more.
+        // SAFETY: in this process there is one `Own` for a ledger (`Desk::open` says so), which the slice borrows alone, so
+        // that there is no other slice of it; the other process has none, and copies bytes that are not written any more.
         unsafe { &mut *self.0.get() }
     }
 
@@ -41,8 +41,8 @@ impl<const BYTES: usize> Buffer<BYTES> {
     pub(super) fn copy(&self, from: usize, to: usize) -> Vec<u8> {
         let (from, to) = (from.min(BYTES), to.min(BYTES));
         let mut copy = vec![0; to.saturating_sub(from)];
-        // SAFETY: both are valid for that length, which was bounded by the buffer's; nobody writes to it now (see the
-        // file's head), and bytes that a broken worker writes all the same are bytes.
+        // SAFETY: both are valid for that length, which was bounded by the buffer's; a worker that keeps to the rules doesn't
+        // write to this part now (see the file's head), and what a broken one writes all the same are bytes.
         unsafe {
             let start = self.0.get().cast::<u8>().add(from);
             std::ptr::copy_nonoverlapping(start, copy.as_mut_ptr(), copy.len());
@@ -53,10 +53,7 @@ impl<const BYTES: usize> Buffer<BYTES> {
 
 /// The mapped memory.
 #[derive(Debug)]
-pub(super) struct Page {
-    at: NonNull<Shared>,
-    file: OwnedFd,
-}
+pub(super) struct Page(NonNull<Shared>);
 
 // SAFETY: what is in it is atomics and buffers that are `Sync`.
 unsafe impl Send for Page {}
@@ -64,21 +61,21 @@ unsafe impl Send for Page {}
 unsafe impl Sync for Page {}
 
 impl Page {
-    /// New memory, all zero.
+    /// New memory, all zero, and the file behind it.
     ///
     /// # Errors
     /// The system's; `Unsupported` where it has no such files.
-    pub(super) fn create() -> io::Result<Self> {
+    pub(super) fn create() -> io::Result<(Self, OwnedFd)> {
         let file = anonymous_file(size_of::<Shared>() as u64)?;
-        Self::map(file)
+        Ok((Self::map(&file)?, file))
     }
 
     /// That of the other side.
     ///
     /// # Errors
     /// The system's, or that the file isn't one of these.
-    pub(super) fn open(file: OwnedFd) -> io::Result<Self> {
-        let size = rustix::fs::fstat(&file)?.st_size;
+    pub(super) fn open(file: &OwnedFd) -> io::Result<Self> {
+        let size = rustix::fs::fstat(file)?.st_size;
         if usize::try_from(size) != Ok(size_of::<Shared>()) {
             let text = format!(
                 "a ledger of {size} bytes, where {} were expected",
@@ -89,7 +86,7 @@ impl Page {
         Self::map(file)
     }
 
-    fn map(file: OwnedFd) -> io::Result<Self> {
+    fn map(file: &OwnedFd) -> io::Result<Self> {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: a new mapping at an address of the kernel's choice; the file is as long as the memory, and sealed so.
         let at = unsafe {
@@ -98,17 +95,12 @@ impl Page {
                 size_of::<Shared>(),
                 protection,
                 flags,
-                &file,
+                file,
                 0,
             )
         }?;
         let at = NonNull::new(at.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Page { at, file })
-    }
-
-    /// The file behind it, for the other side.
-    pub(super) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        Ok(Page(at))
     }
 }
 
@@ -118,7 +110,7 @@ impl Deref for Page {
     fn deref(&self) -> &Shared {
         // SAFETY: the mapping is as large and as aligned as that (a mapping begins at a page), lives as long as this, and
         // any bytes are valid for what is in it: atomics and bytes.
-        unsafe { self.at.as_ref() }
+        unsafe { self.0.as_ref() }
     }
 }
 
@@ -126,7 +118,7 @@ impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: the mapping is this one's own, and nothing borrows from it any more. A failure leaves it mapped, which
         // hurts nobody.
-        let _ = unsafe { rustix::mm::munmap(self.at.as_ptr().cast(), size_of::<Shared>()) };
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), size_of::<Shared>()) };
     }
 }
 

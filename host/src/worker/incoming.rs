@@ -26,11 +26,13 @@ impl Incoming {
     /// Reads once, into that inbox. Where it is dropped before its end, nothing is lost.
     pub(super) async fn read(&mut self, wire: &Wire, inbox: &mut FrameInbox) -> io::Result<()> {
         let read = wire.receive(&mut self.chunk, &mut self.descriptors).await?;
-        inbox.room(read).extend_from_slice(&self.chunk[..read]);
+        inbox
+            .room(READ_BYTES)
+            .extend_from_slice(&self.chunk[..read]);
         Ok(())
     }
 
-    /// Those that came with the frame that was taken out last, as far as this process could have them.
+    /// Those that came last; see [`socket::receive`](crate::frame::socket::receive).
     pub(super) fn descriptors(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.descriptors)
     }

@@ -20,12 +20,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
-use super::wire::Wire;
+use super::wire::{self, Wire};
 use crate::commands::{Found, Known};
 use crate::frame::Kind;
-use crate::frame::loan::{HandedBack, Lent};
+use crate::frame::loan::{HandedBack, Terms};
+use crate::frame::socket::FLAGS;
 use crate::instance::Instance;
-use crate::ledger::{Counts, Desk, TAKEN_BYTES, Whose};
+use crate::ledger::{Counts, Desk, Place, SLOTS, TAKEN_BYTES, Whose};
 use crate::pace;
 use crate::reply::answer_on_the_spot;
 use crate::stats::Tally;
@@ -53,8 +54,7 @@ struct Bench {
 
 /// A loan.
 struct Borrowed {
-    id: u64,
-    slot: usize,
+    place: Place,
     guest: u64,
     line_bytes_max: usize,
     stream: TcpStream,
@@ -93,25 +93,25 @@ impl Loans {
     /// Takes a guest in, or says that it can't be.
     pub(super) fn lend(
         &mut self,
-        (id, lent): (u64, &Lent),
+        (id, terms): (u64, &Terms),
         mut descriptors: Vec<OwnedFd>,
         (instance, wire): (&Arc<Instance>, &Arc<Wire>),
     ) {
-        let socket = descriptors.pop();
+        let socket = descriptors.pop().filter(|socket| is_of(socket, terms));
         let ledger = descriptors.pop();
         let taken = socket.and_then(|socket| {
             let bench = self.bench(ledger, (instance, wire))?;
             let stream = TcpStream::from_std(Socket::from(socket)).ok()?;
             Some((bench, stream))
         });
-        let Some((bench, stream)) = taken else {
+        let slot = terms.slot as usize;
+        let Some((bench, stream)) = taken.filter(|_| slot < SLOTS) else {
             return hand_back(wire, id, &HandedBack::default());
         };
         let borrowed = Borrowed {
-            id,
-            slot: lent.slot as usize,
-            guest: lent.guest,
-            line_bytes_max: usize::try_from(lent.line_bytes_max).unwrap_or(usize::MAX),
+            place: Place { id, slot },
+            guest: terms.guest,
+            line_bytes_max: usize::try_from(terms.line_bytes_max).unwrap_or(usize::MAX),
             stream,
             counts: Counts {
                 read: 0,
@@ -128,12 +128,13 @@ impl Loans {
         ledger: Option<OwnedFd>,
         (instance, wire): (&Arc<Instance>, &Arc<Wire>),
     ) -> Option<Arc<Mutex<Bench>>> {
-        if let Some(ledger) = ledger {
+        // Until somebody is answered there, it comes with each loan.
+        if let (None, Some(ledger)) = (&self.bench, ledger) {
             let bench = Bench {
                 desk: Desk::open(ledger).ok()?,
                 instance: Arc::clone(instance),
                 wire: Arc::clone(wire),
-                inbox: Inbox::new(0),
+                inbox: Inbox::resumed(0),
                 line_bytes_max: 0,
                 reply: Vec::new(),
             };
@@ -160,13 +161,30 @@ impl Loans {
     }
 }
 
+/// Whether that is the socket which is meant.
+fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
+    rustix::fs::fstat(socket).is_ok_and(|stat| stat.st_ino == terms.inode)
+}
+
 fn hand_back(wire: &Wire, id: u64, back: &HandedBack) {
     let parts = [&back.head()[..], &back.replies, &back.last, &back.rest];
     wire.send_now(Kind::HandBack, id, &parts);
 }
 
+/// A fault of ours in the middle of a guest's work ends the process, and the host goes on from the ledger.
+struct EndsWithUs;
+
+impl Drop for EndsWithUs {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 impl Borrowed {
     async fn serve(mut self, bench: Arc<Mutex<Bench>>) {
+        let _ends_with_us = EndsWithUs;
         loop {
             // An error is seen by who reads.
             let _ = self.stream.readable().await;
@@ -182,7 +200,7 @@ impl Borrowed {
     /// Nobody else is worked on before the host has it for certain: until then it lies in the desk.
     async fn hand_back(self, back: &HandedBack, mut bench: OwnedMutexGuard<Bench>) {
         let wire = Arc::clone(&bench.wire);
-        hand_back(&wire, self.id, back);
+        hand_back(&wire, self.place.id, back);
         // Where it fails, the host is gone.
         let _ = wire.drain().await;
         bench.desk.let_go();
@@ -195,7 +213,7 @@ impl Borrowed {
             let flags = RecvFlags::DONTWAIT;
             let (read, _) = rustix::net::recv(self.stream.as_fd(), room, flags)?;
             if (1..wanted).contains(&read) {
-                // It has left nothing; so the runtime need not have us read in vain.
+                // It has left nothing, most likely; so the runtime need not have us read in vain.
                 short = Some(read);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -205,8 +223,7 @@ impl Borrowed {
     }
 
     fn write(&self, replies: &[u8]) -> io::Result<usize> {
-        // A guest that has gone is an error here: Rust's programs ignore the signal.
-        let flags = SendFlags::DONTWAIT;
+        let flags = SendFlags::DONTWAIT | FLAGS.1;
         Ok(rustix::net::send(self.stream.as_fd(), replies, flags)?)
     }
 }
@@ -214,10 +231,10 @@ impl Borrowed {
 impl Bench {
     /// Reads what a guest has sent, answers it, and writes that.
     fn work(&mut self, guest: &mut Borrowed) -> Next {
-        if !self.desk.take_up((guest.id, guest.slot), guest.counts) {
+        if !self.desk.take_up(guest.place, guest.counts) {
             return Next::Lost;
         }
-        match self.desk.read(|room| guest.read_into(room)) {
+        match self.desk.read(guest.place, |room| guest.read_into(room)) {
             Ok(1..) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return self.put_down(guest);
@@ -245,8 +262,7 @@ impl Bench {
         let mut run = Run {
             desk: &mut self.desk,
             instance: &self.instance,
-            wire: &self.wire,
-            guest: (guest.guest, guest.slot),
+            guest: (guest.guest, guest.place),
             reply: &mut self.reply,
             tally: &mut tally,
         };
@@ -273,16 +289,28 @@ impl Bench {
 
     /// An inbox with nothing in it, for lines as long as this guest's may be.
     fn make_room(&mut self, guest: &Borrowed) {
-        // What stands in it is of a guest that was handed back.
-        if self.inbox.is_mid_line() || self.line_bytes_max != guest.line_bytes_max {
+        if self.line_bytes_max != guest.line_bytes_max {
             self.line_bytes_max = guest.line_bytes_max;
-            self.inbox = Inbox::new(self.line_bytes_max.min(TAKEN_BYTES));
+            self.empty();
         }
+    }
+
+    /// What stands in the inbox is of a guest that is handed back.
+    fn empty(&mut self) {
+        self.inbox = Inbox::resumed(self.line_bytes_max.min(TAKEN_BYTES));
     }
 
     /// Writes what was answered, and says what is next for the guest.
     fn settle(&mut self, guest: &mut Borrowed, done: &Done, began: Instant) -> Next {
-        let took = began.elapsed();
+        let (took, all) = (began.elapsed(), self.desk.taken().len());
+        let is_over = matches!(done.stop, Stop::End(at) if at == all);
+        if !is_over {
+            self.empty();
+        }
+        if matches!(done.stop, Stop::Seized) || !self.desk.finish(guest.place) {
+            self.desk.yield_seized(guest.place);
+            return Next::Lost;
+        }
         let mut tally = done.tally;
         // Its host counts those.
         tally.calls -= tally.panics;
@@ -292,13 +320,7 @@ impl Bench {
             // Before the guest can have the reply, and ask.
             self.desk.count(tally, took);
         }
-        let is_seized = matches!(done.stop, Stop::Seized);
-        if is_seized || !self.desk.send(guest.slot, |replies| guest.write(replies)) {
-            self.desk.yield_seized(guest.slot);
-            return Next::Lost;
-        }
-        let all = self.desk.taken().len();
-        let is_over = matches!(done.stop, Stop::End(at) if at == all);
+        self.desk.send(|replies| guest.write(replies));
         if is_over && self.desk.unsent().is_empty() && took < pace::SLOW {
             return self.put_down(guest);
         }
@@ -309,7 +331,7 @@ impl Bench {
         let since = self.desk.since();
         guest.counts.read += since.read;
         guest.counts.written += since.written;
-        match self.desk.put_down(guest.slot) {
+        match self.desk.put_down(guest.place) {
             true => Next::More,
             false => Next::HandBack(HandedBack::default()),
         }
@@ -340,9 +362,8 @@ impl Bench {
 struct Run<'r> {
     desk: &'r mut Desk,
     instance: &'r Instance,
-    wire: &'r Wire,
-    /// Its id, and its loan's slot.
-    guest: (u64, usize),
+    /// Its id, and its loan.
+    guest: (u64, Place),
     reply: &'r mut Vec<u8>,
     tally: &'r mut Tally,
 }
@@ -356,20 +377,20 @@ impl Run<'_> {
         (index, known): (u32, &Known),
         (start, end): (usize, usize),
     ) -> Option<Stop> {
-        let (guest, slot) = self.guest;
-        match self.desk.begin(slot, (start, end)) {
+        let (guest, place) = self.guest;
+        match self.desk.begin(place, (start, end)) {
             Whose::Ours => {}
             Whose::Wanted => return Some(Stop::Before(start)),
             Whose::Lost => return Some(Stop::Seized),
         }
         self.reply.clear();
-        self.wire.begin_watch(guest);
+        wire::begin_to_listen();
         let (of, panics) = ((guest, index, known), self.tally.panics);
         answer_on_the_spot(self.instance, message, of, (self.reply, self.tally));
         if self.tally.panics > panics {
             return Some(Stop::Panicked(end));
         }
-        let is_kept = !self.wire.has_emitted() && self.desk.done(end, self.reply);
+        let is_kept = !wire::has_told() && self.desk.done(end, self.reply);
         (!is_kept).then_some(Stop::Behind(end))
     }
 }

@@ -3,6 +3,7 @@
 //! A log record or an event is written at once, from the thread that has it: the next instruction of the daemon may be its
 //! last, and what it said before is what one wants to know then. Replies are written together, when a batch is done.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,6 +36,23 @@ const TOLD: [&str; 6] = [
     "publish",
 ];
 
+thread_local! {
+    /// Whether this thread has told the host something since [`begin_to_listen`].
+    static HAS_TOLD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on it is noted whether the command that runs on this thread tells the host something.
+#[inline]
+pub(super) fn begin_to_listen() {
+    HAS_TOLD.set(false);
+}
+
+/// Whether it has: that has to reach the host before the command's reply reaches anybody.
+#[inline]
+pub(super) fn has_told() -> bool {
+    HAS_TOLD.get()
+}
+
 /// What asks for a feed's lines.
 const FEED_NEXT: &str = "feed.next";
 /// What ends it.
@@ -48,8 +66,6 @@ pub(super) struct Wire {
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
     guests: Mutex<HashSet<u64>>,
-    /// The guest whose command runs and to whom nothing was emitted since it began; 0 is none.
-    watched: AtomicU64,
     /// What the daemon has asked of the host, by number.
     asked: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
     last_asked: AtomicU64,
@@ -66,7 +82,6 @@ impl Wire {
             outgoing: Mutex::default(),
             more: Notify::new(),
             guests: Mutex::default(),
-            watched: AtomicU64::new(0),
             asked: Mutex::default(),
             last_asked: AtomicU64::new(0),
             pulls: Mutex::default(),
@@ -83,18 +98,6 @@ impl Wire {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(read),
         }
-    }
-
-    /// From now on it is noted whether anything is emitted to that guest.
-    #[inline]
-    pub(super) fn begin_watch(&self, guest: u64) {
-        self.watched.store(guest, Ordering::Relaxed);
-    }
-
-    /// Whether anything was. It is not watched any more then.
-    #[inline]
-    pub(super) fn has_emitted(&self) -> bool {
-        self.watched.load(Ordering::Relaxed) == 0
     }
 
     /// Queues a frame; it goes out with the batch.
@@ -260,11 +263,7 @@ impl Outlet for Wire {
         let is_open = self.is_open(guest);
         if is_open {
             self.send_now(Kind::Emit, guest, &[line]);
-            // One that isn't watched leaves it as it is.
-            let (seen, ordering) = (0, Ordering::Relaxed);
-            let _ = self
-                .watched
-                .compare_exchange(guest, seen, ordering, ordering);
+            HAS_TOLD.set(true);
         }
         is_open
     }
@@ -281,6 +280,7 @@ impl Outlet for Wire {
                     self.forget_pull(request);
                 }
                 self.send_ask(Kind::Tell, 0, operation, request);
+                HAS_TOLD.set(true);
                 status::NOTHING
             }
             false => status::UNKNOWN,

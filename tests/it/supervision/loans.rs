@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::{FOR_EVER_MS, process_of};
 
+/// Guests that are there at a time, where there are many.
+const GUESTS: usize = 20;
 /// How often a daemon is killed while it serves a guest by itself.
 const KILLS: usize = 40;
 /// Commands that are under way at a time then.
@@ -94,6 +96,51 @@ fn whatever_a_lent_guest_sends_is_answered_as_any_other_ones() {
     });
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0].len(), 20, "{answers:?}");
+}
+
+#[test]
+fn a_line_like_one_of_http_concerns_nobody_else_who_is_lent() {
+    let ecosystem = Ecosystem::start();
+    let (mut first, worker) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    let mut second = ecosystem.guest("Vectors");
+    for line in ["x: 1", "GET / HTTP/1.1"] {
+        make_busy(&ecosystem, &mut first, worker);
+        for number in 0..10 {
+            assert_eq!(second.ask("echo", &json!([number])), number);
+        }
+        first.send(format!("{line}\n"));
+        let fault = first.message().result().expect_err("no command");
+        assert_eq!(fault.code, "unknown-command", "{fault:?}");
+        assert_eq!(second.ask("echo", &json!([line])), line);
+        assert_eq!(first.ask("echo", &json!([line])), line);
+    }
+}
+
+#[test]
+fn many_lent_guests_that_come_and_go_each_get_their_own() {
+    let ecosystem = Ecosystem::start();
+    let (_guest, _) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    let port = ecosystem.port_of("Vectors");
+    std::thread::scope(|scope| {
+        for own in 0..GUESTS {
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let mut guest = Guest::connect(port);
+                    for number in 0..50 {
+                        // An event now and then calls it home in the middle of its work.
+                        if number % 17 == own % 17 {
+                            guest.send("push [1]\n");
+                            guest.expect("tick [0]");
+                            guest.expect("push [1]");
+                        }
+                        let word = format!("{own} {round} {number}");
+                        assert_eq!(guest.ask("echo", &json!([word])), word);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(ecosystem.status("Vectors")["restarts"], 0);
 }
 
 #[test]
