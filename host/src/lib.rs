@@ -20,7 +20,7 @@
 //! - `relief`: the threads of all that, and those in reserve for where a handler holds one
 //! - `discover`: the daemons of this machine that this host doesn't run
 //! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
-//! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
+//! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 //! - `lock`: the one way to lock a table
