@@ -4,9 +4,9 @@
 //! is for programs that can't count beyond 1,024. The last of them are not for daemons: a host without any lets no guest
 //! in, loads no file and makes no process.
 //!
-//! What is left open is kept from the processes of daemons. What the host itself opens is closed at an exec, as everything is that Rust opens. What it has inherited is not, and
-//! would be handed on to every daemon in a process of its own: the lock of a wrapper script, a pipe that somebody waits
-//! to see closed.
+//! What is left open is kept from the processes of daemons. What the host itself opens is closed at an exec, as everything
+//! is that Rust opens. What it has inherited is not, and would be handed on to every daemon in a process of its own: the
+//! lock of a wrapper script, a pipe that somebody waits to see closed.
 
 #![allow(unsafe_code)]
 

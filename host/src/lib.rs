@@ -22,7 +22,7 @@
 //! - `discover`: the daemons of this machine that this host doesn't run
 //! - `ledger`: who has which guest's socket, the host or its worker
 //! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
-//! - `frame`: what a host and its worker say to each other · `descriptors`: those that are not handed on
+//! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 //! - `lock`: the one way to lock a table

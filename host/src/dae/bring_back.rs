@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::{Inner, lock};
-use crate::registry::{Desired, Entry};
+use crate::registry::{Desired, Entry, Registry};
 use crate::settings::Settings;
 use crate::store::{Artefact, Store};
 use crate::supervise::{Daemon, Spec};
@@ -24,8 +24,9 @@ use crate::supervise::{Daemon, Spec};
 const STARTS_MAX: usize = 8;
 /// A start that takes longer waits for something, and is no reason for the next to wait.
 const START_QUICK: Duration = Duration::from_millis(100);
-/// For so long ports are gathered before they are recorded: a registry is written whole.
-const GATHER: Duration = Duration::from_millis(20);
+/// For so long ports are gathered before they are recorded: a registry is written whole, and ten thousand daemons take
+/// seconds to get theirs.
+const GATHER: Duration = Duration::from_millis(250);
 
 /// A stored file, or why there is none.
 type Found = Result<Arc<Artefact>, String>;
@@ -160,18 +161,15 @@ impl Inner {
             let daemon = self.daemon(name);
             daemon.is_some_and(|daemon| daemon.port().is_none_or(|now| now == port))
         };
-        let ports: Vec<_> = ports
+        let ports = ports
             .into_iter()
-            .filter(|(name, port)| is_still(name, *port))
-            .collect();
-        let saved = self.change_registry(|registry| {
-            for (name, port) in &ports {
-                if let Some(entry) = registry.daemons.get_mut(name) {
-                    entry.port = Some(*port);
-                }
-            }
-        });
-        if let Err(error) = saved {
+            .filter(|(name, port)| is_still(name, *port));
+        let ports: Vec<_> = ports.map(|(name, port)| (name, Some(port))).collect();
+        let mut registry = lock(&self.registry);
+        // In its place, and back again if need be: a copy of ten thousand entries each time leaves memory in pieces.
+        let before = exchange_ports(&mut registry, &ports);
+        if let Err(error) = registry.save(&self.home.registry_file()) {
+            exchange_ports(&mut registry, &before);
             let error = format!("{error:#}");
             tracing::error!(
                 daemons = ports.len(),
@@ -180,6 +178,20 @@ impl Inner {
             );
         }
     }
+}
+
+/// Gives these daemons these ports; those that they had.
+fn exchange_ports(
+    registry: &mut Registry,
+    ports: &[(String, Option<u16>)],
+) -> Vec<(String, Option<u16>)> {
+    let mut before = Vec::new();
+    for (name, port) in ports {
+        if let Some(entry) = registry.daemons.get_mut(name) {
+            before.push((name.clone(), std::mem::replace(&mut entry.port, *port)));
+        }
+    }
+    before
 }
 
 /// The file of each hash, read and checked once though many daemons may be of it, by as many threads as can run.

@@ -66,9 +66,11 @@ impl Drop for Listening {
 /// A listener on the loopback address.
 pub(crate) fn listen_on(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // So that a restart of the host finds its ports free while old connections linger.
-    socket.set_reuseaddr(true)?;
+    // So that a restart of the host finds its ports free while old connections linger. The system looks for a free port
+    // at great length where it might share one: ten thousand take 3 s, and 50 ms where it is said behind.
+    socket.set_reuseaddr(port != 0)?;
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.set_reuseaddr(true)?;
     socket.listen(BACKLOG)
 }
 
