@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -266,12 +267,13 @@ impl Live {
     /// Starts a command that may end later. The caller keeps this instance alive for as long as the result.
     #[must_use]
     pub fn call_later(&self, call: &Command<'_>) -> Later {
-        let mut sink = LateSink::new();
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        let mut sink = spare.unwrap_or_else(LateSink::new);
         // SAFETY: the instance is alive; the boxed sink is dropped after the step's future.
         let step = unsafe { (self.raw.vtable.call)(self.raw.this, &call.raw(), sink.raw()) };
         Later {
             step: Running::of(step),
-            sink,
+            sink: Some(sink),
         }
     }
 
@@ -322,7 +324,7 @@ impl Live {
         let step = unsafe { (self.raw.vtable.act)(self.raw.this, verb, argument, sink.raw()) };
         Later {
             step: Running::of(step),
-            sink,
+            sink: Some(sink),
         }
     }
 
@@ -386,10 +388,32 @@ impl Command<'_> {
 pub struct Later {
     // Drops before what it writes to.
     step: Running,
-    sink: Box<LateSink>,
+    /// Gone once it is [`SPARE`].
+    sink: Option<Box<LateSink>>,
 }
 
+thread_local! {
+    /// The sink of a command that has ended, for the next one on this thread.
+    static SPARE: Cell<Option<Box<LateSink>>> = const { Cell::new(None) };
+}
+
+/// A spare sink that has more memory is freed, not kept (bytes).
+const SPARE_BYTES_MAX: usize = 4 << 10;
+
 impl Later {
+    /// Takes back the bytes of its end, once they are of no more use: what comes next needn't allocate.
+    pub fn give_back(&mut self, bytes: Vec<u8>) {
+        let has_ended = matches!(self.step, Running::Ended(_));
+        if has_ended
+            && bytes.capacity() <= SPARE_BYTES_MAX
+            && let Some(mut sink) = self.sink.take()
+        {
+            sink.give_back(bytes);
+            // A thread that is being torn down has no place for it.
+            let _ = SPARE.try_with(|spare| spare.set(Some(sink)));
+        }
+    }
+
     /// Whether it was over before it was polled: the arguments were refused, say.
     #[must_use]
     pub fn at_once(&self) -> Option<u32> {
@@ -409,7 +433,10 @@ impl Future for Later {
             return Poll::Pending;
         };
         this.step = Running::Ended(status);
-        let bytes = this.sink.take();
-        Poll::Ready(Ended { status, bytes })
+        let bytes = this.sink.as_mut().map(|sink| sink.take());
+        Poll::Ready(Ended {
+            status,
+            bytes: bytes.unwrap_or_default(),
+        })
     }
 }

@@ -348,6 +348,14 @@ impl LateSink {
         self.raw.start = std::ptr::NonNull::dangling().as_ptr();
         std::mem::take(&mut self.bytes)
     }
+
+    /// Gives the sink the memory of those bytes to be used again, as [`LateSink::take`] says when.
+    pub fn give_back(&mut self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        self.bytes = bytes;
+        self.raw.start = self.bytes.as_mut_ptr();
+        (self.raw.len, self.raw.capacity) = (0, self.bytes.capacity());
+    }
 }
 
 /// The most a callee may put in one sink: what a reply of a daemon may be (bytes).

@@ -54,6 +54,7 @@ fn a_plain_command_allocates_nothing_in_the_host() {
         ("nothing\n", "nothing []\n"),
         ("add [1,2]\n", "add [3]\n"),
         ("add#7 [1,2]\r\n", "add#7 [3]\n"),
+        ("ready [1]\n", "ready [1]\n"),
         (
             "echo [\"12345678901234567890\"]\n",
             "echo [\"12345678901234567890\"]\n",

@@ -349,7 +349,8 @@ impl Answers {
             if pending.emits_first() && self.goes_out(&message) {
                 turn.guest.take_into(outbox);
             }
-            return self.put_ended(&message, &ended, (outbox, tally));
+            self.put_ended(&message, &ended, (outbox, tally));
+            return pending.give_back(ended.bytes);
         }
         let given_up = turn.lease.given_up(message.name, turn.door.limits.command);
         let place = match message.tag {

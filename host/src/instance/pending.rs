@@ -33,6 +33,13 @@ impl Pending {
     pub fn emits_first(&self) -> bool {
         !matches!(self, Pending::BuiltIn(_))
     }
+
+    /// Takes back the bytes of its end, whose memory the next command may use.
+    pub fn give_back(&mut self, bytes: Vec<u8>) {
+        if let Pending::InProcess(watched) = self {
+            watched.later.give_back(bytes);
+        }
+    }
 }
 
 impl Future for Pending {
