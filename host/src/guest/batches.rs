@@ -42,7 +42,7 @@ thread_local! {
 
 /// What no guest of the thread has at the moment.
 struct Spare {
-    #[expect(clippy::vec_box, reason = "a guest takes one as it is")]
+    #[expect(clippy::vec_box, reason = "the box is what a guest is given")]
     works: Vec<Box<Work>>,
     /// For leases that may be gone, too: the oldest goes first.
     patience: Vec<Patience>,
