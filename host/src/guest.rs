@@ -191,8 +191,7 @@ impl<S: Stream> Guest<S> {
             if self.flush(context).is_err() {
                 return Poll::Ready(());
             }
-            let is_due = self.is_due_to_be_lent();
-            if is_due && self.is_at_rest(&taken) {
+            if self.is_due_to_be_lent() && self.is_at_rest(&taken) {
                 if !self.lend() {
                     return Poll::Ready(());
                 }
@@ -201,7 +200,7 @@ impl<S: Stream> Guest<S> {
             if self.is_done(&taken) {
                 return self.poll_shutdown(context);
             }
-            match self.poll_more(&taken, is_due, context) {
+            match self.poll_more(&taken, context) {
                 Poll::Ready(true) => continue,
                 Poll::Ready(false) => return Poll::Ready(()),
                 Poll::Pending => {}
@@ -215,16 +214,9 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Whether there is more to do at once; false where the guest is gone.
-    fn poll_more(
-        &mut self,
-        taken: &Taken,
-        is_to_be_lent: bool,
-        context: &mut Context<'_>,
-    ) -> Poll<bool> {
-        // One that is to be lent comes to rest first, if it doesn't stop in the middle of a line.
-        let rests = is_to_be_lent && self.inbox.buffered() == 0 && self.answers.in_flight() > 0;
+    fn poll_more(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<bool> {
         let is_open = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
-        if is_open && !rests {
+        if is_open && !self.is_coming_to_rest() {
             return self.read(context);
         }
         let is_held_up = self.door_change.is_some() || self.greeting.is_some();
@@ -532,6 +524,7 @@ impl<S: Stream> Guest<S> {
         let limit = match taken {
             Taken::Some if self.waits_with_limit() => self.door.limits.instance_wait,
             Taken::All if self.is_closing && self.answers.in_flight() == 0 => GOODBYE,
+            Taken::All if self.is_coming_to_rest() && !self.is_deaf() => loan::REST_MAX,
             Taken::All if self.inbox.is_mid_line() && !self.is_deaf() => self.door.limits.half_line,
             _ => {
                 self.patience = None;
@@ -548,6 +541,11 @@ impl<S: Stream> Guest<S> {
     /// old, or the guest doesn't read the last that is said to it.
     fn on_impatience(&mut self, taken: &Taken) -> bool {
         self.patience = None;
+        if matches!(taken, Taken::All) && self.is_coming_to_rest() && !self.is_deaf() {
+            // It has something under way that isn't quick.
+            self.answers.begin_a_row();
+            return false;
+        }
         if matches!(taken, Taken::All) {
             tracing::debug!(
                 daemon = self.door.name,

@@ -154,13 +154,14 @@ impl Stats {
 
     fn sum(&self, of: impl Fn(&Shard) -> u64) -> u64 {
         let elsewhere = lock(&self.elsewhere);
-        let here: u64 = self
+        let here = self
             .shards
             .get()
-            .map_or(0, |shards| shards.iter().map(&of).sum());
-        let there = elsewhere.iter().map(|one| of(one.counted()));
+            .into_iter()
+            .flat_map(|shards| shards.iter());
+        let there = elsewhere.iter().map(|one| one.counted());
         // Theirs are another process's, and may be anything.
-        there.fold(here, u64::wrapping_add)
+        here.chain(there).map(of).fold(0, u64::wrapping_add)
     }
 
     fn quantile_us(&self, quantile: f64) -> Option<f64> {

@@ -155,8 +155,9 @@ impl Store {
     /// # Errors
     /// It is there no more, it was damaged, or the disk is full.
     pub fn image(&self, artefact: &Artefact) -> anyhow::Result<ImageCopy> {
+        let mut theirs = self.open_artefact(&artefact.hash)?;
         let path = self.images.join(image_name(&artefact.hash));
-        let (mut theirs, mut ours) = (self.open_artefact(&artefact.hash)?, create(&path)?);
+        let mut ours = create(&path)?;
         // In parts: a thousand whole files in memory, one after the other, leave it in pieces.
         let copied = copy_hashed(&mut theirs, &mut ours);
         let checked = match copied {

@@ -118,7 +118,8 @@ pub struct CallV1<'a> {
     pub flags: u32,
     /// The guest that sent it; 0 is nobody.
     pub guest: u64,
-    /// What is behind the name, trimmed: JSON, or what the sender thinks is. Always UTF-8: the host has looked.
+    /// What is behind the name, trimmed: JSON, or what the sender thinks is. UTF-8: every host of this
+    /// generation has looked, from the first on.
     pub arguments: RSlice<'a, u8>,
 }
 

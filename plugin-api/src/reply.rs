@@ -48,20 +48,15 @@ impl Plain {
             return status::NOTHING;
         }
         match plain::write(value, out) {
-            true => status::DONE,
-            false => Self::write_any(value, out),
+            Ok(()) => status::DONE,
+            Err(error) => Self::refuse(&error, out),
         }
     }
 
-    #[inline(never)]
-    fn write_any<T: Serialize>(value: &T, out: &mut Output) -> u32 {
-        match write_json(&mut *out, value) {
-            Ok(()) => status::DONE,
-            Err(error) => {
-                out.replace(&format!("the result can't be written as JSON: {error}"));
-                status::FAILED
-            }
-        }
+    #[cold]
+    fn refuse(error: &serde_json::Error, out: &mut Output) -> u32 {
+        out.replace(&format!("the result can't be written as JSON: {error}"));
+        status::FAILED
     }
 }
 

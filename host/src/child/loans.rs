@@ -349,6 +349,9 @@ impl Loan {
         self.entry.guest.register(guest.waker());
         let (back, told) = {
             let mut told = lock(&self.entry.told);
+            if told.why.as_ref().is_some_and(|why| self.has_moved_on(why)) {
+                told.why = None;
+            }
             (told.back.take(), told.why.clone())
         };
         if let Some(handed) = back {
@@ -361,28 +364,31 @@ impl Loan {
         match Why::stronger(told, why) {
             None => Poll::Pending,
             Some(why @ Why::Died(_)) => self.recover(why),
-            Some(why) if self.is_to_be_seized(&why) => self.recover(why),
-            Some(_) => self.call_home(),
+            Some(why) => self.call_home(why),
         }
     }
 
-    /// Seizes it, where that is what there is to do. Otherwise it has moved on, and is only called.
-    fn is_to_be_seized(&self, why: &Why) -> bool {
-        let is_there_still = match why {
-            Why::TooLong(line) => self.ledger.at() == Some((self.entry.place.id, *line)),
-            Why::Revoked => true,
-            Why::Called | Why::Died(_) => false,
-        };
-        is_there_still && self.ledger.seize(self.entry.place)
+    /// Whether the command that took too long has ended after all.
+    fn has_moved_on(&self, why: &Why) -> bool {
+        match why {
+            Why::TooLong(line) => self.ledger.at() != Some((self.entry.place.id, *line)),
+            Why::Called | Why::Revoked | Why::Died(_) => false,
+        }
     }
 
-    fn call_home(&mut self) -> Poll<(TcpStream, Back)> {
-        if self.is_called || self.ledger.take_home(self.entry.place) == Home::Soon {
-            self.is_called = true;
-            return Poll::Pending;
+    fn call_home(&mut self, why: Why) -> Poll<(TcpStream, Back)> {
+        // First, so that no line is begun from here on.
+        if !self.is_called && self.ledger.take_home(self.entry.place) == Home::Now {
+            self.reclaim();
+            return self.come_home(Back::default());
         }
-        self.reclaim();
-        self.come_home(Back::default())
+        self.is_called = true;
+        let is_patient = matches!(why, Why::Called) || self.has_moved_on(&why);
+        // Where it can't be seized, it is being handed back.
+        match !is_patient && self.ledger.seize(self.entry.place) {
+            true => self.recover(why),
+            false => Poll::Pending,
+        }
     }
 
     /// Takes what a dead child had in its hands, or one that doesn't let go.
@@ -398,9 +404,14 @@ impl Loan {
         };
         let InHand {
             replies,
-            line,
-            rest,
+            mut line,
+            mut rest,
         } = self.ledger.in_hand(self.entry.place.id, since);
+        if self.has_moved_on(&why) {
+            // It ended in the last moment. What stands behind it has not begun.
+            let begun = line.take().unwrap_or_default();
+            rest.splice(..0, begun);
+        }
         self.reclaim();
         self.come_home(Back {
             handed: HandedBack {

@@ -5,8 +5,10 @@
 //! for the next, so that no daemon's slowness is another's.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -48,7 +50,7 @@ impl Inner {
             match known {
                 Ok(daemon) if entry.desired == Desired::Running => {
                     daemon.announce_start();
-                    to_start.push((name, daemon));
+                    to_start.push((entry.port.is_none(), name, daemon));
                 }
                 Ok(_) => {}
                 Err(reason) => {
@@ -57,8 +59,11 @@ impl Inner {
                 }
             }
         }
+        // Whoever has a port of his own is there before anybody is given one that is free.
+        to_start.sort_by_key(|(has_none, ..)| *has_none);
+        let to_start = to_start.into_iter().map(|(_, name, daemon)| (name, daemon));
         // Not before all of them are there and announced: some wait for others.
-        tokio::spawn(Arc::clone(self).start_all(to_start));
+        tokio::spawn(Arc::clone(self).start_all(to_start.collect()));
         self.tidy();
     }
 
@@ -95,14 +100,34 @@ impl Inner {
         place: Option<OwnedSemaphorePermit>,
     ) {
         let mut starting = std::pin::pin!(daemon.start());
+        let begun = {
+            // Whoever has stopped or replaced it since has had the last word. The order is given in our turn; what comes of
+            // it may take longer than others are to wait.
+            let _turn = self.turn(name).await;
+            if !self.is_to_run(name, daemon) {
+                return;
+            }
+            poll_fn(|context| Poll::Ready(starting.as_mut().poll(context))).await
+        };
         // The supervisor has told why it failed, if it did.
-        if timeout(START_QUICK, &mut starting).await.is_err() {
+        if begun.is_pending() && timeout(START_QUICK, &mut starting).await.is_err() {
             drop(place);
             let _ = starting.await;
         }
         if let Some(port) = daemon.port() {
             self.note_port(name, port);
         }
+    }
+
+    /// Whether that is still the daemon of the name, and still to run.
+    fn is_to_run(&self, name: &str, daemon: &Daemon) -> bool {
+        let is_wanted = {
+            let registry = lock(&self.registry);
+            let entry = registry.daemons.get(name);
+            entry.is_some_and(|entry| entry.desired == Desired::Running)
+        };
+        let is_it = |now: Arc<Daemon>| std::ptr::eq(&*now, daemon);
+        is_wanted && self.daemon(name).is_some_and(is_it)
     }
 
     /// Waits until those that it is to start after answer, or won't by themselves.
@@ -139,13 +164,16 @@ impl Inner {
             return;
         }
         let mut new_ports = lock(&self.new_ports);
+        let is_first = new_ports.is_empty();
         new_ports.insert(name.to_owned(), port);
-        if new_ports.len() == 1 {
-            let inner = Arc::clone(self);
+        if is_first {
+            let inner = Arc::downgrade(self);
             tokio::spawn(async move {
                 tokio::time::sleep(GATHER).await;
-                // An error means that the host is ending, which records the rest.
-                let _ = spawn_blocking(move || inner.record_new_ports()).await;
+                // A host that ends meanwhile has recorded them.
+                if let Some(inner) = inner.upgrade() {
+                    let _ = spawn_blocking(move || inner.record_new_ports()).await;
+                }
             });
         }
     }
@@ -156,6 +184,7 @@ impl Inner {
         if ports.is_empty() {
             return;
         }
+        let mut registry = lock(&self.registry);
         // One that has got another meanwhile, by an install say, has that recorded by whoever changed it.
         let is_still = |name: &str, port: u16| {
             let daemon = self.daemon(name);
@@ -165,17 +194,29 @@ impl Inner {
             .into_iter()
             .filter(|(name, port)| is_still(name, *port));
         let ports: Vec<_> = ports.map(|(name, port)| (name, Some(port))).collect();
-        let mut registry = lock(&self.registry);
         // In its place, and back again if need be: a copy of ten thousand entries each time leaves memory in pieces.
         let before = exchange_ports(&mut registry, &ports);
         if let Err(error) = registry.save(&self.home.registry_file()) {
             exchange_ports(&mut registry, &before);
-            let error = format!("{error:#}");
-            tracing::error!(
-                daemons = ports.len(),
-                error,
-                "their new ports could not be recorded"
-            );
+            drop(registry);
+            self.say_unrecorded(ports, &error);
+        }
+    }
+
+    /// They are recorded with the next change of the registry's ports, or at the host's end.
+    fn say_unrecorded(&self, ports: Vec<(String, Option<u16>)>, error: &anyhow::Error) {
+        let error = format!("{error:#}");
+        tracing::error!(
+            daemons = ports.len(),
+            error,
+            "their new ports could not be recorded; that is tried again when the host ends"
+        );
+        let mut new_ports = lock(&self.new_ports);
+        for (name, port) in ports {
+            // One that has come in since is newer.
+            if let (false, Some(port)) = (new_ports.contains_key(&name), port) {
+                new_ports.insert(name, port);
+            }
         }
     }
 }
@@ -212,7 +253,9 @@ fn find_all(store: &Store, entries: &BTreeMap<String, Entry>) -> HashMap<String,
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let others = processors.min(hashes.len()).saturating_sub(1);
     std::thread::scope(|scope| {
-        let others: Vec<_> = (0..others).map(|_| scope.spawn(find_some)).collect();
+        // Where the system has no thread to spare, fewer do it.
+        let help = |_| std::thread::Builder::new().spawn_scoped(scope, find_some);
+        let others: Vec<_> = (0..others).filter_map(|number| help(number).ok()).collect();
         let own = find_some();
         let theirs = others
             .into_iter()

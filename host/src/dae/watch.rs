@@ -217,7 +217,8 @@ impl Watched {
         compared: &mut Compared,
     ) -> bool {
         let Some(entry) = lock(&self.dae.inner.registry).daemons.get(name).cloned() else {
-            return false;
+            // It was uninstalled since, and stays so.
+            return true;
         };
         let left_behind = entry
             .previous

@@ -22,6 +22,8 @@ use crate::stats::Tally;
 /// Batches of quick commands, one after the other, by which a guest has shown that it is busy. Going there and back costs
 /// about as much as they have.
 pub(super) const LENDS_AFTER: u32 = 4;
+/// One that is to be lent is not read for so long, until what it has under way is answered. Quick commands are by then.
+pub(super) const REST_MAX: Duration = Duration::from_millis(5);
 /// One that comes home for its own sake, and not for a reload, has to show twice as many the next time, up to this.
 const LENDS_AFTER_MAX: u32 = 4096;
 
@@ -43,6 +45,11 @@ impl<S: Stream> Guest<S> {
             && self.answers.batches_in_a_row() >= self.lends_after
             && self.greeting.is_none()
             && !self.mailbox.asked.is_any()
+    }
+
+    /// Whether it is not read meanwhile, so that it comes to rest; not where it stops in the middle of a line.
+    pub(super) fn is_coming_to_rest(&self) -> bool {
+        self.is_due_to_be_lent() && self.inbox.buffered() == 0 && self.answers.in_flight() > 0
     }
 
     /// Whether nothing of it is under way.
@@ -163,9 +170,14 @@ impl<S: Stream> Guest<S> {
 
     /// Answers the line that its daemon's process was at.
     fn answer_broken(&mut self, line: &[u8], why: &Why) {
-        let mut inbox = Inbox::new(line.len());
+        let mut inbox = Inbox::resumed(line.len());
         inbox.room(line.len()).extend_from_slice(line);
+        // It was a message when the process began with it.
         let Some(Line::Message(message)) = inbox.next() else {
+            tracing::error!(
+                daemon = self.door.name,
+                "the process of a daemon was at a line that is none"
+            );
             return;
         };
         let limit = self.door.limits.command;

@@ -88,8 +88,9 @@ impl Supervisor {
         self.swap(built, state.as_ref()).await;
         self.tell_changes(&done);
         match &state {
-            // It is where it came from: a host that comes back with a thousand of them has nothing to write.
-            Some(_) if was_kept => {}
+            // It is where it came from: a host that comes back with a thousand of them has nothing to write, but what the
+            // disk hasn't taken before.
+            Some(_) if was_kept => self.settle_states(),
             Some(state) => self.keep(state),
             // Or a crash would bring back what was left behind.
             None if is_fresh => self.forget(),
@@ -201,6 +202,13 @@ impl Supervisor {
     }
 
     /// Keeps a state for the next start; a disk that refuses is told, and costs nothing else.
+    fn settle_states(&self) {
+        if let Err(error) = self.shared.states.settle() {
+            let text = format!("states that could not be kept before still can't be: {error:#}");
+            self.shared.tell(&self.spec.name, None, "error", &text);
+        }
+    }
+
     pub(super) fn keep(&self, state: &KeptState) {
         if let Err(error) = self.shared.states.keep(&self.spec.name, state) {
             let text = format!("its state could not be kept: {error:#}");

@@ -29,10 +29,11 @@ impl Supervisor {
             return self.try_alone(spec, starts, state).await;
         }
         let mut turn = self.shared.images.trial_turn(&spec.artefact.hash).await;
-        if matches!(*turn, Tried::Passed) || self.shared.images.has(&spec.artefact.hash) {
+        let state = self.state_for_trial(is_fresh).await?;
+        let has_passed = matches!(*turn, Tried::Passed);
+        if (has_passed && state.is_none()) || self.shared.images.has(&spec.artefact.hash) {
             return Ok(());
         }
-        let state = self.state_for_trial(is_fresh).await?;
         if let Tried::Failed(at, reason) = &*turn
             && *at > asked
         {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use dae_common_tcp::{Inbox, Line, Message};
 use memchr::memchr;
+use rustix::fs::{FileType, Stat};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -163,7 +164,10 @@ impl Loans {
 
 /// Whether that is the socket which is meant.
 fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
-    rustix::fs::fstat(socket).is_ok_and(|stat| stat.st_ino == terms.inode)
+    let is_it = |stat: &Stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::Socket && stat.st_ino == terms.inode
+    };
+    rustix::fs::fstat(socket).is_ok_and(|stat| is_it(&stat))
 }
 
 fn hand_back(wire: &Wire, id: u64, back: &HandedBack) {
@@ -307,18 +311,19 @@ impl Bench {
         if !is_over {
             self.empty();
         }
-        if matches!(done.stop, Stop::Seized) || !self.desk.finish(guest.place) {
-            self.desk.yield_seized(guest.place);
-            return Next::Lost;
-        }
+        let is_seized = matches!(done.stop, Stop::Seized) || !self.desk.finish(guest.place);
         let mut tally = done.tally;
-        // Its host counts those.
-        tally.calls -= tally.panics;
-        tally.errors -= tally.panics;
+        // A panic is its host's to count, and so is the command at which it was seized.
+        tally.calls -= tally.panics + u64::from(is_seized && tally.calls > tally.panics);
+        tally.errors = tally.errors.min(tally.calls + tally.panics) - tally.panics;
         tally.panics = 0;
         if tally.calls > 0 {
             // Before the guest can have the reply, and ask.
             self.desk.count(tally, took);
+        }
+        if is_seized {
+            self.desk.yield_seized(guest.place);
+            return Next::Lost;
         }
         self.desk.send(|replies| guest.write(replies));
         if is_over && self.desk.unsent().is_empty() && took < pace::SLOW {
@@ -337,7 +342,7 @@ impl Bench {
         }
     }
 
-    fn what_is_left(&self, done: &Done, took: Duration) -> HandedBack {
+    fn what_is_left(&mut self, done: &Done, took: Duration) -> HandedBack {
         let (from, is_last, is_panic) = match done.stop {
             Stop::End(at) | Stop::Before(at) => (at, false, false),
             Stop::Behind(at) => (at, true, false),
@@ -348,8 +353,9 @@ impl Bench {
         HandedBack {
             panicked_ns: is_panic.then_some(took_ns),
             replies: self.desk.unsent().to_vec(),
+            // A huge one's memory goes with it.
             last: if is_last {
-                self.reply.clone()
+                std::mem::take(&mut self.reply)
             } else {
                 Vec::new()
             },

@@ -80,17 +80,17 @@ impl Shed {
         self.looked_at = cpu_time();
     }
 
-    /// All of it: what is still needed can't be told from the rest, and comes back by itself.
+    /// All of it: what is still needed can't be told from the rest, and comes back by itself. What can't be dropped stays.
     fn drop_unused(&self) -> io::Result<()> {
         let pages = File::open(PAGES)?;
-        let mut droppable = Vec::with_capacity(self.lasting.len());
-        for place in &self.lasting {
+        // The executable, which does this, stands first in the kernel's list and goes last.
+        for place in self.lasting.iter().rev() {
+            // Looked at right before it is dropped: nothing else is between the two.
             if is_as_in_file(&pages, place)? {
-                droppable.push(place);
+                let _ = drop_pages(place);
             }
         }
-        // The executable, which does this, stands first in the kernel's list and goes last.
-        droppable.into_iter().rev().try_for_each(drop_pages)
+        Ok(())
     }
 }
 

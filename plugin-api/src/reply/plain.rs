@@ -1,33 +1,68 @@
 //! The results that most commands have, written in one go: a number, a boolean, a string without escapes.
 //!
-//! As with the arguments, what decides is serde_json. This writes what it would write, or gives up without having written
-//! anything, and then serde_json begins with the same value. Which of the two it is, the compiler knows of most types.
+//! As with the arguments, what decides is serde_json: this writes what it would write, and hands it all else, as it comes.
+//! A value is asked once what it is, since some give it away by that. Which of the two it is, the compiler knows of most types.
 
-use serde::ser::{Impossible, Serialize, Serializer};
+use std::cell::RefCell;
+use std::io;
+
+use serde::ser::{Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter as _};
 
 use super::WholeNumbers;
 use crate::abi::Output;
-use crate::verbatim::{self, Unusual};
+use crate::verbatim;
 
-/// Writes the value; false, with nothing written, where serde_json is to.
+/// Writes the value.
+///
+/// # Errors
+/// It can't be written as JSON, or is too long; what was written by then stands there.
 #[inline]
-pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Output) -> bool {
-    value.serialize(Whole { out }).is_ok()
+pub(super) fn write<T: Serialize + ?Sized>(
+    value: &T,
+    out: &mut Output,
+) -> Result<(), serde_json::Error> {
+    let out = RefCell::new(out);
+    let mut json = Json::with_formatter(Rest(&out), WholeNumbers);
+    value.serialize(Whole {
+        out: &out,
+        json: &mut json,
+    })
+}
+
+/// Where serde_json writes what is its.
+type Json<'a, 'o> = serde_json::Serializer<Rest<'a, 'o>, WholeNumbers>;
+
+/// The output, for two who write there in turn.
+struct Rest<'a, 'o>(&'a RefCell<&'o mut Output>);
+
+impl io::Write for Rest<'_, '_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.borrow_mut().write_all(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A value that is the whole result.
-struct Whole<'a> {
-    out: &'a mut Output,
+struct Whole<'a, 'o> {
+    out: &'a RefCell<&'o mut Output>,
+    json: &'a mut Json<'a, 'o>,
 }
 
-impl Whole<'_> {
+impl Whole<'_, '_> {
+    /// False, with nothing written, where there is no room.
     #[inline]
-    fn push<const N: usize>(self, parts: [&[u8]; N]) -> Result<(), Unusual> {
-        match self.out.push_all(parts) {
-            true => Ok(()),
-            false => Err(Unusual),
-        }
+    fn push<const N: usize>(&self, parts: [&[u8]; N]) -> bool {
+        self.out.borrow_mut().push_all(parts)
     }
 }
 
@@ -35,34 +70,36 @@ impl Whole<'_> {
 macro_rules! numbers {
     ($($serialize:ident $write:ident $of:ty;)*) => {
         $(#[inline]
-        fn $serialize(self, value: $of) -> Result<(), Unusual> {
-            CompactFormatter.$write(self.out, value).map_err(|_| Unusual)
+        fn $serialize(self, value: $of) -> Result<(), Self::Error> {
+            let written = CompactFormatter.$write(&mut **self.out.borrow_mut(), value);
+            // What couldn't be written is told by who has the word for it.
+            written.or_else(|_| self.json.$serialize(value))
         })*
     };
 }
 
 /// What is serde_json's.
-macro_rules! unusual {
-    ($($serialize:ident($($of:ty),*) -> $end:ty;)*) => {
+macro_rules! handed_on {
+    ($($serialize:ident($($name:ident: $of:ty),*) -> $end:ty;)*) => {
         $(#[inline]
-        fn $serialize(self, $(_: $of),*) -> Result<$end, Unusual> {
-            Err(Unusual)
+        fn $serialize(self, $($name: $of),*) -> Result<$end, Self::Error> {
+            self.json.$serialize($($name),*)
         })*
     };
 }
 
-type Never = Impossible<(), Unusual>;
+type Parts<'a, 'o> = <&'a mut Json<'a, 'o> as Serializer>::SerializeSeq;
 
-impl Serializer for Whole<'_> {
+impl<'a, 'o> Serializer for Whole<'a, 'o> {
     type Ok = ();
-    type Error = Unusual;
-    type SerializeSeq = Never;
-    type SerializeTuple = Never;
-    type SerializeTupleStruct = Never;
-    type SerializeTupleVariant = Never;
-    type SerializeMap = Never;
-    type SerializeStruct = Never;
-    type SerializeStructVariant = Never;
+    type Error = serde_json::Error;
+    type SerializeSeq = Parts<'a, 'o>;
+    type SerializeTuple = Parts<'a, 'o>;
+    type SerializeTupleStruct = Parts<'a, 'o>;
+    type SerializeTupleVariant = Parts<'a, 'o>;
+    type SerializeMap = Parts<'a, 'o>;
+    type SerializeStruct = Parts<'a, 'o>;
+    type SerializeStructVariant = Parts<'a, 'o>;
 
     numbers! {
         serialize_i8 write_i8 i8;
@@ -76,31 +113,37 @@ impl Serializer for Whole<'_> {
     }
 
     #[inline]
-    fn serialize_f64(self, value: f64) -> Result<(), Unusual> {
+    fn serialize_f64(self, value: f64) -> Result<(), Self::Error> {
         // serde_json writes `null` for what JSON has no number for.
-        if !value.is_finite() {
-            return Err(Unusual);
+        let is_written = value.is_finite()
+            && WholeNumbers
+                .write_f64(&mut **self.out.borrow_mut(), value)
+                .is_ok();
+        match is_written {
+            true => Ok(()),
+            false => self.json.serialize_f64(value),
         }
-        let written = WholeNumbers.write_f64(self.out, value);
-        written.map_err(|_| Unusual)
     }
 
     #[inline]
-    fn serialize_bool(self, value: bool) -> Result<(), Unusual> {
-        self.push([if value { b"true" } else { b"false" }])
+    fn serialize_bool(self, value: bool) -> Result<(), Self::Error> {
+        match self.push([if value { b"true" } else { b"false" }]) {
+            true => Ok(()),
+            false => self.json.serialize_bool(value),
+        }
     }
 
     #[inline]
-    fn serialize_str(self, value: &str) -> Result<(), Unusual> {
+    fn serialize_str(self, value: &str) -> Result<(), Self::Error> {
         let text = value.as_bytes();
-        match verbatim::is_all(text) {
-            true => self.push([b"\"", text, b"\""]),
-            false => Err(Unusual),
+        match verbatim::is_all(text) && self.push([b"\"", text, b"\""]) {
+            true => Ok(()),
+            false => self.json.serialize_str(value),
         }
     }
 
     #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unusual> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Self::Error> {
         value.serialize(self)
     }
 
@@ -109,48 +152,51 @@ impl Serializer for Whole<'_> {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Unusual> {
+    ) -> Result<(), Self::Error> {
         value.serialize(self)
     }
 
     #[inline]
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<(), Unusual> {
-        Err(Unusual)
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), Self::Error> {
+        self.json
+            .serialize_newtype_variant(name, index, variant, value)
     }
 
-    // A string made for this would be made twice.
     #[inline]
-    fn collect_str<T: std::fmt::Display + ?Sized>(self, _: &T) -> Result<(), Unusual> {
-        Err(Unusual)
+    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), Self::Error> {
+        self.json.collect_str(value)
     }
 
-    unusual! {
-        serialize_f32(f32) -> ();
-        serialize_char(char) -> ();
-        serialize_bytes(&[u8]) -> ();
+    handed_on! {
+        serialize_i128(value: i128) -> ();
+        serialize_u128(value: u128) -> ();
+        serialize_f32(value: f32) -> ();
+        serialize_char(value: char) -> ();
+        serialize_bytes(value: &[u8]) -> ();
         serialize_none() -> ();
         serialize_unit() -> ();
-        serialize_unit_struct(&'static str) -> ();
-        serialize_unit_variant(&'static str, u32, &'static str) -> ();
-        serialize_seq(Option<usize>) -> Never;
-        serialize_tuple(usize) -> Never;
-        serialize_tuple_struct(&'static str, usize) -> Never;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Never;
-        serialize_map(Option<usize>) -> Never;
-        serialize_struct(&'static str, usize) -> Never;
-        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Never;
+        serialize_unit_struct(name: &'static str) -> ();
+        serialize_unit_variant(name: &'static str, index: u32, variant: &'static str) -> ();
+        serialize_seq(length: Option<usize>) -> Self::SerializeSeq;
+        serialize_tuple(length: usize) -> Self::SerializeTuple;
+        serialize_tuple_struct(name: &'static str, length: usize) -> Self::SerializeTupleStruct;
+        serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, length: usize) -> Self::SerializeTupleVariant;
+        serialize_map(length: Option<usize>) -> Self::SerializeMap;
+        serialize_struct(name: &'static str, length: usize) -> Self::SerializeStruct;
+        serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, length: usize) -> Self::SerializeStructVariant;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+    use std::cell::Cell;
     use std::fmt::Debug;
 
     use super::*;
@@ -164,63 +210,79 @@ mod tests {
     enum Named {
         One,
         Two(u8),
+        Three { a: u8 },
+        Four(u8, u8),
     }
 
-    /// Whether it is written here; if it is, then as serde_json does, and otherwise nothing is.
-    fn is_written_alike<T: Serialize + Debug>(value: T) -> bool {
-        let mut is_written = false;
+    /// As serde_json does, to the byte.
+    #[track_caller]
+    fn is_written_alike<T: Serialize + Debug>(value: T) {
         let (_, text) = written(|out| {
-            is_written = write(&value, out);
+            write(&value, out).unwrap();
             0
         });
         let mut expected = Vec::new();
         write_json(&mut expected, &value).unwrap();
-        let expected = if is_written { expected } else { Vec::new() };
         assert_eq!(text.as_bytes(), expected, "{value:?}");
-        is_written
     }
 
     #[test]
-    fn what_it_writes_serde_json_writes_alike() {
-        let is_written = [
-            is_written_alike(0_u8),
-            is_written_alike(i64::MIN),
-            is_written_alike(u64::MAX),
-            is_written_alike(true),
-            is_written_alike(false),
-            is_written_alike(3.0),
-            is_written_alike(-0.0),
-            is_written_alike(f64::MIN_POSITIVE),
-            is_written_alike(""),
-            is_written_alike("twenty bytes of text"),
-            is_written_alike("é👾\u{7f}\u{2028}".to_owned()),
-            is_written_alike(Cow::Borrowed("a")),
-            is_written_alike(Some("a")),
-            is_written_alike(Newtype(Some(1))),
-        ];
-        assert_eq!(is_written, [true; 14]);
+    fn it_writes_what_serde_json_writes() {
+        is_written_alike(0_u8);
+        is_written_alike(i64::MIN);
+        is_written_alike(u64::MAX);
+        is_written_alike(u128::MAX);
+        is_written_alike(i128::MIN);
+        is_written_alike([true, false]);
+        is_written_alike(true);
+        for number in [3.0, -0.0, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY, 1e300] {
+            is_written_alike(number);
+        }
+        is_written_alike(1.5_f32);
+        for text in [
+            "",
+            "twenty bytes of text",
+            "é👾\u{7f}\u{2028}",
+            "twenty bytes\nof text",
+            "\"",
+            "\\",
+        ] {
+            is_written_alike(text);
+            is_written_alike(text.to_owned());
+            is_written_alike(Some(text));
+        }
+        is_written_alike(Cow::Borrowed("a"));
+        is_written_alike(Newtype(Some(1)));
+        is_written_alike('a');
+        is_written_alike(None::<u8>);
+        is_written_alike(());
+        is_written_alike([
+            Named::One,
+            Named::Two(2),
+            Named::Three { a: 3 },
+            Named::Four(4, 4),
+        ]);
+        is_written_alike(vec![1]);
+        is_written_alike((1, "a"));
+        is_written_alike(Newtype(vec![1]));
+        is_written_alike(serde_json::json!({"a": [1, null]}));
+        is_written_alike(serde_json::value::RawValue::from_string("[1,  2]".to_owned()).unwrap());
     }
 
     #[test]
-    fn what_it_leaves_to_serde_json_it_leaves_whole() {
-        let is_written = [
-            is_written_alike("twenty bytes\nof text"),
-            is_written_alike("\""),
-            is_written_alike("\\"),
-            is_written_alike(f64::NAN),
-            is_written_alike(f64::INFINITY),
-            is_written_alike(1.5_f32),
-            is_written_alike('a'),
-            is_written_alike(u128::MAX),
-            is_written_alike(None::<u8>),
-            is_written_alike(()),
-            is_written_alike(Named::One),
-            is_written_alike(Named::Two(2)),
-            is_written_alike(vec![1]),
-            is_written_alike((1, "a")),
-            is_written_alike(Newtype(vec![1])),
-            is_written_alike(serde_json::json!({"a": [1, null]})),
-        ];
-        assert_eq!(is_written, [false; 16]);
+    fn a_value_is_asked_once() {
+        struct Rows(Cell<u32>);
+        impl Serialize for Rows {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.0.set(self.0.get() + 1);
+                serializer.collect_seq(std::iter::repeat_n("row\n", 2))
+            }
+        }
+        let rows = Rows(Cell::new(0));
+        let (_, text) = written(|out| {
+            write(&rows, out).unwrap();
+            0
+        });
+        assert_eq!((text.as_str(), rows.0.get()), (r#"["row\n","row\n"]"#, 1));
     }
 }

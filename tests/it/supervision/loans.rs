@@ -16,6 +16,8 @@ use super::{FOR_EVER_MS, process_of};
 const GUESTS: usize = 20;
 /// How often a daemon is killed while it serves a guest by itself.
 const KILLS: usize = 40;
+/// When, after the commands were sent (microseconds): while they run, for the most part.
+const MOMENTS_US: u64 = 8_000;
 /// Commands that are under way at a time then.
 const AT_A_TIME: usize = 50;
 
@@ -201,22 +203,24 @@ fn a_lent_guest_that_does_not_read_loses_nothing() {
     });
 }
 
-/// The lines of a batch that begins with that number.
-fn echoes(first: usize) -> String {
-    let numbers = first..first + AT_A_TIME;
-    numbers.map(|number| format!("echo [{number}]\n")).collect()
+/// A batch that begins with that number, and has in its middle a command that takes long enough to be hit.
+fn batch(first: usize) -> Vec<String> {
+    let echo = |number| format!("echo [{number}]");
+    let mut lines: Vec<_> = (first..first + AT_A_TIME).map(echo).collect();
+    lines.insert(AT_A_TIME / 2, "hold [5]".to_owned());
+    lines
 }
 
-/// Takes the replies to them; how many of them are `crashed`.
+/// Takes the replies to it; how many of them are `crashed`.
 #[track_caller]
-fn take_echoes(guest: &mut Guest, first: usize) -> usize {
+fn take_replies(guest: &mut Guest, lines: &[String]) -> usize {
     let mut crashed = 0;
-    for number in first..first + AT_A_TIME {
-        let message = guest.message();
-        if message.name == "echo" {
-            assert_eq!(message.arguments, [json!(number)]);
-        } else {
-            assert_eq!(message.result().expect_err("an error").code, "crashed");
+    for expected in lines {
+        let line = guest.line();
+        if line != *expected {
+            let name = expected.split(' ').next().expect("a name");
+            let told = format!("{{\"command\":\"{name}\",\"code\":\"crashed\"");
+            assert!(line.contains(&told), "{line} in place of {expected}");
             crashed += 1;
         }
     }
@@ -231,11 +235,12 @@ fn a_killed_process_loses_no_command_of_a_lent_guest_and_answers_none_twice() {
     let (mut guest, mut worker) = lent(&ecosystem, "Probe", "probe", &json!({"restart": restart}));
     let (mut next, mut crashed) = (0, 0);
     for kill in 0..KILLS {
-        guest.send(echoes(next));
+        let lines = batch(next);
+        guest.send(lines.join("\n") + "\n");
         // At some moment of the batch.
-        std::thread::sleep(Duration::from_micros(kill as u64 * 7 % 97));
+        std::thread::sleep(Duration::from_micros(kill as u64 * 1_700 % MOMENTS_US));
         process::signal(worker, Signal::KILL);
-        crashed += take_echoes(&mut guest, next);
+        crashed += take_replies(&mut guest, &lines);
         next += AT_A_TIME;
         worker = until_some(LIMIT, "the successor is there", || {
             let pid = ecosystem.status("Probe")["pid"].as_u64()?;
