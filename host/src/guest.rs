@@ -123,6 +123,8 @@ struct Guest<S> {
     lent: Option<Box<Lent>>,
     /// Batches that it has to come to before it is lent.
     lends_after: u32,
+    /// Ends with the time that it has to come to rest.
+    rest: Option<Pin<Box<Sleep>>>,
     door: Arc<Door>,
     mailbox: Arc<Mailbox>,
     inbox: Inbox,
@@ -156,6 +158,7 @@ impl<S: Stream> Guest<S> {
             stream: Some(stream),
             lent: None,
             lends_after: loan::LENDS_AFTER,
+            rest: None,
             door,
             outbox: Vec::new(),
             sent: 0,
@@ -216,7 +219,7 @@ impl<S: Stream> Guest<S> {
     /// Whether there is more to do at once; false where the guest is gone.
     fn poll_more(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<bool> {
         let is_open = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
-        if is_open && !self.is_coming_to_rest() {
+        if is_open && self.poll_rest(context).is_ready() {
             return self.read(context);
         }
         let is_held_up = self.door_change.is_some() || self.greeting.is_some();
@@ -524,7 +527,6 @@ impl<S: Stream> Guest<S> {
         let limit = match taken {
             Taken::Some if self.waits_with_limit() => self.door.limits.instance_wait,
             Taken::All if self.is_closing && self.answers.in_flight() == 0 => GOODBYE,
-            Taken::All if self.is_coming_to_rest() && !self.is_deaf() => loan::REST_MAX,
             Taken::All if self.inbox.is_mid_line() && !self.is_deaf() => self.door.limits.half_line,
             _ => {
                 self.patience = None;
@@ -541,11 +543,6 @@ impl<S: Stream> Guest<S> {
     /// old, or the guest doesn't read the last that is said to it.
     fn on_impatience(&mut self, taken: &Taken) -> bool {
         self.patience = None;
-        if matches!(taken, Taken::All) && self.is_coming_to_rest() && !self.is_deaf() {
-            // It has something under way that isn't quick.
-            self.answers.begin_a_row();
-            return false;
-        }
         if matches!(taken, Taken::All) {
             tracing::debug!(
                 daemon = self.door.name,

@@ -260,15 +260,10 @@ impl Link {
         let (ledger, slot) = table.take_slot(self.loans.most)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let place = Place { id, slot };
-        let terms = Terms {
-            slot: u32::try_from(slot).unwrap_or_default(),
-            guest,
-            line_bytes_max: line_bytes_max as u64,
-            inode,
-        };
         ledger.lend(place);
         let file = table.file.as_ref().map(AsFd::as_fd);
         let descriptors: Vec<_> = file.into_iter().chain([guests_socket]).collect();
+        let terms = Terms::of(slot, guest, line_bytes_max, inode);
         let frame = frame::whole(Kind::Lend, id, &[&terms.payload()]);
         if let Err(error) = socket::send_with(&self.stream, &frame, &descriptors) {
             ledger.clear(place);

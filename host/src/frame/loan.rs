@@ -33,6 +33,16 @@ pub(crate) struct HandedBack {
 }
 
 impl Terms {
+    pub(crate) fn of(slot: usize, guest: u64, line_bytes_max: usize, inode: u64) -> Self {
+        Terms {
+            // There are a thousand.
+            slot: u32::try_from(slot).unwrap_or_default(),
+            guest,
+            line_bytes_max: line_bytes_max as u64,
+            inode,
+        }
+    }
+
     pub(crate) fn payload(&self) -> [u8; 28] {
         let mut payload = [0; 28];
         payload[..4].copy_from_slice(&self.slot.to_le_bytes());

@@ -47,9 +47,21 @@ impl<S: Stream> Guest<S> {
             && !self.mailbox.asked.is_any()
     }
 
-    /// Whether it is not read meanwhile, so that it comes to rest; not where it stops in the middle of a line.
-    pub(super) fn is_coming_to_rest(&self) -> bool {
-        self.is_due_to_be_lent() && self.inbox.buffered() == 0 && self.answers.in_flight() > 0
+    /// Whether it is to be read: not while it comes to rest to be lent, if it doesn't stop in the middle of a line. Where it
+    /// has something under way that isn't quick, it is read again soon, and its row begins anew.
+    pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let is_to_rest = self.is_due_to_be_lent() && self.answers.in_flight() > 0;
+        if !is_to_rest || self.inbox.buffered() > 0 {
+            self.rest = None;
+            return Poll::Ready(());
+        }
+        let rest = self
+            .rest
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(REST_MAX)));
+        ready!(rest.as_mut().poll(context));
+        self.rest = None;
+        self.answers.begin_a_row();
+        Poll::Ready(())
     }
 
     /// Whether nothing of it is under way.

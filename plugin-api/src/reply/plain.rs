@@ -231,8 +231,7 @@ mod tests {
         is_written_alike(0_u8);
         is_written_alike(i64::MIN);
         is_written_alike(u64::MAX);
-        is_written_alike(u128::MAX);
-        is_written_alike(i128::MIN);
+        is_written_alike((u128::MAX, i128::MIN));
         is_written_alike([true, false]);
         is_written_alike(true);
         for number in [3.0, -0.0, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY, 1e300] {
@@ -263,7 +262,6 @@ mod tests {
             Named::Four(4, 4),
         ]);
         is_written_alike(vec![1]);
-        is_written_alike((1, "a"));
         is_written_alike(Newtype(vec![1]));
         is_written_alike(serde_json::json!({"a": [1, null]}));
         is_written_alike(serde_json::value::RawValue::from_string("[1,  2]".to_owned()).unwrap());

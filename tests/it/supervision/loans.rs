@@ -156,6 +156,20 @@ fn a_guest_for_whom_a_slow_command_runs_is_served_meanwhile() {
 }
 
 #[test]
+fn a_guest_that_is_to_be_lent_and_has_something_slow_under_way_is_read_again() {
+    let ecosystem = Ecosystem::start();
+    let mut guest = ecosystem.install("Probe", "probe", &["--isolate"]);
+    for number in 0..20 {
+        assert_eq!(guest.ask("echo", &json!([number])), number);
+        // No quick command, and half a line behind it: none of the two is given up on for that.
+        guest.send("hold#held [30]\nec");
+        guest.send("ho [1]\n");
+        guest.expect("hold#held [30]");
+        guest.expect("echo [1]");
+    }
+}
+
+#[test]
 fn an_event_for_a_lent_guest_stands_before_the_reply_of_its_command() {
     let ecosystem = Ecosystem::start();
     let (mut guest, worker) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
