@@ -8,34 +8,35 @@
 //! Order: an untagged reply waits in `ordered` for those before it; a tagged one doesn't.
 //! What ends a connection: the guest (once all it sent is answered), its daemon's end, HTTP, half a line older than its
 //! limit, or not reading what is pushed to it. A guest that keeps a daemon busy whose code has a process of its own is lent
-//! to that ([`loan`]), and its task only waits until it is back. Errors of the socket end it without a word, since nobody would read one.
+//! to that ([`loan`]), and its task only waits until it is back. Errors of the socket end it without a word, since nobody
+//! would read one.
 
 mod answers;
 mod batches;
 mod buffers;
+mod lines;
 mod loan;
+mod stream;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dae_common_tcp::{ErrorCode, Inbox, Line, Message, write_error};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use dae_common_tcp::{ErrorCode, Inbox, Line, write_error};
+use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::asked::Answered;
 use crate::door::{Door, Phase};
 use crate::greet::{self, Greeting};
 use crate::mailbox::Mailbox;
-use crate::pace;
-use crate::stats::Tally;
 use crate::turn;
-use answers::{Answers, Batch};
+use answers::Answers;
+use lines::is_stray;
 use loan::Lent;
+
+pub use stream::Stream;
 
 /// Replies that wait for a guest before no more is read from it, in bytes (Common TCP, hostile input).
 const OUTBOX_BYTES_MAX: usize = 1 << 20;
@@ -46,61 +47,6 @@ const IN_FLIGHT_MAX: usize = 1024;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// One read, in bytes: as much as a socket's buffer usually holds.
 const READ_BYTES: usize = 16 << 10;
-
-/// A stream that guests come by.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
-    /// Where it comes from, for the log.
-    fn peer(&self) -> String;
-
-    /// Whether a daemon's own process can serve it.
-    const LENDS: bool;
-
-    /// Its socket by itself.
-    ///
-    /// # Errors
-    /// The system's.
-    fn part(self) -> io::Result<std::net::TcpStream>;
-
-    /// From a socket that has parted.
-    ///
-    /// # Errors
-    /// The system's.
-    fn rejoin(socket: std::net::TcpStream) -> io::Result<Self>;
-}
-
-impl Stream for TcpStream {
-    fn peer(&self) -> String {
-        self.peer_addr()
-            .as_ref()
-            .map_or_else(|_| "nobody".to_owned(), SocketAddr::to_string)
-    }
-
-    const LENDS: bool = true;
-
-    fn part(self) -> io::Result<std::net::TcpStream> {
-        self.into_std()
-    }
-
-    fn rejoin(socket: std::net::TcpStream) -> io::Result<Self> {
-        TcpStream::from_std(socket)
-    }
-}
-
-impl Stream for UnixStream {
-    fn peer(&self) -> String {
-        "the control socket".to_owned()
-    }
-
-    const LENDS: bool = false;
-
-    fn part(self) -> io::Result<std::net::TcpStream> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn rejoin(_: std::net::TcpStream) -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
 /// Serves one connection until it ends.
 pub async fn serve<S: Stream>(stream: S, door: Arc<Door>) {
@@ -229,30 +175,6 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Answers what has finished and what is there, and counts it.
-    fn answer_all(&mut self, context: &mut Context<'_>) -> Taken {
-        let began = Instant::now();
-        self.answers
-            .collect(&mut self.outbox, (&self.door, &self.mailbox), context);
-        let (taken, tally) = self.take_lines(context);
-        if tally.calls > 0 {
-            let took = began.elapsed();
-            self.door.count(tally, took);
-            if took >= pace::SLOW && tally.calls > 1 {
-                self.doubt();
-            }
-        }
-        taken
-    }
-
-    /// One command of a batch was slow; the next ones will show which.
-    #[cold]
-    fn doubt(&self) {
-        if let Phase::Open(lease) = &**self.door.phase() {
-            lease.instance.doubt();
-        }
-    }
-
     /// Nothing is owed, and nothing is there that an answer could be owed to.
     fn is_idle(&self) -> bool {
         let has_nothing = self.inbox.buffered() == 0 && self.outbox.is_empty();
@@ -274,198 +196,6 @@ impl<S: Stream> Guest<S> {
         let owes_nothing = self.answers.in_flight() == 0 && self.sent == self.outbox.len();
         let expects_nothing = self.is_closing || (self.has_ended && matches!(taken, Taken::All));
         owes_nothing && expects_nothing
-    }
-
-    /// Answers whole lines while there is room for their replies, where somebody is there to do it.
-    fn take_lines(&mut self, context: &mut Context<'_>) -> (Taken, Tally) {
-        let nothing = |taken| (taken, Tally::default());
-        // Whatever the door is like by now: what nobody polls would hold its instance for ever.
-        let is_greeted = !self.is_greeting_on(context);
-        if self.mailbox.is_closing() || self.is_closing {
-            self.is_closing = true;
-            return nothing(Taken::All);
-        }
-        let phase = self.door.phase();
-        if matches!(**phase, Phase::Waiting | Phase::Changing) {
-            return nothing(self.wait_before(context));
-        }
-        self.door_change = None;
-        if !is_greeted || self.is_to_be_greeted(&phase, context) {
-            return nothing(Taken::Some);
-        }
-        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
-        let taken = self.answer_lines(&mut inbox, &phase, context);
-        self.inbox = inbox;
-        if let Phase::Open(lease) = &**phase {
-            let turn = answers::Turn {
-                lease,
-                door: &self.door,
-                guest: &self.mailbox,
-            };
-            self.answers.hand_over(turn, context);
-            lease.instance.flush();
-        }
-        taken
-    }
-
-    fn answer_lines<'a>(
-        &mut self,
-        inbox: &'a mut Inbox,
-        phase: &'a Phase,
-        context: &mut Context<'_>,
-    ) -> (Taken, Tally) {
-        if self.has_ended {
-            inbox.end();
-        }
-        let mut lines = inbox.lines();
-        let mut batch = Batch::default();
-        let mut is_any = false;
-        let taken = loop {
-            if !self.has_room() {
-                break Taken::Some;
-            }
-            if let Some(message) = lines.next_plain() {
-                is_any = true;
-                self.answer(message, phase, &mut batch, context);
-                continue;
-            }
-            let Some(line) = lines.next() else {
-                break Taken::All;
-            };
-            is_any = true;
-            self.answer_any(line, phase, &mut batch, context);
-            if self.is_closing {
-                break Taken::All;
-            }
-        };
-        if is_any {
-            // A line was finished: the half one behind it is a new one.
-            self.patience = None;
-        }
-        (taken, batch.tally)
-    }
-
-    /// The same as [`Guest::answer`], which is for the hot path alone, for any line. Nothing behind HTTP is one.
-    #[inline(never)]
-    fn answer_any<'a>(
-        &mut self,
-        line: Line<'a>,
-        phase: &'a Phase,
-        batch: &mut Batch<'a>,
-        context: &mut Context<'_>,
-    ) {
-        match line {
-            Line::Message(message) => self.answer(message, phase, batch, context),
-            Line::Fault(fault) => self.refuse(
-                (fault.command, fault.tag),
-                (fault.code, &fault.message),
-                &mut batch.tally,
-            ),
-            Line::Http => {
-                self.refuse_http();
-                self.is_closing = true;
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn answer<'a>(
-        &mut self,
-        message: Message<'a>,
-        phase: &'a Phase,
-        batch: &mut Batch<'a>,
-        context: &mut Context<'_>,
-    ) {
-        if self.is_reply(&message) || is_stray(&message) {
-            return;
-        }
-        match phase {
-            Phase::Open(lease) => {
-                let turn = answers::Turn {
-                    lease,
-                    door: &self.door,
-                    guest: &self.mailbox,
-                };
-                let known = batch.found.known(&lease.instance.commands, message.name);
-                let rest = (&mut self.outbox, &mut batch.tally, context);
-                self.answers.answer(message, known, turn, rest);
-            }
-            Phase::Shut(reason) => {
-                let of = (message.name, message.tag);
-                self.refuse(of, (ErrorCode::Unavailable, reason), &mut batch.tally);
-            }
-            Phase::Waiting | Phase::Changing => {
-                unreachable!("lines before a waiting door are not taken")
-            }
-        }
-    }
-
-    /// Answers a line with an error, in its turn.
-    #[cold]
-    fn refuse(
-        &mut self,
-        (command, tag): (&str, Option<&str>),
-        (code, text): (ErrorCode, &str),
-        tally: &mut Tally,
-    ) {
-        tally.calls += 1;
-        tally.errors += 1;
-        let error = answers::error(command, tag, code, text);
-        self.answers.put(&mut self.outbox, tag.is_some(), &error);
-    }
-
-    /// Whether it is the reply to something that the daemon has asked this guest.
-    #[inline]
-    fn is_reply(&self, message: &Message<'_>) -> bool {
-        self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != Answered::NotOurs
-    }
-
-    /// Whether an instance is being told of this guest; until it has been, lines wait.
-    fn is_greeting_on(&mut self, context: &mut Context<'_>) -> bool {
-        let is_on = match &mut self.greeting {
-            Some(greeting) => greeting.as_mut().poll(context).is_pending(),
-            None => false,
-        };
-        if !is_on {
-            self.greeting = None;
-        }
-        is_on
-    }
-
-    /// Begins to tell the instance of this guest, if that is due; whether that goes on.
-    fn is_to_be_greeted(&mut self, phase: &Phase, context: &mut Context<'_>) -> bool {
-        let Phase::Open(lease) = phase else {
-            return false;
-        };
-        self.greeting = greet::due(lease, &self.mailbox, self.door.limits.command);
-        self.is_greeting_on(context)
-    }
-
-    /// Lines stay where they are until there is an instance again.
-    fn wait_before(&mut self, context: &mut Context<'_>) -> Taken {
-        if self.inbox.buffered() == 0 {
-            return Taken::All;
-        }
-        let door = Arc::clone(&self.door);
-        let change = self
-            .door_change
-            .get_or_insert_with(|| Box::pin(door.changed()));
-        if change.as_mut().poll(context).is_ready() {
-            self.door_change = None;
-            context.waker().wake_by_ref();
-        } else if !matches!(**self.door.phase(), Phase::Waiting | Phase::Changing) {
-            // It changed between the look that led here and the subscription.
-            context.waker().wake_by_ref();
-        }
-        Taken::Some
-    }
-
-    fn refuse_http(&self) {
-        tracing::warn!(
-            daemon = self.door.name,
-            peer = self.peer(),
-            "an HTTP request came to a Common TCP port; the connection was closed and nothing of it was run"
-        );
     }
 
     fn take_pushed(&mut self) {
@@ -578,16 +308,6 @@ impl<S: Stream> Guest<S> {
     fn peer(&self) -> String {
         let peer = self.stream.as_ref().map(Stream::peer);
         peer.unwrap_or_else(|| "a guest that is lent".to_owned())
-    }
-}
-
-/// A reply to nothing we asked: never answered, lest two daemons answer each other for ever.
-#[inline]
-fn is_stray(message: &Message<'_>) -> bool {
-    match message.name {
-        "error" => true,
-        "dae" | "options" => !matches!(message.arguments, "" | "[]"),
-        _ => false,
     }
 }
 

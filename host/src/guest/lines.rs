@@ -1,0 +1,243 @@
+//! The lines of a guest that are there, each handed to whoever answers it; and what they wait for where nobody does yet.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Instant;
+
+use dae_common_tcp::{ErrorCode, Inbox, Line, Message};
+
+use super::answers::{self, Batch};
+use super::{Guest, Stream, Taken};
+use crate::asked::Answered;
+use crate::door::Phase;
+use crate::greet;
+use crate::pace;
+use crate::stats::Tally;
+
+impl<S: Stream> Guest<S> {
+    /// Answers what has finished and what is there, and counts it.
+    pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> Taken {
+        let began = Instant::now();
+        self.answers
+            .collect(&mut self.outbox, (&self.door, &self.mailbox), context);
+        let (taken, tally) = self.take_lines(context);
+        if tally.calls > 0 {
+            let took = began.elapsed();
+            self.door.count(tally, took);
+            if took >= pace::SLOW && tally.calls > 1 {
+                self.doubt();
+            }
+        }
+        taken
+    }
+
+    /// One command of a batch was slow; the next ones will show which.
+    #[cold]
+    fn doubt(&self) {
+        if let Phase::Open(lease) = &**self.door.phase() {
+            lease.instance.doubt();
+        }
+    }
+
+    /// Answers whole lines while there is room for their replies, where somebody is there to do it.
+    fn take_lines(&mut self, context: &mut Context<'_>) -> (Taken, Tally) {
+        let nothing = |taken| (taken, Tally::default());
+        // Whatever the door is like by now: what nobody polls would hold its instance for ever.
+        let is_greeted = !self.is_greeting_on(context);
+        if self.mailbox.is_closing() || self.is_closing {
+            self.is_closing = true;
+            return nothing(Taken::All);
+        }
+        let phase = self.door.phase();
+        if matches!(**phase, Phase::Waiting | Phase::Changing) {
+            return nothing(self.wait_before(context));
+        }
+        self.door_change = None;
+        if !is_greeted || self.is_to_be_greeted(&phase, context) {
+            return nothing(Taken::Some);
+        }
+        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
+        let taken = self.answer_lines(&mut inbox, &phase, context);
+        self.inbox = inbox;
+        if let Phase::Open(lease) = &**phase {
+            let turn = answers::Turn {
+                lease,
+                door: &self.door,
+                guest: &self.mailbox,
+            };
+            self.answers.hand_over(turn, context);
+            lease.instance.flush();
+        }
+        taken
+    }
+
+    fn answer_lines<'a>(
+        &mut self,
+        inbox: &'a mut Inbox,
+        phase: &'a Phase,
+        context: &mut Context<'_>,
+    ) -> (Taken, Tally) {
+        if self.has_ended {
+            inbox.end();
+        }
+        let mut lines = inbox.lines();
+        let mut batch = Batch::default();
+        let mut is_any = false;
+        let taken = loop {
+            if !self.has_room() {
+                break Taken::Some;
+            }
+            if let Some(message) = lines.next_plain() {
+                is_any = true;
+                self.answer(message, phase, &mut batch, context);
+                continue;
+            }
+            let Some(line) = lines.next() else {
+                break Taken::All;
+            };
+            is_any = true;
+            self.answer_any(line, phase, &mut batch, context);
+            if self.is_closing {
+                break Taken::All;
+            }
+        };
+        if is_any {
+            // A line was finished: the half one behind it is a new one.
+            self.patience = None;
+        }
+        (taken, batch.tally)
+    }
+
+    /// The same as [`Guest::answer`], which is for the hot path alone, for any line. Nothing behind HTTP is one.
+    #[inline(never)]
+    fn answer_any<'a>(
+        &mut self,
+        line: Line<'a>,
+        phase: &'a Phase,
+        batch: &mut Batch<'a>,
+        context: &mut Context<'_>,
+    ) {
+        match line {
+            Line::Message(message) => self.answer(message, phase, batch, context),
+            Line::Fault(fault) => self.refuse(
+                (fault.command, fault.tag),
+                (fault.code, &fault.message),
+                &mut batch.tally,
+            ),
+            Line::Http => {
+                self.refuse_http();
+                self.is_closing = true;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn answer<'a>(
+        &mut self,
+        message: Message<'a>,
+        phase: &'a Phase,
+        batch: &mut Batch<'a>,
+        context: &mut Context<'_>,
+    ) {
+        if self.is_reply(&message) || is_stray(&message) {
+            return;
+        }
+        match phase {
+            Phase::Open(lease) => {
+                let turn = answers::Turn {
+                    lease,
+                    door: &self.door,
+                    guest: &self.mailbox,
+                };
+                let known = batch.found.known(&lease.instance.commands, message.name);
+                let rest = (&mut self.outbox, &mut batch.tally, context);
+                self.answers.answer(message, known, turn, rest);
+            }
+            Phase::Shut(reason) => {
+                let of = (message.name, message.tag);
+                self.refuse(of, (ErrorCode::Unavailable, reason), &mut batch.tally);
+            }
+            Phase::Waiting | Phase::Changing => {
+                unreachable!("lines before a waiting door are not taken")
+            }
+        }
+    }
+
+    /// Answers a line with an error, in its turn.
+    #[cold]
+    fn refuse(
+        &mut self,
+        (command, tag): (&str, Option<&str>),
+        (code, text): (ErrorCode, &str),
+        tally: &mut Tally,
+    ) {
+        tally.calls += 1;
+        tally.errors += 1;
+        let error = answers::error(command, tag, code, text);
+        self.answers.put(&mut self.outbox, tag.is_some(), &error);
+    }
+
+    /// Whether it is the reply to something that the daemon has asked this guest.
+    #[inline]
+    fn is_reply(&self, message: &Message<'_>) -> bool {
+        self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != Answered::NotOurs
+    }
+
+    /// Whether an instance is being told of this guest; until it has been, lines wait.
+    fn is_greeting_on(&mut self, context: &mut Context<'_>) -> bool {
+        let is_on = match &mut self.greeting {
+            Some(greeting) => greeting.as_mut().poll(context).is_pending(),
+            None => false,
+        };
+        if !is_on {
+            self.greeting = None;
+        }
+        is_on
+    }
+
+    /// Begins to tell the instance of this guest, if that is due; whether that goes on.
+    fn is_to_be_greeted(&mut self, phase: &Phase, context: &mut Context<'_>) -> bool {
+        let Phase::Open(lease) = phase else {
+            return false;
+        };
+        self.greeting = greet::due(lease, &self.mailbox, self.door.limits.command);
+        self.is_greeting_on(context)
+    }
+
+    /// Lines stay where they are until there is an instance again.
+    fn wait_before(&mut self, context: &mut Context<'_>) -> Taken {
+        if self.inbox.buffered() == 0 {
+            return Taken::All;
+        }
+        let door = Arc::clone(&self.door);
+        let change = self
+            .door_change
+            .get_or_insert_with(|| Box::pin(door.changed()));
+        if change.as_mut().poll(context).is_ready() {
+            self.door_change = None;
+            context.waker().wake_by_ref();
+        } else if !matches!(**self.door.phase(), Phase::Waiting | Phase::Changing) {
+            // It changed between the look that led here and the subscription.
+            context.waker().wake_by_ref();
+        }
+        Taken::Some
+    }
+
+    fn refuse_http(&self) {
+        tracing::warn!(
+            daemon = self.door.name,
+            peer = self.peer(),
+            "an HTTP request came to a Common TCP port; the connection was closed and nothing of it was run"
+        );
+    }
+}
+
+/// A reply to nothing we asked: never answered, lest two daemons answer each other for ever.
+#[inline]
+pub(super) fn is_stray(message: &Message<'_>) -> bool {
+    match message.name {
+        "error" => true,
+        "dae" | "options" => !matches!(message.arguments, "" | "[]"),
+        _ => false,
+    }
+}

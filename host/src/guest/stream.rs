@@ -1,0 +1,62 @@
+//! The streams that guests come by: TCP, and the control socket.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A stream that guests come by.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
+    /// Where it comes from, for the log.
+    fn peer(&self) -> String;
+
+    /// Whether a daemon's own process can serve it.
+    const LENDS: bool;
+
+    /// Its socket by itself.
+    ///
+    /// # Errors
+    /// The system's.
+    fn part(self) -> io::Result<std::net::TcpStream>;
+
+    /// From a socket that has parted.
+    ///
+    /// # Errors
+    /// The system's.
+    fn rejoin(socket: std::net::TcpStream) -> io::Result<Self>;
+}
+
+impl Stream for TcpStream {
+    fn peer(&self) -> String {
+        self.peer_addr()
+            .as_ref()
+            .map_or_else(|_| "nobody".to_owned(), SocketAddr::to_string)
+    }
+
+    const LENDS: bool = true;
+
+    fn part(self) -> io::Result<std::net::TcpStream> {
+        self.into_std()
+    }
+
+    fn rejoin(socket: std::net::TcpStream) -> io::Result<Self> {
+        TcpStream::from_std(socket)
+    }
+}
+
+impl Stream for UnixStream {
+    fn peer(&self) -> String {
+        "the control socket".to_owned()
+    }
+
+    const LENDS: bool = false;
+
+    fn part(self) -> io::Result<std::net::TcpStream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn rejoin(_: std::net::TcpStream) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
