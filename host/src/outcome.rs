@@ -39,7 +39,7 @@ pub(crate) struct Batch<'a> {
 }
 
 /// How a command ended, and what it left in the sink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// One of `dae_plugin_api::abi::status`, or of [`host_status`].
     pub status: u32,

@@ -10,6 +10,8 @@ mod loans;
 mod places;
 mod subprocess;
 
+use std::io::Write as _;
+
 use dae_tests::{Ecosystem, Guest};
 use serde_json::Value;
 
@@ -33,6 +35,18 @@ fn text<'s>(status: &'s Value, key: &str) -> &'s str {
     status[key]
         .as_str()
         .unwrap_or_else(|| panic!("no text {key}: {status}"))
+}
+
+/// Sends lines that are answered as they stand, while it reads the answers: they don't all fit between the two.
+#[track_caller]
+fn expect_echoes(guest: &mut Guest, lines: &str) {
+    let mut stream = guest.stream().try_clone().expect("a second handle");
+    std::thread::scope(|scope| {
+        scope.spawn(|| stream.write_all(lines.as_bytes()).expect("it is read"));
+        for expected in lines.lines() {
+            assert_eq!(guest.line(), expected);
+        }
+    });
 }
 
 #[track_caller]

@@ -7,6 +7,8 @@
 //!
 //! One task a child looks after its loans while there are any.
 
+mod watch;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
@@ -14,10 +16,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
-use tokio::time::Instant;
 
 use super::{Child, Link};
 use crate::frame::loan::{HandedBack, Terms};
@@ -26,11 +27,10 @@ use crate::ledger::{At, Counts, Home, InHand, Ledger, Place, SLOTS, counts, keep
 use crate::lock::lock;
 use crate::outcome::Ended;
 use crate::stats::Counting;
+use watch::Watch;
 
 /// How often loans are looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// Looks in a row at which a guest has sent nothing: it goes home, and the child is left with one descriptor less.
-const QUIET_LOOKS: u32 = 10;
 /// A process needs descriptors for more than guests: of as many as it may have, one in so many is lent.
 const DESCRIPTORS_SHARE: u64 = 4;
 
@@ -75,7 +75,7 @@ struct Told {
 }
 
 /// Why a guest is to come home; of two reasons the later one here counts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Why {
     /// It has gone quiet, or the host has something for it.
     Called,
@@ -289,40 +289,22 @@ impl Link {
     }
 }
 
-/// What was seen of a loan the last time: how often it was taken up, and how often that was the same.
-type Seen = (u32, u32);
-
-/// Until there are no more loans: sends quiet guests home, and seizes those whose command doesn't end.
+/// Until there are no more loans: sends quiet guests home, and has those seized whose command doesn't end.
 async fn look_after(link: Arc<Link>, limit: Duration) {
-    let mut seen: HashMap<u64, Seen> = HashMap::new();
-    let mut at = (None, Instant::now());
+    let mut watch = Watch::of(limit);
     loop {
         tokio::time::sleep(LOOK).await;
         let mut table = lock(&link.loans.table);
-        if table.by_id.is_empty() || table.has_ended {
+        let ledger = table.ledger.clone().filter(|_| !table.has_ended);
+        let Some(ledger) = ledger.filter(|_| !table.by_id.is_empty()) else {
             table.is_looked_after = false;
             return;
-        }
-        let Some(ledger) = table.ledger.clone() else {
-            return;
         };
-        let now = ledger.at();
-        if at.0 != now {
-            at = (now, Instant::now());
-        }
-        let is_stuck = !limit.is_zero() && at.1.elapsed() >= limit;
-        seen.retain(|id, _| table.by_id.contains_key(id));
-        for (id, entry) in &table.by_id {
-            let turns = ledger.turns(entry.place.slot);
-            let (before, looks) = seen.entry(*id).or_insert((turns, 0));
-            let is_at_work = now.filter(|(at_work, _)| at_work == id);
-            let is_quiet = *before == turns && is_at_work.is_none();
-            *looks = if is_quiet { *looks + 1 } else { 0 };
-            *before = turns;
-            match is_at_work {
-                Some((_, line)) if is_stuck => entry.tell(Why::TooLong(line)),
-                _ if *looks >= QUIET_LOOKS => entry.tell(Why::Called),
-                _ => {}
+        let turns = |entry: &Entry| ledger.turns(entry.place.slot);
+        let loans = table.by_id.iter().map(|(id, entry)| (*id, turns(entry)));
+        for (id, why) in watch.look(loans.collect(), ledger.at(), Instant::now()) {
+            if let Some(entry) = table.by_id.get(&id) {
+                entry.tell(why);
             }
         }
     }

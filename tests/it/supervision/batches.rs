@@ -1,12 +1,11 @@
 //! Commands that come together: in a process of its own a daemon gets them together, and nobody may notice.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use dae_tests::{Ecosystem, Guest};
 use serde_json::json;
 
-use super::MODES;
+use super::{MODES, expect_echoes};
 
 /// More than may be under way for one guest, and more than goes over in one piece.
 const MANY: usize = 5_000;
@@ -66,14 +65,7 @@ fn a_flood_of_lines_loses_none_and_keeps_their_order() {
             let text = "x".repeat(if number % 500 == 0 { 100_000 } else { 5 });
             writeln!(sent, "echo [\"{number} {text}\"]").expect("a string takes all");
         }
-        let mut stream = guest.stream().try_clone().expect("a second handle");
-        // Sent while the replies are read: they don't all fit between the two.
-        std::thread::scope(|scope| {
-            scope.spawn(|| stream.write_all(sent.as_bytes()).expect("it is read"));
-            for expected in sent.lines() {
-                assert_eq!(guest.line(), expected);
-            }
-        });
+        expect_echoes(&mut guest, &sent);
         assert_eq!(guest.ask("stats", &json!([]))["calls"], MANY);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use dae_tests::{Ecosystem, Guest, LIMIT, process, until, until_some};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{FOR_EVER_MS, process_of};
+use super::{FOR_EVER_MS, expect_echoes, process_of};
 
 /// Guests that are there at a time, where there are many.
 const GUESTS: usize = 20;
@@ -208,13 +207,7 @@ fn a_lent_guest_that_does_not_read_loses_nothing() {
         let text = "x".repeat(if number % 300 == 0 { 300_000 } else { 2_000 });
         writeln!(sent, "echo [\"{number} {text}\"]").expect("a string takes all");
     }
-    let mut stream = guest.stream().try_clone().expect("a second handle");
-    std::thread::scope(|scope| {
-        scope.spawn(|| stream.write_all(sent.as_bytes()).expect("it is read"));
-        for expected in sent.lines() {
-            assert_eq!(guest.line(), expected);
-        }
-    });
+    expect_echoes(&mut guest, &sent);
 }
 
 /// A batch that begins with that number, and has in its middle a command that takes long enough to be hit.
