@@ -9,6 +9,8 @@
 
 #![allow(unsafe_code)]
 
+mod fault;
+
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +31,8 @@ use dae_plugin_api::abi::{
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+pub use fault::LoadFault;
+
 use crate::outcome::Ended;
 
 /// Not in libloading: the image stays mapped whatever happens to the handle. The value is glibc's and musl's.
@@ -36,18 +40,6 @@ use crate::outcome::Ended;
 const RTLD_NODELETE: i32 = 0x1000;
 #[cfg(target_os = "macos")]
 const RTLD_NODELETE: i32 = 0x80;
-
-/// Why a file could not be loaded, for a person.
-#[derive(Debug)]
-pub struct LoadFault(String);
-
-impl fmt::Display for LoadFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for LoadFault {}
 
 /// A loaded file. It stays for the life of the process.
 #[derive(Clone, Copy)]
@@ -67,14 +59,14 @@ impl Image {
     /// The file must be a private copy, under a name that was never loaded in this process.
     ///
     /// # Errors
-    /// What the system's loader says, or how its ABI differs from this host's.
+    /// What the system's loader says and what may help, or how its ABI differs from this host's.
     pub fn open(path: &Path) -> Result<Self, LoadFault> {
         let header = open_header(path)?;
         check_layout(header)?;
         // SAFETY: the layout has just been checked against this host's.
         let module = unsafe { header.init_root_module_with_unchecked_layout::<DaemonModV1_Ref>() }
             .map_err(|error| {
-                LoadFault(format!(
+                LoadFault::new(format!(
                     "its root module can't be made: {}",
                     essence(&error.to_string())
                 ))
@@ -136,20 +128,20 @@ fn open_header(path: &Path) -> Result<&'static LibHeader, LoadFault> {
     // SAFETY: loading runs the file's constructors, which is what a person who installs it asks for; the manifest was
     // found in it before, and a reload tries the file in a child process first.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
-        .map_err(|error| LoadFault(format!("the system's loader refused it: {error}")))?;
+        .map_err(|error| LoadFault::of_loader(path, &error))?;
     // SAFETY: abi_stable exports a static of that type under that name; its magic string is checked by `upgrade`.
     let header =
         unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) }
             .map(|symbol| *symbol)
             .map_err(|_| {
-                LoadFault(
+                LoadFault::new(
                     "it exports no daemon; build it with #[daemon] of dae-plugin-api".to_owned(),
                 )
             })?;
     // Never closed: see the file's head.
     std::mem::forget(library);
     header.upgrade().map_err(|error| {
-        LoadFault(format!(
+        LoadFault::new(format!(
             "it was built with another abi_stable: {}",
             essence(&error.to_string())
         ))
@@ -158,7 +150,7 @@ fn open_header(path: &Path) -> Result<&'static LibHeader, LoadFault> {
 
 fn check_layout(header: &'static LibHeader) -> Result<(), LoadFault> {
     let layout = header.layout().ok_or_else(|| {
-        LoadFault("it doesn't describe its ABI, so it can't be checked".to_owned())
+        LoadFault::new("it doesn't describe its ABI, so it can't be checked".to_owned())
     })?;
     let ours = <DaemonModV1_Ref as StableAbi>::LAYOUT;
     // Fresh ones: the process-wide globals would keep pointers into this plugin and judge the next one by them.
@@ -166,7 +158,7 @@ fn check_layout(header: &'static LibHeader) -> Result<(), LoadFault> {
     let checked = check_layout_compatibility_with_globals(ours, layout, &globals);
     // The globals hold references into the image, and their drop runs none of its code.
     checked.map_err(|errors| {
-        LoadFault(format!(
+        LoadFault::new(format!(
             "its ABI differs from this host's: {}",
             essence(&errors.to_string())
         ))

@@ -56,6 +56,24 @@ struct Loaded {
     is_left_behind: AtomicBool,
 }
 
+/// Why this process has no image of a content.
+#[derive(Debug)]
+pub struct ImageFault {
+    /// For a person.
+    pub text: String,
+    /// The system's loader refused the file in this process; a new process may load it.
+    pub is_of_loader: bool,
+}
+
+impl From<String> for ImageFault {
+    fn from(text: String) -> Self {
+        ImageFault {
+            text,
+            is_of_loader: false,
+        }
+    }
+}
+
 /// An image that a daemon runs, or is to run again. The last one that is dropped removes the private copy.
 #[derive(Debug)]
 pub struct InUse(Arc<Loaded>);
@@ -143,14 +161,15 @@ impl Images {
     ///
     /// # Errors
     /// The copy's or the loader's. The next call tries again.
-    pub async fn get<F>(&self, hash: &str, copy: F) -> Result<Arc<InUse>, String>
+    pub async fn get<F>(&self, hash: &str, copy: F) -> Result<Arc<InUse>, ImageFault>
     where
         F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
     {
         let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
         let loaded = place.loaded.get_or_try_init(|| async {
             let loaded = load(hash.to_owned(), copy).await?;
-            self.check_entry(&loaded.image).map(|()| Arc::new(loaded))
+            self.check_entry(&loaded.image)?;
+            Ok::<_, ImageFault>(Arc::new(loaded))
         });
         let loaded = Arc::clone(loaded.await?);
         Ok(place.taken(loaded))
@@ -185,7 +204,7 @@ impl Place {
     }
 }
 
-async fn load<F>(hash: String, copy: F) -> Result<Loaded, String>
+async fn load<F>(hash: String, copy: F) -> Result<Loaded, ImageFault>
 where
     F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
 {
@@ -194,7 +213,10 @@ where
         let image = Image::open(&copy.path).map_err(|fault: LoadFault| {
             // Nothing of it will ever run.
             let _ = std::fs::remove_file(&copy.path);
-            fault.to_string()
+            ImageFault {
+                text: fault.to_string(),
+                is_of_loader: fault.is_of_loader(),
+            }
         })?;
         Ok(Loaded {
             hash,

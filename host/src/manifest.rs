@@ -18,12 +18,14 @@ use serde::{Deserialize, Serialize};
 mod changes;
 mod fault;
 mod library;
+mod needs;
 #[cfg(test)]
 pub(crate) mod sample;
 mod source;
 
 pub use changes::changes;
 pub use fault::{FileFault, FileFaultKind};
+pub(crate) use needs::{Needs, needs};
 pub(crate) use source::{open, read_whole};
 
 use dae_plugin_api::{ABI_VERSION_MAX, ABI_VERSION_MIN};
@@ -141,8 +143,17 @@ impl Argument {
 /// # Errors
 /// Why no host may run that file: see [`FileFaultKind`].
 pub fn read(path: &Path) -> Result<Manifest, FileFault> {
+    read_with_needs(path).map(|(manifest, _)| manifest)
+}
+
+/// The manifest of the file at `path`, and what the file asks of the system's loader.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_with_needs(path: &Path) -> Result<(Manifest, Needs), FileFault> {
     let bytes = source::read_whole(&mut source::open(path)?, path)?;
-    parse(&bytes).map_err(|fault| fault.at(path))
+    let manifest = parse(&bytes).map_err(|fault| fault.at(path))?;
+    Ok((manifest, needs(&bytes)))
 }
 
 /// The manifest in `bytes`, the content of a whole file.

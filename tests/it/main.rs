@@ -17,6 +17,7 @@ mod hostile;
 mod install;
 mod isolation;
 mod lifecycle;
+mod loader;
 mod logs;
 mod many;
 mod readme;

@@ -95,7 +95,12 @@ pub fn of_recipe(mut plugin: Vec<u8>, recipe: &serde_json::Value) -> Vec<u8> {
     plugin
 }
 
-fn replace_all(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+/// The bytes with every `from` replaced by `to`, which is as long.
+///
+/// # Panics
+/// When the lengths differ, or there is no `from`.
+#[must_use]
+pub fn replace_all(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len(), "nothing in the file may move");
     let places: Vec<usize> = bytes
         .windows(from.len())

@@ -9,6 +9,7 @@
 
 mod alone;
 mod change;
+mod check;
 mod client;
 mod dev;
 mod exit;
@@ -97,7 +98,7 @@ enum Command {
     /// Show the daemons' log
     Logs(logs::Args),
     /// Look at a plugin's file without running any of it
-    Check(query::CheckArgs),
+    Check(check::CheckArgs),
 }
 
 /// One run of the program: whose home, and how to speak.
@@ -174,7 +175,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Options(name) => query::options(&session, &name),
         Command::Call(args) => query::call(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
-        Command::Check(args) => query::check(&session, &args),
+        Command::Check(args) => check::check(&session, &args),
     }
 }
 

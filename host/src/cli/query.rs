@@ -1,14 +1,13 @@
-//! Commands that change nothing: `list`, `scan`, `status`, `options`, `call`, `check`.
+//! Commands that change nothing: `list`, `scan`, `status`, `options`, `call`.
 //!
 //! `list` and `status` ask the host on its control socket. `options` and `call` ask it only where the daemon listens,
-//! and then speak to the daemon itself, as any other guest would. `check` reads a file and needs no host.
+//! and then speak to the daemon itself, as any other guest would.
 //!
 //! The result of a command is always printed as JSON on one line, at a terminal too: a string in quotes cannot be taken
 //! for a number, and a script sees what a person saw.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 
 use anyhow::Result;
 use dae_common_tcp::{NAME_BYTES_MAX, is_name};
@@ -19,7 +18,6 @@ use super::Session;
 use super::client::Client;
 use super::exit::Fault;
 use super::words;
-use crate::manifest::{self, Manifest};
 use crate::report::{LoadedImages, Refused, Retired, Scan, Status};
 
 /// The argument of `status` and `options`.
@@ -42,13 +40,6 @@ pub(super) struct CallArgs {
     /// The arguments: JSON, or what isn't JSON as a string; after `--` they may begin with a dash
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     arguments: Vec<String>,
-}
-
-/// What `check` takes.
-#[derive(Debug, clap::Args)]
-pub(super) struct CheckArgs {
-    /// The compiled plugin
-    file: PathBuf,
 }
 
 /// `list`: all daemons, Dae first.
@@ -303,57 +294,6 @@ fn argument(text: &str) -> Box<RawValue> {
     let as_json = serde_json::from_str(text);
     as_json
         .unwrap_or_else(|_| serde_json::value::to_raw_value(text).expect("a string is always JSON"))
-}
-
-/// `check`: what a file is, read without loading it.
-pub(super) fn check(session: &Session, args: &CheckArgs) -> Result<()> {
-    let found = manifest::read(&args.file).and_then(|manifest| {
-        manifest::check_in_process(&manifest)?;
-        Ok(manifest)
-    });
-    if session.out.json {
-        let file = &args.file;
-        session.out.document(&match &found {
-            Ok(manifest) => json!({"file": file, "ok": true, "manifest": manifest}),
-            Err(fault) => json!({"file": file, "ok": false, "reason": fault.to_string()}),
-        })?;
-    }
-    let manifest = found?;
-    match session.out.json {
-        true => Ok(()),
-        false => session.out.line(&described(&manifest)),
-    }
-}
-
-fn described(manifest: &Manifest) -> String {
-    let facts = [
-        ("about", manifest.about.clone()),
-        (
-            "abi",
-            format!("{} (dae-plugin-api {})", manifest.abi, manifest.api_version),
-        ),
-        ("built by", manifest.rustc.clone()),
-        ("target", manifest.target.clone()),
-        ("panic", manifest.panic.clone()),
-    ];
-    let row = |command: &crate::manifest::Command| {
-        let doc = command.doc.lines().next().unwrap_or_default();
-        vec![
-            format!("    {}", words::printable(&command.signature())),
-            words::printable(doc).into_owned(),
-        ]
-    };
-    let commands: Vec<_> = manifest.commands.iter().map(row).collect();
-    let title = format!(
-        "{} {}: a daemon that this host can run",
-        manifest.name, manifest.version
-    );
-    format!(
-        "{}\n{}\n  commands\n{}",
-        words::printable(&title),
-        words::facts(&facts),
-        words::aligned(&commands)
-    )
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use super::listen::Listening;
 use super::{Shared, Spec, Supervisor};
-use crate::child::{Child, ChildPlan, LoadedChild};
+use crate::child::{Child, ChildPlan, LoadedChild, Spawner};
 use crate::errands::Errands;
 use crate::frame::StartMessage;
 use crate::identity::Identity;
-use crate::images::InUse;
+use crate::images::{ImageFault, InUse};
 use crate::instance::{self, Instance, StartPlan};
 use crate::report::Mode;
 use crate::services::{Local, Resident};
@@ -67,10 +67,7 @@ impl Supervisor {
         // The port that it has, whatever was asked for.
         let mut spec = spec.clone();
         spec.port = Some(port);
-        let code = match self.where_to(&spec) {
-            Mode::InProcess => Code::Here(self.image(&spec).await?),
-            Mode::Subprocess => Code::Apart(Box::new(self.load_apart(&spec, generation).await?)),
-        };
+        let code = self.load(&spec, generation).await?;
         Ok(Successor {
             spec,
             generation,
@@ -156,16 +153,39 @@ impl Supervisor {
             .map_err(|fault| fault.to_string())
     }
 
-    async fn image(&self, spec: &Spec) -> Result<Arc<InUse>, String> {
+    /// Loads the code where the daemon is to run. What the loader refuses in the host's process alone, because that has no
+    /// room left for it, runs in a process of its own.
+    async fn load(&self, spec: &Spec, generation: u64) -> Result<Code, String> {
+        if self.where_to(spec) == Mode::InProcess {
+            match self.image(spec).await {
+                Ok(image) => return Ok(Code::Here(image)),
+                Err(fault) if fault.is_of_loader && Spawner::is_possible() => {
+                    let apart = self.load_apart(spec, generation).await?;
+                    let text = format!(
+                        "it can't be loaded into the host's process and runs in a process of its own: {}",
+                        fault.text
+                    );
+                    self.shared.tell(&spec.name, None, "warn", &text);
+                    return Ok(Code::Apart(Box::new(apart)));
+                }
+                Err(fault) => return Err(fault.text),
+            }
+        }
+        let apart = self.load_apart(spec, generation).await?;
+        Ok(Code::Apart(Box::new(apart)))
+    }
+
+    async fn image(&self, spec: &Spec) -> Result<Arc<InUse>, ImageFault> {
         let artefact = Arc::clone(&spec.artefact);
         let store = Arc::clone(&self.shared.store);
         let copy = move || store.image(&artefact);
         let limit = self.shared.config.start_limit();
         let image = self.shared.images.get(&spec.artefact.hash, copy);
         timeout(limit, image).await.unwrap_or_else(|_| {
-            Err(format!(
+            let text = format!(
                 "it was not loaded within {limit:?}; a thread of the host is left behind with it"
-            ))
+            );
+            Err(ImageFault::from(text))
         })
     }
 
