@@ -1,22 +1,33 @@
 //! The calls that one side of a connection has made and that the other has not answered.
 //!
-//! A line is the reply to the oldest unanswered call of its name and tag (Common TCP). So a call that nobody waits for any
-//! more stays in its place until its reply has come, or it would be taken for the next one's; the same goes for an event,
-//! which most who are sent one answer. What is never answered is given up after a while.
+//! A line is the reply to the oldest unanswered call of its name and tag (Common TCP). The table is therefore kept in the
+//! order of the lines: a call is entered and its line is queued in one step, under one lock, and a line that can't be queued
+//! leaves no entry.
+//!
+//! A call that timed out or was cancelled keeps its place until its reply has come, or that reply would go to the next
+//! caller. The same goes for an event, which most receivers answer. A call that stays unanswered for [`GIVEN_UP_AFTER`] once
+//! nobody waits for it is given up: its place is kept for a late reply until the next call of that name.
 
-use std::sync::Mutex;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use dae_common_tcp::{ErrorCode, Message};
+use dae_common_tcp::{ErrorCode, Fault, Message};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::lock::lock;
 
-/// Unanswered calls of one side: as many as a guest may have under way.
+/// Calls of one side that may be unanswered: as many as a guest may have in flight.
 const ASKED_MAX: usize = 1024;
-/// How long the reply to a call that nobody waits for is still expected. A reply later than that has lost its call.
+/// Events of different names or tags whose replies are expected. Past it the oldest is forgotten: a receiver that takes
+/// them for events answers none.
+const EVENTS_MAX: usize = 1024;
+/// How long the reply to a call that nobody waits for is still expected.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a call has no result: the argument of an `error` line.
@@ -48,117 +59,268 @@ pub type Reply = Result<Vec<u8>, Refusal>;
 pub struct Asked {
     /// Whether anything is unanswered, so that a connection over which nobody asks takes no lock.
     is_any: AtomicBool,
-    calls: Mutex<Vec<Unanswered>>,
+    calls: Mutex<Calls>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    /// In the order of their lines.
+    unanswered: Vec<Unanswered>,
+    /// Why no more are taken, once the connection has ended.
+    end: Option<Refusal>,
 }
 
 #[derive(Debug)]
 struct Unanswered {
     name: String,
     tag: Option<String>,
-    /// Where nobody waits, the reply is taken off and dropped.
-    reply: Option<oneshot::Sender<Reply>>,
-    since: Instant,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Call {
+        reply: oneshot::Sender<Reply>,
+        /// When its caller stopped waiting.
+        abandoned: Arc<OnceLock<Instant>>,
+    },
+    /// Lines whose replies are dropped: how many, and when the last one was sent.
+    Events { count: usize, last: Instant },
+}
+
+/// The reply to a call that was sent. Dropped, the call keeps its place in the table until its reply comes.
+#[derive(Debug)]
+pub struct Awaited {
+    reply: oneshot::Receiver<Reply>,
+    abandoned: Arc<OnceLock<Instant>>,
+}
+
+impl Future for Awaited {
+    type Output = Result<Reply, oneshot::error::RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.reply).poll(context)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let _ = self.abandoned.set(Instant::now());
+    }
 }
 
 impl Asked {
-    /// Whether anything is unanswered.
+    /// Returns whether anything is unanswered.
     #[inline]
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.is_any.load(Ordering::Acquire)
     }
 
-    /// A call that is on its way.
+    /// Enters a call and has `send` queue its line, in one step: no other call's line gets between the two.
     ///
     /// # Errors
-    /// Too many are unanswered.
+    /// `send` refused, too many calls are unanswered, or the connection has ended. Nothing is entered then.
     pub fn ask(
         &self,
         name: &str,
         tag: Option<String>,
-    ) -> Result<oneshot::Receiver<Reply>, Refusal> {
-        let (sender, receiver) = oneshot::channel();
-        self.put(name, tag, Some(sender)).map(|()| receiver)
+        send: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Result<Awaited, Refusal> {
+        let (sender, reply) = oneshot::channel();
+        let abandoned = Arc::new(OnceLock::new());
+        let awaited = Awaited {
+            reply,
+            abandoned: Arc::clone(&abandoned),
+        };
+        let kind = Kind::Call {
+            reply: sender,
+            abandoned,
+        };
+        let mut calls = lock(&self.calls);
+        calls.check_room(name)?;
+        self.sent(&mut calls, send)?;
+        calls.unanswered.push(Unanswered {
+            name: name.to_owned(),
+            tag,
+            kind,
+        });
+        Ok(awaited)
     }
 
-    /// A line is on its way whose reply nobody waits for. Those that are never answered make room for what follows: a
-    /// listener answers nothing, and may be sent any number of events.
-    pub fn expect(&self, name: &str, tag: Option<String>) {
-        // Where only calls are unanswered, its reply will be taken for an event.
-        let _ = self.put(name, tag, None);
-    }
-
-    fn put(
+    /// Enters an event, whose reply is dropped when it comes, and has `send` queue its line, in one step.
+    ///
+    /// # Errors
+    /// `send` refused, or the connection has ended. Nothing is entered then.
+    pub fn expect(
         &self,
         name: &str,
         tag: Option<String>,
-        reply: Option<oneshot::Sender<Reply>>,
+        send: impl FnOnce() -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let mut calls = lock(&self.calls);
-        let now = Instant::now();
-        if calls.len() >= ASKED_MAX {
-            calls.retain(|call| !call.is_given_up(now));
+        if let Some(end) = &calls.end {
+            return Err(end.clone());
         }
-        if calls.len() >= ASKED_MAX
-            && let Some(event) = calls.iter().position(|call| call.reply.is_none())
-        {
-            calls.remove(event);
-        }
-        if calls.len() >= ASKED_MAX {
-            let text = format!("{ASKED_MAX} calls are unanswered already; wait for some of them");
-            return Err(Refusal::new(ErrorCode::Unavailable, text));
-        }
-        calls.push(Unanswered {
-            name: name.to_owned(),
-            tag,
-            reply,
-            since: now,
-        });
-        self.is_any.store(true, Ordering::Release);
+        self.sent(&mut calls, send)?;
+        calls.enter_event(name, tag);
         Ok(())
     }
 
-    /// Takes a line for the reply to a call, if it is one; whether it was, and, of one that nobody waited for, why it failed.
+    /// Runs `send` under the table's lock. A reply may come before this returns: its reader waits for the lock.
+    fn sent(
+        &self,
+        calls: &mut Calls,
+        send: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        self.is_any.store(true, Ordering::Release);
+        let sent = send();
+        if sent.is_err() {
+            let is_any = !calls.unanswered.is_empty();
+            self.is_any.store(is_any, Ordering::Release);
+        }
+        sent
+    }
+
+    /// Returns whether an untagged call of that name was given up, so that a reply to it can no longer be told from the
+    /// reply to the next call.
+    #[must_use]
+    pub fn is_out_of_step(&self, name: &str) -> bool {
+        let now = Instant::now();
+        let calls = lock(&self.calls);
+        let mut given_up = calls.unanswered.iter().filter(|one| one.is_given_up(now));
+        given_up.any(|one| one.name == name && one.tag.is_none())
+    }
+
+    /// Takes a line for the reply to the oldest call of its name and tag, if there is one.
     pub fn answer(&self, message: &Message<'_>) -> Answered {
         if !self.is_any() {
             return Answered::NotOurs;
         }
-        let refusal = refusal_in(message);
-        let name = refusal
-            .as_ref()
-            .map_or(message.name, |told| told.command.as_str());
+        let told = refusal_in(message);
+        let name = told.as_ref().map_or(message.name, |(command, _)| command);
         let mut calls = lock(&self.calls);
-        let now = Instant::now();
-        calls.retain(|call| !call.is_given_up(now));
-        let at = calls
-            .iter()
-            .position(|call| call.name == name && call.tag.as_deref() == message.tag);
-        let found = at.map(|at| calls.remove(at));
-        self.is_any.store(!calls.is_empty(), Ordering::Release);
+        let found = calls.take(name, message.tag);
+        let is_any = !calls.unanswered.is_empty();
+        self.is_any.store(is_any, Ordering::Release);
         drop(calls);
-        let Some(call) = found else {
-            return Answered::NotOurs;
-        };
-        let reply = match refusal {
-            Some(told) => Err(told.refusal),
+        let reply = match told {
+            Some((_, refusal)) => Err(refusal),
             None => Ok(as_array(message.arguments)),
         };
-        match (call.reply, reply) {
-            // Whoever waited may have given up.
-            (Some(waiting), reply) => drop(waiting.send(reply)),
-            (None, Err(_)) => return Answered::EventRefused,
-            (None, Ok(_)) => {}
+        match (found, reply) {
+            (None, _) => Answered::NotOurs,
+            (Some(Taken::Event), Err(_)) => Answered::EventRefused,
+            (Some(Taken::Event), Ok(_)) => Answered::Ours,
+            (Some(Taken::Call(waiting)), reply) => {
+                // The caller may have given up.
+                let _ = waiting.send(reply);
+                Answered::Ours
+            }
         }
-        Answered::Ours
     }
 
-    /// The connection has ended: all that is unanswered is answered so.
-    pub fn fail_all(&self, refusal: &Refusal) {
-        let calls = std::mem::take(&mut *lock(&self.calls));
-        self.is_any.store(false, Ordering::Release);
-        for waiting in calls.into_iter().filter_map(|call| call.reply) {
-            let _ = waiting.send(Err(refusal.clone()));
+    /// Takes a line that can't be read for the reply to the oldest call of its name and tag, if there is one. The call is
+    /// answered with what is wrong with the line.
+    pub fn answer_fault(&self, fault: &Fault<'_>) -> Answered {
+        if !self.is_any() {
+            return Answered::NotOurs;
         }
+        let arguments = json!([{
+            "command": fault.command,
+            "code": fault.code.as_str(),
+            "message": fault.message,
+        }]);
+        self.answer(&Message {
+            name: "error",
+            tag: fault.tag,
+            arguments: &arguments.to_string(),
+        })
+    }
+
+    /// Ends the table with its connection: all that is unanswered, and every later call, is answered with `refusal`.
+    pub fn end(&self, refusal: &Refusal) {
+        let mut calls = lock(&self.calls);
+        calls.end = Some(refusal.clone());
+        let unanswered = std::mem::take(&mut calls.unanswered);
+        self.is_any.store(false, Ordering::Release);
+        drop(calls);
+        for one in unanswered {
+            if let Kind::Call { reply, .. } = one.kind {
+                let _ = reply.send(Err(refusal.clone()));
+            }
+        }
+    }
+}
+
+/// An entry whose reply has come.
+enum Taken {
+    Call(oneshot::Sender<Reply>),
+    Event,
+}
+
+impl Calls {
+    /// Makes room for one more call, or says why there is none.
+    fn check_room(&mut self, name: &str) -> Result<(), Refusal> {
+        if let Some(end) = &self.end {
+            return Err(end.clone());
+        }
+        let now = Instant::now();
+        let calls = |all: &[Unanswered]| all.iter().filter(|one| one.is_call()).count();
+        let is_full = calls(&self.unanswered) >= ASKED_MAX;
+        self.unanswered
+            .retain(|one| !(one.is_given_up(now) && (is_full || one.name == name)));
+        if calls(&self.unanswered) >= ASKED_MAX {
+            let text = format!("{ASKED_MAX} calls are unanswered already; wait for some of them");
+            return Err(Refusal::new(ErrorCode::Unavailable, text));
+        }
+        Ok(())
+    }
+
+    fn enter_event(&mut self, name: &str, tag: Option<String>) {
+        let now = Instant::now();
+        // Replies are told apart by name, so that events of one name in a row need one entry.
+        let latest = self
+            .unanswered
+            .iter_mut()
+            .rfind(|one| one.name == name && one.tag == tag);
+        if let Some(Unanswered {
+            kind: Kind::Events { count, last },
+            ..
+        }) = latest
+        {
+            *count += 1;
+            *last = now;
+            return;
+        }
+        let mut events = self.unanswered.iter().filter(|one| !one.is_call());
+        if events.by_ref().count() >= EVENTS_MAX {
+            let oldest = self.unanswered.iter().position(|one| !one.is_call());
+            oldest.map(|at| self.unanswered.remove(at));
+        }
+        self.unanswered.push(Unanswered {
+            name: name.to_owned(),
+            tag,
+            kind: Kind::Events {
+                count: 1,
+                last: now,
+            },
+        });
+    }
+
+    fn take(&mut self, name: &str, tag: Option<&str>) -> Option<Taken> {
+        let is_it = |one: &Unanswered| one.name == name && one.tag.as_deref() == tag;
+        let at = self.unanswered.iter().position(is_it)?;
+        if let Kind::Events { count, .. } = &mut self.unanswered[at].kind
+            && *count > 1
+        {
+            *count -= 1;
+            return Some(Taken::Event);
+        }
+        Some(match self.unanswered.remove(at).kind {
+            Kind::Call { reply, .. } => Taken::Call(reply),
+            Kind::Events { .. } => Taken::Event,
+        })
     }
 }
 
@@ -174,18 +336,22 @@ pub enum Answered {
 }
 
 impl Unanswered {
+    fn is_call(&self) -> bool {
+        matches!(self.kind, Kind::Call { .. })
+    }
+
+    /// Returns whether nobody has waited for its reply for [`GIVEN_UP_AFTER`].
     fn is_given_up(&self, now: Instant) -> bool {
-        let is_awaited = self.reply.as_ref().is_some_and(|reply| !reply.is_closed());
-        !is_awaited && now.duration_since(self.since) > GIVEN_UP_AFTER
+        let since = match &self.kind {
+            Kind::Call { abandoned, .. } => abandoned.get().copied(),
+            Kind::Events { last, .. } => Some(*last),
+        };
+        since.is_some_and(|since| now.saturating_duration_since(since) > GIVEN_UP_AFTER)
     }
 }
 
 /// Waits for a reply of `who`; in time, or `timeout` comes (zero means for ever).
-pub async fn in_time(
-    reply: oneshot::Receiver<Reply>,
-    limit: Duration,
-    (who, name): (&str, &str),
-) -> Reply {
+pub async fn in_time(reply: Awaited, limit: Duration, (who, name): (&str, &str)) -> Reply {
     let gone = |_| {
         let text = format!("the connection to {who} was lost");
         Err(Refusal::new(ErrorCode::Crashed, text))
@@ -202,22 +368,24 @@ pub async fn in_time(
     }
 }
 
-/// An `error` line's one argument.
-#[derive(Deserialize)]
-struct Told {
-    #[serde(default)]
-    command: String,
-    #[serde(flatten)]
-    refusal: Refusal,
-}
-
-fn refusal_in(message: &Message<'_>) -> Option<Told> {
+/// Reads an `error` line: the command that it is about, and why that failed. It is read leniently, since a failure that is not
+/// taken off the table would make each later call get its predecessor's reply. `None` for what names no command.
+fn refusal_in(message: &Message<'_>) -> Option<(String, Refusal)> {
     if message.name != "error" {
         return None;
     }
-    serde_json::from_slice::<[Told; 1]>(&as_array(message.arguments))
-        .ok()
-        .map(|[told]| told)
+    let arguments: Vec<Value> = serde_json::from_slice(&as_array(message.arguments)).ok()?;
+    let told = arguments.first()?;
+    let text = |key: &str| match told.get(key) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) if text.is_empty() => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => Some(other.to_string()),
+    };
+    let command = text("command")?;
+    let code = text("code").unwrap_or_else(|| ErrorCode::Failed.as_str().to_owned());
+    let message = text("message").unwrap_or_else(|| format!("{command} failed"));
+    Some((command, Refusal { code, message }))
 }
 
 /// Arguments as they came, in the form that they are handed on in: a strict JSON array.
@@ -240,84 +408,4 @@ fn is_json(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(name: &'static str, arguments: &'static str) -> Message<'static> {
-        Message {
-            name,
-            tag: None,
-            arguments,
-        }
-    }
-
-    #[test]
-    fn replies_go_to_the_oldest_call_of_their_name() {
-        let asked = Asked::default();
-        let mut first = asked.ask("add", None).unwrap();
-        let mut second = asked.ask("add", None).unwrap();
-        let mut other = asked.ask("slow", None).unwrap();
-        assert_eq!(asked.answer(&message("tick", "[1]")), Answered::NotOurs);
-        assert_eq!(asked.answer(&message("add", "[3]")), Answered::Ours);
-        assert_eq!(asked.answer(&message("add", "4")), Answered::Ours);
-        let refused = r#"[{"command":"slow","code":"timeout","message":"late"}]"#;
-        assert_eq!(asked.answer(&message("error", refused)), Answered::Ours);
-        assert_eq!(first.try_recv().unwrap().unwrap(), b"[3]");
-        assert_eq!(second.try_recv().unwrap().unwrap(), b"[4]");
-        assert_eq!(other.try_recv().unwrap().unwrap_err().code, "timeout");
-        assert!(!asked.is_any());
-    }
-
-    #[test]
-    fn a_late_reply_is_not_taken_for_the_next_ones() {
-        let asked = Asked::default();
-        drop(asked.ask("add", None).unwrap());
-        let mut second = asked.ask("add", None).unwrap();
-        assert_eq!(asked.answer(&message("add", "[\"late\"]")), Answered::Ours);
-        assert!(second.try_recv().is_err());
-        assert_eq!(asked.answer(&message("add", "[2]")), Answered::Ours);
-        assert_eq!(second.try_recv().unwrap().unwrap(), b"[2]");
-    }
-
-    #[test]
-    fn too_many_are_refused_and_an_end_answers_all() {
-        let asked = Asked::default();
-        let mut all: Vec<_> = (0..ASKED_MAX)
-            .map(|_| asked.ask("a", None).unwrap())
-            .collect();
-        assert_eq!(asked.ask("a", None).unwrap_err().code, "unavailable");
-        let gone = Refusal::new(ErrorCode::Crashed, "it has gone");
-        asked.fail_all(&gone);
-        assert_eq!(all[7].try_recv().unwrap().unwrap_err(), gone);
-        assert!(asked.ask("a", None).is_ok());
-    }
-
-    #[test]
-    fn events_that_nobody_answers_refuse_nothing() {
-        let asked = Asked::default();
-        for _ in 0..2 * ASKED_MAX {
-            asked.expect("tick", None);
-        }
-        let mut call = asked.ask("add", None).unwrap();
-        assert_eq!(asked.answer(&message("add", "[3]")), Answered::Ours);
-        assert_eq!(call.try_recv().unwrap().unwrap(), b"[3]");
-    }
-
-    #[test]
-    fn what_comes_is_handed_on_as_an_array() {
-        for (came, handed_on) in [
-            ("", "[]"),
-            ("[1, 2]", "[1, 2]"),
-            ("5", "[5]"),
-            ("['x']", r#"["x"]"#),
-            ("{a: 1}", r#"[{"a":1}]"#),
-            ("hello there", r#"["hello there"]"#),
-        ] {
-            assert_eq!(
-                String::from_utf8(as_array(came)).unwrap(),
-                handed_on,
-                "{came}"
-            );
-        }
-    }
-}
+mod tests;

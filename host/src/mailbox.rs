@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::Context;
 
 use dae_common_tcp::ErrorCode;
-use tokio::sync::oneshot;
 
-use crate::asked::{Asked, Refusal, Reply};
+use crate::asked::{Asked, Awaited, Refusal};
 use crate::feed::Feed;
 use crate::heard::Heard;
 use crate::lock::lock;
@@ -118,19 +117,25 @@ impl Mailbox {
     /// Asks the guest something: a line of ours, and its own of the same name for a reply.
     ///
     /// # Errors
-    /// It has gone, or too much is unanswered already.
-    pub fn ask(&self, name: &str, line: &[u8]) -> Result<oneshot::Receiver<Reply>, Refusal> {
-        let reply = self.asked.ask(name, None)?;
-        match self.push(line) {
-            true => Ok(reply),
+    /// It has gone, it doesn't read what it is sent, or too much is unanswered already.
+    pub fn ask(&self, name: &str, line: &[u8]) -> Result<Awaited, Refusal> {
+        self.asked.ask(name, None, || match self.push(line) {
+            true => Ok(()),
+            false if self.is_slow() => Err(is_slow()),
             false => Err(has_gone()),
-        }
+        })
     }
 }
 
 /// What is said to whoever waits for a guest that has gone.
 fn has_gone() -> Refusal {
     Refusal::new(ErrorCode::Unavailable, "the guest has gone")
+}
+
+/// What is said to whoever asks a guest that doesn't read.
+fn is_slow() -> Refusal {
+    let text = "the guest doesn't read what it is sent, and its connection is being closed";
+    Refusal::new(ErrorCode::Unavailable, text)
 }
 
 /// The guests of one daemon. They outlive its instances.
@@ -161,7 +166,7 @@ impl Guests {
     pub fn leave(&self, id: u64) {
         if let Some(mailbox) = lock(&self.by_id).remove(&id) {
             mailbox.has_left.store(true, Ordering::Release);
-            mailbox.asked.fail_all(&has_gone());
+            mailbox.asked.end(&has_gone());
             mailbox.heard.tell(br#"disconnect ["it has gone"]"#);
             mailbox.heard.end();
         }

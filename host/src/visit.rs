@@ -142,7 +142,7 @@ impl Visit {
         let visit = Arc::clone(self);
         let (name, arguments) = (name.to_owned(), arguments.to_owned());
         Calling::Later(Box::pin(async move {
-            visit.wait_for_connection().await?;
+            visit.wait_for_connection(&name).await?;
             match visit.call_now(&name, &arguments) {
                 Some(Calling::Now(reply)) => reply,
                 Some(Calling::Later(reply)) => reply.await,
@@ -159,7 +159,7 @@ impl Visit {
                 drop(stage);
                 Some(here.call(self, name, arguments))
             }
-            Stage::There(there) => {
+            Stage::There(there) if there.takes(name) => {
                 let there = Arc::clone(there);
                 drop(stage);
                 Some(Calling::Later(Box::pin(there.call(
@@ -168,15 +168,16 @@ impl Visit {
                     self.host.limits.command,
                 ))))
             }
-            Stage::Connecting | Stage::Lost(_) => None,
+            Stage::There(_) | Stage::Connecting | Stage::Lost(_) => None,
         }
     }
 
-    async fn wait_for_connection(&self) -> Result<(), Refusal> {
+    async fn wait_for_connection(&self, name: &str) -> Result<(), Refusal> {
         let mut stage = self.stage.subscribe();
         let is_new = !self.was_there();
         let is_there = |stage: &Stage| match stage {
-            Stage::Here(_) | Stage::There(_) => true,
+            Stage::Here(_) => true,
+            Stage::There(there) => there.takes(name),
             // The first attempt decides: a name that nobody has is told at once.
             Stage::Lost(_) => is_new,
             Stage::Connecting => false,

@@ -13,6 +13,7 @@ mod shown;
 mod steady;
 mod talk;
 mod topics;
+mod untagged;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -119,6 +119,8 @@ impl<S: Stream> Guest<S> {
     ) {
         match line {
             Line::Message(message) => self.answer(message, phase, batch, context),
+            // A reply to this side that can't be read: its call is answered so, and the guest isn't.
+            Line::Fault(fault) if self.mailbox.asked.answer_fault(&fault) != Answered::NotOurs => {}
             Line::Fault(fault) => self.refuse(
                 (fault.command, fault.tag),
                 (fault.code, &fault.message),

@@ -19,7 +19,7 @@ use dae_common_tcp::{ErrorCode, Line, Message, read_line};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Calling, Stage, Visit};
-use crate::asked::{Answered, Asked, Refusal, Reply, in_time};
+use crate::asked::{Answered, Asked, Awaited, Refusal, Reply, in_time};
 use crate::door::{Door, Lease, Phase};
 use crate::greet;
 use crate::lock::lock;
@@ -197,20 +197,44 @@ impl Here {
         let Here { door, guest, .. } = self;
         let is_command = lease.instance.commands.find(&sent.name).is_some();
         if !is_command && guest.heard.is_of_use() {
-            let reply = match is_call {
-                true => Some(self.asked.ask(&sent.name, None)?),
-                false => None,
-            };
-            if turn::tell_event(guest, &sent.name, &sent.arguments) {
+            let is_told = || turn::tell_event(guest, &sent.name, &sent.arguments);
+            if !is_call && is_told() {
+                return Ok(b"[]".to_vec());
+            }
+            if is_call && let Some(reply) = self.ask_listeners(&sent.name, is_told)? {
                 // Nothing of the instance runs for it: its successor may answer as well.
                 drop(lease);
-                let Some(reply) = reply else {
-                    return Ok(b"[]".to_vec());
-                };
                 return in_time(reply, door.limits.command, (&door.name, &sent.name)).await;
             }
         }
         turn::run(lease, Arc::clone(door), Arc::clone(guest), sent).await
+    }
+
+    /// Enters a call that is told to the other side's listeners, who answer by an event of its name; `None` where nobody
+    /// listens any more.
+    fn ask_listeners(
+        &self,
+        name: &str,
+        is_told: impl FnOnce() -> bool,
+    ) -> Result<Option<Awaited>, Refusal> {
+        let mut has_listeners = true;
+        let asked = self.asked.ask(name, None, || {
+            has_listeners = is_told();
+            match has_listeners {
+                true => Ok(()),
+                false => Err(Refusal::new(ErrorCode::UnknownCommand, "nobody listens")),
+            }
+        });
+        match asked {
+            Ok(reply) => Ok(Some(reply)),
+            Err(_) if !has_listeners => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn is_gone(&self) -> Refusal {
+        let text = format!("the connection to {} was lost", self.door.name);
+        Refusal::new(ErrorCode::Crashed, text)
     }
 
     fn enter(&self) -> Result<InFlight, Refusal> {
@@ -351,6 +375,7 @@ impl Drop for Entered {
         let Here { door, guest, .. } = &*self.0;
         door.guests.leave(guest.id());
         self.0.queue.end();
+        self.0.asked.end(&self.0.is_gone());
         if let Phase::Open(lease) = &**door.phase() {
             greet::goodbye(lease, guest);
         }

@@ -7,11 +7,10 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, write_message};
-use serde_json::json;
+use dae_common_tcp::{ErrorCode, Inbox, Line, Message, write_message};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -35,6 +34,10 @@ const OUTGOING_BYTES_MAX: usize = FEED_BYTES_MAX;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// One read, in bytes.
 const READ_BYTES: usize = 16 << 10;
+/// Why a connection is ended on this side.
+const NOT_READ: &str = "slow-guest: it doesn't read what it is sent";
+const OUT_OF_STEP: &str =
+    "it never answered an earlier call, so that its replies can't be told apart any more";
 /// Names of events that are remembered as perhaps being questions; more would be no protocol.
 const QUESTIONS_MAX: usize = 256;
 
@@ -46,8 +49,9 @@ pub(super) struct There {
     asked: Asked,
     outgoing: Mutex<Vec<u8>>,
     more: Notify,
-    /// Something had no room in `outgoing`; nothing more is taken.
-    is_full: CancellationToken,
+    /// Cancelled once nothing more is sent; `why_over` says why.
+    is_over: CancellationToken,
+    why_over: OnceLock<&'static str>,
     last_tag: AtomicU64,
     /// Names of what the other side has sent: a line of ours by such a name may be the answer to it.
     came: Mutex<HashSet<String>>,
@@ -62,7 +66,8 @@ impl There {
             asked: Asked::default(),
             outgoing: Mutex::default(),
             more: Notify::new(),
-            is_full: CancellationToken::new(),
+            is_over: CancellationToken::new(),
+            why_over: OnceLock::new(),
             last_tag: AtomicU64::new(0),
             came: Mutex::default(),
         }
@@ -81,10 +86,8 @@ impl There {
         limit: Duration,
     ) -> impl Future<Output = Reply> + Send + use<> {
         let tag = self.tag();
-        let asked = self.asked.ask(name, tag.clone()).and_then(|reply| {
-            self.send(name, tag.as_deref(), arguments)?;
-            Ok(reply)
-        });
+        let line = line_of(name, tag.as_deref(), arguments);
+        let asked = self.asked.ask(name, tag, || self.send(&line));
         let name = name.to_owned();
         async move { in_time(asked?, limit, (&self.credential.name, &name)).await }
     }
@@ -96,15 +99,31 @@ impl There {
             true => None,
             false => self.tag(),
         };
-        // Most who are sent an event take it for a command, and answer it.
-        if !may_be_answer {
-            self.asked.expect(message.name, tag.clone());
-        }
-        let sent = self.send(message.name, tag.as_deref(), message.arguments);
+        let line = line_of(message.name, tag.as_deref(), message.arguments);
+        let sent = match may_be_answer {
+            true => self.send(&line),
+            // Most receivers take an event for a command, and answer it.
+            false => self.asked.expect(message.name, tag, || self.send(&line)),
+        };
         if sent.is_err() {
-            self.is_full.cancel();
+            self.end(NOT_READ);
         }
         sent.is_ok()
+    }
+
+    /// Returns whether the connection takes a call of that name. One that can't tell the reply from that to an earlier call,
+    /// which was given up, ends here and is made again.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        if !self.knows_tags && self.asked.is_out_of_step(name) {
+            self.end(OUT_OF_STEP);
+        }
+        !self.is_over.is_cancelled()
+    }
+
+    /// Ends the connection.
+    fn end(&self, why: &'static str) {
+        let _ = self.why_over.set(why);
+        self.is_over.cancel();
     }
 
     fn tag(&self) -> Option<String> {
@@ -112,9 +131,10 @@ impl There {
             .then(|| self.last_tag.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    fn send(&self, name: &str, tag: Option<&str>, arguments: &str) -> Result<(), Refusal> {
+    /// Queues a line, with its LF.
+    fn send(&self, line: &[u8]) -> Result<(), Refusal> {
         let mut outgoing = lock(&self.outgoing);
-        if self.is_full.is_cancelled() || outgoing.len() + arguments.len() > OUTGOING_BYTES_MAX {
+        if self.is_over.is_cancelled() || outgoing.len() + line.len() > OUTGOING_BYTES_MAX {
             let text = format!(
                 "{} doesn't read what it is sent; {} bytes wait",
                 self.credential.name,
@@ -122,7 +142,7 @@ impl There {
             );
             return Err(Refusal::new(ErrorCode::Unavailable, text));
         }
-        write_message(&mut outgoing, name, tag, &as_array(arguments));
+        outgoing.extend_from_slice(line);
         drop(outgoing);
         self.more.notify_one();
         Ok(())
@@ -136,7 +156,10 @@ impl There {
     fn take(&self, visit: &Visit, line: Line<'_>) {
         let message = match line {
             Line::Message(message) => message,
-            Line::Fault(fault) => return self.take_fault(&fault),
+            Line::Fault(fault) => {
+                self.asked.answer_fault(&fault);
+                return;
+            }
             // Of no use to anybody, and a connecting side answers nothing.
             Line::Http => return,
         };
@@ -154,31 +177,24 @@ impl There {
         let arguments = as_array(message.arguments);
         let line = [message.name.as_bytes(), b" ", &arguments].concat();
         if let Some(answer) = visit.hear(&message, &line) {
-            self.send_answer(&answer);
+            self.send_answer(answer);
         }
     }
 
-    /// A line that can't be read answers the call whose reply it was to be.
-    fn take_fault(&self, fault: &Fault<'_>) {
-        let arguments = json!([{"command": fault.command, "code": fault.code.as_str(), "message": fault.message}]);
-        self.asked.answer(&Message {
-            name: "error",
-            tag: fault.tag,
-            arguments: &arguments.to_string(),
-        });
-    }
-
-    fn send_answer(&self, line: &[u8]) {
-        let mut outgoing = lock(&self.outgoing);
-        if outgoing.len() + line.len() > OUTGOING_BYTES_MAX {
+    fn send_answer(&self, mut line: Vec<u8>) {
+        line.push(b'\n');
+        if self.send(&line).is_err() {
             // It asks, and doesn't read the answers.
-            return self.is_full.cancel();
+            self.end(NOT_READ);
         }
-        outgoing.extend_from_slice(line);
-        outgoing.push(b'\n');
-        drop(outgoing);
-        self.more.notify_one();
     }
+}
+
+/// A line as it is sent, with its LF.
+fn line_of(name: &str, tag: Option<&str>, arguments: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    write_message(&mut line, name, tag, &as_array(arguments));
+    line
 }
 
 /// Connects, and tends the connection until it is lost; why it was.
@@ -220,7 +236,7 @@ async fn tend(visit: &Visit, there: &There, stream: TcpStream) -> io::Result<()>
     tokio::select! {
         ended = read(visit, there, reading) => ended,
         ended = write(visit, there, writing) => ended.map(|never| match never {}),
-        () = there.is_full.cancelled() => Err(io::Error::other("slow-guest: it doesn't read what it is sent")),
+        () = there.is_over.cancelled() => Err(io::Error::other(*there.why_over.get().unwrap_or(&NOT_READ))),
         () = farewell => Ok(()),
     }
 }
@@ -270,12 +286,17 @@ struct Lasting(Arc<There>);
 
 impl Drop for Lasting {
     fn drop(&mut self) {
-        self.0.asked.fail_all(&self.0.is_gone());
+        // In this order: a call that is sent from now on is refused, not forgotten.
+        self.0.is_over.cancel();
+        self.0.asked.end(&self.0.is_gone());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use dae_common_tcp::Fault;
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn there() -> There {
@@ -296,27 +317,44 @@ mod tests {
     #[test]
     fn one_who_asks_and_reads_no_answers_costs_a_bounded_amount() {
         let there = there();
-        let answer = [b'x'; 1000];
+        let answer = vec![b'x'; 1000];
         for _ in 0..2 * OUTGOING_BYTES_MAX / answer.len() {
-            there.send_answer(&answer);
+            there.send_answer(answer.clone());
         }
-        assert!(there.is_full.is_cancelled());
-        assert!(lock(&there.outgoing).len() <= OUTGOING_BYTES_MAX + 1);
-        let refused = there.send("add", None, "[1]").unwrap_err();
+        assert!(there.is_over.is_cancelled());
+        assert!(lock(&there.outgoing).len() <= OUTGOING_BYTES_MAX);
+        let refused = there.send(b"add [1]\n").unwrap_err();
         assert_eq!(refused.code, "unavailable");
     }
 
     #[test]
     fn a_reply_that_can_not_be_read_answers_its_call() {
         let there = there();
-        let mut reply = there.asked.ask("dump", None).unwrap();
-        there.take_fault(&Fault {
+        let reply = there.asked.ask("dump", None, || Ok(())).unwrap();
+        there.asked.answer_fault(&Fault {
             code: ErrorCode::LineTooLong,
             command: "dump",
             tag: None,
             message: "too long".to_owned(),
         });
-        let refusal = reply.try_recv().unwrap().unwrap_err();
+        let refusal = reply.now_or_never().unwrap().unwrap().unwrap_err();
         assert_eq!(refusal.code, "line-too-long");
+    }
+
+    /// The call that was refused must not take the reply to the one after it.
+    #[tokio::test]
+    async fn a_call_that_has_no_room_takes_nobodys_reply() {
+        let there = Arc::new(there());
+        let limit = Duration::from_secs(60);
+        let too_long = format!("[\"{}\"]", "x".repeat(OUTGOING_BYTES_MAX));
+        let refused = Arc::clone(&there).call("echo", &too_long, limit).await;
+        assert_eq!(refused.unwrap_err().code, "unavailable");
+        let next = Arc::clone(&there).call("echo", "[2]", limit);
+        there.asked.answer(&Message {
+            name: "echo",
+            tag: None,
+            arguments: "[2]",
+        });
+        assert_eq!(next.await.unwrap(), b"[2]");
     }
 }
