@@ -20,6 +20,8 @@ pub use lock::{Held, HomeLock};
 pub use socket::SocketPath;
 
 use crate::durable::DiskFault;
+#[cfg(unix)]
+use crate::hands::{self, Place};
 
 /// Our directory below each of the XDG ones.
 const XDG_NAME: &str = "dae";
@@ -190,11 +192,12 @@ fn make_private(dir: &Path) -> anyhow::Result<()> {
 /// The home's top directory may be one that the user made. It keeps its mode, or is refused.
 #[cfg(unix)]
 fn check_owner_alone_writes(dir: &Path) -> anyhow::Result<()> {
-    let mode = owned_mode(dir)?;
-    if mode & 0o022 != 0 {
+    owned_mode(dir)?;
+    let metadata = fs::metadata(dir).map_err(|e| DiskFault::new(&e, "look at", dir))?;
+    if let Some(who) = hands::others_who_write(&metadata, Place::Named(dir)) {
         let dir = dir.display();
         bail!(
-            "the home {dir} may be written by others (mode {mode:03o}), who could have this host run anything; \
+            "the home {dir} may be written by {who}, who could have this host run anything; \
              close it with `chmod go-w {dir}`"
         );
     }
@@ -312,13 +315,13 @@ mod tests {
     #[test]
     fn a_home_that_others_may_write_is_refused_and_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        set_mode(dir.path(), 0o775);
+        set_mode(dir.path(), 0o757);
         let text = Home::at(dir.path()).create().unwrap_err().to_string();
         assert!(
-            text.contains("775") && text.contains("chmod go-w"),
+            text.contains("757") && text.contains("chmod go-w"),
             "{text}"
         );
-        assert_eq!(mode(dir.path()), 0o775);
+        assert_eq!(mode(dir.path()), 0o757);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         set_mode(dir.path(), 0o755);
         Home::at(dir.path()).create().unwrap();

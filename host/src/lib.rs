@@ -25,6 +25,7 @@
 //! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
+//! - `hands`: who may write a file
 //! - `lock`: the one way to lock a table
 
 pub mod cli;
@@ -55,6 +56,8 @@ mod feed;
 mod frame;
 mod greet;
 mod guest;
+#[cfg(unix)]
+mod hands;
 mod heard;
 mod identity;
 mod images;

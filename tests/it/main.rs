@@ -20,6 +20,7 @@ mod lifecycle;
 mod loader;
 mod logs;
 mod many;
+mod private_group;
 mod readme;
 mod reload;
 mod supervision;

@@ -2,8 +2,9 @@
 //! that another user exchanges.
 //!
 //! Trust: what is loaded runs with all of our user's rights, so whoever may write the file or its directory is as good
-//! as we are. Only our user and root may. The directories further up are not looked at: they are as the user keeps
-//! them. A sticky directory (`/tmp`) is good enough, for in it nobody moves another's files.
+//! as we are. Only our user and root may, or the private group of one of them (see [`crate::hands`]). The directories
+//! further up are not looked at: they are as the user keeps them. A sticky directory (`/tmp`) is good enough, for in it
+//! nobody moves another's files.
 //!
 //! The file is judged by its open descriptor, not by its name, so that what was judged is what is read.
 
@@ -12,6 +13,8 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::fault::{FileFault, FileFaultKind};
+#[cfg(unix)]
+use crate::hands::{self, Place};
 
 /// No plugin comes near; with all debug symbols, large ones have some hundred MB. It is read into memory.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -39,7 +42,7 @@ fn opened(path: &Path) -> Result<File, FileFault> {
     let file = options.open(path).map_err(|e| unreadable(&e))?;
     let metadata = file.metadata().map_err(|e| unreadable(&e))?;
     check_is_file(&metadata)?;
-    check_trusted(path, &metadata)?;
+    check_trusted(path, &file, &metadata)?;
     Ok(file)
 }
 
@@ -98,20 +101,20 @@ fn check_is_file(metadata: &Metadata) -> Result<(), FileFault> {
 
 /// Neither the file, nor a directory by which its name leads to it, is in the hands of others.
 #[cfg(unix)]
-fn check_trusted(path: &Path, metadata: &Metadata) -> Result<(), FileFault> {
-    check_hands(path, metadata)?;
+fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), FileFault> {
+    check_hands(path, Place::Open(file), metadata)?;
     // The directory of a link and that of the file behind it: in either, the file can be exchanged.
     let real = fs::canonicalize(path).map_err(|e| unreadable(&e))?;
     let named = std::path::absolute(path).map_err(|e| unreadable(&e))?;
     for directory in [named.parent(), real.parent()].into_iter().flatten() {
         let metadata = fs::metadata(directory).map_err(|e| unreadable(&e))?;
-        check_hands(directory, &metadata)?;
+        check_hands(directory, Place::Named(directory), &metadata)?;
     }
     Ok(())
 }
 
 #[cfg(unix)]
-fn check_hands(what: &Path, metadata: &Metadata) -> Result<(), FileFault> {
+fn check_hands(what: &Path, place: Place<'_>, metadata: &Metadata) -> Result<(), FileFault> {
     use std::os::unix::fs::MetadataExt as _;
     let (mode, owner) = (metadata.mode(), metadata.uid());
     let ours = rustix::process::geteuid().as_raw();
@@ -124,10 +127,12 @@ fn check_hands(what: &Path, metadata: &Metadata) -> Result<(), FileFault> {
         return Err(FileFault::new(FileFaultKind::Insecure, text));
     }
     let is_sticky = metadata.is_dir() && mode & 0o1000 != 0;
-    if mode & 0o022 != 0 && !is_sticky {
-        let mode = mode & 0o777;
+    if is_sticky {
+        return Ok(());
+    }
+    if let Some(who) = hands::others_who_write(metadata, place) {
         let text = format!(
-            "is not safe to run: others may write {what} (mode {mode:03o}); close it with `chmod go-w {what}`"
+            "is not safe to run: {what} may be written by {who}; close it with `chmod go-w {what}`"
         );
         return Err(FileFault::new(FileFaultKind::Insecure, text));
     }
@@ -136,6 +141,6 @@ fn check_hands(what: &Path, metadata: &Metadata) -> Result<(), FileFault> {
 
 /// Windows keeps files from others by inherited lists, which have no such bits.
 #[cfg(not(unix))]
-fn check_trusted(_path: &Path, _metadata: &Metadata) -> Result<(), FileFault> {
+fn check_trusted(_path: &Path, _file: &File, _metadata: &Metadata) -> Result<(), FileFault> {
     Ok(())
 }

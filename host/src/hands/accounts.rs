@@ -1,0 +1,122 @@
+//! The system's accounts: an owner, a group, and who else has that group as a primary one.
+//!
+//! Owner and group are looked up by number, by the system's own means (NSS). Who else has the group can only be found by
+//! going through all accounts. A directory service that doesn't list its accounts hides them here, too; such an account
+//! has the primary group of another user only if an administrator gave it that.
+//!
+//! Errors are texts for a person: the reason why the group can't be told to be private.
+
+#![allow(unsafe_code)]
+
+use nix::unistd::{Gid, Group, Uid, User};
+
+use super::Facts;
+
+/// What the accounts say about the user `owner` and the group `group`.
+pub(super) fn read(owner: u32, group: u32) -> Result<Facts, String> {
+    let unknown = |what: &str| format!("and the system knows no {what}");
+    let user = User::from_uid(Uid::from_raw(owner))
+        .map_err(|error| format!("and user {owner} can't be looked up: {error}"))?
+        .ok_or_else(|| unknown(&format!("user {owner}")))?;
+    let found = Group::from_gid(Gid::from_raw(group))
+        .map_err(|error| format!("which can't be looked up: {error}"))?
+        .ok_or_else(|| unknown("group of that number"))?;
+    Ok(Facts {
+        is_primary: user.gid.as_raw() == group,
+        owner: user.name,
+        group: found.name,
+        members: found.mem,
+        other: other_with_primary(group, owner)
+            .map_err(|error| format!("and the accounts can't be listed: {error}"))?,
+    })
+}
+
+/// The name of another user than `owner` whose primary group is `group`.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>> {
+    use std::ffi::CStr;
+    use std::sync::Mutex;
+
+    /// The list of accounts has one place where it is read, for the whole process.
+    static READING: Mutex<()> = Mutex::new(());
+    /// What an account takes (bytes): usually some hundred. More than this is not waited for.
+    const ACCOUNT_BYTES_MAX: usize = 1 << 20;
+
+    let _reading = crate::lock::lock(&READING);
+    let mut room = vec![0; 4 << 10];
+    // SAFETY: neither call has arguments; the place of reading, which they reset, is glibc's own and locked by it.
+    unsafe { libc::setpwent() };
+    let found = loop {
+        // SAFETY: all bytes zero are a `passwd`, whose pointers are null then.
+        let mut account: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut result = std::ptr::null_mut();
+        // SAFETY: the pointers are to places of ours that live across the call, and `room` has as many bytes as told.
+        let code = unsafe {
+            libc::getpwent_r(
+                &raw mut account,
+                room.as_mut_ptr(),
+                room.len(),
+                &raw mut result,
+            )
+        };
+        match code {
+            0 if account.pw_gid == group && account.pw_uid != owner => {
+                // SAFETY: after success the name is a C string in `room`, which isn't touched meanwhile.
+                let name = unsafe { CStr::from_ptr(account.pw_name) };
+                break Ok(Some(name.to_string_lossy().into_owned()));
+            }
+            0 => {}
+            libc::ENOENT => break Ok(None),
+            // The same account is read again with more room.
+            libc::ERANGE if room.len() < ACCOUNT_BYTES_MAX => room.resize(room.len() * 2, 0),
+            code => break Err(std::io::Error::from_raw_os_error(code)),
+        }
+    };
+    // SAFETY: as for `setpwent`.
+    unsafe { libc::endpwent() };
+    found
+}
+
+/// The same from the one file of accounts that other C libraries of Linux know.
+#[cfg(all(target_os = "linux", not(target_env = "gnu")))]
+fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>> {
+    let text = std::fs::read_to_string("/etc/passwd")?;
+    let (group, owner) = (group.to_string(), owner.to_string());
+    let other = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, user, primary, ..] = fields.as_slice() else {
+            return None;
+        };
+        (*primary == group && *user != owner).then(|| (*name).to_owned())
+    });
+    Ok(other)
+}
+
+/// Elsewhere a user's primary group is shared as a rule.
+#[cfg(not(target_os = "linux"))]
+fn other_with_primary(_group: u32, _owner: u32) -> std::io::Result<Option<String>> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_list_of_accounts_is_gone_through() {
+        // Of any two accounts one has a primary group; the first such user is another than one of an unused number.
+        let text = std::fs::read_to_string("/etc/passwd").unwrap();
+        let line = text.lines().next().expect("an account");
+        let fields: Vec<&str> = line.split(':').collect();
+        let group = fields[3].parse().expect("a number");
+        assert!(other_with_primary(group, 4_000_000_001).unwrap().is_some());
+        assert_eq!(other_with_primary(4_000_000_001, 0).unwrap(), None);
+    }
+
+    #[test]
+    fn an_unknown_owner_is_doubt() {
+        let reason = read(4_000_000_001, 4_000_000_001).unwrap_err();
+        assert!(reason.contains("knows no user 4000000001"), "{reason}");
+    }
+}
