@@ -13,7 +13,8 @@ mod change;
 mod changes;
 mod fault;
 mod foreign;
-mod request;
+mod install;
+pub(crate) mod request;
 mod stage;
 mod tell;
 mod topics;
@@ -364,10 +365,7 @@ impl Inner {
         };
         // In this order: what is staged moves from the one to the other.
         let mut keep: HashSet<String> = lock(&self.staged).iter().cloned().collect();
-        for entry in lock(&self.registry).daemons.values() {
-            keep.insert(entry.hash.clone());
-            keep.extend(entry.previous.iter().cloned());
-        }
+        keep.extend(lock(&self.registry).hashes());
         self.shared.store.sweep(&keep)
     }
 

@@ -26,6 +26,9 @@ use crate::hands::{self, Place};
 /// Our directory below each of the XDG ones.
 const XDG_NAME: &str = "dae";
 
+/// The drop-in directory below the home's data.
+pub(crate) const DROP_IN_DIR: &str = "plugins";
+
 /// Where an ecosystem keeps what is its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
@@ -123,6 +126,22 @@ impl Home {
         Ok(())
     }
 
+    /// Returns `file` as a path below [`Home::data`] where it lies in the home, whatever path it was reached by.
+    pub(crate) fn path_through(&self, file: &Path) -> PathBuf {
+        let resolved = || {
+            let dir = file.parent()?.canonicalize().ok()?;
+            let inside = dir
+                .strip_prefix(self.data.canonicalize().ok()?)
+                .ok()?
+                .to_owned();
+            Some(self.data.join(inside).join(file.file_name()?))
+        };
+        match file.starts_with(&self.data) {
+            true => file.to_owned(),
+            false => resolved().unwrap_or_else(|| file.to_owned()),
+        }
+    }
+
     /// The installed plugins, each under its content hash.
     #[must_use]
     pub fn store_dir(&self) -> PathBuf {
@@ -138,7 +157,7 @@ impl Home {
     /// Compiled plugins that are put here run.
     #[must_use]
     pub fn drop_in_dir(&self) -> PathBuf {
-        self.data.join("plugins")
+        self.data.join(DROP_IN_DIR)
     }
 
     /// One log for each daemon, and their rotated elders.
@@ -326,6 +345,23 @@ mod tests {
         set_mode(dir.path(), 0o755);
         Home::at(dir.path()).create().unwrap();
         assert_eq!(mode(dir.path()), 0o755);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_in_the_home_is_known_by_whatever_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        home.create().unwrap();
+        std::os::unix::fs::symlink(&home.data, dir.path().join("link")).unwrap();
+        let file = home.drop_in_dir().join("a.so");
+        assert_eq!(
+            home.path_through(&dir.path().join("link/plugins/a.so")),
+            file
+        );
+        assert_eq!(home.path_through(&file), file);
+        let outside = dir.path().join("a.so");
+        assert_eq!(home.path_through(&outside), outside);
     }
 
     #[test]

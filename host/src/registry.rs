@@ -7,7 +7,7 @@
 //! must not pass over gets a new `version`, which that host refuses. A file that can't be understood is never
 //! overwritten: the error says where it went wrong, and starting anew is for a person to decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, DiskFault};
+use crate::home::DROP_IN_DIR;
 use crate::report::Mode;
 
 /// The name of the daemon of daemons, which no plugin may take.
@@ -50,9 +51,13 @@ pub struct Entry {
     pub version: String,
     /// Content hash of what runs, in hex; its key in the store.
     pub hash: String,
-    /// The file it was installed from.
+    /// The file it was installed from, where that lies outside of the home. [`Entry::source_in`] returns either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<PathBuf>,
+    /// The file it was installed from, where that lies in the home: a path relative to the home, which may be moved. A key
+    /// of its own, because an older host takes any `source` for a path that it can open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_in_home: Option<PathBuf>,
     /// Content hash of that file when it was last taken, where it is not what runs: a newer one that was rolled back
     /// from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +92,36 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Returns the path of the file it was installed from; `home` is the directory that holds the registry.
+    #[must_use]
+    pub fn source_in(&self, home: &Path) -> Option<PathBuf> {
+        match &self.source_in_home {
+            Some(inside) => Some(home.join(inside)),
+            None => self.source.clone(),
+        }
+    }
+
+    /// Records the file it was installed from, relative to the home where it lies inside.
+    pub fn set_source(&mut self, home: &Path, file: &Path) {
+        (self.source, self.source_in_home) = match file.strip_prefix(home) {
+            Ok(inside) => (None, Some(inside.to_owned())),
+            Err(_) => (Some(file.to_owned()), None),
+        };
+    }
+
+    /// Makes the absolute path that hosts before 0.2 wrote for a file in the home relative to it. Where the home was moved
+    /// or is reached by another path, only a drop-in's file is recognised: it always lay in the drop-in directory.
+    fn migrate_source(&mut self, home: &Path) {
+        let Some(source) = self.source.take() else {
+            return;
+        };
+        let dropped = source.file_name().filter(|_| self.drop_in);
+        match dropped {
+            Some(name) => self.source_in_home = Some(Path::new(DROP_IN_DIR).join(name)),
+            None => self.set_source(home, &source),
+        }
+    }
+
     /// What did not last is not tried again by accident.
     ///
     /// # Errors
@@ -157,12 +192,31 @@ impl Registry {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Registry::default()),
             Err(e) => return Err(DiskFault::new(&e, "read", path).into()),
         };
-        Registry::parse(&text).with_context(|| {
+        let mut registry = Registry::parse(&text).with_context(|| {
             format!(
                 "cannot use the registry {}, which is left as it is; repair it, or move it away to start with none",
                 path.display()
             )
-        })
+        })?;
+        let home = path.parent().unwrap_or(Path::new(""));
+        for entry in registry.daemons.values_mut() {
+            entry.migrate_source(home);
+        }
+        Ok(registry)
+    }
+
+    /// Returns the content hashes that the store must keep.
+    #[must_use]
+    pub fn hashes(&self) -> HashSet<String> {
+        let of = |entry: &Entry| {
+            entry
+                .previous
+                .iter()
+                .chain([&entry.hash])
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        self.daemons.values().flat_map(of).collect()
     }
 
     fn parse(text: &[u8]) -> anyhow::Result<Self> {
@@ -229,6 +283,7 @@ mod tests {
             version: "1.2.3".into(),
             hash: "ab".repeat(32),
             source: Some("/src/libsample.so".into()),
+            source_in_home: None,
             source_hash: None,
             drop_in: false,
             port: Some(4711),
@@ -269,6 +324,49 @@ mod tests {
         assert_eq!(entry.desired, Desired::Running);
         assert_eq!(entry.mode, Mode::InProcess);
         assert!(entry.previous.is_empty() && !entry.port_pinned);
+    }
+
+    #[test]
+    fn sources_in_the_home_move_with_it_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+        let mut registry = Registry::default();
+        for (name, file) in [
+            ("In", old.join("plugins/in.so")),
+            ("Out", "/src/out.so".into()),
+        ] {
+            let mut entry = entry();
+            entry.set_source(&old, &file);
+            registry.daemons.insert(name.into(), entry);
+        }
+        std::fs::create_dir_all(&old).unwrap();
+        registry.save(&old.join("registry.json")).unwrap();
+        std::fs::rename(&old, &new).unwrap();
+        let moved = Registry::load(&new.join("registry.json")).unwrap();
+        let source = |name: &str| moved.daemons[name].source_in(&new).unwrap();
+        assert_eq!(source("In"), new.join("plugins/in.so"));
+        assert_eq!(source("Out"), Path::new("/src/out.so"));
+    }
+
+    #[test]
+    fn absolute_sources_of_before_are_read() {
+        let home = Path::new("/new/home");
+        for (is_drop_in, source, expected) in [
+            (true, "/old/home/plugins/a.so", "/new/home/plugins/a.so"),
+            (true, "/new/home/plugins/a.so", "/new/home/plugins/a.so"),
+            (false, "/new/home/b.so", "/new/home/b.so"),
+            (false, "/old/home/b.so", "/old/home/b.so"),
+        ] {
+            let mut entry = entry();
+            (entry.drop_in, entry.source) = (is_drop_in, Some(source.into()));
+            entry.migrate_source(home);
+            assert_eq!(entry.source_in(home).as_deref(), Some(Path::new(expected)));
+            assert_eq!(
+                entry.source.is_some(),
+                !expected.starts_with("/new"),
+                "{source}"
+            );
+        }
     }
 
     #[test]

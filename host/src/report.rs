@@ -178,7 +178,7 @@ pub struct Installed {
     pub hash: String,
     /// From the request to the daemon's first answer, in milliseconds; absent when no host runs.
     pub ms: Option<u64>,
-    /// The generation that answers now; 0 when no host runs.
+    /// The generation that answers now; 0 when no host runs, or the file waits.
     pub generation: u64,
     /// The length of the state that was handed over, in bytes.
     #[serde(default)]
@@ -186,6 +186,9 @@ pub struct Installed {
     /// What changed in its commands since the file of before; nothing at a first install.
     #[serde(default)]
     pub changes: CommandChanges,
+    /// Its owner has stopped the daemon: the file is taken, and runs from the next start on.
+    #[serde(default)]
+    pub waits: bool,
 }
 
 /// What changed in a daemon's commands, each as people write it: `add(a: number, b: number)`.
@@ -294,4 +297,7 @@ pub struct Changed {
     pub state: String,
     /// How long the change took, in milliseconds.
     pub ms: u64,
+    /// When the change takes effect, where that is not now; empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }

@@ -209,11 +209,7 @@ impl Supervisor {
                 (self.take_over(self.spec.clone(), is_fresh).await, reply)
             }
             Order::Replace(spec, is_fresh, reply) => (self.take_over(*spec, is_fresh).await, reply),
-            Order::Prepare(spec, reply) => {
-                self.now.running().spec = (*spec).clone();
-                self.spec = *spec;
-                (Ok(Done::default()), reply)
-            }
+            Order::Prepare(spec, is_fresh, reply) => (self.put_in(*spec, is_fresh).await, reply),
             Order::Save(reply) => {
                 let _ = reply.send(self.state().await);
                 return;

@@ -323,3 +323,41 @@ fn install_and_uninstall_work_with_no_host() {
     assert_eq!(ecosystem.names(), ["Dae", "Vectors"]);
     ecosystem.guest("Vectors").expect_alive();
 }
+
+#[test]
+fn with_no_host_the_same_is_refused_and_the_config_counts() {
+    let mut ecosystem = Ecosystem::asleep();
+    ecosystem.configure(&json!({"defaults": {"mode": "subprocess"}}));
+    let file = ecosystem.plugin("vectors");
+    let file = file.to_str().expect("UTF-8");
+    let install = |ecosystem: &Ecosystem, name: &str, flags: &[&str]| {
+        ecosystem.cli(&[&["install", name, file], flags].concat())
+    };
+    let _ = install(&ecosystem, "A", &["--port", "4711"]).ok();
+    let refused = |ecosystem: &Ecosystem| {
+        let texts = [
+            ("B", &["--settings", r#"{"restrat": 1}"#][..]),
+            ("B", &["--settings", r#"{"after": ["B"]}"#]),
+            ("B", &["--port", "4711"]),
+            ("B", &["--config", "[]"]),
+            ("A", &[]),
+        ];
+        texts.map(|(name, flags)| {
+            let output = install(ecosystem, name, flags);
+            assert_ne!(output.status, 0, "{name} {flags:?}: {output:?}");
+            (output.status, output.stderr)
+        })
+    };
+    let without = refused(&ecosystem);
+    ecosystem.wake(&[]);
+    ecosystem.until_state("A", "ready");
+    assert_eq!(ecosystem.status("A")["mode"], "subprocess");
+    for ((code, text), (host_code, host_text)) in without.iter().zip(&refused(&ecosystem)) {
+        let reason = text.trim_start_matches("dae-host: ").trim_end();
+        assert!(
+            code == host_code && host_text.contains(reason),
+            "{text} or {host_text}"
+        );
+    }
+    assert_eq!(ecosystem.names(), ["Dae", "A"]);
+}

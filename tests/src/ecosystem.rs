@@ -10,7 +10,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ const VARIABLES_REMOVED: [&str; 7] = [
 pub struct Ecosystem {
     artefacts: &'static Artefacts,
     host: Option<Child>,
+    home: PathBuf,
     // Dropped last: the host works in it.
     directory: TempDir,
 }
@@ -92,6 +93,7 @@ impl Ecosystem {
         let ecosystem = Ecosystem {
             artefacts,
             host: None,
+            home: directory.path().join("home"),
             directory,
         };
         ecosystem.configure(&json!({}));
@@ -305,7 +307,17 @@ impl Ecosystem {
     /// The home.
     #[must_use]
     pub fn home(&self) -> PathBuf {
-        self.directory.path().join("home")
+        self.home.clone()
+    }
+
+    /// From now on the home is at `path`, where the test has moved it or made it reachable.
+    ///
+    /// # Panics
+    /// When a host runs.
+    #[track_caller]
+    pub fn settle_in(&mut self, path: &Path) {
+        assert!(self.host.is_none(), "a host runs in the home");
+        self.home = path.to_owned();
     }
 
     /// A directory for a test's own files, outside the home, that only its owner may write.

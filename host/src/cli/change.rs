@@ -106,8 +106,8 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
     match hands(session)? {
         Hands::Host(mut client) => {
             let installed: Installed = client.ask("install", &[&request])?;
-            let sentence = match request.replace && installed.generation > 1 {
-                true => accepted(&installed),
+            let sentence = match request.replace && (installed.generation > 1 || installed.waits) {
+                true => accepted(session, &installed),
                 false => running(&installed),
             };
             session.out.done(&installed, &sentence)
@@ -241,8 +241,17 @@ pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<
     let mut client = Client::control(session)?;
     each(session, names, |name| {
         let changed: Changed = client.ask(command, &[name])?;
-        let Changed { name, state, ms } = &changed;
-        let text = format!("{name} is {state} ({ms} ms)");
+        let Changed {
+            name,
+            state,
+            ms,
+            note,
+        } = &changed;
+        let note = match note.as_str() {
+            "" => String::new(),
+            note => format!("; {note}"),
+        };
+        let text = format!("{name} is {state} ({ms} ms){note}");
         Ok((changed, text))
     })
 }
@@ -261,22 +270,30 @@ pub(super) struct ReloadArgs {
 pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
     let request = json!({"name": args.name, "fresh": args.fresh});
     let installed: Installed = Client::control(session)?.ask("reload", &[request])?;
-    session.out.done(&installed, &accepted(&installed))
+    session.out.done(&installed, &accepted(session, &installed))
 }
 
 /// `rollback`: the code of before takes over again.
 pub(super) fn rollback(session: &Session, args: &super::query::Name) -> Result<()> {
     let installed: Installed = Client::control(session)?.ask("rollback", &[&args.name])?;
-    session.out.done(&installed, &accepted(&installed))
+    session.out.done(&installed, &accepted(session, &installed))
 }
 
-fn accepted(installed: &Installed) -> String {
+fn accepted(session: &Session, installed: &Installed) -> String {
     let Installed {
         name,
         hash,
         generation,
         ..
     } = installed;
+    let (generation, waits) = match installed.waits {
+        true => {
+            let start = session.command_line(&format!("start {name}"));
+            let waits = format!("; {name} is stopped, and runs it from the next `{start}` on");
+            (String::new(), waits)
+        }
+        false => (format!(" generation {generation}"), String::new()),
+    };
     let ms = installed
         .ms
         .map(|ms| format!(", {ms} ms"))
@@ -290,7 +307,7 @@ fn accepted(installed: &Installed) -> String {
         false => format!("\n  commands: {}", installed.changes),
     };
     format!(
-        "accepted {name} generation {generation} ({}{ms}{state}){changes}",
+        "accepted {name}{generation} ({}{ms}{state}){waits}{changes}",
         words::short_hash(hash)
     )
 }

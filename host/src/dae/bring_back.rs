@@ -287,7 +287,13 @@ impl SettingsOf {
     }
 }
 
-fn spec_of(name: &str, entry: &Entry, artefact: Arc<Artefact>, settings: Arc<Settings>) -> Spec {
+/// What a daemon runs by its entry.
+pub(super) fn spec_of(
+    name: &str,
+    entry: &Entry,
+    artefact: Arc<Artefact>,
+    settings: Arc<Settings>,
+) -> Spec {
     Spec {
         settings,
         name: name.to_owned(),

@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 
-use super::request::{check_config, new_entry, taken};
+use super::request;
 use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::manifest;
 use crate::registry::{self, Desired};
 use crate::report::{Changed, InstallRequest, Installed, Mode};
+use crate::state::State;
 use crate::store::Artefact;
 use crate::supervise::{Daemon, Done, Spec};
 
@@ -38,12 +39,10 @@ impl Dae {
     ///
     /// # Errors
     /// As [`Dae::install`]; where a daemon is replaced, it runs on as it was.
-    pub async fn install_with(&self, request: InstallRequest) -> Result<Installed, Fault> {
+    pub async fn install_with(&self, mut request: InstallRequest) -> Result<Installed, Fault> {
         let began = Instant::now();
-        if let Some(name) = &request.name {
-            registry::check_name(name).map_err(Fault::failed)?;
-        }
-        check_config(request.config.as_ref())?;
+        request::check_request(&request)?;
+        request.file = self.inner.home.path_through(&request.file);
         // A file is read at its daemon's turn: of many requests at once, the last content wins.
         let early_turn = match &request.name {
             Some(name) => Some(self.inner.turn(name).await),
@@ -91,7 +90,9 @@ impl Dae {
         };
         let request = InstallRequest {
             name: Some(name.to_owned()),
-            file: entry.source.ok_or_else(no_source)?,
+            file: entry
+                .source_in(&self.inner.home.data)
+                .ok_or_else(no_source)?,
             replace: true,
             fresh: is_fresh,
             drop_in: entry.drop_in,
@@ -125,10 +126,11 @@ impl Dae {
             artefact: Arc::clone(&artefact),
             ..glance.spec
         };
-        let done = daemon
-            .replace(spec, false)
-            .await
-            .map_err(|text| refused(name, &text, &daemon))?;
+        let done = match glance.state {
+            State::Stopped => daemon.prepare(spec, false).await,
+            _ => daemon.replace(spec, false).await,
+        };
+        let done = done.map_err(|text| refused(name, &text, &daemon))?;
         self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.version.clone_from(&artefact.manifest.version);
@@ -248,7 +250,7 @@ impl Dae {
                 .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         } else {
             daemon
-                .prepare(spec)
+                .prepare(spec, false)
                 .await
                 .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         }
@@ -257,7 +259,14 @@ impl Dae {
                 entry.mode = mode;
             }
         })?;
-        Ok(changed(&daemon, began))
+        let note = match matches!(glance.state, State::Stopped) {
+            true => format!("its mode is {} from the next start on", mode.as_str()),
+            false => String::new(),
+        };
+        Ok(Changed {
+            note,
+            ..changed(&daemon, began)
+        })
     }
 
     async fn change(
@@ -284,7 +293,7 @@ impl Dae {
 }
 
 /// Where something runs on, the refusal says what.
-fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
+pub(super) fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
     let runs_on = daemon.glance().identity.map(|identity| identity.generation);
     let rest = runs_on.map_or("nothing of it runs".to_owned(), |generation| {
         format!("generation {generation} runs on")
@@ -305,6 +314,7 @@ fn installed(daemon: &Daemon, artefact: &Artefact, done: Done, began: Instant) -
         generation: done.generation,
         state_bytes: done.state_bytes,
         changes: done.changes,
+        waits: matches!(daemon.glance().state, State::Stopped),
     }
 }
 
@@ -313,96 +323,11 @@ fn changed(daemon: &Daemon, began: Instant) -> Changed {
         name: daemon.door.name.clone(),
         state: daemon.glance().state.word().to_owned(),
         ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        note: String::new(),
     }
 }
 
 impl Inner {
-    /// Of many who ask for the same reload at once, the first has it done for those whose request was older than the
-    /// generation that he got.
-    fn is_done_already(
-        &self,
-        request: &InstallRequest,
-        hash: &str,
-        began: Instant,
-    ) -> Option<Done> {
-        let name = request.name.as_ref()?;
-        let is_plain = request.config.is_none()
-            && request.settings.is_none()
-            && (request.mode, request.port) == (None, None)
-            && !(request.fresh || request.force);
-        let registered = lock(&self.registry).daemons.get(name).cloned()?;
-        let is_same = registered.hash == hash && registered.source.as_ref() == Some(&request.file);
-        let identity = self.daemon(name)?.glance().identity?;
-        (request.replace && is_plain && is_same && identity.since > began).then_some(Done {
-            generation: identity.generation,
-            ..Done::default()
-        })
-    }
-
-    async fn install(
-        self: &Arc<Self>,
-        name: &str,
-        request: InstallRequest,
-        artefact: Arc<Artefact>,
-    ) -> Result<(Arc<Daemon>, Done), Fault> {
-        let before = lock(&self.registry).daemons.get(name).cloned();
-        if let (Some(before), false) = (&before, request.replace) {
-            return Err(taken(name, before));
-        }
-        let spec = self
-            .checked_spec(name, &request, before.as_ref(), Arc::clone(&artefact))
-            .map_err(|fault| self.as_refusal(name, fault))?;
-        let settled = self.settle(artefact);
-        let (daemon, done, old_spec) = self.run(spec, request.fresh).await?;
-        let entry = new_entry(&request, before.as_ref(), &daemon);
-        let kept = match settled.await {
-            Ok(()) => self.change_registry(|registry| {
-                registry.daemons.insert(name.to_owned(), entry);
-            }),
-            fault => fault,
-        };
-        if let Err(error) = kept {
-            // What was is what will be after a restart, so it is what runs now.
-            let text = format!("{error:#}");
-            return Err(match old_spec {
-                None => {
-                    let _ = daemon.end().await;
-                    Fault::failed(format!("{name}: {text}"))
-                }
-                Some(old_spec) => {
-                    let _ = daemon.replace(old_spec, false).await;
-                    refused(name, &text, &daemon)
-                }
-            });
-        }
-        lock(&self.lost).remove(name);
-        lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
-        Ok((daemon, done))
-    }
-
-    /// Has it run, or take over from what has run under that name, which is the last of what is returned.
-    async fn run(
-        &self,
-        spec: Spec,
-        is_fresh: bool,
-    ) -> Result<(Arc<Daemon>, Done, Option<Spec>), Fault> {
-        let name = spec.name.clone();
-        if let Some(daemon) = self.daemon(&name) {
-            let old_spec = daemon.glance().spec;
-            let done = daemon.replace(spec, is_fresh).await;
-            let done = done.map_err(|text| refused(&name, &text, &daemon))?;
-            return Ok((daemon, done, Some(old_spec)));
-        }
-        let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
-        match daemon.start().await {
-            Ok(done) => Ok((daemon, done, None)),
-            Err(text) => {
-                let _ = daemon.end().await;
-                Err(Fault::failed(format!("{name}: {text}")))
-            }
-        }
-    }
-
     /// Records what has been done.
     fn keep(&self, change: impl FnOnce(&mut registry::Registry)) -> Result<(), Fault> {
         let kept = self.change_registry(change);

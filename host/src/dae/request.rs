@@ -1,25 +1,54 @@
-//! From a request to what is to run, and to what the registry keeps of it.
+//! From a request to what the registry is to keep of it: one function, for a running host and for the program without one.
 //!
-//! What a request leaves open stays as it was before. Nothing is done here: what may not be is refused, and the fault says
-//! why, before anything that runs is touched.
+//! What a request leaves open stays as it was before. The decision sees no disk and no daemon: a request that is refused is
+//! refused before anything that runs is touched, with the same words whether or not a host runs. Only a host can find out
+//! whether the daemon starts.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Fault, FaultKind, Inner};
+use super::Fault;
+use super::fault::FaultKind;
+use crate::config::Config;
+use crate::home::Home;
 use crate::manifest;
-use crate::registry::{Desired, Entry};
+use crate::registry::{self, Desired, Entry, Registry};
 use crate::report::{InstallRequest, Mode};
+use crate::settings::Settings;
 use crate::store::Artefact;
-use crate::supervise::{Daemon, Spec};
 
 /// Stored files of before that a daemon can be rolled back to.
 const PREVIOUS_MAX: usize = 3;
 
-/// A config is an object, whoever gave it.
-pub(super) fn check_config(config: Option<&Value>) -> Result<(), Fault> {
-    match config {
+/// What an install is decided from, besides its request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) home: &'a Home,
+    pub(crate) config: &'a Config,
+    pub(crate) registry: &'a Registry,
+    /// The entry that a daemon of the name had when it was uninstalled, while that is remembered.
+    pub(crate) departed: Option<&'a Entry>,
+}
+
+/// An install that may be carried out.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    /// What the registry is to keep. Its port is the one to try first, if any.
+    pub(crate) entry: Entry,
+    /// How the daemon is run.
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// Checks what can be checked of a request before its file is read.
+///
+/// # Errors
+/// The name can't be a daemon's, or the config is no object.
+pub(crate) fn check_request(request: &InstallRequest) -> Result<(), Fault> {
+    if let Some(name) = &request.name {
+        registry::check_name(name).map_err(Fault::failed)?;
+    }
+    match &request.config {
         None | Some(Value::Object(_)) => Ok(()),
         Some(other) => Err(Fault::failed(format!(
             "a config is a JSON object; got {other}"
@@ -27,11 +56,83 @@ pub(super) fn check_config(config: Option<&Value>) -> Result<(), Fault> {
     }
 }
 
-/// What is said of a name that another has.
-pub(super) fn taken(name: &str, before: &Entry) -> Fault {
-    let from = before
-        .source
+/// Decides what an install comes to.
+///
+/// # Errors
+/// The name or a pinned port is taken, the content is quarantined, the settings are wrong, the start order is a circle, or
+/// the file can't run where it is to run.
+pub(crate) fn decide(
+    name: &str,
+    request: &InstallRequest,
+    artefact: &Artefact,
+    known: Known<'_>,
+) -> Result<Decided, Fault> {
+    let before = known.registry.daemons.get(name);
+    if let (Some(before), false) = (before, request.replace) {
+        return Err(taken(name, before, known.home));
+    }
+    let departed = known.departed.filter(|_| before.is_none());
+    let departed = departed.map(|departed| remembered(departed, known.registry));
+    // A drop-in that returns is run as it was; an install by hand says itself how.
+    let returned = departed
         .as_ref()
+        .filter(|entry| request.drop_in && entry.drop_in);
+    let before = before.or(returned);
+    if let Some(before) = before {
+        let checked = before.check_quarantine(&artefact.hash, request.force);
+        checked.map_err(Fault::failed)?;
+    }
+    check_port(name, request, known.registry)?;
+    let given = given_settings(request, before);
+    let settings = known.config.settings(name, &given);
+    let settings = settings.map_err(Fault::failed)?;
+    let asked = request.mode.or(before.map(|entry| entry.mode));
+    let mode = mode_for(artefact, asked.or(settings.mode))?;
+    check_order(name, &settings.after, known)?;
+    let mut entry = new_entry(request, before, artefact);
+    entry.set_source(&known.home.data, &request.file);
+    Ok(Decided {
+        entry: Entry {
+            settings: given,
+            mode,
+            port: entry.port.or(departed.and_then(|departed| departed.port)),
+            ..entry
+        },
+        settings: Arc::new(settings),
+    })
+}
+
+/// Where the file is to run, if it can run there.
+fn mode_for(artefact: &Artefact, asked: Option<Mode>) -> Result<Mode, Fault> {
+    let mode = asked.unwrap_or_default();
+    if mode == Mode::InProcess {
+        let checked = manifest::check_in_process(&artefact.manifest);
+        checked.map_err(|fault| Fault::failed(fault.to_string()))?;
+    }
+    Ok(mode)
+}
+
+/// What is left of an entry after an uninstall: the store has removed its files, and its port is reserved for nobody.
+fn remembered(departed: &Entry, registry: &Registry) -> Entry {
+    let is_free = |port: &u16| {
+        registry
+            .daemons
+            .values()
+            .all(|entry| entry.port != Some(*port))
+    };
+    Entry {
+        hash: String::new(),
+        previous: Vec::new(),
+        port: departed.port.filter(is_free),
+        port_pinned: false,
+        ..departed.clone()
+    }
+}
+
+/// Says that another daemon has the name.
+fn taken(name: &str, before: &Entry, home: &Home) -> Fault {
+    let from = before
+        .source_in(&home.data)
         .map(|source| format!(" from {}", source.display()))
         .unwrap_or_default();
     Fault {
@@ -43,127 +144,87 @@ pub(super) fn taken(name: &str, before: &Entry) -> Fault {
     }
 }
 
-/// The layers of settings that were given, the new ones over those of before.
+/// Refuses a port that is pinned for another daemon, whether or not that one runs.
+fn check_port(name: &str, request: &InstallRequest, registry: &Registry) -> Result<(), Fault> {
+    let Some(port) = request.port else {
+        return Ok(());
+    };
+    let is_pinned = |entry: &Entry| entry.port_pinned && entry.port == Some(port);
+    let mut others = registry.daemons.iter().filter(|(other, _)| *other != name);
+    match others.find(|(_, entry)| is_pinned(entry)) {
+        Some((other, _)) => Err(Fault::failed(format!(
+            "port {port} is pinned for {other}; choose another one"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The settings that were given, the new ones in place of those of before.
 fn given_settings(request: &InstallRequest, before: Option<&Entry>) -> Value {
     let before = before.map_or(Value::Null, |entry| entry.settings.clone());
     request.settings.clone().unwrap_or(before)
 }
 
-impl Inner {
-    /// What is to run, if it may.
-    pub(super) fn checked_spec(
-        &self,
-        name: &str,
-        request: &InstallRequest,
-        before: Option<&Entry>,
-        artefact: Arc<Artefact>,
-    ) -> Result<Spec, Fault> {
-        if let Some(before) = before {
-            let checked = before.check_quarantine(&artefact.hash, request.force);
-            checked.map_err(Fault::failed)?;
+/// Refuses a daemon that waits for one that waits for it.
+fn check_order(name: &str, after: &[String], known: Known<'_>) -> Result<(), Fault> {
+    let daemons = &known.registry.daemons;
+    let after_of = |other: &str| {
+        let settings = daemons.get(other).map(|entry| &entry.settings);
+        let settings = settings.and_then(|given| known.config.settings(other, given).ok());
+        settings.map(|settings| settings.after).unwrap_or_default()
+    };
+    let mut way = vec![name.to_owned()];
+    let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
+    while let Some((other, depth)) = left.pop() {
+        way.truncate(depth);
+        way.push(other.clone());
+        if other == name {
+            return Err(Fault::failed(format!(
+                "its start order is a circle: {}",
+                way.join(" after ")
+            )));
         }
-        let spec = self.new_spec(name, request, before, artefact)?;
-        if spec.mode == Mode::InProcess {
-            manifest::check_in_process(&spec.artefact.manifest)
-                .map_err(|fault| Fault::failed(fault.to_string()))?;
+        // Circles among the others were refused when they were made; this bounds one that a config file has.
+        if depth <= daemons.len() {
+            left.extend(after_of(&other).into_iter().map(|next| (next, depth + 1)));
         }
-        self.check_order(name, &spec.settings.after)?;
-        Ok(spec)
     }
-
-    /// What is to run. What the request leaves open stays as it was before.
-    fn new_spec(
-        &self,
-        name: &str,
-        request: &InstallRequest,
-        before: Option<&Entry>,
-        artefact: Arc<Artefact>,
-    ) -> Result<Spec, Fault> {
-        let config = request
-            .config
-            .clone()
-            .or(before.map(|entry| entry.config.clone()));
-        let settings = self
-            .shared
-            .config
-            .settings(name, &given_settings(request, before))
-            .map_err(Fault::failed)?;
-        let mode = request
-            .mode
-            .or(before.map(|entry| entry.mode))
-            .or(settings.mode);
-        Ok(Spec {
-            name: name.to_owned(),
-            artefact,
-            config: config.unwrap_or_else(|| json!({})),
-            port: request.port.or(before.and_then(|entry| entry.port)),
-            is_port_pinned: request.port.is_some() || before.is_some_and(|entry| entry.port_pinned),
-            mode: mode.unwrap_or_default(),
-            settings: Arc::new(settings),
-        })
-    }
-
-    /// No daemon may wait for one that waits for it.
-    fn check_order(&self, name: &str, after: &[String]) -> Result<(), Fault> {
-        let others = self.all_daemons();
-        let after_of = |other: &str| {
-            let found = others.iter().find(|daemon| daemon.door.name == other);
-            found
-                .map(|daemon| daemon.starts_after())
-                .unwrap_or_default()
-        };
-        let mut way = vec![name.to_owned()];
-        let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
-        while let Some((other, depth)) = left.pop() {
-            way.truncate(depth);
-            way.push(other.clone());
-            if other == name {
-                return Err(Fault::failed(format!(
-                    "its start order is a circle: {}",
-                    way.join(" after ")
-                )));
-            }
-            // Circles among the others were refused when they were made; this bounds one that a config file has.
-            if depth <= others.len() {
-                left.extend(after_of(&other).into_iter().map(|next| (next, depth + 1)));
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
-/// What the registry keeps of it.
-pub(super) fn new_entry(
-    request: &InstallRequest,
-    before: Option<&Entry>,
-    daemon: &Daemon,
-) -> Entry {
-    let glance = daemon.glance();
-    let spec = glance.spec;
-    let mut previous: Vec<String> = before
-        .map(|entry| entry.previous.clone())
-        .unwrap_or_default();
-    if let Some(before) = before.filter(|before| before.hash != spec.artefact.hash) {
-        previous.retain(|hash| *hash != spec.artefact.hash && *hash != before.hash);
+/// The new entry, without its source, settings and mode.
+fn new_entry(request: &InstallRequest, before: Option<&Entry>, artefact: &Artefact) -> Entry {
+    let hash = artefact.hash.clone();
+    let mut previous = before.map_or_else(Vec::new, |entry| entry.previous.clone());
+    let is_other = |before: &&Entry| !before.hash.is_empty() && before.hash != hash;
+    if let Some(before) = before.filter(is_other) {
+        previous.retain(|old| *old != hash && *old != before.hash);
         previous.insert(0, before.hash.clone());
         previous.truncate(PREVIOUS_MAX);
     }
+    let config = request.config.clone();
+    let config = config.or(before.map(|entry| entry.config.clone()));
     Entry {
-        plugin: spec.artefact.manifest.name.clone(),
-        version: spec.artefact.manifest.version.clone(),
-        hash: spec.artefact.hash.clone(),
-        source: Some(request.file.clone()),
+        plugin: artefact.manifest.name.clone(),
+        version: artefact.manifest.version.clone(),
+        source: None,
+        source_in_home: None,
         source_hash: None,
-        settings: given_settings(request, before),
+        settings: Value::Null,
         quarantined: before
-            .map(|before| before.quarantine_after(&spec.artefact.hash, request.force))
+            .map(|before| before.quarantine_after(&hash, request.force))
             .unwrap_or_default(),
         drop_in: request.drop_in,
-        port: glance.port,
-        port_pinned: spec.is_port_pinned,
-        config: spec.config,
-        mode: spec.mode,
-        desired: Desired::Running,
+        port: request.port.or(before.and_then(|entry| entry.port)),
+        port_pinned: request.port.is_some() || before.is_some_and(|entry| entry.port_pinned),
+        config: config.unwrap_or_else(|| json!({})),
+        mode: Mode::default(),
+        // What its owner has stopped stays stopped, whatever file it is to run.
+        desired: before.map_or(Desired::Running, |entry| entry.desired),
         previous,
+        hash,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,7 +209,9 @@ fn push(guest: &Mailbox, record: &Record) -> bool {
 impl Inner {
     fn status_of(&self, daemon: &Daemon) -> Status {
         let entry = lock(&self.registry).daemons.get(&daemon.door.name).cloned();
-        let source = entry.as_ref().and_then(|entry| entry.source.clone());
+        let source = entry
+            .as_ref()
+            .and_then(|entry| entry.source_in(&self.home.data));
         let source_note = entry.as_ref().map(source_note).unwrap_or_default();
         let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
         let glance = daemon.glance();

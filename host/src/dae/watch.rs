@@ -156,10 +156,11 @@ impl Watched {
         if self.registered.changes == changes {
             return;
         }
+        let home = &self.dae.inner.home.data;
         let of = |(name, entry): (&String, &crate::registry::Entry)| {
             Some(Registered {
                 name: name.clone(),
-                source: entry.source.clone()?,
+                source: entry.source_in(home)?,
                 is_drop_in: entry.drop_in,
             })
         };
@@ -187,7 +188,14 @@ impl Watched {
         match self.dae.install_with(request).await {
             Ok(installed) => {
                 let (daemon, generation) = (&installed.name, installed.generation);
-                tracing::info!(daemon, generation, file = %path.display(), "a new file runs");
+                match installed.waits {
+                    true => {
+                        tracing::info!(daemon, file = %path.display(), "a new file waits for the next start of the daemon, which is stopped");
+                    }
+                    false => {
+                        tracing::info!(daemon, generation, file = %path.display(), "a new file runs");
+                    }
+                }
                 self.known.note(seen);
                 false
             }

@@ -27,7 +27,7 @@ pub(super) enum Order {
     Restart(bool, Reply),
     Replace(Box<Spec>, bool, Reply),
     Save(oneshot::Sender<Result<Vec<u8>, String>>),
-    Prepare(Box<Spec>, Reply),
+    Prepare(Box<Spec>, bool, Reply),
     End(Reply),
 }
 
@@ -224,12 +224,13 @@ impl Daemon {
         saved.await.map_err(|_| gone())?
     }
 
-    /// What the next start is to run.
+    /// Sets what the next start is to run, and starts nothing. A new file goes through its trial now; with `is_fresh`, the
+    /// next start is without the state.
     ///
     /// # Errors
-    /// Its supervisor has ended.
-    pub async fn prepare(&self, spec: Spec) -> Result<Done, String> {
-        self.order(|reply| Order::Prepare(Box::new(spec), reply))
+    /// The trial failed. What was to run before still is.
+    pub async fn prepare(&self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
+        self.order(|reply| Order::Prepare(Box::new(spec), is_fresh, reply))
             .await
     }
 

@@ -14,6 +14,7 @@ use super::retire::drain;
 use super::{Current, Done, Spec, Supervisor};
 use crate::instance::Instance;
 use crate::manifest;
+use crate::report::Mode;
 use crate::state::State;
 use crate::states::{KeptState, Occasion};
 
@@ -54,6 +55,28 @@ impl Supervisor {
                 .shut(format!("{} has failed: {cause}", self.spec.name));
         }
         self.set(after);
+    }
+
+    /// Has `spec` wait for the next start in place of what was to run. Only its trial happens now.
+    pub(super) async fn put_in(&mut self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
+        if spec.artefact.hash != self.spec.artefact.hash {
+            // A subprocess is its own trial only where it is started.
+            let tried = Spec {
+                mode: Mode::InProcess,
+                ..spec.clone()
+            };
+            self.try_out(&tried, is_fresh).await.map_err(with_cure)?;
+        }
+        if is_fresh {
+            self.forget();
+        }
+        let done = Done {
+            changes: manifest::changes(&self.spec.artefact.manifest, &spec.artefact.manifest),
+            ..Done::default()
+        };
+        self.now.running().spec = spec.clone();
+        self.spec = spec;
+        Ok(done)
     }
 
     async fn walk(&mut self, spec: &Spec, is_fresh: bool) -> Result<Done, String> {
