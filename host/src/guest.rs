@@ -6,7 +6,7 @@
 //! buffers: those in use are a thread's, lent for the length of a poll.
 //!
 //! Order: an untagged reply waits in `ordered` for those before it; a tagged one doesn't.
-//! What ends a connection: the guest (once all it sent is answered), its daemon's end, HTTP, half a line older than its
+//! What ends a connection: the guest (once all it sent is answered), its daemon's end, another protocol, half a line older than its
 //! limit, or not reading what is pushed to it. A guest that keeps a daemon busy whose code has a process of its own is lent
 //! to that ([`loan`]), and its task only waits until it is back. Errors of the socket end it without a word, since nobody
 //! would read one.

@@ -38,7 +38,7 @@ fn served_at_once(honest: &mut Guest) {
 }
 
 #[test]
-fn a_web_page_drives_nothing() {
+fn another_protocol_drives_nothing() {
     let (ecosystem, mut honest) = vectors();
     let calls = |ecosystem: &Ecosystem| {
         ecosystem.status("Vectors")["calls"]
@@ -51,6 +51,9 @@ fn a_web_page_drives_nothing() {
         "POST /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\necho [1]\n",
         "OPTIONS * HTTP/1.0\r\n\r\necho [1]\n",
         "Host: localhost\r\necho [1]\n",
+        "\u{16}\u{3}\u{1}\necho [1]\n",
+        "SSH-2.0-x\r\necho [1]\n",
+        "EHLO x\r\necho [1]\n",
     ];
     for request in requests {
         let mut page = ecosystem.guest("Vectors");
@@ -60,11 +63,12 @@ fn a_web_page_drives_nothing() {
     assert_eq!(
         calls(&ecosystem),
         before,
-        "something of a web page's request was run"
+        "something of another protocol was run"
     );
-    until(LIMIT, "the log tells of HTTP", || {
+    until(LIMIT, "the log tells of each protocol", || {
         let records = ecosystem.cli(&["logs", "-n", "1000"]).ok().stdout;
-        records.contains("HTTP") && records.contains("127.0.0.1:")
+        let told = ["HTTP", "TLS", "SSH", "SMTP", "127.0.0.1:"];
+        told.iter().all(|word| records.contains(word))
     });
     served_at_once(&mut honest);
 }

@@ -4,34 +4,40 @@
 //! page's choosing. What it can't do is send anything before the request line and the headers. So the
 //! first line that can be read decides: if it opens HTTP, nothing of that connection is run.
 //!
-//! Invariant: no line with JSON arguments is taken for HTTP. A request line's three words and its
-//! version at the end are no JSON; a name that ends in a colon is not told from a header, so a command
-//! can't have one and be a connection's first.
+//! RTSP and SIP have request lines of the same form, and are refused with it.
+//!
+//! Invariant: no line with strict JSON arguments is taken for HTTP. JSON never ends with a version; a
+//! name that ends in a colon is not told from a header, so a command can't have one and be a
+//! connection's first.
 
 /// What separates words: the protocol says one space; tabs and more of them do no harm.
 pub(crate) fn is_separator(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
+/// The names that stand before a version.
+const PROTOCOLS: [&[u8]; 3] = [b"HTTP", b"RTSP", b"SIP"];
+
 /// Whether a connection's first line opens HTTP. Of a line that is not whole only the beginning is at
 /// hand, and a target where arguments should be is enough: a long address must not hide a request.
 pub(crate) fn opens_http(line: &[u8], is_whole: bool) -> bool {
     let line = line.trim_ascii();
-    is_header(line)
-        || match is_whole {
-            true => is_request_line(line),
-            false => is_request_beginning(line),
-        }
+    is_header(line) || opens_request(line, is_whole)
 }
 
-/// `METHOD SP target SP HTTP/version`.
+/// Whether a line without spaces around it is a request line, or begins like one.
+pub(crate) fn opens_request(line: &[u8], is_whole: bool) -> bool {
+    match is_whole {
+        true => is_request_line(line),
+        false => is_request_beginning(line),
+    }
+}
+
+/// `METHOD SP target SP HTTP/version`. Only the version is judged: a telnet sequence may have taken a
+/// space or a letter away before it.
 fn is_request_line(line: &[u8]) -> bool {
     let mut words = words(line);
-    let (method, target, version) = (words.next(), words.next(), words.next());
-    method.is_some_and(is_token)
-        && target.is_some()
-        && version.is_some_and(is_version)
-        && words.next().is_none()
+    words.next().is_some() && words.last().is_some_and(ends_with_version)
 }
 
 /// `METHOD SP` and a target by path or by address, whatever follows.
@@ -64,11 +70,17 @@ fn is_token(word: &[u8]) -> bool {
     !word.is_empty() && word.iter().all(is_token_byte)
 }
 
-fn is_version(word: &[u8]) -> bool {
-    let number = word.get(5..).unwrap_or_default();
-    word.len() > 5
-        && word[..5].eq_ignore_ascii_case(b"HTTP/")
-        && number.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.'))
+fn ends_with_version(word: &[u8]) -> bool {
+    let Some(slash) = memchr::memrchr(b'/', word) else {
+        return false;
+    };
+    let (before, number) = (&word[..slash], &word[slash + 1..]);
+    let is_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.');
+    let ends_with = |name: &&[u8]| {
+        let at = before.len().checked_sub(name.len());
+        at.is_some_and(|at| before[at..].eq_ignore_ascii_case(name))
+    };
+    !number.is_empty() && number.iter().all(is_number) && PROTOCOLS.iter().any(ends_with)
 }
 
 fn starts_http(word: &[u8]) -> bool {
@@ -95,6 +107,8 @@ mod tests {
             "host:localhost:3502",
             "Host:",
             "Content-Length: 9",
+            "OPTIONS sip:x SIP/2.0",
+            "GET /HTTP/1.1",
         ];
         for line in table {
             assert!(opens_http(line.as_bytes(), true), "{line}");

@@ -18,19 +18,13 @@
 //!
 //! The inbox sees no clock: that half a line has been waiting too long is for its owner to say.
 
-use std::{mem, ops::Range, str};
-
-use memchr::{memchr, memrchr};
+use std::mem;
 
 use crate::{
-    http,
+    cutter::Cutter,
     message::{self, Before, Line, Message},
     telnet::{self, Telnet},
 };
-
-/// How far ahead of the lines that are handed out their bytes are looked at, so that who stops in between looks at few of
-/// them twice. Some hundred lines of the usual kind.
-const WINDOW_BYTES: usize = 4 << 10;
 
 /// What one connection sent and was not yet handed out.
 #[derive(Debug)]
@@ -38,21 +32,6 @@ pub struct Inbox {
     bytes: Vec<u8>,
     telnet: Telnet,
     cutter: Cutter,
-}
-
-/// How far an inbox's bytes were handed out, and what the next ones are. The bytes are the inbox's.
-#[derive(Debug)]
-struct Cutter {
-    start: usize,
-    scanned: usize,
-    clean: usize,
-    line_bytes_max: usize,
-    /// The rest of a line that was too long is on its way.
-    is_discarding: bool,
-    /// No line that could be read came yet: only such a connection can turn out to be HTTP.
-    is_fresh: bool,
-    /// It was HTTP: nothing of what follows is a line.
-    is_refused: bool,
 }
 
 /// The whole lines that are there. Dropped early, it leaves the rest for the next time.
@@ -66,24 +45,23 @@ pub struct Lines<'a> {
 }
 
 impl Inbox {
-    /// An inbox for lines of at most `line_bytes_max` bytes before their LF. Allocates nothing yet.
+    /// An inbox of the side that accepted the connection, for lines of at most `line_bytes_max` bytes before their LF. Allocates nothing yet.
     pub fn new(line_bytes_max: usize) -> Inbox {
         Inbox {
             bytes: Vec::new(),
             telnet: Telnet::default(),
-            cutter: Cutter {
-                start: 0,
-                scanned: 0,
-                clean: 0,
-                line_bytes_max,
-                is_discarding: false,
-                is_fresh: true,
-                is_refused: false,
-            },
+            cutter: Cutter::new(line_bytes_max),
         }
     }
 
-    /// One for a connection that has sent lines before: HTTP isn't looked for.
+    /// An inbox for the side that connected. What a server says first may be any greeting: only HTTP ends the connection.
+    pub fn connecting(line_bytes_max: usize) -> Inbox {
+        let mut inbox = Inbox::new(line_bytes_max);
+        inbox.cutter.is_accepting = false;
+        inbox
+    }
+
+    /// An inbox for a connection that has sent lines before. It doesn't look for other protocols.
     pub fn resumed(line_bytes_max: usize) -> Inbox {
         let mut inbox = Inbox::new(line_bytes_max);
         inbox.cutter.is_fresh = false;
@@ -107,7 +85,7 @@ impl Inbox {
 
     /// The whole lines that are there, for who takes many. Blank ones are passed over.
     ///
-    /// After [`Line::Http`] there are none for ever: nothing of such a connection is to be run.
+    /// After [`Line::OtherProtocol`] there are none for ever: nothing of such a connection is to be run.
     pub fn lines(&mut self) -> Lines<'_> {
         self.strip();
         Lines {
@@ -182,17 +160,29 @@ impl Inbox {
     /// Takes the telnet out of what came since the last time.
     #[inline]
     fn strip(&mut self) {
-        if self.cutter.clean < self.bytes.len() {
-            self.cutter.clean = self.telnet.strip(&mut self.bytes, self.cutter.clean);
+        let clean = self.cutter.clean;
+        if clean < self.bytes.len() {
+            let is_plain = !self.telnet.is_mid_sequence() && self.cutter.hidden.is_none();
+            match is_plain && !Telnet::may_be_in(&self.bytes[clean..]) {
+                true => self.cutter.clean = self.bytes.len(),
+                false => self.strip_telnet(),
+            }
         }
+    }
+
+    #[cold]
+    fn strip_telnet(&mut self) {
+        self.cutter.watch_hidden(&self.bytes);
+        let hidden = self.cutter.hidden.as_deref_mut();
+        self.cutter.clean = self
+            .telnet
+            .strip(&mut self.bytes, self.cutter.clean, hidden);
     }
 
     /// Moves what waits to the front of the buffer, over what was handed out.
     fn forget_passed(&mut self) {
         self.bytes.drain(..self.cutter.start);
-        self.cutter.scanned -= self.cutter.start;
-        self.cutter.clean -= self.cutter.start;
-        self.cutter.start = 0;
+        self.cutter.forget_passed();
     }
 
     /// Doubles the capacity, but not past what the longest line and one read need.
@@ -255,107 +245,10 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl Cutter {
-    /// The whole lines at the front that are UTF-8, as far as a window goes; none where the next is not to be a plain one.
-    fn look_ahead<'b>(&self, bytes: &'b [u8]) -> &'b str {
-        if self.is_fresh || self.is_discarding {
-            return "";
-        }
-        let window = &bytes[self.start..self.clean.min(self.start + WINDOW_BYTES)];
-        let window = whole_lines(window);
-        match str::from_utf8(window) {
-            Ok(text) => text,
-            Err(fault) => {
-                str::from_utf8(whole_lines(&window[..fault.valid_up_to()])).unwrap_or_default()
-            }
-        }
-    }
-
-    /// The next line, by the rules; see [`Inbox::next`].
-    fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
-        if self.is_refused {
-            self.pass(bytes.len());
-            return None;
-        }
-        if self.start == self.clean {
-            return None;
-        }
-        let range = self.cut_told(bytes)?;
-        let is_whole = range.len() <= self.line_bytes_max;
-        // Cut at the limit, so that how much more had arrived makes no difference.
-        let line = &bytes[range.start..range.end.min(range.start + self.line_bytes_max)];
-        if self.is_fresh && http::opens_http(line, is_whole) {
-            self.is_refused = true;
-            return Some(Line::Http);
-        }
-        let line = match is_whole {
-            true => message::read(line),
-            false => message::too_long(line, self.line_bytes_max),
-        };
-        // A faulty request line settles nothing: the headers behind it still give HTTP away.
-        self.is_fresh &= matches!(line, Line::Fault(_));
-        Some(line)
-    }
-
-    /// Passes over blank lines, and gives the next other one's range.
-    fn cut_told(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
-        loop {
-            let range = self.cut(bytes)?;
-            let is_whole = range.len() <= self.line_bytes_max;
-            if !(is_whole && bytes[range.clone()].trim_ascii().is_empty()) {
-                return Some(range);
-            }
-        }
-    }
-
-    /// Takes one line off the front: its range without the LF. One longer than the limit may be
-    /// unended; whatever there still is of it will be discarded.
-    fn cut(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
-        loop {
-            let line_end = memchr(b'\n', &bytes[self.scanned..self.clean]);
-            let Some(at) = line_end else {
-                return self.cut_unended();
-            };
-            let range = self.start..self.scanned + at;
-            self.pass(range.end + 1);
-            if !mem::take(&mut self.is_discarding) {
-                return Some(range);
-            }
-        }
-    }
-
-    /// What to do with bytes that no LF ends yet: keep them, or give up on them.
-    fn cut_unended(&mut self) -> Option<Range<usize>> {
-        let range = self.start..self.clean;
-        let is_too_long = range.len() > self.line_bytes_max;
-        if !self.is_discarding && !is_too_long {
-            self.scanned = self.clean;
-            return None;
-        }
-        self.pass(self.clean);
-        let was_told = mem::replace(&mut self.is_discarding, true);
-        (!was_told).then_some(range)
-    }
-
-    /// Counts everything before `end` as handed out. It stays in the buffer until the next read.
-    #[inline]
-    fn pass(&mut self, end: usize) {
-        self.start = end;
-        self.scanned = end;
-        self.clean = self.clean.max(end);
-    }
-}
-
-/// The bytes up to the last LF among them.
-fn whole_lines(bytes: &[u8]) -> &[u8] {
-    let end = memrchr(b'\n', bytes).map_or(0, |at| at + 1);
-    &bytes[..end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ErrorCode, LINE_BYTES_MAX, Message};
+    use crate::{ErrorCode, LINE_BYTES_MAX, Message, Protocol};
 
     fn inbox_of(bytes: &[u8], line_bytes_max: usize) -> Inbox {
         let mut inbox = Inbox::new(line_bytes_max);
@@ -378,7 +271,7 @@ mod tests {
                 name, arguments, ..
             }) => format!("{name} {arguments}"),
             Line::Fault(fault) => format!("!{} {}", fault.code, fault.command),
-            Line::Http => "HTTP".to_owned(),
+            Line::OtherProtocol(protocol) => protocol.to_string(),
         }
     }
 
@@ -444,6 +337,87 @@ mod tests {
         // Nor must a method without end, or one that is no text.
         let mut inbox = inbox_of(b"XXXXXXXXXXXXXXXXXXXXX /\r\n\xc3\nHost: x\r\n\r\na\n", 16);
         assert_eq!(told(&mut inbox), ["!line-too-long ", "!not-utf8 ", "HTTP"]);
+    }
+
+    #[test]
+    fn telnet_hides_no_request() {
+        let table: &[&[u8]] = &[
+            b"\xff\xfb\x1f\xff\xfb\x20GET / HTTP/1.1\r\n\r\na\n",
+            b"GE\xff\xf1T / HTTP/1.1\r\n\r\na\n",
+            b"GET /\xff\xfb HTTP/1.1\r\n\r\na\n",
+            b"GET / HT\xff\xfbTP/1.1\r\n\r\na\n",
+            b"GET / HT\xff\xfb\x01TP/1.1\r\n\r\na\n",
+            b"GET / HTTP/1.1\xff\xfb\na\n",
+            b"GET /\xff\xfa HTTP/1.1\r\n\r\n\xff\xf0\na\n",
+            b"\xff\xfaGET / HTTP/1.1\r\n\r\n\xff\xf0a\n",
+            b"\xff\xfa\x1fGET / HTTP/1.1\r\n\r\n\xff\xf0\na\n",
+            b"\n\xff\xfa\xef\xbb\xbfGET / HTTP/1.1\n\xff\xf0\na\n",
+        ];
+        for bytes in table {
+            assert_eq!(
+                told(&mut inbox_of(bytes, LINE_BYTES_MAX)),
+                ["HTTP"],
+                "{bytes:?}"
+            );
+        }
+        let smtp = b"\xff\xfaEHLO x\r\n\xff\xf0a\n";
+        assert_eq!(told(&mut inbox_of(smtp, LINE_BYTES_MAX)), ["SMTP"]);
+        // A window of 10 lines: its size holds a line end, and is no line.
+        let window = b"\xff\xfa\x1f\0\x0a\0\x0a\xff\xf0a [\"GET / HTTP/1.1\"]\r\n\xff\xfaGET / HTTP/1.1\n\xff\xf0b\n";
+        let lines = ["a [\"GET / HTTP/1.1\"]", "b "];
+        assert_eq!(told(&mut inbox_of(window, LINE_BYTES_MAX)), lines);
+    }
+
+    #[test]
+    fn binary_bytes_are_refused_before_a_line_is_whole() {
+        let table: &[&[u8]] = &[
+            b"\x16\x03\x01\x02",
+            b"\xff\xfb\x1f\x16\x03\x01",
+            b"\xef\xbb\xbf\0",
+            b"\r\n \x16\na\n",
+        ];
+        for bytes in table {
+            let mut inbox = inbox_of(bytes, LINE_BYTES_MAX);
+            let line = Line::OtherProtocol(Protocol::Binary);
+            assert_eq!(inbox.next(), Some(line), "{bytes:?}");
+            assert_eq!(inbox.next(), None);
+        }
+        let mut later = inbox_of(b"a\n\x16\x03\nb\n", LINE_BYTES_MAX);
+        assert_eq!(told(&mut later), ["a ", "!bad-name ", "b "]);
+        let mut later = inbox_of(b"\xc3\n\x16\x03\nb\n", LINE_BYTES_MAX);
+        assert_eq!(told(&mut later), ["!not-utf8 ", "!bad-name ", "b "]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_dropped_before_the_first_line_alone() {
+        let table: &[(&[u8], &[&str])] = &[
+            (
+                b"\xef\xbb\xbfa [1]\n\xef\xbb\xbfb\n",
+                &["a [1]", "\u{feff}b "],
+            ),
+            (b"\r\n\xef\xbb\xbf\xff\xfb\x1fa\n", &["a "]),
+            (b"\xef\xbb\xbf\n\xef\xbb\xbfa", &["a "]),
+            (b"\xef\xbb\xbf", &[]),
+            (b"\xef\xbb", &["!not-utf8 "]),
+            (b"\xef\xbb\xbf12345678\n", &["12345678 "]),
+            (b"\xef\xbb\xbfGET / HTTP/1.1\na\n", &["HTTP"]),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(told(&mut inbox_of(bytes, 8)), *expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_may_greet_as_it_likes() {
+        let mut inbox = Inbox::connecting(LINE_BYTES_MAX);
+        let greeting = b"\x1b[32mhello\nSSH-2.0-x\r\n";
+        inbox.room(64).extend_from_slice(greeting);
+        assert_eq!(told(&mut inbox), ["!bad-name ", "SSH-2.0-x "]);
+        let mut inbox = Inbox::connecting(LINE_BYTES_MAX);
+        inbox
+            .room(64)
+            .extend_from_slice(b"\xef\xbb\xbfContent-Length: 9\n");
+        assert_eq!(told(&mut inbox), ["HTTP"]);
     }
 
     #[test]

@@ -34,11 +34,13 @@
 //! ```
 
 mod code;
+mod cutter;
 mod http;
 mod inbox;
 mod line_end;
 mod message;
 mod nearest;
+mod opening;
 mod reply;
 mod telnet;
 
@@ -46,6 +48,7 @@ pub use code::{ErrorCode, UnknownErrorCode};
 pub use inbox::{Inbox, Lines};
 pub use message::{Fault, Line, Message, is_name, read_line};
 pub use nearest::nearest;
+pub use opening::Protocol;
 pub use reply::{Opening, close_reply, open_reply, write_error, write_message};
 
 /// The longest line, in bytes before its LF, unless configured otherwise: 1 MiB, from the protocol.

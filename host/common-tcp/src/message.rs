@@ -11,7 +11,7 @@ use std::str;
 
 use memchr::memchr2;
 
-use crate::{ErrorCode, NAME_BYTES_MAX, TAG_BYTES_MAX, line_end};
+use crate::{ErrorCode, NAME_BYTES_MAX, Protocol, TAG_BYTES_MAX, line_end};
 
 /// What one line of a guest turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub enum Line<'a> {
     Message(Message<'a>),
     /// A line to be answered with an error; the connection goes on.
     Fault(Fault<'a>),
-    /// The connection's first readable line opens HTTP: to be closed, with nothing of it run.
-    Http,
+    /// The connection opens another protocol: to be closed, with nothing of it run.
+    OtherProtocol(Protocol),
 }
 
 /// A line that could be read.

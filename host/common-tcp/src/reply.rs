@@ -92,7 +92,12 @@ pub fn write_message(
     out.push(b'\n');
 }
 
+/// The message of an error that came with none.
+const NO_REASON: &str = "no reason was given; the daemon's log may tell more";
+
 /// Appends `error#tag [{"command":...,"code":...,"message":...}]`. Command and message are escaped.
+///
+/// Every error goes out here, so here no message stays empty: a blank one is replaced by words that say so.
 ///
 /// ```
 /// use dae_common_tcp::{ErrorCode, write_error};
@@ -115,7 +120,10 @@ pub fn write_error(
     out.extend_from_slice(b",\"code\":\"");
     out.extend_from_slice(code.as_str().as_bytes());
     out.extend_from_slice(b"\",\"message\":");
-    write_string(out, message);
+    match message.trim().is_empty() {
+        true => write_string(out, NO_REASON),
+        false => write_string(out, message),
+    }
     out.push(b'}');
     close_reply(out, start);
 }
@@ -162,6 +170,16 @@ mod tests {
                 Some(opening) => assert_eq!((opening.write(&mut out), out), (start, expected)),
                 None => assert!(expected.len() - start > OPENING_BYTES_MAX),
             }
+        }
+    }
+
+    #[test]
+    fn an_error_never_has_an_empty_message() {
+        for blank in ["", " ", "\n\t"] {
+            let mut out = Vec::new();
+            write_error(&mut out, "a", None, ErrorCode::Failed, blank);
+            let said = std::str::from_utf8(&out).unwrap();
+            assert!(said.contains(NO_REASON), "{said}");
         }
     }
 

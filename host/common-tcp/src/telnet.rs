@@ -14,6 +14,8 @@
 
 use memchr::memchr;
 
+use crate::opening::Hidden;
+
 /// How much of an unended sequence can wait: IAC, and a command whose option has not come.
 pub(crate) const TAIL_BYTES_MAX: usize = 2;
 
@@ -40,21 +42,36 @@ enum Step {
 }
 
 impl Telnet {
+    /// Whether a sequence may begin among these bytes.
+    pub(crate) fn may_be_in(bytes: &[u8]) -> bool {
+        memchr(IAC, bytes).is_some()
+    }
+
     /// Drops all telnet from `bytes[from..]`, in place. What lies before the returned index is free of
-    /// it; what lies behind is the beginning of an unended sequence.
-    pub(crate) fn strip(&mut self, bytes: &mut Vec<u8>, from: usize) -> usize {
-        if !self.is_in_subnegotiation && memchr(IAC, &bytes[from..]).is_none() {
-            return bytes.len();
-        }
+    /// it; what lies behind is the beginning of an unended sequence. `hidden` sees what is dropped.
+    pub(crate) fn strip(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        from: usize,
+        mut hidden: Option<&mut Hidden>,
+    ) -> usize {
         let (mut read, mut write) = (from, from);
         while read < bytes.len() {
             match self.step(&bytes[read..]) {
                 Step::Keep(count) => {
+                    if let Some(hidden) = &mut hidden {
+                        hidden.keep(&bytes[read..read + count], write);
+                    }
                     bytes.copy_within(read..read + count, write);
                     read += count;
                     write += count;
                 }
-                Step::Drop(count) => read += count,
+                Step::Drop(count) => {
+                    if let Some(hidden) = &mut hidden {
+                        hidden.drop(&bytes[read..read + count], write);
+                    }
+                    read += count;
+                }
                 Step::Wait => break,
             }
         }
@@ -108,7 +125,7 @@ mod tests {
         let (mut telnet, mut kept, mut clean) = (Telnet::default(), Vec::new(), 0);
         for piece in bytes.chunks(piece_bytes) {
             kept.extend_from_slice(piece);
-            clean = telnet.strip(&mut kept, clean);
+            clean = telnet.strip(&mut kept, clean, None);
             assert!(kept.len() - clean <= TAIL_BYTES_MAX);
         }
         let tail = kept.split_off(clean);

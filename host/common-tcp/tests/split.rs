@@ -31,6 +31,14 @@ const PIECES: &[&[u8]] = &[
     b"GET / HTTP/1.1\r\n",
     b"Host: x\r\n",
     b"POST /",
+    b" HTTP/1.1",
+    b"EHLO x\r\n",
+    b"SSH-2.0-x\r\n",
+    b"\xef\xbb\xbf",
+    b"\xef\xbb",
+    b"\x16\x03\x01",
+    b"\0",
+    b"\xff\xfb\n",
     b"\xff",
     b"\xff\xfb\x1f",
     b"\xff\xfa\x18\0xterm\xff\xf0",
@@ -120,7 +128,7 @@ fn check(line: &Line<'_>) {
             assert!(fault.command.is_empty() || is_name(fault.command));
             assert!(!fault.message.contains('\n'));
         }
-        Line::Http => {}
+        Line::OtherProtocol(_) => {}
     }
 }
 

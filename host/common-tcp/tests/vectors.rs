@@ -33,7 +33,7 @@ impl Connection {
     fn take(&mut self, line: &Line<'_>) {
         let mut bytes = Vec::new();
         let (tag, ready_ms) = match line {
-            Line::Http => {
+            Line::OtherProtocol(_) => {
                 self.is_closed = true;
                 return;
             }

@@ -121,7 +121,7 @@ fn means_nobody_listens(error: &io::Error) -> bool {
 
 impl<S: Read + Write> Client<S> {
     fn over(stream: S, tag: Option<&'static str>, peer: String) -> Self {
-        let inbox = Inbox::new(REPLY_BYTES_MAX);
+        let inbox = Inbox::connecting(REPLY_BYTES_MAX);
         Client {
             stream,
             inbox,

@@ -44,7 +44,7 @@ impl Incoming {
                 "{peer} sent a line that is not Common TCP: {}",
                 fault.message
             ),
-            Line::Http => bail!("{peer} speaks HTTP, not Common TCP"),
+            Line::OtherProtocol(protocol) => bail!("{peer} speaks {protocol}, not Common TCP"),
         }
     }
 

@@ -49,7 +49,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new() -> Self {
         Reader {
-            inbox: Inbox::new(REPLY_BYTES_MAX),
+            inbox: Inbox::connecting(REPLY_BYTES_MAX),
             taken_bytes: 0,
         }
     }
@@ -87,7 +87,7 @@ fn reply_in(line: &Line<'_>) -> Option<Reply> {
                 Err(reason) => Reply::Refused(reason),
             })
         }
-        Line::Http => Some(Reply::None),
+        Line::OtherProtocol(_) => Some(Reply::None),
         Line::Message(_) | Line::Fault(_) => None,
     }
 }

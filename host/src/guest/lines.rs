@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use dae_common_tcp::{ErrorCode, Inbox, Line, Message};
+use dae_common_tcp::{ErrorCode, Inbox, Line, Message, Protocol};
 
 use super::answers::{self, Batch};
 use super::{Guest, Stream, Taken};
@@ -108,7 +108,7 @@ impl<S: Stream> Guest<S> {
         (taken, batch.tally)
     }
 
-    /// The same as [`Guest::answer`], which is for the hot path alone, for any line. Nothing behind HTTP is one.
+    /// The same as [`Guest::answer`], which is for the hot path alone, for any line. Nothing behind another protocol's opening is one.
     #[inline(never)]
     fn answer_any<'a>(
         &mut self,
@@ -126,8 +126,8 @@ impl<S: Stream> Guest<S> {
                 (fault.code, &fault.message),
                 &mut batch.tally,
             ),
-            Line::Http => {
-                self.refuse_http();
+            Line::OtherProtocol(protocol) => {
+                self.log_other_protocol(protocol);
                 self.is_closing = true;
             }
         }
@@ -225,11 +225,12 @@ impl<S: Stream> Guest<S> {
         Taken::Some
     }
 
-    fn refuse_http(&self) {
+    fn log_other_protocol(&self, protocol: Protocol) {
         tracing::warn!(
             daemon = self.door.name,
             peer = self.peer(),
-            "an HTTP request came to a Common TCP port; the connection was closed and nothing of it was run"
+            "a guest opened its connection with {protocol}, and this port speaks Common TCP; the connection was closed and \
+             nothing of it was run"
         );
     }
 }

@@ -161,7 +161,7 @@ impl There {
                 return;
             }
             // Of no use to anybody, and a connecting side answers nothing.
-            Line::Http => return,
+            Line::OtherProtocol(_) => return,
         };
         match self.asked.answer(&message) {
             Answered::Ours => return,
@@ -242,7 +242,7 @@ async fn tend(visit: &Visit, there: &There, stream: TcpStream) -> io::Result<()>
 }
 
 async fn read(visit: &Visit, there: &There, mut reading: OwnedReadHalf) -> io::Result<()> {
-    let mut inbox = Inbox::new(visit.host.limits.line_bytes_max);
+    let mut inbox = Inbox::connecting(visit.host.limits.line_bytes_max);
     loop {
         let read = reading.read_buf(inbox.room(READ_BYTES)).await?;
         while let Some(line) = inbox.next() {

@@ -1,0 +1,265 @@
+//! Cuts the bytes of an inbox into lines.
+//!
+//! The bytes are the inbox's; here is how far they were handed out, and what the next ones are. A connection is *fresh*
+//! until its first line that can be read. Only then is it looked at for other protocols and byte order marks.
+
+use std::{mem, ops::Range, str};
+
+use memchr::{memchr, memrchr};
+
+use crate::{
+    http,
+    message::{self, Line},
+    opening::{self, Hidden, Protocol},
+};
+
+/// How far ahead of the lines that are handed out their bytes are looked at, so that who stops in between looks at few of
+/// them twice. Some hundred lines of the usual kind.
+const WINDOW_BYTES: usize = 4 << 10;
+
+/// How far an inbox's bytes were handed out, and what the next ones are. The bytes are the inbox's.
+#[derive(Debug)]
+pub(crate) struct Cutter {
+    pub(crate) start: usize,
+    pub(crate) scanned: usize,
+    pub(crate) clean: usize,
+    pub(crate) line_bytes_max: usize,
+    /// The rest of a line that was too long is on its way.
+    pub(crate) is_discarding: bool,
+    /// No line came yet, but for blank ones.
+    is_first: bool,
+    /// No line that could be read came yet: only such a connection can turn out to be of another protocol.
+    pub(crate) is_fresh: bool,
+    /// The connection was accepted: what comes first is a guest's, and no server's greeting.
+    pub(crate) is_accepting: bool,
+    /// It was another protocol: nothing of what follows is a line.
+    is_refused: bool,
+    /// There while the connection is fresh, from its first telnet on.
+    pub(crate) hidden: Option<Box<Hidden>>,
+}
+
+impl Cutter {
+    pub(crate) fn new(line_bytes_max: usize) -> Self {
+        Cutter {
+            start: 0,
+            scanned: 0,
+            clean: 0,
+            line_bytes_max,
+            is_discarding: false,
+            is_first: true,
+            is_fresh: true,
+            is_accepting: true,
+            is_refused: false,
+            hidden: None,
+        }
+    }
+
+    /// The whole lines at the front that are UTF-8, as far as a window goes; none where the next is not to be a plain one.
+    pub(crate) fn look_ahead<'b>(&self, bytes: &'b [u8]) -> &'b str {
+        if self.is_fresh || self.is_discarding {
+            return "";
+        }
+        let window = &bytes[self.start..self.clean.min(self.start + WINDOW_BYTES)];
+        let window = whole_lines(window);
+        match str::from_utf8(window) {
+            Ok(text) => text,
+            Err(fault) => {
+                str::from_utf8(whole_lines(&window[..fault.valid_up_to()])).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The next line, by the rules; see [`crate::Inbox::next`].
+    pub(crate) fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
+        if self.is_refused {
+            self.pass(bytes.len());
+            return None;
+        }
+        if self.is_fresh {
+            return self.next_of_fresh(bytes);
+        }
+        if self.start == self.clean {
+            return None;
+        }
+        loop {
+            let range = self.cut(bytes)?;
+            if !self.is_blank(&bytes[range.clone()]) {
+                return Some(self.read(bytes, range));
+            }
+        }
+    }
+
+    /// The next line of a connection that may yet turn out to be of another protocol.
+    #[cold]
+    fn next_of_fresh<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
+        loop {
+            self.discard(bytes);
+            if let Some(protocol) = self.hidden_before(self.start) {
+                return Some(self.refuse(protocol));
+            }
+            if self.is_first {
+                self.skip_byte_order_marks(bytes);
+            }
+            let rest = &bytes[self.start..self.clean];
+            if rest.is_empty() || (self.is_first && opening::is_half_byte_order_mark(rest)) {
+                return None;
+            }
+            let within_limit = &rest[..rest.len().min(self.line_bytes_max)];
+            if self.is_accepting && self.is_first && opening::begins_binary(within_limit) {
+                return Some(self.refuse(Protocol::Binary));
+            }
+            let cut = self.cut(bytes);
+            if let Some(protocol) = self.hidden_in(cut.as_ref()) {
+                return Some(self.refuse(protocol));
+            }
+            let range = cut?;
+            if !self.is_blank(&bytes[range.clone()]) {
+                return Some(self.read_first(bytes, range));
+            }
+        }
+    }
+
+    /// Drops what there is of the rest of a line that was too long.
+    fn discard(&mut self, bytes: &[u8]) {
+        if self.is_discarding {
+            let line_end = memchr(b'\n', &bytes[self.scanned..self.clean]);
+            let end = line_end.map_or(self.clean, |at| self.scanned + at + 1);
+            self.pass(end);
+            self.is_discarding = line_end.is_none();
+        }
+    }
+
+    fn skip_byte_order_marks(&mut self, bytes: &[u8]) {
+        let rest = &bytes[self.start..self.clean];
+        self.start = self.clean - opening::skip_byte_order_marks(rest).len();
+        self.scanned = self.scanned.max(self.start);
+    }
+
+    /// Reads a line that may be the connection's first.
+    fn read_first<'b>(&mut self, bytes: &'b [u8], range: Range<usize>) -> Line<'b> {
+        self.is_first = false;
+        let is_whole = range.len() <= self.line_bytes_max;
+        let line = self.limited(bytes, &range);
+        let other = match self.is_accepting {
+            true => opening::of_line(line, is_whole),
+            false => http::opens_http(line, is_whole).then_some(Protocol::Http),
+        };
+        if let Some(protocol) = other {
+            return self.refuse(protocol);
+        }
+        let line = self.read(bytes, range);
+        // A faulty request line settles nothing: the headers behind it still give HTTP away.
+        self.is_fresh = matches!(line, Line::Fault(_));
+        if !self.is_fresh {
+            self.hidden = None;
+        }
+        line
+    }
+
+    fn read<'b>(&self, bytes: &'b [u8], range: Range<usize>) -> Line<'b> {
+        let line = self.limited(bytes, &range);
+        match range.len() <= self.line_bytes_max {
+            true => message::read(line),
+            false => message::too_long(line, self.line_bytes_max),
+        }
+    }
+
+    /// The line, cut at the limit, so that how much more had arrived makes no difference.
+    fn limited<'b>(&self, bytes: &'b [u8], range: &Range<usize>) -> &'b [u8] {
+        &bytes[range.start..range.end.min(range.start + self.line_bytes_max)]
+    }
+
+    fn refuse<'b>(&mut self, protocol: Protocol) -> Line<'b> {
+        self.is_refused = true;
+        self.hidden = None;
+        Line::OtherProtocol(protocol)
+    }
+
+    /// A blank line within the limit is passed over.
+    fn is_blank(&self, line: &[u8]) -> bool {
+        line.len() <= self.line_bytes_max && line.trim_ascii().is_empty()
+    }
+
+    /// Begins to look at what telnet takes away, on a guest's connection that has sent no good line yet.
+    pub(crate) fn watch_hidden(&mut self, bytes: &[u8]) {
+        if !self.is_fresh || !self.is_accepting || self.hidden.is_some() {
+            return;
+        }
+        let before = &bytes[self.start..self.clean];
+        let line = memrchr(b'\n', before).map_or(0, |at| at + 1);
+        let is_past_max = self.is_discarding && line == 0;
+        let beginning = (!is_past_max).then_some(&before[line..]);
+        let hidden = Hidden::behind(beginning, self.line_bytes_max);
+        self.hidden = Some(Box::new(hidden));
+    }
+
+    /// What telnet hid up to that place.
+    fn hidden_before(&self, place: usize) -> Option<Protocol> {
+        let (at, protocol) = self.hidden.as_ref()?.found()?;
+        (at <= place).then_some(protocol)
+    }
+
+    /// What telnet hid in the line that was cut, before it, or in the one that has not ended. A line that was too long
+    /// before that is told first.
+    fn hidden_in(&self, cut: Option<&Range<usize>>) -> Option<Protocol> {
+        let place = match cut {
+            Some(range) if range.len() > self.line_bytes_max => range.start + self.line_bytes_max,
+            Some(range) => range.end,
+            None => usize::MAX,
+        };
+        self.hidden_before(place)
+    }
+
+    /// Counts everything before `start` as gone from the buffer.
+    pub(crate) fn forget_passed(&mut self) {
+        if let Some(hidden) = &mut self.hidden {
+            hidden.forget(self.start);
+        }
+        self.scanned -= self.start;
+        self.clean -= self.start;
+        self.start = 0;
+    }
+
+    /// Takes one line off the front: its range without the LF. One longer than the limit may be
+    /// unended; whatever there still is of it will be discarded.
+    fn cut(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
+        loop {
+            let line_end = memchr(b'\n', &bytes[self.scanned..self.clean]);
+            let Some(at) = line_end else {
+                return self.cut_unended();
+            };
+            let range = self.start..self.scanned + at;
+            self.pass(range.end + 1);
+            if !mem::take(&mut self.is_discarding) {
+                return Some(range);
+            }
+        }
+    }
+
+    /// What to do with bytes that no LF ends yet: keep them, or give up on them.
+    fn cut_unended(&mut self) -> Option<Range<usize>> {
+        let range = self.start..self.clean;
+        let is_too_long = range.len() > self.line_bytes_max;
+        if !self.is_discarding && !is_too_long {
+            self.scanned = self.clean;
+            return None;
+        }
+        self.pass(self.clean);
+        let was_told = mem::replace(&mut self.is_discarding, true);
+        (!was_told).then_some(range)
+    }
+
+    /// Counts everything before `end` as handed out. It stays in the buffer until the next read.
+    #[inline]
+    pub(crate) fn pass(&mut self, end: usize) {
+        self.start = end;
+        self.scanned = end;
+        self.clean = self.clean.max(end);
+    }
+}
+
+/// The bytes up to the last LF among them.
+fn whole_lines(bytes: &[u8]) -> &[u8] {
+    let end = memrchr(b'\n', bytes).map_or(0, |at| at + 1);
+    &bytes[..end]
+}
