@@ -2,66 +2,173 @@
 //!
 //! A Unix socket in a directory that only its owner may enter, itself for its owner alone, and each peer's user is asked
 //! of the kernel besides. It speaks Common TCP, so its connections are guests like any other.
+//!
+//! Its file may be swept away while the host runs, and the home's lock with it: by a cleaner of temporary directories,
+//! or by hand. So the host looks at both every few seconds and makes them anew. It touches nothing that isn't its own:
+//! where the home's path leads to another directory by now, or another process listens in its place, it says so once.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream as Peer;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::door::Door;
 use crate::guest;
-use crate::home::Home;
+use crate::home::{FileId, Home, HomeLock};
+use crate::lock::lock;
+
+/// How often the socket's file is looked at. The command line waits a little longer for it than this.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long to wait where accepting fails.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listening control socket. Dropped, it is gone, its file too.
 #[derive(Debug)]
 pub struct Control {
     task: AbortHandle,
-    path: PathBuf,
+    place: Arc<Place>,
+}
+
+/// Where a host listens, and by what right.
+#[derive(Debug)]
+struct Place {
+    home: Home,
+    held: Arc<HomeLock>,
+    /// The file that is ours.
+    file: std::sync::Mutex<Option<FileId>>,
 }
 
 impl Control {
-    /// Listens. The home's lock must be held: a socket file that is there was left behind by a host that was killed.
+    /// Listens, by the right of the home's lock.
     ///
     /// # Errors
-    /// The system's.
-    pub fn listen(home: &Home, door: Arc<Door>) -> io::Result<Self> {
-        let path = home.control_socket();
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let short = home.control_socket_short()?;
-        let listener = UnixListener::bind(short.path())?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        let task = tokio::spawn(accept(listener, door)).abort_handle();
-        Ok(Control { task, path })
+    /// The system's, or another process listens there.
+    pub fn listen(home: &Home, held: Arc<HomeLock>, door: Arc<Door>) -> anyhow::Result<Self> {
+        let place = Arc::new(Place {
+            home: home.clone(),
+            held,
+            file: std::sync::Mutex::default(),
+        });
+        let listener = place.bind()?;
+        let attended = attend(listener, Arc::clone(&place), door);
+        let task = tokio::spawn(attended).abort_handle();
+        Ok(Control { task, place })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         self.task.abort();
-        // Where it can't be removed, the next host does.
-        let _ = std::fs::remove_file(&self.path);
+        if self.place.is_there() {
+            // Where it can't be removed, the next host does.
+            let _ = std::fs::remove_file(self.place.home.control_socket());
+        }
     }
 }
 
-async fn accept(listener: UnixListener, door: Arc<Door>) {
+impl Place {
+    /// Listens anew. What lies there and listens no more was left by a host that was killed.
+    fn bind(&self) -> anyhow::Result<UnixListener> {
+        let path = self.home.control_socket();
+        let bound = || -> io::Result<UnixListener> {
+            let short = self.home.control_socket_short()?;
+            if Peer::connect(short.path()).is_ok() {
+                let text = "another process listens there; end it, or remove the socket";
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+            }
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(short.path())?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            *lock(&self.file) = Some(FileId::of(&std::fs::symlink_metadata(&path)?));
+            Ok(listener)
+        };
+        bound().with_context(|| format!("cannot listen on the control socket {}", path.display()))
+    }
+
+    /// Whether the socket's file is still ours.
+    fn is_there(&self) -> bool {
+        let there = std::fs::symlink_metadata(self.home.control_socket());
+        let there = there.ok().map(|metadata| FileId::of(&metadata));
+        there.is_some() && there == *lock(&self.file)
+    }
+
+    /// Makes the lock's file and the socket's anew where they have gone.
+    ///
+    /// # Errors
+    /// Why that can't be done.
+    fn mend(&self) -> anyhow::Result<Option<UnixListener>> {
+        let home = &self.home.data;
+        match self.home.id() {
+            Ok(id) if id == self.held.id() => {}
+            Ok(_) => bail!(
+                "the home {} is another directory now than the one that this host took; end this host and start another",
+                home.display()
+            ),
+            Err(error) => bail!(
+                "the home {} has gone ({error}), and what its daemons hand over can't be kept; put it back, or end this host",
+                home.display()
+            ),
+        }
+        if self.held.renew(&self.home)? {
+            tracing::warn!("somebody has removed the home's lock; it was made anew");
+        }
+        if self.is_there() {
+            return Ok(None);
+        }
+        self.home.create_runtime()?;
+        let listener = self.bind()?;
+        let path = self.home.control_socket();
+        tracing::warn!(path = %path.display(), "somebody has removed the control socket; it was made anew");
+        Ok(Some(listener))
+    }
+}
+
+async fn attend(mut listener: UnixListener, place: Arc<Place>, door: Arc<Door>) {
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) if is_owner(&stream) => {
-                tokio::spawn(guest::serve(stream, Arc::clone(&door)));
-            }
-            Ok(_) => {
-                tracing::warn!("another user knocked at the control socket, and was not let in")
-            }
-            Err(error) => {
-                tracing::warn!(%error, "nobody could be let in at the control socket; trying again");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
+        tokio::select! {
+            accepted = listener.accept() => let_in(accepted.map(|(stream, _)| stream), &door).await,
+            _ = looks.tick() => match place.mend() {
+                Ok(made_anew) => {
+                    told = None;
+                    listener = made_anew.unwrap_or(listener);
+                }
+                Err(error) => {
+                    let text = format!("{error:#}");
+                    // Once, and not every two seconds.
+                    if told.as_ref() != Some(&text) {
+                        tracing::error!("{text}");
+                        told = Some(text);
+                    }
+                }
+            },
+        }
+    }
+}
+
+async fn let_in(accepted: io::Result<UnixStream>, door: &Arc<Door>) {
+    match accepted {
+        Ok(stream) if is_owner(&stream) => {
+            tokio::spawn(guest::serve(stream, Arc::clone(door)));
+        }
+        Ok(_) => {
+            tracing::warn!("another user knocked at the control socket, and was not let in");
+        }
+        Err(error) => {
+            tracing::warn!(%error, "nobody could be let in at the control socket; trying again");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 }

@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::discover::Foreign;
 use crate::door::{Door, Phase};
+use crate::durable;
 use crate::home::{Home, HomeLock};
 use crate::images::Images;
 use crate::lock::lock;
@@ -106,7 +107,7 @@ struct Inner {
     /// Where daemons' code and guests run: apart, so that no handler can keep the ecosystem from being managed.
     guests: Mutex<Option<Threads>>,
     // Drops last: the home is ours for as long as anything of it is used.
-    _lock: HomeLock,
+    held: Arc<HomeLock>,
 }
 
 /// What runs for the ecosystem as a whole, in the order in which it began.
@@ -237,6 +238,7 @@ impl Builder {
         };
         home.create()?;
         let home_lock = home.lock()?;
+        durable::sweep(&home.data, &home.drop_in_dir());
         let journal = match self.journal {
             Some(journal) => journal,
             None => Journal::open(home.logs_dir(), Console::Off)?,
@@ -280,7 +282,7 @@ impl Builder {
             sweeping: RwLock::default(),
             tasks: Mutex::new(vec![Task::Listening(listening)]),
             home,
-            _lock: home_lock,
+            held: Arc::new(home_lock),
         })
     }
 }
@@ -310,13 +312,8 @@ impl Inner {
         inner.enter_as_dae();
         inner.bring_back();
         answer::open(inner);
-        let control =
-            Control::listen(&inner.home, Arc::clone(&inner.control_door)).with_context(|| {
-                format!(
-                    "the control socket {}",
-                    inner.home.control_socket().display()
-                )
-            })?;
+        let (held, door) = (Arc::clone(&inner.held), Arc::clone(&inner.control_door));
+        let control = Control::listen(&inner.home, held, door)?;
         lock(&inner.tasks).push(Task::Control(control));
         let watching = watch::watch(&Dae {
             inner: Arc::clone(inner),

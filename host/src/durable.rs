@@ -7,6 +7,7 @@
 //! Absent on purpose: locks (the home's lock makes one writer) and reading.
 //! An error is a [`DiskFault`]: what was tried on which file, what came of it, what to do. The old file is untouched.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -14,8 +15,11 @@ use std::path::Path;
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
-/// What temporary files begin with, so that people know what a killed process left. In the store a sweep removes it.
+/// What temporary files begin with, so that people know what a killed process left. [`sweep`] removes it at a start.
 const TEMPORARY_PREFIX: &str = ".new-";
+
+/// How many random characters, letters and digits, follow in their names.
+const TEMPORARY_RANDOM_CHARS: usize = 6;
 
 /// A file or directory that could not be worked on.
 #[derive(Debug)]
@@ -103,8 +107,13 @@ pub(crate) fn settle(path: &Path) -> Result<(), DiskFault> {
 fn beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, DiskFault> {
     let file = tempfile::Builder::new()
         .prefix(TEMPORARY_PREFIX)
+        .rand_bytes(TEMPORARY_RANDOM_CHARS)
         .tempfile_in(directory_of(path));
-    let filled = file.and_then(|mut file| file.write_all(bytes).map(|()| file));
+    let filled = file.and_then(|mut file| {
+        make_owners(file.as_file())?;
+        file.write_all(bytes)?;
+        Ok(file)
+    });
     filled.map_err(|e| DiskFault::new(&e, "write", path))
 }
 
@@ -113,6 +122,43 @@ fn rename(file: NamedTempFile, path: &Path) -> Result<(), DiskFault> {
     renamed
         .map(drop)
         .map_err(|e| DiskFault::new(&e.error, "replace", path))
+}
+
+/// Lets a new file's owner read and write it, and nobody else. The mode that a file is made with is cut by the process's
+/// umask, which a daemon in this process may have changed.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn make_owners(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(())
+}
+
+/// Removes the temporary files that killed processes have left in `directory` and below it, but for those in `spared`.
+/// To be called by who holds the home's lock, before anything is written.
+pub(crate) fn sweep(directory: &Path, spared: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, kind) = (entry.path(), entry.file_type());
+        match kind {
+            Ok(kind) if kind.is_dir() && path != spared => sweep(&path, spared),
+            // One that can't be removed now harms nobody, and the next start tries again.
+            Ok(kind) if kind.is_file() && is_temporary(&entry.file_name()) => {
+                let _ = fs::remove_file(&path);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    let random = name
+        .to_str()
+        .and_then(|name| name.strip_prefix(TEMPORARY_PREFIX));
+    let is_random = |random: &str| {
+        random.len() == TEMPORARY_RANDOM_CHARS && random.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    random.is_some_and(is_random)
 }
 
 /// Makes the names in `directory` durable.
@@ -159,6 +205,7 @@ fn directory_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn a_write_replaces_the_whole_file_and_leaves_nothing_else() {
@@ -197,6 +244,28 @@ mod tests {
             );
             assert!(text.contains(way_out), "{text}");
         }
+    }
+
+    #[test]
+    fn a_sweep_removes_what_killed_writes_have_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (states, spared) = (dir.path().join("states"), dir.path().join("plugins"));
+        for dir in [&states, &spared] {
+            fs::create_dir(dir).unwrap();
+        }
+        let left = beside(&states.join("A.json"), b"half").unwrap();
+        let left = left.into_temp_path().keep().unwrap();
+        assert!(is_temporary(left.file_name().unwrap()), "{left:?}");
+        for dir in [dir.path(), &states, &spared] {
+            fs::write(dir.join(".new-abc123"), "half").unwrap();
+            fs::write(dir.join(".new-and-mine"), "a person's").unwrap();
+        }
+        sweep(dir.path(), &spared);
+        let is_there = |path: PathBuf| path.exists();
+        assert!(!is_there(left) && !is_there(states.join(".new-abc123")));
+        assert!(!is_there(dir.path().join(".new-abc123")));
+        assert!(is_there(spared.join(".new-abc123")));
+        assert!(is_there(states.join(".new-and-mine")));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Errors here end the program: without a home there is nothing to do.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -16,6 +17,7 @@ use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 mod lock;
 mod socket;
 
+pub(crate) use lock::FileId;
 pub use lock::{Held, HomeLock};
 pub use socket::SocketPath;
 
@@ -36,7 +38,7 @@ pub struct Home {
     pub data: PathBuf,
     /// The logs.
     pub logs: PathBuf,
-    /// The control socket; emptied by a reboot.
+    /// The control socket. It lies below `data`, so that whoever knows the home finds its host.
     pub runtime: PathBuf,
     /// What the user writes for the host to read.
     pub config: PathBuf,
@@ -46,7 +48,6 @@ pub struct Home {
 struct UserDirectories {
     data: PathBuf,
     state: Option<PathBuf>,
-    runtime: Option<PathBuf>,
     config: PathBuf,
 }
 
@@ -86,30 +87,45 @@ impl Home {
         Ok(Home::of_user(UserDirectories {
             data: user.data_dir(),
             state: user.state_dir(),
-            runtime: user.runtime_dir(),
             config: user.config_dir(),
         }))
     }
 
     fn of_user(user: UserDirectories) -> Self {
         let data = user.data.join(XDG_NAME);
-        // XDG_RUNTIME_DIR may name a directory that was never made: `su` and containers hand it on.
-        let runtime = user.runtime.filter(|dir| dir.is_dir());
         Home {
             logs: user
                 .state
                 .map_or_else(|| data.join("logs"), |dir| dir.join(XDG_NAME).join("logs")),
-            runtime: runtime.map_or_else(|| data.join("run"), |dir| dir.join(XDG_NAME)),
+            // Not XDG_RUNTIME_DIR: two homes may share one, and a cron job has none.
+            runtime: data.join("run"),
             config: user.config.join(XDG_NAME),
             data,
         }
     }
 
+    /// Checks that the paths can be written down: the registry and every `--json` are UTF-8.
+    ///
+    /// # Errors
+    /// One of them isn't UTF-8.
+    pub fn check_paths(&self) -> anyhow::Result<()> {
+        for dir in [&self.data, &self.logs, &self.config] {
+            if dir.to_str().is_none() {
+                bail!(
+                    "the path {} is not valid UTF-8, and a home's path must be; choose another home with --home or DAE_HOME",
+                    dir.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Makes all directories that are missing and closes them to others. Callable at any time.
     ///
     /// # Errors
-    /// One can't be made, isn't a directory, belongs to another user, or may be written by others.
+    /// One can't be made, isn't a directory, belongs to another user, or may be written by others; or a path isn't UTF-8.
     pub fn create(&self) -> anyhow::Result<()> {
+        self.check_paths()?;
         make_private(&self.data)?;
         check_owner_alone_writes(&self.data)?;
         for dir in [
@@ -140,6 +156,15 @@ impl Home {
             true => file.to_owned(),
             false => resolved().unwrap_or_else(|| file.to_owned()),
         }
+    }
+
+    /// Makes the directory of the control socket, if it is missing, and closes it to others.
+    ///
+    /// # Errors
+    /// As [`Home::create`].
+    pub(crate) fn create_runtime(&self) -> anyhow::Result<()> {
+        make_private(&self.runtime)?;
+        close_to_others(&self.runtime)
     }
 
     /// The installed plugins, each under its content hash.
@@ -197,15 +222,27 @@ impl Home {
     }
 }
 
-/// A directory of mode 0700, and its parents likewise, unless it is there.
+/// Makes a directory of mode 0700, and its parents likewise, unless it is there.
 fn make_private(dir: &Path) -> anyhow::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    Ok(builder
-        .create(dir)
-        .map_err(|e| DiskFault::new(&e, "make the directory", dir))?)
+    Ok(make_owners_directory(dir).map_err(|e| DiskFault::new(&e, "make the directory", dir))?)
+}
+
+fn make_owners_directory(dir: &Path) -> io::Result<()> {
+    match fs::create_dir(dir) {
+        Ok(()) => {
+            // Whatever the process's umask.
+            #[cfg(unix)]
+            fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+            Ok(())
+        }
+        Err(_) if dir.is_dir() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = dir.parent().ok_or(e)?;
+            make_owners_directory(parent)?;
+            make_owners_directory(dir)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// The home's top directory may be one that the user made. It keeps its mode, or is refused.
@@ -300,20 +337,17 @@ mod tests {
 
     #[test]
     fn user_directories_are_used_where_there_are_any() {
-        let there = tempfile::tempdir().unwrap();
-        let user = |runtime: PathBuf, state| UserDirectories {
+        let user = |state| UserDirectories {
             data: "/u/data".into(),
             state,
-            runtime: Some(runtime),
             config: "/u/config".into(),
         };
-        let home = Home::of_user(user(there.path().into(), Some("/u/state".into())));
+        let home = Home::of_user(user(Some("/u/state".into())));
         assert_eq!(home.data, Path::new("/u/data/dae"));
         assert_eq!(home.logs, Path::new("/u/state/dae/logs"));
-        assert_eq!(home.runtime, there.path().join("dae"));
-        assert_eq!(home.config_file(), Path::new("/u/config/dae/config.json5"));
-        let home = Home::of_user(user("/not/there".into(), None));
         assert_eq!(home.runtime, Path::new("/u/data/dae/run"));
+        assert_eq!(home.config_file(), Path::new("/u/config/dae/config.json5"));
+        let home = Home::of_user(user(None));
         assert_eq!(home.logs, Path::new("/u/data/dae/logs"));
     }
 
@@ -362,6 +396,17 @@ mod tests {
         assert_eq!(home.path_through(&file), file);
         let outside = dir.path().join("a.so");
         assert_eq!(home.path_through(&outside), outside);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_not_utf_8_is_refused_before_anything_is_made() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(std::ffi::OsStr::from_bytes(b"j\xf6rg"));
+        let text = Home::at(&path).create().unwrap_err().to_string();
+        assert!(text.contains("UTF-8") && text.contains("--home"), "{text}");
+        assert!(!path.exists());
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 //! - `hands`: who may write a file
-//! - `lock`: the one way to lock a table
+//! - `lock`: the one way to lock a table · `signals`: those of this process, and which of them end a host
 
 pub mod cli;
 pub mod config;
@@ -73,6 +73,7 @@ mod plan;
 mod relief;
 mod reply;
 mod services;
+mod signals;
 mod state;
 mod states;
 mod stats;

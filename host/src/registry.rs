@@ -270,6 +270,20 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a daemon can be installed from the file at `path`: the registry keeps the path, and is UTF-8.
+///
+/// # Errors
+/// Why not, for a person.
+pub fn check_source(path: &Path) -> Result<(), String> {
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "the path {} is not valid UTF-8, and the registry can't keep it; rename the file or its directory",
+            path.display()
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,8 +5,22 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+/// Whose host answers: what a command line checks before it asks for anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// The home's identity.
+    pub home: String,
+    /// The home's path when the host took it.
+    pub path: PathBuf,
+    /// The host's process.
+    pub pid: u32,
+    /// The host's version.
+    pub version: String,
+}
 
 /// Where a daemon's code runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

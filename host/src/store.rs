@@ -307,7 +307,9 @@ fn create_new(path: &Path) -> io::Result<File> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    durable::make_owners(&file)?;
+    Ok(file)
 }
 
 /// Removes the files of `dir` that `is_kept` doesn't want. Tries all of them, and tells of the first that stayed.

@@ -39,6 +39,7 @@ use crate::outcome::Call;
 use crate::outcome::Ended;
 use crate::report::Mode;
 use crate::services::Resident;
+use crate::signals;
 use incoming::Incoming;
 use loans::Loans;
 use shed::Shed;
@@ -90,6 +91,7 @@ pub fn become_worker() -> Option<ExitCode> {
 }
 
 fn work(host_pid: u32) -> io::Result<()> {
+    signals::start_clean();
     die_with(host_pid)?;
     let socket = take_socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

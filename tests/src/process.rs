@@ -129,6 +129,22 @@ pub fn nice(process: u32) -> i32 {
     getpriority_process(Some(pid(process))).expect("a process that lives")
 }
 
+/// A line of what the kernel says of a process's state, such as `SigBlk`, without its name.
+///
+/// # Panics
+/// When there is no such process or line.
+#[track_caller]
+#[must_use]
+pub fn status_line(process: u64, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let line = lines.find(|(found, _)| *found == name);
+    line.unwrap_or_else(|| panic!("no line {name}: {status}"))
+        .1
+        .trim()
+        .to_owned()
+}
+
 /// Resident memory, in bytes.
 ///
 /// # Panics

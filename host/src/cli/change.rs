@@ -22,6 +22,7 @@ use super::client::Client;
 use super::exit::{self, Fault};
 use super::words;
 use crate::home::{Held, HomeLock};
+use crate::registry;
 use crate::report::{Changed, InstallRequest, Installed, Mode};
 
 /// How long a host may hold the lock without answering, while it starts or ends: its grace at the end is 5 s.
@@ -86,6 +87,9 @@ fn hands(session: &Session) -> Result<Hands> {
         match Client::control(session) {
             Ok(client) => return Ok(Hands::Host(client)),
             Err(error) if exit::code(&error) == exit::Code::NoHost => {}
+            Err(error) if exit::code(&error) == exit::Code::HomeHeld && Instant::now() < until => {
+                continue;
+            }
             Err(error) => return Err(error),
         }
         session.home.create()?;
@@ -145,6 +149,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
     } = args;
     let file =
         std::path::absolute(&file).with_context(|| format!("cannot find {}", file.display()))?;
+    registry::check_source(&file).map_err(|reason| anyhow!(reason))?;
     let read = |what, text: Option<String>| text.map(|text| read_object(what, &text)).transpose();
     let config = read("config", config)?;
     let settings = read("settings", settings)?;

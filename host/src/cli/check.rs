@@ -23,7 +23,8 @@ pub(super) fn check(session: &Session, args: &CheckArgs) -> Result<()> {
         Ok((manifest, needs))
     });
     if session.out.json {
-        let file = &args.file;
+        // JSON is UTF-8, and a path need not be.
+        let file = args.file.to_string_lossy();
         session.out.document(&match &found {
             Ok((manifest, needs)) => {
                 json!({"file": file, "ok": true, "manifest": manifest, "needs": needs.libraries})

@@ -6,12 +6,13 @@
 //! On the control socket calls are tagged, because events come in between. A daemon is called without a tag: one call
 //! is under way at a time, and a daemon written by somebody else may know no tags. Absent: pipelining, reconnecting.
 //!
-//! Errors: [`Fault::NoHost`] when nothing listens on the socket, [`Fault::Refused`] for an `error` line, and a text for
+//! Errors: [`Fault::NoHost`] when nobody holds the home, [`Fault::NotListening`] when its holder can't be reached, [`Fault::Refused`] for an `error` line, and a text for
 //! everything that breaks the protocol or the connection.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -23,6 +24,7 @@ use serde_json::value::RawValue;
 use super::Session;
 use super::exit::Fault;
 use super::incoming::{Arguments, Incoming, Refusal, array, one};
+use crate::report::Greeting;
 
 /// The longest reply taken in. Far above the protocol's own limit for a line, since `logs -n` of a busy home is one
 /// line; it is here so that a peer which never ends its line cannot take all memory.
@@ -34,6 +36,12 @@ const READ_BYTES: usize = 16 << 10;
 /// How long a host may take over one control command. Its slowest is an install: 10 s for a daemon's `start`, 5 s of
 /// grace for the one that is replaced, and what the disk takes.
 const CONTROL_ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// How long a host that holds the home may take to listen: it looks at its socket every 2 s, and it starts within seconds.
+const LISTENS_MAX: Duration = Duration::from_secs(5);
+
+/// How often that is looked at.
+const LISTENS_POLL: Duration = Duration::from_millis(50);
 
 /// How long a foreign daemon may take over one command. It may know no `error`, and then says nothing to a command that
 /// it doesn't have.
@@ -57,21 +65,56 @@ pub(super) struct Client<S> {
 }
 
 impl Client<UnixStream> {
-    /// Connects to the host of the session's home; `Fault::NoHost` if none listens there.
+    /// Connects to the host of the session's home, and checks that it is that home's.
+    ///
+    /// A host that holds the home and doesn't listen is waited for: it starts, or makes its socket anew.
+    ///
+    /// # Errors
+    /// `Fault::NoHost` if nobody holds the home, `Fault::NotListening` if its holder doesn't listen in time.
     pub(super) fn control(session: &Session) -> Result<Self> {
+        let began = Instant::now();
         let path = session.home.control_socket();
-        let connect = || UnixStream::connect(session.home.control_socket_short()?.path());
-        match connect() {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(CONTROL_ANSWER_MAX))?;
-                let mut client = Client::over(stream, Some(CONTROL_TAG), "the host".to_owned());
-                client.answer_max = CONTROL_ANSWER_MAX;
-                Ok(client)
+        let stream = loop {
+            let connected = session.home.control_socket_short();
+            match connected.and_then(|short| UnixStream::connect(short.path())) {
+                Ok(stream) => break stream,
+                Err(error) if !means_nobody_listens(&error) => {
+                    return Err(error).with_context(|| {
+                        format!("cannot connect to the host at {}", path.display())
+                    });
+                }
+                Err(_) => {}
             }
-            Err(error) if means_nobody_listens(&error) => Err(session.no_host().into()),
-            Err(error) => Err(error)
-                .with_context(|| format!("cannot connect to the host at {}", path.display())),
+            match session.home.holder() {
+                None => return Err(session.no_host().into()),
+                Some(held) if began.elapsed() > LISTENS_MAX => {
+                    return Err(Fault::NotListening { held, socket: path }.into());
+                }
+                Some(_) => thread::sleep(LISTENS_POLL),
+            }
+        };
+        stream.set_read_timeout(Some(CONTROL_ANSWER_MAX))?;
+        let mut client = Client::over(stream, Some(CONTROL_TAG), "the host".to_owned());
+        client.answer_max = CONTROL_ANSWER_MAX;
+        client.greet(session)?;
+        Ok(client)
+    }
+
+    /// Checks that the other side serves the home that is meant, and has it check the same.
+    fn greet(&mut self, session: &Session) -> Result<()> {
+        let home = &session.home.data;
+        let look = || format!("cannot look at the home {}", home.display());
+        let meant = session.home.id().with_context(look)?.to_string();
+        let greeting: Greeting = self.ask("greet", &[&meant])?;
+        if greeting.home != meant {
+            bail!(
+                "the host with pid {} serves the home {}, and not {}; nothing was done",
+                greeting.pid,
+                greeting.path.display(),
+                home.display()
+            );
         }
+        Ok(())
     }
 
     /// From now on waits for events without a limit.

@@ -20,7 +20,7 @@ Exit codes:
   2  wrong usage
   3  the daemon is not running
   4  no daemon of that name
-  6  another host holds this home
+  6  another host holds this home, or its host can't be reached
   7  no host runs for this home
 
 Data goes to standard output, everything else to standard error. With --json each query prints
@@ -65,6 +65,13 @@ pub(super) enum Fault {
         /// The command that starts a host for it.
         start: String,
     },
+    /// A process holds the home, and nothing listens on its control socket.
+    NotListening {
+        /// Who holds the home.
+        held: Held,
+        /// Where it should listen.
+        socket: PathBuf,
+    },
     /// Some of several names failed, each reported already; the code is the first one's.
     Reported(Code),
     /// Whoever read our output has gone (`| head`): nothing is left to do, and nothing to say.
@@ -81,6 +88,17 @@ impl fmt::Display for Fault {
                 write!(
                     f,
                     "no host runs for the home {home}; start one with `{start}`"
+                )
+            }
+            Fault::NotListening { held, socket } => {
+                let (home, socket) = (held.home.display(), socket.display());
+                let pid = held
+                    .pid
+                    .map_or_else(String::new, |pid| format!(" with pid {pid}"));
+                write!(
+                    f,
+                    "a host{pid} holds the home {home}, but its control socket {socket} is gone or not there yet; \
+                     try again in a few seconds, or end that process"
                 )
             }
             Fault::Reported(_) => f.write_str("not everything was done; see above"),
@@ -107,6 +125,7 @@ impl Fault {
             Fault::Usage(_) => Code::Usage,
             Fault::Refused { code, .. } => code_of_refusal(code),
             Fault::NoHost { .. } => Code::NoHost,
+            Fault::NotListening { .. } => Code::HomeHeld,
             Fault::Reported(code) => *code,
             Fault::ReaderGone => Code::Done,
         }
@@ -176,6 +195,10 @@ mod tests {
             pid: Some(1),
             since: None,
         };
+        let not_listening = Fault::NotListening {
+            held: held.clone(),
+            socket: "/h/run/control.sock".into(),
+        };
         let cases = [
             (anyhow!("anything else"), Code::Failed),
             (Fault::Usage("x".into()).into(), Code::Usage),
@@ -184,6 +207,7 @@ mod tests {
             (refused("bad-arguments"), Code::Failed),
             (refused("a-code-of-a-later-host"), Code::Failed),
             (no_host.into(), Code::NoHost),
+            (not_listening.into(), Code::HomeHeld),
             (held.into(), Code::HomeHeld),
             (Fault::Reported(Code::UnknownName).into(), Code::UnknownName),
             (Fault::ReaderGone.into(), Code::Done),

@@ -29,6 +29,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::home::Home;
+use crate::signals;
 use exit::Fault;
 use show::Out;
 
@@ -122,6 +123,7 @@ impl Session {
         // As with the XDG variables, an empty one counts as none.
         let home_named = home.as_ref().is_some_and(|dir| !dir.as_os_str().is_empty());
         let home = Home::from_environment(home)?;
+        home.check_paths()?;
         Ok(Session {
             home,
             home_named,
@@ -151,7 +153,12 @@ impl Session {
 /// The whole program: reads the command line, does what it says, and tells how to end.
 #[must_use]
 pub fn main() -> ExitCode {
+    signals::start_clean_holding_back();
     let Line { global, command } = Line::parse();
+    if !matches!(command, Command::Run(_)) {
+        // A host lets them through once it handles them.
+        signals::let_through();
+    }
     exit::end(Session::new(global).and_then(|session| dispatch(session, command)))
 }
 

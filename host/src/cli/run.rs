@@ -1,8 +1,9 @@
 //! `run`: the program becomes the host of its home, in the foreground, until a signal ends it.
 //!
 //! The first SIGTERM or SIGINT ends it in order: no new commands, the running ones get their grace, every daemon's
-//! `stop` is run, files are flushed, exit code 0. The second one ends it at once, code 130. The handlers stand before
-//! anything starts, so that a signal that comes early is not lost and does not kill half a start.
+//! `stop` is run, files are flushed, exit code 0. The second one ends it at once, code 130. A closed terminal (SIGHUP)
+//! and a few other signals end it in order too; see `signals`. The handlers stand before anything starts, so that a
+//! signal that comes early is not lost and does not kill half a start.
 //!
 //! `-v` shows more of the host's own log, and `RUST_LOG` decides it in full, as in other programs. What daemons write is
 //! always kept.
@@ -17,7 +18,6 @@ use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
@@ -26,6 +26,7 @@ use super::show;
 use crate::Dae;
 use crate::descriptors;
 use crate::log::{Console, Journal, JournalLayer};
+use crate::signals::{Endings, Handlers};
 
 /// How long commands that run at the end may take to finish.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -91,6 +92,7 @@ pub(super) fn host(
     console: Console,
     begin: impl AsyncFnOnce(&Dae) -> Result<()>,
 ) -> Result<()> {
+    let handlers = Handlers::install().context("cannot listen for signals")?;
     descriptors::keep_to_ourselves();
     descriptors::allow_all();
     let runtime = Runtime::new().context("cannot start the async runtime")?;
@@ -99,15 +101,16 @@ pub(super) fn host(
         .home(session.home.clone())
         .journal(journal.clone());
     let result = runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let Some(dae) = signals.or(dae.start()).await.transpose()? else {
+        let mut endings = handlers.listen().context("cannot listen for signals")?;
+        let started = unless_ended(&mut endings, dae.start()).await;
+        let Some(dae) = started.transpose()? else {
             return Ok(());
         };
-        let begun = signals.or(begin(&dae)).await;
+        let begun = unless_ended(&mut endings, begin(&dae)).await;
         if let Some(Ok(())) = begun {
-            signals.next().await;
+            endings.first().await;
         }
-        end(dae, signals).await;
+        end(dae, endings).await;
         begun.unwrap_or(Ok(()))
     });
     runtime.shutdown_timeout(THREADS_END_MAX);
@@ -136,42 +139,19 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
     Ok(journal)
 }
 
-async fn end(dae: Dae, mut signals: Signals) {
+async fn end(dae: Dae, mut endings: Endings) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tokio::spawn(async move {
-        signals.next().await;
+        endings.second().await;
         std::process::exit(CODE_INTERRUPTED);
     });
     dae.shutdown(STOP_GRACE).await;
 }
 
-/// The two signals that ask a program to end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals> {
-        let of = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Signals {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// The work's result, or none if a signal came first.
-    async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            () = self.next() => None,
-            result = work => Some(result),
-        }
+/// The work's result, or none if a signal came first.
+async fn unless_ended<T>(endings: &mut Endings, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = endings.first() => None,
+        result = work => Some(result),
     }
 }

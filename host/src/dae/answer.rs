@@ -15,7 +15,7 @@ use crate::instance::{Answer, Answering, BuiltIn, Instance};
 use crate::manifest::{Argument, Command, Manifest};
 use crate::outcome::{Ended, host_status};
 use crate::registry::DAE_NAME;
-use crate::report::Mode;
+use crate::report::{Greeting, Mode};
 
 /// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
 type Row = (
@@ -57,7 +57,12 @@ const ON_TCP: [Row; 6] = [
     ),
 ];
 
-const ON_CONTROL: [Row; 14] = [
+const ON_CONTROL: [Row; 15] = [
+    (
+        "greet",
+        Some(("home", "string")),
+        "Tells whose host this is, and refuses whoever means another home.",
+    ),
     ("list", None, "How every daemon is, Dae first."),
     ("status", Some(("name", "string")), "How one daemon is."),
     (
@@ -210,6 +215,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
         "list" => ended(none(arguments).map(|()| dae.list())),
         "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
         "find" => ended(one(arguments).and_then(|name: String| dae.find(&name))),
+        "greet" => ended(one(arguments).and_then(|home: String| dae.greet(&home))),
         "logs" => logs(dae, arguments, guest),
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
@@ -227,6 +233,26 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
             Ok(daemon) => change(dae, name, &daemon).await,
             Err(fault) => ended(Err::<(), _>(fault)),
         },
+    }
+}
+
+impl Dae {
+    /// Tells who serves the home, to a guest that means that one.
+    fn greet(&self, meant: &str) -> Result<Greeting, Fault> {
+        let greeting = Greeting {
+            home: self.inner.held.id().to_string(),
+            path: self.inner.home.data.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        match greeting.home == meant {
+            true => Ok(greeting),
+            false => Err(Fault::failed(format!(
+                "the host with pid {} serves the home that was at {}, and not the one that is meant; nothing was done",
+                greeting.pid,
+                greeting.path.display()
+            ))),
+        }
     }
 }
 

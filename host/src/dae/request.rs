@@ -48,6 +48,7 @@ pub(crate) fn check_request(request: &InstallRequest) -> Result<(), Fault> {
     if let Some(name) = &request.name {
         registry::check_name(name).map_err(Fault::failed)?;
     }
+    registry::check_source(&request.file).map_err(Fault::failed)?;
     match &request.config {
         None | Some(Value::Object(_)) => Ok(()),
         Some(other) => Err(Fault::failed(format!(

@@ -11,6 +11,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::durable;
+
 /// The size at which a file is set aside: some hours of a talkative daemon, and still opened by any editor.
 const FILE_BYTES_MAX: u64 = 10 << 20;
 
@@ -122,7 +124,12 @@ impl Open {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path)?;
         end_line(&mut file)?;
-        let bytes = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        let bytes = metadata.len();
+        // What a person has put there instead keeps its mode: a pipe, a device.
+        if bytes == 0 && metadata.is_file() {
+            durable::make_owners(&file)?;
+        }
         Ok(Open { file, bytes })
     }
 }

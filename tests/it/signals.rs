@@ -1,0 +1,161 @@
+//! What signals do to a host, and what it does about those that its starter has blocked or ignored.
+
+use std::process::{Command, Stdio};
+
+use dae_tests::{Ecosystem, LIMIT, process, program, until};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// Signals that end a host in order, however they are meant elsewhere.
+const ENDING: [Signal; 7] = [
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::ALARM,
+    Signal::VTALARM,
+    Signal::XCPU,
+    Signal::POWER,
+    Signal::INT,
+];
+
+#[test]
+fn a_signal_that_would_kill_ends_the_host_in_order_and_no_state_is_lost() {
+    let mut ecosystem = Ecosystem::start();
+    let _ = ecosystem.install("Counter", "counter", &[]);
+    let _ = ecosystem.install("Apart", "counter", &["--isolate"]);
+    for (signal, count) in ENDING.into_iter().zip(1..) {
+        for name in ["Counter", "Apart"] {
+            ecosystem.until_state(name, "ready");
+            let counted = ecosystem.guest(name).ask("increment", &json!([1]));
+            assert_eq!(counted, count, "{name}, before {signal:?}");
+        }
+        ecosystem.signal(signal);
+        if signal == Signal::HUP {
+            // The kernel and the shell both send one when a terminal is closed.
+            ecosystem.signal(signal);
+        }
+        assert_eq!(ecosystem.end(), 0, "{signal:?}: {}", ecosystem.stderr());
+        ecosystem.wake(&[]);
+    }
+}
+
+#[test]
+fn a_signal_without_meaning_changes_nothing() {
+    let mut ecosystem = Ecosystem::start();
+    for signal in [Signal::USR1, Signal::USR2, Signal::PIPE, Signal::CHILD] {
+        ecosystem.signal(signal);
+    }
+    assert_eq!(ecosystem.names(), ["Dae"]);
+    ecosystem.stop();
+}
+
+/// A host under `env` with these options, which set what it inherits.
+fn started_by_env(ecosystem: &Ecosystem, options: &[&str]) -> program::Running {
+    let ours = ecosystem.command();
+    let mut command = Command::new("env");
+    command
+        .args(options)
+        .arg(ours.get_program())
+        .args(["run", "--home"])
+        .arg(ecosystem.home())
+        .stdin(Stdio::null());
+    let running = program::Running::start(&mut command);
+    until(LIMIT, "the host answers", || {
+        ecosystem.cli(&["list"]).status == 0
+    });
+    running
+}
+
+#[test]
+fn what_the_starter_has_blocked_or_ignored_keeps_no_host_from_its_work_or_its_end() {
+    let ecosystem = Ecosystem::asleep();
+    let options = ["--block-signal", "--ignore-signal=CHLD,TERM,HUP"];
+    let mut host = started_by_env(&ecosystem, &options);
+    // As under `nohup`.
+    process::signal(host.pid(), Signal::HUP);
+    let mut guest = ecosystem.install("Misbehave", "misbehave", &["--isolate"]);
+    let worker = guest.ask("pid", &json!([]));
+    let started = guest.ask("spawn_grandchild", &json!([]));
+    for process in [worker, started] {
+        let blocked = process::status_line(process.as_u64().expect("a pid"), "SigBlk");
+        assert_eq!(blocked.trim_start_matches('0'), "", "of process {process}");
+    }
+    // Without SIGCHLD's default a host can't ask how a process ended.
+    let _ = ecosystem.cli(&["call", "Misbehave", "exit", "3"]);
+    ecosystem.until_state("Misbehave", "ready");
+    let status = ecosystem.status("Misbehave");
+    let cause = status["last_end"]["cause"].as_str().unwrap_or_default();
+    assert!(cause.contains("exited with code 3"), "{status}");
+    process::signal(host.pid(), Signal::TERM);
+    assert_eq!(host.end(LIMIT), Some(0));
+}
+
+/// The handlers stand before anything else is begun: whoever sees a part of the home can end the host in order.
+#[test]
+fn a_signal_during_the_start_ends_it_in_order() {
+    for _ in 0..10 {
+        let mut ecosystem = Ecosystem::asleep();
+        let begun = ecosystem.home().join("logs");
+        ecosystem.launch(&[]);
+        while !begun.exists() {
+            std::thread::yield_now();
+        }
+        ecosystem.signal(Signal::TERM);
+        assert_eq!(ecosystem.end(), 0, "{}", ecosystem.stderr());
+        assert!(ecosystem.sockets().is_empty());
+    }
+}
+
+#[test]
+fn a_host_whose_standard_descriptors_are_closed_is_as_any_other() {
+    let ecosystem = Ecosystem::asleep();
+    let ours = ecosystem.command();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"])
+        .arg(ours.get_program())
+        .args(["run", "--home"])
+        .arg(ecosystem.home());
+    let mut host = program::Running::start(&mut command);
+    until(LIMIT, "the host answers", || {
+        ecosystem.cli(&["list"]).status == 0
+    });
+    let _ = ecosystem.install("Apart", "vectors", &["--isolate"]);
+    let _ = ecosystem.install("Here", "vectors", &[]);
+    // Nothing of the host's own has got one of the three numbers.
+    let descriptors = process::descriptors(host.pid());
+    let is_ours = |number: &u32| {
+        let target = descriptors.get(number);
+        target.is_none_or(|target| target.ends_with("dev/null"))
+    };
+    assert!([0, 1, 2].iter().all(is_ours), "{descriptors:?}");
+    process::signal(host.pid(), Signal::TERM);
+    assert_eq!(host.end(LIMIT), Some(0));
+}
+
+/// A limit on the size of files is a full disk to whoever writes, and the end of nobody.
+#[test]
+fn a_file_that_may_not_grow_is_refused_and_ends_nobody() {
+    let ecosystem = Ecosystem::asleep();
+    let ours = ecosystem.command();
+    let mut command = Command::new("sh");
+    // In blocks of 512 bytes; no plugin is so small.
+    command
+        .args(["-c", "ulimit -f 400; exec \"$0\" \"$@\""])
+        .arg(ours.get_program())
+        .args(["run", "--home"])
+        .arg(ecosystem.home())
+        .stdin(Stdio::null());
+    let mut host = program::Running::start(&mut command);
+    until(LIMIT, "the host answers", || {
+        ecosystem.cli(&["list"]).status == 0
+    });
+    let file = ecosystem.plugin("vectors");
+    let file = file.to_str().expect("UTF-8");
+    let refused = ecosystem.cli(&["install", "Vectors", file]).code(1);
+    assert!(refused.says(&["too large"]), "{refused:?}");
+    assert_eq!(ecosystem.names(), ["Dae"]);
+    process::signal(host.pid(), Signal::TERM);
+    assert_eq!(host.end(LIMIT), Some(0));
+    let left = dae_tests::files::entries(&ecosystem.home().join("store"));
+    assert!(left.is_empty(), "{left:?}");
+}
