@@ -27,6 +27,7 @@
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 //! - `hands`: who may write a file
 //! - `lock`: the one way to lock a table · `signals`: those of this process, and which of them end a host
+//! - `self_connection`: TCP connections that have themselves as their peer
 
 pub mod cli;
 pub mod config;
@@ -72,6 +73,7 @@ mod pace;
 mod plan;
 mod relief;
 mod reply;
+mod self_connection;
 mod services;
 mod signals;
 mod state;

@@ -5,6 +5,7 @@
 
 mod announced;
 mod ecosystems;
+mod itself;
 mod languages;
 mod names;
 mod polite;

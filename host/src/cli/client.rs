@@ -25,6 +25,7 @@ use super::Session;
 use super::exit::Fault;
 use super::incoming::{Arguments, Incoming, Refusal, array, one};
 use crate::report::Greeting;
+use crate::self_connection::is_to_itself;
 
 /// The longest reply taken in. Far above the protocol's own limit for a line, since `logs -n` of a busy home is one
 /// line; it is here so that a peer which never ends its line cannot take all memory.
@@ -129,6 +130,9 @@ impl Client<TcpStream> {
     pub(super) fn daemon(name: &str, address: SocketAddr) -> Result<Self> {
         let stream = match TcpStream::connect(address) {
             Err(error) if means_nobody_listens(&error) => {
+                return Err(not_listening(name, address).into());
+            }
+            Ok(stream) if is_to_itself(&stream) => {
                 return Err(not_listening(name, address).into());
             }
             result => result.with_context(|| format!("cannot connect to {name} at {address}"))?,

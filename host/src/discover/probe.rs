@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::claim::{Reader, Reply};
+use crate::self_connection::is_to_itself;
 
 /// All that is ever sent to somebody who may be no daemon.
 const QUESTION: &[u8] = b"dae\n";
@@ -42,14 +43,6 @@ pub(super) async fn ask(addresses: &[SocketAddr]) -> Option<(SocketAddr, Reply)>
         return Some((*address, reply));
     }
     None
-}
-
-/// A port that nobody listens at any more may be the one that this connection was given.
-fn is_to_itself(stream: &TcpStream) -> bool {
-    match (stream.local_addr(), stream.peer_addr()) {
-        (Ok(local), Ok(peer)) => local == peer,
-        _ => true,
-    }
 }
 
 async fn converse(stream: &mut TcpStream, reader: &mut Reader) -> io::Result<Option<Reply>> {

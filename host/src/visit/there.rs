@@ -24,6 +24,7 @@ use crate::feed::FEED_BYTES_MAX;
 use crate::lock::lock;
 use crate::neighbours::Foreign;
 use crate::report::Credential;
+use crate::self_connection::is_to_itself;
 
 /// How long the other side may take to accept; it is on this machine.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -216,15 +217,18 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
         Ok(Err(error)) => return about(error.to_string()),
         Err(_) => return about(format!("it did not accept in {CONNECT_MAX:?}")),
     };
+    if is_to_itself(&stream) {
+        return about("nobody listens there any more".to_owned());
+    }
     // A line is written whole; waiting to fill a packet would only delay it.
     let _ = stream.set_nodelay(true);
     let there = Lasting(Arc::new(There::new(credential.clone())));
     visit.is_connected(Stage::There(Arc::clone(&there.0)), credential);
     let why = match tend(visit, &there.0, stream).await {
-        Ok(()) => "it has ended it".to_owned(),
+        Ok(()) => "it closed its end".to_owned(),
         Err(error) => error.to_string(),
     };
-    about(format!("the connection was lost: {why}"))
+    about(format!("it is not there any more: {why}"))
 }
 
 async fn tend(visit: &Visit, there: &There, stream: TcpStream) -> io::Result<()> {
