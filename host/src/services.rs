@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+mod guard;
+
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use abi_stable::std_types::{RSlice, RStr};
 use async_ffi::{FfiFuture, FutureExt as _};
 use dae_plugin_api::abi::{HostV1, HostVtableV1, Output, SinkV1, StepV1, status};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +27,7 @@ use crate::beat;
 use crate::identity::Identity;
 use crate::log::{Journal, Record};
 use crate::outcome::{Asking, Ended};
+use guard::{GuardedWork, guarded};
 
 /// The longest message or field list of one log record, in bytes. A daemon may log a lot, but not one line that fills
 /// the log file.
@@ -212,9 +215,10 @@ impl Seated {
     fn answer(&self, operation: &str, request: &[u8], out: &mut Output) -> u32 {
         match operation {
             "credential" => {
-                match serde_json::to_writer(out, &self.resident.identity.credential()) {
-                    Ok(()) => status::DONE,
-                    Err(_) => status::FAILED,
+                let credential = json!(self.resident.identity.credential()).to_string();
+                match out.push(credential.as_bytes()) {
+                    true => status::DONE,
+                    false => status::FAILED,
                 }
             }
             "config" => match out.push(self.resident.config.as_bytes()) {
@@ -230,6 +234,42 @@ impl Seated {
                 told(self.resident.outlet.ask(operation, request), out)
             }
         }
+    }
+
+    fn log(&self, level: u32, target: &str, (message, fields): (&str, &str)) {
+        let level = match level {
+            1 => "error",
+            2 => "warn",
+            3 => "info",
+            4 => "debug",
+            _ => "trace",
+        };
+        let fields = match fields.len() <= LOG_BYTES_MAX {
+            true => serde_json::from_str(fields).unwrap_or_default(),
+            false => Map::new(),
+        };
+        self.record(level, target, shortened(message), fields);
+    }
+
+    /// Runs a future of the daemon until it ends or the daemon does.
+    fn spawn(&self, daemon: u64, future: FfiFuture<()>) {
+        let ended = self.ended.clone();
+        let work = async move {
+            // A thread that took this task out of turn may have another in hand that only it can run. Once round the
+            // thread's own queue, and it has none.
+            tokio::task::yield_now().await;
+            let mut future = future;
+            // A poll that doesn't return holds a thread of everybody's.
+            let watched = poll_fn(|context| {
+                beat::during(SPAWNED | daemon, 0, true, || {
+                    Pin::new(&mut future).poll(context)
+                })
+            });
+            // The future is dropped here, on whichever side, while the daemon's code is still there: `cancel_spawned`
+            // waits for this task.
+            ended.run_until_cancelled_owned(watched).await;
+        };
+        self.spawned.spawn_on(work, &self.runtime);
     }
 
     fn is_open(&self, request: &[u8]) -> bool {
@@ -267,19 +307,12 @@ unsafe extern "C" fn log(
     message: RStr<'_>,
     fields: RStr<'_>,
 ) {
-    let Some(seated) = find(daemon) else { return };
-    let level = match level {
-        1 => "error",
-        2 => "warn",
-        3 => "info",
-        4 => "debug",
-        _ => "trace",
-    };
-    let fields = match fields.len() <= LOG_BYTES_MAX {
-        true => serde_json::from_str(fields.as_str()).unwrap_or_default(),
-        false => Map::new(),
-    };
-    seated.record(level, target.as_str(), shortened(message.as_str()), fields);
+    // There is nobody to tell but the host's own log, which has been told.
+    let _ = guarded("log", || {
+        if let Some(seated) = find(daemon) {
+            seated.log(level, target.as_str(), (message.as_str(), fields.as_str()));
+        }
+    });
 }
 
 fn shortened(text: &str) -> &str {
@@ -294,10 +327,12 @@ unsafe extern "C" fn ask(
 ) -> u32 {
     // SAFETY: the plugin lends the sink for this call.
     let mut out = unsafe { Output::new(sink) };
-    match find(daemon) {
-        Some(seated) => seated.answer(operation.as_str(), request.as_slice(), &mut out),
+    let operation = operation.as_str();
+    let answered = guarded(operation, || match find(daemon) {
+        Some(seated) => seated.answer(operation, request.as_slice(), &mut out),
         None => status::GONE,
-    }
+    });
+    answered.unwrap_or_else(|broken| told(broken.ended(), &mut out))
 }
 
 unsafe extern "C" fn ask_later(
@@ -308,31 +343,43 @@ unsafe extern "C" fn ask_later(
 ) -> StepV1 {
     // SAFETY: the plugin lends the sink until the step has ended.
     let mut out = unsafe { Output::new(sink) };
-    let Some(seated) = find(daemon) else {
-        return StepV1::ended(status::GONE);
-    };
-    let entered = seated.runtime.enter();
-    let asking = seated
-        .resident
-        .outlet
-        .ask_later(operation.as_str(), request.as_slice());
-    drop(entered);
-    match asking {
-        Asking::Now(ended) => StepV1::ended(told(ended, &mut out)),
-        Asking::Later(mut work) => {
-            let runtime = seated.runtime.clone();
-            let mut out = Some(out);
-            // Whatever thread it is polled on, one of the plugin's own perhaps: its timers are those of this runtime.
-            let answered = poll_fn(move |context| {
-                let _entered = runtime.enter();
-                work.as_mut().poll(context).map(|ended| match out.take() {
-                    Some(mut out) => told(ended, &mut out),
-                    None => status::GONE,
-                })
-            });
-            StepV1::pending(answered.into_ffi())
+    let operation = operation.as_str();
+    let asked = guarded(operation, || {
+        let seated = find(daemon)?;
+        let _entered = seated.runtime.enter();
+        let outlet = &seated.resident.outlet;
+        let asking = outlet.ask_later(operation, request.as_slice());
+        Some((asking, seated.runtime.clone()))
+    });
+    match asked {
+        Ok(None) => StepV1::ended(status::GONE),
+        Ok(Some((Asking::Now(ended), _))) => StepV1::ended(told(ended, &mut out)),
+        Ok(Some((Asking::Later(work), runtime))) => {
+            StepV1::pending(answered(work, runtime, out).into_ffi())
         }
+        Err(broken) => StepV1::ended(told(broken.ended(), &mut out)),
     }
+}
+
+/// Work for a daemon, polled on any thread, one of the plugin's own perhaps: its timers are those of `runtime`.
+fn answered(
+    mut work: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    runtime: Handle,
+    out: Output,
+) -> impl Future<Output = u32> + Send {
+    let polled = poll_fn(move |context| {
+        let _entered = runtime.enter();
+        work.as_mut().poll(context)
+    });
+    let mut work = GuardedWork::new("ask_later", polled);
+    let mut out = Some(out);
+    poll_fn(move |context| {
+        let polled = Pin::new(&mut work).poll(context);
+        polled.map(|ended| match out.take() {
+            Some(mut out) => told(ended.unwrap_or_else(|broken| broken.ended()), &mut out),
+            None => status::GONE,
+        })
+    })
 }
 
 /// Puts an answer in the sink.
@@ -344,42 +391,38 @@ fn told(ended: Ended, out: &mut Output) -> u32 {
 }
 
 unsafe extern "C" fn emit(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32 {
-    match find(daemon) {
+    let emitted = guarded("emit", || match find(daemon) {
         Some(seated) if seated.resident.outlet.emit(guest, line.as_slice()) => status::NOTHING,
         _ => status::GONE,
-    }
+    });
+    emitted.unwrap_or(status::FAILED)
 }
 
 unsafe extern "C" fn spawn(daemon: u64, future: FfiFuture<()>) -> u32 {
-    let Some(seated) = find(daemon) else {
-        return status::GONE;
-    };
-    let ended = seated.ended.clone();
-    let work = async move {
-        // A thread that took this task out of turn may have another in hand that only it can run. Once round the thread's
-        // own queue, and it has none.
-        tokio::task::yield_now().await;
-        let mut future = future;
-        // A poll that doesn't return holds a thread of everybody's.
-        let watched = poll_fn(|context| {
-            beat::during(SPAWNED | daemon, 0, true, || {
-                Pin::new(&mut future).poll(context)
-            })
-        });
-        // The future is dropped here, on whichever side, while the daemon's code is still there: `cancel_spawned`
-        // waits for this task.
-        ended.run_until_cancelled_owned(watched).await;
-    };
-    seated.spawned.spawn_on(work, &seated.runtime);
-    status::NOTHING
+    let spawned = guarded("spawn", || match find(daemon) {
+        Some(seated) => {
+            seated.spawn(daemon, future);
+            status::NOTHING
+        }
+        None => status::GONE,
+    });
+    spawned.unwrap_or(status::FAILED)
 }
 
 unsafe extern "C" fn sleep(daemon: u64, ms: u64) -> FfiFuture<()> {
-    let Some(seated) = find(daemon) else {
-        return std::future::ready(()).into_ffi();
-    };
-    let _entered = seated.runtime.enter();
-    tokio::time::sleep(Duration::from_millis(ms)).into_ffi()
+    let asleep = guarded("sleep", || {
+        let seated = find(daemon)?;
+        let _entered = seated.runtime.enter();
+        Some(Box::pin(tokio::time::sleep(Duration::from_millis(ms))))
+    });
+    match asleep {
+        Ok(Some(asleep)) => {
+            let mut asleep = GuardedWork::new("sleep", asleep);
+            // One that can't be waited for any more is over.
+            poll_fn(move |context| Pin::new(&mut asleep).poll(context).map(drop)).into_ffi()
+        }
+        Ok(None) | Err(_) => std::future::ready(()).into_ffi(),
+    }
 }
 
 unsafe extern "C" fn query(_: RStr<'_>) -> *const () {
