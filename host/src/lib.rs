@@ -25,7 +25,7 @@
 //! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
-//! - `hands`: who may write a file
+//! - `hands`: who may write a file · `printable`: text of others, made safe for a terminal
 //! - `lock`: the one way to lock a table · `signals`: those of this process, and which of them end a host
 //! - `self_connection`: TCP connections that have themselves as their peer
 
@@ -71,6 +71,7 @@ mod neighbours;
 mod outcome;
 mod pace;
 mod plan;
+mod printable;
 mod relief;
 mod reply;
 mod self_connection;

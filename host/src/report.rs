@@ -104,6 +104,10 @@ pub struct Status {
     /// The address of this machine that it listens at, where that isn't 127.0.0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// The longest that a guest may wait for an answer, in milliseconds; absent where a command may run for ever, and for
+    /// a foreign daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_ms: Option<u64>,
     /// The n-th instance since the host started.
     pub generation: u64,
     /// How long the present instance has run, in milliseconds; absent while nothing runs.

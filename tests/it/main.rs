@@ -11,6 +11,7 @@ mod crash;
 mod discovery;
 mod drop_in;
 mod ecosystem;
+mod foreign_text;
 mod handles;
 mod home;
 mod host;

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Session;
 use super::words;
 use crate::manifest::{self, Manifest, Needs};
+use crate::printable::one_line;
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -67,8 +68,8 @@ fn described(manifest: &Manifest, needs: &Needs) -> String {
     let row = |command: &crate::manifest::Command| {
         let doc = command.doc.lines().next().unwrap_or_default();
         vec![
-            format!("    {}", words::printable(&command.signature())),
-            words::printable(doc).into_owned(),
+            format!("    {}", one_line(&command.signature())),
+            one_line(doc).into_owned(),
         ]
     };
     let commands: Vec<_> = manifest.commands.iter().map(row).collect();
@@ -78,7 +79,7 @@ fn described(manifest: &Manifest, needs: &Needs) -> String {
     );
     format!(
         "{}\n{}\n  commands\n{}",
-        words::printable(&title),
+        one_line(&title),
         words::facts(&facts),
         words::aligned(&commands)
     )

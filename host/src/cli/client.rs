@@ -6,13 +6,12 @@
 //! On the control socket calls are tagged, because events come in between. A daemon is called without a tag: one call
 //! is under way at a time, and a daemon written by somebody else may know no tags. Absent: pipelining, reconnecting.
 //!
-//! Errors: [`Fault::NoHost`] when nobody holds the home, [`Fault::NotListening`] when its holder can't be reached, [`Fault::Refused`] for an `error` line, and a text for
-//! everything that breaks the protocol or the connection.
+//! Errors: [`Fault::NoHost`] when nobody holds the home, [`Fault::NotListening`] when its holder can't be reached,
+//! [`Fault::Refused`] for an `error` line, and a text for everything that breaks the protocol or the connection.
+
+mod connect;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -21,11 +20,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::Session;
 use super::exit::Fault;
 use super::incoming::{Arguments, Incoming, Refusal, array, one};
-use crate::report::Greeting;
-use crate::self_connection::is_to_itself;
 
 /// The longest reply taken in. Far above the protocol's own limit for a line, since `logs -n` of a busy home is one
 /// line; it is here so that a peer which never ends its line cannot take all memory.
@@ -33,20 +29,6 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// Read at once; more than any usual reply.
 const READ_BYTES: usize = 16 << 10;
-
-/// How long a host may take over one control command. Its slowest is an install: 10 s for a daemon's `start`, 5 s of
-/// grace for the one that is replaced, and what the disk takes.
-const CONTROL_ANSWER_MAX: Duration = Duration::from_secs(60);
-
-/// How long a host that holds the home may take to listen: it looks at its socket every 2 s, and it starts within seconds.
-const LISTENS_MAX: Duration = Duration::from_secs(5);
-
-/// How often that is looked at.
-const LISTENS_POLL: Duration = Duration::from_millis(50);
-
-/// How long a foreign daemon may take over one command. It may know no `error`, and then says nothing to a command that
-/// it doesn't have.
-const FOREIGN_ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// The tag of every control call; one is enough, since one call is under way at a time.
 const CONTROL_TAG: &str = "cli";
@@ -59,114 +41,30 @@ pub(super) struct Client<S> {
     tag: Option<&'static str>,
     /// Whom an error message is about: "the host" or a daemon's name.
     peer: String,
+    /// The peer may be of another make, and then may not answer at all.
+    is_foreign: bool,
     /// An `error` that answers no call of ours: the reason, if the connection closes next.
     parting: Option<String>,
-    /// How long an answer may take, whatever else comes meanwhile.
-    answer_max: Duration,
+    /// How long sending and an answer may take together, whatever else comes meanwhile; `None` for ever.
+    answer_max: Option<Duration>,
+    /// When the present wait ends.
+    deadline: Option<Instant>,
 }
 
-impl Client<UnixStream> {
-    /// Connects to the host of the session's home, and checks that it is that home's.
-    ///
-    /// A host that holds the home and doesn't listen is waited for: it starts, or makes its socket anew.
-    ///
-    /// # Errors
-    /// `Fault::NoHost` if nobody holds the home, `Fault::NotListening` if its holder doesn't listen in time.
-    pub(super) fn control(session: &Session) -> Result<Self> {
-        let began = Instant::now();
-        let path = session.home.control_socket();
-        let stream = loop {
-            let connected = session.home.control_socket_short();
-            match connected.and_then(|short| UnixStream::connect(short.path())) {
-                Ok(stream) => break stream,
-                Err(error) if !means_nobody_listens(&error) => {
-                    return Err(error).with_context(|| {
-                        format!("cannot connect to the host at {}", path.display())
-                    });
-                }
-                Err(_) => {}
-            }
-            match session.home.holder() {
-                None => return Err(session.no_host().into()),
-                Some(held) if began.elapsed() > LISTENS_MAX => {
-                    return Err(Fault::NotListening { held, socket: path }.into());
-                }
-                Some(_) => thread::sleep(LISTENS_POLL),
-            }
-        };
-        stream.set_read_timeout(Some(CONTROL_ANSWER_MAX))?;
-        let mut client = Client::over(stream, Some(CONTROL_TAG), "the host".to_owned());
-        client.answer_max = CONTROL_ANSWER_MAX;
-        client.greet(session)?;
-        Ok(client)
-    }
-
-    /// Checks that the other side serves the home that is meant, and has it check the same.
-    fn greet(&mut self, session: &Session) -> Result<()> {
-        let home = &session.home.data;
-        let look = || format!("cannot look at the home {}", home.display());
-        let meant = session.home.id().with_context(look)?.to_string();
-        let greeting: Greeting = self.ask("greet", &[&meant])?;
-        if greeting.home != meant {
-            bail!(
-                "the host with pid {} serves the home {}, and not {}; nothing was done",
-                greeting.pid,
-                greeting.path.display(),
-                home.display()
-            );
-        }
-        Ok(())
-    }
-
-    /// From now on waits for events without a limit.
-    pub(super) fn wait_for_ever(&mut self) -> Result<()> {
-        Ok(self.stream.set_read_timeout(None)?)
-    }
+/// A stream whose reads and writes can be given a limit.
+pub(super) trait Stream: Read + Write {
+    /// Sets the limit of each read and write; `None` for none.
+    fn limit(&self, limit: Option<Duration>) -> io::Result<()>;
 }
 
-impl Client<TcpStream> {
-    /// Connects to the daemon `name` where it listens. Its replies are waited for without a limit: how long a command may
-    /// take is between the daemon and its host.
-    pub(super) fn daemon(name: &str, address: SocketAddr) -> Result<Self> {
-        let stream = match TcpStream::connect(address) {
-            Err(error) if means_nobody_listens(&error) => {
-                return Err(not_listening(name, address).into());
-            }
-            Ok(stream) if is_to_itself(&stream) => {
-                return Err(not_listening(name, address).into());
-            }
-            result => result.with_context(|| format!("cannot connect to {name} at {address}"))?,
-        };
-        stream.set_nodelay(true)?;
-        Ok(Client::over(stream, None, name.to_owned()))
-    }
-
-    /// The same to a foreign daemon, whose replies are not waited for without a limit.
-    pub(super) fn foreign(name: &str, address: SocketAddr) -> Result<Self> {
-        let mut client = Self::daemon(name, address)?;
-        client.stream.set_read_timeout(Some(FOREIGN_ANSWER_MAX))?;
-        client.answer_max = FOREIGN_ANSWER_MAX;
-        Ok(client)
-    }
-}
-
-/// The host named the port, and the daemon has gone since.
-fn not_listening(name: &str, address: SocketAddr) -> Fault {
-    Fault::Refused {
-        code: "not-running".to_owned(),
-        message: format!("{name} does not listen at {address} any more"),
-    }
-}
-
-/// No socket file, or one that a host left behind when it was killed.
-fn means_nobody_listens(error: &io::Error) -> bool {
+fn is_over_time(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
 }
 
-impl<S: Read + Write> Client<S> {
+impl<S: Stream> Client<S> {
     fn over(stream: S, tag: Option<&'static str>, peer: String) -> Self {
         let inbox = Inbox::connecting(REPLY_BYTES_MAX);
         Client {
@@ -174,8 +72,10 @@ impl<S: Read + Write> Client<S> {
             inbox,
             tag,
             peer,
+            is_foreign: false,
             parting: None,
-            answer_max: Duration::MAX,
+            answer_max: None,
+            deadline: None,
         }
     }
 
@@ -184,8 +84,17 @@ impl<S: Read + Write> Client<S> {
     pub(super) fn call(&mut self, name: &str, arguments: &impl Serialize) -> Result<Box<RawValue>> {
         let mut line = Vec::new();
         write_message(&mut line, name, self.tag, &serde_json::to_vec(arguments)?);
+        // A limit past the end of time is none.
+        self.deadline = self
+            .answer_max
+            .and_then(|limit| Instant::now().checked_add(limit));
         // A peer that refuses us may have closed already: then what it said last is worth more than our write error.
-        let sent = self.stream.write_all(&line);
+        let sent = self.send(&line);
+        if let Err(error) = &sent
+            && is_over_time(error)
+        {
+            return Err(self.no_answer());
+        }
         let reply = self.reply(name);
         match sent {
             Ok(()) => one(reply?),
@@ -223,11 +132,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn reply(&mut self, name: &str) -> Result<Arguments> {
-        let begun = Instant::now();
         while let Some(line) = self.line()? {
-            if begun.elapsed() > self.answer_max {
-                return Err(self.no_answer());
-            }
             let ours = line.tag.as_deref() == self.tag;
             if line.name == "error" {
                 self.refusal(name, ours, &line)?;
@@ -287,7 +192,32 @@ impl<S: Read + Write> Client<S> {
             line.tag.as_deref(),
             result.as_bytes(),
         );
-        Ok(self.stream.write_all(&reply)?)
+        Ok(self.send(&reply)?)
+    }
+
+    /// Sends all bytes before the deadline, however little the peer takes at once.
+    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.limit_to_deadline()?;
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the next read or write end at the deadline. The error where that has passed is that of a wait in vain.
+    fn limit_to_deadline(&self) -> io::Result<()> {
+        let left = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match left {
+            Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
+            left => self.stream.limit(left),
+        }
     }
 
     /// The next line, however many reads it takes; `None` at the end of the stream.
@@ -297,7 +227,8 @@ impl<S: Read + Write> Client<S> {
                 return Incoming::take(line, &self.peer).map(Some);
             }
             let mut bytes = [0; READ_BYTES];
-            match self.stream.read(&mut bytes) {
+            let limited = self.limit_to_deadline();
+            match limited.and_then(|()| self.stream.read(&mut bytes)) {
                 Ok(0) => {
                     let last = self.inbox.finish();
                     return last
@@ -312,19 +243,22 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn read_fault(&self, error: io::Error) -> anyhow::Error {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.no_answer(),
-            _ => anyhow!(error).context(format!("lost the connection to {}", self.peer)),
+        match is_over_time(&error) {
+            true => self.no_answer(),
+            false => anyhow!(error).context(format!("lost the connection to {}", self.peer)),
         }
     }
 
     fn no_answer(&self) -> anyhow::Error {
-        let (peer, limit) = (&self.peer, self.answer_max.as_secs());
-        match self.tag {
-            Some(_) => {
+        let (peer, limit) = (
+            &self.peer,
+            self.answer_max.unwrap_or_default().as_secs_f64(),
+        );
+        match self.is_foreign {
+            false => {
                 anyhow!("{peer} did not answer within {limit} s; it may be stopped or overloaded")
             }
-            None => anyhow!(
+            true => anyhow!(
                 "{peer} did not answer within {limit} s; a foreign daemon may say nothing to a command that it doesn't \
                 have: `dae-host options {peer}` shows those it has"
             ),
@@ -355,6 +289,12 @@ mod tests {
             self.heard.write(bytes)
         }
         fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Stream for Script {
+        fn limit(&self, _limit: Option<Duration>) -> io::Result<()> {
             Ok(())
         }
     }
@@ -431,7 +371,7 @@ mod tests {
     #[test]
     fn a_foreign_daemon_that_says_other_things_for_ever_is_not_waited_for() {
         let mut client = client(None, "tick [1]\ntick [2]\n");
-        client.answer_max = Duration::ZERO;
+        (client.answer_max, client.is_foreign) = (Some(Duration::ZERO), true);
         let error = client.call("nothing", &[0]).expect_err("it never answers");
         let told = error.to_string();
         assert!(told.contains("`dae-host options Sample`"), "{told}");

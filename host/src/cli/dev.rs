@@ -26,6 +26,7 @@ use crate::Dae;
 use crate::home::Home;
 use crate::log::Console;
 use crate::manifest::{self, Argument, Manifest};
+use crate::printable;
 use crate::report::{InstallRequest, Installed};
 
 /// The directory below cargo's target directory that is the home.
@@ -141,7 +142,8 @@ impl Crate {
     fn rebuild_on_change(self, sources: Sources, is_quiet: bool) -> Result<()> {
         sources.on_change(move || {
             if let Err(error) = self.build(is_quiet) {
-                eprintln!("{error:#}; what runs, runs on");
+                let text = format!("{error:#}; what runs, runs on");
+                eprintln!("{}", printable::message(&text));
             }
         })
     }

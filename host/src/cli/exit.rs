@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::home::Held;
+use crate::printable;
 
 /// The exit codes, as they stand below `--help`.
 pub(super) const HELP: &str = "\
@@ -82,7 +83,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Usage(text) => f.write_str(text),
-            Fault::Refused { message, .. } => f.write_str(message),
+            // A peer's words are one line, whatever it sent.
+            Fault::Refused { message, .. } => f.write_str(&printable::one_line(message)),
             Fault::NoHost { home, start } => {
                 let home = home.display();
                 write!(
@@ -163,7 +165,8 @@ pub(super) fn report(error: &anyhow::Error) -> Code {
     if !quiet {
         use std::io::Write as _;
         // A closed standard error leaves nobody to tell.
-        let _ = writeln!(std::io::stderr(), "dae-host: {error:#}");
+        let text = format!("{error:#}");
+        let _ = writeln!(std::io::stderr(), "dae-host: {}", printable::message(&text));
     }
     code(error)
 }

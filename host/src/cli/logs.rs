@@ -71,7 +71,7 @@ fn follow(session: &Session, args: &Args) -> Result<()> {
     let past: Vec<Record> = client.ask("logs", &request)?;
     past.iter()
         .try_for_each(|record| session.out.record(record))?;
-    client.wait_for_ever()?;
+    client.wait_for_ever();
     while let Some(arguments) = client.event("log")? {
         for argument in &arguments {
             let record = serde_json::from_str(argument.get())

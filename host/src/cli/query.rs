@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::Result;
 use dae_common_tcp::{NAME_BYTES_MAX, is_name};
@@ -18,6 +19,7 @@ use super::Session;
 use super::client::Client;
 use super::exit::Fault;
 use super::words;
+use crate::printable::one_line;
 use crate::report::{LoadedImages, Refused, Retired, Scan, Status};
 
 /// The argument of `status` and `options`.
@@ -40,6 +42,9 @@ pub(super) struct CallArgs {
     /// The arguments: JSON, or what isn't JSON as a string; after `--` they may begin with a dash
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     arguments: Vec<String>,
+    /// How long to wait for the result; without it, as long as the daemon's host lets a command run
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
 }
 
 /// `list`: all daemons, Dae first.
@@ -61,7 +66,7 @@ pub(super) fn scan(session: &Session) -> Result<()> {
     let scan: Scan = serde_json::from_str(answer.get())?;
     for Refused { port, pid, reason } in &scan.refused {
         let text = format!("port {port} (pid {pid}) answers, but not as a daemon: {reason}");
-        session.out.note(&words::printable(&text));
+        session.out.note(&one_line(&text));
     }
     let Scan {
         sockets,
@@ -110,7 +115,7 @@ fn in_full(status: &Status) -> String {
     }
     facts.extend(what_was(status));
     let title = format!("{}: {}", status.name, status.state);
-    format!("{}\n{}", words::printable(&title), words::facts(&facts))
+    format!("{}\n{}", one_line(&title), words::facts(&facts))
 }
 
 type Fact = (&'static str, String);
@@ -223,7 +228,7 @@ pub(super) fn options(session: &Session, name: &Name) -> Result<()> {
     let commands: BTreeMap<String, serde_json::Value> = serde_json::from_str(answer.get())?;
     let heading = vec!["COMMAND".to_owned(), "ARGUMENTS".to_owned()];
     let row = |(name, count): (String, serde_json::Value)| {
-        vec![words::printable(&name).into_owned(), count.to_string()]
+        vec![one_line(&name).into_owned(), count.to_string()]
     };
     let rows: Vec<_> = std::iter::once(heading)
         .chain(commands.into_iter().map(row))
@@ -234,8 +239,13 @@ pub(super) fn options(session: &Session, name: &Name) -> Result<()> {
 /// `call`: one command of a daemon, and its result.
 pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
     check_command(&args.command)?;
+    check_answered(&args.command, !args.arguments.is_empty())?;
     let arguments: Vec<_> = args.arguments.iter().map(|text| argument(text)).collect();
-    let result = daemon(session, &args.name)?.call(&args.command, &arguments)?;
+    let mut daemon = daemon(session, &args.name)?;
+    if let Some(seconds) = args.timeout {
+        daemon.wait_at_most(Duration::from_secs(seconds));
+    }
+    let result = daemon.call(&args.command, &arguments)?;
     session.out.document(&result)
 }
 
@@ -251,7 +261,10 @@ fn daemon(session: &Session, name: &str) -> Result<Client<std::net::TcpStream>> 
         }
         .into()),
         Some(port) if status.foreign => Client::foreign(name, address(&status, port)),
-        Some(port) => Client::daemon(name, address(&status, port)),
+        Some(port) => {
+            let answer_max = status.answer_ms.map(Duration::from_millis);
+            Client::daemon(name, address(&status, port), answer_max)
+        }
         None => Err(not_running(session, &status).into()),
     }
 }
@@ -289,6 +302,19 @@ fn check_command(command: &str) -> Result<(), Fault> {
     )))
 }
 
+/// The protocol leaves some commands without an answer, so that two daemons don't answer each other for ever.
+fn check_answered(command: &str, has_arguments: bool) -> Result<(), Fault> {
+    let advice = match command {
+        "dae" | "options" if has_arguments => "send it without arguments",
+        "error" => "it is what a failed command is answered with",
+        _ => return Ok(()),
+    };
+    let what = if has_arguments { " with arguments" } else { "" };
+    Err(Fault::Usage(format!(
+        "no daemon answers {command}{what}; {advice}"
+    )))
+}
+
 /// JSON stays as it was written, down to the digits of a number; anything else is a string.
 fn argument(text: &str) -> Box<RawValue> {
     let as_json = serde_json::from_str(text);
@@ -320,6 +346,22 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(argument(text).get(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_daemon_answers_is_not_sent() {
+        for (command, has_arguments, is_sent) in [
+            ("dae", false, true),
+            ("dae", true, false),
+            ("options", false, true),
+            ("options", true, false),
+            ("error", false, false),
+            ("error", true, false),
+            ("help", true, true),
+        ] {
+            let checked = check_answered(command, has_arguments);
+            assert_eq!(checked.is_ok(), is_sent, "{command} {has_arguments}");
         }
     }
 

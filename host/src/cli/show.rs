@@ -2,7 +2,8 @@
 //!
 //! A person at a terminal gets a table that fits its width; a pipe gets the same columns aligned, whole and without
 //! colours. `--json` gives the host's own answer. Only this file knows about the terminal: what is printed is put
-//! together in `table` and `words`, which are pure and take the width as a value.
+//! together in `table` and `words`, which are pure and take the width as a value. Nothing is printed that could drive the
+//! terminal: what goes out here passes [`crate::printable`], except for rows that were escaped before they got colours.
 //!
 //! Errors: a reader that has gone away is `Fault::ReaderGone`, which ends the program quietly.
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 use super::exit::Fault;
 use super::table;
 use crate::log::Record;
+use crate::printable;
 use crate::report::Status;
 
 /// Assumed when the terminal does not tell its width.
@@ -45,17 +47,27 @@ impl Out {
         }
     }
 
-    /// Prints text and a line end.
+    /// Prints text, of one line or several.
     pub(super) fn line(&self, text: &str) -> Result<()> {
+        self.styled(&printable::lines(text))
+    }
+
+    /// Prints text whose parts were escaped before they got colours.
+    fn styled(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{text}")
             .and_then(|()| stdout.flush())
             .map_err(output_fault)
     }
 
-    /// Prints one JSON document on a line of its own.
+    /// Prints one JSON document on a line of its own. A pipe gets it as it is; at a terminal JSON's own escapes stand for
+    /// what could drive it.
     pub(super) fn document(&self, value: &impl Serialize) -> Result<()> {
-        self.line(&serde_json::to_string(value).context("cannot write the answer as JSON")?)
+        let text = serde_json::to_string(value).context("cannot write the answer as JSON")?;
+        match self.width {
+            Some(_) => self.styled(&printable::json(&text)),
+            None => self.styled(&text),
+        }
     }
 
     /// Tells of something done: a document with `--json`, else a sentence, which `--quiet` leaves out.
@@ -63,7 +75,7 @@ impl Out {
         match (self.json, self.quiet) {
             (true, _) => self.document(value),
             (false, true) => Ok(()),
-            (false, false) => self.line(sentence),
+            (false, false) => self.styled(&printable::message(sentence)),
         }
     }
 
@@ -71,7 +83,7 @@ impl Out {
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
             // A closed standard error leaves nobody to tell.
-            let _ = writeln!(io::stderr(), "dae-host: {text}");
+            let _ = writeln!(io::stderr(), "dae-host: {}", printable::message(text));
         }
     }
 
@@ -81,14 +93,14 @@ impl Out {
             Some(width) => table::fitted(daemons, width, self.ansi),
             None => table::whole(daemons),
         };
-        self.line(&text)
+        self.styled(&text)
     }
 
     /// Prints a log record on a line of its own.
     pub(super) fn record(&self, record: &Record) -> Result<()> {
         match self.json {
             true => self.document(record),
-            false => self.line(&record.line(self.ansi)),
+            false => self.styled(&record.line(self.ansi)),
         }
     }
 }
@@ -98,9 +110,11 @@ pub(super) fn stderr_ansi() -> bool {
     io::stderr().is_terminal() && colours_allowed()
 }
 
-/// The convention of no-color.org: set and not empty means no.
+/// The convention of no-color.org: set and not empty means no. A dumb terminal has no colours.
 fn colours_allowed() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    !is_refused && !is_dumb
 }
 
 fn output_fault(error: io::Error) -> anyhow::Error {

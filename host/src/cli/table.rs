@@ -6,7 +6,8 @@
 
 use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
 
-use super::words::{GAP, aligned, printable, uptime, widths};
+use super::words::{GAP, aligned, uptime, widths};
+use crate::printable::one_line;
 use crate::report::{Mode, Status};
 
 /// A name may be cut down to this many cells before a column is given up for it.
@@ -76,7 +77,7 @@ fn cell(column: &Column, daemon: &Status) -> String {
     let text = (column.cell)(daemon);
     match text.as_str() {
         "" => "-".to_owned(),
-        text => printable(text).replace(char::is_whitespace, "_"),
+        text => one_line(text).replace(char::is_whitespace, "_"),
     }
 }
 
@@ -101,7 +102,10 @@ pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
     heading.max_height(1);
     table.set_header(heading);
     for (row, daemon) in rows.zip(daemons) {
-        let cells = row.into_iter().zip(&columns);
+        // No cell is wider than the table; comfy-table counts in 16 bits.
+        let cut = |cell: String| cell.chars().take(usize::from(width) + 1).collect();
+        let row = row.into_iter().map(cut);
+        let cells = row.zip(&columns);
         table.add_row(cells.map(|(text, column)| coloured(text, column, daemon, ansi)));
     }
     finish(&mut table, ansi)
@@ -210,6 +214,18 @@ mod tests {
             }
             assert_eq!(table.lines().count(), 4, "{width}: one line a row\n{table}");
         }
+    }
+
+    #[test]
+    fn a_name_of_any_width_is_shown() {
+        let wide = daemon(&"x".repeat(70_000), "ready");
+        for width in [20, 80, u16::MAX] {
+            assert!(
+                fitted(std::slice::from_ref(&wide), width, true).contains('x'),
+                "{width}"
+            );
+        }
+        assert!(whole(&[wide]).contains("more_characters"));
     }
 
     #[test]

@@ -1,24 +1,29 @@
 //! How values are worded for a person: times, hashes, words of a command line, and columns of text.
 //!
-//! Text that comes from a plugin is never printed raw: its control characters are escaped, so that a name or a reason
-//! cannot drive the terminal it is read on. Everything here is a pure function.
+//! Text that comes from others is escaped and cut by [`crate::printable`]. Everything here is a pure function.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+
+use crate::printable::one_line;
 
 /// Between two columns.
 pub(super) const GAP: usize = 2;
 
+/// The widest column that others are aligned to. One long cell must not push all others out of sight.
+const COLUMN_CHARS_MAX: usize = 200;
+
 /// Hex digits of a content hash shown to a person: 48 bits, enough to tell the files of one home apart.
 const HASH_DIGITS: usize = 12;
 
-/// Columns as wide as their widest cell; nothing is cut, and no line ends in blanks.
+/// Columns as wide as their widest cell, up to [`COLUMN_CHARS_MAX`]; nothing is cut, and no line ends in blanks.
 pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     let widths = widths(rows);
     let line = |row: &Vec<String>| {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}{:GAP$}", "");
+            let missing = width.saturating_sub(cell.chars().count());
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', missing + GAP));
         }
         line.truncate(line.trim_end().len());
         line
@@ -26,17 +31,20 @@ pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The widest cell of each column, in characters.
+/// The widest cell of each column, in characters; wider ones than [`COLUMN_CHARS_MAX`] don't move the next column.
 pub(super) fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.map(|width| width.min(COLUMN_CHARS_MAX)).max()
+    };
     (0..columns).filter_map(width).collect()
 }
 
 /// Names and values, one a line, the values below one another.
 pub(super) fn facts(facts: &[(&str, String)]) -> String {
     let row =
-        |(name, value): &(&str, String)| vec![format!("  {name}"), printable(value).into_owned()];
+        |(name, value): &(&str, String)| vec![format!("  {name}"), one_line(value).into_owned()];
     aligned(&facts.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -72,24 +80,19 @@ pub(super) fn shell_word(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
-/// The text with its control characters escaped, as they could move the cursor or worse.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match c {
-            c if c.is_control() => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
-    }
-    Cow::Owned(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_of_any_width_is_shown() {
+        let wide = "x".repeat(70_000);
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let text = aligned(&[row(["a", "b"]), row([&wide, "c"])]);
+        let first = text.lines().next().expect("a line");
+        assert_eq!(first.chars().count(), COLUMN_CHARS_MAX + GAP + 1);
+        assert!(text.ends_with(&format!("{wide}  c")));
+    }
 
     #[test]
     fn uptime_shows_two_units() {
@@ -116,11 +119,5 @@ mod tests {
         for (word, expected) in cases {
             assert_eq!(shell_word(word), expected);
         }
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable("plain é"), "plain é");
-        assert_eq!(printable("a\u{1b}[2Jb\n\u{9b}c"), "a\\u{1b}[2Jb\\n\\u{9b}c");
     }
 }

@@ -110,6 +110,7 @@ impl Inner {
             pid: Some(std::process::id()),
             port: Some(self.port),
             address: None,
+            answer_ms: self.answer_ms(),
             generation: 1,
             uptime_ms: Some(u64::try_from(uptime).unwrap_or(u64::MAX)),
             restarts: 0,
@@ -119,6 +120,13 @@ impl Inner {
             images: Some(self.images()),
             ..Status::default()
         }
+    }
+
+    /// A command waits for an instance first, and has its own limit from when it runs.
+    fn answer_ms(&self) -> Option<u64> {
+        let config = &self.shared.config;
+        let is_limited = config.command_ms > 0;
+        is_limited.then(|| config.command_ms.saturating_add(config.instance_wait_ms))
     }
 
     fn images(&self) -> LoadedImages {
@@ -224,12 +232,11 @@ impl Inner {
                 .as_ref()
                 .map(|identity| identity.mode)
                 .or(Some(spec.mode)),
-            foreign: false,
             state: glance.state.word().to_owned(),
             reason: glance.state.to_string(),
             pid: identity.as_ref().map(|identity| identity.pid),
             port: glance.port,
-            address: None,
+            answer_ms: self.answer_ms(),
             generation: glance.generation,
             uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
             restarts: glance.restarts,
@@ -244,7 +251,7 @@ impl Inner {
             state_from: glance.state_from,
             quarantined,
             retired: self.retired(&glance.retired),
-            images: None,
+            ..Status::default()
         }
     }
 }

@@ -34,47 +34,45 @@ pub(super) fn read(owner: u32, group: u32) -> Result<Facts, String> {
 /// The name of another user than `owner` whose primary group is `group`.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>> {
-    use std::ffi::CStr;
-    use std::sync::Mutex;
-
     /// The list of accounts has one place where it is read, for the whole process.
-    static READING: Mutex<()> = Mutex::new(());
-    /// What an account takes (bytes): usually some hundred. More than this is not waited for.
-    const ACCOUNT_BYTES_MAX: usize = 1 << 20;
+    static READING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
     let _reading = crate::lock::lock(&READING);
-    let mut room = vec![0; 4 << 10];
-    // SAFETY: neither call has arguments; the place of reading, which they reset, is glibc's own and locked by it.
+    // SAFETY: it has no arguments; the place of reading, which it resets, is glibc's own and locked by it.
     unsafe { libc::setpwent() };
-    let found = loop {
-        // SAFETY: all bytes zero are a `passwd`, whose pointers are null then.
-        let mut account: libc::passwd = unsafe { std::mem::zeroed() };
-        let mut result = std::ptr::null_mut();
-        // SAFETY: the pointers are to places of ours that live across the call, and `room` has as many bytes as told.
-        let code = unsafe {
-            libc::getpwent_r(
-                &raw mut account,
-                room.as_mut_ptr(),
-                room.len(),
-                &raw mut result,
-            )
-        };
-        match code {
-            0 if account.pw_gid == group && account.pw_uid != owner => {
-                // SAFETY: after success the name is a C string in `room`, which isn't touched meanwhile.
-                let name = unsafe { CStr::from_ptr(account.pw_name) };
-                break Ok(Some(name.to_string_lossy().into_owned()));
-            }
-            0 => {}
-            libc::ENOENT => break Ok(None),
-            // The same account is read again with more room.
-            libc::ERANGE if room.len() < ACCOUNT_BYTES_MAX => room.resize(room.len() * 2, 0),
-            code => break Err(std::io::Error::from_raw_os_error(code)),
-        }
-    };
+    let found = find_account(|account| account.pw_gid == group && account.pw_uid != owner);
     // SAFETY: as for `setpwent`.
     unsafe { libc::endpwent() };
     found
+}
+
+/// The name of the first account from here on that is wanted.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn find_account(is_wanted: impl Fn(&libc::passwd) -> bool) -> std::io::Result<Option<String>> {
+    /// What an account takes (bytes): usually some hundred. A larger one is an error.
+    const ACCOUNT_BYTES_MAX: usize = 1 << 20;
+
+    let mut room = vec![0; 4 << 10];
+    loop {
+        // SAFETY: all bytes zero are a `passwd`, whose pointers are null then.
+        let mut account: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut result = std::ptr::null_mut();
+        let (place, length) = (room.as_mut_ptr(), room.len());
+        // SAFETY: the pointers are to places of ours that live across the call, and `room` has as many bytes as told.
+        let code = unsafe { libc::getpwent_r(&raw mut account, place, length, &raw mut result) };
+        match code {
+            0 if is_wanted(&account) => {
+                // SAFETY: after success the name is a C string in `room`, which isn't touched meanwhile.
+                let name = unsafe { std::ffi::CStr::from_ptr(account.pw_name) };
+                return Ok(Some(name.to_string_lossy().into_owned()));
+            }
+            0 => {}
+            libc::ENOENT => return Ok(None),
+            // The same account is read again with more room.
+            libc::ERANGE if length < ACCOUNT_BYTES_MAX => room.resize(length * 2, 0),
+            code => return Err(std::io::Error::from_raw_os_error(code)),
+        }
+    }
 }
 
 /// The same from the one file of accounts that other C libraries of Linux know.

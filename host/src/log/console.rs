@@ -4,12 +4,14 @@
 //! does it, behind a queue with a limit; what doesn't fit is dropped, counted and told. The price: at the end the queue
 //! has to be given a moment ([`ConsoleThread::flush`]).
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use super::Record;
+use crate::printable;
 
 /// Text that may wait: a burst of some ten thousand lines.
 const WAITING_BYTES_MAX: usize = 4 << 20;
@@ -67,7 +69,7 @@ impl ConsoleThread {
     pub(super) fn show(&self, record: &Record, json: &[u8]) {
         match self.kind {
             Console::Human { ansi } => self.queue.push(&human(record, ansi)),
-            Console::Json => self.queue.push(json),
+            Console::Json => self.queue.push(&safe(json)),
             Console::Off => {}
         }
     }
@@ -96,6 +98,14 @@ impl Drop for ConsoleThread {
     fn drop(&mut self) {
         self.queue.state().is_closed = true;
         self.queue.changed.notify_all();
+    }
+}
+
+/// The JSON line as a terminal can be given it.
+fn safe(json: &[u8]) -> Cow<'_, [u8]> {
+    match std::str::from_utf8(json).map(printable::json) {
+        Ok(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+        Ok(Cow::Borrowed(_)) | Err(_) => Cow::Borrowed(json),
     }
 }
 

@@ -1,12 +1,16 @@
 //! A record as people read it: one line, whatever is in it.
 //!
-//! What a daemon tells may come from its guests, and a terminal obeys control characters; they are shown, not sent.
+//! What a daemon tells may come from its guests, so that it is escaped and cut (see [`crate::printable`]).
 
 use std::fmt::Write as _;
 
 use super::Record;
+use crate::printable::{RECORD_CHARS_MAX, one_line_of};
 
 const COLOURS_OFF: &str = "\u{1b}[0m";
+
+/// The levels have up to five letters; a file that was changed by hand may say anything.
+const LEVEL_CHARS_MAX: usize = 16;
 
 impl Record {
     /// Time, level, daemon with its generation, message, fields; with the level in colour if `ansi`. No LF at its end.
@@ -14,6 +18,7 @@ impl Record {
     pub fn line(&self, ansi: bool) -> String {
         let time = self.time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
         let level = self.level.to_uppercase();
+        let level = one_line_of(&level, LEVEL_CHARS_MAX);
         let mut line = format!("{time} ");
         match ansi {
             true => {
@@ -22,7 +27,9 @@ impl Record {
             }
             false => push(&mut line, format_args!("{level:>5}")),
         }
-        push(&mut line, format_args!(" {}", printable(&self.said())));
+        let said = self.said();
+        let said = one_line_of(&said, RECORD_CHARS_MAX);
+        push(&mut line, format_args!(" {said}"));
         line
     }
 
@@ -51,17 +58,6 @@ fn colour(level: &str) -> &'static str {
         "info" => "\u{1b}[32m",
         _ => "\u{1b}[2m",
     }
-}
-
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c.is_control() {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

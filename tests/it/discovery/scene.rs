@@ -46,7 +46,7 @@ pub(super) fn host_that_asks(recorders: &[&Recorder]) -> Ecosystem {
 
 /// Has a host look now; the names that it lists, its own daemons left out.
 #[track_caller]
-pub(super) fn scan(ecosystem: &Ecosystem) -> Vec<String> {
+pub(crate) fn scan(ecosystem: &Ecosystem) -> Vec<String> {
     let scan = ecosystem.cli(&["scan", "--json"]).ok().json();
     let rows = scan["daemons"].as_array().expect("rows").iter();
     let name = |row: &Value| row["name"].as_str().expect("a name").to_owned();
