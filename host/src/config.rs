@@ -195,10 +195,13 @@ impl Config {
     }
 
     /// What the guests of the control socket are held to: their commands wait for daemons that start and stop, which have
-    /// limits of their own.
+    /// limits of their own. Limits that are made small for daemons' guests must not keep the owner out.
     #[must_use]
     pub fn control_limits(&self) -> Limits {
+        let default = Config::default().limits();
         Limits {
+            line_bytes_max: self.line_bytes_max.max(default.line_bytes_max),
+            half_line: Duration::from_millis(self.half_line_ms).max(default.half_line),
             command: Duration::ZERO,
             ..self.limits()
         }

@@ -18,16 +18,22 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::descriptors;
 use crate::door::Door;
-use crate::guest;
+use crate::guest::{self, Entered};
 use crate::home::{FileId, Home, HomeLock};
 use crate::lock::lock;
+use crate::mailbox::Mailbox;
+use crate::seldom::Seldom;
 
 /// How often the socket's file is looked at. The command line waits a little longer for it than this.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long to wait where accepting fails.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is logged that another user connected.
+const KNOCKS_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// A listening control socket. Dropped, it is gone, its file too.
 #[derive(Debug)]
@@ -137,9 +143,10 @@ async fn attend(mut listener: UnixListener, place: Arc<Place>, door: Arc<Door>) 
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = None;
+    let knocks = Seldom::new(1, KNOCKS_LOGGED_EVERY);
     loop {
         tokio::select! {
-            accepted = listener.accept() => let_in(accepted.map(|(stream, _)| stream), &door).await,
+            accepted = listener.accept() => take(accepted.map(|(stream, _)| stream), &door, &knocks).await,
             _ = looks.tick() => match place.mend() {
                 Ok(made_anew) => {
                     told = None;
@@ -158,18 +165,43 @@ async fn attend(mut listener: UnixListener, place: Arc<Place>, door: Arc<Door>) 
     }
 }
 
-async fn let_in(accepted: io::Result<UnixStream>, door: &Arc<Door>) {
+async fn take(accepted: io::Result<UnixStream>, door: &Arc<Door>, knocks: &Seldom) {
     match accepted {
-        Ok(stream) if is_owner(&stream) => {
-            tokio::spawn(guest::serve(stream, Arc::clone(door)));
-        }
+        Ok(stream) if is_owner(&stream) => match let_in(door) {
+            Ok(mailbox) => {
+                let entered = Entered {
+                    mailbox,
+                    counted: None,
+                };
+                tokio::spawn(guest::serve(stream, Arc::clone(door), entered));
+            }
+            Err(text) => guest::turn_away(&stream, &text),
+        },
         Ok(_) => {
-            tracing::warn!("another user knocked at the control socket, and was not let in");
+            if let Some(skipped) = knocks.is_due() {
+                let text = "another user connected to the control socket, and was not let in";
+                tracing::warn!(skipped, "{text}");
+            }
         }
         Err(error) => {
-            tracing::warn!(%error, "nobody could be let in at the control socket; trying again");
+            descriptors::log_trouble(&door.name, &error);
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
+    }
+}
+
+/// Lets a client in. Where there are too many, one that has said nothing so far makes room: clients say at once what they
+/// want, and one that doesn't must not keep the owner out.
+fn let_in(door: &Door) -> Result<Arc<Mailbox>, String> {
+    let max = descriptors::control_clients_max();
+    if let Some(mailbox) = door.guests.enter_below(max) {
+        return Ok(mailbox);
+    }
+    match door.guests.close_longest_silent() {
+        true => Ok(door.guests.enter()),
+        false => Err(format!(
+            "the control socket has {max} clients, as many as it may have at a time; end some of them, such as `logs -f`"
+        )),
     }
 }
 

@@ -18,7 +18,11 @@ use crate::config::Limits;
 use crate::instance::Instance;
 use crate::mailbox::Guests;
 use crate::outcome::{Ended, host_status};
+use crate::seldom::Seldom;
 use crate::stats::{Stats, Tally};
+
+/// How many connections of other protocols are logged in a minute.
+const OTHER_PROTOCOLS_LOGGED: u32 = 20;
 
 /// What stands behind the door.
 #[derive(Debug)]
@@ -121,6 +125,8 @@ pub struct Door {
     pub stats: Stats,
     /// Its limits.
     pub limits: Limits,
+    /// What limits the log lines about connections of other protocols, which anybody can open.
+    pub(crate) other_protocols: Seldom,
     phase: ArcSwap<Phase>,
     changed: watch::Sender<()>,
     panics: Panics,
@@ -149,6 +155,7 @@ impl Door {
             guests: Arc::default(),
             stats: Stats::default(),
             limits,
+            other_protocols: Seldom::new(OTHER_PROTOCOLS_LOGGED, Duration::from_secs(60)),
             phase: ArcSwap::from_pointee(Phase::Waiting),
             changed: watch::Sender::new(()),
             ends: AtomicU64::new(0),

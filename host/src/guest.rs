@@ -5,6 +5,8 @@
 //! goes from the read buffer to the write buffer without an allocation and without a task switch. A quiet guest has no
 //! buffers: those in use are a thread's, lent for the length of a poll.
 //!
+//! A line for which there is no instance waits ([`gate`]); each wait has a limit of its own ([`limits`]).
+//!
 //! Order: an untagged reply waits in `ordered` for those before it; a tagged one doesn't.
 //! What ends a connection: the guest (once all it sent is answered), its daemon's end, another protocol, half a line older than its
 //! limit, or not reading what is pushed to it. A guest that keeps a daemon busy whose code has a process of its own is lent
@@ -14,6 +16,8 @@
 mod answers;
 mod batches;
 mod buffers;
+mod gate;
+mod limits;
 mod lines;
 mod loan;
 mod stream;
@@ -22,18 +26,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use dae_common_tcp::{ErrorCode, Inbox, Line, write_error};
-use tokio::net::TcpStream;
+use dae_common_tcp::{ErrorCode, Inbox, write_error};
 use tokio::time::Sleep;
 
+use crate::descriptors::Counted;
 use crate::door::{Door, Phase};
 use crate::greet::{self, Greeting};
 use crate::mailbox::Mailbox;
-use crate::turn;
 use answers::Answers;
-use lines::is_stray;
+use limits::{Passed, Timers};
 use loan::Lent;
 
 pub use stream::Stream;
@@ -43,22 +45,31 @@ const OUTBOX_BYTES_MAX: usize = 1 << 20;
 /// Commands of one guest that run or wait for their turn to be answered. Bounds the memory that a flood of slow commands
 /// holds; more of them stay in the socket.
 const IN_FLIGHT_MAX: usize = 1024;
-/// How long a guest that is closed may take to read the last that is said to it.
-const GOODBYE: Duration = Duration::from_secs(5);
 /// One read, in bytes: as much as a socket's buffer usually holds.
 const READ_BYTES: usize = 16 << 10;
 
-/// Serves one connection until it ends.
-pub async fn serve<S: Stream>(stream: S, door: Arc<Door>) {
-    let mut guest = Guest::enter(stream, door);
-    std::future::poll_fn(|context| guest.poll(context)).await;
+/// A guest that was let in.
+pub(crate) struct Entered {
+    /// What others push to it. It leaves its door's guests when it has been served.
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// Its connection, where that counts against those of others.
+    pub(crate) counted: Option<Counted>,
 }
 
-/// Tells one guest too many so, and closes.
-pub async fn turn_away(stream: TcpStream, limit: usize) {
+/// Serves one connection until it ends. The guest leaves when the future is dropped.
+pub(crate) fn serve<S: Stream>(
+    stream: S,
+    door: Arc<Door>,
+    entered: Entered,
+) -> impl Future<Output = ()> + Send {
+    let mut guest = Guest::new(stream, door, entered);
+    async move { std::future::poll_fn(|context| guest.poll(context)).await }
+}
+
+/// Tells a guest why it isn't let in. The caller closes the connection.
+pub fn turn_away(stream: &impl Stream, text: &str) {
     let mut out = Vec::new();
-    let text = format!("this daemon has {limit} guests, as many as it may; try again later");
-    write_error(&mut out, "", None, ErrorCode::TooManyGuests, &text);
+    write_error(&mut out, "", None, ErrorCode::TooManyGuests, text);
     // A fresh socket takes so few bytes at once; one that doesn't is closed without a word.
     let _ = stream.try_write(&out);
 }
@@ -66,6 +77,8 @@ pub async fn turn_away(stream: TcpStream, limit: usize) {
 struct Guest<S> {
     /// `None` while it is lent.
     stream: Option<S>,
+    // Dropped behind the stream: a connection counts until it is closed.
+    _counted: Option<Counted>,
     lent: Option<Box<Lent>>,
     /// Batches that it has to come to before it is lent.
     lends_after: u32,
@@ -82,8 +95,7 @@ struct Guest<S> {
     door_change: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// There while the instance is being told of this guest.
     greeting: Option<Greeting>,
-    /// Ends with the time that half a line, or lines before a waiting door, have.
-    patience: Option<Pin<Box<Sleep>>>,
+    timers: Timers,
     has_ended: bool,
     is_closing: bool,
 }
@@ -97,9 +109,10 @@ enum Taken {
 }
 
 impl<S: Stream> Guest<S> {
-    fn enter(stream: S, door: Arc<Door>) -> Self {
+    fn new(stream: S, door: Arc<Door>, entered: Entered) -> Self {
         Guest {
-            mailbox: door.guests.enter(),
+            mailbox: entered.mailbox,
+            _counted: entered.counted,
             inbox: Inbox::new(door.limits.line_bytes_max),
             stream: Some(stream),
             lent: None,
@@ -111,7 +124,7 @@ impl<S: Stream> Guest<S> {
             answers: Answers::default(),
             door_change: None,
             greeting: None,
-            patience: None,
+            timers: Timers::default(),
             has_ended: false,
             is_closing: false,
         }
@@ -154,10 +167,13 @@ impl<S: Stream> Guest<S> {
                 Poll::Ready(false) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
-            match self.poll_patience(&taken, context) {
+            match self.poll_limits(&taken, context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) if self.on_impatience(&taken) => return Poll::Ready(()),
-                Poll::Ready(()) => {}
+                Poll::Ready(Passed::Instance) => self.give_up_waiting(),
+                Poll::Ready(Passed::HalfLine | Passed::Goodbye) => {
+                    self.log_given_up();
+                    return Poll::Ready(());
+                }
             }
         }
     }
@@ -248,53 +264,10 @@ impl<S: Stream> Guest<S> {
         Poll::Ready(read.is_ok())
     }
 
-    fn waits_with_limit(&self) -> bool {
-        self.door_change.is_some() && matches!(**self.door.phase(), Phase::Waiting)
-    }
-
-    /// Whether the guest has waited, or has kept us waiting, for too long.
-    fn poll_patience(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<()> {
-        let limit = match taken {
-            Taken::Some if self.waits_with_limit() => self.door.limits.instance_wait,
-            Taken::All if self.is_closing && self.answers.in_flight() == 0 => GOODBYE,
-            Taken::All if self.inbox.is_mid_line() && !self.is_deaf() => self.door.limits.half_line,
-            _ => {
-                self.patience = None;
-                return Poll::Pending;
-            }
-        };
-        let patience = self
-            .patience
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        patience.as_mut().poll(context)
-    }
-
-    /// Lines that waited too long for an instance are told so. True where the connection is to end: half a line is too
-    /// old, or the guest doesn't read the last that is said to it.
-    fn on_impatience(&mut self, taken: &Taken) -> bool {
-        self.patience = None;
-        if matches!(taken, Taken::All) {
-            tracing::debug!(
-                daemon = self.door.name,
-                peer = self.peer(),
-                "a guest was given up on"
-            );
-            return true;
-        }
-        let text = turn::no_instance(&self.door);
-        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
-        for line in inbox.lines() {
-            if let Line::Message(message) = line
-                && !is_stray(&message)
-            {
-                let error =
-                    answers::error(message.name, message.tag, ErrorCode::Unavailable, &text);
-                self.answers
-                    .put(&mut self.outbox, message.tag.is_some(), &error);
-            }
-        }
-        self.inbox = inbox;
-        false
+    /// Half a line is too old, or the guest doesn't read the last that is said to it.
+    fn log_given_up(&self) {
+        let (daemon, peer) = (&self.door.name, self.peer());
+        tracing::debug!(daemon, peer, "a guest was given up on");
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<()> {

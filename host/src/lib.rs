@@ -26,6 +26,7 @@
 //! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 //! - `hands`: who may write a file · `printable`: text of others, made safe for a terminal
+//! - `seldom`: what is logged only now and then
 //! - `lock`: the one way to lock a table · `signals`: those of this process, and which of them end a host
 //! - `self_connection`: TCP connections that have themselves as their peer
 
@@ -74,6 +75,7 @@ mod plan;
 mod printable;
 mod relief;
 mod reply;
+mod seldom;
 mod self_connection;
 mod services;
 mod signals;

@@ -22,6 +22,8 @@ pub struct Mailbox {
     pushed: Feed,
     is_closing: AtomicBool,
     has_left: AtomicBool,
+    /// It has sent a whole line. Kept for clients of the control socket alone.
+    has_spoken: AtomicBool,
     /// The number of the instance that is or was told of this guest; 0 is none.
     greeted_by: AtomicU64,
     /// And of the one that has heard it all.
@@ -79,6 +81,11 @@ impl Mailbox {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// Notes that it has sent a whole line.
+    pub fn note_line(&self) {
+        self.has_spoken.store(true, Ordering::Relaxed);
     }
 
     /// The connection's task is woken by what comes from now on. Look for what came before after this.
@@ -145,20 +152,32 @@ pub struct Guests {
 }
 
 impl Guests {
-    /// A new guest.
+    /// Lets a guest in.
     #[must_use]
     pub fn enter(&self) -> Arc<Mailbox> {
+        Self::enter_into(&mut lock(&self.by_id))
+    }
+
+    /// Lets a guest in where there are fewer than `max`. Of many who come at once, no more get in than may.
+    #[must_use]
+    pub fn enter_below(&self, max: usize) -> Option<Arc<Mailbox>> {
+        let mut by_id = lock(&self.by_id);
+        (by_id.len() < max).then(|| Self::enter_into(&mut by_id))
+    }
+
+    fn enter_into(by_id: &mut HashMap<u64, Arc<Mailbox>>) -> Arc<Mailbox> {
         let mailbox = Arc::new(Mailbox {
             id: next_id(),
             pushed: Feed::default(),
             is_closing: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
+            has_spoken: AtomicBool::new(false),
             greeted_by: AtomicU64::new(0),
             known_to: AtomicU64::new(0),
             asked: Asked::default(),
             heard: Heard::default(),
         });
-        lock(&self.by_id).insert(mailbox.id, Arc::clone(&mailbox));
+        by_id.insert(mailbox.id, Arc::clone(&mailbox));
         mailbox
     }
 
@@ -184,6 +203,16 @@ impl Guests {
         lock(&self.by_id).len()
     }
 
+    /// Asks the one to end that is here for longest without having sent a line; false where there is none.
+    pub fn close_longest_silent(&self) -> bool {
+        let by_id = lock(&self.by_id);
+        let silent = by_id
+            .values()
+            .filter(|guest| !guest.has_spoken.load(Ordering::Relaxed) && !guest.is_closing());
+        let longest = silent.min_by_key(|guest| guest.id);
+        longest.inspect(|guest| guest.close()).is_some()
+    }
+
     /// Asks every one to end.
     pub fn close_all(&self) {
         for mailbox in lock(&self.by_id).values() {
@@ -204,4 +233,34 @@ impl Guests {
 pub fn next_id() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_who_come_at_once_no_more_get_in_than_may() {
+        let guests = Guests::default();
+        let come = || (0..100).filter_map(|_| guests.enter_below(7)).count();
+        let entered: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(come)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        });
+        assert_eq!((entered, guests.count()), (7, 7));
+    }
+
+    #[test]
+    fn the_longest_silent_one_makes_room() {
+        let guests = Guests::default();
+        let (first, second, third) = (guests.enter(), guests.enter(), guests.enter());
+        first.note_line();
+        assert!(guests.close_longest_silent() && guests.close_longest_silent());
+        assert!(!guests.close_longest_silent());
+        let closing = [first, second, third].map(|guest| guest.is_closing());
+        assert_eq!(closing, [false, true, true]);
+    }
 }

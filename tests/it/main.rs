@@ -12,6 +12,7 @@ mod discovery;
 mod drop_in;
 mod ecosystem;
 mod foreign_text;
+mod guests;
 mod handles;
 mod home;
 mod host;

@@ -38,6 +38,15 @@ pub(crate) struct Cutter {
     pub(crate) hidden: Option<Box<Hidden>>,
 }
 
+/// Where a cutter stood.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    start: usize,
+    is_discarding: bool,
+    is_first: bool,
+    is_fresh: bool,
+}
+
 impl Cutter {
     pub(crate) fn new(line_bytes_max: usize) -> Self {
         Cutter {
@@ -178,6 +187,25 @@ impl Cutter {
     /// A blank line within the limit is passed over.
     fn is_blank(&self, line: &[u8]) -> bool {
         line.len() <= self.line_bytes_max && line.trim_ascii().is_empty()
+    }
+
+    /// Where the next line begins, to go back to.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            start: self.start,
+            is_discarding: self.is_discarding,
+            is_first: self.is_first,
+            is_fresh: self.is_fresh,
+        }
+    }
+
+    /// Undoes what [`Cutter::next`] has done since, where that gave a message.
+    pub(crate) fn go_back_to(&mut self, place: Place) {
+        self.start = place.start;
+        self.scanned = place.start;
+        self.is_discarding = place.is_discarding;
+        self.is_first = place.is_first;
+        self.is_fresh = place.is_fresh;
     }
 
     /// Begins to look at what telnet takes away, on a guest's connection that has sent no good line yet.

@@ -45,7 +45,7 @@ mod reply;
 mod telnet;
 
 pub use code::{ErrorCode, UnknownErrorCode};
-pub use inbox::{Inbox, Lines};
+pub use inbox::{Front, Inbox, Lines};
 pub use message::{Fault, Line, Message, is_name, read_line};
 pub use nearest::nearest;
 pub use opening::Protocol;

@@ -1,10 +1,9 @@
-//! The lines of a guest that are there, each handed to whoever answers it; and what they wait for where nobody does yet.
+//! The lines of a guest that are there, each handed to whoever answers it.
 
-use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use dae_common_tcp::{ErrorCode, Inbox, Line, Message, Protocol};
+use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, Protocol};
 
 use super::answers::{self, Batch};
 use super::{Guest, Stream, Taken};
@@ -50,7 +49,7 @@ impl<S: Stream> Guest<S> {
         }
         let phase = self.door.phase();
         if matches!(**phase, Phase::Waiting | Phase::Changing) {
-            return nothing(self.wait_before(context));
+            return self.wait_at_gate(context);
         }
         self.door_change = None;
         if !is_greeted || self.is_to_be_greeted(&phase, context) {
@@ -102,10 +101,19 @@ impl<S: Stream> Guest<S> {
             }
         };
         if is_any {
-            // A line was finished: the half one behind it is a new one.
-            self.patience = None;
+            self.on_lines();
         }
         (taken, batch.tally)
+    }
+
+    /// Whole lines were taken.
+    #[inline]
+    pub(super) fn on_lines(&mut self) {
+        self.timers.on_line();
+        // The control socket alone wants to know.
+        if !S::LENDS {
+            self.mailbox.note_line();
+        }
     }
 
     /// The same as [`Guest::answer`], which is for the hot path alone, for any line. Nothing behind another protocol's opening is one.
@@ -121,16 +129,29 @@ impl<S: Stream> Guest<S> {
             Line::Message(message) => self.answer(message, phase, batch, context),
             // A reply to this side that can't be read: its call is answered so, and the guest isn't.
             Line::Fault(fault) if self.mailbox.asked.answer_fault(&fault) != Answered::NotOurs => {}
-            Line::Fault(fault) => self.refuse(
-                (fault.command, fault.tag),
-                (fault.code, &fault.message),
-                &mut batch.tally,
-            ),
-            Line::OtherProtocol(protocol) => {
-                self.log_other_protocol(protocol);
-                self.is_closing = true;
-            }
+            Line::Fault(fault) => self.refuse_fault(&fault, &mut batch.tally),
+            Line::OtherProtocol(protocol) => self.refuse_protocol(protocol),
         }
+    }
+
+    pub(super) fn refuse_fault(&mut self, fault: &Fault<'_>, tally: &mut Tally) {
+        let of = (fault.command, fault.tag);
+        self.refuse(of, (fault.code, &fault.message), tally);
+    }
+
+    /// Closes a connection of another protocol.
+    pub(super) fn refuse_protocol(&mut self, protocol: Protocol) {
+        self.is_closing = true;
+        let Some(skipped) = self.door.other_protocols.is_due() else {
+            return;
+        };
+        tracing::warn!(
+            daemon = self.door.name,
+            peer = self.peer(),
+            skipped,
+            "a guest opened its connection with {protocol}, and this port speaks Common TCP; the connection was closed and \
+             nothing of it was run"
+        );
     }
 
     #[inline(always)]
@@ -167,7 +188,7 @@ impl<S: Stream> Guest<S> {
 
     /// Answers a line with an error, in its turn.
     #[cold]
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         (command, tag): (&str, Option<&str>),
         (code, text): (ErrorCode, &str),
@@ -181,7 +202,7 @@ impl<S: Stream> Guest<S> {
 
     /// Whether it is the reply to something that the daemon has asked this guest.
     #[inline]
-    fn is_reply(&self, message: &Message<'_>) -> bool {
+    pub(super) fn is_reply(&self, message: &Message<'_>) -> bool {
         self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != Answered::NotOurs
     }
 
@@ -204,34 +225,6 @@ impl<S: Stream> Guest<S> {
         };
         self.greeting = greet::due(lease, &self.mailbox, self.door.limits.command);
         self.is_greeting_on(context)
-    }
-
-    /// Lines stay where they are until there is an instance again.
-    fn wait_before(&mut self, context: &mut Context<'_>) -> Taken {
-        if self.inbox.buffered() == 0 {
-            return Taken::All;
-        }
-        let door = Arc::clone(&self.door);
-        let change = self
-            .door_change
-            .get_or_insert_with(|| Box::pin(door.changed()));
-        if change.as_mut().poll(context).is_ready() {
-            self.door_change = None;
-            context.waker().wake_by_ref();
-        } else if !matches!(**self.door.phase(), Phase::Waiting | Phase::Changing) {
-            // It changed between the look that led here and the subscription.
-            context.waker().wake_by_ref();
-        }
-        Taken::Some
-    }
-
-    fn log_other_protocol(&self, protocol: Protocol) {
-        tracing::warn!(
-            daemon = self.door.name,
-            peer = self.peer(),
-            "a guest opened its connection with {protocol}, and this port speaks Common TCP; the connection was closed and \
-             nothing of it was run"
-        );
     }
 }
 

@@ -11,6 +11,12 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
     /// Where it comes from, for the log.
     fn peer(&self) -> String;
 
+    /// Writes what fits at once.
+    ///
+    /// # Errors
+    /// The system's.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
     /// Whether a daemon's own process can serve it.
     const LENDS: bool;
 
@@ -34,6 +40,10 @@ impl Stream for TcpStream {
             .map_or_else(|_| "nobody".to_owned(), SocketAddr::to_string)
     }
 
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        TcpStream::try_write(self, bytes)
+    }
+
     const LENDS: bool = true;
 
     fn part(self) -> io::Result<std::net::TcpStream> {
@@ -48,6 +58,10 @@ impl Stream for TcpStream {
 impl Stream for UnixStream {
     fn peer(&self) -> String {
         "the control socket".to_owned()
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        UnixStream::try_write(self, bytes)
     }
 
     const LENDS: bool = false;

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::Spec;
 use crate::descriptors;
 use crate::door::Door;
-use crate::guest;
+use crate::guest::{self, Entered};
 
 /// Connections that the kernel holds before they are accepted; more than a burst of clients that start at once.
 const BACKLOG: u32 = 1024;
@@ -94,17 +94,31 @@ async fn accept(listener: TcpListener, door: Arc<Door>) {
             Ok((stream, _)) => {
                 // A reply is written whole; waiting to fill a packet would only delay it.
                 let _ = stream.set_nodelay(true);
-                let limit = door.limits.guests_max;
-                if door.guests.count() >= limit {
-                    guest::turn_away(stream, limit).await;
-                } else {
-                    tokio::spawn(guest::serve(stream, Arc::clone(&door)));
+                match let_in(&stream, &door) {
+                    Ok(entered) => {
+                        tokio::spawn(guest::serve(stream, Arc::clone(&door), entered));
+                    }
+                    Err(text) => guest::turn_away(&stream, &text),
                 }
             }
             Err(error) => {
-                tracing::warn!(daemon = door.name, %error, "a guest could not be let in; trying again");
+                descriptors::log_trouble(&door.name, &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// Counts a guest in at once, and not when it is first served: many may come meanwhile.
+fn let_in(stream: &TcpStream, door: &Door) -> Result<Entered, String> {
+    let counted = descriptors::let_guest_in(stream, door.guests.count())
+        .inspect_err(|text| descriptors::log_trouble(&door.name, text))?;
+    let max = door.limits.guests_max;
+    let mailbox = door.guests.enter_below(max).ok_or_else(|| {
+        format!("this daemon has {max} guests, as many as it may have at a time; try again later")
+    })?;
+    Ok(Entered {
+        mailbox,
+        counted: Some(counted),
+    })
 }

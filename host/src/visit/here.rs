@@ -84,9 +84,9 @@ impl<F: Future + Unpin> Future for Nested<F> {
 }
 
 impl Here {
-    fn new(door: &Arc<Door>) -> Self {
+    fn new(door: &Arc<Door>, guest: Arc<Mailbox>) -> Self {
         Here {
-            guest: door.guests.enter(),
+            guest,
             door: Arc::clone(door),
             credential: OnceLock::new(),
             asked: Asked::default(),
@@ -280,11 +280,11 @@ impl Here {
 /// Goes in, and tends the connection until it is lost; why it was.
 pub(super) async fn attend(visit: &Visit, door: &Arc<Door>) -> Refusal {
     let limit = door.limits.guests_max;
-    if door.guests.count() >= limit {
+    let Some(guest) = door.guests.enter_below(limit) else {
         let text = format!("{} has {limit} guests, as many as it may", door.name);
         return Refusal::new(ErrorCode::TooManyGuests, text);
-    }
-    let entered = Entered(Arc::new(Here::new(door)));
+    };
+    let entered = Entered(Arc::new(Here::new(door, guest)));
     let here = &entered.0;
     // Beside each other: a daemon may ask its guest something while it is told of it.
     tokio::select! {

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Stage, Visit};
 use crate::asked::{Answered, Asked, Refusal, Reply, as_array, in_time};
+use crate::descriptors;
 use crate::feed::FEED_BYTES_MAX;
 use crate::lock::lock;
 use crate::neighbours::Foreign;
@@ -220,6 +221,10 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
     if is_to_itself(&stream) {
         return about("nobody listens there any more".to_owned());
     }
+    let _counted = match descriptors::let_guest_in(&stream, 0) {
+        Ok(counted) => counted,
+        Err(text) => return about(text),
+    };
     // A line is written whole; waiting to fill a packet would only delay it.
     let _ = stream.set_nodelay(true);
     let there = Lasting(Arc::new(There::new(credential.clone())));
