@@ -362,7 +362,11 @@ impl Loan {
         self.is_called = true;
         let is_patient = matches!(why, Why::Called) || self.has_moved_on(&why);
         // Where it can't be seized, it is being handed back.
-        match !is_patient && self.ledger.seize(self.entry.place) {
+        let line = match &why {
+            Why::TooLong(line) => Some(*line),
+            Why::Called | Why::Revoked | Why::Died(_) => None,
+        };
+        match !is_patient && self.ledger.seize(self.entry.place, line) {
             true => self.recover(why),
             false => Poll::Pending,
         }
@@ -379,16 +383,12 @@ impl Loan {
             read: now.read.saturating_sub(self.before.read),
             written: now.written.saturating_sub(self.before.written),
         };
+        // One reading: a line that it names has begun, and nothing of the rest has.
         let InHand {
             replies,
-            mut line,
-            mut rest,
+            line,
+            rest,
         } = self.ledger.in_hand(self.entry.place.id, since);
-        if self.has_moved_on(&why) {
-            // It ended in the last moment. What stands behind it has not begun.
-            let begun = line.take().unwrap_or_default();
-            rest.splice(..0, begun);
-        }
         self.reclaim();
         self.come_home(Back {
             handed: HandedBack {

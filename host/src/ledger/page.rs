@@ -14,7 +14,8 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::{Own, Shared};
+use super::Shared;
+use super::desk::Own;
 
 /// A buffer in shared memory.
 #[repr(C)]
