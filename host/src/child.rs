@@ -11,8 +11,10 @@
 
 mod attend;
 mod batch;
+mod limits;
 mod loans;
 mod output;
+mod rate;
 mod spawn;
 
 use std::collections::HashMap;
@@ -22,7 +24,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dae_plugin_api::abi::status;
 use rustix::process::Pid;
@@ -31,13 +33,15 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::frame::{FrameOutbox, Kind, StartMessage};
+use crate::ledger::{At, Ledger};
 use crate::lock::lock;
 use crate::manifest::Manifest;
 use crate::outcome::{Batch, Call, Ended, RunEnd, host_status};
 use crate::services::Local;
 use crate::settings::Settings;
 
-pub(crate) use batch::BatchCall;
+pub(crate) use batch::{BatchCall, NoMore};
+pub(crate) use limits::{CallStart, Due};
 pub(crate) use loans::{Back, Loan, Why};
 pub(crate) use spawn::Spawner;
 
@@ -88,8 +92,14 @@ struct Link {
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
     kill: Notify,
+    /// Why it is killed, where that is more than that somebody wanted it.
+    kill_cause: Mutex<Option<String>>,
     calls: Mutex<Calls>,
     loans: loans::Loans,
+    /// What is shared with the process; none where the system has no such memory.
+    ledger: Option<Arc<Ledger>>,
+    /// The line of a lent guest that the child was at when somebody waited for his turn, and since when it was seen there.
+    seen_at: Mutex<Option<((u64, At), Instant)>>,
     last_id: AtomicU64,
     pongs: AtomicU64,
     was_stopped: AtomicBool,
@@ -100,10 +110,18 @@ struct Link {
 /// The calls that a child has in its hands.
 #[derive(Default)]
 struct Calls {
-    by_id: HashMap<u64, oneshot::Sender<Ended>>,
+    by_id: HashMap<u64, WaitingCall>,
     batches: batch::Batches,
     /// Why there will be no more.
     end: Option<String>,
+}
+
+/// A call that a child has not answered.
+struct WaitingCall {
+    sender: oneshot::Sender<Ended>,
+    since: Instant,
+    /// Whether it is a command, which may be withdrawn.
+    is_command: bool,
 }
 
 impl Child {
@@ -141,22 +159,22 @@ impl Child {
 
     /// Hands a command over.
     pub(crate) fn call(&self, call: Call<'_>) -> ChildCall {
-        let id = self.link.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
-        let mut given = ChildCall {
+        let (id, receiver) = match self.link.hand_over(sender, call) {
+            Ok(id) => (id, receiver),
+            Err(refused) => {
+                let (sender, receiver) = oneshot::channel();
+                // The receiver is right here.
+                let _ = sender.send(refused);
+                (0, receiver)
+            }
+        };
+        ChildCall {
             id,
             receiver,
             link: Arc::clone(&self.link),
-            is_over: false,
-        };
-        if let Err(refused) = self.link.hand_over(id, sender, call) {
-            given.is_over = true;
-            let (sender, receiver) = oneshot::channel();
-            // The receiver is right here.
-            let _ = sender.send(refused);
-            given.receiver = receiver;
+            is_over: id == 0,
         }
-        given
     }
 
     /// Hands over commands that the child runs on the spot; see [`Child::flush`]. The guest is woken by what comes of it.
@@ -184,7 +202,12 @@ impl Child {
         let (sender, receiver) = oneshot::channel();
         let is_there = {
             let mut calls = lock(&self.link.calls);
-            calls.end.is_none() && calls.by_id.insert(id, sender).is_none()
+            let call = WaitingCall {
+                sender,
+                since: Instant::now(),
+                is_command: false,
+            };
+            calls.end.is_none() && calls.by_id.insert(id, call).is_none()
         };
         if is_there {
             lock(&self.link.outgoing).put(kind, id, &[payload]);
@@ -219,7 +242,8 @@ impl Child {
     pub(crate) fn pongs(&self) -> u64 {
         let pongs = self.link.pongs.load(Ordering::Relaxed);
         // What answers guests is well.
-        pongs.wrapping_add(self.link.loans.turns())
+        let turns = self.link.ledger.as_ref().map_or(0, |one| one.all_turns());
+        pongs.wrapping_add(turns)
     }
 
     /// Ends when the child has, or its background work; with what it was.
@@ -320,15 +344,22 @@ impl Drop for Child {
 }
 
 impl Link {
-    fn new(process: Pid, stream: UnixStream, files_max: Option<u64>) -> Self {
+    fn new(
+        (process, stream): (Pid, UnixStream),
+        ledger: Option<Arc<Ledger>>,
+        files_max: Option<u64>,
+    ) -> Self {
         Link {
             pid: process.as_raw_nonzero().get().cast_unsigned(),
             stream,
             outgoing: Mutex::default(),
             more: Notify::new(),
             kill: Notify::new(),
+            kill_cause: Mutex::default(),
             calls: Mutex::default(),
             loans: loans::Loans::new(files_max),
+            ledger,
+            seen_at: Mutex::default(),
             last_id: AtomicU64::new(0),
             pongs: AtomicU64::new(0),
             was_stopped: AtomicBool::new(false),
@@ -336,28 +367,35 @@ impl Link {
         }
     }
 
-    fn hand_over(
-        &self,
-        id: u64,
-        sender: oneshot::Sender<Ended>,
-        call: Call<'_>,
-    ) -> Result<(), Ended> {
+    fn hand_over(&self, sender: oneshot::Sender<Ended>, call: Call<'_>) -> Result<u64, Ended> {
+        // Under one lock, so that numbers are given in the order in which the child begins.
         let mut calls = lock(&self.calls);
         let mut outgoing = self.room_for_commands(&calls)?;
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (index, guest) = (call.index.to_le_bytes(), call.guest.to_le_bytes());
         outgoing.put(Kind::Call, id, &[&index, &guest, call.arguments.as_bytes()]);
-        calls.by_id.insert(id, sender);
-        Ok(())
+        let since = Instant::now();
+        let call = WaitingCall {
+            sender,
+            since,
+            is_command: true,
+        };
+        calls.by_id.insert(id, call);
+        Ok(id)
     }
 
-    fn hand_over_all(&self, batch: &Batch<'_>, guest: &Context<'_>) -> Result<BatchCall, Ended> {
+    fn hand_over_all(
+        self: &Arc<Self>,
+        batch: &Batch<'_>,
+        guest: &Context<'_>,
+    ) -> Result<BatchCall, Ended> {
         // Under one lock, so that batches wait in the order in which the child gets them.
         let mut calls = lock(&self.calls);
         let mut outgoing = self.room_for_commands(&calls)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let sender = batch.guest.to_le_bytes();
         outgoing.put(Kind::Batch, id, &[&sender, batch.entries]);
-        Ok(calls.batches.add(id, batch.count, guest))
+        Ok(calls.batches.add((id, Some(self)), batch.count, guest))
     }
 
     /// Where commands are put, or why they can't be.
@@ -383,6 +421,17 @@ impl Link {
         // Any other failure is seen by the reader.
         if written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             self.more.notify_one();
+        }
+    }
+}
+
+impl ChildCall {
+    /// What is known of its start.
+    pub(crate) fn start(&self) -> CallStart {
+        CallStart {
+            link: Arc::clone(&self.link),
+            id: self.id,
+            since: Instant::now(),
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
-use crate::instance::Instance;
+use crate::instance::{Fate, Instance, Start, Withdrawn};
 use crate::mailbox::Guests;
 use crate::outcome::{Ended, host_status};
 use crate::seldom::Seldom;
@@ -49,42 +49,70 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Ends when a command is to be given up: it ran longer than `limit` (zero means for ever), or its instance is to go.
+    /// Ends when a command is to be given up: it has run past its limit, counted from its start (zero means for ever), or its
+    /// instance is to go. A command that hasn't begun by then never does.
     pub fn given_up(
         &self,
-        name: &str,
+        (name, fate): (&str, Fate),
         limit: Duration,
+        start: Start,
     ) -> impl Future<Output = Ended> + Send + use<> {
         let name = name.to_owned();
         let revoked = self.revoked.clone();
         async move {
-            let in_time = async {
+            let past_limit = async {
                 match limit.is_zero() {
                     true => std::future::pending().await,
-                    false => tokio::time::sleep(limit).await,
+                    false => start.too_long(limit).await,
                 }
             };
             tokio::select! {
-                () = in_time => too_long(&name, limit),
-                () = revoked.cancelled() => let_go(&name),
+                () = past_limit => too_long(&name, limit, fate),
+                () = revoked.cancelled() => match start.withdraw() {
+                    Withdrawn::Begun => let_go(&name, fate),
+                    Withdrawn::NotBegun => never_runs(&name),
+                    // Its end says so.
+                    Withdrawn::Told => std::future::pending().await,
+                },
             }
         }
     }
 }
 
-/// What a command is told that ran longer than it may.
-pub(crate) fn too_long(name: &str, limit: Duration) -> Ended {
-    let text = format!("{name} ran longer than {limit:?} and was cancelled");
+/// What a command is told that has run past its limit.
+pub(crate) fn too_long(name: &str, limit: Duration, fate: Fate) -> Ended {
+    let text = match fate {
+        Fate::GoesOn => format!(
+            "{name} ran past its limit and goes on; the limit is {limit:?}, and its result will not be sent"
+        ),
+        Fate::Cancelled => {
+            format!("{name} ran past its limit and was cancelled; the limit is {limit:?}")
+        }
+    };
     Ended {
         status: host_status::TIMEOUT,
         bytes: text.into_bytes(),
     }
 }
 
-/// What a command is told whose instance is to go.
-pub(crate) fn let_go(name: &str) -> Ended {
-    let text =
-        format!("{name} still ran when its daemon was replaced or stopped, and was cancelled");
+/// What a command is told that had begun, and whose instance is to go.
+pub(crate) fn let_go(name: &str, fate: Fate) -> Ended {
+    let what = match fate {
+        Fate::GoesOn => "it may have been carried out, and its result will not be sent",
+        Fate::Cancelled => "it was cancelled",
+    };
+    let text = format!("{name} still ran when its daemon was replaced or stopped; {what}");
+    Ended {
+        status: status::GONE,
+        bytes: text.into_bytes(),
+    }
+}
+
+/// What a command is told that had not begun when its instance was to go.
+fn never_runs(name: &str) -> Ended {
+    let text = format!(
+        "{name} had not begun when its daemon was replaced or stopped; it was cancelled and never runs"
+    );
     Ended {
         status: status::GONE,
         bytes: text.into_bytes(),

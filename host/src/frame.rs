@@ -83,11 +83,12 @@ pub(crate) enum Kind {
     /// Commands that end on the spot: guest (u64), and for each index and arguments, as [`batch`] has it. The id is the
     /// batch's. Answered by `Replies`, batch after batch.
     Batch = 11,
-    /// A guest is lent, on these terms ([`loan`]). The id is the loan's. With it comes the guest's socket, and before that,
-    /// as long as the worker has answered nobody there, the [ledger](crate::ledger).
+    /// A guest is lent, on these terms ([`loan`]). The id is the loan's. With it comes the guest's socket.
     Lend = 12,
     /// The loan of that id is at home again; the worker has nothing of it and closes its copy of the socket.
     Reclaim = 13,
+    /// The file of the [ledger](crate::ledger) comes with this. It is the first frame, where there is a ledger.
+    Ledger = 14,
     /// Start what was loaded, from this state: JSON, or nothing. Answered by `Started` or `Refused`.
     Start = 15,
     /// The daemon answers.
@@ -120,7 +121,8 @@ pub(crate) enum Kind {
     Loaded = 31,
 }
 
-const KINDS: [Kind; 28] = [
+const KINDS: [Kind; 29] = [
+    Kind::Ledger,
     Kind::Lend,
     Kind::Reclaim,
     Kind::HandBack,
@@ -153,6 +155,9 @@ const KINDS: [Kind; 28] = [
 
 /// The largest reply that a plugin may give, and what may stand before and behind it: replies of a batch, or of a loan (bytes).
 const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + (512 << 10);
+/// The largest frame of a log record (bytes): its texts are bounded where they are made, and JSON writes a byte as six at
+/// most.
+const LOG_FRAME_BYTES_MAX: usize = 1 << 20;
 /// What an empty outbox keeps for the next batch (bytes); a batch of usual size fits.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 /// A frame of replies that has grown to this isn't added to (bytes).
@@ -307,6 +312,11 @@ impl FrameInbox {
             let text = format!(
                 "a frame of {length} bytes, where {HEAD_BYTES} to {FRAME_BYTES_MAX} are possible"
             );
+            return Err(FrameFault(text));
+        }
+        if length > LOG_FRAME_BYTES_MAX && rest.first() == Some(&(Kind::Log as u8)) {
+            let text =
+                format!("a log record of {length} bytes, where {LOG_FRAME_BYTES_MAX} are the most");
             return Err(FrameFault(text));
         }
         let Some(frame) = rest.get(..length) else {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::door::Lease;
+use crate::instance::{Fate, Start};
 use crate::mailbox::Mailbox;
 
 /// A daemon that is being told of a guest.
@@ -27,9 +28,11 @@ pub(crate) fn due(lease: &Arc<Lease>, guest: &Arc<Mailbox>, limit: Duration) -> 
     guest.set_greeted_by(lease.instance.number());
     let (lease, guest) = (Arc::clone(lease), Arc::clone(guest));
     Some(Box::pin(async move {
-        let given_up = lease.given_up("on(connect)", limit);
+        let coming = lease.instance.guest_came(guest.id());
+        let of = ("on(connect)", Fate::Cancelled);
+        let given_up = lease.given_up(of, limit, Start::Begun);
         let ended = tokio::select! {
-            ended = lease.instance.guest_came(guest.id()) => ended,
+            ended = coming => ended,
             given_up = given_up => given_up,
         };
         guest.set_known_to(lease.instance.number());

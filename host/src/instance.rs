@@ -6,6 +6,7 @@
 
 mod life;
 mod pending;
+mod start;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,7 @@ use crate::services::{Residence, Resident};
 
 pub use life::is_left_behind;
 pub use pending::{Answer, Answering, BuiltIn, Pending, Watched};
+pub use start::{Fate, Start, Withdrawn};
 
 /// Stands for the steps of a daemon's life, where a command's index is asked for.
 const LIFE: u32 = u32::MAX;
@@ -191,6 +193,12 @@ impl Instance {
         beat::during(self.number, call.index, true, code)
     }
 
+    /// Whether a command has shown that it ends soon.
+    #[inline]
+    pub(crate) fn is_quick(&self, index: u32) -> bool {
+        self.pace.trusts(index)
+    }
+
     #[cold]
     fn answer_watched(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
         self.in_sight(call.index, || self.answer_plainly(call, out))
@@ -224,6 +232,16 @@ impl Instance {
     pub fn command_name(&self, index: u32) -> &str {
         let command = self.manifest.commands.get(index as usize);
         command.map_or("run or save", |command| command.name.as_str())
+    }
+
+    /// What becomes of a command that is given up on.
+    #[must_use]
+    pub fn fate(&self, index: u32) -> Fate {
+        let command = self.manifest.commands.get(index as usize);
+        match command.is_some_and(|command| command.kind != "async") {
+            true => Fate::GoesOn,
+            false => Fate::Cancelled,
+        }
     }
 
     /// A batch of commands took long: which of them, the next ones will show.
@@ -296,8 +314,15 @@ impl Instance {
     fn answer_blocking(self: &Arc<Self>, call: Call<'_>) -> Pending {
         let instance = Arc::clone(self);
         let (index, guest, arguments) = (call.index, call.guest, call.arguments.to_owned());
-        Pending::Blocking(spawn_blocking(move || {
+        let begin = Arc::new(start::Begin::default());
+        let begins = Arc::clone(&begin);
+        let thread = spawn_blocking(move || {
             let mut bytes = Vec::new();
+            if !begins.begin() {
+                // Nobody waits for it any more.
+                let status = status::GONE;
+                return Ended { status, bytes };
+            }
             let call = Call {
                 index,
                 guest,
@@ -306,7 +331,8 @@ impl Instance {
             // It may take its time here, and nobody else waits for the thread.
             let status = instance.answer_plainly(call, &mut bytes);
             Ended { status, bytes }
-        }))
+        });
+        Pending::Blocking(pending::Blocking { thread, begin })
     }
 
     fn answer_async(self: &Arc<Self>, live: &Live, call: Call<'_>) -> Pending {

@@ -13,6 +13,7 @@
 mod counts;
 mod desk;
 mod page;
+mod progress;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,9 +22,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::stats::{Counting, Shard};
 use page::{Buffer, Page};
+use progress::Progress;
 
 pub(crate) use counts::{Counts, counts, keep_in_line};
 pub(crate) use desk::Desk;
+pub(crate) use progress::{Begun, Front, monotonic_ns};
 
 /// Guests that can be lent to one worker at a time. Those beyond are served by the host, as all are that are not busy.
 pub(crate) const SLOTS: usize = 1024;
@@ -66,6 +69,7 @@ const POSITION_MASK: u64 = (1 << START_SHIFT) - 1;
 #[repr(C)]
 struct Shared {
     hand: Hand,
+    progress: Progress,
     answered: Shard,
     slots: [AtomicU64; SLOTS],
     /// How often the worker has taken each up.
@@ -162,6 +166,15 @@ impl Ledger {
         Ok((Arc::new(Ledger { page }), file))
     }
 
+    /// The worker's side of one, by the file that its host has sent.
+    ///
+    /// # Errors
+    /// The system's, or that it is no such file.
+    pub(crate) fn open(file: &OwnedFd) -> io::Result<Arc<Self>> {
+        let page = Page::open(file)?;
+        Ok(Arc::new(Ledger { page }))
+    }
+
     /// From now on the worker may take it up.
     pub(crate) fn lend(&self, place: Place) {
         self.slot(place).store(place.state(LENT), Ordering::Release);
@@ -228,12 +241,14 @@ impl Ledger {
     /// Whether a loan's slot has a state that the rules above can lead to. Any other was written by something in the worker's
     /// process that had no business there, and the worker would never come to the end of such a loan.
     pub(crate) fn is_sound(&self, place: Place) -> bool {
-        let bits = place.bits_of(self.slot(place).load(Ordering::Acquire));
-        bits.is_some_and(|bits| {
-            let is_known = bits & !(LENT | HELD | WANTED | BUSY | SEIZED) == 0;
-            let is_held = bits & HELD != 0;
-            is_known && bits & LENT != 0 && (is_held || bits == LENT)
-        })
+        let state = self.slot(place).load(Ordering::Acquire);
+        // Free: its guest has just been taken home.
+        state == 0
+            || place.bits_of(state).is_some_and(|bits| {
+                let is_known = bits & !(LENT | HELD | WANTED | BUSY | SEIZED) == 0;
+                let is_held = bits & HELD != 0;
+                is_known && bits & LENT != 0 && (is_held || bits == LENT)
+            })
     }
 
     fn slot(&self, place: Place) -> &AtomicU64 {
@@ -256,7 +271,7 @@ impl Ledger {
         let number = |of: &AtomicU64| of.load(Ordering::Acquire);
         let loan = number(&hand.loan);
         let line = number(&hand.line) & !CLOSED;
-        (loan != 0).then(|| (loan, (line >> TURN_SHIFT, line)))
+        (loan != 0).then_some((loan, (line >> TURN_SHIFT, line)))
     }
 
     /// What was in the hands of a worker that is dead, or from whom it was seized. `counts` are those of the loan.

@@ -45,7 +45,29 @@ pub struct Record {
     pub fields: Map<String, Value>,
 }
 
+/// The longest message, or field list, of one record that a daemon writes (bytes). It may log a lot, but not one line that
+/// fills the log file.
+pub(crate) const TEXT_BYTES_MAX: usize = 64 << 10;
+/// The longest path of modules (bytes).
+pub(crate) const TARGET_BYTES_MAX: usize = 256;
+/// The levels there are.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
 impl Record {
+    /// As much of it as is kept of one that another process has made.
+    pub(crate) fn bounded(mut self) -> Self {
+        truncate(&mut self.message, TEXT_BYTES_MAX);
+        truncate(&mut self.target, TARGET_BYTES_MAX);
+        if !LEVELS.contains(&self.level.as_str()) {
+            "info".clone_into(&mut self.level);
+        }
+        let fields = serde_json::to_vec(&self.fields);
+        if fields.is_ok_and(|fields| fields.len() > TEXT_BYTES_MAX) {
+            self.fields.clear();
+        }
+        self
+    }
+
     /// What the host tells about one of its daemons.
     #[must_use]
     pub fn about(daemon: &str, generation: Option<u64>, level: &str, message: &str) -> Self {
@@ -58,5 +80,30 @@ impl Record {
             message: message.to_owned(),
             fields: Map::new(),
         }
+    }
+}
+
+fn truncate(text: &mut String, bytes: usize) {
+    text.truncate(text.floor_char_boundary(bytes));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_process_is_cut_to_size() {
+        let mut record = Record::about("A", None, "shout", &"é".repeat(TEXT_BYTES_MAX));
+        record.target = "t".repeat(1000);
+        record
+            .fields
+            .insert("x".to_owned(), "y".repeat(TEXT_BYTES_MAX).into());
+        let bounded = record.bounded();
+        assert_eq!(bounded.message.len(), TEXT_BYTES_MAX);
+        assert_eq!(
+            (&*bounded.level, bounded.target.len()),
+            ("info", TARGET_BYTES_MAX)
+        );
+        assert!(bounded.fields.is_empty());
     }
 }

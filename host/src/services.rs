@@ -25,13 +25,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::beat;
 use crate::identity::Identity;
-use crate::log::{Journal, Record};
+use crate::log::{
+    Journal, Record, TARGET_BYTES_MAX as LOG_TARGET_BYTES_MAX, TEXT_BYTES_MAX as LOG_BYTES_MAX,
+};
 use crate::outcome::{Asking, Ended};
 use guard::{GuardedWork, guarded};
 
-/// The longest message or field list of one log record, in bytes. A daemon may log a lot, but not one line that fills
-/// the log file.
-const LOG_BYTES_MAX: usize = 64 << 10;
 /// In the number under which [`beat`] sees what a daemon has spawned: it is no instance's.
 const SPAWNED: u64 = 1 << 63;
 
@@ -248,7 +247,9 @@ impl Seated {
             true => serde_json::from_str(fields).unwrap_or_default(),
             false => Map::new(),
         };
-        self.record(level, target, shortened(message), fields);
+        let target = shortened(target, LOG_TARGET_BYTES_MAX);
+        let message = shortened(message, LOG_BYTES_MAX);
+        self.record(level, target, message, fields);
     }
 
     /// Runs a future of the daemon until it ends or the daemon does.
@@ -315,8 +316,8 @@ unsafe extern "C" fn log(
     });
 }
 
-fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LOG_BYTES_MAX)]
+fn shortened(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 unsafe extern "C" fn ask(

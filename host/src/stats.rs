@@ -8,7 +8,7 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -30,13 +30,71 @@ pub struct Tally {
     pub panics: u64,
 }
 
+/// What a process of its own counts, as far as that can be true. Its memory may hold anything.
+#[derive(Debug)]
+struct Elsewhere {
+    counting: Arc<dyn Counting>,
+    /// What it said when it was last looked at, and when that was.
+    seen: Box<Numbers>,
+    looked_at: Instant,
+    /// What of it is counted.
+    counted: Box<Shard>,
+    /// It has said something that can't be true: nothing that it says is counted any more.
+    is_false: bool,
+}
+
+/// The numbers of a shard: calls, errors, panics, and the buckets.
+type Numbers = [u64; 3 + BUCKETS];
+
+/// More commands than any process can answer in a second.
+const CALLS_A_SECOND_MAX: u64 = 100_000_000;
+/// What may be counted at a look that follows right on another.
+const CALLS_AT_ONCE_MAX: u64 = 1_000_000;
+
+impl Elsewhere {
+    fn of(counting: &Arc<dyn Counting>) -> Self {
+        Elsewhere {
+            seen: Box::new(counting.counted().numbers()),
+            counting: Arc::clone(counting),
+            looked_at: Instant::now(),
+            counted: Box::default(),
+            is_false: false,
+        }
+    }
+
+    /// Counts what has been answered since the last look.
+    fn look(&mut self) {
+        if self.is_false {
+            return;
+        }
+        let (now, time) = (self.counting.counted().numbers(), self.looked_at.elapsed());
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let most = ms.saturating_mul(CALLS_A_SECOND_MAX / 1_000);
+        let most = most.saturating_add(CALLS_AT_ONCE_MAX);
+        let mut pairs = now.iter().zip(self.seen.iter());
+        if !pairs.all(|(now, seen)| now.checked_sub(*seen).is_some_and(|more| more <= most)) {
+            self.is_false = true;
+            return;
+        }
+        let counters = self
+            .counted
+            .counters()
+            .zip(now.iter().zip(self.seen.iter()));
+        for (counter, (now, seen)) in counters {
+            counter.fetch_add(now - seen, Relaxed);
+        }
+        *self.seen = now;
+        self.looked_at = Instant::now();
+    }
+}
+
 /// One daemon's counts since the host started.
 #[derive(Debug, Default)]
 pub struct Stats {
     // Made at the first command: most of ten thousand daemons are asked nothing.
     shards: OnceLock<Box<[Shard; SHARDS]>>,
     /// What was answered by processes of its own, where they count for themselves.
-    elsewhere: Mutex<Vec<Arc<dyn Counting>>>,
+    elsewhere: Mutex<Vec<Elsewhere>>,
 }
 
 /// Whoever counts for itself what it answers in a daemon's name.
@@ -79,17 +137,22 @@ impl Shard {
     }
 
     fn add_all(&self, other: &Shard) {
-        let pairs = [
-            (&self.calls, &other.calls),
-            (&self.errors, &other.errors),
-            (&self.panics, &other.panics),
-        ];
-        for (own, others) in pairs
-            .into_iter()
-            .chain(self.buckets.iter().zip(&other.buckets))
-        {
+        for (own, others) in self.counters().zip(other.counters()) {
             own.fetch_add(others.load(Relaxed), Relaxed);
         }
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &AtomicU64> {
+        let first = [&self.calls, &self.errors, &self.panics];
+        first.into_iter().chain(&self.buckets)
+    }
+
+    fn numbers(&self) -> Numbers {
+        let mut numbers = [0; 3 + BUCKETS];
+        for (number, counter) in numbers.iter_mut().zip(self.counters()) {
+            *number = counter.load(Relaxed);
+        }
+        numbers
     }
 }
 
@@ -106,33 +169,42 @@ impl Stats {
     /// From now on what that one counts is counted here too. What those have counted who have gone is kept.
     pub(crate) fn include(&self, counting: &Arc<dyn Counting>) {
         let mut elsewhere = lock(&self.elsewhere);
-        if elsewhere.iter().any(|one| Arc::ptr_eq(one, counting)) {
+        if elsewhere
+            .iter()
+            .any(|one| Arc::ptr_eq(&one.counting, counting))
+        {
             return;
         }
-        for gone in elsewhere.extract_if(.., |one| Arc::strong_count(one) == 1) {
-            self.own()[own_shard()].add_all(gone.counted());
+        for mut gone in elsewhere.extract_if(.., |one| Arc::strong_count(&one.counting) == 1) {
+            gone.look();
+            self.own()[own_shard()].add_all(&gone.counted);
         }
-        elsewhere.push(Arc::clone(counting));
+        elsewhere.push(Elsewhere::of(counting));
     }
 
     /// Commands answered by those who count for themselves.
     pub(crate) fn calls_elsewhere(&self) -> u64 {
+        self.look_elsewhere();
         let elsewhere = lock(&self.elsewhere);
-        let calls = elsewhere
-            .iter()
-            .map(|one| one.counted().calls.load(Relaxed));
-        calls.fold(0, u64::wrapping_add)
+        let calls = elsewhere.iter().map(|one| one.counted.calls.load(Relaxed));
+        calls.sum()
+    }
+
+    fn look_elsewhere(&self) {
+        lock(&self.elsewhere).iter_mut().for_each(Elsewhere::look);
     }
 
     /// Commands answered.
     #[must_use]
     pub fn calls(&self) -> u64 {
+        self.look_elsewhere();
         self.sum(|shard| shard.calls.load(Relaxed))
     }
 
     /// Of those, with `error`.
     #[must_use]
     pub fn errors(&self) -> u64 {
+        self.look_elsewhere();
         self.sum(|shard| shard.errors.load(Relaxed))
     }
 
@@ -159,8 +231,7 @@ impl Stats {
             .get()
             .into_iter()
             .flat_map(|shards| shards.iter());
-        let there = elsewhere.iter().map(|one| one.counted());
-        // Theirs are another process's, and may be anything.
+        let there = elsewhere.iter().map(|one| &*one.counted);
         here.chain(there).map(of).fold(0, u64::wrapping_add)
     }
 
@@ -223,6 +294,36 @@ mod tests {
             assert!((truth..truth * 1.26).contains(&told), "{quantile}: {told}");
         }
         assert_eq!(stats.calls(), 1000);
+    }
+
+    #[derive(Debug, Default)]
+    struct Process(Shard);
+
+    impl Counting for Process {
+        fn counted(&self) -> &Shard {
+            &self.0
+        }
+    }
+
+    #[test]
+    fn a_process_is_believed_what_it_can_have_answered_and_no_more() {
+        let (stats, process) = (Stats::default(), Arc::new(Process::default()));
+        stats.include(&(Arc::clone(&process) as Arc<dyn Counting>));
+        let tally = Tally {
+            calls: 5,
+            errors: 1,
+            panics: 0,
+        };
+        process.0.add(tally, Duration::from_micros(1));
+        assert_eq!((stats.calls(), stats.errors()), (5, 1));
+        process.0.calls.store(9_235_216_492_790_489_471, Relaxed);
+        assert_eq!(stats.calls(), 5);
+        // Neither what comes after that, nor what was there before.
+        process.0.calls.store(6, Relaxed);
+        assert_eq!(
+            (stats.calls(), stats.report()["calls"].as_u64()),
+            (5, Some(5))
+        );
     }
 
     #[test]

@@ -157,9 +157,13 @@ async fn run_own(
     }
     let pending = instance.answer_later(runs, call);
     instance.flush();
+    let start = pending.start();
+    let of = (name, instance.fate(call.index));
     let ended = tokio::select! {
+        // First, since what it was withdrawn for is told there.
+        biased;
         ended = pending => ended,
-        given_up = lease.given_up(name, door.limits.command) => given_up,
+        given_up = lease.given_up(of, door.limits.command, start) => given_up,
     };
     reply_of(ended.status, [b"[", &ended.bytes[..]].concat())
 }

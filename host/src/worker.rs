@@ -7,6 +7,7 @@
 //!
 //! Errors are sent to the host as far as there is one; a worker that can't speak to it ends with code 70.
 
+mod backlog;
 mod incoming;
 mod loans;
 mod shed;
@@ -29,17 +30,18 @@ use tokio::net::UnixStream;
 
 use crate::commands::{Commands, Entry, Runs};
 use crate::dylib::Image;
-use crate::frame::batch::Entries;
 use crate::frame::loan::Terms;
 use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage, TrialMessage};
 use crate::identity::Identity;
 use crate::instance::{self, Instance, Pending, StartPlan};
+use crate::ledger::{Ledger, monotonic_ns};
 use crate::manifest::Manifest;
 use crate::outcome::Call;
 use crate::outcome::Ended;
 use crate::report::Mode;
 use crate::services::Resident;
 use crate::signals;
+use backlog::{Backlog, What};
 use incoming::Incoming;
 use loans::Loans;
 use shed::Shed;
@@ -53,6 +55,8 @@ const EVENT_INTERVAL: u32 = 16;
 /// How long replies of a batch may wait for those behind them. A batch of usual commands is over long before; of slow ones
 /// each guest gets what is done, and a crash takes no more with it.
 const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
+/// How long commands that were handed over run before the event loop has its turn.
+const WORK_MAX: Duration = Duration::from_millis(2);
 /// What a batch's spare buffer keeps (bytes): a reply of usual size fits.
 const SPARE_BYTES_MAX: usize = 64 << 10;
 
@@ -135,8 +139,13 @@ struct Worker {
     incoming: Incoming,
     inbox: FrameInbox,
     loans: Loans,
+    /// What is shared with the host; none where the host has none.
+    ledger: Option<Arc<Ledger>>,
+    /// What was begun last, as the ledger has it.
+    front: u64,
     running: FuturesUnordered<Running>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
+    backlog: Backlog,
     /// Where one reply of a batch after the other is made.
     spare: Vec<u8>,
     shed: Shed,
@@ -152,6 +161,7 @@ struct Served {
 struct Running {
     id: u64,
     pending: Option<Pending>,
+    ledger: Option<Arc<Ledger>>,
     cancelled: tokio::sync::oneshot::Receiver<()>,
 }
 
@@ -167,10 +177,17 @@ impl Future for Running {
             this.pending = None;
             return Poll::Ready((this.id, None));
         }
+        if let Some(ledger) = &this.ledger {
+            // A poll that doesn't return holds this thread as a handler does.
+            ledger.run(this.id, 0, monotonic_ns());
+        }
         let polled = this
             .pending
             .as_mut()
             .map(|pending| std::pin::Pin::new(pending).poll(context));
+        if let Some(ledger) = &this.ledger {
+            ledger.rest();
+        }
         match polled {
             Some(Poll::Ready(ended)) => {
                 this.pending = None;
@@ -188,8 +205,11 @@ impl Worker {
             incoming: Incoming::new(),
             inbox: FrameInbox::default(),
             loans: Loans::default(),
+            ledger: None,
+            front: 0,
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
+            backlog: Backlog::default(),
             spare: Vec::new(),
             shed: Shed::default(),
         }
@@ -197,6 +217,9 @@ impl Worker {
 
     async fn run(mut self) -> io::Result<()> {
         let message: StartMessage = serde_json::from_slice(&self.payload_of(Kind::Load).await?)?;
+        // The first frame came with it.
+        let ledger = self.incoming.descriptors().pop();
+        self.ledger = ledger.and_then(|file| Ledger::open(&file).ok());
         let mut shed = Shed::of_program();
         let image = match load(&message) {
             Ok(image) => image,
@@ -307,10 +330,13 @@ impl Worker {
                 read = self.incoming.read(&wire, &mut self.inbox) => read?,
                 Some((id, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(id, ended),
                 flushed = wire.flushed() => flushed?,
+                // Once round the event loop, and what waits goes on.
+                () = tokio::task::yield_now(), if !self.backlog.is_empty() => {}
             }
             if let Some(grace) = self.take_frames(&served)? {
                 return self.end(served, grace).await;
             }
+            self.work(&served);
             wire.flush_now();
         }
     }
@@ -336,17 +362,16 @@ impl Worker {
 
     fn take(&mut self, frame: &Frame<'_>, served: &Served) -> Option<Duration> {
         match frame.kind {
-            Kind::Batch => self.batch(frame, served),
-            Kind::Call => self.call(frame, served),
+            Kind::Batch | Kind::Call => self.hand_over(frame),
             Kind::Lend => self.lend(frame, served),
             Kind::Reclaim => self.loans.reclaim(frame.id),
             Kind::Save => self.save(frame.id, served),
-            Kind::Cancel => drop(self.calls.remove(&frame.id)),
+            Kind::Cancel => self.cancel(frame.id),
             Kind::Ping => self.pong(frame.id),
             Kind::Answered => self.wire.on_answer(frame.id, frame.payload),
             Kind::Visit => self.wire.visit(frame.id, frame.payload),
             Kind::GuestCame => self.guest_came(frame, served),
-            Kind::GuestGone => self.guest_gone(frame.id, served),
+            Kind::GuestGone => self.guest_gone(frame),
             Kind::Stop => return Some(Duration::from_millis(frame::split_u64(frame.payload).0)),
             // The host sends no others.
             _ => {}
@@ -354,26 +379,87 @@ impl Worker {
         None
     }
 
-    /// Runs one command after the other. Nothing can be cancelled here: each holds this thread until it is over.
-    fn batch(&mut self, frame: &Frame<'_>, served: &Served) {
-        let (guest, commands) = frame::split_u64(frame.payload);
-        self.wire.guest_came(guest);
-        let mut flushed = Instant::now();
-        for (index, arguments) in Entries(commands) {
-            self.spare.clear();
-            // Not straight into the queue: the daemon's code may log, which takes the queue's lock.
-            let status = served
-                .instance
-                .answer_here(call_of(index, guest, arguments), &mut self.spare);
-            self.wire.send_reply(frame.id, status, &self.spare);
-            let now = Instant::now();
-            if now - flushed > REPLIES_HELD_MAX {
-                self.wire.flush_now();
-                flushed = now;
-            }
+    /// Runs what was handed over, one command after the other, for a moment.
+    fn work(&mut self, served: &Served) {
+        if self.backlog.is_empty() {
+            return;
         }
+        let began = Instant::now();
+        let mut flushed = began;
+        while let Some(mut job) = self.backlog.pop() {
+            while let Some(next) = job.next() {
+                let call = call_of(next.index, job.guest, next.arguments);
+                if !self.answer((job.what, job.id, job.place), call, served) {
+                    break;
+                }
+                job.advance();
+                let now = Instant::now();
+                if now - flushed > REPLIES_HELD_MAX {
+                    self.wire.flush_now();
+                    flushed = now;
+                }
+                if now - began > WORK_MAX {
+                    self.rest();
+                    return self.backlog.put_back(job);
+                }
+            }
+            if job.what == What::Goodbye {
+                served.instance.guest_gone(job.guest, &());
+            }
+            self.backlog.give_back(job);
+        }
+        self.rest();
         self.spare.clear();
         self.spare.shrink_to(SPARE_BYTES_MAX);
+    }
+
+    /// Answers a command, or starts it; false where the host has withdrawn it.
+    fn answer(
+        &mut self,
+        (what, id, place): (What, u64, usize),
+        call: Call<'_>,
+        served: &Served,
+    ) -> bool {
+        match what {
+            What::Call => self.call(id, call, served),
+            What::Batch | What::Goodbye => return self.answer_of_batch((id, place), call, served),
+        }
+        true
+    }
+
+    /// Runs a command of a batch; false where the host has withdrawn it. It holds this thread until it is over.
+    fn answer_of_batch(&mut self, of: (u64, usize), call: Call<'_>, served: &Served) -> bool {
+        if !self.begin(of.0, of.1, true) {
+            return false;
+        }
+        if !served.instance.is_quick(call.index) {
+            // What is done must not wait for a command that may hold this thread.
+            self.wire.flush_now();
+        }
+        self.spare.clear();
+        // Not straight into the queue: the daemon's code may log, which takes the queue's lock.
+        let status = served.instance.answer_here(call, &mut self.spare);
+        self.wire.send_reply(of.0, status, &self.spare);
+        true
+    }
+
+    /// Begins a command of a batch, or a call; false where the host has withdrawn it. With `holds`, this thread runs it.
+    fn begin(&mut self, id: u64, place: usize, holds: bool) -> bool {
+        let Some(ledger) = &self.ledger else {
+            return true;
+        };
+        let has_begun = ledger.begin(&mut self.front, id, place);
+        if has_begun && holds {
+            ledger.run(id, place, monotonic_ns());
+        }
+        has_begun
+    }
+
+    /// The command that this thread ran has ended.
+    fn rest(&self) {
+        if let Some(ledger) = &self.ledger {
+            ledger.rest();
+        }
     }
 
     fn lend(&mut self, frame: &Frame<'_>, served: &Served) {
@@ -381,26 +467,33 @@ impl Worker {
         self.wire.guest_came(terms.guest);
         let loan = (frame.id, &terms);
         let descriptors = self.incoming.descriptors();
-        let of = (&served.instance, &self.wire);
+        let of = (&served.instance, &self.wire, self.ledger.as_ref());
         self.loans.lend(loan, descriptors, of);
     }
 
-    fn call(&mut self, frame: &Frame<'_>, served: &Served) {
-        let (index, rest) = frame::split_u32(frame.payload);
-        let (guest, arguments) = frame::split_u64(rest);
-        self.wire.guest_came(guest);
-        let call = call_of(index, guest, arguments);
-        let runs = served
-            .runs
-            .get(index as usize)
-            .copied()
-            .unwrap_or(Runs::Here);
-        if runs == Runs::Here {
-            return self
-                .wire
-                .send_answer(frame.id, |out| served.instance.answer_here(call, out));
+    fn call(&mut self, id: u64, call: Call<'_>, served: &Served) {
+        let runs = served.runs.get(call.index as usize).copied();
+        let runs = runs.unwrap_or(Runs::Here);
+        if !self.begin(id, 0, runs == Runs::Here) {
+            return;
         }
-        self.run_one(frame.id, served.instance.answer_later(runs, call));
+        match runs {
+            Runs::Here => {
+                if !served.instance.is_quick(call.index) {
+                    self.wire.flush_now();
+                }
+                self.wire
+                    .send_answer(id, |out| served.instance.answer_here(call, out));
+                self.rest();
+            }
+            runs => self.run_one(id, served.instance.answer_later(runs, call)),
+        }
+    }
+
+    /// Takes what was handed over.
+    fn hand_over(&mut self, frame: &Frame<'_>) {
+        let guest = self.backlog.push(frame);
+        self.wire.guest_came(guest);
     }
 
     fn pong(&mut self, id: u64) {
@@ -420,9 +513,15 @@ impl Worker {
         self.run_one(frame.id, served.instance.guest_came(guest));
     }
 
-    fn guest_gone(&self, guest: u64, served: &Served) {
-        self.wire.guest_gone(guest);
-        served.instance.guest_gone(guest, &());
+    fn guest_gone(&mut self, frame: &Frame<'_>) {
+        self.wire.guest_gone(frame.id);
+        self.backlog.push(frame);
+    }
+
+    /// Nobody waits for a call any more: one that hasn't begun never does.
+    fn cancel(&mut self, id: u64) {
+        self.backlog.cancel(id);
+        self.calls.remove(&id);
     }
 
     fn run_one(&mut self, id: u64, pending: Pending) {
@@ -431,6 +530,7 @@ impl Worker {
         self.running.push(Running {
             id,
             pending: Some(pending),
+            ledger: self.ledger.clone(),
             cancelled,
         });
     }

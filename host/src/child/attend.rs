@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -15,9 +16,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{self, Printer};
+use super::rate::Rate;
 use super::spawn::Spawned;
 use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::frame::{self, Frame, FrameInbox, Kind, StartMessage, socket};
+use crate::ledger::Ledger;
 use crate::log::Record;
 use crate::outcome::{Asking, Ended, RunEnd, host_status};
 use crate::services::{Local, Outlet as _, VisitTold};
@@ -53,6 +56,8 @@ struct Attendant {
     steps: mpsc::Sender<Result<(), String>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
+    /// How much of its log is kept.
+    rate: Rate,
     /// What its daemon has asked that is still under way; it ends with the child.
     asking: Arc<Mutex<HashMap<u64, AbortOnDropHandle<()>>>>,
     on_end: Option<Box<dyn FnOnce() + Send>>,
@@ -72,14 +77,15 @@ pub(super) fn attend(
     (local, on_end): (Local, Box<dyn FnOnce() + Send>),
     message: &StartMessage,
 ) -> Result<(Arc<Link>, Attending), String> {
+    let ledger = ledger_for(&spawned.socket);
     let (mut process, stream, group) = opened(spawned)?;
     let (local, name) = (Arc::new(local), &message.name);
-    drain_output(&mut process, &local, name);
     let files_max = message.bounds.files_max.or_else(files_max);
-    let link = Arc::new(Link::new(group, stream, files_max));
+    let link = Arc::new(Link::new((group, stream), ledger, files_max));
     local.neighbourhood.tell_of_visits(visits_told(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
+    drain_output(&mut process, (&local, name), &has_ended);
     let attendant = Attendant {
         link: Arc::clone(&link),
         process,
@@ -89,6 +95,7 @@ pub(super) fn attend(
         steps,
         ended,
         inbox: FrameInbox::default(),
+        rate: Rate::of("log records"),
         asking: Arc::default(),
         on_end: Some(on_end),
     };
@@ -98,6 +105,15 @@ pub(super) fn attend(
         ended: has_ended,
     };
     Ok((link, attending))
+}
+
+/// Makes the ledger of a process and sends it there, ahead of all else. Without one, which a lack of descriptors can cause,
+/// the process serves as well: nobody is lent to it, and whether a command has begun isn't known.
+fn ledger_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<Ledger>> {
+    let (ledger, file) = Ledger::create().ok()?;
+    let frame = frame::whole(Kind::Ledger, 0, &[]);
+    socket::send_first(socket, &frame, file.as_fd()).ok()?;
+    Some(ledger)
 }
 
 /// How many descriptors a process of ours may have, if that is known.
@@ -135,7 +151,19 @@ fn open(socket: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
     UnixStream::from_std(socket)
 }
 
-fn drain_output(process: &mut tokio::process::Child, local: &Arc<Local>, name: &str) {
+fn drain_output(
+    process: &mut tokio::process::Child,
+    (local, name): (&Arc<Local>, &str),
+    has_ended: &watch::Receiver<Option<RunEnd>>,
+) {
+    let ended = || {
+        let mut has_ended = has_ended.clone();
+        async move {
+            let is_gone = |end: &Option<RunEnd>| matches!(end, Some(RunEnd::Died(_)));
+            // Without an attendant there is no child either.
+            let _ = has_ended.wait_for(is_gone).await;
+        }
+    };
     let generation = local.generation;
     let printer = |target| Printer {
         local: Arc::clone(local),
@@ -144,10 +172,10 @@ fn drain_output(process: &mut tokio::process::Child, local: &Arc<Local>, name: &
         target,
     };
     if let Some(stdout) = process.stdout.take() {
-        tokio::spawn(output::drain(stdout, printer("stdout")));
+        tokio::spawn(output::drain(stdout, printer("stdout"), ended()));
     }
     if let Some(stderr) = process.stderr.take() {
-        tokio::spawn(output::drain(stderr, printer("stderr")));
+        tokio::spawn(output::drain(stderr, printer("stderr"), ended()));
     }
 }
 
@@ -190,8 +218,15 @@ impl Attendant {
                     self.take_last();
                     return None;
                 }
-                Event::Kill => return Some("was killed by its host".to_owned()),
+                Event::Kill => return Some(self.kill_text()),
             }
+        }
+    }
+
+    fn kill_text(&self) -> String {
+        match lock(&self.link.kill_cause).take() {
+            Some(cause) => format!("was killed by its host: {cause}"),
+            None => "was killed by its host".to_owned(),
         }
     }
 
@@ -224,7 +259,7 @@ impl Attendant {
                     }
                 }
                 Ok(Some(frame)) if frame.kind == Kind::HandBack => {
-                    if let Err(text) = self.link.loans.on_hand_back(frame.id, frame.payload) {
+                    if let Err(text) = self.on_hand_back(&frame) {
                         break Err(text);
                     }
                 }
@@ -275,7 +310,7 @@ impl Attendant {
         let (status, bytes) = frame::split_u32(frame.payload);
         // One that was cancelled is not there any more.
         if let Some(call) = lock(&self.link.calls).by_id.remove(&frame.id) {
-            let _ = call.send(Ended {
+            let _ = call.sender.send(Ended {
                 status,
                 bytes: bytes.to_vec(),
             });
@@ -287,6 +322,13 @@ impl Attendant {
         self.link.pongs.fetch_add(1, Ordering::Relaxed);
         let mut calls = lock(&self.link.calls);
         calls.batches.answer(frame.id, frame.payload)
+    }
+
+    fn on_hand_back(&self, frame: &Frame<'_>) -> Result<(), String> {
+        let loan = (frame.id, frame.payload);
+        self.link
+            .loans
+            .on_hand_back(loan, self.link.ledger.as_deref())
     }
 
     /// Does what its daemon asks about others, and answers when it is done.
@@ -324,11 +366,21 @@ impl Attendant {
         table.insert(id, AbortOnDropHandle::new(task));
     }
 
-    /// A record is the child's word; whose it is, is ours.
-    fn on_log(&self, payload: &[u8]) {
-        if let Ok(mut record) = serde_json::from_slice::<Record>(payload) {
+    /// A record is the child's word; whose it is, is ours, and so is how much of it is kept.
+    fn on_log(&mut self, payload: &[u8]) {
+        let (is_kept, left_out) = self.rate.take(payload.len());
+        self.tell_left_out(left_out);
+        if is_kept && let Ok(mut record) = serde_json::from_slice::<Record>(payload) {
             record.daemon.clone_from(&self.name);
             record.generation = Some(self.local.generation);
+            self.local.log(record.bounded());
+        }
+    }
+
+    fn tell_left_out(&self, left_out: Option<String>) {
+        if let Some(text) = left_out {
+            let generation = Some(self.local.generation);
+            let record = Record::about(&self.name, generation, "warn", &text);
             self.local.log(record);
         }
     }
@@ -369,6 +421,8 @@ impl Attendant {
     }
 
     fn tell_end(&mut self, how: &str) {
+        let left_out = self.rate.left_out();
+        self.tell_left_out(left_out);
         let died = || Ended {
             status: host_status::DIED,
             bytes: format!("its process {how}").into_bytes(),
@@ -382,7 +436,7 @@ impl Attendant {
             )
         };
         for call in unanswered.into_values() {
-            let _ = call.send(died());
+            let _ = call.sender.send(died());
         }
         batches.end(died);
         self.link.loans.end(&died());

@@ -7,11 +7,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::Context;
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
-use super::lock;
+use super::limits::{Due, Withdrawal};
+use super::{Link, lock};
 use crate::frame::batch;
+use crate::ledger::{Begun, Front};
 use crate::outcome::Ended;
 
 /// The batches that a child has not answered in full.
@@ -22,7 +25,10 @@ pub(super) struct Batches {
 
 struct Waiting {
     id: u64,
-    /// How many of its commands are unanswered.
+    since: Instant,
+    /// How many commands it has, less those that were withdrawn.
+    count: usize,
+    /// How many of these are unanswered.
     left: usize,
     replies: Arc<Replies>,
 }
@@ -39,20 +45,59 @@ struct Came {
     /// Entries, as [`batch`] has them.
     entries: Vec<u8>,
     /// Why no more will come.
-    end: Option<Ended>,
+    no_more: Option<NoMore>,
+}
+
+/// Why a batch is not answered in full.
+#[derive(Debug, Clone)]
+pub(crate) enum NoMore {
+    /// Nothing more will come, and this is what the rest ends with.
+    Ended(Ended),
+    /// From the command of this index on, they were withdrawn, and end with that.
+    Withdrawn(usize, Ended),
 }
 
 impl Batches {
     /// One more, of so many commands. The guest is woken by what comes for it.
-    pub(super) fn add(&mut self, id: u64, count: usize, guest: &Context<'_>) -> BatchCall {
+    pub(super) fn add(
+        &mut self,
+        (id, link): (u64, Option<&Arc<Link>>),
+        count: usize,
+        guest: &Context<'_>,
+    ) -> BatchCall {
         let replies = Arc::new(Replies::default());
         replies.guest.register(guest.waker());
         self.waiting.push_back(Waiting {
             id,
+            since: Instant::now(),
+            count,
             left: count,
             replies: Arc::clone(&replies),
         });
-        BatchCall { replies }
+        let link = link.map(Arc::clone);
+        BatchCall { id, link, replies }
+    }
+
+    /// All that are there, each with when it was handed over.
+    pub(super) fn handed_over(&self) -> impl Iterator<Item = (u64, Instant)> {
+        self.waiting.iter().map(|one| (one.id, one.since))
+    }
+
+    /// Tells those who wait what of their batches up to that one was withdrawn, by where the child was then.
+    pub(super) fn withdraw(&mut self, last: u64, front: Front, why: Withdrawal) {
+        for batch in self.waiting.iter_mut().filter(|one| one.id <= last) {
+            let begun = match front.begun(batch.id) {
+                Begun::None => 0,
+                Begun::Some(begun) => begun,
+                Begun::All => continue,
+            };
+            if begun < batch.count {
+                batch.left -= batch.count - begun;
+                batch.count = begun;
+                batch.replies.end(NoMore::Withdrawn(begun, why.ended()));
+            }
+        }
+        self.waiting.retain(|batch| batch.left > 0);
     }
 
     /// Hands the next replies to whom they are for.
@@ -83,14 +128,14 @@ impl Batches {
     /// Tells all that wait that no more will come.
     pub(super) fn end(&mut self, ended: impl Fn() -> Ended) {
         for batch in self.waiting.drain(..) {
-            batch.replies.end(ended());
+            batch.replies.end(NoMore::Ended(ended()));
         }
     }
 }
 
 impl Replies {
-    fn end(&self, ended: Ended) {
-        lock(&self.came).end = Some(ended);
+    fn end(&self, why: NoMore) {
+        lock(&self.came).no_more = Some(why);
         self.guest.wake();
     }
 }
@@ -98,6 +143,9 @@ impl Replies {
 /// A batch that was handed over. Dropped, nobody waits for it any more; the child runs it all the same, since none of its
 /// commands can be interrupted.
 pub(crate) struct BatchCall {
+    id: u64,
+    /// None where it was refused.
+    link: Option<Arc<Link>>,
     replies: Arc<Replies>,
 }
 
@@ -105,19 +153,37 @@ impl BatchCall {
     /// One whose commands all have that end.
     pub(super) fn refused(ended: Ended) -> Self {
         let replies = Arc::new(Replies::default());
-        replies.end(ended);
-        BatchCall { replies }
+        replies.end(NoMore::Ended(ended));
+        BatchCall {
+            id: 0,
+            link: None,
+            replies,
+        }
+    }
+
+    /// What is to be done about the first command that is unanswered, which has that index.
+    pub(crate) fn due(&self, first: usize, since: Instant, limit: Duration) -> Due {
+        let due = |link: &Arc<Link>| link.due((self.id, first), since, limit);
+        let later = || Due::Look(Instant::now() + limit);
+        self.link.as_ref().map_or_else(later, due)
+    }
+
+    /// Withdraws what has not begun of this and of all else that its child has in its hands.
+    pub(crate) fn withdraw(&self) {
+        if let Some(link) = &self.link {
+            link.withdraw_all();
+        }
     }
 
     /// Puts what has come into `entries`, in place of what is there; why no more will come after that, if so. The guest is
     /// woken by the next.
-    pub(crate) fn take(&self, entries: &mut Vec<u8>, guest: &Context<'_>) -> Option<Ended> {
+    pub(crate) fn take(&self, entries: &mut Vec<u8>, guest: &Context<'_>) -> Option<NoMore> {
         entries.clear();
         // First, so that nothing is missed.
         self.replies.guest.register(guest.waker());
         let mut came = lock(&self.replies.came);
         std::mem::swap(&mut came.entries, entries);
-        came.end.take()
+        came.no_more.take()
     }
 }
 
@@ -138,7 +204,7 @@ mod tests {
     fn replies_come_in_pieces_and_an_end_comes_for_the_rest() {
         let guest = Context::from_waker(Waker::noop());
         let (mut batches, mut taken) = (Batches::default(), Vec::new());
-        let call = batches.add(1, 3, &guest);
+        let call = batches.add((1, None), 3, &guest);
         batches.answer(1, &entries(&["a"])).unwrap();
         batches.answer(1, &entries(&["b"])).unwrap();
         assert!(call.take(&mut taken, &guest).is_none());
@@ -147,7 +213,8 @@ mod tests {
             status: 7,
             bytes: Vec::new(),
         });
-        assert_eq!(call.take(&mut taken, &guest).unwrap().status, 7);
+        let no_more = call.take(&mut taken, &guest);
+        assert!(matches!(no_more, Some(NoMore::Ended(ended)) if ended.status == 7));
         assert!(taken.is_empty());
     }
 
@@ -156,7 +223,10 @@ mod tests {
         let guest = Context::from_waker(Waker::noop());
         let mut batches = Batches::default();
         assert!(batches.answer(1, &entries(&["a"])).is_err());
-        let calls = [batches.add(1, 1, &guest), batches.add(2, 1, &guest)];
+        let calls = [
+            batches.add((1, None), 1, &guest),
+            batches.add((2, None), 1, &guest),
+        ];
         assert!(batches.answer(2, &entries(&["a"])).is_err());
         assert!(batches.answer(1, &entries(&["a", "b"])).is_err());
         assert!(batches.answer(1, &[0]).is_err());

@@ -12,7 +12,7 @@ mod watch;
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -44,10 +44,6 @@ pub(super) struct Loans {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// Made with the first loan.
-    ledger: Option<Arc<Ledger>>,
-    /// What the child opens it by, until it has.
-    file: Option<OwnedFd>,
     /// By the loan's id.
     by_id: HashMap<u64, Arc<Entry>>,
     free: Vec<usize>,
@@ -133,14 +129,12 @@ impl Loans {
         }
     }
 
-    /// How often the child has taken a guest up: a sign of life.
-    pub(super) fn turns(&self) -> u64 {
-        let table = lock(&self.table);
-        table.ledger.as_ref().map_or(0, |ledger| ledger.all_turns())
-    }
-
     /// The child has handed one back.
-    pub(super) fn on_hand_back(&self, id: u64, payload: &[u8]) -> Result<(), String> {
+    pub(super) fn on_hand_back(
+        &self,
+        (id, payload): (u64, &[u8]),
+        ledger: Option<&Ledger>,
+    ) -> Result<(), String> {
         let back = HandedBack::read(payload).ok_or("a loan that is cut off")?;
         let mut table = lock(&self.table);
         // One that was seized is not there any more.
@@ -149,7 +143,7 @@ impl Loans {
         };
         let mut told = lock(&entry.told);
         if told.is_abandoned {
-            table.forget(entry.place);
+            table.forget(entry.place, ledger);
             return Ok(());
         }
         told.back = Some(back);
@@ -169,34 +163,21 @@ impl Loans {
 }
 
 impl Table {
-    /// The ledger and a slot of it, if there is room.
-    fn take_slot(&mut self, most: usize) -> io::Result<(Arc<Ledger>, usize)> {
+    /// A free slot, if there is room.
+    fn take_slot(&mut self, most: usize) -> io::Result<usize> {
         if self.by_id.len() >= most || self.has_ended {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let ledger = match &self.ledger {
-            Some(ledger) => Arc::clone(ledger),
-            None => {
-                let (ledger, file) = Ledger::create()?;
-                self.file = Some(file);
-                self.ledger = Some(Arc::clone(&ledger));
-                ledger
-            }
-        };
-        if ledger.all_turns() > 0 {
-            self.file = None;
-        }
-        let slot = self.free.pop().unwrap_or_else(|| {
+        Ok(self.free.pop().unwrap_or_else(|| {
             self.used += 1;
             self.used - 1
-        });
-        Ok((ledger, slot))
+        }))
     }
 
     /// That loan is over, and its slot another's.
-    fn forget(&mut self, place: Place) {
+    fn forget(&mut self, place: Place, ledger: Option<&Ledger>) {
         if self.by_id.remove(&place.id).is_some() {
-            if let Some(ledger) = &self.ledger {
+            if let Some(ledger) = ledger {
                 ledger.clear(place);
             }
             self.free.push(place.slot);
@@ -257,15 +238,14 @@ impl Link {
         if !outgoing.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let (ledger, slot) = table.take_slot(self.loans.most)?;
+        let ledger = self.ledger.clone().ok_or(io::ErrorKind::Unsupported)?;
+        let slot = table.take_slot(self.loans.most)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let place = Place { id, slot };
         ledger.lend(place);
-        let file = table.file.as_ref().map(AsFd::as_fd);
-        let descriptors: Vec<_> = file.into_iter().chain([guests_socket]).collect();
         let terms = Terms::of(slot, guest, line_bytes_max, inode);
         let frame = frame::whole(Kind::Lend, id, &[&terms.payload()]);
-        if let Err(error) = socket::send_with(&self.stream, &frame, &descriptors) {
+        if let Err(error) = socket::send_with(&self.stream, &frame, guests_socket) {
             ledger.clear(place);
             table.free.push(slot);
             return Err(error);
@@ -295,11 +275,18 @@ async fn look_after(link: Arc<Link>, limit: Duration) {
     loop {
         tokio::time::sleep(LOOK).await;
         let mut table = lock(&link.loans.table);
-        let ledger = table.ledger.clone().filter(|_| !table.has_ended);
+        let ledger = link.ledger.clone().filter(|_| !table.has_ended);
         let Some(ledger) = ledger.filter(|_| !table.by_id.is_empty()) else {
             table.is_looked_after = false;
             return;
         };
+        if table.by_id.values().any(|one| !ledger.is_sound(one.place)) {
+            drop(table);
+            let text = "the memory that it shares with its host was overwritten";
+            *lock(&link.kill_cause) = Some(text.to_owned());
+            link.kill.notify_one();
+            return;
+        }
         let turns = |entry: &Entry| ledger.turns(entry.place.slot);
         let loans = table.by_id.iter().map(|(id, entry)| (*id, turns(entry)));
         for (id, why) in watch.look(loans.collect(), ledger.at(), Instant::now()) {
@@ -411,7 +398,7 @@ impl Loan {
     }
 
     fn forget(&self) {
-        lock(&self.link.loans.table).forget(self.entry.place);
+        lock(&self.link.loans.table).forget(self.entry.place, Some(&self.ledger));
     }
 
     /// The child closes its copy of the socket.

@@ -3,19 +3,21 @@
 //! The pipe is always read, whatever comes, so that a child never blocks on it. How much of it is kept is another matter:
 //! a daemon that prints without end fills neither the log nor the memory.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::rate::Rate;
 use crate::log::Record;
 use crate::services::{Local, Outlet as _};
 
 /// The longest line that is kept whole; what is longer is cut (bytes).
 const LINE_BYTES_MAX: usize = 8 << 10;
-/// Lines kept in one second; of those beyond, only the number is kept. More than anybody reads, and 1.6 MB a second at most
-/// of 80-column text.
-const LINES_A_SECOND_MAX: u32 = 1_000;
+
+/// How long what is left in the pipe is read after the child's end. A pipe holds 64 KiB, which takes no time at all.
+const AFTER_END_MAX: Duration = Duration::from_secs(1);
 
 /// Whose output it is.
 pub(super) struct Printer {
@@ -26,12 +28,27 @@ pub(super) struct Printer {
     pub(super) target: &'static str,
 }
 
-/// Drains one pipe until its last writer has closed it.
-pub(super) async fn drain(mut pipe: impl AsyncRead + Unpin, printer: Printer) {
+/// Drains one pipe until its last writer has closed it, or for a little longer than the child lives. A process that the
+/// child has started and that has left its group may hold the other end for ever.
+pub(super) async fn drain(
+    mut pipe: impl AsyncRead + Unpin,
+    printer: Printer,
+    ended: impl Future<Output = ()>,
+) {
     let mut lines = Lines::new(printer);
     let mut bytes = vec![0; 16 << 10];
+    let over = async {
+        ended.await;
+        tokio::time::sleep(AFTER_END_MAX).await;
+    };
+    let mut over = pin!(over);
     loop {
-        match pipe.read(&mut bytes).await {
+        let read = tokio::select! {
+            biased;
+            () = &mut over => return lines.end(),
+            read = pipe.read(&mut bytes) => read,
+        };
+        match read {
             Ok(0) | Err(_) => return lines.end(),
             Ok(read) => lines.add(&bytes[..read]),
         }
@@ -41,9 +58,7 @@ pub(super) async fn drain(mut pipe: impl AsyncRead + Unpin, printer: Printer) {
 struct Lines {
     printer: Printer,
     line: Vec<u8>,
-    second: Instant,
-    kept: u32,
-    left_out: u64,
+    rate: Rate,
 }
 
 impl Lines {
@@ -51,9 +66,7 @@ impl Lines {
         Lines {
             printer,
             line: Vec::new(),
-            second: Instant::now(),
-            kept: 0,
-            left_out: 0,
+            rate: Rate::of("lines"),
         }
     }
 
@@ -74,27 +87,16 @@ impl Lines {
 
     fn finish(&mut self) {
         let line = std::mem::take(&mut self.line);
-        if self.second.elapsed() > Duration::from_secs(1) {
-            self.tell_left_out();
-            self.second = Instant::now();
-            self.kept = 0;
+        let (is_kept, left_out) = self.rate.take(line.len());
+        self.tell(left_out);
+        if is_kept {
+            self.log("info", &String::from_utf8_lossy(&line));
         }
-        if self.kept == LINES_A_SECOND_MAX {
-            self.left_out += 1;
-            return;
-        }
-        self.kept += 1;
-        self.log("info", &String::from_utf8_lossy(&line));
     }
 
-    fn tell_left_out(&mut self) {
-        if self.left_out > 0 {
-            let text = format!(
-                "{} lines were left out: more than {LINES_A_SECOND_MAX} a second",
-                self.left_out
-            );
+    fn tell(&self, left_out: Option<String>) {
+        if let Some(text) = left_out {
             self.log("warn", &text);
-            self.left_out = 0;
         }
     }
 
@@ -102,7 +104,8 @@ impl Lines {
         if !self.line.is_empty() {
             self.finish();
         }
-        self.tell_left_out();
+        let left_out = self.rate.left_out();
+        self.tell(left_out);
     }
 
     fn log(&self, level: &str, text: &str) {

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::net::{
@@ -50,31 +50,41 @@ pub(crate) const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::CMSG_CLOEXEC, SendF
 pub(crate) const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::empty(), SendFlags::empty());
 
 /// The most descriptors that go with a frame.
-const DESCRIPTORS_MAX: usize = 2;
+const DESCRIPTORS_MAX: usize = 1;
 
-/// Writes a frame with descriptors, whole or not at all.
+/// Writes a frame with a descriptor, whole or not at all.
 ///
 /// # Errors
 /// The system's; `WouldBlock` where there is no room.
 pub(crate) fn send_with(
     stream: &UnixStream,
     frame: &[u8],
-    descriptors: &[BorrowedFd<'_>],
+    descriptor: BorrowedFd<'_>,
 ) -> io::Result<()> {
+    stream.try_io(Interest::WRITABLE, || send_whole(stream, frame, descriptor))
+}
+
+/// The same for a socket that nothing was written to yet, before the runtime has it.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn send_first(
+    stream: &std::os::unix::net::UnixStream,
+    frame: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<()> {
+    send_whole(stream, frame, descriptor)
+}
+
+fn send_whole(stream: impl AsFd, frame: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    let descriptors = [descriptor];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let sent = stream.try_io(Interest::WRITABLE, || {
-        let frame = [IoSlice::new(frame)];
-        Ok(rustix::net::sendmsg(
-            stream,
-            &frame,
-            &mut ancillary,
-            FLAGS.1,
-        )?)
-    })?;
+    let parts = [IoSlice::new(frame)];
+    let sent = rustix::net::sendmsg(stream, &parts, &mut ancillary, FLAGS.1)?;
     // The kernel cuts nothing this small.
     match sent == frame.len() {
         true => Ok(()),

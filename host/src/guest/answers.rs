@@ -352,7 +352,11 @@ impl Answers {
             self.put_ended(&message, &ended, (outbox, tally));
             return pending.give_back(ended.bytes);
         }
-        let given_up = turn.lease.given_up(message.name, turn.door.limits.command);
+        let fate = turn.lease.instance.fate(index);
+        let limit = turn.door.limits.command;
+        let given_up = turn
+            .lease
+            .given_up((message.name, fate), limit, pending.start());
         let place = match message.tag {
             Some(_) => Place::Tagged,
             None => {

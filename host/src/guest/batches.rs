@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::answers::Turn;
-use crate::child::BatchCall;
+use crate::child::{BatchCall, Due, NoMore};
 use crate::door::{self, Lease};
 use crate::frame::batch::{Entries, put_entry};
 use crate::mailbox::Mailbox;
@@ -83,6 +83,10 @@ struct Batch {
     lease: Arc<Lease>,
     began: Instant,
     sent: Sent,
+    /// How many replies have come, those to commands that were given up on before included.
+    received: usize,
+    /// From which command on they were withdrawn, and what those end with.
+    withdrawn: Option<(usize, Ended)>,
     /// The number of its untagged replies in the guest's order.
     place: Option<u64>,
     /// Untagged replies whose turn hasn't come.
@@ -108,12 +112,13 @@ struct Patience {
     /// Whose end it is.
     lease: Weak<Lease>,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Ends no later than the first batch's limit.
+    /// Ends when the first batch is to be looked at.
     limit: Option<Pin<Box<Sleep>>>,
 }
 
-/// Why the rest of a batch is not answered by its process.
+/// Why what is left of a batch, or the first command of that, is not answered by its process.
 enum GivenUp {
+    /// The command has run past its limit. Those behind it go on waiting.
     TooLong(Duration),
     LetGo,
     Ended(Ended),
@@ -236,6 +241,8 @@ impl Work {
             lease: Arc::clone(turn.lease),
             began: Instant::now(),
             sent: open.sent,
+            received: 0,
+            withdrawn: None,
             place: open.place,
             held: Vec::new(),
         };
@@ -261,26 +268,32 @@ impl Work {
     ) -> Option<Came> {
         let first = self.handed_over.front_mut()?;
         let (mut tally, mut entries) = (Tally::default(), Vec::new());
-        let mut given_up = first.call.take(&mut entries, context).map(GivenUp::Ended);
+        let mut given_up = first.take(&mut entries, context);
         // What was emitted meanwhile comes before the replies.
         out.guest.take_into(out.outbox);
         first.write_held(out);
-        for (status, bytes) in Entries(&entries) {
-            // That there are no more replies than commands was seen when they came.
-            let Some(next) = first.next(out) else { break };
-            write_ended(
-                next.lines,
-                (next.name, next.tag),
-                (status, bytes),
-                &mut tally,
-            );
-        }
-        if given_up.is_none() && first.sent.left() > 0 {
+        first.write_replies(out, &entries, &mut tally);
+        while given_up.is_none() && first.waits() {
             given_up = Patience::is_over(&mut self.patience, first, limit, context);
+            match given_up {
+                Some(GivenUp::TooLong(limit)) => {
+                    first.give_up_one(out, limit, &mut tally);
+                    given_up = None;
+                }
+                Some(GivenUp::LetGo) => {
+                    first.call.withdraw();
+                    // What it has come to. That the process has ended, if so, comes to the same.
+                    let _ = first.take(&mut entries, context);
+                    first.write_replies(out, &entries, &mut tally);
+                }
+                Some(GivenUp::Ended(_)) => {}
+                None => break,
+            }
         }
         if let Some(why) = given_up {
             first.give_up(out, &why, &mut tally);
         }
+        first.give_up_withdrawn(out, &mut tally);
         self.unanswered -= usize::try_from(tally.calls).unwrap_or_default();
         let (took, is_over) = (first.began.elapsed(), first.sent.left() == 0);
         let over = self.handed_over.pop_front_if(|_| is_over);
@@ -301,6 +314,12 @@ impl Work {
 }
 
 impl Batch {
+    /// What is to be done about the first command that is unanswered.
+    fn due(&self, limit: Duration) -> Due {
+        self.call
+            .due(self.sent.answered, self.began.into_std(), limit)
+    }
+
     /// Whether it is its turn, as far as there is an order.
     fn is_in_turn(&self, out: &Outlet<'_>) -> bool {
         self.place.is_none_or(|place| place == out.turn)
@@ -317,6 +336,7 @@ impl Batch {
         let is_in_turn = self.is_in_turn(out);
         let (index, tag) = self.sent.next()?;
         Some(Next {
+            index,
             lines: match tag.is_some() || is_in_turn {
                 true => out.outbox,
                 false => &mut self.held,
@@ -326,25 +346,90 @@ impl Batch {
         })
     }
 
-    /// Answers the rest.
+    /// Takes what has come; why nothing more will, if so.
+    fn take(&mut self, entries: &mut Vec<u8>, context: &Context<'_>) -> Option<GivenUp> {
+        match self.call.take(entries, context)? {
+            NoMore::Ended(ended) => Some(GivenUp::Ended(ended)),
+            NoMore::Withdrawn(from, ended) => {
+                self.withdrawn = Some((from, ended));
+                None
+            }
+        }
+    }
+
+    /// Whether a command is unanswered that was not withdrawn.
+    fn waits(&self) -> bool {
+        let end = self
+            .withdrawn
+            .as_ref()
+            .map_or(usize::MAX, |(from, _)| *from);
+        self.sent.left() > 0 && self.sent.answered < end
+    }
+
+    fn write_replies(&mut self, out: &mut Outlet<'_>, entries: &[u8], tally: &mut Tally) {
+        for (status, bytes) in Entries(entries) {
+            self.received += 1;
+            // The guest has been told of the command that it ran past its limit.
+            let is_late = self.received <= self.sent.answered;
+            // That there are no more replies than commands was seen when they came.
+            if !is_late && let Some(next) = self.next(out) {
+                write_ended(next.lines, (next.name, next.tag), (status, bytes), tally);
+            }
+        }
+    }
+
+    /// Answers the command that has run past its limit.
+    fn give_up_one(&mut self, out: &mut Outlet<'_>, limit: Duration, tally: &mut Tally) {
+        let lease = Arc::clone(&self.lease);
+        if let Some(next) = self.next(out) {
+            let fate = lease.instance.fate(next.index);
+            let ended = door::too_long(next.name, limit, fate);
+            next.end(&ended, tally);
+        }
+    }
+
+    /// Answers the rest, but for what was withdrawn.
     fn give_up(&mut self, out: &mut Outlet<'_>, why: &GivenUp, tally: &mut Tally) {
-        while let Some(next) = self.next(out) {
+        let lease = Arc::clone(&self.lease);
+        while self.waits()
+            && let Some(next) = self.next(out)
+        {
+            let fate = lease.instance.fate(next.index);
             let ended = match why {
-                GivenUp::TooLong(limit) => door::too_long(next.name, *limit),
-                GivenUp::LetGo => door::let_go(next.name),
+                GivenUp::TooLong(limit) => door::too_long(next.name, *limit, fate),
+                GivenUp::LetGo => door::let_go(next.name, fate),
                 GivenUp::Ended(ended) => ended.clone(),
             };
-            let ended = (ended.status, &ended.bytes[..]);
-            write_ended(next.lines, (next.name, next.tag), ended, tally);
+            next.end(&ended, tally);
+        }
+    }
+
+    /// Answers what was withdrawn, once all before it is answered.
+    fn give_up_withdrawn(&mut self, out: &mut Outlet<'_>, tally: &mut Tally) {
+        if self.waits() {
+            return;
+        }
+        if let Some((_, ended)) = self.withdrawn.take() {
+            while let Some(next) = self.next(out) {
+                next.end(&ended, tally);
+            }
         }
     }
 }
 
 /// A command that is to be answered, and where to.
 struct Next<'s> {
+    index: u32,
     lines: &'s mut Vec<u8>,
     name: &'s str,
     tag: Option<&'s str>,
+}
+
+impl Next<'_> {
+    fn end(self, ended: &Ended, tally: &mut Tally) {
+        let ended = (ended.status, &ended.bytes[..]);
+        write_ended(self.lines, (self.name, self.tag), ended, tally);
+    }
 }
 
 impl Sent {
@@ -413,16 +498,20 @@ impl Patience {
         if limit.is_zero() {
             return None;
         }
-        let end = first.began + limit;
         let sleep = patience
             .limit
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-        // It may be the limit of a batch that is over long since.
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(first.began + limit)));
+        // It may be the time of a batch that is over long since.
         while sleep.as_mut().poll(context).is_ready() {
-            if Instant::now() >= end {
-                return Some(GivenUp::TooLong(limit));
-            }
-            sleep.as_mut().reset(end);
+            let end = first.began + limit;
+            let look = match Instant::now() < end {
+                true => end,
+                false => match first.due(limit) {
+                    Due::TooLong => return Some(GivenUp::TooLong(limit)),
+                    Due::Look(at) => at.into(),
+                },
+            };
+            sleep.as_mut().reset(look);
         }
         None
     }

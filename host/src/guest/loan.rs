@@ -15,6 +15,7 @@ use super::{Guest, Stream, Taken};
 use crate::child::{Back, Loan, Why};
 use crate::door::{self, Lease, Phase};
 use crate::greet;
+use crate::instance::Fate;
 use crate::outcome::Ended;
 use crate::reply::write_ended;
 use crate::stats::Tally;
@@ -194,8 +195,8 @@ impl<S: Stream> Guest<S> {
         };
         let limit = self.door.limits.command;
         let (ended, took) = match why {
-            Why::TooLong(_) => (door::too_long(message.name, limit), limit),
-            Why::Revoked => (door::let_go(message.name), Duration::ZERO),
+            Why::TooLong(_) => (door::too_long(message.name, limit, Fate::GoesOn), limit),
+            Why::Revoked => (door::let_go(message.name, Fate::GoesOn), Duration::ZERO),
             Why::Died(ended) => (ended.clone(), Duration::ZERO),
             Why::Called => return,
         };

@@ -10,6 +10,7 @@ use dae_plugin_api::abi::status;
 use tokio::task::JoinHandle;
 
 use super::Instance;
+use super::start::{Begin, Start};
 use crate::child::ChildCall;
 use crate::dylib::Later;
 use crate::outcome::Ended;
@@ -19,7 +20,7 @@ pub enum Pending {
     /// A future of a plugin in this process.
     InProcess(Watched),
     /// A thread of the blocking pool.
-    Blocking(JoinHandle<Ended>),
+    Blocking(Blocking),
     /// In the hands of a child process.
     Subprocess(ChildCall),
     /// The host's own.
@@ -32,6 +33,15 @@ impl Pending {
     #[must_use]
     pub fn emits_first(&self) -> bool {
         !matches!(self, Pending::BuiltIn(_))
+    }
+
+    /// What is known of its start.
+    pub(crate) fn start(&self) -> Start {
+        match self {
+            Pending::InProcess(_) | Pending::BuiltIn(_) => Start::Begun,
+            Pending::Blocking(blocking) => Start::Thread(Arc::clone(&blocking.begin)),
+            Pending::Subprocess(call) => Start::Child(call.start()),
+        }
     }
 
     /// Takes back the bytes of its end, whose memory the next command may use.
@@ -55,13 +65,27 @@ impl Future for Pending {
                 }
                 answer.ended
             }),
-            Pending::Blocking(thread) => Pin::new(thread).poll(context).map(|joined| {
-                joined.unwrap_or_else(|error| Ended {
-                    status: status::CRASHED,
-                    bytes: error.to_string().into_bytes(),
+            Pending::Blocking(blocking) => {
+                Pin::new(&mut blocking.thread).poll(context).map(|joined| {
+                    joined.unwrap_or_else(|error| Ended {
+                        status: status::CRASHED,
+                        bytes: error.to_string().into_bytes(),
+                    })
                 })
-            }),
+            }
         }
+    }
+}
+
+/// A command that blocks a thread of its own, or waits for one. Dropped before it has begun, it never does.
+pub struct Blocking {
+    pub(super) thread: JoinHandle<Ended>,
+    pub(super) begin: Arc<Begin>,
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        self.begin.withdraw();
     }
 }
 

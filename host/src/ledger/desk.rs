@@ -4,14 +4,12 @@
 //! that hand a guest over are single atomic operations on the slot's state, and so is the beginning of a line.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{
-    BUSY, Counts, HELD, LENT, Ledger, Page, Place, SEIZED, TURN_SHIFT, WANTED, Whose, line_word,
-    pair,
+    BUSY, Counts, HELD, LENT, Ledger, Place, SEIZED, TURN_SHIFT, WANTED, Whose, line_word, pair,
 };
 use crate::stats::Tally;
 
@@ -30,22 +28,17 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// The worker's, of a file that its host has sent it. There may be one in a process for each file: it is what makes the
-    /// buffers its own.
-    ///
-    /// # Errors
-    /// The system's, or that it is no such file.
-    pub(crate) fn open(file: OwnedFd) -> io::Result<Self> {
-        let page = Page::open(&file)?;
-        Ok(Desk {
-            ledger: Arc::new(Ledger { page }),
+    /// The worker's, at that ledger. There may be one in a process for each ledger: it is what makes the buffers its own.
+    pub(crate) fn at(ledger: Arc<Ledger>) -> Self {
+        Desk {
+            ledger,
             own: Own(()),
             turn: 0,
             line: 0,
             taken: 0,
             made: 0,
             sent: 0,
-        })
+        }
     }
 
     /// Takes the guest of a loan up, of which so much has been read and written; false where the host has it back.

@@ -27,7 +27,7 @@ use crate::frame::Kind;
 use crate::frame::loan::{HandedBack, Terms};
 use crate::frame::socket::FLAGS;
 use crate::instance::Instance;
-use crate::ledger::{Counts, Desk, Place, SLOTS, TAKEN_BYTES, Whose};
+use crate::ledger::{Counts, Desk, Ledger, Place, SLOTS, TAKEN_BYTES, Whose};
 use crate::pace;
 use crate::reply::answer_on_the_spot;
 use crate::stats::Tally;
@@ -96,12 +96,11 @@ impl Loans {
         &mut self,
         (id, terms): (u64, &Terms),
         mut descriptors: Vec<OwnedFd>,
-        (instance, wire): (&Arc<Instance>, &Arc<Wire>),
+        (instance, wire, ledger): (&Arc<Instance>, &Arc<Wire>, Option<&Arc<Ledger>>),
     ) {
         let socket = descriptors.pop().filter(|socket| is_of(socket, terms));
-        let ledger = descriptors.pop();
         let taken = socket.and_then(|socket| {
-            let bench = self.bench(ledger, (instance, wire))?;
+            let bench = self.bench(ledger?, (instance, wire));
             let stream = TcpStream::from_std(Socket::from(socket)).ok()?;
             Some((bench, stream))
         });
@@ -126,22 +125,20 @@ impl Loans {
 
     fn bench(
         &mut self,
-        ledger: Option<OwnedFd>,
+        ledger: &Arc<Ledger>,
         (instance, wire): (&Arc<Instance>, &Arc<Wire>),
-    ) -> Option<Arc<Mutex<Bench>>> {
-        // Until somebody is answered there, it comes with each loan.
-        if let (None, Some(ledger)) = (&self.bench, ledger) {
-            let bench = Bench {
-                desk: Desk::open(ledger).ok()?,
+    ) -> Arc<Mutex<Bench>> {
+        let bench = self.bench.get_or_insert_with(|| {
+            Arc::new(Mutex::new(Bench {
+                desk: Desk::at(Arc::clone(ledger)),
                 instance: Arc::clone(instance),
                 wire: Arc::clone(wire),
                 inbox: Inbox::resumed(0),
                 line_bytes_max: 0,
                 reply: Vec::new(),
-            };
-            self.bench = Some(Arc::new(Mutex::new(bench)));
-        }
-        self.bench.clone()
+            }))
+        });
+        Arc::clone(bench)
     }
 
     /// The host has it back.

@@ -1,6 +1,6 @@
 //! What takes too long: commands, starts, and handlers that hold a thread; and who is blamed for it.
 
-use dae_tests::{Ecosystem, LIMIT, process, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
 use serde_json::json;
 
 use super::{FOR_EVER_MS, MODES, probe, process_of, text};
@@ -21,6 +21,109 @@ fn a_command_that_takes_too_long_is_cancelled() {
         );
         guest.expect("slow [1]");
         assert_eq!(ecosystem.status("Probe")["generation"], 1);
+    }
+}
+
+/// The message of the error that comes next, which has this code and is about that command.
+#[track_caller]
+fn next_error(guest: &mut Guest, code: &str, command: &str) -> String {
+    let fault = guest.message().result().expect_err("it is given up");
+    assert_eq!(
+        (&*fault.code, &*fault.command),
+        (code, command),
+        "{fault:?}"
+    );
+    fault.message
+}
+
+#[test]
+fn a_limit_runs_from_a_commands_own_start() {
+    const SLOW: usize = 12;
+    const COUNTED: usize = 30;
+    for flags in MODES {
+        let ecosystem = Ecosystem::start_configured(&json!({"command_ms": 600}));
+        let mut guest = probe(&ecosystem, flags, &json!({}), &json!({}));
+        let mut other = ecosystem.guest("Probe");
+        guest.send("hold [100]\n".repeat(SLOW) + &"allocate [0]\n".repeat(COUNTED));
+        // Alone, without those around it, and of a kind that is called by itself.
+        other.send("slow [1]\n");
+        for _ in 0..SLOW {
+            guest.expect("hold [100]");
+        }
+        for count in 1..=COUNTED {
+            guest.expect(&format!("allocate [{count}]"));
+        }
+        other.expect("slow [1]");
+    }
+}
+
+#[test]
+fn what_waited_behind_a_command_past_its_limit_never_runs() {
+    const BEHIND: usize = 20;
+    let ecosystem =
+        Ecosystem::start_configured(&json!({"command_ms": 300, "defaults": {"health_ms": 0}}));
+    let mut guest = probe(&ecosystem, &["--isolate"], &json!({}), &json!({}));
+    let mut other = ecosystem.guest("Probe");
+    guest.send("echo [1]\nhold [2000]\n".to_owned() + &"allocate [0]\n".repeat(BEHIND));
+    guest.expect("echo [1]");
+    other.send("allocate [0]\nslow [1]\n");
+    let told = next_error(&mut guest, "timeout", "hold");
+    assert!(told.contains("ran past its limit and goes on"), "{told}");
+    for _ in 0..BEHIND {
+        let told = next_error(&mut guest, "timeout", "allocate");
+        assert!(
+            told.contains("had not begun") && told.contains("never runs"),
+            "{told}"
+        );
+    }
+    for command in ["allocate", "slow"] {
+        let told = next_error(&mut other, "timeout", command);
+        assert!(told.contains("never runs"), "{told}");
+    }
+    // Once the one before them has ended, the daemon counts the first that was not given up.
+    let mut counted = None;
+    until(LIMIT, "the daemon has its thread back", || {
+        counted = guest.try_ask("allocate", &json!([0])).ok();
+        counted.is_some()
+    });
+    assert_eq!(counted, Some(json!(1)));
+    assert_eq!(ecosystem.status("Probe")["generation"], 1);
+}
+
+#[test]
+fn a_stop_lets_nothing_begin_that_it_has_cancelled() {
+    let ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 600}));
+    let mut guest = probe(&ecosystem, &["--isolate"], &json!({}), &json!({}));
+    guest.send("echo [1]\n");
+    guest.expect("echo [1]");
+    // Longer than one grace, after which commands are given up, and shorter than the two that a stop takes.
+    guest.send("hold [900]\nprint [\"behind\"]\nprint#a [\"behind\"]\necho#b [1]\n");
+    let _ = ecosystem.cli(&["stop", "Probe"]).ok();
+    let told_held = next_error(&mut guest, "unavailable", "hold");
+    assert!(
+        told_held.contains("may have been carried out"),
+        "{told_held}"
+    );
+    for command in ["print", "print", "echo"] {
+        let told = next_error(&mut guest, "unavailable", command);
+        assert!(told.contains("never runs"), "{told}");
+    }
+    assert_eq!(told(&ecosystem, "behind"), 0);
+}
+
+#[test]
+fn who_is_given_up_is_told_whether_the_command_goes_on() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start_configured(&json!({"command_ms": 200}));
+        let mut guest = probe(&ecosystem, flags, &json!({}), &json!({}));
+        for (command, expected) in [
+            ("slow", "ran past its limit and was cancelled"),
+            ("block", "ran past its limit and goes on"),
+        ] {
+            guest.send(format!("{command} [3000]\n"));
+            let told = next_error(&mut guest, "timeout", command);
+            assert!(told.contains(expected), "{flags:?}: {told}");
+        }
     }
 }
 

@@ -1,0 +1,88 @@
+//! How much of what a child says is kept: so many records and so many bytes in a second. Of what is beyond that only the
+//! number is kept, so that a child that never stops fills neither the log nor the memory.
+
+use std::time::{Duration, Instant};
+
+/// Records kept in one second: more than anybody reads.
+const RECORDS_A_SECOND_MAX: u32 = 1_000;
+/// Bytes kept in one second. As many lines of 80 columns have far less.
+const BYTES_A_SECOND_MAX: usize = 4 << 20;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Rate {
+    /// What is counted, in the plural.
+    what: &'static str,
+    second: Instant,
+    kept: u32,
+    bytes: usize,
+    left_out: u64,
+}
+
+impl Rate {
+    /// Nothing was said yet.
+    pub(super) fn of(what: &'static str) -> Self {
+        Rate {
+            what,
+            second: Instant::now(),
+            kept: 0,
+            bytes: 0,
+            left_out: 0,
+        }
+    }
+
+    /// Whether a record of so many bytes is kept, and what is to be said first of those that were not.
+    pub(super) fn take(&mut self, bytes: usize) -> (bool, Option<String>) {
+        let mut told = None;
+        if self.second.elapsed() > Duration::from_secs(1) {
+            told = self.left_out();
+            self.second = Instant::now();
+            (self.kept, self.bytes) = (0, 0);
+        }
+        let is_kept = self.kept < RECORDS_A_SECOND_MAX && self.bytes < BYTES_A_SECOND_MAX;
+        if is_kept {
+            self.kept += 1;
+            self.bytes += bytes;
+        } else {
+            self.left_out += 1;
+        }
+        (is_kept, told)
+    }
+
+    /// What is to be said of those that were left out; they are counted anew.
+    pub(super) fn left_out(&mut self) -> Option<String> {
+        let left_out = std::mem::take(&mut self.left_out);
+        (left_out > 0).then(|| {
+            format!(
+                "{left_out} {} were left out: more than {RECORDS_A_SECOND_MAX}, or {} MiB, a second",
+                self.what,
+                BYTES_A_SECOND_MAX >> 20
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_and_so_much_is_kept_and_the_rest_is_counted() {
+        let mut many = Rate::of("lines");
+        let kept = (0..RECORDS_A_SECOND_MAX + 7)
+            .filter(|_| many.take(1).0)
+            .count();
+        assert_eq!(kept, RECORDS_A_SECOND_MAX as usize);
+        assert!(
+            many.left_out()
+                .is_some_and(|text| text.starts_with("7 lines"))
+        );
+        let mut large = Rate::of("log records");
+        let kept = (0..10)
+            .filter(|_| large.take(BYTES_A_SECOND_MAX / 4).0)
+            .count();
+        assert_eq!(kept, 4);
+        assert!(large.left_out().is_some());
+        assert_eq!(large.left_out(), None);
+    }
+}
