@@ -11,6 +11,7 @@ mod answer;
 mod bring_back;
 mod change;
 mod changes;
+pub(crate) mod departure;
 mod fault;
 mod foreign;
 mod install;
@@ -42,6 +43,7 @@ use crate::images::Images;
 use crate::lock::lock;
 use crate::log::{Console, Journal};
 use crate::neighbours::Answering;
+use crate::past::Past;
 use crate::registry::{DAE_NAME, Registry};
 use crate::relief::Threads;
 use crate::report::Credential;
@@ -264,6 +266,7 @@ impl Builder {
                 journal,
                 neighbours: Arc::default(),
                 states: States::of(&home),
+                past: Past::of(&home),
                 notices,
                 runtime: guests.handle().clone(),
                 spawner: spawner.context("the thread that makes processes can't be made")?,
@@ -320,6 +323,7 @@ impl Inner {
         })?;
         lock(&inner.tasks).push(Task::Loop(watching));
         inner.reserve_names(lock(&inner.registry).daemons.keys().cloned());
+        lock(&inner.tasks).push(Task::Loop(inner.sweep_past()));
         lock(&inner.tasks).push(Task::Loop(inner.share_others()));
         lock(&inner.tasks).push(Task::Loop(inner.look_for_others()));
         tracing::info!(port = inner.port, home = %inner.home.data.display(), "Dae listens");
@@ -405,6 +409,7 @@ async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
                 entry.plugin.clone_from(&good.artefact.manifest.name);
                 entry.config.clone_from(&good.config);
                 entry.mode = good.mode;
+                entry.set_aside = None;
                 entry.quarantined.insert(bad, reason);
             }
         });

@@ -135,6 +135,7 @@ impl Home {
             &self.images_dir(),
             &self.drop_in_dir(),
             &self.states_dir(),
+            &self.past_dir(),
         ] {
             make_private(dir)?;
             close_to_others(dir)?;
@@ -195,6 +196,12 @@ impl Home {
     #[must_use]
     pub fn states_dir(&self) -> PathBuf {
         self.data.join("states")
+    }
+
+    /// States that have left, and what was uninstalled, for a week.
+    #[must_use]
+    pub fn past_dir(&self) -> PathBuf {
+        self.data.join("past")
     }
 
     /// What is installed, in human-readable JSON.

@@ -23,8 +23,8 @@
 //! - `ledger`: who has which guest's socket, the host or its worker
 //! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
 //! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
-//! - [`store`], [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
-//! - [`config`], [`settings`], [`restart`], `state`, `identity`, `outcome`, [`report`]: pure data and decisions
+//! - [`store`], `past`, [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
+//! - [`config`], [`settings`], [`restart`], `retention`, `state`, `identity`, `outcome`, [`report`]: pure data and decisions
 //! - `hands`: who may write a file · `printable`: text of others, made safe for a terminal
 //! - `seldom`: what is logged only now and then
 //! - `lock`: the one way to lock a table · `signals`: those of this process, and which of them end a host
@@ -71,10 +71,12 @@ mod mailbox;
 mod neighbours;
 mod outcome;
 mod pace;
+mod past;
 mod plan;
 mod printable;
 mod relief;
 mod reply;
+mod retention;
 mod seldom;
 mod self_connection;
 mod services;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod console;
+mod departed;
 mod file;
 mod journal;
 mod layer;
@@ -20,6 +21,7 @@ mod open;
 mod tail;
 
 pub use console::Console;
+pub(crate) use departed::{kept, remove};
 pub use journal::Journal;
 pub use layer::JournalLayer;
 pub use tail::tail_files;

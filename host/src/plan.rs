@@ -55,7 +55,7 @@ pub enum Action {
     /// The daemon's file has changed.
     Reload(String, Seen),
     /// The daemon's file has gone.
-    Uninstall(String),
+    Uninstall(String, PathBuf),
 }
 
 impl Known {
@@ -175,7 +175,7 @@ pub fn plan(
         .iter()
         .filter(|one| one.is_drop_in && !is_there(&one.source));
     let mut actions: Vec<Action> = gone
-        .map(|one| Action::Uninstall(one.name.clone()))
+        .map(|one| Action::Uninstall(one.name.clone(), one.source.clone()))
         .collect();
     let new_drops: Vec<&Seen> = dropped.iter().filter(is_new).collect();
     let new_sources: Vec<&Seen> = sources.iter().filter(is_new).collect();
@@ -252,7 +252,7 @@ mod tests {
         let of_a = [registered("A", "a.so", true)];
         let now = [seen("b.so", 1)];
         let both = [
-            Action::Uninstall("A".to_owned()),
+            Action::Uninstall("A".to_owned(), "a.so".into()),
             Action::Install(seen("b.so", 1)),
         ];
         assert_eq!(plan(&now, &[], &of_a, &known), both);

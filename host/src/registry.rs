@@ -86,6 +86,9 @@ pub struct Entry {
     /// Whether it is meant to run.
     #[serde(default)]
     pub desired: Desired,
+    /// The state that its last start without it has set aside: a rollback goes back to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<SetAside>,
     /// The hashes it had before, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<String>,
@@ -152,6 +155,15 @@ impl Entry {
         let of_source = self.source_hash.take().unwrap_or(before);
         self.source_hash = Some(of_source).filter(|of_source| of_source != hash);
     }
+}
+
+/// A state that was set aside, and what left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAside {
+    /// Content hash of the code that left it.
+    pub hash: String,
+    /// What the state is called among those that are kept.
+    pub state: String,
 }
 
 /// What a person asked of a daemon, whatever became of it.
@@ -305,6 +317,7 @@ mod tests {
             config: json!({"greeting": "hello"}),
             mode: Mode::Subprocess,
             desired: Desired::Stopped,
+            set_aside: None,
             previous: vec!["cd".repeat(32)],
         }
     }

@@ -204,6 +204,12 @@ pub struct Installed {
     /// What changed in its commands since the file of before; nothing at a first install.
     #[serde(default)]
     pub changes: CommandChanges,
+    /// What the state is called that was set aside, where it was started without it or from another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<String>,
+    /// When a daemon of the name left the state that is kept, where this one was installed without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier_state: Option<jiff::Timestamp>,
     /// Its owner has stopped the daemon: the file is taken, and runs from the next start on.
     #[serde(default)]
     pub waits: bool,
@@ -270,12 +276,87 @@ pub struct InstallRequest {
     /// Start without the state of before.
     #[serde(default)]
     pub fresh: bool,
+    /// Start from a state that is kept of a daemon of the name: `last`, or what `state --history` calls it.
+    #[serde(default)]
+    pub state: Option<String>,
     /// Even where this content is quarantined.
     #[serde(default)]
     pub force: bool,
     /// The file lies in the drop-in directory: it is uninstalled when the file goes.
     #[serde(default)]
     pub drop_in: bool,
+}
+
+/// The request of `uninstall`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct UninstallRequest {
+    /// The daemon's name.
+    pub name: String,
+    /// Remove its state and log at once, and what is kept of earlier ones.
+    #[serde(default)]
+    pub purge: bool,
+}
+
+/// The answer to `uninstall`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Uninstalled {
+    /// The daemon's name.
+    pub name: String,
+    /// The length of the state that is kept, in bytes; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_bytes: Option<u64>,
+    /// Until when state and log are kept; absent where they were removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<jiff::Timestamp>,
+    /// Where the file of a drop-in was moved, so that it doesn't run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<std::path::PathBuf>,
+    /// What else is to be known, for a person; empty where there is nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+impl Uninstalled {
+    /// Of a daemon of which nothing is kept.
+    pub(crate) fn purged(name: &str) -> Self {
+        Uninstalled {
+            name: name.to_owned(),
+            state_bytes: None,
+            kept_until: None,
+            moved_to: None,
+            note: String::new(),
+        }
+    }
+}
+
+/// `Counter is uninstalled; its state (32 B) and log are kept until 2026-12-06 (...)`: one line, with the way back.
+impl fmt::Display for Uninstalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        write!(f, "{name} is uninstalled")?;
+        match (self.kept_until, self.state_bytes) {
+            (None, _) => write!(f, "; nothing of it is kept")?,
+            (Some(until), None) => {
+                write!(f, "; its log is kept until {}", until.strftime("%Y-%m-%d"))?;
+            }
+            (Some(until), Some(bytes)) => write!(
+                f,
+                "; its state ({bytes} B) and log are kept until {} (`dae-host install {name} FILE --state last` starts from it, `dae-host state {name} --history` shows it)",
+                until.strftime("%Y-%m-%d")
+            )?,
+        }
+        if let Some(moved_to) = &self.moved_to {
+            write!(
+                f,
+                "; its file was moved aside to {}, since it would run again",
+                moved_to.display()
+            )?;
+        }
+        match self.note.as_str() {
+            "" => Ok(()),
+            note => write!(f, "; {note}"),
+        }
+    }
 }
 
 /// The answer to `scan`.

@@ -71,6 +71,17 @@ impl KeptState {
     }
 }
 
+/// What lies in the place of a daemon's state.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// Nothing.
+    Nothing,
+    /// A state.
+    State(KeptState),
+    /// Something that can't be read as one.
+    Damaged(String),
+}
+
 /// The directory of them.
 #[derive(Debug, Clone)]
 pub(crate) struct States {
@@ -97,18 +108,34 @@ impl States {
             return Ok(Some(newest.clone()));
         }
         let path = self.path_of(daemon);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(DiskFault::new(&error, "read the state", &path).into()),
         };
-        let kept = serde_json::from_str(&text).with_context(|| {
+        let kept = serde_json::from_slice(&text).with_context(|| {
             format!(
                 "the state {} is damaged; `--fresh` starts without it",
                 path.display()
             )
         })?;
         Ok(Some(kept))
+    }
+
+    /// As [`States::load`], for one who doesn't start from it: what is damaged is returned as the text that it is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn find(&self, daemon: &str) -> anyhow::Result<Found> {
+        let damaged = match self.load(daemon) {
+            Ok(state) => return Ok(state.map_or(Found::Nothing, Found::State)),
+            Err(error) if error.is::<DiskFault>() => return Err(error),
+            Err(_) => std::fs::read(self.path_of(daemon)),
+        };
+        Ok(match damaged {
+            Ok(bytes) => Found::Damaged(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(_) => Found::Nothing,
+        })
     }
 
     /// Keeps it, and with it those that the disk has not taken before.

@@ -4,6 +4,7 @@
 //! that runs is touched; whatever fails on the way leaves that one running. What follows an instance's end is decided in
 //! [`crate::restart`]; who asks for a start or a stop, in `dae`.
 
+mod aside;
 mod build;
 mod daemon;
 mod health;
@@ -31,6 +32,7 @@ use crate::instance::Instance;
 use crate::log::{Journal, Record};
 use crate::neighbours::Neighbours;
 use crate::outcome::{Ending, RunEnd};
+use crate::past::Past;
 use crate::report::{LastEnd, Mode};
 use crate::restart::{self, Decision, End, History};
 use crate::settings::{OnPanic, Settings};
@@ -43,6 +45,7 @@ use health::Health;
 use listen::Listening;
 use probation::Probation;
 
+pub(crate) use daemon::StartFrom;
 pub use daemon::{Daemon, Done, Left, Notice};
 pub use rounds::Rounds;
 
@@ -82,6 +85,8 @@ pub struct Shared {
     pub(crate) neighbours: Arc<Neighbours>,
     /// What daemons have handed over.
     pub(crate) states: States,
+    /// What has left.
+    pub(crate) past: Past,
     /// Where what supervisors did by themselves is told.
     pub notices: mpsc::UnboundedSender<Notice>,
     /// What makes processes.
@@ -205,11 +210,12 @@ impl Supervisor {
         let (result, reply) = match order {
             Order::Start(reply) => (self.start_if_needed().await, reply),
             Order::Stop(reply) | Order::End(reply) => (self.stop().await, reply),
-            Order::Restart(is_fresh, reply) => {
-                (self.take_over(self.spec.clone(), is_fresh).await, reply)
+            Order::Restart(reply) => {
+                let spec = self.spec.clone();
+                (self.take_over(spec, StartFrom::Kept).await, reply)
             }
-            Order::Replace(spec, is_fresh, reply) => (self.take_over(*spec, is_fresh).await, reply),
-            Order::Prepare(spec, is_fresh, reply) => (self.put_in(*spec, is_fresh).await, reply),
+            Order::Replace(spec, from, reply) => (self.take_over(*spec, from).await, reply),
+            Order::Prepare(spec, from, reply) => (self.put_in(*spec, from).await, reply),
             Order::Save(reply) => {
                 let _ = reply.send(self.state().await);
                 return;
@@ -225,7 +231,7 @@ impl Supervisor {
                 generation: current.instance.identity.generation,
                 ..Done::default()
             }),
-            None => self.take_over(self.spec.clone(), false).await,
+            None => self.take_over(self.spec.clone(), StartFrom::Kept).await,
         }
     }
 
@@ -237,7 +243,7 @@ impl Supervisor {
                 false => Err("it hands no state over: it has no `save`".to_owned()),
             };
         }
-        match self.kept_state(false)? {
+        match self.kept_state()? {
             Some(kept) => Ok(kept.state.get().as_bytes().to_vec()),
             None => Err("it isn't running, and no state of it was kept".to_owned()),
         }
@@ -467,7 +473,7 @@ impl Supervisor {
     async fn retry(&mut self) {
         self.now.restarts.fetch_add(1, Ordering::Relaxed);
         self.set(State::Starting);
-        let kept = self.kept_state(false);
+        let kept = self.kept_state();
         let built = match &kept {
             Ok(state) => self.build(&self.spec.clone(), state.as_ref()).await,
             Err(text) => Err(text.clone()),

@@ -6,6 +6,7 @@
 mod answers;
 mod dev;
 mod images;
+mod kept;
 mod lasting;
 mod moved;
 mod state;

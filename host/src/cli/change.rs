@@ -23,7 +23,7 @@ use super::exit::{self, Fault};
 use super::words;
 use crate::home::{Held, HomeLock};
 use crate::registry;
-use crate::report::{Changed, InstallRequest, Installed, Mode};
+use crate::report::{Changed, InstallRequest, Installed, Mode, UninstallRequest, Uninstalled};
 
 /// How long a host may hold the lock without answering, while it starts or ends: its grace at the end is 5 s.
 const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
@@ -53,9 +53,12 @@ pub(super) struct InstallArgs {
     /// How it is run, over what the config file says: a JSON object, or @ and the name of a file with it
     #[arg(long, value_name = "JSON|@FILE")]
     settings: Option<String>,
-    /// Start without the state of the one that is replaced
+    /// Start without the state of the one that is replaced, which is kept for a week
     #[arg(long)]
     fresh: bool,
+    /// Start from a state that is kept of a daemon of this name: `last`, or an ID of `state NAME --history`
+    #[arg(long, value_name = "last|ID", conflicts_with = "fresh")]
+    state: Option<String>,
     /// Even if this very file did not last before
     #[arg(long)]
     force: bool,
@@ -64,7 +67,17 @@ pub(super) struct InstallArgs {
     replace: bool,
 }
 
-/// What `uninstall`, `start`, `stop` and `restart` take.
+/// What `uninstall` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct UninstallArgs {
+    #[command(flatten)]
+    names: Names,
+    /// Remove state and log at once, and those that are kept of an uninstall before
+    #[arg(long)]
+    purge: bool,
+}
+
+/// What `start`, `stop` and `restart` take.
 #[derive(Debug, clap::Args)]
 pub(super) struct Names {
     /// The daemons' names
@@ -114,7 +127,9 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
                 true => accepted(session, &installed),
                 false => running(&installed),
             };
-            session.out.done(&installed, &sentence)
+            session.out.done(&installed, &sentence)?;
+            note_states(session, &installed);
+            Ok(())
         }
         Hands::Ours(_lock) => {
             let installed = alone::install(&session.home, request)?;
@@ -129,6 +144,7 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
                 words::short_hash(hash)
             );
             session.out.done(&installed, &text)?;
+            note_states(session, &installed);
             session.out.note(&next_run(session));
             Ok(())
         }
@@ -144,6 +160,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         isolate,
         settings,
         fresh,
+        state,
         force,
         replace,
     } = args;
@@ -162,6 +179,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         mode: isolate.then_some(Mode::Subprocess),
         settings,
         fresh,
+        state,
         force,
         drop_in: false,
     })
@@ -217,23 +235,47 @@ fn running(installed: &Installed) -> String {
     )
 }
 
+/// Tells of states that the daemon was started without, and of the way back to them.
+fn note_states(session: &Session, installed: &Installed) {
+    let name = &installed.name;
+    let history = session.command_line(&format!("state {name} --history"));
+    if installed.set_aside.is_some() {
+        let back = session.command_line(&format!("rollback {name}"));
+        session.out.note(&format!(
+            "its former state is kept for a week: `{back}` goes back to it, `{history}` shows it"
+        ));
+    }
+    if let Some(time) = installed.earlier_state {
+        session.out.note(&format!(
+            "a state of an earlier {name} is kept, which left at {time:.0}: `install --replace --state last` starts from it, `{history}` shows it"
+        ));
+    }
+}
+
 fn next_run(session: &Session) -> String {
     let home = session.home.data.display();
     let start = session.command_line("run");
     format!("no host runs for the home {home}; it takes effect at the next `{start}`")
 }
 
-/// `uninstall`: daemons are stopped and forgotten.
-pub(super) fn uninstall(session: &Session, names: &Names) -> Result<()> {
-    let said = |name: &str| (json!({ "name": name }), format!("{name} is uninstalled"));
+/// `uninstall`: daemons are stopped and forgotten; states and logs are kept for a week.
+pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
+    let request = |name: &str| UninstallRequest {
+        name: name.to_owned(),
+        purge: args.purge,
+    };
+    let said = |uninstalled: Uninstalled| {
+        let text = uninstalled.to_string();
+        (uninstalled, text)
+    };
     match hands(session)? {
-        Hands::Host(mut client) => each(session, names, |name| {
-            client.call("uninstall", &[name])?;
-            Ok(said(name))
+        Hands::Host(mut client) => each(session, &args.names, |name| {
+            let uninstalled = client.ask("uninstall", &[request(name)])?;
+            Ok(said(uninstalled))
         }),
         Hands::Ours(_lock) => {
-            each(session, names, |name| {
-                alone::uninstall(&session.home, name).map(|()| said(name))
+            each(session, &args.names, |name| {
+                alone::uninstall(&session.home, &request(name)).map(said)
             })?;
             session.out.note(&next_run(session));
             Ok(())
@@ -275,7 +317,11 @@ pub(super) struct ReloadArgs {
 pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
     let request = json!({"name": args.name, "fresh": args.fresh});
     let installed: Installed = Client::control(session)?.ask("reload", &[request])?;
-    session.out.done(&installed, &accepted(session, &installed))
+    session
+        .out
+        .done(&installed, &accepted(session, &installed))?;
+    note_states(session, &installed);
+    Ok(())
 }
 
 /// `rollback`: the code of before takes over again.

@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod dev;
 mod exit;
+mod history;
 mod incoming;
 mod logs;
 mod query;
@@ -68,8 +69,8 @@ enum Command {
     Dev(dev::Args),
     /// Install a compiled plugin as a daemon, and wait until it answers
     Install(change::InstallArgs),
-    /// Stop daemons and forget them
-    Uninstall(change::Names),
+    /// Stop daemons and forget them; their states and logs are kept for a week
+    Uninstall(change::UninstallArgs),
     /// Start stopped daemons
     Start(change::Names),
     /// Stop daemons; they stay installed and stay stopped
@@ -80,8 +81,8 @@ enum Command {
     Reload(change::ReloadArgs),
     /// Have the code of before take over again
     Rollback(query::Name),
-    /// Print a daemon's state as JSON
-    State(query::Name),
+    /// Print a daemon's state as JSON, or the states of it that are kept
+    State(history::Args),
     /// Move daemons to processes of their own; no connection is closed, no command lost
     Isolate(change::Names),
     /// Move daemons into the host's process; no connection is closed, no command lost
@@ -167,13 +168,13 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Run(args) => run::run(&session, &args),
         Command::Dev(args) => dev::dev(session, &args),
         Command::Install(args) => change::install(&session, args),
-        Command::Uninstall(names) => change::uninstall(&session, &names),
+        Command::Uninstall(args) => change::uninstall(&session, &args),
         Command::Start(names) => change::change(&session, "start", &names),
         Command::Stop(names) => change::change(&session, "stop", &names),
         Command::Restart(names) => change::change(&session, "restart", &names),
         Command::Reload(args) => change::reload(&session, &args),
         Command::Rollback(name) => change::rollback(&session, &name),
-        Command::State(name) => query::state(&session, &name),
+        Command::State(args) => history::state(&session, &args),
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),
         Command::List => query::list(&session),

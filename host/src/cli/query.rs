@@ -212,12 +212,6 @@ fn loaded(images: LoadedImages) -> String {
     format!("{loaded} of at most {max}, {}", words::mebibytes(bytes))
 }
 
-/// `state`: what a daemon would hand over.
-pub(super) fn state(session: &Session, name: &Name) -> Result<()> {
-    let answer = Client::control(session)?.call("state", &[&name.name])?;
-    session.out.document(&answer)
-}
-
 /// `options`: a daemon's commands and how many arguments each takes.
 pub(super) fn options(session: &Session, name: &Name) -> Result<()> {
     let answer = daemon(session, &name.name)?.call("options", &json!([]))?;

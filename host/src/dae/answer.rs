@@ -15,7 +15,7 @@ use crate::instance::{Answer, Answering, BuiltIn, Instance};
 use crate::manifest::{Argument, Command, Manifest};
 use crate::outcome::{Ended, host_status};
 use crate::registry::DAE_NAME;
-use crate::report::{Greeting, Mode};
+use crate::report::{Greeting, Mode, UninstallRequest};
 
 /// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
 type Row = (
@@ -82,8 +82,8 @@ const ON_CONTROL: [Row; 15] = [
     ),
     (
         "uninstall",
-        Some(("name", "string")),
-        "Stops a daemon and forgets it.",
+        Some(("request", "UninstallRequest")),
+        "Stops a daemon and forgets it; its state and log are kept for a week. A name alone will do.",
     ),
     ("start", Some(("name", "string")), "Starts a daemon."),
     ("stop", Some(("name", "string")), "Stops a daemon."),
@@ -137,6 +137,26 @@ struct ReloadRequest {
     name: String,
     #[serde(default)]
     fresh: bool,
+}
+
+/// The argument of `uninstall`.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a daemon's name, or an object with `name` and `purge`"
+)]
+enum UninstallWish {
+    Name(String),
+    Request(UninstallRequest),
+}
+
+impl From<UninstallWish> for UninstallRequest {
+    fn from(wish: UninstallWish) -> Self {
+        match wish {
+            UninstallWish::Request(request) => request,
+            UninstallWish::Name(name) => UninstallRequest { name, purge: false },
+        }
+    }
 }
 
 /// One of the two tables.
@@ -225,6 +245,10 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
             Ok(request) => dae.install_with(request).await,
             Err(fault) => Err(fault),
         }),
+        "uninstall" => ended(match one::<UninstallWish>(arguments) {
+            Ok(wish) => dae.uninstall_with(wish.into()).await,
+            Err(fault) => Err(fault),
+        }),
         "reload" => ended(match one::<ReloadRequest>(arguments) {
             Ok(request) => dae.reload(&request.name, request.fresh).await,
             Err(fault) => Err(fault),
@@ -258,7 +282,6 @@ impl Dae {
 
 async fn change(dae: &Dae, what: &str, daemon: &str) -> Answer {
     match what {
-        "uninstall" => ended(dae.uninstall(daemon).await.map(|()| serde_json::json!({}))),
         "start" => ended(dae.start(daemon).await),
         "stop" => ended(dae.stop(daemon).await),
         "rollback" => ended(dae.rollback(daemon).await),

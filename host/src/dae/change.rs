@@ -16,7 +16,7 @@ use crate::registry::{self, Desired};
 use crate::report::{Changed, InstallRequest, Installed, Mode};
 use crate::state::State;
 use crate::store::Artefact;
-use crate::supervise::{Daemon, Done, Spec};
+use crate::supervise::{Daemon, Done, Spec, StartFrom};
 
 impl Dae {
     /// Installs the plugin `file` as the daemon `name`, and waits until it answers.
@@ -71,8 +71,11 @@ impl Dae {
         let artefact = Arc::clone(&staged.artefact);
         drop(staged);
         self.inner.tidy();
-        let (daemon, done) = result?;
-        Ok(installed(&daemon, &artefact, done, began))
+        let (daemon, done, earlier_state) = result?;
+        Ok(Installed {
+            earlier_state,
+            ..installed(&daemon, &artefact, done, began)
+        })
     }
 
     /// Has the file that a daemon was installed from take over, as it is now; the same content gives a new instance of it.
@@ -109,11 +112,7 @@ impl Dae {
         let began = Instant::now();
         let _turn = self.inner.turn(name).await;
         let daemon = self.inner.known(name)?;
-        let entry = lock(&self.inner.registry).daemons.get(name).cloned();
-        let previous = entry.and_then(|entry| entry.previous.first().cloned());
-        let previous = previous.ok_or_else(|| {
-            Fault::failed(format!("{name}: there is no code of before to go back to"))
-        })?;
+        let (previous, from) = self.inner.way_back(name)?;
         let artefact = self
             .inner
             .shared
@@ -127,17 +126,20 @@ impl Dae {
             ..glance.spec
         };
         let done = match glance.state {
-            State::Stopped => daemon.prepare(spec, false).await,
-            _ => daemon.replace(spec, false).await,
+            State::Stopped => daemon.prepare(spec, from).await,
+            _ => daemon.replace(spec, from).await,
         };
         let done = done.map_err(|text| refused(name, &text, &daemon))?;
         self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.version.clone_from(&artefact.manifest.version);
+                entry.set_aside = None;
                 let gone_from = entry.hash.clone();
-                entry.roll_back_to(&previous);
-                entry.previous.retain(|hash| *hash != previous);
-                entry.previous.push(gone_from);
+                if gone_from != previous {
+                    entry.roll_back_to(&previous);
+                    entry.previous.retain(|hash| *hash != previous);
+                    entry.previous.push(gone_from);
+                }
             }
         })?;
         Ok(installed(&daemon, &artefact, done, began))
@@ -155,38 +157,6 @@ impl Dae {
             .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         serde_json::from_slice(&state)
             .map_err(|error| Fault::failed(format!("{name}: its state is not JSON: {error}")))
-    }
-
-    /// Stops a daemon and forgets it, its stored file included.
-    ///
-    /// # Errors
-    /// There is none of that name, or the registry can't be written; it is still there then.
-    pub async fn uninstall(&self, name: &str) -> Result<(), Fault> {
-        let _turn = self.inner.turn(name).await;
-        let daemon = self.inner.daemon(name);
-        if daemon.is_none() && !lock(&self.inner.lost).contains_key(name) {
-            return Err(self.inner.unknown(name));
-        }
-        let forgotten = self.inner.change_registry(|registry| {
-            registry.daemons.remove(name);
-        });
-        forgotten.map_err(|error| Fault::failed(format!("{error:#}")))?;
-        lock(&self.inner.lost).remove(name);
-        lock(&self.inner.daemons).remove(name);
-        if let Some(daemon) = daemon
-            && let Err(text) = daemon.end().await
-        {
-            tracing::warn!(daemon = name, "{text}");
-        }
-        if let Err(error) = self.inner.shared.states.forget(name) {
-            tracing::warn!(
-                daemon = name,
-                error = format!("{error:#}"),
-                "its state could not be removed"
-            );
-        }
-        self.inner.tidy();
-        Ok(())
     }
 
     /// Starts a daemon that was stopped, and waits until it answers.
@@ -220,7 +190,7 @@ impl Dae {
     /// There is none of that name, or the new instance doesn't start; the old one runs on then.
     pub async fn restart(&self, name: &str) -> Result<Changed, Fault> {
         self.change(name, Some(Desired::Running), async |daemon: &Daemon| {
-            daemon.restart(false).await.map(drop)
+            daemon.restart().await.map(drop)
         })
         .await
     }
@@ -245,12 +215,12 @@ impl Dae {
         }
         if glance.identity.is_some() {
             daemon
-                .replace(spec, false)
+                .replace(spec, StartFrom::Kept)
                 .await
                 .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         } else {
             daemon
-                .prepare(spec, false)
+                .prepare(spec, StartFrom::Kept)
                 .await
                 .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         }
@@ -314,6 +284,8 @@ fn installed(daemon: &Daemon, artefact: &Artefact, done: Done, began: Instant) -
         generation: done.generation,
         state_bytes: done.state_bytes,
         changes: done.changes,
+        set_aside: done.set_aside,
+        earlier_state: None,
         waits: matches!(daemon.glance().state, State::Stopped),
     }
 }
@@ -347,7 +319,7 @@ impl Inner {
         }
     }
 
-    fn known(&self, name: &str) -> Result<Arc<Daemon>, Fault> {
+    pub(super) fn known(&self, name: &str) -> Result<Arc<Daemon>, Fault> {
         if let Some(reason) = lock(&self.lost).get(name) {
             return Err(Fault::failed(format!(
                 "{name} could not be brought back: {reason}"

@@ -6,15 +6,40 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use super::bring_back::spec_of;
 use super::change::refused;
 use super::request::{self, Decided, Known};
 use super::{Fault, Inner, lock};
-use crate::registry::{Desired, Entry};
+use crate::past::Departure;
+use crate::registry::{Desired, Entry, SetAside};
 use crate::report::InstallRequest;
 use crate::state::State;
 use crate::store::Artefact;
-use crate::supervise::{Daemon, Done, Spec};
+use crate::supervise::{Daemon, Done, Spec, StartFrom};
+
+/// An install that may be carried out.
+struct Planned {
+    entry: Entry,
+    spec: Spec,
+    from: StartFrom,
+    /// Content hash of what was installed before.
+    before: Option<String>,
+    /// When the state of an earlier daemon has left that this one starts without.
+    earlier_state: Option<Timestamp>,
+}
+
+/// A change that could not be recorded.
+struct Undo<'a> {
+    name: &'a str,
+    daemon: &'a Daemon,
+    is_running: bool,
+    /// What ran before, if anything did.
+    old_spec: Option<Spec>,
+    /// What its state is called that was set aside.
+    set_aside: Option<String>,
+}
 
 impl Inner {
     /// Of many who ask for the same reload at once, the first has it done for those whose request was older than the
@@ -29,6 +54,7 @@ impl Inner {
         let is_plain = request.config.is_none()
             && request.settings.is_none()
             && (request.mode, request.port) == (None, None)
+            && request.state.is_none()
             && !(request.fresh || request.force);
         let registered = lock(&self.registry).daemons.get(name).cloned()?;
         let source = registered.source_in(&self.home.data);
@@ -45,55 +71,101 @@ impl Inner {
         name: &str,
         request: InstallRequest,
         artefact: Arc<Artefact>,
-    ) -> Result<(Arc<Daemon>, Done), Fault> {
-        let Decided {
-            mut entry,
-            settings,
-        } = self
-            .decide(name, &request, &artefact)
+    ) -> Result<(Arc<Daemon>, Done, Option<Timestamp>), Fault> {
+        let planned = self
+            .plan(name, &request, &artefact)
             .map_err(|fault| self.as_refusal(name, fault))?;
-        let spec = spec_of(name, &entry, Arc::clone(&artefact), settings);
+        let Planned {
+            mut entry,
+            spec,
+            from,
+            before,
+            earlier_state,
+        } = planned;
         let settled = self.settle(artefact);
         let (daemon, done, old_spec) = match entry.desired {
-            Desired::Running => self.run(spec, request.fresh).await?,
-            Desired::Stopped => self.prepare(spec, request.fresh).await?,
+            Desired::Running => self.run(spec, from).await?,
+            Desired::Stopped => self.prepare(spec, from).await?,
         };
         let glance = daemon.glance();
         entry.port = glance.port.or(entry.port);
         entry.mode = glance.spec.mode;
-        let is_running = entry.desired == Desired::Running;
+        let aside = done.set_aside.clone().zip(before);
+        let aside = aside.map(|(state, hash)| SetAside { hash, state });
+        entry.set_aside = aside.or(entry.set_aside);
+        let undo = Undo {
+            name,
+            daemon: &daemon,
+            is_running: entry.desired == Desired::Running,
+            old_spec,
+            set_aside: done.set_aside.clone(),
+        };
+        self.record(entry, settled, undo).await?;
+        lock(&self.lost).remove(name);
+        lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
+        Ok((daemon, done, earlier_state))
+    }
+
+    /// Has the registry name a file that is safe on the disk, or undoes the change.
+    async fn record(
+        &self,
+        entry: Entry,
+        settled: impl Future<Output = anyhow::Result<()>>,
+        undo: Undo<'_>,
+    ) -> Result<(), Fault> {
         let kept = match settled.await {
             Ok(()) => self.change_registry(|registry| {
-                registry.daemons.insert(name.to_owned(), entry);
+                registry.daemons.insert(undo.name.to_owned(), entry);
             }),
             fault => fault,
         };
-        if let Err(error) = kept {
-            let text = format!("{error:#}");
-            return Err(self
-                .undo(name, (&daemon, is_running), old_spec, &text)
-                .await);
+        match kept {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.undo(undo, &format!("{error:#}")).await),
         }
-        lock(&self.lost).remove(name);
-        lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
-        Ok((daemon, done))
+    }
+
+    fn plan(
+        &self,
+        name: &str,
+        request: &InstallRequest,
+        artefact: &Arc<Artefact>,
+    ) -> Result<Planned, Fault> {
+        let before = lock(&self.registry).daemons.get(name).cloned();
+        let past = &self.shared.past;
+        let departed = match before {
+            Some(_) => None,
+            None => past.last_uninstall(name),
+        };
+        let departed = departed.as_ref();
+        let Decided { entry, settings } = self.decide(name, request, artefact, departed)?;
+        let from = self.start_from(name, request, before.is_some(), departed)?;
+        let earlier_state = match (&from, &before) {
+            (StartFrom::Nothing, None) => past.last_state_time(name),
+            _ => None,
+        };
+        Ok(Planned {
+            spec: spec_of(name, &entry, Arc::clone(artefact), settings),
+            entry,
+            from,
+            before: before.map(|before| before.hash),
+            earlier_state,
+        })
     }
 
     /// Has the daemon be what it was before a change that could not be recorded: that is what it is after a restart.
-    async fn undo(
-        &self,
-        name: &str,
-        (daemon, is_running): (&Daemon, bool),
-        old_spec: Option<Spec>,
-        text: &str,
-    ) -> Fault {
-        let Some(old_spec) = old_spec else {
+    async fn undo(&self, undo: Undo<'_>, text: &str) -> Fault {
+        let Undo { name, daemon, .. } = undo;
+        let Some(old_spec) = undo.old_spec else {
             let _ = daemon.end().await;
             return Fault::failed(format!("{name}: {text}"));
         };
-        let _ = match is_running {
-            true => daemon.replace(old_spec, false).await,
-            false => daemon.prepare(old_spec, false).await,
+        let aside = undo.set_aside;
+        let aside = aside.and_then(|id| self.shared.past.state(name, &id).ok());
+        let from = aside.map_or(StartFrom::Kept, |state| StartFrom::State(Box::new(state)));
+        let _ = match undo.is_running {
+            true => daemon.replace(old_spec, from).await,
+            false => daemon.prepare(old_spec, from).await,
         };
         refused(name, text, daemon)
     }
@@ -103,34 +175,31 @@ impl Inner {
         name: &str,
         request: &InstallRequest,
         artefact: &Artefact,
+        departed: Option<&Departure>,
     ) -> Result<Decided, Fault> {
         let registry = lock(&self.registry);
         let known = Known {
             home: &self.home,
             config: &self.shared.config,
             registry: &registry,
-            departed: None,
+            departed: departed.and_then(|departed| departed.entry.as_ref()),
         };
         let mut decided = request::decide(name, request, artefact, known)?;
-        if self.is_stopped(name, &decided.entry) {
-            decided.entry.desired = Desired::Stopped;
+        // Where the registry could not be written at its last start or stop, the daemon itself knows better.
+        if let Some(daemon) = self.daemon(name) {
+            decided.entry.desired = match daemon.glance().state {
+                State::Stopped => Desired::Stopped,
+                _ => Desired::Running,
+            };
         }
         Ok(decided)
-    }
-
-    /// Whether its owner has stopped the daemon. Where the registry could not be written, the daemon itself knows better.
-    fn is_stopped(&self, name: &str, entry: &Entry) -> bool {
-        match self.daemon(name) {
-            Some(daemon) => matches!(daemon.glance().state, State::Stopped),
-            None => entry.desired == Desired::Stopped,
-        }
     }
 
     /// Has it wait for the next start in place of what its owner has stopped, whose spec is the last of what is returned.
     async fn prepare(
         &self,
         spec: Spec,
-        is_fresh: bool,
+        from: StartFrom,
     ) -> Result<(Arc<Daemon>, Done, Option<Spec>), Fault> {
         let name = spec.name.clone();
         let (daemon, old_spec) = match self.daemon(&name) {
@@ -143,7 +212,7 @@ impl Inner {
                 (Arc::new(daemon), None)
             }
         };
-        match daemon.prepare(spec, is_fresh).await {
+        match daemon.prepare(spec, from).await {
             Ok(done) => Ok((daemon, done, old_spec)),
             Err(text) => {
                 let fault = refused(&name, &text, &daemon);
@@ -159,17 +228,18 @@ impl Inner {
     async fn run(
         &self,
         spec: Spec,
-        is_fresh: bool,
+        from: StartFrom,
     ) -> Result<(Arc<Daemon>, Done, Option<Spec>), Fault> {
         let name = spec.name.clone();
         if let Some(daemon) = self.daemon(&name) {
             let old_spec = daemon.glance().spec;
-            let done = daemon.replace(spec, is_fresh).await;
+            let done = daemon.replace(spec, from).await;
             let done = done.map_err(|text| refused(&name, &text, &daemon))?;
             return Ok((daemon, done, Some(old_spec)));
         }
         let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
-        match daemon.start().await {
+        let spec = daemon.glance().spec;
+        match daemon.replace(spec, from).await {
             Ok(done) => Ok((daemon, done, None)),
             Err(text) => {
                 let _ = daemon.end().await;

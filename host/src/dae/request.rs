@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Fault;
+use super::departure::check_state_wish;
 use super::fault::FaultKind;
 use crate::config::Config;
 use crate::home::Home;
@@ -31,6 +32,18 @@ pub(crate) struct Known<'a> {
     pub(crate) departed: Option<&'a Entry>,
 }
 
+impl<'a> Known<'a> {
+    /// All there is to know where no daemon of the name was uninstalled.
+    pub(crate) fn of(home: &'a Home, config: &'a Config, registry: &'a Registry) -> Self {
+        Known {
+            home,
+            config,
+            registry,
+            departed: None,
+        }
+    }
+}
+
 /// An install that may be carried out.
 #[derive(Debug)]
 pub(crate) struct Decided {
@@ -49,6 +62,7 @@ pub(crate) fn check_request(request: &InstallRequest) -> Result<(), Fault> {
         registry::check_name(name).map_err(Fault::failed)?;
     }
     registry::check_source(&request.file).map_err(Fault::failed)?;
+    check_state_wish(request)?;
     match &request.config {
         None | Some(Value::Object(_)) => Ok(()),
         Some(other) => Err(Fault::failed(format!(
@@ -222,6 +236,10 @@ fn new_entry(request: &InstallRequest, before: Option<&Entry>, artefact: &Artefa
         mode: Mode::default(),
         // What its owner has stopped stays stopped, whatever file it is to run.
         desired: before.map_or(Desired::Running, |entry| entry.desired),
+        // As long as the same code runs.
+        set_aside: before
+            .filter(|before| before.hash == hash)
+            .and_then(|before| before.set_aside.clone()),
         previous,
         hash,
     }

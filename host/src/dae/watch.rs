@@ -142,7 +142,7 @@ impl Watched {
                         is_unfinished |= self.install(Some(name), seen).await;
                     }
                 }
-                Action::Uninstall(name) => self.uninstall(&name).await,
+                Action::Uninstall(name, file) => self.uninstall(&name, &file).await,
             }
         }
         self.known.forget_all_but(&[dropped, sources].concat());
@@ -257,12 +257,9 @@ impl Watched {
         compare.await.unwrap_or(false)
     }
 
-    async fn uninstall(&mut self, name: &str) {
-        match self.dae.uninstall(name).await {
-            Ok(()) => tracing::info!(
-                daemon = name,
-                "its file has gone from the drop-in directory; it was uninstalled"
-            ),
+    async fn uninstall(&mut self, name: &str, file: &Path) {
+        match self.dae.uninstall_gone(name, file).await {
+            Ok(_) => {}
             Err(fault) => tracing::error!(
                 daemon = name,
                 "a drop-in that has gone was not uninstalled: {fault}"

@@ -24,6 +24,20 @@ pub(super) fn path_of(logs_dir: &Path, daemon: &str) -> PathBuf {
     logs_dir.join(format!("{}.log", file_stem(daemon)))
 }
 
+/// The daemon that a file of the directory belongs to; `None` for a file that is no log.
+pub(super) fn daemon_of(file_name: &str) -> Option<&str> {
+    let (present, age) = match file_name.rsplit_once(".log") {
+        Some((stem, age)) => (stem, age),
+        None => return None,
+    };
+    let is_age = |age: &str| {
+        age.parse()
+            .is_ok_and(|age: u32| (1..FILES_MAX).contains(&age))
+    };
+    let is_log = age.is_empty() || age.strip_prefix('.').is_some_and(is_age);
+    (is_log && !present.is_empty()).then_some(present)
+}
+
 /// Names of daemons are good names of files. What isn't one (a foreign daemon's) is made so.
 fn file_stem(daemon: &str) -> String {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -229,6 +243,21 @@ mod tests {
         fs::create_dir(&logs).unwrap();
         log.append(b"b\n").unwrap();
         assert_eq!(text(&logs, "A.log"), "b\n");
+    }
+
+    #[test]
+    fn a_files_name_tells_whose_log_it_is() {
+        for (name, daemon) in [
+            ("A.log", Some("A")),
+            ("A.log.4", Some("A")),
+            ("A.log.log.1", Some("A.log")),
+            ("A.log.5", None),
+            ("A.log.x", None),
+            ("A.txt", None),
+            (".log", None),
+        ] {
+            assert_eq!(daemon_of(name), daemon, "{name}");
+        }
     }
 
     #[test]

@@ -18,17 +18,29 @@ use crate::neighbours::Answering;
 use crate::report::{CommandChanges, Credential, LastEnd};
 use crate::restart::History;
 use crate::state::State;
+use crate::states::KeptState;
 
 /// What a supervisor can be told to do. The sender hears when it is done.
 #[derive(Debug)]
 pub(super) enum Order {
     Start(Reply),
     Stop(Reply),
-    Restart(bool, Reply),
-    Replace(Box<Spec>, bool, Reply),
+    Restart(Reply),
+    Replace(Box<Spec>, StartFrom, Reply),
     Save(oneshot::Sender<Result<Vec<u8>, String>>),
-    Prepare(Box<Spec>, bool, Reply),
+    Prepare(Box<Spec>, StartFrom, Reply),
     End(Reply),
+}
+
+/// What a new instance starts from. A state that it doesn't start from is set aside.
+#[derive(Debug, Clone)]
+pub(crate) enum StartFrom {
+    /// The state of the instance before, or the one that was kept.
+    Kept,
+    /// No state.
+    Nothing,
+    /// This one.
+    State(Box<KeptState>),
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Done, String>>;
@@ -42,6 +54,8 @@ pub struct Done {
     pub state_bytes: Option<u64>,
     /// What changed in its commands.
     pub changes: CommandChanges,
+    /// What the state is called that was set aside.
+    pub set_aside: Option<String>,
 }
 
 /// What a supervisor did by itself that the registry must know of.
@@ -193,20 +207,20 @@ impl Daemon {
         self.order(Order::Stop).await
     }
 
-    /// Has a new instance of the same file take over from the one that runs, if one does; without its state if `is_fresh`.
+    /// Has a new instance of the same file take over from the one that runs, if one does.
     ///
     /// # Errors
     /// Why the new one doesn't start; the old one runs on.
-    pub async fn restart(&self, is_fresh: bool) -> Result<Done, String> {
-        self.order(|reply| Order::Restart(is_fresh, reply)).await
+    pub async fn restart(&self) -> Result<Done, String> {
+        self.order(Order::Restart).await
     }
 
-    /// Has an instance of another file, or with other settings, take over; without the state if `is_fresh`.
+    /// Has an instance of another file, or with other settings, take over.
     ///
     /// # Errors
     /// Why it doesn't start; what was before runs on.
-    pub async fn replace(&self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
-        self.order(|reply| Order::Replace(Box::new(spec), is_fresh, reply))
+    pub(crate) async fn replace(&self, spec: Spec, from: StartFrom) -> Result<Done, String> {
+        self.order(|reply| Order::Replace(Box::new(spec), from, reply))
             .await
     }
 
@@ -224,13 +238,13 @@ impl Daemon {
         saved.await.map_err(|_| gone())?
     }
 
-    /// Sets what the next start is to run, and starts nothing. A new file goes through its trial now; with `is_fresh`, the
-    /// next start is without the state.
+    /// Sets what the next start is to run, and starts nothing. A new file goes through its trial now, and
+    /// the state that it isn't to start from is set aside now.
     ///
     /// # Errors
     /// The trial failed. What was to run before still is.
-    pub async fn prepare(&self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
-        self.order(|reply| Order::Prepare(Box::new(spec), is_fresh, reply))
+    pub(crate) async fn prepare(&self, spec: Spec, from: StartFrom) -> Result<Done, String> {
+        self.order(|reply| Order::Prepare(Box::new(spec), from, reply))
             .await
     }
 

@@ -76,6 +76,7 @@ impl Supervisor {
         self.swap(built, state.as_ref()).await;
         if let Some(state) = &state {
             // Over what the bad one has kept since, in whatever shape.
+            self.set_aside_newer(state, generation);
             self.keep(state);
         }
         let text = format!(

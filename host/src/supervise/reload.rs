@@ -11,16 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::retire::drain;
-use super::{Current, Done, Spec, Supervisor};
+use super::{Current, Done, Spec, StartFrom, Supervisor};
 use crate::instance::Instance;
 use crate::manifest;
-use crate::report::Mode;
 use crate::state::State;
 use crate::states::{KeptState, Occasion};
 
 impl Supervisor {
-    /// Has an instance of `spec` take over, from the state of before unless `is_fresh`.
-    pub(super) async fn take_over(&mut self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
+    /// Has an instance of `spec` take over.
+    pub(super) async fn take_over(&mut self, spec: Spec, from: StartFrom) -> Result<Done, String> {
         self.history.clear();
         let before = self.now.state.borrow().clone();
         self.set(match self.current {
@@ -28,7 +27,7 @@ impl Supervisor {
             None => State::Starting,
         });
         let had_port = self.listening.is_some();
-        let result = self.walk(&spec, is_fresh).await;
+        let result = self.walk(&spec, &from).await;
         if let Err(cause) = &result {
             self.stay(before, had_port, cause);
         }
@@ -57,41 +56,24 @@ impl Supervisor {
         self.set(after);
     }
 
-    /// Has `spec` wait for the next start in place of what was to run. Only its trial happens now.
-    pub(super) async fn put_in(&mut self, spec: Spec, is_fresh: bool) -> Result<Done, String> {
-        if spec.artefact.hash != self.spec.artefact.hash {
-            // A subprocess is its own trial only where it is started.
-            let tried = Spec {
-                mode: Mode::InProcess,
-                ..spec.clone()
-            };
-            self.try_out(&tried, is_fresh).await.map_err(with_cure)?;
-        }
-        if is_fresh {
-            self.forget();
-        }
-        let done = Done {
-            changes: manifest::changes(&self.spec.artefact.manifest, &spec.artefact.manifest),
-            ..Done::default()
-        };
-        self.now.running().spec = spec.clone();
-        self.spec = spec;
-        Ok(done)
-    }
-
-    async fn walk(&mut self, spec: &Spec, is_fresh: bool) -> Result<Done, String> {
-        self.try_out(spec, is_fresh).await?;
+    async fn walk(&mut self, spec: &Spec, from: &StartFrom) -> Result<Done, String> {
+        self.try_out(spec, from).await?;
         let successor = self.prepare(spec).await?;
         let was_kept = self.stateful().is_none();
-        // Even where the successor starts without it: the old one may have to go on from it.
-        let left = self.quiesce(is_fresh).await?;
-        let state = left.as_ref().filter(|_| !is_fresh);
-        let is_exclusive =
-            spec.artefact.manifest.exclusive || self.spec.artefact.manifest.exclusive;
+        let left = self.quiesce(from).await?;
+        let set_aside = self.set_aside(from, left.as_ref())?;
+        let state = match from {
+            StartFrom::Kept => left.as_ref(),
+            StartFrom::Nothing => None,
+            StartFrom::State(state) => Some(&**state),
+        };
+        let is_exclusive = [spec, &self.spec].map(|spec| spec.artefact.manifest.exclusive);
+        let is_exclusive = is_exclusive.contains(&true);
         let was_retired = is_exclusive && self.retire_first().await;
         let built = match self.start(successor, state).await {
             Ok(built) => built,
             Err(cause) => {
+                self.take_back(set_aside);
                 let cause = with_hint(cause, is_exclusive);
                 return Err(self.go_on(cause, was_retired, left.as_ref()).await);
             }
@@ -102,6 +84,7 @@ impl Supervisor {
             generation: built.instance.identity.generation,
             state_bytes: state.map(KeptState::bytes),
             changes: manifest::changes(&old.artefact.manifest, &spec.artefact.manifest),
+            set_aside,
         };
         let state = state.cloned();
         self.probation = match is_reload {
@@ -109,17 +92,21 @@ impl Supervisor {
             false => None,
         };
         self.swap(built, state.as_ref()).await;
-        self.tell_changes(&done);
-        match &state {
+        self.tell_done(&done);
+        self.keep_after(from, state.as_ref(), was_kept);
+        Ok(done)
+    }
+
+    /// Keeps what the new instance has started from, or a crash would bring back something else.
+    fn keep_after(&self, from: &StartFrom, state: Option<&KeptState>, was_kept: bool) {
+        match (from, state) {
             // It is where it came from: a host that comes back with a thousand of them has nothing to write, but what the
             // disk hasn't taken before.
-            Some(_) if was_kept => self.settle_states(),
-            Some(state) => self.keep(state),
-            // Or a crash would bring back what was left behind.
-            None if is_fresh => self.forget(),
-            None => {}
+            (StartFrom::Kept, Some(_)) if was_kept => self.settle_states(),
+            (_, Some(state)) => self.keep(state),
+            (StartFrom::Kept, None) => {}
+            (_, None) => self.forget(),
         }
-        Ok(done)
     }
 
     /// Has the one that runs end before its successor starts. False where none does.
@@ -132,7 +119,10 @@ impl Supervisor {
         true
     }
 
-    fn tell_changes(&self, done: &Done) {
+    fn tell_done(&self, done: &Done) {
+        if let Some(id) = &done.set_aside {
+            self.tell_set_aside(id, done.generation);
+        }
         if !done.changes.is_empty() {
             let text = format!("its commands have changed: {}", done.changes);
             self.shared
@@ -140,11 +130,15 @@ impl Supervisor {
         }
     }
 
-    /// What the successor starts from. Where an instance with a state runs, lines wait from here on, and those in flight
+    /// What the successor starts from, or what the old one may have to go on from. Where an instance with a state runs, lines wait from here on, and those in flight
     /// have finished or were cancelled: no change of the state is lost.
-    async fn quiesce(&mut self, is_fresh: bool) -> Result<Option<KeptState>, String> {
+    async fn quiesce(&mut self, from: &StartFrom) -> Result<Option<KeptState>, String> {
+        let is_kept = matches!(from, StartFrom::Kept);
         let Some(current) = self.stateful() else {
-            return self.kept_state(is_fresh);
+            return match self.kept_state() {
+                Err(_) if !is_kept => Ok(None),
+                kept => kept,
+            };
         };
         let instance = Arc::clone(&current.instance);
         self.door.hold_for_change();
@@ -160,7 +154,7 @@ impl Supervisor {
         match saved {
             Ok(state) => Ok(Some(state)),
             // Nobody starts from it, so that it is no reason to refuse.
-            Err(_) if is_fresh => Ok(None),
+            Err(_) if !is_kept => Ok(None),
             Err(text) => {
                 self.reopen();
                 Err(text)
@@ -175,15 +169,9 @@ impl Supervisor {
     }
 
     /// What was kept at the last stop, reload or checkpoint.
-    pub(super) fn kept_state(&self, is_fresh: bool) -> Result<Option<KeptState>, String> {
-        match is_fresh {
-            true => Ok(None),
-            false => self
-                .shared
-                .states
-                .load(&self.spec.name)
-                .map_err(|error| format!("{error:#}")),
-        }
+    pub(super) fn kept_state(&self) -> Result<Option<KeptState>, String> {
+        let kept = self.shared.states.load(&self.spec.name);
+        kept.map_err(|error| format!("{error:#}"))
     }
 
     /// The successor didn't start: what was, goes on.
@@ -211,13 +199,13 @@ impl Supervisor {
     }
 
     /// Opens the door again to the instance that it was closed to.
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         if let Some(current) = &mut self.current {
             current.leased = self.door.open(Arc::clone(&current.instance));
         }
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         if let Err(error) = self.shared.states.forget(&self.spec.name) {
             let text = format!("its former state could not be removed: {error:#}");
             self.shared.tell(&self.spec.name, None, "error", &text);
@@ -255,7 +243,7 @@ fn with_hint(cause: String, is_exclusive: bool) -> String {
 }
 
 /// A state that the new code doesn't take is the owner's to give up, and nobody else's.
-fn with_cure(cause: String) -> String {
+pub(super) fn with_cure(cause: String) -> String {
     // The words of the author's crate, which is all that crosses.
     let of_the_state = [
         "the state can't be read",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
-use super::{Spec, Supervisor};
+use super::{Spec, StartFrom, Supervisor};
 use crate::child::{Child, ChildPlan, Spawner};
 use crate::frame::{StartMessage, TrialMessage};
 use crate::images::Tried;
@@ -18,18 +18,18 @@ use crate::states::{KeptState, Occasion};
 
 impl Supervisor {
     /// Tries the file out, if that is wanted and possible.
-    pub(super) async fn try_out(&mut self, spec: &Spec, is_fresh: bool) -> Result<(), String> {
+    pub(super) async fn try_out(&mut self, spec: &Spec, from: &StartFrom) -> Result<(), String> {
         let Some(starts) = self.trial_of(spec) else {
             return Ok(());
         };
         let asked = Instant::now();
         if starts {
             // Each daemon's start is its own.
-            let state = self.state_for_trial(is_fresh).await?;
+            let state = self.state_for_trial(from).await?;
             return self.try_alone(spec, starts, state).await;
         }
         let mut turn = self.shared.images.trial_turn(&spec.artefact.hash).await;
-        let state = self.state_for_trial(is_fresh).await?;
+        let state = self.state_for_trial(from).await?;
         let has_passed = matches!(*turn, Tried::Passed);
         if (has_passed && state.is_none()) || self.shared.images.has(&spec.artefact.hash) {
             return Ok(());
@@ -55,10 +55,11 @@ impl Supervisor {
         result
     }
 
-    async fn state_for_trial(&self, is_fresh: bool) -> Result<Option<Box<RawValue>>, String> {
-        match is_fresh {
-            true => Ok(None),
-            false => self.state_to_try().await,
+    async fn state_for_trial(&self, from: &StartFrom) -> Result<Option<Box<RawValue>>, String> {
+        match from {
+            StartFrom::Kept => self.state_to_try().await,
+            StartFrom::Nothing => Ok(None),
+            StartFrom::State(state) => Ok(Some(state.state.clone())),
         }
     }
 
@@ -125,7 +126,7 @@ impl Supervisor {
     /// A copy of what the successor will find; the one that runs goes on with its own.
     async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
         let Some(current) = self.stateful() else {
-            return Ok(self.kept_state(false)?.map(|kept| kept.state));
+            return Ok(self.kept_state()?.map(|kept| kept.state));
         };
         let limit = self.shared.config.stop_grace();
         let saved = Arc::clone(&current.instance).save(limit).await?;

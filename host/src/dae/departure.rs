@@ -1,0 +1,250 @@
+//! What leaves an ecosystem, and the ways back: uninstall, the states that are kept for a week, and what starts from them.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{Dae, Fault, Inner, lock};
+use crate::past::{self, Departure, Past};
+use crate::registry::Entry;
+use crate::report::{InstallRequest, UninstallRequest, Uninstalled};
+use crate::retention;
+use crate::supervise::StartFrom;
+
+/// How often what is kept is looked at: a week is over to the hour.
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Whether a drop-in is uninstalled whatever its file does, or because the file has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    Asked,
+    FileGone,
+}
+
+impl Dae {
+    /// Stops a daemon and forgets it, its stored file included. Its state and log are kept for a week.
+    ///
+    /// # Errors
+    /// There is none of that name, or the registry can't be written; it is still there then.
+    pub async fn uninstall(&self, name: &str) -> Result<Uninstalled, Fault> {
+        let request = UninstallRequest {
+            name: name.to_owned(),
+            purge: false,
+        };
+        self.uninstall_with(request).await
+    }
+
+    /// As [`Dae::uninstall`], with all that can be said about it. With `purge`, state and log are removed at once, also
+    /// those of a daemon that was uninstalled before.
+    ///
+    /// # Errors
+    /// As [`Dae::uninstall`].
+    pub async fn uninstall_with(&self, request: UninstallRequest) -> Result<Uninstalled, Fault> {
+        let _turn = self.inner.turn(&request.name).await;
+        self.inner.uninstall(&request, Occasion::Asked).await
+    }
+
+    /// Uninstalls a drop-in whose file has gone; `None` where the file is there again.
+    pub(super) async fn uninstall_gone(
+        &self,
+        name: &str,
+        file: &Path,
+    ) -> Result<Option<Uninstalled>, Fault> {
+        let _turn = self.inner.turn(name).await;
+        let entry = lock(&self.inner.registry).daemons.get(name).cloned();
+        let source = entry.and_then(|entry| entry.source_in(&self.inner.home.data));
+        if source.as_deref() != Some(file) || file.exists() {
+            return Ok(None);
+        }
+        let request = UninstallRequest {
+            name: name.to_owned(),
+            purge: false,
+        };
+        let uninstalled = self.inner.uninstall(&request, Occasion::FileGone).await;
+        uninstalled.map(Some)
+    }
+}
+
+impl Inner {
+    async fn uninstall(
+        &self,
+        request: &UninstallRequest,
+        occasion: Occasion,
+    ) -> Result<Uninstalled, Fault> {
+        let name = request.name.as_str();
+        let daemon = self.daemon(name);
+        if daemon.is_none() && !lock(&self.lost).contains_key(name) {
+            return self.purge_past(request);
+        }
+        let entry = lock(&self.registry).daemons.get(name).cloned();
+        let forgotten = self.change_registry(|registry| {
+            registry.daemons.remove(name);
+        });
+        forgotten.map_err(|error| Fault::failed(format!("{error:#}")))?;
+        lock(&self.lost).remove(name);
+        lock(&self.daemons).remove(name);
+        if let Some(daemon) = daemon
+            && let Err(text) = daemon.end().await
+        {
+            tracing::warn!(daemon = name, "{text}");
+        }
+        let mut uninstalled = leave(
+            &self.shared.past,
+            &self.shared.states,
+            request,
+            entry.clone(),
+        );
+        if let (Some(file), Occasion::Asked) = (self.dropped_file(entry.as_ref()), occasion) {
+            move_aside(&file, &mut uninstalled);
+        }
+        let told = uninstalled.to_string();
+        tracing::info!(daemon = name, "{told}");
+        self.tidy();
+        Ok(uninstalled)
+    }
+
+    /// There is no such daemon; what is kept of one may be removed all the same.
+    fn purge_past(&self, request: &UninstallRequest) -> Result<Uninstalled, Fault> {
+        let name = request.name.as_str();
+        let purged = request.purge.then(|| self.shared.past.purge(name));
+        match purged {
+            Some(Ok(true)) => Ok(Uninstalled::purged(name)),
+            Some(Err(error)) => Err(Fault::failed(format!("{name}: {error:#}"))),
+            _ => Err(self.unknown(name)),
+        }
+    }
+
+    fn dropped_file(&self, entry: Option<&Entry>) -> Option<PathBuf> {
+        let dropped = entry.filter(|entry| entry.drop_in)?;
+        dropped.source_in(&self.home.data)
+    }
+
+    /// What a daemon starts from that is installed. One that returns to the drop-in directory goes on from its state; a new
+    /// one of a name starts without that of an earlier one, unless it is asked for.
+    pub(super) fn start_from(
+        &self,
+        name: &str,
+        request: &InstallRequest,
+        is_known: bool,
+        departed: Option<&Departure>,
+    ) -> Result<StartFrom, Fault> {
+        if let Some(which) = &request.state {
+            let state = self.shared.past.state(name, which);
+            let state = state.map_err(|error| Fault::failed(format!("{error:#}")))?;
+            return Ok(StartFrom::State(Box::new(state)));
+        }
+        if request.fresh {
+            return Ok(StartFrom::Nothing);
+        }
+        if is_known {
+            return Ok(StartFrom::Kept);
+        }
+        let returned = departed.filter(|departed| request.drop_in && departed.is_drop_in());
+        let state = returned.and_then(|departed| departed.state.clone());
+        Ok(state.map_or(StartFrom::Nothing, |state| {
+            StartFrom::State(Box::new(state))
+        }))
+    }
+
+    /// What a rollback goes back to: the code, and what that starts from. After a start without the state, that is the code
+    /// that left the state, with it.
+    pub(super) fn way_back(&self, name: &str) -> Result<(String, StartFrom), Fault> {
+        let entry = lock(&self.registry).daemons.get(name).cloned();
+        let entry = entry.ok_or_else(|| self.unknown(name))?;
+        let previous = entry.previous.first();
+        let aside = entry.set_aside.as_ref();
+        let aside = aside.filter(|aside| aside.hash == entry.hash || previous == Some(&aside.hash));
+        if let Some(aside) = aside
+            && let Ok(state) = self.shared.past.state(name, &aside.state)
+        {
+            return Ok((aside.hash.clone(), StartFrom::State(Box::new(state))));
+        }
+        let previous = previous.cloned().ok_or_else(|| {
+            Fault::failed(format!("{name}: there is no code of before to go back to"))
+        })?;
+        Ok((previous, StartFrom::Kept))
+    }
+
+    /// Removes what has been kept for long enough, now and every hour.
+    pub(super) fn sweep_past(self: &Arc<Self>) -> JoinHandle<()> {
+        let inner = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(inner) = inner.upgrade() {
+                let _ = spawn_blocking(move || inner.sweep_past_now()).await;
+                tokio::time::sleep(SWEEP_EVERY).await;
+            }
+        })
+    }
+
+    pub(super) fn sweep_past_now(&self) {
+        let installed: HashSet<String> = lock(&self.registry).daemons.keys().cloned().collect();
+        match self.shared.past.sweep(&installed, Timestamp::now()) {
+            Ok(removed) => {
+                for past::Removed { daemon, what, why } in removed {
+                    tracing::info!(daemon, why, "its {what}, kept since it left, is removed");
+                }
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "what has left could not be tidied");
+            }
+        }
+    }
+}
+
+/// Refuses a request that asks for a state and for none.
+pub(crate) fn check_state_wish(request: &InstallRequest) -> Result<(), Fault> {
+    match request.fresh && request.state.is_some() {
+        true => Err(Fault::bad_arguments(
+            "`fresh` starts without a state and `state` from one; ask for one of the two"
+                .to_owned(),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Keeps what a daemon leaves, or removes it, and says so. What can't be kept stays where it is.
+pub(crate) fn leave(
+    past: &Past,
+    states: &crate::states::States,
+    request: &UninstallRequest,
+    entry: Option<Entry>,
+) -> Uninstalled {
+    let name = request.name.as_str();
+    let mut uninstalled = Uninstalled::purged(name);
+    let left = match request.purge {
+        true => states
+            .forget(name)
+            .and_then(|()| past.purge(name))
+            .map(|_| None),
+        false => past.leave(states, name, entry),
+    };
+    match left {
+        Ok(state_bytes) => uninstalled.state_bytes = state_bytes,
+        Err(error) => {
+            let what = if request.purge { "removed" } else { "moved" };
+            uninstalled.note = format!("its state could not be {what}, and stays: {error:#}");
+        }
+    }
+    if !request.purge {
+        uninstalled.kept_until = Some(retention::kept_until(Timestamp::now()));
+    }
+    uninstalled
+}
+
+/// Moves a drop-in's file out of the way, and says so.
+pub(crate) fn move_aside(file: &Path, uninstalled: &mut Uninstalled) {
+    match past::move_aside(file) {
+        Ok(moved_to) => uninstalled.moved_to = moved_to,
+        Err(error) => {
+            uninstalled.note = format!(
+                "its file {} is still in the drop-in directory ({error}), and runs again at the next start of a host unless it is removed",
+                file.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! States that nobody starts from: they are set aside before something else takes their place, and kept for a while.
+//!
+//! Also what waits for the next start of a daemon that its owner has stopped: its file, and what it starts from.
+
+use super::reload::with_cure;
+use super::{Done, Spec, StartFrom, Supervisor};
+use crate::manifest;
+use crate::past::{Departure, Reason};
+use crate::report::Mode;
+use crate::states::{Found, KeptState};
+
+impl Supervisor {
+    /// Has `spec` wait for the next start in place of what was to run. Only its trial happens now.
+    pub(super) async fn put_in(&mut self, spec: Spec, from: StartFrom) -> Result<Done, String> {
+        if spec.artefact.hash != self.spec.artefact.hash {
+            // A subprocess is its own trial only where it is started.
+            let tried = Spec {
+                mode: Mode::InProcess,
+                ..spec.clone()
+            };
+            self.try_out(&tried, &from).await.map_err(with_cure)?;
+        }
+        let set_aside = self.set_aside(&from, None)?;
+        match &from {
+            StartFrom::Kept => {}
+            StartFrom::Nothing => self.forget(),
+            StartFrom::State(state) => self.keep(state),
+        }
+        let done = Done {
+            changes: manifest::changes(&self.spec.artefact.manifest, &spec.artefact.manifest),
+            set_aside,
+            ..Done::default()
+        };
+        self.now.running().spec = spec.clone();
+        self.spec = spec;
+        Ok(done)
+    }
+
+    /// Sets aside the state that the successor doesn't start from: the one that the running instance has `left`, or else the
+    /// one that was kept. Returns what it is called.
+    pub(super) fn set_aside(
+        &mut self,
+        from: &StartFrom,
+        left: Option<&KeptState>,
+    ) -> Result<Option<String>, String> {
+        let reason = match from {
+            StartFrom::Kept => return Ok(None),
+            StartFrom::Nothing => Reason::Fresh,
+            StartFrom::State(_) => Reason::Replaced,
+        };
+        let (past, name) = (&self.shared.past, &self.spec.name);
+        let kept = match left {
+            Some(left) => past.keep(name, &Departure::of(reason, Found::State(left.clone()))),
+            None => past.set_aside(&self.shared.states, name, reason),
+        };
+        kept.map_err(|error| {
+            self.reopen();
+            format!("its state can't be set aside: {error:#}")
+        })
+    }
+
+    /// The successor didn't start: the state is where it was.
+    pub(super) fn take_back(&self, set_aside: Option<String>) {
+        if let Some(id) = set_aside {
+            self.shared.past.take_back(&self.spec.name, &id);
+        }
+    }
+
+    /// Sets aside what newer code has kept, before older code starts from `state`.
+    pub(super) fn set_aside_newer(&self, state: &KeptState, generation: u64) {
+        let name = &self.spec.name;
+        let Ok(Found::State(newer)) = self.shared.states.find(name) else {
+            return;
+        };
+        if newer.state.get() == state.state.get() {
+            return;
+        }
+        let departure = Departure::of(Reason::RolledBack, Found::State(newer));
+        match self.shared.past.keep(name, &departure) {
+            Ok(Some(id)) => self.tell_set_aside(&id, generation),
+            Ok(None) => {}
+            Err(error) => {
+                let text = format!("the state of the newer code can't be set aside: {error:#}");
+                self.shared.tell(name, Some(generation), "error", &text);
+            }
+        }
+    }
+
+    pub(super) fn tell_set_aside(&self, id: &str, generation: u64) {
+        let name = &self.spec.name;
+        let text = format!(
+            "its former state is kept for a week as {id}; `dae-host state {name} --history` shows it"
+        );
+        self.shared.tell(name, Some(generation), "info", &text);
+    }
+}
