@@ -23,10 +23,11 @@ fn a_file_that_is_still_being_copied_in_is_waited_for() {
     let bytes = fs::read(ecosystem.plugin("vectors")).expect("the plugin");
     let (first, second) = bytes.split_at(bytes.len() / 2);
     let dropped = spoil::write(&ecosystem.home().join("plugins"), "v.so", first);
-    // Not a wait for anything: the host has had its chance to trip over half a file.
-    for _ in 0..20 {
-        assert_eq!(ecosystem.names(), ["Dae"]);
-    }
+    // The host looks at the whole directory: when a later file runs, it has seen the half one.
+    let later = ecosystem.home().join("plugins").join("later.so");
+    fs::copy(ecosystem.plugin("sample"), later).expect("the drop-in directory is there");
+    ecosystem.until_state("Sample", "ready");
+    assert_eq!(ecosystem.names(), ["Dae", "Sample"]);
     let mut file = fs::File::options()
         .append(true)
         .open(dropped)

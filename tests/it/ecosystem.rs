@@ -21,6 +21,10 @@ use crate::discovery::scene::only;
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::{Value, json};
 
+/// The grace of a stop and a reload, in milliseconds: longer than anything here is waited for, so that what waits for it
+/// fails.
+const GRACE_MS: u64 = 30_000;
+
 /// Two daemons, and a guest of each who tells it what to say.
 struct Pair {
     here: Ecosystem,
@@ -46,7 +50,7 @@ impl Pair {
 
     /// Of one host; whether each is in a process of its own.
     fn here(a_apart: bool, b_apart: bool) -> Pair {
-        let here = Ecosystem::start();
+        let here = Ecosystem::start_configured(&json!({"stop_grace_ms": GRACE_MS}));
         let a = here.install("A", "peer", flags(a_apart));
         let b = here.install("B", "peer", flags(b_apart));
         Pair {
@@ -68,7 +72,9 @@ impl Pair {
         let elsewhere = Ecosystem::start();
         let b = elsewhere.install(&other, "peer", &[]);
         // And nobody else is asked: other tests count who asks them.
-        let here = Ecosystem::start_configured(&only(&[elsewhere.port_of(&other)]));
+        let mut config = only(&[elsewhere.port_of(&other)]);
+        config["stop_grace_ms"] = json!(GRACE_MS);
+        let here = Ecosystem::start_configured(&config);
         let a = here.install("A", "peer", flags(a_apart));
         let _ = here.cli(&["scan"]).ok();
         Pair {

@@ -5,15 +5,12 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dae_tests::files::entries;
 use dae_tests::{Ecosystem, LIMIT, process, program, until};
 use rustix::process::Signal;
 use serde_json::json;
-
-/// How long running commands may go on after SIGTERM.
-const STOP_GRACE: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_second_host_of_the_same_home_says_who_holds_it() {
@@ -106,18 +103,14 @@ fn a_command_that_takes_too_long_is_given_up_after_the_grace() {
     let mut guest = ecosystem.install("Vectors", "vectors", &[]);
     guest.send("slow#long [3600000]\necho#now [1]\n");
     guest.expect("echo#now [1]");
-    let start = Instant::now();
+    // The helper waits for the end, with a limit.
     ecosystem.stop();
-    assert!(
-        start.elapsed() < STOP_GRACE * 3,
-        "it took {:?}",
-        start.elapsed()
-    );
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let mut ecosystem = Ecosystem::start();
+    // A host that waited for the grace would not end within the limit of this test.
+    let mut ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 3_600_000}));
     let mut guest = ecosystem.install("Vectors", "vectors", &[]);
     let port = ecosystem.port_of("Vectors");
     guest.send("slow#long [3600000]\necho#now [1]\n");
@@ -125,14 +118,8 @@ fn a_second_signal_ends_it_at_once() {
     ecosystem.signal(Signal::TERM);
     // The first signal has been heard once nobody new is let in or answered.
     until(LIMIT, "no new commands", || !answers(port));
-    let start = Instant::now();
     ecosystem.signal(Signal::TERM);
     ecosystem.end();
-    assert!(
-        start.elapsed() < STOP_GRACE / 2,
-        "the second signal took {:?}",
-        start.elapsed()
-    );
 }
 
 /// Whether a new guest gets its echo back. A host that ends may refuse it, close it, or answer `unavailable`.

@@ -16,25 +16,16 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// More than the kernel buffers of a loopback connection (tens of MB at most) and what the host lets wait (1 MiB) hold.
 const FLOOD_BYTES_MAX: usize = 256 << 20;
 
-/// An honest guest waits for its answer no longer than this, whatever the others do. A machine under load has its
-/// pauses, so it's far above what an answer takes.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 fn vectors() -> (Ecosystem, Guest) {
     let ecosystem = Ecosystem::start();
     let guest = ecosystem.install("Vectors", "vectors", &[]);
     (ecosystem, guest)
 }
 
+/// The honest guest is served while the other one goes on: what that one holds, it holds longer than any wait here.
 #[track_caller]
 fn served_at_once(honest: &mut Guest) {
-    let start = Instant::now();
     assert_eq!(honest.ask("echo", &json!(["honest"])), "honest");
-    assert!(
-        start.elapsed() < PATIENCE,
-        "an honest guest waited {:?}",
-        start.elapsed()
-    );
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::{Duration, Instant};
 
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::json;
@@ -85,16 +84,12 @@ fn a_daemon_calls_another_one_as_its_guest() {
 #[test]
 fn many_wait_at_once_on_one_thread() {
     let (_ecosystem, mut guest) = async_io();
-    let start = Instant::now();
+    // All of them are waited for when the last one is answered.
     for i in 0..100 {
-        guest.send(format!("pause#{i} [200]\n"));
+        guest.send(format!("pause#{i} [3600000]\n"));
     }
-    (0..100).for_each(|_| assert_eq!(guest.message().arguments, [json!(200)]));
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "100 pauses of 200 ms took {:?}",
-        start.elapsed()
-    );
+    guest.send("pause#last [1]\n");
+    guest.expect("pause#last [1]");
 }
 
 #[test]

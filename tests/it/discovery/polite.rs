@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dae_tests::{Ecosystem, LIMIT, Running};
 use serde_json::json;
@@ -131,14 +131,11 @@ fn however_two_hundred_listeners_behave_a_scan_is_soon_over() {
         assert_eq!(scan["daemons"][0]["name"], "Honest", "{scan}");
         scan["asked"].clone()
     };
-    let begun = Instant::now();
+    // Half of them cost half a second each. One after the other they would take longer than a command line may.
     assert_eq!(scan(), LISTENERS + 1);
-    // Half of them cost half a second each, sixteen at a time: three seconds, and what a busy machine adds.
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(15), "{took:?}");
     // A guest that has left is seen to have left a moment later.
     let most = crowd.most.load(Ordering::SeqCst);
-    assert!(most <= 16 + 4, "{most} at once");
+    assert!((2..=16 + 4).contains(&most), "{most} at once");
     assert_eq!(scan(), 0, "nobody is asked again");
     assert!(all.iter().all(|one| one.guests() <= 1), "nor was before");
 }

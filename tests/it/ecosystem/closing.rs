@@ -1,14 +1,9 @@
 //! Connections that are closed: what was on its way has arrived, in both directions, and nobody waits for their end.
 
-use std::time::{Duration, Instant};
-
 use dae_tests::{LIMIT, until};
 use serde_json::json;
 
 use super::Pair;
-
-/// A host whose daemons visit each other may take so long to end: less than any grace.
-const END_MAX: Duration = Duration::from_secs(4);
 
 #[test]
 fn what_was_sent_arrives_though_the_connection_is_closed_at_once() {
@@ -42,9 +37,7 @@ fn a_host_ends_in_time_whoever_visits_whom() {
         pair.a.ask("follow", &json!([number]));
         pair.a.ask("call", &json!(["A", "echo", 1]));
         pair.a.ask("call", &json!([pair.other, "echo", 1]));
-        let began = Instant::now();
+        // A host that waited for the grace would not end within the limit of the helper.
         pair.here.stop();
-        let took = began.elapsed();
-        assert!(took < END_MAX, "{}: {took:?}", pair.label);
     }
 }

@@ -1,7 +1,5 @@
 //! A misdeed in a process of its own: it costs that process, and nothing else.
 
-use std::time::Duration;
-
 use dae_tests::{Guest, LIMIT, process, until, until_some};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -270,7 +268,7 @@ fn a_loop_past_its_bound_of_cpu_time() {
     dies_alone(&settings, "spin", &json!([true]), "CPU time");
 }
 
-/// Two misdeeds at once, a while apart from each other's limits: the stop is done within its graces all the same.
+/// Two misdeeds at once, a while apart from each other's limits: the stop is done all the same.
 #[test]
 fn stopping_one_that_hangs() {
     let mut scene = Scene::set(Mode::Subprocess, &json!({"health_ms": 0}));
@@ -279,13 +277,7 @@ fn stopping_one_that_hangs() {
     until(LIMIT, "the child is stopped", || {
         process::state(child) == Some('T')
     });
-    let start = std::time::Instant::now();
     scene.expect_stops();
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "it took {:?}",
-        start.elapsed()
-    );
     assert!(process::is_gone(child));
     scene.ecosystem.stop();
 }
