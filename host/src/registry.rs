@@ -95,6 +95,18 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Returns every content hash that the entry names. Each may become a part of a path.
+    fn named_hashes(&self) -> impl Iterator<Item = &str> {
+        let of_source = self.source_hash.iter().chain(self.quarantined.keys());
+        let all = of_source.chain(self.stored());
+        all.map(String::as_str)
+    }
+
+    /// Returns the hashes of the stored files that the daemon needs: what runs, and what it can be rolled back to.
+    pub fn stored(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.hash).chain(&self.previous)
+    }
+
     /// Returns the path of the file it was installed from; `home` is the directory that holds the registry.
     #[must_use]
     pub fn source_in(&self, home: &Path) -> Option<PathBuf> {
@@ -220,15 +232,8 @@ impl Registry {
     /// Returns the content hashes that the store must keep.
     #[must_use]
     pub fn hashes(&self) -> HashSet<String> {
-        let of = |entry: &Entry| {
-            entry
-                .previous
-                .iter()
-                .chain([&entry.hash])
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        self.daemons.values().flat_map(of).collect()
+        let stored = self.daemons.values().flat_map(Entry::stored);
+        stored.cloned().collect()
     }
 
     fn parse(text: &[u8]) -> anyhow::Result<Self> {
@@ -240,8 +245,10 @@ impl Registry {
             );
         }
         let registry: Registry = serde_json::from_slice(text)?;
-        for name in registry.daemons.keys() {
+        for (name, entry) in &registry.daemons {
             check_name(name).map_err(|reason| anyhow!(reason))?;
+            let checked = entry.named_hashes().try_for_each(check_hash);
+            checked.map_err(|reason| anyhow!("the daemon {name}: {reason}"))?;
         }
         Ok(registry)
     }
@@ -254,6 +261,23 @@ impl Registry {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
         Ok(durable::write(path, &text)?)
+    }
+}
+
+/// The length of a content hash in hex: BLAKE3 has 32 bytes.
+const HASH_DIGITS: usize = 64;
+
+/// Checks that `hash` is a content hash: it becomes a part of a path, and may come from a file that a person has edited.
+///
+/// # Errors
+/// Why it is none, for a person.
+pub fn check_hash(hash: &str) -> Result<(), String> {
+    let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    match hash.len() == HASH_DIGITS && hash.bytes().all(is_digit) {
+        true => Ok(()),
+        false => Err(format!(
+            "{hash:?} is no content hash, which has {HASH_DIGITS} digits 0-9 a-f; look at the registry, or install it again"
+        )),
     }
 }
 
@@ -345,7 +369,8 @@ mod tests {
     #[test]
     fn what_is_missing_has_a_default_and_what_is_unknown_is_passed_over() {
         let text = r#"{"version":1,"colour":"red","daemons":{"A":
-            {"plugin":"A","version":"1","hash":"00","colour":["red"]}}}"#;
+            {"plugin":"A","version":"1","hash":"HASH","colour":["red"]}}}"#;
+        let text = text.replace("HASH", &"ab".repeat(32));
         let registry = Registry::parse(text.as_bytes()).unwrap();
         let entry = &registry.daemons["A"];
         assert_eq!(entry.desired, Desired::Running);
@@ -415,6 +440,44 @@ mod tests {
             assert!(told.contains(part), "{told}");
             assert!(told.contains(path.to_str().unwrap()), "{told}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_hash_that_is_none_is_refused_wherever_it_stands() {
+        let good = "ab".repeat(32);
+        let with = |change: &dyn Fn(&mut Entry, &str), hash: &str| {
+            let mut registry = Registry::default();
+            let mut one = entry();
+            change(&mut one, hash);
+            registry.daemons.insert("A".into(), one);
+            Registry::parse(&serde_json::to_vec(&registry).unwrap())
+        };
+        let members: [&dyn Fn(&mut Entry, &str); 4] = [
+            &|entry, hash| entry.hash = hash.to_owned(),
+            &|entry, hash| entry.previous.push(hash.to_owned()),
+            &|entry, hash| entry.source_hash = Some(hash.to_owned()),
+            &|entry, hash| drop(entry.quarantined.insert(hash.to_owned(), "it fell".into())),
+        ];
+        let short = &good[1..];
+        let upper = good.to_uppercase();
+        for (number, change) in members.into_iter().enumerate() {
+            assert!(with(change, &good).is_ok(), "member {number}");
+            for bad in [
+                "",
+                "../../..",
+                "/etc/passwd",
+                "00",
+                short,
+                &upper,
+                &"é".repeat(32),
+            ] {
+                let told = format!("{:#}", with(change, bad).unwrap_err());
+                assert!(
+                    told.contains("daemon A") && told.contains("content hash"),
+                    "{number}: {told}"
+                );
+            }
         }
     }
 

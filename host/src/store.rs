@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 
 use crate::durable::{self, DiskFault};
 use crate::home::Home;
 use crate::manifest::{self, FileFault, FileFaultKind, Manifest};
+use crate::registry::check_hash;
 
 /// Enough of a hash to recognise it by, where the name is unique without it.
 const HASH_PREFIX_CHARS: usize = 16;
@@ -197,7 +198,7 @@ impl Store {
     }
 
     fn open_artefact(&self, hash: &str) -> anyhow::Result<File> {
-        check_hash(hash)?;
+        check_hash(hash).map_err(|reason| anyhow!(reason))?;
         let path = self.path_of(hash);
         match File::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(anyhow!(
@@ -254,17 +255,6 @@ fn copy_hashed(from: &mut File, to: &mut File) -> io::Result<String> {
 
 fn hash_of(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
-}
-
-/// A hash becomes part of a path, and may come from a registry that a person has edited.
-fn check_hash(hash: &str) -> anyhow::Result<()> {
-    let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    if hash.len() != 2 * blake3::OUT_LEN || !hash.bytes().all(is_digit) {
-        bail!(
-            "{hash:?} is no content hash, which has 64 digits 0-9 a-f; look at the registry, or install it again"
-        );
-    }
-    Ok(())
 }
 
 fn holds(path: &Path, bytes: &[u8]) -> bool {

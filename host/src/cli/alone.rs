@@ -136,8 +136,9 @@ mod tests {
     use crate::cli::exit::{self, Code};
 
     fn entry() -> Entry {
-        let text = r#"{"plugin": "Sample", "version": "1", "hash": "00"}"#;
-        serde_json::from_str(text).expect("an entry")
+        let hash = "ab".repeat(32);
+        let text = format!(r#"{{"plugin": "Sample", "version": "1", "hash": "{hash}"}}"#);
+        serde_json::from_str(&text).expect("an entry")
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) struct Neighbour {
     pub(crate) name: String,
     /// What it calls itself.
     pub(crate) own_name: String,
-    /// The process that it says it is, and is, unless there is a doubt.
+    /// The process that holds its socket, as the kernel says. Where several hold it, the one that it says it is.
     pub(crate) pid: u32,
     /// Where it answers.
     pub(crate) address: SocketAddr,
@@ -172,15 +172,16 @@ impl Found {
             process,
         } = claimed;
         let doubt = doubt(&claim, one, process);
+        let pid = process.unwrap_or(one.key.process).pid;
         let is_same = |known: &&Neighbour| known.own_name == claim.name;
         let name = match known.filter(is_same) {
             Some(known) if known.doubt.is_some() == doubt.is_some() => known.name.clone(),
-            _ => self.name_for(&claim, one.key.port, doubt.is_some()),
+            _ => self.name_for(&claim, (one.key.port, pid), doubt.is_some()),
         };
         let neighbour = Neighbour {
             name,
             own_name: claim.name,
-            pid: claim.pid,
+            pid,
             address,
             version: claim.version,
             generation: claim.generation,
@@ -190,7 +191,7 @@ impl Found {
     }
 
     /// Its own name, if it may have it.
-    fn name_for(&self, claim: &Claim, port: u16, is_doubted: bool) -> String {
+    fn name_for(&self, claim: &Claim, (port, pid): (u16, u32), is_doubted: bool) -> String {
         let is_taken = |name: &str| {
             let mut listed = self.neighbours();
             self.reserved.contains(name) || listed.any(|one| one.name == name)
@@ -201,7 +202,7 @@ impl Found {
         let with_port = format!("{}@{port}", claim.name);
         match is_taken(&with_port) {
             // Two may listen at one port, on different addresses.
-            true => format!("{with_port}@{}", claim.pid),
+            true => format!("{with_port}@{pid}"),
             false => with_port,
         }
     }
@@ -328,6 +329,21 @@ mod tests {
             address: one.addresses[0],
             process: Some(process),
         })
+    }
+
+    #[test]
+    fn a_daemon_that_claims_another_process_is_listed_with_its_own() {
+        let one = candidate(4000, 7);
+        let mut found = Found::default();
+        found.settle(vec![one.clone()], |_| true);
+        let Heard::Claim(mut claimed) = claims(&one, "A") else {
+            unreachable!("it is a claim");
+        };
+        claimed.claim.pid = 1;
+        claimed.process = None;
+        found.heard(&one, Heard::Claim(claimed));
+        let listed = found.neighbours().next().expect("it is listed");
+        assert_eq!((listed.pid, listed.doubt.is_some()), (7, true));
     }
 
     /// What is known after each of these has said that it has that name.

@@ -89,6 +89,8 @@ fn a_credential_that_does_not_fit_is_an_impostors() {
         assert!(refused.says(&["impostor"]), "{refused:?}");
         assert_ne!(refused.status, 0);
         assert_eq!(liar.heard(), b"dae\n", "it isn't called");
+        let pid = &ecosystem.status(&name)["pid"];
+        assert_eq!(pid, std::process::id(), "the kernel's, whatever it says");
         let shown = ecosystem.cli(&["status", &name]).ok().stdout;
         assert!(shown.contains("it says"), "{shown}");
     }
