@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use dae_plugin_api::abi::SINK_BYTES_MAX;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
+use crate::spans;
 
 /// 0xDAE: where Dae listens unless told otherwise (Common TCP).
 pub const DAE_PORT: u16 = 3502;
@@ -19,15 +22,15 @@ pub const DAE_PORT: u16 = 3502;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Dae's port; the next free one is taken where it isn't free.
+    /// Dae's port; the next free one is taken where it isn't free. 0 means one that the system chooses.
     pub dae_port: u16,
-    /// Longest line of Common TCP, before its LF.
+    /// Longest line of Common TCP, before its LF; at most what crosses to a plugin in one piece (256 MiB).
     pub line_bytes_max: usize,
     /// Guests of one daemon at a time.
     pub guests_max: usize,
     /// How long a command may run; 0 means for ever.
     pub command_ms: u64,
-    /// How long a command waits for an instance that is being restarted or replaced.
+    /// How long a command waits for an instance that is being restarted or replaced; 0 means not at all.
     pub instance_wait_ms: u64,
     /// How long half a line may wait for its other half.
     pub half_line_ms: u64,
@@ -40,9 +43,9 @@ pub struct Config {
     /// From so many loaded files on, new ones run in processes of their own. Each takes one of the process's 1,024 pthread
     /// keys for ever, and a process without any ends (measured at about 1,020).
     pub images_max: usize,
-    /// At so many loaded files it is told that they become many.
+    /// At so many loaded files a warning is logged; 0 means never.
     pub images_warn: usize,
-    /// How often the drop-in directory is looked at, for events that were lost.
+    /// How often the drop-in directory is looked at, for events that were lost; less than 100 counts as 100.
     pub drop_in_poll_ms: u64,
     /// How often the machine's listening sockets are looked at for daemons that this host doesn't run; 0 means never.
     pub scan_ms: u64,
@@ -146,7 +149,7 @@ impl Config {
     /// Reads the file; one that isn't there is all defaults.
     ///
     /// # Errors
-    /// It can't be read, isn't JSON5, or has a member that isn't known.
+    /// It can't be read, isn't JSON5, or has a member that isn't known or makes no sense; the text names it.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -158,17 +161,43 @@ impl Config {
                     .with_context(|| format!("the config {} can't be read", path.display()));
             }
         };
-        let not_as_expected = || format!("the config {} is not as expected", path.display());
-        let config: Config = json5::from_str(&text).with_context(not_as_expected)?;
-        config.check_settings().with_context(not_as_expected)?;
+        Config::parse(&text)
+            .map_err(|text| anyhow!(text))
+            .with_context(|| format!("the config {} is not as expected", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut reader = json5::Deserializer::from_str(text);
+        let config: Config = serde_path_to_error::deserialize(&mut reader)
+            .map_err(|error| settings::told(&error))?;
+        // The reader stops behind the value; whatever follows is found by reading it as a whole.
+        json5::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
+        config.check()?;
         Ok(config)
     }
 
-    /// A misspelt setting is told at once, and not when its daemon is installed one day.
-    fn check_settings(&self) -> anyhow::Result<()> {
-        for name in self.daemons.keys().map(String::as_str).chain([""]) {
+    /// Refuses what makes no sense at once, and not when a daemon is installed one day.
+    fn check(&self) -> Result<(), String> {
+        settings::check_positive(&[
+            ("line_bytes_max", self.line_bytes_max as u64),
+            ("guests_max", self.guests_max as u64),
+            ("half_line_ms", self.half_line_ms),
+            ("start_ms", self.start_ms),
+            ("stop_grace_ms", self.stop_grace_ms),
+            ("images_max", self.images_max as u64),
+            ("drop_in_poll_ms", self.drop_in_poll_ms),
+        ])?;
+        if self.line_bytes_max > SINK_BYTES_MAX {
+            return Err(format!(
+                "line_bytes_max: expected at most {SINK_BYTES_MAX}, which is what crosses to a plugin in one piece; got {}",
+                self.line_bytes_max
+            ));
+        }
+        let defaults = Settings::of(&[&self.defaults]);
+        defaults.map_err(|text| format!("defaults: {text}"))?;
+        for name in self.daemons.keys() {
             let settings = self.settings(name, &Value::Null);
-            settings.map_err(|text| anyhow::anyhow!("daemon {name:?}: {text}"))?;
+            settings.map_err(|text| format!("daemons.{name}: {text}"))?;
         }
         Ok(())
     }
@@ -176,7 +205,7 @@ impl Config {
     /// How that daemon is run; `given` was given at its install.
     ///
     /// # Errors
-    /// A member that isn't known or has a wrong type.
+    /// A member that isn't known, has a wrong type, or makes no sense.
     pub fn settings(&self, name: &str, given: &Value) -> Result<Settings, String> {
         let own = self.daemons.get(name).unwrap_or(&Value::Null);
         Settings::of(&[&self.defaults, own, given])
@@ -188,9 +217,9 @@ impl Config {
         Limits {
             line_bytes_max: self.line_bytes_max,
             guests_max: self.guests_max,
-            command: Duration::from_millis(self.command_ms),
-            instance_wait: Duration::from_millis(self.instance_wait_ms),
-            half_line: Duration::from_millis(self.half_line_ms),
+            command: spans::ms(self.command_ms),
+            instance_wait: spans::ms(self.instance_wait_ms),
+            half_line: spans::ms(self.half_line_ms),
         }
     }
 
@@ -198,25 +227,26 @@ impl Config {
     /// limits of their own. Limits that are made small for daemons' guests must not keep the owner out.
     #[must_use]
     pub fn control_limits(&self) -> Limits {
+        let limits = self.limits();
         let default = Config::default().limits();
         Limits {
-            line_bytes_max: self.line_bytes_max.max(default.line_bytes_max),
-            half_line: Duration::from_millis(self.half_line_ms).max(default.half_line),
+            line_bytes_max: limits.line_bytes_max.max(default.line_bytes_max),
+            half_line: limits.half_line.max(default.half_line),
             command: Duration::ZERO,
-            ..self.limits()
+            ..limits
         }
     }
 
     /// How long a daemon's `start` may take.
     #[must_use]
     pub fn start_limit(&self) -> Duration {
-        Duration::from_millis(self.start_ms)
+        spans::ms(self.start_ms)
     }
 
     /// How long an end may take.
     #[must_use]
     pub fn stop_grace(&self) -> Duration {
-        Duration::from_millis(self.stop_grace_ms)
+        spans::ms(self.stop_grace_ms)
     }
 }
 
@@ -244,6 +274,50 @@ mod tests {
         std::fs::write(&path, "{comand_ms: 5}").unwrap();
         let error = format!("{:#}", Config::load(&path).unwrap_err());
         assert!(error.contains("comand_ms"), "{error}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_members_name() {
+        for (text, member) in [
+            ("{line_bytes_max: 0}", "line_bytes_max"),
+            ("{line_bytes_max: 18446744073709551615}", "line_bytes_max"),
+            ("{guests_max: 0}", "guests_max"),
+            ("{guests_max: -1}", "guests_max"),
+            ("{half_line_ms: 0}", "half_line_ms"),
+            ("{start_ms: 0}", "start_ms"),
+            ("{start_ms: 'soon'}", "start_ms"),
+            ("{stop_grace_ms: 0}", "stop_grace_ms"),
+            ("{images_max: 0}", "images_max"),
+            ("{drop_in_poll_ms: 0}", "drop_in_poll_ms"),
+            ("{scan_ports_never: ['9000-8000']}", "scan_ports_never[0]"),
+            ("{scan_ports_never: 5}", "scan_ports_never"),
+            ("{dae_port: 70000}", "dae_port"),
+            ("{defaults: 5}", "defaults"),
+            (
+                "{defaults: {restart: {burst_max: -1}}}",
+                "restart.burst_max",
+            ),
+            ("{defaults: {panics_max: 0}}", "defaults: panics_max"),
+            ("{daemons: {A: {nice: 100}}}", "daemons.A: nice"),
+            ("{daemons: {A: 5}}", "daemons.A"),
+            ("{daemons: {A: {env: {'': 'x'}}}}", "daemons.A: env"),
+        ] {
+            let told = Config::parse(text).unwrap_err();
+            assert!(told.contains(member), "{text}: {told}");
+            assert!(
+                !told.contains("usize") && !told.contains("u64"),
+                "{text}: {told}"
+            );
+        }
+        for text in [
+            "{dae_port: 0, command_ms: 0, instance_wait_ms: 0, images_warn: 0, scan_ms: 0}",
+            "{command_ms: 18446744073709551615, start_ms: 18446744073709551615}",
+            "{defaults: null, daemons: {A: {after_ms: 0, probation_ms: 0, checkpoint_s: 0, health_ms: 0}}}",
+            "{} // the end",
+        ] {
+            assert!(Config::parse(text).is_ok(), "{text}");
+        }
+        assert!(Config::parse("{} {}").is_err());
     }
 
     #[test]

@@ -24,7 +24,7 @@
 //! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`: what a connection works with
 //! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
 //! - [`store`], `past`, [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
-//! - [`config`], [`settings`], [`restart`], `retention`, `state`, `identity`, `outcome`, [`report`]: pure data and decisions
+//! - [`config`], [`settings`], [`restart`], `retention`, `state`, `identity`, `outcome`, [`report`], `spans`: pure data and decisions
 //! - `hands`: who may write a file · `printable`: text of others, made safe for a terminal
 //! - `seldom`: what is logged only now and then
 //! - `lock`: the one way to lock a table · `signals`: those of this process, and which of them end a host
@@ -81,6 +81,7 @@ mod seldom;
 mod self_connection;
 mod services;
 mod signals;
+mod spans;
 mod state;
 mod states;
 mod stats;

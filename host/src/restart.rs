@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spans::ms;
+
 /// When an ended instance is followed by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -101,7 +103,8 @@ pub fn decide(policy: &Policy, history: &mut History, end: End, now: Duration) -
     if !wanted {
         return Decision::Finished;
     }
-    history.forget_before(now.saturating_sub(ms(policy.slow_ms)));
+    let longest = policy.slow_ms.max(policy.burst_ms);
+    history.forget_before(now.saturating_sub(ms(longest)));
     if let Some(reason) = history.is_loop(policy, now) {
         return Decision::CrashLoop(reason);
     }
@@ -167,10 +170,6 @@ pub fn with_jitter(wait: Duration, random: f64) -> Duration {
     wait.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0))
 }
 
-fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +214,42 @@ mod tests {
         assert_eq!(life(5_000, 2).0, [Duration::ZERO, ms(200)]);
         let (waits, reason) = life(61_000, 8);
         assert_eq!((waits, reason), (vec![Duration::ZERO; 8], None));
+    }
+
+    #[test]
+    fn a_burst_is_found_whatever_the_slow_window_is() {
+        let policy = Policy {
+            slow_ms: 0,
+            burst_max: 3,
+            ..Policy::default()
+        };
+        let (mut history, mut now) = (History::default(), Duration::ZERO);
+        let mut decide_next = || {
+            now += ms(500);
+            decide(&policy, &mut history, failed_after(0), now)
+        };
+        for _ in 0..3 {
+            assert!(matches!(decide_next(), Decision::Restart(_)));
+        }
+        assert!(matches!(decide_next(), Decision::CrashLoop(_)));
+    }
+
+    #[test]
+    fn no_setting_is_too_long_to_compute_with() {
+        let policy = Policy {
+            backoff_first_ms: u64::MAX,
+            backoff_max_ms: u64::MAX,
+            served_ms: u64::MAX,
+            healthy_ms: u64::MAX,
+            burst_ms: u64::MAX,
+            slow_ms: u64::MAX,
+            ..Policy::default()
+        };
+        let mut history = History::default();
+        let Decision::Restart(wait) = decide(&policy, &mut history, failed_after(5), ms(5)) else {
+            unreachable!("it is the first");
+        };
+        assert!(std::time::Instant::now() + with_jitter(wait, 1.0) > std::time::Instant::now());
     }
 
     #[test]

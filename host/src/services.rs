@@ -13,7 +13,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use abi_stable::std_types::{RSlice, RStr};
 use async_ffi::{FfiFuture, FutureExt as _};
@@ -29,6 +28,7 @@ use crate::log::{
     Journal, Record, TARGET_BYTES_MAX as LOG_TARGET_BYTES_MAX, TEXT_BYTES_MAX as LOG_BYTES_MAX,
 };
 use crate::outcome::{Asking, Ended};
+use crate::spans;
 use guard::{GuardedWork, guarded};
 
 /// In the number under which [`beat`] sees what a daemon has spawned: it is no instance's.
@@ -414,7 +414,7 @@ unsafe extern "C" fn sleep(daemon: u64, ms: u64) -> FfiFuture<()> {
     let asleep = guarded("sleep", || {
         let seated = find(daemon)?;
         let _entered = seated.runtime.enter();
-        Some(Box::pin(tokio::time::sleep(Duration::from_millis(ms))))
+        Some(Box::pin(tokio::time::sleep(spans::ms(ms))))
     });
     match asleep {
         Ok(Some(asleep)) => {

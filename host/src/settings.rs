@@ -66,8 +66,10 @@ pub struct Settings {
     pub on_panic: OnPanic,
     /// As many panics in a row, with no command answered between them, end the instance.
     pub panics_max: u32,
-    /// It starts when these are ready.
+    /// When the host starts, it starts when these are ready.
     pub after: Vec<String>,
+    /// How long it waits for them (ms), all in all; then it starts without them. 0 means that it doesn't wait.
+    pub after_ms: u64,
     /// Bounds of its subprocess.
     pub bounds: Bounds,
     /// Its subprocess's nice value, -20 to 19.
@@ -80,7 +82,7 @@ pub struct Settings {
     pub trial: Option<Trial>,
     /// How long that may take (ms). Loading and checking takes milliseconds; a static constructor that hangs never ends.
     pub trial_ms: u64,
-    /// For how long after a reload a crash leads back to the code of before (ms).
+    /// For how long after a reload a crash leads back to the code of before (ms); 0 means never.
     pub probation_ms: u64,
     /// How often its state is kept while it runs (s); 0 means only at a stop or reload.
     pub checkpoint_s: u64,
@@ -98,6 +100,7 @@ impl Default for Settings {
             on_panic: OnPanic::default(),
             panics_max: 10,
             after: Vec::new(),
+            after_ms: 60_000,
             bounds: Bounds::default(),
             nice: None,
             env: BTreeMap::new(),
@@ -115,14 +118,81 @@ impl Settings {
     /// The settings that these layers come to, the later ones over the earlier.
     ///
     /// # Errors
-    /// A member that isn't known or has a wrong type; the text names it.
+    /// A member that isn't known, has a wrong type, or makes no sense; the text names it.
     pub fn of(layers: &[&Value]) -> Result<Self, String> {
         let mut merged = Value::Object(serde_json::Map::new());
         for layer in layers {
+            if !matches!(layer, Value::Object(_) | Value::Null) {
+                return Err(format!("expected an object of settings, got {layer}"));
+            }
             merge(&mut merged, layer);
         }
-        serde_json::from_value(merged)
-            .map_err(|error| format!("the settings are not as expected: {error}"))
+        let settings: Settings =
+            serde_path_to_error::deserialize(merged).map_err(|error| told(&error))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Settings { bounds, .. } = self;
+        check_positive(&[
+            ("panics_max", self.panics_max.into()),
+            ("trial_ms", self.trial_ms),
+            ("health_misses_max", self.health_misses_max.into()),
+            ("bounds.memory_bytes", bounds.memory_bytes.unwrap_or(1)),
+            ("bounds.cpu_s", bounds.cpu_s.unwrap_or(1)),
+            ("bounds.files_max", bounds.files_max.unwrap_or(1)),
+        ])?;
+        if let Some(nice) = self.nice.filter(|nice| !(-20..=19).contains(nice)) {
+            return Err(format!("nice: expected -20 to 19, got {nice}"));
+        }
+        if self.after.iter().any(String::is_empty) {
+            return Err("after: expected names of daemons, got an empty one".to_owned());
+        }
+        self.env
+            .iter()
+            .try_for_each(|(name, value)| check_variable(name, value))
+    }
+}
+
+/// The system takes no others.
+fn check_variable(name: &str, value: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(format!(
+            "env: expected names of at least one character, without = and NUL; got {name:?}"
+        ));
+    }
+    match value.contains('\0') {
+        true => Err(format!(
+            "env.{name}: expected a text without NUL; got {value:?}"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Checks that none of these members is 0.
+///
+/// # Errors
+/// The name of the first that is.
+pub(crate) fn check_positive(members: &[(&str, u64)]) -> Result<(), String> {
+    match members.iter().find(|(_, value)| *value == 0) {
+        Some((name, _)) => Err(format!("{name}: expected at least 1, got 0")),
+        None => Ok(()),
+    }
+}
+
+/// Returns what is wrong with which member, without the names of Rust's types.
+pub(crate) fn told<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
+    let mut reason = error.inner().to_string();
+    for number in ["usize", "u64", "u32", "u16", "i32"] {
+        reason = reason.replace(
+            &format!("expected {number}"),
+            "expected a whole number in its range",
+        );
+    }
+    match error.path().iter().next() {
+        Some(_) => format!("{}: {reason}", error.path()),
+        None => reason,
     }
 }
 
@@ -157,6 +227,44 @@ mod tests {
         assert_eq!(settings.mode, Some(Mode::Subprocess));
         let error = Settings::of(&[&json!({"helth_ms": 5})]).unwrap_err();
         assert!(error.contains("helth_ms"), "{error}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_members_name() {
+        for (given, member) in [
+            (json!({"panics_max": 0}), "panics_max"),
+            (json!({"health_misses_max": 0}), "health_misses_max"),
+            (json!({"trial_ms": 0}), "trial_ms"),
+            (json!({"nice": 100}), "nice"),
+            (json!({"nice": -21}), "nice"),
+            (json!({"nice": i64::MAX}), "nice"),
+            (json!({"env": {"": "x"}}), "env"),
+            (json!({"env": {"A=B": "x"}}), "A=B"),
+            (json!({"env": {"A\0": "x"}}), "env"),
+            (json!({"env": {"A": "x\0y"}}), "env.A"),
+            (json!({"env": {"A": 5}}), "env.A"),
+            (
+                json!({"bounds": {"memory_bytes": 0}}),
+                "bounds.memory_bytes",
+            ),
+            (json!({"bounds": {"cpu_s": 0}}), "bounds.cpu_s"),
+            (json!({"bounds": {"files_max": 0}}), "bounds.files_max"),
+            (json!({"bounds": {"files_max": -1}}), "bounds.files_max"),
+            (json!({"restart": {"burst_ms": "long"}}), "restart.burst_ms"),
+            (json!({"restart": {"burst_ms": 1.5}}), "restart.burst_ms"),
+            (json!({"after": [""]}), "after"),
+            (json!({"after": "B"}), "after"),
+            (json!({"after_ms": -1}), "after_ms"),
+            (json!([]), "object"),
+        ] {
+            let told = Settings::of(&[&given]).unwrap_err();
+            assert!(told.contains(member), "{given}: {told}");
+        }
+        let most = json!({
+            "after_ms": u64::MAX, "trial_ms": u64::MAX, "probation_ms": u64::MAX, "checkpoint_s": u64::MAX,
+            "health_ms": u64::MAX, "bounds": {"cpu_s": u64::MAX, "core_bytes": 0}, "env": {"A": ""},
+        });
+        assert!(Settings::of(&[&most]).is_ok());
     }
 
     #[test]

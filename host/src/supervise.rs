@@ -36,6 +36,7 @@ use crate::past::Past;
 use crate::report::{LastEnd, Mode};
 use crate::restart::{self, Decision, End, History};
 use crate::settings::{OnPanic, Settings};
+use crate::spans;
 use crate::state::State;
 use crate::states::{KeptState, Occasion, States};
 use crate::store::{Artefact, Store};
@@ -355,7 +356,7 @@ impl Supervisor {
     /// When the next checkpoint is due.
     fn checkpoint_time(&self) -> Option<Instant> {
         let every_s = self.spec.settings.checkpoint_s;
-        (every_s > 0).then(|| Instant::now() + Duration::from_secs(every_s))
+        (every_s > 0).then(|| spans::after(Instant::now(), spans::s(every_s)))
     }
 
     async fn take_checkpoint(&mut self) {
@@ -442,7 +443,7 @@ impl Supervisor {
         let now = self.shared.since.elapsed();
         let policy = &self.spec.settings.restart;
         let decision = restart::decide(policy, &mut self.history, end, now);
-        let window = Duration::from_millis(policy.burst_ms);
+        let window = spans::ms(policy.burst_ms);
         let recent = format!(
             "{} of {} in {} s",
             self.history.within(window, now),
@@ -452,7 +453,7 @@ impl Supervisor {
         self.now.running().recent.clone_from(&recent);
         match decision {
             Decision::Restart(wait) => {
-                let until = Instant::now() + restart::with_jitter(wait, random());
+                let until = spans::after(Instant::now(), restart::with_jitter(wait, random()));
                 let cause = format!("{cause}; restarts {recent}");
                 self.set(State::Backoff { cause, until });
             }

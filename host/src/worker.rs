@@ -41,6 +41,7 @@ use crate::outcome::Ended;
 use crate::report::Mode;
 use crate::services::Resident;
 use crate::signals;
+use crate::spans;
 use backlog::{Backlog, What};
 use incoming::Incoming;
 use loans::Loans;
@@ -260,7 +261,7 @@ impl Worker {
             None => Ok(()),
         };
         if tried.is_ok() && trial.starts {
-            let grace = Duration::from_millis(trial.stop_ms);
+            let grace = spans::ms(trial.stop_ms);
             let wire = Arc::clone(&self.wire);
             let starting_and_stopping = async {
                 let served = start(image, message, state, &wire).await?;
@@ -372,7 +373,7 @@ impl Worker {
             Kind::Visit => self.wire.visit(frame.id, frame.payload),
             Kind::GuestCame => self.guest_came(frame, served),
             Kind::GuestGone => self.guest_gone(frame),
-            Kind::Stop => return Some(Duration::from_millis(frame::split_u64(frame.payload).0)),
+            Kind::Stop => return Some(spans::ms(frame::split_u64(frame.payload).0)),
             // The host sends no others.
             _ => {}
         }
@@ -597,7 +598,7 @@ async fn start(
         },
         runtime: tokio::runtime::Handle::current(),
         state,
-        limit: Duration::from_millis(message.start_ms),
+        limit: spans::ms(message.start_ms),
     };
     let instance = instance::start(plan)
         .await
@@ -635,7 +636,7 @@ fn bound(message: &StartMessage) -> Result<(), String> {
             let limit = Rlimit {
                 current: Some(value),
                 // At the soft bound of CPU time the signal says what it is about; at the hard one it is a plain SIGKILL.
-                maximum: Some(value + u64::from(resource == Resource::Cpu)),
+                maximum: Some(value.saturating_add(u64::from(resource == Resource::Cpu))),
             };
             rustix::process::setrlimit(resource, limit)
                 .map_err(|error| format!("its bound {name} = {value}: {error}"))?;

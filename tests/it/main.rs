@@ -26,6 +26,7 @@ mod many;
 mod private_group;
 mod readme;
 mod reload;
+mod settings;
 mod signals;
 mod supervision;
 mod tidy;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::discover::Neighbour;
 use crate::report::{Credential, Scan, Status};
+use crate::spans;
 
 /// The argument of `announce`: of a credential, only where to ask for it.
 #[derive(Debug, Deserialize)]
@@ -59,7 +60,7 @@ impl Dae {
 impl Inner {
     /// Looks for them every so often, until the task is aborted or the ecosystem is gone.
     pub(super) fn look_for_others(self: &Arc<Self>) -> JoinHandle<()> {
-        let every = Duration::from_millis(self.shared.config.scan_ms);
+        let every = spans::ms(self.shared.config.scan_ms);
         let inner: Weak<Inner> = Arc::downgrade(self);
         let own = move || inner.upgrade().map(|inner| inner.own_processes());
         tokio::spawn(Arc::clone(&self.foreign).run(every, own))

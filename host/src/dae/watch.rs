@@ -20,6 +20,7 @@ use super::{Dae, FaultKind, lock};
 use crate::manifest;
 use crate::plan::{self, Action, Known, Registered, Seen};
 use crate::report::InstallRequest;
+use crate::spans;
 
 /// A half-written file is looked at again so soon.
 const RETRY: Duration = Duration::from_millis(500);
@@ -72,7 +73,7 @@ type Compared = HashMap<(PathBuf, String), bool>;
 impl Watched {
     async fn run(mut self) {
         let changes = Arc::clone(&self.changes);
-        let poll = Duration::from_millis(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
+        let poll = spans::ms(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
         loop {
             self.read_registry();
             let is_unfinished = self.look().await;

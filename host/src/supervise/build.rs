@@ -245,7 +245,7 @@ impl Supervisor {
             self.shared.tell(&spec.name, None, "warn", &text);
             return Mode::Subprocess;
         }
-        if count == config.images_warn {
+        if count == config.images_warn && count > 0 {
             let max = config.images_max;
             let text = format!(
                 "{count} files are loaded into the host's process; from {max} on, new ones run in their own"

@@ -3,13 +3,12 @@
 //! A daemon in a process of its own is asked, and killed when it has not answered for long enough. One in the host's own
 //! process can't be killed; what can be done is to see which handler holds a thread, and to say so.
 
-use std::time::Duration;
-
 use super::Supervisor;
 use super::rounds::Turn;
 use crate::beat::Seen;
 use crate::instance::Instance;
 use crate::report::Mode;
+use crate::spans;
 use crate::state::State;
 
 /// What is known from the last time it was asked.
@@ -82,8 +81,8 @@ impl Supervisor {
         };
         self.health.misses += 1;
         if self.health.misses >= self.spec.settings.health_misses_max && !is_degraded {
-            let every = Duration::from_millis(self.spec.settings.health_ms);
-            let held = every * self.health.misses;
+            let every = spans::ms(self.spec.settings.health_ms);
+            let held = every.saturating_mul(self.health.misses);
             let name = &self.spec.name;
             let cause = format!(
                 "the command {} has held a host thread for over {held:?} and can't be ended in-process; \

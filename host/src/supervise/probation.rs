@@ -6,10 +6,11 @@
 //! lost that was answered before it. Where A can't read that, since B wrote it in a newer shape, it starts from the one
 //! that it left itself; the log says so. What C has kept since, a checkpoint say, is not looked at: it may be the reason.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::build::Built;
 use super::{Notice, Spec, Supervisor};
+use crate::spans;
 use crate::states::KeptState;
 
 /// New code on probation, and what was before it.
@@ -33,7 +34,7 @@ impl Supervisor {
     ) -> Option<Probation> {
         let is_new = old.artefact.hash != self.spec.artefact.hash;
         let probation_ms = self.spec.settings.probation_ms;
-        let until = Instant::now() + Duration::from_millis(probation_ms);
+        let until = spans::after(Instant::now(), spans::ms(probation_ms));
         let Some(before) = self.probation.take().filter(Probation::is_on) else {
             return is_new.then_some(Probation {
                 until,

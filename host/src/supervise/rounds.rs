@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -15,6 +15,7 @@ use crate::beat;
 use crate::instance::Instance;
 use crate::lock::lock;
 use crate::report::Mode;
+use crate::spans;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -121,12 +122,8 @@ async fn make(rounds: Weak<Rounds>, since: Instant, every_ms: u64) {
         let next_ms = (since_ms / every_ms)
             .saturating_add(1)
             .saturating_mul(every_ms);
-        let next = since.checked_add(Duration::from_millis(next_ms));
-        match next {
-            Some(next) => tokio::time::sleep_until(next.into()).await,
-            // Longer than any clock goes.
-            None => std::future::pending().await,
-        }
+        let next = spans::after(since, spans::ms(next_ms));
+        tokio::time::sleep_until(next.into()).await;
         let Some(rounds) = rounds.upgrade() else {
             return;
         };

@@ -14,6 +14,7 @@ use crate::frame::{StartMessage, TrialMessage};
 use crate::images::Tried;
 use crate::report::Mode;
 use crate::settings::{Trial, TrialStep};
+use crate::spans;
 use crate::states::{KeptState, Occasion};
 
 impl Supervisor {
@@ -101,7 +102,7 @@ impl Supervisor {
     fn trial_plan(&self, spec: &Spec, starts: bool) -> ChildPlan {
         let config = &self.shared.config;
         // Of each of its own steps: loading the file, and reading the state.
-        let step = Duration::from_millis(spec.settings.trial_ms);
+        let step = spans::ms(spec.settings.trial_ms);
         let more = match starts {
             true => config.start_limit() + config.stop_grace(),
             false => Duration::ZERO,
