@@ -8,12 +8,15 @@
 //! where the home's path leads to another directory by now, or another process listens in its place, it says so once.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as Peer;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -32,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait where accepting fails.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a client that sends nothing more is looked at, whether it still reads.
+const HANG_UP_POLL: Duration = Duration::from_millis(100);
 /// How often it is logged that another user connected.
 const KNOCKS_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
@@ -173,7 +178,7 @@ async fn take(accepted: io::Result<UnixStream>, door: &Arc<Door>, knocks: &Seldo
                     mailbox,
                     counted: None,
                 };
-                tokio::spawn(guest::serve(stream, Arc::clone(door), entered));
+                tokio::spawn(serve(stream, Arc::clone(door), entered));
             }
             Err(text) => guest::turn_away(&stream, &text),
         },
@@ -203,6 +208,48 @@ fn let_in(door: &Door) -> Result<Arc<Mailbox>, String> {
             "the control socket has {max} clients, as many as it may have at a time; end some of them, such as `logs -f`"
         )),
     }
+}
+
+/// Serves a client until it has gone. What it has asked for goes with it, as far as it hasn't begun.
+async fn serve(stream: UnixStream, door: Arc<Door>, entered: Entered) {
+    let hang_up = hang_up(&stream);
+    tokio::select! {
+        () = guest::serve(stream, door, entered) => {}
+        () = hang_up => {}
+    }
+}
+
+/// Ends when the client has closed its socket. One that has only finished sending still reads its replies, and reading
+/// doesn't tell the two apart: so once there is nothing more to read, the system is asked now and then.
+fn hang_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
+    let watched = stream.as_fd().try_clone_to_owned();
+    let watched = watched.map(std::os::unix::net::UnixStream::from);
+    let watched = watched.and_then(UnixStream::from_std);
+    async move {
+        // Where it can't be watched, its end is seen when its replies are written.
+        let Ok(watched) = watched else {
+            return std::future::pending().await;
+        };
+        loop {
+            match watched.ready(Interest::READABLE).await {
+                Ok(ready) if !ready.is_read_closed() => {
+                    // What is there is read by the guest's own task: this waits for the next event.
+                    let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    let _ = watched.try_io(Interest::READABLE, nothing);
+                    continue;
+                }
+                _ if has_hung_up(&watched) => return,
+                _ => {}
+            }
+            tokio::time::sleep(HANG_UP_POLL).await;
+        }
+    }
+}
+
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    let asked = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    asked.is_ok_and(|_| polled[0].revents().contains(PollFlags::HUP))
 }
 
 /// Whether the peer is the user who runs the host. Root is not: what it wants here it can do as that user.

@@ -9,13 +9,16 @@
 
 mod answer;
 mod bring_back;
+mod carry;
 mod change;
 mod changes;
 pub(crate) mod departure;
 mod fault;
 mod foreign;
 mod install;
+mod notices;
 pub(crate) mod request;
+mod rollback;
 mod stage;
 mod tell;
 mod topics;
@@ -24,7 +27,7 @@ mod watch;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -46,7 +49,7 @@ use crate::neighbours::Answering;
 use crate::past::Past;
 use crate::registry::{DAE_NAME, Registry};
 use crate::relief::Threads;
-use crate::report::Credential;
+use crate::report::{Credential, Refusal};
 use crate::states::States;
 use crate::store::Store;
 use crate::supervise::{Daemon, Notice, Rounds, Shared, listen};
@@ -97,6 +100,8 @@ struct Inner {
     /// Daemons of the registry that could not be brought back, and why. They stay in it until they are installed again or
     /// uninstalled.
     lost: Mutex<BTreeMap<String, String>>,
+    /// The last change of each daemon that was refused, until one is accepted.
+    refusals: Mutex<BTreeMap<String, Refusal>>,
     /// One turn for each name that is or was changed; see [`Inner::turn`].
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Hashes of artefacts that are staged, but not in the registry yet: not to be swept.
@@ -280,6 +285,7 @@ impl Builder {
             new_ports: Mutex::default(),
             daemons: Mutex::default(),
             lost: Mutex::default(),
+            refusals: Mutex::default(),
             turns: Mutex::default(),
             staged: Mutex::default(),
             sweeping: RwLock::default(),
@@ -310,7 +316,7 @@ fn listen_as_dae(
 impl Inner {
     /// Everything that needs the whole to be there.
     fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
-        let taking_note = tokio::spawn(take_note(Arc::downgrade(inner), noticed));
+        let taking_note = tokio::spawn(notices::take_note(Arc::downgrade(inner), noticed));
         lock(&inner.tasks).push(Task::Loop(taking_note));
         inner.enter_as_dae();
         inner.bring_back();
@@ -388,37 +394,6 @@ impl Answering for AsDae {
         match &**self.0.phase() {
             Phase::Open(lease) => Some(lease.instance.identity.credential()),
             _ => None,
-        }
-    }
-}
-
-/// Records what supervisors did by themselves.
-async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
-    while let Some(notice) = notices.recv().await {
-        let Some(inner) = inner.upgrade() else { return };
-        let Notice::RolledBack { bad, good, reason } = notice;
-        // Whoever installed what did not last records that first, or this would be overwritten.
-        let _turn = inner.turn(&good.name).await;
-        let saved = inner.change_registry(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(&good.name) {
-                entry.previous.retain(|hash| *hash != good.artefact.hash);
-                // That what is recorded is what didn't last is not certain: whoever recorded it may have looked late.
-                entry.hash.clone_from(&bad);
-                entry.roll_back_to(&good.artefact.hash);
-                entry.version.clone_from(&good.artefact.manifest.version);
-                entry.plugin.clone_from(&good.artefact.manifest.name);
-                entry.config.clone_from(&good.config);
-                entry.mode = good.mode;
-                entry.set_aside = None;
-                entry.quarantined.insert(bad, reason);
-            }
-        });
-        if let Err(error) = saved {
-            tracing::error!(
-                daemon = good.name,
-                error = format!("{error:#}"),
-                "its rollback could not be recorded"
-            );
         }
     }
 }

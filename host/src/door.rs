@@ -5,8 +5,8 @@
 //! When the last lease on an instance that was taken away has been given back, nobody runs code of it any more. This is
 //! all there is to quiescing.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -157,21 +157,24 @@ pub struct Door {
     pub(crate) other_protocols: Seldom,
     phase: ArcSwap<Phase>,
     changed: watch::Sender<()>,
-    panics: Panics,
+    /// Whether any panic is counted: the line is everybody's, and is seldom anything but false.
+    has_panicked: AtomicBool,
+    panics: Mutex<Panics>,
+    too_many_panics: Notify,
     ends: AtomicU64,
     last_end: Mutex<String>,
 }
 
-/// Panics in a row, with no command answered between them.
-#[derive(Debug)]
+/// Panics in a row, with no command answered between them, of the instance that is there now.
+#[derive(Debug, Default)]
 struct Panics {
-    in_a_row: AtomicU32,
+    /// The number of that instance. What is counted for another one comes late, and is dropped.
+    instance: u64,
+    in_a_row: u32,
+    max: u32,
     /// Commands that were answered by the daemon's own process, when the last one panicked.
-    calls_elsewhere: AtomicU64,
-    max: AtomicU32,
-    too_many: Notify,
-    /// Whether they were of the instance that is there now.
-    are_too_many: AtomicBool,
+    calls_elsewhere: u64,
+    are_too_many: bool,
 }
 
 impl Door {
@@ -188,13 +191,9 @@ impl Door {
             changed: watch::Sender::new(()),
             ends: AtomicU64::new(0),
             last_end: Mutex::default(),
-            panics: Panics {
-                in_a_row: AtomicU32::new(0),
-                calls_elsewhere: AtomicU64::new(0),
-                max: AtomicU32::new(u32::MAX),
-                too_many: Notify::new(),
-                are_too_many: AtomicBool::new(false),
-            },
+            has_panicked: AtomicBool::new(false),
+            panics: Mutex::default(),
+            too_many_panics: Notify::new(),
         })
     }
 
@@ -205,45 +204,58 @@ impl Door {
         self.phase.load()
     }
 
-    /// Counts a batch whose commands each waited `latency`.
-    pub fn count(&self, tally: Tally, latency: Duration) {
+    /// Counts a batch that the instance of that number answered, whose commands each waited `latency`.
+    pub fn count(&self, instance: u64, tally: Tally, latency: Duration) {
         self.stats.add(tally, latency);
-        if tally.calls > tally.panics {
-            // Read first: the line is everybody's, and is seldom anything but 0.
-            if self.panics.in_a_row.load(Ordering::Relaxed) > 0 {
-                self.panics.in_a_row.store(0, Ordering::Relaxed);
-            }
-            return;
-        }
-        let elsewhere = self.stats.calls_elsewhere();
-        if self
-            .panics
-            .calls_elsewhere
-            .swap(elsewhere, Ordering::Relaxed)
-            != elsewhere
-        {
-            self.panics.in_a_row.store(0, Ordering::Relaxed);
-        }
-        let panics = u32::try_from(tally.panics).unwrap_or(u32::MAX);
-        let before = self.panics.in_a_row.fetch_add(panics, Ordering::Relaxed);
-        if before.saturating_add(panics) >= self.panics.max.load(Ordering::Relaxed) {
-            self.panics.in_a_row.store(0, Ordering::Relaxed);
-            self.panics.are_too_many.store(true, Ordering::Relaxed);
-            self.panics.too_many.notify_one();
+        if tally.panics > 0 || self.has_panicked.load(Ordering::Relaxed) {
+            self.count_panics(instance, tally);
         }
     }
 
-    /// From now on so many panics in a row are too many; those of before are of no account.
-    pub fn allow_panics(&self, max: u32) {
-        self.panics.in_a_row.store(0, Ordering::Relaxed);
-        self.panics.are_too_many.store(false, Ordering::Relaxed);
-        self.panics.max.store(max, Ordering::Relaxed);
+    #[cold]
+    fn count_panics(&self, instance: u64, tally: Tally) {
+        let mut panics = self.panics();
+        if panics.instance != instance {
+            return;
+        }
+        let elsewhere = self.stats.calls_elsewhere();
+        let is_new = std::mem::replace(&mut panics.calls_elsewhere, elsewhere) == elsewhere;
+        if tally.calls > tally.panics || !is_new {
+            panics.in_a_row = 0;
+        }
+        if tally.calls == tally.panics {
+            let many = u32::try_from(tally.panics).unwrap_or(u32::MAX);
+            panics.in_a_row = panics.in_a_row.saturating_add(many);
+        }
+        self.has_panicked
+            .store(panics.in_a_row > 0, Ordering::Relaxed);
+        if panics.in_a_row >= panics.max {
+            panics.in_a_row = 0;
+            panics.are_too_many = true;
+            self.too_many_panics.notify_one();
+        }
+    }
+
+    fn panics(&self) -> MutexGuard<'_, Panics> {
+        self.panics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the panics of the instance of that number from now on, and no other's. `max` in a row are too many.
+    pub fn allow_panics(&self, instance: u64, max: u32) {
+        let mut panics = self.panics();
+        *panics = Panics {
+            instance,
+            max,
+            calls_elsewhere: self.stats.calls_elsewhere(),
+            ..Panics::default()
+        };
+        self.has_panicked.store(false, Ordering::Relaxed);
     }
 
     /// Ends when there were too many.
     pub async fn too_many_panics(&self) {
-        while !self.panics.are_too_many.swap(false, Ordering::Relaxed) {
-            self.panics.too_many.notified().await;
+        while !std::mem::take(&mut self.panics().are_too_many) {
+            self.too_many_panics.notified().await;
         }
     }
 
@@ -299,11 +311,11 @@ impl Door {
         self.set(Phase::Changing);
     }
 
-    /// From now on lines wait that would have gone to the instance of that generation. Nothing happens where another is
-    /// there by now, or none is expected.
-    pub fn hold_behind(&self, generation: u64) {
+    /// From now on lines wait that would have gone to the instance that came of that attempt. Nothing happens where
+    /// another is there by now, or none is expected: a report that comes late is dropped.
+    pub fn hold_behind(&self, attempt: u64) {
         self.phase.rcu(|phase| match &**phase {
-            Phase::Open(lease) if lease.instance.identity.generation == generation => {
+            Phase::Open(lease) if lease.instance.identity.attempt == attempt => {
                 Arc::new(Phase::Waiting)
             }
             _ => Arc::clone(phase),

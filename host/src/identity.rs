@@ -21,6 +21,8 @@ pub struct Identity {
     pub port: u16,
     /// The n-th instance since the host started.
     pub generation: u64,
+    /// The n-th attempt to build one, refused ones included; 0 where that is not known.
+    pub attempt: u64,
     /// When it started.
     pub since: Instant,
 }

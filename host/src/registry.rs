@@ -92,6 +92,9 @@ pub struct Entry {
     /// The hashes it had before, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<String>,
+    /// The hashes that it was rolled back from, newest first; the next installation drops them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub newer: Vec<String>,
 }
 
 impl Entry {
@@ -104,7 +107,49 @@ impl Entry {
 
     /// Returns the hashes of the stored files that the daemon needs: what runs, and what it can be rolled back to.
     pub fn stored(&self) -> impl Iterator<Item = &String> {
-        std::iter::once(&self.hash).chain(&self.previous)
+        self.newer
+            .iter()
+            .chain(std::iter::once(&self.hash))
+            .chain(&self.previous)
+    }
+
+    /// Returns the hashes that it had before once `hash` has been installed over it: at most `max`, newest first.
+    #[must_use]
+    pub fn previous_after(&self, hash: &str, max: usize) -> Vec<String> {
+        let before = std::iter::once(&self.hash).chain(&self.previous);
+        let others = before.filter(|other| *other != hash && !other.is_empty());
+        others.take(max).cloned().collect()
+    }
+
+    /// Records that `hash`, which is one of [`Entry::stored`], runs instead of what ran until now.
+    pub fn switch_to(&mut self, hash: &str) {
+        let all: Vec<String> = self.stored().cloned().collect();
+        let at = all.iter().position(|one| one == hash);
+        let (newer, older) = all.split_at(at.unwrap_or_default());
+        self.newer = newer.to_vec();
+        self.previous = older.iter().filter(|one| *one != hash).cloned().collect();
+        self.roll_back_to(hash);
+    }
+
+    /// Records that `bad` did not last, and that `good` runs again, or something that was installed since.
+    pub fn quarantine(&mut self, bad: &str, reason: &str, good: &str) {
+        let is_replaced = self.hash != bad && self.hash != good;
+        if is_replaced {
+            if !self.previous.iter().any(|one| one == good) {
+                self.previous.insert(0, good.to_owned());
+            }
+        } else {
+            // Whoever recorded what runs may have looked late.
+            self.hash = bad.to_owned();
+            self.previous.retain(|one| one != bad);
+            if !self.stored().any(|one| one == good) {
+                self.previous.insert(0, good.to_owned());
+            }
+            self.switch_to(good);
+        }
+        self.previous.retain(|one| one != bad);
+        self.newer.retain(|one| one != bad);
+        self.quarantined.insert(bad.to_owned(), reason.to_owned());
     }
 
     /// Returns the path of the file it was installed from; `home` is the directory that holds the registry.
@@ -160,9 +205,9 @@ impl Entry {
         quarantined
     }
 
-    /// From now on it runs other code than that of its source: what was left behind is that of the source, unless that
+    /// Records that it runs other code than that of its source: what was left behind is that of the source, unless that
     /// was left behind before.
-    pub fn roll_back_to(&mut self, hash: &str) {
+    fn roll_back_to(&mut self, hash: &str) {
         let before = std::mem::replace(&mut self.hash, hash.to_owned());
         let of_source = self.source_hash.take().unwrap_or(before);
         self.source_hash = Some(of_source).filter(|of_source| of_source != hash);
@@ -343,7 +388,73 @@ mod tests {
             desired: Desired::Stopped,
             set_aside: None,
             previous: vec!["cd".repeat(32)],
+            newer: Vec::new(),
         }
+    }
+
+    /// What is newer, what runs, what is older, and what the source had.
+    fn history(entry: &Entry) -> (String, &str, String, Option<&str>) {
+        (
+            entry.newer.concat(),
+            &entry.hash,
+            entry.previous.concat(),
+            entry.source_hash.as_deref(),
+        )
+    }
+
+    /// C runs, and had B and A before.
+    fn of_three() -> Entry {
+        Entry {
+            hash: "C".into(),
+            previous: vec!["B".into(), "A".into()],
+            ..entry()
+        }
+    }
+
+    #[test]
+    fn versions_keep_their_order_whichever_runs() {
+        let mut entry = of_three();
+        entry.switch_to("B");
+        assert_eq!(history(&entry), ("C".into(), "B", "A".into(), Some("C")));
+        entry.switch_to("A");
+        assert_eq!(
+            history(&entry),
+            ("CB".into(), "A", String::new(), Some("C"))
+        );
+        entry.switch_to("C");
+        assert_eq!(history(&entry), (String::new(), "C", "BA".into(), None));
+        entry.switch_to("A");
+        assert_eq!(entry.previous_after("D", 3), ["A"]);
+        assert_eq!(of_three().previous_after("D", 2), ["C", "B"]);
+        assert_eq!(of_three().previous_after("B", 3), ["C", "A"]);
+        assert_eq!(of_three().previous_after("C", 3), ["B", "A"]);
+    }
+
+    #[test]
+    fn what_did_not_last_is_recorded_over_whatever_was_recorded_meanwhile() {
+        let mut entry = of_three();
+        entry.quarantine("C", "it fell", "A");
+        assert_eq!(history(&entry), ("B".into(), "A", String::new(), Some("C")));
+        assert_eq!(entry.quarantined["C"], "it fell");
+        // The report comes late: its owner has installed D since.
+        let mut entry = Entry {
+            hash: "D".into(),
+            previous: vec!["C".into()],
+            ..of_three()
+        };
+        entry.quarantine("C", "it fell", "B");
+        assert_eq!(history(&entry), (String::new(), "D", "B".into(), None));
+        // What came of the reload is not recorded yet.
+        let mut entry = Entry {
+            hash: "B".into(),
+            previous: Vec::new(),
+            ..of_three()
+        };
+        entry.quarantine("C", "it fell", "B");
+        assert_eq!(
+            history(&entry),
+            (String::new(), "B", String::new(), Some("C"))
+        );
     }
 
     #[test]
@@ -446,14 +557,15 @@ mod tests {
     #[test]
     fn a_hash_that_is_none_is_refused_wherever_it_stands() {
         let good = "ab".repeat(32);
-        let with = |change: &dyn Fn(&mut Entry, &str), hash: &str| {
+        type Change<'c> = &'c dyn Fn(&mut Entry, &str);
+        let with = |change: Change<'_>, hash: &str| {
             let mut registry = Registry::default();
             let mut one = entry();
             change(&mut one, hash);
             registry.daemons.insert("A".into(), one);
             Registry::parse(&serde_json::to_vec(&registry).unwrap())
         };
-        let members: [&dyn Fn(&mut Entry, &str); 4] = [
+        let members: [Change<'_>; 4] = [
             &|entry, hash| entry.hash = hash.to_owned(),
             &|entry, hash| entry.previous.push(hash.to_owned()),
             &|entry, hash| entry.source_hash = Some(hash.to_owned()),

@@ -124,10 +124,13 @@ pub struct Status {
     pub hash: String,
     /// The file it was installed from.
     pub source: Option<String>,
-    /// Where that file, as it was last taken, is not what runs: `newer: quarantined` or `newer: rolled back`; empty
+    /// Where the newest file is not what runs: `newer: quarantined`, `newer: rolled back` or `newer: refused`; empty
     /// where it is.
     #[serde(default)]
     pub source_note: String,
+    /// The last change that was refused, until one is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<Refusal>,
     /// How the last instance that ended by itself did.
     #[serde(default)]
     pub last_end: Option<LastEnd>,
@@ -179,6 +182,44 @@ pub struct LastEnd {
     pub time: jiff::Timestamp,
     /// Which instance.
     pub generation: u64,
+}
+
+/// A change of a daemon that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What was asked for: `install`, `rollback`, `isolate` and so on.
+    pub change: String,
+    /// Why it was refused, for a person.
+    pub reason: String,
+    /// When.
+    pub time: jiff::Timestamp,
+}
+
+/// The request of `rollback`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// The daemon.
+    pub name: String,
+    /// The content hash to go to, or the first characters of it; absent means the next older one.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Start without the state of the one that runs.
+    #[serde(default)]
+    pub fresh: bool,
+}
+
+/// One stored version of a daemon's file, as `rollback --list` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// Content hash, in hex.
+    pub hash: String,
+    /// The plugin's version; empty where the stored file can't be read.
+    pub version: String,
+    /// `newer`, `runs` or `older`.
+    pub place: String,
+    /// Why it can't run, for a person; empty where nothing is known against it.
+    #[serde(default)]
+    pub fault: String,
 }
 
 /// The answer to `install`.

@@ -115,7 +115,7 @@ impl States {
         };
         let kept = serde_json::from_slice(&text).with_context(|| {
             format!(
-                "the state {} is damaged; `--fresh` starts without it",
+                "the state {} is damaged; --fresh starts without it (`install`, `reload` and `rollback` take it)",
                 path.display()
             )
         })?;

@@ -41,13 +41,13 @@ use crate::state::State;
 use crate::states::{KeptState, Occasion, States};
 use crate::store::{Artefact, Store};
 use build::Built;
-use daemon::{Now, Order};
+use daemon::{Asked, Now, Order};
 use health::Health;
 use listen::Listening;
 use probation::Probation;
 
 pub(crate) use daemon::StartFrom;
-pub use daemon::{Daemon, Done, Left, Notice};
+pub use daemon::{Begin, Daemon, Done, Left, Notice};
 pub use rounds::Rounds;
 
 /// What a daemon runs: which file, and how.
@@ -99,7 +99,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    fn tell(&self, daemon: &str, generation: Option<u64>, level: &str, text: &str) {
+    pub(crate) fn tell(&self, daemon: &str, generation: Option<u64>, level: &str, text: &str) {
         self.journal
             .write(Record::about(daemon, generation, level, text));
     }
@@ -118,6 +118,8 @@ struct Supervisor {
     next_checkpoint: Option<Instant>,
     /// Instances of before that are ending.
     retiring: JoinSet<()>,
+    /// Attempts to build an instance, refused ones included.
+    attempts: u64,
     /// What it runs in the host's process, or ran last: kept over a crash and a stop, for the start after it.
     image: Option<Arc<InUse>>,
 }
@@ -134,7 +136,7 @@ struct Current {
 
 /// What a supervisor waits for.
 enum Event {
-    Order(Option<Box<Order>>),
+    Order(Option<Box<Asked>>),
     Ended(RunEnd),
     Panics,
     RetryTime,
@@ -143,7 +145,7 @@ enum Event {
 }
 
 impl Supervisor {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Box<Order>>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Box<Asked>>) {
         loop {
             let event = self.next_event(&mut inbox).await;
             // What it does takes many times the room of what it is, and only for as long as it does it.
@@ -156,9 +158,11 @@ impl Supervisor {
     /// False once there is nothing more to do.
     async fn deal_with(&mut self, event: Event) -> bool {
         match event {
-            Event::Order(Some(order)) => {
-                let is_last = matches!(*order, Order::End(_));
-                self.carry_out(*order).await;
+            // Whoever gave it has gone, and it hasn't begun: it isn't carried out.
+            Event::Order(Some(asked)) if !asked.begin.begin() => {}
+            Event::Order(Some(asked)) => {
+                let is_last = matches!(asked.order, Order::End(_));
+                self.carry_out(asked.order).await;
                 if is_last {
                     self.shared.neighbours.leave(&self.door);
                     return false;
@@ -179,7 +183,7 @@ impl Supervisor {
         true
     }
 
-    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Box<Order>>) -> Event {
+    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Box<Asked>>) -> Event {
         let retry_at = match &*self.now.state.borrow() {
             State::Backoff { until, .. } => Some(*until),
             _ => None,
@@ -264,6 +268,9 @@ impl Supervisor {
         }
         // Kept over a stop and a start, whether or not it was asked for.
         self.spec.port = Some(instance.identity.port);
+        self.now
+            .generation
+            .store(instance.identity.generation, Ordering::Relaxed);
         self.show(&instance, state);
         let ending = instance.run();
         self.look_after(&instance);
@@ -290,10 +297,11 @@ impl Supervisor {
         let settings = &self.spec.settings;
         let turn = self.shared.rounds.enter(settings.health_ms, instance);
         self.health = Health::of(turn);
-        self.door.allow_panics(match settings.on_panic {
+        let panics_max = match settings.on_panic {
             OnPanic::GoOn => settings.panics_max,
             OnPanic::Restart => 1,
-        });
+        };
+        self.door.allow_panics(instance.number(), panics_max);
         self.next_checkpoint = self.checkpoint_time();
     }
 
@@ -317,9 +325,11 @@ impl Supervisor {
 
     /// From here on lines wait.
     fn take_away(&mut self) -> Option<Current> {
+        let current = self.current.take()?;
         self.door.hold();
+        self.door.allow_panics(0, u32::MAX);
         self.now.running().identity = None;
-        self.current.take()
+        Some(current)
     }
 
     async fn stop(&mut self) -> Result<Done, String> {
@@ -429,9 +439,15 @@ impl Supervisor {
         if !matches!(end, RunEnd::Died(_)) {
             self.retiree(current).retire().await;
         }
-        if end != RunEnd::Returned && self.roll_back(&cause).await {
-            return;
-        }
+        let rolled_back = match end {
+            RunEnd::Returned => Ok(false),
+            _ => self.roll_back(&cause).await,
+        };
+        let cause = match rolled_back {
+            Ok(true) => return,
+            Ok(false) => cause,
+            Err(text) => format!("{cause}; {text}"),
+        };
         let end = End {
             is_failure: end != RunEnd::Returned,
             served: identity.since.elapsed(),

@@ -59,7 +59,7 @@ pub(crate) fn at_once(
     let mut bytes = vec![b'['];
     let status = lease.instance.answer_here(call, &mut bytes);
     let (reply, tally) = reply_of(status, bytes);
-    door.count(tally, began.elapsed());
+    door.count(lease.instance.number(), tally, began.elapsed());
     Some(reply)
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn run(
                 arguments: &sent.arguments,
             };
             let (reply, tally) = run_own(&lease, &door, &sent.name, (runs, call)).await;
-            door.count(tally, began.elapsed());
+            door.count(lease.instance.number(), tally, began.elapsed());
             reply
         }
         Some(Entry::Host(command)) => {

@@ -585,6 +585,7 @@ async fn start(
         pid: std::process::id(),
         port: message.port,
         generation: message.generation,
+        attempt: 0,
         since: std::time::Instant::now(),
     });
     let plan = StartPlan {

@@ -15,6 +15,7 @@ mod traffic;
 mod trial;
 mod trouble;
 mod under_load;
+mod versions;
 
 use std::path::PathBuf;
 

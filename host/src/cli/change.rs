@@ -23,7 +23,10 @@ use super::exit::{self, Fault};
 use super::words;
 use crate::home::{Held, HomeLock};
 use crate::registry;
-use crate::report::{Changed, InstallRequest, Installed, Mode, UninstallRequest, Uninstalled};
+use crate::report::{
+    Changed, InstallRequest, Installed, Mode, RollbackRequest, UninstallRequest, Uninstalled,
+    Version,
+};
 
 /// How long a host may hold the lock without answering, while it starts or ends: its grace at the end is 5 s.
 const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
@@ -324,10 +327,64 @@ pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
     Ok(())
 }
 
-/// `rollback`: the code of before takes over again.
-pub(super) fn rollback(session: &Session, args: &super::query::Name) -> Result<()> {
-    let installed: Installed = Client::control(session)?.ask("rollback", &[&args.name])?;
+/// What `rollback` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct RollbackArgs {
+    /// The daemon's name
+    name: String,
+    /// Show the stored versions, newest first, and change nothing
+    #[arg(long, conflicts_with_all = ["to", "fresh"])]
+    list: bool,
+    /// The version to go to: its hash, or the first characters of it; without it the next older one
+    #[arg(long, value_name = "HASH")]
+    to: Option<String>,
+    /// Start without the state of the generation that runs
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// `rollback`: the code of before, or a chosen version, takes over again.
+pub(super) fn rollback(session: &Session, args: RollbackArgs) -> Result<()> {
+    let RollbackArgs {
+        name,
+        list,
+        to,
+        fresh,
+    } = args;
+    let mut client = Client::control(session)?;
+    if list {
+        let versions: Vec<Version> = client.ask("versions", &[&name])?;
+        return match session.out.json {
+            true => session.out.document(&versions),
+            false => session.out.line(&words::aligned(&rows(&versions))),
+        };
+    }
+    let request = RollbackRequest { name, to, fresh };
+    let installed: Installed = client.ask("rollback", &[&request])?;
     session.out.done(&installed, &accepted(session, &installed))
+}
+
+/// A heading and one row a version.
+fn rows(versions: &[Version]) -> Vec<Vec<String>> {
+    let heading = ["HASH", "VERSION", "PLACE", "NOTE"].map(str::to_owned);
+    let row = |version: &Version| {
+        let note = match version.fault.as_str() {
+            "" => "-",
+            fault => fault,
+        };
+        let cells = [
+            words::short_hash(&version.hash),
+            &version.version,
+            &version.place,
+            note,
+        ];
+        cells
+            .map(|cell| crate::printable::one_line(cell).into_owned())
+            .to_vec()
+    };
+    std::iter::once(heading.to_vec())
+        .chain(versions.iter().map(row))
+        .collect()
 }
 
 fn accepted(session: &Session, installed: &Installed) -> String {

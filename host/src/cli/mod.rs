@@ -79,8 +79,8 @@ enum Command {
     Restart(change::Names),
     /// Have a daemon's file, as it is now, take over; no connection is closed, no command lost
     Reload(change::ReloadArgs),
-    /// Have the code of before take over again
-    Rollback(query::Name),
+    /// Have the code of before take over again, or any stored version (`--list`, `--to`)
+    Rollback(change::RollbackArgs),
     /// Print a daemon's state as JSON, or the states of it that are kept
     State(history::Args),
     /// Move daemons to processes of their own; no connection is closed, no command lost
@@ -173,7 +173,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Stop(names) => change::change(&session, "stop", &names),
         Command::Restart(names) => change::change(&session, "restart", &names),
         Command::Reload(args) => change::reload(&session, &args),
-        Command::Rollback(name) => change::rollback(&session, &name),
+        Command::Rollback(args) => change::rollback(&session, args),
         Command::State(args) => history::state(&session, &args),
         Command::Isolate(names) => change::change(&session, "isolate", &names),
         Command::Embed(names) => change::change(&session, "embed", &names),

@@ -169,6 +169,13 @@ fn what_was(status: &Status) -> Vec<Fact> {
     if !status.state_from.is_empty() {
         facts.push(("state from", status.state_from.clone()));
     }
+    if let Some(refusal) = &status.last_refusal {
+        let text = format!(
+            "{:.0}, {}: {}",
+            refusal.time, refusal.change, refusal.reason
+        );
+        facts.push(("last refusal", text));
+    }
     for (hash, reason) in &status.quarantined {
         let text = format!("{}: {reason}", words::short_hash(hash));
         facts.push(("quarantined", text));

@@ -22,7 +22,7 @@ struct Column {
 }
 
 /// What a person can do without goes first: `status` and `--json` still have it.
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column::new("NAME", 0, |s| s.name.clone()),
     Column::new("VERSION", 3, |s| s.version.clone()),
     Column::new("MODE", 4, |s| {
@@ -34,7 +34,16 @@ const COLUMNS: [Column; 9] = [
     Column::new("UPTIME", 1, |s| or_dash(s.uptime_ms.map(uptime))),
     Column::new("RESTARTS", 5, |s| or_dash(counted(s, s.restarts))),
     Column::new("CALLS", 2, |s| or_dash(counted(s, s.calls))),
+    Column::new("NOTE", 0, |s| s.source_note.clone()),
 ];
+
+/// All columns, the notes only where there is one.
+fn columns(daemons: &[Status]) -> Vec<&'static Column> {
+    let has_notes = daemons.iter().any(|one| !one.source_note.is_empty());
+    let all = COLUMNS.iter();
+    all.filter(|column| column.heading != "NOTE" || has_notes)
+        .collect()
+}
 
 impl Column {
     const fn new(heading: &'static str, expendable: u8, cell: fn(&Status) -> String) -> Column {
@@ -48,8 +57,7 @@ impl Column {
 
 /// The whole table for a pipe: nothing is cut.
 pub(super) fn whole(daemons: &[Status]) -> String {
-    let columns: Vec<&Column> = COLUMNS.iter().collect();
-    aligned(&rows(daemons, &columns))
+    aligned(&rows(daemons, &columns(daemons)))
 }
 
 fn or_dash(value: Option<impl ToString>) -> String {
@@ -84,7 +92,7 @@ fn cell(column: &Column, daemon: &Status) -> String {
 /// The table of `list` in at most `width` cells: columns go, the most expendable first, and if the ones that stay are
 /// still too wide their texts are cut.
 pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
-    let mut columns: Vec<&Column> = COLUMNS.iter().collect();
+    let mut columns = columns(daemons);
     while needs(&rows(daemons, &columns)) > usize::from(width) {
         let Some(last) = most_expendable(&columns) else {
             break;
@@ -257,7 +265,7 @@ mod tests {
             .expect("a heading")
             .split_whitespace()
             .count();
-        assert_eq!(heading, COLUMNS.len(), "{table}");
+        assert_eq!(heading, columns(&ecosystem()).len(), "{table}");
         assert!(
             table.contains("long-name.long") && table.contains('…'),
             "{table}"
@@ -277,8 +285,19 @@ mod tests {
             .expect("a heading")
             .split_whitespace()
             .collect();
-        let all: Vec<&str> = COLUMNS.iter().map(|column| column.heading).collect();
+        let all = columns(&ecosystem());
+        let all: Vec<&str> = all.iter().map(|column| column.heading).collect();
         assert_eq!(heading, all, "{table}");
+    }
+
+    #[test]
+    fn a_note_has_a_column_where_there_is_one() {
+        let mut daemons = ecosystem();
+        daemons[2].source_note = "newer: refused".to_owned();
+        assert!(whole(&daemons).ends_with("newer:_refused"));
+        let narrow = fitted(&daemons, 60, false);
+        assert!(narrow.contains("newer:_refused"), "{narrow}");
+        assert!(!whole(&ecosystem()).contains("NOTE"));
     }
 
     #[test]
@@ -286,7 +305,11 @@ mod tests {
         let text = whole(&ecosystem());
         assert!(text.contains(&"long-name.".repeat(6)), "{text}");
         for line in text.lines() {
-            assert_eq!(line.split_whitespace().count(), COLUMNS.len(), "{line}");
+            assert_eq!(
+                line.split_whitespace().count(),
+                columns(&ecosystem()).len(),
+                "{line}"
+            );
             assert_eq!(line, line.trim_end());
         }
         let stopped: Vec<&str> = text

@@ -8,6 +8,7 @@ use std::time::Instant;
 use dae_plugin_api::abi::status;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, foreign, tell};
 use crate::identity::Identity;
@@ -15,7 +16,7 @@ use crate::instance::{Answer, Answering, BuiltIn, Instance};
 use crate::manifest::{Argument, Command, Manifest};
 use crate::outcome::{Ended, host_status};
 use crate::registry::DAE_NAME;
-use crate::report::{Greeting, Mode, UninstallRequest};
+use crate::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
 
 /// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
 type Row = (
@@ -57,7 +58,7 @@ const ON_TCP: [Row; 6] = [
     ),
 ];
 
-const ON_CONTROL: [Row; 15] = [
+const ON_CONTROL: [Row; 16] = [
     (
         "greet",
         Some(("home", "string")),
@@ -109,8 +110,13 @@ const ON_CONTROL: [Row; 15] = [
     ),
     (
         "rollback",
+        Some(("request", "RollbackRequest")),
+        "Has the code of before, or a chosen stored version, take over again.",
+    ),
+    (
+        "versions",
         Some(("name", "string")),
-        "Has the code of before take over again.",
+        "The stored versions of a daemon's file, newest first.",
     ),
     ("state", Some(("name", "string")), "A daemon's state."),
 ];
@@ -159,6 +165,26 @@ impl From<UninstallWish> for UninstallRequest {
     }
 }
 
+/// The request of `rollback`: a name, or more.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a daemon's name, or an object with it")]
+enum Rollback {
+    Name(String),
+    Request(RollbackRequest),
+}
+
+impl From<Rollback> for RollbackRequest {
+    fn from(rollback: Rollback) -> Self {
+        match rollback {
+            Rollback::Request(request) => request,
+            Rollback::Name(name) => RollbackRequest {
+                name,
+                ..RollbackRequest::default()
+            },
+        }
+    }
+}
+
 /// One of the two tables.
 #[derive(Debug)]
 struct Answers {
@@ -183,6 +209,7 @@ impl Answers {
             pid: std::process::id(),
             port: inner.port,
             generation: 1,
+            attempt: 0,
             since: Instant::now(),
         };
         Arc::new(Instance::built_in(identity, manifest(rows), code))
@@ -201,8 +228,10 @@ impl BuiltIn for Answers {
         if !self.is_control {
             return Box::pin(async move { on_tcp(&dae, name, &arguments, guest).await });
         }
-        // On a task of its own: what was begun is finished, whether or not the one who asked stays to hear of it.
+        // A change that has begun is carried through in a task of its own, whether or not the one who asked stays to hear
+        // of it. One that hasn't goes with this task.
         let work = tokio::spawn(async move { on_control(&dae, name, &arguments, guest).await });
+        let work = AbortOnDropHandle::new(work);
         Box::pin(async move {
             work.await.unwrap_or_else(|error| {
                 ended(Err::<(), _>(Fault::failed(format!("it crashed: {error}"))))
@@ -253,6 +282,10 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
             Ok(request) => dae.reload(&request.name, request.fresh).await,
             Err(fault) => Err(fault),
         }),
+        "rollback" => ended(match one::<Rollback>(arguments) {
+            Ok(request) => dae.rollback_with(request.into()).await,
+            Err(fault) => Err(fault),
+        }),
         _ => match one::<String>(arguments) {
             Ok(daemon) => change(dae, name, &daemon).await,
             Err(fault) => ended(Err::<(), _>(fault)),
@@ -284,7 +317,7 @@ async fn change(dae: &Dae, what: &str, daemon: &str) -> Answer {
     match what {
         "start" => ended(dae.start(daemon).await),
         "stop" => ended(dae.stop(daemon).await),
-        "rollback" => ended(dae.rollback(daemon).await),
+        "versions" => ended(dae.versions(daemon).await),
         "state" => ended(dae.state(daemon).await),
         "isolate" => ended(dae.set_mode(daemon, Mode::Subprocess).await),
         "embed" => ended(dae.set_mode(daemon, Mode::InProcess).await),

@@ -99,7 +99,8 @@ impl Inner {
         daemon: &Daemon,
         place: Option<OwnedSemaphorePermit>,
     ) {
-        let mut starting = std::pin::pin!(daemon.start());
+        let begin = Arc::default();
+        let mut starting = std::pin::pin!(daemon.start(&begin));
         let begun = {
             // Whoever has stopped or replaced it since has had the last word. The order is given in our turn; what comes of
             // it may take longer than others are to wait.

@@ -9,14 +9,15 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 
+use super::carry::{INSTALL, NEW_FILE, RELOAD};
 use super::request;
 use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::manifest;
-use crate::registry::{self, Desired};
+use crate::registry::{self, DAE_NAME, Desired};
 use crate::report::{Changed, InstallRequest, Installed, Mode};
 use crate::state::State;
 use crate::store::Artefact;
-use crate::supervise::{Daemon, Done, Spec, StartFrom};
+use crate::supervise::{Begin, Daemon, Done, Spec, StartFrom};
 
 impl Dae {
     /// Installs the plugin `file` as the daemon `name`, and waits until it answers.
@@ -39,7 +40,52 @@ impl Dae {
     ///
     /// # Errors
     /// As [`Dae::install`]; where a daemon is replaced, it runs on as it was.
-    pub async fn install_with(&self, mut request: InstallRequest) -> Result<Installed, Fault> {
+    pub async fn install_with(&self, request: InstallRequest) -> Result<Installed, Fault> {
+        self.install_as(INSTALL, request).await
+    }
+
+    async fn install_as(
+        &self,
+        change: &'static str,
+        request: InstallRequest,
+    ) -> Result<Installed, Fault> {
+        self.carry_through(|dae, begin| async move {
+            let mut name = request.name.clone();
+            let installed = dae.install_named(request, &mut name, &begin).await;
+            let name = name.unwrap_or_else(|| DAE_NAME.to_owned());
+            dae.inner.note_outcome(&name, change, &installed);
+            installed
+        })
+        .await
+    }
+
+    /// As [`Dae::install_with`], for a file that may not be whole yet: that alone is not noted as a refusal.
+    pub(super) async fn install_watched(
+        &self,
+        request: InstallRequest,
+    ) -> Result<Installed, Fault> {
+        self.carry_through(|dae, begin| async move {
+            let mut name = request.name.clone();
+            let installed = dae.install_named(request, &mut name, &begin).await;
+            let is_incomplete = |fault: &Fault| {
+                matches!(fault.kind(), FaultKind::Incomplete | FaultKind::NameTaken)
+            };
+            let name = name.unwrap_or_else(|| DAE_NAME.to_owned());
+            if !installed.as_ref().is_err_and(is_incomplete) {
+                dae.inner.note_outcome(&name, NEW_FILE, &installed);
+            }
+            installed
+        })
+        .await
+    }
+
+    /// Installs. The name that it is installed under is left in `known_name` as soon as that is known.
+    async fn install_named(
+        &self,
+        mut request: InstallRequest,
+        known_name: &mut Option<String>,
+        begin: &Arc<Begin>,
+    ) -> Result<Installed, Fault> {
         let began = Instant::now();
         request::check_request(&request)?;
         request.file = self.inner.home.path_through(&request.file);
@@ -54,6 +100,7 @@ impl Dae {
             .clone()
             .unwrap_or_else(|| staged.artefact.manifest.name.clone());
         registry::check_name(&name).map_err(Fault::failed)?;
+        *known_name = Some(name.clone());
         let _turn = match early_turn {
             Some(turn) => turn,
             None => self.inner.turn(&name).await,
@@ -66,7 +113,7 @@ impl Dae {
         }
         let result = self
             .inner
-            .install(&name, request, Arc::clone(&staged.artefact))
+            .install(&name, (request, begin), Arc::clone(&staged.artefact))
             .await;
         let artefact = Arc::clone(&staged.artefact);
         drop(staged);
@@ -101,48 +148,7 @@ impl Dae {
             drop_in: entry.drop_in,
             ..InstallRequest::default()
         };
-        self.install_with(request).await
-    }
-
-    /// Has the code of before take over again.
-    ///
-    /// # Errors
-    /// There is none of that name, none of before, or it doesn't start; the one that runs goes on then.
-    pub async fn rollback(&self, name: &str) -> Result<Installed, Fault> {
-        let began = Instant::now();
-        let _turn = self.inner.turn(name).await;
-        let daemon = self.inner.known(name)?;
-        let (previous, from) = self.inner.way_back(name)?;
-        let artefact = self
-            .inner
-            .shared
-            .store
-            .find(&previous)
-            .map_err(|error| Fault::failed(format!("{name}: {error:#}")))?;
-        let artefact = Arc::new(artefact);
-        let glance = daemon.glance();
-        let spec = Spec {
-            artefact: Arc::clone(&artefact),
-            ..glance.spec
-        };
-        let done = match glance.state {
-            State::Stopped => daemon.prepare(spec, from).await,
-            _ => daemon.replace(spec, from).await,
-        };
-        let done = done.map_err(|text| refused(name, &text, &daemon))?;
-        self.inner.keep(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.version.clone_from(&artefact.manifest.version);
-                entry.set_aside = None;
-                let gone_from = entry.hash.clone();
-                if gone_from != previous {
-                    entry.roll_back_to(&previous);
-                    entry.previous.retain(|hash| *hash != previous);
-                    entry.previous.push(gone_from);
-                }
-            }
-        })?;
-        Ok(installed(&daemon, &artefact, done, began))
+        self.install_as(RELOAD, request).await
     }
 
     /// A daemon's state: `{"version": …, "data": …}`.
@@ -162,12 +168,9 @@ impl Dae {
     /// Starts a daemon that was stopped, and waits until it answers.
     ///
     /// # Errors
-    /// There is none of that name, or it doesn't start.
+    /// There is none of that name, it doesn't start, or has ended again at once.
     pub async fn start(&self, name: &str) -> Result<Changed, Fault> {
-        self.change(name, Some(Desired::Running), async |daemon: &Daemon| {
-            daemon.start().await.map(drop)
-        })
-        .await
+        self.change(name, Act::Start).await
     }
 
     /// Stops a daemon; it stays stopped over a restart of the host.
@@ -175,13 +178,7 @@ impl Dae {
     /// # Errors
     /// There is none of that name. What goes wrong in the stop is logged; it is stopped all the same.
     pub async fn stop(&self, name: &str) -> Result<Changed, Fault> {
-        let stop = async |daemon: &Daemon| {
-            if let Err(text) = daemon.stop().await {
-                tracing::warn!(daemon = name, "{text}");
-            }
-            Ok(())
-        };
-        self.change(name, Some(Desired::Stopped), stop).await
+        self.change(name, Act::Stop).await
     }
 
     /// Has a new instance of a daemon take over, or starts it.
@@ -189,18 +186,35 @@ impl Dae {
     /// # Errors
     /// There is none of that name, or the new instance doesn't start; the old one runs on then.
     pub async fn restart(&self, name: &str) -> Result<Changed, Fault> {
-        self.change(name, Some(Desired::Running), async |daemon: &Daemon| {
-            daemon.restart().await.map(drop)
+        self.change(name, Act::Restart).await
+    }
+
+    /// Moves a daemon to a process of its own, or into the host's, as a reload does: no connection closed, no command
+    /// lost. One that its owner has stopped moves at its next start; one that is down by itself is started there.
+    ///
+    /// # Errors
+    /// There is none of that name, it doesn't start there, or has ended again at once. Where it doesn't start it stays
+    /// where it was.
+    pub async fn set_mode(&self, name: &str, mode: Mode) -> Result<Changed, Fault> {
+        let name = name.to_owned();
+        self.carry_through(|dae, begin| async move {
+            let change = match mode {
+                Mode::Subprocess => "isolate",
+                Mode::InProcess => "embed",
+            };
+            let moved = dae.set_mode_now(&name, mode, &begin).await;
+            dae.inner.note_outcome(&name, change, &moved);
+            moved
         })
         .await
     }
 
-    /// Moves a daemon to a process of its own, or into the host's, as a reload does: no connection closed, no command
-    /// lost.
-    ///
-    /// # Errors
-    /// There is none of that name, or it doesn't start there; it runs on where it was then.
-    pub async fn set_mode(&self, name: &str, mode: Mode) -> Result<Changed, Fault> {
+    async fn set_mode_now(
+        &self,
+        name: &str,
+        mode: Mode,
+        begin: &Arc<Begin>,
+    ) -> Result<Changed, Fault> {
         let began = Instant::now();
         let _turn = self.inner.turn(name).await;
         let daemon = self.inner.known(name)?;
@@ -213,17 +227,14 @@ impl Dae {
             manifest::check_in_process(&spec.artefact.manifest)
                 .map_err(|fault| Fault::failed(fault.to_string()))?;
         }
-        if glance.identity.is_some() {
-            daemon
-                .replace(spec, StartFrom::Kept)
-                .await
-                .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        } else {
-            daemon
-                .prepare(spec, StartFrom::Kept)
-                .await
-                .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        }
+        let moved = match glance.state {
+            // One that starts has its first start before it.
+            State::Stopped | State::Finished | State::Starting => {
+                daemon.prepare(begin, (spec, StartFrom::Kept)).await
+            }
+            _ => daemon.replace(begin, (spec, StartFrom::Kept)).await,
+        };
+        moved.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.mode = mode;
@@ -235,31 +246,75 @@ impl Dae {
         };
         Ok(Changed {
             note,
-            ..changed(&daemon, began)
+            ..changed(&daemon, began)?
         })
     }
 
-    async fn change(
-        &self,
-        name: &str,
-        desired: Option<Desired>,
-        act: impl AsyncFnOnce(&Daemon) -> Result<(), String>,
-    ) -> Result<Changed, Fault> {
+    async fn change(&self, name: &str, act: Act) -> Result<Changed, Fault> {
+        let name = name.to_owned();
+        self.carry_through(move |dae, begin| async move {
+            let made = dae.change_now(&name, act, &begin).await;
+            dae.inner.note_outcome(&name, act.word(), &made);
+            made
+        })
+        .await
+    }
+
+    async fn change_now(&self, name: &str, act: Act, begin: &Arc<Begin>) -> Result<Changed, Fault> {
         let began = Instant::now();
         let _turn = self.inner.turn(name).await;
         let daemon = self.inner.known(name)?;
-        act(&daemon)
-            .await
-            .map_err(|text| Fault::failed(format!("{name}: {text}")))?;
+        let made = match act {
+            Act::Start => daemon.start(begin).await.map(drop),
+            Act::Restart => daemon.restart(begin).await.map(drop),
+            Act::Stop => {
+                if let Err(text) = daemon.stop(begin).await {
+                    tracing::warn!(daemon = name, "{text}");
+                }
+                Ok(())
+            }
+        };
+        made.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         let port = daemon.port();
         self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.desired = desired.unwrap_or(entry.desired);
+                entry.desired = act.desired();
                 entry.port = port.or(entry.port);
             }
         })?;
-        Ok(changed(&daemon, began))
+        changed(&daemon, began)
     }
+}
+
+/// A change that leaves file and settings as they are.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Act {
+    fn word(self) -> &'static str {
+        match self {
+            Act::Start => "start",
+            Act::Stop => "stop",
+            Act::Restart => "restart",
+        }
+    }
+
+    fn desired(self) -> Desired {
+        match self {
+            Act::Start | Act::Restart => Desired::Running,
+            Act::Stop => Desired::Stopped,
+        }
+    }
+}
+
+pub(super) fn abandoned(name: &str) -> Fault {
+    Fault::failed(format!(
+        "{name}: whoever asked for it has gone; nothing was changed"
+    ))
 }
 
 /// Where something runs on, the refusal says what.
@@ -272,7 +327,12 @@ pub(super) fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
 }
 
 /// What was accepted, which is what was asked for, whatever has become of it since.
-fn installed(daemon: &Daemon, artefact: &Artefact, done: Done, began: Instant) -> Installed {
+pub(super) fn installed(
+    daemon: &Daemon,
+    artefact: &Artefact,
+    done: Done,
+    began: Instant,
+) -> Installed {
     let Artefact { manifest, hash, .. } = artefact;
     Installed {
         name: daemon.door.name.clone(),
@@ -290,18 +350,24 @@ fn installed(daemon: &Daemon, artefact: &Artefact, done: Done, began: Instant) -
     }
 }
 
-fn changed(daemon: &Daemon, began: Instant) -> Changed {
-    Changed {
-        name: daemon.door.name.clone(),
-        state: daemon.glance().state.word().to_owned(),
+/// What a change came to. One that leaves its daemon down by itself is told as a fault, with the reason.
+fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
+    let (name, state) = (daemon.door.name.clone(), daemon.glance().state);
+    let word = state.word();
+    if let State::Backoff { .. } | State::CrashLoop { .. } | State::Failed { .. } = state {
+        return Err(Fault::failed(format!("{name} is {word}: {state}")));
+    }
+    Ok(Changed {
+        name,
+        state: word.to_owned(),
         ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         note: String::new(),
-    }
+    })
 }
 
 impl Inner {
     /// Records what has been done.
-    fn keep(&self, change: impl FnOnce(&mut registry::Registry)) -> Result<(), Fault> {
+    pub(super) fn keep(&self, change: impl FnOnce(&mut registry::Registry)) -> Result<(), Fault> {
         let kept = self.change_registry(change);
         kept.map_err(|error| {
             Fault::failed(format!("it is done, but won't outlive the host: {error:#}"))

@@ -8,10 +8,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Dae, Fault, Inner, lock};
+use super::change::abandoned;
+use super::{Dae, Fault, Inner, lock, rollback};
 use crate::past::{self, Departure, Past};
 use crate::registry::Entry;
-use crate::report::{InstallRequest, UninstallRequest, Uninstalled};
+use crate::report::{InstallRequest, RollbackRequest, UninstallRequest, Uninstalled};
 use crate::retention;
 use crate::supervise::StartFrom;
 
@@ -44,8 +45,14 @@ impl Dae {
     /// # Errors
     /// As [`Dae::uninstall`].
     pub async fn uninstall_with(&self, request: UninstallRequest) -> Result<Uninstalled, Fault> {
-        let _turn = self.inner.turn(&request.name).await;
-        self.inner.uninstall(&request, Occasion::Asked).await
+        self.carry_through(|dae, begin| async move {
+            let _turn = dae.inner.turn(&request.name).await;
+            if !begin.begin() {
+                return Err(abandoned(&request.name));
+            }
+            dae.inner.uninstall(&request, Occasion::Asked).await
+        })
+        .await
     }
 
     /// Uninstalls a drop-in whose file has gone; `None` where the file is there again.
@@ -86,6 +93,7 @@ impl Inner {
         });
         forgotten.map_err(|error| Fault::failed(format!("{error:#}")))?;
         lock(&self.lost).remove(name);
+        lock(&self.refusals).remove(name);
         lock(&self.daemons).remove(name);
         if let Some(daemon) = daemon
             && let Err(text) = daemon.end().await
@@ -152,21 +160,25 @@ impl Inner {
 
     /// What a rollback goes back to: the code, and what that starts from. After a start without the state, that is the code
     /// that left the state, with it.
-    pub(super) fn way_back(&self, name: &str) -> Result<(String, StartFrom), Fault> {
-        let entry = lock(&self.registry).daemons.get(name).cloned();
-        let entry = entry.ok_or_else(|| self.unknown(name))?;
+    pub(super) fn way_back(&self, request: &RollbackRequest) -> Result<(String, StartFrom), Fault> {
+        let name = request.name.as_str();
+        let entry = self.entry(name)?;
+        let is_plain = request.to.is_none() && !request.fresh;
         let previous = entry.previous.first();
-        let aside = entry.set_aside.as_ref();
+        let aside = entry.set_aside.as_ref().filter(|_| is_plain);
         let aside = aside.filter(|aside| aside.hash == entry.hash || previous == Some(&aside.hash));
         if let Some(aside) = aside
             && let Ok(state) = self.shared.past.state(name, &aside.state)
         {
             return Ok((aside.hash.clone(), StartFrom::State(Box::new(state))));
         }
-        let previous = previous.cloned().ok_or_else(|| {
-            Fault::failed(format!("{name}: there is no code of before to go back to"))
-        })?;
-        Ok((previous, StartFrom::Kept))
+        let target = rollback::target(&entry, request.to.as_deref());
+        let target = target.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
+        let from = match request.fresh {
+            true => StartFrom::Nothing,
+            false => StartFrom::Kept,
+        };
+        Ok((target, from))
     }
 
     /// Removes what has been kept for long enough, now and every hour.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::bring_back::spec_of;
-use super::change::refused;
+use super::change::{abandoned, refused};
 use super::request::{self, Decided, Known};
 use super::{Fault, Inner, lock};
 use crate::past::Departure;
@@ -17,7 +17,7 @@ use crate::registry::{Desired, Entry, SetAside};
 use crate::report::InstallRequest;
 use crate::state::State;
 use crate::store::Artefact;
-use crate::supervise::{Daemon, Done, Spec, StartFrom};
+use crate::supervise::{Begin, Daemon, Done, Spec, StartFrom};
 
 /// An install that may be carried out.
 struct Planned {
@@ -34,6 +34,7 @@ struct Planned {
 struct Undo<'a> {
     name: &'a str,
     daemon: &'a Daemon,
+    begin: &'a Arc<Begin>,
     is_running: bool,
     /// What ran before, if anything did.
     old_spec: Option<Spec>,
@@ -69,7 +70,7 @@ impl Inner {
     pub(super) async fn install(
         self: &Arc<Self>,
         name: &str,
-        request: InstallRequest,
+        (request, begin): (InstallRequest, &Arc<Begin>),
         artefact: Arc<Artefact>,
     ) -> Result<(Arc<Daemon>, Done, Option<Timestamp>), Fault> {
         let planned = self
@@ -84,8 +85,8 @@ impl Inner {
         } = planned;
         let settled = self.settle(artefact);
         let (daemon, done, old_spec) = match entry.desired {
-            Desired::Running => self.run(spec, from).await?,
-            Desired::Stopped => self.prepare(spec, from).await?,
+            Desired::Running => self.run((spec, from), begin).await?,
+            Desired::Stopped => self.prepare((spec, from), begin).await?,
         };
         let glance = daemon.glance();
         entry.port = glance.port.or(entry.port);
@@ -96,6 +97,7 @@ impl Inner {
         let undo = Undo {
             name,
             daemon: &daemon,
+            begin,
             is_running: entry.desired == Desired::Running,
             old_spec,
             set_aside: done.set_aside.clone(),
@@ -155,7 +157,12 @@ impl Inner {
 
     /// Has the daemon be what it was before a change that could not be recorded: that is what it is after a restart.
     async fn undo(&self, undo: Undo<'_>, text: &str) -> Fault {
-        let Undo { name, daemon, .. } = undo;
+        let Undo {
+            name,
+            daemon,
+            begin,
+            ..
+        } = undo;
         let Some(old_spec) = undo.old_spec else {
             let _ = daemon.end().await;
             return Fault::failed(format!("{name}: {text}"));
@@ -163,11 +170,17 @@ impl Inner {
         let aside = undo.set_aside;
         let aside = aside.and_then(|id| self.shared.past.state(name, &id).ok());
         let from = aside.map_or(StartFrom::Kept, |state| StartFrom::State(Box::new(state)));
-        let _ = match undo.is_running {
-            true => daemon.replace(old_spec, from).await,
-            false => daemon.prepare(old_spec, from).await,
+        let undone = match undo.is_running {
+            true => daemon.replace(begin, (old_spec, from)).await,
+            false => daemon.prepare(begin, (old_spec, from)).await,
         };
-        refused(name, text, daemon)
+        match undone {
+            Ok(_) => refused(name, text, daemon),
+            Err(fault) => {
+                let text = format!("{text}; and what was before doesn't take over again: {fault}");
+                refused(name, &text, daemon)
+            }
+        }
     }
 
     fn decide(
@@ -198,8 +211,8 @@ impl Inner {
     /// Has it wait for the next start in place of what its owner has stopped, whose spec is the last of what is returned.
     async fn prepare(
         &self,
-        spec: Spec,
-        from: StartFrom,
+        (spec, from): (Spec, StartFrom),
+        begin: &Arc<Begin>,
     ) -> Result<(Arc<Daemon>, Done, Option<Spec>), Fault> {
         let name = spec.name.clone();
         let (daemon, old_spec) = match self.daemon(&name) {
@@ -207,12 +220,13 @@ impl Inner {
                 let old_spec = daemon.glance().spec;
                 (daemon, Some(old_spec))
             }
+            None if !begin.begin() => return Err(abandoned(&name)),
             None => {
                 let daemon = Daemon::supervise(spec.clone(), Arc::clone(&self.shared));
                 (Arc::new(daemon), None)
             }
         };
-        match daemon.prepare(spec, from).await {
+        match daemon.prepare(begin, (spec, from)).await {
             Ok(done) => Ok((daemon, done, old_spec)),
             Err(text) => {
                 let fault = refused(&name, &text, &daemon);
@@ -227,19 +241,22 @@ impl Inner {
     /// Has it run, or take over from what has run under that name, which is the last of what is returned.
     async fn run(
         &self,
-        spec: Spec,
-        from: StartFrom,
+        (spec, from): (Spec, StartFrom),
+        begin: &Arc<Begin>,
     ) -> Result<(Arc<Daemon>, Done, Option<Spec>), Fault> {
         let name = spec.name.clone();
         if let Some(daemon) = self.daemon(&name) {
             let old_spec = daemon.glance().spec;
-            let done = daemon.replace(spec, from).await;
+            let done = daemon.replace(begin, (spec, from)).await;
             let done = done.map_err(|text| refused(&name, &text, &daemon))?;
             return Ok((daemon, done, Some(old_spec)));
         }
+        if !begin.begin() {
+            return Err(abandoned(&name));
+        }
         let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
         let spec = daemon.glance().spec;
-        match daemon.replace(spec, from).await {
+        match daemon.replace(begin, (spec, from)).await {
             Ok(done) => Ok((daemon, done, None)),
             Err(text) => {
                 let _ = daemon.end().await;

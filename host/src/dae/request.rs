@@ -210,13 +210,13 @@ fn check_order(name: &str, after: &[String], known: Known<'_>) -> Result<(), Fau
 /// The new entry, without its source, settings and mode.
 fn new_entry(request: &InstallRequest, before: Option<&Entry>, artefact: &Artefact) -> Entry {
     let hash = artefact.hash.clone();
-    let mut previous = before.map_or_else(Vec::new, |entry| entry.previous.clone());
-    let is_other = |before: &&Entry| !before.hash.is_empty() && before.hash != hash;
-    if let Some(before) = before.filter(is_other) {
-        previous.retain(|old| *old != hash && *old != before.hash);
-        previous.insert(0, before.hash.clone());
-        previous.truncate(PREVIOUS_MAX);
-    }
+    let same = before.filter(|before| before.hash == hash);
+    let previous = match same {
+        Some(same) => same.previous.clone(),
+        None => before.map_or_else(Vec::new, |before| {
+            before.previous_after(&hash, PREVIOUS_MAX)
+        }),
+    };
     let config = request.config.clone();
     let config = config.or(before.map(|entry| entry.config.clone()));
     Entry {
@@ -241,6 +241,7 @@ fn new_entry(request: &InstallRequest, before: Option<&Entry>, artefact: &Artefa
             .filter(|before| before.hash == hash)
             .and_then(|before| before.set_aside.clone()),
         previous,
+        newer: same.map(|same| same.newer.clone()).unwrap_or_default(),
         hash,
     }
 }

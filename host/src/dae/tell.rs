@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::carry::FILE_CHANGES;
 use super::{Dae, Fault, Inner, lock};
 use crate::log::Record;
 use crate::mailbox::Mailbox;
 use crate::registry::{DAE_NAME, Entry};
-use crate::report::{Credential, LoadedImages, Mode, Retired, Status};
+use crate::report::{Credential, LoadedImages, Mode, Refusal, Retired, Status};
 use crate::supervise::{Daemon, Left};
 
 /// The request of `logs`.
@@ -220,7 +221,8 @@ impl Inner {
         let source = entry
             .as_ref()
             .and_then(|entry| entry.source_in(&self.home.data));
-        let source_note = entry.as_ref().map(source_note).unwrap_or_default();
+        let last_refusal = lock(&self.refusals).get(&daemon.door.name).cloned();
+        let source_note = source_note(entry.as_ref(), last_refusal.as_ref());
         let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
         let glance = daemon.glance();
         let (spec, identity) = (glance.spec, glance.identity);
@@ -246,6 +248,7 @@ impl Inner {
             hash: spec.artefact.hash.clone(),
             source: source.map(|path| path.display().to_string()),
             source_note: source_note.to_owned(),
+            last_refusal,
             last_end: glance.last_end,
             recent: glance.recent,
             state_from: glance.state_from,
@@ -256,10 +259,15 @@ impl Inner {
     }
 }
 
-/// What is to be known about a source that is not what runs.
-fn source_note(entry: &Entry) -> &'static str {
-    match &entry.source_hash {
-        Some(hash) if entry.quarantined.contains_key(hash) => "newer: quarantined",
+/// Returns what is to be known about the newest file where it is not what runs.
+fn source_note(entry: Option<&Entry>, refusal: Option<&Refusal>) -> &'static str {
+    let is_of_file = |refusal: &Refusal| FILE_CHANGES.contains(&&*refusal.change);
+    if refusal.is_some_and(is_of_file) {
+        return "newer: refused";
+    }
+    let rolled_back = entry.and_then(|entry| entry.source_hash.as_ref().map(|hash| (entry, hash)));
+    match rolled_back {
+        Some((entry, hash)) if entry.quarantined.contains_key(hash) => "newer: quarantined",
         Some(_) => "newer: rolled back",
         None => "",
     }

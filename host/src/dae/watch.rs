@@ -15,10 +15,12 @@ use std::time::Duration;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::task::JoinHandle;
 
+use super::carry::NEW_FILE;
 use super::changes::Changes;
 use super::{Dae, FaultKind, lock};
 use crate::manifest;
 use crate::plan::{self, Action, Known, Registered, Seen};
+use crate::registry::DAE_NAME;
 use crate::report::InstallRequest;
 use crate::spans;
 
@@ -186,7 +188,7 @@ impl Watched {
             drop_in: replaced.is_none() || path.starts_with(&self.dir),
             ..InstallRequest::default()
         };
-        match self.dae.install_with(request).await {
+        match self.dae.install_watched(request).await {
             Ok(installed) => {
                 let (daemon, generation) = (&installed.name, installed.generation);
                 match installed.waits {
@@ -206,8 +208,12 @@ impl Watched {
                 true
             }
             Err(fault) => {
-                tracing::error!(file = %path.display(), "a new file does not run: {fault}");
                 let name = manifest::read(&path).map(|manifest| manifest.name);
+                if fault.kind() == FaultKind::Incomplete {
+                    let name = replaced.as_deref().unwrap_or(DAE_NAME);
+                    self.dae.inner.note_refusal(name, NEW_FILE, &fault);
+                }
+                tracing::error!(file = %path.display(), "a new file does not run: {fault}");
                 match (fault.kind(), name) {
                     (FaultKind::NameTaken, Ok(name)) => self.known.note_waiting(seen, name),
                     _ => self.known.note(seen),
@@ -232,6 +238,7 @@ impl Watched {
         let left_behind = entry
             .previous
             .into_iter()
+            .chain(entry.newer)
             .chain(entry.quarantined.into_keys());
         let unchanged = [entry.hash]
             .into_iter()

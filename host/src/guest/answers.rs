@@ -69,7 +69,7 @@ enum Place {
 struct Run {
     // Dropped before the lease: no code of an instance outlives the right to run it.
     pending: Option<Pending>,
-    _lease: Arc<Lease>,
+    lease: Arc<Lease>,
     /// Ends when the command is to be given up, with the answer.
     given_up: Pin<Box<dyn Future<Output = Ended> + Send>>,
     began: Instant,
@@ -81,6 +81,8 @@ struct Run {
 
 /// A finished one.
 struct Finished {
+    /// The number of the instance that ran it.
+    instance: u64,
     place: Place,
     emits_first: bool,
     line: Vec<u8>,
@@ -122,7 +124,7 @@ impl Answers {
             && let Poll::Ready(Some(finished)) = Pin::new(running).poll_next(context)
         {
             let (door, guest) = turn;
-            door.count(finished.tally, finished.took);
+            door.count(finished.instance, finished.tally, finished.took);
             match finished.place {
                 Place::Tagged => {
                     if finished.emits_first {
@@ -152,7 +154,7 @@ impl Answers {
             };
             let collected = self.batches.collect(&mut out, door.limits.command, context);
             let Some(came) = collected else { return };
-            door.count(came.tally, came.took);
+            door.count(came.instance, came.tally, came.took);
             if let Some((number, lines)) = came.place {
                 self.settle(number, lines);
                 self.release(outbox, guest);
@@ -368,7 +370,7 @@ impl Answers {
         running.push(Run {
             emits_first: pending.emits_first(),
             pending: Some(pending),
-            _lease: Arc::clone(turn.lease),
+            lease: Arc::clone(turn.lease),
             given_up: Box::pin(given_up),
             began,
             place,
@@ -396,6 +398,7 @@ impl Future for Run {
         this.pending = None;
         let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
         Poll::Ready(Finished {
+            instance: this.lease.instance.number(),
             place: this.place,
             emits_first: this.emits_first,
             line,

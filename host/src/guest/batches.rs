@@ -134,6 +134,8 @@ pub(super) struct Outlet<'a> {
 
 /// What has come of the first batch.
 pub(super) struct Came {
+    /// The number of the instance that ran them.
+    pub(super) instance: u64,
     pub(super) tally: Tally,
     pub(super) took: Duration,
     /// Whether all of it is answered.
@@ -296,8 +298,10 @@ impl Work {
         first.give_up_withdrawn(out, &mut tally);
         self.unanswered -= usize::try_from(tally.calls).unwrap_or_default();
         let (took, is_over) = (first.began.elapsed(), first.sent.left() == 0);
+        let instance = first.lease.instance.number();
         let over = self.handed_over.pop_front_if(|_| is_over);
         (tally.calls > 0).then(|| Came {
+            instance,
             tally,
             took,
             is_over,

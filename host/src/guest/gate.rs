@@ -82,6 +82,7 @@ impl<S: Stream> Guest<S> {
         }
         self.inbox = inbox;
         self.on_lines();
-        self.door.count(tally, self.door.limits.instance_wait);
+        // No instance has answered it.
+        self.door.count(0, tally, self.door.limits.instance_wait);
     }
 }

@@ -19,10 +19,10 @@ impl<S: Stream> Guest<S> {
         let began = Instant::now();
         self.answers
             .collect(&mut self.outbox, (&self.door, &self.mailbox), context);
-        let (taken, tally) = self.take_lines(context);
+        let (taken, tally, instance) = self.take_lines(context);
         if tally.calls > 0 {
             let took = began.elapsed();
-            self.door.count(tally, took);
+            self.door.count(instance, tally, took);
             if took >= pace::SLOW && tally.calls > 1 {
                 self.doubt();
             }
@@ -38,9 +38,10 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Answers whole lines while there is room for their replies, where somebody is there to do it.
-    fn take_lines(&mut self, context: &mut Context<'_>) -> (Taken, Tally) {
-        let nothing = |taken| (taken, Tally::default());
+    /// Answers whole lines while there is room for their replies, where somebody is there to do it. Returns besides the
+    /// number of the instance that did; 0 where none did.
+    fn take_lines(&mut self, context: &mut Context<'_>) -> (Taken, Tally, u64) {
+        let nothing = |taken| (taken, Tally::default(), 0);
         // Whatever the door is like by now: what nobody polls would hold its instance for ever.
         let is_greeted = !self.is_greeting_on(context);
         if self.mailbox.is_closing() || self.is_closing {
@@ -49,15 +50,17 @@ impl<S: Stream> Guest<S> {
         }
         let phase = self.door.phase();
         if matches!(**phase, Phase::Waiting | Phase::Changing) {
-            return self.wait_at_gate(context);
+            let (taken, tally) = self.wait_at_gate(context);
+            return (taken, tally, 0);
         }
         self.door_change = None;
         if !is_greeted || self.is_to_be_greeted(&phase, context) {
             return nothing(Taken::Some);
         }
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
-        let taken = self.answer_lines(&mut inbox, &phase, context);
+        let (taken, tally) = self.answer_lines(&mut inbox, &phase, context);
         self.inbox = inbox;
+        let mut instance = 0;
         if let Phase::Open(lease) = &**phase {
             let turn = answers::Turn {
                 lease,
@@ -66,8 +69,9 @@ impl<S: Stream> Guest<S> {
             };
             self.answers.hand_over(turn, context);
             lease.instance.flush();
+            instance = lease.instance.number();
         }
-        taken
+        (taken, tally, instance)
     }
 
     fn answer_lines<'a>(

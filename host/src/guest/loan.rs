@@ -126,6 +126,7 @@ impl<S: Stream> Guest<S> {
             return Poll::Ready(true);
         };
         let (socket, back) = ready!(lent.loan.poll_back(why, context));
+        let instance = lent.lease.instance.number();
         self.lent = None;
         match back.is_unwanted || self.mailbox.has_mail() {
             true => self.lend_later(),
@@ -133,7 +134,7 @@ impl<S: Stream> Guest<S> {
         }
         let is_here = self.rejoin(socket);
         if is_here {
-            self.take_back(back);
+            self.take_back(back, instance);
         }
         Poll::Ready(is_here)
     }
@@ -156,8 +157,8 @@ impl<S: Stream> Guest<S> {
         is_wanted.then_some(Why::Called)
     }
 
-    /// Goes on where its daemon's process has left off.
-    fn take_back(&mut self, back: Back) {
+    /// Goes on where its daemon's process has left off, which is that of the instance of this number.
+    fn take_back(&mut self, back: Back, instance: u64) {
         let handed = back.handed;
         self.outbox.extend_from_slice(&handed.replies);
         if !handed.last.is_empty() {
@@ -171,10 +172,11 @@ impl<S: Stream> Guest<S> {
                 errors: 1,
                 panics: 1,
             };
-            self.door.count(panicked, Duration::from_nanos(panicked_ns));
+            self.door
+                .count(instance, panicked, Duration::from_nanos(panicked_ns));
         }
         if let Some((line, why)) = back.broken {
-            self.answer_broken(&line, &why);
+            self.answer_broken(&line, &why, instance);
         }
         self.inbox
             .room(handed.rest.len())
@@ -182,7 +184,7 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Answers the line that its daemon's process was at.
-    fn answer_broken(&mut self, line: &[u8], why: &Why) {
+    fn answer_broken(&mut self, line: &[u8], why: &Why, instance: u64) {
         let mut inbox = Inbox::resumed(line.len());
         inbox.room(line.len()).extend_from_slice(line);
         // It was a message when the process began with it.
@@ -203,6 +205,6 @@ impl<S: Stream> Guest<S> {
         let Ended { status, bytes } = ended;
         let (mut tally, of) = (Tally::default(), (message.name, message.tag));
         write_ended(&mut self.outbox, of, (status, &bytes), &mut tally);
-        self.door.count(tally, took);
+        self.door.count(instance, tally, took);
     }
 }

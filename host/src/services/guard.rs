@@ -193,6 +193,7 @@ mod tests {
                 pid: 1,
                 port: 1,
                 generation: 1,
+                attempt: 0,
                 since: Instant::now(),
             }),
             config: "{}".to_owned(),

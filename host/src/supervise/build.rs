@@ -26,10 +26,19 @@ use crate::visit::Host;
 /// A successor that has its port, its number and its code, and has not been started: nobody has to wait for that.
 pub(super) struct Successor {
     spec: Spec,
-    generation: u64,
+    attempt: Attempt,
     /// Where it is to be on another port than the one that runs.
     listening: Option<Listening>,
     code: Code,
+}
+
+/// One attempt to build an instance.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    /// The generation that it becomes if it is accepted. A refused attempt takes no generation: the next one gets it.
+    generation: u64,
+    /// Never used twice, so that a late report of a refused attempt is told from one of its successor.
+    number: u64,
 }
 
 /// Where its code was loaded.
@@ -63,14 +72,18 @@ impl Supervisor {
             self.all_retired().await;
         }
         let (port, listening) = self.bind(spec)?;
-        let generation = self.now.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.attempts += 1;
+        let attempt = Attempt {
+            generation: self.now.generation.load(Ordering::Relaxed) + 1,
+            number: self.attempts,
+        };
         // The port that it has, whatever was asked for.
         let mut spec = spec.clone();
         spec.port = Some(port);
-        let code = self.load(&spec, generation).await?;
+        let code = self.load(&spec, attempt).await?;
         Ok(Successor {
             spec,
-            generation,
+            attempt,
             listening,
             code,
         })
@@ -84,18 +97,18 @@ impl Supervisor {
     ) -> Result<Built, String> {
         let Successor {
             spec,
-            generation,
+            attempt,
             listening,
             code,
         } = successor;
         let state = state.map(|kept| kept.state.clone());
         let (instance, image) = match code {
             Code::Here(image) => {
-                let started = self.start_here(&spec, generation, (&image, state)).await?;
+                let started = self.start_here(&spec, attempt, (&image, state)).await?;
                 (started, Some(image))
             }
             Code::Apart(loaded) => {
-                let started = self.start_apart(spec, generation, (*loaded, state)).await?;
+                let started = self.start_apart(spec, attempt, (*loaded, state)).await?;
                 (started, None)
             }
         };
@@ -131,10 +144,10 @@ impl Supervisor {
     async fn start_here(
         &self,
         spec: &Spec,
-        generation: u64,
+        attempt: Attempt,
         (image, state): (&InUse, Option<Box<RawValue>>),
     ) -> Result<Instance, String> {
-        let place = (Mode::InProcess, generation);
+        let place = (Mode::InProcess, attempt);
         let plan = StartPlan {
             image: image.image(),
             manifest: Arc::clone(&spec.artefact.manifest),
@@ -142,7 +155,7 @@ impl Supervisor {
             resident: Resident {
                 identity: Arc::new(identity(spec, place, std::process::id())),
                 config: spec.config.to_string(),
-                outlet: Arc::new(self.local(generation)),
+                outlet: Arc::new(self.local(attempt.generation)),
             },
             runtime: self.shared.runtime.clone(),
             state,
@@ -155,12 +168,12 @@ impl Supervisor {
 
     /// Loads the code where the daemon is to run. What the loader refuses in the host's process alone, because that has no
     /// room left for it, runs in a process of its own.
-    async fn load(&self, spec: &Spec, generation: u64) -> Result<Code, String> {
+    async fn load(&self, spec: &Spec, attempt: Attempt) -> Result<Code, String> {
         if self.where_to(spec) == Mode::InProcess {
             match self.image(spec).await {
                 Ok(image) => return Ok(Code::Here(image)),
                 Err(fault) if fault.is_of_loader && Spawner::is_possible() => {
-                    let apart = self.load_apart(spec, generation).await?;
+                    let apart = self.load_apart(spec, attempt).await?;
                     let text = format!(
                         "it can't be loaded into the host's process and runs in a process of its own: {}",
                         fault.text
@@ -171,7 +184,7 @@ impl Supervisor {
                 Err(fault) => return Err(fault.text),
             }
         }
-        let apart = self.load_apart(spec, generation).await?;
+        let apart = self.load_apart(spec, attempt).await?;
         Ok(Code::Apart(Box::new(apart)))
     }
 
@@ -189,18 +202,18 @@ impl Supervisor {
         })
     }
 
-    async fn load_apart(&self, spec: &Spec, generation: u64) -> Result<LoadedChild, String> {
+    async fn load_apart(&self, spec: &Spec, attempt: Attempt) -> Result<LoadedChild, String> {
         let limit = self.shared.config.start_limit();
         let plan = ChildPlan {
             message: StartMessage {
-                generation,
+                generation: attempt.generation,
                 ..self.load_message(spec)
             },
             settings: (*spec.settings).clone(),
-            local: self.local(generation),
+            local: self.local(attempt.generation),
             load_limit: limit,
             start_limit: limit,
-            on_end: self.hold_at_end(generation),
+            on_end: self.hold_at_end(attempt),
         };
         let spawner = self.shared.spawner.clone();
         // On the runtime of the guests, since that is where its socket is used.
@@ -216,10 +229,10 @@ impl Supervisor {
     async fn start_apart(
         &self,
         spec: Spec,
-        generation: u64,
+        attempt: Attempt,
         (loaded, state): (LoadedChild, Option<Box<RawValue>>),
     ) -> Result<Instance, String> {
-        let identity = move |pid| identity(&spec, (Mode::Subprocess, generation), pid);
+        let identity = move |pid| identity(&spec, (Mode::Subprocess, attempt), pid);
         let starting = self
             .shared
             .runtime
@@ -275,9 +288,9 @@ impl Supervisor {
     }
 
     /// Lines wait from the moment at which nobody is there to take them, and not only once this task has heard of it.
-    fn hold_at_end(&self, generation: u64) -> Box<dyn FnOnce() + Send> {
+    fn hold_at_end(&self, attempt: Attempt) -> Box<dyn FnOnce() + Send> {
         let door = Arc::clone(&self.door);
-        Box::new(move || door.hold_behind(generation))
+        Box::new(move || door.hold_behind(attempt.number))
     }
 
     pub(super) fn local(&self, generation: u64) -> Local {
@@ -296,7 +309,7 @@ impl Supervisor {
     }
 }
 
-fn identity(spec: &Spec, (mode, generation): (Mode, u64), pid: u32) -> Identity {
+fn identity(spec: &Spec, (mode, attempt): (Mode, Attempt), pid: u32) -> Identity {
     Identity {
         name: spec.name.clone(),
         plugin: spec.artefact.manifest.name.clone(),
@@ -304,7 +317,8 @@ fn identity(spec: &Spec, (mode, generation): (Mode, u64), pid: u32) -> Identity 
         mode,
         pid,
         port: spec.port.unwrap_or(0),
-        generation,
+        generation: attempt.generation,
+        attempt: attempt.number,
         since: Instant::now(),
     }
 }

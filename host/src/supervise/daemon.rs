@@ -4,7 +4,7 @@
 //! is the case. Nothing here decides anything; orders are carried out one after another by the task.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,6 +43,40 @@ pub(crate) enum StartFrom {
     State(Box<KeptState>),
 }
 
+/// Whether a change has begun. Until then its asker may abandon it; from then on it is carried through.
+#[derive(Debug, Default)]
+pub struct Begin(AtomicU8);
+
+impl Begin {
+    const WAITING: u8 = 0;
+    const BEGUN: u8 = 1;
+    const ABANDONED: u8 = 2;
+
+    /// Begins the change. False where it was abandoned before, and must not be made.
+    pub fn begin(&self) -> bool {
+        self.leave_waiting_for(Self::BEGUN) != Self::ABANDONED
+    }
+
+    /// Abandons the change. False where it has begun, and is carried through.
+    pub fn abandon(&self) -> bool {
+        self.leave_waiting_for(Self::ABANDONED) != Self::BEGUN
+    }
+
+    /// Returns what it is afterwards.
+    fn leave_waiting_for(&self, next: u8) -> u8 {
+        let before =
+            self.0
+                .compare_exchange(Self::WAITING, next, Ordering::AcqRel, Ordering::Acquire);
+        before.map_or_else(|now| now, |_| next)
+    }
+}
+
+/// An order, and whether whoever gave it still wants it.
+pub(super) struct Asked {
+    pub(super) order: Order,
+    pub(super) begin: Arc<Begin>,
+}
+
 pub(super) type Reply = oneshot::Sender<Result<Done, String>>;
 
 /// What an order came to.
@@ -69,6 +103,8 @@ pub enum Notice {
         good: Box<Spec>,
         /// Why.
         reason: String,
+        /// The daemon's door. Another daemon may have the name by the time that this is read.
+        door: Arc<Door>,
     },
 }
 
@@ -78,7 +114,7 @@ pub struct Daemon {
     /// What its guests find.
     pub door: Arc<Door>,
     // Boxed, since a channel has room for 32 of them from the beginning.
-    orders: mpsc::Sender<Box<Order>>,
+    orders: mpsc::Sender<Box<Asked>>,
     now: Arc<Now>,
 }
 
@@ -185,6 +221,7 @@ impl Daemon {
             probation: None,
             next_checkpoint: None,
             retiring: JoinSet::new(),
+            attempts: 0,
             image: None,
         };
         tokio::spawn(supervisor.run(inbox));
@@ -195,33 +232,37 @@ impl Daemon {
     ///
     /// # Errors
     /// Why it doesn't start.
-    pub async fn start(&self) -> Result<Done, String> {
-        self.order(Order::Start).await
+    pub async fn start(&self, begin: &Arc<Begin>) -> Result<Done, String> {
+        self.order(begin, Order::Start).await
     }
 
     /// Stops it; done when nothing of it runs.
     ///
     /// # Errors
     /// What went wrong on the way; it is stopped all the same.
-    pub async fn stop(&self) -> Result<Done, String> {
-        self.order(Order::Stop).await
+    pub async fn stop(&self, begin: &Arc<Begin>) -> Result<Done, String> {
+        self.order(begin, Order::Stop).await
     }
 
     /// Has a new instance of the same file take over from the one that runs, if one does.
     ///
     /// # Errors
     /// Why the new one doesn't start; the old one runs on.
-    pub async fn restart(&self) -> Result<Done, String> {
-        self.order(Order::Restart).await
+    pub async fn restart(&self, begin: &Arc<Begin>) -> Result<Done, String> {
+        self.order(begin, Order::Restart).await
     }
 
     /// Has an instance of another file, or with other settings, take over.
     ///
     /// # Errors
     /// Why it doesn't start; what was before runs on.
-    pub(crate) async fn replace(&self, spec: Spec, from: StartFrom) -> Result<Done, String> {
-        self.order(|reply| Order::Replace(Box::new(spec), from, reply))
-            .await
+    pub(crate) async fn replace(
+        &self,
+        begin: &Arc<Begin>,
+        (spec, from): (Spec, StartFrom),
+    ) -> Result<Done, String> {
+        let order = |reply| Order::Replace(Box::new(spec), from, reply);
+        self.order(begin, order).await
     }
 
     /// Its state as it is now, or, while nothing runs, as it was kept.
@@ -231,10 +272,12 @@ impl Daemon {
     pub async fn state(&self) -> Result<Vec<u8>, String> {
         let (reply, saved) = oneshot::channel();
         let gone = || "its supervisor has ended".to_owned();
-        self.orders
-            .send(Box::new(Order::Save(reply)))
-            .await
-            .map_err(|_| gone())?;
+        let asked = Asked {
+            order: Order::Save(reply),
+            begin: Arc::default(),
+        };
+        let sent = self.orders.send(Box::new(asked)).await;
+        sent.map_err(|_| gone())?;
         saved.await.map_err(|_| gone())?
     }
 
@@ -243,9 +286,13 @@ impl Daemon {
     ///
     /// # Errors
     /// The trial failed. What was to run before still is.
-    pub(crate) async fn prepare(&self, spec: Spec, from: StartFrom) -> Result<Done, String> {
-        self.order(|reply| Order::Prepare(Box::new(spec), from, reply))
-            .await
+    pub(crate) async fn prepare(
+        &self,
+        begin: &Arc<Begin>,
+        (spec, from): (Spec, StartFrom),
+    ) -> Result<Done, String> {
+        let order = |reply| Order::Prepare(Box::new(spec), from, reply);
+        self.order(begin, order).await
     }
 
     /// Stops it for good.
@@ -253,13 +300,23 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::stop`].
     pub async fn end(&self) -> Result<Done, String> {
-        self.order(Order::End).await
+        self.order(&Arc::default(), Order::End).await
     }
 
-    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<Done, String> {
+    /// Gives an order, and waits until it is carried out. It is not carried out where `begin` is abandoned before the
+    /// supervisor comes to it.
+    async fn order(
+        &self,
+        begin: &Arc<Begin>,
+        order: impl FnOnce(Reply) -> Order,
+    ) -> Result<Done, String> {
         let gone = || Err("its supervisor has ended".to_owned());
         let (reply, done) = oneshot::channel();
-        if self.orders.send(Box::new(order(reply))).await.is_err() {
+        let asked = Asked {
+            order: order(reply),
+            begin: Arc::clone(begin),
+        };
+        if self.orders.send(Box::new(asked)).await.is_err() {
             return gone();
         }
         done.await.unwrap_or_else(|_| gone())

@@ -6,6 +6,7 @@
 //! lost that was answered before it. Where A can't read that, since B wrote it in a newer shape, it starts from the one
 //! that it left itself; the log says so. What C has kept since, a checkpoint say, is not looked at: it may be the reason.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::build::Built;
@@ -64,14 +65,15 @@ impl Supervisor {
 
     /// New code has ended by itself while on probation: what was good before it takes over again. False where there is
     /// nothing to go back to.
-    pub(super) async fn roll_back(&mut self, cause: &str) -> bool {
+    ///
+    /// # Errors
+    /// Why what was good before doesn't start any more.
+    pub(super) async fn roll_back(&mut self, cause: &str) -> Result<bool, String> {
         let Some(probation) = self.probation.take().filter(Probation::is_on) else {
-            return false;
+            return Ok(false);
         };
         let back = probation.back.clone();
-        let Some((built, state)) = self.build_from(&back, probation.states()).await else {
-            return false;
-        };
+        let (built, state) = self.build_from(&back, probation.states()).await?;
         let bad = std::mem::replace(&mut self.spec, back).artefact;
         let generation = built.instance.identity.generation;
         self.swap(built, state.as_ref()).await;
@@ -90,10 +92,11 @@ impl Supervisor {
             bad: bad.hash.clone(),
             good: Box::new(self.spec.clone()),
             reason: cause.to_owned(),
+            door: Arc::clone(&self.door),
         };
         // Where nobody listens any more the host is ending.
         let _ = self.shared.notices.send(notice);
-        true
+        Ok(true)
     }
 
     /// Builds it from the first of these states that it takes.
@@ -101,17 +104,18 @@ impl Supervisor {
         &mut self,
         spec: &Spec,
         states: Vec<Option<KeptState>>,
-    ) -> Option<(Built, Option<KeptState>)> {
+    ) -> Result<(Built, Option<KeptState>), String> {
+        let mut last = String::new();
         for state in states {
             let text = match self.build(spec, state.as_ref()).await {
-                Ok(built) => return Some((built, state)),
+                Ok(built) => return Ok((built, state)),
                 Err(text) => text,
             };
             let from = state.map_or("nothing".to_owned(), |state| state.origin());
-            let text = format!("what was before can't take over again from {from}: {text}");
-            self.shared.tell(&spec.name, None, "error", &text);
+            last = format!("what was before can't take over again from {from}: {text}");
+            self.shared.tell(&spec.name, None, "error", &last);
         }
-        None
+        Err(last)
     }
 }
 

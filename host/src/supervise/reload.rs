@@ -29,29 +29,38 @@ impl Supervisor {
         let had_port = self.listening.is_some();
         let result = self.walk(&spec, &from).await;
         if let Err(cause) = &result {
-            self.stay(before, had_port, cause);
+            let is_same = spec.artefact.hash == self.spec.artefact.hash;
+            self.stay(before, had_port, (cause, is_same));
         }
         result.map_err(with_cure)
     }
 
-    /// The state it was in, or that it failed; a port that was bound for nothing is let go.
-    fn stay(&mut self, before: State, had_port: bool, cause: &str) {
+    /// Returns to the state it was in, or to having failed; lets a port go that was bound for nothing. Where the code that
+    /// is down was tried again, why it doesn't start is the newest that is known of it.
+    fn stay(&mut self, before: State, had_port: bool, (cause, is_same): (&str, bool)) {
         if !had_port {
             self.listening = None;
             self.now.running().port = None;
         }
-        let failed = || State::Failed {
-            cause: cause.to_owned(),
-        };
+        let name = &self.spec.name;
+        let cause = cause.to_owned();
         let after = match before {
-            State::Starting | State::Stopped => failed(),
+            State::Starting | State::Stopped | State::Failed { .. } => State::Failed { cause },
             // An exclusive one that could not be started again.
-            State::Ready | State::Degraded { .. } if self.current.is_none() => failed(),
+            State::Ready | State::Degraded { .. } if self.current.is_none() => {
+                State::Failed { cause }
+            }
+            State::Backoff { until, .. } if is_same => State::Backoff { cause, until },
+            State::CrashLoop { .. } if is_same => State::CrashLoop { cause },
             other => other,
         };
-        if let State::Failed { cause } = &after {
-            self.door
-                .shut(format!("{} has failed: {cause}", self.spec.name));
+        match &after {
+            State::Failed { cause } => self.door.shut(format!("{name} has failed: {cause}")),
+            State::CrashLoop { cause } => {
+                self.door
+                    .shut(format!("{name} is in a crash loop: {cause}"));
+            }
+            _ => {}
         }
         self.set(after);
     }
@@ -251,7 +260,9 @@ pub(super) fn with_cure(cause: String) -> String {
         "can't be migrated",
     ];
     match of_the_state.iter().any(|sign| cause.contains(sign)) {
-        true => format!("{cause}; --fresh starts without it"),
+        true => format!(
+            "{cause}; --fresh starts without it (`install`, `reload` and `rollback` take it)"
+        ),
         false => cause,
     }
 }

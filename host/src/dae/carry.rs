@@ -1,0 +1,91 @@
+//! Changes that are made whole or not at all, whatever becomes of whoever asked for them.
+//!
+//! A change waits for its name's turn, and then for the daemon's supervisor. While it only waits, it is abandoned with
+//! whoever asked: a client that has given up would be surprised by it later. Once it has begun it is carried through in a
+//! task of its own: half of it, a daemon that runs and isn't in the registry, say, would be worse than either.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::task::AbortHandle;
+
+use super::{Dae, Fault, FaultKind, Inner, lock};
+use crate::report::Refusal;
+use crate::supervise::Begin;
+
+/// Changes that bring a new file. Where one of these is refused, the newest file is not what runs.
+pub(super) const FILE_CHANGES: [&str; 3] = [INSTALL, RELOAD, NEW_FILE];
+pub(super) const INSTALL: &str = "install";
+pub(super) const RELOAD: &str = "reload";
+/// A file that was seen to have changed.
+pub(super) const NEW_FILE: &str = "the new file";
+
+/// Abandons a change that has not begun when its asker goes.
+struct Asker {
+    begin: Arc<Begin>,
+    task: AbortHandle,
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        if self.begin.abandon() {
+            self.task.abort();
+        }
+    }
+}
+
+impl Dae {
+    /// Makes a change in a task of its own. Where the returned future is dropped, the change is abandoned if it has not
+    /// begun, and carried through if it has.
+    pub(super) async fn carry_through<T, F>(
+        &self,
+        change: impl FnOnce(Dae, Arc<Begin>) -> F,
+    ) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        let begin = Arc::<Begin>::default();
+        let task = tokio::spawn(change(self.clone(), Arc::clone(&begin)));
+        let _asker = Asker {
+            begin,
+            task: task.abort_handle(),
+        };
+        task.await.unwrap_or_else(|error| {
+            Err(Fault::failed(match error.is_panic() {
+                true => {
+                    tracing::error!(%error, "a change ended by a fault of the host");
+                    "the change ended by a fault of the host, which its log tells; see `status`"
+                }
+                false => "the host is ending; the change was not made",
+            }))
+        })
+    }
+}
+
+impl Inner {
+    /// Logs a change that was refused, and marks its daemon until one is accepted.
+    pub(super) fn note_refusal(&self, name: &str, change: &str, fault: &Fault) {
+        if fault.kind() == FaultKind::UnknownDaemon {
+            return;
+        }
+        let generation = self.daemon(name).map(|daemon| daemon.glance().generation);
+        let generation = generation.filter(|generation| *generation > 0);
+        let text = format!("{change} was refused: {fault}");
+        self.shared.tell(name, generation, "error", &text);
+        let refusal = Refusal {
+            change: change.to_owned(),
+            reason: fault.to_string(),
+            time: Timestamp::now(),
+        };
+        lock(&self.refusals).insert(name.to_owned(), refusal);
+    }
+
+    /// Notes what came of a change.
+    pub(super) fn note_outcome<T>(&self, name: &str, change: &str, outcome: &Result<T, Fault>) {
+        match outcome {
+            Ok(_) => drop(lock(&self.refusals).remove(name)),
+            Err(fault) => self.note_refusal(name, change, fault),
+        }
+    }
+}

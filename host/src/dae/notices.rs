@@ -1,0 +1,61 @@
+//! What supervisors did by themselves, recorded in the registry.
+//!
+//! A supervisor doesn't wait for the registry: it sends a notice and goes on. By the time that a notice is read, its owner
+//! may have changed the daemon, or another daemon may have the name. So a notice is recorded in its name's turn, and only
+//! as far as it still holds.
+
+use std::sync::{Arc, Weak};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::Inner;
+use crate::supervise::Notice;
+
+/// Records notices until the ecosystem is gone.
+pub(super) async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
+    while let Some(notice) = notices.recv().await {
+        let Some(inner) = inner.upgrade() else { return };
+        inner.record_rollback(notice).await;
+    }
+}
+
+impl Inner {
+    async fn record_rollback(&self, notice: Notice) {
+        let Notice::RolledBack {
+            bad,
+            good,
+            reason,
+            door,
+        } = notice;
+        // Whoever installed what did not last records that first, or this would be overwritten.
+        let _turn = self.turn(&good.name).await;
+        let Some(daemon) = self.daemon(&good.name) else {
+            return;
+        };
+        let runs = daemon.glance().spec;
+        if !Arc::ptr_eq(&daemon.door, &door) || runs.artefact.hash == bad {
+            // Another daemon has the name now, or its owner has installed that file once more.
+            return;
+        }
+        let saved = self.change_registry(|registry| {
+            let Some(entry) = registry.daemons.get_mut(&good.name) else {
+                return;
+            };
+            entry.quarantine(&bad, &reason, &good.artefact.hash);
+            if entry.hash == good.artefact.hash {
+                entry.version.clone_from(&good.artefact.manifest.version);
+                entry.plugin.clone_from(&good.artefact.manifest.name);
+                entry.config.clone_from(&good.config);
+                entry.mode = good.mode;
+                entry.set_aside = None;
+            }
+        });
+        if let Err(error) = saved {
+            tracing::error!(
+                daemon = good.name,
+                error = format!("{error:#}"),
+                "its rollback could not be recorded"
+            );
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The stored versions of a daemon's file, and the way from one to another.
+//!
+//! Versions are in one line, from the newest to the oldest, and one of them runs. `rollback` goes one step towards the
+//! oldest and ends there; `--to` goes to any of them, newer ones too. The next installation drops those that are newer
+//! than what ran.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::change::{installed, refused};
+use super::{Dae, Fault, Inner, lock};
+use crate::registry::{Entry, SetAside};
+use crate::report::{Installed, RollbackRequest, Version};
+use crate::state::State;
+use crate::store::Artefact;
+use crate::supervise::{Begin, Spec};
+
+/// The shortest beginning of a hash that names one: fewer characters are typed by accident.
+const PREFIX_CHARS_MIN: usize = 4;
+
+impl Dae {
+    /// Has the code of before take over again.
+    ///
+    /// # Errors
+    /// There is none of that name, none of before, or it doesn't start; the one that runs goes on then.
+    pub async fn rollback(&self, name: &str) -> Result<Installed, Fault> {
+        let request = RollbackRequest {
+            name: name.to_owned(),
+            ..RollbackRequest::default()
+        };
+        self.rollback_with(request).await
+    }
+
+    /// As [`Dae::rollback`], to a chosen version or without the state.
+    ///
+    /// # Errors
+    /// As [`Dae::rollback`], or no stored version has that hash.
+    pub async fn rollback_with(&self, request: RollbackRequest) -> Result<Installed, Fault> {
+        self.carry_through(|dae, begin| async move {
+            let gone_back = dae.rollback_now(&request, &begin).await;
+            dae.inner
+                .note_outcome(&request.name, "rollback", &gone_back);
+            gone_back
+        })
+        .await
+    }
+
+    async fn rollback_now(
+        &self,
+        request: &RollbackRequest,
+        begin: &Arc<Begin>,
+    ) -> Result<Installed, Fault> {
+        let (began, name) = (Instant::now(), &request.name);
+        let _turn = self.inner.turn(name).await;
+        let daemon = self.inner.known(name)?;
+        let (target, from) = self.inner.way_back(request)?;
+        let artefact = Arc::new(self.inner.stored(name, &target).await?);
+        let spec = Spec {
+            artefact: Arc::clone(&artefact),
+            ..daemon.glance().spec
+        };
+        let done = match daemon.glance().state {
+            // It waits for the next start.
+            State::Stopped => daemon.prepare(begin, (spec, from)).await,
+            _ => daemon.replace(begin, (spec, from)).await,
+        };
+        let done = done.map_err(|text| refused(name, &text, &daemon))?;
+        self.inner.keep(|registry| {
+            if let Some(entry) = registry.daemons.get_mut(name) {
+                entry.version.clone_from(&artefact.manifest.version);
+                entry.plugin.clone_from(&artefact.manifest.name);
+                let aside = done.set_aside.clone();
+                entry.set_aside = aside.map(|state| SetAside {
+                    hash: entry.hash.clone(),
+                    state,
+                });
+                if entry.hash != target {
+                    entry.switch_to(&target);
+                }
+            }
+        })?;
+        Ok(installed(&daemon, &artefact, done, began))
+    }
+
+    /// The stored versions of a daemon's file, newest first.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub async fn versions(&self, name: &str) -> Result<Vec<Version>, Fault> {
+        self.inner.known(name)?;
+        let entry = self.inner.entry(name)?;
+        let mut versions = Vec::new();
+        for (at, hash) in entry.stored().enumerate() {
+            let (version, fault) = match self.inner.stored(name, hash).await {
+                Ok(artefact) => (artefact.manifest.version.clone(), String::new()),
+                Err(fault) => (String::new(), fault.to_string()),
+            };
+            let quarantined = entry.quarantined.get(hash);
+            versions.push(Version {
+                hash: hash.clone(),
+                version,
+                place: place(at, entry.newer.len()).to_owned(),
+                fault: quarantined.map_or(fault, |reason| format!("quarantined: {reason}")),
+            });
+        }
+        Ok(versions)
+    }
+}
+
+impl Inner {
+    pub(super) fn entry(&self, name: &str) -> Result<Entry, Fault> {
+        let entry = lock(&self.registry).daemons.get(name).cloned();
+        entry.ok_or_else(|| self.unknown(name))
+    }
+
+    /// Reads and checks a stored file, on a thread that may block.
+    async fn stored(&self, name: &str, hash: &str) -> Result<Artefact, Fault> {
+        let (store, hash) = (Arc::clone(&self.shared.store), hash.to_owned());
+        let found = tokio::task::spawn_blocking(move || store.find(&hash)).await;
+        let failed = |text: String| Fault::failed(format!("{name}: {text}"));
+        let found = found.map_err(|_| failed("reading its stored file failed".to_owned()))?;
+        found.map_err(|error| failed(format!("{error:#}")))
+    }
+}
+
+fn place(at: usize, newer: usize) -> &'static str {
+    match at.cmp(&newer) {
+        std::cmp::Ordering::Less => "newer",
+        std::cmp::Ordering::Equal => "runs",
+        std::cmp::Ordering::Greater => "older",
+    }
+}
+
+/// The hash to go to: the next older one, or the one that begins so.
+pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> {
+    let Some(to) = to else {
+        return entry.previous.first().cloned().ok_or_else(|| {
+            "there is no older code to go back to; `rollback --list` shows what is stored"
+                .to_owned()
+        });
+    };
+    if to.len() < PREFIX_CHARS_MIN {
+        return Err(format!(
+            "{to:?} is too short for a hash; give at least {PREFIX_CHARS_MIN} characters of one that `rollback --list` shows"
+        ));
+    }
+    let mut found = entry.stored().filter(|hash| hash.starts_with(to));
+    let hash = match (found.next(), found.next()) {
+        (Some(hash), None) => hash,
+        (None, _) => {
+            return Err(format!(
+                "no stored version has a hash that begins with {to:?}; `rollback --list` shows them"
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(format!(
+                "more than one stored version begins with {to:?}; give more of it"
+            ));
+        }
+    };
+    if *hash == entry.hash {
+        return Err(format!("{to} is what it runs already"));
+    }
+    match entry.quarantined.get(hash) {
+        Some(reason) => Err(format!(
+            "{to} did not last before ({reason}) and is quarantined; `install --replace --force` installs its file all the same"
+        )),
+        None => Ok(hash.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rollback_ends_at_the_oldest_and_a_hash_names_one_version() {
+        let entry = json!({
+            "plugin": "A", "version": "1", "hash": "bbbb1", "newer": ["cccc1"], "previous": ["aaaa1", "aaaa2", "dddd1"],
+            "quarantined": {"dddd1": "it fell"},
+        });
+        let mut entry: Entry = serde_json::from_value(entry).unwrap();
+        assert_eq!(target(&entry, None).unwrap(), "aaaa1");
+        assert_eq!(target(&entry, Some("cccc")).unwrap(), "cccc1");
+        assert_eq!(target(&entry, Some("aaaa2")).unwrap(), "aaaa2");
+        for (to, part) in [
+            ("", "too short"),
+            ("ccc", "too short"),
+            ("eeee", "no stored version"),
+            ("aaaa", "more than one"),
+            ("bbbb", "already"),
+            ("dddd1", "it fell"),
+        ] {
+            let told = target(&entry, Some(to)).unwrap_err();
+            assert!(told.contains(part), "{to}: {told}");
+        }
+        entry.previous.clear();
+        let told = target(&entry, None).unwrap_err();
+        assert!(told.contains("no older code"), "{told}");
+    }
+}
