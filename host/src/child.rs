@@ -11,6 +11,8 @@
 
 mod attend;
 mod batch;
+mod end;
+mod group;
 mod limits;
 mod loans;
 mod output;
@@ -41,6 +43,7 @@ use crate::services::Local;
 use crate::settings::Settings;
 
 pub(crate) use batch::{BatchCall, NoMore};
+pub(crate) use group::Records;
 pub(crate) use limits::{CallStart, Due};
 pub(crate) use loans::{Back, Loan, Why};
 pub(crate) use spawn::Spawner;

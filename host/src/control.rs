@@ -172,22 +172,26 @@ async fn attend(mut listener: UnixListener, place: Arc<Place>, door: Arc<Door>) 
 
 async fn take(accepted: io::Result<UnixStream>, door: &Arc<Door>, knocks: &Seldom) {
     match accepted {
-        Ok(stream) if is_owner(&stream) => match let_in(door) {
-            Ok(mailbox) => {
-                let entered = Entered {
-                    mailbox,
-                    counted: None,
-                };
-                tokio::spawn(serve(stream, Arc::clone(door), entered));
+        Ok(stream) if is_owner(&stream) => {
+            descriptors::grow(&stream);
+            match let_in(door) {
+                Ok(mailbox) => {
+                    let entered = Entered {
+                        mailbox,
+                        counted: None,
+                    };
+                    tokio::spawn(serve(stream, Arc::clone(door), entered));
+                }
+                Err(text) => guest::turn_away(&stream, &text),
             }
-            Err(text) => guest::turn_away(&stream, &text),
-        },
+        }
         Ok(_) => {
             if let Some(skipped) = knocks.is_due() {
                 let text = "another user connected to the control socket, and was not let in";
                 tracing::warn!(skipped, "{text}");
             }
         }
+        Err(error) if descriptors::grow_after(&error) => {}
         Err(error) => {
             descriptors::log_trouble(&door.name, &error);
             tokio::time::sleep(ACCEPT_PAUSE).await;

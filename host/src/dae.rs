@@ -34,8 +34,9 @@ use anyhow::{Context as _, bail};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use crate::child::Spawner;
+use crate::child::{Records, Spawner};
 use crate::config::Config;
 use crate::control::Control;
 use crate::discover::Foreign;
@@ -53,6 +54,7 @@ use crate::report::{Credential, Refusal};
 use crate::states::States;
 use crate::store::Store;
 use crate::supervise::{Daemon, Notice, Rounds, Shared, listen};
+use crate::threads;
 
 pub use fault::{Fault, FaultKind};
 
@@ -109,6 +111,10 @@ struct Inner {
     /// Held by who stages, and alone by who sweeps: no sweep between a file's being there and its being known.
     sweeping: RwLock<()>,
     tasks: Mutex<Vec<Task>>,
+    /// Cancelled when the end begins: from then on nothing new is begun.
+    ending: CancellationToken,
+    /// Cancelled when everything has ended: what is still asked for is answered so.
+    ended: CancellationToken,
     /// There are other files to watch now.
     watch_anew: tokio::sync::Notify,
     /// Where daemons' code and guests run: apart, so that no handler can keep the ecosystem from being managed.
@@ -139,6 +145,11 @@ impl Dae {
         Builder::default()
     }
 
+    /// How many threads one starts for guests and daemons' code.
+    pub(crate) fn threads() -> usize {
+        Threads::count()
+    }
+
     /// Its Common TCP port on the loopback address.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -162,6 +173,7 @@ impl Dae {
     /// next start.
     pub async fn shutdown(&self, grace: Duration) {
         let inner = &self.inner;
+        inner.ending.cancel();
         let tasks = std::mem::take(&mut *lock(&inner.tasks));
         for task in tasks.into_iter().rev() {
             if let Task::Loop(task) = task {
@@ -183,23 +195,16 @@ impl Dae {
             let error = format!("{error:#}");
             tracing::error!(error, "states that could not be kept before are lost");
         }
+        // Before they are closed: each gets its answer first.
+        inner.ended.cancel();
         inner.door.guests.close_all();
         inner.control_door.guests.close_all();
         lock(&inner.daemons).clear();
         let guests = lock(&inner.guests).take();
         if let Some(guests) = guests {
             // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
-            let ending = tokio::task::spawn_blocking(move || guests.end(GOODBYE));
-            ending.await.unwrap_or(());
-        }
-    }
-}
-
-/// A runtime must not be dropped by one of its own threads, or by one of another runtime.
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if let Some(guests) = lock(&self.guests).take() {
-            guests.end_at_once();
+            // Where no thread can be had, it is dropped with the work, and waits for nobody.
+            let _ = threads::run(move || guests.end(GOODBYE)).await;
         }
     }
 }
@@ -252,32 +257,21 @@ impl Builder {
         };
         let config = Config::load(&home.config_file())?;
         let mut registry = Registry::load(&home.registry_file())?;
-        let store = Store::open(&home)?;
-        store.sweep_images()?;
         let door = Door::new(DAE_NAME, config.limits());
         let listening = listen_as_dae(&home, &config, &mut registry, &door)?;
         let guests = Threads::start().context("the threads for guests can't be started")?;
-        let spawner = Spawner::start(guests.handle().clone());
+        let foreign = Foreign::new(&config);
+        let control_door = Door::new("control", config.control_limits());
+        let of = (&home, guests.handle());
         Ok(Inner {
+            shared: Arc::new(shared(of, (config, journal), notices, since)?),
             port: listening.port(),
             door,
-            control_door: Door::new("control", config.control_limits()),
-            foreign: Foreign::new(&config),
+            control_door,
+            foreign,
             sharing: Mutex::default(),
-            shared: Arc::new(Shared {
-                config: Arc::new(config),
-                images: Arc::new(Images::default()),
-                store: Arc::new(store),
-                journal,
-                neighbours: Arc::default(),
-                states: States::of(&home),
-                past: Past::of(&home),
-                notices,
-                runtime: guests.handle().clone(),
-                spawner: spawner.context("the thread that makes processes can't be made")?,
-                rounds: Rounds::of(since),
-                since,
-            }),
+            ending: CancellationToken::new(),
+            ended: CancellationToken::new(),
             watch_anew: tokio::sync::Notify::new(),
             guests: Mutex::new(Some(guests)),
             registry: Mutex::new(registry),
@@ -294,6 +288,45 @@ impl Builder {
             held: Arc::new(home_lock),
         })
     }
+}
+
+/// Puts together what all daemons of a home work with.
+fn shared(
+    (home, runtime): (&Home, &Handle),
+    (config, journal): (Config, Journal),
+    notices: UnboundedSender<Notice>,
+    since: Instant,
+) -> anyhow::Result<Shared> {
+    let store = Store::open(home)?;
+    store.sweep_images()?;
+    let spawner = Spawner::start(runtime.clone(), end_left(home));
+    Ok(Shared {
+        config: Arc::new(config),
+        images: Arc::new(Images::default()),
+        store: Arc::new(store),
+        journal,
+        neighbours: Arc::default(),
+        states: States::of(home),
+        past: Past::of(home),
+        notices,
+        runtime: runtime.clone(),
+        spawner: spawner.context("the thread that makes processes can't be made")?,
+        rounds: Rounds::of(since),
+        since,
+    })
+}
+
+/// Ends what daemons of a host that was killed have left running; where this host's own are recorded.
+fn end_left(home: &Home) -> Records {
+    let records = Records::in_directory(home.runtime.join("workers"));
+    let left = records.end_left();
+    if left > 0 {
+        tracing::warn!(
+            left,
+            "processes that daemons of the host before had started were left, and were killed"
+        );
+    }
+    records
 }
 
 /// Dae's port, which is recorded where it isn't the one of before.

@@ -1,6 +1,7 @@
 //! Descriptors of this process: how many there may be, and those that whoever started it left open.
 //!
-//! A host may have as many as the system allows it at all: the soft limit is for programs that can't count beyond 1,024.
+//! A host may have as many as the system allows it at all: the soft limit is for programs that can't count beyond 1,024, and
+//! is raised as far as there is need ([`grow`]).
 //! They are given out by who needs them:
 //! - The last of them are reserved ([`reserved`]) for the control socket, its clients, files and the processes of daemons.
 //!   Whatever guests do, the owner can ask, install and stop.
@@ -19,6 +20,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -48,15 +50,54 @@ static GUESTS: AtomicU64 = AtomicU64::new(0);
 /// Trouble at all ports of this process, which share its descriptors.
 static TROUBLE: Seldom = Seldom::new(1, LOGGED_EVERY);
 
-/// Raises the soft limit to the hard one.
-pub(crate) fn allow_all() {
+/// What a host opens to start, and for its first daemons.
+const NEEDED: u64 = 256;
+/// How many times as high the soft limit is each time it is raised.
+const GROWTH: u64 = 4;
+
+/// The soft limit that this process was started with; there once it may have been raised.
+static STARTED_WITH: OnceLock<u64> = OnceLock::new();
+
+/// Remembers the soft limit, and raises it to what a host needs at least.
+pub(crate) fn allow_some() {
+    if let Some(current) = getrlimit(Resource::Nofile).current {
+        let _ = STARTED_WITH.set(current);
+        allow(current.max(NEEDED));
+    }
+}
+
+/// Raises the soft limit where what was just opened shows that half of it is in use. Not before: what daemons in this
+/// process start inherits it, and programs that can't count beyond 1,024 must not find more without need.
+pub(crate) fn grow(opened: &impl AsRawFd) {
+    let used = u64::try_from(opened.as_raw_fd()).unwrap_or(0);
+    if let Some(limit) = getrlimit(Resource::Nofile).current
+        && used >= limit / 2
+    {
+        allow(limit.saturating_mul(GROWTH));
+    }
+}
+
+/// Raises the soft limit after an error that says that it is reached. True if there are more now.
+pub(crate) fn grow_after(error: &io::Error) -> bool {
+    let limit = getrlimit(Resource::Nofile).current;
+    let is_reached = Errno::from_io_error(error) == Some(Errno::MFILE);
+    if let (true, Some(limit)) = (is_reached, limit) {
+        allow(limit.saturating_mul(GROWTH));
+    }
+    getrlimit(Resource::Nofile).current != limit
+}
+
+/// Returns the soft limit that this process was started with, if it may be another one now.
+pub(crate) fn started_with() -> Option<u64> {
+    STARTED_WITH.get().copied()
+}
+
+/// Sets the soft limit, as far as the hard one allows it.
+pub(crate) fn allow(files_max: u64) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    // Where the system doesn't want that, what there is has to do; who comes to its end is told.
-    let _ = setrlimit(Resource::Nofile, all);
+    let current = Some(maximum.map_or(files_max, |maximum| files_max.min(maximum)));
+    // Where the system doesn't want that, the process has what it has.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
 /// Whether a daemon may keep what it has just opened to listen.
@@ -64,6 +105,7 @@ pub(crate) fn allow_all() {
 /// # Errors
 /// Too few would be left; what to do.
 pub(crate) fn check_room(opened: &impl AsRawFd) -> Result<(), String> {
+    grow(opened);
     let guests = GUESTS.load(Ordering::Relaxed);
     match getrlimit(Resource::Nofile).current {
         Some(limit) if !is_room_to_listen(limit, number(opened), guests) => Err(no_room(limit)),
@@ -97,6 +139,7 @@ impl Drop for Counted {
 /// # Errors
 /// Too few descriptors are left; what to do.
 pub(crate) fn let_guest_in(opened: &impl AsRawFd, guests: usize) -> Result<Counted, String> {
+    grow(opened);
     match getrlimit(Resource::Nofile).current {
         Some(limit) if !is_room_for_guest(limit, number(opened), guests as u64) => Err(format!(
             "the host's process may have {limit} files and sockets open, and has no room for another connection of this \

@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, broadcast};
 use crate::config::Config;
 use crate::lock::lock;
 use crate::report::{Credential, Refused};
+use crate::threads;
 use claim::Reply;
 use found::{Claimed, Found, Heard};
 use rules::{Candidate, Rules};
@@ -278,7 +279,7 @@ impl Foreign {
     async fn survey(self: &Arc<Self>, mut ours: Vec<u32>) -> io::Result<Survey> {
         ours.push(std::process::id());
         let this = Arc::clone(self);
-        let survey = tokio::task::spawn_blocking(move || this.survey_now(&ours));
+        let survey = threads::run(move || this.survey_now(&ours));
         survey.await.map_err(io::Error::other)?
     }
 
@@ -309,7 +310,7 @@ impl Foreign {
             Some((_, Reply::Refused(reason))) => Heard::Refused(reason),
             Some((address, Reply::Claim(claim))) => {
                 let (pid, one) = (claim.pid, one.clone());
-                let process = tokio::task::spawn_blocking(move || claimed_process(pid, &one));
+                let process = threads::run(move || claimed_process(pid, &one));
                 Heard::Claim(Claimed {
                     claim,
                     address,

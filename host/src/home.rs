@@ -230,7 +230,7 @@ impl Home {
 }
 
 /// Makes a directory of mode 0700, and its parents likewise, unless it is there.
-fn make_private(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_private(dir: &Path) -> anyhow::Result<()> {
     Ok(make_owners_directory(dir).map_err(|e| DiskFault::new(&e, "make the directory", dir))?)
 }
 

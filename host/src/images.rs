@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 
 use tokio::sync::{OnceCell, OwnedMutexGuard};
-use tokio::task::spawn_blocking;
 
 use crate::commands::Commands;
 use crate::dylib::{Image, LoadFault};
@@ -18,6 +17,7 @@ use crate::lock::lock;
 use crate::manifest::Manifest;
 use crate::settings::Settings;
 use crate::store::ImageCopy;
+use crate::threads;
 
 /// See the file's head.
 #[derive(Debug, Default)]
@@ -208,7 +208,7 @@ async fn load<F>(hash: String, copy: F) -> Result<Loaded, ImageFault>
 where
     F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
 {
-    let loaded = spawn_blocking(move || {
+    let loaded = threads::run(move || {
         let copy = copy().map_err(|error| format!("{error:#}"))?;
         let image = Image::open(&copy.path).map_err(|fault: LoadFault| {
             // Nothing of it will ever run.
@@ -228,5 +228,5 @@ where
     });
     loaded
         .await
-        .map_err(|error| format!("loading it crashed: {error}"))?
+        .map_err(|why| format!("it can't be loaded: {why}"))?
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use dae_plugin_api::abi::status;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::beat;
@@ -30,6 +30,7 @@ use crate::manifest::Manifest;
 use crate::outcome::{Batch, Call, Ended, Ending};
 use crate::pace::{self, Pace};
 use crate::services::{Residence, Resident};
+use crate::threads;
 
 pub use life::is_left_behind;
 pub use pending::{Answer, Answering, BuiltIn, Pending, Watched};
@@ -105,7 +106,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     let runtime = plan.runtime;
     let (image, limit) = (plan.image, plan.limit);
     // A thread that may block, since the author's `start` may.
-    let started = spawn_blocking(move || {
+    let started = threads::run(move || {
         let live = runtime.block_on(async { timeout(limit, image.start(host, &request)).await });
         live.map_err(|_| too_long(limit)).flatten()
     });
@@ -113,7 +114,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     let started = timeout(limit + Duration::from_millis(100), started).await;
     let live = match started {
         Ok(Ok(result)) => result.map_err(StartFault)?,
-        Ok(Err(error)) => return Err(StartFault(format!("its start crashed: {error}"))),
+        Ok(Err(why)) => return Err(StartFault(format!("it can't be started: {why}"))),
         Err(_) => return Err(StartFault(too_long(limit))),
     };
     if !live.ping() {
@@ -316,7 +317,7 @@ impl Instance {
         let (index, guest, arguments) = (call.index, call.guest, call.arguments.to_owned());
         let begin = Arc::new(start::Begin::default());
         let begins = Arc::clone(&begin);
-        let thread = spawn_blocking(move || {
+        let thread = threads::run(move || {
             let mut bytes = Vec::new();
             if !begins.begin() {
                 // Nobody waits for it any more.
@@ -384,7 +385,7 @@ impl Instance {
                 "its `save` failed: {}",
                 String::from_utf8_lossy(&ended.bytes)
             )),
-            Ok(Err(error)) => Err(format!("its `save` crashed: {error}")),
+            Ok(Err(error)) => Err(format!("its `save` has no result: {}", threads::why(error))),
             Ok(Ok(Err(_))) | Err(_) => Err(format!("its `save` took longer than {limit:?}")),
         }
     }

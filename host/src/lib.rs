@@ -27,7 +27,8 @@
 //! - [`config`], [`settings`], [`restart`], `retention`, `state`, `identity`, `outcome`, [`report`], `spans`: pure data and decisions
 //! - `hands`: who may write a file · `printable`: text of others, made safe for a terminal
 //! - `seldom`: what is logged only now and then
-//! - `lock`: the one way to lock a table · `signals`: those of this process, and which of them end a host
+//! - `threads`: those for work that may block · `signals`: which of them end a host
+//! - `lock`: the one way to lock a table
 //! - `self_connection`: TCP connections that have themselves as their peer
 
 pub mod cli;
@@ -86,6 +87,7 @@ mod state;
 mod states;
 mod stats;
 mod supervise;
+mod threads;
 mod topics;
 mod turn;
 mod visit;

@@ -19,16 +19,21 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::beat::{self, Seen};
 use crate::pace;
+use crate::threads;
 
 /// Between two looks. A handler is relieved after one to two of these: about when a guest begins to notice.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// An idle thread of the pool ends after 10 s, which is tokio's own choice; one that is used so often stays.
+const TOUCH_EVERY: Duration = Duration::from_secs(4);
 /// The least in reserve: small machines have stuck handlers too.
 const RESERVE_MIN: usize = 4;
 
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    runtime: Runtime,
+    // There until the end.
+    runtime: Option<Runtime>,
+    handle: Handle,
     reserve: Arc<Reserve>,
 }
 
@@ -36,11 +41,11 @@ impl Threads {
     /// Starts them, as many as there are processors, and the reserve.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's; it has no room for so many threads.
     pub(crate) fn start() -> io::Result<Self> {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        // All that usually run may be stuck at once, before the first one is noticed.
-        let size = processors.max(RESERVE_MIN);
+        let processors = processors();
+        let size = reserve_size();
+        threads::check_room(Self::count())?;
         let runtime = Builder::new_multi_thread()
             .thread_name("guests")
             .worker_threads(processors + size)
@@ -52,29 +57,65 @@ impl Threads {
             changed: Condvar::new(),
         });
         reserve.relieve(0, runtime.handle());
-        let (watched, handle) = (Arc::clone(&reserve), runtime.handle().clone());
+        runtime.spawn(keep_one_idle());
+        let started = Threads {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+            reserve,
+        };
+        let (watched, handle) = (Arc::clone(&started.reserve), started.handle.clone());
         std::thread::Builder::new()
             .name("relief".to_owned())
             .spawn(move || watch(&watched, &handle))?;
-        Ok(Threads { runtime, reserve })
+        Ok(started)
+    }
+
+    /// How many they are in all, with the one that watches and the one that is idle.
+    pub(crate) fn count() -> usize {
+        processors() + reserve_size() + 2
     }
 
     /// The way to run something on them.
     pub(crate) fn handle(&self) -> &Handle {
-        self.runtime.handle()
+        &self.handle
     }
 
     /// Ends them, and waits so long at most for those that are held.
-    pub(crate) fn end(self, limit: Duration) {
+    pub(crate) fn end(mut self, limit: Duration) {
         self.reserve.end();
-        self.runtime.shutdown_timeout(limit);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(limit);
+        }
     }
+}
 
-    /// Ends them, and waits for none.
-    pub(crate) fn end_at_once(self) {
+/// Ends them, and waits for none: a runtime must not wait for its threads on one of them, or on one of another's.
+impl Drop for Threads {
+    fn drop(&mut self) {
         self.reserve.end();
-        self.runtime.shutdown_background();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
+}
+
+/// Keeps one thread of the pool idle. A handler that holds its thread gives what else that thread had to do to another one
+/// ([`crate::pace`]), and where the system has none to give, tokio panics.
+async fn keep_one_idle() {
+    loop {
+        // Where there is none, it is tried again.
+        let _ = threads::run(|| ()).await;
+        tokio::time::sleep(TOUCH_EVERY).await;
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// All that usually run may be stuck at once, before the first one is noticed.
+fn reserve_size() -> usize {
+    processors().max(RESERVE_MIN)
 }
 
 #[derive(Debug)]

@@ -15,7 +15,7 @@
 use std::io;
 use std::os::unix::net::UnixStream as Pipe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, Signal};
 use signal_hook::{flag, low_level};
@@ -63,6 +63,23 @@ pub(crate) fn let_through() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
+/// Returns the signals that mean something to a host, as they come, for who hands them on; and lets them through.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn forwarded() -> io::Result<signal_hook::iterator::Signals> {
+    let all = ASKED.into_iter().chain(SENT).chain(WITHOUT_MEANING);
+    let signals = signal_hook::iterator::Signals::new(all.map(|signal| signal as i32))?;
+    let_through();
+    Ok(signals)
+}
+
+/// Lets this process learn how its children end, even where its starter ignored SIGCHLD. For programs that embed the
+/// host: its own program has started clean.
+pub(crate) fn see_children() {
+    do_nothing_on(Signal::SIGCHLD);
+}
+
 /// Handles a signal by doing nothing. That is not the same as ignoring it: an exec resets it to its default.
 fn do_nothing_on(signal: Signal) {
     // Where it can't be handled, it has its default effect, as in most programs.
@@ -72,15 +89,24 @@ fn do_nothing_on(signal: Signal) {
 /// Handlers for the signals that end a host in order, whose reports nobody reads yet.
 #[derive(Debug)]
 pub(crate) struct Handlers {
-    asked: Pipe,
-    sent: Pipe,
+    asked: Report<Pipe>,
+    sent: Report<Pipe>,
 }
 
 /// The signals that end a host in order, as they come.
 #[derive(Debug)]
 pub(crate) struct Endings {
-    asked: UnixStream,
-    sent: UnixStream,
+    asked: Report<UnixStream>,
+    sent: Report<UnixStream>,
+}
+
+/// Some signals, as they come.
+#[derive(Debug)]
+struct Report<P> {
+    /// Set by each. It alone counts: a daemon in this process may write to any descriptor.
+    has_come: Arc<AtomicBool>,
+    /// Has something to read after each.
+    pipe: P,
 }
 
 impl Handlers {
@@ -107,8 +133,8 @@ impl Handlers {
     /// The system's.
     pub(crate) fn listen(self) -> io::Result<Endings> {
         Ok(Endings {
-            asked: UnixStream::from_std(self.asked)?,
-            sent: UnixStream::from_std(self.sent)?,
+            asked: self.asked.listen()?,
+            sent: self.sent.listen()?,
         })
     }
 }
@@ -117,33 +143,54 @@ impl Endings {
     /// Ends when a signal has come that ends the host in order.
     pub(crate) async fn first(&mut self) {
         tokio::select! {
-            () = next(&mut self.asked) => {}
-            () = next(&mut self.sent) => {}
+            () = self.asked.next() => {}
+            () = self.sent.next() => {}
         }
     }
 
     /// Ends when somebody has asked for the end once more.
     pub(crate) async fn second(&mut self) {
-        next(&mut self.asked).await;
+        self.asked.next().await;
     }
 }
 
-/// A stream with one byte for each of these signals that comes.
-fn report(signals: impl Iterator<Item = Signal>) -> io::Result<Pipe> {
+/// Has these signals reported from now on.
+fn report(signals: impl Iterator<Item = Signal>) -> io::Result<Report<Pipe>> {
     let (reader, writer) = Pipe::pair()?;
+    let has_come = Arc::new(AtomicBool::new(false));
     for signal in signals {
+        // In this order: they are done in it.
+        flag::register(signal as i32, Arc::clone(&has_come))?;
         low_level::pipe::register(signal as i32, writer.try_clone()?)?;
     }
     // Where no signal has the other end, the stream must not end for that.
     std::mem::forget(writer);
     reader.set_nonblocking(true)?;
-    Ok(reader)
+    Ok(Report {
+        has_come,
+        pipe: reader,
+    })
 }
 
-async fn next(reports: &mut UnixStream) {
-    if reports.read_u8().await.is_err() {
-        // The other end stays open for as long as the process lives.
-        std::future::pending::<()>().await;
+impl Report<Pipe> {
+    fn listen(self) -> io::Result<Report<UnixStream>> {
+        Ok(Report {
+            has_come: self.has_come,
+            pipe: UnixStream::from_std(self.pipe)?,
+        })
+    }
+}
+
+impl Report<UnixStream> {
+    /// Ends when one has come since the last time.
+    async fn next(&mut self) {
+        while !self.has_come.swap(false, Ordering::SeqCst) {
+            let mut bytes = [0; 64];
+            if !matches!(self.pipe.read(&mut bytes).await, Ok(1..)) {
+                // The other end stays open for as long as the process lives, unless a daemon has closed it.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 

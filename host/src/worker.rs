@@ -2,20 +2,22 @@
 //!
 //! It is told over its standard input, a socket, which plugin to load, and answers there; the daemon itself finds an empty
 //! standard input, and its standard output and error are pipes that the host drains into its log. One thread runs the
-//! daemon, so that a daemon in a subprocess costs little. It ends when told to, when the socket ends, and, by the kernel's
-//! hand, when the host does.
+//! daemon, so that a daemon in a subprocess costs little; another waits for the host's end (`warden`). The worker ends when
+//! told to, when the socket ends, and when the host does, with all that its daemon has started.
 //!
-//! Errors are sent to the host as far as there is one; a worker that can't speak to it ends with code 70.
+//! Errors are sent to the host as far as there is one; a worker that finds none ends with code 70, and one that has lost it
+//! kills its process group, itself included.
 
 mod backlog;
 mod incoming;
 mod loans;
 mod shed;
+mod warden;
 mod wire;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,11 +26,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 
 use crate::commands::{Commands, Entry, Runs};
+use crate::descriptors;
 use crate::dylib::Image;
 use crate::frame::loan::Terms;
 use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage, TrialMessage};
@@ -82,22 +85,24 @@ pub fn become_worker() -> Option<ExitCode> {
         frame::WORKERS_POSSIBLE.store(true, Ordering::Relaxed);
         return None;
     }
-    let host_pid = arguments
-        .next()
-        .and_then(|pid| pid.to_str()?.parse().ok())
-        .unwrap_or(0);
-    Some(match work(host_pid) {
+    let mut number = || arguments.next()?.to_str()?.parse().ok();
+    let (host_pid, files_max) = (number().unwrap_or(0), number());
+    Some(match work(host_pid, files_max) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the worker has lost its host: {error}");
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "this worker has no host: {error}");
             ExitCode::from(CODE_LOST)
         }
     })
 }
 
-fn work(host_pid: u32) -> io::Result<()> {
+fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
     signals::start_clean();
-    die_with(host_pid)?;
+    if let Some(files_max) = files_max {
+        descriptors::allow(files_max.into());
+    }
+    warden::end_with(host_pid)?;
     let socket = take_socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -107,22 +112,14 @@ fn work(host_pid: u32) -> io::Result<()> {
         let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
         Worker::new(Wire::new(stream)).run().await
     });
+    if let Err(error) = &result {
+        // Nobody may be there to read it.
+        let _ = writeln!(io::stderr(), "the worker has lost its host: {error}");
+        warden::end_group();
+    }
     // Threads that the daemon blocks are not waited for: the process ends with them.
     runtime.shutdown_background();
     result
-}
-
-/// The kernel kills this process when the thread of the host that made it ends. One that ended before this call is seen by
-/// its absence.
-fn die_with(host_pid: u32) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let parent =
-        rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
-    match parent == host_pid {
-        true => Ok(()),
-        false => Err(io::Error::other("it ended before this process began")),
-    }
 }
 
 /// Takes the socket from standard input, and leaves nothing there for the daemon to read or to spoil.

@@ -48,6 +48,10 @@ impl Drop for Runtime {
 
 #[cfg(feature = "tokio")]
 fn start_runtime() -> Option<tokio::runtime::Runtime> {
+    if let Err(error) = check_threads() {
+        crate::log::error("tokio", &format!("no runtime for this daemon: {error}"));
+        return None;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("daemon-tokio")
@@ -58,6 +62,24 @@ fn start_runtime() -> Option<tokio::runtime::Runtime> {
             crate::log::error("tokio", &format!("no runtime for this daemon: {error}"))
         })
         .ok()
+}
+
+/// Makes sure that there is room for the runtime's thread, without which tokio would panic; and for one more, since a
+/// thread that has ended is counted for a moment longer.
+#[cfg(feature = "tokio")]
+fn check_threads() -> std::io::Result<()> {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let release = release;
+        let waits = move || {
+            // It ends when the sender is dropped.
+            let _ = released.recv();
+        };
+        std::thread::Builder::new().spawn_scoped(scope, waits)?;
+        std::thread::Builder::new().spawn_scoped(scope, || {})?;
+        drop(release);
+        Ok(())
+    })
 }
 
 #[cfg(not(feature = "tokio"))]

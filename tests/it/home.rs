@@ -63,13 +63,9 @@ fn two_data_homes_with_one_runtime_directory_have_two_hosts() {
     let data = ["a".to_owned(), "b".repeat(150)].map(|name| directory(&root, &name));
     let command = |data: &Path| {
         let mut command = scratch.command();
-        command
-            .env_remove("DAE_HOME")
-            .env("HOME", &root)
-            .env("XDG_CONFIG_HOME", root.join("config"))
-            .env("XDG_STATE_HOME", data.join("state"))
-            .env("XDG_DATA_HOME", data)
-            .env("XDG_RUNTIME_DIR", &runtime);
+        let of_user = user_directories(&root, data);
+        command.env_remove("DAE_HOME").envs(of_user);
+        command.env("XDG_RUNTIME_DIR", &runtime);
         command
     };
     let mut hosts = data.each_ref().map(|data| {
@@ -94,6 +90,16 @@ fn two_data_homes_with_one_runtime_directory_have_two_hosts() {
     assert_eq!(pid(&mut command(&data[1])), Some(u64::from(hosts[1].pid())));
     process::signal(hosts[1].pid(), Signal::TERM);
     assert_eq!(hosts[1].end(LIMIT), Some(0));
+}
+
+/// The variables of a user whose files lie below `root`, and whose data in a directory of their own.
+fn user_directories(root: &Path, data: &Path) -> [(&'static str, PathBuf); 4] {
+    [
+        ("HOME", root.to_owned()),
+        ("XDG_CONFIG_HOME", root.join("config")),
+        ("XDG_STATE_HOME", data.join("state")),
+        ("XDG_DATA_HOME", data.to_owned()),
+    ]
 }
 
 fn directory(root: &Path, name: &str) -> PathBuf {

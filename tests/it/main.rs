@@ -7,6 +7,7 @@ mod bad_input;
 mod cli;
 mod clients;
 mod compilers;
+mod container;
 mod crash;
 mod discovery;
 mod drop_in;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use dae_tests::{Ecosystem, LIMIT, process, program, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, process, program, until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -128,6 +128,48 @@ fn a_host_whose_standard_descriptors_are_closed_is_as_any_other() {
         target.is_none_or(|target| target.ends_with("dev/null"))
     };
     assert!([0, 1, 2].iter().all(is_ours), "{descriptors:?}");
+    process::signal(host.pid(), Signal::TERM);
+    assert_eq!(host.end(LIMIT), Some(0));
+}
+
+/// A host raises the limit for itself; programs that can't count beyond it must not find a higher one.
+#[test]
+fn a_subprocess_and_what_daemons_start_have_the_soft_limit_of_descriptors_that_the_host_was_started_with()
+ {
+    let ecosystem = Ecosystem::asleep();
+    let ours = ecosystem.command();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -Sn 500; exec \"$0\" \"$@\""])
+        .arg(ours.get_program())
+        .args(["run", "--home"])
+        .arg(ecosystem.home())
+        .stdin(Stdio::null());
+    let mut host = program::Running::start(&mut command);
+    until(LIMIT, "the host answers", || {
+        ecosystem.cli(&["list"]).status == 0
+    });
+    let mut guest = ecosystem.install("Misbehave", "misbehave", &["--isolate"]);
+    let mut here = ecosystem.install("Here", "misbehave", &[]);
+    let processes = [
+        guest.ask("pid", &json!([])),
+        guest.ask("spawn_grandchild", &json!([])),
+        here.ask("spawn_grandchild", &json!([])),
+    ];
+    let processes = processes.map(|pid| {
+        let pid = pid.as_u64().expect("a pid");
+        u32::try_from(pid).expect("a pid")
+    });
+    for process in processes {
+        assert_eq!(process::bound(process, "Max open files"), "500");
+    }
+    // The host itself takes as many as it needs.
+    let port = ecosystem.port_of("Here");
+    let guests: Vec<_> = (0..520).map(|_| Guest::connect(port)).collect();
+    Guest::connect(port).expect_alive();
+    drop(guests);
+    // Nothing ends what a daemon in the host's process has started.
+    process::signal(processes[2], Signal::KILL);
     process::signal(host.pid(), Signal::TERM);
     assert_eq!(host.end(LIMIT), Some(0));
 }

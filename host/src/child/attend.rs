@@ -3,22 +3,24 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Signal, getrlimit};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::end::{self, ProcessFd, exited};
+use super::group::{Group, Records};
 use super::output::{self, Printer};
 use super::rate::Rate;
 use super::spawn::Spawned;
 use super::{Link, WAITING_BYTES_MAX, lock};
+use crate::descriptors;
 use crate::frame::{self, Frame, FrameInbox, Kind, StartMessage, socket};
 use crate::ledger::Ledger;
 use crate::log::Record;
@@ -29,8 +31,6 @@ use crate::services::{Local, Outlet as _, VisitTold};
 const READ_BYTES: usize = 64 << 10;
 /// How long a process whose socket has ended may take to end too.
 const EXIT_PAUSE: Duration = Duration::from_millis(200);
-/// How often a killed group is looked for, until it is gone.
-const GROUP_POLL: Duration = Duration::from_millis(1);
 /// What a child says of its start: that its file is loaded, and that its daemon answers.
 const STEPS: usize = 2;
 /// How long a killed group may take to go; past it, it is told and left. A process in uninterruptible sleep can hold out.
@@ -50,7 +50,11 @@ pub(super) struct Attending {
 struct Attendant {
     link: Arc<Link>,
     process: tokio::process::Child,
-    group: Pid,
+    /// Readable once the process has ended, which it then is before it is reaped.
+    end: Option<ProcessFd>,
+    number: Pid,
+    group: Option<Group>,
+    records: Records,
     local: Arc<Local>,
     name: String,
     steps: mpsc::Sender<Result<(), String>>,
@@ -78,10 +82,11 @@ pub(super) fn attend(
     message: &StartMessage,
 ) -> Result<(Arc<Link>, Attending), String> {
     let ledger = ledger_for(&spawned.socket);
-    let (mut process, stream, group) = opened(spawned)?;
+    let (group, records) = (spawned.group.clone(), spawned.records.clone());
+    let (mut process, stream, number) = opened(spawned)?;
     let (local, name) = (Arc::new(local), &message.name);
     let files_max = message.bounds.files_max.or_else(files_max);
-    let link = Arc::new(Link::new((group, stream), ledger, files_max));
+    let link = Arc::new(Link::new((number, stream), ledger, files_max));
     local.neighbourhood.tell_of_visits(visits_told(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
@@ -89,7 +94,10 @@ pub(super) fn attend(
     let attendant = Attendant {
         link: Arc::clone(&link),
         process,
+        end: end::descriptor_of(number),
+        number,
         group,
+        records,
         local,
         name: name.to_owned(),
         steps,
@@ -118,12 +126,14 @@ fn ledger_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<Ledger>> {
 
 /// How many descriptors a process of ours may have, if that is known.
 fn files_max() -> Option<u64> {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    descriptors::started_with().or(getrlimit(Resource::Nofile).current)
 }
 
 /// A process that can be attended: itself, the socket to it, and its group.
 fn opened(spawned: Spawned) -> Result<(tokio::process::Child, UnixStream, Pid), String> {
-    let Spawned { process, socket } = spawned;
+    let Spawned {
+        process, socket, ..
+    } = spawned;
     let pid = process
         .id()
         .and_then(|pid| Pid::from_raw(pid.cast_signed()));
@@ -202,7 +212,7 @@ impl Attendant {
                 // Whatever comes from it without end, the others have their turn.
                 biased;
                 () = &mut killed => Event::Kill,
-                _ = self.process.wait() => Event::Exit,
+                () = exited(self.end.as_ref(), &mut self.process) => Event::Exit,
                 read = read(&link, room) => Event::Read(read),
                 never = &mut writing => match never {},
             };
@@ -233,7 +243,8 @@ impl Attendant {
     /// The process is ending, most likely; it gets a moment to do so by itself. Where it has left something unread, the
     /// kernel says `reset` in place of the end.
     async fn end_of_socket(&mut self, end: io::Result<usize>) -> Option<String> {
-        let exited = tokio::time::timeout(EXIT_PAUSE, self.process.wait()).await;
+        let exited = exited(self.end.as_ref(), &mut self.process);
+        let exited = tokio::time::timeout(EXIT_PAUSE, exited).await;
         exited.is_err().then(|| match end {
             Ok(_) => "closed its end of the socket".to_owned(),
             Err(error) => format!("its socket failed: {error}"),
@@ -387,37 +398,32 @@ impl Attendant {
 
     /// Ends whatever of it is left; how it ended.
     async fn bury(&mut self, broken: Option<String>) -> String {
-        // Where the process has been reaped already, its number stays taken for as long as anything is left of the group;
-        // where nothing is, the system doesn't give it out again within this moment.
-        let group = self.group;
-        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        // Before the process is reaped: until then nobody else has the number.
+        let _ = rustix::process::kill_process_group(self.number, Signal::KILL);
         let status = self.process.wait().await;
         // Whatever it was ended for, what it has handed back is the host's.
         self.take_last();
-        let gone = async {
-            // A zombie whose parent was in the group counts until init has reaped it.
-            while rustix::process::test_kill_process_group(group).is_ok() {
-                let _ = rustix::process::kill_process_group(group, Signal::KILL);
-                tokio::time::sleep(GROUP_POLL).await;
-            }
-        };
-        if tokio::time::timeout(GROUP_GONE_MAX, gone).await.is_err() {
-            let text = format!(
-                "processes of group {} are left that can't be killed",
-                group.as_raw_nonzero()
-            );
-            self.local.log(Record::about(
-                &self.name,
-                Some(self.local.generation),
-                "error",
-                &text,
-            ));
+        let gone = end::group_gone(self.number, self.group.clone());
+        match tokio::time::timeout(GROUP_GONE_MAX, gone).await {
+            Ok(()) => self
+                .group
+                .iter()
+                .for_each(|group| self.records.forget(group)),
+            Err(_) => self.tell_left(),
         }
         match (broken, status) {
             (Some(text), _) => text,
-            (None, Ok(status)) => told(status),
+            (None, Ok(status)) => end::told(status),
             (None, Err(error)) => format!("ended, and can't be asked how: {error}"),
         }
+    }
+
+    fn tell_left(&self) {
+        let number = self.number.as_raw_nonzero();
+        let text = format!("processes of group {number} are left that can't be killed");
+        let generation = Some(self.local.generation);
+        let record = Record::about(&self.name, generation, "error", &text);
+        self.local.log(record);
     }
 
     fn tell_end(&mut self, how: &str) {
@@ -471,25 +477,4 @@ async fn write_rest(link: &Link) -> std::convert::Infallible {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// How a process ended, for a person.
-fn told(status: std::process::ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with code {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}{}", meaning(signal)),
-        (None, None) => format!("ended with {status}"),
-    }
-}
-
-fn meaning(signal: i32) -> &'static str {
-    match signal {
-        6 => " (SIGABRT: abort, or memory that could not be had)",
-        7 => " (SIGBUS)",
-        8 => " (SIGFPE)",
-        9 => " (SIGKILL: by somebody, or the kernel for want of memory)",
-        11 => " (SIGSEGV: segmentation fault or stack overflow)",
-        24 => " (SIGXCPU: its bound of CPU time)",
-        _ => "",
-    }
 }

@@ -11,12 +11,16 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
+use rustix::process::Pid;
 use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::group::{Group, Records};
+use crate::descriptors;
 use crate::frame;
 use crate::settings::Settings;
+use crate::signals;
 
 /// Variables that every child gets from the host's environment, where they are set: what finds programs and files and
 /// says how to write. Nothing that could hold a secret.
@@ -47,14 +51,17 @@ struct Order {
 pub(crate) struct Spawned {
     pub(super) process: tokio::process::Child,
     pub(super) socket: UnixStream,
+    pub(super) group: Option<Group>,
+    pub(super) records: Records,
 }
 
 impl Spawner {
-    /// Starts the thread. Its children are attended on `runtime`.
+    /// Starts the thread. Its children are attended on `runtime`, and their groups are recorded in `records`.
     ///
     /// # Errors
     /// The system's.
-    pub(crate) fn start(runtime: Handle) -> io::Result<Self> {
+    pub(crate) fn start(runtime: Handle, records: Records) -> io::Result<Self> {
+        signals::see_children();
         let (orders, inbox) = mpsc::channel::<Order>();
         std::thread::Builder::new()
             .name("spawner".to_owned())
@@ -62,7 +69,7 @@ impl Spawner {
                 let _entered = runtime.enter();
                 for Order { command, reply } in inbox {
                     // Where nobody waits any more, the process sees the end of its socket and ends.
-                    let _ = reply.send(spawn(command));
+                    let _ = reply.send(spawn(command, &records));
                 }
             })?;
         Ok(Spawner { orders })
@@ -109,6 +116,10 @@ fn command(settings: &Settings) -> io::Result<Command> {
         .arg0("dae-host-worker")
         .arg(frame::ARGUMENT)
         .arg(std::process::id().to_string());
+    // Programs that count no further find the limit that they were written for.
+    if let Some(files_max) = descriptors::started_with() {
+        command.arg(files_max.to_string());
+    }
     command.env_clear().envs(&settings.env);
     let given = |name: &&str| !settings.env.contains_key(*name);
     for name in SAFE_VARIABLES.iter().filter(|name| given(name)) {
@@ -123,9 +134,28 @@ fn command(settings: &Settings) -> io::Result<Command> {
     Ok(command)
 }
 
-fn spawn(mut command: Command) -> io::Result<Spawned> {
+fn spawn(mut command: Command, records: &Records) -> io::Result<Spawned> {
     let (socket, theirs) = UnixStream::pair()?;
+    descriptors::grow(&theirs);
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
     let process = command.spawn()?;
-    Ok(Spawned { process, socket })
+    let pid = process
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    let group = pid.and_then(Group::led_by);
+    if let Some(group) = &group
+        && let Err(error) = records.keep(group)
+    {
+        tracing::warn!(
+            pid = process.id(),
+            error = format!("{error:#}"),
+            "a process could not be recorded; if it and its host are killed, what it has started is left"
+        );
+    }
+    Ok(Spawned {
+        process,
+        socket,
+        group,
+        records: records.clone(),
+    })
 }

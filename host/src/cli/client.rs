@@ -144,6 +144,10 @@ impl<S: Stream> Client<S> {
         }
         match self.parting.take() {
             Some(reason) => bail!("{} closed the connection: {reason}", self.peer),
+            None if self.tag.is_some() => bail!(
+                "{} ended, or closed the connection, before it answered {name}",
+                self.peer
+            ),
             None => bail!(
                 "{} closed the connection before it answered {name}",
                 self.peer

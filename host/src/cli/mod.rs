@@ -15,6 +15,7 @@ mod dev;
 mod exit;
 mod history;
 mod incoming;
+mod init;
 mod logs;
 mod query;
 mod rebuild;
@@ -156,6 +157,9 @@ impl Session {
 pub fn main() -> ExitCode {
     signals::start_clean_holding_back();
     let Line { global, command } = Line::parse();
+    if matches!(command, Command::Run(_) | Command::Dev(_)) && init::is_first() {
+        return init::run().unwrap_or_else(|error| exit::end(Err(error)));
+    }
     if !matches!(command, Command::Run(_)) {
         // A host lets them through once it handles them.
         signals::let_through();

@@ -11,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use crate::threads;
+
 /// Nothing has changed for so long: the person, or the editor, is done.
 const STILL: Duration = Duration::from_millis(200);
 
@@ -30,6 +32,8 @@ impl Sources {
             let inside = path.strip_prefix(&root).unwrap_or(path);
             !path.starts_with(&target) && !is_passing(inside)
         };
+        // Without a thread of its own the watcher would panic at its first use.
+        threads::check_room(1).context("cannot watch the sources")?;
         let mut watcher =
             notify::recommended_watcher(move |event| tell(&changed, &is_source, event))
                 .context("cannot watch the sources")?;

@@ -27,6 +27,7 @@ use crate::Dae;
 use crate::descriptors;
 use crate::log::{Console, Journal, JournalLayer};
 use crate::signals::{Endings, Handlers};
+use crate::threads;
 
 /// How long commands that run at the end may take to finish.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -36,6 +37,10 @@ const THREADS_END_MAX: Duration = Duration::from_secs(1);
 
 /// How long the log's last lines may take to a terminal that is slow or stopped.
 const LOG_SHOWN_MAX: Duration = Duration::from_secs(1);
+
+/// Threads besides those of the two runtimes: one shows the log, one makes processes, one watches files, and two do work
+/// that may block.
+const OTHER_THREADS: usize = 5;
 
 /// What a shell shows for a program that Ctrl-C ended.
 const CODE_INTERRUPTED: i32 = 130;
@@ -94,7 +99,8 @@ pub(super) fn host(
 ) -> Result<()> {
     let handlers = Handlers::install().context("cannot listen for signals")?;
     descriptors::keep_to_ourselves();
-    descriptors::allow_all();
+    descriptors::allow_some();
+    check_threads().context("cannot start the host")?;
     let runtime = Runtime::new().context("cannot start the async runtime")?;
     let journal = journal(session, console)?;
     let dae = Dae::builder()
@@ -116,6 +122,12 @@ pub(super) fn host(
     runtime.shutdown_timeout(THREADS_END_MAX);
     journal.flush(LOG_SHOWN_MAX);
     result
+}
+
+/// Makes sure that there is room for the threads of a host, before anything is begun.
+fn check_threads() -> std::io::Result<()> {
+    let own_runtime = std::thread::available_parallelism().map_or(1, usize::from);
+    threads::check_room(own_runtime + Dae::threads() + OTHER_THREADS)
 }
 
 /// The home's log, with the host's own events led into it. It is open before anything starts, so that it has the whole

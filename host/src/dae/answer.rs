@@ -17,6 +17,7 @@ use crate::manifest::{Argument, Command, Manifest};
 use crate::outcome::{Ended, host_status};
 use crate::registry::DAE_NAME;
 use crate::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
+use crate::threads;
 
 /// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
 type Row = (
@@ -128,6 +129,9 @@ const LOGS: Row = (
     "The last log records, and new ones as they come.",
 );
 
+/// Those that change nothing.
+const QUESTIONS: [&str; 7] = ["greet", "list", "status", "find", "scan", "state", "logs"];
+
 /// Opens both doors.
 pub(super) fn open(inner: &Arc<Inner>) {
     let on_tcp = Answers::instance(inner, &ON_TCP);
@@ -228,14 +232,24 @@ impl BuiltIn for Answers {
         if !self.is_control {
             return Box::pin(async move { on_tcp(&dae, name, &arguments, guest).await });
         }
+        if dae.inner.ending.is_cancelled() && !QUESTIONS.contains(&name) {
+            let text = format!("the host is ending, and begins no {name} any more");
+            return Box::pin(std::future::ready(ended(Err::<(), _>(Fault::failed(text)))));
+        }
+        let end = dae.inner.ended.clone();
         // A change that has begun is carried through in a task of its own, whether or not the one who asked stays to hear
         // of it. One that hasn't goes with this task.
         let work = tokio::spawn(async move { on_control(&dae, name, &arguments, guest).await });
         let work = AbortOnDropHandle::new(work);
         Box::pin(async move {
-            work.await.unwrap_or_else(|error| {
-                ended(Err::<(), _>(Fault::failed(format!("it crashed: {error}"))))
-            })
+            let failed = |text| ended(Err::<(), _>(Fault::failed(text)));
+            tokio::select! {
+                biased;
+                done = work => {
+                    done.unwrap_or_else(|error| failed(format!("{name}: {}", threads::why(error))))
+                }
+                () = end.cancelled() => failed(format!("the host ended before {name} was done")),
+            }
         })
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::{Inner, lock};
@@ -21,6 +20,7 @@ use crate::registry::{Desired, Entry, Registry};
 use crate::settings::Settings;
 use crate::store::{Artefact, Store};
 use crate::supervise::{Daemon, Spec};
+use crate::threads;
 
 /// Starts under way at once: more than that have no processor to run on, and only take memory and threads.
 const STARTS_MAX: usize = 8;
@@ -173,7 +173,11 @@ impl Inner {
                 tokio::time::sleep(GATHER).await;
                 // A host that ends meanwhile has recorded them.
                 if let Some(inner) = inner.upgrade() {
-                    let _ = spawn_blocking(move || inner.record_new_ports()).await;
+                    let recording = Arc::clone(&inner);
+                    let recorded = threads::run(move || recording.record_new_ports()).await;
+                    if recorded.is_err() {
+                        inner.record_new_ports();
+                    }
                 }
             });
         }

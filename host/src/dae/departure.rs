@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 use super::change::abandoned;
 use super::{Dae, Fault, Inner, lock, rollback};
@@ -186,7 +186,8 @@ impl Inner {
         let inner = Arc::downgrade(self);
         tokio::spawn(async move {
             while let Some(inner) = inner.upgrade() {
-                let _ = spawn_blocking(move || inner.sweep_past_now()).await;
+                // Where no thread can be had, the next round does it.
+                let _ = crate::threads::run(move || inner.sweep_past_now()).await;
                 tokio::time::sleep(SWEEP_EVERY).await;
             }
         })

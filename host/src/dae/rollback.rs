@@ -116,9 +116,9 @@ impl Inner {
     /// Reads and checks a stored file, on a thread that may block.
     async fn stored(&self, name: &str, hash: &str) -> Result<Artefact, Fault> {
         let (store, hash) = (Arc::clone(&self.shared.store), hash.to_owned());
-        let found = tokio::task::spawn_blocking(move || store.find(&hash)).await;
+        let found = crate::threads::run(move || store.find(&hash)).await;
         let failed = |text: String| Fault::failed(format!("{name}: {text}"));
-        let found = found.map_err(|_| failed("reading its stored file failed".to_owned()))?;
+        let found = found.map_err(|why| failed(format!("its stored file can't be read: {why}")))?;
         found.map_err(|error| failed(format!("{error:#}")))
     }
 }

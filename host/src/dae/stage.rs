@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
-
 use super::{Fault, Inner, lock};
 use crate::report::InstallRequest;
 use crate::store::Artefact;
+use crate::threads;
 
 /// A stored file that is not to be swept, until this is dropped.
 pub(super) struct Staged {
@@ -38,7 +37,7 @@ impl Inner {
 
     async fn stage(self: &Arc<Self>, file: &Path) -> Result<Staged, Fault> {
         let (inner, file) = (Arc::clone(self), file.to_owned());
-        let staged = spawn_blocking(move || {
+        let staged = threads::run(move || {
             let _unswept = inner.sweeping.read();
             let artefact = inner.shared.store.stage(&file)?;
             lock(&inner.staged).push(artefact.hash.clone());
@@ -48,8 +47,7 @@ impl Inner {
             })
         });
         let staged = staged.await;
-        let staged =
-            staged.map_err(|error| Fault::failed(format!("reading it crashed: {error}")))?;
+        let staged = staged.map_err(|why| Fault::failed(format!("it can't be read: {why}")))?;
         staged.map_err(|error| Fault::staging(&error))
     }
 
@@ -59,7 +57,7 @@ impl Inner {
         artefact: Arc<Artefact>,
     ) -> impl Future<Output = anyhow::Result<()>> + use<> {
         let store = Arc::clone(&self.shared.store);
-        let settled = spawn_blocking(move || store.settle(&artefact));
-        async move { settled.await? }
+        let settled = threads::run(move || store.settle(&artefact));
+        async move { settled.await.map_err(anyhow::Error::msg)? }
     }
 }

@@ -23,6 +23,7 @@ use crate::plan::{self, Action, Known, Registered, Seen};
 use crate::registry::DAE_NAME;
 use crate::report::InstallRequest;
 use crate::spans;
+use crate::threads;
 
 /// A half-written file is looked at again so soon.
 const RETRY: Duration = Duration::from_millis(500);
@@ -33,7 +34,10 @@ pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
     std::fs::create_dir_all(&dir)?;
     let changes = Arc::new(Changes::around(&dir));
     let changed = Arc::clone(&changes);
-    let watcher = notify::recommended_watcher(move |event| changed.hear(&event));
+    // Without a thread of its own the watcher would panic at its first use.
+    let watcher = threads::check_room(1).map_err(notify::Error::io);
+    let watcher =
+        watcher.and_then(|()| notify::recommended_watcher(move |event| changed.hear(&event)));
     let watcher = watcher
         .inspect_err(|error| tracing::warn!(%error, "files can't be watched here; they are polled"))
         .ok();
@@ -47,6 +51,12 @@ pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
         changes,
     };
     Ok(tokio::spawn(watched.run()))
+}
+
+/// Tells why nothing is looked at now; the next look does it.
+fn put_off(why: &str) -> bool {
+    tracing::warn!("files can't be looked at now, and will be at the next look: {why}");
+    false
 }
 
 struct Watched {
@@ -117,14 +127,14 @@ impl Watched {
         self.watch_directories();
         let (dir, registered) = (self.dir.clone(), Arc::clone(&self.registered));
         let look = move || Ok((plan::look(&dir)?, plan::look_at(&registered.files)));
-        let seen = tokio::task::spawn_blocking(look).await;
+        let seen = threads::run(look).await;
         let (dropped, sources) = match seen {
             Ok(Ok(seen)) => seen,
             Ok(Err::<_, std::io::Error>(error)) => {
                 tracing::warn!(dir = %self.dir.display(), %error, "the drop-in directory can't be read");
                 return false;
             }
-            Err(_) => return false,
+            Err(why) => return put_off(&why),
         };
         let (mut is_unfinished, mut compared) = (false, Compared::new());
         // As of now: of two daemons of one file, the first that is dealt with makes it known.
@@ -261,7 +271,7 @@ impl Watched {
     async fn is_same(&self, (path, hash): &(PathBuf, String)) -> bool {
         let store = Arc::clone(&self.dae.inner.shared.store);
         let (path, hash) = (path.clone(), hash.clone());
-        let compare = tokio::task::spawn_blocking(move || store.is_same(&hash, &path));
+        let compare = threads::run(move || store.is_same(&hash, &path));
         compare.await.unwrap_or(false)
     }
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
-use tokio::task::spawn_blocking;
 
 use super::{Body, Instance, LIFE};
 use crate::outcome::{Ended, Ending, RunEnd};
+use crate::threads;
 
 impl Instance {
     /// Starts its background work, once. The future ends when that does, or the instance.
@@ -25,6 +25,7 @@ impl Instance {
 
     fn run_here(self: &Arc<Self>) -> impl Future<Output = RunEnd> + Send + Sync + use<> {
         let (ended, end) = tokio::sync::oneshot::channel();
+        let mut refused = None;
         if let (Body::InProcess(..), Some(kind)) = (&self.body, self.manifest.run.as_deref()) {
             let instance = Arc::clone(self);
             let (runtime, is_async) = (self.runtime(), kind == "async");
@@ -39,15 +40,24 @@ impl Instance {
                 let _ = ended.send(run_end(end));
             };
             let task = match is_async {
-                true => runtime.spawn(work),
+                true => Ok(runtime.spawn(work)),
                 // A plain `fn run` holds a thread for as long as the daemon lives.
-                false => runtime
-                    .clone()
-                    .spawn_blocking(move || runtime.block_on(work)),
+                false => {
+                    let own = runtime.clone();
+                    threads::spawn_on(&runtime, move || own.block_on(work))
+                }
             };
-            *self.lock_running() = Some(task);
+            match task {
+                Ok(task) => *self.lock_running() = Some(task),
+                Err(why) => refused = Some(why),
+            }
         }
-        async move { end.await.unwrap_or(RunEnd::Returned) }
+        async move {
+            match refused {
+                Some(why) => RunEnd::Failed(format!("its `run` can't be started: {why}")),
+                None => end.await.unwrap_or(RunEnd::Returned),
+            }
+        }
     }
 
     /// Ends it: `stop`, then its background work, then what it has spawned, then `Drop`. Nobody may hold a lease.
@@ -85,7 +95,7 @@ impl Instance {
     async fn stop(self: &Arc<Self>, deadline: tokio::time::Instant) -> Result<(), String> {
         let instance = Arc::clone(self);
         let runtime = self.runtime();
-        let stopped = spawn_blocking(move || match &instance.body {
+        let stopped = threads::run(move || match &instance.body {
             Body::InProcess(live, _) => run_end_of(runtime.block_on(async {
                 let mut stop = live.stop();
                 tokio::time::timeout_at(
@@ -102,7 +112,7 @@ impl Instance {
                 Err(format!("its `stop` failed: {text}"))
             }
             Ok(Ok(Err(()))) | Err(_) => Err("its `stop` took longer than the grace".to_owned()),
-            Ok(Err(error)) => Err(format!("its `stop` crashed: {error}")),
+            Ok(Err(why)) => Err(format!("its `stop` can't be run: {why}")),
         }
     }
 
@@ -131,12 +141,12 @@ impl Instance {
                 "what it has spawned did not end; it is left behind with its memory".to_owned(),
             );
         }
-        let destroyed = spawn_blocking(move || live.destroy());
+        let destroyed = threads::run(move || live.destroy());
         let destroyed = tokio::time::timeout_at(deadline.max(soon()), destroyed).await;
         drop(residence);
         match destroyed {
             Ok(Ok(result)) => result.map_err(|text| format!("its Drop panicked: {text}")),
-            Ok(Err(error)) => Err(format!("its Drop crashed: {error}")),
+            Ok(Err(why)) => Err(format!("its Drop can't be run: {why}")),
             Err(_) => {
                 Err("its Drop took longer than the grace; its thread is left behind".to_owned())
             }

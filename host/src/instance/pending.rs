@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use dae_plugin_api::abi::status;
-use tokio::task::JoinHandle;
 
 use super::Instance;
 use super::start::{Begin, Start};
 use crate::child::ChildCall;
 use crate::dylib::Later;
 use crate::outcome::Ended;
+use crate::threads;
 
 /// A command that ends later, whoever runs it. Dropped, it is cancelled, but for one that blocks a thread.
 pub enum Pending {
@@ -67,9 +67,10 @@ impl Future for Pending {
             }),
             Pending::Blocking(blocking) => {
                 Pin::new(&mut blocking.thread).poll(context).map(|joined| {
-                    joined.unwrap_or_else(|error| Ended {
-                        status: status::CRASHED,
-                        bytes: error.to_string().into_bytes(),
+                    // The plugin's side catches what panics: what comes here has not run, or ends with the host.
+                    joined.unwrap_or_else(|why| Ended {
+                        status: status::GONE,
+                        bytes: why.into_bytes(),
                     })
                 })
             }
@@ -79,7 +80,7 @@ impl Future for Pending {
 
 /// A command that blocks a thread of its own, or waits for one. Dropped before it has begun, it never does.
 pub struct Blocking {
-    pub(super) thread: JoinHandle<Ended>,
+    pub(super) thread: threads::Blocking<Ended>,
     pub(super) begin: Arc<Begin>,
 }
 

@@ -21,6 +21,7 @@ use crate::instance::{self, Instance, StartPlan};
 use crate::report::Mode;
 use crate::services::{Local, Resident};
 use crate::states::KeptState;
+use crate::threads;
 use crate::visit::Host;
 
 /// A successor that has its port, its number and its code, and has not been started: nobody has to wait for that.
@@ -223,7 +224,7 @@ impl Supervisor {
             .spawn(async move { Child::load(plan, &spawner).await });
         loading
             .await
-            .map_err(|error| format!("loading it crashed: {error}"))?
+            .map_err(|error| format!("it can't be loaded: {}", threads::why(error)))?
     }
 
     async fn start_apart(
@@ -239,7 +240,7 @@ impl Supervisor {
             .spawn(async move { instance::start_child(loaded, identity, state).await });
         let started = starting
             .await
-            .map_err(|error| format!("its start crashed: {error}"))?;
+            .map_err(|error| format!("it can't be started: {}", threads::why(error)))?;
         started.map_err(|fault| fault.to_string())
     }
 

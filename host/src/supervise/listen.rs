@@ -31,7 +31,12 @@ impl Listening {
     pub(super) fn bind(spec: &Spec, door: &Arc<Door>, runtime: &Handle) -> Result<Self, String> {
         // The socket belongs to the runtime that its guests run on.
         let _entered = runtime.enter();
-        let listener = match listen_on(spec.port.unwrap_or(0)) {
+        let port = spec.port.unwrap_or(0);
+        let listener = listen_on(port).or_else(|error| match descriptors::grow_after(&error) {
+            true => listen_on(port),
+            false => Err(error),
+        });
+        let listener = match listener {
             Ok(listener) => listener,
             Err(error) => other_port(spec, &error)?,
         };
@@ -101,6 +106,7 @@ async fn accept(listener: TcpListener, door: Arc<Door>) {
                     Err(text) => guest::turn_away(&stream, &text),
                 }
             }
+            Err(error) if descriptors::grow_after(&error) => {}
             Err(error) => {
                 descriptors::log_trouble(&door.name, &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -16,6 +16,7 @@ use crate::report::Mode;
 use crate::settings::{Trial, TrialStep};
 use crate::spans;
 use crate::states::{KeptState, Occasion};
+use crate::threads;
 
 impl Supervisor {
     /// Tries the file out, if that is wanted and possible.
@@ -78,7 +79,7 @@ impl Supervisor {
         });
         let tried = tried
             .await
-            .map_err(|error| format!("its trial crashed: {error}"))?;
+            .map_err(|error| format!("its trial has no result: {}", threads::why(error)))?;
         tried.map_err(|text| format!("its trial failed: {text}"))
     }
 

@@ -117,6 +117,49 @@ fn killing_the_parents_group() {
     comes_back(&mut scene);
 }
 
+/// Whatever a subprocess has started ends with the host, also where the subprocess itself is stopped at the time.
+#[test]
+fn what_a_subprocess_has_started_is_gone_soon_after_a_killed_host() {
+    for is_stopped in [false, true] {
+        let mut scene = Scene::set(Mode::Subprocess, &json!({"health_ms": 0}));
+        let (child, started) = (scene.pid(), started_by(&mut scene));
+        if is_stopped {
+            process::signal(child, Signal::STOP);
+            until(LIMIT, "it is stopped", || {
+                process::state(child) == Some('T')
+            });
+        }
+        scene.ecosystem.kill();
+        for process in [child, started] {
+            until(LIMIT, "it is gone", || process::is_gone(process));
+        }
+        comes_back(&mut scene);
+    }
+}
+
+/// Where nobody is left to do it, the next host does.
+#[test]
+fn what_a_killed_subprocess_of_a_killed_host_has_started_is_gone_at_the_next_start() {
+    let mut scene = Scene::set(Mode::Subprocess, &json!({}));
+    let (child, started) = (scene.pid(), started_by(&mut scene));
+    // A host that is stopped doesn't see it.
+    scene.ecosystem.signal(Signal::STOP);
+    process::signal(child, Signal::KILL);
+    until(LIMIT, "it has ended", || process::is_gone(child));
+    scene.ecosystem.kill();
+    assert!(!process::is_gone(started), "nobody was left to end it");
+    comes_back(&mut scene);
+    until(LIMIT, "it is gone", || process::is_gone(started));
+    let records = scene.ecosystem.home().join("run/workers");
+    assert!(dae_tests::files::entries(&records).is_empty());
+}
+
+/// The process that the daemon starts.
+fn started_by(scene: &mut Scene) -> u32 {
+    let started = scene.guest.ask("spawn_grandchild", &json!([]));
+    u32::try_from(started.as_u64().expect("a number")).expect("a process id")
+}
+
 /// A SIGTERM is what a person would send: the host ends in order.
 #[test]
 fn terminating_the_parents_group() {

@@ -1,0 +1,60 @@
+//! The warden: a thread that ends the worker, with all that its daemon has started, when the host has ended.
+//!
+//! The kernel could kill the worker by itself at that moment, but then nobody would be left to end the rest of its group.
+//! So the kernel is asked to send SIGCONT instead, which has a worker go on that somebody has stopped, and a thread waits
+//! for the host's end by a descriptor of its process. That thread runs whatever the daemon's code does.
+
+use std::io;
+
+#[cfg(target_os = "linux")]
+use nix::sys::signal::SigSet;
+#[cfg(target_os = "linux")]
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal};
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open, set_parent_process_death_signal};
+
+/// The thread waits, and makes one call (bytes).
+#[cfg(target_os = "linux")]
+const STACK_BYTES: usize = 64 << 10;
+
+/// Has this process end with its host, which must be its parent.
+///
+/// # Errors
+/// The host has ended already, or the system's.
+pub(super) fn end_with(host: u32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if wait_for_end_of(host).is_err() {
+        // Without the thread, at least the worker itself ends.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
+    let parent = rustix::process::getppid().map_or(0, Pid::as_raw_pid);
+    match u32::try_from(parent) {
+        Ok(parent) if parent == host => Ok(()),
+        _ => Err(io::Error::other("it ended before this process began")),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn wait_for_end_of(host: u32) -> io::Result<()> {
+    let pid = i32::try_from(host).ok().and_then(Pid::from_raw);
+    let host = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
+    set_parent_process_death_signal(Some(Signal::CONT))?;
+    let wait = move || {
+        // What is sent to this process is for the daemon's threads.
+        let _ = SigSet::all().thread_block();
+        while poll(&mut [PollFd::new(&host, PollFlags::IN)], None).is_err() {}
+        end_group();
+    };
+    let thread = std::thread::Builder::new().name("warden".to_owned());
+    thread.stack_size(STACK_BYTES).spawn(wait).map(drop)
+}
+
+/// Kills this process and, as it leads a group, the others of that.
+pub(super) fn end_group() {
+    let own = rustix::process::getpid();
+    if rustix::process::getpgrp() == own {
+        let _ = rustix::process::kill_current_process_group(Signal::KILL);
+    }
+    let _ = rustix::process::kill_process(own, Signal::KILL);
+}
