@@ -6,7 +6,7 @@
 //! - The last of them are reserved ([`reserved`]) for the control socket, its clients, files and the processes of daemons.
 //!   Whatever guests do, the owner can ask, install and stop.
 //! - Below that, a guest is let in while one is left, and while its daemon has no more than its share ([`let_guest_in`]): the
-//!   guests of one daemon can't take all.
+//!   guests of one daemon can't take all. Where there is no room, a guest that has said nothing so far makes room for it.
 //! - A daemon listens while some are left for guests too ([`check_room`]). Those that guests have count as left: guests must
 //!   not keep a daemon from starting.
 //!
@@ -140,8 +140,21 @@ impl Drop for Counted {
 /// Too few descriptors are left; what to do.
 pub(crate) fn let_guest_in(opened: &impl AsRawFd, guests: usize) -> Result<Counted, String> {
     grow(opened);
+    count_in(|limit| is_room_for_guest(limit, number(opened), guests as u64))
+}
+
+/// The same for one in whose place another guest is being closed: until that has gone, it has one of the reserved.
+///
+/// # Errors
+/// As of [`let_guest_in`].
+pub(crate) fn let_guest_replace(opened: &impl AsRawFd) -> Result<Counted, String> {
+    grow(opened);
+    count_in(|limit| number(opened) + reserved(limit) / 2 < limit)
+}
+
+fn count_in(is_room: impl FnOnce(u64) -> bool) -> Result<Counted, String> {
     match getrlimit(Resource::Nofile).current {
-        Some(limit) if !is_room_for_guest(limit, number(opened), guests as u64) => Err(format!(
+        Some(limit) if !is_room(limit) => Err(format!(
             "the host's process may have {limit} files and sockets open, and has no room for another connection of this \
              daemon; try again later, or allow the host more (`ulimit -n`, or LimitNOFILE= of its service)"
         )),

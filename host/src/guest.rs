@@ -96,6 +96,7 @@ struct Guest<S> {
     /// There while the instance is being told of this guest.
     greeting: Option<Greeting>,
     timers: Timers,
+    has_spoken: bool,
     has_ended: bool,
     is_closing: bool,
 }
@@ -125,6 +126,7 @@ impl<S: Stream> Guest<S> {
             door_change: None,
             greeting: None,
             timers: Timers::default(),
+            has_spoken: false,
             has_ended: false,
             is_closing: false,
         }

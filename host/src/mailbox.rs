@@ -22,7 +22,7 @@ pub struct Mailbox {
     pushed: Feed,
     is_closing: AtomicBool,
     has_left: AtomicBool,
-    /// It has sent a whole line. Kept for clients of the control socket alone.
+    /// It has sent a whole line, or comes by no connection. Where there is no room for guests, those who haven't go first.
     has_spoken: AtomicBool,
     /// The number of the instance that is or was told of this guest; 0 is none.
     greeted_by: AtomicU64,

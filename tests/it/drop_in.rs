@@ -1,8 +1,10 @@
 //! The drop-in directory: a file copied in runs, one removed is gone, and what is neither harms nobody.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use dae_tests::{Ecosystem, LIMIT, spoil, until};
+use serde_json::json;
 
 #[test]
 fn a_file_dropped_in_runs_and_a_removed_one_is_gone() {
@@ -49,6 +51,21 @@ fn the_drop_in_directory_counts_while_no_host_runs() {
     fs::remove_file(&dropped).expect("our own file");
     ecosystem.wake(&[]);
     until(LIMIT, "the daemon is gone", || ecosystem.names() == ["Dae"]);
+}
+
+/// The events of another directory are not heard, and a look every so often makes up for it.
+#[test]
+fn a_directory_that_was_replaced_is_looked_at_as_often_as_the_config_says() {
+    let ecosystem = Ecosystem::start_configured(&json!({"drop_in_poll_ms": 100}));
+    let plugins = ecosystem.home().join("plugins");
+    let (before, next) = (ecosystem.scratch().join("before"), ecosystem.scratch());
+    let next = next.join("next");
+    fs::create_dir(&next).expect("a directory of our own");
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o700)).expect("it is ours");
+    fs::rename(&plugins, before).expect("nobody holds it");
+    fs::rename(&next, &plugins).expect("its place is free");
+    fs::copy(ecosystem.plugin("vectors"), plugins.join("v.so")).expect("room on the disk");
+    ecosystem.until_state("Vectors", "ready");
 }
 
 #[test]

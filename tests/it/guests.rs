@@ -193,8 +193,9 @@ fn idle_connections_do_not_lock_the_owner_out() {
         (0..FLOOD).map(connect).collect()
     };
     let one = flood("Flooded");
-    // The guests of one daemon leave room for those of others.
+    // The guests of one daemon leave room for those of others, and those who say nothing for those who do.
     ecosystem.guest("Other").expect_alive();
+    ecosystem.guest("Flooded").expect_alive();
     let all = [one, flood("Other"), flood("Dae")];
     let file = ecosystem.plugin("sample");
     let file = file.to_str().expect("UTF-8");

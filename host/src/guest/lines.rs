@@ -114,8 +114,8 @@ impl<S: Stream> Guest<S> {
     #[inline]
     pub(super) fn on_lines(&mut self) {
         self.timers.on_line();
-        // The control socket alone wants to know.
-        if !S::LENDS {
+        if !self.has_spoken {
+            self.has_spoken = true;
             self.mailbox.note_line();
         }
     }

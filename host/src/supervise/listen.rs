@@ -118,7 +118,12 @@ async fn accept(listener: TcpListener, door: Arc<Door>) {
 /// Counts a guest in at once, and not when it is first served: many may come meanwhile.
 fn let_in(stream: &TcpStream, door: &Door) -> Result<Entered, String> {
     let counted = descriptors::let_guest_in(stream, door.guests.count())
-        .inspect_err(|text| descriptors::log_trouble(&door.name, text))?;
+        .inspect_err(|text| descriptors::log_trouble(&door.name, text))
+        // Connections that say nothing must not keep those out who do.
+        .or_else(|text| match door.guests.close_longest_silent() {
+            true => descriptors::let_guest_replace(stream),
+            false => Err(text),
+        })?;
     let max = door.limits.guests_max;
     let mailbox = door.guests.enter_below(max).ok_or_else(|| {
         format!("this daemon has {max} guests, as many as it may have at a time; try again later")

@@ -284,6 +284,8 @@ pub(super) async fn attend(visit: &Visit, door: &Arc<Door>) -> Refusal {
         let text = format!("{} has {limit} guests, as many as it may", door.name);
         return Refusal::new(ErrorCode::TooManyGuests, text);
     };
+    // It has no connection that could be closed to make room.
+    guest.note_line();
     let entered = Entered(Arc::new(Here::new(door, guest)));
     let here = &entered.0;
     // Beside each other: a daemon may ask its guest something while it is told of it.
