@@ -3,7 +3,7 @@
 //! One table for all who ask by name, so that a name means the same to a daemon, to a person and to Dae. An installed name
 //! is never shadowed by a foreign one. Whoever waits for somebody, or watches all, hears of each change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -85,7 +85,7 @@ impl Neighbours {
             who,
         };
         lock(&self.own).insert(door.name.clone(), own);
-        self.tell();
+        self.tell(&door.name);
     }
 
     /// It is uninstalled.
@@ -99,7 +99,7 @@ impl Neighbours {
             own.remove(&door.name);
         }
         drop(own);
-        self.tell();
+        self.tell(&door.name);
     }
 
     /// The foreign ones, as they are from now on.
@@ -107,8 +107,14 @@ impl Neighbours {
         let all = all
             .into_iter()
             .map(|foreign| (foreign.credential.name.clone(), foreign));
-        *lock(&self.foreign) = all.collect();
-        self.tell();
+        let all: BTreeMap<String, Foreign> = all.collect();
+        let mut foreign = lock(&self.foreign);
+        let names = all.keys().chain(foreign.keys());
+        let is_different = |name: &&String| all.get(*name) != foreign.get(*name);
+        let different: BTreeSet<String> = names.filter(is_different).cloned().collect();
+        *foreign = all;
+        drop(foreign);
+        self.tell_all(&different);
     }
 
     /// Whoever has that name.
@@ -169,7 +175,9 @@ impl Neighbours {
     /// `appeared` for all that are there.
     pub fn watch(&self, feed: &Arc<Feed>) {
         let mut watched = lock(&self.watched);
-        self.tell_watchers(&mut watched);
+        let present = self.list().into_iter().map(|one| one.name);
+        let names: BTreeSet<String> = present.chain(watched.known.keys().cloned()).collect();
+        self.tell_watchers(&mut watched, &names);
         for credential in watched.known.values() {
             feed.push(&line("appeared", credential));
         }
@@ -178,35 +186,43 @@ impl Neighbours {
         watched.feeds.push(Arc::downgrade(feed));
     }
 
-    /// Something about who is there may have changed.
-    pub fn tell(&self) {
+    /// Tells those who wait or watch that something about the daemon of that name may have changed. It costs the same
+    /// however many daemons there are: at a start each of them changes.
+    pub fn tell(&self, name: &str) {
+        self.tell_all(&BTreeSet::from([name.to_owned()]));
+    }
+
+    fn tell_all(&self, names: &BTreeSet<String>) {
         self.changed.send_replace(());
         let mut watched = lock(&self.watched);
         if !watched.feeds.is_empty() {
-            self.tell_watchers(&mut watched);
+            self.tell_watchers(&mut watched, names);
         }
     }
 
-    fn tell_watchers(&self, watched: &mut Watched) {
-        let now: BTreeMap<_, _> = self
-            .list()
-            .into_iter()
-            .map(|credential| (credential.name.clone(), timeless(credential)))
-            .collect();
+    /// Compares daemons with what was last told of them, and tells the differences.
+    fn tell_watchers(&self, watched: &mut Watched, names: &BTreeSet<String>) {
         let mut lines = Vec::new();
-        for (name, credential) in &now {
-            match watched.known.get(name) {
-                None => lines.push(line("appeared", credential)),
-                Some(before) if before != credential => lines.push(line("changed", credential)),
-                Some(_) => {}
+        for name in names {
+            let now = self.credential(name).map(timeless);
+            let before = watched.known.get(name);
+            match (before, now) {
+                (Some(before), Some(now)) if *before == now => {}
+                (before, Some(now)) => {
+                    let what = before.map_or("appeared", |_| "changed");
+                    lines.push(line(what, &now));
+                    watched.known.insert(name.clone(), now);
+                }
+                (Some(before), None) => {
+                    lines.push(line("gone", before));
+                    watched.known.remove(name);
+                }
+                (None, None) => {}
             }
         }
-        let gone = watched
-            .known
-            .iter()
-            .filter(|(name, _)| !now.contains_key(*name));
-        lines.extend(gone.map(|(_, credential)| line("gone", credential)));
-        watched.known = now;
+        if lines.is_empty() {
+            return;
+        }
         watched.feeds.retain(|feed| {
             feed.upgrade()
                 .is_some_and(|feed| lines.iter().all(|line| feed.push(line)))
@@ -229,6 +245,8 @@ fn line(what: &str, credential: &Credential) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::config::Config;
 
@@ -289,5 +307,38 @@ mod tests {
             .map(|line| line.split(' ').next().unwrap())
             .collect();
         assert_eq!(told, ["appeared", "changed", "appeared", "gone"], "{lines}");
+    }
+
+    /// Counts how often it is asked who it is.
+    #[derive(Debug)]
+    struct Asked(Arc<AtomicUsize>, Credential);
+
+    impl Answering for Asked {
+        fn credential(&self) -> Option<Credential> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Some(self.1.clone())
+        }
+    }
+
+    #[test]
+    fn one_who_watches_makes_a_start_no_more_than_linear() {
+        const DAEMONS: usize = 1000;
+        let (neighbours, asked) = (Neighbours::default(), Arc::default());
+        let feed = Arc::new(Feed::default());
+        neighbours.watch(&feed);
+        let door = |name: &str| Door::new(name, Config::default().limits());
+        for n in 0..DAEMONS {
+            let name = format!("D{n}");
+            let who = Asked(Arc::clone(&asked), foreign(&name, 1).credential);
+            neighbours.enter(&door(&name), Arc::new(who));
+        }
+        let times = asked.load(Ordering::Relaxed);
+        assert!(times <= 2 * DAEMONS, "asked {times} times");
+        let mut lines = Vec::new();
+        feed.take_into(&mut lines);
+        let lines = String::from_utf8(lines).unwrap();
+        assert_eq!(lines.lines().count(), DAEMONS);
+        neighbours.watch(&Arc::default());
+        assert_eq!(asked.load(Ordering::Relaxed), times + 2 * DAEMONS);
     }
 }

@@ -523,7 +523,7 @@ impl Supervisor {
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
         self.now.state.send_replace(state);
-        self.shared.neighbours.tell();
+        self.shared.neighbours.tell(&self.door.name);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use serde::Deserialize;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, lock};
@@ -95,6 +95,11 @@ impl Inner {
         tokio::spawn(async move {
             // One who is behind misses nothing: all of them are told each time.
             while !matches!(changes.recv().await, Err(RecvError::Closed)) {
+                // Many come at once, where another host starts or ends.
+                while !matches!(
+                    changes.try_recv(),
+                    Err(TryRecvError::Empty | TryRecvError::Closed)
+                ) {}
                 let Some(inner) = inner.upgrade() else { return };
                 inner.share_others_now();
             }
