@@ -16,6 +16,7 @@ pub(crate) mod departure;
 mod fault;
 mod foreign;
 mod install;
+mod logs;
 mod notices;
 pub(crate) mod request;
 mod rollback;

@@ -154,6 +154,25 @@ fn follow_shows_what_comes() {
     assert_eq!(record["daemon"], "Loud");
 }
 
+/// Some of it is written before the reader comes, some while the past is read, and some after that.
+#[test]
+fn a_follower_misses_nothing_that_is_written_while_it_comes() {
+    const RECORDS: usize = 3000;
+    let (ecosystem, mut guest) = lifecycle();
+    let lines = (0..RECORDS).map(|n| format!("log [\"info\",\"number {n}\"]\n"));
+    guest.send(lines.collect::<String>());
+    let mut logs = ecosystem.cli_running(&["logs", "Loud", "-f", "-n", "10000", "--json"]);
+    let mut next = 0;
+    while next < RECORDS {
+        let record: Value = serde_json::from_str(&logs.line(LIMIT)).expect("a record");
+        let message = record["message"].as_str().expect("a text");
+        if let Some(number) = message.strip_prefix("number ") {
+            assert_eq!(number, next.to_string(), "in order, and each once");
+            next += 1;
+        }
+    }
+}
+
 #[test]
 fn a_follower_ends_with_its_host() {
     let (mut ecosystem, _guest) = lifecycle();

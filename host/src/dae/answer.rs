@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Dae, Fault, FaultKind, Inner, foreign, tell};
+use super::{Dae, Fault, FaultKind, Inner, foreign, logs};
 use crate::identity::Identity;
 use crate::instance::{Answer, Answering, BuiltIn, Instance};
 use crate::manifest::{Argument, Command, Manifest};
@@ -279,7 +279,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
         "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
         "find" => ended(one(arguments).and_then(|name: String| dae.find(&name))),
         "greet" => ended(one(arguments).and_then(|home: String| dae.greet(&home))),
-        "logs" => logs(dae, arguments, guest),
+        "logs" => logs(dae, arguments, guest).await,
         "scan" => ended(match none(arguments) {
             Ok(()) => dae.scan().await,
             Err(fault) => Err(fault),
@@ -339,23 +339,23 @@ async fn change(dae: &Dae, what: &str, daemon: &str) -> Answer {
     }
 }
 
-fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> Answer {
-    let request: tell::LogRequest = match one(arguments) {
-        Ok(request) => request,
+async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> Answer {
+    let answered = match one(arguments) {
+        Ok(request) => logs::logs(dae, request).await,
+        Err(fault) => Err(fault),
+    };
+    let (past, follower) = match answered {
+        Ok(answered) => answered,
         Err(fault) => return ended(Err::<(), _>(fault)),
     };
-    if !request.follow {
-        return ended(dae.inner.logs(&request));
-    }
-    let past = dae.inner.logs(&request);
-    let Some(guest) = dae.inner.control_door.guests.find(guest) else {
-        return ended(past);
-    };
-    let follow = dae.inner.follow(request, guest);
-    let after = past.as_ref().ok().map(|past| follow(past.clone()));
+    let guest = dae.inner.control_door.guests.find(guest);
+    let after = follower.zip(guest).map(|(follower, guest)| {
+        let follow = || drop(tokio::spawn(follower.run(guest)));
+        Box::new(follow) as Box<dyn FnOnce() + Send>
+    });
     Answer {
         after,
-        ..ended(past)
+        ..ended(Ok(past))
     }
 }
 

@@ -1,30 +1,10 @@
-//! What an ecosystem tells about itself: list, status, find, logs.
-
-use std::sync::Arc;
-
-use serde::Deserialize;
+//! What an ecosystem tells about itself: list, status, find.
 
 use super::carry::FILE_CHANGES;
 use super::{Dae, Fault, Inner, lock};
-use crate::log::Record;
-use crate::mailbox::Mailbox;
 use crate::registry::{DAE_NAME, Entry};
 use crate::report::{Credential, LoadedImages, Mode, Refusal, Retired, Status};
 use crate::supervise::{Daemon, Left};
-
-/// The request of `logs`.
-#[derive(Debug, Deserialize)]
-pub(super) struct LogRequest {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    lines: usize,
-    #[serde(default)]
-    pub(super) follow: bool,
-}
-
-/// The most records that one `logs` answers with; what is more is in the files.
-const LOG_LINES_MAX: usize = 10_000;
 
 impl Dae {
     /// Every daemon, Dae first and foreign ones last.
@@ -162,57 +142,6 @@ impl Inner {
             ..Status::default()
         }
     }
-
-    /// The last records, and from then on, if asked for, every new one to `guest`.
-    pub(super) fn logs(&self, request: &LogRequest) -> Result<Vec<Record>, Fault> {
-        if let Some(name) = &request.name
-            && name != DAE_NAME
-            && !lock(&self.daemons).contains_key(name)
-        {
-            return Err(self.unknown(name));
-        }
-        let lines = request.lines.min(LOG_LINES_MAX);
-        let past = self.shared.journal.tail(request.name.as_deref(), lines);
-        past.map_err(|error| Fault::failed(format!("{error:#}")))
-    }
-
-    /// What pushes new records to `guest` until it leaves. Subscribed before the past is read, so that nothing falls
-    /// between; what is in both is pushed once.
-    pub(super) fn follow(
-        &self,
-        request: LogRequest,
-        guest: Arc<Mailbox>,
-    ) -> impl FnOnce(Vec<Record>) -> Box<dyn FnOnce() + Send> + use<> {
-        let mut records = self.shared.journal.subscribe();
-        move |past| {
-            Box::new(move || {
-                tokio::spawn(async move {
-                    loop {
-                        let record = match records.recv().await {
-                            Ok(record) => record,
-                            // A reader that is too slow misses records and goes on; the files have them.
-                            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
-                            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                        };
-                        let is_wanted = request
-                            .name
-                            .as_ref()
-                            .is_none_or(|name| *name == record.daemon);
-                        if is_wanted && !past.contains(&*record) && !push(&guest, &record) {
-                            return;
-                        }
-                    }
-                });
-            })
-        }
-    }
-}
-
-fn push(guest: &Mailbox, record: &Record) -> bool {
-    let Ok(json) = serde_json::to_string(record) else {
-        return true;
-    };
-    guest.push(format!("log [{json}]").as_bytes())
 }
 
 impl Inner {

@@ -16,10 +16,11 @@ use jiff::Timestamp;
 use serde_json::Map;
 use tokio::sync::broadcast;
 
+use super::Record;
 use super::console::{Console, ConsoleThread};
 use super::file;
 use super::open::OpenFiles;
-use super::{Record, tail_files};
+use super::tail::tail_within;
 use crate::durable::DiskFault;
 use crate::registry::DAE_NAME;
 
@@ -81,12 +82,18 @@ impl Journal {
         self.0.shows_debug.store(true, Ordering::Relaxed);
     }
 
-    /// The last `lines` records of one daemon, or of all together, oldest first.
+    /// The last `lines` records of one daemon, or of all together, oldest first; fewer where they have more than `bytes_max`
+    /// bytes in the files. It blocks the thread.
     ///
     /// # Errors
     /// The disk's.
-    pub fn tail(&self, daemon: Option<&str>, lines: usize) -> anyhow::Result<Vec<Record>> {
-        tail_files(&self.0.logs_dir, daemon, lines)
+    pub fn tail(
+        &self,
+        daemon: Option<&str>,
+        lines: usize,
+        bytes_max: usize,
+    ) -> anyhow::Result<Vec<Record>> {
+        tail_within(&self.0.logs_dir, daemon, (lines, bytes_max))
     }
 
     /// Every record written from now on. One who falls behind gets `Lagged` with their number, and goes on.
@@ -199,9 +206,9 @@ mod tests {
         journal.clone().write(sent.clone());
         journal.write(record("B", "other"));
         assert_eq!(*follower.try_recv().unwrap(), sent);
-        let tail = journal.tail(Some("A"), 9).unwrap();
+        let tail = journal.tail(Some("A"), 9, usize::MAX).unwrap();
         assert_eq!(messages(&tail), ["before", "two\nlines"]);
-        assert_eq!(journal.tail(None, 1).unwrap()[0].daemon, "B");
+        assert_eq!(journal.tail(None, 1, usize::MAX).unwrap()[0].daemon, "B");
         let text = fs::read_to_string(dir.path().join("A.log")).unwrap();
         assert_eq!(text.lines().count(), 2);
     }
@@ -217,13 +224,13 @@ mod tests {
                 });
             }
         });
-        assert_eq!(journal.tail(Some("A"), 999).unwrap().len(), 200);
+        assert_eq!(journal.tail(Some("A"), 999, usize::MAX).unwrap().len(), 200);
     }
 
     #[test]
     fn a_journal_that_writes_nothing_leaves_no_trace() {
         let (dir, journal) = journal();
-        assert!(journal.tail(None, 9).unwrap().is_empty());
+        assert!(journal.tail(None, 9, usize::MAX).unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
@@ -249,7 +256,7 @@ mod tests {
         );
         assert_eq!(told[4], "the log is kept again; 2 records were not");
         assert_eq!((told.len(), &*told[2], &*told[3]), (5, "two", "three"));
-        let tail = journal.tail(Some("A"), 9).unwrap();
+        let tail = journal.tail(Some("A"), 9, usize::MAX).unwrap();
         assert_eq!(messages(&tail), ["three"]);
         journal.flush(LIMIT);
     }

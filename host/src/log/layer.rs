@@ -115,7 +115,7 @@ mod tests {
             tracing::warn!(port = 7_u16, pinned = true, name = "A", path = %path.display(), "took {}", "it");
             tracing::info!(target: "elsewhere", "plain");
         });
-        let records = journal.tail(Some("Dae"), 9).unwrap();
+        let records = journal.tail(Some("Dae"), 9, usize::MAX).unwrap();
         assert_eq!(records.len(), 2);
         let fields = json!({"port": 7, "pinned": true, "name": "A", "path": "/p"});
         assert_eq!(Value::Object(records[0].fields.clone()), fields);

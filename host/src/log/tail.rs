@@ -4,10 +4,14 @@
 //! while it is read: each is opened before the next older one, and one that is met again under its new name is passed
 //! over. What isn't a record, such as a line that was cut short, is passed over too.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
 
 use super::Record;
 use super::file;
@@ -29,18 +33,78 @@ pub fn tail_files(
     daemon: Option<&str>,
     lines: usize,
 ) -> anyhow::Result<Vec<Record>> {
+    tail_within(logs_dir, daemon, (lines, usize::MAX))
+}
+
+/// As [`tail_files`], where the records have at most so many bytes in the files.
+pub(super) fn tail_within(
+    logs_dir: &Path,
+    daemon: Option<&str>,
+    bounds: (usize, usize),
+) -> anyhow::Result<Vec<Record>> {
+    let latest = latest(logs_dir, daemon, bounds)?;
+    let records = latest.kept.into_values().map(|(record, _)| record);
+    Ok(records.collect())
+}
+
+fn latest(
+    logs_dir: &Path,
+    daemon: Option<&str>,
+    (lines, bytes_max): (usize, usize),
+) -> anyhow::Result<Latest> {
     let logs = match daemon {
         Some(daemon) => vec![file::path_of(logs_dir, daemon)],
         None => all_logs(logs_dir)?,
     };
-    let mut records = Vec::new();
-    for log in logs {
-        records.extend(tail_of_log(&log, lines)?);
+    let mut latest = Latest {
+        lines,
+        bytes_max,
+        kept: BTreeMap::new(),
+        bytes: 0,
+        read: 0,
+    };
+    for (number, log) in logs.iter().enumerate() {
+        take_log(&mut latest, number, log)?;
     }
-    // Stable: what one daemon wrote in one instant stays in its order.
-    records.sort_by_key(|record| record.time);
-    records.drain(..records.len().saturating_sub(lines));
-    Ok(records)
+    Ok(latest)
+}
+
+/// The latest records of those that were read: however many logs there are, no more than are asked for.
+struct Latest {
+    lines: usize,
+    bytes_max: usize,
+    /// By their time; of one time, by their log and their place in it. With each, its bytes in the file.
+    kept: BTreeMap<(Timestamp, usize, Reverse<usize>), (Record, usize)>,
+    bytes: usize,
+    /// Records that were read, kept or not.
+    read: usize,
+}
+
+impl Latest {
+    /// Takes a log's next record, from its end on. Breaks where all before it are older than what is kept.
+    fn take(
+        &mut self,
+        (log, age): (usize, usize),
+        record: Record,
+        bytes: usize,
+    ) -> ControlFlow<()> {
+        self.read += 1;
+        let key = (record.time, log, Reverse(age));
+        let is_full = self.kept.len() >= self.lines || self.bytes + bytes > self.bytes_max;
+        let is_older = |(oldest, _): (&_, _)| key < *oldest;
+        if is_full && self.kept.first_key_value().is_none_or(is_older) {
+            return ControlFlow::Break(());
+        }
+        self.bytes += bytes;
+        self.kept.insert(key, (record, bytes));
+        while self.kept.len() > self.lines || self.bytes > self.bytes_max {
+            let Some((_, (_, bytes))) = self.kept.pop_first() else {
+                break;
+            };
+            self.bytes -= bytes;
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn all_logs(logs_dir: &Path) -> Result<Vec<PathBuf>, DiskFault> {
@@ -58,21 +122,29 @@ fn all_logs(logs_dir: &Path) -> Result<Vec<PathBuf>, DiskFault> {
     Ok(logs)
 }
 
-/// The last `lines` records of a log and of those set aside, oldest first.
-fn tail_of_log(present: &Path, lines: usize) -> Result<VecDeque<Record>, DiskFault> {
-    let mut records = VecDeque::new();
+/// Takes the records of a log and of those set aside, from the last one on, as long as they are of use: at most as many as
+/// are asked for, whatever their times.
+fn take_log(latest: &mut Latest, number: usize, present: &Path) -> Result<(), DiskFault> {
+    let mut age = 0;
     for (path, mut file) in open_all(present)? {
-        let wanted = lines - records.len();
-        if wanted == 0 {
+        let flow = each_from_last(&mut file, |line| {
+            let Ok(record) = serde_json::from_slice(line) else {
+                return ControlFlow::Continue(());
+            };
+            if age == latest.lines {
+                return ControlFlow::Break(());
+            }
+            age += 1;
+            latest.take((number, age), record, line.len())
+        });
+        if flow
+            .map_err(|e| DiskFault::new(&e, "read", &path))?
+            .is_break()
+        {
             break;
         }
-        let older =
-            last_records(&mut file, wanted).map_err(|e| DiskFault::new(&e, "read", &path))?;
-        older
-            .into_iter()
-            .for_each(|record| records.push_front(record));
     }
-    Ok(records)
+    Ok(())
 }
 
 /// The files of a log that there are, newest first.
@@ -103,13 +175,15 @@ fn is_same(_one: &File, _other: &File) -> bool {
     false
 }
 
-/// The last `wanted` records of a file, newest first.
-fn last_records(file: &mut File, wanted: usize) -> io::Result<Vec<Record>> {
-    let mut records = Vec::new();
+/// Calls `take` with each line of a file, from the last one on, until that breaks.
+fn each_from_last(
+    file: &mut File,
+    mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
     let mut start = file.seek(SeekFrom::End(0))?;
     // What stands before the first LF of what was read: the end of a line that begins in the block before.
     let mut rest = Vec::new();
-    while start > 0 && records.len() < wanted {
+    while start > 0 {
         let block = start.min(BLOCK_BYTES);
         start -= block;
         let mut bytes = read_at(file, start, block)?;
@@ -121,13 +195,14 @@ fn last_records(file: &mut File, wanted: usize) -> io::Result<Vec<Record>> {
                 .position(|&b| b == b'\n')
                 .map_or(bytes.len(), |at| at + 1),
         };
-        let lines = bytes[first_line..].rsplit(|&b| b == b'\n');
-        let parsed = lines.filter_map(|line| serde_json::from_slice(line).ok());
-        records.extend(parsed.take(wanted - records.len()));
+        let mut lines = bytes[first_line..].rsplit(|&b| b == b'\n');
+        if lines.try_for_each(&mut take).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
         bytes.truncate(first_line);
         rest = bytes;
     }
-    Ok(records)
+    Ok(ControlFlow::Continue(()))
 }
 
 fn read_at(file: &mut File, start: u64, len: u64) -> io::Result<Vec<u8>> {
@@ -239,5 +314,33 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(told.contains("A.log"), "{told}");
+    }
+
+    #[test]
+    fn many_logs_cost_no_more_than_what_is_asked_for() {
+        const LOGS: usize = 50;
+        let dir = tempfile::tempdir().unwrap();
+        for log in 0..LOGS {
+            let name = format!("L{log}");
+            let text: String = (0..100).map(|second| line(&name, second, 0)).collect();
+            fs::write(file::path_of(dir.path(), &name), text).unwrap();
+        }
+        let found = latest(dir.path(), None, (200, usize::MAX)).unwrap();
+        assert_eq!(found.kept.len(), 200);
+        assert!(found.read < 100 * LOGS / 4, "read {}", found.read);
+        let records = tail_files(dir.path(), None, 200).unwrap();
+        assert_eq!(
+            seconds(&records),
+            [96, 97, 98, 99].map(|s| [s; LOGS]).concat()
+        );
+        let bytes_max = 10 * line("L1", 0, 0).len();
+        let bounded = latest(dir.path(), None, (200, bytes_max)).unwrap();
+        assert!(bounded.bytes <= bytes_max && !bounded.kept.is_empty());
+        assert!(
+            bounded
+                .kept
+                .keys()
+                .all(|(time, ..)| *time > records[0].time)
+        );
     }
 }

@@ -1,0 +1,295 @@
+//! `logs` on the control socket: the last records, and from then on, if asked for, every new one.
+//!
+//! A reader that follows is subscribed before the past is read, so that nothing is lost between the two; what is in both is
+//! sent once. The past is read on a thread that may block, and is bounded in records and bytes.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{Dae, Fault, Inner, lock};
+use crate::feed::FEED_BYTES_MAX;
+use crate::log::{Journal, Record};
+use crate::mailbox::Mailbox;
+use crate::registry::DAE_NAME;
+
+/// The request of `logs`.
+#[derive(Debug, Deserialize)]
+pub(super) struct LogRequest {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    lines: usize,
+    #[serde(default)]
+    follow: bool,
+}
+
+/// The most records that one `logs` answers with; the files have more.
+const LOG_LINES_MAX: usize = 10_000;
+/// And the most bytes, as they are in the files: some tens of thousands of usual records.
+const LOG_BYTES_MAX: usize = 8 << 20;
+/// How long a record may take from its file to those who follow. Past it, none that follows can be one of the past.
+const OVERLAP_MAX: Duration = Duration::from_secs(60);
+
+/// Sends new records to a reader, until that leaves.
+pub(super) struct Follower {
+    /// Of this daemon alone.
+    name: Option<String>,
+    records: Receiver<Arc<Record>>,
+    /// What came while the past was read.
+    held: Vec<Arc<Record>>,
+    held_bytes: usize,
+    /// Records that this reader was too slow for.
+    missed: u64,
+    past: Past,
+}
+
+/// The records that the reader has from the past, by their hashes, for as long as they may come again.
+struct Past {
+    hashes: HashSet<u64>,
+    state: RandomState,
+    until: Instant,
+}
+
+/// Answers `logs`: the last records, and whoever sends the new ones once the answer is sent.
+pub(super) async fn logs(
+    dae: &Dae,
+    request: LogRequest,
+) -> Result<(Vec<Record>, Option<Follower>), Fault> {
+    let inner = &dae.inner;
+    inner.check_logged(request.name.as_deref())?;
+    let journal = &inner.shared.journal;
+    let mut follower = request
+        .follow
+        .then(|| Follower::of(journal, request.name.clone()));
+    let (journal, name) = (journal.clone(), request.name);
+    let lines = request.lines.min(LOG_LINES_MAX);
+    let mut reading = spawn_blocking(move || journal.tail(name.as_deref(), lines, LOG_BYTES_MAX));
+    let read = match &mut follower {
+        Some(follower) => follower.hold_while(&mut reading).await,
+        None => reading.await,
+    };
+    let past = read.map_err(anyhow::Error::from).flatten();
+    let past = past.map_err(|error| Fault::failed(format!("{error:#}")))?;
+    if let Some(follower) = &mut follower {
+        follower.knows(&past);
+    }
+    Ok((past, follower))
+}
+
+impl Inner {
+    fn check_logged(&self, name: Option<&str>) -> Result<(), Fault> {
+        match name {
+            Some(name) if name != DAE_NAME && !lock(&self.daemons).contains_key(name) => {
+                Err(self.unknown(name))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Follower {
+    fn of(journal: &Journal, name: Option<String>) -> Self {
+        Follower {
+            name,
+            records: journal.subscribe(),
+            held: Vec::new(),
+            held_bytes: 0,
+            missed: 0,
+            past: Past {
+                hashes: HashSet::new(),
+                state: RandomState::new(),
+                until: Instant::now(),
+            },
+        }
+    }
+
+    /// Keeps what is written until `reading` has ended: more than the journal keeps for those who are behind.
+    async fn hold_while<T>(
+        &mut self,
+        reading: &mut JoinHandle<T>,
+    ) -> Result<T, tokio::task::JoinError> {
+        loop {
+            let received = tokio::select! {
+                read = &mut *reading => return read,
+                received = self.records.recv() => received,
+            };
+            match received {
+                Ok(record) if self.is_wanted(&record) => self.hold(record),
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => self.missed += missed,
+                Err(RecvError::Closed) => return reading.await,
+            }
+        }
+    }
+
+    fn hold(&mut self, record: Arc<Record>) {
+        let bytes = record.message.len() + size_of::<Record>();
+        match self.held_bytes + bytes <= FEED_BYTES_MAX {
+            true => {
+                self.held_bytes += bytes;
+                self.held.push(record);
+            }
+            false => self.missed += 1,
+        }
+    }
+
+    fn knows(&mut self, past: &[Record]) {
+        let state = &self.past.state;
+        let hashes = past.iter().map(|record| state.hash_one(json(record)));
+        self.past.hashes = hashes.collect();
+        self.past.until = Instant::now() + OVERLAP_MAX;
+    }
+
+    fn is_wanted(&self, record: &Record) -> bool {
+        self.name.as_ref().is_none_or(|name| *name == record.daemon)
+    }
+
+    /// Sends what was held and what comes, until the reader leaves or the journal ends.
+    pub(super) async fn run(mut self, guest: Arc<Mailbox>) {
+        for record in std::mem::take(&mut self.held) {
+            self.send(&guest, &record);
+        }
+        while !guest.has_left() {
+            self.send_missed(&guest);
+            // Where nothing is written, look now and then whether the reader is still there.
+            let received = tokio::time::timeout(OVERLAP_MAX, self.records.recv()).await;
+            match received {
+                Ok(Ok(record)) if self.is_wanted(&record) => self.send(&guest, &record),
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(RecvError::Lagged(missed))) => self.missed += missed,
+                Ok(Err(RecvError::Closed)) => return,
+            }
+        }
+    }
+
+    fn send(&mut self, guest: &Mailbox, record: &Record) {
+        let json = json(record);
+        if !self.past.had(&json) {
+            // A reader that has left, or doesn't read, is seen by the loop or by its connection.
+            guest.push(&[b"log [", json.as_bytes(), b"]"].concat());
+        }
+    }
+
+    fn send_missed(&mut self, guest: &Mailbox) {
+        let missed = std::mem::take(&mut self.missed);
+        if missed > 0 {
+            let text = format!(
+                "{missed} records are left out here, since they came faster than they were read; the files have them: `dae-host logs -n N`"
+            );
+            self.send(guest, &Record::about(DAE_NAME, None, "warn", &text));
+        }
+    }
+}
+
+impl Past {
+    /// Returns whether the reader has that record already.
+    fn had(&mut self, json: &str) -> bool {
+        if self.hashes.is_empty() {
+            return false;
+        }
+        if Instant::now() > self.until {
+            self.hashes = HashSet::new();
+        }
+        self.hashes.remove(&self.state.hash_one(json))
+    }
+}
+
+fn json(record: &Record) -> String {
+    serde_json::to_string(record).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Console;
+    use crate::mailbox::Guests;
+
+    fn write(journal: &Journal, daemon: &str, text: &str) {
+        journal.write(Record::about(daemon, Some(1), "info", text));
+    }
+
+    /// The messages that were pushed, once the last one is there.
+    async fn pushed(guest: &Mailbox, last: &str) -> Vec<String> {
+        let mut bytes = Vec::new();
+        loop {
+            guest.take_into(&mut bytes);
+            let text = String::from_utf8_lossy(&bytes);
+            let records = text.lines().map(|line| {
+                let json = line.strip_prefix("log ").unwrap();
+                let [record]: [Record; 1] = serde_json::from_str(json).unwrap();
+                record.message
+            });
+            let messages: Vec<String> = records.collect();
+            if messages.iter().any(|message| message == last) {
+                return messages;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_or_told_twice_between_the_past_and_the_present() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Console::Off).unwrap();
+        let guest = Guests::default().enter();
+        write(&journal, "A", "past");
+        let mut follower = Follower::of(&journal, Some("A".to_owned()));
+        // More than the journal keeps for one who is behind.
+        const BETWEEN: usize = 3000;
+        let writer = journal.clone();
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let mut reading = tokio::spawn(async move {
+            write(&writer, "A", "in both");
+            let past = writer.tail(Some("A"), 10, usize::MAX).unwrap();
+            for n in 0..BETWEEN {
+                write(&writer, "A", &format!("between {n}"));
+                write(&writer, "B", "of another");
+                tokio::task::yield_now().await;
+            }
+            told.await.unwrap();
+            past
+        });
+        tell.send(()).unwrap();
+        let past = follower.hold_while(&mut reading).await.unwrap();
+        assert_eq!(past.len(), 2);
+        follower.knows(&past);
+        tokio::spawn(follower.run(Arc::clone(&guest)));
+        write(&journal, "A", "the last");
+        let messages = pushed(&guest, "the last").await;
+        assert_eq!(messages.len(), BETWEEN + 1, "{:?}", messages.first());
+        assert_eq!(messages[0], "between 0");
+        assert_eq!(messages[BETWEEN - 1], format!("between {}", BETWEEN - 1));
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_reader_misses_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Console::Off).unwrap();
+        let guests = Guests::default();
+        let guest = guests.enter();
+        let mut follower = Follower::of(&journal, None);
+        let large = "x".repeat(FEED_BYTES_MAX / 2);
+        for _ in 0..3 {
+            follower.hold(Arc::new(Record::about("A", None, "info", &large)));
+        }
+        follower.held.truncate(1);
+        let running = tokio::spawn(follower.run(Arc::clone(&guest)));
+        write(&journal, "A", "the last");
+        let messages = pushed(&guest, "the last").await;
+        assert!(
+            messages[1].starts_with("2 records are left out"),
+            "{}",
+            messages[1]
+        );
+        guests.leave(guest.id());
+        write(&journal, "A", "nobody is there");
+        running.await.unwrap();
+    }
+}
