@@ -15,15 +15,13 @@ use crate::feed::Feed;
 use crate::lock::lock;
 use crate::mailbox::{Guests, Mailbox};
 use crate::outcome::{Asking, Ended};
+use crate::requests::{self, FEEDS_MAX, too_many_feeds};
 use crate::services::{Neighbourhood, VisitTold};
-use crate::topics;
 use crate::visit::{Calling, Host, Visit};
 
 /// Connections that one instance may have open. They cost a task each; a daemon that opens one for each thing it does
 /// should keep and use them.
 const VISITS_MAX: usize = 1024;
-/// Feeds that one instance may have.
-const FEEDS_MAX: usize = 4096;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -83,9 +81,7 @@ impl Errands {
     fn new_feed(&self, id: u64) -> Result<Arc<Feed>, Refused> {
         let mut tables = lock(&self.tables);
         if tables.feeds.len() >= FEEDS_MAX {
-            let text =
-                format!("this daemon listens in {FEEDS_MAX} places already, as many as it may");
-            return Err(Refused::For(text));
+            return Err(Refused::With(too_many_feeds()));
         }
         let feed = Arc::new(Feed::default());
         tables.feeds.insert(id, Arc::clone(&feed));
@@ -108,9 +104,9 @@ impl Errands {
 
     fn subscribe(&self, request: &[u8]) -> Result<(), Refused> {
         let (feed, topic) = number(request);
-        let topic = checked_topic(topic)?;
         let feed = self.new_feed(feed)?;
-        self.host.neighbours.topics.subscribe(topic, &feed);
+        let topic = String::from_utf8_lossy(topic);
+        self.host.neighbours.topics.subscribe(&topic, &feed);
         Ok(())
     }
 
@@ -120,15 +116,9 @@ impl Errands {
         Ok(())
     }
 
-    fn publish(&self, line: &[u8]) -> Result<(), Refused> {
-        match read_line(line) {
-            // Two would be one of a name that nobody has checked.
-            Line::Message(message) if !line.contains(&b'\n') => {
-                checked_topic(message.name.as_bytes())?;
-                self.host.neighbours.topics.publish(message.name, line);
-                Ok(())
-            }
-            _ => Err(Refused::For("that is no line".to_owned())),
+    fn publish(&self, line: &[u8]) {
+        if let Some(message) = requests::event(line) {
+            self.host.neighbours.topics.publish(message.name, line);
         }
     }
 
@@ -326,11 +316,17 @@ impl Drop for Visiting {
 
 impl Neighbourhood for Errands {
     fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+        if let Some(refused) = requests::refusal(operation, request) {
+            return refused;
+        }
         let result = match operation {
             "guest.listen" => self.listen(request),
             "feed.subscribe" => self.subscribe(request),
             "feed.watch" => self.watch(request),
-            "publish" => self.publish(request),
+            "publish" => {
+                self.publish(request);
+                Ok(())
+            }
             "feed.close" => {
                 self.close_feed(number(request).0);
                 Ok(())
@@ -341,15 +337,15 @@ impl Neighbourhood for Errands {
             }
             _ => Err(Refused::Unknown),
         };
-        let (status, text) = match result {
-            Ok(()) => (status::NOTHING, String::new()),
-            Err(Refused::Gone) => (status::GONE, String::new()),
-            Err(Refused::Unknown) => (status::UNKNOWN, String::new()),
-            Err(Refused::For(text)) => (status::FAILED, text),
+        let status = match result {
+            Ok(()) => status::NOTHING,
+            Err(Refused::Gone) => status::GONE,
+            Err(Refused::Unknown) => status::UNKNOWN,
+            Err(Refused::With(ended)) => return ended,
         };
         Ended {
             status,
-            bytes: text.into_bytes(),
+            bytes: Vec::new(),
         }
     }
 
@@ -416,13 +412,7 @@ impl Drop for Errands {
 enum Refused {
     Gone,
     Unknown,
-    For(String),
-}
-
-fn checked_topic(topic: &[u8]) -> Result<&str, Refused> {
-    let topic = std::str::from_utf8(topic).unwrap_or_default();
-    topics::check(topic).map_err(Refused::For)?;
-    Ok(topic)
+    With(Ended),
 }
 
 fn number(bytes: &[u8]) -> (u64, &[u8]) {

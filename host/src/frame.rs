@@ -21,6 +21,7 @@ use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Manifest;
+use crate::outcome::VisitState;
 use crate::settings::Bounds;
 
 /// The first argument by which the executable knows that it is a worker.
@@ -29,6 +30,24 @@ pub(crate) const ARGUMENT: &str = "__dae-worker";
 /// Whether this executable, started once more, would know that it is a worker: its `main` has asked. An embedding program
 /// that doesn't has no subprocesses.
 pub(crate) static WORKERS_POSSIBLE: AtomicBool = AtomicBool::new(false);
+
+/// The payload of [`Kind::Visit`].
+pub(crate) fn visit_byte(state: VisitState) -> u8 {
+    match state {
+        VisitState::Away => 0,
+        VisitState::Open => 1,
+        VisitState::Over => 2,
+    }
+}
+
+/// Reads what [`visit_byte`] has written.
+pub(crate) fn visit_state(payload: &[u8]) -> VisitState {
+    match payload.first() {
+        Some(1) => VisitState::Open,
+        Some(2) => VisitState::Over,
+        _ => VisitState::Away,
+    }
+}
 
 /// What the host tells first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,7 +97,7 @@ pub(crate) enum Kind {
     GuestCame = 8,
     /// The answer to `Ask`: status (u32), result or text.
     Answered = 9,
-    /// Whether a connection that the daemon has opened, of that id, is there: one byte.
+    /// How a connection is that the daemon has opened, of that id: one byte ([`visit_byte`]).
     Visit = 10,
     /// Commands that end on the spot: guest (u64), and for each index and arguments, as [`batch`] has it. The id is the
     /// batch's. Answered by `Replies`, batch after batch.

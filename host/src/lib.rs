@@ -17,7 +17,7 @@
 //! - `instance`: one instance of a daemon, wherever its code runs
 //! - `child`: a daemon in a process of its own, as its host sees it
 //! - `images`: the plugins that are loaded · `dylib`: a plugin's file in this process
-//! - `services`: what a daemon's code may ask of the host
+//! - `services`: what a daemon's code may ask of the host · `requests`: what of it is refused by the request alone
 //! - `relief`: the threads of all that, and those in reserve for where a handler holds one
 //! - `discover`: the daemons of this machine that this host doesn't run
 //! - `ledger`: who has which guest's socket, the host or its worker
@@ -77,6 +77,7 @@ mod plan;
 mod printable;
 mod relief;
 mod reply;
+mod requests;
 mod retention;
 mod seldom;
 mod self_connection;

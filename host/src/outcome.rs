@@ -55,6 +55,17 @@ pub enum Asking {
     Later(Pin<Box<dyn Future<Output = Ended> + Send>>),
 }
 
+/// How a connection is that a daemon has opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisitState {
+    /// The other side is not there at the moment.
+    Away,
+    /// The connection is there.
+    Open,
+    /// It has been closed for good.
+    Over,
+}
+
 /// How an instance ends, once it does.
 pub type Ending = Pin<Box<dyn Future<Output = RunEnd> + Send + Sync>>;
 

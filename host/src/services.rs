@@ -27,7 +27,7 @@ use crate::identity::Identity;
 use crate::log::{
     Journal, Record, TARGET_BYTES_MAX as LOG_TARGET_BYTES_MAX, TEXT_BYTES_MAX as LOG_BYTES_MAX,
 };
-use crate::outcome::{Asking, Ended};
+use crate::outcome::{Asking, Ended, VisitState};
 use crate::spans;
 use guard::{GuardedWork, guarded};
 
@@ -59,8 +59,8 @@ pub trait Outlet: std::fmt::Debug + Send + Sync {
     fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
 }
 
-/// Is told whether a connection that a daemon has opened is there, by its number.
-pub struct VisitTold(pub Box<dyn Fn(u64, bool) + Send + Sync>);
+/// Is told how a connection is that a daemon has opened, by its number.
+pub struct VisitTold(pub Box<dyn Fn(u64, VisitState) + Send + Sync>);
 
 impl std::fmt::Debug for VisitTold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,8 +7,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use dae_common_tcp::is_name;
-
 use crate::feed::Feed;
 use crate::lock::lock;
 use crate::mailbox::Mailbox;
@@ -17,41 +15,6 @@ use crate::mailbox::Mailbox;
 const TOPICS_MAX: usize = 10_000;
 /// Fewer topics than this are not worth a look at who has gone.
 const SWEEP_MIN: usize = 64;
-
-/// What Dae answers itself can be no topic: a subscriber who connects to it could not tell the two apart.
-const OF_DAE: [&str; 13] = [
-    "announce",
-    "connect",
-    "dae",
-    "disconnect",
-    "error",
-    "find",
-    "help",
-    "list",
-    "options",
-    "publish",
-    "stats",
-    "subscribe",
-    "unsubscribe",
-];
-
-/// Whether a text may be a topic.
-///
-/// # Errors
-/// Why not, for a person.
-pub fn check(topic: &str) -> Result<(), String> {
-    if OF_DAE.contains(&topic) {
-        return Err(format!(
-            "{topic} can be no topic: Dae's own lines have that name"
-        ));
-    }
-    match is_name(topic) {
-        true => Ok(()),
-        false => Err(format!(
-            "{topic:?} is no topic: 1 to 128 bytes without white space, control characters or `#`"
-        )),
-    }
-}
 
 /// Somebody who gets a topic's events.
 #[derive(Debug, Clone)]

@@ -23,6 +23,7 @@ use crate::config::Limits;
 use crate::heard::{Heard, is_ours};
 use crate::mailbox::next_id;
 use crate::neighbours::{Found, Neighbours};
+use crate::outcome::VisitState;
 use crate::report::Credential;
 use crate::services::VisitTold;
 use here::Here;
@@ -247,9 +248,9 @@ impl Visit {
         Some(line)
     }
 
-    fn tell_worker(&self, is_open: bool) {
+    fn tell_worker(&self, state: VisitState) {
         if let Some(told) = self.host.told.get() {
-            (told.0)(self.id, is_open);
+            (told.0)(self.id, state);
         }
     }
 
@@ -292,7 +293,7 @@ async fn keep(visit: Arc<Visit>) {
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    visit.tell_worker(false);
+    visit.tell_worker(VisitState::Over);
     visit.stage.send_replace(Stage::Lost(visit.is_closed()));
 }
 
@@ -305,7 +306,7 @@ impl Visit {
     /// From now on the connection is there.
     fn is_connected(&self, stage: Stage, credential: &Credential) {
         // First of all: whoever hears that it is there may send something at once.
-        self.tell_worker(true);
+        self.tell_worker(VisitState::Open);
         let is_again = self.was_there.swap(true, Ordering::Relaxed);
         self.stage.send_replace(stage);
         if is_again {
@@ -331,7 +332,7 @@ impl Visit {
         let text = why.message.clone();
         self.stage.send_replace(Stage::Lost(why));
         if was_open {
-            self.tell_worker(false);
+            self.tell_worker(VisitState::Away);
             self.tell_disconnected(&text);
         }
     }

@@ -10,6 +10,7 @@
 
 mod backlog;
 mod incoming;
+mod known;
 mod loans;
 mod shed;
 mod warden;

@@ -14,6 +14,7 @@ mod steady;
 mod talk;
 mod topics;
 mod untagged;
+mod wrong;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -148,9 +148,9 @@ fn opened(spawned: Spawned) -> Result<(tokio::process::Child, UnixStream, Pid), 
 /// A worker answers its daemon by itself whether a connection is there, and so must know.
 fn visits_told(link: &Arc<Link>) -> VisitTold {
     let link = Arc::downgrade(link);
-    VisitTold(Box::new(move |id, is_open| {
+    VisitTold(Box::new(move |id, state| {
         if let Some(link) = link.upgrade() {
-            lock(&link.outgoing).put(Kind::Visit, id, &[&[u8::from(is_open)]]);
+            lock(&link.outgoing).put(Kind::Visit, id, &[&[frame::visit_byte(state)]]);
             link.flush();
         }
     }))
@@ -303,10 +303,7 @@ impl Attendant {
             Kind::Stopped => *lock(&self.link.stop_faults) = Some(text(frame.payload)),
             Kind::Ask => self.on_ask(frame),
             Kind::AskCancel => drop(lock(&self.asking).remove(&frame.id)),
-            Kind::Tell => {
-                let (operation, request) = frame::split_text(frame.payload);
-                let _ = self.local.ask(operation, request);
-            }
+            Kind::Tell => self.on_tell(frame.payload),
             // Those that go the other way; from here they mean nothing.
             _ => {}
         }
@@ -375,6 +372,24 @@ impl Attendant {
             answer(&link, &ended);
         });
         table.insert(id, AbortOnDropHandle::new(task));
+    }
+
+    /// Does what its daemon tells. Its worker refuses by the same rules, and doesn't wait; what is refused all the same is
+    /// logged, so that it isn't lost in silence.
+    fn on_tell(&mut self, payload: &[u8]) {
+        let (operation, request) = frame::split_text(payload);
+        let ended = self.local.ask(operation, request);
+        if matches!(ended.status, status::FAILED | status::UNKNOWN) {
+            let why = String::from_utf8_lossy(&ended.bytes);
+            let text = format!("the host refused `{operation}` of this daemon: {why}");
+            let generation = Some(self.local.generation);
+            let (is_kept, left_out) = self.rate.take(text.len());
+            self.tell_left_out(left_out);
+            if is_kept {
+                let record = Record::about(&self.name, generation, "warn", &text);
+                self.local.log(record);
+            }
+        }
     }
 
     /// A record is the child's word; whose it is, is ours, and so is how much of it is kept.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{Dae, Fault};
 use crate::mailbox::Mailbox;
-use crate::topics;
+use crate::requests::check_topic;
 
 impl Dae {
     /// From now on the topic's events go to that guest of Dae's, as lines of its name.
@@ -51,5 +51,5 @@ impl Dae {
 }
 
 fn check(topic: &str) -> Result<(), Fault> {
-    topics::check(topic).map_err(Fault::bad_arguments)
+    check_topic(topic).map_err(Fault::bad_arguments)
 }

@@ -4,7 +4,7 @@
 //! last, and what it said before is what one wants to know then. Replies are written together, when a batch is done.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -16,25 +16,17 @@ use dae_plugin_api::abi::status;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
-use crate::frame::{FrameOutbox, Kind, socket, split_u32, split_u64};
+use super::known::Known;
+use crate::frame::{FrameOutbox, Kind, socket, split_u32, split_u64, visit_state};
 use crate::lock::lock;
 use crate::log::Record;
 use crate::outcome::{Asking, Ended};
+use crate::requests;
 use crate::services::Outlet;
 
 /// What may wait to be sent (bytes). Past it log records are left out: a host that doesn't read is not a reason to grow
 /// for ever.
 const LOG_WAITING_BYTES_MAX: usize = 16 << 20;
-
-/// What is done without an answer.
-const TOLD: [&str; 6] = [
-    "guest.listen",
-    "guest.close",
-    "feed.subscribe",
-    "feed.watch",
-    FEED_CLOSE,
-    "publish",
-];
 
 thread_local! {
     /// Whether this thread has told the host something since [`begin_to_listen`].
@@ -65,7 +57,7 @@ pub(super) struct Wire {
     stream: UnixStream,
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
-    guests: Mutex<HashSet<u64>>,
+    known: Known,
     /// What the daemon has asked of the host, by number.
     asked: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
     last_asked: AtomicU64,
@@ -81,7 +73,7 @@ impl Wire {
             stream,
             outgoing: Mutex::default(),
             more: Notify::new(),
-            guests: Mutex::default(),
+            known: Known::default(),
             asked: Mutex::default(),
             last_asked: AtomicU64::new(0),
             pulls: Mutex::default(),
@@ -157,19 +149,16 @@ impl Wire {
     }
 
     pub(super) fn guest_came(&self, guest: u64) {
-        lock(&self.guests).insert(guest);
+        self.known.guest_came(guest);
     }
 
-    /// Whether a connection that the daemon has opened is there.
+    /// How a connection is that the daemon has opened.
     pub(super) fn visit(&self, guest: u64, payload: &[u8]) {
-        match payload.first() {
-            Some(1) => self.guest_came(guest),
-            _ => self.guest_gone(guest),
-        }
+        self.known.visit(guest, visit_state(payload));
     }
 
     pub(super) fn guest_gone(&self, guest: u64) {
-        lock(&self.guests).remove(&guest);
+        self.known.guest_gone(guest);
     }
 }
 
@@ -231,11 +220,14 @@ impl Future for Pull {
         let Some(asked) = &mut self.asked else {
             return Poll::Pending;
         };
-        let polled = Pin::new(asked).poll(context);
-        if polled.is_ready() {
-            self.asked = None;
+        let ended = std::task::ready!(Pin::new(&mut *asked).poll(context));
+        if ended.status == status::GONE
+            && let Some(wire) = asked.wire.upgrade()
+        {
+            wire.known.feed_ended(self.feed);
         }
-        polled
+        self.asked = None;
+        Poll::Ready(ended)
     }
 }
 
@@ -269,24 +261,24 @@ impl Outlet for Wire {
     }
 
     fn is_open(&self, guest: u64) -> bool {
-        lock(&self.guests).contains(&guest)
+        self.known.is_open(guest)
     }
 
-    /// The host does it when it has heard of it. Only what can't be known here waits for an answer.
+    /// Answers as the host would, which does it when it hears of it.
     fn ask(&self, operation: &str, request: &[u8]) -> Ended {
-        let status = match TOLD.contains(&operation) {
-            true => {
-                if operation == FEED_CLOSE {
-                    self.forget_pull(request);
-                }
-                self.send_ask(Kind::Tell, 0, operation, request);
-                HAS_TOLD.set(true);
-                status::NOTHING
-            }
-            false => status::UNKNOWN,
-        };
+        if let Some(refused) = requests::refusal(operation, request) {
+            return refused;
+        }
+        if let Err(refused) = self.known.ask(operation, request) {
+            return refused;
+        }
+        if operation == FEED_CLOSE {
+            self.forget_pull(request);
+        }
+        self.send_ask(Kind::Tell, 0, operation, request);
+        HAS_TOLD.set(true);
         Ended {
-            status,
+            status: status::NOTHING,
             bytes: Vec::new(),
         }
     }
