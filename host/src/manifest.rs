@@ -11,8 +11,10 @@
 //!
 //! Every error is a [`FileFault`]: shown to whoever asked, never a reason to end.
 
+use std::collections::HashSet;
 use std::path::Path;
 
+use dae_common_tcp::{NAME_BYTES_MAX, is_name};
 use serde::{Deserialize, Serialize};
 
 mod changes;
@@ -26,9 +28,12 @@ mod source;
 pub use changes::changes;
 pub use fault::{FileFault, FileFaultKind};
 pub(crate) use needs::{Needs, needs};
-pub(crate) use source::{open, read_whole};
+pub(crate) use source::{file_bytes, open, read_whole};
 
 use dae_plugin_api::{ABI_VERSION_MAX, ABI_VERSION_MIN};
+
+/// The commands that the host answers for every daemon, and the answer that is an error.
+const RESERVED_COMMANDS: [&str; 5] = ["dae", "options", "help", "stats", "error"];
 
 /// What `panic` says of a plugin whose panics can be caught.
 const PANIC_UNWIND: &str = "unwind";
@@ -169,7 +174,37 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, FileFault> {
         None => return Err(FileFault::incomplete("its manifest is still empty")),
     };
     check_abi(text)?;
-    serde_json::from_slice(text).map_err(|e| unreadable(&e))
+    let manifest: Manifest = serde_json::from_slice(text).map_err(|e| unreadable(&e))?;
+    check_commands(&manifest.commands).map_err(bad_command)?;
+    Ok(manifest)
+}
+
+/// A command can be called only by a name of its own, which no host answers itself.
+fn check_commands(commands: &[Command]) -> Result<(), String> {
+    let mut names = HashSet::new();
+    for Command { name, .. } in commands {
+        if !is_name(name) {
+            return Err(format!(
+                "a command named {name:?}, and a name has 1 to {NAME_BYTES_MAX} bytes without blanks, control characters and `#`"
+            ));
+        }
+        if RESERVED_COMMANDS.contains(&name.as_str()) {
+            return Err(format!(
+                "a command named {name}, which every host answers itself"
+            ));
+        }
+        if !names.insert(name) {
+            return Err(format!("two commands named {name}"));
+        }
+    }
+    Ok(())
+}
+
+fn bad_command(what: String) -> FileFault {
+    FileFault::new(
+        FileFaultKind::BadManifest,
+        format!("has {what}; rename it in the plugin's source and build it anew"),
+    )
 }
 
 /// What the library in `bytes` takes in memory once it is mapped, as its headers say (bytes).

@@ -30,12 +30,41 @@ pub struct Seen {
     pub stamp: Stamp,
 }
 
-/// Length and time of a file's last change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the file system tells about a file that changes when its content may have changed, or whether it may be run.
+///
+/// Tools that preserve times set the time of modification (`cp -p`, `rsync -t`, `tar`). Nobody sets the time of the last
+/// change of the inode, which also tells of a new mode or owner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
     bytes: u64,
     modified: Option<SystemTime>,
     inode: u64,
+    /// Seconds and nanoseconds of the inode's last change.
+    changed: (i64, i64),
+    /// Of the directories that the name and the file behind a link lie in: who may write there decides, too.
+    directories: [Hands; 2],
+}
+
+/// Mode, owner and group: what says who may write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Hands {
+    mode: u32,
+    owner: u32,
+    group: u32,
+}
+
+impl Hands {
+    fn of_parent(path: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let parent = path
+            .parent()
+            .and_then(|parent| std::fs::metadata(parent).ok());
+        parent.map_or_else(Hands::default, |parent| Hands {
+            mode: parent.mode(),
+            owner: parent.uid(),
+            group: parent.gid(),
+        })
+    }
 }
 
 /// What was tried before, so that a file that can't be installed is told once.
@@ -112,7 +141,7 @@ pub fn look(dir: &Path) -> io::Result<Vec<Seen>> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if is_candidate(&path) {
-            all.extend(seen(path));
+            all.extend(seen_at(&path));
         }
     }
     all.sort_by(|a, b| a.path.cmp(&b.path));
@@ -131,22 +160,32 @@ pub fn sources(registered: &[Registered]) -> Vec<PathBuf> {
 /// Those of them that are still there.
 #[must_use]
 pub fn look_at(sources: &[PathBuf]) -> Vec<Seen> {
-    let seen = sources.iter().filter_map(|source| seen(source.clone()));
+    let seen = sources.iter().filter_map(|source| seen_at(source));
     seen.collect()
 }
 
 /// One that goes away while we look has gone.
-fn seen(path: PathBuf) -> Option<Seen> {
+fn seen_at(path: &Path) -> Option<Seen> {
     use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(&path)
+    let metadata = std::fs::metadata(path)
         .ok()
         .filter(std::fs::Metadata::is_file)?;
+    let is_link = std::fs::symlink_metadata(path).is_ok_and(|named| named.is_symlink());
+    let behind = match is_link {
+        true => path.canonicalize().ok().map(|real| Hands::of_parent(&real)),
+        false => None,
+    };
     let stamp = Stamp {
         bytes: metadata.len(),
         modified: metadata.modified().ok(),
         inode: metadata.ino(),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+        directories: [Hands::of_parent(path), behind.unwrap_or_default()],
     };
-    Some(Seen { path, stamp })
+    Some(Seen {
+        path: path.to_owned(),
+        stamp,
+    })
 }
 
 /// A library by its name, and not the hidden temporary file of something that copies.
@@ -217,8 +256,8 @@ mod tests {
     fn seen(path: &str, bytes: u64) -> Seen {
         let stamp = Stamp {
             bytes,
-            modified: None,
             inode: 1,
+            ..Stamp::default()
         };
         Seen {
             path: path.into(),
@@ -244,6 +283,27 @@ mod tests {
         };
         let sources = sources(&[of_it("A"), of_it("B"), of_it("C")]);
         assert_eq!(look_at(&sources).len(), 1);
+    }
+
+    #[test]
+    fn what_preserves_times_and_what_changes_rights_is_seen() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.so");
+        let now = || seen_at(&file).expect("it is there").stamp;
+        std::fs::write(&file, "old").unwrap();
+        let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+        let mut stamps = vec![now()];
+        std::fs::write(&file, "new").unwrap();
+        let opened = std::fs::File::options().write(true).open(&file).unwrap();
+        opened.set_modified(time).unwrap();
+        stamps.push(now());
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        stamps.push(now());
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        stamps.push(now());
+        assert!(stamps.windows(2).all(|two| two[0] != two[1]), "{stamps:#?}");
+        assert_eq!(now(), now());
     }
 
     #[test]

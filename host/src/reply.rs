@@ -87,6 +87,12 @@ fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u
             write_control_error(out, (name, tag), "unknown-daemon", text);
         }
         host_status::NOT_RUNNING => write_control_error(out, (name, tag), "not-running", text),
+        status::UNKNOWN if text.is_empty() => {
+            let text = format!(
+                "the plugin lists {name} among its commands, and its code has none of that name; build it anew"
+            );
+            write_error(out, name, tag, ErrorCode::UnknownCommand, &text);
+        }
         status => write_error(out, name, tag, code_of(status), text),
     }
 }

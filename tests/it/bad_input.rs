@@ -75,6 +75,51 @@ impl Witness {
 }
 
 #[test]
+fn command_names_that_nobody_could_call_are_refused() {
+    let mut witness = Witness::new();
+    for (from, to, part) in [
+        ("slow", "help", "every host answers itself"),
+        ("panic", "ready", "two commands named ready"),
+        ("add", "a d", "without blanks"),
+        ("add", "   ", "without blanks"),
+    ] {
+        let name = |name: &str| format!("{{\"name\":\"{name}\"").into_bytes();
+        let bytes = spoil::replace_all(witness.plugin(), &name(from), &name(to));
+        let file = witness.file("commands.so", &bytes);
+        for flags in [&[][..], &["--isolate"]] {
+            let output = witness.refuses("Bad", &file, flags);
+            assert!(output.says(&[part]), "{output:?}");
+        }
+        let file = file.to_str().expect("UTF-8");
+        let checked = witness.ecosystem.cli(&["check", file]).code(1);
+        assert!(checked.says(&[part]), "{checked:?}");
+    }
+}
+
+/// The manifest lists one command more than the code has; the bytes of a doc comment make room for it.
+#[test]
+fn a_command_that_the_code_does_not_have_is_answered() {
+    let ecosystem = Ecosystem::start();
+    let plain = fs::read(ecosystem.plugin("vectors")).expect("a plugin");
+    let doc = r#""doc":"Holds a thread for `ms`, then returns it.","kind":"blocking""#;
+    for kind in ["blocking", "sync", "async"] {
+        let more = format!(r#""kind":"sync"}},{{"name":"extra","kind":"{kind}""#);
+        let more = format!("{more:<width$}", width = doc.len());
+        let bytes = spoil::replace_all(plain.clone(), doc.as_bytes(), more.as_bytes());
+        let file = spoil::write(&ecosystem.scratch(), &format!("{kind}.so"), &bytes);
+        let file = file.to_str().expect("UTF-8");
+        for flags in [&[][..], &["--isolate"]] {
+            let name = format!("V-{kind}{}", flags.len());
+            let arguments = [&["install", &name, file], flags].concat();
+            let _ = ecosystem.cli(&arguments).ok();
+            let fault = ecosystem.guest(&name).ask_in_vain("extra", &json!([1]));
+            assert_eq!(fault.code, "unknown-command", "{kind} {flags:?}");
+            assert!(fault.message.contains("extra"), "{fault:?}");
+        }
+    }
+}
+
+#[test]
 fn every_bad_file_has_a_message_of_its_own() {
     let mut witness = Witness::new();
     let scratch = witness.ecosystem.scratch();

@@ -1,7 +1,9 @@
 //! The drop-in directory: a file copied in runs, one removed is gone, and what is neither harms nobody.
 
-use std::fs;
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
 
 use dae_tests::{Ecosystem, LIMIT, spoil, until};
 use serde_json::json;
@@ -82,4 +84,84 @@ fn a_bad_file_dropped_in_harms_nobody_and_is_named_in_the_log() {
     });
     assert_eq!(ecosystem.names(), ["Dae", "Sample"]);
     ecosystem.guest("Sample").expect_alive();
+}
+
+#[test]
+fn a_drop_in_that_others_may_write_runs_once_they_may_not() {
+    let ecosystem = Ecosystem::start();
+    // Copied under a name that is no plugin's, so that the host first sees it with its mode.
+    let hidden = ecosystem.home().join("plugins/.v.so");
+    let dropped = ecosystem.home().join("plugins/v.so");
+    fs::copy(ecosystem.plugin("vectors"), &hidden).expect("the drop-in directory is there");
+    fs::set_permissions(&hidden, Permissions::from_mode(0o666)).expect("our own file");
+    fs::rename(&hidden, &dropped).expect("our own file");
+    until(LIMIT, "the host refuses it", || {
+        ecosystem.stderr().contains("may be written by everybody")
+    });
+    fs::set_permissions(&dropped, Permissions::from_mode(0o644)).expect("our own file");
+    ecosystem.until_state("Vectors", "ready");
+}
+
+#[test]
+fn what_is_no_plugin_by_kind_or_size_costs_nothing() {
+    /// Far more than a host takes, and less than the smallest of the files.
+    const MEMORY_BYTES_MAX: u64 = 400 << 20;
+    let ecosystem = Ecosystem::start();
+    let plugins = ecosystem.home().join("plugins");
+    for (name, bytes) in [("giant.so", 1_u64 << 40), ("large.so", 1000 << 20)] {
+        let file = File::create(plugins.join(name)).expect("a file of our own");
+        file.set_len(bytes).expect("a sparse file");
+    }
+    let made = Command::new("mkfifo").arg(plugins.join("fifo.so")).status();
+    assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+    let _socket = UnixListener::bind(plugins.join("socket.so")).expect("a socket");
+    std::os::unix::fs::symlink("/dev/zero", plugins.join("device.so")).expect("a link");
+    fs::copy(ecosystem.plugin("vectors"), plugins.join("v.so")).expect("a plugin");
+    ecosystem.until_state("Vectors", "ready");
+    until(LIMIT, "the giant is named", || {
+        ecosystem.stderr().contains("giant.so")
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", ecosystem.pid()));
+    let status = status.expect("the host runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = peak
+        .and_then(|peak| peak.trim().trim_end_matches("kB").trim().parse().ok())
+        .expect("the kernel tells its peak");
+    assert!(kib << 10 < MEMORY_BYTES_MAX, "{kib} KiB");
+    assert_eq!(ecosystem.names(), ["Dae", "Vectors"]);
+}
+
+#[test]
+fn content_of_the_same_size_and_time_takes_over() {
+    let ecosystem = Ecosystem::start();
+    let plain = fs::read(ecosystem.plugin("recipe")).expect("a plugin");
+    let of = |version: u64| spoil::of_recipe(plain.clone(), &json!({"version": version}));
+    let scratch = ecosystem.scratch();
+    let cases = [
+        ("Here", scratch.join("here.so"), &[][..]),
+        ("Apart", scratch.join("apart.so"), &["--isolate"]),
+        ("Recipe", ecosystem.home().join("plugins/dropped.so"), &[]),
+    ];
+    for (name, file, flags) in cases {
+        fs::write(&file, of(1)).expect("a file of our own");
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("a file of our own");
+        if name != "Recipe" {
+            let path = file.to_str().expect("UTF-8");
+            let _ = ecosystem
+                .cli(&[&["install", name, path], flags].concat())
+                .ok();
+        }
+        ecosystem.until_state(name, "ready");
+        let mut guest = ecosystem.guest(name);
+        assert_eq!(guest.ask("version", &json!([])), 1);
+        let time = fs::metadata(&file).and_then(|metadata| metadata.modified());
+        // Written over in place, as `cp -p` does: the same inode.
+        fs::write(&file, of(2)).expect("a file of our own");
+        let opened = File::options().write(true).open(&file);
+        let kept = opened.and_then(|opened| opened.set_modified(time?));
+        kept.expect("a file of our own");
+        until(LIMIT, "the new content answers", || {
+            guest.ask("version", &json!([])) == 2
+        });
+    }
 }

@@ -17,6 +17,7 @@ mod history;
 mod incoming;
 mod init;
 mod logs;
+mod package;
 mod query;
 mod rebuild;
 mod run;

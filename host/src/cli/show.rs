@@ -55,7 +55,9 @@ impl Out {
     /// Prints text whose parts were escaped before they got colours.
     fn styled(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")
+        // In one write, so that no line of a log gets between its lines.
+        stdout
+            .write_all(format!("{text}\n").as_bytes())
             .and_then(|()| stdout.flush())
             .map_err(output_fault)
     }

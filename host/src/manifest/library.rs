@@ -26,8 +26,8 @@ const UNIVERSAL_MAGICS: [&[u8]; 2] = [b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"];
 /// The longest header of the formats above; a file shorter than this has none that is whole.
 const HEADER_BYTES: usize = 64;
 
-/// As much of a strange file as is looked at to tell what it is.
-const GLANCE_BYTES: usize = 512;
+/// As much of a file as is looked at to tell what it is.
+pub(super) const BEGINNING_BYTES: usize = 512;
 
 /// The bytes of the manifest's section.
 pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], FileFault> {
@@ -66,7 +66,7 @@ fn not_a_daemon() -> FileFault {
 }
 
 /// By the first bytes: an object file of a kind that has shared libraries.
-fn check_is_object(bytes: &[u8]) -> Result<(), FileFault> {
+pub(super) fn check_is_object(bytes: &[u8]) -> Result<(), FileFault> {
     if bytes.is_empty() {
         let text = "is empty; build or copy it anew";
         return Err(FileFault::new(FileFaultKind::Empty, text));
@@ -103,7 +103,7 @@ fn not_a_library(what: &str) -> FileFault {
 
 /// What a file that is no object file looks like.
 fn appearance(bytes: &[u8]) -> &'static str {
-    let glance = &bytes[..bytes.len().min(GLANCE_BYTES)];
+    let glance = &bytes[..bytes.len().min(BEGINNING_BYTES)];
     let is_text = |&byte: &u8| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r');
     match glance {
         [b'#', b'!', ..] => "a script",

@@ -13,6 +13,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::fault::{FileFault, FileFaultKind};
+use super::library::{BEGINNING_BYTES, check_is_object};
 #[cfg(unix)]
 use crate::hands::{self, Place};
 
@@ -43,7 +44,14 @@ fn opened(path: &Path) -> Result<File, FileFault> {
     let metadata = file.metadata().map_err(|e| unreadable(&e))?;
     check_is_file(&metadata)?;
     check_trusted(path, &file, &metadata)?;
+    check_beginning(&file)?;
     Ok(file)
+}
+
+/// The length of a file that may be a plugin by its kind and size; `None` for a pipe, a device, a giant.
+pub(crate) fn file_bytes(path: &Path) -> Option<u64> {
+    let metadata = fs::metadata(path).ok()?;
+    check_is_file(&metadata).is_ok().then_some(metadata.len())
 }
 
 /// All bytes from where `file`, opened from `path`, stands.
@@ -96,6 +104,22 @@ fn check_is_file(metadata: &Metadata) -> Result<(), FileFault> {
         );
         return Err(FileFault::new(FileFaultKind::TooLarge, text));
     }
+    Ok(())
+}
+
+/// A file that begins like no library is not read any further, however large it is.
+#[cfg(unix)]
+fn check_beginning(file: &File) -> Result<(), FileFault> {
+    use std::os::unix::fs::FileExt as _;
+    let mut beginning = [0; BEGINNING_BYTES];
+    let length = file
+        .read_at(&mut beginning, 0)
+        .map_err(|e| unreadable(&e))?;
+    check_is_object(&beginning[..length])
+}
+
+#[cfg(not(unix))]
+fn check_beginning(_file: &File) -> Result<(), FileFault> {
     Ok(())
 }
 

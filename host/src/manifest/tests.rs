@@ -193,6 +193,38 @@ fn a_pipe_is_not_waited_for() {
     }
 }
 
+#[test]
+fn a_command_has_a_name_of_its_own_that_can_be_called() {
+    for (name, part) in [
+        ("", "named \"\""),
+        (" ", "without blanks"),
+        ("a b", "without blanks"),
+        ("a#b", "without blanks"),
+        ("a\\nb", "without blanks"),
+        ("dae", "every host answers itself"),
+        ("options", "every host answers itself"),
+        ("help", "every host answers itself"),
+        ("stats", "every host answers itself"),
+        ("error", "every host answers itself"),
+        ("sum", "two commands named sum"),
+    ] {
+        let manifest = MANIFEST.replace(r#""name":"greet""#, &format!(r#""name":"{name}""#));
+        let fault = parse(&library(manifest.as_bytes())).expect_err(name);
+        assert_fault(&fault, FileFaultKind::BadManifest, part);
+    }
+}
+
+#[test]
+fn what_begins_like_no_library_is_not_read_any_further() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(900 << 20).unwrap();
+    let fault = read(file.path()).expect_err("zeros");
+    assert!(fault.is_incomplete(), "{fault}");
+    file.as_file().set_len(1 << 40).unwrap();
+    let fault = read(file.path()).expect_err("a giant");
+    assert_fault(&fault, FileFaultKind::TooLarge, "bytes");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_that_others_may_write_is_not_run() {

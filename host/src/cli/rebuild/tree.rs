@@ -1,0 +1,175 @@
+//! A crate's directory as it is now, and what has changed in it since the last look.
+//!
+//! A file has changed if its content has: a build script that writes the same again changes nothing. Content is compared
+//! where the file system's own stamp differs; of large files the stamp decides. Not looked at: hidden files, editors'
+//! backups, and what the caller leaves out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// The largest file whose content is compared (bytes). Sources are smaller; data beside them may not be.
+const COMPARED_BYTES_MAX: u64 = 4 << 20;
+
+/// Paths of files.
+pub(super) type Paths = BTreeSet<PathBuf>;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: PathBuf,
+    left_out: Vec<PathBuf>,
+    files: BTreeMap<PathBuf, File>,
+    directories: Paths,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    stamp: Stamp,
+    content: Option<blake3::Hash>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Tree {
+    /// The tree below `root`, less what is below the paths of `left_out`.
+    pub(super) fn of(root: &Path, left_out: Vec<PathBuf>) -> Self {
+        let mut tree = Tree {
+            root: root.to_owned(),
+            left_out,
+            files: BTreeMap::new(),
+            directories: Paths::new(),
+        };
+        tree.changes();
+        tree
+    }
+
+    /// The directory at the top.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directories that there were at the last look.
+    pub(super) fn directories(&self) -> &Paths {
+        &self.directories
+    }
+
+    /// Looks again; the files that are new, have another content, or have gone since the last look.
+    pub(super) fn changes(&mut self) -> Paths {
+        let mut now = BTreeMap::new();
+        let mut directories = Paths::new();
+        let mut waiting = vec![self.root.clone()];
+        while let Some(directory) = waiting.pop() {
+            // One that can't be read, or has gone meanwhile, has no files.
+            let entries = std::fs::read_dir(&directory).into_iter().flatten();
+            for path in entries.flatten().map(|entry| entry.path()) {
+                if self.is_left_out(&path) {
+                    continue;
+                }
+                // A link counts as itself: one that leads upwards would lead round in circles.
+                match std::fs::symlink_metadata(&path) {
+                    Ok(metadata) if metadata.is_dir() => waiting.push(path),
+                    Ok(metadata) if metadata.is_file() => {
+                        let file = self.file(&path, &metadata);
+                        now.insert(path, file);
+                    }
+                    _ => {}
+                }
+            }
+            directories.insert(directory);
+        }
+        let before = std::mem::replace(&mut self.files, now);
+        self.directories = directories;
+        self.differences(&before)
+    }
+
+    fn is_left_out(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let is_passing = name.starts_with(b".") || name.ends_with(b"~");
+        is_passing || self.left_out.iter().any(|out| path.starts_with(out))
+    }
+
+    fn file(&self, path: &Path, metadata: &Metadata) -> File {
+        let stamp = Stamp {
+            bytes: metadata.len(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        };
+        if let Some(known) = self.files.get(path).filter(|known| known.stamp == stamp) {
+            return known.clone();
+        }
+        let is_compared = stamp.bytes <= COMPARED_BYTES_MAX;
+        let bytes = is_compared.then(|| std::fs::read(path).ok()).flatten();
+        File {
+            stamp,
+            content: bytes.map(|bytes| blake3::hash(&bytes)),
+        }
+    }
+
+    fn differences(&self, before: &BTreeMap<PathBuf, File>) -> Paths {
+        let is_same = |one: &File, other: &File| match (one.content, other.content) {
+            (Some(one), Some(other)) => one == other,
+            _ => one.stamp == other.stamp,
+        };
+        let is_changed = |(path, file): &(&PathBuf, &File)| {
+            before
+                .get(*path)
+                .is_none_or(|before| !is_same(before, file))
+        };
+        let changed = self.files.iter().filter(is_changed).map(|(path, _)| path);
+        let gone = before.keys().filter(|path| !self.files.contains_key(*path));
+        changed.chain(gone).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_changes_is_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for directory in ["src", "target", "home", ".git"] {
+            fs::create_dir(root.join(directory)).unwrap();
+        }
+        let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
+        write("src/lib.rs", "one");
+        let mut tree = Tree::of(root, vec![root.join("target"), root.join("home")]);
+        assert_eq!(tree.directories().len(), 2);
+        let mut changes = || {
+            let changes = tree.changes();
+            let name = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+            changes.iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(changes(), [""; 0]);
+        write("src/lib.rs", "one");
+        assert_eq!(changes(), [""; 0], "the same content");
+        for passing in [
+            "target/x",
+            "home/log",
+            ".git/index",
+            "src/.lib.rs.swp",
+            "src/lib.rs~",
+        ] {
+            write(passing, "x");
+        }
+        assert_eq!(changes(), [""; 0]);
+        write("src/lib.rs", "two");
+        write("src/more.rs", "");
+        assert_eq!(changes(), ["src/lib.rs", "src/more.rs"]);
+        fs::remove_file(root.join("src/more.rs")).unwrap();
+        assert_eq!(changes(), ["src/more.rs"]);
+        std::os::unix::fs::symlink(root, root.join("src/round")).unwrap();
+        assert_eq!(changes(), [""; 0]);
+    }
+}
