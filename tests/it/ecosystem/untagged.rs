@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use dae_tests::{Ecosystem, Guest, Message};
+use dae_tests::{Ecosystem, Fault, Guest, Message};
 use serde_json::{Value, json};
 
 use super::flags;
@@ -189,32 +189,35 @@ fn a_reply_that_can_not_be_read_answers_its_own_call() {
     }
 }
 
+/// Has a daemon ask this guest as often, under these tags; what it asked, in that order.
+fn questions(guest: &mut Guest, tags: &[&str]) -> Vec<Value> {
+    for tag in tags {
+        guest.send(format!("ask_me#{tag} [\"question\",\"{tag}\"]\n"));
+    }
+    let mut asked = Vec::new();
+    while asked.len() < tags.len() {
+        let message = guest.message();
+        if message.name == "question" {
+            asked.push(message.arguments[0].clone());
+        }
+    }
+    asked
+}
+
+/// How the commands under those tags ended.
+fn results(guest: &mut Guest, count: usize) -> BTreeMap<String, Result<Value, Fault>> {
+    let answers = (0..count).map(|_| guest.message());
+    let by_tag = |answer: Message| (answer.tag.clone().unwrap_or_default(), answer.result());
+    answers.map(by_tag).collect()
+}
+
 /// The other direction: a daemon asks its guest, who answers in order, late, with an error, or with what can't be read.
 #[test]
 fn a_guests_replies_go_to_those_who_asked() {
     for is_apart in [false, true] {
         let ecosystem = Ecosystem::start_configured(&json!({"command_ms": 1500}));
         let mut guest = ecosystem.install("A", "peer", flags(is_apart));
-        let calls = |guest: &mut Guest, tags: &[&str]| {
-            for tag in tags {
-                guest.send(format!("ask_me#{tag} [\"question\",\"{tag}\"]\n"));
-            }
-            let mut asked = Vec::new();
-            while asked.len() < tags.len() {
-                let message = guest.message();
-                if message.name == "question" {
-                    asked.push(message.arguments[0].clone());
-                }
-            }
-            asked
-        };
-        let results = |guest: &mut Guest, count: usize| {
-            let answers = (0..count).map(|_| guest.message());
-            let by_tag =
-                |answer: Message| (answer.tag.clone().unwrap_or_default(), answer.result());
-            answers.map(by_tag).collect::<BTreeMap<_, _>>()
-        };
-        let asked = calls(&mut guest, &["a", "b", "c", "d"]);
+        let asked = questions(&mut guest, &["a", "b", "c", "d"]);
         guest.send(format!("question [{}]\n", asked[0]));
         guest.send("error [{\"command\":\"question\",\"code\":\"failed\",\"message\":\"no\"}]\n");
         guest.send(b"question [\"\xff\"]\n");
@@ -235,10 +238,10 @@ fn a_guests_replies_go_to_those_who_asked() {
             Ok(asked[3].clone())
         );
         // One that times out, and the next.
-        let late = calls(&mut guest, &["late"]);
+        let late = questions(&mut guest, &["late"]);
         let ended = results(&mut guest, 1);
         assert!(ended["late"].is_err(), "apart: {is_apart}: {ended:?}");
-        let next = calls(&mut guest, &["next"]);
+        let next = questions(&mut guest, &["next"]);
         guest.send(format!("question [{}]\nquestion [{}]\n", late[0], next[0]));
         let ended = results(&mut guest, 1);
         assert_eq!(ended["next"], Ok(json!("next")), "apart: {is_apart}");
