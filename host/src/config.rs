@@ -47,6 +47,9 @@ pub struct Config {
     pub images_warn: usize,
     /// How often the drop-in directory is looked at, for events that were lost; less than 100 counts as 100.
     pub drop_in_poll_ms: u64,
+    /// For how long the file of a drop-in may be away before the daemon is uninstalled: a file is often replaced in two
+    /// steps.
+    pub drop_in_gone_ms: u64,
     /// How often the machine's listening sockets are looked at for daemons that this host doesn't run; 0 means never.
     pub scan_ms: u64,
     /// Ports at which nobody is asked whether it is a daemon, each a number or a range such as `"8000-8099"`.
@@ -137,6 +140,7 @@ impl Default for Config {
             images_max: 900,
             images_warn: 700,
             drop_in_poll_ms: 5_000,
+            drop_in_gone_ms: 10_000,
             scan_ms: 5_000,
             scan_ports_never: Vec::new(),
             defaults: Value::Null,

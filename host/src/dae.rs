@@ -112,6 +112,8 @@ struct Inner {
     /// Held by who stages, and alone by who sweeps: no sweep between a file's being there and its being known.
     sweeping: RwLock<()>,
     tasks: Mutex<Vec<Task>>,
+    /// Drop-ins whose file has gone, and when they are uninstalled: since the host's start.
+    absent: Mutex<BTreeMap<String, Duration>>,
     /// Cancelled when the end begins: from then on nothing new is begun.
     ending: CancellationToken,
     /// Cancelled when everything has ended: what is still asked for is answered so.
@@ -271,6 +273,7 @@ impl Builder {
             control_door,
             foreign,
             sharing: Mutex::default(),
+            absent: Mutex::default(),
             ending: CancellationToken::new(),
             ended: CancellationToken::new(),
             watch_anew: tokio::sync::Notify::new(),

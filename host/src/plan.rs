@@ -1,11 +1,15 @@
 //! What is to be done about files that change: a pure function of what lies there, what is registered, and what was tried
 //! before. [`look`] and [`look_at`] alone see the disk.
 
+mod absent;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+pub use absent::{Absent, News};
 
 /// How often a file that isn't whole is tried before it is called broken: some seconds of a linker's work.
 const TRIES_MAX: u32 = 20;
@@ -83,8 +87,6 @@ pub enum Action {
     Install(Seen),
     /// The daemon's file has changed.
     Reload(String, Seen),
-    /// The daemon's file has gone.
-    Uninstall(String, PathBuf),
 }
 
 impl Known {
@@ -102,9 +104,11 @@ impl Known {
         self.waiting.insert(path, name);
     }
 
-    /// Whether there is anything to do about a file: it has changed, or what it waited for has come.
-    fn is_news(&self, seen: &Seen, registered: &[Registered]) -> bool {
-        let is_taken = |name: &String| registered.iter().any(|one| one.name == *name);
+    /// Whether there is anything to do about a file: it has changed, or what it waited for has come. A name whose own file
+    /// is away is free for another file.
+    fn is_news(&self, seen: &Seen, registered: &[Registered], absent: &Absent) -> bool {
+        let is_taken =
+            |name: &String| registered.iter().any(|one| one.name == *name) && !absent.has(name);
         let waits_in_vain = self.waiting.get(&seen.path).is_none_or(is_taken);
         self.done.get(&seen.path) != Some(&seen.stamp) || !waits_in_vain
     }
@@ -122,9 +126,12 @@ impl Known {
         *tries >= TRIES_MAX
     }
 
-    /// Files that have gone are new when they come back.
-    pub fn forget_all_but(&mut self, seen: &[Seen]) {
-        let there: HashSet<&OsStr> = seen.iter().map(|seen| seen.path.as_os_str()).collect();
+    /// Files that have gone are new when they come back, but for those of daemons: a daemon's file that is away for a moment
+    /// is compared with what it was.
+    pub fn forget_all_but(&mut self, seen: &[Seen], registered: &[Registered]) {
+        let there = seen.iter().map(|seen| seen.path.as_os_str());
+        let of_daemons = registered.iter().map(|one| one.source.as_os_str());
+        let there: HashSet<&OsStr> = there.chain(of_daemons).collect();
         let is_there = |path: &PathBuf| there.contains(path.as_os_str());
         self.done.retain(|path, _| is_there(path));
         self.tries.retain(|path, _| is_there(path));
@@ -199,23 +206,26 @@ fn is_candidate(path: &Path) -> bool {
     is_library && !is_hidden
 }
 
-/// What is to be done: removals first, so that a file that was renamed finds its name free.
+/// The drop-ins whose file isn't there.
+pub fn gone<'a>(
+    dropped: &[Seen],
+    registered: &'a [Registered],
+) -> impl Iterator<Item = &'a Registered> + use<'a> {
+    let there: HashSet<PathBuf> = dropped.iter().map(|seen| seen.path.clone()).collect();
+    let is_gone = move |one: &&Registered| one.is_drop_in && !there.contains(&one.source);
+    registered.iter().filter(is_gone)
+}
+
+/// What is to be done about files that are there.
 #[must_use]
 pub fn plan(
     dropped: &[Seen],
     sources: &[Seen],
     registered: &[Registered],
-    known: &Known,
+    (known, absent): (&Known, &Absent),
 ) -> Vec<Action> {
-    let dropped_paths: HashSet<&OsStr> = dropped.iter().map(|seen| seen.path.as_os_str()).collect();
-    let is_there = |source: &PathBuf| dropped_paths.contains(source.as_os_str());
-    let is_new = |seen: &&Seen| known.is_news(seen, registered);
-    let gone = registered
-        .iter()
-        .filter(|one| one.is_drop_in && !is_there(&one.source));
-    let mut actions: Vec<Action> = gone
-        .map(|one| Action::Uninstall(one.name.clone(), one.source.clone()))
-        .collect();
+    let is_new = |seen: &&Seen| known.is_news(seen, registered, absent);
+    let mut actions: Vec<Action> = Vec::new();
     let new_drops: Vec<&Seen> = dropped.iter().filter(is_new).collect();
     let new_sources: Vec<&Seen> = sources.iter().filter(is_new).collect();
     if new_drops.is_empty() && new_sources.is_empty() {
@@ -307,38 +317,45 @@ mod tests {
     }
 
     #[test]
-    fn new_files_are_installed_once_changed_ones_reload_and_gone_ones_go() {
-        let mut known = Known::default();
+    fn new_files_are_installed_once_changed_ones_reload_and_gone_ones_are_told() {
+        let (mut known, absent) = (Known::default(), Absent::default());
         let of_a = [registered("A", "a.so", true)];
         let now = [seen("b.so", 1)];
-        let both = [
-            Action::Uninstall("A".to_owned(), "a.so".into()),
-            Action::Install(seen("b.so", 1)),
-        ];
-        assert_eq!(plan(&now, &[], &of_a, &known), both);
+        assert_eq!(gone(&now, &of_a).collect::<Vec<_>>(), [&of_a[0]]);
+        let install = [Action::Install(seen("b.so", 1))];
+        assert_eq!(plan(&now, &[], &of_a, (&known, &absent)), install);
         known.note(seen("b.so", 1));
         let of_b = [registered("B", "b.so", true)];
-        assert_eq!(plan(&now, &[], &of_b, &known), []);
+        assert_eq!(gone(&now, &of_b).count(), 0);
+        assert_eq!(plan(&now, &[], &of_b, (&known, &absent)), []);
         let changed = [seen("b.so", 2)];
         let reload = [Action::Reload("B".to_owned(), seen("b.so", 2))];
-        assert_eq!(plan(&changed, &[], &of_b, &known), reload);
-        known.forget_all_but(&[]);
+        assert_eq!(plan(&changed, &[], &of_b, (&known, &absent)), reload);
+        known.forget_all_but(&[], &of_b);
+        assert_eq!(plan(&now, &[], &of_b, (&known, &absent)), [], "it was away");
+        known.forget_all_but(&[], &[]);
         let again = [Action::Reload("B".to_owned(), seen("b.so", 1))];
-        assert_eq!(plan(&now, &[], &of_b, &known), again);
+        assert_eq!(plan(&now, &[], &of_b, (&known, &absent)), again);
     }
 
     #[test]
     fn a_file_whose_name_was_taken_is_tried_again_when_the_name_is_free() {
-        let mut known = Known::default();
+        let (mut known, mut absent) = (Known::default(), Absent::default());
         let both = [seen("a.so", 1), seen("b.so", 1)];
         let of_a = [registered("A", "a.so", true)];
         known.note(seen("a.so", 1));
         known.note_waiting(seen("b.so", 1), "A".to_owned());
-        assert_eq!(plan(&both, &[], &of_a, &known), []);
-        let install = Action::Install(seen("b.so", 1));
-        assert_eq!(plan(&both, &[], &[], &known), [install]);
+        assert_eq!(plan(&both, &[], &of_a, (&known, &absent)), []);
+        let install = [Action::Install(seen("b.so", 1))];
+        assert_eq!(plan(&both, &[], &[], (&known, &absent)), install);
+        absent.update(of_a.iter(), std::time::Duration::ZERO);
+        assert_eq!(
+            plan(&both[1..], &[], &of_a, (&known, &absent)),
+            install,
+            "the file of the name is away"
+        );
         known.note(seen("b.so", 1));
-        assert_eq!(plan(&both, &[], &[], &known), []);
+        assert_eq!(plan(&both, &[], &[], (&known, &absent)), []);
     }
 
     #[test]
@@ -347,13 +364,14 @@ mod tests {
             registered("A", "x.so", false),
             registered("B", "x.so", false),
         ];
+        let (known, absent) = (Known::default(), Absent::default());
         let now = [seen("x.so", 2)];
         let reloads = [
             Action::Reload("A".to_owned(), seen("x.so", 2)),
             Action::Reload("B".to_owned(), seen("x.so", 2)),
         ];
-        assert_eq!(plan(&[], &now, &both, &Known::default()), reloads);
-        assert_eq!(plan(&[], &[], &both, &Known::default()), []);
+        assert_eq!(plan(&[], &now, &both, (&known, &absent)), reloads);
+        assert_eq!(plan(&[], &[], &both, (&known, &absent)), []);
     }
 
     #[test]

@@ -124,7 +124,8 @@ pub struct Status {
     pub hash: String,
     /// The file it was installed from.
     pub source: Option<String>,
-    /// Where the newest file is not what runs: `newer: quarantined`, `newer: rolled back` or `newer: refused`; empty
+    /// Where a drop-in's file has gone: `gone: uninstalled in 8 s`. Where the newest file is not what runs: `newer: quarantined`,
+    /// `newer: rolled back` or `newer: refused`; empty
     /// where it is.
     #[serde(default)]
     pub source_note: String,

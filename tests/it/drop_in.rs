@@ -10,7 +10,7 @@ use serde_json::json;
 
 #[test]
 fn a_file_dropped_in_runs_and_a_removed_one_is_gone() {
-    let ecosystem = Ecosystem::start();
+    let ecosystem = Ecosystem::start_configured(&json!({"drop_in_gone_ms": 100}));
     let dropped = ecosystem.home().join("plugins").join("any-name.so");
     fs::copy(ecosystem.plugin("vectors"), &dropped).expect("the drop-in directory is there");
     ecosystem.until_state("Vectors", "ready");
@@ -43,7 +43,7 @@ fn a_file_that_is_still_being_copied_in_is_waited_for() {
 
 #[test]
 fn the_drop_in_directory_counts_while_no_host_runs() {
-    let mut ecosystem = Ecosystem::start();
+    let mut ecosystem = Ecosystem::start_configured(&json!({"drop_in_gone_ms": 100}));
     let dropped = ecosystem.home().join("plugins").join("v.so");
     ecosystem.stop();
     fs::copy(ecosystem.plugin("vectors"), &dropped).expect("the drop-in directory is there");

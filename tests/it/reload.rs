@@ -5,6 +5,7 @@
 
 mod answers;
 mod dev;
+mod dropped;
 mod images;
 mod kept;
 mod lasting;

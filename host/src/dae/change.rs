@@ -105,6 +105,7 @@ impl Dae {
             Some(turn) => turn,
             None => self.inner.turn(&name).await,
         };
+        check_there(&request)?;
         let done = self
             .inner
             .is_done_already(&request, &staged.artefact.hash, began);
@@ -315,6 +316,17 @@ pub(super) fn abandoned(name: &str) -> Fault {
     Fault::failed(format!(
         "{name}: whoever asked for it has gone; nothing was changed"
     ))
+}
+
+/// Refuses a drop-in whose file has gone while the request waited for its turn.
+fn check_there(request: &InstallRequest) -> Result<(), Fault> {
+    match request.drop_in && !request.file.exists() {
+        true => Err(Fault::failed(format!(
+            "{} has gone again; nothing was changed",
+            request.file.display()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// Where something runs on, the refusal says what.

@@ -55,6 +55,21 @@ impl Dae {
         .await
     }
 
+    /// Records that a drop-in's file has another name now.
+    ///
+    /// # Errors
+    /// The registry can't be written.
+    pub(super) async fn rename_source(&self, name: &str, file: &Path) -> Result<(), Fault> {
+        let _turn = self.inner.turn(name).await;
+        let home = &self.inner.home.data;
+        let renamed = self.inner.change_registry(|registry| {
+            if let Some(entry) = registry.daemons.get_mut(name) {
+                entry.set_source(home, file);
+            }
+        });
+        renamed.map_err(|error| Fault::failed(format!("{error:#}")))
+    }
+
     /// Uninstalls a drop-in whose file has gone; `None` where the file is there again.
     pub(super) async fn uninstall_gone(
         &self,
@@ -64,7 +79,8 @@ impl Dae {
         let _turn = self.inner.turn(name).await;
         let entry = lock(&self.inner.registry).daemons.get(name).cloned();
         let source = entry.and_then(|entry| entry.source_in(&self.inner.home.data));
-        if source.as_deref() != Some(file) || file.exists() {
+        let is_back = file.is_file() && file.starts_with(self.inner.home.drop_in_dir());
+        if source.as_deref() != Some(file) || is_back {
             return Ok(None);
         }
         let request = UninstallRequest {

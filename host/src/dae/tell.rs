@@ -151,7 +151,7 @@ impl Inner {
             .as_ref()
             .and_then(|entry| entry.source_in(&self.home.data));
         let last_refusal = lock(&self.refusals).get(&daemon.door.name).cloned();
-        let source_note = source_note(entry.as_ref(), last_refusal.as_ref());
+        let source_note = self.note_of(&daemon.door.name, entry.as_ref(), last_refusal.as_ref());
         let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
         let glance = daemon.glance();
         let (spec, identity) = (glance.spec, glance.identity);
@@ -176,7 +176,7 @@ impl Inner {
             guests: daemon.door.guests.count() as u64,
             hash: spec.artefact.hash.clone(),
             source: source.map(|path| path.display().to_string()),
-            source_note: source_note.to_owned(),
+            source_note,
             last_refusal,
             last_end: glance.last_end,
             recent: glance.recent,
@@ -185,6 +185,18 @@ impl Inner {
             retired: self.retired(&glance.retired),
             ..Status::default()
         }
+    }
+}
+
+impl Inner {
+    /// What is to be known about a daemon's file: above all that it has gone.
+    fn note_of(&self, name: &str, entry: Option<&Entry>, refusal: Option<&Refusal>) -> String {
+        let until = lock(&self.absent).get(name).copied();
+        let Some(until) = until else {
+            return source_note(entry, refusal).to_owned();
+        };
+        let left = until.saturating_sub(self.shared.since.elapsed());
+        format!("gone: uninstalled in {} s", left.as_secs_f64().ceil())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Files that change: the drop-in directory, and the files that daemons were installed from.
 //!
-//! A compiled plugin that lies in the drop-in directory runs, and one that goes from there is stopped; a file that a daemon
+//! A compiled plugin that lies in the drop-in directory runs, and one that goes from there is uninstalled after a grace, in
+//! which it runs on ([`plan::Absent`]); a file that a daemon
 //! was installed from, once it has new content, takes over from the old. Events of the file system say when to look;
 //! looking says what to do: each time everything is compared with what is known ([`crate::plan`]), so that a lost event
 //! costs a moment and nothing else, and a slow poll makes up for it. At rest a poll looks at each file once, however many
@@ -19,7 +20,7 @@ use super::carry::NEW_FILE;
 use super::changes::Changes;
 use super::{Dae, FaultKind, lock};
 use crate::manifest;
-use crate::plan::{self, Action, Known, Registered, Seen};
+use crate::plan::{self, Absent, Action, Known, News, Registered, Seen};
 use crate::registry::DAE_NAME;
 use crate::report::InstallRequest;
 use crate::spans;
@@ -41,10 +42,12 @@ pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
     let watcher = watcher
         .inspect_err(|error| tracing::warn!(%error, "files can't be watched here; they are polled"))
         .ok();
+    let grace = spans::ms(dae.inner.shared.config.drop_in_gone_ms);
     let watched = Watched {
         dae: dae.clone(),
         dir,
         known: Known::default(),
+        absent: Absent::for_at_most(grace),
         watcher,
         watched: HashSet::new(),
         registered: Arc::default(),
@@ -63,6 +66,8 @@ struct Watched {
     dae: Dae,
     dir: PathBuf,
     known: Known,
+    /// Drop-ins whose file is away.
+    absent: Absent,
     watcher: Option<RecommendedWatcher>,
     /// Directories that the watcher has.
     watched: HashSet<PathBuf>,
@@ -90,6 +95,7 @@ impl Watched {
             self.read_registry();
             let is_unfinished = self.look().await;
             let wait = if is_unfinished { RETRY } else { poll };
+            let wait = wait.min(self.until_next_end());
             tokio::select! {
                 () = changes.whole.notified() => {}
                 () = changes.other.notified() => changes.still().await,
@@ -125,25 +131,22 @@ impl Watched {
     /// Makes it so. True where a file was not whole yet.
     async fn look(&mut self) -> bool {
         self.watch_directories();
-        let (dir, registered) = (self.dir.clone(), Arc::clone(&self.registered));
-        let look = move || Ok((plan::look(&dir)?, plan::look_at(&registered.files)));
-        let seen = threads::run(look).await;
-        let (dropped, sources) = match seen {
-            Ok(Ok(seen)) => seen,
-            Ok(Err::<_, std::io::Error>(error)) => {
-                tracing::warn!(dir = %self.dir.display(), %error, "the drop-in directory can't be read");
-                return false;
-            }
-            Err(why) => return put_off(&why),
+        let (dropped, sources) = match self.see().await {
+            Ok(seen) => seen,
+            Err(is_unfinished) => return is_unfinished,
         };
+        self.note_absent(&dropped);
         let (mut is_unfinished, mut compared) = (false, Compared::new());
         // As of now: of two daemons of one file, the first that is dealt with makes it known.
-        let is_unknown = |seen: &&Seen| !self.known.has(&seen.path);
+        let is_unknown =
+            |seen: &&Seen| !self.known.has(&seen.path) && !self.absent.has_file(&seen.path);
         let unknown = dropped.iter().chain(&sources).filter(is_unknown);
         let unknown: HashSet<PathBuf> = unknown.map(|seen| seen.path.clone()).collect();
-        for action in plan::plan(&dropped, &sources, &self.registered.all, &self.known) {
+        let registered = Arc::clone(&self.registered);
+        let tried = (&self.known, &self.absent);
+        for action in plan::plan(&dropped, &sources, &registered.all, tried) {
             match action {
-                Action::Install(seen) => is_unfinished |= self.install(None, seen).await,
+                Action::Install(seen) => is_unfinished |= self.install_dropped(seen).await,
                 Action::Reload(name, seen) => {
                     let is_new = unknown.contains(&seen.path);
                     if self
@@ -155,11 +158,115 @@ impl Watched {
                         is_unfinished |= self.install(Some(name), seen).await;
                     }
                 }
-                Action::Uninstall(name, file) => self.uninstall(&name, &file).await,
             }
         }
-        self.known.forget_all_but(&[dropped, sources].concat());
+        self.uninstall_gone().await;
+        let seen = [dropped, sources].concat();
+        self.known.forget_all_but(&seen, &registered.all);
         is_unfinished
+    }
+
+    /// The files of the drop-in directory, and those that daemons were installed from; where they can't be seen, whether to
+    /// look again soon.
+    async fn see(&self) -> Result<(Vec<Seen>, Vec<Seen>), bool> {
+        let (dir, registered) = (self.dir.clone(), Arc::clone(&self.registered));
+        let look = move || Ok((plan::look(&dir)?, plan::look_at(&registered.files)));
+        match threads::run(look).await {
+            Ok(Ok(seen)) => Ok(seen),
+            Ok(Err::<_, std::io::Error>(error)) => {
+                tracing::warn!(dir = %self.dir.display(), %error, "the drop-in directory can't be read");
+                Err(false)
+            }
+            Err(why) => Err(put_off(&why)),
+        }
+    }
+
+    /// Finds out whose file has gone and whose is back, and says so at once.
+    fn note_absent(&mut self, dropped: &[Seen]) {
+        let registered = Arc::clone(&self.registered);
+        let now = self.dae.inner.shared.since.elapsed();
+        let gone = plan::gone(dropped, &registered.all);
+        let news = self.absent.update(gone, now);
+        self.show_absent();
+        for one in news {
+            match one {
+                News::Gone(daemon, file) => {
+                    let grace_ms = self.dae.inner.shared.config.drop_in_gone_ms;
+                    tracing::warn!(daemon, file = %file.display(), "its file has gone from the drop-in directory; it is uninstalled in {grace_ms} ms unless the file is back");
+                }
+                News::Back(daemon) => {
+                    tracing::info!(daemon, "its file is there; it is not uninstalled");
+                }
+            }
+        }
+    }
+
+    fn show_absent(&self) {
+        *lock(&self.dae.inner.absent) = self.absent.ends();
+    }
+
+    fn until_next_end(&self) -> Duration {
+        let now = self.dae.inner.shared.since.elapsed();
+        let end = self.absent.next_end();
+        end.map_or(Duration::MAX, |end| end.saturating_sub(now))
+    }
+
+    /// Uninstalls the drop-ins whose file has been away for too long.
+    async fn uninstall_gone(&mut self) {
+        let now = self.dae.inner.shared.since.elapsed();
+        for (daemon, file) in self.absent.over(now) {
+            self.absent.forget(&daemon);
+            self.show_absent();
+            if let Err(fault) = self.dae.uninstall_gone(&daemon, &file).await {
+                tracing::error!(
+                    daemon,
+                    "a drop-in that has gone was not uninstalled: {fault}"
+                );
+            }
+        }
+    }
+
+    /// Deals with a new file of the drop-in directory. One that has the content, or the name, of a drop-in whose file is
+    /// away takes the place of that file. True where the file was not whole yet.
+    async fn install_dropped(&mut self, seen: Seen) -> bool {
+        let ends = self.absent.ends();
+        for daemon in ends.keys() {
+            if !self.has_content_of(daemon, &seen.path).await {
+                continue;
+            }
+            match self.dae.rename_source(daemon, &seen.path).await {
+                Ok(()) => {
+                    tracing::info!(daemon, file = %seen.path.display(), "its file was renamed; it runs on");
+                    self.known.note(seen);
+                }
+                Err(fault) => tracing::error!(daemon, "its new file was not recorded: {fault}"),
+            }
+            self.absent.forget(daemon);
+            self.show_absent();
+            return false;
+        }
+        let own_name = || {
+            manifest::read(&seen.path)
+                .ok()
+                .map(|manifest| manifest.name)
+        };
+        let replaced = if ends.is_empty() { None } else { own_name() };
+        let replaced = replaced.filter(|name| ends.contains_key(name));
+        if let Some(daemon) = &replaced {
+            self.absent.forget(daemon);
+            self.show_absent();
+        }
+        self.install(replaced, seen).await
+    }
+
+    /// Whether the file has the content that the daemon's file had when it was there.
+    async fn has_content_of(&self, daemon: &str, file: &Path) -> bool {
+        let entry = lock(&self.dae.inner.registry).daemons.get(daemon).cloned();
+        let Some(entry) = entry else {
+            return false;
+        };
+        let hash = entry.source_hash.unwrap_or(entry.hash);
+        self.is_same(&(file.to_owned(), hash)).await
     }
 
     /// Reads it anew where it has changed since.
@@ -273,15 +380,5 @@ impl Watched {
         let (path, hash) = (path.clone(), hash.clone());
         let compare = threads::run(move || store.is_same(&hash, &path));
         compare.await.unwrap_or(false)
-    }
-
-    async fn uninstall(&mut self, name: &str, file: &Path) {
-        match self.dae.uninstall_gone(name, file).await {
-            Ok(_) => {}
-            Err(fault) => tracing::error!(
-                daemon = name,
-                "a drop-in that has gone was not uninstalled: {fault}"
-            ),
-        }
     }
 }
