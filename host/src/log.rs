@@ -29,7 +29,8 @@ pub use tail::tail_files;
 /// Something that a daemon or the host told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// When.
+    /// When. Written with the same number of digits each time, so that texts sort as times do.
+    #[serde(serialize_with = "fixed_width")]
     pub time: Timestamp,
     /// Who: a daemon's name, or `Dae` for the host itself.
     pub daemon: String,
@@ -54,6 +55,10 @@ pub(crate) const TEXT_BYTES_MAX: usize = 64 << 10;
 pub(crate) const TARGET_BYTES_MAX: usize = 256;
 /// The levels there are.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+fn fixed_width<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&time.strftime("%Y-%m-%dT%H:%M:%S%.9fZ"))
+}
 
 impl Record {
     /// As much of it as is kept of one that another process has made.

@@ -101,6 +101,9 @@ pub struct Status {
     pub pid: Option<u32>,
     /// Its Common TCP port; absent while it is stopped.
     pub port: Option<u16>,
+    /// The port that a daemon which is stopped will have again; absent while it has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_port: Option<u16>,
     /// The address of this machine that it listens at, where that isn't 127.0.0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,

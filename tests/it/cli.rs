@@ -354,3 +354,51 @@ fn a_reader_that_goes_away_is_no_failure_to_shout_about() {
     let output = program::run(&mut shell, LIMIT).ok();
     assert!(!output.says(&["panicked", "broken pipe"]), "{output:?}");
 }
+
+#[test]
+fn what_people_try_first_is_answered_in_words() {
+    let ecosystem = sample();
+    for command in ["stop", "restart", "isolate", "uninstall", "reload", "state"] {
+        let output = ecosystem.cli(&[command, "Dae"]).code(1);
+        assert!(output.says(&["Dae is the host itself"]), "{output:?}");
+    }
+    let port = ecosystem.port_of("Sample");
+    let _ = ecosystem.cli(&["stop", "Sample"]).ok();
+    let shown = ecosystem.cli(&["status", "Sample"]).ok().stdout;
+    assert!(
+        shown.contains(&format!("127.0.0.1:{port} (once it runs)")),
+        "{shown}"
+    );
+    assert_eq!(ecosystem.status("Sample")["kept_port"], port);
+    let _ = ecosystem.cli(&["call", "Sample", "dae"]).code(3);
+    // A file alone is installed under the plugin's own name.
+    let file = ecosystem.plugin("counter");
+    let _ = ecosystem
+        .cli(&["install", file.to_str().expect("UTF-8")])
+        .ok();
+    ecosystem.until_state("Counter", "ready");
+    let _ = ecosystem.cli(&["install", "Nowhere"]).code(2);
+    // What returns nothing is answered without a result.
+    let mut guest = ecosystem.guest("Dae");
+    guest.send("subscribe [\"tick\"]\n");
+    assert_eq!(guest.line(), "subscribe []");
+    // Times sort as texts.
+    let records = ecosystem.cli(&["logs", "--json"]).ok().json_lines();
+    let times = records
+        .iter()
+        .map(|record| record["time"].as_str().expect("a time").len());
+    assert!(times.clone().min() == times.clone().max(), "{records:#?}");
+}
+
+#[test]
+fn a_quiet_host_tells_of_trouble_alone() {
+    let mut ecosystem = Ecosystem::asleep();
+    ecosystem.wake(&["-q"]);
+    let _guest = ecosystem.install("Sample", "sample", &[]);
+    ecosystem.stop();
+    assert!(
+        !ecosystem.stderr().contains(" INFO "),
+        "{}",
+        ecosystem.stderr()
+    );
+}

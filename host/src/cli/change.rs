@@ -40,10 +40,11 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What `install` takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct InstallArgs {
-    /// The name to run under: 1 to 64 of A-Z a-z 0-9 _ . -
-    name: String,
+    /// The name to run under: 1 to 64 of A-Z a-z 0-9 _ . -; without it, the one that the plugin has itself
+    #[arg(value_name = "NAME")]
+    name_or_file: PathBuf,
     /// The compiled plugin (.so); it is copied, and never run from where it is
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// The port to listen on; without it the system chooses one, which is then kept
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -156,7 +157,7 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
 
 fn request(args: InstallArgs) -> Result<InstallRequest> {
     let InstallArgs {
-        name,
+        name_or_file,
         file,
         port,
         config,
@@ -167,6 +168,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         force,
         replace,
     } = args;
+    let (name, file) = name_and_file(name_or_file, file)?;
     let file =
         std::path::absolute(&file).with_context(|| format!("cannot find {}", file.display()))?;
     registry::check_source(&file).map_err(|reason| anyhow!(reason))?;
@@ -174,7 +176,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
     let config = read("config", config)?;
     let settings = read("settings", settings)?;
     Ok(InstallRequest {
-        name: Some(name),
+        name,
         file,
         port,
         config,
@@ -186,6 +188,23 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
         force,
         drop_in: false,
     })
+}
+
+/// A name and a file, or a file alone.
+fn name_and_file(
+    first: PathBuf,
+    second: Option<PathBuf>,
+) -> Result<(Option<String>, PathBuf), Fault> {
+    let Some(file) = second else {
+        return match first.exists() {
+            true => Ok((None, first)),
+            false => Err(Fault::Usage(format!(
+                "install takes a name and a file, or a file alone; there is no file {}",
+                first.display()
+            ))),
+        };
+    };
+    Ok((Some(first.to_string_lossy().into_owned()), file))
 }
 
 /// The argument of `--config` or `--settings`: JSON, or `@` and a file that holds it.

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use crate::home::Held;
 use crate::printable;
+use crate::registry::DAE_NAME;
 
 /// The exit codes, as they stand below `--help`.
 pub(super) const HELP: &str = "\
@@ -114,6 +115,14 @@ impl std::error::Error for Fault {}
 impl Fault {
     /// There is no daemon `name`; `known` are the ones that there are.
     pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Fault {
+        if name == DAE_NAME {
+            return Fault::Refused {
+                code: "bad-arguments".to_owned(),
+                message: format!(
+                    "{DAE_NAME} is the host itself, and can't be changed like a daemon"
+                ),
+            };
+        }
         let hint = dae_common_tcp::nearest(name, known);
         let hint = hint.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         Fault::Refused {

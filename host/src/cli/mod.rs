@@ -70,6 +70,7 @@ enum Command {
     /// Build plugin crates, run them in an ecosystem of their own, and show their log until Ctrl-C
     Dev(dev::Args),
     /// Install a compiled plugin as a daemon, and wait until it answers
+    #[command(override_usage = "dae-host install [OPTIONS] [NAME] <FILE>")]
     Install(change::InstallArgs),
     /// Stop daemons and forget them; their states and logs are kept for a week
     Uninstall(change::UninstallArgs),
@@ -210,11 +211,10 @@ mod tests {
 
     #[test]
     fn usage_is_checked_before_anything_is_done() {
-        let wrong: [&[&str]; 8] = [
+        let wrong: [&[&str]; 7] = [
             &[],
             &["uninstall"],
             &["start"],
-            &["install", "Sample"],
             &["install", "Sample", "f.so", "--port", "0"],
             &["install", "Sample", "f.so", "--port", "70000"],
             &["call", "Sample"],

@@ -74,15 +74,19 @@ pub(super) fn scan(session: &Session) -> Result<()> {
         hidden,
         ms,
         ..
-    } = scan;
+    } = &scan;
     session.out.note(&format!(
         "{} on this machine; {asked} asked for the first time ({ms} ms)",
-        sockets_listen(sockets)
+        sockets_listen(*sockets)
     ));
-    if hidden > 0 {
+    if *hidden > 0 {
         session.out.note(&format!(
             "behind {hidden} of them, this user's, no process can be seen; nobody is asked there"
         ));
+    }
+    if scan.daemons.is_empty() {
+        session.out.note("no foreign daemon is there");
+        return Ok(());
     }
     session.out.list(&scan.daemons)
 }
@@ -135,8 +139,11 @@ fn or_dash(text: Option<String>) -> String {
 }
 
 fn address_of(status: &Status) -> Option<String> {
-    let port = status.port?;
-    Some(address(status, port).to_string())
+    match (status.port, status.kept_port) {
+        (Some(port), _) => Some(address(status, port).to_string()),
+        (None, Some(port)) => Some(format!("{} (once it runs)", address(status, port))),
+        (None, None) => None,
+    }
 }
 
 /// What every daemon has that this host runs.

@@ -144,6 +144,9 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
     if session.verbose > 0 {
         journal.show_debug();
     }
+    if session.out.quiet {
+        journal.show_no_info();
+    }
     let layer = JournalLayer::new(journal.clone());
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     tracing::subscriber::set_global_default(subscriber)

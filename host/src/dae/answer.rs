@@ -384,9 +384,16 @@ fn none(arguments: &[u8]) -> Result<(), Fault> {
 
 fn ended(result: Result<impl Serialize, Fault>) -> Answer {
     let ended = match result {
-        Ok(value) => Ended {
-            status: status::DONE,
-            bytes: serde_json::to_vec(&value).unwrap_or_default(),
+        Ok(value) => match serde_json::to_vec(&value).unwrap_or_default() {
+            // A command that returns nothing is answered without a result.
+            bytes if bytes == b"null" => Ended {
+                status: status::NOTHING,
+                bytes: Vec::new(),
+            },
+            bytes => Ended {
+                status: status::DONE,
+                bytes,
+            },
         },
         Err(fault) => Ended {
             status: match fault.kind() {

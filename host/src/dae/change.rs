@@ -407,6 +407,12 @@ impl Inner {
     }
 
     pub(super) fn unknown(&self, name: &str) -> Fault {
+        if name == DAE_NAME {
+            return Fault::failed(format!(
+                "{DAE_NAME} is the host itself, and can't be changed like a daemon; SIGTERM to process {} ends it",
+                std::process::id()
+            ));
+        }
         if let Some(fault) = self.foreign_fault(name) {
             return fault;
         }

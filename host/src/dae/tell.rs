@@ -145,6 +145,11 @@ impl Inner {
 }
 
 impl Inner {
+    fn kept_port(&self, name: &str) -> Option<u16> {
+        let registry = lock(&self.registry);
+        registry.daemons.get(name).and_then(|entry| entry.port)
+    }
+
     fn status_of(&self, daemon: &Daemon) -> Status {
         let entry = lock(&self.registry).daemons.get(&daemon.door.name).cloned();
         let source = entry
@@ -153,6 +158,7 @@ impl Inner {
         let last_refusal = lock(&self.refusals).get(&daemon.door.name).cloned();
         let source_note = self.note_of(&daemon.door.name, entry.as_ref(), last_refusal.as_ref());
         let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
+        let kept_port = self.kept_port(&daemon.door.name);
         let glance = daemon.glance();
         let (spec, identity) = (glance.spec, glance.identity);
         Status {
@@ -167,6 +173,7 @@ impl Inner {
             reason: glance.state.to_string(),
             pid: identity.as_ref().map(|identity| identity.pid),
             port: glance.port,
+            kept_port: kept_port.filter(|_| glance.port.is_none()),
             answer_ms: self.answer_ms(),
             generation: glance.generation,
             uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),

@@ -40,6 +40,8 @@ struct Shared {
     console: ConsoleThread,
     /// Whether the console gets what is only for those who look for a fault.
     shows_debug: AtomicBool,
+    /// Whether the console gets warnings and errors alone.
+    is_quiet: AtomicBool,
     followers: broadcast::Sender<Arc<Record>>,
 }
 
@@ -61,6 +63,7 @@ impl Journal {
             lost: AtomicU64::new(0),
             console,
             shows_debug: AtomicBool::new(false),
+            is_quiet: AtomicBool::new(false),
             followers: broadcast::channel(FOLLOWER_RECORDS_MAX).0,
         }))
     }
@@ -69,8 +72,12 @@ impl Journal {
     pub fn write(&self, record: Record) {
         let json = json_line(&record);
         let kept = self.keep(&record.daemon, &json);
-        let is_detail = matches!(record.level.as_str(), "debug" | "trace");
-        if !is_detail || self.0.shows_debug.load(Ordering::Relaxed) {
+        let is_shown = match record.level.as_str() {
+            "debug" | "trace" => self.0.shows_debug.load(Ordering::Relaxed),
+            "info" => !self.0.is_quiet.load(Ordering::Relaxed),
+            _ => true,
+        };
+        if is_shown {
             self.0.console.show(&record, &json);
         }
         self.hand_on(record);
@@ -80,6 +87,11 @@ impl Journal {
     /// From now on the console shows `debug` and `trace` too; the files have them in any case.
     pub fn show_debug(&self) {
         self.0.shows_debug.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the console shows warnings and errors alone; the files have the rest.
+    pub fn show_no_info(&self) {
+        self.0.is_quiet.store(true, Ordering::Relaxed);
     }
 
     /// The last `lines` records of one daemon, or of all together, oldest first; fewer where they have more than `bytes_max`
