@@ -17,6 +17,7 @@ mod limits;
 mod loans;
 mod output;
 mod rate;
+mod read;
 mod spawn;
 
 use std::collections::HashMap;
@@ -46,6 +47,7 @@ pub(crate) use batch::{BatchCall, NoMore};
 pub(crate) use group::Records;
 pub(crate) use limits::{CallStart, Due};
 pub(crate) use loans::{Back, Loan, Why};
+pub(crate) use read::{Unread, bytes_of};
 pub(crate) use spawn::Spawner;
 
 /// What may wait for a child that doesn't read (bytes); past it, commands are refused until it does.
@@ -103,6 +105,7 @@ struct Link {
     ledger: Option<Arc<Ledger>>,
     /// The line of a lent guest that the child was at when somebody waited for his turn, and since when it was seen there.
     seen_at: Mutex<Option<((u64, At), Instant)>>,
+    reads: read::Reads,
     last_id: AtomicU64,
     pongs: AtomicU64,
     was_stopped: AtomicBool,
@@ -123,6 +126,8 @@ struct Calls {
 struct WaitingCall {
     sender: oneshot::Sender<Ended>,
     since: Instant,
+    /// Whether it was set aside, and so hasn't begun, whatever the ledger shows.
+    is_aside: bool,
     /// Whether it is a command, which may be withdrawn.
     is_command: bool,
 }
@@ -174,6 +179,7 @@ impl Child {
         };
         ChildCall {
             id,
+            guest: call.guest,
             receiver,
             link: Arc::clone(&self.link),
             is_over: id == 0,
@@ -208,6 +214,7 @@ impl Child {
             let call = WaitingCall {
                 sender,
                 since: Instant::now(),
+                is_aside: false,
                 is_command: false,
             };
             calls.end.is_none() && calls.by_id.insert(id, call).is_none()
@@ -218,6 +225,7 @@ impl Child {
         }
         ChildCall {
             id,
+            guest: 0,
             receiver,
             link: Arc::clone(&self.link),
             is_over: false,
@@ -297,6 +305,12 @@ impl Child {
         }
     }
 
+    /// What that guest has not read of its replies: nothing yet. One that it has is taken where it is of this child.
+    pub(crate) fn unread(&self, guest: u64, before: Option<Unread>) -> Unread {
+        let before = before.filter(|before| before.is_of(&self.link));
+        before.unwrap_or_else(|| Unread::of(&self.link, guest))
+    }
+
     /// Kills it, and all of its process group.
     pub(crate) fn kill(&self) {
         self.link.kill.notify_one();
@@ -363,6 +377,7 @@ impl Link {
             loans: loans::Loans::new(files_max),
             ledger,
             seen_at: Mutex::default(),
+            reads: read::Reads::default(),
             last_id: AtomicU64::new(0),
             pongs: AtomicU64::new(0),
             was_stopped: AtomicBool::new(false),
@@ -381,6 +396,7 @@ impl Link {
         let call = WaitingCall {
             sender,
             since,
+            is_aside: false,
             is_command: true,
         };
         calls.by_id.insert(id, call);
@@ -398,7 +414,8 @@ impl Link {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let sender = batch.guest.to_le_bytes();
         outgoing.put(Kind::Batch, id, &[&sender, batch.entries]);
-        Ok(calls.batches.add((id, Some(self)), batch.count, guest))
+        let of = (id, batch.guest, Some(self));
+        Ok(calls.batches.add(of, batch.count, guest))
     }
 
     /// Where commands are put, or why they can't be.
@@ -429,6 +446,11 @@ impl Link {
 }
 
 impl ChildCall {
+    /// Has it go on, whatever waits for its guest.
+    pub(crate) fn go_on(&self) {
+        self.link.go_on(self.id);
+    }
+
     /// What is known of its start.
     pub(crate) fn start(&self) -> CallStart {
         CallStart {
@@ -442,6 +464,7 @@ impl ChildCall {
 /// A command in a child's hands. Dropped, the child is told that nobody waits for it.
 pub(crate) struct ChildCall {
     id: u64,
+    guest: u64,
     receiver: oneshot::Receiver<Ended>,
     link: Arc<Link>,
     is_over: bool,
@@ -464,6 +487,12 @@ impl Future for ChildCall {
 
 impl Drop for ChildCall {
     fn drop(&mut self) {
+        if !self.is_over
+            && let Ok(ended) = self.receiver.try_recv()
+        {
+            // It has ended, and nobody has taken its reply.
+            return self.link.has_read(self.guest, ended.bytes.len());
+        }
         if !self.is_over && lock(&self.link.calls).by_id.remove(&self.id).is_some() {
             lock(&self.link.outgoing).put(Kind::Cancel, self.id, &[]);
             self.link.flush();

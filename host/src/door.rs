@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::instance::{Fate, Instance, Start, Withdrawn};
 use crate::mailbox::Guests;
 use crate::outcome::{Ended, host_status};
+use crate::room::Room;
 use crate::seldom::Seldom;
 use crate::stats::{Stats, Tally};
 
@@ -155,6 +156,8 @@ pub struct Door {
     pub limits: Limits,
     /// What limits the log lines about connections of other protocols, which anybody can open.
     pub(crate) other_protocols: Seldom,
+    /// What of its replies waits for guests.
+    pub(crate) room: Arc<Room>,
     phase: ArcSwap<Phase>,
     changed: watch::Sender<()>,
     /// Whether any panic is counted: the line is everybody's, and is seldom anything but false.
@@ -187,6 +190,7 @@ impl Door {
             stats: Stats::default(),
             limits,
             other_protocols: Seldom::new(OTHER_PROTOCOLS_LOGGED, Duration::from_secs(60)),
+            room: Arc::default(),
             phase: ArcSwap::from_pointee(Phase::Waiting),
             changed: watch::Sender::new(()),
             ends: AtomicU64::new(0),

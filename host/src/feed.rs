@@ -28,11 +28,16 @@ pub struct Feed {
 impl Feed {
     /// Leaves one line, without its LF. False once too many wait, or it has ended.
     pub fn push(&self, line: &[u8]) -> bool {
+        self.push_within(line, FEED_BYTES_MAX)
+    }
+
+    /// As [`Feed::push`], where no more than so many bytes wait with it.
+    pub fn push_within(&self, line: &[u8], most: usize) -> bool {
         if self.has_ended.load(Ordering::Acquire) {
             return false;
         }
         let mut lines = lock(&self.lines);
-        if self.is_slow() || lines.len() + line.len() > FEED_BYTES_MAX {
+        if self.is_slow() || lines.len() + line.len() > most {
             self.is_slow.store(true, Ordering::Release);
         } else {
             lines.extend_from_slice(line);

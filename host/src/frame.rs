@@ -12,6 +12,7 @@ pub(crate) mod batch;
 pub(crate) mod loan;
 pub(crate) mod socket;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -75,7 +76,7 @@ pub(crate) struct TrialMessage {
     pub(crate) stop_ms: u64,
 }
 
-/// What a frame is. Those below 16 go to the worker.
+/// What a frame is. Those below 16 go to the worker, and those that say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -114,7 +115,7 @@ pub(crate) enum Kind {
     Started = 16,
     /// It isn't loaded, or doesn't start; the text says why.
     Refused = 17,
-    /// A call has ended: status (u32), result or text.
+    /// A call has ended: status (u32), guest (u64), result or text.
     Ended = 18,
     /// A log record; JSON.
     Log = 19,
@@ -136,11 +137,35 @@ pub(crate) enum Kind {
     Replies = 27,
     /// The loan of that id is handed back; see [`loan`].
     HandBack = 28,
+    /// Bytes of a large reply. The frame of that id that says that it is over comes behind the last of them.
+    Part = 29,
+    /// That batch or call is set aside for want of room; so many of its commands (u32) have begun.
+    SetAside = 30,
     /// The plugin is loaded, and nothing of it started.
     Loaded = 31,
+    /// That call, which was set aside, has begun.
+    Resumed = 32,
+    /// Of that batch, which was set aside, the commands from this one (u32) on never begin.
+    Dropped = 33,
+    /// Whether there is a want of room (a byte): the host is to say at once what guests have read.
+    Want = 34,
+    /// To the worker: the guest of that id has read so many bytes (u64) of its replies.
+    Read = 35,
+    /// To the worker: nothing that is set aside and has a number up to this one begins any more. Answered by `Dropped`.
+    DropAside = 36,
+    /// To the worker: that batch or call goes on, whatever waits for its guest: what waits is held up by it.
+    GoOn = 37,
 }
 
-const KINDS: [Kind; 29] = [
+const KINDS: [Kind; 37] = [
+    Kind::GoOn,
+    Kind::Part,
+    Kind::SetAside,
+    Kind::Resumed,
+    Kind::Dropped,
+    Kind::Want,
+    Kind::Read,
+    Kind::DropAside,
     Kind::Ledger,
     Kind::Lend,
     Kind::Reclaim,
@@ -179,6 +204,12 @@ const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + (512 << 10);
 const LOG_FRAME_BYTES_MAX: usize = 1 << 20;
 /// What an empty outbox keeps for the next batch (bytes); a batch of usual size fits.
 const KEPT_BYTES_MAX: usize = 256 << 10;
+/// A reply of this size is large: it is neither copied nor sent in one piece (bytes).
+pub(crate) const LARGE_BYTES: usize = 512 << 10;
+/// The largest, with what may stand before it (bytes).
+pub(crate) const LARGE_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// What goes out of it at a time (bytes). Other frames go out between two of these.
+const PART_BYTES: usize = 128 << 10;
 /// A frame of replies that has grown to this isn't added to (bytes).
 const REPLIES_BYTES_MAX: usize = 64 << 10;
 const LENGTH_BYTES: usize = 4;
@@ -231,6 +262,20 @@ pub(crate) struct FrameOutbox {
     sent: usize,
     /// The last frame, where it has replies of a batch, nothing of it has gone, and more may be added.
     open: Option<OpenReplies>,
+    /// Large replies, which go out in parts when nothing else is to go.
+    large: VecDeque<Large>,
+    /// What of them has not gone.
+    large_bytes: usize,
+}
+
+/// A large reply.
+#[derive(Debug)]
+struct Large {
+    id: u64,
+    body: Vec<u8>,
+    sent: usize,
+    /// The frame that says that it is over.
+    last: Vec<u8>,
 }
 
 /// Where it begins, and whose it is.
@@ -265,9 +310,40 @@ impl FrameOutbox {
         self.open = (length < REPLIES_BYTES_MAX).then_some(OpenReplies { start, batch });
     }
 
+    /// Queues a large reply, whose frames go out between others, and the frame that says that it is over. Its bytes are not
+    /// copied.
+    pub(crate) fn put_large(&mut self, id: u64, body: Vec<u8>, last: Vec<u8>) {
+        self.large_bytes += body.len() + last.len();
+        self.large.push_back(Large {
+            id,
+            body,
+            sent: 0,
+            last,
+        });
+    }
+
+    /// Puts the next part of a large reply where it goes out from; false where there is none.
+    fn take_part(&mut self) -> bool {
+        let Some(large) = self.large.front_mut() else {
+            return false;
+        };
+        let rest = &large.body[large.sent..];
+        if rest.is_empty() {
+            self.bytes.extend_from_slice(&large.last);
+            self.large_bytes -= large.last.len();
+            self.large.pop_front();
+            return true;
+        }
+        let part = &rest[..rest.len().min(PART_BYTES)];
+        large.sent += part.len();
+        self.large_bytes -= part.len();
+        put(&mut self.bytes, Kind::Part, large.id, &[part]);
+        true
+    }
+
     /// How many bytes wait.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.sent
+        self.bytes.len() - self.sent + self.large_bytes
     }
 
     /// Whether none does.
@@ -282,13 +358,23 @@ impl FrameOutbox {
     ) -> io::Result<()> {
         self.open = None;
         let mut result = Ok(());
-        while result.is_ok() && !self.is_empty() {
-            result = write(&self.bytes[self.sent..]).map(|written| self.sent += written);
-        }
-        if self.is_empty() {
+        loop {
+            while result.is_ok() && self.sent < self.bytes.len() {
+                result = write(&self.bytes[self.sent..]).map(|written| self.sent += written);
+            }
+            if result.is_err() {
+                break;
+            }
             self.sent = 0;
             self.bytes.clear();
-            // A huge reply's memory is given back.
+            if !self.take_part() {
+                break;
+            }
+        }
+        if self.sent == self.bytes.len() {
+            self.sent = 0;
+            self.bytes.clear();
+            // A huge one's memory is given back.
             self.bytes.shrink_to(KEPT_BYTES_MAX);
         } else if self.sent > self.bytes.len() / 2 {
             self.bytes.drain(..self.sent);
@@ -425,6 +511,39 @@ mod tests {
         }
         assert!(room > 0 && sent == expected);
         assert!(outbox.bytes.capacity() <= KEPT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_large_reply_goes_out_in_parts_between_other_frames() {
+        let mut outbox = FrameOutbox::default();
+        let body: Vec<u8> = (0..2 * PART_BYTES + 5).map(|byte| byte as u8).collect();
+        outbox.put_large(7, body.clone(), whole(Kind::Ended, 7, &[b"end"]));
+        let (mut inbox, mut taken, mut parts) = (FrameInbox::default(), Vec::new(), Vec::new());
+        let mut room = 3 * PART_BYTES / 2;
+        while !outbox.is_empty() {
+            let _ = outbox.write(|bytes| {
+                let written = bytes.len().min(room);
+                room -= written;
+                inbox.room(written).extend_from_slice(&bytes[..written]);
+                match written {
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    _ => Ok(written),
+                }
+            });
+            if room == 0 {
+                outbox.put(Kind::Pong, 0, &[]);
+                room = usize::MAX;
+            }
+            while let Some(frame) = inbox.next().unwrap() {
+                taken.push(frame.kind);
+                if frame.kind == Kind::Part {
+                    parts.extend_from_slice(frame.payload);
+                }
+            }
+        }
+        let (part, pong, ended) = (Kind::Part, Kind::Pong, Kind::Ended);
+        assert_eq!(taken, [part, part, pong, part, ended]);
+        assert!(parts == body);
     }
 
     #[test]

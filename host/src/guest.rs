@@ -34,6 +34,7 @@ use crate::descriptors::Counted;
 use crate::door::{Door, Phase};
 use crate::greet::{self, Greeting};
 use crate::mailbox::Mailbox;
+use crate::room::GUEST_BYTES_MAX;
 use answers::Answers;
 use limits::{Passed, Timers};
 use loan::Lent;
@@ -41,10 +42,12 @@ use loan::Lent;
 pub use stream::Stream;
 
 /// Replies that wait for a guest before no more is read from it, in bytes (Common TCP, hostile input).
-const OUTBOX_BYTES_MAX: usize = 1 << 20;
+const OUTBOX_BYTES_MAX: usize = GUEST_BYTES_MAX;
 /// Commands of one guest that run or wait for their turn to be answered. Bounds the memory that a flood of slow commands
 /// holds; more of them stay in the socket.
 const IN_FLIGHT_MAX: usize = 1024;
+/// Stands for a command of which nothing is known.
+const ANY: u32 = u32::MAX;
 /// One read, in bytes: as much as a socket's buffer usually holds.
 const READ_BYTES: usize = 16 << 10;
 
@@ -97,6 +100,10 @@ struct Guest<S> {
     greeting: Option<Greeting>,
     timers: Timers,
     has_spoken: bool,
+    /// A command that waits for room, and its line.
+    deferred: Option<(u32, Vec<u8>)>,
+    /// Whether the daemon's room counts something that waits for this guest.
+    is_counted: bool,
     has_ended: bool,
     is_closing: bool,
 }
@@ -127,6 +134,8 @@ impl<S: Stream> Guest<S> {
             greeting: None,
             timers: Timers::default(),
             has_spoken: false,
+            deferred: None,
+            is_counted: false,
             has_ended: false,
             is_closing: false,
         }
@@ -182,6 +191,10 @@ impl<S: Stream> Guest<S> {
 
     /// Whether there is more to do at once; false where the guest is gone.
     fn poll_more(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<bool> {
+        if self.door.room.is_tight() {
+            // Before the look: room that appears from here on isn't missed.
+            self.door.room.want(context);
+        }
         let is_open = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
         if is_open && self.poll_rest(context).is_ready() {
             return self.read(context);
@@ -195,7 +208,8 @@ impl<S: Stream> Guest<S> {
 
     /// Nothing is owed, and nothing is there that an answer could be owed to.
     fn is_idle(&self) -> bool {
-        let has_nothing = self.inbox.buffered() == 0 && self.outbox.is_empty();
+        let has_nothing =
+            self.inbox.buffered() == 0 && self.outbox.is_empty() && self.deferred.is_none();
         let waits_for_nothing = self.door_change.is_none() && self.greeting.is_none();
         has_nothing && waits_for_nothing && self.answers.in_flight() == 0 && !self.is_deaf()
     }
@@ -206,12 +220,39 @@ impl<S: Stream> Guest<S> {
 
     #[inline]
     fn has_room(&self) -> bool {
-        self.outbox.len() - self.sent < OUTBOX_BYTES_MAX && self.answers.in_flight() < IN_FLIGHT_MAX
+        self.outbox.len() - self.sent < OUTBOX_BYTES_MAX
+            && self.answers.in_flight() < IN_FLIGHT_MAX
+            && self.answers.arguments() < OUTBOX_BYTES_MAX
+            && (!self.door.room.is_tight() || self.may_begin())
+    }
+
+    /// Whether there is room for the reply to a command, by what waits for all guests of the daemon.
+    #[cold]
+    fn may_begin(&self) -> bool {
+        let command = self.deferred.as_ref().map_or(ANY, |(command, _)| *command);
+        self.door.room.may_begin(self.mailbox.id(), command)
+    }
+
+    /// Tells the daemon's room what waits for this guest.
+    fn count_unread(&mut self) {
+        let waits = self.outbox.len() - self.sent + self.answers.held();
+        if self.sent == self.outbox.len() {
+            self.answers.is_written();
+        }
+        if waits != 0 && self.answers.held() > 0 && self.door.room.is_tight() {
+            self.answers.go_on();
+        }
+        if waits != 0 || self.is_counted {
+            self.is_counted = waits != 0;
+            self.door.room.set(self.mailbox.id(), waits);
+            self.mailbox.count_unread(waits);
+        }
     }
 
     /// Nothing more will come, and nothing is owed.
     fn is_done(&self, taken: &Taken) -> bool {
-        let owes_nothing = self.answers.in_flight() == 0 && self.sent == self.outbox.len();
+        let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
+        let owes_nothing = is_answered && self.sent == self.outbox.len();
         let expects_nothing = self.is_closing || (self.has_ended && matches!(taken, Taken::All));
         owes_nothing && expects_nothing
     }
@@ -248,6 +289,7 @@ impl<S: Stream> Guest<S> {
             self.outbox.drain(..self.sent);
             self.sent = 0;
         }
+        self.count_unread();
         Ok(())
     }
 
@@ -289,6 +331,7 @@ impl<S: Stream> Guest<S> {
 impl<S> Drop for Guest<S> {
     fn drop(&mut self) {
         self.door.guests.leave(self.mailbox.id());
+        self.door.room.set(self.mailbox.id(), 0);
         if let Phase::Open(lease) = &**self.door.phase() {
             greet::goodbye(lease, &self.mailbox);
         }

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::beat;
-use crate::child::{BatchCall, Child, LoadedChild, Loan};
+use crate::child::{BatchCall, Child, LoadedChild, Loan, Unread};
 use crate::commands::{Commands, Runs};
 use crate::dylib::{Command, Image, Later, Live};
 use crate::identity::Identity;
@@ -404,6 +404,14 @@ impl Instance {
     pub fn flush(&self) {
         if let Body::Subprocess(child) = &self.body {
             child.flush();
+        }
+    }
+
+    /// What that guest has not read of the replies of a process of its own; none of those of this process.
+    pub(crate) fn unread(&self, guest: u64, before: Option<Unread>) -> Option<Unread> {
+        match &self.body {
+            Body::Subprocess(child) => Some(child.unread(guest, before)),
+            Body::InProcess(..) | Body::BuiltIn(_) => None,
         }
     }
 

@@ -4,22 +4,30 @@
 //! daemon) leaves it here and wakes the task. Ids are never used twice, so a daemon may keep one for ever.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Context;
 
 use dae_common_tcp::ErrorCode;
 
 use crate::asked::{Asked, Awaited, Refusal};
-use crate::feed::Feed;
+use crate::feed::{FEED_BYTES_MAX, Feed};
 use crate::heard::Heard;
 use crate::lock::lock;
+use crate::room::ROOM_BYTES_MAX;
+
+/// What may wait for all guests of a daemon before each is held to its share of it (bytes): half of what may wait at all.
+const PUSHED_BYTES_MAX: usize = ROOM_BYTES_MAX / 2;
 
 /// One guest, as others see it.
 #[derive(Debug)]
 pub struct Mailbox {
     id: u64,
     pushed: Feed,
+    /// Bytes that its connection's task has taken and not written.
+    unread: AtomicUsize,
+    /// What waits for all guests of its daemon.
+    all: Arc<Waiting>,
     is_closing: AtomicBool,
     has_left: AtomicBool,
     /// It has sent a whole line, or comes by no connection. Where there is no room for guests, those who haven't go first.
@@ -43,7 +51,33 @@ impl Mailbox {
 
     /// Leaves one line, without its LF, for the guest. False once it has too many, or has gone.
     pub fn push(&self, line: &[u8]) -> bool {
-        !self.has_left() && self.pushed.push(line)
+        if self.has_left() {
+            return false;
+        }
+        let is_taken = self.pushed.push_within(line, self.most(line.len()));
+        if is_taken {
+            self.all.bytes.fetch_add(line.len() + 1, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    /// How many bytes may wait in its feed, with a line of that length. Where much waits for all guests of the daemon, each
+    /// has an even share of it; and who has nothing waiting may have one line.
+    fn most(&self, line: usize) -> usize {
+        if self.all.bytes.load(Ordering::Relaxed) + line <= PUSHED_BYTES_MAX {
+            return FEED_BYTES_MAX;
+        }
+        let share = PUSHED_BYTES_MAX / self.all.guests.load(Ordering::Relaxed).max(1);
+        match self.unread.load(Ordering::Relaxed) {
+            0 => share.max(line).min(FEED_BYTES_MAX),
+            unread => share.saturating_sub(unread),
+        }
+    }
+
+    /// So many bytes wait for it with its connection's task.
+    pub(crate) fn count_unread(&self, bytes: usize) {
+        let before = self.unread.swap(bytes, Ordering::Relaxed);
+        self.all.change(before, bytes);
     }
 
     /// Whether it has gone.
@@ -62,7 +96,11 @@ impl Mailbox {
     /// Appends what was pushed.
     #[inline]
     pub fn take_into(&self, outbox: &mut Vec<u8>) {
-        self.pushed.take_into(outbox);
+        if self.has_mail() {
+            let before = outbox.len();
+            self.pushed.take_into(outbox);
+            self.all.change(outbox.len() - before, 0);
+        }
     }
 
     /// Whether more was pushed than it may have waiting.
@@ -145,30 +183,49 @@ fn is_slow() -> Refusal {
     Refusal::new(ErrorCode::Unavailable, text)
 }
 
+/// What waits for all guests of a daemon, whichever reads and whichever doesn't.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    guests: AtomicUsize,
+}
+
+impl Waiting {
+    fn change(&self, before: usize, after: usize) {
+        match after >= before {
+            true => self.bytes.fetch_add(after - before, Ordering::Relaxed),
+            false => self.bytes.fetch_sub(before - after, Ordering::Relaxed),
+        };
+    }
+}
+
 /// The guests of one daemon. They outlive its instances.
 #[derive(Debug, Default)]
 pub struct Guests {
     by_id: Mutex<HashMap<u64, Arc<Mailbox>>>,
+    waiting: Arc<Waiting>,
 }
 
 impl Guests {
     /// Lets a guest in.
     #[must_use]
     pub fn enter(&self) -> Arc<Mailbox> {
-        Self::enter_into(&mut lock(&self.by_id))
+        self.enter_into(&mut lock(&self.by_id))
     }
 
     /// Lets a guest in where there are fewer than `max`. Of many who come at once, no more get in than may.
     #[must_use]
     pub fn enter_below(&self, max: usize) -> Option<Arc<Mailbox>> {
         let mut by_id = lock(&self.by_id);
-        (by_id.len() < max).then(|| Self::enter_into(&mut by_id))
+        (by_id.len() < max).then(|| self.enter_into(&mut by_id))
     }
 
-    fn enter_into(by_id: &mut HashMap<u64, Arc<Mailbox>>) -> Arc<Mailbox> {
+    fn enter_into(&self, by_id: &mut HashMap<u64, Arc<Mailbox>>) -> Arc<Mailbox> {
         let mailbox = Arc::new(Mailbox {
             id: next_id(),
             pushed: Feed::default(),
+            unread: AtomicUsize::new(0),
+            all: Arc::clone(&self.waiting),
             is_closing: AtomicBool::new(false),
             has_left: AtomicBool::new(false),
             has_spoken: AtomicBool::new(false),
@@ -177,6 +234,7 @@ impl Guests {
             asked: Asked::default(),
             heard: Heard::default(),
         });
+        self.waiting.guests.fetch_add(1, Ordering::Relaxed);
         by_id.insert(mailbox.id, Arc::clone(&mailbox));
         mailbox
     }
@@ -184,6 +242,8 @@ impl Guests {
     /// It has gone.
     pub fn leave(&self, id: u64) {
         if let Some(mailbox) = lock(&self.by_id).remove(&id) {
+            self.waiting.guests.fetch_sub(1, Ordering::Relaxed);
+            mailbox.count_unread(0);
             mailbox.has_left.store(true, Ordering::Release);
             mailbox.asked.end(&has_gone());
             mailbox.heard.tell(br#"disconnect ["it has gone"]"#);
@@ -235,6 +295,14 @@ pub fn next_id() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        // What nobody has taken.
+        let mut left = Vec::new();
+        self.take_into(&mut left);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,5 +330,32 @@ mod tests {
         assert!(!guests.close_longest_silent());
         let closing = [first, second, third].map(|guest| guest.is_closing());
         assert_eq!(closing, [false, true, true]);
+    }
+
+    #[test]
+    fn many_who_do_not_read_share_what_may_wait_and_who_reads_is_pushed_to() {
+        const GUESTS: usize = 200;
+        let guests = Guests::default();
+        let deaf: Vec<_> = (0..GUESTS).map(|_| guests.enter()).collect();
+        let honest = guests.enter();
+        let line = vec![b'x'; 10_000];
+        for _ in 0..FEED_BYTES_MAX / line.len() {
+            for guest in &deaf {
+                guest.push(&line);
+            }
+            assert!(honest.push(&line));
+            honest.take_into(&mut Vec::new());
+        }
+        let waits = guests.waiting.bytes.load(Ordering::Relaxed);
+        assert!(
+            (PUSHED_BYTES_MAX / 2..=ROOM_BYTES_MAX).contains(&waits),
+            "{waits}"
+        );
+        assert!(deaf.iter().all(|guest| guest.is_slow()) && !honest.is_slow());
+        for guest in &deaf {
+            guests.leave(guest.id());
+        }
+        drop(deaf);
+        assert_eq!(guests.waiting.bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -81,6 +81,25 @@ pub(crate) fn write_ended(
     }
 }
 
+/// Appends the line of a large result, and counts it. `bytes` has the result behind so many others. Where nothing waits
+/// before it, the line is made of these bytes, which are not copied.
+pub(crate) fn write_large(
+    out: &mut Vec<u8>,
+    (name, tag): (&str, Option<&str>),
+    (mut bytes, before): (Vec<u8>, usize),
+    tally: &mut Tally,
+) {
+    if !out.is_empty() {
+        return write_ended(out, (name, tag), (status::DONE, &bytes[before..]), tally);
+    }
+    tally.calls += 1;
+    let mut opening = Vec::new();
+    open_reply(&mut opening, name, tag);
+    bytes.splice(..before, opening);
+    close_reply(&mut bytes, 0);
+    *out = bytes;
+}
+
 fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u32, text: &str) {
     match status {
         host_status::UNKNOWN_DAEMON => {

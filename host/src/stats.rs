@@ -30,6 +30,15 @@ pub struct Tally {
     pub panics: u64,
 }
 
+impl Tally {
+    /// What another batch adds.
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.calls += other.calls;
+        self.errors += other.errors;
+        self.panics += other.panics;
+    }
+}
+
 /// What a process of its own counts, as far as that can be true. Its memory may hold anything.
 #[derive(Debug)]
 struct Elsewhere {

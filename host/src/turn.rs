@@ -165,6 +165,10 @@ async fn run_own(
         ended = pending => ended,
         given_up = lease.given_up(of, door.limits.command, start) => given_up,
     };
+    // Whoever has called has it now.
+    if let Some(mut unread) = instance.unread(call.guest, None) {
+        unread.add(ended.bytes.len());
+    }
     reply_of(ended.status, [b"[", &ended.bytes[..]].concat())
 }
 

@@ -16,7 +16,7 @@ mod shed;
 mod warden;
 mod wire;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -34,8 +34,11 @@ use tokio::net::UnixStream;
 use crate::commands::{Commands, Entry, Runs};
 use crate::descriptors;
 use crate::dylib::Image;
+use crate::frame::batch::HEAD_BYTES as ENTRY_HEAD_BYTES;
 use crate::frame::loan::Terms;
-use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage, TrialMessage};
+use crate::frame::{
+    self, ARGUMENT, Frame, FrameInbox, Kind, LARGE_BYTES, StartMessage, TrialMessage,
+};
 use crate::identity::Identity;
 use crate::instance::{self, Instance, Pending, StartPlan};
 use crate::ledger::{Ledger, monotonic_ns};
@@ -43,10 +46,11 @@ use crate::manifest::Manifest;
 use crate::outcome::Call;
 use crate::outcome::Ended;
 use crate::report::Mode;
+use crate::room::{GUEST_BYTES_MAX, Room};
 use crate::services::Resident;
 use crate::signals;
 use crate::spans;
-use backlog::{Backlog, What};
+use backlog::{Backlog, Job, What};
 use incoming::Incoming;
 use loans::Loans;
 use shed::Shed;
@@ -62,6 +66,8 @@ const EVENT_INTERVAL: u32 = 16;
 const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
 /// How long commands that were handed over run before the event loop has its turn.
 const WORK_MAX: Duration = Duration::from_millis(2);
+/// What a job's replies are added up to before the room hears of them (bytes).
+const MADE_BYTES_MAX: usize = 64 << 10;
 /// What a batch's spare buffer keeps (bytes): a reply of usual size fits.
 const SPARE_BYTES_MAX: usize = 64 << 10;
 
@@ -145,9 +151,55 @@ struct Worker {
     running: FuturesUnordered<Running>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
     backlog: Backlog,
+    /// What waits for guests, here and at the host.
+    room: Arc<Room>,
+    /// Whether the host was told that this side waits to hear what guests have read.
+    wants: bool,
     /// Where one reply of a batch after the other is made.
     spare: Vec<u8>,
     shed: Shed,
+}
+
+/// How far a job was run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ran {
+    Whole,
+    /// As far as there was time.
+    Part,
+    /// As far as there was room.
+    NoRoom,
+}
+
+/// How long this has been at work since the event loop had its turn.
+struct Clock {
+    began: Instant,
+    flushed: Instant,
+    now: Instant,
+}
+
+impl Clock {
+    fn now() -> Self {
+        let now = Instant::now();
+        Clock {
+            began: now,
+            flushed: now,
+            now,
+        }
+    }
+
+    /// A command has ended; whether replies have been held back for long enough.
+    fn tick(&mut self) -> bool {
+        self.now = Instant::now();
+        let is_due = self.now - self.flushed > REPLIES_HELD_MAX;
+        if is_due {
+            self.flushed = self.now;
+        }
+        is_due
+    }
+
+    fn is_over(&self) -> bool {
+        self.now - self.began > WORK_MAX
+    }
 }
 
 /// A daemon that serves.
@@ -159,13 +211,30 @@ struct Served {
 /// A command under way; cancelled when its sender is dropped.
 struct Running {
     id: u64,
+    guest: u64,
+    command: u32,
+    room: Arc<Room>,
     pending: Option<Pending>,
     ledger: Option<Arc<Ledger>>,
     cancelled: tokio::sync::oneshot::Receiver<()>,
 }
 
+impl Running {
+    fn of(&self) -> (u64, u64, u32) {
+        (self.id, self.guest, self.command)
+    }
+
+    /// Whether it may go on; its task is woken when there is more room.
+    fn has_room(&self, context: &Context<'_>) -> bool {
+        self.room.want(context);
+        self.guest == 0
+            || self.room.may_go_on(self.guest, self.command)
+            || self.room.take_freed(self.id)
+    }
+}
+
 impl Future for Running {
-    type Output = (u64, Option<Ended>);
+    type Output = ((u64, u64, u32), Option<Ended>);
 
     fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -174,7 +243,10 @@ impl Future for Running {
             .is_ready()
         {
             this.pending = None;
-            return Poll::Ready((this.id, None));
+            return Poll::Ready((this.of(), None));
+        }
+        if this.room.is_tight() && !this.has_room(context) {
+            return Poll::Pending;
         }
         if let Some(ledger) = &this.ledger {
             // A poll that doesn't return holds this thread as a handler does.
@@ -190,7 +262,7 @@ impl Future for Running {
         match polled {
             Some(Poll::Ready(ended)) => {
                 this.pending = None;
-                Poll::Ready((this.id, Some(ended)))
+                Poll::Ready((this.of(), Some(ended)))
             }
             _ => Poll::Pending,
         }
@@ -209,6 +281,8 @@ impl Worker {
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
             backlog: Backlog::default(),
+            room: Arc::default(),
+            wants: false,
             spare: Vec::new(),
             shed: Shed::default(),
         }
@@ -327,7 +401,7 @@ impl Worker {
                 // The host's word first, then what has ended since.
                 biased;
                 read = self.incoming.read(&wire, &mut self.inbox) => read?,
-                Some((id, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(id, ended),
+                Some((of, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(of, ended),
                 flushed = wire.flushed() => flushed?,
                 // Once round the event loop, and what waits goes on.
                 () = tokio::task::yield_now(), if !self.backlog.is_empty() => {}
@@ -366,6 +440,9 @@ impl Worker {
             Kind::Reclaim => self.loans.reclaim(frame.id),
             Kind::Save => self.save(frame.id, served),
             Kind::Cancel => self.cancel(frame.id),
+            Kind::Read => self.room.take(frame.id, bytes_of(frame.payload)),
+            Kind::GoOn => self.room.free(frame.id),
+            Kind::DropAside => self.drop_aside(frame.id),
             Kind::Ping => self.pong(frame.id),
             Kind::Answered => self.wire.on_answer(frame.id, frame.payload),
             Kind::Visit => self.wire.visit(frame.id, frame.payload),
@@ -380,74 +457,139 @@ impl Worker {
 
     /// Runs what was handed over, one command after the other, for a moment.
     fn work(&mut self, served: &Served) {
-        if self.backlog.is_empty() {
-            return;
-        }
-        let began = Instant::now();
-        let mut flushed = began;
-        while let Some(mut job) = self.backlog.pop() {
-            while let Some(next) = job.next() {
-                let call = call_of(next.index, job.guest, next.arguments);
-                if !self.answer((job.what, job.id, job.place), call, served) {
-                    break;
-                }
-                job.advance();
-                let now = Instant::now();
-                if now - flushed > REPLIES_HELD_MAX {
-                    self.wire.flush_now();
-                    flushed = now;
-                }
-                if now - began > WORK_MAX {
-                    self.rest();
-                    return self.backlog.put_back(job);
-                }
+        let mut clock = Clock::now();
+        self.work_aside(served, &mut clock);
+        while !clock.is_over()
+            && let Some(mut job) = self.backlog.pop()
+        {
+            let is_held_up = self.backlog.is_aside(job.guest);
+            let ran = match is_held_up {
+                true => Ran::NoRoom,
+                false => self.run_job(&mut job, served, &mut clock),
+            };
+            match ran {
+                Ran::Whole => self.backlog.give_back(job),
+                Ran::Part => self.backlog.put_back(job),
+                Ran::NoRoom => self.set_aside(job),
             }
-            if job.what == What::Goodbye {
-                served.instance.guest_gone(job.guest, &());
-            }
-            self.backlog.give_back(job);
         }
-        self.rest();
         self.spare.clear();
         self.spare.shrink_to(SPARE_BYTES_MAX);
+        self.tell_want();
     }
 
-    /// Answers a command, or starts it; false where the host has withdrawn it.
-    fn answer(
+    /// Goes on with what was set aside, as far as there is room now.
+    fn work_aside(&mut self, served: &Served, clock: &mut Clock) {
+        if !self.backlog.has_aside() {
+            return;
+        }
+        let mut held_up = HashSet::new();
+        for mut job in self.backlog.take_aside() {
+            let may_run = !clock.is_over() && !held_up.contains(&job.guest);
+            if may_run && self.run_job(&mut job, served, clock) == Ran::Whole {
+                self.backlog.give_back(job);
+            } else {
+                held_up.insert(job.guest);
+                self.backlog.set_aside(job);
+            }
+        }
+    }
+
+    /// Sets a job aside, and says so: what the ledger shows of the order of numbers doesn't hold for it.
+    fn set_aside(&mut self, job: Job) {
+        let place = u32::try_from(job.place).unwrap_or(u32::MAX);
+        self.wire
+            .send_now(Kind::SetAside, job.id, &[&place.to_le_bytes()]);
+        self.backlog.set_aside(job);
+    }
+
+    /// Tells the host whether this side waits to hear what guests have read.
+    fn tell_want(&mut self) {
+        let wants = self.room.is_tight() || self.backlog.has_aside();
+        if std::mem::replace(&mut self.wants, wants) != wants {
+            self.wire.send_now(Kind::Want, 0, &[&[u8::from(wants)]]);
+        }
+    }
+
+    /// Runs a job as far as there are time and room.
+    fn run_job(&mut self, job: &mut Job, served: &Served, clock: &mut Clock) -> Ran {
+        let mut ran = Ran::Whole;
+        while let Some(next) = job.next() {
+            let has_room = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
+            let may_run = has_room || (job.is_aside && self.room.take_freed(job.id));
+            if !may_run {
+                ran = Ran::NoRoom;
+                break;
+            }
+            let arguments = next.arguments.len();
+            let call = call_of(next.index, job.guest, next.arguments);
+            let of = (job.id, job.place, job.is_aside);
+            let made = match job.what {
+                What::Call => self.call(of, call, served),
+                What::Batch | What::Goodbye => self.answer_of_batch(of, call, served),
+            };
+            // The host has withdrawn it, and all behind it.
+            let Some(made) = made else { break };
+            self.room.note(next.index, arguments, made);
+            job.made += made;
+            job.advance();
+            if job.made >= MADE_BYTES_MAX {
+                self.room.add(job.guest, std::mem::take(&mut job.made));
+            }
+            if clock.tick() {
+                self.wire.flush_now();
+            }
+            if clock.is_over() && job.next().is_some() {
+                ran = Ran::Part;
+                break;
+            }
+        }
+        self.rest();
+        self.room.add(job.guest, std::mem::take(&mut job.made));
+        if ran == Ran::Whole && job.what == What::Goodbye {
+            served.instance.guest_gone(job.guest, &());
+        }
+        ran
+    }
+
+    /// Runs a command of a batch, which holds this thread until it is over; how many bytes it gave. `None` where the host
+    /// has withdrawn it.
+    fn answer_of_batch(
         &mut self,
-        (what, id, place): (What, u64, usize),
+        of: (u64, usize, bool),
         call: Call<'_>,
         served: &Served,
-    ) -> bool {
-        match what {
-            What::Call => self.call(id, call, served),
-            What::Batch | What::Goodbye => return self.answer_of_batch((id, place), call, served),
-        }
-        true
-    }
-
-    /// Runs a command of a batch; false where the host has withdrawn it. It holds this thread until it is over.
-    fn answer_of_batch(&mut self, of: (u64, usize), call: Call<'_>, served: &Served) -> bool {
-        if !self.begin(of.0, of.1, true) {
-            return false;
+    ) -> Option<usize> {
+        if !self.begin(of, true) {
+            return None;
         }
         if !served.instance.is_quick(call.index) {
             // What is done must not wait for a command that may hold this thread.
             self.wire.flush_now();
         }
+        // Room for what stands before an entry, so that a large one needn't be moved.
         self.spare.clear();
+        self.spare.extend_from_slice(&[0; ENTRY_HEAD_BYTES]);
         // Not straight into the queue: the daemon's code may log, which takes the queue's lock.
         let status = served.instance.answer_here(call, &mut self.spare);
-        self.wire.send_reply(of.0, status, &self.spare);
-        true
+        let made = self.spare.len() - ENTRY_HEAD_BYTES;
+        match made >= LARGE_BYTES {
+            true => self
+                .wire
+                .send_large_reply(of.0, status, std::mem::take(&mut self.spare)),
+            false => self
+                .wire
+                .send_reply(of.0, status, &self.spare[ENTRY_HEAD_BYTES..]),
+        }
+        Some(made)
     }
 
     /// Begins a command of a batch, or a call; false where the host has withdrawn it. With `holds`, this thread runs it.
-    fn begin(&mut self, id: u64, place: usize, holds: bool) -> bool {
+    fn begin(&mut self, (id, place, is_aside): (u64, usize, bool), holds: bool) -> bool {
         let Some(ledger) = &self.ledger else {
             return true;
         };
-        let has_begun = ledger.begin(&mut self.front, id, place);
+        let has_begun = is_aside || ledger.begin(&mut self.front, id, place);
         if has_begun && holds {
             ledger.run(id, place, monotonic_ns());
         }
@@ -466,33 +608,49 @@ impl Worker {
         self.wire.guest_came(terms.guest);
         let loan = (frame.id, &terms);
         let descriptors = self.incoming.descriptors();
-        let of = (&served.instance, &self.wire, self.ledger.as_ref());
+        let ledger = self.ledger.as_ref();
+        let of = (&served.instance, &self.wire, ledger, &self.room);
         self.loans.lend(loan, descriptors, of);
     }
 
-    fn call(&mut self, id: u64, call: Call<'_>, served: &Served) {
+    fn call(&mut self, of: (u64, usize, bool), call: Call<'_>, served: &Served) -> Option<usize> {
         let runs = served.runs.get(call.index as usize).copied();
         let runs = runs.unwrap_or(Runs::Here);
-        if !self.begin(id, 0, runs == Runs::Here) {
-            return;
+        let (id, _, is_aside) = of;
+        if !self.begin(of, runs == Runs::Here) {
+            return None;
         }
-        match runs {
-            Runs::Here => {
-                if !served.instance.is_quick(call.index) {
-                    self.wire.flush_now();
-                }
-                self.wire
-                    .send_answer(id, |out| served.instance.answer_here(call, out));
-                self.rest();
-            }
-            runs => self.run_one(id, served.instance.answer_later(runs, call)),
+        if is_aside {
+            self.wire.send(Kind::Resumed, id, &[]);
         }
+        if runs != Runs::Here {
+            let pending = served.instance.answer_later(runs, call);
+            self.run_one((id, call.guest, call.index), pending);
+            return Some(0);
+        }
+        if !served.instance.is_quick(call.index) {
+            self.wire.flush_now();
+        }
+        let mut bytes = Vec::new();
+        let status = served.instance.answer_here(call, &mut bytes);
+        let made = bytes.len();
+        self.wire.send_ended((id, call.guest), status, bytes);
+        Some(made)
     }
 
     /// Takes what was handed over.
     fn hand_over(&mut self, frame: &Frame<'_>) {
         let guest = self.backlog.push(frame);
         self.wire.guest_came(guest);
+    }
+
+    /// Nothing that was set aside begins any more.
+    fn drop_aside(&mut self, last: u64) {
+        for (id, place) in self.backlog.drop_aside(last) {
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            self.wire
+                .send_now(Kind::Dropped, id, &[&place.to_le_bytes()]);
+        }
     }
 
     fn pong(&mut self, id: u64) {
@@ -503,13 +661,14 @@ impl Worker {
     }
 
     fn save(&mut self, id: u64, served: &Served) {
-        self.run_one(id, served.instance.start_save());
+        self.run_one((id, 0, u32::MAX), served.instance.start_save());
     }
 
     fn guest_came(&mut self, frame: &Frame<'_>, served: &Served) {
         let (guest, _) = frame::split_u64(frame.payload);
         self.wire.guest_came(guest);
-        self.run_one(frame.id, served.instance.guest_came(guest));
+        let pending = served.instance.guest_came(guest);
+        self.run_one((frame.id, 0, u32::MAX), pending);
     }
 
     fn guest_gone(&mut self, frame: &Frame<'_>) {
@@ -523,22 +682,27 @@ impl Worker {
         self.calls.remove(&id);
     }
 
-    fn run_one(&mut self, id: u64, pending: Pending) {
+    /// Starts what ends later: a call of that guest, by its number and the command's index. Guest 0 is the host itself.
+    fn run_one(&mut self, (id, guest, command): (u64, u64, u32), pending: Pending) {
         let (sender, cancelled) = tokio::sync::oneshot::channel();
         self.calls.insert(id, sender);
         self.running.push(Running {
             id,
+            guest,
+            command,
+            room: Arc::clone(&self.room),
             pending: Some(pending),
             ledger: self.ledger.clone(),
             cancelled,
         });
     }
 
-    fn on_ended(&mut self, id: u64, ended: Option<Ended>) {
+    fn on_ended(&mut self, (id, guest, command): (u64, u64, u32), ended: Option<Ended>) {
         self.calls.remove(&id);
         if let Some(Ended { status, bytes }) = ended {
-            self.wire
-                .send(Kind::Ended, id, &[&status.to_le_bytes(), &bytes]);
+            self.room.note(command, 0, bytes.len());
+            self.room.add(guest, bytes.len());
+            self.wire.send_ended((id, guest), status, bytes);
         }
     }
 
@@ -552,6 +716,11 @@ impl Worker {
             .send(Kind::Stopped, 0, &[faults.join("\n").as_bytes()]);
         self.wire.drain().await
     }
+}
+
+/// A number of bytes.
+fn bytes_of(payload: &[u8]) -> usize {
+    usize::try_from(frame::split_u64(payload).0).unwrap_or(usize::MAX)
 }
 
 fn call_of(index: u32, guest: u64, arguments: &[u8]) -> Call<'_> {

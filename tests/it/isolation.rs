@@ -11,5 +11,6 @@
 mod host_ends;
 mod in_process;
 mod panics;
+mod room;
 mod scene;
 mod subprocess;

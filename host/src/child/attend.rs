@@ -1,5 +1,6 @@
 //! A child's attendant: one task that reads what it sends, sees its end, and cleans up behind it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -21,7 +22,8 @@ use super::rate::Rate;
 use super::spawn::Spawned;
 use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::descriptors;
-use crate::frame::{self, Frame, FrameInbox, Kind, StartMessage, socket};
+use crate::frame::loan::HandedBack;
+use crate::frame::{self, Frame, FrameInbox, Kind, LARGE_BYTES_MAX, StartMessage, socket};
 use crate::ledger::Ledger;
 use crate::log::Record;
 use crate::outcome::{Asking, Ended, RunEnd, host_status};
@@ -60,6 +62,8 @@ struct Attendant {
     steps: mpsc::Sender<Result<(), String>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
+    /// What has come of a large reply, and to what.
+    part: Option<(u64, Vec<u8>)>,
     /// How much of its log is kept.
     rate: Rate,
     /// What its daemon has asked that is still under way; it ends with the child.
@@ -103,6 +107,7 @@ pub(super) fn attend(
         steps,
         ended,
         inbox: FrameInbox::default(),
+        part: None,
         rate: Rate::of("log records"),
         asking: Arc::default(),
         on_end: Some(on_end),
@@ -269,6 +274,11 @@ impl Attendant {
                         break Err(text);
                     }
                 }
+                Ok(Some(frame)) if frame.kind == Kind::Part => {
+                    if let Err(text) = self.on_part(&frame) {
+                        break Err(text);
+                    }
+                }
                 Ok(Some(frame)) if frame.kind == Kind::HandBack => {
                     if let Err(text) = self.on_hand_back(&frame) {
                         break Err(text);
@@ -284,7 +294,12 @@ impl Attendant {
     }
 
     fn take(&mut self, frame: &Frame<'_>) {
+        let place = || frame::split_u32(frame.payload).0 as usize;
         match frame.kind {
+            Kind::SetAside => lock(&self.link.calls).set_aside(frame.id, true),
+            Kind::Resumed => lock(&self.link.calls).set_aside(frame.id, false),
+            Kind::Dropped => lock(&self.link.calls).dropped(frame.id, place()),
+            Kind::Want => self.link.want_reads(frame.payload == [1]),
             Kind::Ended => self.on_ended(frame),
             Kind::Log => self.on_log(frame.payload),
             Kind::Emit => {
@@ -314,29 +329,63 @@ impl Attendant {
         let _ = self.steps.try_send(result);
     }
 
-    fn on_ended(&self, frame: &Frame<'_>) {
-        let (status, bytes) = frame::split_u32(frame.payload);
-        // One that was cancelled is not there any more.
-        if let Some(call) = lock(&self.link.calls).by_id.remove(&frame.id) {
-            let _ = call.sender.send(Ended {
-                status,
-                bytes: bytes.to_vec(),
-            });
+    /// A part of a large reply, of which there is one at a time.
+    fn on_part(&mut self, frame: &Frame<'_>) -> Result<(), String> {
+        let (id, bytes) = self.part.get_or_insert_with(|| (frame.id, Vec::new()));
+        if *id != frame.id || bytes.len() + frame.payload.len() > LARGE_BYTES_MAX {
+            return Err("parts of a reply that don't belong together".to_owned());
+        }
+        bytes.extend_from_slice(frame.payload);
+        Ok(())
+    }
+
+    /// The parts of a reply that is whole now.
+    fn take_parts(&mut self, id: u64) -> Option<Vec<u8>> {
+        let part = self.part.take_if(|(of, _)| *of == id);
+        part.map(|(_, bytes)| bytes)
+    }
+
+    fn on_ended(&mut self, frame: &Frame<'_>) {
+        let (status, rest) = frame::split_u32(frame.payload);
+        let (guest, bytes) = frame::split_u64(rest);
+        let bytes = self.take_parts(frame.id).unwrap_or_else(|| bytes.to_vec());
+        let call = lock(&self.link.calls).by_id.remove(&frame.id);
+        let ended = Ended { status, bytes };
+        let left = match call {
+            Some(call) => call.sender.send(ended).err(),
+            // One that was cancelled is not there any more.
+            None => Some(ended),
+        };
+        if let Some(ended) = left {
+            self.link.has_read(guest, ended.bytes.len());
         }
     }
 
-    fn on_replies(&self, frame: &Frame<'_>) -> Result<(), String> {
+    fn on_replies(&mut self, frame: &Frame<'_>) -> Result<(), String> {
         // As good as a `Pong`, which waits behind them.
         self.link.pongs.fetch_add(1, Ordering::Relaxed);
-        let mut calls = lock(&self.link.calls);
-        calls.batches.answer(frame.id, frame.payload)
+        let entries = match self.take_parts(frame.id) {
+            Some(large) => Cow::Owned(large),
+            None => Cow::Borrowed(frame.payload),
+        };
+        let nobodys = lock(&self.link.calls).batches.answer(frame.id, entries)?;
+        if let Some((guest, bytes)) = nobodys {
+            self.link.has_read(guest, bytes);
+        }
+        Ok(())
     }
 
-    fn on_hand_back(&self, frame: &Frame<'_>) -> Result<(), String> {
-        let loan = (frame.id, frame.payload);
-        self.link
-            .loans
-            .on_hand_back(loan, self.link.ledger.as_deref())
+    fn on_hand_back(&mut self, frame: &Frame<'_>) -> Result<(), String> {
+        let mut back = HandedBack::read(frame.payload).ok_or("a loan that is cut off")?;
+        if let Some(large) = self.take_parts(frame.id) {
+            back.last = large;
+        }
+        let ledger = self.link.ledger.as_deref();
+        let nobodys = self.link.loans.on_hand_back((frame.id, back), ledger);
+        if let Some((guest, bytes)) = nobodys {
+            self.link.has_read(guest, bytes);
+        }
+        Ok(())
     }
 
     /// Does what its daemon asks about others, and answers when it is done.

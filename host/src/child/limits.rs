@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use dae_plugin_api::abi::status;
 
 use super::{Calls, Link, lock};
+use crate::frame::Kind;
 use crate::ledger::{Begun, Ledger};
 use crate::outcome::{Ended, host_status};
 
@@ -106,7 +107,8 @@ impl Link {
     /// Whether the child has begun with a call.
     fn has_begun(&self, id: u64) -> bool {
         let ledger = self.ledger.as_ref();
-        ledger.is_none_or(|ledger| ledger.begun(id) != Begun::None)
+        let is_past = ledger.is_none_or(|ledger| ledger.begun(id) != Begun::None);
+        is_past && !lock(&self.calls).is_aside(id)
     }
 
     /// Withdraws what has waited as long as the command that the child is at may take.
@@ -128,6 +130,10 @@ impl Link {
         let mut calls = lock(&self.calls);
         let last = self.last_id.load(std::sync::atomic::Ordering::Relaxed);
         self.withdraw(&mut calls, last, Withdrawal::Revoked);
+        drop(calls);
+        // What was set aside is answered when the child has said that it never begins.
+        lock(&self.outgoing).put(Kind::DropAside, last, &[]);
+        self.flush();
     }
 
     fn withdraw(&self, calls: &mut Calls, last: u64, why: Withdrawal) {
@@ -137,10 +143,35 @@ impl Link {
         let is_withdrawn = |id: &u64| *id <= last && front.begun(*id) == Begun::None;
         let withdrawn = calls
             .by_id
-            .extract_if(|id, call| call.is_command && is_withdrawn(id));
+            .extract_if(|id, call| call.is_command && !call.is_aside && is_withdrawn(id));
         for (_, call) in withdrawn {
             // Whoever waited may have given up.
             let _ = call.sender.send(why.ended());
+        }
+    }
+}
+
+impl Calls {
+    /// Whether a call was set aside and has not begun since.
+    fn is_aside(&self, id: u64) -> bool {
+        self.by_id.get(&id).is_some_and(|call| call.is_aside)
+    }
+
+    /// A batch or call is set aside, or a call goes on.
+    pub(super) fn set_aside(&mut self, id: u64, is_aside: bool) {
+        match self.by_id.get_mut(&id) {
+            Some(call) => call.is_aside = is_aside,
+            None => self.batches.set_aside(id),
+        }
+    }
+
+    /// Of what was set aside, the commands from that one on never begin.
+    pub(super) fn dropped(&mut self, id: u64, from: usize) {
+        let why = Withdrawal::Revoked;
+        match self.by_id.remove(&id) {
+            // Whoever waited may have given up.
+            Some(call) => drop(call.sender.send(why.ended())),
+            None => self.batches.dropped(id, from, why),
         }
     }
 }
@@ -173,6 +204,8 @@ impl CallStart {
     /// Withdraws the call if it has not begun; false where it has.
     pub(crate) fn withdraw(&self) -> bool {
         self.link.withdraw_all();
-        !lock(&self.link.calls).by_id.contains_key(&self.id)
+        let calls = lock(&self.link.calls);
+        // Of one that was set aside the child will say so.
+        calls.is_aside(self.id) || !calls.by_id.contains_key(&self.id)
     }
 }

@@ -58,6 +58,7 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     place: Place,
+    guest_id: u64,
     guest: AtomicWaker,
     told: Mutex<Told>,
 }
@@ -129,27 +130,24 @@ impl Loans {
         }
     }
 
-    /// The child has handed one back.
+    /// The child has handed one back; whose replies come with it, and how many bytes, where nobody wants them.
     pub(super) fn on_hand_back(
         &self,
-        (id, payload): (u64, &[u8]),
+        (id, back): (u64, HandedBack),
         ledger: Option<&Ledger>,
-    ) -> Result<(), String> {
-        let back = HandedBack::read(payload).ok_or("a loan that is cut off")?;
+    ) -> Option<(u64, usize)> {
         let mut table = lock(&self.table);
-        // One that was seized is not there any more.
-        let Some(entry) = table.by_id.get(&id).cloned() else {
-            return Ok(());
-        };
+        // One that was seized is not there any more, and what it counts as unread isn't either.
+        let entry = table.by_id.get(&id).cloned()?;
         let mut told = lock(&entry.told);
         if told.is_abandoned {
             table.forget(entry.place, ledger);
-            return Ok(());
+            return Some((entry.guest_id, back.unread()));
         }
         told.back = Some(back);
         drop(told);
         entry.guest.wake();
-        Ok(())
+        None
     }
 
     /// The child has ended, and all of its group.
@@ -253,6 +251,7 @@ impl Link {
         drop(outgoing);
         let entry = Arc::new(Entry {
             place,
+            guest_id: guest,
             guest: AtomicWaker::new(),
             told: Mutex::default(),
         });

@@ -5,7 +5,7 @@
 //! here allocates for an entry.
 
 /// What stands before an entry's bytes.
-const HEAD_BYTES: usize = 8;
+pub(crate) const HEAD_BYTES: usize = 8;
 
 /// Appends an entry.
 pub(crate) fn put_entry(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
@@ -17,6 +17,16 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     out.reserve(HEAD_BYTES + bytes.len());
     out.extend_from_slice(&head);
     out.extend_from_slice(bytes);
+}
+
+/// Writes what stands before an entry's bytes, where there is room for it.
+pub(crate) fn write_head(entry: &mut [u8], number: u32) {
+    let length = entry.len().saturating_sub(HEAD_BYTES);
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    if let Some(head) = entry.first_chunk_mut::<HEAD_BYTES>() {
+        head[..4].copy_from_slice(&number.to_le_bytes());
+        head[4..].copy_from_slice(&length.to_le_bytes());
+    }
 }
 
 /// How many entries these bytes are; `None` where they aren't entries.

@@ -67,6 +67,11 @@ impl Terms {
 }
 
 impl HandedBack {
+    /// How many bytes of replies come with it.
+    pub(crate) fn unread(&self) -> usize {
+        self.replies.len() + self.last.len()
+    }
+
     /// As parts of a payload, behind the head that is made here.
     pub(crate) fn head(&self) -> [u8; HEAD_BYTES] {
         // Both are bounded by what a worker keeps of a guest and a reply's limit.

@@ -3,19 +3,23 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error};
+use dae_plugin_api::abi::status;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 
 use super::batches::{Batches, Outlet};
+use crate::child::Unread;
 use crate::commands::{Entry, Found, HostCommand, Known, Runs};
 use crate::door::{Door, Lease};
+use crate::frame::LARGE_BYTES;
 use crate::instance::Pending;
 use crate::mailbox::Mailbox;
 use crate::outcome::{Call, Ended};
-use crate::reply::{self, write_ended};
+use crate::reply::{self, write_ended, write_large};
+use crate::room::Room;
 use crate::stats::Tally;
 use crate::turn;
 
@@ -32,6 +36,12 @@ pub(super) struct Answers {
     batches: Batches,
     /// How many of these there were since anything else was answered.
     in_a_row: u32,
+    /// Bytes of the lines in `ordered`.
+    held: usize,
+    /// Bytes of the arguments of those that run.
+    arguments: usize,
+    /// What has come of a process of its own and is not written.
+    unread: Option<Unread>,
 }
 
 /// Who answers whom.
@@ -75,6 +85,13 @@ struct Run {
     began: Instant,
     place: Place,
     emits_first: bool,
+    /// Whose it is, and which command.
+    of: (u64, u32),
+    arguments: usize,
+    room: Arc<Room>,
+    /// What waits for its guest is held up by it.
+    is_next: bool,
+    waker: Option<Waker>,
     name: Box<str>,
     tag: Option<Box<str>>,
 }
@@ -83,6 +100,9 @@ struct Run {
 struct Finished {
     /// The number of the instance that ran it.
     instance: u64,
+    /// The bytes of its result and of its arguments, and the lease it ran by.
+    bytes: (usize, usize),
+    lease: Arc<Lease>,
     place: Place,
     emits_first: bool,
     line: Vec<u8>,
@@ -125,12 +145,14 @@ impl Answers {
         {
             let (door, guest) = turn;
             door.count(finished.instance, finished.tally, finished.took);
+            self.arguments -= finished.bytes.1;
+            self.has_come(&finished.lease, guest, finished.bytes.0);
             match finished.place {
                 Place::Tagged => {
                     if finished.emits_first {
                         guest.take_into(outbox);
                     }
-                    outbox.extend_from_slice(&finished.line);
+                    append(outbox, finished.line);
                 }
                 Place::Ordered(number) => self.settle(number, finished.line),
             }
@@ -155,6 +177,7 @@ impl Answers {
             let collected = self.batches.collect(&mut out, door.limits.command, context);
             let Some(came) = collected else { return };
             door.count(came.instance, came.tally, came.took);
+            self.has_come(&came.bytes.1, guest, came.bytes.0);
             if let Some((number, lines)) = came.place {
                 self.settle(number, lines);
                 self.release(outbox, guest);
@@ -167,6 +190,7 @@ impl Answers {
     fn settle(&mut self, number: u64, line: Vec<u8>) {
         let at = usize::try_from(number - self.left).unwrap_or(usize::MAX);
         if let Some(slot) = self.ordered.get_mut(at) {
+            self.held += line.len();
             *slot = Some(line);
         }
     }
@@ -176,9 +200,70 @@ impl Answers {
         while let Some(Some(_)) = self.ordered.front() {
             guest.take_into(outbox);
             let line = self.ordered.pop_front().flatten().unwrap_or_default();
-            outbox.extend_from_slice(&line);
+            self.held -= line.len();
+            append(outbox, line);
             self.left += 1;
         }
+    }
+
+    /// So many bytes of replies have come by that lease.
+    fn has_come(&mut self, lease: &Lease, guest: &Mailbox, bytes: usize) {
+        if bytes > 0 {
+            let before = self.unread.take();
+            self.unread = lease.instance.unread(guest.id(), before);
+            if let Some(unread) = &mut self.unread {
+                unread.add(bytes);
+            }
+        }
+    }
+
+    /// The guest has come home with so many bytes of replies.
+    pub(super) fn has_brought(&mut self, lease: &Lease, guest: &Mailbox, bytes: usize) {
+        self.has_come(lease, guest, bytes);
+    }
+
+    /// All that has gone to the outbox is written.
+    #[inline]
+    pub(super) fn is_written(&mut self) {
+        if self
+            .unread
+            .as_ref()
+            .is_some_and(|unread| !unread.is_empty())
+            && self.held() == 0
+        {
+            self.unread = None;
+        }
+    }
+
+    /// Has the command go on that the replies which are held wait for, whatever waits for the guest: else neither the one nor
+    /// the others would ever go out.
+    pub(super) fn go_on(&mut self) {
+        let next = self.left;
+        self.batches.go_on(next);
+        let mut running = self.running.iter_mut().flat_map(|all| all.iter_mut());
+        let is_next = |run: &&mut Run| matches!(run.place, Place::Ordered(place) if place == next);
+        if let Some(run) = running.find(|run| is_next(run))
+            && !std::mem::replace(&mut run.is_next, true)
+        {
+            if let Some(Pending::Subprocess(call)) = &run.pending {
+                call.go_on();
+            }
+            if let Some(waker) = run.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Bytes of replies that wait for those before them.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        self.held + self.batches.held()
+    }
+
+    /// Bytes of arguments under way.
+    #[inline]
+    pub(super) fn arguments(&self) -> usize {
+        self.arguments + self.batches.arguments()
     }
 
     /// Puts a whole answer where it belongs.
@@ -188,6 +273,7 @@ impl Answers {
             true => outbox.extend_from_slice(line),
             false => {
                 self.batches.cut();
+                self.held += line.len();
                 self.ordered.push_back(Some(line.to_vec()));
             }
         }
@@ -285,6 +371,7 @@ impl Answers {
             } => {
                 let mut line = Vec::new();
                 answer_here(message, (index, known), turn, (&mut line, tally));
+                self.held += line.len();
                 self.ordered.push_back(Some(line));
             }
             Entry::Own { index, runs } => {
@@ -351,9 +438,26 @@ impl Answers {
             if pending.emits_first() && self.goes_out(&message) {
                 turn.guest.take_into(outbox);
             }
+            turn.door
+                .room
+                .note(index, message.arguments.len(), ended.bytes.len());
+            self.has_come(turn.lease, turn.guest, ended.bytes.len());
             self.put_ended(&message, &ended, (outbox, tally));
             return pending.give_back(ended.bytes);
         }
+        self.enter(&message, (index, began), pending, turn);
+        // The first poll was with the connection's own waker; the set has one for each, and must see it once.
+        context.waker().wake_by_ref();
+    }
+
+    /// Enters a command that is under way.
+    fn enter(
+        &mut self,
+        message: &Message<'_>,
+        (index, began): (u32, Instant),
+        pending: Pending,
+        turn: Turn<'_>,
+    ) {
         let fate = turn.lease.instance.fate(index);
         let limit = turn.door.limits.command;
         let given_up = turn
@@ -366,19 +470,23 @@ impl Answers {
                 Place::Ordered(self.left + self.ordered.len() as u64 - 1)
             }
         };
+        self.arguments += message.arguments.len();
         let running = self.running.get_or_insert_default();
         running.push(Run {
             emits_first: pending.emits_first(),
             pending: Some(pending),
             lease: Arc::clone(turn.lease),
+            of: (turn.guest.id(), index),
+            arguments: message.arguments.len(),
+            room: Arc::clone(&turn.door.room),
+            is_next: false,
+            waker: None,
             given_up: Box::pin(given_up),
             began,
             place,
             name: message.name.into(),
             tag: message.tag.map(Into::into),
         });
-        // The first poll was with the connection's own waker; the set has one for each, and must see it once.
-        context.waker().wake_by_ref();
     }
 }
 
@@ -387,24 +495,47 @@ impl Future for Run {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Finished> {
         let this = &mut *self;
-        let polled = this
-            .pending
-            .as_mut()
-            .map(|pending| Pin::new(pending).poll(context));
+        let has_room = !this.room.is_tight() || this.is_next || this.has_room(context);
+        let pending = this.pending.as_mut().filter(|_| has_room);
+        let polled = pending.map(|pending| Pin::new(pending).poll(context));
         let ended = match polled {
             Some(Poll::Ready(ended)) => ended,
             _ => ready!(this.given_up.as_mut().poll(context)),
         };
         this.pending = None;
+        let bytes = (ended.bytes.len(), this.arguments);
+        this.room.note(this.of.1, bytes.1, bytes.0);
+        // Until the guest's task counts it with all else: others may end before that.
+        this.room.add(this.of.0, bytes.0);
         let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
         Poll::Ready(Finished {
             instance: this.lease.instance.number(),
+            bytes,
+            lease: Arc::clone(&this.lease),
             place: this.place,
             emits_first: this.emits_first,
             line,
             tally,
             took: this.began.elapsed(),
         })
+    }
+}
+
+impl Run {
+    /// Whether it may go on; the guest's task is woken when there is more room.
+    fn has_room(&mut self, context: &Context<'_>) -> bool {
+        let (guest, command) = self.of;
+        self.waker = Some(context.waker().clone());
+        self.room.want(context);
+        self.room.may_go_on(guest, command)
+    }
+}
+
+/// Appends a line; one that nothing waits before is not copied.
+fn append(outbox: &mut Vec<u8>, line: Vec<u8>) {
+    match outbox.is_empty() && line.len() >= LARGE_BYTES {
+        true => *outbox = line,
+        false => outbox.extend_from_slice(&line),
     }
 }
 
@@ -418,7 +549,11 @@ fn answer_here(
 ) {
     let start = out.len();
     let of = (turn.guest.id(), index, known);
+    let arguments = message.arguments.len();
     reply::answer_on_the_spot(&turn.lease.instance, message, of, (out, tally));
+    if out.len() - start >= LARGE_BYTES {
+        turn.door.room.note(index, arguments, out.len() - start);
+    }
     // What it emitted while it ran comes before its reply.
     if turn.guest.has_mail() {
         let reply = out.split_off(start);
@@ -429,8 +564,13 @@ fn answer_here(
 
 /// The line of a command that has ended, and what it adds to the counts.
 fn finished_line(name: &str, tag: Option<&str>, ended: Ended) -> (Vec<u8>, Tally) {
-    let mut line = Vec::with_capacity(name.len() + ended.bytes.len() + 8);
     let mut tally = Tally::default();
+    if ended.status == status::DONE && ended.bytes.len() >= LARGE_BYTES {
+        let mut line = Vec::new();
+        write_large(&mut line, (name, tag), (ended.bytes, 0), &mut tally);
+        return (line, tally);
+    }
+    let mut line = Vec::with_capacity(name.len() + ended.bytes.len() + 8);
     let told = (ended.status, &ended.bytes[..]);
     write_ended(&mut line, (name, tag), told, &mut tally);
     (line, tally)

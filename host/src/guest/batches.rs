@@ -15,16 +15,18 @@ use std::task::Context;
 use std::time::Duration;
 
 use dae_common_tcp::Message;
+use dae_plugin_api::abi::status;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::answers::Turn;
-use crate::child::{BatchCall, Due, NoMore};
+use crate::child::{BatchCall, Due, NoMore, bytes_of};
 use crate::door::{self, Lease};
-use crate::frame::batch::{Entries, put_entry};
+use crate::frame::LARGE_BYTES;
+use crate::frame::batch::{Entries, HEAD_BYTES, put_entry};
 use crate::mailbox::Mailbox;
 use crate::outcome::{self, Ended};
-use crate::reply::write_ended;
+use crate::reply::{write_ended, write_large};
 use crate::stats::Tally;
 
 /// A batch that has grown to this is handed over (bytes): its process has something to do while the next is made.
@@ -62,6 +64,8 @@ struct Work {
     handed_over: VecDeque<Batch>,
     /// Commands in all of them.
     unanswered: usize,
+    /// Bytes of their arguments, as long as a batch is not answered in full.
+    arguments: usize,
     patience: Option<Patience>,
     /// Empty ones, for the next to be made.
     entries: Vec<u8>,
@@ -73,6 +77,8 @@ struct Open {
     entries: Vec<u8>,
     sent: Sent,
     place: Option<u64>,
+    /// Bytes of its arguments.
+    arguments: usize,
     /// Whether something else has its place in the order behind it.
     is_cut: bool,
 }
@@ -83,6 +89,10 @@ struct Batch {
     lease: Arc<Lease>,
     began: Instant,
     sent: Sent,
+    /// Bytes of its arguments.
+    arguments: usize,
+    /// At which command it was let go on.
+    goes_on: Option<usize>,
     /// How many replies have come, those to commands that were given up on before included.
     received: usize,
     /// From which command on they were withdrawn, and what those end with.
@@ -138,6 +148,8 @@ pub(super) struct Came {
     pub(super) instance: u64,
     pub(super) tally: Tally,
     pub(super) took: Duration,
+    /// How many bytes of replies have come, and the lease that they came by.
+    pub(super) bytes: (usize, Arc<Lease>),
     /// Whether all of it is answered.
     pub(super) is_over: bool,
     /// Its place in the order and what is still to go there, where all of it is answered.
@@ -145,6 +157,28 @@ pub(super) struct Came {
 }
 
 impl Batches {
+    /// How many bytes of replies wait here for those before them.
+    pub(super) fn held(&self) -> usize {
+        let batches = self.work.iter().flat_map(|work| &work.handed_over);
+        batches.map(|batch| batch.held.len()).sum()
+    }
+
+    /// Has the batch with that place in the order go on, if it is here; once for each command of it.
+    pub(super) fn go_on(&mut self, place: u64) {
+        let mut batches = self.work.iter_mut().flat_map(|work| &mut work.handed_over);
+        if let Some(batch) = batches.find(|batch| batch.place == Some(place))
+            && batch.goes_on != Some(batch.sent.answered)
+        {
+            batch.goes_on = Some(batch.sent.answered);
+            batch.call.go_on();
+        }
+    }
+
+    /// How many bytes of arguments are under way.
+    pub(super) fn arguments(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.arguments)
+    }
+
     /// How many commands are in it.
     pub(super) fn unanswered(&self) -> usize {
         self.work.as_ref().map_or(0, |work| work.unanswered)
@@ -174,9 +208,12 @@ impl Batches {
             entries: std::mem::take(&mut work.entries),
             sent: std::mem::take(&mut work.sent),
             place: None,
+            arguments: 0,
             is_cut: false,
         });
         put_entry(&mut open.entries, index, message.arguments.as_bytes());
+        work.arguments += message.arguments.len();
+        open.arguments += message.arguments.len();
         open.sent.push(index, message.tag);
         if message.tag.is_none() {
             open.place.get_or_insert_with(place);
@@ -244,6 +281,8 @@ impl Work {
             began: Instant::now(),
             sent: open.sent,
             received: 0,
+            goes_on: None,
+            arguments: open.arguments,
             withdrawn: None,
             place: open.place,
             held: Vec::new(),
@@ -271,26 +310,15 @@ impl Work {
         let first = self.handed_over.front_mut()?;
         let (mut tally, mut entries) = (Tally::default(), Vec::new());
         let mut given_up = first.take(&mut entries, context);
+        let mut bytes = bytes_of(&entries);
         // What was emitted meanwhile comes before the replies.
         out.guest.take_into(out.outbox);
         first.write_held(out);
-        first.write_replies(out, &entries, &mut tally);
-        while given_up.is_none() && first.waits() {
-            given_up = Patience::is_over(&mut self.patience, first, limit, context);
-            match given_up {
-                Some(GivenUp::TooLong(limit)) => {
-                    first.give_up_one(out, limit, &mut tally);
-                    given_up = None;
-                }
-                Some(GivenUp::LetGo) => {
-                    first.call.withdraw();
-                    // What it has come to. That the process has ended, if so, comes to the same.
-                    let _ = first.take(&mut entries, context);
-                    first.write_replies(out, &entries, &mut tally);
-                }
-                Some(GivenUp::Ended(_)) => {}
-                None => break,
-            }
+        first.write_replies(out, &mut entries, &mut tally);
+        if given_up.is_none() {
+            let came;
+            (given_up, came) = first.wait(&mut self.patience, (out, &mut tally), limit, context);
+            bytes += came;
         }
         if let Some(why) = given_up {
             first.give_up(out, &why, &mut tally);
@@ -299,11 +327,13 @@ impl Work {
         self.unanswered -= usize::try_from(tally.calls).unwrap_or_default();
         let (took, is_over) = (first.began.elapsed(), first.sent.left() == 0);
         let instance = first.lease.instance.number();
+        let bytes = (bytes, Arc::clone(&first.lease));
         let over = self.handed_over.pop_front_if(|_| is_over);
-        (tally.calls > 0).then(|| Came {
+        (tally.calls > 0 || bytes.0 > 0).then(|| Came {
             instance,
             tally,
             took,
+            bytes,
             is_over,
             place: over.and_then(|batch| self.end(batch)),
         })
@@ -311,9 +341,17 @@ impl Work {
 
     /// Its place in the order, and what is still to go there.
     fn end(&mut self, batch: Batch) -> Option<(u64, Vec<u8>)> {
-        self.sent = batch.sent;
+        let Batch {
+            sent,
+            arguments,
+            place,
+            held,
+            ..
+        } = batch;
+        self.arguments -= arguments;
+        self.sent = sent;
         self.sent.clear();
-        Some((batch.place?, batch.held))
+        Some((place?, held))
     }
 }
 
@@ -331,7 +369,10 @@ impl Batch {
 
     fn write_held(&mut self, out: &mut Outlet<'_>) {
         if self.is_in_turn(out) {
-            out.outbox.append(&mut self.held);
+            match out.outbox.is_empty() {
+                true => std::mem::swap(out.outbox, &mut self.held),
+                false => out.outbox.append(&mut self.held),
+            }
         }
     }
 
@@ -370,8 +411,11 @@ impl Batch {
         self.sent.left() > 0 && self.sent.answered < end
     }
 
-    fn write_replies(&mut self, out: &mut Outlet<'_>, entries: &[u8], tally: &mut Tally) {
-        for (status, bytes) in Entries(entries) {
+    fn write_replies(&mut self, out: &mut Outlet<'_>, entries: &mut Vec<u8>, tally: &mut Tally) {
+        if entries.len() >= LARGE_BYTES && self.write_large(out, entries, tally) {
+            return;
+        }
+        for (status, bytes) in Entries(entries.as_slice()) {
             self.received += 1;
             // The guest has been told of the command that it ran past its limit.
             let is_late = self.received <= self.sent.answered;
@@ -380,6 +424,60 @@ impl Batch {
                 write_ended(next.lines, (next.name, next.tag), (status, bytes), tally);
             }
         }
+    }
+
+    /// Makes the line of a single large result out of the bytes that it came in; false where that isn't what has come.
+    fn write_large(
+        &mut self,
+        out: &mut Outlet<'_>,
+        entries: &mut Vec<u8>,
+        tally: &mut Tally,
+    ) -> bool {
+        let mut all = Entries(entries);
+        let is_result = all.next().is_some_and(|(status, _)| status == status::DONE);
+        let is_late = self.received < self.sent.answered;
+        if !is_result || is_late || !all.0.is_empty() {
+            return false;
+        }
+        let Some(next) = self.next(out) else {
+            return false;
+        };
+        let entry = std::mem::take(entries);
+        write_large(
+            next.lines,
+            (next.name, next.tag),
+            (entry, HEAD_BYTES),
+            tally,
+        );
+        self.received += 1;
+        true
+    }
+
+    /// Sees whether a command is to be given up; why all that is left is, if so, and how many bytes of replies have come
+    /// meanwhile.
+    fn wait(
+        &mut self,
+        patience: &mut Option<Patience>,
+        (out, tally): (&mut Outlet<'_>, &mut Tally),
+        limit: Duration,
+        context: &mut Context<'_>,
+    ) -> (Option<GivenUp>, usize) {
+        while self.waits() {
+            match Patience::is_over(patience, self, limit, context) {
+                Some(GivenUp::TooLong(limit)) => self.give_up_one(out, limit, tally),
+                Some(GivenUp::LetGo) => {
+                    self.call.withdraw();
+                    let mut entries = Vec::new();
+                    // What it has come to. That the process has ended, if so, comes to the same.
+                    let _ = self.take(&mut entries, context);
+                    let bytes = bytes_of(&entries);
+                    self.write_replies(out, &mut entries, tally);
+                    return (Some(GivenUp::LetGo), bytes);
+                }
+                why => return (why, 0),
+            }
+        }
+        (None, 0)
     }
 
     /// Answers the command that has run past its limit.

@@ -8,6 +8,7 @@ use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, Protocol};
 use super::answers::{self, Batch};
 use super::{Guest, Stream, Taken};
 use crate::asked::Answered;
+use crate::commands::Entry;
 use crate::door::Phase;
 use crate::greet;
 use crate::pace;
@@ -89,6 +90,11 @@ impl<S: Stream> Guest<S> {
         let taken = loop {
             if !self.has_room() {
                 break Taken::Some;
+            }
+            if let Some((_, line)) = self.deferred.take() {
+                is_any = true;
+                batch.tally.add(self.answer_deferred(&line, phase, context));
+                continue;
             }
             if let Some(message) = lines.next_plain() {
                 is_any = true;
@@ -177,6 +183,13 @@ impl<S: Stream> Guest<S> {
                     guest: &self.mailbox,
                 };
                 let known = batch.found.known(&lease.instance.commands, message.name);
+                if self.door.room.is_tight()
+                    && let Some(Entry::Own { index, .. }) = known.map(|known| known.entry)
+                    && let Some(line) = deferred(turn, &message, index)
+                {
+                    self.deferred = Some((index, line));
+                    return;
+                }
                 let rest = (&mut self.outbox, &mut batch.tally, context);
                 self.answers.answer(message, known, turn, rest);
             }
@@ -188,6 +201,19 @@ impl<S: Stream> Guest<S> {
                 unreachable!("lines before a waiting door are not taken")
             }
         }
+    }
+
+    /// Answers a command that was kept.
+    #[cold]
+    fn answer_deferred(&mut self, line: &[u8], phase: &Phase, context: &mut Context<'_>) -> Tally {
+        let mut inbox = Inbox::resumed(line.len());
+        inbox.room(line.len()).extend_from_slice(line);
+        let mut batch = Batch::default();
+        // It was a message when it came.
+        if let Some(Line::Message(message)) = inbox.next() {
+            self.answer(message, phase, &mut batch, context);
+        }
+        batch.tally
     }
 
     /// Answers a line with an error, in its turn.
@@ -240,4 +266,18 @@ pub(super) fn is_stray(message: &Message<'_>) -> bool {
         "dae" | "options" => !matches!(message.arguments, "" | "[]"),
         _ => false,
     }
+}
+
+/// The line of a command whose reply there may be no room for now.
+#[cold]
+fn deferred(turn: answers::Turn<'_>, message: &Message<'_>, command: u32) -> Option<Vec<u8>> {
+    if turn.door.room.may_begin(turn.guest.id(), command) {
+        return None;
+    }
+    let (name, arguments) = (message.name, message.arguments);
+    let line = match message.tag {
+        Some(tag) => format!("{name}#{tag} {arguments}\n"),
+        None => format!("{name} {arguments}\n"),
+    };
+    Some(line.into_bytes())
 }

@@ -67,7 +67,8 @@ impl<S: Stream> Guest<S> {
 
     /// Whether nothing of it is under way.
     pub(super) fn is_at_rest(&self, taken: &Taken) -> bool {
-        let owes_nothing = self.answers.in_flight() == 0 && self.outbox.is_empty();
+        let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
+        let owes_nothing = is_answered && self.outbox.is_empty();
         let has_all = matches!(taken, Taken::All) && !self.inbox.is_mid_line();
         owes_nothing && has_all && !self.is_deaf() && !self.mailbox.is_closing()
     }
@@ -126,7 +127,7 @@ impl<S: Stream> Guest<S> {
             return Poll::Ready(true);
         };
         let (socket, back) = ready!(lent.loan.poll_back(why, context));
-        let instance = lent.lease.instance.number();
+        let lease = Arc::clone(&lent.lease);
         self.lent = None;
         match back.is_unwanted || self.mailbox.has_mail() {
             true => self.lend_later(),
@@ -134,7 +135,9 @@ impl<S: Stream> Guest<S> {
         }
         let is_here = self.rejoin(socket);
         if is_here {
-            self.take_back(back, instance);
+            let bytes = back.handed.unread();
+            self.answers.has_brought(&lease, &self.mailbox, bytes);
+            self.take_back(back, lease.instance.number());
         }
         Poll::Ready(is_here)
     }

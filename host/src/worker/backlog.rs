@@ -15,6 +15,8 @@ const SPARE_BYTES_MAX: usize = 128 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     jobs: VecDeque<Job>,
+    /// Those whose guests have too much to read, in the order in which they came.
+    aside: VecDeque<Job>,
     /// The memory of one that is over.
     spare: Vec<u8>,
 }
@@ -40,6 +42,10 @@ pub(super) struct Job {
     pub(super) guest: u64,
     /// The index of its first command in the batch.
     pub(super) place: usize,
+    /// Whether it was set aside, so that it begins out of the order of numbers.
+    pub(super) is_aside: bool,
+    /// What its replies have come to that the room hasn't heard of (bytes).
+    pub(super) made: usize,
     /// Commands, as the frames have them.
     commands: Vec<u8>,
     /// How much of that has begun.
@@ -70,9 +76,40 @@ impl Job {
 }
 
 impl Backlog {
-    /// Whether nothing waits.
+    /// Whether nothing waits but for room.
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
+    }
+
+    /// Whether something waits for room.
+    pub(super) fn has_aside(&self) -> bool {
+        !self.aside.is_empty()
+    }
+
+    /// Whether something of that guest waits for room. What comes behind it waits behind it.
+    pub(super) fn is_aside(&self, guest: u64) -> bool {
+        self.aside.iter().any(|job| job.guest == guest)
+    }
+
+    /// Sets a job aside, behind the others.
+    pub(super) fn set_aside(&mut self, mut job: Job) {
+        job.is_aside = true;
+        self.aside.push_back(job);
+    }
+
+    /// Takes out what is aside.
+    pub(super) fn take_aside(&mut self) -> VecDeque<Job> {
+        std::mem::take(&mut self.aside)
+    }
+
+    /// Drops what is aside of what was handed over up to that number, but for goodbyes: each with its first command that
+    /// never begins.
+    pub(super) fn drop_aside(&mut self, last: u64) -> Vec<(u64, usize)> {
+        let is_dropped = |job: &Job| job.what != What::Goodbye && job.id <= last;
+        let dropped = self.aside.iter().filter(|job| is_dropped(job));
+        let dropped = dropped.map(|job| (job.id, job.place)).collect();
+        self.aside.retain(|job| !is_dropped(job));
+        dropped
     }
 
     /// Queues what a frame hands over behind all others; from whom it is.
@@ -98,6 +135,8 @@ impl Backlog {
             id: frame.id,
             guest,
             place: 0,
+            is_aside: false,
+            made: 0,
             commands,
             begun: 0,
         });
@@ -106,8 +145,9 @@ impl Backlog {
 
     /// Drops a call that nobody waits for and that has not begun.
     pub(super) fn cancel(&mut self, id: u64) {
-        self.jobs
-            .retain(|job| job.what != What::Call || job.id != id);
+        let is_other = |job: &Job| job.what != What::Call || job.id != id;
+        self.jobs.retain(is_other);
+        self.aside.retain(is_other);
     }
 
     /// Puts a job back that isn't over.

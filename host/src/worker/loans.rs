@@ -23,17 +23,25 @@ use tokio::task::JoinHandle;
 
 use super::wire::{self, Wire};
 use crate::commands::{Found, Known};
-use crate::frame::Kind;
 use crate::frame::loan::{HandedBack, Terms};
 use crate::frame::socket::FLAGS;
 use crate::instance::Instance;
 use crate::ledger::{Counts, Desk, Ledger, Place, SLOTS, TAKEN_BYTES, Whose};
 use crate::pace;
 use crate::reply::answer_on_the_spot;
+use crate::room::Room;
 use crate::stats::Tally;
 
 /// Where telnet begins; what it means for a connection is the host's to say.
 const TELNET: u8 = 0xff;
+
+/// What a loan is served with.
+type Lender<'a> = (
+    &'a Arc<Instance>,
+    &'a Arc<Wire>,
+    Option<&'a Arc<Ledger>>,
+    &'a Arc<Room>,
+);
 
 /// See the file's head.
 #[derive(Default)]
@@ -48,6 +56,7 @@ struct Bench {
     desk: Desk,
     instance: Arc<Instance>,
     wire: Arc<Wire>,
+    room: Arc<Room>,
     inbox: Inbox,
     line_bytes_max: usize,
     reply: Vec<u8>,
@@ -96,17 +105,17 @@ impl Loans {
         &mut self,
         (id, terms): (u64, &Terms),
         mut descriptors: Vec<OwnedFd>,
-        (instance, wire, ledger): (&Arc<Instance>, &Arc<Wire>, Option<&Arc<Ledger>>),
+        (instance, wire, ledger, room): Lender<'_>,
     ) {
         let socket = descriptors.pop().filter(|socket| is_of(socket, terms));
         let taken = socket.and_then(|socket| {
-            let bench = self.bench(ledger?, (instance, wire));
+            let bench = self.bench(ledger?, (instance, wire, room));
             let stream = TcpStream::from_std(Socket::from(socket)).ok()?;
             Some((bench, stream))
         });
         let slot = terms.slot as usize;
         let Some((bench, stream)) = taken.filter(|_| slot < SLOTS) else {
-            return hand_back(wire, id, &HandedBack::default());
+            return wire.hand_back(id, HandedBack::default());
         };
         let borrowed = Borrowed {
             place: Place { id, slot },
@@ -126,13 +135,14 @@ impl Loans {
     fn bench(
         &mut self,
         ledger: &Arc<Ledger>,
-        (instance, wire): (&Arc<Instance>, &Arc<Wire>),
+        (instance, wire, room): (&Arc<Instance>, &Arc<Wire>, &Arc<Room>),
     ) -> Arc<Mutex<Bench>> {
         let bench = self.bench.get_or_insert_with(|| {
             Arc::new(Mutex::new(Bench {
                 desk: Desk::at(Arc::clone(ledger)),
                 instance: Arc::clone(instance),
                 wire: Arc::clone(wire),
+                room: Arc::clone(room),
                 inbox: Inbox::resumed(0),
                 line_bytes_max: 0,
                 reply: Vec::new(),
@@ -167,11 +177,6 @@ fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
     rustix::fs::fstat(socket).is_ok_and(|stat| is_it(&stat))
 }
 
-fn hand_back(wire: &Wire, id: u64, back: &HandedBack) {
-    let parts = [&back.head()[..], &back.replies, &back.last, &back.rest];
-    wire.send_now(Kind::HandBack, id, &parts);
-}
-
 /// A fault of ours in the middle of a guest's work ends the process, and the host goes on from the ledger.
 struct EndsWithUs;
 
@@ -193,15 +198,18 @@ impl Borrowed {
             match bench.work(&mut self) {
                 Next::More => {}
                 Next::Lost => return,
-                Next::HandBack(back) => return self.hand_back(&back, bench).await,
+                Next::HandBack(back) => return self.hand_back(back, bench).await,
             }
         }
     }
 
     /// Nobody else is worked on before the host has it for certain: until then it lies in the desk.
-    async fn hand_back(self, back: &HandedBack, mut bench: OwnedMutexGuard<Bench>) {
+    async fn hand_back(self, back: HandedBack, mut bench: OwnedMutexGuard<Bench>) {
         let wire = Arc::clone(&bench.wire);
-        hand_back(&wire, self.place.id, back);
+        bench
+            .room
+            .add(self.guest, back.replies.len() + back.last.len());
+        wire.hand_back(self.place.id, back);
         // Where it fails, the host is gone.
         let _ = wire.drain().await;
         bench.desk.let_go();
@@ -263,6 +271,7 @@ impl Bench {
         let mut run = Run {
             desk: &mut self.desk,
             instance: &self.instance,
+            room: &self.room,
             guest: (guest.guest, guest.place),
             reply: &mut self.reply,
             tally: &mut tally,
@@ -365,6 +374,7 @@ impl Bench {
 struct Run<'r> {
     desk: &'r mut Desk,
     instance: &'r Instance,
+    room: &'r Room,
     /// Its id, and its loan.
     guest: (u64, Place),
     reply: &'r mut Vec<u8>,
@@ -381,6 +391,9 @@ impl Run<'_> {
         (start, end): (usize, usize),
     ) -> Option<Stop> {
         let (guest, place) = self.guest;
+        if !self.room.may_begin(guest, index) {
+            return Some(Stop::Before(start));
+        }
         match self.desk.begin(place, (start, end)) {
             Whose::Ours => {}
             Whose::Wanted => return Some(Stop::Before(start)),
@@ -390,6 +403,8 @@ impl Run<'_> {
         wire::begin_to_listen();
         let (of, panics) = ((guest, index, known), self.tally.panics);
         answer_on_the_spot(self.instance, message, of, (self.reply, self.tally));
+        self.room
+            .note(index, message.arguments.len(), self.reply.len());
         if self.tally.panics > panics {
             return Some(Stop::Panicked(end));
         }

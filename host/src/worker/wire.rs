@@ -17,7 +17,10 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
 use super::known::Known;
-use crate::frame::{FrameOutbox, Kind, socket, split_u32, split_u64, visit_state};
+use crate::frame::loan::HandedBack;
+use crate::frame::{
+    self, FrameOutbox, Kind, LARGE_BYTES, socket, split_u32, split_u64, visit_state,
+};
 use crate::lock::lock;
 use crate::log::Record;
 use crate::outcome::{Asking, Ended};
@@ -98,12 +101,39 @@ impl Wire {
         self.more.notify_one();
     }
 
-    /// Queues the answer that `answer` appends, with the status it returns.
-    pub(super) fn send_answer(&self, id: u64, answer: impl FnOnce(&mut Vec<u8>) -> u32) {
-        // Not straight into the queue: the daemon's code may log, which takes the same lock.
-        let mut bytes = Vec::new();
-        let status = answer(&mut bytes);
-        lock(&self.outgoing).put(Kind::Ended, id, &[&status.to_le_bytes(), &bytes]);
+    /// Queues the answer to a call of that guest.
+    pub(super) fn send_ended(&self, (id, guest): (u64, u64), status: u32, bytes: Vec<u8>) {
+        let (status, guest) = (status.to_le_bytes(), guest.to_le_bytes());
+        if bytes.len() < LARGE_BYTES {
+            return self.send(Kind::Ended, id, &[&status, &guest, &bytes]);
+        }
+        let last = frame::whole(Kind::Ended, id, &[&status, &guest]);
+        lock(&self.outgoing).put_large(id, bytes, last);
+        self.more.notify_one();
+    }
+
+    /// Queues the next reply of a batch, a large one; before it stands room for what stands before an entry.
+    pub(super) fn send_large_reply(&self, batch: u64, status: u32, mut entry: Vec<u8>) {
+        frame::batch::write_head(&mut entry, status);
+        let last = frame::whole(Kind::Replies, batch, &[]);
+        lock(&self.outgoing).put_large(batch, entry, last);
+        self.more.notify_one();
+    }
+
+    /// Hands a loan back, whose last reply may be large.
+    pub(super) fn hand_back(&self, id: u64, mut back: HandedBack) {
+        let large = match back.last.len() >= LARGE_BYTES {
+            true => std::mem::take(&mut back.last),
+            false => Vec::new(),
+        };
+        let parts = [&back.head()[..], &back.replies, &back.last, &back.rest];
+        if large.is_empty() {
+            return self.send_now(Kind::HandBack, id, &parts);
+        }
+        let last = frame::whole(Kind::HandBack, id, &parts);
+        lock(&self.outgoing).put_large(id, large, last);
+        self.flush_now();
+        self.more.notify_one();
     }
 
     /// Queues the next reply of a batch.

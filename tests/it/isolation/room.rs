@@ -1,0 +1,99 @@
+//! Guests that ask for much and read nothing: what waits for them is bounded, for all of them together, and nobody else is
+//! kept waiting.
+
+use std::time::{Duration, Instant};
+
+use dae_tests::{Guest, process};
+use serde_json::json;
+
+use super::scene::{MODES, Mode, NAME, Scene};
+
+/// A large reply: more than a guest's share, so that one of them at a time is made beside all else.
+const LARGE_BYTES: usize = 9 << 20;
+/// What may wait for all guests of a daemon beside one large reply.
+const ROOM_BYTES: usize = 64 << 20;
+/// A reply passes through a few hands, and an allocator keeps some of what it has had.
+const SLACK_BYTES: usize = LARGE_BYTES;
+/// A debug build writes a few MB a second of a large reply where the machine is busy.
+const REPLY_MAX: Duration = Duration::from_secs(60);
+/// A guest that reads is answered within this time, and the machine may be busy.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// What the host and the daemon's process, if it has one, have in memory.
+fn resident(scene: &mut Scene, mode: Mode) -> Vec<(u32, u64)> {
+    let mut processes = vec![scene.ecosystem.pid()];
+    if mode == Mode::Subprocess {
+        processes.push(scene.pid());
+    }
+    let resident = |process: u32| (process, process::resident_bytes(process));
+    processes.into_iter().map(resident).collect()
+}
+
+/// Guests that each send so many of these commands and read nothing. What of it all waits stays within bounds while another
+/// guest is answered; after that the first of them reads, and gets all.
+#[track_caller]
+fn bounded(mode: Mode, command: &str, bytes: usize, (guests, each): (usize, usize)) {
+    let label = format!("{mode:?} {command} {bytes}");
+    let mut scene = Scene::set_with(mode, &json!({"command_ms": 60_000}));
+    let before = resident(&mut scene, mode);
+    let prober = scene.prober();
+    let mut deaf: Vec<_> = (0..guests).map(|_| scene.ecosystem.guest(NAME)).collect();
+    for guest in &mut deaf {
+        guest.send(format!("{command} [{bytes}]\n").repeat(each));
+    }
+    let most = (ROOM_BYTES + SLACK_BYTES) as u64;
+    assert!(
+        most < (guests * each * bytes) as u64,
+        "{label}: that shows nothing"
+    );
+    for number in 0..100 {
+        let asked = Instant::now();
+        assert_eq!(scene.other.ask("echo", &json!([number])), number);
+        let took = asked.elapsed();
+        assert!(took < ANSWER_MAX, "{label}: another guest waited {took:?}");
+        std::thread::sleep(Duration::from_millis(5));
+        for (process, before) in &before {
+            let grown = process::resident_bytes(*process).saturating_sub(*before);
+            assert!(grown < most, "{label}: {grown} bytes more than before");
+        }
+    }
+    prober.expect_unharmed(&label);
+    let mut first = deaf.swap_remove(0);
+    drop(deaf);
+    for _ in 0..each {
+        let line = first.line_within(REPLY_MAX).expect("a reply");
+        assert_eq!(
+            line.len(),
+            bytes + command.len() + r#" [""]"#.len(),
+            "{label}"
+        );
+    }
+    assert_eq!(first.ask("echo", &json!([1])), 1);
+    scene.expect_same_instance();
+    scene.ecosystem.stop();
+}
+
+#[test]
+fn large_replies_that_nobody_reads_wait_one_at_a_time() {
+    for mode in MODES {
+        bounded(mode, "give_later", LARGE_BYTES, (3, 6));
+    }
+}
+
+/// As the first strangers saw it.
+#[test]
+fn forty_replies_of_100_mib_that_nobody_reads_cost_one_of_them() {
+    let mut scene = Scene::set_with(Mode::Subprocess, &json!({"command_ms": 60_000}));
+    let before = resident(&mut scene, Mode::Subprocess);
+    let mut deaf: Guest = scene.ecosystem.guest(NAME);
+    deaf.send("return_much\n".repeat(40));
+    for number in 0..100 {
+        assert_eq!(scene.other.ask("echo", &json!([number])), number);
+        std::thread::sleep(Duration::from_millis(5));
+        for (process, before) in &before {
+            let grown = process::resident_bytes(*process).saturating_sub(*before);
+            assert!(grown < 320 << 20, "{grown} bytes more than before");
+        }
+    }
+    scene.expect_same_instance();
+}
