@@ -378,7 +378,7 @@ fn refusal_in(message: &Message<'_>) -> Option<(String, Refusal)> {
     let told = arguments.first()?;
     let text = |key: &str| match told.get(key) {
         None | Some(Value::Null) => None,
-        Some(Value::String(text)) if text.is_empty() => None,
+        Some(Value::String(text)) if text.trim().is_empty() => None,
         Some(Value::String(text)) => Some(text.clone()),
         Some(other) => Some(other.to_string()),
     };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::settings::{self, Settings};
-use crate::spans;
+use crate::{lenient, spans, text};
 
 /// 0xDAE: where Dae listens unless told otherwise (Common TCP).
 pub const DAE_PORT: u16 = 3502;
@@ -155,8 +155,8 @@ impl Config {
     /// # Errors
     /// It can't be read, isn't JSON5, or has a member that isn't known or makes no sense; the text names it.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Config::default());
             }
@@ -165,17 +165,21 @@ impl Config {
                     .with_context(|| format!("the config {} can't be read", path.display()));
             }
         };
-        Config::parse(&text)
+        let text = text::of_file(bytes);
+        text.and_then(|text| Config::parse(&text))
             .map_err(|text| anyhow!(text))
             .with_context(|| format!("the config {} is not as expected", path.display()))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads the text of the file.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        lenient::check_depth(text)?;
         let mut reader = json5::Deserializer::from_str(text);
         let config: Config = serde_path_to_error::deserialize(&mut reader)
             .map_err(|error| settings::told(&error))?;
         // The reader stops behind the value; whatever follows is found by reading it as a whole.
         json5::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
+        lenient::check_numbers(text)?;
         config.check()?;
         Ok(config)
     }
@@ -322,6 +326,34 @@ mod tests {
             assert!(Config::parse(text).is_ok(), "{text}");
         }
         assert!(Config::parse("{} {}").is_err());
+    }
+
+    #[test]
+    fn numbers_are_taken_as_they_stand_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json5");
+        std::fs::write(&path, "\u{feff}{command_ms: 6}").unwrap();
+        assert_eq!(Config::load(&path).unwrap().command_ms, 6);
+        std::fs::write(&path, "{\ncommand_ms: 1.5}").unwrap();
+        let error = format!("{:#}", Config::load(&path).unwrap_err());
+        assert!(
+            error.contains("expected a number, whole") && error.contains("line 2"),
+            "{error}"
+        );
+        for (number, said) in [
+            (
+                "NaN",
+                "at .defaults.nice: expected a number that JSON has, got NaN",
+            ),
+            (
+                "18446744073709551616",
+                "at .defaults.nice: the integer 18446744073709551616",
+            ),
+        ] {
+            std::fs::write(&path, format!("{{defaults: {{nice: {number}}}}}")).unwrap();
+            let error = format!("{:#}", Config::load(&path).unwrap_err());
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

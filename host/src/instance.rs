@@ -349,7 +349,11 @@ impl Instance {
         match lenient::to_strict(call.arguments) {
             Ok(strict) => {
                 command.arguments = &strict;
-                Pending::InProcess(self.watched(call.index, || live.call_later(&command)))
+                let again = self.watched(call.index, || live.call_later(&command));
+                match again.later.at_once() {
+                    Some(status::NOT_JSON) => refused(NOT_READ.to_owned()),
+                    _ => Pending::InProcess(again),
+                }
             }
             Err(text) => refused(text),
         }
@@ -517,20 +521,28 @@ impl Instance {
 /// Once more, with what the arguments mean as JSON5.
 #[cold]
 fn answer_leniently(live: &Live, command: Command<'_>, arguments: &str, out: &mut Vec<u8>) -> u32 {
-    match lenient::to_strict(arguments) {
-        Ok(strict) => live.call(
-            &Command {
+    let start = out.len();
+    let text = match lenient::to_strict(arguments) {
+        Ok(strict) => {
+            let command = Command {
                 arguments: &strict,
                 ..command
-            },
-            out,
-        ),
-        Err(text) => {
-            out.extend_from_slice(text.as_bytes());
-            status::BAD_ARGUMENTS
+            };
+            match live.call(&command, out) {
+                status::NOT_JSON => NOT_READ.to_owned(),
+                status => return status,
+            }
         }
-    }
+        Err(text) => text,
+    };
+    out.truncate(start);
+    out.extend_from_slice(text.as_bytes());
+    status::BAD_ARGUMENTS
 }
+
+/// What a plugin of an older `dae-plugin-api` is answered for, which calls all of this "not JSON".
+const NOT_READ: &str = "the arguments are JSON, but hold what this daemon's code can't read: a number that is too large, an \
+                        array that is too long for its type, nesting deeper than 127 levels, or half a surrogate pair";
 
 fn built_in_answer(code: &Arc<dyn BuiltIn>, call: Call<'_>) -> Pending {
     let is_strict = call.arguments.is_empty()

@@ -1,35 +1,103 @@
 //! JSON5 to strict JSON, for people who type: the seed's own example leaves a key unquoted.
 //!
-//! Only reached when strict JSON failed. The JSON5 reader recurses by nesting, so the nesting is bounded before it sees
-//! a byte: no line of a guest may end the host's stack.
+//! Only reached when strict JSON failed. The `json5` crate decides whether a text is JSON5. The text is then rewritten token
+//! by token rather than read into values, so that a number keeps its digits: `-0` its sign, and an integer all it has.
+//!
+//! The `json5` reader recurses by nesting, so the nesting is bounded before it sees a byte: no line of a guest may end the
+//! host's stack.
 
+mod tokens;
+
+use dae_plugin_api::{exact, misfit};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
-/// How deep arrays and objects may nest; serde_json's own limit, so that both dialects allow the same.
-const DEPTH_MAX: usize = 128;
+use tokens::{Token, tokens};
 
-/// The same arguments as strict JSON.
+/// How deep arrays and objects may nest; serde_json's own limit, so that both dialects allow the same.
+const DEPTH_MAX: usize = 127;
+
+/// How much of a text is shown in a message, in characters.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// Returns the same arguments as strict JSON.
 ///
 /// # Errors
-/// A text for the guest: what is wrong with it, as JSON5.
+/// A text for the guest: what is wrong with them, and where.
 pub fn to_strict(arguments: &str) -> Result<String, String> {
-    if depth(arguments) > DEPTH_MAX {
-        return Err(format!("the arguments nest deeper than {DEPTH_MAX}"));
+    check_depth(arguments)?;
+    // Comments alone are no arguments.
+    if tokens(arguments).next().is_none() {
+        return Ok("[]".to_owned());
     }
-    let value: Value = json5::from_str(arguments).map_err(|error| {
-        format!("the arguments are neither JSON nor JSON5: {error}; expected e.g. [\"text\", 5]")
-    })?;
-    Ok(value.to_string())
+    match json5::from_str::<IgnoredAny>(arguments) {
+        Ok(IgnoredAny) => strict(arguments).map_err(|number| number.in_arguments()),
+        Err(error) => Err(refused(arguments, &error)),
+    }
 }
 
-/// The deepest nesting that the brackets could mean. Those within strings count as well: too careful for a string of
-/// 129 brackets that isn't strict JSON, which nobody types.
+/// Checks that a text may be given to a reader that recurses by nesting.
+///
+/// # Errors
+/// It nests too deep.
+pub fn check_depth(text: &str) -> Result<(), String> {
+    match depth(text) > DEPTH_MAX {
+        true => Err(format!(
+            "arrays and objects nest deeper than {DEPTH_MAX} levels"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Checks that a JSON5 document holds no number that would be changed without a word: NaN or an infinity, which becomes
+/// `null`, or an integer beyond 64 bits, which is rounded.
+///
+/// # Errors
+/// Which number, and where.
+pub fn check_numbers(document: &str) -> Result<(), String> {
+    let strict = strict(document).map_err(|number| number.in_document())?;
+    match exact::from_str::<Value>(&strict) {
+        Err(error) if error.is_data() => Err(misfit::explain(&error, &strict)),
+        // Anything else is for its reader to say.
+        _ => Ok(()),
+    }
+}
+
+/// Says why a text is not JSON5.
+fn refused(arguments: &str, error: &json5::Error) -> String {
+    use json5::ErrorCode;
+    if error.code() == Some(ErrorCode::OverflowParsingNumber) {
+        return format!("the arguments hold a number that is too large: {error}");
+    }
+    if is_one_word(arguments) {
+        let shown = shown(arguments);
+        return format!(
+            "{shown} is neither JSON nor JSON5; a text stands in quotes: [\"{shown}\"]"
+        );
+    }
+    format!("the arguments are neither JSON nor JSON5: {error}; expected e.g. [\"text\", 5]")
+}
+
+/// Returns whether a text is a word that somebody has sent without quotes.
+fn is_one_word(text: &str) -> bool {
+    let first = text.chars().next();
+    first.is_some_and(char::is_alphabetic) && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Returns the deepest nesting of arrays and objects.
 fn depth(arguments: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
-    for byte in arguments.bytes() {
-        match byte {
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
+    for token in tokens(arguments) {
+        match token {
+            Token::Open(_) => depth += 1,
+            Token::Close(_) => depth = depth.saturating_sub(1),
             _ => continue,
         }
         deepest = deepest.max(depth);
@@ -37,33 +105,163 @@ fn depth(arguments: &str) -> usize {
     deepest
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Rewrites what is JSON5.
+fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
+    let mut json = Json::default();
+    for token in tokens(arguments) {
+        match token {
+            Token::Comma => {
+                json.end_word()?;
+                json.has_comma = true;
+            }
+            Token::Close(bracket) => {
+                json.end_word()?;
+                // A comma may stand behind the last element.
+                json.has_comma = false;
+                json.text.push(bracket);
+            }
+            Token::Colon => json.end_key(),
+            Token::Open(bracket) => json.next().push(bracket),
+            Token::Text(quoted) => {
+                let text: String = json5::from_str(quoted).unwrap_or_default();
+                write_string(json.next(), &text);
+            }
+            Token::Word(word) => {
+                json.next();
+                json.word = word;
+            }
+        }
+    }
+    json.end_word()?;
+    Ok(json.text)
+}
 
-    #[test]
-    fn what_people_type_becomes_json() {
-        for (typed, strict) in [
-            (
-                "[\"argument1\", {x: \"argumenttwo\"}]",
-                r#"["argument1",{"x":"argumenttwo"}]"#,
-            ),
-            ("['hi',]", r#"["hi"]"#),
-            ("[0x10, +1, .5]", "[16,1,0.5]"),
-            ("[1, /* two */ 2]", "[1,2]"),
-        ] {
-            assert_eq!(to_strict(typed).unwrap(), strict, "{typed}");
+/// What has been rewritten so far.
+#[derive(Default)]
+struct Json<'t> {
+    text: String,
+    /// A comma has come, and its element not yet.
+    has_comma: bool,
+    /// A key or a value, which the next token tells; empty for none.
+    word: &'t str,
+}
+
+impl<'t> Json<'t> {
+    /// Returns the text, ready for the next element.
+    fn next(&mut self) -> &mut String {
+        if std::mem::take(&mut self.has_comma) {
+            self.text.push(',');
+        }
+        &mut self.text
+    }
+
+    fn end_key(&mut self) {
+        match std::mem::take(&mut self.word) {
+            // It was in quotes.
+            "" => {}
+            name => write_string(&mut self.text, &unescaped(name)),
+        }
+        self.text.push(':');
+    }
+
+    fn end_word(&mut self) -> Result<(), NoNumber<'t>> {
+        match std::mem::take(&mut self.word) {
+            "" => Ok(()),
+            word @ ("true" | "false" | "null") => {
+                self.text.push_str(word);
+                Ok(())
+            }
+            word => match number(word) {
+                Some(number) => {
+                    self.text.push_str(&number);
+                    Ok(())
+                }
+                None => Err(self.refuse(word)),
+            },
         }
     }
 
-    #[test]
-    fn nonsense_is_an_error_and_so_is_depth() {
-        assert!(
-            to_strict("hello world")
-                .unwrap_err()
-                .contains("neither JSON nor JSON5")
-        );
-        let deep = "[".repeat(1 << 20);
-        assert!(to_strict(&deep).unwrap_err().contains("nest deeper"));
+    fn refuse(&mut self, word: &'t str) -> NoNumber<'t> {
+        NoNumber {
+            word,
+            before: std::mem::take(&mut self.text),
+        }
     }
 }
+
+/// A word that stands for no number of JSON, and the JSON before it.
+struct NoNumber<'t> {
+    word: &'t str,
+    before: String,
+}
+
+impl NoNumber<'_> {
+    fn in_arguments(&self) -> String {
+        let path = self.path();
+        let index = path.strip_prefix('[').and_then(|path| path.split_once(']'));
+        let number: usize = index.map_or(0, |(index, _)| index.parse().unwrap_or(0));
+        let at = misfit::inside_argument(&path, &self.before);
+        format!("argument {}{at}: {}", number + 1, self.reason())
+    }
+
+    fn in_document(&self) -> String {
+        format!("at {}: {}", self.path(), self.reason())
+    }
+
+    fn path(&self) -> String {
+        misfit::locate(&self.before, self.before.len()).path()
+    }
+
+    fn reason(&self) -> String {
+        let word = shown(self.word);
+        format!(
+            "expected a number that JSON has, got {word}; NaN, infinities and what is too large for a floating-point number \
+             are refused"
+        )
+    }
+}
+
+/// Appends a text as a JSON string.
+fn write_string(out: &mut String, text: &str) {
+    out.push_str(&Value::from(text).to_string());
+}
+
+/// Returns the name that a key without quotes stands for.
+fn unescaped(name: &str) -> String {
+    // An escape means in a name what it means in a string; nothing else in a name needs one there.
+    match name.contains('\\') {
+        true => json5::from_str(&format!("\"{name}\"")).unwrap_or_default(),
+        false => name.to_owned(),
+    }
+}
+
+/// Returns a number of JSON5 as JSON has it, digit by digit; `None` where JSON has no such number.
+fn number(word: &str) -> Option<String> {
+    let (sign, digits) = match word.as_bytes().first()? {
+        b'-' => ("-", &word[1..]),
+        b'+' => ("", &word[1..]),
+        _ => ("", word),
+    };
+    let hex = digits.strip_prefix("0x").or(digits.strip_prefix("0X"));
+    if let Some(hex) = hex {
+        let value = u128::from_str_radix(hex, 16).ok()?;
+        return Some(format!("{sign}{value}"));
+    }
+    // Not finite, or a name such as NaN.
+    if !digits.starts_with(['.', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+        || !digits.parse::<f64>().is_ok_and(f64::is_finite)
+    {
+        return None;
+    }
+    let (mantissa, exponent) = match digits.find(['e', 'E']) {
+        Some(at) => digits.split_at(at),
+        None => (digits, ""),
+    };
+    // JSON wants a digit on both sides of the point.
+    let before = if mantissa.starts_with('.') { "0" } else { "" };
+    let behind = if mantissa.ends_with('.') { "0" } else { "" };
+    Some(format!("{sign}{before}{mantissa}{behind}{exponent}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@
 //! - `relief`: the threads of all that, and those in reserve for where a handler holds one
 //! - `discover`: the daemons of this machine that this host doesn't run
 //! - `ledger`: who has which guest's socket, the host or its worker
-//! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `lenient`, `stats`, `pace`, `beat`, `room`: what a connection works with
+//! - `commands`, `mailbox`, `heard`, `asked`, `feed`, `stats`, `pace`, `beat`, `room`: what a connection works with
 //! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
 //! - [`store`], `past`, [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `retention`, `state`, `identity`, `outcome`, [`report`], `spans`: pure data and decisions
@@ -30,6 +30,7 @@
 //! - `threads`: those for work that may block · `signals`: which of them end a host
 //! - `lock`: the one way to lock a table
 //! - `self_connection`: TCP connections that have themselves as their peer
+//! - `text`: text that a person has put into a file · `lenient`: JSON5
 
 pub mod cli;
 pub mod config;
@@ -89,6 +90,7 @@ mod state;
 mod states;
 mod stats;
 mod supervise;
+mod text;
 mod threads;
 mod topics;
 mod turn;

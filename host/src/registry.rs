@@ -12,11 +12,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
+use dae_plugin_api::{exact, misfit};
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, DiskFault};
 use crate::home::DROP_IN_DIR;
 use crate::report::Mode;
+use crate::text;
 
 /// The name of the daemon of daemons, which no plugin may take.
 pub const DAE_NAME: &str = "Dae";
@@ -261,7 +263,9 @@ impl Registry {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Registry::default()),
             Err(e) => return Err(DiskFault::new(&e, "read", path).into()),
         };
-        let mut registry = Registry::parse(&text).with_context(|| {
+        let text = text::of_file(text).map_err(anyhow::Error::msg);
+        let parsed = text.and_then(|text| Registry::parse(&text));
+        let mut registry = parsed.with_context(|| {
             format!(
                 "cannot use the registry {}, which is left as it is; repair it, or move it away to start with none",
                 path.display()
@@ -281,15 +285,16 @@ impl Registry {
         stored.cloned().collect()
     }
 
-    fn parse(text: &[u8]) -> anyhow::Result<Self> {
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        let misfit = |error| anyhow!(misfit::explain(&error, text));
         // Before anything else: a newer file may have any other shape.
-        let Versioned { version } = serde_json::from_slice(text)?;
+        let Versioned { version } = serde_json::from_str(text).map_err(misfit)?;
         if version != VERSION {
             bail!(
                 "it has version {version} and this dae-host reads version {VERSION}: a newer one wrote it, update dae-host"
             );
         }
-        let registry: Registry = serde_json::from_slice(text)?;
+        let registry: Registry = exact::from_str(text).map_err(misfit)?;
         for (name, entry) in &registry.daemons {
             check_name(name).map_err(|reason| anyhow!(reason))?;
             let checked = entry.named_hashes().try_for_each(check_hash);
@@ -482,7 +487,7 @@ mod tests {
         let text = r#"{"version":1,"colour":"red","daemons":{"A":
             {"plugin":"A","version":"1","hash":"HASH","colour":["red"]}}}"#;
         let text = text.replace("HASH", &"ab".repeat(32));
-        let registry = Registry::parse(text.as_bytes()).unwrap();
+        let registry = Registry::parse(&text).unwrap();
         let entry = &registry.daemons["A"];
         assert_eq!(entry.desired, Desired::Running);
         assert_eq!(entry.mode, Mode::InProcess);
@@ -537,9 +542,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registry.json");
         for (text, part) in [
-            ("{\"version\":1,\n\"daemons\":{", "line 2 column"),
-            ("", "EOF"),
-            (r#"{"daemons":{}}"#, "missing field `version`"),
+            ("{\"version\":1,\n\"daemons\":{", "EOF while parsing"),
+            (
+                "\u{feff}{\"version\":1,\"daemons\":{\"A\":{\"plugin\":5}}}",
+                "at .daemons.A.plugin: expected a string",
+            ),
+            ("", "it is empty"),
+            (r#"{"daemons":{}}"#, "the member `version` is missing"),
             (r#"{"version":2,"daemons":[]}"#, "update dae-host"),
             (
                 r#"{"version":1,"daemons":{"../x":{"plugin":"A","version":"1","hash":"00"}}}"#,
@@ -563,7 +572,7 @@ mod tests {
             let mut one = entry();
             change(&mut one, hash);
             registry.daemons.insert("A".into(), one);
-            Registry::parse(&serde_json::to_vec(&registry).unwrap())
+            Registry::parse(&serde_json::to_string(&registry).unwrap())
         };
         let members: [Change<'_>; 4] = [
             &|entry, hash| entry.hash = hash.to_owned(),

@@ -123,6 +123,10 @@ fn write_control_error(
     code: &str,
     text: &str,
 ) {
+    let text = match text.trim().is_empty() {
+        true => "no reason was given",
+        false => text,
+    };
     let error = json!([{"command": name, "code": code, "message": text}]);
     write_message(out, "error", tag, error.to_string().as_bytes());
 }

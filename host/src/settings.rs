@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use dae_plugin_api::misfit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -183,13 +184,7 @@ pub(crate) fn check_positive(members: &[(&str, u64)]) -> Result<(), String> {
 
 /// Returns what is wrong with which member, without the names of Rust's types.
 pub(crate) fn told<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
-    let mut reason = error.inner().to_string();
-    for number in ["usize", "u64", "u32", "u16", "i32"] {
-        reason = reason.replace(
-            &format!("expected {number}"),
-            "expected a whole number in its range",
-        );
-    }
+    let reason = misfit::say_of_json5(&error.inner().to_string());
     match error.path().iter().next() {
         Some(_) => format!("{}: {reason}", error.path()),
         None => reason,

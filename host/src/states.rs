@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::durable::{self, DiskFault};
 use crate::home::Home;
+use crate::text;
 
 /// When a state was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,17 +109,21 @@ impl States {
             return Ok(Some(newest.clone()));
         }
         let path = self.path_of(daemon);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(DiskFault::new(&error, "read the state", &path).into()),
         };
-        let kept = serde_json::from_slice(&text).with_context(|| {
+        let damaged = || {
             format!(
                 "the state {} is damaged; --fresh starts without it (`install`, `reload` and `rollback` take it)",
                 path.display()
             )
-        })?;
+        };
+        let text = text::of_file(bytes)
+            .map_err(anyhow::Error::msg)
+            .with_context(damaged)?;
+        let kept = serde_json::from_str(&text).with_context(damaged)?;
         Ok(Some(kept))
     }
 
@@ -214,6 +219,10 @@ mod tests {
         states.keep("A", &kept).unwrap();
         let loaded = states.load("A").unwrap().unwrap();
         assert_eq!(loaded.state.get(), r#"{"version":1,"data":{"n": 5}}"#);
+        let path = states.path_of("A");
+        let kept_text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("\u{feff}{kept_text}")).unwrap();
+        assert!(states.load("A").is_ok(), "a byte order mark is dropped");
         assert_eq!((loaded.generation, loaded.bytes()), (3, 29));
         // A directory in its place stands for a disk that takes nothing.
         std::fs::create_dir(home.states_dir().join("B.json")).unwrap();

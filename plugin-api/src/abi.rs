@@ -446,8 +446,14 @@ impl Output {
         true
     }
 
-    /// Drops what was appended, and appends `text` instead.
+    /// Drops what was appended, and appends the text of an error instead. An empty text becomes [`NO_REASON`]: all errors of
+    /// a plugin pass here, so that none of them has an empty message.
     pub fn replace(&mut self, text: &str) {
+        let text = if text.trim().is_empty() {
+            NO_REASON
+        } else {
+            text
+        };
         // SAFETY: as in `push`; `base` is not above `len`, since `len` only grows from it.
         unsafe { (*self.sink).len = self.base };
         self.push(text.as_bytes());
@@ -463,6 +469,9 @@ impl Output {
         }
     }
 }
+
+/// The message of an error that the daemon's code gave no text for.
+pub const NO_REASON: &str = "the daemon's code gave no reason";
 
 impl std::io::Write for Output {
     #[inline]

@@ -10,6 +10,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::exact::{Exact, Numbers};
+use crate::misfit;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 
@@ -145,8 +147,9 @@ fn read_array<'de, L: ArgumentList<'de>>(
     text: &'de str,
     place: &Place,
 ) -> Result<L, serde_json::Error> {
+    let numbers = Numbers::of(text);
     let mut json = serde_json::Deserializer::from_str(text);
-    let list = json.deserialize_seq(WholeList(place, PhantomData))?;
+    let list = Exact::new(&mut json, &numbers).deserialize_seq(WholeList(place, PhantomData))?;
     json.end()?;
     Ok(list)
 }
@@ -155,8 +158,9 @@ fn read_single<'de, L: ArgumentList<'de>>(
     text: &'de str,
     place: &Place,
 ) -> Result<L, serde_json::Error> {
+    let numbers = Numbers::of(text);
     let mut json = serde_json::Deserializer::from_str(text);
-    let mut one = Single(Some(&mut json));
+    let mut one = Single(Some(Exact::new(&mut json, &numbers)));
     let list = L::take(&mut one, place)?;
     if one.0.is_some() {
         // Not taken: it must still be JSON to be called a surplus argument.
@@ -200,7 +204,9 @@ impl<'de> SeqAccess<'de> for Nothing<serde_json::Error> {
 }
 
 /// The list of a command whose argument came without brackets.
-struct Single<'j, 'de>(Option<&'j mut serde_json::Deserializer<serde_json::de::StrRead<'de>>>);
+struct Single<'j, 'de>(Option<Exact<'j, &'j mut Json<'de>>>);
+
+type Json<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
 
 impl<'de> SeqAccess<'de> for Single<'_, 'de> {
     type Error = serde_json::Error;
@@ -218,7 +224,8 @@ impl<'de> SeqAccess<'de> for Single<'_, 'de> {
 
 #[cold]
 fn explain(error: &serde_json::Error, given: &str, place: &Place, signature: Signature) -> Misread {
-    if error.is_syntax() || error.is_eof() {
+    // serde_json also calls it syntax where an array is too long for its type, a number too large, or the nesting too deep.
+    if !error.is_data() && !is_json(given) {
         return Misread::NotJson;
     }
     let text = error.to_string();
@@ -231,12 +238,16 @@ fn explain(error: &serde_json::Error, given: &str, place: &Place, signature: Sig
         .or(signature.last())
         .copied()
         .unwrap_or(("", "nothing"));
-    // serde_json ends with a place in the bytes, which a person at a telnet can't use.
-    let text = text.split(" at line ").next().unwrap_or_default();
+    let (path, what) = misfit::parts(error, given);
+    let at = misfit::inside_argument(&path, given);
     Misread::Bad(format!(
-        "argument {} ({name}: {type_name}): {text}",
+        "argument {} ({name}: {type_name}){at}: {what}",
         index + 1
     ))
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 fn count_fault(text: &str, signature: Signature) -> Misread {
@@ -305,8 +316,23 @@ mod tests {
             ("", "it takes 2 arguments (a: number, b: number); got 0"),
             (
                 r#"[1,"x"]"#,
-                "argument 2 (b: number): invalid type: string \"x\", expected f64",
+                "argument 2 (b: number): expected a number, got the string \"x\"",
             ),
+            (
+                "[1,[true,{}]]",
+                "argument 2 (b: number): expected a number, got an array",
+            ),
+            (
+                "[1,9007199254740993]",
+                "argument 2 (b: number): the integer 9007199254740993 would be rounded to 9007199254740992; \
+                 a floating-point number holds each integer up to 2^53 only; send it as a string, or with a decimal \
+                 point if it may be rounded",
+            ),
+            (
+                "[1,-1e400]",
+                "argument 2 (b: number): the number is too large for what is taken here",
+            ),
+            ("[1,NaN]", "not json"),
             ("[1,2", "not json"),
             ("[1,2]x", "not json"),
             ("['x',2]", "not json"),
@@ -333,9 +359,53 @@ mod tests {
     }
 
     #[test]
+    fn messages_name_the_place_inside_an_argument() {
+        type Lists = (Required<Vec<Vec<u8>>>, Required<(u8, u8)>);
+        let lists =
+            |text: &'static str| text_of(read::<Lists>(text, &[("a", "array"), ("b", "array")]));
+        for (given, said) in [
+            (
+                "[[[1],[2,-3]],[1,2]]",
+                "argument 1 (a: array), at [1][1]: expected a number, whole",
+            ),
+            (
+                "[[],[1,2,3]]",
+                "argument 2 (b: array), at [2]: there are more elements",
+            ),
+            (
+                "[[],[1]]",
+                "argument 2 (b: array): expected an array of 2 elements, got 1 of them",
+            ),
+            (
+                "[[[340282366920938463463374607431768211456]],[1,2]]",
+                "argument 1 (a: array), at [0][0]: expected",
+            ),
+        ] {
+            assert!(lists(given).starts_with(said), "{given}: {}", lists(given));
+        }
+        let one = text_of(read::<(Required<std::collections::BTreeMap<String, u8>>,)>(
+            r#"{"x": -1}"#,
+            &[("m", "object")],
+        ));
+        assert!(
+            one.starts_with("argument 1 (m: object), at .x: expected a number"),
+            "{one}"
+        );
+    }
+
+    #[test]
     fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
-        let deep = "[".repeat(100_000);
-        let read = read::<(Required<serde_json::Value>,)>(&deep, &[("v", "any")]);
-        assert!(read.is_err());
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        let read = |text: &str| {
+            text_of(read::<(Required<serde_json::Value>,)>(
+                text,
+                &[("v", "any")],
+            ))
+        };
+        assert_eq!(read(&deep(127)), "read");
+        let said = "argument 1 (v: any): arrays and objects nest deeper than 127 levels";
+        assert_eq!(read(&deep(128)), said);
+        assert_eq!(read(&deep(100_000)), said);
+        assert_eq!(read(&"[".repeat(100_000)), "not json");
     }
 }

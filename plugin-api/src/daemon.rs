@@ -13,8 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::abi::{HostV1, Output, StepV1, status};
 use crate::arguments::{self, ArgumentList, Misread, Signature};
-use crate::export;
-use crate::{Ecosystem, Guest};
+use crate::{Ecosystem, Guest, exact, export, misfit, reply};
 
 /// A boxed future of a daemon's code.
 pub type Work<T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send>>;
@@ -91,8 +90,7 @@ impl SavedState {
         migrate: Option<&dyn Fn(u32, serde_json::Value) -> Result<T, String>>,
     ) -> Result<T, String> {
         if self.version == version {
-            let read = serde_json::from_str(self.data.get());
-            return read.map_err(|error| format!("the state can't be read: {error}"));
+            return self.parse();
         }
         let Some(migrate) = migrate else {
             return Err(format!(
@@ -100,14 +98,18 @@ impl SavedState {
                 self.version
             ));
         };
-        let data = serde_json::from_str(self.data.get())
-            .map_err(|error| format!("the state can't be read: {error}"))?;
-        migrate(self.version, data).map_err(|text| {
+        migrate(self.version, self.parse()?).map_err(|text| {
             format!(
                 "the state of version {} can't be migrated: {text}",
                 self.version
             )
         })
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let text = self.data.get();
+        exact::from_str(text)
+            .map_err(|error| format!("the state can't be read: {}", misfit::explain(&error, text)))
     }
 }
 
@@ -116,7 +118,7 @@ impl SavedState {
 /// # Errors
 /// It can't be written as JSON.
 pub fn saved<T: serde::Serialize>(version: u32, state: &T) -> Result<String, String> {
-    let data = serde_json::to_string(state)
+    let data = reply::to_json(state)
         .map_err(|error| format!("the state can't be written as JSON: {error}"))?;
     Ok(format!("{{\"version\":{version},\"data\":{data}}}"))
 }
@@ -166,8 +168,9 @@ impl StartRequest {
     /// # Errors
     /// It is not what `T` takes; the text says where.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, String> {
-        serde_json::from_str(self.config.get())
-            .map_err(|error| format!("the config doesn't fit: {error}"))
+        let text = self.config.get();
+        exact::from_str(text)
+            .map_err(|error| format!("the config doesn't fit: {}", misfit::explain(&error, text)))
     }
 }
 

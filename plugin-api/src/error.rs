@@ -53,7 +53,7 @@ impl Error {
     pub(crate) fn of_call(fault: &HostFault, command: &str, to: impl fmt::Display) -> Self {
         match serde_json::from_str::<Fault>(&fault.message) {
             Ok(Fault { code, message }) => Error {
-                text: one_line(&format!("{message} ({code}, {command} at {to})")),
+                text: format!("{} ({code}, {command} at {to})", one_line(&message)),
                 code: Some(code),
             },
             Err(_) if fault.status == status::GONE => Error {
@@ -92,8 +92,12 @@ struct Fault {
     message: String,
 }
 
+/// Returns the text in one line; an older host may have sent none.
 fn one_line(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
+    match text.trim().is_empty() {
+        true => "no reason was given".to_owned(),
+        false => text.replace(|c: char| c.is_control(), " "),
+    }
 }
 
 impl fmt::Display for Error {
@@ -145,6 +149,9 @@ mod tests {
             "it takes 2 arguments; got 1 (bad-arguments, add at Counter)"
         );
         assert_eq!(error.code(), Some("bad-arguments"));
+        let silent = fault(status::FAILED, r#"{"code":"failed","message":" "}"#);
+        let error = Error::of_call(&silent, "add", "Counter").to_string();
+        assert_eq!(error, "no reason was given (failed, add at Counter)");
     }
 
     #[test]

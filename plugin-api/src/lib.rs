@@ -26,6 +26,9 @@
 //! # Commands
 //! - `&self`, then any number of arguments of any type that serde reads; the result is any type that serde writes, or
 //!   a `Result` of one, whose error is answered as `failed` with its text.
+//! - A number arrives exactly, or the command is refused: an `f64` takes no integer that it would round, and a `json::Value`
+//!   none beyond 64 bits, which `i128` and `u128` take. `NaN` and infinities don't exist in JSON: a result or a state that
+//!   holds one is an error.
 //! - `fn` runs where the command was read, and must not block. `#[command(blocking)]` runs on a thread where it may.
 //!   `async fn` is polled at once and, if it waits, by the host's runtime: a daemon needs no thread of its own.
 //! - `&str` is read without a copy. Trailing `Option<T>` arguments may be left out. A last `#[rest] more: Vec<T>`
@@ -146,6 +149,8 @@ mod ecosystem;
 mod error;
 mod events;
 mod every;
+#[doc(hidden)]
+pub mod exact;
 pub mod export;
 #[cfg(test)]
 mod fake_host;
@@ -153,6 +158,8 @@ mod feed;
 mod guest;
 mod listeners;
 mod log;
+#[doc(hidden)]
+pub mod misfit;
 pub mod operation;
 mod panic;
 mod reply;

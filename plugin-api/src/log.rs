@@ -220,7 +220,11 @@ impl Visit for Fields {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value);
+        match value.is_finite() {
+            true => self.put(field, value),
+            // JSON has no such number.
+            false => self.put(field, value.to_string()),
+        }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {

@@ -4,6 +4,7 @@
 //! compiler finds by method lookup (`(&value).reply_kind()`): the `Result` of [`FallibleReply`] matches before
 //! the reference of [`PlainReply`]. So an alias of `Result` works as `Result` does.
 
+mod finite;
 mod plain;
 
 use std::fmt::Display;
@@ -12,6 +13,8 @@ use std::io;
 use serde::Serialize;
 
 use crate::abi::{Output, status};
+use crate::misfit;
+use finite::Finite;
 
 /// A value that is itself the result.
 pub struct Plain;
@@ -55,7 +58,8 @@ impl Plain {
 
     #[cold]
     fn refuse(error: &serde_json::Error, out: &mut Output) -> u32 {
-        out.replace(&format!("the result can't be written as JSON: {error}"));
+        let at = place_of(error, out.appended());
+        out.replace(&format!("the result can't be written as JSON: {at}{error}"));
         status::FAILED
     }
 }
@@ -66,10 +70,32 @@ pub(crate) fn write_json<T: Serialize + ?Sized>(
     out: impl io::Write,
     value: &T,
 ) -> Result<(), serde_json::Error> {
-    value.serialize(&mut serde_json::Serializer::with_formatter(
-        out,
-        WholeNumbers,
-    ))
+    let mut json = serde_json::Serializer::with_formatter(out, WholeNumbers);
+    value.serialize(Finite(&mut json))
+}
+
+/// Writes JSON that a type reads back as it was: a float keeps its `.0`.
+///
+/// # Errors
+/// The value can't be written as JSON, or holds a number that JSON doesn't have.
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, String> {
+    let mut text = Vec::new();
+    match value.serialize(Finite(&mut serde_json::Serializer::new(&mut text))) {
+        Ok(()) => Ok(String::from_utf8(text).expect("serde_json writes UTF-8")),
+        Err(error) => Err(format!("{}{error}", place_of(&error, &text))),
+    }
+}
+
+/// Returns where a value stands that was refused, `at .list[3]: `: behind what was written so far.
+fn place_of(error: &serde_json::Error, written: &[u8]) -> String {
+    let path = match error.is_data() {
+        true => misfit::locate(&String::from_utf8_lossy(written), written.len()).path(),
+        false => String::new(),
+    };
+    match path.as_str() {
+        "" => path,
+        path => format!("at {path}: "),
+    }
 }
 
 struct WholeNumbers;
@@ -229,5 +255,26 @@ mod tests {
         let (status, text) = reply!(odd);
         assert_eq!(status, status::FAILED);
         assert!(text.starts_with("the result can't be written"), "{text}");
+        let list = vec![std::collections::BTreeMap::from([
+            ("x", 1.5),
+            ("y", f64::NAN),
+        ])];
+        let said = "the result can't be written as JSON: at [0].y: it holds NaN, and JSON has no such number";
+        assert_eq!(reply!(list.clone()), (status::FAILED, said.into()));
+        let state = to_json(&list).unwrap_err();
+        assert_eq!(state, "at [0].y: it holds NaN, and JSON has no such number");
+        assert_eq!(reply!(f32::INFINITY).0, status::FAILED);
+        assert_eq!(to_json(&[1.0]).unwrap(), "[1.0]");
+    }
+
+    #[test]
+    fn an_error_without_a_text_says_that_it_has_none() {
+        for empty in ["", " \n"] {
+            let (status, text) = reply!(Err::<u8, _>(empty));
+            assert_eq!(
+                (status, text.as_str()),
+                (status::FAILED, crate::abi::NO_REASON)
+            );
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::reply::write_json;
-use crate::{Error, Result};
+use crate::{Error, Result, exact, misfit};
 
 /// The most that a name may have, in bytes (Common TCP).
 const NAME_BYTES_MAX: usize = 128;
@@ -71,56 +71,57 @@ pub fn parted(line: &str) -> (&str, &str) {
 /// The arguments of an event: all of them as one `T`, or, if they are no such list, the only one. None at all is also
 /// what `()` and `Option` take.
 pub fn read_event<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
-    let whole = match serde_json::from_str(arguments) {
+    let whole = match exact::from_str(arguments) {
         Ok(read) => return Ok(read),
-        Err(error) => error,
+        Err(error) => misfit::explain(&error, arguments),
     };
-    let error = match elements(arguments).as_deref() {
-        Some([]) => match serde_json::from_str("null") {
+    let elements = elements(arguments);
+    let reason = match elements.as_deref() {
+        Some([]) => match exact::from_str("null") {
             Ok(read) => return Ok(read),
             Err(_) => whole,
         },
-        Some([one]) => match serde_json::from_str(one.get()) {
+        Some([one]) => match exact::from_str(one.get()) {
             Ok(read) => return Ok(read),
             // Of the two, the one that speaks of the type which the author had in mind.
-            Err(error) if is_about_the_list(&whole) => error,
+            Err(error) if is_about_the_list(&whole) => misfit::explain(&error, one.get()),
             Err(_) => whole,
         },
         _ => whole,
     };
-    Err(misfit::<T>(arguments, &error))
+    Err(misfit(arguments, &reason))
 }
 
 /// The result that a reply holds: its one argument, `null` for none, and all as a list where there are several.
 pub fn read_reply<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, String> {
     // Nearly every reply has one argument that fits, and is read in one pass.
-    if let Ok((read,)) = serde_json::from_slice::<(T,)>(arguments) {
+    if let Ok((read,)) = exact::from_slice::<(T,)>(arguments) {
         return Ok(read);
     }
     let text = String::from_utf8_lossy(arguments);
-    let read = match elements(&text).as_deref() {
-        Some([]) => serde_json::from_str("null"),
-        Some([one]) => serde_json::from_str(one.get()),
-        _ => serde_json::from_str(&text),
+    let elements = elements(&text);
+    let result = match elements.as_deref() {
+        Some([]) => "null",
+        Some([one]) => one.get(),
+        _ => &text,
     };
-    read.map_err(|error| misfit::<T>(&text, &error))
+    exact::from_str(result).map_err(|error| misfit(&text, &misfit::explain(&error, result)))
 }
 
 fn elements(arguments: &str) -> Option<Vec<&RawValue>> {
     serde_json::from_str(arguments).ok()
 }
 
-fn is_about_the_list(error: &serde_json::Error) -> bool {
-    error.to_string().starts_with("invalid type: sequence")
+fn is_about_the_list(reason: &str) -> bool {
+    reason.ends_with(", got an array")
 }
 
-fn misfit<T>(arguments: &str, error: &serde_json::Error) -> String {
-    let error = error.to_string();
-    // serde_json ends with a place in the bytes, of which the reader sees too few.
-    let error = error.split(" at line ").next().unwrap_or_default();
-    let expected = std::any::type_name::<T>();
-    let (got, error) = (shortened(arguments), shortened(error));
-    format!("expected {expected}, got {got}: {error}")
+fn misfit(arguments: &str, reason: &str) -> String {
+    format!(
+        "{}; the arguments were {}",
+        shortened(reason),
+        shortened(arguments)
+    )
 }
 
 fn shortened(text: &str) -> String {
@@ -178,20 +179,25 @@ mod tests {
     fn what_does_not_fit_says_what_was_expected_and_what_came() {
         for (said, expected) in [
             (
-                read_event::<u64>(r#"["x"]"#).unwrap_err(),
-                r#"expected u64, got ["x"]: invalid type: string "x", expected u64"#,
+                read_event::<f64>(r#"["x"]"#).unwrap_err(),
+                r#"expected a number, got the string "x"; the arguments were ["x"]"#,
             ),
             (
-                read_event::<(u64,)>(r#"["x"]"#).unwrap_err(),
-                r#"expected (u64,), got ["x"]: invalid type: string "x", expected u64"#,
+                read_event::<(f64,)>(r#"["x"]"#).unwrap_err(),
+                r#"at [0]: expected a number, got the string "x"; the arguments were ["x"]"#,
             ),
             (
                 read_event::<()>("[1]").unwrap_err(),
-                "expected (), got [1]: invalid type: integer `1`, expected unit",
+                "expected null, got 1; the arguments were [1]",
             ),
             (
                 read_event::<(u64, u64)>("[1]").unwrap_err(),
-                "expected (u64, u64), got [1]: invalid length 1, expected a tuple of size 2",
+                "expected an array of 2 elements, got 1 of them; the arguments were [1]",
+            ),
+            (
+                read_event::<Value>("[{\"a\":18446744073709551616}]").unwrap_err(),
+                "at [0].a: the integer 18446744073709551616 has more than 64 bits and would be rounded; send it as a \
+                 string; the arguments were [{\"a\":18446744073709551616}]",
             ),
         ] {
             assert_eq!(said, expected);
@@ -209,8 +215,13 @@ mod tests {
         assert_eq!(read_reply::<Option<u64>>(b"[null]"), Ok(None));
         assert_eq!(read_reply::<(u64, u64)>(b"[1,2]"), Ok((1, 2)));
         assert_eq!(read_reply::<Value>(b"[]"), Ok(Value::Null));
-        let said = read_reply::<u64>(b"[\"x\"]").unwrap_err();
-        assert!(said.ends_with("string \"x\", expected u64"), "{said}");
+        let said = read_reply::<f64>(b"[\"x\"]").unwrap_err();
+        assert_eq!(
+            said,
+            r#"expected a number, got the string "x"; the arguments were ["x"]"#
+        );
+        assert_eq!(read_reply::<u128>(b"[18446744073709551616]"), Ok(1 << 64));
+        assert!(read_reply::<f64>(b"[9007199254740993]").is_err());
     }
 
     #[test]

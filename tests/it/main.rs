@@ -33,4 +33,5 @@ mod signals;
 mod supervision;
 mod tidy;
 mod tokio_plugin;
+mod values;
 mod vectors;

@@ -6,6 +6,7 @@
 //!
 //! Several names are taken one after another; one that fails is reported and does not keep the others from their turn.
 
+use std::borrow::Cow;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use dae_plugin_api::{exact, misfit};
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::Session;
@@ -27,6 +30,7 @@ use crate::report::{
     Changed, InstallRequest, Installed, Mode, RollbackRequest, UninstallRequest, Uninstalled,
     Version,
 };
+use crate::{lenient, text};
 
 /// How long a host may hold the lock without answering, while it starts or ends: its grace at the end is 5 s.
 const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
@@ -218,13 +222,13 @@ fn read_object(what: &str, text: &str) -> Result<Value> {
 }
 
 fn read_limited(path: &Path) -> Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let file = std::fs::File::open(path)?;
-    file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > CONFIG_BYTES_MAX {
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
         bail!("it has more than {CONFIG_BYTES_MAX} bytes, which no config has");
     }
-    Ok(text)
+    text::of_file(bytes).map_err(anyhow::Error::msg)
 }
 
 fn object(what: &str, text: &str) -> Result<Value, Fault> {
@@ -233,10 +237,16 @@ fn object(what: &str, text: &str) -> Result<Value, Fault> {
             "--{what} takes a JSON object, like {{\"key\": 1}}; {got}"
         ))
     };
-    match serde_json::from_str(text) {
+    // What isn't strict JSON is tried as JSON5, as it is everywhere else.
+    let strict = match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(Cow::Borrowed(text)),
+        Err(_) => lenient::to_strict(text).map(Cow::Owned),
+    };
+    let strict = strict.map_err(|reason| wrong(format!("this is not JSON: {reason}")))?;
+    match exact::from_str(&strict) {
         Ok(object @ Value::Object(_)) => Ok(object),
         Ok(other) => Err(wrong(format!("got {other}"))),
-        Err(error) => Err(wrong(format!("this is not JSON: {error}"))),
+        Err(error) => Err(wrong(misfit::explain(&error, &strict))),
     }
 }
 
@@ -472,7 +482,19 @@ mod tests {
             read_object("config", r#"{"a": 1}"#).expect("an object"),
             json!({"a": 1})
         );
-        for wrong in ["", "1", "[]", "Ada", "{a: 1}"] {
+        let typed = read_object("config", "{a: 9007199254740993} // x");
+        assert_eq!(
+            typed.expect("JSON5"),
+            json!({"a": 9_007_199_254_740_993_u64})
+        );
+        for wrong in [
+            "",
+            "1",
+            "[]",
+            "Ada",
+            "{a: NaN}",
+            r#"{"a": 18446744073709551616}"#,
+        ] {
             let error = read_object("settings", wrong).expect_err(wrong);
             assert_eq!(exit::code(&error), exit::Code::Usage, "{wrong}: {error}");
             assert!(error.to_string().starts_with("--settings takes"), "{error}");
@@ -490,6 +512,17 @@ mod tests {
         assert_eq!(
             read_object("config", &argument).expect("an object"),
             json!({"a": [1]})
+        );
+        std::fs::write(&path, "\u{feff}{\"a\": [1]}\n").expect("a file");
+        assert!(
+            read_object("settings", &argument).is_ok(),
+            "a byte order mark is dropped"
+        );
+        std::fs::write(&path, b"\xff\xfe{\0}\0").expect("a file");
+        let error = read_object("config", &argument).expect_err("UTF-16");
+        assert!(
+            format!("{error:#}").contains("save it as UTF-8"),
+            "{error:#}"
         );
         std::fs::write(&path, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).expect("a file");
         let error = format!(

@@ -164,22 +164,24 @@ impl<S: Stream> Client<S> {
         if ours && refusal.command == name {
             return Err(self.fault(refusal).into());
         }
-        self.parting = Some(format!("{} ({})", refusal.message, refusal.code));
+        self.parting = Some(format!("{} ({})", refusal.text(), refusal.code));
         Ok(())
     }
 
     /// On the control socket the message says it all; a daemon's own words need the code beside them.
     fn fault(&self, refusal: Refusal) -> Fault {
-        let Refusal {
-            command,
-            code,
-            message,
-        } = refusal;
+        let text = refusal.text();
         let message = match self.tag {
-            Some(_) => message,
-            None => format!("{} {command}: {message} ({code})", self.peer),
+            Some(_) => text.to_owned(),
+            None => format!(
+                "{} {}: {text} ({})",
+                self.peer, refusal.command, refusal.code
+            ),
         };
-        Fault::Refused { code, message }
+        Fault::Refused {
+            code: refusal.code,
+            message,
+        }
     }
 
     /// Both sides of a connection answer `dae` and `options`; ours is short.

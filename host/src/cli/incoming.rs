@@ -31,6 +31,16 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
+impl Refusal {
+    /// Returns the message; a foreign daemon may have sent none.
+    pub(super) fn text(&self) -> &str {
+        match self.message.trim().is_empty() {
+            true => "it gave no reason",
+            false => &self.message,
+        }
+    }
+}
+
 impl Incoming {
     /// The line, if it is one; whatever else came ends the conversation.
     pub(super) fn take(line: Line<'_>, peer: &str) -> Result<Incoming> {

@@ -21,6 +21,7 @@ use super::exit::Fault;
 use super::words;
 use crate::printable::one_line;
 use crate::report::{LoadedImages, Refused, Retired, Scan, Status};
+use crate::text;
 
 /// The argument of `status` and `options`.
 #[derive(Debug, clap::Args)]
@@ -325,7 +326,7 @@ fn check_answered(command: &str, has_arguments: bool) -> Result<(), Fault> {
 
 /// JSON stays as it was written, down to the digits of a number; anything else is a string.
 fn argument(text: &str) -> Box<RawValue> {
-    let as_json = serde_json::from_str(text);
+    let as_json = serde_json::from_str(text::without_mark(text));
     as_json
         .unwrap_or_else(|_| serde_json::value::to_raw_value(text).expect("a string is always JSON"))
 }

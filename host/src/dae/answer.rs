@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use dae_plugin_api::abi::status;
+use dae_plugin_api::{exact, misfit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
@@ -368,10 +369,15 @@ fn one<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Fault> {
     }
     // An array's elements are the arguments, any other value is the one argument.
     let read = match arguments.first() {
-        Some(b'[') => serde_json::from_slice::<(T,)>(arguments).map(|(one,)| one),
-        _ => serde_json::from_slice(arguments),
+        Some(b'[') => exact::from_slice::<(T,)>(arguments).map(|(one,)| one),
+        _ => exact::from_slice(arguments),
     };
-    read.map_err(|error| Fault::bad_arguments(format!("it takes one argument: {error}")))
+    read.map_err(|error| {
+        let text = String::from_utf8_lossy(arguments);
+        let (path, what) = misfit::parts(&error, &text);
+        let at = misfit::inside_argument(&path, &text);
+        Fault::bad_arguments(format!("it takes one argument{at}: {what}"))
+    })
 }
 
 /// No arguments.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dae_plugin_api::misfit;
 use serde_json::value::RawValue;
 
 use super::{Dae, Fault};
@@ -28,7 +29,10 @@ impl Dae {
     /// Hands an event to all who subscribed; how many they are. The first argument is the topic, the rest are the event's.
     pub(super) fn publish(&self, arguments: &[u8]) -> Result<usize, Fault> {
         let takes = "it takes a topic, and then the event's own arguments";
-        let bad = |error: serde_json::Error| Fault::bad_arguments(format!("{takes}: {error}"));
+        let bad = |error: serde_json::Error| {
+            let said = misfit::explain(&error, &String::from_utf8_lossy(arguments));
+            Fault::bad_arguments(format!("{takes}: {said}"))
+        };
         let all: Vec<Box<RawValue>> = match arguments.first() {
             Some(b'[') => serde_json::from_slice(arguments).map_err(bad)?,
             _ => vec![serde_json::from_slice(arguments).map_err(bad)?],

@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::{ArgumentList, Place};
+use crate::exact::{DOUBLE_MAX, SINGLE_MAX};
 use crate::verbatim::{self, Unusual};
 
 /// So many digits are no overflow.
@@ -114,6 +115,24 @@ impl<'de> Deserializer<'de> for Element<'de> {
         }
     }
 
+    // A number that the type would round is for `exact` to refuse.
+
+    #[inline]
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unusual> {
+        match self {
+            Element::Number(value) if value > DOUBLE_MAX => Err(Unusual),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unusual> {
+        match self {
+            Element::Number(value) if value > SINGLE_MAX => Err(Unusual),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unusual> {
         visitor.visit_some(self)
@@ -148,7 +167,7 @@ impl<'de> Deserializer<'de> for Element<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string
         unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
@@ -188,6 +207,9 @@ mod tests {
         "[300]",
         "[999999999999999999]",
         "[1000000000000000000]",
+        "[9007199254740992]",
+        "[9007199254740993]",
+        "[16777217]",
         "[18446744073709551616]",
         "[true]",
         "[false,1]",
@@ -237,6 +259,7 @@ mod tests {
     fn what_it_reads_serde_json_reads_alike() {
         let read = [
             read_alike::<f64>(),
+            read_alike::<f32>(),
             read_alike::<u8>(),
             read_alike::<i64>(),
             read_alike::<u128>(),

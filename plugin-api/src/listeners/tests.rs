@@ -146,7 +146,7 @@ fn what_does_not_fit_a_handler_is_logged_and_named() {
     assert_eq!(notes.taken(), ["2"]);
     let logged = host.logged();
     assert!(
-        logged.contains("the event tick was not handled: expected (u64,), got [\"x\"]"),
+        logged.contains("the event tick was not handled: at [0]: expected a number"),
         "{logged}"
     );
 }

@@ -10,6 +10,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter as _};
 
 use super::WholeNumbers;
+use super::finite::{Finite, refused};
 use crate::abi::Output;
 use crate::verbatim;
 
@@ -83,12 +84,12 @@ macro_rules! handed_on {
     ($($serialize:ident($($name:ident: $of:ty),*) -> $end:ty;)*) => {
         $(#[inline]
         fn $serialize(self, $($name: $of),*) -> Result<$end, Self::Error> {
-            self.json.$serialize($($name),*)
+            Finite(self.json).$serialize($($name),*)
         })*
     };
 }
 
-type Parts<'a, 'o> = <&'a mut Json<'a, 'o> as Serializer>::SerializeSeq;
+type Parts<'a, 'o> = <Finite<&'a mut Json<'a, 'o>> as Serializer>::SerializeSeq;
 
 impl<'a, 'o> Serializer for Whole<'a, 'o> {
     type Ok = ();
@@ -114,15 +115,11 @@ impl<'a, 'o> Serializer for Whole<'a, 'o> {
 
     #[inline]
     fn serialize_f64(self, value: f64) -> Result<(), Self::Error> {
-        // serde_json writes `null` for what JSON has no number for.
-        let is_written = value.is_finite()
-            && WholeNumbers
-                .write_f64(&mut **self.out.borrow_mut(), value)
-                .is_ok();
-        match is_written {
-            true => Ok(()),
-            false => self.json.serialize_f64(value),
+        if !value.is_finite() {
+            return Err(refused(value));
         }
+        let written = WholeNumbers.write_f64(&mut **self.out.borrow_mut(), value);
+        written.or_else(|_| self.json.serialize_f64(value))
     }
 
     #[inline]
@@ -164,8 +161,7 @@ impl<'a, 'o> Serializer for Whole<'a, 'o> {
         variant: &'static str,
         value: &T,
     ) -> Result<(), Self::Error> {
-        self.json
-            .serialize_newtype_variant(name, index, variant, value)
+        Finite(self.json).serialize_newtype_variant(name, index, variant, value)
     }
 
     #[inline]
@@ -234,7 +230,7 @@ mod tests {
         is_written_alike((u128::MAX, i128::MIN));
         is_written_alike([true, false]);
         is_written_alike(true);
-        for number in [3.0, -0.0, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY, 1e300] {
+        for number in [3.0, -0.0, f64::MIN_POSITIVE, 1e300] {
             is_written_alike(number);
         }
         is_written_alike(1.5_f32);
@@ -265,6 +261,43 @@ mod tests {
         is_written_alike(Newtype(vec![1]));
         is_written_alike(serde_json::json!({"a": [1, null]}));
         is_written_alike(serde_json::value::RawValue::from_string("[1,  2]".to_owned()).unwrap());
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_refused_at_any_depth() {
+        fn refused<T: Serialize + ?Sized>(value: &T) -> String {
+            let mut said = String::new();
+            written(|out| {
+                said = write(value, out).unwrap_err().to_string();
+                0
+            });
+            assert_eq!(
+                write_json(&mut Vec::new(), value).unwrap_err().to_string(),
+                said
+            );
+            said
+        }
+        let named = |name: &str| format!("it holds {name}, and JSON has no such number");
+        assert_eq!(refused(&f64::NAN), named("NaN"));
+        assert_eq!(refused(&f64::INFINITY), named("Infinity"));
+        assert_eq!(refused(&f32::NEG_INFINITY), named("-Infinity"));
+        assert_eq!(refused(&Some(f64::NAN)), named("NaN"));
+        assert_eq!(refused(&Newtype(f64::NAN)), named("NaN"));
+        assert_eq!(refused(&[(1, Some(f32::NAN))]), named("NaN"));
+        assert_eq!(
+            refused(&std::collections::BTreeMap::from([("a", [f64::INFINITY])])),
+            named("Infinity")
+        );
+        assert_eq!(refused(&Infinite::Named { a: f64::NAN }), named("NaN"));
+        assert_eq!(refused(&Infinite::One(f64::NAN)), named("NaN"));
+        assert_eq!(refused(&Infinite::Two(0, f64::NAN)), named("NaN"));
+    }
+
+    #[derive(serde::Serialize)]
+    enum Infinite {
+        One(f64),
+        Two(u8, f64),
+        Named { a: f64 },
     }
 
     #[test]

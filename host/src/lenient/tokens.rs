@@ -1,0 +1,90 @@
+//! The tokens of a JSON5 text: brackets, commas, colons, strings, and words. Comments and white space are left out.
+//!
+//! Any text has tokens; whether they make sense is for a reader of JSON5 to say.
+
+/// A token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token<'t> {
+    /// `[` or `{`.
+    Open(char),
+    /// `]` or `}`.
+    Close(char),
+    Comma,
+    Colon,
+    /// A string with its quotes.
+    Text(&'t str),
+    /// A number, a name, or one of `true`, `false` and `null`.
+    Word(&'t str),
+}
+
+/// Returns the tokens of a text.
+pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            rest = rest.trim_start_matches(is_blank);
+            match comment_bytes(rest) {
+                0 => break,
+                bytes => rest = &rest[bytes..],
+            }
+        }
+        let (token, bytes) = first(rest)?;
+        rest = &rest[bytes..];
+        Some(token)
+    })
+}
+
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c == '\u{feff}'
+}
+
+/// Returns the length of the comment that a text begins with.
+fn comment_bytes(text: &str) -> usize {
+    if text.starts_with("//") {
+        let line_end = text.find(['\n', '\r', '\u{2028}', '\u{2029}']);
+        return line_end.unwrap_or(text.len());
+    }
+    match text.strip_prefix("/*") {
+        Some(comment) => comment.find("*/").map_or(text.len(), |at| at + 4),
+        None => 0,
+    }
+}
+
+/// Returns the token that a text begins with, and its length.
+fn first(text: &str) -> Option<(Token<'_>, usize)> {
+    Some(match text.chars().next()? {
+        bracket @ ('[' | '{') => (Token::Open(bracket), 1),
+        bracket @ (']' | '}') => (Token::Close(bracket), 1),
+        ',' => (Token::Comma, 1),
+        ':' => (Token::Colon, 1),
+        quote @ ('"' | '\'') => {
+            let bytes = string_bytes(text, quote);
+            (Token::Text(&text[..bytes]), bytes)
+        }
+        first => {
+            // A slash that begins no comment is a word of its own, so that there is an end.
+            let behind = &text[first.len_utf8()..];
+            let end = behind.find(is_word_end).unwrap_or(behind.len());
+            let bytes = first.len_utf8() + end;
+            (Token::Word(&text[..bytes]), bytes)
+        }
+    })
+}
+
+fn is_word_end(c: char) -> bool {
+    is_blank(c) || matches!(c, '[' | '{' | ']' | '}' | ',' | ':' | '"' | '\'' | '/')
+}
+
+/// Returns the length of the string that a text begins with, quotes included.
+fn string_bytes(text: &str, quote: char) -> usize {
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            c if c == quote => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}

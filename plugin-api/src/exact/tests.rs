@@ -1,0 +1,170 @@
+//! Tests of the exact reader: what it gives is what was written, or an error.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::*;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Shape {
+    point: (f64, f64),
+    wide: u128,
+    low: i128,
+    name: Option<f64>,
+    kind: Kind,
+    more: BTreeMap<u64, Vec<f32>>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Kind {
+    None,
+    One(f64),
+    Two(i64, f64),
+    Named { x: f64 },
+}
+
+fn text_of<T: Debug>(read: Result<T, serde_json::Error>) -> String {
+    match read {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn integers_arrive_exact_or_not_at_all() {
+    let double = |text| from_str::<f64>(text).ok();
+    assert_eq!(double("9007199254740992"), Some(9_007_199_254_740_992.0));
+    assert_eq!(double("-9007199254740993"), None);
+    assert_eq!(double("9007199254740993"), None);
+    assert_eq!(double("9007199254740993.0"), Some(9_007_199_254_740_992.0));
+    assert_eq!(double("9007199254740994"), Some(9_007_199_254_740_994.0));
+    assert_eq!(double("18446744073709551615"), None);
+    assert_eq!(double("18446744073709551616"), Some(2_f64.powi(64)));
+    assert_eq!(double("18446744073709551617"), None);
+    assert_eq!(double("-18446744073709551617"), None);
+    assert_eq!(double("1e23"), Some(1e23));
+    // As JavaScript writes 2^60 and 2^64.
+    assert_eq!(double("1152921504606847000"), Some(2_f64.powi(60)));
+    assert_eq!(double("18446744073709552000"), Some(2_f64.powi(64)));
+}
+
+#[test]
+fn singles_and_any_values_hold_what_they_can() {
+    let single = |text| from_str::<f32>(text).ok();
+    assert_eq!(single("16777216"), Some(16_777_216.0));
+    assert_eq!(single("16777217"), None);
+    assert_eq!(single("18446744073709551616"), Some(2_f32.powi(64)));
+    assert_eq!(single("18446744073709551617"), None);
+    let any = |text| from_str::<Value>(text).ok().map(|value| value.to_string());
+    assert_eq!(any("18446744073709551615").unwrap(), "18446744073709551615");
+    assert_eq!(any("-9223372036854775808").unwrap(), "-9223372036854775808");
+    assert_eq!(any("18446744073709551616"), None);
+    assert_eq!(any("-9223372036854775809"), None);
+    assert_eq!(any("[{\"a\":[100000000000000000000]}]"), None);
+    assert!(any("[1e20,\"100000000000000000000\"]").is_some());
+    assert_eq!(from_str(&u128::MAX.to_string()).ok(), Some(u128::MAX));
+    assert_eq!(from_str(&i128::MIN.to_string()).ok(), Some(i128::MIN));
+    assert!(from_str::<u128>("340282366920938463463374607431768211456").is_err());
+    assert!(from_str::<u64>("18446744073709551616").is_err());
+}
+
+#[test]
+fn the_message_has_the_digits_that_came() {
+    let said = text_of(from_str::<Value>("[18446744073709551616]"));
+    assert!(said.contains("integer 18446744073709551616 has"), "{said}");
+    let said = text_of(from_str::<Vec<f64>>("[1,9007199254740993]"));
+    assert!(
+        said.contains("9007199254740993 would be rounded to 9007199254740992"),
+        "{said}"
+    );
+}
+
+const TEXTS: &[&str] = &[
+    "null",
+    "1",
+    "-0",
+    "-1.5",
+    "\"a\"",
+    "\"None\"",
+    "[]",
+    "[1, 2]",
+    "[1,2,3]",
+    "{}",
+    "{\"One\":1}",
+    "{\"Two\":[1,2]}",
+    "{\"Named\":{\"x\":1}}",
+    "{\"Named\":{}}",
+    "{\"1\":[0.5]}",
+    "{\"a\": [1 , {}]}",
+    "[1",
+    "1 x",
+    "",
+];
+
+#[test]
+fn types_are_read_as_serde_json_reads_them() {
+    fn alike<T: for<'de> Deserialize<'de> + Debug>(text: &str) {
+        let (here, there) = (from_str::<T>(text), serde_json::from_str::<T>(text));
+        assert_eq!(text_of(here), text_of(there), "{text}");
+    }
+    for text in TEXTS {
+        alike::<Value>(text);
+        alike::<f64>(text);
+        alike::<u8>(text);
+        alike::<Option<f64>>(text);
+        alike::<String>(text);
+        alike::<Kind>(text);
+        alike::<(f64, f32)>(text);
+        alike::<Vec<Value>>(text);
+        alike::<BTreeMap<u64, Vec<f32>>>(text);
+        alike::<Box<RawValue>>(text);
+        alike::<()>(text);
+        alike::<Shape>(text);
+    }
+    assert_eq!(from_str::<&RawValue>("[1 ,2]").unwrap().get(), "[1 ,2]");
+    assert_eq!(from_str::<&str>("\"a\"").unwrap(), "a");
+}
+
+proptest! {
+    #[test]
+    fn doubles_come_back_bit_by_bit(bits in any::<u64>()) {
+        let value = f64::from_bits(bits);
+        prop_assume!(value.is_finite());
+        for text in [serde_json::to_string(&value).unwrap(), format!("{value}"), format!("{value:e}")] {
+            let read = from_str::<f64>(&text).unwrap();
+            prop_assert_eq!(read.to_bits(), bits, "{}", &text);
+        }
+        let text = serde_json::to_string(&value).unwrap();
+        let Value::Number(any) = from_str(&text).unwrap() else { panic!("{text}") };
+        prop_assert_eq!(any.as_f64().unwrap().to_bits(), bits, "{}", &text);
+    }
+
+    #[test]
+    fn singles_come_back_bit_by_bit(bits in any::<u32>()) {
+        let value = f32::from_bits(bits);
+        prop_assume!(value.is_finite());
+        for text in [serde_json::to_string(&value).unwrap(), format!("{value}")] {
+            prop_assert_eq!(from_str::<f32>(&text).unwrap().to_bits(), bits, "{}", &text);
+        }
+    }
+
+    #[test]
+    fn integers_come_back_or_are_refused(value in any::<i128>(), shift in 0_u32..128) {
+        let value = value >> shift;
+        let text = value.to_string();
+        prop_assert_eq!(from_str::<i128>(&text).unwrap(), value);
+        match from_str::<Value>(&text) {
+            Ok(any) => prop_assert_eq!(any.to_string(), text.clone()),
+            Err(_) => prop_assert!(i64::try_from(value).is_err() && u64::try_from(value).is_err()),
+        }
+        if let Ok(double) = from_str::<f64>(&text) {
+            let written = [format!("{double}"), format!("{double:.0}")];
+            prop_assert!(written.contains(&text), "{text}");
+        }
+    }
+}
