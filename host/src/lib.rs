@@ -4,6 +4,7 @@
 //! file imports only what stands below it):
 //!
 //! - `cli`: the program's command line
+//! - `fuzzed`: what the fuzzers reach
 //! - [`dae`]: the ecosystem, and what changes it
 //! - `control`: the socket by which its owner does
 //! - `plan`: what is to be done about the drop-in directory
@@ -35,6 +36,8 @@
 pub mod cli;
 pub mod config;
 pub mod dae;
+#[doc(hidden)]
+pub mod fuzzed;
 pub mod home;
 pub mod log;
 pub mod manifest;

@@ -173,6 +173,11 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, FileFault> {
         Some(last) => &section[..=last],
         None => return Err(FileFault::incomplete("its manifest is still empty")),
     };
+    parse_text(text)
+}
+
+/// Reads the text of a manifest.
+pub(crate) fn parse_text(text: &[u8]) -> Result<Manifest, FileFault> {
     check_abi(text)?;
     let manifest: Manifest = serde_json::from_slice(text).map_err(|e| unreadable(&e))?;
     check_commands(&manifest.commands).map_err(bad_command)?;

@@ -9,6 +9,7 @@ mod clients;
 mod compilers;
 mod container;
 mod crash;
+mod dependencies;
 mod dev;
 mod discovery;
 mod drop_in;

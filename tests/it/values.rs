@@ -291,7 +291,7 @@ fn state_and_other_daemons_get_the_same_numbers() {
         let answer = format!("kept [{}]", KEPT.replace("16777216.0", "16777216"));
         assert_eq!(line(guest, &format!("keep {KEPT}")), "keep []");
         for _ in 0..2 {
-            ecosystem.cli(&["reload", name]).ok();
+            let _ = ecosystem.cli(&["reload", name]).ok();
             assert_eq!(line(guest, "kept"), answer, "{name}");
         }
         for other in ["Here", "Apart"] {

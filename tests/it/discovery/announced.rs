@@ -76,7 +76,7 @@ fn an_announcement_is_held_to_the_same_rules() {
     }
     assert_eq!(excluded.guests(), 0);
     for (arguments, part) in [
-        (json!([{"name": "A"}]), "missing field `port`"),
+        (json!([{"name": "A"}]), "the member `port` is missing"),
         (json!([5]), "expected a credential"),
         (json!([]), "it takes one argument; got none"),
     ] {

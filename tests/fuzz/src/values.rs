@@ -1,0 +1,52 @@
+//! Arguments: JSON is read exactly, JSON5 becomes strict JSON that means the same.
+
+use dae_host::fuzzed;
+use dae_plugin_api::{exact, misfit};
+use serde_json::Value;
+
+pub(crate) fn arguments(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let strict = serde_json::from_str::<Value>(text);
+    match exact::from_str::<Value>(text) {
+        Ok(value) => {
+            let plain = strict.expect("what the exact reader takes, serde_json takes");
+            assert_eq!(value, plain);
+            is_exact(&value);
+        }
+        Err(error) => {
+            assert!(!misfit::explain(&error, text).trim().is_empty());
+        }
+    }
+    rewritten(text);
+    for end in [0, text.len() / 2, text.len()] {
+        let _ = misfit::locate(text, end).path();
+    }
+}
+
+/// What is written is read back as it was.
+fn is_exact(value: &Value) {
+    let text = value.to_string();
+    assert_eq!(
+        &exact::from_str::<Value>(&text).expect("it is read back"),
+        value
+    );
+}
+
+fn rewritten(text: &str) {
+    match fuzzed::to_strict(text) {
+        Ok(strict) => {
+            let again = fuzzed::to_strict(&strict);
+            assert_eq!(
+                again.as_ref(),
+                Ok(&strict),
+                "strict JSON stays as it is: {text}"
+            );
+            if let Err(error) = serde_json::from_str::<Value>(&strict) {
+                panic!("{text} became {strict}, which is no JSON: {error}");
+            }
+        }
+        Err(said) => assert!(!said.trim().is_empty()),
+    }
+}
