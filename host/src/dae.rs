@@ -18,6 +18,7 @@ mod foreign;
 mod install;
 mod logs;
 mod notices;
+mod order;
 pub(crate) mod request;
 mod rollback;
 mod stage;
@@ -103,6 +104,8 @@ struct Inner {
     /// Daemons of the registry that could not be brought back, and why. They stay in it until they are installed again or
     /// uninstalled.
     lost: Mutex<BTreeMap<String, String>>,
+    /// What is to be known of how a daemon was started: a circle in the start order, or others that weren't ready.
+    start_notes: Mutex<BTreeMap<String, String>>,
     /// The last change of each daemon that was refused, until one is accepted.
     refusals: Mutex<BTreeMap<String, Refusal>>,
     /// One turn for each name that is or was changed; see [`Inner::turn`].
@@ -284,6 +287,7 @@ impl Builder {
             daemons: Mutex::default(),
             lost: Mutex::default(),
             refusals: Mutex::default(),
+            start_notes: Mutex::default(),
             turns: Mutex::default(),
             staged: Mutex::default(),
             sweeping: RwLock::default(),

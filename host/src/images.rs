@@ -161,18 +161,28 @@ impl Images {
     ///
     /// # Errors
     /// The copy's or the loader's. The next call tries again.
-    pub async fn get<F>(&self, hash: &str, copy: F) -> Result<Arc<InUse>, ImageFault>
+    pub async fn get<F>(self: &Arc<Self>, hash: &str, copy: F) -> Result<Arc<InUse>, ImageFault>
     where
         F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
     {
         let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
-        let loaded = place.loaded.get_or_try_init(|| async {
-            let loaded = load(hash.to_owned(), copy).await?;
-            self.check_entry(&loaded.image)?;
-            Ok::<_, ImageFault>(Arc::new(loaded))
+        if let Some(loaded) = place.loaded.get() {
+            return Ok(place.taken(Arc::clone(loaded)));
+        }
+        // In a task of its own: a file that is loaded after its limit is mapped all the same, is counted, and is there for
+        // the next who asks.
+        let (images, hash) = (Arc::clone(self), hash.to_owned());
+        let loading = tokio::spawn(async move {
+            let loaded = place.loaded.get_or_try_init(|| async {
+                let loaded = load(hash, copy).await?;
+                images.check_entry(&loaded.image)?;
+                Ok::<_, ImageFault>(Arc::new(loaded))
+            });
+            let loaded = Arc::clone(loaded.await?);
+            Ok(place.taken(loaded))
         });
-        let loaded = Arc::clone(loaded.await?);
-        Ok(place.taken(loaded))
+        let crashed = |error| ImageFault::from(format!("loading it crashed: {error}"));
+        loading.await.map_err(crashed)?
     }
 
     /// New content must be new code. A loader that gives an image of before for it, as some do for a path or an inode that

@@ -26,6 +26,7 @@
 //! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
 //! - [`store`], `past`, [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `retention`, `state`, `identity`, `outcome`, [`report`], `spans`: pure data and decisions
+//! - `tasks`: tasks that must not end
 //! - `hands`: who may write a file · `printable`: text of others, made safe for a terminal
 //! - `seldom`: what is logged only now and then
 //! - `threads`: those for work that may block · `signals`: which of them end a host
@@ -93,6 +94,7 @@ mod state;
 mod states;
 mod stats;
 mod supervise;
+mod tasks;
 mod text;
 mod threads;
 mod topics;

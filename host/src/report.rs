@@ -132,6 +132,10 @@ pub struct Status {
     /// where it is.
     #[serde(default)]
     pub source_note: String,
+    /// What is to be known of how it was started: a circle in the start order, or others that weren't ready; empty
+    /// where there is nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub start_note: String,
     /// The last change that was refused, until one is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refusal: Option<Refusal>,

@@ -15,10 +15,12 @@ mod retire;
 mod rounds;
 mod trial;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -40,6 +42,7 @@ use crate::spans;
 use crate::state::State;
 use crate::states::{KeptState, Occasion, States};
 use crate::store::{Artefact, Store};
+use crate::tasks;
 use build::Built;
 use daemon::{Asked, Now, Order};
 use health::Health;
@@ -149,10 +152,30 @@ impl Supervisor {
         loop {
             let event = self.next_event(&mut inbox).await;
             // What it does takes many times the room of what it is, and only for as long as it does it.
-            if !Box::pin(self.deal_with(event)).await {
-                return;
+            let dealt = AssertUnwindSafe(Box::pin(self.deal_with(event)));
+            match dealt.catch_unwind().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(panic) => self.recover(&tasks::panic_text(&*panic)).await,
             }
         }
+    }
+
+    /// A fault of the host's own has cut short what was being done. What runs goes on; where nothing does, that is a failure.
+    async fn recover(&mut self, text: &str) {
+        let text = format!("a fault of the host cut short what it was doing: {text}");
+        self.shared.tell(&self.spec.name, None, "error", &text);
+        if self.current.is_some() {
+            self.reopen();
+            self.set(State::Ready);
+        } else {
+            self.door
+                .shut(format!("{} has failed: {text}", self.spec.name));
+            self.set(State::Failed { cause: text });
+        }
+        // What was to be done by time may be what failed.
+        self.next_checkpoint = None;
+        tokio::time::sleep(tasks::PAUSE).await;
     }
 
     /// False once there is nothing more to do.
@@ -418,16 +441,7 @@ impl Supervisor {
             return;
         };
         let identity = Arc::clone(&current.instance.identity);
-        let cause = match &end {
-            RunEnd::Returned => "its `run` returned".to_owned(),
-            RunEnd::Failed(text) => format!("its `run` failed: {text}"),
-            RunEnd::Crashed(text) => text.clone(),
-            RunEnd::Died(text) => self
-                .health
-                .kill_cause
-                .take()
-                .unwrap_or(format!("its process {text}")),
-        };
+        let cause = self.cause_of(&end);
         self.shared
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);
         self.door.note_end(&cause);
@@ -453,6 +467,18 @@ impl Supervisor {
             served: identity.since.elapsed(),
         };
         self.follow(end, cause);
+    }
+
+    fn cause_of(&mut self, end: &RunEnd) -> String {
+        match end {
+            RunEnd::Returned => "its `run` returned".to_owned(),
+            RunEnd::Failed(text) => format!("its `run` failed: {text}"),
+            RunEnd::Crashed(text) => text.clone(),
+            RunEnd::Died(text) => {
+                let killed = self.health.kill_cause.take();
+                killed.unwrap_or(format!("its process {text}"))
+            }
+        }
     }
 
     fn follow(&mut self, end: End, cause: String) {

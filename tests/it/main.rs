@@ -31,6 +31,7 @@ mod readme;
 mod reload;
 mod settings;
 mod signals;
+mod start_order;
 mod supervision;
 mod tidy;
 mod tokio_plugin;

@@ -177,6 +177,9 @@ fn what_was(status: &Status) -> Vec<Fact> {
     if !status.state_from.is_empty() {
         facts.push(("state from", status.state_from.clone()));
     }
+    if !status.start_note.is_empty() {
+        facts.push(("start order", status.start_note.clone()));
+    }
     if let Some(refusal) = &status.last_refusal {
         let text = format!(
             "{:.0}, {}: {}",

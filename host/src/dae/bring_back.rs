@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::order::{self, StartOrder};
 use super::{Inner, lock};
 use crate::registry::{Desired, Entry, Registry};
 use crate::settings::Settings;
@@ -76,21 +77,48 @@ impl Inner {
 
     /// Those that wait for others hold nobody up meanwhile.
     async fn start_all(self: Arc<Self>, to_start: Vec<(String, Arc<Daemon>)>) {
+        let after = to_start.iter();
+        let after = after.map(|(name, daemon)| (name.clone(), daemon.starts_after().0));
+        let mut order = order::of(after.collect());
+        self.tell_circles(&order);
         let room = Arc::new(Semaphore::new(STARTS_MAX));
         for (name, daemon) in to_start {
             let (inner, room) = (Arc::clone(&self), Arc::clone(&room));
-            let after = daemon.starts_after();
+            let after = order.waits.remove(&name).unwrap_or_default();
             if after.is_empty() {
                 let place = room.acquire_owned().await.ok();
                 tokio::spawn(async move { inner.start_again(&name, &daemon, place).await });
                 continue;
             }
             tokio::spawn(async move {
-                inner.wait_for_others(&name, after).await;
+                inner
+                    .wait_for_others(&name, after, daemon.starts_after().1)
+                    .await;
                 let place = room.acquire_owned().await.ok();
                 inner.start_again(&name, &daemon, place).await;
             });
         }
+    }
+
+    fn tell_circles(&self, order: &StartOrder) {
+        for (name, members) in &order.circles {
+            let text = format!(
+                "its start order is a circle of {}; they start in the order of their names",
+                members.join(", ")
+            );
+            self.note_start(name, &text);
+        }
+    }
+
+    /// Logs what is to be known of how a daemon is started, and keeps it for `status`.
+    fn note_start(&self, name: &str, text: &str) {
+        self.shared.tell(name, None, "warn", text);
+        let mut notes = lock(&self.start_notes);
+        let note = notes.entry(name.to_owned()).or_default();
+        if !note.is_empty() {
+            note.push_str("; ");
+        }
+        note.push_str(text);
     }
 
     async fn start_again(
@@ -131,27 +159,34 @@ impl Inner {
         is_wanted && self.daemon(name).is_some_and(is_it)
     }
 
-    /// Waits until those that it is to start after answer, or won't by themselves.
-    async fn wait_for_others(&self, name: &str, after: Vec<String>) {
+    /// Waits until those that it is to start after answer, or won't by themselves, or until it has waited long enough.
+    async fn wait_for_others(&self, name: &str, after: Vec<String>, limit: Duration) {
+        let until = Instant::now() + limit;
         for other in after {
             let Some(before) = self.daemon(&other) else {
-                tracing::warn!(
-                    daemon = name,
-                    after = other,
-                    "there is no such daemon to start after"
-                );
+                let reason = lock(&self.lost).get(&other).cloned();
+                let text = match reason {
+                    Some(reason) => format!(
+                        "{other}, which it starts after, could not be brought back: {reason}"
+                    ),
+                    None => format!("there is no daemon {other} to start after"),
+                };
+                self.note_start(name, &text);
                 continue;
             };
-            before.settled().await;
+            let is_late = timeout_at(until, before.up_or_down()).await.is_err();
             let state = before.glance().state.word();
-            if state != "ready" {
-                tracing::warn!(
-                    daemon = name,
-                    after = other,
-                    state,
-                    "what it starts after is not ready; it starts"
-                );
+            if state == "ready" {
+                continue;
             }
+            let waited = match is_late {
+                true => format!(" after {limit:?} (`after_ms`)"),
+                false => String::new(),
+            };
+            let text = format!(
+                "{other}, which it starts after, is {state}{waited}; it starts all the same"
+            );
+            self.note_start(name, &text);
         }
     }
 

@@ -95,10 +95,8 @@ impl Dae {
             None => None,
         };
         let staged = self.inner.stage_for(&request).await?;
-        let name = request
-            .name
-            .clone()
-            .unwrap_or_else(|| staged.artefact.manifest.name.clone());
+        let own_name = || staged.artefact.manifest.name.clone();
+        let name = request.name.clone().unwrap_or_else(own_name);
         registry::check_name(&name).map_err(Fault::failed)?;
         *known_name = Some(name.clone());
         let _turn = match early_turn {
@@ -106,17 +104,13 @@ impl Dae {
             None => self.inner.turn(&name).await,
         };
         check_there(&request)?;
-        let done = self
-            .inner
-            .is_done_already(&request, &staged.artefact.hash, began);
-        if let (Some(done), Some(daemon)) = (done, self.inner.daemon(&name)) {
-            return Ok(installed(&daemon, &staged.artefact, done, began));
+        let (inner, artefact) = (&self.inner, Arc::clone(&staged.artefact));
+        let done = inner.is_done_already(&request, &artefact.hash, began);
+        if let (Some(done), Some(daemon)) = (done, inner.daemon(&name)) {
+            return Ok(installed(&daemon, &artefact, done, began));
         }
-        let result = self
-            .inner
-            .install(&name, (request, begin), Arc::clone(&staged.artefact))
-            .await;
-        let artefact = Arc::clone(&staged.artefact);
+        let request = (request, begin);
+        let result = inner.install(&name, request, Arc::clone(&artefact)).await;
         drop(staged);
         self.inner.tidy();
         let (daemon, done, earlier_state) = result?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use serde::Deserialize;
+use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinHandle;
 
@@ -13,6 +14,7 @@ use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::discover::Neighbour;
 use crate::report::{Credential, Scan, Status};
 use crate::spans;
+use crate::tasks;
 
 /// The argument of `announce`: of a credential, only where to ask for it.
 #[derive(Debug, Deserialize)]
@@ -62,8 +64,12 @@ impl Inner {
     pub(super) fn look_for_others(self: &Arc<Self>) -> JoinHandle<()> {
         let every = spans::ms(self.shared.config.scan_ms);
         let inner: Weak<Inner> = Arc::downgrade(self);
-        let own = move || inner.upgrade().map(|inner| inner.own_processes());
-        tokio::spawn(Arc::clone(&self.foreign).run(every, own))
+        let foreign = Arc::clone(&self.foreign);
+        tasks::keep_alive(&Handle::current(), "scan", move || {
+            let inner = Weak::clone(&inner);
+            let own = move || inner.upgrade().map(|inner| inner.own_processes());
+            Arc::clone(&foreign).run(every, own)
+        })
     }
 
     /// The processes that this host's daemons run in: whoever listens there is no foreign daemon.

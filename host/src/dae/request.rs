@@ -4,6 +4,7 @@
 //! refused before anything that runs is touched, with the same words whether or not a host runs. Only a host can find out
 //! whether the daemon starts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -103,7 +104,7 @@ pub(crate) fn decide(
     let settings = settings.map_err(Fault::failed)?;
     let asked = request.mode.or(before.map(|entry| entry.mode));
     let mode = mode_for(artefact, asked.or(settings.mode))?;
-    check_order(name, &settings.after, known)?;
+    check_order(name, (request, &settings), known)?;
     let mut entry = new_entry(request, before, artefact);
     entry.set_source(&known.home.data, &request.file);
     Ok(Decided {
@@ -180,14 +181,24 @@ fn given_settings(request: &InstallRequest, before: Option<&Entry>) -> Value {
     request.settings.clone().unwrap_or(before)
 }
 
-/// Refuses a daemon that waits for one that waits for it.
-fn check_order(name: &str, after: &[String], known: Known<'_>) -> Result<(), Fault> {
+/// Refuses settings by which a daemon waits for one that waits for it. A circle that the config file has is told when the
+/// host starts, and keeps no file from being installed.
+fn check_order(
+    name: &str,
+    (request, settings): (&InstallRequest, &Settings),
+    known: Known<'_>,
+) -> Result<(), Fault> {
+    let after = match request.settings {
+        Some(_) => &settings.after[..],
+        None => &[],
+    };
     let daemons = &known.registry.daemons;
     let after_of = |other: &str| {
         let settings = daemons.get(other).map(|entry| &entry.settings);
         let settings = settings.and_then(|given| known.config.settings(other, given).ok());
         settings.map(|settings| settings.after).unwrap_or_default()
     };
+    let mut seen = HashSet::new();
     let mut way = vec![name.to_owned()];
     let mut left: Vec<(String, usize)> = after.iter().map(|other| (other.clone(), 1)).collect();
     while let Some((other, depth)) = left.pop() {
@@ -199,8 +210,8 @@ fn check_order(name: &str, after: &[String], known: Known<'_>) -> Result<(), Fau
                 way.join(" after ")
             )));
         }
-        // Circles among the others were refused when they were made; this bounds one that a config file has.
-        if depth <= daemons.len() {
+        // Each is looked at once, whatever ways lead to it.
+        if seen.insert(other.clone()) {
             left.extend(after_of(&other).into_iter().map(|next| (next, depth + 1)));
         }
     }

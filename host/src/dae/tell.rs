@@ -150,13 +150,24 @@ impl Inner {
         registry.daemons.get(name).and_then(|entry| entry.port)
     }
 
+    /// Returns where its file lies, what is to be known of its start, and the last change that was refused.
+    fn notes_of(
+        &self,
+        name: &str,
+        entry: Option<&Entry>,
+    ) -> (Option<String>, String, Option<Refusal>) {
+        let source = entry.and_then(|entry| entry.source_in(&self.home.data));
+        let start_note = lock(&self.start_notes).get(name).cloned();
+        let last_refusal = lock(&self.refusals).get(name).cloned();
+        let source = source.map(|path| path.display().to_string());
+        (source, start_note.unwrap_or_default(), last_refusal)
+    }
+
     fn status_of(&self, daemon: &Daemon) -> Status {
-        let entry = lock(&self.registry).daemons.get(&daemon.door.name).cloned();
-        let source = entry
-            .as_ref()
-            .and_then(|entry| entry.source_in(&self.home.data));
-        let last_refusal = lock(&self.refusals).get(&daemon.door.name).cloned();
-        let source_note = self.note_of(&daemon.door.name, entry.as_ref(), last_refusal.as_ref());
+        let name = &daemon.door.name;
+        let entry = lock(&self.registry).daemons.get(name).cloned();
+        let (source, start_note, last_refusal) = self.notes_of(name, entry.as_ref());
+        let source_note = self.note_of(name, entry.as_ref(), last_refusal.as_ref());
         let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
         let kept_port = self.kept_port(&daemon.door.name);
         let glance = daemon.glance();
@@ -165,10 +176,11 @@ impl Inner {
             name: spec.name,
             plugin: spec.artefact.manifest.name.clone(),
             version: spec.artefact.manifest.version.clone(),
-            mode: identity
-                .as_ref()
-                .map(|identity| identity.mode)
-                .or(Some(spec.mode)),
+            mode: Some(
+                identity
+                    .as_ref()
+                    .map_or(spec.mode, |identity| identity.mode),
+            ),
             state: glance.state.word().to_owned(),
             reason: glance.state.to_string(),
             pid: identity.as_ref().map(|identity| identity.pid),
@@ -182,9 +194,10 @@ impl Inner {
             errors: daemon.door.stats.errors(),
             guests: daemon.door.guests.count() as u64,
             hash: spec.artefact.hash.clone(),
-            source: source.map(|path| path.display().to_string()),
+            source,
             source_note,
             last_refusal,
+            start_note,
             last_end: glance.last_end,
             recent: glance.recent,
             state_from: glance.state_from,

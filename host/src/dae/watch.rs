@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::carry::NEW_FILE;
 use super::changes::Changes;
-use super::{Dae, FaultKind, lock};
+use super::{Dae, Fault, FaultKind, lock};
 use crate::manifest;
 use crate::plan::{self, Absent, Action, Known, News, Registered, Seen};
 use crate::registry::DAE_NAME;
@@ -295,6 +295,14 @@ impl Watched {
         });
     }
 
+    /// A file that stays half written is refused for good.
+    fn note_broken(&self, replaced: Option<&str>, fault: &Fault) {
+        if fault.kind() == FaultKind::Incomplete {
+            let name = replaced.unwrap_or(DAE_NAME);
+            self.dae.inner.note_refusal(name, NEW_FILE, fault);
+        }
+    }
+
     /// True where the file was not whole yet.
     async fn install(&mut self, replaced: Option<String>, seen: Seen) -> bool {
         let path = seen.path.clone();
@@ -326,10 +334,7 @@ impl Watched {
             }
             Err(fault) => {
                 let name = manifest::read(&path).map(|manifest| manifest.name);
-                if fault.kind() == FaultKind::Incomplete {
-                    let name = replaced.as_deref().unwrap_or(DAE_NAME);
-                    self.dae.inner.note_refusal(name, NEW_FILE, &fault);
-                }
+                self.note_broken(replaced.as_deref(), &fault);
                 tracing::error!(file = %path.display(), "a new file does not run: {fault}");
                 match (fault.kind(), name) {
                     (FaultKind::NameTaken, Ok(name)) => self.known.note_waiting(seen, name),

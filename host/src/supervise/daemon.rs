@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use crate::identity::Identity;
 use crate::neighbours::Answering;
 use crate::report::{CommandChanges, Credential, LastEnd};
 use crate::restart::History;
+use crate::spans;
 use crate::state::State;
 use crate::states::KeptState;
 
@@ -347,10 +349,21 @@ impl Daemon {
         running.identity.as_ref().map(|identity| identity.pid)
     }
 
-    /// Those that are to be ready before it starts.
+    /// Waits until it answers, or won't by itself; one that is to be restarted is waited for.
+    pub async fn up_or_down(&self) {
+        let mut state = self.now.state.subscribe();
+        let is_settled =
+            |state: &State| state.is_settled() && !matches!(state, State::Backoff { .. });
+        // An error means that the supervisor has ended, and nothing is more settled than that.
+        let _ = state.wait_for(is_settled).await;
+    }
+
+    /// Those that are to be ready before it starts, and how long it waits for them.
     #[must_use]
-    pub fn starts_after(&self) -> Vec<String> {
-        self.now.running().spec.settings.after.clone()
+    pub fn starts_after(&self) -> (Vec<String>, Duration) {
+        let running = self.now.running();
+        let settings = &running.spec.settings;
+        (settings.after.clone(), spans::ms(settings.after_ms))
     }
 
     /// How it is.

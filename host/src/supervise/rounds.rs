@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::beat;
@@ -16,6 +17,7 @@ use crate::instance::Instance;
 use crate::lock::lock;
 use crate::report::Mode;
 use crate::spans;
+use crate::tasks;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -83,7 +85,9 @@ impl Rounds {
         };
         let mut by_period = lock(&self.by_period);
         let round = by_period.entry(every_ms).or_insert_with(|| {
-            tokio::spawn(make(Arc::downgrade(self), self.since, every_ms));
+            let (rounds, since) = (Arc::downgrade(self), self.since);
+            let make = move || make(Weak::clone(&rounds), since, every_ms);
+            tasks::keep_alive(&Handle::current(), "health rounds", make);
             Round::default()
         });
         // Not what was asked for: it may run elsewhere for want of room.

@@ -14,38 +14,39 @@ fn row(kitchen: &Kitchen) -> String {
     row.expect("it is listed").to_owned()
 }
 
+/// Two replacements are refused, and that is told by `status`, `list` and the log.
+fn refuse_twice(kitchen: &Kitchen) {
+    let bad = json!({"version": 2, "start": "fail"});
+    for _ in 0..2 {
+        let refused = kitchen
+            .replace(&bad, &["--settings", r#"{"trial": false}"#])
+            .code(1);
+        assert!(refused.says(&["; generation 1 runs on"]), "{refused:#?}");
+    }
+    let status = kitchen.ecosystem.status(NAME);
+    assert_eq!(
+        (&status["generation"], &status["source_note"]),
+        (&json!(1), &json!("newer: refused"))
+    );
+    let reason = status["last_refusal"]["reason"].to_string();
+    assert!(reason.contains("start was told to fail"), "{status:#}");
+    let shown = kitchen.ecosystem.cli(&["status", NAME]).ok().stdout;
+    assert!(shown.contains("last refusal"), "{shown}");
+    assert!(row(kitchen).contains("newer:_refused"), "{}", row(kitchen));
+    let logged = kitchen.ecosystem.logged(NAME);
+    let refusals = logged
+        .iter()
+        .filter(|text| text.contains("install was refused: "));
+    assert_eq!(refusals.count(), 2, "{logged:#?}");
+}
+
 #[test]
 fn a_refusal_takes_no_generation_and_is_told_everywhere() {
     for flags in MODES {
         let kitchen = Kitchen::open();
         let (_, mut guest) = kitchen.install(flags);
         count_to(&mut guest, 3);
-        let bad = json!({"version": 2, "start": "fail"});
-        for _ in 0..2 {
-            let refused = kitchen
-                .replace(&bad, &["--settings", r#"{"trial": false}"#])
-                .code(1);
-            assert!(refused.says(&["; generation 1 runs on"]), "{refused:#?}");
-        }
-        let status = kitchen.ecosystem.status(NAME);
-        assert_eq!(
-            (&status["generation"], &status["source_note"]),
-            (&json!(1), &json!("newer: refused"))
-        );
-        let reason = status["last_refusal"]["reason"].to_string();
-        assert!(reason.contains("start was told to fail"), "{status:#}");
-        let shown = kitchen.ecosystem.cli(&["status", NAME]).ok().stdout;
-        assert!(shown.contains("last refusal"), "{shown}");
-        assert!(
-            row(&kitchen).contains("newer:_refused"),
-            "{}",
-            row(&kitchen)
-        );
-        let logged = kitchen.ecosystem.logged(NAME);
-        let refusals = logged
-            .iter()
-            .filter(|text| text.contains("install was refused: "));
-        assert_eq!(refusals.count(), 2, "{logged:#?}");
+        refuse_twice(&kitchen);
         assert_eq!(guest.ask("dae", &json!([]))["generation"], 1);
         let accepted = kitchen.replace(&json!({"version": 3}), &[]).ok();
         assert!(
@@ -124,6 +125,23 @@ fn rollbacks_end_at_the_oldest_version_and_any_can_be_chosen() {
     }
 }
 
+/// Nothing that is counted against it has reached its supervisor.
+fn expect_unharmed(ecosystem: &Ecosystem) {
+    // Each of these is dealt with by the supervisor, which would hear of too many panics meanwhile.
+    for _ in 0..4 {
+        let _ = ecosystem.cli(&["start", NAME]).ok();
+    }
+    let status = ecosystem.status(NAME);
+    assert_eq!(
+        (&status["generation"], &status["state"]),
+        (&json!(2), &json!("ready"))
+    );
+    assert_eq!(
+        (&status["quarantined"], &status["last_end"]),
+        (&json!({}), &Value::Null)
+    );
+}
+
 #[test]
 fn a_panic_of_the_old_code_is_not_counted_against_the_new() {
     for flags in MODES {
@@ -146,19 +164,7 @@ fn a_panic_of_the_old_code_is_not_counted_against_the_new() {
         assert_eq!(ecosystem.status(NAME)["generation"], 2);
         fs::write(&signal, "").expect("our own");
         assert!(guest.line().contains("crashed"), "the old code panics");
-        // Each of these is dealt with by the supervisor, which would hear of too many panics meanwhile.
-        for _ in 0..4 {
-            let _ = ecosystem.cli(&["start", NAME]).ok();
-        }
-        let status = ecosystem.status(NAME);
-        assert_eq!(
-            (&status["generation"], &status["state"]),
-            (&json!(2), &json!("ready"))
-        );
-        assert_eq!(
-            (&status["quarantined"], &status["last_end"]),
-            (&json!({}), &Value::Null)
-        );
+        expect_unharmed(ecosystem);
         // One of its own counts.
         fs::remove_file(&signal).expect("our own");
         let mut guest = ecosystem.guest(NAME);
@@ -167,6 +173,39 @@ fn a_panic_of_the_old_code_is_not_counted_against_the_new() {
             ecosystem.status(NAME)["quarantined"] != json!({})
         });
         fs::write(&signal, "").expect("our own");
+    }
+}
+
+/// A change that has begun is made, though its asker goes.
+fn expect_carried_through(ecosystem: &Ecosystem) {
+    let file = ecosystem.plugin("probe");
+    let mut gone = ecosystem.control();
+    gone.send(
+        "install",
+        &json!({"name": NAME, "file": file, "replace": true, "config": {"start_ms": 500}}),
+    );
+    ecosystem.until_state(NAME, "reloading");
+    drop(gone);
+    until(LIMIT, "it is made all the same", || {
+        let status = ecosystem.status(NAME);
+        status["generation"] == 3 && status["state"] == "ready"
+    });
+}
+
+/// Changes wait for their turn, and their askers go.
+fn ask_and_go(ecosystem: &Ecosystem) {
+    let file = ecosystem.plugin("probe");
+    for (command, argument) in [
+        ("stop", json!(NAME)),
+        ("uninstall", json!(NAME)),
+        ("isolate", json!(NAME)),
+        ("restart", json!(NAME)),
+        (
+            "install",
+            json!({"name": NAME, "file": file, "replace": true, "config": {"start_ms": 1}}),
+        ),
+    ] {
+        ecosystem.control().send(command, &argument);
     }
 }
 
@@ -195,19 +234,7 @@ fn a_change_whose_asker_has_gone_before_it_began_is_not_made() {
             &json!({"name": NAME, "file": file, "replace": true, "config": {"start_ms": 2000}}),
         );
         ecosystem.until_state(NAME, "reloading");
-        // These wait for their turn, and their askers go.
-        for (command, argument) in [
-            ("stop", json!(NAME)),
-            ("uninstall", json!(NAME)),
-            ("isolate", json!(NAME)),
-            ("restart", json!(NAME)),
-            (
-                "install",
-                json!({"name": NAME, "file": file, "replace": true, "config": {"start_ms": 1}}),
-            ),
-        ] {
-            ecosystem.control().send(command, &argument);
-        }
+        ask_and_go(ecosystem);
         // This one waits behind them.
         let mut last = ecosystem.control();
         last.send("start", &json!(NAME));
@@ -219,18 +246,7 @@ fn a_change_whose_asker_has_gone_before_it_began_is_not_made() {
             (&json!(2), &json!("ready")),
             "{status:#}"
         );
-        // One that has begun is carried through, though its asker goes.
-        let mut gone = ecosystem.control();
-        gone.send(
-            "install",
-            &json!({"name": NAME, "file": file, "replace": true, "config": {"start_ms": 500}}),
-        );
-        ecosystem.until_state(NAME, "reloading");
-        drop(gone);
-        until(LIMIT, "it is made all the same", || {
-            let status = ecosystem.status(NAME);
-            status["generation"] == 3 && status["state"] == "ready"
-        });
+        expect_carried_through(ecosystem);
     }
 }
 
