@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, lock};
+use crate::registry::DAE_NAME;
 use crate::report::Refusal;
 use crate::supervise::Begin;
 
@@ -69,9 +70,14 @@ impl Inner {
         if fault.kind() == FaultKind::UnknownDaemon {
             return;
         }
+        let text = format!("{change} was refused: {fault}");
+        // This host keeps neither a log nor a status for daemons that it does not run.
+        if self.foreign_fault(name).is_some() {
+            self.shared.tell(DAE_NAME, None, "error", &text);
+            return;
+        }
         let generation = self.daemon(name).map(|daemon| daemon.glance().generation);
         let generation = generation.filter(|generation| *generation > 0);
-        let text = format!("{change} was refused: {fault}");
         self.shared.tell(name, generation, "error", &text);
         let refusal = Refusal {
             change: change.to_owned(),
