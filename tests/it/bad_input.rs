@@ -38,7 +38,9 @@ impl Witness {
     #[track_caller]
     fn refuses(&mut self, name: &str, file: &Path, flags: &[&str]) -> Output {
         let arguments = [&["install", name, file.to_str().expect("UTF-8")], flags].concat();
-        let output = self.ecosystem.cli(&arguments).code(1);
+        // An empty name is wrong usage, as one that is left out.
+        let code = if name.is_empty() { 2 } else { 1 };
+        let output = self.ecosystem.cli(&arguments).code(code);
         assert!(
             output.stdout.is_empty(),
             "a failure prints no data: {output:?}"
