@@ -12,8 +12,8 @@ use super::scene::{MODES, Mode, NAME, Scene};
 const LARGE_BYTES: usize = 9 << 20;
 /// What may wait for all guests of a daemon beside one large reply.
 const ROOM_BYTES: usize = 64 << 20;
-/// A reply passes through a few hands, and an allocator keeps some of what it has had.
-const SLACK_BYTES: usize = LARGE_BYTES;
+/// The one reply, and two more: a reply is copied from buffer to buffer, and an allocator keeps some of what it has had.
+const SLACK_BYTES: usize = 3 * LARGE_BYTES;
 /// A debug build writes a few MB a second of a large reply where the machine is busy.
 const REPLY_MAX: Duration = Duration::from_secs(60);
 /// A guest that reads is answered within this time, and the machine may be busy.
