@@ -236,10 +236,12 @@ impl<S: Stream> Guest<S> {
     /// Tells the daemon's room what waits for this guest.
     fn count_unread(&mut self) {
         let waits = self.outbox.len() - self.sent + self.answers.held();
-        if self.sent == self.outbox.len() {
+        // While the guest has something to read, the reply that the held ones wait for can wait, too.
+        let is_all_sent = self.sent == self.outbox.len();
+        if is_all_sent {
             self.answers.is_written();
         }
-        if waits != 0 && self.answers.held() > 0 && self.door.room.is_tight() {
+        if is_all_sent && self.answers.held() > 0 && self.door.room.is_tight() {
             self.answers.go_on();
         }
         if waits != 0 || self.is_counted {
