@@ -27,7 +27,7 @@ const ASKED_MAX: usize = 1024;
 /// Events of different names or tags whose replies are expected. Past it the oldest is forgotten: a receiver that takes
 /// them for events answers none.
 const EVENTS_MAX: usize = 1024;
-/// How long the reply to a call that nobody waits for is still expected.
+/// Time in which the reply to an abandoned call may still come.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a call has no result: the argument of an `error` line.

@@ -101,7 +101,7 @@ struct Link {
     kill_cause: Mutex<Option<String>>,
     calls: Mutex<Calls>,
     loans: loans::Loans,
-    /// What is shared with the process; none where the system has no such memory.
+    /// Memory shared with the process; `None` where the system has no such memory.
     ledger: Option<Arc<Ledger>>,
     /// The line of a lent guest that the child was at when somebody waited for his turn, and since when it was seen there.
     seen_at: Mutex<Option<((u64, At), Instant)>>,
@@ -451,7 +451,7 @@ impl ChildCall {
         self.link.go_on(self.id);
     }
 
-    /// What is known of its start.
+    /// Returns whether and when it began, as far as the host knows.
     pub(crate) fn start(&self) -> CallStart {
         CallStart {
             link: Arc::clone(&self.link),

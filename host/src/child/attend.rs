@@ -62,7 +62,7 @@ struct Attendant {
     steps: mpsc::Sender<Result<(), String>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
-    /// What has come of a large reply, and to what.
+    /// The call that a large reply belongs to, and the part of it that has come.
     part: Option<(u64, Vec<u8>)>,
     /// How much of its log is kept.
     rate: Rate,
@@ -353,7 +353,7 @@ impl Attendant {
         let ended = Ended { status, bytes };
         let left = match call {
             Some(call) => call.sender.send(ended).err(),
-            // One that was cancelled is not there any more.
+            // A cancelled call has left the table.
             None => Some(ended),
         };
         if let Some(ended) = left {

@@ -31,9 +31,9 @@ struct Waiting {
     /// Whether it is set aside, out of the order of numbers.
     is_aside: bool,
     since: Instant,
-    /// How many commands it has, less those that were withdrawn.
+    /// The number of its commands, without those that were withdrawn.
     count: usize,
-    /// How many of these are unanswered.
+    /// The number of these that are unanswered.
     left: usize,
     replies: Arc<Replies>,
 }

@@ -35,7 +35,7 @@ impl Pending {
         !matches!(self, Pending::BuiltIn(_))
     }
 
-    /// What is known of its start.
+    /// Returns whether and when it began, as far as the host knows.
     pub(crate) fn start(&self) -> Start {
         match self {
             Pending::InProcess(_) | Pending::BuiltIn(_) => Start::Begun,
