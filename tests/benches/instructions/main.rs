@@ -58,8 +58,8 @@ const ASYNC: Load = Load {
     times: 1,
 };
 
-/// How often each load is counted.
-const RUNS: usize = 3;
+/// How often each load is counted, unless fewer show that it has not become dearer.
+const RUNS: usize = 10;
 
 /// A fixed input.
 #[derive(Clone, Copy)]
@@ -107,11 +107,19 @@ fn bench(is_record: bool) -> Result<(), String> {
         return Ok(());
     }
     let home = Home::make();
-    let nothing = fewest(&home, &[WARM_UP])?;
+    let recorded = recorded()?;
+    let nothing = fewest(&home, &[WARM_UP], |_| false)?;
     let mut figures = Map::new();
     for load in LOADS {
-        let more = fewest(&home, &[WARM_UP, load])?.saturating_sub(nothing);
-        let each = more as f64 / (load.at_once * load.times) as f64;
+        let each =
+            |count: u64| count.saturating_sub(nothing) as f64 / (load.at_once * load.times) as f64;
+        let before = recorded["instructions"][load.name].as_f64();
+        let is_usual =
+            |count| before.is_some_and(|before| each(count) <= before * (1.0 + CHANGE_MAX));
+        let count = fewest(&home, &[WARM_UP, load], |count| {
+            !is_record && is_usual(count)
+        })?;
+        let each = each(count);
         figures.insert(load.name.to_owned(), json!(each.round()));
     }
     let compiler = compiler()?;
@@ -119,18 +127,25 @@ fn bench(is_record: bool) -> Result<(), String> {
         let recorded = json!({"compiler": compiler, "instructions": figures});
         return fs::write(file(), format!("{recorded:#}\n")).map_err(|error| error.to_string());
     }
-    judge(&figures, &compiler)
+    judge(&figures, &recorded, &compiler)
 }
 
-/// Counts [`RUNS`] times, and returns the fewest. A machine that stands still for a moment only adds instructions: a command
-/// that seems slow runs on a thread of its own.
-fn fewest(home: &Home, loads: &[Load]) -> Result<u64, String> {
-    let counts = (0..RUNS).map(|_| home.count(loads));
-    let counts = counts.collect::<Result<Vec<_>, _>>()?;
-    counts
-        .into_iter()
-        .min()
-        .ok_or_else(|| "nothing was counted".to_owned())
+fn recorded() -> Result<Value, String> {
+    let recorded = fs::read(file()).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&recorded).map_err(|error| error.to_string())
+}
+
+/// Counts up to [`RUNS`] times, until a count is `enough`, and returns the fewest instructions. A machine that stands still for a
+/// moment only adds some: a command that seems slow runs on a thread of its own.
+fn fewest(home: &Home, loads: &[Load], enough: impl Fn(u64) -> bool) -> Result<u64, String> {
+    let mut fewest = u64::MAX;
+    for _ in 0..RUNS {
+        fewest = fewest.min(home.count(loads)?);
+        if enough(fewest) {
+            break;
+        }
+    }
+    Ok(fewest)
 }
 
 /// Under CI its lack fails, so that nothing is skipped there for ever.
@@ -151,9 +166,7 @@ fn has_valgrind() -> Result<bool, String> {
     }
 }
 
-fn judge(figures: &Map<String, Value>, compiler: &str) -> Result<(), String> {
-    let recorded = fs::read(file()).map_err(|error| error.to_string())?;
-    let recorded: Value = serde_json::from_slice(&recorded).map_err(|error| error.to_string())?;
+fn judge(figures: &Map<String, Value>, recorded: &Value, compiler: &str) -> Result<(), String> {
     println!(
         "{:<12} {:>9} {:>9} {:>8}",
         "a command", "here", "recorded", "change"
