@@ -274,6 +274,7 @@ impl Door {
 
     /// Opens it to `instance`.
     pub fn open(&self, instance: Arc<Instance>) -> Leased {
+        self.room.begin_anew();
         let (sender, given_back) = oneshot::channel();
         let revoke = CancellationToken::new();
         let lease = Lease {

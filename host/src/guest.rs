@@ -181,6 +181,10 @@ impl<S: Stream> Guest<S> {
             match self.poll_limits(&taken, context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Passed::Instance) => self.give_up_waiting(),
+                Poll::Ready(Passed::Unread) => {
+                    self.log_unread();
+                    return Poll::Ready(());
+                }
                 Poll::Ready(Passed::HalfLine | Passed::Goodbye) => {
                     self.log_given_up();
                     return Poll::Ready(());
@@ -191,7 +195,7 @@ impl<S: Stream> Guest<S> {
 
     /// Whether there is more to do at once; false where the guest is gone.
     fn poll_more(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<bool> {
-        if self.door.room.is_tight() {
+        if self.door.room.is_tight() || self.deferred.is_some() {
             // Before the look: room that appears from here on isn't missed.
             self.door.room.want(context);
         }
@@ -223,14 +227,16 @@ impl<S: Stream> Guest<S> {
         self.outbox.len() - self.sent < OUTBOX_BYTES_MAX
             && self.answers.in_flight() < IN_FLIGHT_MAX
             && self.answers.arguments() < OUTBOX_BYTES_MAX
-            && (!self.door.room.is_tight() || self.may_begin())
+            && (!(self.door.room.is_tight() || self.deferred.is_some()) || self.may_begin())
     }
 
     /// Whether there is room for the reply to a command, by what waits for all guests of the daemon.
     #[cold]
     fn may_begin(&self) -> bool {
+        let room = &self.door.room;
         let command = self.deferred.as_ref().map_or(ANY, |(command, _)| *command);
-        self.door.room.may_begin(self.mailbox.id(), command)
+        let is_reserved = self.deferred.is_some() && room.is_reserved(command);
+        room.may_begin(self.mailbox.id(), command) && !is_reserved
     }
 
     /// Tells the daemon's room what waits for this guest.
@@ -278,7 +284,10 @@ impl<S: Stream> Guest<S> {
             };
             match Pin::new(stream).poll_write(context, &self.outbox[self.sent..]) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(written)) => self.sent += written,
+                Poll::Ready(Ok(written)) => {
+                    self.sent += written;
+                    self.timers.on_written();
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
@@ -314,6 +323,19 @@ impl<S: Stream> Guest<S> {
     fn log_given_up(&self) {
         let (daemon, peer) = (&self.door.name, self.peer());
         tracing::debug!(daemon, peer, "a guest was given up on");
+    }
+
+    /// The guest doesn't read a reply that keeps others from getting theirs.
+    #[cold]
+    fn log_unread(&self) {
+        tracing::warn!(
+            daemon = self.door.name,
+            peer = self.peer(),
+            bytes = self.outbox.len() - self.sent,
+            "a guest took nothing of a large reply for {:?} (half_line_ms), and other guests' large replies wait for that; \
+             its connection is closed",
+            self.door.limits.half_line
+        );
     }
 
     fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<()> {

@@ -29,6 +29,7 @@ use crate::lenient;
 use crate::manifest::Manifest;
 use crate::outcome::{Batch, Call, Ended, Ending};
 use crate::pace::{self, Pace};
+use crate::room::Reservation;
 use crate::services::{Residence, Resident};
 use crate::threads;
 
@@ -275,13 +276,20 @@ impl Instance {
         }
     }
 
-    /// Starts a command that may end later.
+    /// Starts a command that may end later. Where it blocks a thread, that one holds the reservation as long as it runs.
     #[must_use]
-    pub fn answer_later(self: &Arc<Self>, runs: Runs, call: Call<'_>) -> Pending {
+    pub(crate) fn answer_later(
+        self: &Arc<Self>,
+        runs: Runs,
+        call: Call<'_>,
+        reservation: Option<&Arc<Reservation>>,
+    ) -> Pending {
         match &self.body {
             Body::BuiltIn(code) => built_in_answer(code, call),
             Body::Subprocess(child) => Pending::Subprocess(child.call(call)),
-            Body::InProcess(..) if runs == Runs::Blocking => self.answer_blocking(call),
+            Body::InProcess(..) if runs == Runs::Blocking => {
+                self.answer_blocking(call, reservation.cloned())
+            }
             Body::InProcess(live, _) => self.answer_async(live, call),
         }
     }
@@ -312,12 +320,23 @@ impl Instance {
         }
     }
 
-    fn answer_blocking(self: &Arc<Self>, call: Call<'_>) -> Pending {
+    /// Whether its code runs in this process, and isn't the host's own.
+    #[inline]
+    pub(crate) fn is_in_process(&self) -> bool {
+        matches!(self.body, Body::InProcess(..))
+    }
+
+    fn answer_blocking(
+        self: &Arc<Self>,
+        call: Call<'_>,
+        reservation: Option<Arc<Reservation>>,
+    ) -> Pending {
         let instance = Arc::clone(self);
         let (index, guest, arguments) = (call.index, call.guest, call.arguments.to_owned());
         let begin = Arc::new(start::Begin::default());
         let begins = Arc::clone(&begin);
         let thread = threads::run(move || {
+            let _held = reservation;
             let mut bytes = Vec::new();
             if !begins.begin() {
                 // Nobody waits for it any more.

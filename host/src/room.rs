@@ -7,14 +7,22 @@
 //! expected to do so again.
 //!
 //! In the host this counts for a daemon in the same process, in a worker for its own daemon. Where little waits, which is
-//! nearly always, a look at it costs one load.
+//! nearly always, a look at it costs two loads.
+
+mod reservation;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
+use tokio::sync::Notify;
+
+use reservation::{Kind, Reservations};
+
 use crate::lock::lock;
+
+pub(crate) use reservation::{Busy, Reservation};
 
 /// What may wait for all guests of a daemon, beside one bulk.
 pub(crate) const ROOM_BYTES_MAX: usize = 64 << 20;
@@ -27,20 +35,29 @@ pub(crate) const GUEST_BYTES_MAX: usize = 1 << 20;
 /// What may wait for one guest before none of the commands that it has under way is gone on with. It is more than the other,
 /// since a command that rests in its middle may hold what others need.
 const FINISH_BYTES_MAX: usize = 8 << 20;
+/// A larger reply is a bulk.
+pub(crate) const BULK_BYTES_MIN: usize = FINISH_BYTES_MAX;
 /// What is as good as nothing.
 const LITTLE_BYTES: usize = 64 << 10;
 /// Less than that is no reason to look closer.
 const TIGHT_BYTES: usize = 1 << 20;
 /// And so are fewer guests with something waiting.
 const TIGHT_GUESTS: usize = 4096;
+/// Commands of a larger index than these words have bits are always asked about. Few daemons have as many.
+const TRIED_WORDS: usize = 8;
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     is_tight: AtomicBool,
+    /// Whether a command is known to give bulks.
+    has_bulky: AtomicBool,
+    /// A bit for each command that has ended once in this instance.
+    tried: [AtomicU64; TRIED_WORDS],
     waits: Mutex<Waits>,
     /// Those who want to begin or go on with something.
     wanting: Mutex<HashMap<usize, Waker>>,
+    released: Notify,
     /// Batches and calls that may go on whatever waits.
     freed: Mutex<HashSet<u64>>,
 }
@@ -56,6 +73,7 @@ struct Waits {
     bulky: HashSet<u32>,
     /// Commands that have given more than a little.
     sizable: HashSet<u32>,
+    reservations: Reservations,
 }
 
 impl Waits {
@@ -73,7 +91,7 @@ impl Waits {
     }
 
     fn side(&mut self, bytes: usize) -> &mut usize {
-        match bytes > FINISH_BYTES_MAX {
+        match bytes > BULK_BYTES_MIN {
             true => &mut self.bulk,
             false => &mut self.usual,
         }
@@ -117,6 +135,33 @@ impl Room {
         !self.is_tight() || lock(&self.waits).may_go_on(guest, command)
     }
 
+    /// Whether a command of a daemon in this process has to ask before its code runs ([`Room::reserve`]).
+    #[inline]
+    pub(crate) fn asks(&self, command: u32) -> bool {
+        self.is_tight() || self.has_bulky.load(Ordering::Acquire) || !self.is_tried(command)
+    }
+
+    #[inline]
+    fn is_tried(&self, command: u32) -> bool {
+        let word = self.tried.get(command as usize / 64);
+        word.is_some_and(|word| word.load(Ordering::Acquire) >> (command % 64) & 1 == 1)
+    }
+
+    /// Another instance begins, whose commands are not known.
+    pub(crate) fn begin_anew(&self) {
+        for word in &self.tried {
+            word.store(0, Ordering::Release);
+        }
+    }
+
+    /// The kind of reservation that a command needs while its code runs.
+    fn kind(&self, waits: &Waits, command: u32) -> Option<Kind> {
+        if waits.bulky.contains(&command) {
+            return Some(Kind::Bulk);
+        }
+        (!self.is_tried(command)).then_some(Kind::First(command))
+    }
+
     /// Whether so much waits that who begins something has to ask.
     #[inline]
     pub(crate) fn is_tight(&self) -> bool {
@@ -148,14 +193,26 @@ impl Room {
         if reply > LITTLE_BYTES {
             self.note_sizable(command, arguments, reply);
         }
+        if !self.is_tried(command) {
+            self.note_tried(command);
+        }
+    }
+
+    /// A command has ended once.
+    #[cold]
+    pub(crate) fn note_tried(&self, command: u32) {
+        if let Some(word) = self.tried.get(command as usize / 64) {
+            word.fetch_or(1 << (command % 64), Ordering::AcqRel);
+        }
     }
 
     #[cold]
     fn note_sizable(&self, command: u32, arguments: usize, reply: usize) {
         let mut waits = lock(&self.waits);
         waits.sizable.insert(command);
-        if reply > FINISH_BYTES_MAX && reply / 2 > arguments {
+        if reply > BULK_BYTES_MIN && reply / 2 > arguments {
             waits.bulky.insert(command);
+            self.has_bulky.store(true, Ordering::Release);
         }
     }
 

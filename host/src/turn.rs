@@ -155,7 +155,7 @@ async fn run_own(
         let status = instance.answer_here(call, &mut bytes);
         return reply_of(status, bytes);
     }
-    let pending = instance.answer_later(runs, call);
+    let pending = instance.answer_later(runs, call, None);
     instance.flush();
     let start = pending.start();
     let of = (name, instance.fate(call.index));

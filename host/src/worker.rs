@@ -46,11 +46,11 @@ use crate::manifest::Manifest;
 use crate::outcome::Call;
 use crate::outcome::Ended;
 use crate::report::Mode;
-use crate::room::{GUEST_BYTES_MAX, Room};
+use crate::room::{GUEST_BYTES_MAX, Reservation, Room};
 use crate::services::Resident;
 use crate::signals;
 use crate::spans;
-use backlog::{Backlog, Job, What};
+use backlog::{Backlog, Job, Next, What};
 use incoming::Incoming;
 use loans::Loans;
 use shed::Shed;
@@ -215,6 +215,8 @@ struct Running {
     command: u32,
     room: Arc<Room>,
     pending: Option<Pending>,
+    /// Held until its reply is counted.
+    _reservation: Option<Arc<Reservation>>,
     ledger: Option<Arc<Ledger>>,
     cancelled: tokio::sync::oneshot::Receiver<()>,
 }
@@ -226,6 +228,10 @@ impl Running {
 
     /// Whether it may go on; its task is woken when there is more room.
     fn has_room(&self, context: &Context<'_>) -> bool {
+        if let Some(Pending::Blocking(_)) = &self.pending {
+            // Its thread has made the reply, which is counted once it is taken from there.
+            return true;
+        }
         self.room.want(context);
         self.guest == 0
             || self.room.may_go_on(self.guest, self.command)
@@ -392,6 +398,7 @@ impl Worker {
         let wire = Arc::clone(&self.wire);
         let run = served.instance.run();
         let told = Arc::clone(&wire);
+        let room = Arc::clone(&self.room);
         tokio::spawn(async move {
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
             told.send(Kind::RunEnd, 0, &[&end]);
@@ -403,6 +410,7 @@ impl Worker {
                 read = self.incoming.read(&wire, &mut self.inbox) => read?,
                 Some((of, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(of, ended),
                 flushed = wire.flushed() => flushed?,
+                () = room.released(), if self.backlog.has_aside() => {}
                 // Once round the event loop, and what waits goes on.
                 () = tokio::task::yield_now(), if !self.backlog.is_empty() => {}
             }
@@ -515,22 +523,23 @@ impl Worker {
     fn run_job(&mut self, job: &mut Job, served: &Served, clock: &mut Clock) -> Ran {
         let mut ran = Ran::Whole;
         while let Some(next) = job.next() {
-            let has_room = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
-            let may_run = has_room || (job.is_aside && self.room.take_freed(job.id));
-            if !may_run {
+            let Some(reservation) = self.reserve(job, next, served) else {
                 ran = Ran::NoRoom;
                 break;
-            }
+            };
             let arguments = next.arguments.len();
             let call = call_of(next.index, job.guest, next.arguments);
             let of = (job.id, job.place, job.is_aside);
             let made = match job.what {
-                What::Call => self.call(of, call, served),
+                What::Call => self.call(of, call, (served, reservation)),
                 What::Batch | What::Goodbye => self.answer_of_batch(of, call, served),
             };
             // The host has withdrawn it, and all behind it.
             let Some(made) = made else { break };
-            self.room.note(next.index, arguments, made);
+            // What ends later is told then.
+            if made > 0 {
+                self.room.note(next.index, arguments, made);
+            }
             job.made += made;
             job.advance();
             if job.made >= MADE_BYTES_MAX {
@@ -550,6 +559,23 @@ impl Worker {
             served.instance.guest_gone(job.guest, &());
         }
         ran
+    }
+
+    /// What a command needs to begin, where there is room for its reply. A thread that blocks makes that out of our sight.
+    fn reserve(
+        &self,
+        job: &Job,
+        next: Next<'_>,
+        served: &Served,
+    ) -> Option<Option<Arc<Reservation>>> {
+        let runs = served.runs.get(next.index as usize);
+        let reservation = match runs {
+            Some(Runs::Blocking) => self.room.reserve(next.index).ok()?,
+            _ => None,
+        };
+        let has_room = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
+        let may_run = has_room || (job.is_aside && self.room.take_freed(job.id));
+        may_run.then_some(reservation)
     }
 
     /// Runs a command of a batch, which holds this thread until it is over; how many bytes it gave. `None` where the host
@@ -613,7 +639,12 @@ impl Worker {
         self.loans.lend(loan, descriptors, of);
     }
 
-    fn call(&mut self, of: (u64, usize, bool), call: Call<'_>, served: &Served) -> Option<usize> {
+    fn call(
+        &mut self,
+        of: (u64, usize, bool),
+        call: Call<'_>,
+        (served, reservation): (&Served, Option<Arc<Reservation>>),
+    ) -> Option<usize> {
         let runs = served.runs.get(call.index as usize).copied();
         let runs = runs.unwrap_or(Runs::Here);
         let (id, _, is_aside) = of;
@@ -624,8 +655,10 @@ impl Worker {
             self.wire.send(Kind::Resumed, id, &[]);
         }
         if runs != Runs::Here {
-            let pending = served.instance.answer_later(runs, call);
-            self.run_one((id, call.guest, call.index), pending);
+            let pending = served
+                .instance
+                .answer_later(runs, call, reservation.as_ref());
+            self.run_one((id, call.guest, call.index), pending, reservation);
             return Some(0);
         }
         if !served.instance.is_quick(call.index) {
@@ -661,14 +694,14 @@ impl Worker {
     }
 
     fn save(&mut self, id: u64, served: &Served) {
-        self.run_one((id, 0, u32::MAX), served.instance.start_save());
+        self.run_one((id, 0, u32::MAX), served.instance.start_save(), None);
     }
 
     fn guest_came(&mut self, frame: &Frame<'_>, served: &Served) {
         let (guest, _) = frame::split_u64(frame.payload);
         self.wire.guest_came(guest);
         let pending = served.instance.guest_came(guest);
-        self.run_one((frame.id, 0, u32::MAX), pending);
+        self.run_one((frame.id, 0, u32::MAX), pending, None);
     }
 
     fn guest_gone(&mut self, frame: &Frame<'_>) {
@@ -683,7 +716,12 @@ impl Worker {
     }
 
     /// Starts what ends later: a call of that guest, by its number and the command's index. Guest 0 is the host itself.
-    fn run_one(&mut self, (id, guest, command): (u64, u64, u32), pending: Pending) {
+    fn run_one(
+        &mut self,
+        (id, guest, command): (u64, u64, u32),
+        pending: Pending,
+        reservation: Option<Arc<Reservation>>,
+    ) {
         let (sender, cancelled) = tokio::sync::oneshot::channel();
         self.calls.insert(id, sender);
         self.running.push(Running {
@@ -692,6 +730,7 @@ impl Worker {
             command,
             room: Arc::clone(&self.room),
             pending: Some(pending),
+            _reservation: reservation,
             ledger: self.ledger.clone(),
             cancelled,
         });

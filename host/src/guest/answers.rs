@@ -19,7 +19,7 @@ use crate::instance::Pending;
 use crate::mailbox::Mailbox;
 use crate::outcome::{Call, Ended};
 use crate::reply::{self, write_ended, write_large};
-use crate::room::Room;
+use crate::room::{Busy, Reservation, Room};
 use crate::stats::Tally;
 use crate::turn;
 
@@ -42,6 +42,8 @@ pub(super) struct Answers {
     arguments: usize,
     /// What has come of a process of its own and is not written.
     unread: Option<Unread>,
+    /// There while a command is answered that needs one.
+    reservation: Option<Arc<Reservation>>,
 }
 
 /// Who answers whom.
@@ -89,6 +91,8 @@ struct Run {
     of: (u64, u32),
     arguments: usize,
     room: Arc<Room>,
+    /// Held from its start to its end by a command that blocks a thread, which makes the reply out of our sight.
+    _reservation: Option<Arc<Reservation>>,
     /// What waits for its guest is held up by it.
     is_next: bool,
     waker: Option<Waker>,
@@ -252,6 +256,11 @@ impl Answers {
                 waker.wake();
             }
         }
+    }
+
+    /// Gives the command that is answered next a reservation, or takes it away again.
+    pub(super) fn set_reservation(&mut self, reservation: Option<Arc<Reservation>>) {
+        self.reservation = reservation;
     }
 
     /// Bytes of replies that wait for those before them.
@@ -433,7 +442,8 @@ impl Answers {
             guest: turn.guest.id(),
             arguments: message.arguments,
         };
-        let mut pending = turn.lease.instance.answer_later(runs, call);
+        let reservation = self.reservation.as_ref();
+        let mut pending = turn.lease.instance.answer_later(runs, call, reservation);
         if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
             if pending.emits_first() && self.goes_out(&message) {
                 turn.guest.take_into(outbox);
@@ -471,8 +481,11 @@ impl Answers {
             }
         };
         self.arguments += message.arguments.len();
+        let is_blocking = matches!(pending, Pending::Blocking(_));
+        let reservation = self.reservation.take().filter(|_| is_blocking);
         let running = self.running.get_or_insert_default();
         running.push(Run {
+            _reservation: reservation,
             emits_first: pending.emits_first(),
             pending: Some(pending),
             lease: Arc::clone(turn.lease),
@@ -495,16 +508,18 @@ impl Future for Run {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Finished> {
         let this = &mut *self;
-        let has_room = !this.room.is_tight() || this.is_next || this.has_room(context);
-        let pending = this.pending.as_mut().filter(|_| has_room);
+        let reserved = this.reserve(context);
+        let pending = this.pending.as_mut().filter(|_| reserved.is_ok());
         let polled = pending.map(|pending| Pin::new(pending).poll(context));
         let ended = match polled {
-            Some(Poll::Ready(ended)) => ended,
+            Some(Poll::Ready(ended)) => {
+                this.room.note(this.of.1, this.arguments, ended.bytes.len());
+                ended
+            }
             _ => ready!(this.given_up.as_mut().poll(context)),
         };
         this.pending = None;
         let bytes = (ended.bytes.len(), this.arguments);
-        this.room.note(this.of.1, bytes.1, bytes.0);
         // Until the guest's task counts it with all else: others may end before that.
         this.room.add(this.of.0, bytes.0);
         let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
@@ -522,14 +537,52 @@ impl Future for Run {
 }
 
 impl Run {
-    /// Whether it may go on; the guest's task is woken when there is more room.
-    fn has_room(&mut self, context: &Context<'_>) -> bool {
-        let (guest, command) = self.of;
+    /// Reserves what the reply needs that the next poll may make, if the command may go on.
+    ///
+    /// # Errors
+    /// There is no room for it now; the guest's task is woken when there is more.
+    #[inline]
+    fn reserve(&mut self, context: &Context<'_>) -> Result<Option<Arc<Reservation>>, NoRoom> {
+        let asks = match &self.pending {
+            Some(Pending::InProcess(_)) => self.room.asks(self.of.1),
+            // Its thread has made the reply, which is counted once it is taken from there.
+            Some(Pending::Blocking(_)) | None => false,
+            Some(Pending::Subprocess(_) | Pending::BuiltIn(_)) => self.room.is_tight(),
+        };
+        match asks {
+            true => self.reserve_or_wait(context),
+            false => Ok(None),
+        }
+    }
+
+    #[cold]
+    fn reserve_or_wait(
+        &mut self,
+        context: &Context<'_>,
+    ) -> Result<Option<Arc<Reservation>>, NoRoom> {
+        if let Ok(reservation) = self.reserve_now() {
+            return Ok(reservation);
+        }
         self.waker = Some(context.waker().clone());
+        // Before the second look: room that appears from here on isn't missed.
         self.room.want(context);
-        self.room.may_go_on(guest, command)
+        self.reserve_now()
+    }
+
+    fn reserve_now(&self) -> Result<Option<Arc<Reservation>>, NoRoom> {
+        let (guest, command) = self.of;
+        if !self.is_next && !self.room.may_go_on(guest, command) {
+            return Err(NoRoom);
+        }
+        match &self.pending {
+            Some(Pending::InProcess(_)) => self.room.reserve(command).map_err(|Busy| NoRoom),
+            _ => Ok(None),
+        }
     }
 }
+
+/// There is no room for a reply now.
+struct NoRoom;
 
 /// Appends a line; one that nothing waits before is not copied.
 fn append(outbox: &mut Vec<u8>, line: Vec<u8>) {

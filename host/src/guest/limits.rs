@@ -8,6 +8,7 @@ use tokio::time::Sleep;
 
 use super::{Guest, Stream, Taken};
 use crate::door::Phase;
+use crate::room;
 
 /// How long a guest that is closed may take to read the last that is said to it.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -19,6 +20,8 @@ pub(super) struct Timers {
     half_line: Timer,
     /// Since a line came for which there is no instance.
     instance: Timer,
+    /// Since the guest last took some of a bulk.
+    unread: Timer,
     /// Since the connection is to be closed.
     goodbye: Timer,
 }
@@ -29,6 +32,7 @@ type Timer = Option<Pin<Box<Sleep>>>;
 pub(super) enum Passed {
     HalfLine,
     Instance,
+    Unread,
     Goodbye,
 }
 
@@ -37,6 +41,12 @@ impl Timers {
     #[inline]
     pub(super) fn on_line(&mut self) {
         self.half_line = None;
+    }
+
+    /// The guest took something of what waits for it.
+    #[inline]
+    pub(super) fn on_written(&mut self) {
+        self.unread = None;
     }
 }
 
@@ -48,6 +58,8 @@ impl<S: Stream> Guest<S> {
         // Half a line behind lines that wait is younger than they are, and is not read on.
         let is_mid_line = has_all && self.inbox.is_mid_line() && !self.is_deaf();
         let leaves = has_all && self.is_closing && self.answers.in_flight() == 0;
+        // A daemon's other bulks wait for this one.
+        let has_bulk = self.outbox.len() - self.sent > room::BULK_BYTES_MIN;
         let limits = &self.door.limits;
         let timers = &mut self.timers;
         let polled = [
@@ -61,6 +73,12 @@ impl<S: Stream> Guest<S> {
                 Passed::HalfLine,
                 &mut timers.half_line,
                 is_mid_line,
+                limits.half_line,
+            ),
+            (
+                Passed::Unread,
+                &mut timers.unread,
+                has_bulk,
                 limits.half_line,
             ),
             (Passed::Goodbye, &mut timers.goodbye, leaves, GOODBYE),

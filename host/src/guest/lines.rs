@@ -1,5 +1,6 @@
 //! The lines of a guest that are there, each handed to whoever answers it.
 
+use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
@@ -8,10 +9,11 @@ use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, Protocol};
 use super::answers::{self, Batch};
 use super::{Guest, Stream, Taken};
 use crate::asked::Answered;
-use crate::commands::Entry;
-use crate::door::Phase;
+use crate::commands::{Entry, Runs};
+use crate::door::{Lease, Phase};
 use crate::greet;
 use crate::pace;
+use crate::room::Busy;
 use crate::stats::Tally;
 
 impl<S: Stream> Guest<S> {
@@ -183,12 +185,10 @@ impl<S: Stream> Guest<S> {
                     guest: &self.mailbox,
                 };
                 let known = batch.found.known(&lease.instance.commands, message.name);
-                if self.door.room.is_tight()
-                    && let Some(Entry::Own { index, .. }) = known.map(|known| known.entry)
-                    && let Some(line) = deferred(turn, &message, index)
+                if let Some(Entry::Own { index, runs }) = known.map(|known| known.entry)
+                    && self.door.room.asks(index)
                 {
-                    self.deferred = Some((index, line));
-                    return;
+                    return self.answer_if_room(message, (index, runs), lease, (batch, context));
                 }
                 let rest = (&mut self.outbox, &mut batch.tally, context);
                 self.answers.answer(message, known, turn, rest);
@@ -200,6 +200,46 @@ impl<S: Stream> Guest<S> {
             Phase::Waiting | Phase::Changing => {
                 unreachable!("lines before a waiting door are not taken")
             }
+        }
+    }
+
+    /// Answers a command, if there is room for its reply now. If not, its line is kept until there is.
+    #[cold]
+    fn answer_if_room<'a>(
+        &mut self,
+        message: Message<'a>,
+        (index, runs): (u32, Runs),
+        lease: &'a Arc<Lease>,
+        (batch, context): (&mut Batch<'a>, &mut Context<'_>),
+    ) {
+        let room = &self.door.room;
+        let reserved = match room.may_begin(self.mailbox.id(), index) {
+            true if lease.instance.is_in_process() => room.reserve(index),
+            true => Ok(None),
+            false => Err(Busy),
+        };
+        let Ok(reservation) = reserved else {
+            self.deferred = Some((index, line_of(&message)));
+            return;
+        };
+        let is_reserved = reservation.is_some();
+        let turn = answers::Turn {
+            lease,
+            door: &self.door,
+            guest: &self.mailbox,
+        };
+        let known = batch.found.known(&lease.instance.commands, message.name);
+        self.answers.set_reservation(reservation);
+        let rest = (&mut self.outbox, &mut batch.tally, context);
+        self.answers.answer(message, known, turn, rest);
+        if is_reserved {
+            // First what has been made is counted, then others may make theirs.
+            self.count_unread();
+            self.answers.set_reservation(None);
+        }
+        // Others tell the size of their reply at their end.
+        if runs == Runs::Here || !lease.instance.is_in_process() {
+            self.door.room.note_tried(index);
         }
     }
 
@@ -268,16 +308,12 @@ pub(super) fn is_stray(message: &Message<'_>) -> bool {
     }
 }
 
-/// The line of a command whose reply there may be no room for now.
-#[cold]
-fn deferred(turn: answers::Turn<'_>, message: &Message<'_>, command: u32) -> Option<Vec<u8>> {
-    if turn.door.room.may_begin(turn.guest.id(), command) {
-        return None;
-    }
+/// The line of a command.
+fn line_of(message: &Message<'_>) -> Vec<u8> {
     let (name, arguments) = (message.name, message.arguments);
     let line = match message.tag {
         Some(tag) => format!("{name}#{tag} {arguments}\n"),
         None => format!("{name} {arguments}\n"),
     };
-    Some(line.into_bytes())
+    line.into_bytes()
 }

@@ -1,0 +1,229 @@
+//! Reservations: the commands whose replies are made one at a time.
+//!
+//! The size of a reply is known only once it is made, and guests are served by several threads. So two kinds of commands
+//! hold a reservation while their code runs, and others of the same kind wait for it: a command that has given a bulk, and
+//! the first run of each command of an instance. Without that, all guests that ask for a large reply at the same moment
+//! would get it made at the same moment.
+//!
+//! A reservation lapses after a time: a handler that never returns must not keep other guests waiting for ever. Then one
+//! more reply may be made beside it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::Room;
+use crate::lock::lock;
+
+/// The time after which a reservation of a command that was never run lapses. Its handler may be one that waits, and
+/// others that call it notice.
+const UNTRIED_MAX: Duration = Duration::from_secs(2);
+/// The same for a bulk, which takes a second for each 10 MB in a debug build on a busy machine.
+const BULK_MAX: Duration = Duration::from_secs(10);
+
+/// The kinds of replies that are made one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A bulk, of any command.
+    Bulk,
+    /// The first reply of this command.
+    First(u32),
+}
+
+impl Kind {
+    fn lapses_after(self) -> Duration {
+        match self {
+            Kind::Bulk => BULK_MAX,
+            Kind::First(_) => UNTRIED_MAX,
+        }
+    }
+}
+
+/// The reservations of a room.
+#[derive(Debug, Default)]
+pub(super) struct Reservations {
+    held: Vec<Held>,
+    /// The number of the last one.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    kind: Kind,
+    number: u64,
+    lapses: Instant,
+    /// Whether those who wait are woken when it lapses.
+    has_alarm: bool,
+}
+
+impl Reservations {
+    /// Whether another one holds `kind` at the time `now`.
+    pub(super) fn is_taken(&self, kind: Kind, now: Instant) -> bool {
+        let is_it = |held: &Held| held.kind == kind && held.lapses > now;
+        self.held.iter().any(is_it)
+    }
+
+    /// Takes `kind`; the number of the reservation.
+    ///
+    /// # Errors
+    /// Another one holds it. Returns when that one lapses, the first time that somebody waits for it.
+    fn take(&mut self, kind: Kind, now: Instant) -> Result<u64, Option<Instant>> {
+        let is_it = |held: &&mut Held| held.kind == kind && held.lapses > now;
+        if let Some(held) = self.held.iter_mut().find(is_it) {
+            let is_first = !std::mem::replace(&mut held.has_alarm, true);
+            return Err(is_first.then_some(held.lapses));
+        }
+        self.last += 1;
+        self.held.push(Held {
+            kind,
+            number: self.last,
+            lapses: now + kind.lapses_after(),
+            has_alarm: false,
+        });
+        Ok(self.last)
+    }
+
+    /// Whether somebody may wait for the reservation that is given back.
+    fn give_back(&mut self, number: u64) -> bool {
+        let at = self.held.iter().position(|held| held.number == number);
+        at.is_some_and(|at| self.held.swap_remove(at).has_alarm)
+    }
+}
+
+/// The right to make a reply of a kind that is made one at a time. Dropped, it is given back, and those who wait are woken.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    room: Arc<Room>,
+    number: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let is_wanted = lock(&self.room.waits).reservations.give_back(self.number);
+        if is_wanted {
+            self.room.wake_all();
+            self.room.released.notify_one();
+        }
+    }
+}
+
+/// Another command holds the reservation.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+impl Room {
+    /// Reserves what `command` needs to make its reply: `None` where that is nothing.
+    ///
+    /// # Errors
+    /// Another one makes such a reply at this moment. Those who want room are woken when that is over.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        command: u32,
+    ) -> Result<Option<Arc<Reservation>>, Busy> {
+        let mut waits = lock(&self.waits);
+        let Some(kind) = self.kind(&waits, command) else {
+            return Ok(None);
+        };
+        let taken = waits.reservations.take(kind, Instant::now());
+        drop(waits);
+        match taken {
+            Ok(number) => Ok(Some(Arc::new(Reservation {
+                room: Arc::clone(self),
+                number,
+            }))),
+            Err(lapses) => {
+                if let Some(lapses) = lapses {
+                    self.wake_at(lapses);
+                }
+                Err(Busy)
+            }
+        }
+    }
+
+    /// Whether `command` has to wait for a reservation.
+    pub(crate) fn is_reserved(&self, command: u32) -> bool {
+        let waits = lock(&self.waits);
+        let kind = self.kind(&waits, command);
+        kind.is_some_and(|kind| waits.reservations.is_taken(kind, Instant::now()))
+    }
+
+    /// Ends when a reservation that was asked for in vain is given back or lapses, also where that was before this call. For
+    /// one task alone.
+    pub(crate) async fn released(&self) {
+        self.released.notified().await;
+    }
+
+    /// Wakes those who want room when a reservation lapses, for it may never be given back.
+    fn wake_at(self: &Arc<Self>, lapses: Instant) {
+        let room = Arc::downgrade(self);
+        // Guests are served by a runtime; without one nobody waits.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep_until(lapses.into()).await;
+                if let Some(room) = room.upgrade() {
+                    room.wake_all();
+                    room.released.notify_one();
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BULKY: u32 = 7;
+
+    #[test]
+    fn the_first_replies_of_a_command_are_made_one_at_a_time() {
+        let room = Arc::new(Room::default());
+        assert!(room.asks(3) && room.asks(100_000));
+        let first = room.reserve(3).expect("nobody runs it");
+        assert!(first.is_some());
+        assert!(room.reserve(3).is_err() && room.is_reserved(3));
+        let other = room.reserve(4).expect("another command");
+        drop((first, other));
+        assert!(!room.is_reserved(3));
+        room.note(3, 0, 1);
+        assert!(!room.asks(3), "it has ended once");
+        assert!(room.reserve(3).expect("nothing to reserve").is_none());
+        room.begin_anew();
+        assert!(room.asks(3), "another instance may be of other code");
+    }
+
+    #[test]
+    fn bulks_are_made_one_at_a_time_whichever_command_gives_them() {
+        let room = Arc::new(Room::default());
+        for command in [BULKY, BULKY + 1] {
+            room.note(command, 0, 100 << 20);
+        }
+        assert!(room.asks(BULKY) && room.asks(1));
+        let bulk = room.reserve(BULKY).expect("free");
+        assert!(room.reserve(BULKY + 1).is_err());
+        drop(bulk);
+        assert!(room.reserve(BULKY + 1).is_ok());
+    }
+
+    #[test]
+    fn a_reservation_that_is_not_given_back_lapses() {
+        let mut reservations = Reservations::default();
+        let now = Instant::now();
+        let first = reservations.take(Kind::Bulk, now).expect("free");
+        assert_eq!(
+            reservations.take(Kind::Bulk, now),
+            Err(Some(now + BULK_MAX))
+        );
+        assert_eq!(reservations.take(Kind::Bulk, now), Err(None), "told once");
+        let second = reservations
+            .take(Kind::Bulk, now + BULK_MAX)
+            .expect("lapsed");
+        assert!(reservations.give_back(first));
+        assert!(
+            reservations.is_taken(Kind::Bulk, now + BULK_MAX),
+            "the second one's"
+        );
+        assert!(!reservations.give_back(second), "nobody waits");
+    }
+}
