@@ -21,6 +21,7 @@ mod notices;
 mod order;
 pub(crate) mod request;
 mod rollback;
+mod shutdown;
 mod stage;
 mod tell;
 mod topics;
@@ -55,16 +56,13 @@ use crate::relief::Threads;
 use crate::report::{Credential, Refusal};
 use crate::states::States;
 use crate::store::Store;
-use crate::supervise::{Daemon, Notice, Rounds, Shared, listen};
-use crate::threads;
+use crate::supervise::{Daemon, Notice, Rounds, Shared, StopSteps, listen};
 
 pub use fault::{Fault, FaultKind};
+pub(crate) use shutdown::StopNews;
 
 /// How many ports after its own Dae tries where that is taken, before it takes any.
 const PORTS_TRIED: u16 = 16;
-
-/// How long guests' last replies may take to be written when the host ends.
-const GOODBYE: Duration = Duration::from_millis(200);
 
 /// A running ecosystem. Cloning it gives another handle on the same.
 ///
@@ -174,45 +172,6 @@ impl Dae {
             daemon.settled().await;
         }
     }
-
-    /// Ends it: no new guests, running commands get `grace`, every daemon's `stop` is run. The registry keeps all, for the
-    /// next start.
-    pub async fn shutdown(&self, grace: Duration) {
-        let inner = &self.inner;
-        inner.ending.cancel();
-        let tasks = std::mem::take(&mut *lock(&inner.tasks));
-        for task in tasks.into_iter().rev() {
-            if let Task::Loop(task) = task {
-                task.abort();
-            }
-        }
-        let ends = inner
-            .all_daemons()
-            .into_iter()
-            .map(|daemon| tokio::spawn(async move { daemon.end().await }));
-        let ends: Vec<_> = ends.collect();
-        // Each stage of an end keeps to the config's grace by itself; this is for one that doesn't.
-        let all = futures_util::future::join_all(ends);
-        if tokio::time::timeout(grace * 3, all).await.is_err() {
-            tracing::warn!("not every daemon has ended in time; the host ends without them");
-        }
-        inner.record_new_ports();
-        if let Err(error) = inner.shared.states.settle() {
-            let error = format!("{error:#}");
-            tracing::error!(error, "states that could not be kept before are lost");
-        }
-        // Before they are closed: each gets its answer first.
-        inner.ended.cancel();
-        inner.door.guests.close_all();
-        inner.control_door.guests.close_all();
-        lock(&inner.daemons).clear();
-        let guests = lock(&inner.guests).take();
-        if let Some(guests) = guests {
-            // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
-            // Where no thread can be had, it is dropped with the work, and waits for nobody.
-            let _ = threads::run(move || guests.end(GOODBYE)).await;
-        }
-    }
 }
 
 impl Builder {
@@ -319,6 +278,7 @@ fn shared(
         notices,
         runtime: runtime.clone(),
         spawner: spawner.context("the thread that makes processes can't be made")?,
+        stop_steps: StopSteps::default(),
         rounds: Rounds::of(since),
         since,
     })

@@ -1,8 +1,8 @@
 //! Files that survive a power cut: a whole old one or a whole new one, never half of either.
 //!
 //! A write goes to a temporary file in the same directory, is synced, renamed over the old one, and the directory is
-//! synced too, since the name itself is data of the directory. That costs two syncs; what is written so changes when a
-//! person installs something, not on the hot path.
+//! synced too, since the name itself is data of the directory. That costs two syncs. Many files of one directory can share
+//! the second one ([`stage`]).
 //!
 //! Absent on purpose: locks (the home's lock makes one writer) and reading.
 //! An error is a [`DiskFault`]: what was tried on which file, what came of it, what to do. The old file is untouched.
@@ -10,10 +10,10 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 /// What temporary files begin with, so that people know what a killed process left. [`sweep`] removes it at a start.
 const TEMPORARY_PREFIX: &str = ".new-";
@@ -79,11 +79,41 @@ fn advice(error: &io::Error) -> Option<&'static str> {
 /// # Errors
 /// The disk's; `path` is then what it was.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
+    stage(path, bytes)?.put_in_place()?;
+    sync_directory(directory_of(path))
+}
+
+/// A new content of a file: in a synced temporary file beside it. Dropped, it is removed.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    path: PathBuf,
+    temporary: TempPath,
+}
+
+/// The first step of [`write`]. For many files of one directory: stage each, side by side, put each in its place, and sync
+/// the directory once with [`sync_directory`]. Only then are they durable.
+///
+/// # Errors
+/// The disk's; `path` is then what it was.
+pub(crate) fn stage(path: &Path, bytes: &[u8]) -> Result<Staged, DiskFault> {
     let file = beside(path, bytes)?;
     let synced = file.as_file().sync_all();
     synced.map_err(|e| DiskFault::new(&e, "write", path))?;
-    rename(file, path)?;
-    sync_directory(directory_of(path))
+    Ok(Staged {
+        path: path.to_owned(),
+        temporary: file.into_temp_path(),
+    })
+}
+
+impl Staged {
+    /// Renames the temporary file over the old one.
+    ///
+    /// # Errors
+    /// The disk's; the old file is untouched.
+    pub(crate) fn put_in_place(self) -> Result<(), DiskFault> {
+        let renamed = self.temporary.persist(&self.path);
+        renamed.map_err(|e| DiskFault::new(&e.error, "replace", &self.path))
+    }
 }
 
 /// As [`write`], for as long as the power stays on; [`settle`] does the rest. For a file that shows what happened to it.
@@ -205,7 +235,6 @@ fn directory_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     #[test]
     fn a_write_replaces_the_whole_file_and_leaves_nothing_else() {

@@ -3,20 +3,33 @@
 //! A state is the author's JSON with the author's version number; nobody here looks into it. It is kept at a stop, at a
 //! reload, and every so often where that is asked for, and is given to the next start. Each write replaces the whole file
 //! or leaves it as it was; what the disk doesn't take is held in memory until it does.
+//!
+//! At a host's end thousands of states come in at once. They are written in batches: while one batch is written, the next
+//! one gathers.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::durable::{self, DiskFault};
+use crate::durable::{self, DiskFault, Staged};
 use crate::home::Home;
+use crate::lock::lock;
 use crate::text;
+use crate::threads;
+
+/// How many files are synced at once. A disk that takes long for each takes hardly longer for so many; a thread waits
+/// for each.
+const SYNCS_MAX: usize = 16;
+
+/// Why a state that no batch has tried yet is not on the disk.
+const NOT_YET: &str = "the disk has not taken it yet";
 
 /// When a state was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,19 +98,40 @@ pub(crate) enum Found {
 
 /// The directory of them.
 #[derive(Debug, Clone)]
-pub(crate) struct States {
+pub(crate) struct States(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     dir: PathBuf,
-    /// Those that the disk has not taken: newer than what it has, and written with the next one that it takes.
-    unwritten: Arc<Mutex<BTreeMap<String, KeptState>>>,
+    /// States that are not on the disk yet, by daemon: newer than what is there, and written with the next batch.
+    unwritten: Mutex<BTreeMap<String, Unwritten>>,
+    /// Held while a batch is written, and while a state is removed: otherwise the batch would bring it back.
+    writing: Mutex<()>,
+    /// Held by the task whose batch is being written; those that wait for it find their states written by that batch, or
+    /// make the next one.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Files written since the start.
+    written: AtomicU64,
+}
+
+/// A state that is not on the disk yet.
+#[derive(Debug)]
+struct Unwritten {
+    state: Arc<KeptState>,
+    /// Why the last batch could not write it; `None` before the first one.
+    fault: Option<String>,
 }
 
 impl States {
     /// Those of a home.
     pub(crate) fn of(home: &Home) -> Self {
-        States {
+        States(Arc::new(Inner {
             dir: home.states_dir(),
-            unwritten: Arc::default(),
-        }
+            unwritten: Mutex::default(),
+            writing: Mutex::default(),
+            turn: Arc::default(),
+            written: AtomicU64::new(0),
+        }))
     }
 
     /// The last one that was kept of that daemon.
@@ -105,8 +139,8 @@ impl States {
     /// # Errors
     /// It is there, but can't be read. Nobody starts without it by accident.
     pub(crate) fn load(&self, daemon: &str) -> anyhow::Result<Option<KeptState>> {
-        if let Some(newest) = self.unwritten().get(daemon) {
-            return Ok(Some(newest.clone()));
+        if let Some(newest) = lock(&self.0.unwritten).get(daemon) {
+            return Ok(Some((*newest.state).clone()));
         }
         let path = self.path_of(daemon);
         let bytes = match std::fs::read(&path) {
@@ -143,47 +177,145 @@ impl States {
         })
     }
 
-    /// Keeps it, and with it those that the disk has not taken before.
+    /// Writes a state, and with it those that the disk has not taken before.
     ///
     /// # Errors
     /// The disk's; the one of before is still on it then, and this one is found by [`States::load`] for as long as this
     /// process lives.
     pub(crate) fn keep(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
-        let mut unwritten = self.unwritten();
-        unwritten.insert(daemon.to_owned(), state.clone());
-        let written = self.write_all(&mut unwritten);
-        match unwritten.contains_key(daemon) {
-            true => {
-                written.context("it is held in memory meanwhile, and lost if the host is killed")
-            }
-            false => Ok(()),
-        }
+        let state = self.hold(daemon, state);
+        self.write_batch();
+        self.outcome(daemon, &state).unwrap_or(Ok(()))
     }
 
-    /// Writes what the disk has not taken before, for as long as it takes it.
+    /// As [`States::keep`], in one batch with the states of all that call this while an earlier batch is written.
     ///
     /// # Errors
-    /// The disk's.
-    pub(crate) fn settle(&self) -> anyhow::Result<()> {
-        self.write_all(&mut self.unwritten())
-    }
-
-    fn write_all(&self, unwritten: &mut BTreeMap<String, KeptState>) -> anyhow::Result<()> {
-        while let Some(first) = unwritten.first_entry() {
-            durable::write(
-                &self.path_of(first.key()),
-                &serde_json::to_vec(first.get())?,
-            )?;
-            first.remove();
+    /// As [`States::keep`].
+    pub(crate) async fn keep_with_others(
+        &self,
+        daemon: &str,
+        state: &KeptState,
+    ) -> anyhow::Result<()> {
+        let state = self.hold(daemon, state);
+        let turn = Arc::clone(&self.0.turn).lock_owned().await;
+        if let Some(outcome) = self.outcome(daemon, &state) {
+            return outcome;
         }
-        Ok(())
+        let states = self.clone();
+        let batch = threads::run(move || {
+            // The turn lasts as long as the batch, even if nobody waits for it any more.
+            let _turn = turn;
+            states.write_batch();
+        });
+        if batch.await.is_err() {
+            // No thread can be had.
+            self.write_batch();
+        }
+        self.outcome(daemon, &state).unwrap_or(Ok(()))
     }
 
-    /// No code of others runs under this lock, so a poisoned one is as good as new.
-    fn unwritten(&self) -> MutexGuard<'_, BTreeMap<String, KeptState>> {
-        self.unwritten
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Writes the states that the disk has not taken before.
+    ///
+    /// # Errors
+    /// The disk's; the first one of several.
+    pub(crate) fn settle(&self) -> anyhow::Result<()> {
+        self.write_batch();
+        match self.unwritten().into_values().next() {
+            Some(fault) => bail!(fault),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the daemons whose states are not on the disk, and why.
+    pub(crate) fn unwritten(&self) -> BTreeMap<String, String> {
+        let unwritten = lock(&self.0.unwritten);
+        let fault = |one: &Unwritten| one.fault.clone().unwrap_or_else(|| NOT_YET.to_owned());
+        let all = unwritten.iter();
+        all.map(|(daemon, one)| (daemon.clone(), fault(one)))
+            .collect()
+    }
+
+    /// Returns how many files were written since the start, to see the progress of a batch.
+    pub(crate) fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
+
+    fn hold(&self, daemon: &str, state: &KeptState) -> Arc<KeptState> {
+        let state = Arc::new(state.clone());
+        let one = Unwritten {
+            state: Arc::clone(&state),
+            fault: None,
+        };
+        lock(&self.0.unwritten).insert(daemon.to_owned(), one);
+        state
+    }
+
+    /// Returns what came of writing that state; `None` while no batch has tried it. A newer one in its place has a caller
+    /// of its own that hears of it.
+    fn outcome(&self, daemon: &str, state: &Arc<KeptState>) -> Option<anyhow::Result<()>> {
+        let unwritten = lock(&self.0.unwritten);
+        let is_it = |one: &&Unwritten| Arc::ptr_eq(&one.state, state);
+        match unwritten.get(daemon).filter(is_it) {
+            None => Some(Ok(())),
+            Some(one) => {
+                let fault = anyhow!(one.fault.clone()?);
+                let told = "it is held in memory meanwhile, and lost if the host is killed";
+                Some(Err(fault.context(told)))
+            }
+        }
+    }
+
+    /// Writes all states that are not on the disk, several at a time. Each is tried, whatever becomes of the others.
+    fn write_batch(&self) {
+        let _writing = lock(&self.0.writing);
+        let batch: Vec<(String, Arc<KeptState>)> = {
+            let unwritten = lock(&self.0.unwritten);
+            let all = unwritten.iter();
+            all.map(|(daemon, one)| (daemon.clone(), Arc::clone(&one.state)))
+                .collect()
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let outcomes = self.write_all(&batch);
+        let mut unwritten = lock(&self.0.unwritten);
+        for ((daemon, state), outcome) in batch.into_iter().zip(outcomes) {
+            // A newer one that has come in meanwhile is for the next batch.
+            let Some(one) = unwritten.get_mut(&daemon) else {
+                continue;
+            };
+            if Arc::ptr_eq(&one.state, &state) {
+                match outcome {
+                    Ok(()) => drop(unwritten.remove(&daemon)),
+                    Err(fault) => one.fault = Some(fault),
+                }
+            }
+        }
+    }
+
+    /// Each file is synced by itself, several at a time, so that the file system can commit them together; only then it
+    /// takes the old one's place, and the directory is synced once for all. Not `syncfs`, which would also wait for what
+    /// other programs have written to the same disk.
+    fn write_all(&self, batch: &[(String, Arc<KeptState>)]) -> Vec<Result<(), String>> {
+        let staged = threads::side_by_side(batch.len(), SYNCS_MAX, |number| {
+            let (daemon, state) = &batch[number];
+            let bytes = serde_json::to_vec(&**state).map_err(|error| error.to_string())?;
+            let staged = durable::stage(&self.path_of(daemon), &bytes);
+            self.0.written.fetch_add(1, Ordering::Relaxed);
+            staged.map_err(|fault| fault.to_string())
+        });
+        let put_in_place = |staged: Option<Result<Staged, String>>| {
+            let staged = staged.unwrap_or_else(|| Err("writing it panicked".to_owned()))?;
+            staged.put_in_place().map_err(|fault| fault.to_string())
+        };
+        let mut outcomes: Vec<_> = staged.into_iter().map(put_in_place).collect();
+        if outcomes.iter().any(Result::is_ok)
+            && let Err(fault) = durable::sync_directory(&self.0.dir)
+        {
+            outcomes.fill(Err(fault.to_string()));
+        }
+        outcomes
     }
 
     /// Forgets it.
@@ -191,7 +323,8 @@ impl States {
     /// # Errors
     /// The disk's.
     pub(crate) fn forget(&self, daemon: &str) -> anyhow::Result<()> {
-        self.unwritten().remove(daemon);
+        let _writing = lock(&self.0.writing);
+        lock(&self.0.unwritten).remove(daemon);
         let path = self.path_of(daemon);
         match path.exists() {
             true => Ok(durable::remove(&path)?),
@@ -200,7 +333,7 @@ impl States {
     }
 
     fn path_of(&self, daemon: &str) -> PathBuf {
-        self.dir.join(format!("{daemon}.json"))
+        self.0.dir.join(format!("{daemon}.json"))
     }
 }
 
@@ -245,5 +378,51 @@ mod tests {
         );
         states.forget("A").unwrap();
         assert!(states.load("A").unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn states_that_come_in_during_a_batch_share_the_next_one_and_each_hears_of_its_own() {
+        const MANY: u64 = 100;
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        home.create().unwrap();
+        let states = States::of(&home);
+        std::fs::create_dir(home.states_dir().join("D7.json")).unwrap();
+        let keep = |number: u64| {
+            let (states, kept) = (states.clone(), state(number));
+            async move {
+                let name = format!("D{number}");
+                states.keep_with_others(&name, &kept).await
+            }
+        };
+        // Behind this one, which takes its turn first, the others gather.
+        let turn = Arc::clone(&states.0.turn).lock_owned().await;
+        let all = futures_util::future::join_all((0..MANY).map(keep));
+        let release = async {
+            while lock(&states.0.unwritten).len() < MANY as usize {
+                tokio::task::yield_now().await;
+            }
+            drop(turn);
+        };
+        let (all, ()) = tokio::join!(all, release);
+        // One batch: each file was tried once.
+        assert_eq!(states.written(), MANY);
+        for (number, kept) in (0..MANY).zip(all) {
+            let name = format!("D{number}");
+            assert_eq!(kept.is_err(), number == 7, "{name}: {kept:?}");
+            let loaded = states.load(&name).unwrap().unwrap();
+            assert_eq!(loaded.state.get(), state(number).state.get());
+        }
+        let unwritten: Vec<_> = states.unwritten().into_keys().collect();
+        assert_eq!(unwritten, ["D7"]);
+        assert_eq!(
+            std::fs::read_dir(home.states_dir()).unwrap().count(),
+            MANY as usize
+        );
+    }
+
+    fn state(number: u64) -> KeptState {
+        let text = format!(r#"{{"version":1,"data":{number}}}"#);
+        KeptState::of(text.as_bytes(), Occasion::Stop, 1).unwrap()
     }
 }

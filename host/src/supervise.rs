@@ -13,6 +13,7 @@ mod probation;
 mod reload;
 mod retire;
 mod rounds;
+mod stop;
 mod trial;
 
 use std::panic::AssertUnwindSafe;
@@ -52,6 +53,7 @@ use probation::Probation;
 pub(crate) use daemon::StartFrom;
 pub use daemon::{Begin, Daemon, Done, Left, Notice};
 pub use rounds::Rounds;
+pub(crate) use stop::StopSteps;
 
 /// What a daemon runs: which file, and how.
 #[derive(Debug, Clone)]
@@ -95,6 +97,8 @@ pub struct Shared {
     pub notices: mpsc::UnboundedSender<Notice>,
     /// What makes processes.
     pub spawner: Spawner,
+    /// How far the stops of daemons have got.
+    pub(crate) stop_steps: StopSteps,
     /// Their health.
     pub rounds: Arc<Rounds>,
     /// When the host started: the zero of its monotonic time.
@@ -355,37 +359,6 @@ impl Supervisor {
         Some(current)
     }
 
-    async fn stop(&mut self) -> Result<Done, String> {
-        let name = &self.spec.name;
-        self.door.shut(format!(
-            "{name} is stopped; `dae-host start {name}` starts it"
-        ));
-        self.listening = None;
-        self.now.running().port = None;
-        self.now.running().identity = None;
-        self.door.guests.close_all();
-        self.health = Health::default();
-        let mut faults = Vec::new();
-        if let Some(mut current) = self.current.take() {
-            let grace = self.shared.config.stop_grace();
-            retire::drain(&mut current, grace).await;
-            match current.instance.last_state(grace).await {
-                Ok(Some(state)) => self.keep(&state),
-                Ok(None) => {}
-                Err(text) => faults.push(format!("its state was not kept: {text}")),
-            }
-            faults.extend(self.retiree(current).retire().await);
-        }
-        self.all_retired().await;
-        self.history.clear();
-        self.probation = None;
-        self.set(State::Stopped);
-        match faults.is_empty() {
-            true => Ok(Done::default()),
-            false => Err(faults.join("; ")),
-        }
-    }
-
     /// When the next checkpoint is due.
     fn checkpoint_time(&self) -> Option<Instant> {
         let every_s = self.spec.settings.checkpoint_s;
@@ -400,7 +373,7 @@ impl Supervisor {
         let generation = current.instance.identity.generation;
         let saved = current.instance.save(self.shared.config.stop_grace()).await;
         match saved.and_then(|bytes| KeptState::of(&bytes, Occasion::Checkpoint, generation)) {
-            Ok(state) => self.keep(&state),
+            Ok(state) => self.keep(&state).await,
             Err(text) => {
                 let text = format!("no checkpoint: {text}");
                 self.shared

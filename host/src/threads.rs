@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Once};
 use std::task::{Context, Poll};
@@ -122,6 +123,39 @@ pub(crate) fn check_room(count: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Calls `work` with each number below `count` on up to `threads_max` threads, this one among them. Returns the results in
+/// the order of the numbers; `None` stands for a call that panicked. Where the system has no thread to spare, fewer do it.
+pub(crate) fn side_by_side<T: Send>(
+    count: usize,
+    threads_max: usize,
+    work: impl Fn(usize) -> T + Sync,
+) -> Vec<Option<T>> {
+    let next = AtomicUsize::new(0);
+    let do_some = || {
+        let mut some = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return some;
+            }
+            let result = catch_unwind(AssertUnwindSafe(|| work(number)));
+            some.push((number, result.ok()));
+        }
+    };
+    let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    thread::scope(|scope| {
+        let others = 1..threads_max.min(count);
+        let others = others.map_while(|_| thread::Builder::new().spawn_scoped(scope, do_some).ok());
+        let others: Vec<_> = others.collect();
+        let own = do_some();
+        let theirs = others.into_iter().filter_map(|other| other.join().ok());
+        for (number, result) in theirs.flatten().chain(own) {
+            results[number] = result;
+        }
+    });
+    results
+}
+
 /// How many threads this process has, where the system says so.
 fn tasks() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
@@ -156,6 +190,19 @@ mod tests {
             let told = panics.await.unwrap_err();
             assert_eq!(why(told), "it panicked: no such thing");
         });
+    }
+
+    #[test]
+    fn results_of_many_threads_are_in_order_and_a_panic_costs_one_of_them() {
+        let results = side_by_side(100, 4, |number| {
+            if number == 7 {
+                resume_unwind(Box::new("told to panic"));
+            }
+            number
+        });
+        let expected: Vec<_> = (0..100).map(|n| (n != 7).then_some(n)).collect();
+        assert_eq!(results, expected);
+        assert_eq!(side_by_side(0, 4, |_| ()), []);
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod private_group;
 mod readme;
 mod reload;
 mod settings;
+mod shutdown;
 mod signals;
 mod start_order;
 mod supervision;

@@ -24,6 +24,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use super::Session;
 use super::show;
 use crate::Dae;
+use crate::dae::StopNews;
 use crate::descriptors;
 use crate::log::{Console, Journal, JournalLayer};
 use crate::signals::{Endings, Handlers};
@@ -160,7 +161,15 @@ async fn end(dae: Dae, mut endings: Endings) {
         endings.second().await;
         std::process::exit(CODE_INTERRUPTED);
     });
-    dae.shutdown(STOP_GRACE).await;
+    dae.shutdown_telling(STOP_GRACE, tell_service_manager).await;
+}
+
+/// Has the service manager wait for as long as the end makes progress.
+fn tell_service_manager(news: &StopNews) {
+    let within = news.within + THREADS_END_MAX + LOG_SHOWN_MAX;
+    let within_us = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+    let extend = NotifyState::ExtendTimeoutUsec(within_us);
+    let _ = sd_notify::notify(&[extend, NotifyState::Status(&news.status)]);
 }
 
 /// The work's result, or none if a signal came first.

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -280,28 +279,16 @@ fn find_all(store: &Store, entries: &BTreeMap<String, Entry>) -> HashMap<String,
     let mut hashes: Vec<&String> = entries.values().map(|entry| &entry.hash).collect();
     hashes.sort_unstable();
     hashes.dedup();
-    let next = AtomicUsize::new(0);
-    let find_some = || {
-        let mut some = Vec::new();
-        while let Some(hash) = hashes.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let found = store.find(hash);
-            let found = found.map(Arc::new).map_err(|error| format!("{error:#}"));
-            some.push(((*hash).clone(), found));
-        }
-        some
+    let find = |number: usize| {
+        let found = store.find(hashes[number]);
+        found.map(Arc::new).map_err(|error| format!("{error:#}"))
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let others = processors.min(hashes.len()).saturating_sub(1);
-    std::thread::scope(|scope| {
-        // Where the system has no thread to spare, fewer do it.
-        let help = |_| std::thread::Builder::new().spawn_scoped(scope, find_some);
-        let others: Vec<_> = (0..others).filter_map(|number| help(number).ok()).collect();
-        let own = find_some();
-        let theirs = others
-            .into_iter()
-            .flat_map(|other| other.join().unwrap_or_default());
-        own.into_iter().chain(theirs).collect()
-    })
+    let found = threads::side_by_side(hashes.len(), processors, find);
+    let known = hashes.into_iter().cloned().zip(found);
+    known
+        .filter_map(|(hash, found)| Some((hash, found?)))
+        .collect()
 }
 
 /// Settings as they were merged last, since most daemons of many are given the same.

@@ -24,7 +24,7 @@ impl Supervisor {
         match &from {
             StartFrom::Kept => {}
             StartFrom::Nothing => self.forget(),
-            StartFrom::State(state) => self.keep(state),
+            StartFrom::State(state) => self.keep(state).await,
         }
         let done = Done {
             changes: manifest::changes(&self.spec.artefact.manifest, &spec.artefact.manifest),

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::health::Health;
+use super::stop::Stopping;
 use super::{Shared, Spec, Supervisor};
 use crate::door::Door;
 use crate::identity::Identity;
@@ -139,6 +140,7 @@ pub(super) struct Running {
     pub(super) recent: String,
     pub(super) state_from: String,
     pub(super) retired: Left,
+    pub(super) stopping: Stopping,
 }
 
 /// What its instances of before have left in the host's process.
@@ -204,6 +206,7 @@ impl Daemon {
                 recent: String::new(),
                 state_from: String::new(),
                 retired: Left::default(),
+                stopping: Stopping::default(),
             }),
             generation: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -356,6 +359,16 @@ impl Daemon {
             |state: &State| state.is_settled() && !matches!(state, State::Backoff { .. });
         // An error means that the supervisor has ended, and nothing is more settled than that.
         let _ = state.wait_for(is_settled).await;
+    }
+
+    /// Where it is in its life, in one word.
+    pub(crate) fn state_word(&self) -> &'static str {
+        self.now.state.borrow().word()
+    }
+
+    /// How far its stop has got.
+    pub(crate) fn stopping(&self) -> Stopping {
+        self.now.running().stopping.clone()
     }
 
     /// Those that are to be ready before it starts, and how long it waits for them.

@@ -80,7 +80,7 @@ impl Supervisor {
         if let Some(state) = &state {
             // Over what the bad one has kept since, in whatever shape.
             self.set_aside_newer(state, generation);
-            self.keep(state);
+            self.keep(state).await;
         }
         let text = format!(
             "rolled back to {}: {cause}",

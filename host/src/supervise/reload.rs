@@ -8,11 +8,9 @@
 //! from the same state if that fails.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::retire::drain;
 use super::{Current, Done, Spec, StartFrom, Supervisor};
-use crate::instance::Instance;
 use crate::manifest;
 use crate::state::State;
 use crate::states::{KeptState, Occasion};
@@ -102,17 +100,17 @@ impl Supervisor {
         };
         self.swap(built, state.as_ref()).await;
         self.tell_done(&done);
-        self.keep_after(from, state.as_ref(), was_kept);
+        self.keep_after(from, state.as_ref(), was_kept).await;
         Ok(done)
     }
 
     /// Keeps what the new instance has started from, or a crash would bring back something else.
-    fn keep_after(&self, from: &StartFrom, state: Option<&KeptState>, was_kept: bool) {
+    async fn keep_after(&self, from: &StartFrom, state: Option<&KeptState>, was_kept: bool) {
         match (from, state) {
             // It is where it came from: a host that comes back with a thousand of them has nothing to write, but what the
             // disk hasn't taken before.
             (StartFrom::Kept, Some(_)) if was_kept => self.settle_states(),
-            (_, Some(state)) => self.keep(state),
+            (_, Some(state)) => self.keep(state).await,
             (StartFrom::Kept, None) => {}
             (_, None) => self.forget(),
         }
@@ -221,7 +219,6 @@ impl Supervisor {
         }
     }
 
-    /// Keeps a state for the next start; a disk that refuses is told, and costs nothing else.
     fn settle_states(&self) {
         if let Err(error) = self.shared.states.settle() {
             let text = format!("states that could not be kept before still can't be: {error:#}");
@@ -229,11 +226,13 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn keep(&self, state: &KeptState) {
-        if let Err(error) = self.shared.states.keep(&self.spec.name, state) {
+    /// Keeps a state for the next start; a disk that refuses is told, and costs nothing else.
+    pub(super) async fn keep(&self, state: &KeptState) {
+        let (states, name) = (&self.shared.states, &self.spec.name);
+        if let Err(error) = states.keep_with_others(name, state).await {
             let text = format!("its state could not be kept: {error:#}");
             self.shared
-                .tell(&self.spec.name, Some(state.generation), "error", &text);
+                .tell(name, Some(state.generation), "error", &text);
         }
     }
 }
@@ -264,19 +263,5 @@ pub(super) fn with_cure(cause: String) -> String {
             "{cause}; --fresh starts without it (`install`, `reload` and `rollback` take it)"
         ),
         false => cause,
-    }
-}
-
-impl Instance {
-    /// Its state for the next start, if it hands one over.
-    pub(super) async fn last_state(
-        self: &Arc<Self>,
-        limit: Duration,
-    ) -> Result<Option<KeptState>, String> {
-        if !self.has_state() {
-            return Ok(None);
-        }
-        let saved = self.save(limit).await?;
-        KeptState::of(&saved, Occasion::Stop, self.identity.generation).map(Some)
     }
 }

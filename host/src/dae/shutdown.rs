@@ -1,0 +1,322 @@
+//! The orderly end of an ecosystem.
+//!
+//! Daemons are stopped side by side, and their states are written in batches ([`crate::states`]). There is no limit for the
+//! whole, only one without progress: each step of a daemon's stop and each written state is progress, and each step that
+//! runs a plugin's code has a limit of its own. Where there is no progress for [`STALLED_GRACES`] graces, because a disk
+//! hangs, for example, the host ends without the daemons that are left. It logs which ones these are, and whose states
+//! could not be saved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{Dae, Inner, Task, lock};
+use crate::supervise::Daemon;
+use crate::threads;
+
+/// Stops that may keep a processor busy at once. It bounds threads and memory, and the states that are in memory at once.
+const STOPS_MAX: usize = 64;
+/// A stop that takes longer waits for something, and is no reason for the next one to wait.
+const STOP_QUICK: Duration = Duration::from_millis(100);
+/// The limit without progress, in graces. A stop has three steps of up to a grace each: commands, `save`, `stop`.
+const STALLED_GRACES: u32 = 3;
+/// How often the host looks for progress.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it logs what it waits for.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+/// How many daemons a line of the log names.
+const NAMED_MAX: usize = 20;
+/// How long guests' last replies may take to be written.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// A report of progress, for a service manager.
+#[derive(Debug)]
+pub(crate) struct StopNews {
+    /// The next report, or the end, comes within this time.
+    pub(crate) within: Duration,
+    /// How many daemons have ended, and which ones have not.
+    pub(crate) status: String,
+}
+
+/// The daemons that have not ended.
+type Left = BTreeMap<String, Arc<Daemon>>;
+
+impl Dae {
+    /// Ends it: no new guests, running commands get their grace, every daemon's state is kept and its `stop` is run. The
+    /// registry keeps all, for the next start.
+    ///
+    /// It has no limit while it makes progress. Without any for three times `grace`, or the config's `stop_grace_ms` if that
+    /// is longer, it ends without the daemons that are left, and logs their names.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.shutdown_telling(grace, |_| ()).await;
+    }
+
+    /// As [`Dae::shutdown`]; calls `tell` at the beginning and whenever there was progress.
+    pub(crate) async fn shutdown_telling(
+        &self,
+        grace: Duration,
+        mut tell: impl FnMut(&StopNews) + Send,
+    ) {
+        let inner = &self.inner;
+        inner.ending.cancel();
+        let tasks = std::mem::take(&mut *lock(&inner.tasks));
+        for task in tasks.into_iter().rev() {
+            if let Task::Loop(task) = task {
+                task.abort();
+            }
+        }
+        let grace = grace.max(inner.shared.config.stop_grace());
+        let limit = grace.saturating_mul(STALLED_GRACES);
+        let unsaved = inner.end_daemons(limit, &mut tell).await;
+        inner.record_new_ports();
+        inner.settle_states(limit, unsaved).await;
+        // Before they are closed: each gets its answer first.
+        inner.ended.cancel();
+        inner.door.guests.close_all();
+        inner.control_door.guests.close_all();
+        lock(&inner.daemons).clear();
+        let guests = lock(&inner.guests).take();
+        if let Some(guests) = guests {
+            // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
+            // Where no thread can be had, it is dropped with the work, and waits for nobody.
+            let _ = threads::run(move || guests.end(GOODBYE)).await;
+        }
+    }
+}
+
+impl Inner {
+    /// Ends all daemons. Returns those whose state was not saved, and why.
+    async fn end_daemons(
+        &self,
+        limit: Duration,
+        tell: &mut (impl FnMut(&StopNews) + Send),
+    ) -> BTreeMap<String, String> {
+        let all = lock(&self.daemons).clone();
+        let left = self.end_all(&all, limit, tell).await;
+        if !left.is_empty() {
+            tracing::error!(
+                daemons = left.len(),
+                "the host ends without daemons that did not end, since there was no progress for {limit:?}: {}",
+                list(left.keys().cloned())
+            );
+        }
+        let unsaved = all.iter().filter_map(|(name, daemon)| {
+            let why = why_unsaved(daemon, left.contains_key(name))?;
+            Some((name.clone(), why))
+        });
+        unsaved.collect()
+    }
+
+    /// Ends all of these, side by side. Returns those that have not ended when there was no progress for `limit`.
+    async fn end_all(
+        &self,
+        all: &Left,
+        limit: Duration,
+        tell: &mut (impl FnMut(&StopNews) + Send),
+    ) -> Left {
+        let room = Arc::new(Semaphore::new(STOPS_MAX));
+        let mut ends = JoinSet::new();
+        for (name, daemon) in all.clone() {
+            ends.spawn(end_one(name, daemon, Arc::clone(&room)));
+        }
+        let mut left = all.clone();
+        let mut stall = Stall::new(limit, Instant::now());
+        let within = limit + LOOK_EVERY * 2;
+        let mut next_log = Instant::now() + LOOK_EVERY;
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = tokio::select! {
+                ended = ends.join_next() => match ended {
+                    Some(name) => {
+                        drop(name.map(|name| left.remove(&name)));
+                        continue;
+                    }
+                    None => return left,
+                },
+                now = looks.tick() => now,
+            };
+            let status = status(&left, all.len());
+            match stall.after(self.stop_progress(), now) {
+                Look::Progress => tell(&StopNews {
+                    within,
+                    status: status.clone(),
+                }),
+                Look::Waiting => {}
+                Look::Stalled => return left,
+            }
+            if now >= next_log {
+                tracing::info!("the host is ending: {status}");
+                next_log = now + LOG_EVERY;
+            }
+        }
+    }
+
+    fn stop_progress(&self) -> u64 {
+        self.shared.stop_steps.count() + self.shared.states.written()
+    }
+
+    /// Writes the states that the disk has not taken before, and tells which ones are lost.
+    async fn settle_states(&self, limit: Duration, mut unsaved: BTreeMap<String, String>) {
+        let states = self.shared.states.clone();
+        if !states.unwritten().is_empty() {
+            let settling = states.clone();
+            // What can't be written is found below.
+            let _ = timeout(limit, threads::run(move || settling.settle())).await;
+        }
+        unsaved.extend(states.unwritten());
+        if unsaved.is_empty() {
+            return;
+        }
+        for (daemon, why) in &unsaved {
+            let text = format!("its state was not saved: {why}");
+            self.shared.tell(daemon, None, "error", &text);
+        }
+        let count = unsaved.len();
+        let names = list(unsaved.into_keys());
+        tracing::error!(
+            count,
+            "daemons whose state was not saved, and which start from the one that was kept before: {names}"
+        );
+    }
+}
+
+async fn end_one(name: String, daemon: Arc<Daemon>, room: Arc<Semaphore>) -> String {
+    let place = room.acquire_owned().await.ok();
+    let mut ending = std::pin::pin!(daemon.end());
+    // What goes wrong on the way is shown by the daemon.
+    if timeout(STOP_QUICK, &mut ending).await.is_err() {
+        drop(place);
+        let _ = ending.await;
+    }
+    name
+}
+
+/// Returns why a daemon's state was not saved, where it has one that should have been.
+fn why_unsaved(daemon: &Daemon, is_left: bool) -> Option<String> {
+    let (glance, stopping) = (daemon.glance(), daemon.stopping());
+    let has_state = glance.spec.artefact.manifest.state_version.is_some();
+    if !has_state || stopping.unsaved.is_some() {
+        return stopping.unsaved;
+    }
+    match stopping.step {
+        Some(step) if step.is_before_saved() => Some(format!(
+            "the host ended while it waited for {}",
+            step.text()
+        )),
+        None if is_left => Some(format!(
+            "the host ended while it was {}",
+            glance.state.word()
+        )),
+        _ => None,
+    }
+}
+
+/// Returns how far the end is, and for what it waits.
+fn status(left: &Left, all: usize) -> String {
+    let waits_for = left.iter().map(|(name, daemon)| {
+        let what = match daemon.stopping().step {
+            Some(step) => step.text(),
+            // Its turn has not come, or it is in the middle of something else, such as a start.
+            None => daemon.state_word(),
+        };
+        format!("{name} ({what})")
+    });
+    let ended = all - left.len();
+    match left.is_empty() {
+        true => format!("{ended} of {all} daemons have ended"),
+        false => format!(
+            "{ended} of {all} daemons have ended; it waits for {}",
+            list(waits_for)
+        ),
+    }
+}
+
+/// Returns the first of these, and how many more there are.
+fn list(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(NAMED_MAX);
+    let named: Vec<String> = names.take(NAMED_MAX).collect();
+    match more {
+        0 => named.join(", "),
+        _ => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// Decides whether there is still progress. Pure.
+#[derive(Debug)]
+struct Stall {
+    limit: Duration,
+    /// The progress at the last look; `None` before the first one.
+    progress: Option<u64>,
+    /// When it changed last.
+    since: Instant,
+}
+
+/// What [`Stall`] finds.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// There was progress since the last look.
+    Progress,
+    /// There was none, and there is time left.
+    Waiting,
+    /// There was none for the whole limit.
+    Stalled,
+}
+
+impl Stall {
+    fn new(limit: Duration, now: Instant) -> Self {
+        Stall {
+            limit,
+            progress: None,
+            since: now,
+        }
+    }
+
+    fn after(&mut self, progress: u64, now: Instant) -> Look {
+        if self.progress.replace(progress) != Some(progress) {
+            self.since = now;
+            return Look::Progress;
+        }
+        match now.saturating_duration_since(self.since) >= self.limit {
+            true => Look::Stalled,
+            false => Look::Waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_has_time_for_as_long_as_it_makes_progress() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut stall = Stall::new(Duration::from_secs(3), start);
+        for (progress, seconds, expected) in [
+            (0, 0, Look::Progress),
+            (0, 2, Look::Waiting),
+            (1, 4, Look::Progress),
+            (2, 100, Look::Progress),
+            (2, 102, Look::Waiting),
+            (2, 103, Look::Stalled),
+        ] {
+            assert_eq!(stall.after(progress, at(seconds)), expected, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_line_names_a_few_and_counts_the_rest() {
+        let names = |count: usize| list((0..count).map(|number| format!("D{number}")));
+        assert_eq!(names(2), "D0, D1");
+        assert!(
+            names(NAMED_MAX + 5).ends_with("D19 and 5 more"),
+            "{}",
+            names(25)
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! The stop of a daemon, step by step: no new lines; then its commands, its state, its `stop`, its end.
+//!
+//! Each step has a limit of its own, and the next one follows whatever the result. A host that ends counts the steps of all
+//! its daemons as progress, and shows what each of them waits for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::health::Health;
+use super::{Done, Supervisor, retire};
+use crate::instance::Instance;
+use crate::state::State;
+use crate::states::{KeptState, Occasion};
+
+/// Counts the steps of all stops in a host.
+#[derive(Debug, Default)]
+pub(crate) struct StopSteps(AtomicU64);
+
+impl StopSteps {
+    /// Returns how many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How far a daemon's stop has got.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stopping {
+    /// The step that it is at; `None` before the first one and after the last one.
+    pub(crate) step: Option<StopStep>,
+    /// Why the state of the instance that was stopped last was not saved.
+    pub(crate) unsaved: Option<String>,
+}
+
+/// A step of a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopStep {
+    /// Its commands finish, or are cancelled.
+    Commands,
+    /// Its `save` runs.
+    Save,
+    /// Its state is written.
+    Write,
+    /// Its `stop` and its end.
+    End,
+}
+
+impl StopStep {
+    /// Returns what a daemon at this step waits for.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            StopStep::Commands => "its running commands",
+            StopStep::Save => "its `save`",
+            StopStep::Write => "the disk",
+            StopStep::End => "its `stop`",
+        }
+    }
+
+    /// Whether a daemon at this step has not saved its state yet.
+    pub(crate) fn is_before_saved(self) -> bool {
+        !matches!(self, StopStep::End)
+    }
+}
+
+impl Supervisor {
+    pub(super) async fn stop(&mut self) -> Result<Done, String> {
+        let name = &self.spec.name;
+        self.door.shut(format!(
+            "{name} is stopped; `dae-host start {name}` starts it"
+        ));
+        self.listening = None;
+        self.now.running().port = None;
+        self.now.running().identity = None;
+        self.now.running().stopping = Stopping::default();
+        self.door.guests.close_all();
+        self.health = Health::default();
+        let mut faults = Vec::new();
+        if let Some(mut current) = self.current.take() {
+            let grace = self.shared.config.stop_grace();
+            self.at(Some(StopStep::Commands));
+            retire::drain(&mut current, grace).await;
+            faults.extend(self.keep_last_state(&current.instance, grace).await.err());
+            self.at(Some(StopStep::End));
+            faults.extend(self.retiree(current).retire().await);
+        }
+        self.all_retired().await;
+        self.at(None);
+        self.history.clear();
+        self.probation = None;
+        self.set(State::Stopped);
+        match faults.is_empty() {
+            true => Ok(Done::default()),
+            false => Err(faults.join("; ")),
+        }
+    }
+
+    /// Keeps the state of an instance that is to end, for the next start. What the disk does not take is logged, and held
+    /// in memory.
+    async fn keep_last_state(
+        &self,
+        instance: &Arc<Instance>,
+        limit: Duration,
+    ) -> Result<(), String> {
+        if !instance.has_state() {
+            return Ok(());
+        }
+        self.at(Some(StopStep::Save));
+        let generation = instance.identity.generation;
+        let saved = instance.save(limit).await;
+        match saved.and_then(|bytes| KeptState::of(&bytes, Occasion::Stop, generation)) {
+            Ok(state) => {
+                self.at(Some(StopStep::Write));
+                self.keep(&state).await;
+                Ok(())
+            }
+            Err(text) => {
+                self.now.running().stopping.unsaved = Some(text.clone());
+                Err(format!("its state was not kept: {text}"))
+            }
+        }
+    }
+
+    fn at(&self, step: Option<StopStep>) {
+        self.now.running().stopping.step = step;
+        self.shared.stop_steps.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
