@@ -6,18 +6,26 @@
 //!
 //! The environment is the test's, without what would make the host behave otherwise here than there: colours, log
 //! filters, another home.
+//!
+//! At the end of a test that hasn't failed, the host that still runs must hold nothing of what its daemons have taken:
+//! all daemons are uninstalled, and its descriptors, threads and child processes are compared with those right after its
+//! first start ([`Possessions`]). Then it is ended by SIGTERM, and must end well. A test for which that isn't so says why
+//! ([`Ecosystem::leaves`]).
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::leftovers::{Possessions, sockets, temporary_files};
 use crate::program::{self, Output, Running};
 use crate::{Artefacts, Guest, LIMIT, process, until};
 
@@ -44,6 +52,10 @@ pub struct Ecosystem {
     artefacts: &'static Artefacts,
     host: Option<Child>,
     home: PathBuf,
+    /// What the host held right after its first start in this home.
+    held_at_start: Option<Possessions>,
+    /// Why it isn't looked at what the host holds at the end.
+    left: OnceLock<&'static str>,
     // Dropped last: the host works in it.
     directory: TempDir,
 }
@@ -94,6 +106,8 @@ impl Ecosystem {
             artefacts,
             host: None,
             home: directory.path().join("home"),
+            held_at_start: None,
+            left: OnceLock::new(),
             directory,
         };
         ecosystem.configure(&json!({}));
@@ -132,6 +146,20 @@ impl Ecosystem {
             );
             self.cli(&["list", "--json"]).status == 0
         });
+        if self.held_at_start.is_none() && !arguments.contains(&"-q") {
+            // The control socket answers a little earlier than the last of the start is done.
+            until(LIMIT, "the host says that it has started", || {
+                fs::metadata(self.stdout_file()).is_ok_and(|file| file.len() > 0)
+            });
+            self.held_at_start = Some(Possessions::of(self.pid()));
+        }
+    }
+
+    /// Leaves out the look at what the host holds at the end of the test, for that reason. For tests after which a host
+    /// may hold more, or can't be asked.
+    pub fn leaves(&self, reason: &'static str) {
+        // The first reason is enough.
+        let _ = self.left.set(reason);
     }
 
     /// Starts a host over the home, and waits for nothing.
@@ -151,16 +179,15 @@ impl Ecosystem {
             .arg("--home")
             .arg(self.home())
             .args(arguments);
-        let stderr = File::options()
-            .create(true)
-            .append(true)
-            .open(self.stderr_file())
-            .expect("a log of our own");
+        let open = |path: PathBuf| {
+            let opened = File::options().create(true).append(true).open(path);
+            opened.expect("a log of our own")
+        };
         command
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr);
+            .stdout(open(self.stdout_file()))
+            .stderr(open(self.stderr_file()));
         self.host = Some(command.spawn().expect("the host can be run"));
     }
 
@@ -344,15 +371,74 @@ impl Ecosystem {
     fn stderr_file(&self) -> PathBuf {
         self.directory.path().join("host.stderr")
     }
+
+    fn stdout_file(&self) -> PathBuf {
+        self.directory.path().join("host.stdout")
+    }
+
+    /// Uninstalls all daemons, waits until the host holds no more than at its start, and ends it.
+    fn give_back(&mut self) {
+        let is_running = |host: &mut Child| matches!(host.try_wait(), Ok(None));
+        let is_checked = self.left.get().is_none() && self.host.as_mut().is_some_and(is_running);
+        let Some(before) = self.held_at_start.take().filter(|_| is_checked) else {
+            return;
+        };
+        self.uninstall_all();
+        let (pid, began) = (self.pid(), Instant::now());
+        loop {
+            let mut left = Possessions::of(pid).beyond(&before);
+            let files = temporary_files(&self.home).into_iter();
+            left.extend(files.map(|path| format!("file {}", path.display())));
+            if left.is_empty() {
+                break;
+            }
+            let text = "the host has no daemon any more and still holds";
+            assert!(
+                began.elapsed() < LIMIT,
+                "{text}:\n  {}\nits sockets:\n  {}",
+                left.join("\n  "),
+                sockets(pid)
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.stop();
+    }
+
+    fn uninstall_all(&self) {
+        let mut control = self.control();
+        control.be_patient(CLI_MAX);
+        let list = control.ask_plainly("list").expect("a host that answers");
+        let rows = list.as_array().expect("an array of daemons").iter();
+        let own = rows.filter(|row| row["name"] != "Dae" && row["foreign"] != true);
+        let names: Vec<&Value> = own.map(|row| &row["name"]).collect();
+        for name in &names {
+            control.send("uninstall", name);
+        }
+        for name in names {
+            let uninstalled = control.reply();
+            assert!(
+                uninstalled.is_ok(),
+                "{name} is uninstalled: {uninstalled:?}"
+            );
+        }
+    }
 }
 
 impl Drop for Ecosystem {
     fn drop(&mut self) {
+        let had_failed = std::thread::panicking();
+        let given_back = match had_failed {
+            true => Ok(()),
+            false => catch_unwind(AssertUnwindSafe(|| self.give_back())),
+        };
         if self.host.is_some() {
             self.kill();
         }
-        if std::thread::panicking() {
+        if had_failed || given_back.is_err() {
             eprintln!("--- the host wrote:\n{}---", self.stderr());
+        }
+        if let Err(panic) = given_back {
+            resume_unwind(panic);
         }
     }
 }

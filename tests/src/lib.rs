@@ -14,6 +14,7 @@ pub mod control;
 pub mod ecosystem;
 pub mod files;
 pub mod guest;
+pub mod leftovers;
 pub mod load;
 pub mod message;
 pub mod process;

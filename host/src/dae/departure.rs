@@ -122,6 +122,7 @@ impl Inner {
             request,
             entry.clone(),
         );
+        self.shared.journal.close(name);
         if let (Some(file), Occasion::Asked) = (self.dropped_file(entry.as_ref()), occasion) {
             move_aside(&file, &mut uninstalled);
         }
@@ -135,6 +136,7 @@ impl Inner {
     fn purge_past(&self, request: &UninstallRequest) -> Result<Uninstalled, Fault> {
         let name = request.name.as_str();
         let purged = request.purge.then(|| self.shared.past.purge(name));
+        self.shared.journal.close(name);
         match purged {
             Some(Ok(true)) => Ok(Uninstalled::purged(name)),
             Some(Err(error)) => Err(Fault::failed(format!("{name}: {error:#}"))),
@@ -214,6 +216,7 @@ impl Inner {
         match self.shared.past.sweep(&installed, Timestamp::now()) {
             Ok(removed) => {
                 for past::Removed { daemon, what, why } in removed {
+                    self.shared.journal.close(&daemon);
                     tracing::info!(daemon, why, "its {what}, kept since it left, is removed");
                 }
             }

@@ -84,6 +84,12 @@ impl Journal {
         self.tell_of(kept);
     }
 
+    /// Closes the file of a daemon that has left: a log that is removed must not keep its room on the disk.
+    pub(crate) fn close(&self, daemon: &str) {
+        let path = file::path_of(&self.0.logs_dir, daemon);
+        locked(&self.0.files).close(&path);
+    }
+
     /// From now on the console shows `debug` and `trace` too; the files have them in any case.
     pub fn show_debug(&self) {
         self.0.shows_debug.store(true, Ordering::Relaxed);

@@ -48,6 +48,14 @@ impl OpenFiles {
         file
     }
 
+    /// Closes the file at `path`, unless it is being written to. The next who writes opens it anew.
+    pub(super) fn close(&mut self, path: &Path) {
+        let is_idle = |used: &Used| Arc::strong_count(&used.file) == 1;
+        if self.by_path.get(path).is_some_and(is_idle) {
+            self.by_path.remove(path);
+        }
+    }
+
     /// Closes the one that was left alone for longest. False where all are being written to: there is one more then, for a
     /// while.
     fn close_one(&mut self) -> bool {

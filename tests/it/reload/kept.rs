@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use dae_tests::Ecosystem;
+use dae_tests::{Ecosystem, process};
 use serde_json::{Value, json};
 
 use super::{Kitchen, MODES, NAME, count_to, version};
@@ -81,6 +81,12 @@ fn a_purge_keeps_nothing() {
                 "{path} after {after}"
             );
         }
+        // An open file that was removed keeps its room on the disk.
+        let open = process::descriptors(ecosystem.pid());
+        let mut removed = open
+            .values()
+            .filter(|path| path.ends_with("Recipe.log (deleted)"));
+        assert_eq!(removed.next(), None, "after {after}");
     };
     let _ = ecosystem.cli(&["uninstall", NAME, "--purge"]).ok();
     gone("uninstall --purge");
