@@ -115,8 +115,9 @@ pub(crate) fn check_room(opened: &impl AsRawFd) -> Result<(), String> {
 
 fn is_room_to_listen(limit: u64, used: u64, guests: u64) -> bool {
     let others = used.saturating_sub(guests);
-    // Where guests have all of theirs, half of what is reserved may be listened with.
-    others + kept_from_listeners(limit) < limit && used + reserved(limit) / 2 < limit
+    // Where guests have all of theirs, some of what is reserved may be listened with: more than guests have for a moment,
+    // each until the one has gone that it replaces.
+    others + kept_from_listeners(limit) < limit && used + reserved(limit) / 4 < limit
 }
 
 /// The system gives the lowest number that is free: all below it are in use.
@@ -265,6 +266,11 @@ mod tests {
             assert!(
                 is_room_to_listen(limit, all, all - 30),
                 "{limit}: guests have all of theirs"
+            );
+            let replacing = limit - reserved(limit) / 2;
+            assert!(
+                is_room_to_listen(limit, replacing, replacing - 30),
+                "{limit}: guests come in place of others"
             );
             assert!(
                 !is_room_to_listen(limit, limit - 1, limit - 30),
