@@ -73,6 +73,11 @@ pub(crate) struct Seen {
     entry: u64,
 }
 
+/// Registers what this thread undoes at its end ([`crate::threads::prepare`]).
+pub(crate) fn prepare_thread() {
+    let _ = LEASE.try_with(|_| ());
+}
+
 /// Runs a handler, and lets it be seen meanwhile; `holds` where others wait for this thread.
 #[inline(always)]
 pub(crate) fn during<T>(

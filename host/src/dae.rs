@@ -332,6 +332,8 @@ impl Inner {
         inner.reserve_names(lock(&inner.registry).daemons.keys().cloned());
         lock(&inner.tasks).push(Task::Loop(inner.sweep_past()));
         lock(&inner.tasks).push(Task::Loop(inner.share_others()));
+        let idle = tokio::spawn(crate::threads::keep_one_idle());
+        lock(&inner.tasks).push(Task::Loop(idle));
         lock(&inner.tasks).push(Task::Loop(inner.look_for_others()));
         tracing::info!(port = inner.port, home = %inner.home.data.display(), "Dae listens");
         Ok(())

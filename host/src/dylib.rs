@@ -16,6 +16,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use abi_stable::StableAbi;
@@ -124,11 +125,31 @@ impl Image {
     }
 }
 
+/// Libraries that are being loaded, those that hang in their constructor included.
+static LOADING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a library is being loaded. It may be for ever, and then the loader's lock is held for ever, too.
+pub(crate) fn is_loading() -> bool {
+    LOADING.load(Ordering::Relaxed) > 0
+}
+
+/// Ends the process. Where a library is being loaded, what libraries do at the end is left out: that waits for the
+/// loader's lock.
+pub(crate) fn exit(code: i32) -> ! {
+    if is_loading() {
+        // SAFETY: it takes any number, never returns, and touches no memory of this process.
+        unsafe { libc::_exit(code) }
+    }
+    std::process::exit(code)
+}
+
 fn open_header(path: &Path) -> Result<&'static LibHeader, LoadFault> {
+    LOADING.fetch_add(1, Ordering::Relaxed);
     // SAFETY: loading runs the file's constructors, which is what a person who installs it asks for; the manifest was
     // found in it before, and a reload tries the file in a child process first.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
-        .map_err(|error| LoadFault::of_loader(path, &error))?;
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
+    LOADING.fetch_sub(1, Ordering::Relaxed);
+    let library = library.map_err(|error| LoadFault::of_loader(path, &error))?;
     // SAFETY: abi_stable exports a static of that type under that name; its magic string is checked by `upgrade`.
     let header =
         unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) }

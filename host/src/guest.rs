@@ -59,6 +59,12 @@ pub(crate) struct Entered {
     pub(crate) counted: Option<Counted>,
 }
 
+/// Registers what this thread undoes at its end ([`crate::threads::prepare`]).
+pub(crate) fn prepare_thread() {
+    buffers::prepare_thread();
+    batches::prepare_thread();
+}
+
 /// Serves one connection until it ends. The guest leaves when the future is dropped.
 pub(crate) fn serve<S: Stream>(
     stream: S,

@@ -23,8 +23,6 @@ use crate::threads;
 
 /// Between two looks. A handler is relieved after one to two of these: about when a guest begins to notice.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// An idle thread of the pool ends after 10 s, which is tokio's own choice; one that is used so often stays.
-const TOUCH_EVERY: Duration = Duration::from_secs(4);
 /// The least in reserve: small machines have stuck handlers too.
 const RESERVE_MIN: usize = 4;
 
@@ -49,6 +47,7 @@ impl Threads {
         let runtime = Builder::new_multi_thread()
             .thread_name("guests")
             .worker_threads(processors + size)
+            .on_thread_start(threads::prepare)
             .enable_all()
             .build()?;
         let reserve = Arc::new(Reserve {
@@ -57,7 +56,9 @@ impl Threads {
             changed: Condvar::new(),
         });
         reserve.relieve(0, runtime.handle());
-        runtime.spawn(keep_one_idle());
+        // A handler that holds its thread gives what else that thread had to do to another one ([`crate::pace`]), and where
+        // the system has none to give, tokio panics.
+        runtime.spawn(threads::keep_one_idle());
         let started = Threads {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
@@ -96,16 +97,6 @@ impl Drop for Threads {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-/// Keeps one thread of the pool idle. A handler that holds its thread gives what else that thread had to do to another one
-/// ([`crate::pace`]), and where the system has none to give, tokio panics.
-async fn keep_one_idle() {
-    loop {
-        // Where there is none, it is tried again.
-        let _ = threads::run(|| ()).await;
-        tokio::time::sleep(TOUCH_EVERY).await;
     }
 }
 

@@ -4,10 +4,16 @@
 //! on a user's processes, or on those of a service, must cost no more than the one thing that needed the thread, so that
 //! work goes to its pool through here: what the pool can't take is refused with a text, and never runs later.
 //! And whoever builds a runtime first makes sure that there is room for its threads ([`check_room`]).
+//!
+//! A library that hangs in its constructor holds the lock of the system's loader. Whatever takes that lock hangs with it:
+//! the loading of another library, the end of the process in order, and a thread's first use of a variable of its own that
+//! has a destructor. So the runtimes' threads use each of theirs when they begin ([`prepare`]), and one of the pool stays
+//! idle ([`keep_one_idle`]), since a new one would hang in its beginning.
 
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -17,7 +23,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
+
+use crate::{beat, guest};
 
 /// What is told where no thread can be had.
 const NO_THREAD: &str = "the system gives the host's process no more threads; allow its user or its service more \
@@ -25,6 +34,9 @@ const NO_THREAD: &str = "the system gives the host's process no more threads; al
 
 /// How long the system may take to count a thread that has ended as ended.
 const ENDED_MAX: Duration = Duration::from_secs(1);
+
+/// An idle thread of a pool ends after 10 s, which is tokio's own choice; one that is used so often stays.
+const TOUCH_EVERY: Duration = Duration::from_secs(4);
 
 /// The stack of a thread that does nothing (bytes).
 const STACK_BYTES: usize = 64 << 10;
@@ -92,6 +104,27 @@ pub(crate) fn spawn_on<R: Send + 'static>(
     }
 }
 
+/// Prepares a thread of a runtime for a time when the loader's lock is held. To be called when the thread begins.
+pub(crate) fn prepare() {
+    beat::prepare_thread();
+    guest::prepare_thread();
+    tracing::dispatcher::get_default(|_| ());
+    // What tokio blocks a thread with.
+    let (sender, receiver) = oneshot::channel::<()>();
+    drop(sender);
+    let _ = receiver.blocking_recv();
+}
+
+/// Keeps one thread of the current runtime's pool idle, for as long as this is polled: for when the system has none to
+/// give, or a new one could not begin.
+pub(crate) async fn keep_one_idle() {
+    loop {
+        // Where there is none, it is tried again.
+        let _ = run(|| ()).await;
+        tokio::time::sleep(TOUCH_EVERY).await;
+    }
+}
+
 /// Makes sure that this process can have `count` more threads at the same time.
 ///
 /// # Errors
@@ -99,12 +132,12 @@ pub(crate) fn spawn_on<R: Send + 'static>(
 pub(crate) fn check_room(count: usize) -> io::Result<()> {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
-    let before = tasks();
     let one = |_| {
         let released = Arc::clone(&released);
         let waits = move || {
             // It ends when the sender is dropped.
             let _ = crate::lock::lock(&released).recv();
+            task_of_this_thread()
         };
         thread::Builder::new().stack_size(STACK_BYTES).spawn(waits)
     };
@@ -112,12 +145,11 @@ pub(crate) fn check_room(count: usize) -> io::Result<()> {
     drop(release);
     let made =
         made.map_err(|error| io::Error::new(error.kind(), format!("{NO_THREAD} ({error})")))?;
-    for thread in made {
-        let _ = thread.join();
-    }
+    let ended = made.into_iter().map(|thread| thread.join().ok().flatten());
+    let tasks: Vec<PathBuf> = ended.flatten().collect();
     // One that was waited for is counted for a moment longer.
     let began = Instant::now();
-    while tasks() > before && began.elapsed() < ENDED_MAX {
+    while tasks.iter().any(|task| task.exists()) && began.elapsed() < ENDED_MAX {
         thread::yield_now();
     }
     Ok(())
@@ -156,9 +188,10 @@ pub(crate) fn side_by_side<T: Send>(
     results
 }
 
-/// How many threads this process has, where the system says so.
-fn tasks() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+/// Returns where the system shows this thread for as long as it counts it; `None` where it doesn't show any.
+fn task_of_this_thread() -> Option<PathBuf> {
+    let task = std::fs::read_link("/proc/thread-self").ok()?;
+    Some(Path::new("/proc").join(task))
 }
 
 /// Returns why a task has no result, for a person: its panic's message, or that it was dropped with its runtime.

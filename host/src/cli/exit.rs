@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::dylib;
 use crate::home::Held;
 use crate::printable;
 use crate::registry::DAE_NAME;
@@ -183,6 +184,9 @@ pub(super) fn report(error: &anyhow::Error) -> Code {
 /// The program's last word.
 pub(super) fn end(result: anyhow::Result<()>) -> ExitCode {
     let code = result.map_or_else(|error| report(&error), |()| Code::Done);
+    if dylib::is_loading() {
+        dylib::exit(code as i32);
+    }
     ExitCode::from(code as u8)
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use serde_json::json;
-use tokio::runtime::Runtime;
+use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
@@ -26,6 +26,7 @@ use super::show;
 use crate::Dae;
 use crate::dae::StopNews;
 use crate::descriptors;
+use crate::dylib;
 use crate::log::{Console, Journal, JournalLayer};
 use crate::signals::{Endings, Handlers};
 use crate::threads;
@@ -102,7 +103,11 @@ pub(super) fn host(
     descriptors::keep_to_ourselves();
     descriptors::allow_some();
     check_threads().context("cannot start the host")?;
-    let runtime = Runtime::new().context("cannot start the async runtime")?;
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(threads::prepare)
+        .build()
+        .context("cannot start the async runtime")?;
     let journal = journal(session, console)?;
     let dae = Dae::builder()
         .home(session.home.clone())
@@ -159,7 +164,7 @@ async fn end(dae: Dae, mut endings: Endings) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tokio::spawn(async move {
         endings.second().await;
-        std::process::exit(CODE_INTERRUPTED);
+        dylib::exit(CODE_INTERRUPTED);
     });
     dae.shutdown_telling(STOP_GRACE, tell_service_manager).await;
 }

@@ -32,6 +32,8 @@ const LOG_EVERY: Duration = Duration::from_secs(5);
 const NAMED_MAX: usize = 20;
 /// How long guests' last replies may take to be written.
 const GOODBYE: Duration = Duration::from_millis(200);
+/// How long the end of guests' threads may take in all.
+const THREADS_END_MAX: Duration = Duration::from_secs(2);
 
 /// A report of progress, for a service manager.
 #[derive(Debug)]
@@ -82,8 +84,10 @@ impl Dae {
         let guests = lock(&inner.guests).take();
         if let Some(guests) = guests {
             // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
-            // Where no thread can be had, it is dropped with the work, and waits for nobody.
-            let _ = threads::run(move || guests.end(GOODBYE)).await;
+            // Where no thread can be had, it is dropped with the work, and waits for nobody. And where a library hangs in its
+            // constructor, the end of the threads may hang with it.
+            let ending = threads::run(move || guests.end(GOODBYE));
+            let _ = tokio::time::timeout(THREADS_END_MAX, ending).await;
         }
     }
 }

@@ -42,6 +42,11 @@ thread_local! {
     static SPARE: RefCell<Spare> = const { RefCell::new(Spare { works: Vec::new(), patience: Vec::new() }) };
 }
 
+/// Registers what this thread undoes at its end ([`crate::threads::prepare`]).
+pub(super) fn prepare_thread() {
+    SPARE.with(|_| ());
+}
+
 /// What no guest of the thread has at the moment.
 struct Spare {
     #[expect(clippy::vec_box, reason = "the box is what a guest is given")]

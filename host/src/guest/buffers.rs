@@ -16,6 +16,11 @@ struct Spare {
     outbox: Vec<u8>,
 }
 
+/// Registers what this thread undoes at its end ([`crate::threads::prepare`]).
+pub(super) fn prepare_thread() {
+    SPARE.with(|_| ());
+}
+
 /// Gives a guest that has none a buffer for each direction.
 pub(super) fn lend(inbox: &mut Inbox, outbox: &mut Vec<u8>) {
     SPARE.with_borrow_mut(|spare| {
