@@ -54,6 +54,8 @@ struct Place {
     held: Arc<HomeLock>,
     /// The file that is ours.
     file: std::sync::Mutex<Option<FileId>>,
+    /// Nothing is made anew any more; held while something is.
+    is_over: std::sync::Mutex<bool>,
 }
 
 impl Control {
@@ -66,6 +68,7 @@ impl Control {
             home: home.clone(),
             held,
             file: std::sync::Mutex::default(),
+            is_over: std::sync::Mutex::default(),
         });
         let listener = place.bind()?;
         let attended = attend(listener, Arc::clone(&place), door);
@@ -77,6 +80,8 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.task.abort();
+        // The task may be about to find the file gone.
+        *lock(&self.place.is_over) = true;
         if self.place.is_there() {
             // Where it can't be removed, the next host does.
             let _ = std::fs::remove_file(self.place.home.control_socket());
@@ -118,6 +123,10 @@ impl Place {
     /// # Errors
     /// Why that can't be done.
     fn mend(&self) -> anyhow::Result<Option<UnixListener>> {
+        let is_over = lock(&self.is_over);
+        if *is_over {
+            return Ok(None);
+        }
         let home = &self.home.data;
         match self.home.id() {
             Ok(id) if id == self.held.id() => {}
@@ -260,4 +269,27 @@ fn has_hung_up(stream: &UnixStream) -> bool {
 fn is_owner(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_look_at_the_socket_during_the_end_leaves_none_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::from(directory.path().join("home"));
+        home.create().unwrap();
+        let held = Arc::new(home.lock().unwrap());
+        let door = Door::new("control", Config::default().control_limits());
+        let control = Control::listen(&home, held, door).unwrap();
+        let place = Arc::clone(&control.place);
+        assert!(home.control_socket().exists());
+        std::fs::remove_file(home.control_socket()).unwrap();
+        assert!(place.mend().unwrap().is_some(), "it is made anew");
+        drop(control);
+        assert!(place.mend().unwrap().is_none());
+        assert!(!home.control_socket().exists());
+    }
 }
