@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use dae_plugin_api::abi::SINK_BYTES_MAX;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -174,12 +173,11 @@ impl Config {
 
     /// Reads the text of the file.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        lenient::check_depth(text)?;
+        // As a whole first: the reader of members stops behind the value, and knows no place for an early end.
+        lenient::check_document(text)?;
         let mut reader = json5::Deserializer::from_str(text);
         let config: Config = serde_path_to_error::deserialize(&mut reader)
             .map_err(|error| settings::told(&error))?;
-        // The reader stops behind the value; whatever follows is found by reading it as a whole.
-        json5::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
         lenient::check_numbers(text)?;
         config.check()?;
         Ok(config)

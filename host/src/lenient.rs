@@ -3,9 +3,12 @@
 //! Only reached when strict JSON failed. The `json5` crate decides whether a text is JSON5. The text is then rewritten token
 //! by token rather than read into values, so that a number keeps its digits: `-0` its sign, and an integer all it has.
 //!
+//! What is no JSON5 either is explained to who wrote it (`misread`).
+//!
 //! The `json5` reader recurses by nesting, so the nesting is bounded before it sees a byte: no line of a guest may end the
 //! host's stack.
 
+mod misread;
 mod tokens;
 
 use dae_plugin_api::{exact, misfit};
@@ -32,8 +35,28 @@ pub fn to_strict(arguments: &str) -> Result<String, String> {
     }
     match json5::from_str::<IgnoredAny>(arguments) {
         Ok(IgnoredAny) => strict(arguments).map_err(|number| number.in_arguments()),
-        Err(error) => Err(refused(arguments, &error)),
+        Err(error) => Err(misread::in_arguments(arguments, &error)),
     }
+}
+
+/// Returns a document that may be JSON5 as strict JSON.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn document_to_strict(document: &str) -> Result<String, String> {
+    check_document(document)?;
+    strict(document).map_err(|number| number.in_document())
+}
+
+/// Checks that a document is JSON5.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn check_document(document: &str) -> Result<(), String> {
+    check_depth(document)?;
+    json5::from_str::<IgnoredAny>(document)
+        .map(drop)
+        .map_err(|error| misread::in_document(document, &error))
 }
 
 /// Checks that a text may be given to a reader that recurses by nesting.
@@ -61,27 +84,6 @@ pub fn check_numbers(document: &str) -> Result<(), String> {
         // Anything else is for its reader to say.
         _ => Ok(()),
     }
-}
-
-/// Says why a text is not JSON5.
-fn refused(arguments: &str, error: &json5::Error) -> String {
-    use json5::ErrorCode;
-    if error.code() == Some(ErrorCode::OverflowParsingNumber) {
-        return format!("the arguments hold a number that is too large: {error}");
-    }
-    if is_one_word(arguments) {
-        let shown = shown(arguments);
-        return format!(
-            "{shown} is neither JSON nor JSON5; a text stands in quotes: [\"{shown}\"]"
-        );
-    }
-    format!("the arguments are neither JSON nor JSON5: {error}; expected e.g. [\"text\", 5]")
-}
-
-/// Returns whether a text is a word that somebody has sent without quotes.
-fn is_one_word(text: &str) -> bool {
-    let first = text.chars().next();
-    first.is_some_and(char::is_alphabetic) && text.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 fn shown(text: &str) -> String {
@@ -130,6 +132,8 @@ fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
                 json.next();
                 json.word = word;
             }
+            // No reader of JSON5 takes that.
+            Token::Unclosed => {}
         }
     }
     json.end_word()?;

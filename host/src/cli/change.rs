@@ -23,6 +23,7 @@ use super::Session;
 use super::alone;
 use super::client::Client;
 use super::exit::{self, Fault};
+use super::interrupted;
 use super::words;
 use crate::home::{Held, HomeLock};
 use crate::registry;
@@ -105,7 +106,7 @@ enum Hands {
 fn hands(session: &Session) -> Result<Hands> {
     let until = Instant::now() + HOST_SETTLES_MAX;
     loop {
-        match Client::control(session) {
+        match interrupted::client(session) {
             Ok(client) => return Ok(Hands::Host(client)),
             Err(error) if exit::code(&error) == exit::Code::NoHost => {}
             Err(error) if exit::code(&error) == exit::Code::HomeHeld && Instant::now() < until => {
@@ -240,7 +241,7 @@ fn object(what: &str, text: &str) -> Result<Value, Fault> {
     // What isn't strict JSON is tried as JSON5, as it is everywhere else.
     let strict = match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Ok(Cow::Borrowed(text)),
-        Err(_) => lenient::to_strict(text).map(Cow::Owned),
+        Err(_) => lenient::document_to_strict(text).map(Cow::Owned),
     };
     let strict = strict.map_err(|reason| wrong(format!("this is not JSON: {reason}")))?;
     match exact::from_str(&strict) {
@@ -317,7 +318,7 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
 
 /// `start`, `stop` and `restart`, by the host; there is nothing to start or stop without one.
 pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<()> {
-    let mut client = Client::control(session)?;
+    let mut client = interrupted::client(session)?;
     each(session, names, |name| {
         let changed: Changed = client.ask(command, &[name])?;
         let Changed {
@@ -348,7 +349,7 @@ pub(super) struct ReloadArgs {
 /// `reload`: the daemon's file, as it is now, takes over.
 pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
     let request = json!({"name": args.name, "fresh": args.fresh});
-    let installed: Installed = Client::control(session)?.ask("reload", &[request])?;
+    let installed: Installed = interrupted::client(session)?.ask("reload", &[request])?;
     session
         .out
         .done(&installed, &accepted(session, &installed))?;
@@ -380,7 +381,7 @@ pub(super) fn rollback(session: &Session, args: RollbackArgs) -> Result<()> {
         to,
         fresh,
     } = args;
-    let mut client = Client::control(session)?;
+    let mut client = interrupted::client(session)?;
     if list {
         let versions: Vec<Version> = client.ask("versions", &[&name])?;
         return match session.out.json {

@@ -113,19 +113,163 @@ fn numbers_that_json_does_not_have_are_refused_with_their_place() {
     );
 }
 
+/// What people type, and all that they are told.
+const NONSENSE: &[(&str, &str)] = &[
+    (
+        "n",
+        r#"["n"], got n: n at column 1 is no value; a text stands in quotes"#,
+    ),
+    (
+        "[n]",
+        r#"["n"], got [n]: n at column 2 is no value; a text stands in quotes"#,
+    ),
+    (
+        "n, m",
+        r#"["n", "m"], got n, m: n at column 1 is no value; a text stands in quotes"#,
+    ),
+    (
+        "[1, n]",
+        r#"[1, "n"], got [1, n]: n at column 5 is no value; a text stands in quotes"#,
+    ),
+    (
+        "tru",
+        r#"["tru"], got tru: tru at column 1 is no value; did you mean true? a text stands in quotes"#,
+    ),
+    (
+        "[nul]",
+        r#"["nul"], got [nul]: nul at column 2 is no value; did you mean null? a text stands in quotes"#,
+    ),
+    (
+        "hello world",
+        r#"["hello world"], got hello world: hello at column 1 is no value; a text stands in quotes"#,
+    ),
+    (
+        "{x: n}",
+        r#"[{"x": "n"}], got {x: n}: n at column 5 is no value; a text stands in quotes"#,
+    ),
+    ("./a/b", r#"["./a/b"], got ./a/b: "#),
+    ("http://x", r#"["http://x"], got http://x: "#),
+    ("2026-11-29", r#"["2026-11-29"], got 2026-11-29: "#),
+    (
+        "[1, 2",
+        "[1, 2], got [1, 2: the array that begins at column 1 is not closed",
+    ),
+    (
+        "[1, {a: 2",
+        r#"[1, {"a": 2}], got [1, {a: 2: the object that begins at column 5 is not closed"#,
+    ),
+    (
+        "['n",
+        r#"["text", 5], got ['n: the string that begins at column 2 is not closed"#,
+    ),
+    (
+        "'",
+        r#"["text", 5], got ': the string that begins at column 1 is not closed"#,
+    ),
+    (
+        "[1] /* [",
+        r#"["text", 5], got [1] /* [: the comment that begins at column 5 is not closed"#,
+    ),
+    (
+        "[1 2]",
+        r#"["1 2"], got [1 2]: expected a comma at column 4"#,
+    ),
+    (
+        "{a 1}",
+        r#"["text", 5], got {a 1}: expected a colon at column 4"#,
+    ),
+    (
+        "[1]]",
+        r#"["text", 5], got [1]]: expected nothing more at column 4"#,
+    ),
+    (
+        "[1,,2]",
+        r#"["text", 5], got [1,,2]: expected a value at column 4"#,
+    ),
+    (
+        "/",
+        r#"["/"], got /: / at column 1 is no value; a text stands in quotes"#,
+    ),
+    (
+        "{a:",
+        r#"["text", 5], got {a:: the object that begins at column 1 is not closed"#,
+    ),
+];
+
 #[test]
-fn nonsense_is_an_error_and_so_is_depth() {
-    for (typed, part) in [
-        ("hello world", "neither JSON nor JSON5"),
-        ("n", "a text stands in quotes: [\"n\"]"),
-        ("[1, 2", "neither JSON nor JSON5"),
-        ("'", "neither JSON nor JSON5"),
-        ("/", "neither JSON nor JSON5"),
-        ("[1] /* [", "neither JSON nor JSON5"),
-    ] {
+fn nonsense_is_told_with_what_was_expected_and_what_to_write() {
+    for (typed, told) in NONSENSE {
         let said = to_strict(typed).unwrap_err();
-        assert!(said.contains(part), "{typed}: {said}");
+        let said = said
+            .strip_prefix("expected JSON arguments such as ")
+            .unwrap_or(&said);
+        assert!(said.starts_with(told), "{typed}:\n{said}\n{told}");
     }
+    let long = format!("[n, {}]", "1, ".repeat(100));
+    let said = to_strict(&long).unwrap_err();
+    assert!(
+        said.contains(r#"such as ["text", 5], got [n, 1,"#) && said.len() < 250,
+        "{said}"
+    );
+}
+
+/// Documents, and what is told of them.
+const MISWRITTEN: &[(&str, &str)] = &[
+    ("", "it is empty"),
+    ("\n// nothing\n", "it is empty"),
+    (
+        "{\n  a: 1,\n  b: [1,\n",
+        "the array that begins at line 3 column 6 is not closed",
+    ),
+    (
+        "{\n  a: 1,\n  b: {c: 1}\n",
+        "the object that begins at line 1 column 1 is not closed",
+    ),
+    (
+        "{a: 1,\r\n b: 'x}\r\n",
+        "expected the quote that closes the string at line 2 column 8",
+    ),
+    (
+        "{a: 1,\n b: 'x}",
+        "the string that begins at line 2 column 5 is not closed",
+    ),
+    (
+        "{a: 1}\n/* x\n",
+        "the comment that begins at line 2 column 1 is not closed",
+    ),
+    (
+        "{\n a: yes\n}",
+        "yes at line 2 column 5 is no value; a text stands in quotes",
+    ),
+    ("{\n a: 1\n b: 2\n}", "expected a comma at line 3 column 2"),
+    (
+        "{\n a:",
+        "the object that begins at line 1 column 1 is not closed",
+    ),
+];
+
+#[test]
+fn where_a_document_is_wrong_is_told_by_its_line() {
+    for (document, told) in MISWRITTEN {
+        assert_eq!(check_document(document).unwrap_err(), *told, "{document}");
+    }
+    assert_eq!(
+        document_to_strict("{a: 1} // x"),
+        Ok("{\"a\":1}".to_owned())
+    );
+}
+
+#[test]
+fn nonsense_of_any_length_is_told_at_once() {
+    // A line may have 16 MiB; what grew with its square would take hours.
+    for part in ["n ", "[", "'n', ", "{n:", "/* ", "1,\u{2028}"] {
+        let long = part.repeat((1 << 20) / part.len());
+        assert!(to_strict(&long).unwrap_err().len() < 500, "{part}");
+    }
+}
+
+#[test]
+fn depth_is_an_error() {
     let nested = |levels: usize| format!("{}1,{}", "[".repeat(levels), "]".repeat(levels));
     assert!(to_strict(&nested(127)).is_ok());
     assert!(

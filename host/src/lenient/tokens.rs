@@ -15,22 +15,35 @@ pub(super) enum Token<'t> {
     Text(&'t str),
     /// A number, a name, or one of `true`, `false` and `null`.
     Word(&'t str),
+    /// The beginning of a comment that has no end.
+    Unclosed,
 }
 
 /// Returns the tokens of a text.
 pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
+    tokens_at(text).map(|(_, token)| token)
+}
+
+/// Returns the tokens of a text, each with where it begins (bytes).
+pub(super) fn tokens_at(text: &str) -> impl Iterator<Item = (usize, Token<'_>)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         loop {
             rest = rest.trim_start_matches(is_blank);
             match comment_bytes(rest) {
-                0 => break,
-                bytes => rest = &rest[bytes..],
+                Some(0) => break,
+                Some(bytes) => rest = &rest[bytes..],
+                None => {
+                    let at = text.len() - rest.len();
+                    rest = "";
+                    return Some((at, Token::Unclosed));
+                }
             }
         }
+        let at = text.len() - rest.len();
         let (token, bytes) = first(rest)?;
         rest = &rest[bytes..];
-        Some(token)
+        Some((at, token))
     })
 }
 
@@ -38,15 +51,15 @@ fn is_blank(c: char) -> bool {
     c.is_whitespace() || c == '\u{feff}'
 }
 
-/// Returns the length of the comment that a text begins with.
-fn comment_bytes(text: &str) -> usize {
+/// Returns the length of the comment that a text begins with; `None` where that has no end.
+fn comment_bytes(text: &str) -> Option<usize> {
     if text.starts_with("//") {
         let line_end = text.find(['\n', '\r', '\u{2028}', '\u{2029}']);
-        return line_end.unwrap_or(text.len());
+        return Some(line_end.unwrap_or(text.len()));
     }
     match text.strip_prefix("/*") {
-        Some(comment) => comment.find("*/").map_or(text.len(), |at| at + 4),
-        None => 0,
+        Some(comment) => comment.find("*/").map(|at| at + 4),
+        None => Some(0),
     }
 }
 
