@@ -74,6 +74,22 @@ pub(crate) fn forwarded() -> io::Result<signal_hook::iterator::Signals> {
     Ok(signals)
 }
 
+/// What ends a command of a person at once, by a key, a closed terminal or a service manager.
+const ENDING_A_COMMAND: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Returns the signals that end a command, as they come, but for those that this process ignores. From then on they don't
+/// end it by themselves.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn ending_a_command() -> io::Result<signal_hook::iterator::Signals> {
+    let ignored = ignored();
+    let ours = ENDING_A_COMMAND
+        .into_iter()
+        .filter(|signal| !ignored.has(*signal));
+    signal_hook::iterator::Signals::new(ours.map(|signal| signal as i32))
+}
+
 /// Lets this process learn how its children end, even where its starter ignored SIGCHLD. For programs that embed the
 /// host: its own program has started clean.
 pub(crate) fn see_children() {

@@ -1,6 +1,9 @@
 //! What signals do to a host, and what it does about those that its starter has blocked or ignored.
 
-use std::process::{Command, Stdio};
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use dae_tests::{Ecosystem, Guest, LIMIT, process, program, until};
 use rustix::process::Signal;
@@ -200,4 +203,90 @@ fn a_file_that_may_not_grow_is_refused_and_ends_nobody() {
     assert_eq!(host.end(LIMIT), Some(0));
     let left = dae_tests::files::entries(&ecosystem.home().join("store"));
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Both places that a daemon's code can run in, as flags of `install`.
+const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
+
+#[track_caller]
+fn until_told(ecosystem: &Ecosystem, part: &str) {
+    until(LIMIT, part, || ecosystem.stderr().contains(part));
+}
+
+/// A command line that is under way, and where it writes.
+struct UnderWay {
+    child: Child,
+    stderr: PathBuf,
+}
+
+impl UnderWay {
+    /// An `install` of a daemon whose start never ends, once the host is at it.
+    fn install(ecosystem: &Ecosystem, flags: &[&str]) -> Self {
+        let file = ecosystem.plugin("lifecycle");
+        let stderr = ecosystem.scratch().join("install.stderr");
+        let mut command = ecosystem.command();
+        command
+            .args(["install", "Hangs"])
+            .arg(file)
+            .args(["--config", r#"{"start":"hang"}"#])
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(File::create(&stderr).expect("a file of our own"));
+        let child = command.spawn().expect("the program can be run");
+        until_told(ecosystem, "step: start");
+        UnderWay { child, stderr }
+    }
+
+    /// How it ended, and what it said.
+    fn end(&mut self) -> (ExitStatus, String) {
+        let status = program::ends_within(&mut self.child, LIMIT).expect("it ends");
+        let said = fs::read_to_string(&self.stderr).expect("a file of our own");
+        (status, said)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_host_that_ends_tells_who_waits_for_a_change_in_a_sentence() {
+    for flags in MODES {
+        let mut ecosystem = Ecosystem::start_configured(&json!({"start_ms": 600_000}));
+        let mut install = UnderWay::install(&ecosystem, flags);
+        ecosystem.signal(Signal::TERM);
+        let (status, said) = install.end();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("the host"), "{said}");
+        assert!(
+            !said.contains("task") && !said.contains("cancelled"),
+            "{said}"
+        );
+        assert_eq!(ecosystem.end(), 0, "{}", ecosystem.stderr());
+        ecosystem.wake(&[]);
+        assert_eq!(
+            ecosystem.names(),
+            ["Dae"],
+            "{flags:?}: nothing was installed"
+        );
+    }
+}
+
+#[test]
+fn a_command_line_that_is_ended_says_what_becomes_of_its_change() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let ecosystem = Ecosystem::start_configured(&json!({"start_ms": 1000}));
+        let mut install = UnderWay::install(&ecosystem, &[]);
+        process::signal(install.child.id(), signal);
+        let (status, said) = install.end();
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("carries it through"), "{said}");
+        // The start was under way, and came to its end.
+        until_told(&ecosystem, "install was refused");
+    }
 }

@@ -16,6 +16,7 @@ mod exit;
 mod history;
 mod incoming;
 mod init;
+mod interrupted;
 mod logs;
 mod package;
 mod query;
