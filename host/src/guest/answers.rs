@@ -386,8 +386,8 @@ impl Answers {
             Entry::Own { index, runs } => {
                 self.begin(message, (index, runs), turn, (outbox, tally, context));
             }
+            // Not counted: the daemon has no part in it, and other hosts ask each in turn who it is.
             Entry::Host(command) => {
-                tally.calls += 1;
                 let line = host_answer(message, command, turn);
                 self.put(outbox, message.tag.is_some(), &line);
             }

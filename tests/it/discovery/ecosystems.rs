@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use dae_tests::{Ecosystem, LIMIT, process, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -76,16 +76,42 @@ fn a_worker_that_is_replaced_is_known_by_its_new_process() {
     });
 }
 
+/// Each connection to a host has the number after the one before it, whatever it comes for.
 #[test]
 fn a_host_asks_none_of_its_own() {
-    let (one, ports) = inhabited([("Sample", "sample"), ("Counter", "counter")]);
-    let mut one = one;
+    const NAMES: [&str; 2] = ["Near", "Apart"];
+    let (mut one, ports) = inhabited(NAMES.map(|name| (name, "peer")));
     one.stop();
     one.configure(&only(&ports));
     one.wake(&[]);
-    one.guest("Counter").expect_alive();
+    for name in NAMES {
+        one.until_state(name, "ready");
+    }
+    let mut control = one.control();
+    let found = control.ask_plainly("scan");
+    assert_eq!(found.expect("it scans")["daemons"], json!([]));
+    let number = || {
+        let number = Guest::connect(ports[1]).ask("number", &json!([]));
+        number.as_u64().expect("a number")
+    };
+    let first = number();
+    let _ = control.ask_plainly("scan").expect("it scans");
+    assert_eq!(number(), first + 1);
+    // Another host does ask.
+    let other = host_among(&ports);
+    assert_eq!(scan(&other).len(), 3);
+    assert!(number() > first + 2 + 2);
+}
+
+#[test]
+fn who_asks_who_a_daemon_is_does_not_call_it() {
+    let (one, ports) = inhabited([("Sample", "sample"), ("Counter", "counter")]);
     let calls = |name: &str| one.status(name)["calls"].clone();
-    let before = ["Dae", "Sample", "Counter"].map(calls);
-    assert_eq!(scan(&one), [""; 0]);
-    assert_eq!(["Dae", "Sample", "Counter"].map(calls), before);
+    assert_eq!(["Sample", "Counter"].map(calls), [0, 0]);
+    let other = host_among(&ports);
+    assert_eq!(scan(&other).len(), 3);
+    one.guest("Counter").expect_alive();
+    assert_eq!(["Dae", "Sample", "Counter"].map(calls), [0, 0, 0]);
+    let _ = one.cli(&["call", "Counter", "increment", "1"]).ok();
+    assert_eq!(calls("Counter"), 1);
 }
