@@ -201,7 +201,8 @@ impl<S: Stream> Guest<S> {
 
     /// Whether there is more to do at once; false where the guest is gone.
     fn poll_more(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<bool> {
-        if self.door.room.is_tight() || self.deferred.is_some() {
+        let is_deferred = matches!(taken, Taken::Some) && self.deferred.is_some();
+        if self.door.room.is_tight() || is_deferred {
             // Before the look: room that appears from here on isn't missed.
             self.door.room.want(context);
         }
@@ -209,9 +210,9 @@ impl<S: Stream> Guest<S> {
         if is_open && self.poll_rest(context).is_ready() {
             return self.read(context);
         }
-        let is_held_up = self.door_change.is_some() || self.greeting.is_some();
+        let waits = self.door_change.is_some() || self.greeting.is_some();
         match taken {
-            Taken::Some if !is_held_up && self.has_room() => Poll::Ready(true),
+            Taken::Some if !waits && self.has_room() && !self.is_held_up() => Poll::Ready(true),
             _ => Poll::Pending,
         }
     }
@@ -233,16 +234,21 @@ impl<S: Stream> Guest<S> {
         self.outbox.len() - self.sent < OUTBOX_BYTES_MAX
             && self.answers.in_flight() < IN_FLIGHT_MAX
             && self.answers.arguments() < OUTBOX_BYTES_MAX
-            && (!(self.door.room.is_tight() || self.deferred.is_some()) || self.may_begin())
+            && (!self.door.room.is_tight() || self.may_begin())
     }
 
     /// Whether there is room for the reply to a command, by what waits for all guests of the daemon.
     #[cold]
     fn may_begin(&self) -> bool {
-        let room = &self.door.room;
         let command = self.deferred.as_ref().map_or(ANY, |(command, _)| *command);
-        let is_reserved = self.deferred.is_some() && room.is_reserved(command);
-        room.may_begin(self.mailbox.id(), command) && !is_reserved
+        self.door.room.may_begin(self.mailbox.id(), command)
+    }
+
+    /// Whether the command that waits for room, if there is one, would have to wait on for a reservation.
+    #[inline]
+    fn is_held_up(&self) -> bool {
+        let deferred = self.deferred.as_ref();
+        deferred.is_some_and(|(command, _)| self.door.room.is_reserved(*command))
     }
 
     /// Tells the daemon's room what waits for this guest.

@@ -44,16 +44,14 @@ const TIGHT_BYTES: usize = 1 << 20;
 /// And so are fewer guests with something waiting.
 const TIGHT_GUESTS: usize = 4096;
 /// Commands of a larger index than these words have bits are always asked about. Few daemons have as many.
-const TRIED_WORDS: usize = 8;
+const UNGUARDED_WORDS: usize = 8;
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     is_tight: AtomicBool,
-    /// Whether a command is known to give bulks.
-    has_bulky: AtomicBool,
-    /// A bit for each command that has ended once in this instance.
-    tried: [AtomicU64; TRIED_WORDS],
+    /// A bit for each command that needs no reservation: it has ended once in this instance, and has never given a bulk.
+    unguarded: [AtomicU64; UNGUARDED_WORDS],
     waits: Mutex<Waits>,
     /// Those who want to begin or go on with something.
     wanting: Mutex<HashMap<usize, Waker>>,
@@ -138,18 +136,21 @@ impl Room {
     /// Whether a command of a daemon in this process has to ask before its code runs ([`Room::reserve`]).
     #[inline]
     pub(crate) fn asks(&self, command: u32) -> bool {
-        self.is_tight() || self.has_bulky.load(Ordering::Acquire) || !self.is_tried(command)
+        self.is_tight() || !self.is_unguarded(command)
     }
 
     #[inline]
-    fn is_tried(&self, command: u32) -> bool {
-        let word = self.tried.get(command as usize / 64);
+    fn is_unguarded(&self, command: u32) -> bool {
+        let word = self.unguarded.get(command as usize / 64);
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (command % 64) & 1 == 1)
     }
 
     /// Another instance begins, whose commands are not known.
     pub(crate) fn begin_anew(&self) {
-        for word in &self.tried {
+        let mut waits = lock(&self.waits);
+        waits.bulky.clear();
+        waits.sizable.clear();
+        for word in &self.unguarded {
             word.store(0, Ordering::Release);
         }
     }
@@ -159,7 +160,7 @@ impl Room {
         if waits.bulky.contains(&command) {
             return Some(Kind::Bulk);
         }
-        (!self.is_tried(command)).then_some(Kind::First(command))
+        (!self.is_unguarded(command)).then_some(Kind::First(command))
     }
 
     /// Whether so much waits that who begins something has to ask.
@@ -193,15 +194,18 @@ impl Room {
         if reply > LITTLE_BYTES {
             self.note_sizable(command, arguments, reply);
         }
-        if !self.is_tried(command) {
-            self.note_tried(command);
+        if !self.is_unguarded(command) {
+            self.note_end(command);
         }
     }
 
-    /// A command has ended once.
+    /// A command has ended.
     #[cold]
-    pub(crate) fn note_tried(&self, command: u32) {
-        if let Some(word) = self.tried.get(command as usize / 64) {
+    pub(crate) fn note_end(&self, command: u32) {
+        let waits = lock(&self.waits);
+        if let Some(word) = self.unguarded.get(command as usize / 64)
+            && !waits.bulky.contains(&command)
+        {
             word.fetch_or(1 << (command % 64), Ordering::AcqRel);
         }
     }
@@ -212,7 +216,9 @@ impl Room {
         waits.sizable.insert(command);
         if reply > BULK_BYTES_MIN && reply / 2 > arguments {
             waits.bulky.insert(command);
-            self.has_bulky.store(true, Ordering::Release);
+            if let Some(word) = self.unguarded.get(command as usize / 64) {
+                word.fetch_and(!(1 << (command % 64)), Ordering::AcqRel);
+            }
         }
     }
 

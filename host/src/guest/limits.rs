@@ -60,6 +60,9 @@ impl<S: Stream> Guest<S> {
         let leaves = has_all && self.is_closing && self.answers.in_flight() == 0;
         // A daemon's other bulks wait for this one.
         let has_bulk = self.outbox.len() - self.sent > room::BULK_BYTES_MIN;
+        if has_bulk && self.poll_unread(context) {
+            return Poll::Ready(Passed::Unread);
+        }
         let limits = &self.door.limits;
         let timers = &mut self.timers;
         let polled = [
@@ -75,12 +78,6 @@ impl<S: Stream> Guest<S> {
                 is_mid_line,
                 limits.half_line,
             ),
-            (
-                Passed::Unread,
-                &mut timers.unread,
-                has_bulk,
-                limits.half_line,
-            ),
             (Passed::Goodbye, &mut timers.goodbye, leaves, GOODBYE),
         ]
         .map(|(passed, timer, is_on, limit)| {
@@ -90,6 +87,12 @@ impl<S: Stream> Guest<S> {
         passed
             .next()
             .map_or(Poll::Pending, |(passed, _)| Poll::Ready(passed))
+    }
+
+    #[cold]
+    fn poll_unread(&mut self, context: &mut Context<'_>) -> bool {
+        let limit = self.door.limits.half_line;
+        poll_timer(&mut self.timers.unread, Some(limit), context)
     }
 
     fn waits_for_instance(&self) -> bool {

@@ -93,8 +93,12 @@ impl<S: Stream> Guest<S> {
             if !self.has_room() {
                 break Taken::Some;
             }
-            if let Some((_, line)) = self.deferred.take() {
+            if self.deferred.is_some() {
+                if self.is_held_up() {
+                    break Taken::Some;
+                }
                 is_any = true;
+                let (_, line) = self.deferred.take().unwrap_or_default();
                 batch.tally.add(self.answer_deferred(&line, phase, context));
                 continue;
             }
@@ -239,7 +243,7 @@ impl<S: Stream> Guest<S> {
         }
         // Others tell the size of their reply at their end.
         if runs == Runs::Here || !lease.instance.is_in_process() {
-            self.door.room.note_tried(index);
+            self.door.room.note_end(index);
         }
     }
 
