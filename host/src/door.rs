@@ -46,7 +46,8 @@ pub struct Lease {
     pub instance: Arc<Instance>,
     /// Cancelled when those who still have it are to let go.
     pub revoked: CancellationToken,
-    given_back: Mutex<Option<oneshot::Sender<()>>>,
+    // Dropped last: who waits for it takes the instance to have no other owner, and ends it.
+    _given_back: oneshot::Sender<()>,
 }
 
 impl Lease {
@@ -127,20 +128,6 @@ pub struct Leased {
     pub given_back: oneshot::Receiver<()>,
     /// Cancels the commands that still run.
     pub revoke: CancellationToken,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let sender = self
-            .given_back
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(sender) = sender {
-            // Nobody waits if the instance ended in another way.
-            let _ = sender.send(());
-        }
-    }
 }
 
 /// See the file's head.
@@ -280,7 +267,7 @@ impl Door {
         let lease = Lease {
             instance,
             revoked: revoke.clone(),
-            given_back: Mutex::new(Some(sender)),
+            _given_back: sender,
         };
         self.set(Phase::Open(Arc::new(lease)));
         Leased { given_back, revoke }
@@ -336,5 +323,77 @@ impl Door {
     fn set(&self, phase: Phase) {
         self.phase.store(Arc::new(phase));
         self.changed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::identity::Identity;
+    use crate::instance::{Answering, BuiltIn};
+    use crate::manifest::Manifest;
+    use crate::report::Mode;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl BuiltIn for Nothing {
+        fn answer(&self, _: u32, _: Vec<u8>, _: u64) -> Answering {
+            unreachable!("nobody asks it")
+        }
+    }
+
+    fn instance() -> Arc<Instance> {
+        let identity = Identity {
+            name: "A".to_owned(),
+            plugin: "A".to_owned(),
+            version: String::new(),
+            mode: Mode::InProcess,
+            pid: 0,
+            port: 0,
+            generation: 1,
+            attempt: 1,
+            since: std::time::Instant::now(),
+        };
+        let code = Arc::new(Nothing);
+        Arc::new(Instance::built_in(identity, Manifest::default(), code))
+    }
+
+    /// Who owns the instance when the supervisor hears that the lease was given back.
+    struct Owners {
+        instance: Arc<Instance>,
+        then: AtomicUsize,
+    }
+
+    impl Wake for Owners {
+        fn wake(self: Arc<Self>) {
+            let owners = Arc::strong_count(&self.instance);
+            self.then.store(owners, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_lease_that_is_given_back_owns_its_instance_no_more() {
+        let door = Door::new("A", Config::default().limits());
+        let owners = Arc::new(Owners {
+            instance: instance(),
+            then: AtomicUsize::new(0),
+        });
+        let mut leased = door.open(Arc::clone(&owners.instance));
+        let waker = Waker::from(Arc::clone(&owners));
+        let mut context = Context::from_waker(&waker);
+        let polled = Pin::new(&mut leased.given_back).poll(&mut context);
+        assert_eq!(polled, Poll::Pending);
+        door.hold_for_change();
+        assert_eq!(
+            owners.then.load(Ordering::Relaxed),
+            1,
+            "the supervisor alone"
+        );
     }
 }

@@ -78,9 +78,18 @@ impl Turns {
         println!("{commands} commands, the longest wait {:.1?}", told.longest);
         assert_eq!(told.versions.into_iter().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(self.guest.ask("count", &json!([])), commands as u64);
+        check_nothing_left_behind(&self.kitchen);
         // The host is looked at by the end of the kitchen, and holds nothing of ours then.
         drop((self.control, self.kitchen));
     }
+}
+
+/// Every instance of before has ended, or is ending: no thread and no memory of any was given up on.
+#[track_caller]
+fn check_nothing_left_behind(kitchen: &Kitchen) {
+    let retired = &kitchen.ecosystem.status(NAME)["retired"];
+    let left_behind = retired["left_behind"].as_u64().unwrap_or(0);
+    assert_eq!(left_behind, 0, "{retired}");
 }
 
 fn replace(control: &mut Control, file: &std::path::Path) -> Result<Value, String> {
