@@ -1,0 +1,216 @@
+//! What is there, compared with the model after each step, and what must not be left at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use dae_tests::{files, process};
+use serde_json::{Value, json};
+
+use super::{Driver, PATIENCE};
+use crate::model::{Daemon, Mode, Name, World};
+
+/// What the command line ends with where no host runs.
+const NO_HOST: i32 = 7;
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What is shown of each daemon, by its name.
+type Rows = BTreeMap<String, Value>;
+
+impl Driver<'_> {
+    /// Everything is as it must be.
+    pub(super) fn check(&mut self, world: &World) {
+        let told = self.ecosystem.stderr();
+        let fault = told
+            .lines()
+            .find(|line| line.contains("a fault of the host"));
+        assert_eq!(fault, None, "the host tells of its own fault");
+        self.check_registry(world);
+        if !world.is_up {
+            let _ = self.cli(&["list"]).code(NO_HOST);
+            return;
+        }
+        self.check_list(world);
+        for name in world.all_running() {
+            self.check_answers(name, world);
+        }
+        self.check_processes(world);
+    }
+
+    /// Waits until the daemons have the model's names.
+    pub(super) fn until_names(&self, world: &World) {
+        let names: BTreeSet<String> = world.daemons.keys().map(|name| name.to_string()).collect();
+        until_equal("the names of the daemons", &names, || {
+            self.list().into_keys().collect()
+        });
+    }
+
+    fn list(&self) -> Rows {
+        let mut control = self.ecosystem.control();
+        control.be_patient(PATIENCE);
+        let rows = control.ask_plainly("list").expect("it lists");
+        let rows = rows.as_array().expect("rows").clone().into_iter();
+        let named = rows.map(|row| (row["name"].as_str().expect("a name").to_owned(), row));
+        named.filter(|(name, _)| name != "Dae").collect()
+    }
+
+    fn check_list(&self, world: &World) {
+        let expected = |daemon: &Daemon| {
+            let state = if daemon.is_stopped {
+                "stopped"
+            } else {
+                "ready"
+            };
+            let hash = self.plugin.hash(daemon.version);
+            json!([state, daemon.mode.as_str(), hash, daemon.is_stopped, 0])
+        };
+        let shown = |row: Value| {
+            let left_behind = row["retired"]["left_behind"].as_u64().unwrap_or(0);
+            let is_down = row["pid"].is_null();
+            json!([row["state"], row["mode"], row["hash"], is_down, left_behind])
+        };
+        until_equal(
+            "state, mode, hash, whether it is down, and instances left behind",
+            &of_all(world, expected),
+            || {
+                let rows = self.list().into_iter();
+                rows.map(|(name, row)| (name, shown(row))).collect()
+            },
+        );
+    }
+
+    /// What a host would bring back: it is written before anybody hears that a change is made, but for one that a file's
+    /// change has brought.
+    fn check_registry(&self, world: &World) {
+        let file = self.ecosystem.home().join("registry.json");
+        let expected = of_all(world, |daemon| self.entry(daemon));
+        until_equal("the registry", &expected, || {
+            // There is none before the first daemon.
+            let text = fs::read(&file).unwrap_or_else(|_| b"{}".into());
+            let registry: Value = serde_json::from_slice(&text).expect("a registry that is whole");
+            let entries = registry["daemons"].as_object().cloned().unwrap_or_default();
+            let entries = entries.iter();
+            entries
+                .map(|(name, entry)| (name.clone(), kept(entry)))
+                .collect()
+        });
+    }
+
+    /// What the registry must have of a daemon, as [`kept`] reads it.
+    fn entry(&self, daemon: &Daemon) -> Value {
+        let hash = |version: &u64| self.plugin.hash(*version);
+        let desired = if daemon.is_stopped {
+            "stopped"
+        } else {
+            "running"
+        };
+        json!([
+            hash(&daemon.version),
+            daemon.older.iter().map(hash).collect::<Vec<_>>(),
+            daemon.newer.iter().map(hash).collect::<Vec<_>>(),
+            daemon.mode.as_str(),
+            desired,
+        ])
+    }
+
+    /// Its guests are still there, have got no line that they have not asked for, and hear the right version and count.
+    fn check_answers(&mut self, name: Name, world: &World) {
+        let version = world.daemons[&name].version;
+        let known = self.known(name);
+        let answers = known.guests.ask_each();
+        assert!(!answers.is_empty(), "{name} has a guest that stays");
+        for (answering, count) in answers {
+            assert_eq!(answering, version, "the version of {name}");
+            known.ledger.pin(count);
+        }
+    }
+
+    /// One process for each daemon that has its own, and no other.
+    fn check_processes(&self, world: &World) {
+        let isolated = |name: &Name| world.daemons[name].mode == Mode::Isolated;
+        let expected = world.all_running().filter(isolated).count();
+        until_equal(
+            "processes of daemons, and others of the host",
+            &(expected, 0),
+            || {
+                let workers = process::workers_of(self.host);
+                let mut others = process::children(self.host);
+                others.retain(|child| !workers.contains(child));
+                (workers.len(), others.len())
+            },
+        );
+    }
+
+    /// The home has what is installed and what is kept of what was, and nothing else.
+    pub(super) fn check_leftovers(&self, world: &World) {
+        let home = self.ecosystem.home();
+        let is_temporary = |path: &PathBuf| {
+            let name = path.file_name().expect("an entry of a directory");
+            name.as_encoded_bytes().starts_with(b".new-")
+        };
+        let mut temporary = files::entries(&home);
+        temporary.retain(is_temporary);
+        assert!(
+            temporary.is_empty(),
+            "temporary files are left: {temporary:?}"
+        );
+        let stored = world.daemons.values().flat_map(Daemon::stored);
+        let stored: BTreeSet<String> = stored.map(|version| self.plugin.hash(version)).collect();
+        let found = stems_in(&home.join("store"));
+        assert_eq!(stored, found, "left: what is to be stored; right: what is");
+        let daemons: BTreeSet<String> = world.daemons.keys().map(|name| name.to_string()).collect();
+        let states = stems_in(&home.join("states"));
+        assert!(states.is_subset(&daemons), "states are left: {states:?}");
+        let noted = stems_in(&home.join("run/workers"));
+        assert!(noted.is_empty(), "processes are still noted: {noted:?}");
+    }
+}
+
+/// What the registry has of a daemon, as far as the model knows it.
+fn kept(entry: &Value) -> Value {
+    let list = |key: &str| entry.get(key).cloned().unwrap_or(json!([]));
+    json!([
+        entry["hash"],
+        list("previous"),
+        list("newer"),
+        entry["mode"],
+        entry["desired"]
+    ])
+}
+
+/// The names of a directory's files, without what follows the first dot.
+fn stems_in(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let stem = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.split('.').next().unwrap_or_default().to_owned()
+    };
+    entries.map(stem).collect()
+}
+
+fn of_all(world: &World, of: impl Fn(&Daemon) -> Value) -> Rows {
+    let all = world.daemons.iter();
+    all.map(|(name, daemon)| (name.to_string(), of(daemon)))
+        .collect()
+}
+
+/// Waits until what is looked at is as expected; where it never is, both are shown.
+#[track_caller]
+fn until_equal<T: PartialEq + Debug>(what: &str, expected: &T, mut look: impl FnMut() -> T) {
+    let began = Instant::now();
+    loop {
+        let found = look();
+        if found == *expected {
+            return;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{what}, after {PATIENCE:?}: expected {expected:#?}, found {found:#?}"
+        );
+        std::thread::sleep(PAUSE);
+    }
+}
