@@ -472,6 +472,7 @@ fn not_a_line() -> Refusal {
 #[cfg(test)]
 mod tests {
     use std::sync::OnceLock;
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::config::Config;
@@ -483,6 +484,7 @@ mod tests {
             limits: Config::default().limits(),
             runtime: tokio::runtime::Handle::current(),
             told: OnceLock::new(),
+            opened: AtomicUsize::new(0),
         };
         Errands::new(host, Arc::default())
     }

@@ -9,7 +9,7 @@ mod here;
 mod there;
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,24 @@ pub(crate) struct Host {
     pub(crate) runtime: Handle,
     /// Who else is told whether a connection is there, by its number: a worker, which answers its daemon by itself.
     pub(crate) told: OnceLock<VisitTold>,
+    /// Connections over TCP that he has opened, which are held to the share of one daemon.
+    pub(crate) opened: AtomicUsize,
+}
+
+/// A connection over TCP, as long as it is counted among those of its visitor.
+struct Opened<'h>(&'h Host);
+
+impl<'h> Opened<'h> {
+    fn by(host: &'h Host) -> Self {
+        host.opened.fetch_add(1, Ordering::Relaxed);
+        Opened(host)
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.0.opened.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// See the file's head.

@@ -3,7 +3,7 @@
 //! In two steps, so that guests need not wait for the first: [`Supervisor::prepare`] loads the file beside the one that
 //! runs, in this process or in another, and whatever hangs there holds nobody; [`Supervisor::start`] gives it the state.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -301,6 +301,7 @@ impl Supervisor {
             limits: self.door.limits.clone(),
             runtime: self.shared.runtime.clone(),
             told: OnceLock::new(),
+            opened: AtomicUsize::new(0),
         };
         Local {
             generation,

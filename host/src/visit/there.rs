@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Stage, Visit};
+use super::{Opened, Stage, Visit};
 use crate::asked::{Answered, Asked, Refusal, Reply, as_array, in_time};
 use crate::descriptors;
 use crate::feed::FEED_BYTES_MAX;
@@ -221,7 +221,9 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
     if is_to_itself(&stream) {
         return about("nobody listens there any more".to_owned());
     }
-    let _counted = match descriptors::let_guest_in(&stream, 0) {
+    let others = visit.host.opened.load(Ordering::Relaxed);
+    let _opened = Opened::by(&visit.host);
+    let _counted = match descriptors::let_guest_in(&stream, others) {
         Ok(counted) => counted,
         Err(text) => return about(text),
     };

@@ -1,9 +1,13 @@
 //! Floods between daemons: bounded, answered, and nobody else's trouble.
 
-use dae_tests::{LIMIT, until};
+use dae_tests::{LIMIT, process, until};
+use rustix::process::Resource;
 use serde_json::json;
 
 use super::{Pair, heard};
+
+/// More connections than a host of few descriptors has room for.
+const CONNECTIONS: usize = 300;
 
 #[test]
 fn a_flood_of_calls_is_answered_every_one() {
@@ -21,6 +25,47 @@ fn a_flood_of_calls_is_answered_every_one() {
             pair.a.ask("call", &json!([pair.other, "echo", 1])),
             1,
             "{label}"
+        );
+    }
+}
+
+/// Its connections have a descriptor of the host each, wherever its code runs.
+#[test]
+fn one_who_connects_without_end_locks_out_neither_the_owner_nor_others() {
+    for is_apart in [false, true] {
+        let mut pair = Pair::apart(is_apart);
+        let label = pair.label.clone();
+        process::set_bound(pair.here.pid(), Resource::Nofile, 256);
+        let other = json!([pair.other]);
+        let connected = (0..CONNECTIONS).map(|_| pair.a.try_ask("connect", &other));
+        let refused: Vec<_> = connected.filter_map(Result::err).collect();
+        let first = refused
+            .first()
+            .unwrap_or_else(|| panic!("{label}: none is refused"));
+        assert!(
+            first.message.contains("256 files and sockets"),
+            "{label}: {first:?}"
+        );
+        assert!(
+            refused.len() < CONNECTIONS - 20,
+            "{label}: {}",
+            refused.len()
+        );
+        // The owner is served, and so are guests: those of others too.
+        let third = pair.here.plugin("sample");
+        let third = third.to_str().expect("UTF-8");
+        let _ = pair
+            .here
+            .cli(&["install", "Third", third, "--isolate"])
+            .ok();
+        let mut guests: Vec<_> = (0..10).map(|_| pair.here.guest("Third")).collect();
+        guests.iter_mut().for_each(|guest| guest.expect_alive());
+        pair.here.guest("A").expect_alive();
+        let names = pair.here.names();
+        let all = ["Dae", "A", "Third"].map(str::to_owned);
+        assert!(
+            all.iter().all(|name| names.contains(name)),
+            "{label}: {names:?}"
         );
     }
 }
