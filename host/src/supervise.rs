@@ -435,6 +435,10 @@ impl Supervisor {
             Ok(false) => cause,
             Err(text) => format!("{cause}; {text}"),
         };
+        if let Some(last) = &mut self.now.running().last_end {
+            // With why nothing has taken over, where it is so.
+            last.cause.clone_from(&cause);
+        }
         let end = End {
             is_failure: end != RunEnd::Returned,
             served: identity.since.elapsed(),

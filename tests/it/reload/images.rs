@@ -143,6 +143,23 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
     assert_eq!(kitchen.ecosystem.status(NAME)["retired"]["bytes"], bytes);
 }
 
+/// It is mapped all the same, and is there for the next who asks.
+#[test]
+fn a_file_that_loads_after_its_limit_is_counted() {
+    let kitchen = Kitchen::configured(&json!({"start_ms": 500, "defaults": {"trial": false}}));
+    let (_, mut guest) = kitchen.install(&[]);
+    let loaded = || kitchen.ecosystem.status("Dae")["images"]["loaded"].clone();
+    assert_eq!(loaded(), 1);
+    let late = json!({"version": 2, "constructor": "late"});
+    let output = kitchen.replace(&late, &[]).code(1);
+    assert!(output.says(&["not loaded within"]), "{output:?}");
+    assert_eq!(version(&mut guest), 1);
+    until(LIMIT, "it is loaded and counted", || loaded() == 2);
+    let _ = kitchen.replace(&late, &[]).ok();
+    assert_eq!(version(&mut guest), 2);
+    assert_eq!(loaded(), 2);
+}
+
 #[test]
 fn a_thread_that_outlives_its_instance_is_counted() {
     let kitchen = Kitchen::configured(&json!({"stop_grace_ms": 200}));

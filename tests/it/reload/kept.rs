@@ -1,14 +1,17 @@
 //! What leaves is kept for a week: states of daemons that were uninstalled, and those that a fresh start has set aside.
 
-use std::fs;
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
 
-use dae_tests::{Ecosystem, process};
+use dae_tests::files::entries;
+use dae_tests::{Ecosystem, LIMIT, process, until};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Kitchen, MODES, NAME, count_to, version};
 
 /// The states that are kept, the newest first.
-fn history(ecosystem: &Ecosystem) -> Vec<Value> {
+pub(super) fn history(ecosystem: &Ecosystem) -> Vec<Value> {
     let printed = ecosystem.cli(&["state", NAME, "--history", "--json"]).ok();
     printed.json().as_array().expect("an array").clone()
 }
@@ -61,6 +64,69 @@ fn an_uninstalled_daemon_can_be_had_back() {
         let _ = ecosystem.cli(&["uninstall", NAME]).ok();
         let _ = kitchen.install_file(&file, &["--state", "last"]).ok();
         assert_eq!(count(&kitchen), 5, "from the last state");
+    }
+}
+
+/// Has all that is kept of an uninstalled daemon have left so many days ago.
+fn age(ecosystem: &Ecosystem, name: &str, days: u64) {
+    let ago = Duration::from_secs(days * 24 * 60 * 60);
+    let time = Timestamp::now() - SignedDuration::try_from(ago).expect("some days");
+    let past = ecosystem.home().join("past");
+    let named = format!("{name}@{}.json", time.strftime("%Y%m%dT%H%M%S.%6fZ"));
+    let mut files = entries(&past).into_iter();
+    let file = files.find(|path| path.to_string_lossy().contains(&format!("/{name}@")));
+    fs::rename(file.expect("its state is kept"), past.join(named)).expect("a file of our own");
+    let log = ecosystem.home().join(format!("logs/{name}.log"));
+    let log = File::options()
+        .append(true)
+        .open(log)
+        .expect("its log is kept");
+    log.set_modified(SystemTime::now() - ago)
+        .expect("a file of our own");
+}
+
+#[test]
+fn what_is_kept_goes_after_a_week() {
+    let mut kitchen = Kitchen::open();
+    let (file, mut guest) = kitchen.install(&[]);
+    count_to(&mut guest, 5);
+    let file = file.to_str().expect("UTF-8");
+    let ecosystem = &mut kitchen.ecosystem;
+    let _ = ecosystem.cli(&["install", "Younger", file]).ok();
+    let _ = ecosystem.cli(&["uninstall", NAME, "Younger"]).ok();
+    ecosystem.stop();
+    age(ecosystem, NAME, 8);
+    age(ecosystem, "Younger", 6);
+    ecosystem.wake(&[]);
+    until(LIMIT, "it is removed, with its log", || {
+        ["state", "log"].iter().all(|what| {
+            let told = format!("its {what}, kept since it left, is removed daemon=\"{NAME}\"");
+            ecosystem.stderr().contains(&told)
+        })
+    });
+    let _ = ecosystem.cli(&["state", NAME, "--history"]).code(4);
+    let _ = ecosystem.cli(&["logs", NAME]).code(4);
+    let kept = ecosystem
+        .cli(&["state", "Younger", "--history", "--json"])
+        .ok();
+    assert_eq!(kept.json().as_array().map(Vec::len), Some(1));
+    assert!(!ecosystem.logged("Younger").is_empty());
+}
+
+#[test]
+fn a_fresh_start_that_is_refused_sets_nothing_aside() {
+    for flags in MODES {
+        let kitchen = Kitchen::open();
+        let (_, mut guest) = kitchen.install(flags);
+        count_to(&mut guest, 5);
+        for fate in ["fail", "panic"] {
+            let bad = json!({"version": 2, "start": fate});
+            let _ = kitchen.replace(&bad, &["--fresh"]).code(1);
+            assert_runs(&kitchen, (1, 5), "a refused fresh start");
+        }
+        assert_eq!(history(&kitchen.ecosystem), [json!(null); 0], "{flags:?}");
+        let state = kitchen.ecosystem.cli(&["state", NAME]).ok().json();
+        assert_eq!(state["data"], json!({"count": 5}));
     }
 }
 

@@ -8,6 +8,7 @@ use dae_tests::{Guest, LIMIT, process, spoil, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::kept::history;
 use super::{Kitchen, MODES, NAME, count_to, until_version, version};
 
 /// A plugin of the workspace as a file of content of its own: a few bytes at its end make one.
@@ -75,6 +76,31 @@ fn code_that_cannot_read_the_newest_state_goes_back_to_its_own() {
     until_rolled_back(&kitchen, &mut guest, 1);
     assert_eq!(guest.ask("count", &json!([])), 5, "its own state");
     kitchen.ecosystem.until_logged(NAME, "is of version 2");
+    // What the newer code has kept is there for who wants it.
+    let kept = history(&kitchen.ecosystem);
+    assert_eq!(kept[0]["reason"], "rolled-back", "{kept:?}");
+    assert_eq!(kept[0]["state"]["version"], 2, "{kept:?}");
+}
+
+#[test]
+fn a_return_that_fails_is_told() {
+    let kitchen = Kitchen::open();
+    let ecosystem = &kitchen.ecosystem;
+    let (_, mut guest) = kitchen.install(&["--isolate"]);
+    count_to(&mut guest, 5);
+    let hash = ecosystem.status(NAME)["hash"].clone();
+    let stored = format!("store/{}.so", hash.as_str().expect("a hash"));
+    let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
+    std::fs::remove_file(ecosystem.home().join(stored)).expect("the old code is stored");
+    kill(&kitchen);
+    ecosystem.until_logged(NAME, "what was before can't take over again from ");
+    // The newer one is all there is.
+    until_version(&mut guest, 2);
+    let status = ecosystem.until_state(NAME, "ready");
+    let told = status["last_end"]["cause"].as_str().unwrap_or_default();
+    assert!(told.contains("was killed by signal 9"), "{status:#}");
+    assert!(told.contains("can't take over again"), "{status:#}");
+    assert_eq!(guest.ask("count", &json!([])), 5);
 }
 
 #[test]
