@@ -342,6 +342,38 @@ fn help_and_version_are_data() {
 }
 
 #[test]
+fn usage_shows_what_a_command_takes_whatever_the_environment_has() {
+    let ecosystem = Ecosystem::asleep();
+    // DAE_HOME is set here, as always.
+    for words in [&["call"][..], &["install"], &["start", "--nonsense"]] {
+        let output = ecosystem.cli(words).code(2);
+        assert!(output.stderr.contains("Usage: dae-host "), "{output:?}");
+        assert!(!output.stderr.contains("--home"), "{output:?}");
+    }
+    // And it counts.
+    let output = ecosystem.cli(&["list"]).code(7);
+    let home = ecosystem.home();
+    assert!(
+        output.stderr.contains(home.to_str().expect("UTF-8")),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_hash_is_shown_short_to_a_person_and_whole_to_a_program() {
+    let ecosystem = sample();
+    let hash = ecosystem.status("Sample")["hash"].clone();
+    let hash = hash.as_str().expect("a hash");
+    assert_eq!(hash.len(), 64);
+    let Some(output) = at_terminal(&ecosystem, 80, &[("NO_COLOR", "1")], "status Sample") else {
+        return;
+    };
+    let mut lines = output.stdout.lines().map(str::trim);
+    let line = lines.find_map(|line| line.strip_prefix("hash "));
+    assert_eq!(line.map(str::trim), Some(&hash[..12]), "{output:?}");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure_to_shout_about() {
     let ecosystem = sample();
     let program = ecosystem.command();

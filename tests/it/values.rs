@@ -261,6 +261,35 @@ fn refusal(guest: &mut Guest, sent: &str, code: &str) -> String {
     }
 }
 
+/// What a person types who forgets the quotes, and what the message says is to be written.
+const UNQUOTED: [(&str, &str); 6] = [
+    ("n", r#"["n"]"#),
+    ("[n]", r#"["n"]"#),
+    ("n, m", r#"["n", "m"]"#),
+    ("tru", r#"["tru"]"#),
+    ("hello world", r#"["hello world"]"#),
+    ("[1, 2", "[1, 2]"),
+];
+
+#[test]
+fn what_is_not_in_quotes_is_answered_with_what_to_write() {
+    let check = |guest: &mut Guest, command: &str| {
+        for (typed, example) in UNQUOTED {
+            let said = refusal(guest, &format!("{command} {typed}"), "bad-arguments");
+            let begins = format!("expected JSON arguments such as {example}, got {typed}: ");
+            assert!(said.starts_with(&begins), "{command}: {said}");
+        }
+    };
+    both(|ecosystem, _, guest| {
+        check(guest, "double");
+        check(guest, "later");
+        check(&mut ecosystem.guest("Dae"), "find");
+        // One that is JSON5, and not what is wanted.
+        let said = refusal(guest, "double 'n'", "bad-arguments");
+        assert!(said.contains("expected a number"), "{said}");
+    });
+}
+
 #[test]
 fn a_result_that_json_does_not_have_is_named_and_no_error_is_silent() {
     both(|ecosystem, name, guest| {

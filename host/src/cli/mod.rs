@@ -50,8 +50,9 @@ struct Line {
 /// What every command takes.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The ecosystem's directory; without it the XDG base directories are used
-    #[arg(long, global = true, env = "DAE_HOME", value_name = "DIR")]
+    /// The ecosystem's directory; without it that of DAE_HOME, or else the XDG base directories are used
+    // Read by hand: clap shows what the environment has set as a part of each usage.
+    #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
     /// Print JSON: one document, or one a line where there is no end to it
     #[arg(long, global = true)]
@@ -125,6 +126,7 @@ impl Session {
             quiet,
             verbose,
         } = global;
+        let home = home.or_else(|| std::env::var_os("DAE_HOME").map(PathBuf::from));
         // As with the XDG variables, an empty one counts as none.
         let home_named = home.as_ref().is_some_and(|dir| !dir.as_os_str().is_empty());
         let home = Home::from_environment(home)?;

@@ -166,7 +166,8 @@ fn what_runs(status: &Status) -> [Fact; 11] {
         ("restarts", status.restarts.to_string()),
         ("calls", calls),
         ("guests", status.guests.to_string()),
-        ("hash", status.hash.clone()),
+        // A whole one is wider than most terminals leave room for; `--json` has it.
+        ("hash", words::short_hash(&status.hash).to_owned()),
         ("source", source(status)),
     ]
 }
