@@ -7,12 +7,17 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
-use dae_tests::{Ecosystem, Fault, Guest, Message};
+use dae_tests::{Ecosystem, Fault, Guest, LIMIT, Message, until};
 use serde_json::{Value, json};
 
 use super::flags;
 use crate::discovery::scene::only;
+
+/// After so long a reply is no longer expected, and a little more.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(62);
+const GIVEN_UP_MAX: Duration = Duration::from_secs(120);
 
 /// A foreign daemon of this process that knows no tags. It runs until the test's process ends.
 struct Foreign {
@@ -27,6 +32,8 @@ struct State {
     released: Mutex<usize>,
     changed: Condvar,
     holding: AtomicUsize,
+    /// Connections that asked for more than who it is.
+    connections: AtomicUsize,
 }
 
 impl Foreign {
@@ -55,6 +62,10 @@ impl Foreign {
         self.state.changed.notify_all();
     }
 
+    fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
     fn holding(&self) -> usize {
         self.state.holding.load(Ordering::SeqCst)
     }
@@ -63,8 +74,12 @@ impl Foreign {
 /// Answers one connection's lines one after the other, each by its name.
 fn serve(stream: &TcpStream, state: &State, credential: &Value) {
     let mut writing = stream.try_clone().expect("a socket");
+    let mut is_counted = false;
     for line in BufReader::new(stream).lines().map_while(Result::ok) {
         let (name, arguments) = line.split_once(' ').unwrap_or((&line, "[]"));
+        if name != "dae" && !std::mem::replace(&mut is_counted, true) {
+            state.connections.fetch_add(1, Ordering::SeqCst);
+        }
         let reply = match name {
             "dae" => format!("dae [{credential}]\n"),
             "hold" | "hold_and_fail" => {
@@ -174,6 +189,99 @@ fn a_late_reply_goes_to_nobody_else() {
                 assert_eq!(after, "after", "{label}");
             }
         }
+    }
+}
+
+/// Whether there is something to read of a guest's connection.
+fn has_come(guest: &Guest) -> bool {
+    let stream = guest.stream();
+    stream.set_nonblocking(true).expect("a socket option");
+    let came = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).expect("a socket option");
+    came.is_ok_and(|bytes| bytes > 0)
+}
+
+/// Each guest gets its own answer or a refusal, and then its own answer to the next; how many were refused.
+fn refused_and_own(guests: &mut [Guest], number: &Value, is_apart: bool) -> usize {
+    let mut refused = 0;
+    for (n, guest) in guests.iter_mut().enumerate() {
+        match guest.message().result() {
+            Ok(value) => {
+                let own = format!("{n} ");
+                let is_own = value.as_str().is_some_and(|text| text.starts_with(&own));
+                assert!(is_own, "apart: {is_apart}: {n} got another one's");
+            }
+            Err(refusal) => {
+                // By the connection, or before it where the worker has too much to do.
+                let is_known = ["doesn't read what it is sent", "too many wait already"];
+                let is_known = is_known.iter().any(|text| refusal.message.contains(text));
+                assert!(is_known, "apart: {is_apart}: {refusal:?}");
+                refused += 1;
+            }
+        }
+        let next = guest.ask("ask", &json!([number, "echo", n]));
+        assert_eq!(next, n, "apart: {is_apart}");
+    }
+    refused
+}
+
+/// While the other side reads nothing, calls wait for it up to a bound; past that they are refused, and were never sent.
+#[test]
+fn a_call_that_was_refused_takes_nobodys_reply() {
+    // More in all than the bound and the system's buffers.
+    const GUESTS: usize = 40;
+    let text = "x".repeat(500_000);
+    for is_apart in [false, true] {
+        let foreign = Foreign::start();
+        let (ecosystem, mut a) = scene(&foreign, is_apart, &json!({"command_ms": 0}));
+        let number = a.ask("connect", &json!([foreign.name]));
+        // From here on it reads nothing, until it is released.
+        a.send(format!("ask [{number},\"hold\",\"held\"]\n"));
+        until(LIMIT, "it holds", || foreign.holding() == 1);
+        let mut guests: Vec<Guest> = (0..GUESTS).map(|_| ecosystem.guest("A")).collect();
+        for (n, guest) in guests.iter_mut().enumerate() {
+            guest.send(format!("ask [{number},\"echo\",\"{n} {text}\"]\n"));
+        }
+        until(LIMIT, "one is refused while nobody reads", || {
+            guests.iter().any(has_come)
+        });
+        foreign.release();
+        assert_eq!(a.message().result(), Ok(json!("held")), "apart: {is_apart}");
+        let refused = refused_and_own(&mut guests, &number, is_apart);
+        assert!(
+            (1..GUESTS).contains(&refused),
+            "apart: {is_apart}: {refused}"
+        );
+    }
+}
+
+/// Its reply could no longer be told from that to the next call of its name.
+#[test]
+#[ignore = "takes the minute after which a call is given up"]
+fn a_call_that_is_never_answered_has_the_connection_made_anew() {
+    for is_apart in [false, true] {
+        let foreign = Foreign::start();
+        let (_ecosystem, mut a) = scene(&foreign, is_apart, &json!({"command_ms": 5000}));
+        let timed_out = a.ask_in_vain("call", &json!([foreign.name, "hold", "first"]));
+        assert!(
+            timed_out.code == "timeout" || timed_out.message.contains("timeout"),
+            "{timed_out:?}"
+        );
+        let began = Instant::now();
+        until(GIVEN_UP_MAX, "it is given up", || {
+            began.elapsed() > GIVEN_UP_AFTER
+        });
+        // The thread of the first connection still holds, and would read nothing more.
+        a.send(format!(
+            "call {}\n",
+            json!([foreign.name, "hold", "second"])
+        ));
+        until(LIMIT, "it comes by another", || foreign.holding() == 2);
+        foreign.release();
+        foreign.release();
+        let second = a.message().result();
+        assert_eq!(second, Ok(json!("second")), "apart: {is_apart}");
+        assert_eq!(foreign.connections(), 2, "apart: {is_apart}");
     }
 }
 
