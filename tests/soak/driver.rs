@@ -10,11 +10,11 @@ mod crash;
 mod drop_in;
 mod guests;
 mod ledger;
+mod patience;
 mod plugin;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use dae_tests::{Ecosystem, Guest, Output, until_some};
 use serde_json::{Value, json};
@@ -24,11 +24,10 @@ use crate::model::{Ending, Mode, Name, Step, World};
 use callers::{Caller, Manner};
 use guests::Guests;
 use ledger::Ledger;
+use patience::patience;
 
+pub use patience::shorten;
 pub use plugin::Plugin;
-
-/// How long anything may take that should happen at once. A machine that builds beside this stands still for many seconds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The daemon whose state is kept every second.
 const CHECKPOINTED: Name = Name::Cleo;
@@ -136,7 +135,8 @@ impl<'p> Driver<'p> {
         Ok(())
     }
 
-    /// Ends the history: all that there is outlives a restart of the host, and nothing is left over.
+    /// Ends the history: all that there is outlives two restarts of the host, nothing is left over in the home, and a host whose
+    /// daemons are all uninstalled holds no more than at its first start.
     pub fn finish(&mut self, world: &World) {
         let mut world = world.clone();
         if world.is_full {
@@ -149,6 +149,16 @@ impl<'p> Driver<'p> {
             self.make_at_end(&mut world, Step::EndHost { how, busy: None });
         }
         self.check_leftovers(&world);
+        self.make_at_end(&mut world, Step::StartHost);
+        for known in self.known.values_mut() {
+            known.guests.leave();
+        }
+        self.ecosystem.give_back();
+    }
+
+    /// The history has failed: what the host holds is of no interest any more.
+    pub fn abandon(&self) {
+        self.ecosystem.leaves("the history has failed");
     }
 
     fn make_at_end(&mut self, world: &mut World, step: Step) {
@@ -183,7 +193,7 @@ impl<'p> Driver<'p> {
     #[track_caller]
     fn ask(&self, command: &str, argument: &Value) -> Value {
         let mut control = self.ecosystem.control();
-        control.be_patient(PATIENCE);
+        control.be_patient(patience());
         let answer = control.ask(command, argument);
         answer.unwrap_or_else(|fault| panic!("{command} {argument} was answered {fault:?}"))
     }
@@ -197,7 +207,7 @@ impl<'p> Driver<'p> {
     fn until_status(&self, name: Name, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let what = format!("{} {what}", name.as_str());
-        until_some(PATIENCE, &what, || {
+        until_some(patience(), &what, || {
             last = self.status(name);
             is_so(&last).then(|| last.clone())
         })
@@ -227,7 +237,7 @@ impl<'p> Driver<'p> {
 
 /// Restarts never tire, nothing is rolled back by itself, and no limit is near what a busy machine needs.
 fn config() -> Value {
-    let patience_ms = PATIENCE.as_millis() as u64;
+    let patience_ms = patience().as_millis() as u64;
     let restart = json!({
         "backoff_first_ms": 0, "backoff_max_ms": 0, "served_ms": 0, "burst_ms": 0, "slow_ms": 0,
     });

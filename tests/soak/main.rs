@@ -140,6 +140,8 @@ impl Soak {
         let config = Config {
             cases: 1,
             failure_persistence: None,
+            // Its time is its limit.
+            max_shrink_iters: u32::MAX - 1,
             max_shrink_time: self.options.shrink_seconds.saturating_mul(1000),
             ..Config::default()
         };
@@ -152,6 +154,9 @@ impl Soak {
             TestRunner::new_with_rng(config, rng).run(&strategy, |(world, steps, counter)| {
                 // While it is made shorter, the clock is the shrinking's own.
                 let deadline = is_first.replace(false).then_some(self.deadline);
+                if deadline.is_none() {
+                    driver::shorten();
+                }
                 self.make(world, &steps, (deadline, counter))
             });
         self.tally.histories.set(self.tally.histories.get() + 1);
@@ -190,6 +195,7 @@ impl Soak {
                 world.change(step);
                 if driver.step(&before, step, &world).is_err() {
                     self.tally.slow.set(self.tally.slow.get() + 1);
+                    driver.abandon();
                     return;
                 }
                 self.tally.steps.set(self.tally.steps.get() + 1);
@@ -197,6 +203,7 @@ impl Soak {
             driver.finish(&world);
         }));
         made.map_err(|_| {
+            driver.abandon();
             self.seen.keep(report::last_panic(), &driver.stderr());
             TestCaseError::fail("it went wrong")
         })

@@ -370,8 +370,8 @@ impl World {
         let versions = VERSIONS.filter(|version| !is_left_behind(*version));
         let replaced = versions.flat_map(replace);
         let others = [Step::RenameDropIn, Step::RemoveDropIn];
-        // The three kinds of steps are to be alike in number.
-        let others = others.iter().cycle().take(8).cloned();
+        // Each is to come as often as a replacement.
+        let others = others.iter().cycle().take(16).cloned();
         replaced.chain(others).collect()
     }
 

@@ -376,8 +376,12 @@ impl Ecosystem {
         self.directory.path().join("host.stdout")
     }
 
-    /// Uninstalls all daemons, waits until the host holds no more than at its start, and ends it.
-    fn give_back(&mut self) {
+    /// Uninstalls all daemons, waits until the host holds no more than at its start, and ends it. The end of every test does
+    /// that, unless it has been done.
+    ///
+    /// # Panics
+    /// When it holds more, or doesn't end well.
+    pub fn give_back(&mut self) {
         let is_running = |host: &mut Child| matches!(host.try_wait(), Ok(None));
         let is_checked = self.left.get().is_none() && self.host.as_mut().is_some_and(is_running);
         let Some(before) = self.held_at_start.take().filter(|_| is_checked) else {

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use dae_tests::{Message, until};
 
-use super::PATIENCE;
 use super::ledger::Range;
+use super::patience::patience;
 
 /// Commands in flight.
 const IN_FLIGHT: u64 = 8;
@@ -67,7 +67,7 @@ impl Caller {
     pub fn start(port: u16, manner: Manner) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(patience()))
             .expect("a socket option");
         let progress = Arc::<Progress>::default();
         let ours = Arc::clone(&progress);
@@ -82,7 +82,7 @@ impl Caller {
     pub fn until_more(&self) {
         let batches = || self.progress.batches.load(Ordering::Relaxed);
         let before = batches();
-        until(PATIENCE, "the caller is answered", || {
+        until(patience(), "the caller is answered", || {
             batches() > before + 1 || self.thread.is_finished()
         });
     }
@@ -134,7 +134,7 @@ fn answer(replies: &mut BufReader<&TcpStream>, mark: u64) -> Option<Answer> {
         // A host that was killed may have been writing.
         Ok(_) => return None,
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-        Err(error) => panic!("no reply to {mark} within {PATIENCE:?}: {error}"),
+        Err(error) => panic!("no reply to {mark} within {:?}: {error}", patience()),
     }
     let line = std::str::from_utf8(&line).expect("what a daemon sends is UTF-8");
     match Message::read(line.trim_end()).result() {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use dae_tests::{files, process};
 use serde_json::{Value, json};
 
-use super::{Driver, PATIENCE};
+use super::Driver;
+use super::patience::patience;
 use crate::model::{Daemon, Mode, Name, World};
 
 /// What the command line ends with where no host runs.
@@ -51,7 +52,7 @@ impl Driver<'_> {
 
     fn list(&self) -> Rows {
         let mut control = self.ecosystem.control();
-        control.be_patient(PATIENCE);
+        control.be_patient(patience());
         let rows = control.ask_plainly("list").expect("it lists");
         let rows = rows.as_array().expect("rows").clone().into_iter();
         let named = rows.map(|row| (row["name"].as_str().expect("a name").to_owned(), row));
@@ -208,8 +209,9 @@ fn until_equal<T: PartialEq + Debug>(what: &str, expected: &T, mut look: impl Fn
             return;
         }
         assert!(
-            began.elapsed() < PATIENCE,
-            "{what}, after {PATIENCE:?}: expected {expected:#?}, found {found:#?}"
+            began.elapsed() < patience(),
+            "{what}, after {:?}: expected {expected:#?}, found {found:#?}",
+            patience()
         );
         std::thread::sleep(PAUSE);
     }

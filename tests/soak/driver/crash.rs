@@ -1,12 +1,13 @@
 //! Ends that nobody has asked the daemon for: its process is killed, its code crashes, its host ends.
 
-use dae_tests::{LIMIT, Message, process, until};
+use dae_tests::{Message, process, until};
 use rustix::process::Signal;
 
 use super::callers::Manner;
 use super::code::Worlds;
 use super::ledger::Range;
-use super::{Driver, Known, PATIENCE};
+use super::patience::patience;
+use super::{Driver, Known};
 use crate::model::{Ending, Mode, Name, World};
 
 impl Driver<'_> {
@@ -20,7 +21,7 @@ impl Driver<'_> {
         if by_command {
             let mut guest = self.guest(name);
             guest.send("crash\n");
-            let line = guest.line_within(PATIENCE).expect("its guests stay");
+            let line = guest.line_within(patience()).expect("its guests stay");
             let fault = Message::read(&line).result().expect_err("it crashes");
             assert_eq!(fault.code, "crashed", "{fault:?}");
         } else {
@@ -92,7 +93,7 @@ impl Driver<'_> {
     }
 
     fn until_no_workers(&self) {
-        until(LIMIT, "the host's processes are gone", || {
+        until(patience(), "the host's processes are gone", || {
             process::workers_of(self.host).is_empty()
         });
     }

@@ -8,7 +8,8 @@ use dae_tests::{spoil, until};
 use serde_json::json;
 
 use super::code::{Worlds, put_file};
-use super::{Driver, Known, PATIENCE, TooSlow};
+use super::patience::patience;
+use super::{Driver, Known, TooSlow};
 use crate::model::{File, Name, Replacing, Step, World};
 
 /// For how long the file may be away.
@@ -93,7 +94,7 @@ impl Driver<'_> {
         for _ in 0..2 {
             let name = format!("looked-{}.so", self.ecosystem.stderr().len());
             let file = spoil::write(&plugins, &name, b"no plugin");
-            until(PATIENCE, "the host looks at its files", || {
+            until(patience(), "the host looks at its files", || {
                 self.ecosystem.stderr().contains(&name)
             });
             fs::remove_file(file).expect("our own file");

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use dae_tests::{Guest, until};
 use serde_json::{Value, json};
 
-use super::{Driver, PATIENCE};
+use super::Driver;
+use super::patience::patience;
 use crate::model::{Name, Nuisance, World};
 
 /// Guests of one daemon that stay.
@@ -32,7 +33,7 @@ impl Guests {
     #[track_caller]
     pub fn expect_closed(&mut self) {
         for guest in &mut self.staying {
-            assert_eq!(guest.line_within(PATIENCE), None, "it should be closed");
+            assert_eq!(guest.line_within(patience()), None, "it should be closed");
         }
         self.leave();
     }
@@ -51,7 +52,7 @@ impl Guests {
         let ask = |guest: &mut Guest, command: &str| {
             let command = format!("{command}#{number}");
             guest.send(format!("{command}\n"));
-            let line = guest.line_within(PATIENCE);
+            let line = guest.line_within(patience());
             let line = line.unwrap_or_else(|| panic!("a guest that stays was closed"));
             let reply = line.strip_prefix(&format!("{command} ["));
             let reply = reply.and_then(|reply| reply.strip_suffix(']')?.parse().ok());
@@ -86,7 +87,7 @@ impl Driver<'_> {
             .collect();
         guest.send(lines);
         for mark in marks {
-            let line = guest.line_within(PATIENCE);
+            let line = guest.line_within(patience());
             // The mark is what the count must be.
             assert_eq!(line, Some(format!("increment [[{mark},{version},{mark}]]")));
         }
@@ -99,7 +100,7 @@ impl Driver<'_> {
             Nuisance::Malformed => {
                 guest.send(b"\xff\xfe [1]\n9 lives\nincrement {\n");
                 for _ in 0..3 {
-                    let line = guest.line_within(PATIENCE).unwrap_or_default();
+                    let line = guest.line_within(patience()).unwrap_or_default();
                     assert!(
                         line.starts_with("error "),
                         "an error was expected, and {line:?} came"
@@ -110,8 +111,8 @@ impl Driver<'_> {
             }
             Nuisance::Http => {
                 guest.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-                until(PATIENCE, "its connection is closed", || {
-                    guest.line_within(PATIENCE).is_none()
+                until(patience(), "its connection is closed", || {
+                    guest.line_within(patience()).is_none()
                 });
             }
             Nuisance::HalfLine => guest.send("increm"),
