@@ -190,17 +190,33 @@ impl Commands {
 pub(crate) struct Found<'a> {
     name: &'a str,
     known: Option<&'a Known>,
+    is_guarded: bool,
 }
 
 impl<'a> Found<'a> {
-    /// What is known of a name.
+    /// What is known of a name. `guards` tells whether a command has to ask before its code runs.
     #[inline(always)]
-    pub(crate) fn known(&mut self, commands: &'a Commands, name: &'a str) -> Option<&'a Known> {
+    pub(crate) fn known(
+        &mut self,
+        commands: &'a Commands,
+        name: &'a str,
+        guards: impl FnOnce(u32) -> bool,
+    ) -> Option<&'a Known> {
         // In a run of lines of one name they are mostly one slice. Before the first it is empty, which is no name.
         if !std::ptr::eq(name, self.name) {
             self.known = commands.known(name);
             self.name = name;
+            self.is_guarded = match self.known.map(|known| known.entry) {
+                Some(Entry::Own { index, .. }) => guards(index),
+                Some(Entry::Host(_)) | None => false,
+            };
         }
         self.known
+    }
+
+    /// Whether the command that was looked up last has to ask before its code runs.
+    #[inline(always)]
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.is_guarded
     }
 }

@@ -50,7 +50,8 @@ const UNGUARDED_WORDS: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     is_tight: AtomicBool,
-    /// A bit for each command that needs no reservation: it has ended once in this instance, and has never given a bulk.
+    /// A bit for each command that needs no reservation: its first run in this instance is over or takes long, and it has
+    /// never given a bulk.
     unguarded: [AtomicU64; UNGUARDED_WORDS],
     waits: Mutex<Waits>,
     /// Those who want to begin or go on with something.
@@ -139,8 +140,9 @@ impl Room {
         self.is_tight() || !self.is_unguarded(command)
     }
 
+    /// Whether a command needs no reservation.
     #[inline]
-    fn is_unguarded(&self, command: u32) -> bool {
+    pub(crate) fn is_unguarded(&self, command: u32) -> bool {
         let word = self.unguarded.get(command as usize / 64);
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (command % 64) & 1 == 1)
     }
@@ -203,9 +205,14 @@ impl Room {
     #[cold]
     pub(crate) fn note_end(&self, command: u32) {
         let waits = lock(&self.waits);
-        if let Some(word) = self.unguarded.get(command as usize / 64)
-            && !waits.bulky.contains(&command)
-        {
+        if !waits.bulky.contains(&command) {
+            self.set_unguarded(command);
+        }
+    }
+
+    /// Marks that the command needs no reservation. The caller holds the lock on what waits.
+    fn set_unguarded(&self, command: u32) {
+        if let Some(word) = self.unguarded.get(command as usize / 64) {
             word.fetch_or(1 << (command % 64), Ordering::AcqRel);
         }
     }

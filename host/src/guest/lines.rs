@@ -93,14 +93,14 @@ impl<S: Stream> Guest<S> {
             if !self.has_room() {
                 break Taken::Some;
             }
-            if self.deferred.is_some() {
-                if self.is_held_up() {
-                    break Taken::Some;
-                }
+            if let Some((_, line)) = self.deferred.take() {
                 is_any = true;
-                let (_, line) = self.deferred.take().unwrap_or_default();
                 batch.tally.add(self.answer_deferred(&line, phase, context));
-                continue;
+                match self.deferred {
+                    None => continue,
+                    // It waits on.
+                    Some(_) => break Taken::Some,
+                }
             }
             if let Some(message) = lines.next_plain() {
                 is_any = true;
@@ -188,9 +188,13 @@ impl<S: Stream> Guest<S> {
                     door: &self.door,
                     guest: &self.mailbox,
                 };
-                let known = batch.found.known(&lease.instance.commands, message.name);
-                if let Some(Entry::Own { index, runs }) = known.map(|known| known.entry)
-                    && self.door.room.asks(index)
+                let room = &self.door.room;
+                let commands = &lease.instance.commands;
+                let known = batch
+                    .found
+                    .known(commands, message.name, |index| !room.is_unguarded(index));
+                if (room.is_tight() || batch.found.is_guarded())
+                    && let Some(Entry::Own { index, runs }) = known.map(|known| known.entry)
                 {
                     return self.answer_if_room(message, (index, runs), lease, (batch, context));
                 }
@@ -232,7 +236,7 @@ impl<S: Stream> Guest<S> {
             door: &self.door,
             guest: &self.mailbox,
         };
-        let known = batch.found.known(&lease.instance.commands, message.name);
+        let known = lease.instance.commands.known(message.name);
         self.answers.set_reservation(reservation);
         let rest = (&mut self.outbox, &mut batch.tally, context);
         self.answers.answer(message, known, turn, rest);

@@ -5,8 +5,8 @@
 //! the first run of each command of an instance. Without that, all guests that ask for a large reply at the same moment
 //! would get it made at the same moment.
 //!
-//! A reservation lapses after a time: a handler that never returns must not keep other guests waiting for ever. Then one
-//! more reply may be made beside it.
+//! A reservation lapses after a time: a handler that never returns must not keep other guests waiting for ever. Then
+//! another bulk may be made beside that one; a command whose first run takes as long runs for all who wait.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +61,12 @@ impl Reservations {
     /// Whether another one holds `kind` at the time `now`.
     pub(super) fn is_taken(&self, kind: Kind, now: Instant) -> bool {
         let is_it = |held: &Held| held.kind == kind && held.lapses > now;
+        self.held.iter().any(is_it)
+    }
+
+    /// Whether one that holds `kind` has lapsed at the time `now`.
+    fn has_lapsed(&self, kind: Kind, now: Instant) -> bool {
+        let is_it = |held: &Held| held.kind == kind && held.lapses <= now;
         self.held.iter().any(is_it)
     }
 
@@ -125,7 +131,12 @@ impl Room {
         let Some(kind) = self.kind(&waits, command) else {
             return Ok(None);
         };
-        let taken = waits.reservations.take(kind, Instant::now());
+        let now = Instant::now();
+        if kind == Kind::First(command) && waits.reservations.has_lapsed(kind, now) {
+            self.set_unguarded(command);
+            return Ok(None);
+        }
+        let taken = waits.reservations.take(kind, now);
         drop(waits);
         match taken {
             Ok(number) => Ok(Some(Arc::new(Reservation {
@@ -206,6 +217,22 @@ mod tests {
         assert!(room.reserve(BULKY + 1).is_err());
         drop(bulk);
         assert!(room.reserve(BULKY + 1).is_ok());
+    }
+
+    #[test]
+    fn a_first_run_that_takes_long_is_waited_for_once() {
+        let room = Arc::new(Room::default());
+        let first = room.reserve(3).expect("nobody runs it");
+        assert!(room.reserve(3).is_err());
+        for held in &mut lock(&room.waits).reservations.held {
+            held.lapses = Instant::now();
+        }
+        for _ in 0..2 {
+            assert!(!room.is_reserved(3));
+            assert!(room.reserve(3).expect("no wait").is_none());
+        }
+        assert!(!room.asks(3));
+        drop(first);
     }
 
     #[test]

@@ -285,7 +285,7 @@ impl Bench {
                 Some(Line::Message(message)) => message,
                 Some(_) => break Stop::Before(start),
             };
-            let known = found.known(&self.instance.commands, message.name);
+            let known = found.known(&self.instance.commands, message.name, |_| false);
             let Some(command) = known.and_then(Known::here) else {
                 break Stop::Before(start);
             };
