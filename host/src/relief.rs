@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::beat::{self, Seen};
+use crate::beat::{Seen, Watchdog};
 use crate::pace;
 use crate::threads;
 
@@ -44,16 +44,22 @@ impl Threads {
         let processors = processors();
         let size = reserve_size();
         threads::check_room(Self::count())?;
+        let watchdog = Watchdog::new();
+        let watched = Arc::clone(&watchdog);
         let runtime = Builder::new_multi_thread()
             .thread_name("guests")
             .worker_threads(processors + size)
-            .on_thread_start(threads::prepare)
+            .on_thread_start(move || {
+                threads::prepare();
+                watched.watch_this_thread();
+            })
             .enable_all()
             .build()?;
         let reserve = Arc::new(Reserve {
             size,
             seats: Mutex::default(),
             changed: Condvar::new(),
+            watchdog,
         });
         reserve.relieve(0, runtime.handle());
         // A handler that holds its thread gives what else that thread had to do to another one ([`crate::pace`]), and where
@@ -114,6 +120,8 @@ struct Reserve {
     size: usize,
     seats: Mutex<Seats>,
     changed: Condvar,
+    /// Sees which handlers hold a thread of this runtime.
+    watchdog: Arc<Watchdog>,
 }
 
 #[derive(Debug, Default)]
@@ -154,7 +162,7 @@ impl Reserve {
     fn end(&self) {
         self.seats().has_ended = true;
         self.changed.notify_all();
-        beat::wake_sleepers();
+        self.watchdog.wake();
     }
 
     fn has_ended(&self) -> bool {
@@ -169,13 +177,14 @@ impl Reserve {
 
 /// The watcher's life.
 fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
-    let (mut before, mut relieved) = (beat::look(), Vec::<Seen>::new());
+    let watchdog = &reserve.watchdog;
+    let (mut before, mut relieved) = (watchdog.look(), Vec::<Seen>::new());
     while !reserve.has_ended() {
         match relieved.is_empty() {
-            true => beat::sleep(LOOK_EVERY, || reserve.has_ended()),
+            true => watchdog.sleep(LOOK_EVERY, || reserve.has_ended()),
             false => std::thread::sleep(LOOK_EVERY),
         }
-        let now = beat::look();
+        let now = watchdog.look();
         let stuck: Vec<Seen> = now
             .iter()
             .filter(|one| before.contains(one))
@@ -202,6 +211,7 @@ fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beat;
     use std::sync::mpsc;
     use std::time::Instant;
 
@@ -234,13 +244,40 @@ mod tests {
         threads.end(LIMIT);
     }
 
+    #[test]
+    fn what_becomes_of_one_runtime_is_nothing_to_another() {
+        let (own, other) = (Threads::start().unwrap(), Threads::start().unwrap());
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        // One of the other's handlers is stuck, and then the other ends.
+        other.handle().spawn(async move {
+            beat::during(u64::MAX - 11, 0, true, || released.lock().unwrap().recv())
+        });
+        until(|| other.reserve.seats().wanted < other.reserve.size);
+        assert_eq!(own.reserve.seats().wanted, own.reserve.size);
+        other.end(Duration::ZERO);
+        // Now one of its own is.
+        let (stuck, is_stuck) = mpsc::channel::<()>();
+        let is_stuck = Arc::new(Mutex::new(is_stuck));
+        own.handle().spawn(async move {
+            beat::during(u64::MAX - 12, 0, true, || is_stuck.lock().unwrap().recv())
+        });
+        until(|| own.reserve.seats().wanted < own.reserve.size);
+        drop((stuck, release));
+        until_seated(&own.reserve);
+        own.end(LIMIT);
+    }
+
+    #[track_caller]
     fn until_seated(reserve: &Reserve) {
+        until(|| reserve.seats().taken == reserve.size && reserve.seats().wanted == reserve.size);
+    }
+
+    #[track_caller]
+    fn until(holds: impl Fn() -> bool) {
         let start = Instant::now();
-        while reserve.seats().taken != reserve.size || reserve.seats().wanted != reserve.size {
-            assert!(
-                start.elapsed() < LIMIT,
-                "the reserve is not back: {reserve:?}"
-            );
+        while !holds() {
+            assert!(start.elapsed() < LIMIT, "it doesn't come");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

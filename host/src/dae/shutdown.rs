@@ -122,11 +122,7 @@ impl Inner {
         limit: Duration,
         tell: &mut (impl FnMut(&StopNews) + Send),
     ) -> Left {
-        let room = Arc::new(Semaphore::new(STOPS_MAX));
-        let mut ends = JoinSet::new();
-        for (name, daemon) in all.clone() {
-            ends.spawn(end_one(name, daemon, Arc::clone(&room)));
-        }
+        let mut ends = end_side_by_side(all);
         let mut left = all.clone();
         let mut stall = Stall::new(limit, Instant::now());
         let within = limit + LOOK_EVERY * 2;
@@ -144,17 +140,17 @@ impl Inner {
                 },
                 now = looks.tick() => now,
             };
-            let status = status(&left, all.len());
+            let status = || status(&left, all.len());
             match stall.after(self.stop_progress(), now) {
                 Look::Progress => tell(&StopNews {
                     within,
-                    status: status.clone(),
+                    status: status(),
                 }),
                 Look::Waiting => {}
                 Look::Stalled => return left,
             }
             if now >= next_log {
-                tracing::info!("the host is ending: {status}");
+                tracing::info!("the host is ending: {}", status());
                 next_log = now + LOG_EVERY;
             }
         }
@@ -187,6 +183,16 @@ impl Inner {
             "daemons whose state was not saved, and which start from the one that was kept before: {names}"
         );
     }
+}
+
+/// Begins to end all of these; each returns its name.
+fn end_side_by_side(all: &Left) -> JoinSet<String> {
+    let room = Arc::new(Semaphore::new(STOPS_MAX));
+    let mut ends = JoinSet::new();
+    for (name, daemon) in all.clone() {
+        ends.spawn(end_one(name, daemon, Arc::clone(&room)));
+    }
+    ends
 }
 
 async fn end_one(name: String, daemon: Arc<Daemon>, room: Arc<Semaphore>) -> String {

@@ -1,0 +1,75 @@
+//! The library in a program of one's own: several ecosystems in one process, and futures of it that are dropped.
+//!
+//! The program has a `main` of its own, since a daemon in a subprocess runs the program that embeds the host. It takes the
+//! names of tests, or parts of them, as the test harness does.
+
+mod dropped;
+mod two;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use dae_host::Dae;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+/// A test, and its name.
+type Test = (&'static str, fn(&Runtime));
+
+const TESTS: [Test; 4] = [
+    (
+        "stopping_one_of_two_leaves_the_watch_of_the_other_intact",
+        two::stopping_one_of_two,
+    ),
+    (
+        "an_install_that_is_dropped_is_whole_or_not_begun",
+        dropped::install,
+    ),
+    (
+        "a_rollback_that_is_dropped_is_whole_or_not_begun",
+        dropped::rollback,
+    ),
+    (
+        "a_move_that_is_dropped_is_whole_or_not_begun",
+        dropped::set_mode,
+    ),
+];
+
+fn main() -> ExitCode {
+    if let Some(code) = dae_host::worker::become_worker() {
+        return code;
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        TESTS.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let mut parts = arguments
+        .iter()
+        .filter(|one| !one.starts_with("--"))
+        .peekable();
+    let parts: Option<Vec<&String>> = parts.peek().is_some().then(|| parts.collect());
+    let is_wanted = |name: &str| {
+        let is_in = |parts: &Vec<&String>| parts.iter().any(|part| name.contains(*part));
+        parts.as_ref().is_none_or(is_in)
+    };
+    // A test that fails panics, and ends the program with it.
+    let runtime = Runtime::new().expect("a runtime");
+    for (name, test) in TESTS.into_iter().filter(|(name, _)| is_wanted(name)) {
+        test(&runtime);
+        println!("test {name} ... ok");
+    }
+    // Threads that a test left in a handler for ever are not waited for.
+    std::process::exit(0)
+}
+
+/// Starts an ecosystem over that home, with that config.
+async fn start(home: &Path, config: &Value) -> Dae {
+    let mut whole = json!({"scan_ms": 0, "defaults": {"trial": false}});
+    for (key, value) in config.as_object().expect("a config is an object") {
+        whole[key] = value.clone();
+    }
+    std::fs::write(home.join("config.json5"), whole.to_string()).expect("a home of our own");
+    let started = Dae::builder().home(home).start().await;
+    started.expect("an ecosystem starts")
+}
