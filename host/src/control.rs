@@ -18,6 +18,7 @@ use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -28,6 +29,7 @@ use crate::home::{FileId, Home, HomeLock};
 use crate::lock::lock;
 use crate::mailbox::Mailbox;
 use crate::seldom::Seldom;
+use crate::tasks;
 
 /// How often the socket's file is looked at. The command line waits a little longer for it than this.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -56,6 +58,8 @@ struct Place {
     file: std::sync::Mutex<Option<FileId>>,
     /// Nothing is made anew any more; held while something is.
     is_over: std::sync::Mutex<bool>,
+    /// What is listened on. It outlives a task that panics.
+    listener: std::sync::Mutex<Option<Arc<UnixListener>>>,
 }
 
 impl Control {
@@ -69,10 +73,13 @@ impl Control {
             held,
             file: std::sync::Mutex::default(),
             is_over: std::sync::Mutex::default(),
+            listener: std::sync::Mutex::default(),
         });
-        let listener = place.bind()?;
-        let attended = attend(listener, Arc::clone(&place), door);
-        let task = tokio::spawn(attended).abort_handle();
+        place.bind()?;
+        let attended = Arc::clone(&place);
+        let make = move || attend(Arc::clone(&attended), Arc::clone(&door));
+        let task = tasks::keep_alive(&Handle::current(), "the control socket", make);
+        let task = task.abort_handle();
         Ok(Control { task, place })
     }
 }
@@ -91,9 +98,9 @@ impl Drop for Control {
 
 impl Place {
     /// Listens anew. What lies there and listens no more was left by a host that was killed.
-    fn bind(&self) -> anyhow::Result<UnixListener> {
+    fn bind(&self) -> anyhow::Result<()> {
         let path = self.home.control_socket();
-        let bound = || -> io::Result<UnixListener> {
+        let bound = || -> io::Result<()> {
             let short = self.home.control_socket_short()?;
             if Peer::connect(short.path()).is_ok() {
                 let text = "another process listens there; end it, or remove the socket";
@@ -106,7 +113,8 @@ impl Place {
             let listener = UnixListener::bind(short.path())?;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
             *lock(&self.file) = Some(FileId::of(&std::fs::symlink_metadata(&path)?));
-            Ok(listener)
+            *lock(&self.listener) = Some(Arc::new(listener));
+            Ok(())
         };
         bound().with_context(|| format!("cannot listen on the control socket {}", path.display()))
     }
@@ -122,10 +130,10 @@ impl Place {
     ///
     /// # Errors
     /// Why that can't be done.
-    fn mend(&self) -> anyhow::Result<Option<UnixListener>> {
+    fn mend(&self) -> anyhow::Result<()> {
         let is_over = lock(&self.is_over);
         if *is_over {
-            return Ok(None);
+            return Ok(());
         }
         let home = &self.home.data;
         match self.home.id() {
@@ -143,29 +151,33 @@ impl Place {
             tracing::warn!("somebody has removed the home's lock; it was made anew");
         }
         if self.is_there() {
-            return Ok(None);
+            return Ok(());
         }
         self.home.create_runtime()?;
-        let listener = self.bind()?;
+        self.bind()?;
         let path = self.home.control_socket();
         tracing::warn!(path = %path.display(), "somebody has removed the control socket; it was made anew");
-        Ok(Some(listener))
+        Ok(())
+    }
+
+    /// Waits for the next client.
+    async fn accept(&self) -> io::Result<UnixStream> {
+        let listener = lock(&self.listener).clone();
+        let listener = listener.ok_or(io::ErrorKind::NotConnected)?;
+        Ok(listener.accept().await?.0)
     }
 }
 
-async fn attend(mut listener: UnixListener, place: Arc<Place>, door: Arc<Door>) {
+async fn attend(place: Arc<Place>, door: Arc<Door>) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = None;
     let knocks = Seldom::new(1, KNOCKS_LOGGED_EVERY);
     loop {
         tokio::select! {
-            accepted = listener.accept() => take(accepted.map(|(stream, _)| stream), &door, &knocks).await,
+            accepted = place.accept() => take(accepted, &door, &knocks).await,
             _ = looks.tick() => match place.mend() {
-                Ok(made_anew) => {
-                    told = None;
-                    listener = made_anew.unwrap_or(listener);
-                }
+                Ok(()) => told = None,
                 Err(error) => {
                     let text = format!("{error:#}");
                     // Once, and not every two seconds.
@@ -180,6 +192,7 @@ async fn attend(mut listener: UnixListener, place: Arc<Place>, door: Arc<Door>) 
 }
 
 async fn take(accepted: io::Result<UnixStream>, door: &Arc<Door>, knocks: &Seldom) {
+    tasks::fault_point("control");
     match accepted {
         Ok(stream) if is_owner(&stream) => {
             descriptors::grow(&stream);
@@ -287,9 +300,10 @@ mod tests {
         let place = Arc::clone(&control.place);
         assert!(home.control_socket().exists());
         std::fs::remove_file(home.control_socket()).unwrap();
-        assert!(place.mend().unwrap().is_some(), "it is made anew");
+        place.mend().unwrap();
+        assert!(place.is_there(), "it is made anew");
         drop(control);
-        assert!(place.mend().unwrap().is_none());
+        place.mend().unwrap();
         assert!(!home.control_socket().exists());
     }
 }

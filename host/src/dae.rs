@@ -57,6 +57,7 @@ use crate::report::{Credential, Refusal};
 use crate::states::States;
 use crate::store::Store;
 use crate::supervise::{Daemon, Notice, Rounds, Shared, StopSteps, listen};
+use crate::tasks;
 
 pub use fault::{Fault, FaultKind};
 pub(crate) use shutdown::StopNews;
@@ -317,7 +318,7 @@ fn listen_as_dae(
 impl Inner {
     /// Everything that needs the whole to be there.
     fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
-        let taking_note = tokio::spawn(notices::take_note(Arc::downgrade(inner), noticed));
+        let taking_note = notices::take_note(inner, noticed);
         lock(&inner.tasks).push(Task::Loop(taking_note));
         inner.enter_as_dae();
         inner.bring_back();
@@ -332,7 +333,8 @@ impl Inner {
         inner.reserve_names(lock(&inner.registry).daemons.keys().cloned());
         lock(&inner.tasks).push(Task::Loop(inner.sweep_past()));
         lock(&inner.tasks).push(Task::Loop(inner.share_others()));
-        let idle = tokio::spawn(crate::threads::keep_one_idle());
+        let idle = crate::threads::keep_one_idle;
+        let idle = tasks::keep_alive(&Handle::current(), "the idle thread", idle);
         lock(&inner.tasks).push(Task::Loop(idle));
         lock(&inner.tasks).push(Task::Loop(inner.look_for_others()));
         tracing::info!(port = inner.port, home = %inner.home.data.display(), "Dae listens");

@@ -35,6 +35,7 @@ use crate::door::{Door, Phase};
 use crate::greet::{self, Greeting};
 use crate::mailbox::Mailbox;
 use crate::room::GUEST_BYTES_MAX;
+use crate::tasks;
 use answers::Answers;
 use limits::{Passed, Timers};
 use loan::Lent;
@@ -366,6 +367,7 @@ impl<S: Stream> Guest<S> {
 
 impl<S> Drop for Guest<S> {
     fn drop(&mut self) {
+        tasks::tell_if_panicking(|| format!("a connection of {}", self.door.name));
         self.door.guests.leave(self.mailbox.id());
         self.door.room.set(self.mailbox.id(), 0);
         if let Phase::Open(lease) = &**self.door.phase() {

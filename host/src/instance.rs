@@ -31,7 +31,7 @@ use crate::outcome::{Batch, Call, Ended, Ending};
 use crate::pace::{self, Pace};
 use crate::room::Reservation;
 use crate::services::{Residence, Resident};
-use crate::threads;
+use crate::{tasks, threads};
 
 pub use life::is_left_behind;
 pub use pending::{Answer, Answering, BuiltIn, Pending, Watched};
@@ -470,11 +470,13 @@ impl Instance {
             Body::InProcess(live, residence) if self.manifest.disconnect.is_some() => {
                 let pending = self.watched(LIFE, || live.guest_gone(guest));
                 let (instance, lease) = (Arc::clone(self), lease.clone());
-                residence.runtime().spawn(async move {
+                let telling = async move {
                     let ended = pending.await;
                     instance.tell_of("on(disconnect)", &ended);
                     drop(lease);
-                });
+                };
+                let telling = tasks::told("on(disconnect) of a daemon", telling);
+                residence.runtime().spawn(telling);
             }
             Body::InProcess(..) | Body::BuiltIn(_) => {}
         }

@@ -26,7 +26,7 @@
 //! - `frame`: what a host and its worker say to each other · `descriptors`: how many, and which are handed on
 //! - [`store`], `past`, [`log`], [`registry`], [`manifest`], `states`, [`home`], `durable`: what is on the disk
 //! - [`config`], [`settings`], [`restart`], `retention`, `state`, `identity`, `outcome`, [`report`], `spans`: pure data and decisions
-//! - `tasks`: tasks that must not end
+//! - `tasks`: what becomes of tasks and threads that panic
 //! - `hands`: who may write a file · `printable`: text of others, made safe for a terminal
 //! - `seldom`: what is logged only now and then
 //! - `threads`: those for work that may block · `signals`: which of them end a host

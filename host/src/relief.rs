@@ -19,6 +19,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::beat::{Seen, Watchdog};
 use crate::pace;
+use crate::tasks;
 use crate::threads;
 
 /// Between two looks. A handler is relieved after one to two of these: about when a guest begins to notice.
@@ -64,7 +65,7 @@ impl Threads {
         reserve.relieve(0, runtime.handle());
         // A handler that holds its thread gives what else that thread had to do to another one ([`crate::pace`]), and where
         // the system has none to give, tokio panics.
-        runtime.spawn(threads::keep_one_idle());
+        tasks::keep_alive(runtime.handle(), "the idle thread", threads::keep_one_idle);
         let started = Threads {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
@@ -73,7 +74,9 @@ impl Threads {
         let (watched, handle) = (Arc::clone(&started.reserve), started.handle.clone());
         std::thread::Builder::new()
             .name("relief".to_owned())
-            .spawn(move || watch(&watched, &handle))?;
+            .spawn(move || {
+                tasks::keep_thread_alive("the watchdog", || watch(&watched, &handle));
+            })?;
         Ok(started)
     }
 
@@ -177,6 +180,7 @@ impl Reserve {
 
 /// The watcher's life.
 fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
+    tasks::fault_point("watchdog");
     let watchdog = &reserve.watchdog;
     let (mut before, mut relieved) = (watchdog.look(), Vec::<Seen>::new());
     while !reserve.has_ended() {

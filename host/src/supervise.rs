@@ -154,10 +154,16 @@ enum Event {
 impl Supervisor {
     async fn run(mut self, mut inbox: mpsc::Receiver<Box<Asked>>) {
         loop {
-            let event = self.next_event(&mut inbox).await;
-            // What it does takes many times the room of what it is, and only for as long as it does it.
-            let dealt = AssertUnwindSafe(Box::pin(self.deal_with(event)));
-            match dealt.catch_unwind().await {
+            let next = AssertUnwindSafe(self.next_event(&mut inbox)).catch_unwind();
+            let dealt = match next.await {
+                // What it does takes many times the room of what it is, and only for as long as it does it.
+                Ok(event) => {
+                    let dealing = AssertUnwindSafe(Box::pin(self.deal_with(event)));
+                    dealing.catch_unwind().await
+                }
+                Err(panic) => Err(panic),
+            };
+            match dealt {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(panic) => self.recover(&tasks::panic_text(&*panic)).await,
@@ -184,6 +190,7 @@ impl Supervisor {
 
     /// False once there is nothing more to do.
     async fn deal_with(&mut self, event: Event) -> bool {
+        tasks::fault_point("supervisor");
         match event {
             // Whoever gave it has gone, and it hasn't begun: it isn't carried out.
             Event::Order(Some(asked)) if !asked.begin.begin() => {}

@@ -26,6 +26,7 @@ use crate::neighbours::{Found, Neighbours};
 use crate::outcome::VisitState;
 use crate::report::Credential;
 use crate::services::VisitTold;
+use crate::tasks;
 use here::Here;
 use there::There;
 
@@ -113,7 +114,9 @@ impl Visit {
             was_there: AtomicBool::new(false),
             closed: CancellationToken::new(),
         });
-        host.runtime.spawn(keep(Arc::clone(&visit)));
+        let kept = Arc::clone(&visit);
+        let make = move || keep(Arc::clone(&kept));
+        tasks::keep_alive(&host.runtime, "a connection between daemons", make);
         visit
     }
 

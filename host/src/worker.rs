@@ -400,6 +400,7 @@ impl Worker {
         let told = Arc::clone(&wire);
         let room = Arc::clone(&self.room);
         tokio::spawn(async move {
+            let _ends_with_us = loans::EndsWithUs;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
             told.send(Kind::RunEnd, 0, &[&end]);
         });

@@ -5,6 +5,8 @@
 
 mod batches;
 mod ends;
+#[cfg(debug_assertions)]
+mod faults;
 mod limits;
 mod loans;
 mod places;

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
+use futures_util::FutureExt as _;
 use rustix::process::{Pid, Resource, Signal, getrlimit};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -28,6 +30,7 @@ use crate::ledger::Ledger;
 use crate::log::Record;
 use crate::outcome::{Asking, Ended, RunEnd, host_status};
 use crate::services::{Local, Outlet as _, VisitTold};
+use crate::tasks;
 
 /// One read of the socket, in bytes.
 const READ_BYTES: usize = 64 << 10;
@@ -171,7 +174,8 @@ fn drain_output(
     (local, name): (&Arc<Local>, &str),
     has_ended: &watch::Receiver<Option<RunEnd>>,
 ) {
-    let ended = || {
+    let has_ended = has_ended.clone();
+    let ended = move || {
         let mut has_ended = has_ended.clone();
         async move {
             let is_gone = |end: &Option<RunEnd>| matches!(end, Some(RunEnd::Died(_)));
@@ -187,16 +191,28 @@ fn drain_output(
         target,
     };
     if let Some(stdout) = process.stdout.take() {
-        tokio::spawn(output::drain(stdout, printer("stdout"), ended()));
+        output::keep_draining(stdout, printer("stdout"), ended.clone());
     }
     if let Some(stderr) = process.stderr.take() {
-        tokio::spawn(output::drain(stderr, printer("stderr"), ended()));
+        output::keep_draining(stderr, printer("stderr"), ended);
     }
 }
 
 impl Attendant {
     async fn attend(mut self) {
-        let broken = self.hear().await;
+        let broken = match AssertUnwindSafe(self.hear()).catch_unwind().await {
+            Ok(broken) => broken,
+            Err(panic) => {
+                let text = tasks::panic_text(&*panic);
+                tracing::error!(
+                    daemon = self.name,
+                    "the task of its process panicked: {text}"
+                );
+                Some(format!(
+                    "was killed by its host, a task of which panicked: {text}"
+                ))
+            }
+        };
         if let Some(on_end) = self.on_end.take() {
             on_end();
         }
@@ -207,6 +223,7 @@ impl Attendant {
 
     /// Takes what it sends until it ends, or has to; why it has to, if so.
     async fn hear(&mut self) -> Option<String> {
+        tasks::fault_point("attendant");
         let link = Arc::clone(&self.link);
         // Made once: they are asked at each event, and seldom have anything to say.
         let mut killed = pin!(link.kill.notified());
@@ -416,7 +433,12 @@ impl Attendant {
         // Entered before it can end.
         let mut table = lock(&self.asking);
         let task = tokio::spawn(async move {
-            let ended = work.await;
+            let ended = tasks::told("what a daemon has asked", work).await;
+            let ended = ended.unwrap_or_else(|| Ended {
+                status: status::FAILED,
+                bytes: br#"{"code":"unavailable","message":"the host panicked, see its log"}"#
+                    .to_vec(),
+            });
             lock(&asking).remove(&id);
             answer(&link, &ended);
         });

@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
+use tokio::runtime::Handle;
 
 use super::{Child, Link};
 use crate::frame::loan::{HandedBack, Terms};
@@ -27,6 +28,7 @@ use crate::ledger::{At, Counts, Home, InHand, Ledger, Place, SLOTS, counts, keep
 use crate::lock::lock;
 use crate::outcome::Ended;
 use crate::stats::Counting;
+use crate::tasks;
 use watch::Watch;
 
 /// How often loans are looked at.
@@ -263,7 +265,9 @@ impl Link {
     fn look_after(self: &Arc<Self>, limit: Duration) {
         let mut table = lock(&self.loans.table);
         if !std::mem::replace(&mut table.is_looked_after, true) {
-            tokio::spawn(look_after(Arc::clone(self), limit));
+            let link = Arc::clone(self);
+            let make = move || look_after(Arc::clone(&link), limit);
+            tasks::keep_alive(&Handle::current(), "the look at lent guests", make);
         }
     }
 }

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 
 use super::rate::Rate;
 use crate::log::Record;
 use crate::services::{Local, Outlet as _};
+use crate::tasks;
 
 /// The longest line that is kept whole; what is longer is cut (bytes).
 const LINE_BYTES_MAX: usize = 8 << 10;
@@ -20,6 +23,7 @@ const LINE_BYTES_MAX: usize = 8 << 10;
 const AFTER_END_MAX: Duration = Duration::from_secs(1);
 
 /// Whose output it is.
+#[derive(Clone)]
 pub(super) struct Printer {
     pub(super) local: Arc<Local>,
     pub(super) daemon: String,
@@ -28,9 +32,25 @@ pub(super) struct Printer {
     pub(super) target: &'static str,
 }
 
+/// Drains one pipe in a task of its own, also after a line whose record has panicked.
+pub(super) fn keep_draining<E>(
+    pipe: impl AsyncRead + Unpin + Send + 'static,
+    printer: Printer,
+    ended: impl Fn() -> E + Send + 'static,
+) where
+    E: Future<Output = ()> + Send + 'static,
+{
+    let pipe = Arc::new(Mutex::new(pipe));
+    let make = move || {
+        let (pipe, printer, ended) = (Arc::clone(&pipe), printer.clone(), ended());
+        async move { drain(&mut *pipe.lock().await, printer, ended).await }
+    };
+    tasks::keep_alive(&Handle::current(), "what a daemon prints", make);
+}
+
 /// Drains one pipe until its last writer has closed it, or for a little longer than the child lives. A process that the
 /// child has started and that has left its group may hold the other end for ever.
-pub(super) async fn drain(
+async fn drain(
     mut pipe: impl AsyncRead + Unpin,
     printer: Printer,
     ended: impl Future<Output = ()>,

@@ -21,6 +21,7 @@ use crate::descriptors;
 use crate::frame;
 use crate::settings::Settings;
 use crate::signals;
+use crate::tasks;
 
 /// Variables that every child gets from the host's environment, where they are set: what finds programs and files and
 /// says how to write. Nothing that could hold a secret.
@@ -67,10 +68,13 @@ impl Spawner {
             .name("spawner".to_owned())
             .spawn(move || {
                 let _entered = runtime.enter();
-                for Order { command, reply } in inbox {
-                    // Where nobody waits any more, the process sees the end of its socket and ends.
-                    let _ = reply.send(spawn(command, &records));
-                }
+                tasks::keep_thread_alive("the thread that makes processes", || {
+                    for Order { command, reply } in &inbox {
+                        tasks::fault_point("spawner");
+                        // Where nobody waits any more, the process sees the end of its socket and ends.
+                        let _ = reply.send(spawn(command, &records));
+                    }
+                });
             })?;
         Ok(Spawner { orders })
     }
@@ -97,7 +101,8 @@ impl Spawner {
         self.orders
             .send(Order { command, reply })
             .map_err(|_| ended.to_owned())?;
-        let spawned = spawned.await.map_err(|_| ended.to_owned())?;
+        let failed = "making its process panicked, which the host's log tells; try again";
+        let spawned = spawned.await.map_err(|_| failed.to_owned())?;
         spawned.map_err(|error| format!("its process can't be made: {error}"))
     }
 }

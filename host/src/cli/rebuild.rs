@@ -20,7 +20,7 @@ use decide::{AfterBuild, Decider};
 use tree::{Paths, Tree};
 
 use crate::printable;
-use crate::threads;
+use crate::{tasks, threads};
 
 /// Nothing has changed for so long: the person, or the editor, is done.
 const STILL: Duration = Duration::from_millis(200);
@@ -96,14 +96,16 @@ impl Sources {
         let begun = thread::Builder::new()
             .name("rebuild".to_owned())
             .spawn(move || {
-                let mut causes = self.after_build(&Paths::new(), Outcome::Compiled);
-                loop {
-                    while causes.is_empty() {
-                        causes = self.wait();
+                tasks::keep_thread_alive("the thread that builds", || {
+                    let mut causes = self.after_build(&Paths::new(), Outcome::Compiled);
+                    loop {
+                        while causes.is_empty() {
+                            causes = self.wait();
+                        }
+                        let outcome = build();
+                        causes = self.after_build(&causes, outcome);
                     }
-                    let outcome = build();
-                    causes = self.after_build(&causes, outcome);
-                }
+                });
             });
         begun
             .map(drop)

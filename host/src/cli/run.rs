@@ -29,7 +29,7 @@ use crate::descriptors;
 use crate::dylib;
 use crate::log::{Console, Journal, JournalLayer};
 use crate::signals::{Endings, Handlers};
-use crate::threads;
+use crate::{tasks, threads};
 
 /// How long commands that run at the end may take to finish.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -162,10 +162,10 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
 
 async fn end(dae: Dae, mut endings: Endings) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    tokio::spawn(async move {
+    tokio::spawn(tasks::told("the second signal", async move {
         endings.second().await;
         dylib::exit(CODE_INTERRUPTED);
-    });
+    }));
     dae.shutdown_telling(STOP_GRACE, tell_service_manager).await;
 }
 

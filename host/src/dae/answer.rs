@@ -18,7 +18,7 @@ use crate::manifest::{Argument, Command, Manifest};
 use crate::outcome::{Ended, host_status};
 use crate::registry::DAE_NAME;
 use crate::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
-use crate::threads;
+use crate::{tasks, threads};
 
 /// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
 type Row = (
@@ -246,9 +246,12 @@ impl BuiltIn for Answers {
             let failed = |text| ended(Err::<(), _>(Fault::failed(text)));
             tokio::select! {
                 biased;
-                done = work => {
-                    done.unwrap_or_else(|error| failed(format!("{name}: {}", threads::why(error))))
-                }
+                done = work => done.unwrap_or_else(|error| {
+                    if error.is_panic() {
+                        tracing::error!(%error, "an answer to {name} panicked");
+                    }
+                    failed(format!("{name}: {}", threads::why(error)))
+                }),
                 () = end.cancelled() => failed(format!("the host ended before {name} was done")),
             }
         })
@@ -351,7 +354,10 @@ async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> Answer {
     };
     let guest = dae.inner.control_door.guests.find(guest);
     let after = follower.zip(guest).map(|(follower, guest)| {
-        let follow = || drop(tokio::spawn(follower.run(guest)));
+        let follow = || {
+            let following = tasks::told("a client that follows the log", follower.run(guest));
+            drop(tokio::spawn(following));
+        };
         Box::new(follow) as Box<dyn FnOnce() + Send>
     });
     Answer {

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -20,7 +21,7 @@ use crate::registry::{Desired, Entry, Registry};
 use crate::settings::Settings;
 use crate::store::{Artefact, Store};
 use crate::supervise::{Daemon, Spec};
-use crate::threads;
+use crate::{tasks, threads};
 
 /// Starts under way at once: more than that have no processor to run on, and only take memory and threads.
 const STARTS_MAX: usize = 8;
@@ -62,8 +63,11 @@ impl Inner {
         // Whoever has a port of his own is there before anybody is given one that is free.
         to_start.sort_by_key(|(has_none, ..)| *has_none);
         let to_start = to_start.into_iter().map(|(_, name, daemon)| (name, daemon));
-        // Not before all of them are there and announced: some wait for others.
-        tokio::spawn(Arc::clone(self).start_all(to_start.collect()));
+        // Not before all of them are there and announced: some wait for others. One that has been started already is left
+        // as it is.
+        let (inner, to_start) = (Arc::clone(self), to_start.collect::<Vec<_>>());
+        let make = move || Arc::clone(&inner).start_all(to_start.clone());
+        tasks::keep_alive(&Handle::current(), "the start of the daemons", make);
         self.tidy();
     }
 
@@ -86,16 +90,18 @@ impl Inner {
             let after = order.waits.remove(&name).unwrap_or_default();
             if after.is_empty() {
                 let place = room.acquire_owned().await.ok();
-                tokio::spawn(async move { inner.start_again(&name, &daemon, place).await });
+                let start = async move { inner.start_again(&name, &daemon, place).await };
+                tokio::spawn(tasks::told("the start of a daemon", start));
                 continue;
             }
-            tokio::spawn(async move {
+            let start = async move {
                 inner
                     .wait_for_others(&name, after, daemon.starts_after().1)
                     .await;
                 let place = room.acquire_owned().await.ok();
                 inner.start_again(&name, &daemon, place).await;
-            });
+            };
+            tokio::spawn(tasks::told("the start of a daemon", start));
         }
     }
 
@@ -203,17 +209,8 @@ impl Inner {
         new_ports.insert(name.to_owned(), port);
         if is_first {
             let inner = Arc::downgrade(self);
-            tokio::spawn(async move {
-                tokio::time::sleep(GATHER).await;
-                // A host that ends meanwhile has recorded them.
-                if let Some(inner) = inner.upgrade() {
-                    let recording = Arc::clone(&inner);
-                    let recorded = threads::run(move || recording.record_new_ports()).await;
-                    if recorded.is_err() {
-                        inner.record_new_ports();
-                    }
-                }
-            });
+            let make = move || record_gathered(Weak::clone(&inner));
+            tasks::keep_alive(&Handle::current(), "the record of ports", make);
         }
     }
 
@@ -256,6 +253,18 @@ impl Inner {
             if let (false, Some(port)) = (new_ports.contains_key(&name), port) {
                 new_ports.insert(name, port);
             }
+        }
+    }
+}
+
+async fn record_gathered(inner: Weak<Inner>) {
+    tokio::time::sleep(GATHER).await;
+    // A host that ends meanwhile has recorded them.
+    if let Some(inner) = inner.upgrade() {
+        let recording = Arc::clone(&inner);
+        let recorded = threads::run(move || recording.record_new_ports()).await;
+        if recorded.is_err() {
+            inner.record_new_ports();
         }
     }
 }

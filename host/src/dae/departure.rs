@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::change::abandoned;
@@ -15,6 +16,7 @@ use crate::registry::Entry;
 use crate::report::{InstallRequest, RollbackRequest, UninstallRequest, Uninstalled};
 use crate::retention;
 use crate::supervise::StartFrom;
+use crate::tasks;
 
 /// How often what is kept is looked at: a week is over to the hour.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -202,13 +204,19 @@ impl Inner {
     /// Removes what has been kept for long enough, now and every hour.
     pub(super) fn sweep_past(self: &Arc<Self>) -> JoinHandle<()> {
         let inner = Arc::downgrade(self);
-        tokio::spawn(async move {
-            while let Some(inner) = inner.upgrade() {
-                // Where no thread can be had, the next round does it.
-                let _ = crate::threads::run(move || inner.sweep_past_now()).await;
-                tokio::time::sleep(SWEEP_EVERY).await;
+        let make = move || {
+            let inner = Weak::clone(&inner);
+            async move {
+                while let Some(inner) = inner.upgrade() {
+                    // Where no thread can be had, or it panics, the next round does it.
+                    if let Err(why) = crate::threads::run(move || inner.sweep_past_now()).await {
+                        tracing::warn!("what has left is not tidied now: {why}");
+                    }
+                    tokio::time::sleep(SWEEP_EVERY).await;
+                }
             }
-        })
+        };
+        tasks::keep_alive(&Handle::current(), "the sweep of what has left", make)
     }
 
     pub(super) fn sweep_past_now(&self) {

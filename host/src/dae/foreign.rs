@@ -97,19 +97,8 @@ impl Inner {
     /// Whoever asks by name finds those that are believed, from now on, until the task is aborted.
     pub(super) fn share_others(self: &Arc<Self>) -> JoinHandle<()> {
         let inner = Arc::downgrade(self);
-        let mut changes = self.foreign.subscribe();
-        tokio::spawn(async move {
-            // One who is behind misses nothing: all of them are told each time.
-            while !matches!(changes.recv().await, Err(RecvError::Closed)) {
-                // Many come at once, where another host starts or ends.
-                while !matches!(
-                    changes.try_recv(),
-                    Err(TryRecvError::Empty | TryRecvError::Closed)
-                ) {}
-                let Some(inner) = inner.upgrade() else { return };
-                inner.share_others_now();
-            }
-        })
+        let make = move || share_others(Weak::clone(&inner));
+        tasks::keep_alive(&Handle::current(), "the share of foreign daemons", make)
     }
 
     /// The same at once, before an answer that tells of them.
@@ -144,6 +133,27 @@ impl Inner {
                 one.pid
             ),
         })
+    }
+}
+
+async fn share_others(inner: Weak<Inner>) {
+    let subscribed = inner.upgrade().map(|inner| inner.foreign.subscribe());
+    let Some(mut changes) = subscribed else {
+        return;
+    };
+    loop {
+        let Some(inner) = inner.upgrade() else { return };
+        inner.share_others_now();
+        drop(inner);
+        // One who is behind misses nothing: all of them are told each time.
+        if matches!(changes.recv().await, Err(RecvError::Closed)) {
+            return;
+        }
+        // Many come at once, where another host starts or ends.
+        while !matches!(
+            changes.try_recv(),
+            Err(TryRecvError::Empty | TryRecvError::Closed)
+        ) {}
     }
 }
 

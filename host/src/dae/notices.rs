@@ -6,13 +6,26 @@
 
 use std::sync::{Arc, Weak};
 
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
 
 use super::Inner;
 use crate::supervise::Notice;
+use crate::tasks;
 
 /// Records notices until the ecosystem is gone.
-pub(super) async fn take_note(inner: Weak<Inner>, mut notices: UnboundedReceiver<Notice>) {
+pub(super) fn take_note(inner: &Arc<Inner>, notices: UnboundedReceiver<Notice>) -> JoinHandle<()> {
+    let inner = Arc::downgrade(inner);
+    // It outlives a recording that panics.
+    let notices = Arc::new(Mutex::new(notices));
+    let make = move || record_all(Weak::clone(&inner), Arc::clone(&notices));
+    tasks::keep_alive(&Handle::current(), "the record of rollbacks", make)
+}
+
+async fn record_all(inner: Weak<Inner>, notices: Arc<Mutex<UnboundedReceiver<Notice>>>) {
+    let mut notices = notices.lock().await;
     while let Some(notice) = notices.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         inner.record_rollback(notice).await;

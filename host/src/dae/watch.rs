@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::carry::NEW_FILE;
@@ -24,6 +25,7 @@ use crate::plan::{self, Absent, Action, Known, News, Registered, Seen};
 use crate::registry::DAE_NAME;
 use crate::report::InstallRequest;
 use crate::spans;
+use crate::tasks;
 use crate::threads;
 
 /// A half-written file is looked at again so soon.
@@ -31,29 +33,14 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Watches until the task is aborted.
 pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
-    let dir = dae.inner.home.drop_in_dir();
-    std::fs::create_dir_all(&dir)?;
-    let changes = Arc::new(Changes::around(&dir));
-    let changed = Arc::clone(&changes);
-    // Without a thread of its own the watcher would panic at its first use.
-    let watcher = threads::check_room(1).map_err(notify::Error::io);
-    let watcher =
-        watcher.and_then(|()| notify::recommended_watcher(move |event| changed.hear(&event)));
-    let watcher = watcher
-        .inspect_err(|error| tracing::warn!(%error, "files can't be watched here; they are polled"))
-        .ok();
-    let grace = spans::ms(dae.inner.shared.config.drop_in_gone_ms);
-    let watched = Watched {
-        dae: dae.clone(),
-        dir,
-        known: Known::default(),
-        absent: Absent::for_at_most(grace),
-        watcher,
-        watched: HashSet::new(),
-        registered: Arc::default(),
-        changes,
-    };
-    Ok(tokio::spawn(watched.run()))
+    std::fs::create_dir_all(dae.inner.home.drop_in_dir())?;
+    let dae = dae.clone();
+    let make = move || Watched::by(&dae).run();
+    Ok(tasks::keep_alive(
+        &Handle::current(),
+        "the watch over files",
+        make,
+    ))
 }
 
 /// Tells why nothing is looked at now; the next look does it.
@@ -88,6 +75,32 @@ struct Sources {
 type Compared = HashMap<(PathBuf, String), bool>;
 
 impl Watched {
+    fn by(dae: &Dae) -> Self {
+        let dir = dae.inner.home.drop_in_dir();
+        let changes = Arc::new(Changes::around(&dir));
+        let changed = Arc::clone(&changes);
+        // Without a thread of its own the watcher would panic at its first use.
+        let watcher = threads::check_room(1).map_err(notify::Error::io);
+        let hear = move |event| tasks::caught("the watch over files", || changed.hear(&event));
+        let watcher = watcher.and_then(|()| notify::recommended_watcher(hear));
+        let watcher = watcher
+            .inspect_err(
+                |error| tracing::warn!(%error, "files can't be watched here; they are polled"),
+            )
+            .ok();
+        let grace = spans::ms(dae.inner.shared.config.drop_in_gone_ms);
+        Watched {
+            dae: dae.clone(),
+            dir,
+            known: Known::default(),
+            absent: Absent::for_at_most(grace),
+            watcher,
+            watched: HashSet::new(),
+            registered: Arc::default(),
+            changes,
+        }
+    }
+
     async fn run(mut self) {
         let changes = Arc::clone(&self.changes);
         let poll = spans::ms(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
@@ -130,6 +143,7 @@ impl Watched {
 
     /// Makes it so. True where a file was not whole yet.
     async fn look(&mut self) -> bool {
+        tasks::fault_point("watch");
         self.watch_directories();
         let (dropped, sources) = match self.see().await {
             Ok(seen) => seen,

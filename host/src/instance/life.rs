@@ -12,7 +12,7 @@ use dae_plugin_api::abi::status;
 
 use super::{Body, Instance, LIFE};
 use crate::outcome::{Ended, Ending, RunEnd};
-use crate::threads;
+use crate::{tasks, threads};
 
 impl Instance {
     /// Starts its background work, once. The future ends when that does, or the instance.
@@ -29,7 +29,7 @@ impl Instance {
         if let (Body::InProcess(..), Some(kind)) = (&self.body, self.manifest.run.as_deref()) {
             let instance = Arc::clone(self);
             let (runtime, is_async) = (self.runtime(), kind == "async");
-            let work = async move {
+            let run = async move {
                 let Body::InProcess(live, _) = &instance.body else {
                     return;
                 };
@@ -38,6 +38,10 @@ impl Instance {
                     false => live.run().await,
                 };
                 let _ = ended.send(run_end(end));
+            };
+            let work = async move {
+                // What it returned has been sent.
+                let _ = tasks::told("the `run` of a daemon", run).await;
             };
             let task = match is_async {
                 true => Ok(runtime.spawn(work)),

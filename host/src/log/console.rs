@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::Record;
 use crate::printable;
+use crate::tasks;
 
 /// Text that may wait: a burst of some ten thousand lines.
 const WAITING_BYTES_MAX: usize = 4 << 20;
@@ -61,7 +62,10 @@ impl ConsoleThread {
         let theirs = Arc::clone(&queue);
         thread::Builder::new()
             .name("dae-console".to_owned())
-            .spawn(move || theirs.write_all_to(sink))?;
+            .spawn(move || {
+                let mut sink = sink;
+                tasks::keep_thread_alive("the console", || theirs.write_all_to(&mut sink));
+            })?;
         Ok(ConsoleThread { kind, queue })
     }
 

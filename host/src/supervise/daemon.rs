@@ -324,7 +324,8 @@ impl Daemon {
         if self.orders.send(Box::new(asked)).await.is_err() {
             return gone();
         }
-        done.await.unwrap_or_else(|_| gone())
+        let fault = "its supervisor did not carry it out, since a task of the host panicked; its log tells more";
+        done.await.unwrap_or_else(|_| Err(fault.to_owned()))
     }
 
     /// Says that a start is on its way, so that [`Daemon::settled`] waits for it.

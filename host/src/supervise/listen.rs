@@ -1,9 +1,9 @@
 //! A daemon's port: bound once, and accepting for as long as the daemon is not stopped.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
@@ -13,6 +13,7 @@ use super::Spec;
 use crate::descriptors;
 use crate::door::Door;
 use crate::guest::{self, Entered};
+use crate::tasks;
 
 /// Connections that the kernel holds before they are accepted; more than a burst of clients that start at once.
 const BACKLOG: u32 = 1024;
@@ -52,7 +53,9 @@ impl Listening {
         runtime: &Handle,
     ) -> io::Result<Self> {
         let port = listener.local_addr()?.port();
-        let task = runtime.spawn(accept(listener, door)).abort_handle();
+        let (listener, name) = (Arc::new(listener), ListenerOf(Arc::clone(&door)));
+        let make = move || accept(Arc::clone(&listener), Arc::clone(&door));
+        let task = tasks::keep_alive(runtime, name, make).abort_handle();
         Ok(Listening { port, task })
     }
 
@@ -93,10 +96,20 @@ fn other_port(spec: &Spec, error: &io::Error) -> Result<TcpListener, String> {
     listen_on(0).map_err(|error| format!("no port can be had on the loopback address: {error}"))
 }
 
-async fn accept(listener: TcpListener, door: Arc<Door>) {
+/// The name of a listener's task.
+struct ListenerOf(Arc<Door>);
+
+impl fmt::Display for ListenerOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the listener of {}", self.0.name)
+    }
+}
+
+async fn accept(listener: Arc<TcpListener>, door: Arc<Door>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                tasks::fault_point("listener");
                 // A reply is written whole; waiting to fill a packet would only delay it.
                 let _ = stream.set_nodelay(true);
                 match let_in(&stream, &door) {

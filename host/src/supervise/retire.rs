@@ -12,6 +12,7 @@ use super::daemon::Now;
 use super::{Current, Shared, Supervisor};
 use crate::instance;
 use crate::report::Mode;
+use crate::tasks;
 
 /// How many may end at once beside the one that answers. Each may hold a process, or the memory of an instance, for as
 /// long as its grace; who reloads faster than that waits for the first of them.
@@ -42,8 +43,9 @@ impl Supervisor {
             self.retiring.join_next().await;
         }
         let retiree = self.retiree(current);
-        self.retiring
-            .spawn(async move { drop(retiree.retire().await) });
+        self.retiring.spawn(async move {
+            drop(tasks::told("the end of an instance", retiree.retire()).await)
+        });
     }
 
     /// Waits until nothing is left of those of before.

@@ -178,7 +178,7 @@ fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
 }
 
 /// A fault of ours in the middle of a guest's work ends the process, and the host goes on from the ledger.
-struct EndsWithUs;
+pub(super) struct EndsWithUs;
 
 impl Drop for EndsWithUs {
     fn drop(&mut self) {
