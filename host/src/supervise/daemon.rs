@@ -324,7 +324,8 @@ impl Daemon {
         if self.orders.send(Box::new(asked)).await.is_err() {
             return gone();
         }
-        let fault = "its supervisor did not carry it out, since a task of the host panicked; its log tells more";
+        let fault =
+            "its supervisor has ended meanwhile, or a task of the host panicked; see its log";
         done.await.unwrap_or_else(|_| Err(fault.to_owned()))
     }
 
