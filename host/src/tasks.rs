@@ -115,7 +115,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_task_that_panics_is_started_again_until_it_returns() {
         let made = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&made);
