@@ -269,7 +269,7 @@ impl States {
     /// Writes all states that are not on the disk, several at a time. Each is tried, whatever becomes of the others.
     fn write_batch(&self) {
         let _writing = lock(&self.0.writing);
-        let batch: Vec<(String, Arc<KeptState>)> = {
+        let batch: Arc<[(String, Arc<KeptState>)]> = {
             let unwritten = lock(&self.0.unwritten);
             let all = unwritten.iter();
             all.map(|(daemon, one)| (daemon.clone(), Arc::clone(&one.state)))
@@ -280,14 +280,14 @@ impl States {
         }
         let outcomes = self.write_all(&batch);
         let mut unwritten = lock(&self.0.unwritten);
-        for ((daemon, state), outcome) in batch.into_iter().zip(outcomes) {
+        for ((daemon, state), outcome) in batch.iter().zip(outcomes) {
             // A newer one that has come in meanwhile is for the next batch.
-            let Some(one) = unwritten.get_mut(&daemon) else {
+            let Some(one) = unwritten.get_mut(daemon) else {
                 continue;
             };
-            if Arc::ptr_eq(&one.state, &state) {
+            if Arc::ptr_eq(&one.state, state) {
                 match outcome {
-                    Ok(()) => drop(unwritten.remove(&daemon)),
+                    Ok(()) => drop(unwritten.remove(daemon)),
                     Err(fault) => one.fault = Some(fault),
                 }
             }
@@ -297,12 +297,13 @@ impl States {
     /// Each file is synced by itself, several at a time, so that the file system can commit them together; only then it
     /// takes the old one's place, and the directory is synced once for all. Not `syncfs`, which would also wait for what
     /// other programs have written to the same disk.
-    fn write_all(&self, batch: &[(String, Arc<KeptState>)]) -> Vec<Result<(), String>> {
-        let staged = threads::side_by_side(batch.len(), SYNCS_MAX, |number| {
-            let (daemon, state) = &batch[number];
+    fn write_all(&self, batch: &Arc<[(String, Arc<KeptState>)]>) -> Vec<Result<(), String>> {
+        let (states, to_stage) = (self.clone(), Arc::clone(batch));
+        let staged = threads::side_by_side(batch.len(), SYNCS_MAX, move |number| {
+            let (daemon, state) = &to_stage[number];
             let bytes = serde_json::to_vec(&**state).map_err(|error| error.to_string())?;
-            let staged = durable::stage(&self.path_of(daemon), &bytes);
-            self.0.written.fetch_add(1, Ordering::Relaxed);
+            let staged = durable::stage(&states.path_of(daemon), &bytes);
+            states.0.written.fetch_add(1, Ordering::Relaxed);
             staged.map_err(|fault| fault.to_string())
         });
         let put_in_place = |staged: Option<Result<Staged, String>>| {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -156,36 +156,74 @@ pub(crate) fn check_room(count: usize) -> io::Result<()> {
 }
 
 /// Calls `work` with each number below `count` on up to `threads_max` threads, this one among them. Returns the results in
-/// the order of the numbers; `None` stands for a call that panicked. Where the system has no thread to spare, fewer do it.
-pub(crate) fn side_by_side<T: Send>(
+/// the order of the numbers; `None` stands for a call that panicked.
+///
+/// Where the system has no thread to spare, fewer do it, and a thread that can't begin, because a library that is being
+/// loaded holds the loader's lock, is not waited for.
+pub(crate) fn side_by_side<T: Send + 'static>(
     count: usize,
     threads_max: usize,
-    work: impl Fn(usize) -> T + Sync,
+    work: impl Fn(usize) -> T + Send + Sync + 'static,
 ) -> Vec<Option<T>> {
-    let next = AtomicUsize::new(0);
-    let do_some = || {
-        let mut some = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count {
-                return some;
-            }
-            let result = catch_unwind(AssertUnwindSafe(|| work(number)));
-            some.push((number, result.ok()));
-        }
-    };
-    let mut results: Vec<Option<T>> = (0..count).map(|_| None).collect();
-    thread::scope(|scope| {
-        let others = 1..threads_max.min(count);
-        let others = others.map_while(|_| thread::Builder::new().spawn_scoped(scope, do_some).ok());
-        let others: Vec<_> = others.collect();
-        let own = do_some();
-        let theirs = others.into_iter().filter_map(|other| other.join().ok());
-        for (number, result) in theirs.flatten().chain(own) {
-            results[number] = result;
-        }
+    let shared = Arc::new(Shared {
+        work,
+        next: AtomicUsize::new(0),
+        results: Mutex::new(Results {
+            all: (0..count).map(|_| None).collect(),
+            left: count,
+        }),
+        all_done: Condvar::new(),
     });
-    results
+    for _ in 1..threads_max.min(count) {
+        let theirs = Arc::clone(&shared);
+        if thread::Builder::new()
+            .spawn(move || theirs.do_some())
+            .is_err()
+        {
+            break;
+        }
+    }
+    shared.do_some();
+    let results = crate::lock::lock(&shared.results);
+    let results = shared
+        .all_done
+        .wait_while(results, |results| results.left > 0);
+    let mut results = results.unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut results.all)
+}
+
+/// Work that several threads share.
+struct Shared<T, W> {
+    work: W,
+    /// The number that nobody has taken.
+    next: AtomicUsize,
+    results: Mutex<Results<T>>,
+    all_done: Condvar,
+}
+
+struct Results<T> {
+    all: Vec<Option<T>>,
+    /// How many there will be.
+    left: usize,
+}
+
+impl<T, W: Fn(usize) -> T> Shared<T, W> {
+    fn do_some(&self) {
+        let count = crate::lock::lock(&self.results).all.len();
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return;
+            }
+            let result = catch_unwind(AssertUnwindSafe(|| (self.work)(number)));
+            let mut results = crate::lock::lock(&self.results);
+            results.all[number] = result.ok();
+            results.left -= 1;
+            if results.left == 0 {
+                self.all_done.notify_all();
+            }
+        }
+    }
 }
 
 /// Returns where the system shows this thread for as long as it counts it; `None` where it doesn't show any.

@@ -284,17 +284,18 @@ fn exchange_ports(
 }
 
 /// The file of each hash, read and checked once though many daemons may be of it, by as many threads as can run.
-fn find_all(store: &Store, entries: &BTreeMap<String, Entry>) -> HashMap<String, Found> {
-    let mut hashes: Vec<&String> = entries.values().map(|entry| &entry.hash).collect();
+fn find_all(store: &Arc<Store>, entries: &BTreeMap<String, Entry>) -> HashMap<String, Found> {
+    let mut hashes: Vec<String> = entries.values().map(|entry| entry.hash.clone()).collect();
     hashes.sort_unstable();
     hashes.dedup();
-    let find = |number: usize| {
-        let found = store.find(hashes[number]);
+    let (store, to_find) = (Arc::clone(store), hashes.clone());
+    let find = move |number: usize| {
+        let found = store.find(&to_find[number]);
         found.map(Arc::new).map_err(|error| format!("{error:#}"))
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let found = threads::side_by_side(hashes.len(), processors, find);
-    let known = hashes.into_iter().cloned().zip(found);
+    let known = hashes.into_iter().zip(found);
     known
         .filter_map(|(hash, found)| Some((hash, found?)))
         .collect()
