@@ -68,10 +68,12 @@ impl Ecosystem {
     #[track_caller]
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(Artefacts::of_tests())
+        let mut ecosystem = Self::asleep();
+        ecosystem.wake(&[]);
+        ecosystem
     }
 
-    /// As [`Ecosystem::start`], with what another build made.
+    /// As [`Ecosystem::start`], with what another build made, for a bench. What the host holds at the end isn't looked at.
     ///
     /// # Panics
     /// When it does not answer within [`LIMIT`].
@@ -89,15 +91,21 @@ impl Ecosystem {
     /// When there is no room for a temporary directory.
     #[must_use]
     pub fn asleep() -> Self {
-        Self::asleep_with(Artefacts::of_tests())
+        Self::fresh(Artefacts::of_tests())
     }
 
-    /// As [`Ecosystem::asleep`], with what another build made.
+    /// As [`Ecosystem::asleep`], with what another build made, for a bench. What the host holds at the end isn't looked at.
     ///
     /// # Panics
     /// When there is no room for a temporary directory.
     #[must_use]
     pub fn asleep_with(artefacts: &'static Artefacts) -> Self {
+        let ecosystem = Self::fresh(artefacts);
+        ecosystem.leaves("a bench measures, and the tests look at what is left");
+        ecosystem
+    }
+
+    fn fresh(artefacts: &'static Artefacts) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("dae-")
             .tempdir()
