@@ -5,55 +5,50 @@
 //! daemon, so that a daemon in a subprocess costs little; another waits for the host's end (`warden`). The worker ends when
 //! told to, when the socket ends, and when the host does, with all that its daemon has started.
 //!
+//! Here is its life: the start (`start`, which is told what to load), the loop that takes what the host sends, and the end.
+//! Commands that were handed over wait in the `backlog`, and are run by `work`; those that end later are in `running`; guests
+//! that are lent are served by `loans`.
+//!
 //! Errors are sent to the host as far as there is one; a worker that finds none ends with code 70, and one that has lost it
 //! kills its process group, itself included.
 
 mod backlog;
+mod clock;
 mod incoming;
 mod known;
 mod loans;
+mod running;
 mod shed;
+mod start;
 mod warden;
 mod wire;
+mod work;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use rustix::process::{Resource, Rlimit};
-use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 
-use crate::commands::{Commands, Entry, Runs};
 use crate::descriptors;
-use crate::dylib::Image;
-use crate::frame::batch::HEAD_BYTES as ENTRY_HEAD_BYTES;
 use crate::frame::loan::Terms;
-use crate::frame::{
-    self, ARGUMENT, Frame, FrameInbox, Kind, LARGE_BYTES, StartMessage, TrialMessage,
-};
-use crate::identity::Identity;
-use crate::instance::{self, Instance, Pending, StartPlan};
-use crate::ledger::{Ledger, monotonic_ns};
-use crate::manifest::Manifest;
-use crate::outcome::Call;
-use crate::outcome::Ended;
-use crate::report::Mode;
-use crate::room::{GUEST_BYTES_MAX, Reservation, Room};
-use crate::services::Resident;
+use crate::frame::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage};
+use crate::ledger::Ledger;
+use crate::room::Room;
 use crate::signals;
 use crate::spans;
-use backlog::{Backlog, Job, Next, What};
+use backlog::Backlog;
 use incoming::Incoming;
 use loans::Loans;
+use running::Running;
 use shed::Shed;
+use start::{Served, load, start};
 use wire::Wire;
 
 /// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
@@ -61,15 +56,6 @@ const CODE_LOST: u8 = 70;
 /// Guests that are lent are served so many times before the host's word is looked for: each may have a buffer full of
 /// commands, and the host waits for an answer to its ping.
 const EVENT_INTERVAL: u32 = 16;
-/// How long replies of a batch may wait for those behind them. A batch of usual commands is over long before; of slow ones
-/// each guest gets what is done, and a crash takes no more with it.
-const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
-/// How long commands that were handed over run before the event loop has its turn.
-const WORK_MAX: Duration = Duration::from_millis(2);
-/// What a job's replies are added up to before the room hears of them (bytes).
-const MADE_BYTES_MAX: usize = 64 << 10;
-/// What a batch's spare buffer keeps (bytes): a reply of usual size fits.
-const SPARE_BYTES_MAX: usize = 64 << 10;
 
 /// Becomes a worker, if this process was started as one; else returns `None` at once.
 ///
@@ -160,121 +146,6 @@ struct Worker {
     shed: Shed,
 }
 
-/// How far a job was run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ran {
-    Whole,
-    /// As far as there was time.
-    Part,
-    /// As far as there was room.
-    NoRoom,
-}
-
-/// How long this has been at work since the event loop had its turn.
-struct Clock {
-    began: Instant,
-    flushed: Instant,
-    now: Instant,
-}
-
-impl Clock {
-    fn now() -> Self {
-        let now = Instant::now();
-        Clock {
-            began: now,
-            flushed: now,
-            now,
-        }
-    }
-
-    /// A command has ended; whether replies have been held back for long enough.
-    fn tick(&mut self) -> bool {
-        self.now = Instant::now();
-        let is_due = self.now - self.flushed > REPLIES_HELD_MAX;
-        if is_due {
-            self.flushed = self.now;
-        }
-        is_due
-    }
-
-    fn is_over(&self) -> bool {
-        self.now - self.began > WORK_MAX
-    }
-}
-
-/// A daemon that serves.
-struct Served {
-    instance: Arc<Instance>,
-    runs: Vec<Runs>,
-}
-
-/// A command under way; cancelled when its sender is dropped.
-struct Running {
-    id: u64,
-    guest: u64,
-    command: u32,
-    room: Arc<Room>,
-    pending: Option<Pending>,
-    /// Held until its reply is counted.
-    _reservation: Option<Arc<Reservation>>,
-    ledger: Option<Arc<Ledger>>,
-    cancelled: tokio::sync::oneshot::Receiver<()>,
-}
-
-impl Running {
-    fn of(&self) -> (u64, u64, u32) {
-        (self.id, self.guest, self.command)
-    }
-
-    /// Whether it may go on; its task is woken when there is more room.
-    fn has_room(&self, context: &Context<'_>) -> bool {
-        if let Some(Pending::Blocking(_)) = &self.pending {
-            // Its thread has made the reply, which is counted once it is taken from there.
-            return true;
-        }
-        self.room.want(context);
-        self.guest == 0
-            || self.room.may_go_on(self.guest, self.command)
-            || self.room.take_freed(self.id)
-    }
-}
-
-impl Future for Running {
-    type Output = ((u64, u64, u32), Option<Ended>);
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if std::pin::Pin::new(&mut this.cancelled)
-            .poll(context)
-            .is_ready()
-        {
-            this.pending = None;
-            return Poll::Ready((this.of(), None));
-        }
-        if this.room.is_tight() && !this.has_room(context) {
-            return Poll::Pending;
-        }
-        if let Some(ledger) = &this.ledger {
-            // A poll that doesn't return holds this thread as a handler does.
-            ledger.run(this.id, 0, monotonic_ns());
-        }
-        let polled = this
-            .pending
-            .as_mut()
-            .map(|pending| std::pin::Pin::new(pending).poll(context));
-        if let Some(ledger) = &this.ledger {
-            ledger.rest();
-        }
-        match polled {
-            Some(Poll::Ready(ended)) => {
-                this.pending = None;
-                Poll::Ready((this.of(), Some(ended)))
-            }
-            _ => Poll::Pending,
-        }
-    }
-}
-
 impl Worker {
     fn new(wire: Arc<Wire>) -> Self {
         Worker {
@@ -325,34 +196,6 @@ impl Worker {
             }
             Err(text) => self.refuse(&text).await,
         }
-    }
-
-    /// Has the state read, and, if asked for, a daemon started and stopped. What crashes or hangs here does so in this
-    /// process.
-    async fn run_trial(
-        &mut self,
-        trial: TrialMessage,
-        (image, message, state): (Image, StartMessage, Option<Box<RawValue>>),
-    ) -> io::Result<()> {
-        let mut tried = match &state {
-            Some(state) => image.check_state(state.get()),
-            None => Ok(()),
-        };
-        if tried.is_ok() && trial.starts {
-            let grace = spans::ms(trial.stop_ms);
-            let wire = Arc::clone(&self.wire);
-            let starting_and_stopping = async {
-                let served = start(image, message, state, &wire).await?;
-                let ended = served.instance.end(grace).await;
-                ended.map_err(|faults| faults.join("; "))
-            };
-            tried = self.while_hearing(starting_and_stopping).await?;
-        }
-        match tried {
-            Ok(()) => self.wire.send(Kind::Started, 0, &[]),
-            Err(text) => self.wire.send(Kind::Refused, 0, &[text.as_bytes()]),
-        }
-        self.wire.drain().await
     }
 
     async fn refuse(&self, text: &str) -> io::Result<()> {
@@ -464,172 +307,6 @@ impl Worker {
         None
     }
 
-    /// Runs what was handed over, one command after the other, for a moment.
-    fn work(&mut self, served: &Served) {
-        let mut clock = Clock::now();
-        self.work_aside(served, &mut clock);
-        while !clock.is_over()
-            && let Some(mut job) = self.backlog.pop()
-        {
-            let is_held_up = self.backlog.is_aside(job.guest);
-            let ran = match is_held_up {
-                true => Ran::NoRoom,
-                false => self.run_job(&mut job, served, &mut clock),
-            };
-            match ran {
-                Ran::Whole => self.backlog.give_back(job),
-                Ran::Part => self.backlog.put_back(job),
-                Ran::NoRoom => self.set_aside(job),
-            }
-        }
-        self.spare.clear();
-        self.spare.shrink_to(SPARE_BYTES_MAX);
-        self.tell_want();
-    }
-
-    /// Goes on with what was set aside, as far as there is room now.
-    fn work_aside(&mut self, served: &Served, clock: &mut Clock) {
-        if !self.backlog.has_aside() {
-            return;
-        }
-        let mut held_up = HashSet::new();
-        for mut job in self.backlog.take_aside() {
-            let may_run = !clock.is_over() && !held_up.contains(&job.guest);
-            if may_run && self.run_job(&mut job, served, clock) == Ran::Whole {
-                self.backlog.give_back(job);
-            } else {
-                held_up.insert(job.guest);
-                self.backlog.set_aside(job);
-            }
-        }
-    }
-
-    /// Sets a job aside, and says so: what the ledger shows of the order of numbers doesn't hold for it.
-    fn set_aside(&mut self, job: Job) {
-        let place = u32::try_from(job.place).unwrap_or(u32::MAX);
-        self.wire
-            .send_now(Kind::SetAside, job.id, &[&place.to_le_bytes()]);
-        self.backlog.set_aside(job);
-    }
-
-    /// Tells the host whether this side waits to hear what guests have read.
-    fn tell_want(&mut self) {
-        let wants = self.room.is_tight() || self.backlog.has_aside();
-        if std::mem::replace(&mut self.wants, wants) != wants {
-            self.wire.send_now(Kind::Want, 0, &[&[u8::from(wants)]]);
-        }
-    }
-
-    /// Runs a job as far as there are time and room.
-    fn run_job(&mut self, job: &mut Job, served: &Served, clock: &mut Clock) -> Ran {
-        let mut ran = Ran::Whole;
-        while let Some(next) = job.next() {
-            let Some(reservation) = self.reserve(job, next, served) else {
-                ran = Ran::NoRoom;
-                break;
-            };
-            let arguments = next.arguments.len();
-            let call = call_of(next.index, job.guest, next.arguments);
-            let of = (job.id, job.place, job.is_aside);
-            let made = match job.what {
-                What::Call => self.call(of, call, (served, reservation)),
-                What::Batch | What::Goodbye => self.answer_of_batch(of, call, served),
-            };
-            // The host has withdrawn it, and all behind it.
-            let Some(made) = made else { break };
-            // What ends later is told then.
-            if made > 0 {
-                self.room.note(next.index, arguments, made);
-            }
-            job.made += made;
-            job.advance();
-            if job.made >= MADE_BYTES_MAX {
-                self.room.add(job.guest, std::mem::take(&mut job.made));
-            }
-            if clock.tick() {
-                self.wire.flush_now();
-            }
-            if clock.is_over() && job.next().is_some() {
-                ran = Ran::Part;
-                break;
-            }
-        }
-        self.rest();
-        self.room.add(job.guest, std::mem::take(&mut job.made));
-        if ran == Ran::Whole && job.what == What::Goodbye {
-            served.instance.guest_gone(job.guest, &());
-        }
-        ran
-    }
-
-    /// What a command needs to begin, where there is room for its reply. A thread that blocks makes that out of our sight.
-    fn reserve(
-        &self,
-        job: &Job,
-        next: Next<'_>,
-        served: &Served,
-    ) -> Option<Option<Arc<Reservation>>> {
-        let runs = served.runs.get(next.index as usize);
-        let reservation = match runs {
-            Some(Runs::Blocking) => self.room.reserve(next.index).ok()?,
-            _ => None,
-        };
-        let has_room = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
-        let may_run = has_room || (job.is_aside && self.room.take_freed(job.id));
-        may_run.then_some(reservation)
-    }
-
-    /// Runs a command of a batch, which holds this thread until it is over; how many bytes it gave. `None` where the host
-    /// has withdrawn it.
-    fn answer_of_batch(
-        &mut self,
-        of: (u64, usize, bool),
-        call: Call<'_>,
-        served: &Served,
-    ) -> Option<usize> {
-        if !self.begin(of, true) {
-            return None;
-        }
-        if !served.instance.is_quick(call.index) {
-            // What is done must not wait for a command that may hold this thread.
-            self.wire.flush_now();
-        }
-        // Room for what stands before an entry, so that a large one needn't be moved.
-        self.spare.clear();
-        self.spare.extend_from_slice(&[0; ENTRY_HEAD_BYTES]);
-        // Not straight into the queue: the daemon's code may log, which takes the queue's lock.
-        let status = served.instance.answer_here(call, &mut self.spare);
-        let made = self.spare.len() - ENTRY_HEAD_BYTES;
-        match made >= LARGE_BYTES {
-            true => self
-                .wire
-                .send_large_reply(of.0, status, std::mem::take(&mut self.spare)),
-            false => self
-                .wire
-                .send_reply(of.0, status, &self.spare[ENTRY_HEAD_BYTES..]),
-        }
-        Some(made)
-    }
-
-    /// Begins a command of a batch, or a call; false where the host has withdrawn it. With `holds`, this thread runs it.
-    fn begin(&mut self, (id, place, is_aside): (u64, usize, bool), holds: bool) -> bool {
-        let Some(ledger) = &self.ledger else {
-            return true;
-        };
-        let has_begun = is_aside || ledger.begin(&mut self.front, id, place);
-        if has_begun && holds {
-            ledger.run(id, place, monotonic_ns());
-        }
-        has_begun
-    }
-
-    /// The command that this thread ran has ended.
-    fn rest(&self) {
-        if let Some(ledger) = &self.ledger {
-            ledger.rest();
-        }
-    }
-
     fn lend(&mut self, frame: &Frame<'_>, served: &Served) {
         let terms = Terms::read(frame.payload);
         self.wire.guest_came(terms.guest);
@@ -638,38 +315,6 @@ impl Worker {
         let ledger = self.ledger.as_ref();
         let of = (&served.instance, &self.wire, ledger, &self.room);
         self.loans.lend(loan, descriptors, of);
-    }
-
-    fn call(
-        &mut self,
-        of: (u64, usize, bool),
-        call: Call<'_>,
-        (served, reservation): (&Served, Option<Arc<Reservation>>),
-    ) -> Option<usize> {
-        let runs = served.runs.get(call.index as usize).copied();
-        let runs = runs.unwrap_or(Runs::Here);
-        let (id, _, is_aside) = of;
-        if !self.begin(of, runs == Runs::Here) {
-            return None;
-        }
-        if is_aside {
-            self.wire.send(Kind::Resumed, id, &[]);
-        }
-        if runs != Runs::Here {
-            let pending = served
-                .instance
-                .answer_later(runs, call, reservation.as_ref());
-            self.run_one((id, call.guest, call.index), pending, reservation);
-            return Some(0);
-        }
-        if !served.instance.is_quick(call.index) {
-            self.wire.flush_now();
-        }
-        let mut bytes = Vec::new();
-        let status = served.instance.answer_here(call, &mut bytes);
-        let made = bytes.len();
-        self.wire.send_ended((id, call.guest), status, bytes);
-        Some(made)
     }
 
     /// Takes what was handed over.
@@ -716,36 +361,6 @@ impl Worker {
         self.calls.remove(&id);
     }
 
-    /// Starts what ends later: a call of that guest, by its number and the command's index. Guest 0 is the host itself.
-    fn run_one(
-        &mut self,
-        (id, guest, command): (u64, u64, u32),
-        pending: Pending,
-        reservation: Option<Arc<Reservation>>,
-    ) {
-        let (sender, cancelled) = tokio::sync::oneshot::channel();
-        self.calls.insert(id, sender);
-        self.running.push(Running {
-            id,
-            guest,
-            command,
-            room: Arc::clone(&self.room),
-            pending: Some(pending),
-            _reservation: reservation,
-            ledger: self.ledger.clone(),
-            cancelled,
-        });
-    }
-
-    fn on_ended(&mut self, (id, guest, command): (u64, u64, u32), ended: Option<Ended>) {
-        self.calls.remove(&id);
-        if let Some(Ended { status, bytes }) = ended {
-            self.room.note(command, 0, bytes.len());
-            self.room.add(guest, bytes.len());
-            self.wire.send_ended((id, guest), status, bytes);
-        }
-    }
-
     async fn end(mut self, served: Served, grace: Duration) -> io::Result<()> {
         self.loans.end().await;
         self.calls.clear();
@@ -761,100 +376,6 @@ impl Worker {
 /// A number of bytes.
 fn bytes_of(payload: &[u8]) -> usize {
     usize::try_from(frame::split_u64(payload).0).unwrap_or(usize::MAX)
-}
-
-fn call_of(index: u32, guest: u64, arguments: &[u8]) -> Call<'_> {
-    Call {
-        index,
-        guest,
-        // It was UTF-8 when the host read it from the guest.
-        arguments: std::str::from_utf8(arguments).unwrap_or_default(),
-    }
-}
-
-fn load(message: &StartMessage) -> Result<Image, String> {
-    bound(message)?;
-    Image::open(&message.file).map_err(|fault| fault.to_string())
-}
-
-async fn start(
-    image: Image,
-    message: StartMessage,
-    state: Option<Box<RawValue>>,
-    wire: &Arc<Wire>,
-) -> Result<Served, String> {
-    let runs = where_each_runs(&message.manifest);
-    let identity = Arc::new(Identity {
-        name: message.name,
-        plugin: message.manifest.name.clone(),
-        version: message.manifest.version.clone(),
-        mode: Mode::Subprocess,
-        pid: std::process::id(),
-        port: message.port,
-        generation: message.generation,
-        attempt: 0,
-        since: std::time::Instant::now(),
-    });
-    let plan = StartPlan {
-        image,
-        commands: Arc::new(Commands::of(&message.manifest)),
-        manifest: Arc::new(message.manifest),
-        resident: Resident {
-            identity,
-            config: message.config,
-            outlet: Arc::clone(wire) as _,
-        },
-        runtime: tokio::runtime::Handle::current(),
-        state,
-        limit: spans::ms(message.start_ms),
-    };
-    let instance = instance::start(plan)
-        .await
-        .map_err(|fault| fault.to_string())?;
-    Ok(Served {
-        instance: Arc::new(instance),
-        runs,
-    })
-}
-
-/// By index, as the host names commands.
-fn where_each_runs(manifest: &Manifest) -> Vec<Runs> {
-    let table = Commands::of(manifest);
-    let runs = |name: &str| match table.find(name) {
-        Some(Entry::Own { runs, .. }) => runs,
-        _ => Runs::Here,
-    };
-    manifest
-        .commands
-        .iter()
-        .map(|command| runs(&command.name))
-        .collect()
-}
-
-/// Takes the bounds on, before anything of the plugin is there.
-fn bound(message: &StartMessage) -> Result<(), String> {
-    let bounds = &message.bounds;
-    for (resource, value, name) in [
-        (Resource::As, bounds.memory_bytes, "memory_bytes"),
-        (Resource::Cpu, bounds.cpu_s, "cpu_s"),
-        (Resource::Nofile, bounds.files_max, "files_max"),
-        (Resource::Core, bounds.core_bytes, "core_bytes"),
-    ] {
-        if let Some(value) = value {
-            let limit = Rlimit {
-                current: Some(value),
-                // At the soft bound of CPU time the signal says what it is about; at the hard one it is a plain SIGKILL.
-                maximum: Some(value.saturating_add(u64::from(resource == Resource::Cpu))),
-            };
-            rustix::process::setrlimit(resource, limit)
-                .map_err(|error| format!("its bound {name} = {value}: {error}"))?;
-        }
-    }
-    if let Some(nice) = message.nice {
-        rustix::process::setpriority_process(None, nice)
-            .map_err(|error| format!("its nice = {nice}: {error}"))?;
-    }
-    Ok(())
 }
 
 fn fault(fault: frame::FrameFault) -> io::Error {
