@@ -164,6 +164,7 @@ fn at_a_hosts_start_the_grace_runs_from_the_start() {
     fs::remove_file(&file).expect("our own file");
     kitchen.ecosystem.wake(&[]);
     kitchen.until_gone();
+    kitchen.ecosystem.until_state(NAME, "ready");
     assert_eq!(count(&mut kitchen.ecosystem.guest(NAME)), 5);
     kitchen.ecosystem.stop();
     kitchen.ecosystem.configure(&json!({"drop_in_gone_ms": 0}));

@@ -94,7 +94,9 @@ fn rollbacks_end_at_the_oldest_version_and_any_can_be_chosen() {
         let (_, mut guest) = kitchen.install(flags);
         count_to(&mut guest, 3);
         for number in 2..=3 {
-            let _ = kitchen.replace(&json!({"version": number}), &[]).ok();
+            // A file each: one that is written anew is seen, too, and may take over before it is installed.
+            let file = kitchen.file(&format!("{number}.so"), &json!({"version": number}));
+            let _ = kitchen.install_file(&file, &["--replace"]).ok();
         }
         for expected in [2, 1] {
             let _ = ecosystem.cli(&["rollback", NAME]).ok();
