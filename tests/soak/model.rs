@@ -217,6 +217,13 @@ impl World {
                 name, version, way, ..
             } => self.reload(name, version, way),
             Step::Crash { name, .. } if self.daemon(name).mode == Mode::Embedded => self.end_host(),
+            _ => self.change_around(step),
+        }
+    }
+
+    /// A step that is about the host, its disk or the drop-in directory, or that leaves all as it was.
+    fn change_around(&mut self, step: &Step) {
+        match step {
             Step::EndHost { .. } => self.end_host(),
             Step::StartHost => self.start_host(),
             Step::FillDisk => self.is_full = true,
@@ -225,12 +232,7 @@ impl World {
             | Step::ReplaceDropIn { .. }
             | Step::RenameDropIn
             | Step::RemoveDropIn => self.change_dropped(step),
-            Step::ReloadBad { .. }
-            | Step::Crash { .. }
-            | Step::KillWorker { .. }
-            | Step::Call { .. }
-            | Step::Connect { .. }
-            | Step::Disturb { .. } => {}
+            _ => {}
         }
     }
 
@@ -379,24 +381,11 @@ impl World {
     fn of_running(&self) -> Vec<(u32, Vec<Step>)> {
         let running: Vec<Name> = self.all_running().collect();
         let each = |of: fn(Name) -> Vec<Step>| running.iter().flat_map(|name| of(*name)).collect();
-        let isolated = running
+        let (isolated, embedded): (Vec<Name>, Vec<Name>) = running
             .iter()
-            .filter(|name| self.daemons[name].mode == Mode::Isolated);
-        let kill = |name: &Name| {
-            busy(|is_busy| Step::KillWorker {
-                name: *name,
-                is_busy,
-            })
-        };
-        let crash = |name: &Name| {
-            busy(|is_busy| Step::Crash {
-                name: *name,
-                is_busy,
-            })
-        };
-        let embedded = running
-            .iter()
-            .filter(|name| self.daemons[name].mode == Mode::Embedded);
+            .partition(|name| self.daemons[name].mode == Mode::Isolated);
+        let crash = |name: Name| busy(move |is_busy| Step::Crash { name, is_busy });
+        let kill = |name: Name| busy(move |is_busy| Step::KillWorker { name, is_busy });
         let calls = |name| CALLS.map(|count| Step::Call { name, count }).to_vec();
         let nuisances = |name| {
             Nuisance::ALL
@@ -411,9 +400,9 @@ impl World {
             (10, each(calls)),
             (2, each(|name| vec![Step::Connect { name }])),
             (4, each(nuisances)),
-            (4, isolated.clone().flat_map(kill).collect()),
-            (2, isolated.flat_map(crash).collect()),
-            (1, embedded.flat_map(crash).collect()),
+            (4, isolated.iter().copied().flat_map(kill).collect()),
+            (2, isolated.into_iter().flat_map(crash).collect()),
+            (1, embedded.into_iter().flat_map(crash).collect()),
             (4, each(bad_replacements)),
             (4, ends.flat_map(end).collect()),
         ]

@@ -119,9 +119,8 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
     let bytes = status["retired"]["bytes"].as_u64().expect("a number");
     assert!(bytes > RELOADS * (64 << 10), "{status:#}");
     let shown = kitchen.ecosystem.cli(&["status", NAME]).ok().stdout;
-    let line = shown
-        .lines()
-        .find(|line| line.trim_start().starts_with("retired"));
+    let mut lines = shown.lines().map(str::trim_start);
+    let line = lines.find(|line| line.starts_with("retired"));
     let line = line.expect("a line");
     assert!(
         line.contains("6 generations, ") && line.ends_with(" MiB"),

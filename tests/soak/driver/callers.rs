@@ -171,33 +171,36 @@ impl Told {
         last
     }
 
-    /// As far as commands were answered, each was counted once; the connection was closed then, and `codes` are what a
-    /// daemon answers that goes. Returns what the count may be.
+    /// As far as commands were answered, each was counted once. From some command on `codes` are what came, which a daemon
+    /// answers that goes, until the connection was closed. Returns what the count may be.
     #[track_caller]
     pub fn until_closed(&self, count: u64, versions: &[u64], codes: &[&str]) -> Range {
         let mut range = Range::exactly(count);
-        for (at, batch) in self.batches.iter().enumerate() {
-            let is_last = at + 2 >= self.batches.len();
-            let counts = batch.iter().filter_map(|answer| match answer {
-                Answer::Failed(code) if is_last && codes.contains(&&**code) => None,
-                answer => Some(answer.count(versions)),
-            });
-            let mut counts: Vec<u64> = counts.collect();
+        let mut is_going = false;
+        for batch in &self.batches {
+            let was_going = is_going;
+            let is_refusal = |answer: &&Answer| matches!(answer, Answer::Failed(code) if codes.contains(&code.as_str()));
+            let (refused, run): (Vec<&Answer>, Vec<&Answer>) = batch.iter().partition(is_refusal);
+            is_going |= !refused.is_empty();
+            let mut counts: Vec<u64> = run.iter().map(|answer| answer.count(versions)).collect();
             counts.sort_unstable();
-            let sent = range.high + IN_FLIGHT;
-            let is_right = counts.windows(2).all(|two| two[0] < two[1])
-                && counts
-                    .iter()
-                    .all(|count| (range.low + 1..=sent).contains(count));
+            // What was refused was not run; what was not answered may have been.
+            let sent = range.high + IN_FLIGHT - refused.len() as u64;
+            let is_once = counts.windows(2).all(|two| two[0] < two[1]);
+            let is_next = counts
+                .iter()
+                .all(|count| (range.low + 1..=sent).contains(count));
             assert!(
-                is_right,
-                "a command was lost or made twice: {counts:?} after {range:?}"
+                is_once && is_next && (counts.is_empty() || !was_going),
+                "a command was lost or made twice, or after others were refused: {counts:?} after {range:?}"
             );
-            range = match counts.len() as u64 == IN_FLIGHT {
-                true => Range::exactly(range.low + IN_FLIGHT),
-                false => Range {
-                    low: counts.last().copied().unwrap_or(range.low),
-                    high: sent,
+            let is_whole = counts.len() as u64 == IN_FLIGHT;
+            range = Range {
+                low: counts.last().copied().unwrap_or(range.low),
+                high: if is_whole {
+                    range.low + IN_FLIGHT
+                } else {
+                    sent
                 },
             };
         }
