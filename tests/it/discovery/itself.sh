@@ -8,7 +8,8 @@ ports() { echo "$1" >/proc/sys/net/ipv4/ip_local_port_range; }
 ip link set lo up && ports "40123 40123" && echo 0 >/proc/sys/net/ipv4/tcp_max_tw_buckets || { echo UNABLE; exit; }
 python3 -c 'import socket; s = socket.create_connection(("127.0.0.1", 40123))' || { echo UNABLE; exit; }
 ports "32768 60999"
-dae run 2>"$HOME_DIR/stderr" & HOST_PID=$!
+# Not by the function: it would run in a shell of its own, which alone would get the signal below.
+"$EXE" --home "$HOME_DIR" run 2>"$HOME_DIR/stderr" & HOST_PID=$!
 trap 'kill $HOST_PID $SENSOR_PID' EXIT
 until_true 'dae list >/dev/null 2>&1'
 dae install Peer "$PEER" >/dev/null
