@@ -321,6 +321,7 @@ impl Inner {
         let taking_note = notices::take_note(inner, noticed);
         lock(&inner.tasks).push(Task::Loop(taking_note));
         inner.enter_as_dae();
+        inner.finish_uninstalls();
         inner.bring_back();
         answer::open(inner);
         let (held, door) = (Arc::clone(&inner.held), Arc::clone(&inner.control_door));

@@ -177,6 +177,23 @@ impl Past {
         self.keep(daemon, &Departure::of(reason, states.find(daemon)?))
     }
 
+    /// Notes how a daemon is run that is about to be uninstalled, for a host that comes after one that was killed on the way.
+    /// Returns the note's id, for [`Past::take_back`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn note_leaving(
+        &self,
+        daemon: &str,
+        entry: Entry,
+    ) -> anyhow::Result<Option<String>> {
+        let departure = Departure {
+            entry: Some(entry),
+            ..Departure::of(Reason::Uninstalled, Found::Nothing)
+        };
+        self.keep(daemon, &departure)
+    }
+
     /// Keeps what an uninstalled daemon leaves, and removes its state from where it was. Returns the state's length.
     ///
     /// # Errors

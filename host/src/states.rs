@@ -333,6 +333,18 @@ impl States {
         }
     }
 
+    /// Returns the daemons of which the disk has a state.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
+        let name = |entry: io::Result<std::fs::DirEntry>| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(".json").map(str::to_owned)
+        };
+        Ok(std::fs::read_dir(&self.0.dir)?.filter_map(name).collect())
+    }
+
     fn path_of(&self, daemon: &str) -> PathBuf {
         self.0.dir.join(format!("{daemon}.json"))
     }

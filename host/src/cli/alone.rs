@@ -117,10 +117,17 @@ pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Unins
         }
         return Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into());
     };
-    registry.save(&path)?;
+    let noted = departure::note_leaving(&past, request, Some(&entry));
+    if let Err(error) = registry.save(&path) {
+        departure::take_back(&past, request, noted);
+        return Err(error);
+    }
     // After the registry: a file that nobody names is only waste, an entry without its file is a daemon lost.
     let dropped = entry.source_in(&home.data).filter(|_| entry.drop_in);
     let mut uninstalled = departure::leave(&past, &States::of(home), request, Some(entry));
+    if uninstalled.note.is_empty() {
+        departure::take_back(&past, request, noted);
+    }
     if let Some(file) = dropped {
         departure::move_aside(&file, &mut uninstalled);
     }

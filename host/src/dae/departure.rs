@@ -106,10 +106,14 @@ impl Inner {
             return self.purge_past(request);
         }
         let entry = lock(&self.registry).daemons.get(name).cloned();
+        let noted = note_leaving(&self.shared.past, request, entry.as_ref());
         let forgotten = self.change_registry(|registry| {
             registry.daemons.remove(name);
         });
-        forgotten.map_err(|error| Fault::failed(format!("{error:#}")))?;
+        if let Err(error) = forgotten {
+            take_back(&self.shared.past, request, noted);
+            return Err(Fault::failed(format!("{error:#}")));
+        }
         lock(&self.lost).remove(name);
         lock(&self.refusals).remove(name);
         lock(&self.daemons).remove(name);
@@ -125,6 +129,9 @@ impl Inner {
             entry.clone(),
         );
         self.shared.journal.close(name);
+        if uninstalled.note.is_empty() {
+            take_back(&self.shared.past, request, noted);
+        }
         if let (Some(file), Occasion::Asked) = (self.dropped_file(entry.as_ref()), occasion) {
             move_aside(&file, &mut uninstalled);
         }
@@ -201,6 +208,32 @@ impl Inner {
         Ok((target, from))
     }
 
+    /// Ends the uninstalls that a host has begun that was killed: a state of a daemon that the registry doesn't have leaves as
+    /// that of any other.
+    pub(super) fn finish_uninstalls(&self) {
+        let (past, states) = (&self.shared.past, &self.shared.states);
+        let registry = lock(&self.registry);
+        let mut names = states.names().unwrap_or_default();
+        names.retain(|name| !registry.daemons.contains_key(name));
+        drop(registry);
+        for name in names {
+            let noted = past.last_uninstall(&name);
+            let noted = noted.filter(|departure| departure.state.is_none());
+            let entry = noted.and_then(|departure| departure.entry);
+            match past.leave(states, &name, entry) {
+                Ok(_) => tracing::info!(
+                    daemon = name,
+                    "its uninstall was cut short by the host's end, and is made now"
+                ),
+                Err(error) => tracing::warn!(
+                    daemon = name,
+                    error = format!("{error:#}"),
+                    "its uninstall was cut short by the host's end, and its state could not be moved"
+                ),
+            }
+        }
+    }
+
     /// Removes what has been kept for long enough, now and every hour.
     pub(super) fn sweep_past(self: &Arc<Self>) -> JoinHandle<()> {
         let inner = Arc::downgrade(self);
@@ -244,6 +277,26 @@ pub(crate) fn check_state_wish(request: &InstallRequest) -> Result<(), Fault> {
                 .to_owned(),
         )),
         false => Ok(()),
+    }
+}
+
+/// Notes how a daemon is run, before the registry forgets it. Where the disk takes no note, the registry's own change fails too,
+/// or the note isn't needed.
+pub(crate) fn note_leaving(
+    past: &Past,
+    request: &UninstallRequest,
+    entry: Option<&Entry>,
+) -> Option<String> {
+    let entry = entry.filter(|_| !request.purge)?;
+    past.note_leaving(&request.name, entry.clone())
+        .ok()
+        .flatten()
+}
+
+/// The note isn't needed any more.
+pub(crate) fn take_back(past: &Past, request: &UninstallRequest, noted: Option<String>) {
+    if let Some(id) = noted {
+        past.take_back(&request.name, &id);
     }
 }
 

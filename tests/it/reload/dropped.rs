@@ -154,6 +154,29 @@ fn a_drop_in_that_is_gone_for_good_returns_as_it_was() {
     assert_eq!(count(&mut kitchen.ecosystem.guest(NAME)), 5);
 }
 
+/// The host is killed after the registry has forgotten the daemon, and before what it leaves is kept.
+#[test]
+fn an_uninstall_that_a_kill_cuts_short_loses_neither_state_nor_mode() {
+    let mut kitchen = Kitchen::with_grace(0, "in-process");
+    let file = kitchen.drop_in("r.so", 1);
+    kitchen.ecosystem.until_state(NAME, "ready");
+    let mut guest = kitchen.ecosystem.guest(NAME);
+    count_to(&mut guest, 5);
+    let _ = kitchen.ecosystem.cli(&["isolate", NAME]).ok();
+    // Its end waits for this.
+    guest.send("hold#long [3600000]\nversion#now\n");
+    guest.expect("version#now [1]");
+    fs::remove_file(&file).expect("our own file");
+    kitchen.until_uninstalled();
+    kitchen.ecosystem.kill();
+    kitchen.ecosystem.wake(&[]);
+
+    let _ = kitchen.drop_in("r.so", 2);
+    let status = kitchen.ecosystem.until_state(NAME, "ready");
+    assert_eq!(status["mode"], "subprocess");
+    assert_eq!(count(&mut kitchen.ecosystem.guest(NAME)), 5);
+}
+
 #[test]
 fn at_a_hosts_start_the_grace_runs_from_the_start() {
     let mut kitchen = Kitchen::with_grace(LONG_MS, "in-process");
