@@ -99,11 +99,15 @@ impl Driver<'_> {
     }
 
     pub(super) fn start_host(&mut self, (before, after): Worlds<'_>) {
+        let departures = self.departures();
         self.wake();
         self.until_names(after);
         for name in Name::INSTALLED.into_iter().chain([Name::Recipe]) {
             match (before.daemons.get(&name), after.daemons.get(&name)) {
-                (Some(_), None) => self.ledger(name).uninstall(),
+                (Some(_), None) => {
+                    self.until_departed(departures);
+                    self.ledger(name).uninstall();
+                }
                 (None, Some(_)) => self.ledger(name).install(before.departed.is_some()),
                 _ => {}
             }

@@ -24,14 +24,16 @@ impl Driver<'_> {
         step: &Step,
         (before, after): Worlds<'_>,
     ) -> Result<(), TooSlow> {
+        let departures = self.departures();
         self.move_files(step, before)?;
         if !after.is_up {
             return Ok(());
         }
         let name = Name::Recipe;
         match (before.daemons.get(&name), after.daemons.get(&name)) {
-            (_, None) => {
-                self.until_names(after);
+            (None, None) => {}
+            (Some(_), None) => {
+                self.until_departed(departures);
                 let Known { ledger, guests, .. } = self.known(name);
                 ledger.uninstall();
                 guests.expect_closed();
@@ -81,6 +83,19 @@ impl Driver<'_> {
             _ => fs::remove_file(self.dropped(old)).expect("our own file"),
         }
         Ok(())
+    }
+
+    /// How often the host has said that the drop-in is uninstalled.
+    pub(super) fn departures(&self) -> usize {
+        let told = format!("{} is uninstalled; ", Name::Recipe);
+        self.ecosystem.stderr().matches(&told).count()
+    }
+
+    /// Waits until it has said so once more. It is no longer listed before its state is kept.
+    pub(super) fn until_departed(&self, before: usize) {
+        until(patience(), "the drop-in is uninstalled", || {
+            self.departures() > before
+        });
     }
 
     fn dropped(&self, file: File) -> PathBuf {
