@@ -145,7 +145,8 @@ impl Images {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let by_hash = lock(&self.by_hash);
-        by_hash.values().map(|place| place.bytes()).sum()
+        let sizes = by_hash.values().map(|place| place.bytes());
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// What is mapped of those among these contents that no daemon uses any more (bytes).
@@ -154,7 +155,7 @@ impl Images {
         let by_hash = lock(&self.by_hash);
         let places = hashes.iter().filter_map(|hash| by_hash.get(hash));
         let idle = places.filter(|place| lock(&place.in_use).strong_count() == 0);
-        idle.map(|place| place.bytes()).sum()
+        idle.map(|place| place.bytes()).fold(0, u64::saturating_add)
     }
 
     /// The image of that content; loaded, if it isn't yet, from the private copy that `copy` makes.

@@ -196,7 +196,7 @@ impl Stats {
         self.look_elsewhere();
         let elsewhere = lock(&self.elsewhere);
         let calls = elsewhere.iter().map(|one| one.counted.calls.load(Relaxed));
-        calls.sum()
+        calls.fold(0, u64::saturating_add)
     }
 
     fn look_elsewhere(&self) {

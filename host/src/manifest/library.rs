@@ -41,11 +41,13 @@ pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], FileFault> {
     section.data().map_err(FileFault::incomplete)
 }
 
-/// What the library takes in memory once it is mapped, as its headers say (bytes); 0 for what is none.
+/// Returns what the library takes in memory once it is mapped, as its headers say (bytes); 0 for what is none. Headers that
+/// lie may say more than there can be.
 pub(super) fn mapped_bytes(bytes: &[u8]) -> u64 {
     let file = File::parse(bytes).ok();
     file.map_or(0, |file| {
-        file.segments().map(|segment| segment.size()).sum()
+        let sizes = file.segments().map(|segment| segment.size());
+        sizes.fold(0, u64::saturating_add)
     })
 }
 
