@@ -158,9 +158,16 @@ fn follow_shows_what_comes() {
 #[test]
 fn a_follower_misses_nothing_that_is_written_while_it_comes() {
     const RECORDS: usize = 3000;
+    // Fewer than the host keeps for a follower that is behind.
+    const AHEAD: usize = 900;
     let (ecosystem, mut guest) = lifecycle();
-    let lines = (0..RECORDS).map(|n| format!("log [\"info\",\"number {n}\"]\n"));
-    guest.send(lines.collect::<String>());
+    let mut sent = 0;
+    let mut send_until = |end: usize| {
+        let lines = (sent..end).map(|n| format!("log [\"info\",\"number {n}\"]\n"));
+        guest.send(lines.collect::<String>());
+        sent = end;
+    };
+    send_until(AHEAD);
     let mut logs = ecosystem.cli_running(&["logs", "Loud", "-f", "-n", "10000", "--json"]);
     let mut next = 0;
     while next < RECORDS {
@@ -169,6 +176,7 @@ fn a_follower_misses_nothing_that_is_written_while_it_comes() {
         if let Some(number) = message.strip_prefix("number ") {
             assert_eq!(number, next.to_string(), "in order, and each once");
             next += 1;
+            send_until(RECORDS.min(next + AHEAD));
         }
     }
 }
