@@ -114,8 +114,13 @@ impl Cutter {
                 return None;
             }
             let within_limit = &rest[..rest.len().min(self.line_bytes_max)];
-            if self.is_accepting && self.is_first && opening::begins_binary(within_limit) {
-                return Some(self.refuse(Protocol::Binary));
+            if self.is_accepting
+                && self.is_first
+                && let Some(at) = opening::begins_binary(within_limit)
+            {
+                // What came before it decides, however much has come since.
+                let hidden = self.hidden_before(self.start + at);
+                return Some(self.refuse(hidden.unwrap_or(Protocol::Binary)));
             }
             let cut = self.cut(bytes);
             if let Some(protocol) = self.hidden_in(cut.as_ref()) {

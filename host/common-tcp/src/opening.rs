@@ -58,10 +58,11 @@ pub(crate) fn is_half_byte_order_mark(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(bytes)
 }
 
-/// Whether the first byte that is not blank is a control byte: no text begins so.
-pub(crate) fn begins_binary(bytes: &[u8]) -> bool {
-    let first = bytes.iter().find(|byte| !is_blank(byte));
-    first.is_some_and(|byte| byte.is_ascii_control() && *byte != b'\n')
+/// Returns where the first byte that is not blank stands, if it is a control byte: no text begins so.
+pub(crate) fn begins_binary(bytes: &[u8]) -> Option<usize> {
+    let at = bytes.iter().position(|byte| !is_blank(byte))?;
+    let is_binary = bytes[at].is_ascii_control() && bytes[at] != b'\n';
+    is_binary.then_some(at)
 }
 
 /// Returns the protocol that a connection's first line opens. Of a line that is not whole, only the beginning is at hand.
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn control_bytes_begin_no_text() {
         for bytes in [&b"\x16\x03\x01"[..], b"\0", b" \x1b[A", b"\r\x7f", b"\x0c"] {
-            assert!(begins_binary(bytes), "{bytes:?}");
+            assert!(begins_binary(bytes).is_some(), "{bytes:?}");
         }
         for bytes in [
             &b""[..],
@@ -267,7 +268,7 @@ mod tests {
             b"\xff",
             b"\xef\xbb",
         ] {
-            assert!(!begins_binary(bytes), "{bytes:?}");
+            assert_eq!(begins_binary(bytes), None, "{bytes:?}");
         }
     }
 }

@@ -123,6 +123,8 @@ fn telnet_hides_no_request() {
         b"\xff\xfaGET / HTTP/1.1\r\n\r\n\xff\xf0a\n",
         b"\xff\xfa\x1fGET / HTTP/1.1\r\n\r\n\xff\xf0\na\n",
         b"\n\xff\xfa\xef\xbb\xbfGET / HTTP/1.1\n\xff\xf0\na\n",
+        // Behind it binary bytes, and blank ones before it.
+        b"\r\xff\xfaGET / HTTP/1.1\r\n\xff\xf0\x16\x03\x01",
     ];
     for bytes in table {
         assert_eq!(
