@@ -194,7 +194,7 @@ pub(crate) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// What is known of a name. `guards` tells whether a command has to ask before its code runs.
+    /// Looks a name up. `guards` returns whether the command of that index needs a reservation before its code runs.
     #[inline(always)]
     pub(crate) fn known(
         &mut self,
@@ -214,7 +214,7 @@ impl<'a> Found<'a> {
         self.known
     }
 
-    /// Whether the command that was looked up last has to ask before its code runs.
+    /// Returns whether the command that was looked up last needs a reservation before its code runs.
     #[inline(always)]
     pub(crate) fn is_guarded(&self) -> bool {
         self.is_guarded

@@ -31,8 +31,8 @@ pub struct Config {
     pub command_ms: u64,
     /// How long a command waits for an instance that is being restarted or replaced; 0 means not at all.
     pub instance_wait_ms: u64,
-    /// How long half a line may wait for its other half. As long may a guest take nothing of a reply that is larger than
-    /// 8 MiB, since other guests' large replies wait for it; then its connection is closed.
+    /// The limit for half a line (ms). A connection that doesn't send the rest within this time is closed. So is one that
+    /// reads nothing of a reply over 8 MiB for this time, since other guests' large replies wait for that one.
     pub half_line_ms: u64,
     /// How long a daemon's `start` may take; in a process of its own, the loading of its file before that may take as
     /// long again. At a reload guests wait for the `start`, and never for the loading; one that takes longer is refused,

@@ -58,7 +58,7 @@ struct Place {
     file: std::sync::Mutex<Option<FileId>>,
     /// Nothing is made anew any more; held while something is.
     is_over: std::sync::Mutex<bool>,
-    /// What is listened on. It outlives a task that panics.
+    /// The control socket. The task that accepts may panic and be started again; the socket stays open.
     listener: std::sync::Mutex<Option<Arc<UnixListener>>>,
 }
 

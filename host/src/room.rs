@@ -43,15 +43,15 @@ const LITTLE_BYTES: usize = 64 << 10;
 const TIGHT_BYTES: usize = 1 << 20;
 /// And so are fewer guests with something waiting.
 const TIGHT_GUESTS: usize = 4096;
-/// Commands of a larger index than these words have bits are always asked about. Few daemons have as many.
+/// The bits for commands, in words of 64. A command beyond them always needs a reservation; few daemons have 512.
 const UNGUARDED_WORDS: usize = 8;
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     is_tight: AtomicBool,
-    /// A bit for each command that needs no reservation: its first run in this instance is over or takes long, and it has
-    /// never given a bulk.
+    /// One bit for each command: set where it needs no reservation. Its first run in this instance is over or takes long,
+    /// and it has never returned a bulk.
     unguarded: [AtomicU64; UNGUARDED_WORDS],
     waits: Mutex<Waits>,
     /// Those who want to begin or go on with something.
@@ -134,20 +134,20 @@ impl Room {
         !self.is_tight() || lock(&self.waits).may_go_on(guest, command)
     }
 
-    /// Whether a command of a daemon in this process has to ask before its code runs ([`Room::reserve`]).
+    /// Returns whether a command of an in-process daemon must call [`Room::reserve`] before its code runs.
     #[inline]
     pub(crate) fn asks(&self, command: u32) -> bool {
         self.is_tight() || !self.is_unguarded(command)
     }
 
-    /// Whether a command needs no reservation.
+    /// Returns whether a command needs no reservation.
     #[inline]
     pub(crate) fn is_unguarded(&self, command: u32) -> bool {
         let word = self.unguarded.get(command as usize / 64);
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (command % 64) & 1 == 1)
     }
 
-    /// Another instance begins, whose commands are not known.
+    /// Forgets what is known of the commands: another instance begins, perhaps of other code.
     pub(crate) fn begin_anew(&self) {
         let mut waits = lock(&self.waits);
         waits.bulky.clear();
@@ -157,7 +157,7 @@ impl Room {
         }
     }
 
-    /// The kind of reservation that a command needs while its code runs.
+    /// Returns the kind of reservation that a command needs while its code runs.
     fn kind(&self, waits: &Waits, command: u32) -> Option<Kind> {
         if waits.bulky.contains(&command) {
             return Some(Kind::Bulk);
@@ -201,7 +201,7 @@ impl Room {
         }
     }
 
-    /// A command has ended.
+    /// Notes that a run of the command has ended.
     #[cold]
     pub(crate) fn note_end(&self, command: u32) {
         let waits = lock(&self.waits);

@@ -145,7 +145,7 @@ async fn share_others(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         inner.share_others_now();
         drop(inner);
-        // One who is behind misses nothing: all of them are told each time.
+        // A lagged receiver loses nothing: each round shares the whole list.
         if matches!(changes.recv().await, Err(RecvError::Closed)) {
             return;
         }

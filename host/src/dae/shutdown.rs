@@ -24,15 +24,15 @@ const STOPS_MAX: usize = 64;
 const STOP_QUICK: Duration = Duration::from_millis(100);
 /// The limit without progress, in graces. A stop has three steps of up to a grace each: commands, `save`, `stop`.
 const STALLED_GRACES: u32 = 3;
-/// How often the host looks for progress.
+/// The interval between two checks for progress.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often it logs what it waits for.
+/// The interval between two log lines about the daemons that have not ended.
 const LOG_EVERY: Duration = Duration::from_secs(5);
-/// How many daemons a line of the log names.
+/// The most daemons that one log line names.
 const NAMED_MAX: usize = 20;
-/// How long guests' last replies may take to be written.
+/// The limit for writing the last replies to guests.
 const GOODBYE: Duration = Duration::from_millis(200);
-/// How long the end of guests' threads may take in all.
+/// The limit for ending the threads that serve guests.
 const THREADS_END_MAX: Duration = Duration::from_secs(2);
 
 /// A report of progress, for a service manager.

@@ -91,7 +91,7 @@ struct Run {
     of: (u64, u32),
     arguments: usize,
     room: Arc<Room>,
-    /// Held from its start to its end by a command that blocks a thread, which makes the reply out of our sight.
+    /// Held from start to end by a blocking command, whose reply is made on another thread.
     _reservation: Option<Arc<Reservation>>,
     /// What waits for its guest is held up by it.
     is_next: bool,
@@ -258,7 +258,7 @@ impl Answers {
         }
     }
 
-    /// Gives the command that is answered next a reservation, or takes it away again.
+    /// Sets the reservation of the command that is answered next.
     pub(super) fn set_reservation(&mut self, reservation: Option<Arc<Reservation>>) {
         self.reservation = reservation;
     }
@@ -537,15 +537,15 @@ impl Future for Run {
 }
 
 impl Run {
-    /// Reserves what the reply needs that the next poll may make, if the command may go on.
+    /// Takes the reservation for the reply that the next poll may make.
     ///
     /// # Errors
-    /// There is no room for it now; the guest's task is woken when there is more.
+    /// There is no room for the reply now; the guest's task is woken when there is.
     #[inline]
     fn reserve(&mut self, context: &Context<'_>) -> Result<Option<Arc<Reservation>>, NoRoom> {
         let asks = match &self.pending {
             Some(Pending::InProcess(_)) => self.room.asks(self.of.1),
-            // Its thread has made the reply, which is counted once it is taken from there.
+            // The thread holds the reservation; polling only takes the finished reply.
             Some(Pending::Blocking(_)) | None => false,
             Some(Pending::Subprocess(_) | Pending::BuiltIn(_)) => self.room.is_tight(),
         };

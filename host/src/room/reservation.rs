@@ -16,10 +16,10 @@ use tokio::runtime::Handle;
 use super::Room;
 use crate::lock::lock;
 
-/// The time after which a reservation of a command that was never run lapses. Its handler may be one that waits, and
-/// others that call it notice.
+/// The time after which the reservation for a command's first run lapses. It is short, since other guests that call the
+/// same command wait for it.
 const UNTRIED_MAX: Duration = Duration::from_secs(2);
-/// The same for a bulk, which takes a second for each 10 MB in a debug build on a busy machine.
+/// The same for a bulk. A debug build on a busy machine takes about a second for each 10 MB.
 const BULK_MAX: Duration = Duration::from_secs(10);
 
 /// The kinds of replies that are made one at a time.
@@ -53,27 +53,27 @@ struct Held {
     kind: Kind,
     number: u64,
     lapses: Instant,
-    /// Whether those who wait are woken when it lapses.
+    /// Whether a timer wakes the waiting guests when it lapses.
     has_alarm: bool,
 }
 
 impl Reservations {
-    /// Whether another one holds `kind` at the time `now`.
+    /// Returns whether a reservation of this kind is held at the time `now`.
     pub(super) fn is_taken(&self, kind: Kind, now: Instant) -> bool {
         let is_it = |held: &Held| held.kind == kind && held.lapses > now;
         self.held.iter().any(is_it)
     }
 
-    /// Whether one that holds `kind` has lapsed at the time `now`.
+    /// Returns whether a reservation of this kind is held and has lapsed at the time `now`.
     fn has_lapsed(&self, kind: Kind, now: Instant) -> bool {
         let is_it = |held: &Held| held.kind == kind && held.lapses <= now;
         self.held.iter().any(is_it)
     }
 
-    /// Takes `kind`; the number of the reservation.
+    /// Takes a reservation of this kind and returns its number.
     ///
     /// # Errors
-    /// Another one holds it. Returns when that one lapses, the first time that somebody waits for it.
+    /// It is taken. The first caller gets the time when it lapses, and sets a timer.
     fn take(&mut self, kind: Kind, now: Instant) -> Result<u64, Option<Instant>> {
         let is_it = |held: &&mut Held| held.kind == kind && held.lapses > now;
         if let Some(held) = self.held.iter_mut().find(is_it) {
@@ -90,14 +90,14 @@ impl Reservations {
         Ok(self.last)
     }
 
-    /// Whether somebody may wait for the reservation that is given back.
+    /// Gives a reservation back. Returns whether somebody may wait for it.
     fn give_back(&mut self, number: u64) -> bool {
         let at = self.held.iter().position(|held| held.number == number);
         at.is_some_and(|at| self.held.swap_remove(at).has_alarm)
     }
 }
 
-/// The right to make a reply of a kind that is made one at a time. Dropped, it is given back, and those who wait are woken.
+/// The right to make a reply of a kind that is made one at a time. Dropping it gives it back and wakes the waiting guests.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     room: Arc<Room>,
@@ -119,10 +119,10 @@ impl Drop for Reservation {
 pub(crate) struct Busy;
 
 impl Room {
-    /// Reserves what `command` needs to make its reply: `None` where that is nothing.
+    /// Takes the reservation that `command` needs to make its reply. Returns `None` where it needs none.
     ///
     /// # Errors
-    /// Another one makes such a reply at this moment. Those who want room are woken when that is over.
+    /// Another command holds it. Tasks registered with [`Room::want`] are woken when it is given back or lapses.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         command: u32,
@@ -152,20 +152,20 @@ impl Room {
         }
     }
 
-    /// Whether `command` has to wait for a reservation.
+    /// Returns whether `command` would have to wait for a reservation.
     pub(crate) fn is_reserved(&self, command: u32) -> bool {
         let waits = lock(&self.waits);
         let kind = self.kind(&waits, command);
         kind.is_some_and(|kind| waits.reservations.is_taken(kind, Instant::now()))
     }
 
-    /// Ends when a reservation that was asked for in vain is given back or lapses, also where that was before this call. For
-    /// one task alone.
+    /// Waits until a reservation that was refused before is given back or lapses. Returns at once if that happened before
+    /// this call. Only one task may wait.
     pub(crate) async fn released(&self) {
         self.released.notified().await;
     }
 
-    /// Wakes those who want room when a reservation lapses, for it may never be given back.
+    /// Wakes the waiting tasks when a reservation lapses, since it may never be given back.
     fn wake_at(self: &Arc<Self>, lapses: Instant) {
         let room = Arc::downgrade(self);
         // Guests are served by a runtime; without one nobody waits.

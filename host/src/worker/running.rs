@@ -30,7 +30,7 @@ impl Running {
     /// Whether it may go on; its task is woken when there is more room.
     fn has_room(&self, context: &Context<'_>) -> bool {
         if let Some(Pending::Blocking(_)) = &self.pending {
-            // Its thread has made the reply, which is counted once it is taken from there.
+            // The thread holds the reservation; polling only takes the finished reply.
             return true;
         }
         self.room.want(context);

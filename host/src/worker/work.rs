@@ -128,7 +128,8 @@ impl Worker {
         ran
     }
 
-    /// What a command needs to begin, where there is room for its reply. A thread that blocks makes that out of our sight.
+    /// Returns the reservation that a command begins with (blocking commands alone need one), or `None` where there is no
+    /// room for its reply.
     fn reserve(
         &self,
         job: &Job,
