@@ -20,6 +20,7 @@ mod gate;
 mod limits;
 mod lines;
 mod loan;
+mod running;
 mod stream;
 
 use std::io;

@@ -25,6 +25,13 @@ const RUNTIMES: [&str; 2] = ["tokio-rt-worker", "guests"];
 /// A host has one of each. A thread names itself once it runs, which may be later than the first look at it.
 const OWN_THREADS: [&str; 4] = ["dae-console", "relief", "spawner", "notify-rs inoti"];
 
+/// The descriptors of the file watch. A host has one watch, which may begin later than the first look at it.
+const OF_WATCH: [&str; 3] = [
+    "descriptor of anon_inode:inotify",
+    "descriptor of anon_inode:[eventpoll]",
+    "descriptor of anon_inode:[eventfd]",
+];
+
 /// What a process holds: for each kind, how many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Possessions(BTreeMap<String, usize>);
@@ -44,9 +51,11 @@ impl Possessions {
     /// Returns what there is more of than there was `before`, one text for each kind.
     #[must_use]
     pub fn beyond(&self, before: &Self) -> Vec<String> {
+        let watched = before.0.contains_key(OF_WATCH[0]);
         let more = self.0.iter().filter_map(|(kind, count)| {
             let is_own = OWN_THREADS.iter().any(|name| *kind == thread(name));
-            let had = before.0.get(kind).copied().unwrap_or(0);
+            let is_of_watch = !watched && OF_WATCH.contains(&kind.as_str());
+            let had = before.0.get(kind).copied().unwrap_or(0) + usize::from(is_of_watch);
             let had = had.max(usize::from(is_own));
             (*count > had).then(|| format!("{kind}: {count}, {had} before"))
         });

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error};
-use dae_plugin_api::abi::status;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 
 use super::batches::{Batches, Outlet};
+use super::running::{Place, Run};
 use crate::child::Unread;
 use crate::commands::{Entry, Found, HostCommand, Known, Runs};
 use crate::door::{Door, Lease};
@@ -18,8 +18,8 @@ use crate::frame::LARGE_BYTES;
 use crate::instance::Pending;
 use crate::mailbox::Mailbox;
 use crate::outcome::{Call, Ended};
-use crate::reply::{self, write_ended, write_large};
-use crate::room::{Busy, Reservation, Room};
+use crate::reply::{self, write_ended};
+use crate::room::Reservation;
 use crate::stats::Tally;
 use crate::turn;
 
@@ -66,52 +66,6 @@ impl Turn<'_> {
     pub(super) fn limit(&self) -> Duration {
         self.door.limits.command
     }
-}
-
-/// Where the answer of a running command goes.
-#[derive(Clone, Copy)]
-enum Place {
-    /// To the number of that order.
-    Ordered(u64),
-    /// Out, as soon as it's there.
-    Tagged,
-}
-
-/// A command under way.
-struct Run {
-    // Dropped before the lease: no code of an instance outlives the right to run it.
-    pending: Option<Pending>,
-    lease: Arc<Lease>,
-    /// Ends when the command is to be given up, with the answer.
-    given_up: Pin<Box<dyn Future<Output = Ended> + Send>>,
-    began: Instant,
-    place: Place,
-    emits_first: bool,
-    /// Whose it is, and which command.
-    of: (u64, u32),
-    arguments: usize,
-    room: Arc<Room>,
-    /// Held from start to end by a blocking command, whose reply is made on another thread.
-    _reservation: Option<Arc<Reservation>>,
-    /// What waits for its guest is held up by it.
-    is_next: bool,
-    waker: Option<Waker>,
-    name: Box<str>,
-    tag: Option<Box<str>>,
-}
-
-/// A finished one.
-struct Finished {
-    /// The number of the instance that ran it.
-    instance: u64,
-    /// The bytes of its result and of its arguments, and the lease it ran by.
-    bytes: (usize, usize),
-    lease: Arc<Lease>,
-    place: Place,
-    emits_first: bool,
-    line: Vec<u8>,
-    tally: Tally,
-    took: Duration,
 }
 
 impl Answers {
@@ -246,15 +200,8 @@ impl Answers {
         self.batches.go_on(next);
         let mut running = self.running.iter_mut().flat_map(|all| all.iter_mut());
         let is_next = |run: &&mut Run| matches!(run.place, Place::Ordered(place) if place == next);
-        if let Some(run) = running.find(|run| is_next(run))
-            && !std::mem::replace(&mut run.is_next, true)
-        {
-            if let Some(Pending::Subprocess(call)) = &run.pending {
-                call.go_on();
-            }
-            if let Some(waker) = run.waker.take() {
-                waker.wake();
-            }
+        if let Some(run) = running.find(|run| is_next(run)) {
+            run.go_on();
         }
     }
 
@@ -503,87 +450,6 @@ impl Answers {
     }
 }
 
-impl Future for Run {
-    type Output = Finished;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Finished> {
-        let this = &mut *self;
-        let reserved = this.reserve(context);
-        let pending = this.pending.as_mut().filter(|_| reserved.is_ok());
-        let polled = pending.map(|pending| Pin::new(pending).poll(context));
-        let ended = match polled {
-            Some(Poll::Ready(ended)) => {
-                this.room.note(this.of.1, this.arguments, ended.bytes.len());
-                ended
-            }
-            _ => ready!(this.given_up.as_mut().poll(context)),
-        };
-        this.pending = None;
-        let bytes = (ended.bytes.len(), this.arguments);
-        // Until the guest's task counts it with all else: others may end before that.
-        this.room.add(this.of.0, bytes.0);
-        let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
-        Poll::Ready(Finished {
-            instance: this.lease.instance.number(),
-            bytes,
-            lease: Arc::clone(&this.lease),
-            place: this.place,
-            emits_first: this.emits_first,
-            line,
-            tally,
-            took: this.began.elapsed(),
-        })
-    }
-}
-
-impl Run {
-    /// Takes the reservation for the reply that the next poll may make.
-    ///
-    /// # Errors
-    /// There is no room for the reply now; the guest's task is woken when there is.
-    #[inline]
-    fn reserve(&mut self, context: &Context<'_>) -> Result<Option<Arc<Reservation>>, NoRoom> {
-        let asks = match &self.pending {
-            Some(Pending::InProcess(_)) => self.room.asks(self.of.1),
-            // The thread holds the reservation; polling only takes the finished reply.
-            Some(Pending::Blocking(_)) | None => false,
-            Some(Pending::Subprocess(_) | Pending::BuiltIn(_)) => self.room.is_tight(),
-        };
-        match asks {
-            true => self.reserve_or_wait(context),
-            false => Ok(None),
-        }
-    }
-
-    #[cold]
-    fn reserve_or_wait(
-        &mut self,
-        context: &Context<'_>,
-    ) -> Result<Option<Arc<Reservation>>, NoRoom> {
-        if let Ok(reservation) = self.reserve_now() {
-            return Ok(reservation);
-        }
-        self.waker = Some(context.waker().clone());
-        // Before the second look: room that appears from here on isn't missed.
-        self.room.want(context);
-        self.reserve_now()
-    }
-
-    fn reserve_now(&self) -> Result<Option<Arc<Reservation>>, NoRoom> {
-        let (guest, command) = self.of;
-        if !self.is_next && !self.room.may_go_on(guest, command) {
-            return Err(NoRoom);
-        }
-        match &self.pending {
-            Some(Pending::InProcess(_)) => self.room.reserve(command).map_err(|Busy| NoRoom),
-            _ => Ok(None),
-        }
-    }
-}
-
-/// There is no room for a reply now.
-struct NoRoom;
-
 /// Appends a line; one that nothing waits before is not copied.
 fn append(outbox: &mut Vec<u8>, line: Vec<u8>) {
     match outbox.is_empty() && line.len() >= LARGE_BYTES {
@@ -613,20 +479,6 @@ fn answer_here(
         turn.guest.take_into(out);
         out.extend_from_slice(&reply);
     }
-}
-
-/// The line of a command that has ended, and what it adds to the counts.
-fn finished_line(name: &str, tag: Option<&str>, ended: Ended) -> (Vec<u8>, Tally) {
-    let mut tally = Tally::default();
-    if ended.status == status::DONE && ended.bytes.len() >= LARGE_BYTES {
-        let mut line = Vec::new();
-        write_large(&mut line, (name, tag), (ended.bytes, 0), &mut tally);
-        return (line, tally);
-    }
-    let mut line = Vec::with_capacity(name.len() + ended.bytes.len() + 8);
-    let told = (ended.status, &ended.bytes[..]);
-    write_ended(&mut line, (name, tag), told, &mut tally);
-    (line, tally)
 }
 
 /// A whole error line.
