@@ -6,7 +6,8 @@
 //! - The last of them are reserved ([`reserved`]) for the control socket, its clients, files and the processes of daemons.
 //!   Whatever guests do, the owner can ask, install and stop.
 //! - Below that, a guest is let in while one is left, and while its daemon has no more than its share ([`let_guest_in`]): the
-//!   guests of one daemon can't take all. Where there is no room, a guest that has said nothing so far makes room for it.
+//!   guests of one daemon can't take all. Where there is no room, a guest that has said nothing so far makes room for it:
+//!   it is closed, and the new one is let in once it has gone.
 //! - A daemon listens while some are left for guests too ([`check_room`]). Those that guests have count as left: guests must
 //!   not keep a daemon from starting.
 //!
@@ -24,8 +25,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpStream;
 
 use crate::seldom::Seldom;
 
@@ -77,11 +79,15 @@ pub(crate) fn grow(opened: &impl AsRawFd) {
     }
 }
 
+/// Whether an error says that this process has as many descriptors open as it may.
+pub(crate) fn is_none_left(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::MFILE)
+}
+
 /// Raises the soft limit after an error that says that it is reached. True if there are more now.
 pub(crate) fn grow_after(error: &io::Error) -> bool {
     let limit = getrlimit(Resource::Nofile).current;
-    let is_reached = Errno::from_io_error(error) == Some(Errno::MFILE);
-    if let (true, Some(limit)) = (is_reached, limit) {
+    if let (true, Some(limit)) = (is_none_left(error), limit) {
         allow(limit.saturating_mul(GROWTH));
     }
     getrlimit(Resource::Nofile).current != limit
@@ -115,8 +121,8 @@ pub(crate) fn check_room(opened: &impl AsRawFd) -> Result<(), String> {
 
 fn is_room_to_listen(limit: u64, used: u64, guests: u64) -> bool {
     let others = used.saturating_sub(guests);
-    // Where guests have all of theirs, some of what is reserved may be listened with: more than guests have for a moment,
-    // each until the one has gone that it replaces.
+    // Where guests have all of theirs, a listener may take one of the reserved. So does, for a moment, each connection
+    // that waits until a guest has made room for it.
     others + kept_from_listeners(limit) < limit && used + reserved(limit) / 4 < limit
 }
 
@@ -135,22 +141,25 @@ impl Drop for Counted {
     }
 }
 
-/// Counts a connection that was just opened, of a daemon that has `guests` others.
+/// Counts a connection that was just opened, of a daemon that has `guests` others. Asked again after an error, it takes a
+/// lower descriptor as soon as one is free, so that numbers go on telling how many are in use.
 ///
 /// # Errors
 /// Too few descriptors are left; what to do.
-pub(crate) fn let_guest_in(opened: &impl AsRawFd, guests: usize) -> Result<Counted, String> {
+pub(crate) fn let_guest_in(opened: &mut TcpStream, guests: usize) -> Result<Counted, String> {
     grow(opened);
-    count_in(|limit| is_room_for_guest(limit, number(opened), guests as u64))
-}
-
-/// The same for one in whose place another guest is being closed: until that has gone, it has one of the reserved.
-///
-/// # Errors
-/// As of [`let_guest_in`].
-pub(crate) fn let_guest_replace(opened: &impl AsRawFd) -> Result<Counted, String> {
-    grow(opened);
-    count_in(|limit| number(opened) + reserved(limit) / 2 < limit)
+    let count_as = |used: u64| count_in(|limit| is_room_for_guest(limit, used, guests as u64));
+    let no_room = match count_as(number(opened)) {
+        Err(no_room) => no_room,
+        counted => return counted,
+    };
+    // The lowest number that is free. Where there is none to be had, there is no room.
+    let Ok(lower) = fcntl_dupfd_cloexec(&*opened, 0) else {
+        return Err(no_room);
+    };
+    let counted = count_as(number(&lower))?;
+    *opened = TcpStream::from_std(lower.into()).map_err(|_| no_room)?;
+    Ok(counted)
 }
 
 fn count_in(is_room: impl FnOnce(u64) -> bool) -> Result<Counted, String> {
@@ -201,7 +210,7 @@ fn kept_from_listeners(limit: u64) -> u64 {
 /// The same as [`check_room`] says, where not even one could be opened; `None` for any other error.
 pub(crate) fn no_room_after(error: &io::Error) -> Option<String> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    (Errno::from_io_error(error) == Some(Errno::MFILE)).then(|| no_room(limit))
+    is_none_left(error).then(|| no_room(limit))
 }
 
 fn no_room(limit: u64) -> String {

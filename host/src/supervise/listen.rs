@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::Spec;
-use crate::descriptors;
+use crate::descriptors::{self, Counted};
 use crate::door::Door;
 use crate::guest::{self, Entered};
 use crate::tasks;
@@ -19,6 +19,11 @@ use crate::tasks;
 const BACKLOG: u32 = 1024;
 /// How long to wait where accepting fails, which it does when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a guest that was asked to end may take, until the one that comes in its place is turned away. It has said
+/// nothing and has nothing to be answered, so it ends as soon as its task runs.
+const REPLACED_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether it has ended.
+const REPLACED_CHECK: Duration = Duration::from_millis(1);
 
 /// A bound port. Dropped, it listens no more; its guests stay.
 #[derive(Debug)]
@@ -108,11 +113,11 @@ impl fmt::Display for ListenerOf {
 async fn accept(listener: Arc<TcpListener>, door: Arc<Door>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((mut stream, _)) => {
                 tasks::fault_point("listener");
                 // A reply is written whole; waiting to fill a packet would only delay it.
                 let _ = stream.set_nodelay(true);
-                match let_in(&stream, &door) {
+                match let_in(&mut stream, &door).await {
                     Ok(entered) => {
                         tokio::spawn(guest::serve(stream, Arc::clone(&door), entered));
                     }
@@ -122,6 +127,9 @@ async fn accept(listener: Arc<TcpListener>, door: Arc<Door>) {
             Err(error) if descriptors::grow_after(&error) => {}
             Err(error) => {
                 descriptors::log_trouble(&door.name, &error);
+                if descriptors::is_none_left(&error) {
+                    door.guests.close_longest_silent();
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -129,14 +137,14 @@ async fn accept(listener: Arc<TcpListener>, door: Arc<Door>) {
 }
 
 /// Counts a guest in at once, and not when it is first served: many may come meanwhile.
-fn let_in(stream: &TcpStream, door: &Door) -> Result<Entered, String> {
-    let counted = descriptors::let_guest_in(stream, door.guests.count())
-        .inspect_err(|text| descriptors::log_trouble(&door.name, text))
-        // Connections that say nothing must not keep those out who do.
-        .or_else(|text| match door.guests.close_longest_silent() {
-            true => descriptors::let_guest_replace(stream),
-            false => Err(text),
-        })?;
+async fn let_in(stream: &mut TcpStream, door: &Door) -> Result<Entered, String> {
+    let counted = match descriptors::let_guest_in(stream, door.guests.count()) {
+        Ok(counted) => counted,
+        Err(no_room) => {
+            descriptors::log_trouble(&door.name, &no_room);
+            replace_silent(stream, door, no_room).await?
+        }
+    };
     let max = door.limits.guests_max;
     let mailbox = door.guests.enter_below(max).ok_or_else(|| {
         format!("this daemon has {max} guests, as many as it may have at a time; try again later")
@@ -145,4 +153,24 @@ fn let_in(stream: &TcpStream, door: &Door) -> Result<Entered, String> {
         mailbox,
         counted: Some(counted),
     })
+}
+
+/// Lets a guest in for whom one makes room that has said nothing: connections that say nothing must not keep those out who
+/// do. It waits until that one has gone, and so do those behind it: the daemon never has more than its share.
+async fn replace_silent(
+    stream: &mut TcpStream,
+    door: &Door,
+    no_room: String,
+) -> Result<Counted, String> {
+    if !door.guests.close_longest_silent() {
+        return Err(no_room);
+    }
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(REPLACED_CHECK).await;
+        match descriptors::let_guest_in(stream, door.guests.count()) {
+            Err(_) if began.elapsed() < REPLACED_WITHIN => {}
+            counted => return counted,
+        }
+    }
 }

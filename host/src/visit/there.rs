@@ -213,7 +213,7 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
         let text = format!("{} at {address}: {text}", credential.name);
         Refusal::new(ErrorCode::Unavailable, text)
     };
-    let stream = match connected {
+    let mut stream = match connected {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return about(error.to_string()),
         Err(_) => return about(format!("it did not accept in {CONNECT_MAX:?}")),
@@ -223,7 +223,7 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
     }
     let others = visit.host.opened.load(Ordering::Relaxed);
     let _opened = Opened::by(&visit.host);
-    let _counted = match descriptors::let_guest_in(&stream, others) {
+    let _counted = match descriptors::let_guest_in(&mut stream, others) {
         Ok(counted) => counted,
         Err(text) => return about(text),
     };
