@@ -12,14 +12,17 @@ mod bring_back;
 mod carry;
 mod change;
 mod changes;
-pub(crate) mod departure;
+// The program applies the rules of these two where no host runs.
+#[doc(hidden)]
+pub mod departure;
 mod fault;
 mod foreign;
 mod install;
 mod logs;
 mod notices;
 mod order;
-pub(crate) mod request;
+#[doc(hidden)]
+pub mod request;
 mod rollback;
 mod shutdown;
 mod stage;
@@ -39,28 +42,30 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::child::{Records, Spawner};
-use crate::config::Config;
-use crate::control::Control;
 use crate::discover::Foreign;
-use crate::door::{Door, Phase};
-use crate::durable;
-use crate::home::{Home, HomeLock};
-use crate::images::Images;
-use crate::lock::lock;
-use crate::log::{Console, Journal};
-use crate::neighbours::Answering;
-use crate::past::Past;
-use crate::registry::{DAE_NAME, Registry};
-use crate::relief::Threads;
-use crate::report::{Credential, Refusal};
-use crate::states::States;
-use crate::store::Store;
-use crate::supervise::{Daemon, Notice, Rounds, Shared, StopSteps, listen};
-use crate::tasks;
+use crate::supervise::{Daemon, Notice, Rounds, Shared, StopSteps};
+use dae_runtime::peers::directory::Answering;
+use dae_runtime::plugin::libraries::Images;
+use dae_runtime::process::subprocess::{Records, Spawner};
+use dae_runtime::session::accept::{self, Listening};
+use dae_runtime::session::control::Control;
+use dae_runtime::session::gate::{Door, Phase};
+use dae_runtime::session::thread_start;
+use dae_runtime::threads::spare::Threads;
+use dae_store::archive::Past;
+use dae_store::atomic_file;
+use dae_store::config::Config;
+use dae_store::home::{Home, HomeLock};
+use dae_store::lock::lock;
+use dae_store::log::{Console, Journal};
+use dae_store::plugin_store::Store;
+use dae_store::registry::{DAE_NAME, Registry};
+use dae_store::report::{Credential, Refusal};
+use dae_store::snapshots::States;
+use dae_store::tasks;
 
 pub use fault::{Fault, FaultKind};
-pub(crate) use shutdown::StopNews;
+pub use shutdown::StopNews;
 
 /// How many ports after its own Dae tries where that is taken, before it takes any.
 const PORTS_TRIED: u16 = 16;
@@ -131,7 +136,7 @@ struct Inner {
 /// What runs for the ecosystem as a whole, in the order in which it began.
 #[derive(Debug)]
 enum Task {
-    Listening(#[expect(dead_code, reason = "held until it is dropped")] listen::Listening),
+    Listening(#[expect(dead_code, reason = "held until it is dropped")] Listening),
     Control(#[expect(dead_code, reason = "held until it is dropped")] Control),
     Loop(JoinHandle<()>),
 }
@@ -150,8 +155,8 @@ impl Dae {
         Builder::default()
     }
 
-    /// How many threads one starts for guests and daemons' code.
-    pub(crate) fn threads() -> usize {
+    /// Returns how many threads one starts for guests and daemons' code.
+    pub fn threads() -> usize {
         Threads::count()
     }
 
@@ -194,7 +199,7 @@ impl Builder {
     /// [`Dae::ready`].
     ///
     /// # Errors
-    /// [`crate::home::Held`] where another host has the home; else what of the home, the registry or the ports is not as
+    /// [`dae_store::home::Held`] where another host has the home; else what of the home, the registry or the ports is not as
     /// it should be. Nothing runs then.
     pub async fn start(self) -> anyhow::Result<Dae> {
         let since = Instant::now();
@@ -216,7 +221,7 @@ impl Builder {
         };
         home.create()?;
         let home_lock = home.lock()?;
-        durable::sweep(&home.data, &home.drop_in_dir());
+        atomic_file::sweep(&home.data, &home.drop_in_dir());
         let journal = match self.journal {
             Some(journal) => journal,
             None => Journal::open(home.logs_dir(), Console::Off)?,
@@ -225,7 +230,8 @@ impl Builder {
         let mut registry = Registry::load(&home.registry_file())?;
         let door = Door::new(DAE_NAME, config.limits());
         let listening = listen_as_dae(&home, &config, &mut registry, &door)?;
-        let guests = Threads::start().context("the threads for guests can't be started")?;
+        let guests = Threads::start(thread_start::prepare)
+            .context("the threads for guests can't be started")?;
         let foreign = Foreign::new(&config);
         let control_door = Door::new("control", config.control_limits());
         let of = (&home, guests.handle());
@@ -304,9 +310,9 @@ fn listen_as_dae(
     config: &Config,
     registry: &mut Registry,
     door: &Arc<Door>,
-) -> anyhow::Result<listen::Listening> {
+) -> anyhow::Result<Listening> {
     let listener = dae_listener(registry.dae_port.unwrap_or(config.dae_port))?;
-    let listening = listen::Listening::over(listener, Arc::clone(door), &Handle::current())?;
+    let listening = Listening::over(listener, Arc::clone(door), &Handle::current())?;
     let port = Some(listening.port());
     if registry.dae_port != port {
         registry.dae_port = port;
@@ -334,7 +340,7 @@ impl Inner {
         inner.reserve_names(lock(&inner.registry).daemons.keys().cloned());
         lock(&inner.tasks).push(Task::Loop(inner.sweep_past()));
         lock(&inner.tasks).push(Task::Loop(inner.share_others()));
-        let idle = crate::threads::keep_one_idle;
+        let idle = dae_store::blocking::keep_one_idle;
         let idle = tasks::keep_alive(&Handle::current(), "the idle thread", idle);
         lock(&inner.tasks).push(Task::Loop(idle));
         lock(&inner.tasks).push(Task::Loop(inner.look_for_others()));
@@ -408,7 +414,7 @@ impl Answering for AsDae {
 fn dae_listener(port: u16) -> anyhow::Result<tokio::net::TcpListener> {
     let own = port..=port.saturating_add(PORTS_TRIED);
     for tried in own.chain([0]) {
-        match listen::listen_on(tried) {
+        match accept::listen_on(tried) {
             Ok(listener) => {
                 if tried != port {
                     let has = listener

@@ -26,11 +26,11 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, broadcast};
 
-use crate::config::Config;
-use crate::lock::lock;
-use crate::report::{Credential, Refused};
-use crate::threads;
 use claim::Reply;
+use dae_store::blocking;
+use dae_store::config::Config;
+use dae_store::lock::lock;
+use dae_store::report::{Credential, Refused};
 use found::{Claimed, Found, Heard};
 use rules::{Candidate, Rules};
 use sockets::{Process, Socket};
@@ -279,7 +279,7 @@ impl Foreign {
     async fn survey(self: &Arc<Self>, mut ours: Vec<u32>) -> io::Result<Survey> {
         ours.push(std::process::id());
         let this = Arc::clone(self);
-        let survey = threads::run(move || this.survey_now(&ours));
+        let survey = blocking::run(move || this.survey_now(&ours));
         survey.await.map_err(io::Error::other)?
     }
 
@@ -310,7 +310,7 @@ impl Foreign {
             Some((_, Reply::Refused(reason))) => Heard::Refused(reason),
             Some((address, Reply::Claim(claim))) => {
                 let (pid, one) = (claim.pid, one.clone());
-                let process = threads::run(move || claimed_process(pid, &one));
+                let process = blocking::run(move || claimed_process(pid, &one));
                 Heard::Claim(Claimed {
                     claim,
                     address,

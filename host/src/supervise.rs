@@ -2,7 +2,7 @@
 //!
 //! The listener and the guests outlive every instance. A successor is wholly built, and has answered, before the one
 //! that runs is touched; whatever fails on the way leaves that one running. What follows an instance's end is decided in
-//! [`crate::restart`]; who asks for a start or a stop, in `dae`.
+//! [`dae_store::restart`]; who asks for a start or a stop, in `dae`.
 
 mod aside;
 mod build;
@@ -27,27 +27,27 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::child::Spawner;
-use crate::config::Config;
-use crate::door::{Door, Leased};
-use crate::images::{Images, InUse};
-use crate::instance::Instance;
-use crate::log::{Journal, Record};
-use crate::neighbours::Neighbours;
-use crate::outcome::{Ending, RunEnd};
-use crate::past::Past;
-use crate::report::{LastEnd, Mode};
-use crate::restart::{self, Decision, End, History};
-use crate::settings::{OnPanic, Settings};
-use crate::spans;
-use crate::state::State;
-use crate::states::{KeptState, Occasion, States};
-use crate::store::{Artefact, Store};
-use crate::tasks;
 use build::Built;
+use dae_runtime::instance::Instance;
+use dae_runtime::peers::directory::Neighbours;
+use dae_runtime::plugin::completion::{Ending, RunEnd};
+use dae_runtime::plugin::libraries::{Images, InUse};
+use dae_runtime::process::subprocess::Spawner;
+use dae_runtime::session::accept::Listening;
+use dae_runtime::session::gate::{Door, Leased};
+use dae_store::archive::Past;
+use dae_store::config::Config;
+use dae_store::daemon_state::State;
+use dae_store::durations;
+use dae_store::log::{Journal, Record};
+use dae_store::plugin_store::{Artefact, Store};
+use dae_store::report::{LastEnd, Mode};
+use dae_store::restart::{self, Decision, End, History};
+use dae_store::settings::{OnPanic, Settings};
+use dae_store::snapshots::{KeptState, Occasion, States};
+use dae_store::tasks;
 use daemon::{Asked, Now, Order};
 use health::Health;
-use listen::Listening;
 use probation::Probation;
 
 pub(crate) use daemon::StartFrom;
@@ -369,7 +369,7 @@ impl Supervisor {
     /// When the next checkpoint is due.
     fn checkpoint_time(&self) -> Option<Instant> {
         let every_s = self.spec.settings.checkpoint_s;
-        (every_s > 0).then(|| spans::after(Instant::now(), spans::s(every_s)))
+        (every_s > 0).then(|| durations::after(Instant::now(), durations::s(every_s)))
     }
 
     async fn take_checkpoint(&mut self) {
@@ -469,7 +469,7 @@ impl Supervisor {
         let now = self.shared.since.elapsed();
         let policy = &self.spec.settings.restart;
         let decision = restart::decide(policy, &mut self.history, end, now);
-        let window = spans::ms(policy.burst_ms);
+        let window = durations::ms(policy.burst_ms);
         let recent = format!(
             "{} of {} in {} s",
             self.history.within(window, now),
@@ -479,7 +479,7 @@ impl Supervisor {
         self.now.running().recent.clone_from(&recent);
         match decision {
             Decision::Restart(wait) => {
-                let until = spans::after(Instant::now(), restart::with_jitter(wait, random()));
+                let until = durations::after(Instant::now(), restart::with_jitter(wait, random()));
                 let cause = format!("{cause}; restarts {recent}");
                 self.set(State::Backoff { cause, until });
             }

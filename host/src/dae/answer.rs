@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, foreign, logs};
-use crate::identity::Identity;
-use crate::instance::{Answer, Answering, BuiltIn, Instance};
-use crate::manifest::{Argument, Command, Manifest};
-use crate::outcome::{Ended, host_status};
-use crate::registry::DAE_NAME;
-use crate::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
-use crate::{tasks, threads};
+use dae_runtime::instance::{Answer, Answering, BuiltIn, Instance};
+use dae_runtime::plugin::completion::{Ended, host_status};
+use dae_runtime::plugin::identity::Identity;
+use dae_store::blocking;
+use dae_store::manifest::{Argument, Command, Manifest};
+use dae_store::registry::DAE_NAME;
+use dae_store::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
+use dae_store::tasks;
 
 /// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
 type Row = (
@@ -250,7 +251,7 @@ impl BuiltIn for Answers {
                     if error.is_panic() {
                         tracing::error!(%error, "an answer to {name} panicked");
                     }
-                    failed(format!("{name}: {}", threads::why(error)))
+                    failed(format!("{name}: {}", blocking::why(error)))
                 }),
                 () = end.cancelled() => failed(format!("the host ended before {name} was done")),
             }

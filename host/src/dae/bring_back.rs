@@ -17,11 +17,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::order::{self, StartOrder};
 use super::{Inner, lock};
-use crate::registry::{Desired, Entry, Registry};
-use crate::settings::Settings;
-use crate::store::{Artefact, Store};
 use crate::supervise::{Daemon, Spec};
-use crate::{tasks, threads};
+use dae_store::blocking;
+use dae_store::plugin_store::{Artefact, Store};
+use dae_store::registry::{Desired, Entry, Registry};
+use dae_store::settings::Settings;
+use dae_store::tasks;
 
 /// Starts under way at once: more than that have no processor to run on, and only take memory and threads.
 const STARTS_MAX: usize = 8;
@@ -262,7 +263,7 @@ async fn record_gathered(inner: Weak<Inner>) {
     // A host that ends meanwhile has recorded them.
     if let Some(inner) = inner.upgrade() {
         let recording = Arc::clone(&inner);
-        let recorded = threads::run(move || recording.record_new_ports()).await;
+        let recorded = blocking::run(move || recording.record_new_ports()).await;
         if recorded.is_err() {
             inner.record_new_ports();
         }
@@ -294,7 +295,7 @@ fn find_all(store: &Arc<Store>, entries: &BTreeMap<String, Entry>) -> HashMap<St
         found.map(Arc::new).map_err(|error| format!("{error:#}"))
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let found = threads::side_by_side(hashes.len(), processors, find);
+    let found = blocking::side_by_side(hashes.len(), processors, find);
     let known = hashes.into_iter().zip(found);
     known
         .filter_map(|(hash, found)| Some((hash, found?)))

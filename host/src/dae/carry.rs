@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, lock};
-use crate::registry::DAE_NAME;
-use crate::report::Refusal;
 use crate::supervise::Begin;
+use dae_store::registry::DAE_NAME;
+use dae_store::report::Refusal;
 
 /// Changes that bring a new file. Where one of these is refused, the newest file is not what runs.
 pub(super) const FILE_CHANGES: [&str; 3] = [INSTALL, RELOAD, NEW_FILE];

@@ -10,14 +10,15 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 
 use super::carry::{INSTALL, NEW_FILE, RELOAD};
+use super::install::Asker;
 use super::request;
 use super::{Dae, Fault, FaultKind, Inner, lock};
-use crate::manifest;
-use crate::registry::{self, DAE_NAME, Desired};
-use crate::report::{Changed, InstallRequest, Installed, Mode};
-use crate::state::State;
-use crate::store::Artefact;
 use crate::supervise::{Begin, Daemon, Done, Spec, StartFrom};
+use dae_store::daemon_state::State;
+use dae_store::manifest;
+use dae_store::plugin_store::Artefact;
+use dae_store::registry::{self, DAE_NAME, Desired};
+use dae_store::report::{Changed, InstallRequest, Installed, Mode};
 
 impl Dae {
     /// Installs the plugin `file` as the daemon `name`, and waits until it answers.
@@ -51,7 +52,10 @@ impl Dae {
     ) -> Result<Installed, Fault> {
         self.carry_through(|dae, begin| async move {
             let mut name = request.name.clone();
-            let installed = dae.install_named(request, &mut name, &begin).await;
+            let asker = Asker::Caller {
+                began: Instant::now(),
+            };
+            let installed = dae.install_named(request, asker, &mut name, &begin).await;
             let name = name.unwrap_or_else(|| DAE_NAME.to_owned());
             dae.inner.note_outcome(&name, change, &installed);
             installed
@@ -66,7 +70,8 @@ impl Dae {
     ) -> Result<Installed, Fault> {
         self.carry_through(|dae, begin| async move {
             let mut name = request.name.clone();
-            let installed = dae.install_named(request, &mut name, &begin).await;
+            let asker = Asker::Watch;
+            let installed = dae.install_named(request, asker, &mut name, &begin).await;
             let is_incomplete = |fault: &Fault| {
                 matches!(fault.kind(), FaultKind::Incomplete | FaultKind::NameTaken)
             };
@@ -83,6 +88,7 @@ impl Dae {
     async fn install_named(
         &self,
         mut request: InstallRequest,
+        asker: Asker,
         known_name: &mut Option<String>,
         begin: &Arc<Begin>,
     ) -> Result<Installed, Fault> {
@@ -105,7 +111,7 @@ impl Dae {
         };
         check_there(&request)?;
         let (inner, artefact) = (&self.inner, Arc::clone(&staged.artefact));
-        let done = inner.is_done_already(&request, &artefact.hash, began);
+        let done = inner.is_done_already(&request, &artefact.hash, asker);
         if let (Some(done), Some(daemon)) = (done, inner.daemon(&name)) {
             return Ok(installed(&daemon, &artefact, done, began));
         }

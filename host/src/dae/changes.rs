@@ -12,7 +12,7 @@ use notify::EventKind;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::lock::lock;
+use dae_store::lock::lock;
 
 /// A file is acted on when it has been left alone for so long, unless whoever wrote it has closed it: a linker writes in
 /// many small steps.

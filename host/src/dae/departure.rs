@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 
 use super::change::abandoned;
 use super::{Dae, Fault, Inner, lock, rollback};
-use crate::past::{self, Departure, Past};
-use crate::registry::Entry;
-use crate::report::{InstallRequest, RollbackRequest, UninstallRequest, Uninstalled};
-use crate::retention;
 use crate::supervise::StartFrom;
-use crate::tasks;
+use dae_store::archive::{self, Departure, Past};
+use dae_store::registry::Entry;
+use dae_store::report::{InstallRequest, RollbackRequest, UninstallRequest, Uninstalled};
+use dae_store::retention;
+use dae_store::tasks;
 
 /// How often what is kept is looked at: a week is over to the hour.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -242,7 +242,8 @@ impl Inner {
             async move {
                 while let Some(inner) = inner.upgrade() {
                     // Where no thread can be had, or it panics, the next round does it.
-                    if let Err(why) = crate::threads::run(move || inner.sweep_past_now()).await {
+                    if let Err(why) = dae_store::blocking::run(move || inner.sweep_past_now()).await
+                    {
                         tracing::warn!("what has left is not tidied now: {why}");
                     }
                     tokio::time::sleep(SWEEP_EVERY).await;
@@ -256,7 +257,7 @@ impl Inner {
         let installed: HashSet<String> = lock(&self.registry).daemons.keys().cloned().collect();
         match self.shared.past.sweep(&installed, Timestamp::now()) {
             Ok(removed) => {
-                for past::Removed { daemon, what, why } in removed {
+                for archive::Removed { daemon, what, why } in removed {
                     self.shared.journal.close(&daemon);
                     tracing::info!(daemon, why, "its {what}, kept since it left, is removed");
                 }
@@ -282,7 +283,7 @@ pub(crate) fn check_state_wish(request: &InstallRequest) -> Result<(), Fault> {
 
 /// Notes how a daemon is run, before the registry forgets it. Where the disk takes no note, the registry's own change fails too,
 /// or the note isn't needed.
-pub(crate) fn note_leaving(
+pub fn note_leaving(
     past: &Past,
     request: &UninstallRequest,
     entry: Option<&Entry>,
@@ -294,16 +295,16 @@ pub(crate) fn note_leaving(
 }
 
 /// The note isn't needed any more.
-pub(crate) fn take_back(past: &Past, request: &UninstallRequest, noted: Option<String>) {
+pub fn take_back(past: &Past, request: &UninstallRequest, noted: Option<String>) {
     if let Some(id) = noted {
         past.take_back(&request.name, &id);
     }
 }
 
 /// Keeps what a daemon leaves, or removes it, and says so. What can't be kept stays where it is.
-pub(crate) fn leave(
+pub fn leave(
     past: &Past,
-    states: &crate::states::States,
+    states: &dae_store::snapshots::States,
     request: &UninstallRequest,
     entry: Option<Entry>,
 ) -> Uninstalled {
@@ -330,8 +331,8 @@ pub(crate) fn leave(
 }
 
 /// Moves a drop-in's file out of the way, and says so.
-pub(crate) fn move_aside(file: &Path, uninstalled: &mut Uninstalled) {
-    match past::move_aside(file) {
+pub fn move_aside(file: &Path, uninstalled: &mut Uninstalled) {
+    match archive::move_aside(file) {
         Ok(moved_to) => uninstalled.moved_to = moved_to,
         Err(error) => {
             uninstalled.note = format!(

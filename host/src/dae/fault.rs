@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use crate::manifest;
-use crate::state::State;
+use dae_store::daemon_state::State;
+use dae_store::manifest;
 
 /// Why a change was not made, for a person; the kind decides the program's exit code.
 #[derive(Debug)]

@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::discover::Neighbour;
-use crate::report::{Credential, Scan, Status};
-use crate::spans;
-use crate::tasks;
+use dae_store::durations;
+use dae_store::report::{Credential, Scan, Status};
+use dae_store::tasks;
 
 /// The argument of `announce`: of a credential, only where to ask for it.
 #[derive(Debug, Deserialize)]
@@ -62,7 +62,7 @@ impl Dae {
 impl Inner {
     /// Looks for them every so often, until the task is aborted or the ecosystem is gone.
     pub(super) fn look_for_others(self: &Arc<Self>) -> JoinHandle<()> {
-        let every = spans::ms(self.shared.config.scan_ms);
+        let every = durations::ms(self.shared.config.scan_ms);
         let inner: Weak<Inner> = Arc::downgrade(self);
         let foreign = Arc::clone(&self.foreign);
         tasks::keep_alive(&Handle::current(), "scan", move || {
@@ -106,7 +106,7 @@ impl Inner {
         let _turn = lock(&self.sharing);
         let all = self.foreign.list();
         let believed = all.into_iter().filter(|one| one.doubt.is_none());
-        let shared = believed.map(|one| crate::neighbours::Foreign {
+        let shared = believed.map(|one| dae_runtime::peers::directory::Foreign {
             credential: one.credential(),
             address: one.address,
         });

@@ -12,12 +12,12 @@ use super::bring_back::spec_of;
 use super::change::{abandoned, refused};
 use super::request::{self, Decided, Known};
 use super::{Fault, Inner, lock};
-use crate::past::Departure;
-use crate::registry::{Desired, Entry, SetAside};
-use crate::report::InstallRequest;
-use crate::state::State;
-use crate::store::Artefact;
 use crate::supervise::{Begin, Daemon, Done, Spec, StartFrom};
+use dae_store::archive::Departure;
+use dae_store::daemon_state::State;
+use dae_store::plugin_store::Artefact;
+use dae_store::registry::{Desired, Entry, SetAside};
+use dae_store::report::InstallRequest;
 
 /// An install that may be carried out.
 struct Planned {
@@ -28,6 +28,15 @@ struct Planned {
     before: Option<String>,
     /// When the state of an earlier daemon has left that this one starts without.
     earlier_state: Option<Timestamp>,
+}
+
+/// What asks for an install.
+#[derive(Clone, Copy)]
+pub(super) enum Asker {
+    /// A caller, since then: the result must be newer.
+    Caller { began: Instant },
+    /// The watch over files.
+    Watch,
 }
 
 /// A change that could not be recorded.
@@ -43,13 +52,15 @@ struct Undo<'a> {
 }
 
 impl Inner {
-    /// Of many who ask for the same reload at once, the first has it done for those whose request was older than the
-    /// generation that he got.
+    /// Returns the generation that a request asks for, if it runs already.
+    ///
+    /// Of many requests for the same reload at once, the first makes a generation for all that are older than it. A file
+    /// that has changed asks for no new generation of the same content: it may have been compared when it was half written.
     pub(super) fn is_done_already(
         &self,
         request: &InstallRequest,
         hash: &str,
-        began: Instant,
+        asker: Asker,
     ) -> Option<Done> {
         let name = request.name.as_ref()?;
         let is_plain = request.config.is_none()
@@ -61,7 +72,11 @@ impl Inner {
         let source = registered.source_in(&self.home.data);
         let is_same = registered.hash == hash && source.as_ref() == Some(&request.file);
         let identity = self.daemon(name)?.glance().identity?;
-        (request.replace && is_plain && is_same && identity.since > began).then_some(Done {
+        let is_new_enough = match asker {
+            Asker::Caller { began } => identity.since > began,
+            Asker::Watch => true,
+        };
+        (request.replace && is_plain && is_same && is_new_enough).then_some(Done {
             generation: identity.generation,
             ..Done::default()
         })

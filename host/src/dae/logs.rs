@@ -14,10 +14,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Dae, Fault, Inner, lock};
-use crate::feed::FEED_BYTES_MAX;
-use crate::log::{Journal, Record};
-use crate::mailbox::Mailbox;
-use crate::registry::DAE_NAME;
+use dae_runtime::connection::event_queue::FEED_BYTES_MAX;
+use dae_runtime::connection::guest_handle::Mailbox;
+use dae_store::log::{Journal, Record};
+use dae_store::registry::DAE_NAME;
 
 /// The request of `logs`.
 #[derive(Debug, Deserialize)]
@@ -208,8 +208,8 @@ fn json(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Console;
-    use crate::mailbox::Guests;
+    use dae_runtime::connection::guest_handle::Guests;
+    use dae_store::log::Console;
 
     fn write(journal: &Journal, daemon: &str, text: &str) {
         journal.write(Record::about(daemon, Some(1), "info", text));

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::Inner;
 use crate::supervise::Notice;
-use crate::tasks;
+use dae_store::tasks;
 
 /// Records notices until the ecosystem is gone.
 pub(super) fn take_note(inner: &Arc<Inner>, notices: UnboundedReceiver<Notice>) -> JoinHandle<()> {

@@ -12,30 +12,30 @@ use serde_json::{Value, json};
 use super::Fault;
 use super::departure::check_state_wish;
 use super::fault::FaultKind;
-use crate::config::Config;
-use crate::home::Home;
-use crate::manifest;
-use crate::registry::{self, Desired, Entry, Registry};
-use crate::report::{InstallRequest, Mode};
-use crate::settings::Settings;
-use crate::store::Artefact;
+use dae_store::config::Config;
+use dae_store::home::Home;
+use dae_store::manifest;
+use dae_store::plugin_store::Artefact;
+use dae_store::registry::{self, Desired, Entry, Registry};
+use dae_store::report::{InstallRequest, Mode};
+use dae_store::settings::Settings;
 
 /// Stored files of before that a daemon can be rolled back to.
 const PREVIOUS_MAX: usize = 3;
 
 /// What an install is decided from, besides its request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Known<'a> {
-    pub(crate) home: &'a Home,
-    pub(crate) config: &'a Config,
-    pub(crate) registry: &'a Registry,
+pub struct Known<'a> {
+    pub home: &'a Home,
+    pub config: &'a Config,
+    pub registry: &'a Registry,
     /// The entry that a daemon of the name had when it was uninstalled, while that is remembered.
-    pub(crate) departed: Option<&'a Entry>,
+    pub departed: Option<&'a Entry>,
 }
 
 impl<'a> Known<'a> {
     /// All there is to know where no daemon of the name was uninstalled.
-    pub(crate) fn of(home: &'a Home, config: &'a Config, registry: &'a Registry) -> Self {
+    pub fn of(home: &'a Home, config: &'a Config, registry: &'a Registry) -> Self {
         Known {
             home,
             config,
@@ -47,18 +47,18 @@ impl<'a> Known<'a> {
 
 /// An install that may be carried out.
 #[derive(Debug)]
-pub(crate) struct Decided {
+pub struct Decided {
     /// What the registry is to keep. Its port is the one to try first, if any.
-    pub(crate) entry: Entry,
+    pub entry: Entry,
     /// How the daemon is run.
-    pub(crate) settings: Arc<Settings>,
+    pub settings: Arc<Settings>,
 }
 
 /// Checks what can be checked of a request before its file is read.
 ///
 /// # Errors
 /// The name can't be a daemon's, or the config is no object.
-pub(crate) fn check_request(request: &InstallRequest) -> Result<(), Fault> {
+pub fn check_request(request: &InstallRequest) -> Result<(), Fault> {
     if let Some(name) = &request.name {
         registry::check_name(name).map_err(Fault::failed)?;
     }
@@ -77,7 +77,7 @@ pub(crate) fn check_request(request: &InstallRequest) -> Result<(), Fault> {
 /// # Errors
 /// The name or a pinned port is taken, the content is quarantined, the settings are wrong, the start order is a circle, or
 /// the file can't run where it is to run.
-pub(crate) fn decide(
+pub fn decide(
     name: &str,
     request: &InstallRequest,
     artefact: &Artefact,

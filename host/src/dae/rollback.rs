@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use super::change::{installed, refused};
 use super::{Dae, Fault, Inner, lock};
-use crate::registry::{Entry, SetAside};
-use crate::report::{Installed, RollbackRequest, Version};
-use crate::state::State;
-use crate::store::Artefact;
 use crate::supervise::{Begin, Spec};
+use dae_store::daemon_state::State;
+use dae_store::plugin_store::Artefact;
+use dae_store::registry::{Entry, SetAside};
+use dae_store::report::{Installed, RollbackRequest, Version};
 
 /// The shortest beginning of a hash that names one: fewer characters are typed by accident.
 const PREFIX_CHARS_MIN: usize = 4;
@@ -116,7 +116,7 @@ impl Inner {
     /// Reads and checks a stored file, on a thread that may block.
     async fn stored(&self, name: &str, hash: &str) -> Result<Artefact, Fault> {
         let (store, hash) = (Arc::clone(&self.shared.store), hash.to_owned());
-        let found = crate::threads::run(move || store.find(&hash)).await;
+        let found = dae_store::blocking::run(move || store.find(&hash)).await;
         let failed = |text: String| Fault::failed(format!("{name}: {text}"));
         let found = found.map_err(|why| failed(format!("its stored file can't be read: {why}")))?;
         found.map_err(|error| failed(format!("{error:#}")))

@@ -1,6 +1,6 @@
 //! The orderly end of an ecosystem.
 //!
-//! Daemons are stopped side by side, and their states are written in batches ([`crate::states`]). There is no limit for the
+//! Daemons are stopped side by side, and their states are written in batches ([`dae_store::snapshots`]). There is no limit for the
 //! whole, only one without progress: each step of a daemon's stop and each written state is progress, and each step that
 //! runs a plugin's code has a limit of its own. Where there is no progress for [`STALLED_GRACES`] graces, because a disk
 //! hangs, for example, the host ends without the daemons that are left. It logs which ones these are, and whose states
@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{Dae, Inner, Task, lock};
 use crate::supervise::Daemon;
-use crate::threads;
+use dae_store::blocking;
 
 /// Stops that may keep a processor busy at once. It bounds threads and memory, and the states that are in memory at once.
 const STOPS_MAX: usize = 64;
@@ -37,11 +37,11 @@ const THREADS_END_MAX: Duration = Duration::from_secs(2);
 
 /// A report of progress, for a service manager.
 #[derive(Debug)]
-pub(crate) struct StopNews {
+pub struct StopNews {
     /// The next report, or the end, comes within this time.
-    pub(crate) within: Duration,
+    pub within: Duration,
     /// How many daemons have ended, and which ones have not.
-    pub(crate) status: String,
+    pub status: String,
 }
 
 /// The daemons that have not ended.
@@ -58,11 +58,7 @@ impl Dae {
     }
 
     /// As [`Dae::shutdown`]; calls `tell` at the beginning and whenever there was progress.
-    pub(crate) async fn shutdown_telling(
-        &self,
-        grace: Duration,
-        mut tell: impl FnMut(&StopNews) + Send,
-    ) {
+    pub async fn shutdown_telling(&self, grace: Duration, mut tell: impl FnMut(&StopNews) + Send) {
         let inner = &self.inner;
         inner.ending.cancel();
         let tasks = std::mem::take(&mut *lock(&inner.tasks));
@@ -86,7 +82,7 @@ impl Dae {
             // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
             // Where no thread can be had, it is dropped with the work, and waits for nobody. And where a library hangs in its
             // constructor, the end of the threads may hang with it.
-            let ending = threads::run(move || guests.end(GOODBYE));
+            let ending = blocking::run(move || guests.end(GOODBYE));
             let _ = tokio::time::timeout(THREADS_END_MAX, ending).await;
         }
     }
@@ -166,7 +162,7 @@ impl Inner {
         if !states.unwritten().is_empty() {
             let settling = states.clone();
             // What can't be written is found below.
-            let _ = timeout(limit, threads::run(move || settling.settle())).await;
+            let _ = timeout(limit, blocking::run(move || settling.settle())).await;
         }
         unsaved.extend(states.unwritten());
         if unsaved.is_empty() {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Fault, Inner, lock};
-use crate::report::InstallRequest;
-use crate::store::Artefact;
-use crate::threads;
+use dae_store::blocking;
+use dae_store::plugin_store::Artefact;
+use dae_store::report::InstallRequest;
 
 /// A stored file that is not to be swept, until this is dropped.
 pub(super) struct Staged {
@@ -37,7 +37,7 @@ impl Inner {
 
     async fn stage(self: &Arc<Self>, file: &Path) -> Result<Staged, Fault> {
         let (inner, file) = (Arc::clone(self), file.to_owned());
-        let staged = threads::run(move || {
+        let staged = blocking::run(move || {
             let _unswept = inner.sweeping.read();
             let artefact = inner.shared.store.stage(&file)?;
             lock(&inner.staged).push(artefact.hash.clone());
@@ -57,7 +57,7 @@ impl Inner {
         artefact: Arc<Artefact>,
     ) -> impl Future<Output = anyhow::Result<()>> + use<> {
         let store = Arc::clone(&self.shared.store);
-        let settled = threads::run(move || store.settle(&artefact));
+        let settled = blocking::run(move || store.settle(&artefact));
         async move { settled.await.map_err(anyhow::Error::msg)? }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::carry::FILE_CHANGES;
 use super::{Dae, Fault, Inner, lock};
-use crate::registry::{DAE_NAME, Entry};
-use crate::report::{Credential, LoadedImages, Mode, Refusal, Retired, Status};
 use crate::supervise::{Daemon, Left};
+use dae_store::registry::{DAE_NAME, Entry};
+use dae_store::report::{Credential, LoadedImages, Mode, Refusal, Retired, Status};
 
 impl Dae {
     /// Every daemon, Dae first and foreign ones last.

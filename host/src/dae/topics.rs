@@ -6,8 +6,8 @@ use dae_plugin_api::misfit;
 use serde_json::value::RawValue;
 
 use super::{Dae, Fault};
-use crate::mailbox::Mailbox;
-use crate::requests::check_topic;
+use dae_runtime::connection::guest_handle::Mailbox;
+use dae_runtime::process::host_requests::check_topic;
 
 impl Dae {
     /// From now on the topic's events go to that guest of Dae's, as lines of its name.

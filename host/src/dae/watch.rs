@@ -1,9 +1,9 @@
 //! Files that change: the drop-in directory, and the files that daemons were installed from.
 //!
 //! A compiled plugin that lies in the drop-in directory runs, and one that goes from there is uninstalled after a grace, in
-//! which it runs on ([`plan::Absent`]); a file that a daemon
+//! which it runs on ([`reconcile::Absent`]); a file that a daemon
 //! was installed from, once it has new content, takes over from the old. Events of the file system say when to look;
-//! looking says what to do: each time everything is compared with what is known ([`crate::plan`]), so that a lost event
+//! looking says what to do: each time everything is compared with what is known ([`dae_store::reconcile`]), so that a lost event
 //! costs a moment and nothing else, and a slow poll makes up for it. At rest a poll looks at each file once, however many
 //! daemons are of it: what is registered is read when it has changed, and a content is compared once for all of them.
 
@@ -20,13 +20,13 @@ use tokio::task::JoinHandle;
 use super::carry::NEW_FILE;
 use super::changes::Changes;
 use super::{Dae, Fault, FaultKind, lock};
-use crate::manifest;
-use crate::plan::{self, Absent, Action, Known, News, Registered, Seen};
-use crate::registry::DAE_NAME;
-use crate::report::InstallRequest;
-use crate::spans;
-use crate::tasks;
-use crate::threads;
+use dae_store::blocking;
+use dae_store::durations;
+use dae_store::manifest;
+use dae_store::reconcile::{self, Absent, Action, Known, News, Registered, Seen};
+use dae_store::registry::DAE_NAME;
+use dae_store::report::InstallRequest;
+use dae_store::tasks;
 
 /// A half-written file is looked at again so soon.
 const RETRY: Duration = Duration::from_millis(500);
@@ -80,7 +80,7 @@ impl Watched {
         let changes = Arc::new(Changes::around(&dir));
         let changed = Arc::clone(&changes);
         // Without a thread of its own the watcher would panic at its first use.
-        let watcher = threads::check_room(1).map_err(notify::Error::io);
+        let watcher = blocking::check_room(1).map_err(notify::Error::io);
         let hear = move |event| tasks::caught("the watch over files", || changed.hear(&event));
         let watcher = watcher.and_then(|()| notify::recommended_watcher(hear));
         let watcher = watcher
@@ -88,7 +88,7 @@ impl Watched {
                 |error| tracing::warn!(%error, "files can't be watched here; they are polled"),
             )
             .ok();
-        let grace = spans::ms(dae.inner.shared.config.drop_in_gone_ms);
+        let grace = durations::ms(dae.inner.shared.config.drop_in_gone_ms);
         Watched {
             dae: dae.clone(),
             dir,
@@ -103,7 +103,7 @@ impl Watched {
 
     async fn run(mut self) {
         let changes = Arc::clone(&self.changes);
-        let poll = spans::ms(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
+        let poll = durations::ms(self.dae.inner.shared.config.drop_in_poll_ms.max(100));
         loop {
             self.read_registry();
             let is_unfinished = self.look().await;
@@ -158,7 +158,7 @@ impl Watched {
         let unknown: HashSet<PathBuf> = unknown.map(|seen| seen.path.clone()).collect();
         let registered = Arc::clone(&self.registered);
         let tried = (&self.known, &self.absent);
-        for action in plan::plan(&dropped, &sources, &registered.all, tried) {
+        for action in reconcile::plan(&dropped, &sources, &registered.all, tried) {
             match action {
                 Action::Install(seen) => is_unfinished |= self.install_dropped(seen).await,
                 Action::Reload(name, seen) => {
@@ -184,8 +184,13 @@ impl Watched {
     /// look again soon.
     async fn see(&self) -> Result<(Vec<Seen>, Vec<Seen>), bool> {
         let (dir, registered) = (self.dir.clone(), Arc::clone(&self.registered));
-        let look = move || Ok((plan::look(&dir)?, plan::look_at(&registered.files)));
-        match threads::run(look).await {
+        let look = move || {
+            Ok((
+                reconcile::look(&dir)?,
+                reconcile::look_at(&registered.files),
+            ))
+        };
+        match blocking::run(look).await {
             Ok(Ok(seen)) => Ok(seen),
             Ok(Err::<_, std::io::Error>(error)) => {
                 tracing::warn!(dir = %self.dir.display(), %error, "the drop-in directory can't be read");
@@ -199,7 +204,7 @@ impl Watched {
     fn note_absent(&mut self, dropped: &[Seen]) {
         let registered = Arc::clone(&self.registered);
         let now = self.dae.inner.shared.since.elapsed();
-        let gone = plan::gone(dropped, &registered.all);
+        let gone = reconcile::gone(dropped, &registered.all);
         let news = self.absent.update(gone, now);
         self.show_absent();
         for one in news {
@@ -291,7 +296,7 @@ impl Watched {
             return;
         }
         let home = &self.dae.inner.home.data;
-        let of = |(name, entry): (&String, &crate::registry::Entry)| {
+        let of = |(name, entry): (&String, &dae_store::registry::Entry)| {
             Some(Registered {
                 name: name.clone(),
                 source: entry.source_in(home)?,
@@ -299,7 +304,7 @@ impl Watched {
             })
         };
         let all: Vec<Registered> = registry.daemons.iter().filter_map(of).collect();
-        let files = plan::sources(&all);
+        let files = reconcile::sources(&all);
         drop(registry);
         self.changes.attend_to(&files);
         self.registered = Arc::new(Sources {
@@ -397,7 +402,7 @@ impl Watched {
     async fn is_same(&self, (path, hash): &(PathBuf, String)) -> bool {
         let store = Arc::clone(&self.dae.inner.shared.store);
         let (path, hash) = (path.clone(), hash.clone());
-        let compare = threads::run(move || store.is_same(&hash, &path));
+        let compare = blocking::run(move || store.is_same(&hash, &path));
         compare.await.unwrap_or(false)
     }
 }

@@ -6,8 +6,8 @@
 use dae_common_tcp::{Inbox, Line};
 use serde_json::Value;
 
-use crate::lenient;
-use crate::registry::{DAE_NAME, check_name};
+use dae_store::json5_text;
+use dae_store::registry::{DAE_NAME, check_name};
 
 /// A credential has three members, ours nine; what is longer than this is something else.
 pub(super) const REPLY_BYTES_MAX: usize = 4 << 10;
@@ -99,7 +99,7 @@ fn reply_in(line: &Line<'_>) -> Option<Reply> {
 pub(super) fn claim(arguments: &str) -> Result<Claim, String> {
     let value: Value = match serde_json::from_str(arguments) {
         Ok(value) => value,
-        Err(_) => lenient::to_strict(arguments)
+        Err(_) => json5_text::to_strict(arguments)
             .ok()
             .and_then(|strict| serde_json::from_str(&strict).ok())
             .ok_or_else(|| format!("expected a credential, got {}", quoted(arguments)))?,

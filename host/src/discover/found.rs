@@ -14,8 +14,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::claim::Claim;
 use super::rules::{Candidate, Key};
 use super::sockets::Process;
-use crate::registry::DAE_NAME;
-use crate::report::Credential;
+use dae_store::registry::DAE_NAME;
+use dae_store::report::Credential;
 
 /// A daemon of this machine that this host doesn't run.
 #[derive(Debug, Clone, PartialEq, Eq)]

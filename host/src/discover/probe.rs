@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::claim::{Reader, Reply};
-use crate::self_connection::is_to_itself;
+use dae_runtime::peers::self_connection::is_to_itself;
 
 /// All that is ever sent to somebody who may be no daemon.
 const QUESTION: &[u8] = b"dae\n";

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::sockets::{Process, Socket};
-use crate::config::Ports;
+use dae_store::config::Ports;
 
 /// Below are the system's services, which speak protocols of their own.
 const PORT_MIN: u16 = 1024;

@@ -4,10 +4,10 @@
 
 use super::reload::with_cure;
 use super::{Done, Spec, StartFrom, Supervisor};
-use crate::manifest;
-use crate::past::{Departure, Reason};
-use crate::report::Mode;
-use crate::states::{Found, KeptState};
+use dae_store::archive::{Departure, Reason};
+use dae_store::manifest;
+use dae_store::report::Mode;
+use dae_store::snapshots::{Found, KeptState};
 
 impl Supervisor {
     /// Has `spec` wait for the next start in place of what was to run. Only its trial happens now.

@@ -10,19 +10,20 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::listen::Listening;
+use super::listen;
 use super::{Shared, Spec, Supervisor};
-use crate::child::{Child, ChildPlan, LoadedChild, Spawner};
-use crate::errands::Errands;
-use crate::frame::StartMessage;
-use crate::identity::Identity;
-use crate::images::{ImageFault, InUse};
-use crate::instance::{self, Instance, StartPlan};
-use crate::report::Mode;
-use crate::services::{Local, Resident};
-use crate::states::KeptState;
-use crate::threads;
-use crate::visit::Host;
+use dae_runtime::instance::{self, Instance, StartPlan};
+use dae_runtime::peers::client::Host;
+use dae_runtime::peers::ecosystem_api::Errands;
+use dae_runtime::plugin::host_api::{Local, Resident};
+use dae_runtime::plugin::identity::Identity;
+use dae_runtime::plugin::libraries::{ImageFault, InUse};
+use dae_runtime::process::StartMessage;
+use dae_runtime::process::subprocess::{Child, ChildPlan, LoadedChild, Spawner};
+use dae_runtime::session::accept::Listening;
+use dae_store::blocking;
+use dae_store::report::Mode;
+use dae_store::snapshots::KeptState;
 
 /// A successor that has its port, its number and its code, and has not been started: nobody has to wait for that.
 pub(super) struct Successor {
@@ -127,7 +128,7 @@ impl Supervisor {
         {
             return Ok((listening.port(), None));
         }
-        let listening = Listening::bind(spec, &self.door, &self.shared.runtime)?;
+        let listening = listen::bind(spec, &self.door, &self.shared.runtime)?;
         let port = listening.port();
         if self.listening.is_some() {
             return Ok((port, Some(listening)));
@@ -224,7 +225,7 @@ impl Supervisor {
             .spawn(async move { Child::load(plan, &spawner).await });
         loading
             .await
-            .map_err(|error| format!("it can't be loaded: {}", threads::why(error)))?
+            .map_err(|error| format!("it can't be loaded: {}", blocking::why(error)))?
     }
 
     async fn start_apart(
@@ -240,7 +241,7 @@ impl Supervisor {
             .spawn(async move { instance::start_child(loaded, identity, state).await });
         let started = starting
             .await
-            .map_err(|error| format!("it can't be started: {}", threads::why(error)))?;
+            .map_err(|error| format!("it can't be started: {}", blocking::why(error)))?;
         started.map_err(|fault| fault.to_string())
     }
 

@@ -14,14 +14,14 @@ use tokio::task::JoinSet;
 use super::health::Health;
 use super::stop::Stopping;
 use super::{Shared, Spec, Supervisor};
-use crate::door::Door;
-use crate::identity::Identity;
-use crate::neighbours::Answering;
-use crate::report::{CommandChanges, Credential, LastEnd};
-use crate::restart::History;
-use crate::spans;
-use crate::state::State;
-use crate::states::KeptState;
+use dae_runtime::peers::directory::Answering;
+use dae_runtime::plugin::identity::Identity;
+use dae_runtime::session::gate::Door;
+use dae_store::daemon_state::State;
+use dae_store::durations;
+use dae_store::report::{CommandChanges, Credential, LastEnd};
+use dae_store::restart::History;
+use dae_store::snapshots::KeptState;
 
 /// What a supervisor can be told to do. The sender hears when it is done.
 #[derive(Debug)]
@@ -378,7 +378,7 @@ impl Daemon {
     pub fn starts_after(&self) -> (Vec<String>, Duration) {
         let running = self.now.running();
         let settings = &running.spec.settings;
-        (settings.after.clone(), spans::ms(settings.after_ms))
+        (settings.after.clone(), durations::ms(settings.after_ms))
     }
 
     /// How it is.

@@ -5,11 +5,11 @@
 
 use super::Supervisor;
 use super::rounds::Turn;
-use crate::beat::Seen;
-use crate::instance::Instance;
-use crate::report::Mode;
-use crate::spans;
-use crate::state::State;
+use dae_runtime::instance::Instance;
+use dae_runtime::threads::watchdog::Seen;
+use dae_store::daemon_state::State;
+use dae_store::durations;
+use dae_store::report::Mode;
 
 /// What is known from the last time it was asked.
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ impl Supervisor {
         };
         self.health.misses += 1;
         if self.health.misses >= self.spec.settings.health_misses_max && !is_degraded {
-            let every = spans::ms(self.spec.settings.health_ms);
+            let every = durations::ms(self.spec.settings.health_ms);
             let held = every.saturating_mul(self.health.misses);
             let name = &self.spec.name;
             let cause = format!(

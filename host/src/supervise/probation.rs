@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use super::build::Built;
 use super::{Notice, Spec, Supervisor};
-use crate::spans;
-use crate::states::KeptState;
+use dae_store::durations;
+use dae_store::snapshots::KeptState;
 
 /// New code on probation, and what was before it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Supervisor {
     ) -> Option<Probation> {
         let is_new = old.artefact.hash != self.spec.artefact.hash;
         let probation_ms = self.spec.settings.probation_ms;
-        let until = spans::after(Instant::now(), spans::ms(probation_ms));
+        let until = durations::after(Instant::now(), durations::ms(probation_ms));
         let Some(before) = self.probation.take().filter(Probation::is_on) else {
             return is_new.then_some(Probation {
                 until,

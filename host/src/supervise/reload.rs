@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::retire::drain;
 use super::{Current, Done, Spec, StartFrom, Supervisor};
-use crate::manifest;
-use crate::state::State;
-use crate::states::{KeptState, Occasion};
+use dae_store::daemon_state::State;
+use dae_store::manifest;
+use dae_store::snapshots::{KeptState, Occasion};
 
 impl Supervisor {
     /// Has an instance of `spec` take over.

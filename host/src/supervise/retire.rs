@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use super::daemon::Now;
 use super::{Current, Shared, Supervisor};
-use crate::instance;
-use crate::report::Mode;
-use crate::tasks;
+use dae_runtime::instance;
+use dae_store::report::Mode;
+use dae_store::tasks;
 
 /// How many may end at once beside the one that answers. Each may hold a process, or the memory of an instance, for as
 /// long as its grace; who reloads faster than that waits for the first of them.

@@ -12,12 +12,12 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use crate::beat;
-use crate::instance::Instance;
-use crate::lock::lock;
-use crate::report::Mode;
-use crate::spans;
-use crate::tasks;
+use dae_runtime::instance::Instance;
+use dae_runtime::threads::watchdog;
+use dae_store::durations;
+use dae_store::lock::lock;
+use dae_store::report::Mode;
+use dae_store::tasks;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -126,12 +126,12 @@ async fn make(rounds: Weak<Rounds>, since: Instant, every_ms: u64) {
         let next_ms = (since_ms / every_ms)
             .saturating_add(1)
             .saturating_mul(every_ms);
-        let next = spans::after(since, spans::ms(next_ms));
+        let next = durations::after(since, durations::ms(next_ms));
         tokio::time::sleep_until(next.into()).await;
         let Some(rounds) = rounds.upgrade() else {
             return;
         };
-        if !rounds.call(every_ms, beat::running()) {
+        if !rounds.call(every_ms, watchdog::running()) {
             return;
         }
     }

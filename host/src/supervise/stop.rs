@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::health::Health;
 use super::{Done, Supervisor, retire};
-use crate::instance::Instance;
-use crate::state::State;
-use crate::states::{KeptState, Occasion};
+use dae_runtime::instance::Instance;
+use dae_store::daemon_state::State;
+use dae_store::snapshots::{KeptState, Occasion};
 
 /// Counts the steps of all stops in a host.
 #[derive(Debug, Default)]

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use super::{Spec, StartFrom, Supervisor};
-use crate::child::{Child, ChildPlan, Spawner};
-use crate::frame::{StartMessage, TrialMessage};
-use crate::images::Tried;
-use crate::report::Mode;
-use crate::settings::{Trial, TrialStep};
-use crate::spans;
-use crate::states::{KeptState, Occasion};
-use crate::threads;
+use dae_runtime::plugin::libraries::Tried;
+use dae_runtime::process::subprocess::{Child, ChildPlan, Spawner};
+use dae_runtime::process::{StartMessage, TrialMessage};
+use dae_store::blocking;
+use dae_store::durations;
+use dae_store::report::Mode;
+use dae_store::settings::{Trial, TrialStep};
+use dae_store::snapshots::{KeptState, Occasion};
 
 impl Supervisor {
     /// Tries the file out, if that is wanted and possible.
@@ -79,7 +79,7 @@ impl Supervisor {
         });
         let tried = tried
             .await
-            .map_err(|error| format!("its trial has no result: {}", threads::why(error)))?;
+            .map_err(|error| format!("its trial has no result: {}", blocking::why(error)))?;
         tried.map_err(|text| format!("its trial failed: {text}"))
     }
 
@@ -103,7 +103,7 @@ impl Supervisor {
     fn trial_plan(&self, spec: &Spec, starts: bool) -> ChildPlan {
         let config = &self.shared.config;
         // Of each of its own steps: loading the file, and reading the state.
-        let step = spans::ms(spec.settings.trial_ms);
+        let step = durations::ms(spec.settings.trial_ms);
         let more = match starts {
             true => config.start_limit() + config.stop_grace(),
             false => Duration::ZERO,

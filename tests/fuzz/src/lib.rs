@@ -5,6 +5,7 @@
 //! them under libFuzzer.
 
 mod codec;
+mod files;
 mod values;
 
 /// A target.
@@ -14,10 +15,10 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: [(&str, Target); 6] = [
     ("codec", codec::lines),
     ("arguments", values::arguments),
-    ("frames", dae_host::fuzzed::frames),
-    ("manifest", dae_host::fuzzed::manifest),
-    ("registry", dae_host::fuzzed::registry),
-    ("settings", dae_host::fuzzed::settings),
+    ("frames", dae_runtime::fuzzed::frames),
+    ("manifest", files::a_manifest),
+    ("registry", files::registry),
+    ("settings", files::settings),
 ];
 
 /// Returns the target of that name.

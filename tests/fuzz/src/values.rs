@@ -1,7 +1,7 @@
 //! Arguments: JSON is read exactly, JSON5 becomes strict JSON that means the same.
 
-use dae_host::fuzzed;
 use dae_plugin_api::{exact, misfit};
+use dae_store::json5_text;
 use serde_json::Value;
 
 pub(crate) fn arguments(bytes: &[u8]) {
@@ -35,9 +35,9 @@ fn is_exact(value: &Value) {
 }
 
 fn rewritten(text: &str) {
-    match fuzzed::to_strict(text) {
+    match json5_text::to_strict(text) {
         Ok(strict) => {
-            let again = fuzzed::to_strict(&strict);
+            let again = json5_text::to_strict(&strict);
             assert_eq!(
                 again.as_ref(),
                 Ok(&strict),

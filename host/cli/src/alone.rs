@@ -1,0 +1,193 @@
+//! `install` and `uninstall` where no host runs: on the store and the registry themselves.
+//!
+//! The caller holds the home's lock throughout. What is refused, and what the registry then says, is decided by the same
+//! function as in a host ([`request::decide`]); only whether the daemon starts is not known here. A refusal leaves store and
+//! registry as they were.
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+use jiff::Timestamp;
+
+use super::exit::Fault;
+use dae_host::dae::departure;
+use dae_host::dae::request::{self, Known};
+use dae_store::archive::{Past, Reason};
+use dae_store::config::Config;
+use dae_store::home::Home;
+use dae_store::manifest;
+use dae_store::plugin_store::Store;
+use dae_store::registry::{self, Desired, Entry, Registry, SetAside};
+use dae_store::report::{CommandChanges, InstallRequest, Installed, UninstallRequest, Uninstalled};
+use dae_store::snapshots::States;
+
+/// Installs as the host would, without starting anything.
+pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Installed> {
+    request::check_request(&request)?;
+    request.file = home.path_through(&request.file);
+    let config = Config::load(&home.config_file())?;
+    let mut registry = Registry::load(&home.registry_file())?;
+    // The file is looked at where it lies first, so that a bad one leaves nothing in the store.
+    let plugin = manifest::read(&request.file)?.name;
+    let name = request.name.clone().unwrap_or(plugin);
+    registry::check_name(&name).map_err(anyhow::Error::msg)?;
+    let store = Store::open(home)?;
+    let artefact = store.stage(&request.file)?;
+    let past = Past::of(home);
+    let departed = past.last_uninstall(&name).and_then(|last| last.entry);
+    let known = Known {
+        departed: departed.as_ref(),
+        ..Known::of(home, &config, &registry)
+    };
+    let before = registry.daemons.get(&name);
+    let decided = request::decide(&name, &request, &artefact, known).map_err(anyhow::Error::from);
+    let prepared =
+        decided.and_then(|decided| Ok((decided.entry, set_state(home, &name, &request, before)?)));
+    // A refusal leaves nothing in the store.
+    let swept = prepared.inspect_err(|_| drop(store.sweep(&registry.hashes())));
+    let (mut entry, set_aside) = swept?;
+    entry.set_aside = set_aside.clone().or(entry.set_aside);
+    store.settle(&artefact)?;
+    let installed = Installed {
+        set_aside: set_aside.map(|aside| aside.state),
+        earlier_state: match (before, &request.state) {
+            (None, None) => past.last_state_time(&name),
+            _ => None,
+        },
+        ..installed(&name, &entry)
+    };
+    registry.daemons.insert(name, entry);
+    registry.save(&home.registry_file())?;
+    store.sweep(&registry.hashes())?;
+    Ok(installed)
+}
+
+/// Has the next start begin from the state that was asked for. What it doesn't begin from is set aside.
+fn set_state(
+    home: &Home,
+    name: &str,
+    request: &InstallRequest,
+    before: Option<&Entry>,
+) -> Result<Option<SetAside>> {
+    let (past, states) = (Past::of(home), States::of(home));
+    let wanted = request.state.as_ref();
+    let wanted = wanted.map(|which| past.state(name, which)).transpose()?;
+    let reason = match &wanted {
+        Some(_) => Reason::Replaced,
+        None if request.fresh || before.is_none() => Reason::Fresh,
+        None => return Ok(None),
+    };
+    let id = past.set_aside(&states, name, reason)?;
+    match &wanted {
+        Some(state) => states.keep(name, state)?,
+        None => states.forget(name)?,
+    }
+    let aside = id.zip(before).map(|(state, before)| SetAside {
+        hash: before.hash.clone(),
+        state,
+    });
+    Ok(aside)
+}
+
+fn installed(name: &str, entry: &Entry) -> Installed {
+    Installed {
+        name: name.to_owned(),
+        plugin: entry.plugin.clone(),
+        version: entry.version.clone(),
+        port: entry.port,
+        hash: entry.hash.clone(),
+        ms: None,
+        generation: 0,
+        state_bytes: None,
+        changes: CommandChanges::default(),
+        set_aside: None,
+        earlier_state: None,
+        waits: entry.desired == Desired::Stopped,
+    }
+}
+
+/// Forgets a daemon, and the files that nobody needs any more; its state and log are kept for a while.
+pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Uninstalled> {
+    let path = home.registry_file();
+    let (past, name) = (Past::of(home), request.name.as_str());
+    let mut registry = Registry::load(&path)?;
+    let Some(entry) = registry.daemons.remove(name) else {
+        if request.purge && past.purge(name)? {
+            return Ok(Uninstalled::purged(name));
+        }
+        return Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into());
+    };
+    let noted = departure::note_leaving(&past, request, Some(&entry));
+    if let Err(error) = registry.save(&path) {
+        departure::take_back(&past, request, noted);
+        return Err(error);
+    }
+    // After the registry: a file that nobody names is only waste, an entry without its file is a daemon lost.
+    let dropped = entry.source_in(&home.data).filter(|_| entry.drop_in);
+    let mut uninstalled = departure::leave(&past, &States::of(home), request, Some(entry));
+    if uninstalled.note.is_empty() {
+        departure::take_back(&past, request, noted);
+    }
+    if let Some(file) = dropped {
+        departure::move_aside(&file, &mut uninstalled);
+    }
+    Store::open(home)?.sweep(&registry.hashes())?;
+    let installed: HashSet<String> = registry.daemons.into_keys().collect();
+    past.sweep(&installed, Timestamp::now())?;
+    Ok(uninstalled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::{self, Code};
+
+    fn entry() -> Entry {
+        let hash = "ab".repeat(32);
+        let text = format!(r#"{{"plugin": "Sample", "version": "1", "hash": "{hash}"}}"#);
+        serde_json::from_str(&text).expect("an entry")
+    }
+
+    #[test]
+    fn a_file_that_is_no_plugin_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::at(dir.path().join("home"));
+        home.create().expect("a home");
+        let file = dir.path().join("text.so");
+        std::fs::write(&file, "no library").expect("a file");
+        let request = InstallRequest {
+            name: Some("Sample".to_owned()),
+            file,
+            ..InstallRequest::default()
+        };
+        install(&home, request).expect_err("it is a text file");
+        assert!(!home.registry_file().exists());
+        let stored = std::fs::read_dir(home.store_dir())
+            .expect("the store")
+            .count();
+        assert_eq!(stored, 0);
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_from_other_faults() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::at(dir.path());
+        home.create().expect("a home");
+        let mut registry = Registry::default();
+        registry.daemons.insert("Sample".to_owned(), entry());
+        registry.save(&home.registry_file()).expect("saved");
+        let of = |name: &str| UninstallRequest {
+            name: name.to_owned(),
+            purge: false,
+        };
+        let error = uninstall(&home, &of("Sampel")).expect_err("there is none");
+        assert_eq!(exit::code(&error), Code::UnknownName);
+        assert!(
+            error.to_string().contains("did you mean Sample?"),
+            "{error}"
+        );
+        uninstall(&home, &of("Sample")).expect("it is there");
+        let left = Registry::load(&home.registry_file()).expect("loaded");
+        assert!(left.daemons.is_empty());
+    }
+}

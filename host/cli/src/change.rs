@@ -1,0 +1,539 @@
+//! Commands that change the ecosystem: `install`, `uninstall`, `start`, `stop`, `restart`, `isolate`, `embed`.
+//!
+//! A running host does all of it itself. With no host, `install` and `uninstall` work on the store and the registry
+//! directly, and the change takes effect at the next run. Between the two stands the home's lock: whoever holds it may
+//! write, so a host that is just starting and a command that found none cannot both do so.
+//!
+//! Several names are taken one after another; one that fails is reported and does not keep the others from their turn.
+
+use std::borrow::Cow;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use dae_plugin_api::{exact, misfit};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use super::Session;
+use super::alone;
+use super::client::Client;
+use super::exit::{self, Fault};
+use super::interrupted;
+use super::words;
+use dae_store::home::{Held, HomeLock};
+use dae_store::json5_text;
+use dae_store::registry;
+use dae_store::report::{
+    Changed, InstallRequest, Installed, Mode, RollbackRequest, UninstallRequest, Uninstalled,
+    Version,
+};
+use dae_store::text_file;
+
+/// How long a host may hold the lock without answering, while it starts or ends: its grace at the end is 5 s.
+const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
+
+/// How often that is looked at.
+const HOST_SETTLES_POLL: Duration = Duration::from_millis(50);
+
+/// The largest config taken from a file. A config is typed by hand or generated; more than this is a wrong file.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// What `install` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct InstallArgs {
+    /// The name to run under: 1 to 64 of A-Z a-z 0-9 _ . -; without it, the one that the plugin has itself
+    #[arg(value_name = "NAME")]
+    name_or_file: PathBuf,
+    /// The compiled plugin (.so); it is copied, and never run from where it is
+    file: Option<PathBuf>,
+    /// The port to listen on; without it the system chooses one, which is then kept
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// The JSON object that the daemon's `start` is given, or @ and the name of a file with it
+    #[arg(long, value_name = "JSON|@FILE")]
+    config: Option<String>,
+    /// Run it in a process of its own, where a crash costs nothing but itself
+    #[arg(long)]
+    isolate: bool,
+    /// How it is run, over what the config file says: a JSON object, or @ and the name of a file with it
+    #[arg(long, value_name = "JSON|@FILE")]
+    settings: Option<String>,
+    /// Start without the state of the one that is replaced, which is kept for a week
+    #[arg(long)]
+    fresh: bool,
+    /// Start from a state that is kept of a daemon of this name: `last`, or an ID of `state NAME --history`
+    #[arg(long, value_name = "last|ID", conflicts_with = "fresh")]
+    state: Option<String>,
+    /// Even if this very file did not last before
+    #[arg(long)]
+    force: bool,
+    /// Replace the daemon of that name; if the new one doesn't start, the old one stays
+    #[arg(long)]
+    replace: bool,
+}
+
+/// What `uninstall` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct UninstallArgs {
+    #[command(flatten)]
+    names: Names,
+    /// Remove state and log at once, and those that are kept of an uninstall before
+    #[arg(long)]
+    purge: bool,
+}
+
+/// What `start`, `stop` and `restart` take.
+#[derive(Debug, clap::Args)]
+pub(super) struct Names {
+    /// The daemons' names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// Who does the work.
+enum Hands {
+    /// The running host.
+    Host(Client<UnixStream>),
+    /// We do: nobody else can while this lock is held.
+    Ours(HomeLock),
+}
+
+/// The running host, or the lock that says there is none.
+fn hands(session: &Session) -> Result<Hands> {
+    let until = Instant::now() + HOST_SETTLES_MAX;
+    loop {
+        match interrupted::client(session) {
+            Ok(client) => return Ok(Hands::Host(client)),
+            Err(error) if exit::code(&error) == exit::Code::NoHost => {}
+            Err(error) if exit::code(&error) == exit::Code::HomeHeld && Instant::now() < until => {
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        session.home.create()?;
+        match session.home.lock() {
+            Ok(lock) => return Ok(Hands::Ours(lock)),
+            // A host that starts holds the lock before it listens, and one that ends holds it after.
+            Err(error) if error.is::<Held>() && Instant::now() < until => {
+                thread::sleep(HOST_SETTLES_POLL)
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// `install`: a file becomes a daemon.
+pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
+    let request = request(args)?;
+    match hands(session)? {
+        Hands::Host(mut client) => {
+            let installed: Installed = client.ask("install", &[&request])?;
+            let sentence = match request.replace && (installed.generation > 1 || installed.waits) {
+                true => accepted(session, &installed),
+                false => running(&installed),
+            };
+            session.out.done(&installed, &sentence)?;
+            note_states(session, &installed);
+            Ok(())
+        }
+        Hands::Ours(_lock) => {
+            let installed = alone::install(&session.home, request)?;
+            let Installed {
+                name,
+                version,
+                hash,
+                ..
+            } = &installed;
+            let text = format!(
+                "{name} {version} is installed (hash {})",
+                words::short_hash(hash)
+            );
+            session.out.done(&installed, &text)?;
+            note_states(session, &installed);
+            session.out.note(&next_run(session));
+            Ok(())
+        }
+    }
+}
+
+fn request(args: InstallArgs) -> Result<InstallRequest> {
+    let InstallArgs {
+        name_or_file,
+        file,
+        port,
+        config,
+        isolate,
+        settings,
+        fresh,
+        state,
+        force,
+        replace,
+    } = args;
+    let (name, file) = name_and_file(name_or_file, file)?;
+    let file =
+        std::path::absolute(&file).with_context(|| format!("cannot find {}", file.display()))?;
+    registry::check_source(&file).map_err(|reason| anyhow!(reason))?;
+    let read = |what, text: Option<String>| text.map(|text| read_object(what, &text)).transpose();
+    let config = read("config", config)?;
+    let settings = read("settings", settings)?;
+    Ok(InstallRequest {
+        name,
+        file,
+        port,
+        config,
+        replace,
+        mode: isolate.then_some(Mode::Subprocess),
+        settings,
+        fresh,
+        state,
+        force,
+        drop_in: false,
+    })
+}
+
+/// A name and a file, or a file alone.
+fn name_and_file(
+    first: PathBuf,
+    second: Option<PathBuf>,
+) -> Result<(Option<String>, PathBuf), Fault> {
+    let Some(file) = second else {
+        return match first.exists() {
+            true => Ok((None, first)),
+            false => Err(Fault::Usage(format!(
+                "install takes a name and a file, or a file alone; there is no file {}",
+                first.display()
+            ))),
+        };
+    };
+    Ok((Some(first.to_string_lossy().into_owned()), file))
+}
+
+/// The argument of `--config` or `--settings`: JSON, or `@` and a file that holds it.
+fn read_object(what: &str, text: &str) -> Result<Value> {
+    let Some(path) = text.strip_prefix('@') else {
+        return Ok(object(what, text)?);
+    };
+    let text =
+        read_limited(Path::new(path)).with_context(|| format!("cannot read the {what} {path}"))?;
+    object(what, &text).map_err(|fault| anyhow!("{path}: {fault}"))
+}
+
+fn read_limited(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+        bail!("it has more than {CONFIG_BYTES_MAX} bytes, which no config has");
+    }
+    text_file::of_file(bytes).map_err(anyhow::Error::msg)
+}
+
+fn object(what: &str, text: &str) -> Result<Value, Fault> {
+    let wrong = |got: String| {
+        Fault::Usage(format!(
+            "--{what} takes a JSON object, like {{\"key\": 1}}; {got}"
+        ))
+    };
+    // What isn't strict JSON is tried as JSON5, as it is everywhere else.
+    let strict = match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(Cow::Borrowed(text)),
+        Err(_) => json5_text::document_to_strict(text).map(Cow::Owned),
+    };
+    let strict = strict.map_err(|reason| wrong(format!("this is not JSON: {reason}")))?;
+    match exact::from_str(&strict) {
+        Ok(object @ Value::Object(_)) => Ok(object),
+        Ok(other) => Err(wrong(format!("got {other}"))),
+        Err(error) => Err(wrong(misfit::explain(&error, &strict))),
+    }
+}
+
+fn running(installed: &Installed) -> String {
+    let Installed {
+        name,
+        version,
+        port,
+        hash,
+        ms,
+        ..
+    } = installed;
+    let address = port.map_or_else(String::new, |port| format!(" on 127.0.0.1:{port}"));
+    let ms = ms.map_or_else(String::new, |ms| format!(", {ms} ms"));
+    format!(
+        "{name} {version} runs{address} (hash {}{ms})",
+        words::short_hash(hash)
+    )
+}
+
+/// Tells of states that the daemon was started without, and of the way back to them.
+fn note_states(session: &Session, installed: &Installed) {
+    let name = &installed.name;
+    let history = session.command_line(&format!("state {name} --history"));
+    if installed.set_aside.is_some() {
+        let back = session.command_line(&format!("rollback {name}"));
+        session.out.note(&format!(
+            "its former state is kept for a week: `{back}` goes back to it, `{history}` shows it"
+        ));
+    }
+    if let Some(time) = installed.earlier_state {
+        session.out.note(&format!(
+            "a state of an earlier {name} is kept, which left at {time:.0}: `install --replace --state last` starts from it, `{history}` shows it"
+        ));
+    }
+}
+
+fn next_run(session: &Session) -> String {
+    let home = session.home.data.display();
+    let start = session.command_line("run");
+    format!("no host runs for the home {home}; it takes effect at the next `{start}`")
+}
+
+/// `uninstall`: daemons are stopped and forgotten; states and logs are kept for a week.
+pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
+    let request = |name: &str| UninstallRequest {
+        name: name.to_owned(),
+        purge: args.purge,
+    };
+    let said = |uninstalled: Uninstalled| {
+        let text = uninstalled.to_string();
+        (uninstalled, text)
+    };
+    match hands(session)? {
+        Hands::Host(mut client) => each(session, &args.names, |name| {
+            let uninstalled = client.ask("uninstall", &[request(name)])?;
+            Ok(said(uninstalled))
+        }),
+        Hands::Ours(_lock) => {
+            each(session, &args.names, |name| {
+                alone::uninstall(&session.home, &request(name)).map(said)
+            })?;
+            session.out.note(&next_run(session));
+            Ok(())
+        }
+    }
+}
+
+/// `start`, `stop` and `restart`, by the host; there is nothing to start or stop without one.
+pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<()> {
+    let mut client = interrupted::client(session)?;
+    each(session, names, |name| {
+        let changed: Changed = client.ask(command, &[name])?;
+        let Changed {
+            name,
+            state,
+            ms,
+            note,
+        } = &changed;
+        let note = match note.as_str() {
+            "" => String::new(),
+            note => format!("; {note}"),
+        };
+        let text = format!("{name} is {state} ({ms} ms){note}");
+        Ok((changed, text))
+    })
+}
+
+/// What `reload` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReloadArgs {
+    /// The daemon's name
+    name: String,
+    /// Start without the state of the generation that runs
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// `reload`: the daemon's file, as it is now, takes over.
+pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
+    let request = json!({"name": args.name, "fresh": args.fresh});
+    let installed: Installed = interrupted::client(session)?.ask("reload", &[request])?;
+    session
+        .out
+        .done(&installed, &accepted(session, &installed))?;
+    note_states(session, &installed);
+    Ok(())
+}
+
+/// What `rollback` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct RollbackArgs {
+    /// The daemon's name
+    name: String,
+    /// Show the stored versions, newest first, and change nothing
+    #[arg(long, conflicts_with_all = ["to", "fresh"])]
+    list: bool,
+    /// The version to go to: its hash, or the first characters of it; without it the next older one
+    #[arg(long, value_name = "HASH")]
+    to: Option<String>,
+    /// Start without the state of the generation that runs
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// `rollback`: the code of before, or a chosen version, takes over again.
+pub(super) fn rollback(session: &Session, args: RollbackArgs) -> Result<()> {
+    let RollbackArgs {
+        name,
+        list,
+        to,
+        fresh,
+    } = args;
+    let mut client = interrupted::client(session)?;
+    if list {
+        let versions: Vec<Version> = client.ask("versions", &[&name])?;
+        return match session.out.json {
+            true => session.out.document(&versions),
+            false => session.out.line(&words::aligned(&rows(&versions))),
+        };
+    }
+    let request = RollbackRequest { name, to, fresh };
+    let installed: Installed = client.ask("rollback", &[&request])?;
+    session.out.done(&installed, &accepted(session, &installed))
+}
+
+/// A heading and one row a version.
+fn rows(versions: &[Version]) -> Vec<Vec<String>> {
+    let heading = ["HASH", "VERSION", "PLACE", "NOTE"].map(str::to_owned);
+    let row = |version: &Version| {
+        let note = match version.fault.as_str() {
+            "" => "-",
+            fault => fault,
+        };
+        let cells = [
+            words::short_hash(&version.hash),
+            &version.version,
+            &version.place,
+            note,
+        ];
+        cells
+            .map(|cell| dae_store::printable::one_line(cell).into_owned())
+            .to_vec()
+    };
+    std::iter::once(heading.to_vec())
+        .chain(versions.iter().map(row))
+        .collect()
+}
+
+fn accepted(session: &Session, installed: &Installed) -> String {
+    let Installed {
+        name,
+        hash,
+        generation,
+        ..
+    } = installed;
+    let (generation, waits) = match installed.waits {
+        true => {
+            let start = session.command_line(&format!("start {name}"));
+            let waits = format!("; {name} is stopped, and runs it from the next `{start}` on");
+            (String::new(), waits)
+        }
+        false => (format!(" generation {generation}"), String::new()),
+    };
+    let ms = installed
+        .ms
+        .map(|ms| format!(", {ms} ms"))
+        .unwrap_or_default();
+    let state = installed
+        .state_bytes
+        .map(|bytes| format!(", state {bytes} B"))
+        .unwrap_or_default();
+    let changes = match installed.changes.is_empty() {
+        true => String::new(),
+        false => format!("\n  commands: {}", installed.changes),
+    };
+    format!(
+        "accepted {name}{generation} ({}{ms}{state}){waits}{changes}",
+        words::short_hash(hash)
+    )
+}
+
+/// One name after another: sentences as they come true, or one array at the end with `--json`.
+fn each<T: Serialize>(
+    session: &Session,
+    names: &Names,
+    mut act: impl FnMut(&str) -> Result<(T, String)>,
+) -> Result<()> {
+    let (mut done, mut failed) = (Vec::new(), None);
+    for name in &names.names {
+        match act(name) {
+            Ok((value, _)) if session.out.json => done.push(value),
+            Ok((value, sentence)) => session.out.done(&value, &sentence)?,
+            Err(error) => {
+                let code = exit::report(&error);
+                failed.get_or_insert(code);
+            }
+        }
+    }
+    if session.out.json {
+        session.out.document(&done)?;
+    }
+    failed.map_or(Ok(()), |code| Err(Fault::Reported(code).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_a_json_object() {
+        assert_eq!(
+            read_object("config", r#"{"a": 1}"#).expect("an object"),
+            json!({"a": 1})
+        );
+        let typed = read_object("config", "{a: 9007199254740993} // x");
+        assert_eq!(
+            typed.expect("JSON5"),
+            json!({"a": 9_007_199_254_740_993_u64})
+        );
+        for wrong in [
+            "",
+            "1",
+            "[]",
+            "Ada",
+            "{a: NaN}",
+            r#"{"a": 18446744073709551616}"#,
+        ] {
+            let error = read_object("settings", wrong).expect_err(wrong);
+            assert_eq!(exit::code(&error), exit::Code::Usage, "{wrong}: {error}");
+            assert!(error.to_string().starts_with("--settings takes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_config_may_lie_in_a_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("config.json");
+        let argument = format!("@{}", path.display());
+        let error = read_object("config", &argument).expect_err("there is no file yet");
+        assert_eq!(exit::code(&error), exit::Code::Failed, "{error:#}");
+        std::fs::write(&path, "{\"a\": [1]}\n").expect("a file");
+        assert_eq!(
+            read_object("config", &argument).expect("an object"),
+            json!({"a": [1]})
+        );
+        std::fs::write(&path, "\u{feff}{\"a\": [1]}\n").expect("a file");
+        assert!(
+            read_object("settings", &argument).is_ok(),
+            "a byte order mark is dropped"
+        );
+        std::fs::write(&path, b"\xff\xfe{\0}\0").expect("a file");
+        let error = read_object("config", &argument).expect_err("UTF-16");
+        assert!(
+            format!("{error:#}").contains("save it as UTF-8"),
+            "{error:#}"
+        );
+        std::fs::write(&path, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).expect("a file");
+        let error = format!(
+            "{:#}",
+            read_object("config", &argument).expect_err("too large")
+        );
+        assert!(
+            error.contains("config.json") && error.contains("no config"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,251 @@
+//! `dev`: from a plugin's source to a daemon that answers, in one command.
+//!
+//! Each crate is built with the cargo that is at hand, in its own directory, so that its toolchain and settings hold.
+//! Then an ecosystem of its own, in the target directory, is run by this very process; the crate's daemon is installed
+//! under the name that it defines itself, in place of the one of the last time. So nothing of a person's real home is
+//! touched, and what a daemon has kept is still there the next time.
+//!
+//! From then on each crate is built again when a file of it is saved, and the daemon goes on with the new code where the
+//! old one was. A compile error is shown, and the old code runs on.
+//!
+//! Standard output has, for each daemon, its name, its port and a line to paste; compiler and log are on standard error.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::Session;
+use super::alone;
+use super::package::Crate;
+use super::rebuild::Sources;
+use super::run;
+use super::show;
+use super::words;
+use dae_host::Dae;
+use dae_store::home::Home;
+use dae_store::log::Console;
+use dae_store::manifest::{self, Argument, Manifest};
+use dae_store::registry::Registry;
+use dae_store::report::{InstallRequest, Status};
+
+/// The program's name, as its own command lines begin.
+const PROGRAM: &str = "dae-host";
+
+/// The directory below cargo's target directory that is the home.
+const HOME_NAME: &str = "dae-dev";
+
+/// What `dev` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Directories of plugin crates
+    #[arg(required = true, value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+}
+
+/// Builds, runs and shows; ends with Ctrl-C.
+pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
+    let crates = args
+        .dirs
+        .iter()
+        .map(|dir| Crate::at(dir))
+        .collect::<Result<Vec<_>>>()?;
+    let session = match (session.home_named, crates.first()) {
+        (false, Some(first)) => in_home(session, first),
+        _ => session,
+    };
+    // Before the build, which may take minutes.
+    if let Some(held) = session.home.holder() {
+        return Err(held.into());
+    }
+    // From before the first build: a person doesn't wait for it to save the next file.
+    let sources: Vec<Sources> = crates.iter().map(|plugin| plugin.watch(&session)).collect();
+    let mut files = Vec::new();
+    for plugin in &crates {
+        files.extend(plugin.build(session.out.quiet)?.files);
+    }
+    let present = replace_present(&session.home, &files)?;
+    let console = Console::Human {
+        ansi: show::stderr_ansi(),
+    };
+    run::host(&session, console, async |dae: &Dae| {
+        install_all(&session, dae, (&files, &present)).await?;
+        for (plugin, sources) in crates.into_iter().zip(sources) {
+            plugin.rebuild_on_change(sources, session.out.quiet)?;
+        }
+        session.out.note(&format!(
+            "Ctrl-C ends; elsewhere: `{}`",
+            session.command_line("list")
+        ));
+        Ok(())
+    })
+}
+
+/// The session in the home of its own: in the crate's target directory.
+fn in_home(session: Session, plugin: &Crate) -> Session {
+    let dir = plugin.target_directory().join(HOME_NAME);
+    Session {
+        home: Home::at(&dir),
+        home_named: true,
+        ..session
+    }
+}
+
+/// Has the daemons that the home knows already start with the new files, and once. Returns their names.
+fn replace_present(home: &Home, files: &[PathBuf]) -> Result<HashSet<String>> {
+    home.create()?;
+    let _lock = home.lock()?;
+    let registry = Registry::load(&home.registry_file())?;
+    let mut present = HashSet::new();
+    for file in files {
+        let name = manifest::read(file)?.name;
+        if registry.daemons.contains_key(&name) {
+            alone::install(home, request(file))?;
+            present.insert(name);
+        }
+    }
+    Ok(present)
+}
+
+fn request(file: &Path) -> InstallRequest {
+    InstallRequest {
+        file: file.to_owned(),
+        replace: true,
+        ..InstallRequest::default()
+    }
+}
+
+/// Installs the files whose daemons are not present yet, and says where each daemon listens.
+async fn install_all(
+    session: &Session,
+    dae: &Dae,
+    (files, present): (&[PathBuf], &HashSet<String>),
+) -> Result<()> {
+    dae.ready().await;
+    for file in files {
+        let name = manifest::read(file)?.name;
+        if !present.contains(&name) {
+            dae.install_with(request(file)).await?;
+        }
+        announce(session, dae, file)?;
+    }
+    Ok(())
+}
+
+fn announce(session: &Session, dae: &Dae, file: &Path) -> Result<()> {
+    let manifest = manifest::read(file)?;
+    let status = dae.status(&manifest.name)?;
+    let Status { name, version, .. } = &status;
+    let port = match (status.state.as_str(), status.port) {
+        ("ready", Some(port)) => port,
+        ("stopped", _) => {
+            let start = session.command_line(&format!("start {name}"));
+            session.out.note(&format!(
+                "{name} was stopped and stays so; `{start}` starts it"
+            ));
+            return Ok(());
+        }
+        (state, _) => bail!("{name} does not start: it is {state} ({})", status.reason),
+    };
+    let paste = paste(session, &manifest);
+    let document = json!({"name": name, "version": version, "port": port, "paste": paste});
+    let sentence = format!("{name} {version} listens on 127.0.0.1:{port}; try\n  {paste}");
+    session.out.done(&document, &sentence)
+}
+
+/// A command line that calls the daemon: its first command whose arguments we can make up, else the one that every
+/// daemon has. A command without arguments is left alone, since it may be one that deletes something. `nc` and its kin
+/// would do, too, but each ends a conversation by other options.
+fn paste(session: &Session, manifest: &Manifest) -> String {
+    let example = manifest.commands.iter().find_map(example);
+    let command = example.unwrap_or_else(|| "dae".to_owned());
+    let line = session.command_line(&format!(
+        "call {} {command}",
+        words::shell_word(&manifest.name)
+    ));
+    match line.strip_prefix(PROGRAM) {
+        Some(rest) => format!("{}{rest}", program()),
+        None => line,
+    }
+}
+
+/// This program as a shell finds it: by its name where it is on the search path, else by its own path.
+fn program() -> String {
+    let Ok(own) = std::env::current_exe() else {
+        return PROGRAM.to_owned();
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|directory| directory.join(PROGRAM));
+    let mut found = found.filter_map(|file| file.canonicalize().ok());
+    match found.next() == own.canonicalize().ok() {
+        true => PROGRAM.to_owned(),
+        false => words::shell_word(&own.to_string_lossy()).into_owned(),
+    }
+}
+
+fn example(command: &manifest::Command) -> Option<String> {
+    let required = command
+        .arguments
+        .iter()
+        .filter(|argument| !argument.optional && !argument.rest);
+    let values: Vec<_> = required.map(example_value).collect::<Option<_>>()?;
+    let name = words::shell_word(&command.name);
+    (!values.is_empty()).then(|| format!("{name} {}", values.join(" ")))
+}
+
+fn example_value(argument: &Argument) -> Option<&'static str> {
+    // As the manifest words them, for a person; what is none of these is a type of the plugin's own.
+    match argument.type_name.as_str() {
+        "string" => Some("Ada"),
+        "number" | "integer" | "integer from 0" => Some("2"),
+        "boolean" => Some("true"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(commands: serde_json::Value) -> Manifest {
+        let text = json!({
+            "name": "Sample", "version": "0.1.0", "abi": 1, "api_version": "0.1.0", "rustc": "rustc 1.95.0",
+            "target": "x86_64-unknown-linux-gnu", "panic": "unwind", "about": "", "commands": commands,
+        });
+        serde_json::from_value(text).expect("a manifest")
+    }
+
+    fn argument(type_name: &str) -> serde_json::Value {
+        json!({"name": "a", "type": type_name, "optional": false, "rest": false})
+    }
+
+    fn command(name: &str, arguments: serde_json::Value) -> serde_json::Value {
+        json!({"name": name, "doc": "", "kind": "sync", "arguments": arguments})
+    }
+
+    #[test]
+    fn the_line_to_paste_is_a_command_we_have_arguments_for() {
+        let greet = command("greet", json!([argument("string")]));
+        let add = command("add", json!([argument("number"), argument("number")]));
+        let odd = command("odd", json!([argument("string"), argument("Shape")]));
+        let clear = command("clear", json!([]));
+        let cases = [
+            (json!([greet, add]), "greet Ada"),
+            (json!([odd, clear, add]), "add 2 2"),
+            (json!([odd, clear]), "dae"),
+            (json!([]), "dae"),
+        ];
+        let session = Session {
+            home: Home::at("/h"),
+            home_named: true,
+            out: show::Out::new(false, false),
+            verbose: 0,
+        };
+        for (commands, expected) in cases {
+            let line = paste(&session, &manifest(commands));
+            let expected = format!(" --home /h call Sample {expected}");
+            assert!(line.ends_with(&expected), "{line}");
+        }
+    }
+}

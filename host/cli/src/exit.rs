@@ -1,0 +1,270 @@
+//! How the program ends: the one place that turns an error into an exit code and a message.
+//!
+//! Everywhere else in the command line an error is an `anyhow::Error` with its reasons chained. An error whose fate is
+//! not plain failure carries a [`Fault`] somewhere in that chain; [`code`] looks for it. So a command adds what it was
+//! doing (`.context(…)`) and the code stays right.
+//!
+//! Codes are part of the interface: scripts branch on them. None is ever given another meaning; [`HELP`] lists them.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use dae_runtime::plugin::library;
+use dae_store::home::Held;
+use dae_store::printable;
+use dae_store::registry::DAE_NAME;
+
+/// The exit codes, as they stand below `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed; the reason is on standard error
+  2  wrong usage
+  3  the daemon is not running
+  4  no daemon of that name
+  6  another host holds this home, or its host can't be reached
+  7  no host runs for this home
+
+Data goes to standard output, everything else to standard error. With --json each query prints
+exactly one JSON document (`logs`: one a line). NO_COLOR turns colours off.";
+
+/// How the program ended, as its caller sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Code {
+    /// What was asked for is done.
+    Done = 0,
+    /// It is not, and the message says why.
+    Failed = 1,
+    /// The words on the command line make no sense; clap ends with the same number.
+    Usage = 2,
+    /// The daemon is known, and does not run.
+    NotRunning = 3,
+    /// There is no daemon of that name.
+    UnknownName = 4,
+    /// Another host holds the home.
+    HomeHeld = 6,
+    /// No host runs for the home, and what was asked for needs one.
+    NoHost = 7,
+}
+
+/// An error that ends the program in its own way.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Wrong usage that clap cannot see.
+    Usage(String),
+    /// A host or daemon said no, with a code of the protocol or of the control socket.
+    Refused {
+        /// The code as it came.
+        code: String,
+        /// Its words, for a person.
+        message: String,
+    },
+    /// Nothing listens on the home's control socket.
+    NoHost {
+        /// The home that was asked.
+        home: PathBuf,
+        /// The command that starts a host for it.
+        start: String,
+    },
+    /// A process holds the home, and nothing listens on its control socket.
+    NotListening {
+        /// Who holds the home.
+        held: Held,
+        /// Where it should listen.
+        socket: PathBuf,
+    },
+    /// Some of several names failed, each reported already; the code is the first one's.
+    Reported(Code),
+    /// Whoever read our output has gone (`| head`): nothing is left to do, and nothing to say.
+    ReaderGone,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Usage(text) => f.write_str(text),
+            // A peer's words are one line, whatever it sent.
+            Fault::Refused { message, .. } => f.write_str(&printable::one_line(message)),
+            Fault::NoHost { home, start } => {
+                let home = home.display();
+                write!(
+                    f,
+                    "no host runs for the home {home}; start one with `{start}`"
+                )
+            }
+            Fault::NotListening { held, socket } => {
+                let (home, socket) = (held.home.display(), socket.display());
+                let pid = held
+                    .pid
+                    .map_or_else(String::new, |pid| format!(" with pid {pid}"));
+                write!(
+                    f,
+                    "a host{pid} holds the home {home}, but its control socket {socket} is gone or not there yet; \
+                     try again in a few seconds, or end that process"
+                )
+            }
+            Fault::Reported(_) => f.write_str("not everything was done; see above"),
+            Fault::ReaderGone => f.write_str("nobody reads the output any more"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl Fault {
+    /// There is no daemon `name`; `known` are the ones that there are.
+    pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Fault {
+        if name == DAE_NAME {
+            return Fault::Refused {
+                code: "bad-arguments".to_owned(),
+                message: format!(
+                    "{DAE_NAME} is the host itself, and can't be changed like a daemon"
+                ),
+            };
+        }
+        let hint = dae_common_tcp::nearest(name, known);
+        let hint = hint.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        Fault::Refused {
+            code: "unknown-daemon".to_owned(),
+            message: format!("there is no daemon {name:?} in this home{hint}"),
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Fault::Usage(_) => Code::Usage,
+            Fault::Refused { code, .. } => code_of_refusal(code),
+            Fault::NoHost { .. } => Code::NoHost,
+            Fault::NotListening { .. } => Code::HomeHeld,
+            Fault::Reported(code) => *code,
+            Fault::ReaderGone => Code::Done,
+        }
+    }
+}
+
+/// Two codes of the control socket have an exit code of their own; every other refusal is a plain failure.
+fn code_of_refusal(code: &str) -> Code {
+    match code {
+        "not-running" => Code::NotRunning,
+        "unknown-daemon" => Code::UnknownName,
+        _ => Code::Failed,
+    }
+}
+
+/// The exit code for an error: that of the first link of its chain that has one.
+pub(super) fn code(error: &anyhow::Error) -> Code {
+    let of_link = |link: &(dyn std::error::Error + 'static)| {
+        let held = || link.is::<Held>().then_some(Code::HomeHeld);
+        link.downcast_ref::<Fault>().map(Fault::code).or_else(held)
+    };
+    // anyhow's own downcast also sees a fault that was attached as context, which the chain shows only as text.
+    let attached = error.downcast_ref::<Fault>().map(Fault::code);
+    attached
+        .or_else(|| error.chain().find_map(of_link))
+        .unwrap_or(Code::Failed)
+}
+
+/// Says on standard error what went wrong, and returns the code to end with.
+pub(super) fn report(error: &anyhow::Error) -> Code {
+    let quiet = matches!(
+        error.downcast_ref::<Fault>(),
+        Some(Fault::Reported(_) | Fault::ReaderGone)
+    );
+    if !quiet {
+        use std::io::Write as _;
+        // A closed standard error leaves nobody to tell.
+        let text = format!("{error:#}");
+        let _ = writeln!(std::io::stderr(), "dae-host: {}", printable::message(&text));
+    }
+    code(error)
+}
+
+/// The program's last word.
+pub(super) fn end(result: anyhow::Result<()>) -> ExitCode {
+    let code = result.map_or_else(|error| report(&error), |()| Code::Done);
+    if library::is_loading() {
+        library::exit(code as i32);
+    }
+    ExitCode::from(code as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context as _, anyhow};
+
+    fn refused(code: &str) -> anyhow::Error {
+        let (code, message) = (code.to_owned(), "no".to_owned());
+        anyhow::Error::new(Fault::Refused { code, message })
+    }
+
+    #[test]
+    fn each_fate_has_its_code() {
+        let no_host = Fault::NoHost {
+            home: "/h".into(),
+            start: "dae-host run".into(),
+        };
+        let held = Held {
+            home: "/h".into(),
+            pid: Some(1),
+            since: None,
+        };
+        let not_listening = Fault::NotListening {
+            held: held.clone(),
+            socket: "/h/run/control.sock".into(),
+        };
+        let cases = [
+            (anyhow!("anything else"), Code::Failed),
+            (Fault::Usage("x".into()).into(), Code::Usage),
+            (refused("not-running"), Code::NotRunning),
+            (refused("unknown-daemon"), Code::UnknownName),
+            (refused("bad-arguments"), Code::Failed),
+            (refused("a-code-of-a-later-host"), Code::Failed),
+            (no_host.into(), Code::NoHost),
+            (not_listening.into(), Code::HomeHeld),
+            (held.into(), Code::HomeHeld),
+            (Fault::Reported(Code::UnknownName).into(), Code::UnknownName),
+            (Fault::ReaderGone.into(), Code::Done),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(code(&error), expected, "{error:#}");
+        }
+    }
+
+    #[test]
+    fn context_around_a_fault_keeps_its_code() {
+        let error = Err::<(), _>(refused("not-running")).context("cannot call Sample");
+        let error = error.context("again").expect_err("it is an error");
+        assert_eq!(code(&error), Code::NotRunning);
+    }
+
+    #[test]
+    fn the_help_names_every_code() {
+        for code in [
+            Code::Done,
+            Code::Failed,
+            Code::Usage,
+            Code::NotRunning,
+            Code::UnknownName,
+            Code::HomeHeld,
+            Code::NoHost,
+        ] {
+            assert!(HELP.contains(&format!("\n  {}  ", code as u8)), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_host_says_how_to_start_one() {
+        let fault = Fault::NoHost {
+            home: "/h".into(),
+            start: "dae-host --home /h run".into(),
+        };
+        let text = fault.to_string();
+        assert!(
+            text.contains("/h") && text.contains("`dae-host --home /h run`"),
+            "{text}"
+        );
+    }
+}

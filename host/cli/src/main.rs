@@ -1,0 +1,248 @@
+//! The command line: what can be asked for, in words, and who does it.
+//!
+//! The program is a guest of the host, not a part of it: except for `run` and `dev`, which become the host, every
+//! command talks to a running one over its control socket (see `client`) and ends. `install` and `uninstall` also work
+//! with no host, on the store itself, under the home's lock.
+//!
+//! One file a group of commands: `run`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and nothing else.
+//! What all of them print passes through `show`; how all of them end is in `exit`.
+
+mod alone;
+mod change;
+mod check;
+mod client;
+mod dev;
+mod exit;
+mod history;
+mod incoming;
+mod init;
+mod interrupted;
+mod logs;
+mod package;
+mod query;
+mod rebuild;
+mod run;
+mod show;
+mod table;
+mod words;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use dae_runtime::process::signals;
+use dae_store::home::Home;
+use exit::Fault;
+use show::Out;
+
+/// Runs daemons: compiled plugins that live in one host, under a name each, and answer Common TCP on a port each.
+#[derive(Debug, Parser)]
+#[command(name = "dae-host", version, after_long_help = exit::HELP, max_term_width = 100)]
+struct Line {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// The ecosystem's directory; without it that of DAE_HOME, or else the XDG base directories are used
+    // Read by hand: clap shows what the environment has set as a part of each usage.
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Print JSON: one document, or one a line where there is no end to it
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print no confirmations and no remarks
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// More of the host's own log (`run`, `dev`); twice for all of it
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the host of this home, until SIGTERM or Ctrl-C
+    Run(run::Args),
+    /// Build plugin crates, run them in an ecosystem of their own, and show their log until Ctrl-C
+    Dev(dev::Args),
+    /// Install a compiled plugin as a daemon, and wait until it answers
+    #[command(override_usage = "dae-host install [OPTIONS] [NAME] <FILE>")]
+    Install(change::InstallArgs),
+    /// Stop daemons and forget them; their states and logs are kept for a week
+    Uninstall(change::UninstallArgs),
+    /// Start stopped daemons
+    Start(change::Names),
+    /// Stop daemons; they stay installed and stay stopped
+    Stop(change::Names),
+    /// Stop daemons and start them again
+    Restart(change::Names),
+    /// Have a daemon's file, as it is now, take over; no connection is closed, no command lost
+    Reload(change::ReloadArgs),
+    /// Have the code of before take over again, or any stored version (`--list`, `--to`)
+    Rollback(change::RollbackArgs),
+    /// Print a daemon's state as JSON, or the states of it that are kept
+    State(history::Args),
+    /// Move daemons to processes of their own; no connection is closed, no command lost
+    Isolate(change::Names),
+    /// Move daemons into the host's process; no connection is closed, no command lost
+    Embed(change::Names),
+    /// Show all daemons, Dae's own row first
+    List,
+    /// Look for daemons that other hosts or programs of this user run, and show those there are
+    Scan,
+    /// Show one daemon in full
+    Status(query::Name),
+    /// Show a daemon's commands, each with the number of its arguments
+    Options(query::Name),
+    /// Run a daemon's command and print its result as JSON on one line
+    Call(query::CallArgs),
+    /// Show the daemons' log
+    Logs(logs::Args),
+    /// Look at a plugin's file without running any of it
+    Check(check::CheckArgs),
+}
+
+/// One run of the program: whose home, and how to speak.
+#[derive(Debug)]
+struct Session {
+    home: Home,
+    /// The home was asked for, so a command line for another terminal must name it too.
+    home_named: bool,
+    out: Out,
+    verbose: u8,
+}
+
+impl Session {
+    fn new(global: Global) -> Result<Session> {
+        let Global {
+            home,
+            json,
+            quiet,
+            verbose,
+        } = global;
+        let home = home.or_else(|| std::env::var_os("DAE_HOME").map(PathBuf::from));
+        // As with the XDG variables, an empty one counts as none.
+        let home_named = home.as_ref().is_some_and(|dir| !dir.as_os_str().is_empty());
+        let home = Home::from_environment(home)?;
+        home.check_paths()?;
+        Ok(Session {
+            home,
+            home_named,
+            out: Out::new(json, quiet),
+            verbose,
+        })
+    }
+
+    /// A command line of this program for the same home, to be pasted.
+    fn command_line(&self, command: &str) -> String {
+        if !self.home_named {
+            return format!("dae-host {command}");
+        }
+        let home = self.home.data.to_string_lossy();
+        format!("dae-host --home {} {command}", words::shell_word(&home))
+    }
+
+    fn no_host(&self) -> Fault {
+        let home = self.home.data.clone();
+        Fault::NoHost {
+            home,
+            start: self.command_line("run"),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    // As the process of one daemon it needs nothing of the rest.
+    dae_host::worker::become_worker().unwrap_or_else(command_line)
+}
+
+/// Reads the command line, does what it says, and tells how to end.
+fn command_line() -> ExitCode {
+    signals::start_clean_holding_back();
+    let Line { global, command } = Line::parse();
+    if matches!(command, Command::Run(_) | Command::Dev(_)) && init::is_first() {
+        return init::run().unwrap_or_else(|error| exit::end(Err(error)));
+    }
+    if !matches!(command, Command::Run(_)) {
+        // A host lets them through once it handles them.
+        signals::let_through();
+    }
+    exit::end(Session::new(global).and_then(|session| dispatch(session, command)))
+}
+
+fn dispatch(session: Session, command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run::run(&session, &args),
+        Command::Dev(args) => dev::dev(session, &args),
+        Command::Install(args) => change::install(&session, args),
+        Command::Uninstall(args) => change::uninstall(&session, &args),
+        Command::Start(names) => change::change(&session, "start", &names),
+        Command::Stop(names) => change::change(&session, "stop", &names),
+        Command::Restart(names) => change::change(&session, "restart", &names),
+        Command::Reload(args) => change::reload(&session, &args),
+        Command::Rollback(args) => change::rollback(&session, args),
+        Command::State(args) => history::state(&session, &args),
+        Command::Isolate(names) => change::change(&session, "isolate", &names),
+        Command::Embed(names) => change::change(&session, "embed", &names),
+        Command::List => query::list(&session),
+        Command::Scan => query::scan(&session),
+        Command::Status(name) => query::status(&session, &name),
+        Command::Options(name) => query::options(&session, &name),
+        Command::Call(args) => query::call(&session, &args),
+        Command::Logs(args) => logs::logs(&session, &args),
+        Command::Check(args) => check::check(&session, &args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn the_long_help_lists_the_exit_codes() {
+        let help = Line::command().render_long_help().to_string();
+        assert!(help.contains("7  no host runs"), "{help}");
+    }
+
+    #[test]
+    fn usage_is_checked_before_anything_is_done() {
+        let wrong: [&[&str]; 7] = [
+            &[],
+            &["uninstall"],
+            &["start"],
+            &["install", "Sample", "f.so", "--port", "0"],
+            &["install", "Sample", "f.so", "--port", "70000"],
+            &["call", "Sample"],
+            &["dev"],
+        ];
+        for words in wrong {
+            let words = std::iter::once(&"dae-host").chain(words);
+            let error = Line::try_parse_from(words.clone()).expect_err("wrong usage");
+            // Clap shows the help for no words at all, with the same code.
+            assert_eq!(error.exit_code(), exit::Code::Usage as i32, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn options_may_stand_before_and_after_the_command() {
+        for words in [
+            ["dae-host", "--json", "list"],
+            ["dae-host", "list", "--json"],
+        ] {
+            let line = Line::try_parse_from(words).expect("right usage");
+            assert!(line.global.json, "{words:?}");
+        }
+    }
+}

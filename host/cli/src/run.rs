@@ -1,0 +1,187 @@
+//! `run`: the program becomes the host of its home, in the foreground, until a signal ends it.
+//!
+//! The first SIGTERM or SIGINT ends it in order: no new commands, the running ones get their grace, every daemon's
+//! `stop` is run, files are flushed, exit code 0. The second one ends it at once, code 130. A closed terminal (SIGHUP)
+//! and a few other signals end it in order too; see `signals`. The handlers stand before anything starts, so that a
+//! signal that comes early is not lost and does not kill half a start.
+//!
+//! `-v` shows more of the host's own log, and `RUST_LOG` decides it in full, as in other programs. What daemons write is
+//! always kept.
+//!
+//! Standard output has one line, where Dae listens; the log is on standard error. A service manager is told READY once
+//! every daemon is up or has failed: whoever waits for that may call them.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sd_notify::NotifyState;
+use serde_json::json;
+use tokio::runtime::Builder;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+
+use super::Session;
+use super::show;
+use dae_host::Dae;
+use dae_host::dae::StopNews;
+use dae_runtime::plugin::library;
+use dae_runtime::process::signals::{Endings, Handlers};
+use dae_runtime::threads::fd_limits;
+use dae_store::blocking;
+use dae_store::log::{Console, Journal, JournalLayer};
+use dae_store::tasks;
+
+/// How long commands that run at the end may take to finish.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the runtime waits for a thread that a plugin blocks; the process ends in any case.
+const THREADS_END_MAX: Duration = Duration::from_secs(1);
+
+/// How long the log's last lines may take to a terminal that is slow or stopped.
+const LOG_SHOWN_MAX: Duration = Duration::from_secs(1);
+
+/// Threads besides those of the two runtimes: one shows the log, one makes processes, one watches files, and two do work
+/// that may block.
+const OTHER_THREADS: usize = 5;
+
+/// What a shell shows for a program that Ctrl-C ended.
+const CODE_INTERRUPTED: i32 = 130;
+
+/// What `run` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How the log is written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    log: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    /// For people, in colours at a terminal
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+impl LogFormat {
+    fn console(self) -> Console {
+        match self {
+            LogFormat::Human => Console::Human {
+                ansi: show::stderr_ansi(),
+            },
+            LogFormat::Json => Console::Json,
+        }
+    }
+}
+
+/// Runs the host of the session's home.
+pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
+    host(session, args.log.console(), async |dae: &Dae| {
+        // Daemons live on, whether or not anybody reads where Dae listens.
+        let _ = announce(session, dae);
+        dae.ready().await;
+        // Without a service manager this does nothing; one that cannot be told shows it by its own timeout.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        Ok(())
+    })
+}
+
+fn announce(session: &Session, dae: &Dae) -> Result<()> {
+    let (port, home) = (dae.port(), &session.home.data);
+    let document = json!({"name": "Dae", "pid": std::process::id(), "port": port, "home": home});
+    let sentence = format!("Dae listens on 127.0.0.1:{port}, home {}", home.display());
+    session.out.done(&document, &sentence)
+}
+
+/// Starts the host, does `begin`, and then waits for a signal; a signal that comes earlier cuts both short.
+pub(super) fn host(
+    session: &Session,
+    console: Console,
+    begin: impl AsyncFnOnce(&Dae) -> Result<()>,
+) -> Result<()> {
+    let handlers = Handlers::install().context("cannot listen for signals")?;
+    fd_limits::keep_to_ourselves();
+    fd_limits::allow_some();
+    check_threads().context("cannot start the host")?;
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(dae_runtime::session::thread_start::prepare)
+        .build()
+        .context("cannot start the async runtime")?;
+    let journal = journal(session, console)?;
+    let dae = Dae::builder()
+        .home(session.home.clone())
+        .journal(journal.clone());
+    let result = runtime.block_on(async {
+        let mut endings = handlers.listen().context("cannot listen for signals")?;
+        let started = unless_ended(&mut endings, dae.start()).await;
+        let Some(dae) = started.transpose()? else {
+            return Ok(());
+        };
+        let begun = unless_ended(&mut endings, begin(&dae)).await;
+        if let Some(Ok(())) = begun {
+            endings.first().await;
+        }
+        end(dae, endings).await;
+        begun.unwrap_or(Ok(()))
+    });
+    runtime.shutdown_timeout(THREADS_END_MAX);
+    journal.flush(LOG_SHOWN_MAX);
+    result
+}
+
+/// Makes sure that there is room for the threads of a host, before anything is begun.
+fn check_threads() -> std::io::Result<()> {
+    let own_runtime = std::thread::available_parallelism().map_or(1, usize::from);
+    blocking::check_room(own_runtime + Dae::threads() + OTHER_THREADS)
+}
+
+/// The home's log, with the host's own events led into it. It is open before anything starts, so that it has the whole
+/// story; a host that then finds the home in use has written nothing to it.
+fn journal(session: &Session, console: Console) -> Result<Journal> {
+    session.home.create()?;
+    let journal = Journal::open(session.home.logs_dir(), console)?;
+    let level = match session.verbose {
+        0 => "info",
+        1 => "info,dae_host=debug,dae_runtime=debug,dae_store=debug",
+        _ => "info,dae_host=trace,dae_runtime=trace,dae_store=trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    if session.verbose > 0 {
+        journal.show_debug();
+    }
+    if session.out.quiet {
+        journal.show_no_info();
+    }
+    let layer = JournalLayer::new(journal.clone());
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
+    tracing::subscriber::set_global_default(subscriber)
+        .context("the program sets up its log once")?;
+    Ok(journal)
+}
+
+async fn end(dae: Dae, mut endings: Endings) {
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    tokio::spawn(tasks::told("the second signal", async move {
+        endings.second().await;
+        library::exit(CODE_INTERRUPTED);
+    }));
+    dae.shutdown_telling(STOP_GRACE, tell_service_manager).await;
+}
+
+/// Has the service manager wait for as long as the end makes progress.
+fn tell_service_manager(news: &StopNews) {
+    let within = news.within + THREADS_END_MAX + LOG_SHOWN_MAX;
+    let within_us = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+    let extend = NotifyState::ExtendTimeoutUsec(within_us);
+    let _ = sd_notify::notify(&[extend, NotifyState::Status(&news.status)]);
+}
+
+/// The work's result, or none if a signal came first.
+async fn unless_ended<T>(endings: &mut Endings, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = endings.first() => None,
+        result = work => Some(result),
+    }
+}

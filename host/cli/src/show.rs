@@ -1,0 +1,127 @@
+//! Where the command line prints: data on standard output, remarks on standard error.
+//!
+//! A person at a terminal gets a table that fits its width; a pipe gets the same columns aligned, whole and without
+//! colours. `--json` gives the host's own answer. Only this file knows about the terminal: what is printed is put
+//! together in `table` and `words`, which are pure and take the width as a value. Nothing is printed that could drive the
+//! terminal: what goes out here passes [`dae_store::printable`], except for rows that were escaped before they got colours.
+//!
+//! Errors: a reader that has gone away is `Fault::ReaderGone`, which ends the program quietly.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::exit::Fault;
+use super::table;
+use dae_store::log::Record;
+use dae_store::printable;
+use dae_store::report::Status;
+
+/// Assumed when the terminal does not tell its width.
+const WIDTH_DEFAULT: u16 = 80;
+
+/// Where and how this run of the program prints.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Out {
+    /// `--json`: documents for programs instead of text for people.
+    pub(super) json: bool,
+    /// `--quiet`: no confirmations and no notes.
+    pub(super) quiet: bool,
+    /// The terminal's width in cells; absent when standard output is no terminal.
+    width: Option<u16>,
+    /// Colours on standard output.
+    ansi: bool,
+}
+
+impl Out {
+    pub(super) fn new(json: bool, quiet: bool) -> Out {
+        let terminal = io::stdout().is_terminal();
+        let width = terminal.then(|| comfy_table::Table::new().width().unwrap_or(WIDTH_DEFAULT));
+        let ansi = terminal && colours_allowed();
+        Out {
+            json,
+            quiet,
+            width,
+            ansi,
+        }
+    }
+
+    /// Prints text, of one line or several.
+    pub(super) fn line(&self, text: &str) -> Result<()> {
+        self.styled(&printable::lines(text))
+    }
+
+    /// Prints text whose parts were escaped before they got colours.
+    fn styled(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        // In one write, so that no line of a log gets between its lines.
+        stdout
+            .write_all(format!("{text}\n").as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(output_fault)
+    }
+
+    /// Prints one JSON document on a line of its own. A pipe gets it as it is; at a terminal JSON's own escapes stand for
+    /// what could drive it.
+    pub(super) fn document(&self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(value).context("cannot write the answer as JSON")?;
+        match self.width {
+            Some(_) => self.styled(&printable::json(&text)),
+            None => self.styled(&text),
+        }
+    }
+
+    /// Tells of something done: a document with `--json`, else a sentence, which `--quiet` leaves out.
+    pub(super) fn done(&self, value: &impl Serialize, sentence: &str) -> Result<()> {
+        match (self.json, self.quiet) {
+            (true, _) => self.document(value),
+            (false, true) => Ok(()),
+            (false, false) => self.styled(&printable::message(sentence)),
+        }
+    }
+
+    /// A remark for a person, on standard error.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            // A closed standard error leaves nobody to tell.
+            let _ = writeln!(io::stderr(), "dae-host: {}", printable::message(text));
+        }
+    }
+
+    /// Prints the table of `list`.
+    pub(super) fn list(&self, daemons: &[Status]) -> Result<()> {
+        let text = match self.width {
+            Some(width) => table::fitted(daemons, width, self.ansi),
+            None => table::whole(daemons),
+        };
+        self.styled(&text)
+    }
+
+    /// Prints a log record on a line of its own.
+    pub(super) fn record(&self, record: &Record) -> Result<()> {
+        match self.json {
+            true => self.document(record),
+            false => self.styled(&record.line(self.ansi)),
+        }
+    }
+}
+
+/// Whether standard error is a terminal that may be coloured: where `run` and `dev` show the log.
+pub(super) fn stderr_ansi() -> bool {
+    io::stderr().is_terminal() && colours_allowed()
+}
+
+/// The convention of no-color.org: set and not empty means no. A dumb terminal has no colours.
+fn colours_allowed() -> bool {
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    !is_refused && !is_dumb
+}
+
+fn output_fault(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Fault::ReaderGone.into(),
+        _ => anyhow::Error::new(error).context("cannot write to standard output"),
+    }
+}

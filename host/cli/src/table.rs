@@ -1,0 +1,365 @@
+//! The table of `list`: which columns, and which of them where there is little room.
+//!
+//! In a terminal no row is ever broken over two lines, since a broken row is read wrong: first long names are cut, then
+//! whole columns go, the least needed first. A pipe gets every cell whole, and none with a blank inside, so that `awk`
+//! and `cut` can take the rows apart.
+
+use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
+
+use super::words::{GAP, aligned, uptime, widths};
+use dae_store::printable::one_line;
+use dae_store::report::{Mode, Status};
+
+/// A name may be cut down to this many cells before a column is given up for it.
+const NAME_CELLS_MIN: usize = 16;
+
+/// A column of `list`: its heading, what it shows, and how soon it goes when the terminal is too narrow.
+struct Column {
+    heading: &'static str,
+    cell: fn(&Status) -> String,
+    /// The highest goes first; 0 stays for good.
+    expendable: u8,
+}
+
+/// What a person can do without goes first: `status` and `--json` still have it.
+const COLUMNS: [Column; 10] = [
+    Column::new("NAME", 0, |s| s.name.clone()),
+    Column::new("VERSION", 3, |s| s.version.clone()),
+    Column::new("MODE", 4, |s| {
+        s.mode.map(Mode::as_str).unwrap_or_default().to_owned()
+    }),
+    Column::new("STATE", 0, |s| s.state.clone()),
+    Column::new("PID", 6, |s| or_dash(s.pid)),
+    Column::new("PORT", 0, |s| or_dash(s.port)),
+    Column::new("UPTIME", 1, |s| or_dash(s.uptime_ms.map(uptime))),
+    Column::new("RESTARTS", 5, |s| or_dash(counted(s, s.restarts))),
+    Column::new("CALLS", 2, |s| or_dash(counted(s, s.calls))),
+    Column::new("NOTE", 0, |s| s.source_note.clone()),
+];
+
+/// All columns, the notes only where there is one.
+fn columns(daemons: &[Status]) -> Vec<&'static Column> {
+    let has_notes = daemons.iter().any(|one| !one.source_note.is_empty());
+    let all = COLUMNS.iter();
+    all.filter(|column| column.heading != "NOTE" || has_notes)
+        .collect()
+}
+
+impl Column {
+    const fn new(heading: &'static str, expendable: u8, cell: fn(&Status) -> String) -> Column {
+        Column {
+            heading,
+            cell,
+            expendable,
+        }
+    }
+}
+
+/// The whole table for a pipe: nothing is cut.
+pub(super) fn whole(daemons: &[Status]) -> String {
+    aligned(&rows(daemons, &columns(daemons)))
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Of a foreign daemon this host counts nothing, which is not to be taken for 0.
+fn counted(daemon: &Status, count: u64) -> Option<u64> {
+    (!daemon.foreign).then_some(count)
+}
+
+/// The heading and one row a daemon. Cells hold no blanks, so that a pipe can split them.
+fn rows(daemons: &[Status], columns: &[&Column]) -> Vec<Vec<String>> {
+    let heading = columns
+        .iter()
+        .map(|column| column.heading.to_owned())
+        .collect();
+    let row = |daemon| columns.iter().map(|column| cell(column, daemon)).collect();
+    std::iter::once(heading)
+        .chain(daemons.iter().map(row))
+        .collect()
+}
+
+fn cell(column: &Column, daemon: &Status) -> String {
+    let text = (column.cell)(daemon);
+    match text.as_str() {
+        "" => "-".to_owned(),
+        text => one_line(text).replace(char::is_whitespace, "_"),
+    }
+}
+
+/// The table of `list` in at most `width` cells: columns go, the most expendable first, and if the ones that stay are
+/// still too wide their texts are cut.
+pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
+    let mut columns = columns(daemons);
+    while needs(&rows(daemons, &columns)) > usize::from(width) {
+        let Some(last) = most_expendable(&columns) else {
+            break;
+        };
+        columns.remove(last);
+    }
+    let mut rows = rows(daemons, &columns).into_iter();
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width);
+    table.set_truncation_indicator("…");
+    let mut heading = Row::from(rows.next().unwrap_or_default());
+    heading.max_height(1);
+    table.set_header(heading);
+    for (row, daemon) in rows.zip(daemons) {
+        // No cell is wider than the table; comfy-table counts in 16 bits.
+        let cut = |cell: String| cell.chars().take(usize::from(width) + 1).collect();
+        let row = row.into_iter().map(cut);
+        let cells = row.zip(&columns);
+        table.add_row(cells.map(|(text, column)| coloured(text, column, daemon, ansi)));
+    }
+    finish(&mut table, ansi)
+}
+
+/// No borders, two blanks between columns, one line a row.
+fn finish(table: &mut Table, ansi: bool) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, GAP as u16));
+    }
+    if let Some(last) = table.column_iter_mut().last() {
+        last.set_padding((0, 0));
+    }
+    for row in table.row_iter_mut() {
+        row.max_height(1);
+    }
+    if ansi {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.trim_fmt()
+}
+
+/// The cells a table takes when its names are cut as far as they may be.
+fn needs(rows: &[Vec<String>]) -> usize {
+    let mut widths = widths(rows);
+    if let Some(names) = widths.first_mut() {
+        *names = NAME_CELLS_MIN.min(*names);
+    }
+    widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
+}
+
+fn most_expendable(columns: &[&Column]) -> Option<usize> {
+    let found = columns
+        .iter()
+        .enumerate()
+        .max_by_key(|(_, column)| column.expendable);
+    found
+        .filter(|(_, column)| column.expendable > 0)
+        .map(|(index, _)| index)
+}
+
+fn coloured(text: String, column: &Column, daemon: &Status, ansi: bool) -> Cell {
+    let cell = Cell::new(text);
+    match column.heading {
+        "STATE" if ansi => cell.fg(state_colour(&daemon.state)),
+        _ => cell,
+    }
+}
+
+fn state_colour(state: &str) -> Color {
+    match state {
+        "ready" => Color::Green,
+        "foreign" => Color::Cyan,
+        "failed" | "impostor" => Color::Red,
+        "stopped" => Color::DarkGrey,
+        _ => Color::Yellow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn daemon(name: &str, state: &str) -> Status {
+        let running = state == "ready";
+        Status {
+            name: name.to_owned(),
+            plugin: "Sample".to_owned(),
+            version: "0.1.0".to_owned(),
+            mode: Some(Mode::InProcess),
+            foreign: false,
+            address: None,
+            state: state.to_owned(),
+            pid: running.then_some(4_194_304),
+            port: running.then_some(40_123),
+            generation: 1,
+            uptime_ms: running.then_some(187_000),
+            restarts: 0,
+            calls: 12_345,
+            errors: 0,
+            guests: 0,
+            hash: "ab".repeat(32),
+            ..Status::default()
+        }
+    }
+
+    fn ecosystem() -> Vec<Status> {
+        vec![
+            daemon("Dae", "ready"),
+            daemon(&"long-name.".repeat(6), "ready"),
+            daemon("Sample", "stopped"),
+        ]
+    }
+
+    #[test]
+    fn a_table_is_never_wider_than_the_terminal() {
+        for width in [12, 20, 30, 40, 60, 80, 100, 200] {
+            let table = fitted(&ecosystem(), width, false);
+            for line in table.lines() {
+                assert!(
+                    line.chars().count() <= usize::from(width),
+                    "{width}: {line:?}\n{table}"
+                );
+            }
+            assert_eq!(table.lines().count(), 4, "{width}: one line a row\n{table}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_any_width_is_shown() {
+        let wide = daemon(&"x".repeat(70_000), "ready");
+        for width in [20, 80, u16::MAX] {
+            assert!(
+                fitted(std::slice::from_ref(&wide), width, true).contains('x'),
+                "{width}"
+            );
+        }
+        assert!(whole(&[wide]).contains("more_characters"));
+    }
+
+    #[test]
+    fn a_narrow_table_keeps_name_state_and_port() {
+        let table = fitted(
+            &[daemon("Dae", "ready"), daemon("Sample", "stopped")],
+            24,
+            false,
+        );
+        let heading: Vec<&str> = table
+            .lines()
+            .next()
+            .expect("a heading")
+            .split_whitespace()
+            .collect();
+        assert_eq!(heading, ["NAME", "STATE", "PORT"], "{table}");
+        assert!(
+            table.contains("40123") && table.contains("Sample"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_long_name_is_cut_before_columns_go() {
+        let table = fitted(&ecosystem(), 90, false);
+        let heading = table
+            .lines()
+            .next()
+            .expect("a heading")
+            .split_whitespace()
+            .count();
+        assert_eq!(heading, columns(&ecosystem()).len(), "{table}");
+        assert!(
+            table.contains("long-name.long") && table.contains('…'),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_usual_table_fits_eighty_cells_whole() {
+        let table = fitted(
+            &[daemon("Dae", "ready"), daemon("Sample", "stopped")],
+            80,
+            false,
+        );
+        let heading: Vec<&str> = table
+            .lines()
+            .next()
+            .expect("a heading")
+            .split_whitespace()
+            .collect();
+        let all = columns(&ecosystem());
+        let all: Vec<&str> = all.iter().map(|column| column.heading).collect();
+        assert_eq!(heading, all, "{table}");
+    }
+
+    #[test]
+    fn a_note_has_a_column_where_there_is_one() {
+        let mut daemons = ecosystem();
+        daemons[2].source_note = "newer: refused".to_owned();
+        assert!(whole(&daemons).ends_with("newer:_refused"));
+        let narrow = fitted(&daemons, 60, false);
+        assert!(narrow.contains("newer:_refused"), "{narrow}");
+        assert!(!whole(&ecosystem()).contains("NOTE"));
+    }
+
+    #[test]
+    fn a_pipe_gets_every_cell_whole() {
+        let text = whole(&ecosystem());
+        assert!(text.contains(&"long-name.".repeat(6)), "{text}");
+        for line in text.lines() {
+            assert_eq!(
+                line.split_whitespace().count(),
+                columns(&ecosystem()).len(),
+                "{line}"
+            );
+            assert_eq!(line, line.trim_end());
+        }
+        let stopped: Vec<&str> = text
+            .lines()
+            .last()
+            .expect("a row")
+            .split_whitespace()
+            .collect();
+        assert_eq!(
+            stopped,
+            [
+                "Sample",
+                "0.1.0",
+                "in-process",
+                "stopped",
+                "-",
+                "-",
+                "-",
+                "0",
+                "12345"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_counted_of_a_foreign_daemon_is_no_nought() {
+        let foreign = Status {
+            name: "Sensor".to_owned(),
+            foreign: true,
+            state: "foreign".to_owned(),
+            pid: Some(4711),
+            port: Some(40_123),
+            ..Status::default()
+        };
+        let text = whole(&[foreign]);
+        let row: Vec<&str> = text
+            .lines()
+            .last()
+            .expect("a row")
+            .split_whitespace()
+            .collect();
+        let expected = [
+            "Sensor", "-", "-", "foreign", "4711", "40123", "-", "-", "-",
+        ];
+        assert_eq!(row, expected);
+    }
+
+    #[test]
+    fn colours_are_there_only_when_asked_for() {
+        assert!(!fitted(&ecosystem(), 80, false).contains('\u{1b}'));
+        assert!(fitted(&ecosystem(), 80, true).contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,123 @@
+//! How values are worded for a person: times, hashes, words of a command line, and columns of text.
+//!
+//! Text that comes from others is escaped and cut by [`dae_store::printable`]. Everything here is a pure function.
+
+use std::borrow::Cow;
+
+use dae_store::printable::one_line;
+
+/// Between two columns.
+pub(super) const GAP: usize = 2;
+
+/// The widest column that others are aligned to. One long cell must not push all others out of sight.
+const COLUMN_CHARS_MAX: usize = 200;
+
+/// Hex digits of a content hash shown to a person: 48 bits, enough to tell the files of one home apart.
+const HASH_DIGITS: usize = 12;
+
+/// Columns as wide as their widest cell, up to [`COLUMN_CHARS_MAX`]; nothing is cut, and no line ends in blanks.
+pub(super) fn aligned(rows: &[Vec<String>]) -> String {
+    let widths = widths(rows);
+    let line = |row: &Vec<String>| {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let missing = width.saturating_sub(cell.chars().count());
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', missing + GAP));
+        }
+        line.truncate(line.trim_end().len());
+        line
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The widest cell of each column, in characters; wider ones than [`COLUMN_CHARS_MAX`] don't move the next column.
+pub(super) fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.map(|width| width.min(COLUMN_CHARS_MAX)).max()
+    };
+    (0..columns).filter_map(width).collect()
+}
+
+/// Names and values, one a line, the values below one another.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let row =
+        |(name, value): &(&str, String)| vec![format!("  {name}"), one_line(value).into_owned()];
+    aligned(&facts.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The two largest units of a time that has passed, with no blank inside: `42s`, `3m07s`, `5h02m`, `12d4h`.
+pub(super) fn uptime(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{}h", hours % 24),
+    }
+}
+
+/// A size of memory, in the unit that people compare such sizes in.
+pub(super) fn mebibytes(bytes: u64) -> String {
+    let tenths = (bytes * 10).div_ceil(1 << 20);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+/// The start of a content hash.
+pub(super) fn short_hash(hash: &str) -> &str {
+    hash.get(..HASH_DIGITS).unwrap_or(hash)
+}
+
+/// The word as a shell takes it: in quotes where it needs them.
+pub(super) fn shell_word(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_of_any_width_is_shown() {
+        let wide = "x".repeat(70_000);
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let text = aligned(&[row(["a", "b"]), row([&wide, "c"])]);
+        let first = text.lines().next().expect("a line");
+        assert_eq!(first.chars().count(), COLUMN_CHARS_MAX + GAP + 1);
+        assert!(text.ends_with(&format!("{wide}  c")));
+    }
+
+    #[test]
+    fn uptime_shows_two_units() {
+        let cases = [
+            (999, "0s"),
+            (42_000, "42s"),
+            (187_000, "3m07s"),
+            (18_120_000, "5h02m"),
+            (1_051_200_000, "12d4h"),
+        ];
+        for (ms, expected) in cases {
+            assert_eq!(uptime(ms), expected);
+        }
+    }
+
+    #[test]
+    fn a_word_survives_the_shell() {
+        let cases = [
+            ("/a/b-c.d", "/a/b-c.d"),
+            ("/a b", "'/a b'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(shell_word(word), expected);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What a connection works with, whichever way it goes.
+
+pub(crate) mod event_handlers;
+pub mod event_queue;
+pub mod guest_handle;
+pub(crate) mod pending_calls;
+pub(crate) mod reply_budget;
+pub mod topics;

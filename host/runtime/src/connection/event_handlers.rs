@@ -1,0 +1,154 @@
+//! Who of a daemon's code listens to one connection: the feeds that its events go to.
+//!
+//! An event that nobody listens to is nobody's. A connection that the daemon itself has opened keeps what comes before its
+//! first listener, up to a bound: between `connect` and `on` nothing is lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::connection::event_queue::Feed;
+use dae_store::lock::lock;
+
+/// Events kept for a first listener (bytes). A greeting fits; what nobody ever listens to must not stay.
+const EARLY_BYTES_MAX: usize = 64 << 10;
+
+/// Whether an event of that name is the host's to tell; the other side's lines of such a name are not handed on.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    matches!(name, "connect" | "disconnect")
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Whether `tell` has anything to do.
+    is_of_use: AtomicBool,
+    ears: Mutex<Ears>,
+}
+
+#[derive(Debug, Default)]
+struct Ears {
+    feeds: Vec<Weak<Feed>>,
+    /// What came before the first listener; `None` where that isn't kept.
+    early: Option<Vec<u8>>,
+    has_ended: bool,
+}
+
+impl Heard {
+    /// With events kept for the first listener.
+    #[must_use]
+    pub fn from_the_start() -> Self {
+        Heard {
+            is_of_use: AtomicBool::new(true),
+            ears: Mutex::new(Ears {
+                feeds: Vec::new(),
+                early: Some(Vec::new()),
+                has_ended: false,
+            }),
+        }
+    }
+
+    /// Whether telling is of any use.
+    #[inline]
+    #[must_use]
+    pub fn is_of_use(&self) -> bool {
+        self.is_of_use.load(Ordering::Acquire)
+    }
+
+    /// Another listener.
+    pub fn listen(&self, feed: &Arc<Feed>) {
+        let mut ears = lock(&self.ears);
+        for line in ears
+            .early
+            .take()
+            .unwrap_or_default()
+            .split(|byte| *byte == b'\n')
+        {
+            if !line.is_empty() {
+                feed.push(line);
+            }
+        }
+        if ears.has_ended {
+            // It ended between the look that found it and this.
+            return feed.end();
+        }
+        ears.feeds.retain(|feed| feed.strong_count() > 0);
+        ears.feeds.push(Arc::downgrade(feed));
+        self.is_of_use.store(true, Ordering::Release);
+    }
+
+    /// Hands an event to all who listen; false where nobody does.
+    pub fn tell(&self, line: &[u8]) -> bool {
+        if !self.is_of_use() {
+            return false;
+        }
+        let mut ears = lock(&self.ears);
+        if let Some(early) = &mut ears.early {
+            if early.len() + line.len() < EARLY_BYTES_MAX {
+                early.extend_from_slice(line);
+                early.push(b'\n');
+            }
+            return true;
+        }
+        ears.feeds
+            .retain(|feed| feed.upgrade().is_some_and(|feed| feed.push(line)));
+        let is_heard = !ears.feeds.is_empty();
+        self.is_of_use.store(is_heard, Ordering::Release);
+        is_heard
+    }
+
+    /// Nothing more comes.
+    pub fn end(&self) {
+        let mut ears = lock(&self.ears);
+        ears.early = None;
+        ears.has_ended = true;
+        for feed in ears.feeds.drain(..) {
+            if let Some(feed) = feed.upgrade() {
+                feed.end();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(feed: &Feed) -> String {
+        let mut lines = Vec::new();
+        feed.take_into(&mut lines);
+        String::from_utf8(lines).unwrap()
+    }
+
+    #[test]
+    fn the_first_listener_of_a_visit_gets_what_came_before_him() {
+        let heard = Heard::from_the_start();
+        assert!(heard.tell(b"hello [1]"));
+        let (first, second) = (Arc::new(Feed::default()), Arc::new(Feed::default()));
+        heard.listen(&first);
+        heard.listen(&second);
+        heard.tell(b"tick [2]");
+        assert_eq!(lines(&first), "hello [1]\ntick [2]\n");
+        assert_eq!(lines(&second), "tick [2]\n");
+    }
+
+    #[test]
+    fn who_listens_after_the_end_is_told_so() {
+        let heard = Heard::default();
+        heard.end();
+        let feed = Arc::new(Feed::default());
+        heard.listen(&feed);
+        assert!(feed.has_ended());
+    }
+
+    #[test]
+    fn what_nobody_listens_to_is_said_to_be_so() {
+        let heard = Heard::default();
+        assert!(!heard.tell(b"tick [1]"));
+        let feed = Arc::new(Feed::default());
+        heard.listen(&feed);
+        assert!(heard.tell(b"tick [2]"));
+        drop(feed);
+        assert!(!heard.tell(b"tick [3]"));
+    }
+}

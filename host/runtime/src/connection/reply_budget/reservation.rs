@@ -1,0 +1,255 @@
+//! Reservations: the commands whose replies are made one at a time.
+//!
+//! The size of a reply is known only once it is made, and guests are served by several threads. So two kinds of commands
+//! hold a reservation while their code runs, and others of the same kind wait for it: a command that has given a bulk, and
+//! the first run of each command of an instance. Without that, all guests that ask for a large reply at the same moment
+//! would get it made at the same moment.
+//!
+//! A reservation lapses after a time: a handler that never returns must not keep other guests waiting for ever. Then
+//! another bulk may be made beside that one; a command whose first run takes as long runs for all who wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::Room;
+use dae_store::lock::lock;
+
+/// The time after which the reservation for a command's first run lapses. It is short, since other guests that call the
+/// same command wait for it.
+const UNTRIED_MAX: Duration = Duration::from_secs(2);
+/// The same for a bulk. A debug build on a busy machine takes about a second for each 10 MB.
+const BULK_MAX: Duration = Duration::from_secs(10);
+
+/// The kinds of replies that are made one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A bulk, of any command.
+    Bulk,
+    /// The first reply of this command.
+    First(u32),
+}
+
+impl Kind {
+    fn lapses_after(self) -> Duration {
+        match self {
+            Kind::Bulk => BULK_MAX,
+            Kind::First(_) => UNTRIED_MAX,
+        }
+    }
+}
+
+/// The reservations of a room.
+#[derive(Debug, Default)]
+pub(super) struct Reservations {
+    held: Vec<Held>,
+    /// The number of the last one.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    kind: Kind,
+    number: u64,
+    lapses: Instant,
+    /// Whether a timer wakes the waiting guests when it lapses.
+    has_alarm: bool,
+}
+
+impl Reservations {
+    /// Returns whether a reservation of this kind is held at the time `now`.
+    pub(super) fn is_taken(&self, kind: Kind, now: Instant) -> bool {
+        let is_it = |held: &Held| held.kind == kind && held.lapses > now;
+        self.held.iter().any(is_it)
+    }
+
+    /// Returns whether a reservation of this kind is held and has lapsed at the time `now`.
+    fn has_lapsed(&self, kind: Kind, now: Instant) -> bool {
+        let is_it = |held: &Held| held.kind == kind && held.lapses <= now;
+        self.held.iter().any(is_it)
+    }
+
+    /// Takes a reservation of this kind and returns its number.
+    ///
+    /// # Errors
+    /// It is taken. The first caller gets the time when it lapses, and sets a timer.
+    fn take(&mut self, kind: Kind, now: Instant) -> Result<u64, Option<Instant>> {
+        let is_it = |held: &&mut Held| held.kind == kind && held.lapses > now;
+        if let Some(held) = self.held.iter_mut().find(is_it) {
+            let is_first = !std::mem::replace(&mut held.has_alarm, true);
+            return Err(is_first.then_some(held.lapses));
+        }
+        self.last += 1;
+        self.held.push(Held {
+            kind,
+            number: self.last,
+            lapses: now + kind.lapses_after(),
+            has_alarm: false,
+        });
+        Ok(self.last)
+    }
+
+    /// Gives a reservation back. Returns whether somebody may wait for it.
+    fn give_back(&mut self, number: u64) -> bool {
+        let at = self.held.iter().position(|held| held.number == number);
+        at.is_some_and(|at| self.held.swap_remove(at).has_alarm)
+    }
+}
+
+/// The right to make a reply of a kind that is made one at a time. Dropping it gives it back and wakes the waiting guests.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    room: Arc<Room>,
+    number: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let is_wanted = lock(&self.room.waits).reservations.give_back(self.number);
+        if is_wanted {
+            self.room.wake_all();
+            self.room.released.notify_one();
+        }
+    }
+}
+
+/// Another command holds the reservation.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+impl Room {
+    /// Takes the reservation that `command` needs to make its reply. Returns `None` where it needs none.
+    ///
+    /// # Errors
+    /// Another command holds it. Tasks registered with [`Room::want`] are woken when it is given back or lapses.
+    pub fn reserve(self: &Arc<Self>, command: u32) -> Result<Option<Arc<Reservation>>, Busy> {
+        let mut waits = lock(&self.waits);
+        let Some(kind) = self.kind(&waits, command) else {
+            return Ok(None);
+        };
+        let now = Instant::now();
+        if kind == Kind::First(command) && waits.reservations.has_lapsed(kind, now) {
+            self.set_unguarded(command);
+            return Ok(None);
+        }
+        let taken = waits.reservations.take(kind, now);
+        drop(waits);
+        match taken {
+            Ok(number) => Ok(Some(Arc::new(Reservation {
+                room: Arc::clone(self),
+                number,
+            }))),
+            Err(lapses) => {
+                if let Some(lapses) = lapses {
+                    self.wake_at(lapses);
+                }
+                Err(Busy)
+            }
+        }
+    }
+
+    /// Returns whether `command` would have to wait for a reservation.
+    pub(crate) fn is_reserved(&self, command: u32) -> bool {
+        let waits = lock(&self.waits);
+        let kind = self.kind(&waits, command);
+        kind.is_some_and(|kind| waits.reservations.is_taken(kind, Instant::now()))
+    }
+
+    /// Waits until a reservation that was refused before is given back or lapses. Returns at once if that happened before
+    /// this call. Only one task may wait.
+    pub(crate) async fn released(&self) {
+        self.released.notified().await;
+    }
+
+    /// Wakes the waiting tasks when a reservation lapses, since it may never be given back.
+    fn wake_at(self: &Arc<Self>, lapses: Instant) {
+        let room = Arc::downgrade(self);
+        // Guests are served by a runtime; without one nobody waits.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep_until(lapses.into()).await;
+                if let Some(room) = room.upgrade() {
+                    room.wake_all();
+                    room.released.notify_one();
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BULKY: u32 = 7;
+
+    #[test]
+    fn the_first_replies_of_a_command_are_made_one_at_a_time() {
+        let room = Arc::new(Room::default());
+        assert!(room.asks(3) && room.asks(100_000));
+        let first = room.reserve(3).expect("nobody runs it");
+        assert!(first.is_some());
+        assert!(room.reserve(3).is_err() && room.is_reserved(3));
+        let other = room.reserve(4).expect("another command");
+        drop((first, other));
+        assert!(!room.is_reserved(3));
+        room.note(3, 0, 1);
+        assert!(!room.asks(3), "it has ended once");
+        assert!(room.reserve(3).expect("nothing to reserve").is_none());
+        room.begin_anew();
+        assert!(room.asks(3), "another instance may be of other code");
+    }
+
+    #[test]
+    fn bulks_are_made_one_at_a_time_whichever_command_gives_them() {
+        let room = Arc::new(Room::default());
+        for command in [BULKY, BULKY + 1] {
+            room.note(command, 0, 100 << 20);
+        }
+        assert!(room.asks(BULKY));
+        room.note(1, 0, 1);
+        assert!(!room.asks(1), "it never gave a bulk");
+        let bulk = room.reserve(BULKY).expect("free");
+        assert!(room.reserve(BULKY + 1).is_err());
+        drop(bulk);
+        assert!(room.reserve(BULKY + 1).is_ok());
+    }
+
+    #[test]
+    fn a_first_run_that_takes_long_is_waited_for_once() {
+        let room = Arc::new(Room::default());
+        let first = room.reserve(3).expect("nobody runs it");
+        assert!(room.reserve(3).is_err());
+        for held in &mut lock(&room.waits).reservations.held {
+            held.lapses = Instant::now();
+        }
+        for _ in 0..2 {
+            assert!(!room.is_reserved(3));
+            assert!(room.reserve(3).expect("no wait").is_none());
+        }
+        assert!(!room.asks(3));
+        drop(first);
+    }
+
+    #[test]
+    fn a_reservation_that_is_not_given_back_lapses() {
+        let mut reservations = Reservations::default();
+        let now = Instant::now();
+        let first = reservations.take(Kind::Bulk, now).expect("free");
+        assert_eq!(
+            reservations.take(Kind::Bulk, now),
+            Err(Some(now + BULK_MAX))
+        );
+        assert_eq!(reservations.take(Kind::Bulk, now), Err(None), "told once");
+        let second = reservations
+            .take(Kind::Bulk, now + BULK_MAX)
+            .expect("lapsed");
+        assert!(reservations.give_back(first));
+        assert!(
+            reservations.is_taken(Kind::Bulk, now + BULK_MAX),
+            "the second one's"
+        );
+        assert!(!reservations.give_back(second), "nobody waits");
+    }
+}

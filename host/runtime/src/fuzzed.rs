@@ -1,0 +1,61 @@
+//! What a fuzzer reaches inside of this crate: readers of bytes that the other process wrote.
+//!
+//! It takes any bytes, and panics where a promise is broken. Nothing else uses this module.
+
+use crate::plugin::completion::RunEnd;
+use crate::process::ipc::loan::{HandedBack, Terms};
+use crate::process::ipc::{FrameInbox, Kind, batch, split_u64};
+use dae_store::log::Record;
+
+/// Reads the frames between a host and its worker, at once and in pieces, and what is inside of each.
+pub fn frames(bytes: &[u8]) {
+    let whole = frames_of(bytes, bytes.len());
+    assert_eq!(whole, frames_of(bytes, 1));
+    assert_eq!(whole, frames_of(bytes, 7));
+}
+
+fn frames_of(bytes: &[u8], piece_bytes: usize) -> Vec<String> {
+    let mut inbox = FrameInbox::default();
+    let mut told = Vec::new();
+    for piece in bytes.chunks(piece_bytes.max(1)) {
+        inbox.room(piece.len()).extend_from_slice(piece);
+        loop {
+            match inbox.next() {
+                Ok(Some(frame)) => {
+                    read_payload(frame.kind, frame.payload);
+                    told.push(format!("{frame:?}"));
+                }
+                Ok(None) => break,
+                Err(fault) => {
+                    told.push(fault.to_string());
+                    return told;
+                }
+            }
+        }
+    }
+    told
+}
+
+fn read_payload(kind: Kind, payload: &[u8]) {
+    match kind {
+        Kind::Batch | Kind::Replies => {
+            let (_, entries) = split_u64(payload);
+            if let Some(count) = batch::count(entries) {
+                assert_eq!(batch::Entries(entries).count(), count);
+            }
+        }
+        Kind::Lend => {
+            let terms = Terms::read(payload);
+            assert_eq!(Terms::read(&terms.payload()), terms);
+        }
+        Kind::HandBack => {
+            if let Some(back) = HandedBack::read(payload) {
+                let parts = [&back.head()[..], &back.replies, &back.last, &back.rest].concat();
+                assert_eq!(HandedBack::read(&parts), Some(back));
+            }
+        }
+        Kind::Log => drop(serde_json::from_slice::<Record>(payload)),
+        Kind::RunEnd => drop(serde_json::from_slice::<RunEnd>(payload)),
+        _ => {}
+    }
+}

@@ -1,0 +1,184 @@
+//! An instance's background work, and its end.
+//!
+//! The end undoes the start in the reverse order, each step with a limit: what doesn't end in time is left behind, with its
+//! thread, and is told.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dae_plugin_api::abi::status;
+
+use super::{Body, Instance, LIFE};
+use crate::plugin::completion::{Ended, Ending, RunEnd};
+use dae_store::blocking;
+use dae_store::tasks;
+
+impl Instance {
+    /// Starts its background work, once. The future ends when that does, or the instance.
+    pub fn run(self: &Arc<Self>) -> Ending {
+        match &self.body {
+            Body::Subprocess(child) => Box::pin(child.ended()),
+            Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(self.run_here()),
+        }
+    }
+
+    fn run_here(self: &Arc<Self>) -> impl Future<Output = RunEnd> + Send + Sync + use<> {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let mut refused = None;
+        if let (Body::InProcess(..), Some(kind)) = (&self.body, self.manifest.run.as_deref()) {
+            let instance = Arc::clone(self);
+            let (runtime, is_async) = (self.runtime(), kind == "async");
+            let run = async move {
+                let Body::InProcess(live, _) = &instance.body else {
+                    return;
+                };
+                let end = match is_async {
+                    true => instance.watched(LIFE, || live.run()).await,
+                    false => live.run().await,
+                };
+                let _ = ended.send(run_end(end));
+            };
+            let work = async move {
+                // What it returned has been sent.
+                let _ = tasks::told("the `run` of a daemon", run).await;
+            };
+            let task = match is_async {
+                true => Ok(runtime.spawn(work)),
+                // A plain `fn run` holds a thread for as long as the daemon lives.
+                false => {
+                    let own = runtime.clone();
+                    blocking::spawn_on(&runtime, move || own.block_on(work))
+                }
+            };
+            match task {
+                Ok(task) => *self.lock_running() = Some(task),
+                Err(why) => refused = Some(why),
+            }
+        }
+        async move {
+            match refused {
+                Some(why) => RunEnd::Failed(format!("its `run` can't be started: {why}")),
+                None => end.await.unwrap_or(RunEnd::Returned),
+            }
+        }
+    }
+
+    /// Ends it: `stop`, then its background work, then what it has spawned, then `Drop`. Nobody may hold a lease.
+    ///
+    /// What doesn't end within `grace` is left behind, with its thread, and the text says so.
+    ///
+    /// # Errors
+    /// What went wrong on the way, one text each; the instance is gone all the same.
+    pub async fn end(self: Arc<Self>, grace: Duration) -> Result<(), Vec<String>> {
+        if let Body::Subprocess(child) = &self.body {
+            return child
+                .end(grace)
+                .await
+                .map_err(|text| text.lines().map(str::to_owned).collect());
+        }
+        let mut faults = Vec::new();
+        let deadline = tokio::time::Instant::now() + grace;
+        if self.manifest.stop.is_some() {
+            faults.extend(self.stop(deadline).await.err());
+        }
+        faults.extend(self.end_run(deadline).await.err());
+        match Arc::into_inner(self) {
+            Some(instance) => faults.extend(instance.destroy(deadline).await.err()),
+            None => faults.push(format!(
+                "a command or `run` of it still holds a thread after {grace:?}; it is left behind with its memory"
+            )),
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
+    }
+
+    async fn stop(self: &Arc<Self>, deadline: tokio::time::Instant) -> Result<(), String> {
+        let instance = Arc::clone(self);
+        let runtime = self.runtime();
+        let stopped = blocking::run(move || match &instance.body {
+            Body::InProcess(live, _) => run_end_of(runtime.block_on(async {
+                let mut stop = live.stop();
+                tokio::time::timeout_at(
+                    deadline,
+                    poll_fn(|context| Pin::new(&mut stop).poll(context)),
+                )
+                .await
+            })),
+            Body::Subprocess(_) | Body::BuiltIn(_) => Ok(RunEnd::Returned),
+        });
+        match tokio::time::timeout_at(deadline, stopped).await {
+            Ok(Ok(Ok(RunEnd::Returned))) => Ok(()),
+            Ok(Ok(Ok(RunEnd::Failed(text) | RunEnd::Crashed(text) | RunEnd::Died(text)))) => {
+                Err(format!("its `stop` failed: {text}"))
+            }
+            Ok(Ok(Err(()))) | Err(_) => Err("its `stop` took longer than the grace".to_owned()),
+            Ok(Err(why)) => Err(format!("its `stop` can't be run: {why}")),
+        }
+    }
+
+    async fn end_run(&self, deadline: tokio::time::Instant) -> Result<(), String> {
+        let task = self.lock_running().take();
+        let Some(task) = task else { return Ok(()) };
+        task.abort();
+        match tokio::time::timeout_at(deadline, task).await {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                Err("its `run` did not return after `stop`; its thread is left behind".to_owned())
+            }
+        }
+    }
+
+    async fn destroy(self, deadline: tokio::time::Instant) -> Result<(), String> {
+        let Body::InProcess(live, residence) = self.body else {
+            return Ok(());
+        };
+        if tokio::time::timeout_at(deadline, residence.cancel_spawned())
+            .await
+            .is_err()
+        {
+            std::mem::forget(live);
+            return Err(
+                "what it has spawned did not end; it is left behind with its memory".to_owned(),
+            );
+        }
+        let destroyed = blocking::run(move || live.destroy());
+        let destroyed = tokio::time::timeout_at(deadline.max(soon()), destroyed).await;
+        drop(residence);
+        match destroyed {
+            Ok(Ok(result)) => result.map_err(|text| format!("its Drop panicked: {text}")),
+            Ok(Err(why)) => Err(format!("its Drop can't be run: {why}")),
+            Err(_) => {
+                Err("its Drop took longer than the grace; its thread is left behind".to_owned())
+            }
+        }
+    }
+}
+
+/// A `Drop` gets this much even if the grace has been used up by then.
+fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_millis(500)
+}
+
+/// Whether a fault of [`Instance::end`] says that something of the instance is left for good.
+#[must_use]
+pub fn is_left_behind(fault: &str) -> bool {
+    fault.contains("left behind")
+}
+
+fn run_end_of<E>(ended: Result<Ended, E>) -> Result<RunEnd, ()> {
+    ended.map(run_end).map_err(|_| ())
+}
+
+fn run_end(ended: Ended) -> RunEnd {
+    let text = String::from_utf8_lossy(&ended.bytes).into_owned();
+    match ended.status {
+        status::DONE | status::NOTHING => RunEnd::Returned,
+        status::CRASHED => RunEnd::Crashed(text),
+        _ => RunEnd::Failed(text),
+    }
+}

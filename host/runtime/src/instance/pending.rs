@@ -1,0 +1,132 @@
+//! A command on its way to its end, whoever runs it; and the daemons of the host's own, whose answers may have something
+//! behind them.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use dae_plugin_api::abi::status;
+
+use super::Instance;
+use super::start::{Begin, Start};
+use crate::plugin::completion::Ended;
+use crate::plugin::library::Later;
+use crate::process::subprocess::ChildCall;
+use dae_store::blocking;
+
+/// A command that ends later, whoever runs it. Dropped, it is cancelled, but for one that blocks a thread.
+pub(crate) enum Pending {
+    /// A future of a plugin in this process.
+    InProcess(Watched),
+    /// A thread of the blocking pool.
+    Blocking(Blocking),
+    /// In the hands of a child process.
+    Subprocess(ChildCall),
+    /// The host's own.
+    BuiltIn(Answering),
+}
+
+impl Pending {
+    /// Whether what the daemon emits while the command runs goes to the guest before the reply. With the host's own it
+    /// is the other way about: what follows a reply comes behind it.
+    #[must_use]
+    pub fn emits_first(&self) -> bool {
+        !matches!(self, Pending::BuiltIn(_))
+    }
+
+    /// Returns whether and when it began, as far as the host knows.
+    pub fn start(&self) -> Start {
+        match self {
+            Pending::InProcess(_) | Pending::BuiltIn(_) => Start::Begun,
+            Pending::Blocking(blocking) => Start::Thread(Arc::clone(&blocking.begin)),
+            Pending::Subprocess(call) => Start::Child(call.start()),
+        }
+    }
+
+    /// Takes back the bytes of its end, whose memory the next command may use.
+    pub fn give_back(&mut self, bytes: Vec<u8>) {
+        if let Pending::InProcess(watched) = self {
+            watched.later.give_back(bytes);
+        }
+    }
+}
+
+impl Future for Pending {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        match &mut *self {
+            Pending::InProcess(later) => Pin::new(later).poll(context),
+            Pending::Subprocess(call) => Pin::new(call).poll(context),
+            Pending::BuiltIn(work) => work.as_mut().poll(context).map(|answer| {
+                if let Some(after) = answer.after {
+                    after();
+                }
+                answer.ended
+            }),
+            Pending::Blocking(blocking) => {
+                Pin::new(&mut blocking.thread).poll(context).map(|joined| {
+                    // The plugin's side catches what panics: what comes here has not run, or ends with the host.
+                    joined.unwrap_or_else(|why| Ended {
+                        status: status::GONE,
+                        bytes: why.into_bytes(),
+                    })
+                })
+            }
+        }
+    }
+}
+
+/// A command that blocks a thread of its own, or waits for one. Dropped before it has begun, it never does.
+pub struct Blocking {
+    pub(super) thread: blocking::Blocking<Ended>,
+    pub(super) begin: Arc<Begin>,
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        self.begin.withdraw();
+    }
+}
+
+/// A future of a plugin, in sight while it is polled: a poll that doesn't return holds a thread as a handler does.
+pub struct Watched {
+    // Dropped before the instance, whose code it is.
+    pub(super) later: Later,
+    pub(super) instance: Arc<Instance>,
+    pub(super) command: u32,
+}
+
+impl Future for Watched {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        let later = Pin::new(&mut this.later);
+        this.instance.in_sight(this.command, || later.poll(context))
+    }
+}
+
+/// An answer of the host's own on its way.
+pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// An answer of the host's own.
+pub struct Answer {
+    /// The answer.
+    pub ended: Ended,
+    /// What begins once it is on its way, such as a stream of events.
+    pub after: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl From<Ended> for Answer {
+    fn from(ended: Ended) -> Self {
+        Answer { ended, after: None }
+    }
+}
+
+/// A daemon of the host's own: Dae, and its side of the control socket.
+pub trait BuiltIn: fmt::Debug + Send + Sync {
+    /// Runs one command. `arguments` is strict JSON, or nothing.
+    fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> Answering;
+}

@@ -1,0 +1,115 @@
+//! When a command has begun, which is where its limit runs from; and how one that has not begun is kept from it for good.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::process::subprocess::CallStart;
+
+/// What becomes of a command that is given up on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Its future is dropped.
+    Cancelled,
+    /// It holds a thread, which nothing can end.
+    GoesOn,
+}
+
+/// What is known of the start of a command.
+pub enum Start {
+    /// It has begun already.
+    Begun,
+    /// It begins when there is a thread for it.
+    Thread(std::sync::Arc<Begin>),
+    /// It is in the hands of a child process, which begins one thing after the other.
+    Child(CallStart),
+}
+
+/// What came of withdrawing a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// Nothing: it had begun.
+    Begun,
+    /// It never begins.
+    NotBegun,
+    /// It never begins, and has ended with an answer that says so, or has ended before.
+    Told,
+}
+
+impl Start {
+    /// Ends when the command has run past its limit, counted from its start.
+    pub(crate) async fn too_long(&self, limit: Duration) {
+        match self {
+            Start::Begun => sleep(limit).await,
+            Start::Thread(begin) => {
+                begin.begun().await;
+                sleep(limit).await;
+            }
+            Start::Child(start) => start.too_long(limit).await,
+        }
+    }
+
+    /// Keeps the command from beginning, if it hasn't yet.
+    pub(crate) fn withdraw(&self) -> Withdrawn {
+        match self {
+            Start::Begun => Withdrawn::Begun,
+            Start::Thread(begin) if begin.withdraw() => Withdrawn::NotBegun,
+            Start::Thread(_) => Withdrawn::Begun,
+            Start::Child(start) if start.withdraw() => Withdrawn::Told,
+            Start::Child(_) => Withdrawn::Begun,
+        }
+    }
+}
+
+const WAITS: u8 = 0;
+const BEGUN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+/// Whether a command that waits for a thread has begun. One step decides whether it does or never will.
+#[derive(Debug, Default)]
+pub struct Begin {
+    state: AtomicU8,
+    has_begun: Notify,
+}
+
+impl Begin {
+    /// Begins; false where it was withdrawn.
+    pub(super) fn begin(&self) -> bool {
+        let begins = self.step(BEGUN);
+        if begins {
+            self.has_begun.notify_one();
+        }
+        begins
+    }
+
+    /// Sees to it that it doesn't begin; false where it has.
+    pub(super) fn withdraw(&self) -> bool {
+        self.step(WITHDRAWN) || self.state.load(Ordering::Acquire) == WITHDRAWN
+    }
+
+    fn step(&self, to: u8) -> bool {
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        self.state.compare_exchange(WAITS, to, set, failed).is_ok()
+    }
+
+    async fn begun(&self) {
+        while self.state.load(Ordering::Acquire) != BEGUN {
+            self.has_begun.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_begins_or_is_withdrawn() {
+        let begin = Begin::default();
+        assert!(begin.withdraw() && begin.withdraw() && !begin.begin());
+        let begin = Begin::default();
+        assert!(begin.begin() && !begin.withdraw());
+    }
+}

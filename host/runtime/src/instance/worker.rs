@@ -1,0 +1,383 @@
+//! The worker: this executable once more, as the process of one daemon.
+//!
+//! It is told over its standard input, a socket, which plugin to load, and answers there; the daemon itself finds an empty
+//! standard input, and its standard output and error are pipes that the host drains into its log. One thread runs the
+//! daemon, so that a daemon in a subprocess costs little; another waits for the host's end (`warden`). The worker ends when
+//! told to, when the socket ends, and when the host does, with all that its daemon has started.
+//!
+//! Here is its life: the start (`start`, which is told what to load), the loop that takes what the host sends, and the end.
+//! Commands that were handed over wait in the `backlog`, and are run by `work`; those that end later are in `running`; guests
+//! that are lent are served by `loans`.
+//!
+//! Errors are sent to the host as far as there is one; a worker that finds none ends with code 70, and one that has lost it
+//! kills its process group, itself included.
+
+mod backlog;
+mod clock;
+mod incoming;
+mod known;
+mod loans;
+mod running;
+mod shed;
+mod start;
+mod warden;
+mod wire;
+mod work;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::net::UnixStream;
+
+use crate::connection::reply_budget::Room;
+use crate::process::hand_off::Ledger;
+use crate::process::ipc::loan::Terms;
+use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage};
+use crate::process::signals;
+use crate::threads::fd_limits;
+use backlog::Backlog;
+use dae_store::durations;
+use incoming::Incoming;
+use loans::Loans;
+use running::Running;
+use shed::Shed;
+use start::{Served, load, start};
+use wire::Wire;
+
+/// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
+const CODE_LOST: u8 = 70;
+/// Guests that are lent are served so many times before the host's word is looked for: each may have a buffer full of
+/// commands, and the host waits for an answer to its ping.
+const EVENT_INTERVAL: u32 = 16;
+
+/// Becomes a worker, if this process was started as one; else returns `None` at once.
+///
+/// A program that embeds [`dae_host::Dae`] and runs daemons in subprocesses calls this first thing in its `main`, since its
+/// own executable is the worker's.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     if let Some(code) = dae_host::worker::become_worker() {
+///         return code;
+///     }
+///     // the program's own work
+///     std::process::ExitCode::SUCCESS
+/// }
+/// ```
+#[must_use]
+pub fn become_worker() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().as_deref().and_then(OsStr::to_str) != Some(ARGUMENT) {
+        ipc::WORKERS_POSSIBLE.store(true, Ordering::Relaxed);
+        return None;
+    }
+    let mut number = || arguments.next()?.to_str()?.parse().ok();
+    let (host_pid, files_max) = (number().unwrap_or(0), number());
+    Some(match work(host_pid, files_max) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "this worker has no host: {error}");
+            ExitCode::from(CODE_LOST)
+        }
+    })
+}
+
+fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
+    signals::start_clean();
+    if let Some(files_max) = files_max {
+        fd_limits::allow(files_max.into());
+    }
+    warden::end_with(host_pid)?;
+    let socket = take_socket()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build()?;
+    let result = runtime.block_on(async {
+        let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
+        Worker::new(Wire::new(stream)).run().await
+    });
+    if let Err(error) = &result {
+        // Nobody may be there to read it.
+        let _ = writeln!(io::stderr(), "the worker has lost its host: {error}");
+        warden::end_group();
+    }
+    // Threads that the daemon blocks are not waited for: the process ends with them.
+    runtime.shutdown_background();
+    result
+}
+
+/// Takes the socket from standard input, and leaves nothing there for the daemon to read or to spoil.
+fn take_socket() -> io::Result<OwnedFd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+    let nothing = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok(socket)
+}
+
+/// The worker's life: start, serve, end.
+struct Worker {
+    wire: Arc<Wire>,
+    incoming: Incoming,
+    inbox: FrameInbox,
+    loans: Loans,
+    /// What is shared with the host; none where the host has none.
+    ledger: Option<Arc<Ledger>>,
+    /// What was begun last, as the ledger has it.
+    front: u64,
+    running: FuturesUnordered<Running>,
+    calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
+    backlog: Backlog,
+    /// What waits for guests, here and at the host.
+    room: Arc<Room>,
+    /// Whether the host was told that this side waits to hear what guests have read.
+    wants: bool,
+    /// Where one reply of a batch after the other is made.
+    spare: Vec<u8>,
+    shed: Shed,
+}
+
+impl Worker {
+    fn new(wire: Arc<Wire>) -> Self {
+        Worker {
+            wire,
+            incoming: Incoming::new(),
+            inbox: FrameInbox::default(),
+            loans: Loans::default(),
+            ledger: None,
+            front: 0,
+            running: FuturesUnordered::new(),
+            calls: HashMap::new(),
+            backlog: Backlog::default(),
+            room: Arc::default(),
+            wants: false,
+            spare: Vec::new(),
+            shed: Shed::default(),
+        }
+    }
+
+    async fn run(mut self) -> io::Result<()> {
+        let message: StartMessage = serde_json::from_slice(&self.payload_of(Kind::Load).await?)?;
+        // The first frame came with it.
+        let ledger = self.incoming.descriptors().pop();
+        self.ledger = ledger.and_then(|file| Ledger::open(&file).ok());
+        let mut shed = Shed::of_program();
+        let image = match load(&message) {
+            Ok(image) => image,
+            Err(text) => return self.refuse(&text).await,
+        };
+        shed.and_of(&message.file);
+        self.wire.send(Kind::Loaded, 0, &[]);
+        self.wire.drain().await?;
+        // Only now do guests wait, if there are any.
+        let state = match self.payload_of(Kind::Start).await? {
+            none if none.is_empty() => None,
+            state => Some(serde_json::from_slice(&state)?),
+        };
+        if let Some(trial) = message.trial {
+            return self.run_trial(trial, (image, message, state)).await;
+        }
+        let wire = Arc::clone(&self.wire);
+        let starting = start(image, message, state, &wire);
+        match self.while_hearing(starting).await? {
+            Ok(served) => {
+                self.wire.send(Kind::Started, 0, &[]);
+                self.shed = shed;
+                self.serve(served).await
+            }
+            Err(text) => self.refuse(&text).await,
+        }
+    }
+
+    async fn refuse(&self, text: &str) -> io::Result<()> {
+        self.wire.send(Kind::Refused, 0, &[text.as_bytes()]);
+        self.wire.drain().await
+    }
+
+    /// Waits for the next frame of that kind; before the daemon serves, no others mean anything.
+    async fn payload_of(&mut self, kind: Kind) -> io::Result<Vec<u8>> {
+        loop {
+            while let Some(frame) = self.inbox.next().map_err(fault)? {
+                if frame.kind == kind {
+                    return Ok(frame.payload.to_vec());
+                }
+            }
+            self.incoming.read(&self.wire, &mut self.inbox).await?;
+        }
+    }
+
+    /// Waits for something of the daemon's, which may ask things of the host meanwhile.
+    async fn while_hearing<T>(&mut self, work: impl Future<Output = T>) -> io::Result<T> {
+        let wire = Arc::clone(&self.wire);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                read = self.incoming.read(&wire, &mut self.inbox) => read?,
+                flushed = wire.flushed() => flushed?,
+            }
+            while let Some(frame) = self.inbox.next().map_err(fault)? {
+                match frame.kind {
+                    Kind::Answered => wire.on_answer(frame.id, frame.payload),
+                    Kind::GuestGone => wire.guest_gone(frame.id),
+                    Kind::Visit => wire.visit(frame.id, frame.payload),
+                    // Before its start is over nothing else is sent, and after its end nobody is there for it.
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    async fn serve(mut self, served: Served) -> io::Result<()> {
+        let wire = Arc::clone(&self.wire);
+        let run = served.instance.run();
+        let told = Arc::clone(&wire);
+        let room = Arc::clone(&self.room);
+        tokio::spawn(async move {
+            let _ends_with_us = loans::EndsWithUs;
+            let end = serde_json::to_vec(&run.await).unwrap_or_default();
+            told.send(Kind::RunEnd, 0, &[&end]);
+        });
+        loop {
+            tokio::select! {
+                // The host's word first, then what has ended since.
+                biased;
+                read = self.incoming.read(&wire, &mut self.inbox) => read?,
+                Some((of, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(of, ended),
+                flushed = wire.flushed() => flushed?,
+                () = room.released(), if self.backlog.has_aside() => {}
+                // Once round the event loop, and what waits goes on.
+                () = tokio::task::yield_now(), if !self.backlog.is_empty() => {}
+            }
+            if let Some(grace) = self.take_frames(&served)? {
+                return self.end(served, grace).await;
+            }
+            self.work(&served);
+            wire.flush_now();
+        }
+    }
+
+    /// Handles what has come; the grace, if the end is asked for.
+    fn take_frames(&mut self, served: &Served) -> io::Result<Option<Duration>> {
+        loop {
+            // The frame borrows from the inbox, and what it starts belongs to the rest of `self`.
+            let mut inbox = std::mem::take(&mut self.inbox);
+            let stop = match inbox.next().map_err(fault)? {
+                None => {
+                    self.inbox = inbox;
+                    return Ok(None);
+                }
+                Some(frame) => self.take(&frame, served),
+            };
+            self.inbox = inbox;
+            if stop.is_some() {
+                return Ok(stop);
+            }
+        }
+    }
+
+    fn take(&mut self, frame: &Frame<'_>, served: &Served) -> Option<Duration> {
+        match frame.kind {
+            Kind::Batch | Kind::Call => self.hand_over(frame),
+            Kind::Lend => self.lend(frame, served),
+            Kind::Reclaim => self.loans.reclaim(frame.id),
+            Kind::Save => self.save(frame.id, served),
+            Kind::Cancel => self.cancel(frame.id),
+            Kind::Read => self.room.take(frame.id, bytes_of(frame.payload)),
+            Kind::GoOn => self.room.free(frame.id),
+            Kind::DropAside => self.drop_aside(frame.id),
+            Kind::Ping => self.pong(frame.id),
+            Kind::Answered => self.wire.on_answer(frame.id, frame.payload),
+            Kind::Visit => self.wire.visit(frame.id, frame.payload),
+            Kind::GuestCame => self.guest_came(frame, served),
+            Kind::GuestGone => self.guest_gone(frame),
+            Kind::Stop => return Some(durations::ms(ipc::split_u64(frame.payload).0)),
+            // The host sends no others.
+            _ => {}
+        }
+        None
+    }
+
+    fn lend(&mut self, frame: &Frame<'_>, served: &Served) {
+        let terms = Terms::read(frame.payload);
+        self.wire.guest_came(terms.guest);
+        let loan = (frame.id, &terms);
+        let descriptors = self.incoming.descriptors();
+        let ledger = self.ledger.as_ref();
+        let of = (&served.instance, &self.wire, ledger, &self.room);
+        self.loans.lend(loan, descriptors, of);
+    }
+
+    /// Takes what was handed over.
+    fn hand_over(&mut self, frame: &Frame<'_>) {
+        let guest = self.backlog.push(frame);
+        self.wire.guest_came(guest);
+    }
+
+    /// Nothing that was set aside begins any more.
+    fn drop_aside(&mut self, last: u64) {
+        for (id, place) in self.backlog.drop_aside(last) {
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            self.wire
+                .send_now(Kind::Dropped, id, &[&place.to_le_bytes()]);
+        }
+    }
+
+    fn pong(&mut self, id: u64) {
+        self.wire.send(Kind::Pong, id, &[]);
+        self.wire.flush_now();
+        // Between two pings it was seen whether the daemon rests, without a timer of its own.
+        self.shed.look();
+    }
+
+    fn save(&mut self, id: u64, served: &Served) {
+        self.run_one((id, 0, u32::MAX), served.instance.start_save(), None);
+    }
+
+    fn guest_came(&mut self, frame: &Frame<'_>, served: &Served) {
+        let (guest, _) = ipc::split_u64(frame.payload);
+        self.wire.guest_came(guest);
+        let pending = served.instance.guest_came(guest);
+        self.run_one((frame.id, 0, u32::MAX), pending, None);
+    }
+
+    fn guest_gone(&mut self, frame: &Frame<'_>) {
+        self.wire.guest_gone(frame.id);
+        self.backlog.push(frame);
+    }
+
+    /// Nobody waits for a call any more: one that hasn't begun never does.
+    fn cancel(&mut self, id: u64) {
+        self.backlog.cancel(id);
+        self.calls.remove(&id);
+    }
+
+    async fn end(mut self, served: Served, grace: Duration) -> io::Result<()> {
+        self.loans.end().await;
+        self.calls.clear();
+        drop(std::mem::take(&mut self.running));
+        let ended = self.while_hearing(served.instance.end(grace)).await?;
+        let faults = ended.err().unwrap_or_default();
+        self.wire
+            .send(Kind::Stopped, 0, &[faults.join("\n").as_bytes()]);
+        self.wire.drain().await
+    }
+}
+
+/// A number of bytes.
+fn bytes_of(payload: &[u8]) -> usize {
+    usize::try_from(ipc::split_u64(payload).0).unwrap_or(usize::MAX)
+}
+
+fn fault(fault: ipc::FrameFault) -> io::Error {
+    io::Error::other(fault.to_string())
+}

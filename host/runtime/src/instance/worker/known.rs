@@ -1,0 +1,179 @@
+//! What a worker knows of its daemon's connections and feeds, so that it answers as the host itself would.
+//!
+//! The host tells of each guest that comes and goes, and of each connection that the daemon has opened. What the daemon asks
+//! for at once is noted here before the host hears of it; see [`crate::process::host_requests`].
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use dae_plugin_api::abi::status;
+use dae_plugin_api::operation;
+
+use crate::plugin::completion::{Ended, VisitState};
+use crate::process::host_requests::{FEEDS_MAX, too_many_feeds};
+use crate::process::ipc::split_u64;
+use dae_store::lock::lock;
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    /// Connections that are open, whoever opened them.
+    open: HashSet<u64>,
+    /// Connections that the daemon has opened and not closed. One of them may be away.
+    visits: HashSet<u64>,
+    /// Connections that the daemon has closed, until the host has said that they are over.
+    closed: HashSet<u64>,
+    feeds: HashSet<u64>,
+}
+
+impl Known {
+    /// Notes a guest that has come.
+    pub(super) fn guest_came(&self, guest: u64) {
+        lock(&self.0).open.insert(guest);
+    }
+
+    /// Notes a guest that has gone.
+    pub(super) fn guest_gone(&self, guest: u64) {
+        lock(&self.0).open.remove(&guest);
+    }
+
+    /// Returns whether a connection is open.
+    pub(super) fn is_open(&self, guest: u64) -> bool {
+        lock(&self.0).open.contains(&guest)
+    }
+
+    /// Notes how a connection is that the daemon has opened.
+    pub(super) fn visit(&self, id: u64, state: VisitState) {
+        let mut tables = lock(&self.0);
+        match state {
+            VisitState::Open if tables.closed.contains(&id) => {}
+            VisitState::Open => {
+                tables.open.insert(id);
+                tables.visits.insert(id);
+            }
+            VisitState::Away => {
+                tables.open.remove(&id);
+            }
+            VisitState::Over => {
+                tables.open.remove(&id);
+                tables.visits.remove(&id);
+                tables.closed.remove(&id);
+            }
+        }
+    }
+
+    /// Notes what the daemon asks for.
+    ///
+    /// # Errors
+    /// The host's answer, where that is a refusal.
+    pub(super) fn ask(&self, operation: &str, request: &[u8]) -> Result<(), Ended> {
+        let (number, rest) = split_u64(request);
+        let mut tables = lock(&self.0);
+        match operation {
+            operation::GUEST_LISTEN => {
+                let guest = split_u64(rest).0;
+                match tables.open.contains(&guest) || tables.visits.contains(&guest) {
+                    true => tables.open_feed(number),
+                    false => Err(Ended {
+                        status: status::GONE,
+                        bytes: Vec::new(),
+                    }),
+                }
+            }
+            operation::FEED_SUBSCRIBE | operation::FEED_WATCH => tables.open_feed(number),
+            operation::FEED_CLOSE => {
+                tables.feeds.remove(&number);
+                Ok(())
+            }
+            operation::GUEST_CLOSE => {
+                tables.close(number);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that a feed has ended.
+    pub(super) fn feed_ended(&self, feed: u64) {
+        lock(&self.0).feeds.remove(&feed);
+    }
+}
+
+impl Tables {
+    fn open_feed(&mut self, feed: u64) -> Result<(), Ended> {
+        if self.feeds.len() >= FEEDS_MAX {
+            return Err(too_many_feeds());
+        }
+        self.feeds.insert(feed);
+        Ok(())
+    }
+
+    /// A guest that came to the daemon is there until it has gone; a connection of the daemon's own is gone at once.
+    fn close(&mut self, guest: u64) {
+        if self.visits.remove(&guest) {
+            self.open.remove(&guest);
+            self.closed.insert(guest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(known: &Known, feed: u64, guest: u64) -> Result<(), u32> {
+        let request = [feed.to_le_bytes(), guest.to_le_bytes()].concat();
+        let asked = known.ask(operation::GUEST_LISTEN, &request);
+        asked.map_err(|ended| ended.status)
+    }
+
+    fn close(known: &Known, guest: u64) {
+        let closed = known.ask(operation::GUEST_CLOSE, &guest.to_le_bytes());
+        closed.expect("it is never refused");
+    }
+
+    #[test]
+    fn a_connection_that_is_away_can_be_listened_to_and_one_that_is_closed_can_not() {
+        let known = Known::default();
+        assert_eq!(listen(&known, 1, 5), Err(status::GONE));
+        known.visit(5, VisitState::Open);
+        assert!(known.is_open(5));
+        known.visit(5, VisitState::Away);
+        assert!(!known.is_open(5));
+        assert_eq!(listen(&known, 1, 5), Ok(()));
+        close(&known, 5);
+        // The host had told of this before it heard of the close.
+        known.visit(5, VisitState::Open);
+        assert!(!known.is_open(5));
+        assert_eq!(listen(&known, 2, 5), Err(status::GONE));
+        known.visit(5, VisitState::Over);
+        let tables = lock(&known.0);
+        assert!(tables.visits.is_empty() && tables.closed.is_empty() && tables.open.is_empty());
+    }
+
+    #[test]
+    fn a_guest_that_is_asked_to_leave_is_there_until_it_has() {
+        let known = Known::default();
+        known.guest_came(7);
+        close(&known, 7);
+        assert!(known.is_open(7));
+        known.guest_gone(7);
+        assert_eq!(listen(&known, 1, 7), Err(status::GONE));
+    }
+
+    #[test]
+    fn feeds_are_counted_and_those_that_ended_make_room() {
+        let known = Known::default();
+        known.guest_came(7);
+        let opened = (0..FEEDS_MAX as u64).all(|feed| listen(&known, feed, 7).is_ok());
+        assert!(opened);
+        assert_eq!(listen(&known, 9999, 7), Err(status::FAILED));
+        known.feed_ended(3);
+        assert_eq!(listen(&known, 9999, 7), Ok(()));
+        let closed = known.ask(operation::FEED_CLOSE, &4_u64.to_le_bytes());
+        assert!(closed.is_ok() && listen(&known, 10_000, 7).is_ok());
+    }
+}

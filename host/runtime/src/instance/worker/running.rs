@@ -1,0 +1,109 @@
+//! Commands that end later than they begin: futures of the daemon's, polled one after the other on the worker's one thread.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::Worker;
+use crate::connection::reply_budget::{Reservation, Room};
+use crate::instance::Pending;
+use crate::plugin::completion::Ended;
+use crate::process::hand_off::{Ledger, monotonic_ns};
+
+/// A command under way; cancelled when its sender is dropped.
+pub(super) struct Running {
+    id: u64,
+    guest: u64,
+    command: u32,
+    room: Arc<Room>,
+    pending: Option<Pending>,
+    /// Held until its reply is counted.
+    _reservation: Option<Arc<Reservation>>,
+    ledger: Option<Arc<Ledger>>,
+    cancelled: tokio::sync::oneshot::Receiver<()>,
+}
+
+impl Running {
+    fn of(&self) -> (u64, u64, u32) {
+        (self.id, self.guest, self.command)
+    }
+
+    /// Whether it may go on; its task is woken when there is more room.
+    fn has_room(&self, context: &Context<'_>) -> bool {
+        if let Some(Pending::Blocking(_)) = &self.pending {
+            // The thread holds the reservation; polling only takes the finished reply.
+            return true;
+        }
+        self.room.want(context);
+        self.guest == 0
+            || self.room.may_go_on(self.guest, self.command)
+            || self.room.take_freed(self.id)
+    }
+}
+
+impl Future for Running {
+    type Output = ((u64, u64, u32), Option<Ended>);
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if std::pin::Pin::new(&mut this.cancelled)
+            .poll(context)
+            .is_ready()
+        {
+            this.pending = None;
+            return Poll::Ready((this.of(), None));
+        }
+        if this.room.is_tight() && !this.has_room(context) {
+            return Poll::Pending;
+        }
+        if let Some(ledger) = &this.ledger {
+            // A poll that doesn't return holds this thread as a handler does.
+            ledger.run(this.id, 0, monotonic_ns());
+        }
+        let polled = this
+            .pending
+            .as_mut()
+            .map(|pending| std::pin::Pin::new(pending).poll(context));
+        if let Some(ledger) = &this.ledger {
+            ledger.rest();
+        }
+        match polled {
+            Some(Poll::Ready(ended)) => {
+                this.pending = None;
+                Poll::Ready((this.of(), Some(ended)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Worker {
+    /// Starts what ends later: a call of that guest, by its number and the command's index. Guest 0 is the host itself.
+    pub(super) fn run_one(
+        &mut self,
+        (id, guest, command): (u64, u64, u32),
+        pending: Pending,
+        reservation: Option<Arc<Reservation>>,
+    ) {
+        let (sender, cancelled) = tokio::sync::oneshot::channel();
+        self.calls.insert(id, sender);
+        self.running.push(Running {
+            id,
+            guest,
+            command,
+            room: Arc::clone(&self.room),
+            pending: Some(pending),
+            _reservation: reservation,
+            ledger: self.ledger.clone(),
+            cancelled,
+        });
+    }
+
+    pub(super) fn on_ended(&mut self, (id, guest, command): (u64, u64, u32), ended: Option<Ended>) {
+        self.calls.remove(&id);
+        if let Some(Ended { status, bytes }) = ended {
+            self.room.note(command, 0, bytes.len());
+            self.room.add(guest, bytes.len());
+            self.wire.send_ended((id, guest), status, bytes);
+        }
+    }
+}

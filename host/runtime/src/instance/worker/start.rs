@@ -1,0 +1,142 @@
+//! The start of the worker's daemon: its bounds, its file, its construction; or only a trial of them.
+
+use std::io;
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit};
+use serde_json::value::RawValue;
+
+use super::Worker;
+use super::wire::Wire;
+use crate::instance::{self, Instance, StartPlan};
+use crate::plugin::command_table::{Commands, Entry, Runs};
+use crate::plugin::host_api::Resident;
+use crate::plugin::identity::Identity;
+use crate::plugin::library::Image;
+use crate::process::ipc::{Kind, StartMessage, TrialMessage};
+use dae_store::durations;
+use dae_store::manifest::Manifest;
+use dae_store::report::Mode;
+
+/// A daemon that serves.
+pub(super) struct Served {
+    pub(super) instance: Arc<Instance>,
+    pub(super) runs: Vec<Runs>,
+}
+
+impl Worker {
+    /// Has the state read, and, if asked for, a daemon started and stopped. What crashes or hangs here does so in this
+    /// process.
+    pub(super) async fn run_trial(
+        &mut self,
+        trial: TrialMessage,
+        (image, message, state): (Image, StartMessage, Option<Box<RawValue>>),
+    ) -> io::Result<()> {
+        let mut tried = match &state {
+            Some(state) => image.check_state(state.get()),
+            None => Ok(()),
+        };
+        if tried.is_ok() && trial.starts {
+            let grace = durations::ms(trial.stop_ms);
+            let wire = Arc::clone(&self.wire);
+            let starting_and_stopping = async {
+                let served = start(image, message, state, &wire).await?;
+                let ended = served.instance.end(grace).await;
+                ended.map_err(|faults| faults.join("; "))
+            };
+            tried = self.while_hearing(starting_and_stopping).await?;
+        }
+        match tried {
+            Ok(()) => self.wire.send(Kind::Started, 0, &[]),
+            Err(text) => self.wire.send(Kind::Refused, 0, &[text.as_bytes()]),
+        }
+        self.wire.drain().await
+    }
+}
+
+/// Takes the bounds on, and loads the file.
+pub(super) fn load(message: &StartMessage) -> Result<Image, String> {
+    bound(message)?;
+    Image::open(&message.file).map_err(|fault| fault.to_string())
+}
+
+/// Starts the daemon.
+pub(super) async fn start(
+    image: Image,
+    message: StartMessage,
+    state: Option<Box<RawValue>>,
+    wire: &Arc<Wire>,
+) -> Result<Served, String> {
+    let runs = where_each_runs(&message.manifest);
+    let identity = Arc::new(Identity {
+        name: message.name,
+        plugin: message.manifest.name.clone(),
+        version: message.manifest.version.clone(),
+        mode: Mode::Subprocess,
+        pid: std::process::id(),
+        port: message.port,
+        generation: message.generation,
+        attempt: 0,
+        since: std::time::Instant::now(),
+    });
+    let plan = StartPlan {
+        image,
+        commands: Arc::new(Commands::of(&message.manifest)),
+        manifest: Arc::new(message.manifest),
+        resident: Resident {
+            identity,
+            config: message.config,
+            outlet: Arc::clone(wire) as _,
+        },
+        runtime: tokio::runtime::Handle::current(),
+        state,
+        limit: durations::ms(message.start_ms),
+    };
+    let instance = instance::start(plan)
+        .await
+        .map_err(|fault| fault.to_string())?;
+    Ok(Served {
+        instance: Arc::new(instance),
+        runs,
+    })
+}
+
+/// By index, as the host names commands.
+fn where_each_runs(manifest: &Manifest) -> Vec<Runs> {
+    let table = Commands::of(manifest);
+    let runs = |name: &str| match table.find(name) {
+        Some(Entry::Own { runs, .. }) => runs,
+        _ => Runs::Here,
+    };
+    manifest
+        .commands
+        .iter()
+        .map(|command| runs(&command.name))
+        .collect()
+}
+
+/// Takes the bounds on, before anything of the plugin is there.
+fn bound(message: &StartMessage) -> Result<(), String> {
+    let bounds = &message.bounds;
+    for (resource, value, name) in [
+        (Resource::As, bounds.memory_bytes, "memory_bytes"),
+        (Resource::Cpu, bounds.cpu_s, "cpu_s"),
+        (Resource::Nofile, bounds.files_max, "files_max"),
+        (Resource::Core, bounds.core_bytes, "core_bytes"),
+    ] {
+        if let Some(value) = value {
+            let limit = Rlimit {
+                current: Some(value),
+                // At the soft bound of CPU time the signal says what it is about; at the hard one it is a plain SIGKILL.
+                maximum: Some(value.saturating_add(u64::from(resource == Resource::Cpu))),
+            };
+            rustix::process::setrlimit(resource, limit)
+                .map_err(|error| format!("its bound {name} = {value}: {error}"))?;
+        }
+    }
+    if let Some(nice) = message.nice {
+        rustix::process::setpriority_process(None, nice)
+            .map_err(|error| format!("its nice = {nice}: {error}"))?;
+    }
+    Ok(())
+}

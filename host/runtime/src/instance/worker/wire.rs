@@ -1,0 +1,348 @@
+//! The worker's end of the socket: frames out from any thread, frames in for one.
+//!
+//! A log record or an event is written at once, from the thread that has it: the next instruction of the daemon may be its
+//! last, and what it said before is what one wants to know then. Replies are written together, when a batch is done.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
+
+use dae_plugin_api::abi::status;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, oneshot};
+
+use super::known::Known;
+use crate::plugin::completion::{Asking, Ended};
+use crate::plugin::host_api::Outlet;
+use crate::process::host_requests;
+use crate::process::ipc::loan::HandedBack;
+use crate::process::ipc::{
+    self, FrameOutbox, Kind, LARGE_BYTES, socket, split_u32, split_u64, visit_state,
+};
+use dae_store::lock::lock;
+use dae_store::log::Record;
+
+/// What may wait to be sent (bytes). Past it log records are left out: a host that doesn't read is not a reason to grow
+/// for ever.
+const LOG_WAITING_BYTES_MAX: usize = 16 << 20;
+
+thread_local! {
+    /// Whether this thread has told the host something since [`begin_to_listen`].
+    static HAS_TOLD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on it is noted whether the command that runs on this thread tells the host something.
+#[inline]
+pub(super) fn begin_to_listen() {
+    HAS_TOLD.set(false);
+}
+
+/// Whether it has: that has to reach the host before the command's reply reaches anybody.
+#[inline]
+pub(super) fn has_told() -> bool {
+    HAS_TOLD.get()
+}
+
+/// What asks for a feed's lines.
+const FEED_NEXT: &str = "feed.next";
+/// What ends it.
+const FEED_CLOSE: &str = "feed.close";
+
+/// See the file's head.
+#[derive(Debug)]
+pub(super) struct Wire {
+    own: Weak<Wire>,
+    stream: UnixStream,
+    outgoing: Mutex<FrameOutbox>,
+    more: Notify,
+    known: Known,
+    /// What the daemon has asked of the host, by number.
+    asked: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
+    last_asked: AtomicU64,
+    /// What was asked of feeds and is not waited for at the moment, by the feed. The lines that answer it are gone from
+    /// the host, so whoever asks next gets that answer.
+    pulls: Mutex<HashMap<u64, Asked>>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: UnixStream) -> Arc<Self> {
+        Arc::new_cyclic(|own| Wire {
+            own: Weak::clone(own),
+            stream,
+            outgoing: Mutex::default(),
+            more: Notify::new(),
+            known: Known::default(),
+            asked: Mutex::default(),
+            last_asked: AtomicU64::new(0),
+            pulls: Mutex::default(),
+        })
+    }
+
+    /// Reads once; the end of the stream is an error, since the host never hangs up first.
+    pub(super) async fn receive(
+        &self,
+        chunk: &mut [u8],
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> io::Result<usize> {
+        match socket::receive(&self.stream, chunk, descriptors).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
+    }
+
+    /// Queues a frame; it goes out with the batch.
+    pub(super) fn send(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
+        lock(&self.outgoing).put(kind, id, parts);
+        self.more.notify_one();
+    }
+
+    /// Queues the answer to a call of that guest.
+    pub(super) fn send_ended(&self, (id, guest): (u64, u64), status: u32, bytes: Vec<u8>) {
+        let (status, guest) = (status.to_le_bytes(), guest.to_le_bytes());
+        if bytes.len() < LARGE_BYTES {
+            return self.send(Kind::Ended, id, &[&status, &guest, &bytes]);
+        }
+        let last = ipc::whole(Kind::Ended, id, &[&status, &guest]);
+        lock(&self.outgoing).put_large(id, bytes, last);
+        self.more.notify_one();
+    }
+
+    /// Queues the next reply of a batch, a large one; before it stands room for what stands before an entry.
+    pub(super) fn send_large_reply(&self, batch: u64, status: u32, mut entry: Vec<u8>) {
+        ipc::batch::write_head(&mut entry, status);
+        let last = ipc::whole(Kind::Replies, batch, &[]);
+        lock(&self.outgoing).put_large(batch, entry, last);
+        self.more.notify_one();
+    }
+
+    /// Hands a loan back, whose last reply may be large.
+    pub(super) fn hand_back(&self, id: u64, mut back: HandedBack) {
+        let large = match back.last.len() >= LARGE_BYTES {
+            true => std::mem::take(&mut back.last),
+            false => Vec::new(),
+        };
+        let parts = [&back.head()[..], &back.replies, &back.last, &back.rest];
+        if large.is_empty() {
+            return self.send_now(Kind::HandBack, id, &parts);
+        }
+        let last = ipc::whole(Kind::HandBack, id, &parts);
+        lock(&self.outgoing).put_large(id, large, last);
+        self.flush_now();
+        self.more.notify_one();
+    }
+
+    /// Queues the next reply of a batch.
+    pub(super) fn send_reply(&self, batch: u64, status: u32, bytes: &[u8]) {
+        lock(&self.outgoing).put_reply(batch, status, bytes);
+    }
+
+    /// Queues a frame and writes as much as the socket takes at once.
+    pub(super) fn send_now(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
+        lock(&self.outgoing).put(kind, id, parts);
+        self.flush_now();
+        self.more.notify_one();
+    }
+
+    /// Writes as much as the socket takes at once.
+    pub(super) fn flush_now(&self) {
+        // The reader of this end will hear of anything but a full socket.
+        let _ = lock(&self.outgoing).write(|bytes| self.stream.try_write(bytes));
+    }
+
+    /// Ends when something has been sent that waited; never while nothing waits.
+    pub(super) async fn flushed(&self) -> io::Result<()> {
+        while lock(&self.outgoing).is_empty() {
+            self.more.notified().await;
+        }
+        self.stream.writable().await?;
+        self.flush_now();
+        Ok(())
+    }
+
+    /// Writes all that waits.
+    pub(super) async fn drain(&self) -> io::Result<()> {
+        while !lock(&self.outgoing).is_empty() {
+            self.stream.writable().await?;
+            self.flush_now();
+        }
+        Ok(())
+    }
+
+    fn send_ask(&self, kind: Kind, id: u64, operation: &str, request: &[u8]) {
+        let length = (operation.len() as u64).to_le_bytes();
+        self.send_now(kind, id, &[&length, operation.as_bytes(), request]);
+    }
+
+    pub(super) fn guest_came(&self, guest: u64) {
+        self.known.guest_came(guest);
+    }
+
+    /// How a connection is that the daemon has opened.
+    pub(super) fn visit(&self, guest: u64, payload: &[u8]) {
+        self.known.visit(guest, visit_state(payload));
+    }
+
+    pub(super) fn guest_gone(&self, guest: u64) {
+        self.known.guest_gone(guest);
+    }
+}
+
+impl Wire {
+    /// The host's answer to what was asked under that number.
+    pub(super) fn on_answer(&self, id: u64, payload: &[u8]) {
+        let (status, bytes) = split_u32(payload);
+        // Whoever asked may have given up.
+        if let Some(waiting) = lock(&self.asked).remove(&id) {
+            let _ = waiting.send(Ended {
+                status,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+}
+
+/// Something asked of the host. Dropped, the host is told that nobody waits for it.
+#[derive(Debug)]
+struct Asked {
+    id: u64,
+    answer: oneshot::Receiver<Ended>,
+    wire: Weak<Wire>,
+}
+
+impl Future for Asked {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        Pin::new(&mut self.answer).poll(context).map(|answer| {
+            answer.unwrap_or_else(|_| Ended {
+                status: status::GONE,
+                bytes: Vec::new(),
+            })
+        })
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(wire) = self.wire.upgrade()
+            && lock(&wire.asked).remove(&self.id).is_some()
+        {
+            wire.send_now(Kind::AskCancel, self.id, &[]);
+        }
+    }
+}
+
+/// The next lines of a feed. Dropped, they are left for whoever asks next.
+struct Pull {
+    feed: u64,
+    asked: Option<Asked>,
+}
+
+impl Future for Pull {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let Some(asked) = &mut self.asked else {
+            return Poll::Pending;
+        };
+        let ended = std::task::ready!(Pin::new(&mut *asked).poll(context));
+        if ended.status == status::GONE
+            && let Some(wire) = asked.wire.upgrade()
+        {
+            wire.known.feed_ended(self.feed);
+        }
+        self.asked = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl Drop for Pull {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked.take()
+            && let Some(wire) = asked.wire.upgrade()
+        {
+            let left = lock(&wire.pulls).insert(self.feed, asked);
+            drop(left);
+        }
+    }
+}
+
+impl Outlet for Wire {
+    fn log(&self, record: Record) {
+        if lock(&self.outgoing).len() > LOG_WAITING_BYTES_MAX {
+            return;
+        }
+        let record = serde_json::to_vec(&record).unwrap_or_default();
+        self.send_now(Kind::Log, 0, &[&record]);
+    }
+
+    fn emit(&self, guest: u64, line: &[u8]) -> bool {
+        let is_open = self.is_open(guest);
+        if is_open {
+            self.send_now(Kind::Emit, guest, &[line]);
+            HAS_TOLD.set(true);
+        }
+        is_open
+    }
+
+    fn is_open(&self, guest: u64) -> bool {
+        self.known.is_open(guest)
+    }
+
+    /// Answers as the host would, which does it when it hears of it.
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+        if let Some(refused) = host_requests::refusal(operation, request) {
+            return refused;
+        }
+        if let Err(refused) = self.known.ask(operation, request) {
+            return refused;
+        }
+        if operation == FEED_CLOSE {
+            self.forget_pull(request);
+        }
+        self.send_ask(Kind::Tell, 0, operation, request);
+        HAS_TOLD.set(true);
+        Ended {
+            status: status::NOTHING,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+        if operation != FEED_NEXT {
+            return Asking::Later(Box::pin(self.ask_host(operation, request)));
+        }
+        let (feed, _) = split_u64(request);
+        let left = lock(&self.pulls).remove(&feed);
+        let asked = left.unwrap_or_else(|| self.ask_host(operation, request));
+        Asking::Later(Box::pin(Pull {
+            feed,
+            asked: Some(asked),
+        }))
+    }
+}
+
+impl Wire {
+    fn ask_host(&self, operation: &str, request: &[u8]) -> Asked {
+        let id = self.last_asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, answer) = oneshot::channel();
+        lock(&self.asked).insert(id, sender);
+        self.send_ask(Kind::Ask, id, operation, request);
+        Asked {
+            id,
+            answer,
+            wire: Weak::clone(&self.own),
+        }
+    }
+
+    /// That feed is closed, and nobody asks for what was left of it.
+    fn forget_pull(&self, request: &[u8]) {
+        let left = lock(&self.pulls).remove(&split_u64(request).0);
+        drop(left);
+    }
+}

@@ -1,0 +1,386 @@
+//! A visit to a daemon of the same host: straight to its door, by no socket.
+//!
+//! The visitor is a guest of that door like any other, and what is pushed to it is taken by the visit. A call runs in the
+//! task of whoever made it, where nothing that was sent before it still waits for its turn; else it waits behind that
+//! ([`turns`]). So do lines that expect no reply: they must not run on the stack of whoever sends them, or two daemons that
+//! tell each other things would call each other until it is used up. And so does all that comes from a process of its own:
+//! what reads from that must not run another daemon's code.
+
+mod turns;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
+
+use dae_common_tcp::{ErrorCode, Line, Message, read_line};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Calling, Stage, Visit};
+use crate::connection::guest_handle::Mailbox;
+use crate::connection::pending_calls::{Answered, Asked, Awaited, Refusal, Reply, in_time};
+use crate::session::connect_hooks;
+use crate::session::dispatch::{self, Sent};
+use crate::session::gate::{Door, Lease, Phase};
+use dae_store::lock::lock;
+use dae_store::report::Credential;
+use turns::{Queue, Waiting};
+
+/// Calls of one visit that run or wait, as of one guest; past that, they are refused.
+const IN_FLIGHT_MAX: usize = 1024;
+/// So many calls deep one daemon's code may run inside another's; the next goes on a task of its own. A level costs some
+/// 2 KiB of stack at most, of the 2 MiB that a thread has.
+const DEPTH_MAX: usize = 16;
+
+thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Here {
+    door: Arc<Door>,
+    guest: Arc<Mailbox>,
+    /// Who was there when it was made.
+    credential: OnceLock<Credential>,
+    /// What was asked that is no command, and is answered by an event.
+    asked: Asked,
+    queue: Queue,
+    in_flight: Arc<AtomicUsize>,
+    /// Held by whoever hands on what was pushed, so that it stays in order.
+    handing_on: Mutex<()>,
+    /// Whether somebody does.
+    is_handed_on: AtomicBool,
+}
+
+/// One of the calls in flight, until it is dropped.
+#[derive(Debug)]
+struct InFlight(Arc<AtomicUsize>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs another daemon's code inside a daemon's, and knows how deep that is.
+fn deeper<T>(code: impl FnOnce() -> T) -> T {
+    let depth = DEPTH.get();
+    DEPTH.set(depth + 1);
+    let result = code();
+    DEPTH.set(depth);
+    result
+}
+
+/// A future that knows how deep in others it is polled.
+struct Nested<F>(F);
+
+impl<F: Future + Unpin> Future for Nested<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        deeper(|| Pin::new(&mut self.0).poll(context))
+    }
+}
+
+impl Here {
+    fn new(door: &Arc<Door>, guest: Arc<Mailbox>) -> Self {
+        Here {
+            guest,
+            door: Arc::clone(door),
+            credential: OnceLock::new(),
+            asked: Asked::default(),
+            queue: Queue::default(),
+            in_flight: Arc::default(),
+            handing_on: Mutex::default(),
+            is_handed_on: AtomicBool::new(false),
+        }
+    }
+
+    /// Who is visited.
+    pub(super) fn credential(&self) -> Result<Credential, Refusal> {
+        let unavailable =
+            || Refusal::new(ErrorCode::Unavailable, dispatch::no_instance(&self.door));
+        self.credential.get().cloned().ok_or_else(unavailable)
+    }
+
+    /// Sends a command.
+    pub(super) fn call(
+        self: Arc<Self>,
+        visit: &Arc<Visit>,
+        name: &str,
+        arguments: &str,
+    ) -> Calling {
+        let may_run =
+            visit.host.told.get().is_none() && self.queue.is_empty() && !self.guest.has_left();
+        if may_run && DEPTH.get() < DEPTH_MAX {
+            let at_once = deeper(|| dispatch::at_once(&self.door, &self.guest, (name, arguments)));
+            if let Some(reply) = at_once {
+                self.hand_on(visit);
+                return Calling::Now(reply);
+            }
+        }
+        let in_flight = match self.enter() {
+            Ok(in_flight) => in_flight,
+            Err(refusal) => return Calling::Now(Err(refusal)),
+        };
+        let sent = Sent {
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+        };
+        if !(may_run && self.is_open_to_us()) {
+            return self.call_in_turn(visit, sent, in_flight);
+        }
+        let visit = Arc::clone(visit);
+        let runtime = visit.host.runtime.clone();
+        let work = Box::pin(async move {
+            let lease = dispatch::admitted(&self.door, &self.guest).await?;
+            let reply = self.run(lease, sent, true).await;
+            self.hand_on(&visit);
+            drop(in_flight);
+            reply
+        });
+        if DEPTH.get() < DEPTH_MAX {
+            return Calling::Later(Box::pin(Nested(work)));
+        }
+        let task = AbortOnDropHandle::new(runtime.spawn(work));
+        Calling::Later(Box::pin(async move {
+            let crashed = |error| Refusal::new(ErrorCode::Crashed, format!("{error}"));
+            task.await.map_err(crashed)?
+        }))
+    }
+
+    /// Whether an instance is there that knows of us.
+    fn is_open_to_us(&self) -> bool {
+        matches!(&**self.door.phase(), Phase::Open(lease) if !connect_hooks::is_due(lease, &self.guest))
+    }
+
+    fn call_in_turn(
+        self: Arc<Self>,
+        visit: &Arc<Visit>,
+        sent: Sent,
+        in_flight: InFlight,
+    ) -> Calling {
+        let (waiting, reply) = Waiting::call(sent, in_flight);
+        if !self.queue.put(waiting) {
+            let text = format!(
+                "{} doesn't take what it is sent at the moment",
+                self.door.name
+            );
+            return Calling::Now(Err(Refusal::new(ErrorCode::Unavailable, text)));
+        }
+        let visit = Arc::clone(visit);
+        Calling::Later(Box::pin(async move {
+            let reply = reply.await.unwrap_or_else(|_| {
+                Err(Refusal::new(
+                    ErrorCode::Unavailable,
+                    "the connection was lost before it was the call's turn",
+                ))
+            });
+            self.hand_on(&visit);
+            reply
+        }))
+    }
+
+    /// Sends a line that expects no reply. False where the connection has ended, or ends now for want of room.
+    pub(super) fn emit(&self, message: &Message<'_>) -> bool {
+        if self.guest.asked.answer(message) == Answered::Ours {
+            return true;
+        }
+        self.queue.put(Waiting::event(Sent {
+            name: message.name.to_owned(),
+            arguments: message.arguments.to_owned(),
+        }))
+    }
+
+    /// Runs a line: a command, or what is none and has a listener on the other side.
+    async fn run(&self, lease: Arc<Lease>, sent: Sent, is_call: bool) -> Reply {
+        let Here { door, guest, .. } = self;
+        let is_command = lease.instance.commands.find(&sent.name).is_some();
+        if !is_command && guest.heard.is_of_use() {
+            let is_told = || dispatch::tell_event(guest, &sent.name, &sent.arguments);
+            if !is_call && is_told() {
+                return Ok(b"[]".to_vec());
+            }
+            if is_call && let Some(reply) = self.ask_listeners(&sent.name, is_told)? {
+                // Nothing of the instance runs for it: its successor may answer as well.
+                drop(lease);
+                return in_time(reply, door.limits.command, (&door.name, &sent.name)).await;
+            }
+        }
+        dispatch::run(lease, Arc::clone(door), Arc::clone(guest), sent).await
+    }
+
+    /// Enters a call that is told to the other side's listeners, who answer by an event of its name; `None` where nobody
+    /// listens any more.
+    fn ask_listeners(
+        &self,
+        name: &str,
+        is_told: impl FnOnce() -> bool,
+    ) -> Result<Option<Awaited>, Refusal> {
+        let mut has_listeners = true;
+        let asked = self.asked.ask(name, None, || {
+            has_listeners = is_told();
+            match has_listeners {
+                true => Ok(()),
+                false => Err(Refusal::new(ErrorCode::UnknownCommand, "nobody listens")),
+            }
+        });
+        match asked {
+            Ok(reply) => Ok(Some(reply)),
+            Err(_) if !has_listeners => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn is_gone(&self) -> Refusal {
+        let text = format!("the connection to {} was lost", self.door.name);
+        Refusal::new(ErrorCode::Crashed, text)
+    }
+
+    fn enter(&self) -> Result<InFlight, Refusal> {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= IN_FLIGHT_MAX {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let text = format!(
+                "{IN_FLIGHT_MAX} calls to {} are under way on this connection already; wait for some of them",
+                self.door.name
+            );
+            return Err(Refusal::new(ErrorCode::Unavailable, text));
+        }
+        Ok(InFlight(Arc::clone(&self.in_flight)))
+    }
+
+    /// Hands on what the other side has pushed: what came before a reply is heard before it.
+    fn hand_on(&self, visit: &Visit) {
+        if !self.guest.has_mail() && !self.is_handed_on.load(Ordering::Acquire) {
+            return;
+        }
+        let _turn = lock(&self.handing_on);
+        // Set before the mail is taken: who sees none any more sees this.
+        self.is_handed_on.store(true, Ordering::Release);
+        let mut lines = Vec::new();
+        self.guest.take_into(&mut lines);
+        let lines = lines.split(|byte| *byte == b'\n');
+        for line in lines.filter(|line| !line.is_empty()) {
+            if let Line::Message(message) = read_line(line)
+                && self.asked.answer(&message) != Answered::Ours
+                && let Some(answer) = visit.hear(&message, line)
+                && let Line::Message(answer) = read_line(&answer)
+            {
+                self.guest.asked.answer(&answer);
+            }
+        }
+        self.is_handed_on.store(false, Ordering::Release);
+    }
+
+    fn is_to_be_greeted(&self) -> bool {
+        matches!(&**self.door.phase(), Phase::Open(lease) if connect_hooks::is_due(lease, &self.guest))
+    }
+}
+
+/// Goes in, and tends the connection until it is lost; why it was.
+pub(super) async fn attend(visit: &Visit, door: &Arc<Door>) -> Refusal {
+    let limit = door.limits.guests_max;
+    let Some(guest) = door.guests.enter_below(limit) else {
+        let text = format!("{} has {limit} guests, as many as it may", door.name);
+        return Refusal::new(ErrorCode::TooManyGuests, text);
+    };
+    // It has no connection that could be closed to make room.
+    guest.note_line();
+    let entered = Entered(Arc::new(Here::new(door, guest)));
+    let here = &entered.0;
+    // Beside each other: a daemon may ask its guest something while it is told of it.
+    tokio::select! {
+        text = listen(visit, here) => Refusal::new(ErrorCode::Unavailable, text),
+        refusal = stay(visit, here) => refusal,
+    }
+}
+
+/// Is let in, and sends what is to be sent, until it is closed; why there is no connection any more.
+async fn stay(visit: &Visit, here: &Arc<Here>) -> Refusal {
+    let lease = tokio::select! {
+        admitted = dispatch::admitted(&here.door, &here.guest) => match admitted {
+            Ok(lease) => lease,
+            Err(refusal) => return refusal,
+        },
+        () = visit.closed.cancelled() => return visit.is_closed(),
+    };
+    let credential = lease.instance.identity.credential();
+    drop(lease);
+    let _ = here.credential.set(credential.clone());
+    visit.is_connected(Stage::Here(Arc::clone(here)), &credential);
+    turns::take(visit, here).await
+}
+
+/// What the other side pushes, until the connection ends; why it did.
+async fn listen(visit: &Visit, here: &Here) -> String {
+    let mut ends = Ends::of(here);
+    let why = poll_fn(|context| {
+        here.guest.watch(context);
+        ends.tell(visit, here);
+        let end = match () {
+            () if here.guest.is_slow() => Some("slow-guest: too many of its events wait"),
+            () if here.guest.is_closing() => Some("it was stopped"),
+            () => None,
+        };
+        here.hand_on(visit);
+        if here.is_to_be_greeted() {
+            // A successor that is there now.
+            here.queue.wake();
+        }
+        end.map_or(Poll::Pending, Poll::Ready)
+    });
+    format!("{} has closed the connection: {}", visit.name, why.await)
+}
+
+/// What the visitor knows of the other side's crashes: its own connection stands, and what the one that crashed knew of it
+/// is gone.
+struct Ends {
+    seen: u64,
+    /// The successor is still to be told of.
+    is_away: bool,
+}
+
+impl Ends {
+    fn of(here: &Here) -> Self {
+        Ends {
+            seen: here.door.ends(),
+            is_away: false,
+        }
+    }
+
+    fn tell(&mut self, visit: &Visit, here: &Here) {
+        if here.credential.get().is_none() {
+            // It wasn't there before either.
+            self.seen = here.door.ends();
+            return;
+        }
+        if here.door.ends() != self.seen {
+            self.seen = here.door.ends();
+            if !std::mem::replace(&mut self.is_away, true) {
+                visit.tell_disconnected(&here.door.last_end());
+            }
+        }
+        if self.is_away
+            && let Phase::Open(lease) = &**here.door.phase()
+        {
+            self.is_away = false;
+            visit.tell_connected(&lease.instance.identity.credential());
+        }
+    }
+}
+
+/// A guest at that door, until it is dropped.
+struct Entered(Arc<Here>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let Here { door, guest, .. } = &*self.0;
+        door.guests.leave(guest.id());
+        self.0.queue.end();
+        self.0.asked.end(&self.0.is_gone());
+        if let Phase::Open(lease) = &**door.phase() {
+            connect_hooks::goodbye(lease, guest);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The lines of a visit that wait for their turn, and their turns: each is begun after the one before it.
+//!
+//! They are run by the visit's own task. What is sent faster than the other side begins it is bounded: past that, the
+//! connection ends, as that of a guest that doesn't read, since a line left out in between would be seen by nobody.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use dae_common_tcp::{ErrorCode, write_error};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{Notify, oneshot};
+
+use super::{Here, IN_FLIGHT_MAX, InFlight, lock};
+use crate::connection::event_queue::FEED_BYTES_MAX;
+use crate::connection::pending_calls::{Refusal, Reply};
+use crate::peers::client::Visit;
+use crate::session::dispatch::{self, Sent};
+
+/// Lines that wait, in bytes: as many as may be pushed to a guest.
+const WAITING_BYTES_MAX: usize = FEED_BYTES_MAX;
+
+/// A line that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    sent: Sent,
+    reply: Option<oneshot::Sender<Reply>>,
+    _in_flight: Option<InFlight>,
+}
+
+impl Waiting {
+    /// A command, and its reply.
+    pub(super) fn call(sent: Sent, in_flight: InFlight) -> (Self, oneshot::Receiver<Reply>) {
+        let (sender, reply) = oneshot::channel();
+        let waiting = Waiting {
+            sent,
+            reply: Some(sender),
+            _in_flight: Some(in_flight),
+        };
+        (waiting, reply)
+    }
+
+    /// A line that expects no reply.
+    pub(super) fn event(sent: Sent) -> Self {
+        Waiting {
+            sent,
+            reply: None,
+            _in_flight: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.sent.name.len() + self.sent.arguments.len()
+    }
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lines: Mutex<Lines>,
+    /// Lines that were sent and have not begun to run.
+    not_begun: AtomicUsize,
+    more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    is_full: bool,
+    is_over: bool,
+}
+
+impl Queue {
+    /// Whether all that was sent has begun to run.
+    pub(super) fn is_empty(&self) -> bool {
+        self.not_begun.load(Ordering::Acquire) == 0
+    }
+
+    /// Puts a line behind the others; false where none are taken any more.
+    pub(super) fn put(&self, line: Waiting) -> bool {
+        let mut lines = lock(&self.lines);
+        let fits = lines.bytes + line.bytes() <= WAITING_BYTES_MAX;
+        // A call can be refused; of an event that is left out nobody would know.
+        lines.is_full |= !fits && line.reply.is_none();
+        let is_taken = fits && !lines.is_full && !lines.is_over;
+        if is_taken {
+            lines.bytes += line.bytes();
+            lines.waiting.push_back(line);
+            self.not_begun.fetch_add(1, Ordering::AcqRel);
+        }
+        drop(lines);
+        self.wake();
+        is_taken
+    }
+
+    /// Has the task look, for a reason that isn't in the queue.
+    pub(super) fn wake(&self) {
+        self.more.notify_one();
+    }
+
+    /// No more is taken, and what waits is answered so.
+    pub(super) fn end(&self) {
+        let mut lines = lock(&self.lines);
+        lines.is_over = true;
+        let left = std::mem::take(&mut lines.waiting);
+        drop(lines);
+        self.not_begun.store(0, Ordering::Release);
+        drop(left);
+    }
+
+    fn next(&self) -> Option<Waiting> {
+        let mut lines = lock(&self.lines);
+        let line = lines.waiting.pop_front()?;
+        lines.bytes -= line.bytes();
+        Some(line)
+    }
+
+    fn is_full(&self) -> bool {
+        lock(&self.lines).is_full
+    }
+
+    fn has_begun(&self) {
+        self.not_begun.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+type Running<'v> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'v>>>;
+
+/// Has the lines that wait run, until the visit is closed and all of them are done, or too many wait.
+pub(super) async fn take(visit: &Visit, here: &Here) -> Refusal {
+    let mut running = Running::new();
+    while !here.queue.is_full() {
+        if here.is_to_be_greeted() {
+            // What comes of it is no concern of ours.
+            let _ = meanwhile(&mut running, dispatch::admitted(&here.door, &here.guest)).await;
+        }
+        let has_room = running.len() < IN_FLIGHT_MAX;
+        if let Some(line) = has_room.then(|| here.queue.next()).flatten() {
+            begin(visit, here, line, &mut running).await;
+            continue;
+        }
+        let is_closed = visit.closed.is_cancelled();
+        if is_closed && running.is_empty() {
+            return visit.is_closed();
+        }
+        tokio::select! {
+            () = here.queue.more.notified() => {}
+            () = visit.closed.cancelled(), if !is_closed => {}
+            Some(()) = running.next(), if !running.is_empty() => {}
+        }
+    }
+    let text = format!(
+        "slow-guest: {} doesn't take what it is sent; more than {WAITING_BYTES_MAX} bytes wait",
+        here.door.name
+    );
+    Refusal::new(ErrorCode::SlowGuest, text)
+}
+
+/// Begins one; until it has begun, nothing behind it may.
+async fn begin<'v>(visit: &'v Visit, here: &'v Here, line: Waiting, running: &mut Running<'v>) {
+    let has_begun = Arc::new(AtomicBool::new(false));
+    let mut turn = Box::pin(take_turn(visit, here, line, Arc::clone(&has_begun)));
+    let is_over = poll_fn(|context| {
+        let polled = turn.as_mut().poll(context);
+        match polled.is_ready() || has_begun.load(Ordering::Relaxed) {
+            true => Poll::Ready(polled.is_ready()),
+            false => Poll::Pending,
+        }
+    });
+    if !meanwhile(running, is_over).await {
+        running.push(turn);
+    }
+}
+
+/// Waits for something while those that run go on: what they run may be just what it waits for.
+async fn meanwhile<T>(running: &mut Running<'_>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        while let Poll::Ready(Some(())) = running.poll_next_unpin(context) {}
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+async fn take_turn(visit: &Visit, here: &Here, line: Waiting, has_begun: Arc<AtomicBool>) {
+    let Waiting {
+        sent,
+        reply,
+        _in_flight,
+    } = line;
+    let command = sent.name.clone();
+    let admitted = dispatch::admitted(&here.door, &here.guest).await;
+    has_begun.store(true, Ordering::Relaxed);
+    let result = match admitted {
+        Ok(lease) => {
+            let mut running = Box::pin(here.run(lease, sent, reply.is_some()));
+            // Its first poll begins it; only then may the next one.
+            let first = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
+            here.queue.has_begun();
+            match first {
+                Poll::Ready(reply) => reply,
+                Poll::Pending => running.await,
+            }
+        }
+        Err(refusal) => {
+            here.queue.has_begun();
+            Err(refusal)
+        }
+    };
+    match (reply, result) {
+        // Whoever waited may have given up.
+        (Some(waiting), reply) => drop(waiting.send(reply)),
+        (None, Err(refusal)) => tell_error(visit, &command, &refusal),
+        (None, Ok(_)) => {}
+    }
+}
+
+/// An event that was refused is told as one.
+fn tell_error(visit: &Visit, command: &str, refusal: &Refusal) {
+    let mut line = Vec::new();
+    let code = refusal.code.parse().unwrap_or(ErrorCode::Failed);
+    write_error(&mut line, command, None, code, &refusal.message);
+    line.pop();
+    visit.heard.tell(&line);
+}

@@ -1,0 +1,371 @@
+//! A visit to a daemon elsewhere on the machine, in whatever language it is written: over TCP.
+//!
+//! One task reads and writes; whoever calls leaves a line and waits for the reply. To those who are known to understand tags
+//! a call is tagged, so that a slow one holds up no other; the seed's own daemons know none, and answer by name.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use dae_common_tcp::{ErrorCode, Inbox, Line, Message, write_message};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{Opened, Stage, Visit};
+use crate::connection::event_queue::FEED_BYTES_MAX;
+use crate::connection::pending_calls::{Answered, Asked, Refusal, Reply, as_array, in_time};
+use crate::peers::directory::Foreign;
+use crate::peers::self_connection::is_to_itself;
+use crate::threads::fd_limits;
+use dae_store::lock::lock;
+use dae_store::report::Credential;
+
+/// How long the other side may take to accept; it is on this machine.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// What may wait for the other side to read (bytes). Past it, calls are refused, and an event or an answer ends the
+/// connection: one left out in between would be seen by nobody.
+const OUTGOING_BYTES_MAX: usize = FEED_BYTES_MAX;
+/// How long the other side may take to read what is left when the connection is closed, and to close its end.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// One read, in bytes.
+const READ_BYTES: usize = 16 << 10;
+/// Why a connection is ended on this side.
+const NOT_READ: &str = "slow-guest: it doesn't read what it is sent";
+const OUT_OF_STEP: &str =
+    "it never answered an earlier call, so that its replies can't be told apart any more";
+/// Names of events that are remembered as perhaps being questions; more would be no protocol.
+const QUESTIONS_MAX: usize = 256;
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct There {
+    credential: Credential,
+    knows_tags: bool,
+    asked: Asked,
+    outgoing: Mutex<Vec<u8>>,
+    more: Notify,
+    /// Cancelled once nothing more is sent; `why_over` says why.
+    is_over: CancellationToken,
+    why_over: OnceLock<&'static str>,
+    last_tag: AtomicU64,
+    /// Names of what the other side has sent: a line of ours by such a name may be the answer to it.
+    came: Mutex<HashSet<String>>,
+}
+
+impl There {
+    fn new(credential: Credential) -> Self {
+        There {
+            // Only this protocol's own credentials say so.
+            knows_tags: credential.generation.is_some(),
+            credential,
+            asked: Asked::default(),
+            outgoing: Mutex::default(),
+            more: Notify::new(),
+            is_over: CancellationToken::new(),
+            why_over: OnceLock::new(),
+            last_tag: AtomicU64::new(0),
+            came: Mutex::default(),
+        }
+    }
+
+    /// Who is visited.
+    pub(super) fn credential(&self) -> Credential {
+        self.credential.clone()
+    }
+
+    /// Sends a command; the reply comes in time, or `timeout` does (zero means for ever).
+    pub(super) fn call(
+        self: Arc<Self>,
+        name: &str,
+        arguments: &str,
+        limit: Duration,
+    ) -> impl Future<Output = Reply> + Send + use<> {
+        let tag = self.tag();
+        let line = line_of(name, tag.as_deref(), arguments);
+        let asked = self.asked.ask(name, tag, || self.send(&line));
+        let name = name.to_owned();
+        async move { in_time(asked?, limit, (&self.credential.name, &name)).await }
+    }
+
+    /// Sends a line that expects no reply.
+    pub(super) fn emit(&self, message: &Message<'_>) -> bool {
+        let may_be_answer = lock(&self.came).contains(message.name);
+        let tag = match may_be_answer {
+            true => None,
+            false => self.tag(),
+        };
+        let line = line_of(message.name, tag.as_deref(), message.arguments);
+        let sent = match may_be_answer {
+            true => self.send(&line),
+            // Most receivers take an event for a command, and answer it.
+            false => self.asked.expect(message.name, tag, || self.send(&line)),
+        };
+        if sent.is_err() {
+            self.end(NOT_READ);
+        }
+        sent.is_ok()
+    }
+
+    /// Returns whether the connection takes a call of that name. One that can't tell the reply from that to an earlier call,
+    /// which was given up, ends here and is made again.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        if !self.knows_tags && self.asked.is_out_of_step(name) {
+            self.end(OUT_OF_STEP);
+        }
+        !self.is_over.is_cancelled()
+    }
+
+    /// Ends the connection.
+    fn end(&self, why: &'static str) {
+        let _ = self.why_over.set(why);
+        self.is_over.cancel();
+    }
+
+    fn tag(&self) -> Option<String> {
+        self.knows_tags
+            .then(|| self.last_tag.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Queues a line, with its LF.
+    fn send(&self, line: &[u8]) -> Result<(), Refusal> {
+        let mut outgoing = lock(&self.outgoing);
+        if self.is_over.is_cancelled() || outgoing.len() + line.len() > OUTGOING_BYTES_MAX {
+            let text = format!(
+                "{} doesn't read what it is sent; {} bytes wait",
+                self.credential.name,
+                outgoing.len()
+            );
+            return Err(Refusal::new(ErrorCode::Unavailable, text));
+        }
+        outgoing.extend_from_slice(line);
+        drop(outgoing);
+        self.more.notify_one();
+        Ok(())
+    }
+
+    fn is_gone(&self) -> Refusal {
+        let text = format!("the connection to {} was lost", self.credential.name);
+        Refusal::new(ErrorCode::Crashed, text)
+    }
+
+    fn take(&self, visit: &Visit, line: Line<'_>) {
+        let message = match line {
+            Line::Message(message) => message,
+            Line::Fault(fault) => {
+                self.asked.answer_fault(&fault);
+                return;
+            }
+            // Of no use to anybody, and a connecting side answers nothing.
+            Line::OtherProtocol(_) => return,
+        };
+        match self.asked.answer(&message) {
+            Answered::Ours => return,
+            // The reply to something that was given up: with tags, it can't be taken for an event.
+            Answered::NotOurs if self.knows_tags && message.tag.is_some() => return,
+            Answered::EventRefused | Answered::NotOurs => {}
+        }
+        let mut came = lock(&self.came);
+        if came.len() < QUESTIONS_MAX && !came.contains(message.name) {
+            came.insert(message.name.to_owned());
+        }
+        drop(came);
+        let arguments = as_array(message.arguments);
+        let line = [message.name.as_bytes(), b" ", &arguments].concat();
+        if let Some(answer) = visit.hear(&message, &line) {
+            self.send_answer(answer);
+        }
+    }
+
+    fn send_answer(&self, mut line: Vec<u8>) {
+        line.push(b'\n');
+        if self.send(&line).is_err() {
+            // It asks, and doesn't read the answers.
+            self.end(NOT_READ);
+        }
+    }
+}
+
+/// A line as it is sent, with its LF.
+fn line_of(name: &str, tag: Option<&str>, arguments: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    write_message(&mut line, name, tag, &as_array(arguments));
+    line
+}
+
+/// Connects, and tends the connection until it is lost; why it was.
+pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
+    let Foreign {
+        credential,
+        address,
+    } = foreign;
+    let connected = tokio::select! {
+        connected = timeout(CONNECT_MAX, TcpStream::connect(address)) => connected,
+        () = visit.closed.cancelled() => return visit.is_closed(),
+    };
+    let about = |text: String| {
+        let text = format!("{} at {address}: {text}", credential.name);
+        Refusal::new(ErrorCode::Unavailable, text)
+    };
+    let mut stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return about(error.to_string()),
+        Err(_) => return about(format!("it did not accept in {CONNECT_MAX:?}")),
+    };
+    if is_to_itself(&stream) {
+        return about("nobody listens there any more".to_owned());
+    }
+    let others = visit.host.opened.load(Ordering::Relaxed);
+    let _opened = Opened::by(&visit.host);
+    let _counted = match fd_limits::let_guest_in(&mut stream, others) {
+        Ok(counted) => counted,
+        Err(text) => return about(text),
+    };
+    // A line is written whole; waiting to fill a packet would only delay it.
+    let _ = stream.set_nodelay(true);
+    let there = Lasting(Arc::new(There::new(credential.clone())));
+    visit.is_connected(Stage::There(Arc::clone(&there.0)), credential);
+    let why = match tend(visit, &there.0, stream).await {
+        Ok(()) => "it closed its end".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    about(format!("it is not there any more: {why}"))
+}
+
+async fn tend(visit: &Visit, there: &There, stream: TcpStream) -> io::Result<()> {
+    let (reading, writing) = stream.into_split();
+    let farewell = async {
+        visit.closed.cancelled().await;
+        tokio::time::sleep(GOODBYE).await;
+    };
+    tokio::select! {
+        ended = read(visit, there, reading) => ended,
+        ended = write(visit, there, writing) => ended.map(|never| match never {}),
+        () = there.is_over.cancelled() => Err(io::Error::other(*there.why_over.get().unwrap_or(&NOT_READ))),
+        () = farewell => Ok(()),
+    }
+}
+
+async fn read(visit: &Visit, there: &There, mut reading: OwnedReadHalf) -> io::Result<()> {
+    let mut inbox = Inbox::connecting(visit.host.limits.line_bytes_max);
+    loop {
+        let read = reading.read_buf(inbox.room(READ_BYTES)).await?;
+        while let Some(line) = inbox.next() {
+            there.take(visit, line);
+        }
+        if read == 0 {
+            if let Some(line) = inbox.finish() {
+                there.take(visit, line);
+            }
+            return Ok(());
+        }
+    }
+}
+
+/// Writes what there is. When the visit is closed, the other side finds the end of it behind the last line, and ends the
+/// connection once it has read so far.
+async fn write(
+    visit: &Visit,
+    there: &There,
+    mut writing: OwnedWriteHalf,
+) -> io::Result<Infallible> {
+    loop {
+        let outgoing = std::mem::take(&mut *lock(&there.outgoing));
+        if !outgoing.is_empty() {
+            writing.write_all(&outgoing).await?;
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = there.more.notified() => {}
+            () = visit.closed.cancelled() => {
+                writing.shutdown().await?;
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// A connection, until it is dropped; then whoever waits for it hears so.
+struct Lasting(Arc<There>);
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        // In this order: a call that is sent from now on is refused, not forgotten.
+        self.0.is_over.cancel();
+        self.0.asked.end(&self.0.is_gone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dae_common_tcp::Fault;
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn there() -> There {
+        There::new(Credential {
+            name: "B".to_owned(),
+            pid: 1,
+            port: 1,
+            plugin: None,
+            version: None,
+            mode: None,
+            generation: None,
+            uptime_ms: None,
+            foreign: true,
+            address: None,
+        })
+    }
+
+    #[test]
+    fn one_who_asks_and_reads_no_answers_costs_a_bounded_amount() {
+        let there = there();
+        let answer = vec![b'x'; 1000];
+        for _ in 0..2 * OUTGOING_BYTES_MAX / answer.len() {
+            there.send_answer(answer.clone());
+        }
+        assert!(there.is_over.is_cancelled());
+        assert!(lock(&there.outgoing).len() <= OUTGOING_BYTES_MAX);
+        let refused = there.send(b"add [1]\n").unwrap_err();
+        assert_eq!(refused.code, "unavailable");
+    }
+
+    #[test]
+    fn a_reply_that_can_not_be_read_answers_its_call() {
+        let there = there();
+        let reply = there.asked.ask("dump", None, || Ok(())).unwrap();
+        there.asked.answer_fault(&Fault {
+            code: ErrorCode::LineTooLong,
+            command: "dump",
+            tag: None,
+            message: "too long".to_owned(),
+        });
+        let refusal = reply.now_or_never().unwrap().unwrap().unwrap_err();
+        assert_eq!(refusal.code, "line-too-long");
+    }
+
+    /// The call that was refused must not take the reply to the one after it.
+    #[tokio::test]
+    async fn a_call_that_has_no_room_takes_nobodys_reply() {
+        let there = Arc::new(there());
+        let limit = Duration::from_secs(60);
+        let too_long = format!("[\"{}\"]", "x".repeat(OUTGOING_BYTES_MAX));
+        let refused = Arc::clone(&there).call("echo", &too_long, limit).await;
+        assert_eq!(refused.unwrap_err().code, "unavailable");
+        let next = Arc::clone(&there).call("echo", "[2]", limit);
+        there.asked.answer(&Message {
+            name: "echo",
+            tag: None,
+            arguments: "[2]",
+        });
+        assert_eq!(next.await.unwrap(), b"[2]");
+    }
+}

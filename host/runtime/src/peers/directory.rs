@@ -1,0 +1,344 @@
+//! Who is there to talk to: the daemons of this host by their doors, and foreign ones by their addresses.
+//!
+//! One table for all who ask by name, so that a name means the same to a daemon, to a person and to Dae. An installed name
+//! is never shadowed by a foreign one. Whoever waits for somebody, or watches all, hears of each change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, Weak};
+
+use tokio::sync::watch;
+
+use crate::connection::event_queue::Feed;
+use crate::connection::topics::Topics;
+use crate::session::gate::Door;
+use dae_store::lock::lock;
+use dae_store::registry::DAE_NAME;
+use dae_store::report::Credential;
+
+/// A daemon that this host did not load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Foreign {
+    /// Who it says it is, under the name that it is known by here.
+    pub credential: Credential,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Where somebody is.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// In this host.
+    Here(Arc<Door>),
+    /// On this machine.
+    There(Foreign),
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// Events among all of them.
+    pub topics: Topics,
+    own: Mutex<BTreeMap<String, Own>>,
+    foreign: Mutex<BTreeMap<String, Foreign>>,
+    changed: watch::Sender<()>,
+    watched: Mutex<Watched>,
+}
+
+/// What tells who a daemon is.
+pub trait Answering: std::fmt::Debug + Send + Sync {
+    /// The credential of its instance; `None` while there is none.
+    fn credential(&self) -> Option<Credential>;
+}
+
+/// A daemon of this host.
+#[derive(Debug, Clone)]
+struct Own {
+    door: Arc<Door>,
+    who: Arc<dyn Answering>,
+}
+
+/// What those who watch were last told.
+#[derive(Debug, Default)]
+struct Watched {
+    feeds: Vec<Weak<Feed>>,
+    known: BTreeMap<String, Credential>,
+}
+
+impl Default for Neighbours {
+    fn default() -> Self {
+        Neighbours {
+            topics: Topics::default(),
+            own: Mutex::default(),
+            foreign: Mutex::default(),
+            changed: watch::Sender::new(()),
+            watched: Mutex::default(),
+        }
+    }
+}
+
+impl Neighbours {
+    /// A daemon of this host, from its installation on.
+    pub fn enter(&self, door: &Arc<Door>, who: Arc<dyn Answering>) {
+        let own = Own {
+            door: Arc::clone(door),
+            who,
+        };
+        lock(&self.own).insert(door.name.clone(), own);
+        self.tell(&door.name);
+    }
+
+    /// It is uninstalled.
+    pub fn leave(&self, door: &Arc<Door>) {
+        let mut own = lock(&self.own);
+        // Not a namesake that was installed meanwhile.
+        if own
+            .get(&door.name)
+            .is_some_and(|own| Arc::ptr_eq(&own.door, door))
+        {
+            own.remove(&door.name);
+        }
+        drop(own);
+        self.tell(&door.name);
+    }
+
+    /// The foreign ones, as they are from now on.
+    pub fn set_foreign(&self, all: impl IntoIterator<Item = Foreign>) {
+        let all = all
+            .into_iter()
+            .map(|foreign| (foreign.credential.name.clone(), foreign));
+        let all: BTreeMap<String, Foreign> = all.collect();
+        let mut foreign = lock(&self.foreign);
+        let names = all.keys().chain(foreign.keys());
+        let is_different = |name: &&String| all.get(*name) != foreign.get(*name);
+        let different: BTreeSet<String> = names.filter(is_different).cloned().collect();
+        *foreign = all;
+        drop(foreign);
+        self.tell_all(&different);
+    }
+
+    /// Whoever has that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Found> {
+        if let Some(door) = self.door(name) {
+            return Some(Found::Here(door));
+        }
+        lock(&self.foreign).get(name).cloned().map(Found::There)
+    }
+
+    /// The door of a daemon of this host.
+    #[must_use]
+    pub fn door(&self, name: &str) -> Option<Arc<Door>> {
+        lock(&self.own).get(name).map(|own| Arc::clone(&own.door))
+    }
+
+    /// The credential of whoever answers by that name.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Option<Credential> {
+        let own = lock(&self.own).get(name).cloned();
+        match own {
+            Some(own) => own.who.credential(),
+            None => lock(&self.foreign)
+                .get(name)
+                .map(|foreign| foreign.credential.clone()),
+        }
+    }
+
+    /// Of all that answer, Dae's own first, and the foreign ones last.
+    #[must_use]
+    pub fn list(&self) -> Vec<Credential> {
+        let own: Vec<Own> = lock(&self.own).values().cloned().collect();
+        let mut all: Vec<_> = own.iter().filter_map(|own| own.who.credential()).collect();
+        // The map is in order of the names; only Dae stands out.
+        if let Some(at) = all.iter().position(|own| own.name == DAE_NAME) {
+            let dae = all.remove(at);
+            all.insert(0, dae);
+        }
+        let foreign = lock(&self.foreign);
+        let is_new = |name: &str| !own.iter().any(|own| own.door.name == name);
+        all.extend(
+            foreign
+                .values()
+                .filter(|foreign| is_new(&foreign.credential.name))
+                .map(|foreign| foreign.credential.clone()),
+        );
+        all
+    }
+
+    /// Is told of every change from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// From now on every change goes into that feed: `appeared`, `changed`, `gone`, each with the credential. It begins with
+    /// `appeared` for all that are there.
+    pub fn watch(&self, feed: &Arc<Feed>) {
+        let mut watched = lock(&self.watched);
+        let present = self.list().into_iter().map(|one| one.name);
+        let names: BTreeSet<String> = present.chain(watched.known.keys().cloned()).collect();
+        self.tell_watchers(&mut watched, &names);
+        for credential in watched.known.values() {
+            feed.push(&line("appeared", credential));
+        }
+        // Where nothing changes, nobody else looks who has gone.
+        watched.feeds.retain(|feed| feed.strong_count() > 0);
+        watched.feeds.push(Arc::downgrade(feed));
+    }
+
+    /// Tells those who wait or watch that something about the daemon of that name may have changed. It costs the same
+    /// however many daemons there are: at a start each of them changes.
+    pub fn tell(&self, name: &str) {
+        self.tell_all(&BTreeSet::from([name.to_owned()]));
+    }
+
+    fn tell_all(&self, names: &BTreeSet<String>) {
+        self.changed.send_replace(());
+        let mut watched = lock(&self.watched);
+        if !watched.feeds.is_empty() {
+            self.tell_watchers(&mut watched, names);
+        }
+    }
+
+    /// Compares daemons with what was last told of them, and tells the differences.
+    fn tell_watchers(&self, watched: &mut Watched, names: &BTreeSet<String>) {
+        let mut lines = Vec::new();
+        for name in names {
+            let now = self.credential(name).map(timeless);
+            let before = watched.known.get(name);
+            match (before, now) {
+                (Some(before), Some(now)) if *before == now => {}
+                (before, Some(now)) => {
+                    let what = before.map_or("appeared", |_| "changed");
+                    lines.push(line(what, &now));
+                    watched.known.insert(name.clone(), now);
+                }
+                (Some(before), None) => {
+                    lines.push(line("gone", before));
+                    watched.known.remove(name);
+                }
+                (None, None) => {}
+            }
+        }
+        if lines.is_empty() {
+            return;
+        }
+        watched.feeds.retain(|feed| {
+            feed.upgrade()
+                .is_some_and(|feed| lines.iter().all(|line| feed.push(line)))
+        });
+    }
+}
+
+/// How long it has run is no change.
+fn timeless(credential: Credential) -> Credential {
+    Credential {
+        uptime_ms: None,
+        ..credential
+    }
+}
+
+fn line(what: &str, credential: &Credential) -> Vec<u8> {
+    let json = serde_json::to_string(credential).unwrap_or_default();
+    format!("{what} [{json}]").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use dae_store::config::Config;
+
+    fn foreign(name: &str, port: u16) -> Foreign {
+        Foreign {
+            credential: Credential {
+                name: name.to_owned(),
+                pid: 1,
+                port,
+                plugin: None,
+                version: None,
+                mode: None,
+                generation: None,
+                uptime_ms: None,
+                foreign: true,
+                address: None,
+            },
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        }
+    }
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Answering for Nobody {
+        fn credential(&self) -> Option<Credential> {
+            None
+        }
+    }
+
+    #[test]
+    fn an_installed_name_is_never_shadowed() {
+        let neighbours = Neighbours::default();
+        neighbours.set_foreign([foreign("Counter", 40_000), foreign("Clock", 40_001)]);
+        let door = Door::new("Counter", Config::default().limits());
+        neighbours.enter(&door, Arc::new(Nobody));
+        assert!(matches!(neighbours.find("Counter"), Some(Found::Here(_))));
+        assert!(matches!(neighbours.find("Clock"), Some(Found::There(_))));
+        let names: Vec<_> = neighbours.list().into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["Clock"], "nobody answers for the installed one yet");
+        neighbours.leave(&door);
+        assert!(matches!(neighbours.find("Counter"), Some(Found::There(_))));
+    }
+
+    #[test]
+    fn who_watches_is_told_of_those_who_come_change_and_go() {
+        let neighbours = Neighbours::default();
+        neighbours.set_foreign([foreign("A", 1)]);
+        let feed = Arc::new(Feed::default());
+        neighbours.watch(&feed);
+        neighbours.set_foreign([foreign("A", 2), foreign("B", 3)]);
+        neighbours.set_foreign([foreign("B", 3)]);
+        let mut lines = Vec::new();
+        feed.take_into(&mut lines);
+        let lines = String::from_utf8(lines).unwrap();
+        let told: Vec<_> = lines
+            .lines()
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(told, ["appeared", "changed", "appeared", "gone"], "{lines}");
+    }
+
+    /// Counts how often it is asked who it is.
+    #[derive(Debug)]
+    struct Asked(Arc<AtomicUsize>, Credential);
+
+    impl Answering for Asked {
+        fn credential(&self) -> Option<Credential> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Some(self.1.clone())
+        }
+    }
+
+    #[test]
+    fn one_who_watches_makes_a_start_no_more_than_linear() {
+        const DAEMONS: usize = 1000;
+        let (neighbours, asked) = (Neighbours::default(), Arc::default());
+        let feed = Arc::new(Feed::default());
+        neighbours.watch(&feed);
+        let door = |name: &str| Door::new(name, Config::default().limits());
+        for n in 0..DAEMONS {
+            let name = format!("D{n}");
+            let who = Asked(Arc::clone(&asked), foreign(&name, 1).credential);
+            neighbours.enter(&door(&name), Arc::new(who));
+        }
+        let times = asked.load(Ordering::Relaxed);
+        assert!(times <= 2 * DAEMONS, "asked {times} times");
+        let mut lines = Vec::new();
+        feed.take_into(&mut lines);
+        let lines = String::from_utf8(lines).unwrap();
+        assert_eq!(lines.lines().count(), DAEMONS);
+        neighbours.watch(&Arc::default());
+        assert_eq!(asked.load(Ordering::Relaxed), times + 2 * DAEMONS);
+    }
+}

@@ -1,0 +1,554 @@
+//! What one instance of a daemon has its host do about others: the connections and feeds that its code knows by number.
+//!
+//! Everything here ends with the instance. A number that stands for nothing is answered so, as everywhere at the boundary.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use dae_common_tcp::{ErrorCode, Line, Message, read_line};
+use dae_plugin_api::abi::status;
+use serde_json::json;
+
+use crate::connection::event_queue::Feed;
+use crate::connection::guest_handle::{Guests, Mailbox};
+use crate::connection::pending_calls::{Refusal, Reply, in_time};
+use crate::peers::client::{Calling, Host, Visit};
+use crate::plugin::completion::{Asking, Ended};
+use crate::plugin::host_api::{Neighbourhood, VisitTold};
+use crate::process::host_requests::{self, FEEDS_MAX, too_many_feeds};
+use dae_store::lock::lock;
+
+/// Connections that one instance may have open. They cost a task each; a daemon that opens one for each thing it does
+/// should keep and use them.
+const VISITS_MAX: usize = 1024;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Errands {
+    own: Weak<Errands>,
+    host: Arc<Host>,
+    /// The guests of the daemon itself.
+    guests: Arc<Guests>,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    visits: HashMap<u64, Arc<Visit>>,
+    /// Those that the host keeps for single calls, by whom they are to.
+    kept: HashMap<String, Arc<Kept>>,
+    feeds: HashMap<u64, Arc<Feed>>,
+}
+
+/// A visit for single calls. It is given up when its daemon isn't there and nobody waits for it any more.
+#[derive(Debug)]
+struct Kept {
+    visit: Arc<Visit>,
+    /// Calls under way; counted up under the tables' lock.
+    calls: AtomicUsize,
+}
+
+impl Errands {
+    /// Those of one instance.
+    pub fn new(host: Host, guests: Arc<Guests>) -> Arc<Self> {
+        Arc::new_cyclic(|own| Errands {
+            own: Weak::clone(own),
+            host: Arc::new(host),
+            guests,
+            tables: Mutex::default(),
+        })
+    }
+
+    fn visit(&self, id: u64) -> Option<Arc<Visit>> {
+        lock(&self.tables).visits.get(&id).cloned()
+    }
+
+    fn listen(&self, request: &[u8]) -> Result<(), Refused> {
+        let (feed, rest) = number(request);
+        let (guest, _) = number(rest);
+        // Nothing is left of a feed for one who has gone: whoever asks for its lines hears that there are none.
+        if let Some(visit) = self.visit(guest) {
+            visit.heard.listen(&self.new_feed(feed)?);
+        } else if let Some(guest) = self.guests.find(guest) {
+            guest.heard.listen(&self.new_feed(feed)?);
+        } else {
+            return Err(Refused::Gone);
+        }
+        Ok(())
+    }
+
+    fn new_feed(&self, id: u64) -> Result<Arc<Feed>, Refused> {
+        let mut tables = lock(&self.tables);
+        if tables.feeds.len() >= FEEDS_MAX {
+            return Err(Refused::With(too_many_feeds()));
+        }
+        let feed = Arc::new(Feed::default());
+        tables.feeds.insert(id, Arc::clone(&feed));
+        Ok(feed)
+    }
+
+    fn close_feed(&self, id: u64) {
+        if let Some(feed) = lock(&self.tables).feeds.remove(&id) {
+            feed.end();
+        }
+    }
+
+    fn close_guest(&self, id: u64) {
+        if let Some(visit) = lock(&self.tables).visits.remove(&id) {
+            visit.close();
+        } else if let Some(guest) = self.guests.find(id) {
+            guest.close();
+        }
+    }
+
+    fn subscribe(&self, request: &[u8]) -> Result<(), Refused> {
+        let (feed, topic) = number(request);
+        let feed = self.new_feed(feed)?;
+        let topic = String::from_utf8_lossy(topic);
+        self.host.neighbours.topics.subscribe(&topic, &feed);
+        Ok(())
+    }
+
+    fn watch(&self, request: &[u8]) -> Result<(), Refused> {
+        let feed = self.new_feed(number(request).0)?;
+        self.host.neighbours.watch(&feed);
+        Ok(())
+    }
+
+    fn publish(&self, line: &[u8]) {
+        if let Some(message) = host_requests::event(line) {
+            self.host.neighbours.topics.publish(message.name, line);
+        }
+    }
+
+    fn connect(&self, name: &[u8]) -> Asking {
+        let Ok(name) = std::str::from_utf8(name) else {
+            return refused(&not_utf8());
+        };
+        let visit = Visit::open(&self.host, name);
+        {
+            let mut tables = lock(&self.tables);
+            if tables.visits.len() >= VISITS_MAX {
+                visit.close();
+                let text = format!(
+                    "this daemon has {VISITS_MAX} connections open, as many as it may; close those that it doesn't need"
+                );
+                return refused(&Refusal::new(ErrorCode::Unavailable, text));
+            }
+            tables.visits.insert(visit.id, Arc::clone(&visit));
+        }
+        let visiting = Visiting {
+            visit,
+            errands: Weak::clone(&self.own),
+            is_kept: false,
+        };
+        Asking::Later(Box::pin(async move {
+            let mut visiting = visiting;
+            let credential = visiting.visit.connected().await;
+            match credential {
+                Ok(credential) => {
+                    visiting.is_kept = true;
+                    let mut bytes = visiting.visit.id.to_le_bytes().to_vec();
+                    bytes.extend_from_slice(json!(credential).to_string().as_bytes());
+                    done(bytes)
+                }
+                Err(refusal) => failed(&refusal),
+            }
+        }))
+    }
+
+    fn call_guest(&self, request: &[u8]) -> Asking {
+        let (id, line) = number(request);
+        let Line::Message(message) = read_line(line) else {
+            return refused(&not_a_line());
+        };
+        if let Some(visit) = self.visit(id) {
+            return asking(visit.call(message.name, message.arguments));
+        }
+        match self.guests.find(id) {
+            Some(guest) => self.ask_guest(&guest, &message, line),
+            None => Asking::Now(gone()),
+        }
+    }
+
+    /// Asks somebody who has connected to the daemon.
+    fn ask_guest(&self, guest: &Mailbox, message: &Message<'_>, line: &[u8]) -> Asking {
+        let reply = match guest.ask(message.name, line) {
+            Ok(reply) => reply,
+            Err(refusal) => return refused(&refusal),
+        };
+        let (limit, name) = (self.host.limits.command, message.name.to_owned());
+        Asking::Later(Box::pin(async move {
+            ended(in_time(reply, limit, ("the guest", &name)).await)
+        }))
+    }
+
+    /// One call, over a connection that is kept for the next.
+    fn call_by_name(&self, request: &[u8]) -> Asking {
+        let (length, rest) = number(request);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some((name, line)) = rest.split_at_checked(length) else {
+            return refused(&not_a_line());
+        };
+        let (Ok(name), Line::Message(message)) = (std::str::from_utf8(name), read_line(line))
+        else {
+            return refused(&not_a_line());
+        };
+        let kept = self.kept(name);
+        match kept.visit.call(message.name, message.arguments) {
+            Calling::Now(reply) => {
+                kept.calls.fetch_sub(1, Ordering::Relaxed);
+                Asking::Now(ended(reply))
+            }
+            Calling::Later(reply) => {
+                let errands = Weak::clone(&self.own);
+                let one_call = OneCall { kept, errands };
+                Asking::Later(Box::pin(async move {
+                    let reply = reply.await;
+                    drop(one_call);
+                    ended(reply)
+                }))
+            }
+        }
+    }
+
+    /// The visit for single calls to that name, with one call more under way.
+    fn kept(&self, name: &str) -> Arc<Kept> {
+        let mut tables = lock(&self.tables);
+        if let Some(kept) = tables.kept.get(name) {
+            kept.calls.fetch_add(1, Ordering::Relaxed);
+            return Arc::clone(kept);
+        }
+        tables.kept.retain(|_, kept| kept.is_of_use());
+        let visit = Visit::open(&self.host, name);
+        // Nobody will ever listen.
+        visit.heard.end();
+        let calls = AtomicUsize::new(1);
+        let kept = Arc::new(Kept { visit, calls });
+        tables.kept.insert(name.to_owned(), Arc::clone(&kept));
+        kept
+    }
+
+    fn next_lines(&self, request: &[u8]) -> Asking {
+        let (id, _) = number(request);
+        let Some(feed) = lock(&self.tables).feeds.get(&id).cloned() else {
+            return Asking::Now(gone());
+        };
+        let own = Weak::clone(&self.own);
+        Asking::Later(Box::pin(std::future::poll_fn(move |context| {
+            feed.poll_lines(context).map(|lines| match lines {
+                Some(lines) => done(lines),
+                None if feed.is_slow() && !feed.has_ended() => {
+                    // Told once: now it has ended.
+                    feed.end();
+                    done(SLOW.as_bytes().to_vec())
+                }
+                None => {
+                    if let Some(errands) = own.upgrade() {
+                        lock(&errands.tables).feeds.remove(&id);
+                    }
+                    gone()
+                }
+            })
+        })))
+    }
+}
+
+impl Kept {
+    fn is_of_use(&self) -> bool {
+        let is_of_use = self.calls.load(Ordering::Relaxed) > 0 || self.visit.is_open();
+        if !is_of_use {
+            self.visit.close();
+        }
+        is_of_use
+    }
+}
+
+/// One call by name, until it is dropped.
+struct OneCall {
+    kept: Arc<Kept>,
+    errands: Weak<Errands>,
+}
+
+impl Drop for OneCall {
+    fn drop(&mut self) {
+        let Some(errands) = self.errands.upgrade() else {
+            return;
+        };
+        let mut tables = lock(&errands.tables);
+        let is_last = self.kept.calls.fetch_sub(1, Ordering::Relaxed) == 1;
+        let visit = &self.kept.visit;
+        if visit.is_open() || (!is_last && visit.was_there()) {
+            return;
+        }
+        // Whoever calls a name that nobody had begins anew.
+        let is_own = |kept: &Arc<Kept>| Arc::ptr_eq(kept, &self.kept);
+        if tables.kept.get(&visit.name).is_some_and(is_own) {
+            tables.kept.remove(&visit.name);
+        }
+        if is_last {
+            visit.close();
+        }
+    }
+}
+
+/// What a reader is told who was too slow.
+const SLOW: &str = "disconnect [\"slow-guest: too many events waited to be read; no more come\"]\n";
+
+/// A visit that is given up again where nobody waits for it any more.
+struct Visiting {
+    visit: Arc<Visit>,
+    errands: Weak<Errands>,
+    is_kept: bool,
+}
+
+impl Drop for Visiting {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.visit.close();
+            if let Some(errands) = self.errands.upgrade() {
+                lock(&errands.tables).visits.remove(&self.visit.id);
+            }
+        }
+    }
+}
+
+impl Neighbourhood for Errands {
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+        if let Some(refused) = host_requests::refusal(operation, request) {
+            return refused;
+        }
+        let result = match operation {
+            "guest.listen" => self.listen(request),
+            "feed.subscribe" => self.subscribe(request),
+            "feed.watch" => self.watch(request),
+            "publish" => {
+                self.publish(request);
+                Ok(())
+            }
+            "feed.close" => {
+                self.close_feed(number(request).0);
+                Ok(())
+            }
+            "guest.close" => {
+                self.close_guest(number(request).0);
+                Ok(())
+            }
+            _ => Err(Refused::Unknown),
+        };
+        let status = match result {
+            Ok(()) => status::NOTHING,
+            Err(Refused::Gone) => status::GONE,
+            Err(Refused::Unknown) => status::UNKNOWN,
+            Err(Refused::With(ended)) => return ended,
+        };
+        Ended {
+            status,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+        match operation {
+            "call" => self.call_by_name(request),
+            "guest.call" => self.call_guest(request),
+            "feed.next" => self.next_lines(request),
+            "connect" => self.connect(request),
+            "list" => Asking::Now(done(
+                json!(self.host.neighbours.list()).to_string().into_bytes(),
+            )),
+            "find" => {
+                let name = String::from_utf8_lossy(request);
+                Asking::Now(match self.host.neighbours.credential(&name) {
+                    Some(credential) => done(json!(credential).to_string().into_bytes()),
+                    None => Ended {
+                        status: status::NOTHING,
+                        bytes: Vec::new(),
+                    },
+                })
+            }
+            _ => Asking::Now(Ended {
+                status: status::UNKNOWN,
+                bytes: Vec::new(),
+            }),
+        }
+    }
+
+    fn emit(&self, guest: u64, line: &[u8]) -> bool {
+        if let Some(guest) = self.guests.find(guest) {
+            return guest.push(line);
+        }
+        self.visit(guest).is_some_and(|visit| visit.emit(line))
+    }
+
+    fn tell_of_visits(&self, told: VisitTold) {
+        // Said once, before the daemon's code begins.
+        let _ = self.host.told.set(told);
+    }
+
+    fn is_open(&self, guest: u64) -> bool {
+        self.guests.find(guest).is_some() || self.visit(guest).is_some_and(|visit| visit.is_open())
+    }
+}
+
+impl Drop for Errands {
+    fn drop(&mut self) {
+        let tables = self
+            .tables
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let kept = tables.kept.values().map(|kept| &kept.visit);
+        for visit in tables.visits.values().chain(kept) {
+            visit.close();
+        }
+        for feed in tables.feeds.values() {
+            feed.end();
+        }
+    }
+}
+
+/// Why something was not done at once.
+enum Refused {
+    Gone,
+    Unknown,
+    With(Ended),
+}
+
+fn number(bytes: &[u8]) -> (u64, &[u8]) {
+    crate::process::ipc::split_u64(bytes)
+}
+
+fn asking(calling: Calling) -> Asking {
+    match calling {
+        Calling::Now(reply) => Asking::Now(ended(reply)),
+        Calling::Later(reply) => Asking::Later(Box::pin(async move { ended(reply.await) })),
+    }
+}
+
+fn ended(reply: Reply) -> Ended {
+    match reply {
+        Ok(bytes) => done(bytes),
+        Err(refusal) => failed(&refusal),
+    }
+}
+
+fn done(bytes: Vec<u8>) -> Ended {
+    Ended {
+        status: status::DONE,
+        bytes,
+    }
+}
+
+fn gone() -> Ended {
+    Ended {
+        status: status::GONE,
+        bytes: Vec::new(),
+    }
+}
+
+fn failed(refusal: &Refusal) -> Ended {
+    Ended {
+        status: status::FAILED,
+        bytes: serde_json::to_vec(refusal).unwrap_or_default(),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Asking {
+    Asking::Now(failed(refusal))
+}
+
+fn not_utf8() -> Refusal {
+    Refusal::new(ErrorCode::BadArguments, "the name is not UTF-8")
+}
+
+fn not_a_line() -> Refusal {
+    Refusal::new(
+        ErrorCode::BadName,
+        "that is no line: a name, a space, and a JSON array",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use dae_store::config::Config;
+
+    fn errands() -> Arc<Errands> {
+        let host = Host {
+            visitor: "A".to_owned(),
+            neighbours: Arc::default(),
+            limits: Config::default().limits(),
+            runtime: tokio::runtime::Handle::current(),
+            told: OnceLock::new(),
+            opened: AtomicUsize::new(0),
+        };
+        Errands::new(host, Arc::default())
+    }
+
+    async fn next(errands: &Errands, feed: u64) -> Ended {
+        match errands.ask_later("feed.next", &feed.to_le_bytes()) {
+            Asking::Now(ended) => ended,
+            Asking::Later(work) => work.await,
+        }
+    }
+
+    fn listen(errands: &Errands, feed: u64, guest: u64) -> u32 {
+        let request = [feed.to_le_bytes(), guest.to_le_bytes()].concat();
+        errands.ask("guest.listen", &request).status
+    }
+
+    #[tokio::test]
+    async fn feeds_of_guests_who_have_gone_leave_nothing() {
+        let errands = errands();
+        for feed in 1..10 {
+            let guest = errands.guests.enter();
+            assert_eq!(listen(&errands, feed, guest.id()), status::NOTHING);
+            errands.guests.leave(guest.id());
+            assert_eq!(next(&errands, feed).await.status, status::DONE);
+            assert_eq!(next(&errands, feed).await.status, status::GONE);
+            assert_eq!(listen(&errands, feed + 100, guest.id()), status::GONE);
+        }
+        assert_eq!(lock(&errands.tables).feeds.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_line_too_many_is_told_even_where_nothing_else_waits() {
+        let errands = errands();
+        let guest = errands.guests.enter();
+        listen(&errands, 1, guest.id());
+        guest.heard.tell(&vec![
+            b'x';
+            crate::connection::event_queue::FEED_BYTES_MAX + 1
+        ]);
+        let told = next(&errands, 1).await;
+        assert_eq!(told.bytes, SLOW.as_bytes());
+        assert_eq!(next(&errands, 1).await.status, status::GONE);
+    }
+
+    #[tokio::test]
+    async fn calls_to_nobody_leave_nothing_whether_they_end_or_are_dropped() {
+        let errands = errands();
+        for n in 0..10_u64 {
+            let name = format!("N{n}");
+            let length = (name.len() as u64).to_le_bytes();
+            let request = [&length, name.as_bytes(), b"echo [1]"].concat();
+            match errands.ask_later("call", &request) {
+                Asking::Later(work) if n % 2 == 0 => {
+                    assert_eq!(work.await.status, status::FAILED);
+                }
+                dropped => drop(dropped),
+            }
+        }
+        assert_eq!(lock(&errands.tables).kept.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn two_lines_are_not_published_as_one() {
+        let ended = errands().ask("publish", b"tick []\nerror []");
+        assert_eq!(ended.status, status::FAILED);
+    }
+}

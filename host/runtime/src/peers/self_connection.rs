@@ -1,0 +1,75 @@
+//! TCP connections whose two ends are the same socket.
+//!
+//! Where nobody listens at a local port any more, the system may choose that very port for the connecting end: then the
+//! connection succeeds, has itself as its peer, and answers each line with that line. Every connection that this program
+//! opens by TCP is checked for this. Such a connection also holds the port, so that the daemon that is meant can't come
+//! back to it.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{getpeername, getsockname};
+
+/// Returns whether a connection has itself as its peer. If so, it frees its port as soon as it is dropped.
+pub fn is_to_itself(stream: impl AsFd) -> bool {
+    let stream = stream.as_fd();
+    let (Ok(own), Ok(Some(peer))) = (getsockname(stream), getpeername(stream)) else {
+        // It has been reset already: the next read or write says so.
+        return false;
+    };
+    let is_to_itself = own == peer;
+    if is_to_itself {
+        // Without this, the system would keep the port for another minute after the close.
+        let _ = set_socket_linger(stream, Some(Duration::ZERO));
+    }
+    is_to_itself
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
+    use super::*;
+
+    /// A socket that is connected to its own port, and that port.
+    fn connected_to_itself(host: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
+        let family = match host {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let socket = socket(family, SocketType::STREAM, None).unwrap();
+        bind(&socket, &host).ok()?;
+        let own = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
+        connect(&socket, &own).unwrap();
+        Some((TcpStream::from(socket), own))
+    }
+
+    #[test]
+    fn a_connection_to_itself_is_known_and_frees_its_port_at_once() {
+        let mut seen = 0;
+        for host in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            // A machine may lack IPv6.
+            let Some((stream, address)) = connected_to_itself(SocketAddr::new(host, 0)) else {
+                continue;
+            };
+            assert!(is_to_itself(&stream), "{address}");
+            drop(stream);
+            // As a daemon would that doesn't ask for the reuse of addresses.
+            let socket = connected_to_itself(address);
+            assert!(socket.is_some(), "{address} is free again");
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+
+    #[test]
+    fn a_connection_to_a_listener_is_no_such_one() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(!is_to_itself(&stream) && !is_to_itself(&accepted));
+    }
+}

@@ -1,0 +1,8 @@
+//! A plugin's file in this process, and the two interfaces between it and its host.
+
+pub(crate) mod command_table;
+pub mod completion;
+pub mod host_api;
+pub mod identity;
+pub mod libraries;
+pub mod library;

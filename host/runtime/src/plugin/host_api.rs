@@ -1,0 +1,431 @@
+//! What a daemon may ask of its host: the functions behind every `Ecosystem` and `Guest`.
+//!
+//! A daemon's handles are numbers, and this is the table they are looked up in: the one process-wide table there is,
+//! since a C function has nothing else to start from. An id that is no longer in it is answered with `GONE`; that is how
+//! a handle kept after its daemon's end stays harmless.
+
+#![allow(unsafe_code)]
+
+mod guard;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use abi_stable::std_types::{RSlice, RStr};
+use async_ffi::{FfiFuture, FutureExt as _};
+use dae_plugin_api::abi::{HostV1, HostVtableV1, Output, SinkV1, StepV1, status};
+use serde_json::{Map, Value, json};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::plugin::completion::{Asking, Ended, VisitState};
+use crate::plugin::identity::Identity;
+use crate::threads::watchdog;
+use dae_store::durations;
+use dae_store::log::{
+    Journal, Record, TARGET_BYTES_MAX as LOG_TARGET_BYTES_MAX, TEXT_BYTES_MAX as LOG_BYTES_MAX,
+};
+use guard::{GuardedWork, guarded};
+
+/// In the number under which [`watchdog`] sees what a daemon has spawned: it is no instance's.
+const SPAWNED: u64 = 1 << 63;
+
+/// What the host keeps for one instance, for as long as its code may ask for it.
+#[derive(Debug)]
+pub struct Resident {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Its config, a JSON object.
+    pub config: String,
+    /// Where what it says goes.
+    pub outlet: Arc<dyn Outlet>,
+}
+
+/// Where a daemon's log and events go: straight to the host's tables, or, in a worker, over the wire to them.
+pub trait Outlet: std::fmt::Debug + Send + Sync {
+    /// Keeps a record.
+    fn log(&self, record: Record);
+    /// Pushes a line to a guest; false where that has gone.
+    fn emit(&self, guest: u64, line: &[u8]) -> bool;
+    /// Whether that guest is still there.
+    fn is_open(&self, guest: u64) -> bool;
+    /// Does something about others, at once.
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended;
+    /// Does something about others.
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
+}
+
+/// Is told how a connection is that a daemon has opened, by its number.
+pub struct VisitTold(pub Box<dyn Fn(u64, VisitState) + Send + Sync>);
+
+impl std::fmt::Debug for VisitTold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("VisitTold")
+    }
+}
+
+/// Those around one instance: its guests, and whom it can visit.
+pub trait Neighbourhood: std::fmt::Debug + Send + Sync {
+    /// As [`Outlet::emit`].
+    fn emit(&self, guest: u64, line: &[u8]) -> bool;
+    /// As [`Outlet::is_open`].
+    fn is_open(&self, guest: u64) -> bool;
+    /// As [`Outlet::ask`].
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended;
+    /// As [`Outlet::ask_later`].
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
+    /// From now on that is told of each connection that the daemon opens.
+    fn tell_of_visits(&self, told: VisitTold);
+}
+
+/// The outlet of a daemon in the host's own process.
+#[derive(Debug)]
+pub struct Local {
+    /// Which instance it is.
+    pub generation: u64,
+    /// Where its log goes.
+    pub journal: Journal,
+    /// Those around it.
+    pub neighbourhood: Arc<dyn Neighbourhood>,
+}
+
+impl Outlet for Local {
+    fn log(&self, record: Record) {
+        self.journal.write(record);
+    }
+
+    fn emit(&self, guest: u64, line: &[u8]) -> bool {
+        self.neighbourhood.emit(guest, line)
+    }
+
+    fn is_open(&self, guest: u64) -> bool {
+        self.neighbourhood.is_open(guest)
+    }
+
+    fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+        self.neighbourhood.ask(operation, request)
+    }
+
+    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+        self.neighbourhood.ask_later(operation, request)
+    }
+}
+
+/// A resident's place in the table. Dropped, its id stands for nothing, and what it has spawned is cancelled.
+#[derive(Debug)]
+pub struct Residence {
+    id: u64,
+    seated: Arc<Seated>,
+}
+
+#[derive(Debug)]
+struct Seated {
+    resident: Resident,
+    runtime: Handle,
+    spawned: TaskTracker,
+    ended: CancellationToken,
+}
+
+type Table = HashMap<u64, Arc<Seated>>;
+static TABLE: RwLock<Option<Table>> = RwLock::new(None);
+
+impl Residence {
+    /// Takes a place; what the daemon spawns will run on `runtime`.
+    #[must_use]
+    pub fn take(resident: Resident, runtime: Handle) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        let seated = Arc::new(Seated {
+            resident,
+            runtime,
+            spawned: TaskTracker::new(),
+            ended: CancellationToken::new(),
+        });
+        with_table(|table| table.insert(id, Arc::clone(&seated)));
+        Residence { id, seated }
+    }
+
+    /// The handle to give to the daemon.
+    #[must_use]
+    pub fn host(&self) -> HostV1 {
+        HostV1 {
+            daemon: self.id,
+            vtable: &VTABLE,
+        }
+    }
+
+    /// Where what it spawns runs.
+    #[must_use]
+    pub fn runtime(&self) -> Handle {
+        self.seated.runtime.clone()
+    }
+
+    /// Cancels what the daemon has spawned, and waits until none of it runs any more.
+    pub async fn cancel_spawned(&self) {
+        self.seated.ended.cancel();
+        self.seated.spawned.close();
+        self.seated.spawned.wait().await;
+    }
+
+    /// Who lives here.
+    #[must_use]
+    pub fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.seated.resident.identity)
+    }
+
+    /// Its config, a JSON object.
+    #[must_use]
+    pub fn config(&self) -> &str {
+        &self.seated.resident.config
+    }
+
+    /// Writes a record into the daemon's log, on the host's behalf.
+    pub fn log(&self, level: &str, message: &str) {
+        let identity = &self.seated.resident.identity;
+        let record = Record::about(&identity.name, Some(identity.generation), level, message);
+        self.seated.resident.outlet.log(record);
+    }
+}
+
+impl Drop for Residence {
+    fn drop(&mut self) {
+        self.seated.ended.cancel();
+        with_table(|table| table.remove(&self.id));
+    }
+}
+
+impl Seated {
+    fn record(&self, level: &str, target: &str, message: &str, fields: Map<String, Value>) {
+        self.resident.outlet.log(Record {
+            time: jiff::Timestamp::now(),
+            daemon: self.resident.identity.name.clone(),
+            generation: Some(self.resident.identity.generation),
+            level: level.to_owned(),
+            target: target.to_owned(),
+            message: message.to_owned(),
+            fields,
+        });
+    }
+
+    fn answer(&self, operation: &str, request: &[u8], out: &mut Output) -> u32 {
+        match operation {
+            "credential" => {
+                let credential = json!(self.resident.identity.credential()).to_string();
+                match out.push(credential.as_bytes()) {
+                    true => status::DONE,
+                    false => status::FAILED,
+                }
+            }
+            "config" => match out.push(self.resident.config.as_bytes()) {
+                true => status::DONE,
+                false => status::FAILED,
+            },
+            "guest.open" => match self.is_open(request) {
+                true => status::NOTHING,
+                false => status::GONE,
+            },
+            _ => {
+                let _entered = self.runtime.enter();
+                told(self.resident.outlet.ask(operation, request), out)
+            }
+        }
+    }
+
+    fn log(&self, level: u32, target: &str, (message, fields): (&str, &str)) {
+        let level = match level {
+            1 => "error",
+            2 => "warn",
+            3 => "info",
+            4 => "debug",
+            _ => "trace",
+        };
+        let fields = match fields.len() <= LOG_BYTES_MAX {
+            true => serde_json::from_str(fields).unwrap_or_default(),
+            false => Map::new(),
+        };
+        let target = shortened(target, LOG_TARGET_BYTES_MAX);
+        let message = shortened(message, LOG_BYTES_MAX);
+        self.record(level, target, message, fields);
+    }
+
+    /// Runs a future of the daemon until it ends or the daemon does.
+    fn spawn(&self, daemon: u64, future: FfiFuture<()>) {
+        let ended = self.ended.clone();
+        let work = async move {
+            // A thread that took this task out of turn may have another in hand that only it can run. Once round the
+            // thread's own queue, and it has none.
+            tokio::task::yield_now().await;
+            let mut future = future;
+            // A poll that doesn't return holds a thread of everybody's.
+            let watched = poll_fn(|context| {
+                watchdog::during(SPAWNED | daemon, 0, true, || {
+                    Pin::new(&mut future).poll(context)
+                })
+            });
+            // The future is dropped here, on whichever side, while the daemon's code is still there: `cancel_spawned`
+            // waits for this task.
+            ended.run_until_cancelled_owned(watched).await;
+        };
+        self.spawned.spawn_on(work, &self.runtime);
+    }
+
+    fn is_open(&self, request: &[u8]) -> bool {
+        let id = std::str::from_utf8(request)
+            .ok()
+            .and_then(|id| id.parse().ok());
+        id.is_some_and(|id| self.resident.outlet.is_open(id))
+    }
+}
+
+fn with_table<T>(act: impl FnOnce(&mut Table) -> T) -> T {
+    let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
+    act(table.get_or_insert_default())
+}
+
+fn find(daemon: u64) -> Option<Arc<Seated>> {
+    let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
+    table.as_ref()?.get(&daemon).cloned()
+}
+
+static VTABLE: HostVtableV1 = HostVtableV1 {
+    log,
+    ask,
+    ask_later,
+    emit,
+    spawn,
+    sleep,
+    query,
+};
+
+unsafe extern "C" fn log(
+    daemon: u64,
+    level: u32,
+    target: RStr<'_>,
+    message: RStr<'_>,
+    fields: RStr<'_>,
+) {
+    // There is nobody to tell but the host's own log, which has been told.
+    let _ = guarded("log", || {
+        if let Some(seated) = find(daemon) {
+            seated.log(level, target.as_str(), (message.as_str(), fields.as_str()));
+        }
+    });
+}
+
+fn shortened(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+unsafe extern "C" fn ask(
+    daemon: u64,
+    operation: RStr<'_>,
+    request: RSlice<'_, u8>,
+    sink: *mut SinkV1,
+) -> u32 {
+    // SAFETY: the plugin lends the sink for this call.
+    let mut out = unsafe { Output::new(sink) };
+    let operation = operation.as_str();
+    let answered = guarded(operation, || match find(daemon) {
+        Some(seated) => seated.answer(operation, request.as_slice(), &mut out),
+        None => status::GONE,
+    });
+    answered.unwrap_or_else(|broken| told(broken.ended(), &mut out))
+}
+
+unsafe extern "C" fn ask_later(
+    daemon: u64,
+    operation: RStr<'_>,
+    request: RSlice<'_, u8>,
+    sink: *mut SinkV1,
+) -> StepV1 {
+    // SAFETY: the plugin lends the sink until the step has ended.
+    let mut out = unsafe { Output::new(sink) };
+    let operation = operation.as_str();
+    let asked = guarded(operation, || {
+        let seated = find(daemon)?;
+        let _entered = seated.runtime.enter();
+        let outlet = &seated.resident.outlet;
+        let asking = outlet.ask_later(operation, request.as_slice());
+        Some((asking, seated.runtime.clone()))
+    });
+    match asked {
+        Ok(None) => StepV1::ended(status::GONE),
+        Ok(Some((Asking::Now(ended), _))) => StepV1::ended(told(ended, &mut out)),
+        Ok(Some((Asking::Later(work), runtime))) => {
+            StepV1::pending(answered(work, runtime, out).into_ffi())
+        }
+        Err(broken) => StepV1::ended(told(broken.ended(), &mut out)),
+    }
+}
+
+/// Work for a daemon, polled on any thread, one of the plugin's own perhaps: its timers are those of `runtime`.
+fn answered(
+    mut work: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    runtime: Handle,
+    out: Output,
+) -> impl Future<Output = u32> + Send {
+    let polled = poll_fn(move |context| {
+        let _entered = runtime.enter();
+        work.as_mut().poll(context)
+    });
+    let mut work = GuardedWork::new("ask_later", polled);
+    let mut out = Some(out);
+    poll_fn(move |context| {
+        let polled = Pin::new(&mut work).poll(context);
+        polled.map(|ended| match out.take() {
+            Some(mut out) => told(ended.unwrap_or_else(|broken| broken.ended()), &mut out),
+            None => status::GONE,
+        })
+    })
+}
+
+/// Puts an answer in the sink.
+fn told(ended: Ended, out: &mut Output) -> u32 {
+    match out.push(&ended.bytes) {
+        true => ended.status,
+        false => status::FAILED,
+    }
+}
+
+unsafe extern "C" fn emit(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32 {
+    let emitted = guarded("emit", || match find(daemon) {
+        Some(seated) if seated.resident.outlet.emit(guest, line.as_slice()) => status::NOTHING,
+        _ => status::GONE,
+    });
+    emitted.unwrap_or(status::FAILED)
+}
+
+unsafe extern "C" fn spawn(daemon: u64, future: FfiFuture<()>) -> u32 {
+    let spawned = guarded("spawn", || match find(daemon) {
+        Some(seated) => {
+            seated.spawn(daemon, future);
+            status::NOTHING
+        }
+        None => status::GONE,
+    });
+    spawned.unwrap_or(status::FAILED)
+}
+
+unsafe extern "C" fn sleep(daemon: u64, ms: u64) -> FfiFuture<()> {
+    let asleep = guarded("sleep", || {
+        let seated = find(daemon)?;
+        let _entered = seated.runtime.enter();
+        Some(Box::pin(tokio::time::sleep(durations::ms(ms))))
+    });
+    match asleep {
+        Ok(Some(asleep)) => {
+            let mut asleep = GuardedWork::new("sleep", asleep);
+            // One that can't be waited for any more is over.
+            poll_fn(move |context| Pin::new(&mut asleep).poll(context).map(drop)).into_ffi()
+        }
+        Ok(None) | Err(_) => std::future::ready(()).into_ffi(),
+    }
+}
+
+unsafe extern "C" fn query(_: RStr<'_>) -> *const () {
+    std::ptr::null()
+}

@@ -1,0 +1,243 @@
+//! The guard around host code that a daemon calls.
+//!
+//! A plugin calls the host through C functions, and a panic that leaves such a function ends the process, with every daemon
+//! in it. So each of them runs its code in here. A panic is a fault of the host: it is logged as such, and the daemon gets an
+//! error in place of an answer. Panics of the daemon's own code don't come here: its side catches them.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use dae_plugin_api::abi::status;
+use serde_json::json;
+
+use crate::plugin::completion::Ended;
+
+/// What a daemon asked for that the host panicked at.
+#[derive(Debug)]
+pub(super) struct Broken {
+    operation: String,
+}
+
+impl Broken {
+    /// The answer for the daemon.
+    pub(super) fn ended(&self) -> Ended {
+        let text = format!(
+            "the host failed at `{}`, which is a fault of dae-host; its log (`dae-host logs Dae`) says more",
+            self.operation
+        );
+        let fault = json!({"code": "failed", "message": text});
+        Ended {
+            status: status::FAILED,
+            bytes: fault.to_string().into_bytes(),
+        }
+    }
+}
+
+/// Runs host code on a daemon's behalf.
+///
+/// # Errors
+/// It panicked; that has been logged.
+#[inline]
+pub(super) fn guarded<T>(operation: &str, code: impl FnOnce() -> T) -> Result<T, Broken> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| broken(operation, payload))
+}
+
+#[cold]
+fn broken(operation: &str, payload: Box<dyn Any + Send>) -> Broken {
+    let panic = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text")
+        .to_owned();
+    // Whatever panicked may be what the log needs, and a payload may panic in its own Drop.
+    quietly(|| {
+        tracing::error!(
+            operation,
+            panic,
+            "the host panicked at what a daemon asked for; this is a fault of dae-host: please report it"
+        );
+    });
+    quietly(|| drop(payload));
+    Broken {
+        operation: operation.to_owned(),
+    }
+}
+
+/// Runs code whose panic nobody is left to be told of.
+fn quietly(code: impl FnOnce()) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(code)) {
+        std::mem::forget(second);
+    }
+}
+
+/// Host work that is polled and dropped by a daemon's code.
+pub(super) struct GuardedWork<F> {
+    operation: &'static str,
+    /// `None` once it has panicked.
+    work: Option<F>,
+}
+
+impl<F: Future + Unpin> GuardedWork<F> {
+    pub(super) fn new(operation: &'static str, work: F) -> Self {
+        GuardedWork {
+            operation,
+            work: Some(work),
+        }
+    }
+}
+
+impl<F: Future + Unpin> Future for GuardedWork<F> {
+    type Output = Result<F::Output, Broken>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let operation = self.operation;
+        let Some(work) = &mut self.work else {
+            return Poll::Pending;
+        };
+        match guarded(operation, || Pin::new(work).poll(context)) {
+            Ok(polled) => polled.map(Ok),
+            Err(broken) => {
+                self.forget();
+                Poll::Ready(Err(broken))
+            }
+        }
+    }
+}
+
+impl<F> GuardedWork<F> {
+    fn forget(&mut self) {
+        let work = self.work.take();
+        // The panic has been logged; there is nothing to answer any more.
+        let _ = guarded(self.operation, || drop(work));
+    }
+}
+
+impl<F> Drop for GuardedWork<F> {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use async_ffi::FutureExt as _;
+    use dae_plugin_api::abi::HostV1;
+
+    use super::super::{Outlet, Residence, Resident};
+    use super::*;
+    use crate::plugin::completion::Asking;
+    use crate::plugin::identity::Identity;
+    use dae_store::log::Record;
+    use dae_store::report::Mode;
+
+    /// A host that panics at everything.
+    #[derive(Debug)]
+    struct Panicking;
+
+    /// Work that panics when it is polled, or when it is dropped.
+    struct Late {
+        when_polled: bool,
+    }
+
+    impl Future for Late {
+        type Output = Ended;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Ended> {
+            assert!(!self.when_polled, "told to panic in a poll");
+            Poll::Pending
+        }
+    }
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            panic!("told to panic in a drop");
+        }
+    }
+
+    impl Outlet for Panicking {
+        fn log(&self, _: Record) {
+            panic!("told to panic in `log`");
+        }
+        fn emit(&self, _: u64, _: &[u8]) -> bool {
+            panic!("told to panic in `emit`");
+        }
+        fn is_open(&self, _: u64) -> bool {
+            panic!("told to panic in `is_open`");
+        }
+        fn ask(&self, operation: &str, _: &[u8]) -> Ended {
+            panic!("told to panic in {operation}");
+        }
+        fn ask_later(&self, operation: &str, _: &[u8]) -> Asking {
+            let when_polled = match operation {
+                "list" => true,
+                "find" => false,
+                _ => panic!("told to panic in {operation}"),
+            };
+            Asking::Later(Box::pin(Late { when_polled }))
+        }
+    }
+
+    fn residence() -> Residence {
+        let resident = Resident {
+            identity: Arc::new(Identity {
+                name: "A".to_owned(),
+                plugin: "A".to_owned(),
+                version: "1".to_owned(),
+                mode: Mode::InProcess,
+                pid: 1,
+                port: 1,
+                generation: 1,
+                attempt: 0,
+                since: Instant::now(),
+            }),
+            config: "{}".to_owned(),
+            outlet: Arc::new(Panicking),
+        };
+        Residence::take(resident, tokio::runtime::Handle::current())
+    }
+
+    /// Each of these would end the process if the panic left the C function.
+    #[tokio::test]
+    async fn a_panic_of_the_host_is_an_error_for_the_daemon_and_ends_nothing() {
+        let residence = residence();
+        let host: HostV1 = residence.host();
+        host.log(3, "a", "text", "");
+        assert_eq!(host.emit(1, b"tick []"), status::FAILED);
+        for operation in ["guest.open", "publish", "feed.subscribe", "nonsense"] {
+            let fault = host.ask(operation, b"1").unwrap_err();
+            assert_eq!(fault.status, status::FAILED);
+            assert!(fault.message.contains("fault of dae-host"), "{fault}");
+        }
+        for operation in ["call", "list"] {
+            let fault = host.ask_later(operation, Vec::new()).await.unwrap_err();
+            assert_eq!(fault.status, status::FAILED, "{operation}");
+            assert!(fault.message.contains("fault of dae-host"), "{fault}");
+        }
+        {
+            let mut dropped = std::pin::pin!(host.ask_later("find", Vec::new()));
+            assert!(futures_util::poll!(&mut dropped).is_pending());
+        }
+        let spawned = host.spawn(async { panic!("told to panic in a task") }.into_ffi());
+        assert_eq!(spawned, status::NOTHING);
+        host.sleep(1).await;
+        residence.cancel_spawned().await;
+    }
+
+    /// A timer panics when it is polled after its runtime's end.
+    #[test]
+    fn a_sleep_that_outlives_the_hosts_threads_ends() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let residence = runtime.block_on(async { residence() });
+        let asleep = residence.host().sleep(60_000);
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        let waiting = tokio::runtime::Builder::new_current_thread();
+        let waiting = { waiting }.build().unwrap();
+        waiting.block_on(asleep);
+    }
+}

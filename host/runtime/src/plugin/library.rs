@@ -1,0 +1,455 @@
+//! A plugin's file in this process: opened, checked, and called.
+//!
+//! An image is never closed: Rust code can't be unloaded soundly (thread-locals with destructors, threads and pthread
+//! keys outlive any bookkeeping). So a library is opened with `RTLD_NODELETE` from a private copy that nobody overwrites,
+//! and its handle is let go.
+//!
+//! abi_stable's own loader keeps one root module a process; this one reads the header itself and checks the layout with
+//! globals of its own for each file, so that any number of plugins load and none can spoil the check of another.
+
+#![allow(unsafe_code)]
+
+mod fault;
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use abi_stable::StableAbi;
+use abi_stable::abi_stability::abi_checking::{
+    CheckingGlobals, check_layout_compatibility_with_globals,
+};
+use abi_stable::library::{AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_NUL};
+use abi_stable::std_types::{ROption, RSlice};
+use async_ffi::FfiFuture;
+use dae_plugin_api::abi::{
+    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, StepV1,
+    VecSink, status, verb,
+};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+pub use fault::LoadFault;
+
+use crate::plugin::completion::Ended;
+
+/// Not in libloading: the image stays mapped whatever happens to the handle. The value is glibc's and musl's.
+#[cfg(target_os = "linux")]
+const RTLD_NODELETE: i32 = 0x1000;
+#[cfg(target_os = "macos")]
+const RTLD_NODELETE: i32 = 0x80;
+
+/// A loaded file. It stays for the life of the process.
+#[derive(Clone, Copy)]
+pub struct Image {
+    module: DaemonModV1_Ref,
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Image")
+    }
+}
+
+impl Image {
+    /// Loads a file: its static constructors run. Blocks for about half a millisecond.
+    ///
+    /// The file must be a private copy, under a name that was never loaded in this process.
+    ///
+    /// # Errors
+    /// What the system's loader says and what may help, or how its ABI differs from this host's.
+    pub fn open(path: &Path) -> Result<Self, LoadFault> {
+        let header = open_header(path)?;
+        check_layout(header)?;
+        // SAFETY: the layout has just been checked against this host's.
+        let module = unsafe { header.init_root_module_with_unchecked_layout::<DaemonModV1_Ref>() }
+            .map_err(|error| {
+                LoadFault::new(format!(
+                    "its root module can't be made: {}",
+                    essence(&error.to_string())
+                ))
+            })?;
+        Ok(Image { module })
+    }
+
+    /// Whether its code can read that state.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_state(&self, state: &str) -> Result<(), String> {
+        let found = (self.module.query())(CHECK_STATE.into());
+        if found.is_null() {
+            return Ok(());
+        }
+        // SAFETY: by contract of the ABI, `query` gives under that name a function of this type, of an image that stays.
+        let check = unsafe { std::mem::transmute::<*const (), CheckStateV1>(found) };
+        let mut bytes = Vec::new();
+        let mut sink = VecSink::new(&mut bytes);
+        // SAFETY: the sink lives across the call and isn't moved after `raw`.
+        let status = unsafe { check(RSlice::from_slice(state.as_bytes()), sink.raw()) };
+        drop(sink);
+        match status {
+            status::NOTHING => Ok(()),
+            _ => Err(text(bytes)),
+        }
+    }
+
+    /// Where its code begins: two images never share it.
+    #[must_use]
+    pub fn entry(&self) -> usize {
+        self.module.create() as usize
+    }
+
+    /// Starts a daemon of it. The future runs the author's `start`, which may block: poll it on a thread that may.
+    #[must_use]
+    pub fn start(&self, host: HostV1, request: &str) -> Starting {
+        let mut place = Box::new(ROption::RNone);
+        let mut sink = LateSink::new();
+        // SAFETY: `place` and `sink` are boxed, and `Starting` drops them after the step's future.
+        let step = unsafe {
+            (self.module.create())(
+                host,
+                RSlice::from_slice(request.as_bytes()),
+                &raw mut *place,
+                sink.raw(),
+            )
+        };
+        Starting {
+            step: Running::of(step),
+            place,
+            sink,
+        }
+    }
+}
+
+/// Libraries that are being loaded, those that hang in their constructor included.
+static LOADING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a library is being loaded. It may be for ever, and then the loader's lock is held for ever, too.
+pub fn is_loading() -> bool {
+    LOADING.load(Ordering::Relaxed) > 0
+}
+
+/// Ends the process. Where a library is being loaded, what libraries do at the end is left out: that waits for the
+/// loader's lock.
+pub fn exit(code: i32) -> ! {
+    if is_loading() {
+        // SAFETY: it takes any number, never returns, and touches no memory of this process.
+        unsafe { libc::_exit(code) }
+    }
+    std::process::exit(code)
+}
+
+fn open_header(path: &Path) -> Result<&'static LibHeader, LoadFault> {
+    LOADING.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: loading runs the file's constructors, which is what a person who installs it asks for; the manifest was
+    // found in it before, and a reload tries the file in a child process first.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
+    LOADING.fetch_sub(1, Ordering::Relaxed);
+    let library = library.map_err(|error| LoadFault::of_loader(path, &error))?;
+    // SAFETY: abi_stable exports a static of that type under that name; its magic string is checked by `upgrade`.
+    let header =
+        unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) }
+            .map(|symbol| *symbol)
+            .map_err(|_| {
+                LoadFault::new(
+                    "it exports no daemon; build it with #[daemon] of dae-plugin-api".to_owned(),
+                )
+            })?;
+    // Never closed: see the file's head.
+    std::mem::forget(library);
+    header.upgrade().map_err(|error| {
+        LoadFault::new(format!(
+            "it was built with another abi_stable: {}",
+            essence(&error.to_string())
+        ))
+    })
+}
+
+fn check_layout(header: &'static LibHeader) -> Result<(), LoadFault> {
+    let layout = header.layout().ok_or_else(|| {
+        LoadFault::new("it doesn't describe its ABI, so it can't be checked".to_owned())
+    })?;
+    let ours = <DaemonModV1_Ref as StableAbi>::LAYOUT;
+    // Fresh ones: the process-wide globals would keep pointers into this plugin and judge the next one by them.
+    let globals = CheckingGlobals::new();
+    let checked = check_layout_compatibility_with_globals(ours, layout, &globals);
+    // The globals hold references into the image, and their drop runs none of its code.
+    checked.map_err(|errors| {
+        LoadFault::new(format!(
+            "its ABI differs from this host's: {}",
+            essence(&errors.to_string())
+        ))
+    })
+}
+
+/// Of abi_stable's report, up to 800 lines, what stands behind the first `Error:`.
+fn essence(report: &str) -> String {
+    let told = report.split("Error:").nth(1).unwrap_or(report);
+    let lines: Vec<&str> = told
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .take(6)
+        .collect();
+    lines.join(" ")
+}
+
+/// A step under way, or over.
+enum Running {
+    Ended(u32),
+    Pending(FfiFuture<u32>),
+}
+
+impl Running {
+    fn of(step: StepV1) -> Self {
+        match step.future {
+            ROption::RSome(future) => Running::Pending(future),
+            ROption::RNone => Running::Ended(step.status),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<u32> {
+        match self {
+            Running::Ended(status) => Poll::Ready(*status),
+            // The plugin catches its panics; async-ffi would make one that it didn't catch a panic of ours.
+            Running::Pending(future) => {
+                catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(context)))
+                    .unwrap_or(Poll::Ready(status::CRASHED))
+            }
+        }
+    }
+}
+
+/// A daemon that is being constructed.
+pub struct Starting {
+    // Drops before what it writes to.
+    step: Running,
+    place: Box<ROption<InstanceV1>>,
+    sink: Box<LateSink>,
+}
+
+impl Future for Starting {
+    type Output = Result<Live, String>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Poll::Ready(status) = this.step.poll(context) else {
+            return Poll::Pending;
+        };
+        // The author's future ends here, before its result is used.
+        this.step = Running::Ended(status);
+        match this.place.take() {
+            ROption::RSome(raw) if status == status::DONE => Poll::Ready(Ok(Live { raw })),
+            _ => Poll::Ready(Err(text(this.sink.take()))),
+        }
+    }
+}
+
+/// A constructed daemon in this process. Dropped, it is destroyed, which runs the author's `Drop`.
+pub struct Live {
+    raw: InstanceV1,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Live")
+    }
+}
+
+impl Live {
+    /// Runs a command that ends on the spot, and appends its result or its error's text to `out`.
+    #[inline(always)]
+    pub fn call(&self, call: &Command<'_>, out: &mut Vec<u8>) -> u32 {
+        let mut sink = VecSink::new(out);
+        // SAFETY: the instance is alive, and the sink lives across the call and isn't moved after `raw`.
+        let step = unsafe { (self.raw.vtable.call)(self.raw.this, &call.raw(), sink.raw()) };
+        match step.future {
+            ROption::RNone => step.status,
+            // The manifest said that it is no async command. Its future must not outlive the sink.
+            ROption::RSome(future) => {
+                drop(future);
+                status::UNKNOWN
+            }
+        }
+    }
+
+    /// Starts a command that may end later. The caller keeps this instance alive for as long as the result.
+    #[must_use]
+    pub fn call_later(&self, call: &Command<'_>) -> Later {
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        let mut sink = spare.unwrap_or_else(LateSink::new);
+        // SAFETY: the instance is alive; the boxed sink is dropped after the step's future.
+        let step = unsafe { (self.raw.vtable.call)(self.raw.this, &call.raw(), sink.raw()) };
+        Later {
+            step: Running::of(step),
+            sink: Some(sink),
+        }
+    }
+
+    /// The author's `run`; ends at once with `NOTHING` where there is none.
+    #[must_use]
+    pub fn run(&self) -> Later {
+        self.act(verb::RUN)
+    }
+
+    /// The author's `stop`.
+    #[must_use]
+    pub fn stop(&self) -> Later {
+        self.act(verb::STOP)
+    }
+
+    /// Its state, as JSON; `NOTHING` where it hands none over.
+    #[must_use]
+    pub fn save(&self) -> Later {
+        self.act(verb::SAVE)
+    }
+
+    /// Shows that the code is there and answers.
+    #[must_use]
+    pub fn ping(&self) -> bool {
+        matches!(self.act(verb::PING).step, Running::Ended(status::NOTHING))
+    }
+
+    /// The author's `#[on(connect)]`.
+    #[must_use]
+    pub fn guest_came(&self, guest: u64) -> Later {
+        self.act_on(verb::GUEST_CAME, &guest.to_le_bytes())
+    }
+
+    /// The author's `#[on(disconnect)]`.
+    #[must_use]
+    pub fn guest_gone(&self, guest: u64) -> Later {
+        self.act_on(verb::GUEST_GONE, &guest.to_le_bytes())
+    }
+
+    fn act(&self, verb: u32) -> Later {
+        self.act_on(verb, &[])
+    }
+
+    fn act_on(&self, verb: u32, argument: &[u8]) -> Later {
+        let mut sink = LateSink::new();
+        let argument = RSlice::from_slice(argument);
+        // SAFETY: as in `call_later`; the argument is borrowed for the call.
+        let step = unsafe { (self.raw.vtable.act)(self.raw.this, verb, argument, sink.raw()) };
+        Later {
+            step: Running::of(step),
+            sink: Some(sink),
+        }
+    }
+
+    /// Destroys it.
+    ///
+    /// # Errors
+    /// The text of a panic in the author's `Drop`.
+    pub fn destroy(self) -> Result<(), String> {
+        let raw = self.raw;
+        std::mem::forget(self);
+        destroy(raw)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // A panic in there has been logged on the plugin's side.
+        let _ = destroy(self.raw);
+    }
+}
+
+fn destroy(raw: InstanceV1) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    let mut sink = VecSink::new(&mut bytes);
+    // SAFETY: the one owner is giving it up, and whoever called into it held a borrow or a lease that has ended.
+    let status = unsafe { (raw.vtable.destroy)(raw.this, sink.raw()) };
+    drop(sink);
+    match status {
+        status::NOTHING => Ok(()),
+        _ => Err(text(bytes)),
+    }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// One command for a daemon.
+#[derive(Debug, Clone, Copy)]
+pub struct Command<'a> {
+    /// Index into the manifest's commands.
+    pub index: u32,
+    /// The guest that sent it.
+    pub guest: u64,
+    /// Its arguments, as they came.
+    pub arguments: &'a str,
+}
+
+impl Command<'_> {
+    fn raw(&self) -> CallV1<'_> {
+        CallV1 {
+            command: self.index,
+            flags: 0,
+            guest: self.guest,
+            arguments: RSlice::from_slice(self.arguments.as_bytes()),
+        }
+    }
+}
+
+/// A command that ends later. Dropped, it is cancelled.
+pub struct Later {
+    // Drops before what it writes to.
+    step: Running,
+    /// Gone once it is [`SPARE`].
+    sink: Option<Box<LateSink>>,
+}
+
+thread_local! {
+    /// The sink of a command that has ended, for the next one on this thread.
+    static SPARE: Cell<Option<Box<LateSink>>> = const { Cell::new(None) };
+}
+
+/// A spare sink that has more memory is freed, not kept (bytes).
+const SPARE_BYTES_MAX: usize = 4 << 10;
+
+impl Later {
+    /// Takes back the bytes of its end, once they are of no more use: what comes next needn't allocate.
+    pub fn give_back(&mut self, bytes: Vec<u8>) {
+        let has_ended = matches!(self.step, Running::Ended(_));
+        if has_ended
+            && bytes.capacity() <= SPARE_BYTES_MAX
+            && let Some(mut sink) = self.sink.take()
+        {
+            sink.give_back(bytes);
+            // A thread that is being torn down has no place for it.
+            let _ = SPARE.try_with(|spare| spare.set(Some(sink)));
+        }
+    }
+
+    /// Whether it was over before it was polled: the arguments were refused, say.
+    #[must_use]
+    pub fn at_once(&self) -> Option<u32> {
+        match self.step {
+            Running::Ended(status) => Some(status),
+            Running::Pending(_) => None,
+        }
+    }
+}
+
+impl Future for Later {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        let Poll::Ready(status) = this.step.poll(context) else {
+            return Poll::Pending;
+        };
+        this.step = Running::Ended(status);
+        let bytes = this.sink.as_mut().map(|sink| sink.take());
+        Poll::Ready(Ended {
+            status,
+            bytes: bytes.unwrap_or_default(),
+        })
+    }
+}

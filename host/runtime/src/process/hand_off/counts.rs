@@ -1,0 +1,177 @@
+//! How many bytes of a connection have been read and written so far, by the kernel's own count.
+//!
+//! A process that is killed can't say whether its last `recv` or `send` had been done. The kernel can: what came in, less
+//! what is still to be read, was read; what the other side has acknowledged, and what waits for that, was written. Urgent
+//! data has to be in line with the other ([`keep_in_line`]), or it would count as unread for good.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Bytes read from and written to a connection since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub read: u64,
+    pub written: u64,
+}
+
+/// Asks the kernel. Nobody may read from or write to the connection meanwhile.
+///
+/// # Errors
+/// The system's; `Unsupported` where it doesn't count.
+#[cfg(target_os = "linux")]
+pub fn counts(socket: BorrowedFd<'_>) -> io::Result<Counts> {
+    loop {
+        let before = waiting(socket)?;
+        let info = TcpInfo::of(socket)?;
+        if info.state == TcpInfo::CLOSED {
+            // Nobody is there any more, and what such a connection has counted isn't to be relied on.
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        // What comes in or is acknowledged between two of these questions is in one answer and not in the other.
+        if before == waiting(socket)? {
+            let (to_read, to_acknowledge) = before;
+            let end = u64::from(info.has_ended());
+            return Ok(Counts {
+                read: (info.bytes_received - end).saturating_sub(to_read),
+                written: info.bytes_acked + to_acknowledge,
+            });
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn counts(_: BorrowedFd<'_>) -> io::Result<Counts> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// From now on urgent data is data as any other.
+///
+/// # Errors
+/// The system's.
+pub fn keep_in_line(socket: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
+}
+
+/// What has come and was not read, and what was written and is not acknowledged (bytes).
+#[cfg(target_os = "linux")]
+fn waiting(socket: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    use std::os::fd::AsRawFd as _;
+    let mut written: libc::c_int = 0;
+    // SAFETY: the descriptor is borrowed, so open; the kernel writes one `int` to where there is one.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut written) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let to_read = rustix::io::ioctl_fionread(socket)?;
+    Ok((to_read, u64::try_from(written).unwrap_or_default()))
+}
+
+/// What is looked at of the kernel's `struct tcp_info` (`linux/tcp.h`), which only ever grows at its end.
+#[cfg(target_os = "linux")]
+struct TcpInfo {
+    state: u8,
+    bytes_acked: u64,
+    bytes_received: u64,
+}
+
+#[cfg(target_os = "linux")]
+impl TcpInfo {
+    /// `TCP_CLOSE` of `net/tcp_states.h`.
+    const CLOSED: u8 = 7;
+
+    fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
+        use std::os::fd::AsRawFd as _;
+        /// Where the counts stand: behind 8 bytes of flags, 24 `u32` and two `u64`.
+        const ACKED: usize = 120;
+        const RECEIVED: usize = 128;
+        const BYTES: usize = 136;
+        let mut info = [0_u8; BYTES];
+        let mut length = BYTES as libc::socklen_t;
+        // SAFETY: the descriptor is borrowed, so open; the kernel writes no more than `length` bytes to where there are
+        // as many, and their number to `length`.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // Kernels before 4.1 don't count.
+        if (length as usize) < BYTES {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let number = |at: usize| {
+            info[at..]
+                .first_chunk()
+                .map_or(0, |b| u64::from_ne_bytes(*b))
+        };
+        Ok(TcpInfo {
+            state: info[0],
+            bytes_acked: number(ACKED),
+            bytes_received: number(RECEIVED),
+        })
+    }
+
+    /// Whether the other side has said that no more will come, which counts as a byte received.
+    fn has_ended(&self) -> bool {
+        /// `TCP_TIME_WAIT`, `TCP_CLOSE_WAIT`, `TCP_LAST_ACK` and `TCP_CLOSING` of `net/tcp_states.h`.
+        const ENDED: [u8; 4] = [6, 8, 9, 11];
+        ENDED.contains(&self.state)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::AsFd as _;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn every_byte_counts_once_also_past_the_end_of_what_comes() {
+        let (mut client, mut server) = pair();
+        let begin = counts(server.as_fd()).unwrap();
+        client.write_all(b"0123456789").unwrap();
+        server.read_exact(&mut [0; 4]).unwrap();
+        server.write_all(b"abc").unwrap();
+        let since = || {
+            let now = counts(server.as_fd()).unwrap();
+            (now.read - begin.read, now.written - begin.written)
+        };
+        assert_eq!(since(), (4, 3));
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(since(), (4, 3));
+        let mut rest = Vec::new();
+        (&server).read_to_end(&mut rest).unwrap();
+        assert_eq!((rest.len(), since()), (6, (10, 3)));
+    }
+
+    #[test]
+    fn what_nobody_reads_is_written_all_the_same() {
+        let (_client, mut server) = pair();
+        server.set_nonblocking(true).unwrap();
+        let begin = counts(server.as_fd()).unwrap();
+        let mut written = 0;
+        while let Ok(bytes) = server.write(&[7; 10_000]) {
+            written += bytes as u64;
+        }
+        assert!(written > 10_000);
+        assert_eq!(
+            counts(server.as_fd()).unwrap().written - begin.written,
+            written
+        );
+    }
+}

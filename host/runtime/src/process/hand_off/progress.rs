@@ -1,0 +1,218 @@
+//! How far a worker has come with the commands that it was handed, as both sides see it at any moment.
+//!
+//! A worker begins what it is handed in the order of the numbers that its host gave. Before it begins a command it moves
+//! one word forward by compare-and-swap; to withdraw commands the host moves the same word past them. So a single word
+//! decides of each command whether it has begun or never will, and the host needn't wait for a worker that is stuck.
+//!
+//! A batch that was set aside for want of room is out of that order: the worker says so, and answers for it by frames.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Ledger;
+
+/// In a word: where the number of a batch or call begins. Below it stands the index of a command in its batch.
+const ID_SHIFT: u32 = 16;
+/// The index that stands for all of a batch. No batch has as many commands: each takes 8 of its 64 KiB.
+const ALL: u64 = (1 << ID_SHIFT) - 1;
+
+/// The words in the shared memory. All zero is a worker that has begun nothing.
+#[repr(C)]
+pub(super) struct Progress {
+    /// The command that was begun last in the order of numbers, or up to where the host has withdrawn them.
+    front: AtomicU64,
+    /// The command that the worker's thread is at, and since when by the system's monotonic clock; 0 while it is at none.
+    at: AtomicU64,
+    since_ns: AtomicU64,
+}
+
+/// How much of something was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// Nothing.
+    None,
+    /// So many of its commands.
+    Some(usize),
+    /// All of it.
+    All,
+}
+
+impl Begun {
+    /// What a word says about a batch or call.
+    fn of(word: u64, id: u64) -> Self {
+        match (word >> ID_SHIFT).cmp(&id) {
+            std::cmp::Ordering::Less => Begun::None,
+            std::cmp::Ordering::Greater => Begun::All,
+            std::cmp::Ordering::Equal if word & ALL == ALL => Begun::All,
+            std::cmp::Ordering::Equal => Begun::Some((word & ALL) as usize + 1),
+        }
+    }
+}
+
+/// Where a worker was when its host withdrew something.
+#[derive(Debug, Clone, Copy)]
+pub struct Front(u64);
+
+impl Front {
+    /// How much of a batch or call had begun by then.
+    pub fn begun(self, id: u64) -> Begun {
+        Begun::of(self.0, id)
+    }
+}
+
+/// A command that a worker's thread is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// Its batch or call.
+    pub id: u64,
+    /// Its index in the batch.
+    pub index: usize,
+    /// For how long.
+    pub time: Duration,
+}
+
+/// The host's side.
+impl Ledger {
+    /// How much of a batch or call has begun.
+    pub fn begun(&self, id: u64) -> Begun {
+        Begun::of(self.page.progress.front.load(Ordering::SeqCst), id)
+    }
+
+    /// The command that the worker's thread is at; `None` while it is at none.
+    pub fn running(&self) -> Option<Running> {
+        let Progress { at, since_ns, .. } = &self.page.progress;
+        // A worker that changes them all the time is at many commands, none of which takes long.
+        for _ in 0..8 {
+            let word = at.load(Ordering::SeqCst);
+            let since = since_ns.load(Ordering::SeqCst);
+            // Both are of one command where nothing has changed in between.
+            if at.load(Ordering::SeqCst) == word {
+                return (since != 0).then(|| Running {
+                    id: word >> ID_SHIFT,
+                    index: (word & ALL) as usize,
+                    // The worker's word for it: one that lies in the future is no time at all.
+                    time: Duration::from_nanos(monotonic_ns().saturating_sub(since)),
+                });
+            }
+        }
+        None
+    }
+
+    /// Withdraws all commands up to that batch or call that have not begun: they never will. Returns where the worker was.
+    pub(crate) fn withdraw(&self, up_to: u64) -> Front {
+        let (set, failed) = (Ordering::SeqCst, Ordering::SeqCst);
+        let past = up_to << ID_SHIFT | ALL;
+        let push = |front| (front < past).then_some(past);
+        let before = self.page.progress.front.fetch_update(set, failed, push);
+        Front(before.unwrap_or_else(|front| front))
+    }
+}
+
+/// The worker's side.
+impl Ledger {
+    /// Begins a command in the order of numbers; false where it has been withdrawn. `last` is what this has put there last.
+    pub fn begin(&self, last: &mut u64, id: u64, index: usize) -> bool {
+        let front = &self.page.progress.front;
+        let next = id << ID_SHIFT | index as u64 & ALL;
+        while let Err(now) = front.compare_exchange(*last, next, Ordering::SeqCst, Ordering::SeqCst)
+        {
+            if now >= next {
+                return false;
+            }
+            *last = now;
+        }
+        *last = next;
+        true
+    }
+
+    /// This thread runs a command from now on.
+    pub fn run(&self, id: u64, index: usize, since_ns: u64) {
+        let Progress {
+            at,
+            since_ns: since,
+            ..
+        } = &self.page.progress;
+        // While the two don't belong together, the thread is at none.
+        since.store(0, Ordering::SeqCst);
+        at.store(id << ID_SHIFT | index as u64 & ALL, Ordering::SeqCst);
+        since.store(since_ns, Ordering::SeqCst);
+    }
+
+    /// This thread runs no command any more.
+    pub fn rest(&self) {
+        self.page.progress.since_ns.store(0, Ordering::SeqCst);
+    }
+}
+
+/// The time of the clock that all processes of the machine share.
+pub fn monotonic_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let time = Duration::try_from(time).unwrap_or_default();
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_begun_is_told_from_what_is_withdrawn_and_never_begins() {
+        let (ledger, _file) = Ledger::create().unwrap();
+        let mut last = 0;
+        assert_eq!(ledger.begun(4), Begun::None);
+        assert!(ledger.begin(&mut last, 4, 0) && ledger.begin(&mut last, 4, 1));
+        assert_eq!(
+            (ledger.begun(4), ledger.begun(3)),
+            (Begun::Some(2), Begun::All)
+        );
+        let front = ledger.withdraw(5);
+        assert_eq!(
+            (front.begun(4), front.begun(5)),
+            (Begun::Some(2), Begun::None)
+        );
+        // In the middle of a batch, and the one behind it; what comes later begins.
+        assert!(!ledger.begin(&mut last, 4, 2) && !ledger.begin(&mut last, 5, 0));
+        assert!(ledger.begin(&mut last, 6, 0));
+        assert_eq!(ledger.withdraw(5).begun(6), Begun::Some(1));
+    }
+
+    #[test]
+    fn a_command_that_runs_is_seen_with_its_time_and_nonsense_is_no_time() {
+        let (ledger, _file) = Ledger::create().unwrap();
+        assert_eq!(ledger.running(), None);
+        ledger.run(4, 1, monotonic_ns() - 1_000_000);
+        let running = ledger.running().unwrap();
+        assert_eq!((running.id, running.index), (4, 1));
+        assert!(running.time >= Duration::from_millis(1));
+        ledger.run(4, 2, u64::MAX);
+        assert_eq!(ledger.running().unwrap().time, Duration::ZERO);
+        ledger.rest();
+        assert_eq!(ledger.running(), None);
+    }
+
+    #[test]
+    fn on_two_threads_a_command_begins_or_is_withdrawn_and_never_both() {
+        const COMMANDS: usize = 50;
+        for round in 0..2_000 {
+            let (ledger, file) = Ledger::create().unwrap();
+            let theirs = Ledger::open(&file).unwrap();
+            let worker = std::thread::spawn(move || {
+                let mut last = 0;
+                (0..COMMANDS)
+                    .filter(|index| theirs.begin(&mut last, 4, *index))
+                    .count()
+            });
+            for _ in 0..round % 61 {
+                std::hint::spin_loop();
+            }
+            let begun = match ledger.withdraw(4).begun(4) {
+                Begun::None => 0,
+                Begun::Some(count) => count,
+                Begun::All => COMMANDS,
+            };
+            assert_eq!(begun, worker.join().unwrap());
+        }
+    }
+}

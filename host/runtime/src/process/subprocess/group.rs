@@ -1,0 +1,276 @@
+//! Process groups of workers: what of one is left, and how it is ended without hitting anybody else.
+//!
+//! A worker leads a group, which is named by the worker's number. Numbers are given out again once nobody has them. So a
+//! group is signalled by its number only while its leader is not reaped, which keeps the number taken. After that its
+//! members are found one by one in the kernel's table, told from strangers by what the group's record says, and each is
+//! signalled by a descriptor of the process.
+//!
+//! The record lies in the home while the worker lives. A host that was killed together with its workers leaves records
+//! behind, and the next host ends what they name ([`Records::end_left`]).
+//!
+//! Elsewhere than on Linux there is no such table: groups are signalled by their numbers alone, and no records are kept.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+
+use dae_store::atomic_file;
+use dae_store::home;
+
+/// A group, told from any other that ever has its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Group {
+    /// Its number, which is its leader's process id.
+    number: i32,
+    /// When its leader started, in the kernel's ticks since the system's start.
+    started: u64,
+    /// The session that it belongs to.
+    session: i32,
+    /// The system's run, and the namespace of process ids, in which all that is true.
+    place: String,
+}
+
+/// Where the groups are recorded that workers lead.
+#[derive(Debug, Clone)]
+pub struct Records {
+    directory: PathBuf,
+}
+
+/// What the kernel's table says of one process.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    process: i32,
+    has_ended: bool,
+    group: i32,
+    session: i32,
+    started: u64,
+}
+
+impl Group {
+    /// Returns the group that a process leads which has not been reaped yet; `None` where the kernel has no such table.
+    pub(super) fn led_by(leader: Pid) -> Option<Self> {
+        let row = Row::of(leader.as_raw_nonzero().get())?;
+        (row.group == row.process).then(|| Group {
+            number: row.process,
+            started: row.started,
+            session: row.session,
+            place: place(),
+        })
+    }
+
+    /// Kills the members that are left, and returns how many they were. One that has ended and was not reaped is none.
+    pub(super) fn kill_left(&self) -> usize {
+        let rows = table();
+        // The number was given out again: nothing is left of the group.
+        let is_another = |row: &Row| row.process == self.number && row.started != self.started;
+        if self.place != place() || rows.iter().any(is_another) {
+            return 0;
+        }
+        let ours: Vec<&Row> = rows.iter().filter(|row| self.has(row)).collect();
+        ours.iter().for_each(|row| self.kill(row));
+        ours.len()
+    }
+
+    fn has(&self, row: &Row) -> bool {
+        let is_member = row.group == self.number && row.session == self.session;
+        is_member && row.started >= self.started && !row.has_ended
+    }
+
+    /// By a descriptor: from its being opened on, no other process is meant, and then the process is looked at again.
+    #[cfg(target_os = "linux")]
+    fn kill(&self, row: &Row) {
+        use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+        let opened = Pid::from_raw(row.process).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        if let Some(Ok(process)) = opened
+            && Row::of(row.process).is_some_and(|now| now.started == row.started)
+        {
+            // One that has ended meanwhile needs no signal.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn kill(&self, _row: &Row) {}
+}
+
+impl Records {
+    /// Records in that directory, which is made when it is needed.
+    pub fn in_directory(directory: PathBuf) -> Self {
+        Records { directory }
+    }
+
+    /// Kills what is left of the groups that a host of before has recorded, and forgets them. To be called by who holds
+    /// the home's lock. Returns how many processes were left.
+    pub fn end_left(&self) -> usize {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        let end = |entry: fs::DirEntry| {
+            let text = fs::read(entry.path()).unwrap_or_default();
+            let group = serde_json::from_slice::<Group>(&text).ok();
+            let left = group.map_or(0, |group| group.kill_left());
+            let _ = fs::remove_file(entry.path());
+            left
+        };
+        entries.flatten().map(end).sum()
+    }
+
+    /// Records a group, for as long as the system runs: the record need not outlive that.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn keep(&self, group: &Group) -> anyhow::Result<()> {
+        let text = serde_json::to_vec(group)?;
+        let write = || -> io::Result<()> {
+            let mut file = fs::File::create(self.path_of(group))?;
+            atomic_file::make_owners(&file)?;
+            file.write_all(&text)
+        };
+        if write().is_err() {
+            home::make_private(&self.directory)?;
+            write()?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a group that is gone.
+    pub(super) fn forget(&self, group: &Group) {
+        // One that stays names a group that the next host doesn't find.
+        let _ = atomic_file::remove(&self.path_of(group));
+    }
+
+    fn path_of(&self, group: &Group) -> PathBuf {
+        self.directory.join(group.number.to_string())
+    }
+}
+
+/// What process ids and start times are relative to.
+fn place() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), namespace.display())
+}
+
+/// Every process that the kernel shows us.
+fn table() -> Vec<Row> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(Row::of).collect()
+}
+
+impl Row {
+    fn of(process: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        Row::read(process, &stat)
+    }
+
+    /// Reads a line as proc(5) has it. The name, in brackets, may hold anything; what follows the last bracket is state,
+    /// parent, group and session, and 16 fields later the time of the start.
+    fn read(process: i32, stat: &str) -> Option<Self> {
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(Row {
+            process,
+            has_ended: matches!(*fields.first()?, "Z" | "X"),
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
+
+    /// A group whose leader has started another process and then ended.
+    fn group_without_leader() -> (Group, Child) {
+        let mut leader = Command::new("sh");
+        leader.args(["-c", "sleep 60 & read -r line"]);
+        let mut leader = leader
+            .stdin(std::process::Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let group = Group::led_by(Pid::from_child(&leader)).unwrap();
+        until(|| members(&group) == 2);
+        drop(leader.stdin.take());
+        leader.wait().unwrap();
+        (group, leader)
+    }
+
+    fn members(group: &Group) -> usize {
+        table().iter().filter(|row| group.has(row)).count()
+    }
+
+    #[track_caller]
+    fn until(mut holds: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it never holds");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_a_host_of_before_has_recorded_is_ended_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::in_directory(dir.path().join("workers"));
+        assert_eq!(records.end_left(), 0, "there is nothing yet");
+        let (group, _leader) = group_without_leader();
+        records.keep(&group).unwrap();
+        fs::write(dir.path().join("workers/1"), "nonsense").unwrap();
+        assert_eq!(records.end_left(), 1);
+        until(|| members(&group) == 0);
+        assert_eq!(fs::read_dir(dir.path().join("workers")).unwrap().count(), 0);
+    }
+
+    /// Each stands for a number that was given out again.
+    #[test]
+    fn a_group_that_is_not_the_recorded_one_is_left_alone() {
+        let (group, _leader) = group_without_leader();
+        let differently = [
+            Group {
+                started: group.started + 1_000_000,
+                ..group.clone()
+            },
+            Group {
+                session: group.session + 1,
+                ..group.clone()
+            },
+            Group {
+                place: "another system".to_owned(),
+                ..group.clone()
+            },
+        ];
+        for other in differently {
+            assert_eq!(other.kill_left(), 0, "{other:?}");
+        }
+        // Where the leader lives, its own start counts.
+        let mut leader = Command::new("sleep")
+            .arg("60")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let led = Group::led_by(Pid::from_child(&leader)).unwrap();
+        let earlier = Group {
+            started: led.started - 1,
+            ..led.clone()
+        };
+        assert_eq!(earlier.kill_left(), 0);
+        assert_eq!((led.kill_left(), group.kill_left()), (1, 1));
+        leader.wait().unwrap();
+        until(|| members(&group) == 0);
+    }
+
+    #[test]
+    fn a_name_with_brackets_is_no_end_of_the_name() {
+        let stat = "7 (a) Z (b) S 1 5 6 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0";
+        let row = Row::read(7, stat).unwrap();
+        assert_eq!((row.group, row.session, row.started), (5, 6, 4711));
+        assert!(!row.has_ended);
+    }
+}

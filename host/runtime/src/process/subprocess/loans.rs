@@ -1,0 +1,433 @@
+//! Guests that are lent to a child, as the host sees them.
+//!
+//! A guest that sends one batch of quick commands after the other is lent: the child reads its lines and writes its replies
+//! itself, and the host sees nothing of it (see [`crate::process::hand_off`]). It comes home when the host wants it, when the child
+//! meets anything but a quick command, when it has gone quiet, when a command of it doesn't end, and when the child does.
+//! Its connection's task waits for that ([`Loan::poll_back`]) and goes on where the child has left off.
+//!
+//! One task a child looks after its loans while there are any.
+
+mod watch;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+use tokio::runtime::Handle;
+
+use super::{Child, Link};
+use crate::plugin::completion::Ended;
+use crate::process::hand_off::{
+    At, Counts, Home, InHand, Ledger, Place, SLOTS, counts, keep_in_line,
+};
+use crate::process::ipc::loan::{HandedBack, Terms};
+use crate::process::ipc::{self, Kind, socket};
+use crate::threads::counters::Counting;
+use dae_store::lock::lock;
+use dae_store::tasks;
+use watch::Watch;
+
+/// How often loans are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// A process needs descriptors for more than guests: of as many as it may have, one in so many is lent.
+const DESCRIPTORS_SHARE: u64 = 4;
+
+/// The loans of one child.
+#[derive(Debug)]
+pub(super) struct Loans {
+    /// As many as there may be.
+    most: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By the loan's id.
+    by_id: HashMap<u64, Arc<Entry>>,
+    free: Vec<usize>,
+    /// How many slots have ever been used.
+    used: usize,
+    is_looked_after: bool,
+    /// The child has ended: no more are made.
+    has_ended: bool,
+}
+
+/// One loan, between the guest's task, the child's attendant and the one that looks after it.
+#[derive(Debug)]
+struct Entry {
+    place: Place,
+    guest_id: u64,
+    guest: AtomicWaker,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    back: Option<HandedBack>,
+    why: Option<Why>,
+    /// Its guest's task has gone.
+    is_abandoned: bool,
+}
+
+/// Why a guest is to come home; of two reasons the later one here counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// It has gone quiet, or the host has something for it.
+    Called,
+    /// Its instance is to go, and waits no longer for a command of it.
+    Revoked,
+    /// The command that the child is at has not ended within its limit.
+    TooLong(At),
+    /// The child has ended, and this is what the command it was at ends with.
+    Died(Ended),
+}
+
+impl Why {
+    fn weight(&self) -> u8 {
+        match self {
+            Why::Called => 0,
+            Why::Revoked => 1,
+            Why::TooLong(_) => 2,
+            Why::Died(_) => 3,
+        }
+    }
+
+    fn stronger(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).max_by_key(Why::weight)
+    }
+}
+
+/// What comes home with a guest.
+#[derive(Debug, Default)]
+pub struct Back {
+    pub handed: HandedBack,
+    /// The line that the child was at and won't answer, and why.
+    pub broken: Option<(Vec<u8>, Why)>,
+    /// The child had no use for it.
+    pub(crate) is_unwanted: bool,
+}
+
+/// A guest that is lent. Dropped, its connection is shut.
+pub(crate) struct Loan {
+    link: Arc<Link>,
+    ledger: Arc<Ledger>,
+    entry: Arc<Entry>,
+    socket: Option<TcpStream>,
+    before: Counts,
+    /// Whether the child was asked for it.
+    is_called: bool,
+}
+
+impl Loans {
+    /// For a child that may have so many descriptors.
+    pub(super) fn new(descriptors: Option<u64>) -> Self {
+        let share = descriptors.map_or(SLOTS as u64, |most| most / DESCRIPTORS_SHARE);
+        Loans {
+            most: SLOTS.min(usize::try_from(share).unwrap_or(SLOTS)),
+            table: Mutex::default(),
+        }
+    }
+
+    /// The child has handed one back; whose replies come with it, and how many bytes, where nobody wants them.
+    pub(super) fn on_hand_back(
+        &self,
+        (id, back): (u64, HandedBack),
+        ledger: Option<&Ledger>,
+    ) -> Option<(u64, usize)> {
+        let mut table = lock(&self.table);
+        // One that was seized is not there any more, and what it counts as unread isn't either.
+        let entry = table.by_id.get(&id).cloned()?;
+        let mut told = lock(&entry.told);
+        if told.is_abandoned {
+            table.forget(entry.place, ledger);
+            return Some((entry.guest_id, back.unread()));
+        }
+        told.back = Some(back);
+        drop(told);
+        entry.guest.wake();
+        None
+    }
+
+    /// The child has ended, and all of its group.
+    pub(super) fn end(&self, ended: &Ended) {
+        let mut table = lock(&self.table);
+        for entry in table.by_id.values() {
+            entry.tell(Why::Died(ended.clone()));
+        }
+        table.has_ended = true;
+    }
+}
+
+impl Table {
+    /// A free slot, if there is room.
+    fn take_slot(&mut self, most: usize) -> io::Result<usize> {
+        if self.by_id.len() >= most || self.has_ended {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(self.free.pop().unwrap_or_else(|| {
+            self.used += 1;
+            self.used - 1
+        }))
+    }
+
+    /// That loan is over, and its slot another's.
+    fn forget(&mut self, place: Place, ledger: Option<&Ledger>) {
+        if self.by_id.remove(&place.id).is_some() {
+            if let Some(ledger) = ledger {
+                ledger.clear(place);
+            }
+            self.free.push(place.slot);
+        }
+    }
+}
+
+impl Entry {
+    fn tell(&self, why: Why) {
+        let mut told = lock(&self.told);
+        told.why = Why::stronger(told.why.take(), Some(why));
+        drop(told);
+        self.guest.wake();
+    }
+}
+
+impl Child {
+    /// Lends a guest that is at rest, whose lines may be that long and whose commands may take that long.
+    ///
+    /// # Errors
+    /// Its socket is given back where it can't be lent now.
+    pub(crate) fn lend(
+        &self,
+        guest: u64,
+        socket: TcpStream,
+        (line_bytes_max, limit): (usize, Duration),
+    ) -> Result<Loan, TcpStream> {
+        let lent = self.link.lend(guest, &socket, line_bytes_max);
+        let Ok((entry, ledger, before)) = lent else {
+            return Err(socket);
+        };
+        self.link.look_after(limit);
+        Ok(Loan {
+            link: Arc::clone(&self.link),
+            ledger,
+            entry,
+            socket: Some(socket),
+            before,
+            is_called: false,
+        })
+    }
+}
+
+impl Link {
+    fn lend(
+        &self,
+        guest: u64,
+        guests_socket: &TcpStream,
+        line_bytes_max: usize,
+    ) -> io::Result<(Arc<Entry>, Arc<Ledger>, Counts)> {
+        let guests_socket = guests_socket.as_fd();
+        keep_in_line(guests_socket)?;
+        let before = counts(guests_socket)?;
+        let inode = rustix::fs::fstat(guests_socket)?.st_ino;
+        let mut table = lock(&self.loans.table);
+        let outgoing = lock(&self.outgoing);
+        // What waits goes first, and a child that doesn't read is lent nobody.
+        if !outgoing.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let ledger = self.ledger.clone().ok_or(io::ErrorKind::Unsupported)?;
+        let slot = table.take_slot(self.loans.most)?;
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let place = Place { id, slot };
+        ledger.lend(place);
+        let terms = Terms::of(slot, guest, line_bytes_max, inode);
+        let frame = ipc::whole(Kind::Lend, id, &[&terms.payload()]);
+        if let Err(error) = socket::send_with(&self.stream, &frame, guests_socket) {
+            ledger.clear(place);
+            table.free.push(slot);
+            return Err(error);
+        }
+        drop(outgoing);
+        let entry = Arc::new(Entry {
+            place,
+            guest_id: guest,
+            guest: AtomicWaker::new(),
+            told: Mutex::default(),
+        });
+        table.by_id.insert(id, Arc::clone(&entry));
+        Ok((entry, ledger, before))
+    }
+
+    /// Sees to it that loans are looked after while there are any.
+    fn look_after(self: &Arc<Self>, limit: Duration) {
+        let mut table = lock(&self.loans.table);
+        if !std::mem::replace(&mut table.is_looked_after, true) {
+            let link = Arc::clone(self);
+            let make = move || look_after(Arc::clone(&link), limit);
+            tasks::keep_alive(&Handle::current(), "the look at lent guests", make);
+        }
+    }
+}
+
+/// Until there are no more loans: sends quiet guests home, and has those seized whose command doesn't end.
+async fn look_after(link: Arc<Link>, limit: Duration) {
+    let mut watch = Watch::of(limit);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let mut table = lock(&link.loans.table);
+        let ledger = link.ledger.clone().filter(|_| !table.has_ended);
+        let Some(ledger) = ledger.filter(|_| !table.by_id.is_empty()) else {
+            table.is_looked_after = false;
+            return;
+        };
+        if table.by_id.values().any(|one| !ledger.is_sound(one.place)) {
+            drop(table);
+            let text = "the memory that it shares with its host was overwritten";
+            *lock(&link.kill_cause) = Some(text.to_owned());
+            link.kill.notify_one();
+            return;
+        }
+        let turns = |entry: &Entry| ledger.turns(entry.place.slot);
+        let loans = table.by_id.iter().map(|(id, entry)| (*id, turns(entry)));
+        for (id, why) in watch.look(loans.collect(), ledger.at(), Instant::now()) {
+            if let Some(entry) = table.by_id.get(&id) {
+                entry.tell(why);
+            }
+        }
+    }
+}
+
+impl Loan {
+    /// What counts the guest's commands.
+    pub(crate) fn counting(&self) -> Arc<dyn Counting> {
+        Arc::clone(&self.ledger) as _
+    }
+
+    /// The guest and what comes with it, once it is home. It is called home for `why`, or when somebody else has a reason;
+    /// the guest's task is woken then.
+    pub(crate) fn poll_back(
+        &mut self,
+        why: Option<Why>,
+        guest: &Context<'_>,
+    ) -> Poll<(TcpStream, Back)> {
+        self.entry.guest.register(guest.waker());
+        let (back, told) = {
+            let mut told = lock(&self.entry.told);
+            if told.why.as_ref().is_some_and(|why| self.has_moved_on(why)) {
+                told.why = None;
+            }
+            (told.back.take(), told.why.clone())
+        };
+        if let Some(handed) = back {
+            return self.come_home(Back {
+                handed,
+                broken: None,
+                is_unwanted: !self.is_called,
+            });
+        }
+        match Why::stronger(told, why) {
+            None => Poll::Pending,
+            Some(why @ Why::Died(_)) => self.recover(why),
+            Some(why) => self.call_home(why),
+        }
+    }
+
+    /// Whether the command that took too long has ended after all.
+    fn has_moved_on(&self, why: &Why) -> bool {
+        match why {
+            Why::TooLong(line) => self.ledger.at() != Some((self.entry.place.id, *line)),
+            Why::Called | Why::Revoked | Why::Died(_) => false,
+        }
+    }
+
+    fn call_home(&mut self, why: Why) -> Poll<(TcpStream, Back)> {
+        // First, so that no line is begun from here on.
+        if !self.is_called && self.ledger.take_home(self.entry.place) == Home::Now {
+            self.reclaim();
+            return self.come_home(Back::default());
+        }
+        self.is_called = true;
+        let is_patient = matches!(why, Why::Called) || self.has_moved_on(&why);
+        // Where it can't be seized, it is being handed back.
+        let line = match &why {
+            Why::TooLong(line) => Some(*line),
+            Why::Called | Why::Revoked | Why::Died(_) => None,
+        };
+        match !is_patient && self.ledger.seize(self.entry.place, line) {
+            true => self.recover(why),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Takes what a dead child had in its hands, or one that doesn't let go.
+    fn recover(&mut self, why: Why) -> Poll<(TcpStream, Back)> {
+        let now = self.socket.as_ref().map(|socket| counts(socket.as_fd()));
+        let Some(Ok(now)) = now else {
+            // Then nobody can be told anything on it either.
+            return self.come_home(Back::default());
+        };
+        let since = Counts {
+            read: now.read.saturating_sub(self.before.read),
+            written: now.written.saturating_sub(self.before.written),
+        };
+        // One reading: a line that it names has begun, and nothing of the rest has.
+        let InHand {
+            replies,
+            line,
+            rest,
+        } = self.ledger.in_hand(self.entry.place.id, since);
+        self.reclaim();
+        self.come_home(Back {
+            handed: HandedBack {
+                replies,
+                rest,
+                ..HandedBack::default()
+            },
+            is_unwanted: matches!(why, Why::TooLong(_)),
+            broken: line.map(|line| (line, why)),
+        })
+    }
+
+    fn come_home(&mut self, back: Back) -> Poll<(TcpStream, Back)> {
+        self.forget();
+        match self.socket.take() {
+            Some(socket) => Poll::Ready((socket, back)),
+            // It is taken once.
+            None => Poll::Pending,
+        }
+    }
+
+    fn forget(&self) {
+        lock(&self.link.loans.table).forget(self.entry.place, Some(&self.ledger));
+    }
+
+    /// The child closes its copy of the socket.
+    fn reclaim(&self) {
+        lock(&self.link.outgoing).put(Kind::Reclaim, self.entry.place.id, &[]);
+        self.link.flush();
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        // The child has a copy of it, and may be at it; then it hands back what nobody wants.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        let is_back = {
+            let mut told = lock(&self.entry.told);
+            told.is_abandoned = true;
+            told.back.is_some()
+        };
+        if is_back || self.ledger.take_home(self.entry.place) == Home::Now {
+            self.reclaim();
+            self.forget();
+        }
+    }
+}

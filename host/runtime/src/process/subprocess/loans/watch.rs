@@ -1,0 +1,137 @@
+//! Decides which of a child's lent guests come home: those that have gone quiet, and the one whose command does not end.
+//! A pure function of what each look at the shared ledger showed, and when; the caller reads the ledger and the clock.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::Why;
+use crate::process::hand_off::At;
+
+/// Looks in a row at which a guest has sent nothing: it goes home, and the child is left with one descriptor less.
+const QUIET_LOOKS: u32 = 10;
+
+/// What was seen up to the last look.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// How long a command may take; zero means for ever.
+    limit: Duration,
+    /// By the loan's id.
+    seen: HashMap<u64, Seen>,
+    /// The line that the child was at, and since when.
+    at: Option<((u64, At), Instant)>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// How often the child had taken the guest up.
+    turns: u32,
+    /// At how many looks that hadn't changed.
+    quiet_looks: u32,
+}
+
+impl Watch {
+    /// Nothing was seen yet.
+    pub(super) fn of(limit: Duration) -> Self {
+        Watch {
+            limit,
+            seen: HashMap::new(),
+            at: None,
+        }
+    }
+
+    /// Those that are to come home, and why. Of each loan it is known how often the child has taken it up, and of the child
+    /// what it is at.
+    pub(super) fn look(
+        &mut self,
+        loans: Vec<(u64, u32)>,
+        at: Option<(u64, At)>,
+        now: Instant,
+    ) -> Vec<(u64, Why)> {
+        let stuck = self.stuck(at, now);
+        let before = std::mem::take(&mut self.seen);
+        let mut home = Vec::new();
+        for (id, turns) in loans {
+            let is_at_work = at.is_some_and(|(at_work, _)| at_work == id);
+            let last = before
+                .get(&id)
+                .filter(|last| last.turns == turns && !is_at_work);
+            let quiet_looks = last.map_or(0, |last| last.quiet_looks + 1);
+            if quiet_looks >= QUIET_LOOKS {
+                home.push((id, Why::Called));
+            }
+            self.seen.insert(id, Seen { turns, quiet_looks });
+        }
+        home.extend(stuck.map(|(id, line)| (id, Why::TooLong(line))));
+        home
+    }
+
+    /// The line that the child has been at for too long.
+    fn stuck(&mut self, at: Option<(u64, At)>, now: Instant) -> Option<(u64, At)> {
+        let since = match self.at {
+            Some((before, since)) if Some(before) == at => since,
+            _ => now,
+        };
+        self.at = at.map(|at| (at, since));
+        let is_too_long = !self.limit.is_zero() && now.duration_since(since) >= self.limit;
+        at.filter(|_| is_too_long)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(300);
+    const LOOK: Duration = Duration::from_millis(100);
+
+    /// How often loans 1 and 2 had been taken up at a look, and the line that the child was at.
+    type Look = ([u32; 2], Option<(u64, At)>);
+
+    /// Returns what each look decides about loans 1 and 2.
+    fn looks(limit: Duration, seen: &[Look]) -> Vec<Vec<(u64, Why)>> {
+        let (mut watch, mut now) = (Watch::of(limit), Instant::now());
+        let look = |(turns, at): &Look| {
+            now += LOOK;
+            watch.look(vec![(1, turns[0]), (2, turns[1])], *at, now)
+        };
+        seen.iter().map(look).collect()
+    }
+
+    #[test]
+    fn who_has_sent_nothing_for_a_while_goes_home() {
+        let mut seen = vec![([1, 1], None); 11];
+        // The other one has sent something in between.
+        seen[5..].fill(([1, 2], None));
+        let came = looks(LIMIT, &seen);
+        assert!(came[..10].iter().all(Vec::is_empty), "{came:?}");
+        assert_eq!(came[10], [(1, Why::Called)]);
+    }
+
+    #[test]
+    fn who_is_worked_on_is_not_quiet() {
+        let came = looks(Duration::ZERO, &vec![([1, 1], Some((1, (1, 1)))); 30]);
+        let called: Vec<_> = came.into_iter().flatten().collect();
+        assert!(
+            called
+                .iter()
+                .all(|(id, why)| (*id, why) == (2, &Why::Called))
+        );
+        assert!(!called.is_empty());
+    }
+
+    #[test]
+    fn a_command_is_too_long_once_its_own_line_has_taken_the_limit() {
+        let (first, second) = (Some((1, (7, 10))), Some((1, (7, 20))));
+        let at = [first, first, first, second, second, second, second, None];
+        let came = looks(LIMIT, &at.map(|at| ([1, 1], at)));
+        let told: Vec<_> = came.iter().map(|home| home.first().cloned()).collect();
+        let too_long = Some((1, Why::TooLong((7, 20))));
+        assert_eq!(told, [None, None, None, None, None, None, too_long, None]);
+    }
+
+    #[test]
+    fn no_limit_is_no_limit() {
+        let came = looks(Duration::ZERO, &vec![([1, 2], Some((1, (1, 1)))); 9]);
+        assert!(came.iter().all(Vec::is_empty), "{came:?}");
+    }
+}

@@ -1,0 +1,166 @@
+//! The one thread that makes children.
+//!
+//! The kernel kills a child when the *thread* that made it ends (`PR_SET_PDEATHSIG`), and the runtime's threads come and
+//! go. So there is one thread that does nothing else and lives as long as the host.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+use rustix::process::Pid;
+use tokio::process::Command;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::group::{Group, Records};
+use crate::process::ipc;
+use crate::process::signals;
+use crate::threads::fd_limits;
+use dae_store::settings::Settings;
+use dae_store::tasks;
+
+/// Variables that every child gets from the host's environment, where they are set: what finds programs and files and
+/// says how to write. Nothing that could hold a secret.
+const SAFE_VARIABLES: [&str; 9] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// The way to the thread. It ends when the last clone of this is dropped.
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    orders: mpsc::Sender<Order>,
+}
+
+struct Order {
+    command: Command,
+    reply: oneshot::Sender<io::Result<Spawned>>,
+}
+
+/// A process that has just begun.
+pub(crate) struct Spawned {
+    pub(super) process: tokio::process::Child,
+    pub(super) socket: UnixStream,
+    pub(super) group: Option<Group>,
+    pub(super) records: Records,
+}
+
+impl Spawner {
+    /// Starts the thread. Its children are attended on `runtime`, and their groups are recorded in `records`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start(runtime: Handle, records: Records) -> io::Result<Self> {
+        signals::see_children();
+        let (orders, inbox) = mpsc::channel::<Order>();
+        std::thread::Builder::new()
+            .name("spawner".to_owned())
+            .spawn(move || {
+                let _entered = runtime.enter();
+                tasks::keep_thread_alive("the thread that makes processes", || {
+                    for Order { command, reply } in &inbox {
+                        tasks::fault_point("spawner");
+                        // Where nobody waits any more, the process sees the end of its socket and ends.
+                        let _ = reply.send(spawn(command, &records));
+                    }
+                });
+            })?;
+        Ok(Spawner { orders })
+    }
+
+    /// Whether there can be worker processes.
+    pub fn is_possible() -> bool {
+        ipc::WORKERS_POSSIBLE.load(Ordering::Relaxed)
+    }
+
+    /// Makes a worker process.
+    ///
+    /// # Errors
+    /// Why it can't be made.
+    pub(super) async fn spawn(&self, settings: &Settings) -> Result<Spawned, String> {
+        if !Self::is_possible() {
+            let text = "this program can't be the process of a daemon: it has to call \
+                        dae_host::worker::become_worker() first thing in its main";
+            return Err(text.to_owned());
+        }
+        let (reply, spawned) = oneshot::channel();
+        let command =
+            command(settings).map_err(|error| format!("its process can't be made: {error}"))?;
+        let ended = "the host is ending and makes no more processes";
+        self.orders
+            .send(Order { command, reply })
+            .map_err(|_| ended.to_owned())?;
+        let failed = "making its process panicked, which the host's log tells; try again";
+        let spawned = spawned.await.map_err(|_| failed.to_owned())?;
+        spawned.map_err(|error| format!("its process can't be made: {error}"))
+    }
+}
+
+/// This very executable, even where its file has been replaced since the host started.
+fn executable() -> io::Result<PathBuf> {
+    match cfg!(target_os = "linux") {
+        true => Ok(PathBuf::from("/proc/self/exe")),
+        false => std::env::current_exe(),
+    }
+}
+
+fn command(settings: &Settings) -> io::Result<Command> {
+    let mut command = Command::new(executable()?);
+    command
+        .arg0("dae-host-worker")
+        .arg(ipc::ARGUMENT)
+        .arg(std::process::id().to_string());
+    // Programs that count no further find the limit that they were written for.
+    if let Some(files_max) = fd_limits::started_with() {
+        command.arg(files_max.to_string());
+    }
+    command.env_clear().envs(&settings.env);
+    let given = |name: &&str| !settings.env.contains_key(*name);
+    for name in SAFE_VARIABLES.iter().filter(|name| given(name)) {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own: it and whatever it starts can be ended together, and a Ctrl-C at the host's terminal is not
+    // theirs.
+    command.process_group(0);
+    Ok(command)
+}
+
+fn spawn(mut command: Command, records: &Records) -> io::Result<Spawned> {
+    let (socket, theirs) = UnixStream::pair()?;
+    fd_limits::grow(&theirs);
+    command.stdin(Stdio::from(OwnedFd::from(theirs)));
+    let process = command.spawn()?;
+    let pid = process
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    let group = pid.and_then(Group::led_by);
+    if let Some(group) = &group
+        && let Err(error) = records.keep(group)
+    {
+        tracing::warn!(
+            pid = process.id(),
+            error = format!("{error:#}"),
+            "a process could not be recorded; if it and its host are killed, what it has started is left"
+        );
+    }
+    Ok(Spawned {
+        process,
+        socket,
+        group,
+        records: records.clone(),
+    })
+}

@@ -1,0 +1,9 @@
+//! From a connection to the instance behind it: the gate, guests and the dispatch of commands.
+
+pub mod accept;
+pub(crate) mod connect_hooks;
+pub mod control;
+pub(crate) mod dispatch;
+pub mod gate;
+pub(crate) mod guest;
+pub mod thread_start;

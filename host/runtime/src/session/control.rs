@@ -1,0 +1,309 @@
+//! The control socket: where the owner of the home, and nobody else, changes the ecosystem.
+//!
+//! A Unix socket in a directory that only its owner may enter, itself for its owner alone, and each peer's user is asked
+//! of the kernel besides. It speaks Common TCP, so its connections are guests like any other.
+//!
+//! Its file may be swept away while the host runs, and the home's lock with it: by a cleaner of temporary directories,
+//! or by hand. So the host looks at both every few seconds and makes them anew. It touches nothing that isn't its own:
+//! where the home's path leads to another directory by now, or another process listens in its place, it says so once.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream as Peer;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::connection::guest_handle::Mailbox;
+use crate::session::gate::Door;
+use crate::session::guest::{self, Entered};
+use crate::threads::fd_limits;
+use dae_store::home::{FileId, Home, HomeLock};
+use dae_store::lock::lock;
+use dae_store::rate_limit::Seldom;
+use dae_store::tasks;
+
+/// How often the socket's file is looked at. The command line waits a little longer for it than this.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long to wait where accepting fails.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a client that sends nothing more is looked at, whether it still reads.
+const HANG_UP_POLL: Duration = Duration::from_millis(100);
+/// How often it is logged that another user connected.
+const KNOCKS_LOGGED_EVERY: Duration = Duration::from_secs(60);
+
+/// A listening control socket. Dropped, it is gone, its file too.
+#[derive(Debug)]
+pub struct Control {
+    task: AbortHandle,
+    place: Arc<Place>,
+}
+
+/// Where a host listens, and by what right.
+#[derive(Debug)]
+struct Place {
+    home: Home,
+    held: Arc<HomeLock>,
+    /// The file that is ours.
+    file: std::sync::Mutex<Option<FileId>>,
+    /// Nothing is made anew any more; held while something is.
+    is_over: std::sync::Mutex<bool>,
+    /// The control socket. The task that accepts may panic and be started again; the socket stays open.
+    listener: std::sync::Mutex<Option<Arc<UnixListener>>>,
+}
+
+impl Control {
+    /// Listens, by the right of the home's lock.
+    ///
+    /// # Errors
+    /// The system's, or another process listens there.
+    pub fn listen(home: &Home, held: Arc<HomeLock>, door: Arc<Door>) -> anyhow::Result<Self> {
+        let place = Arc::new(Place {
+            home: home.clone(),
+            held,
+            file: std::sync::Mutex::default(),
+            is_over: std::sync::Mutex::default(),
+            listener: std::sync::Mutex::default(),
+        });
+        place.bind()?;
+        let attended = Arc::clone(&place);
+        let make = move || attend(Arc::clone(&attended), Arc::clone(&door));
+        let task = tasks::keep_alive(&Handle::current(), "the control socket", make);
+        let task = task.abort_handle();
+        Ok(Control { task, place })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        // The task may be about to find the file gone.
+        *lock(&self.place.is_over) = true;
+        if self.place.is_there() {
+            // Where it can't be removed, the next host does.
+            let _ = std::fs::remove_file(self.place.home.control_socket());
+        }
+    }
+}
+
+impl Place {
+    /// Listens anew. What lies there and listens no more was left by a host that was killed.
+    fn bind(&self) -> anyhow::Result<()> {
+        let path = self.home.control_socket();
+        let bound = || -> io::Result<()> {
+            let short = self.home.control_socket_short()?;
+            if Peer::connect(short.path()).is_ok() {
+                let text = "another process listens there; end it, or remove the socket";
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+            }
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(short.path())?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            *lock(&self.file) = Some(FileId::of(&std::fs::symlink_metadata(&path)?));
+            *lock(&self.listener) = Some(Arc::new(listener));
+            Ok(())
+        };
+        bound().with_context(|| format!("cannot listen on the control socket {}", path.display()))
+    }
+
+    /// Whether the socket's file is still ours.
+    fn is_there(&self) -> bool {
+        let there = std::fs::symlink_metadata(self.home.control_socket());
+        let there = there.ok().map(|metadata| FileId::of(&metadata));
+        there.is_some() && there == *lock(&self.file)
+    }
+
+    /// Makes the lock's file and the socket's anew where they have gone.
+    ///
+    /// # Errors
+    /// Why that can't be done.
+    fn mend(&self) -> anyhow::Result<()> {
+        let is_over = lock(&self.is_over);
+        if *is_over {
+            return Ok(());
+        }
+        let home = &self.home.data;
+        match self.home.id() {
+            Ok(id) if id == self.held.id() => {}
+            Ok(_) => bail!(
+                "the home {} is another directory now than the one that this host took; end this host and start another",
+                home.display()
+            ),
+            Err(error) => bail!(
+                "the home {} has gone ({error}), and what its daemons hand over can't be kept; put it back, or end this host",
+                home.display()
+            ),
+        }
+        if self.held.renew(&self.home)? {
+            tracing::warn!("somebody has removed the home's lock; it was made anew");
+        }
+        if self.is_there() {
+            return Ok(());
+        }
+        self.home.create_runtime()?;
+        self.bind()?;
+        let path = self.home.control_socket();
+        tracing::warn!(path = %path.display(), "somebody has removed the control socket; it was made anew");
+        Ok(())
+    }
+
+    /// Waits for the next client.
+    async fn accept(&self) -> io::Result<UnixStream> {
+        let listener = lock(&self.listener).clone();
+        let listener = listener.ok_or(io::ErrorKind::NotConnected)?;
+        Ok(listener.accept().await?.0)
+    }
+}
+
+async fn attend(place: Arc<Place>, door: Arc<Door>) {
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
+    let knocks = Seldom::new(1, KNOCKS_LOGGED_EVERY);
+    loop {
+        tokio::select! {
+            accepted = place.accept() => take(accepted, &door, &knocks).await,
+            _ = looks.tick() => match place.mend() {
+                Ok(()) => told = None,
+                Err(error) => {
+                    let text = format!("{error:#}");
+                    // Once, and not every two seconds.
+                    if told.as_ref() != Some(&text) {
+                        tracing::error!("{text}");
+                        told = Some(text);
+                    }
+                }
+            },
+        }
+    }
+}
+
+async fn take(accepted: io::Result<UnixStream>, door: &Arc<Door>, knocks: &Seldom) {
+    tasks::fault_point("control");
+    match accepted {
+        Ok(stream) if is_owner(&stream) => {
+            fd_limits::grow(&stream);
+            match let_in(door) {
+                Ok(mailbox) => {
+                    let entered = Entered {
+                        mailbox,
+                        counted: None,
+                    };
+                    tokio::spawn(serve(stream, Arc::clone(door), entered));
+                }
+                Err(text) => guest::turn_away(&stream, &text),
+            }
+        }
+        Ok(_) => {
+            if let Some(skipped) = knocks.is_due() {
+                let text = "another user connected to the control socket, and was not let in";
+                tracing::warn!(skipped, "{text}");
+            }
+        }
+        Err(error) if fd_limits::grow_after(&error) => {}
+        Err(error) => {
+            fd_limits::log_trouble(&door.name, &error);
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// Lets a client in. Where there are too many, one that has said nothing so far makes room: clients say at once what they
+/// want, and one that doesn't must not keep the owner out.
+fn let_in(door: &Door) -> Result<Arc<Mailbox>, String> {
+    let max = fd_limits::control_clients_max();
+    if let Some(mailbox) = door.guests.enter_below(max) {
+        return Ok(mailbox);
+    }
+    match door.guests.close_longest_silent() {
+        true => Ok(door.guests.enter()),
+        false => Err(format!(
+            "the control socket has {max} clients, as many as it may have at a time; end some of them, such as `logs -f`"
+        )),
+    }
+}
+
+/// Serves a client until it has gone. What it has asked for goes with it, as far as it hasn't begun.
+async fn serve(stream: UnixStream, door: Arc<Door>, entered: Entered) {
+    let hang_up = hang_up(&stream);
+    tokio::select! {
+        () = guest::serve(stream, door, entered) => {}
+        () = hang_up => {}
+    }
+}
+
+/// Ends when the client has closed its socket. One that has only finished sending still reads its replies, and reading
+/// doesn't tell the two apart: so once there is nothing more to read, the system is asked now and then.
+fn hang_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
+    let watched = stream.as_fd().try_clone_to_owned();
+    let watched = watched.map(std::os::unix::net::UnixStream::from);
+    let watched = watched.and_then(UnixStream::from_std);
+    async move {
+        // Where it can't be watched, its end is seen when its replies are written.
+        let Ok(watched) = watched else {
+            return std::future::pending().await;
+        };
+        loop {
+            match watched.ready(Interest::READABLE).await {
+                Ok(ready) if !ready.is_read_closed() => {
+                    // What is there is read by the guest's own task: this waits for the next event.
+                    let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    let _ = watched.try_io(Interest::READABLE, nothing);
+                    continue;
+                }
+                _ if has_hung_up(&watched) => return,
+                _ => {}
+            }
+            tokio::time::sleep(HANG_UP_POLL).await;
+        }
+    }
+}
+
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    let asked = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    asked.is_ok_and(|_| polled[0].revents().contains(PollFlags::HUP))
+}
+
+/// Whether the peer is the user who runs the host. Root is not: what it wants here it can do as that user.
+fn is_owner(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dae_store::config::Config;
+
+    #[tokio::test]
+    async fn a_look_at_the_socket_during_the_end_leaves_none_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::from(directory.path().join("home"));
+        home.create().unwrap();
+        let held = Arc::new(home.lock().unwrap());
+        let door = Door::new("control", Config::default().control_limits());
+        let control = Control::listen(&home, held, door).unwrap();
+        let place = Arc::clone(&control.place);
+        assert!(home.control_socket().exists());
+        std::fs::remove_file(home.control_socket()).unwrap();
+        place.mend().unwrap();
+        assert!(place.is_there(), "it is made anew");
+        drop(control);
+        place.mend().unwrap();
+        assert!(!home.control_socket().exists());
+    }
+}

@@ -1,0 +1,498 @@
+//! The answers that one guest is owed: those of now, those under way, and their order.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error};
+use futures_util::stream::{FuturesUnordered, Stream as _};
+
+use super::batches::{Batches, Outlet};
+use super::running::{Place, Run};
+use crate::connection::guest_handle::Mailbox;
+use crate::connection::reply_budget::Reservation;
+use crate::instance::Pending;
+use crate::instance::reply::{self, write_ended};
+use crate::plugin::command_table::{Entry, Found, HostCommand, Known, Runs};
+use crate::plugin::completion::{Call, Ended};
+use crate::process::ipc::LARGE_BYTES;
+use crate::process::subprocess::Unread;
+use crate::session::dispatch;
+use crate::session::gate::{Door, Lease};
+use crate::threads::counters::Tally;
+
+/// What is owed to one guest.
+#[derive(Default)]
+pub(super) struct Answers {
+    /// Untagged replies from the first that isn't ready yet on; the lines of those that are.
+    ordered: VecDeque<Option<Vec<u8>>>,
+    /// How many have left the front of `ordered`: the number of its first.
+    left: u64,
+    /// Made with the first: it takes more memory than all else of a quiet guest.
+    running: Option<FuturesUnordered<Run>>,
+    /// Those that its daemon's own process answers on the spot.
+    batches: Batches,
+    /// How many of these there were since anything else was answered.
+    in_a_row: u32,
+    /// Bytes of the lines in `ordered`.
+    held: usize,
+    /// Bytes of the arguments of those that run.
+    arguments: usize,
+    /// What has come of a process of its own and is not written.
+    unread: Option<Unread>,
+    /// There while a command is answered that needs one.
+    reservation: Option<Arc<Reservation>>,
+}
+
+/// Who answers whom.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub lease: &'a Arc<Lease>,
+    pub door: &'a Door,
+    pub guest: &'a Arc<Mailbox>,
+}
+
+/// What the lines that are taken together come to.
+#[derive(Default)]
+pub(super) struct Batch<'a> {
+    pub tally: Tally,
+    pub found: Found<'a>,
+}
+
+impl Turn<'_> {
+    /// How long a command may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.door.limits.command
+    }
+}
+
+impl Answers {
+    /// Commands that run, and answers that wait for them.
+    #[inline]
+    pub(super) fn in_flight(&self) -> usize {
+        let running = self.running.as_ref().map_or(0, FuturesUnordered::len);
+        self.ordered.len() + running + self.batches.unanswered()
+    }
+
+    /// Batches that its daemon's own process was handed, and nothing else between them. While something else runs that may
+    /// take its time, there are none.
+    #[inline]
+    pub(super) fn batches_in_a_row(&self) -> u32 {
+        match &self.running {
+            Some(running) if !running.is_empty() => 0,
+            _ => self.in_a_row,
+        }
+    }
+
+    /// From now on they are counted anew.
+    pub(super) fn begin_a_row(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// Puts what has finished since the last time where it belongs.
+    pub(super) fn collect(
+        &mut self,
+        outbox: &mut Vec<u8>,
+        turn: (&Door, &Mailbox),
+        context: &mut Context<'_>,
+    ) {
+        while let Some(running) = &mut self.running
+            && let Poll::Ready(Some(finished)) = Pin::new(running).poll_next(context)
+        {
+            let (door, guest) = turn;
+            door.count(finished.instance, finished.tally, finished.took);
+            self.arguments -= finished.bytes.1;
+            self.has_come(&finished.lease, guest, finished.bytes.0);
+            match finished.place {
+                Place::Tagged => {
+                    if finished.emits_first {
+                        guest.take_into(outbox);
+                    }
+                    append(outbox, finished.line);
+                }
+                Place::Ordered(number) => self.settle(number, finished.line),
+            }
+            self.release(outbox, guest);
+        }
+        self.collect_batches(outbox, turn, context);
+    }
+
+    fn collect_batches(
+        &mut self,
+        outbox: &mut Vec<u8>,
+        (door, guest): (&Door, &Mailbox),
+        context: &mut Context<'_>,
+    ) {
+        let mut is_over = true;
+        while is_over {
+            let mut out = Outlet {
+                outbox: &mut *outbox,
+                guest,
+                turn: self.left,
+            };
+            let collected = self.batches.collect(&mut out, door.limits.command, context);
+            let Some(came) = collected else { return };
+            door.count(came.instance, came.tally, came.took);
+            self.has_come(&came.bytes.1, guest, came.bytes.0);
+            if let Some((number, lines)) = came.place {
+                self.settle(number, lines);
+                self.release(outbox, guest);
+            }
+            is_over = came.is_over;
+        }
+    }
+
+    /// The answer to that number of the order is there.
+    fn settle(&mut self, number: u64, line: Vec<u8>) {
+        let at = usize::try_from(number - self.left).unwrap_or(usize::MAX);
+        if let Some(slot) = self.ordered.get_mut(at) {
+            self.held += line.len();
+            *slot = Some(line);
+        }
+    }
+
+    /// Sends off the answers at the front of the order.
+    fn release(&mut self, outbox: &mut Vec<u8>, guest: &Mailbox) {
+        while let Some(Some(_)) = self.ordered.front() {
+            guest.take_into(outbox);
+            let line = self.ordered.pop_front().flatten().unwrap_or_default();
+            self.held -= line.len();
+            append(outbox, line);
+            self.left += 1;
+        }
+    }
+
+    /// So many bytes of replies have come by that lease.
+    fn has_come(&mut self, lease: &Lease, guest: &Mailbox, bytes: usize) {
+        if bytes > 0 {
+            let before = self.unread.take();
+            self.unread = lease.instance.unread(guest.id(), before);
+            if let Some(unread) = &mut self.unread {
+                unread.add(bytes);
+            }
+        }
+    }
+
+    /// The guest has come home with so many bytes of replies.
+    pub(super) fn has_brought(&mut self, lease: &Lease, guest: &Mailbox, bytes: usize) {
+        self.has_come(lease, guest, bytes);
+    }
+
+    /// All that has gone to the outbox is written.
+    #[inline]
+    pub(super) fn is_written(&mut self) {
+        if self
+            .unread
+            .as_ref()
+            .is_some_and(|unread| !unread.is_empty())
+            && self.held() == 0
+        {
+            self.unread = None;
+        }
+    }
+
+    /// Has the command go on that the replies which are held wait for, whatever waits for the guest: else neither the one nor
+    /// the others would ever go out.
+    pub(super) fn go_on(&mut self) {
+        let next = self.left;
+        self.batches.go_on(next);
+        let mut running = self.running.iter_mut().flat_map(|all| all.iter_mut());
+        let is_next = |run: &&mut Run| matches!(run.place, Place::Ordered(place) if place == next);
+        if let Some(run) = running.find(|run| is_next(run)) {
+            run.go_on();
+        }
+    }
+
+    /// Sets the reservation of the command that is answered next.
+    pub(super) fn set_reservation(&mut self, reservation: Option<Arc<Reservation>>) {
+        self.reservation = reservation;
+    }
+
+    /// Bytes of replies that wait for those before them.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        self.held + self.batches.held()
+    }
+
+    /// Bytes of arguments under way.
+    #[inline]
+    pub(super) fn arguments(&self) -> usize {
+        self.arguments + self.batches.arguments()
+    }
+
+    /// Puts a whole answer where it belongs.
+    pub(super) fn put(&mut self, outbox: &mut Vec<u8>, is_tagged: bool, line: &[u8]) {
+        self.in_a_row = 0;
+        match is_tagged || self.ordered.is_empty() {
+            true => outbox.extend_from_slice(line),
+            false => {
+                self.batches.cut();
+                self.held += line.len();
+                self.ordered.push_back(Some(line.to_vec()));
+            }
+        }
+    }
+
+    /// Hands over what is to go to the daemon's own process.
+    pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) {
+        if self.batches.hand_over(turn, context) {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+        }
+    }
+
+    /// Whether an answer of now waits for none before it.
+    #[inline(always)]
+    fn goes_out(&self, message: &Message<'_>) -> bool {
+        message.tag.is_some() || self.ordered.is_empty()
+    }
+
+    /// Puts the answer of a command that has ended at once where it belongs.
+    fn put_ended(
+        &mut self,
+        message: &Message<'_>,
+        ended: &Ended,
+        (outbox, tally): (&mut Vec<u8>, &mut Tally),
+    ) {
+        let of = (message.name, message.tag);
+        let told = (ended.status, &ended.bytes[..]);
+        if self.goes_out(message) {
+            return write_ended(outbox, of, told, tally);
+        }
+        let mut line = Vec::new();
+        write_ended(&mut line, of, told, tally);
+        self.put(outbox, false, &line);
+    }
+
+    /// Has a command handed over with those around it.
+    fn answer_there(
+        &mut self,
+        message: &Message<'_>,
+        index: u32,
+        turn: Turn<'_>,
+        context: &mut Context<'_>,
+    ) {
+        if self.batches.is_full() {
+            self.batches.hand_over(turn, context);
+        }
+        let (ordered, left) = (&mut self.ordered, self.left);
+        self.batches.add(message, index, || {
+            // It stays with the guest, who often has but this one.
+            if ordered.capacity() == 0 {
+                ordered.reserve_exact(1);
+            }
+            ordered.push_back(None);
+            left + ordered.len() as u64 - 1
+        });
+    }
+
+    /// Answers a command, or starts it.
+    #[inline(always)]
+    pub(super) fn answer(
+        &mut self,
+        message: Message<'_>,
+        known: Option<&Known>,
+        turn: Turn<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+    ) {
+        if let Some(known) = known
+            && let Entry::Own {
+                index,
+                runs: Runs::Here,
+            } = known.entry
+            && self.goes_out(&message)
+        {
+            return answer_here(message, (index, known), turn, (outbox, tally));
+        }
+        self.answer_other(message, known, turn, (outbox, tally, context));
+    }
+
+    /// Answers a command that isn't answered right here, or not right away, or starts it.
+    #[inline(never)]
+    fn answer_other(
+        &mut self,
+        message: Message<'_>,
+        known: Option<&Known>,
+        turn: Turn<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+    ) {
+        let Some(known) = known else {
+            return self.answer_unknown(message, turn, (outbox, tally));
+        };
+        match known.entry {
+            Entry::Own {
+                index,
+                runs: Runs::Here,
+            } => {
+                let mut line = Vec::new();
+                answer_here(message, (index, known), turn, (&mut line, tally));
+                self.held += line.len();
+                self.ordered.push_back(Some(line));
+            }
+            Entry::Own { index, runs } => {
+                self.begin(message, (index, runs), turn, (outbox, tally, context));
+            }
+            // Not counted: the daemon has no part in it, and other hosts ask each in turn who it is.
+            Entry::Host(command) => {
+                let line = host_answer(message, command, turn);
+                self.put(outbox, message.tag.is_some(), &line);
+            }
+        }
+    }
+
+    /// Hands on what is no command, or says that it is none.
+    fn answer_unknown(
+        &mut self,
+        message: Message<'_>,
+        turn: Turn<'_>,
+        (outbox, tally): (&mut Vec<u8>, &mut Tally),
+    ) {
+        if dispatch::tell_event(turn.guest, message.name, message.arguments) {
+            return;
+        }
+        tally.calls += 1;
+        tally.errors += 1;
+        let text = dispatch::unknown(message.name, &turn.lease.instance.commands);
+        let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
+        self.put(outbox, message.tag.is_some(), &line);
+    }
+
+    /// Begins with a command that isn't answered right here.
+    fn begin(
+        &mut self,
+        message: Message<'_>,
+        (index, runs): (u32, Runs),
+        turn: Turn<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+    ) {
+        if runs == Runs::There {
+            return self.answer_there(&message, index, turn, context);
+        }
+        // What stands before it begins before it.
+        self.batches.hand_over(turn, context);
+        self.start(message, (index, runs), turn, (outbox, tally, context));
+    }
+
+    /// Starts a command that may end later; if it ends at once, its answer goes where a command's of now would.
+    fn start(
+        &mut self,
+        message: Message<'_>,
+        (index, runs): (u32, Runs),
+        turn: Turn<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+    ) {
+        self.in_a_row = 0;
+        let began = Instant::now();
+        let call = Call {
+            index,
+            guest: turn.guest.id(),
+            arguments: message.arguments,
+        };
+        let reservation = self.reservation.as_ref();
+        let mut pending = turn.lease.instance.answer_later(runs, call, reservation);
+        if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
+            if pending.emits_first() && self.goes_out(&message) {
+                turn.guest.take_into(outbox);
+            }
+            turn.door
+                .room
+                .note(index, message.arguments.len(), ended.bytes.len());
+            self.has_come(turn.lease, turn.guest, ended.bytes.len());
+            self.put_ended(&message, &ended, (outbox, tally));
+            return pending.give_back(ended.bytes);
+        }
+        self.enter(&message, (index, began), pending, turn);
+        // The first poll was with the connection's own waker; the set has one for each, and must see it once.
+        context.waker().wake_by_ref();
+    }
+
+    /// Enters a command that is under way.
+    fn enter(
+        &mut self,
+        message: &Message<'_>,
+        (index, began): (u32, Instant),
+        pending: Pending,
+        turn: Turn<'_>,
+    ) {
+        let fate = turn.lease.instance.fate(index);
+        let limit = turn.door.limits.command;
+        let given_up = turn
+            .lease
+            .given_up((message.name, fate), limit, pending.start());
+        let place = match message.tag {
+            Some(_) => Place::Tagged,
+            None => {
+                self.ordered.push_back(None);
+                Place::Ordered(self.left + self.ordered.len() as u64 - 1)
+            }
+        };
+        self.arguments += message.arguments.len();
+        let is_blocking = matches!(pending, Pending::Blocking(_));
+        let reservation = self.reservation.take().filter(|_| is_blocking);
+        let running = self.running.get_or_insert_default();
+        running.push(Run {
+            _reservation: reservation,
+            emits_first: pending.emits_first(),
+            pending: Some(pending),
+            lease: Arc::clone(turn.lease),
+            of: (turn.guest.id(), index),
+            arguments: message.arguments.len(),
+            room: Arc::clone(&turn.door.room),
+            is_next: false,
+            waker: None,
+            given_up: Box::pin(given_up),
+            began,
+            place,
+            name: message.name.into(),
+            tag: message.tag.map(Into::into),
+        });
+    }
+}
+
+/// Appends a line; one that nothing waits before is not copied.
+fn append(outbox: &mut Vec<u8>, line: Vec<u8>) {
+    match outbox.is_empty() && line.len() >= LARGE_BYTES {
+        true => *outbox = line,
+        false => outbox.extend_from_slice(&line),
+    }
+}
+
+/// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes.
+#[inline(always)]
+fn answer_here(
+    message: Message<'_>,
+    (index, known): (u32, &Known),
+    turn: Turn<'_>,
+    (out, tally): (&mut Vec<u8>, &mut Tally),
+) {
+    let start = out.len();
+    let of = (turn.guest.id(), index, known);
+    let arguments = message.arguments.len();
+    reply::answer_on_the_spot(&turn.lease.instance, message, of, (out, tally));
+    if out.len() - start >= LARGE_BYTES {
+        turn.door.room.note(index, arguments, out.len() - start);
+    }
+    // What it emitted while it ran comes before its reply.
+    if turn.guest.has_mail() {
+        let reply = out.split_off(start);
+        turn.guest.take_into(out);
+        out.extend_from_slice(&reply);
+    }
+}
+
+/// A whole error line.
+pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    write_error(&mut line, command, tag, code, text);
+    line
+}
+
+/// What the host answers for a daemon.
+fn host_answer(message: Message<'_>, command: HostCommand, turn: Turn<'_>) -> Vec<u8> {
+    let mut line = Vec::new();
+    let start = open_reply(&mut line, message.name, message.tag);
+    dispatch::host_body(command, turn.lease, turn.door, &mut line);
+    close_reply(&mut line, start);
+    line
+}

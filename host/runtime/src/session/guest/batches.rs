@@ -1,0 +1,625 @@
+//! The commands of one guest that are in the hands of its daemon's own process, and end there on the spot.
+//!
+//! What stands together in the guest's buffer goes over as one batch, and its replies are written into the guest's buffer
+//! as they come. All that is kept of a command meanwhile is its index and its tag; there is one limit, one right to the
+//! instance and one waker for all of them. A process answers batch after batch, so only the first is looked at.
+//!
+//! A guest that waits for nothing has none of it: what one has used goes to a thread's store of such, for the next on
+//! that thread, with its buffers and the timer that is set. Guests are polled by threads of one runtime.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::Context;
+use std::time::Duration;
+
+use dae_common_tcp::Message;
+use dae_plugin_api::abi::status;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::answers::Turn;
+use crate::connection::guest_handle::Mailbox;
+use crate::instance::reply::{write_ended, write_large};
+use crate::plugin::completion::{self, Ended};
+use crate::process::ipc::LARGE_BYTES;
+use crate::process::ipc::batch::{Entries, HEAD_BYTES, put_entry};
+use crate::process::subprocess::{BatchCall, Due, NoMore, bytes_of};
+use crate::session::gate::{self, Lease};
+use crate::threads::counters::Tally;
+
+/// A batch that has grown to this is handed over (bytes): its process has something to do while the next is made.
+const BATCH_BYTES_MAX: usize = 64 << 10;
+
+/// A buffer that grew past this is freed, not kept (bytes): commands are usually short.
+const KEPT_BYTES_MAX: usize = 4 << 10;
+
+/// What a thread keeps: as many guests of it may well wait at once.
+const KEPT_MAX: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare { works: Vec::new(), patience: Vec::new() }) };
+}
+
+/// Registers what this thread undoes at its end ([`crate::session::thread_start::prepare`]).
+pub(super) fn prepare_thread() {
+    SPARE.with(|_| ());
+}
+
+/// What no guest of the thread has at the moment.
+struct Spare {
+    #[expect(clippy::vec_box, reason = "the box is what a guest is given")]
+    works: Vec<Box<Work>>,
+    /// For leases that may be gone, too: the oldest goes first.
+    patience: Vec<Patience>,
+}
+
+/// See the file's head.
+#[derive(Default)]
+pub(super) struct Batches {
+    /// There while a command is unanswered.
+    work: Option<Box<Work>>,
+}
+
+#[derive(Default)]
+struct Work {
+    /// The one that is being made.
+    open: Option<Open>,
+    handed_over: VecDeque<Batch>,
+    /// Commands in all of them.
+    unanswered: usize,
+    /// Bytes of their arguments, as long as a batch is not answered in full.
+    arguments: usize,
+    patience: Option<Patience>,
+    /// Empty ones, for the next to be made.
+    entries: Vec<u8>,
+    sent: Sent,
+}
+
+struct Open {
+    /// As they go over.
+    entries: Vec<u8>,
+    sent: Sent,
+    place: Option<u64>,
+    /// Bytes of its arguments.
+    arguments: usize,
+    /// Whether something else has its place in the order behind it.
+    is_cut: bool,
+}
+
+struct Batch {
+    // Dropped before the lease.
+    call: BatchCall,
+    lease: Arc<Lease>,
+    began: Instant,
+    sent: Sent,
+    /// Bytes of its arguments.
+    arguments: usize,
+    /// At which command it was let go on.
+    goes_on: Option<usize>,
+    /// How many replies have come, those to commands that were given up on before included.
+    received: usize,
+    /// From which command on they were withdrawn, and what those end with.
+    withdrawn: Option<(usize, Ended)>,
+    /// The number of its untagged replies in the guest's order.
+    place: Option<u64>,
+    /// Untagged replies whose turn hasn't come.
+    held: Vec<u8>,
+}
+
+/// A command's index, and the length of its tag.
+type SentCommand = (u32, Option<usize>);
+
+/// The commands of a batch, from the first that is unanswered on.
+#[derive(Default)]
+struct Sent {
+    commands: Vec<SentCommand>,
+    tags: String,
+    /// How many commands are answered.
+    answered: usize,
+    /// How many bytes of the tags were theirs.
+    answered_tags: usize,
+}
+
+/// When the first batch is given up. Kept from batch to batch, since it hardly ever comes to that.
+struct Patience {
+    /// Whose end it is.
+    lease: Weak<Lease>,
+    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Ends when the first batch is to be looked at.
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why what is left of a batch, or the first command of that, is not answered by its process.
+enum GivenUp {
+    /// The command has run past its limit. Those behind it go on waiting.
+    TooLong(Duration),
+    LetGo,
+    Ended(Ended),
+}
+
+/// Where replies go.
+pub(super) struct Outlet<'a> {
+    pub(super) outbox: &'a mut Vec<u8>,
+    pub(super) guest: &'a Mailbox,
+    /// The number of the untagged reply whose turn it is.
+    pub(super) turn: u64,
+}
+
+/// What has come of the first batch.
+pub(super) struct Came {
+    /// The number of the instance that ran them.
+    pub(super) instance: u64,
+    pub(super) tally: Tally,
+    pub(super) took: Duration,
+    /// How many bytes of replies have come, and the lease that they came by.
+    pub(super) bytes: (usize, Arc<Lease>),
+    /// Whether all of it is answered.
+    pub(super) is_over: bool,
+    /// Its place in the order and what is still to go there, where all of it is answered.
+    pub(super) place: Option<(u64, Vec<u8>)>,
+}
+
+impl Batches {
+    /// How many bytes of replies wait here for those before them.
+    pub(super) fn held(&self) -> usize {
+        let batches = self.work.iter().flat_map(|work| &work.handed_over);
+        batches.map(|batch| batch.held.len()).sum()
+    }
+
+    /// Has the batch with that place in the order go on, if it is here; once for each command of it.
+    pub(super) fn go_on(&mut self, place: u64) {
+        let mut batches = self.work.iter_mut().flat_map(|work| &mut work.handed_over);
+        if let Some(batch) = batches.find(|batch| batch.place == Some(place))
+            && batch.goes_on != Some(batch.sent.answered)
+        {
+            batch.goes_on = Some(batch.sent.answered);
+            batch.call.go_on();
+        }
+    }
+
+    /// How many bytes of arguments are under way.
+    pub(super) fn arguments(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.arguments)
+    }
+
+    /// How many commands are in it.
+    pub(super) fn unanswered(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.unanswered)
+    }
+
+    fn open(&mut self) -> Option<&mut Open> {
+        self.work.as_mut()?.open.as_mut()
+    }
+
+    /// Whether the next command belongs into another batch.
+    pub(super) fn is_full(&mut self) -> bool {
+        self.open()
+            .is_some_and(|open| open.is_cut || open.entries.len() >= BATCH_BYTES_MAX)
+    }
+
+    /// Something else has taken a place in the order.
+    pub(super) fn cut(&mut self) {
+        if let Some(open) = self.open() {
+            open.is_cut = true;
+        }
+    }
+
+    /// Adds a command. `place` takes one in the order, for all the untagged ones of the batch.
+    pub(super) fn add(&mut self, message: &Message<'_>, index: u32, place: impl FnOnce() -> u64) {
+        let work = self.work.get_or_insert_with(Work::of_spare);
+        let open = work.open.get_or_insert_with(|| Open {
+            entries: std::mem::take(&mut work.entries),
+            sent: std::mem::take(&mut work.sent),
+            place: None,
+            arguments: 0,
+            is_cut: false,
+        });
+        put_entry(&mut open.entries, index, message.arguments.as_bytes());
+        work.arguments += message.arguments.len();
+        open.arguments += message.arguments.len();
+        open.sent.push(index, message.tag);
+        if message.tag.is_none() {
+            open.place.get_or_insert_with(place);
+        }
+        work.unanswered += 1;
+    }
+
+    /// Hands over what was added; false where that is nothing.
+    pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) -> bool {
+        let work = self.work.as_mut();
+        work.is_some_and(|work| work.hand_over(turn, context))
+    }
+
+    /// Writes what has come for the first batch; nothing where there is none, or nothing has come.
+    pub(super) fn collect(
+        &mut self,
+        out: &mut Outlet<'_>,
+        limit: Duration,
+        context: &mut Context<'_>,
+    ) -> Option<Came> {
+        let came = self.work.as_mut()?.collect(out, limit, context);
+        if let Some(work) = self.work.take_if(|work| work.unanswered == 0) {
+            work.spare();
+        }
+        came
+    }
+}
+
+impl Work {
+    fn of_spare() -> Box<Self> {
+        let work = SPARE.with_borrow_mut(|spare| spare.works.pop());
+        work.unwrap_or_default()
+    }
+
+    /// Keeps it for the next guest.
+    fn spare(mut self: Box<Self>) {
+        let most = KEPT_BYTES_MAX / size_of::<Batch>();
+        self.handed_over.shrink_to(most);
+        let patience = self.patience.take();
+        let excess = SPARE.with_borrow_mut(|spare| {
+            let is_excess = spare.patience.len() + usize::from(patience.is_some()) > KEPT_MAX;
+            let excess = is_excess.then(|| spare.patience.remove(0));
+            spare.patience.extend(patience);
+            if spare.works.len() < KEPT_MAX {
+                spare.works.push(self);
+            }
+            excess
+        });
+        // It may wake whoever had it, which is not done while the store is borrowed.
+        drop(excess);
+    }
+
+    fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) -> bool {
+        let Some(mut open) = self.open.take() else {
+            return false;
+        };
+        let batch = completion::Batch {
+            guest: turn.guest.id(),
+            count: open.sent.commands.len(),
+            entries: &open.entries,
+        };
+        let batch = Batch {
+            call: turn.lease.instance.answer_there(&batch, context),
+            lease: Arc::clone(turn.lease),
+            began: Instant::now(),
+            sent: open.sent,
+            received: 0,
+            goes_on: None,
+            arguments: open.arguments,
+            withdrawn: None,
+            place: open.place,
+            held: Vec::new(),
+        };
+        open.entries.clear();
+        open.entries.shrink_to(KEPT_BYTES_MAX);
+        self.entries = open.entries;
+        // Of those behind the first, none is given up before it.
+        let is_first = self.handed_over.is_empty();
+        if is_first
+            && Patience::is_over(&mut self.patience, &batch, turn.limit(), context).is_some()
+        {
+            context.waker().wake_by_ref();
+        }
+        self.handed_over.push_back(batch);
+        true
+    }
+
+    fn collect(
+        &mut self,
+        out: &mut Outlet<'_>,
+        limit: Duration,
+        context: &mut Context<'_>,
+    ) -> Option<Came> {
+        let first = self.handed_over.front_mut()?;
+        let (mut tally, mut entries) = (Tally::default(), Vec::new());
+        let mut given_up = first.take(&mut entries, context);
+        let mut bytes = bytes_of(&entries);
+        // What was emitted meanwhile comes before the replies.
+        out.guest.take_into(out.outbox);
+        first.write_held(out);
+        first.write_replies(out, &mut entries, &mut tally);
+        if given_up.is_none() {
+            let came;
+            (given_up, came) = first.wait(&mut self.patience, (out, &mut tally), limit, context);
+            bytes += came;
+        }
+        if let Some(why) = given_up {
+            first.give_up(out, &why, &mut tally);
+        }
+        first.give_up_withdrawn(out, &mut tally);
+        self.unanswered -= usize::try_from(tally.calls).unwrap_or_default();
+        let (took, is_over) = (first.began.elapsed(), first.sent.left() == 0);
+        let instance = first.lease.instance.number();
+        let bytes = (bytes, Arc::clone(&first.lease));
+        let over = self.handed_over.pop_front_if(|_| is_over);
+        (tally.calls > 0 || bytes.0 > 0).then(|| Came {
+            instance,
+            tally,
+            took,
+            bytes,
+            is_over,
+            place: over.and_then(|batch| self.end(batch)),
+        })
+    }
+
+    /// Its place in the order, and what is still to go there.
+    fn end(&mut self, batch: Batch) -> Option<(u64, Vec<u8>)> {
+        let Batch {
+            sent,
+            arguments,
+            place,
+            held,
+            ..
+        } = batch;
+        self.arguments -= arguments;
+        self.sent = sent;
+        self.sent.clear();
+        Some((place?, held))
+    }
+}
+
+impl Batch {
+    /// What is to be done about the first command that is unanswered.
+    fn due(&self, limit: Duration) -> Due {
+        self.call
+            .due(self.sent.answered, self.began.into_std(), limit)
+    }
+
+    /// Whether it is its turn, as far as there is an order.
+    fn is_in_turn(&self, out: &Outlet<'_>) -> bool {
+        self.place.is_none_or(|place| place == out.turn)
+    }
+
+    fn write_held(&mut self, out: &mut Outlet<'_>) {
+        if self.is_in_turn(out) {
+            match out.outbox.is_empty() {
+                true => std::mem::swap(out.outbox, &mut self.held),
+                false => out.outbox.append(&mut self.held),
+            }
+        }
+    }
+
+    /// The next command that is to be answered.
+    fn next<'s>(&'s mut self, out: &'s mut Outlet<'_>) -> Option<Next<'s>> {
+        let is_in_turn = self.is_in_turn(out);
+        let (index, tag) = self.sent.next()?;
+        Some(Next {
+            index,
+            lines: match tag.is_some() || is_in_turn {
+                true => out.outbox,
+                false => &mut self.held,
+            },
+            name: self.lease.instance.command_name(index),
+            tag,
+        })
+    }
+
+    /// Takes what has come; why nothing more will, if so.
+    fn take(&mut self, entries: &mut Vec<u8>, context: &Context<'_>) -> Option<GivenUp> {
+        match self.call.take(entries, context)? {
+            NoMore::Ended(ended) => Some(GivenUp::Ended(ended)),
+            NoMore::Withdrawn(from, ended) => {
+                self.withdrawn = Some((from, ended));
+                None
+            }
+        }
+    }
+
+    /// Whether a command is unanswered that was not withdrawn.
+    fn waits(&self) -> bool {
+        let end = self
+            .withdrawn
+            .as_ref()
+            .map_or(usize::MAX, |(from, _)| *from);
+        self.sent.left() > 0 && self.sent.answered < end
+    }
+
+    fn write_replies(&mut self, out: &mut Outlet<'_>, entries: &mut Vec<u8>, tally: &mut Tally) {
+        if entries.len() >= LARGE_BYTES && self.write_large(out, entries, tally) {
+            return;
+        }
+        for (status, bytes) in Entries(entries.as_slice()) {
+            self.received += 1;
+            // The guest has been told of the command that it ran past its limit.
+            let is_late = self.received <= self.sent.answered;
+            // That there are no more replies than commands was seen when they came.
+            if !is_late && let Some(next) = self.next(out) {
+                write_ended(next.lines, (next.name, next.tag), (status, bytes), tally);
+            }
+        }
+    }
+
+    /// Makes the line of a single large result out of the bytes that it came in; false where that isn't what has come.
+    fn write_large(
+        &mut self,
+        out: &mut Outlet<'_>,
+        entries: &mut Vec<u8>,
+        tally: &mut Tally,
+    ) -> bool {
+        let mut all = Entries(entries);
+        let is_result = all.next().is_some_and(|(status, _)| status == status::DONE);
+        let is_late = self.received < self.sent.answered;
+        if !is_result || is_late || !all.0.is_empty() {
+            return false;
+        }
+        let Some(next) = self.next(out) else {
+            return false;
+        };
+        let entry = std::mem::take(entries);
+        write_large(
+            next.lines,
+            (next.name, next.tag),
+            (entry, HEAD_BYTES),
+            tally,
+        );
+        self.received += 1;
+        true
+    }
+
+    /// Sees whether a command is to be given up; why all that is left is, if so, and how many bytes of replies have come
+    /// meanwhile.
+    fn wait(
+        &mut self,
+        patience: &mut Option<Patience>,
+        (out, tally): (&mut Outlet<'_>, &mut Tally),
+        limit: Duration,
+        context: &mut Context<'_>,
+    ) -> (Option<GivenUp>, usize) {
+        while self.waits() {
+            match Patience::is_over(patience, self, limit, context) {
+                Some(GivenUp::TooLong(limit)) => self.give_up_one(out, limit, tally),
+                Some(GivenUp::LetGo) => {
+                    self.call.withdraw();
+                    let mut entries = Vec::new();
+                    // What it has come to. That the process has ended, if so, comes to the same.
+                    let _ = self.take(&mut entries, context);
+                    let bytes = bytes_of(&entries);
+                    self.write_replies(out, &mut entries, tally);
+                    return (Some(GivenUp::LetGo), bytes);
+                }
+                why => return (why, 0),
+            }
+        }
+        (None, 0)
+    }
+
+    /// Answers the command that has run past its limit.
+    fn give_up_one(&mut self, out: &mut Outlet<'_>, limit: Duration, tally: &mut Tally) {
+        let lease = Arc::clone(&self.lease);
+        if let Some(next) = self.next(out) {
+            let fate = lease.instance.fate(next.index);
+            let ended = gate::too_long(next.name, limit, fate);
+            next.end(&ended, tally);
+        }
+    }
+
+    /// Answers the rest, but for what was withdrawn.
+    fn give_up(&mut self, out: &mut Outlet<'_>, why: &GivenUp, tally: &mut Tally) {
+        let lease = Arc::clone(&self.lease);
+        while self.waits()
+            && let Some(next) = self.next(out)
+        {
+            let fate = lease.instance.fate(next.index);
+            let ended = match why {
+                GivenUp::TooLong(limit) => gate::too_long(next.name, *limit, fate),
+                GivenUp::LetGo => gate::let_go(next.name, fate),
+                GivenUp::Ended(ended) => ended.clone(),
+            };
+            next.end(&ended, tally);
+        }
+    }
+
+    /// Answers what was withdrawn, once all before it is answered.
+    fn give_up_withdrawn(&mut self, out: &mut Outlet<'_>, tally: &mut Tally) {
+        if self.waits() {
+            return;
+        }
+        if let Some((_, ended)) = self.withdrawn.take() {
+            while let Some(next) = self.next(out) {
+                next.end(&ended, tally);
+            }
+        }
+    }
+}
+
+/// A command that is to be answered, and where to.
+struct Next<'s> {
+    index: u32,
+    lines: &'s mut Vec<u8>,
+    name: &'s str,
+    tag: Option<&'s str>,
+}
+
+impl Next<'_> {
+    fn end(self, ended: &Ended, tally: &mut Tally) {
+        let ended = (ended.status, &ended.bytes[..]);
+        write_ended(self.lines, (self.name, self.tag), ended, tally);
+    }
+}
+
+impl Sent {
+    fn push(&mut self, index: u32, tag: Option<&str>) {
+        self.commands.push((index, tag.map(str::len)));
+        self.tags.push_str(tag.unwrap_or_default());
+    }
+
+    /// The first that is unanswered, and is so no more: its index and its tag.
+    fn next(&mut self) -> Option<(u32, Option<&str>)> {
+        let (index, tag) = *self.commands.get(self.answered)?;
+        let start = self.answered_tags;
+        self.answered += 1;
+        self.answered_tags += tag.unwrap_or_default();
+        Some((index, tag.map(|_| &self.tags[start..self.answered_tags])))
+    }
+
+    fn left(&self) -> usize {
+        self.commands.len() - self.answered
+    }
+
+    fn clear(&mut self) {
+        self.commands.clear();
+        self.commands
+            .shrink_to(KEPT_BYTES_MAX / size_of::<SentCommand>());
+        self.tags.clear();
+        self.tags.shrink_to(KEPT_BYTES_MAX);
+        (self.answered, self.answered_tags) = (0, 0);
+    }
+}
+
+impl Patience {
+    fn with(lease: &Arc<Lease>) -> Self {
+        let spare = SPARE.with_borrow_mut(|spare| {
+            let at = spare.patience.iter().rposition(|one| one.is_with(lease))?;
+            Some(spare.patience.remove(at))
+        });
+        spare.unwrap_or_else(|| Patience {
+            lease: Arc::downgrade(lease),
+            revoked: Box::pin(lease.revoked.clone().cancelled_owned()),
+            limit: None,
+        })
+    }
+
+    fn is_with(&self, lease: &Arc<Lease>) -> bool {
+        std::ptr::eq(self.lease.as_ptr(), Arc::as_ptr(lease))
+    }
+
+    /// Whether that batch, the first, is to be given up; if not, the guest is woken when it is.
+    fn is_over(
+        own: &mut Option<Self>,
+        first: &Batch,
+        limit: Duration,
+        context: &mut Context<'_>,
+    ) -> Option<GivenUp> {
+        // A door may open anew to the same instance.
+        if own.as_ref().is_some_and(|own| !own.is_with(&first.lease)) {
+            *own = None;
+        }
+        let patience = own.get_or_insert_with(|| Self::with(&first.lease));
+        if patience.revoked.as_mut().poll(context).is_ready() {
+            // Its next poll needs a new one.
+            *own = None;
+            return Some(GivenUp::LetGo);
+        }
+        if limit.is_zero() {
+            return None;
+        }
+        let sleep = patience
+            .limit
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(first.began + limit)));
+        // It may be the time of a batch that is over long since.
+        while sleep.as_mut().poll(context).is_ready() {
+            let end = first.began + limit;
+            let look = match Instant::now() < end {
+                true => end,
+                false => match first.due(limit) {
+                    Due::TooLong => return Some(GivenUp::TooLong(limit)),
+                    Due::Look(at) => at.into(),
+                },
+            };
+            sleep.as_mut().reset(look);
+        }
+        None
+    }
+}

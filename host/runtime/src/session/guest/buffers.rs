@@ -1,0 +1,51 @@
+//! A thread's spare buffers, lent to the guest that is being polled: ten thousand quiet guests share a few.
+
+use std::cell::RefCell;
+
+use dae_common_tcp::Inbox;
+
+/// A buffer that grew past this for a long line or reply is freed, not kept (bytes).
+const KEPT_BYTES_MAX: usize = 128 << 10;
+
+thread_local! {
+    static SPARE: RefCell<Spare> = const { RefCell::new(Spare { inbox: Vec::new(), outbox: Vec::new() }) };
+}
+
+struct Spare {
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+}
+
+/// Registers what this thread undoes at its end ([`crate::session::thread_start::prepare`]).
+pub(super) fn prepare_thread() {
+    SPARE.with(|_| ());
+}
+
+/// Gives a guest that has none a buffer for each direction.
+pub(super) fn lend(inbox: &mut Inbox, outbox: &mut Vec<u8>) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.inbox.capacity() > 0 {
+            inbox.lend(std::mem::take(&mut spare.inbox));
+        }
+        if outbox.capacity() == 0 {
+            *outbox = std::mem::take(&mut spare.outbox);
+        }
+    });
+}
+
+/// Takes them back, where nothing is left in them.
+pub(super) fn reclaim(inbox: &mut Inbox, outbox: &mut Vec<u8>) {
+    SPARE.with_borrow_mut(|spare| {
+        if let Some(bytes) = inbox.reclaim()
+            && bytes.capacity() <= KEPT_BYTES_MAX
+        {
+            spare.inbox = bytes;
+        }
+        if outbox.is_empty() && outbox.capacity() > 0 {
+            let bytes = std::mem::take(outbox);
+            if bytes.capacity() <= KEPT_BYTES_MAX {
+                spare.outbox = bytes;
+            }
+        }
+    });
+}

@@ -1,0 +1,88 @@
+//! The lines of a guest while no instance is there to answer them.
+//!
+//! A message waits in the inbox, and the connection is not read on while one does. A line that is refused whatever
+//! instance comes needs none: where no message waits before it, it is answered at once, and another protocol is closed.
+//! So such lines have the same answers, in the same places, as with an instance.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use dae_common_tcp::{ErrorCode, Front, Inbox, Line};
+
+use super::lines::is_stray;
+use super::{Guest, Stream, Taken};
+use crate::session::dispatch;
+use crate::session::gate::Phase;
+use crate::threads::counters::Tally;
+
+impl<S: Stream> Guest<S> {
+    /// Answers what needs no instance, and waits for one where a message is next.
+    pub(super) fn wait_at_gate(&mut self, context: &mut Context<'_>) -> (Taken, Tally) {
+        if self.has_ended {
+            self.inbox.end();
+        }
+        let mut tally = Tally::default();
+        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
+        let taken = self.refuse_at_front(&mut inbox, &mut tally);
+        self.inbox = inbox;
+        match taken {
+            Taken::All => self.door_change = None,
+            Taken::Some => self.watch_gate(context),
+        }
+        (taken, tally)
+    }
+
+    /// Refuses lines up to the first message; whether there is one.
+    fn refuse_at_front(&mut self, inbox: &mut Inbox, tally: &mut Tally) -> Taken {
+        while self.has_room() {
+            match inbox.front() {
+                Front::Message => return Taken::Some,
+                Front::Nothing => return Taken::All,
+                Front::Fault(fault) => self.refuse_fault(&fault, tally),
+                Front::OtherProtocol(protocol) => {
+                    self.refuse_protocol(protocol);
+                    return Taken::All;
+                }
+            }
+            self.on_lines();
+        }
+        Taken::Some
+    }
+
+    /// Has the task woken when an instance may be there.
+    fn watch_gate(&mut self, context: &mut Context<'_>) {
+        let door = Arc::clone(&self.door);
+        let change = self
+            .door_change
+            .get_or_insert_with(|| Box::pin(door.changed()));
+        if change.as_mut().poll(context).is_ready() {
+            self.door_change = None;
+            context.waker().wake_by_ref();
+        } else if !matches!(**self.door.phase(), Phase::Waiting | Phase::Changing) {
+            // It changed between the look that led here and the subscription.
+            context.waker().wake_by_ref();
+        }
+    }
+
+    /// Answers all lines that have waited too long for an instance, in their order.
+    pub(super) fn give_up_waiting(&mut self) {
+        let text = dispatch::no_instance(&self.door);
+        let mut tally = Tally::default();
+        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
+        for line in inbox.lines() {
+            match line {
+                Line::Message(message) if self.is_reply(&message) || is_stray(&message) => {}
+                Line::Message(message) => {
+                    let of = (message.name, message.tag);
+                    self.refuse(of, (ErrorCode::Unavailable, &text), &mut tally);
+                }
+                Line::Fault(fault) => self.refuse_fault(&fault, &mut tally),
+                Line::OtherProtocol(protocol) => self.refuse_protocol(protocol),
+            }
+        }
+        self.inbox = inbox;
+        self.on_lines();
+        // No instance has answered it.
+        self.door.count(0, tally, self.door.limits.instance_wait);
+    }
+}

@@ -1,0 +1,213 @@
+//! A guest that is lent to its daemon's own process: when, why it is called home, and how it goes on from there.
+//!
+//! It is lent at rest: all it has sent is answered, all of that is written, and nothing else is under way. It comes home
+//! with whatever the process has left undone, and goes on as if it had been here all the time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use dae_common_tcp::{Inbox, Line};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::{Guest, Stream, Taken};
+use crate::instance::Fate;
+use crate::instance::reply::write_ended;
+use crate::plugin::completion::Ended;
+use crate::process::subprocess::{Back, Loan, Why};
+use crate::session::connect_hooks;
+use crate::session::gate::{self, Lease, Phase};
+use crate::threads::counters::Tally;
+
+/// Batches of quick commands, one after the other, by which a guest has shown that it is busy. Going there and back costs
+/// about as much as they have.
+pub(super) const LENDS_AFTER: u32 = 4;
+/// One that is to be lent is not read for so long, until what it has under way is answered. Quick commands are by then.
+pub(super) const REST_MAX: Duration = Duration::from_millis(5);
+/// One that comes home for its own sake, and not for a reload, has to show twice as many the next time, up to this.
+const LENDS_AFTER_MAX: u32 = 4096;
+
+/// A guest that is lent, as its task sees it.
+pub(super) struct Lent {
+    loan: Loan,
+    /// Held until it is back: no reload goes on without it.
+    lease: Arc<Lease>,
+    is_revoked: bool,
+    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    door_change: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl<S: Stream> Guest<S> {
+    /// Whether it has shown that it keeps its daemon's process busy.
+    #[inline]
+    pub(super) fn is_due_to_be_lent(&self) -> bool {
+        S::LENDS
+            && self.answers.batches_in_a_row() >= self.lends_after
+            && self.greeting.is_none()
+            && !self.mailbox.asked.is_any()
+    }
+
+    /// Whether it is to be read: not while it comes to rest to be lent, if it doesn't stop in the middle of a line. Where it
+    /// has something under way that isn't quick, it is read again soon, and its row begins anew.
+    pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let is_to_rest = self.is_due_to_be_lent() && self.answers.in_flight() > 0;
+        if !is_to_rest || self.inbox.buffered() > 0 {
+            self.rest = None;
+            return Poll::Ready(());
+        }
+        let rest = self
+            .rest
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(REST_MAX)));
+        ready!(rest.as_mut().poll(context));
+        self.rest = None;
+        self.answers.begin_a_row();
+        Poll::Ready(())
+    }
+
+    /// Whether nothing of it is under way.
+    pub(super) fn is_at_rest(&self, taken: &Taken) -> bool {
+        let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
+        let owes_nothing = is_answered && self.outbox.is_empty();
+        let has_all = matches!(taken, Taken::All) && !self.inbox.is_mid_line();
+        owes_nothing && has_all && !self.is_deaf() && !self.mailbox.is_closing()
+    }
+
+    /// Lends it, if that is possible now; false where it is lost.
+    pub(super) fn lend(&mut self) -> bool {
+        self.answers.begin_a_row();
+        let door = Arc::clone(&self.door);
+        let phase = door.phase();
+        let Phase::Open(lease) = &**phase else {
+            return true;
+        };
+        // It may be another instance than the one that has answered the last batch.
+        if connect_hooks::is_due(lease, &self.mailbox) {
+            return true;
+        }
+        let Some(Ok(socket)) = self.stream.take().map(S::part) else {
+            return false;
+        };
+        let (line_bytes_max, limit) = (door.limits.line_bytes_max, door.limits.command);
+        let lent = lease
+            .instance
+            .lend(self.mailbox.id(), socket, (line_bytes_max, limit));
+        match lent {
+            Ok(loan) => {
+                door.stats.include(&loan.counting());
+                self.lent = Some(Box::new(Lent {
+                    loan,
+                    lease: Arc::clone(lease),
+                    is_revoked: false,
+                    revoked: Box::pin(lease.revoked.clone().cancelled_owned()),
+                    door_change: Box::pin(door.changed()),
+                }));
+                true
+            }
+            Err(socket) => {
+                self.lend_later();
+                self.rejoin(socket)
+            }
+        }
+    }
+
+    fn lend_later(&mut self) {
+        self.lends_after = (2 * self.lends_after).min(LENDS_AFTER_MAX);
+    }
+
+    fn rejoin(&mut self, socket: std::net::TcpStream) -> bool {
+        self.stream = S::rejoin(socket).ok();
+        self.stream.is_some()
+    }
+
+    /// Waits until it is back; false where it is lost.
+    pub(super) fn poll_loan(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let why = self.reason_to_call(context);
+        let Some(lent) = &mut self.lent else {
+            return Poll::Ready(true);
+        };
+        let (socket, back) = ready!(lent.loan.poll_back(why, context));
+        let lease = Arc::clone(&lent.lease);
+        self.lent = None;
+        match back.is_unwanted || self.mailbox.has_mail() {
+            true => self.lend_later(),
+            false => self.lends_after = LENDS_AFTER,
+        }
+        let is_here = self.rejoin(socket);
+        if is_here {
+            let bytes = back.handed.unread();
+            self.answers.has_brought(&lease, &self.mailbox, bytes);
+            self.take_back(back, lease.instance.number());
+        }
+        Poll::Ready(is_here)
+    }
+
+    /// Why it is wanted here, if it is; the task is woken when that changes.
+    fn reason_to_call(&mut self, context: &mut Context<'_>) -> Option<Why> {
+        let lent = self.lent.as_mut()?;
+        // Its next poll would be one too many.
+        lent.is_revoked = lent.is_revoked || lent.revoked.as_mut().poll(context).is_ready();
+        if lent.is_revoked {
+            return Some(Why::Revoked);
+        }
+        while lent.door_change.as_mut().poll(context).is_ready() {
+            lent.door_change = Box::pin(self.door.changed());
+        }
+        let is_same =
+            |phase: &Phase| matches!(phase, Phase::Open(now) if Arc::ptr_eq(now, &lent.lease));
+        let has_post = self.mailbox.has_mail() || self.mailbox.is_slow();
+        let is_wanted = has_post || self.mailbox.is_closing() || !is_same(&self.door.phase());
+        is_wanted.then_some(Why::Called)
+    }
+
+    /// Goes on where its daemon's process has left off, which is that of the instance of this number.
+    fn take_back(&mut self, back: Back, instance: u64) {
+        let handed = back.handed;
+        self.outbox.extend_from_slice(&handed.replies);
+        if !handed.last.is_empty() {
+            // What was emitted while that command ran comes before its reply.
+            self.mailbox.take_into(&mut self.outbox);
+            self.outbox.extend_from_slice(&handed.last);
+        }
+        if let Some(panicked_ns) = handed.panicked_ns {
+            let panicked = Tally {
+                calls: 1,
+                errors: 1,
+                panics: 1,
+            };
+            self.door
+                .count(instance, panicked, Duration::from_nanos(panicked_ns));
+        }
+        if let Some((line, why)) = back.broken {
+            self.answer_broken(&line, &why, instance);
+        }
+        self.inbox
+            .room(handed.rest.len())
+            .extend_from_slice(&handed.rest);
+    }
+
+    /// Answers the line that its daemon's process was at.
+    fn answer_broken(&mut self, line: &[u8], why: &Why, instance: u64) {
+        let mut inbox = Inbox::resumed(line.len());
+        inbox.room(line.len()).extend_from_slice(line);
+        // It was a message when the process began with it.
+        let Some(Line::Message(message)) = inbox.next() else {
+            tracing::error!(
+                daemon = self.door.name,
+                "the process of a daemon was at a line that is none"
+            );
+            return;
+        };
+        let limit = self.door.limits.command;
+        let (ended, took) = match why {
+            Why::TooLong(_) => (gate::too_long(message.name, limit, Fate::GoesOn), limit),
+            Why::Revoked => (gate::let_go(message.name, Fate::GoesOn), Duration::ZERO),
+            Why::Died(ended) => (ended.clone(), Duration::ZERO),
+            Why::Called => return,
+        };
+        let Ended { status, bytes } = ended;
+        let (mut tally, of) = (Tally::default(), (message.name, message.tag));
+        write_ended(&mut self.outbox, of, (status, &bytes), &mut tally);
+        self.door.count(instance, tally, took);
+    }
+}

@@ -1,0 +1,172 @@
+//! A command that is under way and ends later: an `async fn`, a blocking one, or one in the hands of a subprocess.
+//!
+//! It is polled as long as there is room for its reply ([`crate::connection::reply_budget`]), and given up at its limit or with its instance.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use dae_plugin_api::abi::status;
+
+use crate::connection::reply_budget::{Busy, Reservation, Room};
+use crate::instance::Pending;
+use crate::instance::reply::{write_ended, write_large};
+use crate::plugin::completion::Ended;
+use crate::process::ipc::LARGE_BYTES;
+use crate::session::gate::Lease;
+use crate::threads::counters::Tally;
+
+/// Where the answer of a running command goes.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// To the number of that order.
+    Ordered(u64),
+    /// Out, as soon as it's there.
+    Tagged,
+}
+
+/// A command under way.
+pub(super) struct Run {
+    // Dropped before the lease: no code of an instance outlives the right to run it.
+    pub(super) pending: Option<Pending>,
+    pub(super) lease: Arc<Lease>,
+    /// Ends when the command is to be given up, with the answer.
+    pub(super) given_up: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    pub(super) began: Instant,
+    pub(super) place: Place,
+    pub(super) emits_first: bool,
+    /// Whose it is, and which command.
+    pub(super) of: (u64, u32),
+    pub(super) arguments: usize,
+    pub(super) room: Arc<Room>,
+    /// Held from start to end by a blocking command, whose reply is made on another thread.
+    pub(super) _reservation: Option<Arc<Reservation>>,
+    /// What waits for its guest is held up by it.
+    pub(super) is_next: bool,
+    pub(super) waker: Option<Waker>,
+    pub(super) name: Box<str>,
+    pub(super) tag: Option<Box<str>>,
+}
+
+/// A finished one.
+pub(super) struct Finished {
+    /// The number of the instance that ran it.
+    pub(super) instance: u64,
+    /// The bytes of its result and of its arguments, and the lease it ran by.
+    pub(super) bytes: (usize, usize),
+    pub(super) lease: Arc<Lease>,
+    pub(super) place: Place,
+    pub(super) emits_first: bool,
+    pub(super) line: Vec<u8>,
+    pub(super) tally: Tally,
+    pub(super) took: Duration,
+}
+
+impl Future for Run {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Finished> {
+        let this = &mut *self;
+        let reserved = this.reserve(context);
+        let pending = this.pending.as_mut().filter(|_| reserved.is_ok());
+        let polled = pending.map(|pending| Pin::new(pending).poll(context));
+        let ended = match polled {
+            Some(Poll::Ready(ended)) => {
+                this.room.note(this.of.1, this.arguments, ended.bytes.len());
+                ended
+            }
+            _ => ready!(this.given_up.as_mut().poll(context)),
+        };
+        this.pending = None;
+        let bytes = (ended.bytes.len(), this.arguments);
+        // Until the guest's task counts it with all else: others may end before that.
+        this.room.add(this.of.0, bytes.0);
+        let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
+        Poll::Ready(Finished {
+            instance: this.lease.instance.number(),
+            bytes,
+            lease: Arc::clone(&this.lease),
+            place: this.place,
+            emits_first: this.emits_first,
+            line,
+            tally,
+            took: this.began.elapsed(),
+        })
+    }
+}
+
+impl Run {
+    /// Lets the command go on however much waits for its guest: the replies that wait for it can't be sent before.
+    pub(super) fn go_on(&mut self) {
+        if std::mem::replace(&mut self.is_next, true) {
+            return;
+        }
+        if let Some(Pending::Subprocess(call)) = &self.pending {
+            call.go_on();
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Takes the reservation for the reply that the next poll may make.
+    ///
+    /// # Errors
+    /// There is no room for the reply now; the guest's task is woken when there is.
+    #[inline]
+    fn reserve(&mut self, context: &Context<'_>) -> Result<Option<Arc<Reservation>>, NoRoom> {
+        let asks = match &self.pending {
+            Some(Pending::InProcess(_)) => self.room.asks(self.of.1),
+            // The thread holds the reservation; polling only takes the finished reply.
+            Some(Pending::Blocking(_)) | None => false,
+            Some(Pending::Subprocess(_) | Pending::BuiltIn(_)) => self.room.is_tight(),
+        };
+        match asks {
+            true => self.reserve_or_wait(context),
+            false => Ok(None),
+        }
+    }
+
+    #[cold]
+    fn reserve_or_wait(
+        &mut self,
+        context: &Context<'_>,
+    ) -> Result<Option<Arc<Reservation>>, NoRoom> {
+        if let Ok(reservation) = self.reserve_now() {
+            return Ok(reservation);
+        }
+        self.waker = Some(context.waker().clone());
+        // Before the second look: room that appears from here on isn't missed.
+        self.room.want(context);
+        self.reserve_now()
+    }
+
+    fn reserve_now(&self) -> Result<Option<Arc<Reservation>>, NoRoom> {
+        let (guest, command) = self.of;
+        if !self.is_next && !self.room.may_go_on(guest, command) {
+            return Err(NoRoom);
+        }
+        match &self.pending {
+            Some(Pending::InProcess(_)) => self.room.reserve(command).map_err(|Busy| NoRoom),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// There is no room for a reply now.
+struct NoRoom;
+
+/// The line of a command that has ended, and what it adds to the counts.
+fn finished_line(name: &str, tag: Option<&str>, ended: Ended) -> (Vec<u8>, Tally) {
+    let mut tally = Tally::default();
+    if ended.status == status::DONE && ended.bytes.len() >= LARGE_BYTES {
+        let mut line = Vec::new();
+        write_large(&mut line, (name, tag), (ended.bytes, 0), &mut tally);
+        return (line, tally);
+    }
+    let mut line = Vec::with_capacity(name.len() + ended.bytes.len() + 8);
+    let told = (ended.status, &ended.bytes[..]);
+    write_ended(&mut line, (name, tag), told, &mut tally);
+    (line, tally)
+}

@@ -1,0 +1,310 @@
+//! Files that survive a power cut: a whole old one or a whole new one, never half of either.
+//!
+//! A write goes to a temporary file in the same directory, is synced, renamed over the old one, and the directory is
+//! synced too, since the name itself is data of the directory. That costs two syncs. Many files of one directory can share
+//! the second one ([`stage`]).
+//!
+//! Absent on purpose: locks (the home's lock makes one writer) and reading.
+//! An error is a [`DiskFault`]: what was tried on which file, what came of it, what to do. The old file is untouched.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use tempfile::{NamedTempFile, TempPath};
+
+/// What temporary files begin with, so that people know what a killed process left. [`sweep`] removes it at a start.
+const TEMPORARY_PREFIX: &str = ".new-";
+
+/// How many random characters, letters and digits, follow in their names.
+const TEMPORARY_RANDOM_CHARS: usize = 6;
+
+/// A file or directory that could not be worked on.
+#[derive(Debug)]
+pub struct DiskFault {
+    text: String,
+}
+
+impl DiskFault {
+    /// `tried` is a verb, such as `write`.
+    pub fn new(error: &io::Error, tried: &str, path: &Path) -> Self {
+        let path = path.display();
+        let text = match advice(error) {
+            Some(advice) => format!("cannot {tried} {path}: {error}; {advice}"),
+            None => format!("cannot {tried} {path}: {error}"),
+        };
+        DiskFault { text }
+    }
+}
+
+impl std::fmt::Display for DiskFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for DiskFault {}
+
+/// What a person can do, where the system's reason doesn't say it.
+fn advice(error: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind as Kind;
+    if Errno::from_io_error(error) == Some(Errno::MFILE) {
+        return Some(
+            "this process may open no more files: allow it more (`ulimit -n`, or LimitNOFILE= of its service)",
+        );
+    }
+    Some(match error.kind() {
+        Kind::StorageFull => "the disk is full: free some space and try again",
+        Kind::QuotaExceeded => "your disk quota is used up: free some of it and try again",
+        Kind::PermissionDenied => {
+            "see who owns it and its directory (`ls -ld`), or run as that user"
+        }
+        Kind::ReadOnlyFilesystem => {
+            "that file system is read-only: choose another home with --home"
+        }
+        Kind::NotADirectory => {
+            "a part of that path is a file: move it away, or choose another home with --home"
+        }
+        Kind::NotFound => {
+            "it, or the directory it lies in, is gone: was the home removed while in use?"
+        }
+        _ => return None,
+    })
+}
+
+/// Writes `bytes` as the whole content of `path`, a file that its owner alone may read.
+///
+/// # Errors
+/// The disk's; `path` is then what it was.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
+    stage(path, bytes)?.put_in_place()?;
+    sync_directory(directory_of(path))
+}
+
+/// A new content of a file: in a synced temporary file beside it. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Staged {
+    path: PathBuf,
+    temporary: TempPath,
+}
+
+/// The first step of [`write`]. For many files of one directory: stage each, side by side, put each in its place, and sync
+/// the directory once with [`sync_directory`]. Only then are they durable.
+///
+/// # Errors
+/// The disk's; `path` is then what it was.
+pub fn stage(path: &Path, bytes: &[u8]) -> Result<Staged, DiskFault> {
+    let file = beside(path, bytes)?;
+    let synced = file.as_file().sync_all();
+    synced.map_err(|e| DiskFault::new(&e, "write", path))?;
+    Ok(Staged {
+        path: path.to_owned(),
+        temporary: file.into_temp_path(),
+    })
+}
+
+impl Staged {
+    /// Renames the temporary file over the old one.
+    ///
+    /// # Errors
+    /// The disk's; the old file is untouched.
+    pub(crate) fn put_in_place(self) -> Result<(), DiskFault> {
+        let renamed = self.temporary.persist(&self.path);
+        renamed.map_err(|e| DiskFault::new(&e.error, "replace", &self.path))
+    }
+}
+
+/// As [`write`], for as long as the power stays on; [`settle`] does the rest. For a file that shows what happened to it.
+///
+/// # Errors
+/// The disk's; `path` is then what it was.
+pub fn place(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
+    rename(beside(path, bytes)?, path)
+}
+
+/// What [`place`] has left to be done.
+///
+/// # Errors
+/// The disk's; after a power cut the file may be anything then.
+pub fn settle(path: &Path) -> Result<(), DiskFault> {
+    let synced = File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|e| DiskFault::new(&e, "write", path))?;
+    sync_directory(directory_of(path))
+}
+
+fn beside(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, DiskFault> {
+    let file = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .rand_bytes(TEMPORARY_RANDOM_CHARS)
+        .tempfile_in(directory_of(path));
+    let filled = file.and_then(|mut file| {
+        make_owners(file.as_file())?;
+        file.write_all(bytes)?;
+        Ok(file)
+    });
+    filled.map_err(|e| DiskFault::new(&e, "write", path))
+}
+
+fn rename(file: NamedTempFile, path: &Path) -> Result<(), DiskFault> {
+    let renamed = file.persist(path);
+    renamed
+        .map(drop)
+        .map_err(|e| DiskFault::new(&e.error, "replace", path))
+}
+
+/// Lets a new file's owner read and write it, and nobody else. The mode that a file is made with is cut by the process's
+/// umask, which a daemon in this process may have changed.
+///
+/// # Errors
+/// The system's.
+pub fn make_owners(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(())
+}
+
+/// Removes the temporary files that killed processes have left in `directory` and below it, but for those in `spared`.
+/// To be called by who holds the home's lock, before anything is written.
+pub fn sweep(directory: &Path, spared: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, kind) = (entry.path(), entry.file_type());
+        match kind {
+            Ok(kind) if kind.is_dir() && path != spared => sweep(&path, spared),
+            // One that can't be removed now harms nobody, and the next start tries again.
+            Ok(kind) if kind.is_file() && is_temporary(&entry.file_name()) => {
+                let _ = fs::remove_file(&path);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    let random = name
+        .to_str()
+        .and_then(|name| name.strip_prefix(TEMPORARY_PREFIX));
+    let is_random = |random: &str| {
+        random.len() == TEMPORARY_RANDOM_CHARS && random.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    random.is_some_and(is_random)
+}
+
+/// Makes the names in `directory` durable.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), DiskFault> {
+    if cfg!(windows) {
+        return Ok(()); // A directory can't be opened as a file there, and renames are journalled.
+    }
+    match File::open(directory).and_then(|opened| opened.sync_all()) {
+        Err(e) if !can_sync_directories(&e) => Ok(()),
+        result => result.map_err(|e| DiskFault::new(&e, "sync", directory)),
+    }
+}
+
+/// Some file systems (FUSE's, the network's) don't know the call: on those there is nothing more to be done.
+fn can_sync_directories(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
+}
+
+/// Removes a file; one that has gone already is no error.
+///
+/// # Errors
+/// The disk's.
+pub fn remove(path: &Path) -> Result<(), DiskFault> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DiskFault::new(&e, "remove", path)),
+        _ => Ok(()),
+    }
+}
+
+/// The directory that holds `path`; the current one for a bare name.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_replaces_the_whole_file_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "a longer old text").unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_no_temporary_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::create_dir_all(path.join("in the way")).unwrap();
+        write(&path, b"new").unwrap_err();
+        assert!(path.is_dir());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_error_names_the_file_the_attempt_and_the_way_out() {
+        let path = Path::new("/home/ada/registry.json");
+        for (kind, way_out) in [
+            (io::ErrorKind::StorageFull, "free some space"),
+            (io::ErrorKind::QuotaExceeded, "quota"),
+            (io::ErrorKind::PermissionDenied, "ls -ld"),
+            (io::ErrorKind::ReadOnlyFilesystem, "--home"),
+        ] {
+            let fault = DiskFault::new(&kind.into(), "write", path);
+            let text = fault.to_string();
+            assert!(
+                text.starts_with("cannot write /home/ada/registry.json: "),
+                "{text}"
+            );
+            assert!(text.contains(way_out), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_removes_what_killed_writes_have_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (states, spared) = (dir.path().join("states"), dir.path().join("plugins"));
+        for dir in [&states, &spared] {
+            fs::create_dir(dir).unwrap();
+        }
+        let left = beside(&states.join("A.json"), b"half").unwrap();
+        let left = left.into_temp_path().keep().unwrap();
+        assert!(is_temporary(left.file_name().unwrap()), "{left:?}");
+        for dir in [dir.path(), &states, &spared] {
+            fs::write(dir.join(".new-abc123"), "half").unwrap();
+            fs::write(dir.join(".new-and-mine"), "a person's").unwrap();
+        }
+        sweep(dir.path(), &spared);
+        let is_there = |path: PathBuf| path.exists();
+        assert!(!is_there(left) && !is_there(states.join(".new-abc123")));
+        assert!(!is_there(dir.path().join(".new-abc123")));
+        assert!(is_there(spared.join(".new-abc123")));
+        assert!(is_there(states.join(".new-and-mine")));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named() {
+        let text = write(Path::new("/nowhere/at/all"), b"")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("/nowhere/at/all") && text.contains("gone"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! Threads for work that may block, and what becomes of it where the system has no thread to give.
+//!
+//! tokio panics where it can't make a thread: in the task that asked, at any time, and while a runtime is built. A limit
+//! on a user's processes, or on those of a service, must cost no more than the one thing that needed the thread, so that
+//! work goes to its pool through here: what the pool can't take is refused with a text, and never runs later.
+//! And whoever builds a runtime first makes sure that there is room for its threads ([`check_room`]).
+//!
+//! A library that hangs in its constructor holds the lock of the system's loader. Whatever takes that lock hangs with it:
+//! the loading of another library, the end of the process in order, and a thread's first use of a variable of its own that
+//! has a destructor. So the runtimes' threads use each of theirs when they begin ([`prepare`]), and one of the pool stays
+//! idle ([`keep_one_idle`]), since a new one would hang in its beginning.
+
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::task::{JoinError, JoinHandle};
+
+/// What is told where no thread can be had.
+const NO_THREAD: &str = "the system gives the host's process no more threads; allow its user or its service more \
+                         (`ulimit -u`, or TasksMax= of its service)";
+
+/// How long the system may take to count a thread that has ended as ended.
+const ENDED_MAX: Duration = Duration::from_secs(1);
+
+/// An idle thread of a pool ends after 10 s, which is tokio's own choice; one that is used so often stays.
+const TOUCH_EVERY: Duration = Duration::from_secs(4);
+
+/// The stack of a thread that does nothing (bytes).
+const STACK_BYTES: usize = 64 << 10;
+
+/// Work on a thread of the pool. Dropped, it goes on; nobody hears of its end then.
+#[derive(Debug)]
+pub struct Blocking<R>(Result<JoinHandle<R>, Option<String>>);
+
+/// Runs `work` on a thread of the current runtime's pool.
+pub fn run<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Blocking<R> {
+    Blocking(spawn_on(&Handle::current(), work).map_err(Some))
+}
+
+impl<R> Future for Blocking<R> {
+    type Output = Result<R, String>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(handle) => {
+                let joined = Pin::new(handle).poll(context);
+                joined.map(|joined| joined.map_err(why))
+            }
+            Err(refused) => Poll::Ready(Err(refused.take().unwrap_or_default())),
+        }
+    }
+}
+
+/// Runs `work` on a thread of that runtime's pool.
+///
+/// # Errors
+/// There is no thread for it; it doesn't run.
+pub fn spawn_on<R: Send + 'static>(
+    runtime: &Handle,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<JoinHandle<R>, String> {
+    thread_local! {
+        static SPAWNS: Cell<bool> = const { Cell::new(false) };
+    }
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let told = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !SPAWNS.get() {
+                told(panic);
+            }
+        }));
+    });
+    // The pool queues the work before it looks for a thread, and keeps it there when it has found none.
+    let queued = Arc::new(Mutex::new(Some(work)));
+    let to_run = Arc::clone(&queued);
+    let run = move || match crate::lock::lock(&to_run).take() {
+        Some(work) => work(),
+        // It was refused: nobody has its handle, and no hook is called.
+        None => resume_unwind(Box::new(NO_THREAD)),
+    };
+    SPAWNS.set(true);
+    let spawned = catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(run)));
+    SPAWNS.set(false);
+    match spawned {
+        Ok(handle) => Ok(handle),
+        Err(_) => {
+            drop(crate::lock::lock(&queued).take());
+            Err(NO_THREAD.to_owned())
+        }
+    }
+}
+
+/// Keeps one thread of the current runtime's pool idle, for as long as this is polled: for when the system has none to
+/// give, or a new one could not begin.
+pub async fn keep_one_idle() {
+    loop {
+        // Where there is none, it is tried again.
+        let _ = run(|| ()).await;
+        tokio::time::sleep(TOUCH_EVERY).await;
+    }
+}
+
+/// Makes sure that this process can have `count` more threads at the same time.
+///
+/// # Errors
+/// It can't, and what to do.
+pub fn check_room(count: usize) -> io::Result<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let one = |_| {
+        let released = Arc::clone(&released);
+        let waits = move || {
+            // It ends when the sender is dropped.
+            let _ = crate::lock::lock(&released).recv();
+            task_of_this_thread()
+        };
+        thread::Builder::new().stack_size(STACK_BYTES).spawn(waits)
+    };
+    let made: io::Result<Vec<_>> = (0..count).map(one).collect();
+    drop(release);
+    let made =
+        made.map_err(|error| io::Error::new(error.kind(), format!("{NO_THREAD} ({error})")))?;
+    let ended = made.into_iter().map(|thread| thread.join().ok().flatten());
+    let tasks: Vec<PathBuf> = ended.flatten().collect();
+    // One that was waited for is counted for a moment longer.
+    let began = Instant::now();
+    while tasks.iter().any(|task| task.exists()) && began.elapsed() < ENDED_MAX {
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Calls `work` with each number below `count` on up to `threads_max` threads, this one among them. Returns the results in
+/// the order of the numbers; `None` stands for a call that panicked.
+///
+/// Where the system has no thread to spare, fewer do it, and a thread that can't begin, because a library that is being
+/// loaded holds the loader's lock, is not waited for.
+pub fn side_by_side<T: Send + 'static>(
+    count: usize,
+    threads_max: usize,
+    work: impl Fn(usize) -> T + Send + Sync + 'static,
+) -> Vec<Option<T>> {
+    let shared = Arc::new(Shared {
+        work,
+        next: AtomicUsize::new(0),
+        results: Mutex::new(Results {
+            all: (0..count).map(|_| None).collect(),
+            left: count,
+        }),
+        all_done: Condvar::new(),
+    });
+    for _ in 1..threads_max.min(count) {
+        let theirs = Arc::clone(&shared);
+        if thread::Builder::new()
+            .spawn(move || theirs.do_some())
+            .is_err()
+        {
+            break;
+        }
+    }
+    shared.do_some();
+    let results = crate::lock::lock(&shared.results);
+    let results = shared
+        .all_done
+        .wait_while(results, |results| results.left > 0);
+    let mut results = results.unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut results.all)
+}
+
+/// Work that several threads share.
+struct Shared<T, W> {
+    work: W,
+    /// The number that nobody has taken.
+    next: AtomicUsize,
+    results: Mutex<Results<T>>,
+    all_done: Condvar,
+}
+
+struct Results<T> {
+    all: Vec<Option<T>>,
+    /// How many there will be.
+    left: usize,
+}
+
+impl<T, W: Fn(usize) -> T> Shared<T, W> {
+    fn do_some(&self) {
+        let count = crate::lock::lock(&self.results).all.len();
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return;
+            }
+            let result = catch_unwind(AssertUnwindSafe(|| (self.work)(number)));
+            let mut results = crate::lock::lock(&self.results);
+            results.all[number] = result.ok();
+            results.left -= 1;
+            if results.left == 0 {
+                self.all_done.notify_all();
+            }
+        }
+    }
+}
+
+/// Returns where the system shows this thread for as long as it counts it; `None` where it doesn't show any.
+fn task_of_this_thread() -> Option<PathBuf> {
+    let task = std::fs::read_link("/proc/thread-self").ok()?;
+    Some(Path::new("/proc").join(task))
+}
+
+/// Returns why a task has no result, for a person: its panic's message, or that it was dropped with its runtime.
+pub fn why(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else {
+        return "the host is ending".to_owned();
+    };
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    match text {
+        Some(text) => format!("it panicked: {text}"),
+        None => "it panicked".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::runtime::Builder;
+
+    #[test]
+    fn a_task_without_a_result_is_told_in_plain_words() {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let ends = tokio::spawn(std::future::pending::<()>());
+            ends.abort();
+            assert_eq!(why(ends.await.unwrap_err()), "the host is ending");
+            let panics = tokio::spawn(async { resume_unwind(Box::new("no such thing")) });
+            let told = panics.await.unwrap_err();
+            assert_eq!(why(told), "it panicked: no such thing");
+        });
+    }
+
+    #[test]
+    fn results_of_many_threads_are_in_order_and_a_panic_costs_one_of_them() {
+        let results = side_by_side(100, 4, |number| {
+            if number == 7 {
+                resume_unwind(Box::new("told to panic"));
+            }
+            number
+        });
+        let expected: Vec<_> = (0..100).map(|n| (n != 7).then_some(n)).collect();
+        assert_eq!(results, expected);
+        assert_eq!(side_by_side(0, 4, |_| ()), []);
+    }
+
+    #[test]
+    fn work_is_done_and_room_for_it_is_found() {
+        check_room(3).unwrap();
+        let runtime = Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(async { run(|| 7).await }), Ok(7));
+    }
+}

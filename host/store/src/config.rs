@@ -1,0 +1,380 @@
+//! The host's settings: one JSON5 file in the home, every member optional.
+//!
+//! A member that isn't known is an error that names it: a misspelt limit must not be a limit that silently isn't there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use dae_plugin_api::abi::SINK_BYTES_MAX;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::durations;
+use crate::json5_text;
+use crate::settings::{self, Settings};
+use crate::text_file;
+
+/// 0xDAE: where Dae listens unless told otherwise (Common TCP).
+pub const DAE_PORT: u16 = 3502;
+
+/// See the file's head. Times in milliseconds, sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Dae's port; the next free one is taken where it isn't free. 0 means one that the system chooses.
+    pub dae_port: u16,
+    /// Longest line of Common TCP, before its LF; at most what crosses to a plugin in one piece (256 MiB).
+    pub line_bytes_max: usize,
+    /// Guests of one daemon at a time.
+    pub guests_max: usize,
+    /// How long a command may run; 0 means for ever.
+    pub command_ms: u64,
+    /// How long a command waits for an instance that is being restarted or replaced; 0 means not at all.
+    pub instance_wait_ms: u64,
+    /// The limit for half a line (ms). A connection that doesn't send the rest within this time is closed. So is one that
+    /// reads nothing of a reply over 8 MiB for this time, since other guests' large replies wait for that one.
+    pub half_line_ms: u64,
+    /// How long a daemon's `start` may take; in a process of its own, the loading of its file before that may take as
+    /// long again. At a reload guests wait for the `start`, and never for the loading; one that takes longer is refused,
+    /// and the old code answers them.
+    pub start_ms: u64,
+    /// How long running commands, and then a daemon's `stop`, get before they are left behind.
+    pub stop_grace_ms: u64,
+    /// From so many loaded files on, new ones run in processes of their own. Each takes one of the process's 1,024 pthread
+    /// keys for ever, and a process without any ends (measured at about 1,020).
+    pub images_max: usize,
+    /// At so many loaded files a warning is logged; 0 means never.
+    pub images_warn: usize,
+    /// How often the drop-in directory is looked at, for events that were lost; less than 100 counts as 100.
+    pub drop_in_poll_ms: u64,
+    /// For how long the file of a drop-in may be away before the daemon is uninstalled: a file is often replaced in two
+    /// steps.
+    pub drop_in_gone_ms: u64,
+    /// How often the machine's listening sockets are looked at for daemons that this host doesn't run; 0 means never.
+    pub scan_ms: u64,
+    /// Ports at which nobody is asked whether it is a daemon, each a number or a range such as `"8000-8099"`.
+    pub scan_ports_never: Vec<Ports>,
+    /// How daemons are run ([`crate::settings::Settings`]), unless something nearer says otherwise.
+    pub defaults: Value,
+    /// How one daemon is run, by its name.
+    pub daemons: BTreeMap<String, Value>,
+}
+
+/// A range of ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub struct Ports {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+impl Ports {
+    /// Whether it is one of them.
+    #[must_use]
+    pub fn contains(&self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl TryFrom<Value> for Ports {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let range = match &value {
+            Value::String(text) => {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                first.trim().parse().ok().zip(last.trim().parse().ok())
+            }
+            number => number
+                .as_u64()
+                .and_then(|port| u16::try_from(port).ok())
+                .map(|port| (port, port)),
+        };
+        match range {
+            Some((first, last)) if first <= last => Ok(Ports { first, last }),
+            _ => Err(format!(
+                "expected a port or a range of ports such as \"8000-8099\", got {value}"
+            )),
+        }
+    }
+}
+
+impl From<Ports> for Value {
+    fn from(Ports { first, last }: Ports) -> Self {
+        if first == last {
+            return Value::from(first);
+        }
+        Value::from(format!("{first}-{last}"))
+    }
+}
+
+/// Limits of one daemon's guests.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest line, in bytes before its LF.
+    pub line_bytes_max: usize,
+    /// Guests at a time; one more is told `too-many-guests`.
+    pub guests_max: usize,
+    /// How long one command may run; zero means for ever.
+    pub command: Duration,
+    /// How long a command waits for an instance.
+    pub instance_wait: Duration,
+    /// How long half a line may wait for its other half.
+    pub half_line: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            dae_port: DAE_PORT,
+            line_bytes_max: dae_common_tcp::LINE_BYTES_MAX,
+            // More than any daemon on one machine has, and few enough that their buffers fit its memory.
+            guests_max: 20_000,
+            command_ms: 30_000,
+            instance_wait_ms: 5_000,
+            half_line_ms: 60_000,
+            start_ms: 10_000,
+            stop_grace_ms: 5_000,
+            images_max: 900,
+            images_warn: 700,
+            drop_in_poll_ms: 5_000,
+            drop_in_gone_ms: 10_000,
+            scan_ms: 5_000,
+            scan_ports_never: Vec::new(),
+            defaults: Value::Null,
+            daemons: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file; one that isn't there is all defaults.
+    ///
+    /// # Errors
+    /// It can't be read, isn't JSON5, or has a member that isn't known or makes no sense; the text names it.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Config::default());
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("the config {} can't be read", path.display()));
+            }
+        };
+        let text = text_file::of_file(bytes);
+        text.and_then(|text| Config::parse(&text))
+            .map_err(|text| anyhow!(text))
+            .with_context(|| format!("the config {} is not as expected", path.display()))
+    }
+
+    /// Reads the text of the file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // As a whole first: the reader of members stops behind the value, and knows no place for an early end.
+        json5_text::check_document(text)?;
+        let mut reader = json5::Deserializer::from_str(text);
+        let config: Config = serde_path_to_error::deserialize(&mut reader)
+            .map_err(|error| settings::told(&error))?;
+        json5_text::check_numbers(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses what makes no sense at once, and not when a daemon is installed one day.
+    fn check(&self) -> Result<(), String> {
+        settings::check_positive(&[
+            ("line_bytes_max", self.line_bytes_max as u64),
+            ("guests_max", self.guests_max as u64),
+            ("half_line_ms", self.half_line_ms),
+            ("start_ms", self.start_ms),
+            ("stop_grace_ms", self.stop_grace_ms),
+            ("images_max", self.images_max as u64),
+            ("drop_in_poll_ms", self.drop_in_poll_ms),
+        ])?;
+        if self.line_bytes_max > SINK_BYTES_MAX {
+            return Err(format!(
+                "line_bytes_max: expected at most {SINK_BYTES_MAX}, which is what crosses to a plugin in one piece; got {}",
+                self.line_bytes_max
+            ));
+        }
+        let defaults = Settings::of(&[&self.defaults]);
+        defaults.map_err(|text| format!("defaults: {text}"))?;
+        for name in self.daemons.keys() {
+            let settings = self.settings(name, &Value::Null);
+            settings.map_err(|text| format!("daemons.{name}: {text}"))?;
+        }
+        Ok(())
+    }
+
+    /// How that daemon is run; `given` was given at its install.
+    ///
+    /// # Errors
+    /// A member that isn't known, has a wrong type, or makes no sense.
+    pub fn settings(&self, name: &str, given: &Value) -> Result<Settings, String> {
+        let own = self.daemons.get(name).unwrap_or(&Value::Null);
+        Settings::of(&[&self.defaults, own, given])
+    }
+
+    /// What guests are held to.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            line_bytes_max: self.line_bytes_max,
+            guests_max: self.guests_max,
+            command: durations::ms(self.command_ms),
+            instance_wait: durations::ms(self.instance_wait_ms),
+            half_line: durations::ms(self.half_line_ms),
+        }
+    }
+
+    /// What the guests of the control socket are held to: their commands wait for daemons that start and stop, which have
+    /// limits of their own. Limits that are made small for daemons' guests must not keep the owner out.
+    #[must_use]
+    pub fn control_limits(&self) -> Limits {
+        let limits = self.limits();
+        let default = Config::default().limits();
+        Limits {
+            line_bytes_max: limits.line_bytes_max.max(default.line_bytes_max),
+            half_line: limits.half_line.max(default.half_line),
+            command: Duration::ZERO,
+            ..limits
+        }
+    }
+
+    /// How long a daemon's `start` may take.
+    #[must_use]
+    pub fn start_limit(&self) -> Duration {
+        durations::ms(self.start_ms)
+    }
+
+    /// How long an end may take.
+    #[must_use]
+    pub fn stop_grace(&self) -> Duration {
+        durations::ms(self.stop_grace_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_changes_what_it_names_and_a_misspelt_member_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json5");
+        assert_eq!(Config::load(&path).unwrap(), Config::default());
+        std::fs::write(
+            &path,
+            "{command_ms: 5, scan_ports_never: [8080, '9000-9009'], defaults: {restart: {restart: 'never'}}}",
+        )
+        .unwrap();
+        let config = Config::load(&path).unwrap();
+        assert_eq!((config.command_ms, config.start_ms), (5, 10_000));
+        assert!(config.scan_ports_never[1].contains(9009));
+        let settings = config.settings("A", &Value::Null).unwrap();
+        assert_eq!(settings.restart.restart, crate::restart::When::Never);
+        std::fs::write(&path, "{defaults: {restrat: {}}}").unwrap();
+        assert!(Config::load(&path).is_err());
+        std::fs::write(&path, "{comand_ms: 5}").unwrap();
+        let error = format!("{:#}", Config::load(&path).unwrap_err());
+        assert!(error.contains("comand_ms"), "{error}");
+    }
+
+    /// Configs that make no sense, and the member that is told.
+    const SENSELESS: [(&str, &str); 19] = [
+        ("{line_bytes_max: 0}", "line_bytes_max"),
+        ("{line_bytes_max: 18446744073709551615}", "line_bytes_max"),
+        ("{guests_max: 0}", "guests_max"),
+        ("{guests_max: -1}", "guests_max"),
+        ("{half_line_ms: 0}", "half_line_ms"),
+        ("{start_ms: 0}", "start_ms"),
+        ("{start_ms: 'soon'}", "start_ms"),
+        ("{stop_grace_ms: 0}", "stop_grace_ms"),
+        ("{images_max: 0}", "images_max"),
+        ("{drop_in_poll_ms: 0}", "drop_in_poll_ms"),
+        ("{scan_ports_never: ['9000-8000']}", "scan_ports_never[0]"),
+        ("{scan_ports_never: 5}", "scan_ports_never"),
+        ("{dae_port: 70000}", "dae_port"),
+        ("{defaults: 5}", "defaults"),
+        (
+            "{defaults: {restart: {burst_max: -1}}}",
+            "restart.burst_max",
+        ),
+        ("{defaults: {panics_max: 0}}", "defaults: panics_max"),
+        ("{daemons: {A: {nice: 100}}}", "daemons.A: nice"),
+        ("{daemons: {A: 5}}", "daemons.A"),
+        ("{daemons: {A: {env: {'': 'x'}}}}", "daemons.A: env"),
+    ];
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_members_name() {
+        for (text, member) in SENSELESS {
+            let told = Config::parse(text).unwrap_err();
+            assert!(told.contains(member), "{text}: {told}");
+            assert!(
+                !told.contains("usize") && !told.contains("u64"),
+                "{text}: {told}"
+            );
+        }
+        for text in [
+            "{dae_port: 0, command_ms: 0, instance_wait_ms: 0, images_warn: 0, scan_ms: 0}",
+            "{command_ms: 18446744073709551615, start_ms: 18446744073709551615}",
+            "{defaults: null, daemons: {A: {after_ms: 0, probation_ms: 0, checkpoint_s: 0, health_ms: 0}}}",
+            "{} // the end",
+        ] {
+            assert!(Config::parse(text).is_ok(), "{text}");
+        }
+        assert!(Config::parse("{} {}").is_err());
+    }
+
+    #[test]
+    fn numbers_are_taken_as_they_stand_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json5");
+        std::fs::write(&path, "\u{feff}{command_ms: 6}").unwrap();
+        assert_eq!(Config::load(&path).unwrap().command_ms, 6);
+        std::fs::write(&path, "{\ncommand_ms: 1.5}").unwrap();
+        let error = format!("{:#}", Config::load(&path).unwrap_err());
+        assert!(
+            error.contains("expected a number, whole") && error.contains("line 2"),
+            "{error}"
+        );
+        for (number, said) in [
+            (
+                "NaN",
+                "at .defaults.nice: expected a number that JSON has, got NaN",
+            ),
+            (
+                "18446744073709551616",
+                "at .defaults.nice: the integer 18446744073709551616",
+            ),
+        ] {
+            std::fs::write(&path, format!("{{defaults: {{nice: {number}}}}}")).unwrap();
+            let error = format!("{:#}", Config::load(&path).unwrap_err());
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn ports_are_numbers_or_ranges() {
+        let ports = |text: &str| serde_json::from_str::<Ports>(text);
+        let range = |first, last| Ports { first, last };
+        for (text, expected) in [
+            ("8080", range(8080, 8080)),
+            ("\"8000-8099\"", range(8000, 8099)),
+        ] {
+            let read = ports(text).unwrap();
+            assert_eq!(read, expected);
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        }
+        for wrong in ["70000", "-1", "\"9-8\"", "\"8000-\"", "\"\"", "null", "[1]"] {
+            let error = ports(wrong).unwrap_err().to_string();
+            assert!(error.contains("range of ports"), "{wrong}: {error}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Spans of time from settings, made safe to compute with.
+//!
+//! A setting may hold any number up to 2^64. Sums and products of such spans, and points in time that lie such a span
+//! ahead, overflow and panic. So every span of a setting is made here and is at most [`SPAN_MAX`] long: no daemon waits
+//! longer, and a few thousand of these still fit every type.
+
+use std::time::{Duration, Instant};
+
+/// The longest span: a hundred years.
+pub(crate) const SPAN_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
+/// Returns a span of so many milliseconds, at most [`SPAN_MAX`].
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms).min(SPAN_MAX)
+}
+
+/// Returns a span of so many seconds, at most [`SPAN_MAX`].
+pub fn s(s: u64) -> Duration {
+    Duration::from_secs(s).min(SPAN_MAX)
+}
+
+/// Returns the moment that lies `wait` after `start`, or [`SPAN_MAX`] after it where `wait` is longer.
+pub fn after(start: Instant, wait: Duration) -> Instant {
+    start + wait.min(SPAN_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_span_is_too_long_to_compute_with() {
+        for span in [ms(u64::MAX), s(u64::MAX), ms(u64::MAX - 1)] {
+            assert_eq!(span, SPAN_MAX);
+            assert!(after(Instant::now(), span * 1000) > Instant::now());
+            let _ = tokio::time::Instant::now() + span * 10;
+            let _ = span.mul_f64(1.25) + span * 100;
+        }
+        assert_eq!(
+            (ms(5), s(5)),
+            (Duration::from_millis(5), Duration::from_secs(5))
+        );
+        assert_eq!(
+            after(Instant::now(), Duration::MAX).elapsed(),
+            Duration::ZERO
+        );
+    }
+}

@@ -1,0 +1,427 @@
+//! A home: the directories of one ecosystem, and the lock that lets one host at a time have them.
+//!
+//! By default the XDG directories; with `--home` or `DAE_HOME` one directory for everything, for tests and for several
+//! ecosystems on a machine. Everything below is the host's own and its user's alone (0700): whoever can write there can
+//! have the host run anything. A home that others may write is therefore refused, not repaired: it is the user's to say.
+//!
+//! All paths are absolute, so that a later change of directory moves nothing.
+//! Errors here end the program: without a home there is nothing to do.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
+
+mod lock;
+mod socket;
+
+pub use lock::FileId;
+pub use lock::{Held, HomeLock};
+pub use socket::SocketPath;
+
+use crate::atomic_file::DiskFault;
+#[cfg(unix)]
+use crate::write_access::{self, Place};
+
+/// Our directory below each of the XDG ones.
+const XDG_NAME: &str = "dae";
+
+/// The drop-in directory below the home's data.
+pub(crate) const DROP_IN_DIR: &str = "plugins";
+
+/// Where an ecosystem keeps what is its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// What must not be lost: registry, store, states of daemons. It also identifies the home to people.
+    pub data: PathBuf,
+    /// The logs.
+    pub logs: PathBuf,
+    /// The control socket. It lies below `data`, so that whoever knows the home finds its host.
+    pub runtime: PathBuf,
+    /// What the user writes for the host to read.
+    pub config: PathBuf,
+}
+
+/// The user's directories, as the system names them.
+struct UserDirectories {
+    data: PathBuf,
+    state: Option<PathBuf>,
+    config: PathBuf,
+}
+
+impl<P: AsRef<Path>> From<P> for Home {
+    fn from(dir: P) -> Self {
+        Home::at(dir)
+    }
+}
+
+impl Home {
+    /// A home in one directory, which need not exist yet.
+    #[must_use]
+    pub fn at(dir: impl AsRef<Path>) -> Self {
+        let dir = dir.as_ref();
+        // This fails only for an empty path, and where the current directory has been removed.
+        let data = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
+        Home {
+            logs: data.join("logs"),
+            runtime: data.join("run"),
+            config: data.clone(),
+            data,
+        }
+    }
+
+    /// The home that was asked for (`--home`, `DAE_HOME`), or else the user's own one in the XDG directories.
+    /// An empty path counts as none, as the XDG rules have it for their own variables.
+    ///
+    /// # Errors
+    /// None was asked for, and the user has no home directory.
+    pub fn from_environment(home: Option<PathBuf>) -> anyhow::Result<Self> {
+        if let Some(dir) = home.filter(|dir| !dir.as_os_str().is_empty()) {
+            return Ok(Home::at(dir));
+        }
+        let user = choose_base_strategy().context(
+            "cannot tell where your home directory is; set HOME, or choose a directory with --home or DAE_HOME",
+        )?;
+        Ok(Home::of_user(UserDirectories {
+            data: user.data_dir(),
+            state: user.state_dir(),
+            config: user.config_dir(),
+        }))
+    }
+
+    fn of_user(user: UserDirectories) -> Self {
+        let data = user.data.join(XDG_NAME);
+        Home {
+            logs: user
+                .state
+                .map_or_else(|| data.join("logs"), |dir| dir.join(XDG_NAME).join("logs")),
+            // Not XDG_RUNTIME_DIR: two homes may share one, and a cron job has none.
+            runtime: data.join("run"),
+            config: user.config.join(XDG_NAME),
+            data,
+        }
+    }
+
+    /// Checks that the paths can be written down: the registry and every `--json` are UTF-8.
+    ///
+    /// # Errors
+    /// One of them isn't UTF-8.
+    pub fn check_paths(&self) -> anyhow::Result<()> {
+        for dir in [&self.data, &self.logs, &self.config] {
+            if dir.to_str().is_none() {
+                bail!(
+                    "the path {} is not valid UTF-8, and a home's path must be; choose another home with --home or DAE_HOME",
+                    dir.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all directories that are missing and closes them to others. Callable at any time.
+    ///
+    /// # Errors
+    /// One can't be made, isn't a directory, belongs to another user, or may be written by others; or a path isn't UTF-8.
+    pub fn create(&self) -> anyhow::Result<()> {
+        self.check_paths()?;
+        make_private(&self.data)?;
+        check_owner_alone_writes(&self.data)?;
+        for dir in [
+            &self.logs,
+            &self.runtime,
+            &self.store_dir(),
+            &self.images_dir(),
+            &self.drop_in_dir(),
+            &self.states_dir(),
+            &self.past_dir(),
+        ] {
+            make_private(dir)?;
+            close_to_others(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Returns `file` as a path below [`Home::data`] where it lies in the home, whatever path it was reached by.
+    pub fn path_through(&self, file: &Path) -> PathBuf {
+        let resolved = || {
+            let dir = file.parent()?.canonicalize().ok()?;
+            let inside = dir
+                .strip_prefix(self.data.canonicalize().ok()?)
+                .ok()?
+                .to_owned();
+            Some(self.data.join(inside).join(file.file_name()?))
+        };
+        match file.starts_with(&self.data) {
+            true => file.to_owned(),
+            false => resolved().unwrap_or_else(|| file.to_owned()),
+        }
+    }
+
+    /// Makes the directory of the control socket, if it is missing, and closes it to others.
+    ///
+    /// # Errors
+    /// As [`Home::create`].
+    pub fn create_runtime(&self) -> anyhow::Result<()> {
+        make_private(&self.runtime)?;
+        close_to_others(&self.runtime)
+    }
+
+    /// The installed plugins, each under its content hash.
+    #[must_use]
+    pub fn store_dir(&self) -> PathBuf {
+        self.data.join("store")
+    }
+
+    /// The private copies that are mapped by running processes.
+    #[must_use]
+    pub fn images_dir(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// Compiled plugins that are put here run.
+    #[must_use]
+    pub fn drop_in_dir(&self) -> PathBuf {
+        self.data.join(DROP_IN_DIR)
+    }
+
+    /// One log for each daemon, and their rotated elders.
+    #[must_use]
+    pub fn logs_dir(&self) -> PathBuf {
+        self.logs.clone()
+    }
+
+    /// What daemons hand over to their successors.
+    #[must_use]
+    pub fn states_dir(&self) -> PathBuf {
+        self.data.join("states")
+    }
+
+    /// States that have left, and what was uninstalled, for a week.
+    #[must_use]
+    pub fn past_dir(&self) -> PathBuf {
+        self.data.join("past")
+    }
+
+    /// What is installed, in human-readable JSON.
+    #[must_use]
+    pub fn registry_file(&self) -> PathBuf {
+        self.data.join("registry.json")
+    }
+
+    /// The socket by which the host is changed. It may be too long to bind: see [`Home::control_socket_short`].
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.runtime.join("control.sock")
+    }
+
+    /// The file whose lock is the right to the home.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.data.join("lock")
+    }
+
+    /// The user's settings.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.config.join("config.json5")
+    }
+}
+
+/// Makes a directory of mode 0700, and its parents likewise, unless it is there.
+pub fn make_private(dir: &Path) -> anyhow::Result<()> {
+    Ok(make_owners_directory(dir).map_err(|e| DiskFault::new(&e, "make the directory", dir))?)
+}
+
+fn make_owners_directory(dir: &Path) -> io::Result<()> {
+    match fs::create_dir(dir) {
+        Ok(()) => {
+            // Whatever the process's umask.
+            #[cfg(unix)]
+            fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+            Ok(())
+        }
+        Err(_) if dir.is_dir() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = dir.parent().ok_or(e)?;
+            make_owners_directory(parent)?;
+            make_owners_directory(dir)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// The home's top directory may be one that the user made. It keeps its mode, or is refused.
+#[cfg(unix)]
+fn check_owner_alone_writes(dir: &Path) -> anyhow::Result<()> {
+    owned_mode(dir)?;
+    let metadata = fs::metadata(dir).map_err(|e| DiskFault::new(&e, "look at", dir))?;
+    if let Some(who) = write_access::others_who_write(&metadata, Place::Named(dir)) {
+        let dir = dir.display();
+        bail!(
+            "the home {dir} may be written by {who}, who could have this host run anything; \
+             close it with `chmod go-w {dir}`"
+        );
+    }
+    Ok(())
+}
+
+/// What lies below the home is the host's own: there it may set the mode itself.
+#[cfg(unix)]
+fn close_to_others(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if owned_mode(dir)? & 0o077 != 0 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+            .map_err(|e| DiskFault::new(&e, "close to others", dir))?;
+    }
+    Ok(())
+}
+
+/// The permission bits of a directory of ours.
+#[cfg(unix)]
+fn owned_mode(dir: &Path) -> anyhow::Result<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs::metadata(dir).map_err(|e| DiskFault::new(&e, "look at", dir))?;
+    let (ours, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
+    if owner != ours {
+        bail!(
+            "{} belongs to user {owner}, and this host runs as user {ours}; run it as that user, \
+             or choose another home with --home",
+            dir.display()
+        );
+    }
+    Ok(metadata.mode() & 0o777)
+}
+
+/// Windows keeps a user's directories from others by inherited lists, which have no such bits.
+#[cfg(not(unix))]
+fn check_owner_alone_writes(_dir: &Path) -> anyhow::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn close_to_others(_dir: &Path) -> anyhow::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[cfg(unix)]
+    fn set_mode(path: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn one_directory_holds_everything_and_paths_are_absolute() {
+        let home = Home::at("some/where");
+        assert!(home.data.is_absolute());
+        for path in [
+            home.control_socket(),
+            home.registry_file(),
+            home.config_file(),
+            home.logs_dir(),
+        ] {
+            assert!(path.starts_with(&home.data), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn an_empty_choice_counts_as_none() {
+        let chosen = Home::from_environment(Some(PathBuf::new()));
+        let default = Home::from_environment(None);
+        assert_eq!(chosen.ok(), default.ok());
+    }
+
+    #[test]
+    fn user_directories_are_used_where_there_are_any() {
+        let user = |state| UserDirectories {
+            data: "/u/data".into(),
+            state,
+            config: "/u/config".into(),
+        };
+        let home = Home::of_user(user(Some("/u/state".into())));
+        assert_eq!(home.data, Path::new("/u/data/dae"));
+        assert_eq!(home.logs, Path::new("/u/state/dae/logs"));
+        assert_eq!(home.runtime, Path::new("/u/data/dae/run"));
+        assert_eq!(home.config_file(), Path::new("/u/config/dae/config.json5"));
+        let home = Home::of_user(user(None));
+        assert_eq!(home.logs, Path::new("/u/data/dae/logs"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn directories_are_made_private_and_made_so_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("a/b"));
+        home.create().unwrap();
+        set_mode(&home.runtime, 0o777);
+        home.create().unwrap();
+        for dir in [&home.data, &home.runtime, &home.logs, &home.drop_in_dir()] {
+            assert_eq!(mode(dir), 0o700, "{}", dir.display());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_home_that_others_may_write_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        set_mode(dir.path(), 0o757);
+        let text = Home::at(dir.path()).create().unwrap_err().to_string();
+        assert!(
+            text.contains("757") && text.contains("chmod go-w"),
+            "{text}"
+        );
+        assert_eq!(mode(dir.path()), 0o757);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        set_mode(dir.path(), 0o755);
+        Home::at(dir.path()).create().unwrap();
+        assert_eq!(mode(dir.path()), 0o755);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_in_the_home_is_known_by_whatever_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        home.create().unwrap();
+        std::os::unix::fs::symlink(&home.data, dir.path().join("link")).unwrap();
+        let file = home.drop_in_dir().join("a.so");
+        assert_eq!(
+            home.path_through(&dir.path().join("link/plugins/a.so")),
+            file
+        );
+        assert_eq!(home.path_through(&file), file);
+        let outside = dir.path().join("a.so");
+        assert_eq!(home.path_through(&outside), outside);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_not_utf_8_is_refused_before_anything_is_made() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(std::ffi::OsStr::from_bytes(b"j\xf6rg"));
+        let text = Home::at(&path).create().unwrap_err().to_string();
+        assert!(text.contains("UTF-8") && text.contains("--home"), "{text}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, "").unwrap();
+        let text = Home::at(file.join("h")).create().unwrap_err().to_string();
+        assert!(text.contains("f/h") && text.contains("is a file"), "{text}");
+    }
+}

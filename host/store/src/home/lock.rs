@@ -1,0 +1,317 @@
+//! The right to a home: a lock of the operating system, not a file with a process id.
+//!
+//! It ends with the process, however that ends, so that there is nothing stale to judge or remove. The file's text, who
+//! holds it and since when, is only for people and stays behind; the lock alone counts. The file is never removed:
+//! a second process could then lock a new one while the first still holds the old. A person may remove it all the same,
+//! so the home's directory is locked too, and the holder makes the file anew ([`HomeLock::renew`]).
+//!
+//! The directory stays open as long as the lock is held. So its [`FileId`] stays what it is, even if the directory is
+//! moved or removed, and a holder can tell whether the home's path still leads to it.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Home;
+use crate::atomic_file::{self, DiskFault};
+use crate::lock::lock;
+
+/// A lock file's text is far below this; what is longer isn't ours, and not worth reading.
+const TEXT_BYTES_MAX: u64 = 4096;
+
+/// For so long a lock that is taken is tried again: who only asks whether it is held ([`Home::holder`]) has it for a
+/// moment.
+const ASKED_MAX: Duration = Duration::from_millis(250);
+
+/// Between two tries.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// The right to a home, until dropped.
+#[derive(Debug)]
+pub struct HomeLock {
+    file: Mutex<File>,
+    /// Open and, where the file system can lock directories, locked.
+    _directory: File,
+    id: FileId,
+}
+
+/// What makes a file or directory the one that it is, whatever its path: it survives a move, and no copy has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Returns the identity of what that metadata is about.
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.device, self.inode)
+    }
+}
+
+/// Another process has the home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The home's data directory.
+    pub home: PathBuf,
+    /// The process that has it, if it has said so yet.
+    pub pid: Option<u32>,
+    /// Since when, if it has said so yet.
+    pub since: Option<Timestamp>,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the home {} is in use", self.home.display())?;
+        if let Some(pid) = self.pid {
+            write!(f, " by process {pid}")?;
+        }
+        if let Some(since) = self.since {
+            write!(f, " since {since:.0}")?;
+        }
+        f.write_str("; one host at a time: end that one, or choose another home with --home")
+    }
+}
+
+impl std::error::Error for Held {}
+
+/// What the lock file says.
+#[derive(Serialize, Deserialize)]
+struct Holder {
+    pid: u32,
+    since: Timestamp,
+    /// Where the holder can be reached, if it is a host.
+    #[serde(default)]
+    socket: Option<PathBuf>,
+}
+
+impl Home {
+    /// Takes the home for this process. Its directories must be there ([`Home::create`]).
+    ///
+    /// # Errors
+    /// [`Held`] if another one has it (find it with `downcast_ref`), else the disk's.
+    pub fn lock(&self) -> anyhow::Result<HomeLock> {
+        let began = Instant::now();
+        loop {
+            match self.try_lock()? {
+                Some(taken) => return Ok(taken),
+                None if began.elapsed() < ASKED_MAX => std::thread::sleep(RETRY),
+                None => return Err(self.held().into()),
+            }
+        }
+    }
+
+    /// Takes it, or returns `None` where another one has it.
+    fn try_lock(&self) -> anyhow::Result<Option<HomeLock>> {
+        let path = self.lock_file();
+        let fault = |e: &io::Error, tried: &str| DiskFault::new(e, tried, &path);
+        let directory = File::open(&self.data).map_err(|e| fault(&e, "open"))?;
+        // Some file systems lock no directories: on those the file alone counts.
+        if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Ok(None);
+        }
+        let mut file = open(&path).map_err(|e| fault(&e, "open"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(fault(&e, "lock").into()),
+        }
+        sign(&mut file, &self.control_socket()).map_err(|e| fault(&e, "write"))?;
+        let metadata = directory.metadata().map_err(|e| fault(&e, "look at"))?;
+        Ok(Some(HomeLock {
+            file: Mutex::new(file),
+            _directory: directory,
+            id: FileId::of(&metadata),
+        }))
+    }
+
+    /// Returns who has the home, or `None` where nobody has.
+    pub fn holder(&self) -> Option<Held> {
+        let is_held = |path: &Path| {
+            let shared = File::open(path).map(|file| file.try_lock_shared());
+            matches!(shared, Ok(Err(TryLockError::WouldBlock)))
+        };
+        (is_held(&self.data) || is_held(&self.lock_file())).then(|| self.held())
+    }
+
+    /// Returns the identity of the directory that the home's path leads to now.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn id(&self) -> io::Result<FileId> {
+        std::fs::metadata(&self.data).map(|metadata| FileId::of(&metadata))
+    }
+
+    fn held(&self) -> Held {
+        let mut text = String::new();
+        // A holder that is just signing leaves nothing to be read; then the message goes without it.
+        if let Ok(file) = File::open(self.lock_file()) {
+            let _ = file.take(TEXT_BYTES_MAX).read_to_string(&mut text);
+        }
+        let holder = serde_json::from_str::<Holder>(&text).ok();
+        Held {
+            home: self.data.clone(),
+            pid: holder.as_ref().map(|holder| holder.pid),
+            since: holder.map(|holder| holder.since),
+        }
+    }
+}
+
+impl HomeLock {
+    /// Returns the identity of the directory that is held.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Makes the lock file anew if somebody has removed it. True if so. The home's path must lead to the directory that is
+    /// held.
+    ///
+    /// # Errors
+    /// The disk's, or another process has locked a file of its own in that place.
+    pub fn renew(&self, home: &Home) -> anyhow::Result<bool> {
+        let path = home.lock_file();
+        let mut ours = lock(&self.file);
+        let is_ours = |there: std::fs::Metadata| {
+            let held = ours.metadata();
+            held.is_ok_and(|held| FileId::of(&held) == FileId::of(&there))
+        };
+        if std::fs::metadata(&path).is_ok_and(is_ours) {
+            return Ok(false);
+        }
+        let fault = |e: &io::Error| DiskFault::new(e, "make the lock anew at", &path);
+        let mut file = open(&path).map_err(|e| fault(&e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(home.held().into()),
+            Err(TryLockError::Error(e)) => return Err(fault(&e).into()),
+        }
+        sign(&mut file, &home.control_socket()).map_err(|e| fault(&e))?;
+        *ours = file;
+        Ok(true)
+    }
+}
+
+/// Without truncating: the text may be another's.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    if file.metadata()?.len() == 0 {
+        atomic_file::make_owners(&file)?;
+    }
+    Ok(file)
+}
+
+fn sign(file: &mut File, socket: &Path) -> io::Result<()> {
+    let holder = Holder {
+        pid: std::process::id(),
+        since: Timestamp::now(),
+        socket: Some(socket.to_owned()),
+    };
+    let mut text = serde_json::to_vec(&holder)?;
+    text.push(b'\n');
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_one_is_told_who_has_the_home_and_gets_it_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let before = Timestamp::now();
+        assert_eq!(home.holder(), None);
+        let lock = home.lock().unwrap();
+        // A lock belongs to the open file, so that another one in the same process stands for another process.
+        let error = home.lock().unwrap_err();
+        let held = error.downcast_ref::<Held>().unwrap();
+        assert_eq!(held.pid, Some(std::process::id()));
+        assert!(held.since.unwrap() >= before);
+        let text = held.to_string();
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
+        assert!(text.contains(dir.path().to_str().unwrap()), "{text}");
+        assert_eq!(home.holder().as_ref(), Some(held));
+        drop(lock);
+        assert_eq!(home.holder(), None);
+        home.lock().unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_that_is_removed_lets_nobody_in_and_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let lock = home.lock().unwrap();
+        assert!(!lock.renew(&home).unwrap());
+        std::fs::remove_file(home.lock_file()).unwrap();
+        assert!(home.lock().unwrap_err().is::<Held>());
+        assert!(home.holder().is_some());
+        assert!(lock.renew(&home).unwrap());
+        assert_eq!(home.holder().unwrap().pid, Some(std::process::id()));
+        assert!(!lock.renew(&home).unwrap());
+    }
+
+    #[test]
+    fn a_directory_keeps_its_identity_and_another_in_its_place_has_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let lock = home.lock().unwrap();
+        assert_eq!(home.id().unwrap(), lock.id());
+        std::fs::rename(&home.data, dir.path().join("moved")).unwrap();
+        assert!(home.id().is_err());
+        std::fs::remove_dir_all(dir.path().join("moved")).unwrap();
+        home.create().unwrap();
+        assert_ne!(home.id().unwrap(), lock.id());
+    }
+
+    #[test]
+    fn the_text_of_a_dead_holder_locks_nobody_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        std::fs::write(home.lock_file(), "x".repeat(5000)).unwrap();
+        let _lock = home.lock().unwrap();
+        let text = std::fs::read_to_string(home.lock_file()).unwrap();
+        let holder: Holder = serde_json::from_str(&text).unwrap();
+        assert_eq!(holder.pid, std::process::id());
+    }
+
+    #[test]
+    fn a_holder_that_has_not_signed_yet_is_no_error_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let _lock = home.lock().unwrap();
+        std::fs::write(home.lock_file(), "").unwrap();
+        let error = home.lock().unwrap_err();
+        let held = error.downcast_ref::<Held>().unwrap();
+        assert_eq!((held.pid, held.since), (None, None));
+        assert!(held.to_string().contains("is in use; one host"), "{held}");
+    }
+
+    #[test]
+    fn a_home_that_is_not_there_is_no_held_one() {
+        let error = Home::at("/nowhere/at/all").lock().unwrap_err();
+        assert!(error.downcast_ref::<Held>().is_none());
+        assert!(error.to_string().contains("/nowhere/at/all/lock"));
+    }
+}

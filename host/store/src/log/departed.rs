@@ -1,0 +1,55 @@
+//! The logs of a home as files: how much each takes and since when nothing was written, and their removal.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::file;
+use crate::atomic_file::{self, DiskFault};
+use crate::retention::Kept;
+
+/// Returns each log's name with its size, and the time of its last line.
+///
+/// # Errors
+/// The directory can't be read.
+pub fn kept(logs_dir: &Path) -> Result<BTreeMap<String, Kept>, DiskFault> {
+    let entries = match fs::read_dir(logs_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        entries => entries.map_err(|error| DiskFault::new(&error, "read the logs in", logs_dir))?,
+    };
+    let mut logs: BTreeMap<String, Kept> = BTreeMap::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(daemon) = name.to_str().and_then(file::daemon_of) else {
+            continue;
+        };
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        let written = metadata.modified().ok();
+        let since = written.and_then(|time| Timestamp::try_from(time).ok());
+        let log = logs.entry(daemon.to_owned()).or_insert(Kept {
+            since: Timestamp::MIN,
+            bytes: 0,
+        });
+        log.since = log.since.max(since.unwrap_or(Timestamp::MAX));
+        log.bytes = log.bytes.saturating_add(metadata.len());
+    }
+    Ok(logs)
+}
+
+/// Removes a daemon's log, those set aside included. Returns whether there was one.
+///
+/// # Errors
+/// The disk's; what could be removed is.
+pub fn remove(logs_dir: &Path, daemon: &str) -> Result<bool, DiskFault> {
+    let (mut has_any, mut removed) = (false, Ok(()));
+    for path in file::paths(&file::path_of(logs_dir, daemon)) {
+        has_any |= path.exists();
+        removed = removed.and(atomic_file::remove(&path));
+    }
+    removed.map(|()| has_any)
+}

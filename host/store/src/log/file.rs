@@ -1,0 +1,268 @@
+//! One daemon's log on the disk: lines appended to a file that is set aside when it is full.
+//!
+//! `N.log` is the present one, `N.log.1` the one before, and so on; the oldest goes. (The crate for this that we looked
+//! at panics when its directory is gone, and keeps silent when the file can't be opened.) Nothing is synced: a log is
+//! worth less than the time.
+//!
+//! After an error the file is closed, and the next line opens it anew: a disk that was full is used as soon as it isn't.
+//! A line that was cut short, by a full disk or by the end of a process, is ended first, so that it spoils no other.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::atomic_file;
+
+/// The size at which a file is set aside: some hours of a talkative daemon, and still opened by any editor.
+const FILE_BYTES_MAX: u64 = 10 << 20;
+
+/// Files of a daemon, the present one included.
+const FILES_MAX: u32 = 5;
+
+/// The file that a daemon's records go to.
+pub(super) fn path_of(logs_dir: &Path, daemon: &str) -> PathBuf {
+    logs_dir.join(format!("{}.log", file_stem(daemon)))
+}
+
+/// The daemon that a file of the directory belongs to; `None` for a file that is no log.
+pub(super) fn daemon_of(file_name: &str) -> Option<&str> {
+    let (present, age) = match file_name.rsplit_once(".log") {
+        Some((stem, age)) => (stem, age),
+        None => return None,
+    };
+    let is_age = |age: &str| {
+        age.parse()
+            .is_ok_and(|age: u32| (1..FILES_MAX).contains(&age))
+    };
+    let is_log = age.is_empty() || age.strip_prefix('.').is_some_and(is_age);
+    (is_log && !present.is_empty()).then_some(present)
+}
+
+/// Names of daemons are good names of files. What isn't one (a foreign daemon's) is made so.
+fn file_stem(daemon: &str) -> String {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let good = |c| if is_good(c) { c } else { '_' };
+    let limit = crate::registry::DAEMON_NAME_BYTES_MAX;
+    daemon.chars().take(limit).map(good).collect()
+}
+
+/// The file, and those set aside, newest first; some may not be there.
+pub(super) fn paths(present: &Path) -> impl Iterator<Item = PathBuf> {
+    (0..FILES_MAX).map(|age| aged(present, age))
+}
+
+fn aged(present: &Path, age: u32) -> PathBuf {
+    if age == 0 {
+        return present.to_path_buf();
+    }
+    let mut name = present.as_os_str().to_owned();
+    name.push(format!(".{age}"));
+    name.into()
+}
+
+/// Where the lines of one daemon go.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    file_bytes_max: u64,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    bytes: u64,
+}
+
+impl LogFile {
+    /// Touches nothing yet.
+    pub(super) fn new(path: PathBuf) -> Self {
+        LogFile {
+            path,
+            file_bytes_max: FILE_BYTES_MAX,
+            open: None,
+        }
+    }
+
+    /// Appends a line, which has its LF.
+    pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let result = self.try_append(line);
+        if result.is_err() {
+            self.open = None;
+        }
+        result
+    }
+
+    fn try_append(&mut self, line: &[u8]) -> io::Result<()> {
+        let len = line.len() as u64;
+        if self.opened()?.bytes + len > self.file_bytes_max {
+            self.set_aside()?;
+        }
+        let open = self.opened()?;
+        open.file.write_all(line)?;
+        open.bytes += len;
+        Ok(())
+    }
+
+    fn opened(&mut self) -> io::Result<&mut Open> {
+        // Somebody may have removed it; what is written then is read by nobody.
+        let usable = self.open.take().filter(|open| !is_removed(&open.file));
+        let open = match usable {
+            Some(open) => open,
+            None => Open::at(&self.path)?,
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// Makes room under the file's name. An empty file stays: then a line alone is longer than the limit.
+    fn set_aside(&mut self) -> io::Result<()> {
+        if self.opened()?.bytes == 0 {
+            return Ok(());
+        }
+        self.open = None;
+        for age in (1..FILES_MAX).rev() {
+            match fs::rename(aged(&self.path, age - 1), aged(&self.path, age)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path)?;
+        end_line(&mut file)?;
+        let metadata = file.metadata()?;
+        let bytes = metadata.len();
+        // What a person has put there instead keeps its mode: a pipe, a device.
+        if bytes == 0 && metadata.is_file() {
+            atomic_file::make_owners(&file)?;
+        }
+        Ok(Open { file, bytes })
+    }
+}
+
+fn end_line(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    match last {
+        [b'\n'] => Ok(()),
+        _ => file.write_all(b"\n"),
+    }
+}
+
+#[cfg(unix)]
+fn is_removed(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+}
+
+/// Windows removes no open file.
+#[cfg(not(unix))]
+fn is_removed(_file: &File) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log_file(dir: &Path, file_bytes_max: u64) -> LogFile {
+        LogFile {
+            file_bytes_max,
+            ..LogFile::new(path_of(dir, "A"))
+        }
+    }
+
+    fn text(dir: &Path, name: &str) -> String {
+        fs::read_to_string(dir.join(name)).unwrap()
+    }
+
+    #[test]
+    fn full_files_are_set_aside_and_the_oldest_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log_file(dir.path(), 10);
+        for line in 0..12 {
+            log.append(format!("{line:03}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(text(dir.path(), "A.log"), "010\n011\n");
+        assert_eq!(text(dir.path(), "A.log.1"), "008\n009\n");
+        assert_eq!(text(dir.path(), "A.log.4"), "002\n003\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn a_line_longer_than_a_file_has_one_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log_file(dir.path(), 4);
+        for line in ["a long one\n", "b\n"] {
+            log.append(line.as_bytes()).unwrap();
+        }
+        assert_eq!(text(dir.path(), "A.log"), "b\n");
+        assert_eq!(text(dir.path(), "A.log.1"), "a long one\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_new_start_goes_on_where_the_old_one_was_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("A.log"), "whole\nhal").unwrap();
+        log_file(dir.path(), 99).append(b"new\n").unwrap();
+        assert_eq!(text(dir.path(), "A.log"), "whole\nhal\nnew\n");
+        log_file(dir.path(), 99).append(b"newer\n").unwrap();
+        assert_eq!(text(dir.path(), "A.log"), "whole\nhal\nnew\nnewer\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_somebody_removed_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log_file(dir.path(), 99);
+        log.append(b"a\n").unwrap();
+        fs::remove_file(dir.path().join("A.log")).unwrap();
+        log.append(b"b\n").unwrap();
+        assert_eq!(text(dir.path(), "A.log"), "b\n");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_an_error_until_it_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        let mut log = log_file(&logs, 99);
+        log.append(b"a\n").unwrap_err();
+        fs::create_dir(&logs).unwrap();
+        log.append(b"b\n").unwrap();
+        assert_eq!(text(&logs, "A.log"), "b\n");
+    }
+
+    #[test]
+    fn a_files_name_tells_whose_log_it_is() {
+        for (name, daemon) in [
+            ("A.log", Some("A")),
+            ("A.log.4", Some("A")),
+            ("A.log.log.1", Some("A.log")),
+            ("A.log.5", None),
+            ("A.log.x", None),
+            ("A.txt", None),
+            (".log", None),
+        ] {
+            assert_eq!(daemon_of(name), daemon, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_directory() {
+        let path = path_of(Path::new("logs"), "../a/b\0é");
+        assert_eq!(path, Path::new("logs/.._a_b__.log"));
+    }
+}

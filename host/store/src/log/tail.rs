@@ -1,0 +1,346 @@
+//! The end of the log, read from its files, whether or not a host writes them.
+//!
+//! Files are read backwards in blocks, so that the last screen of a large log costs a block. A file may be set aside
+//! while it is read: each is opened before the next older one, and one that is met again under its new name is passed
+//! over. What isn't a record, such as a line that was cut short, is passed over too.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::Record;
+use super::file;
+use crate::atomic_file::DiskFault;
+
+/// What is read at a time: some hundred lines.
+const BLOCK_BYTES: u64 = 64 << 10;
+
+/// What the name of a log that isn't set aside ends with.
+const LOG_SUFFIX: &str = ".log";
+
+/// The last `lines` records of one daemon, or of all together, from the files in `logs_dir`, oldest first.
+/// What was never written is empty.
+///
+/// # Errors
+/// The disk's.
+pub fn tail_files(
+    logs_dir: &Path,
+    daemon: Option<&str>,
+    lines: usize,
+) -> anyhow::Result<Vec<Record>> {
+    tail_within(logs_dir, daemon, (lines, usize::MAX))
+}
+
+/// As [`tail_files`], where the records have at most so many bytes in the files.
+pub(super) fn tail_within(
+    logs_dir: &Path,
+    daemon: Option<&str>,
+    bounds: (usize, usize),
+) -> anyhow::Result<Vec<Record>> {
+    let latest = latest(logs_dir, daemon, bounds)?;
+    let records = latest.kept.into_values().map(|(record, _)| record);
+    Ok(records.collect())
+}
+
+fn latest(
+    logs_dir: &Path,
+    daemon: Option<&str>,
+    (lines, bytes_max): (usize, usize),
+) -> anyhow::Result<Latest> {
+    let logs = match daemon {
+        Some(daemon) => vec![file::path_of(logs_dir, daemon)],
+        None => all_logs(logs_dir)?,
+    };
+    let mut latest = Latest {
+        lines,
+        bytes_max,
+        kept: BTreeMap::new(),
+        bytes: 0,
+        read: 0,
+    };
+    for (number, log) in logs.iter().enumerate() {
+        take_log(&mut latest, number, log)?;
+    }
+    Ok(latest)
+}
+
+/// The latest records of those that were read: however many logs there are, no more than are asked for.
+struct Latest {
+    lines: usize,
+    bytes_max: usize,
+    /// By their time; of one time, by their log and their place in it. With each, its bytes in the file.
+    kept: BTreeMap<(Timestamp, usize, Reverse<usize>), (Record, usize)>,
+    bytes: usize,
+    /// Records that were read, kept or not.
+    read: usize,
+}
+
+impl Latest {
+    /// Takes a log's next record, from its end on. Breaks where all before it are older than what is kept.
+    fn take(
+        &mut self,
+        (log, age): (usize, usize),
+        record: Record,
+        bytes: usize,
+    ) -> ControlFlow<()> {
+        self.read += 1;
+        let key = (record.time, log, Reverse(age));
+        let is_full = self.kept.len() >= self.lines || self.bytes + bytes > self.bytes_max;
+        let is_older = |(oldest, _): (&_, _)| key < *oldest;
+        if is_full && self.kept.first_key_value().is_none_or(is_older) {
+            return ControlFlow::Break(());
+        }
+        self.bytes += bytes;
+        self.kept.insert(key, (record, bytes));
+        while self.kept.len() > self.lines || self.bytes > self.bytes_max {
+            let Some((_, (_, bytes))) = self.kept.pop_first() else {
+                break;
+            };
+            self.bytes -= bytes;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn all_logs(logs_dir: &Path) -> Result<Vec<PathBuf>, DiskFault> {
+    let entries = match fs::read_dir(logs_dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(|e| DiskFault::new(&e, "read the logs in", logs_dir))?,
+    };
+    let is_log = |path: &PathBuf| path.as_os_str().to_string_lossy().ends_with(LOG_SUFFIX);
+    let mut logs: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(is_log)
+        .collect();
+    logs.sort();
+    Ok(logs)
+}
+
+/// Takes the records of a log and of those set aside, from the last one on, as long as they are of use: at most as many as
+/// are asked for, whatever their times.
+fn take_log(latest: &mut Latest, number: usize, present: &Path) -> Result<(), DiskFault> {
+    let mut age = 0;
+    for (path, mut file) in open_all(present)? {
+        let flow = each_from_last(&mut file, |line| {
+            let Ok(record) = serde_json::from_slice(line) else {
+                return ControlFlow::Continue(());
+            };
+            if age == latest.lines {
+                return ControlFlow::Break(());
+            }
+            age += 1;
+            latest.take((number, age), record, line.len())
+        });
+        if flow
+            .map_err(|e| DiskFault::new(&e, "read", &path))?
+            .is_break()
+        {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The files of a log that there are, newest first.
+fn open_all(present: &Path) -> Result<Vec<(PathBuf, File)>, DiskFault> {
+    let mut opened: Vec<(PathBuf, File)> = Vec::new();
+    for path in file::paths(present) {
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            result => result.map_err(|e| DiskFault::new(&e, "read", &path))?,
+        };
+        if !opened.iter().any(|(_, newer)| is_same(newer, &file)) {
+            opened.push((path, file));
+        }
+    }
+    Ok(opened)
+}
+
+#[cfg(unix)]
+fn is_same(one: &File, other: &File) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |file: &File| file.metadata().map(|m| (m.dev(), m.ino())).ok();
+    id(one).is_some_and(|one| Some(one) == id(other))
+}
+
+/// Windows renames no open file.
+#[cfg(not(unix))]
+fn is_same(_one: &File, _other: &File) -> bool {
+    false
+}
+
+/// Calls `take` with each line of a file, from the last one on, until that breaks.
+fn each_from_last(
+    file: &mut File,
+    mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    let mut start = file.seek(SeekFrom::End(0))?;
+    // What stands before the first LF of what was read: the end of a line that begins in the block before.
+    let mut rest = Vec::new();
+    while start > 0 {
+        let block = start.min(BLOCK_BYTES);
+        start -= block;
+        let mut bytes = read_at(file, start, block)?;
+        bytes.append(&mut rest);
+        let first_line = match start {
+            0 => 0,
+            _ => bytes
+                .iter()
+                .position(|&b| b == b'\n')
+                .map_or(bytes.len(), |at| at + 1),
+        };
+        let mut lines = bytes[first_line..].rsplit(|&b| b == b'\n');
+        if lines.try_for_each(&mut take).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        bytes.truncate(first_line);
+        rest = bytes;
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+fn read_at(file: &mut File, start: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(daemon: &str, second: usize, padding: usize) -> String {
+        let (minute, second) = (second / 60, second % 60);
+        let message = "x".repeat(padding);
+        format!(
+            r#"{{"time":"2026-01-02T03:{minute:02}:{second:02}Z","daemon":"{daemon}","level":"info","target":"t","message":"{message}"}}"#
+        ) + "\n"
+    }
+
+    /// `seconds` as lines of daemon A, each `padding` long.
+    fn lines(seconds: std::ops::Range<usize>, padding: usize) -> String {
+        seconds.map(|second| line("A", second, padding)).collect()
+    }
+
+    /// Minutes and seconds of the records, as seconds.
+    fn seconds(records: &[Record]) -> Vec<usize> {
+        let zero: jiff::Timestamp = "2026-01-02T03:00:00Z".parse().unwrap();
+        let second = |record: &Record| record.time.duration_since(zero).as_secs() as usize;
+        records.iter().map(second).collect()
+    }
+
+    fn tail(dir: &Path, lines: usize) -> Vec<usize> {
+        seconds(&tail_files(dir, Some("A"), lines).unwrap())
+    }
+
+    #[test]
+    fn the_end_is_found_over_files_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("A.log.2"), lines(0..3, 9)).unwrap();
+        fs::write(dir.path().join("A.log.1"), lines(3..5, 9)).unwrap();
+        fs::write(dir.path().join("A.log"), lines(5..7, 9)).unwrap();
+        assert_eq!(tail(dir.path(), 1), [6]);
+        assert_eq!(tail(dir.path(), 3), [4, 5, 6]);
+        assert_eq!(tail(dir.path(), 6), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(tail(dir.path(), usize::MAX), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(tail(dir.path(), 0), Vec::<usize>::new());
+    }
+
+    /// Lines around the length of a block, so that each way of lying across its border comes up.
+    #[test]
+    fn lines_across_blocks_are_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let block = BLOCK_BYTES as usize;
+        let overhead = line("A", 0, 0).len();
+        let exact = block - overhead;
+        for padding in [exact - 1, exact, exact + 1, exact / 2, block * 3, 100] {
+            fs::write(dir.path().join("A.log"), lines(0..20, padding)).unwrap();
+            assert_eq!(tail(dir.path(), 3), [17, 18, 19], "{padding}");
+            assert_eq!(tail(dir.path(), 99).len(), 20, "{padding}");
+        }
+    }
+
+    #[test]
+    fn daemons_are_merged_by_time() {
+        let dir = tempfile::tempdir().unwrap();
+        for (daemon, times) in [("A", [1, 4]), ("B.log", [2, 3]), ("Dae", [0, 5])] {
+            let text: String = times
+                .iter()
+                .map(|&second| line(daemon, second, 0))
+                .collect();
+            fs::write(file::path_of(dir.path(), daemon), text).unwrap();
+        }
+        let all = tail_files(dir.path(), None, 5).unwrap();
+        assert_eq!(seconds(&all), [1, 2, 3, 4, 5]);
+        let names: Vec<&str> = all.iter().map(|record| &*record.daemon).collect();
+        assert_eq!(names, ["A", "B.log", "B.log", "A", "Dae"]);
+    }
+
+    #[test]
+    fn what_is_no_record_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "{}\n\nno record\n{}{{\"time\":",
+            line("A", 1, 0),
+            line("A", 2, 0)
+        );
+        fs::write(dir.path().join("A.log"), text).unwrap();
+        assert_eq!(tail(dir.path(), 2), [1, 2]);
+    }
+
+    #[test]
+    fn no_file_is_no_record_and_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(tail(dir.path(), 9), Vec::<usize>::new());
+        assert!(
+            tail_files(&dir.path().join("x"), None, 9)
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("A.log")).unwrap();
+        let told = tail_files(dir.path(), Some("A"), 9)
+            .unwrap_err()
+            .to_string();
+        assert!(told.contains("A.log"), "{told}");
+    }
+
+    #[test]
+    fn many_logs_cost_no_more_than_what_is_asked_for() {
+        const LOGS: usize = 50;
+        let dir = tempfile::tempdir().unwrap();
+        for log in 0..LOGS {
+            let name = format!("L{log}");
+            let text: String = (0..100).map(|second| line(&name, second, 0)).collect();
+            fs::write(file::path_of(dir.path(), &name), text).unwrap();
+        }
+        let found = latest(dir.path(), None, (200, usize::MAX)).unwrap();
+        assert_eq!(found.kept.len(), 200);
+        assert!(found.read < 100 * LOGS / 4, "read {}", found.read);
+        let records = tail_files(dir.path(), None, 200).unwrap();
+        assert_eq!(
+            seconds(&records),
+            [96, 97, 98, 99].map(|s| [s; LOGS]).concat()
+        );
+        let bytes_max = 10 * line("L1", 0, 0).len();
+        let bounded = latest(dir.path(), None, (200, bytes_max)).unwrap();
+        assert!(bounded.bytes <= bytes_max && !bounded.kept.is_empty());
+        assert!(
+            bounded
+                .kept
+                .keys()
+                .all(|(time, ..)| *time > records[0].time)
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! The smallest shared library that has a manifest, made byte by byte for tests.
+//!
+//! ELF for the machine that runs the test, 64 bits, little-endian: one loadable segment, the manifest's section and the
+//! names' one. Its parts lie in the order header, segments' table, manifest, names, sections' table, so that a cut
+//! anywhere takes something away.
+
+/// Where the manifest begins.
+pub(crate) const MANIFEST_AT: usize = HEADER_BYTES + SEGMENT_BYTES;
+/// Where `e_machine` stands in the header.
+pub(crate) const MACHINE_AT: usize = 18;
+/// Where `e_type` stands in the header.
+pub(crate) const TYPE_AT: usize = 16;
+
+const HEADER_BYTES: usize = 64;
+const SEGMENT_BYTES: usize = 56;
+const SECTION_BYTES: usize = 64;
+/// The names of the sections; each is found by its offset here.
+const NAMES: &[u8] = b"\0.dae_manifest\0.shstrtab\0";
+const SHT_PROGBITS: u32 = 1;
+const SHT_STRTAB: u32 = 3;
+
+/// A manifest that any host takes.
+pub(crate) const MANIFEST: &str = r#"{"name":"Sample","version":"1.2.3","abi":1,"api_version":"0.1.0","rustc":"rustc 1.95.0",
+"target":"any","panic":"unwind","about":"A sample.","commands":[
+{"name":"greet","doc":"Greets.","kind":"sync","arguments":[{"name":"who","type":"string","optional":false,"rest":false}]},
+{"name":"sum","doc":"","kind":"async","arguments":[{"name":"first","type":"number","optional":false,"rest":false},
+{"name":"second","type":"number","optional":true,"rest":false},{"name":"more","type":"number","optional":false,"rest":true}]}]}"#;
+
+/// A library with `manifest` in its section.
+pub fn library(manifest: &[u8]) -> Vec<u8> {
+    let names_at = MANIFEST_AT + manifest.len();
+    let sections_at = names_at + NAMES.len();
+    let mut file = header(sections_at);
+    file.extend(segment(sections_at));
+    file.extend(manifest);
+    file.extend(NAMES);
+    file.extend([0; SECTION_BYTES]);
+    file.extend(section(1, SHT_PROGBITS, MANIFEST_AT, manifest.len()));
+    file.extend(section(15, SHT_STRTAB, names_at, NAMES.len()));
+    file
+}
+
+fn machine() -> u16 {
+    match std::env::consts::ARCH {
+        "x86_64" => 62,
+        "aarch64" => 183,
+        "riscv64" => 243,
+        other => panic!("add the ELF number of {other} here to test on it"),
+    }
+}
+
+fn header(sections_at: usize) -> Vec<u8> {
+    let mut out = b"\x7fELF\x02\x01\x01".to_vec(); // 64 bits, little-endian, version 1
+    out.resize(TYPE_AT, 0);
+    put16(&mut out, &[3, machine()]); // a shared object
+    put32(&mut out, &[1]);
+    put64(&mut out, &[0, HEADER_BYTES, sections_at]);
+    put32(&mut out, &[0]);
+    put16(&mut out, &[64, 56, 1, 64, 3, 2]); // sizes and counts of the tables, and which section has the names
+    out
+}
+
+/// All of the file before the sections' table, to be loaded for reading.
+fn segment(len: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    put32(&mut out, &[1, 4]);
+    put64(&mut out, &[0, 0, 0, len, len, 4096]);
+    out
+}
+
+fn section(name_at: u32, kind: u32, at: usize, len: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    put32(&mut out, &[name_at, kind]);
+    put64(&mut out, &[0, 0, at, len]);
+    put32(&mut out, &[0, 0]);
+    put64(&mut out, &[1, 0]);
+    out
+}
+
+fn put16(out: &mut Vec<u8>, numbers: &[u16]) {
+    out.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+}
+
+fn put32(out: &mut Vec<u8>, numbers: &[u32]) {
+    out.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+}
+
+fn put64(out: &mut Vec<u8>, numbers: &[usize]) {
+    out.extend(numbers.iter().flat_map(|&n| (n as u64).to_le_bytes()));
+}

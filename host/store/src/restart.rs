@@ -1,0 +1,310 @@
+//! What follows the end of an instance: a pure function of (policy, history, now).
+//!
+//! It sees no clock and rolls no dice: time is given as the monotonic time since the host started, so that setting the
+//! machine's clock changes nothing, and the caller adds the jitter. Windows slide: what counts is how many restarts lie in
+//! the last 30 s and in the last 10 min, at whatever cadence, so that neither a slow crash loop nor one that pauses for
+//! breath goes on for ever.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::durations::ms;
+
+/// When an ended instance is followed by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// However it ended.
+    Always,
+    /// When it ended in an error, a panic or a crash.
+    #[default]
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// How a daemon is restarted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// When.
+    pub restart: When,
+    /// The first wait (ms); it doubles.
+    pub backoff_first_ms: u64,
+    /// The longest wait (ms).
+    pub backoff_max_ms: u64,
+    /// An instance that served for so long (ms) is restarted at once.
+    pub served_ms: u64,
+    /// After so long in health (ms) the wait is the first again.
+    pub healthy_ms: u64,
+    /// More restarts than this in `burst_ms` is a crash loop.
+    pub burst_max: usize,
+    /// See `burst_max` (ms).
+    pub burst_ms: u64,
+    /// As many restarts as this in `slow_ms` is a crash loop, at whatever cadence.
+    pub slow_max: usize,
+    /// See `slow_max` (ms).
+    pub slow_ms: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            restart: When::OnFailure,
+            backoff_first_ms: 100,
+            backoff_max_ms: 30_000,
+            served_ms: 1_000,
+            healthy_ms: 60_000,
+            burst_max: 5,
+            burst_ms: 30_000,
+            slow_max: 10,
+            slow_ms: 600_000,
+        }
+    }
+}
+
+/// The restarts of one daemon, as far as they still count.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    restarts: VecDeque<Duration>,
+    in_a_row: u32,
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// In an error, a panic or a crash.
+    pub is_failure: bool,
+    /// How long it had served.
+    pub served: Duration,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Another instance, after this wait (before jitter).
+    Restart(Duration),
+    /// None: it has done its work.
+    Finished,
+    /// None: it would only crash again.
+    CrashLoop(String),
+}
+
+/// Decides, and notes the decision in the history.
+#[must_use]
+pub fn decide(policy: &Policy, history: &mut History, end: End, now: Duration) -> Decision {
+    let wanted = match policy.restart {
+        When::Always => true,
+        When::OnFailure => end.is_failure,
+        When::Never => false,
+    };
+    if !wanted {
+        return Decision::Finished;
+    }
+    let longest = policy.slow_ms.max(policy.burst_ms);
+    history.forget_before(now.saturating_sub(ms(longest)));
+    if let Some(reason) = history.is_loop(policy, now) {
+        return Decision::CrashLoop(reason);
+    }
+    if end.served >= ms(policy.healthy_ms) {
+        history.in_a_row = 0;
+    }
+    let at_once = history.in_a_row == 0 && end.served >= ms(policy.served_ms);
+    let wait = match at_once {
+        true => Duration::ZERO,
+        false => policy.backoff(history.in_a_row),
+    };
+    history.in_a_row = history.in_a_row.saturating_add(1);
+    history.restarts.push_back(now);
+    Decision::Restart(wait)
+}
+
+impl Policy {
+    fn backoff(&self, in_a_row: u32) -> Duration {
+        let doubled = 2_u64.saturating_pow(in_a_row.min(63));
+        ms(self
+            .backoff_first_ms
+            .saturating_mul(doubled)
+            .min(self.backoff_max_ms))
+    }
+}
+
+impl History {
+    /// A person has asked for a start, or the file has changed: what was is of no account.
+    pub fn clear(&mut self) {
+        *self = History::default();
+    }
+
+    /// How many restarts lie in the last `window`.
+    #[must_use]
+    pub fn within(&self, window: Duration, now: Duration) -> usize {
+        let since = now.saturating_sub(window);
+        self.restarts.iter().filter(|at| **at >= since).count()
+    }
+
+    /// One more restart than either window allows?
+    fn is_loop(&self, policy: &Policy, now: Duration) -> Option<String> {
+        let windows = [
+            (policy.burst_max, policy.burst_ms),
+            (policy.slow_max, policy.slow_ms),
+        ];
+        windows.into_iter().find_map(|(max, window_ms)| {
+            let restarts = self.within(ms(window_ms), now);
+            (restarts >= max).then(|| format!("{restarts} restarts in {} s", window_ms / 1000))
+        })
+    }
+
+    fn forget_before(&mut self, since: Duration) {
+        while self.restarts.front().is_some_and(|at| *at < since) {
+            self.restarts.pop_front();
+        }
+    }
+}
+
+/// The wait with up to a quarter more or less, from a random number in 0..=1: daemons that fell together don't rise
+/// together.
+#[must_use]
+pub fn with_jitter(wait: Duration, random: f64) -> Duration {
+    wait.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn failed_after(served_ms: u64) -> End {
+        End {
+            is_failure: true,
+            served: ms(served_ms),
+        }
+    }
+
+    /// The decisions of a daemon that serves `served_ms` each time, up to the crash loop.
+    fn life(served_ms: u64, most: usize) -> (Vec<Duration>, Option<String>) {
+        let (policy, mut history, mut now) =
+            (Policy::default(), History::default(), Duration::ZERO);
+        let mut waits = Vec::new();
+        for _ in 0..most {
+            now += ms(served_ms);
+            match decide(&policy, &mut history, failed_after(served_ms), now) {
+                Decision::Restart(wait) => {
+                    waits.push(wait);
+                    now += wait;
+                }
+                Decision::CrashLoop(reason) => return (waits, Some(reason)),
+                Decision::Finished => unreachable!("it failed"),
+            }
+        }
+        (waits, None)
+    }
+
+    #[test]
+    fn the_wait_doubles_and_the_loop_is_found() {
+        let (waits, reason) = life(0, 100);
+        let waits: Vec<u128> = waits.iter().map(Duration::as_millis).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600]);
+        assert_eq!(reason.as_deref(), Some("5 restarts in 30 s"));
+    }
+
+    #[test]
+    fn one_that_served_is_back_at_once_and_a_healthy_one_starts_over() {
+        assert_eq!(life(5_000, 2).0, [Duration::ZERO, ms(200)]);
+        let (waits, reason) = life(61_000, 8);
+        assert_eq!((waits, reason), (vec![Duration::ZERO; 8], None));
+    }
+
+    #[test]
+    fn a_burst_is_found_whatever_the_slow_window_is() {
+        let policy = Policy {
+            slow_ms: 0,
+            burst_max: 3,
+            ..Policy::default()
+        };
+        let (mut history, mut now) = (History::default(), Duration::ZERO);
+        let mut decide_next = || {
+            now += ms(500);
+            decide(&policy, &mut history, failed_after(0), now)
+        };
+        for _ in 0..3 {
+            assert!(matches!(decide_next(), Decision::Restart(_)));
+        }
+        assert!(matches!(decide_next(), Decision::CrashLoop(_)));
+    }
+
+    #[test]
+    fn no_setting_is_too_long_to_compute_with() {
+        let policy = Policy {
+            backoff_first_ms: u64::MAX,
+            backoff_max_ms: u64::MAX,
+            served_ms: u64::MAX,
+            healthy_ms: u64::MAX,
+            burst_ms: u64::MAX,
+            slow_ms: u64::MAX,
+            ..Policy::default()
+        };
+        let mut history = History::default();
+        let Decision::Restart(wait) = decide(&policy, &mut history, failed_after(5), ms(5)) else {
+            unreachable!("it is the first");
+        };
+        assert!(std::time::Instant::now() + with_jitter(wait, 1.0) > std::time::Instant::now());
+    }
+
+    #[test]
+    fn the_policy_says_when() {
+        let clean = End {
+            is_failure: false,
+            served: ms(5),
+        };
+        for (when, end, restarts) in [
+            (When::Always, clean, true),
+            (When::OnFailure, clean, false),
+            (When::OnFailure, failed_after(5), true),
+            (When::Never, failed_after(5), false),
+        ] {
+            let policy = Policy {
+                restart: when,
+                ..Policy::default()
+            };
+            let decision = decide(&policy, &mut History::default(), end, Duration::ZERO);
+            assert_eq!(
+                matches!(decision, Decision::Restart(_)),
+                restarts,
+                "{when:?}"
+            );
+        }
+    }
+
+    proptest! {
+        /// At any steady cadence from 10 ms to 20 s a loop is found, after no more restarts than the windows allow.
+        #[test]
+        fn any_steady_crash_loop_is_found(served_ms in 10_u64..=20_000) {
+            let (waits, reason) = life(served_ms, 100);
+            prop_assert!(reason.is_some());
+            prop_assert!(waits.len() <= 10);
+        }
+
+        /// Whatever the cadence, no window ever holds more than it may.
+        #[test]
+        fn no_window_ever_overflows(served in proptest::collection::vec(0_u64..200_000, 1..200)) {
+            let (policy, mut history, mut now) = (Policy::default(), History::default(), Duration::ZERO);
+            for served_ms in served {
+                now += ms(served_ms);
+                if let Decision::Restart(wait) = decide(&policy, &mut history, failed_after(served_ms), now) {
+                    prop_assert!(wait <= ms(policy.backoff_max_ms));
+                    now += wait;
+                }
+                prop_assert!(history.within(ms(policy.burst_ms), now) <= policy.burst_max);
+                prop_assert!(history.within(ms(policy.slow_ms), now) <= policy.slow_max);
+            }
+        }
+
+        #[test]
+        fn jitter_is_a_quarter_either_way(wait_ms in 0_u64..60_000, random in 0.0_f64..=1.0) {
+            let wait = with_jitter(ms(wait_ms), random);
+            prop_assert!(wait >= ms(wait_ms).mul_f64(0.749) && wait <= ms(wait_ms).mul_f64(1.251));
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The states that daemons hand over, between instances and over the life of a host: one file a daemon.
+//!
+//! A state is the author's JSON with the author's version number; nobody here looks into it. It is kept at a stop, at a
+//! reload, and every so often where that is asked for, and is given to the next start. Each write replaces the whole file
+//! or leaves it as it was; what the disk doesn't take is held in memory until it does.
+//!
+//! At a host's end thousands of states come in at once. They are written in batches: while one batch is written, the next
+//! one gathers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, anyhow, bail};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::atomic_file::{self, DiskFault, Staged};
+use crate::blocking;
+use crate::home::Home;
+use crate::lock::lock;
+use crate::text_file;
+
+/// How many files are synced at once. A disk that takes long for each takes hardly longer for so many; a thread waits
+/// for each.
+const SYNCS_MAX: usize = 16;
+
+/// Why a state that no batch has tried yet is not on the disk.
+const NOT_YET: &str = "the disk has not taken it yet";
+
+/// When a state was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// The daemon was stopped.
+    Stop,
+    /// It was time for one.
+    Checkpoint,
+    /// Another instance took over.
+    Reload,
+}
+
+/// A state, and when and where it was taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptState {
+    /// When.
+    pub time: Timestamp,
+    /// Why then.
+    pub occasion: Occasion,
+    /// Of which instance.
+    pub generation: u64,
+    /// `{"version": …, "data": …}`, as it crosses the boundary.
+    pub state: Box<RawValue>,
+}
+
+impl KeptState {
+    /// Takes a state as the boundary gives it.
+    pub fn of(bytes: &[u8], occasion: Occasion, generation: u64) -> Result<Self, String> {
+        let state = serde_json::from_slice(bytes)
+            .map_err(|error| format!("its state is not JSON: {error}"))?;
+        Ok(KeptState {
+            time: Timestamp::now(),
+            occasion,
+            generation,
+            state,
+        })
+    }
+
+    /// Its length as it crosses, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.state.get().len() as u64
+    }
+
+    /// Where it comes from, for `status`.
+    pub fn origin(&self) -> String {
+        let occasion = match self.occasion {
+            Occasion::Stop => "the stop",
+            Occasion::Checkpoint => "the checkpoint",
+            Occasion::Reload => "the reload",
+        };
+        format!("{occasion} at {:.0}", self.time)
+    }
+}
+
+/// What lies in the place of a daemon's state.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A state.
+    State(KeptState),
+    /// Something that can't be read as one.
+    Damaged(String),
+}
+
+/// The directory of them.
+#[derive(Debug, Clone)]
+pub struct States(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    /// States that are not on the disk yet, by daemon: newer than what is there, and written with the next batch.
+    unwritten: Mutex<BTreeMap<String, Unwritten>>,
+    /// Held while a batch is written, and while a state is removed: otherwise the batch would bring it back.
+    writing: Mutex<()>,
+    /// Held by the task whose batch is being written; those that wait for it find their states written by that batch, or
+    /// make the next one.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Files written since the start.
+    written: AtomicU64,
+}
+
+/// A state that is not on the disk yet.
+#[derive(Debug)]
+struct Unwritten {
+    state: Arc<KeptState>,
+    /// Why the last batch could not write it; `None` before the first one.
+    fault: Option<String>,
+}
+
+impl States {
+    /// Those of a home.
+    pub fn of(home: &Home) -> Self {
+        States(Arc::new(Inner {
+            dir: home.states_dir(),
+            unwritten: Mutex::default(),
+            writing: Mutex::default(),
+            turn: Arc::default(),
+            written: AtomicU64::new(0),
+        }))
+    }
+
+    /// The last one that was kept of that daemon.
+    ///
+    /// # Errors
+    /// It is there, but can't be read. Nobody starts without it by accident.
+    pub fn load(&self, daemon: &str) -> anyhow::Result<Option<KeptState>> {
+        if let Some(newest) = lock(&self.0.unwritten).get(daemon) {
+            return Ok(Some((*newest.state).clone()));
+        }
+        let path = self.path_of(daemon);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(DiskFault::new(&error, "read the state", &path).into()),
+        };
+        let damaged = || {
+            format!(
+                "the state {} is damaged; --fresh starts without it (`install`, `reload` and `rollback` take it)",
+                path.display()
+            )
+        };
+        let text = text_file::of_file(bytes)
+            .map_err(anyhow::Error::msg)
+            .with_context(damaged)?;
+        let kept = serde_json::from_str(&text).with_context(damaged)?;
+        Ok(Some(kept))
+    }
+
+    /// As [`States::load`], for one who doesn't start from it: what is damaged is returned as the text that it is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn find(&self, daemon: &str) -> anyhow::Result<Found> {
+        let damaged = match self.load(daemon) {
+            Ok(state) => return Ok(state.map_or(Found::Nothing, Found::State)),
+            Err(error) if error.is::<DiskFault>() => return Err(error),
+            Err(_) => std::fs::read(self.path_of(daemon)),
+        };
+        Ok(match damaged {
+            Ok(bytes) => Found::Damaged(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(_) => Found::Nothing,
+        })
+    }
+
+    /// Writes a state, and with it those that the disk has not taken before.
+    ///
+    /// # Errors
+    /// The disk's; the one of before is still on it then, and this one is found by [`States::load`] for as long as this
+    /// process lives.
+    pub fn keep(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
+        let state = self.hold(daemon, state);
+        self.write_batch();
+        self.outcome(daemon, &state).unwrap_or(Ok(()))
+    }
+
+    /// As [`States::keep`], in one batch with the states of all that call this while an earlier batch is written.
+    ///
+    /// # Errors
+    /// As [`States::keep`].
+    pub async fn keep_with_others(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
+        let state = self.hold(daemon, state);
+        let turn = Arc::clone(&self.0.turn).lock_owned().await;
+        if let Some(outcome) = self.outcome(daemon, &state) {
+            return outcome;
+        }
+        let states = self.clone();
+        let batch = blocking::run(move || {
+            // The turn lasts as long as the batch, even if nobody waits for it any more.
+            let _turn = turn;
+            states.write_batch();
+        });
+        if batch.await.is_err() {
+            // No thread can be had.
+            self.write_batch();
+        }
+        self.outcome(daemon, &state).unwrap_or(Ok(()))
+    }
+
+    /// Writes the states that the disk has not taken before.
+    ///
+    /// # Errors
+    /// The disk's; the first one of several.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        self.write_batch();
+        match self.unwritten().into_values().next() {
+            Some(fault) => bail!(fault),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the daemons whose states are not on the disk, and why.
+    pub fn unwritten(&self) -> BTreeMap<String, String> {
+        let unwritten = lock(&self.0.unwritten);
+        let fault = |one: &Unwritten| one.fault.clone().unwrap_or_else(|| NOT_YET.to_owned());
+        let all = unwritten.iter();
+        all.map(|(daemon, one)| (daemon.clone(), fault(one)))
+            .collect()
+    }
+
+    /// Returns how many files were written since the start, to see the progress of a batch.
+    pub fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
+
+    fn hold(&self, daemon: &str, state: &KeptState) -> Arc<KeptState> {
+        let state = Arc::new(state.clone());
+        let one = Unwritten {
+            state: Arc::clone(&state),
+            fault: None,
+        };
+        lock(&self.0.unwritten).insert(daemon.to_owned(), one);
+        state
+    }
+
+    /// Returns what came of writing that state; `None` while no batch has tried it. A newer one in its place has a caller
+    /// of its own that hears of it.
+    fn outcome(&self, daemon: &str, state: &Arc<KeptState>) -> Option<anyhow::Result<()>> {
+        let unwritten = lock(&self.0.unwritten);
+        let is_it = |one: &&Unwritten| Arc::ptr_eq(&one.state, state);
+        match unwritten.get(daemon).filter(is_it) {
+            None => Some(Ok(())),
+            Some(one) => {
+                let fault = anyhow!(one.fault.clone()?);
+                let told = "it is held in memory meanwhile, and lost if the host is killed";
+                Some(Err(fault.context(told)))
+            }
+        }
+    }
+
+    /// Writes all states that are not on the disk, several at a time. Each is tried, whatever becomes of the others.
+    fn write_batch(&self) {
+        let _writing = lock(&self.0.writing);
+        let batch: Arc<[(String, Arc<KeptState>)]> = {
+            let unwritten = lock(&self.0.unwritten);
+            let all = unwritten.iter();
+            all.map(|(daemon, one)| (daemon.clone(), Arc::clone(&one.state)))
+                .collect()
+        };
+        if batch.is_empty() {
+            return;
+        }
+        let outcomes = self.write_all(&batch);
+        let mut unwritten = lock(&self.0.unwritten);
+        for ((daemon, state), outcome) in batch.iter().zip(outcomes) {
+            // A newer one that has come in meanwhile is for the next batch.
+            let Some(one) = unwritten.get_mut(daemon) else {
+                continue;
+            };
+            if Arc::ptr_eq(&one.state, state) {
+                match outcome {
+                    Ok(()) => drop(unwritten.remove(daemon)),
+                    Err(fault) => one.fault = Some(fault),
+                }
+            }
+        }
+    }
+
+    /// Each file is synced by itself, several at a time, so that the file system can commit them together; only then it
+    /// takes the old one's place, and the directory is synced once for all. Not `syncfs`, which would also wait for what
+    /// other programs have written to the same disk.
+    fn write_all(&self, batch: &Arc<[(String, Arc<KeptState>)]>) -> Vec<Result<(), String>> {
+        let (states, to_stage) = (self.clone(), Arc::clone(batch));
+        let staged = blocking::side_by_side(batch.len(), SYNCS_MAX, move |number| {
+            let (daemon, state) = &to_stage[number];
+            let bytes = serde_json::to_vec(&**state).map_err(|error| error.to_string())?;
+            let staged = atomic_file::stage(&states.path_of(daemon), &bytes);
+            states.0.written.fetch_add(1, Ordering::Relaxed);
+            staged.map_err(|fault| fault.to_string())
+        });
+        let put_in_place = |staged: Option<Result<Staged, String>>| {
+            let staged = staged.unwrap_or_else(|| Err("writing it panicked".to_owned()))?;
+            staged.put_in_place().map_err(|fault| fault.to_string())
+        };
+        let mut outcomes: Vec<_> = staged.into_iter().map(put_in_place).collect();
+        if outcomes.iter().any(Result::is_ok)
+            && let Err(fault) = atomic_file::sync_directory(&self.0.dir)
+        {
+            outcomes.fill(Err(fault.to_string()));
+        }
+        outcomes
+    }
+
+    /// Forgets it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn forget(&self, daemon: &str) -> anyhow::Result<()> {
+        let _writing = lock(&self.0.writing);
+        lock(&self.0.unwritten).remove(daemon);
+        let path = self.path_of(daemon);
+        match path.exists() {
+            true => Ok(atomic_file::remove(&path)?),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the daemons of which the disk has a state.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let name = |entry: io::Result<std::fs::DirEntry>| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(".json").map(str::to_owned)
+        };
+        Ok(std::fs::read_dir(&self.0.dir)?.filter_map(name).collect())
+    }
+
+    fn path_of(&self, daemon: &str) -> PathBuf {
+        self.0.dir.join(format!("{daemon}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_comes_back_as_it_was_and_a_damaged_one_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        home.create().unwrap();
+        let states = States::of(&home);
+        assert!(states.load("A").unwrap().is_none());
+        let kept = KeptState::of(br#"{"version":1,"data":{"n": 5}}"#, Occasion::Stop, 3).unwrap();
+        states.keep("A", &kept).unwrap();
+        let loaded = states.load("A").unwrap().unwrap();
+        assert_eq!(loaded.state.get(), r#"{"version":1,"data":{"n": 5}}"#);
+        let path = states.path_of("A");
+        let kept_text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("\u{feff}{kept_text}")).unwrap();
+        assert!(states.load("A").is_ok(), "a byte order mark is dropped");
+        assert_eq!((loaded.generation, loaded.bytes()), (3, 29));
+        // A directory in its place stands for a disk that takes nothing.
+        std::fs::create_dir(home.states_dir().join("B.json")).unwrap();
+        let told = format!("{:#}", states.keep("B", &kept).unwrap_err());
+        assert!(told.contains("held in memory"), "{told}");
+        assert!(states.load("B").unwrap().is_some(), "it is not lost");
+        std::fs::remove_dir(home.states_dir().join("B.json")).unwrap();
+        states.settle().unwrap();
+        assert!(
+            States::of(&home).load("B").unwrap().is_some(),
+            "written when it could be"
+        );
+        std::fs::write(home.states_dir().join("A.json"), "{").unwrap();
+        assert!(
+            states
+                .load("A")
+                .unwrap_err()
+                .to_string()
+                .contains("--fresh")
+        );
+        states.forget("A").unwrap();
+        assert!(states.load("A").unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn states_that_come_in_during_a_batch_share_the_next_one_and_each_hears_of_its_own() {
+        const MANY: u64 = 100;
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        home.create().unwrap();
+        let states = States::of(&home);
+        std::fs::create_dir(home.states_dir().join("D7.json")).unwrap();
+        let keep = |number: u64| {
+            let (states, kept) = (states.clone(), state(number));
+            async move {
+                let name = format!("D{number}");
+                states.keep_with_others(&name, &kept).await
+            }
+        };
+        // Behind this one, which takes its turn first, the others gather.
+        let turn = Arc::clone(&states.0.turn).lock_owned().await;
+        let all = futures_util::future::join_all((0..MANY).map(keep));
+        let release = async {
+            while lock(&states.0.unwritten).len() < MANY as usize {
+                tokio::task::yield_now().await;
+            }
+            drop(turn);
+        };
+        let (all, ()) = tokio::join!(all, release);
+        // One batch: each file was tried once.
+        assert_eq!(states.written(), MANY);
+        for (number, kept) in (0..MANY).zip(all) {
+            let name = format!("D{number}");
+            assert_eq!(kept.is_err(), number == 7, "{name}: {kept:?}");
+            let loaded = states.load(&name).unwrap().unwrap();
+            assert_eq!(loaded.state.get(), state(number).state.get());
+        }
+        let unwritten: Vec<_> = states.unwritten().into_keys().collect();
+        assert_eq!(unwritten, ["D7"]);
+        assert_eq!(
+            std::fs::read_dir(home.states_dir()).unwrap().count(),
+            MANY as usize
+        );
+    }
+
+    fn state(number: u64) -> KeptState {
+        let text = format!(r#"{{"version":1,"data":{number}}}"#);
+        KeptState::of(text.as_bytes(), Occasion::Stop, 1).unwrap()
+    }
+}

@@ -1,0 +1,48 @@
+//! Text that a person has put into a file, as editors write it.
+//!
+//! Editors put a byte order mark in front of UTF-8, and some write UTF-16. The mark is dropped, and UTF-16 is told by its
+//! name: no reader further down has to know of either.
+
+/// The byte order mark.
+const MARK: char = '\u{feff}';
+
+/// Returns the text without a byte order mark in front.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// Returns the text that a file holds, without a byte order mark in front.
+///
+/// # Errors
+/// The bytes are not UTF-8; the text goes on a sentence that names the file.
+pub fn of_file(bytes: Vec<u8>) -> Result<String, String> {
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes[..] {
+        return Err("it is UTF-16; save it as UTF-8".to_owned());
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if text.starts_with(MARK) => Ok(without_mark(&text).to_owned()),
+        Ok(text) => Ok(text),
+        Err(error) => Err(format!(
+            "it is not UTF-8 (byte {}); save it as UTF-8",
+            error.utf8_error().valid_up_to() + 1
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_dropped_and_other_encodings_are_told() {
+        let read = |bytes: &[u8]| of_file(bytes.to_vec());
+        assert_eq!(read(b"{}").unwrap(), "{}");
+        assert_eq!(read(b"").unwrap(), "");
+        assert_eq!(read(b"\xef\xbb\xbf{}").unwrap(), "{}");
+        assert_eq!(read("\u{feff}\u{feff}".as_bytes()).unwrap(), "\u{feff}");
+        assert!(read(b"\xff\xfe{\0}\0").unwrap_err().contains("UTF-16"));
+        assert!(read(b"\xfe\xff\0{\0}").unwrap_err().contains("UTF-16"));
+        assert!(read(b"{\"a\": \"\xe4\"}").unwrap_err().contains("byte 8"));
+        assert_eq!(without_mark("\u{feff}[1]"), "[1]");
+    }
+}

@@ -1,0 +1,181 @@
+//! Who may write a file or a directory: whoever may, decides what the host runs.
+//!
+//! Write permission for a group is as safe as none where the group is private: many systems give each user a group of their
+//! own and a umask of 002, so that all of the user's files have it. A group is private if it is the owner's primary group,
+//! has the owner's name, and nobody else is in it or can be found to have it as a primary group. The system's accounts say
+//! so (NSS: local files, LDAP, whatever is configured). In doubt the group is not private.
+//!
+//! An access list (POSIX ACL) makes the group's bits mean something else, so that it counts as doubt, too.
+
+mod accounts;
+
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+
+/// The attribute in which Linux keeps an access list.
+const ACCESS_LIST: &str = "system.posix_acl_access";
+
+/// How a file or directory is reached to read its access list.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// An open file, which nobody can exchange.
+    Open(&'a File),
+    /// A directory by its name: one that may not be listed can't be opened.
+    Named(&'a Path),
+}
+
+/// Which others than its owner may write a file or directory, in words that go on from "may be written by"; `None` if its
+/// owner alone may.
+pub(crate) fn others_who_write(metadata: &Metadata, place: Place<'_>) -> Option<String> {
+    let mode = metadata.mode();
+    let told = |who: &str| Some(format!("{who} (mode {:03o})", mode & 0o777));
+    if mode & OTHERS_WRITE != 0 {
+        return told("everybody");
+    }
+    if mode & GROUP_WRITES == 0 {
+        return None;
+    }
+    if has_access_list(place) {
+        return told("those whom its access list names");
+    }
+    match accounts::read(metadata.uid(), metadata.gid()).and_then(|facts| check_private(&facts)) {
+        Ok(()) => None,
+        Err(reason) => told(&format!("group {}, {reason}", metadata.gid())),
+    }
+}
+
+fn has_access_list(place: Place<'_>) -> bool {
+    // With no room for the list, the call tells its length.
+    let mut nothing: [u8; 0] = [];
+    let length = match place {
+        Place::Open(file) => rustix::fs::fgetxattr(file, ACCESS_LIST, &mut nothing[..]),
+        Place::Named(path) => rustix::fs::getxattr(path, ACCESS_LIST, &mut nothing[..]),
+    };
+    !matches!(length, Err(Errno::NODATA | Errno::OPNOTSUPP))
+}
+
+/// What the accounts of the system say about an owner and a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Facts {
+    owner: String,
+    is_primary: bool,
+    group: String,
+    members: Vec<String>,
+    /// Another user who has the group as a primary one.
+    other: Option<String>,
+}
+
+fn check_private(facts: &Facts) -> Result<(), String> {
+    let Facts {
+        owner,
+        is_primary,
+        group,
+        members,
+        other,
+    } = facts;
+    if group != owner {
+        return Err(format!(
+            "whose name {group} is not that of its owner {owner}"
+        ));
+    }
+    if !is_primary {
+        return Err(format!(
+            "which is not the primary group of its owner {owner}"
+        ));
+    }
+    let member = members.iter().find(|member| *member != owner);
+    match member.or(other.as_ref()) {
+        Some(other) => Err(format!("in which {other} is, too")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            owner: "ada".to_owned(),
+            is_primary: true,
+            group: "ada".to_owned(),
+            members: Vec::new(),
+            other: None,
+        }
+    }
+
+    #[test]
+    fn a_group_is_private_where_nobody_else_is_in_it() {
+        let owner_listed = Facts {
+            members: vec!["ada".to_owned()],
+            ..facts()
+        };
+        for private in [facts(), owner_listed] {
+            assert_eq!(check_private(&private), Ok(()));
+        }
+        let shared = Facts {
+            group: "users".to_owned(),
+            ..facts()
+        };
+        let not_primary = Facts {
+            is_primary: false,
+            ..facts()
+        };
+        let member = Facts {
+            members: vec!["ada".to_owned(), "bob".to_owned()],
+            ..facts()
+        };
+        let other = Facts {
+            other: Some("bob".to_owned()),
+            ..facts()
+        };
+        for (facts, part) in [
+            (shared, "users"),
+            (not_primary, "primary group"),
+            (member, "bob"),
+            (other, "bob"),
+        ] {
+            let reason = check_private(&facts).expect_err("it is not private");
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_access_list_is_seen() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(!has_access_list(Place::Open(file.as_file())));
+        assert!(!has_access_list(Place::Named(file.path())));
+        // Version 2; the owner rw, user 1 rw, the group none, the mask rw, others none.
+        let entry = |tag: u16, rights: u16, id: u32| {
+            let parts = [tag.to_le_bytes(), rights.to_le_bytes()].concat();
+            [parts, id.to_le_bytes().to_vec()].concat()
+        };
+        let list = [
+            2_u32.to_le_bytes().to_vec(),
+            entry(1, 6, u32::MAX),
+            entry(2, 6, 1),
+            entry(4, 0, u32::MAX),
+            entry(0x10, 6, u32::MAX),
+            entry(0x20, 0, u32::MAX),
+        ]
+        .concat();
+        let flags = rustix::fs::XattrFlags::empty();
+        match rustix::fs::fsetxattr(file.as_file(), ACCESS_LIST, &list, flags) {
+            Ok(()) => {
+                let metadata = file.as_file().metadata().unwrap();
+                for place in [Place::Open(file.as_file()), Place::Named(file.path())] {
+                    let who = others_who_write(&metadata, place).expect("user 1 writes");
+                    assert!(who.contains("access list"), "{who}");
+                }
+            }
+            // The file system of temporary files may have no access lists.
+            Err(error) => assert_eq!(error, Errno::OPNOTSUPP),
+        }
+    }
+}
