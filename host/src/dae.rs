@@ -42,26 +42,26 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::discover::Foreign;
-use crate::supervise::{Daemon, Notice, Rounds, Shared, StopSteps};
-use dae_runtime::peers::directory::Answering;
-use dae_runtime::plugin::libraries::Images;
-use dae_runtime::process::subprocess::{Records, Spawner};
-use dae_runtime::session::accept::{self, Listening};
-use dae_runtime::session::control::Control;
-use dae_runtime::session::gate::{Door, Phase};
+use crate::discover::Discovery;
+use crate::supervise::{Daemon, HealthTimer, Notice, StopSteps, SupervisorShared};
+use dae_runtime::peers::directory::CredentialSource;
+use dae_runtime::plugin::libraries::Libraries;
+use dae_runtime::process::subprocess::{GroupRecords, Spawner};
+use dae_runtime::session::accept::{self, Listener};
+use dae_runtime::session::control::ControlSocket;
+use dae_runtime::session::gate::{Gate, GatePhase};
 use dae_runtime::session::thread_start;
 use dae_runtime::threads::spare::Threads;
-use dae_store::archive::Past;
+use dae_store::archive::Archive;
 use dae_store::atomic_file;
 use dae_store::config::Config;
 use dae_store::home::{Home, HomeLock};
 use dae_store::lock::lock;
 use dae_store::log::{Console, Journal};
-use dae_store::plugin_store::Store;
+use dae_store::plugin_store::PluginStore;
 use dae_store::registry::{DAE_NAME, Registry};
 use dae_store::report::{Credential, Refusal};
-use dae_store::snapshots::States;
+use dae_store::snapshots::Snapshots;
 use dae_store::tasks;
 
 pub use fault::{Fault, FaultKind};
@@ -91,10 +91,10 @@ pub struct Dae {
 #[derive(Debug)]
 struct Inner {
     home: Home,
-    shared: Arc<Shared>,
+    shared: Arc<SupervisorShared>,
     port: u16,
-    door: Arc<Door>,
-    control_door: Arc<Door>,
+    door: Arc<Gate>,
+    control_door: Arc<Gate>,
     registry: Mutex<Registry>,
     /// Grows with each change of it, under its lock.
     registry_changes: AtomicU64,
@@ -102,7 +102,7 @@ struct Inner {
     new_ports: Mutex<BTreeMap<String, u16>>,
     daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
     /// The daemons of this machine that others run.
-    foreign: Arc<Foreign>,
+    foreign: Arc<Discovery>,
     /// Held by who tells of them to those who ask by name: what is told last is the latest.
     sharing: Mutex<()>,
     /// Daemons of the registry that could not be brought back, and why. They stay in it until they are installed again or
@@ -136,8 +136,8 @@ struct Inner {
 /// What runs for the ecosystem as a whole, in the order in which it began.
 #[derive(Debug)]
 enum Task {
-    Listening(#[expect(dead_code, reason = "held until it is dropped")] Listening),
-    Control(#[expect(dead_code, reason = "held until it is dropped")] Control),
+    Listening(#[expect(dead_code, reason = "held until it is dropped")] Listener),
+    Control(#[expect(dead_code, reason = "held until it is dropped")] ControlSocket),
     Loop(JoinHandle<()>),
 }
 
@@ -228,12 +228,12 @@ impl Builder {
         };
         let config = Config::load(&home.config_file())?;
         let mut registry = Registry::load(&home.registry_file())?;
-        let door = Door::new(DAE_NAME, config.limits());
+        let door = Gate::new(DAE_NAME, config.limits());
         let listening = listen_as_dae(&home, &config, &mut registry, &door)?;
         let guests = Threads::start(thread_start::prepare)
             .context("the threads for guests can't be started")?;
-        let foreign = Foreign::new(&config);
-        let control_door = Door::new("control", config.control_limits());
+        let foreign = Discovery::new(&config);
+        let control_door = Gate::new("control", config.control_limits());
         let of = (&home, guests.handle());
         Ok(Inner {
             shared: Arc::new(shared(of, (config, journal), notices, since)?),
@@ -270,30 +270,30 @@ fn shared(
     (config, journal): (Config, Journal),
     notices: UnboundedSender<Notice>,
     since: Instant,
-) -> anyhow::Result<Shared> {
-    let store = Store::open(home)?;
+) -> anyhow::Result<SupervisorShared> {
+    let store = PluginStore::open(home)?;
     store.sweep_images()?;
     let spawner = Spawner::start(runtime.clone(), end_left(home));
-    Ok(Shared {
+    Ok(SupervisorShared {
         config: Arc::new(config),
-        images: Arc::new(Images::default()),
+        images: Arc::new(Libraries::default()),
         store: Arc::new(store),
         journal,
         neighbours: Arc::default(),
-        states: States::of(home),
-        past: Past::of(home),
+        states: Snapshots::of(home),
+        past: Archive::of(home),
         notices,
         runtime: runtime.clone(),
         spawner: spawner.context("the thread that makes processes can't be made")?,
         stop_steps: StopSteps::default(),
-        rounds: Rounds::of(since),
+        rounds: HealthTimer::of(since),
         since,
     })
 }
 
 /// Ends what daemons of a host that was killed have left running; where this host's own are recorded.
-fn end_left(home: &Home) -> Records {
-    let records = Records::in_directory(home.runtime.join("workers"));
+fn end_left(home: &Home) -> GroupRecords {
+    let records = GroupRecords::in_directory(home.runtime.join("workers"));
     let left = records.end_left();
     if left > 0 {
         tracing::warn!(
@@ -309,10 +309,10 @@ fn listen_as_dae(
     home: &Home,
     config: &Config,
     registry: &mut Registry,
-    door: &Arc<Door>,
-) -> anyhow::Result<Listening> {
+    door: &Arc<Gate>,
+) -> anyhow::Result<Listener> {
     let listener = dae_listener(registry.dae_port.unwrap_or(config.dae_port))?;
-    let listening = Listening::over(listener, Arc::clone(door), &Handle::current())?;
+    let listening = Listener::over(listener, Arc::clone(door), &Handle::current())?;
     let port = Some(listening.port());
     if registry.dae_port != port {
         registry.dae_port = port;
@@ -331,7 +331,7 @@ impl Inner {
         inner.bring_back();
         answer::open(inner);
         let (held, door) = (Arc::clone(&inner.held), Arc::clone(&inner.control_door));
-        let control = Control::listen(&inner.home, held, door)?;
+        let control = ControlSocket::listen(&inner.home, held, door)?;
         lock(&inner.tasks).push(Task::Control(control));
         let watching = watch::watch(&Dae {
             inner: Arc::clone(inner),
@@ -352,7 +352,7 @@ impl Inner {
     fn enter_as_dae(&self) {
         let door = Arc::clone(&self.door);
         let neighbours = &self.shared.neighbours;
-        neighbours.enter(&self.door, Arc::new(AsDae(door)));
+        neighbours.enter(&self.door, Arc::new(DaeAnswers(door)));
     }
 
     /// Waits for the turn to change that name.
@@ -399,12 +399,12 @@ impl Inner {
 
 /// Dae as others find it: there from the opening of its door on.
 #[derive(Debug)]
-struct AsDae(Arc<Door>);
+struct DaeAnswers(Arc<Gate>);
 
-impl Answering for AsDae {
+impl CredentialSource for DaeAnswers {
     fn credential(&self) -> Option<Credential> {
         match &**self.0.phase() {
-            Phase::Open(lease) => Some(lease.instance.identity.credential()),
+            GatePhase::Open(lease) => Some(lease.instance.identity.credential()),
             _ => None,
         }
     }

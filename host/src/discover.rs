@@ -3,7 +3,7 @@
 //! A scan asks the kernel which sockets listen (`sockets`), leaves out whom it may not ask (`rules`), asks the others one
 //! question, once (`probe`), and reads what they say with suspicion (`claim`). What is known of all of them is in `found`:
 //! a scan that finds nothing new connects to nobody. A daemon that wasn't ready when it was asked may come by itself
-//! ([`Foreign::announce`]); it is asked the very same way.
+//! ([`Discovery::announce`]); it is asked the very same way.
 //!
 //! A credential is somebody's word, and the kernel's word is held against it: the process that it names must hold the
 //! socket, or be a child of one that does, as a host's worker is.
@@ -26,16 +26,16 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, broadcast};
 
-use claim::Reply;
+use claim::ProbeReply;
 use dae_store::blocking;
 use dae_store::config::Config;
 use dae_store::lock::lock;
 use dae_store::report::{Credential, Refused};
-use found::{Claimed, Found, Heard};
+use found::{ForeignDaemons, ProbeOutcome, VerifiedClaim};
 use rules::{Candidate, Rules};
-use sockets::{Process, Socket};
+use sockets::{ListeningSocket, Process};
 
-pub(crate) use found::{Change, Neighbour};
+pub(crate) use found::{ForeignChange, ForeignDaemon};
 
 /// Asked at once: enough that a machine full of silent listeners is done in seconds, few enough to be no burst.
 const PROBES_MAX: usize = 16;
@@ -54,9 +54,9 @@ const ANNOUNCEMENTS_MAX: usize = 4;
 
 /// See the file's head.
 #[derive(Debug)]
-pub(crate) struct Foreign {
+pub(crate) struct Discovery {
     rules: Rules,
-    found: Mutex<Found>,
+    found: Mutex<ForeignDaemons>,
     /// Who holds the sockets that were there at the last look.
     holders: Mutex<HashMap<u64, Vec<Process>>>,
     /// Held by who scans.
@@ -65,7 +65,7 @@ pub(crate) struct Foreign {
     announcements: Semaphore,
     /// When each port was announced, while that is of account.
     announced: Mutex<HashMap<u16, Instant>>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<ForeignChange>,
     /// Trouble is told once, and not every five seconds.
     has_told_failure: AtomicBool,
     has_told_hidden: AtomicBool,
@@ -73,7 +73,7 @@ pub(crate) struct Foreign {
 
 /// What one scan did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct ScanCounts {
     /// Listening TCP sockets on this machine.
     pub(crate) sockets: usize,
     /// How many were asked.
@@ -85,12 +85,12 @@ pub(crate) struct Tally {
 /// Who is there.
 struct Survey {
     candidates: Vec<Candidate>,
-    tally: Tally,
+    tally: ScanCounts,
 }
 
-impl Foreign {
+impl Discovery {
     pub(crate) fn new(config: &Config) -> Arc<Self> {
-        Arc::new(Foreign {
+        Arc::new(Discovery {
             rules: Rules {
                 uid: rustix::process::geteuid().as_raw(),
                 ports_never: config.scan_ports_never.clone(),
@@ -131,7 +131,7 @@ impl Foreign {
     ///
     /// # Errors
     /// The system's: it doesn't tell which sockets there are.
-    pub(crate) async fn scan(self: &Arc<Self>, ours: Vec<u32>) -> io::Result<Tally> {
+    pub(crate) async fn scan(self: &Arc<Self>, ours: Vec<u32>) -> io::Result<ScanCounts> {
         // On a task of its own: one that is begun comes to its end, or who was being asked would never be heard.
         let this = Arc::clone(self);
         let scan = tokio::spawn(async move { this.look(ours, true).await });
@@ -139,14 +139,14 @@ impl Foreign {
     }
 
     /// All foreign daemons, by name, those that are not believed too.
-    pub(crate) fn list(&self) -> Vec<Neighbour> {
-        let mut all: Vec<Neighbour> = lock(&self.found).neighbours().cloned().collect();
+    pub(crate) fn list(&self) -> Vec<ForeignDaemon> {
+        let mut all: Vec<ForeignDaemon> = lock(&self.found).neighbours().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     /// The one that is listed under that name, believed or not.
-    pub(crate) fn find(&self, name: &str) -> Option<Neighbour> {
+    pub(crate) fn find(&self, name: &str) -> Option<ForeignDaemon> {
         let found = lock(&self.found);
         found.neighbours().find(|one| one.name == name).cloned()
     }
@@ -163,7 +163,7 @@ impl Foreign {
     }
 
     /// What changes from now on among those that are believed. One who is too slow misses some, and is told so.
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Change> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<ForeignChange> {
         self.changes.subscribe()
     }
 
@@ -196,7 +196,7 @@ impl Foreign {
         );
         for one in survey.candidates.into_iter().filter(at_port) {
             match self.ask(&one).await {
-                Heard::Silence => {
+                ProbeOutcome::Silence => {
                     refusal = format!("who listens at port {port} doesn't answer `dae` in time");
                 }
                 heard => {
@@ -245,7 +245,7 @@ impl Foreign {
     }
 
     /// Sees who is there; where `is_looking`, asks those that are new.
-    async fn look(self: &Arc<Self>, ours: Vec<u32>, is_looking: bool) -> io::Result<Tally> {
+    async fn look(self: &Arc<Self>, ours: Vec<u32>, is_looking: bool) -> io::Result<ScanCounts> {
         let _turn = self.turn.lock().await;
         let survey = self.survey(ours).await;
         let Survey {
@@ -285,12 +285,12 @@ impl Foreign {
 
     fn survey_now(&self, ours: &[u32]) -> io::Result<Survey> {
         let sockets = sockets::listening()?;
-        let is_allowed = |socket: &&Socket| self.rules.allow(socket);
-        let allowed: Vec<Socket> = sockets.iter().filter(is_allowed).copied().collect();
+        let is_allowed = |socket: &&ListeningSocket| self.rules.allow(socket);
+        let allowed: Vec<ListeningSocket> = sockets.iter().filter(is_allowed).copied().collect();
         let mut holders = lock(&self.holders);
         hold_on(&mut holders, &allowed);
         let hidden = allowed.iter().filter(|one| holders[&one.id].is_empty());
-        let tally = Tally {
+        let tally = ScanCounts {
             sockets: sockets.len(),
             asked: 0,
             hidden: hidden.count(),
@@ -300,18 +300,18 @@ impl Foreign {
     }
 
     /// Asks one, and the kernel about what it says.
-    async fn ask(&self, one: &Candidate) -> Heard {
+    async fn ask(&self, one: &Candidate) -> ProbeOutcome {
         let reply = {
             let _permit = self.probes.acquire().await;
             probe::ask(&one.addresses).await
         };
         match reply {
-            None | Some((_, Reply::None)) => Heard::Silence,
-            Some((_, Reply::Refused(reason))) => Heard::Refused(reason),
-            Some((address, Reply::Claim(claim))) => {
+            None | Some((_, ProbeReply::None)) => ProbeOutcome::Silence,
+            Some((_, ProbeReply::Refused(reason))) => ProbeOutcome::Refused(reason),
+            Some((address, ProbeReply::Claim(claim))) => {
                 let (pid, one) = (claim.pid, one.clone());
                 let process = blocking::run(move || claimed_process(pid, &one));
-                Heard::Claim(Claimed {
+                ProbeOutcome::Claim(VerifiedClaim {
                     claim,
                     address,
                     process: process.await.unwrap_or_default(),
@@ -320,22 +320,22 @@ impl Foreign {
         }
     }
 
-    fn take_note(&self, one: &Candidate, heard: Heard) {
+    fn take_note(&self, one: &Candidate, heard: ProbeOutcome) {
         let change = lock(&self.found).heard(one, heard);
         self.tell(change);
     }
 
     /// Tells the log and whoever has subscribed.
-    fn tell(&self, changes: impl IntoIterator<Item = Change>) {
+    fn tell(&self, changes: impl IntoIterator<Item = ForeignChange>) {
         for change in changes {
             match &change {
-                Change::Appeared(now) => {
+                ForeignChange::Appeared(now) => {
                     tracing::info!(name = now.name, address = %now.address, pid = now.pid, "a foreign daemon is there");
                 }
-                Change::Changed { was, now } => {
+                ForeignChange::Changed { was, now } => {
                     tracing::info!(name = now.name, was, address = %now.address, pid = now.pid, "a foreign daemon has changed");
                 }
-                Change::Gone(was) => {
+                ForeignChange::Gone(was) => {
                     tracing::info!(name = was.name, address = %was.address, "a foreign daemon is gone");
                 }
             }
@@ -350,7 +350,7 @@ impl Foreign {
         }
     }
 
-    fn tell_hidden(&self, tally: &Tally) {
+    fn tell_hidden(&self, tally: &ScanCounts) {
         if tally.hidden > 0 && !self.has_told_hidden.swap(true, Ordering::Relaxed) {
             let sockets = tally.hidden;
             tracing::info!(
@@ -371,7 +371,7 @@ fn claimed_process(pid: u32, one: &Candidate) -> Option<Process> {
 }
 
 /// Forgets the holders of sockets that are gone, and finds those of new ones, which takes a walk through all processes.
-fn hold_on(holders: &mut HashMap<u64, Vec<Process>>, allowed: &[Socket]) {
+fn hold_on(holders: &mut HashMap<u64, Vec<Process>>, allowed: &[ListeningSocket]) {
     let present: HashSet<u64> = allowed.iter().map(|one| one.id).collect();
     holders.retain(|id, _| present.contains(id));
     let new: HashSet<u64> = present
@@ -393,14 +393,14 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::claim::Claim;
-    use super::rules::Key;
+    use super::rules::ProbeKey;
     use super::*;
 
     /// One who says that it is Counter, at port 4000.
-    fn counter() -> (Candidate, Heard) {
+    fn counter() -> (Candidate, ProbeOutcome) {
         let process = Process { start: 1, pid: 7 };
         let one = Candidate {
-            key: Key {
+            key: ProbeKey {
                 port: 4000,
                 process,
             },
@@ -415,34 +415,37 @@ mod tests {
             version: None,
             generation: None,
         };
-        let claimed = Claimed {
+        let claimed = VerifiedClaim {
             claim,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)),
             process: Some(process),
         };
-        (one, Heard::Claim(claimed))
+        (one, ProbeOutcome::Claim(claimed))
     }
 
     #[test]
     fn who_subscribes_is_told_what_changes() {
-        let foreign = Foreign::new(&Config::default());
+        let foreign = Discovery::new(&Config::default());
         let mut changes = foreign.subscribe();
         let (one, heard) = counter();
         foreign.take_note(&one, heard);
         let listed = foreign.find("Counter").unwrap();
         assert_eq!(
             changes.try_recv().unwrap(),
-            Change::Appeared(listed.clone())
+            ForeignChange::Appeared(listed.clone())
         );
         foreign.reserve(BTreeSet::from(["Counter".to_owned()]));
         let renamed = foreign.find("Counter@4000").unwrap();
         let was = "Counter".to_owned();
         let now = renamed.clone();
-        assert_eq!(changes.try_recv().unwrap(), Change::Changed { was, now });
+        assert_eq!(
+            changes.try_recv().unwrap(),
+            ForeignChange::Changed { was, now }
+        );
         assert_eq!(foreign.find("Counter"), None);
         let swept = lock(&foreign.found).sweep(&[]);
         foreign.tell(swept);
-        assert_eq!(changes.try_recv().unwrap(), Change::Gone(renamed));
+        assert_eq!(changes.try_recv().unwrap(), ForeignChange::Gone(renamed));
         assert!(changes.try_recv().is_err(), "nothing else");
     }
 }

@@ -29,35 +29,35 @@ use tokio::time::sleep_until;
 
 use build::Built;
 use dae_runtime::instance::Instance;
-use dae_runtime::peers::directory::Neighbours;
-use dae_runtime::plugin::completion::{Ending, RunEnd};
-use dae_runtime::plugin::libraries::{Images, InUse};
+use dae_runtime::peers::directory::Directory;
+use dae_runtime::plugin::completion::{InstanceEnd, RunEnd};
+use dae_runtime::plugin::libraries::{Libraries, LibraryUse};
 use dae_runtime::process::subprocess::Spawner;
-use dae_runtime::session::accept::Listening;
-use dae_runtime::session::gate::{Door, Leased};
-use dae_store::archive::Past;
+use dae_runtime::session::accept::Listener;
+use dae_runtime::session::gate::{Gate, LeaseReturn};
+use dae_store::archive::Archive;
 use dae_store::config::Config;
-use dae_store::daemon_state::State;
+use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::log::{Journal, Record};
-use dae_store::plugin_store::{Artefact, Store};
+use dae_store::plugin_store::{Artefact, PluginStore};
 use dae_store::report::{LastEnd, Mode};
 use dae_store::restart::{self, Decision, End, History};
 use dae_store::settings::{OnPanic, Settings};
-use dae_store::snapshots::{KeptState, Occasion, States};
+use dae_store::snapshots::{KeptState, SnapshotOccasion, Snapshots};
 use dae_store::tasks;
-use daemon::{Asked, Now, Order};
+use daemon::{DaemonNow, Order, QueuedOrder};
 use health::Health;
-use probation::Probation;
+use probation::RollbackWindow;
 
 pub(crate) use daemon::StartFrom;
-pub use daemon::{Begin, Daemon, Done, Left, Notice};
-pub use rounds::Rounds;
+pub use daemon::{ChangeStart, Daemon, Notice, OrderResult, RetiredCounts};
+pub use rounds::HealthTimer;
 pub(crate) use stop::StopSteps;
 
 /// What a daemon runs: which file, and how.
 #[derive(Debug, Clone)]
-pub struct Spec {
+pub struct DaemonSpec {
     /// The name it runs under.
     pub name: String,
     /// Its file, in the store.
@@ -76,23 +76,23 @@ pub struct Spec {
 
 /// What every supervisor works with.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SupervisorShared {
     /// The host's settings.
     pub config: Arc<Config>,
     /// The loaded files.
-    pub images: Arc<Images>,
+    pub images: Arc<Libraries>,
     /// The stored files.
-    pub store: Arc<Store>,
+    pub store: Arc<PluginStore>,
     /// Where logs go.
     pub journal: Journal,
     /// Where daemons' code and guests run, apart from what decides about them.
     pub runtime: Handle,
     /// Who is there to talk to.
-    pub(crate) neighbours: Arc<Neighbours>,
+    pub(crate) neighbours: Arc<Directory>,
     /// What daemons have handed over.
-    pub(crate) states: States,
+    pub(crate) states: Snapshots,
     /// What has left.
-    pub(crate) past: Past,
+    pub(crate) past: Archive,
     /// Where what supervisors did by themselves is told.
     pub notices: mpsc::UnboundedSender<Notice>,
     /// What makes processes.
@@ -100,12 +100,12 @@ pub struct Shared {
     /// How far the stops of daemons have got.
     pub(crate) stop_steps: StopSteps,
     /// Their health.
-    pub rounds: Arc<Rounds>,
+    pub rounds: Arc<HealthTimer>,
     /// When the host started: the zero of its monotonic time.
     pub since: Instant,
 }
 
-impl Shared {
+impl SupervisorShared {
     pub(crate) fn tell(&self, daemon: &str, generation: Option<u64>, level: &str, text: &str) {
         self.journal
             .write(Record::about(daemon, generation, level, text));
@@ -113,37 +113,37 @@ impl Shared {
 }
 
 struct Supervisor {
-    spec: Spec,
-    shared: Arc<Shared>,
-    door: Arc<Door>,
-    now: Arc<Now>,
-    listening: Option<Listening>,
+    spec: DaemonSpec,
+    shared: Arc<SupervisorShared>,
+    door: Arc<Gate>,
+    now: Arc<DaemonNow>,
+    listening: Option<Listener>,
     current: Option<Current>,
     history: History,
     health: Health,
-    probation: Option<Probation>,
+    probation: Option<RollbackWindow>,
     next_checkpoint: Option<Instant>,
     /// Instances of before that are ending.
     retiring: JoinSet<()>,
     /// Attempts to build an instance, refused ones included.
     attempts: u64,
     /// What it runs in the host's process, or ran last: kept over a crash and a stop, for the start after it.
-    image: Option<Arc<InUse>>,
+    image: Option<Arc<LibraryUse>>,
 }
 
 /// The instance that answers.
 struct Current {
     instance: Arc<Instance>,
     /// What it runs, in the host's own process.
-    image: Option<Arc<InUse>>,
-    leased: Leased,
+    image: Option<Arc<LibraryUse>>,
+    leased: LeaseReturn,
     /// Ends with its background work, and, once that has returned, with the instance itself.
-    ending: Ending,
+    ending: InstanceEnd,
 }
 
 /// What a supervisor waits for.
-enum Event {
-    Order(Option<Box<Asked>>),
+enum SupervisorEvent {
+    Order(Option<Box<QueuedOrder>>),
     Ended(RunEnd),
     Panics,
     RetryTime,
@@ -152,7 +152,7 @@ enum Event {
 }
 
 impl Supervisor {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Box<Asked>>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Box<QueuedOrder>>) {
         loop {
             let next = AssertUnwindSafe(self.next_event(&mut inbox)).catch_unwind();
             let dealt = match next.await {
@@ -177,11 +177,11 @@ impl Supervisor {
         self.shared.tell(&self.spec.name, None, "error", &text);
         if self.current.is_some() {
             self.reopen();
-            self.set(State::Ready);
+            self.set(DaemonState::Ready);
         } else {
             self.door
                 .shut(format!("{} has failed: {text}", self.spec.name));
-            self.set(State::Failed { cause: text });
+            self.set(DaemonState::Failed { cause: text });
         }
         // What was to be done by time may be what failed.
         self.next_checkpoint = None;
@@ -189,12 +189,12 @@ impl Supervisor {
     }
 
     /// False once there is nothing more to do.
-    async fn deal_with(&mut self, event: Event) -> bool {
+    async fn deal_with(&mut self, event: SupervisorEvent) -> bool {
         tasks::fault_point("supervisor");
         match event {
             // Whoever gave it has gone, and it hasn't begun: it isn't carried out.
-            Event::Order(Some(asked)) if !asked.begin.begin() => {}
-            Event::Order(Some(asked)) => {
+            SupervisorEvent::Order(Some(asked)) if !asked.begin.begin() => {}
+            SupervisorEvent::Order(Some(asked)) => {
                 let is_last = matches!(asked.order, Order::End(_));
                 self.carry_out(asked.order).await;
                 if is_last {
@@ -203,23 +203,26 @@ impl Supervisor {
                 }
             }
             // Nobody is left to give orders: the host is going down without having said so.
-            Event::Order(None) => {
+            SupervisorEvent::Order(None) => {
                 drop(self.stop().await);
                 return false;
             }
-            Event::Ended(RunEnd::Returned) if !self.restarts_always() => self.live_on(),
-            Event::Ended(end) => self.on_end(end).await,
-            Event::Panics => self.on_panics().await,
-            Event::RetryTime => self.retry().await,
-            Event::HealthTime => self.check_health(),
-            Event::CheckpointTime => self.take_checkpoint().await,
+            SupervisorEvent::Ended(RunEnd::Returned) if !self.restarts_always() => self.live_on(),
+            SupervisorEvent::Ended(end) => self.on_end(end).await,
+            SupervisorEvent::Panics => self.on_panics().await,
+            SupervisorEvent::RetryTime => self.retry().await,
+            SupervisorEvent::HealthTime => self.check_health(),
+            SupervisorEvent::CheckpointTime => self.take_checkpoint().await,
         }
         true
     }
 
-    async fn next_event(&mut self, inbox: &mut mpsc::Receiver<Box<Asked>>) -> Event {
+    async fn next_event(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Box<QueuedOrder>>,
+    ) -> SupervisorEvent {
         let retry_at = match &*self.now.state.borrow() {
-            State::Backoff { until, .. } => Some(*until),
+            DaemonState::Backoff { until, .. } => Some(*until),
             _ => None,
         };
         let checkpoint_at = self.current.as_ref().and(self.next_checkpoint);
@@ -236,12 +239,12 @@ impl Supervisor {
             }
         };
         tokio::select! {
-            order = inbox.recv() => Event::Order(order),
-            end = ending => Event::Ended(end),
-            () = self.door.too_many_panics() => Event::Panics,
-            () = at(retry_at) => Event::RetryTime,
-            () = health => Event::HealthTime,
-            () = at(checkpoint_at) => Event::CheckpointTime,
+            order = inbox.recv() => SupervisorEvent::Order(order),
+            end = ending => SupervisorEvent::Ended(end),
+            () = self.door.too_many_panics() => SupervisorEvent::Panics,
+            () = at(retry_at) => SupervisorEvent::RetryTime,
+            () = health => SupervisorEvent::HealthTime,
+            () = at(checkpoint_at) => SupervisorEvent::CheckpointTime,
         }
     }
 
@@ -264,11 +267,11 @@ impl Supervisor {
         let _ = reply.send(result);
     }
 
-    async fn start_if_needed(&mut self) -> Result<Done, String> {
+    async fn start_if_needed(&mut self) -> Result<OrderResult, String> {
         match &self.current {
-            Some(current) => Ok(Done {
+            Some(current) => Ok(OrderResult {
                 generation: current.instance.identity.generation,
-                ..Done::default()
+                ..OrderResult::default()
             }),
             None => self.take_over(self.spec.clone(), StartFrom::Kept).await,
         }
@@ -319,7 +322,7 @@ impl Supervisor {
             leased,
             ending,
         });
-        self.set(State::Ready);
+        self.set(DaemonState::Ready);
         // The guests are with the new one already; the old one's running commands finish beside it.
         if let Some(retired) = retired {
             self.retire_aside(retired).await;
@@ -379,7 +382,9 @@ impl Supervisor {
         };
         let generation = current.instance.identity.generation;
         let saved = current.instance.save(self.shared.config.stop_grace()).await;
-        match saved.and_then(|bytes| KeptState::of(&bytes, Occasion::Checkpoint, generation)) {
+        match saved
+            .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Checkpoint, generation))
+        {
             Ok(state) => self.keep(&state).await,
             Err(text) => {
                 let text = format!("no checkpoint: {text}");
@@ -481,25 +486,25 @@ impl Supervisor {
             Decision::Restart(wait) => {
                 let until = durations::after(Instant::now(), restart::with_jitter(wait, random()));
                 let cause = format!("{cause}; restarts {recent}");
-                self.set(State::Backoff { cause, until });
+                self.set(DaemonState::Backoff { cause, until });
             }
             Decision::Finished => {
                 self.door
                     .shut(format!("{} has finished: {cause}", self.spec.name));
-                self.set(State::Finished);
+                self.set(DaemonState::Finished);
             }
             Decision::CrashLoop(times) => {
                 let cause = format!("{cause}; {times}");
                 self.door
                     .shut(format!("{} is in a crash loop: {cause}", self.spec.name));
-                self.set(State::CrashLoop { cause });
+                self.set(DaemonState::CrashLoop { cause });
             }
         }
     }
 
     async fn retry(&mut self) {
         self.now.restarts.fetch_add(1, Ordering::Relaxed);
-        self.set(State::Starting);
+        self.set(DaemonState::Starting);
         let kept = self.kept_state();
         let built = match &kept {
             Ok(state) => self.build(&self.spec.clone(), state.as_ref()).await,
@@ -518,13 +523,13 @@ impl Supervisor {
     }
 
     /// Every change of state passes here, and is told.
-    fn set(&self, state: State) {
+    fn set(&self, state: DaemonState) {
         let generation = self.now.generation.load(Ordering::Relaxed);
         let generation = (generation > 0).then_some(generation);
         let reason = state.to_string();
         let level = match state {
-            State::Failed { .. } | State::CrashLoop { .. } => "error",
-            State::Backoff { .. } | State::Degraded { .. } => "warn",
+            DaemonState::Failed { .. } | DaemonState::CrashLoop { .. } => "error",
+            DaemonState::Backoff { .. } | DaemonState::Degraded { .. } => "warn",
             _ => "debug",
         };
         let text = match reason.is_empty() {

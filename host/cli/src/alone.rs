@@ -11,15 +11,15 @@ use jiff::Timestamp;
 
 use super::exit::Fault;
 use dae_host::dae::departure;
-use dae_host::dae::request::{self, Known};
-use dae_store::archive::{Past, Reason};
+use dae_host::dae::request::{self, InstallBasis};
+use dae_store::archive::{Archive, DepartureReason};
 use dae_store::config::Config;
 use dae_store::home::Home;
 use dae_store::manifest;
-use dae_store::plugin_store::Store;
+use dae_store::plugin_store::PluginStore;
 use dae_store::registry::{self, Desired, Entry, Registry, SetAside};
 use dae_store::report::{CommandChanges, InstallRequest, Installed, UninstallRequest, Uninstalled};
-use dae_store::snapshots::States;
+use dae_store::snapshots::Snapshots;
 
 /// Installs as the host would, without starting anything.
 pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Installed> {
@@ -31,13 +31,13 @@ pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Instal
     let plugin = manifest::read(&request.file)?.name;
     let name = request.name.clone().unwrap_or(plugin);
     registry::check_name(&name).map_err(anyhow::Error::msg)?;
-    let store = Store::open(home)?;
+    let store = PluginStore::open(home)?;
     let artefact = store.stage(&request.file)?;
-    let past = Past::of(home);
+    let past = Archive::of(home);
     let departed = past.last_uninstall(&name).and_then(|last| last.entry);
-    let known = Known {
+    let known = InstallBasis {
         departed: departed.as_ref(),
-        ..Known::of(home, &config, &registry)
+        ..InstallBasis::of(home, &config, &registry)
     };
     let before = registry.daemons.get(&name);
     let decided = request::decide(&name, &request, &artefact, known).map_err(anyhow::Error::from);
@@ -69,12 +69,12 @@ fn set_state(
     request: &InstallRequest,
     before: Option<&Entry>,
 ) -> Result<Option<SetAside>> {
-    let (past, states) = (Past::of(home), States::of(home));
+    let (past, states) = (Archive::of(home), Snapshots::of(home));
     let wanted = request.state.as_ref();
     let wanted = wanted.map(|which| past.state(name, which)).transpose()?;
     let reason = match &wanted {
-        Some(_) => Reason::Replaced,
-        None if request.fresh || before.is_none() => Reason::Fresh,
+        Some(_) => DepartureReason::Replaced,
+        None if request.fresh || before.is_none() => DepartureReason::Fresh,
         None => return Ok(None),
     };
     let id = past.set_aside(&states, name, reason)?;
@@ -109,7 +109,7 @@ fn installed(name: &str, entry: &Entry) -> Installed {
 /// Forgets a daemon, and the files that nobody needs any more; its state and log are kept for a while.
 pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Uninstalled> {
     let path = home.registry_file();
-    let (past, name) = (Past::of(home), request.name.as_str());
+    let (past, name) = (Archive::of(home), request.name.as_str());
     let mut registry = Registry::load(&path)?;
     let Some(entry) = registry.daemons.remove(name) else {
         if request.purge && past.purge(name)? {
@@ -124,14 +124,14 @@ pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Unins
     }
     // After the registry: a file that nobody names is only waste, an entry without its file is a daemon lost.
     let dropped = entry.source_in(&home.data).filter(|_| entry.drop_in);
-    let mut uninstalled = departure::leave(&past, &States::of(home), request, Some(entry));
+    let mut uninstalled = departure::leave(&past, &Snapshots::of(home), request, Some(entry));
     if uninstalled.note.is_empty() {
         departure::take_back(&past, request, noted);
     }
     if let Some(file) = dropped {
         departure::move_aside(&file, &mut uninstalled);
     }
-    Store::open(home)?.sweep(&registry.hashes())?;
+    PluginStore::open(home)?.sweep(&registry.hashes())?;
     let installed: HashSet<String> = registry.daemons.into_keys().collect();
     past.sweep(&installed, Timestamp::now())?;
     Ok(uninstalled)

@@ -25,7 +25,7 @@ use super::client::Client;
 use super::exit::{self, Fault};
 use super::interrupted;
 use super::words;
-use dae_store::home::{Held, HomeLock};
+use dae_store::home::{HomeBusy, HomeLock};
 use dae_store::json5_text;
 use dae_store::registry;
 use dae_store::report::{
@@ -96,7 +96,7 @@ pub(super) struct Names {
 }
 
 /// Who does the work.
-enum Hands {
+enum Worker {
     /// The running host.
     Host(Client<UnixStream>),
     /// We do: nobody else can while this lock is held.
@@ -104,11 +104,11 @@ enum Hands {
 }
 
 /// The running host, or the lock that says there is none.
-fn hands(session: &Session) -> Result<Hands> {
+fn hands(session: &Session) -> Result<Worker> {
     let until = Instant::now() + HOST_SETTLES_MAX;
     loop {
         match interrupted::client(session) {
-            Ok(client) => return Ok(Hands::Host(client)),
+            Ok(client) => return Ok(Worker::Host(client)),
             Err(error) if exit::code(&error) == exit::Code::NoHost => {}
             Err(error) if exit::code(&error) == exit::Code::HomeHeld && Instant::now() < until => {
                 continue;
@@ -117,9 +117,9 @@ fn hands(session: &Session) -> Result<Hands> {
         }
         session.home.create()?;
         match session.home.lock() {
-            Ok(lock) => return Ok(Hands::Ours(lock)),
+            Ok(lock) => return Ok(Worker::Ours(lock)),
             // A host that starts holds the lock before it listens, and one that ends holds it after.
-            Err(error) if error.is::<Held>() && Instant::now() < until => {
+            Err(error) if error.is::<HomeBusy>() && Instant::now() < until => {
                 thread::sleep(HOST_SETTLES_POLL)
             }
             Err(error) => return Err(error),
@@ -131,7 +131,7 @@ fn hands(session: &Session) -> Result<Hands> {
 pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
     let request = request(args)?;
     match hands(session)? {
-        Hands::Host(mut client) => {
+        Worker::Host(mut client) => {
             let installed: Installed = client.ask("install", &[&request])?;
             let sentence = match request.replace && (installed.generation > 1 || installed.waits) {
                 true => accepted(session, &installed),
@@ -141,7 +141,7 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
             note_states(session, &installed);
             Ok(())
         }
-        Hands::Ours(_lock) => {
+        Worker::Ours(_lock) => {
             let installed = alone::install(&session.home, request)?;
             let Installed {
                 name,
@@ -303,11 +303,11 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
         (uninstalled, text)
     };
     match hands(session)? {
-        Hands::Host(mut client) => each(session, &args.names, |name| {
+        Worker::Host(mut client) => each(session, &args.names, |name| {
             let uninstalled = client.ask("uninstall", &[request(name)])?;
             Ok(said(uninstalled))
         }),
-        Hands::Ours(_lock) => {
+        Worker::Ours(_lock) => {
             each(session, &args.names, |name| {
                 alone::uninstall(&session.home, &request(name)).map(said)
             })?;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dae_runtime::plugin::library;
-use dae_store::home::Held;
+use dae_store::home::HomeBusy;
 use dae_store::printable;
 use dae_store::registry::DAE_NAME;
 
@@ -71,7 +71,7 @@ pub(super) enum Fault {
     /// A process holds the home, and nothing listens on its control socket.
     NotListening {
         /// Who holds the home.
-        held: Held,
+        held: HomeBusy,
         /// Where it should listen.
         socket: PathBuf,
     },
@@ -156,7 +156,7 @@ fn code_of_refusal(code: &str) -> Code {
 /// The exit code for an error: that of the first link of its chain that has one.
 pub(super) fn code(error: &anyhow::Error) -> Code {
     let of_link = |link: &(dyn std::error::Error + 'static)| {
-        let held = || link.is::<Held>().then_some(Code::HomeHeld);
+        let held = || link.is::<HomeBusy>().then_some(Code::HomeHeld);
         link.downcast_ref::<Fault>().map(Fault::code).or_else(held)
     };
     // anyhow's own downcast also sees a fault that was attached as context, which the chain shows only as text.
@@ -206,7 +206,7 @@ mod tests {
             home: "/h".into(),
             start: "dae-host run".into(),
         };
-        let held = Held {
+        let held = HomeBusy {
             home: "/h".into(),
             pid: Some(1),
             since: None,

@@ -10,7 +10,7 @@ use super::Session;
 use super::client::Client;
 use super::exit::Fault;
 use super::words;
-use dae_store::archive::{Numbered, Past};
+use dae_store::archive::{Archive, NumberedDeparture};
 use dae_store::registry::Registry;
 use dae_store::retention;
 use dae_store::snapshots::KeptState;
@@ -35,7 +35,7 @@ pub(super) fn state(session: &Session, args: &Args) -> Result<()> {
 }
 
 fn history(session: &Session, name: &str) -> Result<()> {
-    let all = Past::of(&session.home).list(name)?;
+    let all = Archive::of(&session.home).list(name)?;
     if all.is_empty() {
         let registry = Registry::load(&session.home.registry_file())?;
         if !registry.daemons.contains_key(name) {
@@ -60,7 +60,7 @@ fn history(session: &Session, name: &str) -> Result<()> {
     session.out.line(&words::aligned(&rows))
 }
 
-fn document(one: &Numbered) -> serde_json::Value {
+fn document(one: &NumberedDeparture) -> serde_json::Value {
     let departure = &one.departure;
     json!({
         "id": one.id,
@@ -72,7 +72,7 @@ fn document(one: &Numbered) -> serde_json::Value {
     })
 }
 
-fn row(one: &Numbered) -> Vec<String> {
+fn row(one: &NumberedDeparture) -> Vec<String> {
     let departure = &one.departure;
     let size = match (&departure.state, &departure.damaged) {
         (Some(state), _) => format!("{} B", state.bytes()),

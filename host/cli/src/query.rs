@@ -20,7 +20,7 @@ use super::client::Client;
 use super::exit::Fault;
 use super::words;
 use dae_store::printable::one_line;
-use dae_store::report::{LoadedImages, Refused, Retired, Scan, Status};
+use dae_store::report::{LoadedLibraries, Refused, Retired, Scan, Status};
 use dae_store::text_file;
 
 /// The argument of `status` and `options`.
@@ -226,8 +226,8 @@ fn retired(retired: Retired) -> String {
 }
 
 /// `7 of at most 900, 3.6 MiB`.
-fn loaded(images: LoadedImages) -> String {
-    let LoadedImages { loaded, max, bytes } = images;
+fn loaded(images: LoadedLibraries) -> String {
+    let LoadedLibraries { loaded, max, bytes } = images;
     format!("{loaded} of at most {max}, {}", words::mebibytes(bytes))
 }
 

@@ -26,7 +26,7 @@ use super::show;
 use dae_host::Dae;
 use dae_host::dae::StopNews;
 use dae_runtime::plugin::library;
-use dae_runtime::process::signals::{Endings, Handlers};
+use dae_runtime::process::signals::{EndSignals, Handlers};
 use dae_runtime::threads::fd_limits;
 use dae_store::blocking;
 use dae_store::log::{Console, Journal, JournalLayer};
@@ -161,7 +161,7 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
     Ok(journal)
 }
 
-async fn end(dae: Dae, mut endings: Endings) {
+async fn end(dae: Dae, mut endings: EndSignals) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tokio::spawn(tasks::told("the second signal", async move {
         endings.second().await;
@@ -179,7 +179,7 @@ fn tell_service_manager(news: &StopNews) {
 }
 
 /// The work's result, or none if a signal came first.
-async fn unless_ended<T>(endings: &mut Endings, work: impl Future<Output = T>) -> Option<T> {
+async fn unless_ended<T>(endings: &mut EndSignals, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         () = endings.first() => None,
         result = work => Some(result),

@@ -4,7 +4,7 @@
 
 use crate::plugin::completion::RunEnd;
 use crate::process::ipc::loan::{HandedBack, Terms};
-use crate::process::ipc::{FrameInbox, Kind, batch, split_u64};
+use crate::process::ipc::{FrameInbox, FrameKind, batch, split_u64};
 use dae_store::log::Record;
 
 /// Reads the frames between a host and its worker, at once and in pieces, and what is inside of each.
@@ -36,26 +36,26 @@ fn frames_of(bytes: &[u8], piece_bytes: usize) -> Vec<String> {
     told
 }
 
-fn read_payload(kind: Kind, payload: &[u8]) {
+fn read_payload(kind: FrameKind, payload: &[u8]) {
     match kind {
-        Kind::Batch | Kind::Replies => {
+        FrameKind::Batch | FrameKind::Replies => {
             let (_, entries) = split_u64(payload);
             if let Some(count) = batch::count(entries) {
                 assert_eq!(batch::Entries(entries).count(), count);
             }
         }
-        Kind::Lend => {
+        FrameKind::Lend => {
             let terms = Terms::read(payload);
             assert_eq!(Terms::read(&terms.payload()), terms);
         }
-        Kind::HandBack => {
+        FrameKind::HandBack => {
             if let Some(back) = HandedBack::read(payload) {
                 let parts = [&back.head()[..], &back.replies, &back.last, &back.rest].concat();
                 assert_eq!(HandedBack::read(&parts), Some(back));
             }
         }
-        Kind::Log => drop(serde_json::from_slice::<Record>(payload)),
-        Kind::RunEnd => drop(serde_json::from_slice::<RunEnd>(payload)),
+        FrameKind::Log => drop(serde_json::from_slice::<Record>(payload)),
+        FrameKind::RunEnd => drop(serde_json::from_slice::<RunEnd>(payload)),
         _ => {}
     }
 }

@@ -23,13 +23,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::connection::reply_budget::Reservation;
-use crate::plugin::command_table::{Commands, Runs};
-use crate::plugin::completion::{Batch, Call, Ended, Ending};
-use crate::plugin::host_api::{Residence, Resident};
+use crate::plugin::command_table::{CommandTable, RunsOn};
+use crate::plugin::completion::{Call, CommandBatch, Completion, InstanceEnd};
+use crate::plugin::host_api::{HostRegistration, HostedInstance};
 use crate::plugin::identity::Identity;
-use crate::plugin::library::{Command, Image, Later, Live};
-use crate::process::subprocess::{BatchCall, Child, LoadedChild, Loan, Unread};
-use crate::threads::latency::{self, Pace};
+use crate::plugin::library::{Command, LiveDaemon, PluginFuture, PluginLibrary};
+use crate::process::subprocess::{BatchCall, HandOff, LoadedSubprocess, Subprocess, UnreadBytes};
+use crate::threads::latency::{self, LatencyClasses};
 use crate::threads::watchdog;
 use dae_store::blocking;
 use dae_store::json5_text;
@@ -38,8 +38,8 @@ use dae_store::tasks;
 
 pub use life::is_left_behind;
 pub(crate) use pending::Pending;
-pub use pending::{Answer, Answering, BuiltIn, Watched};
-pub use start::{Fate, Start, Withdrawn};
+pub use pending::{AnswerFuture, BuiltIn, BuiltInAnswer, WatchedFuture};
+pub use start::{CancelPolicy, StartProgress, WithdrawResult};
 
 /// Stands for the steps of a daemon's life, where a command's index is asked for.
 const LIFE: u32 = u32::MAX;
@@ -48,13 +48,13 @@ const LIFE: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct StartPlan {
     /// Its code.
-    pub image: Image,
+    pub image: PluginLibrary,
     /// What the file says about itself.
     pub manifest: Arc<Manifest>,
     /// Its table of commands; the same for all daemons of the file.
-    pub commands: Arc<Commands>,
+    pub commands: Arc<CommandTable>,
     /// What its code may ask for.
-    pub resident: Resident,
+    pub resident: HostedInstance,
     /// Where its code runs.
     pub runtime: Handle,
     /// What the instance before has left, as it crosses.
@@ -81,10 +81,10 @@ pub struct Instance {
     /// Who it is.
     pub identity: Arc<Identity>,
     /// What it answers.
-    pub commands: Arc<Commands>,
+    pub commands: Arc<CommandTable>,
     /// Of all instances in this process; never used twice.
     number: u64,
-    pace: Arc<Pace>,
+    pace: Arc<LatencyClasses>,
     manifest: Arc<Manifest>,
     body: Body,
     running: Mutex<Option<JoinHandle<()>>>,
@@ -93,8 +93,8 @@ pub struct Instance {
 #[derive(Debug)]
 enum Body {
     // In this order: the code ends before what it may ask of the host.
-    InProcess(Live, Residence),
-    Subprocess(Child),
+    InProcess(LiveDaemon, HostRegistration),
+    Subprocess(Subprocess),
     BuiltIn(Arc<dyn BuiltIn>),
 }
 
@@ -104,7 +104,7 @@ enum Body {
 /// What `start` returned, or that it took too long. Nothing of the instance is left then, but for a thread where `start`
 /// itself never returned.
 pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
-    let residence = Residence::take(plan.resident, plan.runtime.clone());
+    let residence = HostRegistration::take(plan.resident, plan.runtime.clone());
     let state = plan.state.as_ref().map_or("null", |state| state.get());
     let request = format!("{{\"config\":{},\"state\":{state}}}", residence.config());
     let host = residence.host();
@@ -132,7 +132,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
         identity: residence.identity(),
         commands: plan.commands,
         number,
-        pace: Pace::of(number, plan.manifest.commands.len()),
+        pace: LatencyClasses::of(number, plan.manifest.commands.len()),
         manifest: plan.manifest,
         body: Body::InProcess(live, residence),
         running: Mutex::default(),
@@ -144,7 +144,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
 /// # Errors
 /// As [`start`], or how the process ended.
 pub async fn start_child(
-    loaded: LoadedChild,
+    loaded: LoadedSubprocess,
     identity: impl FnOnce(u32) -> Identity,
     state: Option<Box<RawValue>>,
 ) -> Result<Instance, StartFault> {
@@ -153,10 +153,10 @@ pub async fn start_child(
     let number = next_number();
     Ok(Instance {
         identity: Arc::new(identity(child.pid())),
-        commands: Arc::new(Commands::of(&manifest).elsewhere()),
+        commands: Arc::new(CommandTable::of(&manifest).elsewhere()),
         number,
         // Nothing of it runs on threads of this process.
-        pace: Pace::of(number, 0),
+        pace: LatencyClasses::of(number, 0),
         manifest,
         body: Body::Subprocess(child),
         running: Mutex::default(),
@@ -179,9 +179,9 @@ impl Instance {
         let number = next_number();
         Instance {
             identity: Arc::new(identity),
-            commands: Arc::new(Commands::of(&manifest)),
+            commands: Arc::new(CommandTable::of(&manifest)),
             number,
-            pace: Pace::of(number, manifest.commands.len()),
+            pace: LatencyClasses::of(number, manifest.commands.len()),
             manifest: Arc::new(manifest),
             body: Body::BuiltIn(code),
             running: Mutex::default(),
@@ -242,11 +242,11 @@ impl Instance {
 
     /// What becomes of a command that is given up on.
     #[must_use]
-    pub fn fate(&self, index: u32) -> Fate {
+    pub fn fate(&self, index: u32) -> CancelPolicy {
         let command = self.manifest.commands.get(index as usize);
         match command.is_some_and(|command| command.kind != "async") {
-            true => Fate::GoesOn,
-            false => Fate::Cancelled,
+            true => CancelPolicy::GoesOn,
+            false => CancelPolicy::Cancelled,
         }
     }
 
@@ -256,7 +256,7 @@ impl Instance {
     }
 
     /// The commands that run on host threads now, for two looks to be compared.
-    pub fn seen_running(&self) -> Vec<watchdog::Seen> {
+    pub fn seen_running(&self) -> Vec<watchdog::RunningHandler> {
         watchdog::seen(self.number)
     }
 
@@ -284,14 +284,14 @@ impl Instance {
     #[must_use]
     pub(crate) fn answer_later(
         self: &Arc<Self>,
-        runs: Runs,
+        runs: RunsOn,
         call: Call<'_>,
         reservation: Option<&Arc<Reservation>>,
     ) -> Pending {
         match &self.body {
             Body::BuiltIn(code) => built_in_answer(code, call),
             Body::Subprocess(child) => Pending::Subprocess(child.call(call)),
-            Body::InProcess(..) if runs == Runs::Blocking => {
+            Body::InProcess(..) if runs == RunsOn::Blocking => {
                 self.answer_blocking(call, reservation.cloned())
             }
             Body::InProcess(live, _) => self.answer_async(live, call),
@@ -299,16 +299,16 @@ impl Instance {
     }
 
     /// Hands commands over that run on the spot in a process of their own; see [`Instance::flush`].
-    pub(crate) fn answer_there(&self, batch: &Batch<'_>, guest: &Context<'_>) -> BatchCall {
+    pub(crate) fn answer_there(&self, batch: &CommandBatch<'_>, guest: &Context<'_>) -> BatchCall {
         match &self.body {
             Body::Subprocess(child) => child.call_all(batch, guest),
             Body::InProcess(..) | Body::BuiltIn(_) => {
-                unreachable!("only the table of a daemon in its own process says `There`")
+                unreachable!("only the table of a daemon in its own process says `TcpClient`")
             }
         }
     }
 
-    /// Lends a guest to the daemon's own process; see [`Child::lend`].
+    /// Lends a guest to the daemon's own process; see [`Subprocess::lend`].
     ///
     /// # Errors
     /// Its socket is given back where it can't be lent.
@@ -317,7 +317,7 @@ impl Instance {
         guest: u64,
         socket: std::net::TcpStream,
         limits: (usize, Duration),
-    ) -> Result<Loan, std::net::TcpStream> {
+    ) -> Result<HandOff, std::net::TcpStream> {
         match &self.body {
             Body::Subprocess(child) => child.lend(guest, socket, limits),
             Body::InProcess(..) | Body::BuiltIn(_) => Err(socket),
@@ -337,7 +337,7 @@ impl Instance {
     ) -> Pending {
         let instance = Arc::clone(self);
         let (index, guest, arguments) = (call.index, call.guest, call.arguments.to_owned());
-        let begin = Arc::new(start::Begin::default());
+        let begin = Arc::new(start::BeginFlag::default());
         let begins = Arc::clone(&begin);
         let thread = blocking::run(move || {
             let _held = reservation;
@@ -345,7 +345,7 @@ impl Instance {
             if !begins.begin() {
                 // Nobody waits for it any more.
                 let status = status::GONE;
-                return Ended { status, bytes };
+                return Completion { status, bytes };
             }
             let call = Call {
                 index,
@@ -354,12 +354,12 @@ impl Instance {
             };
             // It may take its time here, and nobody else waits for the thread.
             let status = instance.answer_plainly(call, &mut bytes);
-            Ended { status, bytes }
+            Completion { status, bytes }
         });
-        Pending::Blocking(pending::Blocking { thread, begin })
+        Pending::Blocking(pending::BlockingCommand { thread, begin })
     }
 
-    fn answer_async(self: &Arc<Self>, live: &Live, call: Call<'_>) -> Pending {
+    fn answer_async(self: &Arc<Self>, live: &LiveDaemon, call: Call<'_>) -> Pending {
         let mut command = Command {
             index: call.index,
             guest: call.guest,
@@ -382,8 +382,12 @@ impl Instance {
         }
     }
 
-    fn watched(self: &Arc<Self>, command: u32, start: impl FnOnce() -> Later) -> Watched {
-        Watched {
+    fn watched(
+        self: &Arc<Self>,
+        command: u32,
+        start: impl FnOnce() -> PluginFuture,
+    ) -> WatchedFuture {
+        WatchedFuture {
             later: self.in_sight(command, start),
             instance: Arc::clone(self),
             command,
@@ -438,7 +442,7 @@ impl Instance {
     }
 
     /// What that guest has not read of the replies of a process of its own; none of those of this process.
-    pub(crate) fn unread(&self, guest: u64, before: Option<Unread>) -> Option<Unread> {
+    pub(crate) fn unread(&self, guest: u64, before: Option<UnreadBytes>) -> Option<UnreadBytes> {
         match &self.body {
             Body::Subprocess(child) => Some(child.unread(guest, before)),
             Body::InProcess(..) | Body::BuiltIn(_) => None,
@@ -490,7 +494,7 @@ impl Instance {
     }
 
     /// Tells its log how something ended that nobody hears of otherwise, if it didn't end well.
-    pub(crate) fn tell_of(&self, what: &str, ended: &Ended) {
+    pub(crate) fn tell_of(&self, what: &str, ended: &Completion) {
         let Body::InProcess(_, residence) = &self.body else {
             // Its own process has told it already.
             return;
@@ -526,7 +530,7 @@ impl Instance {
     }
 
     /// Ends when the instance is gone without anybody having asked for it.
-    pub fn gone(&self) -> Ending {
+    pub fn gone(&self) -> InstanceEnd {
         match &self.body {
             Body::Subprocess(child) => Box::pin(child.died()),
             Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(std::future::pending()),
@@ -548,7 +552,12 @@ impl Instance {
 
 /// Once more, with what the arguments mean as JSON5.
 #[cold]
-fn answer_leniently(live: &Live, command: Command<'_>, arguments: &str, out: &mut Vec<u8>) -> u32 {
+fn answer_leniently(
+    live: &LiveDaemon,
+    command: Command<'_>,
+    arguments: &str,
+    out: &mut Vec<u8>,
+) -> u32 {
     let start = out.len();
     let text = match json5_text::to_strict(arguments) {
         Ok(strict) => {
@@ -586,7 +595,7 @@ fn built_in_answer(code: &Arc<dyn BuiltIn>, call: Call<'_>) -> Pending {
 }
 
 fn refused(text: String) -> Pending {
-    let ended = Ended {
+    let ended = Completion {
         status: status::BAD_ARGUMENTS,
         bytes: text.into_bytes(),
     };

@@ -6,4 +6,4 @@ pub(crate) mod ipc;
 pub mod signals;
 pub mod subprocess;
 
-pub use ipc::{StartMessage, TrialMessage};
+pub use ipc::{PreflightMessage, StartMessage};

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, foreign, logs};
-use dae_runtime::instance::{Answer, Answering, BuiltIn, Instance};
-use dae_runtime::plugin::completion::{Ended, host_status};
+use dae_runtime::instance::{AnswerFuture, BuiltIn, BuiltInAnswer, Instance};
+use dae_runtime::plugin::completion::{Completion, host_status};
 use dae_runtime::plugin::identity::Identity;
 use dae_store::blocking;
 use dae_store::manifest::{Argument, Command, Manifest};
@@ -22,13 +22,13 @@ use dae_store::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
 use dae_store::tasks;
 
 /// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
-type Row = (
+type CommandRow = (
     &'static str,
     Option<(&'static str, &'static str)>,
     &'static str,
 );
 
-const ON_TCP: [Row; 6] = [
+const ON_TCP: [CommandRow; 6] = [
     (
         "list",
         None,
@@ -57,11 +57,11 @@ const ON_TCP: [Row; 6] = [
     (
         "publish",
         Some(("topic", "string...")),
-        "Hands an event, the arguments behind the topic, to all who subscribed; how many they are.",
+        "WriteAccess an event, the arguments behind the topic, to all who subscribed; how many they are.",
     ),
 ];
 
-const ON_CONTROL: [Row; 16] = [
+const ON_CONTROL: [CommandRow; 16] = [
     (
         "greet",
         Some(("home", "string")),
@@ -125,7 +125,7 @@ const ON_CONTROL: [Row; 16] = [
 ];
 
 /// The last of the control socket's commands; it has events besides its reply.
-const LOGS: Row = (
+const LOGS: CommandRow = (
     "logs",
     Some(("request", "LogRequest")),
     "The last log records, and new ones as they come.",
@@ -157,16 +157,16 @@ struct ReloadRequest {
     untagged,
     expecting = "a daemon's name, or an object with `name` and `purge`"
 )]
-enum UninstallWish {
+enum UninstallNames {
     Name(String),
     Request(UninstallRequest),
 }
 
-impl From<UninstallWish> for UninstallRequest {
-    fn from(wish: UninstallWish) -> Self {
+impl From<UninstallNames> for UninstallRequest {
+    fn from(wish: UninstallNames) -> Self {
         match wish {
-            UninstallWish::Request(request) => request,
-            UninstallWish::Name(name) => UninstallRequest { name, purge: false },
+            UninstallNames::Request(request) => request,
+            UninstallNames::Name(name) => UninstallRequest { name, purge: false },
         }
     }
 }
@@ -174,16 +174,16 @@ impl From<UninstallWish> for UninstallRequest {
 /// The request of `rollback`: a name, or more.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a daemon's name, or an object with it")]
-enum Rollback {
+enum RollbackNames {
     Name(String),
     Request(RollbackRequest),
 }
 
-impl From<Rollback> for RollbackRequest {
-    fn from(rollback: Rollback) -> Self {
+impl From<RollbackNames> for RollbackRequest {
+    fn from(rollback: RollbackNames) -> Self {
         match rollback {
-            Rollback::Request(request) => request,
-            Rollback::Name(name) => RollbackRequest {
+            RollbackNames::Request(request) => request,
+            RollbackNames::Name(name) => RollbackRequest {
                 name,
                 ..RollbackRequest::default()
             },
@@ -201,7 +201,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn instance(inner: &Arc<Inner>, rows: &[Row]) -> Arc<Instance> {
+    fn instance(inner: &Arc<Inner>, rows: &[CommandRow]) -> Arc<Instance> {
         let code = Arc::new(Answers {
             inner: Arc::downgrade(inner),
             names: rows.iter().map(|row| row.0).collect(),
@@ -223,7 +223,7 @@ impl Answers {
 }
 
 impl BuiltIn for Answers {
-    fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> Answering {
+    fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> AnswerFuture {
         let name = self.names.get(index as usize).copied().unwrap_or_default();
         let Some(inner) = self.inner.upgrade() else {
             return Box::pin(std::future::ready(ended(Err::<(), _>(Fault::failed(
@@ -259,7 +259,7 @@ impl BuiltIn for Answers {
     }
 }
 
-async fn on_tcp(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answer {
+async fn on_tcp(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> BuiltInAnswer {
     match name {
         "list" => ended(none(arguments).map(|()| dae.inner.shared.neighbours.list())),
         "announce" => ended(match one::<foreign::Announced>(arguments) {
@@ -278,7 +278,7 @@ async fn on_tcp(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answer {
     }
 }
 
-async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answer {
+async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> BuiltInAnswer {
     match name {
         "list" => ended(none(arguments).map(|()| dae.list())),
         "status" => ended(one(arguments).and_then(|name: String| dae.status(&name))),
@@ -293,7 +293,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
             Ok(request) => dae.install_with(request).await,
             Err(fault) => Err(fault),
         }),
-        "uninstall" => ended(match one::<UninstallWish>(arguments) {
+        "uninstall" => ended(match one::<UninstallNames>(arguments) {
             Ok(wish) => dae.uninstall_with(wish.into()).await,
             Err(fault) => Err(fault),
         }),
@@ -301,7 +301,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Answ
             Ok(request) => dae.reload(&request.name, request.fresh).await,
             Err(fault) => Err(fault),
         }),
-        "rollback" => ended(match one::<Rollback>(arguments) {
+        "rollback" => ended(match one::<RollbackNames>(arguments) {
             Ok(request) => dae.rollback_with(request.into()).await,
             Err(fault) => Err(fault),
         }),
@@ -332,7 +332,7 @@ impl Dae {
     }
 }
 
-async fn change(dae: &Dae, what: &str, daemon: &str) -> Answer {
+async fn change(dae: &Dae, what: &str, daemon: &str) -> BuiltInAnswer {
     match what {
         "start" => ended(dae.start(daemon).await),
         "stop" => ended(dae.stop(daemon).await),
@@ -344,7 +344,7 @@ async fn change(dae: &Dae, what: &str, daemon: &str) -> Answer {
     }
 }
 
-async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> Answer {
+async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> BuiltInAnswer {
     let answered = match one(arguments) {
         Ok(request) => logs::logs(dae, request).await,
         Err(fault) => Err(fault),
@@ -361,7 +361,7 @@ async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> Answer {
         };
         Box::new(follow) as Box<dyn FnOnce() + Send>
     });
-    Answer {
+    BuiltInAnswer {
         after,
         ..ended(Ok(past))
     }
@@ -395,20 +395,20 @@ fn none(arguments: &[u8]) -> Result<(), Fault> {
     }
 }
 
-fn ended(result: Result<impl Serialize, Fault>) -> Answer {
+fn ended(result: Result<impl Serialize, Fault>) -> BuiltInAnswer {
     let ended = match result {
         Ok(value) => match serde_json::to_vec(&value).unwrap_or_default() {
             // A command that returns nothing is answered without a result.
-            bytes if bytes == b"null" => Ended {
+            bytes if bytes == b"null" => Completion {
                 status: status::NOTHING,
                 bytes: Vec::new(),
             },
-            bytes => Ended {
+            bytes => Completion {
                 status: status::DONE,
                 bytes,
             },
         },
-        Err(fault) => Ended {
+        Err(fault) => Completion {
             status: match fault.kind() {
                 FaultKind::UnknownDaemon => host_status::UNKNOWN_DAEMON,
                 FaultKind::NotRunning => host_status::NOT_RUNNING,
@@ -421,7 +421,7 @@ fn ended(result: Result<impl Serialize, Fault>) -> Answer {
     ended.into()
 }
 
-fn manifest(rows: &[Row]) -> Manifest {
+fn manifest(rows: &[CommandRow]) -> Manifest {
     Manifest {
         name: DAE_NAME.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -430,7 +430,7 @@ fn manifest(rows: &[Row]) -> Manifest {
     }
 }
 
-fn command((name, argument, doc): &Row) -> Command {
+fn command((name, argument, doc): &CommandRow) -> Command {
     let takes_more = argument.is_some_and(|(_, type_name)| type_name.ends_with("..."));
     let argument = argument.map(|(name, type_name)| Argument {
         name: name.to_owned(),

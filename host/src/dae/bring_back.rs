@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::order::{self, StartOrder};
 use super::{Inner, lock};
-use crate::supervise::{Daemon, Spec};
+use crate::supervise::{Daemon, DaemonSpec};
 use dae_store::blocking;
-use dae_store::plugin_store::{Artefact, Store};
+use dae_store::plugin_store::{Artefact, PluginStore};
 use dae_store::registry::{Desired, Entry, Registry};
 use dae_store::settings::Settings;
 use dae_store::tasks;
@@ -33,7 +33,7 @@ const START_QUICK: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(250);
 
 /// A stored file, or why there is none.
-type Found = Result<Arc<Artefact>, String>;
+type StoredFile = Result<Arc<Artefact>, String>;
 
 impl Inner {
     /// Puts a supervisor behind each entry of the registry, and starts those that are to run.
@@ -72,7 +72,7 @@ impl Inner {
         self.tidy();
     }
 
-    fn bring_back_one(&self, spec: Spec) -> Arc<Daemon> {
+    fn bring_back_one(&self, spec: DaemonSpec) -> Arc<Daemon> {
         let name = spec.name.clone();
         let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
         lock(&self.daemons).insert(name, Arc::clone(&daemon));
@@ -285,7 +285,10 @@ fn exchange_ports(
 }
 
 /// The file of each hash, read and checked once though many daemons may be of it, by as many threads as can run.
-fn find_all(store: &Arc<Store>, entries: &BTreeMap<String, Entry>) -> HashMap<String, Found> {
+fn find_all(
+    store: &Arc<PluginStore>,
+    entries: &BTreeMap<String, Entry>,
+) -> HashMap<String, StoredFile> {
     let mut hashes: Vec<String> = entries.values().map(|entry| entry.hash.clone()).collect();
     hashes.sort_unstable();
     hashes.dedup();
@@ -331,8 +334,8 @@ pub(super) fn spec_of(
     entry: &Entry,
     artefact: Arc<Artefact>,
     settings: Arc<Settings>,
-) -> Spec {
-    Spec {
+) -> DaemonSpec {
+    DaemonSpec {
         settings,
         name: name.to_owned(),
         artefact,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, lock};
-use crate::supervise::Begin;
+use crate::supervise::ChangeStart;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Refusal;
 
@@ -23,7 +23,7 @@ pub(super) const NEW_FILE: &str = "the new file";
 
 /// Abandons a change that has not begun when its asker goes.
 struct Asker {
-    begin: Arc<Begin>,
+    begin: Arc<ChangeStart>,
     task: AbortHandle,
 }
 
@@ -40,13 +40,13 @@ impl Dae {
     /// begun, and carried through if it has.
     pub(super) async fn carry_through<T, F>(
         &self,
-        change: impl FnOnce(Dae, Arc<Begin>) -> F,
+        change: impl FnOnce(Dae, Arc<ChangeStart>) -> F,
     ) -> Result<T, Fault>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        let begin = Arc::<Begin>::default();
+        let begin = Arc::<ChangeStart>::default();
         let task = tokio::spawn(change(self.clone(), Arc::clone(&begin)));
         let _asker = Asker {
             begin,

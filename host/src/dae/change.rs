@@ -13,8 +13,8 @@ use super::carry::{INSTALL, NEW_FILE, RELOAD};
 use super::install::Asker;
 use super::request;
 use super::{Dae, Fault, FaultKind, Inner, lock};
-use crate::supervise::{Begin, Daemon, Done, Spec, StartFrom};
-use dae_store::daemon_state::State;
+use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
+use dae_store::daemon_state::DaemonState;
 use dae_store::manifest;
 use dae_store::plugin_store::Artefact;
 use dae_store::registry::{self, DAE_NAME, Desired};
@@ -90,7 +90,7 @@ impl Dae {
         mut request: InstallRequest,
         asker: Asker,
         known_name: &mut Option<String>,
-        begin: &Arc<Begin>,
+        begin: &Arc<ChangeStart>,
     ) -> Result<Installed, Fault> {
         let began = Instant::now();
         request::check_request(&request)?;
@@ -171,7 +171,7 @@ impl Dae {
     /// # Errors
     /// There is none of that name, it doesn't start, or has ended again at once.
     pub async fn start(&self, name: &str) -> Result<Changed, Fault> {
-        self.change(name, Act::Start).await
+        self.change(name, StateChange::Start).await
     }
 
     /// Stops a daemon; it stays stopped over a restart of the host.
@@ -179,7 +179,7 @@ impl Dae {
     /// # Errors
     /// There is none of that name. What goes wrong in the stop is logged; it is stopped all the same.
     pub async fn stop(&self, name: &str) -> Result<Changed, Fault> {
-        self.change(name, Act::Stop).await
+        self.change(name, StateChange::Stop).await
     }
 
     /// Has a new instance of a daemon take over, or starts it.
@@ -187,7 +187,7 @@ impl Dae {
     /// # Errors
     /// There is none of that name, or the new instance doesn't start; the old one runs on then.
     pub async fn restart(&self, name: &str) -> Result<Changed, Fault> {
-        self.change(name, Act::Restart).await
+        self.change(name, StateChange::Restart).await
     }
 
     /// Moves a daemon to a process of its own, or into the host's, as a reload does: no connection closed, no command
@@ -214,13 +214,13 @@ impl Dae {
         &self,
         name: &str,
         mode: Mode,
-        begin: &Arc<Begin>,
+        begin: &Arc<ChangeStart>,
     ) -> Result<Changed, Fault> {
         let began = Instant::now();
         let _turn = self.inner.turn(name).await;
         let daemon = self.inner.known(name)?;
         let glance = daemon.glance();
-        let spec = Spec {
+        let spec = DaemonSpec {
             mode,
             ..glance.spec
         };
@@ -230,7 +230,7 @@ impl Dae {
         }
         let moved = match glance.state {
             // One that starts has its first start before it.
-            State::Stopped | State::Finished | State::Starting => {
+            DaemonState::Stopped | DaemonState::Finished | DaemonState::Starting => {
                 daemon.prepare(begin, (spec, StartFrom::Kept)).await
             }
             _ => daemon.replace(begin, (spec, StartFrom::Kept)).await,
@@ -241,7 +241,7 @@ impl Dae {
                 entry.mode = mode;
             }
         })?;
-        let note = match matches!(glance.state, State::Stopped) {
+        let note = match matches!(glance.state, DaemonState::Stopped) {
             true => format!("its mode is {} from the next start on", mode.as_str()),
             false => String::new(),
         };
@@ -251,7 +251,7 @@ impl Dae {
         })
     }
 
-    async fn change(&self, name: &str, act: Act) -> Result<Changed, Fault> {
+    async fn change(&self, name: &str, act: StateChange) -> Result<Changed, Fault> {
         let name = name.to_owned();
         self.carry_through(move |dae, begin| async move {
             let made = dae.change_now(&name, act, &begin).await;
@@ -261,14 +261,19 @@ impl Dae {
         .await
     }
 
-    async fn change_now(&self, name: &str, act: Act, begin: &Arc<Begin>) -> Result<Changed, Fault> {
+    async fn change_now(
+        &self,
+        name: &str,
+        act: StateChange,
+        begin: &Arc<ChangeStart>,
+    ) -> Result<Changed, Fault> {
         let began = Instant::now();
         let _turn = self.inner.turn(name).await;
         let daemon = self.inner.known(name)?;
         let made = match act {
-            Act::Start => daemon.start(begin).await.map(drop),
-            Act::Restart => daemon.restart(begin).await.map(drop),
-            Act::Stop => {
+            StateChange::Start => daemon.start(begin).await.map(drop),
+            StateChange::Restart => daemon.restart(begin).await.map(drop),
+            StateChange::Stop => {
                 if let Err(text) = daemon.stop(begin).await {
                     tracing::warn!(daemon = name, "{text}");
                 }
@@ -289,25 +294,25 @@ impl Dae {
 
 /// A change that leaves file and settings as they are.
 #[derive(Debug, Clone, Copy)]
-enum Act {
+enum StateChange {
     Start,
     Stop,
     Restart,
 }
 
-impl Act {
+impl StateChange {
     fn word(self) -> &'static str {
         match self {
-            Act::Start => "start",
-            Act::Stop => "stop",
-            Act::Restart => "restart",
+            StateChange::Start => "start",
+            StateChange::Stop => "stop",
+            StateChange::Restart => "restart",
         }
     }
 
     fn desired(self) -> Desired {
         match self {
-            Act::Start | Act::Restart => Desired::Running,
-            Act::Stop => Desired::Stopped,
+            StateChange::Start | StateChange::Restart => Desired::Running,
+            StateChange::Stop => Desired::Stopped,
         }
     }
 }
@@ -342,7 +347,7 @@ pub(super) fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
 pub(super) fn installed(
     daemon: &Daemon,
     artefact: &Artefact,
-    done: Done,
+    done: OrderResult,
     began: Instant,
 ) -> Installed {
     let Artefact { manifest, hash, .. } = artefact;
@@ -358,7 +363,7 @@ pub(super) fn installed(
         changes: done.changes,
         set_aside: done.set_aside,
         earlier_state: None,
-        waits: matches!(daemon.glance().state, State::Stopped),
+        waits: matches!(daemon.glance().state, DaemonState::Stopped),
     }
 }
 
@@ -366,7 +371,10 @@ pub(super) fn installed(
 fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
     let (name, state) = (daemon.door.name.clone(), daemon.glance().state);
     let word = state.word();
-    if let State::Backoff { .. } | State::CrashLoop { .. } | State::Failed { .. } = state {
+    if let DaemonState::Backoff { .. }
+    | DaemonState::CrashLoop { .. }
+    | DaemonState::Failed { .. } = state
+    {
         return Err(Fault::failed(format!("{name} is {word}: {state}")));
     }
     Ok(Changed {

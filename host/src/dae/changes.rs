@@ -21,7 +21,7 @@ const STILL: Duration = Duration::from_millis(150);
 const STILL_MAX: Duration = Duration::from_secs(1);
 
 /// What the file system says.
-enum Change {
+enum FileChange {
     /// A file was closed after writing, or renamed: it is whole.
     Whole,
     /// Something else; more may follow.
@@ -62,8 +62,8 @@ impl Changes {
     /// Hears what the file system says, on a thread of its own.
     pub(super) fn hear(&self, event: &notify::Result<notify::Event>) {
         match change_of(event).filter(|_| self.is_of_account(event)) {
-            Some(Change::Whole) => self.whole.notify_one(),
-            Some(Change::Other) => self.other.notify_one(),
+            Some(FileChange::Whole) => self.whole.notify_one(),
+            Some(FileChange::Other) => self.other.notify_one(),
             None => {}
         }
     }
@@ -88,16 +88,18 @@ impl Changes {
     }
 }
 
-fn change_of(event: &notify::Result<notify::Event>) -> Option<Change> {
+fn change_of(event: &notify::Result<notify::Event>) -> Option<FileChange> {
     use notify::event::ModifyKind;
     match event {
         Ok(event) => match event.kind {
-            EventKind::Access(access) => is_written(access).then_some(Change::Whole),
-            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Some(Change::Whole),
-            _ => Some(Change::Other),
+            EventKind::Access(access) => is_written(access).then_some(FileChange::Whole),
+            EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => {
+                Some(FileChange::Whole)
+            }
+            _ => Some(FileChange::Other),
         },
         // Events were lost, say: a reason to look.
-        Err(_) => Some(Change::Other),
+        Err(_) => Some(FileChange::Other),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::change::abandoned;
 use super::{Dae, Fault, Inner, lock, rollback};
 use crate::supervise::StartFrom;
-use dae_store::archive::{self, Departure, Past};
+use dae_store::archive::{self, Archive, Departure};
 use dae_store::registry::Entry;
 use dae_store::report::{InstallRequest, RollbackRequest, UninstallRequest, Uninstalled};
 use dae_store::retention;
@@ -23,7 +23,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Whether a drop-in is uninstalled whatever its file does, or because the file has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Occasion {
+enum UninstallOccasion {
     Asked,
     FileGone,
 }
@@ -52,7 +52,9 @@ impl Dae {
             if !begin.begin() {
                 return Err(abandoned(&request.name));
             }
-            dae.inner.uninstall(&request, Occasion::Asked).await
+            dae.inner
+                .uninstall(&request, UninstallOccasion::Asked)
+                .await
         })
         .await
     }
@@ -89,7 +91,10 @@ impl Dae {
             name: name.to_owned(),
             purge: false,
         };
-        let uninstalled = self.inner.uninstall(&request, Occasion::FileGone).await;
+        let uninstalled = self
+            .inner
+            .uninstall(&request, UninstallOccasion::FileGone)
+            .await;
         uninstalled.map(Some)
     }
 }
@@ -98,7 +103,7 @@ impl Inner {
     async fn uninstall(
         &self,
         request: &UninstallRequest,
-        occasion: Occasion,
+        occasion: UninstallOccasion,
     ) -> Result<Uninstalled, Fault> {
         let name = request.name.as_str();
         let daemon = self.daemon(name);
@@ -132,7 +137,9 @@ impl Inner {
         if uninstalled.note.is_empty() {
             take_back(&self.shared.past, request, noted);
         }
-        if let (Some(file), Occasion::Asked) = (self.dropped_file(entry.as_ref()), occasion) {
+        if let (Some(file), UninstallOccasion::Asked) =
+            (self.dropped_file(entry.as_ref()), occasion)
+        {
             move_aside(&file, &mut uninstalled);
         }
         let told = uninstalled.to_string();
@@ -257,7 +264,7 @@ impl Inner {
         let installed: HashSet<String> = lock(&self.registry).daemons.keys().cloned().collect();
         match self.shared.past.sweep(&installed, Timestamp::now()) {
             Ok(removed) => {
-                for archive::Removed { daemon, what, why } in removed {
+                for archive::RemovedItem { daemon, what, why } in removed {
                     self.shared.journal.close(&daemon);
                     tracing::info!(daemon, why, "its {what}, kept since it left, is removed");
                 }
@@ -284,7 +291,7 @@ pub(crate) fn check_state_wish(request: &InstallRequest) -> Result<(), Fault> {
 /// Notes how a daemon is run, before the registry forgets it. Where the disk takes no note, the registry's own change fails too,
 /// or the note isn't needed.
 pub fn note_leaving(
-    past: &Past,
+    past: &Archive,
     request: &UninstallRequest,
     entry: Option<&Entry>,
 ) -> Option<String> {
@@ -295,7 +302,7 @@ pub fn note_leaving(
 }
 
 /// The note isn't needed any more.
-pub fn take_back(past: &Past, request: &UninstallRequest, noted: Option<String>) {
+pub fn take_back(past: &Archive, request: &UninstallRequest, noted: Option<String>) {
     if let Some(id) = noted {
         past.take_back(&request.name, &id);
     }
@@ -303,8 +310,8 @@ pub fn take_back(past: &Past, request: &UninstallRequest, noted: Option<String>)
 
 /// Keeps what a daemon leaves, or removes it, and says so. What can't be kept stays where it is.
 pub fn leave(
-    past: &Past,
-    states: &dae_store::snapshots::States,
+    past: &Archive,
+    states: &dae_store::snapshots::Snapshots,
     request: &UninstallRequest,
     entry: Option<Entry>,
 ) -> Uninstalled {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use dae_store::daemon_state::State;
+use dae_store::daemon_state::DaemonState;
 use dae_store::manifest;
 
 /// Why a change was not made, for a person; the kind decides the program's exit code.
@@ -56,7 +56,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn not_running(name: &str, state: &State) -> Self {
+    pub(super) fn not_running(name: &str, state: &DaemonState) -> Self {
         let reason = state.to_string();
         let why = if reason.is_empty() {
             String::new()

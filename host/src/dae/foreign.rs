@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, lock};
-use crate::discover::Neighbour;
+use crate::discover::ForeignDaemon;
 use dae_store::durations;
 use dae_store::report::{Credential, Scan, Status};
 use dae_store::tasks;
@@ -106,7 +106,7 @@ impl Inner {
         let _turn = lock(&self.sharing);
         let all = self.foreign.list();
         let believed = all.into_iter().filter(|one| one.doubt.is_none());
-        let shared = believed.map(|one| dae_runtime::peers::directory::Foreign {
+        let shared = believed.map(|one| dae_runtime::peers::directory::ForeignAddress {
             credential: one.credential(),
             address: one.address,
         });
@@ -157,7 +157,7 @@ async fn share_others(inner: Weak<Inner>) {
     }
 }
 
-fn status(one: Neighbour) -> Status {
+fn status(one: ForeignDaemon) -> Status {
     let state = match one.doubt {
         None => "foreign",
         Some(_) => "impostor",

@@ -10,19 +10,19 @@ use jiff::Timestamp;
 
 use super::bring_back::spec_of;
 use super::change::{abandoned, refused};
-use super::request::{self, Decided, Known};
+use super::request::{self, InstallBasis, InstallDecision};
 use super::{Fault, Inner, lock};
-use crate::supervise::{Begin, Daemon, Done, Spec, StartFrom};
+use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::archive::Departure;
-use dae_store::daemon_state::State;
+use dae_store::daemon_state::DaemonState;
 use dae_store::plugin_store::Artefact;
 use dae_store::registry::{Desired, Entry, SetAside};
 use dae_store::report::InstallRequest;
 
 /// An install that may be carried out.
-struct Planned {
+struct PlannedInstall {
     entry: Entry,
-    spec: Spec,
+    spec: DaemonSpec,
     from: StartFrom,
     /// Content hash of what was installed before.
     before: Option<String>,
@@ -40,13 +40,13 @@ pub(super) enum Asker {
 }
 
 /// A change that could not be recorded.
-struct Undo<'a> {
+struct FailedChange<'a> {
     name: &'a str,
     daemon: &'a Daemon,
-    begin: &'a Arc<Begin>,
+    begin: &'a Arc<ChangeStart>,
     is_running: bool,
     /// What ran before, if anything did.
-    old_spec: Option<Spec>,
+    old_spec: Option<DaemonSpec>,
     /// What its state is called that was set aside.
     set_aside: Option<String>,
 }
@@ -61,7 +61,7 @@ impl Inner {
         request: &InstallRequest,
         hash: &str,
         asker: Asker,
-    ) -> Option<Done> {
+    ) -> Option<OrderResult> {
         let name = request.name.as_ref()?;
         let is_plain = request.config.is_none()
             && request.settings.is_none()
@@ -76,22 +76,22 @@ impl Inner {
             Asker::Caller { began } => identity.since > began,
             Asker::Watch => true,
         };
-        (request.replace && is_plain && is_same && is_new_enough).then_some(Done {
+        (request.replace && is_plain && is_same && is_new_enough).then_some(OrderResult {
             generation: identity.generation,
-            ..Done::default()
+            ..OrderResult::default()
         })
     }
 
     pub(super) async fn install(
         self: &Arc<Self>,
         name: &str,
-        (request, begin): (InstallRequest, &Arc<Begin>),
+        (request, begin): (InstallRequest, &Arc<ChangeStart>),
         artefact: Arc<Artefact>,
-    ) -> Result<(Arc<Daemon>, Done, Option<Timestamp>), Fault> {
+    ) -> Result<(Arc<Daemon>, OrderResult, Option<Timestamp>), Fault> {
         let planned = self
             .plan(name, &request, &artefact)
             .map_err(|fault| self.as_refusal(name, fault))?;
-        let Planned {
+        let PlannedInstall {
             mut entry,
             spec,
             from,
@@ -109,7 +109,7 @@ impl Inner {
         let aside = done.set_aside.clone().zip(before);
         let aside = aside.map(|(state, hash)| SetAside { hash, state });
         entry.set_aside = aside.or(entry.set_aside);
-        let undo = Undo {
+        let undo = FailedChange {
             name,
             daemon: &daemon,
             begin,
@@ -128,7 +128,7 @@ impl Inner {
         &self,
         entry: Entry,
         settled: impl Future<Output = anyhow::Result<()>>,
-        undo: Undo<'_>,
+        undo: FailedChange<'_>,
     ) -> Result<(), Fault> {
         let kept = match settled.await {
             Ok(()) => self.change_registry(|registry| {
@@ -147,7 +147,7 @@ impl Inner {
         name: &str,
         request: &InstallRequest,
         artefact: &Arc<Artefact>,
-    ) -> Result<Planned, Fault> {
+    ) -> Result<PlannedInstall, Fault> {
         let before = lock(&self.registry).daemons.get(name).cloned();
         let past = &self.shared.past;
         let departed = match before {
@@ -155,13 +155,13 @@ impl Inner {
             None => past.last_uninstall(name),
         };
         let departed = departed.as_ref();
-        let Decided { entry, settings } = self.decide(name, request, artefact, departed)?;
+        let InstallDecision { entry, settings } = self.decide(name, request, artefact, departed)?;
         let from = self.start_from(name, request, before.is_some(), departed)?;
         let earlier_state = match (&from, &before) {
             (StartFrom::Nothing, None) => past.last_state_time(name),
             _ => None,
         };
-        Ok(Planned {
+        Ok(PlannedInstall {
             spec: spec_of(name, &entry, Arc::clone(artefact), settings),
             entry,
             from,
@@ -171,8 +171,8 @@ impl Inner {
     }
 
     /// Has the daemon be what it was before a change that could not be recorded: that is what it is after a restart.
-    async fn undo(&self, undo: Undo<'_>, text: &str) -> Fault {
-        let Undo {
+    async fn undo(&self, undo: FailedChange<'_>, text: &str) -> Fault {
+        let FailedChange {
             name,
             daemon,
             begin,
@@ -204,9 +204,9 @@ impl Inner {
         request: &InstallRequest,
         artefact: &Artefact,
         departed: Option<&Departure>,
-    ) -> Result<Decided, Fault> {
+    ) -> Result<InstallDecision, Fault> {
         let registry = lock(&self.registry);
-        let known = Known {
+        let known = InstallBasis {
             home: &self.home,
             config: &self.shared.config,
             registry: &registry,
@@ -216,7 +216,7 @@ impl Inner {
         // Where the registry could not be written at its last start or stop, the daemon itself knows better.
         if let Some(daemon) = self.daemon(name) {
             decided.entry.desired = match daemon.glance().state {
-                State::Stopped => Desired::Stopped,
+                DaemonState::Stopped => Desired::Stopped,
                 _ => Desired::Running,
             };
         }
@@ -226,9 +226,9 @@ impl Inner {
     /// Has it wait for the next start in place of what its owner has stopped, whose spec is the last of what is returned.
     async fn prepare(
         &self,
-        (spec, from): (Spec, StartFrom),
-        begin: &Arc<Begin>,
-    ) -> Result<(Arc<Daemon>, Done, Option<Spec>), Fault> {
+        (spec, from): (DaemonSpec, StartFrom),
+        begin: &Arc<ChangeStart>,
+    ) -> Result<(Arc<Daemon>, OrderResult, Option<DaemonSpec>), Fault> {
         let name = spec.name.clone();
         let (daemon, old_spec) = match self.daemon(&name) {
             Some(daemon) => {
@@ -256,9 +256,9 @@ impl Inner {
     /// Has it run, or take over from what has run under that name, which is the last of what is returned.
     async fn run(
         &self,
-        (spec, from): (Spec, StartFrom),
-        begin: &Arc<Begin>,
-    ) -> Result<(Arc<Daemon>, Done, Option<Spec>), Fault> {
+        (spec, from): (DaemonSpec, StartFrom),
+        begin: &Arc<ChangeStart>,
+    ) -> Result<(Arc<Daemon>, OrderResult, Option<DaemonSpec>), Fault> {
         let name = spec.name.clone();
         if let Some(daemon) = self.daemon(&name) {
             let old_spec = daemon.glance().spec;

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Dae, Fault, Inner, lock};
 use dae_runtime::connection::event_queue::FEED_BYTES_MAX;
-use dae_runtime::connection::guest_handle::Mailbox;
+use dae_runtime::connection::guest_handle::GuestHandle;
 use dae_store::log::{Journal, Record};
 use dae_store::registry::DAE_NAME;
 
@@ -47,11 +47,11 @@ pub(super) struct Follower {
     held_bytes: usize,
     /// Records that this reader was too slow for.
     missed: u64,
-    past: Past,
+    past: SeenRecords,
 }
 
 /// The records that the reader has from the past, by their hashes, for as long as they may come again.
-struct Past {
+struct SeenRecords {
     hashes: HashSet<u64>,
     state: RandomState,
     until: Instant,
@@ -102,7 +102,7 @@ impl Follower {
             held: Vec::new(),
             held_bytes: 0,
             missed: 0,
-            past: Past {
+            past: SeenRecords {
                 hashes: HashSet::new(),
                 state: RandomState::new(),
                 until: Instant::now(),
@@ -152,7 +152,7 @@ impl Follower {
     }
 
     /// Sends what was held and what comes, until the reader leaves or the journal ends.
-    pub(super) async fn run(mut self, guest: Arc<Mailbox>) {
+    pub(super) async fn run(mut self, guest: Arc<GuestHandle>) {
         for record in std::mem::take(&mut self.held) {
             self.send(&guest, &record);
         }
@@ -169,7 +169,7 @@ impl Follower {
         }
     }
 
-    fn send(&mut self, guest: &Mailbox, record: &Record) {
+    fn send(&mut self, guest: &GuestHandle, record: &Record) {
         let json = json(record);
         if !self.past.had(&json) {
             // A reader that has left, or doesn't read, is seen by the loop or by its connection.
@@ -177,7 +177,7 @@ impl Follower {
         }
     }
 
-    fn send_missed(&mut self, guest: &Mailbox) {
+    fn send_missed(&mut self, guest: &GuestHandle) {
         let missed = std::mem::take(&mut self.missed);
         if missed > 0 {
             let text = format!(
@@ -188,7 +188,7 @@ impl Follower {
     }
 }
 
-impl Past {
+impl SeenRecords {
     /// Returns whether the reader has that record already.
     fn had(&mut self, json: &str) -> bool {
         if self.hashes.is_empty() {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     /// The messages that were pushed, once the last one is there.
-    async fn pushed(guest: &Mailbox, last: &str) -> Vec<String> {
+    async fn pushed(guest: &GuestHandle, last: &str) -> Vec<String> {
         let mut bytes = Vec::new();
         loop {
             guest.take_into(&mut bytes);

@@ -6,19 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which daemons each daemon starts after.
-pub(super) type After = BTreeMap<String, Vec<String>>;
+pub(super) type StartAfter = BTreeMap<String, Vec<String>>;
 
 /// Whom each daemon waits for. No circle is left.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StartOrder {
     /// Those that a daemon waits for; only daemons that wait for any.
-    pub(super) waits: After,
+    pub(super) waits: StartAfter,
     /// The members of the circle that a daemon is in, by name.
     pub(super) circles: BTreeMap<String, Vec<String>>,
 }
 
 /// Finds the order.
-pub(super) fn of(after: After) -> StartOrder {
+pub(super) fn of(after: StartAfter) -> StartOrder {
     let mut order = StartOrder::default();
     for name in in_or_behind_circles(&after) {
         if order.circles.contains_key(&name) {
@@ -43,7 +43,7 @@ pub(super) fn of(after: After) -> StartOrder {
 }
 
 /// Returns the daemons that are left when those that wait for nobody are taken away again and again.
-fn in_or_behind_circles(after: &After) -> Vec<String> {
+fn in_or_behind_circles(after: &StartAfter) -> Vec<String> {
     let mut left: BTreeMap<&str, usize> = BTreeMap::new();
     let mut behind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, others) in after {
@@ -76,7 +76,7 @@ fn in_or_behind_circles(after: &After) -> Vec<String> {
 }
 
 /// Returns all that a daemon waits for, directly or through others.
-fn reach(after: &After, name: &str) -> BTreeSet<String> {
+fn reach(after: &StartAfter, name: &str) -> BTreeSet<String> {
     let mut reached = BTreeSet::new();
     let mut open = vec![name];
     while let Some(next) = open.pop() {
@@ -93,7 +93,7 @@ fn reach(after: &After, name: &str) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    fn after(edges: &[(&str, &[&str])]) -> After {
+    fn after(edges: &[(&str, &[&str])]) -> StartAfter {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         edges
             .iter()
@@ -102,7 +102,7 @@ mod tests {
     }
 
     /// What is given, whom each waits for then, and who is in a circle.
-    fn cases() -> Vec<(After, After, &'static str)> {
+    fn cases() -> Vec<(StartAfter, StartAfter, &'static str)> {
         vec![
             (
                 after(&[("A", &["B"]), ("B", &[])]),
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn ten_thousand_daemons_in_a_chain_are_no_trouble() {
         let name = |number: u32| format!("D{number:05}");
-        let chain: After = (1..10_000)
+        let chain: StartAfter = (1..10_000)
             .map(|number| (name(number), vec![name(number - 1)]))
             .collect();
         assert!(of(chain).circles.is_empty());

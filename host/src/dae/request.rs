@@ -25,7 +25,7 @@ const PREVIOUS_MAX: usize = 3;
 
 /// What an install is decided from, besides its request.
 #[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+pub struct InstallBasis<'a> {
     pub home: &'a Home,
     pub config: &'a Config,
     pub registry: &'a Registry,
@@ -33,10 +33,10 @@ pub struct Known<'a> {
     pub departed: Option<&'a Entry>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> InstallBasis<'a> {
     /// All there is to know where no daemon of the name was uninstalled.
     pub fn of(home: &'a Home, config: &'a Config, registry: &'a Registry) -> Self {
-        Known {
+        InstallBasis {
             home,
             config,
             registry,
@@ -47,7 +47,7 @@ impl<'a> Known<'a> {
 
 /// An install that may be carried out.
 #[derive(Debug)]
-pub struct Decided {
+pub struct InstallDecision {
     /// What the registry is to keep. Its port is the one to try first, if any.
     pub entry: Entry,
     /// How the daemon is run.
@@ -81,8 +81,8 @@ pub fn decide(
     name: &str,
     request: &InstallRequest,
     artefact: &Artefact,
-    known: Known<'_>,
-) -> Result<Decided, Fault> {
+    known: InstallBasis<'_>,
+) -> Result<InstallDecision, Fault> {
     let before = known.registry.daemons.get(name);
     if let (Some(before), false) = (before, request.replace) {
         return Err(taken(name, before, known.home));
@@ -107,7 +107,7 @@ pub fn decide(
     check_order(name, (request, &settings), known)?;
     let mut entry = new_entry(request, before, artefact);
     entry.set_source(&known.home.data, &request.file);
-    Ok(Decided {
+    Ok(InstallDecision {
         entry: Entry {
             settings: given,
             mode,
@@ -186,7 +186,7 @@ fn given_settings(request: &InstallRequest, before: Option<&Entry>) -> Value {
 fn check_order(
     name: &str,
     (request, settings): (&InstallRequest, &Settings),
-    known: Known<'_>,
+    known: InstallBasis<'_>,
 ) -> Result<(), Fault> {
     let after = match request.settings {
         Some(_) => &settings.after[..],

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::change::{installed, refused};
 use super::{Dae, Fault, Inner, lock};
-use crate::supervise::{Begin, Spec};
-use dae_store::daemon_state::State;
+use crate::supervise::{ChangeStart, DaemonSpec};
+use dae_store::daemon_state::DaemonState;
 use dae_store::plugin_store::Artefact;
 use dae_store::registry::{Entry, SetAside};
 use dae_store::report::{Installed, RollbackRequest, Version};
@@ -48,20 +48,20 @@ impl Dae {
     async fn rollback_now(
         &self,
         request: &RollbackRequest,
-        begin: &Arc<Begin>,
+        begin: &Arc<ChangeStart>,
     ) -> Result<Installed, Fault> {
         let (began, name) = (Instant::now(), &request.name);
         let _turn = self.inner.turn(name).await;
         let daemon = self.inner.known(name)?;
         let (target, from) = self.inner.way_back(request)?;
         let artefact = Arc::new(self.inner.stored(name, &target).await?);
-        let spec = Spec {
+        let spec = DaemonSpec {
             artefact: Arc::clone(&artefact),
             ..daemon.glance().spec
         };
         let done = match daemon.glance().state {
             // It waits for the next start.
-            State::Stopped => daemon.prepare(begin, (spec, from)).await,
+            DaemonState::Stopped => daemon.prepare(begin, (spec, from)).await,
             _ => daemon.replace(begin, (spec, from)).await,
         };
         let done = done.map_err(|text| refused(name, &text, &daemon))?;

@@ -45,7 +45,7 @@ pub struct StopNews {
 }
 
 /// The daemons that have not ended.
-type Left = BTreeMap<String, Arc<Daemon>>;
+type RetiredCounts = BTreeMap<String, Arc<Daemon>>;
 
 impl Dae {
     /// Ends it: no new guests, running commands get their grace, every daemon's state is kept and its `stop` is run. The
@@ -114,10 +114,10 @@ impl Inner {
     /// Ends all of these, side by side. Returns those that have not ended when there was no progress for `limit`.
     async fn end_all(
         &self,
-        all: &Left,
+        all: &RetiredCounts,
         limit: Duration,
         tell: &mut (impl FnMut(&StopNews) + Send),
-    ) -> Left {
+    ) -> RetiredCounts {
         let mut ends = end_side_by_side(all);
         let mut left = all.clone();
         let mut stall = Stall::new(limit, Instant::now());
@@ -138,12 +138,12 @@ impl Inner {
             };
             let status = || status(&left, all.len());
             match stall.after(self.stop_progress(), now) {
-                Look::Progress => tell(&StopNews {
+                StallLook::Progress => tell(&StopNews {
                     within,
                     status: status(),
                 }),
-                Look::Waiting => {}
-                Look::Stalled => return left,
+                StallLook::Waiting => {}
+                StallLook::Stalled => return left,
             }
             if now >= next_log {
                 tracing::info!("the host is ending: {}", status());
@@ -182,7 +182,7 @@ impl Inner {
 }
 
 /// Begins to end all of these; each returns its name.
-fn end_side_by_side(all: &Left) -> JoinSet<String> {
+fn end_side_by_side(all: &RetiredCounts) -> JoinSet<String> {
     let room = Arc::new(Semaphore::new(STOPS_MAX));
     let mut ends = JoinSet::new();
     for (name, daemon) in all.clone() {
@@ -223,7 +223,7 @@ fn why_unsaved(daemon: &Daemon, is_left: bool) -> Option<String> {
 }
 
 /// Returns how far the end is, and for what it waits.
-fn status(left: &Left, all: usize) -> String {
+fn status(left: &RetiredCounts, all: usize) -> String {
     let waits_for = left.iter().map(|(name, daemon)| {
         let what = match daemon.stopping().step {
             Some(step) => step.text(),
@@ -264,7 +264,7 @@ struct Stall {
 
 /// What [`Stall`] finds.
 #[derive(Debug, PartialEq, Eq)]
-enum Look {
+enum StallLook {
     /// There was progress since the last look.
     Progress,
     /// There was none, and there is time left.
@@ -282,14 +282,14 @@ impl Stall {
         }
     }
 
-    fn after(&mut self, progress: u64, now: Instant) -> Look {
+    fn after(&mut self, progress: u64, now: Instant) -> StallLook {
         if self.progress.replace(progress) != Some(progress) {
             self.since = now;
-            return Look::Progress;
+            return StallLook::Progress;
         }
         match now.saturating_duration_since(self.since) >= self.limit {
-            true => Look::Stalled,
-            false => Look::Waiting,
+            true => StallLook::Stalled,
+            false => StallLook::Waiting,
         }
     }
 }
@@ -304,12 +304,12 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut stall = Stall::new(Duration::from_secs(3), start);
         for (progress, seconds, expected) in [
-            (0, 0, Look::Progress),
-            (0, 2, Look::Waiting),
-            (1, 4, Look::Progress),
-            (2, 100, Look::Progress),
-            (2, 102, Look::Waiting),
-            (2, 103, Look::Stalled),
+            (0, 0, StallLook::Progress),
+            (0, 2, StallLook::Waiting),
+            (1, 4, StallLook::Progress),
+            (2, 100, StallLook::Progress),
+            (2, 102, StallLook::Waiting),
+            (2, 103, StallLook::Stalled),
         ] {
             assert_eq!(stall.after(progress, at(seconds)), expected, "{seconds} s");
         }

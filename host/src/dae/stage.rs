@@ -9,12 +9,12 @@ use dae_store::plugin_store::Artefact;
 use dae_store::report::InstallRequest;
 
 /// A stored file that is not to be swept, until this is dropped.
-pub(super) struct Staged {
+pub(super) struct StagedPlugin {
     pub(super) artefact: Arc<Artefact>,
     inner: Arc<Inner>,
 }
 
-impl Drop for Staged {
+impl Drop for StagedPlugin {
     fn drop(&mut self) {
         let mut staged = lock(&self.inner.staged);
         if let Some(at) = staged.iter().position(|hash| *hash == self.artefact.hash) {
@@ -28,20 +28,20 @@ impl Inner {
     pub(super) async fn stage_for(
         self: &Arc<Self>,
         request: &InstallRequest,
-    ) -> Result<Staged, Fault> {
+    ) -> Result<StagedPlugin, Fault> {
         match (self.stage(&request.file).await, &request.name) {
             (Err(fault), Some(name)) if request.replace => Err(self.as_refusal(name, fault)),
             (staged, _) => staged,
         }
     }
 
-    async fn stage(self: &Arc<Self>, file: &Path) -> Result<Staged, Fault> {
+    async fn stage(self: &Arc<Self>, file: &Path) -> Result<StagedPlugin, Fault> {
         let (inner, file) = (Arc::clone(self), file.to_owned());
         let staged = blocking::run(move || {
             let _unswept = inner.sweeping.read();
             let artefact = inner.shared.store.stage(&file)?;
             lock(&inner.staged).push(artefact.hash.clone());
-            Ok(Staged {
+            Ok(StagedPlugin {
                 artefact: Arc::new(artefact),
                 inner: Arc::clone(&inner),
             })

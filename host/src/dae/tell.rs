@@ -2,9 +2,9 @@
 
 use super::carry::FILE_CHANGES;
 use super::{Dae, Fault, Inner, lock};
-use crate::supervise::{Daemon, Left};
+use crate::supervise::{Daemon, RetiredCounts};
 use dae_store::registry::{DAE_NAME, Entry};
-use dae_store::report::{Credential, LoadedImages, Mode, Refusal, Retired, Status};
+use dae_store::report::{Credential, LoadedLibraries, Mode, Refusal, Retired, Status};
 
 impl Dae {
     /// Every daemon, Dae first and foreign ones last.
@@ -110,16 +110,16 @@ impl Inner {
         is_limited.then(|| config.command_ms.saturating_add(config.instance_wait_ms))
     }
 
-    fn images(&self) -> LoadedImages {
+    fn images(&self) -> LoadedLibraries {
         let images = &self.shared.images;
-        LoadedImages {
+        LoadedLibraries {
             loaded: images.count() as u64,
             max: self.shared.config.images_max as u64,
             bytes: images.bytes(),
         }
     }
 
-    fn retired(&self, left: &Left) -> Option<Retired> {
+    fn retired(&self, left: &RetiredCounts) -> Option<Retired> {
         (left.generations > 0).then(|| Retired {
             generations: left.generations,
             bytes: self.shared.images.idle_bytes(&left.hashes),

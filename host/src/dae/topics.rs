@@ -6,7 +6,7 @@ use dae_plugin_api::misfit;
 use serde_json::value::RawValue;
 
 use super::{Dae, Fault};
-use dae_runtime::connection::guest_handle::Mailbox;
+use dae_runtime::connection::guest_handle::GuestHandle;
 use dae_runtime::process::host_requests::check_topic;
 
 impl Dae {
@@ -48,7 +48,7 @@ impl Dae {
         Ok(topics.publish(&topic, line.as_bytes()))
     }
 
-    fn guest(&self, id: u64) -> Result<Arc<Mailbox>, Fault> {
+    fn guest(&self, id: u64) -> Result<Arc<GuestHandle>, Fault> {
         let guest = self.inner.door.guests.find(id);
         guest.ok_or_else(|| Fault::failed("the guest has gone"))
     }

@@ -23,7 +23,9 @@ use super::{Dae, Fault, FaultKind, lock};
 use dae_store::blocking;
 use dae_store::durations;
 use dae_store::manifest;
-use dae_store::reconcile::{self, Absent, Action, Known, News, Registered, Seen};
+use dae_store::reconcile::{
+    self, AbsenceNews, Absent, Action, CandidateFile, RegisteredFile, TriedFiles,
+};
 use dae_store::registry::DAE_NAME;
 use dae_store::report::InstallRequest;
 use dae_store::tasks;
@@ -35,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
     std::fs::create_dir_all(dae.inner.home.drop_in_dir())?;
     let dae = dae.clone();
-    let make = move || Watched::by(&dae).run();
+    let make = move || FileWatch::by(&dae).run();
     Ok(tasks::keep_alive(
         &Handle::current(),
         "the watch over files",
@@ -49,10 +51,10 @@ fn put_off(why: &str) -> bool {
     false
 }
 
-struct Watched {
+struct FileWatch {
     dae: Dae,
     dir: PathBuf,
-    known: Known,
+    known: TriedFiles,
     /// Drop-ins whose file is away.
     absent: Absent,
     watcher: Option<RecommendedWatcher>,
@@ -67,14 +69,14 @@ struct Watched {
 struct Sources {
     /// How many changes of the registry there had been; none that there ever is at first.
     changes: Option<u64>,
-    all: Vec<Registered>,
+    all: Vec<RegisteredFile>,
     files: Vec<PathBuf>,
 }
 
 /// Whether a file has the content of a hash, as found in one look: many daemons may be of the two.
 type Compared = HashMap<(PathBuf, String), bool>;
 
-impl Watched {
+impl FileWatch {
     fn by(dae: &Dae) -> Self {
         let dir = dae.inner.home.drop_in_dir();
         let changes = Arc::new(Changes::around(&dir));
@@ -89,10 +91,10 @@ impl Watched {
             )
             .ok();
         let grace = durations::ms(dae.inner.shared.config.drop_in_gone_ms);
-        Watched {
+        FileWatch {
             dae: dae.clone(),
             dir,
-            known: Known::default(),
+            known: TriedFiles::default(),
             absent: Absent::for_at_most(grace),
             watcher,
             watched: HashSet::new(),
@@ -152,8 +154,9 @@ impl Watched {
         self.note_absent(&dropped);
         let (mut is_unfinished, mut compared) = (false, Compared::new());
         // As of now: of two daemons of one file, the first that is dealt with makes it known.
-        let is_unknown =
-            |seen: &&Seen| !self.known.has(&seen.path) && !self.absent.has_file(&seen.path);
+        let is_unknown = |seen: &&CandidateFile| {
+            !self.known.has(&seen.path) && !self.absent.has_file(&seen.path)
+        };
         let unknown = dropped.iter().chain(&sources).filter(is_unknown);
         let unknown: HashSet<PathBuf> = unknown.map(|seen| seen.path.clone()).collect();
         let registered = Arc::clone(&self.registered);
@@ -182,7 +185,7 @@ impl Watched {
 
     /// The files of the drop-in directory, and those that daemons were installed from; where they can't be seen, whether to
     /// look again soon.
-    async fn see(&self) -> Result<(Vec<Seen>, Vec<Seen>), bool> {
+    async fn see(&self) -> Result<(Vec<CandidateFile>, Vec<CandidateFile>), bool> {
         let (dir, registered) = (self.dir.clone(), Arc::clone(&self.registered));
         let look = move || {
             Ok((
@@ -201,7 +204,7 @@ impl Watched {
     }
 
     /// Finds out whose file has gone and whose is back, and says so at once.
-    fn note_absent(&mut self, dropped: &[Seen]) {
+    fn note_absent(&mut self, dropped: &[CandidateFile]) {
         let registered = Arc::clone(&self.registered);
         let now = self.dae.inner.shared.since.elapsed();
         let gone = reconcile::gone(dropped, &registered.all);
@@ -209,11 +212,11 @@ impl Watched {
         self.show_absent();
         for one in news {
             match one {
-                News::Gone(daemon, file) => {
+                AbsenceNews::Gone(daemon, file) => {
                     let grace_ms = self.dae.inner.shared.config.drop_in_gone_ms;
                     tracing::warn!(daemon, file = %file.display(), "its file has gone from the drop-in directory; it is uninstalled in {grace_ms} ms unless the file is back");
                 }
-                News::Back(daemon) => {
+                AbsenceNews::Back(daemon) => {
                     tracing::info!(daemon, "its file is there; it is not uninstalled");
                 }
             }
@@ -247,7 +250,7 @@ impl Watched {
 
     /// Deals with a new file of the drop-in directory. One that has the content, or the name, of a drop-in whose file is
     /// away takes the place of that file. True where the file was not whole yet.
-    async fn install_dropped(&mut self, seen: Seen) -> bool {
+    async fn install_dropped(&mut self, seen: CandidateFile) -> bool {
         let ends = self.absent.ends();
         for daemon in ends.keys() {
             if !self.has_content_of(daemon, &seen.path).await {
@@ -297,13 +300,13 @@ impl Watched {
         }
         let home = &self.dae.inner.home.data;
         let of = |(name, entry): (&String, &dae_store::registry::Entry)| {
-            Some(Registered {
+            Some(RegisteredFile {
                 name: name.clone(),
                 source: entry.source_in(home)?,
                 is_drop_in: entry.drop_in,
             })
         };
-        let all: Vec<Registered> = registry.daemons.iter().filter_map(of).collect();
+        let all: Vec<RegisteredFile> = registry.daemons.iter().filter_map(of).collect();
         let files = reconcile::sources(&all);
         drop(registry);
         self.changes.attend_to(&files);
@@ -323,7 +326,7 @@ impl Watched {
     }
 
     /// True where the file was not whole yet.
-    async fn install(&mut self, replaced: Option<String>, seen: Seen) -> bool {
+    async fn install(&mut self, replaced: Option<String>, seen: CandidateFile) -> bool {
         let path = seen.path.clone();
         let request = InstallRequest {
             name: replaced.clone(),

@@ -31,7 +31,7 @@ pub(super) struct Claim {
 
 /// What has come from one that was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(super) enum ProbeReply {
     /// No line that answers `dae`: it is no daemon, or not yet.
     None,
     /// It answers `dae`, but with no credential; why not, for a person.
@@ -41,14 +41,14 @@ pub(super) enum Reply {
 
 /// Takes in what comes until it is clear what it is.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct ClaimReader {
     inbox: Inbox,
     taken_bytes: usize,
 }
 
-impl Reader {
+impl ClaimReader {
     pub(super) fn new() -> Self {
-        Reader {
+        ClaimReader {
             inbox: Inbox::connecting(REPLY_BYTES_MAX),
             taken_bytes: 0,
         }
@@ -60,7 +60,7 @@ impl Reader {
     }
 
     /// More has come; the reply, if that made it clear.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<Reply> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<ProbeReply> {
         self.taken_bytes += bytes.len();
         self.inbox.room(bytes.len()).extend_from_slice(bytes);
         while let Some(line) = self.inbox.next() {
@@ -68,26 +68,26 @@ impl Reader {
                 return Some(reply);
             }
         }
-        (self.wanted_bytes() == 0).then_some(Reply::None)
+        (self.wanted_bytes() == 0).then_some(ProbeReply::None)
     }
 
     /// No more will come: a last line needs no end.
-    pub(super) fn finish(mut self) -> Reply {
+    pub(super) fn finish(mut self) -> ProbeReply {
         let last = self.inbox.finish();
-        last.as_ref().and_then(reply_in).unwrap_or(Reply::None)
+        last.as_ref().and_then(reply_in).unwrap_or(ProbeReply::None)
     }
 }
 
 /// Greetings and events may come before the reply, and the other side may ask who we are.
-fn reply_in(line: &Line<'_>) -> Option<Reply> {
+fn reply_in(line: &Line<'_>) -> Option<ProbeReply> {
     match line {
         Line::Message(message) if message.name == "dae" && !message.arguments.is_empty() => {
             Some(match claim(message.arguments) {
-                Ok(claim) => Reply::Claim(claim),
-                Err(reason) => Reply::Refused(reason),
+                Ok(claim) => ProbeReply::Claim(claim),
+                Err(reason) => ProbeReply::Refused(reason),
             })
         }
-        Line::OtherProtocol(_) => Some(Reply::None),
+        Line::OtherProtocol(_) => Some(ProbeReply::None),
         Line::Message(_) | Line::Fault(_) => None,
     }
 }
@@ -168,8 +168,8 @@ mod tests {
         }
     }
 
-    fn read(bytes: &[u8]) -> Reply {
-        let mut reader = Reader::new();
+    fn read(bytes: &[u8]) -> ProbeReply {
+        let mut reader = ClaimReader::new();
         // Three bytes at a time: a line never comes in one piece.
         for some in bytes.chunks(3) {
             let some = &some[..some.len().min(reader.wanted_bytes())];
@@ -190,13 +190,21 @@ mod tests {
             "hello there\r\ntick [1]\n\ndae\ndae [{name:'Counter',pid:7,port:4000}]\r",
             "dae [{\"name\":\"Counter\",\"pid\":7,\"port\":4000,\"version\":\"\u{1b}[2J\"}]",
         ] {
-            assert_eq!(read(text.as_bytes()), Reply::Claim(counter()), "{text}");
+            assert_eq!(
+                read(text.as_bytes()),
+                ProbeReply::Claim(counter()),
+                "{text}"
+            );
             let ended = format!("{text}\n");
-            assert_eq!(read(ended.as_bytes()), Reply::Claim(counter()), "{text}");
+            assert_eq!(
+                read(ended.as_bytes()),
+                ProbeReply::Claim(counter()),
+                "{text}"
+            );
         }
         let ours = r#"dae [{"name":"Counter","pid":7,"port":4000,"version":"0.1.0"}]"#;
         assert!(
-            matches!(read(ours.as_bytes()), Reply::Claim(c) if c.version.as_deref() == Some("0.1.0"))
+            matches!(read(ours.as_bytes()), ProbeReply::Claim(c) if c.version.as_deref() == Some("0.1.0"))
         );
     }
 
@@ -215,7 +223,7 @@ mod tests {
             &late,
         ] {
             let shown = bytes.len().min(40);
-            assert_eq!(read(bytes), Reply::None, "{:?}", &bytes[..shown]);
+            assert_eq!(read(bytes), ProbeReply::None, "{:?}", &bytes[..shown]);
         }
     }
 
@@ -239,7 +247,7 @@ mod tests {
                 "can't be a daemon's",
             ),
         ] {
-            let Reply::Refused(reason) = read(text.as_bytes()) else {
+            let ProbeReply::Refused(reason) = read(text.as_bytes()) else {
                 panic!("{text} was not refused");
             };
             assert!(reason.contains(part), "{reason}");

@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::claim::Claim;
-use super::rules::{Candidate, Key};
+use super::rules::{Candidate, ProbeKey};
 use super::sockets::Process;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Credential;
 
 /// A daemon of this machine that this host doesn't run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Neighbour {
+pub(crate) struct ForeignDaemon {
     /// The name it is listed under.
     pub(crate) name: String,
     /// What it calls itself.
@@ -36,7 +36,7 @@ pub(crate) struct Neighbour {
     pub(crate) doubt: Option<String>,
 }
 
-impl Neighbour {
+impl ForeignDaemon {
     /// What others are told of it.
     pub(crate) fn credential(&self) -> Credential {
         Credential {
@@ -62,28 +62,28 @@ impl Neighbour {
 
 /// What has changed among the foreign daemons that are handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
-    Appeared(Neighbour),
+pub(crate) enum ForeignChange {
+    Appeared(ForeignDaemon),
     /// Another process, port, name or version; `was` is the name it was listed under.
     Changed {
         was: String,
-        now: Neighbour,
+        now: ForeignDaemon,
     },
-    Gone(Neighbour),
+    Gone(ForeignDaemon),
 }
 
 /// What came of asking one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ProbeOutcome {
     Silence,
     /// An answer that is no credential; why not, for a person.
     Refused(String),
-    Claim(Claimed),
+    Claim(VerifiedClaim),
 }
 
 /// A claim, and what the kernel says to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Claimed {
+pub(super) struct VerifiedClaim {
     pub(super) claim: Claim,
     /// Where it was made.
     pub(super) address: SocketAddr,
@@ -93,33 +93,33 @@ pub(super) struct Claimed {
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    asked: BTreeMap<Key, Asked>,
+pub(super) struct ForeignDaemons {
+    asked: BTreeMap<ProbeKey, ProbeRecord>,
     /// Names of the daemons that this host runs.
     reserved: BTreeSet<String>,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct ProbeRecord {
     ids: Vec<u64>,
-    answer: Answer,
+    answer: ProbeAnswer,
 }
 
 #[derive(Debug)]
-enum Answer {
+enum ProbeAnswer {
     /// It is being asked, or said nothing: nobody is asked twice for being silent.
     Silence,
     Refused(String),
     Daemon {
-        neighbour: Neighbour,
+        neighbour: ForeignDaemon,
         process: Option<Process>,
     },
 }
 
-impl Found {
+impl ForeignDaemons {
     /// Forgets who is gone.
-    pub(super) fn sweep(&mut self, present: &[Candidate]) -> Vec<Change> {
-        let keys: HashSet<Key> = present.iter().map(|one| one.key).collect();
+    pub(super) fn sweep(&mut self, present: &[Candidate]) -> Vec<ForeignChange> {
+        let keys: HashSet<ProbeKey> = present.iter().map(|one| one.key).collect();
         let gone = self.asked.extract_if(.., |key, _| !keys.contains(key));
         let changes = gone.filter_map(|(_, asked)| change(asked.believed(), None));
         changes.collect()
@@ -131,13 +131,14 @@ impl Found {
         &mut self,
         present: Vec<Candidate>,
         mut lives: impl FnMut(Process) -> bool,
-    ) -> (Vec<Candidate>, Vec<Change>) {
+    ) -> (Vec<Candidate>, Vec<ForeignChange>) {
         let changes = self.sweep(&present);
         let mut to_ask = present;
         to_ask.retain(|one| match self.asked.get(&one.key) {
             Some(asked) => asked.is_outdated(&one.ids, &mut lives),
             None => {
-                self.asked.insert(one.key, Asked::of(one, Answer::Silence));
+                self.asked
+                    .insert(one.key, ProbeRecord::of(one, ProbeAnswer::Silence));
                 true
             }
         });
@@ -145,40 +146,48 @@ impl Found {
     }
 
     /// Takes note of what one said.
-    pub(super) fn heard(&mut self, one: &Candidate, heard: Heard) -> Option<Change> {
+    pub(super) fn heard(&mut self, one: &Candidate, heard: ProbeOutcome) -> Option<ForeignChange> {
         let before = self.asked.remove(&one.key);
-        let known = before.as_ref().and_then(Asked::neighbour);
+        let known = before.as_ref().and_then(ProbeRecord::neighbour);
         let answer = match heard {
             // One that is known to be a daemon may be between two instances: it is asked again at the next scan.
-            Heard::Silence if known.is_some() => {
+            ProbeOutcome::Silence if known.is_some() => {
                 self.asked.extend(before.map(|before| (one.key, before)));
                 return None;
             }
-            Heard::Silence => Answer::Silence,
-            Heard::Refused(reason) => Answer::Refused(reason),
-            Heard::Claim(claimed) => self.daemon(one, claimed, known),
+            ProbeOutcome::Silence => ProbeAnswer::Silence,
+            ProbeOutcome::Refused(reason) => ProbeAnswer::Refused(reason),
+            ProbeOutcome::Claim(claimed) => self.daemon(one, claimed, known),
         };
-        let now = Asked::of(one, answer);
-        let change = change(before.as_ref().and_then(Asked::believed), now.believed());
+        let now = ProbeRecord::of(one, answer);
+        let change = change(
+            before.as_ref().and_then(ProbeRecord::believed),
+            now.believed(),
+        );
         self.asked.insert(one.key, now);
         change
     }
 
     /// The daemon that this claim makes of it; `known` is what it was before.
-    fn daemon(&self, one: &Candidate, claimed: Claimed, known: Option<&Neighbour>) -> Answer {
-        let Claimed {
+    fn daemon(
+        &self,
+        one: &Candidate,
+        claimed: VerifiedClaim,
+        known: Option<&ForeignDaemon>,
+    ) -> ProbeAnswer {
+        let VerifiedClaim {
             claim,
             address,
             process,
         } = claimed;
         let doubt = doubt(&claim, one, process);
         let pid = process.unwrap_or(one.key.process).pid;
-        let is_same = |known: &&Neighbour| known.own_name == claim.name;
+        let is_same = |known: &&ForeignDaemon| known.own_name == claim.name;
         let name = match known.filter(is_same) {
             Some(known) if known.doubt.is_some() == doubt.is_some() => known.name.clone(),
             _ => self.name_for(&claim, (one.key.port, pid), doubt.is_some()),
         };
-        let neighbour = Neighbour {
+        let neighbour = ForeignDaemon {
             name,
             own_name: claim.name,
             pid,
@@ -187,7 +196,7 @@ impl Found {
             generation: claim.generation,
             doubt,
         };
-        Answer::Daemon { neighbour, process }
+        ProbeAnswer::Daemon { neighbour, process }
     }
 
     /// Its own name, if it may have it.
@@ -208,11 +217,11 @@ impl Found {
     }
 
     /// From now on these are the names of this host's own daemons: whoever is listed under one of them gives way.
-    pub(super) fn reserve(&mut self, names: BTreeSet<String>) -> Vec<Change> {
+    pub(super) fn reserve(&mut self, names: BTreeSet<String>) -> Vec<ForeignChange> {
         self.reserved = names;
         let mut changes = Vec::new();
         for asked in self.asked.values_mut() {
-            let Answer::Daemon { neighbour, .. } = &mut asked.answer else {
+            let ProbeAnswer::Daemon { neighbour, .. } = &mut asked.answer else {
                 continue;
             };
             if self.reserved.contains(&neighbour.name) {
@@ -220,55 +229,55 @@ impl Found {
                 // Free: a name with a port is only ever had by who listens there.
                 neighbour.name = format!("{was}@{}", neighbour.address.port());
                 let now = neighbour.clone();
-                changes.push(Change::Changed { was, now });
+                changes.push(ForeignChange::Changed { was, now });
             }
         }
         changes
     }
 
     /// All of them, those that are doubted too.
-    pub(super) fn neighbours(&self) -> impl Iterator<Item = &Neighbour> {
-        self.asked.values().filter_map(Asked::neighbour)
+    pub(super) fn neighbours(&self) -> impl Iterator<Item = &ForeignDaemon> {
+        self.asked.values().filter_map(ProbeRecord::neighbour)
     }
 
     /// What that one is now.
-    pub(super) fn at(&self, key: &Key) -> Option<&Neighbour> {
-        self.asked.get(key).and_then(Asked::neighbour)
+    pub(super) fn at(&self, key: &ProbeKey) -> Option<&ForeignDaemon> {
+        self.asked.get(key).and_then(ProbeRecord::neighbour)
     }
 
     /// Who answered without a credential: port, process, and why it is none.
-    pub(super) fn refused(&self) -> impl Iterator<Item = (&Key, &str)> {
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&ProbeKey, &str)> {
         self.asked
             .iter()
             .filter_map(|(key, asked)| match &asked.answer {
-                Answer::Refused(reason) => Some((key, reason.as_str())),
+                ProbeAnswer::Refused(reason) => Some((key, reason.as_str())),
                 _ => None,
             })
     }
 }
 
-impl Asked {
-    fn of(one: &Candidate, answer: Answer) -> Self {
-        Asked {
+impl ProbeRecord {
+    fn of(one: &Candidate, answer: ProbeAnswer) -> Self {
+        ProbeRecord {
             ids: one.ids.clone(),
             answer,
         }
     }
 
-    fn neighbour(&self) -> Option<&Neighbour> {
+    fn neighbour(&self) -> Option<&ForeignDaemon> {
         match &self.answer {
-            Answer::Daemon { neighbour, .. } => Some(neighbour),
+            ProbeAnswer::Daemon { neighbour, .. } => Some(neighbour),
             _ => None,
         }
     }
 
-    fn believed(&self) -> Option<&Neighbour> {
+    fn believed(&self) -> Option<&ForeignDaemon> {
         self.neighbour().filter(|one| one.doubt.is_none())
     }
 
     /// A daemon, so no stranger any more, whose answer may be another one now.
     fn is_outdated(&self, ids: &[u64], mut lives: impl FnMut(Process) -> bool) -> bool {
-        let Answer::Daemon { process, .. } = &self.answer else {
+        let ProbeAnswer::Daemon { process, .. } = &self.answer else {
             return false;
         };
         let is_elsewhere = !self.ids.iter().any(|id| ids.contains(id));
@@ -278,7 +287,7 @@ impl Asked {
 
 /// Why a claim is not believed.
 fn doubt(claim: &Claim, one: &Candidate, process: Option<Process>) -> Option<String> {
-    let Key { port, process: own } = one.key;
+    let ProbeKey { port, process: own } = one.key;
     if claim.port != port {
         let said = claim.port;
         return Some(format!(
@@ -290,11 +299,11 @@ fn doubt(claim: &Claim, one: &Candidate, process: Option<Process>) -> Option<Str
     process.is_none().then(text)
 }
 
-fn change(before: Option<&Neighbour>, now: Option<&Neighbour>) -> Option<Change> {
+fn change(before: Option<&ForeignDaemon>, now: Option<&ForeignDaemon>) -> Option<ForeignChange> {
     match (before, now) {
-        (None, Some(now)) => Some(Change::Appeared(now.clone())),
-        (Some(before), None) => Some(Change::Gone(before.clone())),
-        (Some(before), Some(now)) if before != now => Some(Change::Changed {
+        (None, Some(now)) => Some(ForeignChange::Appeared(now.clone())),
+        (Some(before), None) => Some(ForeignChange::Gone(before.clone())),
+        (Some(before), Some(now)) if before != now => Some(ForeignChange::Changed {
             was: before.name.clone(),
             now: now.clone(),
         }),
@@ -309,16 +318,16 @@ mod tests {
     fn candidate(port: u16, pid: u32) -> Candidate {
         let process = Process { start: 1, pid };
         Candidate {
-            key: Key { port, process },
+            key: ProbeKey { port, process },
             addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
             ids: vec![u64::from(port)],
             held_by: vec![process],
         }
     }
 
-    fn claims(one: &Candidate, name: &str) -> Heard {
+    fn claims(one: &Candidate, name: &str) -> ProbeOutcome {
         let process = one.key.process;
-        Heard::Claim(Claimed {
+        ProbeOutcome::Claim(VerifiedClaim {
             claim: Claim {
                 name: name.to_owned(),
                 pid: process.pid,
@@ -334,21 +343,21 @@ mod tests {
     #[test]
     fn a_daemon_that_claims_another_process_is_listed_with_its_own() {
         let one = candidate(4000, 7);
-        let mut found = Found::default();
+        let mut found = ForeignDaemons::default();
         found.settle(vec![one.clone()], |_| true);
-        let Heard::Claim(mut claimed) = claims(&one, "A") else {
+        let ProbeOutcome::Claim(mut claimed) = claims(&one, "A") else {
             unreachable!("it is a claim");
         };
         claimed.claim.pid = 1;
         claimed.process = None;
-        found.heard(&one, Heard::Claim(claimed));
+        found.heard(&one, ProbeOutcome::Claim(claimed));
         let listed = found.neighbours().next().expect("it is listed");
         assert_eq!((listed.pid, listed.doubt.is_some()), (7, true));
     }
 
     /// What is known after each of these has said that it has that name.
-    fn found(said: &[(&Candidate, &str)]) -> Found {
-        let mut found = Found::default();
+    fn found(said: &[(&Candidate, &str)]) -> ForeignDaemons {
+        let mut found = ForeignDaemons::default();
         let all = said.iter().map(|(one, _)| (*one).clone()).collect();
         found.settle(all, |_| true);
         for (one, name) in said {
@@ -357,7 +366,7 @@ mod tests {
         found
     }
 
-    fn names(found: &Found) -> Vec<&str> {
+    fn names(found: &ForeignDaemons) -> Vec<&str> {
         found.neighbours().map(|one| one.name.as_str()).collect()
     }
 
@@ -365,10 +374,10 @@ mod tests {
     fn one_is_asked_once_and_a_daemon_again_when_its_socket_or_process_is_another() {
         let (silent, daemon) = (candidate(4000, 1), candidate(4001, 2));
         let both = || vec![silent.clone(), daemon.clone()];
-        let mut found = Found::default();
+        let mut found = ForeignDaemons::default();
         assert_eq!(found.settle(both(), |_| true).0, both());
         assert!(found.settle(both(), |_| true).0.is_empty(), "being asked");
-        found.heard(&silent, Heard::Silence);
+        found.heard(&silent, ProbeOutcome::Silence);
         found.heard(&daemon, claims(&daemon, "A"));
         assert!(
             found.settle(both(), |_| true).0.is_empty(),
@@ -390,18 +399,18 @@ mod tests {
             std::slice::from_ref(&daemon)
         );
         // Between two instances it says nothing, and is what it was.
-        assert_eq!(found.heard(&daemon, Heard::Silence), None);
+        assert_eq!(found.heard(&daemon, ProbeOutcome::Silence), None);
         assert_eq!(names(&found), ["A"]);
         let (to_ask, changes) = found.settle(vec![silent.clone()], |_| true);
         assert!(to_ask.is_empty());
-        assert!(matches!(&changes[..], [Change::Gone(one)] if one.name == "A"));
+        assert!(matches!(&changes[..], [ForeignChange::Gone(one)] if one.name == "A"));
         assert_eq!(found.settle(both(), |_| true).0, [daemon], "it was gone");
     }
 
     #[test]
     fn a_taken_name_is_listed_with_its_port_and_stays_so() {
         let [a, b, c, dae] = [1, 2, 3, 4].map(|n| candidate(4000 + n, u32::from(n)));
-        let mut found = Found::default();
+        let mut found = ForeignDaemons::default();
         found.reserve(BTreeSet::from(["Counter".to_owned()]));
         let all = || vec![a.clone(), b.clone(), c.clone(), dae.clone()];
         found.settle(all(), |_| true);
@@ -425,7 +434,7 @@ mod tests {
         assert_eq!(names(&found), ["Counter"]);
         let changes = found.reserve(BTreeSet::from(["Counter".to_owned()]));
         assert!(
-            matches!(&changes[..], [Change::Changed { was, now }]
+            matches!(&changes[..], [ForeignChange::Changed { was, now }]
                 if was == "Counter" && now.name == "Counter@4001" && now.own_name == "Counter"),
             "{changes:?}"
         );
@@ -452,7 +461,7 @@ mod tests {
                 generation: None,
             };
             let address = one.addresses[0];
-            Heard::Claim(Claimed {
+            ProbeOutcome::Claim(VerifiedClaim {
                 claim,
                 address,
                 process,
@@ -475,14 +484,17 @@ mod tests {
         assert_eq!(names(&found), ["Counter@4001", "Counter"]);
         // It may come to its senses.
         let change = found.heard(&one, lies(4001, process));
-        assert!(matches!(change, Some(Change::Appeared(_))), "{change:?}");
+        assert!(
+            matches!(change, Some(ForeignChange::Appeared(_))),
+            "{change:?}"
+        );
     }
 
     #[test]
     fn what_was_no_credential_is_kept_to_be_shown() {
         let one = candidate(4001, 1);
-        let mut found = Found::default();
-        found.heard(&one, Heard::Refused("no name".to_owned()));
+        let mut found = ForeignDaemons::default();
+        found.heard(&one, ProbeOutcome::Refused("no name".to_owned()));
         let refused: Vec<_> = found.refused().map(|(key, why)| (key.port, why)).collect();
         assert_eq!(refused, [(4001, "no name")]);
         assert_eq!(found.neighbours().count(), 0);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::claim::{Reader, Reply};
+use super::claim::{ClaimReader, ProbeReply};
 use dae_runtime::peers::self_connection::is_to_itself;
 
 /// All that is ever sent to somebody who may be no daemon.
@@ -25,7 +25,7 @@ const CONNECT: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// Asks at the first of these addresses that takes a connection; which that was, and what it said.
-pub(super) async fn ask(addresses: &[SocketAddr]) -> Option<(SocketAddr, Reply)> {
+pub(super) async fn ask(addresses: &[SocketAddr]) -> Option<(SocketAddr, ProbeReply)> {
     for address in addresses {
         let Ok(Ok(mut stream)) = timeout(CONNECT, TcpStream::connect(address)).await else {
             continue;
@@ -33,7 +33,7 @@ pub(super) async fn ask(addresses: &[SocketAddr]) -> Option<(SocketAddr, Reply)>
         if is_to_itself(&stream) {
             continue;
         }
-        let mut reader = Reader::new();
+        let mut reader = ClaimReader::new();
         let answer = timeout(ANSWER, converse(&mut stream, &mut reader)).await;
         let reply = match answer {
             Ok(Ok(Some(reply))) => reply,
@@ -45,7 +45,10 @@ pub(super) async fn ask(addresses: &[SocketAddr]) -> Option<(SocketAddr, Reply)>
     None
 }
 
-async fn converse(stream: &mut TcpStream, reader: &mut Reader) -> io::Result<Option<Reply>> {
+async fn converse(
+    stream: &mut TcpStream,
+    reader: &mut ClaimReader,
+) -> io::Result<Option<ProbeReply>> {
     stream.write_all(QUESTION).await?;
     let mut bytes = [0; 1024];
     loop {

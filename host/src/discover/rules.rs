@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::sockets::{Process, Socket};
-use dae_store::config::Ports;
+use super::sockets::{ListeningSocket, Process};
+use dae_store::config::PortRange;
 
 /// Below are the system's services, which speak protocols of their own.
 const PORT_MIN: u16 = 1024;
 
 /// Raw printing (9100 and its neighbours): what comes there is printed.
-const PRINTER_PORTS: Ports = Ports {
+const PRINTER_PORTS: PortRange = PortRange {
     first: 9100,
     last: 9107,
 };
@@ -23,13 +23,13 @@ const PRINTER_PORTS: Ports = Ports {
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) uid: u32,
-    pub(super) ports_never: Vec<Ports>,
+    pub(super) ports_never: Vec<PortRange>,
 }
 
 /// Who may be asked: a process that listens at a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
-    pub(super) key: Key,
+    pub(super) key: ProbeKey,
     /// Where it can be reached, the best first.
     pub(super) addresses: Vec<SocketAddr>,
     /// All that this process listens with at that port, and others that share it.
@@ -40,14 +40,14 @@ pub(super) struct Candidate {
 
 /// One is asked once for each of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct ProbeKey {
     pub(super) port: u16,
     /// The oldest that holds the socket.
     pub(super) process: Process,
 }
 
 impl Candidate {
-    fn new(key: Key) -> Self {
+    fn new(key: ProbeKey) -> Self {
         Candidate {
             key,
             addresses: Vec::new(),
@@ -59,9 +59,9 @@ impl Candidate {
 
 impl Rules {
     /// Whether the socket's owner may be asked, as far as the socket tells.
-    pub(super) fn allow(&self, socket: &Socket) -> bool {
+    pub(super) fn allow(&self, socket: &ListeningSocket) -> bool {
         let port = socket.address.port();
-        let is_barred = |ports: &Ports| ports.contains(port);
+        let is_barred = |ports: &PortRange| ports.contains(port);
         socket.uid == self.uid
             && port >= PORT_MIN
             && is_near(socket.address.ip())
@@ -79,12 +79,12 @@ fn is_near(ip: IpAddr) -> bool {
 /// The allowed of `sockets`, put together by who listens where. Left out is whom nobody sees to hold a socket, and what
 /// one of `ours` holds.
 pub(super) fn candidates(
-    allowed: &[Socket],
-    sockets: &[Socket],
+    allowed: &[ListeningSocket],
+    sockets: &[ListeningSocket],
     holders: &HashMap<u64, Vec<Process>>,
     ours: &[u32],
 ) -> Vec<Candidate> {
-    let mut by_key: BTreeMap<Key, Candidate> = BTreeMap::new();
+    let mut by_key: BTreeMap<ProbeKey, Candidate> = BTreeMap::new();
     for (address, ids) in by_address(allowed) {
         let held_by = ids.iter().filter_map(|id| holders.get(id)).flatten();
         let held_by: Vec<Process> = held_by.copied().collect();
@@ -94,7 +94,7 @@ pub(super) fn candidates(
         if held_by.iter().any(|one| ours.contains(&one.pid)) {
             continue;
         }
-        let key = Key {
+        let key = ProbeKey {
             port: address.port(),
             process: *oldest,
         };
@@ -114,7 +114,7 @@ pub(super) fn candidates(
 
 /// Several processes may share an address, each with a socket of its own (`SO_REUSEPORT`): which of them answers is the
 /// kernel's choice, so they are one.
-fn by_address(sockets: &[Socket]) -> BTreeMap<SocketAddr, Vec<u64>> {
+fn by_address(sockets: &[ListeningSocket]) -> BTreeMap<SocketAddr, Vec<u64>> {
     let mut by_address: BTreeMap<SocketAddr, Vec<u64>> = BTreeMap::new();
     for socket in sockets {
         by_address
@@ -126,12 +126,12 @@ fn by_address(sockets: &[Socket]) -> BTreeMap<SocketAddr, Vec<u64>> {
 }
 
 /// Where what listens at that address can be reached from this machine, and nobody else.
-fn ways_to(address: SocketAddr, sockets: &[Socket]) -> Vec<SocketAddr> {
+fn ways_to(address: SocketAddr, sockets: &[ListeningSocket]) -> Vec<SocketAddr> {
     let port = address.port();
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     let is_v4_anothers = || {
-        let at_port = |one: &&Socket| one.address.port() == port && one.address.is_ipv4();
+        let at_port = |one: &&ListeningSocket| one.address.port() == port && one.address.is_ipv4();
         let takes_v4 = |ip: IpAddr| ip == v4.ip() || ip.is_unspecified();
         let mut others = sockets.iter().filter(at_port);
         others.any(|one| takes_v4(one.address.ip()))
@@ -149,8 +149,8 @@ fn ways_to(address: SocketAddr, sockets: &[Socket]) -> Vec<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn socket(address: &str, id: u64) -> Socket {
-        Socket {
+    fn socket(address: &str, id: u64) -> ListeningSocket {
+        ListeningSocket {
             address: address.parse().unwrap(),
             uid: 1000,
             id,
@@ -165,7 +165,7 @@ mod tests {
     fn only_this_users_near_sockets_at_harmless_ports_may_be_asked() {
         let rules = Rules {
             uid: 1000,
-            ports_never: vec![Ports {
+            ports_never: vec![PortRange {
                 first: 5000,
                 last: 5001,
             }],
@@ -191,7 +191,7 @@ mod tests {
             ("127.0.0.1:5002", true),
         ] {
             assert_eq!(rules.allow(&socket(address, 1)), may, "{address}");
-            let of_root = Socket {
+            let of_root = ListeningSocket {
                 uid: 0,
                 ..socket(address, 1)
             };

@@ -20,7 +20,7 @@ pub(super) use linux::{holders, is_process_of, listening, start_of};
 
 /// A socket that listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Socket {
+pub(super) struct ListeningSocket {
     pub(super) address: SocketAddr,
     /// The user who made it.
     pub(super) uid: u32,
@@ -78,7 +78,8 @@ mod tests {
     fn both_accounts_of_the_kernel_agree() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let of = |sockets: Vec<Socket>| sockets.into_iter().find(|one| one.address == address);
+        let of =
+            |sockets: Vec<ListeningSocket>| sockets.into_iter().find(|one| one.address == address);
         let by_diag = of(linux::by_diag().unwrap());
         let by_files = of(linux::by_files().unwrap());
         assert!(by_diag.is_some());

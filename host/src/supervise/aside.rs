@@ -3,18 +3,22 @@
 //! Also what waits for the next start of a daemon that its owner has stopped: its file, and what it starts from.
 
 use super::reload::with_cure;
-use super::{Done, Spec, StartFrom, Supervisor};
-use dae_store::archive::{Departure, Reason};
+use super::{DaemonSpec, OrderResult, StartFrom, Supervisor};
+use dae_store::archive::{Departure, DepartureReason};
 use dae_store::manifest;
 use dae_store::report::Mode;
-use dae_store::snapshots::{Found, KeptState};
+use dae_store::snapshots::{KeptState, StoredState};
 
 impl Supervisor {
     /// Has `spec` wait for the next start in place of what was to run. Only its trial happens now.
-    pub(super) async fn put_in(&mut self, spec: Spec, from: StartFrom) -> Result<Done, String> {
+    pub(super) async fn put_in(
+        &mut self,
+        spec: DaemonSpec,
+        from: StartFrom,
+    ) -> Result<OrderResult, String> {
         if spec.artefact.hash != self.spec.artefact.hash {
             // A subprocess is its own trial only where it is started.
-            let tried = Spec {
+            let tried = DaemonSpec {
                 mode: Mode::InProcess,
                 ..spec.clone()
             };
@@ -26,10 +30,10 @@ impl Supervisor {
             StartFrom::Nothing => self.forget(),
             StartFrom::State(state) => self.keep(state).await,
         }
-        let done = Done {
+        let done = OrderResult {
             changes: manifest::changes(&self.spec.artefact.manifest, &spec.artefact.manifest),
             set_aside,
-            ..Done::default()
+            ..OrderResult::default()
         };
         self.now.running().spec = spec.clone();
         self.spec = spec;
@@ -45,12 +49,15 @@ impl Supervisor {
     ) -> Result<Option<String>, String> {
         let reason = match from {
             StartFrom::Kept => return Ok(None),
-            StartFrom::Nothing => Reason::Fresh,
-            StartFrom::State(_) => Reason::Replaced,
+            StartFrom::Nothing => DepartureReason::Fresh,
+            StartFrom::State(_) => DepartureReason::Replaced,
         };
         let (past, name) = (&self.shared.past, &self.spec.name);
         let kept = match left {
-            Some(left) => past.keep(name, &Departure::of(reason, Found::State(left.clone()))),
+            Some(left) => past.keep(
+                name,
+                &Departure::of(reason, StoredState::State(left.clone())),
+            ),
             None => past.set_aside(&self.shared.states, name, reason),
         };
         kept.map_err(|error| {
@@ -69,13 +76,13 @@ impl Supervisor {
     /// Sets aside what newer code has kept, before older code starts from `state`.
     pub(super) fn set_aside_newer(&self, state: &KeptState, generation: u64) {
         let name = &self.spec.name;
-        let Ok(Found::State(newer)) = self.shared.states.find(name) else {
+        let Ok(StoredState::State(newer)) = self.shared.states.find(name) else {
             return;
         };
         if newer.state.get() == state.state.get() {
             return;
         }
-        let departure = Departure::of(Reason::RolledBack, Found::State(newer));
+        let departure = Departure::of(DepartureReason::RolledBack, StoredState::State(newer));
         match self.shared.past.keep(name, &departure) {
             Ok(Some(id)) => self.tell_set_aside(&id, generation),
             Ok(None) => {}

@@ -11,27 +11,27 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::listen;
-use super::{Shared, Spec, Supervisor};
+use super::{DaemonSpec, Supervisor, SupervisorShared};
 use dae_runtime::instance::{self, Instance, StartPlan};
 use dae_runtime::peers::client::Host;
-use dae_runtime::peers::ecosystem_api::Errands;
-use dae_runtime::plugin::host_api::{Local, Resident};
+use dae_runtime::peers::ecosystem_api::EcosystemApi;
+use dae_runtime::plugin::host_api::{HostedInstance, LocalHostApi};
 use dae_runtime::plugin::identity::Identity;
-use dae_runtime::plugin::libraries::{ImageFault, InUse};
+use dae_runtime::plugin::libraries::{LibraryFault, LibraryUse};
 use dae_runtime::process::StartMessage;
-use dae_runtime::process::subprocess::{Child, ChildPlan, LoadedChild, Spawner};
-use dae_runtime::session::accept::Listening;
+use dae_runtime::process::subprocess::{LoadedSubprocess, Spawner, Subprocess, SubprocessPlan};
+use dae_runtime::session::accept::Listener;
 use dae_store::blocking;
 use dae_store::report::Mode;
 use dae_store::snapshots::KeptState;
 
 /// A successor that has its port, its number and its code, and has not been started: nobody has to wait for that.
 pub(super) struct Successor {
-    spec: Spec,
+    spec: DaemonSpec,
     attempt: Attempt,
     /// Where it is to be on another port than the one that runs.
-    listening: Option<Listening>,
-    code: Code,
+    listening: Option<Listener>,
+    code: LoadedCode,
 }
 
 /// One attempt to build an instance.
@@ -44,24 +44,24 @@ struct Attempt {
 }
 
 /// Where its code was loaded.
-enum Code {
-    Here(Arc<InUse>),
-    Apart(Box<LoadedChild>),
+enum LoadedCode {
+    Here(Arc<LibraryUse>),
+    Apart(Box<LoadedSubprocess>),
 }
 
 /// A new instance that has answered, and all that is to take the place of what was there before.
 pub(super) struct Built {
     pub(super) instance: Arc<Instance>,
     /// What it runs, in the host's own process.
-    pub(super) image: Option<Arc<InUse>>,
-    pub(super) listening: Option<Listening>,
+    pub(super) image: Option<Arc<LibraryUse>>,
+    pub(super) listening: Option<Listener>,
 }
 
 impl Supervisor {
     /// Loads and starts an instance.
     pub(super) async fn build(
         &mut self,
-        spec: &Spec,
+        spec: &DaemonSpec,
         state: Option<&KeptState>,
     ) -> Result<Built, String> {
         let successor = self.prepare(spec).await?;
@@ -69,7 +69,7 @@ impl Supervisor {
     }
 
     /// Binds the port if that is still to be done, and loads the file, beside the one that runs.
-    pub(super) async fn prepare(&mut self, spec: &Spec) -> Result<Successor, String> {
+    pub(super) async fn prepare(&mut self, spec: &DaemonSpec) -> Result<Successor, String> {
         if spec.artefact.manifest.exclusive {
             self.all_retired().await;
         }
@@ -105,11 +105,11 @@ impl Supervisor {
         } = successor;
         let state = state.map(|kept| kept.state.clone());
         let (instance, image) = match code {
-            Code::Here(image) => {
+            LoadedCode::Here(image) => {
                 let started = self.start_here(&spec, attempt, (&image, state)).await?;
                 (started, Some(image))
             }
-            Code::Apart(loaded) => {
+            LoadedCode::Apart(loaded) => {
                 let started = self.start_apart(spec, attempt, (*loaded, state)).await?;
                 (started, None)
             }
@@ -122,7 +122,7 @@ impl Supervisor {
     }
 
     /// The daemon's port, and a new listener where another than the present one is asked for.
-    fn bind(&mut self, spec: &Spec) -> Result<(u16, Option<Listening>), String> {
+    fn bind(&mut self, spec: &DaemonSpec) -> Result<(u16, Option<Listener>), String> {
         if let Some(listening) = &self.listening
             && (!spec.is_port_pinned || spec.port == Some(listening.port()))
         {
@@ -138,23 +138,23 @@ impl Supervisor {
     }
 
     /// From here on that is its port. A listener on another ends; its guests stay.
-    pub(super) fn listen(&mut self, listening: Listening) {
+    pub(super) fn listen(&mut self, listening: Listener) {
         self.now.running().port = Some(listening.port());
         self.listening = Some(listening);
     }
 
     async fn start_here(
         &self,
-        spec: &Spec,
+        spec: &DaemonSpec,
         attempt: Attempt,
-        (image, state): (&InUse, Option<Box<RawValue>>),
+        (image, state): (&LibraryUse, Option<Box<RawValue>>),
     ) -> Result<Instance, String> {
         let place = (Mode::InProcess, attempt);
         let plan = StartPlan {
             image: image.image(),
             manifest: Arc::clone(&spec.artefact.manifest),
             commands: image.commands(&spec.artefact.manifest),
-            resident: Resident {
+            resident: HostedInstance {
                 identity: Arc::new(identity(spec, place, std::process::id())),
                 config: spec.config.to_string(),
                 outlet: Arc::new(self.local(attempt.generation)),
@@ -170,10 +170,10 @@ impl Supervisor {
 
     /// Loads the code where the daemon is to run. What the loader refuses in the host's process alone, because that has no
     /// room left for it, runs in a process of its own.
-    async fn load(&self, spec: &Spec, attempt: Attempt) -> Result<Code, String> {
+    async fn load(&self, spec: &DaemonSpec, attempt: Attempt) -> Result<LoadedCode, String> {
         if self.where_to(spec) == Mode::InProcess {
             match self.image(spec).await {
-                Ok(image) => return Ok(Code::Here(image)),
+                Ok(image) => return Ok(LoadedCode::Here(image)),
                 Err(fault) if fault.is_of_loader && Spawner::is_possible() => {
                     let apart = self.load_apart(spec, attempt).await?;
                     let text = format!(
@@ -181,16 +181,16 @@ impl Supervisor {
                         fault.text
                     );
                     self.shared.tell(&spec.name, None, "warn", &text);
-                    return Ok(Code::Apart(Box::new(apart)));
+                    return Ok(LoadedCode::Apart(Box::new(apart)));
                 }
                 Err(fault) => return Err(fault.text),
             }
         }
         let apart = self.load_apart(spec, attempt).await?;
-        Ok(Code::Apart(Box::new(apart)))
+        Ok(LoadedCode::Apart(Box::new(apart)))
     }
 
-    async fn image(&self, spec: &Spec) -> Result<Arc<InUse>, ImageFault> {
+    async fn image(&self, spec: &DaemonSpec) -> Result<Arc<LibraryUse>, LibraryFault> {
         let artefact = Arc::clone(&spec.artefact);
         let store = Arc::clone(&self.shared.store);
         let copy = move || store.image(&artefact);
@@ -200,13 +200,17 @@ impl Supervisor {
             let text = format!(
                 "it was not loaded within {limit:?}; a thread of the host is left behind with it"
             );
-            Err(ImageFault::from(text))
+            Err(LibraryFault::from(text))
         })
     }
 
-    async fn load_apart(&self, spec: &Spec, attempt: Attempt) -> Result<LoadedChild, String> {
+    async fn load_apart(
+        &self,
+        spec: &DaemonSpec,
+        attempt: Attempt,
+    ) -> Result<LoadedSubprocess, String> {
         let limit = self.shared.config.start_limit();
-        let plan = ChildPlan {
+        let plan = SubprocessPlan {
             message: StartMessage {
                 generation: attempt.generation,
                 ..self.load_message(spec)
@@ -222,7 +226,7 @@ impl Supervisor {
         let loading = self
             .shared
             .runtime
-            .spawn(async move { Child::load(plan, &spawner).await });
+            .spawn(async move { Subprocess::load(plan, &spawner).await });
         loading
             .await
             .map_err(|error| format!("it can't be loaded: {}", blocking::why(error)))?
@@ -230,9 +234,9 @@ impl Supervisor {
 
     async fn start_apart(
         &self,
-        spec: Spec,
+        spec: DaemonSpec,
         attempt: Attempt,
-        (loaded, state): (LoadedChild, Option<Box<RawValue>>),
+        (loaded, state): (LoadedSubprocess, Option<Box<RawValue>>),
     ) -> Result<Instance, String> {
         let identity = move |pid| identity(&spec, (Mode::Subprocess, attempt), pid);
         let starting = self
@@ -246,8 +250,8 @@ impl Supervisor {
     }
 
     /// In-process as long as the process has room for another image, which it never gives back.
-    fn where_to(&self, spec: &Spec) -> Mode {
-        let Shared { images, config, .. } = &*self.shared;
+    fn where_to(&self, spec: &DaemonSpec) -> Mode {
+        let SupervisorShared { images, config, .. } = &*self.shared;
         if spec.mode == Mode::Subprocess || images.has(&spec.artefact.hash) {
             return spec.mode;
         }
@@ -271,7 +275,7 @@ impl Supervisor {
     }
 
     /// What a worker is told first; of no generation yet.
-    pub(super) fn load_message(&self, spec: &Spec) -> StartMessage {
+    pub(super) fn load_message(&self, spec: &DaemonSpec) -> StartMessage {
         StartMessage {
             host_pid: std::process::id(),
             // Straight from the store: a new process has nothing mapped under that name, and the store never writes over
@@ -295,7 +299,7 @@ impl Supervisor {
         Box::new(move || door.hold_behind(attempt.number))
     }
 
-    pub(super) fn local(&self, generation: u64) -> Local {
+    pub(super) fn local(&self, generation: u64) -> LocalHostApi {
         let host = Host {
             visitor: self.spec.name.clone(),
             neighbours: Arc::clone(&self.shared.neighbours),
@@ -304,15 +308,15 @@ impl Supervisor {
             told: OnceLock::new(),
             opened: AtomicUsize::new(0),
         };
-        Local {
+        LocalHostApi {
             generation,
             journal: self.shared.journal.clone(),
-            neighbourhood: Errands::new(host, Arc::clone(&self.door.guests)),
+            neighbourhood: EcosystemApi::new(host, Arc::clone(&self.door.guests)),
         }
     }
 }
 
-fn identity(spec: &Spec, (mode, attempt): (Mode, Attempt), pid: u32) -> Identity {
+fn identity(spec: &DaemonSpec, (mode, attempt): (Mode, Attempt), pid: u32) -> Identity {
     Identity {
         name: spec.name.clone(),
         plugin: spec.artefact.manifest.name.clone(),

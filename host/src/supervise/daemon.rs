@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 
 use super::health::Health;
 use super::stop::Stopping;
-use super::{Shared, Spec, Supervisor};
-use dae_runtime::peers::directory::Answering;
+use super::{DaemonSpec, Supervisor, SupervisorShared};
+use dae_runtime::peers::directory::CredentialSource;
 use dae_runtime::plugin::identity::Identity;
-use dae_runtime::session::gate::Door;
-use dae_store::daemon_state::State;
+use dae_runtime::session::gate::Gate;
+use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::report::{CommandChanges, Credential, LastEnd};
 use dae_store::restart::History;
@@ -26,13 +26,13 @@ use dae_store::snapshots::KeptState;
 /// What a supervisor can be told to do. The sender hears when it is done.
 #[derive(Debug)]
 pub(super) enum Order {
-    Start(Reply),
-    Stop(Reply),
-    Restart(Reply),
-    Replace(Box<Spec>, StartFrom, Reply),
+    Start(OrderReply),
+    Stop(OrderReply),
+    Restart(OrderReply),
+    Replace(Box<DaemonSpec>, StartFrom, OrderReply),
     Save(oneshot::Sender<Result<Vec<u8>, String>>),
-    Prepare(Box<Spec>, StartFrom, Reply),
-    End(Reply),
+    Prepare(Box<DaemonSpec>, StartFrom, OrderReply),
+    End(OrderReply),
 }
 
 /// What a new instance starts from. A state that it doesn't start from is set aside.
@@ -48,9 +48,9 @@ pub(crate) enum StartFrom {
 
 /// Whether a change has begun. Until then its asker may abandon it; from then on it is carried through.
 #[derive(Debug, Default)]
-pub struct Begin(AtomicU8);
+pub struct ChangeStart(AtomicU8);
 
-impl Begin {
+impl ChangeStart {
     const WAITING: u8 = 0;
     const BEGUN: u8 = 1;
     const ABANDONED: u8 = 2;
@@ -75,16 +75,16 @@ impl Begin {
 }
 
 /// An order, and whether whoever gave it still wants it.
-pub(super) struct Asked {
+pub(super) struct QueuedOrder {
     pub(super) order: Order,
-    pub(super) begin: Arc<Begin>,
+    pub(super) begin: Arc<ChangeStart>,
 }
 
-pub(super) type Reply = oneshot::Sender<Result<Done, String>>;
+pub(super) type OrderReply = oneshot::Sender<Result<OrderResult, String>>;
 
 /// What an order came to.
 #[derive(Debug, Clone, Default)]
-pub struct Done {
+pub struct OrderResult {
     /// The generation that answers; 0 where none does.
     pub generation: u64,
     /// The length of the state that was handed over, in bytes.
@@ -103,11 +103,11 @@ pub enum Notice {
         /// The content that did not last.
         bad: String,
         /// What runs again.
-        good: Box<Spec>,
+        good: Box<DaemonSpec>,
         /// Why.
         reason: String,
         /// The daemon's door. Another daemon may have the name by the time that this is read.
-        door: Arc<Door>,
+        door: Arc<Gate>,
     },
 }
 
@@ -115,37 +115,37 @@ pub enum Notice {
 #[derive(Debug)]
 pub struct Daemon {
     /// What its guests find.
-    pub door: Arc<Door>,
+    pub door: Arc<Gate>,
     // Boxed, since a channel has room for 32 of them from the beginning.
-    orders: mpsc::Sender<Box<Asked>>,
-    now: Arc<Now>,
+    orders: mpsc::Sender<Box<QueuedOrder>>,
+    now: Arc<DaemonNow>,
 }
 
 /// What is the case at the moment.
 #[derive(Debug)]
-pub(super) struct Now {
-    pub(super) state: watch::Sender<State>,
-    running: Mutex<Running>,
+pub(super) struct DaemonNow {
+    pub(super) state: watch::Sender<DaemonState>,
+    running: Mutex<RunningView>,
     pub(super) generation: AtomicU64,
     pub(super) restarts: AtomicU64,
 }
 
 /// What a look at a daemon shows, besides its state.
 #[derive(Debug)]
-pub(super) struct Running {
-    pub(super) spec: Spec,
+pub(super) struct RunningView {
+    pub(super) spec: DaemonSpec,
     pub(super) port: Option<u16>,
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) last_end: Option<LastEnd>,
     pub(super) recent: String,
     pub(super) state_from: String,
-    pub(super) retired: Left,
+    pub(super) retired: RetiredCounts,
     pub(super) stopping: Stopping,
 }
 
 /// What its instances of before have left in the host's process.
 #[derive(Debug, Clone, Default)]
-pub struct Left {
+pub struct RetiredCounts {
     /// How many there were.
     pub generations: u64,
     /// Those of which something runs on for good.
@@ -154,7 +154,7 @@ pub struct Left {
     pub hashes: BTreeSet<String>,
 }
 
-impl Left {
+impl RetiredCounts {
     pub(super) fn add(&mut self, hash: &str, is_left_behind: bool) {
         self.generations += 1;
         self.left_behind += u64::from(is_left_behind);
@@ -164,15 +164,15 @@ impl Left {
 
 /// A look at a daemon.
 #[derive(Debug, Clone)]
-pub struct Glance {
+pub struct DaemonView {
     /// What it runs.
-    pub spec: Spec,
+    pub spec: DaemonSpec,
     /// Its port, while it has one.
     pub port: Option<u16>,
     /// Who answers, while anybody does.
     pub identity: Option<Arc<Identity>>,
     /// Where it is in its life.
-    pub state: State,
+    pub state: DaemonState,
     /// The n-th instance since the host started.
     pub generation: u64,
     /// Restarts since then.
@@ -184,7 +184,7 @@ pub struct Glance {
     /// Where the state of the present instance comes from; empty where it has none.
     pub state_from: String,
     /// What its instances of before have left in the host's process.
-    pub retired: Left,
+    pub retired: RetiredCounts,
 }
 
 /// Orders that may wait. A daemon is seldom told two things at once; who comes later waits with his own.
@@ -193,19 +193,19 @@ const ORDERS_MAX: usize = 16;
 impl Daemon {
     /// A supervised daemon; nothing of it runs until it is told to start.
     #[must_use]
-    pub fn supervise(spec: Spec, shared: Arc<Shared>) -> Self {
-        let door = Door::new(&spec.name, shared.config.limits());
+    pub fn supervise(spec: DaemonSpec, shared: Arc<SupervisorShared>) -> Self {
+        let door = Gate::new(&spec.name, shared.config.limits());
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
-        let now = Arc::new(Now {
-            state: watch::Sender::new(State::Stopped),
-            running: Mutex::new(Running {
+        let now = Arc::new(DaemonNow {
+            state: watch::Sender::new(DaemonState::Stopped),
+            running: Mutex::new(RunningView {
                 spec: spec.clone(),
                 port: None,
                 identity: None,
                 last_end: None,
                 recent: String::new(),
                 state_from: String::new(),
-                retired: Left::default(),
+                retired: RetiredCounts::default(),
                 stopping: Stopping::default(),
             }),
             generation: AtomicU64::new(0),
@@ -213,7 +213,7 @@ impl Daemon {
         });
         shared
             .neighbours
-            .enter(&door, Arc::clone(&now) as Arc<dyn Answering>);
+            .enter(&door, Arc::clone(&now) as Arc<dyn CredentialSource>);
         let supervisor = Supervisor {
             spec,
             shared,
@@ -237,7 +237,7 @@ impl Daemon {
     ///
     /// # Errors
     /// Why it doesn't start.
-    pub async fn start(&self, begin: &Arc<Begin>) -> Result<Done, String> {
+    pub async fn start(&self, begin: &Arc<ChangeStart>) -> Result<OrderResult, String> {
         self.order(begin, Order::Start).await
     }
 
@@ -245,7 +245,7 @@ impl Daemon {
     ///
     /// # Errors
     /// What went wrong on the way; it is stopped all the same.
-    pub async fn stop(&self, begin: &Arc<Begin>) -> Result<Done, String> {
+    pub async fn stop(&self, begin: &Arc<ChangeStart>) -> Result<OrderResult, String> {
         self.order(begin, Order::Stop).await
     }
 
@@ -253,7 +253,7 @@ impl Daemon {
     ///
     /// # Errors
     /// Why the new one doesn't start; the old one runs on.
-    pub async fn restart(&self, begin: &Arc<Begin>) -> Result<Done, String> {
+    pub async fn restart(&self, begin: &Arc<ChangeStart>) -> Result<OrderResult, String> {
         self.order(begin, Order::Restart).await
     }
 
@@ -263,9 +263,9 @@ impl Daemon {
     /// Why it doesn't start; what was before runs on.
     pub(crate) async fn replace(
         &self,
-        begin: &Arc<Begin>,
-        (spec, from): (Spec, StartFrom),
-    ) -> Result<Done, String> {
+        begin: &Arc<ChangeStart>,
+        (spec, from): (DaemonSpec, StartFrom),
+    ) -> Result<OrderResult, String> {
         let order = |reply| Order::Replace(Box::new(spec), from, reply);
         self.order(begin, order).await
     }
@@ -277,7 +277,7 @@ impl Daemon {
     pub async fn state(&self) -> Result<Vec<u8>, String> {
         let (reply, saved) = oneshot::channel();
         let gone = || "its supervisor has ended".to_owned();
-        let asked = Asked {
+        let asked = QueuedOrder {
             order: Order::Save(reply),
             begin: Arc::default(),
         };
@@ -293,9 +293,9 @@ impl Daemon {
     /// The trial failed. What was to run before still is.
     pub(crate) async fn prepare(
         &self,
-        begin: &Arc<Begin>,
-        (spec, from): (Spec, StartFrom),
-    ) -> Result<Done, String> {
+        begin: &Arc<ChangeStart>,
+        (spec, from): (DaemonSpec, StartFrom),
+    ) -> Result<OrderResult, String> {
         let order = |reply| Order::Prepare(Box::new(spec), from, reply);
         self.order(begin, order).await
     }
@@ -304,7 +304,7 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Daemon::stop`].
-    pub async fn end(&self) -> Result<Done, String> {
+    pub async fn end(&self) -> Result<OrderResult, String> {
         self.order(&Arc::default(), Order::End).await
     }
 
@@ -312,12 +312,12 @@ impl Daemon {
     /// supervisor comes to it.
     async fn order(
         &self,
-        begin: &Arc<Begin>,
-        order: impl FnOnce(Reply) -> Order,
-    ) -> Result<Done, String> {
+        begin: &Arc<ChangeStart>,
+        order: impl FnOnce(OrderReply) -> Order,
+    ) -> Result<OrderResult, String> {
         let gone = || Err("its supervisor has ended".to_owned());
         let (reply, done) = oneshot::channel();
-        let asked = Asked {
+        let asked = QueuedOrder {
             order: order(reply),
             begin: Arc::clone(begin),
         };
@@ -331,14 +331,14 @@ impl Daemon {
 
     /// Says that a start is on its way, so that [`Daemon::settled`] waits for it.
     pub fn announce_start(&self) {
-        self.now.state.send_replace(State::Starting);
+        self.now.state.send_replace(DaemonState::Starting);
     }
 
     /// Waits until it answers, or won't by itself.
     pub async fn settled(&self) {
         let mut state = self.now.state.subscribe();
         // An error means that the supervisor has ended, and nothing is more settled than that.
-        let _ = state.wait_for(State::is_settled).await;
+        let _ = state.wait_for(DaemonState::is_settled).await;
     }
 
     /// Its port, while it has one.
@@ -357,8 +357,9 @@ impl Daemon {
     /// Waits until it answers, or won't by itself; one that is to be restarted is waited for.
     pub async fn up_or_down(&self) {
         let mut state = self.now.state.subscribe();
-        let is_settled =
-            |state: &State| state.is_settled() && !matches!(state, State::Backoff { .. });
+        let is_settled = |state: &DaemonState| {
+            state.is_settled() && !matches!(state, DaemonState::Backoff { .. })
+        };
         // An error means that the supervisor has ended, and nothing is more settled than that.
         let _ = state.wait_for(is_settled).await;
     }
@@ -383,9 +384,9 @@ impl Daemon {
 
     /// How it is.
     #[must_use]
-    pub fn glance(&self) -> Glance {
+    pub fn glance(&self) -> DaemonView {
         let running = self.now.running();
-        Glance {
+        DaemonView {
             spec: running.spec.clone(),
             port: running.port,
             identity: running.identity.clone(),
@@ -400,13 +401,13 @@ impl Daemon {
     }
 }
 
-impl Now {
-    pub(super) fn running(&self) -> MutexGuard<'_, Running> {
+impl DaemonNow {
+    pub(super) fn running(&self) -> MutexGuard<'_, RunningView> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Answering for Now {
+impl CredentialSource for DaemonNow {
     fn credential(&self) -> Option<Credential> {
         let identity = self.running().identity.clone();
         identity.map(|identity| identity.credential())

@@ -4,10 +4,10 @@
 //! process can't be killed; what can be done is to see which handler holds a thread, and to say so.
 
 use super::Supervisor;
-use super::rounds::Turn;
+use super::rounds::TimerSlot;
 use dae_runtime::instance::Instance;
-use dae_runtime::threads::watchdog::Seen;
-use dae_store::daemon_state::State;
+use dae_runtime::threads::watchdog::RunningHandler;
+use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::report::Mode;
 
@@ -18,16 +18,16 @@ pub(super) struct Health {
     pulse: Option<u64>,
     misses: u32,
     /// What ran then.
-    seen: Vec<Seen>,
+    seen: Vec<RunningHandler>,
     /// Its place in the host's rounds, which says when to look.
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<TimerSlot>,
     /// Why it was killed, once it was.
     pub(super) kill_cause: Option<String>,
 }
 
 impl Health {
     /// Of an instance that was not asked yet.
-    pub(super) fn of(turn: Option<Turn>) -> Self {
+    pub(super) fn of(turn: Option<TimerSlot>) -> Self {
         Health {
             turn,
             ..Health::default()
@@ -54,7 +54,7 @@ impl Supervisor {
         let misses = self.health.misses;
         if misses >= self.spec.settings.health_misses_max {
             let cause = format!("it did not answer {misses} health checks in a row and was killed");
-            self.set(State::Degraded {
+            self.set(DaemonState::Degraded {
                 cause: cause.clone(),
             });
             self.health.kill_cause = Some(cause);
@@ -71,11 +71,11 @@ impl Supervisor {
             .find(|one| self.health.seen.contains(one))
             .copied();
         self.health.seen = seen;
-        let is_degraded = matches!(&*self.now.state.borrow(), State::Degraded { .. });
+        let is_degraded = matches!(&*self.now.state.borrow(), DaemonState::Degraded { .. });
         let Some(stuck) = stuck else {
             self.health.misses = 0;
             if is_degraded {
-                self.set(State::Ready);
+                self.set(DaemonState::Ready);
             }
             return;
         };
@@ -89,7 +89,7 @@ impl Supervisor {
                  `dae-host isolate {name}` runs it where it can",
                 instance.command_name(stuck.command),
             );
-            self.set(State::Degraded { cause });
+            self.set(DaemonState::Degraded { cause });
         }
     }
 }

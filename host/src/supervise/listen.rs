@@ -6,13 +6,17 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
-use super::Spec;
-use dae_runtime::session::accept::{Listening, listen_on};
-use dae_runtime::session::gate::Door;
+use super::DaemonSpec;
+use dae_runtime::session::accept::{Listener, listen_on};
+use dae_runtime::session::gate::Gate;
 use dae_runtime::threads::fd_limits;
 
 /// Takes the daemon's port, or another if it is taken and not pinned, and lets guests in through `door`.
-pub(super) fn bind(spec: &Spec, door: &Arc<Door>, runtime: &Handle) -> Result<Listening, String> {
+pub(super) fn bind(
+    spec: &DaemonSpec,
+    door: &Arc<Gate>,
+    runtime: &Handle,
+) -> Result<Listener, String> {
     // The socket belongs to the runtime that its guests run on.
     let _entered = runtime.enter();
     let port = spec.port.unwrap_or(0);
@@ -25,11 +29,11 @@ pub(super) fn bind(spec: &Spec, door: &Arc<Door>, runtime: &Handle) -> Result<Li
         Err(error) => other_port(spec, &error)?,
     };
     fd_limits::check_room(&listener)?;
-    Listening::over(listener, Arc::clone(door), runtime)
+    Listener::over(listener, Arc::clone(door), runtime)
         .map_err(|error| format!("its port has no address: {error}"))
 }
 
-fn other_port(spec: &Spec, error: &io::Error) -> Result<TcpListener, String> {
+fn other_port(spec: &DaemonSpec, error: &io::Error) -> Result<TcpListener, String> {
     if let Some(text) = fd_limits::no_room_after(error) {
         return Err(text);
     }

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::build::Built;
-use super::{Notice, Spec, Supervisor};
+use super::{DaemonSpec, Notice, Supervisor};
 use dae_store::durations;
 use dae_store::snapshots::KeptState;
 
 /// New code on probation, and what was before it.
 #[derive(Debug)]
-pub(super) struct Probation {
+pub(super) struct RollbackWindow {
     until: Instant,
     /// What has shown that it lasts.
-    back: Spec,
+    back: DaemonSpec,
     /// The state of the last swap.
     newest: Option<KeptState>,
     /// The one that `back` left itself, where that is an older one.
@@ -30,14 +30,14 @@ impl Supervisor {
     /// What is to be gone back to now that `self.spec` has taken over from `old`, which left that state.
     pub(super) fn probation_behind(
         &mut self,
-        old: Spec,
+        old: DaemonSpec,
         left: Option<KeptState>,
-    ) -> Option<Probation> {
+    ) -> Option<RollbackWindow> {
         let is_new = old.artefact.hash != self.spec.artefact.hash;
         let probation_ms = self.spec.settings.probation_ms;
         let until = durations::after(Instant::now(), durations::ms(probation_ms));
-        let Some(before) = self.probation.take().filter(Probation::is_on) else {
-            return is_new.then_some(Probation {
+        let Some(before) = self.probation.take().filter(RollbackWindow::is_on) else {
+            return is_new.then_some(RollbackWindow {
                 until,
                 back: old,
                 newest: left,
@@ -48,13 +48,13 @@ impl Supervisor {
             return None;
         }
         Some(match is_new {
-            true => Probation {
+            true => RollbackWindow {
                 until,
                 ..before.with(left)
             },
             // The same code in another place, or once more: it has shown no more than before.
-            false => Probation {
-                back: Spec {
+            false => RollbackWindow {
+                back: DaemonSpec {
                     mode: self.spec.mode,
                     ..before.back.clone()
                 },
@@ -69,7 +69,7 @@ impl Supervisor {
     /// # Errors
     /// Why what was good before doesn't start any more.
     pub(super) async fn roll_back(&mut self, cause: &str) -> Result<bool, String> {
-        let Some(probation) = self.probation.take().filter(Probation::is_on) else {
+        let Some(probation) = self.probation.take().filter(RollbackWindow::is_on) else {
             return Ok(false);
         };
         let back = probation.back.clone();
@@ -102,7 +102,7 @@ impl Supervisor {
     /// Builds it from the first of these states that it takes.
     async fn build_from(
         &mut self,
-        spec: &Spec,
+        spec: &DaemonSpec,
         states: Vec<Option<KeptState>>,
     ) -> Result<(Built, Option<KeptState>), String> {
         let mut last = String::new();
@@ -119,14 +119,14 @@ impl Supervisor {
     }
 }
 
-impl Probation {
+impl RollbackWindow {
     fn is_on(&self) -> bool {
         Instant::now() < self.until
     }
 
     /// After another swap within it, at which that state was saved.
     fn with(self, left: Option<KeptState>) -> Self {
-        Probation {
+        RollbackWindow {
             own: self.own.or_else(|| self.newest.clone()),
             newest: left.or(self.newest),
             ..self

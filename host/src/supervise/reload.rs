@@ -10,19 +10,23 @@
 use std::sync::Arc;
 
 use super::retire::drain;
-use super::{Current, Done, Spec, StartFrom, Supervisor};
-use dae_store::daemon_state::State;
+use super::{Current, DaemonSpec, OrderResult, StartFrom, Supervisor};
+use dae_store::daemon_state::DaemonState;
 use dae_store::manifest;
-use dae_store::snapshots::{KeptState, Occasion};
+use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
     /// Has an instance of `spec` take over.
-    pub(super) async fn take_over(&mut self, spec: Spec, from: StartFrom) -> Result<Done, String> {
+    pub(super) async fn take_over(
+        &mut self,
+        spec: DaemonSpec,
+        from: StartFrom,
+    ) -> Result<OrderResult, String> {
         self.history.clear();
         let before = self.now.state.borrow().clone();
         self.set(match self.current {
-            Some(_) => State::Reloading,
-            None => State::Starting,
+            Some(_) => DaemonState::Reloading,
+            None => DaemonState::Starting,
         });
         let had_port = self.listening.is_some();
         let result = self.walk(&spec, &from).await;
@@ -35,7 +39,7 @@ impl Supervisor {
 
     /// Returns to the state it was in, or to having failed; lets a port go that was bound for nothing. Where the code that
     /// is down was tried again, why it doesn't start is the newest that is known of it.
-    fn stay(&mut self, before: State, had_port: bool, (cause, is_same): (&str, bool)) {
+    fn stay(&mut self, before: DaemonState, had_port: bool, (cause, is_same): (&str, bool)) {
         if !had_port {
             self.listening = None;
             self.now.running().port = None;
@@ -43,18 +47,20 @@ impl Supervisor {
         let name = &self.spec.name;
         let cause = cause.to_owned();
         let after = match before {
-            State::Starting | State::Stopped | State::Failed { .. } => State::Failed { cause },
-            // An exclusive one that could not be started again.
-            State::Ready | State::Degraded { .. } if self.current.is_none() => {
-                State::Failed { cause }
+            DaemonState::Starting | DaemonState::Stopped | DaemonState::Failed { .. } => {
+                DaemonState::Failed { cause }
             }
-            State::Backoff { until, .. } if is_same => State::Backoff { cause, until },
-            State::CrashLoop { .. } if is_same => State::CrashLoop { cause },
+            // An exclusive one that could not be started again.
+            DaemonState::Ready | DaemonState::Degraded { .. } if self.current.is_none() => {
+                DaemonState::Failed { cause }
+            }
+            DaemonState::Backoff { until, .. } if is_same => DaemonState::Backoff { cause, until },
+            DaemonState::CrashLoop { .. } if is_same => DaemonState::CrashLoop { cause },
             other => other,
         };
         match &after {
-            State::Failed { cause } => self.door.shut(format!("{name} has failed: {cause}")),
-            State::CrashLoop { cause } => {
+            DaemonState::Failed { cause } => self.door.shut(format!("{name} has failed: {cause}")),
+            DaemonState::CrashLoop { cause } => {
                 self.door
                     .shut(format!("{name} is in a crash loop: {cause}"));
             }
@@ -63,7 +69,7 @@ impl Supervisor {
         self.set(after);
     }
 
-    async fn walk(&mut self, spec: &Spec, from: &StartFrom) -> Result<Done, String> {
+    async fn walk(&mut self, spec: &DaemonSpec, from: &StartFrom) -> Result<OrderResult, String> {
         self.try_out(spec, from).await?;
         let successor = self.prepare(spec).await?;
         let was_kept = self.stateful().is_none();
@@ -87,7 +93,7 @@ impl Supervisor {
         };
         let is_reload = self.current.is_some() || was_retired;
         let old = std::mem::replace(&mut self.spec, spec.clone());
-        let done = Done {
+        let done = OrderResult {
             generation: built.instance.identity.generation,
             state_bytes: state.map(KeptState::bytes),
             changes: manifest::changes(&old.artefact.manifest, &spec.artefact.manifest),
@@ -126,7 +132,7 @@ impl Supervisor {
         true
     }
 
-    fn tell_done(&self, done: &Done) {
+    fn tell_done(&self, done: &OrderResult) {
         if let Some(id) = &done.set_aside {
             self.tell_set_aside(id, done.generation);
         }
@@ -157,7 +163,7 @@ impl Supervisor {
         let saved = instance
             .save(grace)
             .await
-            .and_then(|bytes| KeptState::of(&bytes, Occasion::Reload, generation));
+            .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Reload, generation));
         match saved {
             Ok(state) => Ok(Some(state)),
             // Nobody starts from it, so that it is no reason to refuse.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::daemon::Now;
-use super::{Current, Shared, Supervisor};
+use super::daemon::DaemonNow;
+use super::{Current, Supervisor, SupervisorShared};
 use dae_runtime::instance;
 use dae_store::report::Mode;
 use dae_store::tasks;
@@ -21,15 +21,15 @@ const RETIRING_MAX: usize = 8;
 const LET_GO_MAX: Duration = Duration::from_millis(200);
 
 /// An instance that is to end, and all that its end needs.
-pub(super) struct Retiree {
+pub(super) struct RetiringInstance {
     current: Current,
-    shared: Arc<Shared>,
-    now: Arc<Now>,
+    shared: Arc<SupervisorShared>,
+    now: Arc<DaemonNow>,
 }
 
 impl Supervisor {
-    pub(super) fn retiree(&self, current: Current) -> Retiree {
-        Retiree {
+    pub(super) fn retiree(&self, current: Current) -> RetiringInstance {
+        RetiringInstance {
             current,
             shared: Arc::clone(&self.shared),
             now: Arc::clone(&self.now),
@@ -54,10 +54,10 @@ impl Supervisor {
     }
 }
 
-impl Retiree {
+impl RetiringInstance {
     /// Waits for running commands, then ends the instance; what went wrong on the way has been told.
     pub(super) async fn retire(self) -> Vec<String> {
-        let Retiree {
+        let RetiringInstance {
             mut current,
             shared,
             now,

@@ -21,16 +21,16 @@ use dae_store::tasks;
 
 /// See the file's head.
 #[derive(Debug)]
-pub struct Rounds {
+pub struct HealthTimer {
     /// The host's start.
     since: Instant,
     /// By their period, in milliseconds.
-    by_period: Mutex<HashMap<u64, Round>>,
+    by_period: Mutex<HashMap<u64, TimerGroup>>,
 }
 
 /// Those who are called upon at the same moments, by the numbers of their instances.
 #[derive(Debug, Default)]
-struct Round {
+struct TimerGroup {
     here: HashMap<u64, Arc<Notify>>,
     apart: HashMap<u64, Arc<Notify>>,
     /// Those of which something ran at the round before.
@@ -39,21 +39,21 @@ struct Round {
 
 /// A supervisor's place in a round, for one instance. Dropped, it is called upon no more.
 #[derive(Debug)]
-pub(super) struct Turn {
-    rounds: Arc<Rounds>,
+pub(super) struct TimerSlot {
+    rounds: Arc<HealthTimer>,
     every_ms: u64,
     instance: u64,
     call: Arc<Notify>,
 }
 
-impl Turn {
+impl TimerSlot {
     /// Ends when it is time to look.
     pub(super) async fn called(&self) {
         self.call.notified().await;
     }
 }
 
-impl Drop for Turn {
+impl Drop for TimerSlot {
     fn drop(&mut self) {
         if let Some(round) = lock(&self.rounds.by_period).get_mut(&self.every_ms) {
             round.here.remove(&self.instance);
@@ -62,22 +62,22 @@ impl Drop for Turn {
     }
 }
 
-impl Rounds {
+impl HealthTimer {
     /// Those of a host that started then.
     #[must_use]
     pub fn of(since: Instant) -> Arc<Self> {
-        Arc::new(Rounds {
+        Arc::new(HealthTimer {
             since,
             by_period: Mutex::default(),
         })
     }
 
     /// A place for that instance in the round of that period; `None` where it is never to be asked.
-    pub(super) fn enter(self: &Arc<Self>, every_ms: u64, instance: &Instance) -> Option<Turn> {
+    pub(super) fn enter(self: &Arc<Self>, every_ms: u64, instance: &Instance) -> Option<TimerSlot> {
         if every_ms == 0 {
             return None;
         }
-        let turn = Turn {
+        let turn = TimerSlot {
             rounds: Arc::clone(self),
             every_ms,
             instance: instance.number(),
@@ -88,7 +88,7 @@ impl Rounds {
             let (rounds, since) = (Arc::downgrade(self), self.since);
             let make = move || make(Weak::clone(&rounds), since, every_ms);
             tasks::keep_alive(&Handle::current(), "health rounds", make);
-            Round::default()
+            TimerGroup::default()
         });
         // Not what was asked for: it may run elsewhere for want of room.
         let place = match instance.identity.mode {
@@ -120,7 +120,7 @@ impl Rounds {
 }
 
 /// Makes the rounds of that period for as long as there is anybody to call upon.
-async fn make(rounds: Weak<Rounds>, since: Instant, every_ms: u64) {
+async fn make(rounds: Weak<HealthTimer>, since: Instant, every_ms: u64) {
     loop {
         let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next_ms = (since_ms / every_ms)
@@ -149,9 +149,9 @@ mod tests {
 
     #[test]
     fn only_those_are_called_upon_who_have_reason_to_look() {
-        let rounds = Rounds::of(Instant::now());
+        let rounds = HealthTimer::of(Instant::now());
         let calls: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
-        let round = Round {
+        let round = TimerGroup {
             here: [(1, Arc::clone(&calls[0])), (2, Arc::clone(&calls[1]))].into(),
             apart: [(3, Arc::clone(&calls[2]))].into(),
             before: Vec::new(),
@@ -168,7 +168,7 @@ mod tests {
             let called: Vec<bool> = calls.iter().map(is_called).collect();
             assert_eq!(called, expected, "{running:?}");
         }
-        lock(&rounds.by_period).insert(5, Round::default());
+        lock(&rounds.by_period).insert(5, TimerGroup::default());
         assert!(!rounds.call(5, Vec::new()), "nobody is left");
         assert!(lock(&rounds.by_period).is_empty());
     }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::health::Health;
-use super::{Done, Supervisor, retire};
+use super::{OrderResult, Supervisor, retire};
 use dae_runtime::instance::Instance;
-use dae_store::daemon_state::State;
-use dae_store::snapshots::{KeptState, Occasion};
+use dae_store::daemon_state::DaemonState;
+use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 /// Counts the steps of all stops in a host.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl StopStep {
 }
 
 impl Supervisor {
-    pub(super) async fn stop(&mut self) -> Result<Done, String> {
+    pub(super) async fn stop(&mut self) -> Result<OrderResult, String> {
         let name = &self.spec.name;
         self.door.shut(format!(
             "{name} is stopped; `dae-host start {name}` starts it"
@@ -88,9 +88,9 @@ impl Supervisor {
         self.at(None);
         self.history.clear();
         self.probation = None;
-        self.set(State::Stopped);
+        self.set(DaemonState::Stopped);
         match faults.is_empty() {
-            true => Ok(Done::default()),
+            true => Ok(OrderResult::default()),
             false => Err(faults.join("; ")),
         }
     }
@@ -108,7 +108,7 @@ impl Supervisor {
         self.at(Some(StopStep::Save));
         let generation = instance.identity.generation;
         let saved = instance.save(limit).await;
-        match saved.and_then(|bytes| KeptState::of(&bytes, Occasion::Stop, generation)) {
+        match saved.and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Stop, generation)) {
             Ok(state) => {
                 self.at(Some(StopStep::Write));
                 self.keep(&state).await;

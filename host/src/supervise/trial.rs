@@ -8,19 +8,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
-use super::{Spec, StartFrom, Supervisor};
-use dae_runtime::plugin::libraries::Tried;
-use dae_runtime::process::subprocess::{Child, ChildPlan, Spawner};
-use dae_runtime::process::{StartMessage, TrialMessage};
+use super::{DaemonSpec, StartFrom, Supervisor};
+use dae_runtime::plugin::libraries::PreflightRecord;
+use dae_runtime::process::subprocess::{Spawner, Subprocess, SubprocessPlan};
+use dae_runtime::process::{PreflightMessage, StartMessage};
 use dae_store::blocking;
 use dae_store::durations;
 use dae_store::report::Mode;
-use dae_store::settings::{Trial, TrialStep};
-use dae_store::snapshots::{KeptState, Occasion};
+use dae_store::settings::{Preflight, PreflightStep};
+use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
     /// Tries the file out, if that is wanted and possible.
-    pub(super) async fn try_out(&mut self, spec: &Spec, from: &StartFrom) -> Result<(), String> {
+    pub(super) async fn try_out(
+        &mut self,
+        spec: &DaemonSpec,
+        from: &StartFrom,
+    ) -> Result<(), String> {
         let Some(starts) = self.trial_of(spec) else {
             return Ok(());
         };
@@ -32,11 +36,11 @@ impl Supervisor {
         }
         let mut turn = self.shared.images.trial_turn(&spec.artefact.hash).await;
         let state = self.state_for_trial(from).await?;
-        let has_passed = matches!(*turn, Tried::Passed);
+        let has_passed = matches!(*turn, PreflightRecord::Passed);
         if (has_passed && state.is_none()) || self.shared.images.has(&spec.artefact.hash) {
             return Ok(());
         }
-        if let Tried::Failed(at, reason) = &*turn
+        if let PreflightRecord::Failed(at, reason) = &*turn
             && *at > asked
         {
             if let Some((settings, text)) = reason
@@ -51,8 +55,10 @@ impl Supervisor {
         let settings = state.is_none().then(|| Arc::clone(&spec.settings));
         let result = self.try_alone(spec, starts, state).await;
         *turn = match &result {
-            Ok(()) => Tried::Passed,
-            Err(text) => Tried::Failed(Instant::now(), settings.map(|own| (own, text.clone()))),
+            Ok(()) => PreflightRecord::Passed,
+            Err(text) => {
+                PreflightRecord::Failed(Instant::now(), settings.map(|own| (own, text.clone())))
+            }
         };
         result
     }
@@ -67,14 +73,14 @@ impl Supervisor {
 
     async fn try_alone(
         &mut self,
-        spec: &Spec,
+        spec: &DaemonSpec,
         starts: bool,
         state: Option<Box<RawValue>>,
     ) -> Result<(), String> {
         let plan = self.trial_plan(spec, starts);
         let spawner = self.shared.spawner.clone();
         let tried = self.shared.runtime.spawn(async move {
-            let loaded = Child::load(plan, &spawner).await?;
+            let loaded = Subprocess::load(plan, &spawner).await?;
             loaded.start(state).await.map(drop)
         });
         let tried = tried
@@ -85,22 +91,22 @@ impl Supervisor {
 
     /// Whether the trial starts the daemon too; `None` where there is no trial. One that only loads is none for a
     /// subprocess, which is its own, nor for what is loaded already.
-    fn trial_of(&self, spec: &Spec) -> Option<bool> {
+    fn trial_of(&self, spec: &DaemonSpec) -> Option<bool> {
         let manifest = &spec.artefact.manifest;
         let of_plugin = match manifest.trial.as_deref() {
-            Some("start") => Trial::With(TrialStep::Start),
-            _ => Trial::Whether(true),
+            Some("start") => Preflight::With(PreflightStep::Start),
+            _ => Preflight::Whether(true),
         };
         let wanted = spec.settings.trial.unwrap_or(of_plugin);
-        if wanted == Trial::Whether(false) || !Spawner::is_possible() {
+        if wanted == Preflight::Whether(false) || !Spawner::is_possible() {
             return None;
         }
-        let starts = wanted == Trial::With(TrialStep::Start) && !manifest.exclusive;
+        let starts = wanted == Preflight::With(PreflightStep::Start) && !manifest.exclusive;
         let is_known = spec.mode == Mode::Subprocess || self.shared.images.has(&spec.artefact.hash);
         (starts || !is_known).then_some(starts)
     }
 
-    fn trial_plan(&self, spec: &Spec, starts: bool) -> ChildPlan {
+    fn trial_plan(&self, spec: &DaemonSpec, starts: bool) -> SubprocessPlan {
         let config = &self.shared.config;
         // Of each of its own steps: loading the file, and reading the state.
         let step = durations::ms(spec.settings.trial_ms);
@@ -108,9 +114,9 @@ impl Supervisor {
             true => config.start_limit() + config.stop_grace(),
             false => Duration::ZERO,
         };
-        ChildPlan {
+        SubprocessPlan {
             message: StartMessage {
-                trial: Some(TrialMessage {
+                trial: Some(PreflightMessage {
                     starts,
                     stop_ms: config.stop_grace_ms,
                 }),
@@ -133,7 +139,7 @@ impl Supervisor {
         let limit = self.shared.config.stop_grace();
         let saved = Arc::clone(&current.instance).save(limit).await?;
         let generation = current.instance.identity.generation;
-        let state = KeptState::of(&saved, Occasion::Reload, generation)?;
+        let state = KeptState::of(&saved, SnapshotOccasion::Reload, generation)?;
         Ok(Some(state.state))
     }
 }

@@ -19,8 +19,8 @@ use crate::atomic_file::{self, DiskFault};
 use crate::home::Home;
 use crate::log;
 use crate::registry::{DAE_NAME, Entry};
-use crate::retention::{self, Kept};
-use crate::snapshots::{Found, KeptState, States};
+use crate::retention::{self, KeptItem};
+use crate::snapshots::{KeptState, Snapshots, StoredState};
 
 /// Between a name and a time in a file's name; no daemon's name has it.
 const SEPARATOR: char = '@';
@@ -34,7 +34,7 @@ pub const LAST: &str = "last";
 /// Why a state has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reason {
+pub enum DepartureReason {
     /// The daemon was uninstalled.
     Uninstalled,
     /// It was started without its state (`--fresh`).
@@ -45,14 +45,14 @@ pub enum Reason {
     RolledBack,
 }
 
-impl Reason {
+impl DepartureReason {
     /// The word that people see.
     pub fn as_str(self) -> &'static str {
         match self {
-            Reason::Uninstalled => "uninstalled",
-            Reason::Fresh => "started fresh",
-            Reason::Replaced => "started from another state",
-            Reason::RolledBack => "rolled back",
+            DepartureReason::Uninstalled => "uninstalled",
+            DepartureReason::Fresh => "started fresh",
+            DepartureReason::Replaced => "started from another state",
+            DepartureReason::RolledBack => "rolled back",
         }
     }
 }
@@ -63,7 +63,7 @@ pub struct Departure {
     /// When.
     pub time: Timestamp,
     /// Why.
-    pub reason: Reason,
+    pub reason: DepartureReason,
     /// The state; absent where the daemon had none, or had one that can't be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<KeptState>,
@@ -77,11 +77,11 @@ pub struct Departure {
 
 impl Departure {
     /// A departure now, of what was found.
-    pub fn of(reason: Reason, found: Found) -> Self {
+    pub fn of(reason: DepartureReason, found: StoredState) -> Self {
         let (state, damaged) = match found {
-            Found::Nothing => (None, None),
-            Found::State(state) => (Some(state), None),
-            Found::Damaged(text) => (None, Some(text)),
+            StoredState::Nothing => (None, None),
+            StoredState::State(state) => (Some(state), None),
+            StoredState::Damaged(text) => (None, Some(text)),
         };
         Departure {
             time: Timestamp::now(),
@@ -104,7 +104,7 @@ impl Departure {
 
 /// A departure and what it is called.
 #[derive(Debug, Clone)]
-pub struct Numbered {
+pub struct NumberedDeparture {
     /// What `--state` takes: the time, as in the file's name.
     pub id: String,
     /// What left.
@@ -113,7 +113,7 @@ pub struct Numbered {
 
 /// Something that was kept and is kept no longer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Removed {
+pub struct RemovedItem {
     /// Whose it was.
     pub daemon: String,
     /// `state` or `log`.
@@ -124,15 +124,15 @@ pub struct Removed {
 
 /// Where it is kept.
 #[derive(Debug, Clone)]
-pub struct Past {
+pub struct Archive {
     dir: PathBuf,
     logs: PathBuf,
 }
 
-impl Past {
+impl Archive {
     /// That of a home.
     pub fn of(home: &Home) -> Self {
-        Past {
+        Archive {
             dir: home.past_dir(),
             logs: home.logs_dir(),
         }
@@ -166,22 +166,22 @@ impl Past {
     /// The disk's; the state must stay where it is then.
     pub fn set_aside(
         &self,
-        states: &States,
+        states: &Snapshots,
         daemon: &str,
-        reason: Reason,
+        reason: DepartureReason,
     ) -> anyhow::Result<Option<String>> {
         self.keep(daemon, &Departure::of(reason, states.find(daemon)?))
     }
 
     /// Notes how a daemon is run that is about to be uninstalled, for a host that comes after one that was killed on the way.
-    /// Returns the note's id, for [`Past::take_back`].
+    /// Returns the note's id, for [`Archive::take_back`].
     ///
     /// # Errors
     /// The disk's.
     pub fn note_leaving(&self, daemon: &str, entry: Entry) -> anyhow::Result<Option<String>> {
         let departure = Departure {
             entry: Some(entry),
-            ..Departure::of(Reason::Uninstalled, Found::Nothing)
+            ..Departure::of(DepartureReason::Uninstalled, StoredState::Nothing)
         };
         self.keep(daemon, &departure)
     }
@@ -192,20 +192,20 @@ impl Past {
     /// The disk's; the state is still where it was then.
     pub fn leave(
         &self,
-        states: &States,
+        states: &Snapshots,
         daemon: &str,
         entry: Option<Entry>,
     ) -> anyhow::Result<Option<u64>> {
         let departure = Departure {
             entry,
-            ..Departure::of(Reason::Uninstalled, states.find(daemon)?)
+            ..Departure::of(DepartureReason::Uninstalled, states.find(daemon)?)
         };
         self.keep(daemon, &departure)?;
         states.forget(daemon)?;
         Ok(departure.state.map(|state| state.bytes()))
     }
 
-    /// Takes back what [`Past::keep`] has kept.
+    /// Takes back what [`Archive::keep`] has kept.
     pub fn take_back(&self, daemon: &str, id: &str) {
         // What stays is kept twice for a week, and harms nobody.
         let _ = atomic_file::remove(&self.path_of(daemon, id));
@@ -215,18 +215,18 @@ impl Past {
     ///
     /// # Errors
     /// The directory can't be read.
-    pub fn list(&self, daemon: &str) -> anyhow::Result<Vec<Numbered>> {
+    pub fn list(&self, daemon: &str) -> anyhow::Result<Vec<NumberedDeparture>> {
         let files = self.files()?;
         let own = files.into_iter().filter(|file| file.daemon == daemon);
-        let read = |file: File| {
+        let read = |file: DepartureFile| {
             let text = fs::read(&file.path).ok()?;
             let departure = serde_json::from_slice(&text).ok()?;
-            Some(Numbered {
+            Some(NumberedDeparture {
                 id: file.id,
                 departure,
             })
         };
-        let mut all: Vec<Numbered> = own.filter_map(read).collect();
+        let mut all: Vec<NumberedDeparture> = own.filter_map(read).collect();
         all.sort_by(|a, b| b.id.cmp(&a.id));
         Ok(all)
     }
@@ -236,7 +236,7 @@ impl Past {
     /// # Errors
     /// There is none.
     pub fn state(&self, daemon: &str, which: &str) -> anyhow::Result<KeptState> {
-        let of_id = |one: &Numbered| which == LAST || one.id == which;
+        let of_id = |one: &NumberedDeparture| which == LAST || one.id == which;
         let all = self.list(daemon)?.into_iter().filter(of_id);
         let found = all.filter_map(|one| one.departure.state).next();
         found.ok_or_else(|| match which {
@@ -257,7 +257,8 @@ impl Past {
     /// Returns how a daemon was when it was uninstalled the last time.
     pub fn last_uninstall(&self, daemon: &str) -> Option<Departure> {
         let all = self.list(daemon).ok()?.into_iter();
-        let mut uninstalled = all.filter(|one| one.departure.reason == Reason::Uninstalled);
+        let mut uninstalled =
+            all.filter(|one| one.departure.reason == DepartureReason::Uninstalled);
         uninstalled.next().map(|one| one.departure)
     }
 
@@ -285,12 +286,12 @@ impl Past {
         &self,
         installed: &HashSet<String>,
         now: Timestamp,
-    ) -> anyhow::Result<Vec<Removed>> {
+    ) -> anyhow::Result<Vec<RemovedItem>> {
         let files = self.files()?;
         let is_gone = |name: &String| name != DAE_NAME && !installed.contains(name);
         let logs = log::kept(&self.logs)?;
         let logs: Vec<_> = logs.into_iter().filter(|(name, _)| is_gone(name)).collect();
-        let all: Vec<Kept> = files
+        let all: Vec<KeptItem> = files
             .iter()
             .map(|file| file.kept)
             .chain(logs.iter().map(|(_, kept)| *kept))
@@ -310,7 +311,7 @@ impl Past {
             };
             // What could not be removed is tried again at the next sweep.
             if is_removed {
-                gone.push(Removed {
+                gone.push(RemovedItem {
                     daemon: daemon.clone(),
                     what,
                     why: expiry.as_str(),
@@ -325,13 +326,13 @@ impl Past {
     }
 
     /// The files of departures, in no order.
-    fn files(&self) -> Result<Vec<File>, DiskFault> {
+    fn files(&self) -> Result<Vec<DepartureFile>, DiskFault> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|error| DiskFault::new(&error, "read", &self.dir))?,
         };
         let files = entries.flatten().map(|entry| entry.path());
-        Ok(files.filter_map(File::at).collect())
+        Ok(files.filter_map(DepartureFile::at).collect())
     }
 }
 
@@ -363,14 +364,14 @@ pub fn move_aside(file: &Path) -> Result<Option<PathBuf>, DiskFault> {
 }
 
 /// A departure on the disk, by its name alone.
-struct File {
+struct DepartureFile {
     path: PathBuf,
     daemon: String,
     id: String,
-    kept: Kept,
+    kept: KeptItem,
 }
 
-impl File {
+impl DepartureFile {
     /// `None` where the file is no departure.
     fn at(path: PathBuf) -> Option<Self> {
         let stem = Path::new(path.file_name()?).file_stem()?.to_str()?;
@@ -378,11 +379,11 @@ impl File {
         let (daemon, id) = (daemon.to_owned(), id.to_owned());
         let since = Timestamp::strptime("%Y%m%dT%H%M%S.%f%z", id.replace('Z', "+0000")).ok()?;
         let bytes = fs::metadata(&path).ok()?.len();
-        Some(File {
+        Some(DepartureFile {
             path,
             daemon,
             id,
-            kept: Kept { since, bytes },
+            kept: KeptItem { since, bytes },
         })
     }
 }

@@ -85,7 +85,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
 
 /// A new content of a file: in a synced temporary file beside it. Dropped, it is removed.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedFile {
     path: PathBuf,
     temporary: TempPath,
 }
@@ -95,17 +95,17 @@ pub struct Staged {
 ///
 /// # Errors
 /// The disk's; `path` is then what it was.
-pub fn stage(path: &Path, bytes: &[u8]) -> Result<Staged, DiskFault> {
+pub fn stage(path: &Path, bytes: &[u8]) -> Result<StagedFile, DiskFault> {
     let file = beside(path, bytes)?;
     let synced = file.as_file().sync_all();
     synced.map_err(|e| DiskFault::new(&e, "write", path))?;
-    Ok(Staged {
+    Ok(StagedFile {
         path: path.to_owned(),
         temporary: file.into_temp_path(),
     })
 }
 
-impl Staged {
+impl StagedFile {
     /// Renames the temporary file over the old one.
     ///
     /// # Errors

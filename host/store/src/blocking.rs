@@ -151,7 +151,7 @@ pub fn side_by_side<T: Send + 'static>(
     threads_max: usize,
     work: impl Fn(usize) -> T + Send + Sync + 'static,
 ) -> Vec<Option<T>> {
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SharedWork {
         work,
         next: AtomicUsize::new(0),
         results: Mutex::new(Results {
@@ -179,7 +179,7 @@ pub fn side_by_side<T: Send + 'static>(
 }
 
 /// Work that several threads share.
-struct Shared<T, W> {
+struct SharedWork<T, W> {
     work: W,
     /// The number that nobody has taken.
     next: AtomicUsize,
@@ -193,7 +193,7 @@ struct Results<T> {
     left: usize,
 }
 
-impl<T, W: Fn(usize) -> T> Shared<T, W> {
+impl<T, W: Fn(usize) -> T> SharedWork<T, W> {
     fn do_some(&self) {
         let count = crate::lock::lock(&self.results).all.len();
         loop {

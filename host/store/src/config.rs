@@ -55,7 +55,7 @@ pub struct Config {
     /// How often the machine's listening sockets are looked at for daemons that this host doesn't run; 0 means never.
     pub scan_ms: u64,
     /// Ports at which nobody is asked whether it is a daemon, each a number or a range such as `"8000-8099"`.
-    pub scan_ports_never: Vec<Ports>,
+    pub scan_ports_never: Vec<PortRange>,
     /// How daemons are run ([`crate::settings::Settings`]), unless something nearer says otherwise.
     pub defaults: Value,
     /// How one daemon is run, by its name.
@@ -65,14 +65,14 @@ pub struct Config {
 /// A range of ports, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
-pub struct Ports {
+pub struct PortRange {
     /// The lowest.
     pub first: u16,
     /// The highest.
     pub last: u16,
 }
 
-impl Ports {
+impl PortRange {
     /// Whether it is one of them.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
@@ -80,7 +80,7 @@ impl Ports {
     }
 }
 
-impl TryFrom<Value> for Ports {
+impl TryFrom<Value> for PortRange {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
@@ -95,7 +95,7 @@ impl TryFrom<Value> for Ports {
                 .map(|port| (port, port)),
         };
         match range {
-            Some((first, last)) if first <= last => Ok(Ports { first, last }),
+            Some((first, last)) if first <= last => Ok(PortRange { first, last }),
             _ => Err(format!(
                 "expected a port or a range of ports such as \"8000-8099\", got {value}"
             )),
@@ -103,8 +103,8 @@ impl TryFrom<Value> for Ports {
     }
 }
 
-impl From<Ports> for Value {
-    fn from(Ports { first, last }: Ports) -> Self {
+impl From<PortRange> for Value {
+    fn from(PortRange { first, last }: PortRange) -> Self {
         if first == last {
             return Value::from(first);
         }
@@ -362,8 +362,8 @@ mod tests {
 
     #[test]
     fn ports_are_numbers_or_ranges() {
-        let ports = |text: &str| serde_json::from_str::<Ports>(text);
-        let range = |first, last| Ports { first, last };
+        let ports = |text: &str| serde_json::from_str::<PortRange>(text);
+        let range = |first, last| PortRange { first, last };
         for (text, expected) in [
             ("8080", range(8080, 8080)),
             ("\"8000-8099\"", range(8000, 8099)),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// See the file's head.
 #[derive(Debug, Clone)]
-pub enum State {
+pub enum DaemonState {
     /// An instance is being constructed.
     Starting,
     /// One answers.
@@ -40,45 +40,45 @@ pub enum State {
     },
 }
 
-impl State {
+impl DaemonState {
     /// The one word that `list` shows.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
-            State::Starting => "starting",
-            State::Ready => "ready",
-            State::Degraded { .. } => "degraded",
-            State::Backoff { .. } => "backoff",
-            State::CrashLoop { .. } => "crash-loop",
-            State::Stopped => "stopped",
-            State::Finished => "finished",
-            State::Reloading => "reloading",
-            State::Failed { .. } => "failed",
+            DaemonState::Starting => "starting",
+            DaemonState::Ready => "ready",
+            DaemonState::Degraded { .. } => "degraded",
+            DaemonState::Backoff { .. } => "backoff",
+            DaemonState::CrashLoop { .. } => "crash-loop",
+            DaemonState::Stopped => "stopped",
+            DaemonState::Finished => "finished",
+            DaemonState::Reloading => "reloading",
+            DaemonState::Failed { .. } => "failed",
         }
     }
 
     /// Whether there is nothing left to wait for: it answers, or won't by itself.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        !matches!(self, State::Starting | State::Reloading)
+        !matches!(self, DaemonState::Starting | DaemonState::Reloading)
     }
 }
 
 /// Why it is so and what comes next, for a person; empty where the word says it all.
-impl fmt::Display for State {
+impl fmt::Display for DaemonState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            State::Backoff { cause, until } => {
+            DaemonState::Backoff { cause, until } => {
                 let left = until.saturating_duration_since(Instant::now());
                 write!(f, "{cause}; next try in {:.1} s", rounded(left))
             }
-            State::CrashLoop { cause } => {
+            DaemonState::CrashLoop { cause } => {
                 write!(
                     f,
                     "{cause}; left alone until it is restarted or its file changes"
                 )
             }
-            State::Failed { cause } | State::Degraded { cause } => f.write_str(cause),
+            DaemonState::Failed { cause } | DaemonState::Degraded { cause } => f.write_str(cause),
             _ => Ok(()),
         }
     }

@@ -18,12 +18,12 @@ mod lock;
 mod socket;
 
 pub use lock::FileId;
-pub use lock::{Held, HomeLock};
+pub use lock::{HomeBusy, HomeLock};
 pub use socket::SocketPath;
 
 use crate::atomic_file::DiskFault;
 #[cfg(unix)]
-use crate::write_access::{self, Place};
+use crate::write_access::{self, AclTarget};
 
 /// Our directory below each of the XDG ones.
 const XDG_NAME: &str = "dae";
@@ -257,7 +257,7 @@ fn make_owners_directory(dir: &Path) -> io::Result<()> {
 fn check_owner_alone_writes(dir: &Path) -> anyhow::Result<()> {
     owned_mode(dir)?;
     let metadata = fs::metadata(dir).map_err(|e| DiskFault::new(&e, "look at", dir))?;
-    if let Some(who) = write_access::others_who_write(&metadata, Place::Named(dir)) {
+    if let Some(who) = write_access::others_who_write(&metadata, AclTarget::Named(dir)) {
         let dir = dir.display();
         bail!(
             "the home {dir} may be written by {who}, who could have this host run anything; \

@@ -109,7 +109,7 @@ fn depth(arguments: &str) -> usize {
 
 /// Rewrites what is JSON5.
 fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
-    let mut json = Json::default();
+    let mut json = StrictJson::default();
     for token in tokens(arguments) {
         match token {
             Token::Comma => {
@@ -142,7 +142,7 @@ fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
 
 /// What has been rewritten so far.
 #[derive(Default)]
-struct Json<'t> {
+struct StrictJson<'t> {
     text: String,
     /// A comma has come, and its element not yet.
     has_comma: bool,
@@ -150,7 +150,7 @@ struct Json<'t> {
     word: &'t str,
 }
 
-impl<'t> Json<'t> {
+impl<'t> StrictJson<'t> {
     /// Returns the text, ready for the next element.
     fn next(&mut self) -> &mut String {
         if std::mem::take(&mut self.has_comma) {

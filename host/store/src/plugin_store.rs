@@ -34,7 +34,7 @@ const COMPARED_BYTES: u64 = 64 << 10;
 
 /// Where installed plugins lie.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct PluginStore {
     artefacts: PathBuf,
     images: PathBuf,
 }
@@ -44,7 +44,7 @@ pub struct Store {
 pub struct Artefact {
     /// BLAKE3 of its content, in 64 hex digits.
     pub hash: String,
-    /// Where it lies. Not to be loaded from there: see [`Store::image`].
+    /// Where it lies. Not to be loaded from there: see [`PluginStore::image`].
     pub path: PathBuf,
     /// Its length, in bytes.
     pub bytes: u64,
@@ -63,13 +63,13 @@ pub struct ImageCopy {
     pub mapped_bytes: u64,
 }
 
-impl Store {
+impl PluginStore {
     /// The store of a home, whose directories must be there.
     ///
     /// # Errors
     /// They are not.
     pub fn open(home: &Home) -> anyhow::Result<Self> {
-        let store = Store {
+        let store = PluginStore {
             artefacts: home.store_dir(),
             images: home.images_dir(),
         };
@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// Takes a copy of the plugin at `source`, or finds the one that it has of the same content. A power cut may take or
-    /// damage it until [`Store::settle`].
+    /// damage it until [`PluginStore::settle`].
     ///
     /// # Errors
     /// A [`FileFault`] if the source is no plugin or changed meanwhile, else the disk's.

@@ -9,7 +9,7 @@ use crate::lock::lock;
 
 /// See the file's head.
 #[derive(Debug)]
-pub struct Seldom {
+pub struct RateLimit {
     times: u32,
     every: Duration,
     now: Mutex<Window>,
@@ -22,10 +22,10 @@ struct Window {
     skipped: u64,
 }
 
-impl Seldom {
+impl RateLimit {
     /// At most `times` times in each period of `every`.
     pub const fn new(times: u32, every: Duration) -> Self {
-        Seldom {
+        RateLimit {
             times,
             every,
             now: Mutex::new(Window {
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_logged_a_few_times_a_period_and_counted() {
-        let seldom = Seldom::new(2, Duration::from_secs(60));
+        let seldom = RateLimit::new(2, Duration::from_secs(60));
         let start = Instant::now();
         let due = |s| seldom.is_due_at(start + Duration::from_secs(s));
         let told = [0, 1, 2, 59, 60, 61, 62].map(due);

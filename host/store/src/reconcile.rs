@@ -9,14 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-pub use absent::{Absent, News};
+pub use absent::{AbsenceNews, Absent};
 
 /// How often a file that isn't whole is tried before it is called broken: some seconds of a linker's work.
 const TRIES_MAX: u32 = 20;
 
 /// A daemon and the file that it was installed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
+pub struct RegisteredFile {
     /// Its name.
     pub name: String,
     /// Its file.
@@ -27,7 +27,7 @@ pub struct Registered {
 
 /// A file that may be a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct CandidateFile {
     /// Where.
     pub path: PathBuf,
     /// What changes when its content does.
@@ -46,24 +46,24 @@ pub struct Stamp {
     /// Seconds and nanoseconds of the inode's last change.
     changed: (i64, i64),
     /// Of the directories that the name and the file behind a link lie in: who may write there decides, too.
-    directories: [Hands; 2],
+    directories: [WriteAccess; 2],
 }
 
 /// Mode, owner and group: what says who may write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Hands {
+struct WriteAccess {
     mode: u32,
     owner: u32,
     group: u32,
 }
 
-impl Hands {
+impl WriteAccess {
     fn of_parent(path: &Path) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         let parent = path
             .parent()
             .and_then(|parent| std::fs::metadata(parent).ok());
-        parent.map_or_else(Hands::default, |parent| Hands {
+        parent.map_or_else(WriteAccess::default, |parent| WriteAccess {
             mode: parent.mode(),
             owner: parent.uid(),
             group: parent.gid(),
@@ -73,7 +73,7 @@ impl Hands {
 
 /// What was tried before, so that a file that can't be installed is told once.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct TriedFiles {
     done: HashMap<PathBuf, Stamp>,
     /// Files whose name another daemon has.
     waiting: HashMap<PathBuf, String>,
@@ -84,21 +84,21 @@ pub struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Install a file of the drop-in directory.
-    Install(Seen),
+    Install(CandidateFile),
     /// The daemon's file has changed.
-    Reload(String, Seen),
+    Reload(String, CandidateFile),
 }
 
-impl Known {
+impl TriedFiles {
     /// The file was dealt with, well or badly, and is left alone until it changes.
-    pub fn note(&mut self, seen: Seen) {
+    pub fn note(&mut self, seen: CandidateFile) {
         self.tries.remove(&seen.path);
         self.waiting.remove(&seen.path);
         self.done.insert(seen.path, seen.stamp);
     }
 
     /// The file was dealt with, and is left alone until it changes or no daemon of that name is left.
-    pub fn note_waiting(&mut self, seen: Seen, name: String) {
+    pub fn note_waiting(&mut self, seen: CandidateFile, name: String) {
         let path = seen.path.clone();
         self.note(seen);
         self.waiting.insert(path, name);
@@ -106,7 +106,12 @@ impl Known {
 
     /// Whether there is anything to do about a file: it has changed, or what it waited for has come. A name whose own file
     /// is away is free for another file.
-    fn is_news(&self, seen: &Seen, registered: &[Registered], absent: &Absent) -> bool {
+    fn is_news(
+        &self,
+        seen: &CandidateFile,
+        registered: &[RegisteredFile],
+        absent: &Absent,
+    ) -> bool {
         let is_taken =
             |name: &String| registered.iter().any(|one| one.name == *name) && !absent.has(name);
         let waits_in_vain = self.waiting.get(&seen.path).is_none_or(is_taken);
@@ -120,7 +125,7 @@ impl Known {
     }
 
     /// Counts one more try of a file that isn't whole; true when it has been tried often enough.
-    pub fn is_tired_of(&mut self, seen: &Seen) -> bool {
+    pub fn is_tired_of(&mut self, seen: &CandidateFile) -> bool {
         let tries = self.tries.entry(seen.path.clone()).or_default();
         *tries += 1;
         *tries >= TRIES_MAX
@@ -128,7 +133,7 @@ impl Known {
 
     /// Files that have gone are new when they come back, but for those of daemons: a daemon's file that is away for a moment
     /// is compared with what it was.
-    pub fn forget_all_but(&mut self, seen: &[Seen], registered: &[Registered]) {
+    pub fn forget_all_but(&mut self, seen: &[CandidateFile], registered: &[RegisteredFile]) {
         let there = seen.iter().map(|seen| seen.path.as_os_str());
         let of_daemons = registered.iter().map(|one| one.source.as_os_str());
         let there: HashSet<&OsStr> = there.chain(of_daemons).collect();
@@ -143,7 +148,7 @@ impl Known {
 ///
 /// # Errors
 /// The directory can't be read.
-pub fn look(dir: &Path) -> io::Result<Vec<Seen>> {
+pub fn look(dir: &Path) -> io::Result<Vec<CandidateFile>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -157,7 +162,7 @@ pub fn look(dir: &Path) -> io::Result<Vec<Seen>> {
 
 /// The files that daemons were installed from, each once, though many daemons may be of it.
 #[must_use]
-pub fn sources(registered: &[Registered]) -> Vec<PathBuf> {
+pub fn sources(registered: &[RegisteredFile]) -> Vec<PathBuf> {
     let sources = registered.iter().filter(|one| !one.is_drop_in);
     // By their bytes, which compare in no time.
     let sources: BTreeSet<&OsStr> = sources.map(|one| one.source.as_os_str()).collect();
@@ -166,20 +171,23 @@ pub fn sources(registered: &[Registered]) -> Vec<PathBuf> {
 
 /// Those of them that are still there.
 #[must_use]
-pub fn look_at(sources: &[PathBuf]) -> Vec<Seen> {
+pub fn look_at(sources: &[PathBuf]) -> Vec<CandidateFile> {
     let seen = sources.iter().filter_map(|source| seen_at(source));
     seen.collect()
 }
 
 /// One that goes away while we look has gone.
-fn seen_at(path: &Path) -> Option<Seen> {
+fn seen_at(path: &Path) -> Option<CandidateFile> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path)
         .ok()
         .filter(std::fs::Metadata::is_file)?;
     let is_link = std::fs::symlink_metadata(path).is_ok_and(|named| named.is_symlink());
     let behind = match is_link {
-        true => path.canonicalize().ok().map(|real| Hands::of_parent(&real)),
+        true => path
+            .canonicalize()
+            .ok()
+            .map(|real| WriteAccess::of_parent(&real)),
         false => None,
     };
     let stamp = Stamp {
@@ -187,9 +195,9 @@ fn seen_at(path: &Path) -> Option<Seen> {
         modified: metadata.modified().ok(),
         inode: metadata.ino(),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
-        directories: [Hands::of_parent(path), behind.unwrap_or_default()],
+        directories: [WriteAccess::of_parent(path), behind.unwrap_or_default()],
     };
-    Some(Seen {
+    Some(CandidateFile {
         path: path.to_owned(),
         stamp,
     })
@@ -208,31 +216,32 @@ fn is_candidate(path: &Path) -> bool {
 
 /// The drop-ins whose file isn't there.
 pub fn gone<'a>(
-    dropped: &[Seen],
-    registered: &'a [Registered],
-) -> impl Iterator<Item = &'a Registered> + use<'a> {
+    dropped: &[CandidateFile],
+    registered: &'a [RegisteredFile],
+) -> impl Iterator<Item = &'a RegisteredFile> + use<'a> {
     let there: HashSet<PathBuf> = dropped.iter().map(|seen| seen.path.clone()).collect();
-    let is_gone = move |one: &&Registered| one.is_drop_in && !there.contains(&one.source);
+    let is_gone = move |one: &&RegisteredFile| one.is_drop_in && !there.contains(&one.source);
     registered.iter().filter(is_gone)
 }
 
 /// What is to be done about files that are there.
 #[must_use]
 pub fn plan(
-    dropped: &[Seen],
-    sources: &[Seen],
-    registered: &[Registered],
-    (known, absent): (&Known, &Absent),
+    dropped: &[CandidateFile],
+    sources: &[CandidateFile],
+    registered: &[RegisteredFile],
+    (known, absent): (&TriedFiles, &Absent),
 ) -> Vec<Action> {
-    let is_new = |seen: &&Seen| known.is_news(seen, registered, absent);
+    let is_new = |seen: &&CandidateFile| known.is_news(seen, registered, absent);
     let mut actions: Vec<Action> = Vec::new();
-    let new_drops: Vec<&Seen> = dropped.iter().filter(is_new).collect();
-    let new_sources: Vec<&Seen> = sources.iter().filter(is_new).collect();
+    let new_drops: Vec<&CandidateFile> = dropped.iter().filter(is_new).collect();
+    let new_sources: Vec<&CandidateFile> = sources.iter().filter(is_new).collect();
     if new_drops.is_empty() && new_sources.is_empty() {
         return actions;
     }
     let daemons = by_source(registered);
-    let daemons_of = |seen: &Seen| daemons.get(seen.path.as_os_str()).into_iter().flatten();
+    let daemons_of =
+        |seen: &CandidateFile| daemons.get(seen.path.as_os_str()).into_iter().flatten();
     for seen in new_drops {
         match daemons_of(seen).find(|one| one.is_drop_in) {
             Some(one) => actions.push(Action::Reload(one.name.clone(), seen.clone())),
@@ -248,8 +257,8 @@ pub fn plan(
     actions
 }
 
-fn by_source(registered: &[Registered]) -> HashMap<&OsStr, Vec<&Registered>> {
-    let mut by_source: HashMap<&OsStr, Vec<&Registered>> = HashMap::new();
+fn by_source(registered: &[RegisteredFile]) -> HashMap<&OsStr, Vec<&RegisteredFile>> {
+    let mut by_source: HashMap<&OsStr, Vec<&RegisteredFile>> = HashMap::new();
     for one in registered {
         by_source
             .entry(one.source.as_os_str())
@@ -263,20 +272,20 @@ fn by_source(registered: &[Registered]) -> HashMap<&OsStr, Vec<&Registered>> {
 mod tests {
     use super::*;
 
-    fn seen(path: &str, bytes: u64) -> Seen {
+    fn seen(path: &str, bytes: u64) -> CandidateFile {
         let stamp = Stamp {
             bytes,
             inode: 1,
             ..Stamp::default()
         };
-        Seen {
+        CandidateFile {
             path: path.into(),
             stamp,
         }
     }
 
-    fn registered(name: &str, source: &str, is_drop_in: bool) -> Registered {
-        Registered {
+    fn registered(name: &str, source: &str, is_drop_in: bool) -> RegisteredFile {
+        RegisteredFile {
             name: name.to_owned(),
             source: source.into(),
             is_drop_in,
@@ -286,7 +295,7 @@ mod tests {
     #[test]
     fn a_file_that_many_daemons_are_of_is_seen_once() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let of_it = |name: &str| Registered {
+        let of_it = |name: &str| RegisteredFile {
             name: name.to_owned(),
             source: file.path().to_owned(),
             is_drop_in: false,
@@ -318,7 +327,7 @@ mod tests {
 
     #[test]
     fn new_files_are_installed_once_changed_ones_reload_and_gone_ones_are_told() {
-        let (mut known, absent) = (Known::default(), Absent::default());
+        let (mut known, absent) = (TriedFiles::default(), Absent::default());
         let of_a = [registered("A", "a.so", true)];
         let now = [seen("b.so", 1)];
         assert_eq!(gone(&now, &of_a).collect::<Vec<_>>(), [&of_a[0]]);
@@ -340,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_file_whose_name_was_taken_is_tried_again_when_the_name_is_free() {
-        let (mut known, mut absent) = (Known::default(), Absent::default());
+        let (mut known, mut absent) = (TriedFiles::default(), Absent::default());
         let both = [seen("a.so", 1), seen("b.so", 1)];
         let of_a = [registered("A", "a.so", true)];
         known.note(seen("a.so", 1));
@@ -364,7 +373,7 @@ mod tests {
             registered("A", "x.so", false),
             registered("B", "x.so", false),
         ];
-        let (known, absent) = (Known::default(), Absent::default());
+        let (known, absent) = (TriedFiles::default(), Absent::default());
         let now = [seen("x.so", 2)];
         let reloads = [
             Action::Reload("A".to_owned(), seen("x.so", 2)),
@@ -385,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_never_whole_is_given_up_on() {
-        let mut known = Known::default();
+        let mut known = TriedFiles::default();
         let tries = (1..100).find(|_| known.is_tired_of(&seen("a.so", 1)));
         assert_eq!(tries, Some(TRIES_MAX));
     }

@@ -156,7 +156,7 @@ pub struct Status {
     pub retired: Option<Retired>,
     /// Dae alone: the plugins that the host's process has loaded.
     #[serde(default)]
-    pub images: Option<LoadedImages>,
+    pub images: Option<LoadedLibraries>,
 }
 
 /// What instances that have ended have left in the host's process, which never gives a library back.
@@ -172,7 +172,7 @@ pub struct Retired {
 
 /// The plugins that the host's process has loaded, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoadedImages {
+pub struct LoadedLibraries {
     /// How many. Each takes one of the process's pthread keys, as a rule.
     pub loaded: u64,
     /// From so many on, new ones run in processes of their own.

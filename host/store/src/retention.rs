@@ -15,7 +15,7 @@ pub const KEPT_BYTES_MAX: u64 = 1 << 30;
 
 /// Something that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeptItem {
     /// Since when.
     pub since: Timestamp,
     /// What it takes on the disk.
@@ -49,7 +49,7 @@ pub fn kept_until(since: Timestamp) -> Timestamp {
 
 /// Returns which of `all` are to go, by their places, oldest first. What is dated in the future, since a clock was wrong, is
 /// as young as can be.
-pub(crate) fn expired(all: &[Kept], now: Timestamp) -> Vec<(usize, Expiry)> {
+pub(crate) fn expired(all: &[KeptItem], now: Timestamp) -> Vec<(usize, Expiry)> {
     let mut by_age: Vec<usize> = (0..all.len()).collect();
     by_age.sort_by_key(|at| all[*at].since);
     let mut left = all
@@ -57,7 +57,7 @@ pub(crate) fn expired(all: &[Kept], now: Timestamp) -> Vec<(usize, Expiry)> {
         .fold(0_u64, |sum, kept| sum.saturating_add(kept.bytes));
     let mut gone = Vec::new();
     for at in by_age {
-        let Kept { since, bytes } = all[at];
+        let KeptItem { since, bytes } = all[at];
         let expiry = match kept_until(since) <= now {
             true => Expiry::Age,
             false if left > KEPT_BYTES_MAX => Expiry::Room,
@@ -80,8 +80,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn kept(days_ago: i64, bytes: u64) -> Kept {
-        Kept {
+    fn kept(days_ago: i64, bytes: u64) -> KeptItem {
+        KeptItem {
             since: at(NOW - days_ago * DAY),
             bytes,
         }
@@ -89,7 +89,7 @@ mod tests {
 
     /// What goes of things that left so many days ago and have so many bytes.
     fn gone(all: &[(i64, u64)]) -> Vec<(usize, Expiry)> {
-        let all: Vec<Kept> = all
+        let all: Vec<KeptItem> = all
             .iter()
             .map(|(days, bytes)| kept(*days, *bytes))
             .collect();
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn no_time_and_no_size_overflows() {
-        let all = [Timestamp::MIN, Timestamp::MAX].map(|since| Kept {
+        let all = [Timestamp::MIN, Timestamp::MAX].map(|since| KeptItem {
             since,
             bytes: u64::MAX,
         });

@@ -26,17 +26,17 @@ pub enum OnPanic {
 /// What is done with a new file in a process of its own, before it comes near the one that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "`trial` is true, false or \"start\"")]
-pub enum Trial {
+pub enum Preflight {
     /// It is loaded, checked, and given a copy of the state to read; or nothing is done.
     Whether(bool),
     /// The same, and more.
-    With(TrialStep),
+    With(PreflightStep),
 }
 
 /// What a trial may do besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum TrialStep {
+pub enum PreflightStep {
     /// The daemon is started with the copy, and stopped again.
     Start,
 }
@@ -80,7 +80,7 @@ pub struct Settings {
     /// Whether a new file is loaded in a process of its own first, and whether it is started there too; absent means as
     /// the plugin says, which is to load it unless it says `trial = "start"`. A daemon that must be alone is never
     /// started there.
-    pub trial: Option<Trial>,
+    pub trial: Option<Preflight>,
     /// How long that may take (ms). Loading and checking takes milliseconds; a static constructor that hangs never ends.
     pub trial_ms: u64,
     /// For how long after a reload a crash leads back to the code of before (ms); 0 means never.
@@ -268,9 +268,9 @@ mod tests {
         assert_eq!(trial(json!({})), Ok(None));
         assert_eq!(
             trial(json!({"trial": false})),
-            Ok(Some(Trial::Whether(false)))
+            Ok(Some(Preflight::Whether(false)))
         );
-        let start = Ok(Some(Trial::With(TrialStep::Start)));
+        let start = Ok(Some(Preflight::With(PreflightStep::Start)));
         assert_eq!(trial(json!({"trial": "start"})), start);
         let error = trial(json!({"trial": "run"})).unwrap_err();
         assert!(error.contains("true, false or \"start\""), "{error}");

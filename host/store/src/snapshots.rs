@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::atomic_file::{self, DiskFault, Staged};
+use crate::atomic_file::{self, DiskFault, StagedFile};
 use crate::blocking;
 use crate::home::Home;
 use crate::lock::lock;
@@ -34,7 +34,7 @@ const NOT_YET: &str = "the disk has not taken it yet";
 /// When a state was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Occasion {
+pub enum SnapshotOccasion {
     /// The daemon was stopped.
     Stop,
     /// It was time for one.
@@ -49,7 +49,7 @@ pub struct KeptState {
     /// When.
     pub time: Timestamp,
     /// Why then.
-    pub occasion: Occasion,
+    pub occasion: SnapshotOccasion,
     /// Of which instance.
     pub generation: u64,
     /// `{"version": …, "data": …}`, as it crosses the boundary.
@@ -58,7 +58,7 @@ pub struct KeptState {
 
 impl KeptState {
     /// Takes a state as the boundary gives it.
-    pub fn of(bytes: &[u8], occasion: Occasion, generation: u64) -> Result<Self, String> {
+    pub fn of(bytes: &[u8], occasion: SnapshotOccasion, generation: u64) -> Result<Self, String> {
         let state = serde_json::from_slice(bytes)
             .map_err(|error| format!("its state is not JSON: {error}"))?;
         Ok(KeptState {
@@ -77,9 +77,9 @@ impl KeptState {
     /// Where it comes from, for `status`.
     pub fn origin(&self) -> String {
         let occasion = match self.occasion {
-            Occasion::Stop => "the stop",
-            Occasion::Checkpoint => "the checkpoint",
-            Occasion::Reload => "the reload",
+            SnapshotOccasion::Stop => "the stop",
+            SnapshotOccasion::Checkpoint => "the checkpoint",
+            SnapshotOccasion::Reload => "the reload",
         };
         format!("{occasion} at {:.0}", self.time)
     }
@@ -87,7 +87,7 @@ impl KeptState {
 
 /// What lies in the place of a daemon's state.
 #[derive(Debug, Clone)]
-pub enum Found {
+pub enum StoredState {
     /// Nothing.
     Nothing,
     /// A state.
@@ -98,13 +98,13 @@ pub enum Found {
 
 /// The directory of them.
 #[derive(Debug, Clone)]
-pub struct States(Arc<Inner>);
+pub struct Snapshots(Arc<SnapshotsInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct SnapshotsInner {
     dir: PathBuf,
     /// States that are not on the disk yet, by daemon: newer than what is there, and written with the next batch.
-    unwritten: Mutex<BTreeMap<String, Unwritten>>,
+    unwritten: Mutex<BTreeMap<String, UnwrittenState>>,
     /// Held while a batch is written, and while a state is removed: otherwise the batch would bring it back.
     writing: Mutex<()>,
     /// Held by the task whose batch is being written; those that wait for it find their states written by that batch, or
@@ -116,16 +116,16 @@ struct Inner {
 
 /// A state that is not on the disk yet.
 #[derive(Debug)]
-struct Unwritten {
+struct UnwrittenState {
     state: Arc<KeptState>,
     /// Why the last batch could not write it; `None` before the first one.
     fault: Option<String>,
 }
 
-impl States {
+impl Snapshots {
     /// Those of a home.
     pub fn of(home: &Home) -> Self {
-        States(Arc::new(Inner {
+        Snapshots(Arc::new(SnapshotsInner {
             dir: home.states_dir(),
             unwritten: Mutex::default(),
             writing: Mutex::default(),
@@ -161,26 +161,26 @@ impl States {
         Ok(Some(kept))
     }
 
-    /// As [`States::load`], for one who doesn't start from it: what is damaged is returned as the text that it is.
+    /// As [`Snapshots::load`], for one who doesn't start from it: what is damaged is returned as the text that it is.
     ///
     /// # Errors
     /// The disk's.
-    pub fn find(&self, daemon: &str) -> anyhow::Result<Found> {
+    pub fn find(&self, daemon: &str) -> anyhow::Result<StoredState> {
         let damaged = match self.load(daemon) {
-            Ok(state) => return Ok(state.map_or(Found::Nothing, Found::State)),
+            Ok(state) => return Ok(state.map_or(StoredState::Nothing, StoredState::State)),
             Err(error) if error.is::<DiskFault>() => return Err(error),
             Err(_) => std::fs::read(self.path_of(daemon)),
         };
         Ok(match damaged {
-            Ok(bytes) => Found::Damaged(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(_) => Found::Nothing,
+            Ok(bytes) => StoredState::Damaged(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(_) => StoredState::Nothing,
         })
     }
 
     /// Writes a state, and with it those that the disk has not taken before.
     ///
     /// # Errors
-    /// The disk's; the one of before is still on it then, and this one is found by [`States::load`] for as long as this
+    /// The disk's; the one of before is still on it then, and this one is found by [`Snapshots::load`] for as long as this
     /// process lives.
     pub fn keep(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
         let state = self.hold(daemon, state);
@@ -188,10 +188,10 @@ impl States {
         self.outcome(daemon, &state).unwrap_or(Ok(()))
     }
 
-    /// As [`States::keep`], in one batch with the states of all that call this while an earlier batch is written.
+    /// As [`Snapshots::keep`], in one batch with the states of all that call this while an earlier batch is written.
     ///
     /// # Errors
-    /// As [`States::keep`].
+    /// As [`Snapshots::keep`].
     pub async fn keep_with_others(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
         let state = self.hold(daemon, state);
         let turn = Arc::clone(&self.0.turn).lock_owned().await;
@@ -226,7 +226,7 @@ impl States {
     /// Returns the daemons whose states are not on the disk, and why.
     pub fn unwritten(&self) -> BTreeMap<String, String> {
         let unwritten = lock(&self.0.unwritten);
-        let fault = |one: &Unwritten| one.fault.clone().unwrap_or_else(|| NOT_YET.to_owned());
+        let fault = |one: &UnwrittenState| one.fault.clone().unwrap_or_else(|| NOT_YET.to_owned());
         let all = unwritten.iter();
         all.map(|(daemon, one)| (daemon.clone(), fault(one)))
             .collect()
@@ -239,7 +239,7 @@ impl States {
 
     fn hold(&self, daemon: &str, state: &KeptState) -> Arc<KeptState> {
         let state = Arc::new(state.clone());
-        let one = Unwritten {
+        let one = UnwrittenState {
             state: Arc::clone(&state),
             fault: None,
         };
@@ -251,7 +251,7 @@ impl States {
     /// of its own that hears of it.
     fn outcome(&self, daemon: &str, state: &Arc<KeptState>) -> Option<anyhow::Result<()>> {
         let unwritten = lock(&self.0.unwritten);
-        let is_it = |one: &&Unwritten| Arc::ptr_eq(&one.state, state);
+        let is_it = |one: &&UnwrittenState| Arc::ptr_eq(&one.state, state);
         match unwritten.get(daemon).filter(is_it) {
             None => Some(Ok(())),
             Some(one) => {
@@ -302,7 +302,7 @@ impl States {
             states.0.written.fetch_add(1, Ordering::Relaxed);
             staged.map_err(|fault| fault.to_string())
         });
-        let put_in_place = |staged: Option<Result<Staged, String>>| {
+        let put_in_place = |staged: Option<Result<StagedFile, String>>| {
             let staged = staged.unwrap_or_else(|| Err("writing it panicked".to_owned()))?;
             staged.put_in_place().map_err(|fault| fault.to_string())
         };
@@ -355,9 +355,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path());
         home.create().unwrap();
-        let states = States::of(&home);
+        let states = Snapshots::of(&home);
         assert!(states.load("A").unwrap().is_none());
-        let kept = KeptState::of(br#"{"version":1,"data":{"n": 5}}"#, Occasion::Stop, 3).unwrap();
+        let kept = KeptState::of(
+            br#"{"version":1,"data":{"n": 5}}"#,
+            SnapshotOccasion::Stop,
+            3,
+        )
+        .unwrap();
         states.keep("A", &kept).unwrap();
         let loaded = states.load("A").unwrap().unwrap();
         assert_eq!(loaded.state.get(), r#"{"version":1,"data":{"n": 5}}"#);
@@ -374,7 +379,7 @@ mod tests {
         std::fs::remove_dir(home.states_dir().join("B.json")).unwrap();
         states.settle().unwrap();
         assert!(
-            States::of(&home).load("B").unwrap().is_some(),
+            Snapshots::of(&home).load("B").unwrap().is_some(),
             "written when it could be"
         );
         std::fs::write(home.states_dir().join("A.json"), "{").unwrap();
@@ -395,7 +400,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path());
         home.create().unwrap();
-        let states = States::of(&home);
+        let states = Snapshots::of(&home);
         std::fs::create_dir(home.states_dir().join("D7.json")).unwrap();
         let keep = |number: u64| {
             let (states, kept) = (states.clone(), state(number));
@@ -432,6 +437,6 @@ mod tests {
 
     fn state(number: u64) -> KeptState {
         let text = format!(r#"{{"version":1,"data":{number}}}"#);
-        KeptState::of(text.as_bytes(), Occasion::Stop, 1).unwrap()
+        KeptState::of(text.as_bytes(), SnapshotOccasion::Stop, 1).unwrap()
     }
 }

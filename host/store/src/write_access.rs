@@ -23,7 +23,7 @@ const ACCESS_LIST: &str = "system.posix_acl_access";
 
 /// How a file or directory is reached to read its access list.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
+pub enum AclTarget<'a> {
     /// An open file, which nobody can exchange.
     Open(&'a File),
     /// A directory by its name: one that may not be listed can't be opened.
@@ -32,7 +32,7 @@ pub enum Place<'a> {
 
 /// Which others than its owner may write a file or directory, in words that go on from "may be written by"; `None` if its
 /// owner alone may.
-pub(crate) fn others_who_write(metadata: &Metadata, place: Place<'_>) -> Option<String> {
+pub(crate) fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<String> {
     let mode = metadata.mode();
     let told = |who: &str| Some(format!("{who} (mode {:03o})", mode & 0o777));
     if mode & OTHERS_WRITE != 0 {
@@ -50,19 +50,19 @@ pub(crate) fn others_who_write(metadata: &Metadata, place: Place<'_>) -> Option<
     }
 }
 
-fn has_access_list(place: Place<'_>) -> bool {
+fn has_access_list(place: AclTarget<'_>) -> bool {
     // With no room for the list, the call tells its length.
     let mut nothing: [u8; 0] = [];
     let length = match place {
-        Place::Open(file) => rustix::fs::fgetxattr(file, ACCESS_LIST, &mut nothing[..]),
-        Place::Named(path) => rustix::fs::getxattr(path, ACCESS_LIST, &mut nothing[..]),
+        AclTarget::Open(file) => rustix::fs::fgetxattr(file, ACCESS_LIST, &mut nothing[..]),
+        AclTarget::Named(path) => rustix::fs::getxattr(path, ACCESS_LIST, &mut nothing[..]),
     };
     !matches!(length, Err(Errno::NODATA | Errno::OPNOTSUPP))
 }
 
 /// What the accounts of the system say about an owner and a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Facts {
+struct AccountFacts {
     owner: String,
     is_primary: bool,
     group: String,
@@ -71,8 +71,8 @@ struct Facts {
     other: Option<String>,
 }
 
-fn check_private(facts: &Facts) -> Result<(), String> {
-    let Facts {
+fn check_private(facts: &AccountFacts) -> Result<(), String> {
+    let AccountFacts {
         owner,
         is_primary,
         group,
@@ -100,8 +100,8 @@ fn check_private(facts: &Facts) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> AccountFacts {
+        AccountFacts {
             owner: "ada".to_owned(),
             is_primary: true,
             group: "ada".to_owned(),
@@ -112,26 +112,26 @@ mod tests {
 
     #[test]
     fn a_group_is_private_where_nobody_else_is_in_it() {
-        let owner_listed = Facts {
+        let owner_listed = AccountFacts {
             members: vec!["ada".to_owned()],
             ..facts()
         };
         for private in [facts(), owner_listed] {
             assert_eq!(check_private(&private), Ok(()));
         }
-        let shared = Facts {
+        let shared = AccountFacts {
             group: "users".to_owned(),
             ..facts()
         };
-        let not_primary = Facts {
+        let not_primary = AccountFacts {
             is_primary: false,
             ..facts()
         };
-        let member = Facts {
+        let member = AccountFacts {
             members: vec!["ada".to_owned(), "bob".to_owned()],
             ..facts()
         };
-        let other = Facts {
+        let other = AccountFacts {
             other: Some("bob".to_owned()),
             ..facts()
         };
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn an_access_list_is_seen() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(!has_access_list(Place::Open(file.as_file())));
-        assert!(!has_access_list(Place::Named(file.path())));
+        assert!(!has_access_list(AclTarget::Open(file.as_file())));
+        assert!(!has_access_list(AclTarget::Named(file.path())));
         // Version 2; the owner rw, user 1 rw, the group none, the mask rw, others none.
         let entry = |tag: u16, rights: u16, id: u32| {
             let parts = [tag.to_le_bytes(), rights.to_le_bytes()].concat();
@@ -169,7 +169,10 @@ mod tests {
         match rustix::fs::fsetxattr(file.as_file(), ACCESS_LIST, &list, flags) {
             Ok(()) => {
                 let metadata = file.as_file().metadata().unwrap();
-                for place in [Place::Open(file.as_file()), Place::Named(file.path())] {
+                for place in [
+                    AclTarget::Open(file.as_file()),
+                    AclTarget::Named(file.path()),
+                ] {
                     let who = others_who_write(&metadata, place).expect("user 1 writes");
                     assert!(who.contains("access list"), "{who}");
                 }

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::connection::event_queue::Feed;
+use crate::connection::event_queue::EventQueue;
 use dae_store::lock::lock;
 
 /// Events kept for a first listener (bytes). A greeting fits; what nobody ever listens to must not stay.
@@ -20,27 +20,27 @@ pub fn is_ours(name: &str) -> bool {
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct EventHandlers {
     /// Whether `tell` has anything to do.
     is_of_use: AtomicBool,
-    ears: Mutex<Ears>,
+    ears: Mutex<HandlerQueues>,
 }
 
 #[derive(Debug, Default)]
-struct Ears {
-    feeds: Vec<Weak<Feed>>,
+struct HandlerQueues {
+    feeds: Vec<Weak<EventQueue>>,
     /// What came before the first listener; `None` where that isn't kept.
     early: Option<Vec<u8>>,
     has_ended: bool,
 }
 
-impl Heard {
+impl EventHandlers {
     /// With events kept for the first listener.
     #[must_use]
     pub fn from_the_start() -> Self {
-        Heard {
+        EventHandlers {
             is_of_use: AtomicBool::new(true),
-            ears: Mutex::new(Ears {
+            ears: Mutex::new(HandlerQueues {
                 feeds: Vec::new(),
                 early: Some(Vec::new()),
                 has_ended: false,
@@ -56,7 +56,7 @@ impl Heard {
     }
 
     /// Another listener.
-    pub fn listen(&self, feed: &Arc<Feed>) {
+    pub fn listen(&self, feed: &Arc<EventQueue>) {
         let mut ears = lock(&self.ears);
         for line in ears
             .early
@@ -114,7 +114,7 @@ impl Heard {
 mod tests {
     use super::*;
 
-    fn lines(feed: &Feed) -> String {
+    fn lines(feed: &EventQueue) -> String {
         let mut lines = Vec::new();
         feed.take_into(&mut lines);
         String::from_utf8(lines).unwrap()
@@ -122,9 +122,12 @@ mod tests {
 
     #[test]
     fn the_first_listener_of_a_visit_gets_what_came_before_him() {
-        let heard = Heard::from_the_start();
+        let heard = EventHandlers::from_the_start();
         assert!(heard.tell(b"hello [1]"));
-        let (first, second) = (Arc::new(Feed::default()), Arc::new(Feed::default()));
+        let (first, second) = (
+            Arc::new(EventQueue::default()),
+            Arc::new(EventQueue::default()),
+        );
         heard.listen(&first);
         heard.listen(&second);
         heard.tell(b"tick [2]");
@@ -134,18 +137,18 @@ mod tests {
 
     #[test]
     fn who_listens_after_the_end_is_told_so() {
-        let heard = Heard::default();
+        let heard = EventHandlers::default();
         heard.end();
-        let feed = Arc::new(Feed::default());
+        let feed = Arc::new(EventQueue::default());
         heard.listen(&feed);
         assert!(feed.has_ended());
     }
 
     #[test]
     fn what_nobody_listens_to_is_said_to_be_so() {
-        let heard = Heard::default();
+        let heard = EventHandlers::default();
         assert!(!heard.tell(b"tick [1]"));
-        let feed = Arc::new(Feed::default());
+        let feed = Arc::new(EventQueue::default());
         heard.listen(&feed);
         assert!(heard.tell(b"tick [2]"));
         drop(feed);

@@ -16,7 +16,7 @@ pub const FEED_BYTES_MAX: usize = 4 << 20;
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub struct Feed {
+pub struct EventQueue {
     lines: Mutex<Vec<u8>>,
     /// Whether there is anything in `lines`, so that a reader nobody writes to takes no lock.
     has_mail: AtomicBool,
@@ -25,13 +25,13 @@ pub struct Feed {
     reader: AtomicWaker,
 }
 
-impl Feed {
+impl EventQueue {
     /// Leaves one line, without its LF. False once too many wait, or it has ended.
     pub fn push(&self, line: &[u8]) -> bool {
         self.push_within(line, FEED_BYTES_MAX)
     }
 
-    /// As [`Feed::push`], where no more than so many bytes wait with it.
+    /// As [`EventQueue::push`], where no more than so many bytes wait with it.
     pub fn push_within(&self, line: &[u8], most: usize) -> bool {
         if self.has_ended.load(Ordering::Acquire) {
             return false;
@@ -119,13 +119,13 @@ impl Feed {
 mod tests {
     use super::*;
 
-    fn look(feed: &Feed) -> Poll<Option<Vec<u8>>> {
+    fn look(feed: &EventQueue) -> Poll<Option<Vec<u8>>> {
         feed.poll_lines(&Context::from_waker(std::task::Waker::noop()))
     }
 
     #[test]
     fn lines_come_in_order_and_an_end_comes_after_them() {
-        let feed = Feed::default();
+        let feed = EventQueue::default();
         assert_eq!(look(&feed), Poll::Pending);
         assert!(feed.push(b"a") && feed.push(b"b"));
         feed.end();
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_reader_who_is_too_slow_gets_what_was_there_and_no_more() {
-        let feed = Feed::default();
+        let feed = EventQueue::default();
         assert!(feed.push(&vec![b'x'; FEED_BYTES_MAX - 10]));
         assert!(!feed.push(&[b'y'; 20]));
         assert!(!feed.push(b"z"));

@@ -10,9 +10,9 @@ use std::task::Context;
 
 use dae_common_tcp::ErrorCode;
 
-use crate::connection::event_handlers::Heard;
-use crate::connection::event_queue::{FEED_BYTES_MAX, Feed};
-use crate::connection::pending_calls::{Asked, Awaited, Refusal};
+use crate::connection::event_handlers::EventHandlers;
+use crate::connection::event_queue::{EventQueue, FEED_BYTES_MAX};
+use crate::connection::pending_calls::{CallError, PendingCalls, ReplyFuture};
 use crate::connection::reply_budget::ROOM_BYTES_MAX;
 use dae_store::lock::lock;
 
@@ -21,13 +21,13 @@ const PUSHED_BYTES_MAX: usize = ROOM_BYTES_MAX / 2;
 
 /// One guest, as others see it.
 #[derive(Debug)]
-pub struct Mailbox {
+pub struct GuestHandle {
     id: u64,
-    pushed: Feed,
+    pushed: EventQueue,
     /// Bytes that its connection's task has taken and not written.
     unread: AtomicUsize,
     /// What waits for all guests of its daemon.
-    all: Arc<Waiting>,
+    all: Arc<QueuedBytes>,
     is_closing: AtomicBool,
     has_left: AtomicBool,
     /// It has sent a whole line, or comes by no connection. Where there is no room for guests, those who haven't go first.
@@ -37,12 +37,12 @@ pub struct Mailbox {
     /// And of the one that has heard it all.
     known_to: AtomicU64,
     /// What its daemon has asked of it.
-    pub asked: Asked,
+    pub asked: PendingCalls,
     /// Who of its daemon's code listens to it.
-    pub heard: Heard,
+    pub heard: EventHandlers,
 }
 
-impl Mailbox {
+impl GuestHandle {
     /// The guest's number.
     #[must_use]
     pub fn id(&self) -> u64 {
@@ -163,7 +163,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// It has gone, it doesn't read what it is sent, or too much is unanswered already.
-    pub fn ask(&self, name: &str, line: &[u8]) -> Result<Awaited, Refusal> {
+    pub fn ask(&self, name: &str, line: &[u8]) -> Result<ReplyFuture, CallError> {
         self.asked.ask(name, None, || match self.push(line) {
             true => Ok(()),
             false if self.is_slow() => Err(is_slow()),
@@ -173,24 +173,24 @@ impl Mailbox {
 }
 
 /// What is said to whoever waits for a guest that has gone.
-fn has_gone() -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, "the guest has gone")
+fn has_gone() -> CallError {
+    CallError::new(ErrorCode::Unavailable, "the guest has gone")
 }
 
 /// What is said to whoever asks a guest that doesn't read.
-fn is_slow() -> Refusal {
+fn is_slow() -> CallError {
     let text = "the guest doesn't read what it is sent, and its connection is being closed";
-    Refusal::new(ErrorCode::Unavailable, text)
+    CallError::new(ErrorCode::Unavailable, text)
 }
 
 /// What waits for all guests of a daemon, whichever reads and whichever doesn't.
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueuedBytes {
     bytes: AtomicUsize,
     guests: AtomicUsize,
 }
 
-impl Waiting {
+impl QueuedBytes {
     fn change(&self, before: usize, after: usize) {
         match after >= before {
             true => self.bytes.fetch_add(after - before, Ordering::Relaxed),
@@ -202,28 +202,28 @@ impl Waiting {
 /// The guests of one daemon. They outlive its instances.
 #[derive(Debug, Default)]
 pub struct Guests {
-    by_id: Mutex<HashMap<u64, Arc<Mailbox>>>,
-    waiting: Arc<Waiting>,
+    by_id: Mutex<HashMap<u64, Arc<GuestHandle>>>,
+    waiting: Arc<QueuedBytes>,
 }
 
 impl Guests {
     /// Lets a guest in.
     #[must_use]
-    pub fn enter(&self) -> Arc<Mailbox> {
+    pub fn enter(&self) -> Arc<GuestHandle> {
         self.enter_into(&mut lock(&self.by_id))
     }
 
     /// Lets a guest in where there are fewer than `max`. Of many who come at once, no more get in than may.
     #[must_use]
-    pub fn enter_below(&self, max: usize) -> Option<Arc<Mailbox>> {
+    pub fn enter_below(&self, max: usize) -> Option<Arc<GuestHandle>> {
         let mut by_id = lock(&self.by_id);
         (by_id.len() < max).then(|| self.enter_into(&mut by_id))
     }
 
-    fn enter_into(&self, by_id: &mut HashMap<u64, Arc<Mailbox>>) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox {
+    fn enter_into(&self, by_id: &mut HashMap<u64, Arc<GuestHandle>>) -> Arc<GuestHandle> {
+        let mailbox = Arc::new(GuestHandle {
             id: next_id(),
-            pushed: Feed::default(),
+            pushed: EventQueue::default(),
             unread: AtomicUsize::new(0),
             all: Arc::clone(&self.waiting),
             is_closing: AtomicBool::new(false),
@@ -231,8 +231,8 @@ impl Guests {
             has_spoken: AtomicBool::new(false),
             greeted_by: AtomicU64::new(0),
             known_to: AtomicU64::new(0),
-            asked: Asked::default(),
-            heard: Heard::default(),
+            asked: PendingCalls::default(),
+            heard: EventHandlers::default(),
         });
         self.waiting.guests.fetch_add(1, Ordering::Relaxed);
         by_id.insert(mailbox.id, Arc::clone(&mailbox));
@@ -253,7 +253,7 @@ impl Guests {
 
     /// The guest of that number, if it is still here.
     #[must_use]
-    pub fn find(&self, id: u64) -> Option<Arc<Mailbox>> {
+    pub fn find(&self, id: u64) -> Option<Arc<GuestHandle>> {
         lock(&self.by_id).get(&id).cloned()
     }
 
@@ -295,7 +295,7 @@ pub fn next_id() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-impl Drop for Mailbox {
+impl Drop for GuestHandle {
     fn drop(&mut self) {
         // What nobody has taken.
         let mut left = Vec::new();

@@ -32,7 +32,7 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a call has no result: the argument of an `error` line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct CallError {
     /// One of Common TCP's error codes.
     pub code: String,
     /// For a person.
@@ -40,11 +40,11 @@ pub struct Refusal {
     pub message: String,
 }
 
-impl Refusal {
+impl CallError {
     /// A refusal of the host's own.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Refusal {
+        CallError {
             code: code.as_str().to_owned(),
             message: message.into(),
         }
@@ -52,35 +52,35 @@ impl Refusal {
 }
 
 /// The arguments of the reply, a JSON array; or why there is none.
-pub type Reply = Result<Vec<u8>, Refusal>;
+pub type CallReply = Result<Vec<u8>, CallError>;
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct PendingCalls {
     /// Whether anything is unanswered, so that a connection over which nobody asks takes no lock.
     is_any: AtomicBool,
-    calls: Mutex<Calls>,
+    calls: Mutex<CallTable>,
 }
 
 #[derive(Debug, Default)]
-struct Calls {
+struct CallTable {
     /// In the order of their lines.
-    unanswered: Vec<Unanswered>,
+    unanswered: Vec<PendingCall>,
     /// Why no more are taken, once the connection has ended.
-    end: Option<Refusal>,
+    end: Option<CallError>,
 }
 
 #[derive(Debug)]
-struct Unanswered {
+struct PendingCall {
     name: String,
     tag: Option<String>,
-    kind: Kind,
+    kind: CallKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum CallKind {
     Call {
-        reply: oneshot::Sender<Reply>,
+        reply: oneshot::Sender<CallReply>,
         /// When its caller stopped waiting.
         abandoned: Arc<OnceLock<Instant>>,
     },
@@ -90,26 +90,26 @@ enum Kind {
 
 /// The reply to a call that was sent. Dropped, the call keeps its place in the table until its reply comes.
 #[derive(Debug)]
-pub struct Awaited {
-    reply: oneshot::Receiver<Reply>,
+pub struct ReplyFuture {
+    reply: oneshot::Receiver<CallReply>,
     abandoned: Arc<OnceLock<Instant>>,
 }
 
-impl Future for Awaited {
-    type Output = Result<Reply, oneshot::error::RecvError>;
+impl Future for ReplyFuture {
+    type Output = Result<CallReply, oneshot::error::RecvError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.reply).poll(context)
     }
 }
 
-impl Drop for Awaited {
+impl Drop for ReplyFuture {
     fn drop(&mut self) {
         let _ = self.abandoned.set(Instant::now());
     }
 }
 
-impl Asked {
+impl PendingCalls {
     /// Returns whether anything is unanswered.
     #[inline]
     #[must_use]
@@ -125,22 +125,22 @@ impl Asked {
         &self,
         name: &str,
         tag: Option<String>,
-        send: impl FnOnce() -> Result<(), Refusal>,
-    ) -> Result<Awaited, Refusal> {
+        send: impl FnOnce() -> Result<(), CallError>,
+    ) -> Result<ReplyFuture, CallError> {
         let (sender, reply) = oneshot::channel();
         let abandoned = Arc::new(OnceLock::new());
-        let awaited = Awaited {
+        let awaited = ReplyFuture {
             reply,
             abandoned: Arc::clone(&abandoned),
         };
-        let kind = Kind::Call {
+        let kind = CallKind::Call {
             reply: sender,
             abandoned,
         };
         let mut calls = lock(&self.calls);
         calls.check_room(name)?;
         self.sent(&mut calls, send)?;
-        calls.unanswered.push(Unanswered {
+        calls.unanswered.push(PendingCall {
             name: name.to_owned(),
             tag,
             kind,
@@ -156,8 +156,8 @@ impl Asked {
         &self,
         name: &str,
         tag: Option<String>,
-        send: impl FnOnce() -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+        send: impl FnOnce() -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
         let mut calls = lock(&self.calls);
         if let Some(end) = &calls.end {
             return Err(end.clone());
@@ -170,9 +170,9 @@ impl Asked {
     /// Runs `send` under the table's lock. A reply may come before this returns: its reader waits for the lock.
     fn sent(
         &self,
-        calls: &mut Calls,
-        send: impl FnOnce() -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+        calls: &mut CallTable,
+        send: impl FnOnce() -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
         self.is_any.store(true, Ordering::Release);
         let sent = send();
         if sent.is_err() {
@@ -193,9 +193,9 @@ impl Asked {
     }
 
     /// Takes a line for the reply to the oldest call of its name and tag, if there is one.
-    pub fn answer(&self, message: &Message<'_>) -> Answered {
+    pub fn answer(&self, message: &Message<'_>) -> LineMatch {
         if !self.is_any() {
-            return Answered::NotOurs;
+            return LineMatch::NotOurs;
         }
         let told = refusal_in(message);
         let name = told.as_ref().map_or(message.name, |(command, _)| command);
@@ -209,22 +209,22 @@ impl Asked {
             None => Ok(as_array(message.arguments)),
         };
         match (found, reply) {
-            (None, _) => Answered::NotOurs,
-            (Some(Taken::Event), Err(_)) => Answered::EventRefused,
-            (Some(Taken::Event), Ok(_)) => Answered::Ours,
-            (Some(Taken::Call(waiting)), reply) => {
+            (None, _) => LineMatch::NotOurs,
+            (Some(AnsweredCall::Event), Err(_)) => LineMatch::EventRefused,
+            (Some(AnsweredCall::Event), Ok(_)) => LineMatch::Ours,
+            (Some(AnsweredCall::Call(waiting)), reply) => {
                 // The caller may have given up.
                 let _ = waiting.send(reply);
-                Answered::Ours
+                LineMatch::Ours
             }
         }
     }
 
     /// Takes a line that can't be read for the reply to the oldest call of its name and tag, if there is one. The call is
     /// answered with what is wrong with the line.
-    pub fn answer_fault(&self, fault: &Fault<'_>) -> Answered {
+    pub fn answer_fault(&self, fault: &Fault<'_>) -> LineMatch {
         if !self.is_any() {
-            return Answered::NotOurs;
+            return LineMatch::NotOurs;
         }
         let arguments = json!([{
             "command": fault.command,
@@ -239,14 +239,14 @@ impl Asked {
     }
 
     /// Ends the table with its connection: all that is unanswered, and every later call, is answered with `refusal`.
-    pub fn end(&self, refusal: &Refusal) {
+    pub fn end(&self, refusal: &CallError) {
         let mut calls = lock(&self.calls);
         calls.end = Some(refusal.clone());
         let unanswered = std::mem::take(&mut calls.unanswered);
         self.is_any.store(false, Ordering::Release);
         drop(calls);
         for one in unanswered {
-            if let Kind::Call { reply, .. } = one.kind {
+            if let CallKind::Call { reply, .. } = one.kind {
                 let _ = reply.send(Err(refusal.clone()));
             }
         }
@@ -254,25 +254,25 @@ impl Asked {
 }
 
 /// An entry whose reply has come.
-enum Taken {
-    Call(oneshot::Sender<Reply>),
+enum AnsweredCall {
+    Call(oneshot::Sender<CallReply>),
     Event,
 }
 
-impl Calls {
+impl CallTable {
     /// Makes room for one more call, or says why there is none.
-    fn check_room(&mut self, name: &str) -> Result<(), Refusal> {
+    fn check_room(&mut self, name: &str) -> Result<(), CallError> {
         if let Some(end) = &self.end {
             return Err(end.clone());
         }
         let now = Instant::now();
-        let calls = |all: &[Unanswered]| all.iter().filter(|one| one.is_call()).count();
+        let calls = |all: &[PendingCall]| all.iter().filter(|one| one.is_call()).count();
         let is_full = calls(&self.unanswered) >= ASKED_MAX;
         self.unanswered
             .retain(|one| !(one.is_given_up(now) && (is_full || one.name == name)));
         if calls(&self.unanswered) >= ASKED_MAX {
             let text = format!("{ASKED_MAX} calls are unanswered already; wait for some of them");
-            return Err(Refusal::new(ErrorCode::Unavailable, text));
+            return Err(CallError::new(ErrorCode::Unavailable, text));
         }
         Ok(())
     }
@@ -284,8 +284,8 @@ impl Calls {
             .unanswered
             .iter_mut()
             .rfind(|one| one.name == name && one.tag == tag);
-        if let Some(Unanswered {
-            kind: Kind::Events { count, last },
+        if let Some(PendingCall {
+            kind: CallKind::Events { count, last },
             ..
         }) = latest
         {
@@ -298,35 +298,35 @@ impl Calls {
             let oldest = self.unanswered.iter().position(|one| !one.is_call());
             oldest.map(|at| self.unanswered.remove(at));
         }
-        self.unanswered.push(Unanswered {
+        self.unanswered.push(PendingCall {
             name: name.to_owned(),
             tag,
-            kind: Kind::Events {
+            kind: CallKind::Events {
                 count: 1,
                 last: now,
             },
         });
     }
 
-    fn take(&mut self, name: &str, tag: Option<&str>) -> Option<Taken> {
-        let is_it = |one: &Unanswered| one.name == name && one.tag.as_deref() == tag;
+    fn take(&mut self, name: &str, tag: Option<&str>) -> Option<AnsweredCall> {
+        let is_it = |one: &PendingCall| one.name == name && one.tag.as_deref() == tag;
         let at = self.unanswered.iter().position(is_it)?;
-        if let Kind::Events { count, .. } = &mut self.unanswered[at].kind
+        if let CallKind::Events { count, .. } = &mut self.unanswered[at].kind
             && *count > 1
         {
             *count -= 1;
-            return Some(Taken::Event);
+            return Some(AnsweredCall::Event);
         }
         Some(match self.unanswered.remove(at).kind {
-            Kind::Call { reply, .. } => Taken::Call(reply),
-            Kind::Events { .. } => Taken::Event,
+            CallKind::Call { reply, .. } => AnsweredCall::Call(reply),
+            CallKind::Events { .. } => AnsweredCall::Event,
         })
     }
 }
 
 /// What a line was to the calls of this side.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answered {
+pub enum LineMatch {
     /// The reply to one of them.
     Ours,
     /// The other side's refusal of an event.
@@ -335,26 +335,26 @@ pub enum Answered {
     NotOurs,
 }
 
-impl Unanswered {
+impl PendingCall {
     fn is_call(&self) -> bool {
-        matches!(self.kind, Kind::Call { .. })
+        matches!(self.kind, CallKind::Call { .. })
     }
 
     /// Returns whether nobody has waited for its reply for [`GIVEN_UP_AFTER`].
     fn is_given_up(&self, now: Instant) -> bool {
         let since = match &self.kind {
-            Kind::Call { abandoned, .. } => abandoned.get().copied(),
-            Kind::Events { last, .. } => Some(*last),
+            CallKind::Call { abandoned, .. } => abandoned.get().copied(),
+            CallKind::Events { last, .. } => Some(*last),
         };
         since.is_some_and(|since| now.saturating_duration_since(since) > GIVEN_UP_AFTER)
     }
 }
 
 /// Waits for a reply of `who`; in time, or `timeout` comes (zero means for ever).
-pub async fn in_time(reply: Awaited, limit: Duration, (who, name): (&str, &str)) -> Reply {
+pub async fn in_time(reply: ReplyFuture, limit: Duration, (who, name): (&str, &str)) -> CallReply {
     let gone = |_| {
         let text = format!("the connection to {who} was lost");
-        Err(Refusal::new(ErrorCode::Crashed, text))
+        Err(CallError::new(ErrorCode::Crashed, text))
     };
     if limit.is_zero() {
         return reply.await.unwrap_or_else(gone);
@@ -363,14 +363,14 @@ pub async fn in_time(reply: Awaited, limit: Duration, (who, name): (&str, &str))
         Ok(reply) => reply.unwrap_or_else(gone),
         Err(_) => {
             let text = format!("{who} did not answer {name} within {limit:?}");
-            Err(Refusal::new(ErrorCode::Timeout, text))
+            Err(CallError::new(ErrorCode::Timeout, text))
         }
     }
 }
 
 /// Reads an `error` line: the command that it is about, and why that failed. It is read leniently, since a failure that is not
 /// taken off the table would make each later call get its predecessor's reply. `None` for what names no command.
-fn refusal_in(message: &Message<'_>) -> Option<(String, Refusal)> {
+fn refusal_in(message: &Message<'_>) -> Option<(String, CallError)> {
     if message.name != "error" {
         return None;
     }
@@ -385,7 +385,7 @@ fn refusal_in(message: &Message<'_>) -> Option<(String, Refusal)> {
     let command = text("command")?;
     let code = text("code").unwrap_or_else(|| ErrorCode::Failed.as_str().to_owned());
     let message = text("message").unwrap_or_else(|| format!("{command} failed"));
-    Some((command, Refusal { code, message }))
+    Some((command, CallError { code, message }))
 }
 
 /// Arguments as they came, in the form that they are handed on in: a strict JSON array.

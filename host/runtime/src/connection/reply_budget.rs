@@ -18,11 +18,11 @@ use std::task::{Context, Waker};
 
 use tokio::sync::Notify;
 
-use reservation::{Kind, Reservations};
+use reservation::{ReplyKind, Reservations};
 
 use dae_store::lock::lock;
 
-pub(crate) use reservation::{Busy, Reservation};
+pub(crate) use reservation::{Reservation, ReservationBusy};
 
 /// What may wait for all guests of a daemon, beside one bulk.
 pub(crate) const ROOM_BYTES_MAX: usize = 64 << 20;
@@ -48,12 +48,12 @@ const UNGUARDED_WORDS: usize = 8;
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct ReplyBudget {
     is_tight: AtomicBool,
     /// One bit for each command: set where it needs no reservation. Its first run in this instance is over or takes long,
     /// and it has never returned a bulk.
     unguarded: [AtomicU64; UNGUARDED_WORDS],
-    waits: Mutex<Waits>,
+    waits: Mutex<BudgetUse>,
     /// Those who want to begin or go on with something.
     wanting: Mutex<HashMap<usize, Waker>>,
     released: Notify,
@@ -63,7 +63,7 @@ pub(crate) struct Room {
 
 /// What waits.
 #[derive(Debug, Default)]
-struct Waits {
+struct BudgetUse {
     by_guest: HashMap<u64, usize>,
     /// For all guests that have no bulk, and for those that have one.
     usual: usize,
@@ -75,7 +75,7 @@ struct Waits {
     reservations: Reservations,
 }
 
-impl Waits {
+impl BudgetUse {
     fn of(&self, guest: u64) -> usize {
         self.by_guest.get(&guest).copied().unwrap_or(0)
     }
@@ -121,7 +121,7 @@ impl Waits {
     }
 }
 
-impl Room {
+impl ReplyBudget {
     /// Whether a guest may begin a command now.
     #[inline]
     pub(crate) fn may_begin(&self, guest: u64, command: u32) -> bool {
@@ -134,7 +134,7 @@ impl Room {
         !self.is_tight() || lock(&self.waits).may_go_on(guest, command)
     }
 
-    /// Returns whether a command of an in-process daemon must call [`Room::reserve`] before its code runs.
+    /// Returns whether a command of an in-process daemon must call [`ReplyBudget::reserve`] before its code runs.
     #[inline]
     pub fn asks(&self, command: u32) -> bool {
         self.is_tight() || !self.is_unguarded(command)
@@ -158,11 +158,11 @@ impl Room {
     }
 
     /// Returns the kind of reservation that a command needs while its code runs.
-    fn kind(&self, waits: &Waits, command: u32) -> Option<Kind> {
+    fn kind(&self, waits: &BudgetUse, command: u32) -> Option<ReplyKind> {
         if waits.bulky.contains(&command) {
-            return Some(Kind::Bulk);
+            return Some(ReplyKind::Bulk);
         }
-        (!self.is_unguarded(command)).then_some(Kind::First(command))
+        (!self.is_unguarded(command)).then_some(ReplyKind::First(command))
     }
 
     /// Whether so much waits that who begins something has to ask.
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn who_reads_nothing_begins_nothing_and_others_do() {
-        let room = Room::default();
+        let room = ReplyBudget::default();
         assert!(room.may_begin(1, 0));
         room.set(1, GUEST_BYTES_MAX);
         assert!(!room.may_begin(1, 0) && room.may_begin(2, 0));
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn many_with_little_leave_room_for_one_with_nothing_and_never_more_than_all() {
-        let room = Room::default();
+        let room = ReplyBudget::default();
         room.note(SIZABLE, 0, GUEST_BYTES_MAX);
         let mut guest = 0;
         let mut begun = 0;
@@ -305,7 +305,7 @@ mod tests {
         }
         assert!((ALL_BYTES_MAX..ROOM_BYTES_MAX).contains(&begun));
         assert!(room.may_begin(guest + 1, 0), "a little finds room");
-        let room = Room::default();
+        let room = ReplyBudget::default();
         for guest in 1..=SHARED_BYTES_MAX / LITTLE_BYTES {
             room.set(guest as u64, LITTLE_BYTES);
         }
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn one_bulk_at_a_time_and_it_keeps_nobody_else_waiting() {
-        let room = Room::default();
+        let room = ReplyBudget::default();
         room.note(BULKY, 0, 100 << 20);
         room.note(8, 100 << 20, 100 << 20);
         room.set(1, 100 << 20);
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn whoever_wants_room_is_woken_when_there_is_more() {
         let (waker, count) = counting();
-        let room = Room::default();
+        let room = ReplyBudget::default();
         room.want(&Context::from_waker(&waker));
         room.add(1, 5);
         assert_eq!(count.load(Ordering::Relaxed), 0);

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use crate::connection::event_queue::Feed;
-use crate::connection::guest_handle::Mailbox;
+use crate::connection::event_queue::EventQueue;
+use crate::connection::guest_handle::GuestHandle;
 use dae_store::lock::lock;
 
 /// Topics that connections to Dae may subscribe to, all together: names are anybody's to invent.
@@ -19,8 +19,8 @@ const SWEEP_MIN: usize = 64;
 /// Somebody who gets a topic's events.
 #[derive(Debug, Clone)]
 enum Subscriber {
-    Feed(Weak<Feed>),
-    Guest(Weak<Mailbox>),
+    Feed(Weak<EventQueue>),
+    Guest(Weak<GuestHandle>),
 }
 
 impl Subscriber {
@@ -38,7 +38,7 @@ impl Subscriber {
         }
     }
 
-    fn is(&self, guest: &Arc<Mailbox>) -> bool {
+    fn is(&self, guest: &Arc<GuestHandle>) -> bool {
         matches!(self, Subscriber::Guest(own) if own.as_ptr() == Arc::as_ptr(guest))
     }
 }
@@ -53,7 +53,7 @@ pub struct Topics {
 
 impl Topics {
     /// From now on the topic's events go into that feed.
-    pub fn subscribe(&self, topic: &str, feed: &Arc<Feed>) {
+    pub fn subscribe(&self, topic: &str, feed: &Arc<EventQueue>) {
         let subscriber = Subscriber::Feed(Arc::downgrade(feed));
         let mut by_name = lock(&self.by_name);
         // Each time they have doubled: what is never published must not keep those who have gone for ever.
@@ -71,7 +71,7 @@ impl Topics {
     ///
     /// # Errors
     /// There are too many topics.
-    pub fn subscribe_guest(&self, topic: &str, guest: &Arc<Mailbox>) -> Result<(), String> {
+    pub fn subscribe_guest(&self, topic: &str, guest: &Arc<GuestHandle>) -> Result<(), String> {
         let mut by_name = lock(&self.by_name);
         if by_name.len() >= TOPICS_MAX {
             sweep(&mut by_name);
@@ -89,7 +89,7 @@ impl Topics {
     }
 
     /// From now on they don't.
-    pub fn unsubscribe_guest(&self, topic: &str, guest: &Arc<Mailbox>) {
+    pub fn unsubscribe_guest(&self, topic: &str, guest: &Arc<GuestHandle>) {
         let mut by_name = lock(&self.by_name);
         if let Some(subscribers) = by_name.get_mut(topic) {
             subscribers.retain(|own| !own.is(guest));
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn events_reach_those_who_subscribed_and_are_still_there() {
         let (topics, guests) = (Topics::default(), Guests::default());
-        let feed = Arc::new(Feed::default());
+        let feed = Arc::new(EventQueue::default());
         let guest = guests.enter();
         topics.subscribe("tick", &feed);
         topics.subscribe_guest("tick", &guest).unwrap();

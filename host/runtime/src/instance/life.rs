@@ -11,13 +11,13 @@ use std::time::Duration;
 use dae_plugin_api::abi::status;
 
 use super::{Body, Instance, LIFE};
-use crate::plugin::completion::{Ended, Ending, RunEnd};
+use crate::plugin::completion::{Completion, InstanceEnd, RunEnd};
 use dae_store::blocking;
 use dae_store::tasks;
 
 impl Instance {
     /// Starts its background work, once. The future ends when that does, or the instance.
-    pub fn run(self: &Arc<Self>) -> Ending {
+    pub fn run(self: &Arc<Self>) -> InstanceEnd {
         match &self.body {
             Body::Subprocess(child) => Box::pin(child.ended()),
             Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(self.run_here()),
@@ -170,11 +170,11 @@ pub fn is_left_behind(fault: &str) -> bool {
     fault.contains("left behind")
 }
 
-fn run_end_of<E>(ended: Result<Ended, E>) -> Result<RunEnd, ()> {
+fn run_end_of<E>(ended: Result<Completion, E>) -> Result<RunEnd, ()> {
     ended.map(run_end).map_err(|_| ())
 }
 
-fn run_end(ended: Ended) -> RunEnd {
+fn run_end(ended: Completion) -> RunEnd {
     let text = String::from_utf8_lossy(&ended.bytes).into_owned();
     match ended.status {
         status::DONE | status::NOTHING => RunEnd::Returned,

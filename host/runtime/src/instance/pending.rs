@@ -9,22 +9,22 @@ use std::task::{Context, Poll};
 use dae_plugin_api::abi::status;
 
 use super::Instance;
-use super::start::{Begin, Start};
-use crate::plugin::completion::Ended;
-use crate::plugin::library::Later;
-use crate::process::subprocess::ChildCall;
+use super::start::{BeginFlag, StartProgress};
+use crate::plugin::completion::Completion;
+use crate::plugin::library::PluginFuture;
+use crate::process::subprocess::SubprocessCall;
 use dae_store::blocking;
 
 /// A command that ends later, whoever runs it. Dropped, it is cancelled, but for one that blocks a thread.
 pub(crate) enum Pending {
     /// A future of a plugin in this process.
-    InProcess(Watched),
+    InProcess(WatchedFuture),
     /// A thread of the blocking pool.
-    Blocking(Blocking),
+    Blocking(BlockingCommand),
     /// In the hands of a child process.
-    Subprocess(ChildCall),
+    Subprocess(SubprocessCall),
     /// The host's own.
-    BuiltIn(Answering),
+    BuiltIn(AnswerFuture),
 }
 
 impl Pending {
@@ -36,11 +36,11 @@ impl Pending {
     }
 
     /// Returns whether and when it began, as far as the host knows.
-    pub fn start(&self) -> Start {
+    pub fn start(&self) -> StartProgress {
         match self {
-            Pending::InProcess(_) | Pending::BuiltIn(_) => Start::Begun,
-            Pending::Blocking(blocking) => Start::Thread(Arc::clone(&blocking.begin)),
-            Pending::Subprocess(call) => Start::Child(call.start()),
+            Pending::InProcess(_) | Pending::BuiltIn(_) => StartProgress::Begun,
+            Pending::Blocking(blocking) => StartProgress::Thread(Arc::clone(&blocking.begin)),
+            Pending::Subprocess(call) => StartProgress::Child(call.start()),
         }
     }
 
@@ -53,9 +53,9 @@ impl Pending {
 }
 
 impl Future for Pending {
-    type Output = Ended;
+    type Output = Completion;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
         match &mut *self {
             Pending::InProcess(later) => Pin::new(later).poll(context),
             Pending::Subprocess(call) => Pin::new(call).poll(context),
@@ -68,7 +68,7 @@ impl Future for Pending {
             Pending::Blocking(blocking) => {
                 Pin::new(&mut blocking.thread).poll(context).map(|joined| {
                     // The plugin's side catches what panics: what comes here has not run, or ends with the host.
-                    joined.unwrap_or_else(|why| Ended {
+                    joined.unwrap_or_else(|why| Completion {
                         status: status::GONE,
                         bytes: why.into_bytes(),
                     })
@@ -79,29 +79,29 @@ impl Future for Pending {
 }
 
 /// A command that blocks a thread of its own, or waits for one. Dropped before it has begun, it never does.
-pub struct Blocking {
-    pub(super) thread: blocking::Blocking<Ended>,
-    pub(super) begin: Arc<Begin>,
+pub struct BlockingCommand {
+    pub(super) thread: blocking::Blocking<Completion>,
+    pub(super) begin: Arc<BeginFlag>,
 }
 
-impl Drop for Blocking {
+impl Drop for BlockingCommand {
     fn drop(&mut self) {
         self.begin.withdraw();
     }
 }
 
 /// A future of a plugin, in sight while it is polled: a poll that doesn't return holds a thread as a handler does.
-pub struct Watched {
+pub struct WatchedFuture {
     // Dropped before the instance, whose code it is.
-    pub(super) later: Later,
+    pub(super) later: PluginFuture,
     pub(super) instance: Arc<Instance>,
     pub(super) command: u32,
 }
 
-impl Future for Watched {
-    type Output = Ended;
+impl Future for WatchedFuture {
+    type Output = Completion;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
         let this = &mut *self;
         let later = Pin::new(&mut this.later);
         this.instance.in_sight(this.command, || later.poll(context))
@@ -109,24 +109,24 @@ impl Future for Watched {
 }
 
 /// An answer of the host's own on its way.
-pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+pub type AnswerFuture = Pin<Box<dyn Future<Output = BuiltInAnswer> + Send>>;
 
 /// An answer of the host's own.
-pub struct Answer {
+pub struct BuiltInAnswer {
     /// The answer.
-    pub ended: Ended,
+    pub ended: Completion,
     /// What begins once it is on its way, such as a stream of events.
     pub after: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl From<Ended> for Answer {
-    fn from(ended: Ended) -> Self {
-        Answer { ended, after: None }
+impl From<Completion> for BuiltInAnswer {
+    fn from(ended: Completion) -> Self {
+        BuiltInAnswer { ended, after: None }
     }
 }
 
 /// A daemon of the host's own: Dae, and its side of the control socket.
 pub trait BuiltIn: fmt::Debug + Send + Sync {
     /// Runs one command. `arguments` is strict JSON, or nothing.
-    fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> Answering;
+    fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> AnswerFuture;
 }

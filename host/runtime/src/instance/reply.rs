@@ -5,9 +5,9 @@ use dae_plugin_api::abi::status;
 use serde_json::json;
 
 use crate::instance::Instance;
-use crate::plugin::command_table::Known;
+use crate::plugin::command_table::ResolvedCommand;
 use crate::plugin::completion::{Call, host_status};
-use crate::threads::counters::Tally;
+use crate::threads::counters::BatchCounts;
 
 /// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes. It is of that guest, has
 /// that index, and that is known of it.
@@ -15,8 +15,8 @@ use crate::threads::counters::Tally;
 pub(crate) fn answer_on_the_spot(
     instance: &Instance,
     message: Message<'_>,
-    (guest, index, known): (u64, u32, &Known),
-    (out, tally): (&mut Vec<u8>, &mut Tally),
+    (guest, index, known): (u64, u32, &ResolvedCommand),
+    (out, tally): (&mut Vec<u8>, &mut BatchCounts),
 ) {
     tally.calls += 1;
     let start = match (&known.opening, message.tag) {
@@ -62,7 +62,7 @@ pub(crate) fn write_ended(
     out: &mut Vec<u8>,
     (name, tag): (&str, Option<&str>),
     (status, bytes): (u32, &[u8]),
-    tally: &mut Tally,
+    tally: &mut BatchCounts,
 ) {
     tally.calls += 1;
     match status {
@@ -87,7 +87,7 @@ pub(crate) fn write_large(
     out: &mut Vec<u8>,
     (name, tag): (&str, Option<&str>),
     (mut bytes, before): (Vec<u8>, usize),
-    tally: &mut Tally,
+    tally: &mut BatchCounts,
 ) {
     if !out.is_empty() {
         return write_ended(out, (name, tag), (status::DONE, &bytes[before..]), tally);

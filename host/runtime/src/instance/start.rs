@@ -10,7 +10,7 @@ use crate::process::subprocess::CallStart;
 
 /// What becomes of a command that is given up on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum CancelPolicy {
     /// Its future is dropped.
     Cancelled,
     /// It holds a thread, which nothing can end.
@@ -18,18 +18,18 @@ pub enum Fate {
 }
 
 /// What is known of the start of a command.
-pub enum Start {
+pub enum StartProgress {
     /// It has begun already.
     Begun,
     /// It begins when there is a thread for it.
-    Thread(std::sync::Arc<Begin>),
+    Thread(std::sync::Arc<BeginFlag>),
     /// It is in the hands of a child process, which begins one thing after the other.
     Child(CallStart),
 }
 
 /// What came of withdrawing a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Withdrawn {
+pub enum WithdrawResult {
     /// Nothing: it had begun.
     Begun,
     /// It never begins.
@@ -38,27 +38,27 @@ pub enum Withdrawn {
     Told,
 }
 
-impl Start {
+impl StartProgress {
     /// Ends when the command has run past its limit, counted from its start.
     pub(crate) async fn too_long(&self, limit: Duration) {
         match self {
-            Start::Begun => sleep(limit).await,
-            Start::Thread(begin) => {
+            StartProgress::Begun => sleep(limit).await,
+            StartProgress::Thread(begin) => {
                 begin.begun().await;
                 sleep(limit).await;
             }
-            Start::Child(start) => start.too_long(limit).await,
+            StartProgress::Child(start) => start.too_long(limit).await,
         }
     }
 
     /// Keeps the command from beginning, if it hasn't yet.
-    pub(crate) fn withdraw(&self) -> Withdrawn {
+    pub(crate) fn withdraw(&self) -> WithdrawResult {
         match self {
-            Start::Begun => Withdrawn::Begun,
-            Start::Thread(begin) if begin.withdraw() => Withdrawn::NotBegun,
-            Start::Thread(_) => Withdrawn::Begun,
-            Start::Child(start) if start.withdraw() => Withdrawn::Told,
-            Start::Child(_) => Withdrawn::Begun,
+            StartProgress::Begun => WithdrawResult::Begun,
+            StartProgress::Thread(begin) if begin.withdraw() => WithdrawResult::NotBegun,
+            StartProgress::Thread(_) => WithdrawResult::Begun,
+            StartProgress::Child(start) if start.withdraw() => WithdrawResult::Told,
+            StartProgress::Child(_) => WithdrawResult::Begun,
         }
     }
 }
@@ -69,12 +69,12 @@ const WITHDRAWN: u8 = 2;
 
 /// Whether a command that waits for a thread has begun. One step decides whether it does or never will.
 #[derive(Debug, Default)]
-pub struct Begin {
+pub struct BeginFlag {
     state: AtomicU8,
     has_begun: Notify,
 }
 
-impl Begin {
+impl BeginFlag {
     /// Begins; false where it was withdrawn.
     pub(super) fn begin(&self) -> bool {
         let begins = self.step(BEGUN);
@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn a_command_begins_or_is_withdrawn() {
-        let begin = Begin::default();
+        let begin = BeginFlag::default();
         assert!(begin.withdraw() && begin.withdraw() && !begin.begin());
-        let begin = Begin::default();
+        let begin = BeginFlag::default();
         assert!(begin.begin() && !begin.withdraw());
     }
 }

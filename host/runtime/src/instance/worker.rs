@@ -36,20 +36,20 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::net::UnixStream;
 
-use crate::connection::reply_budget::Room;
-use crate::process::hand_off::Ledger;
+use crate::connection::reply_budget::ReplyBudget;
+use crate::process::hand_off::HandOffState;
 use crate::process::ipc::loan::Terms;
-use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, Kind, StartMessage};
+use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
 use crate::process::signals;
 use crate::threads::fd_limits;
 use backlog::Backlog;
 use dae_store::durations;
 use incoming::Incoming;
-use loans::Loans;
-use running::Running;
+use loans::HandOffs;
+use running::RunningCall;
 use shed::Shed;
-use start::{Served, load, start};
-use wire::Wire;
+use start::{ServingDaemon, load, start};
+use wire::HostConnection;
 
 /// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
 const CODE_LOST: u8 = 70;
@@ -103,7 +103,7 @@ fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
         .build()?;
     let result = runtime.block_on(async {
         let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
-        Worker::new(Wire::new(stream)).run().await
+        Worker::new(HostConnection::new(stream)).run().await
     });
     if let Err(error) = &result {
         // Nobody may be there to read it.
@@ -126,19 +126,19 @@ fn take_socket() -> io::Result<OwnedFd> {
 
 /// The worker's life: start, serve, end.
 struct Worker {
-    wire: Arc<Wire>,
+    wire: Arc<HostConnection>,
     incoming: Incoming,
     inbox: FrameInbox,
-    loans: Loans,
+    loans: HandOffs,
     /// What is shared with the host; none where the host has none.
-    ledger: Option<Arc<Ledger>>,
+    ledger: Option<Arc<HandOffState>>,
     /// What was begun last, as the ledger has it.
     front: u64,
-    running: FuturesUnordered<Running>,
+    running: FuturesUnordered<RunningCall>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
     backlog: Backlog,
     /// What waits for guests, here and at the host.
-    room: Arc<Room>,
+    room: Arc<ReplyBudget>,
     /// Whether the host was told that this side waits to hear what guests have read.
     wants: bool,
     /// Where one reply of a batch after the other is made.
@@ -147,12 +147,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(wire: Arc<Wire>) -> Self {
+    fn new(wire: Arc<HostConnection>) -> Self {
         Worker {
             wire,
             incoming: Incoming::new(),
             inbox: FrameInbox::default(),
-            loans: Loans::default(),
+            loans: HandOffs::default(),
             ledger: None,
             front: 0,
             running: FuturesUnordered::new(),
@@ -166,20 +166,21 @@ impl Worker {
     }
 
     async fn run(mut self) -> io::Result<()> {
-        let message: StartMessage = serde_json::from_slice(&self.payload_of(Kind::Load).await?)?;
+        let message: StartMessage =
+            serde_json::from_slice(&self.payload_of(FrameKind::Load).await?)?;
         // The first frame came with it.
         let ledger = self.incoming.descriptors().pop();
-        self.ledger = ledger.and_then(|file| Ledger::open(&file).ok());
+        self.ledger = ledger.and_then(|file| HandOffState::open(&file).ok());
         let mut shed = Shed::of_program();
         let image = match load(&message) {
             Ok(image) => image,
             Err(text) => return self.refuse(&text).await,
         };
         shed.and_of(&message.file);
-        self.wire.send(Kind::Loaded, 0, &[]);
+        self.wire.send(FrameKind::Loaded, 0, &[]);
         self.wire.drain().await?;
         // Only now do guests wait, if there are any.
-        let state = match self.payload_of(Kind::Start).await? {
+        let state = match self.payload_of(FrameKind::Start).await? {
             none if none.is_empty() => None,
             state => Some(serde_json::from_slice(&state)?),
         };
@@ -190,7 +191,7 @@ impl Worker {
         let starting = start(image, message, state, &wire);
         match self.while_hearing(starting).await? {
             Ok(served) => {
-                self.wire.send(Kind::Started, 0, &[]);
+                self.wire.send(FrameKind::Started, 0, &[]);
                 self.shed = shed;
                 self.serve(served).await
             }
@@ -199,12 +200,12 @@ impl Worker {
     }
 
     async fn refuse(&self, text: &str) -> io::Result<()> {
-        self.wire.send(Kind::Refused, 0, &[text.as_bytes()]);
+        self.wire.send(FrameKind::Refused, 0, &[text.as_bytes()]);
         self.wire.drain().await
     }
 
     /// Waits for the next frame of that kind; before the daemon serves, no others mean anything.
-    async fn payload_of(&mut self, kind: Kind) -> io::Result<Vec<u8>> {
+    async fn payload_of(&mut self, kind: FrameKind) -> io::Result<Vec<u8>> {
         loop {
             while let Some(frame) = self.inbox.next().map_err(fault)? {
                 if frame.kind == kind {
@@ -227,9 +228,9 @@ impl Worker {
             }
             while let Some(frame) = self.inbox.next().map_err(fault)? {
                 match frame.kind {
-                    Kind::Answered => wire.on_answer(frame.id, frame.payload),
-                    Kind::GuestGone => wire.guest_gone(frame.id),
-                    Kind::Visit => wire.visit(frame.id, frame.payload),
+                    FrameKind::Answered => wire.on_answer(frame.id, frame.payload),
+                    FrameKind::GuestGone => wire.guest_gone(frame.id),
+                    FrameKind::Visit => wire.visit(frame.id, frame.payload),
                     // Before its start is over nothing else is sent, and after its end nobody is there for it.
                     _ => {}
                 }
@@ -237,15 +238,15 @@ impl Worker {
         }
     }
 
-    async fn serve(mut self, served: Served) -> io::Result<()> {
+    async fn serve(mut self, served: ServingDaemon) -> io::Result<()> {
         let wire = Arc::clone(&self.wire);
         let run = served.instance.run();
         let told = Arc::clone(&wire);
         let room = Arc::clone(&self.room);
         tokio::spawn(async move {
-            let _ends_with_us = loans::EndsWithUs;
+            let _ends_with_us = loans::AbortOnPanic;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
-            told.send(Kind::RunEnd, 0, &[&end]);
+            told.send(FrameKind::RunEnd, 0, &[&end]);
         });
         loop {
             tokio::select! {
@@ -267,7 +268,7 @@ impl Worker {
     }
 
     /// Handles what has come; the grace, if the end is asked for.
-    fn take_frames(&mut self, served: &Served) -> io::Result<Option<Duration>> {
+    fn take_frames(&mut self, served: &ServingDaemon) -> io::Result<Option<Duration>> {
         loop {
             // The frame borrows from the inbox, and what it starts belongs to the rest of `self`.
             let mut inbox = std::mem::take(&mut self.inbox);
@@ -285,29 +286,29 @@ impl Worker {
         }
     }
 
-    fn take(&mut self, frame: &Frame<'_>, served: &Served) -> Option<Duration> {
+    fn take(&mut self, frame: &Frame<'_>, served: &ServingDaemon) -> Option<Duration> {
         match frame.kind {
-            Kind::Batch | Kind::Call => self.hand_over(frame),
-            Kind::Lend => self.lend(frame, served),
-            Kind::Reclaim => self.loans.reclaim(frame.id),
-            Kind::Save => self.save(frame.id, served),
-            Kind::Cancel => self.cancel(frame.id),
-            Kind::Read => self.room.take(frame.id, bytes_of(frame.payload)),
-            Kind::GoOn => self.room.free(frame.id),
-            Kind::DropAside => self.drop_aside(frame.id),
-            Kind::Ping => self.pong(frame.id),
-            Kind::Answered => self.wire.on_answer(frame.id, frame.payload),
-            Kind::Visit => self.wire.visit(frame.id, frame.payload),
-            Kind::GuestCame => self.guest_came(frame, served),
-            Kind::GuestGone => self.guest_gone(frame),
-            Kind::Stop => return Some(durations::ms(ipc::split_u64(frame.payload).0)),
+            FrameKind::Batch | FrameKind::Call => self.hand_over(frame),
+            FrameKind::Lend => self.lend(frame, served),
+            FrameKind::Reclaim => self.loans.reclaim(frame.id),
+            FrameKind::Save => self.save(frame.id, served),
+            FrameKind::Cancel => self.cancel(frame.id),
+            FrameKind::Read => self.room.take(frame.id, bytes_of(frame.payload)),
+            FrameKind::GoOn => self.room.free(frame.id),
+            FrameKind::DropAside => self.drop_aside(frame.id),
+            FrameKind::Ping => self.pong(frame.id),
+            FrameKind::Answered => self.wire.on_answer(frame.id, frame.payload),
+            FrameKind::Visit => self.wire.visit(frame.id, frame.payload),
+            FrameKind::GuestCame => self.guest_came(frame, served),
+            FrameKind::GuestGone => self.guest_gone(frame),
+            FrameKind::Stop => return Some(durations::ms(ipc::split_u64(frame.payload).0)),
             // The host sends no others.
             _ => {}
         }
         None
     }
 
-    fn lend(&mut self, frame: &Frame<'_>, served: &Served) {
+    fn lend(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
         let terms = Terms::read(frame.payload);
         self.wire.guest_came(terms.guest);
         let loan = (frame.id, &terms);
@@ -328,22 +329,22 @@ impl Worker {
         for (id, place) in self.backlog.drop_aside(last) {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             self.wire
-                .send_now(Kind::Dropped, id, &[&place.to_le_bytes()]);
+                .send_now(FrameKind::Dropped, id, &[&place.to_le_bytes()]);
         }
     }
 
     fn pong(&mut self, id: u64) {
-        self.wire.send(Kind::Pong, id, &[]);
+        self.wire.send(FrameKind::Pong, id, &[]);
         self.wire.flush_now();
         // Between two pings it was seen whether the daemon rests, without a timer of its own.
         self.shed.look();
     }
 
-    fn save(&mut self, id: u64, served: &Served) {
+    fn save(&mut self, id: u64, served: &ServingDaemon) {
         self.run_one((id, 0, u32::MAX), served.instance.start_save(), None);
     }
 
-    fn guest_came(&mut self, frame: &Frame<'_>, served: &Served) {
+    fn guest_came(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
         let (guest, _) = ipc::split_u64(frame.payload);
         self.wire.guest_came(guest);
         let pending = served.instance.guest_came(guest);
@@ -361,14 +362,14 @@ impl Worker {
         self.calls.remove(&id);
     }
 
-    async fn end(mut self, served: Served, grace: Duration) -> io::Result<()> {
+    async fn end(mut self, served: ServingDaemon, grace: Duration) -> io::Result<()> {
         self.loans.end().await;
         self.calls.clear();
         drop(std::mem::take(&mut self.running));
         let ended = self.while_hearing(served.instance.end(grace)).await?;
         let faults = ended.err().unwrap_or_default();
         self.wire
-            .send(Kind::Stopped, 0, &[faults.join("\n").as_bytes()]);
+            .send(FrameKind::Stopped, 0, &[faults.join("\n").as_bytes()]);
         self.wire.drain().await
     }
 }

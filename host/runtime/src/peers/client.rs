@@ -18,17 +18,17 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::event_handlers::{Heard, is_ours};
+use crate::connection::event_handlers::{EventHandlers, is_ours};
 use crate::connection::guest_handle::next_id;
-use crate::connection::pending_calls::{Refusal, Reply};
-use crate::peers::directory::{Found, Neighbours};
-use crate::plugin::completion::VisitState;
-use crate::plugin::host_api::VisitTold;
+use crate::connection::pending_calls::{CallError, CallReply};
+use crate::peers::directory::{Address, Directory};
+use crate::plugin::completion::ClientState;
+use crate::plugin::host_api::ClientListener;
 use dae_store::config::Limits;
 use dae_store::report::Credential;
 use dae_store::tasks;
-use here::Here;
-use there::There;
+use here::LocalClient;
+use there::TcpClient;
 
 /// The first pause before a lost one is looked for again, and the longest. Whoever is installed or found meanwhile is
 /// visited at once. A connection that lasted no longer than the longest is one more attempt that came to nothing.
@@ -41,28 +41,28 @@ pub struct Host {
     /// The visitor's name.
     pub visitor: String,
     /// Whom there is to visit.
-    pub neighbours: Arc<Neighbours>,
+    pub neighbours: Arc<Directory>,
     /// What a call is held to.
     pub limits: Limits,
     /// Where connections are tended.
     pub runtime: Handle,
     /// Who else is told whether a connection is there, by its number: a worker, which answers its daemon by itself.
-    pub told: OnceLock<VisitTold>,
+    pub told: OnceLock<ClientListener>,
     /// Connections over TCP that he has opened, which are held to the share of one daemon.
     pub opened: AtomicUsize,
 }
 
 /// A connection over TCP, as long as it is counted among those of its visitor.
-struct Opened<'h>(&'h Host);
+struct OpenedConnection<'h>(&'h Host);
 
-impl<'h> Opened<'h> {
+impl<'h> OpenedConnection<'h> {
     fn by(host: &'h Host) -> Self {
         host.opened.fetch_add(1, Ordering::Relaxed);
-        Opened(host)
+        OpenedConnection(host)
     }
 }
 
-impl Drop for Opened<'_> {
+impl Drop for OpenedConnection<'_> {
     fn drop(&mut self) {
         self.0.opened.fetch_sub(1, Ordering::Relaxed);
     }
@@ -70,15 +70,15 @@ impl Drop for Opened<'_> {
 
 /// See the file's head.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub(crate) struct Client {
     /// Its number, in one row with those of guests.
     pub id: u64,
     /// Who is visited.
     pub name: String,
     /// Who of the visitor's code listens.
-    pub heard: Heard,
+    pub heard: EventHandlers,
     host: Arc<Host>,
-    stage: watch::Sender<Stage>,
+    stage: watch::Sender<ConnectionStage>,
     /// Whether the connection was ever there.
     was_there: AtomicBool,
     closed: CancellationToken,
@@ -86,31 +86,31 @@ pub(crate) struct Visit {
 
 /// How it is with the connection.
 #[derive(Debug, Clone)]
-enum Stage {
+enum ConnectionStage {
     Connecting,
-    Here(Arc<Here>),
-    There(Arc<There>),
+    Local(Arc<LocalClient>),
+    Tcp(Arc<TcpClient>),
     /// Not there at the moment, and why.
-    Lost(Refusal),
+    Lost(CallError),
 }
 
 /// A reply, if it is there at once.
-pub(crate) enum Calling {
+pub(crate) enum CallProgress {
     /// It is.
-    Now(Reply),
+    Now(CallReply),
     /// It will be. Dropped, the call is cancelled.
-    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    Later(Pin<Box<dyn Future<Output = CallReply> + Send>>),
 }
 
-impl Visit {
-    /// Opens one; whether there is anybody, [`Visit::connected`] tells.
+impl Client {
+    /// Opens one; whether there is anybody, [`Client::connected`] tells.
     pub fn open(host: &Arc<Host>, name: &str) -> Arc<Self> {
-        let visit = Arc::new(Visit {
+        let visit = Arc::new(Client {
             id: next_id(),
             name: name.to_owned(),
-            heard: Heard::from_the_start(),
+            heard: EventHandlers::from_the_start(),
             host: Arc::clone(host),
-            stage: watch::Sender::new(Stage::Connecting),
+            stage: watch::Sender::new(ConnectionStage::Connecting),
             was_there: AtomicBool::new(false),
             closed: CancellationToken::new(),
         });
@@ -124,20 +124,23 @@ impl Visit {
     ///
     /// # Errors
     /// Why there is no connection.
-    pub async fn connected(&self) -> Result<Credential, Refusal> {
+    pub async fn connected(&self) -> Result<Credential, CallError> {
         let mut stage = self.stage.subscribe();
-        let is_decided = |stage: &Stage| !matches!(stage, Stage::Connecting);
+        let is_decided = |stage: &ConnectionStage| !matches!(stage, ConnectionStage::Connecting);
         match stage.wait_for(is_decided).await.map(|stage| stage.clone()) {
-            Ok(Stage::Here(here)) => here.credential(),
-            Ok(Stage::There(there)) => Ok(there.credential()),
-            Ok(Stage::Lost(refusal)) => Err(refusal),
-            Ok(Stage::Connecting) | Err(_) => Err(self.is_closed()),
+            Ok(ConnectionStage::Local(here)) => here.credential(),
+            Ok(ConnectionStage::Tcp(there)) => Ok(there.credential()),
+            Ok(ConnectionStage::Lost(refusal)) => Err(refusal),
+            Ok(ConnectionStage::Connecting) | Err(_) => Err(self.is_closed()),
         }
     }
 
     /// Whether the connection is there at the moment.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(*self.stage.borrow(), Stage::Here(_) | Stage::There(_))
+        matches!(
+            *self.stage.borrow(),
+            ConnectionStage::Local(_) | ConnectionStage::Tcp(_)
+        )
     }
 
     /// Whether the connection is or was there.
@@ -153,9 +156,9 @@ impl Visit {
     }
 
     /// Sends a command.
-    pub fn call(self: &Arc<Self>, name: &str, arguments: &str) -> Calling {
+    pub fn call(self: &Arc<Self>, name: &str, arguments: &str) -> CallProgress {
         if self.closed.is_cancelled() {
-            return Calling::Now(Err(self.is_closed()));
+            return CallProgress::Now(Err(self.is_closed()));
         }
         if let Some(calling) = self.call_now(name, arguments) {
             return calling;
@@ -163,46 +166,48 @@ impl Visit {
         // Between two connections a call waits as a line does between two instances.
         let visit = Arc::clone(self);
         let (name, arguments) = (name.to_owned(), arguments.to_owned());
-        Calling::Later(Box::pin(async move {
+        CallProgress::Later(Box::pin(async move {
             visit.wait_for_connection(&name).await?;
             match visit.call_now(&name, &arguments) {
-                Some(Calling::Now(reply)) => reply,
-                Some(Calling::Later(reply)) => reply.await,
+                Some(CallProgress::Now(reply)) => reply,
+                Some(CallProgress::Later(reply)) => reply.await,
                 None => Err(visit.why_lost()),
             }
         }))
     }
 
-    fn call_now(self: &Arc<Self>, name: &str, arguments: &str) -> Option<Calling> {
+    fn call_now(self: &Arc<Self>, name: &str, arguments: &str) -> Option<CallProgress> {
         let stage = self.stage.borrow();
         match &*stage {
-            Stage::Here(here) => {
+            ConnectionStage::Local(here) => {
                 let here = Arc::clone(here);
                 drop(stage);
                 Some(here.call(self, name, arguments))
             }
-            Stage::There(there) if there.takes(name) => {
+            ConnectionStage::Tcp(there) if there.takes(name) => {
                 let there = Arc::clone(there);
                 drop(stage);
-                Some(Calling::Later(Box::pin(there.call(
+                Some(CallProgress::Later(Box::pin(there.call(
                     name,
                     arguments,
                     self.host.limits.command,
                 ))))
             }
-            Stage::There(_) | Stage::Connecting | Stage::Lost(_) => None,
+            ConnectionStage::Tcp(_) | ConnectionStage::Connecting | ConnectionStage::Lost(_) => {
+                None
+            }
         }
     }
 
-    async fn wait_for_connection(&self, name: &str) -> Result<(), Refusal> {
+    async fn wait_for_connection(&self, name: &str) -> Result<(), CallError> {
         let mut stage = self.stage.subscribe();
         let is_new = !self.was_there();
-        let is_there = |stage: &Stage| match stage {
-            Stage::Here(_) => true,
-            Stage::There(there) => there.takes(name),
+        let is_there = |stage: &ConnectionStage| match stage {
+            ConnectionStage::Local(_) => true,
+            ConnectionStage::Tcp(there) => there.takes(name),
             // The first attempt decides: a name that nobody has is told at once.
-            Stage::Lost(_) => is_new,
-            Stage::Connecting => false,
+            ConnectionStage::Lost(_) => is_new,
+            ConnectionStage::Connecting => false,
         };
         let waiting =
             tokio::time::timeout(self.host.limits.instance_wait, stage.wait_for(is_there));
@@ -223,9 +228,9 @@ impl Visit {
         };
         let stage = self.stage.borrow().clone();
         match stage {
-            Stage::Here(here) => here.emit(&message),
-            Stage::There(there) => there.emit(&message),
-            Stage::Connecting | Stage::Lost(_) => false,
+            ConnectionStage::Local(here) => here.emit(&message),
+            ConnectionStage::Tcp(there) => there.emit(&message),
+            ConnectionStage::Connecting | ConnectionStage::Lost(_) => false,
         }
     }
 
@@ -254,7 +259,7 @@ impl Visit {
         let answer = match message.name {
             "dae" => serde_json::to_string(&neighbours.credential(visitor)?).ok()?,
             _ => match &**neighbours.door(visitor)?.phase() {
-                crate::session::gate::Phase::Open(lease) => {
+                crate::session::gate::GatePhase::Open(lease) => {
                     lease.instance.commands.options().to_owned()
                 }
                 _ => return None,
@@ -271,21 +276,21 @@ impl Visit {
         Some(line)
     }
 
-    fn tell_worker(&self, state: VisitState) {
+    fn tell_worker(&self, state: ClientState) {
         if let Some(told) = self.host.told.get() {
             (told.0)(self.id, state);
         }
     }
 
-    fn is_closed(&self) -> Refusal {
+    fn is_closed(&self) -> CallError {
         let text = format!("the connection to {} is closed", self.name);
-        Refusal::new(ErrorCode::Unavailable, text)
+        CallError::new(ErrorCode::Unavailable, text)
     }
 
-    fn why_lost(&self) -> Refusal {
+    fn why_lost(&self) -> CallError {
         match &*self.stage.borrow() {
-            Stage::Lost(refusal) => refusal.clone(),
-            _ => Refusal::new(
+            ConnectionStage::Lost(refusal) => refusal.clone(),
+            _ => CallError::new(
                 ErrorCode::Unavailable,
                 format!("there is no connection to {} at the moment", self.name),
             ),
@@ -294,15 +299,15 @@ impl Visit {
 }
 
 /// Keeps a visit: connects, tends the connection until it is lost, and looks for the name again.
-async fn keep(visit: Arc<Visit>) {
+async fn keep(visit: Arc<Client>) {
     let mut pause = PAUSE_MIN;
     while !visit.closed.is_cancelled() {
         let mut changes = visit.host.neighbours.changes();
         let began = Instant::now();
         // Both end by themselves once it is closed: what was sent is to arrive.
         let lost = match visit.host.neighbours.find(&visit.name) {
-            Some(Found::Here(door)) => here::attend(&visit, &door).await,
-            Some(Found::There(foreign)) => there::attend(&visit, &foreign).await,
+            Some(Address::Here(door)) => here::attend(&visit, &door).await,
+            Some(Address::There(foreign)) => there::attend(&visit, &foreign).await,
             None => nobody(&visit.name),
         };
         if began.elapsed() > PAUSE_MAX {
@@ -316,20 +321,22 @@ async fn keep(visit: Arc<Visit>) {
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    visit.tell_worker(VisitState::Over);
-    visit.stage.send_replace(Stage::Lost(visit.is_closed()));
+    visit.tell_worker(ClientState::Over);
+    visit
+        .stage
+        .send_replace(ConnectionStage::Lost(visit.is_closed()));
 }
 
-fn nobody(name: &str) -> Refusal {
+fn nobody(name: &str) -> CallError {
     let text = format!("there is no daemon {name}; `list` of Dae tells who is there");
-    Refusal::new(ErrorCode::Unavailable, text)
+    CallError::new(ErrorCode::Unavailable, text)
 }
 
-impl Visit {
+impl Client {
     /// From now on the connection is there.
-    fn is_connected(&self, stage: Stage, credential: &Credential) {
+    fn is_connected(&self, stage: ConnectionStage, credential: &Credential) {
         // First of all: whoever hears that it is there may send something at once.
-        self.tell_worker(VisitState::Open);
+        self.tell_worker(ClientState::Open);
         let is_again = self.was_there.swap(true, Ordering::Relaxed);
         self.stage.send_replace(stage);
         if is_again {
@@ -350,12 +357,12 @@ impl Visit {
     }
 
     /// From now on it isn't.
-    fn is_lost(&self, why: Refusal) {
+    fn is_lost(&self, why: CallError) {
         let was_open = self.is_open();
         let text = why.message.clone();
-        self.stage.send_replace(Stage::Lost(why));
+        self.stage.send_replace(ConnectionStage::Lost(why));
         if was_open {
-            self.tell_worker(VisitState::Away);
+            self.tell_worker(ClientState::Away);
             self.tell_disconnected(&text);
         }
     }

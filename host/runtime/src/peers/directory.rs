@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::watch;
 
-use crate::connection::event_queue::Feed;
+use crate::connection::event_queue::EventQueue;
 use crate::connection::topics::Topics;
-use crate::session::gate::Door;
+use crate::session::gate::Gate;
 use dae_store::lock::lock;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Credential;
 
 /// A daemon that this host did not load.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Foreign {
+pub struct ForeignAddress {
     /// Who it says it is, under the name that it is known by here.
     pub credential: Credential,
     /// Where it listens.
@@ -27,47 +27,47 @@ pub struct Foreign {
 
 /// Where somebody is.
 #[derive(Debug, Clone)]
-pub enum Found {
+pub enum Address {
     /// In this host.
-    Here(Arc<Door>),
+    Here(Arc<Gate>),
     /// On this machine.
-    There(Foreign),
+    There(ForeignAddress),
 }
 
 /// See the file's head.
 #[derive(Debug)]
-pub struct Neighbours {
+pub struct Directory {
     /// Events among all of them.
     pub topics: Topics,
-    own: Mutex<BTreeMap<String, Own>>,
-    foreign: Mutex<BTreeMap<String, Foreign>>,
+    own: Mutex<BTreeMap<String, LocalDaemon>>,
+    foreign: Mutex<BTreeMap<String, ForeignAddress>>,
     changed: watch::Sender<()>,
-    watched: Mutex<Watched>,
+    watched: Mutex<LastAnnounced>,
 }
 
 /// What tells who a daemon is.
-pub trait Answering: std::fmt::Debug + Send + Sync {
+pub trait CredentialSource: std::fmt::Debug + Send + Sync {
     /// The credential of its instance; `None` while there is none.
     fn credential(&self) -> Option<Credential>;
 }
 
 /// A daemon of this host.
 #[derive(Debug, Clone)]
-struct Own {
-    door: Arc<Door>,
-    who: Arc<dyn Answering>,
+struct LocalDaemon {
+    door: Arc<Gate>,
+    who: Arc<dyn CredentialSource>,
 }
 
 /// What those who watch were last told.
 #[derive(Debug, Default)]
-struct Watched {
-    feeds: Vec<Weak<Feed>>,
+struct LastAnnounced {
+    feeds: Vec<Weak<EventQueue>>,
     known: BTreeMap<String, Credential>,
 }
 
-impl Default for Neighbours {
+impl Default for Directory {
     fn default() -> Self {
-        Neighbours {
+        Directory {
             topics: Topics::default(),
             own: Mutex::default(),
             foreign: Mutex::default(),
@@ -77,10 +77,10 @@ impl Default for Neighbours {
     }
 }
 
-impl Neighbours {
+impl Directory {
     /// A daemon of this host, from its installation on.
-    pub fn enter(&self, door: &Arc<Door>, who: Arc<dyn Answering>) {
-        let own = Own {
+    pub fn enter(&self, door: &Arc<Gate>, who: Arc<dyn CredentialSource>) {
+        let own = LocalDaemon {
             door: Arc::clone(door),
             who,
         };
@@ -89,7 +89,7 @@ impl Neighbours {
     }
 
     /// It is uninstalled.
-    pub fn leave(&self, door: &Arc<Door>) {
+    pub fn leave(&self, door: &Arc<Gate>) {
         let mut own = lock(&self.own);
         // Not a namesake that was installed meanwhile.
         if own
@@ -103,11 +103,11 @@ impl Neighbours {
     }
 
     /// The foreign ones, as they are from now on.
-    pub fn set_foreign(&self, all: impl IntoIterator<Item = Foreign>) {
+    pub fn set_foreign(&self, all: impl IntoIterator<Item = ForeignAddress>) {
         let all = all
             .into_iter()
             .map(|foreign| (foreign.credential.name.clone(), foreign));
-        let all: BTreeMap<String, Foreign> = all.collect();
+        let all: BTreeMap<String, ForeignAddress> = all.collect();
         let mut foreign = lock(&self.foreign);
         let names = all.keys().chain(foreign.keys());
         let is_different = |name: &&String| all.get(*name) != foreign.get(*name);
@@ -119,16 +119,16 @@ impl Neighbours {
 
     /// Whoever has that name.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<Found> {
+    pub fn find(&self, name: &str) -> Option<Address> {
         if let Some(door) = self.door(name) {
-            return Some(Found::Here(door));
+            return Some(Address::Here(door));
         }
-        lock(&self.foreign).get(name).cloned().map(Found::There)
+        lock(&self.foreign).get(name).cloned().map(Address::There)
     }
 
     /// The door of a daemon of this host.
     #[must_use]
-    pub fn door(&self, name: &str) -> Option<Arc<Door>> {
+    pub fn door(&self, name: &str) -> Option<Arc<Gate>> {
         lock(&self.own).get(name).map(|own| Arc::clone(&own.door))
     }
 
@@ -147,7 +147,7 @@ impl Neighbours {
     /// Of all that answer, Dae's own first, and the foreign ones last.
     #[must_use]
     pub fn list(&self) -> Vec<Credential> {
-        let own: Vec<Own> = lock(&self.own).values().cloned().collect();
+        let own: Vec<LocalDaemon> = lock(&self.own).values().cloned().collect();
         let mut all: Vec<_> = own.iter().filter_map(|own| own.who.credential()).collect();
         // The map is in order of the names; only Dae stands out.
         if let Some(at) = all.iter().position(|own| own.name == DAE_NAME) {
@@ -173,7 +173,7 @@ impl Neighbours {
 
     /// From now on every change goes into that feed: `appeared`, `changed`, `gone`, each with the credential. It begins with
     /// `appeared` for all that are there.
-    pub fn watch(&self, feed: &Arc<Feed>) {
+    pub fn watch(&self, feed: &Arc<EventQueue>) {
         let mut watched = lock(&self.watched);
         let present = self.list().into_iter().map(|one| one.name);
         let names: BTreeSet<String> = present.chain(watched.known.keys().cloned()).collect();
@@ -201,7 +201,7 @@ impl Neighbours {
     }
 
     /// Compares daemons with what was last told of them, and tells the differences.
-    fn tell_watchers(&self, watched: &mut Watched, names: &BTreeSet<String>) {
+    fn tell_watchers(&self, watched: &mut LastAnnounced, names: &BTreeSet<String>) {
         let mut lines = Vec::new();
         for name in names {
             let now = self.credential(name).map(timeless);
@@ -250,8 +250,8 @@ mod tests {
     use super::*;
     use dae_store::config::Config;
 
-    fn foreign(name: &str, port: u16) -> Foreign {
-        Foreign {
+    fn foreign(name: &str, port: u16) -> ForeignAddress {
+        ForeignAddress {
             credential: Credential {
                 name: name.to_owned(),
                 pid: 1,
@@ -271,7 +271,7 @@ mod tests {
     #[derive(Debug)]
     struct Nobody;
 
-    impl Answering for Nobody {
+    impl CredentialSource for Nobody {
         fn credential(&self) -> Option<Credential> {
             None
         }
@@ -279,23 +279,26 @@ mod tests {
 
     #[test]
     fn an_installed_name_is_never_shadowed() {
-        let neighbours = Neighbours::default();
+        let neighbours = Directory::default();
         neighbours.set_foreign([foreign("Counter", 40_000), foreign("Clock", 40_001)]);
-        let door = Door::new("Counter", Config::default().limits());
+        let door = Gate::new("Counter", Config::default().limits());
         neighbours.enter(&door, Arc::new(Nobody));
-        assert!(matches!(neighbours.find("Counter"), Some(Found::Here(_))));
-        assert!(matches!(neighbours.find("Clock"), Some(Found::There(_))));
+        assert!(matches!(neighbours.find("Counter"), Some(Address::Here(_))));
+        assert!(matches!(neighbours.find("Clock"), Some(Address::There(_))));
         let names: Vec<_> = neighbours.list().into_iter().map(|one| one.name).collect();
         assert_eq!(names, ["Clock"], "nobody answers for the installed one yet");
         neighbours.leave(&door);
-        assert!(matches!(neighbours.find("Counter"), Some(Found::There(_))));
+        assert!(matches!(
+            neighbours.find("Counter"),
+            Some(Address::There(_))
+        ));
     }
 
     #[test]
     fn who_watches_is_told_of_those_who_come_change_and_go() {
-        let neighbours = Neighbours::default();
+        let neighbours = Directory::default();
         neighbours.set_foreign([foreign("A", 1)]);
-        let feed = Arc::new(Feed::default());
+        let feed = Arc::new(EventQueue::default());
         neighbours.watch(&feed);
         neighbours.set_foreign([foreign("A", 2), foreign("B", 3)]);
         neighbours.set_foreign([foreign("B", 3)]);
@@ -311,9 +314,9 @@ mod tests {
 
     /// Counts how often it is asked who it is.
     #[derive(Debug)]
-    struct Asked(Arc<AtomicUsize>, Credential);
+    struct PendingCalls(Arc<AtomicUsize>, Credential);
 
-    impl Answering for Asked {
+    impl CredentialSource for PendingCalls {
         fn credential(&self) -> Option<Credential> {
             self.0.fetch_add(1, Ordering::Relaxed);
             Some(self.1.clone())
@@ -323,13 +326,13 @@ mod tests {
     #[test]
     fn one_who_watches_makes_a_start_no_more_than_linear() {
         const DAEMONS: usize = 1000;
-        let (neighbours, asked) = (Neighbours::default(), Arc::default());
-        let feed = Arc::new(Feed::default());
+        let (neighbours, asked) = (Directory::default(), Arc::default());
+        let feed = Arc::new(EventQueue::default());
         neighbours.watch(&feed);
-        let door = |name: &str| Door::new(name, Config::default().limits());
+        let door = |name: &str| Gate::new(name, Config::default().limits());
         for n in 0..DAEMONS {
             let name = format!("D{n}");
-            let who = Asked(Arc::clone(&asked), foreign(&name, 1).credential);
+            let who = PendingCalls(Arc::clone(&asked), foreign(&name, 1).credential);
             neighbours.enter(&door(&name), Arc::new(who));
         }
         let times = asked.load(Ordering::Relaxed);

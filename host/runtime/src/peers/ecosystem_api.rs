@@ -10,12 +10,12 @@ use dae_common_tcp::{ErrorCode, Line, Message, read_line};
 use dae_plugin_api::abi::status;
 use serde_json::json;
 
-use crate::connection::event_queue::Feed;
-use crate::connection::guest_handle::{Guests, Mailbox};
-use crate::connection::pending_calls::{Refusal, Reply, in_time};
-use crate::peers::client::{Calling, Host, Visit};
-use crate::plugin::completion::{Asking, Ended};
-use crate::plugin::host_api::{Neighbourhood, VisitTold};
+use crate::connection::event_queue::EventQueue;
+use crate::connection::guest_handle::{GuestHandle, Guests};
+use crate::connection::pending_calls::{CallError, CallReply, in_time};
+use crate::peers::client::{CallProgress, Client, Host};
+use crate::plugin::completion::{Completion, HostRequest};
+use crate::plugin::host_api::{ClientListener, PeerAccess};
 use crate::process::host_requests::{self, FEEDS_MAX, too_many_feeds};
 use dae_store::lock::lock;
 
@@ -25,34 +25,34 @@ const VISITS_MAX: usize = 1024;
 
 /// See the file's head.
 #[derive(Debug)]
-pub struct Errands {
-    own: Weak<Errands>,
+pub struct EcosystemApi {
+    own: Weak<EcosystemApi>,
     host: Arc<Host>,
     /// The guests of the daemon itself.
     guests: Arc<Guests>,
-    tables: Mutex<Tables>,
+    tables: Mutex<ApiTables>,
 }
 
 #[derive(Debug, Default)]
-struct Tables {
-    visits: HashMap<u64, Arc<Visit>>,
+struct ApiTables {
+    visits: HashMap<u64, Arc<Client>>,
     /// Those that the host keeps for single calls, by whom they are to.
-    kept: HashMap<String, Arc<Kept>>,
-    feeds: HashMap<u64, Arc<Feed>>,
+    kept: HashMap<String, Arc<KeptClient>>,
+    feeds: HashMap<u64, Arc<EventQueue>>,
 }
 
 /// A visit for single calls. It is given up when its daemon isn't there and nobody waits for it any more.
 #[derive(Debug)]
-struct Kept {
-    visit: Arc<Visit>,
+struct KeptClient {
+    visit: Arc<Client>,
     /// Calls under way; counted up under the tables' lock.
     calls: AtomicUsize,
 }
 
-impl Errands {
+impl EcosystemApi {
     /// Those of one instance.
     pub fn new(host: Host, guests: Arc<Guests>) -> Arc<Self> {
-        Arc::new_cyclic(|own| Errands {
+        Arc::new_cyclic(|own| EcosystemApi {
             own: Weak::clone(own),
             host: Arc::new(host),
             guests,
@@ -60,11 +60,11 @@ impl Errands {
         })
     }
 
-    fn visit(&self, id: u64) -> Option<Arc<Visit>> {
+    fn visit(&self, id: u64) -> Option<Arc<Client>> {
         lock(&self.tables).visits.get(&id).cloned()
     }
 
-    fn listen(&self, request: &[u8]) -> Result<(), Refused> {
+    fn listen(&self, request: &[u8]) -> Result<(), RefusedRequest> {
         let (feed, rest) = number(request);
         let (guest, _) = number(rest);
         // Nothing is left of a feed for one who has gone: whoever asks for its lines hears that there are none.
@@ -73,17 +73,17 @@ impl Errands {
         } else if let Some(guest) = self.guests.find(guest) {
             guest.heard.listen(&self.new_feed(feed)?);
         } else {
-            return Err(Refused::Gone);
+            return Err(RefusedRequest::Gone);
         }
         Ok(())
     }
 
-    fn new_feed(&self, id: u64) -> Result<Arc<Feed>, Refused> {
+    fn new_feed(&self, id: u64) -> Result<Arc<EventQueue>, RefusedRequest> {
         let mut tables = lock(&self.tables);
         if tables.feeds.len() >= FEEDS_MAX {
-            return Err(Refused::With(too_many_feeds()));
+            return Err(RefusedRequest::With(too_many_feeds()));
         }
-        let feed = Arc::new(Feed::default());
+        let feed = Arc::new(EventQueue::default());
         tables.feeds.insert(id, Arc::clone(&feed));
         Ok(feed)
     }
@@ -102,7 +102,7 @@ impl Errands {
         }
     }
 
-    fn subscribe(&self, request: &[u8]) -> Result<(), Refused> {
+    fn subscribe(&self, request: &[u8]) -> Result<(), RefusedRequest> {
         let (feed, topic) = number(request);
         let feed = self.new_feed(feed)?;
         let topic = String::from_utf8_lossy(topic);
@@ -110,7 +110,7 @@ impl Errands {
         Ok(())
     }
 
-    fn watch(&self, request: &[u8]) -> Result<(), Refused> {
+    fn watch(&self, request: &[u8]) -> Result<(), RefusedRequest> {
         let feed = self.new_feed(number(request).0)?;
         self.host.neighbours.watch(&feed);
         Ok(())
@@ -122,11 +122,11 @@ impl Errands {
         }
     }
 
-    fn connect(&self, name: &[u8]) -> Asking {
+    fn connect(&self, name: &[u8]) -> HostRequest {
         let Ok(name) = std::str::from_utf8(name) else {
             return refused(&not_utf8());
         };
-        let visit = Visit::open(&self.host, name);
+        let visit = Client::open(&self.host, name);
         {
             let mut tables = lock(&self.tables);
             if tables.visits.len() >= VISITS_MAX {
@@ -134,16 +134,16 @@ impl Errands {
                 let text = format!(
                     "this daemon has {VISITS_MAX} connections open, as many as it may; close those that it doesn't need"
                 );
-                return refused(&Refusal::new(ErrorCode::Unavailable, text));
+                return refused(&CallError::new(ErrorCode::Unavailable, text));
             }
             tables.visits.insert(visit.id, Arc::clone(&visit));
         }
-        let visiting = Visiting {
+        let visiting = ClientGuard {
             visit,
             errands: Weak::clone(&self.own),
             is_kept: false,
         };
-        Asking::Later(Box::pin(async move {
+        HostRequest::Later(Box::pin(async move {
             let mut visiting = visiting;
             let credential = visiting.visit.connected().await;
             match credential {
@@ -158,7 +158,7 @@ impl Errands {
         }))
     }
 
-    fn call_guest(&self, request: &[u8]) -> Asking {
+    fn call_guest(&self, request: &[u8]) -> HostRequest {
         let (id, line) = number(request);
         let Line::Message(message) = read_line(line) else {
             return refused(&not_a_line());
@@ -168,24 +168,24 @@ impl Errands {
         }
         match self.guests.find(id) {
             Some(guest) => self.ask_guest(&guest, &message, line),
-            None => Asking::Now(gone()),
+            None => HostRequest::Now(gone()),
         }
     }
 
     /// Asks somebody who has connected to the daemon.
-    fn ask_guest(&self, guest: &Mailbox, message: &Message<'_>, line: &[u8]) -> Asking {
+    fn ask_guest(&self, guest: &GuestHandle, message: &Message<'_>, line: &[u8]) -> HostRequest {
         let reply = match guest.ask(message.name, line) {
             Ok(reply) => reply,
             Err(refusal) => return refused(&refusal),
         };
         let (limit, name) = (self.host.limits.command, message.name.to_owned());
-        Asking::Later(Box::pin(async move {
+        HostRequest::Later(Box::pin(async move {
             ended(in_time(reply, limit, ("the guest", &name)).await)
         }))
     }
 
     /// One call, over a connection that is kept for the next.
-    fn call_by_name(&self, request: &[u8]) -> Asking {
+    fn call_by_name(&self, request: &[u8]) -> HostRequest {
         let (length, rest) = number(request);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let Some((name, line)) = rest.split_at_checked(length) else {
@@ -197,14 +197,14 @@ impl Errands {
         };
         let kept = self.kept(name);
         match kept.visit.call(message.name, message.arguments) {
-            Calling::Now(reply) => {
+            CallProgress::Now(reply) => {
                 kept.calls.fetch_sub(1, Ordering::Relaxed);
-                Asking::Now(ended(reply))
+                HostRequest::Now(ended(reply))
             }
-            Calling::Later(reply) => {
+            CallProgress::Later(reply) => {
                 let errands = Weak::clone(&self.own);
-                let one_call = OneCall { kept, errands };
-                Asking::Later(Box::pin(async move {
+                let one_call = NamedCall { kept, errands };
+                HostRequest::Later(Box::pin(async move {
                     let reply = reply.await;
                     drop(one_call);
                     ended(reply)
@@ -214,29 +214,29 @@ impl Errands {
     }
 
     /// The visit for single calls to that name, with one call more under way.
-    fn kept(&self, name: &str) -> Arc<Kept> {
+    fn kept(&self, name: &str) -> Arc<KeptClient> {
         let mut tables = lock(&self.tables);
         if let Some(kept) = tables.kept.get(name) {
             kept.calls.fetch_add(1, Ordering::Relaxed);
             return Arc::clone(kept);
         }
         tables.kept.retain(|_, kept| kept.is_of_use());
-        let visit = Visit::open(&self.host, name);
+        let visit = Client::open(&self.host, name);
         // Nobody will ever listen.
         visit.heard.end();
         let calls = AtomicUsize::new(1);
-        let kept = Arc::new(Kept { visit, calls });
+        let kept = Arc::new(KeptClient { visit, calls });
         tables.kept.insert(name.to_owned(), Arc::clone(&kept));
         kept
     }
 
-    fn next_lines(&self, request: &[u8]) -> Asking {
+    fn next_lines(&self, request: &[u8]) -> HostRequest {
         let (id, _) = number(request);
         let Some(feed) = lock(&self.tables).feeds.get(&id).cloned() else {
-            return Asking::Now(gone());
+            return HostRequest::Now(gone());
         };
         let own = Weak::clone(&self.own);
-        Asking::Later(Box::pin(std::future::poll_fn(move |context| {
+        HostRequest::Later(Box::pin(std::future::poll_fn(move |context| {
             feed.poll_lines(context).map(|lines| match lines {
                 Some(lines) => done(lines),
                 None if feed.is_slow() && !feed.has_ended() => {
@@ -255,7 +255,7 @@ impl Errands {
     }
 }
 
-impl Kept {
+impl KeptClient {
     fn is_of_use(&self) -> bool {
         let is_of_use = self.calls.load(Ordering::Relaxed) > 0 || self.visit.is_open();
         if !is_of_use {
@@ -266,12 +266,12 @@ impl Kept {
 }
 
 /// One call by name, until it is dropped.
-struct OneCall {
-    kept: Arc<Kept>,
-    errands: Weak<Errands>,
+struct NamedCall {
+    kept: Arc<KeptClient>,
+    errands: Weak<EcosystemApi>,
 }
 
-impl Drop for OneCall {
+impl Drop for NamedCall {
     fn drop(&mut self) {
         let Some(errands) = self.errands.upgrade() else {
             return;
@@ -283,7 +283,7 @@ impl Drop for OneCall {
             return;
         }
         // Whoever calls a name that nobody had begins anew.
-        let is_own = |kept: &Arc<Kept>| Arc::ptr_eq(kept, &self.kept);
+        let is_own = |kept: &Arc<KeptClient>| Arc::ptr_eq(kept, &self.kept);
         if tables.kept.get(&visit.name).is_some_and(is_own) {
             tables.kept.remove(&visit.name);
         }
@@ -297,13 +297,13 @@ impl Drop for OneCall {
 const SLOW: &str = "disconnect [\"slow-guest: too many events waited to be read; no more come\"]\n";
 
 /// A visit that is given up again where nobody waits for it any more.
-struct Visiting {
-    visit: Arc<Visit>,
-    errands: Weak<Errands>,
+struct ClientGuard {
+    visit: Arc<Client>,
+    errands: Weak<EcosystemApi>,
     is_kept: bool,
 }
 
-impl Drop for Visiting {
+impl Drop for ClientGuard {
     fn drop(&mut self) {
         if !self.is_kept {
             self.visit.close();
@@ -314,8 +314,8 @@ impl Drop for Visiting {
     }
 }
 
-impl Neighbourhood for Errands {
-    fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+impl PeerAccess for EcosystemApi {
+    fn ask(&self, operation: &str, request: &[u8]) -> Completion {
         if let Some(refused) = host_requests::refusal(operation, request) {
             return refused;
         }
@@ -335,40 +335,40 @@ impl Neighbourhood for Errands {
                 self.close_guest(number(request).0);
                 Ok(())
             }
-            _ => Err(Refused::Unknown),
+            _ => Err(RefusedRequest::Unknown),
         };
         let status = match result {
             Ok(()) => status::NOTHING,
-            Err(Refused::Gone) => status::GONE,
-            Err(Refused::Unknown) => status::UNKNOWN,
-            Err(Refused::With(ended)) => return ended,
+            Err(RefusedRequest::Gone) => status::GONE,
+            Err(RefusedRequest::Unknown) => status::UNKNOWN,
+            Err(RefusedRequest::With(ended)) => return ended,
         };
-        Ended {
+        Completion {
             status,
             bytes: Vec::new(),
         }
     }
 
-    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest {
         match operation {
             "call" => self.call_by_name(request),
             "guest.call" => self.call_guest(request),
             "feed.next" => self.next_lines(request),
             "connect" => self.connect(request),
-            "list" => Asking::Now(done(
+            "list" => HostRequest::Now(done(
                 json!(self.host.neighbours.list()).to_string().into_bytes(),
             )),
             "find" => {
                 let name = String::from_utf8_lossy(request);
-                Asking::Now(match self.host.neighbours.credential(&name) {
+                HostRequest::Now(match self.host.neighbours.credential(&name) {
                     Some(credential) => done(json!(credential).to_string().into_bytes()),
-                    None => Ended {
+                    None => Completion {
                         status: status::NOTHING,
                         bytes: Vec::new(),
                     },
                 })
             }
-            _ => Asking::Now(Ended {
+            _ => HostRequest::Now(Completion {
                 status: status::UNKNOWN,
                 bytes: Vec::new(),
             }),
@@ -382,7 +382,7 @@ impl Neighbourhood for Errands {
         self.visit(guest).is_some_and(|visit| visit.emit(line))
     }
 
-    fn tell_of_visits(&self, told: VisitTold) {
+    fn tell_of_visits(&self, told: ClientListener) {
         // Said once, before the daemon's code begins.
         let _ = self.host.told.set(told);
     }
@@ -392,7 +392,7 @@ impl Neighbourhood for Errands {
     }
 }
 
-impl Drop for Errands {
+impl Drop for EcosystemApi {
     fn drop(&mut self) {
         let tables = self
             .tables
@@ -409,61 +409,63 @@ impl Drop for Errands {
 }
 
 /// Why something was not done at once.
-enum Refused {
+enum RefusedRequest {
     Gone,
     Unknown,
-    With(Ended),
+    With(Completion),
 }
 
 fn number(bytes: &[u8]) -> (u64, &[u8]) {
     crate::process::ipc::split_u64(bytes)
 }
 
-fn asking(calling: Calling) -> Asking {
+fn asking(calling: CallProgress) -> HostRequest {
     match calling {
-        Calling::Now(reply) => Asking::Now(ended(reply)),
-        Calling::Later(reply) => Asking::Later(Box::pin(async move { ended(reply.await) })),
+        CallProgress::Now(reply) => HostRequest::Now(ended(reply)),
+        CallProgress::Later(reply) => {
+            HostRequest::Later(Box::pin(async move { ended(reply.await) }))
+        }
     }
 }
 
-fn ended(reply: Reply) -> Ended {
+fn ended(reply: CallReply) -> Completion {
     match reply {
         Ok(bytes) => done(bytes),
         Err(refusal) => failed(&refusal),
     }
 }
 
-fn done(bytes: Vec<u8>) -> Ended {
-    Ended {
+fn done(bytes: Vec<u8>) -> Completion {
+    Completion {
         status: status::DONE,
         bytes,
     }
 }
 
-fn gone() -> Ended {
-    Ended {
+fn gone() -> Completion {
+    Completion {
         status: status::GONE,
         bytes: Vec::new(),
     }
 }
 
-fn failed(refusal: &Refusal) -> Ended {
-    Ended {
+fn failed(refusal: &CallError) -> Completion {
+    Completion {
         status: status::FAILED,
         bytes: serde_json::to_vec(refusal).unwrap_or_default(),
     }
 }
 
-fn refused(refusal: &Refusal) -> Asking {
-    Asking::Now(failed(refusal))
+fn refused(refusal: &CallError) -> HostRequest {
+    HostRequest::Now(failed(refusal))
 }
 
-fn not_utf8() -> Refusal {
-    Refusal::new(ErrorCode::BadArguments, "the name is not UTF-8")
+fn not_utf8() -> CallError {
+    CallError::new(ErrorCode::BadArguments, "the name is not UTF-8")
 }
 
-fn not_a_line() -> Refusal {
-    Refusal::new(
+fn not_a_line() -> CallError {
+    CallError::new(
         ErrorCode::BadName,
         "that is no line: a name, a space, and a JSON array",
     )
@@ -477,7 +479,7 @@ mod tests {
     use super::*;
     use dae_store::config::Config;
 
-    fn errands() -> Arc<Errands> {
+    fn errands() -> Arc<EcosystemApi> {
         let host = Host {
             visitor: "A".to_owned(),
             neighbours: Arc::default(),
@@ -486,17 +488,17 @@ mod tests {
             told: OnceLock::new(),
             opened: AtomicUsize::new(0),
         };
-        Errands::new(host, Arc::default())
+        EcosystemApi::new(host, Arc::default())
     }
 
-    async fn next(errands: &Errands, feed: u64) -> Ended {
+    async fn next(errands: &EcosystemApi, feed: u64) -> Completion {
         match errands.ask_later("feed.next", &feed.to_le_bytes()) {
-            Asking::Now(ended) => ended,
-            Asking::Later(work) => work.await,
+            HostRequest::Now(ended) => ended,
+            HostRequest::Later(work) => work.await,
         }
     }
 
-    fn listen(errands: &Errands, feed: u64, guest: u64) -> u32 {
+    fn listen(errands: &EcosystemApi, feed: u64, guest: u64) -> u32 {
         let request = [feed.to_le_bytes(), guest.to_le_bytes()].concat();
         errands.ask("guest.listen", &request).status
     }
@@ -537,7 +539,7 @@ mod tests {
             let length = (name.len() as u64).to_le_bytes();
             let request = [&length, name.as_bytes(), b"echo [1]"].concat();
             match errands.ask_later("call", &request) {
-                Asking::Later(work) if n % 2 == 0 => {
+                HostRequest::Later(work) if n % 2 == 0 => {
                     assert_eq!(work.await.status, status::FAILED);
                 }
                 dropped => drop(dropped),

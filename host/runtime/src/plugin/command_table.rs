@@ -13,13 +13,13 @@ use dae_store::manifest::Manifest;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum CommandEntry {
     /// The daemon's own, by its index in the manifest.
     Own {
         /// Index into the manifest's commands.
         index: u32,
         /// Where it may run.
-        runs: Runs,
+        runs: RunsOn,
     },
     /// The host answers for the daemon.
     Host(HostCommand),
@@ -27,7 +27,7 @@ pub enum Entry {
 
 /// Where a command may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Runs {
+pub enum RunsOn {
     /// Where it was read: it answers on the spot.
     Here,
     /// On a thread that may block.
@@ -72,21 +72,21 @@ const HOST_COMMANDS: [(&str, HostCommand, &str); 4] = [
 
 /// A name that stands for something.
 #[derive(Debug)]
-pub struct Known {
+pub struct ResolvedCommand {
     /// For what.
-    pub entry: Entry,
+    pub entry: CommandEntry,
     /// How a reply to it begins.
     pub opening: Option<Opening>,
 }
 
-impl Known {
+impl ResolvedCommand {
     /// With the command's index, where it answers on the spot.
     #[inline]
     pub fn here(&self) -> Option<(u32, &Self)> {
         match self.entry {
-            Entry::Own {
+            CommandEntry::Own {
                 index,
-                runs: Runs::Here,
+                runs: RunsOn::Here,
             } => Some((index, self)),
             _ => None,
         }
@@ -95,26 +95,26 @@ impl Known {
 
 /// See the file's head.
 #[derive(Debug)]
-pub struct Commands {
+pub struct CommandTable {
     // Fixed seed: the names are the author's, not the guests', so nobody can choose them to collide.
-    by_name: HashMap<Box<str>, Known, FixedState>,
+    by_name: HashMap<Box<str>, ResolvedCommand, FixedState>,
     options: String,
     help: String,
 }
 
-impl Commands {
+impl CommandTable {
     /// The table of a plugin.
     #[must_use]
     pub fn of(manifest: &Manifest) -> Self {
-        let mut by_name: HashMap<Box<str>, Known, FixedState> = HashMap::default();
+        let mut by_name: HashMap<Box<str>, ResolvedCommand, FixedState> = HashMap::default();
         let mut add = |name: &str, entry| {
             let opening = Opening::of(name);
-            by_name.insert(name.into(), Known { entry, opening });
+            by_name.insert(name.into(), ResolvedCommand { entry, opening });
         };
         let mut options = Map::new();
         let mut help = Map::new();
         for (name, command, doc) in HOST_COMMANDS {
-            add(name, Entry::Host(command));
+            add(name, CommandEntry::Host(command));
             options.insert(name.to_owned(), 0.into());
             help.insert(
                 name.to_owned(),
@@ -123,16 +123,16 @@ impl Commands {
         }
         for (index, command) in (0..).zip(&manifest.commands) {
             let runs = match command.kind.as_str() {
-                "async" => Runs::Later,
-                "blocking" => Runs::Blocking,
-                _ => Runs::Here,
+                "async" => RunsOn::Later,
+                "blocking" => RunsOn::Blocking,
+                _ => RunsOn::Here,
             };
-            add(&command.name, Entry::Own { index, runs });
+            add(&command.name, CommandEntry::Own { index, runs });
             options.insert(command.name.clone(), command.arity().into());
             let line = json!({"signature": command.signature(), "doc": command.doc});
             help.insert(command.name.clone(), line);
         }
-        Commands {
+        CommandTable {
             by_name,
             options: Value::Object(options).to_string(),
             help: Value::Object(help).to_string(),
@@ -143,10 +143,10 @@ impl Commands {
     #[must_use]
     pub fn elsewhere(mut self) -> Self {
         for known in self.by_name.values_mut() {
-            if let Entry::Own { runs, .. } = &mut known.entry {
+            if let CommandEntry::Own { runs, .. } = &mut known.entry {
                 *runs = match runs {
-                    Runs::Here | Runs::There => Runs::There,
-                    Runs::Blocking | Runs::Later => Runs::Later,
+                    RunsOn::Here | RunsOn::There => RunsOn::There,
+                    RunsOn::Blocking | RunsOn::Later => RunsOn::Later,
                 };
             }
         }
@@ -156,14 +156,14 @@ impl Commands {
     /// What `name` stands for.
     #[inline]
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<Entry> {
+    pub fn find(&self, name: &str) -> Option<CommandEntry> {
         self.known(name).map(|known| known.entry)
     }
 
     /// All that is known of `name`.
     #[inline]
     #[must_use]
-    pub fn known(&self, name: &str) -> Option<&Known> {
+    pub fn known(&self, name: &str) -> Option<&ResolvedCommand> {
         self.by_name.get(name)
     }
 
@@ -187,28 +187,28 @@ impl Commands {
 
 /// What was looked up last: the commands of a batch are often the same.
 #[derive(Default)]
-pub struct Found<'a> {
+pub struct CachedLookup<'a> {
     name: &'a str,
-    known: Option<&'a Known>,
+    known: Option<&'a ResolvedCommand>,
     is_guarded: bool,
 }
 
-impl<'a> Found<'a> {
+impl<'a> CachedLookup<'a> {
     /// Looks a name up. `guards` returns whether the command of that index needs a reservation before its code runs.
     #[inline(always)]
     pub fn known(
         &mut self,
-        commands: &'a Commands,
+        commands: &'a CommandTable,
         name: &'a str,
         guards: impl FnOnce(u32) -> bool,
-    ) -> Option<&'a Known> {
+    ) -> Option<&'a ResolvedCommand> {
         // In a run of lines of one name they are mostly one slice. Before the first it is empty, which is no name.
         if !std::ptr::eq(name, self.name) {
             self.known = commands.known(name);
             self.name = name;
             self.is_guarded = match self.known.map(|known| known.entry) {
-                Some(Entry::Own { index, .. }) => guards(index),
-                Some(Entry::Host(_)) | None => false,
+                Some(CommandEntry::Own { index, .. }) => guards(index),
+                Some(CommandEntry::Host(_)) | None => false,
             };
         }
         self.known

@@ -29,7 +29,7 @@ pub struct Call<'a> {
 
 /// Commands of one guest that go to an instance together.
 #[derive(Debug, Clone, Copy)]
-pub struct Batch<'a> {
+pub struct CommandBatch<'a> {
     /// Who sent them.
     pub guest: u64,
     /// How many they are.
@@ -40,7 +40,7 @@ pub struct Batch<'a> {
 
 /// How a command ended, and what it left in the sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct Completion {
     /// One of `dae_plugin_api::abi::status`, or of [`host_status`].
     pub status: u32,
     /// The result as JSON, or the error's text.
@@ -48,16 +48,16 @@ pub struct Ended {
 }
 
 /// What a daemon has asked of its host, on its way.
-pub enum Asking {
+pub enum HostRequest {
     /// Answered already.
-    Now(Ended),
+    Now(Completion),
     /// Dropped, it is cancelled.
-    Later(Pin<Box<dyn Future<Output = Ended> + Send>>),
+    Later(Pin<Box<dyn Future<Output = Completion> + Send>>),
 }
 
 /// How a connection is that a daemon has opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VisitState {
+pub enum ClientState {
     /// The other side is not there at the moment.
     Away,
     /// The connection is there.
@@ -67,7 +67,7 @@ pub enum VisitState {
 }
 
 /// How an instance ends, once it does.
-pub type Ending = Pin<Box<dyn Future<Output = RunEnd> + Send + Sync>>;
+pub type InstanceEnd = Pin<Box<dyn Future<Output = RunEnd> + Send + Sync>>;
 
 /// How an instance's background work ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

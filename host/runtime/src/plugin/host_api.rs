@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::plugin::completion::{Asking, Ended, VisitState};
+use crate::plugin::completion::{ClientState, Completion, HostRequest};
 use crate::plugin::identity::Identity;
 use crate::threads::watchdog;
 use dae_store::durations;
@@ -36,17 +36,17 @@ const SPAWNED: u64 = 1 << 63;
 
 /// What the host keeps for one instance, for as long as its code may ask for it.
 #[derive(Debug)]
-pub struct Resident {
+pub struct HostedInstance {
     /// Who it is.
     pub identity: Arc<Identity>,
     /// Its config, a JSON object.
     pub config: String,
     /// Where what it says goes.
-    pub outlet: Arc<dyn Outlet>,
+    pub outlet: Arc<dyn HostApi>,
 }
 
 /// Where a daemon's log and events go: straight to the host's tables, or, in a worker, over the wire to them.
-pub trait Outlet: std::fmt::Debug + Send + Sync {
+pub trait HostApi: std::fmt::Debug + Send + Sync {
     /// Keeps a record.
     fn log(&self, record: Record);
     /// Pushes a line to a guest; false where that has gone.
@@ -54,46 +54,46 @@ pub trait Outlet: std::fmt::Debug + Send + Sync {
     /// Whether that guest is still there.
     fn is_open(&self, guest: u64) -> bool;
     /// Does something about others, at once.
-    fn ask(&self, operation: &str, request: &[u8]) -> Ended;
+    fn ask(&self, operation: &str, request: &[u8]) -> Completion;
     /// Does something about others.
-    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
+    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest;
 }
 
 /// Is told how a connection is that a daemon has opened, by its number.
-pub struct VisitTold(pub Box<dyn Fn(u64, VisitState) + Send + Sync>);
+pub struct ClientListener(pub Box<dyn Fn(u64, ClientState) + Send + Sync>);
 
-impl std::fmt::Debug for VisitTold {
+impl std::fmt::Debug for ClientListener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("VisitTold")
+        f.write_str("ClientListener")
     }
 }
 
 /// Those around one instance: its guests, and whom it can visit.
-pub trait Neighbourhood: std::fmt::Debug + Send + Sync {
-    /// As [`Outlet::emit`].
+pub trait PeerAccess: std::fmt::Debug + Send + Sync {
+    /// As [`HostApi::emit`].
     fn emit(&self, guest: u64, line: &[u8]) -> bool;
-    /// As [`Outlet::is_open`].
+    /// As [`HostApi::is_open`].
     fn is_open(&self, guest: u64) -> bool;
-    /// As [`Outlet::ask`].
-    fn ask(&self, operation: &str, request: &[u8]) -> Ended;
-    /// As [`Outlet::ask_later`].
-    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking;
+    /// As [`HostApi::ask`].
+    fn ask(&self, operation: &str, request: &[u8]) -> Completion;
+    /// As [`HostApi::ask_later`].
+    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest;
     /// From now on that is told of each connection that the daemon opens.
-    fn tell_of_visits(&self, told: VisitTold);
+    fn tell_of_visits(&self, told: ClientListener);
 }
 
 /// The outlet of a daemon in the host's own process.
 #[derive(Debug)]
-pub struct Local {
+pub struct LocalHostApi {
     /// Which instance it is.
     pub generation: u64,
     /// Where its log goes.
     pub journal: Journal,
     /// Those around it.
-    pub neighbourhood: Arc<dyn Neighbourhood>,
+    pub neighbourhood: Arc<dyn PeerAccess>,
 }
 
-impl Outlet for Local {
+impl HostApi for LocalHostApi {
     fn log(&self, record: Record) {
         self.journal.write(record);
     }
@@ -106,47 +106,47 @@ impl Outlet for Local {
         self.neighbourhood.is_open(guest)
     }
 
-    fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+    fn ask(&self, operation: &str, request: &[u8]) -> Completion {
         self.neighbourhood.ask(operation, request)
     }
 
-    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest {
         self.neighbourhood.ask_later(operation, request)
     }
 }
 
 /// A resident's place in the table. Dropped, its id stands for nothing, and what it has spawned is cancelled.
 #[derive(Debug)]
-pub struct Residence {
+pub struct HostRegistration {
     id: u64,
-    seated: Arc<Seated>,
+    seated: Arc<RegisteredInstance>,
 }
 
 #[derive(Debug)]
-struct Seated {
-    resident: Resident,
+struct RegisteredInstance {
+    resident: HostedInstance,
     runtime: Handle,
     spawned: TaskTracker,
     ended: CancellationToken,
 }
 
-type Table = HashMap<u64, Arc<Seated>>;
-static TABLE: RwLock<Option<Table>> = RwLock::new(None);
+type InstanceTable = HashMap<u64, Arc<RegisteredInstance>>;
+static TABLE: RwLock<Option<InstanceTable>> = RwLock::new(None);
 
-impl Residence {
+impl HostRegistration {
     /// Takes a place; what the daemon spawns will run on `runtime`.
     #[must_use]
-    pub fn take(resident: Resident, runtime: Handle) -> Self {
+    pub fn take(resident: HostedInstance, runtime: Handle) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        let seated = Arc::new(Seated {
+        let seated = Arc::new(RegisteredInstance {
             resident,
             runtime,
             spawned: TaskTracker::new(),
             ended: CancellationToken::new(),
         });
         with_table(|table| table.insert(id, Arc::clone(&seated)));
-        Residence { id, seated }
+        HostRegistration { id, seated }
     }
 
     /// The handle to give to the daemon.
@@ -191,14 +191,14 @@ impl Residence {
     }
 }
 
-impl Drop for Residence {
+impl Drop for HostRegistration {
     fn drop(&mut self) {
         self.seated.ended.cancel();
         with_table(|table| table.remove(&self.id));
     }
 }
 
-impl Seated {
+impl RegisteredInstance {
     fn record(&self, level: &str, target: &str, message: &str, fields: Map<String, Value>) {
         self.resident.outlet.log(Record {
             time: jiff::Timestamp::now(),
@@ -281,12 +281,12 @@ impl Seated {
     }
 }
 
-fn with_table<T>(act: impl FnOnce(&mut Table) -> T) -> T {
+fn with_table<T>(act: impl FnOnce(&mut InstanceTable) -> T) -> T {
     let mut table = TABLE.write().unwrap_or_else(PoisonError::into_inner);
     act(table.get_or_insert_default())
 }
 
-fn find(daemon: u64) -> Option<Arc<Seated>> {
+fn find(daemon: u64) -> Option<Arc<RegisteredInstance>> {
     let table = TABLE.read().unwrap_or_else(PoisonError::into_inner);
     table.as_ref()?.get(&daemon).cloned()
 }
@@ -354,8 +354,8 @@ unsafe extern "C" fn ask_later(
     });
     match asked {
         Ok(None) => StepV1::ended(status::GONE),
-        Ok(Some((Asking::Now(ended), _))) => StepV1::ended(told(ended, &mut out)),
-        Ok(Some((Asking::Later(work), runtime))) => {
+        Ok(Some((HostRequest::Now(ended), _))) => StepV1::ended(told(ended, &mut out)),
+        Ok(Some((HostRequest::Later(work), runtime))) => {
             StepV1::pending(answered(work, runtime, out).into_ffi())
         }
         Err(broken) => StepV1::ended(told(broken.ended(), &mut out)),
@@ -364,7 +364,7 @@ unsafe extern "C" fn ask_later(
 
 /// Work for a daemon, polled on any thread, one of the plugin's own perhaps: its timers are those of `runtime`.
 fn answered(
-    mut work: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    mut work: Pin<Box<dyn Future<Output = Completion> + Send>>,
     runtime: Handle,
     out: Output,
 ) -> impl Future<Output = u32> + Send {
@@ -384,7 +384,7 @@ fn answered(
 }
 
 /// Puts an answer in the sink.
-fn told(ended: Ended, out: &mut Output) -> u32 {
+fn told(ended: Completion, out: &mut Output) -> u32 {
     match out.push(&ended.bytes) {
         true => ended.status,
         false => status::FAILED,

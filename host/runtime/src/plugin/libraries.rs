@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
-use crate::plugin::command_table::Commands;
-use crate::plugin::library::{Image, LoadFault};
+use crate::plugin::command_table::CommandTable;
+use crate::plugin::library::{LoadFault, PluginLibrary};
 use dae_store::blocking;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
@@ -21,22 +21,22 @@ use dae_store::settings::Settings;
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub struct Images {
-    by_hash: Mutex<HashMap<String, Arc<Place>>>,
+pub struct Libraries {
+    by_hash: Mutex<HashMap<String, Arc<LibrarySlot>>>,
     entries: Mutex<HashSet<usize>>,
 }
 
 /// An image's place, which is taken before it is loaded.
 #[derive(Debug, Default)]
-struct Place {
-    loaded: OnceCell<Arc<Loaded>>,
-    in_use: Mutex<Weak<InUse>>,
-    tried: Arc<tokio::sync::Mutex<Tried>>,
+struct LibrarySlot {
+    loaded: OnceCell<Arc<LoadedLibrary>>,
+    in_use: Mutex<Weak<LibraryUse>>,
+    tried: Arc<tokio::sync::Mutex<PreflightRecord>>,
 }
 
 /// What is known of that content from its trial. Held locked by who has one on its way.
 #[derive(Debug, Clone, Default)]
-pub enum Tried {
+pub enum PreflightRecord {
     /// Nothing yet.
     #[default]
     Never,
@@ -48,26 +48,26 @@ pub enum Tried {
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct LoadedLibrary {
     hash: String,
-    image: Image,
+    image: PluginLibrary,
     copy: ImageCopy,
-    commands: OnceLock<Arc<Commands>>,
+    commands: OnceLock<Arc<CommandTable>>,
     is_left_behind: AtomicBool,
 }
 
 /// Why this process has no image of a content.
 #[derive(Debug)]
-pub struct ImageFault {
+pub struct LibraryFault {
     /// For a person.
     pub text: String,
     /// The system's loader refused the file in this process; a new process may load it.
     pub is_of_loader: bool,
 }
 
-impl From<String> for ImageFault {
+impl From<String> for LibraryFault {
     fn from(text: String) -> Self {
-        ImageFault {
+        LibraryFault {
             text,
             is_of_loader: false,
         }
@@ -76,12 +76,12 @@ impl From<String> for ImageFault {
 
 /// An image that a daemon runs, or is to run again. The last one that is dropped removes the private copy.
 #[derive(Debug)]
-pub struct InUse(Arc<Loaded>);
+pub struct LibraryUse(Arc<LoadedLibrary>);
 
-impl InUse {
+impl LibraryUse {
     /// The code.
     #[must_use]
-    pub fn image(&self) -> Image {
+    pub fn image(&self) -> PluginLibrary {
         self.0.image
     }
 
@@ -93,11 +93,11 @@ impl InUse {
 
     /// The table of its commands, which are in that manifest.
     #[must_use]
-    pub fn commands(&self, manifest: &Manifest) -> Arc<Commands> {
+    pub fn commands(&self, manifest: &Manifest) -> Arc<CommandTable> {
         let commands = self
             .0
             .commands
-            .get_or_init(|| Arc::new(Commands::of(manifest)));
+            .get_or_init(|| Arc::new(CommandTable::of(manifest)));
         Arc::clone(commands)
     }
 
@@ -107,7 +107,7 @@ impl InUse {
     }
 }
 
-impl Drop for InUse {
+impl Drop for LibraryUse {
     fn drop(&mut self) {
         if !self.0.is_left_behind.load(Ordering::Relaxed) {
             // Where it was removed before, or can't be, the next start of the host sweeps.
@@ -116,7 +116,7 @@ impl Drop for InUse {
     }
 }
 
-impl Images {
+impl Libraries {
     /// Whether that content is loaded.
     #[must_use]
     pub fn has(&self, hash: &str) -> bool {
@@ -128,7 +128,7 @@ impl Images {
 
     /// The turn to try that content out. Of many daemons of one file that start together, one has it tried, and the others
     /// see what came of it.
-    pub async fn trial_turn(&self, hash: &str) -> OwnedMutexGuard<Tried> {
+    pub async fn trial_turn(&self, hash: &str) -> OwnedMutexGuard<PreflightRecord> {
         let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
         Arc::clone(&place.tried).lock_owned().await
     }
@@ -162,7 +162,11 @@ impl Images {
     ///
     /// # Errors
     /// The copy's or the loader's. The next call tries again.
-    pub async fn get<F>(self: &Arc<Self>, hash: &str, copy: F) -> Result<Arc<InUse>, ImageFault>
+    pub async fn get<F>(
+        self: &Arc<Self>,
+        hash: &str,
+        copy: F,
+    ) -> Result<Arc<LibraryUse>, LibraryFault>
     where
         F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
     {
@@ -177,18 +181,18 @@ impl Images {
             let loaded = place.loaded.get_or_try_init(|| async {
                 let loaded = load(hash, copy).await?;
                 images.check_entry(&loaded.image)?;
-                Ok::<_, ImageFault>(Arc::new(loaded))
+                Ok::<_, LibraryFault>(Arc::new(loaded))
             });
             let loaded = Arc::clone(loaded.await?);
             Ok(place.taken(loaded))
         });
-        let crashed = |error| ImageFault::from(format!("loading it crashed: {error}"));
+        let crashed = |error| LibraryFault::from(format!("loading it crashed: {error}"));
         loading.await.map_err(crashed)?
     }
 
     /// New content must be new code. A loader that gives an image of before for it, as some do for a path or an inode that
     /// they know, would have a reload accepted that changed nothing.
-    fn check_entry(&self, image: &Image) -> Result<(), String> {
+    fn check_entry(&self, image: &PluginLibrary) -> Result<(), String> {
         match lock(&self.entries).insert(image.entry()) {
             true => Ok(()),
             false => Err(
@@ -199,37 +203,37 @@ impl Images {
     }
 }
 
-impl Place {
+impl LibrarySlot {
     fn bytes(&self) -> u64 {
         let loaded = self.loaded.get();
         loaded.map_or(0, |loaded| loaded.copy.mapped_bytes)
     }
 
-    fn taken(&self, loaded: Arc<Loaded>) -> Arc<InUse> {
+    fn taken(&self, loaded: Arc<LoadedLibrary>) -> Arc<LibraryUse> {
         let mut in_use = lock(&self.in_use);
         in_use.upgrade().unwrap_or_else(|| {
-            let first = Arc::new(InUse(loaded));
+            let first = Arc::new(LibraryUse(loaded));
             *in_use = Arc::downgrade(&first);
             first
         })
     }
 }
 
-async fn load<F>(hash: String, copy: F) -> Result<Loaded, ImageFault>
+async fn load<F>(hash: String, copy: F) -> Result<LoadedLibrary, LibraryFault>
 where
     F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
 {
     let loaded = blocking::run(move || {
         let copy = copy().map_err(|error| format!("{error:#}"))?;
-        let image = Image::open(&copy.path).map_err(|fault: LoadFault| {
+        let image = PluginLibrary::open(&copy.path).map_err(|fault: LoadFault| {
             // Nothing of it will ever run.
             let _ = std::fs::remove_file(&copy.path);
-            ImageFault {
+            LibraryFault {
                 text: fault.to_string(),
                 is_of_loader: fault.is_of_loader(),
             }
         })?;
-        Ok(Loaded {
+        Ok(LoadedLibrary {
             hash,
             image,
             copy,

@@ -34,7 +34,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub use fault::LoadFault;
 
-use crate::plugin::completion::Ended;
+use crate::plugin::completion::Completion;
 
 /// Not in libloading: the image stays mapped whatever happens to the handle. The value is glibc's and musl's.
 #[cfg(target_os = "linux")]
@@ -44,17 +44,17 @@ const RTLD_NODELETE: i32 = 0x80;
 
 /// A loaded file. It stays for the life of the process.
 #[derive(Clone, Copy)]
-pub struct Image {
+pub struct PluginLibrary {
     module: DaemonModV1_Ref,
 }
 
-impl fmt::Debug for Image {
+impl fmt::Debug for PluginLibrary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Image")
+        f.write_str("PluginLibrary")
     }
 }
 
-impl Image {
+impl PluginLibrary {
     /// Loads a file: its static constructors run. Blocks for about half a millisecond.
     ///
     /// The file must be a private copy, under a name that was never loaded in this process.
@@ -72,7 +72,7 @@ impl Image {
                     essence(&error.to_string())
                 ))
             })?;
-        Ok(Image { module })
+        Ok(PluginLibrary { module })
     }
 
     /// Whether its code can read that state.
@@ -105,7 +105,7 @@ impl Image {
 
     /// Starts a daemon of it. The future runs the author's `start`, which may block: poll it on a thread that may.
     #[must_use]
-    pub fn start(&self, host: HostV1, request: &str) -> Starting {
+    pub fn start(&self, host: HostV1, request: &str) -> StartingDaemon {
         let mut place = Box::new(ROption::RNone);
         let mut sink = LateSink::new();
         // SAFETY: `place` and `sink` are boxed, and `Starting` drops them after the step's future.
@@ -117,8 +117,8 @@ impl Image {
                 sink.raw(),
             )
         };
-        Starting {
-            step: Running::of(step),
+        StartingDaemon {
+            step: LifecycleStep::of(step),
             place,
             sink,
         }
@@ -199,24 +199,24 @@ fn essence(report: &str) -> String {
 }
 
 /// A step under way, or over.
-enum Running {
+enum LifecycleStep {
     Ended(u32),
     Pending(FfiFuture<u32>),
 }
 
-impl Running {
+impl LifecycleStep {
     fn of(step: StepV1) -> Self {
         match step.future {
-            ROption::RSome(future) => Running::Pending(future),
-            ROption::RNone => Running::Ended(step.status),
+            ROption::RSome(future) => LifecycleStep::Pending(future),
+            ROption::RNone => LifecycleStep::Ended(step.status),
         }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<u32> {
         match self {
-            Running::Ended(status) => Poll::Ready(*status),
+            LifecycleStep::Ended(status) => Poll::Ready(*status),
             // The plugin catches its panics; async-ffi would make one that it didn't catch a panic of ours.
-            Running::Pending(future) => {
+            LifecycleStep::Pending(future) => {
                 catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(context)))
                     .unwrap_or(Poll::Ready(status::CRASHED))
             }
@@ -225,15 +225,15 @@ impl Running {
 }
 
 /// A daemon that is being constructed.
-pub struct Starting {
+pub struct StartingDaemon {
     // Drops before what it writes to.
-    step: Running,
+    step: LifecycleStep,
     place: Box<ROption<InstanceV1>>,
     sink: Box<LateSink>,
 }
 
-impl Future for Starting {
-    type Output = Result<Live, String>;
+impl Future for StartingDaemon {
+    type Output = Result<LiveDaemon, String>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -241,26 +241,26 @@ impl Future for Starting {
             return Poll::Pending;
         };
         // The author's future ends here, before its result is used.
-        this.step = Running::Ended(status);
+        this.step = LifecycleStep::Ended(status);
         match this.place.take() {
-            ROption::RSome(raw) if status == status::DONE => Poll::Ready(Ok(Live { raw })),
+            ROption::RSome(raw) if status == status::DONE => Poll::Ready(Ok(LiveDaemon { raw })),
             _ => Poll::Ready(Err(text(this.sink.take()))),
         }
     }
 }
 
 /// A constructed daemon in this process. Dropped, it is destroyed, which runs the author's `Drop`.
-pub struct Live {
+pub struct LiveDaemon {
     raw: InstanceV1,
 }
 
-impl fmt::Debug for Live {
+impl fmt::Debug for LiveDaemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Live")
+        f.write_str("LiveDaemon")
     }
 }
 
-impl Live {
+impl LiveDaemon {
     /// Runs a command that ends on the spot, and appends its result or its error's text to `out`.
     #[inline(always)]
     pub fn call(&self, call: &Command<'_>, out: &mut Vec<u8>) -> u32 {
@@ -279,64 +279,67 @@ impl Live {
 
     /// Starts a command that may end later. The caller keeps this instance alive for as long as the result.
     #[must_use]
-    pub fn call_later(&self, call: &Command<'_>) -> Later {
+    pub fn call_later(&self, call: &Command<'_>) -> PluginFuture {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
         let mut sink = spare.unwrap_or_else(LateSink::new);
         // SAFETY: the instance is alive; the boxed sink is dropped after the step's future.
         let step = unsafe { (self.raw.vtable.call)(self.raw.this, &call.raw(), sink.raw()) };
-        Later {
-            step: Running::of(step),
+        PluginFuture {
+            step: LifecycleStep::of(step),
             sink: Some(sink),
         }
     }
 
     /// The author's `run`; ends at once with `NOTHING` where there is none.
     #[must_use]
-    pub fn run(&self) -> Later {
+    pub fn run(&self) -> PluginFuture {
         self.act(verb::RUN)
     }
 
     /// The author's `stop`.
     #[must_use]
-    pub fn stop(&self) -> Later {
+    pub fn stop(&self) -> PluginFuture {
         self.act(verb::STOP)
     }
 
     /// Its state, as JSON; `NOTHING` where it hands none over.
     #[must_use]
-    pub fn save(&self) -> Later {
+    pub fn save(&self) -> PluginFuture {
         self.act(verb::SAVE)
     }
 
     /// Shows that the code is there and answers.
     #[must_use]
     pub fn ping(&self) -> bool {
-        matches!(self.act(verb::PING).step, Running::Ended(status::NOTHING))
+        matches!(
+            self.act(verb::PING).step,
+            LifecycleStep::Ended(status::NOTHING)
+        )
     }
 
     /// The author's `#[on(connect)]`.
     #[must_use]
-    pub fn guest_came(&self, guest: u64) -> Later {
+    pub fn guest_came(&self, guest: u64) -> PluginFuture {
         self.act_on(verb::GUEST_CAME, &guest.to_le_bytes())
     }
 
     /// The author's `#[on(disconnect)]`.
     #[must_use]
-    pub fn guest_gone(&self, guest: u64) -> Later {
+    pub fn guest_gone(&self, guest: u64) -> PluginFuture {
         self.act_on(verb::GUEST_GONE, &guest.to_le_bytes())
     }
 
-    fn act(&self, verb: u32) -> Later {
+    fn act(&self, verb: u32) -> PluginFuture {
         self.act_on(verb, &[])
     }
 
-    fn act_on(&self, verb: u32, argument: &[u8]) -> Later {
+    fn act_on(&self, verb: u32, argument: &[u8]) -> PluginFuture {
         let mut sink = LateSink::new();
         let argument = RSlice::from_slice(argument);
         // SAFETY: as in `call_later`; the argument is borrowed for the call.
         let step = unsafe { (self.raw.vtable.act)(self.raw.this, verb, argument, sink.raw()) };
-        Later {
-            step: Running::of(step),
+        PluginFuture {
+            step: LifecycleStep::of(step),
             sink: Some(sink),
         }
     }
@@ -352,7 +355,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for LiveDaemon {
     fn drop(&mut self) {
         // A panic in there has been logged on the plugin's side.
         let _ = destroy(self.raw);
@@ -398,9 +401,9 @@ impl Command<'_> {
 }
 
 /// A command that ends later. Dropped, it is cancelled.
-pub struct Later {
+pub struct PluginFuture {
     // Drops before what it writes to.
-    step: Running,
+    step: LifecycleStep,
     /// Gone once it is [`SPARE`].
     sink: Option<Box<LateSink>>,
 }
@@ -413,10 +416,10 @@ thread_local! {
 /// A spare sink that has more memory is freed, not kept (bytes).
 const SPARE_BYTES_MAX: usize = 4 << 10;
 
-impl Later {
+impl PluginFuture {
     /// Takes back the bytes of its end, once they are of no more use: what comes next needn't allocate.
     pub fn give_back(&mut self, bytes: Vec<u8>) {
-        let has_ended = matches!(self.step, Running::Ended(_));
+        let has_ended = matches!(self.step, LifecycleStep::Ended(_));
         if has_ended
             && bytes.capacity() <= SPARE_BYTES_MAX
             && let Some(mut sink) = self.sink.take()
@@ -431,23 +434,23 @@ impl Later {
     #[must_use]
     pub fn at_once(&self) -> Option<u32> {
         match self.step {
-            Running::Ended(status) => Some(status),
-            Running::Pending(_) => None,
+            LifecycleStep::Ended(status) => Some(status),
+            LifecycleStep::Pending(_) => None,
         }
     }
 }
 
-impl Future for Later {
-    type Output = Ended;
+impl Future for PluginFuture {
+    type Output = Completion;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
         let this = &mut *self;
         let Poll::Ready(status) = this.step.poll(context) else {
             return Poll::Pending;
         };
-        this.step = Running::Ended(status);
+        this.step = LifecycleStep::Ended(status);
         let bytes = this.sink.as_mut().map(|sink| sink.take());
-        Poll::Ready(Ended {
+        Poll::Ready(Completion {
             status,
             bytes: bytes.unwrap_or_default(),
         })

@@ -8,7 +8,7 @@
 //! A loan has a slot, whose state says whose move it is. The worker's one thread takes a guest up, works, and puts it down
 //! again; between two of these the host takes it home by itself, and from under the worker's hands only at the next line
 //! ([`WANTED`]). Where that doesn't come, because a command doesn't end, the host seizes it: from then on the worker has no
-//! part in it, whatever it does. Dead or seized, the host reads what was in its hands ([`Ledger::in_hand`]).
+//! part in it, whatever it does. Dead or seized, the host reads what was in its hands ([`HandOffState::in_hand`]).
 
 mod counts;
 mod desk;
@@ -20,13 +20,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::threads::counters::{Counting, Shard};
+use crate::threads::counters::{CounterSource, Shard};
 use page::{Buffer, Page};
 use progress::Progress;
 
 pub use counts::{Counts, counts, keep_in_line};
-pub(crate) use desk::Desk;
-pub use progress::{Begun, Front, monotonic_ns};
+pub(crate) use desk::WorkerCursor;
+pub use progress::{Begun, CommandPosition, monotonic_ns};
 
 /// Guests that can be lent to one worker at a time. Those beyond are served by the host, as all are that are not busy.
 pub(crate) const SLOTS: usize = 1024;
@@ -67,8 +67,8 @@ const POSITION_MASK: u64 = (1 << START_SHIFT) - 1;
 
 /// What is in the memory. All zero is a ledger of nothing.
 #[repr(C)]
-struct Shared {
-    hand: Hand,
+struct SharedMemory {
+    hand: Cursor,
     progress: Progress,
     answered: Shard,
     slots: [AtomicU64; SLOTS],
@@ -80,7 +80,7 @@ struct Shared {
 
 /// What the worker works on.
 #[repr(C)]
-struct Hand {
+struct Cursor {
     /// The loan's id, which is never used again; 0 is none.
     loan: AtomicU64,
     /// How often it has taken something up, to be told from the time before.
@@ -100,14 +100,14 @@ struct Hand {
 
 /// Where a loan is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct HandOffSlot {
     /// The loan's id, which is never used again.
     pub id: u64,
     /// Below [`SLOTS`].
     pub(crate) slot: usize,
 }
 
-impl Place {
+impl HandOffSlot {
     fn state(self, bits: u64) -> u64 {
         self.id << ID_SHIFT | bits
     }
@@ -119,11 +119,11 @@ impl Place {
 }
 
 /// What a worker is at: a turn of it, and the word of the line. It changes with each line.
-pub type At = (u64, u64);
+pub type Position = (u64, u64);
 
 /// What was in the hands of a worker that has lost them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct InHand {
+pub(crate) struct LostWork {
     /// Replies, or the rest of one, that were not yet written.
     pub replies: Vec<u8>,
     /// The line it was at, if it was.
@@ -134,7 +134,7 @@ pub(crate) struct InHand {
 
 /// Whether a guest is at home.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Home {
+pub enum Custody {
     Now,
     /// Once the worker has come to the end of the line it is at.
     Soon,
@@ -142,7 +142,7 @@ pub enum Home {
 
 /// Whose a guest is, as its worker sees it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum Owner {
     Ours,
     /// It is to be handed back.
     Wanted,
@@ -152,18 +152,18 @@ pub(crate) enum Whose {
 
 /// See the file's head.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct HandOffState {
     page: Page,
 }
 
-impl Ledger {
+impl HandOffState {
     /// A new one, of a host, and the file by which its worker opens it.
     ///
     /// # Errors
     /// The system's; `Unsupported` where it has no memory to share.
     pub fn create() -> io::Result<(Arc<Self>, OwnedFd)> {
         let (page, file) = Page::create()?;
-        Ok((Arc::new(Ledger { page }), file))
+        Ok((Arc::new(HandOffState { page }), file))
     }
 
     /// The worker's side of one, by the file that its host has sent.
@@ -172,34 +172,34 @@ impl Ledger {
     /// The system's, or that it is no such file.
     pub fn open(file: &OwnedFd) -> io::Result<Arc<Self>> {
         let page = Page::open(file)?;
-        Ok(Arc::new(Ledger { page }))
+        Ok(Arc::new(HandOffState { page }))
     }
 
     /// From now on the worker may take it up.
-    pub(crate) fn lend(&self, place: Place) {
+    pub(crate) fn lend(&self, place: HandOffSlot) {
         self.slot(place).store(place.state(LENT), Ordering::Release);
     }
 
     /// Takes it home, or asks for it.
-    pub(crate) fn take_home(&self, place: Place) -> Home {
+    pub(crate) fn take_home(&self, place: HandOffSlot) -> Custody {
         let ask = |state| match place.bits_of(state)? {
             LENT => Some(0),
             held => Some(place.state(held | WANTED)),
         };
         let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
         match self.slot(place).fetch_update(set, failed, ask) {
-            Ok(before) if place.bits_of(before) != Some(LENT) => Home::Soon,
-            _ => Home::Now,
+            Ok(before) if place.bits_of(before) != Some(LENT) => Custody::Soon,
+            _ => Custody::Now,
         }
     }
 
     /// Takes a guest from under the worker's hands. `line` names the line that has run for too long; without it, the guest
     /// is taken at whatever line the worker is. Returns false where the worker is at another line by now, is just putting
-    /// the guest down, or is handing it back. [`Ledger::in_hand`] is next, and [`Ledger::clear`] after that.
+    /// the guest down, or is handing it back. [`HandOffState::in_hand`] is next, and [`HandOffState::clear`] after that.
     ///
     /// The turn is closed before the slot is seized. From the moment it is closed the worker can't begin a line, so that
     /// the line it was at and those behind it are told apart for certain.
-    pub(crate) fn seize(&self, place: Place, line: Option<At>) -> bool {
+    pub(crate) fn seize(&self, place: HandOffSlot, line: Option<Position>) -> bool {
         if !self.close(place, line) {
             return false;
         }
@@ -213,7 +213,7 @@ impl Ledger {
     }
 
     /// Sees to it that the worker begins no line any more in the turn it is at; false where that isn't the turn meant.
-    fn close(&self, place: Place, line: Option<At>) -> bool {
+    fn close(&self, place: HandOffSlot, line: Option<Position>) -> bool {
         let hand = &self.page.hand;
         let (set, failed) = (Ordering::SeqCst, Ordering::SeqCst);
         loop {
@@ -231,7 +231,7 @@ impl Ledger {
     }
 
     /// It is nobody's any more.
-    pub fn clear(&self, place: Place) {
+    pub fn clear(&self, place: HandOffSlot) {
         let clear = |state| place.bits_of(state).map(|_| 0);
         let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
         // Where it is another's already, there is nothing to clear.
@@ -240,7 +240,7 @@ impl Ledger {
 
     /// Whether a loan's slot has a state that the rules above can lead to. Any other was written by something in the worker's
     /// process that had no business there, and the worker would never come to the end of such a loan.
-    pub(crate) fn is_sound(&self, place: Place) -> bool {
+    pub(crate) fn is_sound(&self, place: HandOffSlot) -> bool {
         let state = self.slot(place).load(Ordering::Acquire);
         // Free: its guest has just been taken home.
         state == 0
@@ -251,7 +251,7 @@ impl Ledger {
             })
     }
 
-    fn slot(&self, place: Place) -> &AtomicU64 {
+    fn slot(&self, place: HandOffSlot) -> &AtomicU64 {
         &self.page.slots[place.slot]
     }
 
@@ -266,7 +266,7 @@ impl Ledger {
     }
 
     /// What the worker is at: the loan, and a number that changes with each line. `None` while it is at nothing.
-    pub fn at(&self) -> Option<(u64, At)> {
+    pub fn at(&self) -> Option<(u64, Position)> {
         let hand = &self.page.hand;
         let number = |of: &AtomicU64| of.load(Ordering::Acquire);
         let loan = number(&hand.loan);
@@ -278,11 +278,11 @@ impl Ledger {
     ///
     /// Neither kind of worker begins a line any more, so the word of the line stands still. How far it had answered is read
     /// once: a command that ends after that is one that had begun, and its reply is lost.
-    pub(crate) fn in_hand(&self, loan: u64, counts: Counts) -> InHand {
+    pub(crate) fn in_hand(&self, loan: u64, counts: Counts) -> LostWork {
         let hand = &self.page.hand;
         let number = |of: &AtomicU64| of.load(Ordering::Acquire);
         if number(&hand.loan) != loan {
-            return InHand::default();
+            return LostWork::default();
         }
         let bytes = |count: u64, before: u64| usize::try_from(count.saturating_sub(before));
         let counted = bytes(counts.read, number(&hand.read_before)).unwrap_or(0);
@@ -293,7 +293,7 @@ impl Ledger {
         let (answered, made) = split(number(&hand.done));
         let is_at_a_line = end > answered && start >= answered;
         let behind = if is_at_a_line { end } else { answered };
-        InHand {
+        LostWork {
             replies: self.page.made.copy(written, made),
             line: is_at_a_line.then(|| self.page.taken.copy(start, end.min(taken))),
             rest: self.page.taken.copy(behind, taken),
@@ -301,7 +301,7 @@ impl Ledger {
     }
 }
 
-impl Counting for Ledger {
+impl CounterSource for HandOffState {
     fn counted(&self) -> &Shard {
         &self.page.answered
     }

@@ -8,7 +8,7 @@ use dae_common_tcp::{Line, Message, is_name, read_line};
 use dae_plugin_api::abi::status;
 use dae_plugin_api::operation;
 
-use crate::plugin::completion::Ended;
+use crate::plugin::completion::Completion;
 use crate::process::ipc::split_u64;
 
 /// Feeds that one instance may have open.
@@ -60,7 +60,7 @@ pub fn event(line: &[u8]) -> Option<Message<'_>> {
 }
 
 /// Returns the refusal of a request that is wrong whoever answers it; `None` where it may be carried out.
-pub fn refusal(operation: &str, request: &[u8]) -> Option<Ended> {
+pub fn refusal(operation: &str, request: &[u8]) -> Option<Completion> {
     let checked = match operation {
         operation::FEED_SUBSCRIBE => match std::str::from_utf8(split_u64(request).1) {
             Ok(topic) => check_topic(topic),
@@ -80,13 +80,13 @@ pub fn refusal(operation: &str, request: &[u8]) -> Option<Ended> {
 }
 
 /// Returns the refusal of one feed more than there may be.
-pub(crate) fn too_many_feeds() -> Ended {
+pub(crate) fn too_many_feeds() -> Completion {
     let text = format!("this daemon listens in {FEEDS_MAX} places already, as many as it may");
     ended(status::FAILED, text)
 }
 
-fn ended(status: u32, text: String) -> Ended {
-    Ended {
+fn ended(status: u32, text: String) -> Completion {
+    Completion {
         status,
         bytes: text.into_bytes(),
     }

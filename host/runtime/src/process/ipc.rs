@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::completion::VisitState;
+use crate::plugin::completion::ClientState;
 use dae_store::manifest::Manifest;
 use dae_store::settings::Bounds;
 
@@ -32,21 +32,21 @@ pub(crate) const ARGUMENT: &str = "__dae-worker";
 /// that doesn't has no subprocesses.
 pub(crate) static WORKERS_POSSIBLE: AtomicBool = AtomicBool::new(false);
 
-/// The payload of [`Kind::Visit`].
-pub(crate) fn visit_byte(state: VisitState) -> u8 {
+/// The payload of [`FrameKind::Visit`].
+pub(crate) fn visit_byte(state: ClientState) -> u8 {
     match state {
-        VisitState::Away => 0,
-        VisitState::Open => 1,
-        VisitState::Over => 2,
+        ClientState::Away => 0,
+        ClientState::Open => 1,
+        ClientState::Over => 2,
     }
 }
 
 /// Reads what [`visit_byte`] has written.
-pub(crate) fn visit_state(payload: &[u8]) -> VisitState {
+pub(crate) fn visit_state(payload: &[u8]) -> ClientState {
     match payload.first() {
-        Some(1) => VisitState::Open,
-        Some(2) => VisitState::Over,
-        _ => VisitState::Away,
+        Some(1) => ClientState::Open,
+        Some(2) => ClientState::Over,
+        _ => ClientState::Away,
     }
 }
 
@@ -68,7 +68,7 @@ pub struct StartMessage {
     /// The daemon's own configuration, as JSON.
     pub config: String,
     /// What it is for, where it is not to serve.
-    pub trial: Option<TrialMessage>,
+    pub trial: Option<PreflightMessage>,
     /// How long the start may take (ms).
     pub start_ms: u64,
     /// What the process may use at most.
@@ -79,7 +79,7 @@ pub struct StartMessage {
 
 /// A trial: the worker ends after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrialMessage {
+pub struct PreflightMessage {
     /// The daemon is started, too, and stopped again; else only loaded, checked, and given the state to read.
     pub starts: bool,
     /// How long each step of its stop may take.
@@ -89,7 +89,7 @@ pub struct TrialMessage {
 /// What a frame is. Those below 16 go to the worker, and those that say so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FrameKind {
     /// The plugin to load and who it will be; JSON. Answered by `Loaded` or `Refused`.
     Load = 1,
     /// A command: index (u32), guest (u64), arguments. The id is the call's.
@@ -167,44 +167,44 @@ pub enum Kind {
     GoOn = 37,
 }
 
-const KINDS: [Kind; 37] = [
-    Kind::GoOn,
-    Kind::Part,
-    Kind::SetAside,
-    Kind::Resumed,
-    Kind::Dropped,
-    Kind::Want,
-    Kind::Read,
-    Kind::DropAside,
-    Kind::Ledger,
-    Kind::Lend,
-    Kind::Reclaim,
-    Kind::HandBack,
-    Kind::Batch,
-    Kind::Replies,
-    Kind::Load,
-    Kind::Start,
-    Kind::Loaded,
-    Kind::Call,
-    Kind::Cancel,
-    Kind::Stop,
-    Kind::Ping,
-    Kind::GuestGone,
-    Kind::Save,
-    Kind::GuestCame,
-    Kind::Answered,
-    Kind::Visit,
-    Kind::Started,
-    Kind::Refused,
-    Kind::Ended,
-    Kind::Log,
-    Kind::Emit,
-    Kind::RunEnd,
-    Kind::Pong,
-    Kind::Stopped,
-    Kind::Ask,
-    Kind::AskCancel,
-    Kind::Tell,
+const KINDS: [FrameKind; 37] = [
+    FrameKind::GoOn,
+    FrameKind::Part,
+    FrameKind::SetAside,
+    FrameKind::Resumed,
+    FrameKind::Dropped,
+    FrameKind::Want,
+    FrameKind::Read,
+    FrameKind::DropAside,
+    FrameKind::Ledger,
+    FrameKind::Lend,
+    FrameKind::Reclaim,
+    FrameKind::HandBack,
+    FrameKind::Batch,
+    FrameKind::Replies,
+    FrameKind::Load,
+    FrameKind::Start,
+    FrameKind::Loaded,
+    FrameKind::Call,
+    FrameKind::Cancel,
+    FrameKind::Stop,
+    FrameKind::Ping,
+    FrameKind::GuestGone,
+    FrameKind::Save,
+    FrameKind::GuestCame,
+    FrameKind::Answered,
+    FrameKind::Visit,
+    FrameKind::Started,
+    FrameKind::Refused,
+    FrameKind::Ended,
+    FrameKind::Log,
+    FrameKind::Emit,
+    FrameKind::RunEnd,
+    FrameKind::Pong,
+    FrameKind::Stopped,
+    FrameKind::Ask,
+    FrameKind::AskCancel,
+    FrameKind::Tell,
 ];
 
 /// The largest reply that a plugin may give, and what may stand before and behind it: replies of a batch, or of a loan (bytes).
@@ -228,7 +228,7 @@ const HEAD_BYTES: usize = 9;
 /// One frame, as it lies in the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
-    pub kind: Kind,
+    pub kind: FrameKind,
     pub id: u64,
     pub payload: &'a [u8],
 }
@@ -244,7 +244,7 @@ impl fmt::Display for FrameFault {
 }
 
 /// Appends a frame whose payload is these parts.
-fn put(out: &mut Vec<u8>, kind: Kind, id: u64, parts: &[&[u8]]) {
+fn put(out: &mut Vec<u8>, kind: FrameKind, id: u64, parts: &[&[u8]]) {
     let payload: usize = parts.iter().map(|part| part.len()).sum();
     // Everything that is sent was bounded on its way here: lines by `line_bytes_max`, results by the sink's limit.
     let length = u32::try_from(HEAD_BYTES + payload).unwrap_or(u32::MAX);
@@ -258,7 +258,7 @@ fn put(out: &mut Vec<u8>, kind: Kind, id: u64, parts: &[&[u8]]) {
 }
 
 /// A frame by itself.
-pub fn whole(kind: Kind, id: u64, parts: &[&[u8]]) -> Vec<u8> {
+pub fn whole(kind: FrameKind, id: u64, parts: &[&[u8]]) -> Vec<u8> {
     let mut frame = Vec::new();
     put(&mut frame, kind, id, parts);
     frame
@@ -273,14 +273,14 @@ pub(crate) struct FrameOutbox {
     /// The last frame, where it has replies of a batch, nothing of it has gone, and more may be added.
     open: Option<OpenReplies>,
     /// Large replies, which go out in parts when nothing else is to go.
-    large: VecDeque<Large>,
+    large: VecDeque<LargeReply>,
     /// What of them has not gone.
     large_bytes: usize,
 }
 
 /// A large reply.
 #[derive(Debug)]
-struct Large {
+struct LargeReply {
     id: u64,
     body: Vec<u8>,
     sent: usize,
@@ -297,7 +297,7 @@ struct OpenReplies {
 
 impl FrameOutbox {
     /// Queues a frame whose payload is these parts.
-    pub fn put(&mut self, kind: Kind, id: u64, parts: &[&[u8]]) {
+    pub fn put(&mut self, kind: FrameKind, id: u64, parts: &[&[u8]]) {
         self.open = None;
         put(&mut self.bytes, kind, id, parts);
     }
@@ -308,7 +308,7 @@ impl FrameOutbox {
             Some(open) if open.batch == batch => open.start,
             _ => {
                 let start = self.bytes.len();
-                put(&mut self.bytes, Kind::Replies, batch, &[]);
+                put(&mut self.bytes, FrameKind::Replies, batch, &[]);
                 start
             }
         };
@@ -324,7 +324,7 @@ impl FrameOutbox {
     /// copied.
     pub(crate) fn put_large(&mut self, id: u64, body: Vec<u8>, last: Vec<u8>) {
         self.large_bytes += body.len() + last.len();
-        self.large.push_back(Large {
+        self.large.push_back(LargeReply {
             id,
             body,
             sent: 0,
@@ -347,7 +347,7 @@ impl FrameOutbox {
         let part = &rest[..rest.len().min(PART_BYTES)];
         large.sent += part.len();
         self.large_bytes -= part.len();
-        put(&mut self.bytes, Kind::Part, large.id, &[part]);
+        put(&mut self.bytes, FrameKind::Part, large.id, &[part]);
         true
     }
 
@@ -426,7 +426,7 @@ impl FrameInbox {
             );
             return Err(FrameFault(text));
         }
-        if length > LOG_FRAME_BYTES_MAX && rest.first() == Some(&(Kind::Log as u8)) {
+        if length > LOG_FRAME_BYTES_MAX && rest.first() == Some(&(FrameKind::Log as u8)) {
             let text =
                 format!("a log record of {length} bytes, where {LOG_FRAME_BYTES_MAX} are the most");
             return Err(FrameFault(text));
@@ -500,9 +500,9 @@ mod tests {
         let mut outbox = FrameOutbox::default();
         let huge = vec![7; 4 * KEPT_BYTES_MAX];
         let (mut sent, mut room) = (Vec::new(), 0);
-        outbox.put(Kind::Ended, 1, &[&huge]);
+        outbox.put(FrameKind::Ended, 1, &[&huge]);
         let mut expected = Vec::new();
-        put(&mut expected, Kind::Ended, 1, &[&huge]);
+        put(&mut expected, FrameKind::Ended, 1, &[&huge]);
         while !outbox.is_empty() {
             room = 100_000;
             let result = outbox.write(|bytes| {
@@ -524,7 +524,7 @@ mod tests {
     fn a_large_reply_goes_out_in_parts_between_other_frames() {
         let mut outbox = FrameOutbox::default();
         let body: Vec<u8> = (0..2 * PART_BYTES + 5).map(|byte| byte as u8).collect();
-        outbox.put_large(7, body.clone(), whole(Kind::Ended, 7, &[b"end"]));
+        outbox.put_large(7, body.clone(), whole(FrameKind::Ended, 7, &[b"end"]));
         let (mut inbox, mut taken, mut parts) = (FrameInbox::default(), Vec::new(), Vec::new());
         let mut room = 3 * PART_BYTES / 2;
         while !outbox.is_empty() {
@@ -538,17 +538,17 @@ mod tests {
                 }
             });
             if room == 0 {
-                outbox.put(Kind::Pong, 0, &[]);
+                outbox.put(FrameKind::Pong, 0, &[]);
                 room = usize::MAX;
             }
             while let Some(frame) = inbox.next().unwrap() {
                 taken.push(frame.kind);
-                if frame.kind == Kind::Part {
+                if frame.kind == FrameKind::Part {
                     parts.extend_from_slice(frame.payload);
                 }
             }
         }
-        let (part, pong, ended) = (Kind::Part, Kind::Pong, Kind::Ended);
+        let (part, pong, ended) = (FrameKind::Part, FrameKind::Pong, FrameKind::Ended);
         assert_eq!(taken, [part, part, pong, part, ended]);
         assert!(parts == body);
     }
@@ -558,7 +558,7 @@ mod tests {
         let mut outbox = FrameOutbox::default();
         outbox.put_reply(7, 1, b"a");
         outbox.put_reply(7, 2, b"bc");
-        outbox.put(Kind::Emit, 3, &[b"tick [1]"]);
+        outbox.put(FrameKind::Emit, 3, &[b"tick [1]"]);
         outbox.put_reply(7, 3, b"");
         outbox.put_reply(8, 4, &vec![b'x'; REPLIES_BYTES_MAX]);
         outbox.put_reply(8, 5, b"y");
@@ -568,8 +568,8 @@ mod tests {
         while let Some(frame) = inbox.next().unwrap() {
             came.push((frame.kind, frame.id, batch::count(frame.payload)));
         }
-        let replies = |id, count| (Kind::Replies, id, Some(count));
-        let (emit, last) = ((Kind::Emit, 3, None), replies(8, 1));
+        let replies = |id, count| (FrameKind::Replies, id, Some(count));
+        let (emit, last) = ((FrameKind::Emit, 3, None), replies(8, 1));
         assert_eq!(
             came,
             [replies(7, 2), emit, replies(7, 1), replies(8, 1), last]
@@ -584,14 +584,14 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             for (id, payload) in &sent {
-                put(&mut bytes, Kind::Ended, *id, &[payload]);
+                put(&mut bytes, FrameKind::Ended, *id, &[payload]);
             }
             let mut inbox = FrameInbox::default();
             let mut came = Vec::new();
             for chunk in bytes.chunks(at) {
                 inbox.room(chunk.len()).extend_from_slice(chunk);
                 while let Some(frame) = inbox.next().unwrap() {
-                    prop_assert_eq!(frame.kind, Kind::Ended);
+                    prop_assert_eq!(frame.kind, FrameKind::Ended);
                     came.push((frame.id, frame.payload.to_vec()));
                 }
             }

@@ -105,20 +105,20 @@ fn do_nothing_on(signal: Signal) {
 /// Handlers for the signals that end a host in order, whose reports nobody reads yet.
 #[derive(Debug)]
 pub struct Handlers {
-    asked: Report<Pipe>,
-    sent: Report<Pipe>,
+    asked: SignalReport<Pipe>,
+    sent: SignalReport<Pipe>,
 }
 
 /// The signals that end a host in order, as they come.
 #[derive(Debug)]
-pub struct Endings {
-    asked: Report<UnixStream>,
-    sent: Report<UnixStream>,
+pub struct EndSignals {
+    asked: SignalReport<UnixStream>,
+    sent: SignalReport<UnixStream>,
 }
 
 /// Some signals, as they come.
 #[derive(Debug)]
-struct Report<P> {
+struct SignalReport<P> {
     /// Set by each. It alone counts: a daemon in this process may write to any descriptor.
     has_come: Arc<AtomicBool>,
     /// Has something to read after each.
@@ -147,15 +147,15 @@ impl Handlers {
     ///
     /// # Errors
     /// The system's.
-    pub fn listen(self) -> io::Result<Endings> {
-        Ok(Endings {
+    pub fn listen(self) -> io::Result<EndSignals> {
+        Ok(EndSignals {
             asked: self.asked.listen()?,
             sent: self.sent.listen()?,
         })
     }
 }
 
-impl Endings {
+impl EndSignals {
     /// Ends when a signal has come that ends the host in order.
     pub async fn first(&mut self) {
         tokio::select! {
@@ -171,7 +171,7 @@ impl Endings {
 }
 
 /// Has these signals reported from now on.
-fn report(signals: impl Iterator<Item = Signal>) -> io::Result<Report<Pipe>> {
+fn report(signals: impl Iterator<Item = Signal>) -> io::Result<SignalReport<Pipe>> {
     let (reader, writer) = Pipe::pair()?;
     let has_come = Arc::new(AtomicBool::new(false));
     for signal in signals {
@@ -182,22 +182,22 @@ fn report(signals: impl Iterator<Item = Signal>) -> io::Result<Report<Pipe>> {
     // Where no signal has the other end, the stream must not end for that.
     std::mem::forget(writer);
     reader.set_nonblocking(true)?;
-    Ok(Report {
+    Ok(SignalReport {
         has_come,
         pipe: reader,
     })
 }
 
-impl Report<Pipe> {
-    fn listen(self) -> io::Result<Report<UnixStream>> {
-        Ok(Report {
+impl SignalReport<Pipe> {
+    fn listen(self) -> io::Result<SignalReport<UnixStream>> {
+        Ok(SignalReport {
             has_come: self.has_come,
             pipe: UnixStream::from_std(self.pipe)?,
         })
     }
 }
 
-impl Report<UnixStream> {
+impl SignalReport<UnixStream> {
     /// Ends when one has come since the last time.
     async fn next(&mut self) {
         while !self.has_come.swap(false, Ordering::SeqCst) {

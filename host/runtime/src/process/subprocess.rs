@@ -35,32 +35,32 @@ use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::plugin::completion::{Batch, Call, Ended, RunEnd, host_status};
-use crate::plugin::host_api::Local;
-use crate::process::hand_off::{At, Ledger};
-use crate::process::ipc::{FrameOutbox, Kind, StartMessage};
+use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
+use crate::plugin::host_api::LocalHostApi;
+use crate::process::hand_off::{HandOffState, Position};
+use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
 use dae_store::settings::Settings;
 
-pub use batch::{BatchCall, NoMore};
-pub use group::Records;
-pub use limits::{CallStart, Due};
-pub(crate) use loans::{Back, Loan, Why};
-pub use read::{Unread, bytes_of};
+pub use batch::{BatchCall, BatchEnd};
+pub use group::GroupRecords;
+pub use limits::{CallStart, OverdueAction};
+pub(crate) use loans::{HandOff, RecallReason, Returned};
+pub use read::{UnreadBytes, bytes_of};
 pub use spawn::Spawner;
 
 /// What may wait for a child that doesn't read (bytes); past it, commands are refused until it does.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// What a child is started from.
-pub struct ChildPlan {
+pub struct SubprocessPlan {
     /// What it is told first.
     pub message: StartMessage,
     /// How it is run.
     pub settings: Settings,
     /// Where its log and events go.
-    pub local: Local,
+    pub local: LocalHostApi,
     /// How long it may take to be loaded.
     pub load_limit: Duration,
     /// And then to answer.
@@ -71,22 +71,22 @@ pub struct ChildPlan {
 
 /// A child that has loaded its file, and has not been told to start: nobody has to wait for that. Dropped, it is killed.
 #[derive(Debug)]
-pub struct LoadedChild {
-    child: Child,
+pub struct LoadedSubprocess {
+    child: Subprocess,
     steps: mpsc::Receiver<Result<(), String>>,
     manifest: Manifest,
     start_limit: Duration,
 }
 
 /// A running child. Dropped, it is killed.
-pub struct Child {
+pub struct Subprocess {
     link: Arc<Link>,
     ended: watch::Receiver<Option<RunEnd>>,
 }
 
-impl fmt::Debug for Child {
+impl fmt::Debug for Subprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Child({})", self.link.pid)
+        write!(f, "Subprocess({})", self.link.pid)
     }
 }
 
@@ -99,13 +99,13 @@ struct Link {
     kill: Notify,
     /// Why it is killed, where that is more than that somebody wanted it.
     kill_cause: Mutex<Option<String>>,
-    calls: Mutex<Calls>,
-    loans: loans::Loans,
+    calls: Mutex<PendingCommands>,
+    loans: loans::HandOffs,
     /// Memory shared with the process; `None` where the system has no such memory.
-    ledger: Option<Arc<Ledger>>,
+    ledger: Option<Arc<HandOffState>>,
     /// The line of a lent guest that the child was at when somebody waited for his turn, and since when it was seen there.
-    seen_at: Mutex<Option<((u64, At), Instant)>>,
-    reads: read::Reads,
+    seen_at: Mutex<Option<((u64, Position), Instant)>>,
+    reads: read::ReadCredit,
     last_id: AtomicU64,
     pongs: AtomicU64,
     was_stopped: AtomicBool,
@@ -115,16 +115,16 @@ struct Link {
 
 /// The calls that a child has in its hands.
 #[derive(Default)]
-struct Calls {
+struct PendingCommands {
     by_id: HashMap<u64, WaitingCall>,
-    batches: batch::Batches,
+    batches: batch::PendingBatches,
     /// Why there will be no more.
     end: Option<String>,
 }
 
 /// A call that a child has not answered.
 struct WaitingCall {
-    sender: oneshot::Sender<Ended>,
+    sender: oneshot::Sender<Completion>,
     since: Instant,
     /// Whether it was set aside, and so hasn't begun, whatever the ledger shows.
     is_aside: bool,
@@ -132,24 +132,24 @@ struct WaitingCall {
     is_command: bool,
 }
 
-impl Child {
+impl Subprocess {
     /// Makes one, and waits until it has loaded its file.
     ///
     /// # Errors
     /// Why it hasn't; nothing of it is left then.
-    pub async fn load(plan: ChildPlan, spawner: &Spawner) -> Result<LoadedChild, String> {
-        let ChildPlan { message, .. } = plan;
+    pub async fn load(plan: SubprocessPlan, spawner: &Spawner) -> Result<LoadedSubprocess, String> {
+        let SubprocessPlan { message, .. } = plan;
         let limit = plan.load_limit;
         let sent = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
         let spawned = spawner.spawn(&plan.settings).await?;
         let (link, attending) = attend::attend(spawned, (plan.local, plan.on_end), &message)?;
-        lock(&link.outgoing).put(Kind::Load, 0, &[&sent]);
+        lock(&link.outgoing).put(FrameKind::Load, 0, &[&sent]);
         link.more.notify_one();
-        let child = Child {
+        let child = Subprocess {
             link,
             ended: attending.ended,
         };
-        let mut loaded = LoadedChild {
+        let mut loaded = LoadedSubprocess {
             child,
             steps: attending.steps,
             manifest: message.manifest,
@@ -166,7 +166,7 @@ impl Child {
     }
 
     /// Hands a command over.
-    pub(crate) fn call(&self, call: Call<'_>) -> ChildCall {
+    pub(crate) fn call(&self, call: Call<'_>) -> SubprocessCall {
         let (sender, receiver) = oneshot::channel();
         let (id, receiver) = match self.link.hand_over(sender, call) {
             Ok(id) => (id, receiver),
@@ -177,7 +177,7 @@ impl Child {
                 (0, receiver)
             }
         };
-        ChildCall {
+        SubprocessCall {
             id,
             guest: call.guest,
             receiver,
@@ -186,8 +186,8 @@ impl Child {
         }
     }
 
-    /// Hands over commands that the child runs on the spot; see [`Child::flush`]. The guest is woken by what comes of it.
-    pub(crate) fn call_all(&self, batch: &Batch<'_>, guest: &Context<'_>) -> BatchCall {
+    /// Hands over commands that the child runs on the spot; see [`Subprocess::flush`]. The guest is woken by what comes of it.
+    pub(crate) fn call_all(&self, batch: &CommandBatch<'_>, guest: &Context<'_>) -> BatchCall {
         let handed_over = self.link.hand_over_all(batch, guest);
         handed_over.unwrap_or_else(|refused| {
             guest.waker().wake_by_ref();
@@ -196,17 +196,17 @@ impl Child {
     }
 
     /// Asks for its state.
-    pub(crate) fn save(&self) -> ChildCall {
-        self.ask(Kind::Save, &[])
+    pub(crate) fn save(&self) -> SubprocessCall {
+        self.ask(FrameKind::Save, &[])
     }
 
     /// Tells it of a guest.
-    pub(crate) fn guest_came(&self, guest: u64) -> ChildCall {
-        self.ask(Kind::GuestCame, &guest.to_le_bytes())
+    pub(crate) fn guest_came(&self, guest: u64) -> SubprocessCall {
+        self.ask(FrameKind::GuestCame, &guest.to_le_bytes())
     }
 
     /// Has it do something that is no command.
-    fn ask(&self, kind: Kind, payload: &[u8]) -> ChildCall {
+    fn ask(&self, kind: FrameKind, payload: &[u8]) -> SubprocessCall {
         let id = self.link.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
         let is_there = {
@@ -223,7 +223,7 @@ impl Child {
             lock(&self.link.outgoing).put(kind, id, &[payload]);
             self.link.flush();
         }
-        ChildCall {
+        SubprocessCall {
             id,
             guest: 0,
             receiver,
@@ -239,13 +239,13 @@ impl Child {
 
     /// That guest has gone; what the daemon sends it from now on goes nowhere.
     pub(crate) fn guest_gone(&self, guest: u64) {
-        lock(&self.link.outgoing).put(Kind::GuestGone, guest, &[]);
+        lock(&self.link.outgoing).put(FrameKind::GuestGone, guest, &[]);
         self.link.flush();
     }
 
-    /// Asks whether it is well; see [`Child::pongs`].
+    /// Asks whether it is well; see [`Subprocess::pongs`].
     pub fn ping(&self) {
-        lock(&self.link.outgoing).put(Kind::Ping, 0, &[]);
+        lock(&self.link.outgoing).put(FrameKind::Ping, 0, &[]);
         self.link.flush();
     }
 
@@ -288,7 +288,7 @@ impl Child {
     pub async fn end(&self, grace: Duration) -> Result<(), String> {
         self.link.was_stopped.store(true, Ordering::Relaxed);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        lock(&self.link.outgoing).put(Kind::Stop, 0, &[&grace_ms.to_le_bytes()]);
+        lock(&self.link.outgoing).put(FrameKind::Stop, 0, &[&grace_ms.to_le_bytes()]);
         self.link.flush();
         self.link.more.notify_one();
         // Its own stages keep to the grace each; what is beyond that is not in order.
@@ -306,9 +306,9 @@ impl Child {
     }
 
     /// What that guest has not read of its replies: nothing yet. One that it has is taken where it is of this child.
-    pub(crate) fn unread(&self, guest: u64, before: Option<Unread>) -> Unread {
+    pub(crate) fn unread(&self, guest: u64, before: Option<UnreadBytes>) -> UnreadBytes {
         let before = before.filter(|before| before.is_of(&self.link));
-        before.unwrap_or_else(|| Unread::of(&self.link, guest))
+        before.unwrap_or_else(|| UnreadBytes::of(&self.link, guest))
     }
 
     /// Kills it, and all of its process group.
@@ -324,7 +324,7 @@ impl Child {
     }
 }
 
-impl LoadedChild {
+impl LoadedSubprocess {
     /// What its file says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -334,9 +334,9 @@ impl LoadedChild {
     ///
     /// # Errors
     /// Why it doesn't; nothing of it is left then.
-    pub async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Child, String> {
+    pub async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Subprocess, String> {
         let state = state.as_ref().map_or("", |state| state.get());
-        lock(&self.child.link.outgoing).put(Kind::Start, 0, &[state.as_bytes()]);
+        lock(&self.child.link.outgoing).put(FrameKind::Start, 0, &[state.as_bytes()]);
         self.child.link.flush();
         let limit = self.start_limit;
         let too_long = || format!("it did not answer within {limit:?}");
@@ -354,7 +354,7 @@ impl LoadedChild {
     }
 }
 
-impl Drop for Child {
+impl Drop for Subprocess {
     fn drop(&mut self) {
         self.kill();
     }
@@ -363,7 +363,7 @@ impl Drop for Child {
 impl Link {
     fn new(
         (process, stream): (Pid, UnixStream),
-        ledger: Option<Arc<Ledger>>,
+        ledger: Option<Arc<HandOffState>>,
         files_max: Option<u64>,
     ) -> Self {
         Link {
@@ -374,10 +374,10 @@ impl Link {
             kill: Notify::new(),
             kill_cause: Mutex::default(),
             calls: Mutex::default(),
-            loans: loans::Loans::new(files_max),
+            loans: loans::HandOffs::new(files_max),
             ledger,
             seen_at: Mutex::default(),
-            reads: read::Reads::default(),
+            reads: read::ReadCredit::default(),
             last_id: AtomicU64::new(0),
             pongs: AtomicU64::new(0),
             was_stopped: AtomicBool::new(false),
@@ -385,13 +385,21 @@ impl Link {
         }
     }
 
-    fn hand_over(&self, sender: oneshot::Sender<Ended>, call: Call<'_>) -> Result<u64, Ended> {
+    fn hand_over(
+        &self,
+        sender: oneshot::Sender<Completion>,
+        call: Call<'_>,
+    ) -> Result<u64, Completion> {
         // Under one lock, so that numbers are given in the order in which the child begins.
         let mut calls = lock(&self.calls);
         let mut outgoing = self.room_for_commands(&calls)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (index, guest) = (call.index.to_le_bytes(), call.guest.to_le_bytes());
-        outgoing.put(Kind::Call, id, &[&index, &guest, call.arguments.as_bytes()]);
+        outgoing.put(
+            FrameKind::Call,
+            id,
+            &[&index, &guest, call.arguments.as_bytes()],
+        );
         let since = Instant::now();
         let call = WaitingCall {
             sender,
@@ -405,24 +413,27 @@ impl Link {
 
     fn hand_over_all(
         self: &Arc<Self>,
-        batch: &Batch<'_>,
+        batch: &CommandBatch<'_>,
         guest: &Context<'_>,
-    ) -> Result<BatchCall, Ended> {
+    ) -> Result<BatchCall, Completion> {
         // Under one lock, so that batches wait in the order in which the child gets them.
         let mut calls = lock(&self.calls);
         let mut outgoing = self.room_for_commands(&calls)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let sender = batch.guest.to_le_bytes();
-        outgoing.put(Kind::Batch, id, &[&sender, batch.entries]);
+        outgoing.put(FrameKind::Batch, id, &[&sender, batch.entries]);
         let of = (id, batch.guest, Some(self));
         Ok(calls.batches.add(of, batch.count, guest))
     }
 
     /// Where commands are put, or why they can't be.
-    fn room_for_commands(&self, calls: &Calls) -> Result<MutexGuard<'_, FrameOutbox>, Ended> {
+    fn room_for_commands(
+        &self,
+        calls: &PendingCommands,
+    ) -> Result<MutexGuard<'_, FrameOutbox>, Completion> {
         let refused = |status, text: String| {
             let bytes = text.into_bytes();
-            Err(Ended { status, bytes })
+            Err(Completion { status, bytes })
         };
         if let Some(end) = &calls.end {
             return refused(host_status::DIED, format!("its process {end}"));
@@ -445,7 +456,7 @@ impl Link {
     }
 }
 
-impl ChildCall {
+impl SubprocessCall {
     /// Has it go on, whatever waits for its guest.
     pub fn go_on(&self) {
         self.link.go_on(self.id);
@@ -462,22 +473,22 @@ impl ChildCall {
 }
 
 /// A command in a child's hands. Dropped, the child is told that nobody waits for it.
-pub(crate) struct ChildCall {
+pub(crate) struct SubprocessCall {
     id: u64,
     guest: u64,
-    receiver: oneshot::Receiver<Ended>,
+    receiver: oneshot::Receiver<Completion>,
     link: Arc<Link>,
     is_over: bool,
 }
 
-impl Future for ChildCall {
-    type Output = Ended;
+impl Future for SubprocessCall {
+    type Output = Completion;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
         let polled = Pin::new(&mut self.receiver).poll(context);
         polled.map(|ended| {
             self.is_over = true;
-            ended.unwrap_or_else(|_| Ended {
+            ended.unwrap_or_else(|_| Completion {
                 status: host_status::DIED,
                 bytes: b"its process ended".to_vec(),
             })
@@ -485,7 +496,7 @@ impl Future for ChildCall {
     }
 }
 
-impl Drop for ChildCall {
+impl Drop for SubprocessCall {
     fn drop(&mut self) {
         if !self.is_over
             && let Ok(ended) = self.receiver.try_recv()
@@ -494,7 +505,7 @@ impl Drop for ChildCall {
             return self.link.has_read(self.guest, ended.bytes.len());
         }
         if !self.is_over && lock(&self.link.calls).by_id.remove(&self.id).is_some() {
-            lock(&self.link.outgoing).put(Kind::Cancel, self.id, &[]);
+            lock(&self.link.outgoing).put(FrameKind::Cancel, self.id, &[]);
             self.link.flush();
         }
     }

@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::session::gate::Door;
-use crate::session::guest::{self, Entered};
-use crate::threads::fd_limits::{self, Counted};
+use crate::session::gate::Gate;
+use crate::session::guest::{self, AdmittedGuest};
+use crate::threads::fd_limits::{self, CountedConnection};
 use dae_store::tasks;
 
 /// Connections that the kernel holds before they are accepted; more than a burst of clients that start at once.
@@ -26,19 +26,19 @@ const REPLACED_CHECK: Duration = Duration::from_millis(1);
 
 /// A bound port. Dropped, it listens no more; its guests stay.
 #[derive(Debug)]
-pub struct Listening {
+pub struct Listener {
     port: u16,
     task: AbortHandle,
 }
 
-impl Listening {
+impl Listener {
     /// Lets guests in through `door`.
-    pub fn over(listener: TcpListener, door: Arc<Door>, runtime: &Handle) -> io::Result<Self> {
+    pub fn over(listener: TcpListener, door: Arc<Gate>, runtime: &Handle) -> io::Result<Self> {
         let port = listener.local_addr()?.port();
-        let (listener, name) = (Arc::new(listener), ListenerOf(Arc::clone(&door)));
+        let (listener, name) = (Arc::new(listener), ListenerName(Arc::clone(&door)));
         let make = move || accept(Arc::clone(&listener), Arc::clone(&door));
         let task = tasks::keep_alive(runtime, name, make).abort_handle();
-        Ok(Listening { port, task })
+        Ok(Listener { port, task })
     }
 
     /// The port.
@@ -47,7 +47,7 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -65,15 +65,15 @@ pub fn listen_on(port: u16) -> io::Result<TcpListener> {
 }
 
 /// The name of a listener's task.
-struct ListenerOf(Arc<Door>);
+struct ListenerName(Arc<Gate>);
 
-impl fmt::Display for ListenerOf {
+impl fmt::Display for ListenerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the listener of {}", self.0.name)
     }
 }
 
-async fn accept(listener: Arc<TcpListener>, door: Arc<Door>) {
+async fn accept(listener: Arc<TcpListener>, door: Arc<Gate>) {
     loop {
         match listener.accept().await {
             Ok((mut stream, _)) => {
@@ -100,7 +100,7 @@ async fn accept(listener: Arc<TcpListener>, door: Arc<Door>) {
 }
 
 /// Counts a guest in at once, and not when it is first served: many may come meanwhile.
-async fn let_in(stream: &mut TcpStream, door: &Door) -> Result<Entered, String> {
+async fn let_in(stream: &mut TcpStream, door: &Gate) -> Result<AdmittedGuest, String> {
     let counted = match fd_limits::let_guest_in(stream, door.guests.count()) {
         Ok(counted) => counted,
         Err(no_room) => {
@@ -112,7 +112,7 @@ async fn let_in(stream: &mut TcpStream, door: &Door) -> Result<Entered, String> 
     let mailbox = door.guests.enter_below(max).ok_or_else(|| {
         format!("this daemon has {max} guests, as many as it may have at a time; try again later")
     })?;
-    Ok(Entered {
+    Ok(AdmittedGuest {
         mailbox,
         counted: Some(counted),
     })
@@ -122,9 +122,9 @@ async fn let_in(stream: &mut TcpStream, door: &Door) -> Result<Entered, String> 
 /// do. It waits until that one has gone, and so do those behind it: the daemon never has more than its share.
 async fn replace_silent(
     stream: &mut TcpStream,
-    door: &Door,
+    door: &Gate,
     no_room: String,
-) -> Result<Counted, String> {
+) -> Result<CountedConnection, String> {
     if !door.guests.close_longest_silent() {
         return Err(no_room);
     }

@@ -22,13 +22,13 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::connection::guest_handle::Mailbox;
-use crate::session::gate::Door;
-use crate::session::guest::{self, Entered};
+use crate::connection::guest_handle::GuestHandle;
+use crate::session::gate::Gate;
+use crate::session::guest::{self, AdmittedGuest};
 use crate::threads::fd_limits;
 use dae_store::home::{FileId, Home, HomeLock};
 use dae_store::lock::lock;
-use dae_store::rate_limit::Seldom;
+use dae_store::rate_limit::RateLimit;
 use dae_store::tasks;
 
 /// How often the socket's file is looked at. The command line waits a little longer for it than this.
@@ -44,14 +44,14 @@ const KNOCKS_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// A listening control socket. Dropped, it is gone, its file too.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlSocket {
     task: AbortHandle,
-    place: Arc<Place>,
+    place: Arc<ControlAddress>,
 }
 
 /// Where a host listens, and by what right.
 #[derive(Debug)]
-struct Place {
+struct ControlAddress {
     home: Home,
     held: Arc<HomeLock>,
     /// The file that is ours.
@@ -62,13 +62,13 @@ struct Place {
     listener: std::sync::Mutex<Option<Arc<UnixListener>>>,
 }
 
-impl Control {
+impl ControlSocket {
     /// Listens, by the right of the home's lock.
     ///
     /// # Errors
     /// The system's, or another process listens there.
-    pub fn listen(home: &Home, held: Arc<HomeLock>, door: Arc<Door>) -> anyhow::Result<Self> {
-        let place = Arc::new(Place {
+    pub fn listen(home: &Home, held: Arc<HomeLock>, door: Arc<Gate>) -> anyhow::Result<Self> {
+        let place = Arc::new(ControlAddress {
             home: home.clone(),
             held,
             file: std::sync::Mutex::default(),
@@ -80,11 +80,11 @@ impl Control {
         let make = move || attend(Arc::clone(&attended), Arc::clone(&door));
         let task = tasks::keep_alive(&Handle::current(), "the control socket", make);
         let task = task.abort_handle();
-        Ok(Control { task, place })
+        Ok(ControlSocket { task, place })
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.task.abort();
         // The task may be about to find the file gone.
@@ -96,7 +96,7 @@ impl Drop for Control {
     }
 }
 
-impl Place {
+impl ControlAddress {
     /// Listens anew. What lies there and listens no more was left by a host that was killed.
     fn bind(&self) -> anyhow::Result<()> {
         let path = self.home.control_socket();
@@ -168,11 +168,11 @@ impl Place {
     }
 }
 
-async fn attend(place: Arc<Place>, door: Arc<Door>) {
+async fn attend(place: Arc<ControlAddress>, door: Arc<Gate>) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = None;
-    let knocks = Seldom::new(1, KNOCKS_LOGGED_EVERY);
+    let knocks = RateLimit::new(1, KNOCKS_LOGGED_EVERY);
     loop {
         tokio::select! {
             accepted = place.accept() => take(accepted, &door, &knocks).await,
@@ -191,14 +191,14 @@ async fn attend(place: Arc<Place>, door: Arc<Door>) {
     }
 }
 
-async fn take(accepted: io::Result<UnixStream>, door: &Arc<Door>, knocks: &Seldom) {
+async fn take(accepted: io::Result<UnixStream>, door: &Arc<Gate>, knocks: &RateLimit) {
     tasks::fault_point("control");
     match accepted {
         Ok(stream) if is_owner(&stream) => {
             fd_limits::grow(&stream);
             match let_in(door) {
                 Ok(mailbox) => {
-                    let entered = Entered {
+                    let entered = AdmittedGuest {
                         mailbox,
                         counted: None,
                     };
@@ -223,7 +223,7 @@ async fn take(accepted: io::Result<UnixStream>, door: &Arc<Door>, knocks: &Seldo
 
 /// Lets a client in. Where there are too many, one that has said nothing so far makes room: clients say at once what they
 /// want, and one that doesn't must not keep the owner out.
-fn let_in(door: &Door) -> Result<Arc<Mailbox>, String> {
+fn let_in(door: &Gate) -> Result<Arc<GuestHandle>, String> {
     let max = fd_limits::control_clients_max();
     if let Some(mailbox) = door.guests.enter_below(max) {
         return Ok(mailbox);
@@ -237,7 +237,7 @@ fn let_in(door: &Door) -> Result<Arc<Mailbox>, String> {
 }
 
 /// Serves a client until it has gone. What it has asked for goes with it, as far as it hasn't begun.
-async fn serve(stream: UnixStream, door: Arc<Door>, entered: Entered) {
+async fn serve(stream: UnixStream, door: Arc<Gate>, entered: AdmittedGuest) {
     let hang_up = hang_up(&stream);
     tokio::select! {
         () = guest::serve(stream, door, entered) => {}
@@ -295,8 +295,8 @@ mod tests {
         let home = Home::from(directory.path().join("home"));
         home.create().unwrap();
         let held = Arc::new(home.lock().unwrap());
-        let door = Door::new("control", Config::default().control_limits());
-        let control = Control::listen(&home, held, door).unwrap();
+        let door = Gate::new("control", Config::default().control_limits());
+        let control = ControlSocket::listen(&home, held, door).unwrap();
         let place = Arc::clone(&control.place);
         assert!(home.control_socket().exists());
         std::fs::remove_file(home.control_socket()).unwrap();

@@ -12,18 +12,18 @@ use dae_plugin_api::abi::status;
 use serde_json::json;
 
 use crate::connection::event_handlers::is_ours;
-use crate::connection::guest_handle::Mailbox;
-use crate::connection::pending_calls::{Refusal, Reply, as_array};
+use crate::connection::guest_handle::GuestHandle;
+use crate::connection::pending_calls::{CallError, CallReply, as_array};
 use crate::instance::reply;
-use crate::plugin::command_table::{Commands, Entry, HostCommand, Runs};
+use crate::plugin::command_table::{CommandEntry, CommandTable, HostCommand, RunsOn};
 use crate::plugin::completion::Call;
 use crate::session::connect_hooks;
-use crate::session::gate::{Door, Lease, Phase};
-use crate::threads::counters::Tally;
+use crate::session::gate::{Gate, GatePhase, Lease};
+use crate::threads::counters::BatchCounts;
 
 /// A command on its way to a door, from a guest who has no connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Sent {
+pub(crate) struct DispatchedCommand {
     /// The command.
     pub name: String,
     /// Its arguments, JSON.
@@ -32,20 +32,20 @@ pub(crate) struct Sent {
 
 /// The answer, where an instance is there and the command answers on the spot.
 pub(crate) fn at_once(
-    door: &Door,
-    guest: &Mailbox,
+    door: &Gate,
+    guest: &GuestHandle,
     (name, arguments): (&str, &str),
-) -> Option<Reply> {
+) -> Option<CallReply> {
     let phase = door.phase();
-    let Phase::Open(lease) = &**phase else {
+    let GatePhase::Open(lease) = &**phase else {
         return None;
     };
     if connect_hooks::is_due(lease, guest) {
         return None;
     }
-    let Some(Entry::Own {
+    let Some(CommandEntry::Own {
         index,
-        runs: Runs::Here,
+        runs: RunsOn::Here,
     }) = lease.instance.commands.find(name)
     else {
         return None;
@@ -64,8 +64,11 @@ pub(crate) fn at_once(
 }
 
 /// Waits until there is an instance, and it knows of this guest.
-pub(crate) async fn admitted(door: &Door, guest: &Arc<Mailbox>) -> Result<Arc<Lease>, Refusal> {
-    if let Phase::Open(lease) = &**door.phase()
+pub(crate) async fn admitted(
+    door: &Gate,
+    guest: &Arc<GuestHandle>,
+) -> Result<Arc<Lease>, CallError> {
+    if let GatePhase::Open(lease) = &**door.phase()
         && !connect_hooks::is_due(lease, guest)
     {
         return Ok(Arc::clone(lease));
@@ -75,15 +78,15 @@ pub(crate) async fn admitted(door: &Door, guest: &Arc<Mailbox>) -> Result<Arc<Le
         // In this order: a change between the two looks is not missed.
         let changed = door.changed();
         let patience = match &**door.phase() {
-            Phase::Open(lease) => Ok(Arc::clone(lease)),
-            Phase::Shut(reason) => {
-                return Err(Refusal::new(ErrorCode::Unavailable, reason.clone()));
+            GatePhase::Open(lease) => Ok(Arc::clone(lease)),
+            GatePhase::Shut(reason) => {
+                return Err(CallError::new(ErrorCode::Unavailable, reason.clone()));
             }
-            Phase::Waiting => Err(Some(
+            GatePhase::Waiting => Err(Some(
                 door.limits.instance_wait.saturating_sub(began.elapsed()),
             )),
             // Each step of a change has a limit of its own.
-            Phase::Changing => Err(None),
+            GatePhase::Changing => Err(None),
         };
         match patience {
             Ok(lease) => {
@@ -95,7 +98,7 @@ pub(crate) async fn admitted(door: &Door, guest: &Arc<Mailbox>) -> Result<Arc<Le
             Err(None) => changed.await,
             Err(Some(left)) => {
                 if tokio::time::timeout(left, changed).await.is_err() {
-                    return Err(Refusal::new(ErrorCode::Unavailable, no_instance(door)));
+                    return Err(CallError::new(ErrorCode::Unavailable, no_instance(door)));
                 }
             }
         }
@@ -103,7 +106,7 @@ pub(crate) async fn admitted(door: &Door, guest: &Arc<Mailbox>) -> Result<Arc<Le
 }
 
 /// What is said to who waited too long.
-pub(crate) fn no_instance(door: &Door) -> String {
+pub(crate) fn no_instance(door: &Gate) -> String {
     let waited = door.limits.instance_wait;
     format!(
         "no instance of {} answered within {waited:?}; ask Dae for its state",
@@ -114,12 +117,12 @@ pub(crate) fn no_instance(door: &Door) -> String {
 /// Runs a command to its end.
 pub(crate) async fn run(
     lease: Arc<Lease>,
-    door: Arc<Door>,
-    guest: Arc<Mailbox>,
-    sent: Sent,
-) -> Reply {
+    door: Arc<Gate>,
+    guest: Arc<GuestHandle>,
+    sent: DispatchedCommand,
+) -> CallReply {
     match lease.instance.commands.find(&sent.name) {
-        Some(Entry::Own { index, runs }) => {
+        Some(CommandEntry::Own { index, runs }) => {
             let began = Instant::now();
             let call = Call {
                 index,
@@ -130,7 +133,7 @@ pub(crate) async fn run(
             door.count(lease.instance.number(), tally, began.elapsed());
             reply
         }
-        Some(Entry::Host(command)) => {
+        Some(CommandEntry::Host(command)) => {
             let mut bytes = vec![b'['];
             host_body(command, &lease, &door, &mut bytes);
             bytes.push(b']');
@@ -138,19 +141,19 @@ pub(crate) async fn run(
         }
         None => {
             let text = unknown(&sent.name, &lease.instance.commands);
-            Err(Refusal::new(ErrorCode::UnknownCommand, text))
+            Err(CallError::new(ErrorCode::UnknownCommand, text))
         }
     }
 }
 
 async fn run_own(
     lease: &Lease,
-    door: &Door,
+    door: &Gate,
     name: &str,
-    (runs, call): (Runs, Call<'_>),
-) -> (Reply, Tally) {
+    (runs, call): (RunsOn, Call<'_>),
+) -> (CallReply, BatchCounts) {
     let instance = &lease.instance;
-    if runs == Runs::Here {
+    if runs == RunsOn::Here {
         let mut bytes = vec![b'['];
         let status = instance.answer_here(call, &mut bytes);
         return reply_of(status, bytes);
@@ -173,10 +176,10 @@ async fn run_own(
 }
 
 /// What a command came to; `bytes` is `[` and what it left.
-fn reply_of(status: u32, mut bytes: Vec<u8>) -> (Reply, Tally) {
-    let mut tally = Tally {
+fn reply_of(status: u32, mut bytes: Vec<u8>) -> (CallReply, BatchCounts) {
+    let mut tally = BatchCounts {
         calls: 1,
-        ..Tally::default()
+        ..BatchCounts::default()
     };
     match status {
         status::DONE => {
@@ -188,19 +191,19 @@ fn reply_of(status: u32, mut bytes: Vec<u8>) -> (Reply, Tally) {
             tally.errors = 1;
             tally.panics = u64::from(status == status::CRASHED);
             let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
-            (Err(Refusal::new(reply::code_of(status), text)), tally)
+            (Err(CallError::new(reply::code_of(status), text)), tally)
         }
     }
 }
 
 /// Hands a line that is no command to those of the daemon's code who listen to this guest; false where nobody does.
-pub(crate) fn tell_event(guest: &Mailbox, name: &str, arguments: &str) -> bool {
+pub(crate) fn tell_event(guest: &GuestHandle, name: &str, arguments: &str) -> bool {
     let line = || [name.as_bytes(), b" ", &as_array(arguments)].concat();
     guest.heard.is_of_use() && !is_ours(name) && guest.heard.tell(&line())
 }
 
 /// What is said of a name that is no command.
-pub fn unknown(name: &str, commands: &Commands) -> String {
+pub fn unknown(name: &str, commands: &CommandTable) -> String {
     match nearest(name, commands.names()) {
         Some(near) => {
             format!("there is no command {name}; did you mean {near}? `options` lists all")
@@ -210,7 +213,7 @@ pub fn unknown(name: &str, commands: &Commands) -> String {
 }
 
 /// Appends what the host answers for a daemon.
-pub(crate) fn host_body(command: HostCommand, lease: &Lease, door: &Door, out: &mut Vec<u8>) {
+pub(crate) fn host_body(command: HostCommand, lease: &Lease, door: &Gate, out: &mut Vec<u8>) {
     let instance = &lease.instance;
     match command {
         HostCommand::Options => out.extend_from_slice(instance.commands.options().as_bytes()),

@@ -15,19 +15,19 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::guest_handle::Guests;
-use crate::connection::reply_budget::Room;
-use crate::instance::{Fate, Instance, Start, Withdrawn};
-use crate::plugin::completion::{Ended, host_status};
-use crate::threads::counters::{Stats, Tally};
+use crate::connection::reply_budget::ReplyBudget;
+use crate::instance::{CancelPolicy, Instance, StartProgress, WithdrawResult};
+use crate::plugin::completion::{Completion, host_status};
+use crate::threads::counters::{BatchCounts, Counters};
 use dae_store::config::Limits;
-use dae_store::rate_limit::Seldom;
+use dae_store::rate_limit::RateLimit;
 
 /// How many connections of other protocols are logged in a minute.
 const OTHER_PROTOCOLS_LOGGED: u32 = 20;
 
 /// What stands behind the door.
 #[derive(Debug)]
-pub enum Phase {
+pub enum GatePhase {
     /// An instance answers.
     Open(Arc<Lease>),
     /// None at the moment, but one is expected: lines wait, for a limited time.
@@ -55,10 +55,10 @@ impl Lease {
     /// instance is to go. A command that hasn't begun by then never does.
     pub fn given_up(
         &self,
-        (name, fate): (&str, Fate),
+        (name, fate): (&str, CancelPolicy),
         limit: Duration,
-        start: Start,
-    ) -> impl Future<Output = Ended> + Send + use<> {
+        start: StartProgress,
+    ) -> impl Future<Output = Completion> + Send + use<> {
         let name = name.to_owned();
         let revoked = self.revoked.clone();
         async move {
@@ -71,10 +71,10 @@ impl Lease {
             tokio::select! {
                 () = past_limit => too_long(&name, limit, fate),
                 () = revoked.cancelled() => match start.withdraw() {
-                    Withdrawn::Begun => let_go(&name, fate),
-                    Withdrawn::NotBegun => never_runs(&name),
+                    WithdrawResult::Begun => let_go(&name, fate),
+                    WithdrawResult::NotBegun => never_runs(&name),
                     // Its end says so.
-                    Withdrawn::Told => std::future::pending().await,
+                    WithdrawResult::Told => std::future::pending().await,
                 },
             }
         }
@@ -82,40 +82,40 @@ impl Lease {
 }
 
 /// What a command is told that has run past its limit.
-pub(crate) fn too_long(name: &str, limit: Duration, fate: Fate) -> Ended {
+pub(crate) fn too_long(name: &str, limit: Duration, fate: CancelPolicy) -> Completion {
     let text = match fate {
-        Fate::GoesOn => format!(
+        CancelPolicy::GoesOn => format!(
             "{name} ran past its limit and goes on; the limit is {limit:?}, and its result will not be sent"
         ),
-        Fate::Cancelled => {
+        CancelPolicy::Cancelled => {
             format!("{name} ran past its limit and was cancelled; the limit is {limit:?}")
         }
     };
-    Ended {
+    Completion {
         status: host_status::TIMEOUT,
         bytes: text.into_bytes(),
     }
 }
 
 /// What a command is told that had begun, and whose instance is to go.
-pub(crate) fn let_go(name: &str, fate: Fate) -> Ended {
+pub(crate) fn let_go(name: &str, fate: CancelPolicy) -> Completion {
     let what = match fate {
-        Fate::GoesOn => "it may have been carried out, and its result will not be sent",
-        Fate::Cancelled => "it was cancelled",
+        CancelPolicy::GoesOn => "it may have been carried out, and its result will not be sent",
+        CancelPolicy::Cancelled => "it was cancelled",
     };
     let text = format!("{name} still ran when its daemon was replaced or stopped; {what}");
-    Ended {
+    Completion {
         status: status::GONE,
         bytes: text.into_bytes(),
     }
 }
 
 /// What a command is told that had not begun when its instance was to go.
-fn never_runs(name: &str) -> Ended {
+fn never_runs(name: &str) -> Completion {
     let text = format!(
         "{name} had not begun when its daemon was replaced or stopped; it was cancelled and never runs"
     );
-    Ended {
+    Completion {
         status: status::GONE,
         bytes: text.into_bytes(),
     }
@@ -123,7 +123,7 @@ fn never_runs(name: &str) -> Ended {
 
 /// The supervisor's end of a lease.
 #[derive(Debug)]
-pub struct Leased {
+pub struct LeaseReturn {
     /// Ends when the last one has given it back, after the door was closed.
     pub given_back: oneshot::Receiver<()>,
     /// Cancels the commands that still run.
@@ -132,24 +132,24 @@ pub struct Leased {
 
 /// See the file's head.
 #[derive(Debug)]
-pub struct Door {
+pub struct Gate {
     /// The daemon's name.
     pub name: String,
     /// Its guests.
     pub guests: Arc<Guests>,
     /// Its counts.
-    pub stats: Stats,
+    pub stats: Counters,
     /// Its limits.
     pub limits: Limits,
     /// What limits the log lines about connections of other protocols, which anybody can open.
-    pub(crate) other_protocols: Seldom,
+    pub(crate) other_protocols: RateLimit,
     /// What of its replies waits for guests.
-    pub(crate) room: Arc<Room>,
-    phase: ArcSwap<Phase>,
+    pub(crate) room: Arc<ReplyBudget>,
+    phase: ArcSwap<GatePhase>,
     changed: watch::Sender<()>,
     /// Whether any panic is counted: the line is everybody's, and is seldom anything but false.
     has_panicked: AtomicBool,
-    panics: Mutex<Panics>,
+    panics: Mutex<PanicStreak>,
     too_many_panics: Notify,
     ends: AtomicU64,
     last_end: Mutex<String>,
@@ -157,7 +157,7 @@ pub struct Door {
 
 /// Panics in a row, with no command answered between them, of the instance that is there now.
 #[derive(Debug, Default)]
-struct Panics {
+struct PanicStreak {
     /// The number of that instance. What is counted for another one comes late, and is dropped.
     instance: u64,
     in_a_row: u32,
@@ -167,18 +167,18 @@ struct Panics {
     are_too_many: bool,
 }
 
-impl Door {
+impl Gate {
     /// A door that nobody stands behind yet.
     #[must_use]
     pub fn new(name: &str, limits: Limits) -> Arc<Self> {
-        Arc::new(Door {
+        Arc::new(Gate {
             name: name.to_owned(),
             guests: Arc::default(),
-            stats: Stats::default(),
+            stats: Counters::default(),
             limits,
-            other_protocols: Seldom::new(OTHER_PROTOCOLS_LOGGED, Duration::from_secs(60)),
+            other_protocols: RateLimit::new(OTHER_PROTOCOLS_LOGGED, Duration::from_secs(60)),
             room: Arc::default(),
-            phase: ArcSwap::from_pointee(Phase::Waiting),
+            phase: ArcSwap::from_pointee(GatePhase::Waiting),
             changed: watch::Sender::new(()),
             ends: AtomicU64::new(0),
             last_end: Mutex::default(),
@@ -191,12 +191,12 @@ impl Door {
     /// What stands behind it now.
     #[inline]
     #[must_use]
-    pub fn phase(&self) -> arc_swap::Guard<Arc<Phase>> {
+    pub fn phase(&self) -> arc_swap::Guard<Arc<GatePhase>> {
         self.phase.load()
     }
 
     /// Counts a batch that the instance of that number answered, whose commands each waited `latency`.
-    pub fn count(&self, instance: u64, tally: Tally, latency: Duration) {
+    pub fn count(&self, instance: u64, tally: BatchCounts, latency: Duration) {
         self.stats.add(tally, latency);
         if tally.panics > 0 || self.has_panicked.load(Ordering::Relaxed) {
             self.count_panics(instance, tally);
@@ -204,7 +204,7 @@ impl Door {
     }
 
     #[cold]
-    fn count_panics(&self, instance: u64, tally: Tally) {
+    fn count_panics(&self, instance: u64, tally: BatchCounts) {
         let mut panics = self.panics();
         if panics.instance != instance {
             return;
@@ -227,18 +227,18 @@ impl Door {
         }
     }
 
-    fn panics(&self) -> MutexGuard<'_, Panics> {
+    fn panics(&self) -> MutexGuard<'_, PanicStreak> {
         self.panics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts the panics of the instance of that number from now on, and no other's. `max` in a row are too many.
     pub fn allow_panics(&self, instance: u64, max: u32) {
         let mut panics = self.panics();
-        *panics = Panics {
+        *panics = PanicStreak {
             instance,
             max,
             calls_elsewhere: self.stats.calls_elsewhere(),
-            ..Panics::default()
+            ..PanicStreak::default()
         };
         self.has_panicked.store(false, Ordering::Relaxed);
     }
@@ -260,7 +260,7 @@ impl Door {
     }
 
     /// Opens it to `instance`.
-    pub fn open(&self, instance: Arc<Instance>) -> Leased {
+    pub fn open(&self, instance: Arc<Instance>) -> LeaseReturn {
         self.room.begin_anew();
         let (sender, given_back) = oneshot::channel();
         let revoke = CancellationToken::new();
@@ -269,8 +269,8 @@ impl Door {
             revoked: revoke.clone(),
             _given_back: sender,
         };
-        self.set(Phase::Open(Arc::new(lease)));
-        Leased { given_back, revoke }
+        self.set(GatePhase::Open(Arc::new(lease)));
+        LeaseReturn { given_back, revoke }
     }
 
     /// An instance has ended that nobody had asked to: those of its guests who want to know are told why.
@@ -295,20 +295,20 @@ impl Door {
 
     /// From now on lines wait.
     pub fn hold(&self) {
-        self.set(Phase::Waiting);
+        self.set(GatePhase::Waiting);
     }
 
     /// From now on lines wait until whoever says this opens, holds or shuts it again, which he does in any case.
     pub fn hold_for_change(&self) {
-        self.set(Phase::Changing);
+        self.set(GatePhase::Changing);
     }
 
     /// From now on lines wait that would have gone to the instance that came of that attempt. Nothing happens where
     /// another is there by now, or none is expected: a report that comes late is dropped.
     pub fn hold_behind(&self, attempt: u64) {
         self.phase.rcu(|phase| match &**phase {
-            Phase::Open(lease) if lease.instance.identity.attempt == attempt => {
-                Arc::new(Phase::Waiting)
+            GatePhase::Open(lease) if lease.instance.identity.attempt == attempt => {
+                Arc::new(GatePhase::Waiting)
             }
             _ => Arc::clone(phase),
         });
@@ -317,10 +317,10 @@ impl Door {
 
     /// From now on commands are answered `unavailable`, with this reason.
     pub fn shut(&self, reason: impl Into<String>) {
-        self.set(Phase::Shut(reason.into()));
+        self.set(GatePhase::Shut(reason.into()));
     }
 
-    fn set(&self, phase: Phase) {
+    fn set(&self, phase: GatePhase) {
         self.phase.store(Arc::new(phase));
         self.changed.send_replace(());
     }
@@ -333,7 +333,7 @@ mod tests {
     use std::task::{Context, Poll, Wake, Waker};
 
     use super::*;
-    use crate::instance::{Answering, BuiltIn};
+    use crate::instance::{AnswerFuture, BuiltIn};
     use crate::plugin::identity::Identity;
     use dae_store::config::Config;
     use dae_store::manifest::Manifest;
@@ -343,7 +343,7 @@ mod tests {
     struct Nothing;
 
     impl BuiltIn for Nothing {
-        fn answer(&self, _: u32, _: Vec<u8>, _: u64) -> Answering {
+        fn answer(&self, _: u32, _: Vec<u8>, _: u64) -> AnswerFuture {
             unreachable!("nobody asks it")
         }
     }
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_lease_that_is_given_back_owns_its_instance_no_more() {
-        let door = Door::new("A", Config::default().limits());
+        let door = Gate::new("A", Config::default().limits());
         let owners = Arc::new(Owners {
             instance: instance(),
             then: AtomicUsize::new(0),

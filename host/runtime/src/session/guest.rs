@@ -31,15 +31,15 @@ use std::task::{Context, Poll, ready};
 use dae_common_tcp::{ErrorCode, Inbox, write_error};
 use tokio::time::Sleep;
 
-use crate::connection::guest_handle::Mailbox;
+use crate::connection::guest_handle::GuestHandle;
 use crate::connection::reply_budget::GUEST_BYTES_MAX;
-use crate::session::connect_hooks::{self, Greeting};
-use crate::session::gate::{Door, Phase};
-use crate::threads::fd_limits::Counted;
-use answers::Answers;
+use crate::session::connect_hooks::{self, ConnectHook};
+use crate::session::gate::{Gate, GatePhase};
+use crate::threads::fd_limits::CountedConnection;
+use answers::ReplyQueue;
 use dae_store::tasks;
-use limits::{Passed, Timers};
-use loan::Lent;
+use limits::{LimitPassed, Timers};
+use loan::HandOffTask;
 
 pub use stream::Stream;
 
@@ -54,11 +54,11 @@ const ANY: u32 = u32::MAX;
 const READ_BYTES: usize = 16 << 10;
 
 /// A guest that was let in.
-pub(crate) struct Entered {
+pub(crate) struct AdmittedGuest {
     /// What others push to it. It leaves its door's guests when it has been served.
-    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) mailbox: Arc<GuestHandle>,
     /// Its connection, where that counts against those of others.
-    pub counted: Option<Counted>,
+    pub counted: Option<CountedConnection>,
 }
 
 /// Registers what this thread undoes at its end ([`crate::session::thread_start::prepare`]).
@@ -70,8 +70,8 @@ pub(crate) fn prepare_thread() {
 /// Serves one connection until it ends. The guest leaves when the future is dropped.
 pub(crate) fn serve<S: Stream>(
     stream: S,
-    door: Arc<Door>,
-    entered: Entered,
+    door: Arc<Gate>,
+    entered: AdmittedGuest,
 ) -> impl Future<Output = ()> + Send {
     let mut guest = Guest::new(stream, door, entered);
     async move { std::future::poll_fn(|context| guest.poll(context)).await }
@@ -89,23 +89,23 @@ struct Guest<S> {
     /// `None` while it is lent.
     stream: Option<S>,
     // Dropped behind the stream: a connection counts until it is closed.
-    _counted: Option<Counted>,
-    lent: Option<Box<Lent>>,
+    _counted: Option<CountedConnection>,
+    lent: Option<Box<HandOffTask>>,
     /// Batches that it has to come to before it is lent.
     lends_after: u32,
     /// Ends with the time that it has to come to rest.
     rest: Option<Pin<Box<Sleep>>>,
-    door: Arc<Door>,
-    mailbox: Arc<Mailbox>,
+    door: Arc<Gate>,
+    mailbox: Arc<GuestHandle>,
     inbox: Inbox,
     outbox: Vec<u8>,
     /// How much of the outbox has been written.
     sent: usize,
-    answers: Answers,
+    answers: ReplyQueue,
     /// Ends when the door has changed; there while lines wait before it.
     door_change: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// There while the instance is being told of this guest.
-    greeting: Option<Greeting>,
+    greeting: Option<ConnectHook>,
     timers: Timers,
     has_spoken: bool,
     /// A command that waits for room, and its line.
@@ -117,7 +117,7 @@ struct Guest<S> {
 }
 
 /// What a look at the inbox came to.
-enum Taken {
+enum InboxLook {
     /// All whole lines are answered or under way.
     All,
     /// Some are left for when there is room, or an instance.
@@ -125,7 +125,7 @@ enum Taken {
 }
 
 impl<S: Stream> Guest<S> {
-    fn new(stream: S, door: Arc<Door>, entered: Entered) -> Self {
+    fn new(stream: S, door: Arc<Gate>, entered: AdmittedGuest) -> Self {
         Guest {
             mailbox: entered.mailbox,
             _counted: entered.counted,
@@ -137,7 +137,7 @@ impl<S: Stream> Guest<S> {
             door,
             outbox: Vec::new(),
             sent: 0,
-            answers: Answers::default(),
+            answers: ReplyQueue::default(),
             door_change: None,
             greeting: None,
             timers: Timers::default(),
@@ -188,12 +188,12 @@ impl<S: Stream> Guest<S> {
             }
             match self.poll_limits(&taken, context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Passed::Instance) => self.give_up_waiting(),
-                Poll::Ready(Passed::Unread) => {
+                Poll::Ready(LimitPassed::Instance) => self.give_up_waiting(),
+                Poll::Ready(LimitPassed::Unread) => {
                     self.log_unread();
                     return Poll::Ready(());
                 }
-                Poll::Ready(Passed::HalfLine | Passed::Goodbye) => {
+                Poll::Ready(LimitPassed::HalfLine | LimitPassed::Goodbye) => {
                     self.log_given_up();
                     return Poll::Ready(());
                 }
@@ -202,19 +202,19 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Whether there is more to do at once; false where the guest is gone.
-    fn poll_more(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<bool> {
-        let is_deferred = matches!(taken, Taken::Some) && self.deferred.is_some();
+    fn poll_more(&mut self, taken: &InboxLook, context: &mut Context<'_>) -> Poll<bool> {
+        let is_deferred = matches!(taken, InboxLook::Some) && self.deferred.is_some();
         if self.door.room.is_tight() || is_deferred {
             // Before the look: room that appears from here on isn't missed.
             self.door.room.want(context);
         }
-        let is_open = matches!(taken, Taken::All) && self.has_room() && !self.is_deaf();
+        let is_open = matches!(taken, InboxLook::All) && self.has_room() && !self.is_deaf();
         if is_open && self.poll_rest(context).is_ready() {
             return self.read(context);
         }
         let waits = self.door_change.is_some() || self.greeting.is_some();
         match taken {
-            Taken::Some if !waits && self.has_room() && !self.is_held_up() => Poll::Ready(true),
+            InboxLook::Some if !waits && self.has_room() && !self.is_held_up() => Poll::Ready(true),
             _ => Poll::Pending,
         }
     }
@@ -272,10 +272,11 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Nothing more will come, and nothing is owed.
-    fn is_done(&self, taken: &Taken) -> bool {
+    fn is_done(&self, taken: &InboxLook) -> bool {
         let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
         let owes_nothing = is_answered && self.sent == self.outbox.len();
-        let expects_nothing = self.is_closing || (self.has_ended && matches!(taken, Taken::All));
+        let expects_nothing =
+            self.is_closing || (self.has_ended && matches!(taken, InboxLook::All));
         owes_nothing && expects_nothing
     }
 
@@ -371,7 +372,7 @@ impl<S> Drop for Guest<S> {
         tasks::tell_if_panicking(|| format!("a connection of {}", self.door.name));
         self.door.guests.leave(self.mailbox.id());
         self.door.room.set(self.mailbox.id(), 0);
-        if let Phase::Open(lease) = &**self.door.phase() {
+        if let GatePhase::Open(lease) = &**self.door.phase() {
             connect_hooks::goodbye(lease, &self.mailbox);
         }
     }

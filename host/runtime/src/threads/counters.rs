@@ -21,7 +21,7 @@ const SHARDS: usize = 4;
 
 /// What one batch adds.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Tally {
+pub struct BatchCounts {
     /// Commands answered.
     pub calls: u64,
     /// Of those, with `error`.
@@ -30,9 +30,9 @@ pub struct Tally {
     pub panics: u64,
 }
 
-impl Tally {
+impl BatchCounts {
     /// What another batch adds.
-    pub fn add(&mut self, other: Tally) {
+    pub fn add(&mut self, other: BatchCounts) {
         self.calls += other.calls;
         self.errors += other.errors;
         self.panics += other.panics;
@@ -41,10 +41,10 @@ impl Tally {
 
 /// What a process of its own counts, as far as that can be true. Its memory may hold anything.
 #[derive(Debug)]
-struct Elsewhere {
-    counting: Arc<dyn Counting>,
+struct RemoteCounts {
+    counting: Arc<dyn CounterSource>,
     /// What it said when it was last looked at, and when that was.
-    seen: Box<Numbers>,
+    seen: Box<ShardCounts>,
     looked_at: Instant,
     /// What of it is counted.
     counted: Box<Shard>,
@@ -53,16 +53,16 @@ struct Elsewhere {
 }
 
 /// The numbers of a shard: calls, errors, panics, and the buckets.
-type Numbers = [u64; 3 + BUCKETS];
+type ShardCounts = [u64; 3 + BUCKETS];
 
 /// More commands than any process can answer in a second.
 const CALLS_A_SECOND_MAX: u64 = 100_000_000;
 /// What may be counted at a look that follows right on another.
 const CALLS_AT_ONCE_MAX: u64 = 1_000_000;
 
-impl Elsewhere {
-    fn of(counting: &Arc<dyn Counting>) -> Self {
-        Elsewhere {
+impl RemoteCounts {
+    fn of(counting: &Arc<dyn CounterSource>) -> Self {
+        RemoteCounts {
             seen: Box::new(counting.counted().numbers()),
             counting: Arc::clone(counting),
             looked_at: Instant::now(),
@@ -99,15 +99,15 @@ impl Elsewhere {
 
 /// One daemon's counts since the host started.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct Counters {
     // Made at the first command: most of ten thousand daemons are asked nothing.
     shards: OnceLock<Box<[Shard; SHARDS]>>,
     /// What was answered by processes of its own, where they count for themselves.
-    elsewhere: Mutex<Vec<Elsewhere>>,
+    elsewhere: Mutex<Vec<RemoteCounts>>,
 }
 
 /// Whoever counts for itself what it answers in a daemon's name.
-pub(crate) trait Counting: Debug + Send + Sync {
+pub(crate) trait CounterSource: Debug + Send + Sync {
     /// Its counts.
     fn counted(&self) -> &Shard;
 }
@@ -136,7 +136,7 @@ impl Default for Shard {
 impl Shard {
     /// Adds a batch whose commands each waited `latency`.
     #[inline]
-    pub fn add(&self, tally: Tally, latency: Duration) {
+    pub fn add(&self, tally: BatchCounts, latency: Duration) {
         self.calls.fetch_add(tally.calls, Relaxed);
         self.buckets[bucket_of(latency)].fetch_add(tally.calls, Relaxed);
         if tally.errors > 0 {
@@ -156,7 +156,7 @@ impl Shard {
         first.into_iter().chain(&self.buckets)
     }
 
-    fn numbers(&self) -> Numbers {
+    fn numbers(&self) -> ShardCounts {
         let mut numbers = [0; 3 + BUCKETS];
         for (number, counter) in numbers.iter_mut().zip(self.counters()) {
             *number = counter.load(Relaxed);
@@ -165,9 +165,9 @@ impl Shard {
     }
 }
 
-impl Stats {
+impl Counters {
     /// Adds a batch whose commands each waited `latency`.
-    pub fn add(&self, tally: Tally, latency: Duration) {
+    pub fn add(&self, tally: BatchCounts, latency: Duration) {
         self.own()[own_shard()].add(tally, latency);
     }
 
@@ -176,7 +176,7 @@ impl Stats {
     }
 
     /// From now on what that one counts is counted here too. What those have counted who have gone is kept.
-    pub(crate) fn include(&self, counting: &Arc<dyn Counting>) {
+    pub(crate) fn include(&self, counting: &Arc<dyn CounterSource>) {
         let mut elsewhere = lock(&self.elsewhere);
         if elsewhere
             .iter()
@@ -188,7 +188,7 @@ impl Stats {
             gone.look();
             self.own()[own_shard()].add_all(&gone.counted);
         }
-        elsewhere.push(Elsewhere::of(counting));
+        elsewhere.push(RemoteCounts::of(counting));
     }
 
     /// Commands answered by those who count for themselves.
@@ -200,7 +200,9 @@ impl Stats {
     }
 
     fn look_elsewhere(&self) {
-        lock(&self.elsewhere).iter_mut().for_each(Elsewhere::look);
+        lock(&self.elsewhere)
+            .iter_mut()
+            .for_each(RemoteCounts::look);
     }
 
     /// Commands answered.
@@ -289,12 +291,12 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_a_quarter_of_an_octave() {
-        let stats = Stats::default();
+        let stats = Counters::default();
         assert_eq!(stats.quantile_us(0.5), None);
         for us in 1..=1000 {
-            let tally = Tally {
+            let tally = BatchCounts {
                 calls: 1,
-                ..Tally::default()
+                ..BatchCounts::default()
             };
             stats.add(tally, Duration::from_micros(us));
         }
@@ -308,7 +310,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Process(Shard);
 
-    impl Counting for Process {
+    impl CounterSource for Process {
         fn counted(&self) -> &Shard {
             &self.0
         }
@@ -316,9 +318,9 @@ mod tests {
 
     #[test]
     fn a_process_is_believed_what_it_can_have_answered_and_no_more() {
-        let (stats, process) = (Stats::default(), Arc::new(Process::default()));
-        stats.include(&(Arc::clone(&process) as Arc<dyn Counting>));
-        let tally = Tally {
+        let (stats, process) = (Counters::default(), Arc::new(Process::default()));
+        stats.include(&(Arc::clone(&process) as Arc<dyn CounterSource>));
+        let tally = BatchCounts {
             calls: 5,
             errors: 1,
             panics: 0,

@@ -29,7 +29,7 @@ use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
-use dae_store::rate_limit::Seldom;
+use dae_store::rate_limit::RateLimit;
 
 /// Descriptors that no guest and no listener takes: enough for the control socket's clients, and for daemons that start and
 /// files that are written meanwhile. A process takes five while it is made.
@@ -50,7 +50,7 @@ const LOGGED_EVERY: Duration = Duration::from_secs(60);
 static GUESTS: AtomicU64 = AtomicU64::new(0);
 
 /// Trouble at all ports of this process, which share its descriptors.
-static TROUBLE: Seldom = Seldom::new(1, LOGGED_EVERY);
+static TROUBLE: RateLimit = RateLimit::new(1, LOGGED_EVERY);
 
 /// What a host opens to start, and for its first daemons.
 const NEEDED: u64 = 256;
@@ -133,9 +133,9 @@ fn number(opened: &impl AsRawFd) -> u64 {
 
 /// The connection of a guest, or of a daemon to another, as long as it is counted.
 #[derive(Debug)]
-pub(crate) struct Counted(());
+pub(crate) struct CountedConnection(());
 
-impl Drop for Counted {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         GUESTS.fetch_sub(1, Ordering::Relaxed);
     }
@@ -146,7 +146,10 @@ impl Drop for Counted {
 ///
 /// # Errors
 /// Too few descriptors are left; what to do.
-pub(crate) fn let_guest_in(opened: &mut TcpStream, guests: usize) -> Result<Counted, String> {
+pub(crate) fn let_guest_in(
+    opened: &mut TcpStream,
+    guests: usize,
+) -> Result<CountedConnection, String> {
     grow(opened);
     let count_as = |used: u64| count_in(|limit| is_room_for_guest(limit, used, guests as u64));
     let no_room = match count_as(number(opened)) {
@@ -162,7 +165,7 @@ pub(crate) fn let_guest_in(opened: &mut TcpStream, guests: usize) -> Result<Coun
     Ok(counted)
 }
 
-fn count_in(is_room: impl FnOnce(u64) -> bool) -> Result<Counted, String> {
+fn count_in(is_room: impl FnOnce(u64) -> bool) -> Result<CountedConnection, String> {
     match getrlimit(Resource::Nofile).current {
         Some(limit) if !is_room(limit) => Err(format!(
             "the host's process may have {limit} files and sockets open, and has no room for another connection of this \
@@ -170,7 +173,7 @@ fn count_in(is_room: impl FnOnce(u64) -> bool) -> Result<Counted, String> {
         )),
         _ => {
             GUESTS.fetch_add(1, Ordering::Relaxed);
-            Ok(Counted(()))
+            Ok(CountedConnection(()))
         }
     }
 }

@@ -25,10 +25,10 @@ const WAS_SLOW: u16 = u16::MAX;
 /// One number a command: how often it has shown that it is quick, up to `SHOWS`, or, above that, how often it has to
 /// before it is down at `SHOWS` again.
 #[derive(Debug)]
-pub(crate) struct Pace(Box<[AtomicU16]>);
+pub(crate) struct LatencyClasses(Box<[AtomicU16]>);
 
 /// That of each instance in this process, by its number.
-static ALL: Mutex<Vec<(u64, Weak<Pace>)>> = Mutex::new(Vec::new());
+static ALL: Mutex<Vec<(u64, Weak<LatencyClasses>)>> = Mutex::new(Vec::new());
 /// Fewer of them are not worth a look at who has gone.
 const SWEEP_MIN: usize = 64;
 
@@ -46,10 +46,12 @@ pub fn doubt(instance: u64, command: u32) {
     }
 }
 
-impl Pace {
+impl LatencyClasses {
     /// Of the instance of that number, with so many commands.
     pub fn of(instance: u64, commands: usize) -> Arc<Self> {
-        let pace = Arc::new(Pace((0..commands).map(|_| AtomicU16::new(0)).collect()));
+        let pace = Arc::new(LatencyClasses(
+            (0..commands).map(|_| AtomicU16::new(0)).collect(),
+        ));
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         // Each time that there is no room for one more: a look at ten thousand for each of as many would be long.
         if all.len() == all.capacity() {
@@ -70,7 +72,7 @@ impl Pace {
         }
     }
 
-    /// Whether a command has shown that it is quick, so that [`Pace::run`] would do nothing but run it.
+    /// Whether a command has shown that it is quick, so that [`LatencyClasses::run`] would do nothing but run it.
     #[inline(always)]
     pub(crate) fn trusts(&self, command: u32) -> bool {
         let shown = self.0.get(command as usize);
@@ -118,7 +120,7 @@ mod tests {
     #[test]
     fn quick_ones_are_trusted_until_doubted_and_slow_ones_never() {
         const INSTANCE: u64 = u64::MAX;
-        let pace = Pace::of(INSTANCE, 2);
+        let pace = LatencyClasses::of(INSTANCE, 2);
         for _ in 0..SHOWS {
             assert_eq!(pace.run(0, |holds| holds), (false, false));
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::threads::latency;
-use crate::threads::watchdog::{Seen, Watchdog};
+use crate::threads::watchdog::{RunningHandler, Watchdog};
 use dae_store::blocking;
 use dae_store::tasks;
 
@@ -182,14 +182,14 @@ impl Reserve {
 fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
     tasks::fault_point("watchdog");
     let watchdog = &reserve.watchdog;
-    let (mut before, mut relieved) = (watchdog.look(), Vec::<Seen>::new());
+    let (mut before, mut relieved) = (watchdog.look(), Vec::<RunningHandler>::new());
     while !reserve.has_ended() {
         match relieved.is_empty() {
             true => watchdog.sleep(LOOK_EVERY, || reserve.has_ended()),
             false => std::thread::sleep(LOOK_EVERY),
         }
         let now = watchdog.look();
-        let stuck: Vec<Seen> = now
+        let stuck: Vec<RunningHandler> = now
             .iter()
             .filter(|one| before.contains(one))
             .copied()

@@ -53,14 +53,14 @@ struct Slots {
 thread_local! {
     // Has nothing to drop, so that each entry finds it without a look at whether it still is.
     static OWN: Cell<Option<&'static Slot>> = const { Cell::new(None) };
-    static LEASE: Cell<Option<Leased>> = const { Cell::new(None) };
+    static LEASE: Cell<Option<SlotLease>> = const { Cell::new(None) };
     static WATCHDOG: RefCell<Option<Arc<Watchdog>>> = const { RefCell::new(None) };
 }
 
 /// A slot that goes back when its thread ends.
-struct Leased(&'static Slot);
+struct SlotLease(&'static Slot);
 
-impl Drop for Leased {
+impl Drop for SlotLease {
     fn drop(&mut self) {
         OWN.set(None);
         let mut slots = lock(&SLOTS);
@@ -119,7 +119,7 @@ impl Watchdog {
     }
 
     /// Returns the handlers that hold one of its threads, which others wait for.
-    pub fn look(&self) -> Vec<Seen> {
+    pub fn look(&self) -> Vec<RunningHandler> {
         let holds = |slot: &Slot| slot.command.load(Relaxed) & HOLDS != 0;
         all_seen(|slot| self.has(slot) && slot.instance.load(Relaxed) != 0 && holds(slot))
     }
@@ -173,7 +173,7 @@ impl Watchdog {
 
 /// A handler that was seen running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+pub struct RunningHandler {
     /// Number of its instance.
     pub instance: u64,
     /// Index of its command.
@@ -202,18 +202,18 @@ pub fn during<T>(instance: u64, command: u32, holds: bool, handler: impl FnOnce(
         slot.wake_watchdog();
     }
     // Also where the handler unwinds: a slot that stays taken counts as a stuck handler for ever.
-    let _left = Left { slot, outer };
+    let _left = HandlerExit { slot, outer };
     handler()
 }
 
 /// Gives a slot back to the handler around the one that ends.
-struct Left {
+struct HandlerExit {
     slot: &'static Slot,
     /// Instance and command.
     outer: (u64, u64),
 }
 
-impl Drop for Left {
+impl Drop for HandlerExit {
     #[inline(always)]
     fn drop(&mut self) {
         self.slot.command.store(self.outer.1, Relaxed);
@@ -222,7 +222,7 @@ impl Drop for Left {
 }
 
 /// The handlers of an instance that run now.
-pub fn seen(instance: u64) -> Vec<Seen> {
+pub fn seen(instance: u64) -> Vec<RunningHandler> {
     all_seen(|slot| slot.instance.load(Relaxed) == instance)
 }
 
@@ -232,11 +232,11 @@ pub fn running() -> Vec<u64> {
     all.into_iter().map(|seen| seen.instance).collect()
 }
 
-fn all_seen(is_wanted: impl Fn(&Slot) -> bool) -> Vec<Seen> {
+fn all_seen(is_wanted: impl Fn(&Slot) -> bool) -> Vec<RunningHandler> {
     let slots = lock(&SLOTS);
     let all = slots.all.iter().copied().enumerate();
     let wanted = all.filter(|(_, slot)| is_wanted(slot));
-    let seen = wanted.map(|(at, slot)| Seen {
+    let seen = wanted.map(|(at, slot)| RunningHandler {
         instance: slot.instance.load(Relaxed),
         command: u32::try_from(slot.command.load(Relaxed) & !HOLDS).unwrap_or(u32::MAX),
         slot: at,
@@ -258,7 +258,7 @@ fn new_slot() -> &'static Slot {
     drop(slots);
     OWN.set(Some(slot));
     // On a thread that is being torn down there is no place for it, and it isn't used again.
-    let _ = LEASE.try_with(|lease| lease.set(Some(Leased(slot))));
+    let _ = LEASE.try_with(|lease| lease.set(Some(SlotLease(slot))));
     slot
 }
 

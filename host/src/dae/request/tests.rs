@@ -44,7 +44,7 @@ impl Scene {
     }
 
     fn decide(&self, name: &str, request: &InstallRequest, hash: &str) -> Result<Entry, String> {
-        let known = Known {
+        let known = InstallBasis {
             home: &self.home,
             config: &self.config,
             registry: &self.registry,
@@ -160,7 +160,7 @@ fn what_can_not_be_is_refused() {
     scene.install("B", &with(json!({"after": ["A"]})), "one");
     scene.refused("A", &with(json!({"after": ["B"]})), &["A after B after A"]);
     assert!(scene.decide("A", &request(Some(4000)), "two").is_ok());
-    let known = Known {
+    let known = InstallBasis {
         home: &scene.home,
         config: &scene.config,
         registry: &scene.registry,

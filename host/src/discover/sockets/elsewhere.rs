@@ -9,13 +9,13 @@ use std::io;
 
 use listeners::{Protocol, SocketState};
 
-use super::{Process, Socket};
+use super::{ListeningSocket, Process};
 
 /// All sockets of this user that listen.
 ///
 /// # Errors
 /// The system's, and where this is root.
-pub(in super::super) fn listening() -> io::Result<Vec<Socket>> {
+pub(in super::super) fn listening() -> io::Result<Vec<ListeningSocket>> {
     if rustix::process::geteuid().is_root() {
         return Err(io::Error::other(
             "on this system root can't tell whose a socket is; run the host as another user",
@@ -25,14 +25,14 @@ pub(in super::super) fn listening() -> io::Result<Vec<Socket>> {
 }
 
 /// All that can be seen, as sockets of this user's.
-pub(super) fn of_all() -> io::Result<Vec<Socket>> {
+pub(super) fn of_all() -> io::Result<Vec<ListeningSocket>> {
     let all = listeners::get_all().map_err(|error| io::Error::other(error.to_string()))?;
     let listen = all
         .into_iter()
         .filter(|one| (one.protocol, one.state) == (Protocol::TCP, SocketState::Listen));
     let uid = rustix::process::geteuid().as_raw();
     Ok(listen
-        .map(|one| Socket {
+        .map(|one| ListeningSocket {
             address: one.socket,
             uid,
             id: u64::from(one.process.pid) << 16 | u64::from(one.socket.port()),

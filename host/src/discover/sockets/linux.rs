@@ -18,7 +18,7 @@ use procfs::net::TcpState;
 use procfs::process::{FDTarget, all_processes};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, netlink, socket_with};
 
-use super::{Process, Socket};
+use super::{ListeningSocket, Process};
 
 /// The kernel sends so much at once when it is asked for everything.
 const RECEIVE_BYTES: usize = 32 << 10;
@@ -27,12 +27,12 @@ const RECEIVE_BYTES: usize = 32 << 10;
 ///
 /// # Errors
 /// The system's: neither account of them can be had.
-pub(in super::super) fn listening() -> io::Result<Vec<Socket>> {
+pub(in super::super) fn listening() -> io::Result<Vec<ListeningSocket>> {
     by_diag().or_else(|_| by_files())
 }
 
 /// As netlink tells them.
-pub(super) fn by_diag() -> io::Result<Vec<Socket>> {
+pub(super) fn by_diag() -> io::Result<Vec<ListeningSocket>> {
     let socket = socket_with(
         rustix::net::AddressFamily::NETLINK,
         SocketType::RAW,
@@ -68,7 +68,7 @@ fn request(family: u8, socket_id: SocketId) -> Vec<u8> {
 }
 
 /// Takes the answer to one request, to its end.
-fn receive(socket: &OwnedFd, sockets: &mut Vec<Socket>) -> io::Result<()> {
+fn receive(socket: &OwnedFd, sockets: &mut Vec<ListeningSocket>) -> io::Result<()> {
     let mut buffer = vec![0; RECEIVE_BYTES];
     loop {
         let (count, _) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty())?;
@@ -82,7 +82,7 @@ fn receive(socket: &OwnedFd, sockets: &mut Vec<Socket>) -> io::Result<()> {
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => {
                     let id = &found.header.socket_id;
-                    sockets.push(Socket {
+                    sockets.push(ListeningSocket {
                         address: SocketAddr::new(id.source_address, id.source_port),
                         uid: found.header.uid,
                         id: found.header.inode.into(),
@@ -100,14 +100,14 @@ fn receive(socket: &OwnedFd, sockets: &mut Vec<Socket>) -> io::Result<()> {
 }
 
 /// As the files of `/proc/net` tell them.
-pub(super) fn by_files() -> io::Result<Vec<Socket>> {
+pub(super) fn by_files() -> io::Result<Vec<ListeningSocket>> {
     let v4 = procfs::net::tcp().map_err(io::Error::other)?;
     // Absent where there is no IPv6.
     let v6 = procfs::net::tcp6().unwrap_or_default();
     let listen = v4.into_iter().chain(v6);
     let listen = listen.filter(|entry| entry.state == TcpState::Listen);
     Ok(listen
-        .map(|entry| Socket {
+        .map(|entry| ListeningSocket {
             address: entry.local_address,
             uid: entry.uid,
             id: entry.inode,

@@ -1,19 +1,19 @@
 //! What is kept, listed, swept and purged.
 
 use super::*;
-use crate::snapshots::Occasion;
+use crate::snapshots::SnapshotOccasion;
 
-fn scene() -> (tempfile::TempDir, Past) {
+fn scene() -> (tempfile::TempDir, Archive) {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::at(dir.path().join("home"));
     home.create().unwrap();
-    let past = Past::of(&home);
+    let past = Archive::of(&home);
     (dir, past)
 }
 
-fn state(count: u64) -> Found {
+fn state(count: u64) -> StoredState {
     let text = format!(r#"{{"version":1,"data":{count}}}"#);
-    Found::State(KeptState::of(text.as_bytes(), Occasion::Stop, 1).unwrap())
+    StoredState::State(KeptState::of(text.as_bytes(), SnapshotOccasion::Stop, 1).unwrap())
 }
 
 fn data(state: &KeptState) -> &str {
@@ -23,15 +23,18 @@ fn data(state: &KeptState) -> &str {
 #[test]
 fn departures_are_listed_by_name_the_newest_first() {
     let (_dir, past) = scene();
-    let first = Departure::of(Reason::Fresh, state(1));
-    let mut last = Departure::of(Reason::Uninstalled, state(2));
+    let first = Departure::of(DepartureReason::Fresh, state(1));
+    let mut last = Departure::of(DepartureReason::Uninstalled, state(2));
     last.time = first.time;
     past.keep("A", &first).unwrap().unwrap();
     past.keep("A", &last).unwrap().unwrap();
     past.keep("A.b", &first).unwrap().unwrap();
     let all = past.list("A").unwrap();
     let reasons: Vec<_> = all.iter().map(|one| one.departure.reason).collect();
-    assert_eq!(reasons, [Reason::Uninstalled, Reason::Fresh]);
+    assert_eq!(
+        reasons,
+        [DepartureReason::Uninstalled, DepartureReason::Fresh]
+    );
     assert_eq!(
         data(&past.state("A", LAST).unwrap()),
         r#"{"version":1,"data":2}"#
@@ -52,9 +55,9 @@ fn departures_are_listed_by_name_the_newest_first() {
 #[test]
 fn nothing_is_kept_of_nothing_and_a_damaged_state_is_kept_as_it_is() {
     let (_dir, past) = scene();
-    let nothing = Departure::of(Reason::Fresh, Found::Nothing);
+    let nothing = Departure::of(DepartureReason::Fresh, StoredState::Nothing);
     assert_eq!(past.keep("A", &nothing).unwrap(), None);
-    let damaged = Departure::of(Reason::Fresh, Found::Damaged("{".to_owned()));
+    let damaged = Departure::of(DepartureReason::Fresh, StoredState::Damaged("{".to_owned()));
     past.keep("A", &damaged).unwrap().unwrap();
     assert_eq!(
         past.list("A").unwrap()[0].departure.damaged.as_deref(),
@@ -66,7 +69,7 @@ fn nothing_is_kept_of_nothing_and_a_damaged_state_is_kept_as_it_is() {
 #[test]
 fn a_sweep_removes_what_is_old_and_never_an_installed_daemons_log() {
     let (_dir, past) = scene();
-    past.keep("A", &Departure::of(Reason::Uninstalled, state(1)))
+    past.keep("A", &Departure::of(DepartureReason::Uninstalled, state(1)))
         .unwrap();
     for name in ["A", "B", DAE_NAME] {
         fs::write(past.logs.join(format!("{name}.log")), "line\n").unwrap();
@@ -106,7 +109,7 @@ fn a_drop_in_is_moved_aside_under_a_free_name() {
 fn a_purge_removes_all_of_one_daemon_at_once() {
     let (_dir, past) = scene();
     for name in ["A", "B"] {
-        past.keep(name, &Departure::of(Reason::Uninstalled, state(1)))
+        past.keep(name, &Departure::of(DepartureReason::Uninstalled, state(1)))
             .unwrap();
         fs::write(past.logs.join(format!("{name}.log")), "line\n").unwrap();
     }

@@ -67,7 +67,7 @@ impl fmt::Display for FileId {
 
 /// Another process has the home.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct HomeBusy {
     /// The home's data directory.
     pub home: PathBuf,
     /// The process that has it, if it has said so yet.
@@ -76,7 +76,7 @@ pub struct Held {
     pub since: Option<Timestamp>,
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for HomeBusy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the home {} is in use", self.home.display())?;
         if let Some(pid) = self.pid {
@@ -89,7 +89,7 @@ impl fmt::Display for Held {
     }
 }
 
-impl std::error::Error for Held {}
+impl std::error::Error for HomeBusy {}
 
 /// What the lock file says.
 #[derive(Serialize, Deserialize)]
@@ -105,7 +105,7 @@ impl Home {
     /// Takes the home for this process. Its directories must be there ([`Home::create`]).
     ///
     /// # Errors
-    /// [`Held`] if another one has it (find it with `downcast_ref`), else the disk's.
+    /// [`HomeBusy`] if another one has it (find it with `downcast_ref`), else the disk's.
     pub fn lock(&self) -> anyhow::Result<HomeLock> {
         let began = Instant::now();
         loop {
@@ -142,7 +142,7 @@ impl Home {
     }
 
     /// Returns who has the home, or `None` where nobody has.
-    pub fn holder(&self) -> Option<Held> {
+    pub fn holder(&self) -> Option<HomeBusy> {
         let is_held = |path: &Path| {
             let shared = File::open(path).map(|file| file.try_lock_shared());
             matches!(shared, Ok(Err(TryLockError::WouldBlock)))
@@ -158,14 +158,14 @@ impl Home {
         std::fs::metadata(&self.data).map(|metadata| FileId::of(&metadata))
     }
 
-    fn held(&self) -> Held {
+    fn held(&self) -> HomeBusy {
         let mut text = String::new();
         // A holder that is just signing leaves nothing to be read; then the message goes without it.
         if let Ok(file) = File::open(self.lock_file()) {
             let _ = file.take(TEXT_BYTES_MAX).read_to_string(&mut text);
         }
         let holder = serde_json::from_str::<Holder>(&text).ok();
-        Held {
+        HomeBusy {
             home: self.data.clone(),
             pid: holder.as_ref().map(|holder| holder.pid),
             since: holder.map(|holder| holder.since),
@@ -245,7 +245,7 @@ mod tests {
         let lock = home.lock().unwrap();
         // A lock belongs to the open file, so that another one in the same process stands for another process.
         let error = home.lock().unwrap_err();
-        let held = error.downcast_ref::<Held>().unwrap();
+        let held = error.downcast_ref::<HomeBusy>().unwrap();
         assert_eq!(held.pid, Some(std::process::id()));
         assert!(held.since.unwrap() >= before);
         let text = held.to_string();
@@ -264,7 +264,7 @@ mod tests {
         let lock = home.lock().unwrap();
         assert!(!lock.renew(&home).unwrap());
         std::fs::remove_file(home.lock_file()).unwrap();
-        assert!(home.lock().unwrap_err().is::<Held>());
+        assert!(home.lock().unwrap_err().is::<HomeBusy>());
         assert!(home.holder().is_some());
         assert!(lock.renew(&home).unwrap());
         assert_eq!(home.holder().unwrap().pid, Some(std::process::id()));
@@ -303,7 +303,7 @@ mod tests {
         let _lock = home.lock().unwrap();
         std::fs::write(home.lock_file(), "").unwrap();
         let error = home.lock().unwrap_err();
-        let held = error.downcast_ref::<Held>().unwrap();
+        let held = error.downcast_ref::<HomeBusy>().unwrap();
         assert_eq!((held.pid, held.since), (None, None));
         assert!(held.to_string().contains("is in use; one host"), "{held}");
     }
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_home_that_is_not_there_is_no_held_one() {
         let error = Home::at("/nowhere/at/all").lock().unwrap_err();
-        assert!(error.downcast_ref::<Held>().is_none());
+        assert!(error.downcast_ref::<HomeBusy>().is_none());
         assert!(error.to_string().contains("/nowhere/at/all/lock"));
     }
 }

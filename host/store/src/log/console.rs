@@ -40,12 +40,12 @@ pub(super) struct ConsoleThread {
 
 #[derive(Debug, Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<ConsoleState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ConsoleState {
     text: Vec<u8>,
     lines_dropped: u64,
     is_writing: bool,
@@ -88,7 +88,7 @@ impl ConsoleThread {
 
     /// Waits until all is written that was shown until now, or for `limit`. True if it is.
     pub(super) fn flush(&self, limit: Duration) -> bool {
-        let is_busy = |state: &mut State| state.is_writing || !state.text.is_empty();
+        let is_busy = |state: &mut ConsoleState| state.is_writing || !state.text.is_empty();
         let waited = self
             .queue
             .changed
@@ -120,7 +120,7 @@ fn human(record: &Record, ansi: bool) -> Vec<u8> {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ConsoleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,7 +146,7 @@ impl Queue {
 
     /// All that waits, in one piece; waits for something. Nothing at the end.
     fn next(&self) -> Option<Vec<u8>> {
-        let is_idle = |state: &mut State| state.text.is_empty() && !state.is_closed;
+        let is_idle = |state: &mut ConsoleState| state.text.is_empty() && !state.is_closed;
         let waited = self.changed.wait_while(self.state(), is_idle);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         if state.text.is_empty() {

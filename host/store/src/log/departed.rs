@@ -9,18 +9,18 @@ use jiff::Timestamp;
 
 use super::file;
 use crate::atomic_file::{self, DiskFault};
-use crate::retention::Kept;
+use crate::retention::KeptItem;
 
 /// Returns each log's name with its size, and the time of its last line.
 ///
 /// # Errors
 /// The directory can't be read.
-pub fn kept(logs_dir: &Path) -> Result<BTreeMap<String, Kept>, DiskFault> {
+pub fn kept(logs_dir: &Path) -> Result<BTreeMap<String, KeptItem>, DiskFault> {
     let entries = match fs::read_dir(logs_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         entries => entries.map_err(|error| DiskFault::new(&error, "read the logs in", logs_dir))?,
     };
-    let mut logs: BTreeMap<String, Kept> = BTreeMap::new();
+    let mut logs: BTreeMap<String, KeptItem> = BTreeMap::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(daemon) = name.to_str().and_then(file::daemon_of) else {
@@ -31,7 +31,7 @@ pub fn kept(logs_dir: &Path) -> Result<BTreeMap<String, Kept>, DiskFault> {
         };
         let written = metadata.modified().ok();
         let since = written.and_then(|time| Timestamp::try_from(time).ok());
-        let log = logs.entry(daemon.to_owned()).or_insert(Kept {
+        let log = logs.entry(daemon.to_owned()).or_insert(KeptItem {
             since: Timestamp::MIN,
             bytes: 0,
         });

@@ -65,11 +65,11 @@ fn aged(present: &Path, age: u32) -> PathBuf {
 pub(super) struct LogFile {
     path: PathBuf,
     file_bytes_max: u64,
-    open: Option<Open>,
+    open: Option<OpenLog>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenLog {
     file: File,
     bytes: u64,
 }
@@ -104,12 +104,12 @@ impl LogFile {
         Ok(())
     }
 
-    fn opened(&mut self) -> io::Result<&mut Open> {
+    fn opened(&mut self) -> io::Result<&mut OpenLog> {
         // Somebody may have removed it; what is written then is read by nobody.
         let usable = self.open.take().filter(|open| !is_removed(&open.file));
         let open = match usable {
             Some(open) => open,
-            None => Open::at(&self.path)?,
+            None => OpenLog::at(&self.path)?,
         };
         Ok(self.open.insert(open))
     }
@@ -130,7 +130,7 @@ impl LogFile {
     }
 }
 
-impl Open {
+impl OpenLog {
     fn at(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
@@ -144,7 +144,7 @@ impl Open {
         if bytes == 0 && metadata.is_file() {
             atomic_file::make_owners(&file)?;
         }
-        Ok(Open { file, bytes })
+        Ok(OpenLog { file, bytes })
     }
 }
 

@@ -29,10 +29,10 @@ const FOLLOWER_RECORDS_MAX: usize = 1024;
 
 /// The log of a home. Clones are the same one.
 #[derive(Debug, Clone)]
-pub struct Journal(Arc<Shared>);
+pub struct Journal(Arc<JournalShared>);
 
 #[derive(Debug)]
-struct Shared {
+struct JournalShared {
     logs_dir: PathBuf,
     files: Mutex<OpenFiles>,
     /// Records that could not be kept since the last one that could.
@@ -57,7 +57,7 @@ impl Journal {
     }
 
     fn over(logs_dir: PathBuf, console: ConsoleThread) -> Self {
-        Journal(Arc::new(Shared {
+        Journal(Arc::new(JournalShared {
             logs_dir,
             files: Mutex::default(),
             lost: AtomicU64::new(0),

@@ -32,7 +32,7 @@ impl JournalLayer {
 
 impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut said = Said::default();
+        let mut said = EventText::default();
         event.record(&mut said);
         let metadata = event.metadata();
         self.journal.write(Record {
@@ -49,18 +49,18 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
 
 /// What an event says, collected field by field.
 #[derive(Default)]
-struct Said {
+struct EventText {
     message: String,
     fields: Map<String, Value>,
 }
 
-impl Said {
+impl EventText {
     fn put(&mut self, field: &Field, value: impl Into<Value>) {
         self.fields.insert(field.name().to_owned(), value.into());
     }
 }
 
-impl Visit for Said {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = format!("{value:?}");
         match field.name() {

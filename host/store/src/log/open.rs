@@ -17,13 +17,13 @@ const OPEN_MAX: usize = 64;
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
-    by_path: HashMap<PathBuf, Used>,
+    by_path: HashMap<PathBuf, LastUse>,
     /// How often any was asked for.
     asked: u64,
 }
 
 #[derive(Debug)]
-struct Used {
+struct LastUse {
     file: Arc<Mutex<LogFile>>,
     /// The number of the last time that it was asked for.
     last: u64,
@@ -40,7 +40,7 @@ impl OpenFiles {
         }
         while self.by_path.len() >= OPEN_MAX && self.close_one() {}
         let file = Arc::new(Mutex::new(LogFile::new(path.to_path_buf())));
-        let used = Used {
+        let used = LastUse {
             file: Arc::clone(&file),
             last,
         };
@@ -50,7 +50,7 @@ impl OpenFiles {
 
     /// Closes the file at `path`, unless it is being written to. The next who writes opens it anew.
     pub(super) fn close(&mut self, path: &Path) {
-        let is_idle = |used: &Used| Arc::strong_count(&used.file) == 1;
+        let is_idle = |used: &LastUse| Arc::strong_count(&used.file) == 1;
         if self.by_path.get(path).is_some_and(is_idle) {
             self.by_path.remove(path);
         }

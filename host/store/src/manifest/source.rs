@@ -15,7 +15,7 @@ use std::path::Path;
 use super::fault::{FileFault, FileFaultKind};
 use super::library::{BEGINNING_BYTES, check_is_object};
 #[cfg(unix)]
-use crate::write_access::{self, Place};
+use crate::write_access::{self, AclTarget};
 
 /// No plugin comes near; with all debug symbols, large ones have some hundred MB. It is read into memory.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -126,19 +126,19 @@ fn check_beginning(_file: &File) -> Result<(), FileFault> {
 /// Neither the file, nor a directory by which its name leads to it, is in the hands of others.
 #[cfg(unix)]
 fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), FileFault> {
-    check_hands(path, Place::Open(file), metadata)?;
+    check_hands(path, AclTarget::Open(file), metadata)?;
     // The directory of a link and that of the file behind it: in either, the file can be exchanged.
     let real = fs::canonicalize(path).map_err(|e| unreadable(&e))?;
     let named = std::path::absolute(path).map_err(|e| unreadable(&e))?;
     for directory in [named.parent(), real.parent()].into_iter().flatten() {
         let metadata = fs::metadata(directory).map_err(|e| unreadable(&e))?;
-        check_hands(directory, Place::Named(directory), &metadata)?;
+        check_hands(directory, AclTarget::Named(directory), &metadata)?;
     }
     Ok(())
 }
 
 #[cfg(unix)]
-fn check_hands(what: &Path, place: Place<'_>, metadata: &Metadata) -> Result<(), FileFault> {
+fn check_hands(what: &Path, place: AclTarget<'_>, metadata: &Metadata) -> Result<(), FileFault> {
     use std::os::unix::fs::MetadataExt as _;
     let (mode, owner) = (metadata.mode(), metadata.uid());
     let ours = rustix::process::geteuid().as_raw();

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 /// A home with a store, and a plugin to be installed in it.
 struct Fixture {
     dir: TempDir,
-    store: Store,
+    store: PluginStore,
     source: PathBuf,
 }
 
@@ -18,7 +18,7 @@ fn fixture() -> Fixture {
     let source = dir.path().join("libsample.so");
     write_source(&source, "1.2.3");
     Fixture {
-        store: Store::open(&home).unwrap(),
+        store: PluginStore::open(&home).unwrap(),
         source,
         dir,
     }
@@ -208,6 +208,6 @@ fn a_sweep_goes_on_after_what_it_cannot_remove_and_tells_it() {
 
 #[test]
 fn a_store_that_is_not_there_is_told() {
-    let told = Store::open(&Home::at("/nowhere/at/all")).unwrap_err();
+    let told = PluginStore::open(&Home::at("/nowhere/at/all")).unwrap_err();
     assert!(told.to_string().contains("/nowhere/at/all/store"), "{told}");
 }

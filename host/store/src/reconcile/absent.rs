@@ -8,25 +8,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Registered;
+use super::RegisteredFile;
 
 /// The drop-ins whose file is away.
 #[derive(Debug, Default)]
 pub struct Absent {
     grace: Duration,
-    all: BTreeMap<String, Away>,
+    all: BTreeMap<String, AwayFile>,
 }
 
 /// A file that is away.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Away {
+struct AwayFile {
     file: PathBuf,
     until: Duration,
 }
 
 /// What has changed since the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum AbsenceNews {
     /// The daemon's file has gone.
     Gone(String, PathBuf),
     /// It is back, or the daemon is of another file now.
@@ -47,25 +47,25 @@ impl Absent {
     /// away; one that has gone again has a new grace.
     pub fn update<'a>(
         &mut self,
-        gone: impl Iterator<Item = &'a Registered>,
+        gone: impl Iterator<Item = &'a RegisteredFile>,
         now: Duration,
-    ) -> Vec<News> {
+    ) -> Vec<AbsenceNews> {
         let mut before = std::mem::take(&mut self.all);
         let mut news = Vec::new();
         for one in gone {
             let known = before.remove(&one.name);
             let known = known.filter(|away| away.file == one.source);
             if known.is_none() {
-                news.push(News::Gone(one.name.clone(), one.source.clone()));
+                news.push(AbsenceNews::Gone(one.name.clone(), one.source.clone()));
             }
-            let new = || Away {
+            let new = || AwayFile {
                 file: one.source.clone(),
                 until: now.saturating_add(self.grace),
             };
             let away = known.unwrap_or_else(new);
             self.all.insert(one.name.clone(), away);
         }
-        news.extend(before.into_keys().map(News::Back));
+        news.extend(before.into_keys().map(AbsenceNews::Back));
         news
     }
 
@@ -113,8 +113,8 @@ impl Absent {
 mod tests {
     use super::*;
 
-    fn dropped(name: &str, file: &str) -> Registered {
-        Registered {
+    fn dropped(name: &str, file: &str) -> RegisteredFile {
+        RegisteredFile {
             name: name.to_owned(),
             source: file.into(),
             is_drop_in: true,
@@ -131,7 +131,7 @@ mod tests {
         let a = [dropped("A", "a.so")];
         assert_eq!(
             absent.update(a.iter(), s(5)),
-            [News::Gone("A".into(), "a.so".into())]
+            [AbsenceNews::Gone("A".into(), "a.so".into())]
         );
         assert_eq!(absent.update(a.iter(), s(14)), [], "told once");
         assert_eq!(
@@ -139,7 +139,10 @@ mod tests {
             (vec![], Some(s(15)))
         );
         assert_eq!(absent.over(s(15)), [("A".to_owned(), "a.so".into())]);
-        assert_eq!(absent.update([].iter(), s(15)), [News::Back("A".into())]);
+        assert_eq!(
+            absent.update([].iter(), s(15)),
+            [AbsenceNews::Back("A".into())]
+        );
         assert_eq!((absent.over(s(99)), absent.next_end()), (vec![], None));
     }
 
@@ -156,8 +159,8 @@ mod tests {
         assert_eq!(
             moved,
             [
-                News::Gone("A".into(), "c.so".into()),
-                News::Back("B".into())
+                AbsenceNews::Gone("A".into(), "c.so".into()),
+                AbsenceNews::Back("B".into())
             ]
         );
         assert_eq!(absent.over(s(19)), []);

@@ -10,10 +10,10 @@
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::Facts;
+use super::AccountFacts;
 
 /// What the accounts say about the user `owner` and the group `group`.
-pub(super) fn read(owner: u32, group: u32) -> Result<Facts, String> {
+pub(super) fn read(owner: u32, group: u32) -> Result<AccountFacts, String> {
     let unknown = |what: &str| format!("and the system knows no {what}");
     let user = User::from_uid(Uid::from_raw(owner))
         .map_err(|error| format!("and user {owner} can't be looked up: {error}"))?
@@ -21,7 +21,7 @@ pub(super) fn read(owner: u32, group: u32) -> Result<Facts, String> {
     let found = Group::from_gid(Gid::from_raw(group))
         .map_err(|error| format!("which can't be looked up: {error}"))?
         .ok_or_else(|| unknown("group of that number"))?;
-    Ok(Facts {
+    Ok(AccountFacts {
         is_primary: user.gid.as_raw() == group,
         owner: user.name,
         group: found.name,

@@ -4,9 +4,9 @@ use std::sync::Barrier;
 
 use super::*;
 
-impl Awaited {
+impl ReplyFuture {
     /// Returns the reply, if it has come.
-    fn look(&mut self) -> Option<Reply> {
+    fn look(&mut self) -> Option<CallReply> {
         self.reply.try_recv().ok()
     }
 
@@ -27,24 +27,24 @@ fn message<'a>(name: &'a str, arguments: &'a str) -> Message<'a> {
     }
 }
 
-fn refused() -> Result<(), Refusal> {
-    Err(Refusal::new(ErrorCode::Unavailable, "there is no room"))
+fn refused() -> Result<(), CallError> {
+    Err(CallError::new(ErrorCode::Unavailable, "there is no room"))
 }
 
-fn call(asked: &Asked, name: &str) -> Awaited {
+fn call(asked: &PendingCalls, name: &str) -> ReplyFuture {
     asked.ask(name, None, || Ok(())).unwrap()
 }
 
 #[test]
 fn replies_go_to_the_oldest_call_of_their_name() {
-    let asked = Asked::default();
+    let asked = PendingCalls::default();
     let (mut first, mut second) = (call(&asked, "add"), call(&asked, "add"));
     let mut other = call(&asked, "slow");
-    assert_eq!(asked.answer(&message("tick", "[1]")), Answered::NotOurs);
-    assert_eq!(asked.answer(&message("add", "[3]")), Answered::Ours);
-    assert_eq!(asked.answer(&message("add", "4")), Answered::Ours);
+    assert_eq!(asked.answer(&message("tick", "[1]")), LineMatch::NotOurs);
+    assert_eq!(asked.answer(&message("add", "[3]")), LineMatch::Ours);
+    assert_eq!(asked.answer(&message("add", "4")), LineMatch::Ours);
     let refused = r#"[{"command":"slow","code":"timeout","message":"late"}]"#;
-    assert_eq!(asked.answer(&message("error", refused)), Answered::Ours);
+    assert_eq!(asked.answer(&message("error", refused)), LineMatch::Ours);
     assert_eq!(first.look().unwrap().unwrap(), b"[3]");
     assert_eq!(second.look().unwrap().unwrap(), b"[4]");
     assert_eq!(other.look().unwrap().unwrap_err().code, "timeout");
@@ -57,7 +57,7 @@ fn calls_of_many_threads_are_entered_in_the_order_of_their_lines() {
     const THREADS: usize = 4;
     const CALLS: usize = 200;
     let (asked, lines, start) = (
-        Asked::default(),
+        PendingCalls::default(),
         Mutex::new(Vec::new()),
         Barrier::new(THREADS),
     );
@@ -74,7 +74,7 @@ fn calls_of_many_threads_are_entered_in_the_order_of_their_lines() {
         all.collect::<Vec<_>>()
     };
     let calls = &calls;
-    let mut all: Vec<(usize, Awaited)> = std::thread::scope(|scope| {
+    let mut all: Vec<(usize, ReplyFuture)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| scope.spawn(move || calls(thread)))
             .collect();
@@ -92,7 +92,7 @@ fn calls_of_many_threads_are_entered_in_the_order_of_their_lines() {
 
 #[test]
 fn a_line_that_is_refused_leaves_no_call_and_no_event() {
-    let asked = Asked::default();
+    let asked = PendingCalls::default();
     asked.ask("add", None, refused).unwrap_err();
     asked.expect("add", None, refused).unwrap_err();
     assert!(!asked.is_any());
@@ -106,7 +106,7 @@ fn a_line_that_is_refused_leaves_no_call_and_no_event() {
 #[test]
 fn a_late_reply_is_not_taken_for_the_next_ones() {
     for errors in [false, true] {
-        let asked = Asked::default();
+        let asked = PendingCalls::default();
         drop(call(&asked, "add"));
         let mut second = call(&asked, "add");
         let late = match errors {
@@ -116,9 +116,9 @@ fn a_late_reply_is_not_taken_for_the_next_ones() {
             ),
             false => message("add", "[\"late\"]"),
         };
-        assert_eq!(asked.answer(&late), Answered::Ours);
+        assert_eq!(asked.answer(&late), LineMatch::Ours);
         assert!(second.look().is_none());
-        assert_eq!(asked.answer(&message("add", "[2]")), Answered::Ours);
+        assert_eq!(asked.answer(&message("add", "[2]")), LineMatch::Ours);
         assert_eq!(second.look().unwrap().unwrap(), b"[2]");
     }
 }
@@ -134,28 +134,28 @@ fn an_error_line_that_lacks_something_answers_its_call_all_the_same() {
         ),
         ("{command: 'add', code: 'json5'}", "json5"),
     ] {
-        let asked = Asked::default();
+        let asked = PendingCalls::default();
         let (mut first, mut second) = (call(&asked, "add"), call(&asked, "add"));
-        assert_eq!(asked.answer(&message("error", arguments)), Answered::Ours);
+        assert_eq!(asked.answer(&message("error", arguments)), LineMatch::Ours);
         let refusal = first.look().unwrap().unwrap_err();
         assert_eq!(refusal.code, code, "{arguments}");
         assert!(!refusal.message.is_empty(), "{arguments}");
         asked.answer(&message("add", "[2]"));
         assert_eq!(second.look().unwrap().unwrap(), b"[2]", "{arguments}");
     }
-    let asked = Asked::default();
+    let asked = PendingCalls::default();
     let _call = call(&asked, "add");
     let nameless = message("error", r#"[{"code":"too-many-guests"}]"#);
-    assert_eq!(asked.answer(&nameless), Answered::NotOurs);
+    assert_eq!(asked.answer(&nameless), LineMatch::NotOurs);
 }
 
 #[test]
 fn a_call_that_was_given_up_is_known_and_makes_room_for_the_next() {
-    let asked = Asked::default();
+    let asked = PendingCalls::default();
     call(&asked, "dae").abandon_long_ago();
     assert!(asked.is_out_of_step("dae") && !asked.is_out_of_step("add"));
     // Until somebody asks again, its reply may still come.
-    assert_eq!(asked.answer(&message("dae", "[{}]")), Answered::Ours);
+    assert_eq!(asked.answer(&message("dae", "[{}]")), LineMatch::Ours);
     call(&asked, "dae").abandon_long_ago();
     let mut next = call(&asked, "dae");
     assert!(!asked.is_out_of_step("dae"));
@@ -169,11 +169,11 @@ fn a_call_that_was_given_up_is_known_and_makes_room_for_the_next() {
 
 #[test]
 fn too_many_are_refused_and_an_end_answers_all_and_those_that_come_later() {
-    let asked = Asked::default();
+    let asked = PendingCalls::default();
     let mut all: Vec<_> = (0..ASKED_MAX).map(|_| call(&asked, "a")).collect();
     let full = asked.ask("a", None, || unreachable!("it isn't sent"));
     assert_eq!(full.unwrap_err().code, "unavailable");
-    let gone = Refusal::new(ErrorCode::Crashed, "it has gone");
+    let gone = CallError::new(ErrorCode::Crashed, "it has gone");
     asked.end(&gone);
     assert_eq!(all[7].look().unwrap().unwrap_err(), gone);
     let later = asked.ask("a", None, || unreachable!("it isn't sent"));
@@ -184,7 +184,7 @@ fn too_many_are_refused_and_an_end_answers_all_and_those_that_come_later() {
 
 #[test]
 fn events_that_nobody_answers_refuse_nothing_and_cost_a_bounded_amount() {
-    let asked = Asked::default();
+    let asked = PendingCalls::default();
     for n in 0..2 * EVENTS_MAX {
         asked.expect("tick", None, || Ok(())).unwrap();
         asked
@@ -193,20 +193,20 @@ fn events_that_nobody_answers_refuse_nothing_and_cost_a_bounded_amount() {
     }
     let mut add = call(&asked, "add");
     assert!(lock(&asked.calls).unanswered.len() <= EVENTS_MAX + 1);
-    assert_eq!(asked.answer(&message("add", "[3]")), Answered::Ours);
+    assert_eq!(asked.answer(&message("add", "[3]")), LineMatch::Ours);
     assert_eq!(add.look().unwrap().unwrap(), b"[3]");
 }
 
 #[test]
 fn a_call_behind_many_events_of_its_name_gets_its_own_reply() {
     const EVENTS: usize = 3 * EVENTS_MAX;
-    let asked = Asked::default();
+    let asked = PendingCalls::default();
     for _ in 0..EVENTS {
         asked.expect("echo", None, || Ok(())).unwrap();
     }
     let mut echo = call(&asked, "echo");
     for _ in 0..EVENTS {
-        assert_eq!(asked.answer(&message("echo", "[0]")), Answered::Ours);
+        assert_eq!(asked.answer(&message("echo", "[0]")), LineMatch::Ours);
     }
     assert!(echo.look().is_none());
     asked.answer(&message("echo", "[1]"));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::Room;
+use super::ReplyBudget;
 use dae_store::lock::lock;
 
 /// The time after which the reservation for a command's first run lapses. It is short, since other guests that call the
@@ -24,18 +24,18 @@ const BULK_MAX: Duration = Duration::from_secs(10);
 
 /// The kinds of replies that are made one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ReplyKind {
     /// A bulk, of any command.
     Bulk,
     /// The first reply of this command.
     First(u32),
 }
 
-impl Kind {
+impl ReplyKind {
     fn lapses_after(self) -> Duration {
         match self {
-            Kind::Bulk => BULK_MAX,
-            Kind::First(_) => UNTRIED_MAX,
+            ReplyKind::Bulk => BULK_MAX,
+            ReplyKind::First(_) => UNTRIED_MAX,
         }
     }
 }
@@ -43,14 +43,14 @@ impl Kind {
 /// The reservations of a room.
 #[derive(Debug, Default)]
 pub(super) struct Reservations {
-    held: Vec<Held>,
+    held: Vec<HeldReservation>,
     /// The number of the last one.
     last: u64,
 }
 
 #[derive(Debug)]
-struct Held {
-    kind: Kind,
+struct HeldReservation {
+    kind: ReplyKind,
     number: u64,
     lapses: Instant,
     /// Whether a timer wakes the waiting guests when it lapses.
@@ -59,14 +59,14 @@ struct Held {
 
 impl Reservations {
     /// Returns whether a reservation of this kind is held at the time `now`.
-    pub(super) fn is_taken(&self, kind: Kind, now: Instant) -> bool {
-        let is_it = |held: &Held| held.kind == kind && held.lapses > now;
+    pub(super) fn is_taken(&self, kind: ReplyKind, now: Instant) -> bool {
+        let is_it = |held: &HeldReservation| held.kind == kind && held.lapses > now;
         self.held.iter().any(is_it)
     }
 
     /// Returns whether a reservation of this kind is held and has lapsed at the time `now`.
-    fn has_lapsed(&self, kind: Kind, now: Instant) -> bool {
-        let is_it = |held: &Held| held.kind == kind && held.lapses <= now;
+    fn has_lapsed(&self, kind: ReplyKind, now: Instant) -> bool {
+        let is_it = |held: &HeldReservation| held.kind == kind && held.lapses <= now;
         self.held.iter().any(is_it)
     }
 
@@ -74,14 +74,14 @@ impl Reservations {
     ///
     /// # Errors
     /// It is taken. The first caller gets the time when it lapses, and sets a timer.
-    fn take(&mut self, kind: Kind, now: Instant) -> Result<u64, Option<Instant>> {
-        let is_it = |held: &&mut Held| held.kind == kind && held.lapses > now;
+    fn take(&mut self, kind: ReplyKind, now: Instant) -> Result<u64, Option<Instant>> {
+        let is_it = |held: &&mut HeldReservation| held.kind == kind && held.lapses > now;
         if let Some(held) = self.held.iter_mut().find(is_it) {
             let is_first = !std::mem::replace(&mut held.has_alarm, true);
             return Err(is_first.then_some(held.lapses));
         }
         self.last += 1;
-        self.held.push(Held {
+        self.held.push(HeldReservation {
             kind,
             number: self.last,
             lapses: now + kind.lapses_after(),
@@ -100,7 +100,7 @@ impl Reservations {
 /// The right to make a reply of a kind that is made one at a time. Dropping it gives it back and wakes the waiting guests.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    room: Arc<Room>,
+    room: Arc<ReplyBudget>,
     number: u64,
 }
 
@@ -116,20 +116,23 @@ impl Drop for Reservation {
 
 /// Another command holds the reservation.
 #[derive(Debug)]
-pub(crate) struct Busy;
+pub(crate) struct ReservationBusy;
 
-impl Room {
+impl ReplyBudget {
     /// Takes the reservation that `command` needs to make its reply. Returns `None` where it needs none.
     ///
     /// # Errors
-    /// Another command holds it. Tasks registered with [`Room::want`] are woken when it is given back or lapses.
-    pub fn reserve(self: &Arc<Self>, command: u32) -> Result<Option<Arc<Reservation>>, Busy> {
+    /// Another command holds it. Tasks registered with [`ReplyBudget::want`] are woken when it is given back or lapses.
+    pub fn reserve(
+        self: &Arc<Self>,
+        command: u32,
+    ) -> Result<Option<Arc<Reservation>>, ReservationBusy> {
         let mut waits = lock(&self.waits);
         let Some(kind) = self.kind(&waits, command) else {
             return Ok(None);
         };
         let now = Instant::now();
-        if kind == Kind::First(command) && waits.reservations.has_lapsed(kind, now) {
+        if kind == ReplyKind::First(command) && waits.reservations.has_lapsed(kind, now) {
             self.set_unguarded(command);
             return Ok(None);
         }
@@ -144,7 +147,7 @@ impl Room {
                 if let Some(lapses) = lapses {
                     self.wake_at(lapses);
                 }
-                Err(Busy)
+                Err(ReservationBusy)
             }
         }
     }
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_first_replies_of_a_command_are_made_one_at_a_time() {
-        let room = Arc::new(Room::default());
+        let room = Arc::new(ReplyBudget::default());
         assert!(room.asks(3) && room.asks(100_000));
         let first = room.reserve(3).expect("nobody runs it");
         assert!(first.is_some());
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn bulks_are_made_one_at_a_time_whichever_command_gives_them() {
-        let room = Arc::new(Room::default());
+        let room = Arc::new(ReplyBudget::default());
         for command in [BULKY, BULKY + 1] {
             room.note(command, 0, 100 << 20);
         }
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_first_run_that_takes_long_is_waited_for_once() {
-        let room = Arc::new(Room::default());
+        let room = Arc::new(ReplyBudget::default());
         let first = room.reserve(3).expect("nobody runs it");
         assert!(room.reserve(3).is_err());
         for held in &mut lock(&room.waits).reservations.held {
@@ -236,18 +239,22 @@ mod tests {
     fn a_reservation_that_is_not_given_back_lapses() {
         let mut reservations = Reservations::default();
         let now = Instant::now();
-        let first = reservations.take(Kind::Bulk, now).expect("free");
+        let first = reservations.take(ReplyKind::Bulk, now).expect("free");
         assert_eq!(
-            reservations.take(Kind::Bulk, now),
+            reservations.take(ReplyKind::Bulk, now),
             Err(Some(now + BULK_MAX))
         );
-        assert_eq!(reservations.take(Kind::Bulk, now), Err(None), "told once");
+        assert_eq!(
+            reservations.take(ReplyKind::Bulk, now),
+            Err(None),
+            "told once"
+        );
         let second = reservations
-            .take(Kind::Bulk, now + BULK_MAX)
+            .take(ReplyKind::Bulk, now + BULK_MAX)
             .expect("lapsed");
         assert!(reservations.give_back(first));
         assert!(
-            reservations.is_taken(Kind::Bulk, now + BULK_MAX),
+            reservations.is_taken(ReplyKind::Bulk, now + BULK_MAX),
             "the second one's"
         );
         assert!(!reservations.give_back(second), "nobody waits");

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::process::ipc::batch::{Entries, put_entry};
-use crate::process::ipc::{Frame, Kind, split_u32, split_u64};
+use crate::process::ipc::{Frame, FrameKind, split_u32, split_u64};
 
 /// Memory that is kept for the next job: a batch of usual size fits (bytes).
 const SPARE_BYTES_MAX: usize = 128 << 10;
@@ -23,7 +23,7 @@ pub(super) struct Backlog {
 
 /// What a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum JobKind {
     /// Commands that end on the spot.
     Batch,
     /// One command, of any kind.
@@ -35,7 +35,7 @@ pub(super) enum What {
 /// A batch, or a single call, from the first command that has not begun on.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) what: What,
+    pub(super) what: JobKind,
     /// The batch's number, or the call's.
     pub(super) id: u64,
     /// Who sent it.
@@ -54,16 +54,16 @@ pub(super) struct Job {
 
 /// A command that is to begin.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Next<'j> {
+pub(super) struct NextCommand<'j> {
     pub(super) index: u32,
     pub(super) arguments: &'j [u8],
 }
 
 impl Job {
     /// The first command; `None` where all have begun.
-    pub(super) fn next(&self) -> Option<Next<'_>> {
+    pub(super) fn next(&self) -> Option<NextCommand<'_>> {
         let (index, arguments) = Entries(&self.commands[self.begun..]).next()?;
-        Some(Next { index, arguments })
+        Some(NextCommand { index, arguments })
     }
 
     /// The first command has begun.
@@ -105,7 +105,7 @@ impl Backlog {
     /// Drops what is aside of what was handed over up to that number, but for goodbyes: each with its first command that
     /// never begins.
     pub(super) fn drop_aside(&mut self, last: u64) -> Vec<(u64, usize)> {
-        let is_dropped = |job: &Job| job.what != What::Goodbye && job.id <= last;
+        let is_dropped = |job: &Job| job.what != JobKind::Goodbye && job.id <= last;
         let dropped = self.aside.iter().filter(|job| is_dropped(job));
         let dropped = dropped.map(|job| (job.id, job.place)).collect();
         self.aside.retain(|job| !is_dropped(job));
@@ -117,18 +117,18 @@ impl Backlog {
         let mut commands = std::mem::take(&mut self.spare);
         commands.clear();
         let (what, guest) = match frame.kind {
-            Kind::Batch => {
+            FrameKind::Batch => {
                 let (guest, entries) = split_u64(frame.payload);
                 commands.extend_from_slice(entries);
-                (What::Batch, guest)
+                (JobKind::Batch, guest)
             }
-            Kind::Call => {
+            FrameKind::Call => {
                 let (index, rest) = split_u32(frame.payload);
                 let (guest, arguments) = split_u64(rest);
                 put_entry(&mut commands, index, arguments);
-                (What::Call, guest)
+                (JobKind::Call, guest)
             }
-            _ => (What::Goodbye, frame.id),
+            _ => (JobKind::Goodbye, frame.id),
         };
         self.jobs.push_back(Job {
             what,
@@ -145,7 +145,7 @@ impl Backlog {
 
     /// Drops a call that nobody waits for and that has not begun.
     pub(super) fn cancel(&mut self, id: u64) {
-        let is_other = |job: &Job| job.what != What::Call || job.id != id;
+        let is_other = |job: &Job| job.what != JobKind::Call || job.id != id;
         self.jobs.retain(is_other);
         self.aside.retain(is_other);
     }

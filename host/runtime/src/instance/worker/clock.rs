@@ -9,16 +9,16 @@ const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
 const WORK_MAX: Duration = Duration::from_millis(2);
 
 /// How long this has been at work since the event loop had its turn.
-pub(super) struct Clock {
+pub(super) struct TurnClock {
     began: Instant,
     flushed: Instant,
     now: Instant,
 }
 
-impl Clock {
+impl TurnClock {
     pub(super) fn now() -> Self {
         let now = Instant::now();
-        Clock {
+        TurnClock {
             began: now,
             flushed: now,
             now,

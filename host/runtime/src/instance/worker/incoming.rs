@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::wire::Wire;
+use super::wire::HostConnection;
 use crate::process::ipc::FrameInbox;
 
 /// One read of the socket, in bytes.
@@ -24,7 +24,11 @@ impl Incoming {
     }
 
     /// Reads once, into that inbox. Where it is dropped before its end, nothing is lost.
-    pub(super) async fn read(&mut self, wire: &Wire, inbox: &mut FrameInbox) -> io::Result<()> {
+    pub(super) async fn read(
+        &mut self,
+        wire: &HostConnection,
+        inbox: &mut FrameInbox,
+    ) -> io::Result<()> {
         let read = wire.receive(&mut self.chunk, &mut self.descriptors).await?;
         inbox
             .room(READ_BYTES)

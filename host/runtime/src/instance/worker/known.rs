@@ -9,17 +9,17 @@ use std::sync::Mutex;
 use dae_plugin_api::abi::status;
 use dae_plugin_api::operation;
 
-use crate::plugin::completion::{Ended, VisitState};
+use crate::plugin::completion::{ClientState, Completion};
 use crate::process::host_requests::{FEEDS_MAX, too_many_feeds};
 use crate::process::ipc::split_u64;
 use dae_store::lock::lock;
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<Tables>);
+pub(super) struct GuestsOfWorker(Mutex<GuestTables>);
 
 #[derive(Debug, Default)]
-struct Tables {
+struct GuestTables {
     /// Connections that are open, whoever opened them.
     open: HashSet<u64>,
     /// Connections that the daemon has opened and not closed. One of them may be away.
@@ -29,7 +29,7 @@ struct Tables {
     feeds: HashSet<u64>,
 }
 
-impl Known {
+impl GuestsOfWorker {
     /// Notes a guest that has come.
     pub(super) fn guest_came(&self, guest: u64) {
         lock(&self.0).open.insert(guest);
@@ -46,18 +46,18 @@ impl Known {
     }
 
     /// Notes how a connection is that the daemon has opened.
-    pub(super) fn visit(&self, id: u64, state: VisitState) {
+    pub(super) fn visit(&self, id: u64, state: ClientState) {
         let mut tables = lock(&self.0);
         match state {
-            VisitState::Open if tables.closed.contains(&id) => {}
-            VisitState::Open => {
+            ClientState::Open if tables.closed.contains(&id) => {}
+            ClientState::Open => {
                 tables.open.insert(id);
                 tables.visits.insert(id);
             }
-            VisitState::Away => {
+            ClientState::Away => {
                 tables.open.remove(&id);
             }
-            VisitState::Over => {
+            ClientState::Over => {
                 tables.open.remove(&id);
                 tables.visits.remove(&id);
                 tables.closed.remove(&id);
@@ -69,7 +69,7 @@ impl Known {
     ///
     /// # Errors
     /// The host's answer, where that is a refusal.
-    pub(super) fn ask(&self, operation: &str, request: &[u8]) -> Result<(), Ended> {
+    pub(super) fn ask(&self, operation: &str, request: &[u8]) -> Result<(), Completion> {
         let (number, rest) = split_u64(request);
         let mut tables = lock(&self.0);
         match operation {
@@ -77,7 +77,7 @@ impl Known {
                 let guest = split_u64(rest).0;
                 match tables.open.contains(&guest) || tables.visits.contains(&guest) {
                     true => tables.open_feed(number),
-                    false => Err(Ended {
+                    false => Err(Completion {
                         status: status::GONE,
                         bytes: Vec::new(),
                     }),
@@ -102,8 +102,8 @@ impl Known {
     }
 }
 
-impl Tables {
-    fn open_feed(&mut self, feed: u64) -> Result<(), Ended> {
+impl GuestTables {
+    fn open_feed(&mut self, feed: u64) -> Result<(), Completion> {
         if self.feeds.len() >= FEEDS_MAX {
             return Err(too_many_feeds());
         }
@@ -124,39 +124,39 @@ impl Tables {
 mod tests {
     use super::*;
 
-    fn listen(known: &Known, feed: u64, guest: u64) -> Result<(), u32> {
+    fn listen(known: &GuestsOfWorker, feed: u64, guest: u64) -> Result<(), u32> {
         let request = [feed.to_le_bytes(), guest.to_le_bytes()].concat();
         let asked = known.ask(operation::GUEST_LISTEN, &request);
         asked.map_err(|ended| ended.status)
     }
 
-    fn close(known: &Known, guest: u64) {
+    fn close(known: &GuestsOfWorker, guest: u64) {
         let closed = known.ask(operation::GUEST_CLOSE, &guest.to_le_bytes());
         closed.expect("it is never refused");
     }
 
     #[test]
     fn a_connection_that_is_away_can_be_listened_to_and_one_that_is_closed_can_not() {
-        let known = Known::default();
+        let known = GuestsOfWorker::default();
         assert_eq!(listen(&known, 1, 5), Err(status::GONE));
-        known.visit(5, VisitState::Open);
+        known.visit(5, ClientState::Open);
         assert!(known.is_open(5));
-        known.visit(5, VisitState::Away);
+        known.visit(5, ClientState::Away);
         assert!(!known.is_open(5));
         assert_eq!(listen(&known, 1, 5), Ok(()));
         close(&known, 5);
         // The host had told of this before it heard of the close.
-        known.visit(5, VisitState::Open);
+        known.visit(5, ClientState::Open);
         assert!(!known.is_open(5));
         assert_eq!(listen(&known, 2, 5), Err(status::GONE));
-        known.visit(5, VisitState::Over);
+        known.visit(5, ClientState::Over);
         let tables = lock(&known.0);
         assert!(tables.visits.is_empty() && tables.closed.is_empty() && tables.open.is_empty());
     }
 
     #[test]
     fn a_guest_that_is_asked_to_leave_is_there_until_it_has() {
-        let known = Known::default();
+        let known = GuestsOfWorker::default();
         known.guest_came(7);
         close(&known, 7);
         assert!(known.is_open(7));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn feeds_are_counted_and_those_that_ended_make_room() {
-        let known = Known::default();
+        let known = GuestsOfWorker::default();
         known.guest_came(7);
         let opened = (0..FEEDS_MAX as u64).all(|feed| listen(&known, feed, 7).is_ok());
         assert!(opened);

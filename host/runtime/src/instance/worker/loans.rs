@@ -2,7 +2,7 @@
 //!
 //! Only quick commands are: at anything else (an `async` command, an unknown name, a line that is no command, half a line,
 //! a reply that the guest doesn't take, an event that has to come before a reply) the guest is handed back, with what is
-//! left, and the host goes on from there. What is done is kept in the [`Desk`], step by step, so that the host can go on
+//! left, and the host goes on from there. What is done is kept in the [`WorkerCursor`], step by step, so that the host can go on
 //! from wherever this process dies.
 
 use std::collections::HashMap;
@@ -21,50 +21,52 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
-use super::wire::{self, Wire};
-use crate::connection::reply_budget::Room;
+use super::wire::{self, HostConnection};
+use crate::connection::reply_budget::ReplyBudget;
 use crate::instance::Instance;
 use crate::instance::reply::answer_on_the_spot;
-use crate::plugin::command_table::{Found, Known};
-use crate::process::hand_off::{Counts, Desk, Ledger, Place, SLOTS, TAKEN_BYTES, Whose};
+use crate::plugin::command_table::{CachedLookup, ResolvedCommand};
+use crate::process::hand_off::{
+    Counts, HandOffSlot, HandOffState, Owner, SLOTS, TAKEN_BYTES, WorkerCursor,
+};
 use crate::process::ipc::loan::{HandedBack, Terms};
 use crate::process::ipc::socket::FLAGS;
-use crate::threads::counters::Tally;
+use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
 
 /// Where telnet begins; what it means for a connection is the host's to say.
 const TELNET: u8 = 0xff;
 
 /// What a loan is served with.
-type Lender<'a> = (
+type HandOffService<'a> = (
     &'a Arc<Instance>,
-    &'a Arc<Wire>,
-    Option<&'a Arc<Ledger>>,
-    &'a Arc<Room>,
+    &'a Arc<HostConnection>,
+    Option<&'a Arc<HandOffState>>,
+    &'a Arc<ReplyBudget>,
 );
 
 /// See the file's head.
 #[derive(Default)]
-pub(super) struct Loans {
+pub(super) struct HandOffs {
     /// There with the first loan.
-    bench: Option<Arc<Mutex<Bench>>>,
+    bench: Option<Arc<Mutex<GuestProcessor>>>,
     by_id: HashMap<u64, JoinHandle<()>>,
 }
 
 /// Where one guest after the other is worked on.
-struct Bench {
-    desk: Desk,
+struct GuestProcessor {
+    desk: WorkerCursor,
     instance: Arc<Instance>,
-    wire: Arc<Wire>,
-    room: Arc<Room>,
+    wire: Arc<HostConnection>,
+    room: Arc<ReplyBudget>,
     inbox: Inbox,
     line_bytes_max: usize,
     reply: Vec<u8>,
 }
 
 /// A loan.
-struct Borrowed {
-    place: Place,
+struct HandedOffGuest {
+    place: HandOffSlot,
     guest: u64,
     line_bytes_max: usize,
     stream: TcpStream,
@@ -73,7 +75,7 @@ struct Borrowed {
 }
 
 /// What is next for a guest that was worked on.
-enum Next {
+enum AfterWork {
     /// It is waited for.
     More,
     /// The host has it.
@@ -82,13 +84,13 @@ enum Next {
 }
 
 /// How far the lines that were there were answered.
-struct Done {
-    tally: Tally,
-    stop: Stop,
+struct LinesDone {
+    tally: BatchCounts,
+    stop: StopReason,
 }
 
 /// Why no more of them are.
-enum Stop {
+enum StopReason {
     /// There are none, but for what begins here.
     End(usize),
     /// The line that begins here isn't for this process.
@@ -99,13 +101,13 @@ enum Stop {
     Seized,
 }
 
-impl Loans {
+impl HandOffs {
     /// Takes a guest in, or says that it can't be.
     pub(super) fn lend(
         &mut self,
         (id, terms): (u64, &Terms),
         mut descriptors: Vec<OwnedFd>,
-        (instance, wire, ledger, room): Lender<'_>,
+        (instance, wire, ledger, room): HandOffService<'_>,
     ) {
         let socket = descriptors.pop().filter(|socket| is_of(socket, terms));
         let taken = socket.and_then(|socket| {
@@ -117,8 +119,8 @@ impl Loans {
         let Some((bench, stream)) = taken.filter(|_| slot < SLOTS) else {
             return wire.hand_back(id, HandedBack::default());
         };
-        let borrowed = Borrowed {
-            place: Place { id, slot },
+        let borrowed = HandedOffGuest {
+            place: HandOffSlot { id, slot },
             guest: terms.guest,
             line_bytes_max: usize::try_from(terms.line_bytes_max).unwrap_or(usize::MAX),
             stream,
@@ -134,12 +136,12 @@ impl Loans {
 
     fn bench(
         &mut self,
-        ledger: &Arc<Ledger>,
-        (instance, wire, room): (&Arc<Instance>, &Arc<Wire>, &Arc<Room>),
-    ) -> Arc<Mutex<Bench>> {
+        ledger: &Arc<HandOffState>,
+        (instance, wire, room): (&Arc<Instance>, &Arc<HostConnection>, &Arc<ReplyBudget>),
+    ) -> Arc<Mutex<GuestProcessor>> {
         let bench = self.bench.get_or_insert_with(|| {
-            Arc::new(Mutex::new(Bench {
-                desk: Desk::at(Arc::clone(ledger)),
+            Arc::new(Mutex::new(GuestProcessor {
+                desk: WorkerCursor::at(Arc::clone(ledger)),
                 instance: Arc::clone(instance),
                 wire: Arc::clone(wire),
                 room: Arc::clone(room),
@@ -178,9 +180,9 @@ fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
 }
 
 /// A fault of ours in the middle of a guest's work ends the process, and the host goes on from the ledger.
-pub(super) struct EndsWithUs;
+pub(super) struct AbortOnPanic;
 
-impl Drop for EndsWithUs {
+impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             std::process::abort();
@@ -188,23 +190,23 @@ impl Drop for EndsWithUs {
     }
 }
 
-impl Borrowed {
-    async fn serve(mut self, bench: Arc<Mutex<Bench>>) {
-        let _ends_with_us = EndsWithUs;
+impl HandedOffGuest {
+    async fn serve(mut self, bench: Arc<Mutex<GuestProcessor>>) {
+        let _ends_with_us = AbortOnPanic;
         loop {
             // An error is seen by who reads.
             let _ = self.stream.readable().await;
             let mut bench = Arc::clone(&bench).lock_owned().await;
             match bench.work(&mut self) {
-                Next::More => {}
-                Next::Lost => return,
-                Next::HandBack(back) => return self.hand_back(back, bench).await,
+                AfterWork::More => {}
+                AfterWork::Lost => return,
+                AfterWork::HandBack(back) => return self.hand_back(back, bench).await,
             }
         }
     }
 
     /// Nobody else is worked on before the host has it for certain: until then it lies in the desk.
-    async fn hand_back(self, back: HandedBack, mut bench: OwnedMutexGuard<Bench>) {
+    async fn hand_back(self, back: HandedBack, mut bench: OwnedMutexGuard<GuestProcessor>) {
         let wire = Arc::clone(&bench.wire);
         bench
             .room
@@ -237,11 +239,11 @@ impl Borrowed {
     }
 }
 
-impl Bench {
+impl GuestProcessor {
     /// Reads what a guest has sent, answers it, and writes that.
-    fn work(&mut self, guest: &mut Borrowed) -> Next {
+    fn work(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
         if !self.desk.take_up(guest.place, guest.counts) {
-            return Next::Lost;
+            return AfterWork::Lost;
         }
         match self.desk.read(guest.place, |room| guest.read_into(room)) {
             Ok(1..) => {}
@@ -249,7 +251,7 @@ impl Bench {
                 return self.put_down(guest);
             }
             // Whoever reads next is told so, too.
-            Ok(0) | Err(_) => return Next::HandBack(HandedBack::default()),
+            Ok(0) | Err(_) => return AfterWork::HandBack(HandedBack::default()),
         }
         let began = Instant::now();
         let done = self.answer(guest);
@@ -257,18 +259,18 @@ impl Bench {
     }
 
     /// Runs the lines that were read, as far as they are for this process.
-    fn answer(&mut self, guest: &Borrowed) -> Done {
+    fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone {
         self.make_room(guest);
-        let mut tally = Tally::default();
+        let mut tally = BatchCounts::default();
         let taken = self.desk.taken();
         let all = taken.len();
         if memchr(TELNET, taken).is_some() {
-            let stop = Stop::Before(0);
-            return Done { tally, stop };
+            let stop = StopReason::Before(0);
+            return LinesDone { tally, stop };
         }
         self.inbox.room(all).extend_from_slice(taken);
         let mut lines = self.inbox.lines();
-        let mut run = Run {
+        let mut run = LineRunner {
             desk: &mut self.desk,
             instance: &self.instance,
             room: &self.room,
@@ -276,29 +278,29 @@ impl Bench {
             reply: &mut self.reply,
             tally: &mut tally,
         };
-        let (mut start, mut found) = (0, Found::default());
+        let (mut start, mut found) = (0, CachedLookup::default());
         let stop = loop {
             let line = lines.next();
             let end = all - lines.left();
             let message = match line {
-                None => break Stop::End(start.max(end)),
+                None => break StopReason::End(start.max(end)),
                 Some(Line::Message(message)) => message,
-                Some(_) => break Stop::Before(start),
+                Some(_) => break StopReason::Before(start),
             };
             let known = found.known(&self.instance.commands, message.name, |_| false);
-            let Some(command) = known.and_then(Known::here) else {
-                break Stop::Before(start);
+            let Some(command) = known.and_then(ResolvedCommand::here) else {
+                break StopReason::Before(start);
             };
             if let Some(stop) = run.line(message, command, (start, end)) {
                 break stop;
             }
             start = end;
         };
-        Done { tally, stop }
+        LinesDone { tally, stop }
     }
 
     /// An inbox with nothing in it, for lines as long as this guest's may be.
-    fn make_room(&mut self, guest: &Borrowed) {
+    fn make_room(&mut self, guest: &HandedOffGuest) {
         if self.line_bytes_max != guest.line_bytes_max {
             self.line_bytes_max = guest.line_bytes_max;
             self.empty();
@@ -311,13 +313,18 @@ impl Bench {
     }
 
     /// Writes what was answered, and says what is next for the guest.
-    fn settle(&mut self, guest: &mut Borrowed, done: &Done, began: Instant) -> Next {
+    fn settle(
+        &mut self,
+        guest: &mut HandedOffGuest,
+        done: &LinesDone,
+        began: Instant,
+    ) -> AfterWork {
         let (took, all) = (began.elapsed(), self.desk.taken().len());
-        let is_over = matches!(done.stop, Stop::End(at) if at == all);
+        let is_over = matches!(done.stop, StopReason::End(at) if at == all);
         if !is_over {
             self.empty();
         }
-        let is_seized = matches!(done.stop, Stop::Seized) || !self.desk.finish(guest.place);
+        let is_seized = matches!(done.stop, StopReason::Seized) || !self.desk.finish(guest.place);
         let mut tally = done.tally;
         // A panic is its host's to count, and so is the command at which it was seized.
         tally.calls -= tally.panics + u64::from(is_seized && tally.calls > tally.panics);
@@ -329,31 +336,31 @@ impl Bench {
         }
         if is_seized {
             self.desk.yield_seized(guest.place);
-            return Next::Lost;
+            return AfterWork::Lost;
         }
         self.desk.send(|replies| guest.write(replies));
         if is_over && self.desk.unsent().is_empty() && took < latency::SLOW {
             return self.put_down(guest);
         }
-        Next::HandBack(self.what_is_left(done, took))
+        AfterWork::HandBack(self.what_is_left(done, took))
     }
 
-    fn put_down(&mut self, guest: &mut Borrowed) -> Next {
+    fn put_down(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
         let since = self.desk.since();
         guest.counts.read += since.read;
         guest.counts.written += since.written;
         match self.desk.put_down(guest.place) {
-            true => Next::More,
-            false => Next::HandBack(HandedBack::default()),
+            true => AfterWork::More,
+            false => AfterWork::HandBack(HandedBack::default()),
         }
     }
 
-    fn what_is_left(&mut self, done: &Done, took: Duration) -> HandedBack {
+    fn what_is_left(&mut self, done: &LinesDone, took: Duration) -> HandedBack {
         let (from, is_last, is_panic) = match done.stop {
-            Stop::End(at) | Stop::Before(at) => (at, false, false),
-            Stop::Behind(at) => (at, true, false),
-            Stop::Panicked(at) => (at, true, true),
-            Stop::Seized => (usize::MAX, false, false),
+            StopReason::End(at) | StopReason::Before(at) => (at, false, false),
+            StopReason::Behind(at) => (at, true, false),
+            StopReason::Panicked(at) => (at, true, true),
+            StopReason::Seized => (usize::MAX, false, false),
         };
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX - 1);
         HandedBack {
@@ -371,33 +378,33 @@ impl Bench {
 }
 
 /// What one line after the other of a guest is run with.
-struct Run<'r> {
-    desk: &'r mut Desk,
+struct LineRunner<'r> {
+    desk: &'r mut WorkerCursor,
     instance: &'r Instance,
-    room: &'r Room,
+    room: &'r ReplyBudget,
     /// Its id, and its loan.
-    guest: (u64, Place),
+    guest: (u64, HandOffSlot),
     reply: &'r mut Vec<u8>,
-    tally: &'r mut Tally,
+    tally: &'r mut BatchCounts,
 }
 
-impl Run<'_> {
+impl LineRunner<'_> {
     /// Runs a line, and keeps its reply; why no more are run, if so.
     #[inline]
     fn line(
         &mut self,
         message: Message<'_>,
-        (index, known): (u32, &Known),
+        (index, known): (u32, &ResolvedCommand),
         (start, end): (usize, usize),
-    ) -> Option<Stop> {
+    ) -> Option<StopReason> {
         let (guest, place) = self.guest;
         if !self.room.may_begin(guest, index) {
-            return Some(Stop::Before(start));
+            return Some(StopReason::Before(start));
         }
         match self.desk.begin(place, (start, end)) {
-            Whose::Ours => {}
-            Whose::Wanted => return Some(Stop::Before(start)),
-            Whose::Lost => return Some(Stop::Seized),
+            Owner::Ours => {}
+            Owner::Wanted => return Some(StopReason::Before(start)),
+            Owner::Lost => return Some(StopReason::Seized),
         }
         self.reply.clear();
         wire::begin_to_listen();
@@ -406,9 +413,9 @@ impl Run<'_> {
         self.room
             .note(index, message.arguments.len(), self.reply.len());
         if self.tally.panics > panics {
-            return Some(Stop::Panicked(end));
+            return Some(StopReason::Panicked(end));
         }
         let is_kept = !wire::has_told() && self.desk.done(end, self.reply);
-        (!is_kept).then_some(Stop::Behind(end))
+        (!is_kept).then_some(StopReason::Behind(end))
     }
 }

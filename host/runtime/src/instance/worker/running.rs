@@ -4,25 +4,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::Worker;
-use crate::connection::reply_budget::{Reservation, Room};
+use crate::connection::reply_budget::{ReplyBudget, Reservation};
 use crate::instance::Pending;
-use crate::plugin::completion::Ended;
-use crate::process::hand_off::{Ledger, monotonic_ns};
+use crate::plugin::completion::Completion;
+use crate::process::hand_off::{HandOffState, monotonic_ns};
 
 /// A command under way; cancelled when its sender is dropped.
-pub(super) struct Running {
+pub(super) struct RunningCall {
     id: u64,
     guest: u64,
     command: u32,
-    room: Arc<Room>,
+    room: Arc<ReplyBudget>,
     pending: Option<Pending>,
     /// Held until its reply is counted.
     _reservation: Option<Arc<Reservation>>,
-    ledger: Option<Arc<Ledger>>,
+    ledger: Option<Arc<HandOffState>>,
     cancelled: tokio::sync::oneshot::Receiver<()>,
 }
 
-impl Running {
+impl RunningCall {
     fn of(&self) -> (u64, u64, u32) {
         (self.id, self.guest, self.command)
     }
@@ -40,8 +40,8 @@ impl Running {
     }
 }
 
-impl Future for Running {
-    type Output = ((u64, u64, u32), Option<Ended>);
+impl Future for RunningCall {
+    type Output = ((u64, u64, u32), Option<Completion>);
 
     fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -86,7 +86,7 @@ impl Worker {
     ) {
         let (sender, cancelled) = tokio::sync::oneshot::channel();
         self.calls.insert(id, sender);
-        self.running.push(Running {
+        self.running.push(RunningCall {
             id,
             guest,
             command,
@@ -98,9 +98,13 @@ impl Worker {
         });
     }
 
-    pub(super) fn on_ended(&mut self, (id, guest, command): (u64, u64, u32), ended: Option<Ended>) {
+    pub(super) fn on_ended(
+        &mut self,
+        (id, guest, command): (u64, u64, u32),
+        ended: Option<Completion>,
+    ) {
         self.calls.remove(&id);
-        if let Some(Ended { status, bytes }) = ended {
+        if let Some(Completion { status, bytes }) = ended {
             self.room.note(command, 0, bytes.len());
             self.room.add(guest, bytes.len());
             self.wire.send_ended((id, guest), status, bytes);

@@ -7,21 +7,21 @@ use rustix::process::{Resource, Rlimit};
 use serde_json::value::RawValue;
 
 use super::Worker;
-use super::wire::Wire;
+use super::wire::HostConnection;
 use crate::instance::{self, Instance, StartPlan};
-use crate::plugin::command_table::{Commands, Entry, Runs};
-use crate::plugin::host_api::Resident;
+use crate::plugin::command_table::{CommandEntry, CommandTable, RunsOn};
+use crate::plugin::host_api::HostedInstance;
 use crate::plugin::identity::Identity;
-use crate::plugin::library::Image;
-use crate::process::ipc::{Kind, StartMessage, TrialMessage};
+use crate::plugin::library::PluginLibrary;
+use crate::process::ipc::{FrameKind, PreflightMessage, StartMessage};
 use dae_store::durations;
 use dae_store::manifest::Manifest;
 use dae_store::report::Mode;
 
 /// A daemon that serves.
-pub(super) struct Served {
+pub(super) struct ServingDaemon {
     pub(super) instance: Arc<Instance>,
-    pub(super) runs: Vec<Runs>,
+    pub(super) runs: Vec<RunsOn>,
 }
 
 impl Worker {
@@ -29,8 +29,8 @@ impl Worker {
     /// process.
     pub(super) async fn run_trial(
         &mut self,
-        trial: TrialMessage,
-        (image, message, state): (Image, StartMessage, Option<Box<RawValue>>),
+        trial: PreflightMessage,
+        (image, message, state): (PluginLibrary, StartMessage, Option<Box<RawValue>>),
     ) -> io::Result<()> {
         let mut tried = match &state {
             Some(state) => image.check_state(state.get()),
@@ -47,26 +47,26 @@ impl Worker {
             tried = self.while_hearing(starting_and_stopping).await?;
         }
         match tried {
-            Ok(()) => self.wire.send(Kind::Started, 0, &[]),
-            Err(text) => self.wire.send(Kind::Refused, 0, &[text.as_bytes()]),
+            Ok(()) => self.wire.send(FrameKind::Started, 0, &[]),
+            Err(text) => self.wire.send(FrameKind::Refused, 0, &[text.as_bytes()]),
         }
         self.wire.drain().await
     }
 }
 
 /// Takes the bounds on, and loads the file.
-pub(super) fn load(message: &StartMessage) -> Result<Image, String> {
+pub(super) fn load(message: &StartMessage) -> Result<PluginLibrary, String> {
     bound(message)?;
-    Image::open(&message.file).map_err(|fault| fault.to_string())
+    PluginLibrary::open(&message.file).map_err(|fault| fault.to_string())
 }
 
 /// Starts the daemon.
 pub(super) async fn start(
-    image: Image,
+    image: PluginLibrary,
     message: StartMessage,
     state: Option<Box<RawValue>>,
-    wire: &Arc<Wire>,
-) -> Result<Served, String> {
+    wire: &Arc<HostConnection>,
+) -> Result<ServingDaemon, String> {
     let runs = where_each_runs(&message.manifest);
     let identity = Arc::new(Identity {
         name: message.name,
@@ -81,9 +81,9 @@ pub(super) async fn start(
     });
     let plan = StartPlan {
         image,
-        commands: Arc::new(Commands::of(&message.manifest)),
+        commands: Arc::new(CommandTable::of(&message.manifest)),
         manifest: Arc::new(message.manifest),
-        resident: Resident {
+        resident: HostedInstance {
             identity,
             config: message.config,
             outlet: Arc::clone(wire) as _,
@@ -95,18 +95,18 @@ pub(super) async fn start(
     let instance = instance::start(plan)
         .await
         .map_err(|fault| fault.to_string())?;
-    Ok(Served {
+    Ok(ServingDaemon {
         instance: Arc::new(instance),
         runs,
     })
 }
 
 /// By index, as the host names commands.
-fn where_each_runs(manifest: &Manifest) -> Vec<Runs> {
-    let table = Commands::of(manifest);
+fn where_each_runs(manifest: &Manifest) -> Vec<RunsOn> {
+    let table = CommandTable::of(manifest);
     let runs = |name: &str| match table.find(name) {
-        Some(Entry::Own { runs, .. }) => runs,
-        _ => Runs::Here,
+        Some(CommandEntry::Own { runs, .. }) => runs,
+        _ => RunsOn::Here,
     };
     manifest
         .commands

@@ -16,13 +16,13 @@ use dae_plugin_api::abi::status;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
-use super::known::Known;
-use crate::plugin::completion::{Asking, Ended};
-use crate::plugin::host_api::Outlet;
+use super::known::GuestsOfWorker;
+use crate::plugin::completion::{Completion, HostRequest};
+use crate::plugin::host_api::HostApi;
 use crate::process::host_requests;
 use crate::process::ipc::loan::HandedBack;
 use crate::process::ipc::{
-    self, FrameOutbox, Kind, LARGE_BYTES, socket, split_u32, split_u64, visit_state,
+    self, FrameKind, FrameOutbox, LARGE_BYTES, socket, split_u32, split_u64, visit_state,
 };
 use dae_store::lock::lock;
 use dae_store::log::Record;
@@ -55,28 +55,28 @@ const FEED_CLOSE: &str = "feed.close";
 
 /// See the file's head.
 #[derive(Debug)]
-pub(super) struct Wire {
-    own: Weak<Wire>,
+pub(super) struct HostConnection {
+    own: Weak<HostConnection>,
     stream: UnixStream,
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
-    known: Known,
+    known: GuestsOfWorker,
     /// What the daemon has asked of the host, by number.
-    asked: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
+    asked: Mutex<HashMap<u64, oneshot::Sender<Completion>>>,
     last_asked: AtomicU64,
     /// What was asked of feeds and is not waited for at the moment, by the feed. The lines that answer it are gone from
     /// the host, so whoever asks next gets that answer.
-    pulls: Mutex<HashMap<u64, Asked>>,
+    pulls: Mutex<HashMap<u64, PendingRequest>>,
 }
 
-impl Wire {
+impl HostConnection {
     pub(super) fn new(stream: UnixStream) -> Arc<Self> {
-        Arc::new_cyclic(|own| Wire {
+        Arc::new_cyclic(|own| HostConnection {
             own: Weak::clone(own),
             stream,
             outgoing: Mutex::default(),
             more: Notify::new(),
-            known: Known::default(),
+            known: GuestsOfWorker::default(),
             asked: Mutex::default(),
             last_asked: AtomicU64::new(0),
             pulls: Mutex::default(),
@@ -96,7 +96,7 @@ impl Wire {
     }
 
     /// Queues a frame; it goes out with the batch.
-    pub(super) fn send(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
+    pub(super) fn send(&self, kind: FrameKind, id: u64, parts: &[&[u8]]) {
         lock(&self.outgoing).put(kind, id, parts);
         self.more.notify_one();
     }
@@ -105,9 +105,9 @@ impl Wire {
     pub(super) fn send_ended(&self, (id, guest): (u64, u64), status: u32, bytes: Vec<u8>) {
         let (status, guest) = (status.to_le_bytes(), guest.to_le_bytes());
         if bytes.len() < LARGE_BYTES {
-            return self.send(Kind::Ended, id, &[&status, &guest, &bytes]);
+            return self.send(FrameKind::Ended, id, &[&status, &guest, &bytes]);
         }
-        let last = ipc::whole(Kind::Ended, id, &[&status, &guest]);
+        let last = ipc::whole(FrameKind::Ended, id, &[&status, &guest]);
         lock(&self.outgoing).put_large(id, bytes, last);
         self.more.notify_one();
     }
@@ -115,7 +115,7 @@ impl Wire {
     /// Queues the next reply of a batch, a large one; before it stands room for what stands before an entry.
     pub(super) fn send_large_reply(&self, batch: u64, status: u32, mut entry: Vec<u8>) {
         ipc::batch::write_head(&mut entry, status);
-        let last = ipc::whole(Kind::Replies, batch, &[]);
+        let last = ipc::whole(FrameKind::Replies, batch, &[]);
         lock(&self.outgoing).put_large(batch, entry, last);
         self.more.notify_one();
     }
@@ -128,9 +128,9 @@ impl Wire {
         };
         let parts = [&back.head()[..], &back.replies, &back.last, &back.rest];
         if large.is_empty() {
-            return self.send_now(Kind::HandBack, id, &parts);
+            return self.send_now(FrameKind::HandBack, id, &parts);
         }
-        let last = ipc::whole(Kind::HandBack, id, &parts);
+        let last = ipc::whole(FrameKind::HandBack, id, &parts);
         lock(&self.outgoing).put_large(id, large, last);
         self.flush_now();
         self.more.notify_one();
@@ -142,7 +142,7 @@ impl Wire {
     }
 
     /// Queues a frame and writes as much as the socket takes at once.
-    pub(super) fn send_now(&self, kind: Kind, id: u64, parts: &[&[u8]]) {
+    pub(super) fn send_now(&self, kind: FrameKind, id: u64, parts: &[&[u8]]) {
         lock(&self.outgoing).put(kind, id, parts);
         self.flush_now();
         self.more.notify_one();
@@ -173,7 +173,7 @@ impl Wire {
         Ok(())
     }
 
-    fn send_ask(&self, kind: Kind, id: u64, operation: &str, request: &[u8]) {
+    fn send_ask(&self, kind: FrameKind, id: u64, operation: &str, request: &[u8]) {
         let length = (operation.len() as u64).to_le_bytes();
         self.send_now(kind, id, &[&length, operation.as_bytes(), request]);
     }
@@ -192,13 +192,13 @@ impl Wire {
     }
 }
 
-impl Wire {
+impl HostConnection {
     /// The host's answer to what was asked under that number.
     pub(super) fn on_answer(&self, id: u64, payload: &[u8]) {
         let (status, bytes) = split_u32(payload);
         // Whoever asked may have given up.
         if let Some(waiting) = lock(&self.asked).remove(&id) {
-            let _ = waiting.send(Ended {
+            let _ = waiting.send(Completion {
                 status,
                 bytes: bytes.to_vec(),
             });
@@ -208,18 +208,18 @@ impl Wire {
 
 /// Something asked of the host. Dropped, the host is told that nobody waits for it.
 #[derive(Debug)]
-struct Asked {
+struct PendingRequest {
     id: u64,
-    answer: oneshot::Receiver<Ended>,
-    wire: Weak<Wire>,
+    answer: oneshot::Receiver<Completion>,
+    wire: Weak<HostConnection>,
 }
 
-impl Future for Asked {
-    type Output = Ended;
+impl Future for PendingRequest {
+    type Output = Completion;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
         Pin::new(&mut self.answer).poll(context).map(|answer| {
-            answer.unwrap_or_else(|_| Ended {
+            answer.unwrap_or_else(|_| Completion {
                 status: status::GONE,
                 bytes: Vec::new(),
             })
@@ -227,26 +227,26 @@ impl Future for Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         if let Some(wire) = self.wire.upgrade()
             && lock(&wire.asked).remove(&self.id).is_some()
         {
-            wire.send_now(Kind::AskCancel, self.id, &[]);
+            wire.send_now(FrameKind::AskCancel, self.id, &[]);
         }
     }
 }
 
 /// The next lines of a feed. Dropped, they are left for whoever asks next.
-struct Pull {
+struct EventPull {
     feed: u64,
-    asked: Option<Asked>,
+    asked: Option<PendingRequest>,
 }
 
-impl Future for Pull {
-    type Output = Ended;
+impl Future for EventPull {
+    type Output = Completion;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
         let Some(asked) = &mut self.asked else {
             return Poll::Pending;
         };
@@ -261,7 +261,7 @@ impl Future for Pull {
     }
 }
 
-impl Drop for Pull {
+impl Drop for EventPull {
     fn drop(&mut self) {
         if let Some(asked) = self.asked.take()
             && let Some(wire) = asked.wire.upgrade()
@@ -272,19 +272,19 @@ impl Drop for Pull {
     }
 }
 
-impl Outlet for Wire {
+impl HostApi for HostConnection {
     fn log(&self, record: Record) {
         if lock(&self.outgoing).len() > LOG_WAITING_BYTES_MAX {
             return;
         }
         let record = serde_json::to_vec(&record).unwrap_or_default();
-        self.send_now(Kind::Log, 0, &[&record]);
+        self.send_now(FrameKind::Log, 0, &[&record]);
     }
 
     fn emit(&self, guest: u64, line: &[u8]) -> bool {
         let is_open = self.is_open(guest);
         if is_open {
-            self.send_now(Kind::Emit, guest, &[line]);
+            self.send_now(FrameKind::Emit, guest, &[line]);
             HAS_TOLD.set(true);
         }
         is_open
@@ -295,7 +295,7 @@ impl Outlet for Wire {
     }
 
     /// Answers as the host would, which does it when it hears of it.
-    fn ask(&self, operation: &str, request: &[u8]) -> Ended {
+    fn ask(&self, operation: &str, request: &[u8]) -> Completion {
         if let Some(refused) = host_requests::refusal(operation, request) {
             return refused;
         }
@@ -305,35 +305,35 @@ impl Outlet for Wire {
         if operation == FEED_CLOSE {
             self.forget_pull(request);
         }
-        self.send_ask(Kind::Tell, 0, operation, request);
+        self.send_ask(FrameKind::Tell, 0, operation, request);
         HAS_TOLD.set(true);
-        Ended {
+        Completion {
             status: status::NOTHING,
             bytes: Vec::new(),
         }
     }
 
-    fn ask_later(&self, operation: &str, request: &[u8]) -> Asking {
+    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest {
         if operation != FEED_NEXT {
-            return Asking::Later(Box::pin(self.ask_host(operation, request)));
+            return HostRequest::Later(Box::pin(self.ask_host(operation, request)));
         }
         let (feed, _) = split_u64(request);
         let left = lock(&self.pulls).remove(&feed);
         let asked = left.unwrap_or_else(|| self.ask_host(operation, request));
-        Asking::Later(Box::pin(Pull {
+        HostRequest::Later(Box::pin(EventPull {
             feed,
             asked: Some(asked),
         }))
     }
 }
 
-impl Wire {
-    fn ask_host(&self, operation: &str, request: &[u8]) -> Asked {
+impl HostConnection {
+    fn ask_host(&self, operation: &str, request: &[u8]) -> PendingRequest {
         let id = self.last_asked.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, answer) = oneshot::channel();
         lock(&self.asked).insert(id, sender);
-        self.send_ask(Kind::Ask, id, operation, request);
-        Asked {
+        self.send_ask(FrameKind::Ask, id, operation, request);
+        PendingRequest {
             id,
             answer,
             wire: Weak::clone(&self.own),

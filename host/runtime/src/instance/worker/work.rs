@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Worker;
-use super::backlog::{Job, Next, What};
-use super::clock::Clock;
-use super::start::Served;
+use super::backlog::{Job, JobKind, NextCommand};
+use super::clock::TurnClock;
+use super::start::ServingDaemon;
 use crate::connection::reply_budget::{GUEST_BYTES_MAX, Reservation};
-use crate::plugin::command_table::Runs;
+use crate::plugin::command_table::RunsOn;
 use crate::plugin::completion::Call;
 use crate::process::hand_off::monotonic_ns;
 use crate::process::ipc::batch::HEAD_BYTES as ENTRY_HEAD_BYTES;
-use crate::process::ipc::{Kind, LARGE_BYTES};
+use crate::process::ipc::{FrameKind, LARGE_BYTES};
 
 /// What a job's replies are added up to before the room hears of them (bytes).
 const MADE_BYTES_MAX: usize = 64 << 10;
@@ -21,7 +21,7 @@ const SPARE_BYTES_MAX: usize = 64 << 10;
 
 /// How far a job was run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ran {
+enum JobProgress {
     Whole,
     /// As far as there was time.
     Part,
@@ -31,21 +31,21 @@ enum Ran {
 
 impl Worker {
     /// Runs what was handed over, one command after the other, for a moment.
-    pub(super) fn work(&mut self, served: &Served) {
-        let mut clock = Clock::now();
+    pub(super) fn work(&mut self, served: &ServingDaemon) {
+        let mut clock = TurnClock::now();
         self.work_aside(served, &mut clock);
         while !clock.is_over()
             && let Some(mut job) = self.backlog.pop()
         {
             let is_held_up = self.backlog.is_aside(job.guest);
             let ran = match is_held_up {
-                true => Ran::NoRoom,
+                true => JobProgress::NoRoom,
                 false => self.run_job(&mut job, served, &mut clock),
             };
             match ran {
-                Ran::Whole => self.backlog.give_back(job),
-                Ran::Part => self.backlog.put_back(job),
-                Ran::NoRoom => self.set_aside(job),
+                JobProgress::Whole => self.backlog.give_back(job),
+                JobProgress::Part => self.backlog.put_back(job),
+                JobProgress::NoRoom => self.set_aside(job),
             }
         }
         self.spare.clear();
@@ -54,14 +54,14 @@ impl Worker {
     }
 
     /// Goes on with what was set aside, as far as there is room now.
-    fn work_aside(&mut self, served: &Served, clock: &mut Clock) {
+    fn work_aside(&mut self, served: &ServingDaemon, clock: &mut TurnClock) {
         if !self.backlog.has_aside() {
             return;
         }
         let mut held_up = HashSet::new();
         for mut job in self.backlog.take_aside() {
             let may_run = !clock.is_over() && !held_up.contains(&job.guest);
-            if may_run && self.run_job(&mut job, served, clock) == Ran::Whole {
+            if may_run && self.run_job(&mut job, served, clock) == JobProgress::Whole {
                 self.backlog.give_back(job);
             } else {
                 held_up.insert(job.guest);
@@ -74,7 +74,7 @@ impl Worker {
     fn set_aside(&mut self, job: Job) {
         let place = u32::try_from(job.place).unwrap_or(u32::MAX);
         self.wire
-            .send_now(Kind::SetAside, job.id, &[&place.to_le_bytes()]);
+            .send_now(FrameKind::SetAside, job.id, &[&place.to_le_bytes()]);
         self.backlog.set_aside(job);
     }
 
@@ -82,24 +82,30 @@ impl Worker {
     fn tell_want(&mut self) {
         let wants = self.room.is_tight() || self.backlog.has_aside();
         if std::mem::replace(&mut self.wants, wants) != wants {
-            self.wire.send_now(Kind::Want, 0, &[&[u8::from(wants)]]);
+            self.wire
+                .send_now(FrameKind::Want, 0, &[&[u8::from(wants)]]);
         }
     }
 
     /// Runs a job as far as there are time and room.
-    fn run_job(&mut self, job: &mut Job, served: &Served, clock: &mut Clock) -> Ran {
-        let mut ran = Ran::Whole;
+    fn run_job(
+        &mut self,
+        job: &mut Job,
+        served: &ServingDaemon,
+        clock: &mut TurnClock,
+    ) -> JobProgress {
+        let mut ran = JobProgress::Whole;
         while let Some(next) = job.next() {
             let Some(reservation) = self.reserve(job, next, served) else {
-                ran = Ran::NoRoom;
+                ran = JobProgress::NoRoom;
                 break;
             };
             let arguments = next.arguments.len();
             let call = call_of(next.index, job.guest, next.arguments);
             let of = (job.id, job.place, job.is_aside);
             let made = match job.what {
-                What::Call => self.call(of, call, (served, reservation)),
-                What::Batch | What::Goodbye => self.answer_of_batch(of, call, served),
+                JobKind::Call => self.call(of, call, (served, reservation)),
+                JobKind::Batch | JobKind::Goodbye => self.answer_of_batch(of, call, served),
             };
             // The host has withdrawn it, and all behind it.
             let Some(made) = made else { break };
@@ -116,13 +122,13 @@ impl Worker {
                 self.wire.flush_now();
             }
             if clock.is_over() && job.next().is_some() {
-                ran = Ran::Part;
+                ran = JobProgress::Part;
                 break;
             }
         }
         self.rest();
         self.room.add(job.guest, std::mem::take(&mut job.made));
-        if ran == Ran::Whole && job.what == What::Goodbye {
+        if ran == JobProgress::Whole && job.what == JobKind::Goodbye {
             served.instance.guest_gone(job.guest, &());
         }
         ran
@@ -133,12 +139,12 @@ impl Worker {
     fn reserve(
         &self,
         job: &Job,
-        next: Next<'_>,
-        served: &Served,
+        next: NextCommand<'_>,
+        served: &ServingDaemon,
     ) -> Option<Option<Arc<Reservation>>> {
         let runs = served.runs.get(next.index as usize);
         let reservation = match runs {
-            Some(Runs::Blocking) => self.room.reserve(next.index).ok()?,
+            Some(RunsOn::Blocking) => self.room.reserve(next.index).ok()?,
             _ => None,
         };
         let has_room = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
@@ -152,7 +158,7 @@ impl Worker {
         &mut self,
         of: (u64, usize, bool),
         call: Call<'_>,
-        served: &Served,
+        served: &ServingDaemon,
     ) -> Option<usize> {
         if !self.begin(of, true) {
             return None;
@@ -201,18 +207,18 @@ impl Worker {
         &mut self,
         of: (u64, usize, bool),
         call: Call<'_>,
-        (served, reservation): (&Served, Option<Arc<Reservation>>),
+        (served, reservation): (&ServingDaemon, Option<Arc<Reservation>>),
     ) -> Option<usize> {
         let runs = served.runs.get(call.index as usize).copied();
-        let runs = runs.unwrap_or(Runs::Here);
+        let runs = runs.unwrap_or(RunsOn::Here);
         let (id, _, is_aside) = of;
-        if !self.begin(of, runs == Runs::Here) {
+        if !self.begin(of, runs == RunsOn::Here) {
             return None;
         }
         if is_aside {
-            self.wire.send(Kind::Resumed, id, &[]);
+            self.wire.send(FrameKind::Resumed, id, &[]);
         }
-        if runs != Runs::Here {
+        if runs != RunsOn::Here {
             let pending = served
                 .instance
                 .answer_later(runs, call, reservation.as_ref());

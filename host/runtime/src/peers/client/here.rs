@@ -18,15 +18,17 @@ use std::task::{Context, Poll};
 use dae_common_tcp::{ErrorCode, Line, Message, read_line};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Calling, Stage, Visit};
-use crate::connection::guest_handle::Mailbox;
-use crate::connection::pending_calls::{Answered, Asked, Awaited, Refusal, Reply, in_time};
+use super::{CallProgress, Client, ConnectionStage};
+use crate::connection::guest_handle::GuestHandle;
+use crate::connection::pending_calls::{
+    CallError, CallReply, LineMatch, PendingCalls, ReplyFuture, in_time,
+};
 use crate::session::connect_hooks;
-use crate::session::dispatch::{self, Sent};
-use crate::session::gate::{Door, Lease, Phase};
+use crate::session::dispatch::{self, DispatchedCommand};
+use crate::session::gate::{Gate, GatePhase, Lease};
 use dae_store::lock::lock;
 use dae_store::report::Credential;
-use turns::{Queue, Waiting};
+use turns::{TurnQueue, WaitingLine};
 
 /// Calls of one visit that run or wait, as of one guest; past that, they are refused.
 const IN_FLIGHT_MAX: usize = 1024;
@@ -38,14 +40,14 @@ thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
 
 /// The connection.
 #[derive(Debug)]
-pub(super) struct Here {
-    door: Arc<Door>,
-    guest: Arc<Mailbox>,
+pub(super) struct LocalClient {
+    door: Arc<Gate>,
+    guest: Arc<GuestHandle>,
     /// Who was there when it was made.
     credential: OnceLock<Credential>,
     /// What was asked that is no command, and is answered by an event.
-    asked: Asked,
-    queue: Queue,
+    asked: PendingCalls,
+    queue: TurnQueue,
     in_flight: Arc<AtomicUsize>,
     /// Held by whoever hands on what was pushed, so that it stays in order.
     handing_on: Mutex<()>,
@@ -73,9 +75,9 @@ fn deeper<T>(code: impl FnOnce() -> T) -> T {
 }
 
 /// A future that knows how deep in others it is polled.
-struct Nested<F>(F);
+struct DepthGuard<F>(F);
 
-impl<F: Future + Unpin> Future for Nested<F> {
+impl<F: Future + Unpin> Future for DepthGuard<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -83,14 +85,14 @@ impl<F: Future + Unpin> Future for Nested<F> {
     }
 }
 
-impl Here {
-    fn new(door: &Arc<Door>, guest: Arc<Mailbox>) -> Self {
-        Here {
+impl LocalClient {
+    fn new(door: &Arc<Gate>, guest: Arc<GuestHandle>) -> Self {
+        LocalClient {
             guest,
             door: Arc::clone(door),
             credential: OnceLock::new(),
-            asked: Asked::default(),
-            queue: Queue::default(),
+            asked: PendingCalls::default(),
+            queue: TurnQueue::default(),
             in_flight: Arc::default(),
             handing_on: Mutex::default(),
             is_handed_on: AtomicBool::new(false),
@@ -98,33 +100,33 @@ impl Here {
     }
 
     /// Who is visited.
-    pub(super) fn credential(&self) -> Result<Credential, Refusal> {
+    pub(super) fn credential(&self) -> Result<Credential, CallError> {
         let unavailable =
-            || Refusal::new(ErrorCode::Unavailable, dispatch::no_instance(&self.door));
+            || CallError::new(ErrorCode::Unavailable, dispatch::no_instance(&self.door));
         self.credential.get().cloned().ok_or_else(unavailable)
     }
 
     /// Sends a command.
     pub(super) fn call(
         self: Arc<Self>,
-        visit: &Arc<Visit>,
+        visit: &Arc<Client>,
         name: &str,
         arguments: &str,
-    ) -> Calling {
+    ) -> CallProgress {
         let may_run =
             visit.host.told.get().is_none() && self.queue.is_empty() && !self.guest.has_left();
         if may_run && DEPTH.get() < DEPTH_MAX {
             let at_once = deeper(|| dispatch::at_once(&self.door, &self.guest, (name, arguments)));
             if let Some(reply) = at_once {
                 self.hand_on(visit);
-                return Calling::Now(reply);
+                return CallProgress::Now(reply);
             }
         }
         let in_flight = match self.enter() {
             Ok(in_flight) => in_flight,
-            Err(refusal) => return Calling::Now(Err(refusal)),
+            Err(refusal) => return CallProgress::Now(Err(refusal)),
         };
-        let sent = Sent {
+        let sent = DispatchedCommand {
             name: name.to_owned(),
             arguments: arguments.to_owned(),
         };
@@ -141,38 +143,38 @@ impl Here {
             reply
         });
         if DEPTH.get() < DEPTH_MAX {
-            return Calling::Later(Box::pin(Nested(work)));
+            return CallProgress::Later(Box::pin(DepthGuard(work)));
         }
         let task = AbortOnDropHandle::new(runtime.spawn(work));
-        Calling::Later(Box::pin(async move {
-            let crashed = |error| Refusal::new(ErrorCode::Crashed, format!("{error}"));
+        CallProgress::Later(Box::pin(async move {
+            let crashed = |error| CallError::new(ErrorCode::Crashed, format!("{error}"));
             task.await.map_err(crashed)?
         }))
     }
 
     /// Whether an instance is there that knows of us.
     fn is_open_to_us(&self) -> bool {
-        matches!(&**self.door.phase(), Phase::Open(lease) if !connect_hooks::is_due(lease, &self.guest))
+        matches!(&**self.door.phase(), GatePhase::Open(lease) if !connect_hooks::is_due(lease, &self.guest))
     }
 
     fn call_in_turn(
         self: Arc<Self>,
-        visit: &Arc<Visit>,
-        sent: Sent,
+        visit: &Arc<Client>,
+        sent: DispatchedCommand,
         in_flight: InFlight,
-    ) -> Calling {
-        let (waiting, reply) = Waiting::call(sent, in_flight);
+    ) -> CallProgress {
+        let (waiting, reply) = WaitingLine::call(sent, in_flight);
         if !self.queue.put(waiting) {
             let text = format!(
                 "{} doesn't take what it is sent at the moment",
                 self.door.name
             );
-            return Calling::Now(Err(Refusal::new(ErrorCode::Unavailable, text)));
+            return CallProgress::Now(Err(CallError::new(ErrorCode::Unavailable, text)));
         }
         let visit = Arc::clone(visit);
-        Calling::Later(Box::pin(async move {
+        CallProgress::Later(Box::pin(async move {
             let reply = reply.await.unwrap_or_else(|_| {
-                Err(Refusal::new(
+                Err(CallError::new(
                     ErrorCode::Unavailable,
                     "the connection was lost before it was the call's turn",
                 ))
@@ -184,18 +186,18 @@ impl Here {
 
     /// Sends a line that expects no reply. False where the connection has ended, or ends now for want of room.
     pub(super) fn emit(&self, message: &Message<'_>) -> bool {
-        if self.guest.asked.answer(message) == Answered::Ours {
+        if self.guest.asked.answer(message) == LineMatch::Ours {
             return true;
         }
-        self.queue.put(Waiting::event(Sent {
+        self.queue.put(WaitingLine::event(DispatchedCommand {
             name: message.name.to_owned(),
             arguments: message.arguments.to_owned(),
         }))
     }
 
     /// Runs a line: a command, or what is none and has a listener on the other side.
-    async fn run(&self, lease: Arc<Lease>, sent: Sent, is_call: bool) -> Reply {
-        let Here { door, guest, .. } = self;
+    async fn run(&self, lease: Arc<Lease>, sent: DispatchedCommand, is_call: bool) -> CallReply {
+        let LocalClient { door, guest, .. } = self;
         let is_command = lease.instance.commands.find(&sent.name).is_some();
         if !is_command && guest.heard.is_of_use() {
             let is_told = || dispatch::tell_event(guest, &sent.name, &sent.arguments);
@@ -217,13 +219,13 @@ impl Here {
         &self,
         name: &str,
         is_told: impl FnOnce() -> bool,
-    ) -> Result<Option<Awaited>, Refusal> {
+    ) -> Result<Option<ReplyFuture>, CallError> {
         let mut has_listeners = true;
         let asked = self.asked.ask(name, None, || {
             has_listeners = is_told();
             match has_listeners {
                 true => Ok(()),
-                false => Err(Refusal::new(ErrorCode::UnknownCommand, "nobody listens")),
+                false => Err(CallError::new(ErrorCode::UnknownCommand, "nobody listens")),
             }
         });
         match asked {
@@ -233,25 +235,25 @@ impl Here {
         }
     }
 
-    fn is_gone(&self) -> Refusal {
+    fn is_gone(&self) -> CallError {
         let text = format!("the connection to {} was lost", self.door.name);
-        Refusal::new(ErrorCode::Crashed, text)
+        CallError::new(ErrorCode::Crashed, text)
     }
 
-    fn enter(&self) -> Result<InFlight, Refusal> {
+    fn enter(&self) -> Result<InFlight, CallError> {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= IN_FLIGHT_MAX {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             let text = format!(
                 "{IN_FLIGHT_MAX} calls to {} are under way on this connection already; wait for some of them",
                 self.door.name
             );
-            return Err(Refusal::new(ErrorCode::Unavailable, text));
+            return Err(CallError::new(ErrorCode::Unavailable, text));
         }
         Ok(InFlight(Arc::clone(&self.in_flight)))
     }
 
     /// Hands on what the other side has pushed: what came before a reply is heard before it.
-    fn hand_on(&self, visit: &Visit) {
+    fn hand_on(&self, visit: &Client) {
         if !self.guest.has_mail() && !self.is_handed_on.load(Ordering::Acquire) {
             return;
         }
@@ -263,7 +265,7 @@ impl Here {
         let lines = lines.split(|byte| *byte == b'\n');
         for line in lines.filter(|line| !line.is_empty()) {
             if let Line::Message(message) = read_line(line)
-                && self.asked.answer(&message) != Answered::Ours
+                && self.asked.answer(&message) != LineMatch::Ours
                 && let Some(answer) = visit.hear(&message, line)
                 && let Line::Message(answer) = read_line(&answer)
             {
@@ -274,30 +276,30 @@ impl Here {
     }
 
     fn is_to_be_greeted(&self) -> bool {
-        matches!(&**self.door.phase(), Phase::Open(lease) if connect_hooks::is_due(lease, &self.guest))
+        matches!(&**self.door.phase(), GatePhase::Open(lease) if connect_hooks::is_due(lease, &self.guest))
     }
 }
 
 /// Goes in, and tends the connection until it is lost; why it was.
-pub(super) async fn attend(visit: &Visit, door: &Arc<Door>) -> Refusal {
+pub(super) async fn attend(visit: &Client, door: &Arc<Gate>) -> CallError {
     let limit = door.limits.guests_max;
     let Some(guest) = door.guests.enter_below(limit) else {
         let text = format!("{} has {limit} guests, as many as it may", door.name);
-        return Refusal::new(ErrorCode::TooManyGuests, text);
+        return CallError::new(ErrorCode::TooManyGuests, text);
     };
     // It has no connection that could be closed to make room.
     guest.note_line();
-    let entered = Entered(Arc::new(Here::new(door, guest)));
+    let entered = GuestGuard(Arc::new(LocalClient::new(door, guest)));
     let here = &entered.0;
     // Beside each other: a daemon may ask its guest something while it is told of it.
     tokio::select! {
-        text = listen(visit, here) => Refusal::new(ErrorCode::Unavailable, text),
+        text = listen(visit, here) => CallError::new(ErrorCode::Unavailable, text),
         refusal = stay(visit, here) => refusal,
     }
 }
 
 /// Is let in, and sends what is to be sent, until it is closed; why there is no connection any more.
-async fn stay(visit: &Visit, here: &Arc<Here>) -> Refusal {
+async fn stay(visit: &Client, here: &Arc<LocalClient>) -> CallError {
     let lease = tokio::select! {
         admitted = dispatch::admitted(&here.door, &here.guest) => match admitted {
             Ok(lease) => lease,
@@ -308,13 +310,13 @@ async fn stay(visit: &Visit, here: &Arc<Here>) -> Refusal {
     let credential = lease.instance.identity.credential();
     drop(lease);
     let _ = here.credential.set(credential.clone());
-    visit.is_connected(Stage::Here(Arc::clone(here)), &credential);
+    visit.is_connected(ConnectionStage::Local(Arc::clone(here)), &credential);
     turns::take(visit, here).await
 }
 
 /// What the other side pushes, until the connection ends; why it did.
-async fn listen(visit: &Visit, here: &Here) -> String {
-    let mut ends = Ends::of(here);
+async fn listen(visit: &Client, here: &LocalClient) -> String {
+    let mut ends = CrashCount::of(here);
     let why = poll_fn(|context| {
         here.guest.watch(context);
         ends.tell(visit, here);
@@ -335,21 +337,21 @@ async fn listen(visit: &Visit, here: &Here) -> String {
 
 /// What the visitor knows of the other side's crashes: its own connection stands, and what the one that crashed knew of it
 /// is gone.
-struct Ends {
+struct CrashCount {
     seen: u64,
     /// The successor is still to be told of.
     is_away: bool,
 }
 
-impl Ends {
-    fn of(here: &Here) -> Self {
-        Ends {
+impl CrashCount {
+    fn of(here: &LocalClient) -> Self {
+        CrashCount {
             seen: here.door.ends(),
             is_away: false,
         }
     }
 
-    fn tell(&mut self, visit: &Visit, here: &Here) {
+    fn tell(&mut self, visit: &Client, here: &LocalClient) {
         if here.credential.get().is_none() {
             // It wasn't there before either.
             self.seen = here.door.ends();
@@ -362,7 +364,7 @@ impl Ends {
             }
         }
         if self.is_away
-            && let Phase::Open(lease) = &**here.door.phase()
+            && let GatePhase::Open(lease) = &**here.door.phase()
         {
             self.is_away = false;
             visit.tell_connected(&lease.instance.identity.credential());
@@ -371,15 +373,15 @@ impl Ends {
 }
 
 /// A guest at that door, until it is dropped.
-struct Entered(Arc<Here>);
+struct GuestGuard(Arc<LocalClient>);
 
-impl Drop for Entered {
+impl Drop for GuestGuard {
     fn drop(&mut self) {
-        let Here { door, guest, .. } = &*self.0;
+        let LocalClient { door, guest, .. } = &*self.0;
         door.guests.leave(guest.id());
         self.0.queue.end();
         self.0.asked.end(&self.0.is_gone());
-        if let Phase::Open(lease) = &**door.phase() {
+        if let GatePhase::Open(lease) = &**door.phase() {
             connect_hooks::goodbye(lease, guest);
         }
     }

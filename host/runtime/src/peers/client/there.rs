@@ -18,10 +18,12 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Opened, Stage, Visit};
+use super::{Client, ConnectionStage, OpenedConnection};
 use crate::connection::event_queue::FEED_BYTES_MAX;
-use crate::connection::pending_calls::{Answered, Asked, Refusal, Reply, as_array, in_time};
-use crate::peers::directory::Foreign;
+use crate::connection::pending_calls::{
+    CallError, CallReply, LineMatch, PendingCalls, as_array, in_time,
+};
+use crate::peers::directory::ForeignAddress;
 use crate::peers::self_connection::is_to_itself;
 use crate::threads::fd_limits;
 use dae_store::lock::lock;
@@ -45,10 +47,10 @@ const QUESTIONS_MAX: usize = 256;
 
 /// The connection.
 #[derive(Debug)]
-pub(super) struct There {
+pub(super) struct TcpClient {
     credential: Credential,
     knows_tags: bool,
-    asked: Asked,
+    asked: PendingCalls,
     outgoing: Mutex<Vec<u8>>,
     more: Notify,
     /// Cancelled once nothing more is sent; `why_over` says why.
@@ -59,13 +61,13 @@ pub(super) struct There {
     came: Mutex<HashSet<String>>,
 }
 
-impl There {
+impl TcpClient {
     fn new(credential: Credential) -> Self {
-        There {
+        TcpClient {
             // Only this protocol's own credentials say so.
             knows_tags: credential.generation.is_some(),
             credential,
-            asked: Asked::default(),
+            asked: PendingCalls::default(),
             outgoing: Mutex::default(),
             more: Notify::new(),
             is_over: CancellationToken::new(),
@@ -86,7 +88,7 @@ impl There {
         name: &str,
         arguments: &str,
         limit: Duration,
-    ) -> impl Future<Output = Reply> + Send + use<> {
+    ) -> impl Future<Output = CallReply> + Send + use<> {
         let tag = self.tag();
         let line = line_of(name, tag.as_deref(), arguments);
         let asked = self.asked.ask(name, tag, || self.send(&line));
@@ -134,7 +136,7 @@ impl There {
     }
 
     /// Queues a line, with its LF.
-    fn send(&self, line: &[u8]) -> Result<(), Refusal> {
+    fn send(&self, line: &[u8]) -> Result<(), CallError> {
         let mut outgoing = lock(&self.outgoing);
         if self.is_over.is_cancelled() || outgoing.len() + line.len() > OUTGOING_BYTES_MAX {
             let text = format!(
@@ -142,7 +144,7 @@ impl There {
                 self.credential.name,
                 outgoing.len()
             );
-            return Err(Refusal::new(ErrorCode::Unavailable, text));
+            return Err(CallError::new(ErrorCode::Unavailable, text));
         }
         outgoing.extend_from_slice(line);
         drop(outgoing);
@@ -150,12 +152,12 @@ impl There {
         Ok(())
     }
 
-    fn is_gone(&self) -> Refusal {
+    fn is_gone(&self) -> CallError {
         let text = format!("the connection to {} was lost", self.credential.name);
-        Refusal::new(ErrorCode::Crashed, text)
+        CallError::new(ErrorCode::Crashed, text)
     }
 
-    fn take(&self, visit: &Visit, line: Line<'_>) {
+    fn take(&self, visit: &Client, line: Line<'_>) {
         let message = match line {
             Line::Message(message) => message,
             Line::Fault(fault) => {
@@ -166,10 +168,10 @@ impl There {
             Line::OtherProtocol(_) => return,
         };
         match self.asked.answer(&message) {
-            Answered::Ours => return,
+            LineMatch::Ours => return,
             // The reply to something that was given up: with tags, it can't be taken for an event.
-            Answered::NotOurs if self.knows_tags && message.tag.is_some() => return,
-            Answered::EventRefused | Answered::NotOurs => {}
+            LineMatch::NotOurs if self.knows_tags && message.tag.is_some() => return,
+            LineMatch::EventRefused | LineMatch::NotOurs => {}
         }
         let mut came = lock(&self.came);
         if came.len() < QUESTIONS_MAX && !came.contains(message.name) {
@@ -200,8 +202,8 @@ fn line_of(name: &str, tag: Option<&str>, arguments: &str) -> Vec<u8> {
 }
 
 /// Connects, and tends the connection until it is lost; why it was.
-pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
-    let Foreign {
+pub(super) async fn attend(visit: &Client, foreign: &ForeignAddress) -> CallError {
+    let ForeignAddress {
         credential,
         address,
     } = foreign;
@@ -211,7 +213,7 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
     };
     let about = |text: String| {
         let text = format!("{} at {address}: {text}", credential.name);
-        Refusal::new(ErrorCode::Unavailable, text)
+        CallError::new(ErrorCode::Unavailable, text)
     };
     let mut stream = match connected {
         Ok(Ok(stream)) => stream,
@@ -222,15 +224,15 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
         return about("nobody listens there any more".to_owned());
     }
     let others = visit.host.opened.load(Ordering::Relaxed);
-    let _opened = Opened::by(&visit.host);
+    let _opened = OpenedConnection::by(&visit.host);
     let _counted = match fd_limits::let_guest_in(&mut stream, others) {
         Ok(counted) => counted,
         Err(text) => return about(text),
     };
     // A line is written whole; waiting to fill a packet would only delay it.
     let _ = stream.set_nodelay(true);
-    let there = Lasting(Arc::new(There::new(credential.clone())));
-    visit.is_connected(Stage::There(Arc::clone(&there.0)), credential);
+    let there = LastingConnection(Arc::new(TcpClient::new(credential.clone())));
+    visit.is_connected(ConnectionStage::Tcp(Arc::clone(&there.0)), credential);
     let why = match tend(visit, &there.0, stream).await {
         Ok(()) => "it closed its end".to_owned(),
         Err(error) => error.to_string(),
@@ -238,7 +240,7 @@ pub(super) async fn attend(visit: &Visit, foreign: &Foreign) -> Refusal {
     about(format!("it is not there any more: {why}"))
 }
 
-async fn tend(visit: &Visit, there: &There, stream: TcpStream) -> io::Result<()> {
+async fn tend(visit: &Client, there: &TcpClient, stream: TcpStream) -> io::Result<()> {
     let (reading, writing) = stream.into_split();
     let farewell = async {
         visit.closed.cancelled().await;
@@ -252,7 +254,7 @@ async fn tend(visit: &Visit, there: &There, stream: TcpStream) -> io::Result<()>
     }
 }
 
-async fn read(visit: &Visit, there: &There, mut reading: OwnedReadHalf) -> io::Result<()> {
+async fn read(visit: &Client, there: &TcpClient, mut reading: OwnedReadHalf) -> io::Result<()> {
     let mut inbox = Inbox::connecting(visit.host.limits.line_bytes_max);
     loop {
         let read = reading.read_buf(inbox.room(READ_BYTES)).await?;
@@ -271,8 +273,8 @@ async fn read(visit: &Visit, there: &There, mut reading: OwnedReadHalf) -> io::R
 /// Writes what there is. When the visit is closed, the other side finds the end of it behind the last line, and ends the
 /// connection once it has read so far.
 async fn write(
-    visit: &Visit,
-    there: &There,
+    visit: &Client,
+    there: &TcpClient,
     mut writing: OwnedWriteHalf,
 ) -> io::Result<Infallible> {
     loop {
@@ -293,9 +295,9 @@ async fn write(
 }
 
 /// A connection, until it is dropped; then whoever waits for it hears so.
-struct Lasting(Arc<There>);
+struct LastingConnection(Arc<TcpClient>);
 
-impl Drop for Lasting {
+impl Drop for LastingConnection {
     fn drop(&mut self) {
         // In this order: a call that is sent from now on is refused, not forgotten.
         self.0.is_over.cancel();
@@ -310,8 +312,8 @@ mod tests {
 
     use super::*;
 
-    fn there() -> There {
-        There::new(Credential {
+    fn there() -> TcpClient {
+        TcpClient::new(Credential {
             name: "B".to_owned(),
             pid: 1,
             port: 1,

@@ -12,23 +12,23 @@ use std::task::{Context, Poll};
 use dae_plugin_api::abi::status;
 use serde_json::json;
 
-use crate::plugin::completion::Ended;
+use crate::plugin::completion::Completion;
 
 /// What a daemon asked for that the host panicked at.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(super) struct HostPanic {
     operation: String,
 }
 
-impl Broken {
+impl HostPanic {
     /// The answer for the daemon.
-    pub(super) fn ended(&self) -> Ended {
+    pub(super) fn ended(&self) -> Completion {
         let text = format!(
             "the host failed at `{}`, which is a fault of dae-host; its log (`dae-host logs Dae`) says more",
             self.operation
         );
         let fault = json!({"code": "failed", "message": text});
-        Ended {
+        Completion {
             status: status::FAILED,
             bytes: fault.to_string().into_bytes(),
         }
@@ -40,12 +40,12 @@ impl Broken {
 /// # Errors
 /// It panicked; that has been logged.
 #[inline]
-pub(super) fn guarded<T>(operation: &str, code: impl FnOnce() -> T) -> Result<T, Broken> {
+pub(super) fn guarded<T>(operation: &str, code: impl FnOnce() -> T) -> Result<T, HostPanic> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|payload| broken(operation, payload))
 }
 
 #[cold]
-fn broken(operation: &str, payload: Box<dyn Any + Send>) -> Broken {
+fn broken(operation: &str, payload: Box<dyn Any + Send>) -> HostPanic {
     let panic = payload
         .downcast_ref::<&str>()
         .copied()
@@ -61,7 +61,7 @@ fn broken(operation: &str, payload: Box<dyn Any + Send>) -> Broken {
         );
     });
     quietly(|| drop(payload));
-    Broken {
+    HostPanic {
         operation: operation.to_owned(),
     }
 }
@@ -90,7 +90,7 @@ impl<F: Future + Unpin> GuardedWork<F> {
 }
 
 impl<F: Future + Unpin> Future for GuardedWork<F> {
-    type Output = Result<F::Output, Broken>;
+    type Output = Result<F::Output, HostPanic>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let operation = self.operation;
@@ -129,9 +129,9 @@ mod tests {
     use async_ffi::FutureExt as _;
     use dae_plugin_api::abi::HostV1;
 
-    use super::super::{Outlet, Residence, Resident};
+    use super::super::{HostApi, HostRegistration, HostedInstance};
     use super::*;
-    use crate::plugin::completion::Asking;
+    use crate::plugin::completion::HostRequest;
     use crate::plugin::identity::Identity;
     use dae_store::log::Record;
     use dae_store::report::Mode;
@@ -146,9 +146,9 @@ mod tests {
     }
 
     impl Future for Late {
-        type Output = Ended;
+        type Output = Completion;
 
-        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Ended> {
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Completion> {
             assert!(!self.when_polled, "told to panic in a poll");
             Poll::Pending
         }
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    impl Outlet for Panicking {
+    impl HostApi for Panicking {
         fn log(&self, _: Record) {
             panic!("told to panic in `log`");
         }
@@ -170,21 +170,21 @@ mod tests {
         fn is_open(&self, _: u64) -> bool {
             panic!("told to panic in `is_open`");
         }
-        fn ask(&self, operation: &str, _: &[u8]) -> Ended {
+        fn ask(&self, operation: &str, _: &[u8]) -> Completion {
             panic!("told to panic in {operation}");
         }
-        fn ask_later(&self, operation: &str, _: &[u8]) -> Asking {
+        fn ask_later(&self, operation: &str, _: &[u8]) -> HostRequest {
             let when_polled = match operation {
                 "list" => true,
                 "find" => false,
                 _ => panic!("told to panic in {operation}"),
             };
-            Asking::Later(Box::pin(Late { when_polled }))
+            HostRequest::Later(Box::pin(Late { when_polled }))
         }
     }
 
-    fn residence() -> Residence {
-        let resident = Resident {
+    fn residence() -> HostRegistration {
+        let resident = HostedInstance {
             identity: Arc::new(Identity {
                 name: "A".to_owned(),
                 plugin: "A".to_owned(),
@@ -199,7 +199,7 @@ mod tests {
             config: "{}".to_owned(),
             outlet: Arc::new(Panicking),
         };
-        Residence::take(resident, tokio::runtime::Handle::current())
+        HostRegistration::take(resident, tokio::runtime::Handle::current())
     }
 
     /// Each of these would end the process if the panic left the C function.

@@ -9,15 +9,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{
-    BUSY, Counts, HELD, LENT, Ledger, Place, SEIZED, TURN_SHIFT, WANTED, Whose, line_word, pair,
+    BUSY, Counts, HELD, HandOffSlot, HandOffState, LENT, Owner, SEIZED, TURN_SHIFT, WANTED,
+    line_word, pair,
 };
-use crate::threads::counters::Tally;
+use crate::threads::counters::BatchCounts;
 
 /// The worker's place at a ledger: there is one, and one thread works there.
 #[derive(Debug)]
-pub(crate) struct Desk {
-    ledger: Arc<Ledger>,
-    own: Own,
+pub(crate) struct WorkerCursor {
+    ledger: Arc<HandOffState>,
+    own: BufferGuard,
     turn: u64,
     /// The word of the line that was begun last.
     line: u64,
@@ -27,12 +28,12 @@ pub(crate) struct Desk {
     sent: usize,
 }
 
-impl Desk {
+impl WorkerCursor {
     /// The worker's, at that ledger. There may be one in a process for each ledger: it is what makes the buffers its own.
-    pub fn at(ledger: Arc<Ledger>) -> Self {
-        Desk {
+    pub fn at(ledger: Arc<HandOffState>) -> Self {
+        WorkerCursor {
             ledger,
-            own: Own(()),
+            own: BufferGuard(()),
             turn: 0,
             line: 0,
             taken: 0,
@@ -42,7 +43,7 @@ impl Desk {
     }
 
     /// Takes the guest of a loan up, of which so much has been read and written; false where the host has it back.
-    pub(crate) fn take_up(&mut self, place: Place, before: Counts) -> bool {
+    pub(crate) fn take_up(&mut self, place: HandOffSlot, before: Counts) -> bool {
         let held = place.state(LENT | HELD | BUSY);
         if !self.change(place, place.state(LENT), held) {
             return false;
@@ -64,7 +65,7 @@ impl Desk {
         true
     }
 
-    fn change(&self, place: Place, from: u64, to: u64) -> bool {
+    fn change(&self, place: HandOffSlot, from: u64, to: u64) -> bool {
         let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
         let slot = self.ledger.slot(place);
         slot.compare_exchange(from, to, set, failed).is_ok()
@@ -76,7 +77,7 @@ impl Desk {
     /// Those of `read`.
     pub fn read(
         &mut self,
-        place: Place,
+        place: HandOffSlot,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let page = &self.ledger.page;
@@ -98,7 +99,7 @@ impl Desk {
 
     /// Begins a line of what was read, unless the guest is wanted elsewhere; whose the guest is.
     #[inline]
-    pub fn begin(&mut self, place: Place, line: (usize, usize)) -> Whose {
+    pub fn begin(&mut self, place: HandOffSlot, line: (usize, usize)) -> Owner {
         let bits = self.bits(place);
         if bits & (HELD | SEIZED | WANTED) != HELD {
             return self.whose(place);
@@ -109,7 +110,7 @@ impl Desk {
         match hand.line.compare_exchange(self.line, next, set, failed) {
             Ok(_) => {
                 self.line = next;
-                Whose::Ours
+                Owner::Ours
             }
             // The host has closed the turn.
             Err(_) => self.whose(place),
@@ -118,16 +119,16 @@ impl Desk {
 
     /// Whose a guest is that is not this worker's to go on with.
     #[cold]
-    fn whose(&self, place: Place) -> Whose {
+    fn whose(&self, place: HandOffSlot) -> Owner {
         match self.bits(place) & (HELD | SEIZED) {
-            HELD => Whose::Wanted,
-            _ => Whose::Lost,
+            HELD => Owner::Wanted,
+            _ => Owner::Lost,
         }
     }
 
     /// The bits of a loan's state; none where the slot is another's.
     #[inline]
-    fn bits(&self, place: Place) -> u64 {
+    fn bits(&self, place: HandOffSlot) -> u64 {
         let state = self.ledger.slot(place).load(Ordering::Acquire);
         place.bits_of(state).unwrap_or_default()
     }
@@ -148,12 +149,12 @@ impl Desk {
     }
 
     /// Adds what was answered to the daemon's counts.
-    pub fn count(&self, tally: Tally, took: Duration) {
+    pub fn count(&self, tally: BatchCounts, took: Duration) {
         self.ledger.page.answered.add(tally, took);
     }
 
     /// From now on it can't be seized, until it is put down or handed back; false where it has been.
-    pub fn finish(&mut self, place: Place) -> bool {
+    pub fn finish(&mut self, place: HandOffSlot) -> bool {
         let finish = |state| {
             let bits = place.bits_of(state)?;
             (bits & (HELD | SEIZED) == HELD).then_some(place.state(bits | BUSY))
@@ -188,7 +189,7 @@ impl Desk {
     }
 
     /// Puts a guest down of whom all is answered and written; false where it is to be handed back.
-    pub(crate) fn put_down(&mut self, place: Place) -> bool {
+    pub(crate) fn put_down(&mut self, place: HandOffSlot) -> bool {
         // Before it may be taken home: nothing of it is here any more.
         self.let_go();
         self.change(place, place.state(LENT | HELD | BUSY), place.state(LENT))
@@ -200,7 +201,7 @@ impl Desk {
     }
 
     /// A guest was seized: waits until the host has what was here.
-    pub(crate) fn yield_seized(&mut self, place: Place) {
+    pub(crate) fn yield_seized(&mut self, place: HandOffSlot) {
         let is_seized = || {
             let state = self.ledger.slot(place).load(Ordering::Acquire);
             place.bits_of(state).is_some_and(|bits| bits & SEIZED != 0)
@@ -215,4 +216,4 @@ impl Desk {
 
 /// The right to this process's side of the buffers.
 #[derive(Debug)]
-pub(super) struct Own(());
+pub(super) struct BufferGuard(());

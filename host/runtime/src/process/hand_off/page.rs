@@ -14,8 +14,8 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::Shared;
-use super::desk::Own;
+use super::SharedMemory;
+use super::desk::BufferGuard;
 
 /// A buffer in shared memory.
 #[repr(C)]
@@ -26,14 +26,14 @@ unsafe impl<const BYTES: usize> Sync for Buffer<BYTES> {}
 
 impl<const BYTES: usize> Buffer<BYTES> {
     /// For the worker's thread: to be filled.
-    pub(super) fn writable<'a>(&'a self, _own: &'a mut Own) -> &'a mut [u8] {
+    pub(super) fn writable<'a>(&'a self, _own: &'a mut BufferGuard) -> &'a mut [u8] {
         // SAFETY: in this process there is one `Own` for a ledger (`Desk::open` says so), which the slice borrows alone, so
         // that there is no other slice of it; the other process has none, and copies bytes that are not written any more.
         unsafe { &mut *self.0.get() }
     }
 
     /// For the worker's thread: what it has filled.
-    pub(super) fn readable<'a>(&'a self, _own: &'a Own) -> &'a [u8] {
+    pub(super) fn readable<'a>(&'a self, _own: &'a BufferGuard) -> &'a [u8] {
         // SAFETY: as above; while `Own` is borrowed nobody has a slice to write to, and the other process never writes.
         unsafe { &*self.0.get() }
     }
@@ -54,7 +54,7 @@ impl<const BYTES: usize> Buffer<BYTES> {
 
 /// The mapped memory.
 #[derive(Debug)]
-pub(super) struct Page(NonNull<Shared>);
+pub(super) struct Page(NonNull<SharedMemory>);
 
 // SAFETY: what is in it is atomics and buffers that are `Sync`.
 unsafe impl Send for Page {}
@@ -67,7 +67,7 @@ impl Page {
     /// # Errors
     /// The system's; `Unsupported` where it has no such files.
     pub(super) fn create() -> io::Result<(Self, OwnedFd)> {
-        let file = anonymous_file(size_of::<Shared>() as u64)?;
+        let file = anonymous_file(size_of::<SharedMemory>() as u64)?;
         Ok((Self::map(&file)?, file))
     }
 
@@ -77,10 +77,10 @@ impl Page {
     /// The system's, or that the file isn't one of these.
     pub(super) fn open(file: &OwnedFd) -> io::Result<Self> {
         let size = rustix::fs::fstat(file)?.st_size;
-        if usize::try_from(size) != Ok(size_of::<Shared>()) {
+        if usize::try_from(size) != Ok(size_of::<SharedMemory>()) {
             let text = format!(
                 "a ledger of {size} bytes, where {} were expected",
-                size_of::<Shared>()
+                size_of::<SharedMemory>()
             );
             return Err(io::Error::other(text));
         }
@@ -93,7 +93,7 @@ impl Page {
         let at = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),
-                size_of::<Shared>(),
+                size_of::<SharedMemory>(),
                 protection,
                 flags,
                 file,
@@ -106,9 +106,9 @@ impl Page {
 }
 
 impl Deref for Page {
-    type Target = Shared;
+    type Target = SharedMemory;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &SharedMemory {
         // SAFETY: the mapping is as large and as aligned as that (a mapping begins at a page), lives as long as this, and
         // any bytes are valid for what is in it: atomics and bytes.
         unsafe { self.0.as_ref() }
@@ -119,7 +119,7 @@ impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: the mapping is this one's own, and nothing borrows from it any more. A failure leaves it mapped, which
         // hurts nobody.
-        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), size_of::<Shared>()) };
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), size_of::<SharedMemory>()) };
     }
 }
 

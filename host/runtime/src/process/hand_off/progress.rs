@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Ledger;
+use super::HandOffState;
 
 /// In a word: where the number of a batch or call begins. Below it stands the index of a command in its batch.
 const ID_SHIFT: u32 = 16;
@@ -53,9 +53,9 @@ impl Begun {
 
 /// Where a worker was when its host withdrew something.
 #[derive(Debug, Clone, Copy)]
-pub struct Front(u64);
+pub struct CommandPosition(u64);
 
-impl Front {
+impl CommandPosition {
     /// How much of a batch or call had begun by then.
     pub fn begun(self, id: u64) -> Begun {
         Begun::of(self.0, id)
@@ -64,7 +64,7 @@ impl Front {
 
 /// A command that a worker's thread is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Running {
+pub struct RunningCommand {
     /// Its batch or call.
     pub id: u64,
     /// Its index in the batch.
@@ -74,14 +74,14 @@ pub struct Running {
 }
 
 /// The host's side.
-impl Ledger {
+impl HandOffState {
     /// How much of a batch or call has begun.
     pub fn begun(&self, id: u64) -> Begun {
         Begun::of(self.page.progress.front.load(Ordering::SeqCst), id)
     }
 
     /// The command that the worker's thread is at; `None` while it is at none.
-    pub fn running(&self) -> Option<Running> {
+    pub fn running(&self) -> Option<RunningCommand> {
         let Progress { at, since_ns, .. } = &self.page.progress;
         // A worker that changes them all the time is at many commands, none of which takes long.
         for _ in 0..8 {
@@ -89,7 +89,7 @@ impl Ledger {
             let since = since_ns.load(Ordering::SeqCst);
             // Both are of one command where nothing has changed in between.
             if at.load(Ordering::SeqCst) == word {
-                return (since != 0).then(|| Running {
+                return (since != 0).then(|| RunningCommand {
                     id: word >> ID_SHIFT,
                     index: (word & ALL) as usize,
                     // The worker's word for it: one that lies in the future is no time at all.
@@ -101,17 +101,17 @@ impl Ledger {
     }
 
     /// Withdraws all commands up to that batch or call that have not begun: they never will. Returns where the worker was.
-    pub(crate) fn withdraw(&self, up_to: u64) -> Front {
+    pub(crate) fn withdraw(&self, up_to: u64) -> CommandPosition {
         let (set, failed) = (Ordering::SeqCst, Ordering::SeqCst);
         let past = up_to << ID_SHIFT | ALL;
         let push = |front| (front < past).then_some(past);
         let before = self.page.progress.front.fetch_update(set, failed, push);
-        Front(before.unwrap_or_else(|front| front))
+        CommandPosition(before.unwrap_or_else(|front| front))
     }
 }
 
 /// The worker's side.
-impl Ledger {
+impl HandOffState {
     /// Begins a command in the order of numbers; false where it has been withdrawn. `last` is what this has put there last.
     pub fn begin(&self, last: &mut u64, id: u64, index: usize) -> bool {
         let front = &self.page.progress.front;
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_has_begun_is_told_from_what_is_withdrawn_and_never_begins() {
-        let (ledger, _file) = Ledger::create().unwrap();
+        let (ledger, _file) = HandOffState::create().unwrap();
         let mut last = 0;
         assert_eq!(ledger.begun(4), Begun::None);
         assert!(ledger.begin(&mut last, 4, 0) && ledger.begin(&mut last, 4, 1));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_command_that_runs_is_seen_with_its_time_and_nonsense_is_no_time() {
-        let (ledger, _file) = Ledger::create().unwrap();
+        let (ledger, _file) = HandOffState::create().unwrap();
         assert_eq!(ledger.running(), None);
         ledger.run(4, 1, monotonic_ns() - 1_000_000);
         let running = ledger.running().unwrap();
@@ -196,8 +196,8 @@ mod tests {
     fn on_two_threads_a_command_begins_or_is_withdrawn_and_never_both() {
         const COMMANDS: usize = 50;
         for round in 0..2_000 {
-            let (ledger, file) = Ledger::create().unwrap();
-            let theirs = Ledger::open(&file).unwrap();
+            let (ledger, file) = HandOffState::create().unwrap();
+            let theirs = HandOffState::open(&file).unwrap();
             let worker = std::thread::spawn(move || {
                 let mut last = 0;
                 (0..COMMANDS)

@@ -8,16 +8,16 @@ const NOTHING: Counts = Counts {
 };
 
 /// A host's side, and its worker's.
-fn both() -> (Arc<Ledger>, Desk) {
-    let (ledger, file) = Ledger::create().unwrap();
-    (ledger, Desk::at(Ledger::open(&file).unwrap()))
+fn both() -> (Arc<HandOffState>, WorkerCursor) {
+    let (ledger, file) = HandOffState::create().unwrap();
+    (ledger, WorkerCursor::at(HandOffState::open(&file).unwrap()))
 }
 
-const fn place(id: u64) -> Place {
-    Place { id, slot: 3 }
+const fn place(id: u64) -> HandOffSlot {
+    HandOffSlot { id, slot: 3 }
 }
 
-fn read(desk: &mut Desk, bytes: &[u8]) {
+fn read(desk: &mut WorkerCursor, bytes: &[u8]) {
     let read = desk.read(place(7), |room| {
         room[..bytes.len()].copy_from_slice(bytes);
         Ok(bytes.len())
@@ -26,7 +26,7 @@ fn read(desk: &mut Desk, bytes: &[u8]) {
 }
 
 /// What the host finds, if the worker dies now and the kernel has counted so much.
-fn found(ledger: &Ledger, read: u64, written: u64) -> (String, Option<String>, String) {
+fn found(ledger: &HandOffState, read: u64, written: u64) -> (String, Option<String>, String) {
     let hand = ledger.in_hand(7, Counts { read, written });
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (text(hand.replies), hand.line.map(text), text(hand.rest))
@@ -45,11 +45,11 @@ fn whatever_a_worker_was_at_is_found_after_its_death() {
     // Killed before it could say how much it had read, it has read it all the same.
     ledger.page.hand.taken.store(0, Ordering::Relaxed);
     assert_eq!(found(&ledger, 6, 0), whole("a\nbc\nd"));
-    assert_eq!(desk.begin(place(7), (0, 2)), Whose::Ours);
+    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
     let at_a = (String::new(), Some("a\n".to_owned()), "bc\nd".to_owned());
     assert_eq!(found(&ledger, 6, 0), at_a);
     assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 5)), Whose::Ours);
+    assert_eq!(desk.begin(place(7), (2, 5)), Owner::Ours);
     let at_b = ("A\n".to_owned(), Some("bc\n".to_owned()), "d".to_owned());
     assert_eq!(found(&ledger, 6, 0), at_b);
     assert!(desk.done(5, b"BC\n"));
@@ -66,22 +66,22 @@ fn whatever_a_worker_was_at_is_found_after_its_death() {
     );
     assert_eq!(desk.unsent(), b"C\n");
     // Of another loan nothing was in its hands.
-    assert_eq!(ledger.in_hand(8, NOTHING), InHand::default());
+    assert_eq!(ledger.in_hand(8, NOTHING), LostWork::default());
 }
 
 #[test]
 fn a_guest_comes_home_at_once_or_at_the_next_line() {
     let (ledger, mut desk) = both();
     ledger.lend(place(7));
-    assert_eq!(ledger.take_home(place(7)), Home::Now);
+    assert_eq!(ledger.take_home(place(7)), Custody::Now);
     assert!(!desk.take_up(place(7), NOTHING));
     ledger.lend(place(7));
     assert!(desk.take_up(place(7), NOTHING));
     read(&mut desk, b"a\n");
-    assert_eq!(desk.begin(place(7), (0, 2)), Whose::Ours);
-    assert_eq!(ledger.take_home(place(7)), Home::Soon);
+    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
+    assert_eq!(ledger.take_home(place(7)), Custody::Soon);
     assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 4)), Whose::Wanted);
+    assert_eq!(desk.begin(place(7), (2, 4)), Owner::Wanted);
     assert!(desk.finish(place(7)));
     desk.send(|bytes| Ok(bytes.len()));
     assert!(!ledger.seize(place(7), None), "it is being handed back");
@@ -90,7 +90,7 @@ fn a_guest_comes_home_at_once_or_at_the_next_line() {
     ledger.lend(place(9));
     // Whoever is late changes nothing of another's loan.
     assert!(!desk.take_up(place(7), NOTHING) && !ledger.seize(place(7), None));
-    assert_eq!(ledger.take_home(place(7)), Home::Now);
+    assert_eq!(ledger.take_home(place(7)), Custody::Now);
     ledger.clear(place(7));
     assert!(desk.take_up(place(9), NOTHING) && desk.put_down(place(9)));
     assert_eq!((ledger.at(), ledger.turns(3)), (None, 2));
@@ -103,7 +103,7 @@ fn what_is_seized_is_the_hosts_alone() {
     assert!(!ledger.seize(place(7), None), "nobody holds it");
     assert!(desk.take_up(place(7), NOTHING));
     read(&mut desk, b"a\nb\n");
-    assert_eq!(desk.begin(place(7), (0, 2)), Whose::Ours);
+    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
     assert!(ledger.at().is_some_and(|(loan, _)| loan == 7));
     assert!(ledger.seize(place(7), None));
     let in_hand = (String::new(), Some("a\n".to_owned()), "b\n".to_owned());
@@ -112,7 +112,7 @@ fn what_is_seized_is_the_hosts_alone() {
     // Another guest has the slot by now, and the worker knows nothing of it.
     ledger.lend(place(9));
     assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 4)), Whose::Lost);
+    assert_eq!(desk.begin(place(7), (2, 4)), Owner::Lost);
     assert!(!desk.finish(place(7)));
     desk.yield_seized(place(7));
     assert_eq!(ledger.at(), None);
@@ -120,7 +120,7 @@ fn what_is_seized_is_the_hosts_alone() {
 }
 
 /// The line that the worker is at, as the host names it.
-fn line_of(ledger: &Ledger) -> Option<At> {
+fn line_of(ledger: &HandOffState) -> Option<Position> {
     ledger.at().map(|(_, line)| line)
 }
 
@@ -130,11 +130,11 @@ fn a_line_that_ends_while_its_guest_is_seized_is_never_put_back() {
     ledger.lend(place(7));
     assert!(desk.take_up(place(7), NOTHING));
     read(&mut desk, b"a\nb\n");
-    assert_eq!(desk.begin(place(7), (0, 2)), Whose::Ours);
+    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
     let stuck = line_of(&ledger);
     // It ends, and the next one begins, before the host has seized anything: there is nothing to seize it for.
     assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 4)), Whose::Ours);
+    assert_eq!(desk.begin(place(7), (2, 4)), Owner::Ours);
     assert!(!ledger.seize(place(7), stuck));
     // This one is stuck. It ends right behind the seizure: the host has been told that it had begun.
     let stuck = line_of(&ledger);
@@ -145,7 +145,7 @@ fn a_line_that_ends_while_its_guest_is_seized_is_never_put_back() {
         seen,
         ("A\n".to_owned(), Some("b\n".to_owned()), String::new())
     );
-    assert_eq!(desk.begin(place(7), (4, 4)), Whose::Lost);
+    assert_eq!(desk.begin(place(7), (4, 4)), Owner::Lost);
 }
 
 #[test]
@@ -154,11 +154,11 @@ fn a_worker_that_ends_its_line_while_the_turn_is_closed_begins_no_other() {
     ledger.lend(place(7));
     assert!(desk.take_up(place(7), NOTHING));
     read(&mut desk, b"a\nb\n");
-    assert_eq!(desk.begin(place(7), (0, 2)), Whose::Ours);
+    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
     // The pause: the host has closed the turn, and hasn't come to the slot.
     assert!(ledger.close(place(7), line_of(&ledger)));
     assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 4)), Whose::Wanted);
+    assert_eq!(desk.begin(place(7), (2, 4)), Owner::Wanted);
     assert_eq!(
         found(&ledger, 4, 0),
         ("A\n".to_owned(), None, "b\n".to_owned())
@@ -185,7 +185,7 @@ fn each_line_is_run_or_put_back_and_never_both() {
         read(&mut desk, &[b'\n'; LINES]);
         let worker = std::thread::spawn(move || {
             let run = |line: &usize| {
-                let is_begun = desk.begin(place(7), (*line, line + 1)) == Whose::Ours;
+                let is_begun = desk.begin(place(7), (*line, line + 1)) == Owner::Ours;
                 is_begun && desk.done(line + 1, b"x")
             };
             (0..LINES).take_while(run).count()

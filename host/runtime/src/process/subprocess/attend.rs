@@ -18,16 +18,18 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::end::{self, ProcessFd, exited};
-use super::group::{Group, Records};
+use super::group::{GroupRecords, ProcessGroup};
 use super::output::{self, Printer};
 use super::rate::Rate;
-use super::spawn::Spawned;
+use super::spawn::SpawnedProcess;
 use super::{Link, WAITING_BYTES_MAX, lock};
-use crate::plugin::completion::{Asking, Ended, RunEnd, host_status};
-use crate::plugin::host_api::{Local, Outlet as _, VisitTold};
-use crate::process::hand_off::Ledger;
+use crate::plugin::completion::{Completion, HostRequest, RunEnd, host_status};
+use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
+use crate::process::hand_off::HandOffState;
 use crate::process::ipc::loan::HandedBack;
-use crate::process::ipc::{self, Frame, FrameInbox, Kind, LARGE_BYTES_MAX, StartMessage, socket};
+use crate::process::ipc::{
+    self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage, socket,
+};
 use crate::threads::fd_limits;
 use dae_store::log::Record;
 use dae_store::tasks;
@@ -45,22 +47,22 @@ const GROUP_GONE_MAX: Duration = Duration::from_secs(5);
 const ASKING_MAX: usize = 8192;
 
 /// What the attendant will tell.
-pub(super) struct Attending {
+pub(super) struct SupervisionReport {
     /// That the file is loaded, and then that the daemon answers; or why not.
     pub(super) steps: mpsc::Receiver<Result<(), String>>,
     /// How its background work ended, and then how the child did.
     pub(super) ended: watch::Receiver<Option<RunEnd>>,
 }
 
-struct Attendant {
+struct ProcessSupervisor {
     link: Arc<Link>,
     process: tokio::process::Child,
     /// Readable once the process has ended, which it then is before it is reaped.
     end: Option<ProcessFd>,
     number: Pid,
-    group: Option<Group>,
-    records: Records,
-    local: Arc<Local>,
+    group: Option<ProcessGroup>,
+    records: GroupRecords,
+    local: Arc<LocalHostApi>,
     name: String,
     steps: mpsc::Sender<Result<(), String>>,
     ended: watch::Sender<Option<RunEnd>>,
@@ -75,7 +77,7 @@ struct Attendant {
 }
 
 /// What an attendant waits for.
-enum Event {
+enum ProcessEvent {
     /// It has sent something, or its socket has ended.
     Read(io::Result<usize>),
     Exit,
@@ -84,10 +86,10 @@ enum Event {
 
 /// Attends a process from its beginning to its end.
 pub(super) fn attend(
-    spawned: Spawned,
-    (local, on_end): (Local, Box<dyn FnOnce() + Send>),
+    spawned: SpawnedProcess,
+    (local, on_end): (LocalHostApi, Box<dyn FnOnce() + Send>),
     message: &StartMessage,
-) -> Result<(Arc<Link>, Attending), String> {
+) -> Result<(Arc<Link>, SupervisionReport), String> {
     let ledger = ledger_for(&spawned.socket);
     let (group, records) = (spawned.group.clone(), spawned.records.clone());
     let (mut process, stream, number) = opened(spawned)?;
@@ -98,7 +100,7 @@ pub(super) fn attend(
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
     drain_output(&mut process, (&local, name), &has_ended);
-    let attendant = Attendant {
+    let attendant = ProcessSupervisor {
         link: Arc::clone(&link),
         process,
         end: end::descriptor_of(number),
@@ -116,7 +118,7 @@ pub(super) fn attend(
         on_end: Some(on_end),
     };
     tokio::spawn(attendant.attend());
-    let attending = Attending {
+    let attending = SupervisionReport {
         steps: taken,
         ended: has_ended,
     };
@@ -125,9 +127,9 @@ pub(super) fn attend(
 
 /// Makes the ledger of a process and sends it there, ahead of all else. Without one, which a lack of descriptors can cause,
 /// the process serves as well: nobody is lent to it, and whether a command has begun isn't known.
-fn ledger_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<Ledger>> {
-    let (ledger, file) = Ledger::create().ok()?;
-    let frame = ipc::whole(Kind::Ledger, 0, &[]);
+fn ledger_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<HandOffState>> {
+    let (ledger, file) = HandOffState::create().ok()?;
+    let frame = ipc::whole(FrameKind::Ledger, 0, &[]);
     socket::send_first(socket, &frame, file.as_fd()).ok()?;
     Some(ledger)
 }
@@ -138,8 +140,8 @@ fn files_max() -> Option<u64> {
 }
 
 /// A process that can be attended: itself, the socket to it, and its group.
-fn opened(spawned: Spawned) -> Result<(tokio::process::Child, UnixStream, Pid), String> {
-    let Spawned {
+fn opened(spawned: SpawnedProcess) -> Result<(tokio::process::Child, UnixStream, Pid), String> {
+    let SpawnedProcess {
         process, socket, ..
     } = spawned;
     let pid = process
@@ -154,11 +156,11 @@ fn opened(spawned: Spawned) -> Result<(tokio::process::Child, UnixStream, Pid), 
 }
 
 /// A worker answers its daemon by itself whether a connection is there, and so must know.
-fn visits_told(link: &Arc<Link>) -> VisitTold {
+fn visits_told(link: &Arc<Link>) -> ClientListener {
     let link = Arc::downgrade(link);
-    VisitTold(Box::new(move |id, state| {
+    ClientListener(Box::new(move |id, state| {
         if let Some(link) = link.upgrade() {
-            lock(&link.outgoing).put(Kind::Visit, id, &[&[ipc::visit_byte(state)]]);
+            lock(&link.outgoing).put(FrameKind::Visit, id, &[&[ipc::visit_byte(state)]]);
             link.flush();
         }
     }))
@@ -171,7 +173,7 @@ fn open(socket: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
 
 fn drain_output(
     process: &mut tokio::process::Child,
-    (local, name): (&Arc<Local>, &str),
+    (local, name): (&Arc<LocalHostApi>, &str),
     has_ended: &watch::Receiver<Option<RunEnd>>,
 ) {
     let has_ended = has_ended.clone();
@@ -198,7 +200,7 @@ fn drain_output(
     }
 }
 
-impl Attendant {
+impl ProcessSupervisor {
     async fn attend(mut self) {
         let broken = match AssertUnwindSafe(self.hear()).catch_unwind().await {
             Ok(broken) => broken,
@@ -233,24 +235,24 @@ impl Attendant {
             let event = tokio::select! {
                 // Whatever comes from it without end, the others have their turn.
                 biased;
-                () = &mut killed => Event::Kill,
-                () = exited(self.end.as_ref(), &mut self.process) => Event::Exit,
-                read = read(&link, room) => Event::Read(read),
+                () = &mut killed => ProcessEvent::Kill,
+                () = exited(self.end.as_ref(), &mut self.process) => ProcessEvent::Exit,
+                read = read(&link, room) => ProcessEvent::Read(read),
                 never = &mut writing => match never {},
             };
             match event {
-                Event::Read(Ok(1..)) => {
+                ProcessEvent::Read(Ok(1..)) => {
                     if let Err(text) = self.take_frames() {
                         return Some(text);
                     }
                     link.flush();
                 }
-                Event::Read(end) => return self.end_of_socket(end).await,
-                Event::Exit => {
+                ProcessEvent::Read(end) => return self.end_of_socket(end).await,
+                ProcessEvent::Exit => {
                     self.take_last();
                     return None;
                 }
-                Event::Kill => return Some(self.kill_text()),
+                ProcessEvent::Kill => return Some(self.kill_text()),
             }
         }
     }
@@ -286,17 +288,17 @@ impl Attendant {
         let mut inbox = std::mem::take(&mut self.inbox);
         let taken = loop {
             match inbox.next() {
-                Ok(Some(frame)) if frame.kind == Kind::Replies => {
+                Ok(Some(frame)) if frame.kind == FrameKind::Replies => {
                     if let Err(text) = self.on_replies(&frame) {
                         break Err(text);
                     }
                 }
-                Ok(Some(frame)) if frame.kind == Kind::Part => {
+                Ok(Some(frame)) if frame.kind == FrameKind::Part => {
                     if let Err(text) = self.on_part(&frame) {
                         break Err(text);
                     }
                 }
-                Ok(Some(frame)) if frame.kind == Kind::HandBack => {
+                Ok(Some(frame)) if frame.kind == FrameKind::HandBack => {
                     if let Err(text) = self.on_hand_back(&frame) {
                         break Err(text);
                     }
@@ -313,29 +315,29 @@ impl Attendant {
     fn take(&mut self, frame: &Frame<'_>) {
         let place = || ipc::split_u32(frame.payload).0 as usize;
         match frame.kind {
-            Kind::SetAside => lock(&self.link.calls).set_aside(frame.id, true),
-            Kind::Resumed => lock(&self.link.calls).set_aside(frame.id, false),
-            Kind::Dropped => lock(&self.link.calls).dropped(frame.id, place()),
-            Kind::Want => self.link.want_reads(frame.payload == [1]),
-            Kind::Ended => self.on_ended(frame),
-            Kind::Log => self.on_log(frame.payload),
-            Kind::Emit => {
+            FrameKind::SetAside => lock(&self.link.calls).set_aside(frame.id, true),
+            FrameKind::Resumed => lock(&self.link.calls).set_aside(frame.id, false),
+            FrameKind::Dropped => lock(&self.link.calls).dropped(frame.id, place()),
+            FrameKind::Want => self.link.want_reads(frame.payload == [1]),
+            FrameKind::Ended => self.on_ended(frame),
+            FrameKind::Log => self.on_log(frame.payload),
+            FrameKind::Emit => {
                 self.local.emit(frame.id, frame.payload);
             }
-            Kind::Pong => {
+            FrameKind::Pong => {
                 self.link.pongs.fetch_add(1, Ordering::Relaxed);
             }
-            Kind::Loaded | Kind::Started => self.on_step(Ok(())),
-            Kind::Refused => self.on_step(Err(text(frame.payload))),
-            Kind::RunEnd => {
+            FrameKind::Loaded | FrameKind::Started => self.on_step(Ok(())),
+            FrameKind::Refused => self.on_step(Err(text(frame.payload))),
+            FrameKind::RunEnd => {
                 if let Ok(end) = serde_json::from_slice(frame.payload) {
                     self.ended.send_replace(Some(end));
                 }
             }
-            Kind::Stopped => *lock(&self.link.stop_faults) = Some(text(frame.payload)),
-            Kind::Ask => self.on_ask(frame),
-            Kind::AskCancel => drop(lock(&self.asking).remove(&frame.id)),
-            Kind::Tell => self.on_tell(frame.payload),
+            FrameKind::Stopped => *lock(&self.link.stop_faults) = Some(text(frame.payload)),
+            FrameKind::Ask => self.on_ask(frame),
+            FrameKind::AskCancel => drop(lock(&self.asking).remove(&frame.id)),
+            FrameKind::Tell => self.on_tell(frame.payload),
             // Those that go the other way; from here they mean nothing.
             _ => {}
         }
@@ -367,7 +369,7 @@ impl Attendant {
         let (guest, bytes) = ipc::split_u64(rest);
         let bytes = self.take_parts(frame.id).unwrap_or_else(|| bytes.to_vec());
         let call = lock(&self.link.calls).by_id.remove(&frame.id);
-        let ended = Ended { status, bytes };
+        let ended = Completion { status, bytes };
         let left = match call {
             Some(call) => call.sender.send(ended).err(),
             // A cancelled call has left the table.
@@ -408,9 +410,9 @@ impl Attendant {
     /// Does what its daemon asks about others, and answers when it is done.
     fn on_ask(&self, frame: &Frame<'_>) {
         let (id, (operation, request)) = (frame.id, ipc::split_text(frame.payload));
-        let answer = move |link: &Link, ended: &Ended| {
+        let answer = move |link: &Link, ended: &Completion| {
             let status = ended.status.to_le_bytes();
-            lock(&link.outgoing).put(Kind::Answered, id, &[&status, &ended.bytes]);
+            lock(&link.outgoing).put(FrameKind::Answered, id, &[&status, &ended.bytes]);
             link.flush();
         };
         if lock(&self.asking).len() >= ASKING_MAX {
@@ -419,22 +421,22 @@ impl Attendant {
             );
             return answer(
                 &self.link,
-                &Ended {
+                &Completion {
                     status: status::FAILED,
                     bytes: text.into_bytes(),
                 },
             );
         }
         let work = match self.local.ask_later(operation, request) {
-            Asking::Now(ended) => return answer(&self.link, &ended),
-            Asking::Later(work) => work,
+            HostRequest::Now(ended) => return answer(&self.link, &ended),
+            HostRequest::Later(work) => work,
         };
         let (link, asking) = (Arc::clone(&self.link), Arc::clone(&self.asking));
         // Entered before it can end.
         let mut table = lock(&self.asking);
         let task = tokio::spawn(async move {
             let ended = tasks::told("what a daemon has asked", work).await;
-            let ended = ended.unwrap_or_else(|| Ended {
+            let ended = ended.unwrap_or_else(|| Completion {
                 status: status::FAILED,
                 bytes: br#"{"code":"unavailable","message":"the host panicked, see its log"}"#
                     .to_vec(),
@@ -515,7 +517,7 @@ impl Attendant {
     fn tell_end(&mut self, how: &str) {
         let left_out = self.rate.left_out();
         self.tell_left_out(left_out);
-        let died = || Ended {
+        let died = || Completion {
             status: host_status::DIED,
             bytes: format!("its process {how}").into_bytes(),
         };

@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
-use super::limits::{Due, Withdrawal};
+use super::limits::{OverdueAction, WithdrawalReason};
 use super::read::bytes_of;
 use super::{Link, lock};
-use crate::plugin::completion::Ended;
-use crate::process::hand_off::{Begun, Front};
+use crate::plugin::completion::Completion;
+use crate::process::hand_off::{Begun, CommandPosition};
 use crate::process::ipc::batch;
 
 /// The batches that a child has not answered in full.
 #[derive(Default)]
-pub(super) struct Batches {
-    waiting: VecDeque<Waiting>,
+pub(super) struct PendingBatches {
+    waiting: VecDeque<WaitingBatch>,
 }
 
-struct Waiting {
+struct WaitingBatch {
     id: u64,
     guest: u64,
     /// Whether it is set aside, out of the order of numbers.
@@ -35,34 +35,34 @@ struct Waiting {
     count: usize,
     /// The number of these that are unanswered.
     left: usize,
-    replies: Arc<Replies>,
+    replies: Arc<BatchReplies>,
 }
 
 /// What has come for a batch, between who reads it from the child and who writes it to the guest.
 #[derive(Default)]
-struct Replies {
-    came: Mutex<Came>,
+struct BatchReplies {
+    came: Mutex<BatchProgress>,
     guest: AtomicWaker,
 }
 
 #[derive(Default)]
-struct Came {
+struct BatchProgress {
     /// Entries, as [`batch`] has them.
     entries: Vec<u8>,
     /// Why no more will come.
-    no_more: Option<NoMore>,
+    no_more: Option<BatchEnd>,
 }
 
 /// Why a batch is not answered in full.
 #[derive(Debug, Clone)]
-pub enum NoMore {
+pub enum BatchEnd {
     /// Nothing more will come, and this is what the rest ends with.
-    Ended(Ended),
+    Ended(Completion),
     /// From the command of this index on, they were withdrawn, and end with that.
-    Withdrawn(usize, Ended),
+    Withdrawn(usize, Completion),
 }
 
-impl Batches {
+impl PendingBatches {
     /// One more, of so many commands. The guest is woken by what comes for it.
     pub(super) fn add(
         &mut self,
@@ -70,9 +70,9 @@ impl Batches {
         count: usize,
         guest: &Context<'_>,
     ) -> BatchCall {
-        let replies = Arc::new(Replies::default());
+        let replies = Arc::new(BatchReplies::default());
         replies.guest.register(guest.waker());
-        self.waiting.push_back(Waiting {
+        self.waiting.push_back(WaitingBatch {
             id,
             guest: guest_id,
             is_aside: false,
@@ -96,7 +96,7 @@ impl Batches {
     }
 
     /// Tells those who wait what of their batches up to that one was withdrawn, by where the child was then.
-    pub(super) fn withdraw(&mut self, last: u64, front: Front, why: Withdrawal) {
+    pub(super) fn withdraw(&mut self, last: u64, front: CommandPosition, why: WithdrawalReason) {
         let waiting = self.waiting.iter_mut();
         for batch in waiting.filter(|one| one.id <= last && !one.is_aside) {
             let begun = match front.begun(batch.id) {
@@ -117,7 +117,7 @@ impl Batches {
     }
 
     /// Of a batch that was set aside, the commands from that one on never begin.
-    pub(super) fn dropped(&mut self, id: u64, from: usize, why: Withdrawal) {
+    pub(super) fn dropped(&mut self, id: u64, from: usize, why: WithdrawalReason) {
         if let Some(at) = self.find(id) {
             self.waiting[at].withdraw(from, why);
             self.waiting.retain(|batch| batch.left > 0);
@@ -161,25 +161,25 @@ impl Batches {
     }
 
     /// Tells all that wait that no more will come.
-    pub(super) fn end(&mut self, ended: impl Fn() -> Ended) {
+    pub(super) fn end(&mut self, ended: impl Fn() -> Completion) {
         for batch in self.waiting.drain(..) {
-            batch.replies.end(NoMore::Ended(ended()));
+            batch.replies.end(BatchEnd::Ended(ended()));
         }
     }
 }
 
-impl Waiting {
+impl WaitingBatch {
     /// The commands from that one on never begin.
-    fn withdraw(&mut self, from: usize, why: Withdrawal) {
+    fn withdraw(&mut self, from: usize, why: WithdrawalReason) {
         if from < self.count {
             self.left -= self.left.min(self.count - from);
             self.count = from;
-            self.replies.end(NoMore::Withdrawn(from, why.ended()));
+            self.replies.end(BatchEnd::Withdrawn(from, why.ended()));
         }
     }
 }
 
-impl Replies {
+impl BatchReplies {
     fn add(&self, entries: Cow<'_, [u8]>) {
         let mut came = lock(&self.came);
         match came.entries.is_empty() && matches!(entries, Cow::Owned(_)) {
@@ -191,7 +191,7 @@ impl Replies {
         self.guest.wake();
     }
 
-    fn end(&self, why: NoMore) {
+    fn end(&self, why: BatchEnd) {
         lock(&self.came).no_more = Some(why);
         self.guest.wake();
     }
@@ -204,14 +204,14 @@ pub struct BatchCall {
     guest: u64,
     /// None where it was refused.
     link: Option<Arc<Link>>,
-    replies: Arc<Replies>,
+    replies: Arc<BatchReplies>,
 }
 
 impl BatchCall {
     /// One whose commands all have that end.
-    pub(super) fn refused(ended: Ended) -> Self {
-        let replies = Arc::new(Replies::default());
-        replies.end(NoMore::Ended(ended));
+    pub(super) fn refused(ended: Completion) -> Self {
+        let replies = Arc::new(BatchReplies::default());
+        replies.end(BatchEnd::Ended(ended));
         BatchCall {
             id: 0,
             guest: 0,
@@ -221,9 +221,9 @@ impl BatchCall {
     }
 
     /// What is to be done about the first command that is unanswered, which has that index.
-    pub fn due(&self, first: usize, since: Instant, limit: Duration) -> Due {
+    pub fn due(&self, first: usize, since: Instant, limit: Duration) -> OverdueAction {
         let due = |link: &Arc<Link>| link.due((self.id, first), since, limit);
-        let later = || Due::Look(Instant::now() + limit);
+        let later = || OverdueAction::Look(Instant::now() + limit);
         self.link.as_ref().map_or_else(later, due)
     }
 
@@ -243,7 +243,7 @@ impl BatchCall {
 
     /// Puts what has come into `entries`, in place of what is there; why no more will come after that, if so. The guest is
     /// woken by the next.
-    pub fn take(&self, entries: &mut Vec<u8>, guest: &Context<'_>) -> Option<NoMore> {
+    pub fn take(&self, entries: &mut Vec<u8>, guest: &Context<'_>) -> Option<BatchEnd> {
         entries.clear();
         // First, so that nothing is missed.
         self.replies.guest.register(guest.waker());
@@ -279,25 +279,25 @@ mod tests {
     #[test]
     fn replies_come_in_pieces_and_an_end_comes_for_the_rest() {
         let guest = Context::from_waker(Waker::noop());
-        let (mut batches, mut taken) = (Batches::default(), Vec::new());
+        let (mut batches, mut taken) = (PendingBatches::default(), Vec::new());
         let call = batches.add((1, 9, None), 3, &guest);
         batches.answer(1, entries(&["a"]).into()).unwrap();
         batches.answer(1, entries(&["b"]).into()).unwrap();
         assert!(call.take(&mut taken, &guest).is_none());
         assert_eq!(taken, entries(&["a", "b"]));
-        batches.end(|| Ended {
+        batches.end(|| Completion {
             status: 7,
             bytes: Vec::new(),
         });
         let no_more = call.take(&mut taken, &guest);
-        assert!(matches!(no_more, Some(NoMore::Ended(ended)) if ended.status == 7));
+        assert!(matches!(no_more, Some(BatchEnd::Ended(ended)) if ended.status == 7));
         assert!(taken.is_empty());
     }
 
     #[test]
     fn what_is_not_due_is_nonsense() {
         let guest = Context::from_waker(Waker::noop());
-        let mut batches = Batches::default();
+        let mut batches = PendingBatches::default();
         assert!(batches.answer(1, entries(&["a"]).into()).is_err());
         let calls = [
             batches.add((1, 9, None), 1, &guest),

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 // It waits until a descriptor is readable, whatever that is of; here of a process.
 pub(super) use tokio::net::unix::pipe::Receiver as ProcessFd;
 
-use super::group::Group;
+use super::group::ProcessGroup;
 
 /// How often a killed group is looked for, until it is gone.
 const GROUP_POLL: Duration = Duration::from_millis(1);
@@ -33,7 +33,7 @@ pub(super) fn descriptor_of(process: Pid) -> Option<ProcessFd> {
 
 /// Ends once nothing runs any more of the group. What has ended and waits for its parent to be asked how doesn't run: it
 /// may wait for ever, where whoever adopts orphans doesn't ask.
-pub(super) async fn group_gone(number: Pid, group: Option<Group>) {
+pub(super) async fn group_gone(number: Pid, group: Option<ProcessGroup>) {
     let mut poll = GROUP_POLL;
     while rustix::process::test_kill_process_group(number).is_ok() {
         match &group {

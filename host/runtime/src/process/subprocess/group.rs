@@ -6,7 +6,7 @@
 //! signalled by a descriptor of the process.
 //!
 //! The record lies in the home while the worker lives. A host that was killed together with its workers leaves records
-//! behind, and the next host ends what they name ([`Records::end_left`]).
+//! behind, and the next host ends what they name ([`GroupRecords::end_left`]).
 //!
 //! Elsewhere than on Linux there is no such table: groups are signalled by their numbers alone, and no records are kept.
 
@@ -22,7 +22,7 @@ use dae_store::home;
 
 /// A group, told from any other that ever has its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Group {
+pub(super) struct ProcessGroup {
     /// Its number, which is its leader's process id.
     number: i32,
     /// When its leader started, in the kernel's ticks since the system's start.
@@ -35,13 +35,13 @@ pub(super) struct Group {
 
 /// Where the groups are recorded that workers lead.
 #[derive(Debug, Clone)]
-pub struct Records {
+pub struct GroupRecords {
     directory: PathBuf,
 }
 
 /// What the kernel's table says of one process.
 #[derive(Debug, PartialEq, Eq)]
-struct Row {
+struct ProcessRow {
     process: i32,
     has_ended: bool,
     group: i32,
@@ -49,11 +49,11 @@ struct Row {
     started: u64,
 }
 
-impl Group {
+impl ProcessGroup {
     /// Returns the group that a process leads which has not been reaped yet; `None` where the kernel has no such table.
     pub(super) fn led_by(leader: Pid) -> Option<Self> {
-        let row = Row::of(leader.as_raw_nonzero().get())?;
-        (row.group == row.process).then(|| Group {
+        let row = ProcessRow::of(leader.as_raw_nonzero().get())?;
+        (row.group == row.process).then(|| ProcessGroup {
             number: row.process,
             started: row.started,
             session: row.session,
@@ -65,27 +65,28 @@ impl Group {
     pub(super) fn kill_left(&self) -> usize {
         let rows = table();
         // The number was given out again: nothing is left of the group.
-        let is_another = |row: &Row| row.process == self.number && row.started != self.started;
+        let is_another =
+            |row: &ProcessRow| row.process == self.number && row.started != self.started;
         if self.place != place() || rows.iter().any(is_another) {
             return 0;
         }
-        let ours: Vec<&Row> = rows.iter().filter(|row| self.has(row)).collect();
+        let ours: Vec<&ProcessRow> = rows.iter().filter(|row| self.has(row)).collect();
         ours.iter().for_each(|row| self.kill(row));
         ours.len()
     }
 
-    fn has(&self, row: &Row) -> bool {
+    fn has(&self, row: &ProcessRow) -> bool {
         let is_member = row.group == self.number && row.session == self.session;
         is_member && row.started >= self.started && !row.has_ended
     }
 
     /// By a descriptor: from its being opened on, no other process is meant, and then the process is looked at again.
     #[cfg(target_os = "linux")]
-    fn kill(&self, row: &Row) {
+    fn kill(&self, row: &ProcessRow) {
         use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
         let opened = Pid::from_raw(row.process).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
         if let Some(Ok(process)) = opened
-            && Row::of(row.process).is_some_and(|now| now.started == row.started)
+            && ProcessRow::of(row.process).is_some_and(|now| now.started == row.started)
         {
             // One that has ended meanwhile needs no signal.
             let _ = pidfd_send_signal(&process, Signal::KILL);
@@ -93,13 +94,13 @@ impl Group {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn kill(&self, _row: &Row) {}
+    fn kill(&self, _row: &ProcessRow) {}
 }
 
-impl Records {
+impl GroupRecords {
     /// Records in that directory, which is made when it is needed.
     pub fn in_directory(directory: PathBuf) -> Self {
-        Records { directory }
+        GroupRecords { directory }
     }
 
     /// Kills what is left of the groups that a host of before has recorded, and forgets them. To be called by who holds
@@ -108,7 +109,7 @@ impl Records {
         let entries = fs::read_dir(&self.directory).into_iter().flatten();
         let end = |entry: fs::DirEntry| {
             let text = fs::read(entry.path()).unwrap_or_default();
-            let group = serde_json::from_slice::<Group>(&text).ok();
+            let group = serde_json::from_slice::<ProcessGroup>(&text).ok();
             let left = group.map_or(0, |group| group.kill_left());
             let _ = fs::remove_file(entry.path());
             left
@@ -120,7 +121,7 @@ impl Records {
     ///
     /// # Errors
     /// The disk's.
-    pub(super) fn keep(&self, group: &Group) -> anyhow::Result<()> {
+    pub(super) fn keep(&self, group: &ProcessGroup) -> anyhow::Result<()> {
         let text = serde_json::to_vec(group)?;
         let write = || -> io::Result<()> {
             let mut file = fs::File::create(self.path_of(group))?;
@@ -135,12 +136,12 @@ impl Records {
     }
 
     /// Forgets a group that is gone.
-    pub(super) fn forget(&self, group: &Group) {
+    pub(super) fn forget(&self, group: &ProcessGroup) {
         // One that stays names a group that the next host doesn't find.
         let _ = atomic_file::remove(&self.path_of(group));
     }
 
-    fn path_of(&self, group: &Group) -> PathBuf {
+    fn path_of(&self, group: &ProcessGroup) -> PathBuf {
         self.directory.join(group.number.to_string())
     }
 }
@@ -153,23 +154,23 @@ fn place() -> String {
 }
 
 /// Every process that the kernel shows us.
-fn table() -> Vec<Row> {
+fn table() -> Vec<ProcessRow> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter_map(Row::of).collect()
+    numbers.filter_map(ProcessRow::of).collect()
 }
 
-impl Row {
+impl ProcessRow {
     fn of(process: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        Row::read(process, &stat)
+        ProcessRow::read(process, &stat)
     }
 
     /// Reads a line as proc(5) has it. The name, in brackets, may hold anything; what follows the last bracket is state,
     /// parent, group and session, and 16 fields later the time of the start.
     fn read(process: i32, stat: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        Some(Row {
+        Some(ProcessRow {
             process,
             has_ended: matches!(*fields.first()?, "Z" | "X"),
             group: fields.get(2)?.parse().ok()?,
@@ -187,7 +188,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     /// A group whose leader has started another process and then ended.
-    fn group_without_leader() -> (Group, Child) {
+    fn group_without_leader() -> (ProcessGroup, Child) {
         let mut leader = Command::new("sh");
         leader.args(["-c", "sleep 60 & read -r line"]);
         let mut leader = leader
@@ -195,14 +196,14 @@ mod tests {
             .process_group(0)
             .spawn()
             .unwrap();
-        let group = Group::led_by(Pid::from_child(&leader)).unwrap();
+        let group = ProcessGroup::led_by(Pid::from_child(&leader)).unwrap();
         until(|| members(&group) == 2);
         drop(leader.stdin.take());
         leader.wait().unwrap();
         (group, leader)
     }
 
-    fn members(group: &Group) -> usize {
+    fn members(group: &ProcessGroup) -> usize {
         table().iter().filter(|row| group.has(row)).count()
     }
 
@@ -218,7 +219,7 @@ mod tests {
     #[test]
     fn what_a_host_of_before_has_recorded_is_ended_by_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::in_directory(dir.path().join("workers"));
+        let records = GroupRecords::in_directory(dir.path().join("workers"));
         assert_eq!(records.end_left(), 0, "there is nothing yet");
         let (group, _leader) = group_without_leader();
         records.keep(&group).unwrap();
@@ -233,15 +234,15 @@ mod tests {
     fn a_group_that_is_not_the_recorded_one_is_left_alone() {
         let (group, _leader) = group_without_leader();
         let differently = [
-            Group {
+            ProcessGroup {
                 started: group.started + 1_000_000,
                 ..group.clone()
             },
-            Group {
+            ProcessGroup {
                 session: group.session + 1,
                 ..group.clone()
             },
-            Group {
+            ProcessGroup {
                 place: "another system".to_owned(),
                 ..group.clone()
             },
@@ -255,8 +256,8 @@ mod tests {
             .process_group(0)
             .spawn()
             .unwrap();
-        let led = Group::led_by(Pid::from_child(&leader)).unwrap();
-        let earlier = Group {
+        let led = ProcessGroup::led_by(Pid::from_child(&leader)).unwrap();
+        let earlier = ProcessGroup {
             started: led.started - 1,
             ..led.clone()
         };
@@ -269,7 +270,7 @@ mod tests {
     #[test]
     fn a_name_with_brackets_is_no_end_of_the_name() {
         let stat = "7 (a) Z (b) S 1 5 6 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0";
-        let row = Row::read(7, stat).unwrap();
+        let row = ProcessRow::read(7, stat).unwrap();
         assert_eq!((row.group, row.session, row.started), (5, 6, 4711));
         assert!(!row.has_ended);
     }

@@ -10,37 +10,37 @@ use std::time::{Duration, Instant};
 
 use dae_plugin_api::abi::status;
 
-use super::{Calls, Link, lock};
-use crate::plugin::completion::{Ended, host_status};
-use crate::process::hand_off::{Begun, Ledger};
-use crate::process::ipc::Kind;
+use super::{Link, PendingCommands, lock};
+use crate::plugin::completion::{Completion, host_status};
+use crate::process::hand_off::{Begun, HandOffState};
+use crate::process::ipc::FrameKind;
 
 /// How often a command that waits for its start is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Why commands are withdrawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Withdrawal {
+pub(super) enum WithdrawalReason {
     /// The one before them has run past this limit.
     Stuck(Duration),
     /// Their instance is to go.
     Revoked,
 }
 
-impl Withdrawal {
+impl WithdrawalReason {
     /// What a command ends with that was withdrawn.
-    pub(super) fn ended(self) -> Ended {
+    pub(super) fn ended(self) -> Completion {
         let (status, why) = match self {
-            Withdrawal::Stuck(limit) => (
+            WithdrawalReason::Stuck(limit) => (
                 host_status::TIMEOUT,
                 format!("another command of its daemon had run past its limit of {limit:?}"),
             ),
-            Withdrawal::Revoked => (
+            WithdrawalReason::Revoked => (
                 status::GONE,
                 "its daemon was replaced or stopped".to_owned(),
             ),
         };
-        Ended {
+        Completion {
             status,
             bytes: not_begun(&why).into_bytes(),
         }
@@ -56,7 +56,7 @@ fn not_begun(why: &str) -> String {
 
 /// What is to be done about a command that a child has in its hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum OverdueAction {
     /// To look again then.
     Look(Instant),
     /// It has run past its limit.
@@ -65,15 +65,20 @@ pub enum Due {
 
 impl Link {
     /// What is to be done about the command at `place` of a batch or call that was handed over at `since`.
-    pub(super) fn due(&self, (id, place): (u64, usize), since: Instant, limit: Duration) -> Due {
+    pub(super) fn due(
+        &self,
+        (id, place): (u64, usize),
+        since: Instant,
+        limit: Duration,
+    ) -> OverdueAction {
         let now = Instant::now();
         let Some(ledger) = &self.ledger else {
             // Whether it has begun can't be known, and it is given the limit from when it was handed over.
             let end = since + limit;
             return if now < end {
-                Due::Look(end)
+                OverdueAction::Look(end)
             } else {
-                Due::TooLong
+                OverdueAction::TooLong
             };
         };
         let running = ledger.running();
@@ -82,18 +87,18 @@ impl Link {
             Some(running) if running.time >= limit => {
                 self.withdraw_behind(limit, now);
                 if is_ours {
-                    return Due::TooLong;
+                    return OverdueAction::TooLong;
                 }
             }
-            Some(running) if is_ours => return Due::Look(now + (limit - running.time)),
+            Some(running) if is_ours => return OverdueAction::Look(now + (limit - running.time)),
             None if self.lent_time(ledger, now) >= limit => self.withdraw_behind(limit, now),
             _ => {}
         }
-        Due::Look(now + LOOK.min(limit))
+        OverdueAction::Look(now + LOOK.min(limit))
     }
 
     /// For how long the child has been seen at one line of a lent guest.
-    fn lent_time(&self, ledger: &Ledger, now: Instant) -> Duration {
+    fn lent_time(&self, ledger: &HandOffState, now: Instant) -> Duration {
         let mut seen = lock(&self.seen_at);
         let at = ledger.at();
         let since = match *seen {
@@ -121,7 +126,7 @@ impl Link {
             .chain(singles)
             .filter(|(_, since)| has_waited(*since));
         if let Some(last) = waited.map(|(id, _)| id).max() {
-            self.withdraw(&mut calls, last, Withdrawal::Stuck(limit));
+            self.withdraw(&mut calls, last, WithdrawalReason::Stuck(limit));
         }
     }
 
@@ -129,14 +134,14 @@ impl Link {
     pub(super) fn withdraw_all(&self) {
         let mut calls = lock(&self.calls);
         let last = self.last_id.load(std::sync::atomic::Ordering::Relaxed);
-        self.withdraw(&mut calls, last, Withdrawal::Revoked);
+        self.withdraw(&mut calls, last, WithdrawalReason::Revoked);
         drop(calls);
         // What was set aside is answered when the child has said that it never begins.
-        lock(&self.outgoing).put(Kind::DropAside, last, &[]);
+        lock(&self.outgoing).put(FrameKind::DropAside, last, &[]);
         self.flush();
     }
 
-    fn withdraw(&self, calls: &mut Calls, last: u64, why: Withdrawal) {
+    fn withdraw(&self, calls: &mut PendingCommands, last: u64, why: WithdrawalReason) {
         let Some(ledger) = &self.ledger else { return };
         let front = ledger.withdraw(last);
         calls.batches.withdraw(last, front, why);
@@ -151,7 +156,7 @@ impl Link {
     }
 }
 
-impl Calls {
+impl PendingCommands {
     /// Whether a call was set aside and has not begun since.
     fn is_aside(&self, id: u64) -> bool {
         self.by_id.get(&id).is_some_and(|call| call.is_aside)
@@ -167,7 +172,7 @@ impl Calls {
 
     /// Of what was set aside, the commands from that one on never begin.
     pub(super) fn dropped(&mut self, id: u64, from: usize) {
-        let why = Withdrawal::Revoked;
+        let why = WithdrawalReason::Revoked;
         match self.by_id.remove(&id) {
             // Whoever waited may have given up.
             Some(call) => drop(call.sender.send(why.ended())),
@@ -187,7 +192,7 @@ impl CallStart {
     /// Ends when the call has run past its limit, counted from its start.
     pub(crate) async fn too_long(&self, limit: Duration) {
         while !self.link.has_begun(self.id) {
-            let Due::Look(at) = self.link.due((self.id, 0), self.since, limit) else {
+            let OverdueAction::Look(at) = self.link.due((self.id, 0), self.since, limit) else {
                 return;
             };
             tokio::time::sleep_until(at.into()).await;
@@ -195,7 +200,7 @@ impl CallStart {
         let seen = Instant::now();
         // A command that holds the child's thread has a start that is known exactly.
         let is_running =
-            |ledger: &Arc<Ledger>| ledger.running().filter(|running| running.id == self.id);
+            |ledger: &Arc<HandOffState>| ledger.running().filter(|running| running.id == self.id);
         let running = self.link.ledger.as_ref().and_then(is_running);
         let before = running.map_or(Duration::ZERO, |running| running.time);
         tokio::time::sleep_until((seen + limit.saturating_sub(before)).into()).await;

@@ -3,7 +3,7 @@
 //! A guest that sends one batch of quick commands after the other is lent: the child reads its lines and writes its replies
 //! itself, and the host sees nothing of it (see [`crate::process::hand_off`]). It comes home when the host wants it, when the child
 //! meets anything but a quick command, when it has gone quiet, when a command of it doesn't end, and when the child does.
-//! Its connection's task waits for that ([`Loan::poll_back`]) and goes on where the child has left off.
+//! Its connection's task waits for that ([`HandOff::poll_back`]) and goes on where the child has left off.
 //!
 //! One task a child looks after its loans while there are any.
 
@@ -21,17 +21,17 @@ use std::time::{Duration, Instant};
 use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 
-use super::{Child, Link};
-use crate::plugin::completion::Ended;
+use super::{Link, Subprocess};
+use crate::plugin::completion::Completion;
 use crate::process::hand_off::{
-    At, Counts, Home, InHand, Ledger, Place, SLOTS, counts, keep_in_line,
+    Counts, Custody, HandOffSlot, HandOffState, LostWork, Position, SLOTS, counts, keep_in_line,
 };
 use crate::process::ipc::loan::{HandedBack, Terms};
-use crate::process::ipc::{self, Kind, socket};
-use crate::threads::counters::Counting;
+use crate::process::ipc::{self, FrameKind, socket};
+use crate::threads::counters::CounterSource;
 use dae_store::lock::lock;
 use dae_store::tasks;
-use watch::Watch;
+use watch::HandOffWatch;
 
 /// How often loans are looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,16 +40,16 @@ const DESCRIPTORS_SHARE: u64 = 4;
 
 /// The loans of one child.
 #[derive(Debug)]
-pub(super) struct Loans {
+pub(super) struct HandOffs {
     /// As many as there may be.
     most: usize,
-    table: Mutex<Table>,
+    table: Mutex<HandOffTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct HandOffTable {
     /// By the loan's id.
-    by_id: HashMap<u64, Arc<Entry>>,
+    by_id: HashMap<u64, Arc<HandOffEntry>>,
     free: Vec<usize>,
     /// How many slots have ever been used.
     used: usize,
@@ -60,75 +60,77 @@ struct Table {
 
 /// One loan, between the guest's task, the child's attendant and the one that looks after it.
 #[derive(Debug)]
-struct Entry {
-    place: Place,
+struct HandOffEntry {
+    place: HandOffSlot,
     guest_id: u64,
     guest: AtomicWaker,
-    told: Mutex<Told>,
+    told: Mutex<LastReport>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct LastReport {
     back: Option<HandedBack>,
-    why: Option<Why>,
+    why: Option<RecallReason>,
     /// Its guest's task has gone.
     is_abandoned: bool,
 }
 
 /// Why a guest is to come home; of two reasons the later one here counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum RecallReason {
     /// It has gone quiet, or the host has something for it.
     Called,
     /// Its instance is to go, and waits no longer for a command of it.
     Revoked,
     /// The command that the child is at has not ended within its limit.
-    TooLong(At),
+    TooLong(Position),
     /// The child has ended, and this is what the command it was at ends with.
-    Died(Ended),
+    Died(Completion),
 }
 
-impl Why {
+impl RecallReason {
     fn weight(&self) -> u8 {
         match self {
-            Why::Called => 0,
-            Why::Revoked => 1,
-            Why::TooLong(_) => 2,
-            Why::Died(_) => 3,
+            RecallReason::Called => 0,
+            RecallReason::Revoked => 1,
+            RecallReason::TooLong(_) => 2,
+            RecallReason::Died(_) => 3,
         }
     }
 
     fn stronger(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        one.into_iter().chain(other).max_by_key(Why::weight)
+        one.into_iter()
+            .chain(other)
+            .max_by_key(RecallReason::weight)
     }
 }
 
 /// What comes home with a guest.
 #[derive(Debug, Default)]
-pub struct Back {
+pub struct Returned {
     pub handed: HandedBack,
     /// The line that the child was at and won't answer, and why.
-    pub broken: Option<(Vec<u8>, Why)>,
+    pub broken: Option<(Vec<u8>, RecallReason)>,
     /// The child had no use for it.
     pub(crate) is_unwanted: bool,
 }
 
 /// A guest that is lent. Dropped, its connection is shut.
-pub(crate) struct Loan {
+pub(crate) struct HandOff {
     link: Arc<Link>,
-    ledger: Arc<Ledger>,
-    entry: Arc<Entry>,
+    ledger: Arc<HandOffState>,
+    entry: Arc<HandOffEntry>,
     socket: Option<TcpStream>,
     before: Counts,
     /// Whether the child was asked for it.
     is_called: bool,
 }
 
-impl Loans {
+impl HandOffs {
     /// For a child that may have so many descriptors.
     pub(super) fn new(descriptors: Option<u64>) -> Self {
         let share = descriptors.map_or(SLOTS as u64, |most| most / DESCRIPTORS_SHARE);
-        Loans {
+        HandOffs {
             most: SLOTS.min(usize::try_from(share).unwrap_or(SLOTS)),
             table: Mutex::default(),
         }
@@ -138,7 +140,7 @@ impl Loans {
     pub(super) fn on_hand_back(
         &self,
         (id, back): (u64, HandedBack),
-        ledger: Option<&Ledger>,
+        ledger: Option<&HandOffState>,
     ) -> Option<(u64, usize)> {
         let mut table = lock(&self.table);
         // One that was seized is not there any more, and what it counts as unread isn't either.
@@ -155,16 +157,16 @@ impl Loans {
     }
 
     /// The child has ended, and all of its group.
-    pub(super) fn end(&self, ended: &Ended) {
+    pub(super) fn end(&self, ended: &Completion) {
         let mut table = lock(&self.table);
         for entry in table.by_id.values() {
-            entry.tell(Why::Died(ended.clone()));
+            entry.tell(RecallReason::Died(ended.clone()));
         }
         table.has_ended = true;
     }
 }
 
-impl Table {
+impl HandOffTable {
     /// A free slot, if there is room.
     fn take_slot(&mut self, most: usize) -> io::Result<usize> {
         if self.by_id.len() >= most || self.has_ended {
@@ -177,7 +179,7 @@ impl Table {
     }
 
     /// That loan is over, and its slot another's.
-    fn forget(&mut self, place: Place, ledger: Option<&Ledger>) {
+    fn forget(&mut self, place: HandOffSlot, ledger: Option<&HandOffState>) {
         if self.by_id.remove(&place.id).is_some() {
             if let Some(ledger) = ledger {
                 ledger.clear(place);
@@ -187,16 +189,16 @@ impl Table {
     }
 }
 
-impl Entry {
-    fn tell(&self, why: Why) {
+impl HandOffEntry {
+    fn tell(&self, why: RecallReason) {
         let mut told = lock(&self.told);
-        told.why = Why::stronger(told.why.take(), Some(why));
+        told.why = RecallReason::stronger(told.why.take(), Some(why));
         drop(told);
         self.guest.wake();
     }
 }
 
-impl Child {
+impl Subprocess {
     /// Lends a guest that is at rest, whose lines may be that long and whose commands may take that long.
     ///
     /// # Errors
@@ -206,13 +208,13 @@ impl Child {
         guest: u64,
         socket: TcpStream,
         (line_bytes_max, limit): (usize, Duration),
-    ) -> Result<Loan, TcpStream> {
+    ) -> Result<HandOff, TcpStream> {
         let lent = self.link.lend(guest, &socket, line_bytes_max);
         let Ok((entry, ledger, before)) = lent else {
             return Err(socket);
         };
         self.link.look_after(limit);
-        Ok(Loan {
+        Ok(HandOff {
             link: Arc::clone(&self.link),
             ledger,
             entry,
@@ -229,7 +231,7 @@ impl Link {
         guest: u64,
         guests_socket: &TcpStream,
         line_bytes_max: usize,
-    ) -> io::Result<(Arc<Entry>, Arc<Ledger>, Counts)> {
+    ) -> io::Result<(Arc<HandOffEntry>, Arc<HandOffState>, Counts)> {
         let guests_socket = guests_socket.as_fd();
         keep_in_line(guests_socket)?;
         let before = counts(guests_socket)?;
@@ -243,17 +245,17 @@ impl Link {
         let ledger = self.ledger.clone().ok_or(io::ErrorKind::Unsupported)?;
         let slot = table.take_slot(self.loans.most)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let place = Place { id, slot };
+        let place = HandOffSlot { id, slot };
         ledger.lend(place);
         let terms = Terms::of(slot, guest, line_bytes_max, inode);
-        let frame = ipc::whole(Kind::Lend, id, &[&terms.payload()]);
+        let frame = ipc::whole(FrameKind::Lend, id, &[&terms.payload()]);
         if let Err(error) = socket::send_with(&self.stream, &frame, guests_socket) {
             ledger.clear(place);
             table.free.push(slot);
             return Err(error);
         }
         drop(outgoing);
-        let entry = Arc::new(Entry {
+        let entry = Arc::new(HandOffEntry {
             place,
             guest_id: guest,
             guest: AtomicWaker::new(),
@@ -276,7 +278,7 @@ impl Link {
 
 /// Until there are no more loans: sends quiet guests home, and has those seized whose command doesn't end.
 async fn look_after(link: Arc<Link>, limit: Duration) {
-    let mut watch = Watch::of(limit);
+    let mut watch = HandOffWatch::of(limit);
     loop {
         tokio::time::sleep(LOOK).await;
         let mut table = lock(&link.loans.table);
@@ -292,7 +294,7 @@ async fn look_after(link: Arc<Link>, limit: Duration) {
             link.kill.notify_one();
             return;
         }
-        let turns = |entry: &Entry| ledger.turns(entry.place.slot);
+        let turns = |entry: &HandOffEntry| ledger.turns(entry.place.slot);
         let loans = table.by_id.iter().map(|(id, entry)| (*id, turns(entry)));
         for (id, why) in watch.look(loans.collect(), ledger.at(), Instant::now()) {
             if let Some(entry) = table.by_id.get(&id) {
@@ -302,9 +304,9 @@ async fn look_after(link: Arc<Link>, limit: Duration) {
     }
 }
 
-impl Loan {
+impl HandOff {
     /// What counts the guest's commands.
-    pub(crate) fn counting(&self) -> Arc<dyn Counting> {
+    pub(crate) fn counting(&self) -> Arc<dyn CounterSource> {
         Arc::clone(&self.ledger) as _
     }
 
@@ -312,9 +314,9 @@ impl Loan {
     /// the guest's task is woken then.
     pub(crate) fn poll_back(
         &mut self,
-        why: Option<Why>,
+        why: Option<RecallReason>,
         guest: &Context<'_>,
-    ) -> Poll<(TcpStream, Back)> {
+    ) -> Poll<(TcpStream, Returned)> {
         self.entry.guest.register(guest.waker());
         let (back, told) = {
             let mut told = lock(&self.entry.told);
@@ -324,39 +326,39 @@ impl Loan {
             (told.back.take(), told.why.clone())
         };
         if let Some(handed) = back {
-            return self.come_home(Back {
+            return self.come_home(Returned {
                 handed,
                 broken: None,
                 is_unwanted: !self.is_called,
             });
         }
-        match Why::stronger(told, why) {
+        match RecallReason::stronger(told, why) {
             None => Poll::Pending,
-            Some(why @ Why::Died(_)) => self.recover(why),
+            Some(why @ RecallReason::Died(_)) => self.recover(why),
             Some(why) => self.call_home(why),
         }
     }
 
     /// Whether the command that took too long has ended after all.
-    fn has_moved_on(&self, why: &Why) -> bool {
+    fn has_moved_on(&self, why: &RecallReason) -> bool {
         match why {
-            Why::TooLong(line) => self.ledger.at() != Some((self.entry.place.id, *line)),
-            Why::Called | Why::Revoked | Why::Died(_) => false,
+            RecallReason::TooLong(line) => self.ledger.at() != Some((self.entry.place.id, *line)),
+            RecallReason::Called | RecallReason::Revoked | RecallReason::Died(_) => false,
         }
     }
 
-    fn call_home(&mut self, why: Why) -> Poll<(TcpStream, Back)> {
+    fn call_home(&mut self, why: RecallReason) -> Poll<(TcpStream, Returned)> {
         // First, so that no line is begun from here on.
-        if !self.is_called && self.ledger.take_home(self.entry.place) == Home::Now {
+        if !self.is_called && self.ledger.take_home(self.entry.place) == Custody::Now {
             self.reclaim();
-            return self.come_home(Back::default());
+            return self.come_home(Returned::default());
         }
         self.is_called = true;
-        let is_patient = matches!(why, Why::Called) || self.has_moved_on(&why);
+        let is_patient = matches!(why, RecallReason::Called) || self.has_moved_on(&why);
         // Where it can't be seized, it is being handed back.
         let line = match &why {
-            Why::TooLong(line) => Some(*line),
-            Why::Called | Why::Revoked | Why::Died(_) => None,
+            RecallReason::TooLong(line) => Some(*line),
+            RecallReason::Called | RecallReason::Revoked | RecallReason::Died(_) => None,
         };
         match !is_patient && self.ledger.seize(self.entry.place, line) {
             true => self.recover(why),
@@ -365,35 +367,35 @@ impl Loan {
     }
 
     /// Takes what a dead child had in its hands, or one that doesn't let go.
-    fn recover(&mut self, why: Why) -> Poll<(TcpStream, Back)> {
+    fn recover(&mut self, why: RecallReason) -> Poll<(TcpStream, Returned)> {
         let now = self.socket.as_ref().map(|socket| counts(socket.as_fd()));
         let Some(Ok(now)) = now else {
             // Then nobody can be told anything on it either.
-            return self.come_home(Back::default());
+            return self.come_home(Returned::default());
         };
         let since = Counts {
             read: now.read.saturating_sub(self.before.read),
             written: now.written.saturating_sub(self.before.written),
         };
         // One reading: a line that it names has begun, and nothing of the rest has.
-        let InHand {
+        let LostWork {
             replies,
             line,
             rest,
         } = self.ledger.in_hand(self.entry.place.id, since);
         self.reclaim();
-        self.come_home(Back {
+        self.come_home(Returned {
             handed: HandedBack {
                 replies,
                 rest,
                 ..HandedBack::default()
             },
-            is_unwanted: matches!(why, Why::TooLong(_)),
+            is_unwanted: matches!(why, RecallReason::TooLong(_)),
             broken: line.map(|line| (line, why)),
         })
     }
 
-    fn come_home(&mut self, back: Back) -> Poll<(TcpStream, Back)> {
+    fn come_home(&mut self, back: Returned) -> Poll<(TcpStream, Returned)> {
         self.forget();
         match self.socket.take() {
             Some(socket) => Poll::Ready((socket, back)),
@@ -408,12 +410,12 @@ impl Loan {
 
     /// The child closes its copy of the socket.
     fn reclaim(&self) {
-        lock(&self.link.outgoing).put(Kind::Reclaim, self.entry.place.id, &[]);
+        lock(&self.link.outgoing).put(FrameKind::Reclaim, self.entry.place.id, &[]);
         self.link.flush();
     }
 }
 
-impl Drop for Loan {
+impl Drop for HandOff {
     fn drop(&mut self) {
         let Some(socket) = self.socket.take() else {
             return;
@@ -425,7 +427,7 @@ impl Drop for Loan {
             told.is_abandoned = true;
             told.back.is_some()
         };
-        if is_back || self.ledger.take_home(self.entry.place) == Home::Now {
+        if is_back || self.ledger.take_home(self.entry.place) == Custody::Now {
             self.reclaim();
             self.forget();
         }

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use super::rate::Rate;
-use crate::plugin::host_api::{Local, Outlet as _};
+use crate::plugin::host_api::{HostApi as _, LocalHostApi};
 use dae_store::log::Record;
 use dae_store::tasks;
 
@@ -25,7 +25,7 @@ const AFTER_END_MAX: Duration = Duration::from_secs(1);
 /// Whose output it is.
 #[derive(Clone)]
 pub(super) struct Printer {
-    pub(super) local: Arc<Local>,
+    pub(super) local: Arc<LocalHostApi>,
     pub(super) daemon: String,
     pub(super) generation: u64,
     /// `stdout` or `stderr`.
@@ -55,7 +55,7 @@ async fn drain(
     printer: Printer,
     ended: impl Future<Output = ()>,
 ) {
-    let mut lines = Lines::new(printer);
+    let mut lines = OutputLines::new(printer);
     let mut bytes = vec![0; 16 << 10];
     let over = async {
         ended.await;
@@ -75,15 +75,15 @@ async fn drain(
     }
 }
 
-struct Lines {
+struct OutputLines {
     printer: Printer,
     line: Vec<u8>,
     rate: Rate,
 }
 
-impl Lines {
+impl OutputLines {
     fn new(printer: Printer) -> Self {
-        Lines {
+        OutputLines {
             printer,
             line: Vec::new(),
             rate: Rate::of("lines"),

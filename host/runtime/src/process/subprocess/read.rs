@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::{Link, lock};
-use crate::process::ipc::Kind;
+use crate::process::ipc::FrameKind;
 use crate::process::ipc::batch::Entries;
 
 /// What was read and the child hasn't heard of.
 #[derive(Debug, Default)]
-pub(super) struct Reads {
+pub(super) struct ReadCredit {
     by_guest: Mutex<HashMap<u64, usize>>,
     /// Whether the child waits to hear of it.
     is_wanted: AtomicBool,
@@ -34,7 +34,7 @@ impl Link {
 
     /// That batch or call goes on, whatever waits.
     pub(super) fn go_on(&self, id: u64) {
-        lock(&self.outgoing).put(Kind::GoOn, id, &[]);
+        lock(&self.outgoing).put(FrameKind::GoOn, id, &[]);
         self.flush();
     }
 
@@ -50,7 +50,7 @@ impl Link {
         let reads = std::mem::take(&mut *lock(&self.reads.by_guest));
         let mut outgoing = lock(&self.outgoing);
         for (guest, bytes) in reads {
-            outgoing.put(Kind::Read, guest, &[&(bytes as u64).to_le_bytes()]);
+            outgoing.put(FrameKind::Read, guest, &[&(bytes as u64).to_le_bytes()]);
         }
         drop(outgoing);
         self.flush();
@@ -58,15 +58,15 @@ impl Link {
 }
 
 /// What one guest has taken of a child's replies, and has not read. Dropped, it counts as read.
-pub struct Unread {
+pub struct UnreadBytes {
     link: Weak<Link>,
     guest: u64,
     bytes: usize,
 }
 
-impl Unread {
+impl UnreadBytes {
     pub(super) fn of(link: &Arc<Link>, guest: u64) -> Self {
-        Unread {
+        UnreadBytes {
             link: Arc::downgrade(link),
             guest,
             bytes: 0,
@@ -99,7 +99,7 @@ impl Unread {
     }
 }
 
-impl Drop for Unread {
+impl Drop for UnreadBytes {
     fn drop(&mut self) {
         self.settle();
     }

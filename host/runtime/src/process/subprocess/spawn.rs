@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::group::{Group, Records};
+use super::group::{GroupRecords, ProcessGroup};
 use crate::process::ipc;
 use crate::process::signals;
 use crate::threads::fd_limits;
@@ -40,20 +40,20 @@ const SAFE_VARIABLES: [&str; 9] = [
 /// The way to the thread. It ends when the last clone of this is dropped.
 #[derive(Debug, Clone)]
 pub struct Spawner {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<SpawnOrder>,
 }
 
-struct Order {
+struct SpawnOrder {
     command: Command,
-    reply: oneshot::Sender<io::Result<Spawned>>,
+    reply: oneshot::Sender<io::Result<SpawnedProcess>>,
 }
 
 /// A process that has just begun.
-pub(crate) struct Spawned {
+pub(crate) struct SpawnedProcess {
     pub(super) process: tokio::process::Child,
     pub(super) socket: UnixStream,
-    pub(super) group: Option<Group>,
-    pub(super) records: Records,
+    pub(super) group: Option<ProcessGroup>,
+    pub(super) records: GroupRecords,
 }
 
 impl Spawner {
@@ -61,15 +61,15 @@ impl Spawner {
     ///
     /// # Errors
     /// The system's.
-    pub fn start(runtime: Handle, records: Records) -> io::Result<Self> {
+    pub fn start(runtime: Handle, records: GroupRecords) -> io::Result<Self> {
         signals::see_children();
-        let (orders, inbox) = mpsc::channel::<Order>();
+        let (orders, inbox) = mpsc::channel::<SpawnOrder>();
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {
                 let _entered = runtime.enter();
                 tasks::keep_thread_alive("the thread that makes processes", || {
-                    for Order { command, reply } in &inbox {
+                    for SpawnOrder { command, reply } in &inbox {
                         tasks::fault_point("spawner");
                         // Where nobody waits any more, the process sees the end of its socket and ends.
                         let _ = reply.send(spawn(command, &records));
@@ -88,7 +88,7 @@ impl Spawner {
     ///
     /// # Errors
     /// Why it can't be made.
-    pub(super) async fn spawn(&self, settings: &Settings) -> Result<Spawned, String> {
+    pub(super) async fn spawn(&self, settings: &Settings) -> Result<SpawnedProcess, String> {
         if !Self::is_possible() {
             let text = "this program can't be the process of a daemon: it has to call \
                         dae_host::worker::become_worker() first thing in its main";
@@ -99,7 +99,7 @@ impl Spawner {
             command(settings).map_err(|error| format!("its process can't be made: {error}"))?;
         let ended = "the host is ending and makes no more processes";
         self.orders
-            .send(Order { command, reply })
+            .send(SpawnOrder { command, reply })
             .map_err(|_| ended.to_owned())?;
         let failed = "making its process panicked, which the host's log tells; try again";
         let spawned = spawned.await.map_err(|_| failed.to_owned())?;
@@ -139,7 +139,7 @@ fn command(settings: &Settings) -> io::Result<Command> {
     Ok(command)
 }
 
-fn spawn(mut command: Command, records: &Records) -> io::Result<Spawned> {
+fn spawn(mut command: Command, records: &GroupRecords) -> io::Result<SpawnedProcess> {
     let (socket, theirs) = UnixStream::pair()?;
     fd_limits::grow(&theirs);
     command.stdin(Stdio::from(OwnedFd::from(theirs)));
@@ -147,7 +147,7 @@ fn spawn(mut command: Command, records: &Records) -> io::Result<Spawned> {
     let pid = process
         .id()
         .and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    let group = pid.and_then(Group::led_by);
+    let group = pid.and_then(ProcessGroup::led_by);
     if let Some(group) = &group
         && let Err(error) = records.keep(group)
     {
@@ -157,7 +157,7 @@ fn spawn(mut command: Command, records: &Records) -> io::Result<Spawned> {
             "a process could not be recorded; if it and its host are killed, what it has started is left"
         );
     }
-    Ok(Spawned {
+    Ok(SpawnedProcess {
         process,
         socket,
         group,

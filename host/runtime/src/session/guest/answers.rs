@@ -9,31 +9,33 @@ use std::time::{Duration, Instant};
 use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 
-use super::batches::{Batches, Outlet};
-use super::running::{Place, Run};
-use crate::connection::guest_handle::Mailbox;
+use super::batches::{GuestBatches, ReplySink};
+use super::running::{ReplyPlace, RunningCommand};
+use crate::connection::guest_handle::GuestHandle;
 use crate::connection::reply_budget::Reservation;
 use crate::instance::Pending;
 use crate::instance::reply::{self, write_ended};
-use crate::plugin::command_table::{Entry, Found, HostCommand, Known, Runs};
-use crate::plugin::completion::{Call, Ended};
+use crate::plugin::command_table::{
+    CachedLookup, CommandEntry, HostCommand, ResolvedCommand, RunsOn,
+};
+use crate::plugin::completion::{Call, Completion};
 use crate::process::ipc::LARGE_BYTES;
-use crate::process::subprocess::Unread;
+use crate::process::subprocess::UnreadBytes;
 use crate::session::dispatch;
-use crate::session::gate::{Door, Lease};
-use crate::threads::counters::Tally;
+use crate::session::gate::{Gate, Lease};
+use crate::threads::counters::BatchCounts;
 
 /// What is owed to one guest.
 #[derive(Default)]
-pub(super) struct Answers {
+pub(super) struct ReplyQueue {
     /// Untagged replies from the first that isn't ready yet on; the lines of those that are.
     ordered: VecDeque<Option<Vec<u8>>>,
     /// How many have left the front of `ordered`: the number of its first.
     left: u64,
     /// Made with the first: it takes more memory than all else of a quiet guest.
-    running: Option<FuturesUnordered<Run>>,
+    running: Option<FuturesUnordered<RunningCommand>>,
     /// Those that its daemon's own process answers on the spot.
-    batches: Batches,
+    batches: GuestBatches,
     /// How many of these there were since anything else was answered.
     in_a_row: u32,
     /// Bytes of the lines in `ordered`.
@@ -41,34 +43,34 @@ pub(super) struct Answers {
     /// Bytes of the arguments of those that run.
     arguments: usize,
     /// What has come of a process of its own and is not written.
-    unread: Option<Unread>,
+    unread: Option<UnreadBytes>,
     /// There while a command is answered that needs one.
     reservation: Option<Arc<Reservation>>,
 }
 
 /// Who answers whom.
 #[derive(Clone, Copy)]
-pub(super) struct Turn<'a> {
+pub(super) struct ReplyContext<'a> {
     pub lease: &'a Arc<Lease>,
-    pub door: &'a Door,
-    pub guest: &'a Arc<Mailbox>,
+    pub door: &'a Gate,
+    pub guest: &'a Arc<GuestHandle>,
 }
 
 /// What the lines that are taken together come to.
 #[derive(Default)]
-pub(super) struct Batch<'a> {
-    pub tally: Tally,
-    pub found: Found<'a>,
+pub(super) struct LineBatch<'a> {
+    pub tally: BatchCounts,
+    pub found: CachedLookup<'a>,
 }
 
-impl Turn<'_> {
+impl ReplyContext<'_> {
     /// How long a command may take.
     pub(super) fn limit(&self) -> Duration {
         self.door.limits.command
     }
 }
 
-impl Answers {
+impl ReplyQueue {
     /// Commands that run, and answers that wait for them.
     #[inline]
     pub(super) fn in_flight(&self) -> usize {
@@ -95,7 +97,7 @@ impl Answers {
     pub(super) fn collect(
         &mut self,
         outbox: &mut Vec<u8>,
-        turn: (&Door, &Mailbox),
+        turn: (&Gate, &GuestHandle),
         context: &mut Context<'_>,
     ) {
         while let Some(running) = &mut self.running
@@ -106,13 +108,13 @@ impl Answers {
             self.arguments -= finished.bytes.1;
             self.has_come(&finished.lease, guest, finished.bytes.0);
             match finished.place {
-                Place::Tagged => {
+                ReplyPlace::Tagged => {
                     if finished.emits_first {
                         guest.take_into(outbox);
                     }
                     append(outbox, finished.line);
                 }
-                Place::Ordered(number) => self.settle(number, finished.line),
+                ReplyPlace::Ordered(number) => self.settle(number, finished.line),
             }
             self.release(outbox, guest);
         }
@@ -122,12 +124,12 @@ impl Answers {
     fn collect_batches(
         &mut self,
         outbox: &mut Vec<u8>,
-        (door, guest): (&Door, &Mailbox),
+        (door, guest): (&Gate, &GuestHandle),
         context: &mut Context<'_>,
     ) {
         let mut is_over = true;
         while is_over {
-            let mut out = Outlet {
+            let mut out = ReplySink {
                 outbox: &mut *outbox,
                 guest,
                 turn: self.left,
@@ -154,7 +156,7 @@ impl Answers {
     }
 
     /// Sends off the answers at the front of the order.
-    fn release(&mut self, outbox: &mut Vec<u8>, guest: &Mailbox) {
+    fn release(&mut self, outbox: &mut Vec<u8>, guest: &GuestHandle) {
         while let Some(Some(_)) = self.ordered.front() {
             guest.take_into(outbox);
             let line = self.ordered.pop_front().flatten().unwrap_or_default();
@@ -165,7 +167,7 @@ impl Answers {
     }
 
     /// So many bytes of replies have come by that lease.
-    fn has_come(&mut self, lease: &Lease, guest: &Mailbox, bytes: usize) {
+    fn has_come(&mut self, lease: &Lease, guest: &GuestHandle, bytes: usize) {
         if bytes > 0 {
             let before = self.unread.take();
             self.unread = lease.instance.unread(guest.id(), before);
@@ -176,7 +178,7 @@ impl Answers {
     }
 
     /// The guest has come home with so many bytes of replies.
-    pub(super) fn has_brought(&mut self, lease: &Lease, guest: &Mailbox, bytes: usize) {
+    pub(super) fn has_brought(&mut self, lease: &Lease, guest: &GuestHandle, bytes: usize) {
         self.has_come(lease, guest, bytes);
     }
 
@@ -199,7 +201,7 @@ impl Answers {
         let next = self.left;
         self.batches.go_on(next);
         let mut running = self.running.iter_mut().flat_map(|all| all.iter_mut());
-        let is_next = |run: &&mut Run| matches!(run.place, Place::Ordered(place) if place == next);
+        let is_next = |run: &&mut RunningCommand| matches!(run.place, ReplyPlace::Ordered(place) if place == next);
         if let Some(run) = running.find(|run| is_next(run)) {
             run.go_on();
         }
@@ -236,7 +238,7 @@ impl Answers {
     }
 
     /// Hands over what is to go to the daemon's own process.
-    pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) {
+    pub(super) fn hand_over(&mut self, turn: ReplyContext<'_>, context: &mut Context<'_>) {
         if self.batches.hand_over(turn, context) {
             self.in_a_row = self.in_a_row.saturating_add(1);
         }
@@ -252,8 +254,8 @@ impl Answers {
     fn put_ended(
         &mut self,
         message: &Message<'_>,
-        ended: &Ended,
-        (outbox, tally): (&mut Vec<u8>, &mut Tally),
+        ended: &Completion,
+        (outbox, tally): (&mut Vec<u8>, &mut BatchCounts),
     ) {
         let of = (message.name, message.tag);
         let told = (ended.status, &ended.bytes[..]);
@@ -270,7 +272,7 @@ impl Answers {
         &mut self,
         message: &Message<'_>,
         index: u32,
-        turn: Turn<'_>,
+        turn: ReplyContext<'_>,
         context: &mut Context<'_>,
     ) {
         if self.batches.is_full() {
@@ -292,14 +294,14 @@ impl Answers {
     pub(super) fn answer(
         &mut self,
         message: Message<'_>,
-        known: Option<&Known>,
-        turn: Turn<'_>,
-        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+        known: Option<&ResolvedCommand>,
+        turn: ReplyContext<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut BatchCounts, &mut Context<'_>),
     ) {
         if let Some(known) = known
-            && let Entry::Own {
+            && let CommandEntry::Own {
                 index,
-                runs: Runs::Here,
+                runs: RunsOn::Here,
             } = known.entry
             && self.goes_out(&message)
         {
@@ -313,28 +315,28 @@ impl Answers {
     fn answer_other(
         &mut self,
         message: Message<'_>,
-        known: Option<&Known>,
-        turn: Turn<'_>,
-        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+        known: Option<&ResolvedCommand>,
+        turn: ReplyContext<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut BatchCounts, &mut Context<'_>),
     ) {
         let Some(known) = known else {
             return self.answer_unknown(message, turn, (outbox, tally));
         };
         match known.entry {
-            Entry::Own {
+            CommandEntry::Own {
                 index,
-                runs: Runs::Here,
+                runs: RunsOn::Here,
             } => {
                 let mut line = Vec::new();
                 answer_here(message, (index, known), turn, (&mut line, tally));
                 self.held += line.len();
                 self.ordered.push_back(Some(line));
             }
-            Entry::Own { index, runs } => {
+            CommandEntry::Own { index, runs } => {
                 self.begin(message, (index, runs), turn, (outbox, tally, context));
             }
             // Not counted: the daemon has no part in it, and other hosts ask each in turn who it is.
-            Entry::Host(command) => {
+            CommandEntry::Host(command) => {
                 let line = host_answer(message, command, turn);
                 self.put(outbox, message.tag.is_some(), &line);
             }
@@ -345,8 +347,8 @@ impl Answers {
     fn answer_unknown(
         &mut self,
         message: Message<'_>,
-        turn: Turn<'_>,
-        (outbox, tally): (&mut Vec<u8>, &mut Tally),
+        turn: ReplyContext<'_>,
+        (outbox, tally): (&mut Vec<u8>, &mut BatchCounts),
     ) {
         if dispatch::tell_event(turn.guest, message.name, message.arguments) {
             return;
@@ -362,11 +364,11 @@ impl Answers {
     fn begin(
         &mut self,
         message: Message<'_>,
-        (index, runs): (u32, Runs),
-        turn: Turn<'_>,
-        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+        (index, runs): (u32, RunsOn),
+        turn: ReplyContext<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut BatchCounts, &mut Context<'_>),
     ) {
-        if runs == Runs::There {
+        if runs == RunsOn::There {
             return self.answer_there(&message, index, turn, context);
         }
         // What stands before it begins before it.
@@ -378,9 +380,9 @@ impl Answers {
     fn start(
         &mut self,
         message: Message<'_>,
-        (index, runs): (u32, Runs),
-        turn: Turn<'_>,
-        (outbox, tally, context): (&mut Vec<u8>, &mut Tally, &mut Context<'_>),
+        (index, runs): (u32, RunsOn),
+        turn: ReplyContext<'_>,
+        (outbox, tally, context): (&mut Vec<u8>, &mut BatchCounts, &mut Context<'_>),
     ) {
         self.in_a_row = 0;
         let began = Instant::now();
@@ -413,7 +415,7 @@ impl Answers {
         message: &Message<'_>,
         (index, began): (u32, Instant),
         pending: Pending,
-        turn: Turn<'_>,
+        turn: ReplyContext<'_>,
     ) {
         let fate = turn.lease.instance.fate(index);
         let limit = turn.door.limits.command;
@@ -421,17 +423,17 @@ impl Answers {
             .lease
             .given_up((message.name, fate), limit, pending.start());
         let place = match message.tag {
-            Some(_) => Place::Tagged,
+            Some(_) => ReplyPlace::Tagged,
             None => {
                 self.ordered.push_back(None);
-                Place::Ordered(self.left + self.ordered.len() as u64 - 1)
+                ReplyPlace::Ordered(self.left + self.ordered.len() as u64 - 1)
             }
         };
         self.arguments += message.arguments.len();
         let is_blocking = matches!(pending, Pending::Blocking(_));
         let reservation = self.reservation.take().filter(|_| is_blocking);
         let running = self.running.get_or_insert_default();
-        running.push(Run {
+        running.push(RunningCommand {
             _reservation: reservation,
             emits_first: pending.emits_first(),
             pending: Some(pending),
@@ -462,9 +464,9 @@ fn append(outbox: &mut Vec<u8>, line: Vec<u8>) {
 #[inline(always)]
 fn answer_here(
     message: Message<'_>,
-    (index, known): (u32, &Known),
-    turn: Turn<'_>,
-    (out, tally): (&mut Vec<u8>, &mut Tally),
+    (index, known): (u32, &ResolvedCommand),
+    turn: ReplyContext<'_>,
+    (out, tally): (&mut Vec<u8>, &mut BatchCounts),
 ) {
     let start = out.len();
     let of = (turn.guest.id(), index, known);
@@ -489,7 +491,7 @@ pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &st
 }
 
 /// What the host answers for a daemon.
-fn host_answer(message: Message<'_>, command: HostCommand, turn: Turn<'_>) -> Vec<u8> {
+fn host_answer(message: Message<'_>, command: HostCommand, turn: ReplyContext<'_>) -> Vec<u8> {
     let mut line = Vec::new();
     let start = open_reply(&mut line, message.name, message.tag);
     dispatch::host_body(command, turn.lease, turn.door, &mut line);

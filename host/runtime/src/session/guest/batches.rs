@@ -19,15 +19,15 @@ use dae_plugin_api::abi::status;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::answers::Turn;
-use crate::connection::guest_handle::Mailbox;
+use super::answers::ReplyContext;
+use crate::connection::guest_handle::GuestHandle;
 use crate::instance::reply::{write_ended, write_large};
-use crate::plugin::completion::{self, Ended};
+use crate::plugin::completion::{self, Completion};
 use crate::process::ipc::LARGE_BYTES;
 use crate::process::ipc::batch::{Entries, HEAD_BYTES, put_entry};
-use crate::process::subprocess::{BatchCall, Due, NoMore, bytes_of};
+use crate::process::subprocess::{BatchCall, BatchEnd, OverdueAction, bytes_of};
 use crate::session::gate::{self, Lease};
-use crate::threads::counters::Tally;
+use crate::threads::counters::BatchCounts;
 
 /// A batch that has grown to this is handed over (bytes): its process has something to do while the next is made.
 const BATCH_BYTES_MAX: usize = 64 << 10;
@@ -39,7 +39,7 @@ const KEPT_BYTES_MAX: usize = 4 << 10;
 const KEPT_MAX: usize = 64;
 
 thread_local! {
-    static SPARE: RefCell<Spare> = const { RefCell::new(Spare { works: Vec::new(), patience: Vec::new() }) };
+    static SPARE: RefCell<SpareBatches> = const { RefCell::new(SpareBatches { works: Vec::new(), patience: Vec::new() }) };
 }
 
 /// Registers what this thread undoes at its end ([`crate::session::thread_start::prepare`]).
@@ -48,16 +48,16 @@ pub(super) fn prepare_thread() {
 }
 
 /// What no guest of the thread has at the moment.
-struct Spare {
+struct SpareBatches {
     #[expect(clippy::vec_box, reason = "the box is what a guest is given")]
     works: Vec<Box<Work>>,
     /// For leases that may be gone, too: the oldest goes first.
-    patience: Vec<Patience>,
+    patience: Vec<BatchTimer>,
 }
 
 /// See the file's head.
 #[derive(Default)]
-pub(super) struct Batches {
+pub(super) struct GuestBatches {
     /// There while a command is unanswered.
     work: Option<Box<Work>>,
 }
@@ -65,22 +65,22 @@ pub(super) struct Batches {
 #[derive(Default)]
 struct Work {
     /// The one that is being made.
-    open: Option<Open>,
-    handed_over: VecDeque<Batch>,
+    open: Option<OpenBatch>,
+    handed_over: VecDeque<SentBatch>,
     /// Commands in all of them.
     unanswered: usize,
     /// Bytes of their arguments, as long as a batch is not answered in full.
     arguments: usize,
-    patience: Option<Patience>,
+    patience: Option<BatchTimer>,
     /// Empty ones, for the next to be made.
     entries: Vec<u8>,
-    sent: Sent,
+    sent: SentCommands,
 }
 
-struct Open {
+struct OpenBatch {
     /// As they go over.
     entries: Vec<u8>,
-    sent: Sent,
+    sent: SentCommands,
     place: Option<u64>,
     /// Bytes of its arguments.
     arguments: usize,
@@ -88,12 +88,12 @@ struct Open {
     is_cut: bool,
 }
 
-struct Batch {
+struct SentBatch {
     // Dropped before the lease.
     call: BatchCall,
     lease: Arc<Lease>,
     began: Instant,
-    sent: Sent,
+    sent: SentCommands,
     /// Bytes of its arguments.
     arguments: usize,
     /// At which command it was let go on.
@@ -101,7 +101,7 @@ struct Batch {
     /// How many replies have come, those to commands that were given up on before included.
     received: usize,
     /// From which command on they were withdrawn, and what those end with.
-    withdrawn: Option<(usize, Ended)>,
+    withdrawn: Option<(usize, Completion)>,
     /// The number of its untagged replies in the guest's order.
     place: Option<u64>,
     /// Untagged replies whose turn hasn't come.
@@ -113,7 +113,7 @@ type SentCommand = (u32, Option<usize>);
 
 /// The commands of a batch, from the first that is unanswered on.
 #[derive(Default)]
-struct Sent {
+struct SentCommands {
     commands: Vec<SentCommand>,
     tags: String,
     /// How many commands are answered.
@@ -123,7 +123,7 @@ struct Sent {
 }
 
 /// When the first batch is given up. Kept from batch to batch, since it hardly ever comes to that.
-struct Patience {
+struct BatchTimer {
     /// Whose end it is.
     lease: Weak<Lease>,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -132,26 +132,26 @@ struct Patience {
 }
 
 /// Why what is left of a batch, or the first command of that, is not answered by its process.
-enum GivenUp {
+enum BatchGiveUp {
     /// The command has run past its limit. Those behind it go on waiting.
     TooLong(Duration),
     LetGo,
-    Ended(Ended),
+    Ended(Completion),
 }
 
 /// Where replies go.
-pub(super) struct Outlet<'a> {
+pub(super) struct ReplySink<'a> {
     pub(super) outbox: &'a mut Vec<u8>,
-    pub(super) guest: &'a Mailbox,
+    pub(super) guest: &'a GuestHandle,
     /// The number of the untagged reply whose turn it is.
     pub(super) turn: u64,
 }
 
 /// What has come of the first batch.
-pub(super) struct Came {
+pub(super) struct BatchState {
     /// The number of the instance that ran them.
     pub(super) instance: u64,
-    pub(super) tally: Tally,
+    pub(super) tally: BatchCounts,
     pub(super) took: Duration,
     /// How many bytes of replies have come, and the lease that they came by.
     pub(super) bytes: (usize, Arc<Lease>),
@@ -161,7 +161,7 @@ pub(super) struct Came {
     pub(super) place: Option<(u64, Vec<u8>)>,
 }
 
-impl Batches {
+impl GuestBatches {
     /// How many bytes of replies wait here for those before them.
     pub(super) fn held(&self) -> usize {
         let batches = self.work.iter().flat_map(|work| &work.handed_over);
@@ -189,7 +189,7 @@ impl Batches {
         self.work.as_ref().map_or(0, |work| work.unanswered)
     }
 
-    fn open(&mut self) -> Option<&mut Open> {
+    fn open(&mut self) -> Option<&mut OpenBatch> {
         self.work.as_mut()?.open.as_mut()
     }
 
@@ -209,7 +209,7 @@ impl Batches {
     /// Adds a command. `place` takes one in the order, for all the untagged ones of the batch.
     pub(super) fn add(&mut self, message: &Message<'_>, index: u32, place: impl FnOnce() -> u64) {
         let work = self.work.get_or_insert_with(Work::of_spare);
-        let open = work.open.get_or_insert_with(|| Open {
+        let open = work.open.get_or_insert_with(|| OpenBatch {
             entries: std::mem::take(&mut work.entries),
             sent: std::mem::take(&mut work.sent),
             place: None,
@@ -227,7 +227,7 @@ impl Batches {
     }
 
     /// Hands over what was added; false where that is nothing.
-    pub(super) fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) -> bool {
+    pub(super) fn hand_over(&mut self, turn: ReplyContext<'_>, context: &mut Context<'_>) -> bool {
         let work = self.work.as_mut();
         work.is_some_and(|work| work.hand_over(turn, context))
     }
@@ -235,10 +235,10 @@ impl Batches {
     /// Writes what has come for the first batch; nothing where there is none, or nothing has come.
     pub(super) fn collect(
         &mut self,
-        out: &mut Outlet<'_>,
+        out: &mut ReplySink<'_>,
         limit: Duration,
         context: &mut Context<'_>,
-    ) -> Option<Came> {
+    ) -> Option<BatchState> {
         let came = self.work.as_mut()?.collect(out, limit, context);
         if let Some(work) = self.work.take_if(|work| work.unanswered == 0) {
             work.spare();
@@ -255,7 +255,7 @@ impl Work {
 
     /// Keeps it for the next guest.
     fn spare(mut self: Box<Self>) {
-        let most = KEPT_BYTES_MAX / size_of::<Batch>();
+        let most = KEPT_BYTES_MAX / size_of::<SentBatch>();
         self.handed_over.shrink_to(most);
         let patience = self.patience.take();
         let excess = SPARE.with_borrow_mut(|spare| {
@@ -271,16 +271,16 @@ impl Work {
         drop(excess);
     }
 
-    fn hand_over(&mut self, turn: Turn<'_>, context: &mut Context<'_>) -> bool {
+    fn hand_over(&mut self, turn: ReplyContext<'_>, context: &mut Context<'_>) -> bool {
         let Some(mut open) = self.open.take() else {
             return false;
         };
-        let batch = completion::Batch {
+        let batch = completion::CommandBatch {
             guest: turn.guest.id(),
             count: open.sent.commands.len(),
             entries: &open.entries,
         };
-        let batch = Batch {
+        let batch = SentBatch {
             call: turn.lease.instance.answer_there(&batch, context),
             lease: Arc::clone(turn.lease),
             began: Instant::now(),
@@ -298,7 +298,7 @@ impl Work {
         // Of those behind the first, none is given up before it.
         let is_first = self.handed_over.is_empty();
         if is_first
-            && Patience::is_over(&mut self.patience, &batch, turn.limit(), context).is_some()
+            && BatchTimer::is_over(&mut self.patience, &batch, turn.limit(), context).is_some()
         {
             context.waker().wake_by_ref();
         }
@@ -308,12 +308,12 @@ impl Work {
 
     fn collect(
         &mut self,
-        out: &mut Outlet<'_>,
+        out: &mut ReplySink<'_>,
         limit: Duration,
         context: &mut Context<'_>,
-    ) -> Option<Came> {
+    ) -> Option<BatchState> {
         let first = self.handed_over.front_mut()?;
-        let (mut tally, mut entries) = (Tally::default(), Vec::new());
+        let (mut tally, mut entries) = (BatchCounts::default(), Vec::new());
         let mut given_up = first.take(&mut entries, context);
         let mut bytes = bytes_of(&entries);
         // What was emitted meanwhile comes before the replies.
@@ -334,7 +334,7 @@ impl Work {
         let instance = first.lease.instance.number();
         let bytes = (bytes, Arc::clone(&first.lease));
         let over = self.handed_over.pop_front_if(|_| is_over);
-        (tally.calls > 0 || bytes.0 > 0).then(|| Came {
+        (tally.calls > 0 || bytes.0 > 0).then(|| BatchState {
             instance,
             tally,
             took,
@@ -345,8 +345,8 @@ impl Work {
     }
 
     /// Its place in the order, and what is still to go there.
-    fn end(&mut self, batch: Batch) -> Option<(u64, Vec<u8>)> {
-        let Batch {
+    fn end(&mut self, batch: SentBatch) -> Option<(u64, Vec<u8>)> {
+        let SentBatch {
             sent,
             arguments,
             place,
@@ -360,19 +360,19 @@ impl Work {
     }
 }
 
-impl Batch {
+impl SentBatch {
     /// What is to be done about the first command that is unanswered.
-    fn due(&self, limit: Duration) -> Due {
+    fn due(&self, limit: Duration) -> OverdueAction {
         self.call
             .due(self.sent.answered, self.began.into_std(), limit)
     }
 
     /// Whether it is its turn, as far as there is an order.
-    fn is_in_turn(&self, out: &Outlet<'_>) -> bool {
+    fn is_in_turn(&self, out: &ReplySink<'_>) -> bool {
         self.place.is_none_or(|place| place == out.turn)
     }
 
-    fn write_held(&mut self, out: &mut Outlet<'_>) {
+    fn write_held(&mut self, out: &mut ReplySink<'_>) {
         if self.is_in_turn(out) {
             match out.outbox.is_empty() {
                 true => std::mem::swap(out.outbox, &mut self.held),
@@ -382,10 +382,10 @@ impl Batch {
     }
 
     /// The next command that is to be answered.
-    fn next<'s>(&'s mut self, out: &'s mut Outlet<'_>) -> Option<Next<'s>> {
+    fn next<'s>(&'s mut self, out: &'s mut ReplySink<'_>) -> Option<NextReply<'s>> {
         let is_in_turn = self.is_in_turn(out);
         let (index, tag) = self.sent.next()?;
-        Some(Next {
+        Some(NextReply {
             index,
             lines: match tag.is_some() || is_in_turn {
                 true => out.outbox,
@@ -397,10 +397,10 @@ impl Batch {
     }
 
     /// Takes what has come; why nothing more will, if so.
-    fn take(&mut self, entries: &mut Vec<u8>, context: &Context<'_>) -> Option<GivenUp> {
+    fn take(&mut self, entries: &mut Vec<u8>, context: &Context<'_>) -> Option<BatchGiveUp> {
         match self.call.take(entries, context)? {
-            NoMore::Ended(ended) => Some(GivenUp::Ended(ended)),
-            NoMore::Withdrawn(from, ended) => {
+            BatchEnd::Ended(ended) => Some(BatchGiveUp::Ended(ended)),
+            BatchEnd::Withdrawn(from, ended) => {
                 self.withdrawn = Some((from, ended));
                 None
             }
@@ -416,7 +416,12 @@ impl Batch {
         self.sent.left() > 0 && self.sent.answered < end
     }
 
-    fn write_replies(&mut self, out: &mut Outlet<'_>, entries: &mut Vec<u8>, tally: &mut Tally) {
+    fn write_replies(
+        &mut self,
+        out: &mut ReplySink<'_>,
+        entries: &mut Vec<u8>,
+        tally: &mut BatchCounts,
+    ) {
         if entries.len() >= LARGE_BYTES && self.write_large(out, entries, tally) {
             return;
         }
@@ -434,9 +439,9 @@ impl Batch {
     /// Makes the line of a single large result out of the bytes that it came in; false where that isn't what has come.
     fn write_large(
         &mut self,
-        out: &mut Outlet<'_>,
+        out: &mut ReplySink<'_>,
         entries: &mut Vec<u8>,
-        tally: &mut Tally,
+        tally: &mut BatchCounts,
     ) -> bool {
         let mut all = Entries(entries);
         let is_result = all.next().is_some_and(|(status, _)| status == status::DONE);
@@ -462,22 +467,22 @@ impl Batch {
     /// meanwhile.
     fn wait(
         &mut self,
-        patience: &mut Option<Patience>,
-        (out, tally): (&mut Outlet<'_>, &mut Tally),
+        patience: &mut Option<BatchTimer>,
+        (out, tally): (&mut ReplySink<'_>, &mut BatchCounts),
         limit: Duration,
         context: &mut Context<'_>,
-    ) -> (Option<GivenUp>, usize) {
+    ) -> (Option<BatchGiveUp>, usize) {
         while self.waits() {
-            match Patience::is_over(patience, self, limit, context) {
-                Some(GivenUp::TooLong(limit)) => self.give_up_one(out, limit, tally),
-                Some(GivenUp::LetGo) => {
+            match BatchTimer::is_over(patience, self, limit, context) {
+                Some(BatchGiveUp::TooLong(limit)) => self.give_up_one(out, limit, tally),
+                Some(BatchGiveUp::LetGo) => {
                     self.call.withdraw();
                     let mut entries = Vec::new();
                     // What it has come to. That the process has ended, if so, comes to the same.
                     let _ = self.take(&mut entries, context);
                     let bytes = bytes_of(&entries);
                     self.write_replies(out, &mut entries, tally);
-                    return (Some(GivenUp::LetGo), bytes);
+                    return (Some(BatchGiveUp::LetGo), bytes);
                 }
                 why => return (why, 0),
             }
@@ -486,7 +491,7 @@ impl Batch {
     }
 
     /// Answers the command that has run past its limit.
-    fn give_up_one(&mut self, out: &mut Outlet<'_>, limit: Duration, tally: &mut Tally) {
+    fn give_up_one(&mut self, out: &mut ReplySink<'_>, limit: Duration, tally: &mut BatchCounts) {
         let lease = Arc::clone(&self.lease);
         if let Some(next) = self.next(out) {
             let fate = lease.instance.fate(next.index);
@@ -496,23 +501,23 @@ impl Batch {
     }
 
     /// Answers the rest, but for what was withdrawn.
-    fn give_up(&mut self, out: &mut Outlet<'_>, why: &GivenUp, tally: &mut Tally) {
+    fn give_up(&mut self, out: &mut ReplySink<'_>, why: &BatchGiveUp, tally: &mut BatchCounts) {
         let lease = Arc::clone(&self.lease);
         while self.waits()
             && let Some(next) = self.next(out)
         {
             let fate = lease.instance.fate(next.index);
             let ended = match why {
-                GivenUp::TooLong(limit) => gate::too_long(next.name, *limit, fate),
-                GivenUp::LetGo => gate::let_go(next.name, fate),
-                GivenUp::Ended(ended) => ended.clone(),
+                BatchGiveUp::TooLong(limit) => gate::too_long(next.name, *limit, fate),
+                BatchGiveUp::LetGo => gate::let_go(next.name, fate),
+                BatchGiveUp::Ended(ended) => ended.clone(),
             };
             next.end(&ended, tally);
         }
     }
 
     /// Answers what was withdrawn, once all before it is answered.
-    fn give_up_withdrawn(&mut self, out: &mut Outlet<'_>, tally: &mut Tally) {
+    fn give_up_withdrawn(&mut self, out: &mut ReplySink<'_>, tally: &mut BatchCounts) {
         if self.waits() {
             return;
         }
@@ -525,21 +530,21 @@ impl Batch {
 }
 
 /// A command that is to be answered, and where to.
-struct Next<'s> {
+struct NextReply<'s> {
     index: u32,
     lines: &'s mut Vec<u8>,
     name: &'s str,
     tag: Option<&'s str>,
 }
 
-impl Next<'_> {
-    fn end(self, ended: &Ended, tally: &mut Tally) {
+impl NextReply<'_> {
+    fn end(self, ended: &Completion, tally: &mut BatchCounts) {
         let ended = (ended.status, &ended.bytes[..]);
         write_ended(self.lines, (self.name, self.tag), ended, tally);
     }
 }
 
-impl Sent {
+impl SentCommands {
     fn push(&mut self, index: u32, tag: Option<&str>) {
         self.commands.push((index, tag.map(str::len)));
         self.tags.push_str(tag.unwrap_or_default());
@@ -568,13 +573,13 @@ impl Sent {
     }
 }
 
-impl Patience {
+impl BatchTimer {
     fn with(lease: &Arc<Lease>) -> Self {
         let spare = SPARE.with_borrow_mut(|spare| {
             let at = spare.patience.iter().rposition(|one| one.is_with(lease))?;
             Some(spare.patience.remove(at))
         });
-        spare.unwrap_or_else(|| Patience {
+        spare.unwrap_or_else(|| BatchTimer {
             lease: Arc::downgrade(lease),
             revoked: Box::pin(lease.revoked.clone().cancelled_owned()),
             limit: None,
@@ -588,10 +593,10 @@ impl Patience {
     /// Whether that batch, the first, is to be given up; if not, the guest is woken when it is.
     fn is_over(
         own: &mut Option<Self>,
-        first: &Batch,
+        first: &SentBatch,
         limit: Duration,
         context: &mut Context<'_>,
-    ) -> Option<GivenUp> {
+    ) -> Option<BatchGiveUp> {
         // A door may open anew to the same instance.
         if own.as_ref().is_some_and(|own| !own.is_with(&first.lease)) {
             *own = None;
@@ -600,7 +605,7 @@ impl Patience {
         if patience.revoked.as_mut().poll(context).is_ready() {
             // Its next poll needs a new one.
             *own = None;
-            return Some(GivenUp::LetGo);
+            return Some(BatchGiveUp::LetGo);
         }
         if limit.is_zero() {
             return None;
@@ -614,8 +619,8 @@ impl Patience {
             let look = match Instant::now() < end {
                 true => end,
                 false => match first.due(limit) {
-                    Due::TooLong => return Some(GivenUp::TooLong(limit)),
-                    Due::Look(at) => at.into(),
+                    OverdueAction::TooLong => return Some(BatchGiveUp::TooLong(limit)),
+                    OverdueAction::Look(at) => at.into(),
                 },
             };
             sleep.as_mut().reset(look);

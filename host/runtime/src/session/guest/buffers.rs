@@ -8,10 +8,10 @@ use dae_common_tcp::Inbox;
 const KEPT_BYTES_MAX: usize = 128 << 10;
 
 thread_local! {
-    static SPARE: RefCell<Spare> = const { RefCell::new(Spare { inbox: Vec::new(), outbox: Vec::new() }) };
+    static SPARE: RefCell<SpareBuffers> = const { RefCell::new(SpareBuffers { inbox: Vec::new(), outbox: Vec::new() }) };
 }
 
-struct Spare {
+struct SpareBuffers {
     inbox: Vec<u8>,
     outbox: Vec<u8>,
 }

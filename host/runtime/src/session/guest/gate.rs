@@ -10,43 +10,43 @@ use std::task::Context;
 use dae_common_tcp::{ErrorCode, Front, Inbox, Line};
 
 use super::lines::is_stray;
-use super::{Guest, Stream, Taken};
+use super::{Guest, InboxLook, Stream};
 use crate::session::dispatch;
-use crate::session::gate::Phase;
-use crate::threads::counters::Tally;
+use crate::session::gate::GatePhase;
+use crate::threads::counters::BatchCounts;
 
 impl<S: Stream> Guest<S> {
     /// Answers what needs no instance, and waits for one where a message is next.
-    pub(super) fn wait_at_gate(&mut self, context: &mut Context<'_>) -> (Taken, Tally) {
+    pub(super) fn wait_at_gate(&mut self, context: &mut Context<'_>) -> (InboxLook, BatchCounts) {
         if self.has_ended {
             self.inbox.end();
         }
-        let mut tally = Tally::default();
+        let mut tally = BatchCounts::default();
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         let taken = self.refuse_at_front(&mut inbox, &mut tally);
         self.inbox = inbox;
         match taken {
-            Taken::All => self.door_change = None,
-            Taken::Some => self.watch_gate(context),
+            InboxLook::All => self.door_change = None,
+            InboxLook::Some => self.watch_gate(context),
         }
         (taken, tally)
     }
 
     /// Refuses lines up to the first message; whether there is one.
-    fn refuse_at_front(&mut self, inbox: &mut Inbox, tally: &mut Tally) -> Taken {
+    fn refuse_at_front(&mut self, inbox: &mut Inbox, tally: &mut BatchCounts) -> InboxLook {
         while self.has_room() {
             match inbox.front() {
-                Front::Message => return Taken::Some,
-                Front::Nothing => return Taken::All,
+                Front::Message => return InboxLook::Some,
+                Front::Nothing => return InboxLook::All,
                 Front::Fault(fault) => self.refuse_fault(&fault, tally),
                 Front::OtherProtocol(protocol) => {
                     self.refuse_protocol(protocol);
-                    return Taken::All;
+                    return InboxLook::All;
                 }
             }
             self.on_lines();
         }
-        Taken::Some
+        InboxLook::Some
     }
 
     /// Has the task woken when an instance may be there.
@@ -58,7 +58,10 @@ impl<S: Stream> Guest<S> {
         if change.as_mut().poll(context).is_ready() {
             self.door_change = None;
             context.waker().wake_by_ref();
-        } else if !matches!(**self.door.phase(), Phase::Waiting | Phase::Changing) {
+        } else if !matches!(
+            **self.door.phase(),
+            GatePhase::Waiting | GatePhase::Changing
+        ) {
             // It changed between the look that led here and the subscription.
             context.waker().wake_by_ref();
         }
@@ -67,7 +70,7 @@ impl<S: Stream> Guest<S> {
     /// Answers all lines that have waited too long for an instance, in their order.
     pub(super) fn give_up_waiting(&mut self) {
         let text = dispatch::no_instance(&self.door);
-        let mut tally = Tally::default();
+        let mut tally = BatchCounts::default();
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         for line in inbox.lines() {
             match line {

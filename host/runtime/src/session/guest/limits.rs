@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::{Guest, Stream, Taken};
+use super::{Guest, InboxLook, Stream};
 use crate::connection::reply_budget;
-use crate::session::gate::Phase;
+use crate::session::gate::GatePhase;
 
 /// How long a guest that is closed may take to read the last that is said to it.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(super) struct Timers {
 type Timer = Option<Pin<Box<Sleep>>>;
 
 /// The limit that a wait has passed.
-pub(super) enum Passed {
+pub(super) enum LimitPassed {
     HalfLine,
     Instance,
     Unread,
@@ -52,8 +52,12 @@ impl Timers {
 
 impl<S: Stream> Guest<S> {
     /// Polls the timers of the waits that go on, and ends when one has passed its limit.
-    pub(super) fn poll_limits(&mut self, taken: &Taken, context: &mut Context<'_>) -> Poll<Passed> {
-        let has_all = matches!(taken, Taken::All);
+    pub(super) fn poll_limits(
+        &mut self,
+        taken: &InboxLook,
+        context: &mut Context<'_>,
+    ) -> Poll<LimitPassed> {
+        let has_all = matches!(taken, InboxLook::All);
         let waits = !has_all && self.waits_for_instance();
         // Half a line behind lines that wait is younger than they are, and is not read on.
         let is_mid_line = has_all && self.inbox.is_mid_line() && !self.is_deaf();
@@ -61,24 +65,24 @@ impl<S: Stream> Guest<S> {
         // A daemon's other bulks wait for this one.
         let has_bulk = self.outbox.len() - self.sent > reply_budget::BULK_BYTES_MIN;
         if has_bulk && self.poll_unread(context) {
-            return Poll::Ready(Passed::Unread);
+            return Poll::Ready(LimitPassed::Unread);
         }
         let limits = &self.door.limits;
         let timers = &mut self.timers;
         let polled = [
             (
-                Passed::Instance,
+                LimitPassed::Instance,
                 &mut timers.instance,
                 waits,
                 limits.instance_wait,
             ),
             (
-                Passed::HalfLine,
+                LimitPassed::HalfLine,
                 &mut timers.half_line,
                 is_mid_line,
                 limits.half_line,
             ),
-            (Passed::Goodbye, &mut timers.goodbye, leaves, GOODBYE),
+            (LimitPassed::Goodbye, &mut timers.goodbye, leaves, GOODBYE),
         ]
         .map(|(passed, timer, is_on, limit)| {
             (passed, poll_timer(timer, is_on.then_some(limit), context))
@@ -96,7 +100,7 @@ impl<S: Stream> Guest<S> {
     }
 
     fn waits_for_instance(&self) -> bool {
-        self.door_change.is_some() && matches!(**self.door.phase(), Phase::Waiting)
+        self.door_change.is_some() && matches!(**self.door.phase(), GatePhase::Waiting)
     }
 }
 

@@ -6,19 +6,19 @@ use std::time::Instant;
 
 use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, Protocol};
 
-use super::answers::{self, Batch};
-use super::{Guest, Stream, Taken};
-use crate::connection::pending_calls::Answered;
-use crate::connection::reply_budget::Busy;
-use crate::plugin::command_table::{Entry, Runs};
+use super::answers::{self, LineBatch};
+use super::{Guest, InboxLook, Stream};
+use crate::connection::pending_calls::LineMatch;
+use crate::connection::reply_budget::ReservationBusy;
+use crate::plugin::command_table::{CommandEntry, RunsOn};
 use crate::session::connect_hooks;
-use crate::session::gate::{Lease, Phase};
-use crate::threads::counters::Tally;
+use crate::session::gate::{GatePhase, Lease};
+use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
 
 impl<S: Stream> Guest<S> {
     /// Answers what has finished and what is there, and counts it.
-    pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> Taken {
+    pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> InboxLook {
         let began = Instant::now();
         self.answers
             .collect(&mut self.outbox, (&self.door, &self.mailbox), context);
@@ -36,36 +36,36 @@ impl<S: Stream> Guest<S> {
     /// One command of a batch was slow; the next ones will show which.
     #[cold]
     fn doubt(&self) {
-        if let Phase::Open(lease) = &**self.door.phase() {
+        if let GatePhase::Open(lease) = &**self.door.phase() {
             lease.instance.doubt();
         }
     }
 
     /// Answers whole lines while there is room for their replies, where somebody is there to do it. Returns besides the
     /// number of the instance that did; 0 where none did.
-    fn take_lines(&mut self, context: &mut Context<'_>) -> (Taken, Tally, u64) {
-        let nothing = |taken| (taken, Tally::default(), 0);
+    fn take_lines(&mut self, context: &mut Context<'_>) -> (InboxLook, BatchCounts, u64) {
+        let nothing = |taken| (taken, BatchCounts::default(), 0);
         // Whatever the door is like by now: what nobody polls would hold its instance for ever.
         let is_greeted = !self.is_greeting_on(context);
         if self.mailbox.is_closing() || self.is_closing {
             self.is_closing = true;
-            return nothing(Taken::All);
+            return nothing(InboxLook::All);
         }
         let phase = self.door.phase();
-        if matches!(**phase, Phase::Waiting | Phase::Changing) {
+        if matches!(**phase, GatePhase::Waiting | GatePhase::Changing) {
             let (taken, tally) = self.wait_at_gate(context);
             return (taken, tally, 0);
         }
         self.door_change = None;
         if !is_greeted || self.is_to_be_greeted(&phase, context) {
-            return nothing(Taken::Some);
+            return nothing(InboxLook::Some);
         }
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         let (taken, tally) = self.answer_lines(&mut inbox, &phase, context);
         self.inbox = inbox;
         let mut instance = 0;
-        if let Phase::Open(lease) = &**phase {
-            let turn = answers::Turn {
+        if let GatePhase::Open(lease) = &**phase {
+            let turn = answers::ReplyContext {
                 lease,
                 door: &self.door,
                 guest: &self.mailbox,
@@ -80,18 +80,18 @@ impl<S: Stream> Guest<S> {
     fn answer_lines<'a>(
         &mut self,
         inbox: &'a mut Inbox,
-        phase: &'a Phase,
+        phase: &'a GatePhase,
         context: &mut Context<'_>,
-    ) -> (Taken, Tally) {
+    ) -> (InboxLook, BatchCounts) {
         if self.has_ended {
             inbox.end();
         }
         let mut lines = inbox.lines();
-        let mut batch = Batch::default();
+        let mut batch = LineBatch::default();
         let mut is_any = false;
         let taken = loop {
             if !self.has_room() {
-                break Taken::Some;
+                break InboxLook::Some;
             }
             if let Some((_, line)) = self.deferred.take() {
                 is_any = true;
@@ -99,7 +99,7 @@ impl<S: Stream> Guest<S> {
                 match self.deferred {
                     None => continue,
                     // It waits on.
-                    Some(_) => break Taken::Some,
+                    Some(_) => break InboxLook::Some,
                 }
             }
             if let Some(message) = lines.next_plain() {
@@ -108,12 +108,12 @@ impl<S: Stream> Guest<S> {
                 continue;
             }
             let Some(line) = lines.next() else {
-                break Taken::All;
+                break InboxLook::All;
             };
             is_any = true;
             self.answer_any(line, phase, &mut batch, context);
             if self.is_closing {
-                break Taken::All;
+                break InboxLook::All;
             }
         };
         if is_any {
@@ -137,20 +137,21 @@ impl<S: Stream> Guest<S> {
     fn answer_any<'a>(
         &mut self,
         line: Line<'a>,
-        phase: &'a Phase,
-        batch: &mut Batch<'a>,
+        phase: &'a GatePhase,
+        batch: &mut LineBatch<'a>,
         context: &mut Context<'_>,
     ) {
         match line {
             Line::Message(message) => self.answer(message, phase, batch, context),
             // A reply to this side that can't be read: its call is answered so, and the guest isn't.
-            Line::Fault(fault) if self.mailbox.asked.answer_fault(&fault) != Answered::NotOurs => {}
+            Line::Fault(fault) if self.mailbox.asked.answer_fault(&fault) != LineMatch::NotOurs => {
+            }
             Line::Fault(fault) => self.refuse_fault(&fault, &mut batch.tally),
             Line::OtherProtocol(protocol) => self.refuse_protocol(protocol),
         }
     }
 
-    pub(super) fn refuse_fault(&mut self, fault: &Fault<'_>, tally: &mut Tally) {
+    pub(super) fn refuse_fault(&mut self, fault: &Fault<'_>, tally: &mut BatchCounts) {
         let of = (fault.command, fault.tag);
         self.refuse(of, (fault.code, &fault.message), tally);
     }
@@ -174,16 +175,16 @@ impl<S: Stream> Guest<S> {
     fn answer<'a>(
         &mut self,
         message: Message<'a>,
-        phase: &'a Phase,
-        batch: &mut Batch<'a>,
+        phase: &'a GatePhase,
+        batch: &mut LineBatch<'a>,
         context: &mut Context<'_>,
     ) {
         if self.is_reply(&message) || is_stray(&message) {
             return;
         }
         match phase {
-            Phase::Open(lease) => {
-                let turn = answers::Turn {
+            GatePhase::Open(lease) => {
+                let turn = answers::ReplyContext {
                     lease,
                     door: &self.door,
                     guest: &self.mailbox,
@@ -194,18 +195,18 @@ impl<S: Stream> Guest<S> {
                     .found
                     .known(commands, message.name, |index| !room.is_unguarded(index));
                 if (room.is_tight() || batch.found.is_guarded())
-                    && let Some(Entry::Own { index, runs }) = known.map(|known| known.entry)
+                    && let Some(CommandEntry::Own { index, runs }) = known.map(|known| known.entry)
                 {
                     return self.answer_if_room(message, (index, runs), lease, (batch, context));
                 }
                 let rest = (&mut self.outbox, &mut batch.tally, context);
                 self.answers.answer(message, known, turn, rest);
             }
-            Phase::Shut(reason) => {
+            GatePhase::Shut(reason) => {
                 let of = (message.name, message.tag);
                 self.refuse(of, (ErrorCode::Unavailable, reason), &mut batch.tally);
             }
-            Phase::Waiting | Phase::Changing => {
+            GatePhase::Waiting | GatePhase::Changing => {
                 unreachable!("lines before a waiting door are not taken")
             }
         }
@@ -216,22 +217,22 @@ impl<S: Stream> Guest<S> {
     fn answer_if_room<'a>(
         &mut self,
         message: Message<'a>,
-        (index, runs): (u32, Runs),
+        (index, runs): (u32, RunsOn),
         lease: &'a Arc<Lease>,
-        (batch, context): (&mut Batch<'a>, &mut Context<'_>),
+        (batch, context): (&mut LineBatch<'a>, &mut Context<'_>),
     ) {
         let room = &self.door.room;
         let reserved = match room.may_begin(self.mailbox.id(), index) {
             true if lease.instance.is_in_process() => room.reserve(index),
             true => Ok(None),
-            false => Err(Busy),
+            false => Err(ReservationBusy),
         };
         let Ok(reservation) = reserved else {
             self.deferred = Some((index, line_of(&message)));
             return;
         };
         let is_reserved = reservation.is_some();
-        let turn = answers::Turn {
+        let turn = answers::ReplyContext {
             lease,
             door: &self.door,
             guest: &self.mailbox,
@@ -246,17 +247,22 @@ impl<S: Stream> Guest<S> {
             self.answers.set_reservation(None);
         }
         // Others tell the size of their reply at their end.
-        if runs == Runs::Here || !lease.instance.is_in_process() {
+        if runs == RunsOn::Here || !lease.instance.is_in_process() {
             self.door.room.note_end(index);
         }
     }
 
     /// Answers a command that was kept.
     #[cold]
-    fn answer_deferred(&mut self, line: &[u8], phase: &Phase, context: &mut Context<'_>) -> Tally {
+    fn answer_deferred(
+        &mut self,
+        line: &[u8],
+        phase: &GatePhase,
+        context: &mut Context<'_>,
+    ) -> BatchCounts {
         let mut inbox = Inbox::resumed(line.len());
         inbox.room(line.len()).extend_from_slice(line);
-        let mut batch = Batch::default();
+        let mut batch = LineBatch::default();
         // It was a message when it came.
         if let Some(Line::Message(message)) = inbox.next() {
             self.answer(message, phase, &mut batch, context);
@@ -270,7 +276,7 @@ impl<S: Stream> Guest<S> {
         &mut self,
         (command, tag): (&str, Option<&str>),
         (code, text): (ErrorCode, &str),
-        tally: &mut Tally,
+        tally: &mut BatchCounts,
     ) {
         tally.calls += 1;
         tally.errors += 1;
@@ -281,7 +287,7 @@ impl<S: Stream> Guest<S> {
     /// Whether it is the reply to something that the daemon has asked this guest.
     #[inline]
     pub(super) fn is_reply(&self, message: &Message<'_>) -> bool {
-        self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != Answered::NotOurs
+        self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != LineMatch::NotOurs
     }
 
     /// Whether an instance is being told of this guest; until it has been, lines wait.
@@ -297,8 +303,8 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Begins to tell the instance of this guest, if that is due; whether that goes on.
-    fn is_to_be_greeted(&mut self, phase: &Phase, context: &mut Context<'_>) -> bool {
-        let Phase::Open(lease) = phase else {
+    fn is_to_be_greeted(&mut self, phase: &GatePhase, context: &mut Context<'_>) -> bool {
+        let GatePhase::Open(lease) = phase else {
             return false;
         };
         self.greeting = connect_hooks::due(lease, &self.mailbox, self.door.limits.command);

@@ -11,14 +11,14 @@ use std::time::Duration;
 use dae_common_tcp::{Inbox, Line};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{Guest, Stream, Taken};
-use crate::instance::Fate;
+use super::{Guest, InboxLook, Stream};
+use crate::instance::CancelPolicy;
 use crate::instance::reply::write_ended;
-use crate::plugin::completion::Ended;
-use crate::process::subprocess::{Back, Loan, Why};
+use crate::plugin::completion::Completion;
+use crate::process::subprocess::{HandOff, RecallReason, Returned};
 use crate::session::connect_hooks;
-use crate::session::gate::{self, Lease, Phase};
-use crate::threads::counters::Tally;
+use crate::session::gate::{self, GatePhase, Lease};
+use crate::threads::counters::BatchCounts;
 
 /// Batches of quick commands, one after the other, by which a guest has shown that it is busy. Going there and back costs
 /// about as much as they have.
@@ -29,8 +29,8 @@ pub(super) const REST_MAX: Duration = Duration::from_millis(5);
 const LENDS_AFTER_MAX: u32 = 4096;
 
 /// A guest that is lent, as its task sees it.
-pub(super) struct Lent {
-    loan: Loan,
+pub(super) struct HandOffTask {
+    loan: HandOff,
     /// Held until it is back: no reload goes on without it.
     lease: Arc<Lease>,
     is_revoked: bool,
@@ -66,10 +66,10 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Whether nothing of it is under way.
-    pub(super) fn is_at_rest(&self, taken: &Taken) -> bool {
+    pub(super) fn is_at_rest(&self, taken: &InboxLook) -> bool {
         let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
         let owes_nothing = is_answered && self.outbox.is_empty();
-        let has_all = matches!(taken, Taken::All) && !self.inbox.is_mid_line();
+        let has_all = matches!(taken, InboxLook::All) && !self.inbox.is_mid_line();
         owes_nothing && has_all && !self.is_deaf() && !self.mailbox.is_closing()
     }
 
@@ -78,7 +78,7 @@ impl<S: Stream> Guest<S> {
         self.answers.begin_a_row();
         let door = Arc::clone(&self.door);
         let phase = door.phase();
-        let Phase::Open(lease) = &**phase else {
+        let GatePhase::Open(lease) = &**phase else {
             return true;
         };
         // It may be another instance than the one that has answered the last batch.
@@ -95,7 +95,7 @@ impl<S: Stream> Guest<S> {
         match lent {
             Ok(loan) => {
                 door.stats.include(&loan.counting());
-                self.lent = Some(Box::new(Lent {
+                self.lent = Some(Box::new(HandOffTask {
                     loan,
                     lease: Arc::clone(lease),
                     is_revoked: false,
@@ -143,25 +143,24 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Why it is wanted here, if it is; the task is woken when that changes.
-    fn reason_to_call(&mut self, context: &mut Context<'_>) -> Option<Why> {
+    fn reason_to_call(&mut self, context: &mut Context<'_>) -> Option<RecallReason> {
         let lent = self.lent.as_mut()?;
         // Its next poll would be one too many.
         lent.is_revoked = lent.is_revoked || lent.revoked.as_mut().poll(context).is_ready();
         if lent.is_revoked {
-            return Some(Why::Revoked);
+            return Some(RecallReason::Revoked);
         }
         while lent.door_change.as_mut().poll(context).is_ready() {
             lent.door_change = Box::pin(self.door.changed());
         }
-        let is_same =
-            |phase: &Phase| matches!(phase, Phase::Open(now) if Arc::ptr_eq(now, &lent.lease));
+        let is_same = |phase: &GatePhase| matches!(phase, GatePhase::Open(now) if Arc::ptr_eq(now, &lent.lease));
         let has_post = self.mailbox.has_mail() || self.mailbox.is_slow();
         let is_wanted = has_post || self.mailbox.is_closing() || !is_same(&self.door.phase());
-        is_wanted.then_some(Why::Called)
+        is_wanted.then_some(RecallReason::Called)
     }
 
     /// Goes on where its daemon's process has left off, which is that of the instance of this number.
-    fn take_back(&mut self, back: Back, instance: u64) {
+    fn take_back(&mut self, back: Returned, instance: u64) {
         let handed = back.handed;
         self.outbox.extend_from_slice(&handed.replies);
         if !handed.last.is_empty() {
@@ -170,7 +169,7 @@ impl<S: Stream> Guest<S> {
             self.outbox.extend_from_slice(&handed.last);
         }
         if let Some(panicked_ns) = handed.panicked_ns {
-            let panicked = Tally {
+            let panicked = BatchCounts {
                 calls: 1,
                 errors: 1,
                 panics: 1,
@@ -187,7 +186,7 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Answers the line that its daemon's process was at.
-    fn answer_broken(&mut self, line: &[u8], why: &Why, instance: u64) {
+    fn answer_broken(&mut self, line: &[u8], why: &RecallReason, instance: u64) {
         let mut inbox = Inbox::resumed(line.len());
         inbox.room(line.len()).extend_from_slice(line);
         // It was a message when the process began with it.
@@ -200,13 +199,19 @@ impl<S: Stream> Guest<S> {
         };
         let limit = self.door.limits.command;
         let (ended, took) = match why {
-            Why::TooLong(_) => (gate::too_long(message.name, limit, Fate::GoesOn), limit),
-            Why::Revoked => (gate::let_go(message.name, Fate::GoesOn), Duration::ZERO),
-            Why::Died(ended) => (ended.clone(), Duration::ZERO),
-            Why::Called => return,
+            RecallReason::TooLong(_) => (
+                gate::too_long(message.name, limit, CancelPolicy::GoesOn),
+                limit,
+            ),
+            RecallReason::Revoked => (
+                gate::let_go(message.name, CancelPolicy::GoesOn),
+                Duration::ZERO,
+            ),
+            RecallReason::Died(ended) => (ended.clone(), Duration::ZERO),
+            RecallReason::Called => return,
         };
-        let Ended { status, bytes } = ended;
-        let (mut tally, of) = (Tally::default(), (message.name, message.tag));
+        let Completion { status, bytes } = ended;
+        let (mut tally, of) = (BatchCounts::default(), (message.name, message.tag));
         write_ended(&mut self.outbox, of, (status, &bytes), &mut tally);
         self.door.count(instance, tally, took);
     }

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use dae_plugin_api::abi::status;
 
-use crate::connection::reply_budget::{Busy, Reservation, Room};
+use crate::connection::reply_budget::{ReplyBudget, Reservation, ReservationBusy};
 use crate::instance::Pending;
 use crate::instance::reply::{write_ended, write_large};
-use crate::plugin::completion::Ended;
+use crate::plugin::completion::Completion;
 use crate::process::ipc::LARGE_BYTES;
 use crate::session::gate::Lease;
-use crate::threads::counters::Tally;
+use crate::threads::counters::BatchCounts;
 
 /// Where the answer of a running command goes.
 #[derive(Clone, Copy)]
-pub(super) enum Place {
+pub(super) enum ReplyPlace {
     /// To the number of that order.
     Ordered(u64),
     /// Out, as soon as it's there.
@@ -27,19 +27,19 @@ pub(super) enum Place {
 }
 
 /// A command under way.
-pub(super) struct Run {
+pub(super) struct RunningCommand {
     // Dropped before the lease: no code of an instance outlives the right to run it.
     pub(super) pending: Option<Pending>,
     pub(super) lease: Arc<Lease>,
     /// Ends when the command is to be given up, with the answer.
-    pub(super) given_up: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    pub(super) given_up: Pin<Box<dyn Future<Output = Completion> + Send>>,
     pub(super) began: Instant,
-    pub(super) place: Place,
+    pub(super) place: ReplyPlace,
     pub(super) emits_first: bool,
     /// Whose it is, and which command.
     pub(super) of: (u64, u32),
     pub(super) arguments: usize,
-    pub(super) room: Arc<Room>,
+    pub(super) room: Arc<ReplyBudget>,
     /// Held from start to end by a blocking command, whose reply is made on another thread.
     pub(super) _reservation: Option<Arc<Reservation>>,
     /// What waits for its guest is held up by it.
@@ -50,23 +50,23 @@ pub(super) struct Run {
 }
 
 /// A finished one.
-pub(super) struct Finished {
+pub(super) struct FinishedCommand {
     /// The number of the instance that ran it.
     pub(super) instance: u64,
     /// The bytes of its result and of its arguments, and the lease it ran by.
     pub(super) bytes: (usize, usize),
     pub(super) lease: Arc<Lease>,
-    pub(super) place: Place,
+    pub(super) place: ReplyPlace,
     pub(super) emits_first: bool,
     pub(super) line: Vec<u8>,
-    pub(super) tally: Tally,
+    pub(super) tally: BatchCounts,
     pub(super) took: Duration,
 }
 
-impl Future for Run {
-    type Output = Finished;
+impl Future for RunningCommand {
+    type Output = FinishedCommand;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Finished> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<FinishedCommand> {
         let this = &mut *self;
         let reserved = this.reserve(context);
         let pending = this.pending.as_mut().filter(|_| reserved.is_ok());
@@ -83,7 +83,7 @@ impl Future for Run {
         // Until the guest's task counts it with all else: others may end before that.
         this.room.add(this.of.0, bytes.0);
         let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
-        Poll::Ready(Finished {
+        Poll::Ready(FinishedCommand {
             instance: this.lease.instance.number(),
             bytes,
             lease: Arc::clone(&this.lease),
@@ -96,7 +96,7 @@ impl Future for Run {
     }
 }
 
-impl Run {
+impl RunningCommand {
     /// Lets the command go on however much waits for its guest: the replies that wait for it can't be sent before.
     pub(super) fn go_on(&mut self) {
         if std::mem::replace(&mut self.is_next, true) {
@@ -148,7 +148,9 @@ impl Run {
             return Err(NoRoom);
         }
         match &self.pending {
-            Some(Pending::InProcess(_)) => self.room.reserve(command).map_err(|Busy| NoRoom),
+            Some(Pending::InProcess(_)) => {
+                self.room.reserve(command).map_err(|ReservationBusy| NoRoom)
+            }
             _ => Ok(None),
         }
     }
@@ -158,8 +160,8 @@ impl Run {
 struct NoRoom;
 
 /// The line of a command that has ended, and what it adds to the counts.
-fn finished_line(name: &str, tag: Option<&str>, ended: Ended) -> (Vec<u8>, Tally) {
-    let mut tally = Tally::default();
+fn finished_line(name: &str, tag: Option<&str>, ended: Completion) -> (Vec<u8>, BatchCounts) {
+    let mut tally = BatchCounts::default();
     if ended.status == status::DONE && ended.bytes.len() >= LARGE_BYTES {
         let mut line = Vec::new();
         write_large(&mut line, (name, tag), (ended.bytes, 0), &mut tally);

@@ -14,28 +14,31 @@ use dae_common_tcp::{ErrorCode, write_error};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{Notify, oneshot};
 
-use super::{Here, IN_FLIGHT_MAX, InFlight, lock};
+use super::{IN_FLIGHT_MAX, InFlight, LocalClient, lock};
 use crate::connection::event_queue::FEED_BYTES_MAX;
-use crate::connection::pending_calls::{Refusal, Reply};
-use crate::peers::client::Visit;
-use crate::session::dispatch::{self, Sent};
+use crate::connection::pending_calls::{CallError, CallReply};
+use crate::peers::client::Client;
+use crate::session::dispatch::{self, DispatchedCommand};
 
 /// Lines that wait, in bytes: as many as may be pushed to a guest.
 const WAITING_BYTES_MAX: usize = FEED_BYTES_MAX;
 
 /// A line that waits for its turn.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    sent: Sent,
-    reply: Option<oneshot::Sender<Reply>>,
+pub(super) struct WaitingLine {
+    sent: DispatchedCommand,
+    reply: Option<oneshot::Sender<CallReply>>,
     _in_flight: Option<InFlight>,
 }
 
-impl Waiting {
+impl WaitingLine {
     /// A command, and its reply.
-    pub(super) fn call(sent: Sent, in_flight: InFlight) -> (Self, oneshot::Receiver<Reply>) {
+    pub(super) fn call(
+        sent: DispatchedCommand,
+        in_flight: InFlight,
+    ) -> (Self, oneshot::Receiver<CallReply>) {
         let (sender, reply) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = WaitingLine {
             sent,
             reply: Some(sender),
             _in_flight: Some(in_flight),
@@ -44,8 +47,8 @@ impl Waiting {
     }
 
     /// A line that expects no reply.
-    pub(super) fn event(sent: Sent) -> Self {
-        Waiting {
+    pub(super) fn event(sent: DispatchedCommand) -> Self {
+        WaitingLine {
             sent,
             reply: None,
             _in_flight: None,
@@ -59,29 +62,29 @@ impl Waiting {
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    lines: Mutex<Lines>,
+pub(super) struct TurnQueue {
+    lines: Mutex<QueuedLines>,
     /// Lines that were sent and have not begun to run.
     not_begun: AtomicUsize,
     more: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
-    waiting: VecDeque<Waiting>,
+struct QueuedLines {
+    waiting: VecDeque<WaitingLine>,
     bytes: usize,
     is_full: bool,
     is_over: bool,
 }
 
-impl Queue {
+impl TurnQueue {
     /// Whether all that was sent has begun to run.
     pub(super) fn is_empty(&self) -> bool {
         self.not_begun.load(Ordering::Acquire) == 0
     }
 
     /// Puts a line behind the others; false where none are taken any more.
-    pub(super) fn put(&self, line: Waiting) -> bool {
+    pub(super) fn put(&self, line: WaitingLine) -> bool {
         let mut lines = lock(&self.lines);
         let fits = lines.bytes + line.bytes() <= WAITING_BYTES_MAX;
         // A call can be refused; of an event that is left out nobody would know.
@@ -112,7 +115,7 @@ impl Queue {
         drop(left);
     }
 
-    fn next(&self) -> Option<Waiting> {
+    fn next(&self) -> Option<WaitingLine> {
         let mut lines = lock(&self.lines);
         let line = lines.waiting.pop_front()?;
         lines.bytes -= line.bytes();
@@ -131,7 +134,7 @@ impl Queue {
 type Running<'v> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'v>>>;
 
 /// Has the lines that wait run, until the visit is closed and all of them are done, or too many wait.
-pub(super) async fn take(visit: &Visit, here: &Here) -> Refusal {
+pub(super) async fn take(visit: &Client, here: &LocalClient) -> CallError {
     let mut running = Running::new();
     while !here.queue.is_full() {
         if here.is_to_be_greeted() {
@@ -157,11 +160,16 @@ pub(super) async fn take(visit: &Visit, here: &Here) -> Refusal {
         "slow-guest: {} doesn't take what it is sent; more than {WAITING_BYTES_MAX} bytes wait",
         here.door.name
     );
-    Refusal::new(ErrorCode::SlowGuest, text)
+    CallError::new(ErrorCode::SlowGuest, text)
 }
 
 /// Begins one; until it has begun, nothing behind it may.
-async fn begin<'v>(visit: &'v Visit, here: &'v Here, line: Waiting, running: &mut Running<'v>) {
+async fn begin<'v>(
+    visit: &'v Client,
+    here: &'v LocalClient,
+    line: WaitingLine,
+    running: &mut Running<'v>,
+) {
     let has_begun = Arc::new(AtomicBool::new(false));
     let mut turn = Box::pin(take_turn(visit, here, line, Arc::clone(&has_begun)));
     let is_over = poll_fn(|context| {
@@ -186,8 +194,13 @@ async fn meanwhile<T>(running: &mut Running<'_>, work: impl Future<Output = T>) 
     .await
 }
 
-async fn take_turn(visit: &Visit, here: &Here, line: Waiting, has_begun: Arc<AtomicBool>) {
-    let Waiting {
+async fn take_turn(
+    visit: &Client,
+    here: &LocalClient,
+    line: WaitingLine,
+    has_begun: Arc<AtomicBool>,
+) {
+    let WaitingLine {
         sent,
         reply,
         _in_flight,
@@ -220,7 +233,7 @@ async fn take_turn(visit: &Visit, here: &Here, line: Waiting, has_begun: Arc<Ato
 }
 
 /// An event that was refused is told as one.
-fn tell_error(visit: &Visit, command: &str, refusal: &Refusal) {
+fn tell_error(visit: &Client, command: &str, refusal: &CallError) {
     let mut line = Vec::new();
     let code = refusal.code.parse().unwrap_or(ErrorCode::Failed);
     write_error(&mut line, command, None, code, &refusal.message);

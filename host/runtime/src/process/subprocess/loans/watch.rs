@@ -4,35 +4,35 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::Why;
-use crate::process::hand_off::At;
+use super::RecallReason;
+use crate::process::hand_off::Position;
 
 /// Looks in a row at which a guest has sent nothing: it goes home, and the child is left with one descriptor less.
 const QUIET_LOOKS: u32 = 10;
 
 /// What was seen up to the last look.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct HandOffWatch {
     /// How long a command may take; zero means for ever.
     limit: Duration,
     /// By the loan's id.
-    seen: HashMap<u64, Seen>,
+    seen: HashMap<u64, HandOffProgress>,
     /// The line that the child was at, and since when.
-    at: Option<((u64, At), Instant)>,
+    at: Option<((u64, Position), Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct HandOffProgress {
     /// How often the child had taken the guest up.
     turns: u32,
-    /// At how many looks that hadn't changed.
+    /// Position how many looks that hadn't changed.
     quiet_looks: u32,
 }
 
-impl Watch {
+impl HandOffWatch {
     /// Nothing was seen yet.
     pub(super) fn of(limit: Duration) -> Self {
-        Watch {
+        HandOffWatch {
             limit,
             seen: HashMap::new(),
             at: None,
@@ -44,9 +44,9 @@ impl Watch {
     pub(super) fn look(
         &mut self,
         loans: Vec<(u64, u32)>,
-        at: Option<(u64, At)>,
+        at: Option<(u64, Position)>,
         now: Instant,
-    ) -> Vec<(u64, Why)> {
+    ) -> Vec<(u64, RecallReason)> {
         let stuck = self.stuck(at, now);
         let before = std::mem::take(&mut self.seen);
         let mut home = Vec::new();
@@ -57,16 +57,16 @@ impl Watch {
                 .filter(|last| last.turns == turns && !is_at_work);
             let quiet_looks = last.map_or(0, |last| last.quiet_looks + 1);
             if quiet_looks >= QUIET_LOOKS {
-                home.push((id, Why::Called));
+                home.push((id, RecallReason::Called));
             }
-            self.seen.insert(id, Seen { turns, quiet_looks });
+            self.seen.insert(id, HandOffProgress { turns, quiet_looks });
         }
-        home.extend(stuck.map(|(id, line)| (id, Why::TooLong(line))));
+        home.extend(stuck.map(|(id, line)| (id, RecallReason::TooLong(line))));
         home
     }
 
     /// The line that the child has been at for too long.
-    fn stuck(&mut self, at: Option<(u64, At)>, now: Instant) -> Option<(u64, At)> {
+    fn stuck(&mut self, at: Option<(u64, Position)>, now: Instant) -> Option<(u64, Position)> {
         let since = match self.at {
             Some((before, since)) if Some(before) == at => since,
             _ => now,
@@ -85,11 +85,11 @@ mod tests {
     const LOOK: Duration = Duration::from_millis(100);
 
     /// How often loans 1 and 2 had been taken up at a look, and the line that the child was at.
-    type Look = ([u32; 2], Option<(u64, At)>);
+    type Look = ([u32; 2], Option<(u64, Position)>);
 
     /// Returns what each look decides about loans 1 and 2.
-    fn looks(limit: Duration, seen: &[Look]) -> Vec<Vec<(u64, Why)>> {
-        let (mut watch, mut now) = (Watch::of(limit), Instant::now());
+    fn looks(limit: Duration, seen: &[Look]) -> Vec<Vec<(u64, RecallReason)>> {
+        let (mut watch, mut now) = (HandOffWatch::of(limit), Instant::now());
         let look = |(turns, at): &Look| {
             now += LOOK;
             watch.look(vec![(1, turns[0]), (2, turns[1])], *at, now)
@@ -104,7 +104,7 @@ mod tests {
         seen[5..].fill(([1, 2], None));
         let came = looks(LIMIT, &seen);
         assert!(came[..10].iter().all(Vec::is_empty), "{came:?}");
-        assert_eq!(came[10], [(1, Why::Called)]);
+        assert_eq!(came[10], [(1, RecallReason::Called)]);
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
         assert!(
             called
                 .iter()
-                .all(|(id, why)| (*id, why) == (2, &Why::Called))
+                .all(|(id, why)| (*id, why) == (2, &RecallReason::Called))
         );
         assert!(!called.is_empty());
     }
@@ -125,7 +125,7 @@ mod tests {
         let at = [first, first, first, second, second, second, second, None];
         let came = looks(LIMIT, &at.map(|at| ([1, 1], at)));
         let told: Vec<_> = came.iter().map(|home| home.first().cloned()).collect();
-        let too_long = Some((1, Why::TooLong((7, 20))));
+        let too_long = Some((1, RecallReason::TooLong((7, 20))));
         assert_eq!(told, [None, None, None, None, None, None, too_long, None]);
     }
 
