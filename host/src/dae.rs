@@ -8,10 +8,10 @@
 //! the reverse order.
 
 mod answer;
-mod bring_back;
 mod carry;
 mod change;
 mod changes;
+mod restore;
 // The program applies the rules of these two where no host runs.
 #[doc(hidden)]
 pub mod departure;
@@ -26,7 +26,7 @@ pub mod request;
 mod rollback;
 mod shutdown;
 mod stage;
-mod tell;
+mod status;
 mod topics;
 mod watch;
 
@@ -93,8 +93,8 @@ struct Inner {
     home: Home,
     shared: Arc<SupervisorShared>,
     port: u16,
-    door: Arc<Gate>,
-    control_door: Arc<Gate>,
+    gate: Arc<Gate>,
+    control_gate: Arc<Gate>,
     registry: Mutex<Registry>,
     /// Grows with each change of it, under its lock.
     registry_changes: AtomicU64,
@@ -228,18 +228,18 @@ impl Builder {
         };
         let config = Config::load(&home.config_file())?;
         let mut registry = Registry::load(&home.registry_file())?;
-        let door = Gate::new(DAE_NAME, config.limits());
-        let listening = listen_as_dae(&home, &config, &mut registry, &door)?;
+        let gate = Gate::new(DAE_NAME, config.limits());
+        let listening = listen_as_dae(&home, &config, &mut registry, &gate)?;
         let guests = Threads::start(thread_start::prepare)
             .context("the threads for guests can't be started")?;
         let foreign = Discovery::new(&config);
-        let control_door = Gate::new("control", config.control_limits());
+        let control_gate = Gate::new("control", config.control_limits());
         let of = (&home, guests.handle());
         Ok(Inner {
             shared: Arc::new(shared(of, (config, journal), notices, since)?),
             port: listening.port(),
-            door,
-            control_door,
+            gate,
+            control_gate,
             foreign,
             sharing: Mutex::default(),
             absent: Mutex::default(),
@@ -279,14 +279,14 @@ fn shared(
         images: Arc::new(Libraries::default()),
         store: Arc::new(store),
         journal,
-        neighbours: Arc::default(),
+        directory: Arc::default(),
         states: Snapshots::of(home),
         past: Archive::of(home),
         notices,
         runtime: runtime.clone(),
         spawner: spawner.context("the thread that makes processes can't be made")?,
         stop_steps: StopSteps::default(),
-        rounds: HealthTimer::of(since),
+        health_timer: HealthTimer::of(since),
         since,
     })
 }
@@ -309,10 +309,10 @@ fn listen_as_dae(
     home: &Home,
     config: &Config,
     registry: &mut Registry,
-    door: &Arc<Gate>,
+    gate: &Arc<Gate>,
 ) -> anyhow::Result<Listener> {
     let listener = dae_listener(registry.dae_port.unwrap_or(config.dae_port))?;
-    let listening = Listener::over(listener, Arc::clone(door), &Handle::current())?;
+    let listening = Listener::over(listener, Arc::clone(gate), &Handle::current())?;
     let port = Some(listening.port());
     if registry.dae_port != port {
         registry.dae_port = port;
@@ -330,8 +330,8 @@ impl Inner {
         inner.finish_uninstalls();
         inner.bring_back();
         answer::open(inner);
-        let (held, door) = (Arc::clone(&inner.held), Arc::clone(&inner.control_door));
-        let control = ControlSocket::listen(&inner.home, held, door)?;
+        let (held, gate) = (Arc::clone(&inner.held), Arc::clone(&inner.control_gate));
+        let control = ControlSocket::listen(&inner.home, held, gate)?;
         lock(&inner.tasks).push(Task::Control(control));
         let watching = watch::watch(&Dae {
             inner: Arc::clone(inner),
@@ -350,9 +350,9 @@ impl Inner {
 
     /// Dae is to be found like every other daemon.
     fn enter_as_dae(&self) {
-        let door = Arc::clone(&self.door);
-        let neighbours = &self.shared.neighbours;
-        neighbours.enter(&self.door, Arc::new(DaeAnswers(door)));
+        let gate = Arc::clone(&self.gate);
+        let directory = &self.shared.directory;
+        directory.enter(&self.gate, Arc::new(DaeAnswers(gate)));
     }
 
     /// Waits for the turn to change that name.
@@ -397,7 +397,7 @@ impl Inner {
     }
 }
 
-/// Dae as others find it: there from the opening of its door on.
+/// Dae as others find it: there from the opening of its gate on.
 #[derive(Debug)]
 struct DaeAnswers(Arc<Gate>);
 

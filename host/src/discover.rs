@@ -140,7 +140,7 @@ impl Discovery {
 
     /// All foreign daemons, by name, those that are not believed too.
     pub(crate) fn list(&self) -> Vec<ForeignDaemon> {
-        let mut all: Vec<ForeignDaemon> = lock(&self.found).neighbours().cloned().collect();
+        let mut all: Vec<ForeignDaemon> = lock(&self.found).directory().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -148,7 +148,7 @@ impl Discovery {
     /// The one that is listed under that name, believed or not.
     pub(crate) fn find(&self, name: &str) -> Option<ForeignDaemon> {
         let found = lock(&self.found);
-        found.neighbours().find(|one| one.name == name).cloned()
+        found.directory().find(|one| one.name == name).cloned()
     }
 
     /// Who answers `dae`, and is no daemon.
@@ -241,7 +241,7 @@ impl Discovery {
     }
 
     fn knows_any(&self) -> bool {
-        lock(&self.found).neighbours().next().is_some()
+        lock(&self.found).directory().next().is_some()
     }
 
     /// Sees who is there; where `is_looking`, asks those that are new.

@@ -8,13 +8,13 @@ mod aside;
 mod build;
 mod daemon;
 mod health;
+mod health_timer;
 pub(crate) mod listen;
-mod probation;
+mod preflight;
 mod reload;
 mod retire;
-mod rounds;
+mod rollback_window;
 mod stop;
-mod trial;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -48,11 +48,11 @@ use dae_store::snapshots::{KeptState, SnapshotOccasion, Snapshots};
 use dae_store::tasks;
 use daemon::{DaemonNow, Order, QueuedOrder};
 use health::Health;
-use probation::RollbackWindow;
+use rollback_window::RollbackWindow;
 
 pub(crate) use daemon::StartFrom;
 pub use daemon::{ChangeStart, Daemon, Notice, OrderResult, RetiredCounts};
-pub use rounds::HealthTimer;
+pub use health_timer::HealthTimer;
 pub(crate) use stop::StopSteps;
 
 /// What a daemon runs: which file, and how.
@@ -88,7 +88,7 @@ pub struct SupervisorShared {
     /// Where daemons' code and guests run, apart from what decides about them.
     pub runtime: Handle,
     /// Who is there to talk to.
-    pub(crate) neighbours: Arc<Directory>,
+    pub(crate) directory: Arc<Directory>,
     /// What daemons have handed over.
     pub(crate) states: Snapshots,
     /// What has left.
@@ -100,7 +100,7 @@ pub struct SupervisorShared {
     /// How far the stops of daemons have got.
     pub(crate) stop_steps: StopSteps,
     /// Their health.
-    pub rounds: Arc<HealthTimer>,
+    pub health_timer: Arc<HealthTimer>,
     /// When the host started: the zero of its monotonic time.
     pub since: Instant,
 }
@@ -115,7 +115,7 @@ impl SupervisorShared {
 struct Supervisor {
     spec: DaemonSpec,
     shared: Arc<SupervisorShared>,
-    door: Arc<Gate>,
+    gate: Arc<Gate>,
     now: Arc<DaemonNow>,
     listening: Option<Listener>,
     current: Option<Current>,
@@ -179,7 +179,7 @@ impl Supervisor {
             self.reopen();
             self.set(DaemonState::Ready);
         } else {
-            self.door
+            self.gate
                 .shut(format!("{} has failed: {text}", self.spec.name));
             self.set(DaemonState::Failed { cause: text });
         }
@@ -198,7 +198,7 @@ impl Supervisor {
                 let is_last = matches!(asked.order, Order::End(_));
                 self.carry_out(asked.order).await;
                 if is_last {
-                    self.shared.neighbours.leave(&self.door);
+                    self.shared.directory.leave(&self.gate);
                     return false;
                 }
             }
@@ -241,7 +241,7 @@ impl Supervisor {
         tokio::select! {
             order = inbox.recv() => SupervisorEvent::Order(order),
             end = ending => SupervisorEvent::Ended(end),
-            () = self.door.too_many_panics() => SupervisorEvent::Panics,
+            () = self.gate.too_many_panics() => SupervisorEvent::Panics,
             () = at(retry_at) => SupervisorEvent::RetryTime,
             () = health => SupervisorEvent::HealthTime,
             () = at(checkpoint_at) => SupervisorEvent::CheckpointTime,
@@ -311,9 +311,9 @@ impl Supervisor {
         self.show(&instance, state);
         let ending = instance.run();
         self.look_after(&instance);
-        let leased = self.door.open(Arc::clone(&instance));
+        let leased = self.gate.open(Arc::clone(&instance));
         if instance.greets() || is_after_end {
-            self.door.guests.wake_all();
+            self.gate.guests.wake_all();
         }
         self.image.clone_from(&image);
         self.current = Some(Current {
@@ -332,13 +332,13 @@ impl Supervisor {
     /// From here on its health, its panics and its checkpoints are counted.
     fn look_after(&mut self, instance: &Instance) {
         let settings = &self.spec.settings;
-        let turn = self.shared.rounds.enter(settings.health_ms, instance);
+        let turn = self.shared.health_timer.enter(settings.health_ms, instance);
         self.health = Health::of(turn);
         let panics_max = match settings.on_panic {
             OnPanic::GoOn => settings.panics_max,
             OnPanic::Restart => 1,
         };
-        self.door.allow_panics(instance.number(), panics_max);
+        self.gate.allow_panics(instance.number(), panics_max);
         self.next_checkpoint = self.checkpoint_time();
     }
 
@@ -363,8 +363,8 @@ impl Supervisor {
     /// From here on lines wait.
     fn take_away(&mut self) -> Option<Current> {
         let current = self.current.take()?;
-        self.door.hold();
-        self.door.allow_panics(0, u32::MAX);
+        self.gate.hold();
+        self.gate.allow_panics(0, u32::MAX);
         self.now.running().identity = None;
         Some(current)
     }
@@ -429,7 +429,7 @@ impl Supervisor {
         let cause = self.cause_of(&end);
         self.shared
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);
-        self.door.note_end(&cause);
+        self.gate.note_end(&cause);
         self.now.running().last_end = Some(LastEnd {
             cause: cause.clone(),
             time: jiff::Timestamp::now(),
@@ -489,13 +489,13 @@ impl Supervisor {
                 self.set(DaemonState::Backoff { cause, until });
             }
             Decision::Finished => {
-                self.door
+                self.gate
                     .shut(format!("{} has finished: {cause}", self.spec.name));
                 self.set(DaemonState::Finished);
             }
             Decision::CrashLoop(times) => {
                 let cause = format!("{cause}; {times}");
-                self.door
+                self.gate
                     .shut(format!("{} is in a crash loop: {cause}", self.spec.name));
                 self.set(DaemonState::CrashLoop { cause });
             }
@@ -538,7 +538,7 @@ impl Supervisor {
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
         self.now.state.send_replace(state);
-        self.shared.neighbours.tell(&self.door.name);
+        self.shared.directory.tell(&self.gate.name);
     }
 }
 

@@ -20,10 +20,10 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::Session;
-use super::alone;
 use super::client::Client;
 use super::exit::{self, Fault};
 use super::interrupted;
+use super::offline;
 use super::words;
 use dae_store::home::{HomeBusy, HomeLock};
 use dae_store::json5_text;
@@ -142,7 +142,7 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
             Ok(())
         }
         Worker::Ours(_lock) => {
-            let installed = alone::install(&session.home, request)?;
+            let installed = offline::install(&session.home, request)?;
             let Installed {
                 name,
                 version,
@@ -309,7 +309,7 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
         }),
         Worker::Ours(_lock) => {
             each(session, &args.names, |name| {
-                alone::uninstall(&session.home, &request(name)).map(said)
+                offline::uninstall(&session.home, &request(name)).map(said)
             })?;
             session.out.note(&next_run(session));
             Ok(())

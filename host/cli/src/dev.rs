@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::Session;
-use super::alone;
+use super::offline;
 use super::package::Crate;
 use super::rebuild::Sources;
 use super::run;
@@ -101,7 +101,7 @@ fn replace_present(home: &Home, files: &[PathBuf]) -> Result<HashSet<String>> {
     for file in files {
         let name = manifest::read(file)?.name;
         if registry.daemons.contains_key(&name) {
-            alone::install(home, request(file))?;
+            offline::install(home, request(file))?;
             present.insert(name);
         }
     }

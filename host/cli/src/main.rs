@@ -7,7 +7,6 @@
 //! One file a group of commands: `run`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and nothing else.
 //! What all of them print passes through `show`; how all of them end is in `exit`.
 
-mod alone;
 mod change;
 mod check;
 mod client;
@@ -18,6 +17,7 @@ mod incoming;
 mod init;
 mod interrupted;
 mod logs;
+mod offline;
 mod package;
 mod query;
 mod rebuild;

@@ -3,7 +3,7 @@
 //! It takes any bytes, and panics where a promise is broken. Nothing else uses this module.
 
 use crate::plugin::completion::RunEnd;
-use crate::process::ipc::loan::{HandedBack, Terms};
+use crate::process::ipc::hand_off::{HandedBack, Terms};
 use crate::process::ipc::{FrameInbox, FrameKind, batch, split_u64};
 use dae_store::log::Record;
 

@@ -2,7 +2,7 @@
 //!
 //! A life: [`start`] constructs it; [`Instance::run`] is its background work; [`Instance::answer_here`] and
 //! [`Instance::answer_later`] run its commands; [`Instance::end`] undoes it all, in the reverse order. Whoever runs a
-//! command holds a lease of the door, so that an instance never ends under a command.
+//! command holds a lease of the gate, so that an instance never ends under a command.
 
 mod life;
 mod pending;
@@ -84,7 +84,7 @@ pub struct Instance {
     pub commands: Arc<CommandTable>,
     /// Of all instances in this process; never used twice.
     number: u64,
-    pace: Arc<LatencyClasses>,
+    latency: Arc<LatencyClasses>,
     manifest: Arc<Manifest>,
     body: Body,
     running: Mutex<Option<JoinHandle<()>>>,
@@ -132,7 +132,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
         identity: residence.identity(),
         commands: plan.commands,
         number,
-        pace: LatencyClasses::of(number, plan.manifest.commands.len()),
+        latency: LatencyClasses::of(number, plan.manifest.commands.len()),
         manifest: plan.manifest,
         body: Body::InProcess(live, residence),
         running: Mutex::default(),
@@ -143,22 +143,22 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
 ///
 /// # Errors
 /// As [`start`], or how the process ended.
-pub async fn start_child(
+pub async fn start_subprocess(
     loaded: LoadedSubprocess,
     identity: impl FnOnce(u32) -> Identity,
     state: Option<Box<RawValue>>,
 ) -> Result<Instance, StartFault> {
     let manifest = Arc::new(loaded.manifest().clone());
-    let child = loaded.start(state).await.map_err(StartFault)?;
+    let subprocess = loaded.start(state).await.map_err(StartFault)?;
     let number = next_number();
     Ok(Instance {
-        identity: Arc::new(identity(child.pid())),
+        identity: Arc::new(identity(subprocess.pid())),
         commands: Arc::new(CommandTable::of(&manifest).elsewhere()),
         number,
         // Nothing of it runs on threads of this process.
-        pace: LatencyClasses::of(number, 0),
+        latency: LatencyClasses::of(number, 0),
         manifest,
-        body: Body::Subprocess(child),
+        body: Body::Subprocess(subprocess),
         running: Mutex::default(),
     })
 }
@@ -181,7 +181,7 @@ impl Instance {
             identity: Arc::new(identity),
             commands: Arc::new(CommandTable::of(&manifest)),
             number,
-            pace: LatencyClasses::of(number, manifest.commands.len()),
+            latency: LatencyClasses::of(number, manifest.commands.len()),
             manifest: Arc::new(manifest),
             body: Body::BuiltIn(code),
             running: Mutex::default(),
@@ -191,7 +191,7 @@ impl Instance {
     /// Runs a command on the spot, appending its result, or its error's text, to `out`.
     #[inline(always)]
     pub fn answer_here(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
-        if !self.pace.trusts(call.index) {
+        if !self.latency.trusts(call.index) {
             return self.answer_watched(call, out);
         }
         // The same as below, for the hot path alone.
@@ -202,7 +202,7 @@ impl Instance {
     /// Whether a command has shown that it ends soon.
     #[inline]
     pub(crate) fn is_quick(&self, index: u32) -> bool {
-        self.pace.trusts(index)
+        self.latency.trusts(index)
     }
 
     #[cold]
@@ -213,7 +213,7 @@ impl Instance {
     /// Runs the plugin's code where it can be seen that it holds a thread.
     fn in_sight<T>(&self, command: u32, code: impl FnOnce() -> T) -> T {
         let run = |holds| watchdog::during(self.number, command, holds, code);
-        let (result, is_slow) = self.pace.run(command, run);
+        let (result, is_slow) = self.latency.run(command, run);
         if is_slow {
             self.tell_slow(command);
         }
@@ -252,7 +252,7 @@ impl Instance {
 
     /// A batch of commands took long: which of them, the next ones will show.
     pub fn doubt(&self) {
-        self.pace.doubt();
+        self.latency.doubt();
     }
 
     /// The commands that run on host threads now, for two looks to be compared.
@@ -290,7 +290,7 @@ impl Instance {
     ) -> Pending {
         match &self.body {
             Body::BuiltIn(code) => built_in_answer(code, call),
-            Body::Subprocess(child) => Pending::Subprocess(child.call(call)),
+            Body::Subprocess(subprocess) => Pending::Subprocess(subprocess.call(call)),
             Body::InProcess(..) if runs == RunsOn::Blocking => {
                 self.answer_blocking(call, reservation.cloned())
             }
@@ -301,25 +301,25 @@ impl Instance {
     /// Hands commands over that run on the spot in a process of their own; see [`Instance::flush`].
     pub(crate) fn answer_there(&self, batch: &CommandBatch<'_>, guest: &Context<'_>) -> BatchCall {
         match &self.body {
-            Body::Subprocess(child) => child.call_all(batch, guest),
+            Body::Subprocess(subprocess) => subprocess.call_all(batch, guest),
             Body::InProcess(..) | Body::BuiltIn(_) => {
                 unreachable!("only the table of a daemon in its own process says `TcpClient`")
             }
         }
     }
 
-    /// Lends a guest to the daemon's own process; see [`Subprocess::lend`].
+    /// Lends a guest to the daemon's own process; see [`Subprocess::hand_off`].
     ///
     /// # Errors
     /// Its socket is given back where it can't be lent.
-    pub(crate) fn lend(
+    pub(crate) fn hand_off(
         &self,
         guest: u64,
         socket: std::net::TcpStream,
         limits: (usize, Duration),
     ) -> Result<HandOff, std::net::TcpStream> {
         match &self.body {
-            Body::Subprocess(child) => child.lend(guest, socket, limits),
+            Body::Subprocess(subprocess) => subprocess.hand_off(guest, socket, limits),
             Body::InProcess(..) | Body::BuiltIn(_) => Err(socket),
         }
     }
@@ -428,7 +428,7 @@ impl Instance {
     pub(crate) fn start_save(self: &Arc<Self>) -> Pending {
         match &self.body {
             Body::InProcess(live, _) => Pending::InProcess(self.watched(LIFE, || live.save())),
-            Body::Subprocess(child) => Pending::Subprocess(child.save()),
+            Body::Subprocess(subprocess) => Pending::Subprocess(subprocess.save()),
             Body::BuiltIn(_) => refused("it has no state".to_owned()),
         }
     }
@@ -436,15 +436,15 @@ impl Instance {
     /// What a batch of commands has left to do: hand it over to the child's process.
     #[inline]
     pub fn flush(&self) {
-        if let Body::Subprocess(child) = &self.body {
-            child.flush();
+        if let Body::Subprocess(subprocess) = &self.body {
+            subprocess.flush();
         }
     }
 
     /// What that guest has not read of the replies of a process of its own; none of those of this process.
     pub(crate) fn unread(&self, guest: u64, before: Option<UnreadBytes>) -> Option<UnreadBytes> {
         match &self.body {
-            Body::Subprocess(child) => Some(child.unread(guest, before)),
+            Body::Subprocess(subprocess) => Some(subprocess.unread(guest, before)),
             Body::InProcess(..) | Body::BuiltIn(_) => None,
         }
     }
@@ -469,7 +469,7 @@ impl Instance {
             Body::InProcess(live, _) => {
                 Pending::InProcess(self.watched(LIFE, || live.guest_came(guest)))
             }
-            Body::Subprocess(child) => Pending::Subprocess(child.guest_came(guest)),
+            Body::Subprocess(subprocess) => Pending::Subprocess(subprocess.guest_came(guest)),
             Body::BuiltIn(_) => refused("it hears of no guests".to_owned()),
         }
     }
@@ -477,7 +477,7 @@ impl Instance {
     /// Tells it of a guest that has gone; the lease is held for as long as that takes.
     pub(crate) fn guest_gone(self: &Arc<Self>, guest: u64, lease: &(impl Clone + Send + 'static)) {
         match &self.body {
-            Body::Subprocess(child) => child.guest_gone(guest),
+            Body::Subprocess(subprocess) => subprocess.guest_gone(guest),
             Body::InProcess(live, residence) if self.manifest.disconnect.is_some() => {
                 let pending = self.watched(LIFE, || live.guest_gone(guest));
                 let (instance, lease) = (Arc::clone(self), lease.clone());
@@ -508,7 +508,7 @@ impl Instance {
     /// Asks it whether it is well. The answer is in what [`Instance::pulse`] says a while later.
     pub fn ping(&self) {
         match &self.body {
-            Body::Subprocess(child) => child.ping(),
+            Body::Subprocess(subprocess) => subprocess.ping(),
             Body::InProcess(..) | Body::BuiltIn(_) => {}
         }
     }
@@ -517,22 +517,22 @@ impl Instance {
     #[must_use]
     pub fn pulse(&self) -> Option<u64> {
         match &self.body {
-            Body::Subprocess(child) => Some(child.pongs()),
+            Body::Subprocess(subprocess) => Some(subprocess.pongs()),
             Body::InProcess(..) | Body::BuiltIn(_) => None,
         }
     }
 
     /// Ends it by force; its end is told by [`Instance::gone`]. Nothing happens to what is in the host's own process.
     pub fn kill(&self) {
-        if let Body::Subprocess(child) = &self.body {
-            child.kill();
+        if let Body::Subprocess(subprocess) = &self.body {
+            subprocess.kill();
         }
     }
 
     /// Ends when the instance is gone without anybody having asked for it.
     pub fn gone(&self) -> InstanceEnd {
         match &self.body {
-            Body::Subprocess(child) => Box::pin(child.died()),
+            Body::Subprocess(subprocess) => Box::pin(subprocess.died()),
             Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(std::future::pending()),
         }
     }

@@ -134,13 +134,13 @@ const LOGS: CommandRow = (
 /// Those that change nothing.
 const QUESTIONS: [&str; 7] = ["greet", "list", "status", "find", "scan", "state", "logs"];
 
-/// Opens both doors.
+/// Opens both gates.
 pub(super) fn open(inner: &Arc<Inner>) {
     let on_tcp = Answers::instance(inner, &ON_TCP);
-    inner.door.open(on_tcp);
+    inner.gate.open(on_tcp);
     let mut rows = ON_CONTROL.to_vec();
     rows.push(LOGS);
-    inner.control_door.open(Answers::instance(inner, &rows));
+    inner.control_gate.open(Answers::instance(inner, &rows));
 }
 
 /// The request of `reload`.
@@ -194,7 +194,7 @@ impl From<RollbackNames> for RollbackRequest {
 /// One of the two tables.
 #[derive(Debug)]
 struct Answers {
-    // Weak: the doors belong to it, and must not keep it.
+    // Weak: the gates belong to it, and must not keep it.
     inner: Weak<Inner>,
     names: Vec<&'static str>,
     is_control: bool,
@@ -261,7 +261,7 @@ impl BuiltIn for Answers {
 
 async fn on_tcp(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> BuiltInAnswer {
     match name {
-        "list" => ended(none(arguments).map(|()| dae.inner.shared.neighbours.list())),
+        "list" => ended(none(arguments).map(|()| dae.inner.shared.directory.list())),
         "announce" => ended(match one::<foreign::Announced>(arguments) {
             Ok(announced) => dae.announce(&announced).await,
             Err(fault) => Err(fault),
@@ -353,7 +353,7 @@ async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> BuiltInAnswer {
         Ok(answered) => answered,
         Err(fault) => return ended(Err::<(), _>(fault)),
     };
-    let guest = dae.inner.control_door.guests.find(guest);
+    let guest = dae.inner.control_gate.guests.find(guest);
     let after = follower.zip(guest).map(|(follower, guest)| {
         let follow = || {
             let following = tasks::told("a client that follows the log", follower.run(guest));

@@ -352,7 +352,7 @@ pub(super) fn installed(
 ) -> Installed {
     let Artefact { manifest, hash, .. } = artefact;
     Installed {
-        name: daemon.door.name.clone(),
+        name: daemon.gate.name.clone(),
         plugin: manifest.name.clone(),
         version: manifest.version.clone(),
         port: daemon.port(),
@@ -369,7 +369,7 @@ pub(super) fn installed(
 
 /// What a change came to. One that leaves its daemon down by itself is told as a fault, with the reason.
 fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
-    let (name, state) = (daemon.door.name.clone(), daemon.glance().state);
+    let (name, state) = (daemon.gate.name.clone(), daemon.glance().state);
     let word = state.word();
     if let DaemonState::Backoff { .. }
     | DaemonState::CrashLoop { .. }

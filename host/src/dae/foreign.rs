@@ -110,7 +110,7 @@ impl Inner {
             credential: one.credential(),
             address: one.address,
         });
-        self.shared.neighbours.set_foreign(shared);
+        self.shared.directory.set_foreign(shared);
     }
 
     /// The credential of the one that is listed so; `None` where there is none.

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::bring_back::spec_of;
 use super::change::{abandoned, refused};
 use super::request::{self, InstallBasis, InstallDecision};
+use super::restore::spec_of;
 use super::{Fault, Inner, lock};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::archive::Departure;

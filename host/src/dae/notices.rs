@@ -38,7 +38,7 @@ impl Inner {
             bad,
             good,
             reason,
-            door,
+            gate,
         } = notice;
         // Whoever installed what did not last records that first, or this would be overwritten.
         let _turn = self.turn(&good.name).await;
@@ -46,7 +46,7 @@ impl Inner {
             return;
         };
         let runs = daemon.glance().spec;
-        if !Arc::ptr_eq(&daemon.door, &door) || runs.artefact.hash == bad {
+        if !Arc::ptr_eq(&daemon.gate, &gate) || runs.artefact.hash == bad {
             // Another daemon has the name now, or its owner has installed that file once more.
             return;
         }

@@ -74,8 +74,8 @@ impl Dae {
         inner.settle_states(limit, unsaved).await;
         // Before they are closed: each gets its answer first.
         inner.ended.cancel();
-        inner.door.guests.close_all();
-        inner.control_door.guests.close_all();
+        inner.gate.guests.close_all();
+        inner.control_gate.guests.close_all();
         lock(&inner.daemons).clear();
         let guests = lock(&inner.guests).take();
         if let Some(guests) = guests {

@@ -14,14 +14,14 @@ impl Dae {
     pub(super) fn subscribe(&self, guest: u64, topic: &str) -> Result<(), Fault> {
         check(topic)?;
         let guest = self.guest(guest)?;
-        let topics = &self.inner.shared.neighbours.topics;
+        let topics = &self.inner.shared.directory.topics;
         topics.subscribe_guest(topic, &guest).map_err(Fault::failed)
     }
 
     /// From now on they don't.
     pub(super) fn unsubscribe(&self, guest: u64, topic: &str) -> Result<(), Fault> {
         let guest = self.guest(guest)?;
-        let topics = &self.inner.shared.neighbours.topics;
+        let topics = &self.inner.shared.directory.topics;
         topics.unsubscribe_guest(topic, &guest);
         Ok(())
     }
@@ -44,12 +44,12 @@ impl Dae {
         check(&topic)?;
         let rest: Vec<&str> = rest.iter().map(|one| one.get()).collect();
         let line = format!("{topic} [{}]", rest.join(",")).replace(['\n', '\r'], " ");
-        let topics = &self.inner.shared.neighbours.topics;
+        let topics = &self.inner.shared.directory.topics;
         Ok(topics.publish(&topic, line.as_bytes()))
     }
 
     fn guest(&self, id: u64) -> Result<Arc<GuestHandle>, Fault> {
-        let guest = self.inner.door.guests.find(id);
+        let guest = self.inner.gate.guests.find(id);
         guest.ok_or_else(|| Fault::failed("the guest has gone"))
     }
 }

@@ -202,7 +202,7 @@ impl ForeignDaemons {
     /// Its own name, if it may have it.
     fn name_for(&self, claim: &Claim, (port, pid): (u16, u32), is_doubted: bool) -> String {
         let is_taken = |name: &str| {
-            let mut listed = self.neighbours();
+            let mut listed = self.directory();
             self.reserved.contains(name) || listed.any(|one| one.name == name)
         };
         if !is_doubted && claim.name != DAE_NAME && !is_taken(&claim.name) {
@@ -236,7 +236,7 @@ impl ForeignDaemons {
     }
 
     /// All of them, those that are doubted too.
-    pub(super) fn neighbours(&self) -> impl Iterator<Item = &ForeignDaemon> {
+    pub(super) fn directory(&self) -> impl Iterator<Item = &ForeignDaemon> {
         self.asked.values().filter_map(ProbeRecord::neighbour)
     }
 
@@ -351,7 +351,7 @@ mod tests {
         claimed.claim.pid = 1;
         claimed.process = None;
         found.heard(&one, ProbeOutcome::Claim(claimed));
-        let listed = found.neighbours().next().expect("it is listed");
+        let listed = found.directory().next().expect("it is listed");
         assert_eq!((listed.pid, listed.doubt.is_some()), (7, true));
     }
 
@@ -367,7 +367,7 @@ mod tests {
     }
 
     fn names(found: &ForeignDaemons) -> Vec<&str> {
-        found.neighbours().map(|one| one.name.as_str()).collect()
+        found.directory().map(|one| one.name.as_str()).collect()
     }
 
     #[test]
@@ -476,7 +476,7 @@ mod tests {
             (lies(4009, process), "port is 4009, and listens at 4001"),
         ] {
             assert_eq!(found.heard(&one, lie), None, "nobody is told");
-            let doubt = found.neighbours().next().unwrap().doubt.clone().unwrap();
+            let doubt = found.directory().next().unwrap().doubt.clone().unwrap();
             assert!(doubt.contains(part), "{doubt}");
             assert_eq!(names(&found), ["Counter@4001"]);
         }
@@ -497,6 +497,6 @@ mod tests {
         found.heard(&one, ProbeOutcome::Refused("no name".to_owned()));
         let refused: Vec<_> = found.refused().map(|(key, why)| (key.port, why)).collect();
         assert_eq!(refused, [(4001, "no name")]);
-        assert_eq!(found.neighbours().count(), 0);
+        assert_eq!(found.directory().count(), 0);
     }
 }

@@ -98,18 +98,21 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let seen = listening().unwrap();
         let socket = seen.iter().find(|one| one.address == address).unwrap();
-        let mut child = std::process::Command::new("sleep")
+        let mut subprocess = std::process::Command::new("sleep")
             .arg("60")
             .spawn()
             .unwrap();
         let own = std::process::id();
         assert!(is_process_of(own, &[socket.id]));
-        assert!(is_process_of(child.id(), &[socket.id]), "a child of ours");
+        assert!(
+            is_process_of(subprocess.id(), &[socket.id]),
+            "a child of ours"
+        );
         assert!(!is_process_of(1, &[socket.id]));
         assert!(!is_process_of(own, &[u64::MAX]), "no socket of ours");
-        assert!(start_of(child.id()).is_some_and(|start| start >= start_of(own).unwrap()));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(start_of(child.id()), None);
+        assert!(start_of(subprocess.id()).is_some_and(|start| start >= start_of(own).unwrap()));
+        subprocess.kill().unwrap();
+        subprocess.wait().unwrap();
+        assert_eq!(start_of(subprocess.id()), None);
     }
 }

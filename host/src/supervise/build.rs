@@ -128,7 +128,7 @@ impl Supervisor {
         {
             return Ok((listening.port(), None));
         }
-        let listening = listen::bind(spec, &self.door, &self.shared.runtime)?;
+        let listening = listen::bind(spec, &self.gate, &self.shared.runtime)?;
         let port = listening.port();
         if self.listening.is_some() {
             return Ok((port, Some(listening)));
@@ -242,7 +242,7 @@ impl Supervisor {
         let starting = self
             .shared
             .runtime
-            .spawn(async move { instance::start_child(loaded, identity, state).await });
+            .spawn(async move { instance::start_subprocess(loaded, identity, state).await });
         let started = starting
             .await
             .map_err(|error| format!("it can't be started: {}", blocking::why(error)))?;
@@ -295,15 +295,15 @@ impl Supervisor {
 
     /// Lines wait from the moment at which nobody is there to take them, and not only once this task has heard of it.
     fn hold_at_end(&self, attempt: Attempt) -> Box<dyn FnOnce() + Send> {
-        let door = Arc::clone(&self.door);
-        Box::new(move || door.hold_behind(attempt.number))
+        let gate = Arc::clone(&self.gate);
+        Box::new(move || gate.hold_behind(attempt.number))
     }
 
     pub(super) fn local(&self, generation: u64) -> LocalHostApi {
         let host = Host {
             visitor: self.spec.name.clone(),
-            neighbours: Arc::clone(&self.shared.neighbours),
-            limits: self.door.limits.clone(),
+            directory: Arc::clone(&self.shared.directory),
+            limits: self.gate.limits.clone(),
             runtime: self.shared.runtime.clone(),
             told: OnceLock::new(),
             opened: AtomicUsize::new(0),
@@ -311,7 +311,7 @@ impl Supervisor {
         LocalHostApi {
             generation,
             journal: self.shared.journal.clone(),
-            neighbourhood: EcosystemApi::new(host, Arc::clone(&self.door.guests)),
+            neighbourhood: EcosystemApi::new(host, Arc::clone(&self.gate.guests)),
         }
     }
 }

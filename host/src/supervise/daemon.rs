@@ -1,6 +1,6 @@
 //! A supervised daemon as the rest of the host sees it: what it can be told, and what a look at it shows.
 //!
-//! A [`Daemon`] is a handle: it holds the door that guests find, the way to the supervisor's task, and what that task says
+//! A [`Daemon`] is a handle: it holds the gate that guests find, the way to the supervisor's task, and what that task says
 //! is the case. Nothing here decides anything; orders are carried out one after another by the task.
 
 use std::collections::BTreeSet;
@@ -106,8 +106,8 @@ pub enum Notice {
         good: Box<DaemonSpec>,
         /// Why.
         reason: String,
-        /// The daemon's door. Another daemon may have the name by the time that this is read.
-        door: Arc<Gate>,
+        /// The daemon's gate. Another daemon may have the name by the time that this is read.
+        gate: Arc<Gate>,
     },
 }
 
@@ -115,7 +115,7 @@ pub enum Notice {
 #[derive(Debug)]
 pub struct Daemon {
     /// What its guests find.
-    pub door: Arc<Gate>,
+    pub gate: Arc<Gate>,
     // Boxed, since a channel has room for 32 of them from the beginning.
     orders: mpsc::Sender<Box<QueuedOrder>>,
     now: Arc<DaemonNow>,
@@ -194,7 +194,7 @@ impl Daemon {
     /// A supervised daemon; nothing of it runs until it is told to start.
     #[must_use]
     pub fn supervise(spec: DaemonSpec, shared: Arc<SupervisorShared>) -> Self {
-        let door = Gate::new(&spec.name, shared.config.limits());
+        let gate = Gate::new(&spec.name, shared.config.limits());
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let now = Arc::new(DaemonNow {
             state: watch::Sender::new(DaemonState::Stopped),
@@ -212,12 +212,12 @@ impl Daemon {
             restarts: AtomicU64::new(0),
         });
         shared
-            .neighbours
-            .enter(&door, Arc::clone(&now) as Arc<dyn CredentialSource>);
+            .directory
+            .enter(&gate, Arc::clone(&now) as Arc<dyn CredentialSource>);
         let supervisor = Supervisor {
             spec,
             shared,
-            door: Arc::clone(&door),
+            gate: Arc::clone(&gate),
             now: Arc::clone(&now),
             listening: None,
             current: None,
@@ -230,7 +230,7 @@ impl Daemon {
             image: None,
         };
         tokio::spawn(supervisor.run(inbox));
-        Daemon { door, orders, now }
+        Daemon { gate, orders, now }
     }
 
     /// Starts it; done when it answers. Nothing to do if it does already.

@@ -4,7 +4,7 @@
 //! process can't be killed; what can be done is to see which handler holds a thread, and to say so.
 
 use super::Supervisor;
-use super::rounds::TimerSlot;
+use super::health_timer::TimerSlot;
 use dae_runtime::instance::Instance;
 use dae_runtime::threads::watchdog::RunningHandler;
 use dae_store::daemon_state::DaemonState;

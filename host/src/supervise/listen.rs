@@ -11,10 +11,10 @@ use dae_runtime::session::accept::{Listener, listen_on};
 use dae_runtime::session::gate::Gate;
 use dae_runtime::threads::fd_limits;
 
-/// Takes the daemon's port, or another if it is taken and not pinned, and lets guests in through `door`.
+/// Takes the daemon's port, or another if it is taken and not pinned, and lets guests in through `gate`.
 pub(super) fn bind(
     spec: &DaemonSpec,
-    door: &Arc<Gate>,
+    gate: &Arc<Gate>,
     runtime: &Handle,
 ) -> Result<Listener, String> {
     // The socket belongs to the runtime that its guests run on.
@@ -29,7 +29,7 @@ pub(super) fn bind(
         Err(error) => other_port(spec, &error)?,
     };
     fd_limits::check_room(&listener)?;
-    Listener::over(listener, Arc::clone(door), runtime)
+    Listener::over(listener, Arc::clone(gate), runtime)
         .map_err(|error| format!("its port has no address: {error}"))
 }
 

@@ -1,9 +1,9 @@
 //! A new instance takes over from the one that runs: the walk of every reload, replacement, restart and move.
 //!
-//! From top to bottom: try the file out in a process of its own; load it; close the door and let what runs finish; take
-//! the state; start the successor with it; open the door to it; retire the old one. Guests wait from the closing of the
-//! door to its opening and no longer: for the commands that run (`stop_grace_ms`), the `save` (as long again) and the
-//! successor's `start` (`start_ms`). Until the door opens again, any failure leaves the old one where it was, with its
+//! From top to bottom: try the file out in a process of its own; load it; close the gate and let what runs finish; take
+//! the state; start the successor with it; open the gate to it; retire the old one. Guests wait from the closing of the
+//! gate to its opening and no longer: for the commands that run (`stop_grace_ms`), the `save` (as long again) and the
+//! successor's `start` (`start_ms`). Until the gate opens again, any failure leaves the old one where it was, with its
 //! queue, and says why. A daemon that must be alone (`exclusive`) ends before its successor starts, and is started again
 //! from the same state if that fails.
 
@@ -59,9 +59,9 @@ impl Supervisor {
             other => other,
         };
         match &after {
-            DaemonState::Failed { cause } => self.door.shut(format!("{name} has failed: {cause}")),
+            DaemonState::Failed { cause } => self.gate.shut(format!("{name} has failed: {cause}")),
             DaemonState::CrashLoop { cause } => {
-                self.door
+                self.gate
                     .shut(format!("{name} is in a crash loop: {cause}"));
             }
             _ => {}
@@ -127,7 +127,7 @@ impl Supervisor {
         let Some(old) = self.take_away() else {
             return false;
         };
-        self.door.hold_for_change();
+        self.gate.hold_for_change();
         self.retiree(old).retire().await;
         true
     }
@@ -154,7 +154,7 @@ impl Supervisor {
             };
         };
         let instance = Arc::clone(&current.instance);
-        self.door.hold_for_change();
+        self.gate.hold_for_change();
         let grace = self.shared.config.stop_grace();
         if let Some(current) = &mut self.current {
             drain(current, grace).await;
@@ -211,10 +211,10 @@ impl Supervisor {
         }
     }
 
-    /// Opens the door again to the instance that it was closed to.
+    /// Opens the gate again to the instance that it was closed to.
     pub(super) fn reopen(&mut self) {
         if let Some(current) = &mut self.current {
-            current.leased = self.door.open(Arc::clone(&current.instance));
+            current.leased = self.gate.open(Arc::clone(&current.instance));
         }
     }
 

@@ -66,14 +66,14 @@ impl StopStep {
 impl Supervisor {
     pub(super) async fn stop(&mut self) -> Result<OrderResult, String> {
         let name = &self.spec.name;
-        self.door.shut(format!(
+        self.gate.shut(format!(
             "{name} is stopped; `dae-host start {name}` starts it"
         ));
         self.listening = None;
         self.now.running().port = None;
         self.now.running().identity = None;
         self.now.running().stopping = Stopping::default();
-        self.door.guests.close_all();
+        self.gate.guests.close_all();
         self.health = Health::default();
         let mut faults = Vec::new();
         if let Some(mut current) = self.current.take() {

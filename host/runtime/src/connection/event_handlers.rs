@@ -28,7 +28,7 @@ pub struct EventHandlers {
 
 #[derive(Debug, Default)]
 struct HandlerQueues {
-    feeds: Vec<Weak<EventQueue>>,
+    event_queues: Vec<Weak<EventQueue>>,
     /// What came before the first listener; `None` where that isn't kept.
     early: Option<Vec<u8>>,
     has_ended: bool,
@@ -41,7 +41,7 @@ impl EventHandlers {
         EventHandlers {
             is_of_use: AtomicBool::new(true),
             ears: Mutex::new(HandlerQueues {
-                feeds: Vec::new(),
+                event_queues: Vec::new(),
                 early: Some(Vec::new()),
                 has_ended: false,
             }),
@@ -56,7 +56,7 @@ impl EventHandlers {
     }
 
     /// Another listener.
-    pub fn listen(&self, feed: &Arc<EventQueue>) {
+    pub fn listen(&self, event_queue: &Arc<EventQueue>) {
         let mut ears = lock(&self.ears);
         for line in ears
             .early
@@ -65,15 +65,16 @@ impl EventHandlers {
             .split(|byte| *byte == b'\n')
         {
             if !line.is_empty() {
-                feed.push(line);
+                event_queue.push(line);
             }
         }
         if ears.has_ended {
             // It ended between the look that found it and this.
-            return feed.end();
+            return event_queue.end();
         }
-        ears.feeds.retain(|feed| feed.strong_count() > 0);
-        ears.feeds.push(Arc::downgrade(feed));
+        ears.event_queues
+            .retain(|event_queue| event_queue.strong_count() > 0);
+        ears.event_queues.push(Arc::downgrade(event_queue));
         self.is_of_use.store(true, Ordering::Release);
     }
 
@@ -90,9 +91,12 @@ impl EventHandlers {
             }
             return true;
         }
-        ears.feeds
-            .retain(|feed| feed.upgrade().is_some_and(|feed| feed.push(line)));
-        let is_heard = !ears.feeds.is_empty();
+        ears.event_queues.retain(|event_queue| {
+            event_queue
+                .upgrade()
+                .is_some_and(|event_queue| event_queue.push(line))
+        });
+        let is_heard = !ears.event_queues.is_empty();
         self.is_of_use.store(is_heard, Ordering::Release);
         is_heard
     }
@@ -102,9 +106,9 @@ impl EventHandlers {
         let mut ears = lock(&self.ears);
         ears.early = None;
         ears.has_ended = true;
-        for feed in ears.feeds.drain(..) {
-            if let Some(feed) = feed.upgrade() {
-                feed.end();
+        for event_queue in ears.event_queues.drain(..) {
+            if let Some(event_queue) = event_queue.upgrade() {
+                event_queue.end();
             }
         }
     }
@@ -114,14 +118,14 @@ impl EventHandlers {
 mod tests {
     use super::*;
 
-    fn lines(feed: &EventQueue) -> String {
+    fn lines(event_queue: &EventQueue) -> String {
         let mut lines = Vec::new();
-        feed.take_into(&mut lines);
+        event_queue.take_into(&mut lines);
         String::from_utf8(lines).unwrap()
     }
 
     #[test]
-    fn the_first_listener_of_a_visit_gets_what_came_before_him() {
+    fn the_first_listener_of_a_client_gets_what_came_before_him() {
         let heard = EventHandlers::from_the_start();
         assert!(heard.tell(b"hello [1]"));
         let (first, second) = (
@@ -139,19 +143,19 @@ mod tests {
     fn who_listens_after_the_end_is_told_so() {
         let heard = EventHandlers::default();
         heard.end();
-        let feed = Arc::new(EventQueue::default());
-        heard.listen(&feed);
-        assert!(feed.has_ended());
+        let event_queue = Arc::new(EventQueue::default());
+        heard.listen(&event_queue);
+        assert!(event_queue.has_ended());
     }
 
     #[test]
     fn what_nobody_listens_to_is_said_to_be_so() {
         let heard = EventHandlers::default();
         assert!(!heard.tell(b"tick [1]"));
-        let feed = Arc::new(EventQueue::default());
-        heard.listen(&feed);
+        let event_queue = Arc::new(EventQueue::default());
+        heard.listen(&event_queue);
         assert!(heard.tell(b"tick [2]"));
-        drop(feed);
+        drop(event_queue);
         assert!(!heard.tell(b"tick [3]"));
     }
 }

@@ -119,31 +119,31 @@ impl EventQueue {
 mod tests {
     use super::*;
 
-    fn look(feed: &EventQueue) -> Poll<Option<Vec<u8>>> {
-        feed.poll_lines(&Context::from_waker(std::task::Waker::noop()))
+    fn look(event_queue: &EventQueue) -> Poll<Option<Vec<u8>>> {
+        event_queue.poll_lines(&Context::from_waker(std::task::Waker::noop()))
     }
 
     #[test]
     fn lines_come_in_order_and_an_end_comes_after_them() {
-        let feed = EventQueue::default();
-        assert_eq!(look(&feed), Poll::Pending);
-        assert!(feed.push(b"a") && feed.push(b"b"));
-        feed.end();
-        assert!(!feed.push(b"c"));
-        assert_eq!(look(&feed), Poll::Ready(Some(b"a\nb\n".to_vec())));
-        assert_eq!(look(&feed), Poll::Ready(None));
+        let event_queue = EventQueue::default();
+        assert_eq!(look(&event_queue), Poll::Pending);
+        assert!(event_queue.push(b"a") && event_queue.push(b"b"));
+        event_queue.end();
+        assert!(!event_queue.push(b"c"));
+        assert_eq!(look(&event_queue), Poll::Ready(Some(b"a\nb\n".to_vec())));
+        assert_eq!(look(&event_queue), Poll::Ready(None));
     }
 
     #[test]
     fn a_reader_who_is_too_slow_gets_what_was_there_and_no_more() {
-        let feed = EventQueue::default();
-        assert!(feed.push(&vec![b'x'; FEED_BYTES_MAX - 10]));
-        assert!(!feed.push(&[b'y'; 20]));
-        assert!(!feed.push(b"z"));
-        let Poll::Ready(Some(lines)) = look(&feed) else {
+        let event_queue = EventQueue::default();
+        assert!(event_queue.push(&vec![b'x'; FEED_BYTES_MAX - 10]));
+        assert!(!event_queue.push(&[b'y'; 20]));
+        assert!(!event_queue.push(b"z"));
+        let Poll::Ready(Some(lines)) = look(&event_queue) else {
             panic!("what was there")
         };
         assert!(!lines.contains(&b'y') && !lines.contains(&b'z'));
-        assert_eq!(look(&feed), Poll::Ready(None));
+        assert_eq!(look(&event_queue), Poll::Ready(None));
     }
 }

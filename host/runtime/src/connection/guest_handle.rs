@@ -131,7 +131,7 @@ impl GuestHandle {
         self.pushed.watch(context);
     }
 
-    /// Has the connection's task look at its door.
+    /// Has the connection's task look at its gate.
     pub fn wake(&self) {
         self.pushed.wake();
     }
@@ -221,7 +221,7 @@ impl Guests {
     }
 
     fn enter_into(&self, by_id: &mut HashMap<u64, Arc<GuestHandle>>) -> Arc<GuestHandle> {
-        let mailbox = Arc::new(GuestHandle {
+        let guest_handle = Arc::new(GuestHandle {
             id: next_id(),
             pushed: EventQueue::default(),
             unread: AtomicUsize::new(0),
@@ -235,19 +235,19 @@ impl Guests {
             heard: EventHandlers::default(),
         });
         self.waiting.guests.fetch_add(1, Ordering::Relaxed);
-        by_id.insert(mailbox.id, Arc::clone(&mailbox));
-        mailbox
+        by_id.insert(guest_handle.id, Arc::clone(&guest_handle));
+        guest_handle
     }
 
     /// It has gone.
     pub fn leave(&self, id: u64) {
-        if let Some(mailbox) = lock(&self.by_id).remove(&id) {
+        if let Some(guest_handle) = lock(&self.by_id).remove(&id) {
             self.waiting.guests.fetch_sub(1, Ordering::Relaxed);
-            mailbox.count_unread(0);
-            mailbox.has_left.store(true, Ordering::Release);
-            mailbox.asked.end(&has_gone());
-            mailbox.heard.tell(br#"disconnect ["it has gone"]"#);
-            mailbox.heard.end();
+            guest_handle.count_unread(0);
+            guest_handle.has_left.store(true, Ordering::Release);
+            guest_handle.asked.end(&has_gone());
+            guest_handle.heard.tell(br#"disconnect ["it has gone"]"#);
+            guest_handle.heard.end();
         }
     }
 
@@ -275,15 +275,15 @@ impl Guests {
 
     /// Asks every one to end.
     pub fn close_all(&self) {
-        for mailbox in lock(&self.by_id).values() {
-            mailbox.close();
+        for guest_handle in lock(&self.by_id).values() {
+            guest_handle.close();
         }
     }
 
-    /// Has every one's task look at the door.
+    /// Has every one's task look at the gate.
     pub fn wake_all(&self) {
-        for mailbox in lock(&self.by_id).values() {
-            mailbox.wake();
+        for guest_handle in lock(&self.by_id).values() {
+            guest_handle.wake();
         }
     }
 }

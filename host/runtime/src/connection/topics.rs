@@ -26,14 +26,16 @@ enum Subscriber {
 impl Subscriber {
     fn push(&self, line: &[u8]) -> bool {
         match self {
-            Subscriber::Feed(feed) => feed.upgrade().is_some_and(|feed| feed.push(line)),
+            Subscriber::Feed(event_queue) => event_queue
+                .upgrade()
+                .is_some_and(|event_queue| event_queue.push(line)),
             Subscriber::Guest(guest) => guest.upgrade().is_some_and(|guest| guest.push(line)),
         }
     }
 
     fn is_there(&self) -> bool {
         match self {
-            Subscriber::Feed(feed) => feed.strong_count() > 0,
+            Subscriber::Feed(event_queue) => event_queue.strong_count() > 0,
             Subscriber::Guest(guest) => guest.upgrade().is_some_and(|guest| !guest.has_left()),
         }
     }
@@ -53,8 +55,8 @@ pub struct Topics {
 
 impl Topics {
     /// From now on the topic's events go into that feed.
-    pub fn subscribe(&self, topic: &str, feed: &Arc<EventQueue>) {
-        let subscriber = Subscriber::Feed(Arc::downgrade(feed));
+    pub fn subscribe(&self, topic: &str, event_queue: &Arc<EventQueue>) {
+        let subscriber = Subscriber::Feed(Arc::downgrade(event_queue));
         let mut by_name = lock(&self.by_name);
         // Each time they have doubled: what is never published must not keep those who have gone for ever.
         if by_name.len() >= self.sweep_at.load(Ordering::Relaxed) {
@@ -126,9 +128,9 @@ mod tests {
     #[test]
     fn events_reach_those_who_subscribed_and_are_still_there() {
         let (topics, guests) = (Topics::default(), Guests::default());
-        let feed = Arc::new(EventQueue::default());
+        let event_queue = Arc::new(EventQueue::default());
         let guest = guests.enter();
-        topics.subscribe("tick", &feed);
+        topics.subscribe("tick", &event_queue);
         topics.subscribe_guest("tick", &guest).unwrap();
         topics.subscribe_guest("tick", &guest).unwrap();
         assert_eq!(topics.publish("tock", b"tock []"), 0);
@@ -136,14 +138,14 @@ mod tests {
         let mut got = Vec::new();
         guest.take_into(&mut got);
         assert_eq!(got, b"tick [1]\n", "once, though subscribed twice");
-        drop(feed);
+        drop(event_queue);
         assert_eq!(topics.publish("tick", b"tick [2]"), 1);
         topics.unsubscribe_guest("tick", &guest);
         assert_eq!(topics.publish("tick", b"tick [3]"), 0);
     }
 
     #[test]
-    fn feeds_that_have_gone_are_forgotten_though_nothing_is_published() {
+    fn event_queues_that_have_gone_are_forgotten_though_nothing_is_published() {
         let topics = Topics::default();
         for n in 0..1000 {
             topics.subscribe(&n.to_string(), &Arc::default());

@@ -19,7 +19,7 @@ impl Instance {
     /// Starts its background work, once. The future ends when that does, or the instance.
     pub fn run(self: &Arc<Self>) -> InstanceEnd {
         match &self.body {
-            Body::Subprocess(child) => Box::pin(child.ended()),
+            Body::Subprocess(subprocess) => Box::pin(subprocess.ended()),
             Body::InProcess(..) | Body::BuiltIn(_) => Box::pin(self.run_here()),
         }
     }
@@ -72,8 +72,8 @@ impl Instance {
     /// # Errors
     /// What went wrong on the way, one text each; the instance is gone all the same.
     pub async fn end(self: Arc<Self>, grace: Duration) -> Result<(), Vec<String>> {
-        if let Body::Subprocess(child) = &self.body {
-            return child
+        if let Body::Subprocess(subprocess) = &self.body {
+            return subprocess
                 .end(grace)
                 .await
                 .map_err(|text| text.lines().map(str::to_owned).collect());

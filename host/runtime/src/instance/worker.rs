@@ -7,16 +7,16 @@
 //!
 //! Here is its life: the start (`start`, which is told what to load), the loop that takes what the host sends, and the end.
 //! Commands that were handed over wait in the `backlog`, and are run by `work`; those that end later are in `running`; guests
-//! that are lent are served by `loans`.
+//! that are lent are served by `hand_offs`.
 //!
 //! Errors are sent to the host as far as there is one; a worker that finds none ends with code 70, and one that has lost it
 //! kills its process group, itself included.
 
 mod backlog;
 mod clock;
+mod hand_offs;
 mod incoming;
 mod known;
-mod loans;
 mod running;
 mod shed;
 mod start;
@@ -38,14 +38,14 @@ use tokio::net::UnixStream;
 
 use crate::connection::reply_budget::ReplyBudget;
 use crate::process::hand_off::HandOffState;
-use crate::process::ipc::loan::Terms;
+use crate::process::ipc::hand_off::Terms;
 use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
 use crate::process::signals;
 use crate::threads::fd_limits;
 use backlog::Backlog;
 use dae_store::durations;
+use hand_offs::HandOffs;
 use incoming::Incoming;
-use loans::HandOffs;
 use running::RunningCall;
 use shed::Shed;
 use start::{ServingDaemon, load, start};
@@ -129,10 +129,10 @@ struct Worker {
     wire: Arc<HostConnection>,
     incoming: Incoming,
     inbox: FrameInbox,
-    loans: HandOffs,
+    hand_offs: HandOffs,
     /// What is shared with the host; none where the host has none.
-    ledger: Option<Arc<HandOffState>>,
-    /// What was begun last, as the ledger has it.
+    hand_off_state: Option<Arc<HandOffState>>,
+    /// What was begun last, as the hand-off state has it.
     front: u64,
     running: FuturesUnordered<RunningCall>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
@@ -152,8 +152,8 @@ impl Worker {
             wire,
             incoming: Incoming::new(),
             inbox: FrameInbox::default(),
-            loans: HandOffs::default(),
-            ledger: None,
+            hand_offs: HandOffs::default(),
+            hand_off_state: None,
             front: 0,
             running: FuturesUnordered::new(),
             calls: HashMap::new(),
@@ -169,8 +169,8 @@ impl Worker {
         let message: StartMessage =
             serde_json::from_slice(&self.payload_of(FrameKind::Load).await?)?;
         // The first frame came with it.
-        let ledger = self.incoming.descriptors().pop();
-        self.ledger = ledger.and_then(|file| HandOffState::open(&file).ok());
+        let hand_off_state = self.incoming.descriptors().pop();
+        self.hand_off_state = hand_off_state.and_then(|file| HandOffState::open(&file).ok());
         let mut shed = Shed::of_program();
         let image = match load(&message) {
             Ok(image) => image,
@@ -230,7 +230,7 @@ impl Worker {
                 match frame.kind {
                     FrameKind::Answered => wire.on_answer(frame.id, frame.payload),
                     FrameKind::GuestGone => wire.guest_gone(frame.id),
-                    FrameKind::Visit => wire.visit(frame.id, frame.payload),
+                    FrameKind::Visit => wire.client(frame.id, frame.payload),
                     // Before its start is over nothing else is sent, and after its end nobody is there for it.
                     _ => {}
                 }
@@ -244,7 +244,7 @@ impl Worker {
         let told = Arc::clone(&wire);
         let room = Arc::clone(&self.room);
         tokio::spawn(async move {
-            let _ends_with_us = loans::AbortOnPanic;
+            let _ends_with_us = hand_offs::AbortOnPanic;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
             told.send(FrameKind::RunEnd, 0, &[&end]);
         });
@@ -289,8 +289,8 @@ impl Worker {
     fn take(&mut self, frame: &Frame<'_>, served: &ServingDaemon) -> Option<Duration> {
         match frame.kind {
             FrameKind::Batch | FrameKind::Call => self.hand_over(frame),
-            FrameKind::Lend => self.lend(frame, served),
-            FrameKind::Reclaim => self.loans.reclaim(frame.id),
+            FrameKind::Lend => self.hand_off(frame, served),
+            FrameKind::Reclaim => self.hand_offs.reclaim(frame.id),
             FrameKind::Save => self.save(frame.id, served),
             FrameKind::Cancel => self.cancel(frame.id),
             FrameKind::Read => self.room.take(frame.id, bytes_of(frame.payload)),
@@ -298,7 +298,7 @@ impl Worker {
             FrameKind::DropAside => self.drop_aside(frame.id),
             FrameKind::Ping => self.pong(frame.id),
             FrameKind::Answered => self.wire.on_answer(frame.id, frame.payload),
-            FrameKind::Visit => self.wire.visit(frame.id, frame.payload),
+            FrameKind::Visit => self.wire.client(frame.id, frame.payload),
             FrameKind::GuestCame => self.guest_came(frame, served),
             FrameKind::GuestGone => self.guest_gone(frame),
             FrameKind::Stop => return Some(durations::ms(ipc::split_u64(frame.payload).0)),
@@ -308,14 +308,14 @@ impl Worker {
         None
     }
 
-    fn lend(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
+    fn hand_off(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
         let terms = Terms::read(frame.payload);
         self.wire.guest_came(terms.guest);
-        let loan = (frame.id, &terms);
+        let hand_off = (frame.id, &terms);
         let descriptors = self.incoming.descriptors();
-        let ledger = self.ledger.as_ref();
-        let of = (&served.instance, &self.wire, ledger, &self.room);
-        self.loans.lend(loan, descriptors, of);
+        let hand_off_state = self.hand_off_state.as_ref();
+        let of = (&served.instance, &self.wire, hand_off_state, &self.room);
+        self.hand_offs.hand_off(hand_off, descriptors, of);
     }
 
     /// Takes what was handed over.
@@ -363,7 +363,7 @@ impl Worker {
     }
 
     async fn end(mut self, served: ServingDaemon, grace: Duration) -> io::Result<()> {
-        self.loans.end().await;
+        self.hand_offs.end().await;
         self.calls.clear();
         drop(std::mem::take(&mut self.running));
         let ended = self.while_hearing(served.instance.end(grace)).await?;

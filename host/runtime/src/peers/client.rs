@@ -1,12 +1,12 @@
 //! A visit: a connection that a daemon of this host has opened to another, as the one who opened it sees it.
 //!
-//! To a daemon of the same host it goes by no socket ([`here`]), to one elsewhere on the machine by TCP ([`there`]); what is
+//! To a daemon of the same host it goes by no socket ([`local`]), to one elsewhere on the machine by TCP ([`tcp`]); what is
 //! promised is the same: lines arrive in the order in which they were sent, a reply goes to the oldest call of its name, and a
 //! reload of the other side is not seen. Where the connection is lost, the visit says so by an event, `disconnect`, looks for
 //! the name again, with growing pauses, and says `connect` once it is there.
 
-mod here;
-mod there;
+mod local;
+mod tcp;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,8 +27,8 @@ use crate::plugin::host_api::ClientListener;
 use dae_store::config::Limits;
 use dae_store::report::Credential;
 use dae_store::tasks;
-use here::LocalClient;
-use there::TcpClient;
+use local::LocalClient;
+use tcp::TcpClient;
 
 /// The first pause before a lost one is looked for again, and the longest. Whoever is installed or found meanwhile is
 /// visited at once. A connection that lasted no longer than the longest is one more attempt that came to nothing.
@@ -41,7 +41,7 @@ pub struct Host {
     /// The visitor's name.
     pub visitor: String,
     /// Whom there is to visit.
-    pub neighbours: Arc<Directory>,
+    pub directory: Arc<Directory>,
     /// What a call is held to.
     pub limits: Limits,
     /// Where connections are tended.
@@ -105,7 +105,7 @@ pub(crate) enum CallProgress {
 impl Client {
     /// Opens one; whether there is anybody, [`Client::connected`] tells.
     pub fn open(host: &Arc<Host>, name: &str) -> Arc<Self> {
-        let visit = Arc::new(Client {
+        let client = Arc::new(Client {
             id: next_id(),
             name: name.to_owned(),
             heard: EventHandlers::from_the_start(),
@@ -114,10 +114,10 @@ impl Client {
             was_there: AtomicBool::new(false),
             closed: CancellationToken::new(),
         });
-        let kept = Arc::clone(&visit);
+        let kept = Arc::clone(&client);
         let make = move || keep(Arc::clone(&kept));
         tasks::keep_alive(&host.runtime, "a connection between daemons", make);
-        visit
+        client
     }
 
     /// Waits until the first attempt has come to something.
@@ -164,14 +164,14 @@ impl Client {
             return calling;
         }
         // Between two connections a call waits as a line does between two instances.
-        let visit = Arc::clone(self);
+        let client = Arc::clone(self);
         let (name, arguments) = (name.to_owned(), arguments.to_owned());
         CallProgress::Later(Box::pin(async move {
-            visit.wait_for_connection(&name).await?;
-            match visit.call_now(&name, &arguments) {
+            client.wait_for_connection(&name).await?;
+            match client.call_now(&name, &arguments) {
                 Some(CallProgress::Now(reply)) => reply,
                 Some(CallProgress::Later(reply)) => reply.await,
-                None => Err(visit.why_lost()),
+                None => Err(client.why_lost()),
             }
         }))
     }
@@ -252,13 +252,11 @@ impl Client {
     /// What every daemon answers whoever asks.
     fn own_answer(&self, message: &Message<'_>) -> Option<Vec<u8>> {
         let Host {
-            visitor,
-            neighbours,
-            ..
+            visitor, directory, ..
         } = &*self.host;
         let answer = match message.name {
-            "dae" => serde_json::to_string(&neighbours.credential(visitor)?).ok()?,
-            _ => match &**neighbours.door(visitor)?.phase() {
+            "dae" => serde_json::to_string(&directory.credential(visitor)?).ok()?,
+            _ => match &**directory.gate(visitor)?.phase() {
                 crate::session::gate::GatePhase::Open(lease) => {
                     lease.instance.commands.options().to_owned()
                 }
@@ -299,32 +297,32 @@ impl Client {
 }
 
 /// Keeps a visit: connects, tends the connection until it is lost, and looks for the name again.
-async fn keep(visit: Arc<Client>) {
+async fn keep(client: Arc<Client>) {
     let mut pause = PAUSE_MIN;
-    while !visit.closed.is_cancelled() {
-        let mut changes = visit.host.neighbours.changes();
+    while !client.closed.is_cancelled() {
+        let mut changes = client.host.directory.changes();
         let began = Instant::now();
         // Both end by themselves once it is closed: what was sent is to arrive.
-        let lost = match visit.host.neighbours.find(&visit.name) {
-            Some(Address::Here(door)) => here::attend(&visit, &door).await,
-            Some(Address::There(foreign)) => there::attend(&visit, &foreign).await,
-            None => nobody(&visit.name),
+        let lost = match client.host.directory.find(&client.name) {
+            Some(Address::Here(gate)) => local::attend(&client, &gate).await,
+            Some(Address::There(foreign)) => tcp::attend(&client, &foreign).await,
+            None => nobody(&client.name),
         };
         if began.elapsed() > PAUSE_MAX {
             pause = PAUSE_MIN;
         }
-        visit.is_lost(lost);
+        client.is_lost(lost);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = changes.changed() => tokio::time::sleep(PAUSE_MIN).await,
-            () = visit.closed.cancelled() => {}
+            () = client.closed.cancelled() => {}
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    visit.tell_worker(ClientState::Over);
-    visit
+    client.tell_worker(ClientState::Over);
+    client
         .stage
-        .send_replace(ConnectionStage::Lost(visit.is_closed()));
+        .send_replace(ConnectionStage::Lost(client.is_closed()));
 }
 
 fn nobody(name: &str) -> CallError {

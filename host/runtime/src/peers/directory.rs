@@ -1,4 +1,4 @@
-//! Who is there to talk to: the daemons of this host by their doors, and foreign ones by their addresses.
+//! Who is there to talk to: the daemons of this host by their gates, and foreign ones by their addresses.
 //!
 //! One table for all who ask by name, so that a name means the same to a daemon, to a person and to Dae. An installed name
 //! is never shadowed by a foreign one. Whoever waits for somebody, or watches all, hears of each change.
@@ -54,14 +54,14 @@ pub trait CredentialSource: std::fmt::Debug + Send + Sync {
 /// A daemon of this host.
 #[derive(Debug, Clone)]
 struct LocalDaemon {
-    door: Arc<Gate>,
+    gate: Arc<Gate>,
     who: Arc<dyn CredentialSource>,
 }
 
 /// What those who watch were last told.
 #[derive(Debug, Default)]
 struct LastAnnounced {
-    feeds: Vec<Weak<EventQueue>>,
+    event_queues: Vec<Weak<EventQueue>>,
     known: BTreeMap<String, Credential>,
 }
 
@@ -79,27 +79,27 @@ impl Default for Directory {
 
 impl Directory {
     /// A daemon of this host, from its installation on.
-    pub fn enter(&self, door: &Arc<Gate>, who: Arc<dyn CredentialSource>) {
+    pub fn enter(&self, gate: &Arc<Gate>, who: Arc<dyn CredentialSource>) {
         let own = LocalDaemon {
-            door: Arc::clone(door),
+            gate: Arc::clone(gate),
             who,
         };
-        lock(&self.own).insert(door.name.clone(), own);
-        self.tell(&door.name);
+        lock(&self.own).insert(gate.name.clone(), own);
+        self.tell(&gate.name);
     }
 
     /// It is uninstalled.
-    pub fn leave(&self, door: &Arc<Gate>) {
+    pub fn leave(&self, gate: &Arc<Gate>) {
         let mut own = lock(&self.own);
         // Not a namesake that was installed meanwhile.
         if own
-            .get(&door.name)
-            .is_some_and(|own| Arc::ptr_eq(&own.door, door))
+            .get(&gate.name)
+            .is_some_and(|own| Arc::ptr_eq(&own.gate, gate))
         {
-            own.remove(&door.name);
+            own.remove(&gate.name);
         }
         drop(own);
-        self.tell(&door.name);
+        self.tell(&gate.name);
     }
 
     /// The foreign ones, as they are from now on.
@@ -120,16 +120,16 @@ impl Directory {
     /// Whoever has that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Address> {
-        if let Some(door) = self.door(name) {
-            return Some(Address::Here(door));
+        if let Some(gate) = self.gate(name) {
+            return Some(Address::Here(gate));
         }
         lock(&self.foreign).get(name).cloned().map(Address::There)
     }
 
-    /// The door of a daemon of this host.
+    /// The gate of a daemon of this host.
     #[must_use]
-    pub fn door(&self, name: &str) -> Option<Arc<Gate>> {
-        lock(&self.own).get(name).map(|own| Arc::clone(&own.door))
+    pub fn gate(&self, name: &str) -> Option<Arc<Gate>> {
+        lock(&self.own).get(name).map(|own| Arc::clone(&own.gate))
     }
 
     /// The credential of whoever answers by that name.
@@ -155,7 +155,7 @@ impl Directory {
             all.insert(0, dae);
         }
         let foreign = lock(&self.foreign);
-        let is_new = |name: &str| !own.iter().any(|own| own.door.name == name);
+        let is_new = |name: &str| !own.iter().any(|own| own.gate.name == name);
         all.extend(
             foreign
                 .values()
@@ -173,17 +173,19 @@ impl Directory {
 
     /// From now on every change goes into that feed: `appeared`, `changed`, `gone`, each with the credential. It begins with
     /// `appeared` for all that are there.
-    pub fn watch(&self, feed: &Arc<EventQueue>) {
+    pub fn watch(&self, event_queue: &Arc<EventQueue>) {
         let mut watched = lock(&self.watched);
         let present = self.list().into_iter().map(|one| one.name);
         let names: BTreeSet<String> = present.chain(watched.known.keys().cloned()).collect();
         self.tell_watchers(&mut watched, &names);
         for credential in watched.known.values() {
-            feed.push(&line("appeared", credential));
+            event_queue.push(&line("appeared", credential));
         }
         // Where nothing changes, nobody else looks who has gone.
-        watched.feeds.retain(|feed| feed.strong_count() > 0);
-        watched.feeds.push(Arc::downgrade(feed));
+        watched
+            .event_queues
+            .retain(|event_queue| event_queue.strong_count() > 0);
+        watched.event_queues.push(Arc::downgrade(event_queue));
     }
 
     /// Tells those who wait or watch that something about the daemon of that name may have changed. It costs the same
@@ -195,7 +197,7 @@ impl Directory {
     fn tell_all(&self, names: &BTreeSet<String>) {
         self.changed.send_replace(());
         let mut watched = lock(&self.watched);
-        if !watched.feeds.is_empty() {
+        if !watched.event_queues.is_empty() {
             self.tell_watchers(&mut watched, names);
         }
     }
@@ -223,9 +225,10 @@ impl Directory {
         if lines.is_empty() {
             return;
         }
-        watched.feeds.retain(|feed| {
-            feed.upgrade()
-                .is_some_and(|feed| lines.iter().all(|line| feed.push(line)))
+        watched.event_queues.retain(|event_queue| {
+            event_queue
+                .upgrade()
+                .is_some_and(|event_queue| lines.iter().all(|line| event_queue.push(line)))
         });
     }
 }
@@ -279,31 +282,28 @@ mod tests {
 
     #[test]
     fn an_installed_name_is_never_shadowed() {
-        let neighbours = Directory::default();
-        neighbours.set_foreign([foreign("Counter", 40_000), foreign("Clock", 40_001)]);
-        let door = Gate::new("Counter", Config::default().limits());
-        neighbours.enter(&door, Arc::new(Nobody));
-        assert!(matches!(neighbours.find("Counter"), Some(Address::Here(_))));
-        assert!(matches!(neighbours.find("Clock"), Some(Address::There(_))));
-        let names: Vec<_> = neighbours.list().into_iter().map(|one| one.name).collect();
+        let directory = Directory::default();
+        directory.set_foreign([foreign("Counter", 40_000), foreign("Clock", 40_001)]);
+        let gate = Gate::new("Counter", Config::default().limits());
+        directory.enter(&gate, Arc::new(Nobody));
+        assert!(matches!(directory.find("Counter"), Some(Address::Here(_))));
+        assert!(matches!(directory.find("Clock"), Some(Address::There(_))));
+        let names: Vec<_> = directory.list().into_iter().map(|one| one.name).collect();
         assert_eq!(names, ["Clock"], "nobody answers for the installed one yet");
-        neighbours.leave(&door);
-        assert!(matches!(
-            neighbours.find("Counter"),
-            Some(Address::There(_))
-        ));
+        directory.leave(&gate);
+        assert!(matches!(directory.find("Counter"), Some(Address::There(_))));
     }
 
     #[test]
     fn who_watches_is_told_of_those_who_come_change_and_go() {
-        let neighbours = Directory::default();
-        neighbours.set_foreign([foreign("A", 1)]);
-        let feed = Arc::new(EventQueue::default());
-        neighbours.watch(&feed);
-        neighbours.set_foreign([foreign("A", 2), foreign("B", 3)]);
-        neighbours.set_foreign([foreign("B", 3)]);
+        let directory = Directory::default();
+        directory.set_foreign([foreign("A", 1)]);
+        let event_queue = Arc::new(EventQueue::default());
+        directory.watch(&event_queue);
+        directory.set_foreign([foreign("A", 2), foreign("B", 3)]);
+        directory.set_foreign([foreign("B", 3)]);
         let mut lines = Vec::new();
-        feed.take_into(&mut lines);
+        event_queue.take_into(&mut lines);
         let lines = String::from_utf8(lines).unwrap();
         let told: Vec<_> = lines
             .lines()
@@ -326,22 +326,22 @@ mod tests {
     #[test]
     fn one_who_watches_makes_a_start_no_more_than_linear() {
         const DAEMONS: usize = 1000;
-        let (neighbours, asked) = (Directory::default(), Arc::default());
-        let feed = Arc::new(EventQueue::default());
-        neighbours.watch(&feed);
-        let door = |name: &str| Gate::new(name, Config::default().limits());
+        let (directory, asked) = (Directory::default(), Arc::default());
+        let event_queue = Arc::new(EventQueue::default());
+        directory.watch(&event_queue);
+        let gate = |name: &str| Gate::new(name, Config::default().limits());
         for n in 0..DAEMONS {
             let name = format!("D{n}");
             let who = PendingCalls(Arc::clone(&asked), foreign(&name, 1).credential);
-            neighbours.enter(&door(&name), Arc::new(who));
+            directory.enter(&gate(&name), Arc::new(who));
         }
         let times = asked.load(Ordering::Relaxed);
         assert!(times <= 2 * DAEMONS, "asked {times} times");
         let mut lines = Vec::new();
-        feed.take_into(&mut lines);
+        event_queue.take_into(&mut lines);
         let lines = String::from_utf8(lines).unwrap();
         assert_eq!(lines.lines().count(), DAEMONS);
-        neighbours.watch(&Arc::default());
+        directory.watch(&Arc::default());
         assert_eq!(asked.load(Ordering::Relaxed), times + 2 * DAEMONS);
     }
 }

@@ -16,7 +16,7 @@ use crate::connection::pending_calls::{CallError, CallReply, in_time};
 use crate::peers::client::{CallProgress, Client, Host};
 use crate::plugin::completion::{Completion, HostRequest};
 use crate::plugin::host_api::{ClientListener, PeerAccess};
-use crate::process::host_requests::{self, FEEDS_MAX, too_many_feeds};
+use crate::process::host_requests::{self, FEEDS_MAX, too_many_event_queues};
 use dae_store::lock::lock;
 
 /// Connections that one instance may have open. They cost a task each; a daemon that opens one for each thing it does
@@ -35,16 +35,16 @@ pub struct EcosystemApi {
 
 #[derive(Debug, Default)]
 struct ApiTables {
-    visits: HashMap<u64, Arc<Client>>,
+    clients: HashMap<u64, Arc<Client>>,
     /// Those that the host keeps for single calls, by whom they are to.
     kept: HashMap<String, Arc<KeptClient>>,
-    feeds: HashMap<u64, Arc<EventQueue>>,
+    event_queues: HashMap<u64, Arc<EventQueue>>,
 }
 
 /// A visit for single calls. It is given up when its daemon isn't there and nobody waits for it any more.
 #[derive(Debug)]
 struct KeptClient {
-    visit: Arc<Client>,
+    client: Arc<Client>,
     /// Calls under way; counted up under the tables' lock.
     calls: AtomicUsize,
 }
@@ -60,65 +60,65 @@ impl EcosystemApi {
         })
     }
 
-    fn visit(&self, id: u64) -> Option<Arc<Client>> {
-        lock(&self.tables).visits.get(&id).cloned()
+    fn client(&self, id: u64) -> Option<Arc<Client>> {
+        lock(&self.tables).clients.get(&id).cloned()
     }
 
     fn listen(&self, request: &[u8]) -> Result<(), RefusedRequest> {
-        let (feed, rest) = number(request);
+        let (event_queue, rest) = number(request);
         let (guest, _) = number(rest);
         // Nothing is left of a feed for one who has gone: whoever asks for its lines hears that there are none.
-        if let Some(visit) = self.visit(guest) {
-            visit.heard.listen(&self.new_feed(feed)?);
+        if let Some(client) = self.client(guest) {
+            client.heard.listen(&self.new_event_queue(event_queue)?);
         } else if let Some(guest) = self.guests.find(guest) {
-            guest.heard.listen(&self.new_feed(feed)?);
+            guest.heard.listen(&self.new_event_queue(event_queue)?);
         } else {
             return Err(RefusedRequest::Gone);
         }
         Ok(())
     }
 
-    fn new_feed(&self, id: u64) -> Result<Arc<EventQueue>, RefusedRequest> {
+    fn new_event_queue(&self, id: u64) -> Result<Arc<EventQueue>, RefusedRequest> {
         let mut tables = lock(&self.tables);
-        if tables.feeds.len() >= FEEDS_MAX {
-            return Err(RefusedRequest::With(too_many_feeds()));
+        if tables.event_queues.len() >= FEEDS_MAX {
+            return Err(RefusedRequest::With(too_many_event_queues()));
         }
-        let feed = Arc::new(EventQueue::default());
-        tables.feeds.insert(id, Arc::clone(&feed));
-        Ok(feed)
+        let event_queue = Arc::new(EventQueue::default());
+        tables.event_queues.insert(id, Arc::clone(&event_queue));
+        Ok(event_queue)
     }
 
-    fn close_feed(&self, id: u64) {
-        if let Some(feed) = lock(&self.tables).feeds.remove(&id) {
-            feed.end();
+    fn close_event_queue(&self, id: u64) {
+        if let Some(event_queue) = lock(&self.tables).event_queues.remove(&id) {
+            event_queue.end();
         }
     }
 
     fn close_guest(&self, id: u64) {
-        if let Some(visit) = lock(&self.tables).visits.remove(&id) {
-            visit.close();
+        if let Some(client) = lock(&self.tables).clients.remove(&id) {
+            client.close();
         } else if let Some(guest) = self.guests.find(id) {
             guest.close();
         }
     }
 
     fn subscribe(&self, request: &[u8]) -> Result<(), RefusedRequest> {
-        let (feed, topic) = number(request);
-        let feed = self.new_feed(feed)?;
+        let (event_queue, topic) = number(request);
+        let event_queue = self.new_event_queue(event_queue)?;
         let topic = String::from_utf8_lossy(topic);
-        self.host.neighbours.topics.subscribe(&topic, &feed);
+        self.host.directory.topics.subscribe(&topic, &event_queue);
         Ok(())
     }
 
     fn watch(&self, request: &[u8]) -> Result<(), RefusedRequest> {
-        let feed = self.new_feed(number(request).0)?;
-        self.host.neighbours.watch(&feed);
+        let event_queue = self.new_event_queue(number(request).0)?;
+        self.host.directory.watch(&event_queue);
         Ok(())
     }
 
     fn publish(&self, line: &[u8]) {
         if let Some(message) = host_requests::event(line) {
-            self.host.neighbours.topics.publish(message.name, line);
+            self.host.directory.topics.publish(message.name, line);
         }
     }
 
@@ -126,30 +126,30 @@ impl EcosystemApi {
         let Ok(name) = std::str::from_utf8(name) else {
             return refused(&not_utf8());
         };
-        let visit = Client::open(&self.host, name);
+        let client = Client::open(&self.host, name);
         {
             let mut tables = lock(&self.tables);
-            if tables.visits.len() >= VISITS_MAX {
-                visit.close();
+            if tables.clients.len() >= VISITS_MAX {
+                client.close();
                 let text = format!(
                     "this daemon has {VISITS_MAX} connections open, as many as it may; close those that it doesn't need"
                 );
                 return refused(&CallError::new(ErrorCode::Unavailable, text));
             }
-            tables.visits.insert(visit.id, Arc::clone(&visit));
+            tables.clients.insert(client.id, Arc::clone(&client));
         }
         let visiting = ClientGuard {
-            visit,
-            errands: Weak::clone(&self.own),
+            client,
+            ecosystem_api: Weak::clone(&self.own),
             is_kept: false,
         };
         HostRequest::Later(Box::pin(async move {
             let mut visiting = visiting;
-            let credential = visiting.visit.connected().await;
+            let credential = visiting.client.connected().await;
             match credential {
                 Ok(credential) => {
                     visiting.is_kept = true;
-                    let mut bytes = visiting.visit.id.to_le_bytes().to_vec();
+                    let mut bytes = visiting.client.id.to_le_bytes().to_vec();
                     bytes.extend_from_slice(json!(credential).to_string().as_bytes());
                     done(bytes)
                 }
@@ -163,8 +163,8 @@ impl EcosystemApi {
         let Line::Message(message) = read_line(line) else {
             return refused(&not_a_line());
         };
-        if let Some(visit) = self.visit(id) {
-            return asking(visit.call(message.name, message.arguments));
+        if let Some(client) = self.client(id) {
+            return asking(client.call(message.name, message.arguments));
         }
         match self.guests.find(id) {
             Some(guest) => self.ask_guest(&guest, &message, line),
@@ -196,14 +196,17 @@ impl EcosystemApi {
             return refused(&not_a_line());
         };
         let kept = self.kept(name);
-        match kept.visit.call(message.name, message.arguments) {
+        match kept.client.call(message.name, message.arguments) {
             CallProgress::Now(reply) => {
                 kept.calls.fetch_sub(1, Ordering::Relaxed);
                 HostRequest::Now(ended(reply))
             }
             CallProgress::Later(reply) => {
-                let errands = Weak::clone(&self.own);
-                let one_call = NamedCall { kept, errands };
+                let ecosystem_api = Weak::clone(&self.own);
+                let one_call = NamedCall {
+                    kept,
+                    ecosystem_api,
+                };
                 HostRequest::Later(Box::pin(async move {
                     let reply = reply.await;
                     drop(one_call);
@@ -221,32 +224,32 @@ impl EcosystemApi {
             return Arc::clone(kept);
         }
         tables.kept.retain(|_, kept| kept.is_of_use());
-        let visit = Client::open(&self.host, name);
+        let client = Client::open(&self.host, name);
         // Nobody will ever listen.
-        visit.heard.end();
+        client.heard.end();
         let calls = AtomicUsize::new(1);
-        let kept = Arc::new(KeptClient { visit, calls });
+        let kept = Arc::new(KeptClient { client, calls });
         tables.kept.insert(name.to_owned(), Arc::clone(&kept));
         kept
     }
 
     fn next_lines(&self, request: &[u8]) -> HostRequest {
         let (id, _) = number(request);
-        let Some(feed) = lock(&self.tables).feeds.get(&id).cloned() else {
+        let Some(event_queue) = lock(&self.tables).event_queues.get(&id).cloned() else {
             return HostRequest::Now(gone());
         };
         let own = Weak::clone(&self.own);
         HostRequest::Later(Box::pin(std::future::poll_fn(move |context| {
-            feed.poll_lines(context).map(|lines| match lines {
+            event_queue.poll_lines(context).map(|lines| match lines {
                 Some(lines) => done(lines),
-                None if feed.is_slow() && !feed.has_ended() => {
+                None if event_queue.is_slow() && !event_queue.has_ended() => {
                     // Told once: now it has ended.
-                    feed.end();
+                    event_queue.end();
                     done(SLOW.as_bytes().to_vec())
                 }
                 None => {
-                    if let Some(errands) = own.upgrade() {
-                        lock(&errands.tables).feeds.remove(&id);
+                    if let Some(ecosystem_api) = own.upgrade() {
+                        lock(&ecosystem_api.tables).event_queues.remove(&id);
                     }
                     gone()
                 }
@@ -257,9 +260,9 @@ impl EcosystemApi {
 
 impl KeptClient {
     fn is_of_use(&self) -> bool {
-        let is_of_use = self.calls.load(Ordering::Relaxed) > 0 || self.visit.is_open();
+        let is_of_use = self.calls.load(Ordering::Relaxed) > 0 || self.client.is_open();
         if !is_of_use {
-            self.visit.close();
+            self.client.close();
         }
         is_of_use
     }
@@ -268,27 +271,27 @@ impl KeptClient {
 /// One call by name, until it is dropped.
 struct NamedCall {
     kept: Arc<KeptClient>,
-    errands: Weak<EcosystemApi>,
+    ecosystem_api: Weak<EcosystemApi>,
 }
 
 impl Drop for NamedCall {
     fn drop(&mut self) {
-        let Some(errands) = self.errands.upgrade() else {
+        let Some(ecosystem_api) = self.ecosystem_api.upgrade() else {
             return;
         };
-        let mut tables = lock(&errands.tables);
+        let mut tables = lock(&ecosystem_api.tables);
         let is_last = self.kept.calls.fetch_sub(1, Ordering::Relaxed) == 1;
-        let visit = &self.kept.visit;
-        if visit.is_open() || (!is_last && visit.was_there()) {
+        let client = &self.kept.client;
+        if client.is_open() || (!is_last && client.was_there()) {
             return;
         }
         // Whoever calls a name that nobody had begins anew.
         let is_own = |kept: &Arc<KeptClient>| Arc::ptr_eq(kept, &self.kept);
-        if tables.kept.get(&visit.name).is_some_and(is_own) {
-            tables.kept.remove(&visit.name);
+        if tables.kept.get(&client.name).is_some_and(is_own) {
+            tables.kept.remove(&client.name);
         }
         if is_last {
-            visit.close();
+            client.close();
         }
     }
 }
@@ -298,17 +301,17 @@ const SLOW: &str = "disconnect [\"slow-guest: too many events waited to be read;
 
 /// A visit that is given up again where nobody waits for it any more.
 struct ClientGuard {
-    visit: Arc<Client>,
-    errands: Weak<EcosystemApi>,
+    client: Arc<Client>,
+    ecosystem_api: Weak<EcosystemApi>,
     is_kept: bool,
 }
 
 impl Drop for ClientGuard {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.visit.close();
-            if let Some(errands) = self.errands.upgrade() {
-                lock(&errands.tables).visits.remove(&self.visit.id);
+            self.client.close();
+            if let Some(ecosystem_api) = self.ecosystem_api.upgrade() {
+                lock(&ecosystem_api.tables).clients.remove(&self.client.id);
             }
         }
     }
@@ -328,7 +331,7 @@ impl PeerAccess for EcosystemApi {
                 Ok(())
             }
             "feed.close" => {
-                self.close_feed(number(request).0);
+                self.close_event_queue(number(request).0);
                 Ok(())
             }
             "guest.close" => {
@@ -356,11 +359,11 @@ impl PeerAccess for EcosystemApi {
             "feed.next" => self.next_lines(request),
             "connect" => self.connect(request),
             "list" => HostRequest::Now(done(
-                json!(self.host.neighbours.list()).to_string().into_bytes(),
+                json!(self.host.directory.list()).to_string().into_bytes(),
             )),
             "find" => {
                 let name = String::from_utf8_lossy(request);
-                HostRequest::Now(match self.host.neighbours.credential(&name) {
+                HostRequest::Now(match self.host.directory.credential(&name) {
                     Some(credential) => done(json!(credential).to_string().into_bytes()),
                     None => Completion {
                         status: status::NOTHING,
@@ -379,16 +382,17 @@ impl PeerAccess for EcosystemApi {
         if let Some(guest) = self.guests.find(guest) {
             return guest.push(line);
         }
-        self.visit(guest).is_some_and(|visit| visit.emit(line))
+        self.client(guest).is_some_and(|client| client.emit(line))
     }
 
-    fn tell_of_visits(&self, told: ClientListener) {
+    fn tell_of_clients(&self, told: ClientListener) {
         // Said once, before the daemon's code begins.
         let _ = self.host.told.set(told);
     }
 
     fn is_open(&self, guest: u64) -> bool {
-        self.guests.find(guest).is_some() || self.visit(guest).is_some_and(|visit| visit.is_open())
+        self.guests.find(guest).is_some()
+            || self.client(guest).is_some_and(|client| client.is_open())
     }
 }
 
@@ -398,12 +402,12 @@ impl Drop for EcosystemApi {
             .tables
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        let kept = tables.kept.values().map(|kept| &kept.visit);
-        for visit in tables.visits.values().chain(kept) {
-            visit.close();
+        let kept = tables.kept.values().map(|kept| &kept.client);
+        for client in tables.clients.values().chain(kept) {
+            client.close();
         }
-        for feed in tables.feeds.values() {
-            feed.end();
+        for event_queue in tables.event_queues.values() {
+            event_queue.end();
         }
     }
 }
@@ -479,10 +483,10 @@ mod tests {
     use super::*;
     use dae_store::config::Config;
 
-    fn errands() -> Arc<EcosystemApi> {
+    fn ecosystem_api() -> Arc<EcosystemApi> {
         let host = Host {
             visitor: "A".to_owned(),
-            neighbours: Arc::default(),
+            directory: Arc::default(),
             limits: Config::default().limits(),
             runtime: tokio::runtime::Handle::current(),
             told: OnceLock::new(),
@@ -491,66 +495,72 @@ mod tests {
         EcosystemApi::new(host, Arc::default())
     }
 
-    async fn next(errands: &EcosystemApi, feed: u64) -> Completion {
-        match errands.ask_later("feed.next", &feed.to_le_bytes()) {
+    async fn next(ecosystem_api: &EcosystemApi, event_queue: u64) -> Completion {
+        match ecosystem_api.ask_later("feed.next", &event_queue.to_le_bytes()) {
             HostRequest::Now(ended) => ended,
             HostRequest::Later(work) => work.await,
         }
     }
 
-    fn listen(errands: &EcosystemApi, feed: u64, guest: u64) -> u32 {
-        let request = [feed.to_le_bytes(), guest.to_le_bytes()].concat();
-        errands.ask("guest.listen", &request).status
+    fn listen(ecosystem_api: &EcosystemApi, event_queue: u64, guest: u64) -> u32 {
+        let request = [event_queue.to_le_bytes(), guest.to_le_bytes()].concat();
+        ecosystem_api.ask("guest.listen", &request).status
     }
 
     #[tokio::test]
-    async fn feeds_of_guests_who_have_gone_leave_nothing() {
-        let errands = errands();
-        for feed in 1..10 {
-            let guest = errands.guests.enter();
-            assert_eq!(listen(&errands, feed, guest.id()), status::NOTHING);
-            errands.guests.leave(guest.id());
-            assert_eq!(next(&errands, feed).await.status, status::DONE);
-            assert_eq!(next(&errands, feed).await.status, status::GONE);
-            assert_eq!(listen(&errands, feed + 100, guest.id()), status::GONE);
+    async fn event_queues_of_guests_who_have_gone_leave_nothing() {
+        let ecosystem_api = ecosystem_api();
+        for event_queue in 1..10 {
+            let guest = ecosystem_api.guests.enter();
+            assert_eq!(
+                listen(&ecosystem_api, event_queue, guest.id()),
+                status::NOTHING
+            );
+            ecosystem_api.guests.leave(guest.id());
+            assert_eq!(next(&ecosystem_api, event_queue).await.status, status::DONE);
+            assert_eq!(next(&ecosystem_api, event_queue).await.status, status::GONE);
+            assert_eq!(
+                listen(&ecosystem_api, event_queue + 100, guest.id()),
+                status::GONE
+            );
         }
-        assert_eq!(lock(&errands.tables).feeds.len(), 0);
+        assert_eq!(lock(&ecosystem_api.tables).event_queues.len(), 0);
     }
 
     #[tokio::test]
     async fn one_line_too_many_is_told_even_where_nothing_else_waits() {
-        let errands = errands();
-        let guest = errands.guests.enter();
-        listen(&errands, 1, guest.id());
+        let ecosystem_api = ecosystem_api();
+        let guest = ecosystem_api.guests.enter();
+        listen(&ecosystem_api, 1, guest.id());
         guest.heard.tell(&vec![
             b'x';
             crate::connection::event_queue::FEED_BYTES_MAX + 1
         ]);
-        let told = next(&errands, 1).await;
+        let told = next(&ecosystem_api, 1).await;
         assert_eq!(told.bytes, SLOW.as_bytes());
-        assert_eq!(next(&errands, 1).await.status, status::GONE);
+        assert_eq!(next(&ecosystem_api, 1).await.status, status::GONE);
     }
 
     #[tokio::test]
     async fn calls_to_nobody_leave_nothing_whether_they_end_or_are_dropped() {
-        let errands = errands();
+        let ecosystem_api = ecosystem_api();
         for n in 0..10_u64 {
             let name = format!("N{n}");
             let length = (name.len() as u64).to_le_bytes();
             let request = [&length, name.as_bytes(), b"echo [1]"].concat();
-            match errands.ask_later("call", &request) {
+            match ecosystem_api.ask_later("call", &request) {
                 HostRequest::Later(work) if n % 2 == 0 => {
                     assert_eq!(work.await.status, status::FAILED);
                 }
                 dropped => drop(dropped),
             }
         }
-        assert_eq!(lock(&errands.tables).kept.len(), 0);
+        assert_eq!(lock(&ecosystem_api.tables).kept.len(), 0);
     }
 
     #[tokio::test]
     async fn two_lines_are_not_published_as_one() {
-        let ended = errands().ask("publish", b"tick []\nerror []");
+        let ended = ecosystem_api().ask("publish", b"tick []\nerror []");
         assert_eq!(ended.status, status::FAILED);
     }
 }

@@ -79,7 +79,7 @@ pub trait PeerAccess: std::fmt::Debug + Send + Sync {
     /// As [`HostApi::ask_later`].
     fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest;
     /// From now on that is told of each connection that the daemon opens.
-    fn tell_of_visits(&self, told: ClientListener);
+    fn tell_of_clients(&self, told: ClientListener);
 }
 
 /// The outlet of a daemon in the host's own process.

@@ -5,13 +5,13 @@
 //! read and not yet answered, and what it has answered and not yet written, lies in this memory, which outlives it, and the
 //! kernel says how much it has read and written ([`counts()`]).
 //!
-//! A loan has a slot, whose state says whose move it is. The worker's one thread takes a guest up, works, and puts it down
+//! A hand-off has a slot, whose state says whose move it is. The worker's one thread takes a guest up, works, and puts it down
 //! again; between two of these the host takes it home by itself, and from under the worker's hands only at the next line
 //! ([`WANTED`]). Where that doesn't come, because a command doesn't end, the host seizes it: from then on the worker has no
 //! part in it, whatever it does. Dead or seized, the host reads what was in its hands ([`HandOffState::in_hand`]).
 
 mod counts;
-mod desk;
+mod cursor;
 mod page;
 mod progress;
 
@@ -25,7 +25,7 @@ use page::{Buffer, Page};
 use progress::Progress;
 
 pub use counts::{Counts, counts, keep_in_line};
-pub(crate) use desk::WorkerCursor;
+pub(crate) use cursor::WorkerCursor;
 pub use progress::{Begun, CommandPosition, monotonic_ns};
 
 /// Guests that can be lent to one worker at a time. Those beyond are served by the host, as all are that are not busy.
@@ -35,8 +35,8 @@ pub(crate) const TAKEN_BYTES: usize = 16 << 10;
 /// What of its replies may wait to be written (bytes). Memory that nothing was written to takes none.
 const MADE_BYTES: usize = 256 << 10;
 
-// A slot's state is the id of the loan that has it, above these bits; 0 is a slot that is free. Whoever changes it names the
-// loan, so that what is late can't change another's. Who may do what:
+// A slot's state is the id of the hand-off that has it, above these bits; 0 is a slot that is free. Whoever changes it names the
+// hand-off, so that what is late can't change another's. Who may do what:
 //
 // | state             | the worker                                  | the host                          |
 // |-------------------|---------------------------------------------|-----------------------------------|
@@ -55,7 +55,7 @@ const WANTED: u64 = 4;
 const BUSY: u64 = 8;
 /// The host has taken it from under the worker's hands, and reads what was there.
 const SEIZED: u64 = 16;
-/// Where the loan's id begins.
+/// Where the hand-off's id begins.
 const ID_SHIFT: u32 = 8;
 
 /// In a line's word: the host has closed the turn, so that the worker begins no further line in it.
@@ -65,7 +65,7 @@ const START_SHIFT: u32 = 15;
 const TURN_SHIFT: u32 = 31;
 const POSITION_MASK: u64 = (1 << START_SHIFT) - 1;
 
-/// What is in the memory. All zero is a ledger of nothing.
+/// What is in the memory. All zero is a hand-off state of nothing.
 #[repr(C)]
 struct SharedMemory {
     hand: Cursor,
@@ -81,11 +81,11 @@ struct SharedMemory {
 /// What the worker works on.
 #[repr(C)]
 struct Cursor {
-    /// The loan's id, which is never used again; 0 is none.
-    loan: AtomicU64,
+    /// The hand-off's id, which is never used again; 0 is none.
+    hand_off: AtomicU64,
     /// How often it has taken something up, to be told from the time before.
     turn: AtomicU64,
-    /// What had been read and written of that loan before.
+    /// What had been read and written of that hand-off before.
     read_before: AtomicU64,
     written_before: AtomicU64,
     /// How much was read since, plus one; 0 is not known.
@@ -98,10 +98,10 @@ struct Cursor {
     done: AtomicU64,
 }
 
-/// Where a loan is kept.
+/// Where a hand-off is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HandOffSlot {
-    /// The loan's id, which is never used again.
+    /// The hand-off's id, which is never used again.
     pub id: u64,
     /// Below [`SLOTS`].
     pub(crate) slot: usize,
@@ -112,7 +112,7 @@ impl HandOffSlot {
         self.id << ID_SHIFT | bits
     }
 
-    /// The bits of a state, if it is this loan's.
+    /// The bits of a state, if it is this hand-off's.
     fn bits_of(self, state: u64) -> Option<u64> {
         (state >> ID_SHIFT == self.id).then_some(state & ((1 << ID_SHIFT) - 1))
     }
@@ -176,7 +176,7 @@ impl HandOffState {
     }
 
     /// From now on the worker may take it up.
-    pub(crate) fn lend(&self, place: HandOffSlot) {
+    pub(crate) fn hand_off(&self, place: HandOffSlot) {
         self.slot(place).store(place.state(LENT), Ordering::Release);
     }
 
@@ -217,10 +217,10 @@ impl HandOffState {
         let hand = &self.page.hand;
         let (set, failed) = (Ordering::SeqCst, Ordering::SeqCst);
         loop {
-            // In this order: a new turn changes the line before it names its loan.
+            // In this order: a new turn changes the line before it names its hand-off.
             let at = hand.line.load(failed);
             let is_meant = line.is_none_or(|(_, line)| line == at & !CLOSED);
-            if !is_meant || hand.loan.load(failed) != place.id {
+            if !is_meant || hand.hand_off.load(failed) != place.id {
                 return false;
             }
             let closed = hand.line.compare_exchange(at, at | CLOSED, set, failed);
@@ -238,8 +238,8 @@ impl HandOffState {
         let _ = self.slot(place).fetch_update(set, failed, clear);
     }
 
-    /// Whether a loan's slot has a state that the rules above can lead to. Any other was written by something in the worker's
-    /// process that had no business there, and the worker would never come to the end of such a loan.
+    /// Whether a hand-off's slot has a state that the rules above can lead to. Any other was written by something in the worker's
+    /// process that had no business there, and the worker would never come to the end of such a hand-off.
     pub(crate) fn is_sound(&self, place: HandOffSlot) -> bool {
         let state = self.slot(place).load(Ordering::Acquire);
         // Free: its guest has just been taken home.
@@ -265,23 +265,23 @@ impl HandOffState {
         self.page.turns[slot].load(Ordering::Relaxed)
     }
 
-    /// What the worker is at: the loan, and a number that changes with each line. `None` while it is at nothing.
+    /// What the worker is at: the hand-off, and a number that changes with each line. `None` while it is at nothing.
     pub fn at(&self) -> Option<(u64, Position)> {
         let hand = &self.page.hand;
         let number = |of: &AtomicU64| of.load(Ordering::Acquire);
-        let loan = number(&hand.loan);
+        let hand_off = number(&hand.hand_off);
         let line = number(&hand.line) & !CLOSED;
-        (loan != 0).then_some((loan, (line >> TURN_SHIFT, line)))
+        (hand_off != 0).then_some((hand_off, (line >> TURN_SHIFT, line)))
     }
 
-    /// What was in the hands of a worker that is dead, or from whom it was seized. `counts` are those of the loan.
+    /// What was in the hands of a worker that is dead, or from whom it was seized. `counts` are those of the hand-off.
     ///
     /// Neither kind of worker begins a line any more, so the word of the line stands still. How far it had answered is read
     /// once: a command that ends after that is one that had begun, and its reply is lost.
-    pub(crate) fn in_hand(&self, loan: u64, counts: Counts) -> LostWork {
+    pub(crate) fn in_hand(&self, hand_off: u64, counts: Counts) -> LostWork {
         let hand = &self.page.hand;
         let number = |of: &AtomicU64| of.load(Ordering::Acquire);
-        if number(&hand.loan) != loan {
+        if number(&hand.hand_off) != hand_off {
             return LostWork::default();
         }
         let bytes = |count: u64, before: u64| usize::try_from(count.saturating_sub(before));

@@ -80,7 +80,7 @@ pub fn refusal(operation: &str, request: &[u8]) -> Option<Completion> {
 }
 
 /// Returns the refusal of one feed more than there may be.
-pub(crate) fn too_many_feeds() -> Completion {
+pub(crate) fn too_many_event_queues() -> Completion {
     let text = format!("this daemon listens in {FEEDS_MAX} places already, as many as it may");
     ended(status::FAILED, text)
 }
@@ -98,14 +98,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused_by_the_request_alone() {
-        let feed = |topic: &str| [&7_u64.to_le_bytes(), topic.as_bytes()].concat();
+        let event_queue = |topic: &str| [&7_u64.to_le_bytes(), topic.as_bytes()].concat();
         let long = "x".repeat(129);
         for (operation, request, expected) in [
-            ("feed.subscribe", feed("tick"), None),
-            ("feed.subscribe", feed("list"), Some(status::FAILED)),
-            ("feed.subscribe", feed(""), Some(status::FAILED)),
-            ("feed.subscribe", feed("a b"), Some(status::FAILED)),
-            ("feed.subscribe", feed(&long), Some(status::FAILED)),
+            ("feed.subscribe", event_queue("tick"), None),
+            ("feed.subscribe", event_queue("list"), Some(status::FAILED)),
+            ("feed.subscribe", event_queue(""), Some(status::FAILED)),
+            ("feed.subscribe", event_queue("a b"), Some(status::FAILED)),
+            ("feed.subscribe", event_queue(&long), Some(status::FAILED)),
             ("feed.subscribe", b"short".to_vec(), Some(status::FAILED)),
             ("publish", b"tick [1]".to_vec(), None),
             ("publish", b"list [1]".to_vec(), Some(status::FAILED)),
@@ -116,7 +116,7 @@ mod tests {
             ),
             ("publish", b"\xff []".to_vec(), Some(status::FAILED)),
             ("publish", Vec::new(), Some(status::FAILED)),
-            ("guest.listen", feed(""), None),
+            ("guest.listen", event_queue(""), None),
             ("call", Vec::new(), Some(status::UNKNOWN)),
             ("", Vec::new(), Some(status::UNKNOWN)),
         ] {

@@ -9,7 +9,7 @@
 //! once for all of them.
 
 pub mod batch;
-pub mod loan;
+pub mod hand_off;
 pub mod socket;
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ pub(crate) const ARGUMENT: &str = "__dae-worker";
 pub(crate) static WORKERS_POSSIBLE: AtomicBool = AtomicBool::new(false);
 
 /// The payload of [`FrameKind::Visit`].
-pub(crate) fn visit_byte(state: ClientState) -> u8 {
+pub(crate) fn client_byte(state: ClientState) -> u8 {
     match state {
         ClientState::Away => 0,
         ClientState::Open => 1,
@@ -41,8 +41,8 @@ pub(crate) fn visit_byte(state: ClientState) -> u8 {
     }
 }
 
-/// Reads what [`visit_byte`] has written.
-pub(crate) fn visit_state(payload: &[u8]) -> ClientState {
+/// Reads what [`client_byte`] has written.
+pub(crate) fn client_state(payload: &[u8]) -> ClientState {
     match payload.first() {
         Some(1) => ClientState::Open,
         Some(2) => ClientState::Over,
@@ -108,16 +108,16 @@ pub enum FrameKind {
     GuestCame = 8,
     /// The answer to `Ask`: status (u32), result or text.
     Answered = 9,
-    /// How a connection is that the daemon has opened, of that id: one byte ([`visit_byte`]).
+    /// How a connection is that the daemon has opened, of that id: one byte ([`client_byte`]).
     Visit = 10,
     /// Commands that end on the spot: guest (u64), and for each index and arguments, as [`batch`] has it. The id is the
     /// batch's. Answered by `Replies`, batch after batch.
     Batch = 11,
-    /// A guest is lent, on these terms ([`loan`]). The id is the loan's. With it comes the guest's socket.
+    /// A guest is lent, on these terms ([`hand_off`]). The id is the hand-off's. With it comes the guest's socket.
     Lend = 12,
-    /// The loan of that id is at home again; the worker has nothing of it and closes its copy of the socket.
+    /// The hand-off of that id is at home again; the worker has nothing of it and closes its copy of the socket.
     Reclaim = 13,
-    /// The file of the [ledger](crate::process::hand_off) comes with this. It is the first frame, where there is a ledger.
+    /// The file of the [hand-off state](crate::process::hand_off) comes with this. It is the first frame, where there is a hand-off state.
     Ledger = 14,
     /// Start what was loaded, from this state: JSON, or nothing. Answered by `Started` or `Refused`.
     Start = 15,
@@ -145,7 +145,7 @@ pub enum FrameKind {
     Tell = 26,
     /// The next replies to the batch of that id: for each status and result or text, as [`batch`] has it.
     Replies = 27,
-    /// The loan of that id is handed back; see [`loan`].
+    /// The hand-off of that id is handed back; see [`hand_off`].
     HandBack = 28,
     /// Bytes of a large reply. The frame of that id that says that it is over comes behind the last of them.
     Part = 29,
@@ -207,7 +207,7 @@ const KINDS: [FrameKind; 37] = [
     FrameKind::Tell,
 ];
 
-/// The largest reply that a plugin may give, and what may stand before and behind it: replies of a batch, or of a loan (bytes).
+/// The largest reply that a plugin may give, and what may stand before and behind it: replies of a batch, or of a hand-off (bytes).
 const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + (512 << 10);
 /// The largest frame of a log record (bytes): its texts are bounded where they are made, and JSON writes a byte as six at
 /// most.

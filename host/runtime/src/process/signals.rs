@@ -92,7 +92,7 @@ pub fn ending_a_command() -> io::Result<signal_hook::iterator::Signals> {
 
 /// Lets this process learn how its children end, even where its starter ignored SIGCHLD. For programs that embed the
 /// host: its own program has started clean.
-pub(crate) fn see_children() {
+pub(crate) fn see_subprocesses() {
     do_nothing_on(Signal::SIGCHLD);
 }
 

@@ -1,7 +1,7 @@
 //! A daemon in a process of its own, as its host sees it.
 //!
 //! The host keeps listener and guests; what crosses is frames over a socket pair, batched both ways. A guest that is busy
-//! is lent to the child, which then answers it without the host ([`loans`]). A child ends in one of
+//! is lent to the child, which then answers it without the host ([`hand_offs`]). A child ends in one of
 //! three ways: told to, by itself, or killed because it breaks the protocol or doesn't end; in each its whole process group
 //! is gone before its end is told, and whatever was in its hands is answered `crashed`; of a guest that was lent, the one
 //! command that it was at.
@@ -9,16 +9,16 @@
 //! Nothing that a child sends can hurt more than itself: what comes in is bounded, checked, and looked up in the host's own
 //! tables.
 
-mod attend;
 mod batch;
 mod end;
 mod group;
+mod hand_offs;
 mod limits;
-mod loans;
 mod output;
 mod rate;
 mod read;
 mod spawn;
+mod supervise;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -45,8 +45,8 @@ use dae_store::settings::Settings;
 
 pub use batch::{BatchCall, BatchEnd};
 pub use group::GroupRecords;
+pub(crate) use hand_offs::{HandOff, RecallReason, Returned};
 pub use limits::{CallStart, OverdueAction};
-pub(crate) use loans::{HandOff, RecallReason, Returned};
 pub use read::{UnreadBytes, bytes_of};
 pub use spawn::Spawner;
 
@@ -72,7 +72,7 @@ pub struct SubprocessPlan {
 /// A child that has loaded its file, and has not been told to start: nobody has to wait for that. Dropped, it is killed.
 #[derive(Debug)]
 pub struct LoadedSubprocess {
-    child: Subprocess,
+    subprocess: Subprocess,
     steps: mpsc::Receiver<Result<(), String>>,
     manifest: Manifest,
     start_limit: Duration,
@@ -90,7 +90,7 @@ impl fmt::Debug for Subprocess {
     }
 }
 
-/// What guests, the supervisor and the child's attendant share.
+/// What guests, the supervisor and the child's process supervisor share.
 struct Link {
     pid: u32,
     stream: UnixStream,
@@ -100,9 +100,9 @@ struct Link {
     /// Why it is killed, where that is more than that somebody wanted it.
     kill_cause: Mutex<Option<String>>,
     calls: Mutex<PendingCommands>,
-    loans: loans::HandOffs,
+    hand_offs: hand_offs::HandOffs,
     /// Memory shared with the process; `None` where the system has no such memory.
-    ledger: Option<Arc<HandOffState>>,
+    hand_off_state: Option<Arc<HandOffState>>,
     /// The line of a lent guest that the child was at when somebody waited for his turn, and since when it was seen there.
     seen_at: Mutex<Option<((u64, Position), Instant)>>,
     reads: read::ReadCredit,
@@ -126,7 +126,7 @@ struct PendingCommands {
 struct WaitingCall {
     sender: oneshot::Sender<Completion>,
     since: Instant,
-    /// Whether it was set aside, and so hasn't begun, whatever the ledger shows.
+    /// Whether it was set aside, and so hasn't begun, whatever the hand-off state shows.
     is_aside: bool,
     /// Whether it is a command, which may be withdrawn.
     is_command: bool,
@@ -142,15 +142,15 @@ impl Subprocess {
         let limit = plan.load_limit;
         let sent = serde_json::to_vec(&message).map_err(|error| error.to_string())?;
         let spawned = spawner.spawn(&plan.settings).await?;
-        let (link, attending) = attend::attend(spawned, (plan.local, plan.on_end), &message)?;
+        let (link, attending) = supervise::attend(spawned, (plan.local, plan.on_end), &message)?;
         lock(&link.outgoing).put(FrameKind::Load, 0, &[&sent]);
         link.more.notify_one();
-        let child = Subprocess {
+        let subprocess = Subprocess {
             link,
             ended: attending.ended,
         };
         let mut loaded = LoadedSubprocess {
-            child,
+            subprocess,
             steps: attending.steps,
             manifest: message.manifest,
             start_limit: plan.start_limit,
@@ -253,7 +253,11 @@ impl Subprocess {
     pub(crate) fn pongs(&self) -> u64 {
         let pongs = self.link.pongs.load(Ordering::Relaxed);
         // What answers guests is well.
-        let turns = self.link.ledger.as_ref().map_or(0, |one| one.all_turns());
+        let turns = self
+            .link
+            .hand_off_state
+            .as_ref()
+            .map_or(0, |one| one.all_turns());
         pongs.wrapping_add(turns)
     }
 
@@ -262,7 +266,7 @@ impl Subprocess {
         let mut ended = self.ended.clone();
         async move {
             let end = ended.wait_for(Option::is_some).await;
-            // Without an attendant there is no child.
+            // Without an process supervisor there is no child.
             end.ok()
                 .and_then(|end| end.clone())
                 .unwrap_or(RunEnd::Died("is gone".to_owned()))
@@ -336,19 +340,19 @@ impl LoadedSubprocess {
     /// Why it doesn't; nothing of it is left then.
     pub async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Subprocess, String> {
         let state = state.as_ref().map_or("", |state| state.get());
-        lock(&self.child.link.outgoing).put(FrameKind::Start, 0, &[state.as_bytes()]);
-        self.child.link.flush();
+        lock(&self.subprocess.link.outgoing).put(FrameKind::Start, 0, &[state.as_bytes()]);
+        self.subprocess.link.flush();
         let limit = self.start_limit;
         let too_long = || format!("it did not answer within {limit:?}");
         // A little longer than `start` itself may take: the child tells of that more exactly.
         self.step(limit + Duration::from_secs(1), too_long).await?;
-        Ok(self.child)
+        Ok(self.subprocess)
     }
 
     async fn step(&mut self, limit: Duration, too_long: impl Fn() -> String) -> Result<(), String> {
         match tokio::time::timeout(limit, self.steps.recv()).await {
             Ok(Some(result)) => result,
-            Ok(None) => Err(self.child.end_text().await),
+            Ok(None) => Err(self.subprocess.end_text().await),
             Err(_) => Err(too_long()),
         }
     }
@@ -363,7 +367,7 @@ impl Drop for Subprocess {
 impl Link {
     fn new(
         (process, stream): (Pid, UnixStream),
-        ledger: Option<Arc<HandOffState>>,
+        hand_off_state: Option<Arc<HandOffState>>,
         files_max: Option<u64>,
     ) -> Self {
         Link {
@@ -374,8 +378,8 @@ impl Link {
             kill: Notify::new(),
             kill_cause: Mutex::default(),
             calls: Mutex::default(),
-            loans: loans::HandOffs::new(files_max),
-            ledger,
+            hand_offs: hand_offs::HandOffs::new(files_max),
+            hand_off_state,
             seen_at: Mutex::default(),
             reads: read::ReadCredit::default(),
             last_id: AtomicU64::new(0),
@@ -446,7 +450,7 @@ impl Link {
         Ok(outgoing)
     }
 
-    /// Writes as much as the socket takes; the attendant writes the rest.
+    /// Writes as much as the socket takes; the process supervisor writes the rest.
     fn flush(&self) {
         let written = lock(&self.outgoing).write(|bytes| self.stream.try_write(bytes));
         // Any other failure is seen by the reader.

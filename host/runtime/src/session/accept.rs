@@ -32,11 +32,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Lets guests in through `door`.
-    pub fn over(listener: TcpListener, door: Arc<Gate>, runtime: &Handle) -> io::Result<Self> {
+    /// Lets guests in through `gate`.
+    pub fn over(listener: TcpListener, gate: Arc<Gate>, runtime: &Handle) -> io::Result<Self> {
         let port = listener.local_addr()?.port();
-        let (listener, name) = (Arc::new(listener), ListenerName(Arc::clone(&door)));
-        let make = move || accept(Arc::clone(&listener), Arc::clone(&door));
+        let (listener, name) = (Arc::new(listener), ListenerName(Arc::clone(&gate)));
+        let make = move || accept(Arc::clone(&listener), Arc::clone(&gate));
         let task = tasks::keep_alive(runtime, name, make).abort_handle();
         Ok(Listener { port, task })
     }
@@ -73,25 +73,25 @@ impl fmt::Display for ListenerName {
     }
 }
 
-async fn accept(listener: Arc<TcpListener>, door: Arc<Gate>) {
+async fn accept(listener: Arc<TcpListener>, gate: Arc<Gate>) {
     loop {
         match listener.accept().await {
             Ok((mut stream, _)) => {
                 tasks::fault_point("listener");
                 // A reply is written whole; waiting to fill a packet would only delay it.
                 let _ = stream.set_nodelay(true);
-                match let_in(&mut stream, &door).await {
+                match let_in(&mut stream, &gate).await {
                     Ok(entered) => {
-                        tokio::spawn(guest::serve(stream, Arc::clone(&door), entered));
+                        tokio::spawn(guest::serve(stream, Arc::clone(&gate), entered));
                     }
                     Err(text) => guest::turn_away(&stream, &text),
                 }
             }
             Err(error) if fd_limits::grow_after(&error) => {}
             Err(error) => {
-                fd_limits::log_trouble(&door.name, &error);
+                fd_limits::log_trouble(&gate.name, &error);
                 if fd_limits::is_none_left(&error) {
-                    door.guests.close_longest_silent();
+                    gate.guests.close_longest_silent();
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -100,20 +100,20 @@ async fn accept(listener: Arc<TcpListener>, door: Arc<Gate>) {
 }
 
 /// Counts a guest in at once, and not when it is first served: many may come meanwhile.
-async fn let_in(stream: &mut TcpStream, door: &Gate) -> Result<AdmittedGuest, String> {
-    let counted = match fd_limits::let_guest_in(stream, door.guests.count()) {
+async fn let_in(stream: &mut TcpStream, gate: &Gate) -> Result<AdmittedGuest, String> {
+    let counted = match fd_limits::let_guest_in(stream, gate.guests.count()) {
         Ok(counted) => counted,
         Err(no_room) => {
-            fd_limits::log_trouble(&door.name, &no_room);
-            replace_silent(stream, door, no_room).await?
+            fd_limits::log_trouble(&gate.name, &no_room);
+            replace_silent(stream, gate, no_room).await?
         }
     };
-    let max = door.limits.guests_max;
-    let mailbox = door.guests.enter_below(max).ok_or_else(|| {
+    let max = gate.limits.guests_max;
+    let guest_handle = gate.guests.enter_below(max).ok_or_else(|| {
         format!("this daemon has {max} guests, as many as it may have at a time; try again later")
     })?;
     Ok(AdmittedGuest {
-        mailbox,
+        guest_handle,
         counted: Some(counted),
     })
 }
@@ -122,16 +122,16 @@ async fn let_in(stream: &mut TcpStream, door: &Gate) -> Result<AdmittedGuest, St
 /// do. It waits until that one has gone, and so do those behind it: the daemon never has more than its share.
 async fn replace_silent(
     stream: &mut TcpStream,
-    door: &Gate,
+    gate: &Gate,
     no_room: String,
 ) -> Result<CountedConnection, String> {
-    if !door.guests.close_longest_silent() {
+    if !gate.guests.close_longest_silent() {
         return Err(no_room);
     }
     let began = Instant::now();
     loop {
         tokio::time::sleep(REPLACED_CHECK).await;
-        match fd_limits::let_guest_in(stream, door.guests.count()) {
+        match fd_limits::let_guest_in(stream, gate.guests.count()) {
             Err(_) if began.elapsed() < REPLACED_WITHIN => {}
             counted => return counted,
         }

@@ -67,7 +67,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// The system's, or another process listens there.
-    pub fn listen(home: &Home, held: Arc<HomeLock>, door: Arc<Gate>) -> anyhow::Result<Self> {
+    pub fn listen(home: &Home, held: Arc<HomeLock>, gate: Arc<Gate>) -> anyhow::Result<Self> {
         let place = Arc::new(ControlAddress {
             home: home.clone(),
             held,
@@ -77,7 +77,7 @@ impl ControlSocket {
         });
         place.bind()?;
         let attended = Arc::clone(&place);
-        let make = move || attend(Arc::clone(&attended), Arc::clone(&door));
+        let make = move || attend(Arc::clone(&attended), Arc::clone(&gate));
         let task = tasks::keep_alive(&Handle::current(), "the control socket", make);
         let task = task.abort_handle();
         Ok(ControlSocket { task, place })
@@ -168,14 +168,14 @@ impl ControlAddress {
     }
 }
 
-async fn attend(place: Arc<ControlAddress>, door: Arc<Gate>) {
+async fn attend(place: Arc<ControlAddress>, gate: Arc<Gate>) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = None;
     let knocks = RateLimit::new(1, KNOCKS_LOGGED_EVERY);
     loop {
         tokio::select! {
-            accepted = place.accept() => take(accepted, &door, &knocks).await,
+            accepted = place.accept() => take(accepted, &gate, &knocks).await,
             _ = looks.tick() => match place.mend() {
                 Ok(()) => told = None,
                 Err(error) => {
@@ -191,18 +191,18 @@ async fn attend(place: Arc<ControlAddress>, door: Arc<Gate>) {
     }
 }
 
-async fn take(accepted: io::Result<UnixStream>, door: &Arc<Gate>, knocks: &RateLimit) {
+async fn take(accepted: io::Result<UnixStream>, gate: &Arc<Gate>, knocks: &RateLimit) {
     tasks::fault_point("control");
     match accepted {
         Ok(stream) if is_owner(&stream) => {
             fd_limits::grow(&stream);
-            match let_in(door) {
-                Ok(mailbox) => {
+            match let_in(gate) {
+                Ok(guest_handle) => {
                     let entered = AdmittedGuest {
-                        mailbox,
+                        guest_handle,
                         counted: None,
                     };
-                    tokio::spawn(serve(stream, Arc::clone(door), entered));
+                    tokio::spawn(serve(stream, Arc::clone(gate), entered));
                 }
                 Err(text) => guest::turn_away(&stream, &text),
             }
@@ -215,7 +215,7 @@ async fn take(accepted: io::Result<UnixStream>, door: &Arc<Gate>, knocks: &RateL
         }
         Err(error) if fd_limits::grow_after(&error) => {}
         Err(error) => {
-            fd_limits::log_trouble(&door.name, &error);
+            fd_limits::log_trouble(&gate.name, &error);
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
@@ -223,13 +223,13 @@ async fn take(accepted: io::Result<UnixStream>, door: &Arc<Gate>, knocks: &RateL
 
 /// Lets a client in. Where there are too many, one that has said nothing so far makes room: clients say at once what they
 /// want, and one that doesn't must not keep the owner out.
-fn let_in(door: &Gate) -> Result<Arc<GuestHandle>, String> {
+fn let_in(gate: &Gate) -> Result<Arc<GuestHandle>, String> {
     let max = fd_limits::control_clients_max();
-    if let Some(mailbox) = door.guests.enter_below(max) {
-        return Ok(mailbox);
+    if let Some(guest_handle) = gate.guests.enter_below(max) {
+        return Ok(guest_handle);
     }
-    match door.guests.close_longest_silent() {
-        true => Ok(door.guests.enter()),
+    match gate.guests.close_longest_silent() {
+        true => Ok(gate.guests.enter()),
         false => Err(format!(
             "the control socket has {max} clients, as many as it may have at a time; end some of them, such as `logs -f`"
         )),
@@ -237,10 +237,10 @@ fn let_in(door: &Gate) -> Result<Arc<GuestHandle>, String> {
 }
 
 /// Serves a client until it has gone. What it has asked for goes with it, as far as it hasn't begun.
-async fn serve(stream: UnixStream, door: Arc<Gate>, entered: AdmittedGuest) {
+async fn serve(stream: UnixStream, gate: Arc<Gate>, entered: AdmittedGuest) {
     let hang_up = hang_up(&stream);
     tokio::select! {
-        () = guest::serve(stream, door, entered) => {}
+        () = guest::serve(stream, gate, entered) => {}
         () = hang_up => {}
     }
 }
@@ -295,8 +295,8 @@ mod tests {
         let home = Home::from(directory.path().join("home"));
         home.create().unwrap();
         let held = Arc::new(home.lock().unwrap());
-        let door = Gate::new("control", Config::default().control_limits());
-        let control = ControlSocket::listen(&home, held, door).unwrap();
+        let gate = Gate::new("control", Config::default().control_limits());
+        let control = ControlSocket::listen(&home, held, gate).unwrap();
         let place = Arc::clone(&control.place);
         assert!(home.control_socket().exists());
         std::fs::remove_file(home.control_socket()).unwrap();

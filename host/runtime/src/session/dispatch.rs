@@ -1,4 +1,4 @@
-//! One command's turn: from a name and its arguments to its end, on whatever stands behind a door.
+//! One command's turn: from a name and its arguments to its end, on whatever stands behind a gate.
 //!
 //! A connection's task answers whole batches and keeps their order (`guest`); this is the same for one command that comes by
 //! no connection, from a daemon of this host to another, and what the two have in common. The same limits apply, the same
@@ -21,7 +21,7 @@ use crate::session::connect_hooks;
 use crate::session::gate::{Gate, GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 
-/// A command on its way to a door, from a guest who has no connection.
+/// A command on its way to a gate, from a guest who has no connection.
 #[derive(Debug, Clone)]
 pub(crate) struct DispatchedCommand {
     /// The command.
@@ -32,11 +32,11 @@ pub(crate) struct DispatchedCommand {
 
 /// The answer, where an instance is there and the command answers on the spot.
 pub(crate) fn at_once(
-    door: &Gate,
+    gate: &Gate,
     guest: &GuestHandle,
     (name, arguments): (&str, &str),
 ) -> Option<CallReply> {
-    let phase = door.phase();
+    let phase = gate.phase();
     let GatePhase::Open(lease) = &**phase else {
         return None;
     };
@@ -59,16 +59,16 @@ pub(crate) fn at_once(
     let mut bytes = vec![b'['];
     let status = lease.instance.answer_here(call, &mut bytes);
     let (reply, tally) = reply_of(status, bytes);
-    door.count(lease.instance.number(), tally, began.elapsed());
+    gate.count(lease.instance.number(), tally, began.elapsed());
     Some(reply)
 }
 
 /// Waits until there is an instance, and it knows of this guest.
 pub(crate) async fn admitted(
-    door: &Gate,
+    gate: &Gate,
     guest: &Arc<GuestHandle>,
 ) -> Result<Arc<Lease>, CallError> {
-    if let GatePhase::Open(lease) = &**door.phase()
+    if let GatePhase::Open(lease) = &**gate.phase()
         && !connect_hooks::is_due(lease, guest)
     {
         return Ok(Arc::clone(lease));
@@ -76,21 +76,21 @@ pub(crate) async fn admitted(
     let began = Instant::now();
     loop {
         // In this order: a change between the two looks is not missed.
-        let changed = door.changed();
-        let patience = match &**door.phase() {
+        let changed = gate.changed();
+        let patience = match &**gate.phase() {
             GatePhase::Open(lease) => Ok(Arc::clone(lease)),
             GatePhase::Shut(reason) => {
                 return Err(CallError::new(ErrorCode::Unavailable, reason.clone()));
             }
             GatePhase::Waiting => Err(Some(
-                door.limits.instance_wait.saturating_sub(began.elapsed()),
+                gate.limits.instance_wait.saturating_sub(began.elapsed()),
             )),
             // Each step of a change has a limit of its own.
             GatePhase::Changing => Err(None),
         };
         match patience {
             Ok(lease) => {
-                if let Some(greeting) = connect_hooks::due(&lease, guest, door.limits.command) {
+                if let Some(greeting) = connect_hooks::due(&lease, guest, gate.limits.command) {
                     greeting.await;
                 }
                 return Ok(lease);
@@ -98,7 +98,7 @@ pub(crate) async fn admitted(
             Err(None) => changed.await,
             Err(Some(left)) => {
                 if tokio::time::timeout(left, changed).await.is_err() {
-                    return Err(CallError::new(ErrorCode::Unavailable, no_instance(door)));
+                    return Err(CallError::new(ErrorCode::Unavailable, no_instance(gate)));
                 }
             }
         }
@@ -106,18 +106,18 @@ pub(crate) async fn admitted(
 }
 
 /// What is said to who waited too long.
-pub(crate) fn no_instance(door: &Gate) -> String {
-    let waited = door.limits.instance_wait;
+pub(crate) fn no_instance(gate: &Gate) -> String {
+    let waited = gate.limits.instance_wait;
     format!(
         "no instance of {} answered within {waited:?}; ask Dae for its state",
-        door.name
+        gate.name
     )
 }
 
 /// Runs a command to its end.
 pub(crate) async fn run(
     lease: Arc<Lease>,
-    door: Arc<Gate>,
+    gate: Arc<Gate>,
     guest: Arc<GuestHandle>,
     sent: DispatchedCommand,
 ) -> CallReply {
@@ -129,13 +129,13 @@ pub(crate) async fn run(
                 guest: guest.id(),
                 arguments: &sent.arguments,
             };
-            let (reply, tally) = run_own(&lease, &door, &sent.name, (runs, call)).await;
-            door.count(lease.instance.number(), tally, began.elapsed());
+            let (reply, tally) = run_own(&lease, &gate, &sent.name, (runs, call)).await;
+            gate.count(lease.instance.number(), tally, began.elapsed());
             reply
         }
         Some(CommandEntry::Host(command)) => {
             let mut bytes = vec![b'['];
-            host_body(command, &lease, &door, &mut bytes);
+            host_body(command, &lease, &gate, &mut bytes);
             bytes.push(b']');
             Ok(bytes)
         }
@@ -148,7 +148,7 @@ pub(crate) async fn run(
 
 async fn run_own(
     lease: &Lease,
-    door: &Gate,
+    gate: &Gate,
     name: &str,
     (runs, call): (RunsOn, Call<'_>),
 ) -> (CallReply, BatchCounts) {
@@ -166,7 +166,7 @@ async fn run_own(
         // First, since what it was withdrawn for is told there.
         biased;
         ended = pending => ended,
-        given_up = lease.given_up(of, door.limits.command, start) => given_up,
+        given_up = lease.given_up(of, gate.limits.command, start) => given_up,
     };
     // Whoever has called has it now.
     if let Some(mut unread) = instance.unread(call.guest, None) {
@@ -213,7 +213,7 @@ pub fn unknown(name: &str, commands: &CommandTable) -> String {
 }
 
 /// Appends what the host answers for a daemon.
-pub(crate) fn host_body(command: HostCommand, lease: &Lease, door: &Gate, out: &mut Vec<u8>) {
+pub(crate) fn host_body(command: HostCommand, lease: &Lease, gate: &Gate, out: &mut Vec<u8>) {
     let instance = &lease.instance;
     match command {
         HostCommand::Options => out.extend_from_slice(instance.commands.options().as_bytes()),
@@ -222,7 +222,7 @@ pub(crate) fn host_body(command: HostCommand, lease: &Lease, door: &Gate, out: &
             out.extend_from_slice(json!(instance.identity.credential()).to_string().as_bytes())
         }
         HostCommand::Stats => {
-            out.extend_from_slice(door.stats.report().to_string().as_bytes());
+            out.extend_from_slice(gate.stats.report().to_string().as_bytes());
         }
     }
 }

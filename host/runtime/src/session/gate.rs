@@ -1,6 +1,6 @@
-//! The door of a daemon: what its guests find behind the port, whichever instance is there at the time.
+//! The gate of a daemon: what its guests find behind the port, whichever instance is there at the time.
 //!
-//! It outlives every instance. A guest looks at it once for each batch of lines: an open door hands out a [`Lease`] on the
+//! It outlives every instance. A guest looks at it once for each batch of lines: an open gate hands out a [`Lease`] on the
 //! instance; before a waiting one the lines stay where they are, for a limited time; a shut one answers `unavailable`.
 //! When the last lease on an instance that was taken away has been given back, nobody runs code of it any more. This is
 //! all there is to quiescing.
@@ -25,7 +25,7 @@ use dae_store::rate_limit::RateLimit;
 /// How many connections of other protocols are logged in a minute.
 const OTHER_PROTOCOLS_LOGGED: u32 = 20;
 
-/// What stands behind the door.
+/// What stands behind the gate.
 #[derive(Debug)]
 pub enum GatePhase {
     /// An instance answers.
@@ -124,7 +124,7 @@ fn never_runs(name: &str) -> Completion {
 /// The supervisor's end of a lease.
 #[derive(Debug)]
 pub struct LeaseReturn {
-    /// Ends when the last one has given it back, after the door was closed.
+    /// Ends when the last one has given it back, after the gate was closed.
     pub given_back: oneshot::Receiver<()>,
     /// Cancels the commands that still run.
     pub revoke: CancellationToken,
@@ -168,7 +168,7 @@ struct PanicStreak {
 }
 
 impl Gate {
-    /// A door that nobody stands behind yet.
+    /// A gate that nobody stands behind yet.
     #[must_use]
     pub fn new(name: &str, limits: Limits) -> Arc<Self> {
         Arc::new(Gate {
@@ -254,7 +254,7 @@ impl Gate {
     pub fn changed(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut changed = self.changed.subscribe();
         async move {
-            // An error means that the door is gone, which is a change too.
+            // An error means that the gate is gone, which is a change too.
             let _ = changed.changed().await;
         }
     }
@@ -379,17 +379,17 @@ mod tests {
 
     #[test]
     fn a_lease_that_is_given_back_owns_its_instance_no_more() {
-        let door = Gate::new("A", Config::default().limits());
+        let gate = Gate::new("A", Config::default().limits());
         let owners = Arc::new(Owners {
             instance: instance(),
             then: AtomicUsize::new(0),
         });
-        let mut leased = door.open(Arc::clone(&owners.instance));
+        let mut leased = gate.open(Arc::clone(&owners.instance));
         let waker = Waker::from(Arc::clone(&owners));
         let mut context = Context::from_waker(&waker);
         let polled = Pin::new(&mut leased.given_back).poll(&mut context);
         assert_eq!(polled, Poll::Pending);
-        door.hold_for_change();
+        gate.hold_for_change();
         assert_eq!(
             owners.then.load(Ordering::Relaxed),
             1,

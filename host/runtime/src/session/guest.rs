@@ -10,16 +10,16 @@
 //! Order: an untagged reply waits in `ordered` for those before it; a tagged one doesn't.
 //! What ends a connection: the guest (once all it sent is answered), its daemon's end, another protocol, half a line older than its
 //! limit, or not reading what is pushed to it. A guest that keeps a daemon busy whose code has a process of its own is lent
-//! to that ([`loan`]), and its task only waits until it is back. Errors of the socket end it without a word, since nobody
+//! to that ([`hand_off`]), and its task only waits until it is back. Errors of the socket end it without a word, since nobody
 //! would read one.
 
 mod answers;
 mod batches;
 mod buffers;
 mod gate;
+mod hand_off;
 mod limits;
 mod lines;
-mod loan;
 mod running;
 mod stream;
 
@@ -38,8 +38,8 @@ use crate::session::gate::{Gate, GatePhase};
 use crate::threads::fd_limits::CountedConnection;
 use answers::ReplyQueue;
 use dae_store::tasks;
+use hand_off::HandOffTask;
 use limits::{LimitPassed, Timers};
-use loan::HandOffTask;
 
 pub use stream::Stream;
 
@@ -55,8 +55,8 @@ const READ_BYTES: usize = 16 << 10;
 
 /// A guest that was let in.
 pub(crate) struct AdmittedGuest {
-    /// What others push to it. It leaves its door's guests when it has been served.
-    pub(crate) mailbox: Arc<GuestHandle>,
+    /// What others push to it. It leaves its gate's guests when it has been served.
+    pub(crate) guest_handle: Arc<GuestHandle>,
     /// Its connection, where that counts against those of others.
     pub counted: Option<CountedConnection>,
 }
@@ -70,10 +70,10 @@ pub(crate) fn prepare_thread() {
 /// Serves one connection until it ends. The guest leaves when the future is dropped.
 pub(crate) fn serve<S: Stream>(
     stream: S,
-    door: Arc<Gate>,
+    gate: Arc<Gate>,
     entered: AdmittedGuest,
 ) -> impl Future<Output = ()> + Send {
-    let mut guest = Guest::new(stream, door, entered);
+    let mut guest = Guest::new(stream, gate, entered);
     async move { std::future::poll_fn(|context| guest.poll(context)).await }
 }
 
@@ -90,20 +90,20 @@ struct Guest<S> {
     stream: Option<S>,
     // Dropped behind the stream: a connection counts until it is closed.
     _counted: Option<CountedConnection>,
-    lent: Option<Box<HandOffTask>>,
+    handed_off: Option<Box<HandOffTask>>,
     /// Batches that it has to come to before it is lent.
     lends_after: u32,
     /// Ends with the time that it has to come to rest.
     rest: Option<Pin<Box<Sleep>>>,
-    door: Arc<Gate>,
-    mailbox: Arc<GuestHandle>,
+    gate: Arc<Gate>,
+    guest_handle: Arc<GuestHandle>,
     inbox: Inbox,
     outbox: Vec<u8>,
     /// How much of the outbox has been written.
     sent: usize,
     answers: ReplyQueue,
-    /// Ends when the door has changed; there while lines wait before it.
-    door_change: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Ends when the gate has changed; there while lines wait before it.
+    gate_change: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// There while the instance is being told of this guest.
     greeting: Option<ConnectHook>,
     timers: Timers,
@@ -125,20 +125,20 @@ enum InboxLook {
 }
 
 impl<S: Stream> Guest<S> {
-    fn new(stream: S, door: Arc<Gate>, entered: AdmittedGuest) -> Self {
+    fn new(stream: S, gate: Arc<Gate>, entered: AdmittedGuest) -> Self {
         Guest {
-            mailbox: entered.mailbox,
+            guest_handle: entered.guest_handle,
             _counted: entered.counted,
-            inbox: Inbox::new(door.limits.line_bytes_max),
+            inbox: Inbox::new(gate.limits.line_bytes_max),
             stream: Some(stream),
-            lent: None,
-            lends_after: loan::LENDS_AFTER,
+            handed_off: None,
+            lends_after: hand_off::LENDS_AFTER,
             rest: None,
-            door,
+            gate,
             outbox: Vec::new(),
             sent: 0,
             answers: ReplyQueue::default(),
-            door_change: None,
+            gate_change: None,
             greeting: None,
             timers: Timers::default(),
             has_spoken: false,
@@ -150,7 +150,7 @@ impl<S: Stream> Guest<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        buffers::lend(&mut self.inbox, &mut self.outbox);
+        buffers::hand_off(&mut self.inbox, &mut self.outbox);
         let polled = self.poll_with_buffers(context);
         buffers::reclaim(&mut self.inbox, &mut self.outbox);
         polled
@@ -158,13 +158,13 @@ impl<S: Stream> Guest<S> {
 
     fn poll_with_buffers(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // First, so that nothing pushed from here on is missed.
-        self.mailbox.watch(context);
+        self.guest_handle.watch(context);
         // Mostly it is the guest who has something to say, and then once around is enough.
         if self.is_idle() && matches!(self.read(context), Poll::Ready(false)) {
             return Poll::Ready(());
         }
         loop {
-            if self.lent.is_some() && !ready!(self.poll_loan(context)) {
+            if self.handed_off.is_some() && !ready!(self.poll_hand_off(context)) {
                 return Poll::Ready(());
             }
             let taken = self.answer_all(context);
@@ -172,8 +172,8 @@ impl<S: Stream> Guest<S> {
             if self.flush(context).is_err() {
                 return Poll::Ready(());
             }
-            if self.is_due_to_be_lent() && self.is_at_rest(&taken) {
-                if !self.lend() {
+            if self.is_due_to_be_handed_off() && self.is_at_rest(&taken) {
+                if !self.hand_off() {
                     return Poll::Ready(());
                 }
                 continue;
@@ -204,15 +204,15 @@ impl<S: Stream> Guest<S> {
     /// Whether there is more to do at once; false where the guest is gone.
     fn poll_more(&mut self, taken: &InboxLook, context: &mut Context<'_>) -> Poll<bool> {
         let is_deferred = matches!(taken, InboxLook::Some) && self.deferred.is_some();
-        if self.door.room.is_tight() || is_deferred {
+        if self.gate.room.is_tight() || is_deferred {
             // Before the look: room that appears from here on isn't missed.
-            self.door.room.want(context);
+            self.gate.room.want(context);
         }
         let is_open = matches!(taken, InboxLook::All) && self.has_room() && !self.is_deaf();
         if is_open && self.poll_rest(context).is_ready() {
             return self.read(context);
         }
-        let waits = self.door_change.is_some() || self.greeting.is_some();
+        let waits = self.gate_change.is_some() || self.greeting.is_some();
         match taken {
             InboxLook::Some if !waits && self.has_room() && !self.is_held_up() => Poll::Ready(true),
             _ => Poll::Pending,
@@ -223,7 +223,7 @@ impl<S: Stream> Guest<S> {
     fn is_idle(&self) -> bool {
         let has_nothing =
             self.inbox.buffered() == 0 && self.outbox.is_empty() && self.deferred.is_none();
-        let waits_for_nothing = self.door_change.is_none() && self.greeting.is_none();
+        let waits_for_nothing = self.gate_change.is_none() && self.greeting.is_none();
         has_nothing && waits_for_nothing && self.answers.in_flight() == 0 && !self.is_deaf()
     }
 
@@ -236,21 +236,21 @@ impl<S: Stream> Guest<S> {
         self.outbox.len() - self.sent < OUTBOX_BYTES_MAX
             && self.answers.in_flight() < IN_FLIGHT_MAX
             && self.answers.arguments() < OUTBOX_BYTES_MAX
-            && (!self.door.room.is_tight() || self.may_begin())
+            && (!self.gate.room.is_tight() || self.may_begin())
     }
 
     /// Whether there is room for the reply to a command, by what waits for all guests of the daemon.
     #[cold]
     fn may_begin(&self) -> bool {
         let command = self.deferred.as_ref().map_or(ANY, |(command, _)| *command);
-        self.door.room.may_begin(self.mailbox.id(), command)
+        self.gate.room.may_begin(self.guest_handle.id(), command)
     }
 
     /// Whether the command that waits for room, if there is one, would have to wait on for a reservation.
     #[inline]
     fn is_held_up(&self) -> bool {
         let deferred = self.deferred.as_ref();
-        deferred.is_some_and(|(command, _)| self.door.room.is_reserved(*command))
+        deferred.is_some_and(|(command, _)| self.gate.room.is_reserved(*command))
     }
 
     /// Tells the daemon's room what waits for this guest.
@@ -261,13 +261,13 @@ impl<S: Stream> Guest<S> {
         if is_all_sent {
             self.answers.is_written();
         }
-        if is_all_sent && self.answers.held() > 0 && self.door.room.is_tight() {
+        if is_all_sent && self.answers.held() > 0 && self.gate.room.is_tight() {
             self.answers.go_on();
         }
         if waits != 0 || self.is_counted {
             self.is_counted = waits != 0;
-            self.door.room.set(self.mailbox.id(), waits);
-            self.mailbox.count_unread(waits);
+            self.gate.room.set(self.guest_handle.id(), waits);
+            self.guest_handle.count_unread(waits);
         }
     }
 
@@ -281,13 +281,13 @@ impl<S: Stream> Guest<S> {
     }
 
     fn take_pushed(&mut self) {
-        if self.mailbox.is_slow() && !self.is_closing {
+        if self.guest_handle.is_slow() && !self.is_closing {
             let text = "too many events wait for this guest to read them; the connection is closed";
             write_error(&mut self.outbox, "", None, ErrorCode::SlowGuest, text);
             self.is_closing = true;
         } else if self.outbox.len() - self.sent < OUTBOX_BYTES_MAX {
             // An event waits behind the replies that are ready, but not for commands that still run.
-            self.mailbox.take_into(&mut self.outbox);
+            self.guest_handle.take_into(&mut self.outbox);
         }
     }
 
@@ -336,7 +336,7 @@ impl<S: Stream> Guest<S> {
 
     /// Half a line is too old, or the guest doesn't read the last that is said to it.
     fn log_given_up(&self) {
-        let (daemon, peer) = (&self.door.name, self.peer());
+        let (daemon, peer) = (&self.gate.name, self.peer());
         tracing::debug!(daemon, peer, "a guest was given up on");
     }
 
@@ -344,12 +344,12 @@ impl<S: Stream> Guest<S> {
     #[cold]
     fn log_unread(&self) {
         tracing::warn!(
-            daemon = self.door.name,
+            daemon = self.gate.name,
             peer = self.peer(),
             bytes = self.outbox.len() - self.sent,
             "a guest took nothing of a large reply for {:?} (half_line_ms), and other guests' large replies wait for that; \
              its connection is closed",
-            self.door.limits.half_line
+            self.gate.limits.half_line
         );
     }
 
@@ -369,11 +369,11 @@ impl<S: Stream> Guest<S> {
 
 impl<S> Drop for Guest<S> {
     fn drop(&mut self) {
-        tasks::tell_if_panicking(|| format!("a connection of {}", self.door.name));
-        self.door.guests.leave(self.mailbox.id());
-        self.door.room.set(self.mailbox.id(), 0);
-        if let GatePhase::Open(lease) = &**self.door.phase() {
-            connect_hooks::goodbye(lease, &self.mailbox);
+        tasks::tell_if_panicking(|| format!("a connection of {}", self.gate.name));
+        self.gate.guests.leave(self.guest_handle.id());
+        self.gate.room.set(self.guest_handle.id(), 0);
+        if let GatePhase::Open(lease) = &**self.gate.phase() {
+            connect_hooks::goodbye(lease, &self.guest_handle);
         }
     }
 }

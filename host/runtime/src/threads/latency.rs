@@ -36,10 +36,10 @@ const SWEEP_MIN: usize = 64;
 pub fn doubt(instance: u64, command: u32) {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     let found = all.iter().find(|(number, _)| *number == instance);
-    let Some(pace) = found.and_then(|(_, pace)| pace.upgrade()) else {
+    let Some(latency) = found.and_then(|(_, latency)| latency.upgrade()) else {
         return;
     };
-    if let Some(shown) = pace.0.get(command as usize) {
+    if let Some(shown) = latency.0.get(command as usize) {
         // Whoever was slow stays slow.
         let doubted = |shown| (shown != WAS_SLOW).then_some(DOUBTED);
         let _ = shown.fetch_update(Relaxed, Relaxed, doubted);
@@ -49,18 +49,18 @@ pub fn doubt(instance: u64, command: u32) {
 impl LatencyClasses {
     /// Of the instance of that number, with so many commands.
     pub fn of(instance: u64, commands: usize) -> Arc<Self> {
-        let pace = Arc::new(LatencyClasses(
+        let latency = Arc::new(LatencyClasses(
             (0..commands).map(|_| AtomicU16::new(0)).collect(),
         ));
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         // Each time that there is no room for one more: a look at ten thousand for each of as many would be long.
         if all.len() == all.capacity() {
-            all.retain(|(_, pace)| pace.strong_count() > 0);
+            all.retain(|(_, latency)| latency.strong_count() > 0);
             let room = all.len().max(SWEEP_MIN);
             all.reserve(room);
         }
-        all.push((instance, Arc::downgrade(&pace)));
-        pace
+        all.push((instance, Arc::downgrade(&latency)));
+        latency
     }
 
     /// Runs a handler, which is told whether others wait for its thread; true besides where it has turned out to be slow
@@ -120,23 +120,27 @@ mod tests {
     #[test]
     fn quick_ones_are_trusted_until_doubted_and_slow_ones_never() {
         const INSTANCE: u64 = u64::MAX;
-        let pace = LatencyClasses::of(INSTANCE, 2);
+        let latency = LatencyClasses::of(INSTANCE, 2);
         for _ in 0..SHOWS {
-            assert_eq!(pace.run(0, |holds| holds), (false, false));
+            assert_eq!(latency.run(0, |holds| holds), (false, false));
         }
-        assert_eq!(pace.run(0, |holds| holds), (true, false));
-        assert_eq!(pace.0[0].load(Relaxed), SHOWS);
+        assert_eq!(latency.run(0, |holds| holds), (true, false));
+        assert_eq!(latency.0[0].load(Relaxed), SHOWS);
         let slow = |_| std::thread::sleep(SLOW);
-        assert!(pace.run(1, slow).1, "told the first time");
-        assert!(!pace.run(1, slow).1, "and no second time");
-        pace.doubt();
-        assert_eq!(pace.0[0].load(Relaxed), 0);
+        assert!(latency.run(1, slow).1, "told the first time");
+        assert!(!latency.run(1, slow).1, "and no second time");
+        latency.doubt();
+        assert_eq!(latency.0[0].load(Relaxed), 0);
         doubt(INSTANCE, 0);
         doubt(INSTANCE, 1);
         for _ in SHOWS..DOUBTED {
-            assert_eq!(pace.run(0, |holds| holds), (false, false));
+            assert_eq!(latency.run(0, |holds| holds), (false, false));
         }
-        assert_eq!(pace.run(0, |holds| holds), (true, false), "trusted again");
-        assert_eq!(pace.0[1].load(Relaxed), WAS_SLOW);
+        assert_eq!(
+            latency.run(0, |holds| holds),
+            (true, false),
+            "trusted again"
+        );
+        assert_eq!(latency.0[1].load(Relaxed), WAS_SLOW);
     }
 }

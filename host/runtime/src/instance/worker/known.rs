@@ -10,7 +10,7 @@ use dae_plugin_api::abi::status;
 use dae_plugin_api::operation;
 
 use crate::plugin::completion::{ClientState, Completion};
-use crate::process::host_requests::{FEEDS_MAX, too_many_feeds};
+use crate::process::host_requests::{FEEDS_MAX, too_many_event_queues};
 use crate::process::ipc::split_u64;
 use dae_store::lock::lock;
 
@@ -23,10 +23,10 @@ struct GuestTables {
     /// Connections that are open, whoever opened them.
     open: HashSet<u64>,
     /// Connections that the daemon has opened and not closed. One of them may be away.
-    visits: HashSet<u64>,
+    clients: HashSet<u64>,
     /// Connections that the daemon has closed, until the host has said that they are over.
     closed: HashSet<u64>,
-    feeds: HashSet<u64>,
+    event_queues: HashSet<u64>,
 }
 
 impl GuestsOfWorker {
@@ -46,20 +46,20 @@ impl GuestsOfWorker {
     }
 
     /// Notes how a connection is that the daemon has opened.
-    pub(super) fn visit(&self, id: u64, state: ClientState) {
+    pub(super) fn client(&self, id: u64, state: ClientState) {
         let mut tables = lock(&self.0);
         match state {
             ClientState::Open if tables.closed.contains(&id) => {}
             ClientState::Open => {
                 tables.open.insert(id);
-                tables.visits.insert(id);
+                tables.clients.insert(id);
             }
             ClientState::Away => {
                 tables.open.remove(&id);
             }
             ClientState::Over => {
                 tables.open.remove(&id);
-                tables.visits.remove(&id);
+                tables.clients.remove(&id);
                 tables.closed.remove(&id);
             }
         }
@@ -75,17 +75,17 @@ impl GuestsOfWorker {
         match operation {
             operation::GUEST_LISTEN => {
                 let guest = split_u64(rest).0;
-                match tables.open.contains(&guest) || tables.visits.contains(&guest) {
-                    true => tables.open_feed(number),
+                match tables.open.contains(&guest) || tables.clients.contains(&guest) {
+                    true => tables.open_event_queue(number),
                     false => Err(Completion {
                         status: status::GONE,
                         bytes: Vec::new(),
                     }),
                 }
             }
-            operation::FEED_SUBSCRIBE | operation::FEED_WATCH => tables.open_feed(number),
+            operation::FEED_SUBSCRIBE | operation::FEED_WATCH => tables.open_event_queue(number),
             operation::FEED_CLOSE => {
-                tables.feeds.remove(&number);
+                tables.event_queues.remove(&number);
                 Ok(())
             }
             operation::GUEST_CLOSE => {
@@ -97,23 +97,23 @@ impl GuestsOfWorker {
     }
 
     /// Notes that a feed has ended.
-    pub(super) fn feed_ended(&self, feed: u64) {
-        lock(&self.0).feeds.remove(&feed);
+    pub(super) fn event_queue_ended(&self, event_queue: u64) {
+        lock(&self.0).event_queues.remove(&event_queue);
     }
 }
 
 impl GuestTables {
-    fn open_feed(&mut self, feed: u64) -> Result<(), Completion> {
-        if self.feeds.len() >= FEEDS_MAX {
-            return Err(too_many_feeds());
+    fn open_event_queue(&mut self, event_queue: u64) -> Result<(), Completion> {
+        if self.event_queues.len() >= FEEDS_MAX {
+            return Err(too_many_event_queues());
         }
-        self.feeds.insert(feed);
+        self.event_queues.insert(event_queue);
         Ok(())
     }
 
     /// A guest that came to the daemon is there until it has gone; a connection of the daemon's own is gone at once.
     fn close(&mut self, guest: u64) {
-        if self.visits.remove(&guest) {
+        if self.clients.remove(&guest) {
             self.open.remove(&guest);
             self.closed.insert(guest);
         }
@@ -124,8 +124,8 @@ impl GuestTables {
 mod tests {
     use super::*;
 
-    fn listen(known: &GuestsOfWorker, feed: u64, guest: u64) -> Result<(), u32> {
-        let request = [feed.to_le_bytes(), guest.to_le_bytes()].concat();
+    fn listen(known: &GuestsOfWorker, event_queue: u64, guest: u64) -> Result<(), u32> {
+        let request = [event_queue.to_le_bytes(), guest.to_le_bytes()].concat();
         let asked = known.ask(operation::GUEST_LISTEN, &request);
         asked.map_err(|ended| ended.status)
     }
@@ -139,19 +139,19 @@ mod tests {
     fn a_connection_that_is_away_can_be_listened_to_and_one_that_is_closed_can_not() {
         let known = GuestsOfWorker::default();
         assert_eq!(listen(&known, 1, 5), Err(status::GONE));
-        known.visit(5, ClientState::Open);
+        known.client(5, ClientState::Open);
         assert!(known.is_open(5));
-        known.visit(5, ClientState::Away);
+        known.client(5, ClientState::Away);
         assert!(!known.is_open(5));
         assert_eq!(listen(&known, 1, 5), Ok(()));
         close(&known, 5);
         // The host had told of this before it heard of the close.
-        known.visit(5, ClientState::Open);
+        known.client(5, ClientState::Open);
         assert!(!known.is_open(5));
         assert_eq!(listen(&known, 2, 5), Err(status::GONE));
-        known.visit(5, ClientState::Over);
+        known.client(5, ClientState::Over);
         let tables = lock(&known.0);
-        assert!(tables.visits.is_empty() && tables.closed.is_empty() && tables.open.is_empty());
+        assert!(tables.clients.is_empty() && tables.closed.is_empty() && tables.open.is_empty());
     }
 
     #[test]
@@ -165,13 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn feeds_are_counted_and_those_that_ended_make_room() {
+    fn event_queues_are_counted_and_those_that_ended_make_room() {
         let known = GuestsOfWorker::default();
         known.guest_came(7);
-        let opened = (0..FEEDS_MAX as u64).all(|feed| listen(&known, feed, 7).is_ok());
+        let opened =
+            (0..FEEDS_MAX as u64).all(|event_queue| listen(&known, event_queue, 7).is_ok());
         assert!(opened);
         assert_eq!(listen(&known, 9999, 7), Err(status::FAILED));
-        known.feed_ended(3);
+        known.event_queue_ended(3);
         assert_eq!(listen(&known, 9999, 7), Ok(()));
         let closed = known.ask(operation::FEED_CLOSE, &4_u64.to_le_bytes());
         assert!(closed.is_ok() && listen(&known, 10_000, 7).is_ok());

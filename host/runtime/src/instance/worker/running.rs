@@ -18,7 +18,7 @@ pub(super) struct RunningCall {
     pending: Option<Pending>,
     /// Held until its reply is counted.
     _reservation: Option<Arc<Reservation>>,
-    ledger: Option<Arc<HandOffState>>,
+    hand_off_state: Option<Arc<HandOffState>>,
     cancelled: tokio::sync::oneshot::Receiver<()>,
 }
 
@@ -55,16 +55,16 @@ impl Future for RunningCall {
         if this.room.is_tight() && !this.has_room(context) {
             return Poll::Pending;
         }
-        if let Some(ledger) = &this.ledger {
+        if let Some(hand_off_state) = &this.hand_off_state {
             // A poll that doesn't return holds this thread as a handler does.
-            ledger.run(this.id, 0, monotonic_ns());
+            hand_off_state.run(this.id, 0, monotonic_ns());
         }
         let polled = this
             .pending
             .as_mut()
             .map(|pending| std::pin::Pin::new(pending).poll(context));
-        if let Some(ledger) = &this.ledger {
-            ledger.rest();
+        if let Some(hand_off_state) = &this.hand_off_state {
+            hand_off_state.rest();
         }
         match polled {
             Some(Poll::Ready(ended)) => {
@@ -93,7 +93,7 @@ impl Worker {
             room: Arc::clone(&self.room),
             pending: Some(pending),
             _reservation: reservation,
-            ledger: self.ledger.clone(),
+            hand_off_state: self.hand_off_state.clone(),
             cancelled,
         });
     }

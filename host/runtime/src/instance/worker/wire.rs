@@ -20,9 +20,9 @@ use super::known::GuestsOfWorker;
 use crate::plugin::completion::{Completion, HostRequest};
 use crate::plugin::host_api::HostApi;
 use crate::process::host_requests;
-use crate::process::ipc::loan::HandedBack;
+use crate::process::ipc::hand_off::HandedBack;
 use crate::process::ipc::{
-    self, FrameKind, FrameOutbox, LARGE_BYTES, socket, split_u32, split_u64, visit_state,
+    self, FrameKind, FrameOutbox, LARGE_BYTES, client_state, socket, split_u32, split_u64,
 };
 use dae_store::lock::lock;
 use dae_store::log::Record;
@@ -120,7 +120,7 @@ impl HostConnection {
         self.more.notify_one();
     }
 
-    /// Hands a loan back, whose last reply may be large.
+    /// Hands a hand-off back, whose last reply may be large.
     pub(super) fn hand_back(&self, id: u64, mut back: HandedBack) {
         let large = match back.last.len() >= LARGE_BYTES {
             true => std::mem::take(&mut back.last),
@@ -183,8 +183,8 @@ impl HostConnection {
     }
 
     /// How a connection is that the daemon has opened.
-    pub(super) fn visit(&self, guest: u64, payload: &[u8]) {
-        self.known.visit(guest, visit_state(payload));
+    pub(super) fn client(&self, guest: u64, payload: &[u8]) {
+        self.known.client(guest, client_state(payload));
     }
 
     pub(super) fn guest_gone(&self, guest: u64) {
@@ -239,7 +239,7 @@ impl Drop for PendingRequest {
 
 /// The next lines of a feed. Dropped, they are left for whoever asks next.
 struct EventPull {
-    feed: u64,
+    event_queue: u64,
     asked: Option<PendingRequest>,
 }
 
@@ -254,7 +254,7 @@ impl Future for EventPull {
         if ended.status == status::GONE
             && let Some(wire) = asked.wire.upgrade()
         {
-            wire.known.feed_ended(self.feed);
+            wire.known.event_queue_ended(self.event_queue);
         }
         self.asked = None;
         Poll::Ready(ended)
@@ -266,7 +266,7 @@ impl Drop for EventPull {
         if let Some(asked) = self.asked.take()
             && let Some(wire) = asked.wire.upgrade()
         {
-            let left = lock(&wire.pulls).insert(self.feed, asked);
+            let left = lock(&wire.pulls).insert(self.event_queue, asked);
             drop(left);
         }
     }
@@ -317,11 +317,11 @@ impl HostApi for HostConnection {
         if operation != FEED_NEXT {
             return HostRequest::Later(Box::pin(self.ask_host(operation, request)));
         }
-        let (feed, _) = split_u64(request);
-        let left = lock(&self.pulls).remove(&feed);
+        let (event_queue, _) = split_u64(request);
+        let left = lock(&self.pulls).remove(&event_queue);
         let asked = left.unwrap_or_else(|| self.ask_host(operation, request));
         HostRequest::Later(Box::pin(EventPull {
-            feed,
+            event_queue,
             asked: Some(asked),
         }))
     }

@@ -70,7 +70,7 @@ impl Worker {
         }
     }
 
-    /// Sets a job aside, and says so: what the ledger shows of the order of numbers doesn't hold for it.
+    /// Sets a job aside, and says so: what the hand-off state shows of the order of numbers doesn't hold for it.
     fn set_aside(&mut self, job: Job) {
         let place = u32::try_from(job.place).unwrap_or(u32::MAX);
         self.wire
@@ -186,20 +186,20 @@ impl Worker {
 
     /// Begins a command of a batch, or a call; false where the host has withdrawn it. With `holds`, this thread runs it.
     fn begin(&mut self, (id, place, is_aside): (u64, usize, bool), holds: bool) -> bool {
-        let Some(ledger) = &self.ledger else {
+        let Some(hand_off_state) = &self.hand_off_state else {
             return true;
         };
-        let has_begun = is_aside || ledger.begin(&mut self.front, id, place);
+        let has_begun = is_aside || hand_off_state.begin(&mut self.front, id, place);
         if has_begun && holds {
-            ledger.run(id, place, monotonic_ns());
+            hand_off_state.run(id, place, monotonic_ns());
         }
         has_begun
     }
 
     /// The command that this thread ran has ended.
     fn rest(&self) {
-        if let Some(ledger) = &self.ledger {
-            ledger.rest();
+        if let Some(hand_off_state) = &self.hand_off_state {
+            hand_off_state.rest();
         }
     }
 

@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::SharedMemory;
-use super::desk::BufferGuard;
+use super::cursor::BufferGuard;
 
 /// A buffer in shared memory.
 #[repr(C)]
@@ -27,7 +27,7 @@ unsafe impl<const BYTES: usize> Sync for Buffer<BYTES> {}
 impl<const BYTES: usize> Buffer<BYTES> {
     /// For the worker's thread: to be filled.
     pub(super) fn writable<'a>(&'a self, _own: &'a mut BufferGuard) -> &'a mut [u8] {
-        // SAFETY: in this process there is one `Own` for a ledger (`Desk::open` says so), which the slice borrows alone, so
+        // SAFETY: in this process there is one `Own` for a hand-off state (`Desk::open` says so), which the slice borrows alone, so
         // that there is no other slice of it; the other process has none, and copies bytes that are not written any more.
         unsafe { &mut *self.0.get() }
     }

@@ -159,44 +159,44 @@ mod tests {
 
     #[test]
     fn what_has_begun_is_told_from_what_is_withdrawn_and_never_begins() {
-        let (ledger, _file) = HandOffState::create().unwrap();
+        let (hand_off_state, _file) = HandOffState::create().unwrap();
         let mut last = 0;
-        assert_eq!(ledger.begun(4), Begun::None);
-        assert!(ledger.begin(&mut last, 4, 0) && ledger.begin(&mut last, 4, 1));
+        assert_eq!(hand_off_state.begun(4), Begun::None);
+        assert!(hand_off_state.begin(&mut last, 4, 0) && hand_off_state.begin(&mut last, 4, 1));
         assert_eq!(
-            (ledger.begun(4), ledger.begun(3)),
+            (hand_off_state.begun(4), hand_off_state.begun(3)),
             (Begun::Some(2), Begun::All)
         );
-        let front = ledger.withdraw(5);
+        let front = hand_off_state.withdraw(5);
         assert_eq!(
             (front.begun(4), front.begun(5)),
             (Begun::Some(2), Begun::None)
         );
         // In the middle of a batch, and the one behind it; what comes later begins.
-        assert!(!ledger.begin(&mut last, 4, 2) && !ledger.begin(&mut last, 5, 0));
-        assert!(ledger.begin(&mut last, 6, 0));
-        assert_eq!(ledger.withdraw(5).begun(6), Begun::Some(1));
+        assert!(!hand_off_state.begin(&mut last, 4, 2) && !hand_off_state.begin(&mut last, 5, 0));
+        assert!(hand_off_state.begin(&mut last, 6, 0));
+        assert_eq!(hand_off_state.withdraw(5).begun(6), Begun::Some(1));
     }
 
     #[test]
     fn a_command_that_runs_is_seen_with_its_time_and_nonsense_is_no_time() {
-        let (ledger, _file) = HandOffState::create().unwrap();
-        assert_eq!(ledger.running(), None);
-        ledger.run(4, 1, monotonic_ns() - 1_000_000);
-        let running = ledger.running().unwrap();
+        let (hand_off_state, _file) = HandOffState::create().unwrap();
+        assert_eq!(hand_off_state.running(), None);
+        hand_off_state.run(4, 1, monotonic_ns() - 1_000_000);
+        let running = hand_off_state.running().unwrap();
         assert_eq!((running.id, running.index), (4, 1));
         assert!(running.time >= Duration::from_millis(1));
-        ledger.run(4, 2, u64::MAX);
-        assert_eq!(ledger.running().unwrap().time, Duration::ZERO);
-        ledger.rest();
-        assert_eq!(ledger.running(), None);
+        hand_off_state.run(4, 2, u64::MAX);
+        assert_eq!(hand_off_state.running().unwrap().time, Duration::ZERO);
+        hand_off_state.rest();
+        assert_eq!(hand_off_state.running(), None);
     }
 
     #[test]
     fn on_two_threads_a_command_begins_or_is_withdrawn_and_never_both() {
         const COMMANDS: usize = 50;
         for round in 0..2_000 {
-            let (ledger, file) = HandOffState::create().unwrap();
+            let (hand_off_state, file) = HandOffState::create().unwrap();
             let theirs = HandOffState::open(&file).unwrap();
             let worker = std::thread::spawn(move || {
                 let mut last = 0;
@@ -207,7 +207,7 @@ mod tests {
             for _ in 0..round % 61 {
                 std::hint::spin_loop();
             }
-            let begun = match ledger.withdraw(4).begun(4) {
+            let begun = match hand_off_state.withdraw(4).begun(4) {
                 Begun::None => 0,
                 Begun::Some(count) => count,
                 Begun::All => COMMANDS,

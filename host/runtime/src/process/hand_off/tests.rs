@@ -1,4 +1,4 @@
-//! The steps of host and worker at a ledger: alone, in every order that matters, and against each other on two threads.
+//! The steps of host and worker at a hand-off state: alone, in every order that matters, and against each other on two threads.
 
 use super::*;
 
@@ -9,16 +9,19 @@ const NOTHING: Counts = Counts {
 
 /// A host's side, and its worker's.
 fn both() -> (Arc<HandOffState>, WorkerCursor) {
-    let (ledger, file) = HandOffState::create().unwrap();
-    (ledger, WorkerCursor::at(HandOffState::open(&file).unwrap()))
+    let (hand_off_state, file) = HandOffState::create().unwrap();
+    (
+        hand_off_state,
+        WorkerCursor::at(HandOffState::open(&file).unwrap()),
+    )
 }
 
 const fn place(id: u64) -> HandOffSlot {
     HandOffSlot { id, slot: 3 }
 }
 
-fn read(desk: &mut WorkerCursor, bytes: &[u8]) {
-    let read = desk.read(place(7), |room| {
+fn read(cursor: &mut WorkerCursor, bytes: &[u8]) {
+    let read = cursor.read(place(7), |room| {
         room[..bytes.len()].copy_from_slice(bytes);
         Ok(bytes.len())
     });
@@ -26,152 +29,163 @@ fn read(desk: &mut WorkerCursor, bytes: &[u8]) {
 }
 
 /// What the host finds, if the worker dies now and the kernel has counted so much.
-fn found(ledger: &HandOffState, read: u64, written: u64) -> (String, Option<String>, String) {
-    let hand = ledger.in_hand(7, Counts { read, written });
+fn found(
+    hand_off_state: &HandOffState,
+    read: u64,
+    written: u64,
+) -> (String, Option<String>, String) {
+    let hand = hand_off_state.in_hand(7, Counts { read, written });
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (text(hand.replies), hand.line.map(text), text(hand.rest))
 }
 
 #[test]
 fn whatever_a_worker_was_at_is_found_after_its_death() {
-    let (ledger, mut desk) = both();
-    ledger.lend(place(7));
-    assert!(desk.take_up(place(7), NOTHING));
+    let (hand_off_state, mut cursor) = both();
+    hand_off_state.hand_off(place(7));
+    assert!(cursor.take_up(place(7), NOTHING));
     let none = || (String::new(), None, String::new());
-    assert_eq!(found(&ledger, 0, 0), none());
-    read(&mut desk, b"a\nbc\nd");
+    assert_eq!(found(&hand_off_state, 0, 0), none());
+    read(&mut cursor, b"a\nbc\nd");
     let whole = |text: &str| (String::new(), None, text.to_owned());
-    assert_eq!(found(&ledger, 6, 0), whole("a\nbc\nd"));
+    assert_eq!(found(&hand_off_state, 6, 0), whole("a\nbc\nd"));
     // Killed before it could say how much it had read, it has read it all the same.
-    ledger.page.hand.taken.store(0, Ordering::Relaxed);
-    assert_eq!(found(&ledger, 6, 0), whole("a\nbc\nd"));
-    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
+    hand_off_state.page.hand.taken.store(0, Ordering::Relaxed);
+    assert_eq!(found(&hand_off_state, 6, 0), whole("a\nbc\nd"));
+    assert_eq!(cursor.begin(place(7), (0, 2)), Owner::Ours);
     let at_a = (String::new(), Some("a\n".to_owned()), "bc\nd".to_owned());
-    assert_eq!(found(&ledger, 6, 0), at_a);
-    assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 5)), Owner::Ours);
+    assert_eq!(found(&hand_off_state, 6, 0), at_a);
+    assert!(cursor.done(2, b"A\n"));
+    assert_eq!(cursor.begin(place(7), (2, 5)), Owner::Ours);
     let at_b = ("A\n".to_owned(), Some("bc\n".to_owned()), "d".to_owned());
-    assert_eq!(found(&ledger, 6, 0), at_b);
-    assert!(desk.done(5, b"BC\n"));
+    assert_eq!(found(&hand_off_state, 6, 0), at_b);
+    assert!(cursor.done(5, b"BC\n"));
     assert_eq!(
-        found(&ledger, 6, 0),
+        found(&hand_off_state, 6, 0),
         ("A\nBC\n".to_owned(), None, "d".to_owned())
     );
     // The kernel took three bytes and no more.
-    assert!(desk.finish(place(7)));
-    desk.send(|bytes| Ok(if bytes.len() > 2 { 3 } else { 0 }));
+    assert!(cursor.finish(place(7)));
+    cursor.send(|bytes| Ok(if bytes.len() > 2 { 3 } else { 0 }));
     assert_eq!(
-        found(&ledger, 6, 3),
+        found(&hand_off_state, 6, 3),
         ("C\n".to_owned(), None, "d".to_owned())
     );
-    assert_eq!(desk.unsent(), b"C\n");
-    // Of another loan nothing was in its hands.
-    assert_eq!(ledger.in_hand(8, NOTHING), LostWork::default());
+    assert_eq!(cursor.unsent(), b"C\n");
+    // Of another hand-off nothing was in its hands.
+    assert_eq!(hand_off_state.in_hand(8, NOTHING), LostWork::default());
 }
 
 #[test]
 fn a_guest_comes_home_at_once_or_at_the_next_line() {
-    let (ledger, mut desk) = both();
-    ledger.lend(place(7));
-    assert_eq!(ledger.take_home(place(7)), Custody::Now);
-    assert!(!desk.take_up(place(7), NOTHING));
-    ledger.lend(place(7));
-    assert!(desk.take_up(place(7), NOTHING));
-    read(&mut desk, b"a\n");
-    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
-    assert_eq!(ledger.take_home(place(7)), Custody::Soon);
-    assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 4)), Owner::Wanted);
-    assert!(desk.finish(place(7)));
-    desk.send(|bytes| Ok(bytes.len()));
-    assert!(!ledger.seize(place(7), None), "it is being handed back");
-    assert!(!desk.put_down(place(7)));
-    ledger.clear(place(7));
-    ledger.lend(place(9));
-    // Whoever is late changes nothing of another's loan.
-    assert!(!desk.take_up(place(7), NOTHING) && !ledger.seize(place(7), None));
-    assert_eq!(ledger.take_home(place(7)), Custody::Now);
-    ledger.clear(place(7));
-    assert!(desk.take_up(place(9), NOTHING) && desk.put_down(place(9)));
-    assert_eq!((ledger.at(), ledger.turns(3)), (None, 2));
+    let (hand_off_state, mut cursor) = both();
+    hand_off_state.hand_off(place(7));
+    assert_eq!(hand_off_state.take_home(place(7)), Custody::Now);
+    assert!(!cursor.take_up(place(7), NOTHING));
+    hand_off_state.hand_off(place(7));
+    assert!(cursor.take_up(place(7), NOTHING));
+    read(&mut cursor, b"a\n");
+    assert_eq!(cursor.begin(place(7), (0, 2)), Owner::Ours);
+    assert_eq!(hand_off_state.take_home(place(7)), Custody::Soon);
+    assert!(cursor.done(2, b"A\n"));
+    assert_eq!(cursor.begin(place(7), (2, 4)), Owner::Wanted);
+    assert!(cursor.finish(place(7)));
+    cursor.send(|bytes| Ok(bytes.len()));
+    assert!(
+        !hand_off_state.seize(place(7), None),
+        "it is being handed back"
+    );
+    assert!(!cursor.put_down(place(7)));
+    hand_off_state.clear(place(7));
+    hand_off_state.hand_off(place(9));
+    // Whoever is late changes nothing of another's hand-off.
+    assert!(!cursor.take_up(place(7), NOTHING) && !hand_off_state.seize(place(7), None));
+    assert_eq!(hand_off_state.take_home(place(7)), Custody::Now);
+    hand_off_state.clear(place(7));
+    assert!(cursor.take_up(place(9), NOTHING) && cursor.put_down(place(9)));
+    assert_eq!((hand_off_state.at(), hand_off_state.turns(3)), (None, 2));
 }
 
 #[test]
 fn what_is_seized_is_the_hosts_alone() {
-    let (ledger, mut desk) = both();
-    ledger.lend(place(7));
-    assert!(!ledger.seize(place(7), None), "nobody holds it");
-    assert!(desk.take_up(place(7), NOTHING));
-    read(&mut desk, b"a\nb\n");
-    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
-    assert!(ledger.at().is_some_and(|(loan, _)| loan == 7));
-    assert!(ledger.seize(place(7), None));
+    let (hand_off_state, mut cursor) = both();
+    hand_off_state.hand_off(place(7));
+    assert!(!hand_off_state.seize(place(7), None), "nobody holds it");
+    assert!(cursor.take_up(place(7), NOTHING));
+    read(&mut cursor, b"a\nb\n");
+    assert_eq!(cursor.begin(place(7), (0, 2)), Owner::Ours);
+    assert!(
+        hand_off_state
+            .at()
+            .is_some_and(|(hand_off, _)| hand_off == 7)
+    );
+    assert!(hand_off_state.seize(place(7), None));
     let in_hand = (String::new(), Some("a\n".to_owned()), "b\n".to_owned());
-    assert_eq!(found(&ledger, 4, 0), in_hand);
-    ledger.clear(place(7));
+    assert_eq!(found(&hand_off_state, 4, 0), in_hand);
+    hand_off_state.clear(place(7));
     // Another guest has the slot by now, and the worker knows nothing of it.
-    ledger.lend(place(9));
-    assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 4)), Owner::Lost);
-    assert!(!desk.finish(place(7)));
-    desk.yield_seized(place(7));
-    assert_eq!(ledger.at(), None);
-    assert!(desk.take_up(place(9), NOTHING));
+    hand_off_state.hand_off(place(9));
+    assert!(cursor.done(2, b"A\n"));
+    assert_eq!(cursor.begin(place(7), (2, 4)), Owner::Lost);
+    assert!(!cursor.finish(place(7)));
+    cursor.yield_seized(place(7));
+    assert_eq!(hand_off_state.at(), None);
+    assert!(cursor.take_up(place(9), NOTHING));
 }
 
 /// The line that the worker is at, as the host names it.
-fn line_of(ledger: &HandOffState) -> Option<Position> {
-    ledger.at().map(|(_, line)| line)
+fn line_of(hand_off_state: &HandOffState) -> Option<Position> {
+    hand_off_state.at().map(|(_, line)| line)
 }
 
 #[test]
 fn a_line_that_ends_while_its_guest_is_seized_is_never_put_back() {
-    let (ledger, mut desk) = both();
-    ledger.lend(place(7));
-    assert!(desk.take_up(place(7), NOTHING));
-    read(&mut desk, b"a\nb\n");
-    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
-    let stuck = line_of(&ledger);
+    let (hand_off_state, mut cursor) = both();
+    hand_off_state.hand_off(place(7));
+    assert!(cursor.take_up(place(7), NOTHING));
+    read(&mut cursor, b"a\nb\n");
+    assert_eq!(cursor.begin(place(7), (0, 2)), Owner::Ours);
+    let stuck = line_of(&hand_off_state);
     // It ends, and the next one begins, before the host has seized anything: there is nothing to seize it for.
-    assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 4)), Owner::Ours);
-    assert!(!ledger.seize(place(7), stuck));
+    assert!(cursor.done(2, b"A\n"));
+    assert_eq!(cursor.begin(place(7), (2, 4)), Owner::Ours);
+    assert!(!hand_off_state.seize(place(7), stuck));
     // This one is stuck. It ends right behind the seizure: the host has been told that it had begun.
-    let stuck = line_of(&ledger);
-    assert!(ledger.seize(place(7), stuck));
-    let seen = found(&ledger, 4, 0);
-    assert!(desk.done(4, b"B\n"));
+    let stuck = line_of(&hand_off_state);
+    assert!(hand_off_state.seize(place(7), stuck));
+    let seen = found(&hand_off_state, 4, 0);
+    assert!(cursor.done(4, b"B\n"));
     assert_eq!(
         seen,
         ("A\n".to_owned(), Some("b\n".to_owned()), String::new())
     );
-    assert_eq!(desk.begin(place(7), (4, 4)), Owner::Lost);
+    assert_eq!(cursor.begin(place(7), (4, 4)), Owner::Lost);
 }
 
 #[test]
 fn a_worker_that_ends_its_line_while_the_turn_is_closed_begins_no_other() {
-    let (ledger, mut desk) = both();
-    ledger.lend(place(7));
-    assert!(desk.take_up(place(7), NOTHING));
-    read(&mut desk, b"a\nb\n");
-    assert_eq!(desk.begin(place(7), (0, 2)), Owner::Ours);
+    let (hand_off_state, mut cursor) = both();
+    hand_off_state.hand_off(place(7));
+    assert!(cursor.take_up(place(7), NOTHING));
+    read(&mut cursor, b"a\nb\n");
+    assert_eq!(cursor.begin(place(7), (0, 2)), Owner::Ours);
     // The pause: the host has closed the turn, and hasn't come to the slot.
-    assert!(ledger.close(place(7), line_of(&ledger)));
-    assert!(desk.done(2, b"A\n"));
-    assert_eq!(desk.begin(place(7), (2, 4)), Owner::Wanted);
+    assert!(hand_off_state.close(place(7), line_of(&hand_off_state)));
+    assert!(cursor.done(2, b"A\n"));
+    assert_eq!(cursor.begin(place(7), (2, 4)), Owner::Wanted);
     assert_eq!(
-        found(&ledger, 4, 0),
+        found(&hand_off_state, 4, 0),
         ("A\n".to_owned(), None, "b\n".to_owned())
     );
     // It hands the guest back, and the host finds nothing to seize.
-    assert!(desk.finish(place(7)));
-    assert!(!ledger.seize(place(7), None));
+    assert!(cursor.finish(place(7)));
+    assert!(!hand_off_state.seize(place(7), None));
     // A turn of the same guest with the same line isn't the one that was closed.
-    ledger.clear(place(7));
-    desk.let_go();
-    ledger.lend(place(9));
-    assert!(desk.take_up(place(9), NOTHING));
-    assert!(!ledger.close(place(7), None));
+    hand_off_state.clear(place(7));
+    cursor.let_go();
+    hand_off_state.hand_off(place(9));
+    assert!(cursor.take_up(place(9), NOTHING));
+    assert!(!hand_off_state.close(place(7), None));
 }
 
 #[test]
@@ -179,22 +193,22 @@ fn each_line_is_run_or_put_back_and_never_both() {
     const ROUNDS: u64 = 3_000;
     const LINES: usize = 8;
     for round in 1..=ROUNDS {
-        let (ledger, mut desk) = both();
-        ledger.lend(place(7));
-        assert!(desk.take_up(place(7), NOTHING));
-        read(&mut desk, &[b'\n'; LINES]);
+        let (hand_off_state, mut cursor) = both();
+        hand_off_state.hand_off(place(7));
+        assert!(cursor.take_up(place(7), NOTHING));
+        read(&mut cursor, &[b'\n'; LINES]);
         let worker = std::thread::spawn(move || {
             let run = |line: &usize| {
-                let is_begun = desk.begin(place(7), (*line, line + 1)) == Owner::Ours;
-                is_begun && desk.done(line + 1, b"x")
+                let is_begun = cursor.begin(place(7), (*line, line + 1)) == Owner::Ours;
+                is_begun && cursor.done(line + 1, b"x")
             };
             (0..LINES).take_while(run).count()
         });
         for _ in 0..round % 97 {
             std::hint::spin_loop();
         }
-        if ledger.seize(place(7), None) {
-            let hand = ledger.in_hand(
+        if hand_off_state.seize(place(7), None) {
+            let hand = hand_off_state.in_hand(
                 7,
                 Counts {
                     read: LINES as u64,
@@ -212,19 +226,19 @@ fn each_line_is_run_or_put_back_and_never_both() {
 
 #[test]
 fn a_state_that_no_rule_leads_to_is_not_sound() {
-    let (ledger, _) = both();
-    ledger.lend(place(7));
-    assert!(ledger.is_sound(place(7)));
+    let (hand_off_state, _) = both();
+    hand_off_state.hand_off(place(7));
+    assert!(hand_off_state.is_sound(place(7)));
     let sound = [
         LENT | HELD,
         LENT | HELD | BUSY | WANTED,
         LENT | HELD | SEIZED,
     ];
     for bits in sound {
-        ledger
+        hand_off_state
             .slot(place(7))
             .store(place(7).state(bits), Ordering::Release);
-        assert!(ledger.is_sound(place(7)), "{bits:b}");
+        assert!(hand_off_state.is_sound(place(7)), "{bits:b}");
     }
     let spoilt = [0, HELD, LENT | WANTED, LENT | BUSY, LENT | HELD | 32, 255];
     for bits in spoilt
@@ -232,7 +246,7 @@ fn a_state_that_no_rule_leads_to_is_not_sound() {
         .into_iter()
         .chain([1, u64::MAX])
     {
-        ledger.slot(place(7)).store(bits, Ordering::Release);
-        assert!(!ledger.is_sound(place(7)), "{bits:b}");
+        hand_off_state.slot(place(7)).store(bits, Ordering::Release);
+        assert!(!hand_off_state.is_sound(place(7)), "{bits:b}");
     }
 }

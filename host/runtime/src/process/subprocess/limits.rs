@@ -1,6 +1,6 @@
 //! What a child has in its hands and has not begun: when it is withdrawn, and what those who wait for it are told.
 //!
-//! The limit of a command runs from its own start, which the child writes down in the [ledger](crate::process::hand_off). A command
+//! The limit of a command runs from its own start, which the child writes down in the [hand-off state](crate::process::hand_off). A command
 //! that waits behind others has no limit of its own. It is withdrawn where it can't hope to begin: the child is at a
 //! command that has run past its limit, and this one has waited as long. And it is withdrawn where its instance is to go.
 //! What was withdrawn never runs.
@@ -72,7 +72,7 @@ impl Link {
         limit: Duration,
     ) -> OverdueAction {
         let now = Instant::now();
-        let Some(ledger) = &self.ledger else {
+        let Some(hand_off_state) = &self.hand_off_state else {
             // Whether it has begun can't be known, and it is given the limit from when it was handed over.
             let end = since + limit;
             return if now < end {
@@ -81,7 +81,7 @@ impl Link {
                 OverdueAction::TooLong
             };
         };
-        let running = ledger.running();
+        let running = hand_off_state.running();
         let is_ours = running.is_some_and(|running| (running.id, running.index) == (id, place));
         match running {
             Some(running) if running.time >= limit => {
@@ -91,16 +91,18 @@ impl Link {
                 }
             }
             Some(running) if is_ours => return OverdueAction::Look(now + (limit - running.time)),
-            None if self.lent_time(ledger, now) >= limit => self.withdraw_behind(limit, now),
+            None if self.handed_off_time(hand_off_state, now) >= limit => {
+                self.withdraw_behind(limit, now)
+            }
             _ => {}
         }
         OverdueAction::Look(now + LOOK.min(limit))
     }
 
     /// For how long the child has been seen at one line of a lent guest.
-    fn lent_time(&self, ledger: &HandOffState, now: Instant) -> Duration {
+    fn handed_off_time(&self, hand_off_state: &HandOffState, now: Instant) -> Duration {
         let mut seen = lock(&self.seen_at);
-        let at = ledger.at();
+        let at = hand_off_state.at();
         let since = match *seen {
             Some((before, since)) if Some(before) == at => since,
             _ => now,
@@ -111,8 +113,9 @@ impl Link {
 
     /// Whether the child has begun with a call.
     fn has_begun(&self, id: u64) -> bool {
-        let ledger = self.ledger.as_ref();
-        let is_past = ledger.is_none_or(|ledger| ledger.begun(id) != Begun::None);
+        let hand_off_state = self.hand_off_state.as_ref();
+        let is_past =
+            hand_off_state.is_none_or(|hand_off_state| hand_off_state.begun(id) != Begun::None);
         is_past && !lock(&self.calls).is_aside(id)
     }
 
@@ -142,8 +145,10 @@ impl Link {
     }
 
     fn withdraw(&self, calls: &mut PendingCommands, last: u64, why: WithdrawalReason) {
-        let Some(ledger) = &self.ledger else { return };
-        let front = ledger.withdraw(last);
+        let Some(hand_off_state) = &self.hand_off_state else {
+            return;
+        };
+        let front = hand_off_state.withdraw(last);
         calls.batches.withdraw(last, front, why);
         let is_withdrawn = |id: &u64| *id <= last && front.begun(*id) == Begun::None;
         let withdrawn = calls
@@ -199,9 +204,12 @@ impl CallStart {
         }
         let seen = Instant::now();
         // A command that holds the child's thread has a start that is known exactly.
-        let is_running =
-            |ledger: &Arc<HandOffState>| ledger.running().filter(|running| running.id == self.id);
-        let running = self.link.ledger.as_ref().and_then(is_running);
+        let is_running = |hand_off_state: &Arc<HandOffState>| {
+            hand_off_state
+                .running()
+                .filter(|running| running.id == self.id)
+        };
+        let running = self.link.hand_off_state.as_ref().and_then(is_running);
         let before = running.map_or(Duration::ZERO, |running| running.time);
         tokio::time::sleep_until((seen + limit.saturating_sub(before)).into()).await;
     }

@@ -62,7 +62,7 @@ impl Spawner {
     /// # Errors
     /// The system's.
     pub fn start(runtime: Handle, records: GroupRecords) -> io::Result<Self> {
-        signals::see_children();
+        signals::see_subprocesses();
         let (orders, inbox) = mpsc::channel::<SpawnOrder>();
         std::thread::Builder::new()
             .name("spawner".to_owned())

@@ -52,7 +52,7 @@ pub(super) struct ReplyQueue {
 #[derive(Clone, Copy)]
 pub(super) struct ReplyContext<'a> {
     pub lease: &'a Arc<Lease>,
-    pub door: &'a Gate,
+    pub gate: &'a Gate,
     pub guest: &'a Arc<GuestHandle>,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct LineBatch<'a> {
 impl ReplyContext<'_> {
     /// How long a command may take.
     pub(super) fn limit(&self) -> Duration {
-        self.door.limits.command
+        self.gate.limits.command
     }
 }
 
@@ -103,8 +103,8 @@ impl ReplyQueue {
         while let Some(running) = &mut self.running
             && let Poll::Ready(Some(finished)) = Pin::new(running).poll_next(context)
         {
-            let (door, guest) = turn;
-            door.count(finished.instance, finished.tally, finished.took);
+            let (gate, guest) = turn;
+            gate.count(finished.instance, finished.tally, finished.took);
             self.arguments -= finished.bytes.1;
             self.has_come(&finished.lease, guest, finished.bytes.0);
             match finished.place {
@@ -124,7 +124,7 @@ impl ReplyQueue {
     fn collect_batches(
         &mut self,
         outbox: &mut Vec<u8>,
-        (door, guest): (&Gate, &GuestHandle),
+        (gate, guest): (&Gate, &GuestHandle),
         context: &mut Context<'_>,
     ) {
         let mut is_over = true;
@@ -134,9 +134,9 @@ impl ReplyQueue {
                 guest,
                 turn: self.left,
             };
-            let collected = self.batches.collect(&mut out, door.limits.command, context);
+            let collected = self.batches.collect(&mut out, gate.limits.command, context);
             let Some(came) = collected else { return };
-            door.count(came.instance, came.tally, came.took);
+            gate.count(came.instance, came.tally, came.took);
             self.has_come(&came.bytes.1, guest, came.bytes.0);
             if let Some((number, lines)) = came.place {
                 self.settle(number, lines);
@@ -397,7 +397,7 @@ impl ReplyQueue {
             if pending.emits_first() && self.goes_out(&message) {
                 turn.guest.take_into(outbox);
             }
-            turn.door
+            turn.gate
                 .room
                 .note(index, message.arguments.len(), ended.bytes.len());
             self.has_come(turn.lease, turn.guest, ended.bytes.len());
@@ -418,7 +418,7 @@ impl ReplyQueue {
         turn: ReplyContext<'_>,
     ) {
         let fate = turn.lease.instance.fate(index);
-        let limit = turn.door.limits.command;
+        let limit = turn.gate.limits.command;
         let given_up = turn
             .lease
             .given_up((message.name, fate), limit, pending.start());
@@ -440,7 +440,7 @@ impl ReplyQueue {
             lease: Arc::clone(turn.lease),
             of: (turn.guest.id(), index),
             arguments: message.arguments.len(),
-            room: Arc::clone(&turn.door.room),
+            room: Arc::clone(&turn.gate.room),
             is_next: false,
             waker: None,
             given_up: Box::pin(given_up),
@@ -473,7 +473,7 @@ fn answer_here(
     let arguments = message.arguments.len();
     reply::answer_on_the_spot(&turn.lease.instance, message, of, (out, tally));
     if out.len() - start >= LARGE_BYTES {
-        turn.door.room.note(index, arguments, out.len() - start);
+        turn.gate.room.note(index, arguments, out.len() - start);
     }
     // What it emitted while it ran comes before its reply.
     if turn.guest.has_mail() {
@@ -494,7 +494,7 @@ pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &st
 fn host_answer(message: Message<'_>, command: HostCommand, turn: ReplyContext<'_>) -> Vec<u8> {
     let mut line = Vec::new();
     let start = open_reply(&mut line, message.name, message.tag);
-    dispatch::host_body(command, turn.lease, turn.door, &mut line);
+    dispatch::host_body(command, turn.lease, turn.gate, &mut line);
     close_reply(&mut line, start);
     line
 }

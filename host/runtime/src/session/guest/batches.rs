@@ -597,7 +597,7 @@ impl BatchTimer {
         limit: Duration,
         context: &mut Context<'_>,
     ) -> Option<BatchGiveUp> {
-        // A door may open anew to the same instance.
+        // A gate may open anew to the same instance.
         if own.as_ref().is_some_and(|own| !own.is_with(&first.lease)) {
             *own = None;
         }

@@ -22,7 +22,7 @@ pub(super) fn prepare_thread() {
 }
 
 /// Gives a guest that has none a buffer for each direction.
-pub(super) fn lend(inbox: &mut Inbox, outbox: &mut Vec<u8>) {
+pub(super) fn hand_off(inbox: &mut Inbox, outbox: &mut Vec<u8>) {
     SPARE.with_borrow_mut(|spare| {
         if spare.inbox.capacity() > 0 {
             inbox.lend(std::mem::take(&mut spare.inbox));

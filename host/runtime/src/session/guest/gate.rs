@@ -26,7 +26,7 @@ impl<S: Stream> Guest<S> {
         let taken = self.refuse_at_front(&mut inbox, &mut tally);
         self.inbox = inbox;
         match taken {
-            InboxLook::All => self.door_change = None,
+            InboxLook::All => self.gate_change = None,
             InboxLook::Some => self.watch_gate(context),
         }
         (taken, tally)
@@ -51,15 +51,15 @@ impl<S: Stream> Guest<S> {
 
     /// Has the task woken when an instance may be there.
     fn watch_gate(&mut self, context: &mut Context<'_>) {
-        let door = Arc::clone(&self.door);
+        let gate = Arc::clone(&self.gate);
         let change = self
-            .door_change
-            .get_or_insert_with(|| Box::pin(door.changed()));
+            .gate_change
+            .get_or_insert_with(|| Box::pin(gate.changed()));
         if change.as_mut().poll(context).is_ready() {
-            self.door_change = None;
+            self.gate_change = None;
             context.waker().wake_by_ref();
         } else if !matches!(
-            **self.door.phase(),
+            **self.gate.phase(),
             GatePhase::Waiting | GatePhase::Changing
         ) {
             // It changed between the look that led here and the subscription.
@@ -69,7 +69,7 @@ impl<S: Stream> Guest<S> {
 
     /// Answers all lines that have waited too long for an instance, in their order.
     pub(super) fn give_up_waiting(&mut self) {
-        let text = dispatch::no_instance(&self.door);
+        let text = dispatch::no_instance(&self.gate);
         let mut tally = BatchCounts::default();
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         for line in inbox.lines() {
@@ -86,6 +86,6 @@ impl<S: Stream> Guest<S> {
         self.inbox = inbox;
         self.on_lines();
         // No instance has answered it.
-        self.door.count(0, tally, self.door.limits.instance_wait);
+        self.gate.count(0, tally, self.gate.limits.instance_wait);
     }
 }

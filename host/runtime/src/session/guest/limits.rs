@@ -67,7 +67,7 @@ impl<S: Stream> Guest<S> {
         if has_bulk && self.poll_unread(context) {
             return Poll::Ready(LimitPassed::Unread);
         }
-        let limits = &self.door.limits;
+        let limits = &self.gate.limits;
         let timers = &mut self.timers;
         let polled = [
             (
@@ -95,12 +95,12 @@ impl<S: Stream> Guest<S> {
 
     #[cold]
     fn poll_unread(&mut self, context: &mut Context<'_>) -> bool {
-        let limit = self.door.limits.half_line;
+        let limit = self.gate.limits.half_line;
         poll_timer(&mut self.timers.unread, Some(limit), context)
     }
 
     fn waits_for_instance(&self) -> bool {
-        self.door_change.is_some() && matches!(**self.door.phase(), GatePhase::Waiting)
+        self.gate_change.is_some() && matches!(**self.gate.phase(), GatePhase::Waiting)
     }
 }
 

@@ -21,11 +21,11 @@ impl<S: Stream> Guest<S> {
     pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> InboxLook {
         let began = Instant::now();
         self.answers
-            .collect(&mut self.outbox, (&self.door, &self.mailbox), context);
+            .collect(&mut self.outbox, (&self.gate, &self.guest_handle), context);
         let (taken, tally, instance) = self.take_lines(context);
         if tally.calls > 0 {
             let took = began.elapsed();
-            self.door.count(instance, tally, took);
+            self.gate.count(instance, tally, took);
             if took >= latency::SLOW && tally.calls > 1 {
                 self.doubt();
             }
@@ -36,7 +36,7 @@ impl<S: Stream> Guest<S> {
     /// One command of a batch was slow; the next ones will show which.
     #[cold]
     fn doubt(&self) {
-        if let GatePhase::Open(lease) = &**self.door.phase() {
+        if let GatePhase::Open(lease) = &**self.gate.phase() {
             lease.instance.doubt();
         }
     }
@@ -45,18 +45,18 @@ impl<S: Stream> Guest<S> {
     /// number of the instance that did; 0 where none did.
     fn take_lines(&mut self, context: &mut Context<'_>) -> (InboxLook, BatchCounts, u64) {
         let nothing = |taken| (taken, BatchCounts::default(), 0);
-        // Whatever the door is like by now: what nobody polls would hold its instance for ever.
+        // Whatever the gate is like by now: what nobody polls would hold its instance for ever.
         let is_greeted = !self.is_greeting_on(context);
-        if self.mailbox.is_closing() || self.is_closing {
+        if self.guest_handle.is_closing() || self.is_closing {
             self.is_closing = true;
             return nothing(InboxLook::All);
         }
-        let phase = self.door.phase();
+        let phase = self.gate.phase();
         if matches!(**phase, GatePhase::Waiting | GatePhase::Changing) {
             let (taken, tally) = self.wait_at_gate(context);
             return (taken, tally, 0);
         }
-        self.door_change = None;
+        self.gate_change = None;
         if !is_greeted || self.is_to_be_greeted(&phase, context) {
             return nothing(InboxLook::Some);
         }
@@ -67,8 +67,8 @@ impl<S: Stream> Guest<S> {
         if let GatePhase::Open(lease) = &**phase {
             let turn = answers::ReplyContext {
                 lease,
-                door: &self.door,
-                guest: &self.mailbox,
+                gate: &self.gate,
+                guest: &self.guest_handle,
             };
             self.answers.hand_over(turn, context);
             lease.instance.flush();
@@ -128,7 +128,7 @@ impl<S: Stream> Guest<S> {
         self.timers.on_line();
         if !self.has_spoken {
             self.has_spoken = true;
-            self.mailbox.note_line();
+            self.guest_handle.note_line();
         }
     }
 
@@ -144,8 +144,8 @@ impl<S: Stream> Guest<S> {
         match line {
             Line::Message(message) => self.answer(message, phase, batch, context),
             // A reply to this side that can't be read: its call is answered so, and the guest isn't.
-            Line::Fault(fault) if self.mailbox.asked.answer_fault(&fault) != LineMatch::NotOurs => {
-            }
+            Line::Fault(fault)
+                if self.guest_handle.asked.answer_fault(&fault) != LineMatch::NotOurs => {}
             Line::Fault(fault) => self.refuse_fault(&fault, &mut batch.tally),
             Line::OtherProtocol(protocol) => self.refuse_protocol(protocol),
         }
@@ -159,11 +159,11 @@ impl<S: Stream> Guest<S> {
     /// Closes a connection of another protocol.
     pub(super) fn refuse_protocol(&mut self, protocol: Protocol) {
         self.is_closing = true;
-        let Some(skipped) = self.door.other_protocols.is_due() else {
+        let Some(skipped) = self.gate.other_protocols.is_due() else {
             return;
         };
         tracing::warn!(
-            daemon = self.door.name,
+            daemon = self.gate.name,
             peer = self.peer(),
             skipped,
             "a guest opened its connection with {protocol}, and this port speaks Common TCP; the connection was closed and \
@@ -186,10 +186,10 @@ impl<S: Stream> Guest<S> {
             GatePhase::Open(lease) => {
                 let turn = answers::ReplyContext {
                     lease,
-                    door: &self.door,
-                    guest: &self.mailbox,
+                    gate: &self.gate,
+                    guest: &self.guest_handle,
                 };
-                let room = &self.door.room;
+                let room = &self.gate.room;
                 let commands = &lease.instance.commands;
                 let known = batch
                     .found
@@ -221,8 +221,8 @@ impl<S: Stream> Guest<S> {
         lease: &'a Arc<Lease>,
         (batch, context): (&mut LineBatch<'a>, &mut Context<'_>),
     ) {
-        let room = &self.door.room;
-        let reserved = match room.may_begin(self.mailbox.id(), index) {
+        let room = &self.gate.room;
+        let reserved = match room.may_begin(self.guest_handle.id(), index) {
             true if lease.instance.is_in_process() => room.reserve(index),
             true => Ok(None),
             false => Err(ReservationBusy),
@@ -234,8 +234,8 @@ impl<S: Stream> Guest<S> {
         let is_reserved = reservation.is_some();
         let turn = answers::ReplyContext {
             lease,
-            door: &self.door,
-            guest: &self.mailbox,
+            gate: &self.gate,
+            guest: &self.guest_handle,
         };
         let known = lease.instance.commands.known(message.name);
         self.answers.set_reservation(reservation);
@@ -248,7 +248,7 @@ impl<S: Stream> Guest<S> {
         }
         // Others tell the size of their reply at their end.
         if runs == RunsOn::Here || !lease.instance.is_in_process() {
-            self.door.room.note_end(index);
+            self.gate.room.note_end(index);
         }
     }
 
@@ -287,7 +287,8 @@ impl<S: Stream> Guest<S> {
     /// Whether it is the reply to something that the daemon has asked this guest.
     #[inline]
     pub(super) fn is_reply(&self, message: &Message<'_>) -> bool {
-        self.mailbox.asked.is_any() && self.mailbox.asked.answer(message) != LineMatch::NotOurs
+        self.guest_handle.asked.is_any()
+            && self.guest_handle.asked.answer(message) != LineMatch::NotOurs
     }
 
     /// Whether an instance is being told of this guest; until it has been, lines wait.
@@ -307,7 +308,7 @@ impl<S: Stream> Guest<S> {
         let GatePhase::Open(lease) = phase else {
             return false;
         };
-        self.greeting = connect_hooks::due(lease, &self.mailbox, self.door.limits.command);
+        self.greeting = connect_hooks::due(lease, &self.guest_handle, self.gate.limits.command);
         self.is_greeting_on(context)
     }
 }

@@ -134,44 +134,44 @@ impl TurnQueue {
 type Running<'v> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'v>>>;
 
 /// Has the lines that wait run, until the visit is closed and all of them are done, or too many wait.
-pub(super) async fn take(visit: &Client, here: &LocalClient) -> CallError {
+pub(super) async fn take(client: &Client, here: &LocalClient) -> CallError {
     let mut running = Running::new();
     while !here.queue.is_full() {
         if here.is_to_be_greeted() {
             // What comes of it is no concern of ours.
-            let _ = meanwhile(&mut running, dispatch::admitted(&here.door, &here.guest)).await;
+            let _ = meanwhile(&mut running, dispatch::admitted(&here.gate, &here.guest)).await;
         }
         let has_room = running.len() < IN_FLIGHT_MAX;
         if let Some(line) = has_room.then(|| here.queue.next()).flatten() {
-            begin(visit, here, line, &mut running).await;
+            begin(client, here, line, &mut running).await;
             continue;
         }
-        let is_closed = visit.closed.is_cancelled();
+        let is_closed = client.closed.is_cancelled();
         if is_closed && running.is_empty() {
-            return visit.is_closed();
+            return client.is_closed();
         }
         tokio::select! {
             () = here.queue.more.notified() => {}
-            () = visit.closed.cancelled(), if !is_closed => {}
+            () = client.closed.cancelled(), if !is_closed => {}
             Some(()) = running.next(), if !running.is_empty() => {}
         }
     }
     let text = format!(
         "slow-guest: {} doesn't take what it is sent; more than {WAITING_BYTES_MAX} bytes wait",
-        here.door.name
+        here.gate.name
     );
     CallError::new(ErrorCode::SlowGuest, text)
 }
 
 /// Begins one; until it has begun, nothing behind it may.
 async fn begin<'v>(
-    visit: &'v Client,
+    client: &'v Client,
     here: &'v LocalClient,
     line: WaitingLine,
     running: &mut Running<'v>,
 ) {
     let has_begun = Arc::new(AtomicBool::new(false));
-    let mut turn = Box::pin(take_turn(visit, here, line, Arc::clone(&has_begun)));
+    let mut turn = Box::pin(take_turn(client, here, line, Arc::clone(&has_begun)));
     let is_over = poll_fn(|context| {
         let polled = turn.as_mut().poll(context);
         match polled.is_ready() || has_begun.load(Ordering::Relaxed) {
@@ -195,7 +195,7 @@ async fn meanwhile<T>(running: &mut Running<'_>, work: impl Future<Output = T>) 
 }
 
 async fn take_turn(
-    visit: &Client,
+    client: &Client,
     here: &LocalClient,
     line: WaitingLine,
     has_begun: Arc<AtomicBool>,
@@ -206,7 +206,7 @@ async fn take_turn(
         _in_flight,
     } = line;
     let command = sent.name.clone();
-    let admitted = dispatch::admitted(&here.door, &here.guest).await;
+    let admitted = dispatch::admitted(&here.gate, &here.guest).await;
     has_begun.store(true, Ordering::Relaxed);
     let result = match admitted {
         Ok(lease) => {
@@ -227,16 +227,16 @@ async fn take_turn(
     match (reply, result) {
         // Whoever waited may have given up.
         (Some(waiting), reply) => drop(waiting.send(reply)),
-        (None, Err(refusal)) => tell_error(visit, &command, &refusal),
+        (None, Err(refusal)) => tell_error(client, &command, &refusal),
         (None, Ok(_)) => {}
     }
 }
 
 /// An event that was refused is told as one.
-fn tell_error(visit: &Client, command: &str, refusal: &CallError) {
+fn tell_error(client: &Client, command: &str, refusal: &CallError) {
     let mut line = Vec::new();
     let code = refusal.code.parse().unwrap_or(ErrorCode::Failed);
     write_error(&mut line, command, None, code, &refusal.message);
     line.pop();
-    visit.heard.tell(&line);
+    client.heard.tell(&line);
 }

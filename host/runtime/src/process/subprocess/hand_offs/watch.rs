@@ -1,5 +1,5 @@
 //! Decides which of a child's lent guests come home: those that have gone quiet, and the one whose command does not end.
-//! A pure function of what each look at the shared ledger showed, and when; the caller reads the ledger and the clock.
+//! A pure function of what each look at the shared hand-off state showed, and when; the caller reads the hand-off state and the clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const QUIET_LOOKS: u32 = 10;
 pub(super) struct HandOffWatch {
     /// How long a command may take; zero means for ever.
     limit: Duration,
-    /// By the loan's id.
+    /// By the hand-off's id.
     seen: HashMap<u64, HandOffProgress>,
     /// The line that the child was at, and since when.
     at: Option<((u64, Position), Instant)>,
@@ -39,18 +39,18 @@ impl HandOffWatch {
         }
     }
 
-    /// Those that are to come home, and why. Of each loan it is known how often the child has taken it up, and of the child
+    /// Those that are to come home, and why. Of each hand-off it is known how often the child has taken it up, and of the child
     /// what it is at.
     pub(super) fn look(
         &mut self,
-        loans: Vec<(u64, u32)>,
+        hand_offs: Vec<(u64, u32)>,
         at: Option<(u64, Position)>,
         now: Instant,
     ) -> Vec<(u64, RecallReason)> {
         let stuck = self.stuck(at, now);
         let before = std::mem::take(&mut self.seen);
         let mut home = Vec::new();
-        for (id, turns) in loans {
+        for (id, turns) in hand_offs {
             let is_at_work = at.is_some_and(|(at_work, _)| at_work == id);
             let last = before
                 .get(&id)
@@ -84,10 +84,10 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(300);
     const LOOK: Duration = Duration::from_millis(100);
 
-    /// How often loans 1 and 2 had been taken up at a look, and the line that the child was at.
+    /// How often hand-offs 1 and 2 had been taken up at a look, and the line that the child was at.
     type Look = ([u32; 2], Option<(u64, Position)>);
 
-    /// Returns what each look decides about loans 1 and 2.
+    /// Returns what each look decides about hand-offs 1 and 2.
     fn looks(limit: Duration, seen: &[Look]) -> Vec<Vec<(u64, RecallReason)>> {
         let (mut watch, mut now) = (HandOffWatch::of(limit), Instant::now());
         let look = |(turns, at): &Look| {

@@ -5,7 +5,7 @@
 //! meets anything but a quick command, when it has gone quiet, when a command of it doesn't end, and when the child does.
 //! Its connection's task waits for that ([`HandOff::poll_back`]) and goes on where the child has left off.
 //!
-//! One task a child looks after its loans while there are any.
+//! One task a child looks after its hand-offs while there are any.
 
 mod watch;
 
@@ -26,19 +26,19 @@ use crate::plugin::completion::Completion;
 use crate::process::hand_off::{
     Counts, Custody, HandOffSlot, HandOffState, LostWork, Position, SLOTS, counts, keep_in_line,
 };
-use crate::process::ipc::loan::{HandedBack, Terms};
+use crate::process::ipc::hand_off::{HandedBack, Terms};
 use crate::process::ipc::{self, FrameKind, socket};
 use crate::threads::counters::CounterSource;
 use dae_store::lock::lock;
 use dae_store::tasks;
 use watch::HandOffWatch;
 
-/// How often loans are looked at.
+/// How often hand-offs are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// A process needs descriptors for more than guests: of as many as it may have, one in so many is lent.
 const DESCRIPTORS_SHARE: u64 = 4;
 
-/// The loans of one child.
+/// The hand-offs of one child.
 #[derive(Debug)]
 pub(super) struct HandOffs {
     /// As many as there may be.
@@ -48,7 +48,7 @@ pub(super) struct HandOffs {
 
 #[derive(Debug, Default)]
 struct HandOffTable {
-    /// By the loan's id.
+    /// By the hand-off's id.
     by_id: HashMap<u64, Arc<HandOffEntry>>,
     free: Vec<usize>,
     /// How many slots have ever been used.
@@ -58,7 +58,7 @@ struct HandOffTable {
     has_ended: bool,
 }
 
-/// One loan, between the guest's task, the child's attendant and the one that looks after it.
+/// One hand-off, between the guest's task, the child's process supervisor and the one that looks after it.
 #[derive(Debug)]
 struct HandOffEntry {
     place: HandOffSlot,
@@ -118,7 +118,7 @@ pub struct Returned {
 /// A guest that is lent. Dropped, its connection is shut.
 pub(crate) struct HandOff {
     link: Arc<Link>,
-    ledger: Arc<HandOffState>,
+    hand_off_state: Arc<HandOffState>,
     entry: Arc<HandOffEntry>,
     socket: Option<TcpStream>,
     before: Counts,
@@ -140,14 +140,14 @@ impl HandOffs {
     pub(super) fn on_hand_back(
         &self,
         (id, back): (u64, HandedBack),
-        ledger: Option<&HandOffState>,
+        hand_off_state: Option<&HandOffState>,
     ) -> Option<(u64, usize)> {
         let mut table = lock(&self.table);
         // One that was seized is not there any more, and what it counts as unread isn't either.
         let entry = table.by_id.get(&id).cloned()?;
         let mut told = lock(&entry.told);
         if told.is_abandoned {
-            table.forget(entry.place, ledger);
+            table.forget(entry.place, hand_off_state);
             return Some((entry.guest_id, back.unread()));
         }
         told.back = Some(back);
@@ -178,11 +178,11 @@ impl HandOffTable {
         }))
     }
 
-    /// That loan is over, and its slot another's.
-    fn forget(&mut self, place: HandOffSlot, ledger: Option<&HandOffState>) {
+    /// That hand-off is over, and its slot another's.
+    fn forget(&mut self, place: HandOffSlot, hand_off_state: Option<&HandOffState>) {
         if self.by_id.remove(&place.id).is_some() {
-            if let Some(ledger) = ledger {
-                ledger.clear(place);
+            if let Some(hand_off_state) = hand_off_state {
+                hand_off_state.clear(place);
             }
             self.free.push(place.slot);
         }
@@ -203,20 +203,20 @@ impl Subprocess {
     ///
     /// # Errors
     /// Its socket is given back where it can't be lent now.
-    pub(crate) fn lend(
+    pub(crate) fn hand_off(
         &self,
         guest: u64,
         socket: TcpStream,
         (line_bytes_max, limit): (usize, Duration),
     ) -> Result<HandOff, TcpStream> {
-        let lent = self.link.lend(guest, &socket, line_bytes_max);
-        let Ok((entry, ledger, before)) = lent else {
+        let handed_off = self.link.hand_off(guest, &socket, line_bytes_max);
+        let Ok((entry, hand_off_state, before)) = handed_off else {
             return Err(socket);
         };
         self.link.look_after(limit);
         Ok(HandOff {
             link: Arc::clone(&self.link),
-            ledger,
+            hand_off_state,
             entry,
             socket: Some(socket),
             before,
@@ -226,7 +226,7 @@ impl Subprocess {
 }
 
 impl Link {
-    fn lend(
+    fn hand_off(
         &self,
         guest: u64,
         guests_socket: &TcpStream,
@@ -236,21 +236,24 @@ impl Link {
         keep_in_line(guests_socket)?;
         let before = counts(guests_socket)?;
         let inode = rustix::fs::fstat(guests_socket)?.st_ino;
-        let mut table = lock(&self.loans.table);
+        let mut table = lock(&self.hand_offs.table);
         let outgoing = lock(&self.outgoing);
         // What waits goes first, and a child that doesn't read is lent nobody.
         if !outgoing.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let ledger = self.ledger.clone().ok_or(io::ErrorKind::Unsupported)?;
-        let slot = table.take_slot(self.loans.most)?;
+        let hand_off_state = self
+            .hand_off_state
+            .clone()
+            .ok_or(io::ErrorKind::Unsupported)?;
+        let slot = table.take_slot(self.hand_offs.most)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let place = HandOffSlot { id, slot };
-        ledger.lend(place);
+        hand_off_state.hand_off(place);
         let terms = Terms::of(slot, guest, line_bytes_max, inode);
         let frame = ipc::whole(FrameKind::Lend, id, &[&terms.payload()]);
         if let Err(error) = socket::send_with(&self.stream, &frame, guests_socket) {
-            ledger.clear(place);
+            hand_off_state.clear(place);
             table.free.push(slot);
             return Err(error);
         }
@@ -262,12 +265,12 @@ impl Link {
             told: Mutex::default(),
         });
         table.by_id.insert(id, Arc::clone(&entry));
-        Ok((entry, ledger, before))
+        Ok((entry, hand_off_state, before))
     }
 
-    /// Sees to it that loans are looked after while there are any.
+    /// Sees to it that hand-offs are looked after while there are any.
     fn look_after(self: &Arc<Self>, limit: Duration) {
-        let mut table = lock(&self.loans.table);
+        let mut table = lock(&self.hand_offs.table);
         if !std::mem::replace(&mut table.is_looked_after, true) {
             let link = Arc::clone(self);
             let make = move || look_after(Arc::clone(&link), limit);
@@ -276,27 +279,31 @@ impl Link {
     }
 }
 
-/// Until there are no more loans: sends quiet guests home, and has those seized whose command doesn't end.
+/// Until there are no more hand-offs: sends quiet guests home, and has those seized whose command doesn't end.
 async fn look_after(link: Arc<Link>, limit: Duration) {
     let mut watch = HandOffWatch::of(limit);
     loop {
         tokio::time::sleep(LOOK).await;
-        let mut table = lock(&link.loans.table);
-        let ledger = link.ledger.clone().filter(|_| !table.has_ended);
-        let Some(ledger) = ledger.filter(|_| !table.by_id.is_empty()) else {
+        let mut table = lock(&link.hand_offs.table);
+        let hand_off_state = link.hand_off_state.clone().filter(|_| !table.has_ended);
+        let Some(hand_off_state) = hand_off_state.filter(|_| !table.by_id.is_empty()) else {
             table.is_looked_after = false;
             return;
         };
-        if table.by_id.values().any(|one| !ledger.is_sound(one.place)) {
+        if table
+            .by_id
+            .values()
+            .any(|one| !hand_off_state.is_sound(one.place))
+        {
             drop(table);
             let text = "the memory that it shares with its host was overwritten";
             *lock(&link.kill_cause) = Some(text.to_owned());
             link.kill.notify_one();
             return;
         }
-        let turns = |entry: &HandOffEntry| ledger.turns(entry.place.slot);
-        let loans = table.by_id.iter().map(|(id, entry)| (*id, turns(entry)));
-        for (id, why) in watch.look(loans.collect(), ledger.at(), Instant::now()) {
+        let turns = |entry: &HandOffEntry| hand_off_state.turns(entry.place.slot);
+        let hand_offs = table.by_id.iter().map(|(id, entry)| (*id, turns(entry)));
+        for (id, why) in watch.look(hand_offs.collect(), hand_off_state.at(), Instant::now()) {
             if let Some(entry) = table.by_id.get(&id) {
                 entry.tell(why);
             }
@@ -307,7 +314,7 @@ async fn look_after(link: Arc<Link>, limit: Duration) {
 impl HandOff {
     /// What counts the guest's commands.
     pub(crate) fn counting(&self) -> Arc<dyn CounterSource> {
-        Arc::clone(&self.ledger) as _
+        Arc::clone(&self.hand_off_state) as _
     }
 
     /// The guest and what comes with it, once it is home. It is called home for `why`, or when somebody else has a reason;
@@ -342,14 +349,16 @@ impl HandOff {
     /// Whether the command that took too long has ended after all.
     fn has_moved_on(&self, why: &RecallReason) -> bool {
         match why {
-            RecallReason::TooLong(line) => self.ledger.at() != Some((self.entry.place.id, *line)),
+            RecallReason::TooLong(line) => {
+                self.hand_off_state.at() != Some((self.entry.place.id, *line))
+            }
             RecallReason::Called | RecallReason::Revoked | RecallReason::Died(_) => false,
         }
     }
 
     fn call_home(&mut self, why: RecallReason) -> Poll<(TcpStream, Returned)> {
         // First, so that no line is begun from here on.
-        if !self.is_called && self.ledger.take_home(self.entry.place) == Custody::Now {
+        if !self.is_called && self.hand_off_state.take_home(self.entry.place) == Custody::Now {
             self.reclaim();
             return self.come_home(Returned::default());
         }
@@ -360,7 +369,7 @@ impl HandOff {
             RecallReason::TooLong(line) => Some(*line),
             RecallReason::Called | RecallReason::Revoked | RecallReason::Died(_) => None,
         };
-        match !is_patient && self.ledger.seize(self.entry.place, line) {
+        match !is_patient && self.hand_off_state.seize(self.entry.place, line) {
             true => self.recover(why),
             false => Poll::Pending,
         }
@@ -382,7 +391,7 @@ impl HandOff {
             replies,
             line,
             rest,
-        } = self.ledger.in_hand(self.entry.place.id, since);
+        } = self.hand_off_state.in_hand(self.entry.place.id, since);
         self.reclaim();
         self.come_home(Returned {
             handed: HandedBack {
@@ -405,7 +414,7 @@ impl HandOff {
     }
 
     fn forget(&self) {
-        lock(&self.link.loans.table).forget(self.entry.place, Some(&self.ledger));
+        lock(&self.link.hand_offs.table).forget(self.entry.place, Some(&self.hand_off_state));
     }
 
     /// The child closes its copy of the socket.
@@ -427,7 +436,7 @@ impl Drop for HandOff {
             told.is_abandoned = true;
             told.back.is_some()
         };
-        if is_back || self.ledger.take_home(self.entry.place) == Custody::Now {
+        if is_back || self.hand_off_state.take_home(self.entry.place) == Custody::Now {
             self.reclaim();
             self.forget();
         }

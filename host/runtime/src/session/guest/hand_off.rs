@@ -30,28 +30,28 @@ const LENDS_AFTER_MAX: u32 = 4096;
 
 /// A guest that is lent, as its task sees it.
 pub(super) struct HandOffTask {
-    loan: HandOff,
+    hand_off: HandOff,
     /// Held until it is back: no reload goes on without it.
     lease: Arc<Lease>,
     is_revoked: bool,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
-    door_change: Pin<Box<dyn Future<Output = ()> + Send>>,
+    gate_change: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl<S: Stream> Guest<S> {
     /// Whether it has shown that it keeps its daemon's process busy.
     #[inline]
-    pub(super) fn is_due_to_be_lent(&self) -> bool {
+    pub(super) fn is_due_to_be_handed_off(&self) -> bool {
         S::LENDS
             && self.answers.batches_in_a_row() >= self.lends_after
             && self.greeting.is_none()
-            && !self.mailbox.asked.is_any()
+            && !self.guest_handle.asked.is_any()
     }
 
     /// Whether it is to be read: not while it comes to rest to be lent, if it doesn't stop in the middle of a line. Where it
     /// has something under way that isn't quick, it is read again soon, and its row begins anew.
     pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let is_to_rest = self.is_due_to_be_lent() && self.answers.in_flight() > 0;
+        let is_to_rest = self.is_due_to_be_handed_off() && self.answers.in_flight() > 0;
         if !is_to_rest || self.inbox.buffered() > 0 {
             self.rest = None;
             return Poll::Ready(());
@@ -70,48 +70,49 @@ impl<S: Stream> Guest<S> {
         let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
         let owes_nothing = is_answered && self.outbox.is_empty();
         let has_all = matches!(taken, InboxLook::All) && !self.inbox.is_mid_line();
-        owes_nothing && has_all && !self.is_deaf() && !self.mailbox.is_closing()
+        owes_nothing && has_all && !self.is_deaf() && !self.guest_handle.is_closing()
     }
 
     /// Lends it, if that is possible now; false where it is lost.
-    pub(super) fn lend(&mut self) -> bool {
+    pub(super) fn hand_off(&mut self) -> bool {
         self.answers.begin_a_row();
-        let door = Arc::clone(&self.door);
-        let phase = door.phase();
+        let gate = Arc::clone(&self.gate);
+        let phase = gate.phase();
         let GatePhase::Open(lease) = &**phase else {
             return true;
         };
         // It may be another instance than the one that has answered the last batch.
-        if connect_hooks::is_due(lease, &self.mailbox) {
+        if connect_hooks::is_due(lease, &self.guest_handle) {
             return true;
         }
         let Some(Ok(socket)) = self.stream.take().map(S::part) else {
             return false;
         };
-        let (line_bytes_max, limit) = (door.limits.line_bytes_max, door.limits.command);
-        let lent = lease
-            .instance
-            .lend(self.mailbox.id(), socket, (line_bytes_max, limit));
-        match lent {
-            Ok(loan) => {
-                door.stats.include(&loan.counting());
-                self.lent = Some(Box::new(HandOffTask {
-                    loan,
+        let (line_bytes_max, limit) = (gate.limits.line_bytes_max, gate.limits.command);
+        let handed_off =
+            lease
+                .instance
+                .hand_off(self.guest_handle.id(), socket, (line_bytes_max, limit));
+        match handed_off {
+            Ok(hand_off) => {
+                gate.stats.include(&hand_off.counting());
+                self.handed_off = Some(Box::new(HandOffTask {
+                    hand_off,
                     lease: Arc::clone(lease),
                     is_revoked: false,
                     revoked: Box::pin(lease.revoked.clone().cancelled_owned()),
-                    door_change: Box::pin(door.changed()),
+                    gate_change: Box::pin(gate.changed()),
                 }));
                 true
             }
             Err(socket) => {
-                self.lend_later();
+                self.hand_off_later();
                 self.rejoin(socket)
             }
         }
     }
 
-    fn lend_later(&mut self) {
+    fn hand_off_later(&mut self) {
         self.lends_after = (2 * self.lends_after).min(LENDS_AFTER_MAX);
     }
 
@@ -121,22 +122,22 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Waits until it is back; false where it is lost.
-    pub(super) fn poll_loan(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_hand_off(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let why = self.reason_to_call(context);
-        let Some(lent) = &mut self.lent else {
+        let Some(handed_off) = &mut self.handed_off else {
             return Poll::Ready(true);
         };
-        let (socket, back) = ready!(lent.loan.poll_back(why, context));
-        let lease = Arc::clone(&lent.lease);
-        self.lent = None;
-        match back.is_unwanted || self.mailbox.has_mail() {
-            true => self.lend_later(),
+        let (socket, back) = ready!(handed_off.hand_off.poll_back(why, context));
+        let lease = Arc::clone(&handed_off.lease);
+        self.handed_off = None;
+        match back.is_unwanted || self.guest_handle.has_mail() {
+            true => self.hand_off_later(),
             false => self.lends_after = LENDS_AFTER,
         }
         let is_here = self.rejoin(socket);
         if is_here {
             let bytes = back.handed.unread();
-            self.answers.has_brought(&lease, &self.mailbox, bytes);
+            self.answers.has_brought(&lease, &self.guest_handle, bytes);
             self.take_back(back, lease.instance.number());
         }
         Poll::Ready(is_here)
@@ -144,18 +145,19 @@ impl<S: Stream> Guest<S> {
 
     /// Why it is wanted here, if it is; the task is woken when that changes.
     fn reason_to_call(&mut self, context: &mut Context<'_>) -> Option<RecallReason> {
-        let lent = self.lent.as_mut()?;
+        let handed_off = self.handed_off.as_mut()?;
         // Its next poll would be one too many.
-        lent.is_revoked = lent.is_revoked || lent.revoked.as_mut().poll(context).is_ready();
-        if lent.is_revoked {
+        handed_off.is_revoked =
+            handed_off.is_revoked || handed_off.revoked.as_mut().poll(context).is_ready();
+        if handed_off.is_revoked {
             return Some(RecallReason::Revoked);
         }
-        while lent.door_change.as_mut().poll(context).is_ready() {
-            lent.door_change = Box::pin(self.door.changed());
+        while handed_off.gate_change.as_mut().poll(context).is_ready() {
+            handed_off.gate_change = Box::pin(self.gate.changed());
         }
-        let is_same = |phase: &GatePhase| matches!(phase, GatePhase::Open(now) if Arc::ptr_eq(now, &lent.lease));
-        let has_post = self.mailbox.has_mail() || self.mailbox.is_slow();
-        let is_wanted = has_post || self.mailbox.is_closing() || !is_same(&self.door.phase());
+        let is_same = |phase: &GatePhase| matches!(phase, GatePhase::Open(now) if Arc::ptr_eq(now, &handed_off.lease));
+        let has_post = self.guest_handle.has_mail() || self.guest_handle.is_slow();
+        let is_wanted = has_post || self.guest_handle.is_closing() || !is_same(&self.gate.phase());
         is_wanted.then_some(RecallReason::Called)
     }
 
@@ -165,7 +167,7 @@ impl<S: Stream> Guest<S> {
         self.outbox.extend_from_slice(&handed.replies);
         if !handed.last.is_empty() {
             // What was emitted while that command ran comes before its reply.
-            self.mailbox.take_into(&mut self.outbox);
+            self.guest_handle.take_into(&mut self.outbox);
             self.outbox.extend_from_slice(&handed.last);
         }
         if let Some(panicked_ns) = handed.panicked_ns {
@@ -174,7 +176,7 @@ impl<S: Stream> Guest<S> {
                 errors: 1,
                 panics: 1,
             };
-            self.door
+            self.gate
                 .count(instance, panicked, Duration::from_nanos(panicked_ns));
         }
         if let Some((line, why)) = back.broken {
@@ -192,12 +194,12 @@ impl<S: Stream> Guest<S> {
         // It was a message when the process began with it.
         let Some(Line::Message(message)) = inbox.next() else {
             tracing::error!(
-                daemon = self.door.name,
+                daemon = self.gate.name,
                 "the process of a daemon was at a line that is none"
             );
             return;
         };
-        let limit = self.door.limits.command;
+        let limit = self.gate.limits.command;
         let (ended, took) = match why {
             RecallReason::TooLong(_) => (
                 gate::too_long(message.name, limit, CancelPolicy::GoesOn),
@@ -213,6 +215,6 @@ impl<S: Stream> Guest<S> {
         let Completion { status, bytes } = ended;
         let (mut tally, of) = (BatchCounts::default(), (message.name, message.tag));
         write_ended(&mut self.outbox, of, (status, &bytes), &mut tally);
-        self.door.count(instance, tally, took);
+        self.gate.count(instance, tally, took);
     }
 }

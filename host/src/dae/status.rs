@@ -64,7 +64,7 @@ impl Inner {
         if name == DAE_NAME {
             return self
                 .shared
-                .neighbours
+                .directory
                 .credential(DAE_NAME)
                 .ok_or_else(|| Fault::failed("Dae is ending"));
         }
@@ -95,9 +95,9 @@ impl Inner {
             generation: 1,
             uptime_ms: Some(u64::try_from(uptime).unwrap_or(u64::MAX)),
             restarts: 0,
-            calls: self.door.stats.calls(),
-            errors: self.door.stats.errors(),
-            guests: self.door.guests.count() as u64,
+            calls: self.gate.stats.calls(),
+            errors: self.gate.stats.errors(),
+            guests: self.gate.guests.count() as u64,
             images: Some(self.images()),
             ..Status::default()
         }
@@ -164,12 +164,12 @@ impl Inner {
     }
 
     fn status_of(&self, daemon: &Daemon) -> Status {
-        let name = &daemon.door.name;
+        let name = &daemon.gate.name;
         let entry = lock(&self.registry).daemons.get(name).cloned();
         let (source, start_note, last_refusal) = self.notes_of(name, entry.as_ref());
         let source_note = self.note_of(name, entry.as_ref(), last_refusal.as_ref());
         let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
-        let kept_port = self.kept_port(&daemon.door.name);
+        let kept_port = self.kept_port(&daemon.gate.name);
         let glance = daemon.glance();
         let (spec, identity) = (glance.spec, glance.identity);
         Status {
@@ -190,9 +190,9 @@ impl Inner {
             generation: glance.generation,
             uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
             restarts: glance.restarts,
-            calls: daemon.door.stats.calls(),
-            errors: daemon.door.stats.errors(),
-            guests: daemon.door.guests.count() as u64,
+            calls: daemon.gate.stats.calls(),
+            errors: daemon.gate.stats.errors(),
+            guests: daemon.gate.guests.count() as u64,
             hash: spec.artefact.hash.clone(),
             source,
             source_note,

@@ -1,6 +1,6 @@
-//! A visit to a daemon of the same host: straight to its door, by no socket.
+//! A visit to a daemon of the same host: straight to its gate, by no socket.
 //!
-//! The visitor is a guest of that door like any other, and what is pushed to it is taken by the visit. A call runs in the
+//! The visitor is a guest of that gate like any other, and what is pushed to it is taken by the visit. A call runs in the
 //! task of whoever made it, where nothing that was sent before it still waits for its turn; else it waits behind that
 //! ([`turns`]). So do lines that expect no reply: they must not run on the stack of whoever sends them, or two daemons that
 //! tell each other things would call each other until it is used up. And so does all that comes from a process of its own:
@@ -41,7 +41,7 @@ thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
 /// The connection.
 #[derive(Debug)]
 pub(super) struct LocalClient {
-    door: Arc<Gate>,
+    gate: Arc<Gate>,
     guest: Arc<GuestHandle>,
     /// Who was there when it was made.
     credential: OnceLock<Credential>,
@@ -86,10 +86,10 @@ impl<F: Future + Unpin> Future for DepthGuard<F> {
 }
 
 impl LocalClient {
-    fn new(door: &Arc<Gate>, guest: Arc<GuestHandle>) -> Self {
+    fn new(gate: &Arc<Gate>, guest: Arc<GuestHandle>) -> Self {
         LocalClient {
             guest,
-            door: Arc::clone(door),
+            gate: Arc::clone(gate),
             credential: OnceLock::new(),
             asked: PendingCalls::default(),
             queue: TurnQueue::default(),
@@ -102,23 +102,23 @@ impl LocalClient {
     /// Who is visited.
     pub(super) fn credential(&self) -> Result<Credential, CallError> {
         let unavailable =
-            || CallError::new(ErrorCode::Unavailable, dispatch::no_instance(&self.door));
+            || CallError::new(ErrorCode::Unavailable, dispatch::no_instance(&self.gate));
         self.credential.get().cloned().ok_or_else(unavailable)
     }
 
     /// Sends a command.
     pub(super) fn call(
         self: Arc<Self>,
-        visit: &Arc<Client>,
+        client: &Arc<Client>,
         name: &str,
         arguments: &str,
     ) -> CallProgress {
         let may_run =
-            visit.host.told.get().is_none() && self.queue.is_empty() && !self.guest.has_left();
+            client.host.told.get().is_none() && self.queue.is_empty() && !self.guest.has_left();
         if may_run && DEPTH.get() < DEPTH_MAX {
-            let at_once = deeper(|| dispatch::at_once(&self.door, &self.guest, (name, arguments)));
+            let at_once = deeper(|| dispatch::at_once(&self.gate, &self.guest, (name, arguments)));
             if let Some(reply) = at_once {
-                self.hand_on(visit);
+                self.hand_on(client);
                 return CallProgress::Now(reply);
             }
         }
@@ -131,14 +131,14 @@ impl LocalClient {
             arguments: arguments.to_owned(),
         };
         if !(may_run && self.is_open_to_us()) {
-            return self.call_in_turn(visit, sent, in_flight);
+            return self.call_in_turn(client, sent, in_flight);
         }
-        let visit = Arc::clone(visit);
-        let runtime = visit.host.runtime.clone();
+        let client = Arc::clone(client);
+        let runtime = client.host.runtime.clone();
         let work = Box::pin(async move {
-            let lease = dispatch::admitted(&self.door, &self.guest).await?;
+            let lease = dispatch::admitted(&self.gate, &self.guest).await?;
             let reply = self.run(lease, sent, true).await;
-            self.hand_on(&visit);
+            self.hand_on(&client);
             drop(in_flight);
             reply
         });
@@ -154,12 +154,12 @@ impl LocalClient {
 
     /// Whether an instance is there that knows of us.
     fn is_open_to_us(&self) -> bool {
-        matches!(&**self.door.phase(), GatePhase::Open(lease) if !connect_hooks::is_due(lease, &self.guest))
+        matches!(&**self.gate.phase(), GatePhase::Open(lease) if !connect_hooks::is_due(lease, &self.guest))
     }
 
     fn call_in_turn(
         self: Arc<Self>,
-        visit: &Arc<Client>,
+        client: &Arc<Client>,
         sent: DispatchedCommand,
         in_flight: InFlight,
     ) -> CallProgress {
@@ -167,11 +167,11 @@ impl LocalClient {
         if !self.queue.put(waiting) {
             let text = format!(
                 "{} doesn't take what it is sent at the moment",
-                self.door.name
+                self.gate.name
             );
             return CallProgress::Now(Err(CallError::new(ErrorCode::Unavailable, text)));
         }
-        let visit = Arc::clone(visit);
+        let client = Arc::clone(client);
         CallProgress::Later(Box::pin(async move {
             let reply = reply.await.unwrap_or_else(|_| {
                 Err(CallError::new(
@@ -179,7 +179,7 @@ impl LocalClient {
                     "the connection was lost before it was the call's turn",
                 ))
             });
-            self.hand_on(&visit);
+            self.hand_on(&client);
             reply
         }))
     }
@@ -197,7 +197,7 @@ impl LocalClient {
 
     /// Runs a line: a command, or what is none and has a listener on the other side.
     async fn run(&self, lease: Arc<Lease>, sent: DispatchedCommand, is_call: bool) -> CallReply {
-        let LocalClient { door, guest, .. } = self;
+        let LocalClient { gate, guest, .. } = self;
         let is_command = lease.instance.commands.find(&sent.name).is_some();
         if !is_command && guest.heard.is_of_use() {
             let is_told = || dispatch::tell_event(guest, &sent.name, &sent.arguments);
@@ -207,10 +207,10 @@ impl LocalClient {
             if is_call && let Some(reply) = self.ask_listeners(&sent.name, is_told)? {
                 // Nothing of the instance runs for it: its successor may answer as well.
                 drop(lease);
-                return in_time(reply, door.limits.command, (&door.name, &sent.name)).await;
+                return in_time(reply, gate.limits.command, (&gate.name, &sent.name)).await;
             }
         }
-        dispatch::run(lease, Arc::clone(door), Arc::clone(guest), sent).await
+        dispatch::run(lease, Arc::clone(gate), Arc::clone(guest), sent).await
     }
 
     /// Enters a call that is told to the other side's listeners, who answer by an event of its name; `None` where nobody
@@ -236,7 +236,7 @@ impl LocalClient {
     }
 
     fn is_gone(&self) -> CallError {
-        let text = format!("the connection to {} was lost", self.door.name);
+        let text = format!("the connection to {} was lost", self.gate.name);
         CallError::new(ErrorCode::Crashed, text)
     }
 
@@ -245,7 +245,7 @@ impl LocalClient {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             let text = format!(
                 "{IN_FLIGHT_MAX} calls to {} are under way on this connection already; wait for some of them",
-                self.door.name
+                self.gate.name
             );
             return Err(CallError::new(ErrorCode::Unavailable, text));
         }
@@ -253,7 +253,7 @@ impl LocalClient {
     }
 
     /// Hands on what the other side has pushed: what came before a reply is heard before it.
-    fn hand_on(&self, visit: &Client) {
+    fn hand_on(&self, client: &Client) {
         if !self.guest.has_mail() && !self.is_handed_on.load(Ordering::Acquire) {
             return;
         }
@@ -266,7 +266,7 @@ impl LocalClient {
         for line in lines.filter(|line| !line.is_empty()) {
             if let Line::Message(message) = read_line(line)
                 && self.asked.answer(&message) != LineMatch::Ours
-                && let Some(answer) = visit.hear(&message, line)
+                && let Some(answer) = client.hear(&message, line)
                 && let Line::Message(answer) = read_line(&answer)
             {
                 self.guest.asked.answer(&answer);
@@ -276,63 +276,63 @@ impl LocalClient {
     }
 
     fn is_to_be_greeted(&self) -> bool {
-        matches!(&**self.door.phase(), GatePhase::Open(lease) if connect_hooks::is_due(lease, &self.guest))
+        matches!(&**self.gate.phase(), GatePhase::Open(lease) if connect_hooks::is_due(lease, &self.guest))
     }
 }
 
 /// Goes in, and tends the connection until it is lost; why it was.
-pub(super) async fn attend(visit: &Client, door: &Arc<Gate>) -> CallError {
-    let limit = door.limits.guests_max;
-    let Some(guest) = door.guests.enter_below(limit) else {
-        let text = format!("{} has {limit} guests, as many as it may", door.name);
+pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
+    let limit = gate.limits.guests_max;
+    let Some(guest) = gate.guests.enter_below(limit) else {
+        let text = format!("{} has {limit} guests, as many as it may", gate.name);
         return CallError::new(ErrorCode::TooManyGuests, text);
     };
     // It has no connection that could be closed to make room.
     guest.note_line();
-    let entered = GuestGuard(Arc::new(LocalClient::new(door, guest)));
+    let entered = GuestGuard(Arc::new(LocalClient::new(gate, guest)));
     let here = &entered.0;
     // Beside each other: a daemon may ask its guest something while it is told of it.
     tokio::select! {
-        text = listen(visit, here) => CallError::new(ErrorCode::Unavailable, text),
-        refusal = stay(visit, here) => refusal,
+        text = listen(client, here) => CallError::new(ErrorCode::Unavailable, text),
+        refusal = stay(client, here) => refusal,
     }
 }
 
 /// Is let in, and sends what is to be sent, until it is closed; why there is no connection any more.
-async fn stay(visit: &Client, here: &Arc<LocalClient>) -> CallError {
+async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
     let lease = tokio::select! {
-        admitted = dispatch::admitted(&here.door, &here.guest) => match admitted {
+        admitted = dispatch::admitted(&here.gate, &here.guest) => match admitted {
             Ok(lease) => lease,
             Err(refusal) => return refusal,
         },
-        () = visit.closed.cancelled() => return visit.is_closed(),
+        () = client.closed.cancelled() => return client.is_closed(),
     };
     let credential = lease.instance.identity.credential();
     drop(lease);
     let _ = here.credential.set(credential.clone());
-    visit.is_connected(ConnectionStage::Local(Arc::clone(here)), &credential);
-    turns::take(visit, here).await
+    client.is_connected(ConnectionStage::Local(Arc::clone(here)), &credential);
+    turns::take(client, here).await
 }
 
 /// What the other side pushes, until the connection ends; why it did.
-async fn listen(visit: &Client, here: &LocalClient) -> String {
+async fn listen(client: &Client, here: &LocalClient) -> String {
     let mut ends = CrashCount::of(here);
     let why = poll_fn(|context| {
         here.guest.watch(context);
-        ends.tell(visit, here);
+        ends.tell(client, here);
         let end = match () {
             () if here.guest.is_slow() => Some("slow-guest: too many of its events wait"),
             () if here.guest.is_closing() => Some("it was stopped"),
             () => None,
         };
-        here.hand_on(visit);
+        here.hand_on(client);
         if here.is_to_be_greeted() {
             // A successor that is there now.
             here.queue.wake();
         }
         end.map_or(Poll::Pending, Poll::Ready)
     });
-    format!("{} has closed the connection: {}", visit.name, why.await)
+    format!("{} has closed the connection: {}", client.name, why.await)
 }
 
 /// What the visitor knows of the other side's crashes: its own connection stands, and what the one that crashed knew of it
@@ -346,42 +346,42 @@ struct CrashCount {
 impl CrashCount {
     fn of(here: &LocalClient) -> Self {
         CrashCount {
-            seen: here.door.ends(),
+            seen: here.gate.ends(),
             is_away: false,
         }
     }
 
-    fn tell(&mut self, visit: &Client, here: &LocalClient) {
+    fn tell(&mut self, client: &Client, here: &LocalClient) {
         if here.credential.get().is_none() {
             // It wasn't there before either.
-            self.seen = here.door.ends();
+            self.seen = here.gate.ends();
             return;
         }
-        if here.door.ends() != self.seen {
-            self.seen = here.door.ends();
+        if here.gate.ends() != self.seen {
+            self.seen = here.gate.ends();
             if !std::mem::replace(&mut self.is_away, true) {
-                visit.tell_disconnected(&here.door.last_end());
+                client.tell_disconnected(&here.gate.last_end());
             }
         }
         if self.is_away
-            && let GatePhase::Open(lease) = &**here.door.phase()
+            && let GatePhase::Open(lease) = &**here.gate.phase()
         {
             self.is_away = false;
-            visit.tell_connected(&lease.instance.identity.credential());
+            client.tell_connected(&lease.instance.identity.credential());
         }
     }
 }
 
-/// A guest at that door, until it is dropped.
+/// A guest at that gate, until it is dropped.
 struct GuestGuard(Arc<LocalClient>);
 
 impl Drop for GuestGuard {
     fn drop(&mut self) {
-        let LocalClient { door, guest, .. } = &*self.0;
-        door.guests.leave(guest.id());
+        let LocalClient { gate, guest, .. } = &*self.0;
+        gate.guests.leave(guest.id());
         self.0.queue.end();
         self.0.asked.end(&self.0.is_gone());
-        if let GatePhase::Open(lease) = &**door.phase() {
+        if let GatePhase::Open(lease) = &**gate.phase() {
             connect_hooks::goodbye(lease, guest);
         }
     }

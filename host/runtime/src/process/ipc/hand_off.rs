@@ -1,4 +1,4 @@
-//! The terms of a loan, and what is handed back, as they cross. Pure data.
+//! The terms of a hand-off, and what is handed back, as they cross. Pure data.
 
 use super::{split_u32, split_u64};
 
@@ -8,7 +8,7 @@ const NO_PANIC: u64 = u64::MAX;
 /// What stands before what is handed back: a time (u64) and two lengths (u32).
 const HEAD_BYTES: usize = 16;
 
-/// What a worker is told of a loan.
+/// What a worker is told of a hand-off.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Terms {
     pub(crate) slot: u32,

@@ -1,4 +1,4 @@
-//! A child's attendant: one task that reads what it sends, sees its end, and cleans up behind it.
+//! A child's process supervisor: one task that reads what it sends, sees its end, and cleans up behind it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::plugin::completion::{Completion, HostRequest, RunEnd, host_status};
 use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
 use crate::process::hand_off::HandOffState;
-use crate::process::ipc::loan::HandedBack;
+use crate::process::ipc::hand_off::HandedBack;
 use crate::process::ipc::{
     self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage, socket,
 };
@@ -46,7 +46,7 @@ const GROUP_GONE_MAX: Duration = Duration::from_secs(5);
 /// What one child may have asked of its host at a time. Each costs a task.
 const ASKING_MAX: usize = 8192;
 
-/// What the attendant will tell.
+/// What the process supervisor will tell.
 pub(super) struct SupervisionReport {
     /// That the file is loaded, and then that the daemon answers; or why not.
     pub(super) steps: mpsc::Receiver<Result<(), String>>,
@@ -76,7 +76,7 @@ struct ProcessSupervisor {
     on_end: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// What an attendant waits for.
+/// What an process supervisor waits for.
 enum ProcessEvent {
     /// It has sent something, or its socket has ended.
     Read(io::Result<usize>),
@@ -90,17 +90,17 @@ pub(super) fn attend(
     (local, on_end): (LocalHostApi, Box<dyn FnOnce() + Send>),
     message: &StartMessage,
 ) -> Result<(Arc<Link>, SupervisionReport), String> {
-    let ledger = ledger_for(&spawned.socket);
+    let hand_off_state = hand_off_state_for(&spawned.socket);
     let (group, records) = (spawned.group.clone(), spawned.records.clone());
     let (mut process, stream, number) = opened(spawned)?;
     let (local, name) = (Arc::new(local), &message.name);
     let files_max = message.bounds.files_max.or_else(files_max);
-    let link = Arc::new(Link::new((number, stream), ledger, files_max));
-    local.neighbourhood.tell_of_visits(visits_told(&link));
+    let link = Arc::new(Link::new((number, stream), hand_off_state, files_max));
+    local.neighbourhood.tell_of_clients(clients_told(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
     drain_output(&mut process, (&local, name), &has_ended);
-    let attendant = ProcessSupervisor {
+    let supervisor = ProcessSupervisor {
         link: Arc::clone(&link),
         process,
         end: end::descriptor_of(number),
@@ -117,7 +117,7 @@ pub(super) fn attend(
         asking: Arc::default(),
         on_end: Some(on_end),
     };
-    tokio::spawn(attendant.attend());
+    tokio::spawn(supervisor.attend());
     let attending = SupervisionReport {
         steps: taken,
         ended: has_ended,
@@ -125,13 +125,13 @@ pub(super) fn attend(
     Ok((link, attending))
 }
 
-/// Makes the ledger of a process and sends it there, ahead of all else. Without one, which a lack of descriptors can cause,
+/// Makes the hand-off state of a process and sends it there, ahead of all else. Without one, which a lack of descriptors can cause,
 /// the process serves as well: nobody is lent to it, and whether a command has begun isn't known.
-fn ledger_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<HandOffState>> {
-    let (ledger, file) = HandOffState::create().ok()?;
+fn hand_off_state_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<HandOffState>> {
+    let (hand_off_state, file) = HandOffState::create().ok()?;
     let frame = ipc::whole(FrameKind::Ledger, 0, &[]);
     socket::send_first(socket, &frame, file.as_fd()).ok()?;
-    Some(ledger)
+    Some(hand_off_state)
 }
 
 /// How many descriptors a process of ours may have, if that is known.
@@ -156,11 +156,11 @@ fn opened(spawned: SpawnedProcess) -> Result<(tokio::process::Child, UnixStream,
 }
 
 /// A worker answers its daemon by itself whether a connection is there, and so must know.
-fn visits_told(link: &Arc<Link>) -> ClientListener {
+fn clients_told(link: &Arc<Link>) -> ClientListener {
     let link = Arc::downgrade(link);
     ClientListener(Box::new(move |id, state| {
         if let Some(link) = link.upgrade() {
-            lock(&link.outgoing).put(FrameKind::Visit, id, &[&[ipc::visit_byte(state)]]);
+            lock(&link.outgoing).put(FrameKind::Visit, id, &[&[ipc::client_byte(state)]]);
             link.flush();
         }
     }))
@@ -181,7 +181,7 @@ fn drain_output(
         let mut has_ended = has_ended.clone();
         async move {
             let is_gone = |end: &Option<RunEnd>| matches!(end, Some(RunEnd::Died(_)));
-            // Without an attendant there is no child either.
+            // Without an process supervisor there is no child either.
             let _ = has_ended.wait_for(is_gone).await;
         }
     };
@@ -399,8 +399,11 @@ impl ProcessSupervisor {
         if let Some(large) = self.take_parts(frame.id) {
             back.last = large;
         }
-        let ledger = self.link.ledger.as_deref();
-        let nobodys = self.link.loans.on_hand_back((frame.id, back), ledger);
+        let hand_off_state = self.link.hand_off_state.as_deref();
+        let nobodys = self
+            .link
+            .hand_offs
+            .on_hand_back((frame.id, back), hand_off_state);
         if let Some((guest, bytes)) = nobodys {
             self.link.has_read(guest, bytes);
         }
@@ -533,7 +536,7 @@ impl ProcessSupervisor {
             let _ = call.sender.send(died());
         }
         batches.end(died);
-        self.link.loans.end(&died());
+        self.link.hand_offs.end(&died());
         self.ended.send_replace(Some(RunEnd::Died(how.to_owned())));
     }
 }

@@ -40,7 +40,7 @@ struct TimerGroup {
 /// A supervisor's place in a round, for one instance. Dropped, it is called upon no more.
 #[derive(Debug)]
 pub(super) struct TimerSlot {
-    rounds: Arc<HealthTimer>,
+    health_timer: Arc<HealthTimer>,
     every_ms: u64,
     instance: u64,
     call: Arc<Notify>,
@@ -55,7 +55,7 @@ impl TimerSlot {
 
 impl Drop for TimerSlot {
     fn drop(&mut self) {
-        if let Some(round) = lock(&self.rounds.by_period).get_mut(&self.every_ms) {
+        if let Some(round) = lock(&self.health_timer.by_period).get_mut(&self.every_ms) {
             round.here.remove(&self.instance);
             round.apart.remove(&self.instance);
         }
@@ -78,15 +78,15 @@ impl HealthTimer {
             return None;
         }
         let turn = TimerSlot {
-            rounds: Arc::clone(self),
+            health_timer: Arc::clone(self),
             every_ms,
             instance: instance.number(),
             call: Arc::new(Notify::new()),
         };
         let mut by_period = lock(&self.by_period);
         let round = by_period.entry(every_ms).or_insert_with(|| {
-            let (rounds, since) = (Arc::downgrade(self), self.since);
-            let make = move || make(Weak::clone(&rounds), since, every_ms);
+            let (health_timer, since) = (Arc::downgrade(self), self.since);
+            let make = move || make(Weak::clone(&health_timer), since, every_ms);
             tasks::keep_alive(&Handle::current(), "health rounds", make);
             TimerGroup::default()
         });
@@ -120,7 +120,7 @@ impl HealthTimer {
 }
 
 /// Makes the rounds of that period for as long as there is anybody to call upon.
-async fn make(rounds: Weak<HealthTimer>, since: Instant, every_ms: u64) {
+async fn make(health_timer: Weak<HealthTimer>, since: Instant, every_ms: u64) {
     loop {
         let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next_ms = (since_ms / every_ms)
@@ -128,10 +128,10 @@ async fn make(rounds: Weak<HealthTimer>, since: Instant, every_ms: u64) {
             .saturating_mul(every_ms);
         let next = durations::after(since, durations::ms(next_ms));
         tokio::time::sleep_until(next.into()).await;
-        let Some(rounds) = rounds.upgrade() else {
+        let Some(health_timer) = health_timer.upgrade() else {
             return;
         };
-        if !rounds.call(every_ms, watchdog::running()) {
+        if !health_timer.call(every_ms, watchdog::running()) {
             return;
         }
     }
@@ -149,14 +149,14 @@ mod tests {
 
     #[test]
     fn only_those_are_called_upon_who_have_reason_to_look() {
-        let rounds = HealthTimer::of(Instant::now());
+        let health_timer = HealthTimer::of(Instant::now());
         let calls: Vec<Arc<Notify>> = (0..3).map(|_| Arc::default()).collect();
         let round = TimerGroup {
             here: [(1, Arc::clone(&calls[0])), (2, Arc::clone(&calls[1]))].into(),
             apart: [(3, Arc::clone(&calls[2]))].into(),
             before: Vec::new(),
         };
-        lock(&rounds.by_period).insert(5, round);
+        lock(&health_timer.by_period).insert(5, round);
         // What ran, and who is called upon then.
         for (running, expected) in [
             (vec![], [false, false, true]),
@@ -164,12 +164,12 @@ mod tests {
             (vec![], [false, true, true]),
             (vec![], [false, false, true]),
         ] {
-            assert!(rounds.call(5, running.clone()));
+            assert!(health_timer.call(5, running.clone()));
             let called: Vec<bool> = calls.iter().map(is_called).collect();
             assert_eq!(called, expected, "{running:?}");
         }
-        lock(&rounds.by_period).insert(5, TimerGroup::default());
-        assert!(!rounds.call(5, Vec::new()), "nobody is left");
-        assert!(lock(&rounds.by_period).is_empty());
+        lock(&health_timer.by_period).insert(5, TimerGroup::default());
+        assert!(!health_timer.call(5, Vec::new()), "nobody is left");
+        assert!(lock(&health_timer.by_period).is_empty());
     }
 }

@@ -92,7 +92,7 @@ impl Supervisor {
             bad: bad.hash.clone(),
             good: Box::new(self.spec.clone()),
             reason: cause.to_owned(),
-            door: Arc::clone(&self.door),
+            gate: Arc::clone(&self.gate),
         };
         // Where nobody listens any more the host is ending.
         let _ = self.shared.notices.send(notice);

@@ -157,7 +157,7 @@ impl TcpClient {
         CallError::new(ErrorCode::Crashed, text)
     }
 
-    fn take(&self, visit: &Client, line: Line<'_>) {
+    fn take(&self, client: &Client, line: Line<'_>) {
         let message = match line {
             Line::Message(message) => message,
             Line::Fault(fault) => {
@@ -180,7 +180,7 @@ impl TcpClient {
         drop(came);
         let arguments = as_array(message.arguments);
         let line = [message.name.as_bytes(), b" ", &arguments].concat();
-        if let Some(answer) = visit.hear(&message, &line) {
+        if let Some(answer) = client.hear(&message, &line) {
             self.send_answer(answer);
         }
     }
@@ -202,14 +202,14 @@ fn line_of(name: &str, tag: Option<&str>, arguments: &str) -> Vec<u8> {
 }
 
 /// Connects, and tends the connection until it is lost; why it was.
-pub(super) async fn attend(visit: &Client, foreign: &ForeignAddress) -> CallError {
+pub(super) async fn attend(client: &Client, foreign: &ForeignAddress) -> CallError {
     let ForeignAddress {
         credential,
         address,
     } = foreign;
     let connected = tokio::select! {
         connected = timeout(CONNECT_MAX, TcpStream::connect(address)) => connected,
-        () = visit.closed.cancelled() => return visit.is_closed(),
+        () = client.closed.cancelled() => return client.is_closed(),
     };
     let about = |text: String| {
         let text = format!("{} at {address}: {text}", credential.name);
@@ -223,8 +223,8 @@ pub(super) async fn attend(visit: &Client, foreign: &ForeignAddress) -> CallErro
     if is_to_itself(&stream) {
         return about("nobody listens there any more".to_owned());
     }
-    let others = visit.host.opened.load(Ordering::Relaxed);
-    let _opened = OpenedConnection::by(&visit.host);
+    let others = client.host.opened.load(Ordering::Relaxed);
+    let _opened = OpenedConnection::by(&client.host);
     let _counted = match fd_limits::let_guest_in(&mut stream, others) {
         Ok(counted) => counted,
         Err(text) => return about(text),
@@ -232,38 +232,38 @@ pub(super) async fn attend(visit: &Client, foreign: &ForeignAddress) -> CallErro
     // A line is written whole; waiting to fill a packet would only delay it.
     let _ = stream.set_nodelay(true);
     let there = LastingConnection(Arc::new(TcpClient::new(credential.clone())));
-    visit.is_connected(ConnectionStage::Tcp(Arc::clone(&there.0)), credential);
-    let why = match tend(visit, &there.0, stream).await {
+    client.is_connected(ConnectionStage::Tcp(Arc::clone(&there.0)), credential);
+    let why = match tend(client, &there.0, stream).await {
         Ok(()) => "it closed its end".to_owned(),
         Err(error) => error.to_string(),
     };
     about(format!("it is not there any more: {why}"))
 }
 
-async fn tend(visit: &Client, there: &TcpClient, stream: TcpStream) -> io::Result<()> {
+async fn tend(client: &Client, there: &TcpClient, stream: TcpStream) -> io::Result<()> {
     let (reading, writing) = stream.into_split();
     let farewell = async {
-        visit.closed.cancelled().await;
+        client.closed.cancelled().await;
         tokio::time::sleep(GOODBYE).await;
     };
     tokio::select! {
-        ended = read(visit, there, reading) => ended,
-        ended = write(visit, there, writing) => ended.map(|never| match never {}),
+        ended = read(client, there, reading) => ended,
+        ended = write(client, there, writing) => ended.map(|never| match never {}),
         () = there.is_over.cancelled() => Err(io::Error::other(*there.why_over.get().unwrap_or(&NOT_READ))),
         () = farewell => Ok(()),
     }
 }
 
-async fn read(visit: &Client, there: &TcpClient, mut reading: OwnedReadHalf) -> io::Result<()> {
-    let mut inbox = Inbox::connecting(visit.host.limits.line_bytes_max);
+async fn read(client: &Client, there: &TcpClient, mut reading: OwnedReadHalf) -> io::Result<()> {
+    let mut inbox = Inbox::connecting(client.host.limits.line_bytes_max);
     loop {
         let read = reading.read_buf(inbox.room(READ_BYTES)).await?;
         while let Some(line) = inbox.next() {
-            there.take(visit, line);
+            there.take(client, line);
         }
         if read == 0 {
             if let Some(line) = inbox.finish() {
-                there.take(visit, line);
+                there.take(client, line);
             }
             return Ok(());
         }
@@ -273,7 +273,7 @@ async fn read(visit: &Client, there: &TcpClient, mut reading: OwnedReadHalf) -> 
 /// Writes what there is. When the visit is closed, the other side finds the end of it behind the last line, and ends the
 /// connection once it has read so far.
 async fn write(
-    visit: &Client,
+    client: &Client,
     there: &TcpClient,
     mut writing: OwnedWriteHalf,
 ) -> io::Result<Infallible> {
@@ -286,7 +286,7 @@ async fn write(
         tokio::select! {
             biased;
             () = there.more.notified() => {}
-            () = visit.closed.cancelled() => {
+            () = client.closed.cancelled() => {
                 writing.shutdown().await?;
                 return std::future::pending().await;
             }

@@ -29,7 +29,7 @@ use crate::plugin::command_table::{CachedLookup, ResolvedCommand};
 use crate::process::hand_off::{
     Counts, HandOffSlot, HandOffState, Owner, SLOTS, TAKEN_BYTES, WorkerCursor,
 };
-use crate::process::ipc::loan::{HandedBack, Terms};
+use crate::process::ipc::hand_off::{HandedBack, Terms};
 use crate::process::ipc::socket::FLAGS;
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
@@ -37,7 +37,7 @@ use crate::threads::latency;
 /// Where telnet begins; what it means for a connection is the host's to say.
 const TELNET: u8 = 0xff;
 
-/// What a loan is served with.
+/// What a hand-off is served with.
 type HandOffService<'a> = (
     &'a Arc<Instance>,
     &'a Arc<HostConnection>,
@@ -48,14 +48,14 @@ type HandOffService<'a> = (
 /// See the file's head.
 #[derive(Default)]
 pub(super) struct HandOffs {
-    /// There with the first loan.
+    /// There with the first hand-off.
     bench: Option<Arc<Mutex<GuestProcessor>>>,
     by_id: HashMap<u64, JoinHandle<()>>,
 }
 
 /// Where one guest after the other is worked on.
 struct GuestProcessor {
-    desk: WorkerCursor,
+    cursor: WorkerCursor,
     instance: Arc<Instance>,
     wire: Arc<HostConnection>,
     room: Arc<ReplyBudget>,
@@ -64,7 +64,7 @@ struct GuestProcessor {
     reply: Vec<u8>,
 }
 
-/// A loan.
+/// A hand-off.
 struct HandedOffGuest {
     place: HandOffSlot,
     guest: u64,
@@ -103,15 +103,15 @@ enum StopReason {
 
 impl HandOffs {
     /// Takes a guest in, or says that it can't be.
-    pub(super) fn lend(
+    pub(super) fn hand_off(
         &mut self,
         (id, terms): (u64, &Terms),
         mut descriptors: Vec<OwnedFd>,
-        (instance, wire, ledger, room): HandOffService<'_>,
+        (instance, wire, hand_off_state, room): HandOffService<'_>,
     ) {
         let socket = descriptors.pop().filter(|socket| is_of(socket, terms));
         let taken = socket.and_then(|socket| {
-            let bench = self.bench(ledger?, (instance, wire, room));
+            let bench = self.bench(hand_off_state?, (instance, wire, room));
             let stream = TcpStream::from_std(Socket::from(socket)).ok()?;
             Some((bench, stream))
         });
@@ -119,7 +119,7 @@ impl HandOffs {
         let Some((bench, stream)) = taken.filter(|_| slot < SLOTS) else {
             return wire.hand_back(id, HandedBack::default());
         };
-        let borrowed = HandedOffGuest {
+        let handed_off = HandedOffGuest {
             place: HandOffSlot { id, slot },
             guest: terms.guest,
             line_bytes_max: usize::try_from(terms.line_bytes_max).unwrap_or(usize::MAX),
@@ -130,18 +130,18 @@ impl HandOffs {
             },
         };
         self.by_id.retain(|_, task| !task.is_finished());
-        let task = tokio::spawn(borrowed.serve(bench));
+        let task = tokio::spawn(handed_off.serve(bench));
         self.by_id.insert(id, task);
     }
 
     fn bench(
         &mut self,
-        ledger: &Arc<HandOffState>,
+        hand_off_state: &Arc<HandOffState>,
         (instance, wire, room): (&Arc<Instance>, &Arc<HostConnection>, &Arc<ReplyBudget>),
     ) -> Arc<Mutex<GuestProcessor>> {
         let bench = self.bench.get_or_insert_with(|| {
             Arc::new(Mutex::new(GuestProcessor {
-                desk: WorkerCursor::at(Arc::clone(ledger)),
+                cursor: WorkerCursor::at(Arc::clone(hand_off_state)),
                 instance: Arc::clone(instance),
                 wire: Arc::clone(wire),
                 room: Arc::clone(room),
@@ -179,7 +179,7 @@ fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
     rustix::fs::fstat(socket).is_ok_and(|stat| is_it(&stat))
 }
 
-/// A fault of ours in the middle of a guest's work ends the process, and the host goes on from the ledger.
+/// A fault of ours in the middle of a guest's work ends the process, and the host goes on from the hand-off state.
 pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -214,7 +214,7 @@ impl HandedOffGuest {
         wire.hand_back(self.place.id, back);
         // Where it fails, the host is gone.
         let _ = wire.drain().await;
-        bench.desk.let_go();
+        bench.cursor.let_go();
     }
 
     fn read_into(&self, room: &mut [u8]) -> io::Result<usize> {
@@ -242,10 +242,10 @@ impl HandedOffGuest {
 impl GuestProcessor {
     /// Reads what a guest has sent, answers it, and writes that.
     fn work(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
-        if !self.desk.take_up(guest.place, guest.counts) {
+        if !self.cursor.take_up(guest.place, guest.counts) {
             return AfterWork::Lost;
         }
-        match self.desk.read(guest.place, |room| guest.read_into(room)) {
+        match self.cursor.read(guest.place, |room| guest.read_into(room)) {
             Ok(1..) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return self.put_down(guest);
@@ -262,7 +262,7 @@ impl GuestProcessor {
     fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone {
         self.make_room(guest);
         let mut tally = BatchCounts::default();
-        let taken = self.desk.taken();
+        let taken = self.cursor.taken();
         let all = taken.len();
         if memchr(TELNET, taken).is_some() {
             let stop = StopReason::Before(0);
@@ -271,7 +271,7 @@ impl GuestProcessor {
         self.inbox.room(all).extend_from_slice(taken);
         let mut lines = self.inbox.lines();
         let mut run = LineRunner {
-            desk: &mut self.desk,
+            cursor: &mut self.cursor,
             instance: &self.instance,
             room: &self.room,
             guest: (guest.guest, guest.place),
@@ -319,12 +319,12 @@ impl GuestProcessor {
         done: &LinesDone,
         began: Instant,
     ) -> AfterWork {
-        let (took, all) = (began.elapsed(), self.desk.taken().len());
+        let (took, all) = (began.elapsed(), self.cursor.taken().len());
         let is_over = matches!(done.stop, StopReason::End(at) if at == all);
         if !is_over {
             self.empty();
         }
-        let is_seized = matches!(done.stop, StopReason::Seized) || !self.desk.finish(guest.place);
+        let is_seized = matches!(done.stop, StopReason::Seized) || !self.cursor.finish(guest.place);
         let mut tally = done.tally;
         // A panic is its host's to count, and so is the command at which it was seized.
         tally.calls -= tally.panics + u64::from(is_seized && tally.calls > tally.panics);
@@ -332,24 +332,24 @@ impl GuestProcessor {
         tally.panics = 0;
         if tally.calls > 0 {
             // Before the guest can have the reply, and ask.
-            self.desk.count(tally, took);
+            self.cursor.count(tally, took);
         }
         if is_seized {
-            self.desk.yield_seized(guest.place);
+            self.cursor.yield_seized(guest.place);
             return AfterWork::Lost;
         }
-        self.desk.send(|replies| guest.write(replies));
-        if is_over && self.desk.unsent().is_empty() && took < latency::SLOW {
+        self.cursor.send(|replies| guest.write(replies));
+        if is_over && self.cursor.unsent().is_empty() && took < latency::SLOW {
             return self.put_down(guest);
         }
         AfterWork::HandBack(self.what_is_left(done, took))
     }
 
     fn put_down(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
-        let since = self.desk.since();
+        let since = self.cursor.since();
         guest.counts.read += since.read;
         guest.counts.written += since.written;
-        match self.desk.put_down(guest.place) {
+        match self.cursor.put_down(guest.place) {
             true => AfterWork::More,
             false => AfterWork::HandBack(HandedBack::default()),
         }
@@ -365,24 +365,24 @@ impl GuestProcessor {
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX - 1);
         HandedBack {
             panicked_ns: is_panic.then_some(took_ns),
-            replies: self.desk.unsent().to_vec(),
+            replies: self.cursor.unsent().to_vec(),
             // A huge one's memory goes with it.
             last: if is_last {
                 std::mem::take(&mut self.reply)
             } else {
                 Vec::new()
             },
-            rest: self.desk.taken().get(from..).unwrap_or_default().to_vec(),
+            rest: self.cursor.taken().get(from..).unwrap_or_default().to_vec(),
         }
     }
 }
 
 /// What one line after the other of a guest is run with.
 struct LineRunner<'r> {
-    desk: &'r mut WorkerCursor,
+    cursor: &'r mut WorkerCursor,
     instance: &'r Instance,
     room: &'r ReplyBudget,
-    /// Its id, and its loan.
+    /// Its id, and its hand-off.
     guest: (u64, HandOffSlot),
     reply: &'r mut Vec<u8>,
     tally: &'r mut BatchCounts,
@@ -401,7 +401,7 @@ impl LineRunner<'_> {
         if !self.room.may_begin(guest, index) {
             return Some(StopReason::Before(start));
         }
-        match self.desk.begin(place, (start, end)) {
+        match self.cursor.begin(place, (start, end)) {
             Owner::Ours => {}
             Owner::Wanted => return Some(StopReason::Before(start)),
             Owner::Lost => return Some(StopReason::Seized),
@@ -415,7 +415,7 @@ impl LineRunner<'_> {
         if self.tally.panics > panics {
             return Some(StopReason::Panicked(end));
         }
-        let is_kept = !wire::has_told() && self.desk.done(end, self.reply);
+        let is_kept = !wire::has_told() && self.cursor.done(end, self.reply);
         (!is_kept).then_some(StopReason::Behind(end))
     }
 }
