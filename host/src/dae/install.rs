@@ -131,6 +131,10 @@ impl Inner {
         undo: FailedChange<'_>,
     ) -> Result<(), Fault> {
         let kept = match settled.await {
+            // The end of the host cuts a start short, which must not count as a start. Its caller is told so, too.
+            Ok(()) if undo.old_spec.is_none() && self.ending.is_cancelled() => {
+                Err(anyhow::anyhow!("the host is ending"))
+            }
             Ok(()) => self.change_registry(|registry| {
                 registry.daemons.insert(undo.name.to_owned(), entry);
             }),
