@@ -12,7 +12,7 @@
 //! they like.
 //!
 //! Flags after `--`: see [`options`]. The table goes to standard output, all figures to
-//! `target/bench/round_trips.json`; `--readme` measures nothing, and writes what all benches have kept into the README.
+//! `target/bench/round_trips.json`; `--page` measures nothing: it writes what all benches have kept into `host/docs/performance.md`.
 //! A host that cannot be built ends the bench with code 1 and a reason.
 
 #[path = "../figures/mod.rs"]
@@ -20,10 +20,10 @@ mod figures;
 mod idle;
 mod load;
 mod options;
+mod page;
 mod peers;
 #[path = "../raw/mod.rs"]
 mod raw;
-mod readme;
 mod report;
 mod script;
 mod servers;
@@ -86,8 +86,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     end(
-        Options::read(&arguments).and_then(|options| match options.readme {
-            true => readme::write(),
+        Options::read(&arguments).and_then(|options| match options.page {
+            true => page::write(),
             false => bench(&options),
         }),
     )

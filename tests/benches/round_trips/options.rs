@@ -3,7 +3,7 @@
 //! - `--rounds N`, `--seconds S` (a round of one server under one load);
 //! - `--only SHAPE`, `--workload NAME`, `--server NAME,NAME`: less of it, as the table names them (`raw` always runs);
 //! - `--no-idle`: without the ten thousand connections;
-//! - `--readme`: no measuring; see [`super::readme`].
+//! - `--page`: no measuring; see [`super::page`].
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) struct Options {
     pub(super) rounds: usize,
     pub(super) round: Duration,
     pub(super) idle: bool,
-    pub(super) readme: bool,
+    pub(super) page: bool,
     only: Option<String>,
     workload: Option<String>,
     servers: Option<String>,
@@ -36,7 +36,7 @@ impl Options {
             rounds: ROUNDS_DEFAULT,
             round: ROUND_DEFAULT,
             idle: true,
-            readme: false,
+            page: false,
             only: None,
             workload: None,
             servers: None,
@@ -45,7 +45,7 @@ impl Options {
         while let Some(flag) = words.next() {
             match flag.as_str() {
                 "--no-idle" => options.idle = false,
-                "--readme" => options.readme = true,
+                "--page" => options.page = true,
                 _ => {
                     let value = words.next().ok_or(format!("{flag} needs a value"))?;
                     options.set(flag, value)?;
@@ -71,7 +71,7 @@ impl Options {
             "--server" => self.servers = Some(value.to_owned()),
             _ => {
                 return Err(format!(
-                    "{flag} is unknown; there are --rounds, --seconds, --only, --workload, --server, --no-idle and --readme"
+                    "{flag} is unknown; there are --rounds, --seconds, --only, --workload, --server, --no-idle and --page"
                 ));
             }
         }

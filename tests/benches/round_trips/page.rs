@@ -1,4 +1,4 @@
-//! The README's figures, out of what the benches have kept: nothing in that part of it is typed by a person.
+//! The figures of the page `host/docs/performance.md`, from what the benches have kept. Nobody types them.
 //!
 //! It stands between two comments, which are put there by hand once; all between them is written anew. Ratios stand
 //! beside what was aimed at, met or not. A bench that hasn't been run leaves its rows out.
@@ -10,6 +10,9 @@ use dae_tests::artefacts::workspace;
 use serde_json::Value;
 
 use super::figures;
+
+/// The page, from the workspace's directory.
+const PAGE: &str = "host/docs/performance.md";
 
 /// Before the figures, alone on its line.
 const BEGIN: &str = "<!-- figures: begin -->";
@@ -41,23 +44,21 @@ const ROWS: [(&str, &str, &str, [f64; 2]); 5] = [
 /// Aimed at: bytes a connection of ten thousand idle ones.
 const IDLE_TARGET_BYTES: f64 = 1_500.0;
 
-/// Writes them into the README.
+/// Writes them into the page.
 ///
 /// Errors: the two comments aren't there, or no bench has been run.
 pub(super) fn write() -> Result<(), String> {
-    let path = workspace().join("README.md");
+    let path = workspace().join(PAGE);
     let failed = |error| format!("{}: {error}", path.display());
-    let readme = fs::read_to_string(&path).map_err(failed)?;
-    let parts = readme.split_once(BEGIN);
+    let page = fs::read_to_string(&path).map_err(failed)?;
+    let parts = page.split_once(BEGIN);
     let parts = parts.and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let (before, after) = parts.ok_or_else(|| {
-        format!(
-            "README.md has no place for figures: a line `{BEGIN}` and, below it, a line `{END}`"
-        )
+        format!("{PAGE} has no place for figures: a line `{BEGIN}` and, below it, a line `{END}`")
     })?;
     let round_trips = figures::kept(super::NAME);
     let round_trips =
-        round_trips.ok_or("there are no figures yet: run the bench without --readme")?;
+        round_trips.ok_or("there are no figures yet: run the bench without --page")?;
     let text = ratios(&round_trips) + &others();
     fs::write(&path, format!("{before}{BEGIN}\n\n{text}\n{END}{after}")).map_err(failed)
 }

@@ -1,7 +1,7 @@
-//! What the README shows, tried: so that it can't rot.
+//! Checks of the README and of the pages in `host/docs`: their examples are built and run, and what they name exists.
 //!
-//! A fence whose info string has a path as its second word is a file (` ```toml greeter/Cargo.toml `); it is taken as it
-//! stands. Tests and files that the README names must be there under those names.
+//! A fence whose info string has a path as its second word is a file (` ```toml greeter/Cargo.toml `). The tests take it as it
+//! stands.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,14 +18,33 @@ use serde_json::json;
 /// Cargo builds something, perhaps all of it for the first time, on a machine that has other things to do.
 const BUILD_MAX: Duration = Duration::from_secs(900);
 
-/// What stands in the README for the directory of a clone.
+/// Stands for the directory of a clone in the pages.
 const CLONE: &str = "path/to/dae-host";
 
-/// The plugin that the README shows in full.
+/// The plugin that a page shows in full.
 const COUNTER: &str = "plugins/counter/src/lib.rs";
 
-fn readme() -> String {
-    fs::read_to_string(workspace().join("README.md")).expect("the README")
+/// The most lines of the README: a reader decides within a minute.
+const README_LINES_MAX: usize = 250;
+
+/// Returns the paths of the README and of all pages, from the workspace's directory.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![PathBuf::from("README.md")];
+    for directory in ["host/docs", "host/docs/design"] {
+        let entries = fs::read_dir(workspace().join(directory)).expect("the pages");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let markdown = names.filter(|name| Path::new(name).extension() == Some("md".as_ref()));
+        pages.extend(markdown.map(|name| Path::new(directory).join(name)));
+    }
+    assert!(pages.len() > 10, "the pages are not where they should be");
+    pages
+}
+
+#[track_caller]
+fn page(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    let text = fs::read_to_string(workspace().join(path));
+    text.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A fenced block: its info string and its text.
@@ -49,16 +68,17 @@ fn fences(markdown: &str) -> Vec<Fence> {
     fences
 }
 
-/// The file that the README shows under that path.
+/// Returns the file that one of the pages shows under that path.
 #[track_caller]
 fn shown(path: &str) -> String {
     let is_it = |fence: &Fence| fence.info.split(' ').nth(1) == Some(path);
-    let mut found: Vec<_> = fences(&readme()).into_iter().filter(is_it).collect();
-    assert_eq!(found.len(), 1, "fences for {path} in the README");
+    let all = pages().into_iter().flat_map(|one| fences(&page(one)));
+    let mut found: Vec<_> = all.filter(is_it).collect();
+    assert_eq!(found.len(), 1, "fences for {path} in the pages");
     found.remove(0).text
 }
 
-/// A file of ours without the text at its head, which the README gives in its own words.
+/// Returns a file of ours without the text at its head, which the pages give in their own words.
 #[track_caller]
 fn below_the_head(path: &str) -> String {
     let file = fs::read_to_string(workspace().join(path)).expect("a file of ours");
@@ -66,14 +86,14 @@ fn below_the_head(path: &str) -> String {
     code.to_owned()
 }
 
-/// The part of the README under that heading.
+/// Returns the part of a page under that heading.
 #[track_caller]
-fn section(heading: &str) -> String {
-    let readme = readme();
-    let start = readme
+fn section(path: &str, heading: &str) -> String {
+    let page = page(path);
+    let start = page
         .find(&format!("\n{heading}\n"))
-        .unwrap_or_else(|| panic!("the README has no {heading:?}"));
-    let rest = &readme[start + heading.len() + 2..];
+        .unwrap_or_else(|| panic!("{path} has no {heading:?}"));
+    let rest = &page[start + heading.len() + 2..];
     // Up to the next heading of its own level, or of the chapters'.
     let level = heading.split(' ').next().expect("a heading has a level");
     let next = |level: &str| rest.find(&format!("\n{level} ")).unwrap_or(rest.len());
@@ -118,8 +138,8 @@ fn built(directory: &Path, name: &str, arguments: &[&str]) -> PathBuf {
         .into_std_path_buf()
 }
 
-/// A crate of the README's, with nothing of this workspace around it, and its plugin. All of them have the manifest that it
-/// shows, but for the name.
+/// Builds a crate that the pages show, with nothing of this workspace around it, and returns its plugin. All of them have
+/// the manifest that the README shows, except for the name.
 fn outside(ecosystem: &Ecosystem, name: &str) -> PathBuf {
     let directory = ecosystem.scratch().join(name);
     fs::create_dir_all(directory.join("src")).expect("a directory of our own");
@@ -150,7 +170,7 @@ fn the_daemon_of_the_readme_is_built_outside_and_runs() {
 }
 
 #[test]
-fn the_daemon_of_the_readme_that_talks_is_built_outside_and_goes_on_when_the_clock_was_away() {
+fn the_daemon_of_the_pages_that_talks_is_built_outside_and_goes_on_when_the_clock_was_away() {
     let mut ecosystem = Ecosystem::asleep();
     let file = outside(&ecosystem, "tally");
     ecosystem.wake(&[]);
@@ -171,7 +191,7 @@ fn the_daemon_of_the_readme_that_talks_is_built_outside_and_goes_on_when_the_clo
 }
 
 #[test]
-fn the_state_of_the_readme_is_that_of_the_counter_and_outlives_a_reload() {
+fn the_state_of_the_pages_is_that_of_the_counter_and_outlives_a_reload() {
     assert_eq!(shown(COUNTER), below_the_head(COUNTER));
     let ecosystem = Ecosystem::start();
     let _counter = ecosystem.install("Counter", "counter", &[]);
@@ -186,7 +206,7 @@ fn the_state_of_the_readme_is_that_of_the_counter_and_outlives_a_reload() {
 }
 
 #[test]
-fn the_embedding_program_of_the_readme_is_the_example_and_runs() {
+fn the_embedding_program_of_the_pages_is_the_example_and_runs() {
     let path = "host/examples/embed.rs";
     assert_eq!(shown(path), below_the_head(path));
 
@@ -217,13 +237,13 @@ fn catches_sigint(process: u32) -> bool {
 }
 
 #[test]
-fn the_settings_of_the_readme_are_taken() {
+fn the_settings_of_the_pages_are_taken() {
     let mut ecosystem = Ecosystem::asleep();
     // The first command makes the home, with the modes that it has to have.
     ecosystem.wake(&[]);
     ecosystem.stop();
     let settings = shown("config.json5");
-    // Among tests nobody is looked for, whatever the README says of it.
+    // Among tests nobody is looked for, whatever the page says of it.
     let settings = settings.replace("scan_ms: 5000", "scan_ms: 0");
     fs::write(ecosystem.home().join("config.json5"), settings).expect("our own");
     ecosystem.wake(&[]);
@@ -231,7 +251,7 @@ fn the_settings_of_the_readme_are_taken() {
 }
 
 fn quick_start() -> [String; 2] {
-    let commands: Vec<_> = fences(&section("## Quick start"))
+    let commands: Vec<_> = fences(&section("README.md", "## Quick start"))
         .iter()
         .flat_map(|fence| fence.text.lines().map(str::to_owned).collect::<Vec<_>>())
         .collect();
@@ -249,7 +269,10 @@ fn the_quick_start_is_two_commands_and_ci_runs_the_second() {
     assert_eq!(steps.lines().last(), Some(&*format!("+ {test}")), "{steps}");
     let is_setup = |fence: &Fence| fence.info == "sh" || fence.info == "bash";
     assert_eq!(
-        fences(&readme()).iter().filter(|f| is_setup(f)).count(),
+        fences(&page("README.md"))
+            .iter()
+            .filter(|f| is_setup(f))
+            .count(),
         2,
         "fences of shell commands in the whole README"
     );
@@ -282,7 +305,7 @@ fn the_first_command_leads_to_a_daemon_that_answers() {
 }
 
 #[test]
-fn the_exit_codes_of_the_readme_are_those_of_the_help() {
+fn the_exit_codes_of_the_pages_are_those_of_the_help() {
     let help = Ecosystem::asleep().cli(&["--help"]).ok().stdout;
     let codes = help.split("Exit codes:").nth(1).expect("exit codes");
     let documented: Vec<_> = codes
@@ -292,7 +315,7 @@ fn the_exit_codes_of_the_readme_are_those_of_the_help() {
         .take_while(|line| !line.is_empty())
         .map(str::to_owned)
         .collect();
-    let section = section("### Exit codes");
+    let section = section("host/docs/operating.md", "## Exit codes");
     let rows = section.lines().filter(|line| line.starts_with("| "));
     let shown: Vec<_> = rows
         .skip(1)
@@ -303,23 +326,59 @@ fn the_exit_codes_of_the_readme_are_those_of_the_help() {
 
 #[test]
 fn what_the_architecture_names_is_there() {
-    let names = quoted(&section("## Architecture"));
+    const PAGE: &str = "host/docs/architecture.md";
     let is_path = |name: &&String| name.contains('/') && name.ends_with(".rs");
-    let gone: Vec<_> = names
-        .iter()
-        .filter(is_path)
-        .filter(|path| !workspace().join(path.as_str()).is_file())
-        .collect();
+    let named = quoted(&section(PAGE, "## Tour"));
+    let files = named.iter().filter(is_path);
+    assert!(files.clone().count() > 20, "{named:?}");
+    let is_gone = |path: &&String| !workspace().join(path.as_str()).is_file();
+    let gone: Vec<_> = files.filter(is_gone).collect();
     assert!(gone.is_empty(), "files that are not there: {gone:?}");
-    assert!(names.iter().filter(is_path).count() > 20, "{names:?}");
 
-    let named = quoted(&section("### Invariants"));
+    let named = quoted(&section(PAGE, "## Invariants"));
     let tests: Vec<_> = named.iter().filter(|name| name.contains('_')).collect();
     assert!(tests.len() > 20, "{named:?}");
     let sources = sources(workspace());
     let is_missing = |test: &&&String| !sources.contains(&format!("fn {test}("));
     let missing: Vec<_> = tests.iter().filter(is_missing).collect();
     assert!(missing.is_empty(), "tests that are not there: {missing:?}");
+}
+
+#[test]
+fn every_link_leads_to_a_file_of_the_project() {
+    let mut broken = Vec::new();
+    for path in pages() {
+        let directory = path.parent().expect("a file in a directory");
+        for link in links(&page(&path)) {
+            let file = link.split('#').next().unwrap_or_default();
+            let is_elsewhere = link.contains("://") || file.is_empty();
+            if !is_elsewhere && !workspace().join(directory).join(file).exists() {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "links that lead nowhere:\n  {}",
+        broken.join("\n  ")
+    );
+}
+
+/// Returns the targets of the links outside of fences.
+fn links(markdown: &str) -> Vec<String> {
+    let prose: String = markdown.split("```").step_by(2).collect();
+    let behind = prose.split("](").skip(1);
+    let targets = behind.filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    targets.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = page("README.md").lines().count();
+    assert!(
+        lines <= README_LINES_MAX,
+        "README.md has {lines} lines, at most {README_LINES_MAX}"
+    );
 }
 
 /// All Rust source of the workspace, one after another.
