@@ -241,13 +241,6 @@ fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
         )
         .beside(beside, bare),
         row(
-            "a daemon's process, resident",
-            "MB",
-            memory.resident / KB / KB,
-        )
-        .target(3.5)
-        .beside(beside, bare_memory.resident / KB / KB),
-        row(
             "a daemon's process, its share of all (PSS)",
             "MB",
             memory.proportional / KB / KB,
@@ -298,11 +291,6 @@ fn many_files(count: usize) -> Result<Vec<Row>, String> {
         )
         .target(80.0),
     );
-    rows.push(row(
-        "a daemon with its own file, resident",
-        "KB",
-        many.each(alone, |one| one.resident),
-    ));
     Ok(rows)
 }
 

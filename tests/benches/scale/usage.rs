@@ -8,9 +8,7 @@ use std::time::Duration;
 /// Bytes of memory, by how they are counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Memory {
-    /// All that is in memory.
-    pub(super) resident: f64,
-    /// The same, what others have too divided among them.
+    /// What is in memory, and what others have too divided among them.
     pub(super) proportional: f64,
     /// What no file stands behind.
     pub(super) anonymous: f64,
@@ -28,7 +26,6 @@ impl Memory {
                 .ok_or_else(|| format!("{path} has no {name}"))
         };
         Ok(Memory {
-            resident: bytes("Rss:")?,
             proportional: bytes("Pss:")?,
             anonymous: bytes("Anonymous:")?,
         })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
-use dae_tests::{Ecosystem, LIMIT, process, until};
+use dae_tests::{Ecosystem, process};
 use serde_json::{Value, json};
 
 use super::{probe, process_of, text};
@@ -71,23 +71,6 @@ fn a_subprocess_gets_its_own_environment_and_of_the_hosts_only_what_is_safe() {
     // The host itself has more: cargo's variables, at least.
     let of_host = process::environment(ecosystem.pid());
     assert!(of_host.contains_key("CARGO_MANIFEST_DIR"), "{of_host:?}");
-}
-
-#[test]
-fn a_subprocess_at_rest_gives_back_what_its_start_has_mapped() {
-    let ecosystem = Ecosystem::start();
-    // It is looked at so often, and asked nothing meanwhile.
-    let settings = json!({"health_ms": 200});
-    let mut guest = probe(&ecosystem, &["--isolate"], &json!({}), &settings);
-    let worker = process_of(&ecosystem, "Probe");
-    let mut most = 0;
-    until(LIMIT, "it gives it back", || {
-        let now = process::resident_bytes(worker);
-        most = most.max(now);
-        now < most / 2
-    });
-    assert_eq!(guest.ask("echo", &json!([1])), 1);
-    assert_eq!(process_of(&ecosystem, "Probe"), worker);
 }
 
 #[test]

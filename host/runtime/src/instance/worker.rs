@@ -18,7 +18,6 @@ mod hand_offs;
 mod incoming;
 mod known;
 mod running;
-mod shed;
 mod start;
 mod warden;
 mod wire;
@@ -47,7 +46,6 @@ use dae_store::durations;
 use hand_offs::HandOffs;
 use incoming::Incoming;
 use running::RunningCall;
-use shed::Shed;
 use start::{ServingDaemon, load, start};
 use wire::HostConnection;
 
@@ -143,7 +141,6 @@ struct Worker {
     wants: bool,
     /// Where one reply of a batch after the other is made.
     spare: Vec<u8>,
-    shed: Shed,
 }
 
 impl Worker {
@@ -161,7 +158,6 @@ impl Worker {
             room: Arc::default(),
             wants: false,
             spare: Vec::new(),
-            shed: Shed::default(),
         }
     }
 
@@ -171,12 +167,10 @@ impl Worker {
         // The first frame came with it.
         let hand_off_state = self.incoming.descriptors().pop();
         self.hand_off_state = hand_off_state.and_then(|file| HandOffState::open(&file).ok());
-        let mut shed = Shed::of_program();
         let image = match load(&message) {
             Ok(image) => image,
             Err(text) => return self.refuse(&text).await,
         };
-        shed.and_of(&message.file);
         self.wire.send(FrameKind::Loaded, 0, &[]);
         self.wire.drain().await?;
         // Only now do guests wait, if there are any.
@@ -192,7 +186,6 @@ impl Worker {
         match self.while_hearing(starting).await? {
             Ok(served) => {
                 self.wire.send(FrameKind::Started, 0, &[]);
-                self.shed = shed;
                 self.serve(served).await
             }
             Err(text) => self.refuse(&text).await,
@@ -336,8 +329,6 @@ impl Worker {
     fn pong(&mut self, id: u64) {
         self.wire.send(FrameKind::Pong, id, &[]);
         self.wire.flush_now();
-        // Between two pings it was seen whether the daemon rests, without a timer of its own.
-        self.shed.look();
     }
 
     fn save(&mut self, id: u64, served: &ServingDaemon) {
