@@ -28,6 +28,7 @@ mod logs;
 mod many;
 mod pages;
 mod private_group;
+mod prose;
 mod reload;
 mod settings;
 mod shutdown;
