@@ -156,9 +156,9 @@ fn announce(session: &Session, dae: &Dae, file: &Path) -> Result<()> {
     session.out.done(&document, &sentence)
 }
 
-/// A command line that calls the daemon: its first command whose arguments we can make up, else the one that every
-/// daemon has. A command without arguments is left alone, since it may be one that deletes something. `nc` and its kin
-/// would do, too, but each ends a conversation by other options.
+/// Returns a command line that calls the daemon: its first command whose arguments can be made up, else `dae`, which
+/// every daemon has. A command without arguments is never called, since it may delete something. `nc` would do as well,
+/// but each variant of it needs other options to end a conversation.
 fn paste(session: &Session, manifest: &Manifest) -> String {
     let example = manifest.commands.iter().find_map(example);
     let command = example.unwrap_or_else(|| "dae".to_owned());
