@@ -35,8 +35,7 @@ use dae_store::report::{
 };
 use dae_store::text_file;
 
-/// The longest time that a host may hold the lock without answering, while it starts or ends: its grace at the end is 5
-/// s.
+/// The longest time for a host to hold the lock without answering, while it starts or ends: its final grace is 5 s.
 const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
 
 /// The interval for trying again.
@@ -320,7 +319,7 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
     }
 }
 
-/// Runs `start`, `stop`, `restart`, `isolate` and `embed` through the host; without one they have nothing to change.
+/// Runs `start`, `stop`, `restart`, `isolate` and `embed` through the host; without one there is nothing to change.
 pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<()> {
     let mut client = interrupted::client(session)?;
     each(session, names, |name| {

@@ -315,7 +315,7 @@ fn check_command(command: &str) -> Result<(), Fault> {
     )))
 }
 
-/// Refuses commands that the protocol leaves unanswered, so that two daemons don't answer each other for ever.
+/// Refuses commands that the protocol leaves unanswered, so that two daemons don't answer each other forever.
 fn check_answered(command: &str, has_arguments: bool) -> Result<(), Fault> {
     let advice = match command {
         "dae" | "options" if has_arguments => "send it without arguments",

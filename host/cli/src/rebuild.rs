@@ -27,7 +27,7 @@ use dae_store::tasks;
 /// The time without changes after which a save is complete.
 const STILL: Duration = Duration::from_millis(200);
 
-/// The upper bound for that wait: a file that never stops changing is not an editor's, but a log in the same directory.
+/// The upper bound for that wait: constant changes come from a log in the same directory and not from an editor.
 const STILL_MAX: Duration = Duration::from_secs(2);
 
 /// The interval for scanning the sources even without events.
@@ -36,7 +36,7 @@ const POLL: Duration = Duration::from_secs(2);
 /// The limit on the time spent scanning: a scan of a large directory takes at most one part in so many of the time.
 const POLL_LOOKS_MAX: u32 = 20;
 
-/// A crate's watched sources. A change from now on causes a build, even before the build function is set.
+/// A crate's watched sources. Every change after their creation causes a build, even one before `on_change` is called.
 pub(super) struct Sources {
     tree: Tree,
     decider: Decider,

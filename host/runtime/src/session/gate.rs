@@ -273,7 +273,8 @@ impl Gate {
         LeaseReturn { given_back, revoke }
     }
 
-    /// Records why an instance ended unexpectedly, and wakes the guests: some report it to their side.
+    /// Records why an instance ended unexpectedly, and wakes the guests: a local client reports the end to its own
+    /// daemon.
     pub fn note_end(&self, cause: &str) {
         *self.last_end.lock().unwrap_or_else(PoisonError::into_inner) = cause.to_owned();
         self.ends.fetch_add(1, Ordering::Release);

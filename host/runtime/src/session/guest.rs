@@ -9,11 +9,12 @@
 //!
 //! Order: an untagged reply waits in `ordered` for those before it; a tagged one doesn't.
 //!
-//! A connection ends when the guest has closed it and all it sent is answered, or when its daemon ends. Another
-//! protocol, half a line that is older than its limit, and a guest that doesn't read what is pushed to it end it as
-//! well. A guest that keeps a daemon in a subprocess busy is handed off to that process ([`hand_off`]); its task then
-//! only waits for the return. An error of the socket ends the connection without a log line, since nobody would read
-//! it.
+//! A connection ends when the guest has closed it and all it sent is answered, or when its daemon asks it to end. It
+//! also ends for another protocol, for half a line older than its limit, and for a guest that doesn't read what is
+//! pushed to it. An error of the socket ends it without an error line, since nobody would read one.
+//!
+//! A guest that keeps its daemon's subprocess busy is handed off to it ([`hand_off`]). Its task then only waits for the
+//! return.
 
 mod answers;
 mod batches;
@@ -57,8 +58,7 @@ const READ_BYTES: usize = 16 << 10;
 
 /// A guest that was admitted.
 pub(crate) struct AdmittedGuest {
-    /// The handle through which others push to the guest. It leaves the gate's guests when the connection has been
-    /// served.
+    /// The handle for pushing to the guest. It leaves the gate's guests when the connection has been served.
     pub(crate) guest_handle: Arc<GuestHandle>,
     /// The connection's entry in the count of file descriptors; `None` if it isn't counted.
     pub counted: Option<CountedConnection>,

@@ -24,11 +24,10 @@ use crate::threads::counters::BatchCounts;
 /// The number of batches of quick commands in a row that show that a guest is busy. A hand-off and the return cost
 /// about as much as these batches.
 pub(super) const LENDS_AFTER: u32 = 4;
-/// The longest pause in reading before a hand-off, so that commands in flight can finish. Quick commands finish within
-/// it.
+/// The longest pause in reading before a hand-off, for commands in flight to finish. Quick commands need less.
 pub(super) const REST_MAX: Duration = Duration::from_millis(5);
-/// The upper bound of that number for one guest. The number doubles when a guest returns for its own sake and not for a
-/// reload.
+/// The upper bound of that number for one guest. The number doubles after a hand-off that was refused, that the process
+/// had no use for, or during which an event came for the guest.
 const LENDS_AFTER_MAX: u32 = 4096;
 
 /// A hand-off, as the guest's task sees it.

@@ -41,11 +41,11 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Answers whole lines while there is reply budget and an instance or a refusal to answer with. Also returns the
-    /// number of the instance that answered; 0 if none did.
+    /// Answers whole lines while there is reply budget, once the gate is open or shut and the connect hook has ended.
+    /// Also returns the number of the instance that answered; 0 if none did.
     fn take_lines(&mut self, context: &mut Context<'_>) -> (InboxLook, BatchCounts, u64) {
         let nothing = |taken| (taken, BatchCounts::default(), 0);
-        // Poll the connect hook in every phase of the gate: a hook that isn't polled would hold its lease for ever.
+        // Poll the connect hook in every phase of the gate: a hook that isn't polled would hold its lease forever.
         let is_greeted = !self.is_greeting_on(context);
         if self.guest_handle.is_closing() || self.is_closing {
             self.is_closing = true;
@@ -132,8 +132,7 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Answers any line; [`Guest::answer`] is for messages on the hot path. Nothing behind another protocol's opening
-    /// is a line.
+    /// Answers any line; [`Guest::answer`] is for messages on the hot path. Lines end where another protocol opens.
     #[inline(never)]
     fn answer_any<'a>(
         &mut self,
@@ -314,8 +313,8 @@ impl<S: Stream> Guest<S> {
     }
 }
 
-/// Returns whether the message is a reply to no call of ours. It is never answered: two daemons could otherwise answer
-/// each other for ever.
+/// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
+/// answer each other forever.
 #[inline]
 pub(super) fn is_stray(message: &Message<'_>) -> bool {
     match message.name {
