@@ -182,7 +182,8 @@ pub(super) fn report(error: &anyhow::Error) -> Code {
     code(error)
 }
 
-/// Ends the program: reports an error, and returns the exit code. Exits at once while a library is being loaded.
+/// Reports an error, and returns the exit code. While a library is being loaded, exits at once: the libraries' exit
+/// handlers would wait for the loader's lock.
 pub(super) fn end(result: anyhow::Result<()>) -> ExitCode {
     let code = result.map_or_else(|error| report(&error), |()| Code::Done);
     if library::is_loading() {
