@@ -1,10 +1,11 @@
-//! Commands that change the ecosystem: `install`, `uninstall`, `start`, `stop`, `restart`, `isolate`, `embed`.
+//! Commands that change the ecosystem: `install`, `uninstall`, `start`, `stop`, `restart`, `reload`, `rollback`,
+//! `isolate`, `embed`.
 //!
-//! A running host does all of it itself. With no host, `install` and `uninstall` work on the store and the registry
-//! directly, and the change takes effect at the next run. Between the two stands the home's lock: whoever holds it may
-//! write, so a host that is just starting and a command that found none cannot both do so.
+//! A running host makes all changes itself. Without a host, `install` and `uninstall` work on the store and the
+//! registry directly, and the change takes effect at the next run. The home's lock keeps the two apart: only its holder
+//! may write. So a host that is just starting and a command that found none can't both write.
 //!
-//! Several names are taken one after another; one that fails is reported and does not keep the others from their turn.
+//! Several names are handled one after another. A failure is reported and doesn't stop the others.
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -34,13 +35,14 @@ use dae_store::report::{
 };
 use dae_store::text_file;
 
-/// How long a host may hold the lock without answering, while it starts or ends: its grace at the end is 5 s.
+/// The longest time for a host to hold the lock without answering, while it starts or ends: its final grace is 5 s.
 const HOST_SETTLES_MAX: Duration = Duration::from_secs(10);
 
-/// How often that is looked at.
+/// The interval for trying again.
 const HOST_SETTLES_POLL: Duration = Duration::from_millis(50);
 
-/// The largest config taken from a file. A config is typed by hand or generated; more than this is a wrong file.
+/// The largest config that is read from a file (bytes). A config is typed by hand or generated; a larger file is the
+/// wrong one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// What `install` takes.
@@ -95,15 +97,15 @@ pub(super) struct Names {
     names: Vec<String>,
 }
 
-/// Who does the work.
+/// The side that carries out a change.
 enum Worker {
     /// The running host.
     Host(Client<UnixStream>),
-    /// We do: nobody else can while this lock is held.
+    /// This process: no other can change anything while it holds this lock.
     Ours(HomeLock),
 }
 
-/// The running host, or the lock that says there is none.
+/// Returns the running host, or the lock that proves that there is none.
 fn hands(session: &Session) -> Result<Worker> {
     let until = Instant::now() + HOST_SETTLES_MAX;
     loop {
@@ -127,7 +129,7 @@ fn hands(session: &Session) -> Result<Worker> {
     }
 }
 
-/// `install`: a file becomes a daemon.
+/// `install`: installs a plugin's file as a daemon.
 pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
     let request = request(args)?;
     match hands(session)? {
@@ -196,7 +198,7 @@ fn request(args: InstallArgs) -> Result<InstallRequest> {
     })
 }
 
-/// A name and a file, or a file alone.
+/// Splits the words into a name and a file, or a file alone.
 fn name_and_file(
     first: PathBuf,
     second: Option<PathBuf>,
@@ -213,7 +215,7 @@ fn name_and_file(
     Ok((Some(first.to_string_lossy().into_owned()), file))
 }
 
-/// The argument of `--config` or `--settings`: JSON, or `@` and a file that holds it.
+/// Reads the argument of `--config` or `--settings`: JSON, or `@` and the name of a file with JSON.
 fn read_object(what: &str, text: &str) -> Result<Value> {
     let Some(path) = text.strip_prefix('@') else {
         return Ok(object(what, text)?);
@@ -239,7 +241,7 @@ fn object(what: &str, text: &str) -> Result<Value, Fault> {
             "--{what} takes a JSON object, like {{\"key\": 1}}; {got}"
         ))
     };
-    // What isn't strict JSON is tried as JSON5, as it is everywhere else.
+    // Text that isn't strict JSON is tried as JSON5, as it is everywhere else.
     let strict = match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Ok(Cow::Borrowed(text)),
         Err(_) => json5_text::document_to_strict(text).map(Cow::Owned),
@@ -269,7 +271,7 @@ fn running(installed: &Installed) -> String {
     )
 }
 
-/// Tells of states that the daemon was started without, and of the way back to them.
+/// Prints which stored states the daemon was started without, and how to go back to them.
 fn note_states(session: &Session, installed: &Installed) {
     let name = &installed.name;
     let history = session.command_line(&format!("state {name} --history"));
@@ -292,7 +294,7 @@ fn next_run(session: &Session) -> String {
     format!("no host runs for the home {home}; it takes effect at the next `{start}`")
 }
 
-/// `uninstall`: daemons are stopped and forgotten; states and logs are kept for a week.
+/// `uninstall`: stops daemons and removes them; their states and logs are kept for a week.
 pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
     let request = |name: &str| UninstallRequest {
         name: name.to_owned(),
@@ -317,7 +319,7 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
     }
 }
 
-/// `start`, `stop` and `restart`, by the host; there is nothing to start or stop without one.
+/// Runs `start`, `stop`, `restart`, `isolate` and `embed` through the host; without one there is nothing to change.
 pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<()> {
     let mut client = interrupted::client(session)?;
     each(session, names, |name| {
@@ -347,7 +349,7 @@ pub(super) struct ReloadArgs {
     fresh: bool,
 }
 
-/// `reload`: the daemon's file, as it is now, takes over.
+/// `reload`: replaces the daemon's code with its file as it is now.
 pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
     let request = json!({"name": args.name, "fresh": args.fresh});
     let installed: Installed = interrupted::client(session)?.ask("reload", &[request])?;
@@ -374,7 +376,7 @@ pub(super) struct RollbackArgs {
     fresh: bool,
 }
 
-/// `rollback`: the code of before, or a chosen version, takes over again.
+/// `rollback`: replaces the daemon's code with the previous or a chosen version.
 pub(super) fn rollback(session: &Session, args: RollbackArgs) -> Result<()> {
     let RollbackArgs {
         name,
@@ -395,7 +397,7 @@ pub(super) fn rollback(session: &Session, args: RollbackArgs) -> Result<()> {
     session.out.done(&installed, &accepted(session, &installed))
 }
 
-/// A heading and one row a version.
+/// Returns a heading and one row per version.
 fn rows(versions: &[Version]) -> Vec<Vec<String>> {
     let heading = ["HASH", "VERSION", "PLACE", "NOTE"].map(str::to_owned);
     let row = |version: &Version| {
@@ -451,7 +453,7 @@ fn accepted(session: &Session, installed: &Installed) -> String {
     )
 }
 
-/// One name after another: sentences as they come true, or one array at the end with `--json`.
+/// Runs `act` for one name after another. Prints a sentence after each, or one array at the end with `--json`.
 fn each<T: Serialize>(
     session: &Session,
     names: &Names,

@@ -1,4 +1,4 @@
-//! `check`: what a plugin's file is, read without running any of it. It needs no host.
+//! `check`: describes a plugin's file without running any of it. It needs no host.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub(super) struct CheckArgs {
     file: PathBuf,
 }
 
-/// `check`: what a file is, read without loading it.
+/// Describes a file without loading it.
 pub(super) fn check(session: &Session, args: &CheckArgs) -> Result<()> {
     let found = manifest::read_with_needs(&args.file).and_then(|(manifest, needs)| {
         manifest::check_in_process(&manifest)?;
@@ -46,7 +46,7 @@ pub(super) fn check(session: &Session, args: &CheckArgs) -> Result<()> {
     }
 }
 
-/// The libraries that the file finds beside itself, and that its private copy doesn't.
+/// Returns the libraries that the file finds beside itself, but its private copy would not.
 fn beside<'a>(file: &Path, needs: &'a Needs) -> Vec<&'a String> {
     let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let is_there = |library: &&String| needs.is_beside && real.with_file_name(library).is_file();

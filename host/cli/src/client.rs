@@ -1,13 +1,14 @@
-//! A guest of one line at a time: how the command line talks to a host and to daemons.
+//! A blocking client with one call at a time, for the connections of the command line to a host and to daemons.
 //!
-//! Blocking and without a runtime, since a command has one thing to wait for. The same client speaks on the control
-//! socket and on a daemon's TCP port; the grammar is `dae_common_tcp`'s, so that no line is understood in two ways.
+//! It needs no async runtime, since a command has one thing to wait for. The same client serves the control socket and
+//! a daemon's TCP port. It parses lines with `dae_common_tcp`, so that both sides read each line alike.
 //!
 //! On the control socket calls are tagged, because events come in between. A daemon is called without a tag: one call
-//! is under way at a time, and a daemon written by somebody else may know no tags. Absent: pipelining, reconnecting.
+//! is under way at a time, and a daemon by another author may not support tags. Absent: pipelining, reconnecting.
 //!
-//! Errors: [`Fault::NoHost`] when nobody holds the home, [`Fault::NotListening`] when its holder can't be reached,
-//! [`Fault::Refused`] for an `error` line, and a text for everything that breaks the protocol or the connection.
+//! Errors: [`Fault::NoHost`] if no process holds the home, [`Fault::NotListening`] if its holder can't be reached,
+//! [`Fault::Refused`] for an `error` line, and a text for every breach of the protocol and every loss of the
+//! connection.
 
 mod connect;
 
@@ -23,35 +24,35 @@ use serde_json::value::RawValue;
 use super::exit::Fault;
 use super::incoming::{Arguments, Incoming, Refusal, array, one};
 
-/// The longest reply taken in. Far above the protocol's own limit for a line, since `logs -n` of a busy home is one
-/// line; it is here so that a peer which never ends its line cannot take all memory.
+/// The longest reply that is read (bytes). It is far above the protocol's limit for a line, since `logs -n` of a busy
+/// home is one line. It keeps a peer that never ends its line from taking all memory.
 const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// Read at once; more than any usual reply.
+/// The size of one read (bytes); more than any usual reply.
 const READ_BYTES: usize = 16 << 10;
 
-/// The tag of every control call; one is enough, since one call is under way at a time.
+/// The tag of every control call. One is enough, since one call is under way at a time.
 const CONTROL_TAG: &str = "cli";
 
-/// One connection, one call at a time.
+/// A connection with one call at a time.
 #[derive(Debug)]
 pub(super) struct Client<S> {
     stream: S,
     inbox: Inbox,
     tag: Option<&'static str>,
-    /// Whom an error message is about: "the host" or a daemon's name.
+    /// The peer's name in error messages: "the host" or a daemon's name.
     peer: String,
-    /// The peer may be of another make, and then may not answer at all.
+    /// True if the peer may be of another make, which may not answer at all.
     is_foreign: bool,
-    /// An `error` that answers no call of ours: the reason, if the connection closes next.
+    /// The text of an `error` that answers no call: the reason, if the connection closes next.
     parting: Option<String>,
-    /// How long sending and an answer may take together, whatever else comes meanwhile; `None` for ever.
+    /// The limit for sending a call and receiving its answer together, whatever else comes meanwhile; `None` for none.
     answer_max: Option<Duration>,
-    /// When the present wait ends.
+    /// The end of the current wait.
     deadline: Option<Instant>,
 }
 
-/// A stream whose reads and writes can be given a limit.
+/// A stream whose reads and writes can have a time limit.
 pub(super) trait Stream: Read + Write {
     /// Sets the limit of each read and write; `None` for none.
     fn limit(&self, limit: Option<Duration>) -> io::Result<()>;
@@ -79,16 +80,16 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    /// Sends one command and waits for its result: `arguments` is a JSON array; `null` stands for a command that
-    /// returns nothing.
+    /// Sends one command and waits for its result. `arguments` is serialized to a JSON array. The result is `null` for
+    /// a command that returns nothing.
     pub(super) fn call(&mut self, name: &str, arguments: &impl Serialize) -> Result<Box<RawValue>> {
         let mut line = Vec::new();
         write_message(&mut line, name, self.tag, &serde_json::to_vec(arguments)?);
-        // A limit past the end of time is none.
+        // A limit past the end of time counts as none.
         self.deadline = self
             .answer_max
             .and_then(|limit| Instant::now().checked_add(limit));
-        // A peer that refuses us may have closed already: then what it said last is worth more than our write error.
+        // A peer that refuses the call may have closed already. Its last message then says more than the write error.
         let sent = self.send(&line);
         if let Err(error) = &sent
             && is_over_time(error)
@@ -105,7 +106,7 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    /// As [`Client::call`], with the result read into a type.
+    /// Does the same as [`Client::call`], and parses the result into a type.
     pub(super) fn ask<T: DeserializeOwned>(
         &mut self,
         name: &str,
@@ -121,7 +122,7 @@ impl<S: Stream> Client<S> {
         })
     }
 
-    /// The next line of that name that answers nothing; `None` when the peer has closed.
+    /// Returns the arguments of the next line of that name; `None` when the peer has closed.
     pub(super) fn event(&mut self, name: &str) -> Result<Option<Arguments>> {
         while let Some(line) = self.line()? {
             if line.name == name {
@@ -155,7 +156,7 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    /// An error that is about our call ends it; another one is kept, as it may be why the connection closes.
+    /// Returns an error that is about our call. Keeps any other, as it may be why the connection closes.
     fn refusal(&mut self, name: &str, ours: bool, line: &Incoming) -> Result<()> {
         let arguments = array(&line.arguments)?;
         let text = arguments.first().map_or("null", |first| first.get());
@@ -168,7 +169,7 @@ impl<S: Stream> Client<S> {
         Ok(())
     }
 
-    /// On the control socket the message says it all; a daemon's own words need the code beside them.
+    /// On the control socket the message is complete; a daemon's message needs its name and the code beside it.
     fn fault(&self, refusal: Refusal) -> Fault {
         let text = refusal.text();
         let message = match self.tag {
@@ -184,7 +185,7 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    /// Both sides of a connection answer `dae` and `options`; ours is short.
+    /// Answers `dae` and `options`, which both sides of a connection must; our answer is short.
     fn answer(&mut self, line: &Incoming) -> Result<()> {
         let pid = std::process::id();
         let result = match line.name.as_str() {
@@ -201,7 +202,7 @@ impl<S: Stream> Client<S> {
         Ok(self.send(&reply)?)
     }
 
-    /// Sends all bytes before the deadline, however little the peer takes at once.
+    /// Sends all bytes before the deadline, however few the peer takes at once.
     fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.limit_to_deadline()?;
@@ -215,7 +216,7 @@ impl<S: Stream> Client<S> {
         Ok(())
     }
 
-    /// Has the next read or write end at the deadline. The error where that has passed is that of a wait in vain.
+    /// Limits the next read or write to the deadline. If that has passed, returns the error of a timed-out wait.
     fn limit_to_deadline(&self) -> io::Result<()> {
         let left = self
             .deadline
@@ -226,7 +227,7 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    /// The next line, however many reads it takes; `None` at the end of the stream.
+    /// Returns the next line, however many reads it takes; `None` at the end of the stream.
     fn line(&mut self) -> Result<Option<Incoming>> {
         loop {
             if let Some(line) = self.inbox.next() {
@@ -276,7 +277,7 @@ impl<S: Stream> Client<S> {
 mod tests {
     use super::*;
 
-    /// A peer that has said all it will say, and keeps what it is told.
+    /// A peer whose output is fixed, and which records its input.
     struct Script {
         says: io::Cursor<Vec<u8>>,
         heard: Vec<u8>,

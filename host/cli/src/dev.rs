@@ -1,14 +1,15 @@
-//! `dev`: from a plugin's source to a daemon that answers, in one command.
+//! `dev`: builds plugins from source and runs their daemons, in one command.
 //!
-//! Each crate is built with the cargo that is at hand, in its own directory, so that its toolchain and settings hold.
-//! Then an ecosystem of its own, in the target directory, is run by this very process; the crate's daemon is installed
-//! under the name that it defines itself, in place of the one of the last time. So nothing of a person's real home is
-//! touched, and what a daemon has kept is still there the next time.
+//! Each crate is built in its own directory by the cargo at hand, so that its toolchain and settings apply. This
+//! process then runs a separate ecosystem in the target directory. It installs each crate's daemon there under the
+//! plugin's own name, in place of the one from the last run. So the user's real home is untouched, and a daemon finds
+//! its state again the next time.
 //!
-//! From then on each crate is built again when a file of it is saved, and the daemon goes on with the new code where the
-//! old one was. A compile error is shown, and the old code runs on.
+//! After that, a crate is built again when one of its files is saved, and the daemon continues with the new code and
+//! its state. If a build fails, its error is shown and the old code keeps running.
 //!
-//! Standard output has, for each daemon, its name, its port and a line to paste; compiler and log are on standard error.
+//! Standard output gets each daemon's name, its port and a command line to paste. The compiler's output and the log go
+//! to standard error.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -30,10 +31,10 @@ use dae_store::manifest::{self, Argument, Manifest};
 use dae_store::registry::Registry;
 use dae_store::report::{InstallRequest, Status};
 
-/// The program's name, as its own command lines begin.
+/// The program's name at the start of its own command lines.
 const PROGRAM: &str = "dae-host";
 
-/// The directory below cargo's target directory that is the home.
+/// The home's directory below cargo's target directory.
 const HOME_NAME: &str = "dae-dev";
 
 /// What `dev` takes.
@@ -44,7 +45,7 @@ pub(super) struct Args {
     dirs: Vec<PathBuf>,
 }
 
-/// Builds, runs and shows; ends with Ctrl-C.
+/// Builds the crates and runs their daemons until Ctrl-C.
 pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     let crates = args
         .dirs
@@ -55,11 +56,11 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
         (false, Some(first)) => in_home(session, first),
         _ => session,
     };
-    // Before the build, which may take minutes.
+    // Check before the build, which may take minutes.
     if let Some(held) = session.home.holder() {
         return Err(held.into());
     }
-    // From before the first build: a person doesn't wait for it to save the next file.
+    // Watch from before the first build: the next file may be saved while it runs.
     let sources: Vec<Sources> = crates.iter().map(|plugin| plugin.watch(&session)).collect();
     let mut files = Vec::new();
     for plugin in &crates {
@@ -82,7 +83,7 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     })
 }
 
-/// The session in the home of its own: in the crate's target directory.
+/// Returns the session with a home in the crate's target directory.
 fn in_home(session: Session, plugin: &Crate) -> Session {
     let dir = plugin.target_directory().join(HOME_NAME);
     Session {
@@ -92,7 +93,8 @@ fn in_home(session: Session, plugin: &Crate) -> Session {
     }
 }
 
-/// Has the daemons that the home knows already start with the new files, and once. Returns their names.
+/// Replaces the files of the daemons that the home already has, so that these start once and with the new files.
+/// Returns their names.
 fn replace_present(home: &Home, files: &[PathBuf]) -> Result<HashSet<String>> {
     home.create()?;
     let _lock = home.lock()?;
@@ -116,7 +118,7 @@ fn request(file: &Path) -> InstallRequest {
     }
 }
 
-/// Installs the files whose daemons are not present yet, and says where each daemon listens.
+/// Installs the files whose daemons are not present yet, and prints the port of each daemon.
 async fn install_all(
     session: &Session,
     dae: &Dae,
@@ -154,9 +156,9 @@ fn announce(session: &Session, dae: &Dae, file: &Path) -> Result<()> {
     session.out.done(&document, &sentence)
 }
 
-/// A command line that calls the daemon: its first command whose arguments we can make up, else the one that every
-/// daemon has. A command without arguments is left alone, since it may be one that deletes something. `nc` and its kin
-/// would do, too, but each ends a conversation by other options.
+/// Returns a command line that calls the daemon: its first command whose arguments can be made up, else `dae`, which
+/// every daemon has. A command without arguments is never called, since it may delete something. `nc` would do as well,
+/// but each variant of it needs other options to end a conversation.
 fn paste(session: &Session, manifest: &Manifest) -> String {
     let example = manifest.commands.iter().find_map(example);
     let command = example.unwrap_or_else(|| "dae".to_owned());
@@ -170,7 +172,7 @@ fn paste(session: &Session, manifest: &Manifest) -> String {
     }
 }
 
-/// This program as a shell finds it: by its name where it is on the search path, else by its own path.
+/// Returns this program as a shell finds it: by name if it is on the search path, else by its own path.
 fn program() -> String {
     let Ok(own) = std::env::current_exe() else {
         return PROGRAM.to_owned();
@@ -195,7 +197,7 @@ fn example(command: &manifest::Command) -> Option<String> {
 }
 
 fn example_value(argument: &Argument) -> Option<&'static str> {
-    // As the manifest words them, for a person; what is none of these is a type of the plugin's own.
+    // The manifest's words for types; any other type is the plugin's own.
     match argument.type_name.as_str() {
         "string" => Some("Ada"),
         "number" | "integer" | "integer from 0" => Some("2"),

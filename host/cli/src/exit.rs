@@ -1,10 +1,11 @@
-//! How the program ends: the one place that turns an error into an exit code and a message.
+//! The end of the program: the one place that turns an error into an exit code and a message.
 //!
-//! Everywhere else in the command line an error is an `anyhow::Error` with its reasons chained. An error whose fate is
-//! not plain failure carries a [`Fault`] somewhere in that chain; [`code`] looks for it. So a command adds what it was
-//! doing (`.context(…)`) and the code stays right.
+//! Everywhere else in the command line an error is an `anyhow::Error` with its chain of reasons. An error whose exit
+//! code is not that of a plain failure carries a [`Fault`] somewhere in that chain, and [`code`] finds it. So a command
+//! can add context (`.context(…)`) without changing the code.
 //!
-//! Codes are part of the interface: scripts branch on them. None is ever given another meaning; [`HELP`] lists them.
+//! Codes are part of the interface, since scripts branch on them. No code ever gets another meaning; [`HELP`] lists
+//! them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use dae_store::home::HomeBusy;
 use dae_store::printable;
 use dae_store::registry::DAE_NAME;
 
-/// The exit codes, as they stand below `--help`.
+/// The exit codes, as `--help` shows them.
 pub(super) const HELP: &str = "\
 Exit codes:
   0  done
@@ -29,36 +30,36 @@ Exit codes:
 Data goes to standard output, everything else to standard error. With --json each query prints
 exactly one JSON document (`logs`: one a line). NO_COLOR turns colours off.";
 
-/// How the program ended, as its caller sees it.
+/// The exit code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Code {
-    /// What was asked for is done.
+    /// The command has done its work.
     Done = 0,
-    /// It is not, and the message says why.
+    /// The command has failed, and the message says why.
     Failed = 1,
-    /// The words on the command line make no sense; clap ends with the same number.
+    /// The command line is wrong; clap ends with the same number.
     Usage = 2,
-    /// The daemon is known, and does not run.
+    /// The daemon is known, but does not run.
     NotRunning = 3,
     /// There is no daemon of that name.
     UnknownName = 4,
     /// Another host holds the home.
     HomeHeld = 6,
-    /// No host runs for the home, and what was asked for needs one.
+    /// No host runs for the home, and the command needs one.
     NoHost = 7,
 }
 
-/// An error that ends the program in its own way.
+/// An error that ends the program with its own exit code.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// Wrong usage that clap cannot see.
+    /// Wrong usage that clap can't detect.
     Usage(String),
-    /// A host or daemon said no, with a code of the protocol or of the control socket.
+    /// A refusal by a host or daemon, with a code of the protocol or of the control socket.
     Refused {
-        /// The code as it came.
+        /// The code as it was received.
         code: String,
-        /// Its words, for a person.
+        /// The message for a person.
         message: String,
     },
     /// Nothing listens on the home's control socket.
@@ -70,14 +71,14 @@ pub(super) enum Fault {
     },
     /// A process holds the home, and nothing listens on its control socket.
     NotListening {
-        /// Who holds the home.
+        /// The process that holds the home.
         held: HomeBusy,
-        /// Where it should listen.
+        /// The socket on which it should listen.
         socket: PathBuf,
     },
-    /// Some of several names failed, each reported already; the code is the first one's.
+    /// Some of several names failed, and each failure is reported already. The code is that of the first.
     Reported(Code),
-    /// Whoever read our output has gone (`| head`): nothing is left to do, and nothing to say.
+    /// The reader of the output has gone (`| head`): nothing is left to do or to print.
     ReaderGone,
 }
 
@@ -85,7 +86,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Usage(text) => f.write_str(text),
-            // A peer's words are one line, whatever it sent.
+            // A peer's message is shown on one line, whatever it contains.
             Fault::Refused { message, .. } => f.write_str(&printable::one_line(message)),
             Fault::NoHost { home, start } => {
                 let home = home.display();
@@ -114,7 +115,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl Fault {
-    /// There is no daemon `name`; `known` are the ones that there are.
+    /// Returns the fault for an unknown daemon `name`; `known` are the names that exist.
     pub(super) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Fault {
         if name == DAE_NAME {
             return Fault::Refused {
@@ -144,7 +145,7 @@ impl Fault {
     }
 }
 
-/// Two codes of the control socket have an exit code of their own; every other refusal is a plain failure.
+/// Two codes of the control socket have their own exit codes; every other refusal is a plain failure.
 fn code_of_refusal(code: &str) -> Code {
     match code {
         "not-running" => Code::NotRunning,
@@ -153,20 +154,20 @@ fn code_of_refusal(code: &str) -> Code {
     }
 }
 
-/// The exit code for an error: that of the first link of its chain that has one.
+/// Returns the exit code for an error: that of the first link of its chain that has one.
 pub(super) fn code(error: &anyhow::Error) -> Code {
     let of_link = |link: &(dyn std::error::Error + 'static)| {
         let held = || link.is::<HomeBusy>().then_some(Code::HomeHeld);
         link.downcast_ref::<Fault>().map(Fault::code).or_else(held)
     };
-    // anyhow's own downcast also sees a fault that was attached as context, which the chain shows only as text.
+    // anyhow's own downcast also finds a fault that was attached as context, which the chain shows only as text.
     let attached = error.downcast_ref::<Fault>().map(Fault::code);
     attached
         .or_else(|| error.chain().find_map(of_link))
         .unwrap_or(Code::Failed)
 }
 
-/// Says on standard error what went wrong, and returns the code to end with.
+/// Prints the error on standard error, and returns the exit code.
 pub(super) fn report(error: &anyhow::Error) -> Code {
     let quiet = matches!(
         error.downcast_ref::<Fault>(),
@@ -174,14 +175,15 @@ pub(super) fn report(error: &anyhow::Error) -> Code {
     );
     if !quiet {
         use std::io::Write as _;
-        // A closed standard error leaves nobody to tell.
+        // If standard error is closed, nobody reads the message.
         let text = format!("{error:#}");
         let _ = writeln!(std::io::stderr(), "dae-host: {}", printable::message(&text));
     }
     code(error)
 }
 
-/// The program's last word.
+/// Reports an error, and returns the exit code. While a library is being loaded, exits at once: the libraries' exit
+/// handlers would wait for the loader's lock.
 pub(super) fn end(result: anyhow::Result<()>) -> ExitCode {
     let code = result.map_or_else(|error| report(&error), |()| Code::Done);
     if library::is_loading() {

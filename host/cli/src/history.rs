@@ -1,7 +1,7 @@
-//! `state`: a daemon's state, and with `--history` those that have left and are kept for a week.
+//! `state`: a daemon's state, and with `--history` its archived states, which are kept for a week.
 //!
-//! The present state is asked of the host, since the daemon itself may have to say it. Those that are kept lie in the home,
-//! and are shown with or without a host.
+//! The host is asked for the current state, since the daemon itself may have to supply it. Archived states are read
+//! from the home, with or without a host.
 
 use anyhow::Result;
 use serde_json::json;
@@ -25,7 +25,7 @@ pub(super) struct Args {
     history: bool,
 }
 
-/// Prints the state, or lists those that are kept.
+/// Prints the state, or lists the archived ones.
 pub(super) fn state(session: &Session, args: &Args) -> Result<()> {
     if args.history {
         return history(session, &args.name);

@@ -1,7 +1,7 @@
-//! What comes in from a host or a daemon: lines, and what they carry.
+//! The lines that a host or a daemon sends, and their contents.
 //!
-//! The grammar is `dae_common_tcp`'s; here is what a connecting side makes of it. The JSON is not looked into more than
-//! needed: a result is handed on as it was written.
+//! `dae_common_tcp` parses the lines; this module interprets them for the connecting side. It parses JSON no further
+//! than needed: a result is passed on as it was written.
 
 use anyhow::{Context as _, Result, bail};
 use dae_common_tcp::Line;
@@ -10,17 +10,17 @@ use serde_json::value::RawValue;
 
 use dae_store::json5_text;
 
-/// The arguments of a line, unparsed: a number keeps its digits, an object the order of its keys.
+/// The unparsed arguments of a line: a number keeps its digits, and an object the order of its keys.
 pub(super) type Arguments = Vec<Box<RawValue>>;
 
-/// A line that came in, free of the buffer it lay in.
+/// A received line that owns its text.
 pub(super) struct Incoming {
     pub(super) name: String,
     pub(super) tag: Option<String>,
     pub(super) arguments: String,
 }
 
-/// What an `error` line says. Its code stays text: the control socket has more of them than the protocol.
+/// The contents of an `error` line. The code stays text: the control socket has more codes than the protocol.
 #[derive(Deserialize)]
 pub(super) struct Refusal {
     #[serde(default)]
@@ -42,7 +42,7 @@ impl Refusal {
 }
 
 impl Incoming {
-    /// The line, if it is one; whatever else came ends the conversation.
+    /// Returns the line, if it is a message; anything else ends the conversation.
     pub(super) fn take(line: Line<'_>, peer: &str) -> Result<Incoming> {
         match line {
             Line::Message(message) => Ok(Incoming {
@@ -58,13 +58,13 @@ impl Incoming {
         }
     }
 
-    /// A `dae` or `options` without arguments is a question, never a reply.
+    /// Returns whether the line is a request to us: a `dae` or `options` without arguments is never a reply.
     pub(super) fn asks_us(&self) -> bool {
         matches!(self.name.as_str(), "dae" | "options") && self.arguments.is_empty()
     }
 }
 
-/// The arguments as a sender of ours and of others writes them: an array, nothing at all, or one value, perhaps in JSON5.
+/// Parses arguments in each form that a peer may send: an array, nothing at all, or one value, perhaps in JSON5.
 pub(super) fn array(arguments: &str) -> Result<Arguments> {
     if arguments.is_empty() {
         return Ok(Vec::new());
@@ -81,7 +81,7 @@ pub(super) fn array(arguments: &str) -> Result<Arguments> {
     }
 }
 
-/// A reply's one result. A daemon of another make may send several: then they stay an array.
+/// Returns a reply's one result. Several results, which another make of daemon may send, stay an array.
 pub(super) fn one(mut arguments: Arguments) -> Result<Box<RawValue>> {
     match arguments.len() {
         1 => Ok(arguments.remove(0)),

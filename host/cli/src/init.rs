@@ -1,9 +1,9 @@
-//! The first process of a container: it reaps orphans, and the host is its child.
+//! The first process of a container: it reaps orphans and runs the host as its child.
 //!
-//! Whatever loses its parent becomes a child of the first process, and stays in the kernel's table until that asks how it
-//! ended. A host can't ask for everybody: it would take the answers away from daemons that have started processes of
-//! their own. So as process 1 this program only starts itself once more, as the host, hands on every signal, reaps all
-//! that ends, and ends as the host has.
+//! A process that loses its parent becomes a child of the first process, and stays in the kernel's table until that
+//! reaps it. A host can't reap every child: it would take the exit codes away from daemons that have started processes
+//! of their own. So as process 1 this program only starts itself again as the host. It forwards every signal, reaps
+//! every process that ends, and exits as the host did.
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -15,27 +15,27 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use dae_runtime::process::signals;
 
-/// The number of the first process of a system or a container.
+/// The process ID of the first process of a system or a container.
 const FIRST: u32 = 1;
 
-/// What a shell adds to the number of the signal that has ended a program.
+/// The number that a shell adds to the signal that ended a program, to form its exit code.
 const CODE_OF_SIGNAL: i32 = 128;
 
-/// Whether this is the first process.
+/// Returns whether this is the first process.
 pub(super) fn is_first() -> bool {
     std::process::id() == FIRST
 }
 
-/// Runs this program once more with the same arguments, and reaps until that has ended.
+/// Runs this program again with the same arguments, and reaps processes until that one has ended.
 pub(super) fn run() -> Result<ExitCode> {
-    // Before the host is there, since the kernel drops what the first process has no handler for.
+    // Register before the host starts: the kernel drops signals for which the first process has no handler.
     let mut forwarded = signals::forwarded().context("cannot listen for signals")?;
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| "dae-host".into());
     let host = Command::new("/proc/self/exe")
         .arg0(name)
         .args(arguments)
-        // A Ctrl-C comes to this process alone, and reaches the host once.
+        // A Ctrl-C must reach this process alone, so that the host gets it once.
         .process_group(0)
         .spawn()
         .context("cannot start the host as a child of process 1")?;
@@ -45,7 +45,7 @@ pub(super) fn run() -> Result<ExitCode> {
         .spawn(move || {
             for signal in forwarded.forever() {
                 if let Some(signal) = Signal::from_named_raw(signal) {
-                    // It may have ended just now.
+                    // The host may have ended just now.
                     let _ = kill_process(host, signal);
                 }
             }

@@ -1,10 +1,10 @@
-//! The end of the program by a signal, while the host carries out a change that it was asked for.
+//! Reports what becomes of a change when a signal ends the program before the host answers.
 //!
-//! The program ends as the signal means it to, and its caller sees which signal that was. Before that, a sentence says what
-//! becomes of the change: the host abandons one that it has not begun, and carries through one that it has.
+//! The program ends by the signal's default effect, and its caller sees which signal that was. Before that, it prints
+//! what becomes of the change: the host drops a change that it has not begun, and completes one that it has.
 //!
-//! A signal that the program's starter has ignored stays ignored. Absent: an end of the change itself; half of one would be
-//! worse than either.
+//! A signal that the program's starter ignores stays ignored. Absent: aborting the change itself, since half a change
+//! would be worse than either.
 
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
@@ -17,17 +17,18 @@ use super::Session;
 use super::client::Client;
 use dae_runtime::process::signals;
 
-/// Connects to the host of the session's home to have something changed.
+/// Connects to the host of the session's home for a change.
 ///
 /// # Errors
-/// As of [`Client::control`].
+/// The errors of [`Client::control`].
 pub(super) fn client(session: &Session) -> Result<Client<UnixStream>> {
     let client = Client::control(session)?;
     say_before_the_end(session.command_line("list"));
     Ok(client)
 }
 
-/// Says what becomes of the change, should a signal end the program. Where that can't be had, the signal ends it silently.
+/// Prints what becomes of the change if a signal ends the program. If the handlers can't be set up, the signal ends it
+/// silently.
 fn say_before_the_end(list: String) {
     let Ok(mut signals) = signals::ending_a_command() else {
         return;
@@ -37,7 +38,7 @@ fn say_before_the_end(list: String) {
             return;
         };
         let name = low_level::signal_name(signal).unwrap_or("a signal");
-        // Nobody may be there to read it.
+        // Standard error may be closed.
         let _ = writeln!(
             io::stderr(),
             "dae-host: {name} has ended this command before the host answered; the host drops the change if it has not \

@@ -1,10 +1,10 @@
-//! `logs`: what the daemons and the host have written, and with `-f` what they write from now on.
+//! `logs`: shows the log of the daemons and the host, and with `-f` also new records as they come.
 //!
-//! Without `-f` the files in the home are read, so that it works after a crash and with no host. With `-f` the host is
-//! asked, since only it knows what was written last; nothing is missed between the past and the present, because both
-//! come over one connection.
+//! Without `-f` the files in the home are read, so that it works after a crash and without a host. With `-f` the host
+//! is asked, since only it knows the latest records. Nothing is missed between old and new records, because both come
+//! over one connection.
 //!
-//! Ctrl-C ends it as it ends any program that reads: there is nothing to put in order.
+//! Ctrl-C ends it like any program that only reads: there is nothing to clean up.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -16,7 +16,7 @@ use dae_store::log::{Record, tail_files};
 use dae_store::registry::{DAE_NAME, Registry};
 use dae_store::report::Status;
 
-/// How much of the past is shown unless asked: some screens of it.
+/// The number of records that are shown by default: some screens.
 const LINES_DEFAULT: usize = 100;
 
 /// What `logs` takes.
@@ -51,13 +51,13 @@ fn past(session: &Session, args: &Args) -> Result<()> {
         .try_for_each(|record| session.out.record(record))
 }
 
-/// No records may mean a daemon that has nothing to say, or one that there isn't.
+/// Returns an error if the daemon doesn't exist: a daemon without records may only have written nothing.
 fn check_known(session: &Session, name: &str) -> Result<()> {
     let registry = Registry::load(&session.home.registry_file())?;
     if name == DAE_NAME || registry.daemons.contains_key(name) {
         return Ok(());
     }
-    // A foreign daemon is known to a host alone, if one runs.
+    // Only a running host knows the foreign daemons.
     let status = Client::control(session).and_then(|mut host| host.ask("status", &[name]));
     if let Ok(Status { foreign: true, .. }) = status {
         bail!("{name} is a foreign daemon, and what it writes is not kept here");

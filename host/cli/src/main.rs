@@ -1,11 +1,11 @@
-//! The command line: what can be asked for, in words, and who does it.
+//! The command line: its commands and the dispatch to the code that runs them.
 //!
-//! The program is a guest of the host, not a part of it: except for `run` and `dev`, which become the host, every
-//! command talks to a running one over its control socket (see `client`) and ends. `install` and `uninstall` also work
-//! with no host, on the store itself, under the home's lock.
+//! The program is a guest of the host, not a part of it. Only `run` and `dev` become the host. Every other command that
+//! needs a host talks to a running one over its control socket (see `client`) and ends. `install` and `uninstall` also
+//! work without a host, on the store itself, under the home's lock.
 //!
-//! One file a group of commands: `run`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and nothing else.
-//! What all of them print passes through `show`; how all of them end is in `exit`.
+//! Each group of commands has one file: `run`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and nothing
+//! else. All of them print through `show` and end through `exit`.
 
 mod change;
 mod check;
@@ -51,7 +51,7 @@ struct Line {
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The ecosystem's directory; without it that of DAE_HOME, or else the XDG base directories are used
-    // Read by hand: clap shows what the environment has set as a part of each usage.
+    // Read by hand: clap would show the variable's value in each usage text.
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
     /// Print JSON: one document, or one a line where there is no end to it
@@ -108,11 +108,11 @@ enum Command {
     Check(check::CheckArgs),
 }
 
-/// One run of the program: whose home, and how to speak.
+/// One run of the program: its home and its manner of output.
 #[derive(Debug)]
 struct Session {
     home: Home,
-    /// The home was asked for, so a command line for another terminal must name it too.
+    /// True if the home was given explicitly, so that a command line for another terminal must name it too.
     home_named: bool,
     out: Out,
     verbose: u8,
@@ -139,7 +139,7 @@ impl Session {
         })
     }
 
-    /// A command line of this program for the same home, to be pasted.
+    /// Returns a command line of this program for the same home, ready to be pasted.
     fn command_line(&self, command: &str) -> String {
         if !self.home_named {
             return format!("dae-host {command}");
@@ -158,11 +158,11 @@ impl Session {
 }
 
 fn main() -> ExitCode {
-    // As the process of one daemon it needs nothing of the rest.
+    // The process of one daemon needs nothing of the rest.
     dae_host::worker::become_worker().unwrap_or_else(command_line)
 }
 
-/// Reads the command line, does what it says, and tells how to end.
+/// Reads the command line, runs its command and returns the exit code.
 fn command_line() -> ExitCode {
     signals::start_clean_holding_back();
     let Line { global, command } = Line::parse();
@@ -170,7 +170,7 @@ fn command_line() -> ExitCode {
         return init::run().unwrap_or_else(|error| exit::end(Err(error)));
     }
     if !matches!(command, Command::Run(_)) {
-        // A host lets them through once it handles them.
+        // A host lets the signals through once it handles them.
         signals::let_through();
     }
     exit::end(Session::new(global).and_then(|session| dispatch(session, command)))

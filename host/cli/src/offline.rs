@@ -1,7 +1,7 @@
-//! `install` and `uninstall` where no host runs: on the store and the registry themselves.
+//! `install` and `uninstall` without a running host: they change the store and the registry directly.
 //!
-//! The caller holds the home's lock throughout. What is refused, and what the registry then says, is decided by the same
-//! function as in a host ([`request::decide`]); only whether the daemon starts is not known here. A refusal leaves store and
+//! The caller holds the home's lock throughout. The same function as in a host ([`request::decide`]) decides on
+//! refusals and on the registry's new entry; only the daemon's start is not tried here. A refusal leaves store and
 //! registry as they were.
 
 use std::collections::HashSet;
@@ -27,7 +27,7 @@ pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Instal
     request.file = home.path_through(&request.file);
     let config = Config::load(&home.config_file())?;
     let mut registry = Registry::load(&home.registry_file())?;
-    // The file is looked at where it lies first, so that a bad one leaves nothing in the store.
+    // Read the file in its own place first, so that a bad one leaves nothing in the store.
     let plugin = manifest::read(&request.file)?.name;
     let name = request.name.clone().unwrap_or(plugin);
     registry::check_name(&name).map_err(anyhow::Error::msg)?;
@@ -62,7 +62,7 @@ pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Instal
     Ok(installed)
 }
 
-/// Has the next start begin from the state that was asked for. What it doesn't begin from is set aside.
+/// Prepares the requested state for the next start, and sets the previous one aside.
 fn set_state(
     home: &Home,
     name: &str,
@@ -106,7 +106,7 @@ fn installed(name: &str, entry: &Entry) -> Installed {
     }
 }
 
-/// Forgets a daemon, and the files that nobody needs any more; its state and log are kept for a while.
+/// Removes a daemon, and the files that no daemon needs any more. Its state and log are kept for a while.
 pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Uninstalled> {
     let path = home.registry_file();
     let (past, name) = (Archive::of(home), request.name.as_str());
@@ -122,7 +122,7 @@ pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Unins
         departure::take_back(&past, request, noted);
         return Err(error);
     }
-    // After the registry: a file that nobody names is only waste, an entry without its file is a daemon lost.
+    // After the registry: a file without an entry is only waste, but an entry without its file is a lost daemon.
     let dropped = entry.source_in(&home.data).filter(|_| entry.drop_in);
     let mut uninstalled = departure::leave(&past, &Snapshots::of(home), request, Some(entry));
     if uninstalled.note.is_empty() {

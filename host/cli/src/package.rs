@@ -1,7 +1,7 @@
-//! A plugin's crate: what cargo knows of it, and how it is built.
+//! A plugin's crate: its metadata from cargo, and its build.
 //!
-//! The cargo that is at hand builds it, in the crate's own directory, so that its toolchain and settings hold. What the
-//! manifests can tell is told before a build, which may take minutes.
+//! The cargo at hand builds it in the crate's own directory, so that its toolchain and settings apply. Faults that the
+//! manifests show are reported before a build, which may take minutes.
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use super::rebuild::{Outcome, Sources, Watch};
 use dae_store::home::Home;
 use dae_store::printable;
 
-/// What a build made.
+/// The result of a build.
 pub(super) struct Built {
     /// The crate's dynamic libraries; usually one.
     pub(super) files: Vec<PathBuf>,
     outcome: Outcome,
 }
 
-/// A crate's directory and what cargo knows of it.
+/// A crate's directory and its metadata from cargo.
 pub(super) struct Crate {
     dir: PathBuf,
     metadata: Metadata,
 }
 
 impl Crate {
-    /// The crate of a directory, or of the `Cargo.toml` in one.
+    /// Returns the crate in a directory, or that of a `Cargo.toml`.
     pub(super) fn at(path: &Path) -> Result<Crate> {
         let found = path
             .canonicalize()
@@ -54,12 +54,12 @@ impl Crate {
         }
     }
 
-    /// Where cargo puts what it builds.
+    /// Returns the directory for cargo's output.
     pub(super) fn target_directory(&self) -> &Path {
         self.metadata.target_directory.as_std_path()
     }
 
-    /// Whether a dynamic library is to be built, as far as the manifests say.
+    /// Returns whether the build makes a dynamic library, as far as the manifests show.
     fn has_library(&self) -> bool {
         let manifest = self.dir.join("Cargo.toml");
         let is_workspace = self.metadata.root_package().is_none();
@@ -90,7 +90,7 @@ impl Crate {
         })
     }
 
-    /// What is no source: what cargo makes, and what a host writes into its home.
+    /// Returns the paths that hold no sources: cargo's output, and the files that a host writes into its home.
     fn left_out(&self, home: &Home) -> Vec<PathBuf> {
         let mut left_out = vec![real(self.target_directory())];
         let mut of_home = vec![
@@ -103,7 +103,8 @@ impl Crate {
             home.registry_file(),
             home.lock_file(),
         ];
-        // The home may be the crate's own directory, or one around it; then only what the host writes is left out.
+        // The home may be the crate's own directory or a parent of it. Then only the host's own files in it are
+        // excluded.
         let data = real(&home.data);
         if !self.dir.starts_with(&data) {
             of_home.push(data);
@@ -112,7 +113,7 @@ impl Crate {
         left_out
     }
 
-    /// Builds the crate again whenever its sources change. The host sees the new file by itself, and reloads.
+    /// Builds the crate again whenever its sources change. The host notices the new file by itself, and reloads it.
     pub(super) fn rebuild_on_change(self, sources: Sources, is_quiet: bool) -> Result<()> {
         sources.on_change(move || match self.build(is_quiet) {
             Ok(built) => built.outcome,
@@ -145,7 +146,7 @@ impl Crate {
         }
     }
 
-    /// Messages for us on standard output; errors and progress for the person go straight to standard error.
+    /// Cargo's messages for this program go to standard output; errors and progress go straight to standard error.
     fn cargo_build(&self, is_quiet: bool) -> Command {
         let mut command = Command::new(cargo());
         command.args([
@@ -181,7 +182,7 @@ impl Crate {
         Ok(built)
     }
 
-    /// The artefact's dynamic library, if it is one of the crate itself: a dependency may be one too.
+    /// Returns the artefact's dynamic library, if it belongs to the crate itself: a dependency may build one, too.
     fn library(&self, artefact: &Artifact) -> Option<PathBuf> {
         let ours = artefact.manifest_path.as_std_path() == self.dir.join("Cargo.toml");
         let member = self.metadata.root_package().is_none()
@@ -195,12 +196,12 @@ impl Crate {
     }
 }
 
-/// The cargo that runs us, if one does, so that `cargo run -- dev` uses one toolchain throughout.
+/// Returns the cargo that runs this program, if one does, so that `cargo run -- dev` uses one toolchain throughout.
 fn cargo() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 
-/// The path with its links resolved, as far as it is there: a watched path has none.
+/// Resolves the links in the part of a path that exists: a watched path has none.
 fn real(path: &Path) -> PathBuf {
     if let Ok(real) = path.canonicalize() {
         return real;

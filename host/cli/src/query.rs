@@ -1,10 +1,10 @@
 //! Commands that change nothing: `list`, `scan`, `status`, `options`, `call`.
 //!
-//! `list` and `status` ask the host on its control socket. `options` and `call` ask it only where the daemon listens,
-//! and then speak to the daemon itself, as any other guest would.
+//! `list`, `scan` and `status` ask the host on its control socket. `options` and `call` ask it only for the daemon's
+//! address, and then call the daemon itself, as any other guest would.
 //!
-//! The result of a command is always printed as JSON on one line, at a terminal too: a string in quotes cannot be taken
-//! for a number, and a script sees what a person saw.
+//! The result of a command is always printed as JSON on one line, at a terminal too. A string in quotes can't be
+//! mistaken for a number, and a script gets the same output as a person.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -48,7 +48,7 @@ pub(super) struct CallArgs {
     timeout: Option<u64>,
 }
 
-/// `list`: all daemons, Dae first.
+/// `list`: shows all daemons, Dae first.
 pub(super) fn list(session: &Session) -> Result<()> {
     let answer = Client::control(session)?.call("list", &json!([]))?;
     if session.out.json {
@@ -58,7 +58,7 @@ pub(super) fn list(session: &Session) -> Result<()> {
     session.out.list(&daemons)
 }
 
-/// `scan`: the foreign daemons, looked for now.
+/// `scan`: searches for foreign daemons and shows them.
 pub(super) fn scan(session: &Session) -> Result<()> {
     let answer = Client::control(session)?.call("scan", &json!([]))?;
     if session.out.json {
@@ -99,7 +99,7 @@ fn sockets_listen(count: u64) -> String {
     }
 }
 
-/// `status`: one daemon in full.
+/// `status`: shows one daemon in full.
 pub(super) fn status(session: &Session, name: &Name) -> Result<()> {
     let answer = Client::control(session)?.call("status", &[&name.name])?;
     if session.out.json {
@@ -125,7 +125,7 @@ fn in_full(status: &Status) -> String {
 
 type Fact = (&'static str, String);
 
-/// What a foreign daemon tells of itself; whatever else there is to know, its own host knows, if it has one.
+/// Returns what a foreign daemon reports of itself. Only its own host, if it has one, knows more.
 fn what_is_known(status: &Status) -> [Fact; 3] {
     let own_name = format!("{} {}", status.plugin, status.version);
     [
@@ -147,7 +147,7 @@ fn address_of(status: &Status) -> Option<String> {
     }
 }
 
-/// What every daemon has that this host runs.
+/// Returns the facts that every daemon of this host has.
 fn what_runs(status: &Status) -> [Fact; 11] {
     let calls = format!(
         "{} ({} answered with an error)",
@@ -166,13 +166,13 @@ fn what_runs(status: &Status) -> [Fact; 11] {
         ("restarts", status.restarts.to_string()),
         ("calls", calls),
         ("guests", status.guests.to_string()),
-        // A whole one is wider than most terminals leave room for; `--json` has it.
+        // A whole hash is too wide for most terminals; `--json` has it.
         ("hash", words::short_hash(&status.hash).to_owned()),
         ("source", source(status)),
     ]
 }
 
-/// What there is to say of some.
+/// Returns the facts that only some daemons have.
 fn what_was(status: &Status) -> Vec<Fact> {
     let mut facts = Vec::new();
     if !status.state_from.is_empty() {
@@ -205,7 +205,7 @@ fn what_was(status: &Status) -> Vec<Fact> {
     facts
 }
 
-/// The file, and whether it is what runs.
+/// Returns the source file, and a note if it is not the file that runs.
 fn source(status: &Status) -> String {
     let path = status.source.clone().unwrap_or_else(|| "-".to_owned());
     match status.source_note.as_str() {
@@ -214,7 +214,7 @@ fn source(status: &Status) -> String {
     }
 }
 
-/// `6 generations, 3.1 MiB`.
+/// Formats retired generations: `6 generations, 3.1 MiB`.
 fn retired(retired: Retired) -> String {
     let plural = if retired.generations == 1 { "" } else { "s" };
     let mapped = words::mebibytes(retired.bytes);
@@ -225,19 +225,19 @@ fn retired(retired: Retired) -> String {
     }
 }
 
-/// `7 of at most 900, 3.6 MiB`.
+/// Formats loaded libraries: `7 of at most 900, 3.6 MiB`.
 fn loaded(images: LoadedLibraries) -> String {
     let LoadedLibraries { loaded, max, bytes } = images;
     format!("{loaded} of at most {max}, {}", words::mebibytes(bytes))
 }
 
-/// `options`: a daemon's commands and how many arguments each takes.
+/// `options`: shows a daemon's commands and the number of arguments of each.
 pub(super) fn options(session: &Session, name: &Name) -> Result<()> {
     let answer = daemon(session, &name.name)?.call("options", &json!([]))?;
     if session.out.json {
         return session.out.document(&answer);
     }
-    // A map without order of its own: sorted by name, whatever order the daemon wrote.
+    // Sorted by name, in whatever order the daemon sent them.
     let commands: BTreeMap<String, serde_json::Value> = serde_json::from_str(answer.get())?;
     let heading = vec!["COMMAND".to_owned(), "ARGUMENTS".to_owned()];
     let row = |(name, count): (String, serde_json::Value)| {
@@ -249,7 +249,7 @@ pub(super) fn options(session: &Session, name: &Name) -> Result<()> {
     session.out.line(&words::aligned(&rows))
 }
 
-/// `call`: one command of a daemon, and its result.
+/// `call`: runs one command of a daemon and prints its result.
 pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
     check_command(&args.command)?;
     check_answered(&args.command, !args.arguments.is_empty())?;
@@ -262,10 +262,10 @@ pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
     session.out.document(&result)
 }
 
-/// A guest of the daemon `name`.
+/// Connects to the daemon `name` as a guest.
 fn daemon(session: &Session, name: &str) -> Result<Client<std::net::TcpStream>> {
-    // By its port, and not by its credential: one that is being restarted has none, but its port is open, and a command
-    // waits there for the next instance.
+    // By its port and not by its credential: a daemon that is being restarted has no credential, but its port is open,
+    // and a command waits there for the next instance.
     let status: Status = Client::control(session)?.ask("status", &[name])?;
     match status.port {
         _ if status.state == "impostor" => Err(Fault::Refused {
@@ -305,7 +305,7 @@ fn not_running(session: &Session, status: &Status) -> Fault {
     }
 }
 
-/// What would end the name early would make another command of it.
+/// Refuses a name with characters that end it early: the line would then hold another command.
 fn check_command(command: &str) -> Result<(), Fault> {
     if is_name(command) {
         return Ok(());
@@ -315,7 +315,7 @@ fn check_command(command: &str) -> Result<(), Fault> {
     )))
 }
 
-/// The protocol leaves some commands without an answer, so that two daemons don't answer each other for ever.
+/// Refuses commands that the protocol leaves unanswered, so that two daemons don't answer each other forever.
 fn check_answered(command: &str, has_arguments: bool) -> Result<(), Fault> {
     let advice = match command {
         "dae" | "options" if has_arguments => "send it without arguments",
@@ -328,7 +328,7 @@ fn check_answered(command: &str, has_arguments: bool) -> Result<(), Fault> {
     )))
 }
 
-/// JSON stays as it was written, down to the digits of a number; anything else is a string.
+/// Returns JSON as it was written, down to the digits of a number; any other text becomes a string.
 fn argument(text: &str) -> Box<RawValue> {
     let as_json = serde_json::from_str(text_file::without_mark(text));
     as_json

@@ -1,8 +1,9 @@
-//! A crate's sources, watched: what `dev` builds again when a person saves a file.
+//! Watches a crate's sources, which `dev` builds again when a file is saved.
 //!
-//! Events of the file system say when to look, and looking says what has changed; where there are no events (no inotify left,
-//! a mount that tells of none), a poll makes up for them. Editors write a file in several steps, and a `git checkout` many
-//! files at once; a build begins when all has been still for a moment. What changes during a build makes another one.
+//! Events of the file system show when to scan the directory, and the scan finds the changes. If there are no events
+//! (no inotify watch left, or a mount without them), polling replaces them. Editors write a file in several steps, and
+//! a `git checkout` writes many files at once, so a build starts when nothing has changed for a moment. Changes during
+//! a build cause another build.
 
 mod decide;
 mod tree;
@@ -23,24 +24,24 @@ use dae_store::blocking;
 use dae_store::printable;
 use dae_store::tasks;
 
-/// Nothing has changed for so long: the person, or the editor, is done.
+/// The time without changes after which a save is complete.
 const STILL: Duration = Duration::from_millis(200);
 
-/// But no longer than this: what is never still is no editor, a log in the same directory.
+/// The upper bound for that wait: constant changes come from a log in the same directory and not from an editor.
 const STILL_MAX: Duration = Duration::from_secs(2);
 
-/// The sources are looked at so often in any case.
+/// The interval for scanning the sources even without events.
 const POLL: Duration = Duration::from_secs(2);
 
-/// A look at a large directory takes a while: at most one part in so many of the time is spent on looks.
+/// The limit on the time spent scanning: a scan of a large directory takes at most one part in so many of the time.
 const POLL_LOOKS_MAX: u32 = 20;
 
-/// Sources that are watched. What is saved from now on makes a build, even before it is said which one.
+/// A crate's watched sources. Every change after their creation causes a build, even one before `on_change` is called.
 pub(super) struct Sources {
     tree: Tree,
     decider: Decider,
     changes: Receiver<()>,
-    /// For the watcher's thread; without a watcher it keeps the channel open.
+    /// A sender for the watcher's thread. Without a watcher it keeps the channel open.
     _changed: Sender<()>,
     watcher: Option<RecommendedWatcher>,
     watched: Paths,
@@ -48,20 +49,20 @@ pub(super) struct Sources {
     is_quiet: bool,
 }
 
-/// What is watched, and how.
+/// The options for watching a crate.
 pub(super) struct Watch<'a> {
     /// The crate's directory.
     pub(super) dir: &'a Path,
-    /// What is below these paths is no source.
+    /// The paths that hold no sources, nor anything below them.
     pub(super) left_out: Vec<PathBuf>,
-    /// A build may write sources.
+    /// True if a build may write sources.
     pub(super) has_build_script: bool,
-    /// No remarks.
+    /// True to print no remarks.
     pub(super) is_quiet: bool,
 }
 
 impl Sources {
-    /// Watches a directory. Says once where there are no events.
+    /// Watches a directory. Prints a remark if there are no events for it.
     pub(super) fn watch(watch: Watch<'_>) -> Self {
         let (changed, changes) = mpsc::channel();
         let to_thread = changed.clone();
@@ -89,7 +90,7 @@ impl Sources {
         sources
     }
 
-    /// Calls `build` whenever something has changed, until the process ends. The first build has just ended.
+    /// Calls `build` after every change, until the process ends. The caller has just finished the first build.
     pub(super) fn on_change(
         mut self,
         mut build: impl FnMut() -> Outcome + Send + 'static,
@@ -113,7 +114,7 @@ impl Sources {
             .context("cannot start the thread that builds")
     }
 
-    /// Waits for an event or for the poll; the files for which something is to be built.
+    /// Waits for an event or for the poll. Returns the files that need a build.
     fn wait(&mut self) -> Paths {
         let poll = POLL.max(self.look_took.saturating_mul(POLL_LOOKS_MAX));
         let is_event = self.changes.recv_timeout(poll).is_ok();
@@ -122,14 +123,14 @@ impl Sources {
         }
         let mut changed = self.look();
         if !is_event && !changed.is_empty() {
-            // The poll may have come in the middle of it.
+            // The poll may have come in the middle of a save.
             until_still(&self.changes);
             changed.extend(self.look());
         }
         self.decider.outside(changed)
     }
 
-    /// What has changed since the last look.
+    /// Returns the files that have changed since the last scan.
     fn look(&mut self) -> Paths {
         let began = Instant::now();
         let changed = self.tree.changes();
@@ -140,7 +141,7 @@ impl Sources {
         changed
     }
 
-    /// The files for which to build at once after a build for `causes`.
+    /// Returns the files that need another build at once, after a build for `causes`.
     fn after_build(&mut self, causes: &Paths, outcome: Outcome) -> Paths {
         let changed = self.look();
         let AfterBuild { causes, generated } = self.decider.after(causes, outcome, changed);
@@ -153,19 +154,19 @@ impl Sources {
         causes
     }
 
-    /// Each directory by itself: what is left out needs no watches, and there may be few.
+    /// Watches each directory by itself: excluded ones need no watches, whose number is limited.
     fn watch_directories(&mut self) -> notify::Result<()> {
         let Some(watcher) = &mut self.watcher else {
             return Ok(());
         };
         let now = self.tree.directories();
         for gone in self.watched.difference(now) {
-            // Where the directory itself is gone, so is its watch.
+            // If the directory is gone, so is its watch.
             let _ = watcher.unwatch(gone);
         }
         for new in now.difference(&self.watched) {
             match watcher.watch(new, RecursiveMode::NonRecursive) {
-                // It has gone meanwhile; the next look doesn't have it.
+                // The directory has gone meanwhile; the next scan doesn't have it.
                 Err(_) if !new.exists() => {}
                 watched => watched?,
             }
@@ -183,7 +184,7 @@ impl Sources {
         ));
     }
 
-    /// A remark for the person, on standard error among cargo's own.
+    /// Prints a remark on standard error, among cargo's own.
     fn say(&self, text: &str) {
         if !self.is_quiet {
             eprintln!("dae-host: {}", printable::message(text));
@@ -194,19 +195,19 @@ impl Sources {
 fn tell(changed: &Sender<()>, event: &notify::Result<notify::Event>) {
     let is_read = matches!(event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
     if !is_read {
-        // The receiver goes with the process.
+        // The receiver lives as long as the process.
         let _ = changed.send(());
     }
 }
 
-/// Waits until there has been no event for a moment, or for the longest that is waited.
+/// Waits until there has been no event for a moment, or until the upper bound has passed.
 fn until_still(changes: &Receiver<()>) {
     let began = Instant::now();
     while began.elapsed() < STILL_MAX {
         match changes.recv_timeout(STILL) {
             Ok(()) => {}
             Err(RecvTimeoutError::Timeout) => return,
-            // Without events nothing says when it is still.
+            // Without events nothing shows when the files are still.
             Err(RecvTimeoutError::Disconnected) => return thread::sleep(STILL),
         }
     }

@@ -1,15 +1,15 @@
 //! `run`: the program becomes the host of its home, in the foreground, until a signal ends it.
 //!
-//! The first SIGTERM or SIGINT ends it in order: no new commands, the running ones get their grace, every daemon's
-//! `stop` is run, files are flushed, exit code 0. The second one ends it at once, code 130. A closed terminal (SIGHUP)
-//! and a few other signals end it in order too; see `signals`. The handlers stand before anything starts, so that a
-//! signal that comes early is not lost and does not kill half a start.
+//! The first SIGTERM or SIGINT ends it in order: it takes no new commands, gives the running ones their grace period,
+//! runs every daemon's `stop`, flushes files and exits with code 0. The second one ends it at once with code 130. A
+//! closed terminal (SIGHUP) and a few other signals end it in order too; see `signals`. The handlers are installed
+//! before anything starts, so that an early signal is not lost and does not kill a half-started host.
 //!
-//! `-v` shows more of the host's own log, and `RUST_LOG` decides it in full, as in other programs. What daemons write is
-//! always kept.
+//! `-v` shows more of the host's own log, and `RUST_LOG` overrides the level, as in other programs. The log of daemons
+//! is always kept.
 //!
-//! Standard output has one line, where Dae listens; the log is on standard error. A service manager is told READY once
-//! every daemon is up or has failed: whoever waits for that may call them.
+//! Standard output gets one line with Dae's address; the log goes to standard error. A service manager gets READY once
+//! every daemon has started or failed, so that programs that wait for this can call the daemons.
 
 use std::future::Future;
 use std::time::Duration;
@@ -32,20 +32,20 @@ use dae_store::blocking;
 use dae_store::log::{Console, Journal, JournalLayer};
 use dae_store::tasks;
 
-/// How long commands that run at the end may take to finish.
+/// The longest time for running commands to finish at the end.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the runtime waits for a thread that a plugin blocks; the process ends in any case.
+/// The longest wait of the runtime for a thread that a plugin blocks. The process ends in any case.
 const THREADS_END_MAX: Duration = Duration::from_secs(1);
 
-/// How long the log's last lines may take to a terminal that is slow or stopped.
+/// The longest time for writing the log's last lines to a slow or stopped terminal.
 const LOG_SHOWN_MAX: Duration = Duration::from_secs(1);
 
-/// Threads besides those of the two runtimes: one shows the log, one makes processes, one watches files, and two do work
-/// that may block.
+/// The threads besides those of the two runtimes: one shows the log, one starts processes, one watches files, and two
+/// do work that may block.
 const OTHER_THREADS: usize = 5;
 
-/// What a shell shows for a program that Ctrl-C ended.
+/// The code that a shell shows for a program that Ctrl-C ended.
 const CODE_INTERRUPTED: i32 = 130;
 
 /// What `run` takes.
@@ -78,10 +78,10 @@ impl LogFormat {
 /// Runs the host of the session's home.
 pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
     host(session, args.log.console(), async |dae: &Dae| {
-        // Daemons live on, whether or not anybody reads where Dae listens.
+        // Daemons run even if this line can't be written.
         let _ = announce(session, dae);
         dae.ready().await;
-        // Without a service manager this does nothing; one that cannot be told shows it by its own timeout.
+        // Does nothing without a service manager. If sending fails, the service manager's own timeout shows it.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         Ok(())
     })
@@ -94,7 +94,7 @@ fn announce(session: &Session, dae: &Dae) -> Result<()> {
     session.out.done(&document, &sentence)
 }
 
-/// Starts the host, does `begin`, and then waits for a signal; a signal that comes earlier cuts both short.
+/// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts both short.
 pub(super) fn host(
     session: &Session,
     console: Console,
@@ -131,14 +131,14 @@ pub(super) fn host(
     result
 }
 
-/// Makes sure that there is room for the threads of a host, before anything is begun.
+/// Checks, before anything starts, that the process may have enough threads for a host.
 fn check_threads() -> std::io::Result<()> {
     let own_runtime = std::thread::available_parallelism().map_or(1, usize::from);
     blocking::check_room(own_runtime + Dae::threads() + OTHER_THREADS)
 }
 
-/// The home's log, with the host's own events led into it. It is open before anything starts, so that it has the whole
-/// story; a host that then finds the home in use has written nothing to it.
+/// Opens the home's log and sends the host's own events to it. It is opened before anything starts, so that it is
+/// complete. A host that then finds the home in use has written nothing to it.
 fn journal(session: &Session, console: Console) -> Result<Journal> {
     session.home.create()?;
     let journal = Journal::open(session.home.logs_dir(), console)?;
@@ -170,7 +170,7 @@ async fn end(dae: Dae, mut endings: EndSignals) {
     dae.shutdown_telling(STOP_GRACE, tell_service_manager).await;
 }
 
-/// Has the service manager wait for as long as the end makes progress.
+/// Extends the service manager's timeout while the shutdown makes progress.
 fn tell_service_manager(news: &StopNews) {
     let within = news.within + THREADS_END_MAX + LOG_SHOWN_MAX;
     let within_us = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
@@ -178,7 +178,7 @@ fn tell_service_manager(news: &StopNews) {
     let _ = sd_notify::notify(&[extend, NotifyState::Status(&news.status)]);
 }
 
-/// The work's result, or none if a signal came first.
+/// Returns the work's result, or `None` if a signal came first.
 async fn unless_ended<T>(endings: &mut EndSignals, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         () = endings.first() => None,

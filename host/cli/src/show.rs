@@ -1,9 +1,9 @@
-//! Where the command line prints: data on standard output, remarks on standard error.
+//! The output of the command line: data on standard output, remarks on standard error.
 //!
-//! A person at a terminal gets a table that fits its width; a pipe gets the same columns aligned, whole and without
-//! colours. `--json` gives the host's own answer. Only this file knows about the terminal: what is printed is put
-//! together in `table` and `words`, which are pure and take the width as a value. Nothing is printed that could drive the
-//! terminal: what goes out here passes [`dae_store::printable`], except for rows that were escaped before they got colours.
+//! A terminal gets a table that fits its width. A pipe gets the same columns aligned, whole and without colours.
+//! `--json` gives the host's own answer. Only this file depends on the terminal: `table` and `words` are pure and take
+//! the width as a value. No output can control the terminal: it passes [`dae_store::printable`], except for rows that
+//! were escaped before they got colours.
 //!
 //! Errors: a reader that has gone away is `Fault::ReaderGone`, which ends the program quietly.
 
@@ -18,19 +18,19 @@ use dae_store::log::Record;
 use dae_store::printable;
 use dae_store::report::Status;
 
-/// Assumed when the terminal does not tell its width.
+/// The width if the terminal does not report one (cells).
 const WIDTH_DEFAULT: u16 = 80;
 
-/// Where and how this run of the program prints.
+/// The manner in which this run of the program prints.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Out {
     /// `--json`: documents for programs instead of text for people.
     pub(super) json: bool,
     /// `--quiet`: no confirmations and no notes.
     pub(super) quiet: bool,
-    /// The terminal's width in cells; absent when standard output is no terminal.
+    /// The terminal's width in cells; `None` if standard output is no terminal.
     width: Option<u16>,
-    /// Colours on standard output.
+    /// True to use colours on standard output.
     ansi: bool,
 }
 
@@ -55,15 +55,15 @@ impl Out {
     /// Prints text whose parts were escaped before they got colours.
     fn styled(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
-        // In one write, so that no line of a log gets between its lines.
+        // One write, so that no line of a log gets between its lines.
         stdout
             .write_all(format!("{text}\n").as_bytes())
             .and_then(|()| stdout.flush())
             .map_err(output_fault)
     }
 
-    /// Prints one JSON document on a line of its own. A pipe gets it as it is; at a terminal JSON's own escapes stand for
-    /// what could drive it.
+    /// Prints one JSON document on a line of its own. A pipe gets it as it is. At a terminal, JSON escapes replace the
+    /// characters that could control it.
     pub(super) fn document(&self, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string(value).context("cannot write the answer as JSON")?;
         match self.width {
@@ -72,7 +72,7 @@ impl Out {
         }
     }
 
-    /// Tells of something done: a document with `--json`, else a sentence, which `--quiet` leaves out.
+    /// Reports something done: a document with `--json`, else a sentence, which `--quiet` omits.
     pub(super) fn done(&self, value: &impl Serialize, sentence: &str) -> Result<()> {
         match (self.json, self.quiet) {
             (true, _) => self.document(value),
@@ -81,10 +81,10 @@ impl Out {
         }
     }
 
-    /// A remark for a person, on standard error.
+    /// Prints a remark for a person on standard error.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            // A closed standard error leaves nobody to tell.
+            // If standard error is closed, nobody reads the remark.
             let _ = writeln!(io::stderr(), "dae-host: {}", printable::message(text));
         }
     }
@@ -107,12 +107,12 @@ impl Out {
     }
 }
 
-/// Whether standard error is a terminal that may be coloured: where `run` and `dev` show the log.
+/// Returns whether standard error, where `run` and `dev` show the log, is a terminal that may be coloured.
 pub(super) fn stderr_ansi() -> bool {
     io::stderr().is_terminal() && colours_allowed()
 }
 
-/// The convention of no-color.org: set and not empty means no. A dumb terminal has no colours.
+/// Returns whether colours are allowed: NO_COLOR is unset or empty (no-color.org), and the terminal isn't dumb.
 fn colours_allowed() -> bool {
     let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");

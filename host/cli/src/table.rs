@@ -1,8 +1,8 @@
-//! The table of `list`: which columns, and which of them where there is little room.
+//! The table of `list`: its columns, and those that stay when the terminal is narrow.
 //!
-//! In a terminal no row is ever broken over two lines, since a broken row is read wrong: first long names are cut, then
-//! whole columns go, the least needed first. A pipe gets every cell whole, and none with a blank inside, so that `awk`
-//! and `cut` can take the rows apart.
+//! At a terminal no row is broken over two lines, since a broken row is easily misread. First long names are cut, then
+//! whole columns are dropped, the least needed first. A pipe gets every cell whole and without blanks inside, so that
+//! `awk` and `cut` can split the rows.
 
 use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
 
@@ -10,18 +10,18 @@ use super::words::{GAP, aligned, uptime, widths};
 use dae_store::printable::one_line;
 use dae_store::report::{Mode, Status};
 
-/// A name may be cut down to this many cells before a column is given up for it.
+/// The width to which a name may be cut before a column is dropped (cells).
 const NAME_CELLS_MIN: usize = 16;
 
-/// A column of `list`: its heading, what it shows, and how soon it goes when the terminal is too narrow.
+/// A column of `list`: its heading, its contents, and its priority when the terminal is too narrow.
 struct Column {
     heading: &'static str,
     cell: fn(&Status) -> String,
-    /// The highest goes first; 0 stays for good.
+    /// The column with the highest number is dropped first; 0 is never dropped.
     expendable: u8,
 }
 
-/// What a person can do without goes first: `status` and `--json` still have it.
+/// The columns. The least needed are dropped first: `status` and `--json` still have them.
 const COLUMNS: [Column; 10] = [
     Column::new("NAME", 0, |s| s.name.clone()),
     Column::new("VERSION", 3, |s| s.version.clone()),
@@ -37,7 +37,7 @@ const COLUMNS: [Column; 10] = [
     Column::new("NOTE", 0, |s| s.source_note.clone()),
 ];
 
-/// All columns, the notes only where there is one.
+/// Returns all columns; the notes only if there is one.
 fn columns(daemons: &[Status]) -> Vec<&'static Column> {
     let has_notes = daemons.iter().any(|one| !one.source_note.is_empty());
     let all = COLUMNS.iter();
@@ -55,7 +55,7 @@ impl Column {
     }
 }
 
-/// The whole table for a pipe: nothing is cut.
+/// Returns the whole table for a pipe: nothing is cut.
 pub(super) fn whole(daemons: &[Status]) -> String {
     aligned(&rows(daemons, &columns(daemons)))
 }
@@ -64,12 +64,12 @@ fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// Of a foreign daemon this host counts nothing, which is not to be taken for 0.
+/// Returns `None` for a foreign daemon: this host counts nothing for it, which must not look like 0.
 fn counted(daemon: &Status, count: u64) -> Option<u64> {
     (!daemon.foreign).then_some(count)
 }
 
-/// The heading and one row a daemon. Cells hold no blanks, so that a pipe can split them.
+/// Returns the heading and one row per daemon. Cells hold no blanks, so that a pipe can split them.
 fn rows(daemons: &[Status], columns: &[&Column]) -> Vec<Vec<String>> {
     let heading = columns
         .iter()
@@ -89,8 +89,8 @@ fn cell(column: &Column, daemon: &Status) -> String {
     }
 }
 
-/// The table of `list` in at most `width` cells: columns go, the most expendable first, and if the ones that stay are
-/// still too wide their texts are cut.
+/// Returns the table of `list` in at most `width` cells. Columns are dropped, the most expendable first. If the
+/// remaining ones are still too wide, their texts are cut.
 pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
     let mut columns = columns(daemons);
     while needs(&rows(daemons, &columns)) > usize::from(width) {
@@ -119,7 +119,7 @@ pub(super) fn fitted(daemons: &[Status], width: u16, ansi: bool) -> String {
     finish(&mut table, ansi)
 }
 
-/// No borders, two blanks between columns, one line a row.
+/// Formats the table: no borders, two blanks between columns, one line per row.
 fn finish(table: &mut Table, ansi: bool) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, GAP as u16));
@@ -138,7 +138,7 @@ fn finish(table: &mut Table, ansi: bool) -> String {
     table.trim_fmt()
 }
 
-/// The cells a table takes when its names are cut as far as they may be.
+/// Returns the width of a table whose names are cut as far as they may be (cells).
 fn needs(rows: &[Vec<String>]) -> usize {
     let mut widths = widths(rows);
     if let Some(names) = widths.first_mut() {

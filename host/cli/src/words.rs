@@ -1,21 +1,21 @@
-//! How values are worded for a person: times, hashes, words of a command line, and columns of text.
+//! Formats values for a person: times, hashes, words of a command line, and columns of text.
 //!
-//! Text that comes from others is escaped and cut by [`dae_store::printable`]. Everything here is a pure function.
+//! [`dae_store::printable`] escapes and cuts text from others. Everything here is a pure function.
 
 use std::borrow::Cow;
 
 use dae_store::printable::one_line;
 
-/// Between two columns.
+/// The blanks between two columns.
 pub(super) const GAP: usize = 2;
 
-/// The widest column that others are aligned to. One long cell must not push all others out of sight.
+/// The widest column that others are aligned to (characters). One long cell must not push the others out of sight.
 const COLUMN_CHARS_MAX: usize = 200;
 
-/// Hex digits of a content hash shown to a person: 48 bits, enough to tell the files of one home apart.
+/// The hex digits of a content hash that are shown: 48 bits, enough to distinguish the files of one home.
 const HASH_DIGITS: usize = 12;
 
-/// Columns as wide as their widest cell, up to [`COLUMN_CHARS_MAX`]; nothing is cut, and no line ends in blanks.
+/// Aligns columns to their widest cells, up to [`COLUMN_CHARS_MAX`]. Nothing is cut, and no line ends in blanks.
 pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     let widths = widths(rows);
     let line = |row: &Vec<String>| {
@@ -31,7 +31,7 @@ pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The widest cell of each column, in characters; wider ones than [`COLUMN_CHARS_MAX`] don't move the next column.
+/// Returns the width of each column's widest cell (characters), at most [`COLUMN_CHARS_MAX`].
 pub(super) fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
@@ -41,14 +41,14 @@ pub(super) fn widths(rows: &[Vec<String>]) -> Vec<usize> {
     (0..columns).filter_map(width).collect()
 }
 
-/// Names and values, one a line, the values below one another.
+/// Lists names and values, one pair per line, with the values aligned.
 pub(super) fn facts(facts: &[(&str, String)]) -> String {
     let row =
         |(name, value): &(&str, String)| vec![format!("  {name}"), one_line(value).into_owned()];
     aligned(&facts.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The two largest units of a time that has passed, with no blank inside: `42s`, `3m07s`, `5h02m`, `12d4h`.
+/// Formats the two largest units of a duration, without a blank: `42s`, `3m07s`, `5h02m`, `12d4h`.
 pub(super) fn uptime(ms: u64) -> String {
     let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -60,18 +60,18 @@ pub(super) fn uptime(ms: u64) -> String {
     }
 }
 
-/// A size of memory, in the unit that people compare such sizes in.
+/// Formats a size of memory in MiB, the usual unit for comparing such sizes.
 pub(super) fn mebibytes(bytes: u64) -> String {
     let tenths = (bytes * 10).div_ceil(1 << 20);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
-/// The start of a content hash.
+/// Returns the start of a content hash.
 pub(super) fn short_hash(hash: &str) -> &str {
     hash.get(..HASH_DIGITS).unwrap_or(hash)
 }
 
-/// The word as a shell takes it: in quotes where it needs them.
+/// Quotes a word for a shell, if it needs that.
 pub(super) fn shell_word(word: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! From a connection to the instance behind it: the gate, guests and the dispatch of commands.
+//! Connects guests to instances: accepting, the gate, guests and the dispatch of commands.
 
 pub mod accept;
 pub(crate) mod connect_hooks;

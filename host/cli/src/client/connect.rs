@@ -1,7 +1,7 @@
-//! How a connection comes about: to the host of a home, to a daemon of it, to a foreign daemon.
+//! Connections to the host of a home, to one of its daemons, and to a foreign daemon.
 //!
-//! Each has its own limits: of the connection itself, and of one answer. None waits without end for a peer that is stopped,
-//! unless the owner of a host lets commands run for ever.
+//! Each kind has its own limits for connecting and for one answer. None waits without end for a peer that is stopped,
+//! unless the owner of a host lets commands run without a limit.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -18,24 +18,26 @@ use super::{CONTROL_TAG, Client, Stream, is_over_time};
 use dae_runtime::peers::self_connection::is_to_itself;
 use dae_store::report::Greeting;
 
-/// How long a host may take over one control command. Its slowest is an install: 10 s for a daemon's `start`, 5 s of
-/// grace for the one that is replaced, and what the disk takes.
+/// The longest time for one control command. The slowest is an install: 10 s for a daemon's `start`, 5 s of grace for
+/// the daemon that it replaces, and the time for the disk.
 const CONTROL_ANSWER_MAX: Duration = Duration::from_secs(60);
 
-/// How long a host that holds the home may take to listen: it looks at its socket every 2 s, and it starts within seconds.
+/// The longest wait for a host that holds the home to listen: it checks its socket every 2 s, and starts within
+/// seconds.
 const LISTENS_MAX: Duration = Duration::from_secs(5);
 
-/// How often that is looked at.
+/// The interval for trying to connect again.
 const LISTENS_POLL: Duration = Duration::from_millis(50);
 
-/// How long a foreign daemon may take over one command. It may know no `error`, and then says nothing to a command that
-/// it doesn't have.
+/// The longest time for one command of a foreign daemon. Such a daemon may not support `error`, and then doesn't answer
+/// an unknown command.
 const FOREIGN_ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// How long the connection to a daemon on this machine may take. It comes about at once, or the daemon accepts nobody.
+/// The longest time for connecting on this machine. A connection succeeds at once, or the daemon accepts none.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// A host answers `timeout` itself when a command runs past its limit. This much later nobody is there to say so.
+/// The extra time after a command's limit. A host answers `timeout` itself when a command exceeds its limit; if that
+/// answer is so late, the host doesn't respond.
 const HOST_SILENT_MAX: Duration = Duration::from_secs(10);
 
 impl Stream for UnixStream {
@@ -53,12 +55,12 @@ impl Stream for TcpStream {
 }
 
 impl Client<UnixStream> {
-    /// Connects to the host of the session's home, and checks that it is that home's.
+    /// Connects to the host of the session's home, and checks that it serves that home.
     ///
-    /// A host that holds the home and doesn't listen is waited for: it starts, or makes its socket anew.
+    /// Waits for a host that holds the home but doesn't listen: it is starting, or recreating its socket.
     ///
     /// # Errors
-    /// `Fault::NoHost` if nobody holds the home, `Fault::NotListening` if its holder doesn't listen in time.
+    /// `Fault::NoHost` if no process holds the home, `Fault::NotListening` if its holder doesn't listen in time.
     pub(crate) fn control(session: &Session) -> Result<Self> {
         let began = Instant::now();
         let path = session.home.control_socket();
@@ -92,7 +94,7 @@ impl Client<UnixStream> {
         Ok(client)
     }
 
-    /// Checks that the other side serves the home that is meant, and has it check the same.
+    /// Checks that the other side serves the intended home, and has it check the same.
     fn greet(&mut self, session: &Session) -> Result<()> {
         let home = &session.home.data;
         let look = || format!("cannot look at the home {}", home.display());
@@ -109,15 +111,15 @@ impl Client<UnixStream> {
         Ok(())
     }
 
-    /// From now on waits for events without a limit.
+    /// Removes the limit, to wait for events.
     pub(crate) fn wait_for_ever(&mut self) {
         self.deadline = None;
     }
 }
 
 impl Client<TcpStream> {
-    /// Connects to the daemon `name` where it listens. Its host ends a command that takes too long; `answer_max` is when it
-    /// does so, and a little later nobody is waited for. `None` where the host lets commands run for ever.
+    /// Connects to the address of the daemon `name`. `answer_max` is the limit at which its host ends a command; the
+    /// client waits a little longer. `None` if the host sets no limit.
     pub(crate) fn daemon(
         name: &str,
         address: SocketAddr,
@@ -142,7 +144,7 @@ impl Client<TcpStream> {
         Ok(Client::over(stream, None, name.to_owned()))
     }
 
-    /// The same to a foreign daemon, whose replies are not waited for without a limit.
+    /// Connects to a foreign daemon, which always gets a limit for its answers.
     pub(crate) fn foreign(name: &str, address: SocketAddr) -> Result<Self> {
         let mut client = Self::connect(name, address)?;
         client.answer_max = Some(FOREIGN_ANSWER_MAX);
@@ -150,13 +152,13 @@ impl Client<TcpStream> {
         Ok(client)
     }
 
-    /// Sets how long an answer is waited for, whoever the daemon is.
+    /// Sets the limit for an answer, for any daemon.
     pub(crate) fn wait_at_most(&mut self, limit: Duration) {
         self.answer_max = Some(limit);
     }
 }
 
-/// Connects to a Unix socket. Its listener may accept nobody, and then the plain call waits without end.
+/// Connects to a Unix socket. If its listener accepts no connections, the plain call would wait without end.
 fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
@@ -166,7 +168,7 @@ fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-/// The host named the port, and the daemon has gone since.
+/// Returns the fault for a daemon that has gone since the host named its port.
 fn not_listening(name: &str, address: SocketAddr) -> Fault {
     Fault::Refused {
         code: "not-running".to_owned(),
@@ -174,7 +176,7 @@ fn not_listening(name: &str, address: SocketAddr) -> Fault {
     }
 }
 
-/// No socket file, or one that a host left behind when it was killed.
+/// Returns whether there is no socket file, or only one left by a killed host.
 fn means_nobody_listens(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,23 +1,26 @@
-//! Which changes make a build: a pure decision over what changed, when, and what came of the builds before.
+//! Decides which changes cause a build: a pure function of the changes, their times and the results of earlier builds.
 //!
-//! Two kinds of files change without a person's doing. What the build itself writes changes during every build; a file that
-//! does so several times in a row is taken for generated, and its next change during a build makes none. What isn't a source
-//! at all (a log in the crate's directory) makes a build in which cargo finds nothing to do; its next change makes none.
-//! A save of the person's is never lost by this for long: any change of a generated file outside a build makes one, and
-//! whatever cargo compiles makes all other files count again.
+//! Two kinds of files change without the user. The build itself writes files, and these change during every build. A
+//! file that does so several times in a row counts as generated, and its next change during a build causes none. A file
+//! that is no source at all, such as a log in the crate's directory, causes a build in which cargo finds nothing to do.
+//! Its next change causes none.
+//!
+//! A save by the user is never lost for long. Any change of a generated file outside a build causes one, and after a
+//! build that compiles something all other files count again.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::tree::Paths;
 
-/// In so many builds in a row a file has changed that is taken for generated, where a build script may have written it.
+/// The number of builds in a row during which a file changes before it counts as generated, if a build script may have
+/// written it.
 const GENERATED_BUILDS_SCRIPT: u32 = 3;
 
-/// And where there is no build script: people save a file often, and rarely during each of so many builds.
+/// The same number without a build script: users save a file often, but rarely during each of so many builds.
 const GENERATED_BUILDS_NO_SCRIPT: u32 = 10;
 
-/// What came of a build.
+/// The result of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Cargo compiled something, or tried to.
@@ -26,16 +29,16 @@ pub(crate) enum Outcome {
     Fresh,
 }
 
-/// See the file's head.
+/// The state of the decision: the files that builds write, and those that cargo doesn't use.
 #[derive(Debug)]
 pub(super) struct Decider {
     generated_builds: u32,
-    /// In how many builds in a row a file has changed.
+    /// The number of builds in a row during which a file has changed.
     in_a_row: HashMap<PathBuf, u32>,
     without_effect: Paths,
 }
 
-/// What to build for, and what was newly taken for generated.
+/// The files that need another build, and those that newly count as generated.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct AfterBuild {
     pub(super) causes: Paths,
@@ -54,7 +57,7 @@ impl Decider {
         }
     }
 
-    /// Those of the files that have changed while nothing was built for which something is to be built.
+    /// Returns which of the files that changed outside a build need one.
     pub(super) fn outside(&mut self, changed: Paths) -> Paths {
         for path in &changed {
             self.in_a_row.remove(path);
@@ -62,7 +65,7 @@ impl Decider {
         changed.difference(&self.without_effect).cloned().collect()
     }
 
-    /// A build for `causes` has ended, during which `changed` have changed.
+    /// Records a build for `causes`, during which the files in `changed` have changed.
     pub(super) fn after(&mut self, causes: &Paths, outcome: Outcome, changed: Paths) -> AfterBuild {
         match outcome {
             Outcome::Fresh => self.without_effect.extend(causes.iter().cloned()),
@@ -113,7 +116,7 @@ mod tests {
         assert_eq!(causes, paths(&["lib.rs"]));
         let after = decider.after(&causes, Outcome::Compiled, paths(&["generated.rs"]));
         assert_eq!(after, AfterBuild::default());
-        // And an edit of the generated file itself.
+        // An edit of the generated file itself is built, too.
         assert_eq!(
             decider.outside(paths(&["generated.rs"])),
             paths(&["generated.rs"])
@@ -140,7 +143,7 @@ mod tests {
         assert_eq!(decider.outside(log.clone()), log);
         decider.after(&log, Outcome::Fresh, log.clone());
         assert_eq!(decider.outside(log.clone()), Paths::new());
-        // It may have become a source by an edit.
+        // An edit may have made it a source.
         decider.after(&paths(&["lib.rs"]), Outcome::Compiled, Paths::new());
         assert_eq!(decider.outside(log.clone()), log);
     }

@@ -1,8 +1,8 @@
-//! A crate's directory as it is now, and what has changed in it since the last look.
+//! A crate's directory as it is now, and the changes in it since the last scan.
 //!
-//! A file has changed if its content has: a build script that writes the same again changes nothing. Content is compared
-//! where the file system's own stamp differs; of large files the stamp decides. Not looked at: hidden files, editors'
-//! backups, and what the caller leaves out.
+//! A file has changed if its content has: a build script that writes the same content again changes nothing. Content is
+//! compared when the file's metadata differs; for large files the metadata decides. Hidden files, editors' backups and
+//! the paths that the caller excludes are skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 /// The largest file whose content is compared (bytes). Sources are smaller; data beside them may not be.
 const COMPARED_BYTES_MAX: u64 = 4 << 20;
 
-/// Paths of files.
+/// The paths of files or directories.
 pub(super) type Paths = BTreeSet<PathBuf>;
 
-/// See the file's head.
+/// The files and directories of a crate at the last scan.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
@@ -39,7 +39,7 @@ struct Stamp {
 }
 
 impl Tree {
-    /// The tree below `root`, less what is below the paths of `left_out`.
+    /// Scans the tree below `root`, without the paths in `left_out` and what is below them.
     pub(super) fn of(root: &Path, left_out: Vec<PathBuf>) -> Self {
         let mut tree = Tree {
             root: root.to_owned(),
@@ -51,29 +51,29 @@ impl Tree {
         tree
     }
 
-    /// The directory at the top.
+    /// Returns the directory at the top.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The directories that there were at the last look.
+    /// Returns the directories of the last scan.
     pub(super) fn directories(&self) -> &Paths {
         &self.directories
     }
 
-    /// Looks again; the files that are new, have another content, or have gone since the last look.
+    /// Scans again. Returns the files that are new, have other content, or have gone since the last scan.
     pub(super) fn changes(&mut self) -> Paths {
         let mut now = BTreeMap::new();
         let mut directories = Paths::new();
         let mut waiting = vec![self.root.clone()];
         while let Some(directory) = waiting.pop() {
-            // One that can't be read, or has gone meanwhile, has no files.
+            // A directory that can't be read, or has gone meanwhile, has no files.
             let entries = std::fs::read_dir(&directory).into_iter().flatten();
             for path in entries.flatten().map(|entry| entry.path()) {
                 if self.is_left_out(&path) {
                     continue;
                 }
-                // A link counts as itself: one that leads upwards would lead round in circles.
+                // A link is not followed: one to a parent directory would lead round in circles.
                 match std::fs::symlink_metadata(&path) {
                     Ok(metadata) if metadata.is_dir() => waiting.push(path),
                     Ok(metadata) if metadata.is_file() => {

@@ -1,4 +1,4 @@
-//! A port that accepts guests, for as long as it is not dropped.
+//! A port that accepts guests until it is dropped.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::session::guest::{self, AdmittedGuest};
 use crate::threads::fd_limits::{self, CountedConnection};
 use dae_store::tasks;
 
-/// Connections that the kernel holds before they are accepted; more than a burst of clients that start at once.
+/// The connections that the kernel queues before they are accepted; more than a burst of clients that start at once.
 const BACKLOG: u32 = 1024;
-/// How long to wait where accepting fails, which it does when the process has no descriptor left.
+/// The pause after a failed accept, which fails when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a guest that was asked to end may take, until the one that comes in its place is turned away. It has said
-/// nothing and has nothing to be answered, so it ends as soon as its task runs.
+/// The longest wait for a silent guest to end before the new one is turned away. A silent guest has no replies to wait
+/// for, so it ends as soon as its task runs.
 const REPLACED_WITHIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether it has ended.
+/// The interval for checking whether the silent guest has ended.
 const REPLACED_CHECK: Duration = Duration::from_millis(1);
 
-/// A bound port. Dropped, it listens no more; its guests stay.
+/// A bound port. Dropping it stops listening; its guests stay.
 #[derive(Debug)]
 pub struct Listener {
     port: u16,
@@ -32,7 +32,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Lets guests in through `gate`.
+    /// Accepts guests through `gate`.
     pub fn over(listener: TcpListener, gate: Arc<Gate>, runtime: &Handle) -> io::Result<Self> {
         let port = listener.local_addr()?.port();
         let (listener, name) = (Arc::new(listener), ListenerName(Arc::clone(&gate)));
@@ -41,7 +41,7 @@ impl Listener {
         Ok(Listener { port, task })
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -53,11 +53,11 @@ impl Drop for Listener {
     }
 }
 
-/// A listener on the loopback address.
+/// Listens on the loopback address.
 pub fn listen_on(port: u16) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // So that a restart of the host finds its ports free while old connections linger. The system looks for a free port
-    // at great length where it might share one: ten thousand take 3 s, and 50 ms where it is said behind.
+    // Address reuse lets a restarted host take its ports while old connections linger. For port 0, set it only after
+    // bind: set before, it makes the system's search for a free port slow (3 s for ten thousand ports, 50 ms without).
     socket.set_reuseaddr(port != 0)?;
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     socket.set_reuseaddr(true)?;
@@ -99,7 +99,7 @@ async fn accept(listener: Arc<TcpListener>, gate: Arc<Gate>) {
     }
 }
 
-/// Counts a guest in at once, and not when it is first served: many may come meanwhile.
+/// Admits a guest. It is counted at once and not when it is first served, because many may come in between.
 async fn let_in(stream: &mut TcpStream, gate: &Gate) -> Result<AdmittedGuest, String> {
     let counted = match fd_limits::let_guest_in(stream, gate.guests.count()) {
         Ok(counted) => counted,
@@ -118,8 +118,8 @@ async fn let_in(stream: &mut TcpStream, gate: &Gate) -> Result<AdmittedGuest, St
     })
 }
 
-/// Lets a guest in for whom one makes room that has said nothing: connections that say nothing must not keep those out who
-/// do. It waits until that one has gone, and so do those behind it: the daemon never has more than its share.
+/// Makes room for a new guest by closing one that has sent nothing: silent connections must not keep active ones out.
+/// Waits until the silent guest has gone, and so do the connections behind: the daemon never exceeds its share.
 async fn replace_silent(
     stream: &mut TcpStream,
     gate: &Gate,

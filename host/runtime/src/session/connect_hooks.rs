@@ -1,7 +1,7 @@
-//! Telling a daemon of its guests: `#[on(connect)]` and `#[on(disconnect)]`.
+//! Connect hooks: they report guests to a daemon's `#[on(connect)]` and `#[on(disconnect)]`.
 //!
-//! An instance hears of a guest before the guest's first command, once; a successor hears anew of those that are still there.
-//! Who tells it is whoever acts for the guest, a connection's task or a visit, so that the two can't cross.
+//! An instance hears of a guest once, before the guest's first command. A successor hears again of the guests that
+//! stay. The task that acts for the guest runs the hooks, so that connect and disconnect can't overtake each other.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::connection::guest_handle::GuestHandle;
 use crate::instance::{CancelPolicy, StartProgress};
 use crate::session::gate::Lease;
 
-/// A daemon that is being told of a guest.
+/// A running connect hook.
 pub type ConnectHook = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Whether that instance is still to be told of that guest, or hasn't heard it all.
+/// Returns whether the connect hook for that guest is still to run in that instance, or has not finished.
 #[inline]
 pub(crate) fn is_due(lease: &Lease, guest: &GuestHandle) -> bool {
     lease.instance.greets() && !guest.is_known_to(lease.instance.number())
 }
 
-/// Tells it, if that is due. Until it ends, no command of the guest is to run.
+/// Returns the connect hook, if it is due. No command of the guest may run until the hook ends.
 pub fn due(lease: &Arc<Lease>, guest: &Arc<GuestHandle>, limit: Duration) -> Option<ConnectHook> {
     if !is_due(lease, guest) {
         return None;
@@ -40,7 +40,7 @@ pub fn due(lease: &Arc<Lease>, guest: &Arc<GuestHandle>, limit: Duration) -> Opt
     }))
 }
 
-/// Tells it that a guest has gone. It isn't waited for.
+/// Starts the disconnect hook for a guest that has gone. Nothing waits for it.
 pub(crate) fn goodbye(lease: &Arc<Lease>, guest: &GuestHandle) {
     let was_greeted = guest.is_greeted_by(lease.instance.number());
     if !lease.instance.greets() || was_greeted {

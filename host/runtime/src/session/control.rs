@@ -1,11 +1,11 @@
-//! The control socket: where the owner of the home, and nobody else, changes the ecosystem.
+//! The control socket, where only the owner of the home changes the ecosystem.
 //!
-//! A Unix socket in a directory that only its owner may enter, itself for its owner alone, and each peer's user is asked
-//! of the kernel besides. It speaks Common TCP, so its connections are guests like any other.
+//! It is a Unix socket that only the owner may open, in a directory that only the owner may enter. The kernel is also
+//! asked for each peer's user. The socket speaks Common TCP, so its connections are guests like any other.
 //!
-//! Its file may be swept away while the host runs, and the home's lock with it: by a cleaner of temporary directories,
-//! or by hand. So the host looks at both every few seconds and makes them anew. It touches nothing that isn't its own:
-//! where the home's path leads to another directory by now, or another process listens in its place, it says so once.
+//! A cleaner of temporary directories, or a user, may delete the socket's file and the home's lock while the host runs.
+//! So the host checks both every few seconds and recreates them. It touches only its own files: if the home's path
+//! leads to another directory by now, or another process listens on the socket, it logs that once.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -31,42 +31,42 @@ use dae_store::lock::lock;
 use dae_store::rate_limit::RateLimit;
 use dae_store::tasks;
 
-/// How often the socket's file is looked at. The command line waits a little longer for it than this.
+/// The interval for checking the socket's file. The command line waits for the socket a little longer than this.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How long to wait where accepting fails.
+/// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a client that sends nothing more is looked at, whether it still reads.
+/// The interval for checking whether a client that has finished sending still reads.
 const HANG_UP_POLL: Duration = Duration::from_millis(100);
-/// How often it is logged that another user connected.
+/// The shortest time between two log lines about connections of other users.
 const KNOCKS_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
-/// A listening control socket. Dropped, it is gone, its file too.
+/// A listening control socket. Dropping it stops listening and removes its file.
 #[derive(Debug)]
 pub struct ControlSocket {
     task: AbortHandle,
     place: Arc<ControlAddress>,
 }
 
-/// Where a host listens, and by what right.
+/// The home where a host listens, and the lock that entitles it to.
 #[derive(Debug)]
 struct ControlAddress {
     home: Home,
     held: Arc<HomeLock>,
-    /// The file that is ours.
+    /// The identity of the socket file that this host created.
     file: std::sync::Mutex<Option<FileId>>,
-    /// Nothing is made anew any more; held while something is.
+    /// True once the socket is closed: nothing is recreated after that. Locked while something is recreated.
     is_over: std::sync::Mutex<bool>,
-    /// The control socket. The task that accepts may panic and be started again; the socket stays open.
+    /// The listener. It stays open when the accepting task panics and is restarted.
     listener: std::sync::Mutex<Option<Arc<UnixListener>>>,
 }
 
 impl ControlSocket {
-    /// Listens, by the right of the home's lock.
+    /// Listens on the control socket. The home's lock entitles the caller to it.
     ///
     /// # Errors
-    /// The system's, or another process listens there.
+    /// An error of the system, or another process listens there.
     pub fn listen(home: &Home, held: Arc<HomeLock>, gate: Arc<Gate>) -> anyhow::Result<Self> {
         let place = Arc::new(ControlAddress {
             home: home.clone(),
@@ -90,14 +90,14 @@ impl Drop for ControlSocket {
         // The task may be about to find the file gone.
         *lock(&self.place.is_over) = true;
         if self.place.is_there() {
-            // Where it can't be removed, the next host does.
+            // If this fails, the next host removes it.
             let _ = std::fs::remove_file(self.place.home.control_socket());
         }
     }
 }
 
 impl ControlAddress {
-    /// Listens anew. What lies there and listens no more was left by a host that was killed.
+    /// Listens on the socket. A file there on which nobody listens was left by a killed host, and is replaced.
     fn bind(&self) -> anyhow::Result<()> {
         let path = self.home.control_socket();
         let bound = || -> io::Result<()> {
@@ -119,17 +119,17 @@ impl ControlAddress {
         bound().with_context(|| format!("cannot listen on the control socket {}", path.display()))
     }
 
-    /// Whether the socket's file is still ours.
+    /// Returns whether the socket's file is still the one that this host created.
     fn is_there(&self) -> bool {
         let there = std::fs::symlink_metadata(self.home.control_socket());
         let there = there.ok().map(|metadata| FileId::of(&metadata));
         there.is_some() && there == *lock(&self.file)
     }
 
-    /// Makes the lock's file and the socket's anew where they have gone.
+    /// Recreates the files of the lock and the socket where they are gone.
     ///
     /// # Errors
-    /// Why that can't be done.
+    /// The home is gone or is another directory, or a file can't be recreated.
     fn mend(&self) -> anyhow::Result<()> {
         let is_over = lock(&self.is_over);
         if *is_over {
@@ -180,7 +180,7 @@ async fn attend(place: Arc<ControlAddress>, gate: Arc<Gate>) {
                 Ok(()) => told = None,
                 Err(error) => {
                     let text = format!("{error:#}");
-                    // Once, and not every two seconds.
+                    // Log each error once, and not every two seconds.
                     if told.as_ref() != Some(&text) {
                         tracing::error!("{text}");
                         told = Some(text);
@@ -221,8 +221,8 @@ async fn take(accepted: io::Result<UnixStream>, gate: &Arc<Gate>, knocks: &RateL
     }
 }
 
-/// Lets a client in. Where there are too many, one that has said nothing so far makes room: clients say at once what they
-/// want, and one that doesn't must not keep the owner out.
+/// Admits a client. If there are too many, one that has sent nothing makes room: a client normally sends its request at
+/// once, and a silent one must not keep the owner out.
 fn let_in(gate: &Gate) -> Result<Arc<GuestHandle>, String> {
     let max = fd_limits::control_clients_max();
     if let Some(guest_handle) = gate.guests.enter_below(max) {
@@ -236,7 +236,7 @@ fn let_in(gate: &Gate) -> Result<Arc<GuestHandle>, String> {
     }
 }
 
-/// Serves a client until it has gone. What it has asked for goes with it, as far as it hasn't begun.
+/// Serves a client until it has gone. Its commands that have not begun by then never do.
 async fn serve(stream: UnixStream, gate: Arc<Gate>, entered: AdmittedGuest) {
     let hang_up = hang_up(&stream);
     tokio::select! {
@@ -245,21 +245,21 @@ async fn serve(stream: UnixStream, gate: Arc<Gate>, entered: AdmittedGuest) {
     }
 }
 
-/// Ends when the client has closed its socket. One that has only finished sending still reads its replies, and reading
-/// doesn't tell the two apart: so once there is nothing more to read, the system is asked now and then.
+/// Ends when the client has closed its socket. A client that has only finished sending still reads its replies, and
+/// reading can't tell the two apart. So the system is polled once there is nothing more to read.
 fn hang_up(stream: &UnixStream) -> impl Future<Output = ()> + use<> {
     let watched = stream.as_fd().try_clone_to_owned();
     let watched = watched.map(std::os::unix::net::UnixStream::from);
     let watched = watched.and_then(UnixStream::from_std);
     async move {
-        // Where it can't be watched, its end is seen when its replies are written.
+        // Without a watch, writing the replies detects the end.
         let Ok(watched) = watched else {
             return std::future::pending().await;
         };
         loop {
             match watched.ready(Interest::READABLE).await {
                 Ok(ready) if !ready.is_read_closed() => {
-                    // What is there is read by the guest's own task: this waits for the next event.
+                    // The guest's own task reads the data. Clear the readiness here to wait for the next event.
                     let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
                     let _ = watched.try_io(Interest::READABLE, nothing);
                     continue;
@@ -278,7 +278,7 @@ fn has_hung_up(stream: &UnixStream) -> bool {
     asked.is_ok_and(|_| polled[0].revents().contains(PollFlags::HUP))
 }
 
-/// Whether the peer is the user who runs the host. Root is not: what it wants here it can do as that user.
+/// Returns whether the peer is the user who runs the host. Root is refused: it can act as that user instead.
 fn is_owner(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own)

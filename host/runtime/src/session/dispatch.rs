@@ -1,8 +1,8 @@
-//! One command's turn: from a name and its arguments to its end, on whatever stands behind a gate.
+//! Dispatch: runs one command, from its name and arguments to its end, on the instance behind a gate.
 //!
-//! A connection's task answers whole batches and keeps their order (`guest`); this is the same for one command that comes by
-//! no connection, from a daemon of this host to another, and what the two have in common. The same limits apply, the same
-//! counts are kept, and the same words are said.
+//! A connection's task answers whole batches and keeps their order (`guest`). This module does the same for a single
+//! command without a connection, from one daemon of this host to another. It also holds the code that both share. The
+//! limits, counts and error texts are the same.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,16 +21,16 @@ use crate::session::connect_hooks;
 use crate::session::gate::{Gate, GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 
-/// A command on its way to a gate, from a guest who has no connection.
+/// A command on its way to a gate, from a guest that has no connection.
 #[derive(Debug, Clone)]
 pub(crate) struct DispatchedCommand {
     /// The command.
     pub name: String,
-    /// Its arguments, JSON.
+    /// The arguments (JSON).
     pub arguments: String,
 }
 
-/// The answer, where an instance is there and the command answers on the spot.
+/// Returns the reply, if the gate is open and the command answers on the spot.
 pub(crate) fn at_once(
     gate: &Gate,
     guest: &GuestHandle,
@@ -63,7 +63,7 @@ pub(crate) fn at_once(
     Some(reply)
 }
 
-/// Waits until there is an instance, and it knows of this guest.
+/// Waits for an instance, and until its connect hook has run for this guest.
 pub(crate) async fn admitted(
     gate: &Gate,
     guest: &Arc<GuestHandle>,
@@ -75,7 +75,7 @@ pub(crate) async fn admitted(
     }
     let began = Instant::now();
     loop {
-        // In this order: a change between the two looks is not missed.
+        // Subscribe before looking at the phase, so that no change in between is missed.
         let changed = gate.changed();
         let patience = match &**gate.phase() {
             GatePhase::Open(lease) => Ok(Arc::clone(lease)),
@@ -85,7 +85,7 @@ pub(crate) async fn admitted(
             GatePhase::Waiting => Err(Some(
                 gate.limits.instance_wait.saturating_sub(began.elapsed()),
             )),
-            // Each step of a change has a limit of its own.
+            // No limit here: each step of a change has its own.
             GatePhase::Changing => Err(None),
         };
         match patience {
@@ -105,7 +105,7 @@ pub(crate) async fn admitted(
     }
 }
 
-/// What is said to who waited too long.
+/// Returns the error text for a command that waited too long for an instance.
 pub(crate) fn no_instance(gate: &Gate) -> String {
     let waited = gate.limits.instance_wait;
     format!(
@@ -163,19 +163,19 @@ async fn run_own(
     let start = pending.start();
     let of = (name, instance.fate(call.index));
     let ended = tokio::select! {
-        // First, since what it was withdrawn for is told there.
+        // Polled first: a withdrawn command ends there, with the reason.
         biased;
         ended = pending => ended,
         given_up = lease.given_up(of, gate.limits.command, start) => given_up,
     };
-    // Whoever has called has it now.
+    // The caller has the reply now, so it counts as read.
     if let Some(mut unread) = instance.unread(call.guest, None) {
         unread.add(ended.bytes.len());
     }
     reply_of(ended.status, [b"[", &ended.bytes[..]].concat())
 }
 
-/// What a command came to; `bytes` is `[` and what it left.
+/// Returns a command's reply and its counts. `bytes` is `[` and the command's result or error text.
 fn reply_of(status: u32, mut bytes: Vec<u8>) -> (CallReply, BatchCounts) {
     let mut tally = BatchCounts {
         calls: 1,
@@ -196,13 +196,13 @@ fn reply_of(status: u32, mut bytes: Vec<u8>) -> (CallReply, BatchCounts) {
     }
 }
 
-/// Hands a line that is no command to those of the daemon's code who listen to this guest; false where nobody does.
+/// Passes a line that is no command to the daemon's event handlers for this guest. Returns false if there are none.
 pub(crate) fn tell_event(guest: &GuestHandle, name: &str, arguments: &str) -> bool {
     let line = || [name.as_bytes(), b" ", &as_array(arguments)].concat();
     guest.heard.is_of_use() && !is_ours(name) && guest.heard.tell(&line())
 }
 
-/// What is said of a name that is no command.
+/// Returns the error text for a name that is no command.
 pub fn unknown(name: &str, commands: &CommandTable) -> String {
     match nearest(name, commands.names()) {
         Some(near) => {
@@ -212,7 +212,7 @@ pub fn unknown(name: &str, commands: &CommandTable) -> String {
     }
 }
 
-/// Appends what the host answers for a daemon.
+/// Appends the reply to a command that the host answers for a daemon.
 pub(crate) fn host_body(command: HostCommand, lease: &Lease, gate: &Gate, out: &mut Vec<u8>) {
     let instance = &lease.instance;
     match command {

@@ -1,9 +1,9 @@
-//! The gate of a daemon: what its guests find behind the port, whichever instance is there at the time.
+//! The gate of a daemon: the point where its guests meet the current instance, if there is one.
 //!
-//! It outlives every instance. A guest looks at it once for each batch of lines: an open gate hands out a [`Lease`] on the
-//! instance; before a waiting one the lines stay where they are, for a limited time; a shut one answers `unavailable`.
-//! When the last lease on an instance that was taken away has been given back, nobody runs code of it any more. This is
-//! all there is to quiescing.
+//! A gate outlives every instance. A guest reads its phase once for each batch of lines. An open gate gives out a
+//! [`Lease`] on the instance. At a waiting gate the lines stay in the inbox for a limited time. A shut gate answers
+//! `unavailable`. When the last lease on a removed instance is given back, no task runs its code any more. Quiescing
+//! needs nothing else.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,37 +22,37 @@ use crate::threads::counters::{BatchCounts, Counters};
 use dae_store::config::Limits;
 use dae_store::rate_limit::RateLimit;
 
-/// How many connections of other protocols are logged in a minute.
+/// The connections of other protocols that are logged in a minute.
 const OTHER_PROTOCOLS_LOGGED: u32 = 20;
 
-/// What stands behind the gate.
+/// The state of the gate.
 #[derive(Debug)]
 pub enum GatePhase {
     /// An instance answers.
     Open(Arc<Lease>),
-    /// None at the moment, but one is expected: lines wait, for a limited time.
+    /// There is no instance, but one is expected: lines wait for a limited time.
     Waiting,
-    /// One gives way to another: lines wait until that is over, well or badly. Each step of it has a limit of its own, and
-    /// nobody is refused for a reload.
+    /// One instance replaces another. Lines wait until that succeeds or fails. Each step of the change has its own
+    /// limit, so no guest is refused because of a reload.
     Changing,
-    /// None, and none is expected: the reason is told to each command.
+    /// There is no instance, and none is expected: each command is answered with this reason.
     Shut(String),
 }
 
-/// The right to run an instance's code; the supervisor hears when the last one is given back.
+/// The right to run an instance's code. The supervisor is notified when the last one is given back.
 #[derive(Debug)]
 pub struct Lease {
-    /// What may be run.
+    /// The instance that the lease is for.
     pub instance: Arc<Instance>,
-    /// Cancelled when those who still have it are to let go.
+    /// Cancelled when the holders must give the lease back.
     pub revoked: CancellationToken,
-    // Dropped last: who waits for it takes the instance to have no other owner, and ends it.
+    // Dropped last: the receiver ends the instance, and relies on the instance having no other owner by then.
     _given_back: oneshot::Sender<()>,
 }
 
 impl Lease {
-    /// Ends when a command is to be given up: it has run past its limit, counted from its start (zero means for ever), or its
-    /// instance is to go. A command that hasn't begun by then never does.
+    /// Ends when a command must be given up: it has run past its limit, or its instance is to go. The limit counts from
+    /// the command's start; zero means none. A command that has not begun by then never does.
     pub fn given_up(
         &self,
         (name, fate): (&str, CancelPolicy),
@@ -73,7 +73,7 @@ impl Lease {
                 () = revoked.cancelled() => match start.withdraw() {
                     WithdrawResult::Begun => let_go(&name, fate),
                     WithdrawResult::NotBegun => never_runs(&name),
-                    // Its end says so.
+                    // The command's own end reports this.
                     WithdrawResult::Told => std::future::pending().await,
                 },
             }
@@ -81,7 +81,7 @@ impl Lease {
     }
 }
 
-/// What a command is told that has run past its limit.
+/// Returns the end of a command that has run past its limit.
 pub(crate) fn too_long(name: &str, limit: Duration, fate: CancelPolicy) -> Completion {
     let text = match fate {
         CancelPolicy::GoesOn => format!(
@@ -97,7 +97,7 @@ pub(crate) fn too_long(name: &str, limit: Duration, fate: CancelPolicy) -> Compl
     }
 }
 
-/// What a command is told that had begun, and whose instance is to go.
+/// Returns the end of a command that had begun when its instance had to go.
 pub(crate) fn let_go(name: &str, fate: CancelPolicy) -> Completion {
     let what = match fate {
         CancelPolicy::GoesOn => "it may have been carried out, and its result will not be sent",
@@ -110,7 +110,7 @@ pub(crate) fn let_go(name: &str, fate: CancelPolicy) -> Completion {
     }
 }
 
-/// What a command is told that had not begun when its instance was to go.
+/// Returns the end of a command that had not begun when its instance had to go.
 fn never_runs(name: &str) -> Completion {
     let text = format!(
         "{name} had not begun when its daemon was replaced or stopped; it was cancelled and never runs"
@@ -121,33 +121,33 @@ fn never_runs(name: &str) -> Completion {
     }
 }
 
-/// The supervisor's end of a lease.
+/// The supervisor's side of a lease.
 #[derive(Debug)]
 pub struct LeaseReturn {
-    /// Ends when the last one has given it back, after the gate was closed.
+    /// Ends when the gate is closed and the last holder has given the lease back.
     pub given_back: oneshot::Receiver<()>,
     /// Cancels the commands that still run.
     pub revoke: CancellationToken,
 }
 
-/// See the file's head.
+/// The gate of one daemon. It outlives the daemon's instances.
 #[derive(Debug)]
 pub struct Gate {
     /// The daemon's name.
     pub name: String,
-    /// Its guests.
+    /// The daemon's guests.
     pub guests: Arc<Guests>,
-    /// Its counts.
+    /// The daemon's counters.
     pub stats: Counters,
-    /// Its limits.
+    /// The daemon's limits.
     pub limits: Limits,
-    /// What limits the log lines about connections of other protocols, which anybody can open.
+    /// The limit on log lines about connections of other protocols, which any local process can open.
     pub(crate) other_protocols: RateLimit,
-    /// What of its replies waits for guests.
+    /// The reply budget of the daemon.
     pub(crate) room: Arc<ReplyBudget>,
     phase: ArcSwap<GatePhase>,
     changed: watch::Sender<()>,
-    /// Whether any panic is counted: the line is everybody's, and is seldom anything but false.
+    /// A flag for a current streak of panics. Every batch reads it, and it is nearly always false.
     has_panicked: AtomicBool,
     panics: Mutex<PanicStreak>,
     too_many_panics: Notify,
@@ -155,20 +155,20 @@ pub struct Gate {
     last_end: Mutex<String>,
 }
 
-/// Panics in a row, with no command answered between them, of the instance that is there now.
+/// The latest panics in a row, without a command answered between them, of the current instance.
 #[derive(Debug, Default)]
 struct PanicStreak {
-    /// The number of that instance. What is counted for another one comes late, and is dropped.
+    /// The number of that instance. Counts of another instance come late and are dropped.
     instance: u64,
     in_a_row: u32,
     max: u32,
-    /// Commands that were answered by the daemon's own process, when the last one panicked.
+    /// The commands that the daemon's own process had answered at the last panic.
     calls_elsewhere: u64,
     are_too_many: bool,
 }
 
 impl Gate {
-    /// A gate that nobody stands behind yet.
+    /// Creates a gate without an instance.
     #[must_use]
     pub fn new(name: &str, limits: Limits) -> Arc<Self> {
         Arc::new(Gate {
@@ -188,7 +188,7 @@ impl Gate {
         })
     }
 
-    /// What stands behind it now.
+    /// Returns the current phase.
     #[inline]
     #[must_use]
     pub fn phase(&self) -> arc_swap::Guard<Arc<GatePhase>> {
@@ -231,7 +231,7 @@ impl Gate {
         self.panics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the panics of the instance of that number from now on, and no other's. `max` in a row are too many.
+    /// Starts to count the panics of the instance of that number, and of no other. `max` in a row are too many.
     pub fn allow_panics(&self, instance: u64, max: u32) {
         let mut panics = self.panics();
         *panics = PanicStreak {
@@ -243,14 +243,14 @@ impl Gate {
         self.has_panicked.store(false, Ordering::Relaxed);
     }
 
-    /// Ends when there were too many.
+    /// Waits until there were too many panics in a row.
     pub async fn too_many_panics(&self) {
         while !std::mem::take(&mut self.panics().are_too_many) {
             self.too_many_panics.notified().await;
         }
     }
 
-    /// Ends when the phase is no longer the one that was seen before this call.
+    /// Ends when the phase has changed since this call.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut changed = self.changed.subscribe();
         async move {
@@ -259,7 +259,7 @@ impl Gate {
         }
     }
 
-    /// Opens it to `instance`.
+    /// Opens the gate to `instance`.
     pub fn open(&self, instance: Arc<Instance>) -> LeaseReturn {
         self.room.begin_anew();
         let (sender, given_back) = oneshot::channel();
@@ -273,38 +273,39 @@ impl Gate {
         LeaseReturn { given_back, revoke }
     }
 
-    /// An instance has ended that nobody had asked to: those of its guests who want to know are told why.
+    /// Records why an instance ended unexpectedly, and wakes the guests: a local client reports the end to its own
+    /// daemon.
     pub fn note_end(&self, cause: &str) {
         *self.last_end.lock().unwrap_or_else(PoisonError::into_inner) = cause.to_owned();
         self.ends.fetch_add(1, Ordering::Release);
         self.guests.wake_all();
     }
 
-    /// How many did.
+    /// Returns how many instances ended unexpectedly.
     #[must_use]
     pub fn ends(&self) -> u64 {
         self.ends.load(Ordering::Acquire)
     }
 
-    /// Why the last one did.
+    /// Returns why the last one ended.
     #[must_use]
     pub fn last_end(&self) -> String {
         let last_end = self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
         last_end.clone()
     }
 
-    /// From now on lines wait.
+    /// Queues lines for a limited time, until the phase changes.
     pub fn hold(&self) {
         self.set(GatePhase::Waiting);
     }
 
-    /// From now on lines wait until whoever says this opens, holds or shuts it again, which he does in any case.
+    /// Queues lines without a limit. The caller must then open, hold or shut the gate.
     pub fn hold_for_change(&self) {
         self.set(GatePhase::Changing);
     }
 
-    /// From now on lines wait that would have gone to the instance that came of that attempt. Nothing happens where
-    /// another is there by now, or none is expected: a report that comes late is dropped.
+    /// Queues lines if the instance of that start attempt is behind the gate. Does nothing if another one is there by
+    /// now or none is expected: a late report is dropped.
     pub fn hold_behind(&self, attempt: u64) {
         self.phase.rcu(|phase| match &**phase {
             GatePhase::Open(lease) if lease.instance.identity.attempt == attempt => {
@@ -315,7 +316,7 @@ impl Gate {
         self.changed.send_replace(());
     }
 
-    /// From now on commands are answered `unavailable`, with this reason.
+    /// Answers all commands with `unavailable` and this reason.
     pub fn shut(&self, reason: impl Into<String>) {
         self.set(GatePhase::Shut(reason.into()));
     }
@@ -364,7 +365,7 @@ mod tests {
         Arc::new(Instance::built_in(identity, Manifest::default(), code))
     }
 
-    /// Who owns the instance when the supervisor hears that the lease was given back.
+    /// A waker that counts the owners of the instance when the supervisor is notified that the lease was given back.
     struct Owners {
         instance: Arc<Instance>,
         then: AtomicUsize,

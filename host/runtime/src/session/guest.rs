@@ -1,17 +1,20 @@
 //! A guest: one Common TCP connection, from accept to close.
 //!
-//! One task a connection, written as one poll function, because all of it shares two buffers: take what has finished,
-//! answer all whole lines that are there, write all that is ready at once, read again. A command that answers on the spot
-//! goes from the read buffer to the write buffer without an allocation and without a task switch. A quiet guest has no
-//! buffers: those in use are a thread's, lent for the length of a poll.
+//! Each connection has one task with a single poll function, because all its steps share two buffers. The function
+//! collects finished replies, answers all whole lines, writes what is ready and reads again. A command that answers on
+//! the spot goes from the read buffer to the write buffer without an allocation or a task switch. A quiet guest has no
+//! buffers: it uses the thread's spare ones for the length of a poll.
 //!
-//! A line for which there is no instance waits ([`gate`]); each wait has a limit of its own ([`limits`]).
+//! A line that needs an instance waits while there is none ([`gate`]). Each wait has its own limit ([`limits`]).
 //!
 //! Order: an untagged reply waits in `ordered` for those before it; a tagged one doesn't.
-//! What ends a connection: the guest (once all it sent is answered), its daemon's end, another protocol, half a line older than its
-//! limit, or not reading what is pushed to it. A guest that keeps a daemon busy whose code has a process of its own is lent
-//! to that ([`hand_off`]), and its task only waits until it is back. Errors of the socket end it without a word, since nobody
-//! would read one.
+//!
+//! A connection ends when the guest has closed it and all it sent is answered, or when its daemon asks it to end. It
+//! also ends for another protocol, for half a line older than its limit, and for a guest that doesn't read what is
+//! pushed to it. An error of the socket ends it without an error line, since nobody would read one.
+//!
+//! A guest that keeps its daemon's subprocess busy is handed off to it ([`hand_off`]). Its task then only waits for the
+//! return.
 
 mod answers;
 mod batches;
@@ -43,25 +46,25 @@ use limits::{LimitPassed, Timers};
 
 pub use stream::Stream;
 
-/// Replies that wait for a guest before no more is read from it, in bytes (Common TCP, hostile input).
+/// The most reply bytes that wait for a guest before reading from it stops (Common TCP, hostile input).
 const OUTBOX_BYTES_MAX: usize = GUEST_BYTES_MAX;
-/// Commands of one guest that run or wait for their turn to be answered. Bounds the memory that a flood of slow commands
-/// holds; more of them stay in the socket.
+/// The most commands of one guest that run or wait for their reply. Bounds the memory that a flood of slow commands
+/// holds; further commands stay in the socket.
 const IN_FLIGHT_MAX: usize = 1024;
-/// Stands for a command of which nothing is known.
+/// A placeholder for a command that is not known yet.
 const ANY: u32 = u32::MAX;
-/// One read, in bytes: as much as a socket's buffer usually holds.
+/// The size of one read (bytes): as much as a socket's buffer usually holds.
 const READ_BYTES: usize = 16 << 10;
 
-/// A guest that was let in.
+/// A guest that was admitted.
 pub(crate) struct AdmittedGuest {
-    /// What others push to it. It leaves its gate's guests when it has been served.
+    /// The handle for pushing to the guest. It leaves the gate's guests when the connection has been served.
     pub(crate) guest_handle: Arc<GuestHandle>,
-    /// Its connection, where that counts against those of others.
+    /// The connection's entry in the count of file descriptors; `None` if it isn't counted.
     pub counted: Option<CountedConnection>,
 }
 
-/// Registers what this thread undoes at its end ([`crate::session::thread_start::prepare`]).
+/// Registers the thread-local buffers ([`crate::session::thread_start::prepare`]).
 pub(crate) fn prepare_thread() {
     buffers::prepare_thread();
     batches::prepare_thread();
@@ -77,50 +80,50 @@ pub(crate) fn serve<S: Stream>(
     async move { std::future::poll_fn(|context| guest.poll(context)).await }
 }
 
-/// Tells a guest why it isn't let in. The caller closes the connection.
+/// Sends a guest the reason for refusing it. The caller closes the connection.
 pub fn turn_away(stream: &impl Stream, text: &str) {
     let mut out = Vec::new();
     write_error(&mut out, "", None, ErrorCode::TooManyGuests, text);
-    // A fresh socket takes so few bytes at once; one that doesn't is closed without a word.
+    // A fresh socket takes so few bytes at once; one that doesn't is closed without a message.
     let _ = stream.try_write(&out);
 }
 
 struct Guest<S> {
-    /// `None` while it is lent.
+    /// `None` while the guest is handed off.
     stream: Option<S>,
-    // Dropped behind the stream: a connection counts until it is closed.
+    // Dropped after the stream: a connection counts until it is closed.
     _counted: Option<CountedConnection>,
     handed_off: Option<Box<HandOffTask>>,
-    /// Batches that it has to come to before it is lent.
+    /// The batches in a row after which the guest is handed off.
     lends_after: u32,
-    /// Ends with the time that it has to come to rest.
+    /// The time limit for commands in flight to finish before a hand-off.
     rest: Option<Pin<Box<Sleep>>>,
     gate: Arc<Gate>,
     guest_handle: Arc<GuestHandle>,
     inbox: Inbox,
     outbox: Vec<u8>,
-    /// How much of the outbox has been written.
+    /// The bytes of the outbox that have been written.
     sent: usize,
     answers: ReplyQueue,
-    /// Ends when the gate has changed; there while lines wait before it.
+    /// Ends when the gate has changed; set while lines wait at the gate.
     gate_change: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// There while the instance is being told of this guest.
+    /// The connect hook for this guest, while it runs.
     greeting: Option<ConnectHook>,
     timers: Timers,
     has_spoken: bool,
-    /// A command that waits for room, and its line.
+    /// A command that waits for reply budget: its index and its line.
     deferred: Option<(u32, Vec<u8>)>,
-    /// Whether the daemon's room counts something that waits for this guest.
+    /// True while the reply budget counts bytes that wait for this guest.
     is_counted: bool,
     has_ended: bool,
     is_closing: bool,
 }
 
-/// What a look at the inbox came to.
+/// The result of taking lines from the inbox.
 enum InboxLook {
     /// All whole lines are answered or under way.
     All,
-    /// Some are left for when there is room, or an instance.
+    /// Some lines stay until there is reply budget or an instance.
     Some,
 }
 
@@ -157,9 +160,9 @@ impl<S: Stream> Guest<S> {
     }
 
     fn poll_with_buffers(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // First, so that nothing pushed from here on is missed.
+        // Register the waker first, so that nothing pushed after this is missed.
         self.guest_handle.watch(context);
-        // Mostly it is the guest who has something to say, and then once around is enough.
+        // Read first: most wake-ups are due to new input, and then one pass of the loop is enough.
         if self.is_idle() && matches!(self.read(context), Poll::Ready(false)) {
             return Poll::Ready(());
         }
@@ -201,11 +204,11 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Whether there is more to do at once; false where the guest is gone.
+    /// Returns true if there is more to do at once, and false if the guest has gone.
     fn poll_more(&mut self, taken: &InboxLook, context: &mut Context<'_>) -> Poll<bool> {
         let is_deferred = matches!(taken, InboxLook::Some) && self.deferred.is_some();
         if self.gate.room.is_tight() || is_deferred {
-            // Before the look: room that appears from here on isn't missed.
+            // Register before the check, so that budget released in between isn't missed.
             self.gate.room.want(context);
         }
         let is_open = matches!(taken, InboxLook::All) && self.has_room() && !self.is_deaf();
@@ -219,7 +222,7 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Nothing is owed, and nothing is there that an answer could be owed to.
+    /// Returns whether no reply is owed and no input waits for an answer.
     fn is_idle(&self) -> bool {
         let has_nothing =
             self.inbox.buffered() == 0 && self.outbox.is_empty() && self.deferred.is_none();
@@ -239,21 +242,21 @@ impl<S: Stream> Guest<S> {
             && (!self.gate.room.is_tight() || self.may_begin())
     }
 
-    /// Whether there is room for the reply to a command, by what waits for all guests of the daemon.
+    /// Returns whether the daemon's reply budget allows the guest's next command.
     #[cold]
     fn may_begin(&self) -> bool {
         let command = self.deferred.as_ref().map_or(ANY, |(command, _)| *command);
         self.gate.room.may_begin(self.guest_handle.id(), command)
     }
 
-    /// Whether the command that waits for room, if there is one, would have to wait on for a reservation.
+    /// Returns whether the deferred command, if there is one, must still wait for a reservation.
     #[inline]
     fn is_held_up(&self) -> bool {
         let deferred = self.deferred.as_ref();
         deferred.is_some_and(|(command, _)| self.gate.room.is_reserved(*command))
     }
 
-    /// Tells the daemon's room what waits for this guest.
+    /// Reports the bytes that wait for this guest to the daemon's reply budget.
     fn count_unread(&mut self) {
         let waits = self.outbox.len() - self.sent + self.answers.held();
         // While the guest has something to read, the reply that the held ones wait for can wait, too.
@@ -271,7 +274,7 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Nothing more will come, and nothing is owed.
+    /// Returns whether nothing is owed and no more input is expected.
     fn is_done(&self, taken: &InboxLook) -> bool {
         let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
         let owes_nothing = is_answered && self.sent == self.outbox.len();
@@ -291,7 +294,7 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Writes what is ready; an error means that the guest has gone.
+    /// Writes what is ready. An error means that the guest has gone.
     fn flush(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         while self.sent < self.outbox.len() {
             let Some(stream) = &mut self.stream else {
@@ -311,7 +314,7 @@ impl<S: Stream> Guest<S> {
             self.outbox.clear();
             self.sent = 0;
         } else if self.sent > self.outbox.len() / 2 {
-            // Not sooner: moving the rest of a huge reply again and again would take its time squared.
+            // Not sooner: moving the rest of a huge reply again and again would take quadratic time.
             self.outbox.drain(..self.sent);
             self.sent = 0;
         }
@@ -319,7 +322,7 @@ impl<S: Stream> Guest<S> {
         Ok(())
     }
 
-    /// Reads once; false where the guest is gone for good, and not only silent from now on.
+    /// Reads once. Returns false if the connection has failed; a guest that has only finished sending is still there.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let Some(stream) = &mut self.stream else {
             return Poll::Pending;
@@ -334,13 +337,13 @@ impl<S: Stream> Guest<S> {
         Poll::Ready(read.is_ok())
     }
 
-    /// Half a line is too old, or the guest doesn't read the last that is said to it.
+    /// Logs that half a line is too old, or that a closed guest doesn't read its last messages.
     fn log_given_up(&self) {
         let (daemon, peer) = (&self.gate.name, self.peer());
         tracing::debug!(daemon, peer, "a guest was given up on");
     }
 
-    /// The guest doesn't read a reply that keeps others from getting theirs.
+    /// Logs that the guest doesn't read a reply that delays other guests' replies.
     #[cold]
     fn log_unread(&self) {
         tracing::warn!(
@@ -357,7 +360,7 @@ impl<S: Stream> Guest<S> {
         let Some(stream) = &mut self.stream else {
             return Poll::Ready(());
         };
-        // Whether the other side still takes part in the goodbye is of no account.
+        // The connection is over either way, so an error of the shutdown is ignored.
         Pin::new(stream).poll_shutdown(context).map(drop)
     }
 

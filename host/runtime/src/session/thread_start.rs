@@ -1,19 +1,19 @@
-//! What each thread of a runtime does when it begins.
+//! Prepares each thread of a runtime when it starts.
 //!
-//! A library that hangs in its constructor holds the lock of the system's loader, and a thread's first use of a variable
-//! of its own that has a destructor takes that lock. So each thread uses all of its variables when it begins.
+//! A library that hangs in its constructor holds the lock of the system's loader. A thread takes that lock at its first
+//! use of a thread-local variable that has a destructor. So each thread uses all of these variables at its start.
 
 use tokio::sync::oneshot;
 
 use crate::session::guest;
 use crate::threads::watchdog;
 
-/// Prepares this thread for a time when the loader's lock is held. To be called when the thread begins.
+/// Prepares this thread for a time when the loader's lock is held. Must be called when the thread starts.
 pub fn prepare() {
     watchdog::prepare_thread();
     guest::prepare_thread();
     tracing::dispatcher::get_default(|_| ());
-    // What tokio blocks a thread with.
+    // The parker that tokio blocks a thread with.
     let (sender, receiver) = oneshot::channel::<()>();
     drop(sender);
     let _ = receiver.blocking_recv();

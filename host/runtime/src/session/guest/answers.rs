@@ -1,4 +1,4 @@
-//! The answers that one guest is owed: those of now, those under way, and their order.
+//! The replies that one guest is owed: those ready now, those under way, and their order.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -25,30 +25,30 @@ use crate::session::dispatch;
 use crate::session::gate::{Gate, Lease};
 use crate::threads::counters::BatchCounts;
 
-/// What is owed to one guest.
+/// The replies owed to one guest.
 #[derive(Default)]
 pub(super) struct ReplyQueue {
-    /// Untagged replies from the first that isn't ready yet on; the lines of those that are.
+    /// The untagged replies from the first unfinished one on: `None` for one under way, else the reply's line.
     ordered: VecDeque<Option<Vec<u8>>>,
-    /// How many have left the front of `ordered`: the number of its first.
+    /// The number of replies that have left the front of `ordered`, which is also the number of its first entry.
     left: u64,
-    /// Made with the first: it takes more memory than all else of a quiet guest.
+    /// The running commands. Created with the first: the set takes more memory than the rest of a quiet guest.
     running: Option<FuturesUnordered<RunningCommand>>,
-    /// Those that its daemon's own process answers on the spot.
+    /// The commands that the daemon's own process answers on the spot.
     batches: GuestBatches,
-    /// How many of these there were since anything else was answered.
+    /// The batches handed over since anything else was answered.
     in_a_row: u32,
-    /// Bytes of the lines in `ordered`.
+    /// The size of the lines in `ordered` (bytes).
     held: usize,
-    /// Bytes of the arguments of those that run.
+    /// The size of the running commands' arguments (bytes).
     arguments: usize,
-    /// What has come of a process of its own and is not written.
+    /// The replies from the daemon's own process that are not written yet.
     unread: Option<UnreadBytes>,
-    /// There while a command is answered that needs one.
+    /// The reservation of the command that is being answered, if it needs one.
     reservation: Option<Arc<Reservation>>,
 }
 
-/// Who answers whom.
+/// The lease, gate and guest that replies belong to.
 #[derive(Clone, Copy)]
 pub(super) struct ReplyContext<'a> {
     pub lease: &'a Arc<Lease>,
@@ -56,7 +56,7 @@ pub(super) struct ReplyContext<'a> {
     pub guest: &'a Arc<GuestHandle>,
 }
 
-/// What the lines that are taken together come to.
+/// The counts and the cached lookup for lines that are taken together.
 #[derive(Default)]
 pub(super) struct LineBatch<'a> {
     pub tally: BatchCounts,
@@ -64,22 +64,22 @@ pub(super) struct LineBatch<'a> {
 }
 
 impl ReplyContext<'_> {
-    /// How long a command may take.
+    /// Returns the time limit of a command.
     pub(super) fn limit(&self) -> Duration {
         self.gate.limits.command
     }
 }
 
 impl ReplyQueue {
-    /// Commands that run, and answers that wait for them.
+    /// Returns the number of running commands and of replies that wait for them.
     #[inline]
     pub(super) fn in_flight(&self) -> usize {
         let running = self.running.as_ref().map_or(0, FuturesUnordered::len);
         self.ordered.len() + running + self.batches.unanswered()
     }
 
-    /// Batches that its daemon's own process was handed, and nothing else between them. While something else runs that may
-    /// take its time, there are none.
+    /// Returns how many batches in a row the daemon's own process was handed, with nothing else between them. The
+    /// number is 0 while another command runs, since that may take long.
     #[inline]
     pub(super) fn batches_in_a_row(&self) -> u32 {
         match &self.running {
@@ -88,12 +88,12 @@ impl ReplyQueue {
         }
     }
 
-    /// From now on they are counted anew.
+    /// Restarts the count of batches in a row.
     pub(super) fn begin_a_row(&mut self) {
         self.in_a_row = 0;
     }
 
-    /// Puts what has finished since the last time where it belongs.
+    /// Moves the replies that have finished since the last call to their places.
     pub(super) fn collect(
         &mut self,
         outbox: &mut Vec<u8>,
@@ -146,7 +146,7 @@ impl ReplyQueue {
         }
     }
 
-    /// The answer to that number of the order is there.
+    /// Stores the reply with that number in the order.
     fn settle(&mut self, number: u64, line: Vec<u8>) {
         let at = usize::try_from(number - self.left).unwrap_or(usize::MAX);
         if let Some(slot) = self.ordered.get_mut(at) {
@@ -155,7 +155,7 @@ impl ReplyQueue {
         }
     }
 
-    /// Sends off the answers at the front of the order.
+    /// Appends the finished replies at the front of the order to the outbox.
     fn release(&mut self, outbox: &mut Vec<u8>, guest: &GuestHandle) {
         while let Some(Some(_)) = self.ordered.front() {
             guest.take_into(outbox);
@@ -166,7 +166,7 @@ impl ReplyQueue {
         }
     }
 
-    /// So many bytes of replies have come by that lease.
+    /// Counts reply bytes that came by that lease.
     fn has_come(&mut self, lease: &Lease, guest: &GuestHandle, bytes: usize) {
         if bytes > 0 {
             let before = self.unread.take();
@@ -177,12 +177,12 @@ impl ReplyQueue {
         }
     }
 
-    /// The guest has come home with so many bytes of replies.
+    /// Counts reply bytes that the guest has brought back from a hand-off.
     pub(super) fn has_brought(&mut self, lease: &Lease, guest: &GuestHandle, bytes: usize) {
         self.has_come(lease, guest, bytes);
     }
 
-    /// All that has gone to the outbox is written.
+    /// Notes that the whole outbox is written.
     #[inline]
     pub(super) fn is_written(&mut self) {
         if self
@@ -195,8 +195,8 @@ impl ReplyQueue {
         }
     }
 
-    /// Has the command go on that the replies which are held wait for, whatever waits for the guest: else neither the one nor
-    /// the others would ever go out.
+    /// Lets the command continue that the held replies wait for, however much waits for the guest. Otherwise neither
+    /// its reply nor theirs would ever be sent.
     pub(super) fn go_on(&mut self) {
         let next = self.left;
         self.batches.go_on(next);
@@ -212,19 +212,19 @@ impl ReplyQueue {
         self.reservation = reservation;
     }
 
-    /// Bytes of replies that wait for those before them.
+    /// Returns the size of the replies that wait for those before them (bytes).
     #[inline]
     pub(super) fn held(&self) -> usize {
         self.held + self.batches.held()
     }
 
-    /// Bytes of arguments under way.
+    /// Returns the size of the arguments under way (bytes).
     #[inline]
     pub(super) fn arguments(&self) -> usize {
         self.arguments + self.batches.arguments()
     }
 
-    /// Puts a whole answer where it belongs.
+    /// Puts a whole reply in its place.
     pub(super) fn put(&mut self, outbox: &mut Vec<u8>, is_tagged: bool, line: &[u8]) {
         self.in_a_row = 0;
         match is_tagged || self.ordered.is_empty() {
@@ -237,20 +237,20 @@ impl ReplyQueue {
         }
     }
 
-    /// Hands over what is to go to the daemon's own process.
+    /// Hands the collected batch over to the daemon's own process.
     pub(super) fn hand_over(&mut self, turn: ReplyContext<'_>, context: &mut Context<'_>) {
         if self.batches.hand_over(turn, context) {
             self.in_a_row = self.in_a_row.saturating_add(1);
         }
     }
 
-    /// Whether an answer of now waits for none before it.
+    /// Returns whether a reply that is ready now waits for none before it.
     #[inline(always)]
     fn goes_out(&self, message: &Message<'_>) -> bool {
         message.tag.is_some() || self.ordered.is_empty()
     }
 
-    /// Puts the answer of a command that has ended at once where it belongs.
+    /// Puts the reply of a command that has ended at once in its place.
     fn put_ended(
         &mut self,
         message: &Message<'_>,
@@ -267,7 +267,7 @@ impl ReplyQueue {
         self.put(outbox, false, &line);
     }
 
-    /// Has a command handed over with those around it.
+    /// Adds a command to the batch for the daemon's own process.
     fn answer_there(
         &mut self,
         message: &Message<'_>,
@@ -280,7 +280,7 @@ impl ReplyQueue {
         }
         let (ordered, left) = (&mut self.ordered, self.left);
         self.batches.add(message, index, || {
-            // It stays with the guest, who often has but this one.
+            // The guest keeps this slot, and often needs no other.
             if ordered.capacity() == 0 {
                 ordered.reserve_exact(1);
             }
@@ -310,7 +310,7 @@ impl ReplyQueue {
         self.answer_other(message, known, turn, (outbox, tally, context));
     }
 
-    /// Answers a command that isn't answered right here, or not right away, or starts it.
+    /// Answers or starts a command that can't be answered here at once.
     #[inline(never)]
     fn answer_other(
         &mut self,
@@ -335,7 +335,7 @@ impl ReplyQueue {
             CommandEntry::Own { index, runs } => {
                 self.begin(message, (index, runs), turn, (outbox, tally, context));
             }
-            // Not counted: the daemon has no part in it, and other hosts ask each in turn who it is.
+            // Not counted: the daemon takes no part in it, and other hosts ask each daemon for its identity.
             CommandEntry::Host(command) => {
                 let line = host_answer(message, command, turn);
                 self.put(outbox, message.tag.is_some(), &line);
@@ -343,7 +343,7 @@ impl ReplyQueue {
         }
     }
 
-    /// Hands on what is no command, or says that it is none.
+    /// Passes a line that is no command to the event handlers, or answers that there is no such command.
     fn answer_unknown(
         &mut self,
         message: Message<'_>,
@@ -360,7 +360,7 @@ impl ReplyQueue {
         self.put(outbox, message.tag.is_some(), &line);
     }
 
-    /// Begins with a command that isn't answered right here.
+    /// Starts a command that isn't answered here.
     fn begin(
         &mut self,
         message: Message<'_>,
@@ -371,12 +371,13 @@ impl ReplyQueue {
         if runs == RunsOn::There {
             return self.answer_there(&message, index, turn, context);
         }
-        // What stands before it begins before it.
+        // The commands before it begin first.
         self.batches.hand_over(turn, context);
         self.start(message, (index, runs), turn, (outbox, tally, context));
     }
 
-    /// Starts a command that may end later; if it ends at once, its answer goes where a command's of now would.
+    /// Starts a command that may end later. If it ends at once, its reply is placed like that of a command answered
+    /// here.
     fn start(
         &mut self,
         message: Message<'_>,
@@ -405,11 +406,12 @@ impl ReplyQueue {
             return pending.give_back(ended.bytes);
         }
         self.enter(&message, (index, began), pending, turn);
-        // The first poll was with the connection's own waker; the set has one for each, and must see it once.
+        // The first poll used the connection's waker. The set has a waker for each command, and must poll this one
+        // once.
         context.waker().wake_by_ref();
     }
 
-    /// Enters a command that is under way.
+    /// Adds a command that is under way.
     fn enter(
         &mut self,
         message: &Message<'_>,
@@ -452,7 +454,7 @@ impl ReplyQueue {
     }
 }
 
-/// Appends a line; one that nothing waits before is not copied.
+/// Appends a line. A large line is not copied if the outbox is empty.
 fn append(outbox: &mut Vec<u8>, line: Vec<u8>) {
     match outbox.is_empty() && line.len() >= LARGE_BYTES {
         true => *outbox = line,
@@ -460,7 +462,7 @@ fn append(outbox: &mut Vec<u8>, line: Vec<u8>) {
     }
 }
 
-/// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes.
+/// Answers a command that ends on the spot, from the guest's read buffer into its write buffer. This is the hot path.
 #[inline(always)]
 fn answer_here(
     message: Message<'_>,
@@ -475,7 +477,7 @@ fn answer_here(
     if out.len() - start >= LARGE_BYTES {
         turn.gate.room.note(index, arguments, out.len() - start);
     }
-    // What it emitted while it ran comes before its reply.
+    // Events emitted while the command ran come before its reply.
     if turn.guest.has_mail() {
         let reply = out.split_off(start);
         turn.guest.take_into(out);
@@ -483,14 +485,14 @@ fn answer_here(
     }
 }
 
-/// A whole error line.
+/// Returns a whole error line.
 pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &str) -> Vec<u8> {
     let mut line = Vec::new();
     write_error(&mut line, command, tag, code, text);
     line
 }
 
-/// What the host answers for a daemon.
+/// Returns the reply to a command that the host answers for a daemon.
 fn host_answer(message: Message<'_>, command: HostCommand, turn: ReplyContext<'_>) -> Vec<u8> {
     let mut line = Vec::new();
     let start = open_reply(&mut line, message.name, message.tag);

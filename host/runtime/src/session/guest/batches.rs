@@ -1,11 +1,11 @@
-//! The commands of one guest that are in the hands of its daemon's own process, and end there on the spot.
+//! The batches of one guest: commands that its daemon's own process answers on the spot.
 //!
-//! What stands together in the guest's buffer goes over as one batch, and its replies are written into the guest's buffer
-//! as they come. All that is kept of a command meanwhile is its index and its tag; there is one limit, one right to the
-//! instance and one waker for all of them. A process answers batch after batch, so only the first is looked at.
+//! The commands that stand together in the guest's buffer are handed over as one batch. Their replies are written into
+//! the guest's buffer as they come. Meanwhile only the index and the tag of each command are kept. All of them share
+//! one limit, one lease and one waker. A process answers batch after batch, so only the first is polled.
 //!
-//! A guest that waits for nothing has none of it: what one has used goes to a thread's store of such, for the next on
-//! that thread, with its buffers and the timer that is set. Guests are polled by threads of one runtime.
+//! A guest that waits for nothing holds no such state. The state goes to the thread's store, with its buffers and its
+//! running timer, for the next guest on that thread. All guests are polled by threads of one runtime.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -29,62 +29,62 @@ use crate::process::subprocess::{BatchCall, BatchEnd, OverdueAction, bytes_of};
 use crate::session::gate::{self, Lease};
 use crate::threads::counters::BatchCounts;
 
-/// A batch that has grown to this is handed over (bytes): its process has something to do while the next is made.
+/// The size at which a batch is handed over (bytes): its process can work while the next batch is made.
 const BATCH_BYTES_MAX: usize = 64 << 10;
 
-/// A buffer that grew past this is freed, not kept (bytes): commands are usually short.
+/// The largest buffer that is kept (bytes). Larger ones are freed, since commands are usually short.
 const KEPT_BYTES_MAX: usize = 4 << 10;
 
-/// What a thread keeps: as many guests of it may well wait at once.
+/// The most entries that a thread keeps: as many of its guests may well wait at once.
 const KEPT_MAX: usize = 64;
 
 thread_local! {
     static SPARE: RefCell<SpareBatches> = const { RefCell::new(SpareBatches { works: Vec::new(), patience: Vec::new() }) };
 }
 
-/// Registers what this thread undoes at its end ([`crate::session::thread_start::prepare`]).
+/// Registers the thread's store ([`crate::session::thread_start::prepare`]).
 pub(super) fn prepare_thread() {
     SPARE.with(|_| ());
 }
 
-/// What no guest of the thread has at the moment.
+/// The state that no guest of the thread uses at the moment.
 struct SpareBatches {
     #[expect(clippy::vec_box, reason = "the box is what a guest is given")]
     works: Vec<Box<Work>>,
-    /// For leases that may be gone, too: the oldest goes first.
+    /// The timers, some for leases that may be gone. The oldest is dropped first.
     patience: Vec<BatchTimer>,
 }
 
-/// See the file's head.
+/// The batches of one guest.
 #[derive(Default)]
 pub(super) struct GuestBatches {
-    /// There while a command is unanswered.
+    /// Set while a command is unanswered.
     work: Option<Box<Work>>,
 }
 
 #[derive(Default)]
 struct Work {
-    /// The one that is being made.
+    /// The batch that is being made.
     open: Option<OpenBatch>,
     handed_over: VecDeque<SentBatch>,
-    /// Commands in all of them.
+    /// The number of unanswered commands in all batches.
     unanswered: usize,
-    /// Bytes of their arguments, as long as a batch is not answered in full.
+    /// The size of the arguments of all batches that are not answered in full (bytes).
     arguments: usize,
     patience: Option<BatchTimer>,
-    /// Empty ones, for the next to be made.
+    /// An empty buffer for the next batch.
     entries: Vec<u8>,
     sent: SentCommands,
 }
 
 struct OpenBatch {
-    /// As they go over.
+    /// The commands in the form in which they are handed over.
     entries: Vec<u8>,
     sent: SentCommands,
     place: Option<u64>,
-    /// Bytes of its arguments.
+    /// The size of its arguments (bytes).
     arguments: usize,
-    /// Whether something else has its place in the order behind it.
+    /// True if another reply follows it in the order.
     is_cut: bool,
 }
 
@@ -94,81 +94,81 @@ struct SentBatch {
     lease: Arc<Lease>,
     began: Instant,
     sent: SentCommands,
-    /// Bytes of its arguments.
+    /// The size of its arguments (bytes).
     arguments: usize,
-    /// At which command it was let go on.
+    /// The first unanswered command when the batch was last allowed to continue.
     goes_on: Option<usize>,
-    /// How many replies have come, those to commands that were given up on before included.
+    /// The number of replies that have come, including those to commands that were already given up.
     received: usize,
-    /// From which command on they were withdrawn, and what those end with.
+    /// The first command that was withdrawn, and the end of it and all behind it.
     withdrawn: Option<(usize, Completion)>,
     /// The number of its untagged replies in the guest's order.
     place: Option<u64>,
-    /// Untagged replies whose turn hasn't come.
+    /// The untagged replies that wait for those before them.
     held: Vec<u8>,
 }
 
 /// A command's index, and the length of its tag.
 type SentCommand = (u32, Option<usize>);
 
-/// The commands of a batch, from the first that is unanswered on.
+/// The commands of a batch, with a position at the first unanswered one.
 #[derive(Default)]
 struct SentCommands {
     commands: Vec<SentCommand>,
     tags: String,
-    /// How many commands are answered.
+    /// The number of answered commands.
     answered: usize,
-    /// How many bytes of the tags were theirs.
+    /// The length of the answered commands' tags (bytes).
     answered_tags: usize,
 }
 
-/// When the first batch is given up. Kept from batch to batch, since it hardly ever comes to that.
+/// The timer that gives up the first batch. Kept from batch to batch, since it hardly ever fires.
 struct BatchTimer {
-    /// Whose end it is.
+    /// The lease whose end it watches.
     lease: Weak<Lease>,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Ends when the first batch is to be looked at.
+    /// Ends when the first batch must be checked.
     limit: Option<Pin<Box<Sleep>>>,
 }
 
-/// Why what is left of a batch, or the first command of that, is not answered by its process.
+/// The reason why the rest of a batch, or its first command, is not answered by the process.
 enum BatchGiveUp {
-    /// The command has run past its limit. Those behind it go on waiting.
+    /// The command has run past its limit. Those behind it continue to wait.
     TooLong(Duration),
     LetGo,
     Ended(Completion),
 }
 
-/// Where replies go.
+/// The destination of replies.
 pub(super) struct ReplySink<'a> {
     pub(super) outbox: &'a mut Vec<u8>,
     pub(super) guest: &'a GuestHandle,
-    /// The number of the untagged reply whose turn it is.
+    /// The number of the next untagged reply in the order.
     pub(super) turn: u64,
 }
 
-/// What has come of the first batch.
+/// The progress of the first batch.
 pub(super) struct BatchState {
-    /// The number of the instance that ran them.
+    /// The number of the instance that ran the commands.
     pub(super) instance: u64,
     pub(super) tally: BatchCounts,
     pub(super) took: Duration,
-    /// How many bytes of replies have come, and the lease that they came by.
+    /// The size of the replies that have come (bytes), and the lease that they came by.
     pub(super) bytes: (usize, Arc<Lease>),
-    /// Whether all of it is answered.
+    /// True if all of the batch is answered.
     pub(super) is_over: bool,
-    /// Its place in the order and what is still to go there, where all of it is answered.
+    /// Its place in the order and the replies still to go there, once all of it is answered.
     pub(super) place: Option<(u64, Vec<u8>)>,
 }
 
 impl GuestBatches {
-    /// How many bytes of replies wait here for those before them.
+    /// Returns the size of the replies that wait here for those before them (bytes).
     pub(super) fn held(&self) -> usize {
         let batches = self.work.iter().flat_map(|work| &work.handed_over);
         batches.map(|batch| batch.held.len()).sum()
     }
 
-    /// Has the batch with that place in the order go on, if it is here; once for each command of it.
+    /// Lets the batch with that place in the order continue, if it is here; once for each of its commands.
     pub(super) fn go_on(&mut self, place: u64) {
         let mut batches = self.work.iter_mut().flat_map(|work| &mut work.handed_over);
         if let Some(batch) = batches.find(|batch| batch.place == Some(place))
@@ -179,12 +179,12 @@ impl GuestBatches {
         }
     }
 
-    /// How many bytes of arguments are under way.
+    /// Returns the size of the arguments under way (bytes).
     pub(super) fn arguments(&self) -> usize {
         self.work.as_ref().map_or(0, |work| work.arguments)
     }
 
-    /// How many commands are in it.
+    /// Returns the number of unanswered commands.
     pub(super) fn unanswered(&self) -> usize {
         self.work.as_ref().map_or(0, |work| work.unanswered)
     }
@@ -193,20 +193,20 @@ impl GuestBatches {
         self.work.as_mut()?.open.as_mut()
     }
 
-    /// Whether the next command belongs into another batch.
+    /// Returns whether the next command belongs in another batch.
     pub(super) fn is_full(&mut self) -> bool {
         self.open()
             .is_some_and(|open| open.is_cut || open.entries.len() >= BATCH_BYTES_MAX)
     }
 
-    /// Something else has taken a place in the order.
+    /// Notes that another reply has taken a place in the order.
     pub(super) fn cut(&mut self) {
         if let Some(open) = self.open() {
             open.is_cut = true;
         }
     }
 
-    /// Adds a command. `place` takes one in the order, for all the untagged ones of the batch.
+    /// Adds a command. `place` takes one place in the order for all untagged replies of the batch.
     pub(super) fn add(&mut self, message: &Message<'_>, index: u32, place: impl FnOnce() -> u64) {
         let work = self.work.get_or_insert_with(Work::of_spare);
         let open = work.open.get_or_insert_with(|| OpenBatch {
@@ -226,13 +226,13 @@ impl GuestBatches {
         work.unanswered += 1;
     }
 
-    /// Hands over what was added; false where that is nothing.
+    /// Hands over what was added. Returns false if that is nothing.
     pub(super) fn hand_over(&mut self, turn: ReplyContext<'_>, context: &mut Context<'_>) -> bool {
         let work = self.work.as_mut();
         work.is_some_and(|work| work.hand_over(turn, context))
     }
 
-    /// Writes what has come for the first batch; nothing where there is none, or nothing has come.
+    /// Writes the replies that have come for the first batch. Returns `None` if nothing has come or there is no batch.
     pub(super) fn collect(
         &mut self,
         out: &mut ReplySink<'_>,
@@ -253,7 +253,7 @@ impl Work {
         work.unwrap_or_default()
     }
 
-    /// Keeps it for the next guest.
+    /// Keeps the state for the next guest.
     fn spare(mut self: Box<Self>) {
         let most = KEPT_BYTES_MAX / size_of::<SentBatch>();
         self.handed_over.shrink_to(most);
@@ -267,7 +267,7 @@ impl Work {
             }
             excess
         });
-        // It may wake whoever had it, which is not done while the store is borrowed.
+        // Dropping it may wake a task, which must not happen while the store is borrowed.
         drop(excess);
     }
 
@@ -295,7 +295,7 @@ impl Work {
         open.entries.clear();
         open.entries.shrink_to(KEPT_BYTES_MAX);
         self.entries = open.entries;
-        // Of those behind the first, none is given up before it.
+        // Only the first batch needs the timer: none behind it is given up before it.
         let is_first = self.handed_over.is_empty();
         if is_first
             && BatchTimer::is_over(&mut self.patience, &batch, turn.limit(), context).is_some()
@@ -316,7 +316,7 @@ impl Work {
         let (mut tally, mut entries) = (BatchCounts::default(), Vec::new());
         let mut given_up = first.take(&mut entries, context);
         let mut bytes = bytes_of(&entries);
-        // What was emitted meanwhile comes before the replies.
+        // Events emitted meanwhile come before the replies.
         out.guest.take_into(out.outbox);
         first.write_held(out);
         first.write_replies(out, &mut entries, &mut tally);
@@ -344,7 +344,7 @@ impl Work {
         })
     }
 
-    /// Its place in the order, and what is still to go there.
+    /// Returns its place in the order, and the replies still to go there.
     fn end(&mut self, batch: SentBatch) -> Option<(u64, Vec<u8>)> {
         let SentBatch {
             sent,
@@ -361,13 +361,13 @@ impl Work {
 }
 
 impl SentBatch {
-    /// What is to be done about the first command that is unanswered.
+    /// Returns the action for the first unanswered command.
     fn due(&self, limit: Duration) -> OverdueAction {
         self.call
             .due(self.sent.answered, self.began.into_std(), limit)
     }
 
-    /// Whether it is its turn, as far as there is an order.
+    /// Returns whether its untagged replies are next in the order, or it has none.
     fn is_in_turn(&self, out: &ReplySink<'_>) -> bool {
         self.place.is_none_or(|place| place == out.turn)
     }
@@ -381,7 +381,7 @@ impl SentBatch {
         }
     }
 
-    /// The next command that is to be answered.
+    /// Returns the next command to answer.
     fn next<'s>(&'s mut self, out: &'s mut ReplySink<'_>) -> Option<NextReply<'s>> {
         let is_in_turn = self.is_in_turn(out);
         let (index, tag) = self.sent.next()?;
@@ -396,7 +396,7 @@ impl SentBatch {
         })
     }
 
-    /// Takes what has come; why nothing more will, if so.
+    /// Takes what has come. Returns the reason if nothing more will come.
     fn take(&mut self, entries: &mut Vec<u8>, context: &Context<'_>) -> Option<BatchGiveUp> {
         match self.call.take(entries, context)? {
             BatchEnd::Ended(ended) => Some(BatchGiveUp::Ended(ended)),
@@ -407,7 +407,7 @@ impl SentBatch {
         }
     }
 
-    /// Whether a command is unanswered that was not withdrawn.
+    /// Returns whether a command is unanswered that was not withdrawn.
     fn waits(&self) -> bool {
         let end = self
             .withdrawn
@@ -427,16 +427,16 @@ impl SentBatch {
         }
         for (status, bytes) in Entries(entries.as_slice()) {
             self.received += 1;
-            // The guest has been told of the command that it ran past its limit.
+            // The guest already has an error for this command, which ran past its limit.
             let is_late = self.received <= self.sent.answered;
-            // That there are no more replies than commands was seen when they came.
+            // The receiver has checked that there are no more replies than commands.
             if !is_late && let Some(next) = self.next(out) {
                 write_ended(next.lines, (next.name, next.tag), (status, bytes), tally);
             }
         }
     }
 
-    /// Makes the line of a single large result out of the bytes that it came in; false where that isn't what has come.
+    /// Turns the bytes of a single large result into its line. Returns false if something else has come.
     fn write_large(
         &mut self,
         out: &mut ReplySink<'_>,
@@ -463,8 +463,8 @@ impl SentBatch {
         true
     }
 
-    /// Sees whether a command is to be given up; why all that is left is, if so, and how many bytes of replies have come
-    /// meanwhile.
+    /// Checks whether commands must be given up. Returns the reason to give up the rest, if there is one, and the size
+    /// of the replies that have come meanwhile (bytes).
     fn wait(
         &mut self,
         patience: &mut Option<BatchTimer>,
@@ -478,7 +478,7 @@ impl SentBatch {
                 Some(BatchGiveUp::LetGo) => {
                     self.call.withdraw();
                     let mut entries = Vec::new();
-                    // What it has come to. That the process has ended, if so, comes to the same.
+                    // Takes the last replies. If the process has ended, the rest is given up just the same.
                     let _ = self.take(&mut entries, context);
                     let bytes = bytes_of(&entries);
                     self.write_replies(out, &mut entries, tally);
@@ -500,7 +500,7 @@ impl SentBatch {
         }
     }
 
-    /// Answers the rest, but for what was withdrawn.
+    /// Answers the rest, except for what was withdrawn.
     fn give_up(&mut self, out: &mut ReplySink<'_>, why: &BatchGiveUp, tally: &mut BatchCounts) {
         let lease = Arc::clone(&self.lease);
         while self.waits()
@@ -529,7 +529,7 @@ impl SentBatch {
     }
 }
 
-/// A command that is to be answered, and where to.
+/// A command to answer, and the buffer for its reply.
 struct NextReply<'s> {
     index: u32,
     lines: &'s mut Vec<u8>,
@@ -550,7 +550,7 @@ impl SentCommands {
         self.tags.push_str(tag.unwrap_or_default());
     }
 
-    /// The first that is unanswered, and is so no more: its index and its tag.
+    /// Marks the first unanswered command as answered. Returns its index and its tag.
     fn next(&mut self) -> Option<(u32, Option<&str>)> {
         let (index, tag) = *self.commands.get(self.answered)?;
         let start = self.answered_tags;
@@ -590,20 +590,20 @@ impl BatchTimer {
         std::ptr::eq(self.lease.as_ptr(), Arc::as_ptr(lease))
     }
 
-    /// Whether that batch, the first, is to be given up; if not, the guest is woken when it is.
+    /// Returns the reason if the first batch must be given up. If not, the guest is woken when it must be.
     fn is_over(
         own: &mut Option<Self>,
         first: &SentBatch,
         limit: Duration,
         context: &mut Context<'_>,
     ) -> Option<BatchGiveUp> {
-        // A gate may open anew to the same instance.
+        // A gate may open again to the same instance, with another lease.
         if own.as_ref().is_some_and(|own| !own.is_with(&first.lease)) {
             *own = None;
         }
         let patience = own.get_or_insert_with(|| Self::with(&first.lease));
         if patience.revoked.as_mut().poll(context).is_ready() {
-            // Its next poll needs a new one.
+            // A future must not be polled again after it is ready.
             *own = None;
             return Some(BatchGiveUp::LetGo);
         }
@@ -613,7 +613,7 @@ impl BatchTimer {
         let sleep = patience
             .limit
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(first.began + limit)));
-        // It may be the time of a batch that is over long since.
+        // The timer may be set for a batch that ended long ago.
         while sleep.as_mut().poll(context).is_ready() {
             let end = first.began + limit;
             let look = match Instant::now() < end {

@@ -1,10 +1,10 @@
-//! A thread's spare buffers, lent to the guest that is being polled: ten thousand quiet guests share a few.
+//! The spare buffers of a thread, used by the guest that is being polled: ten thousand quiet guests share a few.
 
 use std::cell::RefCell;
 
 use dae_common_tcp::Inbox;
 
-/// A buffer that grew past this for a long line or reply is freed, not kept (bytes).
+/// The largest buffer that is kept (bytes). One that grew larger for a long line or reply is freed.
 const KEPT_BYTES_MAX: usize = 128 << 10;
 
 thread_local! {
@@ -16,7 +16,7 @@ struct SpareBuffers {
     outbox: Vec<u8>,
 }
 
-/// Registers what this thread undoes at its end ([`crate::session::thread_start::prepare`]).
+/// Registers the thread's spare buffers ([`crate::session::thread_start::prepare`]).
 pub(super) fn prepare_thread() {
     SPARE.with(|_| ());
 }
@@ -33,7 +33,7 @@ pub(super) fn hand_off(inbox: &mut Inbox, outbox: &mut Vec<u8>) {
     });
 }
 
-/// Takes them back, where nothing is left in them.
+/// Takes back the buffers that are empty.
 pub(super) fn reclaim(inbox: &mut Inbox, outbox: &mut Vec<u8>) {
     SPARE.with_borrow_mut(|spare| {
         if let Some(bytes) = inbox.reclaim()

@@ -1,8 +1,8 @@
-//! The lines of a guest while no instance is there to answer them.
+//! The lines of a guest while there is no instance to answer them.
 //!
-//! A message waits in the inbox, and the connection is not read on while one does. A line that is refused whatever
-//! instance comes needs none: where no message waits before it, it is answered at once, and another protocol is closed.
-//! So such lines have the same answers, in the same places, as with an instance.
+//! A message waits in the inbox, and the connection is not read further while one does. A line that every instance
+//! would refuse needs no instance. If no message waits before it, it is answered at once; a connection of another
+//! protocol is closed. So such lines get the same replies, in the same order, as with an instance.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -16,7 +16,7 @@ use crate::session::gate::GatePhase;
 use crate::threads::counters::BatchCounts;
 
 impl<S: Stream> Guest<S> {
-    /// Answers what needs no instance, and waits for one where a message is next.
+    /// Answers lines that need no instance. Waits for an instance if a message is next.
     pub(super) fn wait_at_gate(&mut self, context: &mut Context<'_>) -> (InboxLook, BatchCounts) {
         if self.has_ended {
             self.inbox.end();
@@ -32,7 +32,7 @@ impl<S: Stream> Guest<S> {
         (taken, tally)
     }
 
-    /// Refuses lines up to the first message; whether there is one.
+    /// Refuses lines up to the first message. Returns [`InboxLook::Some`] if there is a message or no reply budget.
     fn refuse_at_front(&mut self, inbox: &mut Inbox, tally: &mut BatchCounts) -> InboxLook {
         while self.has_room() {
             match inbox.front() {
@@ -62,7 +62,7 @@ impl<S: Stream> Guest<S> {
             **self.gate.phase(),
             GatePhase::Waiting | GatePhase::Changing
         ) {
-            // It changed between the look that led here and the subscription.
+            // The gate changed between the caller's check and the subscription.
             context.waker().wake_by_ref();
         }
     }
@@ -85,7 +85,7 @@ impl<S: Stream> Guest<S> {
         }
         self.inbox = inbox;
         self.on_lines();
-        // No instance has answered it.
+        // Instance 0: no instance has answered these lines.
         self.gate.count(0, tally, self.gate.limits.instance_wait);
     }
 }

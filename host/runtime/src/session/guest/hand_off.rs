@@ -1,7 +1,8 @@
-//! A guest that is lent to its daemon's own process: when, why it is called home, and how it goes on from there.
+//! The hand-off of a guest to its daemon's own process: when it happens, why the guest is recalled, and how it
+//! continues.
 //!
-//! It is lent at rest: all it has sent is answered, all of that is written, and nothing else is under way. It comes home
-//! with whatever the process has left undone, and goes on as if it had been here all the time.
+//! A guest is handed off at rest: all its commands are answered, all replies are written, and nothing else is under
+//! way. It returns with the input that the process has not handled, and continues as if it had always been here.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,18 +21,19 @@ use crate::session::connect_hooks;
 use crate::session::gate::{self, GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 
-/// Batches of quick commands, one after the other, by which a guest has shown that it is busy. Going there and back costs
-/// about as much as they have.
+/// The number of batches of quick commands in a row that show that a guest is busy. A hand-off and the return cost
+/// about as much as these batches.
 pub(super) const LENDS_AFTER: u32 = 4;
-/// One that is to be lent is not read for so long, until what it has under way is answered. Quick commands are by then.
+/// The longest pause in reading before a hand-off, for commands in flight to finish. Quick commands need less.
 pub(super) const REST_MAX: Duration = Duration::from_millis(5);
-/// One that comes home for its own sake, and not for a reload, has to show twice as many the next time, up to this.
+/// The upper bound of that number for one guest. The number doubles after a hand-off that was refused, that the process
+/// had no use for, or during which an event came for the guest.
 const LENDS_AFTER_MAX: u32 = 4096;
 
-/// A guest that is lent, as its task sees it.
+/// A hand-off, as the guest's task sees it.
 pub(super) struct HandOffTask {
     hand_off: HandOff,
-    /// Held until it is back: no reload goes on without it.
+    /// Held until the guest returns: no reload proceeds without it.
     lease: Arc<Lease>,
     is_revoked: bool,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -39,7 +41,7 @@ pub(super) struct HandOffTask {
 }
 
 impl<S: Stream> Guest<S> {
-    /// Whether it has shown that it keeps its daemon's process busy.
+    /// Returns whether the guest keeps its daemon's process busy enough for a hand-off.
     #[inline]
     pub(super) fn is_due_to_be_handed_off(&self) -> bool {
         S::LENDS
@@ -48,8 +50,8 @@ impl<S: Stream> Guest<S> {
             && !self.guest_handle.asked.is_any()
     }
 
-    /// Whether it is to be read: not while it comes to rest to be lent, if it doesn't stop in the middle of a line. Where it
-    /// has something under way that isn't quick, it is read again soon, and its row begins anew.
+    /// Waits until the guest may be read. Reading pauses for a due hand-off while commands are in flight, unless half a
+    /// line has come. A slow command ends the pause after [`REST_MAX`], and the count of batches starts again.
     pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let is_to_rest = self.is_due_to_be_handed_off() && self.answers.in_flight() > 0;
         if !is_to_rest || self.inbox.buffered() > 0 {
@@ -65,7 +67,7 @@ impl<S: Stream> Guest<S> {
         Poll::Ready(())
     }
 
-    /// Whether nothing of it is under way.
+    /// Returns whether nothing of the guest is under way.
     pub(super) fn is_at_rest(&self, taken: &InboxLook) -> bool {
         let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
         let owes_nothing = is_answered && self.outbox.is_empty();
@@ -73,7 +75,7 @@ impl<S: Stream> Guest<S> {
         owes_nothing && has_all && !self.is_deaf() && !self.guest_handle.is_closing()
     }
 
-    /// Lends it, if that is possible now; false where it is lost.
+    /// Hands the guest off, if that is possible now. Returns false if the connection is lost.
     pub(super) fn hand_off(&mut self) -> bool {
         self.answers.begin_a_row();
         let gate = Arc::clone(&self.gate);
@@ -81,7 +83,7 @@ impl<S: Stream> Guest<S> {
         let GatePhase::Open(lease) = &**phase else {
             return true;
         };
-        // It may be another instance than the one that has answered the last batch.
+        // The instance may differ from the one that answered the last batch.
         if connect_hooks::is_due(lease, &self.guest_handle) {
             return true;
         }
@@ -121,7 +123,7 @@ impl<S: Stream> Guest<S> {
         self.stream.is_some()
     }
 
-    /// Waits until it is back; false where it is lost.
+    /// Waits until the guest returns. Returns false if the connection is lost.
     pub(super) fn poll_hand_off(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let why = self.reason_to_call(context);
         let Some(handed_off) = &mut self.handed_off else {
@@ -143,10 +145,10 @@ impl<S: Stream> Guest<S> {
         Poll::Ready(is_here)
     }
 
-    /// Why it is wanted here, if it is; the task is woken when that changes.
+    /// Returns the reason to recall the guest, if there is one. The task is woken when that changes.
     fn reason_to_call(&mut self, context: &mut Context<'_>) -> Option<RecallReason> {
         let handed_off = self.handed_off.as_mut()?;
-        // Its next poll would be one too many.
+        // The flag remembers the result: a future must not be polled again after it is ready.
         handed_off.is_revoked =
             handed_off.is_revoked || handed_off.revoked.as_mut().poll(context).is_ready();
         if handed_off.is_revoked {
@@ -161,12 +163,12 @@ impl<S: Stream> Guest<S> {
         is_wanted.then_some(RecallReason::Called)
     }
 
-    /// Goes on where its daemon's process has left off, which is that of the instance of this number.
+    /// Continues where the daemon's process left off. `instance` is the number of that process's instance.
     fn take_back(&mut self, back: Returned, instance: u64) {
         let handed = back.handed;
         self.outbox.extend_from_slice(&handed.replies);
         if !handed.last.is_empty() {
-            // What was emitted while that command ran comes before its reply.
+            // Events emitted while that command ran come before its reply.
             self.guest_handle.take_into(&mut self.outbox);
             self.outbox.extend_from_slice(&handed.last);
         }
@@ -187,7 +189,7 @@ impl<S: Stream> Guest<S> {
             .extend_from_slice(&handed.rest);
     }
 
-    /// Answers the line that its daemon's process was at.
+    /// Answers the line that the daemon's process was working on.
     fn answer_broken(&mut self, line: &[u8], why: &RecallReason, instance: u64) {
         let mut inbox = Inbox::resumed(line.len());
         inbox.room(line.len()).extend_from_slice(line);

@@ -1,4 +1,4 @@
-//! The limits of a connection's waits, each with a timer of its own: one wait must not end by what is left of another's.
+//! The limits of a connection's waits, each with its own timer: no wait may end by the remaining time of another.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,19 +10,19 @@ use super::{Guest, InboxLook, Stream};
 use crate::connection::reply_budget;
 use crate::session::gate::GatePhase;
 
-/// How long a guest that is closed may take to read the last that is said to it.
+/// The longest time for a closed guest to read its last messages.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// The timers that run. A wait that ends takes its timer with it.
+/// The running timers. A wait that ends removes its timer.
 #[derive(Default)]
 pub(super) struct Timers {
-    /// Since half a line came.
+    /// Runs from the arrival of half a line.
     half_line: Timer,
-    /// Since a line came for which there is no instance.
+    /// Runs from the arrival of a line for which there is no instance.
     instance: Timer,
-    /// Since the guest last took some of a bulk.
+    /// Runs from the last time that the guest read some of a large reply.
     unread: Timer,
-    /// Since the connection is to be closed.
+    /// Runs from the time when the connection is to be closed.
     goodbye: Timer,
 }
 
@@ -37,13 +37,13 @@ pub(super) enum LimitPassed {
 }
 
 impl Timers {
-    /// A line was finished: the half one behind it is a new one.
+    /// Notes that a line was finished: half a line behind it is a new one.
     #[inline]
     pub(super) fn on_line(&mut self) {
         self.half_line = None;
     }
 
-    /// The guest took something of what waits for it.
+    /// Notes that the guest read some of its waiting replies.
     #[inline]
     pub(super) fn on_written(&mut self) {
         self.unread = None;
@@ -51,7 +51,7 @@ impl Timers {
 }
 
 impl<S: Stream> Guest<S> {
-    /// Polls the timers of the waits that go on, and ends when one has passed its limit.
+    /// Polls the timers of the current waits. Ends when one has passed its limit.
     pub(super) fn poll_limits(
         &mut self,
         taken: &InboxLook,
@@ -59,10 +59,10 @@ impl<S: Stream> Guest<S> {
     ) -> Poll<LimitPassed> {
         let has_all = matches!(taken, InboxLook::All);
         let waits = !has_all && self.waits_for_instance();
-        // Half a line behind lines that wait is younger than they are, and is not read on.
+        // Half a line behind waiting lines is younger than they are, and is not read further.
         let is_mid_line = has_all && self.inbox.is_mid_line() && !self.is_deaf();
         let leaves = has_all && self.is_closing && self.answers.in_flight() == 0;
-        // A daemon's other bulks wait for this one.
+        // The daemon's other large replies wait for this one.
         let has_bulk = self.outbox.len() - self.sent > reply_budget::BULK_BYTES_MIN;
         if has_bulk && self.poll_unread(context) {
             return Poll::Ready(LimitPassed::Unread);
@@ -104,7 +104,7 @@ impl<S: Stream> Guest<S> {
     }
 }
 
-/// Whether the limit of a wait has passed; a wait that doesn't go on has none.
+/// Returns whether the limit of a wait has passed. Without a limit, stops the timer.
 fn poll_timer(timer: &mut Timer, limit: Option<Duration>, context: &mut Context<'_>) -> bool {
     let Some(limit) = limit else {
         *timer = None;

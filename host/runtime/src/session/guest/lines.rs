@@ -1,4 +1,4 @@
-//! The lines of a guest that are there, each handed to whoever answers it.
+//! Takes the whole lines of a guest from its inbox and routes each to the code that answers it.
 
 use std::sync::Arc;
 use std::task::Context;
@@ -17,7 +17,7 @@ use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
 
 impl<S: Stream> Guest<S> {
-    /// Answers what has finished and what is there, and counts it.
+    /// Answers what has finished and what has come, and counts it.
     pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> InboxLook {
         let began = Instant::now();
         self.answers
@@ -33,7 +33,7 @@ impl<S: Stream> Guest<S> {
         taken
     }
 
-    /// One command of a batch was slow; the next ones will show which.
+    /// Marks the instance's commands as possibly slow: one of a batch was, and the next ones will show which.
     #[cold]
     fn doubt(&self) {
         if let GatePhase::Open(lease) = &**self.gate.phase() {
@@ -41,11 +41,11 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Answers whole lines while there is room for their replies, where somebody is there to do it. Returns besides the
-    /// number of the instance that did; 0 where none did.
+    /// Answers whole lines while there is reply budget, once the gate is open or shut and the connect hook has ended.
+    /// Also returns the number of the instance that answered; 0 if none did.
     fn take_lines(&mut self, context: &mut Context<'_>) -> (InboxLook, BatchCounts, u64) {
         let nothing = |taken| (taken, BatchCounts::default(), 0);
-        // Whatever the gate is like by now: what nobody polls would hold its instance for ever.
+        // Poll the connect hook in every phase of the gate: a hook that isn't polled would hold its lease forever.
         let is_greeted = !self.is_greeting_on(context);
         if self.guest_handle.is_closing() || self.is_closing {
             self.is_closing = true;
@@ -98,7 +98,7 @@ impl<S: Stream> Guest<S> {
                 batch.tally.add(self.answer_deferred(&line, phase, context));
                 match self.deferred {
                     None => continue,
-                    // It waits on.
+                    // It still waits.
                     Some(_) => break InboxLook::Some,
                 }
             }
@@ -122,7 +122,7 @@ impl<S: Stream> Guest<S> {
         (taken, batch.tally)
     }
 
-    /// Whole lines were taken.
+    /// Notes that whole lines were taken.
     #[inline]
     pub(super) fn on_lines(&mut self) {
         self.timers.on_line();
@@ -132,7 +132,7 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// The same as [`Guest::answer`], which is for the hot path alone, for any line. Nothing behind another protocol's opening is one.
+    /// Answers any line; [`Guest::answer`] is for messages on the hot path. Lines end where another protocol opens.
     #[inline(never)]
     fn answer_any<'a>(
         &mut self,
@@ -143,7 +143,7 @@ impl<S: Stream> Guest<S> {
     ) {
         match line {
             Line::Message(message) => self.answer(message, phase, batch, context),
-            // A reply to this side that can't be read: its call is answered so, and the guest isn't.
+            // A reply to the daemon's own call that can't be read: the call gets the error, and the guest gets none.
             Line::Fault(fault)
                 if self.guest_handle.asked.answer_fault(&fault) != LineMatch::NotOurs => {}
             Line::Fault(fault) => self.refuse_fault(&fault, &mut batch.tally),
@@ -212,7 +212,7 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    /// Answers a command, if there is room for its reply now. If not, its line is kept until there is.
+    /// Answers a command, if there is budget for its reply now. If not, its line is kept until there is.
     #[cold]
     fn answer_if_room<'a>(
         &mut self,
@@ -242,11 +242,11 @@ impl<S: Stream> Guest<S> {
         let rest = (&mut self.outbox, &mut batch.tally, context);
         self.answers.answer(message, known, turn, rest);
         if is_reserved {
-            // First what has been made is counted, then others may make theirs.
+            // Count the reply before other commands may make theirs.
             self.count_unread();
             self.answers.set_reservation(None);
         }
-        // Others tell the size of their reply at their end.
+        // Other commands note the size of their reply when they end.
         if runs == RunsOn::Here || !lease.instance.is_in_process() {
             self.gate.room.note_end(index);
         }
@@ -270,7 +270,7 @@ impl<S: Stream> Guest<S> {
         batch.tally
     }
 
-    /// Answers a line with an error, in its turn.
+    /// Answers a line with an error, in its place in the order.
     #[cold]
     pub(super) fn refuse(
         &mut self,
@@ -284,14 +284,14 @@ impl<S: Stream> Guest<S> {
         self.answers.put(&mut self.outbox, tag.is_some(), &error);
     }
 
-    /// Whether it is the reply to something that the daemon has asked this guest.
+    /// Returns whether the message is the reply to a call of the daemon to this guest.
     #[inline]
     pub(super) fn is_reply(&self, message: &Message<'_>) -> bool {
         self.guest_handle.asked.is_any()
             && self.guest_handle.asked.answer(message) != LineMatch::NotOurs
     }
 
-    /// Whether an instance is being told of this guest; until it has been, lines wait.
+    /// Returns whether the connect hook for this guest is running. Lines wait until it ends.
     fn is_greeting_on(&mut self, context: &mut Context<'_>) -> bool {
         let is_on = match &mut self.greeting {
             Some(greeting) => greeting.as_mut().poll(context).is_pending(),
@@ -303,7 +303,7 @@ impl<S: Stream> Guest<S> {
         is_on
     }
 
-    /// Begins to tell the instance of this guest, if that is due; whether that goes on.
+    /// Starts the connect hook for this guest, if it is due. Returns whether it is still running.
     fn is_to_be_greeted(&mut self, phase: &GatePhase, context: &mut Context<'_>) -> bool {
         let GatePhase::Open(lease) = phase else {
             return false;
@@ -313,7 +313,8 @@ impl<S: Stream> Guest<S> {
     }
 }
 
-/// A reply to nothing we asked: never answered, lest two daemons answer each other for ever.
+/// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
+/// answer each other forever.
 #[inline]
 pub(super) fn is_stray(message: &Message<'_>) -> bool {
     match message.name {
@@ -323,7 +324,7 @@ pub(super) fn is_stray(message: &Message<'_>) -> bool {
     }
 }
 
-/// The line of a command.
+/// Returns the line of a command.
 fn line_of(message: &Message<'_>) -> Vec<u8> {
     let (name, arguments) = (message.name, message.arguments);
     let line = match message.tag {

@@ -1,6 +1,7 @@
-//! A command that is under way and ends later: an `async fn`, a blocking one, or one in the hands of a subprocess.
+//! A command that is under way and ends later: an `async fn`, a blocking one, or one that a subprocess runs.
 //!
-//! It is polled as long as there is room for its reply ([`crate::connection::reply_budget`]), and given up at its limit or with its instance.
+//! It is polled while there is budget for its reply ([`crate::connection::reply_budget`]). It is given up at its limit
+//! or with its instance.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use crate::process::ipc::LARGE_BYTES;
 use crate::session::gate::Lease;
 use crate::threads::counters::BatchCounts;
 
-/// Where the answer of a running command goes.
+/// The place of a running command's reply.
 #[derive(Clone, Copy)]
 pub(super) enum ReplyPlace {
-    /// To the number of that order.
+    /// The reply with that number in the order.
     Ordered(u64),
-    /// Out, as soon as it's there.
+    /// Not in the order: the reply is sent as soon as it is ready.
     Tagged,
 }
 
@@ -31,29 +32,29 @@ pub(super) struct RunningCommand {
     // Dropped before the lease: no code of an instance outlives the right to run it.
     pub(super) pending: Option<Pending>,
     pub(super) lease: Arc<Lease>,
-    /// Ends when the command is to be given up, with the answer.
+    /// Ends with the error reply when the command must be given up.
     pub(super) given_up: Pin<Box<dyn Future<Output = Completion> + Send>>,
     pub(super) began: Instant,
     pub(super) place: ReplyPlace,
     pub(super) emits_first: bool,
-    /// Whose it is, and which command.
+    /// The guest's number and the command's index.
     pub(super) of: (u64, u32),
     pub(super) arguments: usize,
     pub(super) room: Arc<ReplyBudget>,
     /// Held from start to end by a blocking command, whose reply is made on another thread.
     pub(super) _reservation: Option<Arc<Reservation>>,
-    /// What waits for its guest is held up by it.
+    /// True if other replies to its guest wait for this one.
     pub(super) is_next: bool,
     pub(super) waker: Option<Waker>,
     pub(super) name: Box<str>,
     pub(super) tag: Option<Box<str>>,
 }
 
-/// A finished one.
+/// A finished command.
 pub(super) struct FinishedCommand {
     /// The number of the instance that ran it.
     pub(super) instance: u64,
-    /// The bytes of its result and of its arguments, and the lease it ran by.
+    /// The sizes of its result and of its arguments (bytes).
     pub(super) bytes: (usize, usize),
     pub(super) lease: Arc<Lease>,
     pub(super) place: ReplyPlace,
@@ -80,7 +81,7 @@ impl Future for RunningCommand {
         };
         this.pending = None;
         let bytes = (ended.bytes.len(), this.arguments);
-        // Until the guest's task counts it with all else: others may end before that.
+        // Counts until the guest's task counts it with the rest: other commands may end before that.
         this.room.add(this.of.0, bytes.0);
         let (line, tally) = finished_line(&this.name, this.tag.as_deref(), ended);
         Poll::Ready(FinishedCommand {
@@ -97,7 +98,7 @@ impl Future for RunningCommand {
 }
 
 impl RunningCommand {
-    /// Lets the command go on however much waits for its guest: the replies that wait for it can't be sent before.
+    /// Lets the command continue however much waits for its guest: the replies behind it can't be sent before it ends.
     pub(super) fn go_on(&mut self) {
         if std::mem::replace(&mut self.is_next, true) {
             return;
@@ -113,7 +114,7 @@ impl RunningCommand {
     /// Takes the reservation for the reply that the next poll may make.
     ///
     /// # Errors
-    /// There is no room for the reply now; the guest's task is woken when there is.
+    /// There is no budget for the reply now. The guest's task is woken when there is.
     #[inline]
     fn reserve(&mut self, context: &Context<'_>) -> Result<Option<Arc<Reservation>>, NoRoom> {
         let asks = match &self.pending {
@@ -137,7 +138,7 @@ impl RunningCommand {
             return Ok(reservation);
         }
         self.waker = Some(context.waker().clone());
-        // Before the second look: room that appears from here on isn't missed.
+        // Register before the second check, so that budget released in between isn't missed.
         self.room.want(context);
         self.reserve_now()
     }
@@ -156,10 +157,10 @@ impl RunningCommand {
     }
 }
 
-/// There is no room for a reply now.
+/// The error when there is no budget for a reply now.
 struct NoRoom;
 
-/// The line of a command that has ended, and what it adds to the counts.
+/// Returns the line of a command that has ended, and its counts.
 fn finished_line(name: &str, tag: Option<&str>, ended: Completion) -> (Vec<u8>, BatchCounts) {
     let mut tally = BatchCounts::default();
     if ended.status == status::DONE && ended.bytes.len() >= LARGE_BYTES {

@@ -1,4 +1,4 @@
-//! The streams that guests come by: TCP, and the control socket.
+//! The streams that guests connect by: TCP and the control socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,30 +6,30 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A stream that guests come by.
+/// A stream that guests connect by.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
-    /// Where it comes from, for the log.
+    /// Returns the origin of the connection, for the log.
     fn peer(&self) -> String;
 
     /// Writes what fits at once.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Whether a daemon's own process can serve it.
+    /// True if a guest on this stream can be handed off to the daemon's own process.
     const LENDS: bool;
 
-    /// Its socket by itself.
+    /// Detaches the socket from the runtime.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system, or the stream can't be handed off.
     fn part(self) -> io::Result<std::net::TcpStream>;
 
-    /// From a socket that has parted.
+    /// Attaches a detached socket to the runtime again.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system, or the stream can't be handed off.
     fn rejoin(socket: std::net::TcpStream) -> io::Result<Self>;
 }
 
