@@ -11,7 +11,14 @@ use dae_tests::artefacts::workspace;
 const FOLDERS: [&str; 3] = ["host", "plugin-api", "plugins"];
 
 /// The openings of sentences that keep their subject for later.
-const RIDDLING: [&str; 6] = ["What ", "Whoever ", "How ", "One that ", "From now on", "Who "];
+const RIDDLING: [&str; 6] = [
+    "What ",
+    "Whoever ",
+    "How ",
+    "One that ",
+    "From now on",
+    "Who ",
+];
 
 /// At most one of so many may open like that.
 const ONE_IN: usize = 100;

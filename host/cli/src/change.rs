@@ -48,33 +48,33 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// What `install` takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct InstallArgs {
-    /// The name to run under: 1 to 64 of A-Z a-z 0-9 _ . -; without it, the one that the plugin has itself
+    /// The daemon's name: 1 to 64 of A-Z a-z 0-9 _ . - [default: the plugin's own name]
     #[arg(value_name = "NAME")]
     name_or_file: PathBuf,
-    /// The compiled plugin (.so); it is copied, and never run from where it is
+    /// The compiled plugin (.so); the host runs a private copy of it
     file: Option<PathBuf>,
-    /// The port to listen on; without it the system chooses one, which is then kept
+    /// The port to listen on [default: the system chooses one, and the daemon keeps it]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// The JSON object that the daemon's `start` is given, or @ and the name of a file with it
+    /// The JSON object for the daemon's `start`, or @ and the name of a file that holds it
     #[arg(long, value_name = "JSON|@FILE")]
     config: Option<String>,
-    /// Run it in a process of its own, where a crash costs nothing but itself
+    /// Run it in a subprocess, so that a crash ends nothing else
     #[arg(long)]
     isolate: bool,
-    /// How it is run, over what the config file says: a JSON object, or @ and the name of a file with it
+    /// Settings that override the config file: a JSON object, or @ and the name of a file that holds it
     #[arg(long, value_name = "JSON|@FILE")]
     settings: Option<String>,
-    /// Start without the state of the one that is replaced, which is kept for a week
+    /// Start without the state of the replaced daemon, which is kept for a week
     #[arg(long)]
     fresh: bool,
-    /// Start from a state that is kept of a daemon of this name: `last`, or an ID of `state NAME --history`
+    /// Start from an archived state: `last`, or an ID from `state NAME --history`
     #[arg(long, value_name = "last|ID", conflicts_with = "fresh")]
     state: Option<String>,
-    /// Even if this very file did not last before
+    /// Accept a file that is quarantined because it crashed before
     #[arg(long)]
     force: bool,
-    /// Replace the daemon of that name; if the new one doesn't start, the old one stays
+    /// Replace the daemon of that name; if the new code doesn't start, the old code runs on
     #[arg(long)]
     replace: bool,
 }
@@ -84,7 +84,7 @@ pub(super) struct InstallArgs {
 pub(super) struct UninstallArgs {
     #[command(flatten)]
     names: Names,
-    /// Remove state and log at once, and those that are kept of an uninstall before
+    /// Remove state and log at once, also those that an earlier uninstall has kept
     #[arg(long)]
     purge: bool,
 }
@@ -344,7 +344,7 @@ pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<
 pub(super) struct ReloadArgs {
     /// The daemon's name
     name: String,
-    /// Start without the state of the generation that runs
+    /// Start without the state of the running generation
     #[arg(long)]
     fresh: bool,
 }
@@ -368,10 +368,10 @@ pub(super) struct RollbackArgs {
     /// Show the stored versions, newest first, and change nothing
     #[arg(long, conflicts_with_all = ["to", "fresh"])]
     list: bool,
-    /// The version to go to: its hash, or the first characters of it; without it the next older one
+    /// The version to run: its hash or the first characters of it [default: the next older one]
     #[arg(long, value_name = "HASH")]
     to: Option<String>,
-    /// Start without the state of the generation that runs
+    /// Start without the state of the running generation
     #[arg(long)]
     fresh: bool,
 }

@@ -20,7 +20,7 @@ use dae_store::snapshots::KeptState;
 pub(super) struct Args {
     /// The daemon's name
     name: String,
-    /// List the states of it that have left and are kept, the newest first; `install --state ID` starts from one
+    /// List the archived states, newest first; `install --state ID` starts from one
     #[arg(long)]
     history: bool,
 }

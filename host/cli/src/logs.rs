@@ -22,12 +22,12 @@ const LINES_DEFAULT: usize = 100;
 /// What `logs` takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The daemon's name (`Dae` is the host itself); all of them without it
+    /// The daemon's name (`Dae` is the host itself) [default: all daemons]
     name: Option<String>,
-    /// Go on showing what is written, until Ctrl-C
+    /// Follow the log until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// How many of the latest records to show
+    /// The number of latest records to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = LINES_DEFAULT)]
     lines: usize,
 }

@@ -37,7 +37,7 @@ use dae_store::home::Home;
 use exit::Fault;
 use show::Out;
 
-/// Runs daemons: compiled plugins that live in one host, under a name each, and answer Common TCP on a port each.
+/// Runs daemons: compiled plugins that share one host, each with a name and a Common TCP port of its own.
 #[derive(Debug, Parser)]
 #[command(name = "dae-host", version, after_long_help = exit::HELP, max_term_width = 100)]
 struct Line {
@@ -50,17 +50,17 @@ struct Line {
 /// What every command takes.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The ecosystem's directory; without it that of DAE_HOME, or else the XDG base directories are used
+    /// The home directory [default: $DAE_HOME, or else the XDG base directories]
     // Read by hand: clap would show the variable's value in each usage text.
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
-    /// Print JSON: one document, or one a line where there is no end to it
+    /// Print JSON: one document, or one per line for an endless stream
     #[arg(long, global = true)]
     json: bool,
-    /// Print no confirmations and no remarks
+    /// Print no confirmations and no hints
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// More of the host's own log (`run`, `dev`); twice for all of it
+    /// Log more of the host's own events (`run`, `dev`); twice for all of them
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -69,12 +69,12 @@ struct Global {
 enum Command {
     /// Run the host of this home, until SIGTERM or Ctrl-C
     Run(run::Args),
-    /// Build plugin crates, run them in an ecosystem of their own, and show their log until Ctrl-C
+    /// Build plugin crates, run them in a separate home, rebuild on every save; Ctrl-C ends it
     Dev(dev::Args),
     /// Install a compiled plugin as a daemon, and wait until it answers
     #[command(override_usage = "dae-host install [OPTIONS] [NAME] <FILE>")]
     Install(change::InstallArgs),
-    /// Stop daemons and forget them; their states and logs are kept for a week
+    /// Stop and remove daemons; their states and logs are kept for a week
     Uninstall(change::UninstallArgs),
     /// Start stopped daemons
     Start(change::Names),
@@ -82,19 +82,19 @@ enum Command {
     Stop(change::Names),
     /// Stop daemons and start them again
     Restart(change::Names),
-    /// Have a daemon's file, as it is now, take over; no connection is closed, no command lost
+    /// Replace a daemon's code by its file as it is now; connections stay, no command is lost
     Reload(change::ReloadArgs),
-    /// Have the code of before take over again, or any stored version (`--list`, `--to`)
+    /// Go back to the code before, or to any stored version (`--list`, `--to`)
     Rollback(change::RollbackArgs),
-    /// Print a daemon's state as JSON, or the states of it that are kept
+    /// Print a daemon's state as JSON, or list the archived states
     State(history::Args),
-    /// Move daemons to processes of their own; no connection is closed, no command lost
+    /// Move daemons to subprocesses; connections stay, no command is lost
     Isolate(change::Names),
-    /// Move daemons into the host's process; no connection is closed, no command lost
+    /// Move daemons into the host's process; connections stay, no command is lost
     Embed(change::Names),
-    /// Show all daemons, Dae's own row first
+    /// List all daemons, Dae first
     List,
-    /// Look for daemons that other hosts or programs of this user run, and show those there are
+    /// Look for daemons of other hosts and programs of this user, and show them
     Scan,
     /// Show one daemon in full
     Status(query::Name),
@@ -104,7 +104,7 @@ enum Command {
     Call(query::CallArgs),
     /// Show the daemons' log
     Logs(logs::Args),
-    /// Look at a plugin's file without running any of it
+    /// Inspect a plugin's file without running any of it
     Check(check::CheckArgs),
 }
 

@@ -40,10 +40,10 @@ pub(super) struct CallArgs {
     name: String,
     /// The command's name
     command: String,
-    /// The arguments: JSON, or what isn't JSON as a string; after `--` they may begin with a dash
+    /// The arguments as JSON; anything else is a string. After `--` they may begin with a dash
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     arguments: Vec<String>,
-    /// How long to wait for the result; without it, as long as the daemon's host lets a command run
+    /// The longest wait for the result [default: as long as the daemon's host lets a command run]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
 }

@@ -51,7 +51,7 @@ const CODE_INTERRUPTED: i32 = 130;
 /// What `run` takes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How the log is written to standard error
+    /// The format of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     log: LogFormat,
 }
@@ -60,7 +60,7 @@ pub(super) struct Args {
 enum LogFormat {
     /// For people, in colours at a terminal
     Human,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
