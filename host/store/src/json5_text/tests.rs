@@ -113,7 +113,7 @@ fn numbers_that_json_does_not_have_are_refused_with_their_place() {
     );
 }
 
-/// Wrong input that people type, each with its whole message.
+/// Wrong input that people type, each with the expected message.
 const NONSENSE: &[(&str, &str)] = &[
     (
         "n",
