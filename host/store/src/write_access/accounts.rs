@@ -103,7 +103,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_list_of_accounts_is_gone_through() {
-        // The first account's primary group has at least one user. No account has the number used as the owner.
+        // The first account's primary group has at least one user, whose number differs from the unused one passed as
+        // owner.
         let text = std::fs::read_to_string("/etc/passwd").unwrap();
         let line = text.lines().next().expect("an account");
         let fields: Vec<&str> = line.split(':').collect();
