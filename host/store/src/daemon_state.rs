@@ -57,7 +57,7 @@ impl DaemonState {
         }
     }
 
-    /// Returns whether there is nothing to wait for: it answers, or it won't without intervention or a restart.
+    /// Returns whether there is nothing to wait for: neither a start nor a reload is in progress.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !matches!(self, DaemonState::Starting | DaemonState::Reloading)

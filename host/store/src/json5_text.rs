@@ -143,7 +143,7 @@ fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
 #[derive(Default)]
 struct StrictJson<'t> {
     text: String,
-    /// Whether a comma has been read whose next element hasn't.
+    /// True if a comma has been read whose next element hasn't.
     has_comma: bool,
     /// A key or a value; the next token shows which. Empty for none.
     word: &'t str,

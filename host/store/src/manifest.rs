@@ -78,7 +78,7 @@ pub struct Manifest {
     pub disconnect: Option<String>,
     /// The commands in source order. A command's index is its number in the ABI.
     pub commands: Vec<Command>,
-    /// Whether two instances must never run at the same time, not even during a reload.
+    /// True if two instances must never run at the same time, not even during a reload.
     #[serde(default)]
     pub exclusive: bool,
     /// The version of the state that it hands over, if it hands one over.
@@ -112,10 +112,10 @@ pub struct Argument {
     /// Its JSON type, for people.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// Whether it may be omitted.
+    /// True if the argument may be omitted.
     #[serde(default)]
     pub optional: bool,
-    /// Whether it takes all remaining arguments.
+    /// True if the argument takes all remaining ones.
     #[serde(default)]
     pub rest: bool,
 }

@@ -21,7 +21,7 @@ pub struct RegisteredFile {
     pub name: String,
     /// The path of its file.
     pub source: PathBuf,
-    /// Whether the file lies in the drop-in directory, so that the daemon is uninstalled when the file is removed.
+    /// True if the file lies in the drop-in directory, so that the daemon is uninstalled when the file is removed.
     pub is_drop_in: bool,
 }
 
@@ -177,7 +177,7 @@ pub fn look_at(sources: &[PathBuf]) -> Vec<CandidateFile> {
     seen.collect()
 }
 
-/// Returns a file's stamp, or `None` if it is missing, possibly since just now.
+/// Returns the file at `path` with its stamp, or `None` if there is no file (any more).
 fn seen_at(path: &Path) -> Option<CandidateFile> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path)

@@ -70,13 +70,13 @@ pub struct Entry {
     /// The content hashes of quarantined code, with the reasons.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantined: BTreeMap<String, String>,
-    /// Whether it is a drop-in, which is uninstalled when its file is removed from the drop-in directory.
+    /// True if the daemon is a drop-in, which is uninstalled when its file is removed from the drop-in directory.
     #[serde(default)]
     pub drop_in: bool,
     /// Its port, chosen at the first start and then kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Whether the user has chosen the port. It is then never replaced by another.
+    /// True if the user has chosen the port. It is then never replaced by another.
     #[serde(default)]
     pub port_pinned: bool,
     /// The JSON object passed to the daemon's `start`.
@@ -142,7 +142,7 @@ impl Entry {
                 self.previous.insert(0, good.to_owned());
             }
         } else {
-            // The reload may not be recorded yet; the entry then still names other code than `bad`.
+            // If the reload is not recorded yet, the entry still names `good`.
             self.hash = bad.to_owned();
             self.previous.retain(|one| one != bad);
             if !self.stored().any(|one| one == good) {

@@ -68,7 +68,7 @@ pub struct Credential {
     /// The time for which the instance has run, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_ms: Option<u64>,
-    /// Whether this host did not load the daemon.
+    /// True if this host did not load the daemon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
     /// The address of this machine at which it listens, if that isn't 127.0.0.1.
@@ -88,7 +88,7 @@ pub struct Status {
     /// The process in which its code runs; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Whether the daemon isn't run by this host.
+    /// True if the daemon isn't run by this host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
     /// The state: `starting`, `ready`, `stopped`, `failed` …; `foreign` for a daemon that this host doesn't run;
@@ -209,7 +209,7 @@ pub struct RollbackRequest {
     /// The content hash to switch to, or its first characters; absent for the next older one.
     #[serde(default)]
     pub to: Option<String>,
-    /// Whether to start without the state of the running instance.
+    /// True to start without the state of the running instance.
     #[serde(default)]
     pub fresh: bool,
 }
@@ -258,7 +258,7 @@ pub struct Installed {
     /// without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier_state: Option<jiff::Timestamp>,
-    /// Whether the file waits for the next start, because the owner has stopped the daemon.
+    /// True if the file waits for the next start, because the owner has stopped the daemon.
     #[serde(default)]
     pub waits: bool,
 }
@@ -312,7 +312,7 @@ pub struct InstallRequest {
     /// The JSON object passed to the daemon's `start`.
     #[serde(default)]
     pub config: Option<serde_json::Value>,
-    /// Whether to replace an existing daemon of that name.
+    /// True to replace an existing daemon of that name.
     #[serde(default)]
     pub replace: bool,
     /// The process in which its code runs; absent for the present setting or the config's.
@@ -321,16 +321,16 @@ pub struct InstallRequest {
     /// The settings that override the config; absent for the present ones.
     #[serde(default)]
     pub settings: Option<serde_json::Value>,
-    /// Whether to start without the previous state.
+    /// True to start without the previous state.
     #[serde(default)]
     pub fresh: bool,
     /// The kept state to start from: `last`, or an id from `state --history`.
     #[serde(default)]
     pub state: Option<String>,
-    /// Whether to install the code even if it is quarantined.
+    /// True to install the code even if it is quarantined.
     #[serde(default)]
     pub force: bool,
-    /// Whether the file lies in the drop-in directory, so that the daemon is uninstalled when the file is removed.
+    /// True if the file lies in the drop-in directory, so that the daemon is uninstalled when the file is removed.
     #[serde(default)]
     pub drop_in: bool,
 }
@@ -340,7 +340,7 @@ pub struct InstallRequest {
 pub struct UninstallRequest {
     /// The daemon's name.
     pub name: String,
-    /// Whether to remove its state and log at once, including kept earlier ones.
+    /// True to remove its state and log at once, including kept earlier ones.
     #[serde(default)]
     pub purge: bool,
 }

@@ -75,7 +75,7 @@ pub struct History {
 /// The end of an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct End {
-    /// Whether the instance ended in an error, a panic or a crash.
+    /// True if the instance ended in an error, a panic or a crash.
     pub is_failure: bool,
     /// The time for which it served.
     pub served: Duration,

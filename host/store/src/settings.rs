@@ -78,8 +78,8 @@ pub struct Settings {
     pub nice: Option<i32>,
     /// The environment of its subprocess, in addition to the few variables that every subprocess gets.
     pub env: BTreeMap<String, String>,
-    /// Whether a new file gets a preflight, and whether that also starts the daemon. If absent, the plugin decides:
-    /// loading only, unless it says `trial = "start"`. An exclusive daemon is never started in a preflight.
+    /// The preflight of a new file: none, loading, or also starting the daemon. If absent, the plugin decides: loading
+    /// only, unless it says `trial = "start"`. An exclusive daemon is never started in a preflight.
     pub trial: Option<Preflight>,
     /// The time limit of the preflight (ms). Loading and checking takes milliseconds, but a static constructor may hang
     /// forever.

@@ -22,7 +22,7 @@ const WAITING_BYTES_MAX: usize = 4 << 20;
 pub enum Console {
     /// One line per record, for people.
     Human {
-        /// Whether the line has colours.
+        /// True if the line has colours.
         ansi: bool,
     },
     /// One JSON object per line, as in the files.

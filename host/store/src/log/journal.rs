@@ -39,9 +39,9 @@ struct JournalShared {
     /// The number of records that could not be written since the last successful write.
     lost: AtomicU64,
     console: ConsoleThread,
-    /// Whether the console shows `debug` and `trace`.
+    /// True if the console shows `debug` and `trace`.
     shows_debug: AtomicBool,
-    /// Whether the console shows only warnings and errors.
+    /// True if the console shows only warnings and errors.
     is_quiet: AtomicBool,
     followers: broadcast::Sender<Arc<Record>>,
 }

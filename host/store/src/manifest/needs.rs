@@ -15,7 +15,7 @@ const ORIGINS: [&str; 2] = ["$ORIGIN", "${ORIGIN}"];
 pub struct Needs {
     /// The names of the libraries that it needs.
     pub libraries: Vec<String>,
-    /// Whether it has a search path relative to its own directory (`$ORIGIN`).
+    /// True if the library has a search path relative to its own directory (`$ORIGIN`).
     pub is_beside: bool,
 }
 
