@@ -1,4 +1,4 @@
-//! Runs work that may block on other threads, and handles a system that has no thread left.
+//! Runs blocking work on separate threads, and handles a system that has no thread left.
 //!
 //! tokio panics if it can't create a thread: in the task that spawns work, at any time, and while it builds a runtime.
 //! A limit on the processes of a user or service must affect only the work that needs the thread. All work for tokio's
