@@ -1,11 +1,11 @@
-//! What has left an ecosystem, kept for a while: one file for each departure, under the daemon's name.
+//! The archive of states that have left an ecosystem: one file per departure, under the daemon's name.
 //!
-//! A file holds a state and, where the daemon was uninstalled, the entry that the registry had of it. It is written before
-//! what it holds is removed, so that a crash in between leaves both. Logs stay where they are, under the daemon's name, and
-//! are kept as long. How long that is, is decided in [`crate::retention`].
+//! A file holds a state and, if the daemon was uninstalled, its registry entry. It is written before its content is
+//! removed elsewhere, so after a crash in between both exist. Logs stay where they are, under the daemon's name, and
+//! are kept equally long. [`crate::retention`] decides how long.
 //!
-//! A state that can't be read is kept as the text that it is: it is for a person to look at.
-//! The home's lock makes one writer. Reading needs no host.
+//! A state that can't be parsed is kept as raw text for a person to inspect. The home's lock ensures a single writer.
+//! Reading needs no host.
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,16 +22,16 @@ use crate::registry::{DAE_NAME, Entry};
 use crate::retention::{self, KeptItem};
 use crate::snapshots::{KeptState, Snapshots, StoredState};
 
-/// Between a name and a time in a file's name; no daemon's name has it.
+/// The separator between name and time in a file's name. No daemon's name contains it.
 const SEPARATOR: char = '@';
 
-/// The time in a file's name: one that sorts, and that a person reads.
+/// The time format in a file's name, which sorts by time and is readable.
 const TIME_FORMAT: &str = "%Y%m%dT%H%M%S.%6fZ";
 
-/// The word for the newest state that is kept.
+/// The word that stands for the newest kept state.
 pub const LAST: &str = "last";
 
-/// Why a state has left.
+/// The reason why a state has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DepartureReason {
@@ -39,14 +39,14 @@ pub enum DepartureReason {
     Uninstalled,
     /// It was started without its state (`--fresh`).
     Fresh,
-    /// It was started from another state.
+    /// The daemon was started from another state.
     Replaced,
-    /// Its newer code did not last, and the older code went back to an older state.
+    /// Newer code failed, and the older code went back to an older state.
     RolledBack,
 }
 
 impl DepartureReason {
-    /// The word that people see.
+    /// Returns the text shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
             DepartureReason::Uninstalled => "uninstalled",
@@ -57,26 +57,26 @@ impl DepartureReason {
     }
 }
 
-/// One departure.
+/// The record of one state that has left.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Departure {
-    /// When.
+    /// The time at which it left.
     pub time: Timestamp,
-    /// Why.
+    /// The reason why it left.
     pub reason: DepartureReason,
-    /// The state; absent where the daemon had none, or had one that can't be read.
+    /// The state. Absent if the daemon had none or one that can't be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<KeptState>,
-    /// The text of a state that can't be read.
+    /// The raw text of a state that can't be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
-    /// What the registry had of a daemon that was uninstalled.
+    /// The registry entry of an uninstalled daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<Entry>,
 }
 
 impl Departure {
-    /// A departure now, of what was found.
+    /// Creates a departure of the state `found`, dated now.
     pub fn of(reason: DepartureReason, found: StoredState) -> Self {
         let (state, damaged) = match found {
             StoredState::Nothing => (None, None),
@@ -92,7 +92,7 @@ impl Departure {
         }
     }
 
-    /// Whether it was a drop-in's.
+    /// Returns whether the daemon was a drop-in.
     pub fn is_drop_in(&self) -> bool {
         self.entry.as_ref().is_some_and(|entry| entry.drop_in)
     }
@@ -102,27 +102,27 @@ impl Departure {
     }
 }
 
-/// A departure and what it is called.
+/// A departure and its id.
 #[derive(Debug, Clone)]
 pub struct NumberedDeparture {
-    /// What `--state` takes: the time, as in the file's name.
+    /// The value for `--state`: the time, as in the file's name.
     pub id: String,
-    /// What left.
+    /// The departure itself.
     pub departure: Departure,
 }
 
-/// Something that was kept and is kept no longer.
+/// An item that the archive no longer keeps.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RemovedItem {
-    /// Whose it was.
+    /// The name of its daemon.
     pub daemon: String,
     /// `state` or `log`.
     pub what: &'static str,
-    /// Why it went.
+    /// The reason for its removal.
     pub why: &'static str,
 }
 
-/// Where it is kept.
+/// The archive of a home.
 #[derive(Debug, Clone)]
 pub struct Archive {
     dir: PathBuf,
@@ -130,7 +130,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// That of a home.
+    /// Returns the archive of a home.
     pub fn of(home: &Home) -> Self {
         Archive {
             dir: home.past_dir(),
@@ -138,10 +138,10 @@ impl Archive {
         }
     }
 
-    /// Keeps a departure, and returns its id; `None` where there is nothing to keep.
+    /// Keeps a departure and returns its id, or `None` if there is nothing to keep.
     ///
     /// # Errors
-    /// The disk's; nothing may be removed then that it holds.
+    /// A disk error; the caller must then not remove the departure's content elsewhere.
     pub fn keep(&self, daemon: &str, departure: &Departure) -> anyhow::Result<Option<String>> {
         if !departure.has_something() {
             return Ok(None);
@@ -155,15 +155,15 @@ impl Archive {
                 atomic_file::write(&path, &text)?;
                 return Ok(Some(id));
             }
-            // Two in one microsecond.
+            // Two departures fell into the same microsecond.
             time = time.checked_add(jiff::SignedDuration::from_micros(1))?;
         }
     }
 
-    /// Keeps what lies in the place of a daemon's state, which can be replaced after that. Returns its id.
+    /// Keeps a copy of a daemon's stored state, so that the state can be replaced. Returns the copy's id.
     ///
     /// # Errors
-    /// The disk's; the state must stay where it is then.
+    /// A disk error; the state must then stay where it is.
     pub fn set_aside(
         &self,
         states: &Snapshots,
@@ -173,11 +173,11 @@ impl Archive {
         self.keep(daemon, &Departure::of(reason, states.find(daemon)?))
     }
 
-    /// Notes how a daemon is run that is about to be uninstalled, for a host that comes after one that was killed on the way.
-    /// Returns the note's id, for [`Archive::take_back`].
+    /// Records the entry of a daemon before it is uninstalled, for the next host in case this one is killed during the
+    /// uninstall. Returns the record's id, for [`Archive::take_back`].
     ///
     /// # Errors
-    /// The disk's.
+    /// A disk error.
     pub fn note_leaving(&self, daemon: &str, entry: Entry) -> anyhow::Result<Option<String>> {
         let departure = Departure {
             entry: Some(entry),
@@ -186,10 +186,11 @@ impl Archive {
         self.keep(daemon, &departure)
     }
 
-    /// Keeps what an uninstalled daemon leaves, and removes its state from where it was. Returns the state's length.
+    /// Keeps the state and entry of an uninstalled daemon, then removes the state from the snapshots. Returns the
+    /// state's length.
     ///
     /// # Errors
-    /// The disk's; the state is still where it was then.
+    /// A disk error; a state on the disk is then still there.
     pub fn leave(
         &self,
         states: &Snapshots,
@@ -205,13 +206,13 @@ impl Archive {
         Ok(departure.state.map(|state| state.bytes()))
     }
 
-    /// Takes back what [`Archive::keep`] has kept.
+    /// Removes what [`Archive::keep`] has written.
     pub fn take_back(&self, daemon: &str, id: &str) {
-        // What stays is kept twice for a week, and harms nobody.
+        // A leftover is a harmless duplicate that expires after a week.
         let _ = atomic_file::remove(&self.path_of(daemon, id));
     }
 
-    /// Returns the departures of a daemon, the newest first. A file that can't be read is passed over.
+    /// Returns the departures of a daemon, newest first. Skips files that can't be read.
     ///
     /// # Errors
     /// The directory can't be read.
@@ -231,10 +232,10 @@ impl Archive {
         Ok(all)
     }
 
-    /// Returns the newest state that is kept of a daemon, or the one of that id.
+    /// Returns a daemon's newest kept state (`last`), or the state with the id `which`.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such state, or the directory can't be read.
     pub fn state(&self, daemon: &str, which: &str) -> anyhow::Result<KeptState> {
         let of_id = |one: &NumberedDeparture| which == LAST || one.id == which;
         let all = self.list(daemon)?.into_iter().filter(of_id);
@@ -247,14 +248,14 @@ impl Archive {
         })
     }
 
-    /// Returns when the newest state that is kept of a daemon has left.
+    /// Returns when the newest kept state of a daemon left.
     pub fn last_state_time(&self, daemon: &str) -> Option<Timestamp> {
         let all = self.list(daemon).ok()?.into_iter();
         let mut with_state = all.filter(|one| one.departure.state.is_some());
         with_state.next().map(|one| one.departure.time)
     }
 
-    /// Returns how a daemon was when it was uninstalled the last time.
+    /// Returns the record of a daemon's last uninstall.
     pub fn last_uninstall(&self, daemon: &str) -> Option<Departure> {
         let all = self.list(daemon).ok()?.into_iter();
         let mut uninstalled =
@@ -262,10 +263,10 @@ impl Archive {
         uninstalled.next().map(|one| one.departure)
     }
 
-    /// Removes at once all that is kept of a daemon, its log included. Returns whether there was anything.
+    /// Removes everything that is kept of a daemon at once, including its log. Returns whether there was anything.
     ///
     /// # Errors
-    /// The disk's; what could be removed is.
+    /// A disk error; everything else that could be removed is removed.
     pub fn purge(&self, daemon: &str) -> anyhow::Result<bool> {
         let mut removed = Ok(());
         let mut has_any = false;
@@ -278,7 +279,7 @@ impl Archive {
         Ok(has_any)
     }
 
-    /// Removes what is kept no longer, and returns what it was.
+    /// Removes expired items and returns them.
     ///
     /// # Errors
     /// A directory can't be read.
@@ -309,7 +310,7 @@ impl Archive {
                     (daemon, "log", log::remove(&self.logs, daemon).is_ok())
                 }
             };
-            // What could not be removed is tried again at the next sweep.
+            // An item that could not be removed is tried again at the next sweep.
             if is_removed {
                 gone.push(RemovedItem {
                     daemon: daemon.clone(),
@@ -325,7 +326,7 @@ impl Archive {
         self.dir.join(format!("{daemon}{SEPARATOR}{id}.json"))
     }
 
-    /// The files of departures, in no order.
+    /// Returns the files of departures, in no particular order.
     fn files(&self) -> Result<Vec<DepartureFile>, DiskFault> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -336,13 +337,13 @@ impl Archive {
     }
 }
 
-/// Moves the file of a drop-in that was uninstalled out of the way, so that it doesn't run at the next start of a host.
-/// Returns where it is now; `None` where there was none.
+/// Renames the file of an uninstalled drop-in, so that the next start of a host doesn't run it. Returns the new path,
+/// or `None` if there was no file.
 ///
 /// # Errors
-/// The disk's; the file is where it was.
+/// A disk error; the file is then still where it was.
 pub fn move_aside(file: &Path) -> Result<Option<PathBuf>, DiskFault> {
-    // A link is moved, whether or not its target is there.
+    // A symbolic link is renamed itself, even if its target is missing.
     if fs::symlink_metadata(file).is_err() {
         return Ok(None);
     }
@@ -363,7 +364,7 @@ pub fn move_aside(file: &Path) -> Result<Option<PathBuf>, DiskFault> {
     Ok(Some(target))
 }
 
-/// A departure on the disk, by its name alone.
+/// A departure's file, described by its name and metadata alone.
 struct DepartureFile {
     path: PathBuf,
     daemon: String,
@@ -372,7 +373,7 @@ struct DepartureFile {
 }
 
 impl DepartureFile {
-    /// `None` where the file is no departure.
+    /// Returns `None` if the file is not a departure.
     fn at(path: PathBuf) -> Option<Self> {
         let stem = Path::new(path.file_name()?).file_stem()?.to_str()?;
         let (daemon, id) = stem.split_once(SEPARATOR)?;

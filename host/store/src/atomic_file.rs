@@ -1,11 +1,11 @@
-//! Files that survive a power cut: a whole old one or a whole new one, never half of either.
+//! Files that survive a power cut: either the whole old file or the whole new file remains, never a part of either.
 //!
-//! A write goes to a temporary file in the same directory, is synced, renamed over the old one, and the directory is
-//! synced too, since the name itself is data of the directory. That costs two syncs. Many files of one directory can share
-//! the second one ([`stage`]).
+//! A write goes to a temporary file in the same directory, which is synced and renamed over the old file. The directory
+//! is then synced too, since a name is part of the directory's data. This takes two syncs; several files in one
+//! directory can share the second one ([`stage`]).
 //!
-//! Absent on purpose: locks (the home's lock makes one writer) and reading.
-//! An error is a [`DiskFault`]: what was tried on which file, what came of it, what to do. The old file is untouched.
+//! Out of scope: locks (the home's lock ensures a single writer) and reading. Errors are [`DiskFault`]s, which name the
+//! action, the file, the cause and a remedy. After an error the old file is unchanged.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,20 +15,21 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
-/// What temporary files begin with, so that people know what a killed process left. [`sweep`] removes it at a start.
+/// The prefix of temporary files, which lets people recognise leftovers of a killed process. [`sweep`] removes these at
+/// the next start.
 const TEMPORARY_PREFIX: &str = ".new-";
 
-/// How many random characters, letters and digits, follow in their names.
+/// The number of random characters (letters and digits) after the prefix.
 const TEMPORARY_RANDOM_CHARS: usize = 6;
 
-/// A file or directory that could not be worked on.
+/// A failed operation on a file or directory.
 #[derive(Debug)]
 pub struct DiskFault {
     text: String,
 }
 
 impl DiskFault {
-    /// `tried` is a verb, such as `write`.
+    /// Creates a fault from a system error. `tried` is a verb, such as `write`.
     pub fn new(error: &io::Error, tried: &str, path: &Path) -> Self {
         let path = path.display();
         let text = match advice(error) {
@@ -47,7 +48,7 @@ impl std::fmt::Display for DiskFault {
 
 impl std::error::Error for DiskFault {}
 
-/// What a person can do, where the system's reason doesn't say it.
+/// Returns a remedy for the user, where the system's error text doesn't suggest one.
 fn advice(error: &io::Error) -> Option<&'static str> {
     use io::ErrorKind as Kind;
     if Errno::from_io_error(error) == Some(Errno::MFILE) {
@@ -74,27 +75,27 @@ fn advice(error: &io::Error) -> Option<&'static str> {
     })
 }
 
-/// Writes `bytes` as the whole content of `path`, a file that its owner alone may read.
+/// Replaces the content of `path` with `bytes`. Only the owner may read the file.
 ///
 /// # Errors
-/// The disk's; `path` is then what it was.
+/// A disk error; `path` is then unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
     stage(path, bytes)?.put_in_place()?;
     sync_directory(directory_of(path))
 }
 
-/// A new content of a file: in a synced temporary file beside it. Dropped, it is removed.
+/// The new content of a file, in a synced temporary file beside it. Dropping this removes the temporary file.
 #[derive(Debug)]
 pub struct StagedFile {
     path: PathBuf,
     temporary: TempPath,
 }
 
-/// The first step of [`write`]. For many files of one directory: stage each, side by side, put each in its place, and sync
-/// the directory once with [`sync_directory`]. Only then are they durable.
+/// Performs the first step of [`write`]. To write several files of one directory, stage each of them (possibly in
+/// parallel), put each in place, and call [`sync_directory`] once. The files are durable only after that.
 ///
 /// # Errors
-/// The disk's; `path` is then what it was.
+/// A disk error; `path` is then unchanged.
 pub fn stage(path: &Path, bytes: &[u8]) -> Result<StagedFile, DiskFault> {
     let file = beside(path, bytes)?;
     let synced = file.as_file().sync_all();
@@ -109,25 +110,25 @@ impl StagedFile {
     /// Renames the temporary file over the old one.
     ///
     /// # Errors
-    /// The disk's; the old file is untouched.
+    /// A disk error; the old file is then unchanged.
     pub(crate) fn put_in_place(self) -> Result<(), DiskFault> {
         let renamed = self.temporary.persist(&self.path);
         renamed.map_err(|e| DiskFault::new(&e.error, "replace", &self.path))
     }
 }
 
-/// As [`write`], for as long as the power stays on; [`settle`] does the rest. For a file that shows what happened to it.
+/// Writes like [`write`], but without syncing; [`settle`] syncs later. For a file whose damage can be detected.
 ///
 /// # Errors
-/// The disk's; `path` is then what it was.
+/// A disk error; `path` is then unchanged.
 pub fn place(path: &Path, bytes: &[u8]) -> Result<(), DiskFault> {
     rename(beside(path, bytes)?, path)
 }
 
-/// What [`place`] has left to be done.
+/// Makes a file that [`place`] has written durable.
 ///
 /// # Errors
-/// The disk's; after a power cut the file may be anything then.
+/// A disk error; after a power cut the file may then have any content.
 pub fn settle(path: &Path) -> Result<(), DiskFault> {
     let synced = File::open(path).and_then(|file| file.sync_all());
     synced.map_err(|e| DiskFault::new(&e, "write", path))?;
@@ -154,25 +155,25 @@ fn rename(file: NamedTempFile, path: &Path) -> Result<(), DiskFault> {
         .map_err(|e| DiskFault::new(&e.error, "replace", path))
 }
 
-/// Lets a new file's owner read and write it, and nobody else. The mode that a file is made with is cut by the process's
-/// umask, which a daemon in this process may have changed.
+/// Lets only the owner read and write a new file. The creation mode alone is not enough: the process's umask limits it,
+/// and a daemon in this process may have changed the umask.
 ///
 /// # Errors
-/// The system's.
+/// A system error.
 pub fn make_owners(file: &File) -> io::Result<()> {
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok(())
 }
 
-/// Removes the temporary files that killed processes have left in `directory` and below it, but for those in `spared`.
-/// To be called by who holds the home's lock, before anything is written.
+/// Removes temporary files of killed processes in `directory` and below, except in the subdirectory `spared`. The
+/// caller must hold the home's lock and must not have written anything yet.
 pub fn sweep(directory: &Path, spared: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let (path, kind) = (entry.path(), entry.file_type());
         match kind {
             Ok(kind) if kind.is_dir() && path != spared => sweep(&path, spared),
-            // One that can't be removed now harms nobody, and the next start tries again.
+            // A file that can't be removed now does no harm; the next start tries again.
             Ok(kind) if kind.is_file() && is_temporary(&entry.file_name()) => {
                 let _ = fs::remove_file(&path);
             }
@@ -194,10 +195,10 @@ fn is_temporary(name: &OsStr) -> bool {
 /// Makes the names in `directory` durable.
 ///
 /// # Errors
-/// The disk's.
+/// A disk error.
 pub(crate) fn sync_directory(directory: &Path) -> Result<(), DiskFault> {
     if cfg!(windows) {
-        return Ok(()); // A directory can't be opened as a file there, and renames are journalled.
+        return Ok(()); // Windows can't open a directory as a file, and its renames are journalled.
     }
     match File::open(directory).and_then(|opened| opened.sync_all()) {
         Err(e) if !can_sync_directories(&e) => Ok(()),
@@ -205,7 +206,8 @@ pub(crate) fn sync_directory(directory: &Path) -> Result<(), DiskFault> {
     }
 }
 
-/// Some file systems (FUSE's, the network's) don't know the call: on those there is nothing more to be done.
+/// Returns whether the file system can sync directories. Some FUSE and network file systems can't; nothing more can be
+/// done there.
 fn can_sync_directories(error: &io::Error) -> bool {
     !matches!(
         error.kind(),
@@ -213,10 +215,10 @@ fn can_sync_directories(error: &io::Error) -> bool {
     )
 }
 
-/// Removes a file; one that has gone already is no error.
+/// Removes a file. A missing file is not an error.
 ///
 /// # Errors
-/// The disk's.
+/// A disk error.
 pub fn remove(path: &Path) -> Result<(), DiskFault> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DiskFault::new(&e, "remove", path)),
@@ -224,7 +226,7 @@ pub fn remove(path: &Path) -> Result<(), DiskFault> {
     }
 }
 
-/// The directory that holds `path`; the current one for a bare name.
+/// Returns the directory that holds `path`, or `.` for a bare name.
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

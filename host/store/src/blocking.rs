@@ -1,14 +1,15 @@
-//! Threads for work that may block, and what becomes of it where the system has no thread to give.
+//! Runs blocking work on separate threads, and handles a system that has no thread left.
 //!
-//! tokio panics where it can't make a thread: in the task that asked, at any time, and while a runtime is built. A limit
-//! on a user's processes, or on those of a service, must cost no more than the one thing that needed the thread, so that
-//! work goes to its pool through here: what the pool can't take is refused with a text, and never runs later.
-//! And whoever builds a runtime first makes sure that there is room for its threads ([`check_room`]).
+//! tokio panics if it can't create a thread: in the task that spawns work, at any time, and while it builds a runtime.
+//! A limit on the processes of a user or service must affect only the work that needs the thread. All work for tokio's
+//! pool therefore goes through this file. Work that the pool can't take is refused with an error and never runs later.
+//! Code that builds a runtime first checks that there are enough threads ([`check_room`]).
 //!
-//! A library that hangs in its constructor holds the lock of the system's loader. Whatever takes that lock hangs with it:
-//! the loading of another library, the end of the process in order, and a thread's first use of a variable of its own that
-//! has a destructor. So the runtimes' threads use each of theirs when they begin ([`prepare`]), and one of the pool stays
-//! idle ([`keep_one_idle`]), since a new one would hang in its beginning.
+//! A library that hangs in its constructor holds the system loader's lock. Everything that takes this lock then hangs
+//! too: loading another library, an orderly exit of the process, and a thread's first use of a thread-local variable
+//! with a destructor. Runtime threads therefore use all such variables when they begin
+//! (`session::thread_start::prepare` in the runtime crate), and one pool thread stays idle ([`keep_one_idle`]), since a
+//! new thread would hang at its start.
 
 use std::cell::Cell;
 use std::io;
@@ -25,20 +26,20 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 
-/// What is told where no thread can be had.
+/// The error text if no thread is available.
 const NO_THREAD: &str = "the system gives the host's process no more threads; allow its user or its service more \
                          (`ulimit -u`, or TasksMax= of its service)";
 
-/// How long the system may take to count a thread that has ended as ended.
+/// The longest time that the system may take to stop counting an ended thread.
 const ENDED_MAX: Duration = Duration::from_secs(1);
 
-/// An idle thread of a pool ends after 10 s, which is tokio's own choice; one that is used so often stays.
+/// The interval at which the idle thread is used. tokio ends a pool thread after 10 s without use.
 const TOUCH_EVERY: Duration = Duration::from_secs(4);
 
-/// The stack of a thread that does nothing (bytes).
+/// The stack size of a thread that does nothing (bytes).
 const STACK_BYTES: usize = 64 << 10;
 
-/// Work on a thread of the pool. Dropped, it goes on; nobody hears of its end then.
+/// Work on a pool thread. Dropping this doesn't stop the work, but its result is lost.
 #[derive(Debug)]
 pub struct Blocking<R>(Result<JoinHandle<R>, Option<String>>);
 
@@ -61,10 +62,10 @@ impl<R> Future for Blocking<R> {
     }
 }
 
-/// Runs `work` on a thread of that runtime's pool.
+/// Runs `work` on a thread of the given runtime's pool.
 ///
 /// # Errors
-/// There is no thread for it; it doesn't run.
+/// No thread is available; the work doesn't run.
 pub fn spawn_on<R: Send + 'static>(
     runtime: &Handle,
     work: impl FnOnce() -> R + Send + 'static,
@@ -81,12 +82,12 @@ pub fn spawn_on<R: Send + 'static>(
             }
         }));
     });
-    // The pool queues the work before it looks for a thread, and keeps it there when it has found none.
+    // The pool queues the work before it looks for a thread, and leaves it in the queue if it finds none.
     let queued = Arc::new(Mutex::new(Some(work)));
     let to_run = Arc::clone(&queued);
     let run = move || match crate::lock::lock(&to_run).take() {
         Some(work) => work(),
-        // It was refused: nobody has its handle, and no hook is called.
+        // The work was refused. Nobody has its handle, and `resume_unwind` calls no panic hook.
         None => resume_unwind(Box::new(NO_THREAD)),
     };
     SPAWNS.set(true);
@@ -101,27 +102,27 @@ pub fn spawn_on<R: Send + 'static>(
     }
 }
 
-/// Keeps one thread of the current runtime's pool idle, for as long as this is polled: for when the system has none to
-/// give, or a new one could not begin.
+/// Keeps one thread of the current runtime's pool idle while this future is polled, for times when the system has no
+/// more threads or a new one could not begin.
 pub async fn keep_one_idle() {
     loop {
-        // Where there is none, it is tried again.
+        // If no thread is available, the next iteration tries again.
         let _ = run(|| ()).await;
         tokio::time::sleep(TOUCH_EVERY).await;
     }
 }
 
-/// Makes sure that this process can have `count` more threads at the same time.
+/// Checks that this process can have `count` more threads at the same time.
 ///
 /// # Errors
-/// It can't, and what to do.
+/// It can't; the text says what to do.
 pub fn check_room(count: usize) -> io::Result<()> {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let one = |_| {
         let released = Arc::clone(&released);
         let waits = move || {
-            // It ends when the sender is dropped.
+            // The thread ends when the sender is dropped.
             let _ = crate::lock::lock(&released).recv();
             task_of_this_thread()
         };
@@ -133,7 +134,7 @@ pub fn check_room(count: usize) -> io::Result<()> {
         made.map_err(|error| io::Error::new(error.kind(), format!("{NO_THREAD} ({error})")))?;
     let ended = made.into_iter().map(|thread| thread.join().ok().flatten());
     let tasks: Vec<PathBuf> = ended.flatten().collect();
-    // One that was waited for is counted for a moment longer.
+    // The system counts a joined thread for a moment longer.
     let began = Instant::now();
     while tasks.iter().any(|task| task.exists()) && began.elapsed() < ENDED_MAX {
         thread::yield_now();
@@ -141,11 +142,11 @@ pub fn check_room(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls `work` with each number below `count` on up to `threads_max` threads, this one among them. Returns the results in
-/// the order of the numbers; `None` stands for a call that panicked.
+/// Calls `work` with each number below `count` on up to `threads_max` threads, including this one. Returns the results
+/// in the order of the numbers; `None` stands for a call that panicked.
 ///
-/// Where the system has no thread to spare, fewer do it, and a thread that can't begin, because a library that is being
-/// loaded holds the loader's lock, is not waited for.
+/// If the system has no spare threads, fewer threads do the work. A thread that can't begin, because a library that is
+/// being loaded holds the loader's lock, is not waited for.
 pub fn side_by_side<T: Send + 'static>(
     count: usize,
     threads_max: usize,
@@ -181,7 +182,7 @@ pub fn side_by_side<T: Send + 'static>(
 /// Work that several threads share.
 struct SharedWork<T, W> {
     work: W,
-    /// The number that nobody has taken.
+    /// The next number that no thread has taken.
     next: AtomicUsize,
     results: Mutex<Results<T>>,
     all_done: Condvar,
@@ -189,7 +190,7 @@ struct SharedWork<T, W> {
 
 struct Results<T> {
     all: Vec<Option<T>>,
-    /// How many there will be.
+    /// The number of results still missing.
     left: usize,
 }
 
@@ -212,7 +213,7 @@ impl<T, W: Fn(usize) -> T> SharedWork<T, W> {
     }
 }
 
-/// Returns where the system shows this thread for as long as it counts it; `None` where it doesn't show any.
+/// Returns the path under which the system shows this thread while it counts it; `None` if it shows no threads.
 fn task_of_this_thread() -> Option<PathBuf> {
     let task = std::fs::read_link("/proc/thread-self").ok()?;
     Some(Path::new("/proc").join(task))

@@ -1,6 +1,6 @@
-//! The host's settings: one JSON5 file in the home, every member optional.
+//! The host's settings: one JSON5 file in the home, in which every member is optional.
 //!
-//! A member that isn't known is an error that names it: a misspelt limit must not be a limit that silently isn't there.
+//! An unknown member is an error that names it, so that a misspelt limit isn't silently ignored.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,64 +16,67 @@ use crate::json5_text;
 use crate::settings::{self, Settings};
 use crate::text_file;
 
-/// 0xDAE: where Dae listens unless told otherwise (Common TCP).
+/// Dae's default port in Common TCP, 0xDAE.
 pub const DAE_PORT: u16 = 3502;
 
-/// See the file's head. Times in milliseconds, sizes in bytes.
+/// The host's settings. Times are in milliseconds, sizes in bytes, unless stated otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Dae's port; the next free one is taken where it isn't free. 0 means one that the system chooses.
+    /// Dae's port. If it is taken, Dae uses the next free one. 0 lets the system choose.
     pub dae_port: u16,
-    /// Longest line of Common TCP, before its LF; at most what crosses to a plugin in one piece (256 MiB).
+    /// The longest line of Common TCP, without its LF. At most the size that can cross to a plugin in one piece (256
+    /// MiB).
     pub line_bytes_max: usize,
-    /// Guests of one daemon at a time.
+    /// The highest number of guests of one daemon.
     pub guests_max: usize,
-    /// How long a command may run; 0 means for ever.
+    /// The longest run time of a command; 0 means no limit.
     pub command_ms: u64,
-    /// How long a command waits for an instance that is being restarted or replaced; 0 means not at all.
+    /// The longest time for which a command waits for an instance that is being restarted or replaced; 0 means no wait.
     pub instance_wait_ms: u64,
-    /// The limit for half a line (ms). A connection that doesn't send the rest within this time is closed. So is one that
-    /// reads nothing of a reply over 8 MiB for this time, since other guests' large replies wait for that one.
+    /// The limit for an incomplete line (ms). A connection that doesn't send the rest within this time is closed. A
+    /// connection that reads nothing of a reply over 8 MiB for this time is closed too, since other guests' large
+    /// replies wait for it.
     pub half_line_ms: u64,
-    /// How long a daemon's `start` may take; in a process of its own, the loading of its file before that may take as
-    /// long again. At a reload guests wait for the `start`, and never for the loading; one that takes longer is refused,
-    /// and the old code answers them.
+    /// The longest time for a daemon's `start`. In a subprocess, loading the file before that may take the same time
+    /// again. During a reload guests wait for the `start` but not for the loading; if either takes longer, the reload
+    /// is refused and the old code answers the guests.
     pub start_ms: u64,
-    /// How long running commands, and then a daemon's `stop`, get before they are left behind.
+    /// The time that running commands, and then a daemon's `stop`, get before they are left behind.
     pub stop_grace_ms: u64,
-    /// From so many loaded files on, new ones run in processes of their own. Each takes one of the process's 1,024 pthread
-    /// keys for ever, and a process without any ends (measured at about 1,020).
+    /// The number of loaded files from which on new ones run in subprocesses. Each takes one of the process's 1,024
+    /// pthread keys permanently, and a process without free keys aborts (measured at about 1,020 files).
     pub images_max: usize,
-    /// At so many loaded files a warning is logged; 0 means never.
+    /// The number of loaded files at which a warning is logged; 0 means never.
     pub images_warn: usize,
-    /// How often the drop-in directory is looked at, for events that were lost; less than 100 counts as 100.
+    /// The interval at which the drop-in directory is checked in case events were lost; less than 100 counts as 100.
     pub drop_in_poll_ms: u64,
-    /// For how long the file of a drop-in may be away before the daemon is uninstalled: a file is often replaced in two
-    /// steps.
+    /// The time for which a drop-in's file may be missing before the daemon is uninstalled: a file is often replaced in
+    /// two steps.
     pub drop_in_gone_ms: u64,
-    /// How often the machine's listening sockets are looked at for daemons that this host doesn't run; 0 means never.
+    /// The interval at which the machine's listening sockets are searched for daemons that this host doesn't run; 0
+    /// means never.
     pub scan_ms: u64,
-    /// Ports at which nobody is asked whether it is a daemon, each a number or a range such as `"8000-8099"`.
+    /// The ports that are never queried for a daemon, each a number or a range such as `"8000-8099"`.
     pub scan_ports_never: Vec<PortRange>,
-    /// How daemons are run ([`crate::settings::Settings`]), unless something nearer says otherwise.
+    /// The settings of all daemons ([`crate::settings::Settings`]), unless a more specific layer overrides them.
     pub defaults: Value,
-    /// How one daemon is run, by its name.
+    /// The settings of single daemons, by name.
     pub daemons: BTreeMap<String, Value>,
 }
 
-/// A range of ports, both ends included.
+/// A range of ports, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub struct PortRange {
-    /// The lowest.
+    /// The lowest port.
     pub first: u16,
-    /// The highest.
+    /// The highest port.
     pub last: u16,
 }
 
 impl PortRange {
-    /// Whether it is one of them.
+    /// Returns whether the range contains the port.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
@@ -112,18 +115,18 @@ impl From<PortRange> for Value {
     }
 }
 
-/// Limits of one daemon's guests.
+/// The limits of one daemon's guests.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Longest line, in bytes before its LF.
+    /// The longest line, in bytes without its LF.
     pub line_bytes_max: usize,
-    /// Guests at a time; one more is told `too-many-guests`.
+    /// The highest number of guests. A further guest gets the error `too-many-guests`.
     pub guests_max: usize,
-    /// How long one command may run; zero means for ever.
+    /// The longest run time of a command; zero means no limit.
     pub command: Duration,
-    /// How long a command waits for an instance.
+    /// The longest time for which a command waits for an instance.
     pub instance_wait: Duration,
-    /// How long half a line may wait for its other half.
+    /// The longest time for which an incomplete line may wait for its rest.
     pub half_line: Duration,
 }
 
@@ -132,7 +135,7 @@ impl Default for Config {
         Config {
             dae_port: DAE_PORT,
             line_bytes_max: dae_common_tcp::LINE_BYTES_MAX,
-            // More than any daemon on one machine has, and few enough that their buffers fit its memory.
+            // More guests than any daemon on one machine has, and few enough that their buffers fit its memory.
             guests_max: 20_000,
             command_ms: 30_000,
             instance_wait_ms: 5_000,
@@ -152,10 +155,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the file; one that isn't there is all defaults.
+    /// Reads the file. A missing file gives the defaults.
     ///
     /// # Errors
-    /// It can't be read, isn't JSON5, or has a member that isn't known or makes no sense; the text names it.
+    /// The file can't be read, isn't JSON5, or has an unknown or invalid member; the text names it.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -175,7 +178,8 @@ impl Config {
 
     /// Reads the text of the file.
     pub fn parse(text: &str) -> Result<Self, String> {
-        // As a whole first: the reader of members stops behind the value, and knows no place for an early end.
+        // The whole text is checked first: the reader of members stops after the value, and gives no position for an
+        // early end.
         json5_text::check_document(text)?;
         let mut reader = json5::Deserializer::from_str(text);
         let config: Config = serde_path_to_error::deserialize(&mut reader)
@@ -185,7 +189,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Refuses what makes no sense at once, and not when a daemon is installed one day.
+    /// Checks the values now, so that an invalid one isn't found only when a daemon is installed.
     fn check(&self) -> Result<(), String> {
         settings::check_positive(&[
             ("line_bytes_max", self.line_bytes_max as u64),
@@ -211,16 +215,16 @@ impl Config {
         Ok(())
     }
 
-    /// How that daemon is run; `given` was given at its install.
+    /// Returns the settings of that daemon; `given` was given at its installation.
     ///
     /// # Errors
-    /// A member that isn't known, has a wrong type, or makes no sense.
+    /// A member is unknown, has a wrong type, or is invalid.
     pub fn settings(&self, name: &str, given: &Value) -> Result<Settings, String> {
         let own = self.daemons.get(name).unwrap_or(&Value::Null);
         Settings::of(&[&self.defaults, own, given])
     }
 
-    /// What guests are held to.
+    /// Returns the limits of daemons' guests.
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits {
@@ -232,8 +236,8 @@ impl Config {
         }
     }
 
-    /// What the guests of the control socket are held to: their commands wait for daemons that start and stop, which have
-    /// limits of their own. Limits that are made small for daemons' guests must not keep the owner out.
+    /// Returns the limits of the control socket's guests. Their commands wait for daemons that start and stop, which
+    /// have limits of their own. Small limits for daemons' guests must not lock the owner out.
     #[must_use]
     pub fn control_limits(&self) -> Limits {
         let limits = self.limits();
@@ -246,13 +250,13 @@ impl Config {
         }
     }
 
-    /// How long a daemon's `start` may take.
+    /// Returns the time limit of a daemon's `start`.
     #[must_use]
     pub fn start_limit(&self) -> Duration {
         durations::ms(self.start_ms)
     }
 
-    /// How long an end may take.
+    /// Returns the time that an end may take before it is abandoned.
     #[must_use]
     pub fn stop_grace(&self) -> Duration {
         durations::ms(self.stop_grace_ms)
@@ -285,7 +289,7 @@ mod tests {
         assert!(error.contains("comand_ms"), "{error}");
     }
 
-    /// Configs that make no sense, and the member that is told.
+    /// Invalid configs, each with the member that the error names.
     const SENSELESS: [(&str, &str); 19] = [
         ("{line_bytes_max: 0}", "line_bytes_max"),
         ("{line_bytes_max: 18446744073709551615}", "line_bytes_max"),

@@ -1,47 +1,47 @@
-//! Where a daemon is in its life: an enum that carries what each state is about.
+//! The states in a daemon's life, as an enum with each state's data.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// See the file's head.
+/// The state of a daemon.
 #[derive(Debug, Clone)]
 pub enum DaemonState {
     /// An instance is being constructed.
     Starting,
-    /// One answers.
+    /// An instance answers.
     Ready,
-    /// One is there, but doesn't answer as it should.
+    /// An instance exists but doesn't answer as it should.
     Degraded {
-        /// What is wrong.
+        /// The problem.
         cause: String,
     },
-    /// The last one ended; the next starts by itself.
+    /// The last instance has ended; the next starts automatically.
     Backoff {
-        /// Why it ended.
+        /// The reason for the end.
         cause: String,
-        /// When the next one starts.
+        /// The start time of the next instance.
         until: Instant,
     },
-    /// It ended too often: left alone until a person restarts it or its file changes.
+    /// Instances ended too often. Nothing starts until a person restarts the daemon or its file changes.
     CrashLoop {
-        /// Why it ended the last time, and how often before.
+        /// The reason for the last end, and the number of restarts.
         cause: String,
     },
     /// A person stopped it.
     Stopped,
-    /// It has done its work.
+    /// It has finished its work.
     Finished,
-    /// Another instance is being constructed beside the one that answers.
+    /// A new instance is being constructed beside the one that answers.
     Reloading,
     /// It could not be started.
     Failed {
-        /// Why not.
+        /// The reason for the failure.
         cause: String,
     },
 }
 
 impl DaemonState {
-    /// The one word that `list` shows.
+    /// Returns the word that `list` shows.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -57,14 +57,14 @@ impl DaemonState {
         }
     }
 
-    /// Whether there is nothing left to wait for: it answers, or won't by itself.
+    /// Returns whether there is nothing to wait for: neither a start nor a reload is in progress.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !matches!(self, DaemonState::Starting | DaemonState::Reloading)
     }
 }
 
-/// Why it is so and what comes next, for a person; empty where the word says it all.
+/// Formats the reason and the next step for a person; empty if the word is enough.
 impl fmt::Display for DaemonState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

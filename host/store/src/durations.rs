@@ -1,25 +1,25 @@
-//! Spans of time from settings, made safe to compute with.
+//! Time spans from settings, limited so that computing with them is safe.
 //!
-//! A setting may hold any number up to 2^64. Sums and products of such spans, and points in time that lie such a span
-//! ahead, overflow and panic. So every span of a setting is made here and is at most [`SPAN_MAX`] long: no daemon waits
-//! longer, and a few thousand of these still fit every type.
+//! A setting may hold any number up to 2^64. Adding or multiplying such spans, or adding one to a point in time, would
+//! overflow and panic. Every span from a setting is therefore created here and is at most [`SPAN_MAX`] long. No daemon
+//! waits longer, and the sum of a few thousand such spans still fits every type.
 
 use std::time::{Duration, Instant};
 
 /// The longest span: a hundred years.
 pub(crate) const SPAN_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-/// Returns a span of so many milliseconds, at most [`SPAN_MAX`].
+/// Returns a span of `ms` milliseconds, at most [`SPAN_MAX`].
 pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms).min(SPAN_MAX)
 }
 
-/// Returns a span of so many seconds, at most [`SPAN_MAX`].
+/// Returns a span of `s` seconds, at most [`SPAN_MAX`].
 pub fn s(s: u64) -> Duration {
     Duration::from_secs(s).min(SPAN_MAX)
 }
 
-/// Returns the moment that lies `wait` after `start`, or [`SPAN_MAX`] after it where `wait` is longer.
+/// Returns the point in time `wait` after `start`. A `wait` longer than [`SPAN_MAX`] counts as [`SPAN_MAX`].
 pub fn after(start: Instant, wait: Duration) -> Instant {
     start + wait.min(SPAN_MAX)
 }

@@ -1,11 +1,12 @@
-//! A home: the directories of one ecosystem, and the lock that lets one host at a time have them.
+//! A home: the directories of one ecosystem, and the lock that lets only one host use them at a time.
 //!
-//! By default the XDG directories; with `--home` or `DAE_HOME` one directory for everything, for tests and for several
-//! ecosystems on a machine. Everything below is the host's own and its user's alone (0700): whoever can write there can
-//! have the host run anything. A home that others may write is therefore refused, not repaired: it is the user's to say.
+//! The default is the XDG directories. `--home` or `DAE_HOME` chooses a single directory for everything, for tests and
+//! for several ecosystems on a machine. Everything in the home belongs to the host and is accessible only to its user
+//! (0700), since anyone who can write there can make the host run anything. A home that others can write is refused
+//! instead of repaired: the user must decide.
 //!
-//! All paths are absolute, so that a later change of directory moves nothing.
-//! Errors here end the program: without a home there is nothing to do.
+//! All paths are absolute, so a later change of the working directory has no effect. Errors here end the program, since
+//! a host can't work without a home.
 
 use std::fs;
 use std::io;
@@ -25,26 +26,26 @@ use crate::atomic_file::DiskFault;
 #[cfg(unix)]
 use crate::write_access::{self, AclTarget};
 
-/// Our directory below each of the XDG ones.
+/// The name of our directory in each XDG directory.
 const XDG_NAME: &str = "dae";
 
-/// The drop-in directory below the home's data.
+/// The name of the drop-in directory in the data directory.
 pub(crate) const DROP_IN_DIR: &str = "plugins";
 
-/// Where an ecosystem keeps what is its own.
+/// The directories of an ecosystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
-    /// What must not be lost: registry, store, states of daemons. It also identifies the home to people.
+    /// Data that must not be lost: registry, plugin store, snapshots. The path also identifies the home to people.
     pub data: PathBuf,
-    /// The logs.
+    /// The directory of the logs.
     pub logs: PathBuf,
-    /// The control socket. It lies below `data`, so that whoever knows the home finds its host.
+    /// The directory of the control socket. It lies below `data`, so that a client that knows the home finds its host.
     pub runtime: PathBuf,
-    /// What the user writes for the host to read.
+    /// The directory of the files that the user writes for the host.
     pub config: PathBuf,
 }
 
-/// The user's directories, as the system names them.
+/// The user's directories according to the system.
 struct UserDirectories {
     data: PathBuf,
     state: Option<PathBuf>,
@@ -58,11 +59,11 @@ impl<P: AsRef<Path>> From<P> for Home {
 }
 
 impl Home {
-    /// A home in one directory, which need not exist yet.
+    /// Returns a home in a single directory, which need not exist yet.
     #[must_use]
     pub fn at(dir: impl AsRef<Path>) -> Self {
         let dir = dir.as_ref();
-        // This fails only for an empty path, and where the current directory has been removed.
+        // This fails only for an empty path or if the current directory was removed.
         let data = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
         Home {
             logs: data.join("logs"),
@@ -72,11 +73,11 @@ impl Home {
         }
     }
 
-    /// The home that was asked for (`--home`, `DAE_HOME`), or else the user's own one in the XDG directories.
-    /// An empty path counts as none, as the XDG rules have it for their own variables.
+    /// Returns the requested home (`--home`, `DAE_HOME`), or otherwise the user's home in the XDG directories. An empty
+    /// path counts as none, as XDG specifies for its own variables.
     ///
     /// # Errors
-    /// None was asked for, and the user has no home directory.
+    /// No home was requested, and the user has no home directory.
     pub fn from_environment(home: Option<PathBuf>) -> anyhow::Result<Self> {
         if let Some(dir) = home.filter(|dir| !dir.as_os_str().is_empty()) {
             return Ok(Home::at(dir));
@@ -97,17 +98,17 @@ impl Home {
             logs: user
                 .state
                 .map_or_else(|| data.join("logs"), |dir| dir.join(XDG_NAME).join("logs")),
-            // Not XDG_RUNTIME_DIR: two homes may share one, and a cron job has none.
+            // XDG_RUNTIME_DIR is not used: two homes could share it, and a cron job has none.
             runtime: data.join("run"),
             config: user.config.join(XDG_NAME),
             data,
         }
     }
 
-    /// Checks that the paths can be written down: the registry and every `--json` are UTF-8.
+    /// Checks that the paths are valid text: the registry and every `--json` output are UTF-8.
     ///
     /// # Errors
-    /// One of them isn't UTF-8.
+    /// A path isn't UTF-8.
     pub fn check_paths(&self) -> anyhow::Result<()> {
         for dir in [&self.data, &self.logs, &self.config] {
             if dir.to_str().is_none() {
@@ -120,10 +121,11 @@ impl Home {
         Ok(())
     }
 
-    /// Makes all directories that are missing and closes them to others. Callable at any time.
+    /// Creates all missing directories and closes them to others. May be called at any time.
     ///
     /// # Errors
-    /// One can't be made, isn't a directory, belongs to another user, or may be written by others; or a path isn't UTF-8.
+    /// A directory can't be created, isn't a directory, belongs to another user, or may be written by others; or a path
+    /// isn't UTF-8.
     pub fn create(&self) -> anyhow::Result<()> {
         self.check_paths()?;
         make_private(&self.data)?;
@@ -143,7 +145,7 @@ impl Home {
         Ok(())
     }
 
-    /// Returns `file` as a path below [`Home::data`] where it lies in the home, whatever path it was reached by.
+    /// Returns `file` as a path below [`Home::data`] if it lies in the home, by whatever path it was reached.
     pub fn path_through(&self, file: &Path) -> PathBuf {
         let resolved = || {
             let dir = file.parent()?.canonicalize().ok()?;
@@ -159,77 +161,81 @@ impl Home {
         }
     }
 
-    /// Makes the directory of the control socket, if it is missing, and closes it to others.
+    /// Creates the directory of the control socket if it is missing, and closes it to others.
     ///
     /// # Errors
-    /// As [`Home::create`].
+    /// The same as [`Home::create`].
     pub fn create_runtime(&self) -> anyhow::Result<()> {
         make_private(&self.runtime)?;
         close_to_others(&self.runtime)
     }
 
-    /// The installed plugins, each under its content hash.
+    /// Returns the directory of the installed plugins, each named by its content hash.
     #[must_use]
     pub fn store_dir(&self) -> PathBuf {
         self.data.join("store")
     }
 
-    /// The private copies that are mapped by running processes.
+    /// Returns the directory of the private copies that running processes map.
     #[must_use]
     pub fn images_dir(&self) -> PathBuf {
         self.data.join("images")
     }
 
-    /// Compiled plugins that are put here run.
+    /// Returns the drop-in directory. The host runs compiled plugins that are put there.
     #[must_use]
     pub fn drop_in_dir(&self) -> PathBuf {
         self.data.join(DROP_IN_DIR)
     }
 
-    /// One log for each daemon, and their rotated elders.
+    /// Returns the directory of the logs, with current and rotated files.
     #[must_use]
     pub fn logs_dir(&self) -> PathBuf {
         self.logs.clone()
     }
 
-    /// What daemons hand over to their successors.
+    /// Returns the directory of the states that daemons hand over to their next instances.
     #[must_use]
     pub fn states_dir(&self) -> PathBuf {
         self.data.join("states")
     }
 
-    /// States that have left, and what was uninstalled, for a week.
+    /// Returns the directory of the archive, which keeps old states and uninstalled entries for a week.
     #[must_use]
     pub fn past_dir(&self) -> PathBuf {
         self.data.join("past")
     }
 
-    /// What is installed, in human-readable JSON.
+    /// Returns the path of the registry, in human-readable JSON.
     #[must_use]
     pub fn registry_file(&self) -> PathBuf {
         self.data.join("registry.json")
     }
 
-    /// The socket by which the host is changed. It may be too long to bind: see [`Home::control_socket_short`].
+    /// Returns the path of the socket that controls the host. It may be too long to bind: see
+    /// [`Home::control_socket_short`].
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         self.runtime.join("control.sock")
     }
 
-    /// The file whose lock is the right to the home.
+    /// Returns the path of the file whose lock gives exclusive use of the home.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
         self.data.join("lock")
     }
 
-    /// The user's settings.
+    /// Returns the path of the user's settings.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.json5")
     }
 }
 
-/// Makes a directory of mode 0700, and its parents likewise, unless it is there.
+/// Creates a directory of mode 0700, with missing parents of the same mode, unless it exists.
+///
+/// # Errors
+/// A disk error.
 pub fn make_private(dir: &Path) -> anyhow::Result<()> {
     Ok(make_owners_directory(dir).map_err(|e| DiskFault::new(&e, "make the directory", dir))?)
 }
@@ -237,7 +243,7 @@ pub fn make_private(dir: &Path) -> anyhow::Result<()> {
 fn make_owners_directory(dir: &Path) -> io::Result<()> {
     match fs::create_dir(dir) {
         Ok(()) => {
-            // Whatever the process's umask.
+            // The mode is set again because the process's umask limits the creation mode.
             #[cfg(unix)]
             fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
             Ok(())
@@ -252,7 +258,8 @@ fn make_owners_directory(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// The home's top directory may be one that the user made. It keeps its mode, or is refused.
+/// Checks that only the owner can write the home's top directory. The user may have created it, so its mode isn't
+/// changed.
 #[cfg(unix)]
 fn check_owner_alone_writes(dir: &Path) -> anyhow::Result<()> {
     owned_mode(dir)?;
@@ -267,7 +274,7 @@ fn check_owner_alone_writes(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What lies below the home is the host's own: there it may set the mode itself.
+/// Closes a directory to others. Directories below the home belong to the host, so their mode may be changed.
 #[cfg(unix)]
 fn close_to_others(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -278,7 +285,7 @@ fn close_to_others(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The permission bits of a directory of ours.
+/// Returns the permission bits of a directory after checking that it belongs to the host's user.
 #[cfg(unix)]
 fn owned_mode(dir: &Path) -> anyhow::Result<u32> {
     use std::os::unix::fs::MetadataExt as _;
@@ -294,7 +301,7 @@ fn owned_mode(dir: &Path) -> anyhow::Result<u32> {
     Ok(metadata.mode() & 0o777)
 }
 
-/// Windows keeps a user's directories from others by inherited lists, which have no such bits.
+/// Windows protects a user's directories by inherited access lists and has no such mode bits.
 #[cfg(not(unix))]
 fn check_owner_alone_writes(_dir: &Path) -> anyhow::Result<()> {
     Ok(())

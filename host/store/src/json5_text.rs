@@ -1,12 +1,11 @@
-//! JSON5 to strict JSON, for people who type: the seed's own example leaves a key unquoted.
+//! Converts JSON5, which people type more easily, to strict JSON.
 //!
-//! Only reached when strict JSON failed. The `json5` crate decides whether a text is JSON5. The text is then rewritten token
-//! by token rather than read into values, so that a number keeps its digits: `-0` its sign, and an integer all it has.
+//! It is called only after strict JSON has failed. The `json5` crate decides whether a text is JSON5. The text is then
+//! rewritten token by token instead of being read into values, so that numbers keep their digits: `-0` keeps its sign,
+//! and an integer keeps all digits. The private module `misread` explains errors to the author of the text.
 //!
-//! What is no JSON5 either is explained to who wrote it (`misread`).
-//!
-//! The `json5` reader recurses by nesting, so the nesting is bounded before it sees a byte: no line of a guest may end the
-//! host's stack.
+//! The `json5` reader recurses for each nesting level. The nesting is therefore limited before the reader sees the
+//! text, so that no guest's line can overflow the host's stack.
 
 mod misread;
 mod tokens;
@@ -17,19 +16,19 @@ use serde_json::Value;
 
 use tokens::{Token, tokens};
 
-/// How deep arrays and objects may nest; serde_json's own limit, so that both dialects allow the same.
+/// The deepest nesting of arrays and objects. It is serde_json's own limit, so that JSON and JSON5 allow the same.
 const DEPTH_MAX: usize = 127;
 
-/// How much of a text is shown in a message, in characters.
+/// The longest part of a text that a message shows, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// Returns the same arguments as strict JSON.
+/// Returns the arguments of a command as strict JSON.
 ///
 /// # Errors
-/// A text for the guest: what is wrong with them, and where.
+/// A text for the guest that says what is wrong, and where.
 pub fn to_strict(arguments: &str) -> Result<String, String> {
     check_depth(arguments)?;
-    // Comments alone are no arguments.
+    // A text that is empty or only has comments means no arguments.
     if tokens(arguments).next().is_none() {
         return Ok("[]".to_owned());
     }
@@ -39,10 +38,10 @@ pub fn to_strict(arguments: &str) -> Result<String, String> {
     }
 }
 
-/// Returns a document that may be JSON5 as strict JSON.
+/// Returns a JSON5 document as strict JSON.
 ///
 /// # Errors
-/// What is wrong with it, and where.
+/// A text that says what is wrong with the document, and where.
 pub fn document_to_strict(document: &str) -> Result<String, String> {
     check_document(document)?;
     strict(document).map_err(|number| number.in_document())
@@ -51,7 +50,7 @@ pub fn document_to_strict(document: &str) -> Result<String, String> {
 /// Checks that a document is JSON5.
 ///
 /// # Errors
-/// What is wrong with it, and where.
+/// A text that says what is wrong with the document, and where.
 pub fn check_document(document: &str) -> Result<(), String> {
     check_depth(document)?;
     json5::from_str::<IgnoredAny>(document)
@@ -59,10 +58,10 @@ pub fn check_document(document: &str) -> Result<(), String> {
         .map_err(|error| misread::in_document(document, &error))
 }
 
-/// Checks that a text may be given to a reader that recurses by nesting.
+/// Checks that a text doesn't nest too deep for a recursive reader.
 ///
 /// # Errors
-/// It nests too deep.
+/// The text nests too deep.
 pub fn check_depth(text: &str) -> Result<(), String> {
     match depth(text) > DEPTH_MAX {
         true => Err(format!(
@@ -72,16 +71,16 @@ pub fn check_depth(text: &str) -> Result<(), String> {
     }
 }
 
-/// Checks that a JSON5 document holds no number that would be changed without a word: NaN or an infinity, which becomes
-/// `null`, or an integer beyond 64 bits, which is rounded.
+/// Checks that a JSON5 document holds no number that would change silently: NaN or an infinity, which would become
+/// `null`, or an integer beyond 64 bits, which would be rounded.
 ///
 /// # Errors
-/// Which number, and where.
+/// A text that names the number and its place.
 pub fn check_numbers(document: &str) -> Result<(), String> {
     let strict = strict(document).map_err(|number| number.in_document())?;
     match exact::from_str::<Value>(&strict) {
         Err(error) if error.is_data() => Err(misfit::explain(&error, &strict)),
-        // Anything else is for its reader to say.
+        // Other errors are reported when the document is read.
         _ => Ok(()),
     }
 }
@@ -107,7 +106,7 @@ fn depth(arguments: &str) -> usize {
     deepest
 }
 
-/// Rewrites what is JSON5.
+/// Rewrites a text that is valid JSON5.
 fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
     let mut json = StrictJson::default();
     for token in tokens(arguments) {
@@ -118,7 +117,7 @@ fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
             }
             Token::Close(bracket) => {
                 json.end_word()?;
-                // A comma may stand behind the last element.
+                // The comma was a trailing comma after the last element.
                 json.has_comma = false;
                 json.text.push(bracket);
             }
@@ -132,7 +131,7 @@ fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
                 json.next();
                 json.word = word;
             }
-            // No reader of JSON5 takes that.
+            // Can't occur: the JSON5 reader rejects an unclosed comment.
             Token::Unclosed => {}
         }
     }
@@ -140,13 +139,13 @@ fn strict(arguments: &str) -> Result<String, NoNumber<'_>> {
     Ok(json.text)
 }
 
-/// What has been rewritten so far.
+/// The strict JSON written so far.
 #[derive(Default)]
 struct StrictJson<'t> {
     text: String,
-    /// A comma has come, and its element not yet.
+    /// True if a comma has been read whose next element hasn't.
     has_comma: bool,
-    /// A key or a value, which the next token tells; empty for none.
+    /// A key or a value; the next token shows which. Empty for none.
     word: &'t str,
 }
 
@@ -161,7 +160,7 @@ impl<'t> StrictJson<'t> {
 
     fn end_key(&mut self) {
         match std::mem::take(&mut self.word) {
-            // It was in quotes.
+            // The key was in quotes and is already written.
             "" => {}
             name => write_string(&mut self.text, &unescaped(name)),
         }
@@ -193,7 +192,7 @@ impl<'t> StrictJson<'t> {
     }
 }
 
-/// A word that stands for no number of JSON, and the JSON before it.
+/// A word that JSON can't represent as a number, and the JSON before it.
 struct NoNumber<'t> {
     word: &'t str,
     before: String,
@@ -230,16 +229,16 @@ fn write_string(out: &mut String, text: &str) {
     out.push_str(&Value::from(text).to_string());
 }
 
-/// Returns the name that a key without quotes stands for.
+/// Returns the name that an unquoted key represents.
 fn unescaped(name: &str) -> String {
-    // An escape means in a name what it means in a string; nothing else in a name needs one there.
+    // Escapes have the same meaning in names and in strings. A name has no other characters that a string must escape.
     match name.contains('\\') {
         true => json5::from_str(&format!("\"{name}\"")).unwrap_or_default(),
         false => name.to_owned(),
     }
 }
 
-/// Returns a number of JSON5 as JSON has it, digit by digit; `None` where JSON has no such number.
+/// Converts a JSON5 number to a JSON number without changing its digits. Returns `None` if JSON has no such number.
 fn number(word: &str) -> Option<String> {
     let (sign, digits) = match word.as_bytes().first()? {
         b'-' => ("-", &word[1..]),
@@ -251,7 +250,7 @@ fn number(word: &str) -> Option<String> {
         let value = u128::from_str_radix(hex, 16).ok()?;
         return Some(format!("{sign}{value}"));
     }
-    // Not finite, or a name such as NaN.
+    // The value is not finite, or the word is a name such as NaN.
     if !digits.starts_with(['.', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
         || !digits.parse::<f64>().is_ok_and(f64::is_finite)
     {
@@ -261,7 +260,7 @@ fn number(word: &str) -> Option<String> {
         Some(at) => digits.split_at(at),
         None => (digits, ""),
     };
-    // JSON wants a digit on both sides of the point.
+    // JSON requires a digit on both sides of the point.
     let before = if mantissa.starts_with('.') { "0" } else { "" };
     let behind = if mantissa.ends_with('.') { "0" } else { "" };
     Some(format!("{sign}{before}{mantissa}{behind}{exponent}"))

@@ -1,20 +1,20 @@
-//! The disk and the plain data of a host: what it keeps, and the decisions that see no clock, socket or lock.
+//! The host's disk access and plain data, and the decisions that need no clock, socket or lock.
 //!
-//! In reading order, which is also the order of imports (a file imports only what stands below it):
+//! The modules in reading order, which is also the order of imports (a file imports only what stands below it):
 //!
-//! - [`archive`]: what has left an ecosystem, kept for a while
-//! - [`snapshots`]: the states of daemons · [`plugin_store`]: copies of the files that are installed
-//! - [`log`]: the host's log and those of daemons
-//! - [`registry`]: what is installed · [`manifest`]: what a plugin's file says of itself
-//! - [`reconcile`]: what is to be done about files that change
-//! - [`config`], [`settings`]: what an owner sets · [`restart`]: what follows the end of an instance
-//! - [`retention`]: for how long what has left is kept · [`durations`]: spans of time that are safe to compute with
-//! - [`daemon_state`]: where a daemon is in its life · [`report`]: the shapes of what a host answers
+//! - [`archive`]: states and entries that have left an ecosystem, kept for a while
+//! - [`snapshots`]: the states of daemons · [`plugin_store`]: copies of the installed files
+//! - [`log`]: the logs of the host and of its daemons
+//! - [`registry`]: the installed daemons · [`manifest`]: a plugin file's description of itself
+//! - [`reconcile`]: the actions that changed files require
+//! - [`config`], [`settings`]: the owner's settings · [`restart`]: the decision after an instance has ended
+//! - [`retention`]: how long the archive and logs are kept · [`durations`]: time spans that are safe to compute with
+//! - [`daemon_state`]: the states in a daemon's life · [`report`]: the data types of the host's replies
 //! - [`home`]: the directory of an ecosystem, its lock and its control socket
-//! - [`atomic_file`]: files that survive a power cut · `write_access`: who may write a file
-//! - [`json5_text`], [`text_file`]: what people write · [`printable`]: text of others, made safe for a terminal
+//! - [`atomic_file`]: files that survive a power cut · `write_access`: the check of who may write a file
+//! - [`json5_text`], [`text_file`]: text that people write · [`printable`]: untrusted text, made safe for a terminal
 //! - [`blocking`]: work that may block · [`tasks`]: tasks and threads that may panic
-//! - [`rate_limit`]: what is logged only now and then · [`lock`]: the one way to lock a table
+//! - [`rate_limit`]: messages that are logged at a limited rate · [`lock`]: the function that locks a mutex
 
 pub mod archive;
 pub mod atomic_file;

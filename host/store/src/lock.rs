@@ -1,11 +1,11 @@
-//! The one way in which this crate's tables are locked.
+//! The function that locks this crate's mutexes.
 //!
-//! No code of others runs under these locks, and what is done under them is short; so one that a panic has poisoned is as
-//! good as new.
+//! No foreign code runs under these locks, and the work under them is short. The data is therefore still valid after a
+//! panic has poisoned the mutex.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks it.
+/// Locks the mutex, even if it is poisoned.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

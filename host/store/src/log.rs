@@ -1,11 +1,11 @@
-//! The log of an ecosystem: what its daemons and the host itself have to tell, one file for each of them.
+//! The log of an ecosystem: one log file for each daemon and one for the host itself.
 //!
-//! A [`Record`] is one JSON line. Whoever has something to tell writes it to the [`Journal`], which keeps it in the
-//! home, shows it to whoever started the host, and hands it to whoever follows. What was written can be read without a
-//! host too ([`tail_files`]): after a crash that is when it is wanted.
+//! A [`Record`] is one JSON line. A producer writes it to the [`Journal`], which appends it to a file in the home,
+//! shows it on the host's console and passes it to all followers. The files can be read without a host too
+//! ([`tail_files`]), which is needed most after a crash.
 //!
-//! To log is never a reason to fail or to wait: a full disk or a terminal that nobody reads costs records, which are
-//! counted and told, and nothing else.
+//! Logging never fails and never blocks: if the disk is full or nobody reads the terminal, records are dropped, counted
+//! and reported.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -26,34 +26,34 @@ pub use journal::Journal;
 pub use layer::JournalLayer;
 pub use tail::tail_files;
 
-/// Something that a daemon or the host told.
+/// A log record of a daemon or of the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// When. Written with the same number of digits each time, so that texts sort as times do.
+    /// The time of the record. It is always written with the same number of digits, so that texts sort in time order.
     #[serde(serialize_with = "fixed_width")]
     pub time: Timestamp,
-    /// Who: a daemon's name, or `Dae` for the host itself.
+    /// The daemon's name, or `Dae` for the host itself.
     pub daemon: String,
-    /// Which instance of that daemon; absent for the host.
+    /// The generation of that daemon's instance; absent for the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
-    /// The part of the program, as `tracing` has it: a path of modules.
+    /// The module path that `tracing` reports.
     pub target: String,
-    /// What, for people.
+    /// The message, for people.
     pub message: String,
-    /// What, for programs.
+    /// The structured fields, for programs.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
 }
 
-/// The longest message, or field list, of one record that a daemon writes (bytes). It may log a lot, but not one line that
-/// fills the log file.
+/// The longest message, or list of fields, of one record that a daemon writes (bytes). It keeps a single line from
+/// filling the log file.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
-/// The longest path of modules (bytes).
+/// The longest module path (bytes).
 pub const TARGET_BYTES_MAX: usize = 256;
-/// The levels there are.
+/// The valid levels.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 fn fixed_width<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -61,7 +61,7 @@ fn fixed_width<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<
 }
 
 impl Record {
-    /// As much of it as is kept of one that another process has made.
+    /// Returns the record with its parts cut to the limits. For records from another process.
     pub fn bounded(mut self) -> Self {
         truncate(&mut self.message, TEXT_BYTES_MAX);
         truncate(&mut self.target, TARGET_BYTES_MAX);
@@ -75,7 +75,7 @@ impl Record {
         self
     }
 
-    /// What the host tells about one of its daemons.
+    /// Creates a record in which the host reports about one of its daemons.
     #[must_use]
     pub fn about(daemon: &str, generation: Option<u64>, level: &str, message: &str) -> Self {
         Record {

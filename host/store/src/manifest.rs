@@ -1,15 +1,15 @@
-//! The manifest: what a compiled plugin tells about itself without any of its code being run.
+//! The manifest: a compiled plugin's description of itself, read without running any of its code.
 //!
-//! It is JSON in a section of the file (`.dae_manifest` in ELF, `__DATA,__dae_manifest` in Mach-O, `.daemani` in PE), put
-//! there by the plugin's macro. Loading a library runs its constructors, so that a look at a stranger's file must not
-//! be a load; and a file that a linker still writes would end the host with SIGBUS. Therefore the file is also found
-//! whole here before anything maps it.
+//! It is JSON in a section of the file (`.dae_manifest` in ELF, `__DATA,__dae_manifest` in Mach-O, `.daemani` in PE),
+//! put there by the plugin's macro. Loading a library runs its constructors, so an untrusted file must not be loaded
+//! just to read it. Mapping a file that a linker is still writing would end the host with SIGBUS, so this module first
+//! checks that the file is complete.
 //!
-//! What is checked: the file can be trusted ([`read`] only), is a shared library for this machine, is whole, is a
-//! daemon, and speaks an ABI of the host's range. Not checked: that its code does what the manifest says; the load does.
-//! Keys that are not known are passed over, so that newer plugins may tell more.
+//! It checks that the file can be trusted ([`read`] only), is a shared library for this machine, is complete, is a
+//! daemon, and uses an ABI in the host's range. It does not check that the code matches the manifest; loading does.
+//! Unknown keys are ignored, so that newer plugins can add some.
 //!
-//! Every error is a [`FileFault`]: shown to whoever asked, never a reason to end.
+//! Every error is a [`FileFault`], which is returned to the caller and never ends the host.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -32,102 +32,103 @@ pub use source::{file_bytes, open, read_whole};
 
 use dae_plugin_api::{ABI_VERSION_MAX, ABI_VERSION_MIN};
 
-/// The commands that the host answers for every daemon, and the answer that is an error.
+/// The commands that the host answers for every daemon, and the name of the error reply.
 const RESERVED_COMMANDS: [&str; 5] = ["dae", "options", "help", "stats", "error"];
 
-/// What `panic` says of a plugin whose panics can be caught.
+/// The value of `panic` for a plugin whose panics can be caught.
 const PANIC_UNWIND: &str = "unwind";
 
-/// What a plugin tells about itself.
+/// A plugin's description of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The daemon's name, unless it is installed under another.
+    /// The daemon's default name. It may be installed under another.
     pub name: String,
     /// The version of the plugin's crate.
     pub version: String,
-    /// The ABI generation that it was built for.
+    /// The version of the ABI that it was built for.
     pub abi: u32,
-    /// The version of the author's crate, for people.
+    /// The version of `dae-plugin-api` that it was built with, for people.
     #[serde(default)]
     pub api_version: String,
-    /// The compiler, for people: any works.
+    /// The compiler version, for people. Any compiler works.
     #[serde(default)]
     pub rustc: String,
-    /// The target triple, for people: the file's own headers are what counts.
+    /// The target triple, for people. The host checks the file's own headers instead.
     #[serde(default)]
     pub target: String,
-    /// What a panic does: `unwind` or `abort`.
+    /// The effect of a panic: `unwind` or `abort`.
     pub panic: String,
     /// The doc comment of the daemon.
     #[serde(default)]
     pub about: String,
-    /// `sync` or `async`, where the daemon has a `start` of its own.
+    /// `sync` or `async`, if the daemon has a `start` method.
     #[serde(default)]
     pub start: Option<String>,
-    /// `sync` or `async`, where it has background work.
+    /// `sync` or `async`, if the daemon has background work.
     #[serde(default)]
     pub run: Option<String>,
-    /// `sync` or `async`, where it has last work.
+    /// `sync` or `async`, if the daemon has a `stop` method.
     #[serde(default)]
     pub stop: Option<String>,
-    /// `sync` or `async`, where it is to be told of a guest that has come.
+    /// `sync` or `async`, if the daemon has a handler for guests that connect.
     #[serde(default)]
     pub connect: Option<String>,
-    /// `sync` or `async`, where it is to be told of a guest that has gone.
+    /// `sync` or `async`, if the daemon has a handler for guests that disconnect.
     #[serde(default)]
     pub disconnect: Option<String>,
-    /// In the order in which the source has them; a command's index is its number at the boundary.
+    /// The commands in source order. A command's index is its number in the ABI.
     pub commands: Vec<Command>,
-    /// Two instances must never run at once, not even during a reload.
+    /// True if two instances must never run at the same time, not even during a reload.
     #[serde(default)]
     pub exclusive: bool,
-    /// The version of the state that it hands over, if it does.
+    /// The version of the state that it hands over, if it hands one over.
     #[serde(default)]
     pub state_version: Option<u32>,
-    /// `start`, where a trial also starts the daemon and stops it again.
+    /// `start`, if the preflight must also start the daemon and stop it again.
     #[serde(default)]
     pub trial: Option<String>,
 }
 
-/// One command.
+/// A command of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// The word that calls it.
+    /// The name that guests send.
     pub name: String,
     /// Its doc comment.
     #[serde(default)]
     pub doc: String,
-    /// How it runs: `sync`, `blocking` or `async`.
+    /// The way it runs: `sync`, `blocking` or `async`.
     pub kind: String,
-    /// What it takes from the guest; what the host gives it isn't listed.
+    /// The arguments that guests send. Arguments that the host supplies aren't listed.
     #[serde(default)]
     pub arguments: Vec<Argument>,
 }
 
-/// One argument of a command.
+/// An argument of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Argument {
     /// Its name in the source.
     pub name: String,
-    /// Its type in the words of JSON, for people.
+    /// Its JSON type, for people.
     #[serde(rename = "type")]
     pub type_name: String,
-    /// It may be left out.
+    /// True if the argument may be omitted.
     #[serde(default)]
     pub optional: bool,
-    /// It takes all arguments that are left.
+    /// True if the argument takes all remaining ones.
     #[serde(default)]
     pub rest: bool,
 }
 
 impl Command {
-    /// How many arguments it takes, the optional ones included; one that takes all the rest counts as one.
+    /// Returns the number of arguments, including optional ones. One that takes all remaining arguments counts as one.
     #[must_use]
     pub fn arity(&self) -> usize {
         self.arguments.len()
     }
 
-    /// The call as people write it: `add(a: number, b: number)`, `find(name: string, limit?: number, ...tags: string)`.
+    /// Returns the call in readable form: `add(a: number, b: number)`, `find(name: string, limit?: number, ...tags:
+    /// string)`.
     #[must_use]
     pub fn signature(&self) -> String {
         let arguments: Vec<String> = self.arguments.iter().map(Argument::signature).collect();
@@ -143,31 +144,31 @@ impl Argument {
     }
 }
 
-/// The manifest of the file at `path`.
+/// Reads the manifest of the file at `path`.
 ///
 /// # Errors
-/// Why no host may run that file: see [`FileFaultKind`].
+/// The reason why no host can run the file: see [`FileFaultKind`].
 pub fn read(path: &Path) -> Result<Manifest, FileFault> {
     read_with_needs(path).map(|(manifest, _)| manifest)
 }
 
-/// The manifest of the file at `path`, and what the file asks of the system's loader.
+/// Reads the manifest of the file at `path` and the file's requirements on the system's loader.
 ///
 /// # Errors
-/// As [`read`].
+/// The same as [`read`].
 pub fn read_with_needs(path: &Path) -> Result<(Manifest, Needs), FileFault> {
     let bytes = source::read_whole(&mut source::open(path)?, path)?;
     let manifest = parse(&bytes).map_err(|fault| fault.at(path))?;
     Ok((manifest, needs(&bytes)))
 }
 
-/// The manifest in `bytes`, the content of a whole file.
+/// Reads the manifest in `bytes`, the content of a whole file.
 ///
 /// # Errors
-/// As [`read`], less what only a path can have.
+/// The same as [`read`], except errors that concern the path.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, FileFault> {
     let section = library::manifest_section(bytes)?;
-    // Linkers pad a section with NUL; a linker at work has not yet put anything else there.
+    // Linkers pad a section with NUL. A section of only NULs means that the linker is still writing.
     let end = section.iter().rposition(|&byte| byte != 0);
     let text = match end {
         Some(last) => &section[..=last],
@@ -184,7 +185,7 @@ pub fn parse_text(text: &[u8]) -> Result<Manifest, FileFault> {
     Ok(manifest)
 }
 
-/// A command can be called only by a name of its own, which no host answers itself.
+/// Checks that each command has a valid and unique name that the host doesn't reserve.
 fn check_commands(commands: &[Command]) -> Result<(), String> {
     let mut names = HashSet::new();
     for Command { name, .. } in commands {
@@ -212,12 +213,12 @@ fn bad_command(what: String) -> FileFault {
     )
 }
 
-/// What the library in `bytes` takes in memory once it is mapped, as its headers say (bytes).
+/// Returns the size of the mapped library according to its headers (bytes).
 pub fn mapped_bytes(bytes: &[u8]) -> u64 {
     library::mapped_bytes(bytes)
 }
 
-/// The one key that the manifest of every ABI has; its others may have any shape.
+/// The key that the manifest of every ABI version has. All other keys may differ.
 #[derive(Deserialize)]
 struct Abi {
     abi: u32,
@@ -249,10 +250,10 @@ fn unreadable(error: &serde_json::Error) -> FileFault {
     )
 }
 
-/// Whether the plugin may run in the host's own process.
+/// Checks that the plugin may run in the host's own process.
 ///
 /// # Errors
-/// Its panics can't be caught, and would end the host with all its daemons.
+/// Its panics can't be caught, so a panic would end the host and all its daemons.
 pub fn check_in_process(manifest: &Manifest) -> Result<(), FileFault> {
     let Manifest { name, panic, .. } = manifest;
     if panic == PANIC_UNWIND {

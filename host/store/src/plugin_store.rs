@@ -1,16 +1,16 @@
-//! The store: the host's own copies of what is installed, each under the hash of its content.
+//! The plugin store: the host's own copies of the installed files, each named by the hash of its content.
 //!
-//! The source of a plugin belongs to its author, whose next build overwrites it; a mapped file that is overwritten ends
-//! the host. So a source is read once, and everything after works on the copy. A name made of the content makes
-//! copies that never change and are shared by all daemons of the same file, and shows a damaged one for what it is:
-//! nothing is handed out whose bytes don't have their hash.
+//! A plugin's source file belongs to its author, whose next build overwrites it, and overwriting a mapped file ends the
+//! host. A source is therefore read once, and everything else uses the copy. Since the name is the content's hash, a
+//! copy never changes, all daemons of the same file share it, and damage is detected: the store returns no file whose
+//! content doesn't match its hash.
 //!
-//! From the store come images: private copies under names never used before, for the loader alone, which takes two
-//! files of one name for the same. They are worth nothing once nobody runs them, and are removed then; what a process
-//! that was killed has left, the next start of a host removes.
+//! For loading, the store makes private copies under names that were never used before, because the loader treats files
+//! of one name as the same library. Such a copy is removed once no process needs it. The next start of a host removes
+//! the copies that a killed process has left.
 //!
-//! The home's lock makes one writer. An error leaves the store as it was; it is a [`FileFault`] where the source is to
-//! blame, and names file and attempt where the disk is.
+//! The home's lock ensures a single writer. An error leaves the store unchanged. It is a [`FileFault`] if the source is
+//! the cause; a disk error names the file and the action.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -26,48 +26,48 @@ use crate::home::Home;
 use crate::manifest::{self, FileFault, FileFaultKind, Manifest};
 use crate::registry::check_hash;
 
-/// Enough of a hash to recognise it by, where the name is unique without it.
+/// The number of characters of a hash in a file's name that is unique without it.
 const HASH_PREFIX_CHARS: usize = 16;
 
-/// Files are compared and copied in parts of so many bytes, which stay in the processor's cache.
+/// The size of the parts in which files are compared and copied (bytes). They fit the processor's cache.
 const COMPARED_BYTES: u64 = 64 << 10;
 
-/// Where installed plugins lie.
+/// The directories of the installed plugins and of the copies for loading.
 #[derive(Debug, Clone)]
 pub struct PluginStore {
     artefacts: PathBuf,
     images: PathBuf,
 }
 
-/// One installed file.
+/// An installed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artefact {
-    /// BLAKE3 of its content, in 64 hex digits.
+    /// The BLAKE3 hash of its content, in 64 hex digits.
     pub hash: String,
-    /// Where it lies. Not to be loaded from there: see [`PluginStore::image`].
+    /// The path of the stored file. It must not be loaded from there: see [`PluginStore::image`].
     pub path: PathBuf,
     /// Its length, in bytes.
     pub bytes: u64,
-    /// What it takes in memory once it is mapped, as its own headers say (bytes).
+    /// The size of the mapped library according to its headers (bytes).
     pub mapped_bytes: u64,
-    /// What it tells about itself; the same for all daemons of it.
+    /// Its manifest, shared by all daemons of the file.
     pub manifest: Arc<Manifest>,
 }
 
-/// A private copy for one process to load.
+/// A private copy of a library for one process to load.
 #[derive(Debug, Clone)]
 pub struct ImageCopy {
-    /// Where it lies.
+    /// The path of the copy.
     pub path: PathBuf,
-    /// What it takes in memory once it is mapped, as its own headers say.
+    /// The size of the mapped library according to its headers (bytes).
     pub mapped_bytes: u64,
 }
 
 impl PluginStore {
-    /// The store of a home, whose directories must be there.
+    /// Opens the store of a home, whose directories must exist.
     ///
     /// # Errors
-    /// They are not.
+    /// A directory can't be read.
     pub fn open(home: &Home) -> anyhow::Result<Self> {
         let store = PluginStore {
             artefacts: home.store_dir(),
@@ -79,17 +79,17 @@ impl PluginStore {
         Ok(store)
     }
 
-    /// Takes a copy of the plugin at `source`, or finds the one that it has of the same content. A power cut may take or
-    /// damage it until [`PluginStore::settle`].
+    /// Copies the plugin at `source` into the store, unless the store already has the content. Until
+    /// [`PluginStore::settle`], a power cut may lose or damage the copy.
     ///
     /// # Errors
-    /// A [`FileFault`] if the source is no plugin or changed meanwhile, else the disk's.
+    /// A [`FileFault`] if the source is not a plugin or has changed meanwhile, otherwise a disk error.
     pub fn stage(&self, source: &Path) -> anyhow::Result<Artefact> {
         let bytes = read_unchanging(source)?;
         let manifest = manifest::parse(&bytes).map_err(|fault| fault.at(source))?;
         let hash = hash_of(&bytes);
         let path = self.path_of(&hash);
-        // What is there may have been damaged since, and is then written anew.
+        // A damaged copy is written again.
         if !holds(&path, &bytes) {
             atomic_file::place(&path, &bytes)?;
         }
@@ -102,19 +102,19 @@ impl PluginStore {
         })
     }
 
-    /// Has what was staged outlive a power cut: to be done before a registry names it, and not before that, since nobody
-    /// who waits for the new code has to wait for the disk.
+    /// Makes a staged file survive a power cut. To be called before a registry names the file, but not earlier, so that
+    /// the start of new code doesn't wait for the disk.
     ///
     /// # Errors
-    /// The disk's.
+    /// A disk error.
     pub fn settle(&self, staged: &Artefact) -> anyhow::Result<()> {
         Ok(atomic_file::settle(&staged.path)?)
     }
 
-    /// The artefact of that hash.
+    /// Returns the stored file with that hash.
     ///
     /// # Errors
-    /// There is none, or it was damaged.
+    /// There is none, or it is damaged.
     pub fn find(&self, hash: &str) -> anyhow::Result<Artefact> {
         let bytes = self.read(hash)?;
         let path = self.path_of(hash);
@@ -127,18 +127,18 @@ impl PluginStore {
         })
     }
 
-    /// Whether the file at `source` has the content of that hash. A damaged copy of ours is like nothing, so that whoever
-    /// asks installs the file again, which mends it.
+    /// Returns whether the file at `source` has the content with that hash. A damaged stored copy counts as different,
+    /// so that the caller installs the file again, which repairs the copy.
     #[must_use]
     pub fn is_same(&self, hash: &str, source: &Path) -> bool {
-        // What is no plugin's file is not the content of one: a pipe is not waited for, nor a giant read.
+        // Returning early avoids waiting for a pipe or reading an oversized file.
         let Some(bytes) = manifest::file_bytes(source) else {
             return false;
         };
         let Ok(mut theirs) = File::open(source) else {
             return false;
         };
-        // Two builds differ early on, most often: that costs less than a hash.
+        // Different builds usually differ early in the file, so comparing is cheaper than hashing.
         match File::open(self.path_of(hash)) {
             Ok(mut ours) => {
                 let is_as_long = ours.metadata().is_ok_and(|ours| ours.len() == bytes);
@@ -148,25 +148,24 @@ impl PluginStore {
         }
     }
 
-    /// Removes every artefact but those whose hashes are in `keep`, and what interrupted writes have left.
+    /// Removes all stored files whose hashes are not in `keep`, and leftovers of interrupted writes.
     ///
     /// # Errors
-    /// The disk's; what could be removed is.
+    /// A disk error; everything else that could be removed is removed.
     pub fn sweep(&self, keep: &HashSet<String>) -> anyhow::Result<()> {
         let kept: HashSet<PathBuf> = keep.iter().map(|hash| self.path_of(hash)).collect();
         sweep_directory(&self.artefacts, |path| kept.contains(path))
     }
 
-    /// A private copy of an artefact, for one process to load and map for as long as it likes; the mapping outlives the
-    /// file.
+    /// Makes a private copy of a stored file for one process to load. The mapping survives the removal of the copy.
     ///
     /// # Errors
-    /// It is there no more, it was damaged, or the disk is full.
+    /// The stored file is missing or damaged, or the disk is full.
     pub fn image(&self, artefact: &Artefact) -> anyhow::Result<ImageCopy> {
         let mut theirs = self.open_artefact(&artefact.hash)?;
         let path = self.images.join(image_name(&artefact.hash));
         let mut ours = create(&path)?;
-        // In parts: a thousand whole files in memory, one after the other, leave it in pieces.
+        // Copied in parts: reading a thousand whole files into memory one after the other would fragment it.
         let copied = copy_hashed(&mut theirs, &mut ours);
         let checked = match copied {
             Ok(hash) if hash == artefact.hash => Ok(()),
@@ -174,7 +173,7 @@ impl PluginStore {
             Err(e) => Err(DiskFault::new(&e, "copy a plugin for loading to", &path).into()),
         };
         if let Err(error) = checked {
-            // Half a copy is of no use, and neither is one of something else.
+            // An incomplete or wrong copy is useless.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
@@ -184,16 +183,16 @@ impl PluginStore {
         })
     }
 
-    /// Removes all images. For the start of a host, when no process of the home runs any more: one that does keeps what
-    /// it has mapped.
+    /// Removes all private copies. To be called at the start of a host, when no other process of the home should run. A
+    /// process that still runs keeps its mappings.
     ///
     /// # Errors
-    /// The disk's; what could be removed is.
+    /// A disk error; everything else that could be removed is removed.
     pub fn sweep_images(&self) -> anyhow::Result<()> {
         sweep_directory(&self.images, |_| false)
     }
 
-    /// The content of an artefact, which has the hash that it should.
+    /// Returns the content of a stored file after checking its hash.
     fn read(&self, hash: &str) -> anyhow::Result<Vec<u8>> {
         let mut file = self.open_artefact(hash)?;
         let path = self.path_of(hash);
@@ -216,14 +215,15 @@ impl PluginStore {
         }
     }
 
-    /// The same suffix for all, whatever the source's was: a file is found by its hash alone.
+    /// Returns the path of a stored file. All have the same suffix, whatever the source's was, so that the hash alone
+    /// gives the path.
     fn path_of(&self, hash: &str) -> PathBuf {
         let suffix = std::env::consts::DLL_SUFFIX;
         self.artefacts.join(format!("{hash}{suffix}"))
     }
 }
 
-/// A file's bytes, read twice: a file that somebody writes meanwhile hardly reads the same.
+/// Reads a file twice and returns its bytes. A file that is being written is unlikely to give the same bytes twice.
 fn read_unchanging(source: &Path) -> anyhow::Result<Vec<u8>> {
     let mut file = manifest::open(source)?;
     let bytes = manifest::read_whole(&mut file, source)?;
@@ -246,7 +246,7 @@ fn damaged(path: &Path) -> anyhow::Error {
     )
 }
 
-/// Copies what is left of the one to the other; the hash of it.
+/// Copies the rest of `from` to `to` and returns its hash.
 fn copy_hashed(from: &mut File, to: &mut impl io::Write) -> io::Result<String> {
     let (mut part, mut hasher) = (Vec::new(), blake3::Hasher::new());
     loop {
@@ -268,7 +268,7 @@ fn holds(path: &Path, bytes: &[u8]) -> bool {
     File::open(path).is_ok_and(|mut held| are_same(&mut &*bytes, &mut held).unwrap_or(false))
 }
 
-/// Whether both have the same bytes left. Reads no further than they do.
+/// Returns whether the remaining bytes of both are the same. Stops reading at the first difference.
 fn are_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
     let (mut of_one, mut of_other) = (Vec::new(), Vec::new());
     loop {
@@ -285,8 +285,8 @@ fn are_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
     }
 }
 
-/// A name that no image of this process has or had. Other processes' images are told apart by the process id, and those
-/// of a dead one of the same id are swept before.
+/// Returns a name that no private copy of this process has had. The process id distinguishes copies of other processes;
+/// a host's start has removed those of an earlier process with the same id.
 fn image_name(hash: &str) -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
@@ -309,7 +309,7 @@ fn create_new(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Removes the files of `dir` that `is_kept` doesn't want. Tries all of them, and tells of the first that stayed.
+/// Removes the files in `dir` for which `is_kept` returns false. Tries all of them and returns the first error.
 fn sweep_directory(dir: &Path, is_kept: impl Fn(&Path) -> bool) -> anyhow::Result<()> {
     let entries = fs::read_dir(dir).map_err(|e| DiskFault::new(&e, "sweep", dir))?;
     let mut first = Ok(());
@@ -318,7 +318,7 @@ fn sweep_directory(dir: &Path, is_kept: impl Fn(&Path) -> bool) -> anyhow::Resul
             first = first.and(atomic_file::remove(&path));
         }
     }
-    // Not synced: what a power cut brings back, the next sweep removes.
+    // The directory is not synced: the next sweep removes what a power cut restores.
     first.map_err(Into::into)
 }
 

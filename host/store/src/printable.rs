@@ -1,39 +1,40 @@
-//! Text of others, made safe for a terminal: the one place that escapes and cuts it.
+//! Makes untrusted text safe for a terminal. This is the only file that escapes and cuts such text.
 //!
-//! Names, reasons, log messages and replies come from plugins, from peers and from files. A terminal obeys control
-//! characters in them, some characters turn the order of what is read, and text without end hides what stands before it.
-//! Control characters are shown as escapes, and long text is cut where a person reads it. Documents in JSON keep their exact
-//! value: there the same characters become JSON's own escapes.
+//! Names, reasons, log messages and replies come from plugins, from peers and from files. A terminal executes control
+//! characters in them, some characters reverse the reading order, and endless text pushes earlier output off the
+//! screen. Control characters are therefore shown as escapes, and long text is cut where a person reads it. JSON
+//! documents keep their exact value: the same characters become JSON escapes.
 
 use std::borrow::Cow;
 
-/// The longest value of others that is shown to a person, in characters; a reason has a few hundred.
+/// The longest untrusted value shown to a person, in characters. A typical reason has a few hundred.
 pub(crate) const TEXT_CHARS_MAX: usize = 4096;
 
-/// The longest log record that is shown to a person, in characters. `logs --json` has the whole one.
+/// The longest log record shown to a person, in characters. `logs --json` shows the whole record.
 pub(crate) const RECORD_CHARS_MAX: usize = 64 << 10;
 
-/// The text as one line of at most [`TEXT_CHARS_MAX`] characters: line ends are escaped, too.
+/// Returns the text as one line of at most [`TEXT_CHARS_MAX`] characters. Line ends are escaped too.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     one_line_of(text, TEXT_CHARS_MAX)
 }
 
-/// The same with another limit.
+/// Returns the text as one line of at most `chars_max` characters.
 pub(crate) fn one_line_of(text: &str, chars_max: usize) -> Cow<'_, str> {
     cut(escaped(text, |c| is_harmful(c) || c == '\n'), chars_max)
 }
 
-/// The text with its line ends, at most [`TEXT_CHARS_MAX`] characters: for messages that may have several lines.
+/// Returns the text with its line ends, cut to [`TEXT_CHARS_MAX`] characters. For messages of several lines.
 pub fn message(text: &str) -> Cow<'_, str> {
     cut(lines(text), TEXT_CHARS_MAX)
 }
 
-/// The text with its line ends and whole.
+/// Returns the whole text with its line ends.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, is_harmful)
 }
 
-/// A JSON document of the same value in which no character can drive a terminal. Such characters only stand in strings.
+/// Returns a JSON document of the same value without characters that control a terminal. They can only occur in
+/// strings.
 pub fn json(document: &str) -> Cow<'_, str> {
     if !document.chars().any(is_harmful) {
         return Cow::Borrowed(document);
@@ -66,21 +67,22 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a terminal does something else with it than to show it; a line end is not counted.
+/// Returns whether a terminal does more than display the character. A line end doesn't count.
 fn is_harmful(c: char) -> bool {
     (c.is_control() && c != '\n') || is_invisible(c)
 }
 
-/// Marks of direction, separators of lines, and characters that show nothing. The joiners of words and emoji stay.
+/// Returns whether the character is a direction mark, a line separator or invisible. Joiners of words and emoji are not
+/// counted, since text needs them.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text cut to so many characters, with the number of those that were left out.
+/// Cuts the text to `chars_max` characters and appends the number of characters left out.
 fn cut(text: Cow<'_, str>, chars_max: usize) -> Cow<'_, str> {
-    // A text has no more characters than bytes.
+    // The byte length is an upper bound of the character count.
     if text.len() <= chars_max {
         return text;
     }

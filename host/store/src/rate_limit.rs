@@ -1,13 +1,13 @@
-//! A message that is logged seldom, however often there is reason to.
+//! A limit on how often a message is logged.
 //!
-//! Where anybody who connects can give reason to, a log line for each would fill the log and hide all others.
+//! Any client that connects can cause some messages. Logging each one would fill the log and hide all others.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::lock::lock;
 
-/// See the file's head.
+/// A limit on how often one message is logged.
 #[derive(Debug)]
 pub struct RateLimit {
     times: u32,
@@ -23,7 +23,7 @@ struct Window {
 }
 
 impl RateLimit {
-    /// At most `times` times in each period of `every`.
+    /// Creates a limit of `times` messages in each period of `every`.
     pub const fn new(times: u32, every: Duration) -> Self {
         RateLimit {
             times,
@@ -36,7 +36,8 @@ impl RateLimit {
         }
     }
 
-    /// Returns how many messages were skipped since the last one, where the next one is to be logged.
+    /// Counts a message. Returns the number of messages skipped since the last logged one, or `None` if this one must
+    /// be skipped.
     pub fn is_due(&self) -> Option<u64> {
         self.is_due_at(Instant::now())
     }

@@ -1,5 +1,5 @@
-//! What is to be done about files that change: a pure function of what lies there, what is registered, and what was tried
-//! before. [`look`] and [`look_at`] alone see the disk.
+//! Decides which actions changed files require: a pure function of the existing files, the registered daemons and
+//! earlier attempts. Only [`look`] and [`look_at`] access the disk.
 
 mod absent;
 
@@ -11,45 +11,46 @@ use std::time::SystemTime;
 
 pub use absent::{AbsenceNews, Absent};
 
-/// How often a file that isn't whole is tried before it is called broken: some seconds of a linker's work.
+/// The number of attempts before an incomplete file counts as broken: some seconds of a linker's work.
 const TRIES_MAX: u32 = 20;
 
 /// A daemon and the file that it was installed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredFile {
-    /// Its name.
+    /// The daemon's name.
     pub name: String,
-    /// Its file.
+    /// The path of its file.
     pub source: PathBuf,
-    /// The file lies in the drop-in directory, and the daemon goes when it goes.
+    /// True if the file lies in the drop-in directory, so that the daemon is uninstalled when the file is removed.
     pub is_drop_in: bool,
 }
 
 /// A file that may be a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CandidateFile {
-    /// Where.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What changes when its content does.
+    /// The stamp, which changes with the content.
     pub stamp: Stamp,
 }
 
-/// What the file system tells about a file that changes when its content may have changed, or whether it may be run.
+/// File system data about a file, which changes if the content or the right to run it may have changed.
 ///
-/// Tools that preserve times set the time of modification (`cp -p`, `rsync -t`, `tar`). Nobody sets the time of the last
-/// change of the inode, which also tells of a new mode or owner.
+/// Tools that preserve times (`cp -p`, `rsync -t`, `tar`) set the modification time. Nothing can set the inode's change
+/// time, which also covers a new mode or owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
     bytes: u64,
     modified: Option<SystemTime>,
     inode: u64,
-    /// Seconds and nanoseconds of the inode's last change.
+    /// The seconds and nanoseconds of the inode's last change.
     changed: (i64, i64),
-    /// Of the directories that the name and the file behind a link lie in: who may write there decides, too.
+    /// The write access of the directories that contain the name and, for a symbolic link, its target. It affects
+    /// whether the file may be run.
     directories: [WriteAccess; 2],
 }
 
-/// Mode, owner and group: what says who may write.
+/// The mode, owner and group, which determine who may write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct WriteAccess {
     mode: u32,
@@ -71,41 +72,41 @@ impl WriteAccess {
     }
 }
 
-/// What was tried before, so that a file that can't be installed is told once.
+/// The files that were already tried, so that a file that can't be installed is reported only once.
 #[derive(Debug, Default)]
 pub struct TriedFiles {
     done: HashMap<PathBuf, Stamp>,
-    /// Files whose name another daemon has.
+    /// The files whose daemon name is taken, with that name.
     waiting: HashMap<PathBuf, String>,
     tries: HashMap<PathBuf, u32>,
 }
 
-/// What is to be done.
+/// An action that a changed file requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Install a file of the drop-in directory.
+    /// Install a file in the drop-in directory.
     Install(CandidateFile),
-    /// The daemon's file has changed.
+    /// Reload a daemon whose file has changed.
     Reload(String, CandidateFile),
 }
 
 impl TriedFiles {
-    /// The file was dealt with, well or badly, and is left alone until it changes.
+    /// Records that the file was handled, with or without success. It is left alone until it changes.
     pub fn note(&mut self, seen: CandidateFile) {
         self.tries.remove(&seen.path);
         self.waiting.remove(&seen.path);
         self.done.insert(seen.path, seen.stamp);
     }
 
-    /// The file was dealt with, and is left alone until it changes or no daemon of that name is left.
+    /// Records that the file was handled. It is left alone until it changes or no other daemon has that name.
     pub fn note_waiting(&mut self, seen: CandidateFile, name: String) {
         let path = seen.path.clone();
         self.note(seen);
         self.waiting.insert(path, name);
     }
 
-    /// Whether there is anything to do about a file: it has changed, or what it waited for has come. A name whose own file
-    /// is away is free for another file.
+    /// Returns whether a file requires an action: it has changed, or the name it waits for is free. The name of a
+    /// daemon whose own file is missing counts as free.
     fn is_news(
         &self,
         seen: &CandidateFile,
@@ -118,21 +119,21 @@ impl TriedFiles {
         self.done.get(&seen.path) != Some(&seen.stamp) || !waits_in_vain
     }
 
-    /// Whether that file was dealt with before, whatever its content was then.
+    /// Returns whether that file was handled before, with whatever content.
     #[must_use]
     pub fn has(&self, path: &Path) -> bool {
         self.done.contains_key(path)
     }
 
-    /// Counts one more try of a file that isn't whole; true when it has been tried often enough.
+    /// Counts another attempt to read an incomplete file. Returns true once the maximum is reached.
     pub fn is_tired_of(&mut self, seen: &CandidateFile) -> bool {
         let tries = self.tries.entry(seen.path.clone()).or_default();
         *tries += 1;
         *tries >= TRIES_MAX
     }
 
-    /// Files that have gone are new when they come back, but for those of daemons: a daemon's file that is away for a moment
-    /// is compared with what it was.
+    /// Forgets missing files, so that they count as new when they return. Daemons' files are kept: when one returns, it
+    /// is compared with its earlier stamp.
     pub fn forget_all_but(&mut self, seen: &[CandidateFile], registered: &[RegisteredFile]) {
         let there = seen.iter().map(|seen| seen.path.as_os_str());
         let of_daemons = registered.iter().map(|one| one.source.as_os_str());
@@ -144,7 +145,7 @@ impl TriedFiles {
     }
 }
 
-/// The files of the drop-in directory that may be plugins.
+/// Returns the files in the drop-in directory that may be plugins.
 ///
 /// # Errors
 /// The directory can't be read.
@@ -160,23 +161,23 @@ pub fn look(dir: &Path) -> io::Result<Vec<CandidateFile>> {
     Ok(all)
 }
 
-/// The files that daemons were installed from, each once, though many daemons may be of it.
+/// Returns the source files of daemons that are not drop-ins. A file that several daemons share appears once.
 #[must_use]
 pub fn sources(registered: &[RegisteredFile]) -> Vec<PathBuf> {
     let sources = registered.iter().filter(|one| !one.is_drop_in);
-    // By their bytes, which compare in no time.
+    // Sorted as bytes, since comparing paths by components is slow.
     let sources: BTreeSet<&OsStr> = sources.map(|one| one.source.as_os_str()).collect();
     sources.into_iter().map(PathBuf::from).collect()
 }
 
-/// Those of them that are still there.
+/// Returns those of the source files that still exist.
 #[must_use]
 pub fn look_at(sources: &[PathBuf]) -> Vec<CandidateFile> {
     let seen = sources.iter().filter_map(|source| seen_at(source));
     seen.collect()
 }
 
-/// One that goes away while we look has gone.
+/// Returns the file at `path` with its stamp, or `None` if there is no file (any more).
 fn seen_at(path: &Path) -> Option<CandidateFile> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path)
@@ -203,7 +204,7 @@ fn seen_at(path: &Path) -> Option<CandidateFile> {
     })
 }
 
-/// A library by its name, and not the hidden temporary file of something that copies.
+/// Returns whether the file has a library's name and isn't hidden; copying programs use hidden temporary files.
 fn is_candidate(path: &Path) -> bool {
     let is_hidden = path
         .file_name()
@@ -214,7 +215,7 @@ fn is_candidate(path: &Path) -> bool {
     is_library && !is_hidden
 }
 
-/// The drop-ins whose file isn't there.
+/// Returns the drop-ins whose file is missing.
 pub fn gone<'a>(
     dropped: &[CandidateFile],
     registered: &'a [RegisteredFile],
@@ -224,7 +225,7 @@ pub fn gone<'a>(
     registered.iter().filter(is_gone)
 }
 
-/// What is to be done about files that are there.
+/// Returns the actions that the existing files require.
 #[must_use]
 pub fn plan(
     dropped: &[CandidateFile],
@@ -249,7 +250,7 @@ pub fn plan(
         }
     }
     for seen in new_sources {
-        // One file may run under several names.
+        // Several daemons may run the same file.
         let of_it = daemons_of(seen).filter(|one| !one.is_drop_in);
         actions.extend(of_it.map(|one| Action::Reload(one.name.clone(), seen.clone())));
     }

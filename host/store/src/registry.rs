@@ -1,11 +1,11 @@
-//! The registry: which daemons there are, and how they are to run. Pure data, and its file.
+//! The registry: the installed daemons and their settings, as plain data with its file.
 //!
-//! One JSON file that a person can read and repair, small enough to be written whole at every change. The host that
-//! has the home's lock is its only writer. It is written so that a power cut leaves the old or the new one.
+//! It is one JSON file that a person can read and repair, small enough to be rewritten at every change. The host that
+//! holds the home's lock is its only writer. A power cut leaves either the old or the new file.
 //!
-//! Keys that this version doesn't know are passed over, and are not kept by the next save; a change that an older host
-//! must not pass over gets a new `version`, which that host refuses. A file that can't be understood is never
-//! overwritten: the error says where it went wrong, and starting anew is for a person to decide.
+//! Unknown keys are ignored and dropped by the next save. A change that older hosts must not ignore gets a new
+//! `version`, which they refuse. A file that can't be parsed is never overwritten: the error says where it is wrong,
+//! and only a person decides to start with an empty registry.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -20,30 +20,30 @@ use crate::home::DROP_IN_DIR;
 use crate::report::Mode;
 use crate::text_file;
 
-/// The name of the daemon of daemons, which no plugin may take.
+/// The name of the host's own daemon, which no plugin may use.
 pub const DAE_NAME: &str = "Dae";
 
-/// The longest name of a daemon, in bytes: it has to fit a table's column and, with a suffix, a file's name.
+/// The longest name of a daemon, in bytes. It must fit a table's column and, with a suffix, a file's name.
 pub const DAEMON_NAME_BYTES_MAX: usize = 64;
 
-/// The version of the file that this host reads and writes.
+/// The file format version that this host reads and writes.
 const VERSION: u32 = 1;
 
-/// All daemons of an ecosystem.
+/// The installed daemons of an ecosystem.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Registry {
-    /// The version of this file's shape.
+    /// The version of the file format.
     pub version: u32,
-    /// Dae's own port, kept over restarts.
+    /// Dae's port, kept over restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dae_port: Option<u16>,
-    /// By the name it runs under.
+    /// The daemons by the names they run under.
     #[serde(default)]
     pub daemons: BTreeMap<String, Entry>,
 }
 
-/// One daemon.
+/// An installed daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Entry {
@@ -51,63 +51,63 @@ pub struct Entry {
     pub plugin: String,
     /// The plugin's version.
     pub version: String,
-    /// Content hash of what runs, in hex; its key in the store.
+    /// The content hash of the code that runs, in hex. It identifies the file in the plugin store.
     pub hash: String,
-    /// The file it was installed from, where that lies outside of the home. [`Entry::source_in`] returns either.
+    /// The file it was installed from, if that lies outside of the home. [`Entry::source_in`] returns the path in both
+    /// cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<PathBuf>,
-    /// The file it was installed from, where that lies in the home: a path relative to the home, which may be moved. A key
-    /// of its own, because an older host takes any `source` for a path that it can open.
+    /// The file it was installed from, if that lies in the home, as a path relative to the home, since the home may be
+    /// moved. It has its own key because older hosts open any `source` as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_in_home: Option<PathBuf>,
-    /// Content hash of that file when it was last taken, where it is not what runs: a newer one that was rolled back
-    /// from.
+    /// The content hash of the source when it was last read, if other code runs since a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_hash: Option<String>,
-    /// How it is run, as given at install, over what the config says.
+    /// The settings given at install, which override the config.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub settings: serde_json::Value,
-    /// Content hashes that did not last, and why.
+    /// The content hashes of quarantined code, with the reasons.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantined: BTreeMap<String, String>,
-    /// It is uninstalled when its source goes from the drop-in directory.
+    /// True if the daemon is a drop-in, which is uninstalled when its file is removed from the drop-in directory.
     #[serde(default)]
     pub drop_in: bool,
-    /// Its port, chosen at the first start and kept.
+    /// Its port, chosen at the first start and then kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The user chose that port: it is never exchanged for another.
+    /// True if the user has chosen the port. It is then never replaced by another.
     #[serde(default)]
     pub port_pinned: bool,
-    /// The JSON object that the daemon's `start` is given.
+    /// The JSON object passed to the daemon's `start`.
     #[serde(default)]
     pub config: serde_json::Value,
-    /// Where its code runs.
+    /// The process in which its code runs.
     #[serde(default)]
     pub mode: Mode,
-    /// Whether it is meant to run.
+    /// The state that a person has requested.
     #[serde(default)]
     pub desired: Desired,
-    /// The state that its last start without it has set aside: a rollback goes back to it.
+    /// The state that the last start without it has set aside. A rollback restores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<SetAside>,
-    /// The hashes it had before, newest first.
+    /// The content hashes of older versions, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub previous: Vec<String>,
-    /// The hashes that it was rolled back from, newest first; the next installation drops them.
+    /// The content hashes of versions it was rolled back from, newest first. The next installation removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub newer: Vec<String>,
 }
 
 impl Entry {
-    /// Returns every content hash that the entry names. Each may become a part of a path.
+    /// Returns every content hash in the entry. Each may become part of a path.
     fn named_hashes(&self) -> impl Iterator<Item = &str> {
         let of_source = self.source_hash.iter().chain(self.quarantined.keys());
         let all = of_source.chain(self.stored());
         all.map(String::as_str)
     }
 
-    /// Returns the hashes of the stored files that the daemon needs: what runs, and what it can be rolled back to.
+    /// Returns the hashes of the stored files that the daemon needs: the current one and all that it can switch to.
     pub fn stored(&self) -> impl Iterator<Item = &String> {
         self.newer
             .iter()
@@ -115,7 +115,7 @@ impl Entry {
             .chain(&self.previous)
     }
 
-    /// Returns the hashes that it had before once `hash` has been installed over it: at most `max`, newest first.
+    /// Returns the hashes of older versions after an installation of `hash`: at most `max`, newest first.
     #[must_use]
     pub fn previous_after(&self, hash: &str, max: usize) -> Vec<String> {
         let before = std::iter::once(&self.hash).chain(&self.previous);
@@ -123,7 +123,7 @@ impl Entry {
         others.take(max).cloned().collect()
     }
 
-    /// Records that `hash`, which is one of [`Entry::stored`], runs instead of what ran until now.
+    /// Records that `hash`, which is one of [`Entry::stored`], runs instead of the current code.
     pub fn switch_to(&mut self, hash: &str) {
         let all: Vec<String> = self.stored().cloned().collect();
         let at = all.iter().position(|one| one == hash);
@@ -133,7 +133,8 @@ impl Entry {
         self.roll_back_to(hash);
     }
 
-    /// Records that `bad` did not last, and that `good` runs again, or something that was installed since.
+    /// Quarantines `bad` and records that `good` runs again. If another file was installed since, that one stays
+    /// current.
     pub fn quarantine(&mut self, bad: &str, reason: &str, good: &str) {
         let is_replaced = self.hash != bad && self.hash != good;
         if is_replaced {
@@ -141,7 +142,7 @@ impl Entry {
                 self.previous.insert(0, good.to_owned());
             }
         } else {
-            // Whoever recorded what runs may have looked late.
+            // If the reload is not recorded yet, the entry still names `good`.
             self.hash = bad.to_owned();
             self.previous.retain(|one| one != bad);
             if !self.stored().any(|one| one == good) {
@@ -154,7 +155,7 @@ impl Entry {
         self.quarantined.insert(bad.to_owned(), reason.to_owned());
     }
 
-    /// Returns the path of the file it was installed from; `home` is the directory that holds the registry.
+    /// Returns the path of the source file. `home` is the directory of the registry.
     #[must_use]
     pub fn source_in(&self, home: &Path) -> Option<PathBuf> {
         match &self.source_in_home {
@@ -163,7 +164,7 @@ impl Entry {
         }
     }
 
-    /// Records the file it was installed from, relative to the home where it lies inside.
+    /// Records the source file, as a path relative to the home if it lies inside.
     pub fn set_source(&mut self, home: &Path, file: &Path) {
         (self.source, self.source_in_home) = match file.strip_prefix(home) {
             Ok(inside) => (None, Some(inside.to_owned())),
@@ -171,8 +172,9 @@ impl Entry {
         };
     }
 
-    /// Makes the absolute path that hosts before 0.2 wrote for a file in the home relative to it. Where the home was moved
-    /// or is reached by another path, only a drop-in's file is recognised: it always lay in the drop-in directory.
+    /// Converts the absolute path that hosts before 0.2 wrote for a file in the home to a relative one. If the home was
+    /// moved or is reached by another path, only a drop-in's file is recognised, since it always lay in the drop-in
+    /// directory.
     fn migrate_source(&mut self, home: &Path) {
         let Some(source) = self.source.take() else {
             return;
@@ -184,10 +186,10 @@ impl Entry {
         }
     }
 
-    /// What did not last is not tried again by accident.
+    /// Checks that the code is not quarantined, unless the installation is forced.
     ///
     /// # Errors
-    /// That content is quarantined, and why.
+    /// The code is quarantined; the text gives the reason.
     pub fn check_quarantine(&self, hash: &str, is_forced: bool) -> Result<(), String> {
         match self.quarantined.get(hash) {
             Some(reason) if !is_forced => Err(format!(
@@ -197,7 +199,7 @@ impl Entry {
         }
     }
 
-    /// The quarantine after an installation of that content: what was forced is quarantined no more.
+    /// Returns the quarantine after an installation of that code. A forced installation ends its quarantine.
     #[must_use]
     pub fn quarantine_after(&self, hash: &str, is_forced: bool) -> BTreeMap<String, String> {
         let mut quarantined = self.quarantined.clone();
@@ -207,8 +209,8 @@ impl Entry {
         quarantined
     }
 
-    /// Records that it runs other code than that of its source: what was left behind is that of the source, unless that
-    /// was left behind before.
+    /// Records that code other than the source's runs. `source_hash` then holds the source's code: the code that ran
+    /// before, unless `source_hash` was already set.
     fn roll_back_to(&mut self, hash: &str) {
         let before = std::mem::replace(&mut self.hash, hash.to_owned());
         let of_source = self.source_hash.take().unwrap_or(before);
@@ -216,23 +218,23 @@ impl Entry {
     }
 }
 
-/// A state that was set aside, and what left it.
+/// A state that was set aside, and the code that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetAside {
-    /// Content hash of the code that left it.
+    /// The content hash of the code that left the state.
     pub hash: String,
-    /// What the state is called among those that are kept.
+    /// The id of the state in the archive.
     pub state: String,
 }
 
-/// What a person asked of a daemon, whatever became of it.
+/// The state that a person has requested for a daemon, whatever its actual state is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Desired {
-    /// To run, now and after every start of the host.
+    /// The daemon runs, now and after every start of the host.
     #[default]
     Running,
-    /// To stay down until started.
+    /// The daemon stays stopped until a person starts it.
     Stopped,
 }
 
@@ -246,17 +248,17 @@ impl Default for Registry {
     }
 }
 
-/// The one key that every version of the file has.
+/// The key that every version of the file has.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
 }
 
 impl Registry {
-    /// Reads the file at `path`; one that isn't there is an empty registry.
+    /// Reads the file at `path`. A missing file gives an empty registry.
     ///
     /// # Errors
-    /// It can't be read or understood, or a newer host wrote it. The file is left as it is.
+    /// The file can't be read or parsed, or a newer host wrote it. The file stays unchanged.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
@@ -278,7 +280,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Returns the content hashes that the store must keep.
+    /// Returns the content hashes that the plugin store must keep.
     #[must_use]
     pub fn hashes(&self) -> HashSet<String> {
         let stored = self.daemons.values().flat_map(Entry::stored);
@@ -288,10 +290,10 @@ impl Registry {
     /// Reads a registry from the text of its file.
     ///
     /// # Errors
-    /// What is wrong with the text, and where; or that a newer host wrote it.
+    /// The text is wrong, and the error says where; or a newer host wrote it.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let misfit = |error| anyhow!(misfit::explain(&error, text));
-        // Before anything else: a newer file may have any other shape.
+        // The version comes first, since a newer file may differ in everything else.
         let Versioned { version } = serde_json::from_str(text).map_err(misfit)?;
         if version != VERSION {
             bail!(
@@ -307,10 +309,10 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Writes the file at `path`, whole and durably.
+    /// Writes the file at `path`, atomically and durably.
     ///
     /// # Errors
-    /// The disk's; the file is then what it was.
+    /// A disk error; the file is then unchanged.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
@@ -318,13 +320,13 @@ impl Registry {
     }
 }
 
-/// The length of a content hash in hex: BLAKE3 has 32 bytes.
+/// The length of a content hash in hex digits: BLAKE3 has 32 bytes.
 const HASH_DIGITS: usize = 64;
 
-/// Checks that `hash` is a content hash: it becomes a part of a path, and may come from a file that a person has edited.
+/// Checks that `hash` is a content hash. It becomes part of a path and may come from a file edited by a person.
 ///
 /// # Errors
-/// Why it is none, for a person.
+/// The reason why it is not one, for a person.
 pub fn check_hash(hash: &str) -> Result<(), String> {
     let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
     match hash.len() == HASH_DIGITS && hash.bytes().all(is_digit) {
@@ -335,10 +337,10 @@ pub fn check_hash(hash: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a daemon may run under `name`: it is part of file names, tables and command lines.
+/// Checks that a daemon may run under `name`, which appears in file names, tables and command lines.
 ///
 /// # Errors
-/// Why it may not, for a person.
+/// The reason why it may not, for a person.
 pub fn check_name(name: &str) -> Result<(), String> {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if name.is_empty() || name.len() > DAEMON_NAME_BYTES_MAX || !name.bytes().all(is_allowed) {
@@ -351,7 +353,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
             "{DAE_NAME} is the daemon of daemons itself; choose another name"
         ));
     }
-    // Both match the pattern above, and both are directories wherever a name is made a path.
+    // Both match the pattern above, but are directories when used in a path.
     if matches!(name, "." | "..") {
         return Err(format!(
             "{name:?} cannot be a daemon's name; choose another"
@@ -360,10 +362,10 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a daemon can be installed from the file at `path`: the registry keeps the path, and is UTF-8.
+/// Checks that a daemon can be installed from the file at `path`: the registry stores the path and is UTF-8.
 ///
 /// # Errors
-/// Why not, for a person.
+/// The reason why it can't, for a person.
 pub fn check_source(path: &Path) -> Result<(), String> {
     match path.to_str() {
         Some(_) => Ok(()),
@@ -401,7 +403,7 @@ mod tests {
         }
     }
 
-    /// What is newer, what runs, what is older, and what the source had.
+    /// Returns the newer hashes, the current one, the older ones, and the source's.
     fn history(entry: &Entry) -> (String, &str, String, Option<&str>) {
         (
             entry.newer.concat(),
@@ -411,7 +413,7 @@ mod tests {
         )
     }
 
-    /// C runs, and had B and A before.
+    /// Returns an entry that runs C and had B and A before.
     fn of_three() -> Entry {
         Entry {
             hash: "C".into(),
@@ -445,7 +447,7 @@ mod tests {
         entry.quarantine("C", "it fell", "A");
         assert_eq!(history(&entry), ("B".into(), "A", String::new(), Some("C")));
         assert_eq!(entry.quarantined["C"], "it fell");
-        // The report comes late: its owner has installed D since.
+        // The report is late: the owner has installed D since.
         let mut entry = Entry {
             hash: "D".into(),
             previous: vec!["C".into()],
@@ -453,7 +455,7 @@ mod tests {
         };
         entry.quarantine("C", "it fell", "B");
         assert_eq!(history(&entry), (String::new(), "D", "B".into(), None));
-        // What came of the reload is not recorded yet.
+        // The reload is not recorded yet.
         let mut entry = Entry {
             hash: "B".into(),
             previous: Vec::new(),

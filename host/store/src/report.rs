@@ -1,7 +1,7 @@
-//! What the host tells about itself: the shapes of every answer on the control socket and of every `--json`.
+//! The types of the host's replies: of all replies on the control socket and of every `--json` output.
 //!
-//! Plain data with stable keys, so that the program, an embedding program and a script read the same thing.
-//! A key is never renamed or reused; new ones may be added.
+//! They are plain data with stable keys, so that the command line, an embedding program and a script read the same
+//! data. A key is never renamed or reused; new keys may be added.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,32 +9,32 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Whose host answers: what a command line checks before it asks for anything.
+/// The identity of the host that answers, which a command line checks before it sends a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
     /// The home's identity.
     pub home: String,
-    /// The home's path when the host took it.
+    /// The home's path when the host took the home.
     pub path: PathBuf,
-    /// The host's process.
+    /// The host's process id.
     pub pid: u32,
     /// The host's version.
     pub version: String,
 }
 
-/// Where a daemon's code runs.
+/// The process in which a daemon's code runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// In the host's own process: a call costs nanoseconds.
+    /// The host's own process: a call takes nanoseconds.
     #[default]
     InProcess,
-    /// In a child process of its own: a crash costs nothing.
+    /// A subprocess: a crash affects no other daemon.
     Subprocess,
 }
 
 impl Mode {
-    /// The name that people and JSON see.
+    /// Returns the name used in output and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,39 +44,39 @@ impl Mode {
     }
 }
 
-/// Who a daemon is: the answer to `dae`.
+/// A daemon's credential: the reply to `dae`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Credential {
     /// The name it runs under, unique in its ecosystem.
     pub name: String,
-    /// The process its code runs in.
+    /// The id of the process in which its code runs.
     pub pid: u32,
-    /// Its Common TCP port on the loopback address.
+    /// The Common TCP port on the loopback address.
     pub port: u16,
-    /// The plugin's own name, which differs from `name` when it was installed under another.
+    /// The plugin's own name, if the daemon runs under another name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// The plugin's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Where its code runs.
+    /// The process in which its code runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// The n-th instance of this daemon since the host started.
+    /// The number of this instance, counted since the host started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// How long that instance has run, in milliseconds.
+    /// The time for which the instance has run, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_ms: Option<u64>,
-    /// True for a daemon that this host did not load.
+    /// True if this host did not load the daemon.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
-    /// The address of this machine that it listens at, where that isn't 127.0.0.1.
+    /// The address of this machine at which it listens, if that isn't 127.0.0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
 }
 
-/// One daemon as `list` and `status` show it.
+/// A daemon's status, as shown by `list` and `status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The name it runs under.
@@ -85,121 +85,119 @@ pub struct Status {
     pub plugin: String,
     /// The plugin's version.
     pub version: String,
-    /// Where its code runs; absent where that isn't known.
+    /// The process in which its code runs; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// True for a daemon that this host doesn't run.
+    /// True if the daemon isn't run by this host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
-    /// `starting`, `ready`, `stopped`, `failed` …; `foreign` for a daemon that this host doesn't run, `impostor` where
-    /// its credential doesn't fit its process.
+    /// The state: `starting`, `ready`, `stopped`, `failed` …; `foreign` for a daemon that this host doesn't run;
+    /// `impostor` if its credential doesn't match its process.
     pub state: String,
-    /// Why it is in that state, for a person; empty where the state says it all.
+    /// The reason for the state, for a person; empty if the state needs no explanation.
     #[serde(default)]
     pub reason: String,
-    /// The process its code runs in; absent while nothing runs.
+    /// The id of the process in which its code runs; absent while nothing runs.
     pub pid: Option<u32>,
-    /// Its Common TCP port; absent while it is stopped.
+    /// The Common TCP port; absent while the daemon is stopped.
     pub port: Option<u16>,
-    /// The port that a daemon which is stopped will have again; absent while it has it.
+    /// The port that a stopped daemon will have again; absent while the daemon has a port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_port: Option<u16>,
-    /// The address of this machine that it listens at, where that isn't 127.0.0.1.
+    /// The address of this machine at which it listens, if that isn't 127.0.0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// The longest that a guest may wait for an answer, in milliseconds; absent where a command may run for ever, and for
-    /// a foreign daemon.
+    /// The longest time for which a guest may wait for a reply, in milliseconds; absent if a command may run forever,
+    /// and for a foreign daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_ms: Option<u64>,
-    /// The n-th instance since the host started.
+    /// The number of the instance, counted since the host started.
     pub generation: u64,
-    /// How long the present instance has run, in milliseconds; absent while nothing runs.
+    /// The time for which the current instance has run, in milliseconds; absent while nothing runs.
     pub uptime_ms: Option<u64>,
-    /// Restarts since the host started.
+    /// The number of restarts since the host started.
     pub restarts: u64,
-    /// Commands answered since the host started.
+    /// The number of commands answered since the host started.
     pub calls: u64,
-    /// Of those, the ones answered with `error`.
+    /// The number of commands answered with `error`.
     pub errors: u64,
-    /// Guests connected now.
+    /// The number of connected guests.
     pub guests: u64,
-    /// Content hash of what runs, in hex.
+    /// The content hash of the running code, in hex.
     pub hash: String,
     /// The file it was installed from.
     pub source: Option<String>,
-    /// Where a drop-in's file has gone: `gone: uninstalled in 8 s`. Where the newest file is not what runs: `newer: quarantined`,
-    /// `newer: rolled back` or `newer: refused`; empty
-    /// where it is.
+    /// A note about the source file: `gone: uninstalled in 8 s` if a drop-in's file is missing; `newer: quarantined`,
+    /// `newer: rolled back` or `newer: refused` if other code than the newest file runs; otherwise empty.
     #[serde(default)]
     pub source_note: String,
-    /// What is to be known of how it was started: a circle in the start order, or others that weren't ready; empty
-    /// where there is nothing.
+    /// A note about the start: a cycle in the start order, or other daemons that weren't ready; otherwise empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub start_note: String,
-    /// The last change that was refused, until one is accepted.
+    /// The last refused change; absent once a later change is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refusal: Option<Refusal>,
-    /// How the last instance that ended by itself did.
+    /// The last end of an instance that nobody requested.
     #[serde(default)]
     pub last_end: Option<LastEnd>,
-    /// Restarts in the policy's window when it last ended: `3 of 5 in 30 s`; empty before.
+    /// The restarts in the policy's window at the last end: `3 of 5 in 30 s`; empty before the first end.
     #[serde(default)]
     pub recent: String,
-    /// Where the state of the present instance comes from; empty where it hands none over.
+    /// The origin of the current instance's state; empty if the daemon hands none over.
     #[serde(default)]
     pub state_from: String,
-    /// Content hashes that did not last, and why; installing one again takes force.
+    /// The content hashes of quarantined code, with the reasons. Installing one again requires `--force`.
     #[serde(default)]
     pub quarantined: std::collections::BTreeMap<String, String>,
-    /// What its instances of before have left in the host's process; absent where they have left nothing.
+    /// The remains of earlier instances in the host's process; absent if there are none.
     #[serde(default)]
     pub retired: Option<Retired>,
-    /// Dae alone: the plugins that the host's process has loaded.
+    /// The plugins loaded by the host's process. Only in Dae's own status.
     #[serde(default)]
     pub images: Option<LoadedLibraries>,
 }
 
-/// What instances that have ended have left in the host's process, which never gives a library back.
+/// The remains of ended instances in the host's process, which never unloads a library.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retired {
-    /// Instances that ran in the host's process and have ended, since the host started.
+    /// The number of ended instances that ran in the host's process, since the host started.
     pub generations: u64,
-    /// What is still mapped of their files, as far as no daemon runs them any more.
+    /// The size of their files that are still mapped but that no daemon runs any more (bytes).
     pub bytes: u64,
-    /// Of the instances, those of which a thread or memory was left behind that could not be ended.
+    /// The number of these instances that left behind a thread or memory that could not be freed.
     pub left_behind: u64,
 }
 
-/// The plugins that the host's process has loaded, for ever.
+/// The plugins that the host's process has loaded and never unloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedLibraries {
-    /// How many. Each takes one of the process's pthread keys, as a rule.
+    /// The number of loaded plugins. Each usually takes one of the process's pthread keys.
     pub loaded: u64,
-    /// From so many on, new ones run in processes of their own.
+    /// The number of loaded plugins from which on new ones run in subprocesses.
     pub max: u64,
-    /// What is mapped of them.
+    /// The size of their mappings (bytes).
     pub bytes: u64,
 }
 
-/// How an instance ended that nobody had asked to.
+/// The end of an instance that nobody requested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastEnd {
-    /// Why.
+    /// The cause of the end, for a person.
     pub cause: String,
-    /// When.
+    /// The time of the end.
     pub time: jiff::Timestamp,
-    /// Which instance.
+    /// The generation of the instance.
     pub generation: u64,
 }
 
-/// A change of a daemon that was refused.
+/// A refused change of a daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What was asked for: `install`, `rollback`, `isolate` and so on.
+    /// The requested change: `install`, `rollback`, `isolate` and so on.
     pub change: String,
-    /// Why it was refused, for a person.
+    /// The reason for the refusal, for a person.
     pub reason: String,
-    /// When.
+    /// The time of the refusal.
     pub time: jiff::Timestamp,
 }
 
@@ -208,29 +206,29 @@ pub struct Refusal {
 pub struct RollbackRequest {
     /// The daemon.
     pub name: String,
-    /// The content hash to go to, or the first characters of it; absent means the next older one.
+    /// The content hash to switch to, or its first characters; absent for the next older one.
     #[serde(default)]
     pub to: Option<String>,
-    /// Start without the state of the one that runs.
+    /// True to start without the state of the running instance.
     #[serde(default)]
     pub fresh: bool,
 }
 
-/// One stored version of a daemon's file, as `rollback --list` shows it.
+/// A stored version of a daemon's file, as shown by `rollback --list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Version {
-    /// Content hash, in hex.
+    /// The content hash, in hex.
     pub hash: String,
-    /// The plugin's version; empty where the stored file can't be read.
+    /// The plugin's version; empty if the stored file can't be read.
     pub version: String,
-    /// `newer`, `runs` or `older`.
+    /// The position: `newer`, `runs` or `older`.
     pub place: String,
-    /// Why it can't run, for a person; empty where nothing is known against it.
+    /// The reason why it can't run, for a person; empty if none is known.
     #[serde(default)]
     pub fault: String,
 }
 
-/// The answer to `install`.
+/// The reply to `install`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Installed {
     /// The name it runs under.
@@ -239,51 +237,52 @@ pub struct Installed {
     pub plugin: String,
     /// The plugin's version.
     pub version: String,
-    /// Its Common TCP port; absent when no host runs, since it is chosen at the first start.
+    /// The Common TCP port; absent if no host runs, since the first start chooses it.
     pub port: Option<u16>,
-    /// Content hash, in hex.
+    /// The content hash, in hex.
     pub hash: String,
-    /// From the request to the daemon's first answer, in milliseconds; absent when no host runs.
+    /// The time from the request to the daemon's first reply, in milliseconds; absent if no host runs.
     pub ms: Option<u64>,
-    /// The generation that answers now; 0 when no host runs, or the file waits.
+    /// The generation that now answers; 0 if no host runs or the file waits for a start.
     pub generation: u64,
     /// The length of the state that was handed over, in bytes.
     #[serde(default)]
     pub state_bytes: Option<u64>,
-    /// What changed in its commands since the file of before; nothing at a first install.
+    /// The changes of its commands since the previous file; empty at a first installation.
     #[serde(default)]
     pub changes: CommandChanges,
-    /// What the state is called that was set aside, where it was started without it or from another.
+    /// The id of the state that was set aside, if the daemon started without it or from another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<String>,
-    /// When a daemon of the name left the state that is kept, where this one was installed without it.
+    /// The time at which an earlier daemon of this name left a state that is still kept, if this one was installed
+    /// without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier_state: Option<jiff::Timestamp>,
-    /// Its owner has stopped the daemon: the file is taken, and runs from the next start on.
+    /// True if the file waits for the next start, because the owner has stopped the daemon.
     #[serde(default)]
     pub waits: bool,
 }
 
-/// What changed in a daemon's commands, each as people write it: `add(a: number, b: number)`.
+/// The changes of a daemon's commands, each written as a call: `add(a: number, b: number)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandChanges {
-    /// Those that were not there before.
+    /// The new commands.
     pub added: Vec<String>,
-    /// Those that are not there any more.
+    /// The removed commands.
     pub removed: Vec<String>,
-    /// Those that take other arguments now, and what they took before.
+    /// The commands that now take other arguments, with their earlier arguments.
     pub changed: Vec<String>,
 }
 
 impl CommandChanges {
-    /// Whether guests notice nothing.
+    /// Returns whether guests notice no change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 }
 
-/// `added a(), b(); removed c()`; nothing where nothing changed.
+/// Formats as `added a(), b(); removed c()`; empty if nothing changed.
 impl fmt::Display for CommandChanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
@@ -302,36 +301,36 @@ impl fmt::Display for CommandChanges {
 /// The request of `install`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct InstallRequest {
-    /// The name to run under; absent means the plugin's own.
+    /// The name to run under; absent for the plugin's own name.
     #[serde(default)]
     pub name: Option<String>,
-    /// The compiled plugin, an absolute path.
+    /// The absolute path of the compiled plugin.
     pub file: std::path::PathBuf,
-    /// A port to pin; absent means one chosen by the system and then kept.
+    /// The port to pin; absent for one that the system chooses once.
     #[serde(default)]
     pub port: Option<u16>,
-    /// The JSON object that the daemon's `start` is given.
+    /// The JSON object passed to the daemon's `start`.
     #[serde(default)]
     pub config: Option<serde_json::Value>,
-    /// Replace a daemon of that name, if there is one.
+    /// True to replace an existing daemon of that name.
     #[serde(default)]
     pub replace: bool,
-    /// Where its code runs; absent means as before, or as the config says.
+    /// The process in which its code runs; absent for the present setting or the config's.
     #[serde(default)]
     pub mode: Option<Mode>,
-    /// How it is run, over what the config says; absent means as before.
+    /// The settings that override the config; absent for the present ones.
     #[serde(default)]
     pub settings: Option<serde_json::Value>,
-    /// Start without the state of before.
+    /// True to start without the previous state.
     #[serde(default)]
     pub fresh: bool,
-    /// Start from a state that is kept of a daemon of the name: `last`, or what `state --history` calls it.
+    /// The kept state to start from: `last`, or an id from `state --history`.
     #[serde(default)]
     pub state: Option<String>,
-    /// Even where this content is quarantined.
+    /// True to install the code even if it is quarantined.
     #[serde(default)]
     pub force: bool,
-    /// The file lies in the drop-in directory: it is uninstalled when the file goes.
+    /// True if the file lies in the drop-in directory, so that the daemon is uninstalled when the file is removed.
     #[serde(default)]
     pub drop_in: bool,
 }
@@ -341,32 +340,32 @@ pub struct InstallRequest {
 pub struct UninstallRequest {
     /// The daemon's name.
     pub name: String,
-    /// Remove its state and log at once, and what is kept of earlier ones.
+    /// True to remove its state and log at once, including kept earlier ones.
     #[serde(default)]
     pub purge: bool,
 }
 
-/// The answer to `uninstall`.
+/// The reply to `uninstall`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Uninstalled {
     /// The daemon's name.
     pub name: String,
-    /// The length of the state that is kept, in bytes; absent where there is none.
+    /// The length of the kept state, in bytes; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_bytes: Option<u64>,
-    /// Until when state and log are kept; absent where they were removed.
+    /// The time until which state and log are kept; absent if they were removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_until: Option<jiff::Timestamp>,
-    /// Where the file of a drop-in was moved, so that it doesn't run again.
+    /// The path to which a drop-in's file was moved, so that it doesn't run again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<std::path::PathBuf>,
-    /// What else is to be known, for a person; empty where there is nothing.
+    /// Further information for a person; empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
 impl Uninstalled {
-    /// Of a daemon of which nothing is kept.
+    /// Creates the reply for a daemon of which nothing is kept.
     pub fn purged(name: &str) -> Self {
         Uninstalled {
             name: name.to_owned(),
@@ -378,7 +377,8 @@ impl Uninstalled {
     }
 }
 
-/// `Counter is uninstalled; its state (32 B) and log are kept until 2026-12-06 (...)`: one line, with the way back.
+/// Formats as one line that names the way back: `Counter is uninstalled; its state (32 B) and log are kept until
+/// 2026-12-06 (...)`.
 impl fmt::Display for Uninstalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;
@@ -408,44 +408,44 @@ impl fmt::Display for Uninstalled {
     }
 }
 
-/// The answer to `scan`.
+/// The reply to `scan`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scan {
-    /// The foreign daemons there are now.
+    /// The foreign daemons found now.
     pub daemons: Vec<Status>,
-    /// Who answered `dae` with something that is no credential.
+    /// The listeners that answered `dae` with an invalid credential.
     pub refused: Vec<Refused>,
-    /// Listening TCP sockets on this machine.
+    /// The number of listening TCP sockets on this machine.
     pub sockets: u64,
-    /// How many were asked by this scan.
+    /// The number of sockets queried by this scan.
     pub asked: u64,
-    /// How many of this user's sockets have no process that this host can see, and were not asked.
+    /// The number of this user's sockets whose process this host can't see. They were not queried.
     pub hidden: u64,
-    /// How long it took, in milliseconds.
+    /// The duration of the scan, in milliseconds.
     pub ms: u64,
 }
 
-/// One that is not taken for a daemon, though it answers like one.
+/// A listener that answers like a daemon but is not accepted as one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Where it listens.
+    /// The port at which it listens.
     pub port: u16,
-    /// The process that does.
+    /// The id of its process.
     pub pid: u32,
-    /// What was wrong with its answer, for a person.
+    /// The error in its answer, for a person.
     pub reason: String,
 }
 
-/// The answer to `start`, `stop` and `restart`.
+/// The reply to `start`, `stop` and `restart`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     /// The daemon's name.
     pub name: String,
-    /// Its state now.
+    /// The daemon's new state.
     pub state: String,
-    /// How long the change took, in milliseconds.
+    /// The duration of the change, in milliseconds.
     pub ms: u64,
-    /// When the change takes effect, where that is not now; empty otherwise.
+    /// The time at which the change takes effect, if that is not now; otherwise empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }

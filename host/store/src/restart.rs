@@ -1,9 +1,9 @@
-//! What follows the end of an instance: a pure function of (policy, history, now).
+//! Decides what follows the end of an instance: a pure function of the policy, the history and the time.
 //!
-//! It sees no clock and rolls no dice: time is given as the monotonic time since the host started, so that setting the
-//! machine's clock changes nothing, and the caller adds the jitter. Windows slide: what counts is how many restarts lie in
-//! the last 30 s and in the last 10 min, at whatever cadence, so that neither a slow crash loop nor one that pauses for
-//! breath goes on for ever.
+//! It uses no clock and no random numbers. The caller passes the monotonic time since the host's start, so that changes
+//! of the machine's clock have no effect, and adds the jitter. The windows slide: the decision depends on the number of
+//! restarts in the last 30 s and in the last 10 min. Neither a slow crash loop nor one with pauses therefore continues
+//! forever.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,40 +12,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::durations::ms;
 
-/// When an ended instance is followed by another.
+/// The condition for a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
-    /// However it ended.
+    /// Restart after every end.
     Always,
-    /// When it ended in an error, a panic or a crash.
+    /// Restart after an error, a panic or a crash.
     #[default]
     OnFailure,
-    /// Not at all.
+    /// Never restart.
     Never,
 }
 
-/// How a daemon is restarted.
+/// The restart policy of a daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// When.
+    /// The condition for a restart.
     pub restart: When,
-    /// The first wait (ms); it doubles.
+    /// The first wait (ms). It doubles with each restart in a row.
     pub backoff_first_ms: u64,
     /// The longest wait (ms).
     pub backoff_max_ms: u64,
-    /// An instance that served for so long (ms) is restarted at once.
+    /// The service time after which the first restart in a row has no wait (ms).
     pub served_ms: u64,
-    /// After so long in health (ms) the wait is the first again.
+    /// The service time after which the restarts in a row count from zero again (ms).
     pub healthy_ms: u64,
-    /// More restarts than this in `burst_ms` is a crash loop.
+    /// The highest number of restarts in `burst_ms`. One more is a crash loop.
     pub burst_max: usize,
-    /// See `burst_max` (ms).
+    /// The window for `burst_max` (ms).
     pub burst_ms: u64,
-    /// As many restarts as this in `slow_ms` is a crash loop, at whatever cadence.
+    /// The highest number of restarts in `slow_ms`. One more is a crash loop, whatever the intervals are.
     pub slow_max: usize,
-    /// See `slow_max` (ms).
+    /// The window for `slow_max` (ms).
     pub slow_ms: u64,
 }
 
@@ -65,34 +65,34 @@ impl Default for Policy {
     }
 }
 
-/// The restarts of one daemon, as far as they still count.
+/// The restarts of one daemon that still lie in a window.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     restarts: VecDeque<Duration>,
     in_a_row: u32,
 }
 
-/// How an instance ended.
+/// The end of an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct End {
-    /// In an error, a panic or a crash.
+    /// True if the instance ended in an error, a panic or a crash.
     pub is_failure: bool,
-    /// How long it had served.
+    /// The time for which it served.
     pub served: Duration,
 }
 
-/// What follows.
+/// The decision after an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Another instance, after this wait (before jitter).
+    /// Start another instance after this wait (before jitter).
     Restart(Duration),
-    /// None: it has done its work.
+    /// Start none: the policy wants no restart.
     Finished,
-    /// None: it would only crash again.
+    /// Start none: it would only crash again. The text gives the number of restarts.
     CrashLoop(String),
 }
 
-/// Decides, and notes the decision in the history.
+/// Decides what follows an end and records a restart in the history.
 #[must_use]
 pub fn decide(policy: &Policy, history: &mut History, end: End, now: Duration) -> Decision {
     let wanted = match policy.restart {
@@ -132,19 +132,19 @@ impl Policy {
 }
 
 impl History {
-    /// A person has asked for a start, or the file has changed: what was is of no account.
+    /// Forgets all restarts, because a person has requested a start or the file has changed.
     pub fn clear(&mut self) {
         *self = History::default();
     }
 
-    /// How many restarts lie in the last `window`.
+    /// Returns the number of restarts in the last `window`.
     #[must_use]
     pub fn within(&self, window: Duration, now: Duration) -> usize {
         let since = now.saturating_sub(window);
         self.restarts.iter().filter(|at| **at >= since).count()
     }
 
-    /// One more restart than either window allows?
+    /// Returns the reason if one of the windows allows no more restarts.
     fn is_loop(&self, policy: &Policy, now: Duration) -> Option<String> {
         let windows = [
             (policy.burst_max, policy.burst_ms),
@@ -163,8 +163,8 @@ impl History {
     }
 }
 
-/// The wait with up to a quarter more or less, from a random number in 0..=1: daemons that fell together don't rise
-/// together.
+/// Returns the wait changed by up to a quarter either way; `random` is in 0..=1. Daemons that failed together then
+/// don't restart together.
 #[must_use]
 pub fn with_jitter(wait: Duration, random: f64) -> Duration {
     wait.mul_f64(0.75 + 0.5 * random.clamp(0.0, 1.0))
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    /// The decisions of a daemon that serves `served_ms` each time, up to the crash loop.
+    /// Returns the waits of a daemon that serves `served_ms` each time, and the crash loop's reason if it gets there.
     fn life(served_ms: u64, most: usize) -> (Vec<Duration>, Option<String>) {
         let (policy, mut history, mut now) =
             (Policy::default(), History::default(), Duration::ZERO);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     proptest! {
-        /// At any steady cadence from 10 ms to 20 s a loop is found, after no more restarts than the windows allow.
+        /// At any steady interval from 10 ms to 20 s, the loop is found after no more restarts than the windows allow.
         #[test]
         fn any_steady_crash_loop_is_found(served_ms in 10_u64..=20_000) {
             let (waits, reason) = life(served_ms, 100);
@@ -286,7 +286,7 @@ mod tests {
             prop_assert!(waits.len() <= 10);
         }
 
-        /// Whatever the cadence, no window ever holds more than it may.
+        /// At any intervals, no window ever holds more restarts than allowed.
         #[test]
         fn no_window_ever_overflows(served in proptest::collection::vec(0_u64..200_000, 1..200)) {
             let (policy, mut history, mut now) = (Policy::default(), History::default(), Duration::ZERO);

@@ -1,38 +1,38 @@
-//! How long what has left an ecosystem is kept: a pure function of times and sizes.
+//! Decides how long items that have left an ecosystem are kept: a pure function of times and sizes.
 //!
-//! States and logs of daemons that were uninstalled, and states that a start without them has set aside, are kept for a
-//! week, so that a mistake can be undone. They may take 1 GiB in all; past that the oldest go first.
+//! States and logs of uninstalled daemons, and states that were set aside, are kept for a week so that a mistake can be
+//! undone. They may take 1 GiB in total; beyond that the oldest are removed first.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How long something is kept: a mistake made on a Friday is found by the next one.
+/// The time for which an item is kept. A mistake made on a Friday is found by the next Friday.
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// How much is kept in all, in bytes: a small part of any disk, and years of most states.
+/// The total size of kept items, in bytes: a small part of any disk, and enough for years of most states.
 pub const KEPT_BYTES_MAX: u64 = 1 << 30;
 
-/// Something that is kept.
+/// A kept item's age and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptItem {
-    /// Since when.
+    /// The time at which it left, or was last written.
     pub since: Timestamp,
-    /// What it takes on the disk.
+    /// Its size on the disk (bytes).
     pub bytes: u64,
 }
 
-/// Why something is kept no longer.
+/// The reason why an item is no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// Its time is over.
+    /// It was kept for the full time.
     Age,
-    /// There is more than may be kept, and it is among the oldest.
+    /// The total size is exceeded, and it is among the oldest.
     Room,
 }
 
 impl Expiry {
-    /// The reason, for a person.
+    /// Returns the reason as text for a person.
     pub fn as_str(self) -> &'static str {
         match self {
             Expiry::Age => "it was kept for a week",
@@ -41,14 +41,14 @@ impl Expiry {
     }
 }
 
-/// Returns until when something is kept that has left at `since`.
+/// Returns the time until which an item that left at `since` is kept.
 pub fn kept_until(since: Timestamp) -> Timestamp {
     let kept_for = SignedDuration::try_from(KEPT_FOR).unwrap_or(SignedDuration::MAX);
     since.checked_add(kept_for).unwrap_or(Timestamp::MAX)
 }
 
-/// Returns which of `all` are to go, by their places, oldest first. What is dated in the future, since a clock was wrong, is
-/// as young as can be.
+/// Returns the indices of the items in `all` to remove, oldest first, with the reasons. An item dated in the future,
+/// because a clock was wrong, counts as the newest.
 pub(crate) fn expired(all: &[KeptItem], now: Timestamp) -> Vec<(usize, Expiry)> {
     let mut by_age: Vec<usize> = (0..all.len()).collect();
     by_age.sort_by_key(|at| all[*at].since);
@@ -87,7 +87,7 @@ mod tests {
         }
     }
 
-    /// What goes of things that left so many days ago and have so many bytes.
+    /// Returns the expired ones of these items, each given as its age in days and its size in bytes.
     fn gone(all: &[(i64, u64)]) -> Vec<(usize, Expiry)> {
         let all: Vec<KeptItem> = all
             .iter()

@@ -1,7 +1,8 @@
-//! How one daemon is run: what its owner may set, with the ecosystem's defaults behind it.
+//! The settings of one daemon: its owner's choices over the ecosystem's defaults.
 //!
-//! Three layers, each a JSON object of the same shape, of which the later wins member by member: `defaults` of the config
-//! file, the daemon's own entry under `daemons` there, and what was given at install.
+//! There are three layers, each a JSON object of the same type. For each member, the last layer that has it wins:
+//! `defaults` in the config file, the daemon's entry under `daemons` in the config file, and the settings given at
+//! install.
 
 use std::collections::BTreeMap;
 
@@ -12,84 +13,84 @@ use serde_json::Value;
 use crate::report::Mode;
 use crate::restart::Policy;
 
-/// What a panic in a handler leads to.
+/// The reaction to a panic in a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnPanic {
-    /// It is answered `crashed`, and the daemon goes on, up to `panics_max` in a row.
+    /// Answer `crashed` and continue, up to `panics_max` panics in a row.
     #[default]
     GoOn,
-    /// It ends the instance (Erlang's way).
+    /// End the instance (as in Erlang).
     Restart,
 }
 
-/// What is done with a new file in a process of its own, before it comes near the one that runs.
+/// The preflight of a new file in a subprocess, before it replaces the running code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "`trial` is true, false or \"start\"")]
 pub enum Preflight {
-    /// It is loaded, checked, and given a copy of the state to read; or nothing is done.
+    /// Load and check the file and let it read a copy of the state, or skip the preflight.
     Whether(bool),
-    /// The same, and more.
+    /// The same as `true`, with an additional step.
     With(PreflightStep),
 }
 
-/// What a trial may do besides.
+/// An additional step of the preflight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PreflightStep {
-    /// The daemon is started with the copy, and stopped again.
+    /// Start the daemon with the copy of the state, and stop it again.
     Start,
 }
 
-/// Bounds of a subprocess. What is absent is not bounded.
+/// The resource limits of a subprocess. An absent one is unlimited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bounds {
-    /// Address space (bytes).
+    /// The address space (bytes).
     pub memory_bytes: Option<u64>,
-    /// CPU time (seconds); past it the kernel kills.
+    /// The CPU time (seconds), after which the kernel kills the process.
     pub cpu_s: Option<u64>,
-    /// Open files.
+    /// The number of open files.
     pub files_max: Option<u64>,
-    /// Size of a core file (bytes).
+    /// The size of a core file (bytes).
     pub core_bytes: Option<u64>,
 }
 
-/// See the file's head.
+/// The settings of one daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where its code runs, unless the registry says otherwise.
+    /// The process in which its code runs, unless the registry specifies it.
     pub mode: Option<Mode>,
-    /// How it is restarted.
+    /// The restart policy.
     pub restart: Policy,
-    /// What a panic in a handler leads to.
+    /// The reaction to a panic in a handler.
     pub on_panic: OnPanic,
-    /// As many panics in a row, with no command answered between them, end the instance.
+    /// The number of panics in a row, with no command answered in between, that ends the instance.
     pub panics_max: u32,
-    /// When the host starts, it starts when these are ready.
+    /// The daemons that must be ready before it starts, at the start of the host.
     pub after: Vec<String>,
-    /// How long it waits for them (ms), all in all; then it starts without them. 0 means that it doesn't wait.
+    /// The longest time for which it waits for them in total (ms); it then starts without them. 0 means no wait.
     pub after_ms: u64,
-    /// Bounds of its subprocess.
+    /// The resource limits of its subprocess.
     pub bounds: Bounds,
-    /// Its subprocess's nice value, -20 to 19.
+    /// The nice value of its subprocess, -20 to 19.
     pub nice: Option<i32>,
-    /// Its subprocess's environment, besides the few variables that every one gets.
+    /// The environment of its subprocess, in addition to the few variables that every subprocess gets.
     pub env: BTreeMap<String, String>,
-    /// Whether a new file is loaded in a process of its own first, and whether it is started there too; absent means as
-    /// the plugin says, which is to load it unless it says `trial = "start"`. A daemon that must be alone is never
-    /// started there.
+    /// The preflight of a new file: none, loading, or also starting the daemon. If absent, the plugin decides: loading
+    /// only, unless it says `trial = "start"`. An exclusive daemon is never started in a preflight.
     pub trial: Option<Preflight>,
-    /// How long that may take (ms). Loading and checking takes milliseconds; a static constructor that hangs never ends.
+    /// The time limit of the preflight (ms). Loading and checking takes milliseconds, but a static constructor may hang
+    /// forever.
     pub trial_ms: u64,
-    /// For how long after a reload a crash leads back to the code of before (ms); 0 means never.
+    /// The rollback window: the time after a reload in which a crash restores the previous code (ms); 0 means never.
     pub probation_ms: u64,
-    /// How often its state is kept while it runs (s); 0 means only at a stop or reload.
+    /// The interval of snapshots while it runs (s); 0 means only at a stop or reload.
     pub checkpoint_s: u64,
-    /// How often it is asked whether it is well (ms); 0 means never.
+    /// The interval of health checks (ms); 0 means never.
     pub health_ms: u64,
-    /// As many unanswered questions in a row make it `degraded`.
+    /// The number of unanswered health checks in a row that makes it `degraded`.
     pub health_misses_max: u32,
 }
 
@@ -116,10 +117,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The settings that these layers come to, the later ones over the earlier.
+    /// Merges the layers into settings; later layers override earlier ones.
     ///
     /// # Errors
-    /// A member that isn't known, has a wrong type, or makes no sense; the text names it.
+    /// A member is unknown, has a wrong type, or is invalid; the text names it.
     pub fn of(layers: &[&Value]) -> Result<Self, String> {
         let mut merged = Value::Object(serde_json::Map::new());
         for layer in layers {
@@ -156,7 +157,7 @@ impl Settings {
     }
 }
 
-/// The system takes no others.
+/// Checks an environment variable: the system accepts no other names and values.
 fn check_variable(name: &str, value: &str) -> Result<(), String> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err(format!(
@@ -174,7 +175,7 @@ fn check_variable(name: &str, value: &str) -> Result<(), String> {
 /// Checks that none of these members is 0.
 ///
 /// # Errors
-/// The name of the first that is.
+/// The first member that is 0, by name.
 pub(crate) fn check_positive(members: &[(&str, u64)]) -> Result<(), String> {
     match members.iter().find(|(_, value)| *value == 0) {
         Some((name, _)) => Err(format!("{name}: expected at least 1, got 0")),
@@ -182,7 +183,7 @@ pub(crate) fn check_positive(members: &[(&str, u64)]) -> Result<(), String> {
     }
 }
 
-/// Returns what is wrong with which member, without the names of Rust's types.
+/// Describes an error and the member that it concerns, without names of Rust types.
 pub fn told<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
     let reason = misfit::say_of_json5(&error.inner().to_string());
     match error.path().iter().next() {
@@ -191,7 +192,7 @@ pub fn told<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> Stri
     }
 }
 
-/// Objects are merged member by member; anything else replaces what was there.
+/// Merges objects member by member; any other value replaces the previous one.
 fn merge(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -199,7 +200,7 @@ fn merge(under: &mut Value, over: &Value) {
                 merge(under.entry(key).or_insert(Value::Null), value);
             }
         }
-        // An absent layer.
+        // The layer is absent.
         (Value::Object(_), Value::Null) => {}
         (under, over) => *under = over.clone(),
     }

@@ -1,11 +1,11 @@
-//! The states that daemons hand over, between instances and over the life of a host: one file a daemon.
+//! The snapshots of daemons: one file per daemon with the state that it hands over.
 //!
-//! A state is the author's JSON with the author's version number; nobody here looks into it. It is kept at a stop, at a
-//! reload, and every so often where that is asked for, and is given to the next start. Each write replaces the whole file
-//! or leaves it as it was; what the disk doesn't take is held in memory until it does.
+//! A state is the author's JSON with the author's version number; the host doesn't interpret it. A snapshot is taken at
+//! a stop, at a reload and, if configured, at regular intervals, and is given to the next start. Each write replaces
+//! the whole file or leaves it unchanged. If the disk fails, the state stays in memory until a write succeeds.
 //!
-//! At a host's end thousands of states come in at once. They are written in batches: while one batch is written, the next
-//! one gathers.
+//! When a host shuts down, thousands of states arrive at once. They are written in batches: while one batch is written,
+//! the next one accumulates.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,40 +24,40 @@ use crate::home::Home;
 use crate::lock::lock;
 use crate::text_file;
 
-/// How many files are synced at once. A disk that takes long for each takes hardly longer for so many; a thread waits
-/// for each.
+/// The highest number of files synced at the same time. On a disk with slow syncs, this many take hardly longer than
+/// one. Each takes a thread.
 const SYNCS_MAX: usize = 16;
 
-/// Why a state that no batch has tried yet is not on the disk.
+/// The reason shown for a state that no batch has tried to write yet.
 const NOT_YET: &str = "the disk has not taken it yet";
 
-/// When a state was taken.
+/// The occasion on which a state was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SnapshotOccasion {
     /// The daemon was stopped.
     Stop,
-    /// It was time for one.
+    /// A regular checkpoint was due.
     Checkpoint,
-    /// Another instance took over.
+    /// Another instance replaced the daemon's instance.
     Reload,
 }
 
-/// A state, and when and where it was taken.
+/// A state with its time and origin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeptState {
-    /// When.
+    /// The time at which it was taken.
     pub time: Timestamp,
-    /// Why then.
+    /// The occasion on which it was taken.
     pub occasion: SnapshotOccasion,
-    /// Of which instance.
+    /// The generation of the instance that it was taken from.
     pub generation: u64,
-    /// `{"version": …, "data": …}`, as it crosses the boundary.
+    /// The state in the ABI's form: `{"version": …, "data": …}`.
     pub state: Box<RawValue>,
 }
 
 impl KeptState {
-    /// Takes a state as the boundary gives it.
+    /// Creates a snapshot of a state in the ABI's form, dated now.
     pub fn of(bytes: &[u8], occasion: SnapshotOccasion, generation: u64) -> Result<Self, String> {
         let state = serde_json::from_slice(bytes)
             .map_err(|error| format!("its state is not JSON: {error}"))?;
@@ -69,12 +69,12 @@ impl KeptState {
         })
     }
 
-    /// Its length as it crosses, in bytes.
+    /// Returns the state's length in the ABI's form (bytes).
     pub fn bytes(&self) -> u64 {
         self.state.get().len() as u64
     }
 
-    /// Where it comes from, for `status`.
+    /// Describes the snapshot's origin, for `status`.
     pub fn origin(&self) -> String {
         let occasion = match self.occasion {
             SnapshotOccasion::Stop => "the stop",
@@ -85,32 +85,32 @@ impl KeptState {
     }
 }
 
-/// What lies in the place of a daemon's state.
+/// The content of a daemon's snapshot file.
 #[derive(Debug, Clone)]
 pub enum StoredState {
-    /// Nothing.
+    /// There is no state.
     Nothing,
-    /// A state.
+    /// A readable state.
     State(KeptState),
-    /// Something that can't be read as one.
+    /// The text of a state that can't be read.
     Damaged(String),
 }
 
-/// The directory of them.
+/// The snapshots of a home. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Snapshots(Arc<SnapshotsInner>);
 
 #[derive(Debug)]
 struct SnapshotsInner {
     dir: PathBuf,
-    /// States that are not on the disk yet, by daemon: newer than what is there, and written with the next batch.
+    /// States that are newer than the files on the disk, by daemon. The next batch writes them.
     unwritten: Mutex<BTreeMap<String, UnwrittenState>>,
-    /// Held while a batch is written, and while a state is removed: otherwise the batch would bring it back.
+    /// Held while a batch is written and while a state is removed. Otherwise a batch could write a removed state again.
     writing: Mutex<()>,
-    /// Held by the task whose batch is being written; those that wait for it find their states written by that batch, or
-    /// make the next one.
+    /// Held by the task whose batch is being written. The waiting tasks then find their states written, or one of them
+    /// writes the next batch.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Files written since the start.
+    /// The number of write attempts since the start.
     written: AtomicU64,
 }
 
@@ -118,12 +118,12 @@ struct SnapshotsInner {
 #[derive(Debug)]
 struct UnwrittenState {
     state: Arc<KeptState>,
-    /// Why the last batch could not write it; `None` before the first one.
+    /// The error of the last batch that tried to write it; `None` before the first one.
     fault: Option<String>,
 }
 
 impl Snapshots {
-    /// Those of a home.
+    /// Returns the snapshots of a home.
     pub fn of(home: &Home) -> Self {
         Snapshots(Arc::new(SnapshotsInner {
             dir: home.states_dir(),
@@ -134,10 +134,10 @@ impl Snapshots {
         }))
     }
 
-    /// The last one that was kept of that daemon.
+    /// Returns the latest snapshot of a daemon.
     ///
     /// # Errors
-    /// It is there, but can't be read. Nobody starts without it by accident.
+    /// The snapshot exists but can't be read. An error prevents an accidental start without it.
     pub fn load(&self, daemon: &str) -> anyhow::Result<Option<KeptState>> {
         if let Some(newest) = lock(&self.0.unwritten).get(daemon) {
             return Ok(Some((*newest.state).clone()));
@@ -161,10 +161,11 @@ impl Snapshots {
         Ok(Some(kept))
     }
 
-    /// As [`Snapshots::load`], for one who doesn't start from it: what is damaged is returned as the text that it is.
+    /// Returns the latest snapshot like [`Snapshots::load`], but returns the text of a damaged one. For callers that
+    /// don't start a daemon from it.
     ///
     /// # Errors
-    /// The disk's.
+    /// A disk error.
     pub fn find(&self, daemon: &str) -> anyhow::Result<StoredState> {
         let damaged = match self.load(daemon) {
             Ok(state) => return Ok(state.map_or(StoredState::Nothing, StoredState::State)),
@@ -177,21 +178,22 @@ impl Snapshots {
         })
     }
 
-    /// Writes a state, and with it those that the disk has not taken before.
+    /// Writes a state, together with all states that are not on the disk yet.
     ///
     /// # Errors
-    /// The disk's; the one of before is still on it then, and this one is found by [`Snapshots::load`] for as long as this
-    /// process lives.
+    /// A disk error. The previous state then remains on the disk, and [`Snapshots::load`] returns the new one while
+    /// this process lives.
     pub fn keep(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
         let state = self.hold(daemon, state);
         self.write_batch();
         self.outcome(daemon, &state).unwrap_or(Ok(()))
     }
 
-    /// As [`Snapshots::keep`], in one batch with the states of all that call this while an earlier batch is written.
+    /// Writes a state like [`Snapshots::keep`], in one batch with the states of all callers that arrive while an
+    /// earlier batch is written.
     ///
     /// # Errors
-    /// As [`Snapshots::keep`].
+    /// The same as [`Snapshots::keep`].
     pub async fn keep_with_others(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
         let state = self.hold(daemon, state);
         let turn = Arc::clone(&self.0.turn).lock_owned().await;
@@ -200,21 +202,21 @@ impl Snapshots {
         }
         let states = self.clone();
         let batch = blocking::run(move || {
-            // The turn lasts as long as the batch, even if nobody waits for it any more.
+            // The lock is held until the batch ends, even if the caller stops waiting.
             let _turn = turn;
             states.write_batch();
         });
         if batch.await.is_err() {
-            // No thread can be had.
+            // The system has no thread left, so this thread writes the batch.
             self.write_batch();
         }
         self.outcome(daemon, &state).unwrap_or(Ok(()))
     }
 
-    /// Writes the states that the disk has not taken before.
+    /// Writes all states that are not on the disk yet.
     ///
     /// # Errors
-    /// The disk's; the first one of several.
+    /// The first disk error.
     pub fn settle(&self) -> anyhow::Result<()> {
         self.write_batch();
         match self.unwritten().into_values().next() {
@@ -223,7 +225,7 @@ impl Snapshots {
         }
     }
 
-    /// Returns the daemons whose states are not on the disk, and why.
+    /// Returns the daemons whose states are not on the disk, with the reasons.
     pub fn unwritten(&self) -> BTreeMap<String, String> {
         let unwritten = lock(&self.0.unwritten);
         let fault = |one: &UnwrittenState| one.fault.clone().unwrap_or_else(|| NOT_YET.to_owned());
@@ -232,7 +234,7 @@ impl Snapshots {
             .collect()
     }
 
-    /// Returns how many files were written since the start, to see the progress of a batch.
+    /// Returns the number of write attempts since the start. It shows the progress of a batch.
     pub fn written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)
     }
@@ -247,8 +249,8 @@ impl Snapshots {
         state
     }
 
-    /// Returns what came of writing that state; `None` while no batch has tried it. A newer one in its place has a caller
-    /// of its own that hears of it.
+    /// Returns the result of writing that state, or `None` if no batch has tried yet. A newer state that has replaced
+    /// it counts as success; the newer state's caller gets that result.
     fn outcome(&self, daemon: &str, state: &Arc<KeptState>) -> Option<anyhow::Result<()>> {
         let unwritten = lock(&self.0.unwritten);
         let is_it = |one: &&UnwrittenState| Arc::ptr_eq(&one.state, state);
@@ -262,7 +264,7 @@ impl Snapshots {
         }
     }
 
-    /// Writes all states that are not on the disk, several at a time. Each is tried, whatever becomes of the others.
+    /// Writes all states that are not on the disk, several at a time. A failure doesn't affect the others.
     fn write_batch(&self) {
         let _writing = lock(&self.0.writing);
         let batch: Arc<[(String, Arc<KeptState>)]> = {
@@ -277,7 +279,7 @@ impl Snapshots {
         let outcomes = self.write_all(&batch);
         let mut unwritten = lock(&self.0.unwritten);
         for ((daemon, state), outcome) in batch.iter().zip(outcomes) {
-            // A newer one that has come in meanwhile is for the next batch.
+            // A newer state that has arrived meanwhile belongs to the next batch.
             let Some(one) = unwritten.get_mut(daemon) else {
                 continue;
             };
@@ -290,9 +292,9 @@ impl Snapshots {
         }
     }
 
-    /// Each file is synced by itself, several at a time, so that the file system can commit them together; only then it
-    /// takes the old one's place, and the directory is synced once for all. Not `syncfs`, which would also wait for what
-    /// other programs have written to the same disk.
+    /// Writes the files of a batch and returns a result for each. Several files are synced at the same time, so that
+    /// the file system can commit them together. Each file then replaces the old one, and the directory is synced once
+    /// for all. `syncfs` is not used, because it would also wait for other programs' writes to the same disk.
     fn write_all(&self, batch: &Arc<[(String, Arc<KeptState>)]>) -> Vec<Result<(), String>> {
         let (states, to_stage) = (self.clone(), Arc::clone(batch));
         let staged = blocking::side_by_side(batch.len(), SYNCS_MAX, move |number| {
@@ -315,10 +317,10 @@ impl Snapshots {
         outcomes
     }
 
-    /// Forgets it.
+    /// Removes a daemon's snapshot.
     ///
     /// # Errors
-    /// The disk's.
+    /// A disk error.
     pub fn forget(&self, daemon: &str) -> anyhow::Result<()> {
         let _writing = lock(&self.0.writing);
         lock(&self.0.unwritten).remove(daemon);
@@ -329,7 +331,7 @@ impl Snapshots {
         }
     }
 
-    /// Returns the daemons of which the disk has a state.
+    /// Returns the daemons that have a snapshot file.
     ///
     /// # Errors
     /// The directory can't be read.
@@ -371,7 +373,7 @@ mod tests {
         std::fs::write(&path, format!("\u{feff}{kept_text}")).unwrap();
         assert!(states.load("A").is_ok(), "a byte order mark is dropped");
         assert_eq!((loaded.generation, loaded.bytes()), (3, 29));
-        // A directory in its place stands for a disk that takes nothing.
+        // A directory in the file's place makes every write fail.
         std::fs::create_dir(home.states_dir().join("B.json")).unwrap();
         let told = format!("{:#}", states.keep("B", &kept).unwrap_err());
         assert!(told.contains("held in memory"), "{told}");
@@ -409,7 +411,7 @@ mod tests {
                 states.keep_with_others(&name, &kept).await
             }
         };
-        // Behind this one, which takes its turn first, the others gather.
+        // The test takes the lock first, so that all other tasks wait for it.
         let turn = Arc::clone(&states.0.turn).lock_owned().await;
         let all = futures_util::future::join_all((0..MANY).map(keep));
         let release = async {
@@ -419,7 +421,7 @@ mod tests {
             drop(turn);
         };
         let (all, ()) = tokio::join!(all, release);
-        // One batch: each file was tried once.
+        // There was one batch: each file was tried once.
         assert_eq!(states.written(), MANY);
         for (number, kept) in (0..MANY).zip(all) {
             let name = format!("D{number}");

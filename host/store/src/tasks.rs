@@ -1,10 +1,10 @@
-//! What becomes of a task or thread of the host that panics: it is logged, and started again.
+//! Handles panics in the host's tasks and threads: logs them and restarts the work.
 //!
-//! A task that panics takes nothing else with it, and by itself it ends without a word: a port accepts no more, files are
-//! not watched any more. A panic is a bug of the host, which the log must show, and no reason to stop working. So whatever
-//! runs for long is started by [`keep_alive`] or [`keep_thread_alive`]. What runs once and has nobody who waits for its
-//! result is wrapped in [`told`]. A guest's task, which is on the hot path, says it when it is dropped ([`tell_if_panicking`]);
-//! in a worker's process the process ends, and is restarted.
+//! A task that panics affects no other task, but ends silently: a port would accept no more guests, or files would no
+//! longer be watched. A panic is a bug in the host; the log must show it, and the work must continue. Long-running work
+//! is therefore started by [`keep_alive`] or [`keep_thread_alive`]. Work that runs once and whose result nobody awaits
+//! is wrapped in [`told`]. A guest's task is on the hot path and logs its panic when it is dropped
+//! ([`tell_if_panicking`]). A panic in a worker's process ends that process, which is then restarted.
 
 use std::any::Any;
 use std::fmt::Display;
@@ -15,10 +15,10 @@ use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-/// How long to wait after a panic: one that comes again and again must not fill the log.
+/// The pause after a panic, so that repeated panics don't fill the log.
 pub const PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs a task on `runtime` until it returns. Where it panics, that is logged and `make` makes another.
+/// Runs a task on `runtime` until it returns. If it panics, logs that and runs a new one from `make`.
 pub fn keep_alive<F>(
     runtime: &Handle,
     what: impl Display + Send + Sync + 'static,
@@ -29,7 +29,7 @@ where
 {
     runtime.spawn(async move {
         loop {
-            // Making it may panic as well.
+            // `make` may panic as well.
             let run = AssertUnwindSafe(async { make().await });
             match run.catch_unwind().await {
                 Ok(()) => return,
@@ -40,7 +40,7 @@ where
     })
 }
 
-/// Runs a thread's work on this thread until it returns. Where it panics, that is logged and it is called again.
+/// Runs `work` on this thread until it returns. If it panics, logs that and calls it again.
 pub fn keep_thread_alive(what: impl Display, mut work: impl FnMut()) {
     while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
         tell_restart(&what, &*panic);
@@ -48,7 +48,7 @@ pub fn keep_thread_alive(what: impl Display, mut work: impl FnMut()) {
     }
 }
 
-/// Runs to its end what nobody waits for. `None` where it panicked, which is logged.
+/// Runs work that nobody awaits. Returns `None` if it panicked, which is logged.
 pub async fn told<F: Future>(what: impl Display, work: F) -> Option<F::Output> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(done) => Some(done),
@@ -60,7 +60,7 @@ pub async fn told<F: Future>(what: impl Display, work: F) -> Option<F::Output> {
     }
 }
 
-/// Calls what a thread of somebody else's calls, which must not end by a panic.
+/// Calls `work` on a foreign thread, which must not see a panic. A panic is logged.
 pub fn caught(what: impl Display, work: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
         let text = panic_text(&*panic);
@@ -68,8 +68,8 @@ pub fn caught(what: impl Display, work: impl FnOnce()) {
     }
 }
 
-/// Logs that a task has panicked, where that is why this is called: to be called by the `Drop` of what the task owns. It
-/// costs the task nothing while it runs. What the panic says is on standard error.
+/// Logs a panic if the thread is panicking. To be called in the `Drop` of an object that the task owns; it costs
+/// nothing while the task runs. Standard error shows the panic's message.
 pub fn tell_if_panicking(what: impl FnOnce() -> String) {
     if std::thread::panicking() {
         let what = what();
@@ -82,15 +82,15 @@ fn tell_restart(what: &impl Display, panic: &(dyn Any + Send)) {
     tracing::error!(task = %what, "a task of the host panicked, and is started again: {text}");
 }
 
-/// Returns what a panic says.
+/// Returns the message of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "it panicked without a text".to_owned())
 }
 
-/// Panics where a test asks for it, in a debug build: if the directory that the environment's `DAE_FAULT_POINTS` names has
-/// a file of that name. The file is removed first, so that it happens once.
+/// Panics at a named point if a test requests it, in debug builds only: a file of that name exists in the directory
+/// that the environment variable `DAE_FAULT_POINTS` names. The file is removed first, so that the panic happens once.
 #[inline]
 pub fn fault_point(name: &str) {
     #[cfg(debug_assertions)]

@@ -1,7 +1,7 @@
-//! Text that a person has put into a file, as editors write it.
+//! Decoding of text files that people write.
 //!
-//! Editors put a byte order mark in front of UTF-8, and some write UTF-16. The mark is dropped, and UTF-16 is told by its
-//! name: no reader further down has to know of either.
+//! Editors may put a byte order mark in front of UTF-8, and some write UTF-16. This file drops the mark and returns an
+//! error that names UTF-16, so no other reader needs to handle either.
 
 /// The byte order mark.
 const MARK: char = '\u{feff}';
@@ -11,10 +11,10 @@ pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-/// Returns the text that a file holds, without a byte order mark in front.
+/// Returns the text in a file's bytes, without a byte order mark in front.
 ///
 /// # Errors
-/// The bytes are not UTF-8; the text goes on a sentence that names the file.
+/// The bytes are not UTF-8. The error text continues a sentence that names the file.
 pub fn of_file(bytes: Vec<u8>) -> Result<String, String> {
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = bytes[..] {
         return Err("it is UTF-16; save it as UTF-8".to_owned());

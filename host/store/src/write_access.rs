@@ -1,11 +1,11 @@
-//! Who may write a file or a directory: whoever may, decides what the host runs.
+//! Checks who may write a file or a directory, since anyone who may decides what the host runs.
 //!
-//! Write permission for a group is as safe as none where the group is private: many systems give each user a group of their
-//! own and a umask of 002, so that all of the user's files have it. A group is private if it is the owner's primary group,
-//! has the owner's name, and nobody else is in it or can be found to have it as a primary group. The system's accounts say
-//! so (NSS: local files, LDAP, whatever is configured). In doubt the group is not private.
+//! Write permission for a private group is safe: many systems give each user a group of their own and a umask of 002,
+//! so all files of the user have it. A group is private if it is the owner's primary group, has the owner's name, has
+//! no other members, and is not found to be another user's primary group. The system's accounts supply this (NSS: local
+//! files, LDAP or other sources). In doubt, the group is not private.
 //!
-//! An access list (POSIX ACL) makes the group's bits mean something else, so that it counts as doubt, too.
+//! An access list (POSIX ACL) changes the meaning of the group's mode bits, so it counts as doubt.
 
 mod accounts;
 
@@ -18,20 +18,20 @@ use rustix::io::Errno;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// The attribute in which Linux keeps an access list.
+/// The attribute in which Linux stores an access list.
 const ACCESS_LIST: &str = "system.posix_acl_access";
 
-/// How a file or directory is reached to read its access list.
+/// The way to reach a file or directory to read its access list.
 #[derive(Debug, Clone, Copy)]
 pub enum AclTarget<'a> {
-    /// An open file, which nobody can exchange.
+    /// An open file, which nobody can replace.
     Open(&'a File),
-    /// A directory by its name: one that may not be listed can't be opened.
+    /// A directory by its name, since a directory that can't be listed can't be opened.
     Named(&'a Path),
 }
 
-/// Which others than its owner may write a file or directory, in words that go on from "may be written by"; `None` if its
-/// owner alone may.
+/// Returns who other than the owner may write a file or directory, in words that follow "may be written by"; `None` if
+/// only the owner may.
 pub(crate) fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<String> {
     let mode = metadata.mode();
     let told = |who: &str| Some(format!("{who} (mode {:03o})", mode & 0o777));
@@ -51,7 +51,7 @@ pub(crate) fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Opt
 }
 
 fn has_access_list(place: AclTarget<'_>) -> bool {
-    // With no room for the list, the call tells its length.
+    // With an empty buffer, the call returns the list's length.
     let mut nothing: [u8; 0] = [];
     let length = match place {
         AclTarget::Open(file) => rustix::fs::fgetxattr(file, ACCESS_LIST, &mut nothing[..]),
@@ -60,14 +60,14 @@ fn has_access_list(place: AclTarget<'_>) -> bool {
     !matches!(length, Err(Errno::NODATA | Errno::OPNOTSUPP))
 }
 
-/// What the accounts of the system say about an owner and a group.
+/// The system's account data about an owner and a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct AccountFacts {
     owner: String,
     is_primary: bool,
     group: String,
     members: Vec<String>,
-    /// Another user who has the group as a primary one.
+    /// Another user whose primary group it is.
     other: Option<String>,
 }
 
@@ -151,7 +151,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(!has_access_list(AclTarget::Open(file.as_file())));
         assert!(!has_access_list(AclTarget::Named(file.path())));
-        // Version 2; the owner rw, user 1 rw, the group none, the mask rw, others none.
+        // Version 2; owner rw, user 1 rw, group none, mask rw, others none.
         let entry = |tag: u16, rights: u16, id: u32| {
             let parts = [tag.to_le_bytes(), rights.to_le_bytes()].concat();
             [parts, id.to_le_bytes().to_vec()].concat()
@@ -177,7 +177,7 @@ mod tests {
                     assert!(who.contains("access list"), "{who}");
                 }
             }
-            // The file system of temporary files may have no access lists.
+            // The file system of temporary files may not support access lists.
             Err(error) => assert_eq!(error, Errno::OPNOTSUPP),
         }
     }

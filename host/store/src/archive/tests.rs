@@ -1,4 +1,4 @@
-//! What is kept, listed, swept and purged.
+//! Tests of keeping, listing, sweeping and purging.
 
 use super::*;
 use crate::snapshots::SnapshotOccasion;

@@ -1,12 +1,13 @@
-//! The right to a home: a lock of the operating system, not a file with a process id.
+//! The exclusive use of a home: a lock of the operating system, not a file with a process id.
 //!
-//! It ends with the process, however that ends, so that there is nothing stale to judge or remove. The file's text, who
-//! holds it and since when, is only for people and stays behind; the lock alone counts. The file is never removed:
-//! a second process could then lock a new one while the first still holds the old. A person may remove it all the same,
-//! so the home's directory is locked too, and the holder makes the file anew ([`HomeLock::renew`]).
+//! The lock ends with its process, however that ends, so no stale lock can remain. The file's text, which names the
+//! holder and the start time, is only for people and remains after the end; only the lock counts. The host never
+//! removes the file: a second process could then lock a new file while the first still holds the old one. Because a
+//! person may remove it, the home's directory is locked too, and the holder creates the file again
+//! ([`HomeLock::renew`]).
 //!
-//! The directory stays open as long as the lock is held. So its [`FileId`] stays what it is, even if the directory is
-//! moved or removed, and a holder can tell whether the home's path still leads to it.
+//! The directory stays open while the lock is held. Its [`FileId`] therefore stays valid even if the directory is moved
+//! or removed, and the holder can check whether the home's path still leads to it.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -23,26 +24,26 @@ use super::Home;
 use crate::atomic_file::{self, DiskFault};
 use crate::lock::lock;
 
-/// A lock file's text is far below this; what is longer isn't ours, and not worth reading.
+/// The longest text read from a lock file (bytes). The host writes far less, and a longer text isn't the host's.
 const TEXT_BYTES_MAX: u64 = 4096;
 
-/// For so long a lock that is taken is tried again: who only asks whether it is held ([`Home::holder`]) has it for a
-/// moment.
+/// The longest time for which a taken lock is retried. A process that only checks for a holder ([`Home::holder`]) has
+/// it for a moment.
 const ASKED_MAX: Duration = Duration::from_millis(250);
 
-/// Between two tries.
+/// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The right to a home, until dropped.
+/// The exclusive use of a home, until dropped.
 #[derive(Debug)]
 pub struct HomeLock {
     file: Mutex<File>,
-    /// Open and, where the file system can lock directories, locked.
+    /// The open directory, which is also locked if the file system supports that.
     _directory: File,
     id: FileId,
 }
 
-/// What makes a file or directory the one that it is, whatever its path: it survives a move, and no copy has it.
+/// The identity of a file or directory, independent of its path. It survives a move, and a copy has another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -50,7 +51,7 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// Returns the identity of what that metadata is about.
+    /// Returns the identity of the file or directory with this metadata.
     pub fn of(metadata: &std::fs::Metadata) -> Self {
         FileId {
             device: metadata.dev(),
@@ -65,14 +66,14 @@ impl fmt::Display for FileId {
     }
 }
 
-/// Another process has the home.
+/// The error that another process uses the home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HomeBusy {
     /// The home's data directory.
     pub home: PathBuf,
-    /// The process that has it, if it has said so yet.
+    /// The process that uses the home, if known.
     pub pid: Option<u32>,
-    /// Since when, if it has said so yet.
+    /// The time since which it uses the home, if known.
     pub since: Option<Timestamp>,
 }
 
@@ -91,21 +92,21 @@ impl fmt::Display for HomeBusy {
 
 impl std::error::Error for HomeBusy {}
 
-/// What the lock file says.
+/// The text of the lock file.
 #[derive(Serialize, Deserialize)]
 struct Holder {
     pid: u32,
     since: Timestamp,
-    /// Where the holder can be reached, if it is a host.
+    /// The holder's control socket, if it is a host.
     #[serde(default)]
     socket: Option<PathBuf>,
 }
 
 impl Home {
-    /// Takes the home for this process. Its directories must be there ([`Home::create`]).
+    /// Takes the home for this process. Its directories must exist ([`Home::create`]).
     ///
     /// # Errors
-    /// [`HomeBusy`] if another one has it (find it with `downcast_ref`), else the disk's.
+    /// [`HomeBusy`] if another process uses it (use `downcast_ref`), otherwise a disk error.
     pub fn lock(&self) -> anyhow::Result<HomeLock> {
         let began = Instant::now();
         loop {
@@ -117,12 +118,12 @@ impl Home {
         }
     }
 
-    /// Takes it, or returns `None` where another one has it.
+    /// Takes the lock, or returns `None` if another process has it.
     fn try_lock(&self) -> anyhow::Result<Option<HomeLock>> {
         let path = self.lock_file();
         let fault = |e: &io::Error, tried: &str| DiskFault::new(e, tried, &path);
         let directory = File::open(&self.data).map_err(|e| fault(&e, "open"))?;
-        // Some file systems lock no directories: on those the file alone counts.
+        // Some file systems can't lock directories; there, only the file's lock counts.
         if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
             return Ok(None);
         }
@@ -141,7 +142,7 @@ impl Home {
         }))
     }
 
-    /// Returns who has the home, or `None` where nobody has.
+    /// Returns the process that uses the home, or `None` if there is none.
     pub fn holder(&self) -> Option<HomeBusy> {
         let is_held = |path: &Path| {
             let shared = File::open(path).map(|file| file.try_lock_shared());
@@ -153,14 +154,14 @@ impl Home {
     /// Returns the identity of the directory that the home's path leads to now.
     ///
     /// # Errors
-    /// The disk's.
+    /// A disk error.
     pub fn id(&self) -> io::Result<FileId> {
         std::fs::metadata(&self.data).map(|metadata| FileId::of(&metadata))
     }
 
     fn held(&self) -> HomeBusy {
         let mut text = String::new();
-        // A holder that is just signing leaves nothing to be read; then the message goes without it.
+        // While the holder writes the file, its text is missing; the error then names no process.
         if let Ok(file) = File::open(self.lock_file()) {
             let _ = file.take(TEXT_BYTES_MAX).read_to_string(&mut text);
         }
@@ -174,16 +175,16 @@ impl Home {
 }
 
 impl HomeLock {
-    /// Returns the identity of the directory that is held.
+    /// Returns the identity of the locked directory.
     pub fn id(&self) -> FileId {
         self.id
     }
 
-    /// Makes the lock file anew if somebody has removed it. True if so. The home's path must lead to the directory that is
-    /// held.
+    /// Creates and locks the lock file again if somebody has removed it. Returns true if so. The home's path must lead
+    /// to the locked directory.
     ///
     /// # Errors
-    /// The disk's, or another process has locked a file of its own in that place.
+    /// A disk error, or another process has locked a new file in its place.
     pub fn renew(&self, home: &Home) -> anyhow::Result<bool> {
         let path = home.lock_file();
         let mut ours = lock(&self.file);
@@ -207,7 +208,7 @@ impl HomeLock {
     }
 }
 
-/// Without truncating: the text may be another's.
+/// Opens the lock file without truncating it, since the text may be another process's.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -243,7 +244,7 @@ mod tests {
         let before = Timestamp::now();
         assert_eq!(home.holder(), None);
         let lock = home.lock().unwrap();
-        // A lock belongs to the open file, so that another one in the same process stands for another process.
+        // A lock belongs to the open file, so a second open file in this process acts like another process.
         let error = home.lock().unwrap_err();
         let held = error.downcast_ref::<HomeBusy>().unwrap();
         assert_eq!(held.pid, Some(std::process::id()));

@@ -1,8 +1,8 @@
-//! A path to the control socket that the kernel takes, however deep the home lies.
+//! A path to the control socket that is short enough for the kernel, however deep the home lies.
 //!
-//! The address of a Unix socket has room for some hundred bytes, and a home in a build's or a test's directory is
-//! easily longer. Linux offers a way around: open the directory, and name the socket by the descriptor,
-//! `/proc/self/fd/N/control.sock`; it is the same file. Elsewhere a long path is an error that says what to do.
+//! The address of a Unix socket is limited to about a hundred bytes, which a home in a build or test directory easily
+//! exceeds. On Linux the socket can be reached through its open directory, as `/proc/self/fd/N/control.sock`; that is
+//! the same file. On other systems a long path is an error that says what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -13,20 +13,20 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::Home;
 
-/// `sun_path` less its NUL: unix(7) has 108 bytes on Linux, 104 on macOS and the BSDs.
+/// The size of `sun_path` without its NUL (bytes): unix(7) has 108 bytes on Linux, 104 on macOS and the BSDs.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// A path to bind or connect a socket to. It is good for as long as this lives; what was bound or connected outlives it.
+/// A path for binding or connecting a socket. It is valid while this lives; a bound or connected socket outlives it.
 #[derive(Debug)]
 pub struct SocketPath {
     path: PathBuf,
-    /// What the path leads through.
+    /// The open directory in the path.
     #[cfg(unix)]
     _directory: Option<OwnedFd>,
 }
 
 impl SocketPath {
-    /// The path, for `bind` or `connect` of this process alone. In messages show the real one.
+    /// Returns the path for `bind` or `connect`, valid only in this process. Messages must show the real path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -41,11 +41,11 @@ impl AsRef<Path> for SocketPath {
 
 #[cfg(unix)]
 impl Home {
-    /// The control socket by a path short enough to bind and to connect to.
+    /// Returns a path to the control socket that is short enough to bind and to connect to.
     ///
     /// # Errors
-    /// The real path is too long and its directory isn't there (then nothing listens either: `ErrorKind::NotFound`),
-    /// may not be opened, or this system has no way around.
+    /// The real path is too long, and its directory doesn't exist (then nothing listens either: `ErrorKind::NotFound`),
+    /// can't be opened, or this system can't shorten the path.
     pub fn control_socket_short(&self) -> std::io::Result<SocketPath> {
         let path = self.control_socket();
         match path.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX {
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     }
 
-    /// The limit is the kernel's own, on this system too.
+    /// Checks the limit against the kernel of this system.
     #[test]
     fn the_limit_is_the_kernels() {
         let address =

@@ -1,7 +1,7 @@
-//! Why a text is not JSON5, in words for the person who wrote it: what was expected, what came, where, and what to write.
+//! Explains to a person why a text is not JSON5: what was expected, what was found, where, and what to write instead.
 //!
-//! The `json5` crate names the code of its reader that failed ("EOF parsing null" for the letter `n`), and where a text ends
-//! too early it has no position. So the text is looked at once more, by its tokens.
+//! The `json5` crate's errors name the failed part of its reader ("EOF parsing null" for the letter `n`), and have no
+//! position if the text ends too early. The tokens of the text are therefore examined once more.
 
 use json5::{Error, ErrorCode, Position};
 use serde::de::IgnoredAny;
@@ -9,13 +9,13 @@ use serde::de::IgnoredAny;
 use super::tokens::{Token, tokens_at};
 use super::{number, shown, write_string};
 
-/// What is shown as arguments where the ones that came don't tell what was meant.
+/// The example arguments in a message if the text doesn't suggest any.
 const EXAMPLE: &str = r#"["text", 5]"#;
 
-/// The words that stand for themselves.
+/// The words that are JSON values.
 const WORDS: [&str; 3] = ["true", "false", "null"];
 
-/// Says what is wrong with the arguments of a command.
+/// Describes the error in a command's arguments.
 pub(super) fn in_arguments(arguments: &str, error: &Error) -> String {
     let example = in_quotes(arguments);
     let example = example.as_deref().unwrap_or(EXAMPLE);
@@ -26,7 +26,7 @@ pub(super) fn in_arguments(arguments: &str, error: &Error) -> String {
     )
 }
 
-/// Says what is wrong with a document, and where.
+/// Describes the error in a document, and where it is.
 pub(super) fn in_document(text: &str, error: &Error) -> String {
     if error.code().is_some_and(is_end) {
         return at_end(text);
@@ -47,7 +47,7 @@ pub(super) fn in_document(text: &str, error: &Error) -> String {
     }
 }
 
-/// Says what a text that ends too early lacks.
+/// Describes what is missing in a text that ends too early.
 fn at_end(text: &str) -> String {
     if tokens_at(text).next().is_none() {
         return "it is empty".to_owned();
@@ -62,7 +62,7 @@ fn at_end(text: &str) -> String {
     }
 }
 
-/// Whether the reader came to the end of the text; where that is, it doesn't tell.
+/// Returns whether the reader reached the end of the text. Its error then has no position.
 fn is_end(code: ErrorCode) -> bool {
     use ErrorCode as Code;
     matches!(
@@ -80,7 +80,7 @@ fn is_end(code: ErrorCode) -> bool {
     )
 }
 
-/// What the reader expected, where its own words are those of its code.
+/// Returns what the reader expected, for errors whose own text describes the reader's code.
 fn expected(code: ErrorCode) -> Option<&'static str> {
     use ErrorCode as Code;
     Some(match code {
@@ -102,14 +102,14 @@ fn expected(code: ErrorCode) -> Option<&'static str> {
     })
 }
 
-/// Returns what begins last and has no end, and where: a comment, a string, an array or an object.
+/// Returns the last comment, string, array or object that has no end, and where it begins.
 fn unclosed(text: &str) -> Option<(&'static str, usize)> {
     let mut open = Vec::new();
     for (at, token) in tokens_at(text) {
         match token {
             Token::Open('[') => open.push(("array", at)),
             Token::Open(_) => open.push(("object", at)),
-            // One that closes nothing, or the wrong thing, is for the reader to tell.
+            // The `json5` reader reports closing brackets that match nothing or the wrong bracket.
             Token::Close(_) => drop(open.pop()?),
             Token::Text(string) if !is_closed(string) => {
                 return Some(("string", at));
@@ -126,7 +126,7 @@ fn is_closed(string: &str) -> bool {
     !is_string.is_err_and(|error| error.code().is_some_and(is_end))
 }
 
-/// Returns the word at that place, or that ends there, where it is no value and names no member.
+/// Returns the word at or ending at that place, if it is neither a value nor a member's name.
 fn wrong_word(text: &str, at: usize) -> Option<(usize, &str)> {
     let mut all = tokens_at(text).peekable();
     while let Some((start, token)) = all.next() {
@@ -158,8 +158,8 @@ fn no_value(word: &str, place: &str) -> String {
     )
 }
 
-/// Returns the arguments with every text in quotes and every bracket closed; `None` where that doesn't make JSON of them, or
-/// more than can be shown.
+/// Returns the arguments with quotes around every text and with all brackets closed. Returns `None` if that isn't JSON
+/// or is too long to show.
 fn in_quotes(arguments: &str) -> Option<String> {
     let arguments = arguments.trim();
     if arguments.is_empty() || shown(arguments) != arguments {
@@ -178,7 +178,7 @@ fn in_quotes(arguments: &str) -> Option<String> {
     is_json.then_some(json)
 }
 
-/// Writes the tokens of a text as JSON; words that stand side by side are one text.
+/// Writes the tokens of a text as JSON. Adjacent words become one text.
 fn completed(text: &str) -> Option<String> {
     let (mut json, mut open) = (String::new(), Vec::new());
     let mut all = tokens_at(text).peekable();
@@ -217,7 +217,7 @@ fn completed(text: &str) -> Option<String> {
     Some(json)
 }
 
-/// Says where something is; the line only where there are several.
+/// Returns the place as text; the line is included only if there are several.
 fn place(text: &str, at: usize) -> String {
     let position = Position::from_offset(at, text);
     match text.trim_end().contains(['\n', '\r']) {
@@ -226,12 +226,12 @@ fn place(text: &str, at: usize) -> String {
     }
 }
 
-/// Returns the place of a position in the text, in bytes.
+/// Returns the byte offset of a position in the text.
 fn offset_of(text: &str, position: Position) -> usize {
     let (mut line, mut column) = (0, 0);
     let mut before = '\0';
     for (at, c) in text.char_indices() {
-        // As the reader counts: CR and LF together end one line.
+        // CR and LF together end one line, as in the reader.
         let is_second = before == '\r' && c == '\n';
         if (line, column) == (position.line, position.column) && !is_second {
             return at;

@@ -1,4 +1,4 @@
-//! Tests of the rewriting: it means what the `json5` crate reads, and no number changes.
+//! Tests of the rewriting: the result means what the `json5` crate reads, and no number changes.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -64,7 +64,7 @@ fn numbers_keep_their_digits() {
     }
 }
 
-/// Each with the beginning of its message.
+/// Words that are not JSON numbers, each with the beginning of its message.
 const NO_NUMBERS: &[(&str, &str)] = &[
     (
         "[NaN]",
@@ -113,7 +113,7 @@ fn numbers_that_json_does_not_have_are_refused_with_their_place() {
     );
 }
 
-/// What people type, and all that they are told.
+/// Wrong input that people type, each with the expected message.
 const NONSENSE: &[(&str, &str)] = &[
     (
         "n",
@@ -213,7 +213,7 @@ fn nonsense_is_told_with_what_was_expected_and_what_to_write() {
     );
 }
 
-/// Documents, and what is told of them.
+/// Wrong documents, each with its message.
 const MISWRITTEN: &[(&str, &str)] = &[
     ("", "it is empty"),
     ("\n// nothing\n", "it is empty"),
@@ -261,7 +261,7 @@ fn where_a_document_is_wrong_is_told_by_its_line() {
 
 #[test]
 fn nonsense_of_any_length_is_told_at_once() {
-    // A line may have 16 MiB; what grew with its square would take hours.
+    // A line may have 16 MiB; quadratic time would take hours for it.
     for part in ["n ", "[", "'n', ", "{n:", "/* ", "1,\u{2028}"] {
         let long = part.repeat((1 << 20) / part.len());
         assert!(to_strict(&long).unwrap_err().len() < 500, "{part}");
@@ -282,11 +282,11 @@ fn depth_is_an_error() {
             .unwrap_err()
             .contains("nest deeper")
     );
-    // Brackets in strings and comments nest nothing.
+    // Brackets in strings and comments don't count as nesting.
     assert!(to_strict(&format!("['{0}',] // {0}", "[".repeat(1000))).is_ok());
 }
 
-/// Text that is often JSON5.
+/// Generates text that is often JSON5.
 fn json5() -> impl Strategy<Value = String> {
     let token = prop_oneof![
         Just("{"),
@@ -335,7 +335,7 @@ proptest! {
         match to_strict(&text) {
             Ok(strict) if tokens(&text).next().is_some() => {
                 let here: Value = serde_json::from_str(&strict).unwrap();
-                // The crate takes the sign of a zero away.
+                // The crate drops the sign of a zero.
                 let there = read.unwrap().to_string();
                 prop_assert_eq!(here.to_string().replace("-0.0", "0"), there, "{}", text);
             }

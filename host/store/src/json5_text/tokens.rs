@@ -1,8 +1,8 @@
-//! The tokens of a JSON5 text: brackets, commas, colons, strings, and words. Comments and white space are left out.
+//! Splits a JSON5 text into tokens: brackets, commas, colons, strings and words. Comments and white space are skipped.
 //!
-//! Any text has tokens; whether they make sense is for a reader of JSON5 to say.
+//! Any text has tokens; the JSON5 reader decides whether they are valid.
 
-/// A token.
+/// A token of JSON5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'t> {
     /// `[` or `{`.
@@ -11,11 +11,11 @@ pub(super) enum Token<'t> {
     Close(char),
     Comma,
     Colon,
-    /// A string with its quotes.
+    /// A string, including its quotes.
     Text(&'t str),
     /// A number, a name, or one of `true`, `false` and `null`.
     Word(&'t str),
-    /// The beginning of a comment that has no end.
+    /// The beginning of an unclosed comment.
     Unclosed,
 }
 
@@ -24,7 +24,7 @@ pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
     tokens_at(text).map(|(_, token)| token)
 }
 
-/// Returns the tokens of a text, each with where it begins (bytes).
+/// Returns the tokens of a text, each with the offset at which it begins (bytes).
 pub(super) fn tokens_at(text: &str) -> impl Iterator<Item = (usize, Token<'_>)> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -51,7 +51,8 @@ fn is_blank(c: char) -> bool {
     c.is_whitespace() || c == '\u{feff}'
 }
 
-/// Returns the length of the comment that a text begins with; `None` where that has no end.
+/// Returns the length of the comment at the beginning of a text, 0 if there is none, or `None` if the comment is
+/// unclosed.
 fn comment_bytes(text: &str) -> Option<usize> {
     if text.starts_with("//") {
         let line_end = text.find(['\n', '\r', '\u{2028}', '\u{2029}']);
@@ -63,7 +64,7 @@ fn comment_bytes(text: &str) -> Option<usize> {
     }
 }
 
-/// Returns the token that a text begins with, and its length.
+/// Returns the first token of a text and its length (bytes).
 fn first(text: &str) -> Option<(Token<'_>, usize)> {
     Some(match text.chars().next()? {
         bracket @ ('[' | '{') => (Token::Open(bracket), 1),
@@ -75,7 +76,7 @@ fn first(text: &str) -> Option<(Token<'_>, usize)> {
             (Token::Text(&text[..bytes]), bytes)
         }
         first => {
-            // A slash that begins no comment is a word of its own, so that there is an end.
+            // A slash that begins no comment becomes a token of its own, so that the iteration always advances.
             let behind = &text[first.len_utf8()..];
             let end = behind.find(is_word_end).unwrap_or(behind.len());
             let bytes = first.len_utf8() + end;
@@ -88,7 +89,7 @@ fn is_word_end(c: char) -> bool {
     is_blank(c) || matches!(c, '[' | '{' | ']' | '}' | ',' | ':' | '"' | '\'' | '/')
 }
 
-/// Returns the length of the string that a text begins with, quotes included.
+/// Returns the length of the string at the beginning of a text, including quotes (bytes).
 fn string_bytes(text: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (at, c) in text.char_indices().skip(1) {

@@ -1,8 +1,8 @@
-//! The log as whoever started the host sees it, on standard error.
+//! The log on the host's standard error.
 //!
-//! Standard error may be a pipe whose reader has stopped, and a write to it then waits for ever. So a thread of its own
-//! does it, behind a queue with a limit; what doesn't fit is dropped, counted and told. The price: at the end the queue
-//! has to be given a moment ([`ConsoleThread::flush`]).
+//! Standard error may be a pipe whose reader has stopped, and a write to it then blocks forever. A separate thread
+//! therefore writes from a bounded queue. Lines that don't fit are dropped and counted, and the count is shown. The
+//! process must give the queue time to empty before it exits ([`ConsoleThread::flush`]).
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -14,24 +14,24 @@ use super::Record;
 use crate::printable;
 use crate::tasks;
 
-/// Text that may wait: a burst of some ten thousand lines.
+/// The longest text in the queue (bytes), enough for a burst of some ten thousand lines.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
-/// How the log is shown on standard error.
+/// The form in which standard error shows the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Console {
-    /// A line for people.
+    /// One line per record, for people.
     Human {
-        /// With colours.
+        /// True if the line has colours.
         ansi: bool,
     },
-    /// One JSON object a line, as in the files.
+    /// One JSON object per line, as in the files.
     Json,
-    /// Not at all, but for what can't be kept in the files.
+    /// Nothing, except records that the files can't keep.
     Off,
 }
 
-/// The thread that writes to standard error. It ends when this is dropped and the queue is empty.
+/// The thread that writes to standard error. It ends once this handle is dropped and the queue is empty.
 #[derive(Debug)]
 pub(super) struct ConsoleThread {
     kind: Console,
@@ -69,7 +69,7 @@ impl ConsoleThread {
         Ok(ConsoleThread { kind, queue })
     }
 
-    /// Shows a record; `json` is the same as a JSON line.
+    /// Shows a record. `json` is the same record as a JSON line.
     pub(super) fn show(&self, record: &Record, json: &[u8]) {
         match self.kind {
             Console::Human { ansi } => self.queue.push(&human(record, ansi)),
@@ -78,7 +78,7 @@ impl ConsoleThread {
         }
     }
 
-    /// Shows a record even if the console is off: there is nowhere else to tell it.
+    /// Shows a record even if the console is off, since the files can't keep it.
     pub(super) fn insist(&self, record: &Record, json: &[u8]) {
         match self.kind {
             Console::Off => self.queue.push(&human(record, false)),
@@ -86,7 +86,7 @@ impl ConsoleThread {
         }
     }
 
-    /// Waits until all is written that was shown until now, or for `limit`. True if it is.
+    /// Waits until everything in the queue is written, for at most `limit`. Returns whether it is.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let is_busy = |state: &mut ConsoleState| state.is_writing || !state.text.is_empty();
         let waited = self
@@ -105,7 +105,7 @@ impl Drop for ConsoleThread {
     }
 }
 
-/// The JSON line as a terminal can be given it.
+/// Returns the JSON line in a form that is safe for a terminal.
 fn safe(json: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(json).map(printable::json) {
         Ok(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
@@ -134,17 +134,17 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The thread's life.
+    /// Writes the queue to `sink` until the queue is closed and empty. Runs on the console thread.
     fn write_all_to(&self, mut sink: impl Write) {
         while let Some(text) = self.next() {
-            // Standard error may be closed; the files have it all.
+            // Standard error may be closed; the files keep the records anyway.
             let _ = sink.write_all(&text).and_then(|()| sink.flush());
             self.state().is_writing = false;
             self.changed.notify_all();
         }
     }
 
-    /// All that waits, in one piece; waits for something. Nothing at the end.
+    /// Waits for text and returns the whole queue. Returns `None` once the queue is closed and empty.
     fn next(&self) -> Option<Vec<u8>> {
         let is_idle = |state: &mut ConsoleState| state.text.is_empty() && !state.is_closed;
         let waited = self.changed.wait_while(self.state(), is_idle);
@@ -173,7 +173,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// Hands on what is written, and waits before the first write until it may.
+    /// A sink that forwards each write and delays the first one until the gate opens.
     struct Sink {
         gate: Option<mpsc::Receiver<()>>,
         out: mpsc::Sender<Vec<u8>>,
@@ -233,7 +233,7 @@ mod tests {
         open.send(()).unwrap();
         assert!(console.flush(LIMIT));
         drop(console);
-        // Until the thread has ended and dropped its end.
+        // The channel ends once the thread has dropped its sender.
         let bytes: Vec<u8> = written.iter().flatten().collect();
         let text = String::from_utf8(bytes).unwrap();
         let lines = text.lines().filter(|line| line.starts_with('x')).count();

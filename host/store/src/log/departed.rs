@@ -1,4 +1,4 @@
-//! The logs of a home as files: how much each takes and since when nothing was written, and their removal.
+//! Lists the log files in a home, with their sizes and the times of their last writes, and removes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use super::file;
 use crate::atomic_file::{self, DiskFault};
 use crate::retention::KeptItem;
 
-/// Returns each log's name with its size, and the time of its last line.
+/// Returns the name of each log with its size and the time of its last write.
 ///
 /// # Errors
 /// The directory can't be read.
@@ -41,10 +41,10 @@ pub fn kept(logs_dir: &Path) -> Result<BTreeMap<String, KeptItem>, DiskFault> {
     Ok(logs)
 }
 
-/// Removes a daemon's log, those set aside included. Returns whether there was one.
+/// Removes a daemon's log, including rotated files. Returns whether there was one.
 ///
 /// # Errors
-/// The disk's; what could be removed is.
+/// A disk error; everything else that could be removed is removed.
 pub fn remove(logs_dir: &Path, daemon: &str) -> Result<bool, DiskFault> {
     let (mut has_any, mut removed) = (false, Ok(()));
     for path in file::paths(&file::path_of(logs_dir, daemon)) {

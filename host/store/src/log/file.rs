@@ -1,11 +1,12 @@
-//! One daemon's log on the disk: lines appended to a file that is set aside when it is full.
+//! One daemon's log on the disk: lines are appended to a file, which is rotated when it is full.
 //!
-//! `N.log` is the present one, `N.log.1` the one before, and so on; the oldest goes. (The crate for this that we looked
-//! at panics when its directory is gone, and keeps silent when the file can't be opened.) Nothing is synced: a log is
-//! worth less than the time.
+//! `N.log` is the current file, `N.log.1` the previous one, and so on; the oldest is overwritten. (The crate considered
+//! for this panics if its directory is gone, and reports nothing if the file can't be opened.) Nothing is synced: a log
+//! isn't worth the time.
 //!
-//! After an error the file is closed, and the next line opens it anew: a disk that was full is used as soon as it isn't.
-//! A line that was cut short, by a full disk or by the end of a process, is ended first, so that it spoils no other.
+//! After an error the file is closed and the next line reopens it, so that logging resumes as soon as a full disk has
+//! space. A line that was cut off by a full disk or the end of a process is terminated first, so that it doesn't damage
+//! the next line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,18 +14,18 @@ use std::path::{Path, PathBuf};
 
 use crate::atomic_file;
 
-/// The size at which a file is set aside: some hours of a talkative daemon, and still opened by any editor.
+/// The size at which a file is rotated (bytes). It holds some hours of a talkative daemon, and any editor can open it.
 const FILE_BYTES_MAX: u64 = 10 << 20;
 
-/// Files of a daemon, the present one included.
+/// The number of files per daemon, including the current one.
 const FILES_MAX: u32 = 5;
 
-/// The file that a daemon's records go to.
+/// Returns the path of a daemon's current log file.
 pub(super) fn path_of(logs_dir: &Path, daemon: &str) -> PathBuf {
     logs_dir.join(format!("{}.log", file_stem(daemon)))
 }
 
-/// The daemon that a file of the directory belongs to; `None` for a file that is no log.
+/// Returns the name of the daemon that a log file belongs to, or `None` if the file is not a log.
 pub(super) fn daemon_of(file_name: &str) -> Option<&str> {
     let (present, age) = match file_name.rsplit_once(".log") {
         Some((stem, age)) => (stem, age),
@@ -38,7 +39,8 @@ pub(super) fn daemon_of(file_name: &str) -> Option<&str> {
     (is_log && !present.is_empty()).then_some(present)
 }
 
-/// Names of daemons are good names of files. What isn't one (a foreign daemon's) is made so.
+/// Returns a file stem for a daemon's name. Names of this host's daemons stay unchanged; unsuitable characters in other
+/// names are replaced.
 fn file_stem(daemon: &str) -> String {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let good = |c| if is_good(c) { c } else { '_' };
@@ -46,7 +48,7 @@ fn file_stem(daemon: &str) -> String {
     daemon.chars().take(limit).map(good).collect()
 }
 
-/// The file, and those set aside, newest first; some may not be there.
+/// Returns the paths of the current file and the rotated ones, newest first. Some may not exist.
 pub(super) fn paths(present: &Path) -> impl Iterator<Item = PathBuf> {
     (0..FILES_MAX).map(|age| aged(present, age))
 }
@@ -60,7 +62,7 @@ fn aged(present: &Path, age: u32) -> PathBuf {
     name.into()
 }
 
-/// Where the lines of one daemon go.
+/// The log file of one daemon.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
@@ -75,7 +77,7 @@ struct OpenLog {
 }
 
 impl LogFile {
-    /// Touches nothing yet.
+    /// Creates the log file's handle without touching the disk.
     pub(super) fn new(path: PathBuf) -> Self {
         LogFile {
             path,
@@ -84,7 +86,7 @@ impl LogFile {
         }
     }
 
-    /// Appends a line, which has its LF.
+    /// Appends a line that ends with LF.
     pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let result = self.try_append(line);
         if result.is_err() {
@@ -105,7 +107,7 @@ impl LogFile {
     }
 
     fn opened(&mut self) -> io::Result<&mut OpenLog> {
-        // Somebody may have removed it; what is written then is read by nobody.
+        // Somebody may have removed the file; nobody could read what is written to it.
         let usable = self.open.take().filter(|open| !is_removed(&open.file));
         let open = match usable {
             Some(open) => open,
@@ -114,7 +116,7 @@ impl LogFile {
         Ok(self.open.insert(open))
     }
 
-    /// Makes room under the file's name. An empty file stays: then a line alone is longer than the limit.
+    /// Rotates the files. An empty current file stays, since then a single line exceeds the limit.
     fn set_aside(&mut self) -> io::Result<()> {
         if self.opened()?.bytes == 0 {
             return Ok(());
@@ -140,7 +142,7 @@ impl OpenLog {
         end_line(&mut file)?;
         let metadata = file.metadata()?;
         let bytes = metadata.len();
-        // What a person has put there instead keeps its mode: a pipe, a device.
+        // A pipe or device that a person has put in the file's place keeps its mode.
         if bytes == 0 && metadata.is_file() {
             atomic_file::make_owners(&file)?;
         }
@@ -167,7 +169,7 @@ fn is_removed(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
 }
 
-/// Windows removes no open file.
+/// Windows doesn't remove open files.
 #[cfg(not(unix))]
 fn is_removed(_file: &File) -> bool {
     false

@@ -1,9 +1,10 @@
-//! The one door to the log: a record goes to its daemon's file, to the console, and to whoever follows.
+//! The journal: every record passes through it to the daemon's log file, the console and the followers.
 //!
-//! Files are written on the spot: that is a copy into the system's cache, and what is written can be read at once. Only
-//! those that were written last stay open, so that ten thousand daemons that are silent hold no descriptor for it.
-//! Should the disk be full, the record is still shown and followed; the trouble is told once, and its end too.
-//! Absent on purpose: levels are filtered where records are made, and sizes limited where strangers make them.
+//! Files are written immediately: a write only copies into the system's cache, and the record can be read at once. Only
+//! the most recently used files stay open, so that ten thousand silent daemons need no descriptors. If the disk is
+//! full, records still reach the console and the followers; the journal reports the beginning and the end of the
+//! failure once each. Out of scope: the producers filter levels, and untrusted records are cut to size where they
+//! arrive.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,10 +25,10 @@ use super::tail::tail_within;
 use crate::atomic_file::DiskFault;
 use crate::registry::DAE_NAME;
 
-/// Records that a follower may be behind before it misses some (and is told so by its `recv`).
+/// The number of records a follower may lag behind before it misses some. Its `recv` then returns an error.
 const FOLLOWER_RECORDS_MAX: usize = 1024;
 
-/// The log of a home. Clones are the same one.
+/// The log of a home. Clones share the same journal.
 #[derive(Debug, Clone)]
 pub struct Journal(Arc<JournalShared>);
 
@@ -35,18 +36,18 @@ pub struct Journal(Arc<JournalShared>);
 struct JournalShared {
     logs_dir: PathBuf,
     files: Mutex<OpenFiles>,
-    /// Records that could not be kept since the last one that could.
+    /// The number of records that could not be written since the last successful write.
     lost: AtomicU64,
     console: ConsoleThread,
-    /// Whether the console gets what is only for those who look for a fault.
+    /// True if the console shows `debug` and `trace`.
     shows_debug: AtomicBool,
-    /// Whether the console gets warnings and errors alone.
+    /// True if the console shows only warnings and errors.
     is_quiet: AtomicBool,
     followers: broadcast::Sender<Arc<Record>>,
 }
 
 impl Journal {
-    /// The journal that keeps its files in `logs_dir`. None is touched before there is something to write.
+    /// Creates the journal whose files are in `logs_dir`. It touches no file before the first write.
     ///
     /// # Errors
     /// The system has no thread left.
@@ -68,7 +69,7 @@ impl Journal {
         }))
     }
 
-    /// Keeps, shows and hands on a record. Never fails.
+    /// Writes a record to its file, the console and the followers. Never fails.
     pub fn write(&self, record: Record) {
         let json = json_line(&record);
         let kept = self.keep(&record.daemon, &json);
@@ -84,27 +85,27 @@ impl Journal {
         self.tell_of(kept);
     }
 
-    /// Closes the file of a daemon that has left: a log that is removed must not keep its room on the disk.
+    /// Closes the log file of a daemon that is gone. A removed file that stays open would still take disk space.
     pub fn close(&self, daemon: &str) {
         let path = file::path_of(&self.0.logs_dir, daemon);
         locked(&self.0.files).close(&path);
     }
 
-    /// From now on the console shows `debug` and `trace` too; the files have them in any case.
+    /// Makes the console show `debug` and `trace` too. The files contain them in any case.
     pub fn show_debug(&self) {
         self.0.shows_debug.store(true, Ordering::Relaxed);
     }
 
-    /// From now on the console shows warnings and errors alone; the files have the rest.
+    /// Makes the console show only warnings and errors. The files contain the other levels too.
     pub fn show_no_info(&self) {
         self.0.is_quiet.store(true, Ordering::Relaxed);
     }
 
-    /// The last `lines` records of one daemon, or of all together, oldest first; fewer where they have more than `bytes_max`
-    /// bytes in the files. It blocks the thread.
+    /// Returns the last `lines` records of one daemon or of all, oldest first. It returns fewer if they take more than
+    /// `bytes_max` bytes in the files. Blocks the thread.
     ///
     /// # Errors
-    /// The disk's.
+    /// A disk error.
     pub fn tail(
         &self,
         daemon: Option<&str>,
@@ -114,14 +115,15 @@ impl Journal {
         tail_within(&self.0.logs_dir, daemon, (lines, bytes_max))
     }
 
-    /// Every record written from now on. One who falls behind gets `Lagged` with their number, and goes on.
+    /// Returns a receiver of every record written after this call. A receiver that falls behind gets `Lagged` with the
+    /// number of missed records, and then continues.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Record>> {
         self.0.followers.subscribe()
     }
 
-    /// Waits until the console shows all that was written, for at most `limit`: to be called before the process ends.
-    /// It blocks the thread.
+    /// Waits until the console has shown all records, for at most `limit`. To be called before the process exits.
+    /// Blocks the thread.
     pub fn flush(&self, limit: Duration) {
         self.0.console.flush(limit);
     }
@@ -135,11 +137,11 @@ impl Journal {
     }
 
     fn hand_on(&self, record: Record) {
-        // An error means that nobody follows.
+        // An error means that there are no followers.
         let _ = self.0.followers.send(Arc::new(record));
     }
 
-    /// Tells of the first record that could not be kept, and of the first one that could again.
+    /// Reports the first record that could not be written, and the first successful write after that.
     fn tell_of(&self, kept: Result<(), DiskFault>) {
         let lost = &self.0.lost;
         match kept {
@@ -156,7 +158,7 @@ impl Journal {
         }
     }
 
-    /// What the files can't be trusted with.
+    /// Shows a record that must not depend on the files.
     fn insist(&self, level: &str, message: String) {
         let record = Record {
             time: Timestamp::now(),
@@ -173,13 +175,13 @@ impl Journal {
 }
 
 fn json_line(record: &Record) -> Vec<u8> {
-    // A record is strings, numbers and JSON, none of which fails; were it to, an empty line is passed over by readers.
+    // A record consists of strings, numbers and JSON, so serialising it can't fail. Readers would skip an empty line.
     let mut line = serde_json::to_vec(record).unwrap_or_default();
     line.push(b'\n');
     line
 }
 
-/// A panic while a lock was held leaves a file or a map that is still good.
+/// Locks a mutex, even if it is poisoned: a panic leaves the file or map valid.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -252,7 +254,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
-    /// `/dev/full` is a disk without room.
+    /// `/dev/full` acts like a full disk.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_is_told_once_and_its_end_too() {

@@ -1,6 +1,8 @@
-//! The host's own `tracing` events as records of the daemon `Dae`, so that there is one log and not two.
+//! Forwards the host's own `tracing` events to the journal as records of the daemon `Dae`, so that there is a single
+//! log.
 //!
-//! Absent on purpose: spans. What an event has to tell is in its message and fields. Filters are the subscriber's.
+//! Out of scope: spans (an event's message and fields hold all its information) and filters (the subscriber applies
+//! them).
 
 use std::fmt;
 
@@ -13,17 +15,17 @@ use tracing_subscriber::layer::{Context, Layer};
 use super::{Journal, Record};
 use crate::registry::DAE_NAME;
 
-/// The field that `tracing`'s macros put the text into.
+/// The field in which `tracing`'s macros put the message.
 const MESSAGE_FIELD: &str = "message";
 
-/// A layer of a `tracing` subscriber that leads the host's own events to a journal.
+/// A `tracing` subscriber layer that writes the host's own events to a journal.
 #[derive(Debug, Clone)]
 pub struct JournalLayer {
     journal: Journal,
 }
 
 impl JournalLayer {
-    /// A layer that writes to `journal`.
+    /// Creates a layer that writes to `journal`.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
         JournalLayer { journal }
@@ -47,7 +49,7 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
     }
 }
 
-/// What an event says, collected field by field.
+/// The text and fields of an event, collected field by field.
 #[derive(Default)]
 struct EventText {
     message: String,

@@ -1,6 +1,6 @@
-//! A record as people read it: one line, whatever is in it.
+//! A record as one line for people, whatever it contains.
 //!
-//! What a daemon tells may come from its guests, so that it is escaped and cut (see [`crate::printable`]).
+//! A daemon's message may include text from its guests, so it is escaped and cut (see [`crate::printable`]).
 
 use std::fmt::Write as _;
 
@@ -9,11 +9,13 @@ use crate::printable::{RECORD_CHARS_MAX, one_line_of};
 
 const COLOURS_OFF: &str = "\u{1b}[0m";
 
-/// The levels have up to five letters; a file that was changed by hand may say anything.
+/// The longest level shown, in characters. Valid levels have up to five letters; a file edited by hand may contain
+/// anything.
 const LEVEL_CHARS_MAX: usize = 16;
 
 impl Record {
-    /// Time, level, daemon with its generation, message, fields; with the level in colour if `ansi`. No LF at its end.
+    /// Returns time, level, daemon with generation, message and fields, without LF. If `ansi` is true, the level has a
+    /// colour.
     #[must_use]
     pub fn line(&self, ansi: bool) -> String {
         let time = self.time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
@@ -47,7 +49,7 @@ impl Record {
 }
 
 fn push(line: &mut String, part: std::fmt::Arguments<'_>) {
-    // Writing into a String has no way to fail.
+    // Writing to a `String` can't fail.
     let _ = line.write_fmt(part);
 }
 

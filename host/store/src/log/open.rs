@@ -1,8 +1,8 @@
-//! The log files that are open: those that were written last, and no more of them than a few.
+//! The open log files: a limited number of the most recently used ones.
 //!
-//! A descriptor is dear where there are ten thousand daemons, and most of them have nothing to say. So a file is opened by
-//! who writes to it, and the one that was left alone for longest is closed for it. What is being written to stays: of one
-//! path there is never more than one open file, or one would write on in what the other has set aside.
+//! With ten thousand daemons, file descriptors are scarce, and most daemons log nothing. A file is therefore opened on
+//! the first write, and the least recently used file is closed to make room for it. A file in use is never closed:
+//! there must be at most one open file per path, or one writer would continue in a file that another has rotated.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,27 @@ use std::sync::{Arc, Mutex};
 
 use super::file::LogFile;
 
-/// Files that stay open. More daemons than this seldom talk at the same time, and one that is opened again costs six
-/// system calls.
+/// The highest number of files that stay open. More daemons than this seldom log at the same time, and reopening a file
+/// costs six system calls.
 const OPEN_MAX: usize = 64;
 
-/// See the file's head.
+/// The open log files by path.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
     by_path: HashMap<PathBuf, LastUse>,
-    /// How often any was asked for.
+    /// The number of calls of [`OpenFiles::get`].
     asked: u64,
 }
 
 #[derive(Debug)]
 struct LastUse {
     file: Arc<Mutex<LogFile>>,
-    /// The number of the last time that it was asked for.
+    /// The number of the call that last returned this file.
     last: u64,
 }
 
 impl OpenFiles {
-    /// The file at `path`, which is opened when it is written to.
+    /// Returns the file at `path`, which opens on the first write.
     pub(super) fn get(&mut self, path: &Path) -> Arc<Mutex<LogFile>> {
         self.asked += 1;
         let last = self.asked;
@@ -48,7 +48,7 @@ impl OpenFiles {
         file
     }
 
-    /// Closes the file at `path`, unless it is being written to. The next who writes opens it anew.
+    /// Closes the file at `path`, unless it is in use. The next write opens it again.
     pub(super) fn close(&mut self, path: &Path) {
         let is_idle = |used: &LastUse| Arc::strong_count(&used.file) == 1;
         if self.by_path.get(path).is_some_and(is_idle) {
@@ -56,7 +56,7 @@ impl OpenFiles {
         }
     }
 
-    /// Closes the one that was left alone for longest. False where all are being written to: there is one more then, for a
+    /// Closes the least recently used file. Returns false if all files are in use; the limit is then exceeded for a
     /// while.
     fn close_one(&mut self) -> bool {
         let idle = self

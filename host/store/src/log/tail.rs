@@ -1,8 +1,8 @@
-//! The end of the log, read from its files, whether or not a host writes them.
+//! Reads the end of the log from its files, whether or not a host writes them.
 //!
-//! Files are read backwards in blocks, so that the last screen of a large log costs a block. A file may be set aside
-//! while it is read: each is opened before the next older one, and one that is met again under its new name is passed
-//! over. What isn't a record, such as a line that was cut short, is passed over too.
+//! Files are read backwards in blocks, so the last screen of a large log costs one block. A file may be rotated during
+//! the read. Each file is therefore opened before the next older one, and a file that appears again under its new name
+//! is skipped. Lines that are not records, such as a cut-off line, are skipped too.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,17 +17,17 @@ use super::Record;
 use super::file;
 use crate::atomic_file::DiskFault;
 
-/// What is read at a time: some hundred lines.
+/// The size of one read (bytes): some hundred lines.
 const BLOCK_BYTES: u64 = 64 << 10;
 
-/// What the name of a log that isn't set aside ends with.
+/// The suffix of a current (not rotated) log file.
 const LOG_SUFFIX: &str = ".log";
 
-/// The last `lines` records of one daemon, or of all together, from the files in `logs_dir`, oldest first.
-/// What was never written is empty.
+/// Returns the last `lines` records of one daemon or of all, from the files in `logs_dir`, oldest first. Missing files
+/// count as empty.
 ///
 /// # Errors
-/// The disk's.
+/// A disk error.
 pub fn tail_files(
     logs_dir: &Path,
     daemon: Option<&str>,
@@ -36,7 +36,7 @@ pub fn tail_files(
     tail_within(logs_dir, daemon, (lines, usize::MAX))
 }
 
-/// As [`tail_files`], where the records have at most so many bytes in the files.
+/// Returns records like [`tail_files`], limited to a number of lines and of bytes in the files.
 pub(super) fn tail_within(
     logs_dir: &Path,
     daemon: Option<&str>,
@@ -69,19 +69,19 @@ fn latest(
     Ok(latest)
 }
 
-/// The latest records of those that were read: however many logs there are, no more than are asked for.
+/// The latest of the records read so far. Memory use depends on the requested limits, not on the number of logs.
 struct Latest {
     lines: usize,
     bytes_max: usize,
-    /// By their time; of one time, by their log and their place in it. With each, its bytes in the file.
+    /// The kept records with their lengths in the file (bytes), sorted by time, then by log and by position in the log.
     kept: BTreeMap<(Timestamp, usize, Reverse<usize>), (Record, usize)>,
     bytes: usize,
-    /// Records that were read, kept or not.
+    /// The number of records read, kept or not.
     read: usize,
 }
 
 impl Latest {
-    /// Takes a log's next record, from its end on. Breaks where all before it are older than what is kept.
+    /// Takes the next older record of a log. Breaks if this record and all before it are older than the kept ones.
     fn take(
         &mut self,
         (log, age): (usize, usize),
@@ -122,8 +122,8 @@ fn all_logs(logs_dir: &Path) -> Result<Vec<PathBuf>, DiskFault> {
     Ok(logs)
 }
 
-/// Takes the records of a log and of those set aside, from the last one on, as long as they are of use: at most as many as
-/// are asked for, whatever their times.
+/// Takes the records of a log and its rotated files, newest first, until they are too old. It takes at most the
+/// requested number of lines, whatever their times.
 fn take_log(latest: &mut Latest, number: usize, present: &Path) -> Result<(), DiskFault> {
     let mut age = 0;
     for (path, mut file) in open_all(present)? {
@@ -147,7 +147,7 @@ fn take_log(latest: &mut Latest, number: usize, present: &Path) -> Result<(), Di
     Ok(())
 }
 
-/// The files of a log that there are, newest first.
+/// Opens the existing files of a log, newest first.
 fn open_all(present: &Path) -> Result<Vec<(PathBuf, File)>, DiskFault> {
     let mut opened: Vec<(PathBuf, File)> = Vec::new();
     for path in file::paths(present) {
@@ -169,19 +169,19 @@ fn is_same(one: &File, other: &File) -> bool {
     id(one).is_some_and(|one| Some(one) == id(other))
 }
 
-/// Windows renames no open file.
+/// Windows doesn't rename open files.
 #[cfg(not(unix))]
 fn is_same(_one: &File, _other: &File) -> bool {
     false
 }
 
-/// Calls `take` with each line of a file, from the last one on, until that breaks.
+/// Calls `take` with each line of a file, last line first, until it breaks.
 fn each_from_last(
     file: &mut File,
     mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
     let mut start = file.seek(SeekFrom::End(0))?;
-    // What stands before the first LF of what was read: the end of a line that begins in the block before.
+    // The bytes before the first LF read so far: the end of a line that begins in the preceding block.
     let mut rest = Vec::new();
     while start > 0 {
         let block = start.min(BLOCK_BYTES);
@@ -224,12 +224,12 @@ mod tests {
         ) + "\n"
     }
 
-    /// `seconds` as lines of daemon A, each `padding` long.
+    /// Returns lines of daemon A for these seconds, each with a message of `padding` characters.
     fn lines(seconds: std::ops::Range<usize>, padding: usize) -> String {
         seconds.map(|second| line("A", second, padding)).collect()
     }
 
-    /// Minutes and seconds of the records, as seconds.
+    /// Returns the records' times in seconds since 03:00:00.
     fn seconds(records: &[Record]) -> Vec<usize> {
         let zero: jiff::Timestamp = "2026-01-02T03:00:00Z".parse().unwrap();
         let second = |record: &Record| record.time.duration_since(zero).as_secs() as usize;
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(tail(dir.path(), 0), Vec::<usize>::new());
     }
 
-    /// Lines around the length of a block, so that each way of lying across its border comes up.
+    /// Lines of about a block's length, so that they cross block borders in every way.
     #[test]
     fn lines_across_blocks_are_whole() {
         let dir = tempfile::tempdir().unwrap();

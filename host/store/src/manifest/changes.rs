@@ -1,11 +1,11 @@
-//! What changed in a daemon's commands from one file to the next: what its guests will notice. Pure.
+//! Compares the commands of two plugin files, to show what guests will notice. Pure functions.
 //!
-//! A command is what a guest sends: its name and its arguments. How it runs, and what its doc says, is no change.
+//! A command's name and arguments are compared. Its kind and its doc comment don't count.
 
 use super::{Command, Manifest};
 use crate::report::CommandChanges;
 
-/// What changed from `before` to `after`, each in the order of its file.
+/// Returns the changes from `before` to `after`. Each list is in the order of its file.
 #[must_use]
 pub fn changes(before: &Manifest, after: &Manifest) -> CommandChanges {
     let (before, after) = (&before.commands[..], &after.commands[..]);

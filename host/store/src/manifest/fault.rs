@@ -1,12 +1,12 @@
-//! Why a file can't be run: one sentence about it for a person, and a kind for programs.
+//! The reason why a file can't be run: a sentence for people and a kind for programs.
 //!
-//! The text is a predicate ("is empty; …") and the subject is put in front when it is known: the bytes of a file don't
-//! know its path. Each text says what was expected, what came, and what to do.
+//! The text is a predicate ("is empty; …"). The subject is added once it is known, since the file's bytes don't contain
+//! its path. Each text says what was expected, what was found, and what to do.
 
 use std::fmt;
 use std::path::Path;
 
-/// A file that no host may run, and why.
+/// A file that no host can run, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileFault {
     kind: FileFaultKind,
@@ -14,44 +14,44 @@ pub struct FileFault {
     predicate: String,
 }
 
-/// What is wrong with a file.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FileFaultKind {
-    /// There is none.
+    /// The file doesn't exist.
     Missing,
-    /// A directory, a pipe, a device.
+    /// It is a directory, a pipe, a socket or a device.
     NotAFile,
-    /// We may not read it.
+    /// The host's user may not read it.
     NoPermission,
-    /// Others than its owner may write it or its directory, or the owner is neither we nor root.
+    /// Users other than the owner may write it or its directory, or the owner is neither the host's user nor root.
     Insecure,
-    /// The disk says no.
+    /// The disk reported an error.
     Unreadable,
-    /// Larger than any plugin.
+    /// It is larger than any plugin.
     TooLarge,
-    /// It has no bytes.
+    /// It is empty.
     Empty,
-    /// Text, an archive, a program.
+    /// It is text, an archive or a program.
     NotALibrary,
-    /// For another processor or operating system.
+    /// It is for another processor or operating system.
     OtherPlatform,
-    /// Half-written or cut off.
+    /// It is partly written or truncated.
     Incomplete,
     /// It changed while it was read.
     Changed,
-    /// A shared library without a manifest.
+    /// It is a shared library without a manifest.
     NotADaemon,
-    /// The manifest is no manifest.
+    /// Its manifest is invalid.
     BadManifest,
-    /// Its ABI is older or newer than the host's range.
+    /// Its ABI version is outside the host's range.
     Abi,
     /// Its panics can't be caught.
     PanicAbort,
 }
 
 impl FileFault {
-    /// `predicate` goes on from "the plugin …".
+    /// Creates a fault. `predicate` continues a sentence that begins with "the plugin".
     pub fn new(kind: FileFaultKind, predicate: impl Into<String>) -> Self {
         FileFault {
             kind,
@@ -60,31 +60,32 @@ impl FileFault {
         }
     }
 
-    /// It has the looks of a file that someone still writes; `evidence` is what is missing.
+    /// Creates a fault for a file that is probably still being written. `evidence` describes what is missing.
     pub(crate) fn incomplete(evidence: impl fmt::Display) -> Self {
         let text = format!("is cut off or still being written: {evidence}; build or copy it anew");
         FileFault::new(FileFaultKind::Incomplete, text)
     }
 
-    /// The same, of the file at `path`.
+    /// Returns the fault with the file at `path` as its subject.
     pub fn at(mut self, path: &Path) -> Self {
         self.subject = Some(path.display().to_string());
         self
     }
 
-    /// The same, of a plugin by its name.
+    /// Returns the fault with the named plugin as its subject.
     pub fn of_plugin(mut self, name: &str) -> Self {
         self.subject = Some(format!("the plugin {name}"));
         self
     }
 
-    /// What is wrong.
+    /// Returns the kind of the fault.
     #[must_use]
     pub fn kind(&self) -> FileFaultKind {
         self.kind
     }
 
-    /// Whether it may be well in a moment, because somebody still writes it: a watcher tries again, quietly.
+    /// Returns whether the fault may disappear soon because the file is still being written. A watcher then retries
+    /// without logging.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         use FileFaultKind::{Changed, Empty, Incomplete};

@@ -1,16 +1,16 @@
-//! The look into a shared library: is it one, for this machine, whole, and where is its manifest.
+//! Inspects a shared library: whether it is one, is for this machine and is complete, and where its manifest is.
 //!
-//! Nothing is mapped or run: the bytes are read as data, and every offset in them is checked against their number.
-//! Linkers write a file piece by piece, the table of sections last; a copy that is under way is short. Both show as an
-//! offset past the end, or as zeros where the magic number should be. What can't be seen so (a hole in the middle) is
-//! what the trial in a child process is for.
+//! Nothing is mapped or run. The bytes are read as data, and every offset is checked against the file's length. Linkers
+//! write a file piece by piece, with the section table last, and an unfinished copy is too short. Both cases show up as
+//! an offset past the end or as zeros in place of the magic number. The preflight in a subprocess catches other damage,
+//! such as a hole in the middle.
 
 use object::read::{File, Object as _, ObjectSection as _, ObjectSegment as _};
 use object::{Architecture, BinaryFormat, ObjectKind};
 
 use super::fault::{FileFault, FileFaultKind};
 
-/// The beginnings of ELF, PE and Mach-O (32 and 64 bits, both byte orders).
+/// The magic numbers of ELF, PE and Mach-O (32 and 64 bits, both byte orders).
 const LIBRARY_MAGICS: [&[u8]; 6] = [
     b"\x7fELF",
     b"MZ",
@@ -20,16 +20,16 @@ const LIBRARY_MAGICS: [&[u8]; 6] = [
     b"\xfe\xed\xfa\xce",
 ];
 
-/// Mach-O files for several processors in one.
+/// The magic numbers of Mach-O files for several processors.
 const UNIVERSAL_MAGICS: [&[u8]; 2] = [b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"];
 
-/// The longest header of the formats above; a file shorter than this has none that is whole.
+/// The longest header of the formats above (bytes). No shorter file has a complete one.
 const HEADER_BYTES: usize = 64;
 
-/// As much of a file as is looked at to tell what it is.
+/// The length of the beginning of a file that shows its type (bytes).
 pub(super) const BEGINNING_BYTES: usize = 512;
 
-/// The bytes of the manifest's section.
+/// Returns the bytes of the manifest's section.
 pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], FileFault> {
     check_is_object(bytes)?;
     let file = File::parse(bytes).map_err(FileFault::incomplete)?;
@@ -41,8 +41,8 @@ pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], FileFault> {
     section.data().map_err(FileFault::incomplete)
 }
 
-/// Returns what the library takes in memory once it is mapped, as its headers say (bytes); 0 for what is none. Headers that
-/// lie may say more than there can be.
+/// Returns the size of the mapped library according to its headers (bytes), or 0 if it can't be parsed. Wrong headers
+/// may claim more memory than exists.
 pub(super) fn mapped_bytes(bytes: &[u8]) -> u64 {
     let file = File::parse(bytes).ok();
     file.map_or(0, |file| {
@@ -54,7 +54,7 @@ pub(super) fn mapped_bytes(bytes: &[u8]) -> u64 {
 fn section_name(format: BinaryFormat) -> &'static str {
     match format {
         BinaryFormat::MachO => "__dae_manifest",
-        BinaryFormat::Pe => ".daemani", // PE has room for eight bytes.
+        BinaryFormat::Pe => ".daemani", // PE limits a section name to eight bytes.
         _ => ".dae_manifest",
     }
 }
@@ -67,7 +67,7 @@ fn not_a_daemon() -> FileFault {
     )
 }
 
-/// By the first bytes: an object file of a kind that has shared libraries.
+/// Checks the first bytes: they must belong to an object file format that has shared libraries.
 pub(super) fn check_is_object(bytes: &[u8]) -> Result<(), FileFault> {
     if bytes.is_empty() {
         let text = "is empty; build or copy it anew";
@@ -103,7 +103,7 @@ fn not_a_library(what: &str) -> FileFault {
     FileFault::new(FileFaultKind::NotALibrary, text)
 }
 
-/// What a file that is no object file looks like.
+/// Describes a file that is not an object file.
 fn appearance(bytes: &[u8]) -> &'static str {
     let glance = &bytes[..bytes.len().min(BEGINNING_BYTES)];
     let is_text = |&byte: &u8| byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r');
@@ -117,7 +117,7 @@ fn appearance(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// A file for another system would fail at the load too, with words that only a linker's author understands.
+/// Checks that the file is for this machine. Otherwise loading would fail with an error that few users understand.
 fn check_platform(file: &File<'_>) -> Result<(), FileFault> {
     let theirs = (
         file.format(),
@@ -131,7 +131,7 @@ fn check_platform(file: &File<'_>) -> Result<(), FileFault> {
         cfg!(target_pointer_width = "64"),
         cfg!(target_endian = "little"),
     );
-    // The format of Windows' object files is COFF, that of its libraries PE.
+    // Windows' object files are COFF, its libraries are PE.
     let is_format = theirs.0 == ours.0 || (theirs.0 == BinaryFormat::Pe && cfg!(windows));
     if is_format && (theirs.1, theirs.2, theirs.3) == (ours.1, ours.2, ours.3) {
         return Ok(());
@@ -153,7 +153,7 @@ fn platform_text(
     format!("{format:?} {architecture:?}, {bits} bits, {order}-endian")
 }
 
-/// Nothing on a machine that isn't listed: there the load says it.
+/// Returns `None` on a machine that isn't listed; there, loading reports a wrong architecture.
 fn native_architecture() -> Option<Architecture> {
     Some(match std::env::consts::ARCH {
         "x86_64" => Architecture::X86_64,
@@ -178,7 +178,7 @@ fn check_is_library(file: &File<'_>) -> Result<(), FileFault> {
     }
 }
 
-/// Every section and segment lies within the file's `len` bytes. The tables themselves do: they were parsed.
+/// Checks that every section and segment lies within the file's `len` bytes. Parsing has already checked the tables.
 fn check_whole(file: &File<'_>, len: usize) -> Result<(), FileFault> {
     let sections = file.sections().filter_map(|section| section.file_range());
     let segments = file.segments().map(|segment| segment.file_range());

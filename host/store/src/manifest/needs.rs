@@ -1,25 +1,25 @@
-//! What a library asks of the system's loader: which other libraries, and where to look for them.
+//! A library's requirements on the system's loader: the other libraries it needs, and where to search for them.
 //!
-//! It explains a refusal of the loader and is shown by `check`. Nothing is decided by it: the loader itself decides. A file
-//! that can't be read this way (another format, damaged tables) has no needs that are known.
+//! They explain a loader error and appear in the output of `check`. Nothing is decided by them; the loader decides. A
+//! file that can't be read this way (another format, damaged tables) has no known requirements.
 
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH};
 use object::read::elf::{ElfFile, FileHeader};
 use object::read::{File, ReadRef};
 
-/// How a path begins that is relative to the directory of the file itself.
+/// The prefixes of a search path that is relative to the file's own directory.
 const ORIGINS: [&str; 2] = ["$ORIGIN", "${ORIGIN}"];
 
-/// What a library asks of the loader.
+/// A library's requirements on the loader.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The libraries that it needs, as it names them.
+    /// The names of the libraries that it needs.
     pub libraries: Vec<String>,
-    /// It has them looked for in a directory relative to its own (`$ORIGIN`).
+    /// True if the library has a search path relative to its own directory (`$ORIGIN`).
     pub is_beside: bool,
 }
 
-/// Reads the needs of the library in `bytes`.
+/// Returns the requirements of the library in `bytes`.
 pub fn needs(bytes: &[u8]) -> Needs {
     match File::parse(bytes) {
         Ok(File::Elf32(file)) => of_elf(&file),

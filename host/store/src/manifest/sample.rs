@@ -1,32 +1,32 @@
-//! The smallest shared library that has a manifest, made byte by byte for tests.
+//! Builds the smallest shared library that has a manifest, for tests.
 //!
-//! ELF for the machine that runs the test, 64 bits, little-endian: one loadable segment, the manifest's section and the
-//! names' one. Its parts lie in the order header, segments' table, manifest, names, sections' table, so that a cut
-//! anywhere takes something away.
+//! It is ELF for the machine that runs the test, 64 bits, little-endian, with one loadable segment, the manifest's
+//! section and the section of names. The order is header, segment table, manifest, names, section table, so that
+//! truncating it anywhere loses something.
 
-/// Where the manifest begins.
+/// The offset of the manifest (bytes).
 pub(crate) const MANIFEST_AT: usize = HEADER_BYTES + SEGMENT_BYTES;
-/// Where `e_machine` stands in the header.
+/// The offset of `e_machine` in the header (bytes).
 pub(crate) const MACHINE_AT: usize = 18;
-/// Where `e_type` stands in the header.
+/// The offset of `e_type` in the header (bytes).
 pub(crate) const TYPE_AT: usize = 16;
 
 const HEADER_BYTES: usize = 64;
 const SEGMENT_BYTES: usize = 56;
 const SECTION_BYTES: usize = 64;
-/// The names of the sections; each is found by its offset here.
+/// The names of the sections. Each is referenced by its offset here.
 const NAMES: &[u8] = b"\0.dae_manifest\0.shstrtab\0";
 const SHT_PROGBITS: u32 = 1;
 const SHT_STRTAB: u32 = 3;
 
-/// A manifest that any host takes.
+/// A manifest that every host accepts.
 pub(crate) const MANIFEST: &str = r#"{"name":"Sample","version":"1.2.3","abi":1,"api_version":"0.1.0","rustc":"rustc 1.95.0",
 "target":"any","panic":"unwind","about":"A sample.","commands":[
 {"name":"greet","doc":"Greets.","kind":"sync","arguments":[{"name":"who","type":"string","optional":false,"rest":false}]},
 {"name":"sum","doc":"","kind":"async","arguments":[{"name":"first","type":"number","optional":false,"rest":false},
 {"name":"second","type":"number","optional":true,"rest":false},{"name":"more","type":"number","optional":false,"rest":true}]}]}"#;
 
-/// A library with `manifest` in its section.
+/// Returns a library with `manifest` in its section.
 pub fn library(manifest: &[u8]) -> Vec<u8> {
     let names_at = MANIFEST_AT + manifest.len();
     let sections_at = names_at + NAMES.len();
@@ -56,11 +56,11 @@ fn header(sections_at: usize) -> Vec<u8> {
     put32(&mut out, &[1]);
     put64(&mut out, &[0, HEADER_BYTES, sections_at]);
     put32(&mut out, &[0]);
-    put16(&mut out, &[64, 56, 1, 64, 3, 2]); // sizes and counts of the tables, and which section has the names
+    put16(&mut out, &[64, 56, 1, 64, 3, 2]); // the tables' sizes and counts, and the index of the section of names
     out
 }
 
-/// All of the file before the sections' table, to be loaded for reading.
+/// Returns a loadable, read-only segment of everything before the section table.
 fn segment(len: usize) -> Vec<u8> {
     let mut out = Vec::new();
     put32(&mut out, &[1, 4]);

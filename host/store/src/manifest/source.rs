@@ -1,12 +1,12 @@
-//! A file of somebody else's, opened so that nothing about it can surprise: not a pipe that never ends, not a file
-//! that another user exchanges.
+//! Opens a plugin's file safely: neither a pipe that blocks forever nor a file that another user replaces can harm the
+//! host.
 //!
-//! Trust: what is loaded runs with all of our user's rights, so whoever may write the file or its directory is as good
-//! as we are. Only our user and root may, or the private group of one of them (see [`crate::write_access`]). The directories
-//! further up are not looked at: they are as the user keeps them. A sticky directory (`/tmp`) is good enough, for in it
-//! nobody moves another's files.
+//! A loaded plugin runs with all rights of the host's user. Therefore only this user and root may write the file and
+//! its directory; a private group of the owner counts as the owner (see [`crate::write_access`]). Directories further
+//! up are not checked; they are the user's responsibility. A sticky directory (`/tmp`) is accepted, because users can't
+//! rename or remove each other's files in it.
 //!
-//! The file is judged by its open descriptor, not by its name, so that what was judged is what is read.
+//! The checks use the open file, not its name, so the checked file is the one that is read.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -17,24 +17,26 @@ use super::library::{BEGINNING_BYTES, check_is_object};
 #[cfg(unix)]
 use crate::write_access::{self, AclTarget};
 
-/// No plugin comes near; with all debug symbols, large ones have some hundred MB. It is read into memory.
+/// The longest accepted file (bytes). Large plugins with all debug symbols have some hundred MB. The file is read into
+/// memory.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Opens a plugin's file for reading.
 ///
 /// # Errors
-/// It isn't there, isn't a regular file, may not be read, is too large, or others may write it.
+/// The file doesn't exist, isn't a regular file, can't be read, is too large, doesn't begin like a library, or others
+/// may write it.
 pub fn open(path: &Path) -> Result<File, FileFault> {
     let opened = opened(path);
     opened.map_err(|fault| fault.at(path))
 }
 
 fn opened(path: &Path) -> Result<File, FileFault> {
-    // Before the open, which for some devices does something.
+    // Checked before opening, because opening some devices has an effect.
     check_is_file(&fs::metadata(path).map_err(|e| unreadable(&e))?)?;
     let mut options = OpenOptions::new();
     options.read(true);
-    // Should it have become a pipe since, the open still doesn't wait for a writer.
+    // If the file has become a pipe since, the open must not wait for a writer.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(
         &mut options,
@@ -48,18 +50,19 @@ fn opened(path: &Path) -> Result<File, FileFault> {
     Ok(file)
 }
 
-/// The length of a file that may be a plugin by its kind and size; `None` for a pipe, a device, a giant.
+/// Returns the length of a file whose type and size are those of a plugin; `None` for a pipe, a device or an oversized
+/// file.
 pub fn file_bytes(path: &Path) -> Option<u64> {
     let metadata = fs::metadata(path).ok()?;
     check_is_file(&metadata).is_ok().then_some(metadata.len())
 }
 
-/// All bytes from where `file`, opened from `path`, stands.
+/// Reads all bytes from the current position of `file`, which was opened from `path`.
 ///
 /// # Errors
-/// The disk's.
+/// A disk error.
 pub fn read_whole(file: &mut File, path: &Path) -> Result<Vec<u8>, FileFault> {
-    // One allocation, where it stays as long as it is now.
+    // This allocates once, unless the file grows meanwhile.
     let bytes_now = file.metadata().map_or(0, |metadata| metadata.len());
     let room = usize::try_from(bytes_now.min(FILE_BYTES_MAX) + 1).unwrap_or(0);
     let mut bytes = Vec::with_capacity(room);
@@ -107,7 +110,7 @@ fn check_is_file(metadata: &Metadata) -> Result<(), FileFault> {
     Ok(())
 }
 
-/// A file that begins like no library is not read any further, however large it is.
+/// Rejects a file that doesn't begin like a library, without reading the rest.
 #[cfg(unix)]
 fn check_beginning(file: &File) -> Result<(), FileFault> {
     use std::os::unix::fs::FileExt as _;
@@ -123,11 +126,11 @@ fn check_beginning(_file: &File) -> Result<(), FileFault> {
     Ok(())
 }
 
-/// Neither the file, nor a directory by which its name leads to it, is in the hands of others.
+/// Checks that others can write neither the file nor the directories that contain it.
 #[cfg(unix)]
 fn check_trusted(path: &Path, file: &File, metadata: &Metadata) -> Result<(), FileFault> {
     check_hands(path, AclTarget::Open(file), metadata)?;
-    // The directory of a link and that of the file behind it: in either, the file can be exchanged.
+    // The file can be replaced in two places: the directory of a symbolic link and the directory of its target.
     let real = fs::canonicalize(path).map_err(|e| unreadable(&e))?;
     let named = std::path::absolute(path).map_err(|e| unreadable(&e))?;
     for directory in [named.parent(), real.parent()].into_iter().flatten() {
@@ -163,7 +166,7 @@ fn check_hands(what: &Path, place: AclTarget<'_>, metadata: &Metadata) -> Result
     Ok(())
 }
 
-/// Windows keeps files from others by inherited lists, which have no such bits.
+/// Windows protects files by inherited access lists and has no such mode bits.
 #[cfg(not(unix))]
 fn check_trusted(_path: &Path, _file: &File, _metadata: &Metadata) -> Result<(), FileFault> {
     Ok(())

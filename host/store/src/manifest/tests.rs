@@ -1,4 +1,4 @@
-//! What is told about each kind of file that may be given to a host.
+//! Tests of the errors for each kind of file that a host may be given.
 
 use super::sample::{self, MANIFEST, library};
 use super::*;
@@ -17,7 +17,7 @@ fn assert_fault(fault: &FileFault, kind: FileFaultKind, part: &str) {
     assert!(text.contains(part), "{text}");
 }
 
-/// A file in a directory that others can't write.
+/// Writes a file in a directory that others can't write to.
 fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("libsample.so");
@@ -111,7 +111,7 @@ fn a_program_and_an_object_file_are_no_libraries() {
 #[test]
 fn another_machine_is_named() {
     let mut bytes = library(MANIFEST.as_bytes());
-    bytes[sample::MACHINE_AT] = 40; // 32-bit ARM, whichever this machine is
+    bytes[sample::MACHINE_AT] = 40; // 32-bit ARM, which differs from every machine that runs the tests.
     assert_fault(&fault_of(&bytes), FileFaultKind::OtherPlatform, "Elf Arm");
     let universal = b"\xca\xfe\xba\xbe\0\0\0\x02";
     assert_fault(&fault_of(universal), FileFaultKind::OtherPlatform, "lipo");
@@ -229,7 +229,7 @@ fn what_begins_like_no_library_is_not_read_any_further() {
 #[test]
 fn a_file_that_others_may_write_is_not_run() {
     let (_dir, path) = file(&library(MANIFEST.as_bytes()));
-    // Whether a group may write it depends on the group: see `hands`.
+    // Write access for the group depends on the group: see `write_access`.
     for mode in [0o666, 0o646] {
         set_mode(&path, mode);
         let fault = read(&path).expect_err("insecure");
@@ -252,7 +252,7 @@ fn a_directory_that_others_may_write_makes_its_files_unsafe() {
         let fault = read(path).expect_err("insecure");
         assert_fault(&fault, FileFaultKind::Insecure, "777");
     }
-    // As /tmp: others may add files, and not touch ours.
+    // Like /tmp: others may add files but can't change ours.
     set_mode(dir.path(), 0o1777);
     read(&path).unwrap();
     read(&link).unwrap();

@@ -1,10 +1,10 @@
-//! The store over real directories.
+//! Tests of the plugin store in real directories.
 
 use super::*;
 use crate::manifest::sample::{self, MANIFEST};
 use tempfile::TempDir;
 
-/// A home with a store, and a plugin to be installed in it.
+/// A home with a store, and a plugin to install.
 struct Fixture {
     dir: TempDir,
     store: PluginStore,
@@ -144,7 +144,7 @@ fn every_image_is_a_file_of_its_own_under_a_new_name() {
 fn a_file_is_told_from_one_that_differs_anywhere_and_from_a_longer_one() {
     let Fixture { dir, store, source } = fixture();
     let mut bytes = fs::read(&source).unwrap();
-    // More than is compared at once.
+    // The file is longer than one part of the comparison.
     bytes.resize(
         bytes.len() + 3 * usize::try_from(COMPARED_BYTES).unwrap(),
         0,
@@ -162,7 +162,7 @@ fn a_file_is_told_from_one_that_differs_anywhere_and_from_a_longer_one() {
     assert!(!is_same(b""));
     *bytes.last_mut().unwrap() = 1;
     assert!(!is_same(&bytes));
-    // A damaged copy is like nothing; where there is none, the hash says it.
+    // A damaged copy counts as different. Without a copy, the hash decides.
     fs::write(&path, "damaged").unwrap();
     assert!(!store.is_same(&hash, &source));
     fs::remove_file(&path).unwrap();

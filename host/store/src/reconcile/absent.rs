@@ -1,8 +1,9 @@
-//! Drop-ins whose file has gone: they run on for a grace, since a file is often replaced in two steps.
+//! Tracks drop-ins whose file is missing. They run on for a grace period, since a file is often replaced in two steps.
 //!
-//! Removed and copied, renamed to a backup and copied, a link whose target is built anew: in between the file is away, and
-//! nobody means the daemon to lose its guests, port and state. So it is uninstalled only when its file has been away for the
-//! grace. At a host's start the grace runs from the start. Times are monotonic, and are given by the caller.
+//! A file is missing for a moment if it is removed and copied again, if it is renamed to a backup first, or if a link's
+//! target is rebuilt. The daemon must not lose its guests, port and state then, so it is uninstalled only after its
+//! file has been missing for the grace period. At a host's start the period begins with the start. The caller passes
+//! monotonic times.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,31 +11,31 @@ use std::time::Duration;
 
 use super::RegisteredFile;
 
-/// The drop-ins whose file is away.
+/// The drop-ins whose file is missing.
 #[derive(Debug, Default)]
 pub struct Absent {
     grace: Duration,
     all: BTreeMap<String, AwayFile>,
 }
 
-/// A file that is away.
+/// A missing file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct AwayFile {
     file: PathBuf,
     until: Duration,
 }
 
-/// What has changed since the last look.
+/// A change since the last update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AbsenceNews {
-    /// The daemon's file has gone.
+    /// The daemon's file is missing.
     Gone(String, PathBuf),
-    /// It is back, or the daemon is of another file now.
+    /// The file is back, or the daemon has another file now.
     Back(String),
 }
 
 impl Absent {
-    /// Files may be away for `grace`.
+    /// Creates a tracker with the grace period `grace`.
     #[must_use]
     pub fn for_at_most(grace: Duration) -> Self {
         Absent {
@@ -43,8 +44,9 @@ impl Absent {
         }
     }
 
-    /// Compares with the daemons whose file has `gone`, as of now. A file that has gone and come back in between was never
-    /// away; one that has gone again has a new grace.
+    /// Updates the list with the daemons whose file is `gone` at the time `now`, and returns the changes. A file that
+    /// disappears and returns between two updates never counts as missing. A file that disappears again gets a new
+    /// grace period.
     pub fn update<'a>(
         &mut self,
         gone: impl Iterator<Item = &'a RegisteredFile>,
@@ -69,7 +71,7 @@ impl Absent {
         news
     }
 
-    /// Returns the daemons whose grace is over, each with the file that has gone.
+    /// Returns the daemons whose grace period is over, each with its missing file.
     #[must_use]
     pub fn over(&self, now: Duration) -> Vec<(String, PathBuf)> {
         let over = self.all.iter().filter(|(_, away)| away.until <= now);
@@ -77,13 +79,13 @@ impl Absent {
             .collect()
     }
 
-    /// Returns when the first grace ends.
+    /// Returns when the first grace period ends.
     #[must_use]
     pub fn next_end(&self) -> Option<Duration> {
         self.all.values().map(|away| away.until).min()
     }
 
-    /// Returns the names, each with the end of its grace.
+    /// Returns the names of the daemons, each with the end of its grace period.
     #[must_use]
     pub fn ends(&self) -> BTreeMap<String, Duration> {
         let ends = self.all.iter();
@@ -91,19 +93,19 @@ impl Absent {
             .collect()
     }
 
-    /// Whether the daemon's file is away.
+    /// Returns whether the daemon's file is missing.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.all.contains_key(name)
     }
 
-    /// Whether that file is away.
+    /// Returns whether that file is missing.
     #[must_use]
     pub fn has_file(&self, file: &Path) -> bool {
         self.all.values().any(|away| away.file == file)
     }
 
-    /// Forgets a daemon that is of another file now, or is uninstalled.
+    /// Removes a daemon that has another file now or is uninstalled.
     pub fn forget(&mut self, name: &str) {
         self.all.remove(name);
     }
@@ -154,7 +156,7 @@ mod tests {
         absent.update([dropped("A", "a.so"), dropped("B", "b.so")].iter(), s(9));
         assert_eq!(absent.over(s(18)), []);
         assert_eq!(absent.over(s(19)).len(), 2);
-        // Another file of the same daemon.
+        // The same daemon has another file now.
         let moved = absent.update([dropped("A", "c.so")].iter(), s(18));
         assert_eq!(
             moved,

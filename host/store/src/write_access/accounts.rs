@@ -1,10 +1,10 @@
-//! The system's accounts: an owner, a group, and who else has that group as a primary one.
+//! Reads the system's accounts: an owner, a group, and other users with that primary group.
 //!
-//! Owner and group are looked up by number, by the system's own means (NSS). Who else has the group can only be found by
-//! going through all accounts. A directory service that doesn't list its accounts hides them here, too; such an account
-//! has the primary group of another user only if an administrator gave it that.
+//! Owner and group are looked up by number through the system's own functions (NSS). Other users of the group can only
+//! be found by listing all accounts. A directory service that doesn't list its accounts hides them here too; such an
+//! account has another user's primary group only if an administrator set it.
 //!
-//! Errors are texts for a person: the reason why the group can't be told to be private.
+//! Errors are texts for a person: the reason why the group isn't known to be private.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 use super::AccountFacts;
 
-/// What the accounts say about the user `owner` and the group `group`.
+/// Returns the accounts' data about the user `owner` and the group `group`.
 pub(super) fn read(owner: u32, group: u32) -> Result<AccountFacts, String> {
     let unknown = |what: &str| format!("and the system knows no {what}");
     let user = User::from_uid(Uid::from_raw(owner))
@@ -31,14 +31,14 @@ pub(super) fn read(owner: u32, group: u32) -> Result<AccountFacts, String> {
     })
 }
 
-/// The name of another user than `owner` whose primary group is `group`.
+/// Returns the name of a user other than `owner` whose primary group is `group`.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>> {
-    /// The list of accounts has one place where it is read, for the whole process.
+    /// The process has a single read position in the list of accounts.
     static READING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
     let _reading = crate::lock::lock(&READING);
-    // SAFETY: it has no arguments; the place of reading, which it resets, is glibc's own and locked by it.
+    // SAFETY: it has no arguments; the read position that it resets belongs to glibc, which locks it.
     unsafe { libc::setpwent() };
     let found = find_account(|account| account.pw_gid == group && account.pw_uid != owner);
     // SAFETY: as for `setpwent`.
@@ -46,36 +46,36 @@ fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>>
     found
 }
 
-/// The name of the first account from here on that is wanted.
+/// Returns the name of the first matching account from the current read position on.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn find_account(is_wanted: impl Fn(&libc::passwd) -> bool) -> std::io::Result<Option<String>> {
-    /// What an account takes (bytes): usually some hundred. A larger one is an error.
+    /// The longest account record (bytes); usual ones have some hundred. A longer one is an error.
     const ACCOUNT_BYTES_MAX: usize = 1 << 20;
 
     let mut room = vec![0; 4 << 10];
     loop {
-        // SAFETY: all bytes zero are a `passwd`, whose pointers are null then.
+        // SAFETY: all bytes zero are a valid `passwd`, whose pointers are then null.
         let mut account: libc::passwd = unsafe { std::mem::zeroed() };
         let mut result = std::ptr::null_mut();
         let (place, length) = (room.as_mut_ptr(), room.len());
-        // SAFETY: the pointers are to places of ours that live across the call, and `room` has as many bytes as told.
+        // SAFETY: the pointers are to our own places that live across the call, and `room` has `length` bytes.
         let code = unsafe { libc::getpwent_r(&raw mut account, place, length, &raw mut result) };
         match code {
             0 if is_wanted(&account) => {
-                // SAFETY: after success the name is a C string in `room`, which isn't touched meanwhile.
+                // SAFETY: after success the name is a C string in `room`, which isn't changed meanwhile.
                 let name = unsafe { std::ffi::CStr::from_ptr(account.pw_name) };
                 return Ok(Some(name.to_string_lossy().into_owned()));
             }
             0 => {}
             libc::ENOENT => return Ok(None),
-            // The same account is read again with more room.
+            // The next call reads the same account with a larger buffer.
             libc::ERANGE if length < ACCOUNT_BYTES_MAX => room.resize(length * 2, 0),
             code => return Err(std::io::Error::from_raw_os_error(code)),
         }
     }
 }
 
-/// The same from the one file of accounts that other C libraries of Linux know.
+/// Returns the same from `/etc/passwd`, the only source of accounts that other C libraries on Linux use.
 #[cfg(all(target_os = "linux", not(target_env = "gnu")))]
 fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>> {
     let text = std::fs::read_to_string("/etc/passwd")?;
@@ -90,7 +90,7 @@ fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>>
     Ok(other)
 }
 
-/// Elsewhere a user's primary group is shared as a rule.
+/// Returns an error: on other systems, users usually share a primary group.
 #[cfg(not(target_os = "linux"))]
 fn other_with_primary(_group: u32, _owner: u32) -> std::io::Result<Option<String>> {
     Err(std::io::ErrorKind::Unsupported.into())
@@ -103,7 +103,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_list_of_accounts_is_gone_through() {
-        // Of any two accounts one has a primary group; the first such user is another than one of an unused number.
+        // The first account's primary group has at least one user, whose number differs from the unused one passed as
+        // owner.
         let text = std::fs::read_to_string("/etc/passwd").unwrap();
         let line = text.lines().next().expect("an account");
         let fields: Vec<&str> = line.split(':').collect();
