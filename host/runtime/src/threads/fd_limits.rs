@@ -4,11 +4,11 @@
 //! the hard limit ([`grow`]). Descriptors are given out in this order of priority:
 //! - The last ones are reserved ([`reserved`]) for the control socket, its clients, files and the processes of daemons.
 //!   Whatever guests do, the owner can query, install and stop.
-//! - Below that, a guest is let in while a descriptor is free and its daemon has no more than its share ([`let_guest_in`]),
-//!   so that the guests of one daemon can't take all. If there is no room, a guest that has sent nothing yet is closed, and
-//!   the new one is let in once it has gone.
-//! - A daemon listens while some are left for guests too ([`check_room`]). Those in use by guests count as free here: guests
-//!   must not keep a daemon from starting.
+//! - Below that, a guest is let in while a descriptor is free and its daemon has no more than its share
+//!   ([`let_guest_in`]), so that the guests of one daemon can't take all. If there is no room, a guest that has sent
+//!   nothing yet is closed, and the new one is let in once it has gone.
+//! - A daemon listens while some are left for guests too ([`check_room`]). Those in use by guests count as free here:
+//!   guests must not keep a daemon from starting.
 //!
 //! The system assigns the lowest free number, so the number of a descriptor shows how many are in use.
 //!

@@ -1,13 +1,13 @@
-//! What a worker has touched of its files and no longer needs, given back to the system while it rests.
+//! Returns file pages that the worker has touched and no longer needs to the system while it is at rest.
 //!
-//! Loading a plugin and comparing its ABI go through code that never runs again, and around each page of a file that is
-//! touched the kernel maps fifteen others: of a young worker's resident memory nine tenths are such. They are dropped; what
-//! is needed after all comes back from the page cache at its next use, as it came at its first. That makes no memory
-//! free by itself, since they are the files' own pages, which all processes share; but what nobody has mapped is the
-//! first that the system takes when it needs some, and what a process is said to take is what it uses.
+//! Loading a plugin and comparing its ABI run code that never runs again, and around each touched page of a file the
+//! kernel maps fifteen more. In a young worker, nine tenths of the resident memory are such pages. They are dropped,
+//! and a page that is needed again comes back from the page cache at its next use. This alone frees no memory, since
+//! the pages belong to files that all processes share. But the system reclaims unmapped pages first when it needs
+//! memory, and the reported size of the process is then what it uses.
 //!
-//! Dropped are only mappings that stay for the life of the process: those of the executable and of what the system's
-//! loader brought with it, and those of the plugin, which is never closed. Elsewhere than on Linux nothing is done.
+//! Only mappings that stay for the life of the process are dropped: those of the executable and of what the system's
+//! loader loaded with it, and those of the plugin, which is never closed. Does nothing on systems other than Linux.
 
 #![allow(unsafe_code)]
 
@@ -21,71 +21,71 @@ use std::time::Duration;
 use rustix::param::page_size;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Where the kernel tells what is mapped.
+/// The kernel's list of mappings.
 const MAPS: &str = "/proc/self/maps";
-/// Where it tells of each page what is there: a number of this many bytes.
+/// The kernel's table of pages, with a number of `ENTRY_BYTES` bytes for each page.
 const PAGES: &str = "/proc/self/pagemap";
 const ENTRY_BYTES: usize = 8;
-/// The bits of that number: the page is in memory; it is in the swap; it is a file's.
+/// The bits of that number: the page is in memory; it is swapped out; it belongs to a file.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
-/// A daemon that has taken less of the processors than this since it was last looked at is at rest.
+/// The CPU time since the last look, below which a daemon counts as at rest.
 const REST_CPU_MAX: Duration = Duration::from_millis(1);
-/// What has taken less than this since something was dropped has touched little: some answers to pings.
+/// The CPU time since the last drop, below which the process has touched little (some answers to pings).
 const USE_CPU_MIN: Duration = Duration::from_micros(200);
 
-/// See the file's head.
+/// The mappings whose pages can be dropped, and the times of the last looks.
 #[derive(Debug, Default)]
 pub(super) struct Shed {
     /// Mappings that are never unmapped and can't be written.
     lasting: Vec<Range<usize>>,
-    /// What the process had taken of the processors when it was last looked at, and when something was last dropped.
+    /// The CPU time of the process at the last look, and at the last drop.
     looked_at: Duration,
     dropped_at: Duration,
 }
 
 impl Shed {
-    /// Knows what the system's loader has mapped. To be called before anything of a plugin is there.
+    /// Records the mappings of the system's loader. Call it before anything of a plugin is loaded.
     pub(super) fn of_program() -> Self {
         let mut shed = Shed::default();
         shed.add(|_| true);
         shed
     }
 
-    /// Knows of a plugin, too. To be called when it is loaded and nothing of it runs.
+    /// Adds the mappings of a plugin. Call it when the plugin is loaded and before its code runs.
     pub(super) fn and_of(&mut self, plugin: &Path) {
-        // Not by the whole path: the kernel has followed links.
+        // Compares only the name: the kernel's path has links resolved.
         self.add(|file| Path::new(file).file_name() == plugin.file_name());
     }
 
     fn add(&mut self, is_meant: impl Fn(&str) -> bool) {
-        // Where there is no such list, nothing is ever dropped.
+        // If the list is missing, nothing is ever dropped.
         let text = fs::read_to_string(MAPS).unwrap_or_default();
         let meant = text.lines().filter_map(mapping);
         let meant = meant.filter(|(_, file)| is_meant(file));
         self.lasting.extend(meant.map(|(place, _)| place));
     }
 
-    /// Drops what isn't needed, if the daemon has rested since the last look and has done something since the last drop.
-    /// Then it blocks for less than a tenth of the time that the process's start takes.
+    /// Drops the pages if the daemon was at rest since the last look and has done something since the last drop. This
+    /// blocks for less than a tenth of the time of the process's start.
     pub(super) fn look(&mut self) {
         let now = cpu_time();
         let is_at_rest = now.saturating_sub(self.looked_at) < REST_CPU_MAX;
         if is_at_rest && now.saturating_sub(self.dropped_at) >= USE_CPU_MIN {
-            // A process that has more than it needs serves as well.
+            // A failure is ignored: a process with more pages than it needs works as well.
             let _ = self.drop_unused();
             self.dropped_at = cpu_time();
         }
         self.looked_at = cpu_time();
     }
 
-    /// All of it: what is still needed can't be told from the rest, and comes back by itself. What can't be dropped stays.
+    /// Drops all pages, since needed ones can't be told apart and come back by themselves. Skips what can't be dropped.
     fn drop_unused(&self) -> io::Result<()> {
         let pages = File::open(PAGES)?;
-        // The executable, which does this, stands first in the kernel's list and goes last.
+        // The executable, whose code runs here, is first in the kernel's list and is dropped last.
         for place in self.lasting.iter().rev() {
-            // Looked at right before it is dropped: nothing else is between the two.
+            // Checked right before the drop, with nothing between the two.
             if is_as_in_file(&pages, place)? {
                 let _ = drop_pages(place);
             }
@@ -94,14 +94,14 @@ impl Shed {
     }
 }
 
-/// What this process has taken of the processors.
+/// Returns the CPU time of this process.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Where a file is mapped, and which, of a line of the kernel's list, `from-to rights offset device inode file`; none
-/// where it can be written, and where it is no file.
+/// Parses a line of the kernel's list, `from-to rights offset device inode file`. Returns the address range and the
+/// file, or `None` if the mapping is writable or not of a file.
 fn mapping(line: &str) -> Option<(Range<usize>, &str)> {
     let mut words = line.splitn(6, ' ');
     let (from, to) = words.next()?.split_once('-')?;
@@ -112,7 +112,7 @@ fn mapping(line: &str) -> Option<(Range<usize>, &str)> {
     (!is_writable && file.starts_with('/')).then_some((place, file))
 }
 
-/// Whether this process has no page of its own there, as relocations and breakpoints make them.
+/// Returns whether this process has no private page in that range, such as relocations and breakpoints create.
 fn is_as_in_file(pages: &File, place: &Range<usize>) -> io::Result<bool> {
     let page = page_size();
     let mut entries = vec![0; place.len() / page * ENTRY_BYTES];
@@ -131,10 +131,10 @@ fn is_the_files(entry: u64) -> bool {
 #[cfg(target_os = "linux")]
 fn drop_pages(place: &Range<usize>) -> io::Result<()> {
     let start = std::ptr::with_exposed_provenance_mut(place.start);
-    // SAFETY: the mapping is the system loader's or of a library that is never closed, so it is still there. It can't be
-    // written, and a moment ago had no page that differs from the file's: each is read from the file again, with the
-    // same bytes, when it is next touched. The store's files are never overwritten; the executable's can't be while it
-    // runs. Whoever changes the process's code under its feet in that very moment is beyond this argument.
+    // SAFETY: the mapping is the system loader's or of a library that is never closed, so it is still there. It is not
+    // writable, and a moment ago it had no page that differs from the file's: each is read from the file again, with
+    // the same bytes, at its next use. Files of the plugin store are never overwritten, and the executable can't be
+    // while it runs. This doesn't cover a debugger that changes the process's code at that very moment.
     unsafe { rustix::mm::madvise(start, place.len(), rustix::mm::Advice::LinuxDontNeed)? };
     Ok(())
 }
