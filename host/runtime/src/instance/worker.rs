@@ -54,14 +54,14 @@ use wire::HostConnection;
 
 /// The exit code of a worker that has no host (sysexits' EX_SOFTWARE).
 const CODE_LOST: u8 = 70;
-/// The number of events that the loop handles before it looks for frames from the host. Each guest that was handed off
+/// The number of tasks that the runtime polls before it checks for frames from the host. Each guest that was handed off
 /// may have a buffer full of commands, and the host waits for an answer to its ping.
 const EVENT_INTERVAL: u32 = 16;
 
 /// Becomes a worker if this process was started as one. Otherwise returns `None` at once.
 ///
-/// A program that embeds [`dae_host::Dae`] and runs daemons in subprocesses must call this first in its `main`, since the
-/// worker runs the program's own executable.
+/// A program that embeds [`dae_host::Dae`] and runs daemons in subprocesses must call this first in its `main`, since
+/// the worker runs the program's own executable.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {

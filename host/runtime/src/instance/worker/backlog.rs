@@ -17,7 +17,7 @@ pub(super) struct Backlog {
     jobs: VecDeque<Job>,
     /// Jobs whose guests have too much unread, in the order in which they came.
     aside: VecDeque<Job>,
-    /// The memory of one that is over.
+    /// The memory of a finished job.
     spare: Vec<u8>,
 }
 
