@@ -53,7 +53,7 @@ pub struct StartPlan {
     pub manifest: Arc<Manifest>,
     /// The table of commands; the same for all daemons of the file.
     pub commands: Arc<CommandTable>,
-    /// The data that its code may ask for through the host API.
+    /// The identity and configuration, and the host API that its code calls.
     pub resident: HostedInstance,
     /// The runtime that its code runs on.
     pub runtime: Handle,
@@ -255,7 +255,7 @@ impl Instance {
         self.latency.doubt();
     }
 
-    /// Returns the commands that run on host threads now. A command in two consecutive results is stuck.
+    /// Returns the commands that run on host threads now. An entry in two results has not returned in between.
     pub fn seen_running(&self) -> Vec<watchdog::RunningHandler> {
         watchdog::seen(self.number)
     }
@@ -442,7 +442,8 @@ impl Instance {
         }
     }
 
-    /// Returns how much of the subprocess's replies that guest has not read. `None` if the code runs in this process.
+    /// Returns the counter of reply bytes from the subprocess that a guest has not read, and reuses `before` if it is
+    /// of the same subprocess. `None` if the code runs in this process.
     pub(crate) fn unread(&self, guest: u64, before: Option<UnreadBytes>) -> Option<UnreadBytes> {
         match &self.body {
             Body::Subprocess(subprocess) => Some(subprocess.unread(guest, before)),

@@ -78,7 +78,7 @@ impl EventHandlers {
         self.is_of_use.store(true, Ordering::Release);
     }
 
-    /// Queues an event for all handlers. Returns false if there are none.
+    /// Queues an event for all handlers, or keeps it for the first one. Returns false if there are none.
     pub fn tell(&self, line: &[u8]) -> bool {
         if !self.is_of_use() {
             return false;

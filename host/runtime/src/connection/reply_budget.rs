@@ -49,7 +49,7 @@ const TIGHT_GUESTS: usize = 4096;
 /// have 512.
 const UNGUARDED_WORDS: usize = 8;
 
-/// The replies that wait for one daemon's guests, and the tasks that wait for room.
+/// The replies that wait for one daemon's guests, and the tasks that wait for it to shrink.
 #[derive(Debug, Default)]
 pub(crate) struct ReplyBudget {
     is_tight: AtomicBool,
@@ -185,7 +185,7 @@ impl ReplyBudget {
         lock(&self.freed).remove(&id)
     }
 
-    /// Wakes the caller's task when there is more room. Call this before the check that it is for.
+    /// Wakes the caller's task when fewer bytes wait. Call this before the check that it is for.
     pub fn want(&self, context: &Context<'_>) {
         let waker = context.waker();
         // One waker per task is enough.

@@ -140,7 +140,7 @@ struct Worker {
     backlog: Backlog,
     /// The reply bytes that wait for guests, here and at the host.
     room: Arc<ReplyBudget>,
-    /// True if the host knows that this side waits for news of what guests have read.
+    /// True if the host knows that this side waits for reports of what guests have read.
     wants: bool,
     /// The buffer in which the replies of a batch are made, one after the other.
     spare: Vec<u8>,
@@ -375,7 +375,7 @@ impl Worker {
     }
 }
 
-/// Returns a number of bytes.
+/// Reads a number of bytes from a payload.
 fn bytes_of(payload: &[u8]) -> usize {
     usize::try_from(ipc::split_u64(payload).0).unwrap_or(usize::MAX)
 }

@@ -46,9 +46,9 @@ pub struct Host {
     pub limits: Limits,
     /// The runtime of the connections' tasks.
     pub runtime: Handle,
-    /// The listener for the state of each connection, by its number: a worker, which answers its daemon by itself.
+    /// The listener for each connection's state, if the daemon runs in a worker, which answers its daemon by itself.
     pub told: OnceLock<ClientListener>,
-    /// The number of TCP connections that the daemon has opened, which its share of descriptors limits.
+    /// The number of its open TCP connections, which must stay within its share of descriptors.
     pub opened: AtomicUsize,
 }
 

@@ -1,6 +1,6 @@
 //! The ecosystem API of one instance: the connections and event queues that its code knows by number.
 //!
-//! All of these end with the instance. An unknown number gets the status `GONE`, as everywhere in the plugin interface.
+//! All of these end with the instance. A call or a request for lines with an unknown number returns the status `GONE`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -33,11 +33,11 @@ use dae_store::rate_limit::RateLimit;
 /// Descriptors that no guest and no listener takes: enough for the control socket's clients, and for daemons that start
 /// and files that are written meanwhile. A process takes five while it is started.
 const RESERVED_MAX: u64 = 512;
-/// The divisor of a low limit: at most one in this many descriptors is reserved.
+/// The bound under a low limit: at most one in this many descriptors is reserved.
 const RESERVED_SHARE: u64 = 4;
 /// Descriptors that no listener takes, besides the reserved ones: enough for a guest or two of each daemon in use.
 const FOR_GUESTS_MAX: u64 = 128;
-/// The divisor of a low limit: at most one in this many descriptors is kept from listeners for guests.
+/// The bound under a low limit: at most one in this many descriptors is kept from listeners.
 const FOR_GUESTS_SHARE: u64 = 8;
 /// The number of guests that a daemon may have per descriptor left for guests. A flooded daemon takes three quarters of
 /// the descriptors, and leaves the rest to others.
@@ -140,8 +140,9 @@ impl Drop for CountedConnection {
     }
 }
 
-/// Counts a newly opened connection of a daemon that has `guests` others. A retry moves it to a lower descriptor if one
-/// is free, so that descriptor numbers still show how many are in use.
+/// Counts a newly opened connection of a daemon that has `guests` others. If there is no room at its number,
+/// tries to move it to the lowest free descriptor, so that the numbers still show how many are in use. A caller may try
+/// again after an error.
 ///
 /// # Errors
 /// Too few descriptors are left; the text says what to do.

@@ -41,7 +41,7 @@ impl Threads {
     /// Starts one thread per processor, and the spare ones. Each thread calls `prepare` when it begins.
     ///
     /// # Errors
-    /// The system's; it has no room for so many threads.
+    /// The system's error: it can't run so many threads.
     pub fn start(prepare: fn()) -> io::Result<Self> {
         let processors = processors();
         let size = reserve_size();

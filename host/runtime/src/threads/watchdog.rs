@@ -126,7 +126,7 @@ impl Watchdog {
     }
 
     /// Sleeps for `pause`. If there was no entry meanwhile and nothing runs, sleeps on until the next entry or a call
-    /// of [`Watchdog::wake`]. `is_over` returns whether that call has been made.
+    /// of [`Watchdog::wake`]. Returns early once `is_over` returns true.
     pub fn sleep(&self, pause: Duration, is_over: impl Fn() -> bool) {
         let before = self.entries();
         *lock(&self.thread) = Some(thread::current());

@@ -112,7 +112,7 @@ impl Backlog {
         dropped
     }
 
-    /// Queues the job in a frame behind all others. Returns its guest.
+    /// Adds a frame's job at the end of the queue. Returns its guest.
     pub(super) fn push(&mut self, frame: &Frame<'_>) -> u64 {
         let mut commands = std::mem::take(&mut self.spare);
         commands.clear();

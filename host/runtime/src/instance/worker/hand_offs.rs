@@ -392,7 +392,7 @@ struct LineRunner<'r> {
 }
 
 impl LineRunner<'_> {
-    /// Runs a line and stores its reply. Returns why no more lines can run, if so.
+    /// Runs a line and stores its reply. Returns the reason if no more lines can run.
     #[inline]
     fn line(
         &mut self,

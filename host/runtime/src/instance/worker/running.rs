@@ -27,7 +27,7 @@ impl RunningCall {
         (self.id, self.guest, self.command)
     }
 
-    /// Returns whether the command may go on. If not, its task is woken when there is more room.
+    /// Returns whether the command may go on. If not, its task is woken when fewer reply bytes wait.
     fn has_room(&self, context: &Context<'_>) -> bool {
         if let Some(Pending::Blocking(_)) = &self.pending {
             // The thread holds the reservation; polling only takes the finished reply.

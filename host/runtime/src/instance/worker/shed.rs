@@ -1,4 +1,4 @@
-//! Returns file pages that the worker has touched and no longer needs to the system while it is at rest.
+//! Releases pages of files that the worker has touched and no longer needs, while the daemon is at rest.
 //!
 //! Loading a plugin and comparing its ABI run code that never runs again, and around each touched page of a file the
 //! kernel maps fifteen more. In a young worker, nine tenths of the resident memory are such pages. They are dropped,
@@ -7,7 +7,8 @@
 //! memory, and the reported size of the process is then what it uses.
 //!
 //! Only mappings that stay for the life of the process are dropped: those of the executable and of what the system's
-//! loader loaded with it, and those of the plugin, which is never closed. Does nothing on systems other than Linux.
+//! loader loaded with it, and those of the plugin, which is never closed. On other systems than
+//! Linux this does nothing.
 
 #![allow(unsafe_code)]
 
@@ -134,7 +135,7 @@ fn drop_pages(place: &Range<usize>) -> io::Result<()> {
     // SAFETY: the mapping is the system loader's or of a library that is never closed, so it is still there. It is not
     // writable, and a moment ago it had no page that differs from the file's: each is read from the file again, with
     // the same bytes, at its next use. Files of the plugin store are never overwritten, and the executable can't be
-    // while it runs. This doesn't cover a debugger that changes the process's code at that very moment.
+    // while it runs. A change of the process's code from outside at that very moment is not covered.
     unsafe { rustix::mm::madvise(start, place.len(), rustix::mm::Advice::LinuxDontNeed)? };
     Ok(())
 }

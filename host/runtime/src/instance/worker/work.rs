@@ -25,7 +25,7 @@ enum JobProgress {
     Whole,
     /// Stopped because its time was up.
     Part,
-    /// Stopped because there was no room for a reply.
+    /// Stopped because the reply budget was used up.
     NoRoom,
 }
 
@@ -53,7 +53,7 @@ impl Worker {
         self.tell_want();
     }
 
-    /// Continues the jobs that were set aside, if there is room now.
+    /// Continues the jobs that were set aside, as far as the reply budget permits now.
     fn work_aside(&mut self, served: &ServingDaemon, clock: &mut TurnClock) {
         if !self.backlog.has_aside() {
             return;
@@ -78,7 +78,7 @@ impl Worker {
         self.backlog.set_aside(job);
     }
 
-    /// Reports to the host whether this side waits for news of what guests have read.
+    /// Reports to the host whether this side waits for reports of what guests have read.
     fn tell_want(&mut self) {
         let wants = self.room.is_tight() || self.backlog.has_aside();
         if std::mem::replace(&mut self.wants, wants) != wants {
@@ -87,7 +87,7 @@ impl Worker {
         }
     }
 
-    /// Runs a job as far as time and room permit.
+    /// Runs a job as far as time and the reply budget permit.
     fn run_job(
         &mut self,
         job: &mut Job,
