@@ -1,4 +1,4 @@
-//! What a connection works with, whichever way it goes.
+//! The parts of a connection that incoming and outgoing connections share.
 
 pub(crate) mod event_handlers;
 pub mod event_queue;

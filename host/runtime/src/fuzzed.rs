@@ -1,13 +1,13 @@
-//! What a fuzzer reaches inside of this crate: readers of bytes that the other process wrote.
+//! Entry points for the fuzzers: the parsers of this crate for bytes that another process wrote.
 //!
-//! It takes any bytes, and panics where a promise is broken. Nothing else uses this module.
+//! Each function accepts any bytes, and panics if an invariant is broken. Nothing else uses this module.
 
 use crate::plugin::completion::RunEnd;
 use crate::process::ipc::hand_off::{HandedBack, Terms};
 use crate::process::ipc::{FrameInbox, FrameKind, batch, split_u64};
 use dae_store::log::Record;
 
-/// Reads the frames between a host and its worker, at once and in pieces, and what is inside of each.
+/// Parses the frames between a host and its worker, at once and in pieces, and the payload of each frame.
 pub fn frames(bytes: &[u8]) {
     let whole = frames_of(bytes, bytes.len());
     assert_eq!(whole, frames_of(bytes, 1));

@@ -1,8 +1,8 @@
-//! One instance of a daemon: its commands and the code behind them, wherever that runs.
+//! One instance of a daemon: its commands and their code, in this process or in another.
 //!
-//! A life: [`start`] constructs it; [`Instance::run`] is its background work; [`Instance::answer_here`] and
-//! [`Instance::answer_later`] run its commands; [`Instance::end`] undoes it all, in the reverse order. Whoever runs a
-//! command holds a lease of the gate, so that an instance never ends under a command.
+//! Its life: [`start`] constructs it. [`Instance::run`] runs its background work. [`Instance::answer_here`] and
+//! [`Instance::answer_later`] run its commands. [`Instance::end`] undoes all that in the reverse order. A caller that
+//! runs a command holds a lease of the gate, so that an instance never ends during a command.
 
 mod life;
 mod pending;
@@ -41,29 +41,29 @@ pub(crate) use pending::Pending;
 pub use pending::{AnswerFuture, BuiltIn, BuiltInAnswer, WatchedFuture};
 pub use start::{CancelPolicy, StartProgress, WithdrawResult};
 
-/// Stands for the steps of a daemon's life, where a command's index is asked for.
+/// The command index that stands for the steps of a daemon's life.
 const LIFE: u32 = u32::MAX;
 
-/// What starts: a file, and who it will be.
+/// All that a start needs: a file, and the identity of the new instance.
 #[derive(Debug)]
 pub struct StartPlan {
-    /// Its code.
+    /// The code.
     pub image: PluginLibrary,
-    /// What the file says about itself.
+    /// The manifest in the file.
     pub manifest: Arc<Manifest>,
-    /// Its table of commands; the same for all daemons of the file.
+    /// The table of commands; the same for all daemons of the file.
     pub commands: Arc<CommandTable>,
-    /// What its code may ask for.
+    /// The identity and configuration, and the host API that its code calls.
     pub resident: HostedInstance,
-    /// Where its code runs.
+    /// The runtime that its code runs on.
     pub runtime: Handle,
-    /// What the instance before has left, as it crosses.
+    /// The state that the previous instance has saved, as JSON.
     pub state: Option<Box<RawValue>>,
-    /// How long `start` may take.
+    /// The longest time that `start` may take.
     pub limit: Duration,
 }
 
-/// Why a daemon did not start, for a person.
+/// The reason why a daemon did not start, as a text for a person.
 #[derive(Debug)]
 pub struct StartFault(String);
 
@@ -75,14 +75,14 @@ impl fmt::Display for StartFault {
 
 impl std::error::Error for StartFault {}
 
-/// See the file's head.
+/// One instance of a daemon.
 #[derive(Debug)]
 pub struct Instance {
-    /// Who it is.
+    /// The identity.
     pub identity: Arc<Identity>,
-    /// What it answers.
+    /// The commands that it answers.
     pub commands: Arc<CommandTable>,
-    /// Of all instances in this process; never used twice.
+    /// The number among all instances of this process; never reused.
     number: u64,
     latency: Arc<LatencyClasses>,
     manifest: Arc<Manifest>,
@@ -92,17 +92,17 @@ pub struct Instance {
 
 #[derive(Debug)]
 enum Body {
-    // In this order: the code ends before what it may ask of the host.
+    // In this order: the code is dropped before the host API that it may call.
     InProcess(LiveDaemon, HostRegistration),
     Subprocess(Subprocess),
     BuiltIn(Arc<dyn BuiltIn>),
 }
 
-/// Constructs a daemon, and has it answer once.
+/// Constructs a daemon and pings it once.
 ///
 /// # Errors
-/// What `start` returned, or that it took too long. Nothing of the instance is left then, but for a thread where `start`
-/// itself never returned.
+/// The error that `start` returned, or that it took too long. Nothing of the instance is left then, except for a thread
+/// if `start` itself never returned.
 pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     let residence = HostRegistration::take(plan.resident, plan.runtime.clone());
     let state = plan.state.as_ref().map_or("null", |state| state.get());
@@ -115,7 +115,7 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
         let live = runtime.block_on(async { timeout(limit, image.start(host, &request)).await });
         live.map_err(|_| too_long(limit)).flatten()
     });
-    // The inner limit ends a `start` that waits; this one, a little later, gives up on one that blocks.
+    // The inner limit ends a `start` that waits; this one, a little later, gives up on a `start` that blocks.
     let started = timeout(limit + Duration::from_millis(100), started).await;
     let live = match started {
         Ok(Ok(result)) => result.map_err(StartFault)?,
@@ -139,10 +139,10 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     })
 }
 
-/// Starts a daemon in the process that has loaded it. `identity` is asked for that process.
+/// Starts a daemon in the process that has loaded it. Calls `identity` with the process id.
 ///
 /// # Errors
-/// As [`start`], or how the process ended.
+/// The errors of [`start`], or how the process ended.
 pub async fn start_subprocess(
     loaded: LoadedSubprocess,
     identity: impl FnOnce(u32) -> Identity,
@@ -173,7 +173,7 @@ fn too_long(limit: Duration) -> String {
 }
 
 impl Instance {
-    /// A daemon of the host's own.
+    /// Makes an instance of a built-in daemon.
     #[must_use]
     pub fn built_in(identity: Identity, manifest: Manifest, code: Arc<dyn BuiltIn>) -> Self {
         let number = next_number();
@@ -188,7 +188,7 @@ impl Instance {
         }
     }
 
-    /// Runs a command on the spot, appending its result, or its error's text, to `out`.
+    /// Runs a command directly. Appends its result, or its error's text, to `out`.
     #[inline(always)]
     pub fn answer_here(&self, call: Call<'_>, out: &mut Vec<u8>) -> u32 {
         if !self.latency.trusts(call.index) {
@@ -199,7 +199,7 @@ impl Instance {
         watchdog::during(self.number, call.index, true, code)
     }
 
-    /// Whether a command has shown that it ends soon.
+    /// Returns whether a command has proven quick.
     #[inline]
     pub(crate) fn is_quick(&self, index: u32) -> bool {
         self.latency.trusts(index)
@@ -210,7 +210,7 @@ impl Instance {
         self.in_sight(call.index, || self.answer_plainly(call, out))
     }
 
-    /// Runs the plugin's code where it can be seen that it holds a thread.
+    /// Runs the plugin's code so that the watchdog can see that it holds a thread.
     fn in_sight<T>(&self, command: u32, code: impl FnOnce() -> T) -> T {
         let run = |holds| watchdog::during(self.number, command, holds, code);
         let (result, is_slow) = self.latency.run(command, run);
@@ -233,14 +233,14 @@ impl Instance {
         residence.log("warn", &text);
     }
 
-    /// The name of a command.
+    /// Returns the name of a command.
     #[must_use]
     pub fn command_name(&self, index: u32) -> &str {
         let command = self.manifest.commands.get(index as usize);
         command.map_or("run or save", |command| command.name.as_str())
     }
 
-    /// What becomes of a command that is given up on.
+    /// Returns what happens to a command that is cancelled.
     #[must_use]
     pub fn fate(&self, index: u32) -> CancelPolicy {
         let command = self.manifest.commands.get(index as usize);
@@ -250,12 +250,12 @@ impl Instance {
         }
     }
 
-    /// A batch of commands took long: which of them, the next ones will show.
+    /// Distrusts all commands after a batch took long. The next batches show which command was slow.
     pub fn doubt(&self) {
         self.latency.doubt();
     }
 
-    /// The commands that run on host threads now, for two looks to be compared.
+    /// Returns the commands that run on host threads now. An entry in two results has not returned in between.
     pub fn seen_running(&self) -> Vec<watchdog::RunningHandler> {
         watchdog::seen(self.number)
     }
@@ -280,7 +280,8 @@ impl Instance {
         }
     }
 
-    /// Starts a command that may end later. Where it blocks a thread, that one holds the reservation as long as it runs.
+    /// Starts a command that may end later. If it blocks a thread, that thread holds the reservation as long as it
+    /// runs.
     #[must_use]
     pub(crate) fn answer_later(
         self: &Arc<Self>,
@@ -298,20 +299,20 @@ impl Instance {
         }
     }
 
-    /// Hands commands over that run on the spot in a process of their own; see [`Instance::flush`].
+    /// Hands quick commands over to a subprocess; see [`Instance::flush`].
     pub(crate) fn answer_there(&self, batch: &CommandBatch<'_>, guest: &Context<'_>) -> BatchCall {
         match &self.body {
             Body::Subprocess(subprocess) => subprocess.call_all(batch, guest),
             Body::InProcess(..) | Body::BuiltIn(_) => {
-                unreachable!("only the table of a daemon in its own process says `TcpClient`")
+                unreachable!("only the table of a daemon in its own process says `There`")
             }
         }
     }
 
-    /// Lends a guest to the daemon's own process; see [`Subprocess::hand_off`].
+    /// Hands a guest off to the daemon's subprocess; see [`Subprocess::hand_off`].
     ///
     /// # Errors
-    /// Its socket is given back where it can't be lent.
+    /// Returns the socket if it can't be handed off.
     pub(crate) fn hand_off(
         &self,
         guest: u64,
@@ -324,7 +325,7 @@ impl Instance {
         }
     }
 
-    /// Whether its code runs in this process, and isn't the host's own.
+    /// Returns whether its code runs in this process and is not built in.
     #[inline]
     pub(crate) fn is_in_process(&self) -> bool {
         matches!(self.body, Body::InProcess(..))
@@ -394,19 +395,19 @@ impl Instance {
         }
     }
 
-    /// Whether it hands a state over.
+    /// Returns whether it saves a state for its successor.
     #[must_use]
     pub fn has_state(&self) -> bool {
         self.manifest.state_version.is_some()
     }
 
-    /// Its state, as it crosses.
+    /// Saves its state and returns it as JSON.
     ///
     /// # Errors
-    /// The author's, or that it took longer than `limit`.
+    /// The author's error, or that it took longer than `limit`.
     pub async fn save(self: &Arc<Self>, limit: Duration) -> Result<Vec<u8>, String> {
         let pending = self.start_save();
-        // On the runtime of its code: a `save` that blocks holds one of those threads, and not the one that asks.
+        // On the runtime of its code: a `save` that blocks holds one of those threads, not the caller's.
         let saving = self
             .runtime()
             .spawn(async move { timeout(limit, pending).await });
@@ -424,7 +425,7 @@ impl Instance {
         }
     }
 
-    /// Its state on the way. Whoever polls it keeps the instance.
+    /// Starts to save its state. The future keeps the instance alive.
     pub(crate) fn start_save(self: &Arc<Self>) -> Pending {
         match &self.body {
             Body::InProcess(live, _) => Pending::InProcess(self.watched(LIFE, || live.save())),
@@ -433,7 +434,7 @@ impl Instance {
         }
     }
 
-    /// What a batch of commands has left to do: hand it over to the child's process.
+    /// Sends the commands that were handed over to the subprocess.
     #[inline]
     pub fn flush(&self) {
         if let Body::Subprocess(subprocess) = &self.body {
@@ -441,7 +442,8 @@ impl Instance {
         }
     }
 
-    /// What that guest has not read of the replies of a process of its own; none of those of this process.
+    /// Returns the counter of reply bytes from the subprocess that a guest has not read, and reuses `before` if it is
+    /// of the same subprocess. `None` if the code runs in this process.
     pub(crate) fn unread(&self, guest: u64, before: Option<UnreadBytes>) -> Option<UnreadBytes> {
         match &self.body {
             Body::Subprocess(subprocess) => Some(subprocess.unread(guest, before)),
@@ -449,21 +451,21 @@ impl Instance {
         }
     }
 
-    /// Its number among all instances of this process.
+    /// Returns its number among all instances of this process.
     #[inline]
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Whether it wants to hear of guests that come.
+    /// Returns whether it has a connect hook.
     #[inline]
     #[must_use]
     pub fn greets(&self) -> bool {
         self.manifest.connect.is_some()
     }
 
-    /// Tells it of a guest that has come.
+    /// Runs its connect hook for a new guest.
     pub(crate) fn guest_came(self: &Arc<Self>, guest: u64) -> Pending {
         match &self.body {
             Body::InProcess(live, _) => {
@@ -474,7 +476,7 @@ impl Instance {
         }
     }
 
-    /// Tells it of a guest that has gone; the lease is held for as long as that takes.
+    /// Runs its disconnect hook for a guest that has left, and holds the lease until the hook has finished.
     pub(crate) fn guest_gone(self: &Arc<Self>, guest: u64, lease: &(impl Clone + Send + 'static)) {
         match &self.body {
             Body::Subprocess(subprocess) => subprocess.guest_gone(guest),
@@ -493,10 +495,10 @@ impl Instance {
         }
     }
 
-    /// Tells its log how something ended that nobody hears of otherwise, if it didn't end well.
+    /// Logs how something ended that has no caller, unless it ended well.
     pub(crate) fn tell_of(&self, what: &str, ended: &Completion) {
         let Body::InProcess(_, residence) = &self.body else {
-            // Its own process has told it already.
+            // Its subprocess has logged it already.
             return;
         };
         if !matches!(ended.status, status::DONE | status::NOTHING) {
@@ -505,7 +507,7 @@ impl Instance {
         }
     }
 
-    /// Asks it whether it is well. The answer is in what [`Instance::pulse`] says a while later.
+    /// Sends it a ping. A reply increases [`Instance::pulse`] later.
     pub fn ping(&self) {
         match &self.body {
             Body::Subprocess(subprocess) => subprocess.ping(),
@@ -513,7 +515,7 @@ impl Instance {
         }
     }
 
-    /// A number that grows with each sign of life that was asked for; `None` where none need be.
+    /// Returns the number of ping replies so far; `None` if it needs no pings.
     #[must_use]
     pub fn pulse(&self) -> Option<u64> {
         match &self.body {
@@ -522,14 +524,14 @@ impl Instance {
         }
     }
 
-    /// Ends it by force; its end is told by [`Instance::gone`]. Nothing happens to what is in the host's own process.
+    /// Kills a subprocess; [`Instance::gone`] then completes. Does nothing if the code runs in this process.
     pub fn kill(&self) {
         if let Body::Subprocess(subprocess) = &self.body {
             subprocess.kill();
         }
     }
 
-    /// Ends when the instance is gone without anybody having asked for it.
+    /// Completes when the instance has gone without being asked to end.
     pub fn gone(&self) -> InstanceEnd {
         match &self.body {
             Body::Subprocess(subprocess) => Box::pin(subprocess.died()),
@@ -537,7 +539,7 @@ impl Instance {
         }
     }
 
-    /// Where its code runs.
+    /// Returns the runtime that its code runs on.
     fn runtime(&self) -> Handle {
         match &self.body {
             Body::InProcess(_, residence) => residence.runtime(),
@@ -550,7 +552,7 @@ impl Instance {
     }
 }
 
-/// Once more, with what the arguments mean as JSON5.
+/// Calls the command again, with the arguments converted from JSON5.
 #[cold]
 fn answer_leniently(
     live: &LiveDaemon,
@@ -577,7 +579,7 @@ fn answer_leniently(
     status::BAD_ARGUMENTS
 }
 
-/// What a plugin of an older `dae-plugin-api` is answered for, which calls all of this "not JSON".
+/// The error for a plugin of an older `dae-plugin-api`, which reports all of these as "not JSON".
 const NOT_READ: &str = "the arguments are JSON, but hold what this daemon's code can't read: a number that is too large, an \
                         array that is too long for its type, nesting deeper than 127 levels, or half a surrogate pair";
 

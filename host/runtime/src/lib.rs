@@ -1,15 +1,16 @@
-//! The hot path of a host, and the code of daemons: from a guest's line to its reply, wherever a daemon runs.
+//! The hot path of a host and the code that runs daemons: from a guest's line to its reply, in any process.
 //!
-//! In reading order, which is also the order of imports (a file imports only from its own folder and those below it):
+//! The modules, in reading order. This is also the order of imports: a file imports only from its own folder and from
+//! those below it in this list.
 //!
-//! - `fuzzed`: what a fuzzer reaches
-//! - [`peers`]: the names of daemons, connections to them, and what a daemon has its host do with both
+//! - `fuzzed`: entry points for the fuzzers
+//! - [`peers`]: the names of daemons, connections to them, and the ecosystem API that uses both
 //! - [`session`]: from a connection to the instance behind it: the gate, guests, dispatch, the control socket
-//! - [`instance`]: one instance of a daemon, in this process or another; the worker's main
-//! - [`process`]: a daemon's process, as its host sees it, and what the two say to each other
-//! - [`plugin`]: loaded libraries, the command table, what a plugin may ask of its host
-//! - [`connection`]: what a connection works with: event queues, pending calls, guests' handles, topics
-//! - [`threads`]: counters, limits of descriptors, the watchdog, latency classes, spare threads
+//! - [`instance`]: one instance of a daemon, in this process or another; the worker's main function
+//! - [`process`]: a daemon's process as its host sees it, and the messages between the two
+//! - [`plugin`]: loaded libraries, the command table, and the host API of plugins
+//! - [`connection`]: the parts of a connection: event queues, pending calls, guest handles, topics
+//! - [`threads`]: counters, file descriptor limits, the watchdog, latency classes, spare threads
 
 pub mod connection;
 #[doc(hidden)]

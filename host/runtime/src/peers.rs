@@ -1,4 +1,4 @@
-//! Daemons talking to daemons: their names, and connections to them.
+//! Connections between daemons, and the names of daemons.
 
 pub mod client;
 pub mod directory;

@@ -1,4 +1,4 @@
-//! What the threads of a host need: counters, limits, and the watchdog over handlers that hold one.
+//! Counters, limits and spare threads of a host, and the watchdog that finds handlers that block a thread.
 
 pub(crate) mod counters;
 pub mod fd_limits;

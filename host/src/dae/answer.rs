@@ -57,7 +57,7 @@ const ON_TCP: [CommandRow; 6] = [
     (
         "publish",
         Some(("topic", "string...")),
-        "WriteAccess an event, the arguments behind the topic, to all who subscribed; how many they are.",
+        "Sends an event, the arguments behind the topic, to all subscribers; returns how many there are.",
     ),
 ];
 

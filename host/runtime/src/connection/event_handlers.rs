@@ -1,7 +1,7 @@
-//! Who of a daemon's code listens to one connection: the feeds that its events go to.
+//! The event handlers of one connection: the event queues that its events go to.
 //!
-//! An event that nobody listens to is nobody's. A connection that the daemon itself has opened keeps what comes before its
-//! first listener, up to a bound: between `connect` and `on` nothing is lost.
+//! An event without a handler is dropped. A connection that the daemon itself has opened keeps the events that come
+//! before its first handler, up to a limit, so that no event is lost between `connect` and `on`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -9,19 +9,19 @@ use std::sync::{Arc, Mutex, Weak};
 use crate::connection::event_queue::EventQueue;
 use dae_store::lock::lock;
 
-/// Events kept for a first listener (bytes). A greeting fits; what nobody ever listens to must not stay.
+/// The limit for events kept for a first handler (bytes). A greeting fits, and events without a handler stay bounded.
 const EARLY_BYTES_MAX: usize = 64 << 10;
 
-/// Whether an event of that name is the host's to tell; the other side's lines of such a name are not handed on.
+/// Returns whether the host itself emits events of that name. Lines of that name from the other side are not passed on.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     matches!(name, "connect" | "disconnect")
 }
 
-/// See the file's head.
+/// The event handlers of one connection.
 #[derive(Debug, Default)]
 pub struct EventHandlers {
-    /// Whether `tell` has anything to do.
+    /// True if `tell` has anything to do.
     is_of_use: AtomicBool,
     ears: Mutex<HandlerQueues>,
 }
@@ -29,13 +29,13 @@ pub struct EventHandlers {
 #[derive(Debug, Default)]
 struct HandlerQueues {
     event_queues: Vec<Weak<EventQueue>>,
-    /// What came before the first listener; `None` where that isn't kept.
+    /// The events before the first handler; `None` if they are not kept.
     early: Option<Vec<u8>>,
     has_ended: bool,
 }
 
 impl EventHandlers {
-    /// With events kept for the first listener.
+    /// Makes a set of handlers that keeps early events for the first handler.
     #[must_use]
     pub fn from_the_start() -> Self {
         EventHandlers {
@@ -48,14 +48,14 @@ impl EventHandlers {
         }
     }
 
-    /// Whether telling is of any use.
+    /// Returns whether [`EventHandlers::tell`] has anything to do.
     #[inline]
     #[must_use]
     pub fn is_of_use(&self) -> bool {
         self.is_of_use.load(Ordering::Acquire)
     }
 
-    /// Another listener.
+    /// Adds a handler's event queue.
     pub fn listen(&self, event_queue: &Arc<EventQueue>) {
         let mut ears = lock(&self.ears);
         for line in ears
@@ -69,7 +69,7 @@ impl EventHandlers {
             }
         }
         if ears.has_ended {
-            // It ended between the look that found it and this.
+            // The connection ended after the caller looked it up.
             return event_queue.end();
         }
         ears.event_queues
@@ -78,7 +78,7 @@ impl EventHandlers {
         self.is_of_use.store(true, Ordering::Release);
     }
 
-    /// Hands an event to all who listen; false where nobody does.
+    /// Queues an event for all handlers, or keeps it for the first one. Returns false if there are none.
     pub fn tell(&self, line: &[u8]) -> bool {
         if !self.is_of_use() {
             return false;
@@ -101,7 +101,7 @@ impl EventHandlers {
         is_heard
     }
 
-    /// Nothing more comes.
+    /// Ends all event queues: no more events come.
     pub fn end(&self) {
         let mut ears = lock(&self.ears);
         ears.early = None;

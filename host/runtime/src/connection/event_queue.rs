@@ -1,7 +1,7 @@
-//! A queue of lines for one reader, who takes them when he can: bounded, and never waited for.
+//! A bounded queue of lines for one reader, which takes them when it can. Producers never wait for the reader.
 //!
-//! Whoever has something for the reader leaves it here and wakes him. Past the bound nothing more is taken, and the reader
-//! is one that is too slow, which ends what he reads from.
+//! A producer pushes a line and wakes the reader. Past the limit the queue accepts nothing more and counts as slow,
+//! which ends the connection or subscription that the reader reads from.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use futures_util::task::AtomicWaker;
 
 use dae_store::lock::lock;
 
-/// Lines that wait for a reader who doesn't read, in bytes (Common TCP, hostile input).
+/// The limit for unread lines of one reader, in bytes (Common TCP, hostile input).
 pub const FEED_BYTES_MAX: usize = 4 << 20;
 
-/// See the file's head.
+/// A bounded queue of lines for one reader.
 #[derive(Debug, Default)]
 pub struct EventQueue {
     lines: Mutex<Vec<u8>>,
-    /// Whether there is anything in `lines`, so that a reader nobody writes to takes no lock.
+    /// True if `lines` holds anything. Polling an empty queue needs no lock.
     has_mail: AtomicBool,
     is_slow: AtomicBool,
     has_ended: AtomicBool,
@@ -26,12 +26,12 @@ pub struct EventQueue {
 }
 
 impl EventQueue {
-    /// Leaves one line, without its LF. False once too many wait, or it has ended.
+    /// Queues one line, given without its LF. Returns false if the queue is full or has ended.
     pub fn push(&self, line: &[u8]) -> bool {
         self.push_within(line, FEED_BYTES_MAX)
     }
 
-    /// As [`EventQueue::push`], where no more than so many bytes wait with it.
+    /// Queues one line as [`EventQueue::push`] does, with a limit of `most` bytes for all queued lines.
     pub fn push_within(&self, line: &[u8], most: usize) -> bool {
         if self.has_ended.load(Ordering::Acquire) {
             return false;
@@ -49,14 +49,14 @@ impl EventQueue {
         !self.is_slow()
     }
 
-    /// Whether anything was pushed since it was last taken.
+    /// Returns whether anything was pushed since the last take.
     #[inline]
     #[must_use]
     pub fn has_mail(&self) -> bool {
         self.has_mail.load(Ordering::Acquire)
     }
 
-    /// Appends what was pushed.
+    /// Appends the queued lines to `outbox`.
     #[inline]
     pub fn take_into(&self, outbox: &mut Vec<u8>) {
         if !self.has_mail() {
@@ -70,38 +70,38 @@ impl EventQueue {
         }
     }
 
-    /// Whether more was pushed than may wait.
+    /// Returns whether a push has exceeded the limit.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.is_slow.load(Ordering::Acquire)
     }
 
-    /// Nothing more comes; what waits can still be taken.
+    /// Ends the queue: it accepts no more lines. Queued lines can still be taken.
     pub fn end(&self) {
         self.has_ended.store(true, Ordering::Release);
         self.reader.wake();
     }
 
-    /// Whether nothing more comes.
+    /// Returns whether the queue has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// The reader is woken by what comes from now on. Look for what came before after this.
+    /// Registers the reader's waker for later pushes. Check for earlier lines after this call.
     pub fn watch(&self, context: &Context<'_>) {
         self.reader.register(context.waker());
     }
 
-    /// Has the reader look, for a reason that isn't in the feed.
+    /// Wakes the reader for a reason other than a queued line.
     pub fn wake(&self) {
         self.reader.wake();
     }
 
-    /// All that waits, each line with its LF; `None` once nothing more comes.
+    /// Takes all queued lines, each with its LF. Returns `None` once the queue has ended and is empty.
     pub fn poll_lines(&self, context: &Context<'_>) -> Poll<Option<Vec<u8>>> {
         self.watch(context);
-        // Asked first: what was pushed before the end is seen by the look that follows.
+        // Checked first, so that the check below still sees lines that were pushed before the end.
         let is_over = self.has_ended() || self.is_slow();
         if self.has_mail() {
             let mut lines = Vec::new();

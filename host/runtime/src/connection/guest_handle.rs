@@ -1,7 +1,7 @@
-//! What others push to a guest, and who the guests of a daemon are.
+//! Guest handles: the way to push lines to a guest, and the list of a daemon's guests.
 //!
-//! A connection's task owns its socket. Whoever else has something for the guest (an event of its daemon, the end of the
-//! daemon) leaves it here and wakes the task. Ids are never used twice, so a daemon may keep one for ever.
+//! A connection's task owns its socket. Other code that has something for the guest (an event, the end of its daemon)
+//! queues it here and wakes the task. Ids are never reused, so a daemon may keep one forever.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,40 +16,42 @@ use crate::connection::pending_calls::{CallError, PendingCalls, ReplyFuture};
 use crate::connection::reply_budget::ROOM_BYTES_MAX;
 use dae_store::lock::lock;
 
-/// What may wait for all guests of a daemon before each is held to its share of it (bytes): half of what may wait at all.
+/// The limit for bytes queued for all guests of a daemon, past which each guest gets an even share: half of the total
+/// limit.
 const PUSHED_BYTES_MAX: usize = ROOM_BYTES_MAX / 2;
 
-/// One guest, as others see it.
+/// A guest, as other code sees it.
 #[derive(Debug)]
 pub struct GuestHandle {
     id: u64,
     pushed: EventQueue,
-    /// Bytes that its connection's task has taken and not written.
+    /// Bytes that its connection's task has taken and not yet written.
     unread: AtomicUsize,
-    /// What waits for all guests of its daemon.
+    /// The bytes queued for all guests of its daemon.
     all: Arc<QueuedBytes>,
     is_closing: AtomicBool,
     has_left: AtomicBool,
-    /// It has sent a whole line, or comes by no connection. Where there is no room for guests, those who haven't go first.
+    /// True if the guest has sent a whole line, or has no connection. When there is no room, silent guests are closed
+    /// first.
     has_spoken: AtomicBool,
-    /// The number of the instance that is or was told of this guest; 0 is none.
+    /// The number of the instance that runs or has run its connect hook for this guest; 0 if none.
     greeted_by: AtomicU64,
-    /// And of the one that has heard it all.
+    /// The number of the instance whose connect hook has finished for this guest.
     known_to: AtomicU64,
-    /// What its daemon has asked of it.
+    /// The calls that its daemon has made to it.
     pub asked: PendingCalls,
-    /// Who of its daemon's code listens to it.
+    /// The event handlers of its daemon for this guest.
     pub heard: EventHandlers,
 }
 
 impl GuestHandle {
-    /// The guest's number.
+    /// Returns the guest's id.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Leaves one line, without its LF, for the guest. False once it has too many, or has gone.
+    /// Queues one line, given without its LF. Returns false if too much is queued or the guest has left.
     pub fn push(&self, line: &[u8]) -> bool {
         if self.has_left() {
             return false;
@@ -61,8 +63,8 @@ impl GuestHandle {
         is_taken
     }
 
-    /// How many bytes may wait in its feed, with a line of that length. Where much waits for all guests of the daemon, each
-    /// has an even share of it; and who has nothing waiting may have one line.
+    /// Returns how many bytes may be in its queue, including a line of that length. When much is queued for all guests
+    /// of the daemon, each guest gets an even share. A guest with nothing queued may always get one line.
     fn most(&self, line: usize) -> usize {
         if self.all.bytes.load(Ordering::Relaxed) + line <= PUSHED_BYTES_MAX {
             return FEED_BYTES_MAX;
@@ -74,26 +76,26 @@ impl GuestHandle {
         }
     }
 
-    /// So many bytes wait for it with its connection's task.
+    /// Sets the number of bytes that its connection's task has taken and not yet written.
     pub(crate) fn count_unread(&self, bytes: usize) {
         let before = self.unread.swap(bytes, Ordering::Relaxed);
         self.all.change(before, bytes);
     }
 
-    /// Whether it has gone.
+    /// Returns whether the guest has left.
     #[must_use]
     pub fn has_left(&self) -> bool {
         self.has_left.load(Ordering::Acquire)
     }
 
-    /// Whether anything was pushed since it was last taken.
+    /// Returns whether anything was pushed since the last take.
     #[inline]
     #[must_use]
     pub fn has_mail(&self) -> bool {
         self.pushed.has_mail()
     }
 
-    /// Appends what was pushed.
+    /// Appends the queued lines to `outbox`.
     #[inline]
     pub fn take_into(&self, outbox: &mut Vec<u8>) {
         if self.has_mail() {
@@ -103,66 +105,66 @@ impl GuestHandle {
         }
     }
 
-    /// Whether more was pushed than it may have waiting.
+    /// Returns whether a push has exceeded the guest's limit.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.pushed.is_slow()
     }
 
-    /// Asks the connection to end once its running commands have.
+    /// Asks the connection to end once its running commands have finished.
     pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
         self.pushed.wake();
     }
 
-    /// Whether it was asked to.
+    /// Returns whether [`GuestHandle::close`] was called.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// Notes that it has sent a whole line.
+    /// Notes that the guest has sent a whole line.
     pub fn note_line(&self) {
         self.has_spoken.store(true, Ordering::Relaxed);
     }
 
-    /// The connection's task is woken by what comes from now on. Look for what came before after this.
+    /// Registers the task's waker for later pushes. Check for earlier lines after this call.
     pub fn watch(&self, context: &Context<'_>) {
         self.pushed.watch(context);
     }
 
-    /// Has the connection's task look at its gate.
+    /// Wakes the connection's task, which then checks its gate.
     pub fn wake(&self) {
         self.pushed.wake();
     }
 
-    /// Whether that instance is being told of this guest, or has been.
+    /// Returns whether that instance's connect hook has started for this guest.
     #[must_use]
     pub fn is_greeted_by(&self, instance: u64) -> bool {
         self.greeted_by.load(Ordering::Relaxed) == instance
     }
 
-    /// From now on it is.
+    /// Notes that the connect hook of that instance has started for this guest.
     pub fn set_greeted_by(&self, instance: u64) {
         self.greeted_by.store(instance, Ordering::Relaxed);
     }
 
-    /// Whether that instance has been told of this guest.
+    /// Returns whether that instance's connect hook has finished for this guest.
     #[inline]
     #[must_use]
     pub fn is_known_to(&self, instance: u64) -> bool {
         self.known_to.load(Ordering::Acquire) == instance
     }
 
-    /// From now on it has been.
+    /// Notes that the connect hook of that instance has finished for this guest.
     pub fn set_known_to(&self, instance: u64) {
         self.known_to.store(instance, Ordering::Release);
     }
 
-    /// Asks the guest something: a line of ours, and its own of the same name for a reply.
+    /// Calls the guest: sends it a line, and takes the guest's next line of the same name for the reply.
     ///
     /// # Errors
-    /// It has gone, it doesn't read what it is sent, or too much is unanswered already.
+    /// The guest has left or reads too slowly, or too many calls are unanswered.
     pub fn ask(&self, name: &str, line: &[u8]) -> Result<ReplyFuture, CallError> {
         self.asked.ask(name, None, || match self.push(line) {
             true => Ok(()),
@@ -172,18 +174,18 @@ impl GuestHandle {
     }
 }
 
-/// What is said to whoever waits for a guest that has gone.
+/// Returns the error for a call to a guest that has left.
 fn has_gone() -> CallError {
     CallError::new(ErrorCode::Unavailable, "the guest has gone")
 }
 
-/// What is said to whoever asks a guest that doesn't read.
+/// Returns the error for a call to a guest that doesn't read.
 fn is_slow() -> CallError {
     let text = "the guest doesn't read what it is sent, and its connection is being closed";
     CallError::new(ErrorCode::Unavailable, text)
 }
 
-/// What waits for all guests of a daemon, whichever reads and whichever doesn't.
+/// The bytes queued for all guests of a daemon, and the number of guests.
 #[derive(Debug, Default)]
 struct QueuedBytes {
     bytes: AtomicUsize,
@@ -207,13 +209,13 @@ pub struct Guests {
 }
 
 impl Guests {
-    /// Lets a guest in.
+    /// Adds a guest.
     #[must_use]
     pub fn enter(&self) -> Arc<GuestHandle> {
         self.enter_into(&mut lock(&self.by_id))
     }
 
-    /// Lets a guest in where there are fewer than `max`. Of many who come at once, no more get in than may.
+    /// Adds a guest if there are fewer than `max`. Concurrent calls never exceed `max`.
     #[must_use]
     pub fn enter_below(&self, max: usize) -> Option<Arc<GuestHandle>> {
         let mut by_id = lock(&self.by_id);
@@ -239,7 +241,7 @@ impl Guests {
         guest_handle
     }
 
-    /// It has gone.
+    /// Removes a guest that has left.
     pub fn leave(&self, id: u64) {
         if let Some(guest_handle) = lock(&self.by_id).remove(&id) {
             self.waiting.guests.fetch_sub(1, Ordering::Relaxed);
@@ -251,19 +253,19 @@ impl Guests {
         }
     }
 
-    /// The guest of that number, if it is still here.
+    /// Returns the guest with that id, if it is still connected.
     #[must_use]
     pub fn find(&self, id: u64) -> Option<Arc<GuestHandle>> {
         lock(&self.by_id).get(&id).cloned()
     }
 
-    /// How many there are.
+    /// Returns the number of guests.
     #[must_use]
     pub fn count(&self) -> usize {
         lock(&self.by_id).len()
     }
 
-    /// Asks the one to end that is here for longest without having sent a line; false where there is none.
+    /// Closes the oldest guest that has not sent a line yet. Returns false if there is none.
     pub fn close_longest_silent(&self) -> bool {
         let by_id = lock(&self.by_id);
         let silent = by_id
@@ -273,14 +275,14 @@ impl Guests {
         longest.inspect(|guest| guest.close()).is_some()
     }
 
-    /// Asks every one to end.
+    /// Asks all guests' connections to end.
     pub fn close_all(&self) {
         for guest_handle in lock(&self.by_id).values() {
             guest_handle.close();
         }
     }
 
-    /// Has every one's task look at the gate.
+    /// Wakes every guest's task, which then checks its gate.
     pub fn wake_all(&self) {
         for guest_handle in lock(&self.by_id).values() {
             guest_handle.wake();
@@ -288,7 +290,7 @@ impl Guests {
     }
 }
 
-/// A number for a connection, to or from a daemon; never given twice. 0 is nobody.
+/// Returns a new id for a connection to or from a daemon. Ids are never reused; 0 stands for no connection.
 #[must_use]
 pub fn next_id() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
@@ -297,7 +299,7 @@ pub fn next_id() -> u64 {
 
 impl Drop for GuestHandle {
     fn drop(&mut self) {
-        // What nobody has taken.
+        // Lines that nobody has taken no longer count for the daemon.
         let mut left = Vec::new();
         self.take_into(&mut left);
     }

@@ -1,12 +1,13 @@
-//! The calls that one side of a connection has made and that the other has not answered.
+//! The pending calls of one side of a connection: sent and not answered yet.
 //!
-//! A line is the reply to the oldest unanswered call of its name and tag (Common TCP). The table is therefore kept in the
-//! order of the lines: a call is entered and its line is queued in one step, under one lock, and a line that can't be queued
-//! leaves no entry.
+//! A line is the reply to the oldest unanswered call of its name and tag (Common TCP). The table must therefore be in
+//! the order of the lines. So one lock covers both adding a call and queueing its line, and a line that can't be queued
+//! adds no entry.
 //!
-//! A call that timed out or was cancelled keeps its place until its reply has come, or that reply would go to the next
-//! caller. The same goes for an event, which most receivers answer. A call that stays unanswered for [`GIVEN_UP_AFTER`] once
-//! nobody waits for it is given up: its place is kept for a late reply until the next call of that name.
+//! A call that timed out or was cancelled keeps its entry until its reply comes. Otherwise the reply would go to the
+//! next caller. The same holds for an event, since most receivers answer it. A call that stays unanswered for
+//! [`GIVEN_UP_AFTER`] after its caller stopped waiting is given up: its entry stays for a late reply until the next
+//! call of that name.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,26 +23,26 @@ use tokio::sync::oneshot;
 
 use dae_store::lock::lock;
 
-/// Calls of one side that may be unanswered: as many as a guest may have in flight.
+/// The limit for unanswered calls of one side: as many as a guest may have in flight.
 const ASKED_MAX: usize = 1024;
-/// Events of different names or tags whose replies are expected. Past it the oldest is forgotten: a receiver that takes
-/// them for events answers none.
+/// The limit for events of different names or tags that wait for replies. Past it the oldest is forgotten: a receiver
+/// that treats the lines as events answers none.
 const EVENTS_MAX: usize = 1024;
-/// Time in which the reply to an abandoned call may still come.
+/// The time in which the reply to an abandoned call may still come.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 
-/// Why a call has no result: the argument of an `error` line.
+/// The reason why a call has no result: the argument of an `error` line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallError {
     /// One of Common TCP's error codes.
     pub code: String,
-    /// For a person.
+    /// A text for a person.
     #[serde(default)]
     pub message: String,
 }
 
 impl CallError {
-    /// A refusal of the host's own.
+    /// Makes an error that the host itself reports.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         CallError {
@@ -51,22 +52,22 @@ impl CallError {
     }
 }
 
-/// The arguments of the reply, a JSON array; or why there is none.
+/// The arguments of the reply as a JSON array, or the reason why there is none.
 pub type CallReply = Result<Vec<u8>, CallError>;
 
-/// See the file's head.
+/// The table of one side's unanswered calls.
 #[derive(Debug, Default)]
 pub struct PendingCalls {
-    /// Whether anything is unanswered, so that a connection over which nobody asks takes no lock.
+    /// True if anything is unanswered. A connection without calls needs no lock.
     is_any: AtomicBool,
     calls: Mutex<CallTable>,
 }
 
 #[derive(Debug, Default)]
 struct CallTable {
-    /// In the order of their lines.
+    /// The entries, in the order of their lines.
     unanswered: Vec<PendingCall>,
-    /// Why no more are taken, once the connection has ended.
+    /// The reason why the table takes no more calls, once the connection has ended.
     end: Option<CallError>,
 }
 
@@ -81,14 +82,14 @@ struct PendingCall {
 enum CallKind {
     Call {
         reply: oneshot::Sender<CallReply>,
-        /// When its caller stopped waiting.
+        /// The time when its caller stopped waiting.
         abandoned: Arc<OnceLock<Instant>>,
     },
-    /// Lines whose replies are dropped: how many, and when the last one was sent.
+    /// Lines whose replies are dropped: their number, and when the last one was sent.
     Events { count: usize, last: Instant },
 }
 
-/// The reply to a call that was sent. Dropped, the call keeps its place in the table until its reply comes.
+/// The reply to a call that was sent. If dropped, the call keeps its entry in the table until its reply comes.
 #[derive(Debug)]
 pub struct ReplyFuture {
     reply: oneshot::Receiver<CallReply>,
@@ -117,10 +118,10 @@ impl PendingCalls {
         self.is_any.load(Ordering::Acquire)
     }
 
-    /// Enters a call and has `send` queue its line, in one step: no other call's line gets between the two.
+    /// Adds a call and has `send` queue its line, in one step. No other call's line gets between the two.
     ///
     /// # Errors
-    /// `send` refused, too many calls are unanswered, or the connection has ended. Nothing is entered then.
+    /// `send` failed, too many calls are unanswered, or the connection has ended. Nothing is added then.
     pub fn ask(
         &self,
         name: &str,
@@ -148,10 +149,10 @@ impl PendingCalls {
         Ok(awaited)
     }
 
-    /// Enters an event, whose reply is dropped when it comes, and has `send` queue its line, in one step.
+    /// Adds an event, whose reply is dropped, and has `send` queue its line, in one step.
     ///
     /// # Errors
-    /// `send` refused, or the connection has ended. Nothing is entered then.
+    /// `send` failed, or the connection has ended. Nothing is added then.
     pub fn expect(
         &self,
         name: &str,
@@ -167,7 +168,7 @@ impl PendingCalls {
         Ok(())
     }
 
-    /// Runs `send` under the table's lock. A reply may come before this returns: its reader waits for the lock.
+    /// Runs `send` under the table's lock. A reply may come before this returns; its reader then waits for the lock.
     fn sent(
         &self,
         calls: &mut CallTable,
@@ -182,8 +183,8 @@ impl PendingCalls {
         sent
     }
 
-    /// Returns whether an untagged call of that name was given up, so that a reply to it can no longer be told from the
-    /// reply to the next call.
+    /// Returns whether an untagged call of that name was given up. A late reply to it would look like the reply to the
+    /// next call.
     #[must_use]
     pub fn is_out_of_step(&self, name: &str) -> bool {
         let now = Instant::now();
@@ -192,7 +193,7 @@ impl PendingCalls {
         given_up.any(|one| one.name == name && one.tag.is_none())
     }
 
-    /// Takes a line for the reply to the oldest call of its name and tag, if there is one.
+    /// Matches a line with the oldest pending call of its name and tag. If there is one, the line is its reply.
     pub fn answer(&self, message: &Message<'_>) -> LineMatch {
         if !self.is_any() {
             return LineMatch::NotOurs;
@@ -220,8 +221,8 @@ impl PendingCalls {
         }
     }
 
-    /// Takes a line that can't be read for the reply to the oldest call of its name and tag, if there is one. The call is
-    /// answered with what is wrong with the line.
+    /// Matches an invalid line with the oldest pending call of its name and tag. If there is one, its result is the
+    /// line's fault.
     pub fn answer_fault(&self, fault: &Fault<'_>) -> LineMatch {
         if !self.is_any() {
             return LineMatch::NotOurs;
@@ -238,7 +239,7 @@ impl PendingCalls {
         })
     }
 
-    /// Ends the table with its connection: all that is unanswered, and every later call, is answered with `refusal`.
+    /// Ends the table with its connection. All unanswered calls and all later ones fail with `refusal`.
     pub fn end(&self, refusal: &CallError) {
         let mut calls = lock(&self.calls);
         calls.end = Some(refusal.clone());
@@ -260,7 +261,7 @@ enum AnsweredCall {
 }
 
 impl CallTable {
-    /// Makes room for one more call, or says why there is none.
+    /// Makes room for one more call, or returns why there is none.
     fn check_room(&mut self, name: &str) -> Result<(), CallError> {
         if let Some(end) = &self.end {
             return Err(end.clone());
@@ -279,7 +280,7 @@ impl CallTable {
 
     fn enter_event(&mut self, name: &str, tag: Option<String>) {
         let now = Instant::now();
-        // Replies are told apart by name, so that events of one name in a row need one entry.
+        // Replies are matched by name and tag, so consecutive events with the same ones need only one entry.
         let latest = self
             .unanswered
             .iter_mut()
@@ -324,14 +325,14 @@ impl CallTable {
     }
 }
 
-/// What a line was to the calls of this side.
+/// The relation of a line to the pending calls.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LineMatch {
     /// The reply to one of them.
     Ours,
-    /// The other side's refusal of an event.
+    /// The other side's `error` reply to an event.
     EventRefused,
-    /// Something else.
+    /// Not a reply to any of them.
     NotOurs,
 }
 
@@ -340,7 +341,7 @@ impl PendingCall {
         matches!(self.kind, CallKind::Call { .. })
     }
 
-    /// Returns whether nobody has waited for its reply for [`GIVEN_UP_AFTER`].
+    /// Returns whether nobody has waited for the reply for more than [`GIVEN_UP_AFTER`].
     fn is_given_up(&self, now: Instant) -> bool {
         let since = match &self.kind {
             CallKind::Call { abandoned, .. } => abandoned.get().copied(),
@@ -350,7 +351,7 @@ impl PendingCall {
     }
 }
 
-/// Waits for a reply of `who`; in time, or `timeout` comes (zero means for ever).
+/// Waits for a reply from `who`. Fails with `timeout` after `limit`; zero means no limit.
 pub async fn in_time(reply: ReplyFuture, limit: Duration, (who, name): (&str, &str)) -> CallReply {
     let gone = |_| {
         let text = format!("the connection to {who} was lost");
@@ -368,8 +369,8 @@ pub async fn in_time(reply: ReplyFuture, limit: Duration, (who, name): (&str, &s
     }
 }
 
-/// Reads an `error` line: the command that it is about, and why that failed. It is read leniently, since a failure that is not
-/// taken off the table would make each later call get its predecessor's reply. `None` for what names no command.
+/// Reads an `error` line: the command that failed, and why. It is lenient, since a failure that stays in the table
+/// would give each later call its predecessor's reply. Returns `None` if the line names no command.
 fn refusal_in(message: &Message<'_>) -> Option<(String, CallError)> {
     if message.name != "error" {
         return None;
@@ -388,13 +389,13 @@ fn refusal_in(message: &Message<'_>) -> Option<(String, CallError)> {
     Some((command, CallError { code, message }))
 }
 
-/// Arguments as they came, in the form that they are handed on in: a strict JSON array.
+/// Converts arguments as received to a strict JSON array.
 pub fn as_array(arguments: &str) -> Vec<u8> {
     match arguments.as_bytes().first() {
         None => b"[]".to_vec(),
         Some(b'[') if is_json(arguments) => arguments.as_bytes().to_vec(),
         Some(_) if is_json(arguments) => format!("[{arguments}]").into_bytes(),
-        // Not JSON: JSON5, or a text; either way the sender meant something, and the reader is told what came.
+        // Not JSON: JSON5 is converted, and any other text is passed on as a string.
         Some(_) => match dae_store::json5_text::to_strict(arguments) {
             Ok(strict) if strict.starts_with('[') => strict.into_bytes(),
             Ok(strict) => format!("[{strict}]").into_bytes(),

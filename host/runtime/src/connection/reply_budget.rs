@@ -1,13 +1,14 @@
-//! How many bytes of replies one daemon may have waiting for guests, and which command may begin in what is left of that.
+//! The reply budget: how many bytes of replies may wait for one daemon's guests, and which command may begin in the
+//! rest.
 //!
-//! A reply's size is known once it is made. So a command begins while less than the bound waits, and what waits is at most
-//! the bound and one reply. No guest is to suffer from others that don't read. A guest that has much waiting begins nothing
-//! more. A guest that has nothing waiting has a part of the bound that the others can't use up. A reply that is larger than
-//! a guest's whole share, a bulk, has a place beside the rest: one at a time. A command that has given a bulk once is
-//! expected to do so again.
+//! A reply's size is known only once the reply is made. So a command may begin while less than the limit waits, and at
+//! most the limit plus one reply waits. Guests that don't read must not block others. A guest with much waiting may
+//! begin nothing more. A guest with nothing waiting can use a part of the budget that others can't use up. A bulk,
+//! which is a reply larger than a guest's whole share, is counted apart, and there is one at a time. A command that has
+//! returned a bulk once is expected to do so again.
 //!
-//! In the host this counts for a daemon in the same process, in a worker for its own daemon. Where little waits, which is
-//! nearly always, a look at it costs two loads.
+//! The host counts the replies of its in-process daemons, and a worker those of its own daemon. When little waits,
+//! which is nearly always, a check costs two loads.
 
 mod reservation;
 
@@ -24,53 +25,55 @@ use dae_store::lock::lock;
 
 pub(crate) use reservation::{Reservation, ReservationBusy};
 
-/// What may wait for all guests of a daemon, beside one bulk.
+/// The limit for all guests of a daemon (bytes), without one bulk.
 pub(crate) const ROOM_BYTES_MAX: usize = 64 << 20;
-/// From here on only those begin a command who have nothing waiting.
+/// The limit for guests that already have something waiting (bytes). Above it only guests with nothing waiting may
+/// begin.
 const SHARED_BYTES_MAX: usize = ROOM_BYTES_MAX / 2;
-/// From here on they only begin one that has never given more than a little.
+/// The limit for commands that have returned more than [`LITTLE_BYTES`] before (bytes).
 const ALL_BYTES_MAX: usize = ROOM_BYTES_MAX / 4 * 3;
-/// What may wait for one guest before it begins nothing more (Common TCP, hostile input).
+/// The limit for one guest, past which it may begin nothing more (bytes; Common TCP, hostile input).
 pub(crate) const GUEST_BYTES_MAX: usize = 1 << 20;
-/// What may wait for one guest before none of the commands that it has under way is gone on with. It is more than the other,
-/// since a command that rests in its middle may hold what others need.
+/// The limit for one guest, past which none of its commands in flight goes on (bytes). It is higher than the other,
+/// since a command that pauses midway may hold what other commands need.
 const FINISH_BYTES_MAX: usize = 8 << 20;
-/// A larger reply is a bulk.
+/// The size above which a reply is a bulk (bytes).
 pub(crate) const BULK_BYTES_MIN: usize = FINISH_BYTES_MAX;
-/// What is as good as nothing.
+/// The size up to which a reply counts as negligible (bytes).
 const LITTLE_BYTES: usize = 64 << 10;
-/// Less than that is no reason to look closer.
+/// The total below which the budget is not tight (bytes).
 const TIGHT_BYTES: usize = 1 << 20;
-/// And so are fewer guests with something waiting.
+/// The number of guests with waiting replies from which the budget is tight.
 const TIGHT_GUESTS: usize = 4096;
-/// The bits for commands, in words of 64. A command beyond them always needs a reservation; few daemons have 512.
+/// The number of 64-bit words with one bit per command. A command beyond them always needs a reservation; few daemons
+/// have 512.
 const UNGUARDED_WORDS: usize = 8;
 
-/// See the file's head.
+/// The replies that wait for one daemon's guests, and the tasks that wait for it to shrink.
 #[derive(Debug, Default)]
 pub(crate) struct ReplyBudget {
     is_tight: AtomicBool,
-    /// One bit for each command: set where it needs no reservation. Its first run in this instance is over or takes long,
+    /// One bit for each command, set if it needs no reservation. Its first run in this instance is over or takes long,
     /// and it has never returned a bulk.
     unguarded: [AtomicU64; UNGUARDED_WORDS],
     waits: Mutex<BudgetUse>,
-    /// Those who want to begin or go on with something.
+    /// The tasks that want to begin or resume a command.
     wanting: Mutex<HashMap<usize, Waker>>,
     released: Notify,
-    /// Batches and calls that may go on whatever waits.
+    /// Batches and calls that may go on regardless of the limits.
     freed: Mutex<HashSet<u64>>,
 }
 
-/// What waits.
+/// The bytes that wait, by guest and in total, and what is known of the commands.
 #[derive(Debug, Default)]
 struct BudgetUse {
     by_guest: HashMap<u64, usize>,
-    /// For all guests that have no bulk, and for those that have one.
+    /// The total of all guests without a bulk; `bulk` is the total of those with one.
     usual: usize,
     bulk: usize,
-    /// Commands that have given a bulk.
+    /// Commands that have returned a bulk.
     bulky: HashSet<u32>,
-    /// Commands that have given more than a little.
+    /// Commands that have returned more than [`LITTLE_BYTES`].
     sizable: HashSet<u32>,
     reservations: Reservations,
 }
@@ -122,13 +125,13 @@ impl BudgetUse {
 }
 
 impl ReplyBudget {
-    /// Whether a guest may begin a command now.
+    /// Returns whether a guest may begin a command now.
     #[inline]
     pub(crate) fn may_begin(&self, guest: u64, command: u32) -> bool {
         !self.is_tight() || lock(&self.waits).may_begin(guest, command)
     }
 
-    /// Whether a command that a guest has under way may go on, and end.
+    /// Returns whether a command that a guest has in flight may go on and finish.
     #[inline]
     pub(crate) fn may_go_on(&self, guest: u64, command: u32) -> bool {
         !self.is_tight() || lock(&self.waits).may_go_on(guest, command)
@@ -147,7 +150,7 @@ impl ReplyBudget {
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (command % 64) & 1 == 1)
     }
 
-    /// Forgets what is known of the commands: another instance begins, perhaps of other code.
+    /// Forgets what is known of the commands, since a new instance begins, perhaps with other code.
     pub(crate) fn begin_anew(&self) {
         let mut waits = lock(&self.waits);
         waits.bulky.clear();
@@ -165,32 +168,32 @@ impl ReplyBudget {
         (!self.is_unguarded(command)).then_some(ReplyKind::First(command))
     }
 
-    /// Whether so much waits that who begins something has to ask.
+    /// Returns whether so much waits that each command must be checked.
     #[inline]
     pub(crate) fn is_tight(&self) -> bool {
         self.is_tight.load(Ordering::Acquire)
     }
 
-    /// Lets that batch or call go on, whatever waits: what waits is held up by it.
+    /// Lets that batch or call go on regardless of the limits, because other waiting work depends on it.
     pub fn free(&self, id: u64) {
         lock(&self.freed).insert(id);
         self.wake_all();
     }
 
-    /// Whether that batch or call may go on, whatever waits. Asked once for each time that it was let.
+    /// Returns whether that batch or call may go on regardless of the limits. Each [`ReplyBudget::free`] counts once.
     pub(crate) fn take_freed(&self, id: u64) -> bool {
         lock(&self.freed).remove(&id)
     }
 
-    /// Wakes the caller's task when there is more room. To be called before the look that it is for.
+    /// Wakes the caller's task when fewer bytes wait. Call this before the check that it is for.
     pub fn want(&self, context: &Context<'_>) {
         let waker = context.waker();
-        // One of a task is enough.
+        // One waker per task is enough.
         let task = waker.data().addr();
         lock(&self.wanting).insert(task, waker.clone());
     }
 
-    /// A command has given a reply of so many bytes to arguments of so many.
+    /// Notes that a command with arguments of `arguments` bytes has returned `reply` bytes.
     #[inline]
     pub fn note(&self, command: u32, arguments: usize, reply: usize) {
         if reply > LITTLE_BYTES {
@@ -210,7 +213,7 @@ impl ReplyBudget {
         }
     }
 
-    /// Marks that the command needs no reservation. The caller holds the lock on what waits.
+    /// Marks that the command needs no reservation. The caller holds the lock on `waits`.
     fn set_unguarded(&self, command: u32) {
         if let Some(word) = self.unguarded.get(command as usize / 64) {
             word.fetch_or(1 << (command % 64), Ordering::AcqRel);
@@ -229,17 +232,17 @@ impl ReplyBudget {
         }
     }
 
-    /// So much waits for that guest.
+    /// Sets the number of bytes that wait for that guest.
     pub fn set(&self, guest: u64, bytes: usize) {
         self.change(guest, |_| bytes);
     }
 
-    /// So much more waits for that guest. Guest 0 is nobody.
+    /// Adds to the number of bytes that wait for that guest. Guest 0 stands for no guest and is ignored.
     pub fn add(&self, guest: u64, bytes: usize) {
         self.change(guest, |before| before + bytes);
     }
 
-    /// So much less does.
+    /// Subtracts from the number of bytes that wait for that guest.
     pub fn take(&self, guest: u64, bytes: usize) {
         self.change(guest, |before| before.saturating_sub(bytes));
     }
@@ -336,7 +339,7 @@ mod tests {
         assert_eq!(count.load(Ordering::Relaxed), 1);
     }
 
-    /// A waker that counts.
+    /// Returns a waker that counts its calls, and the count.
     fn counting() -> (Waker, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
         struct Counts(std::sync::Arc<std::sync::atomic::AtomicUsize>);
         impl std::task::Wake for Counts {

@@ -1,7 +1,7 @@
-//! Topics: events for whoever in the ecosystem has subscribed, by name.
+//! Topics: events by name for all subscribers in the ecosystem.
 //!
-//! Daemons of this host subscribe with a feed, others by a connection to Dae. Who has gone is left out at the next look;
-//! nobody is waited for.
+//! Daemons of this host subscribe with an event queue, others with a connection to Dae. Publishing never waits for a
+//! subscriber, and removes the topic's subscribers that have gone.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use crate::connection::event_queue::EventQueue;
 use crate::connection::guest_handle::GuestHandle;
 use dae_store::lock::lock;
 
-/// Topics that connections to Dae may subscribe to, all together: names are anybody's to invent.
+/// The limit for topics that connections to Dae may subscribe to, in total, since they may use any name.
 const TOPICS_MAX: usize = 10_000;
-/// Fewer topics than this are not worth a look at who has gone.
+/// The number of topics below which there is no sweep for subscribers that have gone.
 const SWEEP_MIN: usize = 64;
 
-/// Somebody who gets a topic's events.
+/// A receiver of a topic's events.
 #[derive(Debug, Clone)]
 enum Subscriber {
     Feed(Weak<EventQueue>),
@@ -45,20 +45,20 @@ impl Subscriber {
     }
 }
 
-/// See the file's head.
+/// All topics and their subscribers.
 #[derive(Debug, Default)]
 pub struct Topics {
     by_name: Mutex<HashMap<String, Vec<Subscriber>>>,
-    /// So many topics, and those whose subscribers have gone are left out.
+    /// The number of topics at which the next sweep removes subscribers that have gone.
     sweep_at: AtomicUsize,
 }
 
 impl Topics {
-    /// From now on the topic's events go into that feed.
+    /// Subscribes an event queue to a topic.
     pub fn subscribe(&self, topic: &str, event_queue: &Arc<EventQueue>) {
         let subscriber = Subscriber::Feed(Arc::downgrade(event_queue));
         let mut by_name = lock(&self.by_name);
-        // Each time they have doubled: what is never published must not keep those who have gone for ever.
+        // Each time the topics have doubled: on a topic without events, subscribers that have gone would stay forever.
         if by_name.len() >= self.sweep_at.load(Ordering::Relaxed) {
             sweep(&mut by_name);
             let next = SWEEP_MIN.max(2 * by_name.len());
@@ -69,10 +69,7 @@ impl Topics {
         subscribers.push(subscriber);
     }
 
-    /// From now on the topic's events go to that guest, once each.
-    ///
-    /// # Errors
-    /// There are too many topics.
+    /// Subscribes a guest to a topic. A second call for the same guest has no effect.
     pub fn subscribe_guest(&self, topic: &str, guest: &Arc<GuestHandle>) -> Result<(), String> {
         let mut by_name = lock(&self.by_name);
         if by_name.len() >= TOPICS_MAX {
@@ -90,7 +87,7 @@ impl Topics {
         Ok(())
     }
 
-    /// From now on they don't.
+    /// Unsubscribes a guest from a topic.
     pub fn unsubscribe_guest(&self, topic: &str, guest: &Arc<GuestHandle>) {
         let mut by_name = lock(&self.by_name);
         if let Some(subscribers) = by_name.get_mut(topic) {
@@ -98,7 +95,7 @@ impl Topics {
         }
     }
 
-    /// Hands an event to all who subscribed to its name; how many there were.
+    /// Queues an event for all subscribers of a topic. Returns how many it reached.
     pub fn publish(&self, topic: &str, line: &[u8]) -> usize {
         let mut by_name = lock(&self.by_name);
         let Some(subscribers) = by_name.get_mut(topic) else {

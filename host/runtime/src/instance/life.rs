@@ -1,7 +1,7 @@
 //! An instance's background work, and its end.
 //!
-//! The end undoes the start in the reverse order, each step with a limit: what doesn't end in time is left behind, with its
-//! thread, and is told.
+//! The end undoes the start in the reverse order, each step with a limit. What doesn't end in time is left behind with
+//! its thread, and is reported.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use dae_store::blocking;
 use dae_store::tasks;
 
 impl Instance {
-    /// Starts its background work, once. The future ends when that does, or the instance.
+    /// Starts its background work, once. The future completes when that work or the instance ends.
     pub fn run(self: &Arc<Self>) -> InstanceEnd {
         match &self.body {
             Body::Subprocess(subprocess) => Box::pin(subprocess.ended()),
@@ -41,7 +41,7 @@ impl Instance {
                 let _ = ended.send(run_end(end));
             };
             let work = async move {
-                // What it returned has been sent.
+                // The result has been sent through the channel.
                 let _ = tasks::told("the `run` of a daemon", run).await;
             };
             let task = match is_async {
@@ -67,10 +67,10 @@ impl Instance {
 
     /// Ends it: `stop`, then its background work, then what it has spawned, then `Drop`. Nobody may hold a lease.
     ///
-    /// What doesn't end within `grace` is left behind, with its thread, and the text says so.
+    /// Work that doesn't end within `grace` is left behind with its thread, and the text says so.
     ///
     /// # Errors
-    /// What went wrong on the way, one text each; the instance is gone all the same.
+    /// All failures on the way, one text each. The instance is gone nevertheless.
     pub async fn end(self: Arc<Self>, grace: Duration) -> Result<(), Vec<String>> {
         if let Body::Subprocess(subprocess) = &self.body {
             return subprocess
@@ -159,12 +159,12 @@ impl Instance {
     }
 }
 
-/// A `Drop` gets this much even if the grace has been used up by then.
+/// Returns the deadline that a `Drop` gets even if the grace has been used up by then.
 fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_millis(500)
 }
 
-/// Whether a fault of [`Instance::end`] says that something of the instance is left for good.
+/// Returns whether a fault of [`Instance::end`] says that something of the instance is left for good.
 #[must_use]
 pub fn is_left_behind(fault: &str) -> bool {
     fault.contains("left behind")

@@ -1,5 +1,4 @@
-//! A command on its way to its end, whoever runs it; and the daemons of the host's own, whose answers may have something
-//! behind them.
+//! Commands that have not finished yet, in any process, and the trait of built-in daemons.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,21 +14,21 @@ use crate::plugin::library::PluginFuture;
 use crate::process::subprocess::SubprocessCall;
 use dae_store::blocking;
 
-/// A command that ends later, whoever runs it. Dropped, it is cancelled, but for one that blocks a thread.
+/// A command that ends later, in any process. Dropping it cancels it, unless it blocks a thread.
 pub(crate) enum Pending {
     /// A future of a plugin in this process.
     InProcess(WatchedFuture),
-    /// A thread of the blocking pool.
+    /// A call on a thread of the blocking pool.
     Blocking(BlockingCommand),
-    /// In the hands of a child process.
+    /// A call in a subprocess.
     Subprocess(SubprocessCall),
-    /// The host's own.
+    /// A command of a built-in daemon.
     BuiltIn(AnswerFuture),
 }
 
 impl Pending {
-    /// Whether what the daemon emits while the command runs goes to the guest before the reply. With the host's own it
-    /// is the other way about: what follows a reply comes behind it.
+    /// Returns whether events that the daemon emits while the command runs go to the guest before the reply. For a
+    /// built-in daemon they follow the reply.
     #[must_use]
     pub fn emits_first(&self) -> bool {
         !matches!(self, Pending::BuiltIn(_))
@@ -44,7 +43,7 @@ impl Pending {
         }
     }
 
-    /// Takes back the bytes of its end, whose memory the next command may use.
+    /// Takes back the bytes of its result so that the next command can reuse their memory.
     pub fn give_back(&mut self, bytes: Vec<u8>) {
         if let Pending::InProcess(watched) = self {
             watched.later.give_back(bytes);
@@ -67,7 +66,7 @@ impl Future for Pending {
             }),
             Pending::Blocking(blocking) => {
                 Pin::new(&mut blocking.thread).poll(context).map(|joined| {
-                    // The plugin's side catches what panics: what comes here has not run, or ends with the host.
+                    // The plugin's side catches panics. So this command has not run, or ends with the host.
                     joined.unwrap_or_else(|why| Completion {
                         status: status::GONE,
                         bytes: why.into_bytes(),
@@ -78,7 +77,7 @@ impl Future for Pending {
     }
 }
 
-/// A command that blocks a thread of its own, or waits for one. Dropped before it has begun, it never does.
+/// A command that blocks a thread of its own, or waits for one. If dropped before it begins, it never begins.
 pub struct BlockingCommand {
     pub(super) thread: blocking::Blocking<Completion>,
     pub(super) begin: Arc<BeginFlag>,
@@ -90,9 +89,9 @@ impl Drop for BlockingCommand {
     }
 }
 
-/// A future of a plugin, in sight while it is polled: a poll that doesn't return holds a thread as a handler does.
+/// A future of a plugin, watched while it is polled: a poll that doesn't return holds a thread as a handler does.
 pub struct WatchedFuture {
-    // Dropped before the instance, whose code it is.
+    // Dropped before the instance, which holds its code.
     pub(super) later: PluginFuture,
     pub(super) instance: Arc<Instance>,
     pub(super) command: u32,
@@ -108,14 +107,14 @@ impl Future for WatchedFuture {
     }
 }
 
-/// An answer of the host's own on its way.
+/// A pending answer of a built-in daemon.
 pub type AnswerFuture = Pin<Box<dyn Future<Output = BuiltInAnswer> + Send>>;
 
-/// An answer of the host's own.
+/// An answer of a built-in daemon.
 pub struct BuiltInAnswer {
     /// The answer.
     pub ended: Completion,
-    /// What begins once it is on its way, such as a stream of events.
+    /// The work that begins after the answer, such as a stream of events.
     pub after: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -125,8 +124,8 @@ impl From<Completion> for BuiltInAnswer {
     }
 }
 
-/// A daemon of the host's own: Dae, and its side of the control socket.
+/// A daemon that is built into the host: Dae, and its side of the control socket.
 pub trait BuiltIn: fmt::Debug + Send + Sync {
-    /// Runs one command. `arguments` is strict JSON, or nothing.
+    /// Runs one command. `arguments` is strict JSON, or empty.
     fn answer(&self, index: u32, arguments: Vec<u8>, guest: u64) -> AnswerFuture;
 }

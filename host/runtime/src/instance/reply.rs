@@ -1,4 +1,4 @@
-//! The line that a command ends with: its result, or the error that it ended in.
+//! The reply line of a command: its result, or its error.
 
 use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error, write_message};
 use dae_plugin_api::abi::status;
@@ -9,8 +9,8 @@ use crate::plugin::command_table::ResolvedCommand;
 use crate::plugin::completion::{Call, host_status};
 use crate::threads::counters::BatchCounts;
 
-/// The hot path: a command that ends on the spot, from the guest's bytes into the guest's bytes. It is of that guest, has
-/// that index, and that is known of it.
+/// Runs a quick command on the hot path, from the guest's bytes into the guest's bytes. `guest` has sent it, and
+/// `index` and `known` are its entry in the command table.
 #[inline(always)]
 pub(crate) fn answer_on_the_spot(
     instance: &Instance,
@@ -44,7 +44,7 @@ pub(crate) fn answer_on_the_spot(
     }
 }
 
-/// Makes an error of a reply that was opened at `start` and whose text is at `body`.
+/// Replaces a reply that was opened at `start`, with its text at `body`, by an error.
 #[cold]
 fn fail_at(
     out: &mut Vec<u8>,
@@ -81,8 +81,8 @@ pub(crate) fn write_ended(
     }
 }
 
-/// Appends the line of a large result, and counts it. `bytes` has the result behind so many others. Where nothing waits
-/// before it, the line is made of these bytes, which are not copied.
+/// Appends the line of a large result, and counts it. The result starts at `before` in `bytes`. If `out` is empty, the
+/// line reuses these bytes without a copy.
 pub(crate) fn write_large(
     out: &mut Vec<u8>,
     (name, tag): (&str, Option<&str>),
@@ -116,7 +116,7 @@ fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u
     }
 }
 
-/// An error with a code that only the control socket has.
+/// Appends an error with a code that only the control socket has.
 fn write_control_error(
     out: &mut Vec<u8>,
     (name, tag): (&str, Option<&str>),
@@ -131,7 +131,7 @@ fn write_control_error(
     write_message(out, "error", tag, error.to_string().as_bytes());
 }
 
-/// The protocol's word for how a command failed.
+/// Returns the protocol's error code for a status.
 pub fn code_of(status: u32) -> ErrorCode {
     match status {
         status::BAD_ARGUMENTS => ErrorCode::BadArguments,

@@ -1,4 +1,4 @@
-//! When a command has begun, which is where its limit runs from; and how one that has not begun is kept from it for good.
+//! The start of a command, from which its time limit runs, and the withdrawal of a command that has not begun.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::process::subprocess::CallStart;
 
-/// What becomes of a command that is given up on.
+/// The effect of cancelling a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelPolicy {
     /// Its future is dropped.
@@ -17,29 +17,29 @@ pub enum CancelPolicy {
     GoesOn,
 }
 
-/// What is known of the start of a command.
+/// The known progress of a command's start.
 pub enum StartProgress {
     /// It has begun already.
     Begun,
     /// It begins when there is a thread for it.
     Thread(std::sync::Arc<BeginFlag>),
-    /// It is in the hands of a child process, which begins one thing after the other.
+    /// It is in a subprocess, which begins one command after the other.
     Child(CallStart),
 }
 
-/// What came of withdrawing a command.
+/// The result of withdrawing a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WithdrawResult {
-    /// Nothing: it had begun.
+    /// No effect: it had begun.
     Begun,
     /// It never begins.
     NotBegun,
-    /// It never begins, and has ended with an answer that says so, or has ended before.
+    /// It never begins and its caller has got an answer that says so, or it has ended before.
     Told,
 }
 
 impl StartProgress {
-    /// Ends when the command has run past its limit, counted from its start.
+    /// Completes when the command has run past its limit, counted from its start.
     pub(crate) async fn too_long(&self, limit: Duration) {
         match self {
             StartProgress::Begun => sleep(limit).await,
@@ -51,7 +51,7 @@ impl StartProgress {
         }
     }
 
-    /// Keeps the command from beginning, if it hasn't yet.
+    /// Keeps the command from beginning if it has not begun yet.
     pub(crate) fn withdraw(&self) -> WithdrawResult {
         match self {
             StartProgress::Begun => WithdrawResult::Begun,
@@ -67,7 +67,7 @@ const WAITS: u8 = 0;
 const BEGUN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
-/// Whether a command that waits for a thread has begun. One step decides whether it does or never will.
+/// A flag for a command that waits for a thread. One atomic step decides whether it begins or never will.
 #[derive(Debug, Default)]
 pub struct BeginFlag {
     state: AtomicU8,
@@ -75,7 +75,7 @@ pub struct BeginFlag {
 }
 
 impl BeginFlag {
-    /// Begins; false where it was withdrawn.
+    /// Begins the command. Returns false if it was withdrawn.
     pub(super) fn begin(&self) -> bool {
         let begins = self.step(BEGUN);
         if begins {
@@ -84,7 +84,7 @@ impl BeginFlag {
         begins
     }
 
-    /// Sees to it that it doesn't begin; false where it has.
+    /// Withdraws the command. Returns false if it has begun.
     pub(super) fn withdraw(&self) -> bool {
         self.step(WITHDRAWN) || self.state.load(Ordering::Acquire) == WITHDRAWN
     }

@@ -1,16 +1,17 @@
-//! The worker: this executable once more, as the process of one daemon.
+//! The worker: this executable, started again as the process of one daemon.
 //!
-//! It is told over its standard input, a socket, which plugin to load, and answers there; the daemon itself finds an empty
-//! standard input, and its standard output and error are pipes that the host drains into its log. One thread runs the
-//! daemon, so that a daemon in a subprocess costs little; another waits for the host's end (`warden`). The worker ends when
-//! told to, when the socket ends, and when the host does, with all that its daemon has started.
+//! Its standard input is a socket, over which the host sends it a plugin to load and everything after that, and over
+//! which it replies. The daemon itself gets an empty standard input, and its standard output and error are pipes that
+//! the host drains into its log. One thread runs the daemon, so that a daemon in a subprocess costs little. Another one
+//! waits for the host's end (`warden`). The worker ends on the host's request, when the socket ends, and when the host
+//! ends, together with all that its daemon has started.
 //!
-//! Here is its life: the start (`start`, which is told what to load), the loop that takes what the host sends, and the end.
-//! Commands that were handed over wait in the `backlog`, and are run by `work`; those that end later are in `running`; guests
-//! that are lent are served by `hand_offs`.
+//! This file has the start (`start` loads the plugin), the loop that takes the host's frames, and the end. Commands
+//! that were handed over wait in the `backlog`, and `work` runs them. `running` holds those that end later. `hand_offs`
+//! serves guests that were handed off.
 //!
-//! Errors are sent to the host as far as there is one; a worker that finds none ends with code 70, and one that has lost it
-//! kills its process group, itself included.
+//! Errors are sent to the host if there is one. A worker without a host ends with code 70, and one that has lost its
+//! host kills its process group, including itself.
 
 mod backlog;
 mod clock;
@@ -49,16 +50,16 @@ use running::RunningCall;
 use start::{ServingDaemon, load, start};
 use wire::HostConnection;
 
-/// What the host sees when a worker has lost it (sysexits' EX_SOFTWARE).
+/// The exit code of a worker that has no host (sysexits' EX_SOFTWARE).
 const CODE_LOST: u8 = 70;
-/// Guests that are lent are served so many times before the host's word is looked for: each may have a buffer full of
-/// commands, and the host waits for an answer to its ping.
+/// The number of tasks that the runtime polls before it checks for frames from the host. Each guest that was handed off
+/// may have a buffer full of commands, and the host waits for an answer to its ping.
 const EVENT_INTERVAL: u32 = 16;
 
-/// Becomes a worker, if this process was started as one; else returns `None` at once.
+/// Becomes a worker if this process was started as one. Otherwise returns `None` at once.
 ///
-/// A program that embeds [`dae_host::Dae`] and runs daemons in subprocesses calls this first thing in its `main`, since its
-/// own executable is the worker's.
+/// A program that embeds [`dae_host::Dae`] and runs daemons in subprocesses must call this first in its `main`, since
+/// the worker runs the program's own executable.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
@@ -81,7 +82,7 @@ pub fn become_worker() -> Option<ExitCode> {
     Some(match work(host_pid, files_max) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody may be there to read it.
+            // Ignores failures: there may be no reader.
             let _ = writeln!(io::stderr(), "this worker has no host: {error}");
             ExitCode::from(CODE_LOST)
         }
@@ -104,16 +105,16 @@ fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
         Worker::new(HostConnection::new(stream)).run().await
     });
     if let Err(error) = &result {
-        // Nobody may be there to read it.
+        // Ignores failures: there may be no reader.
         let _ = writeln!(io::stderr(), "the worker has lost its host: {error}");
         warden::end_group();
     }
-    // Threads that the daemon blocks are not waited for: the process ends with them.
+    // Doesn't wait for threads that the daemon blocks: the process ends with them.
     runtime.shutdown_background();
     result
 }
 
-/// Takes the socket from standard input, and leaves nothing there for the daemon to read or to spoil.
+/// Takes the socket from standard input, and puts `/dev/null` in its place for the daemon.
 fn take_socket() -> io::Result<OwnedFd> {
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
     let nothing = std::fs::File::open("/dev/null")?;
@@ -122,24 +123,24 @@ fn take_socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The worker's life: start, serve, end.
+/// A worker with its queues and its connection to the host.
 struct Worker {
     wire: Arc<HostConnection>,
     incoming: Incoming,
     inbox: FrameInbox,
     hand_offs: HandOffs,
-    /// What is shared with the host; none where the host has none.
+    /// The memory shared with the host; `None` if the host has none.
     hand_off_state: Option<Arc<HandOffState>>,
-    /// What was begun last, as the hand-off state has it.
+    /// The command that was begun last, in the hand-off state's format.
     front: u64,
     running: FuturesUnordered<RunningCall>,
     calls: HashMap<u64, tokio::sync::oneshot::Sender<()>>,
     backlog: Backlog,
-    /// What waits for guests, here and at the host.
+    /// The reply bytes that wait for guests, here and at the host.
     room: Arc<ReplyBudget>,
-    /// Whether the host was told that this side waits to hear what guests have read.
+    /// True if the host knows that this side waits for reports of what guests have read.
     wants: bool,
-    /// Where one reply of a batch after the other is made.
+    /// The buffer in which the replies of a batch are made, one after the other.
     spare: Vec<u8>,
 }
 
@@ -164,7 +165,7 @@ impl Worker {
     async fn run(mut self) -> io::Result<()> {
         let message: StartMessage =
             serde_json::from_slice(&self.payload_of(FrameKind::Load).await?)?;
-        // The first frame came with it.
+        // The descriptor of the hand-off state came with the first frame.
         let hand_off_state = self.incoming.descriptors().pop();
         self.hand_off_state = hand_off_state.and_then(|file| HandOffState::open(&file).ok());
         let image = match load(&message) {
@@ -173,7 +174,7 @@ impl Worker {
         };
         self.wire.send(FrameKind::Loaded, 0, &[]);
         self.wire.drain().await?;
-        // Only now do guests wait, if there are any.
+        // Only from here on may guests wait for the start.
         let state = match self.payload_of(FrameKind::Start).await? {
             none if none.is_empty() => None,
             state => Some(serde_json::from_slice(&state)?),
@@ -197,7 +198,7 @@ impl Worker {
         self.wire.drain().await
     }
 
-    /// Waits for the next frame of that kind; before the daemon serves, no others mean anything.
+    /// Waits for the next frame of that kind. Before the daemon serves, other frames are ignored.
     async fn payload_of(&mut self, kind: FrameKind) -> io::Result<Vec<u8>> {
         loop {
             while let Some(frame) = self.inbox.next().map_err(fault)? {
@@ -209,7 +210,7 @@ impl Worker {
         }
     }
 
-    /// Waits for something of the daemon's, which may ask things of the host meanwhile.
+    /// Waits for work of the daemon, and answers its requests to the host meanwhile.
     async fn while_hearing<T>(&mut self, work: impl Future<Output = T>) -> io::Result<T> {
         let wire = Arc::clone(&self.wire);
         let mut work = std::pin::pin!(work);
@@ -224,7 +225,7 @@ impl Worker {
                     FrameKind::Answered => wire.on_answer(frame.id, frame.payload),
                     FrameKind::GuestGone => wire.guest_gone(frame.id),
                     FrameKind::Visit => wire.client(frame.id, frame.payload),
-                    // Before its start is over nothing else is sent, and after its end nobody is there for it.
+                    // The host sends nothing else before the start is over, and after the end nobody needs it.
                     _ => {}
                 }
             }
@@ -243,13 +244,13 @@ impl Worker {
         });
         loop {
             tokio::select! {
-                // The host's word first, then what has ended since.
+                // Frames from the host first, then what has ended since.
                 biased;
                 read = self.incoming.read(&wire, &mut self.inbox) => read?,
                 Some((of, ended)) = self.running.next(), if !self.running.is_empty() => self.on_ended(of, ended),
                 flushed = wire.flushed() => flushed?,
                 () = room.released(), if self.backlog.has_aside() => {}
-                // Once round the event loop, and what waits goes on.
+                // The event loop runs once, and then the waiting commands go on.
                 () = tokio::task::yield_now(), if !self.backlog.is_empty() => {}
             }
             if let Some(grace) = self.take_frames(&served)? {
@@ -260,10 +261,10 @@ impl Worker {
         }
     }
 
-    /// Handles what has come; the grace, if the end is asked for.
+    /// Handles the frames that have come. Returns the grace if the host asks for the end.
     fn take_frames(&mut self, served: &ServingDaemon) -> io::Result<Option<Duration>> {
         loop {
-            // The frame borrows from the inbox, and what it starts belongs to the rest of `self`.
+            // The frame borrows from the inbox, while its handler needs the rest of `self`.
             let mut inbox = std::mem::take(&mut self.inbox);
             let stop = match inbox.next().map_err(fault)? {
                 None => {
@@ -295,7 +296,7 @@ impl Worker {
             FrameKind::GuestCame => self.guest_came(frame, served),
             FrameKind::GuestGone => self.guest_gone(frame),
             FrameKind::Stop => return Some(durations::ms(ipc::split_u64(frame.payload).0)),
-            // The host sends no others.
+            // The host sends no other frames.
             _ => {}
         }
         None
@@ -311,13 +312,13 @@ impl Worker {
         self.hand_offs.hand_off(hand_off, descriptors, of);
     }
 
-    /// Takes what was handed over.
+    /// Queues the commands of a frame.
     fn hand_over(&mut self, frame: &Frame<'_>) {
         let guest = self.backlog.push(frame);
         self.wire.guest_came(guest);
     }
 
-    /// Nothing that was set aside begins any more.
+    /// Drops the commands that were set aside, so that they never begin.
     fn drop_aside(&mut self, last: u64) {
         for (id, place) in self.backlog.drop_aside(last) {
             let place = u32::try_from(place).unwrap_or(u32::MAX);
@@ -347,7 +348,7 @@ impl Worker {
         self.backlog.push(frame);
     }
 
-    /// Nobody waits for a call any more: one that hasn't begun never does.
+    /// Cancels a call that nobody waits for. If it has not begun, it never begins.
     fn cancel(&mut self, id: u64) {
         self.backlog.cancel(id);
         self.calls.remove(&id);
@@ -365,7 +366,7 @@ impl Worker {
     }
 }
 
-/// A number of bytes.
+/// Reads a number of bytes from a payload.
 fn bytes_of(payload: &[u8]) -> usize {
     usize::try_from(ipc::split_u64(payload).0).unwrap_or(usize::MAX)
 }

@@ -1,9 +1,9 @@
-//! A visit: a connection that a daemon of this host has opened to another, as the one who opened it sees it.
+//! Clients: connections that a daemon of this host has opened to other daemons, as seen from the opening side.
 //!
-//! To a daemon of the same host it goes by no socket ([`local`]), to one elsewhere on the machine by TCP ([`tcp`]); what is
-//! promised is the same: lines arrive in the order in which they were sent, a reply goes to the oldest call of its name, and a
-//! reload of the other side is not seen. Where the connection is lost, the visit says so by an event, `disconnect`, looks for
-//! the name again, with growing pauses, and says `connect` once it is there.
+//! A client to a daemon of the same host uses no socket ([`local`]); one to a daemon elsewhere on the machine uses TCP
+//! ([`tcp`]). Both give the same guarantees: lines arrive in the order in which they were sent, a reply goes to the
+//! oldest call of its name, and a reload of the other side is not visible. If the connection is lost, the client emits
+//! the event `disconnect`, tries the name again with growing pauses, and emits `connect` once it is connected.
 
 mod local;
 mod tcp;
@@ -30,29 +30,29 @@ use dae_store::tasks;
 use local::LocalClient;
 use tcp::TcpClient;
 
-/// The first pause before a lost one is looked for again, and the longest. Whoever is installed or found meanwhile is
-/// visited at once. A connection that lasted no longer than the longest is one more attempt that came to nothing.
+/// The first and the longest pause before a reconnect. A daemon that is installed or found meanwhile is tried at once.
+/// A connection that lasted no longer than the longest pause counts as one more failed attempt.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Who visits, and what he has from his host.
+/// The daemon that opens clients, and the parts of its host that they need.
 #[derive(Debug)]
 pub struct Host {
-    /// The visitor's name.
+    /// The daemon's name.
     pub visitor: String,
-    /// Whom there is to visit.
+    /// The daemons that it can connect to.
     pub directory: Arc<Directory>,
-    /// What a call is held to.
+    /// The limits for its calls.
     pub limits: Limits,
-    /// Where connections are tended.
+    /// The runtime of the connections' tasks.
     pub runtime: Handle,
-    /// Who else is told whether a connection is there, by its number: a worker, which answers its daemon by itself.
+    /// The listener for each connection's state, if the daemon runs in a worker, which answers its daemon by itself.
     pub told: OnceLock<ClientListener>,
-    /// Connections over TCP that he has opened, which are held to the share of one daemon.
+    /// The number of its open TCP connections, which must stay within its share of descriptors.
     pub opened: AtomicUsize,
 }
 
-/// A connection over TCP, as long as it is counted among those of its visitor.
+/// A guard that counts a TCP connection of a daemon until it is dropped.
 struct OpenedConnection<'h>(&'h Host);
 
 impl<'h> OpenedConnection<'h> {
@@ -68,42 +68,42 @@ impl Drop for OpenedConnection<'_> {
     }
 }
 
-/// See the file's head.
+/// A client of a daemon.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Its number, in one row with those of guests.
+    /// Its id, from the same sequence as those of guests.
     pub id: u64,
-    /// Who is visited.
+    /// The name of the other daemon.
     pub name: String,
-    /// Who of the visitor's code listens.
+    /// The event handlers of the daemon that opened it.
     pub heard: EventHandlers,
     host: Arc<Host>,
     stage: watch::Sender<ConnectionStage>,
-    /// Whether the connection was ever there.
+    /// True once the connection was open for the first time.
     was_there: AtomicBool,
     closed: CancellationToken,
 }
 
-/// How it is with the connection.
+/// The state of the connection.
 #[derive(Debug, Clone)]
 enum ConnectionStage {
     Connecting,
     Local(Arc<LocalClient>),
     Tcp(Arc<TcpClient>),
-    /// Not there at the moment, and why.
+    /// Not connected at the moment, and why.
     Lost(CallError),
 }
 
-/// A reply, if it is there at once.
+/// The progress of a call.
 pub(crate) enum CallProgress {
-    /// It is.
+    /// The reply is there already.
     Now(CallReply),
-    /// It will be. Dropped, the call is cancelled.
+    /// The reply comes later. Dropping the future cancels the call.
     Later(Pin<Box<dyn Future<Output = CallReply> + Send>>),
 }
 
 impl Client {
-    /// Opens one; whether there is anybody, [`Client::connected`] tells.
+    /// Opens a client. [`Client::connected`] returns whether the first attempt succeeded.
     pub fn open(host: &Arc<Host>, name: &str) -> Arc<Self> {
         let client = Arc::new(Client {
             id: next_id(),
@@ -120,10 +120,10 @@ impl Client {
         client
     }
 
-    /// Waits until the first attempt has come to something.
+    /// Waits for the result of the first attempt.
     ///
     /// # Errors
-    /// Why there is no connection.
+    /// The reason why there is no connection.
     pub async fn connected(&self) -> Result<Credential, CallError> {
         let mut stage = self.stage.subscribe();
         let is_decided = |stage: &ConnectionStage| !matches!(stage, ConnectionStage::Connecting);
@@ -135,7 +135,7 @@ impl Client {
         }
     }
 
-    /// Whether the connection is there at the moment.
+    /// Returns whether the connection is open at the moment.
     pub(crate) fn is_open(&self) -> bool {
         matches!(
             *self.stage.borrow(),
@@ -143,14 +143,14 @@ impl Client {
         )
     }
 
-    /// Whether the connection is or was there.
+    /// Returns whether the connection is or was open.
     pub(crate) fn was_there(&self) -> bool {
         self.was_there.load(Ordering::Relaxed)
     }
 
-    /// Ends it for good, once what was sent has arrived.
+    /// Closes the client once the lines that were sent have arrived.
     pub fn close(&self) {
-        // In this order: that it ends is no loss to tell of.
+        // In this order: a close is no loss to report.
         self.heard.end();
         self.closed.cancel();
     }
@@ -163,7 +163,7 @@ impl Client {
         if let Some(calling) = self.call_now(name, arguments) {
             return calling;
         }
-        // Between two connections a call waits as a line does between two instances.
+        // Between two connections a call waits, as a line does between two instances.
         let client = Arc::clone(self);
         let (name, arguments) = (name.to_owned(), arguments.to_owned());
         CallProgress::Later(Box::pin(async move {
@@ -205,7 +205,7 @@ impl Client {
         let is_there = |stage: &ConnectionStage| match stage {
             ConnectionStage::Local(_) => true,
             ConnectionStage::Tcp(there) => there.takes(name),
-            // The first attempt decides: a name that nobody has is told at once.
+            // The first attempt decides: an unknown name is reported at once.
             ConnectionStage::Lost(_) => is_new,
             ConnectionStage::Connecting => false,
         };
@@ -221,7 +221,8 @@ impl Client {
         }
     }
 
-    /// Sends a line that expects no reply: an event, or the reply to what the other side has asked. False where it can't.
+    /// Sends a line that expects no reply: an event, or the reply to a call of the other side. Returns false if it
+    /// can't.
     pub(crate) fn emit(&self, line: &[u8]) -> bool {
         let Line::Message(message) = read_line(line) else {
             return false;
@@ -234,11 +235,11 @@ impl Client {
         }
     }
 
-    /// A line of the other side that is no reply to ours; what is to be said to it, if anything.
+    /// Handles a line of the other side that is no reply to a call. Returns the answer to it, if any.
     fn hear(&self, message: &Message<'_>, line: &[u8]) -> Option<Vec<u8>> {
         match (message.name, message.arguments) {
             ("dae" | "options", "" | "[]") => self.own_answer(message),
-            // A reply to nothing of ours.
+            // A reply to no call of ours.
             ("dae" | "options", _) => None,
             (name, _) => {
                 if !is_ours(name) {
@@ -249,7 +250,7 @@ impl Client {
         }
     }
 
-    /// What every daemon answers whoever asks.
+    /// Returns the reply to a command that every daemon answers.
     fn own_answer(&self, message: &Message<'_>) -> Option<Vec<u8>> {
         let Host {
             visitor, directory, ..
@@ -296,13 +297,13 @@ impl Client {
     }
 }
 
-/// Keeps a visit: connects, tends the connection until it is lost, and looks for the name again.
+/// Runs a client: connects, serves the connection until it is lost, and tries the name again.
 async fn keep(client: Arc<Client>) {
     let mut pause = PAUSE_MIN;
     while !client.closed.is_cancelled() {
         let mut changes = client.host.directory.changes();
         let began = Instant::now();
-        // Both end by themselves once it is closed: what was sent is to arrive.
+        // Both end by themselves once the client is closed, after the lines that were sent have arrived.
         let lost = match client.host.directory.find(&client.name) {
             Some(Address::Here(gate)) => local::attend(&client, &gate).await,
             Some(Address::There(foreign)) => tcp::attend(&client, &foreign).await,
@@ -331,9 +332,9 @@ fn nobody(name: &str) -> CallError {
 }
 
 impl Client {
-    /// From now on the connection is there.
+    /// Notes that the connection is open.
     fn is_connected(&self, stage: ConnectionStage, credential: &Credential) {
-        // First of all: whoever hears that it is there may send something at once.
+        // The worker first: code that sees the open connection may send something at once.
         self.tell_worker(ClientState::Open);
         let is_again = self.was_there.swap(true, Ordering::Relaxed);
         self.stage.send_replace(stage);
@@ -342,19 +343,19 @@ impl Client {
         }
     }
 
-    /// The other side is there again.
+    /// Emits `connect`: the other side is there again.
     fn tell_connected(&self, credential: &Credential) {
         let credential = serde_json::json!([credential]);
         self.heard.tell(format!("connect {credential}").as_bytes());
     }
 
-    /// The other side is not there, or what it knew of this connection is gone.
+    /// Emits `disconnect`: the other side has gone, or has lost its state for this connection.
     fn tell_disconnected(&self, why: &str) {
         let reason = serde_json::json!([why]);
         self.heard.tell(format!("disconnect {reason}").as_bytes());
     }
 
-    /// From now on it isn't.
+    /// Notes that the connection is lost.
     fn is_lost(&self, why: CallError) {
         let was_open = self.is_open();
         let text = why.message.clone();

@@ -1,7 +1,7 @@
-//! Who is there to talk to: the daemons of this host by their gates, and foreign ones by their addresses.
+//! The name directory: the daemons of this host by their gates, and foreign ones by their addresses.
 //!
-//! One table for all who ask by name, so that a name means the same to a daemon, to a person and to Dae. An installed name
-//! is never shadowed by a foreign one. Whoever waits for somebody, or watches all, hears of each change.
+//! All lookups by name use this one table, so that a name means the same to a daemon, to a person and to Dae. A foreign
+//! name never hides an installed one. Code that waits for a name or watches all of them is notified of each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,13 +19,13 @@ use dae_store::report::Credential;
 /// A daemon that this host did not load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForeignAddress {
-    /// Who it says it is, under the name that it is known by here.
+    /// The credential that it reports, under the name that it has here.
     pub credential: Credential,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
 }
 
-/// Where somebody is.
+/// The address of a daemon.
 #[derive(Debug, Clone)]
 pub enum Address {
     /// In this host.
@@ -34,10 +34,10 @@ pub enum Address {
     There(ForeignAddress),
 }
 
-/// See the file's head.
+/// The name directory.
 #[derive(Debug)]
 pub struct Directory {
-    /// Events among all of them.
+    /// Topics for events among all daemons.
     pub topics: Topics,
     own: Mutex<BTreeMap<String, LocalDaemon>>,
     foreign: Mutex<BTreeMap<String, ForeignAddress>>,
@@ -45,9 +45,9 @@ pub struct Directory {
     watched: Mutex<LastAnnounced>,
 }
 
-/// What tells who a daemon is.
+/// A source of a daemon's credential.
 pub trait CredentialSource: std::fmt::Debug + Send + Sync {
-    /// The credential of its instance; `None` while there is none.
+    /// Returns the credential of its instance; `None` while there is none.
     fn credential(&self) -> Option<Credential>;
 }
 
@@ -58,7 +58,7 @@ struct LocalDaemon {
     who: Arc<dyn CredentialSource>,
 }
 
-/// What those who watch were last told.
+/// The credentials that the watchers have been sent last, and their event queues.
 #[derive(Debug, Default)]
 struct LastAnnounced {
     event_queues: Vec<Weak<EventQueue>>,
@@ -78,7 +78,7 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// A daemon of this host, from its installation on.
+    /// Adds a daemon of this host when it is installed.
     pub fn enter(&self, gate: &Arc<Gate>, who: Arc<dyn CredentialSource>) {
         let own = LocalDaemon {
             gate: Arc::clone(gate),
@@ -88,10 +88,10 @@ impl Directory {
         self.tell(&gate.name);
     }
 
-    /// It is uninstalled.
+    /// Removes a daemon that is uninstalled.
     pub fn leave(&self, gate: &Arc<Gate>) {
         let mut own = lock(&self.own);
-        // Not a namesake that was installed meanwhile.
+        // A daemon of the same name that was installed meanwhile stays.
         if own
             .get(&gate.name)
             .is_some_and(|own| Arc::ptr_eq(&own.gate, gate))
@@ -102,7 +102,7 @@ impl Directory {
         self.tell(&gate.name);
     }
 
-    /// The foreign ones, as they are from now on.
+    /// Replaces the list of foreign daemons.
     pub fn set_foreign(&self, all: impl IntoIterator<Item = ForeignAddress>) {
         let all = all
             .into_iter()
@@ -117,7 +117,7 @@ impl Directory {
         self.tell_all(&different);
     }
 
-    /// Whoever has that name.
+    /// Returns the address of the daemon of that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Address> {
         if let Some(gate) = self.gate(name) {
@@ -126,13 +126,13 @@ impl Directory {
         lock(&self.foreign).get(name).cloned().map(Address::There)
     }
 
-    /// The gate of a daemon of this host.
+    /// Returns the gate of a daemon of this host.
     #[must_use]
     pub fn gate(&self, name: &str) -> Option<Arc<Gate>> {
         lock(&self.own).get(name).map(|own| Arc::clone(&own.gate))
     }
 
-    /// The credential of whoever answers by that name.
+    /// Returns the credential of the daemon of that name.
     #[must_use]
     pub fn credential(&self, name: &str) -> Option<Credential> {
         let own = lock(&self.own).get(name).cloned();
@@ -144,12 +144,13 @@ impl Directory {
         }
     }
 
-    /// Of all that answer, Dae's own first, and the foreign ones last.
+    /// Returns the credentials of all running daemons: Dae first, then the other daemons of this host, then foreign
+    /// ones.
     #[must_use]
     pub fn list(&self) -> Vec<Credential> {
         let own: Vec<LocalDaemon> = lock(&self.own).values().cloned().collect();
         let mut all: Vec<_> = own.iter().filter_map(|own| own.who.credential()).collect();
-        // The map is in order of the names; only Dae stands out.
+        // The map is sorted by name; only Dae comes first.
         if let Some(at) = all.iter().position(|own| own.name == DAE_NAME) {
             let dae = all.remove(at);
             all.insert(0, dae);
@@ -165,14 +166,14 @@ impl Directory {
         all
     }
 
-    /// Is told of every change from now on.
+    /// Returns a receiver that is notified of every later change.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// From now on every change goes into that feed: `appeared`, `changed`, `gone`, each with the credential. It begins with
-    /// `appeared` for all that are there.
+    /// Sends every change to that event queue: `appeared`, `changed` and `gone`, each with the credential. It begins
+    /// with `appeared` for all daemons that are there.
     pub fn watch(&self, event_queue: &Arc<EventQueue>) {
         let mut watched = lock(&self.watched);
         let present = self.list().into_iter().map(|one| one.name);
@@ -181,15 +182,15 @@ impl Directory {
         for credential in watched.known.values() {
             event_queue.push(&line("appeared", credential));
         }
-        // Where nothing changes, nobody else looks who has gone.
+        // Removed here too: without changes nothing else removes queues that have gone.
         watched
             .event_queues
             .retain(|event_queue| event_queue.strong_count() > 0);
         watched.event_queues.push(Arc::downgrade(event_queue));
     }
 
-    /// Tells those who wait or watch that something about the daemon of that name may have changed. It costs the same
-    /// however many daemons there are: at a start each of them changes.
+    /// Notifies waiters and watchers that the daemon of that name may have changed. The cost doesn't depend on the
+    /// number of daemons, since at a start each of them changes.
     pub fn tell(&self, name: &str) {
         self.tell_all(&BTreeSet::from([name.to_owned()]));
     }
@@ -202,7 +203,7 @@ impl Directory {
         }
     }
 
-    /// Compares daemons with what was last told of them, and tells the differences.
+    /// Compares daemons with what watchers were sent last, and sends the differences.
     fn tell_watchers(&self, watched: &mut LastAnnounced, names: &BTreeSet<String>) {
         let mut lines = Vec::new();
         for name in names {
@@ -233,7 +234,7 @@ impl Directory {
     }
 }
 
-/// How long it has run is no change.
+/// Removes the uptime, whose growth is no change.
 fn timeless(credential: Credential) -> Credential {
     Credential {
         uptime_ms: None,
@@ -312,11 +313,11 @@ mod tests {
         assert_eq!(told, ["appeared", "changed", "appeared", "gone"], "{lines}");
     }
 
-    /// Counts how often it is asked who it is.
+    /// A credential source that counts its calls.
     #[derive(Debug)]
-    struct PendingCalls(Arc<AtomicUsize>, Credential);
+    struct CountingSource(Arc<AtomicUsize>, Credential);
 
-    impl CredentialSource for PendingCalls {
+    impl CredentialSource for CountingSource {
         fn credential(&self) -> Option<Credential> {
             self.0.fetch_add(1, Ordering::Relaxed);
             Some(self.1.clone())
@@ -332,7 +333,7 @@ mod tests {
         let gate = |name: &str| Gate::new(name, Config::default().limits());
         for n in 0..DAEMONS {
             let name = format!("D{n}");
-            let who = PendingCalls(Arc::clone(&asked), foreign(&name, 1).credential);
+            let who = CountingSource(Arc::clone(&asked), foreign(&name, 1).credential);
             directory.enter(&gate(&name), Arc::new(who));
         }
         let times = asked.load(Ordering::Relaxed);

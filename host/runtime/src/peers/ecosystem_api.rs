@@ -1,6 +1,6 @@
-//! What one instance of a daemon has its host do about others: the connections and feeds that its code knows by number.
+//! The ecosystem API of one instance: the connections and event queues that its code knows by number.
 //!
-//! Everything here ends with the instance. A number that stands for nothing is answered so, as everywhere at the boundary.
+//! All of these end with the instance. A call or a request for lines with an unknown number returns the status `GONE`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,11 +19,11 @@ use crate::plugin::host_api::{ClientListener, PeerAccess};
 use crate::process::host_requests::{self, FEEDS_MAX, too_many_event_queues};
 use dae_store::lock::lock;
 
-/// Connections that one instance may have open. They cost a task each; a daemon that opens one for each thing it does
-/// should keep and use them.
+/// The limit for open connections of one instance. Each costs a task. A daemon that opens one per action should keep
+/// and reuse them instead.
 const VISITS_MAX: usize = 1024;
 
-/// See the file's head.
+/// The ecosystem API of one instance.
 #[derive(Debug)]
 pub struct EcosystemApi {
     own: Weak<EcosystemApi>,
@@ -36,21 +36,21 @@ pub struct EcosystemApi {
 #[derive(Debug, Default)]
 struct ApiTables {
     clients: HashMap<u64, Arc<Client>>,
-    /// Those that the host keeps for single calls, by whom they are to.
+    /// The connections that the host keeps for calls by name, by the other daemon's name.
     kept: HashMap<String, Arc<KeptClient>>,
     event_queues: HashMap<u64, Arc<EventQueue>>,
 }
 
-/// A visit for single calls. It is given up when its daemon isn't there and nobody waits for it any more.
+/// A connection for calls by name. It is closed when the other daemon isn't there and nobody waits for a reply.
 #[derive(Debug)]
 struct KeptClient {
     client: Arc<Client>,
-    /// Calls under way; counted up under the tables' lock.
+    /// The number of calls in flight; increased under the tables' lock.
     calls: AtomicUsize,
 }
 
 impl EcosystemApi {
-    /// Those of one instance.
+    /// Makes the API of one instance.
     pub fn new(host: Host, guests: Arc<Guests>) -> Arc<Self> {
         Arc::new_cyclic(|own| EcosystemApi {
             own: Weak::clone(own),
@@ -67,7 +67,7 @@ impl EcosystemApi {
     fn listen(&self, request: &[u8]) -> Result<(), RefusedRequest> {
         let (event_queue, rest) = number(request);
         let (guest, _) = number(rest);
-        // Nothing is left of a feed for one who has gone: whoever asks for its lines hears that there are none.
+        // A guest that has gone has no event queue: a request for its lines returns that there are none.
         if let Some(client) = self.client(guest) {
             client.heard.listen(&self.new_event_queue(event_queue)?);
         } else if let Some(guest) = self.guests.find(guest) {
@@ -172,7 +172,7 @@ impl EcosystemApi {
         }
     }
 
-    /// Asks somebody who has connected to the daemon.
+    /// Calls a guest of the daemon.
     fn ask_guest(&self, guest: &GuestHandle, message: &Message<'_>, line: &[u8]) -> HostRequest {
         let reply = match guest.ask(message.name, line) {
             Ok(reply) => reply,
@@ -184,7 +184,7 @@ impl EcosystemApi {
         }))
     }
 
-    /// One call, over a connection that is kept for the next.
+    /// Makes a single call, over a connection that is kept for the next one.
     fn call_by_name(&self, request: &[u8]) -> HostRequest {
         let (length, rest) = number(request);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -216,7 +216,7 @@ impl EcosystemApi {
         }
     }
 
-    /// The visit for single calls to that name, with one call more under way.
+    /// Returns the connection for calls to that name, and counts one more call in flight.
     fn kept(&self, name: &str) -> Arc<KeptClient> {
         let mut tables = lock(&self.tables);
         if let Some(kept) = tables.kept.get(name) {
@@ -243,7 +243,7 @@ impl EcosystemApi {
             event_queue.poll_lines(context).map(|lines| match lines {
                 Some(lines) => done(lines),
                 None if event_queue.is_slow() && !event_queue.has_ended() => {
-                    // Told once: now it has ended.
+                    // Reported once; after this the queue has ended.
                     event_queue.end();
                     done(SLOW.as_bytes().to_vec())
                 }
@@ -268,7 +268,7 @@ impl KeptClient {
     }
 }
 
-/// One call by name, until it is dropped.
+/// A call by name in flight, until it is dropped.
 struct NamedCall {
     kept: Arc<KeptClient>,
     ecosystem_api: Weak<EcosystemApi>,
@@ -285,7 +285,7 @@ impl Drop for NamedCall {
         if client.is_open() || (!is_last && client.was_there()) {
             return;
         }
-        // Whoever calls a name that nobody had begins anew.
+        // The next call of that name starts with a new attempt.
         let is_own = |kept: &Arc<KeptClient>| Arc::ptr_eq(kept, &self.kept);
         if tables.kept.get(&client.name).is_some_and(is_own) {
             tables.kept.remove(&client.name);
@@ -296,10 +296,10 @@ impl Drop for NamedCall {
     }
 }
 
-/// What a reader is told who was too slow.
+/// The last line for a reader that was too slow.
 const SLOW: &str = "disconnect [\"slow-guest: too many events waited to be read; no more come\"]\n";
 
-/// A visit that is given up again where nobody waits for it any more.
+/// A guard that closes a new connection if its caller stops waiting before it is established.
 struct ClientGuard {
     client: Arc<Client>,
     ecosystem_api: Weak<EcosystemApi>,
@@ -386,7 +386,7 @@ impl PeerAccess for EcosystemApi {
     }
 
     fn tell_of_clients(&self, told: ClientListener) {
-        // Said once, before the daemon's code begins.
+        // Set once, before the daemon's code begins.
         let _ = self.host.told.set(told);
     }
 
@@ -412,7 +412,7 @@ impl Drop for EcosystemApi {
     }
 }
 
-/// Why something was not done at once.
+/// The reason why a request was refused.
 enum RefusedRequest {
     Gone,
     Unknown,

@@ -1,9 +1,9 @@
 //! TCP connections whose two ends are the same socket.
 //!
-//! Where nobody listens at a local port any more, the system may choose that very port for the connecting end: then the
-//! connection succeeds, has itself as its peer, and answers each line with that line. Every connection that this program
-//! opens by TCP is checked for this. Such a connection also holds the port, so that the daemon that is meant can't come
-//! back to it.
+//! If no process listens at a local port any more, the system may choose that very port for the connecting end. Then
+//! the connection succeeds, has itself as its peer, and answers each line with that line. Every TCP connection that
+//! this program opens is checked for this. Such a connection also holds the port, so that the intended daemon can't
+//! listen there again.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use rustix::net::{getpeername, getsockname};
 pub fn is_to_itself(stream: impl AsFd) -> bool {
     let stream = stream.as_fd();
     let (Ok(own), Ok(Some(peer))) = (getsockname(stream), getpeername(stream)) else {
-        // It has been reset already: the next read or write says so.
+        // The connection has been reset already: the next read or write reports it.
         return false;
     };
     let is_to_itself = own == peer;
@@ -34,7 +34,7 @@ mod tests {
 
     use super::*;
 
-    /// A socket that is connected to its own port, and that port.
+    /// Returns a socket that is connected to its own port, and that address.
     fn connected_to_itself(host: SocketAddr) -> Option<(TcpStream, SocketAddr)> {
         let family = match host {
             SocketAddr::V4(_) => AddressFamily::INET,
@@ -57,7 +57,7 @@ mod tests {
             };
             assert!(is_to_itself(&stream), "{address}");
             drop(stream);
-            // As a daemon would that doesn't ask for the reuse of addresses.
+            // Binds like a daemon that doesn't request the reuse of addresses.
             let socket = connected_to_itself(address);
             assert!(socket.is_some(), "{address} is free again");
             seen += 1;

@@ -366,7 +366,7 @@ impl<S: Stream> Guest<S> {
 
     fn peer(&self) -> String {
         let peer = self.stream.as_ref().map(Stream::peer);
-        peer.unwrap_or_else(|| "a guest that is lent".to_owned())
+        peer.unwrap_or_else(|| "a guest that is handed off".to_owned())
     }
 }
 

@@ -1,9 +1,9 @@
-//! What a daemon's guests had to wait for: calls, errors and latencies, counted without a lock on the way of a command.
+//! A daemon's counters: calls, errors and latencies as its guests see them, counted without a lock on a command's path.
 //!
-//! A guest adds up a whole batch of commands and hands the sum over once, to one of a few shards chosen by its thread, so
-//! that two cores seldom write the same cache line. Latencies fall into buckets a quarter of a power of two wide, which
-//! keeps a quantile within 19 % of the truth in 1.2 KB; a finer histogram costs 20 KB, and there may be ten thousand
-//! daemons.
+//! A guest sums up a whole batch of commands and adds the sum once, to one of a few shards chosen by its thread, so
+//! that two cores seldom write to the same cache line. Latency buckets are a quarter of a power of two wide, which
+//! keeps a quantile within 19 % of the true value in 1.2 KB. A finer histogram costs 20 KB, and there may be ten
+//! thousand daemons.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -14,24 +14,24 @@ use serde_json::{Value, json};
 
 use dae_store::lock::lock;
 
-/// Quarter powers of two up to 2^38 ns (275 s); what takes longer counts as that.
+/// Quarter powers of two up to 2^38 ns (275 s). Longer latencies count in the last bucket.
 const BUCKETS: usize = 4 * 37;
-/// As many as there may be cores that answer at the same time without sharing a line; more would cost memory.
+/// The number of cores that can answer at the same time without sharing a cache line. More shards would cost memory.
 const SHARDS: usize = 4;
 
-/// What one batch adds.
+/// The counts of one batch.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct BatchCounts {
     /// Commands answered.
     pub calls: u64,
-    /// Of those, with `error`.
+    /// Commands answered with `error`.
     pub errors: u64,
-    /// Of the errors, those that panicked.
+    /// Errors that were panics.
     pub panics: u64,
 }
 
 impl BatchCounts {
-    /// What another batch adds.
+    /// Adds the counts of another batch.
     pub fn add(&mut self, other: BatchCounts) {
         self.calls += other.calls;
         self.errors += other.errors;
@@ -39,25 +39,25 @@ impl BatchCounts {
     }
 }
 
-/// What a process of its own counts, as far as that can be true. Its memory may hold anything.
+/// The counts that a subprocess reports through shared memory, checked for plausibility: that memory may hold anything.
 #[derive(Debug)]
 struct RemoteCounts {
     counting: Arc<dyn CounterSource>,
-    /// What it said when it was last looked at, and when that was.
+    /// The counts at the last look, and the time of that look.
     seen: Box<ShardCounts>,
     looked_at: Instant,
-    /// What of it is counted.
+    /// The plausible part of the counts.
     counted: Box<Shard>,
-    /// It has said something that can't be true: nothing that it says is counted any more.
+    /// True once the counts were implausible. Nothing more is counted from there on.
     is_false: bool,
 }
 
 /// The numbers of a shard: calls, errors, panics, and the buckets.
 type ShardCounts = [u64; 3 + BUCKETS];
 
-/// More commands than any process can answer in a second.
+/// A limit that no process can exceed in a second.
 const CALLS_A_SECOND_MAX: u64 = 100_000_000;
-/// What may be counted at a look that follows right on another.
+/// The number of commands allowed at a look that directly follows another one.
 const CALLS_AT_ONCE_MAX: u64 = 1_000_000;
 
 impl RemoteCounts {
@@ -71,7 +71,7 @@ impl RemoteCounts {
         }
     }
 
-    /// Counts what has been answered since the last look.
+    /// Adds the commands answered since the last look.
     fn look(&mut self) {
         if self.is_false {
             return;
@@ -100,19 +100,19 @@ impl RemoteCounts {
 /// One daemon's counts since the host started.
 #[derive(Debug, Default)]
 pub struct Counters {
-    // Made at the first command: most of ten thousand daemons are asked nothing.
+    // Allocated at the first command, since most of ten thousand daemons are never called.
     shards: OnceLock<Box<[Shard; SHARDS]>>,
-    /// What was answered by processes of its own, where they count for themselves.
+    /// The counts of its subprocesses, which count for themselves.
     elsewhere: Mutex<Vec<RemoteCounts>>,
 }
 
-/// Whoever counts for itself what it answers in a daemon's name.
+/// A source of counts for commands that are answered outside of this process on behalf of a daemon.
 pub(crate) trait CounterSource: Debug + Send + Sync {
-    /// Its counts.
+    /// Returns the source's counts.
     fn counted(&self) -> &Shard;
 }
 
-/// Counts, and who may add to them: any number of threads. All zero are those of nothing.
+/// Counts that any number of threads may add to. All zero bytes are a valid empty shard.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Shard {
@@ -175,7 +175,7 @@ impl Counters {
         self.shards.get_or_init(Box::default)
     }
 
-    /// From now on what that one counts is counted here too. What those have counted who have gone is kept.
+    /// Includes the counts of that source from now on. Keeps the final counts of sources that have gone.
     pub(crate) fn include(&self, counting: &Arc<dyn CounterSource>) {
         let mut elsewhere = lock(&self.elsewhere);
         if elsewhere
@@ -191,7 +191,7 @@ impl Counters {
         elsewhere.push(RemoteCounts::of(counting));
     }
 
-    /// Commands answered by those who count for themselves.
+    /// Returns the number of commands answered by sources that count for themselves.
     pub(crate) fn calls_elsewhere(&self) -> u64 {
         self.look_elsewhere();
         let elsewhere = lock(&self.elsewhere);
@@ -205,21 +205,21 @@ impl Counters {
             .for_each(RemoteCounts::look);
     }
 
-    /// Commands answered.
+    /// Returns the number of commands answered.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.look_elsewhere();
         self.sum(|shard| shard.calls.load(Relaxed))
     }
 
-    /// Of those, with `error`.
+    /// Returns the number of commands answered with `error`.
     #[must_use]
     pub fn errors(&self) -> u64 {
         self.look_elsewhere();
         self.sum(|shard| shard.errors.load(Relaxed))
     }
 
-    /// The answer to `stats`. Latencies in microseconds; `null` before the first call.
+    /// Returns the reply to `stats`. Latencies are in microseconds, and `null` before the first call.
     #[must_use]
     pub fn report(&self) -> Value {
         json!({
@@ -263,7 +263,8 @@ impl Counters {
     }
 }
 
-/// This thread's shard. Threads are numbered as they come, so that the runtime's few get one each.
+/// Returns the index of this thread's shard. Threads are numbered in the order of their first use, so that the few
+/// threads of the runtime get one shard each.
 fn own_shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static OWN: usize = NEXT.fetch_add(1, Relaxed) % SHARDS);
@@ -277,7 +278,7 @@ fn bucket_of(latency: Duration) -> usize {
     (4 * (octave as usize - 2) + quarter as usize).min(BUCKETS - 1)
 }
 
-/// The upper end of a bucket, in microseconds with two digits.
+/// Returns the upper end of a bucket in microseconds, rounded to two decimals.
 fn upper_us(bucket: usize) -> f64 {
     let (octave, quarter) = (bucket / 4 + 2, bucket % 4);
     #[allow(clippy::cast_precision_loss)]
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!((stats.calls(), stats.errors()), (5, 1));
         process.0.calls.store(9_235_216_492_790_489_471, Relaxed);
         assert_eq!(stats.calls(), 5);
-        // Neither what comes after that, nor what was there before.
+        // Neither later counts nor the earlier ones count again.
         process.0.calls.store(6, Relaxed);
         assert_eq!(
             (stats.calls(), stats.report()["calls"].as_u64()),

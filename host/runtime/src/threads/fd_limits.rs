@@ -1,21 +1,20 @@
-//! Descriptors of this process: how many there may be, and those that whoever started it left open.
+//! The file descriptor limits of this process, and the descriptors that it has inherited.
 //!
-//! A host may have as many as the system allows it at all: the soft limit is for programs that can't count beyond 1,024, and
-//! is raised as far as there is need ([`grow`]).
-//! They are given out by who needs them:
-//! - The last of them are reserved ([`reserved`]) for the control socket, its clients, files and the processes of daemons.
-//!   Whatever guests do, the owner can ask, install and stop.
-//! - Below that, a guest is let in while one is left, and while its daemon has no more than its share ([`let_guest_in`]): the
-//!   guests of one daemon can't take all. Where there is no room, a guest that has said nothing so far makes room for it:
-//!   it is closed, and the new one is let in once it has gone.
-//! - A daemon listens while some are left for guests too ([`check_room`]). Those that guests have count as left: guests must
-//!   not keep a daemon from starting.
+//! The soft limit is meant for programs that can't handle descriptors above 1,023. The host raises it as needed, up to
+//! the hard limit ([`grow`]). Descriptors are given out in this order of priority:
+//! - The last ones are reserved ([`reserved`]) for the control socket, its clients, files and the processes of daemons.
+//!   Whatever guests do, the owner can query, install and stop.
+//! - Below that, a guest is let in while a descriptor is free and its daemon has no more than its share
+//!   ([`let_guest_in`]), so that the guests of one daemon can't take all. If there is no room, a guest that has sent
+//!   nothing yet is closed, and the new one is let in once it has gone.
+//! - A daemon listens while some are left for guests too ([`check_room`]). Those in use by guests count as free here:
+//!   guests must not keep a daemon from starting.
 //!
-//! The system gives the lowest number that is free, so the number of a descriptor tells how many are in use.
+//! The system assigns the lowest free number, so the number of a descriptor shows how many are in use.
 //!
-//! What is left open is kept from the processes of daemons. What the host itself opens is closed at an exec, as everything
-//! is that Rust opens. What it has inherited is not, and would be handed on to every daemon in a process of its own: the
-//! lock of a wrapper script, a pipe that somebody waits to see closed.
+//! Daemon processes must not get descriptors that this process has inherited. Rust opens descriptors so that an exec
+//! closes them, but inherited ones would be passed on to every subprocess: the lock of a wrapper script, or a pipe that
+//! another program waits to see closed.
 
 #![allow(unsafe_code)]
 
@@ -31,36 +30,36 @@ use tokio::net::TcpStream;
 
 use dae_store::rate_limit::RateLimit;
 
-/// Descriptors that no guest and no listener takes: enough for the control socket's clients, and for daemons that start and
-/// files that are written meanwhile. A process takes five while it is made.
+/// Descriptors that no guest and no listener takes: enough for the control socket's clients, and for daemons that start
+/// and files that are written meanwhile. A process takes five while it is started.
 const RESERVED_MAX: u64 = 512;
-/// Where there are few in all, no more than one in so many is reserved.
+/// The bound under a low limit: at most one in this many descriptors is reserved.
 const RESERVED_SHARE: u64 = 4;
-/// Descriptors that no daemon takes to listen, beside the reserved ones: enough for a guest or two of each that is in use.
+/// Descriptors that no listener takes, besides the reserved ones: enough for a guest or two of each daemon in use.
 const FOR_GUESTS_MAX: u64 = 128;
-/// Where there are few in all, no more than one in so many.
+/// The bound under a low limit: at most one in this many descriptors is kept from listeners.
 const FOR_GUESTS_SHARE: u64 = 8;
-/// A daemon's guests may be so many times as many as there are descriptors left for guests. One daemon that is flooded
-/// takes three quarters of them, and leaves the rest to others.
+/// The number of guests that a daemon may have per descriptor left for guests. A flooded daemon takes three quarters of
+/// the descriptors, and leaves the rest to others.
 const GUESTS_PER_FREE: u64 = 3;
-/// How often trouble with descriptors is logged: it comes with each connection, and is the same each time.
+/// The interval at which descriptor shortage is logged: it recurs with each connection and is the same each time.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
-/// Connections of guests in this process.
+/// The number of guest connections in this process.
 static GUESTS: AtomicU64 = AtomicU64::new(0);
 
-/// Trouble at all ports of this process, which share its descriptors.
+/// The limit for log entries about all ports of this process, which share its descriptors.
 static TROUBLE: RateLimit = RateLimit::new(1, LOGGED_EVERY);
 
-/// What a host opens to start, and for its first daemons.
+/// Descriptors that a host needs for its start and its first daemons.
 const NEEDED: u64 = 256;
-/// How many times as high the soft limit is each time it is raised.
+/// The factor by which the soft limit is raised each time.
 const GROWTH: u64 = 4;
 
-/// The soft limit that this process was started with; there once it may have been raised.
+/// The soft limit that this process was started with; set by [`allow_some`].
 static STARTED_WITH: OnceLock<u64> = OnceLock::new();
 
-/// Remembers the soft limit, and raises it to what a host needs at least.
+/// Records the soft limit, and raises it to the minimum that a host needs.
 pub fn allow_some() {
     if let Some(current) = getrlimit(Resource::Nofile).current {
         let _ = STARTED_WITH.set(current);
@@ -68,8 +67,8 @@ pub fn allow_some() {
     }
 }
 
-/// Raises the soft limit where what was just opened shows that half of it is in use. Not before: what daemons in this
-/// process start inherits it, and programs that can't count beyond 1,024 must not find more without need.
+/// Raises the soft limit if the number of a newly opened descriptor shows that half of it is in use. Not earlier: the
+/// processes that in-process daemons start inherit it, and some programs can't handle descriptors above 1,023.
 pub(crate) fn grow(opened: &impl AsRawFd) {
     let used = u64::try_from(opened.as_raw_fd()).unwrap_or(0);
     if let Some(limit) = getrlimit(Resource::Nofile).current
@@ -79,12 +78,12 @@ pub(crate) fn grow(opened: &impl AsRawFd) {
     }
 }
 
-/// Whether an error says that this process has as many descriptors open as it may.
+/// Returns whether an error means that this process has reached its descriptor limit.
 pub(crate) fn is_none_left(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::MFILE)
 }
 
-/// Raises the soft limit after an error that says that it is reached. True if there are more now.
+/// Raises the soft limit after an error that means that it is reached. Returns true if the limit is higher now.
 pub fn grow_after(error: &io::Error) -> bool {
     let limit = getrlimit(Resource::Nofile).current;
     if let (true, Some(limit)) = (is_none_left(error), limit) {
@@ -93,23 +92,23 @@ pub fn grow_after(error: &io::Error) -> bool {
     getrlimit(Resource::Nofile).current != limit
 }
 
-/// Returns the soft limit that this process was started with, if it may be another one now.
+/// Returns the soft limit that this process was started with, if it may be different now.
 pub(crate) fn started_with() -> Option<u64> {
     STARTED_WITH.get().copied()
 }
 
-/// Sets the soft limit, as far as the hard one allows it.
+/// Sets the soft limit, at most to the hard limit.
 pub fn allow(files_max: u64) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let current = Some(maximum.map_or(files_max, |maximum| files_max.min(maximum)));
-    // Where the system doesn't want that, the process has what it has.
+    // If the system refuses, the process keeps its limit.
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
-/// Whether a daemon may keep what it has just opened to listen.
+/// Checks that a daemon may keep the listener that it has just opened.
 ///
 /// # Errors
-/// Too few would be left; what to do.
+/// Too few descriptors would be left; the text says what to do.
 pub fn check_room(opened: &impl AsRawFd) -> Result<(), String> {
     grow(opened);
     let guests = GUESTS.load(Ordering::Relaxed);
@@ -121,17 +120,17 @@ pub fn check_room(opened: &impl AsRawFd) -> Result<(), String> {
 
 fn is_room_to_listen(limit: u64, used: u64, guests: u64) -> bool {
     let others = used.saturating_sub(guests);
-    // Where guests have all of theirs, a listener may take one of the reserved. So does, for a moment, each connection
-    // that waits until a guest has made room for it.
+    // When guests use all of theirs, a listener may take a reserved one. So does, for a moment, each connection that
+    // waits until a guest has made room for it.
     others + kept_from_listeners(limit) < limit && used + reserved(limit) / 4 < limit
 }
 
-/// The system gives the lowest number that is free: all below it are in use.
+/// Returns how many descriptors are in use: the system assigns the lowest free number, so all below it are.
 fn number(opened: &impl AsRawFd) -> u64 {
     u64::try_from(opened.as_raw_fd()).unwrap_or(0)
 }
 
-/// The connection of a guest, or of a daemon to another, as long as it is counted.
+/// The connection of a guest, or of a daemon to another one, counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct CountedConnection(());
 
@@ -141,11 +140,12 @@ impl Drop for CountedConnection {
     }
 }
 
-/// Counts a connection that was just opened, of a daemon that has `guests` others. Asked again after an error, it takes a
-/// lower descriptor as soon as one is free, so that numbers go on telling how many are in use.
+/// Counts a newly opened connection of a daemon that has `guests` others. If there is no room at its number,
+/// tries to move it to the lowest free descriptor, so that the numbers still show how many are in use. A caller may try
+/// again after an error.
 ///
 /// # Errors
-/// Too few descriptors are left; what to do.
+/// Too few descriptors are left; the text says what to do.
 pub(crate) fn let_guest_in(
     opened: &mut TcpStream,
     guests: usize,
@@ -156,7 +156,7 @@ pub(crate) fn let_guest_in(
         Err(no_room) => no_room,
         counted => return counted,
     };
-    // The lowest number that is free. Where there is none to be had, there is no room.
+    // The lowest free number. If the call fails, there is no room.
     let Ok(lower) = fcntl_dupfd_cloexec(&*opened, 0) else {
         return Err(no_room);
     };
@@ -183,7 +183,7 @@ fn is_room_for_guest(limit: u64, used: u64, guests: u64) -> bool {
     free > 0 && guests <= GUESTS_PER_FREE * free
 }
 
-/// Returns how many clients of the control socket there may be: a quarter of what is reserved.
+/// Returns the limit for clients of the control socket: a quarter of the reserved descriptors.
 pub(crate) fn control_clients_max() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(reserved(limit) / 4)
@@ -191,7 +191,7 @@ pub(crate) fn control_clients_max() -> usize {
         .max(1)
 }
 
-/// Logs that no connection is accepted at a port, or that one was refused for want of descriptors; once a minute in all.
+/// Logs that a connection could not be accepted or was refused for lack of descriptors, at most once a minute in total.
 pub(crate) fn log_trouble(daemon: &str, trouble: &dyn std::fmt::Display) {
     if let Some(skipped) = TROUBLE.is_due() {
         tracing::warn!(
@@ -210,7 +210,7 @@ fn kept_from_listeners(limit: u64) -> u64 {
     reserved(limit) + FOR_GUESTS_MAX.min(limit / FOR_GUESTS_SHARE)
 }
 
-/// The same as [`check_room`] says, where not even one could be opened; `None` for any other error.
+/// Returns the text of [`check_room`] if opening failed for lack of descriptors, and `None` for any other error.
 pub fn no_room_after(error: &io::Error) -> Option<String> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     is_none_left(error).then(|| no_room(limit))
@@ -224,14 +224,14 @@ fn no_room(limit: u64) -> String {
     )
 }
 
-/// Marks every open descriptor but the three standard ones to be closed at an exec. To be called before there are threads.
+/// Marks every open descriptor but the three standard ones to be closed at an exec. Call it before there are threads.
 pub fn keep_to_ourselves() {
-    // The list has the descriptor of the list itself, which is closed by then; so all are collected first.
+    // The list includes the descriptor of the list itself, which is closed later. So all are collected first.
     for fd in open_descriptors() {
         // SAFETY: the number was open a moment ago and nothing has run in between that closes any but the list's own,
         // for which the call below fails harmlessly; the borrow ends with the call.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        // One that has gone needs no mark.
+        // A descriptor that is closed by now needs no mark.
         let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
 }
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn guests_leave_what_is_reserved_and_one_daemon_leaves_some_to_others() {
-        // One daemon's guests come, with 30 descriptors in use before the first of them.
+        // The guests of one daemon connect, with 30 descriptors in use before the first of them.
         let let_in = |limit, used: u64| {
             (0..)
                 .take_while(|guests| is_room_for_guest(limit, used + guests, *guests))

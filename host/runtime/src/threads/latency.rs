@@ -1,8 +1,8 @@
-//! Which of a daemon's commands may run on a guest's thread as they are, and which need one that others can spare.
+//! Latency classes: which of a daemon's commands may run on a guest's thread as it is, and which need a spare thread.
 //!
-//! A handler must not block, and some do. Until a command has shown a few times that it is quick, and for good once it was
-//! slow, its thread's other work is handed to another thread before it is called; the order in which a guest's commands
-//! run stays the same. So a handler that never returns takes a thread and nothing else with it.
+//! A handler must not block, and some do. Before a command has proven quick several times, and forever once it was
+//! slow, its thread's other work is moved to another thread before the command is called. The order of a guest's
+//! commands stays the same. So a handler that never returns blocks one thread and nothing else.
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,29 +10,30 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// A handler that takes this long is slow: a guest notices, and so do those who share its thread.
+/// The time from which a handler counts as slow: a guest notices it, and so do others that share its thread.
 pub(crate) const SLOW: Duration = Duration::from_millis(100);
-/// One that is quicker than this has shown that it is quick.
+/// The time below which a run counts as quick.
 const QUICK: Duration = Duration::from_millis(10);
-/// As often as it has to show it.
+/// The number of quick runs that a command needs to be trusted.
 const SHOWS: u16 = 3;
-/// As often and [`SHOWS`] times more one has to that was seen holding a thread: more often than it can before it is looked
-/// at again, and seldom enough that one which was only unlucky has soon done so.
+/// The count for a command that was seen holding a thread: it needs this many quick runs, less [`SHOWS`], to be trusted
+/// again. That is more than it can have before the watchdog's next look, and few enough for a command that was only
+/// unlucky.
 const DOUBTED: u16 = 10_000;
-/// Stands for a command that was slow.
+/// The value of a command that was slow.
 const WAS_SLOW: u16 = u16::MAX;
 
-/// One number a command: how often it has shown that it is quick, up to `SHOWS`, or, above that, how often it has to
-/// before it is down at `SHOWS` again.
+/// The state of each command: its number of quick runs up to `SHOWS`, or, above that, a count that each quick run
+/// brings down towards `SHOWS`.
 #[derive(Debug)]
 pub(crate) struct LatencyClasses(Box<[AtomicU16]>);
 
-/// That of each instance in this process, by its number.
+/// The latency classes of each instance in this process, by its number.
 static ALL: Mutex<Vec<(u64, Weak<LatencyClasses>)>> = Mutex::new(Vec::new());
-/// Fewer of them are not worth a look at who has gone.
+/// The number of instances below which there is no sweep for those that have gone.
 const SWEEP_MIN: usize = 64;
 
-/// That command of that instance is seen holding a thread.
+/// Distrusts a command that was seen holding a thread.
 pub fn doubt(instance: u64, command: u32) {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     let found = all.iter().find(|(number, _)| *number == instance);
@@ -40,20 +41,20 @@ pub fn doubt(instance: u64, command: u32) {
         return;
     };
     if let Some(shown) = latency.0.get(command as usize) {
-        // Whoever was slow stays slow.
+        // A command that was ever slow stays slow.
         let doubted = |shown| (shown != WAS_SLOW).then_some(DOUBTED);
         let _ = shown.fetch_update(Relaxed, Relaxed, doubted);
     }
 }
 
 impl LatencyClasses {
-    /// Of the instance of that number, with so many commands.
+    /// Makes the classes for a new instance with so many commands.
     pub fn of(instance: u64, commands: usize) -> Arc<Self> {
         let latency = Arc::new(LatencyClasses(
             (0..commands).map(|_| AtomicU16::new(0)).collect(),
         ));
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        // Each time that there is no room for one more: a look at ten thousand for each of as many would be long.
+        // Sweeps only when the list is full: a sweep of ten thousand entries for each new instance would take too long.
         if all.len() == all.capacity() {
             all.retain(|(_, latency)| latency.strong_count() > 0);
             let room = all.len().max(SWEEP_MIN);
@@ -63,8 +64,8 @@ impl LatencyClasses {
         latency
     }
 
-    /// Runs a handler, which is told whether others wait for its thread; true besides where it has turned out to be slow
-    /// for the first time.
+    /// Runs a handler and passes it whether others wait for its thread. The second result is true if the command was
+    /// slow for the first time.
     pub fn run<T>(&self, command: u32, handler: impl FnOnce(bool) -> T) -> (T, bool) {
         match self.0.get(command as usize) {
             Some(shown) if shown.load(Relaxed) != SHOWS => Self::watch(shown, handler),
@@ -72,7 +73,7 @@ impl LatencyClasses {
         }
     }
 
-    /// Whether a command has shown that it is quick, so that [`LatencyClasses::run`] would do nothing but run it.
+    /// Returns whether a command is trusted, so that [`LatencyClasses::run`] would only call it.
     #[inline(always)]
     pub(crate) fn trusts(&self, command: u32) -> bool {
         let shown = self.0.get(command as usize);
@@ -88,23 +89,23 @@ impl LatencyClasses {
         if took >= SLOW {
             shown.store(WAS_SLOW, Relaxed);
         } else if took < QUICK && before != WAS_SLOW {
-            // Up to `SHOWS`, or down to it.
+            // Up or down towards `SHOWS`.
             let step = if before < SHOWS { 1 } else { -1 };
             shown.store(before.saturating_add_signed(step), Relaxed);
         }
         (result, took >= SLOW && before != WAS_SLOW)
     }
 
-    /// Something took long, and nobody knows what: every command has to show again that it is quick.
+    /// Distrusts every command, since an unknown one took long.
     pub fn doubt(&self) {
         for shown in &self.0 {
-            // Whoever was slow stays slow.
+            // A command that was ever slow stays slow.
             let _ = shown.compare_exchange(SHOWS, 0, Relaxed, Relaxed);
         }
     }
 }
 
-/// Hands this thread's other work to another thread first, where the runtime can do that.
+/// Moves this thread's other work to another thread first, if the runtime can do that.
 fn aside<T>(handler: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     match flavor {

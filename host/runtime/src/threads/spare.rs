@@ -1,15 +1,15 @@
-//! The threads that guests and daemons' code run on, and as many more in reserve for where a handler holds one.
+//! The threads that guests and daemons' code run on, and the spare threads that replace those that a handler blocks.
 //!
-//! A handler that has shown that it is quick is called right on a guest's thread. Should it then not return, that thread
-//! would be lost, and worse: where it was the one that waited for the sockets, nobody would, and where there are as many
-//! such handlers as threads, every daemon would stand still. So a watcher looks at who holds a thread. One that is seen
-//! in two looks gets relief, a thread of the reserve takes its place until it returns, and its command has to show again, and
-//! for longer, that it is quick ([`crate::threads::latency`]).
+//! A handler that has proven quick is called directly on a guest's thread. If it then never returns, that thread is
+//! lost. If that thread was the one that polls the sockets, nothing polls them any more, and with as many such handlers
+//! as threads, every daemon stands still. So the watchdog looks for handlers that hold a thread. For a handler that it
+//! sees in two looks, a spare thread takes over until it returns, and its command must prove quick again, with more
+//! runs than before ([`crate::threads::latency`]).
 //!
-//! A thread in reserve is one of the runtime's own that sits in a task and waits; so it costs its stack and nothing else.
-//! The watcher sleeps while nothing is called.
+//! A spare thread is a thread of the runtime that waits inside a task, so it costs only its stack. The watchdog sleeps
+//! while nothing is called.
 //!
-//! What can't be helped: a task that a stuck handler's thread had been about to run next, which is at most one.
+//! One limitation remains: the task that a stuck handler's thread was about to run next, at most one, waits as well.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,25 +22,26 @@ use crate::threads::watchdog::{RunningHandler, Watchdog};
 use dae_store::blocking;
 use dae_store::tasks;
 
-/// Between two looks. A handler is relieved after one to two of these: about when a guest begins to notice.
+/// The interval between two looks. A handler gets relief after one to two of these, about when a guest begins to
+/// notice.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The least in reserve: small machines have stuck handlers too.
+/// The minimum number of spare threads: small machines have stuck handlers too.
 const RESERVE_MIN: usize = 4;
 
-/// See the file's head.
+/// The threads of a host.
 #[derive(Debug)]
 pub struct Threads {
-    // There until the end.
+    // `None` only while this is dropped.
     runtime: Option<Runtime>,
     handle: Handle,
     reserve: Arc<Reserve>,
 }
 
 impl Threads {
-    /// Starts them, as many as there are processors, and the reserve. Each calls `prepare` when it begins.
+    /// Starts one thread per processor, and the spare ones. Each thread calls `prepare` when it begins.
     ///
     /// # Errors
-    /// The system's; it has no room for so many threads.
+    /// The system's error: it can't run so many threads.
     pub fn start(prepare: fn()) -> io::Result<Self> {
         let processors = processors();
         let size = reserve_size();
@@ -63,8 +64,8 @@ impl Threads {
             watchdog,
         });
         reserve.relieve(0, runtime.handle());
-        // A handler that holds its thread gives what else that thread had to do to another one ([`crate::threads::latency`]), and where
-        // the system has none to give, tokio panics.
+        // A handler that holds its thread moves that thread's other work to another one ([`crate::threads::latency`]),
+        // and if the system has none to give, tokio panics.
         tasks::keep_alive(runtime.handle(), "the idle thread", blocking::keep_one_idle);
         let started = Threads {
             handle: runtime.handle().clone(),
@@ -80,17 +81,17 @@ impl Threads {
         Ok(started)
     }
 
-    /// How many they are in all, with the one that watches and the one that is idle.
+    /// Returns the total number of threads, including the watchdog and the idle one.
     pub fn count() -> usize {
         processors() + reserve_size() + 2
     }
 
-    /// The way to run something on them.
+    /// Returns the handle that spawns work on these threads.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Ends them, and waits so long at most for those that are held.
+    /// Ends the threads, and waits at most `limit` for those that are blocked.
     pub fn end(mut self, limit: Duration) {
         self.reserve.end();
         if let Some(runtime) = self.runtime.take() {
@@ -99,7 +100,7 @@ impl Threads {
     }
 }
 
-/// Ends them, and waits for none: a runtime must not wait for its threads on one of them, or on one of another's.
+/// Ends the threads without waiting: a runtime must not wait for its threads on one of them, or on another runtime's.
 impl Drop for Threads {
     fn drop(&mut self) {
         self.reserve.end();
@@ -113,7 +114,7 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// All that usually run may be stuck at once, before the first one is noticed.
+/// Returns the number of spare threads: all usual threads may be stuck at once before the first one is noticed.
 fn reserve_size() -> usize {
     processors().max(RESERVE_MIN)
 }
@@ -123,31 +124,31 @@ struct Reserve {
     size: usize,
     seats: Mutex<Seats>,
     changed: Condvar,
-    /// Sees which handlers hold a thread of this runtime.
+    /// Finds the handlers that hold a thread of this runtime.
     watchdog: Arc<Watchdog>,
 }
 
 #[derive(Debug, Default)]
 struct Seats {
-    /// Threads that sit, or are on their way to.
+    /// Threads that sit in reserve, or are about to.
     taken: usize,
-    /// Threads that should.
+    /// Threads that should sit in reserve.
     wanted: usize,
     has_ended: bool,
 }
 
 impl Reserve {
-    /// Has as many threads run in place of stuck ones, as far as there are so many.
+    /// Releases one spare thread for each stuck one, as long as there are any, and calls the others back.
     fn relieve(self: &Arc<Self>, stuck: usize, threads: &Handle) {
         let mut seats = self.seats();
         seats.wanted = self.size.saturating_sub(stuck);
         while seats.taken < seats.wanted && !seats.has_ended {
             seats.taken += 1;
             let reserve = Arc::clone(self);
-            // Spawned from outside, it wakes a thread, which wakes another before it sits down: so never the last one
-            // that waits for the sockets is lost.
+            // Spawned from outside, the task wakes a thread, which wakes another one before it sits down. So the thread
+            // that polls the sockets is never lost.
             threads.spawn(async move {
-                // Pushes the task that this thread was to run next to where others find it.
+                // Makes the task that this thread was to run next visible to other threads.
                 tokio::spawn(async {});
                 reserve.sit();
             });
@@ -155,7 +156,7 @@ impl Reserve {
         self.changed.notify_all();
     }
 
-    /// Holds this thread for as long as it isn't needed.
+    /// Holds this thread in reserve until it is needed.
     fn sit(&self) {
         let is_needed = |seats: &mut Seats| seats.taken <= seats.wanted && !seats.has_ended;
         let seats = self.changed.wait_while(self.seats(), is_needed);
@@ -172,13 +173,13 @@ impl Reserve {
         self.seats().has_ended
     }
 
-    /// No code of others runs under this lock, so a poisoned one is as good as new.
+    /// Nothing can panic while this lock is held, so poisoning is ignored.
     fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The watcher's life.
+/// Runs the watchdog's loop until the threads end.
 fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
     tasks::fault_point("watchdog");
     let watchdog = &reserve.watchdog;
@@ -194,7 +195,7 @@ fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
             .filter(|one| before.contains(one))
             .copied()
             .collect();
-        // Those of before too: while they hold their threads, their commands get no others.
+        // Includes handlers that were stuck before: while they hold their threads, their commands stay distrusted.
         stuck
             .iter()
             .for_each(|one| latency::doubt(one.instance, one.command));
@@ -219,7 +220,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Instant;
 
-    /// What would take for ever without relief.
+    /// A limit that only a missing relief exceeds.
     const LIMIT: Duration = Duration::from_secs(10);
 
     #[test]
@@ -235,7 +236,7 @@ mod tests {
                     watchdog::during(u64::MAX - 1, 0, true, || released.lock().unwrap().recv())
                 });
             }
-            // Through the runtime's timer, which needs a thread that waits for it.
+            // The runtime's timer needs a thread that waits for it.
             let (done, is_done) = mpsc::channel();
             threads.handle().spawn(async move {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -256,14 +257,14 @@ mod tests {
         );
         let (release, released) = mpsc::channel::<()>();
         let released = Arc::new(Mutex::new(released));
-        // One of the other's handlers is stuck, and then the other ends.
+        // A handler of the other runtime is stuck, and then that runtime ends.
         other.handle().spawn(async move {
             watchdog::during(u64::MAX - 11, 0, true, || released.lock().unwrap().recv())
         });
         until(|| other.reserve.seats().wanted < other.reserve.size);
         assert_eq!(own.reserve.seats().wanted, own.reserve.size);
         other.end(Duration::ZERO);
-        // Now one of its own is.
+        // Now a handler of the first runtime is stuck.
         let (stuck, is_stuck) = mpsc::channel::<()>();
         let is_stuck = Arc::new(Mutex::new(is_stuck));
         own.handle().spawn(async move {

@@ -1,12 +1,12 @@
-//! Which handler each thread runs: by this the watchdog finds a handler that never returns.
+//! The record of which handler each thread runs. From this the watchdog finds a handler that never returns.
 //!
-//! A thread writes to a slot of its own, which nobody else writes to, when it enters a handler and when it leaves it; a
-//! few plain stores, no clock. The watchdog looks now and then; one that sees the same entry twice in the same place knows
-//! that the handler is stuck. A watchdog without anything to look at sleeps, and is woken by the next entry.
+//! A thread writes to its own slot when it enters and leaves a handler: a few plain stores, no clock. The watchdog
+//! looks now and then. If it sees the same entry in the same slot twice, the handler is stuck. A watchdog with nothing
+//! to watch sleeps, and the next entry wakes it.
 //!
-//! Slots are the process's, as threads are. A [`Watchdog`] is one runtime's: it looks at the slots of that runtime's
-//! threads, and only these wake it. So several ecosystems in one process don't touch each other's. The instances' numbers
-//! are unique in the process.
+//! Slots belong to the process, as threads do. A [`Watchdog`] belongs to one runtime: it looks at the slots of that
+//! runtime's threads, and only these wake it. So several ecosystems in one process stay independent. The instances'
+//! numbers are unique in the process.
 
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{
@@ -19,23 +19,23 @@ use std::time::{Duration, Instant};
 
 use dae_store::lock::lock;
 
-/// One thread's entry. Two of them share no cache line.
+/// The entry of one thread. Aligned so that no two share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Slot {
-    /// 0, or the instance's number.
+    /// The instance's number, or 0 while no handler runs.
     instance: AtomicU64,
     /// The command's index, and [`HOLDS`].
     command: AtomicU64,
-    /// Grows with each entry.
+    /// A count that grows with each entry.
     entries: AtomicU64,
-    /// Whether the thread's watchdog sleeps until the next entry.
+    /// True while the thread's watchdog waits for the next entry.
     is_awaited: AtomicBool,
-    /// The number of the thread's watchdog; 0 where it has none.
+    /// The number of the thread's watchdog; 0 if it has none.
     watchdog: AtomicU64,
 }
 
-/// In a slot's command: others wait for its thread meanwhile.
+/// The flag in a slot's command that means that others wait for its thread.
 const HOLDS: u64 = 1 << 32;
 
 static SLOTS: Mutex<Slots> = Mutex::new(Slots {
@@ -43,7 +43,8 @@ static SLOTS: Mutex<Slots> = Mutex::new(Slots {
     free: Vec::new(),
 });
 
-/// They stay when their threads end, and the next threads take them: there are as many as there ever were threads at once.
+/// All slots. They stay when their threads end, and later threads reuse them, so their number is the largest number of
+/// threads that ever ran at once.
 #[derive(Debug)]
 struct Slots {
     all: Vec<&'static Slot>,
@@ -51,13 +52,13 @@ struct Slots {
 }
 
 thread_local! {
-    // Has nothing to drop, so that each entry finds it without a look at whether it still is.
+    // It has no destructor, so that an access needs no check whether it is still alive.
     static OWN: Cell<Option<&'static Slot>> = const { Cell::new(None) };
     static LEASE: Cell<Option<SlotLease>> = const { Cell::new(None) };
     static WATCHDOG: RefCell<Option<Arc<Watchdog>>> = const { RefCell::new(None) };
 }
 
-/// A slot that goes back when its thread ends.
+/// A slot that becomes free when its thread ends.
 struct SlotLease(&'static Slot);
 
 impl Drop for SlotLease {
@@ -70,17 +71,17 @@ impl Drop for SlotLease {
 }
 
 impl Slot {
-    /// Makes it the slot of a thread of that watchdog. The caller holds the lock of the slots.
+    /// Assigns the slot to a thread of that watchdog. The caller holds the lock of the slots.
     fn belong_to(&self, watchdog: u64) {
         self.watchdog.store(watchdog, Relaxed);
-        // It may sleep already: the first entry wakes it.
+        // The watchdog may sleep already: the first entry wakes it.
         self.is_awaited.store(watchdog != 0, Relaxed);
     }
 
     #[cold]
     fn wake_watchdog(&self) {
         self.is_awaited.store(false, Relaxed);
-        // On a thread that is being torn down there is none any more.
+        // On a thread that is being torn down the thread-local is already gone.
         let _ = WATCHDOG.try_with(|watchdog| {
             if let Some(watchdog) = &*watchdog.borrow() {
                 watchdog.wake();
@@ -89,7 +90,7 @@ impl Slot {
     }
 }
 
-/// What looks after the threads of one runtime.
+/// The watchdog over the threads of one runtime.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     number: u64,
@@ -99,7 +100,7 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Makes one that has no threads to look after.
+    /// Makes a watchdog without threads to watch.
     pub fn new() -> Arc<Self> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Arc::new(Watchdog {
@@ -109,7 +110,7 @@ impl Watchdog {
         })
     }
 
-    /// Takes the current thread under its watch, until that ends.
+    /// Adds the current thread to those that it watches, until the thread ends.
     pub(crate) fn watch_this_thread(self: &Arc<Self>) {
         let watched = WATCHDOG.try_with(|watchdog| watchdog.replace(Some(Arc::clone(self))));
         if let (Ok(_), Some(slot)) = (watched, OWN.get()) {
@@ -118,14 +119,14 @@ impl Watchdog {
         }
     }
 
-    /// Returns the handlers that hold one of its threads, which others wait for.
+    /// Returns the handlers that hold a thread of this runtime, so that others wait for it.
     pub fn look(&self) -> Vec<RunningHandler> {
         let holds = |slot: &Slot| slot.command.load(Relaxed) & HOLDS != 0;
         all_seen(|slot| self.has(slot) && slot.instance.load(Relaxed) != 0 && holds(slot))
     }
 
-    /// Sleeps for `pause`, and, where nothing was entered meanwhile and nothing runs, on until something is, or
-    /// [`Watchdog::wake`] is called; `is_over` says whether that has been already.
+    /// Sleeps for `pause`. If there was no entry meanwhile and nothing runs, sleeps on until the next entry or a call
+    /// of [`Watchdog::wake`]. Returns early once `is_over` returns true.
     pub fn sleep(&self, pause: Duration, is_over: impl Fn() -> bool) {
         let before = self.entries();
         *lock(&self.thread) = Some(thread::current());
@@ -134,9 +135,9 @@ impl Watchdog {
         let own = slots.all.iter().filter(|slot| self.has(slot));
         own.for_each(|slot| slot.is_awaited.store(true, SeqCst));
         drop(slots);
-        // A thread that entered without seeing that it is awaited did so before now; after a pause its stores are seen
-        // here. The first one that sees it wakes this thread, which sleeps its pause out all the same: one wake-up a pause,
-        // however many enter.
+        // A thread that entered without seeing `is_awaited` did so before now; after a pause its stores are visible
+        // here. The first thread that sees it wakes this one, which still sleeps until the pause is over: one wake-up
+        // per pause, however many threads enter.
         let end = Instant::now() + pause;
         while let Some(left) = end.checked_duration_since(Instant::now())
             && !is_over()
@@ -144,7 +145,7 @@ impl Watchdog {
             thread::park_timeout(left);
         }
         let was_woken = || !self.is_asleep.load(SeqCst);
-        // A thread that entered and has ended since counts no more, but has woken this one.
+        // A thread that entered and has ended since no longer counts here, but it has woken this one.
         if self.entries() == before && self.look().is_empty() && !was_woken() && !is_over() {
             thread::park();
         }
@@ -159,7 +160,7 @@ impl Watchdog {
         }
     }
 
-    /// Entries of its threads since they began.
+    /// Returns the number of entries of its threads since they began.
     fn entries(&self) -> u64 {
         let slots = lock(&SLOTS);
         let own = slots.all.iter().filter(|slot| self.has(slot));
@@ -174,26 +175,26 @@ impl Watchdog {
 /// A handler that was seen running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunningHandler {
-    /// Number of its instance.
+    /// The number of its instance.
     pub instance: u64,
-    /// Index of its command.
+    /// The index of its command.
     pub command: u32,
     slot: usize,
     entry: u64,
 }
 
-/// Registers what this thread undoes at its end ([`crate::session::thread_start::prepare`]).
+/// Registers the cleanup that this thread runs at its end ([`crate::session::thread_start::prepare`]).
 pub(crate) fn prepare_thread() {
     let _ = LEASE.try_with(|_| ());
     let _ = WATCHDOG.try_with(|_| ());
 }
 
-/// Runs a handler, and lets it be seen meanwhile; `holds` where others wait for this thread.
+/// Runs a handler and makes it visible meanwhile. `holds` means that others wait for this thread.
 #[inline(always)]
 pub fn during<T>(instance: u64, command: u32, holds: bool, handler: impl FnOnce() -> T) -> T {
     let slot = OWN.get().unwrap_or_else(new_slot);
     let holds = if holds { HOLDS } else { 0 };
-    // One daemon's code calls another's right where it runs, and goes on after that.
+    // One daemon's code may call another's in place, and continues afterwards.
     let outer = (slot.instance.load(Relaxed), slot.command.load(Relaxed));
     slot.command.store(u64::from(command) | holds, Relaxed);
     slot.entries.store(slot.entries.load(Relaxed) + 1, Relaxed);
@@ -201,15 +202,15 @@ pub fn during<T>(instance: u64, command: u32, holds: bool, handler: impl FnOnce(
     if slot.is_awaited.load(Relaxed) {
         slot.wake_watchdog();
     }
-    // Also where the handler unwinds: a slot that stays taken counts as a stuck handler for ever.
+    // Also if the handler unwinds: a slot that stays taken would count as a stuck handler forever.
     let _left = HandlerExit { slot, outer };
     handler()
 }
 
-/// Gives a slot back to the handler around the one that ends.
+/// A guard that restores the slot to the outer handler, if any.
 struct HandlerExit {
     slot: &'static Slot,
-    /// Instance and command.
+    /// The outer instance and command.
     outer: (u64, u64),
 }
 
@@ -221,12 +222,12 @@ impl Drop for HandlerExit {
     }
 }
 
-/// The handlers of an instance that run now.
+/// Returns the handlers of an instance that run now.
 pub fn seen(instance: u64) -> Vec<RunningHandler> {
     all_seen(|slot| slot.instance.load(Relaxed) == instance)
 }
 
-/// The numbers of the instances that have a handler running now.
+/// Returns the numbers of the instances that have a handler running now.
 pub fn running() -> Vec<u64> {
     let all = all_seen(|slot| slot.instance.load(Relaxed) != 0);
     all.into_iter().map(|seen| seen.instance).collect()
@@ -257,7 +258,7 @@ fn new_slot() -> &'static Slot {
     slot.belong_to(watchdog.ok().flatten().unwrap_or(0));
     drop(slots);
     OWN.set(Some(slot));
-    // On a thread that is being torn down there is no place for it, and it isn't used again.
+    // On a thread that is being torn down the thread-local is gone, and the slot isn't reused.
     let _ = LEASE.try_with(|lease| lease.set(Some(SlotLease(slot))));
     slot
 }

@@ -1,4 +1,4 @@
-//! The table of unanswered calls: whose reply a line is, whatever was sent, refused, given up or ended before it.
+//! Tests of the table of pending calls: which call a line answers after refusals, timeouts and the end.
 
 use std::sync::Barrier;
 
@@ -10,7 +10,7 @@ impl ReplyFuture {
         self.reply.try_recv().ok()
     }
 
-    /// Stops waiting, as if that had been long ago.
+    /// Stops waiting, with a time stamp from long ago.
     fn abandon_long_ago(self) {
         let long_ago = Instant::now().checked_sub(GIVEN_UP_AFTER + Duration::from_secs(1));
         self.abandoned
@@ -51,7 +51,7 @@ fn replies_go_to_the_oldest_call_of_their_name() {
     assert!(!asked.is_any());
 }
 
-/// Each thread sends its own number; the lines are answered in the order in which they were queued.
+/// Each thread sends its own number. The lines are answered in the order in which they were queued.
 #[test]
 fn calls_of_many_threads_are_entered_in_the_order_of_their_lines() {
     const THREADS: usize = 4;
@@ -154,7 +154,7 @@ fn a_call_that_was_given_up_is_known_and_makes_room_for_the_next() {
     let asked = PendingCalls::default();
     call(&asked, "dae").abandon_long_ago();
     assert!(asked.is_out_of_step("dae") && !asked.is_out_of_step("add"));
-    // Until somebody asks again, its reply may still come.
+    // Until the next call of that name, its reply may still come.
     assert_eq!(asked.answer(&message("dae", "[{}]")), LineMatch::Ours);
     call(&asked, "dae").abandon_long_ago();
     let mut next = call(&asked, "dae");

@@ -1,12 +1,13 @@
-//! Reservations: the commands whose replies are made one at a time.
+//! Reservations for the commands whose replies are made one at a time.
 //!
-//! The size of a reply is known only once it is made, and guests are served by several threads. So two kinds of commands
-//! hold a reservation while their code runs, and others of the same kind wait for it: a command that has given a bulk, and
-//! the first run of each command of an instance. Without that, all guests that ask for a large reply at the same moment
-//! would get it made at the same moment.
+//! A reply's size is known only once the reply is made, and several threads serve guests. So two kinds of commands hold
+//! a reservation while their code runs, and others of the same kind wait for it: a command that has returned a bulk,
+//! and the first run of each command of an instance. Without reservations, guests that ask for a large reply at the
+//! same moment would all have it made at the same moment.
 //!
-//! A reservation lapses after a time: a handler that never returns must not keep other guests waiting for ever. Then
-//! another bulk may be made beside that one; a command whose first run takes as long runs for all who wait.
+//! A reservation lapses after a time, so that a handler that never returns doesn't keep other guests waiting forever.
+//! Then another bulk may be made beside the first. A command whose first run takes that long needs no more
+//! reservations.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,10 +20,10 @@ use dae_store::lock::lock;
 /// The time after which the reservation for a command's first run lapses. It is short, since other guests that call the
 /// same command wait for it.
 const UNTRIED_MAX: Duration = Duration::from_secs(2);
-/// The same for a bulk. A debug build on a busy machine takes about a second for each 10 MB.
+/// The time after which the reservation for a bulk lapses. A debug build on a busy machine takes about 1 s per 10 MB.
 const BULK_MAX: Duration = Duration::from_secs(10);
 
-/// The kinds of replies that are made one at a time.
+/// A kind of reply that is made one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReplyKind {
     /// A bulk, of any command.
@@ -40,11 +41,11 @@ impl ReplyKind {
     }
 }
 
-/// The reservations of a room.
+/// The reservations of a reply budget.
 #[derive(Debug, Default)]
 pub(super) struct Reservations {
     held: Vec<HeldReservation>,
-    /// The number of the last one.
+    /// The number of the last reservation.
     last: u64,
 }
 
@@ -53,7 +54,7 @@ struct HeldReservation {
     kind: ReplyKind,
     number: u64,
     lapses: Instant,
-    /// Whether a timer wakes the waiting guests when it lapses.
+    /// True if a timer will wake the waiting guests when the reservation lapses.
     has_alarm: bool,
 }
 
@@ -90,14 +91,14 @@ impl Reservations {
         Ok(self.last)
     }
 
-    /// Gives a reservation back. Returns whether somebody may wait for it.
+    /// Gives a reservation back. Returns whether others may wait for it.
     fn give_back(&mut self, number: u64) -> bool {
         let at = self.held.iter().position(|held| held.number == number);
         at.is_some_and(|at| self.held.swap_remove(at).has_alarm)
     }
 }
 
-/// The right to make a reply of a kind that is made one at a time. Dropping it gives it back and wakes the waiting guests.
+/// The right to make a reply of a kind that is made one at a time. Dropping it gives it back and wakes waiting guests.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     room: Arc<ReplyBudget>,
@@ -114,12 +115,12 @@ impl Drop for Reservation {
     }
 }
 
-/// Another command holds the reservation.
+/// The error if another command holds the reservation.
 #[derive(Debug)]
 pub(crate) struct ReservationBusy;
 
 impl ReplyBudget {
-    /// Takes the reservation that `command` needs to make its reply. Returns `None` where it needs none.
+    /// Takes the reservation that `command` needs to make its reply. Returns `None` if it needs none.
     ///
     /// # Errors
     /// Another command holds it. Tasks registered with [`ReplyBudget::want`] are woken when it is given back or lapses.
@@ -159,8 +160,8 @@ impl ReplyBudget {
         kind.is_some_and(|kind| waits.reservations.is_taken(kind, Instant::now()))
     }
 
-    /// Waits until a reservation that was refused before is given back or lapses. Returns at once if that happened before
-    /// this call. Only one task may wait.
+    /// Waits until a reservation that was refused before is given back or lapses. Returns at once if that happened
+    /// before this call. Only one task may wait.
     pub(crate) async fn released(&self) {
         self.released.notified().await;
     }
@@ -168,7 +169,7 @@ impl ReplyBudget {
     /// Wakes the waiting tasks when a reservation lapses, since it may never be given back.
     fn wake_at(self: &Arc<Self>, lapses: Instant) {
         let room = Arc::downgrade(self);
-        // Guests are served by a runtime; without one nobody waits.
+        // A runtime serves the guests; without one nobody waits.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 tokio::time::sleep_until(lapses.into()).await;

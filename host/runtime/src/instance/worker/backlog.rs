@@ -1,58 +1,58 @@
 //! Commands that the host has handed over and that have not begun, in the order in which they begin.
 //!
-//! A batch runs for a moment, and then the event loop has its turn: futures are polled, timers fire, pings are answered. What
-//! is left of the batch waits here, and whatever comes behind it waits behind it.
+//! A batch runs for a short time, and then the event loop runs: it polls futures, fires timers and answers pings. The
+//! rest of the batch waits here, and later commands wait behind it.
 
 use std::collections::VecDeque;
 
 use crate::process::ipc::batch::{Entries, put_entry};
 use crate::process::ipc::{Frame, FrameKind, split_u32, split_u64};
 
-/// Memory that is kept for the next job: a batch of usual size fits (bytes).
+/// The most memory that is kept for the next job (bytes); a batch of usual size fits.
 const SPARE_BYTES_MAX: usize = 128 << 10;
 
-/// See the file's head.
+/// The queue of jobs that have not finished.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     jobs: VecDeque<Job>,
-    /// Those whose guests have too much to read, in the order in which they came.
+    /// Jobs whose guests have too much unread, in the order in which they came.
     aside: VecDeque<Job>,
-    /// The memory of one that is over.
+    /// The memory of a finished job.
     spare: Vec<u8>,
 }
 
-/// What a job is.
+/// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JobKind {
     /// Commands that end on the spot.
     Batch,
     /// One command, of any kind.
     Call,
-    /// The guest has gone, and what it had sent before comes first.
+    /// The guest has left. Its earlier commands run first.
     Goodbye,
 }
 
-/// A batch, or a single call, from the first command that has not begun on.
+/// The part of a batch, or a single call, that has not begun.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) what: JobKind,
-    /// The batch's number, or the call's.
+    /// The number of the batch or of the call.
     pub(super) id: u64,
-    /// Who sent it.
+    /// The guest that sent it.
     pub(super) guest: u64,
-    /// The index of its first command in the batch.
+    /// The index in the batch of its next command.
     pub(super) place: usize,
-    /// Whether it was set aside, so that it begins out of the order of numbers.
+    /// True if it was set aside, so that it begins outside the order of numbers.
     pub(super) is_aside: bool,
-    /// What its replies have come to that the room hasn't heard of (bytes).
+    /// The reply bytes that are not in the reply budget yet.
     pub(super) made: usize,
-    /// Commands, as the frames have them.
+    /// The commands, in the frames' format.
     commands: Vec<u8>,
-    /// How much of that has begun.
+    /// The number of bytes of `commands` that have begun.
     begun: usize,
 }
 
-/// A command that is to begin.
+/// The next command of a job.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NextCommand<'j> {
     pub(super) index: u32,
@@ -60,13 +60,13 @@ pub(super) struct NextCommand<'j> {
 }
 
 impl Job {
-    /// The first command; `None` where all have begun.
+    /// Returns the next command, or `None` if all have begun.
     pub(super) fn next(&self) -> Option<NextCommand<'_>> {
         let (index, arguments) = Entries(&self.commands[self.begun..]).next()?;
         Some(NextCommand { index, arguments })
     }
 
-    /// The first command has begun.
+    /// Notes that the next command has begun.
     pub(super) fn advance(&mut self) {
         let mut rest = Entries(&self.commands[self.begun..]);
         let _ = rest.next();
@@ -76,17 +76,17 @@ impl Job {
 }
 
 impl Backlog {
-    /// Whether nothing waits but for room.
+    /// Returns whether no job waits, except for those set aside.
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
-    /// Whether something waits for room.
+    /// Returns whether a job is set aside.
     pub(super) fn has_aside(&self) -> bool {
         !self.aside.is_empty()
     }
 
-    /// Whether something of that guest waits for room. What comes behind it waits behind it.
+    /// Returns whether a job of that guest is set aside. Later jobs of the guest must wait behind it.
     pub(super) fn is_aside(&self, guest: u64) -> bool {
         self.aside.iter().any(|job| job.guest == guest)
     }
@@ -97,13 +97,13 @@ impl Backlog {
         self.aside.push_back(job);
     }
 
-    /// Takes out what is aside.
+    /// Takes out all jobs that were set aside.
     pub(super) fn take_aside(&mut self) -> VecDeque<Job> {
         std::mem::take(&mut self.aside)
     }
 
-    /// Drops what is aside of what was handed over up to that number, but for goodbyes: each with its first command that
-    /// never begins.
+    /// Drops jobs that were set aside and handed over up to that number, except for goodbyes. Returns the number of
+    /// each, and the index of its first command that never begins.
     pub(super) fn drop_aside(&mut self, last: u64) -> Vec<(u64, usize)> {
         let is_dropped = |job: &Job| job.what != JobKind::Goodbye && job.id <= last;
         let dropped = self.aside.iter().filter(|job| is_dropped(job));
@@ -112,7 +112,7 @@ impl Backlog {
         dropped
     }
 
-    /// Queues what a frame hands over behind all others; from whom it is.
+    /// Adds a frame's job at the end of the queue. Returns its guest.
     pub(super) fn push(&mut self, frame: &Frame<'_>) -> u64 {
         let mut commands = std::mem::take(&mut self.spare);
         commands.clear();
@@ -143,24 +143,24 @@ impl Backlog {
         guest
     }
 
-    /// Drops a call that nobody waits for and that has not begun.
+    /// Drops a call that nobody waits for, if it has not begun.
     pub(super) fn cancel(&mut self, id: u64) {
         let is_other = |job: &Job| job.what != JobKind::Call || job.id != id;
         self.jobs.retain(is_other);
         self.aside.retain(is_other);
     }
 
-    /// Puts a job back that isn't over.
+    /// Puts an unfinished job back at the front.
     pub(super) fn put_back(&mut self, job: Job) {
         self.jobs.push_front(job);
     }
 
-    /// The first job.
+    /// Takes out the first job.
     pub(super) fn pop(&mut self) -> Option<Job> {
         self.jobs.pop_front()
     }
 
-    /// Takes back the memory of a job that is over, for the next one.
+    /// Takes back the memory of a finished job for the next one.
     pub(super) fn give_back(&mut self, job: Job) {
         if job.commands.capacity() <= SPARE_BYTES_MAX {
             self.spare = job.commands;

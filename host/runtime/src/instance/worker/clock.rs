@@ -1,14 +1,14 @@
-//! How long the worker has been at commands since the event loop had its turn, and since replies were sent.
+//! A clock for the time that the worker has run commands since the event loop ran, and since it sent replies.
 
 use std::time::{Duration, Instant};
 
-/// How long replies of a batch may wait for those behind them. A batch of usual commands is over long before; of slow ones
-/// each guest gets what is done, and a crash takes no more with it.
+/// The longest time that replies of a batch wait for later ones. Usual batches finish long before. For slow commands
+/// each guest gets the finished replies early, and a crash loses fewer of them.
 const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
-/// How long commands that were handed over run before the event loop has its turn.
+/// The longest time that handed-over commands run before the event loop runs again.
 const WORK_MAX: Duration = Duration::from_millis(2);
 
-/// How long this has been at work since the event loop had its turn.
+/// The time since the event loop ran, and since replies were sent.
 pub(super) struct TurnClock {
     began: Instant,
     flushed: Instant,
@@ -25,7 +25,7 @@ impl TurnClock {
         }
     }
 
-    /// A command has ended; whether replies have been held back for long enough.
+    /// Notes that a command has ended. Returns whether replies have been held back for long enough.
     pub(super) fn tick(&mut self) -> bool {
         self.now = Instant::now();
         let is_due = self.now - self.flushed > REPLIES_HELD_MAX;

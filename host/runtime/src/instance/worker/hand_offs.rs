@@ -1,9 +1,9 @@
-//! Guests that the host has lent this process: their lines are read, run and answered here, without the host.
+//! Guests that the host has handed off to this process: it reads, runs and answers their lines without the host.
 //!
-//! Only quick commands are: at anything else (an `async` command, an unknown name, a line that is no command, half a line,
-//! a reply that the guest doesn't take, an event that has to come before a reply) the guest is handed back, with what is
-//! left, and the host goes on from there. What is done is kept in the [`WorkerCursor`], step by step, so that the host can go on
-//! from wherever this process dies.
+//! This process handles only quick commands. At anything else it hands the guest back with the unhandled rest, and the
+//! host continues: an `async` command, an unknown name, a line without a command, an incomplete line, a reply that the
+//! guest doesn't read, or an event that must precede a reply. The [`WorkerCursor`] records progress step by step, so
+//! that the host can continue wherever this process dies.
 
 use std::collections::HashMap;
 use std::io;
@@ -34,10 +34,10 @@ use crate::process::ipc::socket::FLAGS;
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
 
-/// Where telnet begins; what it means for a connection is the host's to say.
+/// The first byte of telnet commands, which only the host handles.
 const TELNET: u8 = 0xff;
 
-/// What a hand-off is served with.
+/// The parts that serve a hand-off.
 type HandOffService<'a> = (
     &'a Arc<Instance>,
     &'a Arc<HostConnection>,
@@ -45,15 +45,15 @@ type HandOffService<'a> = (
     &'a Arc<ReplyBudget>,
 );
 
-/// See the file's head.
+/// The hand-offs of this worker, and the processor that serves them.
 #[derive(Default)]
 pub(super) struct HandOffs {
-    /// There with the first hand-off.
+    /// Created at the first hand-off.
     bench: Option<Arc<Mutex<GuestProcessor>>>,
     by_id: HashMap<u64, JoinHandle<()>>,
 }
 
-/// Where one guest after the other is worked on.
+/// The processor that serves the guests one after the other.
 struct GuestProcessor {
     cursor: WorkerCursor,
     instance: Arc<Instance>,
@@ -64,45 +64,46 @@ struct GuestProcessor {
     reply: Vec<u8>,
 }
 
-/// A hand-off.
+/// A guest that was handed off.
 struct HandedOffGuest {
     place: HandOffSlot,
     guest: u64,
     line_bytes_max: usize,
     stream: TcpStream,
-    /// Since it was lent.
+    /// The bytes read and written since the hand-off.
     counts: Counts,
 }
 
-/// What is next for a guest that was worked on.
+/// The next step for a guest after its lines were processed.
 enum AfterWork {
-    /// It is waited for.
+    /// The worker waits for more of its lines.
     More,
-    /// The host has it.
+    /// The host has taken it back.
     Lost,
     HandBack(HandedBack),
 }
 
-/// How far the lines that were there were answered.
+/// The result of answering the lines that were read.
 struct LinesDone {
     tally: BatchCounts,
     stop: StopReason,
 }
 
-/// Why no more of them are.
+/// The reason why no more lines are answered.
 enum StopReason {
-    /// There are none, but for what begins here.
+    /// All lines are answered; an incomplete one may begin at this offset.
     End(usize),
-    /// The line that begins here isn't for this process.
+    /// The line that begins at this offset isn't for this process.
     Before(usize),
-    /// The last reply isn't among those that were kept, since something comes before it; the next line begins here.
+    /// The last reply was not stored, because an event must precede it or it is too long; the next line begins at this
+    /// offset.
     Behind(usize),
     Panicked(usize),
     Seized,
 }
 
 impl HandOffs {
-    /// Takes a guest in, or says that it can't be.
+    /// Starts to serve a guest, or hands it back at once if that isn't possible.
     pub(super) fn hand_off(
         &mut self,
         (id, terms): (u64, &Terms),
@@ -153,25 +154,25 @@ impl HandOffs {
         Arc::clone(bench)
     }
 
-    /// The host has it back.
+    /// Stops serving a guest that the host has taken back.
     pub(super) fn reclaim(&mut self, id: u64) {
         if let Some(task) = self.by_id.remove(&id) {
             task.abort();
         }
     }
 
-    /// Lets go of all: the daemon's instance is nobody's any more.
+    /// Stops serving all guests, so that nothing uses the daemon's instance any more.
     pub(super) async fn end(&mut self) {
         for (_, task) in self.by_id.drain() {
             task.abort();
-            // How it ended is of no account.
+            // The result is ignored: the task was aborted.
             let _ = task.await;
         }
         self.bench = None;
     }
 }
 
-/// Whether that is the socket which is meant.
+/// Returns whether that is the socket of the hand-off.
 fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
     let is_it = |stat: &Stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::Socket && stat.st_ino == terms.inode
@@ -179,7 +180,8 @@ fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
     rustix::fs::fstat(socket).is_ok_and(|stat| is_it(&stat))
 }
 
-/// A fault of ours in the middle of a guest's work ends the process, and the host goes on from the hand-off state.
+/// A guard that aborts the process if our own code panics during a guest's work. The host then continues from the
+/// hand-off state.
 pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -194,7 +196,7 @@ impl HandedOffGuest {
     async fn serve(mut self, bench: Arc<Mutex<GuestProcessor>>) {
         let _ends_with_us = AbortOnPanic;
         loop {
-            // An error is seen by who reads.
+            // The read that follows sees any error.
             let _ = self.stream.readable().await;
             let mut bench = Arc::clone(&bench).lock_owned().await;
             match bench.work(&mut self) {
@@ -205,14 +207,15 @@ impl HandedOffGuest {
         }
     }
 
-    /// Nobody else is worked on before the host has it for certain: until then it lies in the desk.
+    /// Hands the guest back. Keeps the processor locked until the host has the guest for certain: until then its data
+    /// is in the hand-off buffers.
     async fn hand_back(self, back: HandedBack, mut bench: OwnedMutexGuard<GuestProcessor>) {
         let wire = Arc::clone(&bench.wire);
         bench
             .room
             .add(self.guest, back.replies.len() + back.last.len());
         wire.hand_back(self.place.id, back);
-        // Where it fails, the host is gone.
+        // If it fails, the host is gone.
         let _ = wire.drain().await;
         bench.cursor.let_go();
     }
@@ -224,7 +227,7 @@ impl HandedOffGuest {
             let flags = RecvFlags::DONTWAIT;
             let (read, _) = rustix::net::recv(self.stream.as_fd(), room, flags)?;
             if (1..wanted).contains(&read) {
-                // It has left nothing, most likely; so the runtime need not have us read in vain.
+                // A short read has most likely emptied the socket. `WouldBlock` makes the runtime wait for more.
                 short = Some(read);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -240,7 +243,7 @@ impl HandedOffGuest {
 }
 
 impl GuestProcessor {
-    /// Reads what a guest has sent, answers it, and writes that.
+    /// Reads the lines that a guest has sent, answers them, and writes the replies.
     fn work(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
         if !self.cursor.take_up(guest.place, guest.counts) {
             return AfterWork::Lost;
@@ -250,7 +253,7 @@ impl GuestProcessor {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return self.put_down(guest);
             }
-            // Whoever reads next is told so, too.
+            // The host sees the same at its next read.
             Ok(0) | Err(_) => return AfterWork::HandBack(HandedBack::default()),
         }
         let began = Instant::now();
@@ -258,7 +261,7 @@ impl GuestProcessor {
         self.settle(guest, &done, began)
     }
 
-    /// Runs the lines that were read, as far as they are for this process.
+    /// Runs the lines that were read, up to the first one that is not for this process.
     fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone {
         self.make_room(guest);
         let mut tally = BatchCounts::default();
@@ -299,7 +302,7 @@ impl GuestProcessor {
         LinesDone { tally, stop }
     }
 
-    /// An inbox with nothing in it, for lines as long as this guest's may be.
+    /// Prepares an empty inbox with this guest's limit for lines.
     fn make_room(&mut self, guest: &HandedOffGuest) {
         if self.line_bytes_max != guest.line_bytes_max {
             self.line_bytes_max = guest.line_bytes_max;
@@ -307,12 +310,12 @@ impl GuestProcessor {
         }
     }
 
-    /// What stands in the inbox is of a guest that is handed back.
+    /// Discards the inbox, which holds the rest of a guest that is handed back.
     fn empty(&mut self) {
         self.inbox = Inbox::resumed(self.line_bytes_max.min(TAKEN_BYTES));
     }
 
-    /// Writes what was answered, and says what is next for the guest.
+    /// Writes the replies, and returns the next step for the guest.
     fn settle(
         &mut self,
         guest: &mut HandedOffGuest,
@@ -326,12 +329,12 @@ impl GuestProcessor {
         }
         let is_seized = matches!(done.stop, StopReason::Seized) || !self.cursor.finish(guest.place);
         let mut tally = done.tally;
-        // A panic is its host's to count, and so is the command at which it was seized.
+        // The host counts panics, and also the command at which the guest was seized.
         tally.calls -= tally.panics + u64::from(is_seized && tally.calls > tally.panics);
         tally.errors = tally.errors.min(tally.calls + tally.panics) - tally.panics;
         tally.panics = 0;
         if tally.calls > 0 {
-            // Before the guest can have the reply, and ask.
+            // Counted before the guest can read the reply and ask for the counts.
             self.cursor.count(tally, took);
         }
         if is_seized {
@@ -366,7 +369,7 @@ impl GuestProcessor {
         HandedBack {
             panicked_ns: is_panic.then_some(took_ns),
             replies: self.cursor.unsent().to_vec(),
-            // A huge one's memory goes with it.
+            // The memory of a huge reply goes with it.
             last: if is_last {
                 std::mem::take(&mut self.reply)
             } else {
@@ -377,19 +380,19 @@ impl GuestProcessor {
     }
 }
 
-/// What one line after the other of a guest is run with.
+/// The context in which a guest's lines run.
 struct LineRunner<'r> {
     cursor: &'r mut WorkerCursor,
     instance: &'r Instance,
     room: &'r ReplyBudget,
-    /// Its id, and its hand-off.
+    /// The guest's id, and its hand-off.
     guest: (u64, HandOffSlot),
     reply: &'r mut Vec<u8>,
     tally: &'r mut BatchCounts,
 }
 
 impl LineRunner<'_> {
-    /// Runs a line, and keeps its reply; why no more are run, if so.
+    /// Runs a line and stores its reply. Returns the reason if no more lines can run.
     #[inline]
     fn line(
         &mut self,

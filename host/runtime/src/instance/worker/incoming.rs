@@ -1,4 +1,4 @@
-//! What comes from the host: frames, and the descriptors that come with some.
+//! Incoming data from the host: frames, and the descriptors that come with some of them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use super::wire::HostConnection;
 use crate::process::ipc::FrameInbox;
 
-/// One read of the socket, in bytes.
+/// The size of one read of the socket (bytes).
 const READ_BYTES: usize = 64 << 10;
 
-/// See the file's head.
+/// The reader of the host's frames.
 pub(super) struct Incoming {
     chunk: Box<[u8]>,
     descriptors: Vec<OwnedFd>,
@@ -23,7 +23,7 @@ impl Incoming {
         }
     }
 
-    /// Reads once, into that inbox. Where it is dropped before its end, nothing is lost.
+    /// Reads once into that inbox. Dropping the future early loses nothing.
     pub(super) async fn read(
         &mut self,
         wire: &HostConnection,
@@ -36,7 +36,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Those that came last; see [`socket::receive`](crate::process::ipc::socket::receive).
+    /// Takes the descriptors that came last; see [`socket::receive`](crate::process::ipc::socket::receive).
     pub(super) fn descriptors(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.descriptors)
     }

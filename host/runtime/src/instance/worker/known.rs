@@ -1,7 +1,8 @@
-//! What a worker knows of its daemon's connections and feeds, so that it answers as the host itself would.
+//! The worker's own record of its daemon's connections and event queues, so that it answers as the host itself would.
 //!
-//! The host tells of each guest that comes and goes, and of each connection that the daemon has opened. What the daemon asks
-//! for at once is noted here before the host hears of it; see [`crate::process::host_requests`].
+//! The host reports each guest that comes and goes, and each connection that the daemon has opened. Requests of the
+//! daemon that are answered at once are noted here before the host receives them; see
+//! [`crate::process::host_requests`].
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -14,17 +15,17 @@ use crate::process::host_requests::{FEEDS_MAX, too_many_event_queues};
 use crate::process::ipc::split_u64;
 use dae_store::lock::lock;
 
-/// See the file's head.
+/// The connections and event queues of the worker's daemon.
 #[derive(Debug, Default)]
 pub(super) struct GuestsOfWorker(Mutex<GuestTables>);
 
 #[derive(Debug, Default)]
 struct GuestTables {
-    /// Connections that are open, whoever opened them.
+    /// Open connections, opened by either side.
     open: HashSet<u64>,
-    /// Connections that the daemon has opened and not closed. One of them may be away.
+    /// Connections that the daemon has opened and not closed. They may be disconnected at the moment.
     clients: HashSet<u64>,
-    /// Connections that the daemon has closed, until the host has said that they are over.
+    /// Connections that the daemon has closed, until the host reports their end.
     closed: HashSet<u64>,
     event_queues: HashSet<u64>,
 }
@@ -35,7 +36,7 @@ impl GuestsOfWorker {
         lock(&self.0).open.insert(guest);
     }
 
-    /// Notes a guest that has gone.
+    /// Notes a guest that has left.
     pub(super) fn guest_gone(&self, guest: u64) {
         lock(&self.0).open.remove(&guest);
     }
@@ -45,7 +46,7 @@ impl GuestsOfWorker {
         lock(&self.0).open.contains(&guest)
     }
 
-    /// Notes how a connection is that the daemon has opened.
+    /// Notes the state of a connection that the daemon has opened.
     pub(super) fn client(&self, id: u64, state: ClientState) {
         let mut tables = lock(&self.0);
         match state {
@@ -65,10 +66,10 @@ impl GuestsOfWorker {
         }
     }
 
-    /// Notes what the daemon asks for.
+    /// Checks and notes a request of the daemon.
     ///
     /// # Errors
-    /// The host's answer, where that is a refusal.
+    /// The answer of the host, if it would refuse the request.
     pub(super) fn ask(&self, operation: &str, request: &[u8]) -> Result<(), Completion> {
         let (number, rest) = split_u64(request);
         let mut tables = lock(&self.0);
@@ -96,7 +97,7 @@ impl GuestsOfWorker {
         }
     }
 
-    /// Notes that a feed has ended.
+    /// Notes that an event queue has ended.
     pub(super) fn event_queue_ended(&self, event_queue: u64) {
         lock(&self.0).event_queues.remove(&event_queue);
     }
@@ -111,7 +112,8 @@ impl GuestTables {
         Ok(())
     }
 
-    /// A guest that came to the daemon is there until it has gone; a connection of the daemon's own is gone at once.
+    /// Closes a connection. A guest's connection stays open until the guest has left; one that the daemon opened is
+    /// closed at once.
     fn close(&mut self, guest: u64) {
         if self.clients.remove(&guest) {
             self.open.remove(&guest);
@@ -145,7 +147,7 @@ mod tests {
         assert!(!known.is_open(5));
         assert_eq!(listen(&known, 1, 5), Ok(()));
         close(&known, 5);
-        // The host had told of this before it heard of the close.
+        // The host sent this before it received the close.
         known.client(5, ClientState::Open);
         assert!(!known.is_open(5));
         assert_eq!(listen(&known, 2, 5), Err(status::GONE));

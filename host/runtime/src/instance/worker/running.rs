@@ -1,4 +1,4 @@
-//! Commands that end later than they begin: futures of the daemon's, polled one after the other on the worker's one thread.
+//! Commands that end later than they begin: futures of the daemon, polled by the worker's one thread.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,14 +9,14 @@ use crate::instance::Pending;
 use crate::plugin::completion::Completion;
 use crate::process::hand_off::{HandOffState, monotonic_ns};
 
-/// A command under way; cancelled when its sender is dropped.
+/// A running command. It is cancelled when its sender is dropped.
 pub(super) struct RunningCall {
     id: u64,
     guest: u64,
     command: u32,
     room: Arc<ReplyBudget>,
     pending: Option<Pending>,
-    /// Held until its reply is counted.
+    /// Held until the reply is counted.
     _reservation: Option<Arc<Reservation>>,
     hand_off_state: Option<Arc<HandOffState>>,
     cancelled: tokio::sync::oneshot::Receiver<()>,
@@ -27,7 +27,7 @@ impl RunningCall {
         (self.id, self.guest, self.command)
     }
 
-    /// Whether it may go on; its task is woken when there is more room.
+    /// Returns whether the command may go on. If not, its task is woken when fewer reply bytes wait.
     fn has_room(&self, context: &Context<'_>) -> bool {
         if let Some(Pending::Blocking(_)) = &self.pending {
             // The thread holds the reservation; polling only takes the finished reply.
@@ -77,7 +77,8 @@ impl Future for RunningCall {
 }
 
 impl Worker {
-    /// Starts what ends later: a call of that guest, by its number and the command's index. Guest 0 is the host itself.
+    /// Starts a command that ends later, given the call's number, the guest and the command's index. Guest 0 is the
+    /// host.
     pub(super) fn run_one(
         &mut self,
         (id, guest, command): (u64, u64, u32),

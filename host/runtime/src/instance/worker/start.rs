@@ -1,4 +1,4 @@
-//! The start of the worker's daemon: its bounds, its file, its construction; or only a trial of them.
+//! The start of the worker's daemon: its limits, its file, its construction; or only a preflight of these.
 
 use std::io;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use dae_store::durations;
 use dae_store::manifest::Manifest;
 use dae_store::report::Mode;
 
-/// A daemon that serves.
+/// A started daemon.
 pub(super) struct ServingDaemon {
     pub(super) instance: Arc<Instance>,
     pub(super) runs: Vec<RunsOn>,
 }
 
 impl Worker {
-    /// Has the state read, and, if asked for, a daemon started and stopped. What crashes or hangs here does so in this
-    /// process.
+    /// Runs a preflight: checks that the plugin can read the state and, on request, starts and stops a daemon. Crashes
+    /// and hangs stay in this process.
     pub(super) async fn run_trial(
         &mut self,
         trial: PreflightMessage,
@@ -54,7 +54,7 @@ impl Worker {
     }
 }
 
-/// Takes the bounds on, and loads the file.
+/// Applies the limits, and loads the file.
 pub(super) fn load(message: &StartMessage) -> Result<PluginLibrary, String> {
     bound(message)?;
     PluginLibrary::open(&message.file).map_err(|fault| fault.to_string())
@@ -101,7 +101,7 @@ pub(super) async fn start(
     })
 }
 
-/// By index, as the host names commands.
+/// Returns where each command runs, by its index in the manifest.
 fn where_each_runs(manifest: &Manifest) -> Vec<RunsOn> {
     let table = CommandTable::of(manifest);
     let runs = |name: &str| match table.find(name) {
@@ -115,7 +115,7 @@ fn where_each_runs(manifest: &Manifest) -> Vec<RunsOn> {
         .collect()
 }
 
-/// Takes the bounds on, before anything of the plugin is there.
+/// Applies the limits before any code of the plugin is loaded.
 fn bound(message: &StartMessage) -> Result<(), String> {
     let bounds = &message.bounds;
     for (resource, value, name) in [
@@ -127,7 +127,7 @@ fn bound(message: &StartMessage) -> Result<(), String> {
         if let Some(value) = value {
             let limit = Rlimit {
                 current: Some(value),
-                // At the soft bound of CPU time the signal says what it is about; at the hard one it is a plain SIGKILL.
+                // At the soft limit of CPU time the signal names the reason; at the hard one it is a plain SIGKILL.
                 maximum: Some(value.saturating_add(u64::from(resource == Resource::Cpu))),
             };
             rustix::process::setrlimit(resource, limit)

@@ -1,8 +1,8 @@
 //! The warden: a thread that ends the worker, with all that its daemon has started, when the host has ended.
 //!
-//! The kernel could kill the worker by itself at that moment, but then nobody would be left to end the rest of its group.
-//! So the kernel is asked to send SIGCONT instead, which has a worker go on that somebody has stopped, and a thread waits
-//! for the host's end by a descriptor of its process. That thread runs whatever the daemon's code does.
+//! The kernel could kill the worker itself at that moment, but then nothing would end the rest of its group. So the
+//! kernel is asked to send SIGCONT instead, which resumes a stopped worker, and a thread waits for the host's end
+//! through a process descriptor. That thread runs whatever the daemon's code does.
 
 use std::io;
 
@@ -14,14 +14,14 @@ use rustix::process::{Pid, Signal};
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open, set_parent_process_death_signal};
 
-/// The thread waits, and makes one call (bytes).
+/// The stack of the thread (bytes). It waits and makes one call.
 #[cfg(target_os = "linux")]
 const STACK_BYTES: usize = 64 << 10;
 
-/// Has this process end with its host, which must be its parent.
+/// Makes this process end with its host, which must be its parent.
 ///
 /// # Errors
-/// The host has ended already, or the system's.
+/// The host has ended already, or the system's error.
 pub(super) fn end_with(host: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if wait_for_end_of(host).is_err() {
@@ -41,7 +41,7 @@ fn wait_for_end_of(host: u32) -> io::Result<()> {
     let host = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
     set_parent_process_death_signal(Some(Signal::CONT))?;
     let wait = move || {
-        // What is sent to this process is for the daemon's threads.
+        // Signals to this process are for the daemon's threads.
         let _ = SigSet::all().thread_block();
         while poll(&mut [PollFd::new(&host, PollFlags::IN)], None).is_err() {}
         end_group();
@@ -50,7 +50,7 @@ fn wait_for_end_of(host: u32) -> io::Result<()> {
     thread.stack_size(STACK_BYTES).spawn(wait).map(drop)
 }
 
-/// Kills this process and, as it leads a group, the others of that.
+/// Kills this process and, if it leads a process group, the rest of that group.
 pub(super) fn end_group() {
     let own = rustix::process::getpid();
     if rustix::process::getpgrp() == own {

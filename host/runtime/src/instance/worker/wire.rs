@@ -1,7 +1,7 @@
-//! The worker's end of the socket: frames out from any thread, frames in for one.
+//! The worker's end of the socket: any thread sends frames, one thread receives them.
 //!
-//! A log record or an event is written at once, from the thread that has it: the next instruction of the daemon may be its
-//! last, and what it said before is what one wants to know then. Replies are written together, when a batch is done.
+//! A log record or an event is written at once by the thread that has it: the daemon may crash at its next instruction,
+//! and then its last messages matter most. Replies are written together when a batch is done.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -27,33 +27,32 @@ use crate::process::ipc::{
 use dae_store::lock::lock;
 use dae_store::log::Record;
 
-/// What may wait to be sent (bytes). Past it log records are left out: a host that doesn't read is not a reason to grow
-/// for ever.
+/// The limit for unsent bytes. Past it log records are dropped, so that memory stays bounded if the host doesn't read.
 const LOG_WAITING_BYTES_MAX: usize = 16 << 20;
 
 thread_local! {
-    /// Whether this thread has told the host something since [`begin_to_listen`].
+    /// True if this thread has sent the host an event or request since [`begin_to_listen`].
     static HAS_TOLD: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on it is noted whether the command that runs on this thread tells the host something.
+/// Starts to note whether the command on this thread sends the host an event or request.
 #[inline]
 pub(super) fn begin_to_listen() {
     HAS_TOLD.set(false);
 }
 
-/// Whether it has: that has to reach the host before the command's reply reaches anybody.
+/// Returns whether it has. Such a frame must reach the host before the command's reply reaches anybody.
 #[inline]
 pub(super) fn has_told() -> bool {
     HAS_TOLD.get()
 }
 
-/// What asks for a feed's lines.
+/// The operation that asks for the next lines of an event queue.
 const FEED_NEXT: &str = "feed.next";
-/// What ends it.
+/// The operation that closes an event queue.
 const FEED_CLOSE: &str = "feed.close";
 
-/// See the file's head.
+/// The worker's connection to its host.
 #[derive(Debug)]
 pub(super) struct HostConnection {
     own: Weak<HostConnection>,
@@ -61,11 +60,11 @@ pub(super) struct HostConnection {
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
     known: GuestsOfWorker,
-    /// What the daemon has asked of the host, by number.
+    /// The daemon's requests to the host, by number.
     asked: Mutex<HashMap<u64, oneshot::Sender<Completion>>>,
     last_asked: AtomicU64,
-    /// What was asked of feeds and is not waited for at the moment, by the feed. The lines that answer it are gone from
-    /// the host, so whoever asks next gets that answer.
+    /// Unanswered requests for lines that nobody waits for at the moment, by event queue. The host has already removed
+    /// the lines that answer them, so the next request for that queue gets the answer.
     pulls: Mutex<HashMap<u64, PendingRequest>>,
 }
 
@@ -83,7 +82,7 @@ impl HostConnection {
         })
     }
 
-    /// Reads once; the end of the stream is an error, since the host never hangs up first.
+    /// Reads once. The end of the stream is an error, since the host never closes first.
     pub(super) async fn receive(
         &self,
         chunk: &mut [u8],
@@ -95,7 +94,7 @@ impl HostConnection {
         }
     }
 
-    /// Queues a frame; it goes out with the batch.
+    /// Queues a frame that goes out with the batch.
     pub(super) fn send(&self, kind: FrameKind, id: u64, parts: &[&[u8]]) {
         lock(&self.outgoing).put(kind, id, parts);
         self.more.notify_one();
@@ -112,7 +111,7 @@ impl HostConnection {
         self.more.notify_one();
     }
 
-    /// Queues the next reply of a batch, a large one; before it stands room for what stands before an entry.
+    /// Queues the next reply of a batch, a large one. `entry` begins with space for the entry's head.
     pub(super) fn send_large_reply(&self, batch: u64, status: u32, mut entry: Vec<u8>) {
         ipc::batch::write_head(&mut entry, status);
         let last = ipc::whole(FrameKind::Replies, batch, &[]);
@@ -150,11 +149,11 @@ impl HostConnection {
 
     /// Writes as much as the socket takes at once.
     pub(super) fn flush_now(&self) {
-        // The reader of this end will hear of anything but a full socket.
+        // The reader of this end sees any error other than a full socket.
         let _ = lock(&self.outgoing).write(|bytes| self.stream.try_write(bytes));
     }
 
-    /// Ends when something has been sent that waited; never while nothing waits.
+    /// Completes when queued bytes were sent. Never completes while nothing is queued.
     pub(super) async fn flushed(&self) -> io::Result<()> {
         while lock(&self.outgoing).is_empty() {
             self.more.notified().await;
@@ -164,7 +163,7 @@ impl HostConnection {
         Ok(())
     }
 
-    /// Writes all that waits.
+    /// Writes all that is queued.
     pub(super) async fn drain(&self) -> io::Result<()> {
         while !lock(&self.outgoing).is_empty() {
             self.stream.writable().await?;
@@ -182,7 +181,7 @@ impl HostConnection {
         self.known.guest_came(guest);
     }
 
-    /// How a connection is that the daemon has opened.
+    /// Notes the state of a connection that the daemon has opened.
     pub(super) fn client(&self, guest: u64, payload: &[u8]) {
         self.known.client(guest, client_state(payload));
     }
@@ -193,10 +192,10 @@ impl HostConnection {
 }
 
 impl HostConnection {
-    /// The host's answer to what was asked under that number.
+    /// Passes the host's answer to the request of that number.
     pub(super) fn on_answer(&self, id: u64, payload: &[u8]) {
         let (status, bytes) = split_u32(payload);
-        // Whoever asked may have given up.
+        // The caller may have given up.
         if let Some(waiting) = lock(&self.asked).remove(&id) {
             let _ = waiting.send(Completion {
                 status,
@@ -206,7 +205,7 @@ impl HostConnection {
     }
 }
 
-/// Something asked of the host. Dropped, the host is told that nobody waits for it.
+/// A request to the host. Dropping it sends the host a cancellation.
 #[derive(Debug)]
 struct PendingRequest {
     id: u64,
@@ -237,7 +236,7 @@ impl Drop for PendingRequest {
     }
 }
 
-/// The next lines of a feed. Dropped, they are left for whoever asks next.
+/// A request for the next lines of an event queue. If dropped, the next such request gets its answer.
 struct EventPull {
     event_queue: u64,
     asked: Option<PendingRequest>,
@@ -294,7 +293,7 @@ impl HostApi for HostConnection {
         self.known.is_open(guest)
     }
 
-    /// Answers as the host would, which does it when it hears of it.
+    /// Answers as the host would. The host carries the request out when it receives it.
     fn ask(&self, operation: &str, request: &[u8]) -> Completion {
         if let Some(refused) = host_requests::refusal(operation, request) {
             return refused;
@@ -340,7 +339,7 @@ impl HostConnection {
         }
     }
 
-    /// That feed is closed, and nobody asks for what was left of it.
+    /// Drops the pending request for lines of an event queue that is closed.
     fn forget_pull(&self, request: &[u8]) {
         let left = lock(&self.pulls).remove(&split_u64(request).0);
         drop(left);

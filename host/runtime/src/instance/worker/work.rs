@@ -1,4 +1,4 @@
-//! Work on what was handed over: one command after the other, as far as there are time and room.
+//! The execution of handed-over commands, one after the other, as time and the reply budget permit.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use crate::process::hand_off::monotonic_ns;
 use crate::process::ipc::batch::HEAD_BYTES as ENTRY_HEAD_BYTES;
 use crate::process::ipc::{FrameKind, LARGE_BYTES};
 
-/// What a job's replies are added up to before the room hears of them (bytes).
+/// The reply bytes of a job after which they are added to the reply budget.
 const MADE_BYTES_MAX: usize = 64 << 10;
-/// What a batch's spare buffer keeps (bytes): a reply of usual size fits.
+/// The capacity that a batch's spare buffer keeps (bytes); a reply of usual size fits.
 const SPARE_BYTES_MAX: usize = 64 << 10;
 
-/// How far a job was run.
+/// The progress of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JobProgress {
     Whole,
-    /// As far as there was time.
+    /// Stopped because its time was up.
     Part,
-    /// As far as there was room.
+    /// Stopped because the reply budget was used up.
     NoRoom,
 }
 
 impl Worker {
-    /// Runs what was handed over, one command after the other, for a moment.
+    /// Runs handed-over commands one after the other for a short time.
     pub(super) fn work(&mut self, served: &ServingDaemon) {
         let mut clock = TurnClock::now();
         self.work_aside(served, &mut clock);
@@ -53,7 +53,7 @@ impl Worker {
         self.tell_want();
     }
 
-    /// Goes on with what was set aside, as far as there is room now.
+    /// Continues the jobs that were set aside, as far as the reply budget permits now.
     fn work_aside(&mut self, served: &ServingDaemon, clock: &mut TurnClock) {
         if !self.backlog.has_aside() {
             return;
@@ -70,7 +70,7 @@ impl Worker {
         }
     }
 
-    /// Sets a job aside, and says so: what the hand-off state shows of the order of numbers doesn't hold for it.
+    /// Sets a job aside, and reports it: the order of numbers in the hand-off state doesn't hold for this job.
     fn set_aside(&mut self, job: Job) {
         let place = u32::try_from(job.place).unwrap_or(u32::MAX);
         self.wire
@@ -78,7 +78,7 @@ impl Worker {
         self.backlog.set_aside(job);
     }
 
-    /// Tells the host whether this side waits to hear what guests have read.
+    /// Reports to the host whether this side waits for reports of what guests have read.
     fn tell_want(&mut self) {
         let wants = self.room.is_tight() || self.backlog.has_aside();
         if std::mem::replace(&mut self.wants, wants) != wants {
@@ -87,7 +87,7 @@ impl Worker {
         }
     }
 
-    /// Runs a job as far as there are time and room.
+    /// Runs a job as far as time and the reply budget permit.
     fn run_job(
         &mut self,
         job: &mut Job,
@@ -107,9 +107,9 @@ impl Worker {
                 JobKind::Call => self.call(of, call, (served, reservation)),
                 JobKind::Batch | JobKind::Goodbye => self.answer_of_batch(of, call, served),
             };
-            // The host has withdrawn it, and all behind it.
+            // The host has withdrawn this command, and all behind it.
             let Some(made) = made else { break };
-            // What ends later is told then.
+            // A command that ends later is noted then.
             if made > 0 {
                 self.room.note(next.index, arguments, made);
             }
@@ -134,7 +134,7 @@ impl Worker {
         ran
     }
 
-    /// Returns the reservation that a command begins with (blocking commands alone need one), or `None` where there is no
+    /// Returns the reservation that a command begins with (only blocking commands need one), or `None` if there is no
     /// room for its reply.
     fn reserve(
         &self,
@@ -152,8 +152,8 @@ impl Worker {
         may_run.then_some(reservation)
     }
 
-    /// Runs a command of a batch, which holds this thread until it is over; how many bytes it gave. `None` where the host
-    /// has withdrawn it.
+    /// Runs a command of a batch, which holds this thread until it ends. Returns the size of its reply (bytes), or
+    /// `None` if the host has withdrawn the command.
     fn answer_of_batch(
         &mut self,
         of: (u64, usize, bool),
@@ -164,13 +164,13 @@ impl Worker {
             return None;
         }
         if !served.instance.is_quick(call.index) {
-            // What is done must not wait for a command that may hold this thread.
+            // Finished replies must not wait for a command that may hold this thread.
             self.wire.flush_now();
         }
-        // Room for what stands before an entry, so that a large one needn't be moved.
+        // Leaves space for the entry's head, so that a large reply needn't be moved.
         self.spare.clear();
         self.spare.extend_from_slice(&[0; ENTRY_HEAD_BYTES]);
-        // Not straight into the queue: the daemon's code may log, which takes the queue's lock.
+        // Not written directly to the queue: the daemon's code may log, which takes the queue's lock.
         let status = served.instance.answer_here(call, &mut self.spare);
         let made = self.spare.len() - ENTRY_HEAD_BYTES;
         match made >= LARGE_BYTES {
@@ -184,7 +184,8 @@ impl Worker {
         Some(made)
     }
 
-    /// Begins a command of a batch, or a call; false where the host has withdrawn it. With `holds`, this thread runs it.
+    /// Begins a command of a batch, or a call. Returns false if the host has withdrawn it. `holds` means that this
+    /// thread runs it.
     fn begin(&mut self, (id, place, is_aside): (u64, usize, bool), holds: bool) -> bool {
         let Some(hand_off_state) = &self.hand_off_state else {
             return true;
@@ -196,7 +197,7 @@ impl Worker {
         has_begun
     }
 
-    /// The command that this thread ran has ended.
+    /// Notes that this thread runs no command any more.
     fn rest(&self) {
         if let Some(hand_off_state) = &self.hand_off_state {
             hand_off_state.rest();
@@ -240,7 +241,7 @@ fn call_of(index: u32, guest: u64, arguments: &[u8]) -> Call<'_> {
     Call {
         index,
         guest,
-        // It was UTF-8 when the host read it from the guest.
+        // The host checked that it is UTF-8 when it read it from the guest.
         arguments: std::str::from_utf8(arguments).unwrap_or_default(),
     }
 }

@@ -1,10 +1,10 @@
-//! A visit to a daemon of the same host: straight to its gate, by no socket.
+//! A client to a daemon of the same host: it uses the gate directly, without a socket.
 //!
-//! The visitor is a guest of that gate like any other, and what is pushed to it is taken by the visit. A call runs in the
-//! task of whoever made it, where nothing that was sent before it still waits for its turn; else it waits behind that
-//! ([`turns`]). So do lines that expect no reply: they must not run on the stack of whoever sends them, or two daemons that
-//! tell each other things would call each other until it is used up. And so does all that comes from a process of its own:
-//! what reads from that must not run another daemon's code.
+//! The client is a guest of that gate like any other, and takes the lines that are pushed to this guest. A call runs in
+//! its caller's task if no earlier line of the client is waiting. Otherwise it waits behind that line ([`turns`]).
+//! Lines that expect no reply always wait: if they ran on the sender's stack, two daemons that send each other events
+//! would call each other until the stack overflows. Lines from a subprocess always wait too, since the task that reads
+//! its frames must not run another daemon's code.
 
 mod turns;
 
@@ -30,32 +30,32 @@ use dae_store::lock::lock;
 use dae_store::report::Credential;
 use turns::{TurnQueue, WaitingLine};
 
-/// Calls of one visit that run or wait, as of one guest; past that, they are refused.
+/// The limit for calls of one client that run or wait, as for a guest. Further calls are refused.
 const IN_FLIGHT_MAX: usize = 1024;
-/// So many calls deep one daemon's code may run inside another's; the next goes on a task of its own. A level costs some
-/// 2 KiB of stack at most, of the 2 MiB that a thread has.
+/// The limit for nested calls of daemons' code on one stack. A deeper call gets its own task. A level costs at most
+/// some 2 KiB of stack, of the 2 MiB that a thread has.
 const DEPTH_MAX: usize = 16;
 
 thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
 
-/// The connection.
+/// A connection to a daemon of this host.
 #[derive(Debug)]
 pub(super) struct LocalClient {
     gate: Arc<Gate>,
     guest: Arc<GuestHandle>,
-    /// Who was there when it was made.
+    /// The credential of the instance that was there when it connected.
     credential: OnceLock<Credential>,
-    /// What was asked that is no command, and is answered by an event.
+    /// Calls without a command of that name, which the other side's event handlers answer by an event.
     asked: PendingCalls,
     queue: TurnQueue,
     in_flight: Arc<AtomicUsize>,
-    /// Held by whoever hands on what was pushed, so that it stays in order.
+    /// Held while pushed lines are handled, so that they stay in order.
     handing_on: Mutex<()>,
-    /// Whether somebody does.
+    /// True while pushed lines are handled.
     is_handed_on: AtomicBool,
 }
 
-/// One of the calls in flight, until it is dropped.
+/// A guard that counts a call in flight until it is dropped.
 #[derive(Debug)]
 struct InFlight(Arc<AtomicUsize>);
 
@@ -65,7 +65,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Runs another daemon's code inside a daemon's, and knows how deep that is.
+/// Runs another daemon's code inside a daemon's, and counts the depth.
 fn deeper<T>(code: impl FnOnce() -> T) -> T {
     let depth = DEPTH.get();
     DEPTH.set(depth + 1);
@@ -74,7 +74,7 @@ fn deeper<T>(code: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A future that knows how deep in others it is polled.
+/// A future that counts the depth while it is polled.
 struct DepthGuard<F>(F);
 
 impl<F: Future + Unpin> Future for DepthGuard<F> {
@@ -99,7 +99,7 @@ impl LocalClient {
         }
     }
 
-    /// Who is visited.
+    /// Returns the credential of the daemon on the other side.
     pub(super) fn credential(&self) -> Result<Credential, CallError> {
         let unavailable =
             || CallError::new(ErrorCode::Unavailable, dispatch::no_instance(&self.gate));
@@ -152,7 +152,7 @@ impl LocalClient {
         }))
     }
 
-    /// Whether an instance is there that knows of us.
+    /// Returns whether there is an instance whose connect hook has run for this guest.
     fn is_open_to_us(&self) -> bool {
         matches!(&**self.gate.phase(), GatePhase::Open(lease) if !connect_hooks::is_due(lease, &self.guest))
     }
@@ -184,7 +184,8 @@ impl LocalClient {
         }))
     }
 
-    /// Sends a line that expects no reply. False where the connection has ended, or ends now for want of room.
+    /// Sends a line that expects no reply. Returns false if the connection has ended, or ends now because too much
+    /// waits.
     pub(super) fn emit(&self, message: &Message<'_>) -> bool {
         if self.guest.asked.answer(message) == LineMatch::Ours {
             return true;
@@ -195,7 +196,7 @@ impl LocalClient {
         }))
     }
 
-    /// Runs a line: a command, or what is none and has a listener on the other side.
+    /// Runs a line. If the name is no command and the other side has event handlers, they get the line.
     async fn run(&self, lease: Arc<Lease>, sent: DispatchedCommand, is_call: bool) -> CallReply {
         let LocalClient { gate, guest, .. } = self;
         let is_command = lease.instance.commands.find(&sent.name).is_some();
@@ -205,7 +206,7 @@ impl LocalClient {
                 return Ok(b"[]".to_vec());
             }
             if is_call && let Some(reply) = self.ask_listeners(&sent.name, is_told)? {
-                // Nothing of the instance runs for it: its successor may answer as well.
+                // The call needs nothing of this instance: its successor may answer as well.
                 drop(lease);
                 return in_time(reply, gate.limits.command, (&gate.name, &sent.name)).await;
             }
@@ -213,8 +214,8 @@ impl LocalClient {
         dispatch::run(lease, Arc::clone(gate), Arc::clone(guest), sent).await
     }
 
-    /// Enters a call that is told to the other side's listeners, who answer by an event of its name; `None` where nobody
-    /// listens any more.
+    /// Adds a call for the other side's event handlers, which answer by an event of its name. Returns `None` if there
+    /// is no handler any more.
     fn ask_listeners(
         &self,
         name: &str,
@@ -252,13 +253,13 @@ impl LocalClient {
         Ok(InFlight(Arc::clone(&self.in_flight)))
     }
 
-    /// Hands on what the other side has pushed: what came before a reply is heard before it.
+    /// Handles the lines that the other side has pushed. Lines that came before a reply are handled before it.
     fn hand_on(&self, client: &Client) {
         if !self.guest.has_mail() && !self.is_handed_on.load(Ordering::Acquire) {
             return;
         }
         let _turn = lock(&self.handing_on);
-        // Set before the mail is taken: who sees none any more sees this.
+        // Set before the lines are taken: a caller that sees no more lines sees this.
         self.is_handed_on.store(true, Ordering::Release);
         let mut lines = Vec::new();
         self.guest.take_into(&mut lines);
@@ -280,25 +281,25 @@ impl LocalClient {
     }
 }
 
-/// Goes in, and tends the connection until it is lost; why it was.
+/// Connects, and serves the connection until it is lost. Returns why.
 pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
     let limit = gate.limits.guests_max;
     let Some(guest) = gate.guests.enter_below(limit) else {
         let text = format!("{} has {limit} guests, as many as it may", gate.name);
         return CallError::new(ErrorCode::TooManyGuests, text);
     };
-    // It has no connection that could be closed to make room.
+    // It has no socket that could be closed to make room.
     guest.note_line();
     let entered = GuestGuard(Arc::new(LocalClient::new(gate, guest)));
     let here = &entered.0;
-    // Beside each other: a daemon may ask its guest something while it is told of it.
+    // Concurrently: a daemon may call its guest while its connect hook runs.
     tokio::select! {
         text = listen(client, here) => CallError::new(ErrorCode::Unavailable, text),
         refusal = stay(client, here) => refusal,
     }
 }
 
-/// Is let in, and sends what is to be sent, until it is closed; why there is no connection any more.
+/// Waits for the gate, and sends lines until the client is closed. Returns why there is no connection any more.
 async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
     let lease = tokio::select! {
         admitted = dispatch::admitted(&here.gate, &here.guest) => match admitted {
@@ -314,7 +315,7 @@ async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
     turns::take(client, here).await
 }
 
-/// What the other side pushes, until the connection ends; why it did.
+/// Handles the lines that the other side pushes, until the connection ends. Returns why it did.
 async fn listen(client: &Client, here: &LocalClient) -> String {
     let mut ends = CrashCount::of(here);
     let why = poll_fn(|context| {
@@ -327,7 +328,7 @@ async fn listen(client: &Client, here: &LocalClient) -> String {
         };
         here.hand_on(client);
         if here.is_to_be_greeted() {
-            // A successor that is there now.
+            // The successor's connect hook is due.
             here.queue.wake();
         }
         end.map_or(Poll::Pending, Poll::Ready)
@@ -335,11 +336,11 @@ async fn listen(client: &Client, here: &LocalClient) -> String {
     format!("{} has closed the connection: {}", client.name, why.await)
 }
 
-/// What the visitor knows of the other side's crashes: its own connection stands, and what the one that crashed knew of it
-/// is gone.
+/// The crashes of the other side that the client has seen. The client's guest outlives a crash, but the crashed
+/// instance's state for it is gone.
 struct CrashCount {
     seen: u64,
-    /// The successor is still to be told of.
+    /// True while the client has not been notified of the successor.
     is_away: bool,
 }
 
@@ -372,7 +373,7 @@ impl CrashCount {
     }
 }
 
-/// A guest at that gate, until it is dropped.
+/// A guard that keeps a guest at that gate until it is dropped.
 struct GuestGuard(Arc<LocalClient>);
 
 impl Drop for GuestGuard {

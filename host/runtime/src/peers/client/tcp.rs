@@ -1,7 +1,8 @@
-//! A visit to a daemon elsewhere on the machine, in whatever language it is written: over TCP.
+//! A client to a daemon elsewhere on the machine, in any language, over TCP.
 //!
-//! One task reads and writes; whoever calls leaves a line and waits for the reply. To those who are known to understand tags
-//! a call is tagged, so that a slow one holds up no other; the seed's own daemons know none, and answer by name.
+//! One task reads and writes. A caller queues a line and waits for the reply. If the other side is known to support
+//! tags, calls are tagged, so that a slow one delays no other. Daemons of the original protocol know no tags, and their
+//! replies are matched by name.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -29,23 +30,23 @@ use crate::threads::fd_limits;
 use dae_store::lock::lock;
 use dae_store::report::Credential;
 
-/// How long the other side may take to accept; it is on this machine.
+/// The longest time that the other side may take to accept; it is on this machine.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// What may wait for the other side to read (bytes). Past it, calls are refused, and an event or an answer ends the
-/// connection: one left out in between would be seen by nobody.
+/// The limit for unsent bytes. Past it, calls are refused, and an event or an answer ends the connection, since nobody
+/// would notice a single dropped line.
 const OUTGOING_BYTES_MAX: usize = FEED_BYTES_MAX;
-/// How long the other side may take to read what is left when the connection is closed, and to close its end.
+/// The longest time after a close for the other side to read the rest and to close its end.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// One read, in bytes.
+/// The size of one read (bytes).
 const READ_BYTES: usize = 16 << 10;
-/// Why a connection is ended on this side.
+/// The reasons for ending a connection on this side.
 const NOT_READ: &str = "slow-guest: it doesn't read what it is sent";
 const OUT_OF_STEP: &str =
     "it never answered an earlier call, so that its replies can't be told apart any more";
-/// Names of events that are remembered as perhaps being questions; more would be no protocol.
+/// The limit for names of received events that may have been calls. No real protocol has more.
 const QUESTIONS_MAX: usize = 256;
 
-/// The connection.
+/// A connection over TCP.
 #[derive(Debug)]
 pub(super) struct TcpClient {
     credential: Credential,
@@ -53,18 +54,18 @@ pub(super) struct TcpClient {
     asked: PendingCalls,
     outgoing: Mutex<Vec<u8>>,
     more: Notify,
-    /// Cancelled once nothing more is sent; `why_over` says why.
+    /// Cancelled once nothing more is sent; `why_over` has the reason.
     is_over: CancellationToken,
     why_over: OnceLock<&'static str>,
     last_tag: AtomicU64,
-    /// Names of what the other side has sent: a line of ours by such a name may be the answer to it.
+    /// Names of lines that the other side has sent. A line of ours with such a name may be the reply.
     came: Mutex<HashSet<String>>,
 }
 
 impl TcpClient {
     fn new(credential: Credential) -> Self {
         TcpClient {
-            // Only this protocol's own credentials say so.
+            // Only credentials of this host's own protocol have a generation.
             knows_tags: credential.generation.is_some(),
             credential,
             asked: PendingCalls::default(),
@@ -77,12 +78,12 @@ impl TcpClient {
         }
     }
 
-    /// Who is visited.
+    /// Returns the credential of the other daemon.
     pub(super) fn credential(&self) -> Credential {
         self.credential.clone()
     }
 
-    /// Sends a command; the reply comes in time, or `timeout` does (zero means for ever).
+    /// Sends a command. The reply fails with `timeout` after `limit`; zero means no limit.
     pub(super) fn call(
         self: Arc<Self>,
         name: &str,
@@ -106,7 +107,7 @@ impl TcpClient {
         let line = line_of(message.name, tag.as_deref(), message.arguments);
         let sent = match may_be_answer {
             true => self.send(&line),
-            // Most receivers take an event for a command, and answer it.
+            // Most receivers treat an event as a command, and answer it.
             false => self.asked.expect(message.name, tag, || self.send(&line)),
         };
         if sent.is_err() {
@@ -115,8 +116,8 @@ impl TcpClient {
         sent.is_ok()
     }
 
-    /// Returns whether the connection takes a call of that name. One that can't tell the reply from that to an earlier call,
-    /// which was given up, ends here and is made again.
+    /// Returns whether the connection takes a call of that name. If the reply to an abandoned call could be mistaken
+    /// for its reply, the connection ends and is opened again.
     pub(super) fn takes(&self, name: &str) -> bool {
         if !self.knows_tags && self.asked.is_out_of_step(name) {
             self.end(OUT_OF_STEP);
@@ -135,7 +136,7 @@ impl TcpClient {
             .then(|| self.last_tag.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// Queues a line, with its LF.
+    /// Queues a line, given with its LF.
     fn send(&self, line: &[u8]) -> Result<(), CallError> {
         let mut outgoing = lock(&self.outgoing);
         if self.is_over.is_cancelled() || outgoing.len() + line.len() > OUTGOING_BYTES_MAX {
@@ -164,12 +165,12 @@ impl TcpClient {
                 self.asked.answer_fault(&fault);
                 return;
             }
-            // Of no use to anybody, and a connecting side answers nothing.
+            // Ignored: a connecting side doesn't answer other protocols.
             Line::OtherProtocol(_) => return,
         };
         match self.asked.answer(&message) {
             LineMatch::Ours => return,
-            // The reply to something that was given up: with tags, it can't be taken for an event.
+            // The reply to a call that was given up. Its tag shows that it is no event.
             LineMatch::NotOurs if self.knows_tags && message.tag.is_some() => return,
             LineMatch::EventRefused | LineMatch::NotOurs => {}
         }
@@ -188,20 +189,20 @@ impl TcpClient {
     fn send_answer(&self, mut line: Vec<u8>) {
         line.push(b'\n');
         if self.send(&line).is_err() {
-            // It asks, and doesn't read the answers.
+            // The other side sends calls and doesn't read the answers.
             self.end(NOT_READ);
         }
     }
 }
 
-/// A line as it is sent, with its LF.
+/// Returns a line as it is sent, with its LF.
 fn line_of(name: &str, tag: Option<&str>, arguments: &str) -> Vec<u8> {
     let mut line = Vec::new();
     write_message(&mut line, name, tag, &as_array(arguments));
     line
 }
 
-/// Connects, and tends the connection until it is lost; why it was.
+/// Connects, and serves the connection until it is lost. Returns why.
 pub(super) async fn attend(client: &Client, foreign: &ForeignAddress) -> CallError {
     let ForeignAddress {
         credential,
@@ -229,7 +230,7 @@ pub(super) async fn attend(client: &Client, foreign: &ForeignAddress) -> CallErr
         Ok(counted) => counted,
         Err(text) => return about(text),
     };
-    // A line is written whole; waiting to fill a packet would only delay it.
+    // Lines are written whole; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let there = LastingConnection(Arc::new(TcpClient::new(credential.clone())));
     client.is_connected(ConnectionStage::Tcp(Arc::clone(&there.0)), credential);
@@ -270,8 +271,8 @@ async fn read(client: &Client, there: &TcpClient, mut reading: OwnedReadHalf) ->
     }
 }
 
-/// Writes what there is. When the visit is closed, the other side finds the end of it behind the last line, and ends the
-/// connection once it has read so far.
+/// Writes the queued bytes. After a close it shuts its half down behind the last line, so that the other side ends the
+/// connection once it has read everything.
 async fn write(
     client: &Client,
     there: &TcpClient,
@@ -294,12 +295,12 @@ async fn write(
     }
 }
 
-/// A connection, until it is dropped; then whoever waits for it hears so.
+/// A guard that ends the connection when it is dropped, and with it all waiting calls.
 struct LastingConnection(Arc<TcpClient>);
 
 impl Drop for LastingConnection {
     fn drop(&mut self) {
-        // In this order: a call that is sent from now on is refused, not forgotten.
+        // In this order: a call that is sent later is refused, not forgotten.
         self.0.is_over.cancel();
         self.0.asked.end(&self.0.is_gone());
     }
@@ -354,7 +355,7 @@ mod tests {
         assert_eq!(refusal.code, "line-too-long");
     }
 
-    /// The call that was refused must not take the reply to the one after it.
+    /// The refused call must not take the reply to the next one.
     #[tokio::test]
     async fn a_call_that_has_no_room_takes_nobodys_reply() {
         let there = Arc::new(there());

@@ -207,7 +207,7 @@ impl<S: Stream> Guest<S> {
                 self.refuse(of, (ErrorCode::Unavailable, reason), &mut batch.tally);
             }
             GatePhase::Waiting | GatePhase::Changing => {
-                unreachable!("lines before a waiting door are not taken")
+                unreachable!("lines before a waiting gate are not taken")
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The lines of a visit that wait for their turn, and their turns: each is begun after the one before it.
+//! The waiting lines of a local client. They begin one after the other.
 //!
-//! They are run by the visit's own task. What is sent faster than the other side begins it is bounded: past that, the
-//! connection ends, as that of a guest that doesn't read, since a line left out in between would be seen by nobody.
+//! The client's own task runs them. The amount that may wait is bounded. Past the limit the connection ends, as for a
+//! guest that doesn't read, since nobody would notice a single dropped line.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,10 +20,10 @@ use crate::connection::pending_calls::{CallError, CallReply};
 use crate::peers::client::Client;
 use crate::session::dispatch::{self, DispatchedCommand};
 
-/// Lines that wait, in bytes: as many as may be pushed to a guest.
+/// The limit for waiting lines (bytes): as much as may be pushed to a guest.
 const WAITING_BYTES_MAX: usize = FEED_BYTES_MAX;
 
-/// A line that waits for its turn.
+/// A waiting line.
 #[derive(Debug)]
 pub(super) struct WaitingLine {
     sent: DispatchedCommand,
@@ -32,7 +32,7 @@ pub(super) struct WaitingLine {
 }
 
 impl WaitingLine {
-    /// A command, and its reply.
+    /// Makes a line for a command, and the receiver of its reply.
     pub(super) fn call(
         sent: DispatchedCommand,
         in_flight: InFlight,
@@ -46,7 +46,7 @@ impl WaitingLine {
         (waiting, reply)
     }
 
-    /// A line that expects no reply.
+    /// Makes a line that expects no reply.
     pub(super) fn event(sent: DispatchedCommand) -> Self {
         WaitingLine {
             sent,
@@ -60,11 +60,11 @@ impl WaitingLine {
     }
 }
 
-/// See the file's head.
+/// The queue of waiting lines.
 #[derive(Debug, Default)]
 pub(super) struct TurnQueue {
     lines: Mutex<QueuedLines>,
-    /// Lines that were sent and have not begun to run.
+    /// The number of lines that were sent and have not begun to run.
     not_begun: AtomicUsize,
     more: Notify,
 }
@@ -78,16 +78,16 @@ struct QueuedLines {
 }
 
 impl TurnQueue {
-    /// Whether all that was sent has begun to run.
+    /// Returns whether all lines that were sent have begun to run.
     pub(super) fn is_empty(&self) -> bool {
         self.not_begun.load(Ordering::Acquire) == 0
     }
 
-    /// Puts a line behind the others; false where none are taken any more.
+    /// Queues a line behind the others. Returns false if the queue is full or has ended.
     pub(super) fn put(&self, line: WaitingLine) -> bool {
         let mut lines = lock(&self.lines);
         let fits = lines.bytes + line.bytes() <= WAITING_BYTES_MAX;
-        // A call can be refused; of an event that is left out nobody would know.
+        // A call can be refused, but nobody would notice a dropped event.
         lines.is_full |= !fits && line.reply.is_none();
         let is_taken = fits && !lines.is_full && !lines.is_over;
         if is_taken {
@@ -100,12 +100,12 @@ impl TurnQueue {
         is_taken
     }
 
-    /// Has the task look, for a reason that isn't in the queue.
+    /// Wakes the task for a reason other than a queued line.
     pub(super) fn wake(&self) {
         self.more.notify_one();
     }
 
-    /// No more is taken, and what waits is answered so.
+    /// Ends the queue: it accepts no more lines, and the calls that wait fail.
     pub(super) fn end(&self) {
         let mut lines = lock(&self.lines);
         lines.is_over = true;
@@ -133,12 +133,12 @@ impl TurnQueue {
 
 type Running<'v> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'v>>>;
 
-/// Has the lines that wait run, until the visit is closed and all of them are done, or too many wait.
+/// Runs the waiting lines until the client is closed and all of them are done, or too many wait.
 pub(super) async fn take(client: &Client, here: &LocalClient) -> CallError {
     let mut running = Running::new();
     while !here.queue.is_full() {
         if here.is_to_be_greeted() {
-            // What comes of it is no concern of ours.
+            // The result is ignored: each line waits to be admitted itself.
             let _ = meanwhile(&mut running, dispatch::admitted(&here.gate, &here.guest)).await;
         }
         let has_room = running.len() < IN_FLIGHT_MAX;
@@ -163,7 +163,7 @@ pub(super) async fn take(client: &Client, here: &LocalClient) -> CallError {
     CallError::new(ErrorCode::SlowGuest, text)
 }
 
-/// Begins one; until it has begun, nothing behind it may.
+/// Begins a line. Until it has begun, no later line may begin.
 async fn begin<'v>(
     client: &'v Client,
     here: &'v LocalClient,
@@ -184,7 +184,7 @@ async fn begin<'v>(
     }
 }
 
-/// Waits for something while those that run go on: what they run may be just what it waits for.
+/// Waits for `work` while running lines go on: `work` may depend on one of them.
 async fn meanwhile<T>(running: &mut Running<'_>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|context| {
@@ -211,7 +211,7 @@ async fn take_turn(
     let result = match admitted {
         Ok(lease) => {
             let mut running = Box::pin(here.run(lease, sent, reply.is_some()));
-            // Its first poll begins it; only then may the next one.
+            // The first poll begins it; only then may the next line begin.
             let first = poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
             here.queue.has_begun();
             match first {
@@ -225,14 +225,14 @@ async fn take_turn(
         }
     };
     match (reply, result) {
-        // Whoever waited may have given up.
+        // The caller may have given up.
         (Some(waiting), reply) => drop(waiting.send(reply)),
         (None, Err(refusal)) => tell_error(client, &command, &refusal),
         (None, Ok(_)) => {}
     }
 }
 
-/// An event that was refused is told as one.
+/// Passes the refusal of an event to the event handlers as an `error` event.
 fn tell_error(client: &Client, command: &str, refusal: &CallError) {
     let mut line = Vec::new();
     let code = refusal.code.parse().unwrap_or(ErrorCode::Failed);
