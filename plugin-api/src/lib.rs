@@ -123,9 +123,9 @@
 //!   `async`.
 //! - The option `#[daemon(state = State)]` with `From<&Self> for State` and `From<State> for Self`.
 //!
-//! `#[daemon(state_version = 2)]` numbers the shape of the state; the default is 1. Older shapes are read by the function
-//! `migrate(version: u32, state: json::Value) -> Result<State>`. If the new code can't read the state, the reload is
-//! refused.
+//! `#[daemon(state_version = 2)]` numbers the shape of the state; the default is 1. Older shapes are read by the
+//! function `migrate(version: u32, state: json::Value) -> Result<State>`. If the new code can't read the state, the
+//! reload is refused.
 //!
 //! `#[daemon(exclusive)]` never runs two instances at once. The old one ends before the new one starts, and starts
 //! again if the new one fails. Use it for a daemon that owns a port or a locked file.
