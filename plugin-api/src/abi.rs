@@ -214,7 +214,7 @@ pub struct HostVtableV1 {
     pub emit: unsafe extern "C" fn(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32,
     /// Runs the future on the host's runtime until it ends or the daemon does.
     pub spawn: unsafe extern "C" fn(daemon: u64, future: FfiFuture<()>) -> u32,
-    /// Ends after that many milliseconds.
+    /// Returns a future that ends after that many milliseconds.
     pub sleep: unsafe extern "C" fn(daemon: u64, ms: u64) -> FfiFuture<()>,
     /// Returns what later hosts add, or null for an unknown name.
     pub query: unsafe extern "C" fn(name: RStr<'_>) -> *const (),
@@ -254,7 +254,7 @@ impl RootModule for DaemonModV1_Ref {
 /// The reason why the host could not do what a daemon requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFault {
-    /// One of [`status`].
+    /// A value of [`status`].
     pub status: u32,
     /// The host's message; may be empty.
     pub message: String,
@@ -537,7 +537,7 @@ impl HostV1 {
     /// Runs an operation that may take time, with bytes in and out. Dropping the future cancels it.
     ///
     /// # Errors
-    /// As [`HostV1::ask`].
+    /// The same as [`HostV1::ask`].
     pub async fn ask_later(self, operation: &str, request: Vec<u8>) -> Result<Vec<u8>, HostFault> {
         let mut sink = LateSink::new();
         let step = {

@@ -88,7 +88,7 @@ impl Ecosystem {
     }
 }
 
-/// The other daemons.
+/// Access to the other daemons.
 impl Ecosystem {
     /// Connects to a daemon by its name. The connection lasts until [`Guest::close`] or this daemon's end, even while
     /// the other daemon is away: see [`Guest`].

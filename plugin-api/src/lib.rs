@@ -198,7 +198,7 @@ pub use abi::{ABI_VERSION_MAX, ABI_VERSION_MIN};
 pub const RUSTC: &str = env!("DAE_RUSTC");
 /// The target triple of the build.
 pub const TARGET: &str = env!("DAE_TARGET");
-/// This crate's version.
+/// The version of this crate.
 pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The names that a daemon's source usually needs.

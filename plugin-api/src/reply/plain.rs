@@ -53,7 +53,7 @@ impl io::Write for Rest<'_, '_> {
     }
 }
 
-/// A value that is the whole result.
+/// The serializer for the outermost value, which is the whole result.
 struct Whole<'a, 'o> {
     out: &'a RefCell<&'o mut Output>,
     json: &'a mut Json<'a, 'o>,

@@ -66,8 +66,8 @@ impl Relay {
         }
     }
 
-    /// Goes on with what the instance before has forwarded. Not in `start`: until this one takes over, that one is at work,
-    /// and each event would be sent twice.
+    /// Goes on with what the instance before has forwarded. Not in `start`: until this one takes over, that one is at
+    /// work, and each event would be sent twice.
     async fn run(&self) -> Result<()> {
         for route in self.save() {
             self.keep(route, None)?;
@@ -97,7 +97,7 @@ impl Relay {
         if self.table().contains_key(&route) {
             return Ok(());
         }
-        // Connected before the reply: no event that comes after it is missed.
+        // Connect before the reply, so that no event after the reply is missed.
         let source = Source::connect(self.eco, &route.from).await?;
         self.keep(route, Some(source))
     }
