@@ -1,4 +1,4 @@
-//! Records the compiler and the target, for the manifest of every plugin built with this crate.
+//! Records the compiler version and the target triple for the manifest of every plugin that is built with this crate.
 
 use std::process::Command;
 

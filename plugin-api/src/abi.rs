@@ -1,12 +1,13 @@
-//! The types that cross between the host and a plugin, and nothing else.
+//! The types that cross the boundary between the host and a plugin.
 //!
-//! A key design decision: an ABI generation is frozen. abi_stable refuses a host whose types have grown, so one field
-//! added here would turn away every plugin compiled before. What is new comes through `query`, through a new verb of
-//! [`DaemonVtableV1::act`], through a new operation of [`HostVtableV1::ask`], or as a V2 beside this one.
+//! An ABI generation is frozen, which is a key design decision. abi_stable refuses a host whose types have grown, so
+//! one field added here would make the host refuse every plugin compiled before. Extensions come through `query`,
+//! through a new verb of [`DaemonVtableV1::act`], through a new operation of [`HostVtableV1::ask`], or as V2 types
+//! beside these.
 //!
-//! Only bytes, integers, function pointers and `FfiFuture`s cross. Bytes in are borrowed for the length of the call;
-//! bytes out go into a [`SinkV1`] that belongs to the side that called. Nothing allocated on one side is freed on the
-//! other. No panic crosses: each function here is called with the promise that it catches its own.
+//! Only bytes, integers, function pointers and `FfiFuture`s cross. Input bytes are borrowed for the length of the call.
+//! Output bytes go into a [`SinkV1`] that belongs to the calling side. No side frees what the other side allocated. No
+//! panic crosses: each function here must catch its own.
 
 #![allow(unsafe_code, non_local_definitions, non_camel_case_types)]
 #![allow(missing_docs, reason = "abi_stable's derive makes undocumented items")]
@@ -21,65 +22,66 @@ use async_ffi::FfiFuture;
 
 /// The oldest ABI generation that this crate's host loads.
 pub const ABI_VERSION_MIN: u32 = 1;
-/// The newest ABI generation, and the one that a plugin built with this crate has.
+/// The newest ABI generation. A plugin built with this crate has this one.
 pub const ABI_VERSION_MAX: u32 = 1;
 
-/// How a call ended; what the sink holds depends on it. Numbers, not an enum: an unknown one is a value, not
-/// undefined behaviour.
+/// The outcome of a call, which also determines what the sink holds. These are numbers, not an enum, because an unknown
+/// number is a valid value and not undefined behaviour.
 pub mod status {
     /// The sink holds the result as JSON.
     pub const DONE: u32 = 0;
-    /// Done, and there is no result.
+    /// The call is done and has no result.
     pub const NOTHING: u32 = 1;
-    /// Not yet: the step's future ends with one of the others.
+    /// The call goes on: the step's future ends with one of the other values.
     pub const PENDING: u32 = 2;
-    /// The daemon's own error; the sink holds its text.
+    /// The daemon returned an error; the sink holds its text.
     pub const FAILED: u32 = 3;
-    /// An argument is missing, too many, or of a wrong type; the sink holds the text.
+    /// An argument is missing, superfluous or of a wrong type; the sink holds the message.
     pub const BAD_ARGUMENTS: u32 = 4;
     /// The arguments are not strict JSON; the caller may translate and call again.
     pub const NOT_JSON: u32 = 5;
-    /// The code panicked; the sink holds message and place.
+    /// The code panicked; the sink holds the message and the place.
     pub const CRASHED: u32 = 6;
     /// The callee knows no such command, verb or operation.
     pub const UNKNOWN: u32 = 7;
-    /// What the id stands for has ended.
+    /// The daemon, guest or event queue of this id has ended.
     pub const GONE: u32 = 8;
 }
 
-/// What a host asks of an instance besides its commands.
+/// The calls of a host to an instance besides its commands.
 pub mod verb {
-    /// Background work for as long as the daemon lives; `NOTHING` at once if it has none.
+    /// Runs the background work for as long as the daemon lives; returns `NOTHING` at once if there is none.
     pub const RUN: u32 = 1;
-    /// The last call before the instance is destroyed.
+    /// Makes the last call before the instance is destroyed.
     pub const STOP: u32 = 2;
-    /// Answers at once; shows that the code is there.
+    /// Answers at once, to show that the code responds.
     pub const PING: u32 = 3;
-    /// Its state, `{"version": …, "data": …}`, into the sink; `NOTHING` where it hands none over.
+    /// Writes the state, `{"version": …, "data": …}`, into the sink; returns `NOTHING` if the daemon hands none over.
     pub const SAVE: u32 = 4;
-    /// A guest has come; the argument is its id (u64, little-endian). Only where the manifest has the key `connect`.
+    /// Reports a new guest; the argument is its id (u64, little-endian). Used only if the manifest has the key
+    /// `connect`.
     pub const GUEST_CAME: u32 = 5;
-    /// A guest has gone; as [`GUEST_CAME`], with the key `disconnect`.
+    /// Reports a guest that has gone, as [`GUEST_CAME`] does. Used only if the manifest has the key `disconnect`.
     pub const GUEST_GONE: u32 = 6;
 }
 
-/// A growable buffer of the caller's, for the callee to append to.
+/// A growable buffer that belongs to the caller and that the callee appends to.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct SinkV1 {
-    /// First byte of the buffer.
+    /// The first byte of the buffer.
     pub start: *mut u8,
-    /// Bytes in use; the callee appends behind them.
+    /// The number of bytes in use; the callee appends after them.
     pub len: usize,
-    /// Bytes there are.
+    /// The number of bytes allocated.
     pub capacity: usize,
-    /// What `grow` works on; the callee's hands are off it.
+    /// The owner's own data for `grow`; the callee must not touch it.
     pub owner: *mut (),
-    /// Makes room for at least that many more bytes and refreshes the fields; false where the owner refuses.
+    /// Makes space for at least that many more bytes and updates the fields. Returns false if the owner refuses.
     pub grow: unsafe extern "C" fn(sink: *mut SinkV1, additional: usize) -> bool,
 }
 
-/// The start of an operation: its status, and its future if that is `PENDING`.
+/// The start of an operation: its status, and its future if the status is `PENDING`.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct StepV1 {
@@ -88,7 +90,7 @@ pub struct StepV1 {
 }
 
 impl StepV1 {
-    /// A step that is over.
+    /// Returns a step that has ended.
     #[must_use]
     #[inline]
     pub fn ended(status: u32) -> Self {
@@ -98,7 +100,7 @@ impl StepV1 {
         }
     }
 
-    /// A step that goes on.
+    /// Returns a step that goes on.
     #[must_use]
     pub fn pending(future: FfiFuture<u32>) -> Self {
         StepV1 {
@@ -108,26 +110,26 @@ impl StepV1 {
     }
 }
 
-/// One command, as it is handed to a daemon.
+/// A command for a daemon.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct CallV1<'a> {
-    /// Index into the manifest's commands.
+    /// The index into the manifest's commands.
     pub command: u32,
-    /// None defined yet; zero.
+    /// Reserved; zero, because no flags are defined yet.
     pub flags: u32,
-    /// The guest that sent it; 0 is nobody.
+    /// The guest that sent the command; 0 if no guest did.
     pub guest: u64,
-    /// What is behind the name, trimmed: JSON, or what the sender thinks is. UTF-8: every host of this
-    /// generation has looked, from the first on.
+    /// The trimmed text after the command's name: JSON, or whatever the sender wrote. It is always UTF-8, because every
+    /// host of this generation checks that.
     pub arguments: RSlice<'a, u8>,
 }
 
 impl<'a> CallV1<'a> {
-    /// The arguments as text.
+    /// Returns the arguments as text.
     ///
     /// # Safety
-    /// They are UTF-8, which every host of this generation keeps to.
+    /// The arguments must be UTF-8. Every host of this generation guarantees that.
     #[must_use]
     #[inline]
     pub unsafe fn text(&self) -> &'a str {
@@ -151,15 +153,15 @@ unsafe impl Send for InstanceV1 {}
 // SAFETY: as above.
 unsafe impl Sync for InstanceV1 {}
 
-/// The name by which [`DaemonModV1`]'s `query` gives a [`CheckStateV1`].
+/// The name under which [`DaemonModV1`]'s `query` returns a [`CheckStateV1`].
 pub const CHECK_STATE: &str = "check_state.v1";
 
-/// Whether the plugin can read this state (JSON as `SAVE` gives it): `NOTHING`, or the reason in the sink. Nothing of
-/// the daemon runs but its reader.
+/// A function that checks whether the plugin can read this state, JSON in the form that `SAVE` writes. It returns
+/// `NOTHING`, or an error with the reason in the sink. It runs no code of the daemon except the reader of the state.
 pub type CheckStateV1 = unsafe extern "C" fn(state: RSlice<'_, u8>, sink: *mut SinkV1) -> u32;
 
-/// What the host calls on a daemon. `this` is from the same [`InstanceV1`], and `destroy` has not been called.
-/// A sink outlives the step's future, and nobody else touches it until the step has ended.
+/// The functions of a daemon that the host calls. `this` is from the same [`InstanceV1`], and `destroy` has not been
+/// called. A sink outlives the step's future, and nothing else touches it until the step has ended.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct DaemonVtableV1 {
@@ -173,20 +175,20 @@ pub struct DaemonVtableV1 {
     pub destroy: unsafe extern "C" fn(this: *const (), sink: *mut SinkV1) -> u32,
 }
 
-/// The host, as one daemon sees it: an id into the host's tables and the functions that take it.
+/// The host, as one daemon sees it: an id for the host's tables, and the functions that take it.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct HostV1 {
-    /// The daemon's id, never used twice. After the daemon's end it stands for nothing, and calls say `GONE`.
+    /// The daemon's id, never used twice. After the daemon's end, calls with it return `GONE`.
     pub daemon: u64,
     pub vtable: &'static HostVtableV1,
 }
 
-/// What a daemon calls on its host. Each may be called from any thread, at any time, also after the daemon's end.
+/// The functions of the host that a daemon calls. Any thread may call them at any time, even after the daemon's end.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct HostVtableV1 {
-    /// Level 1 (error) to 5 (trace); fields are a JSON object.
+    /// Logs a message. The level is from 1 (error) to 5 (trace); the fields are a JSON object.
     pub log: unsafe extern "C" fn(
         daemon: u64,
         level: u32,
@@ -194,27 +196,27 @@ pub struct HostVtableV1 {
         message: RStr<'_>,
         fields: RStr<'_>,
     ),
-    /// An operation by name, JSON in and out, answered at once.
+    /// Runs the operation of this name at once, with bytes in and out.
     pub ask: unsafe extern "C" fn(
         daemon: u64,
         operation: RStr<'_>,
         request: RSlice<'_, u8>,
         sink: *mut SinkV1,
     ) -> u32,
-    /// An operation by name, JSON in and out, answered when it is.
+    /// Starts the operation of this name, with bytes in and out.
     pub ask_later: unsafe extern "C" fn(
         daemon: u64,
         operation: RStr<'_>,
         request: RSlice<'_, u8>,
         sink: *mut SinkV1,
     ) -> StepV1,
-    /// Pushes one whole line to a guest of this daemon: name, space, JSON array, no line feed.
+    /// Sends one whole line to a guest of this daemon: name, space, JSON array, no line feed.
     pub emit: unsafe extern "C" fn(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32,
     /// Runs the future on the host's runtime until it ends or the daemon does.
     pub spawn: unsafe extern "C" fn(daemon: u64, future: FfiFuture<()>) -> u32,
-    /// Ends after that many milliseconds.
+    /// Returns a future that ends after that many milliseconds.
     pub sleep: unsafe extern "C" fn(daemon: u64, ms: u64) -> FfiFuture<()>,
-    /// What later hosts add; null for a name it doesn't know.
+    /// Returns what later hosts add, or null for an unknown name.
     pub query: unsafe extern "C" fn(name: RStr<'_>) -> *const (),
 }
 
@@ -224,19 +226,19 @@ pub struct HostVtableV1 {
 #[sabi(kind(Prefix(prefix_ref = DaemonModV1_Ref, prefix_fields = DaemonModV1_Prefix)))]
 #[sabi(missing_field(panic))]
 pub struct DaemonModV1 {
-    /// Crate version, compiler and target, for people.
+    /// Returns the crate version, the compiler and the target, for people.
     pub build_info: extern "C" fn() -> RStr<'static>,
-    /// The same bytes as in the file's manifest section.
+    /// Returns the same bytes as the file's manifest section.
     pub manifest: extern "C" fn() -> RStr<'static>,
-    /// Starts a daemon. `request` is a JSON object; `place` is written when the step ends as `DONE`, and, like the
-    /// sink, outlives the step.
+    /// Starts a daemon. `request` is a JSON object. `place` is written when the step ends as `DONE`. Like the sink, it
+    /// outlives the step.
     pub create: unsafe extern "C" fn(
         host: HostV1,
         request: RSlice<'_, u8>,
         place: *mut ROption<InstanceV1>,
         sink: *mut SinkV1,
     ) -> StepV1,
-    /// What later plugins add; null for a name it doesn't know.
+    /// Returns what later plugins add, or null for an unknown name.
     #[sabi(last_prefix_field)]
     pub query: extern "C" fn(name: RStr<'_>) -> *const (),
 }
@@ -245,16 +247,16 @@ impl RootModule for DaemonModV1_Ref {
     abi_stable::declare_root_module_statics! {DaemonModV1_Ref}
     const BASE_NAME: &'static str = "dae_daemon";
     const NAME: &'static str = "dae_daemon";
-    // The ABI generation, not the crate's version: a release of the crate alone must not turn a plugin away.
+    // The ABI generation, not the crate's version: a mere release of the crate must not make the host refuse a plugin.
     const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
 }
 
-/// Why the host could not do what a daemon asked of it.
+/// The reason why the host could not do what a daemon requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFault {
-    /// One of [`status`].
+    /// A value of [`status`].
     pub status: u32,
-    /// The host's text; may be empty.
+    /// The host's message; may be empty.
     pub message: String,
 }
 
@@ -271,14 +273,14 @@ impl fmt::Display for HostFault {
 
 impl std::error::Error for HostFault {}
 
-/// A sink over a `Vec<u8>` of the caller's own; a drop gives the bytes back to the `Vec`.
+/// A sink over a `Vec<u8>` of the caller. Dropping the sink updates the length of the `Vec`.
 pub struct VecSink<'a> {
     raw: SinkV1,
     bytes: &'a mut Vec<u8>,
 }
 
 impl<'a> VecSink<'a> {
-    /// A sink that appends to `bytes`. It points to itself only after [`VecSink::raw`].
+    /// Creates a sink that appends to `bytes`. Its `owner` is set only by [`VecSink::raw`].
     #[inline]
     pub fn new(bytes: &'a mut Vec<u8>) -> Self {
         let raw = SinkV1 {
@@ -291,7 +293,7 @@ impl<'a> VecSink<'a> {
         VecSink { raw, bytes }
     }
 
-    /// The pointer to hand across. Valid until this sink is moved or dropped.
+    /// Returns the pointer for the callee. It is valid until this sink is moved or dropped.
     #[inline]
     pub fn raw(&mut self) -> *mut SinkV1 {
         self.raw.owner = std::ptr::from_mut::<Vec<u8>>(self.bytes).cast();
@@ -302,13 +304,13 @@ impl<'a> VecSink<'a> {
 impl Drop for VecSink<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: `grow_vec` keeps `raw.start` and `raw.capacity` those of the Vec, and the callee's contract is to have
+        // SAFETY: `grow_vec` keeps `raw.start` and `raw.capacity` those of the Vec, and by contract the callee has
         // initialised the bytes up to `len`; the `min` keeps a callee that overstates `len` inside the allocation.
         unsafe { self.bytes.set_len(self.raw.len.min(self.bytes.capacity())) };
     }
 }
 
-/// A sink that owns its bytes and stays at one address, for what ends later.
+/// A sink that owns its bytes and stays at one address, for operations that end later.
 pub struct LateSink {
     raw: SinkV1,
     bytes: Vec<u8>,
@@ -318,7 +320,7 @@ pub struct LateSink {
 unsafe impl Send for LateSink {}
 
 impl LateSink {
-    /// An empty one. Boxed, since its address is handed across.
+    /// Creates an empty sink. It is boxed because its address crosses the boundary.
     #[must_use]
     pub fn new() -> Box<Self> {
         let mut sink = Box::new(LateSink {
@@ -335,12 +337,12 @@ impl LateSink {
         sink
     }
 
-    /// The pointer to hand across; valid for as long as the box.
+    /// Returns the pointer for the callee. It is valid for as long as the box.
     pub fn raw(&mut self) -> *mut SinkV1 {
         &raw mut self.raw
     }
 
-    /// The bytes; only after the step that was given the pointer has ended or its future was dropped.
+    /// Takes the bytes. Call this only after the step that got the pointer has ended or its future was dropped.
     #[must_use]
     pub fn take(&mut self) -> Vec<u8> {
         // SAFETY: as in `VecSink::drop`.
@@ -350,7 +352,7 @@ impl LateSink {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Gives the sink the memory of those bytes to be used again, as [`LateSink::take`] says when.
+    /// Lets the sink use the memory of these bytes again. The condition of [`LateSink::take`] applies.
     pub fn give_back(&mut self, mut bytes: Vec<u8>) {
         bytes.clear();
         self.bytes = bytes;
@@ -359,8 +361,8 @@ impl LateSink {
     }
 }
 
-/// The most a callee may put in one sink: what a reply of a daemon may be (bytes).
-/// A bound, so that a plugin that never ends its output is stopped here, and not by the kernel's memory killer.
+/// The most that a callee may write into one sink, and so the longest reply of a daemon (bytes). Without this limit, a
+/// plugin with endless output would run until the kernel kills the process for its memory.
 pub const SINK_BYTES_MAX: usize = 256 << 20;
 
 unsafe extern "C" fn grow_vec(sink: *mut SinkV1, additional: usize) -> bool {
@@ -389,12 +391,14 @@ pub struct Output {
     base: usize,
 }
 
-// SAFETY: whoever holds it is the only one to touch the sink until the step ends (the contract of `DaemonVtableV1`).
+// SAFETY: the holder is the only one to touch the sink until the step ends (the contract of `DaemonVtableV1`).
 unsafe impl Send for Output {}
 
 impl Output {
+    /// Creates the callee's side of `sink`.
+    ///
     /// # Safety
-    /// `sink` is valid, and nobody else's, for as long as the returned value is used.
+    /// `sink` must be valid, and used by nothing else, for as long as the returned value is used.
     #[must_use]
     #[inline]
     pub unsafe fn new(sink: *mut SinkV1) -> Self {
@@ -403,10 +407,10 @@ impl Output {
         Output { sink, base }
     }
 
-    /// A second handle on the same sink, for the panic message of the code that holds the first.
+    /// Returns a second handle on the same sink, for the panic message of the code that holds the first.
     ///
     /// # Safety
-    /// The two are never used at the same time.
+    /// The two must never be used at the same time.
     #[must_use]
     #[inline]
     pub unsafe fn second(&self) -> Self {
@@ -416,13 +420,13 @@ impl Output {
         }
     }
 
-    /// Appends; false where the owner refuses to grow.
+    /// Appends the bytes. Returns false if the owner refuses to grow.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) -> bool {
         self.push_all([bytes])
     }
 
-    /// Appends all of these, or nothing; false where the owner refuses to grow.
+    /// Appends all parts or none. Returns false if the owner refuses to grow.
     #[inline]
     pub fn push_all<const N: usize>(&mut self, parts: [&[u8]; N]) -> bool {
         let additional = parts.iter().map(|part| part.len()).sum();
@@ -435,7 +439,7 @@ impl Output {
                 return false;
             }
         }
-        // SAFETY: the sink has room for all parts behind `len`, and none can overlap it: the room was nobody's.
+        // SAFETY: the sink has space for all parts behind `len`, and none can overlap it: nothing else uses that space.
         unsafe {
             let sink = &mut *self.sink;
             for part in parts {
@@ -446,8 +450,8 @@ impl Output {
         true
     }
 
-    /// Drops what was appended, and appends the text of an error instead. An empty text becomes [`NO_REASON`]: all errors of
-    /// a plugin pass here, so that none of them has an empty message.
+    /// Drops what was appended, and appends the text of an error instead. An empty text becomes [`NO_REASON`]. All
+    /// errors of a plugin pass through here, so none of them has an empty message.
     pub fn replace(&mut self, text: &str) {
         let text = if text.trim().is_empty() {
             NO_REASON
@@ -459,7 +463,7 @@ impl Output {
         self.push(text.as_bytes());
     }
 
-    /// What was appended so far.
+    /// Returns what was appended so far.
     #[must_use]
     pub fn appended(&self) -> &[u8] {
         // SAFETY: `start..start+len` is initialised, and ours alone while `self` is borrowed.
@@ -470,7 +474,7 @@ impl Output {
     }
 }
 
-/// The message of an error that the daemon's code gave no text for.
+/// The message for an error of the daemon's code that has no text.
 pub const NO_REASON: &str = "the daemon's code gave no reason";
 
 impl std::io::Write for Output {
@@ -510,10 +514,10 @@ impl HostV1 {
         }
     }
 
-    /// An operation that is answered at once, JSON in and out.
+    /// Runs an operation at once, with bytes in and out.
     ///
     /// # Errors
-    /// The host's: an unknown operation, an ended daemon, or the operation's own.
+    /// The host doesn't know the operation, the daemon has ended, or the operation fails.
     pub fn ask(&self, operation: &str, request: &[u8]) -> Result<Vec<u8>, HostFault> {
         let mut bytes = Vec::new();
         let mut sink = VecSink::new(&mut bytes);
@@ -530,10 +534,10 @@ impl HostV1 {
         ended(status, bytes)
     }
 
-    /// An operation that is answered when it is, JSON in and out. Dropping the future cancels it.
+    /// Runs an operation that may take time, with bytes in and out. Dropping the future cancels it.
     ///
     /// # Errors
-    /// As [`HostV1::ask`].
+    /// The same as [`HostV1::ask`].
     pub async fn ask_later(self, operation: &str, request: Vec<u8>) -> Result<Vec<u8>, HostFault> {
         let mut sink = LateSink::new();
         let step = {
@@ -555,21 +559,21 @@ impl HostV1 {
         ended(status, sink.take())
     }
 
-    /// Pushes one line to a guest; the status says whether it is still there.
+    /// Sends one line to a guest. The status shows whether the guest is still there.
     #[must_use]
     pub fn emit(&self, guest: u64, line: &[u8]) -> u32 {
         // SAFETY: any id is taken; the line is borrowed for the call.
         unsafe { (self.vtable.emit)(self.daemon, guest, RSlice::from_slice(line)) }
     }
 
-    /// Has the host run a future until it ends or the daemon does.
+    /// Has the host run a future until it ends or the daemon ends.
     #[must_use]
     pub fn spawn(&self, future: FfiFuture<()>) -> u32 {
         // SAFETY: any id is taken; the future is owned.
         unsafe { (self.vtable.spawn)(self.daemon, future) }
     }
 
-    /// Ends after that many milliseconds, on the host's clock.
+    /// Returns a future that ends after that many milliseconds on the host's clock.
     #[must_use]
     pub fn sleep(&self, ms: u64) -> FfiFuture<()> {
         // SAFETY: any id is taken.

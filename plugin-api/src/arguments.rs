@@ -1,7 +1,8 @@
-//! The arguments of a command: JSON to the author's own types, in one pass and without a value in between.
+//! The arguments of a command: reads JSON into the author's own types in one pass, without an intermediate value.
 //!
-//! An array's elements are the arguments, any other value is the one argument, and nothing is none. What is not strict
-//! JSON is reported as [`Misread::NotJson`], and the host, which knows JSON5, may translate and call again.
+//! The elements of an array are the arguments. Any other value is a single argument, and an empty text is none. Text
+//! that isn't strict JSON is reported as [`Misread::NotJson`]; the host, which knows JSON5, may translate it and call
+//! again.
 
 mod plain;
 
@@ -15,38 +16,38 @@ use crate::misfit;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 
-/// Why arguments could not be read.
+/// The reason why arguments could not be read.
 #[derive(Debug)]
 pub enum Misread {
     /// Not strict JSON.
     NotJson,
-    /// JSON, but not what the command takes; the text says which argument, what was expected and what came.
+    /// JSON that the command doesn't take; the text names the argument, what was expected and what came.
     Bad(String),
 }
 
-/// An argument that must be there.
+/// An argument that must be present.
 pub struct Required<T>(pub T);
-/// A trailing argument that may be left out, or be `null`.
+/// A trailing argument that may be absent or `null`.
 pub struct Optional<T>(pub Option<T>);
-/// All the arguments that are left.
+/// All the remaining arguments.
 pub struct Rest<T>(pub Vec<T>);
 
-/// A string argument, borrowed from the guest's own bytes where it holds no escapes.
+/// A string argument, borrowed from the guest's own bytes if it has no escapes.
 #[derive(Deserialize)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// Where a reader is in the list, for the message.
+/// The reader's position in the list, for error messages.
 #[derive(Default)]
 pub struct Place {
     index: Cell<usize>,
 }
 
-/// One place in a command's signature.
+/// An argument in a command's signature.
 pub trait Argument<'de>: Sized {
-    /// Takes it from the list.
+    /// Takes the argument from the list.
     ///
     /// # Errors
-    /// The list's own, and one where a required argument is missing.
+    /// The list returns an error, or a required argument is missing.
     fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error>;
 }
 
@@ -79,16 +80,16 @@ impl<'de, T: Deserialize<'de>> Argument<'de> for Rest<T> {
     }
 }
 
-/// Marks the two count errors among the others; never shown.
+/// Marks of the two count errors among the other errors; never shown.
 const MISSING: &str = "\u{1}missing";
 const SURPLUS: &str = "\u{1}surplus";
 
-/// A tuple of arguments: what a whole command takes.
+/// A tuple of arguments: the whole list of a command.
 pub trait ArgumentList<'de>: Sized {
-    /// Takes all of it.
+    /// Takes all arguments.
     ///
     /// # Errors
-    /// The list's own.
+    /// The list returns an error, or a required argument is missing.
     fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error>;
 }
 
@@ -118,7 +119,7 @@ argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9);
 argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10);
 argument_lists!(T0 T1 T2 T3 T4 T5 T6 T7 T8 T9 T10 T11);
 
-/// A command's arguments for people: a name and a type each.
+/// The name and type of each of a command's arguments, for people.
 pub type Signature = &'static [(&'static str, &'static str)];
 
 /// Reads the arguments of a command.
@@ -163,7 +164,7 @@ fn read_single<'de, L: ArgumentList<'de>>(
     let mut one = Single(Some(Exact::new(&mut json, &numbers)));
     let list = L::take(&mut one, place)?;
     if one.0.is_some() {
-        // Not taken: it must still be JSON to be called a surplus argument.
+        // The argument was not taken. It is a surplus argument only if it is JSON.
         let _: IgnoredAny = serde_json::from_str(text)?;
         return Err(serde_json::Error::custom(SURPLUS));
     }
@@ -189,7 +190,7 @@ impl<'de, L: ArgumentList<'de>> Visitor<'de> for WholeList<'_, L> {
     }
 }
 
-/// The list of a command that came without arguments.
+/// The empty list of a command without arguments.
 struct Nothing<E>(PhantomData<E>);
 
 impl<'de> SeqAccess<'de> for Nothing<serde_json::Error> {
@@ -203,7 +204,7 @@ impl<'de> SeqAccess<'de> for Nothing<serde_json::Error> {
     }
 }
 
-/// The list of a command whose argument came without brackets.
+/// The list of a command with one argument without brackets.
 struct Single<'j, 'de>(Option<Exact<'j, &'j mut Json<'de>>>);
 
 type Json<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
@@ -224,7 +225,8 @@ impl<'de> SeqAccess<'de> for Single<'_, 'de> {
 
 #[cold]
 fn explain(error: &serde_json::Error, given: &str, place: &Place, signature: Signature) -> Misread {
-    // serde_json also calls it syntax where an array is too long for its type, a number too large, or the nesting too deep.
+    // serde_json also reports a syntax error for an array too long for its type, a number too large, or too deep
+    // nesting.
     if !error.is_data() && !is_json(given) {
         return Misread::NotJson;
     }
@@ -256,7 +258,7 @@ fn count_fault(text: &str, signature: Signature) -> Misread {
         Some(b'[') => serde_json::from_str::<Vec<IgnoredAny>>(text).map(|all| all.len()),
         Some(_) => Ok(1),
     };
-    // A list that is faulty further on is for JSON5 to judge.
+    // A list with a syntax error further on is left to JSON5.
     let Ok(got) = got else {
         return Misread::NotJson;
     };

@@ -1,30 +1,30 @@
-//! The credential: how a daemon says who it is, in whatever language it is written.
+//! The credential, by which a daemon in any language identifies itself.
 
 use serde::{Deserialize, Serialize};
 
-/// Who a daemon is, as it answers `dae`.
+/// The identity of a daemon, as in its reply to `dae`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Credential {
-    /// The name it runs under.
+    /// The name the daemon runs under.
     pub name: String,
-    /// The process its code runs in.
+    /// The id of the process that runs its code.
     pub pid: u32,
     /// Its Common TCP port on the loopback address.
     pub port: u16,
-    /// The plugin's own name, where the host tells it.
+    /// The plugin's own name, if the host reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// The plugin's version, where the host tells it.
+    /// The plugin's version, if the host reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Which instance of the daemon it is, where the host tells it.
+    /// The generation of the instance, if the host reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// Where its code runs, `in-process` or `subprocess`, where the host tells it.
+    /// The place where its code runs, `in-process` or `subprocess`, if the host reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// It was found on this machine, and isn't one of this ecosystem's own.
+    /// Set for a daemon that was found on this machine and doesn't belong to this ecosystem.
     #[serde(default)]
     pub foreign: bool,
 }

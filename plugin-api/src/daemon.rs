@@ -1,7 +1,7 @@
-//! What `#[daemon]` implements: a daemon, without a word of ABI.
+//! The trait that `#[daemon]` implements: a daemon, independent of the ABI.
 //!
-//! The macro writes an `impl Exported`; [`crate::export`] puts it behind the boundary. Nothing here is meant to be
-//! written by hand.
+//! The macro writes an `impl Exported`, and [`crate::export`] exposes it across the boundary. Nothing here is meant to
+//! be written by hand.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,56 +15,56 @@ use crate::abi::{HostV1, Output, StepV1, status};
 use crate::arguments::{self, ArgumentList, Misread, Signature};
 use crate::{Ecosystem, Guest, exact, export, misfit, reply};
 
-/// A boxed future of a daemon's code.
+/// A boxed future that runs a daemon's code.
 pub type Work<T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send>>;
 
-/// A daemon that the macro has prepared.
+/// A daemon whose glue code the macro has written.
 pub trait Exported: Sized + Send + Sync + 'static {
-    /// Its manifest, JSON.
+    /// Returns the manifest, JSON.
     fn manifest() -> &'static str;
 
-    /// Constructs it.
+    /// Constructs the daemon.
     fn start(request: StartRequest) -> Work<Self>;
 
     /// Runs one command.
     fn call(live: &Arc<Live<Self>>, call: Call<'_>) -> StepV1;
 
-    /// Its background work, if it has any.
+    /// Returns the background work, if there is any.
     fn run(live: Arc<Live<Self>>) -> Option<Work<()>> {
         drop(live);
         None
     }
 
-    /// Its last work, if it has any.
+    /// Returns the last work before the daemon's end, if there is any.
     fn stop(live: Arc<Live<Self>>) -> Option<Work<()>> {
         drop(live);
         None
     }
 
-    /// What it does when a guest has come, if anything.
+    /// Returns the work for a new guest, if there is any.
     fn guest_came(live: Arc<Live<Self>>, guest: Guest) -> Option<Work<()>> {
         drop(live);
         let _ = guest;
         None
     }
 
-    /// What it does when a guest has gone, if anything.
+    /// Returns the work for a guest that has gone, if there is any.
     fn guest_gone(live: Arc<Live<Self>>, guest: Guest) -> Option<Work<()>> {
         drop(live);
         let _ = guest;
         None
     }
 
-    /// Its state as JSON, if it hands one over.
+    /// Returns work that produces the state as JSON, if the daemon hands one over.
     fn save(live: Arc<Live<Self>>) -> Option<Work<String>> {
         drop(live);
         None
     }
 
-    /// Whether a state of before can be read; the text says why not.
+    /// Checks whether this code can read an earlier state; the error is the reason why not.
     ///
     /// # Errors
-    /// The reader's.
+    /// The state can't be read.
     fn check_state(state: &SavedState) -> Result<(), String> {
         let _ = state;
         Ok(())
@@ -74,16 +74,16 @@ pub trait Exported: Sized + Send + Sync + 'static {
 /// A state on its way from one instance to the next.
 #[derive(Deserialize)]
 pub struct SavedState {
-    /// The author's number for its shape.
+    /// The author's version number for the shape of the state.
     pub version: u32,
     pub(crate) data: Box<RawValue>,
 }
 
 impl SavedState {
-    /// The state as the author's type; one of another version by way of `migrate`, where there is one.
+    /// Returns the state as the author's type. A state of another version goes through `migrate`.
     ///
     /// # Errors
-    /// It is not what `T` takes, or of a version that nobody can read; the text says where.
+    /// The state doesn't fit `T`, or its version can't be read; the text shows the place.
     pub fn read<T: DeserializeOwned>(
         &self,
         version: u32,
@@ -113,19 +113,19 @@ impl SavedState {
     }
 }
 
-/// A state of the author's as it crosses.
+/// Returns an author's state in the form that crosses the boundary.
 ///
 /// # Errors
-/// It can't be written as JSON.
+/// The state can't be written as JSON.
 pub fn saved<T: serde::Serialize>(version: u32, state: &T) -> Result<String, String> {
     let data = reply::to_json(state)
         .map_err(|error| format!("the state can't be written as JSON: {error}"))?;
     Ok(format!("{{\"version\":{version},\"data\":{data}}}"))
 }
 
-/// A constructed daemon and what belongs to it.
+/// A constructed daemon with its host and its runtime.
 pub struct Live<D> {
-    /// The author's value.
+    /// The value of the author's type.
     pub daemon: D,
     pub(crate) host: HostV1,
     // Dropped after the daemon, whose Drop may still spawn on it.
@@ -133,22 +133,22 @@ pub struct Live<D> {
 }
 
 impl<D> Live<D> {
-    /// The daemon's way to its host.
+    /// Returns the daemon's ecosystem API.
     #[must_use]
     pub fn ecosystem(&self) -> Ecosystem {
         Ecosystem::new(self.host)
     }
 }
 
-/// What the host hands to a start.
+/// The input of a start, from the host.
 pub struct StartRequest {
     pub(crate) host: HostV1,
     pub(crate) config: Box<RawValue>,
-    /// What the instance before has left, if it has.
+    /// The state that the previous instance left, if any.
     pub state: Option<SavedState>,
 }
 
-/// The request as it crosses. More members may come; a plugin ignores what it doesn't know.
+/// The start request as it crosses. Later hosts may add members; a plugin ignores those it doesn't know.
 #[derive(Deserialize)]
 pub(crate) struct StartMessage {
     pub(crate) config: Box<RawValue>,
@@ -157,16 +157,16 @@ pub(crate) struct StartMessage {
 }
 
 impl StartRequest {
-    /// The daemon's way to its host.
+    /// Returns the daemon's ecosystem API.
     #[must_use]
     pub fn ecosystem(&self) -> Ecosystem {
         Ecosystem::new(self.host)
     }
 
-    /// The config as the author's type.
+    /// Returns the config as the author's type.
     ///
     /// # Errors
-    /// It is not what `T` takes; the text says where.
+    /// The config doesn't fit `T`; the text shows the place.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, String> {
         let text = self.config.get();
         exact::from_str(text)
@@ -174,10 +174,10 @@ impl StartRequest {
     }
 }
 
-/// One command on its way to the author's method.
+/// A command on its way to the author's method.
 pub struct Call<'a> {
     pub(crate) host: HostV1,
-    /// Index into the manifest's commands.
+    /// The index into the manifest's commands.
     pub command: u32,
     pub(crate) guest: u64,
     pub(crate) arguments: &'a str,
@@ -185,21 +185,21 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// The guest that sent it.
+    /// Returns the guest that sent the command.
     #[inline]
     #[must_use]
     pub fn guest(&self) -> Guest {
         Guest::new(self.host, self.guest)
     }
 
-    /// The daemon's way to its host.
+    /// Returns the daemon's ecosystem API.
     #[inline]
     #[must_use]
     pub fn ecosystem(&self) -> Ecosystem {
         Ecosystem::new(self.host)
     }
 
-    /// A sync method: reads the arguments, runs `method`, which writes its result.
+    /// Runs a sync method: reads the arguments, and calls `method`, which writes its result.
     #[inline]
     pub fn now<L: ArgumentList<'a>>(
         mut self,
@@ -212,7 +212,7 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// An async method: reads the arguments, and leaves the future that `method` makes of them to the host.
+    /// Runs an async method: reads the arguments, and returns the future that `method` makes of them to the host.
     pub fn later<D, L, F>(
         mut self,
         live: &Arc<Live<D>>,
@@ -230,7 +230,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// An index that the manifest doesn't have.
+    /// Reports an index that the manifest doesn't have.
     #[must_use]
     pub fn unknown(self) -> StepV1 {
         StepV1::ended(status::UNKNOWN)

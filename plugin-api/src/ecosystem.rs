@@ -1,7 +1,8 @@
-//! What a daemon may ask of the ecosystem it lives in.
+//! The ecosystem API: the operations that a daemon can request from its host.
 //!
-//! Like a guest, it is an id and a table of functions: it can be copied, kept and used from any thread, and after the
-//! daemon's end it answers with errors. Logging needs none of it: `tracing::info!` goes to the daemon's log.
+//! Like a guest handle, an `Ecosystem` is an id and a table of functions. It can be copied, kept, and used from any
+//! thread. After the daemon's end it returns errors. Logging doesn't need it: `tracing::info!` writes to the daemon's
+//! log.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use crate::feed::Feed;
 use crate::runtime::Entrance;
 use crate::{Credential, Error, Guest, Result, log, operation, panic, wire};
 
-/// A daemon's way to its host.
+/// A daemon's access to its host and to other daemons.
 #[derive(Clone, Copy)]
 pub struct Ecosystem {
     host: HostV1,
@@ -35,7 +36,7 @@ impl Ecosystem {
         Ecosystem { host }
     }
 
-    /// This daemon's own credential.
+    /// Returns this daemon's own credential.
     ///
     /// # Errors
     /// The daemon has ended.
@@ -45,30 +46,30 @@ impl Ecosystem {
         )?)
     }
 
-    /// The JSON object that was given at install, `{}` if none was, as the author's own type.
+    /// Returns the JSON object that was given at install, or `{}`, as the author's own type.
     ///
     /// # Errors
-    /// The daemon has ended, or the object is not what `T` takes.
+    /// The daemon has ended, or the object doesn't fit `T`.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_slice(
             &self.host.ask(operation::CONFIG, b"")?,
         )?)
     }
 
-    /// Waits, without a thread.
+    /// Waits without blocking a thread.
     pub async fn sleep(&self, duration: Duration) {
         let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.host.sleep(ms).await;
     }
 
-    /// Ticks every `period`, the first time one period from now.
+    /// Returns a timer that ticks every `period`, for the first time one period from now.
     #[must_use]
     pub fn every(&self, period: Duration) -> Every {
         Every::new(*self, period)
     }
 
-    /// Runs `future` on the host's runtime until it ends or the daemon does, whichever is first.
-    /// A panic in it is logged, and ends it alone.
+    /// Runs `future` on the host's runtime until it ends or the daemon ends. A panic in it is logged and ends only this
+    /// future.
     ///
     /// # Errors
     /// The daemon has ended.
@@ -87,13 +88,13 @@ impl Ecosystem {
     }
 }
 
-/// The other daemons.
+/// Access to the other daemons.
 impl Ecosystem {
-    /// Connects to a daemon by its name. The connection is kept until [`Guest::close`] or this daemon's end, also while the
-    /// other one is away: see [`Guest`].
+    /// Connects to a daemon by its name. The connection lasts until [`Guest::close`] or this daemon's end, even while
+    /// the other daemon is away: see [`Guest`].
     ///
     /// # Errors
-    /// There is no daemon of that name, or none that can be reached: [`Error::code`] is `unavailable`.
+    /// There is no daemon of that name, or it can't be reached: [`Error::code`] is `unavailable`.
     pub async fn connect(&self, daemon: &str) -> Result<Guest> {
         let answer = self.later(operation::CONNECT, daemon.into()).await?;
         let (id, _credential) = wire::number_of(&answer)
@@ -101,11 +102,11 @@ impl Ecosystem {
         Ok(Guest::new(self.host, id))
     }
 
-    /// Sends one command to a daemon by its name, and waits for the reply: [`Guest::call`] on a connection that the host
-    /// keeps for this.
+    /// Sends one command to a daemon by its name, and waits for the reply. It works like [`Guest::call`], on a
+    /// connection that the host keeps for this.
     ///
     /// # Errors
-    /// As [`Guest::call`].
+    /// The same as [`Guest::call`].
     pub async fn call<T: DeserializeOwned>(
         &self,
         daemon: &str,
@@ -121,7 +122,7 @@ impl Ecosystem {
             .map_err(|text| Error::new(format!("the reply to {command} of {daemon}: {text}")))
     }
 
-    /// The credentials of all daemons that run, the host's own (`Dae`) and foreign ones included.
+    /// Returns the credentials of all daemons that run, including the host's own (`Dae`) and foreign ones.
     ///
     /// # Errors
     /// This daemon has ended.
@@ -130,7 +131,7 @@ impl Ecosystem {
         Ok(serde_json::from_slice(&answer)?)
     }
 
-    /// The credential of the daemon of that name; `None` where none runs.
+    /// Returns the credential of the daemon of that name, or `None` if none runs.
     ///
     /// # Errors
     /// This daemon has ended.
@@ -142,7 +143,8 @@ impl Ecosystem {
         }
     }
 
-    /// The daemons that come, change and go from now on. [`Ecosystem::list`] called after it gives those that are there.
+    /// Returns the daemons that appear, change and go after this call. To get those already there, call
+    /// [`Ecosystem::list`] afterwards.
     ///
     /// # Errors
     /// This daemon has ended.
@@ -152,11 +154,12 @@ impl Ecosystem {
         Ok(Changes::new(feed))
     }
 
-    /// Tells all who have subscribed to `topic`, in this ecosystem or from outside, this daemon too if it has.
-    /// `arguments` is as for [`Guest::emit`].
+    /// Publishes an event to all subscribers of `topic`, in this ecosystem and outside of it, including this daemon if
+    /// it subscribed. `arguments` has the same form as for [`Guest::emit`].
     ///
     /// # Errors
-    /// The topic is none (as a name of an event), the arguments can't be written as JSON, or this daemon has ended.
+    /// The topic isn't a valid name (see [`Guest::emit`]), the arguments can't be written as JSON, or this daemon has
+    /// ended.
     pub fn publish(&self, topic: &str, arguments: impl Serialize) -> Result<()> {
         let line = wire::line(topic, arguments)?;
         let told = self.host.ask(operation::PUBLISH, &line);
@@ -164,10 +167,10 @@ impl Ecosystem {
         Ok(())
     }
 
-    /// What is published on `topic` from now on, by whomever; the topic is the events' name.
+    /// Returns the events that any daemon publishes on `topic` after this call. The topic is the events' name.
     ///
     /// # Errors
-    /// The topic is none (as a name of an event), or this daemon has ended.
+    /// The topic isn't a valid name (see [`Guest::emit`]), or this daemon has ended.
     pub fn subscribe(&self, topic: &str) -> Result<Events> {
         wire::check_name(topic)?;
         let feed = Feed::open(self.host, operation::FEED_SUBSCRIBE, topic.as_bytes());
@@ -181,7 +184,7 @@ impl Ecosystem {
     }
 }
 
-/// A future that was spawned: its polls and its drop are the daemon's code, as a command is.
+/// A spawned future. Its polls and its drop run the daemon's code, as a command does.
 struct Task {
     host: HostV1,
     entrance: Entrance,

@@ -1,8 +1,8 @@
-//! The error of an author's functions: a text for a person.
+//! The error type of a daemon's functions: a text for a person.
 //!
-//! It is made from any `std::error::Error` by `?`, with the causes behind it, and therefore is none itself (as
-//! with `anyhow`, the two exclude each other in Rust). What another daemon answered keeps its code, so that a caller can
-//! tell a daemon that is away from one that refuses.
+//! `?` makes it from any `std::error::Error`, together with the causes behind it. Therefore it can't implement that
+//! trait itself, just like the error of `anyhow`. An error from another daemon keeps its code, so that a caller can
+//! distinguish a daemon that is away from one that refuses.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use serde::Deserialize;
 
 use crate::abi::{HostFault, status};
 
-/// What a daemon's own function returns.
+/// The result of a daemon's own functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a daemon could not do what it was asked; its text is what the guest reads.
+/// The reason why a daemon could not do what was requested; the guest reads its text.
 ///
 /// ```
 /// use dae_plugin_api::{Error, Result};
@@ -32,7 +32,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error with this text.
+    /// Creates an error with this text.
     pub fn new(text: impl fmt::Display) -> Self {
         Error {
             text: text.to_string(),
@@ -40,16 +40,18 @@ impl Error {
         }
     }
 
-    /// What went wrong, where another daemon or the way to it said so: an error code of Common TCP, as `failed`,
-    /// `bad-arguments`, `unknown-command`, `crashed`, `timeout` or `unavailable`. `None` for an error of this side.
+    /// Returns the error code if the error came from another daemon or from the way to it. It is a code of Common TCP:
+    /// `failed`, `bad-arguments`, `unknown-command`, `crashed`, `timeout` or `unavailable`. Returns `None` for an error
+    /// of this daemon.
     ///
-    /// Returned from a command, the error is answered as `failed` all the same: the code is that of somebody else.
+    /// If a command returns such an error, its own reply is still `failed`: the code belongs to the other daemon's
+    /// reply.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// What the host says about `command`, sent to `to`: what went wrong first, since that is what a person needs.
+    /// Creates the error of a `command` that was sent to `to`. The cause comes first, because a person needs it first.
     pub(crate) fn of_call(fault: &HostFault, command: &str, to: impl fmt::Display) -> Self {
         match serde_json::from_str::<Fault>(&fault.message) {
             Ok(Fault { code, message }) => Error {
@@ -64,7 +66,7 @@ impl Error {
         }
     }
 
-    /// What the host says about an operation of its own.
+    /// Creates the error of a host operation.
     pub(crate) fn of_host(fault: &HostFault, operation: &str) -> Self {
         match serde_json::from_str::<Fault>(&fault.message) {
             Ok(Fault { code, message }) => Error {
@@ -82,7 +84,7 @@ impl Error {
     }
 }
 
-/// What a daemon that isn't there any more is answered with.
+/// The code of a call to a daemon or guest that has gone.
 const GONE_CODE: &str = "unavailable";
 
 /// A failure as it crosses the boundary.
@@ -92,7 +94,7 @@ struct Fault {
     message: String,
 }
 
-/// Returns the text in one line; an older host may have sent none.
+/// Returns the text in one line, or a replacement for an empty text, which an older host may send.
 fn one_line(text: &str) -> String {
     match text.trim().is_empty() {
         true => "no reason was given".to_owned(),

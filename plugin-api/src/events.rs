@@ -1,14 +1,14 @@
-//! Events, and the streams of them that an author loops over.
+//! Events, and streams of them that an author's loop can read.
 //!
-//! Each stream has a queue of its own in the host, from the moment it is made. It is bounded (4 MiB): a stream that
-//! isn't read ends with an event `disconnect ["slow-guest: …"]`, and nobody else is slowed down by it.
+//! Each stream has its own queue in the host from the moment it is created. The queue holds up to 4 MiB. A stream that
+//! isn't read in time ends with the event `disconnect ["slow-guest: …"]`, and doesn't slow down anything else.
 
 use serde::de::DeserializeOwned;
 
 use crate::feed::Feed;
 use crate::{Credential, Error, Result, wire};
 
-/// What another daemon says without being asked: a name, and arguments.
+/// A message that another daemon sends without being asked: a name and arguments.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
     line: String,
@@ -19,16 +19,16 @@ impl Event {
         Event { line }
     }
 
-    /// Its name; of a published one, the topic.
+    /// Returns the name; for a published event, that is the topic.
     #[must_use]
     pub fn name(&self) -> &str {
         wire::parted(&self.line).0
     }
 
-    /// Its arguments: all of them as a tuple or a `Vec`, or the only one as itself. `()` takes none.
+    /// Returns the arguments: all of them as a tuple or a `Vec`, or a single one as itself. `()` takes none.
     ///
     /// # Errors
-    /// They are something else; the text says what was expected and what came.
+    /// The arguments don't fit `T`; the text shows what was expected and what came.
     pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
         self.read()
             .map_err(|text| Error::new(format!("the event {}: {text}", self.name())))
@@ -39,7 +39,7 @@ impl Event {
     }
 }
 
-/// As it came: `tick [7]`.
+/// The line as it came: `tick [7]`.
 impl std::fmt::Display for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.line)
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Event {
     }
 }
 
-/// The events of a guest or a topic, in the order in which they came. Dropped, it is closed.
+/// The events of a guest or a topic, in the order in which they came. Dropping the stream closes it.
 pub struct Events(Feed);
 
 impl Events {
@@ -60,8 +60,8 @@ impl Events {
         Events(feed)
     }
 
-    /// Waits for the next one; `None` once there will be no more: the guest has gone for good, this daemon ends, or the
-    /// queue was full. A future that is dropped loses no event.
+    /// Waits for the next event. Returns `None` once there will be no more: the guest has gone for good, this daemon
+    /// ends, or the queue was full. Dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Event> {
         self.0.next().await.map(Event::new)
     }
@@ -73,30 +73,30 @@ impl std::fmt::Debug for Events {
     }
 }
 
-/// What became of a daemon.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeKind {
-    /// It is there now: started, or found.
+    /// The daemon was started or found.
     Appeared,
-    /// It runs as another generation, on another port, or in another process.
+    /// The daemon runs as another generation, on another port, or in another process.
     Changed,
-    /// It is there no more.
+    /// The daemon is no longer there.
     Gone,
 }
 
-/// A daemon that has come, changed or gone.
+/// A daemon that has appeared, changed or gone.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Change {
-    /// What became of it.
+    /// The kind of the change.
     pub kind: ChangeKind,
-    /// Who it is, or was.
+    /// The daemon's credential; for one that has gone, the last one known.
     pub credential: Credential,
 }
 
 impl Change {
-    /// `None` for what only later hosts say.
+    /// Returns the change, or `None` for an event that only later hosts send.
     fn read(event: &Event) -> Option<Self> {
         let kind = match event.name() {
             "appeared" => ChangeKind::Appeared,
@@ -109,7 +109,7 @@ impl Change {
     }
 }
 
-/// The daemons that come, change and go, in that order. Dropped, it is closed.
+/// The daemons that appear, change and go, in that order of time. Dropping the stream closes it.
 pub struct Changes(Feed);
 
 impl Changes {
@@ -117,8 +117,8 @@ impl Changes {
         Changes(feed)
     }
 
-    /// Waits for the next one; `None` once there will be no more: this daemon ends, or the queue was full. A future that is
-    /// dropped loses no change.
+    /// Waits for the next change. Returns `None` once there will be no more: this daemon ends, or the queue was full.
+    /// Dropping the future loses no change.
     pub async fn next(&mut self) -> Option<Change> {
         loop {
             let event = Event::new(self.0.next().await?);

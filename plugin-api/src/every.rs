@@ -1,17 +1,17 @@
-//! A clock's ticks, counted from its start, so that late ones don't push back those behind them.
+//! A timer whose ticks are counted from its start, so that a late tick doesn't delay those after it.
 //!
-//! The host's timer counts milliseconds from when it is asked; the deadlines are kept here.
+//! The host's timer only counts milliseconds from the time of the request, so this type keeps the deadlines.
 
 use std::time::{Duration, Instant};
 
 use crate::Ecosystem;
 
-/// The shortest period there is: the host's timer knows no finer one.
+/// The shortest period; the host's timer has no finer resolution.
 const PERIOD_MIN: Duration = Duration::from_millis(1);
-/// The longest: a hundred years, so that no sum with it overflows.
+/// The longest period: a hundred years, so that no sum with it overflows.
 const PERIOD_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Ticks at a fixed period; made by [`Ecosystem::every`].
+/// A timer with a fixed period, created by [`Ecosystem::every`].
 #[derive(Debug)]
 pub struct Every {
     eco: Ecosystem,
@@ -26,8 +26,8 @@ impl Every {
         }
     }
 
-    /// Waits for the next tick. What it returns is how many were missed before it, because nobody waited for them in time:
-    /// 0 on a daemon that keeps up. A future that is dropped loses no tick.
+    /// Waits for the next tick. Returns how many ticks were missed before it because nothing waited for them: 0 for a
+    /// daemon that keeps up. Dropping the future loses no tick.
     pub async fn tick(&mut self) -> u64 {
         loop {
             let now = Instant::now();
@@ -39,13 +39,13 @@ impl Every {
     }
 }
 
-/// A timer rounds down, and would wake too early.
+/// Rounds up to whole milliseconds. The host's timer would round down and wake too early.
 fn whole_ms(wait: Duration) -> Duration {
     let ms = wait.as_nanos().div_ceil(1_000_000);
     Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
-/// When the ticks are due.
+/// The schedule of the ticks.
 #[derive(Debug)]
 struct Beat {
     period: Duration,
@@ -61,12 +61,12 @@ impl Beat {
         }
     }
 
-    /// `None` if it isn't time yet; else how many ticks were missed, and the next one is set.
+    /// Returns `None` if no tick is due. Otherwise returns how many were missed, and schedules the next one.
     fn due(&mut self, now: Instant) -> Option<u64> {
         let late = now.checked_duration_since(self.next)?;
         let missed = late.as_nanos() / self.period.as_nanos();
         let into_period = late.as_nanos() % self.period.as_nanos();
-        // Less than a period, which is less than a u64 of nanoseconds holds.
+        // The remainder is less than a period, so a u64 of nanoseconds can hold it.
         let into_period = Duration::from_nanos(u64::try_from(into_period).unwrap_or(0));
         self.next = now - into_period + self.period;
         Some(u64::try_from(missed).unwrap_or(u64::MAX))

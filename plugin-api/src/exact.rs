@@ -1,14 +1,14 @@
-//! Reads JSON so that no number changes on the way.
+//! Reads JSON without changing any number.
 //!
-//! serde_json reads an integer beyond 64 bits as the nearest `f64`, and serde's own `f64` takes any integer and rounds it.
-//! [`Exact`] stands between a type and its deserializer and refuses both. An integer reaches an `f64` or `f32` only if the
-//! type holds it, and reaches a place that takes any value (a `Value`, an untagged or flattened type) only if it has at most
-//! 64 bits. `i128` and `u128` take all that they can hold.
+//! serde_json reads an integer of more than 64 bits as the nearest `f64`, and serde's own `f64` rounds any integer.
+//! [`Exact`] stands between a type and its deserializer and refuses both. An integer reaches an `f64` or `f32` only if
+//! the type holds it exactly. It reaches a place that takes any value (a `Value`, an untagged or flattened type) only
+//! if it has at most 64 bits. `i128` and `u128` take all that they can hold.
 //!
-//! serde_json's `arbitrary_precision` would keep the text of every number, but it changes what a `Value` is in every plugin,
-//! and breaks flattened and untagged types.
+//! serde_json's `arbitrary_precision` would keep the text of every number, but it changes what a `Value` is in every
+//! plugin, and breaks flattened and untagged types.
 //!
-//! Not covered: a number that serde has buffered (for an untagged or flattened type) and then gives to an `f64` inside.
+//! Not covered: a number that serde has buffered (for an untagged or flattened type) and then gives to an inner `f64`.
 
 mod visitor;
 
@@ -19,17 +19,17 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 
 use visitor::Checked;
 
-/// Up to here an `f64` holds every integer.
+/// The limit up to which an `f64` holds every integer.
 pub(crate) const DOUBLE_MAX: u64 = 1 << 53;
-/// Up to here an `f32` holds every integer.
+/// The limit up to which an `f32` holds every integer.
 pub(crate) const SINGLE_MAX: u64 = 1 << 24;
-/// From here on a number may be an integer that has more than 64 bits.
+/// The absolute value (2^63) from which a number may be an integer of more than 64 bits.
 const WIDE_MIN: f64 = 9_223_372_036_854_775_808.0;
 
 /// Reads a whole text.
 ///
 /// # Errors
-/// As `serde_json::from_str`, and where an integer would be rounded.
+/// `serde_json::from_str` fails, or an integer would be rounded.
 pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, serde_json::Error> {
     let numbers = Numbers::of(text);
     let mut json = serde_json::Deserializer::from_str(text);
@@ -41,16 +41,16 @@ pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, serde_jso
 /// Reads a whole text, as [`from_str`] does.
 ///
 /// # Errors
-/// As [`from_str`], and where the bytes are not UTF-8.
+/// [`from_str`] fails, or the bytes are not UTF-8.
 pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, serde_json::Error> {
     match std::str::from_utf8(bytes) {
         Ok(text) => from_str(text),
-        // It says what is wrong, in its own words.
+        // serde_json reports the error in its own words.
         Err(_) => serde_json::from_slice(bytes),
     }
 }
 
-/// What a place in a type holds without rounding.
+/// The values that a place in a type holds without rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holds {
     /// Any value: integers up to 64 bits.
@@ -72,8 +72,8 @@ impl Holds {
         }
     }
 
-    /// Returns whether the place holds the integer that these digits, perhaps with a sign, stand for: as its exact value,
-    /// or as JavaScript writes it, which pads the shortest digits with zeros.
+    /// Returns whether the place holds the integer of these digits, which may have a sign. The digits are its exact
+    /// value, or the form of JavaScript, which pads the shortest digits with zeros.
     #[cold]
     fn holds_text(self, digits: &str) -> bool {
         match self {
@@ -87,7 +87,7 @@ impl Holds {
         }
     }
 
-    /// Returns the bits of what a reader makes of these digits.
+    /// Returns the bits of the `f64` that a reader makes of these digits.
     fn read_as(self, digits: &str) -> u64 {
         let read = match self {
             Holds::Integers | Holds::Double => digits.parse::<f64>(),
@@ -116,10 +116,11 @@ impl Holds {
     }
 }
 
-/// The integers of a text that have more than 64 bits; they are looked for once there is need.
+/// The integers of a text that have more than 64 bits. The text is searched only when needed.
 pub(crate) struct Numbers<'t> {
     text: &'t str,
-    /// Those that a place can't hold, by the bits of the `f64` that a reader makes of them. One map for each of [`Holds`].
+    /// The integers that a place can't hold, by the bits of the `f64` that a reader makes of them. One map for each of
+    /// [`Holds`].
     refused: [OnceCell<BTreeMap<u64, &'t str>>; 3],
 }
 
@@ -132,7 +133,7 @@ impl<'t> Numbers<'t> {
         }
     }
 
-    /// Checks what a place is about to take as a floating-point number.
+    /// Checks a value that a place is about to take as a floating-point number.
     #[inline]
     fn check(&self, value: f64, holds: Holds) -> Result<(), String> {
         match value.abs() < WIDE_MIN {
@@ -181,14 +182,15 @@ fn is_integer(number: &str) -> bool {
     digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Returns where the number ends that begins at `start`.
+/// Returns the end of the number that begins at `start`.
 pub(crate) fn number_end(bytes: &[u8], start: usize) -> usize {
     let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
     let rest = &bytes[start..];
     start + rest.iter().take_while(|byte| is_part(byte)).count()
 }
 
-/// Returns where the string ends whose opening quote is at `start`; the end of the text, if it has no closing one.
+/// Returns the end of the string whose opening quote is at `start`, or the end of the text if there is no closing
+/// quote.
 pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     loop {
@@ -214,7 +216,7 @@ impl<'n, D> Exact<'n, D> {
     }
 }
 
-/// Methods that read no number, or one that the inner deserializer reads exactly.
+/// Defines methods that read no number, or one that the inner deserializer reads exactly.
 macro_rules! handed_on {
     ($($method:ident)*) => {
         $(#[inline]
@@ -224,7 +226,7 @@ macro_rules! handed_on {
     };
 }
 
-/// Methods whose visitor is checked: the value may be or hold a number.
+/// Defines methods whose visitor is checked, because the value may be a number or hold one.
 macro_rules! checked {
     ($($method:ident($($name:ident: $of:ty),*) $holds:ident;)*) => {
         $(#[inline]

@@ -1,7 +1,7 @@
-//! A daemon behind the boundary: the functions of its vtable, and the guard around each.
+//! Exposes a daemon across the boundary: the functions of its vtable, and the protection around each.
 //!
-//! Every function here catches what the author's code throws, marks the thread as running that daemon (for the log), and
-//! enters the daemon's own tokio where there is one. A future does the same at each poll and in its drop.
+//! Every function here catches the panics of the author's code, marks the thread as running that daemon (for the log),
+//! and enters the daemon's own tokio runtime if there is one. A future does the same at each poll and in its drop.
 
 #![allow(unsafe_code)]
 
@@ -28,7 +28,7 @@ pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, sa
 pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
 pub use abi_stable;
 
-/// The root module of a plugin whose daemon is `D`.
+/// Returns the root module of a plugin whose daemon is `D`.
 #[must_use]
 pub fn root_module<D: Exported>() -> DaemonModV1_Ref {
     struct Holder<D>(std::marker::PhantomData<D>);
@@ -40,7 +40,7 @@ pub fn root_module<D: Exported>() -> DaemonModV1_Ref {
             query: query::<D>,
         });
     }
-    // SAFETY: `MODULE` is a constant of 'static function pointers, promoted to a static of this image.
+    // SAFETY: `MODULE` is a constant of 'static function pointers, promoted to a static of this library.
     const { DaemonModV1_Ref(unsafe { WithMetadata::as_prefix(&Holder::<D>::MODULE) }) }
 }
 
@@ -68,7 +68,7 @@ extern "C" fn query<D: Exported>(name: RStr<'_>) -> *const () {
 }
 
 unsafe extern "C" fn check_state<D: Exported>(state: RSlice<'_, u8>, sink: *mut SinkV1) -> u32 {
-    // SAFETY: the caller lends the sink for this call.
+    // SAFETY: the caller keeps the sink valid and leaves it to this function for the length of this call.
     let mut out = unsafe { Output::new(sink) };
     panic::install_hook();
     let checked = panic::caught(|| {
@@ -96,10 +96,10 @@ unsafe extern "C" fn create<D: Exported>(
     sink: *mut SinkV1,
 ) -> StepV1 {
     let _scope = log::Scope::enter(host);
-    // SAFETY: the caller lends the sink until the step has ended.
+    // SAFETY: the caller keeps the sink valid and leaves it to the step until the step has ended.
     let out = unsafe { Output::new(sink) };
     let place = Place(place);
-    // What may panic below is only the author's; `caught` covers it at construction and at each poll.
+    // Only the author's code can panic below. It runs inside the polls of `Guarded`, which catch panics.
     panic::install_hook();
     log::install_subscriber(host);
     let message = match serde_json::from_slice::<StartMessage>(request.as_slice()) {
@@ -131,7 +131,7 @@ unsafe extern "C" fn create<D: Exported>(
     StepV1::pending(guarded.into_ffi())
 }
 
-/// The author's `start`, within the daemon's own runtime.
+/// Runs the author's `start` within the daemon's own runtime.
 async fn started<D: Exported>(request: StartRequest) -> Result<Arc<Live<D>>, String> {
     let host = request.host;
     let runtime = Runtime::default();
@@ -155,10 +155,10 @@ async fn started<D: Exported>(request: StartRequest) -> Result<Arc<Live<D>>, Str
     }))
 }
 
-/// Where `create` leaves the instance.
+/// The place where `create` stores the instance.
 struct Place(*mut ROption<InstanceV1>);
 
-// SAFETY: the caller of `create` lends the place to the step alone.
+// SAFETY: the caller of `create` leaves the place to the step alone.
 unsafe impl Send for Place {}
 
 impl Place {
@@ -178,12 +178,12 @@ impl Place {
     }
 }
 
-/// Borrows the `Arc` behind `this` without taking a count.
+/// Borrows the `Arc` behind `this` without changing its count.
 ///
 /// # Safety
 /// `this` comes from `Place::put::<D>`, and `destroy` has not been called.
 unsafe fn borrowed<D>(this: *const ()) -> ManuallyDrop<Arc<Live<D>>> {
-    // SAFETY: `this` is what `Arc::into_raw` gave; ManuallyDrop leaves that count where it is.
+    // SAFETY: `this` is what `Arc::into_raw` returned; ManuallyDrop leaves that count as it is.
     ManuallyDrop::new(unsafe { Arc::from_raw(this.cast()) })
 }
 
@@ -194,7 +194,7 @@ unsafe extern "C" fn call<D: Exported>(
 ) -> StepV1 {
     // SAFETY: the vtable's contract.
     let live = unsafe { borrowed::<D>(this) };
-    // SAFETY: the caller lends the sink until the step has ended.
+    // SAFETY: the caller keeps the sink valid and leaves it to the step until the step has ended.
     let out = unsafe { Output::new(sink) };
     // SAFETY: `second` is used only when the code that has the first has panicked.
     let mut second = unsafe { out.second() };
@@ -222,7 +222,7 @@ unsafe extern "C" fn act<D: Exported>(
 ) -> StepV1 {
     // SAFETY: the vtable's contract.
     let live = unsafe { borrowed::<D>(this) };
-    // SAFETY: the caller lends the sink until the step has ended.
+    // SAFETY: the caller keeps the sink valid and leaves it to the step until the step has ended.
     let mut out = unsafe { Output::new(sink) };
     let _scope = log::Scope::enter(live.host);
     let _entered = live.runtime.enter();
@@ -247,7 +247,7 @@ unsafe extern "C" fn act<D: Exported>(
     }
 }
 
-/// A guest has come or gone: its id is the argument, eight bytes, the lowest first.
+/// Returns the work for a guest that has come or gone. The argument is its id (u64, little-endian).
 fn told_of_guest<D: Exported>(
     live: &Arc<Live<D>>,
     verb: u32,
@@ -261,7 +261,7 @@ fn told_of_guest<D: Exported>(
     })
 }
 
-/// The state goes into the sink; a daemon that hands none over answers `NOTHING`.
+/// Writes the state into the sink, or returns `NOTHING` for a daemon that hands none over.
 fn save<D: Exported>(live: &Arc<Live<D>>, mut out: Output) -> StepV1 {
     match panic::caught(|| D::save(Arc::clone(live))) {
         Ok(Some(work)) => pending(live, out, |mut out| async move {
@@ -296,13 +296,13 @@ async fn finished(work: Work<()>, mut out: Output) -> u32 {
 }
 
 unsafe extern "C" fn destroy<D: Exported>(this: *const (), sink: *mut SinkV1) -> u32 {
-    // SAFETY: from `Place::put::<D>`, and this is the one time its count is taken back.
+    // SAFETY: `this` is from `Place::put::<D>`, and only this call takes back its count.
     let live: Arc<Live<D>> = unsafe { Arc::from_raw(this.cast()) };
-    // SAFETY: the caller lends the sink for this call.
+    // SAFETY: the caller keeps the sink valid and leaves it to this function for the length of this call.
     let mut out = unsafe { Output::new(sink) };
     let _scope = log::Scope::enter(live.host);
     let dropped = panic::caught(move || {
-        // Futures of its commands hold the others; the host has dropped them.
+        // The other counts belong to futures of its commands, and the host has dropped those.
         if let Some(live) = Arc::into_inner(live) {
             let Live {
                 daemon,
@@ -327,7 +327,7 @@ unsafe extern "C" fn destroy<D: Exported>(this: *const (), sink: *mut SinkV1) ->
     }
 }
 
-/// A step whose rest is the author's future.
+/// Returns a step that continues with the author's future.
 pub(crate) fn pending<D, F>(
     live: &Arc<Live<D>>,
     out: Output,
@@ -340,9 +340,9 @@ where
     StepV1::pending(Guarded::new(live.host, Some(Arc::clone(live)), out, make).into_ffi())
 }
 
-/// A future of the author's code, guarded at each poll and in its drop.
+/// A future of the author's code that is protected at each poll and in its drop.
 struct Guarded<D: Exported, F> {
-    // Dropped by hand, before `live`, which it may borrow from through an Arc of its own.
+    // Dropped explicitly, before `live`, because it may borrow from it through an Arc of its own.
     future: ManuallyDrop<F>,
     host: HostV1,
     live: Option<Arc<Live<D>>>,
@@ -389,21 +389,20 @@ impl<D: Exported, F> Drop for Guarded<D, F> {
         let _scope = log::Scope::enter(self.host);
         {
             let _entered = self.live.as_ref().map(|live| live.runtime.enter());
-            // A panic in there is logged by the hook; there is nobody left to answer.
+            // The hook logs a panic of this drop; there is nothing left to answer.
             // SAFETY: dropped once, here, in place.
             let _ = panic::caught(|| unsafe { ManuallyDrop::drop(&mut self.future) });
         }
-        // The last handle on the daemon may be this one; its Drop is the author's code too.
+        // This may be the last handle on the daemon, whose Drop is the author's code too.
         let live = self.live.take();
         let _ = panic::caught(|| drop(live));
     }
 }
 
-/// The bytes of several strings, joined at compile time: the manifest, whose parts come from the macro, the compiler
-/// and cargo.
+/// Joins several strings at compile time. The manifest consists of parts from the macro, the compiler and cargo.
 ///
 /// # Panics
-/// At compile time, where `N` is not the sum of the lengths.
+/// Fails at compile time if `N` is not the sum of the lengths.
 #[must_use]
 pub const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
     let mut joined = [0; N];
@@ -422,7 +421,7 @@ pub const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
     joined
 }
 
-/// The length that [`join`] makes of these.
+/// Returns the length of the parts after [`join`].
 #[must_use]
 pub const fn joined_len(parts: &[&str]) -> usize {
     let (mut sum, mut part) = (0, 0);
@@ -433,8 +432,8 @@ pub const fn joined_len(parts: &[&str]) -> usize {
     sum
 }
 
-/// The one symbol that a plugin exports: what `abi_stable::export_root_module` writes, without the author's crate
-/// having to depend on `abi_stable`. The name is the one that its `ROOT_MODULE_LOADER_NAME` has; a test compares them.
+/// Exports the only symbol of a plugin. It does the same as `abi_stable::export_root_module`, but the author's crate
+/// need not depend on `abi_stable`. The name equals that crate's `ROOT_MODULE_LOADER_NAME`; a test compares them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_root_module {
@@ -463,7 +462,7 @@ macro_rules! __export_root_module {
     };
 }
 
-/// A plugin's panic strategy for its manifest; evaluated in the plugin's crate.
+/// Returns a plugin's panic strategy for its manifest. It is evaluated in the plugin's crate.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __panic_strategy {

@@ -1,6 +1,6 @@
-//! A host for the tests of this crate: it keeps feeds, runs what is spawned, and answers what it was told to.
+//! A fake host for the tests of this crate: it keeps event queues, runs spawned tasks, and returns prepared answers.
 //!
-//! It has no threads and no clock. [`FakeHost::settle`] runs the spawned tasks until none gets any further, and
+//! It has no threads and no clock. [`FakeHost::settle`] runs the spawned tasks until none makes further progress, and
 //! [`FakeHost::finish`] runs a future together with them.
 
 #![allow(unsafe_code)]
@@ -18,22 +18,22 @@ use async_ffi::{FfiFuture, FutureExt as _};
 use crate::abi::{HostV1, HostVtableV1, Output, SinkV1, StepV1, status};
 use crate::{Ecosystem, Guest, operation, wire};
 
-/// How often everything is polled before a test is given up.
+/// The number of polls after which a test fails.
 const ROUNDS_MAX: usize = 10_000;
-/// More rounds than any task takes from being able to go on to having gone on.
+/// More rounds than any task needs to make progress.
 const SETTLING_ROUNDS: usize = 200;
 
-/// One daemon's host.
+/// The host of one daemon.
 pub struct FakeHost(u64);
 
 #[derive(Default)]
 struct State {
     feeds: HashMap<u64, Feed>,
-    /// The feeds of each guest that is there.
+    /// The queues of each connected guest.
     guests: HashMap<u64, Vec<u64>>,
-    /// What is asked for later, by operation.
+    /// The answers to `ask_later`, by operation.
     answers: HashMap<String, (u32, Vec<u8>)>,
-    /// All that was asked, at once or for later.
+    /// All requests, of `ask` and of `ask_later`.
     asked: Vec<(String, Vec<u8>)>,
     emitted: Vec<(u64, String)>,
     logged: Vec<String>,
@@ -55,7 +55,7 @@ fn with<T>(daemon: u64, act: impl FnOnce(&mut State) -> T) -> T {
 }
 
 impl FakeHost {
-    /// A host that nothing was asked of yet.
+    /// Creates a host without any requests so far.
     pub fn new() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         FakeHost(LAST.fetch_add(1, Ordering::Relaxed) + 1)
@@ -72,7 +72,7 @@ impl FakeHost {
         Ecosystem::new(self.host())
     }
 
-    /// A guest that is there.
+    /// Returns a connected guest.
     pub fn guest(&self, id: u64) -> Guest {
         with(self.0, |state| {
             state.guests.entry(id).or_default();
@@ -80,7 +80,7 @@ impl FakeHost {
         Guest::new(self.host(), id)
     }
 
-    /// Answers that operation so from now on.
+    /// Sets the answer to an operation.
     pub fn answer(&self, operation: &str, status: u32, answer: &[u8]) {
         let answer = (status, answer.to_vec());
         with(self.0, |state| {
@@ -88,7 +88,7 @@ impl FakeHost {
         });
     }
 
-    /// The guest says something.
+    /// Sends a line from the guest to its queues.
     pub fn say(&self, guest: u64, line: &str) {
         with(self.0, |state| {
             for feed in state.guests.get(&guest).into_iter().flatten() {
@@ -98,7 +98,7 @@ impl FakeHost {
         });
     }
 
-    /// All feeds of the guest end, though it is there.
+    /// Ends all queues of the guest, which stays connected.
     pub fn give_up_feeds(&self, guest: u64) {
         self.say(guest, r#"disconnect ["slow-guest: more than it holds"]"#);
         with(self.0, |state| {
@@ -108,7 +108,7 @@ impl FakeHost {
         });
     }
 
-    /// The guest has gone for good.
+    /// Ends the guest for good.
     pub fn end_guest(&self, guest: u64) {
         self.say(guest, r#"disconnect ["it has gone"]"#);
         with(self.0, |state| {
@@ -118,7 +118,7 @@ impl FakeHost {
         });
     }
 
-    /// The daemon ends: what it has spawned is cancelled.
+    /// Ends the daemon, which cancels its spawned tasks.
     pub fn end(&self) {
         let tasks = with(self.0, |state| {
             state.has_ended = true;
@@ -142,7 +142,7 @@ impl FakeHost {
         with(self.0, |state| state.logged.join("\n"))
     }
 
-    /// How many tasks haven't ended.
+    /// Returns the number of tasks that haven't ended.
     pub fn tasks(&self) -> usize {
         with(self.0, |state| state.tasks.len())
     }
@@ -169,7 +169,7 @@ impl FakeHost {
         });
     }
 
-    /// Runs the tasks until none gets any further.
+    /// Runs the tasks until none makes further progress.
     pub fn settle(&self) {
         for _ in 0..SETTLING_ROUNDS {
             self.round();
@@ -239,7 +239,7 @@ impl State {
                 status::NOTHING
             }
             operation::FEED_SUBSCRIBE | operation::FEED_WATCH => {
-                // As if a guest of that number said it.
+                // Treat the queue as one of guest 0.
                 self.guests.entry(0).or_default().push(number);
                 self.feeds.insert(number, Feed::default());
                 status::NOTHING
@@ -254,7 +254,7 @@ impl State {
         }
     }
 
-    /// The lines of a feed, or that there will be none; `None` while there are none.
+    /// Returns the lines of a queue, or `GONE` after its end; `None` while there are none.
     fn next(&mut self, feed: u64) -> Option<(u32, Vec<u8>)> {
         let feed = self.feeds.entry(feed).or_default();
         let lines: String = feed.lines.drain(..).map(|line| line + "\n").collect();
@@ -272,7 +272,7 @@ unsafe extern "C" fn ask_later(
     request: RSlice<'_, u8>,
     sink: *mut SinkV1,
 ) -> StepV1 {
-    // SAFETY: the crate lends the sink until the step has ended.
+    // SAFETY: the crate keeps the sink valid and leaves it to the step until the step has ended.
     let mut out = unsafe { Output::new(sink) };
     let request = request.as_slice().to_vec();
     if operation.as_str() == operation::FEED_NEXT {

@@ -1,7 +1,7 @@
-//! A feed: a queue of lines in the host, and the one reader of it.
+//! The reader's side of an event queue in the host.
 //!
-//! The host keeps the queue, and bounds it; here is only the batch that was taken last. A batch is taken whole or not at
-//! all, so that dropping a future that waits for it loses nothing.
+//! The host keeps the queue and limits it. This side holds only the last batch of lines. A batch is taken as a whole or
+//! not at all, so dropping a future that waits for one loses nothing.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,25 +10,25 @@ use std::task::Poll;
 use crate::abi::{HostFault, HostV1};
 use crate::{operation, wire};
 
-/// One reader's queue. Dropped, it is closed.
+/// The single reader of an event queue. Dropping it closes the queue.
 pub struct Feed {
     host: HostV1,
     id: u64,
     batch: String,
-    /// Where the next line of the batch begins.
+    /// The start of the next line in the batch.
     at: usize,
     is_over: bool,
-    /// The last batch was there at once; the next may be too, and so on without end.
+    /// Set if the last batch was available at once. In a flood of events, each later batch may be too.
     is_hot: bool,
-    /// The last line said that the queue was full.
+    /// Set if the last line says that the queue was full.
     is_full: bool,
 }
 
-/// How the last line of a feed begins that the host has given up.
+/// The start of the last line of a queue that was full.
 const FULL: &str = "disconnect [\"slow-guest";
 
 impl Feed {
-    /// A feed of what `operation` says about `of`. From here on it misses nothing.
+    /// Opens a queue that receives what `operation` reports about `of`. It misses nothing after this call.
     pub fn open(host: HostV1, operation: &str, of: &[u8]) -> Result<Self, HostFault> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
@@ -44,12 +44,12 @@ impl Feed {
         })
     }
 
-    /// A feed of a guest's events.
+    /// Opens a queue of a guest's events.
     pub fn of_guest(host: HostV1, guest: u64) -> Result<Self, HostFault> {
         Feed::open(host, operation::GUEST_LISTEN, &guest.to_le_bytes())
     }
 
-    /// The next line; `None` once there will be no more.
+    /// Returns the next line, or `None` once there will be no more.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(line) = self.line_of_batch() {
@@ -70,14 +70,15 @@ impl Feed {
         Some(line)
     }
 
-    /// Of a feed that has ended: whether it was too full, and what it told of may go on.
+    /// Returns whether an ended queue was full. If so, its source may still exist.
     pub fn was_full(&self) -> bool {
         self.is_full
     }
 
     async fn refill(&mut self) {
         if self.is_hot {
-            // A flood must not keep the thread from everything else that it runs. Whoever drops this future has let it run.
+            // Yield, so that a flood of events can't block the thread's other tasks. If this future is dropped during
+            // the wait, the caller has yielded too, so the flag is already cleared.
             self.is_hot = false;
             breath().await;
         }
@@ -103,13 +104,13 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         if !self.is_over {
-            // Of a daemon that has ended, it is closed already.
+            // If the daemon has ended, the queue is already closed and this call has no effect.
             let _ = self.host.ask(operation::FEED_CLOSE, &self.id.to_le_bytes());
         }
     }
 }
 
-/// Lets everything else run first.
+/// Yields once, so that other tasks can run.
 pub async fn breath() {
     let mut has_waited = false;
     std::future::poll_fn(|context| {

@@ -1,7 +1,7 @@
-//! A guest: one Common TCP connection, as a daemon sees it, whichever side has opened it.
+//! The guest handle: one Common TCP connection as a daemon sees it, no matter which side opened it.
 //!
-//! The value is an id; the connection is the host's. It may be kept for as long as one likes and used from any thread:
-//! once the guest has gone, everything answers with an error, and nothing dangles.
+//! The handle is only an id; the connection belongs to the host. It may be kept for any time and used from any thread.
+//! Once the guest has gone, all methods return errors, and nothing dangles.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::feed::Feed;
 use crate::listeners::{self, Handler, Listener};
 use crate::{Credential, Error, Result, operation, wire};
 
-/// One connection: of somebody who has come to this daemon, or to a daemon that this one has connected to.
+/// A connection from a guest to this daemon, or from this daemon to another one.
 ///
 /// ```
 /// # use dae_plugin_api::prelude::*;
@@ -32,12 +32,12 @@ use crate::{Credential, Error, Result, operation, wire};
 /// # fn main() {}
 /// ```
 ///
-/// # Its end
-/// A guest that came is gone once its connection ends. A connection that this daemon opened is made again by the host, by
-/// the other daemon's name, when that one is reloaded, restarted or has crashed: handlers and streams stay, and hear
-/// `disconnect ["why"]` and later `connect [credential]`. Calls that were on their way are answered `crashed`, and those
-/// made meanwhile wait for as long as the host waits, then are `unavailable`. It is gone for good once [`Guest::close`] is
-/// called or this daemon ends.
+/// # End of a connection
+/// A guest that connected to this daemon has gone once its connection ends. A connection that this daemon opened is
+/// different: if the other daemon is reloaded, restarted or crashes, the host reconnects by its name. Handlers and
+/// streams stay, and receive `disconnect ["why"]` and later `connect [credential]`. Calls in flight fail as `crashed`.
+/// New calls wait for as long as the host waits, and then fail as `unavailable`. Such a connection ends for good when
+/// [`Guest::close`] is called or this daemon ends.
 #[derive(Clone, Copy)]
 pub struct Guest {
     host: HostV1,
@@ -49,7 +49,7 @@ impl Guest {
         Guest { host, id }
     }
 
-    /// A number for this connection; never given twice in the life of a host.
+    /// Returns the number of this connection, which a host never uses twice.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
@@ -57,12 +57,14 @@ impl Guest {
 
     /// Sends a command, and waits for its reply.
     ///
-    /// `arguments` is as for [`Guest::emit`]. `T` is read from the reply's one argument; from `null` if there is none, which
-    /// `()` and `Option` take; and from the list of them if there are several.
+    /// `arguments` has the same form as for [`Guest::emit`]. `T` is read from the reply's single argument. If there is
+    /// none, it is read from `null`, which `()` and `Option` take. If there are several, it is read from the list of
+    /// them.
     ///
     /// # Errors
-    /// The other side's, with its [`Error::code`]: `unknown-command`, `bad-arguments`, `failed`, `crashed`, `timeout`,
-    /// `unavailable`. None of them where the name or the arguments are not fit to be sent, or the reply is no `T`.
+    /// The other side's error has its [`Error::code`]: `unknown-command`, `bad-arguments`, `failed`, `crashed`,
+    /// `timeout` or `unavailable`. The error has no code if the name or the arguments can't be sent, or the reply
+    /// doesn't fit `T`.
     pub async fn call<T: DeserializeOwned>(
         &self,
         command: &str,
@@ -79,23 +81,23 @@ impl Guest {
         })
     }
 
-    /// Asks the other side who it is. One that doesn't speak Common TCP, a person at a telnet, never answers, and the call
-    /// ends as `timeout`.
+    /// Requests the other side's credential. If it doesn't speak Common TCP, such as a person with telnet, the call
+    /// fails as `timeout`.
     ///
     /// # Errors
-    /// As [`Guest::call`].
+    /// The same as [`Guest::call`].
     pub async fn credential(&self) -> Result<Credential> {
         self.call("dae", ()).await
     }
 
-    /// Sends an event: a line that answers nothing. `arguments` is written as a JSON array: a tuple, a slice, a `Vec`;
-    /// a value that isn't one becomes the only argument.
+    /// Sends an event, which is a line without a reply. `arguments` is written as a JSON array: a tuple, a slice or a
+    /// `Vec`. A value of another kind becomes the only argument.
     ///
-    /// It returns once the line is queued. A guest that doesn't read is closed as `slow-guest` when 4 MiB wait for it.
+    /// It returns once the line is queued. If a guest doesn't read and 4 MiB wait for it, it is closed as `slow-guest`.
     ///
     /// # Errors
-    /// The guest has gone, the name is not one (1 to 128 bytes without white space, control characters or `#`), or
-    /// the arguments can't be written as JSON.
+    /// The guest has gone, the name isn't valid (1 to 128 bytes without white space, control characters or `#`), or the
+    /// arguments can't be written as JSON.
     pub fn emit(&self, name: &str, arguments: impl Serialize) -> Result<()> {
         let line = wire::line(name, arguments)?;
         match self.host.emit(self.id, &line) {
@@ -104,11 +106,12 @@ impl Guest {
         }
     }
 
-    /// Has `handler` called for each event of this name, from now on until the guest has gone for good or this daemon ends.
+    /// Calls `handler` for each later event of this name, until the guest has gone for good or this daemon ends.
     ///
-    /// The handlers of a guest are called one after the other, in the order of its events and of their registration. They
-    /// must not block; what takes long is spawned. One that panics is logged, and called again at the next event. Events
-    /// whose arguments don't fit `T` (see [`Event::arguments`](crate::Event::arguments)) are logged as warnings.
+    /// The handlers of a guest run one after the other, in the order of its events and of their registration. They must
+    /// not block: spawn a task for slow work. If a handler panics, the panic is logged, and the handler is called again
+    /// at the next event. Events whose arguments don't fit `T` (see [`Event::arguments`](crate::Event::arguments)) are
+    /// logged as warnings.
     ///
     /// ```
     /// # use dae_plugin_api::prelude::*;
@@ -120,7 +123,7 @@ impl Guest {
     /// ```
     ///
     /// # Errors
-    /// The guest has gone, the name is none, or this daemon has ended.
+    /// The guest has gone, the name isn't valid (see [`Guest::emit`]), or this daemon has ended.
     pub fn on<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -129,10 +132,10 @@ impl Guest {
         listeners::add(self.host, self.id, Handler::new(name, false, handler)?)
     }
 
-    /// As [`Guest::on`], for the next event of this name only.
+    /// Calls `handler` like [`Guest::on`], but only for the next event of this name.
     ///
     /// # Errors
-    /// As [`Guest::on`].
+    /// The same as [`Guest::on`].
     pub fn once<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -141,13 +144,13 @@ impl Guest {
         listeners::add(self.host, self.id, Handler::new(name, true, handler)?)
     }
 
-    /// Takes a handler back; false where it is registered no more. It may be called from a handler. A call of it that is
-    /// going on in another thread goes on.
+    /// Removes a handler. Returns false if it is no longer registered. A handler may call this. If the handler is
+    /// running in another thread, that call continues.
     pub fn off(&self, listener: Listener) -> bool {
         listeners::remove(self.host, self.id, listener)
     }
 
-    /// Its events from now on, of all names, for those who would rather loop.
+    /// Returns a stream of the guest's later events, of all names, for authors who prefer a loop.
     ///
     /// # Errors
     /// The guest has gone, or this daemon has ended.
@@ -157,7 +160,7 @@ impl Guest {
         Ok(Events::new(feed))
     }
 
-    /// Waits until it has gone for good.
+    /// Waits until the guest has gone for good.
     pub async fn closed(&self) {
         while let Ok(mut feed) = Feed::of_guest(self.host, self.id) {
             while feed.next().await.is_some() {}
@@ -167,15 +170,14 @@ impl Guest {
         }
     }
 
-    /// Closes the connection, once what is on its way to the other side is written. There is nothing to do for one that
-    /// has gone.
+    /// Closes the connection after all pending output is written. It has no effect on a guest that has gone.
     pub fn close(&self) {
         let _ = self
             .host
             .ask(operation::GUEST_CLOSE, &self.id.to_le_bytes());
     }
 
-    /// Whether the connection is still open.
+    /// Returns whether the connection is still open.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let request = self.id.to_string();
@@ -184,7 +186,7 @@ impl Guest {
             .is_ok()
     }
 
-    /// As errors name it.
+    /// Returns the guest's name in error messages.
     fn spoken(&self) -> String {
         format!("guest {}", self.id)
     }

@@ -1,7 +1,7 @@
-//! All that the author of a daemon needs.
+//! The API for authors of daemons: everything that a plugin of `dae-host` needs.
 //!
-//! A daemon is a type with a name. `#[daemon]` on its `impl` makes the crate a plugin that `dae-host` loads, and
-//! `#[command]` makes a method a command that daemons, and people with telnet, can send:
+//! A daemon is a Rust type. The attribute `#[daemon]` on its `impl` makes the crate a plugin that `dae-host` loads. The
+//! attribute `#[command]` makes a method a command, which other daemons, programs and people with telnet can send:
 //!
 //! ```
 //! use dae_plugin_api::prelude::*;
@@ -21,32 +21,36 @@
 //! # fn main() {}
 //! ```
 //!
-//! The crate is built as a `cdylib`, and its file is handed to `dae-host install Sample libsample.so`.
+//! Build the crate as a `cdylib`, and install the file with `dae-host install Sample libsample.so`.
 //!
 //! # Commands
-//! - `&self`, then any number of arguments of any type that serde reads; the result is any type that serde writes, or
-//!   a `Result` of one, whose error is answered as `failed` with its text.
-//! - A number arrives exactly, or the command is refused: an `f64` takes no integer that it would round, and a `json::Value`
-//!   none beyond 64 bits, which `i128` and `u128` take. `NaN` and infinities don't exist in JSON: a result or a state that
-//!   holds one is an error.
-//! - `fn` runs where the command was read, and must not block. `#[command(blocking)]` runs on a thread where it may.
-//!   `async fn` is polled at once and, if it waits, by the host's runtime: a daemon needs no thread of its own.
-//! - `&str` is read without a copy. Trailing `Option<T>` arguments may be left out. A last `#[rest] more: Vec<T>`
-//!   takes all that is left.
-//! - An argument of type [`Guest`] or [`Ecosystem`], or a reference to one, is given by the host and isn't counted.
-//! - `dae`, `options`, `help`, `stats` and `error` are the host's, for every daemon.
+//! - **Signature.** A command takes `&self` and up to 12 arguments of types that serde reads. It returns a type that
+//!   serde writes, or a `Result` of one. The host answers an `Err` as `failed`, with the error's text.
+//! - **Numbers.** A number arrives exactly, or the command is refused. An `f64` takes no integer that it would round. A
+//!   `json::Value` takes no integer of more than 64 bits; `i128` and `u128` do. JSON has no `NaN` and no infinities: a
+//!   result or a state that holds one is an error.
+//! - **Threads.** A `fn` runs on the thread that read the command, so it must not block. A `fn` with
+//!   `#[command(blocking)]` runs on a thread where it may. An `async fn` starts at once, and the host's runtime polls
+//!   it until it ends. A daemon needs no thread of its own.
+//! - **Strings and options.** `&str` is read without a copy. Callers may leave out trailing arguments of type
+//!   `Option<T>`. A last argument `#[rest] more: Vec<T>` takes all that are left.
+//! - **Host arguments.** The host supplies arguments of type [`Guest`] and [`Ecosystem`], or references to them.
+//!   Callers don't send these.
+//! - **Reserved names.** The host answers `dae`, `options`, `help`, `stats` and `error` for every daemon.
 //!
 //! # Guests
-//! A [`Guest`] is one connection. It is copied and kept as a number is, and used from any thread: [`Guest::emit`] pushes an
-//! event, [`Guest::call`] asks the other side, [`Guest::on`] hears what it says. Once it has gone, all of them say so.
+//! A [`Guest`] is a handle on one connection. It is a small value that can be copied, kept, and used from any thread.
+//! [`Guest::emit`] sends an event, [`Guest::call`] sends a command and waits for the reply, and [`Guest::on`] registers
+//! a handler of events. Once the guest has gone, they return errors.
 //!
-//! `#[on(connect)]` and `#[on(disconnect)]` make a method one that is called when a guest has come or gone: `fn` or
-//! `async fn`, with `&self` and, in any order, a `Guest` and an `Ecosystem`, or neither; the result is `()` or a `Result`,
-//! whose error is logged. `connect` is over before the guest's first command begins. After a reload the new instance is
-//! told of each guest that is still there, under the same [`Guest::id`], and the old one of none.
+//! A method with `#[on(connect)]` runs when a guest has connected, and one with `#[on(disconnect)]` when it has gone.
+//! It is a `fn` or an `async fn` that takes `&self` and optionally a `Guest` and an `Ecosystem`, in any order. It
+//! returns `()` or a `Result`, whose error is logged. The guest's first command begins only after `connect` has ended.
+//! After a reload, the new instance gets a `connect` for each guest that is still connected, under the same
+//! [`Guest::id`]. The old instance gets no `disconnect` for them.
 //!
 //! # Other daemons
-//! An [`Ecosystem`] reaches the others by their names, in whatever process or language they run:
+//! An [`Ecosystem`] reaches other daemons by their names, in whatever process or language they run:
 //!
 //! ```
 //! use dae_plugin_api::prelude::*;
@@ -62,11 +66,12 @@
 //!     }
 //!
 //!     async fn run(&self) -> Result<()> {
-//!         // A connection, and a handler of its events. Here they are a tuple; `|n: u64|` would take an only one.
+//!         // Opens a connection and handles its events. An event with two arguments is read as a tuple, one with a
+//!         // single argument also as `|n: u64|`.
 //!         let clock = self.eco.connect("Clock").await?;
 //!         clock.on("tick", |(n, unix_ms): (u64, u64)| tracing::info!(n, unix_ms))?;
 //!         let () = clock.call("subscribe", ()).await?;
-//!         // A topic: what anybody publishes on it, all who have subscribed hear.
+//!         // Subscribes to a topic: every event that any daemon publishes on it arrives here.
 //!         let mut alarms = self.eco.subscribe("alarm")?;
 //!         while let Some(alarm) = alarms.next().await {
 //!             let text: String = alarm.arguments()?;
@@ -75,7 +80,7 @@
 //!         Ok(())
 //!     }
 //!
-//!     /// Counts one, at another daemon's.
+//!     /// Increments the counter of another daemon.
 //!     #[command]
 //!     async fn count(&self) -> Result<u64> {
 //!         match self.eco.call("Counter", "increment", ()).await {
@@ -87,59 +92,67 @@
 //! # fn main() {}
 //! ```
 //!
-//! - **Order.** What is sent over one connection is read in that order. Handlers run one after the other, in the order of
-//!   the events; they must not block.
-//! - **Errors.** A call that fails has the other side's words, and its [`Error::code`]: `unknown-command`, `bad-arguments`,
-//!   `failed`, `crashed`, `timeout`, `unavailable`. Returned by `?` from a command, it is answered as `failed` with the
-//!   same text.
-//! - **Reload and crash.** While the other side is reloaded, calls wait. If it crashes, those on their way are answered
-//!   `crashed`. A connection that this daemon opened is made again by the host; its handlers hear `disconnect ["why"]`
-//!   and `connect [credential]`, and what was asked for over it (as `subscribe` above) is asked for again on `connect`.
-//! - **This daemon's own reload** ends the connections, handlers and streams of the old instance; the new one makes its
-//!   own, best in `run`, which begins once it has taken over.
-//! - **Bounds.** Nothing is kept without end. Of events, 4 MiB wait for a reader; past that a stream ends, with an event
-//!   `disconnect ["slow-guest: …"]`, and handlers go on with what comes later. A flood of calls is answered, some of it
-//!   with `unavailable`.
-//! - [`Ecosystem::every`] ticks without drift, [`Ecosystem::list`], [`Ecosystem::find`] and [`Ecosystem::watch`] tell who is
-//!   there.
+//! - **Order.** Whatever is sent over one connection is read in the same order. Handlers run one after the other, in
+//!   the order of the events. They must not block.
+//! - **Errors.** A failed call returns the other side's text and its [`Error::code`]: `unknown-command`,
+//!   `bad-arguments`, `failed`, `crashed`, `timeout` or `unavailable`. If a command returns such an error by `?`, the
+//!   host answers `failed` with the same text.
+//! - **Reload and crash of the other side.** Calls wait while the other daemon is reloaded. If it crashes, calls in
+//!   flight fail as `crashed`. The host reopens a connection that this daemon opened. Its handlers receive
+//!   `disconnect ["why"]` and then `connect [credential]`. On `connect`, request again what was requested over the
+//!   connection, such as `subscribe` above.
+//! - **Reload of this daemon.** It ends the connections, handlers and streams of the old instance. The new instance
+//!   opens its own, best in `run`, which begins after the new instance has taken over.
+//! - **Limits.** All queues are bounded. Up to 4 MiB of events wait for a reader. Beyond that, a stream ends with the
+//!   event `disconnect ["slow-guest: …"]`, and handlers continue with later events. If a daemon makes too many calls at
+//!   once, some fail as `unavailable`.
+//! - [`Ecosystem::every`] ticks without drift. [`Ecosystem::list`], [`Ecosystem::find`] and [`Ecosystem::watch`] report
+//!   which daemons run.
 //!
 //! # Lifecycle
-//! Methods of these names in the same `impl`, each optional, each `fn` or `async fn`:
-//! - `start(Ecosystem, Config) -> Result<Self>`: without it, `Default`. `Config` is any type that serde reads from the
-//!   JSON object given at install. One or both arguments may be left out.
-//! - `run(&self)`: background work for as long as the daemon lives; may return a `Result`.
-//! - `stop(&self)`: the last call before the daemon is dropped.
+//! The methods below are optional. Each is a `fn` or an `async fn` of this name in the same `impl`:
+//! - `start(Ecosystem, Config) -> Result<Self>` creates the daemon; without it, `Default` does. `Config` is any type
+//!   that serde reads from the JSON object given at install. Each argument may be left out, and so may the `Result`.
+//! - `run(&self)` does background work for as long as the daemon lives. It may return a `Result`.
+//! - `stop(&self)` is the last call before the daemon is dropped. It may return a `Result`.
 //!
 //! # State
-//! What one instance hands to the next, over a reload, a stop and a start, or a restart of the host; any type that serde
-//! writes and reads, as JSON:
-//! - `save(&self) -> State`, or a `Result` of it, with `start(…, state: Option<State>)`; each may be `async`. Or
-//!   `#[daemon(state = State)]` with `From<&Self> for State` and `From<State> for Self`.
-//! - `#[daemon(state_version = 2)]` numbers the shape of it, 1 without; `migrate(version: u32, state: json::Value) ->
-//!   Result<State>` reads older ones. A state that can't be read refuses the reload.
-//! - `#[daemon(exclusive)]`: two instances never run at once. The old one ends before the new one starts, and is started
-//!   again if that fails. For a daemon that owns a port or a locked file.
+//! One instance can hand a state to the next, over a reload, a stop and a start, or a restart of the host. The state is
+//! of any type that serde writes and reads as JSON. There are two ways to declare it:
+//! - The methods `save(&self) -> State`, or a `Result` of it, and `start(…, state: Option<State>)`. Each may be
+//!   `async`.
+//! - The option `#[daemon(state = State)]` with `From<&Self> for State` and `From<State> for Self`.
 //!
-//! # Reload
-//! A new file is tried out in a process of its own before it comes near the host: it is loaded there, and reads a copy
-//! of the state. What crashes or hangs in that is refused, and the old code runs on.
-//! - `#[daemon(trial = "start")]`: the trial also runs `start`, with the config and the copy of the state, and then `stop`.
-//!   For a daemon whose `start` can be run twice without harm: it opens nothing that only one can have, sends nothing,
-//!   and writes over nothing. Then a start that fails, hangs or crashes is found before any guest waits for it. The owner
-//!   has the last word, by `trial` in its settings: `true` only loads, `"start"` starts, `false` does without a trial.
-//! - Guests wait while the state moves: for the commands that still run, for `save`, and for `start`, which the host gives
-//!   `start_ms` (10 s) and then refuses. So a `start` should be short, and leave what takes long to `run`.
+//! `#[daemon(state_version = 2)]` numbers the shape of the state; the default is 1. Older shapes are read by the
+//! function `migrate(version: u32, state: json::Value) -> Result<State>`. If the new code can't read the state, the
+//! reload is refused.
 //!
-//! The crate of a daemon that derives `Serialize` or `Deserialize` depends on `serde` itself, with its feature `derive`:
+//! `#[daemon(exclusive)]` never runs two instances at once. The old one ends before the new one starts, and starts
+//! again if the new one fails. Use it for a daemon that owns a port or a locked file.
+//!
+//! A crate that derives `Serialize` or `Deserialize` must itself depend on `serde` with the feature `derive`, because
 //! the derives name that crate.
 //!
+//! # Reload
+//! The host tries a new file in a separate process before it loads the file itself. This preflight loads the file and
+//! has it read a copy of the state. If the file crashes or hangs there, the host refuses it and keeps the old code.
+//! - `#[daemon(trial = "start")]` makes the preflight also run `start`, with the config and the copy of the state, and
+//!   then `stop`. So a `start` that fails, hangs or crashes is found before any guest waits for it. Use it only if
+//!   `start` can run twice without harm: it opens nothing that only one instance can have, sends nothing, and
+//!   overwrites nothing.
+//! - The owner's setting `trial` takes precedence: `true` only loads the file, `"start"` also starts the daemon, and
+//!   `false` skips the preflight.
+//! - Guests wait while the state moves: for commands that still run, for `save`, and for `start`. If `start` takes
+//!   longer than `start_ms` (10 s), the host refuses the reload. So keep `start` short, and do slow work in `run`.
+//!
 //! # Panics and threads
-//! Whatever panics is caught on this side of the boundary, answered as `crashed`, and logged with its place.
-//! A plugin must be built with `panic = "unwind"`, which is cargo's default. With the feature `tokio`, each daemon has a
-//! tokio runtime of its own, entered whenever its code runs, so that `tokio::spawn` and all that builds on it work.
+//! A panic in a daemon's code never crosses into the host. It is caught, answered as `crashed`, and logged with its
+//! place. Build the plugin with `panic = "unwind"`, which is cargo's default. With the feature `tokio`, each daemon has
+//! a tokio runtime of its own. It is entered whenever the daemon's code runs, so `tokio::spawn` and libraries for tokio
+//! work.
 //!
 //! # Statics
-//! Two daemons of one file share its image, and so its `static`s. State belongs into the daemon's type.
+//! Two daemons from the same file share its library and therefore its `static`s. Keep state in the daemon's type.
 
 pub mod abi;
 mod arguments;
@@ -181,14 +194,14 @@ pub use tracing;
 
 pub use abi::{ABI_VERSION_MAX, ABI_VERSION_MIN};
 
-/// The compiler that built this crate, and so the plugin: `rustc 1.95.0 (…)`.
+/// The version of the compiler that built this crate and therefore the plugin, such as `rustc 1.95.0 (…)`.
 pub const RUSTC: &str = env!("DAE_RUSTC");
-/// The target triple it was built for.
+/// The target triple of the build.
 pub const TARGET: &str = env!("DAE_TARGET");
-/// This crate's version.
+/// The version of this crate.
 pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Everything a daemon's source usually names.
+/// The names that a daemon's source usually needs.
 pub mod prelude {
     pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
     pub use crate::{Every, Guest, Listener, Result, daemon, json, tracing};

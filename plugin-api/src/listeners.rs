@@ -1,11 +1,11 @@
-//! Handlers of events: what `Guest::on` registers, and the task that runs it.
+//! Event handlers: the registrations of `Guest::on`, and the task that runs them.
 //!
-//! A [`Guest`](crate::Guest) is a number that is copied about, so that its handlers live here, in one table an image, by
-//! daemon and guest. The first handler opens a feed and spawns the dispatcher, a task of the daemon's own; it runs the
-//! handlers of an event one after the other, in the order in which they were registered, and one event after the other.
-//! No lock of the table is held meanwhile: a handler may register, remove, send, and panic.
+//! A [`Guest`](crate::Guest) is only a number that is copied freely. So its handlers live here, in one table for each
+//! library, by daemon and guest. The first handler opens an event queue and spawns the dispatcher, a task of the
+//! daemon. The dispatcher handles one event after the other, and runs its handlers in the order of their registration.
+//! It holds no lock of the table meanwhile: a handler may register, remove, send, and panic.
 //!
-//! An entry is there for as long as its dispatcher: until the guest has gone for good, or the daemon ends.
+//! An entry exists for as long as its dispatcher: until the guest has gone for good, or the daemon ends.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,20 +18,20 @@ use crate::events::Event;
 use crate::feed::{Feed, breath};
 use crate::{Ecosystem, Error, Result, panic, wire};
 
-/// How many events are handled before everything else on the thread has its turn.
+/// The number of events that are handled before the dispatcher yields to other tasks on its thread.
 const EVENTS_AT_ONCE_MAX: u32 = 64;
 
-/// A handler that was registered; [`Guest::off`](crate::Guest::off) takes it back.
+/// A registered handler; [`Guest::off`](crate::Guest::off) removes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Listener {
     guest: u64,
     id: u64,
 }
 
-/// What is called; the text says why an event doesn't fit.
+/// The function of a handler. Its error says why an event doesn't fit.
 type Handle = Arc<Mutex<dyn FnMut(&Event) -> Result<(), String> + Send>>;
 
-/// A handler and when it is called.
+/// A handler, with the events for which it is called.
 pub struct Handler {
     name: String,
     is_once: bool,
@@ -46,7 +46,7 @@ struct Registered {
 /// The handlers of one guest.
 #[derive(Default)]
 struct Hub {
-    /// Set by the first handler: whether there is a dispatcher.
+    /// The result of opening the dispatcher, set by the first handler.
     opened: OnceLock<Result<(), String>>,
     handlers: Mutex<Handlers>,
 }
@@ -54,7 +54,7 @@ struct Hub {
 #[derive(Default)]
 struct Handlers {
     all: Vec<Registered>,
-    /// The dispatcher has ended; who comes now needs another hub.
+    /// Set when the dispatcher has ended. A new handler then needs another hub.
     is_over: bool,
 }
 
@@ -62,7 +62,7 @@ type Key = (u64, u64);
 static TABLE: Mutex<Option<HashMap<Key, Arc<Hub>>>> = Mutex::new(None);
 
 impl Handler {
-    /// A handler of the events of this name, whose arguments are read as `T`.
+    /// Creates a handler for events of this name, whose arguments are read as `T`.
     pub fn new<T: DeserializeOwned>(
         name: &str,
         is_once: bool,
@@ -79,7 +79,7 @@ impl Handler {
     }
 }
 
-/// Registers a handler. What comes from that guest from here on, it is told.
+/// Registers a handler. It receives all events of that guest after this call.
 pub fn add(host: HostV1, guest: u64, handler: Handler) -> Result<Listener> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
@@ -95,13 +95,13 @@ pub fn add(host: HostV1, guest: u64, handler: Handler) -> Result<Listener> {
     }
 }
 
-/// Takes a handler back; false where it isn't registered any more. One that is running goes on.
+/// Removes a handler. Returns false if it is no longer registered. A call that is running continues.
 pub fn remove(host: HostV1, guest: u64, listener: Listener) -> bool {
     let hub = match listener.guest == guest {
         true => with_table(|table| table.get(&(host.daemon, guest)).cloned()),
         false => None,
     };
-    // What it has captured is dropped here, after the lock.
+    // The handler's captured values are dropped here, after the lock.
     let removed = hub.and_then(|hub| hub.lock().take(listener.id));
     removed.is_some()
 }
@@ -114,7 +114,7 @@ fn with_table<T>(act: impl FnOnce(&mut HashMap<Key, Arc<Hub>>) -> T) -> T {
 fn push(key: Key, registered: Registered) -> Arc<Hub> {
     with_table(|table| {
         let hub = table.entry(key).or_default();
-        // Between its dispatcher's end and its removal, a hub is still found.
+        // A hub can still be found between its dispatcher's end and its removal.
         if hub.lock().is_over {
             *hub = Arc::default();
         }
@@ -123,7 +123,7 @@ fn push(key: Key, registered: Registered) -> Arc<Hub> {
     })
 }
 
-/// Opens the feed, and spawns the dispatcher.
+/// Opens the event queue, and spawns the dispatcher.
 fn open(host: HostV1, guest: u64, hub: &Arc<Hub>) -> Result<(), String> {
     let feed = Feed::of_guest(host, guest)
         .map_err(|fault| Error::of_call(&fault, "on", format_args!("guest {guest}")).to_string())?;
@@ -136,7 +136,7 @@ fn open(host: HostV1, guest: u64, hub: &Arc<Hub>) -> Result<(), String> {
     spawned.map_err(|error| error.to_string())
 }
 
-/// The hub's end: who is registered is dropped, the table forgets it.
+/// Ends a hub: drops its handlers, and removes it from the table.
 fn end(key: Key, hub: &Arc<Hub>) {
     let dropped = {
         let mut handlers = hub.lock();
@@ -148,7 +148,7 @@ fn end(key: Key, hub: &Arc<Hub>) {
             table.remove(&key);
         }
     });
-    // The author's code may run in there, and must find no lock taken.
+    // This drop may run the author's code, which must find no lock taken.
     drop(dropped);
 }
 
@@ -169,7 +169,7 @@ impl Handlers {
         Some(self.all.remove(at))
     }
 
-    /// The handler, if nobody has taken it back meanwhile; one that is called once leaves the list by this.
+    /// Returns the handler unless it was removed meanwhile. A handler for a single event is removed by this.
     fn due(&mut self, id: u64) -> Option<Handle> {
         let one = self.all.iter().find(|one| one.id == id)?;
         match one.handler.is_once {
@@ -179,7 +179,7 @@ impl Handlers {
     }
 }
 
-/// The task behind a guest's handlers. Dropped, whether it has ended or was cancelled, it takes the hub along.
+/// The task that runs a guest's handlers. Its drop, after its end or a cancellation, ends the hub.
 struct Dispatcher {
     host: HostV1,
     guest: u64,
@@ -225,13 +225,13 @@ impl Dispatcher {
                 continue;
             };
             self.call(&handle, event);
-            // One that was called once is dropped here, within what catches panics.
+            // A handler for a single event is dropped here, where panics are caught.
             let _ = panic::caught(|| drop(handle));
         }
     }
 
     fn call(&self, handle: &Handle, event: &Event) {
-        // The lock is the handler's own, and only this task calls it.
+        // The lock belongs to this handler, and only this task calls it.
         let called = panic::caught(|| {
             let mut handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
             handle(event)

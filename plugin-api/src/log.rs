@@ -1,8 +1,8 @@
 //! The log of a plugin: a `tracing` subscriber that forwards every event to the host.
 //!
-//! Statics are private to each image, so the host's subscriber never hears a plugin's `tracing::info!`. This one does,
-//! and adds which daemon was running: a thread-local says so while the daemon's code runs; on threads of the plugin's
-//! own, it is the daemon that was started last in this image.
+//! Each library has its own statics, so the host's subscriber never receives a plugin's `tracing::info!`. This
+//! subscriber does, and adds the daemon that was running. A thread-local names it while the daemon's code runs. On the
+//! plugin's own threads, it is the daemon that started last in this library.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,14 +22,14 @@ thread_local! {
     static ENTERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// For threads that no daemon is known to run on.
+/// The daemon for threads that aren't known to run a daemon.
 static LATEST: RwLock<Option<HostV1>> = RwLock::new(None);
 
-/// Marks a thread as running a daemon's code, until it is dropped.
+/// A mark on a thread that runs a daemon's code, until it is dropped.
 pub struct Scope(Option<HostV1>);
 
 impl Scope {
-    /// From now on, what this thread logs is that daemon's.
+    /// Attributes this thread's log to that daemon until the scope is dropped.
     #[inline]
     #[must_use]
     pub fn enter(host: HostV1) -> Self {
@@ -44,8 +44,8 @@ impl Drop for Scope {
     }
 }
 
-/// Puts the subscriber in place, once an image, and makes `host` the one for threads of the plugin's own.
-/// A plugin that has set a global subscriber of its own keeps it.
+/// Installs the subscriber, once for each library, and makes `host` the one for the plugin's own threads. If the plugin
+/// has already set a global subscriber, that one stays.
 pub fn install_subscriber(host: HostV1) {
     static ONCE: Once = Once::new();
     *LATEST.write().unwrap_or_else(PoisonError::into_inner) = Some(host);
@@ -54,7 +54,7 @@ pub fn install_subscriber(host: HostV1) {
     });
 }
 
-/// Logs without `tracing`, for the panic hook.
+/// Logs an error without `tracing`, for the panic hook.
 pub fn error(target: &str, message: &str) {
     if let Some(host) = current() {
         host.log(1, target, message, "");
@@ -66,7 +66,7 @@ fn current() -> Option<HostV1> {
     here.or_else(|| *LATEST.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The subscriber. Spans are kept as the text that goes before an event's message.
+/// The subscriber. It keeps each span as the text to log with an event.
 #[derive(Default)]
 struct Forward {
     last_id: AtomicU64,
@@ -84,7 +84,7 @@ impl Forward {
         spans.get_mut(&id).map(act)
     }
 
-    /// The spans this thread is in, outermost first: `outer{a=1}:inner`.
+    /// Returns the spans that this thread is in, outermost first: `outer{a=1}:inner`.
     fn path(&self) -> Option<String> {
         let entered = ENTERED.try_with(|entered| entered.borrow().clone()).ok()?;
         let texts: Vec<String> = entered
@@ -97,7 +97,7 @@ impl Forward {
 
 impl Subscriber for Forward {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Traces of an author's libraries would cost a crossing each; what is less than DEBUG stays here.
+        // Each trace of an author's libraries would cross the boundary, so levels below DEBUG stay here.
         *metadata.level() <= Level::DEBUG
     }
 

@@ -1,7 +1,7 @@
-//! The message for JSON that a type doesn't take: in the words of JSON, with the place.
+//! Error messages for JSON that a type doesn't take, in the terms of JSON and with the place.
 //!
-//! serde speaks of Rust ("invalid type: map, expected u8"), and the reader of the message may never have seen Rust. The
-//! message is translated here, after the fact: what a type expects is only known as text. A message that isn't known here
+//! serde uses Rust's terms ("invalid type: map, expected u8"), which the reader of the message may not know. This
+//! module translates the finished message, because serde gives a type's expectation only as text. An unknown message
 //! stays as it is.
 
 mod place;
@@ -10,10 +10,10 @@ use std::borrow::Cow;
 
 pub use place::{Place, locate};
 
-/// What serde_json says where a text nests too deep.
+/// The message of serde_json for a text that nests too deep.
 const TOO_DEEP: &str = "recursion limit exceeded";
 
-/// Explains why a type didn't take `text`: where in it, what was expected and what came.
+/// Explains why a type didn't take `text`: the place, what was expected and what came.
 #[must_use]
 pub fn explain(error: &serde_json::Error, text: &str) -> String {
     let (path, what) = parts(error, text);
@@ -23,14 +23,14 @@ pub fn explain(error: &serde_json::Error, text: &str) -> String {
     }
 }
 
-/// Returns the path to where the error is, as `.list[3].x`, and what it is about.
+/// Returns the path to the error, such as `.list[3].x`, and the explanation.
 #[must_use]
 pub fn parts(error: &serde_json::Error, text: &str) -> (String, String) {
     let place = locate(text, offset_of(error, text));
     let message = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
     let message = message.strip_suffix(&position).unwrap_or(&message);
-    // A path of 127 steps says nothing.
+    // A path of 127 steps doesn't help a reader.
     let path = if message == TOO_DEEP {
         String::new()
     } else {
@@ -39,13 +39,13 @@ pub fn parts(error: &serde_json::Error, text: &str) -> (String, String) {
     (path, translated(message, place.last))
 }
 
-/// Says a message of serde's in the words of JSON, where no place is known.
+/// Translates a message of serde into the terms of JSON, without a place.
 #[must_use]
 pub fn say(message: &str) -> String {
     translated(message, "")
 }
 
-/// Says a message of the `json5` crate in the words of JSON; it ends with its position.
+/// Translates a message of the `json5` crate, which ends with its position, into the terms of JSON.
 #[must_use]
 pub fn say_of_json5(message: &str) -> String {
     match message.rsplit_once(" at line ") {
@@ -54,9 +54,9 @@ pub fn say_of_json5(message: &str) -> String {
     }
 }
 
-/// Returns a path in a command's arguments as a path in one of them, to stand behind its number: `, at .x`.
+/// Converts a path in a command's arguments to a path in one of them, such as `, at .x`, to follow its number.
 ///
-/// Where the arguments are an array, the path begins with the argument's index.
+/// If the arguments are an array, the path begins with the argument's index.
 #[must_use]
 pub fn inside_argument(path: &str, arguments: &str) -> String {
     let inside = match arguments.starts_with('[') {
@@ -69,7 +69,7 @@ pub fn inside_argument(path: &str, arguments: &str) -> String {
     }
 }
 
-/// Returns where in the text the error was found, in bytes.
+/// Returns the error's position in the text, in bytes.
 fn offset_of(error: &serde_json::Error, text: &str) -> usize {
     let lines_before = error.line().saturating_sub(1);
     let lines = text.split_inclusive('\n').take(lines_before);
@@ -77,7 +77,7 @@ fn offset_of(error: &serde_json::Error, text: &str) -> usize {
     (start + error.column()).min(text.len())
 }
 
-/// `last` is the value in the text that the message is about; nothing, where that isn't known.
+/// Translates a message. `last` is the value that it is about, or empty if that isn't known.
 fn translated(message: &str, last: &str) -> String {
     let rest = |start: &str| message.strip_prefix(start);
     if let Some((got, expected)) = rest("invalid type: ")
@@ -111,7 +111,7 @@ fn translated(message: &str, last: &str) -> String {
     syntax(message).unwrap_or(message).to_owned()
 }
 
-/// What serde_json's reader says of text that is JSON, and more than it takes.
+/// Returns the explanation for a message of serde_json's reader about valid JSON that it doesn't take.
 fn syntax(message: &str) -> Option<&'static str> {
     Some(match message {
         TOO_DEEP => "arrays and objects nest deeper than 127 levels",
@@ -128,7 +128,7 @@ fn syntax(message: &str) -> Option<&'static str> {
     })
 }
 
-/// What a type expects, as JSON has it.
+/// Returns the expectation of a type in the terms of JSON.
 fn wanted(expected: &str) -> Cow<'_, str> {
     if let Some(range) = range(expected) {
         return format!("a number, whole and {range}").into();
@@ -189,7 +189,7 @@ fn of_one_word(expected: &str) -> Option<&'static str> {
     })
 }
 
-/// The range of an integer type.
+/// Returns the range of an integer type.
 fn range(name: &str) -> Option<String> {
     let (low, high) = match name {
         "u8" => (0, u128::from(u8::MAX)),
@@ -207,11 +207,11 @@ fn range(name: &str) -> Option<String> {
     Some(format!("from {low} to {high}"))
 }
 
-/// What came, as JSON has it.
+/// Returns the received value in the terms of JSON.
 fn came(got: &str, last: &str) -> String {
     let quoted = |kind: &str| got.strip_prefix(kind)?.strip_prefix('`')?.strip_suffix('`');
     if let Some(number) = quoted("integer ").or(quoted("floating point ")) {
-        // The text keeps what a reader has rounded.
+        // The text has the number without the reader's rounding.
         let is_number = last.starts_with(|c: char| c == '-' || c.is_ascii_digit());
         return if is_number { last } else { number }.to_owned();
     }

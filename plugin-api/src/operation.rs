@@ -1,44 +1,45 @@
-//! What a daemon asks of its host, by name: the operations of [`ask`](crate::abi::HostV1::ask) and
+//! The names of the operations that a daemon requests from its host by [`ask`](crate::abi::HostV1::ask) and
 //! [`ask_later`](crate::abi::HostV1::ask_later).
 //!
-//! The types of the boundary are frozen; this list is what grows. A host that doesn't know a name answers `UNKNOWN`.
+//! The types of the boundary are frozen; this list is where the host API grows. A host returns `UNKNOWN` for a name it
+//! doesn't know. "At once" below stands for `ask`, "later" for `ask_later`; the parts of the request follow.
 //!
-//! - A number (of a guest, of a feed, of bytes) is a `u64` of eight bytes, the lowest first, before everything else; the
-//!   rest is UTF-8. A *line* is a name, a space and a JSON array, without a line feed.
-//! - A *guest* is a connection, accepted or opened by the daemon; both have their numbers from the host.
-//! - A *feed* is a queue of lines that the host keeps for one reader. Its number is chosen by the plugin, and never used
-//!   a second time in the life of an image. It holds a bounded number of bytes; past that its last line is
-//!   `disconnect ["slow-guest: …"]`.
-//! - A failure of another daemon, or of the way to it, is `FAILED` with `{"code": …, "message": …}`, the code being one of
-//!   Common TCP's.
+//! - A number (of a guest, of a queue, of bytes) is a little-endian `u64` at the front of the request. The rest is
+//!   UTF-8. A *line* is a name, a space and a JSON array, without a line feed.
+//! - A *guest* is a connection that the daemon accepted or opened. The host numbers both kinds.
+//! - A *queue* (`feed` in the names) is an event queue that the host keeps for one reader. The plugin chooses its
+//!   number and never uses it twice while its library is loaded. A queue holds a limited number of bytes. When it is
+//!   full, it ends with the line `disconnect ["slow-guest: …"]`.
+//! - If another daemon fails or can't be reached, the status is `FAILED` and the text `{"code": …, "message": …}`, with
+//!   an error code of Common TCP.
 
-/// At once: the daemon's own credential, JSON.
+/// At once, no request. Returns the daemon's own credential, JSON.
 pub const CREDENTIAL: &str = "credential";
-/// At once: the daemon's config, a JSON object.
+/// At once, no request. Returns the daemon's config, a JSON object.
 pub const CONFIG: &str = "config";
-/// At once: whether the guest (its number in decimal) is there: `NOTHING`, or `GONE`.
+/// At once: guest, in decimal. Returns `NOTHING` if the guest is there, otherwise `GONE`.
 pub const GUEST_OPEN: &str = "guest.open";
-/// At once: feed, guest. From now on that guest's events go into that feed too. `NOTHING`, or `GONE`.
+/// At once: queue, guest. Adds the queue as a receiver of that guest's events. Returns `NOTHING` or `GONE`.
 pub const GUEST_LISTEN: &str = "guest.listen";
-/// At once: guest. Closes the connection, as soon as what is owed to it is written.
+/// At once: guest. Closes the connection as soon as all pending output is written.
 pub const GUEST_CLOSE: &str = "guest.close";
-/// At once: feed, topic. What any daemon publishes on that topic goes into that feed.
+/// At once: queue, topic. Puts into the queue what any daemon publishes on that topic.
 pub const FEED_SUBSCRIBE: &str = "feed.subscribe";
-/// At once: feed. `appeared`, `changed` and `gone`, each with a credential, go into it.
+/// At once: queue. Puts `appeared`, `changed` and `gone` into it, each with a credential.
 pub const FEED_WATCH: &str = "feed.watch";
-/// At once: feed. Ends it; one that has ended already is left alone.
+/// At once: queue. Ends it; has no effect on a queue that has already ended.
 pub const FEED_CLOSE: &str = "feed.close";
-/// At once: line, whose name is the topic.
+/// At once: line. Publishes it; its name is the topic.
 pub const PUBLISH: &str = "publish";
-/// Later: name. The answer is the number of the new guest, and the other daemon's credential behind it.
+/// Later: name. Connects to that daemon. Returns the number of the new guest, then the other daemon's credential.
 pub const CONNECT: &str = "connect";
-/// Later: guest, line. Sends a command; the answer is the reply's arguments, a JSON array. `GONE` where the guest is.
+/// Later: guest, line. Sends a command. Returns the reply's arguments, a JSON array, or `GONE` if the guest has gone.
 pub const GUEST_CALL: &str = "guest.call";
-/// Later: length of the name, name, line. As [`GUEST_CALL`], on a connection that the host keeps for it.
+/// Later: length of the name, name, line. Like [`GUEST_CALL`], on a connection to that daemon which the host keeps.
 pub const CALL: &str = "call";
-/// Later: the credentials of all daemons, a JSON array.
+/// Later, no request. Returns the credentials of all daemons, a JSON array.
 pub const LIST: &str = "list";
-/// Later: name. That daemon's credential, or `NOTHING`.
+/// Later: name. Returns that daemon's credential, or `NOTHING`.
 pub const FIND: &str = "find";
-/// Later: feed. The next lines, one or more, each ended by a line feed; `GONE` once there will be no more.
+/// Later: queue. Returns the next lines, one or more, each with a line feed at its end; `GONE` after the last one.
 pub const FEED_NEXT: &str = "feed.next";

@@ -1,7 +1,7 @@
-//! Panics of a plugin, kept on its side: caught, told with message and place, and logged.
+//! Catches a plugin's panics on its side of the boundary, and logs them with message and place.
 //!
-//! Each image has its own std and therefore its own panic hook; the host's never sees a plugin's panic. The hook here
-//! leaves the text in a thread-local for whoever catches, and in the daemon's log.
+//! Each library has its own std and therefore its own panic hook, so the host's hook never sees a plugin's panic. The
+//! hook here stores the text in a thread-local for the code that catches the panic, and logs it for the daemon.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -11,11 +11,11 @@ use std::sync::Once;
 use crate::log;
 
 thread_local! {
-    /// Text of this thread's last panic, until the catcher takes it.
+    /// The text of this thread's last panic, until the catching code takes it.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Puts the hook in place, once an image.
+/// Installs the hook, once for each library.
 pub fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::panic::set_hook(Box::new(told)));
@@ -33,7 +33,7 @@ fn told(info: &PanicHookInfo<'_>) {
         None => format!("panicked: {message}"),
     };
     log::error("panic", &text);
-    // A thread that is being torn down has no place for it any more, and nobody who would ask.
+    // A thread that is being destroyed may have lost its thread-local. Then nothing would read the text.
     let _ = LAST.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
             *last = Some(text);
@@ -41,10 +41,10 @@ fn told(info: &PanicHookInfo<'_>) {
     });
 }
 
-/// Runs `code`.
+/// Runs `code` and catches its panic.
 ///
 /// # Errors
-/// The panic's message and place, in one line.
+/// The code panicked; the error is the message and the place in one line.
 #[inline]
 pub fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(text_of)
@@ -53,7 +53,7 @@ pub fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
 #[cold]
 fn text_of(payload: Box<dyn Any + Send>) -> String {
     let text = LAST.try_with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()));
-    // A payload may panic in its own Drop; that second panic's payload is let go undropped.
+    // A payload may panic in its own Drop. The payload of that second panic is leaked.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }

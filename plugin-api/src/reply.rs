@@ -1,8 +1,8 @@
-//! The result of a command: the author's value to JSON in the host's sink.
+//! The result of a command: writes the author's value as JSON into the host's sink.
 //!
-//! A `Result` is a reply or an error, `()` is no value, all else is what serde writes. Which of these a type is, the
-//! compiler finds by method lookup (`(&value).reply_kind()`): the `Result` of [`FallibleReply`] matches before
-//! the reference of [`PlainReply`]. So an alias of `Result` works as `Result` does.
+//! A `Result` is a reply or an error, `()` is no value, and anything else is what serde writes. The compiler selects
+//! the case by method lookup (`(&value).reply_kind()`): the `Result` of [`FallibleReply`] matches before the reference
+//! of [`PlainReply`]. So an alias of `Result` works like `Result`.
 
 mod finite;
 mod plain;
@@ -16,14 +16,14 @@ use crate::abi::{Output, status};
 use crate::misfit;
 use finite::Finite;
 
-/// A value that is itself the result.
+/// The kind of a value that is itself the result.
 pub struct Plain;
-/// A value that is a result or an error.
+/// The kind of a value that is a result or an error.
 pub struct Fallible;
 
-/// Finds `Fallible` for a `Result` whose error has a text.
+/// Selects `Fallible` for a `Result` whose error has a text.
 pub trait FallibleReply {
-    /// The tag.
+    /// Returns the kind.
     fn reply_kind(&self) -> Fallible {
         Fallible
     }
@@ -31,9 +31,9 @@ pub trait FallibleReply {
 
 impl<T: Serialize, E: Display> FallibleReply for Result<T, E> {}
 
-/// Finds `Plain` for all else.
+/// Selects `Plain` for any other type.
 pub trait PlainReply {
-    /// The tag.
+    /// Returns the kind.
     fn reply_kind(&self) -> Plain {
         Plain
     }
@@ -42,11 +42,11 @@ pub trait PlainReply {
 impl<T: Serialize> PlainReply for &T {}
 
 impl Plain {
-    /// Writes the value; the status for the host.
+    /// Writes the value, and returns the status for the host.
     #[inline]
     pub fn write<T: Serialize>(self, value: &T, out: &mut Output) -> u32 {
-        // Known at compile time. The name of `()` is its own in every release so far; should that change, a unit is
-        // answered as `null`, which a test here would show.
+        // The compiler evaluates this condition. The name of `()` is unique in every release so far. If that changes, a
+        // unit is answered as `null`, and a test in this file fails.
         if size_of::<T>() == 0 && std::any::type_name::<T>() == "()" {
             return status::NOTHING;
         }
@@ -64,8 +64,8 @@ impl Plain {
     }
 }
 
-/// Writes JSON as the seed's daemons do: a number that is whole has no `.0`, so that `add [1,2]` is answered `add [3]`
-/// whether the sum is an `f64` or an integer.
+/// Writes JSON in which whole numbers have no `.0`, so that `add [1,2]` is answered `add [3]` whether the sum is an
+/// `f64` or an integer.
 pub(crate) fn write_json<T: Serialize + ?Sized>(
     out: impl io::Write,
     value: &T,
@@ -74,7 +74,7 @@ pub(crate) fn write_json<T: Serialize + ?Sized>(
     value.serialize(Finite(&mut json))
 }
 
-/// Writes JSON that a type reads back as it was: a float keeps its `.0`.
+/// Writes JSON from which a type reads back the same value: a float keeps its `.0`.
 ///
 /// # Errors
 /// The value can't be written as JSON, or holds a number that JSON doesn't have.
@@ -86,7 +86,7 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, String
     }
 }
 
-/// Returns where a value stands that was refused, `at .list[3]: `: behind what was written so far.
+/// Returns the place of a refused value, such as `at .list[3]: `. The value follows what was written so far.
 fn place_of(error: &serde_json::Error, written: &[u8]) -> String {
     let path = match error.is_data() {
         true => misfit::locate(&String::from_utf8_lossy(written), written.len()).path(),
@@ -100,10 +100,10 @@ fn place_of(error: &serde_json::Error, written: &[u8]) -> String {
 
 struct WholeNumbers;
 
-/// Up to here every whole `f64` is exact, and JavaScript writes it without an exponent.
+/// The limit up to which every whole `f64` is exact, and JavaScript writes it without an exponent.
 const WHOLE_MAX: u64 = 1 << 53;
 
-/// The number as an integer, where it is whole and not too large. Minus zero isn't, so that it keeps its sign.
+/// Returns the number as an integer if it is whole and not too large. Minus zero isn't converted, to keep its sign.
 #[inline]
 #[allow(
     clippy::cast_possible_truncation,
@@ -111,7 +111,7 @@ const WHOLE_MAX: u64 = 1 << 53;
     clippy::float_cmp
 )]
 fn whole(value: f64) -> Option<i64> {
-    // What is no integer, or too large for one, is another number as one.
+    // The cast changes a value that isn't whole or is too large. The comparison below detects that.
     let whole = value as i64;
     let is_zero_below = whole == 0 && value.is_sign_negative();
     (whole as f64 == value && whole.unsigned_abs() <= WHOLE_MAX && !is_zero_below).then_some(whole)
@@ -135,7 +135,7 @@ impl serde_json::ser::Formatter for WholeNumbers {
 }
 
 impl Fallible {
-    /// Writes the value or the error; the status for the host.
+    /// Writes the value or the error, and returns the status for the host.
     #[inline]
     pub fn write<T: Serialize, E: Display>(self, value: &Result<T, E>, out: &mut Output) -> u32 {
         match value {
@@ -148,12 +148,12 @@ impl Fallible {
     }
 }
 
-/// Where a lifecycle method's result, whatever its type, becomes a `Result`.
+/// A conversion of any result of a lifecycle method to a `Result`.
 pub trait Ended {
-    /// The author's error as text.
+    /// Returns the author's error as text.
     ///
     /// # Errors
-    /// The author's.
+    /// The author's method failed.
     fn ended(self) -> Result<(), String>;
 }
 
@@ -169,12 +169,12 @@ impl<E: Display> Ended for Result<(), E> {
     }
 }
 
-/// Where what `start` returns, `Self` or a `Result` of it, becomes a `Result`.
+/// A conversion of the result of `start`, `Self` or a `Result` of it, to a `Result`.
 pub trait Started<D> {
-    /// The daemon, or the author's error as text.
+    /// Returns the daemon, or the author's error as text.
     ///
     /// # Errors
-    /// The author's.
+    /// The author's method failed.
     fn started(self) -> Result<D, String>;
 }
 

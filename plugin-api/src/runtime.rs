@@ -1,19 +1,19 @@
-//! The tokio that a daemon may have of its own, with the feature `tokio`; without it, the same names and nothing behind.
+//! The daemon's own tokio runtime, with the feature `tokio`. Without the feature, the same names do nothing.
 //!
-//! A runtime is entered whenever the daemon's code runs. What the daemon spawns on its host outlives the call that
-//! spawned it, so that it takes an [`Entrance`] along.
+//! A runtime is entered whenever the daemon's code runs. A task that the daemon spawns on its host outlives the call
+//! that spawned it, so the task keeps an [`Entrance`].
 
-/// The daemon's own tokio, started when first needed.
+/// The daemon's own tokio runtime, started when first needed.
 #[cfg(feature = "tokio")]
 #[derive(Default)]
 pub struct Runtime(std::sync::OnceLock<Option<tokio::runtime::Runtime>>);
 
-/// Nothing: the plugin was built without the feature `tokio`.
+/// An empty runtime, because the plugin was built without the feature `tokio`.
 #[cfg(not(feature = "tokio"))]
 #[derive(Default)]
 pub struct Runtime(());
 
-/// Marks, as a tokio's guard would, that a runtime was entered.
+/// An empty replacement for tokio's guard of an entered runtime.
 #[cfg(not(feature = "tokio"))]
 pub struct Entered;
 
@@ -26,7 +26,7 @@ impl Runtime {
             .map(tokio::runtime::Runtime::enter)
     }
 
-    /// How long a runtime's blocking tasks may go on once its daemon has ended (ms). Its async tasks end at once.
+    /// The longest time for a runtime's blocking tasks after its daemon has ended (ms). Its async tasks end at once.
     const STOP_MS: u64 = 1_000;
 
     pub fn stop(&mut self) {
@@ -36,7 +36,8 @@ impl Runtime {
     }
 }
 
-/// Where the last handle goes away inside a future, a thread that must not wait; tokio would panic.
+/// Shuts down without waiting. The last handle may be dropped inside a future, on a thread that must not wait; tokio's
+/// own drop would panic there.
 #[cfg(feature = "tokio")]
 impl Drop for Runtime {
     fn drop(&mut self) {
@@ -64,15 +65,15 @@ fn start_runtime() -> Option<tokio::runtime::Runtime> {
         .ok()
 }
 
-/// Makes sure that there is room for the runtime's thread, without which tokio would panic; and for one more, since a
-/// thread that has ended is counted for a moment longer.
+/// Checks that the runtime's thread can start, because tokio would panic otherwise. Checks for a second thread too,
+/// because a thread that has ended is counted for a moment longer.
 #[cfg(feature = "tokio")]
 fn check_threads() -> std::io::Result<()> {
     let (release, released) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let release = release;
         let waits = move || {
-            // It ends when the sender is dropped.
+            // The receiver returns when the sender is dropped.
             let _ = released.recv();
         };
         std::thread::Builder::new().spawn_scoped(scope, waits)?;
@@ -93,11 +94,11 @@ impl Runtime {
     pub fn stop(&mut self) {}
 }
 
-/// The way into the runtime that was entered when this was made.
+/// A handle for entering the runtime that was entered when the handle was made.
 #[cfg(feature = "tokio")]
 pub struct Entrance(Option<tokio::runtime::Handle>);
 
-/// Nothing, as [`Runtime`].
+/// An empty handle, because the plugin was built without the feature `tokio`.
 #[cfg(not(feature = "tokio"))]
 pub struct Entrance;
 

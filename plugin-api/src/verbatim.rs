@@ -1,18 +1,18 @@
-//! Text that stands in a JSON string as it is, found some bytes at a time; and what a reader or writer of the usual gives
-//! up with.
+//! Finds text that a JSON string holds unchanged, a block of bytes at a time. Also defines the error by which a fast
+//! reader or writer gives up.
 //!
-//! Most strings that come and go hold no quote, no backslash and no control character: they are taken, and written, without
-//! a look at each byte by itself. Whatever holds one is serde_json's. A block is looked at by loops that have no way out of
-//! them, which compilers make a comparison of.
+//! Most strings hold no quote, no backslash and no control character. They are read and written without a check of each
+//! byte by itself. All other strings are left to serde_json. The loops over a block have no early exit, so that
+//! compilers turn them into vector comparisons.
 
 use std::fmt;
 
 use serde::{de, ser};
 
-/// As many bytes as are looked at together.
+/// The number of bytes that are checked together.
 const BLOCK_BYTES: usize = 16;
 
-/// How many bytes at the front of `text` stand in a JSON string as they are.
+/// Returns how many bytes at the start of `text` a JSON string holds unchanged.
 #[inline]
 pub fn count(text: &[u8]) -> usize {
     let mut at = 0;
@@ -26,14 +26,14 @@ pub fn count(text: &[u8]) -> usize {
         return at;
     }
     match text.last_chunk::<BLOCK_BYTES>() {
-        // The bytes of it that were looked at already are not marked.
+        // The bytes of this block that were already checked are not marked.
         Some(block) if !is_marked(block) => text.len(),
         Some(block) => text.len() - BLOCK_BYTES + first_mark(*block),
         None => count_few(text),
     }
 }
 
-/// The same for less than a block.
+/// Does the same as [`count`] for less than a block.
 #[inline]
 fn count_few(text: &[u8]) -> usize {
     let mut block = [b' '; BLOCK_BYTES];
@@ -46,7 +46,7 @@ fn count_few(text: &[u8]) -> usize {
 
 #[inline(always)]
 fn is_marked(block: &[u8; BLOCK_BYTES]) -> bool {
-    // Zero, for those that are.
+    // Returns zero for a byte that a JSON string doesn't hold unchanged.
     let left = |byte: u8| {
         let (quote, backslash) = (byte ^ b'"', byte ^ b'\\');
         quote.min(backslash).min(byte.saturating_sub(b' ' - 1))
@@ -56,11 +56,11 @@ fn is_marked(block: &[u8; BLOCK_BYTES]) -> bool {
         .fold(false, |any, byte| any | (left(*byte) == 0))
 }
 
-/// Whether all of `text` stands in a JSON string as it is.
+/// Returns whether a JSON string holds all of `text` unchanged.
 #[inline]
 pub fn is_all(text: &[u8]) -> bool {
     match text.last_chunk() {
-        // The last one has bytes of the one before it, where they don't divide evenly.
+        // If the length isn't a multiple of a block, the last block overlaps the one before it.
         Some(last) => {
             let mut blocks = text.chunks_exact(BLOCK_BYTES);
             let is_marked_chunk = |chunk: &[u8]| chunk.first_chunk().is_some_and(is_marked);
@@ -70,12 +70,12 @@ pub fn is_all(text: &[u8]) -> bool {
     }
 }
 
-/// The first byte of a marked block that doesn't stand for itself.
+/// Returns the index of the first byte of a marked block that a JSON string doesn't hold unchanged.
 #[inline(always)]
 fn first_mark(block: [u8; BLOCK_BYTES]) -> usize {
     const ONES: u128 = u128::MAX / 255;
     let block = u128::from_le_bytes(block);
-    // The first mark is one for sure; those behind it may be made by what is borrowed for it.
+    // The first mark is correct. Marks after it may be false, because of the borrow in its subtraction.
     let below = |block: u128, limits: u128| block.wrapping_sub(limits) & !block;
     let quotes = below(block ^ (ONES * u128::from(b'"')), ONES);
     let backslashes = below(block ^ (ONES * u128::from(b'\\')), ONES);
@@ -84,7 +84,7 @@ fn first_mark(block: [u8; BLOCK_BYTES]) -> usize {
     (marks.trailing_zeros() / 8) as usize
 }
 
-/// Not of the usual kind: serde_json is to do it.
+/// The error for a value that must be left to serde_json.
 #[derive(Debug)]
 pub struct Unusual;
 
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn any_byte_at_any_place_in_any_company() {
-        // What a byte may borrow from, or lend to.
+        // Bytes next to the tested one, between which the subtraction may borrow.
         let company = [
             0x00, 0x01, 0x1f, 0x20, 0x21, 0x22, 0x23, 0x5b, 0x5c, 0x5d, 0x7f, 0x80, 0xa0, 0xa2,
             0xff,

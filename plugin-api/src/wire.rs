@@ -1,7 +1,8 @@
-//! Lines and numbers as they cross, and the JSON of a line to an author's types and back.
+//! Lines and numbers in the form that crosses the boundary, and the conversion of a line's JSON to and from an author's
+//! types.
 //!
-//! What a line holds is always an array. An author may ask for all of it, as a tuple or a `Vec`, or for its one element;
-//! which of the two a type means is found by trying, since a type can't be asked.
+//! The arguments of a line are always an array. An author may read all of it, as a tuple or a `Vec`, or its single
+//! element. A type doesn't show which of the two it means, so the readers try both.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,12 +11,12 @@ use serde_json::value::RawValue;
 use crate::reply::write_json;
 use crate::{Error, Result, exact, misfit};
 
-/// The most that a name may have, in bytes (Common TCP).
+/// The longest name (bytes, by Common TCP).
 const NAME_BYTES_MAX: usize = 128;
-/// The most that an error shows of what came, and of what serde says about it, in characters each.
+/// The most that an error shows of the arguments, and of serde's message (characters each).
 const SHOWN_CHARS_MAX: usize = 120;
 
-/// `name`, and `arguments` as an array behind it.
+/// Returns the line: `name`, and `arguments` as an array after it.
 pub fn line(name: &str, arguments: impl Serialize) -> Result<Vec<u8>> {
     check_name(name)?;
     let mut line = Vec::with_capacity(name.len() + 16);
@@ -34,7 +35,7 @@ pub fn line(name: &str, arguments: impl Serialize) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Refuses what would break the line.
+/// Refuses a name that would break the line.
 pub fn check_name(name: &str) -> Result<()> {
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
     if fits && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
@@ -46,7 +47,7 @@ pub fn check_name(name: &str) -> Result<()> {
     )))
 }
 
-/// A request: `number` in eight bytes, the lowest first, and `rest`.
+/// Returns a request: `number` as a little-endian `u64`, then `rest`.
 pub fn numbered(number: u64, rest: &[u8]) -> Vec<u8> {
     let mut request = Vec::with_capacity(8 + rest.len());
     request.extend_from_slice(&number.to_le_bytes());
@@ -54,13 +55,13 @@ pub fn numbered(number: u64, rest: &[u8]) -> Vec<u8> {
     request
 }
 
-/// The number before an answer, and what stands behind it.
+/// Returns the number at the start of an answer, and the rest.
 pub fn number_of(answer: &[u8]) -> Option<(u64, &[u8])> {
     let (number, rest) = answer.split_first_chunk()?;
     Some((u64::from_le_bytes(*number), rest))
 }
 
-/// The name of a line, and its arguments.
+/// Returns the name of a line, and its arguments.
 pub fn parted(line: &str) -> (&str, &str) {
     match line.split_once(' ') {
         Some((name, arguments)) => (name, arguments),
@@ -68,8 +69,8 @@ pub fn parted(line: &str) -> (&str, &str) {
     }
 }
 
-/// The arguments of an event: all of them as one `T`, or, if they are no such list, the only one. None at all is also
-/// what `()` and `Option` take.
+/// Reads the arguments of an event: all of them as one `T`, or, if they don't fit, the single one. `()` and `Option`
+/// also take an empty list.
 pub fn read_event<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
     let whole = match exact::from_str(arguments) {
         Ok(read) => return Ok(read),
@@ -83,7 +84,7 @@ pub fn read_event<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
         },
         Some([one]) => match exact::from_str(one.get()) {
             Ok(read) => return Ok(read),
-            // Of the two, the one that speaks of the type which the author had in mind.
+            // `T` isn't a list, so report why the single element doesn't fit.
             Err(error) if is_about_the_list(&whole) => misfit::explain(&error, one.get()),
             Err(_) => whole,
         },
@@ -92,7 +93,7 @@ pub fn read_event<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
     Err(misfit(arguments, &reason))
 }
 
-/// The result that a reply holds: its one argument, `null` for none, and all as a list where there are several.
+/// Reads the result in a reply: its single argument, `null` if there is none, or the list if there are several.
 pub fn read_reply<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, String> {
     // Nearly every reply has one argument that fits, and is read in one pass.
     if let Ok((read,)) = exact::from_slice::<(T,)>(arguments) {

@@ -1,12 +1,12 @@
-//! What the compiler says to an author: signatures that are a daemon's, and the errors for those that are not.
+//! Tests of the compiler's output for authors: signatures that a daemon may have, and the errors for others.
 //!
-//! Each program of `ui/pass` compiles and runs; its `main` checks the manifest that the macro wrote. Each of `ui/fail`
-//! is refused with exactly the text beside it, which points at the signature and says what is allowed there. A crate
-//! has one daemon, so every case is a program of its own.
+//! Each program of `ui/pass` compiles and runs; its `main` checks the manifest that the macro wrote. Each program of
+//! `ui/fail` is refused with exactly the text in the file beside it. The text points at the signature and says what is
+//! allowed there. A crate has one daemon, so every case is a program of its own.
 //!
-//! After a wanted change: `TRYBUILD=overwrite cargo test -p dae-plugin-api --test ui`, then read the difference.
+//! After an intended change, run `TRYBUILD=overwrite cargo test -p dae-plugin-api --test ui` and read the difference.
 
-/// The compiler whose words are beside the cases. Another one may word its own part differently.
+/// The compiler whose messages are in the expected texts. Another compiler may word its own part differently.
 const WORDED_BY: &str = "rustc 1.95.";
 
 #[test]

@@ -1,4 +1,4 @@
-//! A command, read from its method: options, signature, parameters.
+//! Reads a command from its method: options, signature and parameters.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens as _;
@@ -12,11 +12,11 @@ use syn::{
 use crate::model::{self, Argument, Command, Faults, Kind, Parameter, Slot, fault};
 use crate::types;
 
-/// The host answers these for every daemon.
+/// The command names that the host answers for every daemon.
 const RESERVED: [&str; 5] = ["dae", "options", "help", "stats", "error"];
-/// A command's name, in bytes (Common TCP).
+/// The longest name of a command (bytes, by Common TCP).
 const NAME_BYTES_MAX: usize = 128;
-/// What the glue's tuples take.
+/// The longest tuple of arguments that the glue code supports.
 const ARGUMENTS_MAX: usize = 12;
 
 const GENERIC: &str =
@@ -103,7 +103,7 @@ fn check_signature(sig: &Signature) -> Result<()> {
     check_receiver("a command", receiver)
 }
 
-/// `who` takes `&self` and nothing else.
+/// Checks that the receiver is `&self`; `who` names the method in the error.
 pub fn check_receiver(who: &str, receiver: &Receiver) -> Result<()> {
     let is_shared = matches!(&receiver.kind, ReceiverKind::Reference(_, None, None));
     if is_shared {
@@ -186,7 +186,7 @@ fn read_type(ty: &Type, is_rest: bool) -> Result<(Slot, Type)> {
     }
 }
 
-/// An `Option<T>` with nothing but others and a rest behind it may be left out.
+/// Makes each `Option<T>` optional that is followed only by other such arguments and a `#[rest]`.
 fn free_trailing_options(parameters: &mut [Parameter]) {
     for parameter in parameters.iter_mut().rev() {
         let Parameter::Argument(argument) = parameter else {

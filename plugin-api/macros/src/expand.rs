@@ -1,4 +1,4 @@
-//! The glue of a daemon: its `impl Exported`, its manifest section, and its root module.
+//! Writes a daemon's glue code: its `impl Exported`, its manifest section and its root module.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::{state, types};
 
-/// The author's `impl`, and all that makes it a plugin.
+/// Returns the author's `impl` together with the code that makes it a plugin.
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
     let exported = exported(daemon);
     let statics = statics(daemon);
@@ -78,12 +78,12 @@ fn call(daemon: &Daemon) -> TokenStream {
     }
 }
 
-/// Names of ours, at a place of the author's: what the compiler has to say about the glue, it says there.
+/// Returns a span for generated names that points to the author's code, so that the compiler reports errors there.
 fn at(place: Span) -> Span {
     Span::call_site().located_at(place)
 }
 
-/// The place of what a method returns.
+/// Returns the place of a method's return type, or of its name if it has none.
 fn place_of_output(method: &Ident, output: &ReturnType) -> Span {
     match output {
         ReturnType::Default => at(method.span()),
@@ -113,7 +113,7 @@ fn start(daemon: &Daemon) -> TokenStream {
     quote_spanned!(place => <_ as Started<Self>>::started(Self::#method(#(#given),*) #wait))
 }
 
-/// A function of the glue that calls the author's method; none, which is the trait's own, where there is no method.
+/// Writes a glue function that calls the author's method. Writes nothing if there is none: the trait has a default.
 fn work(function: &str, method: Option<&Lifecycle>) -> TokenStream {
     let Some(Lifecycle {
         method,
@@ -135,7 +135,7 @@ fn work(function: &str, method: Option<&Lifecycle>) -> TokenStream {
     }
 }
 
-/// As [`work`], for a method that is called when a guest has come or gone.
+/// Does the same as [`work`] for a method that runs when a guest connects or disconnects.
 fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
     let Some(Reaction {
         method,
@@ -166,7 +166,7 @@ fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
     }
 }
 
-/// One command's arm: arguments in, method, result out.
+/// Writes the match arm of one command: reads the arguments, calls the method, writes the result.
 fn arm(index: usize, command: &Command) -> TokenStream {
     let index = u32::try_from(index).expect("fewer commands than u32 holds");
     let run = match command.kind {
@@ -207,7 +207,7 @@ fn run_later(command: &Command) -> TokenStream {
         signature,
     } = Taken::of(command);
     let passed = passed(&command.parameters, &names);
-    // A future outlives the guest's line, and what it has borrowed from it.
+    // A future outlives the guest's line, so it can't borrow from it.
     let owned = arguments(command)
         .zip(&names)
         .filter(|(one, _)| one.slot == Slot::Text)
@@ -225,7 +225,7 @@ fn run_later(command: &Command) -> TokenStream {
     }
 }
 
-/// How the arguments of a command are taken from its line.
+/// The code that reads a command's arguments from its line.
 struct Taken {
     names: Vec<Ident>,
     types: Vec<TokenStream>,
@@ -284,7 +284,7 @@ fn signature_entry(argument: &Argument) -> TokenStream {
     quote!((#name, #spoken))
 }
 
-/// What the method is called with, in its own order.
+/// Returns the arguments for the call of the method, in the method's own order.
 fn passed(parameters: &[Parameter], names: &[Ident]) -> Vec<TokenStream> {
     let mut names = names.iter();
     let one = |parameter: &Parameter| match parameter {
@@ -303,7 +303,7 @@ fn passed(parameters: &[Parameter], names: &[Ident]) -> Vec<TokenStream> {
     parameters.iter().map(one).collect()
 }
 
-/// The result, at the place of the return type, so that a type which serde can't write is shown there.
+/// Writes the result. If serde can't write its type, the compiler's error points to the return type.
 fn reply(command: &Command) -> TokenStream {
     let place = place_of_output(&command.method, &command.output);
     quote_spanned!(place => (&value).reply_kind().write(&value, out))
@@ -316,7 +316,7 @@ fn statics(daemon: &Daemon) -> TokenStream {
         const __DAE_MANIFEST_PARTS: &[&str] = #parts;
         const __DAE_MANIFEST_LEN: usize = ::dae_plugin_api::export::joined_len(__DAE_MANIFEST_PARTS);
 
-        /// In a section of its own, so that the host reads it without running anything of this file.
+        /// The manifest in a section of its own, so that the host can read it without running any code of this file.
         #[used]
         #[allow(unsafe_code)]
         #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__dae_manifest"))]

@@ -1,8 +1,8 @@
-//! `#[daemon]`: turns an `impl` into a plugin.
+//! The attribute `#[daemon]`, which turns an `impl` into a plugin.
 //!
-//! The walk: `model` reads the methods, by way of `command`, `lifecycle` and `reaction`, and says what is wrong with a
-//! signature, at the signature; `manifest` writes what the file tells about itself without being loaded; `expand` writes
-//! the glue. What the glue calls is in `dae_plugin_api::export`.
+//! `model` reads the methods with the help of `command`, `lifecycle` and `reaction`, and reports each wrong signature
+//! at its place. `manifest` writes the description that the host reads from the file without loading it. `expand`
+//! writes the glue code, which calls the functions of `dae_plugin_api::export`.
 
 mod command;
 mod expand;
@@ -16,15 +16,17 @@ mod types;
 use proc_macro::TokenStream;
 use syn::{Error, Item, parse_macro_input};
 
-/// Makes the type of this `impl` a daemon, and the crate its plugin.
+/// Makes the type of this `impl` a daemon, and its crate the plugin of that daemon.
 ///
-/// - `#[daemon]`: under the type's own name.
-/// - `#[daemon(exclusive)]`: two instances never run at once, not even during a reload.
-/// - `#[daemon(state = T)]`: the state that one instance hands to the next, by `From<&Self> for T` and `From<T> for Self`;
-///   or two methods, see the crate `dae_plugin_api`. `state_version = 2` numbers its shape.
-/// - `#[daemon(name = "Sample")]`: under this one: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+/// - `#[daemon]`: names the daemon after its type.
+/// - `#[daemon(name = "Sample")]`: sets another name, of 1 to 64 of `A-Z a-z 0-9 _ . -`.
+/// - `#[daemon(exclusive)]`: never runs two instances at once, not even during a reload.
+/// - `#[daemon(state = T)]`: hands a state of type `T` from one instance to the next, by `From<&Self> for T` and
+///   `From<T> for Self`. The methods `save` and `start` can do the same. `state_version = 2` numbers the shape of the
+///   state.
+/// - `#[daemon(trial = "start")]`: runs `start` as well in the preflight of a new file.
 ///
-/// See the crate `dae_plugin_api` for what the `impl` may hold. A crate has one daemon.
+/// The crate `dae_plugin_api` documents the methods of the `impl`. A crate has one daemon.
 #[proc_macro_attribute]
 pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut item = match parse_macro_input!(item as Item) {
@@ -38,7 +40,7 @@ pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
     match model::read(options.into(), &mut item) {
         Ok(daemon) => expand::expand(&daemon, &item).into(),
         Err(error) => {
-            // The methods stay, so that the only errors shown are ours.
+            // Keep the methods, so that the compiler shows only the errors found here.
             model::strip(&mut item);
             let errors = error.into_compile_error();
             quote::quote!(#errors #item).into()

@@ -1,4 +1,4 @@
-//! `start`, `run`, `stop`, `save` and `migrate`, read from their methods.
+//! Reads `start`, `run`, `stop`, `save` and `migrate` from their methods.
 
 use syn::{FnArg, ImplItemFn, Result, Signature, Type};
 
@@ -6,7 +6,7 @@ use crate::command::check_receiver;
 use crate::model::{Lifecycle, StartParameter, fault};
 use crate::types;
 
-/// Reads one of these methods.
+/// Reads one lifecycle method.
 pub fn read(method: &ImplItemFn) -> Result<Lifecycle> {
     let sig = &method.sig;
     if !sig.generics.params.is_empty() {
@@ -62,7 +62,7 @@ fn start_parameter(ty: &Type) -> StartParameter {
     }
 }
 
-/// `migrate`, which is given the old version and the old state as JSON.
+/// Checks `migrate`, whose parameters are the old version and the old state as JSON.
 fn read_migrate(sig: &Signature) -> Result<Vec<StartParameter>> {
     if sig.receiver().is_some() || types_of(sig).count() != 2 || sig.asyncness.is_some() {
         let text = "`migrate` makes a state of an older one: `fn migrate(version: u32, state: json::Value) -> Result<State>`";
@@ -71,7 +71,7 @@ fn read_migrate(sig: &Signature) -> Result<Vec<StartParameter>> {
     Ok(Vec::new())
 }
 
-/// `run`, `stop` or `save`, which have no parameters but `&self`.
+/// Checks `run`, `stop` or `save`, whose only parameter is `&self`.
 fn read_work(sig: &Signature) -> Result<Vec<StartParameter>> {
     let name = &sig.ident;
     let Some(receiver) = sig.receiver() else {

@@ -1,7 +1,7 @@
-//! The manifest: what a plugin's file tells about itself without being loaded.
+//! Writes the manifest: the description of a plugin that the host reads from the file without loading it.
 //!
-//! JSON, put together at compile time: what the macro knows is a literal here; what only the compiler and cargo know
-//! (versions, target, panic strategy) are constants spliced in between.
+//! The manifest is JSON and is put together at compile time. The macro writes what it knows as literals. Versions,
+//! target and panic strategy, which only the compiler and cargo know, are constants between them.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use quote::quote;
 use crate::model::{Argument, Command, Daemon, Kind, Lifecycle, Parameter, Reaction, Slot};
 use crate::{state, types};
 
-/// The parts whose concatenation is the manifest, as an expression of type `&[&str]`.
+/// Returns the parts of the manifest, to be concatenated, as an expression of type `&[&str]`.
 pub fn parts(daemon: &Daemon) -> TokenStream {
     let head = format!("{{\"name\":{},\"version\":\"", json_string(&daemon.name));
     let tail = tail(daemon);
@@ -91,7 +91,7 @@ fn argument(argument: &Argument) -> String {
     )
 }
 
-/// A JSON string. Only what JSON demands is escaped; a macro crate needs no JSON library for that.
+/// Returns a JSON string with only the required escapes, so that this crate needs no JSON library.
 fn json_string(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');

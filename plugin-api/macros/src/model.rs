@@ -1,6 +1,6 @@
-//! What an `impl` says about its daemon, read from the syntax.
+//! Reads the description of a daemon from the syntax of its `impl`.
 //!
-//! Every fault is reported at the place that has it, all of them at once, and says what is allowed there.
+//! Reports the errors of all methods at once, each at its place and with what is allowed there.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -13,7 +13,7 @@ use syn::{
 
 use crate::{command, lifecycle, reaction, state, types};
 
-/// A daemon as its author wrote it.
+/// The description of a daemon, as its author wrote it.
 pub struct Daemon {
     pub name: String,
     pub about: String,
@@ -27,22 +27,22 @@ pub struct Daemon {
     pub connect: Option<Reaction>,
     pub disconnect: Option<Reaction>,
     pub options: Options,
-    /// The type of the state that it hands over, if it does.
+    /// The type of the state that the daemon hands over, if any.
     pub state: Option<Type>,
 }
 
-/// What stands in `#[daemon(…)]`.
+/// The options in `#[daemon(…)]`.
 #[derive(Default)]
 pub struct Options {
     pub name: Option<LitStr>,
     pub is_exclusive: bool,
     pub state: Option<Type>,
     pub state_version: Option<u32>,
-    /// A trial also starts it.
+    /// Set by `trial = "start"`: the preflight of a new file also starts the daemon.
     pub is_tried_by_start: bool,
 }
 
-/// One `#[command]`.
+/// A method with `#[command]`.
 pub struct Command {
     pub name: String,
     pub doc: String,
@@ -52,7 +52,7 @@ pub struct Command {
     pub output: ReturnType,
 }
 
-/// How a command runs.
+/// The way a command runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Sync,
@@ -60,39 +60,39 @@ pub enum Kind {
     Async,
 }
 
-/// One parameter behind `&self`.
+/// A parameter after `&self`.
 #[allow(
     clippy::large_enum_variant,
     reason = "a handful of them, for one expansion"
 )]
 pub enum Parameter {
-    /// Given by the host; `borrowed` where the author wrote a reference.
+    /// A guest handle that the host supplies; `borrowed` if the author wrote a reference.
     Guest { borrowed: bool },
-    /// Given by the host; `borrowed` where the author wrote a reference.
+    /// The ecosystem API that the host supplies; `borrowed` if the author wrote a reference.
     Ecosystem { borrowed: bool },
-    /// Read from the guest's line.
+    /// A value that is read from the guest's line.
     Argument(Argument),
 }
 
-/// One argument of a command.
+/// An argument of a command.
 pub struct Argument {
     pub name: String,
     pub slot: Slot,
-    /// The type as written; of `Option<T>` and `Vec<T>` in their slots, the `T`.
+    /// The type as written; for an `Option<T>` or `Vec<T>` in its own slot, the `T`.
     pub ty: Type,
 }
 
-/// How an argument is taken from the list.
+/// The way an argument is taken from the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
     Required,
     Optional,
     Rest,
-    /// `&str`.
+    /// A `&str`, which is read without a copy.
     Text,
 }
 
-/// `start`, `run` or `stop`.
+/// `start`, `run`, `stop`, `save` or `migrate`.
 pub struct Lifecycle {
     pub method: Ident,
     pub is_async: bool,
@@ -100,16 +100,16 @@ pub struct Lifecycle {
     pub output: ReturnType,
 }
 
-/// A method that is called when a guest has come or gone.
+/// A method that runs when a guest connects or disconnects.
 pub struct Reaction {
     pub method: Ident,
     pub is_async: bool,
-    /// None of them is an argument.
+    /// The parameters; none of them is [`Parameter::Argument`].
     pub parameters: Vec<Parameter>,
     pub output: ReturnType,
 }
 
-/// One parameter of `start`.
+/// A parameter of `start`.
 #[allow(
     clippy::large_enum_variant,
     reason = "a handful of them, for one expansion"
@@ -117,14 +117,14 @@ pub struct Reaction {
 pub enum StartParameter {
     Ecosystem,
     Config(Type),
-    /// `Option<T>`: the state of the instance before; this is the `T`.
+    /// An `Option<T>` for the state of the previous instance; this is the `T`.
     State(Type),
 }
 
-/// A daemon's name, as the host's registry takes it.
+/// The longest name of a daemon that the host's registry accepts (bytes).
 const NAME_BYTES_MAX: usize = 64;
 
-/// Reads the `impl`, and takes our attributes out of it.
+/// Reads the `impl` and removes this macro's attributes from it.
 pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
     check_impl(item)?;
     let options = read_options(options)?;
@@ -156,7 +156,7 @@ pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
     Ok(daemon)
 }
 
-/// Takes our attributes out of an `impl` that is none of a daemon. The compiler doesn't know them, and would say so.
+/// Removes this macro's attributes from an invalid `impl`, because the compiler would report them as unknown.
 pub fn strip(item: &mut ItemImpl) {
     for item in &mut item.items {
         let ImplItem::Fn(method) = item else { continue };
@@ -169,12 +169,12 @@ pub fn strip(item: &mut ItemImpl) {
     }
 }
 
-/// Whether it says something about a method to us.
+/// Returns whether the attribute is one of this macro's attributes on methods.
 fn is_ours(attr: &Attribute) -> bool {
     attr.path().is_ident("command") || attr.path().is_ident("on")
 }
 
-/// An error that marks all of `tokens`.
+/// Returns an error that marks all of `tokens`.
 pub fn fault<T>(tokens: impl ToTokens, text: impl std::fmt::Display) -> Result<T> {
     Err(Error::new_spanned(tokens, text))
 }
@@ -293,7 +293,7 @@ fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
     Ok(())
 }
 
-/// A method is one thing: a part of the lifecycle, a command, or what is called on an event.
+/// Reports a method that has more than one role. The roles are lifecycle, command and `#[on(…)]`.
 fn misplaced(marked: &[Attribute], is_lifecycle: bool, method: &ImplItemFn) -> Result<()> {
     let is_on = |attr: &&Attribute| attr.path().is_ident("on");
     let text = match (marked, marked.iter().find(is_on)) {
@@ -329,7 +329,7 @@ fn add_command(daemon: &mut Daemon, command: Command) -> Result<()> {
     Ok(())
 }
 
-/// The text of the doc comments, one line a comment, trimmed.
+/// Returns the text of the doc comments, one trimmed line for each attribute.
 pub fn doc_of(attrs: &[Attribute]) -> String {
     let lines = attrs.iter().filter_map(|attr| match &attr.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {

@@ -1,4 +1,4 @@
-//! `#[on(connect)]` and `#[on(disconnect)]`: what a daemon does when a guest has come or gone, read from its method.
+//! Reads `#[on(connect)]` and `#[on(disconnect)]`: the methods that run when a guest connects or disconnects.
 
 use syn::{Attribute, FnArg, Ident, ImplItemFn, Result, Type};
 
@@ -6,11 +6,11 @@ use crate::command::check_receiver;
 use crate::model::{Daemon, Faults, Parameter, Reaction, fault};
 use crate::types;
 
-/// What a daemon can be told of, as the attribute names it.
+/// The names that the attribute accepts, for error messages.
 const KNOWN: &str =
     "`#[on(…)]` knows `connect`, when a guest has come, and `disconnect`, when one has gone";
 
-/// Reads a method that `attr` marks, and gives the daemon that reaction.
+/// Reads a method that `attr` marks, and stores it in `daemon`.
 pub fn read(daemon: &mut Daemon, attr: &Attribute, method: &ImplItemFn) -> Result<()> {
     let Ok(event) = attr.parse_args::<Ident>() else {
         return fault(attr, format!("{KNOWN}; write one of them"));

@@ -1,7 +1,8 @@
-//! The state that one instance hands to the next: by two methods, or by two conversions.
+//! The state that one instance hands to the next, by two methods or by two conversions.
 //!
-//! `save(&self) -> State` with `start(…, Option<State>)`, or `#[daemon(state = State)]` with `From<&Self> for State` and
-//! `From<State> for Self`. Either way the type is one that serde writes and reads, and `migrate` reads older ones.
+//! The methods are `save(&self) -> State` and `start(…, Option<State>)`. The conversions are `From<&Self> for State`
+//! and `From<State> for Self` with `#[daemon(state = State)]`. In both cases serde writes and reads the type, and
+//! `migrate` reads older versions.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -10,7 +11,7 @@ use syn::{Result, Type};
 
 use crate::model::{Daemon, Lifecycle, StartParameter, fault};
 
-/// The type of the state, if there is one; a fault where only half of what it takes is there.
+/// Returns the type of the state, if there is one. Reports a state that has only one of its two parts.
 pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
     let taken = daemon
         .start
@@ -50,12 +51,12 @@ fn no_rest(daemon: &Daemon) -> Result<Option<Type>> {
     }
 }
 
-/// The author's number for the shape of the state.
+/// Returns the author's version number for the shape of the state.
 pub fn version(daemon: &Daemon) -> u32 {
     daemon.options.state_version.unwrap_or(1)
 }
 
-/// `Option<State>` from the request of a start.
+/// Returns code that reads `Option<State>` from the start request.
 pub fn read(daemon: &Daemon) -> TokenStream {
     let Some(ty) = &daemon.state else {
         return quote!(::std::option::Option::None);
@@ -69,7 +70,7 @@ pub fn read(daemon: &Daemon) -> TokenStream {
     }
 }
 
-/// The start of a daemon that has no `start`: from its state, if it has one, else the default.
+/// Returns code that starts a daemon without `start`: from its state if there is one, otherwise from the default.
 pub fn start_from(daemon: &Daemon, default: &TokenStream) -> TokenStream {
     if daemon.state.is_none() {
         return quote!(::std::result::Result::Ok(#default));
@@ -83,7 +84,7 @@ pub fn start_from(daemon: &Daemon, default: &TokenStream) -> TokenStream {
     }
 }
 
-/// The functions `save` and `check_state` of the glue; none where there is no state.
+/// Writes the glue functions `save` and `check_state`, or nothing for a daemon without a state.
 pub fn expand(daemon: &Daemon) -> TokenStream {
     let Some(ty) = &daemon.state else {
         return TokenStream::new();

@@ -1,12 +1,12 @@
-//! Types by their syntax: which are given by the host, and what the others are called in `help`.
+//! Types by their syntax: recognises those that the host supplies, and names the others for `help`.
 //!
-//! A macro sees names, not types; an alias is shown under its own name.
+//! A macro sees names, not types, so an alias appears under its own name.
 
 use syn::{GenericArgument, Ident, PathArguments, Type};
 
 use crate::model::Parameter;
 
-/// The last name of a path: `Guest` of `dae_plugin_api::Guest`.
+/// Returns the last name of a path: `Guest` of `dae_plugin_api::Guest`.
 pub fn last_ident(ty: &Type) -> Option<&Ident> {
     match ty {
         Type::Path(path) => path.path.segments.last().map(|segment| &segment.ident),
@@ -14,7 +14,7 @@ pub fn last_ident(ty: &Type) -> Option<&Ident> {
     }
 }
 
-/// Whether it is `Guest` or `Ecosystem`, or a reference to one.
+/// Returns the parameter if the type is `Guest` or `Ecosystem`, or a reference to one.
 pub fn given_by_host(ty: &Type) -> Option<Parameter> {
     let (borrowed, ty) = match ty {
         Type::Reference(reference) => (true, &*reference.elem),
@@ -27,7 +27,7 @@ pub fn given_by_host(ty: &Type) -> Option<Parameter> {
     }
 }
 
-/// Whether it is `&str`.
+/// Returns whether the type is `&str`.
 pub fn is_str_reference(ty: &Type) -> bool {
     match ty {
         Type::Reference(reference) if reference.mutability.is_none() => {
@@ -37,7 +37,7 @@ pub fn is_str_reference(ty: &Type) -> bool {
     }
 }
 
-/// `T` of `wrapper<T>`.
+/// Returns the `T` of `wrapper<T>`.
 pub fn inner_of<'t>(ty: &'t Type, wrapper: &str) -> Option<&'t Type> {
     let mut arguments = arguments_of(ty)?;
     if last_ident(ty)? != wrapper {
@@ -57,7 +57,7 @@ fn arguments_of(ty: &Type) -> Option<impl Iterator<Item = &Type>> {
     }))
 }
 
-/// What people call it: JSON's words where there is one, else the type's own name.
+/// Returns the name of a type for `help`: JSON's word if there is one, otherwise the type's own name.
 pub fn spoken(ty: &Type) -> String {
     match ty {
         Type::Reference(reference) => spoken(&reference.elem),

@@ -1,9 +1,8 @@
-//! The arguments that most commands come with, read in one look at each byte: an array of whole numbers, strings without
-//! escapes, and booleans.
+//! A fast reader for the arguments of most commands: an array of whole numbers, strings without escapes, and booleans.
 //!
-//! What decides is serde_json. This gives what it would give, or gives up without a word: on all that it doesn't know, on
-//! what is no JSON, and on what the author's types refuse. Then serde_json reads the same bytes from their beginning, and
-//! the errors are its own. What was given up for that: a list that is plain at first and not later is begun twice.
+//! It looks at each byte once. It returns the same values as serde_json, or gives up without an error: on anything that
+//! it doesn't know, that isn't JSON, or that the author's types refuse. Then serde_json reads the same bytes from the
+//! start and reports the errors. The price is that a list with an unusual element is read twice up to that element.
 
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
@@ -12,10 +11,10 @@ use super::{ArgumentList, Place};
 use crate::exact::{DOUBLE_MAX, SINGLE_MAX};
 use crate::verbatim::{self, Unusual};
 
-/// So many digits are no overflow.
+/// The largest number of digits that can't overflow a `u64`.
 const DIGITS_MAX: usize = 18;
 
-/// Reads a list; `None` where serde_json is to.
+/// Reads a list. Returns `None` if serde_json must read it.
 #[inline]
 pub(super) fn read<'de, L: ArgumentList<'de>>(text: &'de str) -> Option<L> {
     let mut list = List {
@@ -26,7 +25,7 @@ pub(super) fn read<'de, L: ArgumentList<'de>>(text: &'de str) -> Option<L> {
     (list.rest == "]").then_some(taken)
 }
 
-/// What is left of an array behind its `[`.
+/// The unread rest of an array, without its `[`.
 struct List<'de> {
     rest: &'de str,
     is_first: bool,
@@ -62,7 +61,8 @@ enum Element<'de> {
 }
 
 impl<'de> Element<'de> {
-    /// The first element of `text`, and what is behind it, which may turn out to belong to it.
+    /// Returns the first element of `text` and the text after it. Of a longer element, such as `1.5`, it returns only
+    /// the start; the caller then finds no separator.
     #[inline]
     fn read(text: &'de str) -> Option<(Self, &'de str)> {
         match text.as_bytes() {
@@ -91,10 +91,10 @@ fn number(text: &str) -> Option<(Element<'_>, &str)> {
     (bytes[0] != b'0' || is_zero).then_some((Element::Number(value), &text[digits..]))
 }
 
-/// The string whose opening quote is before `text`.
+/// Reads the string whose opening quote is before `text`.
 #[inline]
 fn string(text: &str) -> Option<(Element<'_>, &str)> {
-    // Mostly it is the last of its list.
+    // In most lists the string is the last element.
     let last = text.strip_suffix("\"]");
     if let Some(inside) = last.filter(|inside| verbatim::is_all(inside.as_bytes())) {
         return Some((Element::Text(inside), "]"));
@@ -115,7 +115,7 @@ impl<'de> Deserializer<'de> for Element<'de> {
         }
     }
 
-    // A number that the type would round is for `exact` to refuse.
+    // A number that the type would round is left to `exact`, which refuses it.
 
     #[inline]
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unusual> {
@@ -147,7 +147,7 @@ impl<'de> Deserializer<'de> for Element<'de> {
         visitor.visit_newtype_struct(self)
     }
 
-    // serde_json has ways of its own for these.
+    // serde_json has its own rules for these.
 
     fn deserialize_bytes<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Unusual> {
         Err(Unusual)
@@ -241,7 +241,7 @@ mod tests {
         a,
     }
 
-    /// How many texts were read here; whatever is, is read alike by serde_json.
+    /// Returns how many of the texts this reader reads. Checks that serde_json reads the same values from them.
     fn read_alike<'de, T: Deserialize<'de> + Debug>() -> usize {
         let place = Place::default;
         let one = |text: &&&'static str| {

@@ -1,4 +1,4 @@
-//! Tests of the exact reader: what it gives is what was written, or an error.
+//! Tests of the exact reader: it returns what was written, or an error.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -48,7 +48,7 @@ fn integers_arrive_exact_or_not_at_all() {
     assert_eq!(double("18446744073709551617"), None);
     assert_eq!(double("-18446744073709551617"), None);
     assert_eq!(double("1e23"), Some(1e23));
-    // As JavaScript writes 2^60 and 2^64.
+    // The forms in which JavaScript writes 2^60 and 2^64.
     assert_eq!(double("1152921504606847000"), Some(2_f64.powi(60)));
     assert_eq!(double("18446744073709552000"), Some(2_f64.powi(64)));
 }

@@ -1,4 +1,4 @@
-//! The visitor between a type and its deserializer, and what hands it down to each value inside.
+//! The visitor between a type and its deserializer, which passes the check on to each value inside.
 
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
@@ -6,7 +6,7 @@ use serde::de::{
 
 use super::{Exact, Holds, Numbers};
 
-/// A visitor, or a seed, or an access to the values inside, each of which is checked.
+/// A visitor, a seed, or an access to values inside. Each of those values is checked.
 pub(crate) struct Checked<'n, T> {
     inner: T,
     numbers: &'n Numbers<'n>,
@@ -23,7 +23,7 @@ impl<'n, T> Checked<'n, T> {
         }
     }
 
-    /// Wraps what takes any value.
+    /// Wraps a value that accepts any number.
     #[inline]
     pub(crate) fn inside<U>(inner: U, numbers: &'n Numbers<'n>) -> Checked<'n, U> {
         Checked::new(inner, numbers, Holds::Integers)

@@ -1,4 +1,4 @@
-//! Tests of a guest and of the ecosystem against a host that answers as it is told.
+//! Tests of guest handles and of the ecosystem API with a fake host, whose answers each test sets.
 
 use std::pin::pin;
 
@@ -157,7 +157,7 @@ fn topics_and_changes_come_as_streams() {
         host.asked(operation::PUBLISH),
         [b"news [\"late\"]".to_vec()]
     );
-    // The fake host's feeds of the ecosystem all hear the guest 0.
+    // The fake host treats all queues of the ecosystem as queues of guest 0.
     host.say(
         0,
         r#"appeared [{"name":"Counter","pid":1,"port":2,"foreign":true}]"#,

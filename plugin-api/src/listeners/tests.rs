@@ -1,4 +1,4 @@
-//! Tests of handlers: who is called, in which order, and what becomes of them.
+//! Tests of event handlers: which are called, in which order, and when they end.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,7 @@ use crate::Guest;
 use crate::fake_host::FakeHost;
 use crate::listeners::{TABLE, with_table};
 
-/// What handlers write down.
+/// The notes that handlers take.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -26,7 +26,7 @@ fn host_and_guest() -> (FakeHost, Guest, Notes) {
     (host, guest, Notes::default())
 }
 
-/// Whether the table has an entry for that guest.
+/// Returns whether the table has an entry for that guest.
 fn is_known(host: &FakeHost, guest: u64) -> bool {
     with_table(|table| table.contains_key(&(host.host().daemon, guest)))
 }
@@ -172,7 +172,7 @@ fn the_table_forgets_a_guest_that_has_gone() {
 #[test]
 fn the_table_forgets_a_daemon_that_has_ended() {
     let (host, guest, notes) = host_and_guest();
-    /// Touches the table while it is dropped.
+    /// A value that uses the table while it is dropped.
     struct Meddler(Notes, Guest);
     impl Drop for Meddler {
         fn drop(&mut self) {

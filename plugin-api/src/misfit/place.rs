@@ -1,31 +1,31 @@
-//! Where in a JSON text an error was found: the keys and indices that lead there.
+//! The place of an error in a JSON text: the keys and indices that lead to it.
 //!
-//! The text is read from its beginning, once an error is known; so nothing is recorded while values are read.
+//! The text is read again from its start once an error is known. So nothing is recorded while values are read.
 
 use std::fmt::Write as _;
 
 use crate::exact::{number_end, string_end};
 
-/// A path has at most so many characters in a message.
+/// The longest path in a message (characters).
 const PATH_CHARS_MAX: usize = 80;
 
 /// A place in a text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Place<'t> {
     steps: Vec<Step<'t>>,
-    /// The string, number or word that ends there; nothing behind a bracket.
+    /// The string, number or word that ends there; empty after a bracket.
     pub last: &'t str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step<'t> {
     Index(usize),
-    /// As it is written, quotes included; nothing before the first.
+    /// A key as it is written, with its quotes; empty before the first.
     Key(&'t str),
 }
 
 impl<'t> Place<'t> {
-    /// Returns the steps as text, `.list[3].x`; nothing for the whole.
+    /// Returns the steps as text, such as `.list[3].x`; empty for the whole text.
     #[must_use]
     pub fn path(&self) -> String {
         let mut path = String::new();
@@ -45,7 +45,7 @@ impl<'t> Place<'t> {
     }
 }
 
-/// Returns whether a key, in its quotes, can stand behind a dot.
+/// Returns whether a key, in its quotes, can follow a dot.
 fn is_plain(key: &str) -> bool {
     let inside = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
     inside.is_some_and(|name| {

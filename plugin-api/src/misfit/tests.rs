@@ -1,4 +1,4 @@
-//! Tests of the messages: each speaks of JSON, and says where.
+//! Tests of the messages: each uses the terms of JSON and names the place.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;

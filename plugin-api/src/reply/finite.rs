@@ -1,17 +1,17 @@
 //! A serializer that refuses the numbers that JSON doesn't have.
 //!
-//! serde_json writes NaN and the infinities as `null`: the reader gets another value, or an error about a value that nobody
-//! sent. The author's code has made a mistake, and is told so.
+//! serde_json writes NaN and the infinities as `null`. The receiver would get a different value, or an error about a
+//! value that was never sent. The mistake is in the author's code, so the author gets the error.
 
 use serde::ser::{
     Error, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// A serializer, a compound one, or a value; each hands the check down to the values inside.
+/// A serializer, a compound serializer, or a value. Each passes the check on to the values inside.
 pub(crate) struct Finite<T>(pub(crate) T);
 
-/// Says which number it is.
+/// Returns an error that names the number.
 #[cold]
 pub(super) fn refused<E: Error>(value: f64) -> E {
     let name = match value {
@@ -141,7 +141,7 @@ impl<T: Serialize + ?Sized> Serialize for Finite<&T> {
     }
 }
 
-/// Each trait of a compound serializer: `method(key?, value)` and `end`.
+/// Implements the traits of compound serializers: `method(key?, value)` and `end`.
 macro_rules! parts {
     ($($of:ident: $($method:ident($($key:ident: $key_of:ty)?))+;)*) => {
         $(impl<S: $of> $of for Finite<S> {

@@ -1,7 +1,7 @@
-//! The results that most commands have, written in one go: a number, a boolean, a string without escapes.
+//! A fast writer for the most common results: a number, a boolean, or a string without escapes.
 //!
-//! As with the arguments, what decides is serde_json: this writes what it would write, and hands it all else, as it comes.
-//! A value is asked once what it is, since some give it away by that. Which of the two it is, the compiler knows of most types.
+//! It writes the same bytes as serde_json, and leaves all other values to serde_json. A value is serialized only once,
+//! because some values are consumed by it. For most types the compiler knows which of the two writers is used.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,7 +17,7 @@ use crate::verbatim;
 /// Writes the value.
 ///
 /// # Errors
-/// It can't be written as JSON, or is too long; what was written by then stands there.
+/// The value can't be written as JSON, or is too long. The output then keeps what was written before the error.
 #[inline]
 pub(super) fn write<T: Serialize + ?Sized>(
     value: &T,
@@ -31,10 +31,10 @@ pub(super) fn write<T: Serialize + ?Sized>(
     })
 }
 
-/// Where serde_json writes what is its.
+/// The serializer for the values that are left to serde_json.
 type Json<'a, 'o> = serde_json::Serializer<Rest<'a, 'o>, WholeNumbers>;
 
-/// The output, for two who write there in turn.
+/// The output, shared by the fast writer and serde_json, which use it in turn.
 struct Rest<'a, 'o>(&'a RefCell<&'o mut Output>);
 
 impl io::Write for Rest<'_, '_> {
@@ -53,33 +53,33 @@ impl io::Write for Rest<'_, '_> {
     }
 }
 
-/// A value that is the whole result.
+/// The serializer for the outermost value, which is the whole result.
 struct Whole<'a, 'o> {
     out: &'a RefCell<&'o mut Output>,
     json: &'a mut Json<'a, 'o>,
 }
 
 impl Whole<'_, '_> {
-    /// False, with nothing written, where there is no room.
+    /// Appends all parts. Returns false, with nothing written, if the output can't hold them.
     #[inline]
     fn push<const N: usize>(&self, parts: [&[u8]; N]) -> bool {
         self.out.borrow_mut().push_all(parts)
     }
 }
 
-/// Numbers, as a formatter of serde_json's writes them: each in one piece.
+/// Defines methods that write a number in one piece, as a formatter of serde_json does.
 macro_rules! numbers {
     ($($serialize:ident $write:ident $of:ty;)*) => {
         $(#[inline]
         fn $serialize(self, value: $of) -> Result<(), Self::Error> {
             let written = CompactFormatter.$write(&mut **self.out.borrow_mut(), value);
-            // What couldn't be written is told by who has the word for it.
+            // If the write fails, serde_json repeats it to produce the error.
             written.or_else(|_| self.json.$serialize(value))
         })*
     };
 }
 
-/// What is serde_json's.
+/// Defines methods that leave the value to serde_json.
 macro_rules! handed_on {
     ($($serialize:ident($($name:ident: $of:ty),*) -> $end:ty;)*) => {
         $(#[inline]
@@ -210,7 +210,7 @@ mod tests {
         Four(u8, u8),
     }
 
-    /// As serde_json does, to the byte.
+    /// Checks that the fast writer and serde_json write the same bytes.
     #[track_caller]
     fn is_written_alike<T: Serialize + Debug>(value: T) {
         let (_, text) = written(|out| {

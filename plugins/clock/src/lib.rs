@@ -1,5 +1,5 @@
-//! A clock: it ticks on a topic, and to each guest that asked for it, and neither its count nor its guests are lost when
-//! its code is reloaded.
+//! A clock daemon: it sends ticks to a topic, and to each guest that subscribed. Its count and its subscribers survive
+//! a reload.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dae_plugin_api::prelude::*;
 use tokio::sync::Notify;
 
-/// How long after its start a guest of the instance before is known again by its number. The numbers of a host that was
-/// restarted begin anew, and stand for others.
+/// The time after the start in which a subscriber of the previous instance is recognised by its number. After a
+/// restart, the host's numbers begin again and stand for other guests.
 const RETURN_GRACE: Duration = Duration::from_secs(10);
 
 /// Ticks.
@@ -24,11 +24,11 @@ struct Clock {
     audience: Mutex<Audience>,
 }
 
-/// Who is told of each tick.
+/// The guests that receive each tick.
 #[derive(Default)]
 struct Audience {
     guests: HashSet<Guest>,
-    /// The numbers of those that the instance before has told, until they come.
+    /// The numbers of the previous instance's subscribers, until they connect.
     expected: HashSet<u64>,
 }
 
@@ -144,12 +144,12 @@ impl Clock {
 }
 
 impl Clock {
-    /// Tells everybody of the last of `passed` ticks; the others were missed.
+    /// Sends the last of `passed` ticks to the topic and all subscribers; the ticks before it were missed.
     fn tick(&self, passed: u64) -> Result<()> {
         let n = self.ticks.fetch_add(passed, Ordering::SeqCst) + passed;
         let tick = (n, unix_ms());
         self.eco.publish(&self.topic, tick)?;
-        // One that has just gone is not told, and nothing is lost by it.
+        // A guest that has just gone is removed without an error.
         self.audience()
             .guests
             .retain(|guest| guest.emit("tick", tick).is_ok());

@@ -1,4 +1,4 @@
-//! A counter whose count outlives its code: it is handed from one generation to the next.
+//! A counter daemon, which hands its count from one generation to the next.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

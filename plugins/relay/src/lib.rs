@@ -1,5 +1,5 @@
-//! A relay: it calls other daemons by their names, and sends the events of one on to another. What it forwards, it goes on
-//! forwarding when its own code, or that of the others, is reloaded.
+//! A relay daemon: it calls other daemons by their names, and forwards the events of one to another. Forwarding
+//! continues after a reload of the relay or of the other daemons.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use dae_plugin_api::prelude::*;
 use tokio::sync::oneshot;
 
-/// How long it waits before it tries again to reach a daemon whose events it forwards.
+/// The time between attempts to reach a daemon whose events are forwarded.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Calls and forwards.
@@ -39,10 +39,10 @@ impl std::fmt::Display for Route {
     }
 }
 
-/// What is forwarded. Dropping what is beside a route ends it; `None` is beside one that has not begun.
+/// The routes. Dropping the sender of a route ends it. A route with `None` has not started.
 type Routes = HashMap<Route, Option<oneshot::Sender<()>>>;
 
-/// A connection of a route's own, closed with it.
+/// A connection that belongs to one route, and that is closed when it is dropped.
 struct Source {
     guest: Guest,
     events: Events,
@@ -66,8 +66,8 @@ impl Relay {
         }
     }
 
-    /// Goes on with what the instance before has forwarded. Not in `start`: until this one takes over, that one is at work,
-    /// and each event would be sent twice.
+    /// Goes on with what the instance before has forwarded. Not in `start`: until this one takes over, that one is at
+    /// work, and each event would be sent twice.
     async fn run(&self) -> Result<()> {
         for route in self.save() {
             self.keep(route, None)?;
@@ -97,7 +97,7 @@ impl Relay {
         if self.table().contains_key(&route) {
             return Ok(());
         }
-        // Connected before the reply: no event that comes after it is missed.
+        // Connect before the reply, so that no event after the reply is missed.
         let source = Source::connect(self.eco, &route.from).await?;
         self.keep(route, Some(source))
     }
@@ -131,7 +131,7 @@ impl Relay {
 }
 
 impl Relay {
-    /// Forwards along `route` until it is taken out of the table, or the daemon ends.
+    /// Forwards along `route` until the route is removed from the table, or the daemon ends.
     fn keep(&self, route: Route, source: Option<Source>) -> Result<()> {
         let (stop, stopped) = oneshot::channel();
         let follower = follow(self.eco, route.clone(), source);
@@ -150,7 +150,7 @@ impl Relay {
     }
 }
 
-/// Forwards for ever, along a connection that is there or one that it makes.
+/// Forwards without end, on the given connection or on a new one.
 async fn follow(eco: Ecosystem, route: Route, mut source: Option<Source>) {
     loop {
         let connected = match source.take() {
@@ -168,7 +168,7 @@ async fn follow(eco: Ecosystem, route: Route, mut source: Option<Source>) {
 impl Source {
     async fn connect(eco: Ecosystem, daemon: &str) -> Result<Self> {
         let guest = eco.connect(daemon).await?;
-        // Closed from here on, whatever happens.
+        // From here on, the connection is closed even if a later step fails.
         let source = Source {
             guest,
             events: guest.events()?,
@@ -177,7 +177,8 @@ impl Source {
         Ok(source)
     }
 
-    /// Some daemons, as the clock, tell those alone who ask for it.
+    /// Subscribes if the daemon has a command for that. Some daemons, such as the clock, send events only to
+    /// subscribers.
     async fn subscribe(&self) -> Result<()> {
         let options: HashMap<String, u64> = self.guest.call("options", ()).await?;
         if options.get("subscribe") == Some(&0) {
@@ -186,7 +187,7 @@ impl Source {
         Ok(())
     }
 
-    /// Sends on what comes, to a connection of the route's own.
+    /// Forwards the events of this connection, on another connection that belongs to the route.
     async fn forward(mut self, eco: Ecosystem, route: &Route) {
         let mut target = None;
         while let Some(event) = self.events.next().await {
@@ -194,7 +195,7 @@ impl Source {
                 let sent = send(eco, &event, route, &mut target).await;
                 log_refusal(route, sent);
             }
-            // The other daemon was away, and is there again.
+            // The other daemon was away and is back.
             if event.name() == "connect" {
                 log_refusal(route, self.subscribe().await);
             }
@@ -202,7 +203,7 @@ impl Source {
     }
 }
 
-/// Where the events of a route go; the connection is closed with it.
+/// The connection to the receiver of a route's events, closed when it is dropped.
 struct Target(Guest);
 
 impl Drop for Target {
@@ -211,8 +212,8 @@ impl Drop for Target {
     }
 }
 
-/// The event, to the daemon that the route leads to, which is connected to when there is something to send. It is not waited
-/// for: not everybody answers an event.
+/// Sends the event to the receiver of the route. The connection is opened for the first event. Does not wait for a
+/// reply, because not every daemon replies to an event.
 async fn send(
     eco: Ecosystem,
     event: &Event,
@@ -227,7 +228,7 @@ async fn send(
     to.0.emit(event.name(), arguments)
 }
 
-/// A daemon that doesn't know the event says so by an event `error`.
+/// Connects to the receiver. A daemon that doesn't know the event reports that by an event `error`, which is logged.
 async fn connect(eco: Ecosystem, route: &Route) -> Result<Target> {
     let target = Target(eco.connect(&route.to).await?);
     let told = route.clone();

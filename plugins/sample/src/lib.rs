@@ -1,4 +1,4 @@
-//! The seed's sample daemon: it greets, it adds, and it remembers how many it has met.
+//! The sample daemon: it greets, adds, and counts its greetings.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! A name that the registry doesn't take.
+//! A name that the registry doesn't accept.
 
 use dae_plugin_api::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The name of the host's own daemon.
+//! A name that is reserved for the host's own daemon.
 
 use dae_plugin_api::prelude::*;
 

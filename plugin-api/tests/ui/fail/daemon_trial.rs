@@ -1,4 +1,4 @@
-//! A trial that there is not, and one beside a daemon that must be alone.
+//! An unknown value of `trial`, and `trial = "start"` for an exclusive daemon.
 
 use dae_plugin_api::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Lifecycle methods of another shape. All are reported at once.
+//! Lifecycle methods with wrong signatures. All are reported at once.
 
 use dae_plugin_api::prelude::*;
 

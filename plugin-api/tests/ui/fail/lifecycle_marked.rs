@@ -1,4 +1,4 @@
-//! A lifecycle method that is a command, one that takes the daemon away, and a `start` that wants too much.
+//! A lifecycle method marked as a command, one that consumes the daemon, and a `start` with too many parameters.
 
 use dae_plugin_api::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Lifecycle methods that return what is neither nothing nor a `Result`.
+//! Lifecycle methods that return neither nothing nor a `Result`.
 
 use dae_plugin_api::prelude::*;
 

@@ -1,4 +1,4 @@
-//! `#[daemon]` on the type.
+//! The attribute `#[daemon]` on the type.
 
 use dae_plugin_api::prelude::*;
 

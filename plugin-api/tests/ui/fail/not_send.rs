@@ -1,4 +1,4 @@
-//! An async command that holds what can't change threads.
+//! An async command that holds a value which can't move between threads.
 
 use std::rc::Rc;
 

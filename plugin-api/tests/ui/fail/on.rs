@@ -1,5 +1,5 @@
-//! Methods that are called on what there isn't, twice, with what the host doesn't give, or that are something else
-//! already. All are reported at once.
+//! Methods for an unknown event, for the same event twice, with wrong parameters, or that have another role as well.
+//! All are reported at once.
 
 use dae_plugin_api::prelude::*;
 

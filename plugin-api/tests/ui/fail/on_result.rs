@@ -1,4 +1,4 @@
-//! What is called on an event returns what is neither nothing nor a `Result`.
+//! A method for an event that returns neither nothing nor a `Result`.
 
 use dae_plugin_api::prelude::*;
 

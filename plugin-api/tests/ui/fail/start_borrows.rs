@@ -1,4 +1,4 @@
-//! A `start` that borrows what it is given.
+//! A `start` that borrows its arguments.
 
 use dae_plugin_api::prelude::*;
 

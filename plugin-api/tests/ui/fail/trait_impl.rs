@@ -1,4 +1,4 @@
-//! `#[daemon]` on the impl of a trait.
+//! The attribute `#[daemon]` on the impl of a trait.
 
 use dae_plugin_api::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A type that has no name to give.
+//! A type without a name for the daemon.
 
 use dae_plugin_api::prelude::*;
 

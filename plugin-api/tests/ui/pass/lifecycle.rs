@@ -1,4 +1,4 @@
-//! The lifecycle in full, each method a plain `fn`.
+//! All lifecycle methods, each a plain `fn`.
 
 use dae_plugin_api::export::Exported;
 use dae_plugin_api::prelude::*;

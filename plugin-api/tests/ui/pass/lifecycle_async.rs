@@ -1,4 +1,4 @@
-//! The lifecycle in full, each method an `async fn`; the arguments of `start` in the other order.
+//! All lifecycle methods, each an `async fn`, with the arguments of `start` in the other order.
 
 use std::time::Duration;
 

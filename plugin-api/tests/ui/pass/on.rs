@@ -1,4 +1,4 @@
-//! Guests that come and go: methods in every shape, and what the manifest says about them.
+//! Methods of every shape for guests that connect and disconnect, and their entries in the manifest.
 
 use dae_plugin_api::export::Exported;
 use dae_plugin_api::prelude::*;
@@ -8,7 +8,7 @@ struct Host;
 
 #[daemon]
 impl Host {
-    /// Takes both, and fails with grace.
+    /// Takes both arguments and returns a `Result`.
     #[on(connect)]
     async fn welcome(&self, eco: &Ecosystem, guest: Guest) -> Result<()> {
         eco.sleep(std::time::Duration::ZERO).await;

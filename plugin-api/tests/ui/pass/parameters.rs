@@ -1,4 +1,4 @@
-//! Every kind of parameter and result, in sync, blocking and async commands, and what the manifest says about them.
+//! Every kind of parameter and result, in sync, blocking and async commands, and their entries in the manifest.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ struct Point {
     y: f64,
 }
 
-/// An error that is only a text.
+/// An error with nothing but a text.
 struct Refused;
 
 impl fmt::Display for Refused {
@@ -117,7 +117,7 @@ impl Everything {
     }
 }
 
-/// `name: type` of each argument of a command, as `help` would show it.
+/// Returns `name: type` of each argument of a command, as `help` shows it.
 fn arguments(command: &Value) -> String {
     let all = command["arguments"].as_array().expect("a list");
     let shown = all.iter().map(|one| {
@@ -129,7 +129,7 @@ fn arguments(command: &Value) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Name, kind and arguments of every command, in the order of the source.
+/// The name, kind and arguments of every command, in the order of the source.
 const COMMANDS: [(&str, &str, &str); 15] = [
     ("nothing", "sync", ""),
     (

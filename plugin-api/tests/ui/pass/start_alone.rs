@@ -1,4 +1,4 @@
-//! A `start` that needs nothing of what it may have, and can't fail.
+//! A `start` without parameters that can't fail.
 
 use dae_plugin_api::prelude::*;
 

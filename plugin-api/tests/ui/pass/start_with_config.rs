@@ -1,4 +1,4 @@
-//! A `start` that takes its config alone.
+//! A `start` that takes only its config.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A `start` that takes the ecosystem alone.
+//! A `start` that takes only the ecosystem API.
 
 use dae_plugin_api::prelude::*;
 
