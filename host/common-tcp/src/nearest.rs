@@ -1,16 +1,16 @@
-//! The name that was probably meant: the hint in an `unknown-command`.
+//! Finds the name that was probably meant: the hint in an `unknown-command`.
 //!
-//! Edit distance with swapped neighbours (optimal string alignment), upper and lower case alike. A hint that
-//! is far off is worse than none, so only few edits are allowed, and fewer for a short name.
+//! The measure is the edit distance with swaps of adjacent letters (optimal string alignment), without regard to
+//! case. A hint that is far off is worse than none. So only a few edits are allowed, and fewer for a short name.
 
-/// The most edits between what was typed and what is hinted at: past three, a hint is a guess.
+/// The most edits between the typed name and the hint. Past three, a hint is a guess.
 const EDITS_MAX: usize = 3;
 
-/// One edit is allowed for every so many letters of what was typed, the last of them counted as typed:
-/// `ad` suggests `add`, but `a` does not suggest `b`.
+/// The number of letters per allowed edit. The length counts one letter more than was typed: `ad` suggests `add`,
+/// but `a` does not suggest `b`.
 const LETTERS_PER_EDIT: usize = 3;
 
-/// The name nearest to `wanted`, if any is near at all; of equally near ones, the first.
+/// Returns the name nearest to `wanted`, or `None` if no name is near. Of equally near names, returns the first.
 ///
 /// ```
 /// let names = ["greet", "add", "options"];
@@ -31,7 +31,7 @@ fn folded(name: &str) -> Vec<char> {
     name.chars().flat_map(char::to_lowercase).collect()
 }
 
-/// How many letters to insert, delete, replace or swap with their neighbour to make `from` into `to`.
+/// Returns how many insertions, deletions, replacements or swaps of adjacent letters turn `from` into `to`.
 fn edits(from: &[char], to: &[char]) -> usize {
     // Three rows of the table: the one before last (for swaps), the last, and the one being filled.
     let mut earlier = Vec::new();
@@ -51,7 +51,7 @@ fn edits(from: &[char], to: &[char]) -> usize {
     last[to.len()]
 }
 
-/// Whether the last two letters of both are the same two the other way round.
+/// Returns whether the last two letters of both are the same pair in reverse order.
 fn is_swap(from: &[char], to: &[char]) -> bool {
     match (from, to) {
         ([.., a, b], [.., c, d]) => a == d && b == c,
