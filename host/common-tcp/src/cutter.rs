@@ -26,15 +26,15 @@ pub(crate) struct Cutter {
     pub(crate) scanned: usize,
     pub(crate) clean: usize,
     pub(crate) line_bytes_max: usize,
-    /// Whether the rest of a line that was too long is still arriving.
+    /// True while the rest of a line that was too long is still arriving.
     pub(crate) is_discarding: bool,
-    /// Whether no line came yet, except blank ones.
+    /// True until the first line that is not blank.
     is_first: bool,
-    /// Whether no readable line came yet. Only such a connection can turn out to be of another protocol.
+    /// True until the first line that can be read. Only such a connection can turn out to be of another protocol.
     pub(crate) is_fresh: bool,
-    /// Whether the connection was accepted. Then the first bytes are a guest's, not a server's greeting.
+    /// True if the connection was accepted. Then the first bytes are a guest's, not a server's greeting.
     pub(crate) is_accepting: bool,
-    /// Whether the connection was of another protocol. Nothing that follows is a line.
+    /// True once the connection was of another protocol. Nothing that follows is a line.
     is_refused: bool,
     /// The text that telnet may hide. It exists while the connection is fresh, from its first telnet on.
     pub(crate) hidden: Option<Box<Hidden>>,

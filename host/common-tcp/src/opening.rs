@@ -129,10 +129,11 @@ fn is_blank(byte: &u8) -> bool {
 pub(crate) struct Hidden {
     line: Vec<u8>,
     line_bytes_max: usize,
-    /// Whether the rest of an already judged line is still arriving. A line past the limit is judged by its
+    /// True while the rest of an already judged line is still arriving. A line past the limit is judged by its
+    /// beginning.
     /// beginning.
     is_past_max: bool,
-    /// Whether telnet removed something from this line or from its beginning. Other lines are judged when they are
+    /// True if telnet removed something from this line or from its beginning. Other lines are judged when they are
     /// cut.
     is_touched: bool,
     /// The first protocol found, and the length of the connection's own text at that point, in bytes.
