@@ -174,7 +174,7 @@ impl Dae {
         &self.inner.home
     }
 
-    /// Waits until every daemon answers, or won't answer by itself.
+    /// Waits until no daemon is starting or reloading any more.
     pub async fn ready(&self) {
         for daemon in self.inner.all_daemons() {
             daemon.settled().await;

@@ -337,7 +337,7 @@ impl Daemon {
         self.now.state.send_replace(DaemonState::Starting);
     }
 
-    /// Waits until the daemon answers, or won't answer by itself.
+    /// Waits until no start or reload of the daemon is under way.
     pub async fn settled(&self) {
         let mut state = self.now.state.subscribe();
         // An error means that the supervisor has ended, so the state won't change any more.
