@@ -124,7 +124,7 @@ struct Inner {
     absent: Mutex<BTreeMap<String, Duration>>,
     /// Cancelled when the end begins. After that nothing new begins.
     ending: CancellationToken,
-    /// Cancelled when everything has ended. Open requests are then answered with that.
+    /// Cancelled when everything has ended. Open requests are then answered that the host has ended.
     ended: CancellationToken,
     /// A signal that the set of files to watch has changed.
     watch_anew: tokio::sync::Notify,
@@ -135,7 +135,7 @@ struct Inner {
     held: Arc<HomeLock>,
 }
 
-/// A part of the ecosystem that runs for as long as it does, in the order of their start.
+/// A part that runs for the whole ecosystem. They are kept in the order of their start.
 #[derive(Debug)]
 enum Task {
     Listening(#[expect(dead_code, reason = "held until it is dropped")] Listener),

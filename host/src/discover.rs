@@ -7,7 +7,7 @@
 //! itself ([`Discovery::announce`]). It is probed in the same way.
 //!
 //! A credential is only a claim. It is checked against the kernel: the process that it names must hold the socket,
-//! or be a child of a process that holds it, as a host's worker is.
+//! or be a subprocess of one that does, as a host's worker is.
 //!
 //! Invariants: a listener gets only one question at a time. After silence it gets no second one, unless it
 //! announces itself. At most [`PROBES_MAX`] probes run at once. Only one scan runs at a time.

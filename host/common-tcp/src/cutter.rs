@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The number of bytes checked ahead of the lines that are handed out: some hundred lines of the usual size. The
-/// limit matters to a caller that stops early, because those bytes are checked again.
+/// limit keeps repeated checks short if a caller stops in between.
 const WINDOW_BYTES: usize = 4 << 10;
 
 /// The state of an inbox's bytes: how many were handed out and what the next ones are. The bytes belong to the

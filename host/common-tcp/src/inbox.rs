@@ -119,7 +119,7 @@ impl Inbox {
         self.cutter.next(&self.bytes)
     }
 
-    /// Takes the next line if it is refused whoever would receive it. A message stays. Skips blank lines.
+    /// Takes the next line if no receiver could accept it. A message stays. Skips blank lines.
     pub fn front(&mut self) -> Front<'_> {
         self.strip();
         let before = self.cutter.place();

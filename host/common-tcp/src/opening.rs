@@ -131,7 +131,6 @@ pub(crate) struct Hidden {
     line_bytes_max: usize,
     /// True while the rest of an already judged line is still arriving. A line past the limit is judged by its
     /// beginning.
-    /// beginning.
     is_past_max: bool,
     /// True if telnet removed something from this line or from its beginning. Other lines are judged when they are
     /// cut.

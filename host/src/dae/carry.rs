@@ -19,7 +19,7 @@ use dae_store::report::Refusal;
 pub(super) const FILE_CHANGES: [&str; 3] = [INSTALL, RELOAD, NEW_FILE];
 pub(super) const INSTALL: &str = "install";
 pub(super) const RELOAD: &str = "reload";
-/// The installation of a file that the file watch has found changed.
+/// The name of an install by the file watch.
 pub(super) const NEW_FILE: &str = "the new file";
 
 /// A guard that abandons a change that has not begun when its caller goes away.

@@ -196,8 +196,8 @@ impl Dae {
     }
 
     /// Moves a daemon to a process of its own, or into the host's, in the way of a reload: it closes no connection
-    /// and loses no command. A daemon that its owner has stopped moves at its next start. A daemon that is down by
-    /// itself is started there.
+    /// and loses no command. A stopped or finished daemon moves at its next start. A failed one is started in its
+    /// new place.
     ///
     /// # Errors
     /// Fails if there is no daemon of that name, it doesn't start there, or it has ended again at once. If it
@@ -235,7 +235,7 @@ impl Dae {
                 .map_err(|fault| Fault::failed(fault.to_string()))?;
         }
         let moved = match glance.state {
-            // A starting daemon is not running yet, so its first start uses the new mode.
+            // A pending first start uses the new mode.
             DaemonState::Stopped | DaemonState::Finished | DaemonState::Starting => {
                 daemon.prepare(begin, (spec, StartFrom::Kept)).await
             }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use dae_store::json5_text;
 use dae_store::registry::{DAE_NAME, check_name};
 
-/// The longest reply, in bytes. A credential has three members, or nine from this host; a longer reply is something
-/// else.
+/// The longest reply, in bytes. A credential has three members, and a few more from this host. A longer reply is
+/// something else.
 pub(super) const REPLY_BYTES_MAX: usize = 4 << 10;
 
 /// The longest version that is shown, in bytes.

@@ -1,8 +1,9 @@
 //! The probe: the one question to an unknown listener, and the limits for its answer.
 //!
 //! The question has four bytes, on a connection of its own, which is closed as soon as the answer is clear.
-//! Whatever the listener does, the probe ends within [`CONNECT`] and [`ANSWER`], and takes no more memory than a
-//! reply. There is no error type: a listener that can't be connected to, or that breaks off, counts as silent.
+//! Whatever the listener does, the probe ends within [`CONNECT`] for each address plus [`ANSWER`], and takes no
+//! more memory than a reply. There is no error type: a listener that can't be connected to, or that breaks off,
+//! counts as silent.
 
 use std::io;
 use std::net::SocketAddr;

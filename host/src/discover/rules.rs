@@ -15,7 +15,7 @@ use dae_store::config::PortRange;
 /// The lowest port. Below are the system's services, which speak protocols of their own.
 const PORT_MIN: u16 = 1024;
 
-/// Raw printing (9100 and the following ports): what is sent there is printed.
+/// The ports of raw printing: what is sent there is printed.
 const PRINTER_PORTS: PortRange = PortRange {
     first: 9100,
     last: 9107,
@@ -78,8 +78,8 @@ fn is_near(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// Groups the allowed sockets of `sockets` by process and port. Leaves out sockets whose process can't be seen, and
-/// those that one of `ours` holds.
+/// Groups the `allowed` sockets by process and port. Leaves out sockets whose process can't be seen, and those that
+/// one of `ours` holds.
 pub(super) fn candidates(
     allowed: &[ListeningSocket],
     sockets: &[ListeningSocket],

@@ -1,7 +1,7 @@
 //! Builds a new instance completely: port, code, construction, and an answer.
 //!
 //! There are two steps, so that guests need not wait for the first. [`Supervisor::prepare`] loads the file beside
-//! the running instance, in this process or in another. If it hangs there, it blocks nobody. [`Supervisor::start`]
+//! the running instance, in this process or in another. If it hangs there, it blocks no guest. [`Supervisor::start`]
 //! passes the state to it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

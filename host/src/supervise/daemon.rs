@@ -123,7 +123,7 @@ pub struct Daemon {
     now: Arc<DaemonNow>,
 }
 
-/// The current state of a daemon.
+/// The current state and details of a daemon, shared by its supervisor and its handle.
 #[derive(Debug)]
 pub(super) struct DaemonNow {
     pub(super) state: watch::Sender<DaemonState>,
@@ -179,7 +179,7 @@ pub struct DaemonView {
     pub generation: u64,
     /// The number of restarts since the host started.
     pub restarts: u64,
-    /// The last time that an instance ended by itself.
+    /// The last end of an instance that ended by itself.
     pub last_end: Option<LastEnd>,
     /// The restarts in the window at the time of the last one, as `3 of 5 in 30 s`.
     pub recent: String,

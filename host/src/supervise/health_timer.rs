@@ -2,9 +2,9 @@
 //!
 //! Ten thousand idle daemons must not wake ten thousand tasks every few seconds. So a round looks at what runs in
 //! the host's process. It notifies only the supervisors whose daemon has something running, or had at the round
-//! before. It also notifies the supervisors of all subprocesses, because only a subprocess can report its health.
-//! All rounds are at multiples of their period from the host's start, so that the machine wakes once for several of
-//! them.
+//! before. It also notifies the supervisors of all subprocesses, because only a subprocess itself can report its
+//! health. All rounds are at multiples of their period from the host's start, so that the machine wakes once for
+//! several of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};

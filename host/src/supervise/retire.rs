@@ -1,8 +1,8 @@
 //! The end of a replaced instance: its commands finish or are cancelled, and then it is ended in order.
 //!
-//! This may take as long as two grace periods, so it runs in a task of its own, which logs whatever goes wrong.
-//! Only two callers wait for it: a stop, because a stopped daemon must be gone, and the start of an exclusive
-//! daemon.
+//! This may take as long as two grace periods. So after a replacement it runs in a task of its own, which logs
+//! whatever goes wrong. A stop waits for that task, because a stopped daemon must be gone. So does the start of an
+//! exclusive daemon.
 
 use std::sync::Arc;
 use std::time::Duration;
