@@ -1,18 +1,18 @@
-//! Dae, the daemon of daemons: one ecosystem, from its home to its end.
+//! Dae, the daemon of daemons: one ecosystem, from taking its home to its end.
 //!
-//! It owns the registry, and one supervised [`Daemon`] for each entry in it. Whatever changes the ecosystem is one of the
-//! methods in `change`; the control socket, the drop-in directory and an embedding program all end there. Changes to one
-//! name take turns; those to others don't wait for them.
+//! It owns the registry, and one supervised [`Daemon`] for each entry in it. Every change of the ecosystem is a
+//! method in `change`. The control socket, the drop-in directory and embedding programs all call these methods.
+//! Changes to one name take turns; changes to other names don't wait for them.
 //!
-//! A life: [`Builder::start`] takes the home's lock and brings back what the registry says; [`Dae::shutdown`] undoes it in
-//! the reverse order.
+//! Life cycle: [`Builder::start`] takes the home's lock and restores the daemons of the registry. [`Dae::shutdown`]
+//! undoes this in reverse order.
 
 mod answer;
 mod carry;
 mod change;
 mod changes;
 mod restore;
-// The program applies the rules of these two where no host runs.
+// Public because the program applies the rules of `departure` and `request` if no host runs.
 #[doc(hidden)]
 pub mod departure;
 mod fault;
@@ -67,10 +67,10 @@ use dae_store::tasks;
 pub use fault::{Fault, FaultKind};
 pub use shutdown::StopNews;
 
-/// How many ports after its own Dae tries where that is taken, before it takes any.
+/// The number of ports after its own that Dae tries if that one is taken. After them, it takes any free port.
 const PORTS_TRIED: u16 = 16;
 
-/// A running ecosystem. Cloning it gives another handle on the same.
+/// A running ecosystem. A clone is another handle to the same ecosystem.
 ///
 /// ```no_run
 /// # async fn embed(dir: &std::path::Path, file: &std::path::Path) -> anyhow::Result<()> {
@@ -96,44 +96,46 @@ struct Inner {
     gate: Arc<Gate>,
     control_gate: Arc<Gate>,
     registry: Mutex<Registry>,
-    /// Grows with each change of it, under its lock.
+    /// The number of changes of the registry. It grows under the registry's lock.
     registry_changes: AtomicU64,
-    /// Ports that were chosen, and are to be recorded.
+    /// Ports that were chosen and are not recorded yet.
     new_ports: Mutex<BTreeMap<String, u16>>,
     daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
-    /// The daemons of this machine that others run.
+    /// The daemons of this machine that this host doesn't run.
     foreign: Arc<Discovery>,
-    /// Held by who tells of them to those who ask by name: what is told last is the latest.
+    /// A lock for publishing foreign daemons to the name directory, so that the list published last is the latest.
     sharing: Mutex<()>,
-    /// Daemons of the registry that could not be brought back, and why. They stay in it until they are installed again or
-    /// uninstalled.
+    /// Daemons of the registry that could not be restored, and why. They stay in the registry until they are
+    /// installed again or uninstalled.
     lost: Mutex<BTreeMap<String, String>>,
-    /// What is to be known of how a daemon was started: a circle in the start order, or others that weren't ready.
+    /// Notes on how a daemon was started: a circle in the start order, or other daemons that weren't ready.
     start_notes: Mutex<BTreeMap<String, String>>,
-    /// The last change of each daemon that was refused, until one is accepted.
+    /// The last refused change of each daemon, until one is accepted.
     refusals: Mutex<BTreeMap<String, Refusal>>,
-    /// One turn for each name that is or was changed; see [`Inner::turn`].
+    /// One lock for each name that is or was changed. See [`Inner::turn`].
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// Hashes of artefacts that are staged, but not in the registry yet: not to be swept.
+    /// Hashes of artefacts that are staged but not in the registry yet. They must not be swept.
     staged: Mutex<Vec<String>>,
-    /// Held by who stages, and alone by who sweeps: no sweep between a file's being there and its being known.
+    /// Locked shared while staging and exclusively while sweeping. So no sweep runs between storing a file and
+    /// noting its hash.
     sweeping: RwLock<()>,
     tasks: Mutex<Vec<Task>>,
-    /// Drop-ins whose file has gone, and when they are uninstalled: since the host's start.
+    /// Drop-ins whose file has gone, and the time at which they are uninstalled, counted from the host's start.
     absent: Mutex<BTreeMap<String, Duration>>,
-    /// Cancelled when the end begins: from then on nothing new is begun.
+    /// Cancelled when the end begins. After that nothing new begins.
     ending: CancellationToken,
-    /// Cancelled when everything has ended: what is still asked for is answered so.
+    /// Cancelled when everything has ended. Open requests are then answered that the host has ended.
     ended: CancellationToken,
-    /// There are other files to watch now.
+    /// A signal that the set of files to watch has changed.
     watch_anew: tokio::sync::Notify,
-    /// Where daemons' code and guests run: apart, so that no handler can keep the ecosystem from being managed.
+    /// The threads for daemons' code and guests. They are separate, so that no handler can block the management of
+    /// the ecosystem.
     guests: Mutex<Option<Threads>>,
-    // Drops last: the home is ours for as long as anything of it is used.
+    // Drops last: the home stays locked for as long as anything of it is used.
     held: Arc<HomeLock>,
 }
 
-/// What runs for the ecosystem as a whole, in the order in which it began.
+/// A part that runs for the whole ecosystem. They are kept in the order of their start.
 #[derive(Debug)]
 enum Task {
     Listening(#[expect(dead_code, reason = "held until it is dropped")] Listener),
@@ -141,7 +143,7 @@ enum Task {
     Loop(JoinHandle<()>),
 }
 
-/// How an ecosystem is started.
+/// A builder that configures and starts an ecosystem.
 #[derive(Debug, Default)]
 pub struct Builder {
     home: Option<Home>,
@@ -149,30 +151,30 @@ pub struct Builder {
 }
 
 impl Dae {
-    /// The way to start one.
+    /// Returns a builder for an ecosystem.
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Returns how many threads one starts for guests and daemons' code.
+    /// Returns how many threads an ecosystem starts for guests and daemons' code.
     pub fn threads() -> usize {
         Threads::count()
     }
 
-    /// Its Common TCP port on the loopback address.
+    /// Returns Dae's Common TCP port on the loopback address.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.inner.port
     }
 
-    /// Where it keeps what it keeps.
+    /// Returns the ecosystem's home.
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.inner.home
     }
 
-    /// Waits until every daemon answers, or won't by itself.
+    /// Waits until no daemon is starting or reloading any more.
     pub async fn ready(&self) {
         for daemon in self.inner.all_daemons() {
             daemon.settled().await;
@@ -181,26 +183,26 @@ impl Dae {
 }
 
 impl Builder {
-    /// The ecosystem's home. Without it, the one that the environment says: `DAE_HOME`, or the XDG base directories.
+    /// Sets the ecosystem's home. By default the environment decides: `DAE_HOME`, or the XDG base directories.
     #[must_use]
     pub fn home(mut self, home: impl Into<Home>) -> Self {
         self.home = Some(home.into());
         self
     }
 
-    /// Where logs go. Without it, only to the home's files.
+    /// Sets the journal for logs. By default logs go only to the home's files.
     #[must_use]
     pub fn journal(mut self, journal: Journal) -> Self {
         self.journal = Some(journal);
         self
     }
 
-    /// Starts it: takes the home, brings back the registry's daemons, and listens. It doesn't wait for the daemons; see
-    /// [`Dae::ready`].
+    /// Starts the ecosystem: takes the home, restores the registry's daemons, and listens. It doesn't wait for the
+    /// daemons; see [`Dae::ready`].
     ///
     /// # Errors
-    /// [`dae_store::home::Held`] where another host has the home; else what of the home, the registry or the ports is not as
-    /// it should be. Nothing runs then.
+    /// Fails with [`dae_store::home::Held`] if another host has the home. Also fails if the home, the registry or
+    /// the ports are not usable. Nothing runs then.
     pub async fn start(self) -> anyhow::Result<Dae> {
         let since = Instant::now();
         let (notices, noticed) = tokio::sync::mpsc::unbounded_channel();
@@ -213,7 +215,7 @@ impl Builder {
         Ok(dae)
     }
 
-    /// Takes the home and puts together all that nothing runs in yet, but for Dae's port, which is listened on.
+    /// Takes the home and creates all parts. Nothing runs in them yet, but Dae's port is already bound.
     fn assemble(self, since: Instant, notices: UnboundedSender<Notice>) -> anyhow::Result<Inner> {
         let home = match self.home {
             Some(home) => home,
@@ -264,7 +266,7 @@ impl Builder {
     }
 }
 
-/// Puts together what all daemons of a home work with.
+/// Creates what all daemons of a home share.
 fn shared(
     (home, runtime): (&Home, &Handle),
     (config, journal): (Config, Journal),
@@ -291,7 +293,8 @@ fn shared(
     })
 }
 
-/// Ends what daemons of a host that was killed have left running; where this host's own are recorded.
+/// Kills the processes that daemons of a killed host have left running. Returns the records for this host's own
+/// processes.
 fn end_left(home: &Home) -> GroupRecords {
     let records = GroupRecords::in_directory(home.runtime.join("workers"));
     let left = records.end_left();
@@ -304,7 +307,7 @@ fn end_left(home: &Home) -> GroupRecords {
     records
 }
 
-/// Dae's port, which is recorded where it isn't the one of before.
+/// Listens on Dae's port, and records the port if it has changed.
 fn listen_as_dae(
     home: &Home,
     config: &Config,
@@ -322,7 +325,7 @@ fn listen_as_dae(
 }
 
 impl Inner {
-    /// Everything that needs the whole to be there.
+    /// Starts everything that needs the complete ecosystem.
     fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
         let taking_note = notices::take_note(inner, noticed);
         lock(&inner.tasks).push(Task::Loop(taking_note));
@@ -348,7 +351,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Dae is to be found like every other daemon.
+    /// Enters Dae into the name directory, so that it is found like every other daemon.
     fn enter_as_dae(&self) {
         let gate = Arc::clone(&self.gate);
         let directory = &self.shared.directory;
@@ -361,7 +364,7 @@ impl Inner {
         turn.lock_owned().await
     }
 
-    /// Changes the registry, in memory and on the disk, or neither.
+    /// Changes the registry both in memory and on the disk, or in neither.
     fn change_registry(&self, change: impl FnOnce(&mut Registry)) -> anyhow::Result<()> {
         let mut registry = lock(&self.registry);
         let mut changed = registry.clone();
@@ -378,11 +381,11 @@ impl Inner {
 
     /// Removes stored files that nothing refers to.
     fn sweep(&self) -> anyhow::Result<()> {
-        // Where somebody stages, whoever tidies after that does this too.
+        // If a file is being staged, the sweep after that install does this too.
         let Ok(_alone) = self.sweeping.try_write() else {
             return Ok(());
         };
-        // In this order: what is staged moves from the one to the other.
+        // In this order, because staged hashes move to the registry.
         let mut keep: HashSet<String> = lock(&self.staged).iter().cloned().collect();
         keep.extend(lock(&self.registry).hashes());
         self.shared.store.sweep(&keep)
@@ -397,7 +400,7 @@ impl Inner {
     }
 }
 
-/// Dae as others find it: there from the opening of its gate on.
+/// The source of Dae's credential. There is one once Dae's gate is open.
 #[derive(Debug)]
 struct DaeAnswers(Arc<Gate>);
 
@@ -410,7 +413,7 @@ impl CredentialSource for DaeAnswers {
     }
 }
 
-/// Dae's own port, or the next free one.
+/// Binds Dae's own port, or the next free one.
 fn dae_listener(port: u16) -> anyhow::Result<tokio::net::TcpListener> {
     let own = port..=port.saturating_add(PORTS_TRIED);
     for tried in own.chain([0]) {

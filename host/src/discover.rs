@@ -1,15 +1,16 @@
-//! The daemons of this machine that this host doesn't run: found by looking at who listens, and asking them politely.
+//! Discovers the daemons of this machine that this host doesn't run: it looks at which sockets listen, and probes
+//! them.
 //!
-//! A scan asks the kernel which sockets listen (`sockets`), leaves out whom it may not ask (`rules`), asks the others one
-//! question, once (`probe`), and reads what they say with suspicion (`claim`). What is known of all of them is in `found`:
-//! a scan that finds nothing new connects to nobody. A daemon that wasn't ready when it was asked may come by itself
-//! ([`Discovery::announce`]); it is asked the very same way.
+//! A scan asks the kernel which sockets listen (`sockets`), leaves out those that it may not probe (`rules`), sends
+//! the others one question, once (`probe`), and distrusts what they reply (`claim`). The results are in `found`: a
+//! scan that finds nothing new connects to nothing. A daemon that wasn't ready when it was probed may announce
+//! itself ([`Discovery::announce`]). It is probed in the same way.
 //!
-//! A credential is somebody's word, and the kernel's word is held against it: the process that it names must hold the
-//! socket, or be a child of one that does, as a host's worker is.
+//! A credential is only a claim. It is checked against the kernel: the process that it names must hold the socket,
+//! or be a subprocess of one that does, as a host's worker is.
 //!
-//! Invariants: nobody is sent more than the one question at a time, nor a second one after silence, but where it asks for
-//! that itself; no more than [`PROBES_MAX`] are asked at once; one scan goes on at a time.
+//! Invariants: a listener gets only one question at a time. After silence it gets no second one, unless it
+//! announces itself. At most [`PROBES_MAX`] probes run at once. Only one scan runs at a time.
 
 mod claim;
 mod found;
@@ -37,52 +38,53 @@ use sockets::{ListeningSocket, Process};
 
 pub(crate) use found::{ForeignChange, ForeignDaemon};
 
-/// Asked at once: enough that a machine full of silent listeners is done in seconds, few enough to be no burst.
+/// The most probes at once: enough to finish a machine full of silent listeners in seconds, few enough to be no
+/// burst.
 const PROBES_MAX: usize = 16;
 
-/// Changes that a subscriber may be behind before it misses some, and has to look at the list again.
+/// The most changes that a subscriber may be behind. After that it misses some and must read the list again.
 const CHANGES_MAX: usize = 256;
 
-/// Where nothing is looked for, those that have announced themselves are looked after so often.
+/// The interval for checking announced daemons if scans are off.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// A port may be announced once in so long.
+/// The shortest time between two announcements of a port.
 const ANNOUNCE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Announcements that are looked into at once; each takes a look at all sockets.
+/// The most announcements that are handled at once. Each one looks at all sockets.
 const ANNOUNCEMENTS_MAX: usize = 4;
 
-/// See the file's head.
+/// The foreign daemons that are known, and what finding them needs.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     rules: Rules,
     found: Mutex<ForeignDaemons>,
-    /// Who holds the sockets that were there at the last look.
+    /// The processes that held the sockets of the last look, by socket id.
     holders: Mutex<HashMap<u64, Vec<Process>>>,
-    /// Held by who scans.
+    /// A lock that is held during a scan.
     turn: tokio::sync::Mutex<()>,
     probes: Semaphore,
     announcements: Semaphore,
-    /// When each port was announced, while that is of account.
+    /// The times of recent announcements, by port.
     announced: Mutex<HashMap<u16, Instant>>,
     changes: broadcast::Sender<ForeignChange>,
-    /// Trouble is told once, and not every five seconds.
+    /// A flag that this failure was logged. Problems are logged once, not at every scan.
     has_told_failure: AtomicBool,
     has_told_hidden: AtomicBool,
 }
 
-/// What one scan did.
+/// The counts of one scan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ScanCounts {
     /// Listening TCP sockets on this machine.
     pub(crate) sockets: usize,
-    /// How many were asked.
+    /// The number of listeners that were probed.
     pub(crate) asked: usize,
-    /// Sockets of this user whose process can't be seen.
+    /// The sockets of this user whose process can't be seen.
     pub(crate) hidden: usize,
 }
 
-/// Who is there.
+/// The listeners that may be probed, and the counts so far.
 struct Survey {
     candidates: Vec<Candidate>,
     tally: ScanCounts,
@@ -107,8 +109,8 @@ impl Discovery {
         })
     }
 
-    /// Scans for ever, `every` so often; `ours` tells the processes of this host, and ends it when there is none any more.
-    /// Where `every` is zero nobody is looked for, and those that came by themselves are looked after all the same.
+    /// Scans forever, at the interval `every`. `ours` returns the processes of this host; `None` ends the scans. If
+    /// `every` is zero, no scans are made, but announced daemons are still checked.
     pub(crate) async fn run(
         self: Arc<Self>,
         every: Duration,
@@ -121,37 +123,38 @@ impl Discovery {
             ticks.tick().await;
             let Some(ours) = ours() else { return };
             if is_looking || self.knows_any() {
-                // What failed is told.
+                // A failure is already logged.
                 let _ = self.look(ours, is_looking).await;
             }
         }
     }
 
-    /// Looks at all sockets now, and asks who wasn't asked yet. Where a scan goes on, it is waited for first.
+    /// Looks at all sockets now, and probes those that weren't probed yet. Waits for a running scan first.
     ///
     /// # Errors
-    /// The system's: it doesn't tell which sockets there are.
+    /// Fails if the system doesn't tell which sockets there are.
     pub(crate) async fn scan(self: &Arc<Self>, ours: Vec<u32>) -> io::Result<ScanCounts> {
-        // On a task of its own: one that is begun comes to its end, or who was being asked would never be heard.
+        // A task of its own lets a scan finish once it has begun. Otherwise the replies of running probes would be
+        // lost.
         let this = Arc::clone(self);
         let scan = tokio::spawn(async move { this.look(ours, true).await });
         scan.await.map_err(io::Error::other)?
     }
 
-    /// All foreign daemons, by name, those that are not believed too.
+    /// Returns all foreign daemons, by name, including those that are not believed.
     pub(crate) fn list(&self) -> Vec<ForeignDaemon> {
         let mut all: Vec<ForeignDaemon> = lock(&self.found).directory().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    /// The one that is listed under that name, believed or not.
+    /// Returns the foreign daemon that is listed under that name, believed or not.
     pub(crate) fn find(&self, name: &str) -> Option<ForeignDaemon> {
         let found = lock(&self.found);
         found.directory().find(|one| one.name == name).cloned()
     }
 
-    /// Who answers `dae`, and is no daemon.
+    /// Returns the listeners that answer `dae` but are no daemons.
     pub(crate) fn refused(&self) -> Vec<Refused> {
         let found = lock(&self.found);
         let refused = found.refused().map(|(key, reason)| Refused {
@@ -162,21 +165,21 @@ impl Discovery {
         refused.collect()
     }
 
-    /// What changes from now on among those that are believed. One who is too slow misses some, and is told so.
+    /// Subscribes to changes of the believed daemons. A slow subscriber misses some, and its receiver reports this.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<ForeignChange> {
         self.changes.subscribe()
     }
 
-    /// These names are this host's daemons' from now on; a foreign one of such a name is listed with its port.
+    /// Reserves the names of this host's daemons. A foreign daemon with such a name is listed with its port.
     pub(crate) fn reserve(&self, names: BTreeSet<String>) {
         let changes = lock(&self.found).reserve(names);
         self.tell(changes);
     }
 
-    /// One says that it listens at that port: asks it, even where it was asked before.
+    /// Handles an announcement of a daemon at that port: probes it, even if it was probed before.
     ///
     /// # Errors
-    /// Why it isn't listed, for who announced it.
+    /// Returns the reason why the daemon isn't listed, for the caller that announced it.
     pub(crate) async fn announce(
         self: &Arc<Self>,
         port: u16,
@@ -224,7 +227,7 @@ impl Discovery {
         Ok(())
     }
 
-    /// What is held of one that has answered.
+    /// Returns the credential of a listener that has answered, or the reason why it isn't believed.
     fn verdict(&self, one: &Candidate) -> Result<Credential, String> {
         let found = lock(&self.found);
         match found.at(&one.key) {
@@ -244,7 +247,7 @@ impl Discovery {
         lock(&self.found).directory().next().is_some()
     }
 
-    /// Sees who is there; where `is_looking`, asks those that are new.
+    /// Looks at which sockets listen. If `is_looking`, probes the new ones.
     async fn look(self: &Arc<Self>, ours: Vec<u32>, is_looking: bool) -> io::Result<ScanCounts> {
         let _turn = self.turn.lock().await;
         let survey = self.survey(ours).await;
@@ -258,14 +261,14 @@ impl Discovery {
             self.tell(changes);
             return Ok(tally);
         }
-        // Many daemons may be of one process, as another host's are.
+        // Many daemons may run in one process, such as those of another host.
         let mut seen = HashMap::new();
         let is_there = |process: Process| sockets::start_of(process.pid) == Some(process.start);
         let lives = |process| *seen.entry(process).or_insert_with(|| is_there(process));
         let (to_ask, changes) = lock(&self.found).settle(candidates, lives);
         self.tell(changes);
         tally.asked = to_ask.len();
-        // In order: of two that have one name, the same gets it each time.
+        // In order, so that of two daemons with one name the same one gets it each time.
         let mut heard = futures_util::stream::iter(to_ask)
             .map(|one| async move { (self.ask(&one).await, one) })
             .buffered(PROBES_MAX);
@@ -275,7 +278,7 @@ impl Discovery {
         Ok(tally)
     }
 
-    /// Asks the kernel who is there.
+    /// Asks the kernel which sockets listen.
     async fn survey(self: &Arc<Self>, mut ours: Vec<u32>) -> io::Result<Survey> {
         ours.push(std::process::id());
         let this = Arc::clone(self);
@@ -299,7 +302,7 @@ impl Discovery {
         Ok(Survey { candidates, tally })
     }
 
-    /// Asks one, and the kernel about what it says.
+    /// Probes a listener, and checks its claim with the kernel.
     async fn ask(&self, one: &Candidate) -> ProbeOutcome {
         let reply = {
             let _permit = self.probes.acquire().await;
@@ -325,7 +328,7 @@ impl Discovery {
         self.tell(change);
     }
 
-    /// Tells the log and whoever has subscribed.
+    /// Logs the changes and sends them to the subscribers.
     fn tell(&self, changes: impl IntoIterator<Item = ForeignChange>) {
         for change in changes {
             match &change {
@@ -339,7 +342,7 @@ impl Discovery {
                     tracing::info!(name = was.name, address = %was.address, "a foreign daemon is gone");
                 }
             }
-            // Nobody may be listening.
+            // There may be no subscribers.
             let _ = self.changes.send(change);
         }
     }
@@ -361,8 +364,8 @@ impl Discovery {
     }
 }
 
-/// The process of that number, if it listens there. Who was seen to hold the socket needs no second look at all of its
-/// descriptors.
+/// Returns the process with that id if it listens there. If it was seen to hold the socket, its file descriptors
+/// need no second check.
 fn claimed_process(pid: u32, one: &Candidate) -> Option<Process> {
     let start = sockets::start_of(pid)?;
     let process = Process { start, pid };
@@ -370,7 +373,8 @@ fn claimed_process(pid: u32, one: &Candidate) -> Option<Process> {
     is_its.then_some(process)
 }
 
-/// Forgets the holders of sockets that are gone, and finds those of new ones, which takes a walk through all processes.
+/// Forgets the holders of sockets that are gone, and finds those of new ones, which takes a walk through all
+/// processes.
 fn hold_on(holders: &mut HashMap<u64, Vec<Process>>, allowed: &[ListeningSocket]) {
     let present: HashSet<u64> = allowed.iter().map(|one| one.id).collect();
     holders.retain(|id, _| present.contains(id));
@@ -396,7 +400,7 @@ mod tests {
     use super::rules::ProbeKey;
     use super::*;
 
-    /// One who says that it is Counter, at port 4000.
+    /// Returns a listener at port 4000 that claims to be Counter.
     fn counter() -> (Candidate, ProbeOutcome) {
         let process = Process { start: 1, pid: 7 };
         let one = Candidate {

@@ -1,15 +1,15 @@
-//! A plugin host for long-running daemons: the library, for programs that want an ecosystem of their own.
+//! A plugin host for long-running daemons: the library, for programs that embed an ecosystem.
 //!
-//! [`Dae`] is all that an embedding program needs. In reading order, which is also the order of imports (a file imports
-//! only what stands below it):
+//! An embedding program needs only [`Dae`]. The modules in reading order, which is also the order of imports (a
+//! file imports only from below it):
 //!
-//! - [`dae`]: the ecosystem, and what changes it
-//! - `supervise`: one task a daemon, which owns its port
+//! - [`dae`]: the ecosystem, and the operations that change it
+//! - `supervise`: one task per daemon, which owns its port
 //! - `discover`: the daemons of this machine that this host doesn't run
 //! - `dae_runtime`: from a guest's line to its reply, wherever the daemon's code runs
-//! - `dae_store`: what is on the disk, and plain data and decisions
+//! - `dae_store`: the files on disk, and plain data and decisions
 //!
-//! What of the last two an embedding program meets is here, too.
+//! The parts of the last two that an embedding program needs are re-exported here.
 
 pub mod dae;
 

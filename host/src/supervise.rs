@@ -1,8 +1,8 @@
-//! One task a daemon: it owns the port, and sees to it that an instance stands behind it.
+//! The supervisor: one task per daemon, which owns the port and keeps an instance behind it.
 //!
-//! The listener and the guests outlive every instance. A successor is wholly built, and has answered, before the one
-//! that runs is touched; whatever fails on the way leaves that one running. What follows an instance's end is decided in
-//! [`dae_store::restart`]; who asks for a start or a stop, in `dae`.
+//! The listener and the guests outlive every instance. A successor is completely built, and has answered, before
+//! the supervisor touches the running instance. If anything fails on the way, the running instance stays.
+//! [`dae_store::restart`] decides what follows an instance's end; `dae` decides about starts and stops.
 
 mod aside;
 mod build;
@@ -55,53 +55,53 @@ pub use daemon::{ChangeStart, Daemon, Notice, OrderResult, RetiredCounts};
 pub use health_timer::HealthTimer;
 pub(crate) use stop::StopSteps;
 
-/// What a daemon runs: which file, and how.
+/// The file that a daemon runs, and its settings.
 #[derive(Debug, Clone)]
 pub struct DaemonSpec {
-    /// The name it runs under.
+    /// The name that the daemon runs under.
     pub name: String,
-    /// Its file, in the store.
+    /// The daemon's file in the plugin store.
     pub artefact: Arc<Artefact>,
-    /// The JSON object for its `start`.
+    /// The JSON object for the daemon's `start`.
     pub config: serde_json::Value,
-    /// The port it had, or was given.
+    /// The port that the daemon had or was given.
     pub port: Option<u16>,
-    /// That port and no other.
+    /// True if the daemon must have that port and no other.
     pub is_port_pinned: bool,
-    /// Where its code runs.
+    /// The place where the daemon's code runs.
     pub mode: Mode,
-    /// How it is run; the same for many.
+    /// The settings. Many daemons share the same ones.
     pub settings: Arc<Settings>,
 }
 
-/// What every supervisor works with.
+/// The parts of the host that all supervisors share.
 #[derive(Debug)]
 pub struct SupervisorShared {
     /// The host's settings.
     pub config: Arc<Config>,
-    /// The loaded files.
+    /// The loaded libraries.
     pub images: Arc<Libraries>,
-    /// The stored files.
+    /// The plugin store.
     pub store: Arc<PluginStore>,
-    /// Where logs go.
+    /// The log.
     pub journal: Journal,
-    /// Where daemons' code and guests run, apart from what decides about them.
+    /// The runtime for daemons' code and guests, separate from the supervisors' own.
     pub runtime: Handle,
-    /// Who is there to talk to.
+    /// The name directory.
     pub(crate) directory: Arc<Directory>,
-    /// What daemons have handed over.
+    /// The stored states of daemons.
     pub(crate) states: Snapshots,
-    /// What has left.
+    /// The archive of what was uninstalled or set aside.
     pub(crate) past: Archive,
-    /// Where what supervisors did by themselves is told.
+    /// The channel for changes that supervisors made by themselves.
     pub notices: mpsc::UnboundedSender<Notice>,
-    /// What makes processes.
+    /// The spawner of processes.
     pub spawner: Spawner,
-    /// How far the stops of daemons have got.
+    /// The count of steps that stopping daemons have taken.
     pub(crate) stop_steps: StopSteps,
-    /// Their health.
+    /// The timer for the daemons' health checks.
     pub health_timer: Arc<HealthTimer>,
-    /// When the host started: the zero of its monotonic time.
+    /// The time at which the host started: the zero of its monotonic time.
     pub since: Instant,
 }
 
@@ -123,25 +123,26 @@ struct Supervisor {
     health: Health,
     probation: Option<RollbackWindow>,
     next_checkpoint: Option<Instant>,
-    /// Instances of before that are ending.
+    /// Earlier instances that are ending.
     retiring: JoinSet<()>,
-    /// Attempts to build an instance, refused ones included.
+    /// The number of attempts to build an instance, refused ones included.
     attempts: u64,
-    /// What it runs in the host's process, or ran last: kept over a crash and a stop, for the start after it.
+    /// The library in the host's process that runs or ran last. It is kept over a crash and a stop, for the next
+    /// start.
     image: Option<Arc<LibraryUse>>,
 }
 
 /// The instance that answers.
 struct Current {
     instance: Arc<Instance>,
-    /// What it runs, in the host's own process.
+    /// The library that it runs, if it is in-process.
     image: Option<Arc<LibraryUse>>,
     leased: LeaseReturn,
-    /// Ends with its background work, and, once that has returned, with the instance itself.
+    /// Completes when the background work ends. Once that has returned, completes when the instance itself ends.
     ending: InstanceEnd,
 }
 
-/// What a supervisor waits for.
+/// An event that a supervisor waits for.
 enum SupervisorEvent {
     Order(Option<Box<QueuedOrder>>),
     Ended(RunEnd),
@@ -156,7 +157,7 @@ impl Supervisor {
         loop {
             let next = AssertUnwindSafe(self.next_event(&mut inbox)).catch_unwind();
             let dealt = match next.await {
-                // What it does takes many times the room of what it is, and only for as long as it does it.
+                // Handling an event needs much more memory than waiting does. The box frees it afterwards.
                 Ok(event) => {
                     let dealing = AssertUnwindSafe(Box::pin(self.deal_with(event)));
                     dealing.catch_unwind().await
@@ -171,7 +172,8 @@ impl Supervisor {
         }
     }
 
-    /// A fault of the host's own has cut short what was being done. What runs goes on; where nothing does, that is a failure.
+    /// Recovers from a panic of the host that interrupted the supervisor. A running instance goes on. Without one,
+    /// the daemon has failed.
     async fn recover(&mut self, text: &str) {
         let text = format!("a fault of the host cut short what it was doing: {text}");
         self.shared.tell(&self.spec.name, None, "error", &text);
@@ -183,16 +185,16 @@ impl Supervisor {
                 .shut(format!("{} has failed: {text}", self.spec.name));
             self.set(DaemonState::Failed { cause: text });
         }
-        // What was to be done by time may be what failed.
+        // The scheduled checkpoint may be what failed.
         self.next_checkpoint = None;
         tokio::time::sleep(tasks::PAUSE).await;
     }
 
-    /// False once there is nothing more to do.
+    /// Handles an event. Returns false once the supervisor must end.
     async fn deal_with(&mut self, event: SupervisorEvent) -> bool {
         tasks::fault_point("supervisor");
         match event {
-            // Whoever gave it has gone, and it hasn't begun: it isn't carried out.
+            // The caller abandoned the order before it began, so it is not carried out.
             SupervisorEvent::Order(Some(asked)) if !asked.begin.begin() => {}
             SupervisorEvent::Order(Some(asked)) => {
                 let is_last = matches!(asked.order, Order::End(_));
@@ -202,7 +204,7 @@ impl Supervisor {
                     return false;
                 }
             }
-            // Nobody is left to give orders: the host is going down without having said so.
+            // All handles are gone: the host is ending without having ordered a stop.
             SupervisorEvent::Order(None) => {
                 drop(self.stop().await);
                 return false;
@@ -263,7 +265,7 @@ impl Supervisor {
                 return;
             }
         };
-        // Whoever asked may have gone; it is done all the same.
+        // The caller may be gone. The order is carried out all the same.
         let _ = reply.send(result);
     }
 
@@ -291,7 +293,7 @@ impl Supervisor {
         }
     }
 
-    /// From here on the new instance answers; the one before is retired.
+    /// Makes the new instance answer, and retires the one before.
     async fn swap(&mut self, built: Built, state: Option<&KeptState>) {
         let Built {
             instance,
@@ -303,7 +305,7 @@ impl Supervisor {
         if let Some(listening) = listening {
             self.listen(listening);
         }
-        // Kept over a stop and a start, whether or not it was asked for.
+        // Keep the port over a stop and a start, whether or not it was requested.
         self.spec.port = Some(instance.identity.port);
         self.now
             .generation
@@ -323,13 +325,13 @@ impl Supervisor {
             ending,
         });
         self.set(DaemonState::Ready);
-        // The guests are with the new one already; the old one's running commands finish beside it.
+        // The guests already use the new instance. The old one's running commands finish beside it.
         if let Some(retired) = retired {
             self.retire_aside(retired).await;
         }
     }
 
-    /// From here on its health, its panics and its checkpoints are counted.
+    /// Starts to check the instance's health, count its panics and schedule its checkpoints.
     fn look_after(&mut self, instance: &Instance) {
         let settings = &self.spec.settings;
         let turn = self.shared.health_timer.enter(settings.health_ms, instance);
@@ -342,7 +344,7 @@ impl Supervisor {
         self.next_checkpoint = self.checkpoint_time();
     }
 
-    /// Whoever looks sees who answers, and from which state.
+    /// Publishes which instance answers and which state it started from.
     fn show(&self, instance: &Instance, state: Option<&KeptState>) {
         {
             let mut running = self.now.running();
@@ -360,7 +362,7 @@ impl Supervisor {
             .tell(&self.spec.name, Some(generation), "info", &text);
     }
 
-    /// From here on lines wait.
+    /// Takes the current instance away. The gate then queues lines.
     fn take_away(&mut self) -> Option<Current> {
         let current = self.current.take()?;
         self.gate.hold();
@@ -369,7 +371,7 @@ impl Supervisor {
         Some(current)
     }
 
-    /// When the next checkpoint is due.
+    /// Returns the time at which the next checkpoint is due.
     fn checkpoint_time(&self) -> Option<Instant> {
         let every_s = self.spec.settings.checkpoint_s;
         (every_s > 0).then(|| durations::after(Instant::now(), durations::s(every_s)))
@@ -392,17 +394,17 @@ impl Supervisor {
                     .tell(&self.spec.name, Some(generation), "warn", &text);
             }
         }
-        // From its end on: one that takes long leaves time for all else.
+        // Counts from the end of this checkpoint, so that a slow one leaves time for other work.
         self.next_checkpoint = self.checkpoint_time();
     }
 
-    /// Whether a `run` that returned is followed by another. Where there is none, there was nothing to return.
+    /// Returns whether the daemon restarts when its `run` returns. Without a `run` there is nothing to return.
     fn restarts_always(&self) -> bool {
         let has_run = self.spec.artefact.manifest.run.is_some();
         has_run && self.spec.settings.restart.restart == restart::When::Always
     }
 
-    /// Its background work has returned, and the daemon lives on.
+    /// Keeps the daemon running after its background work has returned.
     fn live_on(&mut self) {
         if let Some(current) = &mut self.current {
             current.ending = current.instance.gone();
@@ -420,7 +422,7 @@ impl Supervisor {
         self.on_end(RunEnd::Crashed(text)).await;
     }
 
-    /// The instance has ended by itself, or is to: decides what follows.
+    /// Decides what follows when an instance has ended by itself or must end.
     async fn on_end(&mut self, end: RunEnd) {
         let Some(current) = self.take_away() else {
             return;
@@ -448,7 +450,7 @@ impl Supervisor {
             Err(text) => format!("{cause}; {text}"),
         };
         if let Some(last) = &mut self.now.running().last_end {
-            // With why nothing has taken over, where it is so.
+            // Include the reason why no earlier code has taken over.
             last.cause.clone_from(&cause);
         }
         let end = End {
@@ -522,7 +524,7 @@ impl Supervisor {
         }
     }
 
-    /// Every change of state passes here, and is told.
+    /// Sets the state and logs it. Every change of state passes here.
     fn set(&self, state: DaemonState) {
         let generation = self.now.generation.load(Ordering::Relaxed);
         let generation = (generation > 0).then_some(generation);
@@ -542,17 +544,17 @@ impl Supervisor {
     }
 }
 
-/// Ends at that time; never where there is none.
+/// Completes at `time`, or never if there is none.
 async fn at(time: Option<Instant>) {
     match time {
-        // The clock of the runtime ticks in milliseconds, and what is due already must not wait for the next.
+        // The runtime's clock ticks in milliseconds. What is already due must not wait for the next tick.
         Some(time) if time <= Instant::now() => {}
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
     }
 }
 
-/// Something in 0..=1, for the jitter; the standard library's hashers are seeded by the system.
+/// Returns a random number in 0..=1 for the jitter. The system seeds the standard library's hashers.
 fn random() -> f64 {
     use std::hash::{BuildHasher as _, RandomState};
     #[allow(clippy::cast_precision_loss)]

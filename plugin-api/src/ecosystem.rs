@@ -17,7 +17,7 @@ use crate::events::{Changes, Events};
 use crate::every::Every;
 use crate::feed::Feed;
 use crate::runtime::Entrance;
-use crate::{Credential, Error, Guest, Result, log, operation, panic, wire};
+use crate::{Credential, Error, Guest, Result, exact, log, misfit, operation, panic, wire};
 
 /// A daemon's access to its host and to other daemons.
 #[derive(Clone, Copy)]
@@ -51,9 +51,14 @@ impl Ecosystem {
     /// # Errors
     /// The daemon has ended, or the object doesn't fit `T`.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        Ok(serde_json::from_slice(
-            &self.host.ask(operation::CONFIG, b"")?,
-        )?)
+        let json = self.host.ask(operation::CONFIG, b"")?;
+        let text = String::from_utf8(json).map_err(Error::new)?;
+        exact::from_str(&text).map_err(|error| {
+            Error::new(format!(
+                "the config doesn't fit: {}",
+                misfit::explain(&error, &text)
+            ))
+        })
     }
 
     /// Waits without blocking a thread.

@@ -1,16 +1,16 @@
-//! The error codes of the protocol: what went wrong, for a program to act on.
+//! The error codes of the protocol, for programs to act on.
 //!
-//! Closed on purpose: a guest may match on all of them, and a new code is a new version of the protocol.
-//! What went wrong in words, for a person, is the message beside the code.
+//! The set is closed on purpose: a guest may match on all of them, and a new code is a new version of the protocol.
+//! The message beside the code explains the error to a person.
 
 use std::{error::Error, fmt, str::FromStr};
 
-/// Why a command was answered `error`.
+/// The reason for answering a command with `error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// The daemon has no command of that name.
     UnknownCommand,
-    /// The arguments are not JSON5 either, or of the wrong count or type.
+    /// The arguments are not even JSON5, or have the wrong count or type.
     BadArguments,
     /// The line passed the limit and was discarded.
     LineTooLong,
@@ -18,24 +18,24 @@ pub enum ErrorCode {
     NotUtf8,
     /// The name or the tag breaks the rules.
     BadName,
-    /// The daemon's own error.
+    /// The daemon returned an error of its own.
     Failed,
     /// The daemon panicked, or its process died.
     Crashed,
-    /// The command took longer than it may.
+    /// The command exceeded its time limit.
     Timeout,
     /// The daemon is stopped, has failed, or has been restarting for longer than a command waits.
     Unavailable,
-    /// The daemon has as many guests as it takes.
+    /// The daemon has its maximum number of guests.
     TooManyGuests,
-    /// The guest did not read what waited for it.
+    /// The guest did not read its pending output.
     SlowGuest,
-    /// The command is not for this guest.
+    /// This guest may not call the command.
     Denied,
 }
 
 impl ErrorCode {
-    /// All of them, in the protocol's order.
+    /// All codes, in the protocol's order.
     pub const ALL: [ErrorCode; 12] = [
         ErrorCode::UnknownCommand,
         ErrorCode::BadArguments,
@@ -51,7 +51,7 @@ impl ErrorCode {
         ErrorCode::Denied,
     ];
 
-    /// The code as it stands on the wire.
+    /// Returns the code as it is written on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             ErrorCode::UnknownCommand => "unknown-command",

@@ -1,7 +1,8 @@
 //! Cuts the bytes of an inbox into lines.
 //!
-//! The bytes are the inbox's; here is how far they were handed out, and what the next ones are. A connection is *fresh*
-//! until its first line that can be read. Only then is it looked at for other protocols and byte order marks.
+//! The bytes belong to the inbox. The cutter tracks how many were handed out and what the next ones are. A
+//! connection is *fresh* until its first line that can be read. Only a fresh connection is checked for other
+//! protocols and byte order marks.
 
 use std::{mem, ops::Range, str};
 
@@ -13,32 +14,33 @@ use crate::{
     opening::{self, Hidden, Protocol},
 };
 
-/// How far ahead of the lines that are handed out their bytes are looked at, so that who stops in between looks at few of
-/// them twice. Some hundred lines of the usual kind.
+/// The number of bytes checked ahead of the lines that are handed out: some hundred lines of the usual size. The
+/// limit keeps repeated checks short if a caller stops in between.
 const WINDOW_BYTES: usize = 4 << 10;
 
-/// How far an inbox's bytes were handed out, and what the next ones are. The bytes are the inbox's.
+/// The state of an inbox's bytes: how many were handed out and what the next ones are. The bytes belong to the
+/// inbox.
 #[derive(Debug)]
 pub(crate) struct Cutter {
     pub(crate) start: usize,
     pub(crate) scanned: usize,
     pub(crate) clean: usize,
     pub(crate) line_bytes_max: usize,
-    /// The rest of a line that was too long is on its way.
+    /// True while the rest of a line that was too long is still arriving.
     pub(crate) is_discarding: bool,
-    /// No line came yet, but for blank ones.
+    /// True until the first line that is not blank.
     is_first: bool,
-    /// No line that could be read came yet: only such a connection can turn out to be of another protocol.
+    /// True until the first line that can be read. Only such a connection can turn out to be of another protocol.
     pub(crate) is_fresh: bool,
-    /// The connection was accepted: what comes first is a guest's, and no server's greeting.
+    /// True if the connection was accepted. Then the first bytes are a guest's, not a server's greeting.
     pub(crate) is_accepting: bool,
-    /// It was another protocol: nothing of what follows is a line.
+    /// True once the connection was of another protocol. Nothing that follows is a line.
     is_refused: bool,
-    /// There while the connection is fresh, from its first telnet on.
+    /// The text that telnet may hide. It exists while the connection is fresh, from its first telnet on.
     pub(crate) hidden: Option<Box<Hidden>>,
 }
 
-/// Where a cutter stood.
+/// A position of a cutter, to return to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     start: usize,
@@ -63,7 +65,8 @@ impl Cutter {
         }
     }
 
-    /// The whole lines at the front that are UTF-8, as far as a window goes; none where the next is not to be a plain one.
+    /// Returns the complete UTF-8 lines at the front, up to the window's size. Returns an empty text if the next
+    /// line can't be a plain one.
     pub(crate) fn look_ahead<'b>(&self, bytes: &'b [u8]) -> &'b str {
         if self.is_fresh || self.is_discarding {
             return "";
@@ -78,7 +81,7 @@ impl Cutter {
         }
     }
 
-    /// The next line, by the rules; see [`crate::Inbox::next`].
+    /// Returns the next line. See [`crate::Inbox::next`].
     pub(crate) fn next<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
         if self.is_refused {
             self.pass(bytes.len());
@@ -98,7 +101,7 @@ impl Cutter {
         }
     }
 
-    /// The next line of a connection that may yet turn out to be of another protocol.
+    /// Returns the next line of a connection that may still turn out to be of another protocol.
     #[cold]
     fn next_of_fresh<'b>(&mut self, bytes: &'b [u8]) -> Option<Line<'b>> {
         loop {
@@ -118,7 +121,7 @@ impl Cutter {
                 && self.is_first
                 && let Some(at) = opening::begins_binary(within_limit)
             {
-                // What came before it decides, however much has come since.
+                // Only what came before that byte decides, however much has come since.
                 let hidden = self.hidden_before(self.start + at);
                 return Some(self.refuse(hidden.unwrap_or(Protocol::Binary)));
             }
@@ -133,7 +136,7 @@ impl Cutter {
         }
     }
 
-    /// Drops what there is of the rest of a line that was too long.
+    /// Drops the buffered rest of a line that was too long.
     fn discard(&mut self, bytes: &[u8]) {
         if self.is_discarding {
             let line_end = memchr(b'\n', &bytes[self.scanned..self.clean]);
@@ -162,7 +165,7 @@ impl Cutter {
             return self.refuse(protocol);
         }
         let line = self.read(bytes, range);
-        // A faulty request line settles nothing: the headers behind it still give HTTP away.
+        // A faulty request line settles nothing: the headers behind it can still show that this is HTTP.
         self.is_fresh = matches!(line, Line::Fault(_));
         if !self.is_fresh {
             self.hidden = None;
@@ -178,7 +181,7 @@ impl Cutter {
         }
     }
 
-    /// The line, cut at the limit, so that how much more had arrived makes no difference.
+    /// Returns the line, cut at the limit, so that the result doesn't depend on how much more has arrived.
     fn limited<'b>(&self, bytes: &'b [u8], range: &Range<usize>) -> &'b [u8] {
         &bytes[range.start..range.end.min(range.start + self.line_bytes_max)]
     }
@@ -189,12 +192,12 @@ impl Cutter {
         Line::OtherProtocol(protocol)
     }
 
-    /// A blank line within the limit is passed over.
+    /// Returns whether a line is within the limit and blank. Such lines are skipped.
     fn is_blank(&self, line: &[u8]) -> bool {
         line.len() <= self.line_bytes_max && line.trim_ascii().is_empty()
     }
 
-    /// Where the next line begins, to go back to.
+    /// Returns the position of the next line, for [`Cutter::go_back_to`].
     pub(crate) fn place(&self) -> Place {
         Place {
             start: self.start,
@@ -204,7 +207,7 @@ impl Cutter {
         }
     }
 
-    /// Undoes what [`Cutter::next`] has done since, where that gave a message.
+    /// Undoes one call of [`Cutter::next`] that returned a message.
     pub(crate) fn go_back_to(&mut self, place: Place) {
         self.start = place.start;
         self.scanned = place.start;
@@ -213,7 +216,7 @@ impl Cutter {
         self.is_fresh = place.is_fresh;
     }
 
-    /// Begins to look at what telnet takes away, on a guest's connection that has sent no good line yet.
+    /// Starts to record what telnet removes, on a guest's connection that has sent no good line yet.
     pub(crate) fn watch_hidden(&mut self, bytes: &[u8]) {
         if !self.is_fresh || !self.is_accepting || self.hidden.is_some() {
             return;
@@ -226,14 +229,14 @@ impl Cutter {
         self.hidden = Some(Box::new(hidden));
     }
 
-    /// What telnet hid up to that place.
+    /// Returns the protocol that telnet hid up to `place`.
     fn hidden_before(&self, place: usize) -> Option<Protocol> {
         let (at, protocol) = self.hidden.as_ref()?.found()?;
         (at <= place).then_some(protocol)
     }
 
-    /// What telnet hid in the line that was cut, before it, or in the one that has not ended. A line that was too long
-    /// before that is told first.
+    /// Returns the protocol that telnet hid before the end of the line that was cut, or in a line that has not
+    /// ended. If the line is too long, only what is within the limit counts: the fault is reported first.
     fn hidden_in(&self, cut: Option<&Range<usize>>) -> Option<Protocol> {
         let place = match cut {
             Some(range) if range.len() > self.line_bytes_max => range.start + self.line_bytes_max,
@@ -243,7 +246,7 @@ impl Cutter {
         self.hidden_before(place)
     }
 
-    /// Counts everything before `start` as gone from the buffer.
+    /// Adjusts the positions after everything before `start` was removed from the buffer.
     pub(crate) fn forget_passed(&mut self) {
         if let Some(hidden) = &mut self.hidden {
             hidden.forget(self.start);
@@ -253,8 +256,8 @@ impl Cutter {
         self.start = 0;
     }
 
-    /// Takes one line off the front: its range without the LF. One longer than the limit may be
-    /// unended; whatever there still is of it will be discarded.
+    /// Takes one line off the front and returns its range without the LF. A line longer than the limit may not have
+    /// ended. The rest of it will be discarded.
     fn cut(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
         loop {
             let line_end = memchr(b'\n', &bytes[self.scanned..self.clean]);
@@ -269,7 +272,7 @@ impl Cutter {
         }
     }
 
-    /// What to do with bytes that no LF ends yet: keep them, or give up on them.
+    /// Decides about bytes without an LF: keeps them, or gives them up if they are past the limit.
     fn cut_unended(&mut self) -> Option<Range<usize>> {
         let range = self.start..self.clean;
         let is_too_long = range.len() > self.line_bytes_max;
@@ -282,7 +285,7 @@ impl Cutter {
         (!was_told).then_some(range)
     }
 
-    /// Counts everything before `end` as handed out. It stays in the buffer until the next read.
+    /// Marks everything before `end` as handed out. It stays in the buffer until the next read.
     #[inline]
     pub(crate) fn pass(&mut self, end: usize) {
         self.start = end;
@@ -291,7 +294,7 @@ impl Cutter {
     }
 }
 
-/// The bytes up to the last LF among them.
+/// Returns the bytes up to and including the last LF.
 fn whole_lines(bytes: &[u8]) -> &[u8] {
     let end = memrchr(b'\n', bytes).map_or(0, |at| at + 1);
     &bytes[..end]

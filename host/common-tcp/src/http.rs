@@ -1,31 +1,31 @@
-//! The HTTP that must not be taken for commands.
+//! Recognizes HTTP, which must not be taken for commands.
 //!
-//! A web page can make a browser open a connection to the loopback address and send a body of the
-//! page's choosing. What it can't do is send anything before the request line and the headers. So the
-//! first line that can be read decides: if it opens HTTP, nothing of that connection is run.
+//! A web page can make a browser open a connection to the loopback address and send a body of the page's choosing.
+//! It can't send anything before the request line and the headers. So the first line that can be read decides: if
+//! it opens HTTP, nothing of that connection runs.
 //!
-//! RTSP and SIP have request lines of the same form, and are refused with it.
+//! RTSP and SIP have request lines of the same form and are refused as HTTP.
 //!
-//! Invariant: no line with strict JSON arguments is taken for HTTP. JSON never ends with a version; a
-//! name that ends in a colon is not told from a header, so a command can't have one and be a
-//! connection's first.
+//! Invariant: no line with strict JSON arguments is taken for HTTP, because JSON never ends with a version. There
+//! is one exception: a name that ends in a colon looks like a header, so such a command can't be a connection's
+//! first.
 
-/// What separates words: the protocol says one space; tabs and more of them do no harm.
+/// Returns whether the byte separates words. The protocol says one space; tabs and repeated spaces do no harm.
 pub(crate) fn is_separator(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// The names that stand before a version.
+/// The protocol names that may precede a version.
 const PROTOCOLS: [&[u8]; 3] = [b"HTTP", b"RTSP", b"SIP"];
 
-/// Whether a connection's first line opens HTTP. Of a line that is not whole only the beginning is at
-/// hand, and a target where arguments should be is enough: a long address must not hide a request.
+/// Returns whether a connection's first line opens HTTP. If the line is not complete, only its beginning is given.
+/// Then a target in place of the arguments is enough, because a long address must not hide a request.
 pub(crate) fn opens_http(line: &[u8], is_whole: bool) -> bool {
     let line = line.trim_ascii();
     is_header(line) || opens_request(line, is_whole)
 }
 
-/// Whether a line without spaces around it is a request line, or begins like one.
+/// Returns whether a trimmed line is a request line, or begins like one if it is not complete.
 pub(crate) fn opens_request(line: &[u8], is_whole: bool) -> bool {
     match is_whole {
         true => is_request_line(line),
@@ -33,14 +33,14 @@ pub(crate) fn opens_request(line: &[u8], is_whole: bool) -> bool {
     }
 }
 
-/// `METHOD SP target SP HTTP/version`. Only the version is judged: a telnet sequence may have taken a
-/// space or a letter away before it.
+/// Returns whether a line is `METHOD SP target SP HTTP/version`. Checks only the version, because a telnet sequence
+/// may have removed a space or a letter before it.
 fn is_request_line(line: &[u8]) -> bool {
     let mut words = words(line);
     words.next().is_some() && words.last().is_some_and(ends_with_version)
 }
 
-/// `METHOD SP` and a target by path or by address, whatever follows.
+/// Returns whether a line begins with `METHOD SP` and a path or an address, whatever follows.
 fn is_request_beginning(line: &[u8]) -> bool {
     let mut words = words(line);
     let (method, target) = (words.next(), words.next());
@@ -48,7 +48,8 @@ fn is_request_beginning(line: &[u8]) -> bool {
         && target.is_some_and(|target| target.starts_with(b"/") || starts_http(target))
 }
 
-/// `Header-Name:` and a space or the line's end; `Host:` also with its value right behind.
+/// Returns whether a line begins with `Header-Name:` and a space or the line's end. For `Host:` the value may
+/// follow at once.
 fn is_header(line: &[u8]) -> bool {
     let word = words(line).next().unwrap_or_default();
     let Some(colon) = memchr::memchr(b':', word) else {
@@ -63,7 +64,7 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(is_separator).filter(|word| !word.is_empty())
 }
 
-/// A token by RFC 9110, section 5.6.2: what a method and the name of a header are made of.
+/// Returns whether a word is a token by RFC 9110, section 5.6.2, as methods and header names are.
 fn is_token(word: &[u8]) -> bool {
     let is_token_byte =
         |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);

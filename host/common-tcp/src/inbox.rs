@@ -1,22 +1,21 @@
-//! The read side of one connection: bytes in, lines out, without copying a line.
+//! The read side of one connection: takes bytes and returns lines, without copying a line.
 //!
-//! The socket reads straight into the inbox's one buffer ([`Inbox::room`]), and the lines borrow from
-//! it. Telnet is taken out in place before a line end is looked for. What was given up: a line can't
-//! outlive the next read.
+//! The socket reads straight into the inbox's one buffer ([`Inbox::room`]), and the lines borrow from it. Telnet is
+//! removed in place before the search for line ends. The price: a line can't outlive the next read.
 //!
-//! A buffer full of lines is handled in one pass ([`Lines`]): a window of whole lines is held to be
-//! UTF-8 at once, and a line of the plain kind is handed out of it in one look at its bytes. Every
-//! other line (blank, tagged, too long, no UTF-8, a connection's first) is read by the rules, one by one.
+//! [`Lines`] handles a buffer full of lines in one pass. It checks a window of complete lines for UTF-8 at once,
+//! and reads each plain line in one look at its bytes. Every other line (blank, tagged, too long, not UTF-8, a
+//! connection's first) is read by the full rules, one by one.
 //!
-//! Invariants, `bytes` being `[handed out | start .. scanned .. clean .. len]`:
-//! - `start..scanned` holds no LF; `start..clean` holds no telnet; past `clean` is what came since, or
-//!   the beginning of a telnet sequence that has not ended yet.
-//! - A line past the limit is one fault, told as soon as the limit is passed; the rest of it up to its
-//!   LF is dropped as it comes.
-//! - Read until `None` between reads, the buffer stays below the line limit plus one read.
+//! Invariants, with `bytes` as `[handed out | start .. scanned .. clean .. len]`:
+//! - `start..scanned` holds no LF. `start..clean` holds no telnet. Past `clean` is what came since, or the
+//!   beginning of an incomplete telnet sequence.
+//! - A line past the limit is one fault, reported as soon as the limit is passed. The rest up to its LF is dropped
+//!   as it comes.
+//! - If the lines are read until `None` between reads, the buffer stays below the line limit plus one read.
 //! - A plain line gives the same message either way.
 //!
-//! The inbox sees no clock: that half a line has been waiting too long is for its owner to say.
+//! The inbox has no clock: its owner limits how long half a line may wait.
 
 use std::mem;
 
@@ -27,7 +26,7 @@ use crate::{
     telnet::{self, Telnet},
 };
 
-/// What one connection sent and was not yet handed out.
+/// The bytes that one connection sent and that were not handed out yet.
 #[derive(Debug)]
 pub struct Inbox {
     bytes: Vec<u8>,
@@ -35,31 +34,32 @@ pub struct Inbox {
     cutter: Cutter,
 }
 
-/// What [`Inbox::front`] found.
+/// The result of [`Inbox::front`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Front<'a> {
-    /// No whole line.
+    /// No complete line.
     Nothing,
-    /// A message, which is still there.
+    /// A message. It stays in the inbox.
     Message,
-    /// A line to be answered with an error. It is taken.
+    /// A line to answer with an error. It is taken out.
     Fault(Fault<'a>),
-    /// The connection opens another protocol, as [`Line::OtherProtocol`] says.
+    /// The opening of another protocol, as [`Line::OtherProtocol`] says.
     OtherProtocol(Protocol),
 }
 
-/// The whole lines that are there. Dropped early, it leaves the rest for the next time.
+/// An iterator over the complete lines. Dropping it early leaves the rest for the next call.
 #[derive(Debug)]
 pub struct Lines<'a> {
     bytes: &'a [u8],
     cutter: &'a mut Cutter,
-    /// Whole lines that come next, where they are known to be UTF-8 and nothing hinders one of being a plain one.
+    /// The next complete lines, if they are known to be UTF-8 and a plain line may be among them.
     text: &'a str,
     before: Before<'a>,
 }
 
 impl Inbox {
-    /// An inbox of the side that accepted the connection, for lines of at most `line_bytes_max` bytes before their LF. Allocates nothing yet.
+    /// Creates an inbox for the side that accepted the connection, for lines of at most `line_bytes_max` bytes
+    /// before their LF. Allocates nothing yet.
     pub fn new(line_bytes_max: usize) -> Inbox {
         Inbox {
             bytes: Vec::new(),
@@ -68,24 +68,25 @@ impl Inbox {
         }
     }
 
-    /// An inbox for the side that connected. What a server says first may be any greeting: only HTTP ends the connection.
+    /// Creates an inbox for the side that connected. A server may send any greeting first: only HTTP ends the
+    /// connection.
     pub fn connecting(line_bytes_max: usize) -> Inbox {
         let mut inbox = Inbox::new(line_bytes_max);
         inbox.cutter.is_accepting = false;
         inbox
     }
 
-    /// An inbox for a connection that has sent lines before. It doesn't look for other protocols.
+    /// Creates an inbox for a connection that has sent lines before. It doesn't look for other protocols.
     pub fn resumed(line_bytes_max: usize) -> Inbox {
         let mut inbox = Inbox::new(line_bytes_max);
         inbox.cutter.is_fresh = false;
         inbox
     }
 
-    /// The buffer to read into, with spare capacity for at least `want_bytes` more.
+    /// Returns the buffer to read into, with spare capacity for at least `want_bytes` more.
     ///
-    /// Append to it and nothing else; what stands in it is the inbox's. Take all lines out before,
-    /// or the buffer grows past its bound.
+    /// Only append to it: its contents belong to the inbox. Take all lines out first, or the buffer grows past its
+    /// bound.
     pub fn room(&mut self, want_bytes: usize) -> &mut Vec<u8> {
         if self.buffered() == 0 {
             self.forget_passed();
@@ -97,9 +98,9 @@ impl Inbox {
         &mut self.bytes
     }
 
-    /// The whole lines that are there, for who takes many. Blank ones are passed over.
+    /// Returns the complete lines, for a caller that takes many. Skips blank lines.
     ///
-    /// After [`Line::OtherProtocol`] there are none for ever: nothing of such a connection is to be run.
+    /// After [`Line::OtherProtocol`] there are never any more: nothing of such a connection may run.
     pub fn lines(&mut self) -> Lines<'_> {
         self.strip();
         Lines {
@@ -110,7 +111,7 @@ impl Inbox {
         }
     }
 
-    /// The next of [`Inbox::lines`]; `None` means that more bytes are needed.
+    /// Returns the next line, as [`Inbox::lines`] does. `None` means that more bytes are needed.
     // Not an `Iterator`: the lines borrow from the buffer.
     #[expect(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<Line<'_>> {
@@ -118,7 +119,7 @@ impl Inbox {
         self.cutter.next(&self.bytes)
     }
 
-    /// Takes the next line where it is refused whatever it would be handed to; a message stays. Blank lines are passed over.
+    /// Takes the next line if no receiver could accept it. A message stays. Skips blank lines.
     pub fn front(&mut self) -> Front<'_> {
         self.strip();
         let before = self.cutter.place();
@@ -133,7 +134,7 @@ impl Inbox {
         }
     }
 
-    /// The stream has ended, and its end ends a last line that had no LF, as that would have.
+    /// Ends the stream. A last line without an LF then counts as ended.
     pub fn end(&mut self) {
         self.strip();
         self.telnet = Telnet::default();
@@ -143,25 +144,25 @@ impl Inbox {
         }
     }
 
-    /// At the end of the stream, after [`Inbox::next`] gave `None`: a last line that had no LF.
+    /// Ends the stream after [`Inbox::next`] returned `None`. Returns a last line that had no LF.
     pub fn finish(&mut self) -> Option<Line<'_>> {
         self.end();
         self.next()
     }
 
-    /// Whether half a line waits for its other half, once [`Inbox::next`] gave `None`.
+    /// Returns whether half a line waits for its rest, once [`Inbox::next`] has returned `None`.
     ///
-    /// The unseen rest of a line that was too long, and a telnet sequence without its end, count too.
+    /// The rest of a line that was too long and an incomplete telnet sequence count too.
     pub fn is_mid_line(&self) -> bool {
         self.buffered() > 0 || self.cutter.is_discarding || self.telnet.is_mid_sequence()
     }
 
-    /// How many bytes wait, not yet handed out.
+    /// Returns the number of bytes that were not handed out yet.
     pub fn buffered(&self) -> usize {
         self.bytes.len() - self.cutter.start
     }
 
-    /// Gives the buffer's memory back if nothing waits in it: for a connection that has gone quiet.
+    /// Frees the buffer's memory if it holds no waiting bytes, for a connection that has gone quiet.
     pub fn rest(&mut self) {
         if self.buffered() == 0 {
             self.forget_passed();
@@ -169,7 +170,7 @@ impl Inbox {
         }
     }
 
-    /// Gives an inbox that has no buffer one to read into, so that quiet connections share few buffers.
+    /// Gives an inbox without a buffer one to read into, so that quiet connections share a few buffers.
     pub fn lend(&mut self, mut spare: Vec<u8>) {
         if self.bytes.capacity() == 0 {
             spare.clear();
@@ -177,7 +178,7 @@ impl Inbox {
         }
     }
 
-    /// Takes the buffer back, if nothing waits in it.
+    /// Takes the buffer back if it holds no waiting bytes.
     pub fn reclaim(&mut self) -> Option<Vec<u8>> {
         let is_empty = self.buffered() == 0 && self.bytes.capacity() > 0;
         is_empty.then(|| {
@@ -186,7 +187,7 @@ impl Inbox {
         })
     }
 
-    /// Takes the telnet out of what came since the last time.
+    /// Removes the telnet from the bytes that came since the last call.
     #[inline]
     fn strip(&mut self) {
         let clean = self.cutter.clean;
@@ -208,13 +209,13 @@ impl Inbox {
             .strip(&mut self.bytes, self.cutter.clean, hidden);
     }
 
-    /// Moves what waits to the front of the buffer, over what was handed out.
+    /// Removes what was handed out, by moving the waiting bytes to the front of the buffer.
     fn forget_passed(&mut self) {
         self.bytes.drain(..self.cutter.start);
         self.cutter.forget_passed();
     }
 
-    /// Doubles the capacity, but not past what the longest line and one read need.
+    /// Doubles the capacity, but not beyond the longest line plus one read.
     fn grow(&mut self, want_bytes: usize) {
         let used = self.bytes.len();
         let most = self.cutter.line_bytes_max + telnet::TAIL_BYTES_MAX + want_bytes;
@@ -236,16 +237,17 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// How many bytes wait behind the lines that were handed out.
+    /// Returns the number of bytes behind the lines that were handed out.
     #[must_use]
     #[inline]
     pub fn left(&self) -> usize {
         self.bytes.len() - self.cutter.start
     }
 
-    /// The next one, where it is of the plain kind and at hand; `None` says nothing about whether there is one.
+    /// Returns the next line if it is plain and its text was checked already. `None` doesn't mean that there is no
+    /// line.
     ///
-    /// In a run of lines of the same short name, the names are the same slice.
+    /// In a run of lines with the same short name, the names are the same slice.
     #[inline(always)]
     pub fn next_plain(&mut self) -> Option<Message<'a>> {
         let (message, length) = message::read_plain(self.text, &mut self.before)?;
@@ -267,7 +269,7 @@ impl<'a> Lines<'a> {
         }
         let before = self.cutter.start;
         let line = self.cutter.next(self.bytes);
-        // A line's end, or past the text.
+        // This is the end of a line, or lies past the text.
         let passed = self.cutter.start - before;
         self.text = self.text.get(passed..).unwrap_or_default();
         line

@@ -1,19 +1,18 @@
-//! The Common TCP codec: bytes to messages and messages to bytes, with no socket in sight.
+//! The Common TCP codec: converts bytes to messages and messages to bytes, without sockets.
 //!
-//! A message is one line, `name[#tag] [arguments]`. [`Inbox`] cuts what arrived into lines and reads
-//! each one's name, tag and arguments; [`open_reply`], [`write_message`] and [`write_error`] append
-//! lines to a buffer that the caller sends in one write.
+//! A message is one line, `name[#tag] [arguments]`. [`Inbox`] cuts incoming bytes into lines and reads the name,
+//! tag and arguments of each line. [`open_reply`], [`write_message`] and [`write_error`] append lines to a buffer
+//! that the caller sends in one write.
 //!
-//! The arguments are handed on as text and are never parsed here: the daemon that takes them parses
-//! them once, straight into its own types. What was given up for that is knowing here whether they
-//! are JSON at all.
+//! The codec passes arguments on as text and never parses them. The daemon that receives them parses them once,
+//! straight into its own types. The price: the codec doesn't know whether the arguments are JSON.
 //!
-//! Invariants: whichever way the bytes were split over reads, the same lines come out; no input
-//! panics; the memory held is bounded by the line limit and one read, whatever arrives.
-//! Absent on purpose: clocks, sockets, JSON values, and every decision about what a line does.
+//! Invariants: the lines don't depend on how the bytes were split over reads. No input causes a panic. Memory is
+//! bounded by the line limit plus one read, whatever arrives. The codec has no clocks, sockets or JSON values, and
+//! doesn't decide what a line does.
 //!
-//! What is wrong with a line is no `Err`: it is a [`Line::Fault`], to be answered to the guest in the
-//! place of the reply, and the connection goes on.
+//! A faulty line is not an `Err` but a [`Line::Fault`]. The caller answers it in place of the reply, and the
+//! connection goes on.
 //!
 //! ```
 //! use dae_common_tcp::{Inbox, LINE_BYTES_MAX, Line, close_reply, open_reply};
@@ -51,11 +50,11 @@ pub use nearest::nearest;
 pub use opening::Protocol;
 pub use reply::{Opening, close_reply, open_reply, write_error, write_message};
 
-/// The longest line, in bytes before its LF, unless configured otherwise: 1 MiB, from the protocol.
+/// The default limit for a line, in bytes before its LF: 1 MiB, from the protocol.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// The longest name of a command, in bytes. From the protocol; long enough for any name a person types.
+/// The longest command name, in bytes. The protocol sets it; it is long enough for any name that a person types.
 pub const NAME_BYTES_MAX: usize = 128;
 
-/// The longest tag, in bytes. From the protocol; a UUID or a trace id fits with room to spare.
+/// The longest tag, in bytes. The protocol sets it; a UUID or a trace id fits easily.
 pub const TAG_BYTES_MAX: usize = 128;

@@ -1,16 +1,16 @@
-//! Where a line ends: most lines are short, and their LF is found sooner by a look at some bytes at a time right here than
-//! by a search that is made for long ones.
+//! Finds line ends. Most lines are short, so a search in small blocks here finds their LF sooner than a search that
+//! is made for long lines.
 //!
-//! A block is looked at by a loop that has no way out of it, which compilers make one comparison of.
+//! The loop over a block has no early exit, so that compilers turn it into one comparison.
 
 use memchr::memchr;
 
-/// As many bytes as are looked at together.
+/// The number of bytes that are compared together.
 const BLOCK_BYTES: usize = 16;
-/// What is longer is for the other search.
+/// The number of bytes that are searched in blocks. Beyond them, `memchr` takes over.
 const SHORT_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
-/// Where the first LF is.
+/// Returns the index of the first LF.
 #[inline(always)]
 pub(crate) fn find(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -25,12 +25,12 @@ pub(crate) fn find(bytes: &[u8]) -> Option<usize> {
     memchr(b'\n', &bytes[at..]).map(|place| at + place)
 }
 
-/// Whether there is an LF.
+/// Returns whether the bytes contain an LF.
 #[inline(always)]
 pub(crate) fn is_in(bytes: &[u8]) -> bool {
     match bytes.len() {
         BLOCK_BYTES..=SHORT_BYTES_MAX => {
-            // The last one has bytes of the one before it, where they don't divide evenly.
+            // If the blocks don't divide the bytes evenly, the last block overlaps the one before it.
             let last = bytes.last_chunk::<BLOCK_BYTES>();
             let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
             blocks.iter().chain(last).any(has)
@@ -41,7 +41,7 @@ pub(crate) fn is_in(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether there is one in the first or the last so many bytes, which may overlap.
+/// Returns whether the first or the last `N` bytes contain an LF. The two ranges may overlap.
 #[inline(always)]
 fn is_at_an_end<const N: usize>(bytes: &[u8]) -> bool {
     let ends = [bytes.first_chunk::<N>(), bytes.last_chunk()];
@@ -54,12 +54,12 @@ fn has<const N: usize>(block: &[u8; N]) -> bool {
     block.iter().fold(false, has)
 }
 
-/// Where the first one of a block is that has one.
+/// Returns the index of the first LF in a block that contains one.
 #[inline(always)]
 fn first_of(block: [u8; BLOCK_BYTES]) -> usize {
     const ONES: u128 = u128::MAX / 255;
     let block = u128::from_le_bytes(block) ^ (ONES * b'\n' as u128);
-    // The first mark is one for sure; those behind it may be made by what is borrowed for it.
+    // The first mark is always correct. Later marks may be wrong because of the subtraction's borrow.
     let marks = block.wrapping_sub(ONES) & !block & (ONES * 0x80);
     (marks.trailing_zeros() / 8) as usize
 }
@@ -79,7 +79,7 @@ mod tests {
                     assert!(is_in(&bytes), "{around} {length} {at}");
                     bytes[at] = around;
                 }
-                // From the last place on, so that there are others behind the first.
+                // Go backwards, so that there are other LFs behind the first.
                 for at in (0..length).rev() {
                     bytes[at] = b'\n';
                     assert_eq!(find(&bytes), Some(at), "{around} {length}");

@@ -1,11 +1,11 @@
-//! One line, read: a name, perhaps a tag, and the arguments as text.
+//! Reads one line: a name, an optional tag, and the arguments as text.
 //!
-//! The arguments are left as they came, but for the spaces around them. A line that can't be read is a
-//! [`Fault`] that says as much of its command as is certain, so that the sender finds its own call
-//! again. No error type: a fault is answered to the guest, and that is its only fate.
+//! The arguments stay as they came, without the spaces around them. A line that can't be read becomes a [`Fault`].
+//! It names the command and the tag as far as they are certain, so that the sender can match it to its call. There
+//! is no error type: every fault is answered to the guest.
 //!
-//! Invariant: a name or a tag handed out here keeps the protocol's rules, in a fault too, and may be
-//! written into a reply as it is.
+//! Invariant: a name or a tag that is returned here keeps the protocol's rules, in a fault too. It may be written
+//! into a reply as it is.
 
 use std::str;
 
@@ -13,14 +13,14 @@ use memchr::memchr2;
 
 use crate::{ErrorCode, NAME_BYTES_MAX, Protocol, TAG_BYTES_MAX, line_end};
 
-/// What one line of a guest turned out to be.
+/// The result of reading one line from a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// A command, a reply or an event; which one, only the receiver knows.
+    /// A command, a reply or an event. Only the receiver knows which.
     Message(Message<'a>),
-    /// A line to be answered with an error; the connection goes on.
+    /// A line to answer with an error. The connection goes on.
     Fault(Fault<'a>),
-    /// The connection opens another protocol: to be closed, with nothing of it run.
+    /// The opening of another protocol. The connection must be closed, and nothing of it may run.
     OtherProtocol(Protocol),
 }
 
@@ -31,25 +31,24 @@ pub struct Message<'a> {
     pub name: &'a str,
     /// The tag, 1 to 128 bytes, as its sender chose it.
     pub tag: Option<&'a str>,
-    /// What follows the name, without the spaces around it; perhaps empty, perhaps no JSON.
+    /// The text after the name, without the spaces around it. It may be empty, and it may not be JSON.
     pub arguments: &'a str,
 }
 
-/// A line that could not be read, and what to answer.
+/// A line that could not be read, and the error to answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault<'a> {
-    /// What kind of fault it is.
+    /// The error code of the fault.
     pub code: ErrorCode,
-    /// The command's name if it is certain and keeps the rules, else empty.
+    /// The command's name if it is certain and keeps the rules, otherwise empty.
     pub command: &'a str,
     /// The tag if it is certain and keeps the rules.
     pub tag: Option<&'a str>,
-    /// What was expected and what came: one line, for a person.
+    /// The message for a person, in one line: what was expected and what came.
     pub message: String,
 }
 
-/// Whether `text` may be the name of a command: 1 to 128 bytes, no white space, no control character,
-/// no `#`.
+/// Returns whether `text` is a valid command name: 1 to 128 bytes, no white space, no control character, no `#`.
 ///
 /// ```
 /// assert!(dae_common_tcp::is_name("greet"));
@@ -59,12 +58,12 @@ pub fn is_name(text: &str) -> bool {
     check_label(text, NAME_BYTES_MAX).is_ok()
 }
 
-/// Whether `text` may be a tag. Its rules are a name's.
+/// Returns whether `text` is a valid tag. Tags have the same rules as names.
 pub(crate) fn is_tag(text: &str) -> bool {
     check_label(text, TAG_BYTES_MAX).is_ok()
 }
 
-/// Reads a whole line that is at hand, without its LF, and that is not blank.
+/// Reads a complete line, without its LF, that is not blank.
 ///
 /// ```
 /// use dae_common_tcp::{Line, read_line};
@@ -76,8 +75,9 @@ pub fn read_line(line: &[u8]) -> Line<'_> {
     read(line)
 }
 
-/// The message that `text` begins with, and the bytes of its line without the LF, where that is of the plain kind: an ASCII
-/// name, no tag, and one space before arguments that end with the line. `None` where [`read`] is to judge.
+/// Reads the plain line that `text` begins with. Returns the message and the length of the line in bytes, without
+/// the LF. A plain line has an ASCII name, no tag, and one space before arguments that end with the line. Returns
+/// `None` if [`read`] must judge.
 #[inline(always)]
 pub(crate) fn read_plain<'a>(
     text: &'a str,
@@ -122,12 +122,13 @@ pub(crate) fn read_plain<'a>(
     }
 }
 
-/// The name of a plain line, and, of a short one, how another line of that name begins: the lines of a batch often have the
-/// same, and then it is known after one look.
+/// The name of the previous plain line. For a short name it also holds the bytes with which another line of that
+/// name begins. The lines of a batch often have the same name, and one comparison then recognizes it.
 #[derive(Debug)]
 pub(crate) struct Before<'a> {
     name: &'a str,
-    /// Of a line's first eight bytes, those of the name and the space behind it; none of a name that is too long for that.
+    /// A mask for the name and the space behind it among the first eight bytes of a line. It is 0 if the name is
+    /// too long.
     mask: u64,
     beginning: u64,
 }
@@ -137,7 +138,7 @@ impl Default for Before<'_> {
         Before {
             name: "",
             mask: 0,
-            // Nothing begins like that.
+            // With the mask 0, no line matches this.
             beginning: 1,
         }
     }
@@ -170,13 +171,13 @@ impl<'a> Before<'a> {
     }
 }
 
-/// What a name is made of that needs no second look.
+/// Returns whether a name may contain this byte without a further check.
 #[inline]
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'#'
 }
 
-/// Reads a whole line, without its LF, that is not blank.
+/// Reads a complete line, without its LF, that is not blank.
 pub(crate) fn read(line: &[u8]) -> Line<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match str::from_utf8(line) {
@@ -185,10 +186,10 @@ pub(crate) fn read(line: &[u8]) -> Line<'_> {
     }
 }
 
-/// The fault of a line that is too long, of which `beginning` is at hand.
+/// Returns the fault of a line that is too long. `beginning` is the part that has arrived.
 pub(crate) fn too_long(beginning: &[u8], line_bytes_max: usize) -> Line<'_> {
     let beginning = trim_start(beginning);
-    // With no space in sight the name might go on behind what is at hand.
+    // Without a space, the name might continue behind the beginning.
     let word = match memchr2(b' ', b'\t', beginning) {
         Some(end) => &beginning[..end],
         None => &[],
@@ -234,7 +235,7 @@ fn not_utf8(line: &[u8], valid_bytes: usize) -> Line<'_> {
     })
 }
 
-/// Splits `name#tag`, and holds both against the rules.
+/// Splits `name#tag` and checks both against the rules.
 fn read_command(word: &str) -> Result<(&str, Option<&str>), Fault<'_>> {
     let (name, tag) = match word.split_once('#') {
         Some((name, tag)) => (name, Some(tag)),
@@ -257,13 +258,13 @@ fn read_command(word: &str) -> Result<(&str, Option<&str>), Fault<'_>> {
     })
 }
 
-/// The name and tag of a line that is faulty otherwise, if nothing is wrong with them.
+/// Returns the name and tag of a faulty line if both keep the rules.
 fn certain_command(word: &[u8]) -> (&str, Option<&str>) {
     let text = str::from_utf8(word).unwrap_or_default();
     read_command(text).unwrap_or_default()
 }
 
-/// Checks a name or a tag; the error goes on the sentence "this one ...".
+/// Checks a name or a tag. The error continues the sentence "this one ...".
 fn check_label(label: &str, bytes_max: usize) -> Result<(), String> {
     if label.is_empty() {
         return Err("is empty".to_owned());
@@ -303,7 +304,7 @@ mod tests {
         })
     }
 
-    /// The code, command and tag of a fault.
+    /// Returns the code, command and tag of a fault.
     fn fault_of<'a>(line: &Line<'a>) -> (ErrorCode, &'a str, Option<&'a str>) {
         match line {
             Line::Fault(fault) => (fault.code, fault.command, fault.tag),

@@ -1,18 +1,18 @@
-//! The name that was probably meant: the hint in an `unknown-command`.
+//! Finds the name that was probably meant: the hint in an `unknown-command`.
 //!
-//! Edit distance with swapped neighbours (optimal string alignment), upper and lower case alike. A hint that
-//! is far off is worse than none, so only few edits are allowed, and fewer for a short name.
+//! The measure is the edit distance with swaps of adjacent letters (optimal string alignment), without regard to
+//! case. A hint that is far off is worse than none. So only a few edits are allowed, and fewer for a short name.
 
 use strsim::osa_distance;
 
 /// The most edits between what was typed and what is hinted at: past three, a hint is a guess.
 const EDITS_MAX: usize = 3;
 
-/// One edit is allowed for every so many letters of what was typed, the last of them counted as typed:
-/// `ad` suggests `add`, but `a` does not suggest `b`.
+/// The number of letters per allowed edit. The length counts one letter more than was typed: `ad` suggests `add`,
+/// but `a` does not suggest `b`.
 const LETTERS_PER_EDIT: usize = 3;
 
-/// The name nearest to `wanted`, if any is near at all; of equally near ones, the first.
+/// Returns the name nearest to `wanted`, or `None` if no name is near. Of equally near names, returns the first.
 ///
 /// ```
 /// let names = ["greet", "add", "options"];

@@ -1,13 +1,13 @@
-//! Other protocols, told from Common TCP by how a connection opens.
+//! Recognizes other protocols by how a connection opens.
 //!
-//! A web page, a misdirected client or a port scanner can make a program send its own protocol to a daemon's port, with
-//! lines of the attacker's choosing somewhere behind the opening. What such a program can't choose is what it sends
-//! first. So the beginning of a connection decides: where it opens another protocol, nothing of the connection is run.
+//! A web page, a misdirected client or a port scanner can make a program send its own protocol to a daemon's port.
+//! An attacker may choose lines behind the opening, but can't choose what such a program sends first. So the
+//! beginning of a connection decides: if it opens another protocol, nothing of the connection runs.
 //!
-//! Two judges look at the first line. [`begins_binary`] looks at its first byte, so that a TLS hello is refused before a
-//! line of it is whole. [`of_line`] looks at the line once it is at hand. Both see the line without telnet sequences.
-//! [`Hidden`] looks at what telnet takes away: operands and subnegotiations may hold any byte, line ends included, and
-//! must not hide a request line.
+//! Two functions judge the first line. [`begins_binary`] looks at its first byte, so that a TLS hello is refused
+//! before a line of it is complete. [`of_line`] looks at the line once it has arrived. Both see the line without
+//! telnet sequences. [`Hidden`] looks at what telnet removes: operands and subnegotiations may hold any byte, line
+//! ends included, and must not hide a request line.
 //!
 //! Invariant: a line with strict JSON arguments is never taken for another protocol.
 
@@ -18,7 +18,7 @@ use crate::http::{self, is_separator};
 /// The byte order mark in UTF-8. Some editors put it before the first line of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How SMTP and LMTP clients introduce themselves (RFC 5321, RFC 2033).
+/// The commands that SMTP and LMTP clients introduce themselves with (RFC 5321, RFC 2033).
 const SMTP_GREETINGS: [&[u8]; 3] = [b"EHLO", b"HELO", b"LHLO"];
 
 /// A protocol that is not Common TCP.
@@ -53,19 +53,20 @@ pub(crate) fn skip_byte_order_marks(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Whether a byte order mark begins here whose end has not come yet.
+/// Returns whether the bytes are the beginning of a byte order mark that is not complete yet.
 pub(crate) fn is_half_byte_order_mark(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(bytes)
 }
 
-/// Returns where the first byte that is not blank stands, if it is a control byte: no text begins so.
+/// Returns the index of the first non-blank byte if it is a control byte. No text begins with one.
 pub(crate) fn begins_binary(bytes: &[u8]) -> Option<usize> {
     let at = bytes.iter().position(|byte| !is_blank(byte))?;
     let is_binary = bytes[at].is_ascii_control() && bytes[at] != b'\n';
     is_binary.then_some(at)
 }
 
-/// Returns the protocol that a connection's first line opens. Of a line that is not whole, only the beginning is at hand.
+/// Returns the protocol that a connection's first line opens. If the line is not complete, only its beginning is
+/// given.
 pub(crate) fn of_line(line: &[u8], is_whole: bool) -> Option<Protocol> {
     if http::opens_http(line, is_whole) {
         return Some(Protocol::Http);
@@ -81,7 +82,7 @@ fn of_greeting(line: &[u8]) -> Option<Protocol> {
     is_smtp_greeting(line).then_some(Protocol::Smtp)
 }
 
-/// `SSH-protoversion-softwareversion` (RFC 4253, section 4.2).
+/// Returns whether a line is `SSH-protoversion-softwareversion` (RFC 4253, section 4.2).
 fn is_ssh_banner(line: &[u8]) -> bool {
     let Some(version) = line.strip_prefix(b"SSH-") else {
         return false;
@@ -91,7 +92,7 @@ fn is_ssh_banner(line: &[u8]) -> bool {
     number > 0 && version.get(number) == Some(&b'-')
 }
 
-/// `EHLO` and a domain or an address. With JSON arguments it is a command of that name.
+/// Returns whether a line is `EHLO` with a domain or an address. With JSON arguments it is a command of that name.
 fn is_smtp_greeting(line: &[u8]) -> bool {
     let end = line.iter().position(is_separator).unwrap_or(line.len());
     let (word, arguments) = line.split_at(end);
@@ -107,7 +108,7 @@ fn is_json(arguments: &[u8]) -> bool {
     }
 }
 
-/// `[127.0.0.1]` or `[IPv6:::1]` (RFC 5321, section 4.1.3), which are no JSON.
+/// Returns whether the text is like `[127.0.0.1]` or `[IPv6:::1]` (RFC 5321, section 4.1.3), which are not JSON.
 fn is_address_literal(text: &[u8]) -> bool {
     let inside = &text[1..];
     let is_v4 = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
@@ -120,24 +121,26 @@ fn is_blank(byte: &u8) -> bool {
     is_separator(byte) || *byte == b'\r'
 }
 
-/// The text of a fresh connection with the operands of telnet in it, and where that opens another protocol.
+/// The text of a fresh connection with the operands of telnet in it, and the place where it opens another protocol.
 ///
-/// It exists only on a connection that has sent telnet and no good line yet. Operands that are control bytes or no ASCII
-/// are left out, as no request line has them.
+/// It exists only on a connection that has sent telnet and no good line yet. Operands that are control bytes or not
+/// ASCII are left out, because no request line has them.
 #[derive(Debug, Default)]
 pub(crate) struct Hidden {
     line: Vec<u8>,
     line_bytes_max: usize,
-    /// The rest of a line that was judged by its beginning.
+    /// True while the rest of an already judged line is still arriving. A line past the limit is judged by its
+    /// beginning.
     is_past_max: bool,
-    /// Telnet has taken something out of this line, or its beginning away. Every other line is judged where it is cut.
+    /// True if telnet removed something from this line or from its beginning. Other lines are judged when they are
+    /// cut.
     is_touched: bool,
-    /// The first protocol that was found, and how many bytes the connection's own text had at that point.
+    /// The first protocol found, and the length of the connection's own text at that point, in bytes.
     found: Option<(usize, Protocol)>,
 }
 
 impl Hidden {
-    /// Starts in the middle of a line of which `beginning` has come; `None` stands for one past the limit.
+    /// Starts in the middle of a line whose beginning is `beginning`. `None` stands for a line past the limit.
     pub(crate) fn behind(beginning: Option<&[u8]>, line_bytes_max: usize) -> Self {
         let mut hidden = Hidden {
             line_bytes_max,
@@ -148,7 +151,7 @@ impl Hidden {
         hidden
     }
 
-    /// Takes in bytes that stay in the text, the first of which is at `at` there.
+    /// Adds bytes that stay in the text. The first of them is at `at` there.
     pub(crate) fn keep(&mut self, bytes: &[u8], at: usize) {
         for (at, byte) in (at..).zip(bytes) {
             self.take(*byte, at);
@@ -156,7 +159,7 @@ impl Hidden {
         }
     }
 
-    /// Takes in bytes that telnet takes away at `at`.
+    /// Adds bytes that telnet removes at `at`.
     pub(crate) fn drop(&mut self, bytes: &[u8], at: usize) {
         self.is_touched = true;
         let is_text = |byte: &&u8| matches!(byte, b'\n' | b' '..=b'~');
@@ -166,12 +169,12 @@ impl Hidden {
             .for_each(|byte| self.take(*byte, at));
     }
 
-    /// Returns where the text has a hidden opening, and of what.
+    /// Returns the protocol that the text opens, and where.
     pub(crate) fn found(&self) -> Option<(usize, Protocol)> {
         self.found
     }
 
-    /// Counts for text whose first `count` bytes are gone.
+    /// Adjusts the positions after the first `count` bytes of the text were removed.
     pub(crate) fn forget(&mut self, count: usize) {
         if let Some((at, _)) = &mut self.found {
             *at = at.saturating_sub(count);

@@ -1,19 +1,20 @@
-//! The write side: lines appended to a buffer that its owner sends in one write.
+//! The write side: appends lines to a buffer that its owner sends in one write.
 //!
-//! A reply is opened, its one value is written by whoever has it, and it is closed: so a daemon's result
-//! goes straight into the guest's buffer. Nothing here fails: memory is the only thing that could run out.
+//! A reply is opened, the producer of its one value writes that value, and the reply is closed. So a daemon's
+//! result goes straight into the guest's buffer. Nothing here fails, unless memory runs out.
 //!
-//! Invariant: what is written is exactly one line, whatever stands in the arguments, the result or the message. Names and tags are written as they are: they come from a line that was
-//! read, or were held against [`crate::is_name`].
+//! Invariant: each write appends exactly one line, whatever the arguments, the result or the message contain. Names
+//! and tags are written as they are, because they come from a line that was read or were checked with
+//! [`crate::is_name`].
 
 use crate::{
     ErrorCode, line_end,
     message::{is_name, is_tag},
 };
 
-/// Appends a line up to where its arguments begin, `name#tag [`, and returns where the line begins.
+/// Appends a line up to where its arguments begin, `name#tag [`. Returns where the line begins.
 ///
-/// Write the result behind it, as JSON, or nothing for a command that returns nothing; then call [`close_reply`].
+/// Write the result behind it as JSON, or nothing if the command returns nothing. Then call [`close_reply`].
 #[inline(always)]
 pub fn open_reply(out: &mut Vec<u8>, name: &str, tag: Option<&str>) -> usize {
     let start = out.len();
@@ -24,7 +25,7 @@ pub fn open_reply(out: &mut Vec<u8>, name: &str, tag: Option<&str>) -> usize {
 
 /// Ends the line that was opened at `start`.
 ///
-/// JSON allows an LF between its tokens alone, where a space means the same: each becomes one.
+/// JSON allows an LF only between tokens, where a space means the same. So each LF becomes a space.
 #[inline]
 pub fn close_reply(out: &mut Vec<u8>, start: usize) {
     let line = &mut out[start..];
@@ -40,19 +41,19 @@ fn keep_one_line(json: &mut [u8]) {
     line_feeds.for_each(|byte| *byte = b' ');
 }
 
-/// How the untagged replies to one command begin, for who answers it again and again.
+/// The beginning of the untagged replies to one command, for a daemon that answers it repeatedly.
 #[derive(Debug, Clone)]
 pub struct Opening {
-    /// Copied as a whole, which is one step for a processor; what is too much is taken off again.
+    /// The text with padding. Copying all of it is one step for a processor; the padding is then cut off.
     bytes: [u8; OPENING_BYTES_MAX],
     len: usize,
 }
 
-/// The longest of them; a longer name is put together each time.
+/// The size of the buffer of an [`Opening`]. A longer beginning is assembled for each reply.
 const OPENING_BYTES_MAX: usize = 32;
 
 impl Opening {
-    /// That of the replies to the command of this name; `None` where the name is too long for it.
+    /// Returns the opening of the replies to the command `name`, or `None` if the name is too long.
     pub fn of(name: &str) -> Option<Opening> {
         let mut text = Vec::new();
         open_reply(&mut text, name, None);
@@ -64,7 +65,7 @@ impl Opening {
         })
     }
 
-    /// As [`open_reply`].
+    /// Does the same as [`open_reply`].
     #[inline(always)]
     pub fn write(&self, out: &mut Vec<u8>) -> usize {
         let start = out.len();
@@ -74,8 +75,7 @@ impl Opening {
     }
 }
 
-/// Appends a whole line. `arguments_array_json` is a JSON array; each LF inside it, where JSON allows one
-/// at all, becomes a space.
+/// Appends a complete line. `arguments_array_json` is a JSON array. Each LF in it becomes a space.
 pub fn write_message(
     out: &mut Vec<u8>,
     name: &str,
@@ -92,12 +92,12 @@ pub fn write_message(
     out.push(b'\n');
 }
 
-/// The message of an error that came with none.
+/// The message of an error without a message.
 const NO_REASON: &str = "no reason was given; the daemon's log may tell more";
 
-/// Appends `error#tag [{"command":...,"code":...,"message":...}]`. Command and message are escaped.
+/// Appends `error#tag [{"command":...,"code":...,"message":...}]`. Escapes the command and the message.
 ///
-/// Every error goes out here, so here no message stays empty: a blank one is replaced by words that say so.
+/// Every error is written here, so this function makes sure that no message is blank: it replaces a blank one.
 ///
 /// ```
 /// use dae_common_tcp::{ErrorCode, write_error};

@@ -1,22 +1,22 @@
-//! Telnet's own bytes, taken out of what a guest sent.
+//! Removes telnet's own bytes from what a guest sent.
 //!
-//! A telnet client may negotiate at any moment: IAC (0xFF), a command, and perhaps operands. None of it
-//! is part of a line. It is dropped and never answered: a client that gets no answer goes on as a plain
-//! line terminal, which is all that Common TCP asks of it.
+//! A telnet client may negotiate at any moment: IAC (0xFF), a command, and perhaps operands. None of it is part of
+//! a line. It is dropped and never answered: a client that gets no answer continues as a plain line terminal, which
+//! is all that Common TCP needs.
 //!
-//! 0xFF is in no UTF-8 text. So an escaped one (IAC IAC), or one before a byte that is no telnet
-//! command, stays where it is, and its line is answered `not-utf8`; dropping it with the byte behind
-//! it could take a line's LF away.
+//! UTF-8 text never contains 0xFF. So an escaped 0xFF (IAC IAC), or one before a byte that is no telnet command,
+//! stays where it is, and its line is answered `not-utf8`. Dropping it with the byte behind it could remove a
+//! line's LF.
 //!
-//! Invariant: a sequence that is cut by a read is left at the end of the buffer, at most
-//! [`TAIL_BYTES_MAX`] bytes of it, until the rest comes; only inside a subnegotiation, which may be of
-//! any length, is there a state, so that memory stays constant. Numbers are from RFC 854 and RFC 1184.
+//! Invariant: a sequence that is cut by a read stays at the end of the buffer until the rest comes. At most
+//! [`TAIL_BYTES_MAX`] bytes of it are kept. Only a subnegotiation, which may be of any length, needs a state, so
+//! that memory stays constant. The numbers are from RFC 854 and RFC 1184.
 
 use memchr::memchr;
 
 use crate::opening::Hidden;
 
-/// How much of an unended sequence can wait: IAC, and a command whose option has not come.
+/// The most bytes of an incomplete sequence that can wait: IAC, and a command whose option has not come.
 pub(crate) const TAIL_BYTES_MAX: usize = 2;
 
 const IAC: u8 = 255;
@@ -27,28 +27,29 @@ const SUBNEGOTIATION_END: u8 = 240;
 /// End-of-file in linemode: the lowest command that a client sends.
 const COMMAND_MIN: u8 = 236;
 
-/// Where one connection's telnet stands.
+/// The telnet state of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Telnet {
     is_in_subnegotiation: bool,
 }
 
-/// What to do with the bytes at hand.
+/// The action for the next bytes.
 enum Step {
     Keep(usize),
     Drop(usize),
-    /// The sequence has not ended; ask again when there is more.
+    /// The sequence is incomplete: try again with more bytes.
     Wait,
 }
 
 impl Telnet {
-    /// Whether a sequence may begin among these bytes.
+    /// Returns whether the bytes may contain the beginning of a sequence.
     pub(crate) fn may_be_in(bytes: &[u8]) -> bool {
         memchr(IAC, bytes).is_some()
     }
 
-    /// Drops all telnet from `bytes[from..]`, in place. What lies before the returned index is free of
-    /// it; what lies behind is the beginning of an unended sequence. `hidden` sees what is dropped.
+    /// Drops all telnet from `bytes[from..]`, in place. Returns an index: the bytes before it are free of telnet,
+    /// and those behind it are the beginning of an incomplete sequence. `hidden` receives what is kept and what is
+    /// dropped.
     pub(crate) fn strip(
         &mut self,
         bytes: &mut Vec<u8>,
@@ -79,7 +80,7 @@ impl Telnet {
         write
     }
 
-    /// Whether a subnegotiation has begun and not ended.
+    /// Returns whether a subnegotiation has begun and not ended.
     pub(crate) fn is_mid_sequence(&self) -> bool {
         self.is_in_subnegotiation
     }
@@ -95,7 +96,7 @@ impl Telnet {
                 self.is_in_subnegotiation = true;
                 Step::Drop(2)
             }
-            // The escaped 0xFF: both stay, as the line is not UTF-8 either way.
+            // An escaped 0xFF: both bytes stay, because the line is not UTF-8 either way.
             [IAC, IAC, ..] => Step::Keep(2),
             [IAC, COMMAND_MIN..=IAC, ..] => Step::Drop(2),
             [IAC, ..] => Step::Keep(1),
@@ -120,7 +121,7 @@ impl Telnet {
 mod tests {
     use super::*;
 
-    /// What is left of `bytes`, and what of it still waits, read in pieces of `piece_bytes`.
+    /// Returns the bytes that remain of `bytes` and those that still wait, read in pieces of `piece_bytes`.
     fn stripped(bytes: &[u8], piece_bytes: usize) -> (Vec<u8>, Vec<u8>) {
         let (mut telnet, mut kept, mut clean) = (Telnet::default(), Vec::new(), 0);
         for piece in bytes.chunks(piece_bytes) {

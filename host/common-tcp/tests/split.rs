@@ -1,16 +1,17 @@
-//! Properties of the inbox over any input: how the bytes were split over reads makes no difference, nothing
-//! panics, and memory stays bounded.
+//! Property tests of the inbox over any input: the split over reads makes no difference, nothing panics, and memory
+//! stays bounded.
 //!
-//! The bytes are drawn from the pieces that matter (line ends, telnet, tags, HTTP, long runs) and from noise,
-//! with a line limit small enough to be passed often.
+//! The bytes are drawn from the pieces that matter (line ends, telnet, tags, HTTP, long runs) and from noise. The
+//! line limit is small, so that the input often exceeds it.
 
 use dae_common_tcp::{ErrorCode, Inbox, Line, is_name, nearest, write_error, write_message};
 use proptest::{collection::vec, prelude::*, sample::select};
 
-/// Small, so that long lines are common; larger than a name may be, so that good ones are too.
+/// A small limit, so that long lines are common. It is larger than the longest name, so that good lines are common
+/// too.
 const LINE_BYTES_MAX: usize = 160;
 
-/// Beyond the line limit and one read: an unended telnet sequence.
+/// The bytes allowed beyond the line limit and one read: an incomplete telnet sequence.
 const SLACK_BYTES: usize = 2;
 
 const PIECES: &[&[u8]] = &[
@@ -61,8 +62,8 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// What all lines say, read in pieces of these sizes (over and over), to the end of the stream; at most `at_once` of them
-/// taken together, or one by one where that is 0.
+/// Returns all lines as text, to the end of the stream. Reads in pieces of these sizes, repeated as needed. Takes
+/// at most `at_once` lines together, or one by one if it is 0.
 fn told_by(bytes: &[u8], piece_sizes: &[usize], at_once: usize) -> Vec<String> {
     let mut inbox = Inbox::new(LINE_BYTES_MAX);
     let mut told = Vec::new();
@@ -85,7 +86,7 @@ fn told_by(bytes: &[u8], piece_sizes: &[usize], at_once: usize) -> Vec<String> {
     told
 }
 
-/// All whole lines that are there.
+/// Takes all complete lines.
 fn take(inbox: &mut Inbox, at_once: usize, told: &mut Vec<String>) {
     if at_once == 0 {
         while let Some(line) = inbox.next() {
@@ -110,7 +111,7 @@ fn told(bytes: &[u8], piece_sizes: &[usize]) -> Vec<String> {
     told_by(bytes, piece_sizes, usize::MAX)
 }
 
-/// What holds for each line that is handed out.
+/// Checks the properties of each line.
 fn check(line: &Line<'_>) {
     match line {
         Line::Message(message) => {
@@ -141,7 +142,7 @@ proptest! {
         let whole = told(&bytes, &[]);
         prop_assert_eq!(&whole, &told(&bytes, &piece_sizes));
         prop_assert_eq!(&whole, &told(&bytes, &[1]));
-        // Of one line the rules alone decide; of many, a look ahead at all of them.
+        // A single line is read by the full rules; many lines are read by the look ahead.
         prop_assert_eq!(&whole, &told_by(&bytes, &piece_sizes, 0));
         prop_assert_eq!(&whole, &told_by(&bytes, &piece_sizes, 2));
     }
@@ -159,7 +160,7 @@ proptest! {
         for _ in 0..20 {
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                // As a socket does: all the spare capacity is filled, not only what was asked for.
+                // Fill all the spare capacity, as a socket does, not only the requested bytes.
                 let buffer = inbox.room(want_bytes);
                 let spare = buffer.capacity() - buffer.len();
                 prop_assert!(spare >= want_bytes);

@@ -1,8 +1,8 @@
-//! The protocol's test vectors, held against the codec.
+//! Checks the codec against the protocol's test vectors.
 //!
-//! A daemon of a few lines stands behind it, with the commands that the vectors ask for. It has no clock: each
-//! answer has a time at which it would be ready, and the answers are put in the order of those times. So this
-//! shows what the codec reads and writes; what a real socket does to it is for the host's tests.
+//! A daemon of a few lines has the commands that the vectors need. It has no clock: each answer has a time at which
+//! it would be ready, and the answers are sorted by those times. So this tests what the codec reads and writes. The
+//! host's tests cover real sockets.
 
 use dae_common_tcp::{
     ErrorCode, Inbox, LINE_BYTES_MAX, Line, Message, close_reply, open_reply, write_error,
@@ -11,20 +11,21 @@ use serde_json::{Value, json};
 
 const VECTORS: &str = include_str!("../vectors/common-tcp.jsonl");
 
-/// A file cut short would pass by testing nothing.
+/// The least number of vectors, because a truncated file would pass by testing nothing.
 const VECTORS_MIN: usize = 30;
 
-/// One answer, and when it would be ready.
+/// One answer, and the time at which it would be ready.
 struct Answer {
     ready_ms: u64,
     bytes: Vec<u8>,
 }
 
-/// A whole connection: the answers in the order in which they would be sent.
+/// A complete connection, with its answers in the order of the commands.
 #[derive(Default)]
 struct Connection {
     answers: Vec<Answer>,
-    /// When the last answer to an untagged command is ready: the next one can't be sent before.
+    /// The time at which the last answer to an untagged command is ready. The next such answer can't be sent
+    /// before.
     untagged_ms: u64,
     is_closed: bool,
 }
@@ -62,7 +63,7 @@ impl Connection {
         self.answers.push(Answer { ready_ms, bytes });
     }
 
-    /// All that was sent, in order.
+    /// Returns all bytes that were sent, in order of time.
     fn sent(mut self) -> Vec<u8> {
         self.answers.sort_by_key(|answer| answer.ready_ms);
         self.answers
@@ -72,7 +73,7 @@ impl Connection {
     }
 }
 
-/// Writes the answer to a message, if it is one to be answered, and says when it would be ready.
+/// Writes the answer to a message, if it needs one, and returns the time at which it would be ready.
 fn answer(message: &Message<'_>, out: &mut Vec<u8>) -> Option<u64> {
     let is_stray = matches!(message.name, "dae" | "options" | "error");
     if is_stray && !message.arguments.is_empty() {
@@ -94,7 +95,7 @@ fn answer(message: &Message<'_>, out: &mut Vec<u8>) -> Option<u64> {
     }
 }
 
-/// The result of a command and when it is ready, or its failure.
+/// Returns the result of a command and the time at which it is ready, or its failure.
 fn call(message: &Message<'_>) -> Result<(Option<Value>, u64), (ErrorCode, String)> {
     let arguments = arguments_of(message.arguments)?;
     match (message.name, arguments.as_slice()) {
@@ -141,7 +142,7 @@ fn run(bytes: &[u8], piece_bytes: usize) -> Connection {
     connection
 }
 
-/// The bytes that a vector sends.
+/// Returns the bytes that a vector sends.
 fn sent_bytes(vector: &Value) -> Vec<u8> {
     match &vector["send"] {
         Value::String(text) => text.clone().into_bytes(),
@@ -158,7 +159,7 @@ fn byte_of_hex(digits: &[u8]) -> u8 {
     u8::from_str_radix(text, 16).expect("two hex digits")
 }
 
-/// A line as it is compared: name, tag, JSON value.
+/// Splits a line into its name, its tag and its JSON value, for comparison.
 fn read_line(line: &str) -> (String, Option<String>, Value) {
     let (command, arguments) = line.split_once(' ').expect("a name and an array");
     let arguments = serde_json::from_str(arguments).expect("strict JSON");
@@ -168,7 +169,7 @@ fn read_line(line: &str) -> (String, Option<String>, Value) {
     }
 }
 
-/// Whether a line is what a vector expects: the same, or an error with at least those members.
+/// Returns whether a line is what a vector expects: the same line, or an error with at least those members.
 fn is_expected(line: &str, expected: &Value) -> bool {
     let (name, tag, arguments) = read_line(line);
     if let Value::String(expected) = expected {

@@ -1,6 +1,6 @@
-//! Dae as a daemon: what it answers on its port, and what more its owner may ask on the control socket.
+//! Dae as a daemon: its commands on its port, and its owner's commands on the control socket.
 //!
-//! Two command tables over the same functions. On TCP there is nothing that changes anything.
+//! The two command tables use the same functions. No command on TCP changes a daemon.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -21,7 +21,8 @@ use dae_store::registry::DAE_NAME;
 use dae_store::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
 use dae_store::tasks;
 
-/// A command of Dae's: name, argument (name and type), doc. A last `...` of the type stands for any number more.
+/// A command of Dae's: name, argument (name and type), doc. A trailing `...` of the type stands for any number of
+/// further arguments.
 type CommandRow = (
     &'static str,
     Option<(&'static str, &'static str)>,
@@ -124,14 +125,14 @@ const ON_CONTROL: [CommandRow; 16] = [
     ("state", Some(("name", "string")), "A daemon's state."),
 ];
 
-/// The last of the control socket's commands; it has events besides its reply.
+/// The last command of the control socket. It sends events besides its reply.
 const LOGS: CommandRow = (
     "logs",
     Some(("request", "LogRequest")),
     "The last log records, and new ones as they come.",
 );
 
-/// Those that change nothing.
+/// The commands that change nothing.
 const QUESTIONS: [&str; 7] = ["greet", "list", "status", "find", "scan", "state", "logs"];
 
 /// Opens both gates.
@@ -171,7 +172,7 @@ impl From<UninstallNames> for UninstallRequest {
     }
 }
 
-/// The request of `rollback`: a name, or more.
+/// The request of `rollback`: a name, or an object.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a daemon's name, or an object with it")]
 enum RollbackNames {
@@ -191,10 +192,10 @@ impl From<RollbackNames> for RollbackRequest {
     }
 }
 
-/// One of the two tables.
+/// One of the two command tables.
 #[derive(Debug)]
 struct Answers {
-    // Weak: the gates belong to it, and must not keep it.
+    // Weak, because `Inner` owns the gates, and they must not keep it alive.
     inner: Weak<Inner>,
     names: Vec<&'static str>,
     is_control: bool,
@@ -239,8 +240,8 @@ impl BuiltIn for Answers {
             return Box::pin(std::future::ready(ended(Err::<(), _>(Fault::failed(text)))));
         }
         let end = dae.inner.ended.clone();
-        // A change that has begun is carried through in a task of its own, whether or not the one who asked stays to hear
-        // of it. One that hasn't goes with this task.
+        // A change that has begun is carried through in a task of its own, even if the caller leaves. One that has
+        // not begun ends with this task.
         let work = tokio::spawn(async move { on_control(&dae, name, &arguments, guest).await });
         let work = AbortOnDropHandle::new(work);
         Box::pin(async move {
@@ -271,7 +272,7 @@ async fn on_tcp(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> BuiltInA
             ended(one(arguments).and_then(|topic: String| dae.unsubscribe(guest, &topic)))
         }
         "publish" => ended(dae.publish(arguments)),
-        // On TCP the codes are the protocol's, which knows one for all that a daemon itself says.
+        // On TCP the codes are the protocol's, which has a single code for all faults of a daemon itself.
         _ => ended(
             one(arguments).and_then(|name: String| dae.find(&name).map_err(Fault::into_failed)),
         ),
@@ -313,7 +314,7 @@ async fn on_control(dae: &Dae, name: &str, arguments: &[u8], guest: u64) -> Buil
 }
 
 impl Dae {
-    /// Tells who serves the home, to a guest that means that one.
+    /// Returns which host serves the home, if it is the home that the guest means.
     fn greet(&self, meant: &str) -> Result<Greeting, Fault> {
         let greeting = Greeting {
             home: self.inner.held.id().to_string(),
@@ -367,7 +368,7 @@ async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> BuiltInAnswer {
     }
 }
 
-/// The one argument.
+/// Reads the single argument.
 fn one<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Fault> {
     if matches!(arguments, b"" | b"[]") {
         return Err(Fault::bad_arguments(
@@ -387,7 +388,7 @@ fn one<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, Fault> {
     })
 }
 
-/// No arguments.
+/// Checks that there are no arguments.
 fn none(arguments: &[u8]) -> Result<(), Fault> {
     match arguments {
         b"" | b"[]" => Ok(()),

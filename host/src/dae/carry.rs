@@ -1,8 +1,9 @@
-//! Changes that are made whole or not at all, whatever becomes of whoever asked for them.
+//! Makes changes completely or not at all, even if their caller goes away.
 //!
-//! A change waits for its name's turn, and then for the daemon's supervisor. While it only waits, it is abandoned with
-//! whoever asked: a client that has given up would be surprised by it later. Once it has begun it is carried through in a
-//! task of its own: half of it, a daemon that runs and isn't in the registry, say, would be worse than either.
+//! A change waits for its name's turn, and then for the daemon's supervisor. While it waits, it is abandoned if its
+//! caller goes away, because a late change would surprise a client that has given up. Once it has begun, it is
+//! carried through in a task of its own. A half-made change, such as a running daemon that isn't in the registry,
+//! would be worse than either result.
 
 use std::sync::Arc;
 
@@ -14,14 +15,14 @@ use crate::supervise::ChangeStart;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Refusal;
 
-/// Changes that bring a new file. Where one of these is refused, the newest file is not what runs.
+/// The changes that bring a new file. If one of these is refused, the newest file is not what runs.
 pub(super) const FILE_CHANGES: [&str; 3] = [INSTALL, RELOAD, NEW_FILE];
 pub(super) const INSTALL: &str = "install";
 pub(super) const RELOAD: &str = "reload";
-/// A file that was seen to have changed.
+/// The name of an install by the file watch.
 pub(super) const NEW_FILE: &str = "the new file";
 
-/// Abandons a change that has not begun when its asker goes.
+/// A guard that abandons a change that has not begun when its caller goes away.
 struct Asker {
     begin: Arc<ChangeStart>,
     task: AbortHandle,
@@ -36,8 +37,8 @@ impl Drop for Asker {
 }
 
 impl Dae {
-    /// Makes a change in a task of its own. Where the returned future is dropped, the change is abandoned if it has not
-    /// begun, and carried through if it has.
+    /// Makes a change in a task of its own. If the returned future is dropped, the change is abandoned if it has
+    /// not begun, and carried through if it has.
     pub(super) async fn carry_through<T, F>(
         &self,
         change: impl FnOnce(Dae, Arc<ChangeStart>) -> F,
@@ -65,7 +66,7 @@ impl Dae {
 }
 
 impl Inner {
-    /// Logs a change that was refused, and marks its daemon until one is accepted.
+    /// Logs a refused change, and marks its daemon until a change is accepted.
     pub(super) fn note_refusal(&self, name: &str, change: &str, fault: &Fault) {
         if fault.kind() == FaultKind::UnknownDaemon {
             return;
@@ -87,7 +88,7 @@ impl Inner {
         lock(&self.refusals).insert(name.to_owned(), refusal);
     }
 
-    /// Notes what came of a change.
+    /// Notes whether a change was accepted or refused.
     pub(super) fn note_outcome<T>(&self, name: &str, change: &str, outcome: &Result<T, Fault>) {
         match outcome {
             Ok(_) => drop(lock(&self.refusals).remove(name)),

@@ -1,7 +1,8 @@
-//! What changes an ecosystem: install, uninstall, start, stop, restart.
+//! The changes of an ecosystem: install, uninstall, start, stop, restart.
 //!
-//! Each is whole or not at all: the daemon answers before the registry says that it's there, and the registry is on the
-//! disk before the caller hears of it. Whatever fails on the way is undone, and the fault says what and why.
+//! Each change is made completely or not at all. The daemon answers before the registry names it, and the registry
+//! is on the disk before the caller gets the result. A failure on the way is undone, and the fault says what failed
+//! and why.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ impl Dae {
     /// Installs the plugin `file` as the daemon `name`, and waits until it answers.
     ///
     /// # Errors
-    /// The file is no plugin for this host, the name is none or is taken, or the daemon doesn't start. Nothing has
-    /// changed then.
+    /// Fails if the file is not a plugin for this host, the name is invalid or taken, or the daemon doesn't start.
+    /// Nothing has changed then.
     pub async fn install(&self, name: &str, file: impl AsRef<Path>) -> Result<Installed, Fault> {
         let file =
             std::path::absolute(file.as_ref()).map_err(|error| Fault::failed(error.to_string()))?;
@@ -37,10 +38,10 @@ impl Dae {
         self.install_with(request).await
     }
 
-    /// As [`Dae::install`], with all that can be said about it.
+    /// Does the same as [`Dae::install`], with all options.
     ///
     /// # Errors
-    /// As [`Dae::install`]; where a daemon is replaced, it runs on as it was.
+    /// As for [`Dae::install`]. A daemon that was to be replaced runs on as before.
     pub async fn install_with(&self, request: InstallRequest) -> Result<Installed, Fault> {
         self.install_as(INSTALL, request).await
     }
@@ -63,7 +64,8 @@ impl Dae {
         .await
     }
 
-    /// As [`Dae::install_with`], for a file that may not be whole yet: that alone is not noted as a refusal.
+    /// Does the same as [`Dae::install_with`] for a watched file. A file that is not complete yet, or whose name is
+    /// taken, is not noted as refused.
     pub(super) async fn install_watched(
         &self,
         request: InstallRequest,
@@ -84,7 +86,7 @@ impl Dae {
         .await
     }
 
-    /// Installs. The name that it is installed under is left in `known_name` as soon as that is known.
+    /// Installs a file. Stores the daemon's name in `known_name` as soon as it is known.
     async fn install_named(
         &self,
         mut request: InstallRequest,
@@ -95,7 +97,7 @@ impl Dae {
         let began = Instant::now();
         request::check_request(&request)?;
         request.file = self.inner.home.path_through(&request.file);
-        // A file is read at its daemon's turn: of many requests at once, the last content wins.
+        // Read the file within the turn of the name: of many simultaneous requests, the last content wins.
         let early_turn = match &request.name {
             Some(name) => Some(self.inner.turn(name).await),
             None => None,
@@ -126,10 +128,12 @@ impl Dae {
         })
     }
 
-    /// Has the file that a daemon was installed from take over, as it is now; the same content gives a new instance of it.
+    /// Replaces a daemon's instance with one of the current file that it was installed from. The same content gives
+    /// a new instance too.
     ///
     /// # Errors
-    /// There is none of that name, its file has gone, or it doesn't start; the old one runs on then.
+    /// Fails if there is no daemon of that name, its file has gone, or it doesn't start. The old instance runs on
+    /// then.
     pub async fn reload(&self, name: &str, is_fresh: bool) -> Result<Installed, Fault> {
         self.inner.known(name)?;
         let entry = lock(&self.inner.registry).daemons.get(name).cloned();
@@ -152,10 +156,10 @@ impl Dae {
         self.install_as(RELOAD, request).await
     }
 
-    /// A daemon's state: `{"version": …, "data": …}`.
+    /// Returns a daemon's state: `{"version": …, "data": …}`.
     ///
     /// # Errors
-    /// There is none of that name, or it hands no state over.
+    /// Fails if there is no daemon of that name, or it has no state.
     pub async fn state(&self, name: &str) -> Result<Box<RawValue>, Fault> {
         let daemon = self.inner.known(name)?;
         let state = daemon
@@ -166,36 +170,38 @@ impl Dae {
             .map_err(|error| Fault::failed(format!("{name}: its state is not JSON: {error}")))
     }
 
-    /// Starts a daemon that was stopped, and waits until it answers.
+    /// Starts a stopped daemon, and waits until it answers.
     ///
     /// # Errors
-    /// There is none of that name, it doesn't start, or has ended again at once.
+    /// Fails if there is no daemon of that name, it doesn't start, or it has ended again at once.
     pub async fn start(&self, name: &str) -> Result<Changed, Fault> {
         self.change(name, StateChange::Start).await
     }
 
-    /// Stops a daemon; it stays stopped over a restart of the host.
+    /// Stops a daemon. It stays stopped over a restart of the host.
     ///
     /// # Errors
-    /// There is none of that name. What goes wrong in the stop is logged; it is stopped all the same.
+    /// Fails if there is no daemon of that name. Errors during the stop are logged; the daemon is stopped all the
+    /// same.
     pub async fn stop(&self, name: &str) -> Result<Changed, Fault> {
         self.change(name, StateChange::Stop).await
     }
 
-    /// Has a new instance of a daemon take over, or starts it.
+    /// Replaces a daemon's instance with a new one, or starts the daemon.
     ///
     /// # Errors
-    /// There is none of that name, or the new instance doesn't start; the old one runs on then.
+    /// Fails if there is no daemon of that name, or the new instance doesn't start. The old one runs on then.
     pub async fn restart(&self, name: &str) -> Result<Changed, Fault> {
         self.change(name, StateChange::Restart).await
     }
 
-    /// Moves a daemon to a process of its own, or into the host's, as a reload does: no connection closed, no command
-    /// lost. One that its owner has stopped moves at its next start; one that is down by itself is started there.
+    /// Moves a daemon to a process of its own, or into the host's, in the way of a reload: it closes no connection
+    /// and loses no command. A stopped or finished daemon moves at its next start. A failed one is started in its
+    /// new place.
     ///
     /// # Errors
-    /// There is none of that name, it doesn't start there, or has ended again at once. Where it doesn't start it stays
-    /// where it was.
+    /// Fails if there is no daemon of that name, it doesn't start there, or it has ended again at once. If it
+    /// doesn't start, it stays where it was.
     pub async fn set_mode(&self, name: &str, mode: Mode) -> Result<Changed, Fault> {
         let name = name.to_owned();
         self.carry_through(|dae, begin| async move {
@@ -229,7 +235,7 @@ impl Dae {
                 .map_err(|fault| Fault::failed(fault.to_string()))?;
         }
         let moved = match glance.state {
-            // One that starts has its first start before it.
+            // A pending first start uses the new mode.
             DaemonState::Stopped | DaemonState::Finished | DaemonState::Starting => {
                 daemon.prepare(begin, (spec, StartFrom::Kept)).await
             }
@@ -292,7 +298,7 @@ impl Dae {
     }
 }
 
-/// A change that leaves file and settings as they are.
+/// A change that keeps the file and the settings.
 #[derive(Debug, Clone, Copy)]
 enum StateChange {
     Start,
@@ -334,7 +340,7 @@ fn check_there(request: &InstallRequest) -> Result<(), Fault> {
     }
 }
 
-/// Where something runs on, the refusal says what.
+/// Returns the fault for a refused change, including which generation runs on.
 pub(super) fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
     let runs_on = daemon.glance().identity.map(|identity| identity.generation);
     let rest = runs_on.map_or("nothing of it runs".to_owned(), |generation| {
@@ -343,7 +349,7 @@ pub(super) fn refused(name: &str, text: &str, daemon: &Daemon) -> Fault {
     Fault::failed(format!("refused {name}: {text}; {rest}"))
 }
 
-/// What was accepted, which is what was asked for, whatever has become of it since.
+/// Returns the result of an accepted install.
 pub(super) fn installed(
     daemon: &Daemon,
     artefact: &Artefact,
@@ -367,7 +373,7 @@ pub(super) fn installed(
     }
 }
 
-/// What a change came to. One that leaves its daemon down by itself is told as a fault, with the reason.
+/// Returns the result of a change. If the daemon is down by itself afterwards, returns a fault with the reason.
 fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
     let (name, state) = (daemon.gate.name.clone(), daemon.glance().state);
     let word = state.word();
@@ -386,7 +392,7 @@ fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
 }
 
 impl Inner {
-    /// Records what has been done.
+    /// Records a change that has been made.
     pub(super) fn keep(&self, change: impl FnOnce(&mut registry::Registry)) -> Result<(), Fault> {
         let kept = self.change_registry(change);
         kept.map_err(|error| {
@@ -394,7 +400,7 @@ impl Inner {
         })
     }
 
-    /// Where a daemon of that name runs on, the fault says so.
+    /// Adds to a fault which generation of the daemon runs on, if the daemon exists.
     pub(super) fn as_refusal(&self, name: &str, fault: Fault) -> Fault {
         match self.daemon(name) {
             Some(daemon) => Fault {

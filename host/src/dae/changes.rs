@@ -1,7 +1,7 @@
-//! What the file system says of the files that are watched: gathered until it is time to look at them.
+//! File system events for the watched files, gathered until it is time to look at them.
 //!
-//! A directory is watched as a whole, since whoever replaces a file makes another of the same name. What happens beside
-//! the files that are of account, a log that grows or a build, is left out before it wakes anybody.
+//! A directory is watched as a whole, because replacing a file creates another one of the same name. Events of
+//! other files in it, such as a growing log or a build, are filtered out before they wake a task.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,37 +14,37 @@ use tokio::time::timeout;
 
 use dae_store::lock::lock;
 
-/// A file is acted on when it has been left alone for so long, unless whoever wrote it has closed it: a linker writes in
-/// many small steps.
+/// The time without changes after which a file is acted on, unless its writer has closed it before. A linker writes
+/// in many small steps.
 const STILL: Duration = Duration::from_millis(150);
-/// But no longer than this: what is never left alone is a neighbour of it, a log in the same directory.
+/// The longest wait for that. Changes that never stop come from another file in the directory, such as a log.
 const STILL_MAX: Duration = Duration::from_secs(1);
 
-/// What the file system says.
+/// A kind of file system event.
 enum FileChange {
-    /// A file was closed after writing, or renamed: it is whole.
+    /// A file was closed after writing, or was renamed or removed: it is complete.
     Whole,
-    /// Something else; more may follow.
+    /// Another change. More may follow.
     Other,
 }
 
-/// What it has said since it was last listened to. A change that isn't looked at yet says the same as the next one, but
-/// that a file is whole is never lost behind something less.
+/// The events since the last look. A pending event is merged with the next one, but the news that a file is
+/// complete is never lost.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// A file is whole.
+    /// The signal that a file is complete.
     pub(super) whole: Notify,
-    /// Something else has changed; [`Changes::still`] says when to look.
+    /// The signal of other changes. [`Changes::still`] says when to look.
     pub(super) other: Notify,
-    /// The files that are looked at, and the directories that are watched. Those beside them, a log or all that a build
-    /// makes, are nobody's business, and wake nobody.
+    /// The relevant files, and the watched directories. Other files beside them, such as logs and build output,
+    /// wake no task.
     of_account: Mutex<HashSet<PathBuf>>,
-    /// Of this directory all are.
+    /// The directory in which all files are relevant.
     dir: PathBuf,
 }
 
 impl Changes {
-    /// Those of a directory, and of what else is attended to.
+    /// Creates the gathering of events for a directory in which all files are relevant.
     pub(super) fn around(dir: &Path) -> Self {
         Changes {
             dir: dir.to_owned(),
@@ -52,14 +52,14 @@ impl Changes {
         }
     }
 
-    /// From now on these files are of account, and no others outside the directory.
+    /// Makes these files relevant, and no others outside the directory.
     pub(super) fn attend_to(&self, files: &[PathBuf]) {
         let directories = files.iter().filter_map(|file| file.parent());
         let all = directories.map(Path::to_owned).chain(files.iter().cloned());
         *lock(&self.of_account) = all.collect();
     }
 
-    /// Hears what the file system says, on a thread of its own.
+    /// Receives an event of the file system, on the watcher's own thread.
     pub(super) fn hear(&self, event: &notify::Result<notify::Event>) {
         match change_of(event).filter(|_| self.is_of_account(event)) {
             Some(FileChange::Whole) => self.whole.notify_one(),
@@ -72,17 +72,17 @@ impl Changes {
         let paths = event.as_ref().map_or(&[][..], |event| &event.paths);
         let of_account = lock(&self.of_account);
         let is_one = |path: &PathBuf| path.starts_with(&self.dir) || of_account.contains(path);
-        // Where none is named it may have been any.
+        // An event without a path may concern any file.
         paths.is_empty() || paths.iter().any(is_one)
     }
 
-    /// Ends when a file is whole, when nothing has changed for a moment, or when that doesn't come.
+    /// Waits until a file is complete, until nothing has changed for a moment, or until the wait is too long.
     pub(super) async fn still(&self) {
         let still = async { while timeout(STILL, self.other.notified()).await.is_ok() {} };
         tokio::select! {
             biased;
             () = self.whole.notified() => {}
-            // Its time being over is as good a reason to look.
+            // A timeout is a reason to look, too.
             _ = timeout(STILL_MAX, still) => {}
         }
     }
@@ -98,7 +98,7 @@ fn change_of(event: &notify::Result<notify::Event>) -> Option<FileChange> {
             }
             _ => Some(FileChange::Other),
         },
-        // Events were lost, say: a reason to look.
+        // An error, such as lost events, is a reason to look.
         Err(_) => Some(FileChange::Other),
     }
 }

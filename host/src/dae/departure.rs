@@ -1,4 +1,4 @@
-//! What leaves an ecosystem, and the ways back: uninstall, the states that are kept for a week, and what starts from them.
+//! Uninstalls daemons and offers the ways back: the states that are kept for a week, and what starts from them.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use dae_store::report::{InstallRequest, RollbackRequest, UninstallRequest, Unins
 use dae_store::retention;
 use dae_store::tasks;
 
-/// How often what is kept is looked at: a week is over to the hour.
+/// The interval between two sweeps of the archive. So the week's retention is exact to the hour.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Whether a drop-in is uninstalled whatever its file does, or because the file has gone.
+/// The occasion of an uninstall: a request, or a drop-in file that has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UninstallOccasion {
     Asked,
@@ -32,7 +32,7 @@ impl Dae {
     /// Stops a daemon and forgets it, its stored file included. Its state and log are kept for a week.
     ///
     /// # Errors
-    /// There is none of that name, or the registry can't be written; it is still there then.
+    /// Fails if there is no daemon of that name, or the registry can't be written. The daemon is still there then.
     pub async fn uninstall(&self, name: &str) -> Result<Uninstalled, Fault> {
         let request = UninstallRequest {
             name: name.to_owned(),
@@ -41,11 +41,11 @@ impl Dae {
         self.uninstall_with(request).await
     }
 
-    /// As [`Dae::uninstall`], with all that can be said about it. With `purge`, state and log are removed at once, also
-    /// those of a daemon that was uninstalled before.
+    /// Does the same as [`Dae::uninstall`], with all options. `purge` removes the state and log at once, also those
+    /// of a daemon that was uninstalled before.
     ///
     /// # Errors
-    /// As [`Dae::uninstall`].
+    /// As for [`Dae::uninstall`].
     pub async fn uninstall_with(&self, request: UninstallRequest) -> Result<Uninstalled, Fault> {
         self.carry_through(|dae, begin| async move {
             let _turn = dae.inner.turn(&request.name).await;
@@ -59,10 +59,10 @@ impl Dae {
         .await
     }
 
-    /// Records that a drop-in's file has another name now.
+    /// Records the new name of a drop-in's file.
     ///
     /// # Errors
-    /// The registry can't be written.
+    /// Fails if the registry can't be written.
     pub(super) async fn rename_source(&self, name: &str, file: &Path) -> Result<(), Fault> {
         let _turn = self.inner.turn(name).await;
         let home = &self.inner.home.data;
@@ -74,7 +74,7 @@ impl Dae {
         renamed.map_err(|error| Fault::failed(format!("{error:#}")))
     }
 
-    /// Uninstalls a drop-in whose file has gone; `None` where the file is there again.
+    /// Uninstalls a drop-in whose file has gone. Returns `None` if the file is there again.
     pub(super) async fn uninstall_gone(
         &self,
         name: &str,
@@ -148,7 +148,7 @@ impl Inner {
         Ok(uninstalled)
     }
 
-    /// There is no such daemon; what is kept of one may be removed all the same.
+    /// Removes what is kept of an uninstalled daemon, if the request says so.
     fn purge_past(&self, request: &UninstallRequest) -> Result<Uninstalled, Fault> {
         let name = request.name.as_str();
         let purged = request.purge.then(|| self.shared.past.purge(name));
@@ -165,8 +165,8 @@ impl Inner {
         dropped.source_in(&self.home.data)
     }
 
-    /// What a daemon starts from that is installed. One that returns to the drop-in directory goes on from its state; a new
-    /// one of a name starts without that of an earlier one, unless it is asked for.
+    /// Returns what an installed daemon starts from. A drop-in that returns continues from its state. Any other new
+    /// daemon starts without an earlier daemon's state, unless the request names one.
     pub(super) fn start_from(
         &self,
         name: &str,
@@ -192,8 +192,8 @@ impl Inner {
         }))
     }
 
-    /// What a rollback goes back to: the code, and what that starts from. After a start without the state, that is the code
-    /// that left the state, with it.
+    /// Returns what a rollback goes back to: the code, and what it starts from. If the last change set a state
+    /// aside, returns the code that left that state, with the state.
     pub(super) fn way_back(&self, request: &RollbackRequest) -> Result<(String, StartFrom), Fault> {
         let name = request.name.as_str();
         let entry = self.entry(name)?;
@@ -215,8 +215,8 @@ impl Inner {
         Ok((target, from))
     }
 
-    /// Ends the uninstalls that a host has begun that was killed: a state of a daemon that the registry doesn't have leaves as
-    /// that of any other.
+    /// Completes the uninstalls that a killed host had begun. The state of a daemon that is not in the registry is
+    /// archived like that of any other.
     pub(super) fn finish_uninstalls(&self) {
         let (past, states) = (&self.shared.past, &self.shared.states);
         let registry = lock(&self.registry);
@@ -248,7 +248,7 @@ impl Inner {
             let inner = Weak::clone(&inner);
             async move {
                 while let Some(inner) = inner.upgrade() {
-                    // Where no thread can be had, or it panics, the next round does it.
+                    // If no thread is available, or it panics, the next round does it.
                     if let Err(why) = dae_store::blocking::run(move || inner.sweep_past_now()).await
                     {
                         tracing::warn!("what has left is not tidied now: {why}");
@@ -277,7 +277,7 @@ impl Inner {
     }
 }
 
-/// Refuses a request that asks for a state and for none.
+/// Refuses a request that asks both for a state and for none.
 pub(crate) fn check_state_wish(request: &InstallRequest) -> Result<(), Fault> {
     match request.fresh && request.state.is_some() {
         true => Err(Fault::bad_arguments(
@@ -288,8 +288,8 @@ pub(crate) fn check_state_wish(request: &InstallRequest) -> Result<(), Fault> {
     }
 }
 
-/// Notes how a daemon is run, before the registry forgets it. Where the disk takes no note, the registry's own change fails too,
-/// or the note isn't needed.
+/// Notes how a daemon is run, before the registry forgets it. An error of the disk is ignored: either the
+/// registry's own change fails too, or the note isn't needed.
 pub fn note_leaving(
     past: &Archive,
     request: &UninstallRequest,
@@ -301,14 +301,15 @@ pub fn note_leaving(
         .flatten()
 }
 
-/// The note isn't needed any more.
+/// Removes a note that isn't needed any more.
 pub fn take_back(past: &Archive, request: &UninstallRequest, noted: Option<String>) {
     if let Some(id) = noted {
         past.take_back(&request.name, &id);
     }
 }
 
-/// Keeps what a daemon leaves, or removes it, and says so. What can't be kept stays where it is.
+/// Archives or removes what a daemon leaves, and returns the result. If the state can't be archived, it stays where
+/// it is.
 pub fn leave(
     past: &Archive,
     states: &dae_store::snapshots::Snapshots,
@@ -337,7 +338,7 @@ pub fn leave(
     uninstalled
 }
 
-/// Moves a drop-in's file out of the way, and says so.
+/// Moves a drop-in's file out of the way, and notes the result in `uninstalled`.
 pub fn move_aside(file: &Path, uninstalled: &mut Uninstalled) {
     match archive::move_aside(file) {
         Ok(moved_to) => uninstalled.moved_to = moved_to,

@@ -1,39 +1,39 @@
-//! Why a change was not made: a text for the person who asked, and a kind for the program.
+//! The reason why a change was not made: a text for the person who asked, and a kind for programs.
 //!
-//! The kind is all that is decided by: the control socket's code, the program's exit code, and whether a file is looked at
-//! again. The text names the thing, what was expected, what came and what to do.
+//! Only the kind decides: on the code on the control socket, on the program's exit code, and on whether to look at
+//! a file again. The text names the thing, what was expected, what came and what to do.
 
 use std::fmt;
 
 use dae_store::daemon_state::DaemonState;
 use dae_store::manifest;
 
-/// Why a change was not made, for a person; the kind decides the program's exit code.
+/// The reason why a change was not made, for a person. Its kind decides the program's exit code.
 #[derive(Debug)]
 pub struct Fault {
     pub(super) kind: FaultKind,
     pub(super) text: String,
 }
 
-/// What sort of fault it is.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     /// There is no daemon of that name.
     UnknownDaemon,
-    /// There is one, but it isn't running.
+    /// The daemon exists, but it isn't running.
     NotRunning,
-    /// The request was not as it should be.
+    /// The request has invalid arguments.
     BadArguments,
-    /// A half-written file: it may be whole a moment later.
+    /// The file is half-written. It may be complete a moment later.
     Incomplete,
-    /// Another daemon has the name: it may be free one day.
+    /// Another daemon has the name. It may be free later.
     NameTaken,
-    /// Anything else.
+    /// Any other fault.
     Failed,
 }
 
 impl Fault {
-    /// A fault of the common sort.
+    /// Creates a fault of the general kind.
     pub(super) fn failed(text: impl Into<String>) -> Self {
         Fault {
             kind: FaultKind::Failed,
@@ -41,7 +41,7 @@ impl Fault {
         }
     }
 
-    /// The same, as a fault of the common sort.
+    /// Turns the fault into one of the general kind.
     pub(super) fn into_failed(self) -> Self {
         Fault {
             kind: FaultKind::Failed,
@@ -72,13 +72,13 @@ impl Fault {
         }
     }
 
-    /// What sort it is.
+    /// Returns the kind of the fault.
     #[must_use]
     pub fn kind(&self) -> FaultKind {
         self.kind
     }
 
-    /// Why a file could not be staged.
+    /// Creates the fault for a file that could not be staged.
     pub(super) fn staging(error: &anyhow::Error) -> Self {
         let file_fault = error.downcast_ref::<manifest::FileFault>();
         let is_incomplete = file_fault.is_some_and(manifest::FileFault::is_incomplete);

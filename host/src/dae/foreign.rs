@@ -1,5 +1,5 @@
-//! Foreign daemons as part of an ecosystem: looked for in the background or at once, listed beside its own, and never in
-//! the way of one of them.
+//! Foreign daemons as part of an ecosystem: found in the background or on request, listed beside its own daemons,
+//! and never in their way.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -16,7 +16,7 @@ use dae_store::durations;
 use dae_store::report::{Credential, Scan, Status};
 use dae_store::tasks;
 
-/// The argument of `announce`: of a credential, only where to ask for it.
+/// The argument of `announce`: a credential of which only the port is read.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "a credential, of which the port is read")]
 pub(super) struct Announced {
@@ -24,10 +24,10 @@ pub(super) struct Announced {
 }
 
 impl Dae {
-    /// Looks for foreign daemons now, and tells of all that are there.
+    /// Looks for foreign daemons now, and returns all known ones.
     ///
     /// # Errors
-    /// The system doesn't tell which sockets listen on this machine.
+    /// Fails if the system doesn't tell which sockets listen on this machine.
     pub async fn scan(&self) -> Result<Scan, Fault> {
         let inner = &self.inner;
         let begun = Instant::now();
@@ -49,7 +49,7 @@ impl Dae {
         })
     }
 
-    /// A daemon comes by itself; its credential under the name that it is listed as.
+    /// Handles a daemon that announces itself. Returns its credential with the name that it is listed under.
     pub(super) async fn announce(&self, announced: &Announced) -> Result<Credential, Fault> {
         let inner = &self.inner;
         let own = inner.own_processes();
@@ -60,7 +60,7 @@ impl Dae {
 }
 
 impl Inner {
-    /// Looks for them every so often, until the task is aborted or the ecosystem is gone.
+    /// Looks for foreign daemons at intervals, until the task is aborted or the ecosystem is gone.
     pub(super) fn look_for_others(self: &Arc<Self>) -> JoinHandle<()> {
         let every = durations::ms(self.shared.config.scan_ms);
         let inner: Weak<Inner> = Arc::downgrade(self);
@@ -72,16 +72,16 @@ impl Inner {
         })
     }
 
-    /// The processes that this host's daemons run in: whoever listens there is no foreign daemon.
+    /// Returns the processes that this host's daemons run in. What listens there is no foreign daemon.
     fn own_processes(&self) -> Vec<u32> {
         let daemons = lock(&self.daemons);
         let processes = daemons.values().filter_map(|one| one.pid());
-        // Most of them are this very one's.
+        // Most daemons run in this process.
         let different: BTreeSet<u32> = processes.collect();
         different.into_iter().collect()
     }
 
-    /// From now on no foreign daemon is listed under a name of the registry's.
+    /// Reserves names, so that no foreign daemon is listed under a name of the registry.
     pub(super) fn reserve_names(&self, names: impl Iterator<Item = String>) {
         self.foreign.reserve(names.collect());
     }
@@ -94,14 +94,15 @@ impl Inner {
         self.foreign.find(name).map(status)
     }
 
-    /// Whoever asks by name finds those that are believed, from now on, until the task is aborted.
+    /// Publishes the believed foreign daemons to the name directory whenever they change, until the task is
+    /// aborted.
     pub(super) fn share_others(self: &Arc<Self>) -> JoinHandle<()> {
         let inner = Arc::downgrade(self);
         let make = move || share_others(Weak::clone(&inner));
         tasks::keep_alive(&Handle::current(), "the share of foreign daemons", make)
     }
 
-    /// The same at once, before an answer that tells of them.
+    /// Publishes them at once, before an answer that mentions them.
     fn share_others_now(&self) {
         let _turn = lock(&self.sharing);
         let all = self.foreign.list();
@@ -113,7 +114,7 @@ impl Inner {
         self.shared.directory.set_foreign(shared);
     }
 
-    /// The credential of the one that is listed so; `None` where there is none.
+    /// Returns the credential of the foreign daemon that is listed under that name, or `None` if there is none.
     pub(super) fn find_foreign(&self, name: &str) -> Option<Result<Credential, Fault>> {
         let one = self.foreign.find(name)?;
         let text = |doubt| format!("{name} is an impostor: {doubt}");
@@ -123,7 +124,7 @@ impl Inner {
         })
     }
 
-    /// Why a change can't be made to that name, if it is a foreign daemon's.
+    /// Returns why a change can't be made to that name, if it is a foreign daemon's.
     pub(super) fn foreign_fault(&self, name: &str) -> Option<Fault> {
         let one = self.foreign.find(name)?;
         Some(Fault {
@@ -149,7 +150,7 @@ async fn share_others(inner: Weak<Inner>) {
         if matches!(changes.recv().await, Err(RecvError::Closed)) {
             return;
         }
-        // Many come at once, where another host starts or ends.
+        // Many changes come at once when another host starts or ends.
         while !matches!(
             changes.try_recv(),
             Err(TryRecvError::Empty | TryRecvError::Closed)

@@ -1,7 +1,7 @@
-//! An install, from its decision to the registry: the new file runs, or waits where the daemon's owner has stopped it.
+//! An install, from its decision to the registry: the new file runs, or waits if the daemon's owner has stopped it.
 //!
-//! The daemon answers before the registry names the file, and the registry is on the disk before the caller hears of it.
-//! Whatever fails on the way leaves the daemon as it was.
+//! The daemon answers before the registry names the file, and the registry is on the disk before the caller gets
+//! the result. A failure on the way leaves the daemon as it was.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,38 +24,39 @@ struct PlannedInstall {
     entry: Entry,
     spec: DaemonSpec,
     from: StartFrom,
-    /// Content hash of what was installed before.
+    /// The hash of the file that was installed before.
     before: Option<String>,
-    /// When the state of an earlier daemon has left that this one starts without.
+    /// The time of an earlier daemon's archived state, if this daemon starts without it.
     earlier_state: Option<Timestamp>,
 }
 
-/// What asks for an install.
+/// The source of an install request.
 #[derive(Clone, Copy)]
 pub(super) enum Asker {
-    /// A caller, since then: the result must be newer.
+    /// A caller that asked at that time. The result must be newer.
     Caller { began: Instant },
-    /// The watch over files.
+    /// The file watch.
     Watch,
 }
 
-/// A change that could not be recorded.
+/// A change that could not be recorded, and what undoing it needs.
 struct FailedChange<'a> {
     name: &'a str,
     daemon: &'a Daemon,
     begin: &'a Arc<ChangeStart>,
     is_running: bool,
-    /// What ran before, if anything did.
+    /// The daemon's spec before the change, if there was one.
     old_spec: Option<DaemonSpec>,
-    /// What its state is called that was set aside.
+    /// The id of the state that was set aside.
     set_aside: Option<String>,
 }
 
 impl Inner {
     /// Returns the generation that a request asks for, if it runs already.
     ///
-    /// Of many requests for the same reload at once, the first makes a generation for all that are older than it. A file
-    /// that has changed asks for no new generation of the same content: it may have been compared when it was half written.
+    /// If many requests for the same reload come at once, the first one makes a generation for all that are older
+    /// than it. For a changed file the same content never needs a new generation: it may have been compared when it
+    /// was half-written.
     pub(super) fn is_done_already(
         &self,
         request: &InstallRequest,
@@ -123,7 +124,7 @@ impl Inner {
         Ok((daemon, done, earlier_state))
     }
 
-    /// Has the registry name a file that is safe on the disk, or undoes the change.
+    /// Makes the registry name a file once it is safe on the disk, or undoes the change.
     async fn record(
         &self,
         entry: Entry,
@@ -131,7 +132,8 @@ impl Inner {
         undo: FailedChange<'_>,
     ) -> Result<(), Fault> {
         let kept = match settled.await {
-            // The end of the host cuts a start short, which must not count as a start. Its caller is told so, too.
+            // A start during the host's end is cut short and must not count as a start. Its caller gets an error
+            // too.
             Ok(()) if undo.old_spec.is_none() && self.ending.is_cancelled() => {
                 Err(anyhow::anyhow!("the host is ending"))
             }
@@ -174,7 +176,8 @@ impl Inner {
         })
     }
 
-    /// Has the daemon be what it was before a change that could not be recorded: that is what it is after a restart.
+    /// Restores the daemon as it was before a change that could not be recorded, because it will be so after a
+    /// restart of the host.
     async fn undo(&self, undo: FailedChange<'_>, text: &str) -> Fault {
         let FailedChange {
             name,
@@ -217,7 +220,7 @@ impl Inner {
             departed: departed.and_then(|departed| departed.entry.as_ref()),
         };
         let mut decided = request::decide(name, request, artefact, known)?;
-        // Where the registry could not be written at its last start or stop, the daemon itself knows better.
+        // If the registry could not be written at the last start or stop, the daemon's own state is right.
         if let Some(daemon) = self.daemon(name) {
             decided.entry.desired = match daemon.glance().state {
                 DaemonState::Stopped => Desired::Stopped,
@@ -227,7 +230,8 @@ impl Inner {
         Ok(decided)
     }
 
-    /// Has it wait for the next start in place of what its owner has stopped, whose spec is the last of what is returned.
+    /// Makes the new file wait for the next start of a stopped daemon. The last returned value is the previous
+    /// spec, if any.
     async fn prepare(
         &self,
         (spec, from): (DaemonSpec, StartFrom),
@@ -257,7 +261,8 @@ impl Inner {
         }
     }
 
-    /// Has it run, or take over from what has run under that name, which is the last of what is returned.
+    /// Runs the new file, or replaces the daemon of that name with it. The last returned value is the previous
+    /// spec, if any.
     async fn run(
         &self,
         (spec, from): (DaemonSpec, StartFrom),

@@ -1,7 +1,8 @@
-//! `logs` on the control socket: the last records, and from then on, if asked for, every new one.
+//! The `logs` command on the control socket: returns the last records, and then sends every new one, if requested.
 //!
-//! A reader that follows is subscribed before the past is read, so that nothing is lost between the two; what is in both is
-//! sent once. The past is read on a thread that may block, and is bounded in records and bytes.
+//! A reader that follows is subscribed before the past records are read, so that nothing is lost in between. A
+//! record that is in both is sent once. The past is read on a thread that may block, and is limited in records and
+//! bytes.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -30,34 +31,35 @@ pub(super) struct LogRequest {
     follow: bool,
 }
 
-/// The most records that one `logs` answers with; the files have more.
+/// The most records that one `logs` returns. The files have more.
 const LOG_LINES_MAX: usize = 10_000;
-/// And the most bytes, as they are in the files: some tens of thousands of usual records.
+/// The most bytes that one `logs` returns, as they are in the files: some tens of thousands of usual records.
 const LOG_BYTES_MAX: usize = 8 << 20;
-/// How long a record may take from its file to those who follow. Past it, none that follows can be one of the past.
+/// The longest time from a record's write to its delivery to followers. After it, no delivered record can be one of
+/// the past.
 const OVERLAP_MAX: Duration = Duration::from_secs(60);
 
-/// Sends new records to a reader, until that leaves.
+/// A sender of new records to a reader, until the reader leaves.
 pub(super) struct Follower {
-    /// Of this daemon alone.
+    /// The only daemon whose records are sent, if any.
     name: Option<String>,
     records: Receiver<Arc<Record>>,
-    /// What came while the past was read.
+    /// The records that came while the past was read.
     held: Vec<Arc<Record>>,
     held_bytes: usize,
-    /// Records that this reader was too slow for.
+    /// The number of records that this reader was too slow for.
     missed: u64,
     past: SeenRecords,
 }
 
-/// The records that the reader has from the past, by their hashes, for as long as they may come again.
+/// The records of the past that the reader already has, by their hashes, for as long as they may come again.
 struct SeenRecords {
     hashes: HashSet<u64>,
     state: RandomState,
     until: Instant,
 }
 
-/// Answers `logs`: the last records, and whoever sends the new ones once the answer is sent.
+/// Answers `logs`. Returns the last records, and a follower that sends the new ones once the answer is sent.
 pub(super) async fn logs(
     dae: &Dae,
     request: LogRequest,
@@ -110,7 +112,7 @@ impl Follower {
         }
     }
 
-    /// Keeps what is written until `reading` has ended: more than the journal keeps for those who are behind.
+    /// Holds new records until `reading` has ended. It holds more than the journal keeps for slow readers.
     async fn hold_while<T>(
         &mut self,
         reading: &mut JoinHandle<T>,
@@ -151,14 +153,14 @@ impl Follower {
         self.name.as_ref().is_none_or(|name| *name == record.daemon)
     }
 
-    /// Sends what was held and what comes, until the reader leaves or the journal ends.
+    /// Sends the held records and the new ones, until the reader leaves or the journal ends.
     pub(super) async fn run(mut self, guest: Arc<GuestHandle>) {
         for record in std::mem::take(&mut self.held) {
             self.send(&guest, &record);
         }
         while !guest.has_left() {
             self.send_missed(&guest);
-            // Where nothing is written, look now and then whether the reader is still there.
+            // If nothing is written, check at intervals whether the reader is still there.
             let received = tokio::time::timeout(OVERLAP_MAX, self.records.recv()).await;
             match received {
                 Ok(Ok(record)) if self.is_wanted(&record) => self.send(&guest, &record),
@@ -172,7 +174,7 @@ impl Follower {
     fn send(&mut self, guest: &GuestHandle, record: &Record) {
         let json = json(record);
         if !self.past.had(&json) {
-            // A reader that has left, or doesn't read, is seen by the loop or by its connection.
+            // The loop or the connection notices a reader that has left or doesn't read.
             guest.push(&[b"log [", json.as_bytes(), b"]"].concat());
         }
     }
@@ -215,7 +217,7 @@ mod tests {
         journal.write(Record::about(daemon, Some(1), "info", text));
     }
 
-    /// The messages that were pushed, once the last one is there.
+    /// Returns the messages that were pushed, once the last one is among them.
     async fn pushed(guest: &GuestHandle, last: &str) -> Vec<String> {
         let mut bytes = Vec::new();
         loop {
@@ -241,7 +243,7 @@ mod tests {
         let guest = Guests::default().enter();
         write(&journal, "A", "past");
         let mut follower = Follower::of(&journal, Some("A".to_owned()));
-        // More than the journal keeps for one who is behind.
+        // More records than the journal keeps for a slow reader.
         const BETWEEN: usize = 3000;
         let writer = journal.clone();
         let (tell, told) = tokio::sync::oneshot::channel::<()>();

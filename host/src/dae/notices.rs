@@ -1,8 +1,8 @@
-//! What supervisors did by themselves, recorded in the registry.
+//! Records in the registry what supervisors did by themselves.
 //!
-//! A supervisor doesn't wait for the registry: it sends a notice and goes on. By the time that a notice is read, its owner
-//! may have changed the daemon, or another daemon may have the name. So a notice is recorded in its name's turn, and only
-//! as far as it still holds.
+//! A supervisor doesn't wait for the registry: it sends a notice and goes on. By the time the notice is read, the
+//! owner may have changed the daemon, or another daemon may have the name. So a notice is recorded in the turn of
+//! its name, and only if it still holds.
 
 use std::sync::{Arc, Weak};
 
@@ -18,7 +18,7 @@ use dae_store::tasks;
 /// Records notices until the ecosystem is gone.
 pub(super) fn take_note(inner: &Arc<Inner>, notices: UnboundedReceiver<Notice>) -> JoinHandle<()> {
     let inner = Arc::downgrade(inner);
-    // It outlives a recording that panics.
+    // Shared, so that the receiver outlives a task that panics.
     let notices = Arc::new(Mutex::new(notices));
     let make = move || record_all(Weak::clone(&inner), Arc::clone(&notices));
     tasks::keep_alive(&Handle::current(), "the record of rollbacks", make)
@@ -40,14 +40,15 @@ impl Inner {
             reason,
             gate,
         } = notice;
-        // Whoever installed what did not last records that first, or this would be overwritten.
+        // Wait for the install of the failed file to record its result first. Otherwise it would overwrite this
+        // record.
         let _turn = self.turn(&good.name).await;
         let Some(daemon) = self.daemon(&good.name) else {
             return;
         };
         let runs = daemon.glance().spec;
         if !Arc::ptr_eq(&daemon.gate, &gate) || runs.artefact.hash == bad {
-            // Another daemon has the name now, or its owner has installed that file once more.
+            // Another daemon has the name now, or the owner has installed that file again.
             return;
         }
         let saved = self.change_registry(|registry| {

@@ -1,23 +1,23 @@
-//! The order in which daemons start that are to start after others. Pure.
+//! The start order of daemons that start after others. Pure.
 //!
-//! A circle can't be refused where it comes from the config file: its daemons are installed, and are to run. So it is
-//! told, and its members start one after another in the order of their names.
+//! A circle in the config file can't be refused, because its daemons are already installed and must run. So it is
+//! reported, and its members start one after another in the order of their names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which daemons each daemon starts after.
+/// The daemons that each daemon starts after.
 pub(super) type StartAfter = BTreeMap<String, Vec<String>>;
 
-/// Whom each daemon waits for. No circle is left.
+/// The start order. It has no circles left.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StartOrder {
-    /// Those that a daemon waits for; only daemons that wait for any.
+    /// The daemons that each daemon waits for.
     pub(super) waits: StartAfter,
-    /// The members of the circle that a daemon is in, by name.
+    /// The members of the circle that a daemon is in, by the daemon's name.
     pub(super) circles: BTreeMap<String, Vec<String>>,
 }
 
-/// Finds the order.
+/// Computes the start order.
 pub(super) fn of(after: StartAfter) -> StartOrder {
     let mut order = StartOrder::default();
     for name in in_or_behind_circles(&after) {
@@ -42,7 +42,7 @@ pub(super) fn of(after: StartAfter) -> StartOrder {
     order
 }
 
-/// Returns the daemons that are left when those that wait for nobody are taken away again and again.
+/// Returns the daemons that are in a circle or wait for one. It repeatedly removes those that wait for no other.
 fn in_or_behind_circles(after: &StartAfter) -> Vec<String> {
     let mut left: BTreeMap<&str, usize> = BTreeMap::new();
     let mut behind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -101,7 +101,7 @@ mod tests {
             .collect()
     }
 
-    /// What is given, whom each waits for then, and who is in a circle.
+    /// Returns the test cases: the input, the resulting waits, and the members of circles.
     fn cases() -> Vec<(StartAfter, StartAfter, &'static str)> {
         vec![
             (
@@ -121,7 +121,7 @@ mod tests {
                 "AB",
             ),
             (
-                // A circle of three, with one before and one behind it, and a circle of its own.
+                // A circle of three, with one daemon before and one behind it, and a circle of one.
                 after(&[
                     ("C", &["B", "Z"]),
                     ("B", &["A"]),

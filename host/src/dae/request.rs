@@ -1,8 +1,9 @@
-//! From a request to what the registry is to keep of it: one function, for a running host and for the program without one.
+//! Derives a registry entry from an install request: one function, for a running host and for the program without
+//! one.
 //!
-//! What a request leaves open stays as it was before. The decision sees no disk and no daemon: a request that is refused is
-//! refused before anything that runs is touched, with the same words whether or not a host runs. Only a host can find out
-//! whether the daemon starts.
+//! Options that a request leaves open stay as they were. The decision uses no disk and no daemon. So a request is
+//! refused before anything that runs is touched, with the same text whether or not a host runs. Only a host can
+//! find out whether the daemon starts.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,21 +21,21 @@ use dae_store::registry::{self, Desired, Entry, Registry};
 use dae_store::report::{InstallRequest, Mode};
 use dae_store::settings::Settings;
 
-/// Stored files of before that a daemon can be rolled back to.
+/// The most earlier stored files that a daemon can be rolled back to.
 const PREVIOUS_MAX: usize = 3;
 
-/// What an install is decided from, besides its request.
+/// The data that an install is decided from, besides its request.
 #[derive(Debug, Clone, Copy)]
 pub struct InstallBasis<'a> {
     pub home: &'a Home,
     pub config: &'a Config,
     pub registry: &'a Registry,
-    /// The entry that a daemon of the name had when it was uninstalled, while that is remembered.
+    /// The entry that an earlier daemon of the name had when it was uninstalled, while that is remembered.
     pub departed: Option<&'a Entry>,
 }
 
 impl<'a> InstallBasis<'a> {
-    /// All there is to know where no daemon of the name was uninstalled.
+    /// Creates the basis for a name of which no daemon was uninstalled.
     pub fn of(home: &'a Home, config: &'a Config, registry: &'a Registry) -> Self {
         InstallBasis {
             home,
@@ -48,16 +49,17 @@ impl<'a> InstallBasis<'a> {
 /// An install that may be carried out.
 #[derive(Debug)]
 pub struct InstallDecision {
-    /// What the registry is to keep. Its port is the one to try first, if any.
+    /// The entry for the registry. Its port, if any, is the one to try first.
     pub entry: Entry,
-    /// How the daemon is run.
+    /// The daemon's settings.
     pub settings: Arc<Settings>,
 }
 
-/// Checks what can be checked of a request before its file is read.
+/// Checks the parts of a request that can be checked before its file is read.
 ///
 /// # Errors
-/// The name can't be a daemon's, or the config is no object.
+/// Fails if the name is not valid for a daemon, the file's path is not usable, the request asks both for a state
+/// and for none, or the config is not an object.
 pub fn check_request(request: &InstallRequest) -> Result<(), Fault> {
     if let Some(name) = &request.name {
         registry::check_name(name).map_err(Fault::failed)?;
@@ -72,11 +74,11 @@ pub fn check_request(request: &InstallRequest) -> Result<(), Fault> {
     }
 }
 
-/// Decides what an install comes to.
+/// Decides what an install results in.
 ///
 /// # Errors
-/// The name or a pinned port is taken, the content is quarantined, the settings are wrong, the start order is a circle, or
-/// the file can't run where it is to run.
+/// Fails if the name or a pinned port is taken, the content is quarantined, the settings are wrong, the start order
+/// is a circle, or the file can't run in the requested mode.
 pub fn decide(
     name: &str,
     request: &InstallRequest,
@@ -89,7 +91,7 @@ pub fn decide(
     }
     let departed = known.departed.filter(|_| before.is_none());
     let departed = departed.map(|departed| remembered(departed, known.registry));
-    // A drop-in that returns is run as it was; an install by hand says itself how.
+    // A drop-in that returns gets its earlier settings. An install by hand names its own.
     let returned = departed
         .as_ref()
         .filter(|entry| request.drop_in && entry.drop_in);
@@ -118,7 +120,7 @@ pub fn decide(
     })
 }
 
-/// Where the file is to run, if it can run there.
+/// Returns the mode of the daemon, if the file can run in it.
 fn mode_for(artefact: &Artefact, asked: Option<Mode>) -> Result<Mode, Fault> {
     let mode = asked.unwrap_or_default();
     if mode == Mode::InProcess {
@@ -128,7 +130,8 @@ fn mode_for(artefact: &Artefact, asked: Option<Mode>) -> Result<Mode, Fault> {
     Ok(mode)
 }
 
-/// What is left of an entry after an uninstall: the store has removed its files, and its port is reserved for nobody.
+/// Returns the part of an entry that an uninstall leaves. The store has removed its files, and its port may be
+/// taken by others.
 fn remembered(departed: &Entry, registry: &Registry) -> Entry {
     let is_free = |port: &u16| {
         registry
@@ -145,7 +148,7 @@ fn remembered(departed: &Entry, registry: &Registry) -> Entry {
     }
 }
 
-/// Says that another daemon has the name.
+/// Returns the fault for a name that another daemon has.
 fn taken(name: &str, before: &Entry, home: &Home) -> Fault {
     let from = before
         .source_in(&home.data)
@@ -160,7 +163,7 @@ fn taken(name: &str, before: &Entry, home: &Home) -> Fault {
     }
 }
 
-/// Refuses a port that is pinned for another daemon, whether or not that one runs.
+/// Refuses a port that is pinned for another daemon, even if that one doesn't run.
 fn check_port(name: &str, request: &InstallRequest, registry: &Registry) -> Result<(), Fault> {
     let Some(port) = request.port else {
         return Ok(());
@@ -175,14 +178,14 @@ fn check_port(name: &str, request: &InstallRequest, registry: &Registry) -> Resu
     }
 }
 
-/// The settings that were given, the new ones in place of those of before.
+/// Returns the given settings: the new ones, or else the previous ones.
 fn given_settings(request: &InstallRequest, before: Option<&Entry>) -> Value {
     let before = before.map_or(Value::Null, |entry| entry.settings.clone());
     request.settings.clone().unwrap_or(before)
 }
 
-/// Refuses settings by which a daemon waits for one that waits for it. A circle that the config file has is told when the
-/// host starts, and keeps no file from being installed.
+/// Refuses settings by which a daemon waits for one that waits for it. A circle in the config file is reported when
+/// the host starts, and doesn't prevent an install.
 fn check_order(
     name: &str,
     (request, settings): (&InstallRequest, &Settings),
@@ -210,7 +213,7 @@ fn check_order(
                 way.join(" after ")
             )));
         }
-        // Each is looked at once, whatever ways lead to it.
+        // Each daemon is visited once, whatever ways lead to it.
         if seen.insert(other.clone()) {
             left.extend(after_of(&other).into_iter().map(|next| (next, depth + 1)));
         }
@@ -218,7 +221,7 @@ fn check_order(
     Ok(())
 }
 
-/// The new entry, without its source, settings and mode.
+/// Returns the new entry, without its source, settings and mode.
 fn new_entry(request: &InstallRequest, before: Option<&Entry>, artefact: &Artefact) -> Entry {
     let hash = artefact.hash.clone();
     let same = before.filter(|before| before.hash == hash);
@@ -245,9 +248,9 @@ fn new_entry(request: &InstallRequest, before: Option<&Entry>, artefact: &Artefa
         port_pinned: request.port.is_some() || before.is_some_and(|entry| entry.port_pinned),
         config: config.unwrap_or_else(|| json!({})),
         mode: Mode::default(),
-        // What its owner has stopped stays stopped, whatever file it is to run.
+        // A daemon that its owner has stopped stays stopped, whatever file it gets.
         desired: before.map_or(Desired::Running, |entry| entry.desired),
-        // As long as the same code runs.
+        // Kept as long as the same code runs.
         set_aside: before
             .filter(|before| before.hash == hash)
             .and_then(|before| before.set_aside.clone()),

@@ -1,8 +1,9 @@
-//! The daemons of the registry, as a host brings them back: all of them known first, then started, a few at a time.
+//! Restores the daemons of the registry when a host starts: first makes all of them known, then starts them, a few
+//! at a time.
 //!
-//! There may be ten thousand. So whatever is the same for many is done once: a file is read and checked once for all that
-//! are of it, and the ports that were chosen are written to the disk together. A start that waits for something makes room
-//! for the next, so that no daemon's slowness is another's.
+//! There may be ten thousand daemons. So work that many of them share is done once: a file is read and checked once
+//! for all daemons that use it, and newly chosen ports are written to the disk together. A start that waits for
+//! something frees its place, so that a slow daemon doesn't delay others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -24,19 +25,19 @@ use dae_store::registry::{Desired, Entry, Registry};
 use dae_store::settings::Settings;
 use dae_store::tasks;
 
-/// Starts under way at once: more than that have no processor to run on, and only take memory and threads.
+/// The most starts at once. More would have no processor to run on, and would only take memory and threads.
 const STARTS_MAX: usize = 8;
-/// A start that takes longer waits for something, and is no reason for the next to wait.
+/// The time after which a start no longer delays the next one, because it is waiting for something.
 const START_QUICK: Duration = Duration::from_millis(100);
-/// For so long ports are gathered before they are recorded: a registry is written whole, and ten thousand daemons take
-/// seconds to get theirs.
+/// The time for which ports are gathered before they are recorded. The registry is written as a whole, and ten
+/// thousand daemons take seconds to get their ports.
 const GATHER: Duration = Duration::from_millis(250);
 
-/// A stored file, or why there is none.
+/// A stored file, or the reason why there is none.
 type StoredFile = Result<Arc<Artefact>, String>;
 
 impl Inner {
-    /// Puts a supervisor behind each entry of the registry, and starts those that are to run.
+    /// Creates a supervisor for each entry of the registry, and starts the daemons that are to run.
     pub(super) fn bring_back(self: &Arc<Self>) {
         let entries = lock(&self.registry).daemons.clone();
         let artefacts = find_all(&self.shared.store, &entries);
@@ -61,11 +62,11 @@ impl Inner {
                 }
             }
         }
-        // Whoever has a port of his own is there before anybody is given one that is free.
+        // Daemons with a recorded port come first, before free ports are given to the others.
         to_start.sort_by_key(|(has_none, ..)| *has_none);
         let to_start = to_start.into_iter().map(|(_, name, daemon)| (name, daemon));
-        // Not before all of them are there and announced: some wait for others. One that has been started already is left
-        // as it is.
+        // Starts them only after all are known and announced, because some wait for others. Already started daemons
+        // stay as they are if this task is repeated.
         let (inner, to_start) = (Arc::clone(self), to_start.collect::<Vec<_>>());
         let make = move || Arc::clone(&inner).start_all(to_start.clone());
         tasks::keep_alive(&Handle::current(), "the start of the daemons", make);
@@ -79,7 +80,7 @@ impl Inner {
         daemon
     }
 
-    /// Those that wait for others hold nobody up meanwhile.
+    /// Starts the daemons. Those that wait for others don't delay the rest.
     async fn start_all(self: Arc<Self>, to_start: Vec<(String, Arc<Daemon>)>) {
         let after = to_start.iter();
         let after = after.map(|(name, daemon)| (name.clone(), daemon.starts_after().0));
@@ -116,7 +117,7 @@ impl Inner {
         }
     }
 
-    /// Logs what is to be known of how a daemon is started, and keeps it for `status`.
+    /// Logs a note on how a daemon is started, and keeps it for `status`.
     fn note_start(&self, name: &str, text: &str) {
         self.shared.tell(name, None, "warn", text);
         let mut notes = lock(&self.start_notes);
@@ -136,15 +137,15 @@ impl Inner {
         let begin = Arc::default();
         let mut starting = std::pin::pin!(daemon.start(&begin));
         let begun = {
-            // Whoever has stopped or replaced it since has had the last word. The order is given in our turn; what comes of
-            // it may take longer than others are to wait.
+            // A stop or a replacement since then takes precedence. Only the order is sent within the turn: waiting
+            // for its result could delay other changes for too long.
             let _turn = self.turn(name).await;
             if !self.is_to_run(name, daemon) {
                 return;
             }
             poll_fn(|context| Poll::Ready(starting.as_mut().poll(context))).await
         };
-        // The supervisor has told why it failed, if it did.
+        // The supervisor has logged a failure.
         if begun.is_pending() && timeout(START_QUICK, &mut starting).await.is_err() {
             drop(place);
             let _ = starting.await;
@@ -154,7 +155,7 @@ impl Inner {
         }
     }
 
-    /// Whether that is still the daemon of the name, and still to run.
+    /// Returns whether `daemon` is still the daemon of that name and is still to run.
     fn is_to_run(&self, name: &str, daemon: &Daemon) -> bool {
         let is_wanted = {
             let registry = lock(&self.registry);
@@ -165,7 +166,8 @@ impl Inner {
         is_wanted && self.daemon(name).is_some_and(is_it)
     }
 
-    /// Waits until those that it is to start after answer, or won't by themselves, or until it has waited long enough.
+    /// Waits until the daemons that it starts after answer, won't answer by themselves, or have taken longer than
+    /// `limit`.
     async fn wait_for_others(&self, name: &str, after: Vec<String>, limit: Duration) {
         let until = Instant::now() + limit;
         for other in after {
@@ -196,7 +198,7 @@ impl Inner {
         }
     }
 
-    /// Has it recorded, together with those that come in the next moment.
+    /// Notes a port to record, together with others that come within [`GATHER`].
     fn note_port(self: &Arc<Self>, name: &str, port: u16) {
         let is_kept = lock(&self.registry)
             .daemons
@@ -215,14 +217,14 @@ impl Inner {
         }
     }
 
-    /// Records the ports that daemons have got, as many as there are by now.
+    /// Records the new ports that were gathered so far.
     pub(super) fn record_new_ports(&self) {
         let ports = std::mem::take(&mut *lock(&self.new_ports));
         if ports.is_empty() {
             return;
         }
         let mut registry = lock(&self.registry);
-        // One that has got another meanwhile, by an install say, has that recorded by whoever changed it.
+        // If a daemon has got another port in the meantime, for example by an install, that change has recorded it.
         let is_still = |name: &str, port: u16| {
             let daemon = self.daemon(name);
             daemon.is_some_and(|daemon| daemon.port().is_none_or(|now| now == port))
@@ -231,7 +233,8 @@ impl Inner {
             .into_iter()
             .filter(|(name, port)| is_still(name, *port));
         let ports: Vec<_> = ports.map(|(name, port)| (name, Some(port))).collect();
-        // In its place, and back again if need be: a copy of ten thousand entries each time leaves memory in pieces.
+        // Change the registry in place, and undo it if needed: copying ten thousand entries each time fragments the
+        // memory.
         let before = exchange_ports(&mut registry, &ports);
         if let Err(error) = registry.save(&self.home.registry_file()) {
             exchange_ports(&mut registry, &before);
@@ -240,7 +243,8 @@ impl Inner {
         }
     }
 
-    /// They are recorded with the next change of the registry's ports, or at the host's end.
+    /// Logs that ports could not be recorded, and keeps them for the next try: with the next new port, or at the
+    /// host's end.
     fn say_unrecorded(&self, ports: Vec<(String, Option<u16>)>, error: &anyhow::Error) {
         let error = format!("{error:#}");
         tracing::error!(
@@ -250,7 +254,7 @@ impl Inner {
         );
         let mut new_ports = lock(&self.new_ports);
         for (name, port) in ports {
-            // One that has come in since is newer.
+            // A port that was noted since is newer.
             if let (false, Some(port)) = (new_ports.contains_key(&name), port) {
                 new_ports.insert(name, port);
             }
@@ -260,7 +264,7 @@ impl Inner {
 
 async fn record_gathered(inner: Weak<Inner>) {
     tokio::time::sleep(GATHER).await;
-    // A host that ends meanwhile has recorded them.
+    // If the host has ended in the meantime, it has recorded them.
     if let Some(inner) = inner.upgrade() {
         let recording = Arc::clone(&inner);
         let recorded = blocking::run(move || recording.record_new_ports()).await;
@@ -270,7 +274,7 @@ async fn record_gathered(inner: Weak<Inner>) {
     }
 }
 
-/// Gives these daemons these ports; those that they had.
+/// Sets these daemons' ports. Returns the previous ones.
 fn exchange_ports(
     registry: &mut Registry,
     ports: &[(String, Option<u16>)],
@@ -284,7 +288,7 @@ fn exchange_ports(
     before
 }
 
-/// The file of each hash, read and checked once though many daemons may be of it, by as many threads as can run.
+/// Reads and checks the file of each hash once, on as many threads as there are processors.
 fn find_all(
     store: &Arc<PluginStore>,
     entries: &BTreeMap<String, Entry>,
@@ -305,7 +309,7 @@ fn find_all(
         .collect()
 }
 
-/// Settings as they were merged last, since most daemons of many are given the same.
+/// A cache of the settings that were merged last, because most daemons are given the same.
 #[derive(Default)]
 struct SettingsOf(Option<(Value, Arc<Settings>)>);
 
@@ -328,7 +332,7 @@ impl SettingsOf {
     }
 }
 
-/// What a daemon runs by its entry.
+/// Returns the file and settings that a daemon runs by its entry.
 pub(super) fn spec_of(
     name: &str,
     entry: &Entry,

@@ -1,8 +1,8 @@
-//! The stored versions of a daemon's file, and the way from one to another.
+//! The stored versions of a daemon's file, and the rollback between them.
 //!
-//! Versions are in one line, from the newest to the oldest, and one of them runs. `rollback` goes one step towards the
-//! oldest and ends there; `--to` goes to any of them, newer ones too. The next installation drops those that are newer
-//! than what ran.
+//! Versions form one line, from the newest to the oldest, and one of them runs. `rollback` goes one step towards
+//! the oldest and ends there. `--to` goes to any of them, newer ones too. The next installation drops those that
+//! are newer than what ran.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,14 +15,15 @@ use dae_store::plugin_store::Artefact;
 use dae_store::registry::{Entry, SetAside};
 use dae_store::report::{Installed, RollbackRequest, Version};
 
-/// The shortest beginning of a hash that names one: fewer characters are typed by accident.
+/// The shortest prefix of a hash that is accepted, because fewer characters are easily typed by accident.
 const PREFIX_CHARS_MIN: usize = 4;
 
 impl Dae {
-    /// Has the code of before take over again.
+    /// Goes back to the previous code of a daemon.
     ///
     /// # Errors
-    /// There is none of that name, none of before, or it doesn't start; the one that runs goes on then.
+    /// Fails if there is no daemon of that name, no previous code, or it doesn't start. The running instance goes
+    /// on then.
     pub async fn rollback(&self, name: &str) -> Result<Installed, Fault> {
         let request = RollbackRequest {
             name: name.to_owned(),
@@ -31,10 +32,10 @@ impl Dae {
         self.rollback_with(request).await
     }
 
-    /// As [`Dae::rollback`], to a chosen version or without the state.
+    /// Does the same as [`Dae::rollback`], to a chosen version or without the state.
     ///
     /// # Errors
-    /// As [`Dae::rollback`], or no stored version has that hash.
+    /// As for [`Dae::rollback`]. Also fails if no stored version has that hash.
     pub async fn rollback_with(&self, request: RollbackRequest) -> Result<Installed, Fault> {
         self.carry_through(|dae, begin| async move {
             let gone_back = dae.rollback_now(&request, &begin).await;
@@ -82,10 +83,10 @@ impl Dae {
         Ok(installed(&daemon, &artefact, done, began))
     }
 
-    /// The stored versions of a daemon's file, newest first.
+    /// Returns the stored versions of a daemon's file, newest first.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// Fails if there is no daemon of that name.
     pub async fn versions(&self, name: &str) -> Result<Vec<Version>, Fault> {
         self.inner.known(name)?;
         let entry = self.inner.entry(name)?;
@@ -131,7 +132,7 @@ fn place(at: usize, newer: usize) -> &'static str {
     }
 }
 
-/// The hash to go to: the next older one, or the one that begins so.
+/// Returns the hash to go to: the next older one, or the one with the prefix `to`.
 pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> {
     let Some(to) = to else {
         return entry.previous.first().cloned().ok_or_else(|| {

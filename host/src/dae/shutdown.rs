@@ -1,10 +1,10 @@
 //! The orderly end of an ecosystem.
 //!
-//! Daemons are stopped side by side, and their states are written in batches ([`dae_store::snapshots`]). There is no limit for the
-//! whole, only one without progress: each step of a daemon's stop and each written state is progress, and each step that
-//! runs a plugin's code has a limit of its own. Where there is no progress for [`STALLED_GRACES`] graces, because a disk
-//! hangs, for example, the host ends without the daemons that are left. It logs which ones these are, and whose states
-//! could not be saved.
+//! Daemons are stopped side by side, and their states are written in batches ([`dae_store::snapshots`]). The whole
+//! has no limit, except one without progress. Each step of a daemon's stop and each written state is progress, and
+//! each step that runs a plugin's code has a limit of its own. If there is no progress for [`STALLED_GRACES`]
+//! graces, for example because a disk hangs, the host ends without the remaining daemons. It logs which ones these
+//! are, and whose states could not be saved.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use super::{Dae, Inner, Task, lock};
 use crate::supervise::Daemon;
 use dae_store::blocking;
 
-/// Stops that may keep a processor busy at once. It bounds threads and memory, and the states that are in memory at once.
+/// The most stops that may keep a processor busy at once. It bounds threads, memory, and the states in memory.
 const STOPS_MAX: usize = 64;
-/// A stop that takes longer waits for something, and is no reason for the next one to wait.
+/// The time after which a stop no longer delays the next one, because it is waiting for something.
 const STOP_QUICK: Duration = Duration::from_millis(100);
 /// The limit without progress, in graces. A stop has three steps of up to a grace each: commands, `save`, `stop`.
 const STALLED_GRACES: u32 = 3;
@@ -40,24 +40,24 @@ const THREADS_END_MAX: Duration = Duration::from_secs(2);
 pub struct StopNews {
     /// The next report, or the end, comes within this time.
     pub within: Duration,
-    /// How many daemons have ended, and which ones have not.
+    /// The number of daemons that have ended, and the names of those that have not.
     pub status: String,
 }
 
 /// The daemons that have not ended.
-type RetiredCounts = BTreeMap<String, Arc<Daemon>>;
+type Unfinished = BTreeMap<String, Arc<Daemon>>;
 
 impl Dae {
-    /// Ends it: no new guests, running commands get their grace, every daemon's state is kept and its `stop` is run. The
-    /// registry keeps all, for the next start.
+    /// Ends the ecosystem: admits no new guests, gives running commands their grace, saves every daemon's state and
+    /// runs its `stop`. The registry keeps all daemons for the next start.
     ///
-    /// It has no limit while it makes progress. Without any for three times `grace`, or the config's `stop_grace_ms` if that
-    /// is longer, it ends without the daemons that are left, and logs their names.
+    /// There is no limit while there is progress. Without progress for three times `grace`, or the config's
+    /// `stop_grace_ms` if that is longer, the ecosystem ends without the remaining daemons and logs their names.
     pub async fn shutdown(&self, grace: Duration) {
         self.shutdown_telling(grace, |_| ()).await;
     }
 
-    /// As [`Dae::shutdown`]; calls `tell` at the beginning and whenever there was progress.
+    /// Does the same as [`Dae::shutdown`], and calls `tell` at the beginning and whenever there was progress.
     pub async fn shutdown_telling(&self, grace: Duration, mut tell: impl FnMut(&StopNews) + Send) {
         let inner = &self.inner;
         inner.ending.cancel();
@@ -72,16 +72,16 @@ impl Dae {
         let unsaved = inner.end_daemons(limit, &mut tell).await;
         inner.record_new_ports();
         inner.settle_states(limit, unsaved).await;
-        // Before they are closed: each gets its answer first.
+        // Before the connections are closed, so that each open request gets its answer first.
         inner.ended.cancel();
         inner.gate.guests.close_all();
         inner.control_gate.guests.close_all();
         lock(&inner.daemons).clear();
         let guests = lock(&inner.guests).take();
         if let Some(guests) = guests {
-            // Guests get a moment for the last that is said to them; a handler that holds a thread isn't waited for.
-            // Where no thread can be had, it is dropped with the work, and waits for nobody. And where a library hangs in its
-            // constructor, the end of the threads may hang with it.
+            // Guests get a moment to receive their last replies. A handler that blocks a thread isn't waited for.
+            // If no thread is available, the closure is dropped, and the runtime ends without waiting. If a library
+            // hangs in its constructor, the end of the threads may hang too, so this has a limit.
             let ending = blocking::run(move || guests.end(GOODBYE));
             let _ = tokio::time::timeout(THREADS_END_MAX, ending).await;
         }
@@ -114,10 +114,10 @@ impl Inner {
     /// Ends all of these, side by side. Returns those that have not ended when there was no progress for `limit`.
     async fn end_all(
         &self,
-        all: &RetiredCounts,
+        all: &Unfinished,
         limit: Duration,
         tell: &mut (impl FnMut(&StopNews) + Send),
-    ) -> RetiredCounts {
+    ) -> Unfinished {
         let mut ends = end_side_by_side(all);
         let mut left = all.clone();
         let mut stall = Stall::new(limit, Instant::now());
@@ -156,12 +156,12 @@ impl Inner {
         self.shared.stop_steps.count() + self.shared.states.written()
     }
 
-    /// Writes the states that the disk has not taken before, and tells which ones are lost.
+    /// Writes the states that the disk has not taken before, and logs which ones are lost.
     async fn settle_states(&self, limit: Duration, mut unsaved: BTreeMap<String, String>) {
         let states = self.shared.states.clone();
         if !states.unwritten().is_empty() {
             let settling = states.clone();
-            // What can't be written is found below.
+            // The check below finds what can't be written.
             let _ = timeout(limit, blocking::run(move || settling.settle())).await;
         }
         unsaved.extend(states.unwritten());
@@ -181,8 +181,8 @@ impl Inner {
     }
 }
 
-/// Begins to end all of these; each returns its name.
-fn end_side_by_side(all: &RetiredCounts) -> JoinSet<String> {
+/// Starts to end all of these. Each task returns the daemon's name.
+fn end_side_by_side(all: &Unfinished) -> JoinSet<String> {
     let room = Arc::new(Semaphore::new(STOPS_MAX));
     let mut ends = JoinSet::new();
     for (name, daemon) in all.clone() {
@@ -194,7 +194,7 @@ fn end_side_by_side(all: &RetiredCounts) -> JoinSet<String> {
 async fn end_one(name: String, daemon: Arc<Daemon>, room: Arc<Semaphore>) -> String {
     let place = room.acquire_owned().await.ok();
     let mut ending = std::pin::pin!(daemon.end());
-    // What goes wrong on the way is shown by the daemon.
+    // Errors on the way show in the daemon's own status.
     if timeout(STOP_QUICK, &mut ending).await.is_err() {
         drop(place);
         let _ = ending.await;
@@ -202,7 +202,7 @@ async fn end_one(name: String, daemon: Arc<Daemon>, room: Arc<Semaphore>) -> Str
     name
 }
 
-/// Returns why a daemon's state was not saved, where it has one that should have been.
+/// Returns why a daemon's state was not saved, if it has one that should have been.
 fn why_unsaved(daemon: &Daemon, is_left: bool) -> Option<String> {
     let (glance, stopping) = (daemon.glance(), daemon.stopping());
     let has_state = glance.spec.artefact.manifest.state_version.is_some();
@@ -222,12 +222,12 @@ fn why_unsaved(daemon: &Daemon, is_left: bool) -> Option<String> {
     }
 }
 
-/// Returns how far the end is, and for what it waits.
-fn status(left: &RetiredCounts, all: usize) -> String {
+/// Returns the progress of the end, and what it waits for.
+fn status(left: &Unfinished, all: usize) -> String {
     let waits_for = left.iter().map(|(name, daemon)| {
         let what = match daemon.stopping().step {
             Some(step) => step.text(),
-            // Its turn has not come, or it is in the middle of something else, such as a start.
+            // Its stop has not begun, or it is in the middle of something else, such as a start.
             None => daemon.state_word(),
         };
         format!("{name} ({what})")
@@ -242,7 +242,7 @@ fn status(left: &RetiredCounts, all: usize) -> String {
     }
 }
 
-/// Returns the first of these, and how many more there are.
+/// Returns the first of these names, and how many more there are.
 fn list(names: impl ExactSizeIterator<Item = String>) -> String {
     let more = names.len().saturating_sub(NAMED_MAX);
     let named: Vec<String> = names.take(NAMED_MAX).collect();
@@ -252,20 +252,20 @@ fn list(names: impl ExactSizeIterator<Item = String>) -> String {
     }
 }
 
-/// Decides whether there is still progress. Pure.
+/// A detector for missing progress. Pure.
 #[derive(Debug)]
 struct Stall {
     limit: Duration,
-    /// The progress at the last look; `None` before the first one.
+    /// The progress at the last check; `None` before the first one.
     progress: Option<u64>,
-    /// When it changed last.
+    /// The time of the last progress.
     since: Instant,
 }
 
-/// What [`Stall`] finds.
+/// The result of a check of [`Stall`].
 #[derive(Debug, PartialEq, Eq)]
 enum StallLook {
-    /// There was progress since the last look.
+    /// There was progress since the last check.
     Progress,
     /// There was none, and there is time left.
     Waiting,

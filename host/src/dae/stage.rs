@@ -1,4 +1,5 @@
-//! A file on its way into the store: copied at its daemon's turn, and safe from the sweep until the registry names it.
+//! Staging: copies a file to the store in the turn of its daemon, and protects it from the sweep until the registry
+//! names it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use dae_store::blocking;
 use dae_store::plugin_store::Artefact;
 use dae_store::report::InstallRequest;
 
-/// A stored file that is not to be swept, until this is dropped.
+/// A stored file that is protected from the sweep until this is dropped.
 pub(super) struct StagedPlugin {
     pub(super) artefact: Arc<Artefact>,
     inner: Arc<Inner>,
@@ -24,7 +25,7 @@ impl Drop for StagedPlugin {
 }
 
 impl Inner {
-    /// Stages the file of a request; where something of the name runs on, the fault says so.
+    /// Stages the file of a request. If a daemon of that name runs on, the fault says so.
     pub(super) async fn stage_for(
         self: &Arc<Self>,
         request: &InstallRequest,
@@ -51,7 +52,7 @@ impl Inner {
         staged.map_err(|error| Fault::staging(&error))
     }
 
-    /// Has the disk keep a staged file, beside all else; that can be waited for.
+    /// Starts to make a staged file durable on the disk. The returned future waits for the result.
     pub(super) fn settle(
         &self,
         artefact: Arc<Artefact>,

@@ -1,4 +1,4 @@
-//! What an ecosystem tells about itself: list, status, find.
+//! The reports of an ecosystem about itself: list, status, find.
 
 use super::carry::FILE_CHANGES;
 use super::{Dae, Fault, Inner, lock};
@@ -7,24 +7,24 @@ use dae_store::registry::{DAE_NAME, Entry};
 use dae_store::report::{Credential, LoadedLibraries, Mode, Refusal, Retired, Status};
 
 impl Dae {
-    /// Every daemon, Dae first and foreign ones last.
+    /// Returns the status of every daemon, Dae first and foreign ones last.
     #[must_use]
     pub fn list(&self) -> Vec<Status> {
         self.inner.list()
     }
 
-    /// One daemon.
+    /// Returns the status of one daemon.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// Fails if there is no daemon of that name.
     pub fn status(&self, name: &str) -> Result<Status, Fault> {
         self.inner.status(name)
     }
 
-    /// The credential of a running daemon.
+    /// Returns the credential of a running daemon.
     ///
     /// # Errors
-    /// There is none of that name, or it isn't running.
+    /// Fails if there is no daemon of that name, or it isn't running.
     pub fn find(&self, name: &str) -> Result<Credential, Fault> {
         self.inner.find(name)
     }
@@ -103,7 +103,8 @@ impl Inner {
         }
     }
 
-    /// A command waits for an instance first, and has its own limit from when it runs.
+    /// Returns the longest time until an answer (ms): a command first waits for an instance, and then has its own
+    /// limit. `None` means no limit.
     fn answer_ms(&self) -> Option<u64> {
         let config = &self.shared.config;
         let is_limited = config.command_ms > 0;
@@ -127,7 +128,7 @@ impl Inner {
         })
     }
 
-    /// One that could not be brought back.
+    /// Returns the status of a daemon that could not be restored.
     fn lost_status(&self, name: &str, reason: &str) -> Status {
         let entry = lock(&self.registry).daemons.get(name).cloned();
         let of = |text: fn(&Entry) -> String| entry.as_ref().map(text).unwrap_or_default();
@@ -150,7 +151,7 @@ impl Inner {
         registry.daemons.get(name).and_then(|entry| entry.port)
     }
 
-    /// Returns where its file lies, what is to be known of its start, and the last change that was refused.
+    /// Returns the path of its file, the notes on its start, and the last refused change.
     fn notes_of(
         &self,
         name: &str,
@@ -209,7 +210,7 @@ impl Inner {
 }
 
 impl Inner {
-    /// What is to be known about a daemon's file: above all that it has gone.
+    /// Returns the note on a daemon's file: that it has gone, or that its newest version doesn't run.
     fn note_of(&self, name: &str, entry: Option<&Entry>, refusal: Option<&Refusal>) -> String {
         let until = lock(&self.absent).get(name).copied();
         let Some(until) = until else {
@@ -220,7 +221,7 @@ impl Inner {
     }
 }
 
-/// Returns what is to be known about the newest file where it is not what runs.
+/// Returns the note on the newest file if it is not what runs.
 fn source_note(entry: Option<&Entry>, refusal: Option<&Refusal>) -> &'static str {
     let is_of_file = |refusal: &Refusal| FILE_CHANGES.contains(&&*refusal.change);
     if refusal.is_some_and(is_of_file) {

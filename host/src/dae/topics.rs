@@ -1,4 +1,4 @@
-//! Topics for those who come to Dae by a connection: foreign daemons, and people with telnet.
+//! Topics for guests that connect to Dae: foreign daemons, and people with telnet.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use dae_runtime::connection::guest_handle::GuestHandle;
 use dae_runtime::process::host_requests::check_topic;
 
 impl Dae {
-    /// From now on the topic's events go to that guest of Dae's, as lines of its name.
+    /// Subscribes a guest of Dae's to a topic. Its events come to the guest as lines of the topic's name.
     pub(super) fn subscribe(&self, guest: u64, topic: &str) -> Result<(), Fault> {
         check(topic)?;
         let guest = self.guest(guest)?;
@@ -18,7 +18,7 @@ impl Dae {
         topics.subscribe_guest(topic, &guest).map_err(Fault::failed)
     }
 
-    /// From now on they don't.
+    /// Unsubscribes a guest of Dae's from a topic.
     pub(super) fn unsubscribe(&self, guest: u64, topic: &str) -> Result<(), Fault> {
         let guest = self.guest(guest)?;
         let topics = &self.inner.shared.directory.topics;
@@ -26,7 +26,8 @@ impl Dae {
         Ok(())
     }
 
-    /// Hands an event to all who subscribed; how many they are. The first argument is the topic, the rest are the event's.
+    /// Sends an event to all subscribers, and returns how many they are. The first argument is the topic; the rest
+    /// are the event's.
     pub(super) fn publish(&self, arguments: &[u8]) -> Result<usize, Fault> {
         let takes = "it takes a topic, and then the event's own arguments";
         let bad = |error: serde_json::Error| {

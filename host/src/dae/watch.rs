@@ -1,11 +1,11 @@
-//! Files that change: the drop-in directory, and the files that daemons were installed from.
+//! The watch over files: the drop-in directory, and the files that daemons were installed from.
 //!
-//! A compiled plugin that lies in the drop-in directory runs, and one that goes from there is uninstalled after a grace, in
-//! which it runs on ([`reconcile::Absent`]); a file that a daemon
-//! was installed from, once it has new content, takes over from the old. Events of the file system say when to look;
-//! looking says what to do: each time everything is compared with what is known ([`dae_store::reconcile`]), so that a lost event
-//! costs a moment and nothing else, and a slow poll makes up for it. At rest a poll looks at each file once, however many
-//! daemons are of it: what is registered is read when it has changed, and a content is compared once for all of them.
+//! A compiled plugin in the drop-in directory runs. If its file goes away, the daemon runs on for a grace period
+//! and is then uninstalled ([`reconcile::Absent`]). If a file that a daemon was installed from has new content, it
+//! replaces the old one. Events of the file system say only when to look. Each look compares everything with what
+//! is known ([`dae_store::reconcile`]) and decides what to do. So a lost event only causes a delay, and a slow poll
+//! makes up for it. When nothing changes, a poll looks at each file once, however many daemons use it. The registry
+//! is read only if it has changed, and a content is compared once for all daemons.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use dae_store::registry::DAE_NAME;
 use dae_store::report::InstallRequest;
 use dae_store::tasks;
 
-/// A half-written file is looked at again so soon.
+/// The delay before the next look at a half-written file.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Watches until the task is aborted.
@@ -45,7 +45,8 @@ pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
     ))
 }
 
-/// Tells why nothing is looked at now; the next look does it.
+/// Logs why files can't be looked at now. The next look does it. Returns false: there is no reason to look again
+/// soon.
 fn put_off(why: &str) -> bool {
     tracing::warn!("files can't be looked at now, and will be at the next look: {why}");
     false
@@ -55,25 +56,25 @@ struct FileWatch {
     dae: Dae,
     dir: PathBuf,
     known: TriedFiles,
-    /// Drop-ins whose file is away.
+    /// The drop-ins whose file is away.
     absent: Absent,
     watcher: Option<RecommendedWatcher>,
-    /// Directories that the watcher has.
+    /// The directories that the watcher watches.
     watched: HashSet<PathBuf>,
     registered: Arc<Sources>,
     changes: Arc<Changes>,
 }
 
-/// What is registered, as of some change of the registry.
+/// The files of the registry, as of one of its changes.
 #[derive(Default)]
 struct Sources {
-    /// How many changes of the registry there had been; none that there ever is at first.
+    /// The number of the registry's changes at the time of reading. `None` before the first reading.
     changes: Option<u64>,
     all: Vec<RegisteredFile>,
     files: Vec<PathBuf>,
 }
 
-/// Whether a file has the content of a hash, as found in one look: many daemons may be of the two.
+/// A cache for one look: true if a file has the content of a hash. Many daemons may share both.
 type Compared = HashMap<(PathBuf, String), bool>;
 
 impl FileWatch {
@@ -81,7 +82,7 @@ impl FileWatch {
         let dir = dae.inner.home.drop_in_dir();
         let changes = Arc::new(Changes::around(&dir));
         let changed = Arc::clone(&changes);
-        // Without a thread of its own the watcher would panic at its first use.
+        // The watcher would panic at its first use if it could not have a thread of its own.
         let watcher = blocking::check_room(1).map_err(notify::Error::io);
         let hear = move |event| tasks::caught("the watch over files", || changed.hear(&event));
         let watcher = watcher.and_then(|()| notify::recommended_watcher(hear));
@@ -120,7 +121,7 @@ impl FileWatch {
         }
     }
 
-    /// A file is watched by its directory: whoever replaces it makes another file of the same name.
+    /// Watches the directories of the files, because replacing a file creates another one of the same name.
     fn watch_directories(&mut self) {
         let Some(watcher) = &mut self.watcher else {
             return;
@@ -133,17 +134,17 @@ impl FileWatch {
             .chain([self.dir.clone()])
             .collect();
         for gone in self.watched.difference(&wanted) {
-            // Where the directory itself is gone, so is its watch.
+            // If the directory itself is gone, so is its watch.
             let _ = watcher.unwatch(gone);
         }
         let can_be_watched = |dir: &PathBuf| {
             self.watched.contains(dir) || watcher.watch(dir, RecursiveMode::NonRecursive).is_ok()
         };
-        // What can't be watched is polled, and tried again at the next look.
+        // Directories that can't be watched are polled, and tried again at the next look.
         self.watched = wanted.into_iter().filter(can_be_watched).collect();
     }
 
-    /// Makes it so. True where a file was not whole yet.
+    /// Looks at all files once and acts on the changes. Returns true if a file was not complete yet.
     async fn look(&mut self) -> bool {
         tasks::fault_point("watch");
         self.watch_directories();
@@ -153,7 +154,7 @@ impl FileWatch {
         };
         self.note_absent(&dropped);
         let (mut is_unfinished, mut compared) = (false, Compared::new());
-        // As of now: of two daemons of one file, the first that is dealt with makes it known.
+        // Computed before any action: if two daemons share a file, handling the first one makes the file known.
         let is_unknown = |seen: &&CandidateFile| {
             !self.known.has(&seen.path) && !self.absent.has_file(&seen.path)
         };
@@ -183,8 +184,8 @@ impl FileWatch {
         is_unfinished
     }
 
-    /// The files of the drop-in directory, and those that daemons were installed from; where they can't be seen, whether to
-    /// look again soon.
+    /// Returns the files of the drop-in directory, and those that daemons were installed from. If they can't be
+    /// read, the error says whether to look again soon.
     async fn see(&self) -> Result<(Vec<CandidateFile>, Vec<CandidateFile>), bool> {
         let (dir, registered) = (self.dir.clone(), Arc::clone(&self.registered));
         let look = move || {
@@ -203,7 +204,7 @@ impl FileWatch {
         }
     }
 
-    /// Finds out whose file has gone and whose is back, and says so at once.
+    /// Finds out which drop-in files have gone or are back, and logs it at once.
     fn note_absent(&mut self, dropped: &[CandidateFile]) {
         let registered = Arc::clone(&self.registered);
         let now = self.dae.inner.shared.since.elapsed();
@@ -248,8 +249,8 @@ impl FileWatch {
         }
     }
 
-    /// Deals with a new file of the drop-in directory. One that has the content, or the name, of a drop-in whose file is
-    /// away takes the place of that file. True where the file was not whole yet.
+    /// Handles a new file of the drop-in directory. If it has the content or the name of a drop-in whose file is
+    /// away, it takes the place of that file. Returns true if the file was not complete yet.
     async fn install_dropped(&mut self, seen: CandidateFile) -> bool {
         let ends = self.absent.ends();
         for daemon in ends.keys() {
@@ -281,7 +282,7 @@ impl FileWatch {
         self.install(replaced, seen).await
     }
 
-    /// Whether the file has the content that the daemon's file had when it was there.
+    /// Returns whether the file has the content that the daemon's file had when it was there.
     async fn has_content_of(&self, daemon: &str, file: &Path) -> bool {
         let entry = lock(&self.dae.inner.registry).daemons.get(daemon).cloned();
         let Some(entry) = entry else {
@@ -291,7 +292,7 @@ impl FileWatch {
         self.is_same(&(file.to_owned(), hash)).await
     }
 
-    /// Reads it anew where it has changed since.
+    /// Reads the registry again if it has changed.
     fn read_registry(&mut self) {
         let registry = lock(&self.dae.inner.registry);
         let changes = Some(self.dae.inner.registry_changes.load(Ordering::Relaxed));
@@ -317,7 +318,7 @@ impl FileWatch {
         });
     }
 
-    /// A file that stays half written is refused for good.
+    /// Notes a refusal for a file that stays half-written.
     fn note_broken(&self, replaced: Option<&str>, fault: &Fault) {
         if fault.kind() == FaultKind::Incomplete {
             let name = replaced.unwrap_or(DAE_NAME);
@@ -325,7 +326,7 @@ impl FileWatch {
         }
     }
 
-    /// True where the file was not whole yet.
+    /// Installs a file. Returns true if the file was not complete yet.
     async fn install(&mut self, replaced: Option<String>, seen: CandidateFile) -> bool {
         let path = seen.path.clone();
         let request = InstallRequest {
@@ -367,8 +368,8 @@ impl FileWatch {
         }
     }
 
-    /// Whether it has the content that runs. After a restart of the host every file is new to us; then one that a person or
-    /// a probation has rolled back from is no change either.
+    /// Returns whether the file has the content that runs. After a restart of the host every file is new. Then a
+    /// content that was rolled back, by its owner or within its rollback window, is no change either.
     async fn is_unchanged(
         &self,
         name: &str,
@@ -376,7 +377,7 @@ impl FileWatch {
         compared: &mut Compared,
     ) -> bool {
         let Some(entry) = lock(&self.dae.inner.registry).daemons.get(name).cloned() else {
-            // It was uninstalled since, and stays so.
+            // It was uninstalled since then, and stays so.
             return true;
         };
         let left_behind = entry
@@ -401,7 +402,7 @@ impl FileWatch {
         false
     }
 
-    /// On a thread that may block, since both files are read.
+    /// Compares the contents on a thread that may block, because both files are read.
     async fn is_same(&self, (path, hash): &(PathBuf, String)) -> bool {
         let store = Arc::clone(&self.dae.inner.shared.store);
         let (path, hash) = (path.clone(), hash.clone());

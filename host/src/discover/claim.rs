@@ -1,7 +1,7 @@
-//! What a stranger says it is: the reply to `dae`, read with suspicion.
+//! The claim of an unknown listener: its reply to `dae`, which is not trusted.
 //!
-//! Whatever listens on this machine may answer, and it may answer anything. What is kept of it is a name by the rules of
-//! our own names, two numbers and a version that is safe to show; the rest is passed over. Pure.
+//! Anything that listens on this machine may answer, with anything. Only a name that keeps the rules for daemons'
+//! names, two numbers and a version that is safe to show are kept. The rest is ignored. Pure.
 
 use dae_common_tcp::{Inbox, Line};
 use serde_json::Value;
@@ -9,37 +9,38 @@ use serde_json::Value;
 use dae_store::json5_text;
 use dae_store::registry::{DAE_NAME, check_name};
 
-/// A credential has three members, ours nine; what is longer than this is something else.
+/// The longest reply, in bytes. A credential has three members, and a few more from this host. A longer reply is
+/// something else.
 pub(super) const REPLY_BYTES_MAX: usize = 4 << 10;
 
 /// The longest version that is shown, in bytes.
 const VERSION_BYTES_MAX: usize = 32;
 
-/// How much of what came is quoted to a person, in characters.
+/// The longest quote of a reply that is shown to a person, in characters.
 const QUOTED_CHARS_MAX: usize = 60;
 
-/// A credential as a stranger gave it.
+/// A credential as an unknown listener gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) name: String,
     pub(super) pid: u32,
     pub(super) port: u16,
     pub(super) version: Option<String>,
-    /// Told by daemons of this protocol's own hosts, and by no other.
+    /// The generation. Only daemons of hosts like this one state it.
     pub(super) generation: Option<u64>,
 }
 
-/// What has come from one that was asked.
+/// The reply to a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ProbeReply {
-    /// No line that answers `dae`: it is no daemon, or not yet.
+    /// No line that answers `dae`: the listener is no daemon, or not yet.
     None,
-    /// It answers `dae`, but with no credential; why not, for a person.
+    /// An answer to `dae` without a credential, and the reason for a person.
     Refused(String),
     Claim(Claim),
 }
 
-/// Takes in what comes until it is clear what it is.
+/// A reader that takes bytes until the reply is clear.
 #[derive(Debug)]
 pub(super) struct ClaimReader {
     inbox: Inbox,
@@ -54,12 +55,12 @@ impl ClaimReader {
         }
     }
 
-    /// How much more is read of it.
+    /// Returns how many more bytes may be read.
     pub(super) fn wanted_bytes(&self) -> usize {
         REPLY_BYTES_MAX - self.taken_bytes
     }
 
-    /// More has come; the reply, if that made it clear.
+    /// Takes more bytes. Returns the reply once it is clear.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Option<ProbeReply> {
         self.taken_bytes += bytes.len();
         self.inbox.room(bytes.len()).extend_from_slice(bytes);
@@ -71,14 +72,15 @@ impl ClaimReader {
         (self.wanted_bytes() == 0).then_some(ProbeReply::None)
     }
 
-    /// No more will come: a last line needs no end.
+    /// Ends the reading. A last line needs no LF.
     pub(super) fn finish(mut self) -> ProbeReply {
         let last = self.inbox.finish();
         last.as_ref().and_then(reply_in).unwrap_or(ProbeReply::None)
     }
 }
 
-/// Greetings and events may come before the reply, and the other side may ask who we are.
+/// Returns the reply if the line is one. Greetings, events and a `dae` question from the other side may come before
+/// it.
 fn reply_in(line: &Line<'_>) -> Option<ProbeReply> {
     match line {
         Line::Message(message) if message.name == "dae" && !message.arguments.is_empty() => {
@@ -92,10 +94,10 @@ fn reply_in(line: &Line<'_>) -> Option<ProbeReply> {
     }
 }
 
-/// The credential in the arguments of a `dae`.
+/// Reads the credential in the arguments of a `dae`.
 ///
 /// # Errors
-/// Why it is none, for a person.
+/// Returns the reason why it is none, for a person.
 pub(super) fn claim(arguments: &str) -> Result<Claim, String> {
     let value: Value = match serde_json::from_str(arguments) {
         Ok(value) => value,
@@ -126,7 +128,7 @@ pub(super) fn claim(arguments: &str) -> Result<Claim, String> {
     })
 }
 
-/// A whole number; to a daemon in Lua or JavaScript `7.0` is one.
+/// Reads a whole number. Daemons in Lua or JavaScript may write it as `7.0`.
 fn number<T: TryFrom<u64>>(credential: &Value, key: &str, name: &str) -> Result<T, String> {
     let value = &credential[key];
     let float = || value.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0);
@@ -145,7 +147,7 @@ fn version(credential: &Value) -> Option<String> {
     is_safe.then(|| version.to_owned())
 }
 
-/// The beginning of a text, with nothing in it that could drive a terminal.
+/// Returns the beginning of a text, escaped so that it can't control a terminal.
 fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
     if shown.len() < text.len() {
@@ -170,7 +172,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> ProbeReply {
         let mut reader = ClaimReader::new();
-        // Three bytes at a time: a line never comes in one piece.
+        // Three bytes at a time, so that a line never comes in one piece.
         for some in bytes.chunks(3) {
             let some = &some[..some.len().min(reader.wanted_bytes())];
             if let Some(reply) = reader.take(some) {

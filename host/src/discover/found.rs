@@ -1,12 +1,12 @@
-//! What is known of those who were asked: who answered what, and under which name it is listed. Pure data; it sees no
-//! clock and no socket.
+//! The known results of probes: what each listener answered, and under which name it is listed. Pure data, without
+//! clocks and sockets.
 //!
-//! Names must not flap, and must not shadow: a foreign daemon has its own name if that was free when it was found, and
-//! from then on; else it is listed with its port, `Counter@40123`, until it is gone, whoever goes before it. Only where a
-//! daemon that this host runs takes a name that is listed already, the foreign one gives way, to its name with its port.
-//! A name with an `@` can't be any daemon's own.
+//! Names must be stable, and must not shadow others. A foreign daemon gets its own name if it is free when the
+//! daemon is found, and then keeps it. Otherwise it is listed with its port, as `Counter@40123`, until it is gone,
+//! even if the name becomes free. There is one exception: if a daemon of this host takes an already listed name,
+//! the foreign daemon is renamed to its name with its port. No daemon's own name can have an `@`.
 //!
-//! One whose credential doesn't fit its process is kept as well, to be shown and not to be handed out.
+//! A daemon whose credential doesn't match its process is kept too. It is shown but not handed out.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,24 +20,24 @@ use dae_store::report::Credential;
 /// A daemon of this machine that this host doesn't run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ForeignDaemon {
-    /// The name it is listed under.
+    /// The name that it is listed under.
     pub(crate) name: String,
-    /// What it calls itself.
+    /// The name that it claims.
     pub(crate) own_name: String,
-    /// The process that holds its socket, as the kernel says. Where several hold it, the one that it says it is.
+    /// The process that holds its socket, as the kernel says. If several hold it, the one that it claims to be.
     pub(crate) pid: u32,
-    /// Where it answers.
+    /// The address that it answers at.
     pub(crate) address: SocketAddr,
-    /// Its version, where it told one.
+    /// Its version, if it states one.
     pub(crate) version: Option<String>,
-    /// Which of its instances answered, where it told: a daemon of another ecosystem does.
+    /// Its generation, if it states one. Daemons of other ecosystems do.
     pub(crate) generation: Option<u64>,
-    /// Why its credential is not believed, for a person. One with a doubt is not handed out.
+    /// The reason why its credential is not believed, for a person. A doubted daemon is not handed out.
     pub(crate) doubt: Option<String>,
 }
 
 impl ForeignDaemon {
-    /// What others are told of it.
+    /// Returns the credential that others receive.
     pub(crate) fn credential(&self) -> Credential {
         Credential {
             name: self.name.clone(),
@@ -53,18 +53,18 @@ impl ForeignDaemon {
         }
     }
 
-    /// Where it answers, if that isn't where guests look.
+    /// Returns its IP address if that isn't the one where guests look by default.
     pub(crate) fn unusual_address(&self) -> Option<IpAddr> {
         let ip = self.address.ip();
         (ip != Ipv4Addr::LOCALHOST).then_some(ip)
     }
 }
 
-/// What has changed among the foreign daemons that are handed out.
+/// A change among the foreign daemons that are handed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ForeignChange {
     Appeared(ForeignDaemon),
-    /// Another process, port, name or version; `was` is the name it was listed under.
+    /// Another process, port, name or version. `was` is the name that it was listed under.
     Changed {
         was: String,
         now: ForeignDaemon,
@@ -72,30 +72,30 @@ pub(crate) enum ForeignChange {
     Gone(ForeignDaemon),
 }
 
-/// What came of asking one.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ProbeOutcome {
     Silence,
-    /// An answer that is no credential; why not, for a person.
+    /// An answer that is no credential, and the reason for a person.
     Refused(String),
     Claim(VerifiedClaim),
 }
 
-/// A claim, and what the kernel says to it.
+/// A claim, and what the kernel says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VerifiedClaim {
     pub(super) claim: Claim,
-    /// Where it was made.
+    /// The address at which it was made.
     pub(super) address: SocketAddr,
-    /// The process that it names, if that one listens there.
+    /// The process that it names, if that process listens there.
     pub(super) process: Option<Process>,
 }
 
-/// See the file's head.
+/// All probed listeners, and the names that are reserved.
 #[derive(Debug, Default)]
 pub(super) struct ForeignDaemons {
     asked: BTreeMap<ProbeKey, ProbeRecord>,
-    /// Names of the daemons that this host runs.
+    /// The names of the daemons that this host runs.
     reserved: BTreeSet<String>,
 }
 
@@ -107,7 +107,7 @@ struct ProbeRecord {
 
 #[derive(Debug)]
 enum ProbeAnswer {
-    /// It is being asked, or said nothing: nobody is asked twice for being silent.
+    /// The probe is running, or got no answer. A silent listener is not probed again.
     Silence,
     Refused(String),
     Daemon {
@@ -117,7 +117,7 @@ enum ProbeAnswer {
 }
 
 impl ForeignDaemons {
-    /// Forgets who is gone.
+    /// Forgets listeners that are gone.
     pub(super) fn sweep(&mut self, present: &[Candidate]) -> Vec<ForeignChange> {
         let keys: HashSet<ProbeKey> = present.iter().map(|one| one.key).collect();
         let gone = self.asked.extract_if(.., |key, _| !keys.contains(key));
@@ -125,8 +125,8 @@ impl ForeignDaemons {
         changes.collect()
     }
 
-    /// Takes note of who is there. Returns whom to ask: who was never asked, and each daemon whose socket or process is
-    /// another one than when it was.
+    /// Records the present listeners. Returns those to probe: the new ones, and each daemon whose socket or process
+    /// has changed since its probe.
     pub(super) fn settle(
         &mut self,
         present: Vec<Candidate>,
@@ -145,12 +145,12 @@ impl ForeignDaemons {
         (to_ask, changes)
     }
 
-    /// Takes note of what one said.
+    /// Records the result of a probe.
     pub(super) fn heard(&mut self, one: &Candidate, heard: ProbeOutcome) -> Option<ForeignChange> {
         let before = self.asked.remove(&one.key);
         let known = before.as_ref().and_then(ProbeRecord::neighbour);
         let answer = match heard {
-            // One that is known to be a daemon may be between two instances: it is asked again at the next scan.
+            // A known daemon may be between two instances. The next scan probes it again.
             ProbeOutcome::Silence if known.is_some() => {
                 self.asked.extend(before.map(|before| (one.key, before)));
                 return None;
@@ -168,7 +168,7 @@ impl ForeignDaemons {
         change
     }
 
-    /// The daemon that this claim makes of it; `known` is what it was before.
+    /// Returns the daemon that this claim describes. `known` is the daemon that was known before.
     fn daemon(
         &self,
         one: &Candidate,
@@ -199,7 +199,7 @@ impl ForeignDaemons {
         ProbeAnswer::Daemon { neighbour, process }
     }
 
-    /// Its own name, if it may have it.
+    /// Returns its own name if that is allowed and free, or else the name with the port.
     fn name_for(&self, claim: &Claim, (port, pid): (u16, u32), is_doubted: bool) -> String {
         let is_taken = |name: &str| {
             let mut listed = self.directory();
@@ -210,13 +210,13 @@ impl ForeignDaemons {
         }
         let with_port = format!("{}@{port}", claim.name);
         match is_taken(&with_port) {
-            // Two may listen at one port, on different addresses.
+            // Two processes may listen at one port, on different addresses.
             true => format!("{with_port}@{pid}"),
             false => with_port,
         }
     }
 
-    /// From now on these are the names of this host's own daemons: whoever is listed under one of them gives way.
+    /// Sets the names of this host's own daemons. Foreign daemons that are listed under one of them are renamed.
     pub(super) fn reserve(&mut self, names: BTreeSet<String>) -> Vec<ForeignChange> {
         self.reserved = names;
         let mut changes = Vec::new();
@@ -226,7 +226,7 @@ impl ForeignDaemons {
             };
             if self.reserved.contains(&neighbour.name) {
                 let was = neighbour.name.clone();
-                // Free: a name with a port is only ever had by who listens there.
+                // This name is free: only a daemon at that port ever gets it.
                 neighbour.name = format!("{was}@{}", neighbour.address.port());
                 let now = neighbour.clone();
                 changes.push(ForeignChange::Changed { was, now });
@@ -235,17 +235,17 @@ impl ForeignDaemons {
         changes
     }
 
-    /// All of them, those that are doubted too.
+    /// Returns all foreign daemons, including doubted ones.
     pub(super) fn directory(&self) -> impl Iterator<Item = &ForeignDaemon> {
         self.asked.values().filter_map(ProbeRecord::neighbour)
     }
 
-    /// What that one is now.
+    /// Returns the foreign daemon with that key.
     pub(super) fn at(&self, key: &ProbeKey) -> Option<&ForeignDaemon> {
         self.asked.get(key).and_then(ProbeRecord::neighbour)
     }
 
-    /// Who answered without a credential: port, process, and why it is none.
+    /// Returns the listeners that answered without a credential: port, process, and the reason.
     pub(super) fn refused(&self) -> impl Iterator<Item = (&ProbeKey, &str)> {
         self.asked
             .iter()
@@ -275,7 +275,7 @@ impl ProbeRecord {
         self.neighbour().filter(|one| one.doubt.is_none())
     }
 
-    /// A daemon, so no stranger any more, whose answer may be another one now.
+    /// Returns whether this is a daemon whose answer may have changed since it was probed.
     fn is_outdated(&self, ids: &[u64], mut lives: impl FnMut(Process) -> bool) -> bool {
         let ProbeAnswer::Daemon { process, .. } = &self.answer else {
             return false;
@@ -285,7 +285,7 @@ impl ProbeRecord {
     }
 }
 
-/// Why a claim is not believed.
+/// Returns the reason why a claim is not believed.
 fn doubt(claim: &Claim, one: &Candidate, process: Option<Process>) -> Option<String> {
     let ProbeKey { port, process: own } = one.key;
     if claim.port != port {
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!((listed.pid, listed.doubt.is_some()), (7, true));
     }
 
-    /// What is known after each of these has said that it has that name.
+    /// Returns the results after each of these listeners has claimed its name.
     fn found(said: &[(&Candidate, &str)]) -> ForeignDaemons {
         let mut found = ForeignDaemons::default();
         let all = said.iter().map(|(one, _)| (*one).clone()).collect();
@@ -398,7 +398,7 @@ mod tests {
             found.settle(both(), |_| false).0,
             std::slice::from_ref(&daemon)
         );
-        // Between two instances it says nothing, and is what it was.
+        // Between two instances it doesn't answer, and stays as it was.
         assert_eq!(found.heard(&daemon, ProbeOutcome::Silence), None);
         assert_eq!(names(&found), ["A"]);
         let (to_ask, changes) = found.settle(vec![silent.clone()], |_| true);
@@ -482,7 +482,7 @@ mod tests {
         }
         found.heard(&honest, claims(&honest, "Counter"));
         assert_eq!(names(&found), ["Counter@4001", "Counter"]);
-        // It may come to its senses.
+        // It may become correct later.
         let change = found.heard(&one, lies(4001, process));
         assert!(
             matches!(change, Some(ForeignChange::Appeared(_))),

@@ -1,8 +1,9 @@
-//! The one question that a stranger is asked, and how long it may take to answer.
+//! The probe: the one question to an unknown listener, and the limits for its answer.
 //!
-//! Five bytes, on a connection of its own, which is closed as soon as the answer is clear. However a stranger behaves, it
-//! is done within [`CONNECT`] and [`ANSWER`], and takes no more memory than a reply. No error type: one that can't be
-//! connected to, or breaks off, is one that gave no answer.
+//! The question has four bytes, on a connection of its own, which is closed as soon as the answer is clear.
+//! Whatever the listener does, the probe ends within [`CONNECT`] for each address plus [`ANSWER`], and takes no
+//! more memory than a reply. There is no error type: a listener that can't be connected to, or that breaks off,
+//! counts as silent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +16,16 @@ use tokio::time::timeout;
 use super::claim::{ClaimReader, ProbeReply};
 use dae_runtime::peers::self_connection::is_to_itself;
 
-/// All that is ever sent to somebody who may be no daemon.
+/// The only bytes that are ever sent to a listener that may be no daemon.
 const QUESTION: &[u8] = b"dae\n";
 
-/// Who listens on this machine lets a guest in at once, unless its queue is full.
+/// The limit for connecting. A listener on this machine accepts at once, unless its queue is full.
 const CONNECT: Duration = Duration::from_millis(250);
 
-/// From the question to the answer. A daemon says who it is without looking anything up.
+/// The limit from the question to the answer. A daemon answers it without looking anything up.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// Asks at the first of these addresses that takes a connection; which that was, and what it said.
+/// Asks at the first of these addresses that accepts a connection. Returns that address and the reply.
 pub(super) async fn ask(addresses: &[SocketAddr]) -> Option<(SocketAddr, ProbeReply)> {
     for address in addresses {
         let Ok(Ok(mut stream)) = timeout(CONNECT, TcpStream::connect(address)).await else {
@@ -37,7 +38,7 @@ pub(super) async fn ask(addresses: &[SocketAddr]) -> Option<(SocketAddr, ProbeRe
         let answer = timeout(ANSWER, converse(&mut stream, &mut reader)).await;
         let reply = match answer {
             Ok(Ok(Some(reply))) => reply,
-            // Closed, broken off, or out of time: what came may still be a last line.
+            // Closed, broken off, or out of time: the bytes so far may still be a last line.
             _ => reader.finish(),
         };
         return Some((*address, reply));

@@ -1,8 +1,10 @@
-//! Whom a scan may ask: rules over what the kernel told, decided before a byte is sent to anybody.
+//! The rules for which listeners a scan may probe. They use the kernel's data and are applied before any byte is
+//! sent.
 //!
-//! Most of what listens on a machine is no daemon. A printer prints what it is sent, a web server logs it, and another
-//! user's programs are none of our business. So only sockets that this user made, that a guest on this machine can reach,
-//! from port 1024 up, and at no port that printers use or the config names. Pure.
+//! Most listeners on a machine are no daemons. A printer prints what it is sent, a web server logs it, and other
+//! users' programs are not to be disturbed. So only sockets are allowed that this user made and that a guest on
+//! this machine can reach, from port 1024 up. Printers' ports and those that the config excludes are left out.
+//! Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,39 +12,39 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::sockets::{ListeningSocket, Process};
 use dae_store::config::PortRange;
 
-/// Below are the system's services, which speak protocols of their own.
+/// The lowest port. Below are the system's services, which speak protocols of their own.
 const PORT_MIN: u16 = 1024;
 
-/// Raw printing (9100 and its neighbours): what comes there is printed.
+/// The ports of raw printing: what is sent there is printed.
 const PRINTER_PORTS: PortRange = PortRange {
     first: 9100,
     last: 9107,
 };
 
-/// See the file's head.
+/// The rules for one user, with the ports that the config excludes.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) uid: u32,
     pub(super) ports_never: Vec<PortRange>,
 }
 
-/// Who may be asked: a process that listens at a port.
+/// A listener that may be probed: a process that listens at a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) key: ProbeKey,
-    /// Where it can be reached, the best first.
+    /// The addresses at which it can be reached, the best first.
     pub(super) addresses: Vec<SocketAddr>,
-    /// All that this process listens with at that port, and others that share it.
+    /// The ids of all its sockets at that port, and of others that share the address.
     pub(super) ids: Vec<u64>,
-    /// Who was seen to hold any of these.
+    /// The processes that were seen to hold any of these sockets.
     pub(super) held_by: Vec<Process>,
 }
 
-/// One is asked once for each of these.
+/// The key of a listener. Each is probed once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ProbeKey {
     pub(super) port: u16,
-    /// The oldest that holds the socket.
+    /// The oldest process that holds the socket.
     pub(super) process: Process,
 }
 
@@ -58,7 +60,7 @@ impl Candidate {
 }
 
 impl Rules {
-    /// Whether the socket's owner may be asked, as far as the socket tells.
+    /// Returns whether the owner of the socket may be probed, as far as the socket shows.
     pub(super) fn allow(&self, socket: &ListeningSocket) -> bool {
         let port = socket.address.port();
         let is_barred = |ports: &PortRange| ports.contains(port);
@@ -70,13 +72,13 @@ impl Rules {
     }
 }
 
-/// Loopback or any address: where a guest on this machine gets in.
+/// Returns whether the address is loopback or unspecified, so that a guest on this machine can connect.
 fn is_near(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// The allowed of `sockets`, put together by who listens where. Left out is whom nobody sees to hold a socket, and what
+/// Groups the `allowed` sockets by process and port. Leaves out sockets whose process can't be seen, and those that
 /// one of `ours` holds.
 pub(super) fn candidates(
     allowed: &[ListeningSocket],
@@ -105,15 +107,15 @@ pub(super) fn candidates(
     }
     let mut all: Vec<Candidate> = by_key.into_values().collect();
     for one in &mut all {
-        // IPv4 first: it is where guests look.
+        // IPv4 first, because guests look there.
         one.addresses.sort_by_key(|way| (way.is_ipv6(), *way));
         one.addresses.dedup();
     }
     all
 }
 
-/// Several processes may share an address, each with a socket of its own (`SO_REUSEPORT`): which of them answers is the
-/// kernel's choice, so they are one.
+/// Groups sockets by address. Several processes may share an address, each with a socket of its own
+/// (`SO_REUSEPORT`). The kernel chooses which of them answers, so they count as one.
 fn by_address(sockets: &[ListeningSocket]) -> BTreeMap<SocketAddr, Vec<u64>> {
     let mut by_address: BTreeMap<SocketAddr, Vec<u64>> = BTreeMap::new();
     for socket in sockets {
@@ -125,7 +127,7 @@ fn by_address(sockets: &[ListeningSocket]) -> BTreeMap<SocketAddr, Vec<u64>> {
     by_address
 }
 
-/// Where what listens at that address can be reached from this machine, and nobody else.
+/// Returns the addresses at which this listener, and no other, can be reached from this machine.
 fn ways_to(address: SocketAddr, sockets: &[ListeningSocket]) -> Vec<SocketAddr> {
     let port = address.port();
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -139,7 +141,7 @@ fn ways_to(address: SocketAddr, sockets: &[ListeningSocket]) -> Vec<SocketAddr> 
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => vec![v4],
         IpAddr::V6(ip) if ip.is_unspecified() && is_v4_anothers() => vec![v6],
-        // It takes IPv4 as well, unless it said otherwise: then nobody listens there.
+        // It accepts IPv4 as well, unless it is set to IPv6 only. Then nothing listens at the IPv4 address.
         IpAddr::V6(ip) if ip.is_unspecified() => vec![v4, v6],
         _ => vec![address],
     }

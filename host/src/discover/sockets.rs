@@ -1,10 +1,11 @@
-//! The listening TCP sockets of this machine, and the processes that hold them: what the kernel knows, and nobody's word.
+//! The listening TCP sockets of this machine, and the processes that hold them, as the kernel reports them.
 //!
-//! A scan that finds nothing new has to cost next to nothing, so there are two questions. Which sockets listen is asked of
-//! the kernel at every scan; it answers with address, user and an id of the socket. Which processes hold a socket takes a
-//! walk through the descriptors of every process of this user, and is asked for ids that are new.
+//! A scan that finds nothing new must cost next to nothing, so there are two queries. Each scan asks the kernel
+//! which sockets listen; the answer has the address, the user and an id of each socket. Finding the processes that
+//! hold a socket takes a walk through the file descriptors of all processes of this user. This is done only for new
+//! ids.
 //!
-//! Each kind of system answers in a file of its own, with the same functions. Absent: any connection.
+//! Each kind of system has a file of its own with the same functions. None of them makes a connection.
 
 use std::net::SocketAddr;
 
@@ -18,26 +19,26 @@ pub(super) use elsewhere::{holders, is_process_of, listening, start_of};
 #[cfg(target_os = "linux")]
 pub(super) use linux::{holders, is_process_of, listening, start_of};
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ListeningSocket {
     pub(super) address: SocketAddr,
     /// The user who made it.
     pub(super) uid: u32,
-    /// Tells this socket from all others that are there at the same time, and mostly from later ones.
+    /// An id that is unique among the present sockets, and mostly differs from later ones too.
     pub(super) id: u64,
 }
 
-/// A process; a number alone may belong to another one a moment later.
+/// A process. The id alone is not enough, because another process may get it later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Process {
-    /// In units of the system's, since some moment of the system's; 0 where it doesn't tell. First, so that processes
-    /// are in the order of their age.
+    /// The start time, in a unit and from an origin that the system defines; 0 if unknown. First, so that processes
+    /// sort by age.
     pub(super) start: u64,
     pub(super) pid: u32,
 }
 
-// The other systems' answers are checked here too, against this one's.
+// The implementation for other systems is compiled here too, to check it against this one.
 #[cfg(all(test, target_os = "linux"))]
 #[allow(dead_code, reason = "a part of it is tested")]
 mod elsewhere;

@@ -1,6 +1,6 @@
-//! States that nobody starts from: they are set aside before something else takes their place, and kept for a while.
+//! Sets aside states that no instance starts from, before something else replaces them. They are kept for a while.
 //!
-//! Also what waits for the next start of a daemon that its owner has stopped: its file, and what it starts from.
+//! This file also sets the file and the state for the next start of a daemon that its owner has stopped.
 
 use super::reload::with_cure;
 use super::{DaemonSpec, OrderResult, StartFrom, Supervisor};
@@ -10,14 +10,14 @@ use dae_store::report::Mode;
 use dae_store::snapshots::{KeptState, StoredState};
 
 impl Supervisor {
-    /// Has `spec` wait for the next start in place of what was to run. Only its trial happens now.
+    /// Makes the next start run `spec` instead of the previous one. Only its preflight runs now.
     pub(super) async fn put_in(
         &mut self,
         spec: DaemonSpec,
         from: StartFrom,
     ) -> Result<OrderResult, String> {
         if spec.artefact.hash != self.spec.artefact.hash {
-            // A subprocess is its own trial only where it is started.
+            // A subprocess is its own preflight only if it is started.
             let tried = DaemonSpec {
                 mode: Mode::InProcess,
                 ..spec.clone()
@@ -40,8 +40,8 @@ impl Supervisor {
         Ok(done)
     }
 
-    /// Sets aside the state that the successor doesn't start from: the one that the running instance has `left`, or else the
-    /// one that was kept. Returns what it is called.
+    /// Sets aside the state that the successor doesn't start from: the one that the running instance has `left`, or
+    /// else the stored one. Returns its id.
     pub(super) fn set_aside(
         &mut self,
         from: &StartFrom,
@@ -66,14 +66,14 @@ impl Supervisor {
         })
     }
 
-    /// The successor didn't start: the state is where it was.
+    /// Undoes [`Supervisor::set_aside`] after the successor didn't start.
     pub(super) fn take_back(&self, set_aside: Option<String>) {
         if let Some(id) = set_aside {
             self.shared.past.take_back(&self.spec.name, &id);
         }
     }
 
-    /// Sets aside what newer code has kept, before older code starts from `state`.
+    /// Sets aside the state that newer code has stored, before older code starts from `state`.
     pub(super) fn set_aside_newer(&self, state: &KeptState, generation: u64) {
         let name = &self.spec.name;
         let Ok(StoredState::State(newer)) = self.shared.states.find(name) else {

@@ -1,7 +1,8 @@
-//! A new instance, wholly built: port, code, construction, and an answer.
+//! Builds a new instance completely: port, code, construction, and an answer.
 //!
-//! In two steps, so that guests need not wait for the first: [`Supervisor::prepare`] loads the file beside the one that
-//! runs, in this process or in another, and whatever hangs there holds nobody; [`Supervisor::start`] gives it the state.
+//! There are two steps, so that guests need not wait for the first. [`Supervisor::prepare`] loads the file beside
+//! the running instance, in this process or in another. If it hangs there, it blocks no guest. [`Supervisor::start`]
+//! passes the state to it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,11 +26,11 @@ use dae_store::blocking;
 use dae_store::report::Mode;
 use dae_store::snapshots::KeptState;
 
-/// A successor that has its port, its number and its code, and has not been started: nobody has to wait for that.
+/// A successor that has its port, its number and its code, but is not started. Guests need not wait for this step.
 pub(super) struct Successor {
     spec: DaemonSpec,
     attempt: Attempt,
-    /// Where it is to be on another port than the one that runs.
+    /// The new listener, if the successor uses another port than the running instance.
     listening: Option<Listener>,
     code: LoadedCode,
 }
@@ -37,22 +38,24 @@ pub(super) struct Successor {
 /// One attempt to build an instance.
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
-    /// The generation that it becomes if it is accepted. A refused attempt takes no generation: the next one gets it.
+    /// The generation that it becomes if it is accepted. A refused attempt takes no generation: the next one gets
+    /// it.
     generation: u64,
-    /// Never used twice, so that a late report of a refused attempt is told from one of its successor.
+    /// The unique number of the attempt. It distinguishes a late report of a refused attempt from one of its
+    /// successor.
     number: u64,
 }
 
-/// Where its code was loaded.
+/// The place where the code was loaded.
 enum LoadedCode {
     Here(Arc<LibraryUse>),
     Apart(Box<LoadedSubprocess>),
 }
 
-/// A new instance that has answered, and all that is to take the place of what was there before.
+/// A new instance that has answered, and all that replaces the previous one.
 pub(super) struct Built {
     pub(super) instance: Arc<Instance>,
-    /// What it runs, in the host's own process.
+    /// The library that it runs, if it is in-process.
     pub(super) image: Option<Arc<LibraryUse>>,
     pub(super) listening: Option<Listener>,
 }
@@ -68,7 +71,7 @@ impl Supervisor {
         self.start(successor, state).await
     }
 
-    /// Binds the port if that is still to be done, and loads the file, beside the one that runs.
+    /// Binds the port if needed, and loads the file, beside the running instance.
     pub(super) async fn prepare(&mut self, spec: &DaemonSpec) -> Result<Successor, String> {
         if spec.artefact.manifest.exclusive {
             self.all_retired().await;
@@ -79,7 +82,7 @@ impl Supervisor {
             generation: self.now.generation.load(Ordering::Relaxed) + 1,
             number: self.attempts,
         };
-        // The port that it has, whatever was asked for.
+        // Use the actual port, whatever was requested.
         let mut spec = spec.clone();
         spec.port = Some(port);
         let code = self.load(&spec, attempt).await?;
@@ -91,7 +94,7 @@ impl Supervisor {
         })
     }
 
-    /// Constructs an instance of it, which has answered.
+    /// Constructs an instance from the successor. The instance has answered.
     pub(super) async fn start(
         &self,
         successor: Successor,
@@ -121,7 +124,7 @@ impl Supervisor {
         })
     }
 
-    /// The daemon's port, and a new listener where another than the present one is asked for.
+    /// Returns the daemon's port, and a new listener if another port than the present one is needed.
     fn bind(&mut self, spec: &DaemonSpec) -> Result<(u16, Option<Listener>), String> {
         if let Some(listening) = &self.listening
             && (!spec.is_port_pinned || spec.port == Some(listening.port()))
@@ -137,7 +140,7 @@ impl Supervisor {
         Ok((port, None))
     }
 
-    /// From here on that is its port. A listener on another ends; its guests stay.
+    /// Makes `listening` the daemon's listener. A listener on another port ends; its guests stay.
     pub(super) fn listen(&mut self, listening: Listener) {
         self.now.running().port = Some(listening.port());
         self.listening = Some(listening);
@@ -168,8 +171,8 @@ impl Supervisor {
             .map_err(|fault| fault.to_string())
     }
 
-    /// Loads the code where the daemon is to run. What the loader refuses in the host's process alone, because that has no
-    /// room left for it, runs in a process of its own.
+    /// Loads the code where the daemon is to run. If only the loader refuses the file, because the host's process
+    /// has no space left for it, the code runs in a process of its own.
     async fn load(&self, spec: &DaemonSpec, attempt: Attempt) -> Result<LoadedCode, String> {
         if self.where_to(spec) == Mode::InProcess {
             match self.image(spec).await {
@@ -222,7 +225,7 @@ impl Supervisor {
             on_end: self.hold_at_end(attempt),
         };
         let spawner = self.shared.spawner.clone();
-        // On the runtime of the guests, since that is where its socket is used.
+        // Runs on the guests' runtime, because its socket is used there.
         let loading = self
             .shared
             .runtime
@@ -249,7 +252,8 @@ impl Supervisor {
         started.map_err(|fault| fault.to_string())
     }
 
-    /// In-process as long as the process has room for another image, which it never gives back.
+    /// Returns the place where the code runs: in-process while the process may load another library, which it never
+    /// unloads.
     fn where_to(&self, spec: &DaemonSpec) -> Mode {
         let SupervisorShared { images, config, .. } = &*self.shared;
         if spec.mode == Mode::Subprocess || images.has(&spec.artefact.hash) {
@@ -274,12 +278,12 @@ impl Supervisor {
         Mode::InProcess
     }
 
-    /// What a worker is told first; of no generation yet.
+    /// Returns the first message to a worker, without a generation.
     pub(super) fn load_message(&self, spec: &DaemonSpec) -> StartMessage {
         StartMessage {
             host_pid: std::process::id(),
-            // Straight from the store: a new process has nothing mapped under that name, and the store never writes over
-            // a file.
+            // Straight from the store: a new process has nothing mapped under that name, and the store never writes
+            // over a file.
             file: spec.artefact.path.clone(),
             manifest: (*spec.artefact.manifest).clone(),
             name: spec.name.clone(),
@@ -293,7 +297,8 @@ impl Supervisor {
         }
     }
 
-    /// Lines wait from the moment at which nobody is there to take them, and not only once this task has heard of it.
+    /// Returns a callback that makes the gate queue lines as soon as the process ends, before this task learns of
+    /// it.
     fn hold_at_end(&self, attempt: Attempt) -> Box<dyn FnOnce() + Send> {
         let gate = Arc::clone(&self.gate);
         Box::new(move || gate.hold_behind(attempt.number))

@@ -1,7 +1,8 @@
-//! A supervised daemon as the rest of the host sees it: what it can be told, and what a look at it shows.
+//! A supervised daemon as the rest of the host sees it: the orders that it takes, and its visible state.
 //!
-//! A [`Daemon`] is a handle: it holds the gate that guests find, the way to the supervisor's task, and what that task says
-//! is the case. Nothing here decides anything; orders are carried out one after another by the task.
+//! A [`Daemon`] is a handle. It holds the gate that guests meet, the channel to the supervisor's task, and the
+//! state that this task publishes. Nothing here decides anything: the task carries out the orders one after
+//! another.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -23,7 +24,7 @@ use dae_store::report::{CommandChanges, Credential, LastEnd};
 use dae_store::restart::History;
 use dae_store::snapshots::KeptState;
 
-/// What a supervisor can be told to do. The sender hears when it is done.
+/// An order to a supervisor. The sender receives the result when it is done.
 #[derive(Debug)]
 pub(super) enum Order {
     Start(OrderReply),
@@ -35,18 +36,19 @@ pub(super) enum Order {
     End(OrderReply),
 }
 
-/// What a new instance starts from. A state that it doesn't start from is set aside.
+/// The state that a new instance starts from. A state that is not used is set aside.
 #[derive(Debug, Clone)]
 pub(crate) enum StartFrom {
-    /// The state of the instance before, or the one that was kept.
+    /// The state of the instance before, or the stored one.
     Kept,
     /// No state.
     Nothing,
-    /// This one.
+    /// The given state.
     State(Box<KeptState>),
 }
 
-/// Whether a change has begun. Until then its asker may abandon it; from then on it is carried through.
+/// A flag that says whether a change has begun. The caller may abandon the change until then. Once begun, it is
+/// carried through.
 #[derive(Debug, Default)]
 pub struct ChangeStart(AtomicU8);
 
@@ -55,17 +57,17 @@ impl ChangeStart {
     const BEGUN: u8 = 1;
     const ABANDONED: u8 = 2;
 
-    /// Begins the change. False where it was abandoned before, and must not be made.
+    /// Begins the change. Returns false if the change was abandoned and must not be made.
     pub fn begin(&self) -> bool {
         self.leave_waiting_for(Self::BEGUN) != Self::ABANDONED
     }
 
-    /// Abandons the change. False where it has begun, and is carried through.
+    /// Abandons the change. Returns false if the change has begun and is carried through.
     pub fn abandon(&self) -> bool {
         self.leave_waiting_for(Self::ABANDONED) != Self::BEGUN
     }
 
-    /// Returns what it is afterwards.
+    /// Returns the value afterwards.
     fn leave_waiting_for(&self, next: u8) -> u8 {
         let before =
             self.0
@@ -74,7 +76,7 @@ impl ChangeStart {
     }
 }
 
-/// An order, and whether whoever gave it still wants it.
+/// An order, and the flag with which its caller may abandon it.
 pub(super) struct QueuedOrder {
     pub(super) order: Order,
     pub(super) begin: Arc<ChangeStart>,
@@ -82,31 +84,31 @@ pub(super) struct QueuedOrder {
 
 pub(super) type OrderReply = oneshot::Sender<Result<OrderResult, String>>;
 
-/// What an order came to.
+/// The result of an order.
 #[derive(Debug, Clone, Default)]
 pub struct OrderResult {
-    /// The generation that answers; 0 where none does.
+    /// The generation that answers, or 0 if none does.
     pub generation: u64,
-    /// The length of the state that was handed over, in bytes.
+    /// The length of the state that was passed on, in bytes.
     pub state_bytes: Option<u64>,
-    /// What changed in its commands.
+    /// The changes in the daemon's commands.
     pub changes: CommandChanges,
-    /// What the state is called that was set aside.
+    /// The id of the state that was set aside.
     pub set_aside: Option<String>,
 }
 
-/// What a supervisor did by itself that the registry must know of.
+/// A change that a supervisor made by itself and that the registry must record.
 #[derive(Debug)]
 pub enum Notice {
-    /// A new generation did not last; the one before runs again.
+    /// A new generation did not last. The one before runs again.
     RolledBack {
-        /// The content that did not last.
+        /// The hash of the file that did not last.
         bad: String,
-        /// What runs again.
+        /// The daemon that runs again.
         good: Box<DaemonSpec>,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// The daemon's gate. Another daemon may have the name by the time that this is read.
+        /// The daemon's gate. Another daemon may have the name by the time the notice is read.
         gate: Arc<Gate>,
     },
 }
@@ -114,14 +116,14 @@ pub enum Notice {
 /// One supervised daemon, as the rest of the host sees it.
 #[derive(Debug)]
 pub struct Daemon {
-    /// What its guests find.
+    /// The gate that guests meet.
     pub gate: Arc<Gate>,
-    // Boxed, since a channel has room for 32 of them from the beginning.
+    // Boxed, because a channel allocates space for 32 messages at once.
     orders: mpsc::Sender<Box<QueuedOrder>>,
     now: Arc<DaemonNow>,
 }
 
-/// What is the case at the moment.
+/// The current state and details of a daemon, shared by its supervisor and its handle.
 #[derive(Debug)]
 pub(super) struct DaemonNow {
     pub(super) state: watch::Sender<DaemonState>,
@@ -130,7 +132,7 @@ pub(super) struct DaemonNow {
     pub(super) restarts: AtomicU64,
 }
 
-/// What a look at a daemon shows, besides its state.
+/// The visible details of a daemon, besides its state.
 #[derive(Debug)]
 pub(super) struct RunningView {
     pub(super) spec: DaemonSpec,
@@ -143,14 +145,14 @@ pub(super) struct RunningView {
     pub(super) stopping: Stopping,
 }
 
-/// What its instances of before have left in the host's process.
+/// A summary of what earlier instances have left in the host's process.
 #[derive(Debug, Clone, Default)]
 pub struct RetiredCounts {
-    /// How many there were.
+    /// The number of earlier instances.
     pub generations: u64,
-    /// Those of which something runs on for good.
+    /// The number of those of which something runs on for good.
     pub left_behind: u64,
-    /// The contents that they ran.
+    /// The hashes of the files that they ran.
     pub hashes: BTreeSet<String>,
 }
 
@@ -162,36 +164,37 @@ impl RetiredCounts {
     }
 }
 
-/// A look at a daemon.
+/// A snapshot of a daemon's details.
 #[derive(Debug, Clone)]
 pub struct DaemonView {
-    /// What it runs.
+    /// The file and settings.
     pub spec: DaemonSpec,
-    /// Its port, while it has one.
+    /// The port, while the daemon has one.
     pub port: Option<u16>,
-    /// Who answers, while anybody does.
+    /// The identity of the instance that answers, if one does.
     pub identity: Option<Arc<Identity>>,
-    /// Where it is in its life.
+    /// The state of the daemon.
     pub state: DaemonState,
-    /// The n-th instance since the host started.
+    /// The generation: the n-th instance since the host started.
     pub generation: u64,
-    /// Restarts since then.
+    /// The number of restarts since the host started.
     pub restarts: u64,
-    /// How the last instance that ended by itself did.
+    /// The last end of an instance that ended by itself.
     pub last_end: Option<LastEnd>,
-    /// `3 of 5 in 30 s`: restarts in the window, at the time of the last one.
+    /// The restarts in the window at the time of the last one, as `3 of 5 in 30 s`.
     pub recent: String,
-    /// Where the state of the present instance comes from; empty where it has none.
+    /// The origin of the present instance's state. It is empty if the instance has no state.
     pub state_from: String,
-    /// What its instances of before have left in the host's process.
+    /// A summary of what earlier instances have left in the host's process.
     pub retired: RetiredCounts,
 }
 
-/// Orders that may wait. A daemon is seldom told two things at once; who comes later waits with his own.
+/// The most orders that may wait. A daemon seldom gets two orders at once. Further callers wait until there is
+/// space.
 const ORDERS_MAX: usize = 16;
 
 impl Daemon {
-    /// A supervised daemon; nothing of it runs until it is told to start.
+    /// Creates a supervised daemon. Nothing of it runs until it is started.
     #[must_use]
     pub fn supervise(spec: DaemonSpec, shared: Arc<SupervisorShared>) -> Self {
         let gate = Gate::new(&spec.name, shared.config.limits());
@@ -233,34 +236,34 @@ impl Daemon {
         Daemon { gate, orders, now }
     }
 
-    /// Starts it; done when it answers. Nothing to do if it does already.
+    /// Starts the daemon. Completes when it answers, or at once if it already does.
     ///
     /// # Errors
-    /// Why it doesn't start.
+    /// Returns the reason if the daemon doesn't start.
     pub async fn start(&self, begin: &Arc<ChangeStart>) -> Result<OrderResult, String> {
         self.order(begin, Order::Start).await
     }
 
-    /// Stops it; done when nothing of it runs.
+    /// Stops the daemon. Completes when nothing of it runs.
     ///
     /// # Errors
-    /// What went wrong on the way; it is stopped all the same.
+    /// Returns what went wrong on the way. The daemon is stopped all the same.
     pub async fn stop(&self, begin: &Arc<ChangeStart>) -> Result<OrderResult, String> {
         self.order(begin, Order::Stop).await
     }
 
-    /// Has a new instance of the same file take over from the one that runs, if one does.
+    /// Replaces the running instance, if any, with a new one of the same file.
     ///
     /// # Errors
-    /// Why the new one doesn't start; the old one runs on.
+    /// Returns the reason if the new instance doesn't start. The old one runs on.
     pub async fn restart(&self, begin: &Arc<ChangeStart>) -> Result<OrderResult, String> {
         self.order(begin, Order::Restart).await
     }
 
-    /// Has an instance of another file, or with other settings, take over.
+    /// Replaces the running instance with one of another file, or with other settings.
     ///
     /// # Errors
-    /// Why it doesn't start; what was before runs on.
+    /// Returns the reason if the new instance doesn't start. The old one runs on.
     pub(crate) async fn replace(
         &self,
         begin: &Arc<ChangeStart>,
@@ -270,10 +273,10 @@ impl Daemon {
         self.order(begin, order).await
     }
 
-    /// Its state as it is now, or, while nothing runs, as it was kept.
+    /// Returns the daemon's current state, or its stored state if the daemon doesn't run.
     ///
     /// # Errors
-    /// It hands none over, or can't.
+    /// Returns the reason if the daemon has no state or can't save it.
     pub async fn state(&self) -> Result<Vec<u8>, String> {
         let (reply, saved) = oneshot::channel();
         let gone = || "its supervisor has ended".to_owned();
@@ -286,11 +289,11 @@ impl Daemon {
         saved.await.map_err(|_| gone())?
     }
 
-    /// Sets what the next start is to run, and starts nothing. A new file goes through its trial now, and
-    /// the state that it isn't to start from is set aside now.
+    /// Sets what the next start runs, and starts nothing. A new file goes through its preflight now. A state that
+    /// the next start doesn't use is set aside now.
     ///
     /// # Errors
-    /// The trial failed. What was to run before still is.
+    /// Returns the reason if the preflight failed. The next start then runs the same as before.
     pub(crate) async fn prepare(
         &self,
         begin: &Arc<ChangeStart>,
@@ -300,16 +303,16 @@ impl Daemon {
         self.order(begin, order).await
     }
 
-    /// Stops it for good.
+    /// Stops the daemon for good.
     ///
     /// # Errors
-    /// As [`Daemon::stop`].
+    /// As for [`Daemon::stop`].
     pub async fn end(&self) -> Result<OrderResult, String> {
         self.order(&Arc::default(), Order::End).await
     }
 
-    /// Gives an order, and waits until it is carried out. It is not carried out where `begin` is abandoned before the
-    /// supervisor comes to it.
+    /// Sends an order and waits until it is carried out. An order whose `begin` is abandoned before the supervisor
+    /// reaches it is not carried out.
     async fn order(
         &self,
         begin: &Arc<ChangeStart>,
@@ -329,52 +332,52 @@ impl Daemon {
         done.await.unwrap_or_else(|_| Err(fault.to_owned()))
     }
 
-    /// Says that a start is on its way, so that [`Daemon::settled`] waits for it.
+    /// Announces that a start follows, so that [`Daemon::settled`] waits for it.
     pub fn announce_start(&self) {
         self.now.state.send_replace(DaemonState::Starting);
     }
 
-    /// Waits until it answers, or won't by itself.
+    /// Waits until no start or reload of the daemon is under way.
     pub async fn settled(&self) {
         let mut state = self.now.state.subscribe();
-        // An error means that the supervisor has ended, and nothing is more settled than that.
+        // An error means that the supervisor has ended, so the state won't change any more.
         let _ = state.wait_for(DaemonState::is_settled).await;
     }
 
-    /// Its port, while it has one.
+    /// Returns the daemon's port, while it has one.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.now.running().port
     }
 
-    /// The process that it runs in, while it does.
+    /// Returns the id of the process that the daemon runs in, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let running = self.now.running();
         running.identity.as_ref().map(|identity| identity.pid)
     }
 
-    /// Waits until it answers, or won't by itself; one that is to be restarted is waited for.
+    /// Waits until the daemon answers, or won't answer by itself. Waits for pending restarts too.
     pub async fn up_or_down(&self) {
         let mut state = self.now.state.subscribe();
         let is_settled = |state: &DaemonState| {
             state.is_settled() && !matches!(state, DaemonState::Backoff { .. })
         };
-        // An error means that the supervisor has ended, and nothing is more settled than that.
+        // An error means that the supervisor has ended, so the state won't change any more.
         let _ = state.wait_for(is_settled).await;
     }
 
-    /// Where it is in its life, in one word.
+    /// Returns the daemon's state in one word.
     pub(crate) fn state_word(&self) -> &'static str {
         self.now.state.borrow().word()
     }
 
-    /// How far its stop has got.
+    /// Returns the progress of the daemon's stop.
     pub(crate) fn stopping(&self) -> Stopping {
         self.now.running().stopping.clone()
     }
 
-    /// Those that are to be ready before it starts, and how long it waits for them.
+    /// Returns the daemons that must be ready before this one starts, and the longest wait for them.
     #[must_use]
     pub fn starts_after(&self) -> (Vec<String>, Duration) {
         let running = self.now.running();
@@ -382,7 +385,7 @@ impl Daemon {
         (settings.after.clone(), durations::ms(settings.after_ms))
     }
 
-    /// How it is.
+    /// Returns a snapshot of the daemon's details.
     #[must_use]
     pub fn glance(&self) -> DaemonView {
         let running = self.now.running();

@@ -1,7 +1,7 @@
-//! Whether a daemon is well: asked through the boundary, not through its port.
+//! Health checks, through the plugin boundary instead of the port.
 //!
-//! A daemon in a process of its own is asked, and killed when it has not answered for long enough. One in the host's own
-//! process can't be killed; what can be done is to see which handler holds a thread, and to say so.
+//! A subprocess is pinged, and killed if it doesn't answer for long enough. An in-process daemon can't be killed.
+//! The check finds and reports the handler that blocks a thread.
 
 use super::Supervisor;
 use super::health_timer::TimerSlot;
@@ -11,22 +11,22 @@ use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::report::Mode;
 
-/// What is known from the last time it was asked.
+/// The results of the last check.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Its sign of life then.
+    /// The sign of life at that check.
     pulse: Option<u64>,
     misses: u32,
-    /// What ran then.
+    /// The handlers that ran at that check.
     seen: Vec<RunningHandler>,
-    /// Its place in the host's rounds, which says when to look.
+    /// The slot in the health timer, which says when to check.
     pub(super) turn: Option<TimerSlot>,
-    /// Why it was killed, once it was.
+    /// The reason for killing the process, once it was killed.
     pub(super) kill_cause: Option<String>,
 }
 
 impl Health {
-    /// Of an instance that was not asked yet.
+    /// Creates the health of an instance that was not checked yet.
     pub(super) fn of(turn: Option<TimerSlot>) -> Self {
         Health {
             turn,
@@ -39,7 +39,8 @@ impl Supervisor {
     pub(super) fn check_health(&mut self) {
         let Some(current) = &self.current else { return };
         let instance = std::sync::Arc::clone(&current.instance);
-        // Not what was asked for: it may run elsewhere for want of room.
+        // Use the actual mode, not the requested one: a daemon may run elsewhere if the host's process can load no
+        // more.
         match instance.identity.mode {
             Mode::Subprocess => self.check_pulse(&instance),
             Mode::InProcess => self.check_handlers(&instance),

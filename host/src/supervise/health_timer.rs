@@ -1,9 +1,10 @@
-//! The rounds of a host: one timer for the health of all daemons that are asked as often, however many there are.
+//! The health timer: one task for the health checks of all daemons with the same period, however many there are.
 //!
-//! Ten thousand daemons that rest must not wake ten thousand tasks every few seconds. So a round looks at what runs in the
-//! host's process, and calls only upon those supervisors whose daemon has something running, or had at the round before;
-//! and upon all whose daemon has a process of its own, since only it can say how it is. All rounds are at multiples of
-//! their period from the host's start, so that the machine wakes once for several.
+//! Ten thousand idle daemons must not wake ten thousand tasks every few seconds. So a round looks at what runs in
+//! the host's process. It notifies only the supervisors whose daemon has something running, or had at the round
+//! before. It also notifies the supervisors of all subprocesses, because only a subprocess itself can report its
+//! health. All rounds are at multiples of their period from the host's start, so that the machine wakes once for
+//! several of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -19,25 +20,25 @@ use dae_store::lock::lock;
 use dae_store::report::Mode;
 use dae_store::tasks;
 
-/// See the file's head.
+/// The health timer of a host, with a group of daemons for each period.
 #[derive(Debug)]
 pub struct HealthTimer {
     /// The host's start.
     since: Instant,
-    /// By their period, in milliseconds.
+    /// The groups by period, in milliseconds.
     by_period: Mutex<HashMap<u64, TimerGroup>>,
 }
 
-/// Those who are called upon at the same moments, by the numbers of their instances.
+/// The supervisors that are notified at the same times, by the numbers of their instances.
 #[derive(Debug, Default)]
 struct TimerGroup {
     here: HashMap<u64, Arc<Notify>>,
     apart: HashMap<u64, Arc<Notify>>,
-    /// Those of which something ran at the round before.
+    /// The instances that had something running at the round before.
     before: Vec<u64>,
 }
 
-/// A supervisor's place in a round, for one instance. Dropped, it is called upon no more.
+/// A supervisor's slot in a group, for one instance. Dropping it ends the notifications.
 #[derive(Debug)]
 pub(super) struct TimerSlot {
     health_timer: Arc<HealthTimer>,
@@ -47,7 +48,7 @@ pub(super) struct TimerSlot {
 }
 
 impl TimerSlot {
-    /// Ends when it is time to look.
+    /// Completes when it is time for a check.
     pub(super) async fn called(&self) {
         self.call.notified().await;
     }
@@ -63,7 +64,7 @@ impl Drop for TimerSlot {
 }
 
 impl HealthTimer {
-    /// Those of a host that started then.
+    /// Creates the timer of a host that started at `since`.
     #[must_use]
     pub fn of(since: Instant) -> Arc<Self> {
         Arc::new(HealthTimer {
@@ -72,7 +73,7 @@ impl HealthTimer {
         })
     }
 
-    /// A place for that instance in the round of that period; `None` where it is never to be asked.
+    /// Adds the instance to the group of that period. Returns `None` if the period is 0, which means no checks.
     pub(super) fn enter(self: &Arc<Self>, every_ms: u64, instance: &Instance) -> Option<TimerSlot> {
         if every_ms == 0 {
             return None;
@@ -90,7 +91,8 @@ impl HealthTimer {
             tasks::keep_alive(&Handle::current(), "health rounds", make);
             TimerGroup::default()
         });
-        // Not what was asked for: it may run elsewhere for want of room.
+        // Use the actual mode, not the requested one: a daemon may run elsewhere if the host's process can load no
+        // more.
         let place = match instance.identity.mode {
             Mode::InProcess => &mut round.here,
             Mode::Subprocess => &mut round.apart,
@@ -99,7 +101,8 @@ impl HealthTimer {
         Some(turn)
     }
 
-    /// Calls upon those who have reason to look. False where nobody is left, and the round is over.
+    /// Notifies the supervisors that have a reason to check. Returns false if the group is empty and its rounds
+    /// end.
     fn call(&self, every_ms: u64, running: Vec<u64>) -> bool {
         let mut by_period = lock(&self.by_period);
         let Some(round) = by_period.get_mut(&every_ms) else {
@@ -112,14 +115,14 @@ impl HealthTimer {
         let before = std::mem::replace(&mut round.before, running);
         let numbers = before.iter().chain(&round.before);
         let here = numbers.filter_map(|number| round.here.get(number));
-        // One that is called twice looks once.
+        // A supervisor that is notified twice checks once.
         here.chain(round.apart.values())
             .for_each(|call| call.notify_one());
         true
     }
 }
 
-/// Makes the rounds of that period for as long as there is anybody to call upon.
+/// Runs the rounds of one period for as long as its group has members.
 async fn make(health_timer: Weak<HealthTimer>, since: Instant, every_ms: u64) {
     loop {
         let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -157,7 +160,7 @@ mod tests {
             before: Vec::new(),
         };
         lock(&health_timer.by_period).insert(5, round);
-        // What ran, and who is called upon then.
+        // The running instances, and which supervisors are then notified.
         for (running, expected) in [
             (vec![], [false, false, true]),
             (vec![2, 2, 9], [false, true, true]),

@@ -1,4 +1,4 @@
-//! A daemon's port: bound once, and kept for as long as the daemon is not stopped.
+//! A daemon's port: bound once, and kept until the daemon is stopped.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use dae_runtime::session::accept::{Listener, listen_on};
 use dae_runtime::session::gate::Gate;
 use dae_runtime::threads::fd_limits;
 
-/// Takes the daemon's port, or another if it is taken and not pinned, and lets guests in through `gate`.
+/// Binds the daemon's port, or another if it is taken and not pinned. Accepts guests through `gate`.
 pub(super) fn bind(
     spec: &DaemonSpec,
     gate: &Arc<Gate>,

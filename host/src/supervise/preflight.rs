@@ -1,7 +1,8 @@
-//! The trial: a new file is loaded in a process of its own first. What crashes or hangs there never reaches the host.
+//! The preflight: loads a new file in a process of its own first. A crash or a hang there never reaches the host.
 //!
-//! It reads a copy of the state that the successor will find. It is started there only where its author or its owner says
-//! so, since a start may have effects; and never if it must be alone, since the one that runs has what it needs.
+//! The preflight reads a copy of the state that the successor will find. It starts the daemon only if the author or
+//! the owner says so, because a start may have effects. It never starts an exclusive daemon, because the running
+//! instance holds what it needs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use dae_store::settings::{Preflight, PreflightStep};
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
-    /// Tries the file out, if that is wanted and possible.
+    /// Runs the preflight of a file, if it is wanted and possible.
     pub(super) async fn try_out(
         &mut self,
         spec: &DaemonSpec,
@@ -30,7 +31,7 @@ impl Supervisor {
         };
         let asked = Instant::now();
         if starts {
-            // Each daemon's start is its own.
+            // A start is specific to one daemon, so its result isn't shared.
             let state = self.state_for_trial(from).await?;
             return self.try_alone(spec, starts, state).await;
         }
@@ -48,7 +49,7 @@ impl Supervisor {
             {
                 return Err(text.clone());
             }
-            // Nobody waits for one after the other to fail, too.
+            // Release the turn first, so that the waiting preflights of this file run at the same time.
             drop(turn);
             return self.try_alone(spec, starts, state).await;
         }
@@ -89,8 +90,8 @@ impl Supervisor {
         tried.map_err(|text| format!("its trial failed: {text}"))
     }
 
-    /// Whether the trial starts the daemon too; `None` where there is no trial. One that only loads is none for a
-    /// subprocess, which is its own, nor for what is loaded already.
+    /// Returns whether the preflight also starts the daemon, or `None` if there is no preflight. A preflight that
+    /// only loads is skipped for a subprocess, which is its own preflight, and for a file that is already loaded.
     fn trial_of(&self, spec: &DaemonSpec) -> Option<bool> {
         let manifest = &spec.artefact.manifest;
         let of_plugin = match manifest.trial.as_deref() {
@@ -108,7 +109,7 @@ impl Supervisor {
 
     fn trial_plan(&self, spec: &DaemonSpec, starts: bool) -> SubprocessPlan {
         let config = &self.shared.config;
-        // Of each of its own steps: loading the file, and reading the state.
+        // The limit for each step of the preflight itself: loading the file, and reading the state.
         let step = durations::ms(spec.settings.trial_ms);
         let more = match starts {
             true => config.start_limit() + config.stop_grace(),
@@ -126,12 +127,12 @@ impl Supervisor {
             local: self.local(0),
             load_limit: step,
             start_limit: step + more,
-            // Nobody's lines go to a trial.
+            // No guests use a preflight.
             on_end: Box::new(|| ()),
         }
     }
 
-    /// A copy of what the successor will find; the one that runs goes on with its own.
+    /// Returns a copy of the state that the successor will find. The running instance keeps its own.
     async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
         let Some(current) = self.stateful() else {
             return Ok(self.kept_state()?.map(|kept| kept.state));

@@ -1,11 +1,11 @@
-//! A new instance takes over from the one that runs: the walk of every reload, replacement, restart and move.
+//! The takeover of a new instance from the running one: the steps of every reload, replacement, restart and move.
 //!
-//! From top to bottom: try the file out in a process of its own; load it; close the gate and let what runs finish; take
-//! the state; start the successor with it; open the gate to it; retire the old one. Guests wait from the closing of the
-//! gate to its opening and no longer: for the commands that run (`stop_grace_ms`), the `save` (as long again) and the
-//! successor's `start` (`start_ms`). Until the gate opens again, any failure leaves the old one where it was, with its
-//! queue, and says why. A daemon that must be alone (`exclusive`) ends before its successor starts, and is started again
-//! from the same state if that fails.
+//! The steps: run the preflight; load the file; hold the gate and let running commands finish; save the state;
+//! start the successor with it; open the gate to it; retire the old instance. Guests wait only while the gate is
+//! held: for the running commands (`stop_grace_ms`), the `save` (as long again) and the successor's `start`
+//! (`start_ms`). A failure before the gate opens again leaves the old instance in place, with its queue, and
+//! returns the reason. An exclusive daemon ends before its successor starts, and is started again from the same
+//! state if that fails.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use dae_store::manifest;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
-    /// Has an instance of `spec` take over.
+    /// Replaces the running instance, if any, with one of `spec`.
     pub(super) async fn take_over(
         &mut self,
         spec: DaemonSpec,
@@ -37,8 +37,8 @@ impl Supervisor {
         result.map_err(with_cure)
     }
 
-    /// Returns to the state it was in, or to having failed; lets a port go that was bound for nothing. Where the code that
-    /// is down was tried again, why it doesn't start is the newest that is known of it.
+    /// Returns to the previous state, or to having failed. Releases a port that was bound for nothing. If the same
+    /// code failed again, its cause is replaced by the new one.
     fn stay(&mut self, before: DaemonState, had_port: bool, (cause, is_same): (&str, bool)) {
         if !had_port {
             self.listening = None;
@@ -50,7 +50,7 @@ impl Supervisor {
             DaemonState::Starting | DaemonState::Stopped | DaemonState::Failed { .. } => {
                 DaemonState::Failed { cause }
             }
-            // An exclusive one that could not be started again.
+            // An exclusive daemon that could not be started again.
             DaemonState::Ready | DaemonState::Degraded { .. } if self.current.is_none() => {
                 DaemonState::Failed { cause }
             }
@@ -110,11 +110,11 @@ impl Supervisor {
         Ok(done)
     }
 
-    /// Keeps what the new instance has started from, or a crash would bring back something else.
+    /// Stores the state that the new instance has started from. Otherwise a crash would bring back another one.
     async fn keep_after(&self, from: &StartFrom, state: Option<&KeptState>, was_kept: bool) {
         match (from, state) {
-            // It is where it came from: a host that comes back with a thousand of them has nothing to write, but what the
-            // disk hasn't taken before.
+            // The state is already stored. A host that restores a thousand daemons writes only what the disk hasn't
+            // taken before.
             (StartFrom::Kept, Some(_)) if was_kept => self.settle_states(),
             (_, Some(state)) => self.keep(state).await,
             (StartFrom::Kept, None) => {}
@@ -122,7 +122,7 @@ impl Supervisor {
         }
     }
 
-    /// Has the one that runs end before its successor starts. False where none does.
+    /// Ends the running instance before its successor starts. Returns false if none runs.
     async fn retire_first(&mut self) -> bool {
         let Some(old) = self.take_away() else {
             return false;
@@ -143,8 +143,9 @@ impl Supervisor {
         }
     }
 
-    /// What the successor starts from, or what the old one may have to go on from. Where an instance with a state runs, lines wait from here on, and those in flight
-    /// have finished or were cancelled: no change of the state is lost.
+    /// Returns the state that the successor starts from, or that the old instance may have to resume from. If a
+    /// stateful instance runs, this queues new lines and waits until those in flight have finished or were
+    /// cancelled. So no change of the state is lost.
     async fn quiesce(&mut self, from: &StartFrom) -> Result<Option<KeptState>, String> {
         let is_kept = matches!(from, StartFrom::Kept);
         let Some(current) = self.stateful() else {
@@ -166,7 +167,7 @@ impl Supervisor {
             .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Reload, generation));
         match saved {
             Ok(state) => Ok(Some(state)),
-            // Nobody starts from it, so that it is no reason to refuse.
+            // The successor doesn't start from this state, so this is no reason to refuse.
             Err(_) if !is_kept => Ok(None),
             Err(text) => {
                 self.reopen();
@@ -175,19 +176,19 @@ impl Supervisor {
         }
     }
 
-    /// The instance that runs, if it hands a state over.
+    /// Returns the running instance if it has a state to pass on.
     pub(super) fn stateful(&self) -> Option<&Current> {
         let current = self.current.as_ref();
         current.filter(|current| current.instance.has_state())
     }
 
-    /// What was kept at the last stop, reload or checkpoint.
+    /// Returns the state that was stored at the last stop, reload or checkpoint.
     pub(super) fn kept_state(&self) -> Result<Option<KeptState>, String> {
         let kept = self.shared.states.load(&self.spec.name);
         kept.map_err(|error| format!("{error:#}"))
     }
 
-    /// The successor didn't start: what was, goes on.
+    /// Resumes the old instance after the successor didn't start. Returns the cause.
     async fn go_on(
         &mut self,
         cause: String,
@@ -211,7 +212,7 @@ impl Supervisor {
         }
     }
 
-    /// Opens the gate again to the instance that it was closed to.
+    /// Opens the gate again to the running instance.
     pub(super) fn reopen(&mut self) {
         if let Some(current) = &mut self.current {
             current.leased = self.gate.open(Arc::clone(&current.instance));
@@ -232,7 +233,7 @@ impl Supervisor {
         }
     }
 
-    /// Keeps a state for the next start; a disk that refuses is told, and costs nothing else.
+    /// Stores a state for the next start. If the disk refuses it, this is only logged.
     pub(super) async fn keep(&self, state: &KeptState) {
         let (states, name) = (&self.shared.states, &self.spec.name);
         if let Err(error) = states.keep_with_others(name, state).await {
@@ -256,9 +257,9 @@ fn with_hint(cause: String, is_exclusive: bool) -> String {
     }
 }
 
-/// A state that the new code doesn't take is the owner's to give up, and nobody else's.
+/// Adds a hint to the cause if the new code can't read the state. Only the owner may give up a state.
 pub(super) fn with_cure(cause: String) -> String {
-    // The words of the author's crate, which is all that crosses.
+    // The texts of the author's crate: only the text crosses the boundary.
     let of_the_state = [
         "the state can't be read",
         "the state is of version",

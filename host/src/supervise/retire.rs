@@ -1,7 +1,8 @@
-//! The end of an instance whose place another has taken: its commands finish or are cancelled, and it is ended in order.
+//! The end of a replaced instance: its commands finish or are cancelled, and then it is ended in order.
 //!
-//! That may take as long as two graces, and nobody waits for it: it is done in a task of its own, and whatever goes wrong
-//! is told there. Two do wait: a stop, since what is told to be stopped must be gone, and a daemon that must be alone.
+//! This may take as long as two grace periods. So after a replacement it runs in a task of its own, which logs
+//! whatever goes wrong. A stop waits for that task, because a stopped daemon must be gone. So does the start of an
+//! exclusive daemon.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +15,13 @@ use dae_runtime::instance;
 use dae_store::report::Mode;
 use dae_store::tasks;
 
-/// How many may end at once beside the one that answers. Each may hold a process, or the memory of an instance, for as
-/// long as its grace; who reloads faster than that waits for the first of them.
+/// The most instances that may end at the same time beside the one that answers. Each may hold a process or the
+/// memory of an instance for its grace period. A faster series of reloads waits for the first one to end.
 const RETIRING_MAX: usize = 8;
-/// How long a cancelled command may take to let go.
+/// The longest time that a cancelled command may take to return.
 const LET_GO_MAX: Duration = Duration::from_millis(200);
 
-/// An instance that is to end, and all that its end needs.
+/// An instance that is to end, and what ending it needs.
 pub(super) struct RetiringInstance {
     current: Current,
     shared: Arc<SupervisorShared>,
@@ -36,7 +37,7 @@ impl Supervisor {
         }
     }
 
-    /// Ends it beside all else.
+    /// Ends the instance in a task of its own.
     pub(super) async fn retire_aside(&mut self, current: Current) {
         while self.retiring.try_join_next().is_some() {}
         if self.retiring.len() >= RETIRING_MAX {
@@ -48,14 +49,14 @@ impl Supervisor {
         });
     }
 
-    /// Waits until nothing is left of those of before.
+    /// Waits until all earlier instances have ended.
     pub(super) async fn all_retired(&mut self) {
         while self.retiring.join_next().await.is_some() {}
     }
 }
 
 impl RetiringInstance {
-    /// Waits for running commands, then ends the instance; what went wrong on the way has been told.
+    /// Waits for running commands, then ends the instance. Returns the faults, which are already logged.
     pub(super) async fn retire(self) -> Vec<String> {
         let RetiringInstance {
             mut current,
@@ -83,10 +84,10 @@ impl RetiringInstance {
     }
 }
 
-/// Waits for the commands that run, up to `grace`, and cancels those that are left.
+/// Waits for the running commands, up to `grace`, and cancels those that remain.
 pub(super) async fn drain(current: &mut Current, grace: Duration) {
     if current.leased.given_back.is_terminated() {
-        // It has been drained before, on the way to its state.
+        // It was drained before, to save its state.
         return;
     }
     if timeout(grace, &mut current.leased.given_back)
@@ -94,7 +95,7 @@ pub(super) async fn drain(current: &mut Current, grace: Duration) {
         .is_err()
     {
         current.leased.revoke.cancel();
-        // A handler that holds a thread doesn't let go; it is left to itself.
+        // A handler that blocks a thread doesn't return. It is left running.
         let _ = timeout(LET_GO_MAX, &mut current.leased.given_back).await;
     }
 }

@@ -1,10 +1,11 @@
-//! Probation: what is gone back to when new code doesn't last.
+//! The rollback window: the time in which new code that fails is replaced by the code before it.
 //!
-//! Code has shown that it lasts when it has outlived its probation, or was there from the start. Of a chain of reloads
-//! within that time, A -> B -> C, a crash of C goes back to A: nobody knows yet about B, though it is free to come again,
-//! since it has not crashed. It starts from the newest state there is, the one saved at the last swap, so that nothing is
-//! lost that was answered before it. Where A can't read that, since B wrote it in a newer shape, it starts from the one
-//! that it left itself; the log says so. What C has kept since, a checkpoint say, is not looked at: it may be the reason.
+//! Code has proved itself once its rollback window is over, or if it was there from the start. Take a chain of
+//! reloads within the window, A -> B -> C. A crash of C goes back to A, because B has not proved itself. B may be
+//! installed again, because it has not crashed. A starts from the newest state, the one saved at the last swap, so
+//! that no answered change before it is lost. If A can't read that state, because B wrote it in a newer format, A
+//! starts from the state that it left itself, and the log says so. A state that C has stored since, such as a
+//! checkpoint, is not used: it may be the cause of the crash.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,20 +15,20 @@ use super::{DaemonSpec, Notice, Supervisor};
 use dae_store::durations;
 use dae_store::snapshots::KeptState;
 
-/// New code on probation, and what was before it.
+/// The rollback window of new code, and what ran before it.
 #[derive(Debug)]
 pub(super) struct RollbackWindow {
     until: Instant,
-    /// What has shown that it lasts.
+    /// The last code that has proved itself.
     back: DaemonSpec,
-    /// The state of the last swap.
+    /// The state that was saved at the last swap.
     newest: Option<KeptState>,
-    /// The one that `back` left itself, where that is an older one.
+    /// The state that `back` left itself, if that is an older one.
     own: Option<KeptState>,
 }
 
 impl Supervisor {
-    /// What is to be gone back to now that `self.spec` has taken over from `old`, which left that state.
+    /// Returns the rollback window after `self.spec` has taken over from `old`, which left the state `left`.
     pub(super) fn probation_behind(
         &mut self,
         old: DaemonSpec,
@@ -52,7 +53,7 @@ impl Supervisor {
                 until,
                 ..before.with(left)
             },
-            // The same code in another place, or once more: it has shown no more than before.
+            // The same code in another mode, or once more: it has not proved more than before.
             false => RollbackWindow {
                 back: DaemonSpec {
                     mode: self.spec.mode,
@@ -63,11 +64,11 @@ impl Supervisor {
         })
     }
 
-    /// New code has ended by itself while on probation: what was good before it takes over again. False where there is
-    /// nothing to go back to.
+    /// Goes back to the proven code after new code has ended by itself within its rollback window. Returns false if
+    /// there is nothing to go back to.
     ///
     /// # Errors
-    /// Why what was good before doesn't start any more.
+    /// Returns the reason if the proven code doesn't start any more.
     pub(super) async fn roll_back(&mut self, cause: &str) -> Result<bool, String> {
         let Some(probation) = self.probation.take().filter(RollbackWindow::is_on) else {
             return Ok(false);
@@ -78,7 +79,7 @@ impl Supervisor {
         let generation = built.instance.identity.generation;
         self.swap(built, state.as_ref()).await;
         if let Some(state) = &state {
-            // Over what the bad one has kept since, in whatever shape.
+            // Replace the state that the failed code has stored since, in whatever format.
             self.set_aside_newer(state, generation);
             self.keep(state).await;
         }
@@ -94,12 +95,12 @@ impl Supervisor {
             reason: cause.to_owned(),
             gate: Arc::clone(&self.gate),
         };
-        // Where nobody listens any more the host is ending.
+        // An error means that the host is ending.
         let _ = self.shared.notices.send(notice);
         Ok(true)
     }
 
-    /// Builds it from the first of these states that it takes.
+    /// Builds an instance from the first of these states that it accepts.
     async fn build_from(
         &mut self,
         spec: &DaemonSpec,
@@ -124,7 +125,7 @@ impl RollbackWindow {
         Instant::now() < self.until
     }
 
-    /// After another swap within it, at which that state was saved.
+    /// Returns the window after another swap within it, at which the state `left` was saved.
     fn with(self, left: Option<KeptState>) -> Self {
         RollbackWindow {
             own: self.own.or_else(|| self.newest.clone()),
@@ -133,7 +134,7 @@ impl RollbackWindow {
         }
     }
 
-    /// What to start from, the best first.
+    /// Returns the states to start from, the best one first.
     fn states(self) -> Vec<Option<KeptState>> {
         let own = self.own.filter(|own| {
             let is_same = |newest: &KeptState| newest.state.get() == own.state.get();

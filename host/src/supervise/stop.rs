@@ -1,7 +1,7 @@
-//! The stop of a daemon, step by step: no new lines; then its commands, its state, its `stop`, its end.
+//! Stops a daemon step by step: it takes no new lines; then come its commands, its state, its `stop` and its end.
 //!
-//! Each step has a limit of its own, and the next one follows whatever the result. A host that ends counts the steps of all
-//! its daemons as progress, and shows what each of them waits for.
+//! Each step has a limit of its own, and the next one follows whatever the result. A host that ends counts the
+//! steps of all its daemons as progress, and shows what each of them waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,23 +13,23 @@ use dae_runtime::instance::Instance;
 use dae_store::daemon_state::DaemonState;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
-/// Counts the steps of all stops in a host.
+/// A counter for the steps of all stops in a host.
 #[derive(Debug, Default)]
 pub(crate) struct StopSteps(AtomicU64);
 
 impl StopSteps {
-    /// Returns how many there were.
+    /// Returns the number of steps so far.
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// How far a daemon's stop has got.
+/// The progress of a daemon's stop.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stopping {
-    /// The step that it is at; `None` before the first one and after the last one.
+    /// The current step. `None` before the first one and after the last one.
     pub(crate) step: Option<StopStep>,
-    /// Why the state of the instance that was stopped last was not saved.
+    /// The reason why the state of the last stopped instance was not saved.
     pub(crate) unsaved: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl StopStep {
         }
     }
 
-    /// Whether a daemon at this step has not saved its state yet.
+    /// Returns whether a daemon at this step has not saved its state yet.
     pub(crate) fn is_before_saved(self) -> bool {
         !matches!(self, StopStep::End)
     }
@@ -95,8 +95,8 @@ impl Supervisor {
         }
     }
 
-    /// Keeps the state of an instance that is to end, for the next start. What the disk does not take is logged, and held
-    /// in memory.
+    /// Stores the state of an instance that is to end, for the next start. If the disk doesn't take it, this is
+    /// logged, and the state stays in memory.
     async fn keep_last_state(
         &self,
         instance: &Arc<Instance>,

@@ -174,7 +174,12 @@ impl Snapshots {
         };
         Ok(match damaged {
             Ok(bytes) => StoredState::Damaged(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(_) => StoredState::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => StoredState::Nothing,
+            // A state that can't be read must not count as none.
+            Err(error) => {
+                let path = self.path_of(daemon);
+                return Err(DiskFault::new(&error, "read the state", &path).into());
+            }
         })
     }
 

@@ -1,4 +1,4 @@
-//! The lines of an inbox, by tables of what came and what was told.
+//! Tests of an inbox, as tables of input bytes and resulting lines.
 
 use super::*;
 use crate::{ErrorCode, LINE_BYTES_MAX, Message};
@@ -9,7 +9,7 @@ fn inbox_of(bytes: &[u8], line_bytes_max: usize) -> Inbox {
     inbox
 }
 
-/// The name and arguments of each message, or the code of each fault, to the end of the stream.
+/// Returns the name and arguments of each message, or the code of each fault, to the end of the stream.
 fn told(inbox: &mut Inbox) -> Vec<String> {
     let mut told = Vec::new();
     told.extend(inbox.lines().map(line_told));
@@ -87,7 +87,7 @@ fn http_is_the_first_line_or_none() {
     // A long address must not hide the request line, or the body behind it would be run.
     let mut inbox = inbox_of(b"POST /xxxxxxxxxxxxxxxxxxx HTTP/1.1\r\n\r\na\n", 16);
     assert_eq!(told(&mut inbox), ["HTTP"]);
-    // Nor must a method without end, or one that is no text.
+    // Nor must an endless method, or one that is not text.
     let mut inbox = inbox_of(b"XXXXXXXXXXXXXXXXXXXXX /\r\n\xc3\nHost: x\r\n\r\na\n", 16);
     assert_eq!(told(&mut inbox), ["!line-too-long ", "!not-utf8 ", "HTTP"]);
 }
@@ -123,7 +123,7 @@ fn telnet_hides_no_request() {
         b"\xff\xfaGET / HTTP/1.1\r\n\r\n\xff\xf0a\n",
         b"\xff\xfa\x1fGET / HTTP/1.1\r\n\r\n\xff\xf0\na\n",
         b"\n\xff\xfa\xef\xbb\xbfGET / HTTP/1.1\n\xff\xf0\na\n",
-        // Behind it binary bytes, and blank ones before it.
+        // Binary bytes follow it, and a blank one precedes it.
         b"\r\xff\xfaGET / HTTP/1.1\r\n\xff\xf0\x16\x03\x01",
     ];
     for bytes in table {
@@ -135,7 +135,7 @@ fn telnet_hides_no_request() {
     }
     let smtp = b"\xff\xfaEHLO x\r\n\xff\xf0a\n";
     assert_eq!(told(&mut inbox_of(smtp, LINE_BYTES_MAX)), ["SMTP"]);
-    // A window of 10 lines: its size holds a line end, and is no line.
+    // A window of 10 lines: its size contains the byte LF, which is not a line end.
     let window = b"\xff\xfa\x1f\0\x0a\0\x0a\xff\xf0a [\"GET / HTTP/1.1\"]\r\n\xff\xfaGET / HTTP/1.1\n\xff\xf0b\n";
     let lines = ["a [\"GET / HTTP/1.1\"]", "b "];
     assert_eq!(told(&mut inbox_of(window, LINE_BYTES_MAX)), lines);

@@ -1,4 +1,4 @@
-//! Requests as tables: what is refused, and what the registry keeps of what isn't.
+//! Tests of requests as tables: which ones are refused, and what the registry keeps of the others.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn request(port: Option<u16>) -> InstallRequest {
     }
 }
 
-/// A home's registry and config, which no disk has.
+/// The registry and config of a home that is not on the disk.
 struct Scene {
     home: Home,
     config: Config,

@@ -1,8 +1,8 @@
-//! What other systems tell of their listening sockets, by way of the crate `listeners`.
+//! The listening sockets of systems other than Linux, from the crate `listeners`.
 //!
-//! It doesn't say whose a process is. To any user but root these systems show that user's processes alone, which is all
-//! that is needed; to root they show everybody's, so that nothing is looked for as root. A socket has no id there: its
-//! process and port stand for it.
+//! The crate doesn't say which user owns a process. These systems show a user only its own processes, which is
+//! enough. They show root all processes, so root can't look for daemons. Sockets have no id there: the process and
+//! the port stand for it.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -11,10 +11,10 @@ use listeners::{Protocol, SocketState};
 
 use super::{ListeningSocket, Process};
 
-/// All sockets of this user that listen.
+/// Returns all listening sockets of this user.
 ///
 /// # Errors
-/// The system's, and where this is root.
+/// Fails if the system reports an error, or if this is root.
 pub(in super::super) fn listening() -> io::Result<Vec<ListeningSocket>> {
     if rustix::process::geteuid().is_root() {
         return Err(io::Error::other(
@@ -24,7 +24,7 @@ pub(in super::super) fn listening() -> io::Result<Vec<ListeningSocket>> {
     of_all()
 }
 
-/// All that can be seen, as sockets of this user's.
+/// Returns all visible sockets, as sockets of this user.
 pub(super) fn of_all() -> io::Result<Vec<ListeningSocket>> {
     let all = listeners::get_all().map_err(|error| io::Error::other(error.to_string()))?;
     let listen = all
@@ -40,7 +40,7 @@ pub(super) fn of_all() -> io::Result<Vec<ListeningSocket>> {
         .collect())
 }
 
-/// Who holds these sockets.
+/// Returns the processes that hold these sockets.
 pub(in super::super) fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
     let process = |id: u64| Process {
         start: 0,
@@ -49,12 +49,13 @@ pub(in super::super) fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>
     ids.iter().map(|id| (*id, vec![process(*id)])).collect()
 }
 
-/// Whether the process of that number holds one of these sockets.
+/// Returns whether the process with that id holds one of these sockets.
 pub(in super::super) fn is_process_of(pid: u32, ids: &[u64]) -> bool {
     ids.iter().any(|id| pid_of(*id) == pid)
 }
 
-/// Not told here: a process that ends is known by its sockets, which end with it.
+/// Returns 0 for every process: the start time is unknown here. The end of a process shows in its sockets, which
+/// end with it.
 pub(in super::super) fn start_of(_pid: u32) -> Option<u64> {
     Some(0)
 }

@@ -1,8 +1,9 @@
-//! What Linux knows of its listening sockets.
+//! The listening sockets of Linux.
 //!
-//! `sock_diag`, a netlink protocol, lists the listening sockets alone; `/proc/net/tcp` has every connection too, which on
-//! a host with 20,000 guests is 40,000 lines at every scan. So the files are read only where netlink is not to be had,
-//! as in a service whose address families are restricted. Which process holds a socket is in `/proc/PID/fd` alone.
+//! `sock_diag`, a netlink protocol, lists only the listening sockets. `/proc/net/tcp` has every connection too,
+//! which on a host with 20,000 guests is 40,000 lines at every scan. So the files are read only if netlink is not
+//! available, as in a service with restricted address families. Only `/proc/PID/fd` shows which process holds a
+//! socket.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -20,18 +21,19 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, netlink, socket
 
 use super::{ListeningSocket, Process};
 
-/// The kernel sends so much at once when it is asked for everything.
+/// The size of the receive buffer, in bytes. The kernel sends up to this much at once when it is asked for
+/// everything.
 const RECEIVE_BYTES: usize = 32 << 10;
 
-/// All sockets that listen.
+/// Returns all listening sockets.
 ///
 /// # Errors
-/// The system's: neither account of them can be had.
+/// Fails if neither netlink nor the files are available.
 pub(in super::super) fn listening() -> io::Result<Vec<ListeningSocket>> {
     by_diag().or_else(|_| by_files())
 }
 
-/// As netlink tells them.
+/// Returns the listening sockets as netlink lists them.
 pub(super) fn by_diag() -> io::Result<Vec<ListeningSocket>> {
     let socket = socket_with(
         rustix::net::AddressFamily::NETLINK,
@@ -67,7 +69,7 @@ fn request(family: u8, socket_id: SocketId) -> Vec<u8> {
     bytes
 }
 
-/// Takes the answer to one request, to its end.
+/// Receives the complete answer to one request.
 fn receive(socket: &OwnedFd, sockets: &mut Vec<ListeningSocket>) -> io::Result<()> {
     let mut buffer = vec![0; RECEIVE_BYTES];
     loop {
@@ -92,17 +94,17 @@ fn receive(socket: &OwnedFd, sockets: &mut Vec<ListeningSocket>) -> io::Result<(
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 _ => {}
             }
-            // Messages begin at multiples of four.
+            // Messages are aligned to four bytes.
             let length = (message.header.length as usize).next_multiple_of(4);
             rest = rest.get(length.max(4)..).unwrap_or_default();
         }
     }
 }
 
-/// As the files of `/proc/net` tell them.
+/// Returns the listening sockets as the files of `/proc/net` list them.
 pub(super) fn by_files() -> io::Result<Vec<ListeningSocket>> {
     let v4 = procfs::net::tcp().map_err(io::Error::other)?;
-    // Absent where there is no IPv6.
+    // Absent on systems without IPv6.
     let v6 = procfs::net::tcp6().unwrap_or_default();
     let listen = v4.into_iter().chain(v6);
     let listen = listen.filter(|entry| entry.state == TcpState::Listen);
@@ -115,11 +117,11 @@ pub(super) fn by_files() -> io::Result<Vec<ListeningSocket>> {
         .collect())
 }
 
-/// Who holds these sockets, oldest process first. One that nobody holds who can be seen is absent.
+/// Returns the processes that hold these sockets, the oldest first. Sockets without a visible holder are absent.
 pub(in super::super) fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>> {
     let mut holders: HashMap<u64, Vec<Process>> = HashMap::new();
     let own = rustix::process::geteuid().as_raw();
-    // A process may end at any time: then what it held is gone too.
+    // A process may end at any time. Then the sockets that it held are gone too.
     for process in all_processes().into_iter().flatten().flatten() {
         if !process.uid().is_ok_and(|uid| uid == own) {
             continue;
@@ -141,7 +143,7 @@ pub(in super::super) fn holders(ids: &HashSet<u64>) -> HashMap<u64, Vec<Process>
     holders
 }
 
-/// The sockets among a process's descriptors, each once.
+/// Returns the sockets among a process's file descriptors, without duplicates.
 fn sockets_of(process: &procfs::process::Process) -> HashSet<u64> {
     let descriptors = process.fd().into_iter().flatten().flatten();
     let socket = |target| match target {
@@ -151,8 +153,8 @@ fn sockets_of(process: &procfs::process::Process) -> HashSet<u64> {
     descriptors.filter_map(|one| socket(one.target)).collect()
 }
 
-/// Whether the process of that number holds one of these sockets, or was started by one that does: a host's worker
-/// answers on a socket of its host's.
+/// Returns whether the process with that id holds one of these sockets, or was started by one that does: a host's
+/// worker answers on a socket of its host.
 pub(in super::super) fn is_process_of(pid: u32, ids: &[u64]) -> bool {
     let process = |pid: i32| procfs::process::Process::new(pid).ok();
     let holds = |one: &procfs::process::Process| {
@@ -166,7 +168,7 @@ pub(in super::super) fn is_process_of(pid: u32, ids: &[u64]) -> bool {
     holds(&claimed) || parent().is_some_and(|parent| holds(&parent))
 }
 
-/// When the process of that number started; `None` where there is none.
+/// Returns the start time of the process with that id, or `None` if there is none.
 pub(in super::super) fn start_of(pid: u32) -> Option<u64> {
     let process = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?;
     Some(process.stat().ok()?.starttime)
