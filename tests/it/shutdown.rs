@@ -114,6 +114,26 @@ fn messages_of_a_stop(ecosystem: &Ecosystem) -> Vec<String> {
     })
 }
 
+/// systemd does so by default (`KillMode=control-group`).
+#[test]
+fn a_signal_to_every_process_of_the_host_loses_no_state() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut ecosystem = Ecosystem::start();
+        let mut guest = ecosystem.install("Counter", "counter", &["--isolate"]);
+        assert_eq!(guest.ask("increment", &json!([5])), 5);
+        let worker = ecosystem.status("Counter")["pid"].as_u64();
+        let worker = worker.and_then(|pid| u32::try_from(pid).ok());
+        process::signal(worker.expect("it has a process"), signal);
+        // It serves on until its host ends it.
+        assert_eq!(guest.ask("increment", &json!([1])), 6, "{signal:?}");
+        ecosystem.signal(signal);
+        assert_eq!(ecosystem.end(), 0, "{}", ecosystem.stderr());
+        ecosystem.wake(&[]);
+        let count = ecosystem.guest("Counter").ask("count", &json!([]));
+        assert_eq!(count, 6, "{signal:?}: {}", ecosystem.stderr());
+    }
+}
+
 #[test]
 fn a_service_manager_gives_the_time_that_saving_takes() {
     let mut ecosystem = Ecosystem::start();

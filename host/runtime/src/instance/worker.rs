@@ -91,6 +91,7 @@ pub fn become_worker() -> Option<ExitCode> {
 
 fn work(host_pid: u32, files_max: Option<u32>) -> io::Result<()> {
     signals::start_clean();
+    signals::leave_end_to_host();
     if let Some(files_max) = files_max {
         fd_limits::allow(files_max.into());
     }

@@ -51,6 +51,15 @@ pub(crate) fn start_clean() {
     }
 }
 
+/// Signals that a service manager sends to each process of a service at once.
+const SENT_TO_ALL: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Leaves the end of a worker to its host: without this, a worker would die before the host asks it for its state. A
+/// worker whose host dies sees the end of its socket.
+pub(crate) fn leave_end_to_host() {
+    SENT_TO_ALL.into_iter().for_each(do_nothing_on);
+}
+
 /// As [`start_clean`], and holds back what ends a host until [`let_through`].
 pub fn start_clean_holding_back() {
     start_clean();
