@@ -70,8 +70,8 @@ pub struct SubprocessPlan {
     pub on_end: Box<dyn FnOnce() + Send>,
 }
 
-/// A subprocess that has loaded its file and has not started its daemon. No guest has to wait for that. Dropping it
-/// kills the process.
+/// A subprocess that has loaded its file and has not started its daemon. Loading can be done in advance, so that no
+/// guest waits for it. Dropping this kills the process.
 #[derive(Debug)]
 pub struct LoadedSubprocess {
     subprocess: Subprocess,
