@@ -228,7 +228,7 @@ impl LifecycleStep {
 
 /// A daemon that is being constructed.
 pub struct StartingDaemon {
-    // First, because it drops before what it writes to.
+    // Declared first, so that it drops before what it writes to.
     step: LifecycleStep,
     place: Box<ROption<InstanceV1>>,
     sink: Box<LateSink>,
@@ -404,7 +404,7 @@ impl Command<'_> {
 
 /// A command that may end later. Dropping it cancels the command.
 pub struct PluginFuture {
-    // First, because it drops before what it writes to.
+    // Declared first, so that it drops before what it writes to.
     step: LifecycleStep,
     /// The sink; `None` once it has become [`SPARE`].
     sink: Option<Box<LateSink>>,

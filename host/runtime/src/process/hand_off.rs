@@ -139,7 +139,7 @@ pub(crate) struct LostWork {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Custody {
     Now,
-    /// When the worker reaches the end of its current line.
+    /// Once the worker reaches the end of its current line.
     Soon,
 }
 

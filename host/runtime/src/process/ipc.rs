@@ -112,7 +112,7 @@ pub enum FrameKind {
     /// The state of the daemon's client of that id: one byte ([`client_byte`]).
     Visit = 10,
     /// Immediate commands: guest (u64), and the index and arguments of each as entries ([`batch`]). The id is the
-    /// batch's. Answered by `Replies`, batch after batch.
+    /// batch's. Answered by `Replies`, one batch after the other.
     Batch = 11,
     /// A hand-off of a guest, with its terms ([`hand_off`]). The id is the hand-off's. The guest's socket comes with
     /// the frame.
@@ -152,8 +152,8 @@ pub enum FrameKind {
     HandBack = 28,
     /// Bytes of a large reply. After the last of them comes the frame of that id that ends the reply.
     Part = 29,
-    /// A notice that this batch or call is set aside, because the reply budget is used up; so many of its commands
-    /// (u32) have begun.
+    /// A notice that this batch or call is set aside, because the reply budget is used up, after this many of its
+    /// commands (u32) have begun.
     SetAside = 30,
     /// A notice that the plugin is loaded, and none of it is started.
     Loaded = 31,
@@ -163,7 +163,7 @@ pub enum FrameKind {
     Dropped = 33,
     /// A byte that is 1 while the reply budget is short: then the host reports at once what guests have read.
     Want = 34,
-    /// To the worker: the guest of that id has read so many bytes (u64) of its replies.
+    /// To the worker: the guest of that id has read this many bytes (u64) of its replies.
     Read = 35,
     /// To the worker: nothing that is set aside and has an id up to this one begins any more. Answered by `Dropped`.
     DropAside = 36,

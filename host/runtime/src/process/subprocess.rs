@@ -112,7 +112,7 @@ struct Link {
     last_id: AtomicU64,
     pongs: AtomicU64,
     was_stopped: AtomicBool,
-    /// The faults of an orderly end, once the subprocess has reported them.
+    /// The faults of an orderly end, present once the subprocess has reported them.
     stop_faults: Mutex<Option<String>>,
 }
 
@@ -121,11 +121,11 @@ struct Link {
 struct PendingCommands {
     by_id: HashMap<u64, WaitingCall>,
     batches: batch::PendingBatches,
-    /// The description of its end, after which it takes no calls.
+    /// A text that says how the subprocess ended; from then on it takes no calls.
     end: Option<String>,
 }
 
-/// A call that a child has not answered.
+/// A call that a subprocess has not answered.
 struct WaitingCall {
     sender: oneshot::Sender<Completion>,
     since: Instant,

@@ -44,7 +44,8 @@ impl WorkerCursor {
         }
     }
 
-    /// Picks a guest up, for which so much was read and written before. Returns false if the host has recalled it.
+    /// Picks a guest up. `before` is what was read and written in its hand-off so far. Returns false if the host has
+    /// recalled the guest.
     pub(crate) fn take_up(&mut self, place: HandOffSlot, before: Counts) -> bool {
         let held = place.state(LENT | HELD | BUSY);
         if !self.change(place, place.state(LENT), held) {

@@ -16,7 +16,8 @@ use super::HandOffState;
 
 /// The lowest bit of a batch's or call's id in a word. The bits below hold the index of a command in its batch.
 const ID_SHIFT: u32 = 16;
-/// The index that stands for a whole batch. No batch has so many commands: each takes at least 8 of the batch's 64 KiB.
+/// The index that stands for a whole batch. No batch has that many commands: each takes at least 8 of its batch's 64
+/// KiB.
 const ALL: u64 = (1 << ID_SHIFT) - 1;
 
 /// The words in the shared memory. All zero is a worker that has begun nothing.

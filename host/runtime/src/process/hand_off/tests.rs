@@ -29,7 +29,7 @@ fn read(cursor: &mut WorkerCursor, bytes: &[u8]) {
     assert_eq!(read.unwrap(), bytes.len());
 }
 
-/// Returns what the host finds if the worker dies now and the kernel has counted so many bytes.
+/// Returns what the host finds if the worker dies now and the kernel has counted these numbers of bytes.
 fn found(
     hand_off_state: &HandOffState,
     read: u64,

@@ -19,7 +19,7 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Writes the head of an entry into its first bytes, if there are so many.
+/// Writes the head of an entry into its first bytes, if the entry is long enough.
 pub(crate) fn write_head(entry: &mut [u8], number: u32) {
     let length = entry.len().saturating_sub(HEAD_BYTES);
     let length = u32::try_from(length).unwrap_or(u32::MAX);

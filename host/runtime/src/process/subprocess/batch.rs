@@ -1,8 +1,8 @@
 //! Batches that a subprocess has: immediate commands that are sent together and answered together.
 //!
-//! A subprocess answers batch after batch, in the order in which they were sent, except those that it has set aside
-//! because the reply budget is used up. Replies to anything else break the protocol. A batch that its guest has given
-//! up stays in the queue until the subprocess has answered it, and its replies are discarded. The number of such
+//! A subprocess answers one batch after the other, in the order in which they were sent, except those that it has set
+//! aside because the reply budget is used up. Replies to anything else break the protocol. A batch that its guest has
+//! given up stays in the queue until the subprocess has answered it, and its replies are discarded. The number of such
 //! batches is bounded by the bytes that may wait for a subprocess.
 
 use std::borrow::Cow;
@@ -65,7 +65,7 @@ pub enum BatchEnd {
 }
 
 impl PendingBatches {
-    /// Adds a batch of `count` commands. Whatever comes for it wakes the guest's task.
+    /// Adds a batch of `count` commands. Each reply, and the end of the batch, wakes the guest's task.
     pub(super) fn add(
         &mut self,
         (id, guest_id, link): (u64, u64, Option<&Arc<Link>>),

@@ -36,7 +36,7 @@ use watch::HandOffWatch;
 
 /// The interval at which hand-offs are checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// The part of its descriptors that a process may use for guests: one in so many. It needs the others for other things.
+/// The part of its descriptors that a process may use for guests: one in this many. The rest is for its other needs.
 const DESCRIPTORS_SHARE: u64 = 4;
 
 /// The hand-offs of one subprocess.
@@ -128,7 +128,7 @@ pub(crate) struct HandOff {
 }
 
 impl HandOffs {
-    /// Creates the table for a subprocess that may have so many descriptors.
+    /// Creates the table for a subprocess that may have this many descriptors.
     pub(super) fn new(descriptors: Option<u64>) -> Self {
         let share = descriptors.map_or(SLOTS as u64, |most| most / DESCRIPTORS_SHARE);
         HandOffs {

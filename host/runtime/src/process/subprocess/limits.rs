@@ -139,7 +139,7 @@ impl Link {
         let last = self.last_id.load(std::sync::atomic::Ordering::Relaxed);
         self.withdraw(&mut calls, last, WithdrawalReason::Revoked);
         drop(calls);
-        // What was set aside is answered once the subprocess has confirmed that it never begins.
+        // Commands that were set aside are answered once the subprocess has confirmed that they never begin.
         lock(&self.outgoing).put(FrameKind::DropAside, last, &[]);
         self.flush();
     }

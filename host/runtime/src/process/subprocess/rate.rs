@@ -1,4 +1,4 @@
-//! A limit on what is kept of a subprocess's output: so many records and so many bytes in a second. Of the records
+//! A limit on how much of a subprocess's output is kept: the records and the bytes of each second. Of the records
 //! beyond that only the number is kept, so that a subprocess that never stops fills neither the log nor the memory.
 
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl Rate {
         }
     }
 
-    /// Returns whether to keep a record of so many bytes, and a text to log before it about those that were not kept.
+    /// Returns whether to keep a record of this size, and a text to log before it about those that were not kept.
     pub(super) fn take(&mut self, bytes: usize) -> (bool, Option<String>) {
         let mut told = None;
         if self.second.elapsed() > Duration::from_secs(1) {

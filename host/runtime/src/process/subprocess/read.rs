@@ -20,7 +20,7 @@ pub(super) struct ReadCredit {
 }
 
 impl Link {
-    /// Records that a guest has read so many bytes of its replies, or that they never will be read.
+    /// Records that a guest has read this many bytes of its replies, or that they never will be read.
     pub(super) fn has_read(&self, guest: u64, bytes: usize) {
         if bytes == 0 || guest == 0 {
             return;

@@ -1,4 +1,4 @@
-//! The process supervisor of a subprocess: one task that reads what it sends, sees its end, and cleans up after it.
+//! The process supervisor of a subprocess: one task that reads what it sends, detects its end, and cleans up after it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -155,8 +155,8 @@ fn opened(spawned: SpawnedProcess) -> Result<(tokio::process::Child, UnixStream,
     }
 }
 
-/// Returns the listener that reports clients to the worker, which itself answers its daemon's question whether one is
-/// open.
+/// Returns the listener that reports the states of clients to the worker, which answers its daemon's questions about
+/// them.
 fn clients_told(link: &Arc<Link>) -> ClientListener {
     let link = Arc::downgrade(link);
     ClientListener(Box::new(move |id, state| {
@@ -553,7 +553,7 @@ async fn read(link: &Link, room: &mut Vec<u8>) -> io::Result<usize> {
     socket::read(&link.stream, room).await
 }
 
-/// Writes what a full socket has left over, whenever there is some.
+/// Writes the bytes that a full socket has left over, whenever there are some.
 async fn write_rest(link: &Link) -> std::convert::Infallible {
     loop {
         link.more.notified().await;
