@@ -99,7 +99,7 @@ impl PluginLibrary {
         }
     }
 
-    /// Returns the address of its first function: two libraries never share it.
+    /// Returns the address of its `create` function: two libraries never share it.
     #[must_use]
     pub fn entry(&self) -> usize {
         self.module.create() as usize
@@ -130,7 +130,7 @@ impl PluginLibrary {
 /// The number of libraries that are being loaded, including those that hang in a constructor.
 static LOADING: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns whether a library is being loaded. If loading hangs, the loader's lock is held for ever, too.
+/// Returns whether a library is being loaded. If loading hangs, the loader's lock is held for ever.
 pub fn is_loading() -> bool {
     LOADING.load(Ordering::Relaxed) > 0
 }

@@ -2,9 +2,9 @@
 //! progress.
 //!
 //! A busy guest is handed off to its daemon's own process, which then reads its lines and writes its replies itself. So
-//! a command costs there what it costs in-process. Nothing is lost if the process dies, at any moment. Bytes that are
-//! read and not answered, and replies that are not written, lie in the shared memory, which outlives the process. The
-//! kernel reports how many bytes were read and written ([`counts()`]).
+//! a command costs there what it costs in-process. If the process dies, at any moment, nothing is lost but the command
+//! that was running. Bytes that are read and not answered, and replies that are not written, lie in the shared memory,
+//! which outlives the process. The kernel reports how many bytes were read and written ([`counts()`]).
 //!
 //! Each hand-off has a slot, whose state determines which side may act. The worker's one thread picks a guest up,
 //! answers it, and releases it; that period is a turn. Between two turns the host recalls the guest directly. During a

@@ -119,7 +119,7 @@ impl Link {
         is_past && !lock(&self.calls).is_aside(id)
     }
 
-    /// Withdraws what has waited for the limit of the command that the subprocess runs.
+    /// Withdraws what has waited for at least the limit, behind the command that the subprocess runs.
     fn withdraw_behind(&self, limit: Duration, now: Instant) {
         let mut calls = lock(&self.calls);
         let has_waited = |since: Instant| now.duration_since(since) >= limit;
@@ -186,7 +186,7 @@ impl PendingCommands {
     }
 }
 
-/// A view of the start of a call.
+/// The start of a call, as far as the host knows it.
 pub struct CallStart {
     pub(super) link: Arc<Link>,
     pub(super) id: u64,
