@@ -196,6 +196,17 @@ const RUST: [&str; 9] = [
 ];
 
 #[test]
+fn a_config_that_is_read_later_is_exact_or_refused_too() {
+    both(|_, name, guest| {
+        let answer = line(guest, "config_in_floats");
+        assert!(
+            answer.contains("the config doesn't fit") && answer.contains("9007199254740993"),
+            "{name}: {answer}"
+        );
+    });
+}
+
+#[test]
 fn numbers_arrive_exact_or_are_refused_with_their_place() {
     both(|_, name, guest| {
         for (sent, answer) in EXACT {

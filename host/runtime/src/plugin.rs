@@ -1,4 +1,4 @@
-//! A plugin's file in this process, and the two interfaces between it and its host.
+//! A plugin's library in this process, and the two interfaces between it and its host.
 
 pub(crate) mod command_table;
 pub mod completion;

@@ -1,4 +1,4 @@
-//! A daemon in a process of its own, and what it and its host say to each other.
+//! A daemon in a process of its own, and the protocol between it and its host.
 
 pub(crate) mod hand_off;
 pub mod host_requests;

@@ -125,7 +125,10 @@ fn a_supervisor_that_panics_is_told_and_obeys_the_next_order() {
 
 #[test]
 fn the_tasks_of_a_process_that_panic_are_told_and_the_next_process_is_made() {
-    for (point, text) in [("spawner", AGAIN), ("attendant", "the task of its process")] {
+    for (point, text) in [
+        ("spawner", AGAIN),
+        ("process supervisor", "the task of its process"),
+    ] {
         let faulty = Faulty::start(&[]);
         faulty.panic_at(point);
         let file = faulty.ecosystem.plugin("counter");

@@ -1,7 +1,7 @@
-//! A daemon's command table: name to index, made once when its code is loaded.
+//! A daemon's command table: the command behind each name, built once when the daemon's code is loaded.
 //!
 //! The commands that every daemon answers (`dae`, `options`, `help`, `stats`) are in the same table, so that no author
-//! can forget them and no lookup asks twice. What never changes in the life of an instance is written out here, once.
+//! can omit them and one lookup is enough. Answers that never change in the life of an instance are written here, once.
 
 use std::collections::HashMap;
 
@@ -11,34 +11,34 @@ use serde_json::{Map, Value, json};
 
 use dae_store::manifest::Manifest;
 
-/// What a name stands for.
+/// The command behind a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommandEntry {
-    /// The daemon's own, by its index in the manifest.
+    /// A command of the daemon, by its index in the manifest.
     Own {
-        /// Index into the manifest's commands.
+        /// The index into the manifest's commands.
         index: u32,
-        /// Where it may run.
+        /// The place where it may run.
         runs: RunsOn,
     },
-    /// The host answers for the daemon.
+    /// A command that the host answers for the daemon.
     Host(HostCommand),
 }
 
-/// Where a command may run.
+/// The place where a command may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunsOn {
-    /// Where it was read: it answers on the spot.
+    /// On the thread that read the line. The command is immediate: it ends within the call.
     Here,
     /// On a thread that may block.
     Blocking,
-    /// As a future of the guest's task.
+    /// In a future of the guest's task.
     Later,
-    /// On the spot, but in the daemon's own process: those that stand together go there together.
+    /// Immediately, but in the daemon's own process. Consecutive commands are sent there together.
     There,
 }
 
-/// The commands that the host answers for every daemon.
+/// A command that the host answers for every daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostCommand {
     /// The credential.
@@ -70,17 +70,17 @@ const HOST_COMMANDS: [(&str, HostCommand, &str); 4] = [
     ),
 ];
 
-/// A name that stands for something.
+/// A name's command, with what its replies need.
 #[derive(Debug)]
 pub struct ResolvedCommand {
-    /// For what.
+    /// The command itself.
     pub entry: CommandEntry,
-    /// How a reply to it begins.
+    /// The beginning of an untagged reply to it.
     pub opening: Option<Opening>,
 }
 
 impl ResolvedCommand {
-    /// With the command's index, where it answers on the spot.
+    /// Returns the command with its index, if it is immediate and runs in this process.
     #[inline]
     pub fn here(&self) -> Option<(u32, &Self)> {
         match self.entry {
@@ -93,17 +93,17 @@ impl ResolvedCommand {
     }
 }
 
-/// See the file's head.
+/// The commands of a daemon by name, with the answers that depend on them alone.
 #[derive(Debug)]
 pub struct CommandTable {
-    // Fixed seed: the names are the author's, not the guests', so nobody can choose them to collide.
+    // Fixed seed: the author chooses the names, not the guests, so nobody can make them collide.
     by_name: HashMap<Box<str>, ResolvedCommand, FixedState>,
     options: String,
     help: String,
 }
 
 impl CommandTable {
-    /// The table of a plugin.
+    /// Builds the table of a plugin.
     #[must_use]
     pub fn of(manifest: &Manifest) -> Self {
         let mut by_name: HashMap<Box<str>, ResolvedCommand, FixedState> = HashMap::default();
@@ -139,7 +139,7 @@ impl CommandTable {
         }
     }
 
-    /// The table of the same daemon in a process of its own, where none of its commands runs here.
+    /// Returns the table of the same daemon in a process of its own, where none of its commands runs in this process.
     #[must_use]
     pub fn elsewhere(mut self) -> Self {
         for known in self.by_name.values_mut() {
@@ -153,39 +153,39 @@ impl CommandTable {
         self
     }
 
-    /// What `name` stands for.
+    /// Returns the command behind `name`.
     #[inline]
     #[must_use]
     pub fn find(&self, name: &str) -> Option<CommandEntry> {
         self.known(name).map(|known| known.entry)
     }
 
-    /// All that is known of `name`.
+    /// Returns the command behind `name`, with what its replies need.
     #[inline]
     #[must_use]
     pub fn known(&self, name: &str) -> Option<&ResolvedCommand> {
         self.by_name.get(name)
     }
 
-    /// Every name, for a hint.
+    /// Returns every name, for a hint.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(|name| &**name)
     }
 
-    /// The answer to `options`, JSON.
+    /// Returns the answer to `options`, as JSON.
     #[must_use]
     pub fn options(&self) -> &str {
         &self.options
     }
 
-    /// The answer to `help`, JSON.
+    /// Returns the answer to `help`, as JSON.
     #[must_use]
     pub fn help(&self) -> &str {
         &self.help
     }
 }
 
-/// What was looked up last: the commands of a batch are often the same.
+/// The result of the last lookup: the commands of a batch are often the same.
 #[derive(Default)]
 pub struct CachedLookup<'a> {
     name: &'a str,
@@ -202,7 +202,8 @@ impl<'a> CachedLookup<'a> {
         name: &'a str,
         guards: impl FnOnce(u32) -> bool,
     ) -> Option<&'a ResolvedCommand> {
-        // In a run of lines of one name they are mostly one slice. Before the first it is empty, which is no name.
+        // Consecutive lines with the same name mostly share one slice. Before the first line it is empty, which is no
+        // name.
         if !std::ptr::eq(name, self.name) {
             self.known = commands.known(name);
             self.name = name;

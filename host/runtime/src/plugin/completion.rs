@@ -1,75 +1,75 @@
-//! A command on its way, and how commands and instances end: plain data that everything which runs them shares.
+//! Commands in progress, and the ends of commands and instances: plain data for everything that runs them.
 
 use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
-/// Statuses that no plugin gives: they are the host's own.
+/// The statuses that only the host gives, and no plugin.
 pub mod host_status {
-    /// The command ran longer than it may.
+    /// The command exceeded its limit.
     pub const TIMEOUT: u32 = 0x1_0000;
-    /// There is no daemon of that name (control socket).
+    /// No daemon has that name (control socket).
     pub const UNKNOWN_DAEMON: u32 = 0x1_0001;
-    /// There is one, but it isn't running (control socket).
+    /// The daemon exists, but it is not running (control socket).
     pub const NOT_RUNNING: u32 = 0x1_0002;
-    /// The process that had the command in its hands ended: `crashed` to the guest, and no panic of a handler's.
+    /// The process that had the command ended. The guest gets `crashed`, but no handler has panicked.
     pub const DIED: u32 = 0x1_0003;
 }
 
 /// One command for an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// Index into the manifest's commands.
+    /// The index into the manifest's commands.
     pub index: u32,
-    /// Who sent it.
+    /// The guest that sent it.
     pub guest: u64,
-    /// As it came.
+    /// The arguments as they came.
     pub arguments: &'a str,
 }
 
 /// Commands of one guest that go to an instance together.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandBatch<'a> {
-    /// Who sent them.
+    /// The guest that sent them.
     pub guest: u64,
-    /// How many they are.
+    /// The number of commands.
     pub count: usize,
-    /// Each one's index and arguments, as `ipc::batch` has it.
+    /// The index and arguments of each, as entries (`ipc::batch`).
     pub entries: &'a [u8],
 }
 
-/// How a command ended, and what it left in the sink.
+/// The end of a command, with what it left in the sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
-    /// One of `dae_plugin_api::abi::status`, or of [`host_status`].
+    /// A status of `dae_plugin_api::abi::status`, or of [`host_status`].
     pub status: u32,
     /// The result as JSON, or the error's text.
     pub bytes: Vec<u8>,
 }
 
-/// What a daemon has asked of its host, on its way.
+/// A daemon's request to its host, in progress.
 pub enum HostRequest {
-    /// Answered already.
+    /// The request is answered already.
     Now(Completion),
-    /// Dropped, it is cancelled.
+    /// The request is not answered yet. Dropping the future cancels it.
     Later(Pin<Box<dyn Future<Output = Completion> + Send>>),
 }
 
-/// How a connection is that a daemon has opened.
+/// The state of a daemon's client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientState {
-    /// The other side is not there at the moment.
+    /// The connection is down at the moment.
     Away,
-    /// The connection is there.
+    /// The connection is up.
     Open,
-    /// It has been closed for good.
+    /// The connection has been closed for good.
     Over,
 }
 
-/// How an instance ends, once it does.
+/// A future that ends with the instance, and returns how it ended.
 pub type InstanceEnd = Pin<Box<dyn Future<Output = RunEnd> + Send + Sync>>;
 
-/// How an instance's background work ended.
+/// The end of an instance's background work, or of the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunEnd {
     /// It returned: a daemon without background work does so at once, and lives on.

@@ -1,8 +1,8 @@
-//! What a daemon may ask of its host: the functions behind every `Ecosystem` and `Guest`.
+//! The host API: the functions behind every `Ecosystem` and `Guest`.
 //!
-//! A daemon's handles are numbers, and this is the table they are looked up in: the one process-wide table there is,
-//! since a C function has nothing else to start from. An id that is no longer in it is answered with `GONE`; that is how
-//! a handle kept after its daemon's end stays harmless.
+//! A daemon's handles are numbers, and this file has the table that resolves them. It is the only process-wide table,
+//! because a C function has no other starting point. An id that is no longer in it is answered with `GONE`. So a handle
+//! that is kept after its daemon's end does no harm.
 
 #![allow(unsafe_code)]
 
@@ -31,35 +31,35 @@ use dae_store::log::{
 };
 use guard::{GuardedWork, guarded};
 
-/// In the number under which [`watchdog`] sees what a daemon has spawned: it is no instance's.
+/// The bit that marks a daemon's spawned work in the number that [`watchdog`] gets: the work belongs to no instance.
 const SPAWNED: u64 = 1 << 63;
 
-/// What the host keeps for one instance, for as long as its code may ask for it.
+/// The host's data for one instance, as long as its code may ask for it.
 #[derive(Debug)]
 pub struct HostedInstance {
-    /// Who it is.
+    /// The identity of the instance.
     pub identity: Arc<Identity>,
     /// Its config, a JSON object.
     pub config: String,
-    /// Where what it says goes.
+    /// The host API that the instance's code uses.
     pub outlet: Arc<dyn HostApi>,
 }
 
-/// Where a daemon's log and events go: straight to the host's tables, or, in a worker, over the wire to them.
+/// The host API for one daemon. In the host it uses the host's own tables; in a worker it reaches them by IPC.
 pub trait HostApi: std::fmt::Debug + Send + Sync {
-    /// Keeps a record.
+    /// Stores a log record.
     fn log(&self, record: Record);
-    /// Pushes a line to a guest; false where that has gone.
+    /// Sends a line to a guest. Returns false if the guest has gone.
     fn emit(&self, guest: u64, line: &[u8]) -> bool;
-    /// Whether that guest is still there.
+    /// Returns whether the guest is still there.
     fn is_open(&self, guest: u64) -> bool;
-    /// Does something about others, at once.
+    /// Carries out a request, and returns the result at once.
     fn ask(&self, operation: &str, request: &[u8]) -> Completion;
-    /// Does something about others.
+    /// Carries out a request whose result may come later.
     fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest;
 }
 
-/// Is told how a connection is that a daemon has opened, by its number.
+/// A listener for the states of a daemon's clients, by their numbers.
 pub struct ClientListener(pub Box<dyn Fn(u64, ClientState) + Send + Sync>);
 
 impl std::fmt::Debug for ClientListener {
@@ -68,28 +68,28 @@ impl std::fmt::Debug for ClientListener {
     }
 }
 
-/// Those around one instance: its guests, and whom it can visit.
+/// The environment of one instance: its guests, and the daemons that it can connect to.
 pub trait PeerAccess: std::fmt::Debug + Send + Sync {
-    /// As [`HostApi::emit`].
+    /// Works like [`HostApi::emit`].
     fn emit(&self, guest: u64, line: &[u8]) -> bool;
-    /// As [`HostApi::is_open`].
+    /// Works like [`HostApi::is_open`].
     fn is_open(&self, guest: u64) -> bool;
-    /// As [`HostApi::ask`].
+    /// Works like [`HostApi::ask`].
     fn ask(&self, operation: &str, request: &[u8]) -> Completion;
-    /// As [`HostApi::ask_later`].
+    /// Works like [`HostApi::ask_later`].
     fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest;
-    /// From now on that is told of each connection that the daemon opens.
+    /// Sets the listener for each client that the daemon opens from then on.
     fn tell_of_clients(&self, told: ClientListener);
 }
 
-/// The outlet of a daemon in the host's own process.
+/// The host API in the host's own process.
 #[derive(Debug)]
 pub struct LocalHostApi {
-    /// Which instance it is.
+    /// The number of the instance.
     pub generation: u64,
-    /// Where its log goes.
+    /// The destination of its log.
     pub journal: Journal,
-    /// Those around it.
+    /// The environment of the instance.
     pub neighbourhood: Arc<dyn PeerAccess>,
 }
 
@@ -115,7 +115,7 @@ impl HostApi for LocalHostApi {
     }
 }
 
-/// A resident's place in the table. Dropped, its id stands for nothing, and what it has spawned is cancelled.
+/// An instance's entry in the table. Dropping it makes the id invalid, and cancels what the daemon has spawned.
 #[derive(Debug)]
 pub struct HostRegistration {
     id: u64,
@@ -134,7 +134,7 @@ type InstanceTable = HashMap<u64, Arc<RegisteredInstance>>;
 static TABLE: RwLock<Option<InstanceTable>> = RwLock::new(None);
 
 impl HostRegistration {
-    /// Takes a place; what the daemon spawns will run on `runtime`.
+    /// Registers an instance. What the daemon spawns runs on `runtime`.
     #[must_use]
     pub fn take(resident: HostedInstance, runtime: Handle) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -149,7 +149,7 @@ impl HostRegistration {
         HostRegistration { id, seated }
     }
 
-    /// The handle to give to the daemon.
+    /// Returns the handle for the daemon.
     #[must_use]
     pub fn host(&self) -> HostV1 {
         HostV1 {
@@ -158,7 +158,7 @@ impl HostRegistration {
         }
     }
 
-    /// Where what it spawns runs.
+    /// Returns the runtime for what the daemon spawns.
     #[must_use]
     pub fn runtime(&self) -> Handle {
         self.seated.runtime.clone()
@@ -171,13 +171,13 @@ impl HostRegistration {
         self.seated.spawned.wait().await;
     }
 
-    /// Who lives here.
+    /// Returns the identity of the instance.
     #[must_use]
     pub fn identity(&self) -> Arc<Identity> {
         Arc::clone(&self.seated.resident.identity)
     }
 
-    /// Its config, a JSON object.
+    /// Returns the config of the instance, a JSON object.
     #[must_use]
     pub fn config(&self) -> &str {
         &self.seated.resident.config
@@ -256,18 +256,18 @@ impl RegisteredInstance {
     fn spawn(&self, daemon: u64, future: FfiFuture<()>) {
         let ended = self.ended.clone();
         let work = async move {
-            // A thread that took this task out of turn may have another in hand that only it can run. Once round the
-            // thread's own queue, and it has none.
+            // A thread that runs this task ahead of its queue may hold another task that only it can run. After this
+            // task has passed through the thread's own queue, the thread holds none.
             tokio::task::yield_now().await;
             let mut future = future;
-            // A poll that doesn't return holds a thread of everybody's.
+            // A poll that does not return blocks a thread that all daemons share.
             let watched = poll_fn(|context| {
                 watchdog::during(SPAWNED | daemon, 0, true, || {
                     Pin::new(&mut future).poll(context)
                 })
             });
-            // The future is dropped here, on whichever side, while the daemon's code is still there: `cancel_spawned`
-            // waits for this task.
+            // The future is dropped here in every case, while the daemon's code is still there: `cancel_spawned` waits
+            // for this task.
             ended.run_until_cancelled_owned(watched).await;
         };
         self.spawned.spawn_on(work, &self.runtime);
@@ -308,7 +308,7 @@ unsafe extern "C" fn log(
     message: RStr<'_>,
     fields: RStr<'_>,
 ) {
-    // There is nobody to tell but the host's own log, which has been told.
+    // The failure is already in the host's own log, and there is no other place to report it.
     let _ = guarded("log", || {
         if let Some(seated) = find(daemon) {
             seated.log(level, target.as_str(), (message.as_str(), fields.as_str()));
@@ -326,7 +326,7 @@ unsafe extern "C" fn ask(
     request: RSlice<'_, u8>,
     sink: *mut SinkV1,
 ) -> u32 {
-    // SAFETY: the plugin lends the sink for this call.
+    // SAFETY: the plugin grants the use of the sink for this call.
     let mut out = unsafe { Output::new(sink) };
     let operation = operation.as_str();
     let answered = guarded(operation, || match find(daemon) {
@@ -342,7 +342,7 @@ unsafe extern "C" fn ask_later(
     request: RSlice<'_, u8>,
     sink: *mut SinkV1,
 ) -> StepV1 {
-    // SAFETY: the plugin lends the sink until the step has ended.
+    // SAFETY: the plugin grants the use of the sink until the step has ended.
     let mut out = unsafe { Output::new(sink) };
     let operation = operation.as_str();
     let asked = guarded(operation, || {
@@ -362,7 +362,7 @@ unsafe extern "C" fn ask_later(
     }
 }
 
-/// Work for a daemon, polled on any thread, one of the plugin's own perhaps: its timers are those of `runtime`.
+/// Returns work for a daemon that any thread may poll, even one of the plugin's own. Its timers are those of `runtime`.
 fn answered(
     mut work: Pin<Box<dyn Future<Output = Completion> + Send>>,
     runtime: Handle,
@@ -383,7 +383,7 @@ fn answered(
     })
 }
 
-/// Puts an answer in the sink.
+/// Writes an answer to the sink, and returns its status.
 fn told(ended: Completion, out: &mut Output) -> u32 {
     match out.push(&ended.bytes) {
         true => ended.status,
@@ -419,7 +419,7 @@ unsafe extern "C" fn sleep(daemon: u64, ms: u64) -> FfiFuture<()> {
     match asleep {
         Ok(Some(asleep)) => {
             let mut asleep = GuardedWork::new("sleep", asleep);
-            // One that can't be waited for any more is over.
+            // A sleep that cannot be awaited any more counts as over.
             poll_fn(move |context| Pin::new(&mut asleep).poll(context).map(drop)).into_ffi()
         }
         Ok(None) | Err(_) => std::future::ready(()).into_ffi(),

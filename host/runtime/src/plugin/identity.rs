@@ -1,10 +1,10 @@
-//! Who one instance of a daemon is: what its credential is made of.
+//! The identity of one instance of a daemon, from which its credential is made.
 
 use std::time::Instant;
 
 use dae_store::report::{Credential, Mode};
 
-/// Fixed at the start of the instance.
+/// The identity of an instance, fixed at its start.
 #[derive(Debug)]
 pub struct Identity {
     /// The name it runs under.
@@ -13,22 +13,22 @@ pub struct Identity {
     pub plugin: String,
     /// The plugin's version.
     pub version: String,
-    /// Where its code runs.
+    /// The mode in which its code runs.
     pub mode: Mode,
-    /// The process its code runs in.
+    /// The id of the process that runs its code.
     pub pid: u32,
     /// Its Common TCP port.
     pub port: u16,
-    /// The n-th instance since the host started.
+    /// The number of the instance since the host started.
     pub generation: u64,
-    /// The n-th attempt to build one, refused ones included; 0 where that is not known.
+    /// The number of the attempt to build it, including refused ones; 0 if that is not known.
     pub attempt: u64,
-    /// When it started.
+    /// The time of its start.
     pub since: Instant,
 }
 
 impl Identity {
-    /// The answer to `dae`.
+    /// Returns the answer to `dae`.
     #[must_use]
     pub fn credential(&self) -> Credential {
         Credential {
@@ -45,7 +45,7 @@ impl Identity {
         }
     }
 
-    /// How long it has run, in milliseconds.
+    /// Returns how long it has run (ms).
     #[must_use]
     pub fn uptime_ms(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)

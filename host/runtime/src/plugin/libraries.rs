@@ -1,8 +1,9 @@
-//! The images that this process has loaded: one for each content hash, for ever.
+//! The libraries that this process has loaded: one for each content hash, for ever.
 //!
-//! Daemons of the same file share its image, and a rollback finds the old one again. None is ever given back, so they are
-//! counted. The private copy that an image was loaded from is for those who look at it from outside, a debugger or a
-//! backtrace; it goes when no daemon uses the image any more, and a daemon that comes back to the image does without.
+//! Daemons of the same file share its library, and a rollback finds the old one again. No library is ever unloaded, so
+//! they are counted. The private copy that a library was loaded from is for debuggers and backtraces, which look at it
+//! from outside. It is removed when no daemon uses the library any more. A daemon that uses the library again does
+//! without the copy.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,14 +20,14 @@ use dae_store::manifest::Manifest;
 use dae_store::plugin_store::ImageCopy;
 use dae_store::settings::Settings;
 
-/// See the file's head.
+/// The loaded libraries by content hash.
 #[derive(Debug, Default)]
 pub struct Libraries {
     by_hash: Mutex<HashMap<String, Arc<LibrarySlot>>>,
     entries: Mutex<HashSet<usize>>,
 }
 
-/// An image's place, which is taken before it is loaded.
+/// The slot of a library, which is created before the library is loaded.
 #[derive(Debug, Default)]
 struct LibrarySlot {
     loaded: OnceCell<Arc<LoadedLibrary>>,
@@ -34,16 +35,16 @@ struct LibrarySlot {
     tried: Arc<tokio::sync::Mutex<PreflightRecord>>,
 }
 
-/// What is known of that content from its trial. Held locked by who has one on its way.
+/// The result of a content's preflight. It is locked while a preflight runs.
 #[derive(Debug, Clone, Default)]
 pub enum PreflightRecord {
-    /// Nothing yet.
+    /// No preflight has ended yet.
     #[default]
     Never,
-    /// It came through.
+    /// The preflight succeeded.
     Passed,
-    /// It didn't, then. Why is known where it had no state to read: then that was the doing of the file, under these
-    /// settings.
+    /// The preflight failed, at this time. The reason is kept if there was no state to read: then the file failed by
+    /// itself, under these settings.
     Failed(Instant, Option<(Arc<Settings>, String)>),
 }
 
@@ -56,12 +57,12 @@ struct LoadedLibrary {
     is_left_behind: AtomicBool,
 }
 
-/// Why this process has no image of a content.
+/// The reason why this process has no library for a content.
 #[derive(Debug)]
 pub struct LibraryFault {
-    /// For a person.
+    /// The reason as a text for a person.
     pub text: String,
-    /// The system's loader refused the file in this process; a new process may load it.
+    /// True if the system's loader refused the file in this process; a new process may load it.
     pub is_of_loader: bool,
 }
 
@@ -74,24 +75,24 @@ impl From<String> for LibraryFault {
     }
 }
 
-/// An image that a daemon runs, or is to run again. The last one that is dropped removes the private copy.
+/// A library that a daemon runs, or will run again. Dropping the last one removes the private copy.
 #[derive(Debug)]
 pub struct LibraryUse(Arc<LoadedLibrary>);
 
 impl LibraryUse {
-    /// The code.
+    /// Returns the library.
     #[must_use]
     pub fn image(&self) -> PluginLibrary {
         self.0.image
     }
 
-    /// Its content hash.
+    /// Returns the library's content hash.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.0.hash
     }
 
-    /// The table of its commands, which are in that manifest.
+    /// Returns the table of its commands, which that manifest lists.
     #[must_use]
     pub fn commands(&self, manifest: &Manifest) -> Arc<CommandTable> {
         let commands = self
@@ -101,7 +102,8 @@ impl LibraryUse {
         Arc::clone(commands)
     }
 
-    /// A thread of it is left that can't be ended: whoever looks for the reason needs the copy.
+    /// Keeps the private copy, because a thread of the library is left that cannot be ended. The copy helps to find the
+    /// reason.
     pub fn leave_behind(&self) {
         self.0.is_left_behind.store(true, Ordering::Relaxed);
     }
@@ -110,14 +112,14 @@ impl LibraryUse {
 impl Drop for LibraryUse {
     fn drop(&mut self) {
         if !self.0.is_left_behind.load(Ordering::Relaxed) {
-            // Where it was removed before, or can't be, the next start of the host sweeps.
+            // If the copy is removed already, or cannot be removed, the next start of the host cleans up.
             let _ = std::fs::remove_file(&self.0.copy.path);
         }
     }
 }
 
 impl Libraries {
-    /// Whether that content is loaded.
+    /// Returns whether that content is loaded.
     #[must_use]
     pub fn has(&self, hash: &str) -> bool {
         let by_hash = lock(&self.by_hash);
@@ -126,14 +128,14 @@ impl Libraries {
             .is_some_and(|place| place.loaded.initialized())
     }
 
-    /// The turn to try that content out. Of many daemons of one file that start together, one has it tried, and the others
-    /// see what came of it.
+    /// Waits for the right to run a preflight of that content. If many daemons of one file start together, one runs the
+    /// preflight, and the others see its result.
     pub async fn trial_turn(&self, hash: &str) -> OwnedMutexGuard<PreflightRecord> {
         let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
         Arc::clone(&place.tried).lock_owned().await
     }
 
-    /// How many are loaded.
+    /// Returns how many libraries are loaded.
     #[must_use]
     pub fn count(&self) -> usize {
         let by_hash = lock(&self.by_hash);
@@ -141,7 +143,7 @@ impl Libraries {
         places.filter(|place| place.loaded.initialized()).count()
     }
 
-    /// What is mapped of all that are loaded (bytes).
+    /// Returns how many bytes are mapped for all loaded libraries.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let by_hash = lock(&self.by_hash);
@@ -149,7 +151,7 @@ impl Libraries {
         sizes.fold(0, u64::saturating_add)
     }
 
-    /// What is mapped of those among these contents that no daemon uses any more (bytes).
+    /// Returns how many bytes are mapped for those of these contents that no daemon uses any more.
     #[must_use]
     pub fn idle_bytes(&self, hashes: &BTreeSet<String>) -> u64 {
         let by_hash = lock(&self.by_hash);
@@ -158,10 +160,10 @@ impl Libraries {
         idle.map(|place| place.bytes()).fold(0, u64::saturating_add)
     }
 
-    /// The image of that content; loaded, if it isn't yet, from the private copy that `copy` makes.
+    /// Returns the library of that content. If it is not loaded yet, loads it from the private copy that `copy` makes.
     ///
     /// # Errors
-    /// The copy's or the loader's. The next call tries again.
+    /// The copy's or the loader's error. The next call tries again.
     pub async fn get<F>(
         self: &Arc<Self>,
         hash: &str,
@@ -174,8 +176,8 @@ impl Libraries {
         if let Some(loaded) = place.loaded.get() {
             return Ok(place.taken(Arc::clone(loaded)));
         }
-        // In a task of its own: a file that is loaded after its limit is mapped all the same, is counted, and is there for
-        // the next who asks.
+        // In a task of its own: if loading takes longer than the caller waits, the library is still mapped, counted,
+        // and there for the next caller.
         let (images, hash) = (Arc::clone(self), hash.to_owned());
         let loading = tokio::spawn(async move {
             let loaded = place.loaded.get_or_try_init(|| async {
@@ -190,8 +192,8 @@ impl Libraries {
         loading.await.map_err(crashed)?
     }
 
-    /// New content must be new code. A loader that gives an image of before for it, as some do for a path or an inode that
-    /// they know, would have a reload accepted that changed nothing.
+    /// Checks that new content is new code. Some loaders return an earlier library for a path or an inode that they
+    /// know. A reload would then be accepted although it changed nothing.
     fn check_entry(&self, image: &PluginLibrary) -> Result<(), String> {
         match lock(&self.entries).insert(image.entry()) {
             true => Ok(()),
@@ -226,7 +228,7 @@ where
     let loaded = blocking::run(move || {
         let copy = copy().map_err(|error| format!("{error:#}"))?;
         let image = PluginLibrary::open(&copy.path).map_err(|fault: LoadFault| {
-            // Nothing of it will ever run.
+            // None of its code will ever run.
             let _ = std::fs::remove_file(&copy.path);
             LibraryFault {
                 text: fault.to_string(),

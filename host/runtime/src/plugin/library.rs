@@ -1,11 +1,11 @@
-//! A plugin's file in this process: opened, checked, and called.
+//! A plugin's library in this process: opened, checked, and called.
 //!
-//! An image is never closed: Rust code can't be unloaded soundly (thread-locals with destructors, threads and pthread
-//! keys outlive any bookkeeping). So a library is opened with `RTLD_NODELETE` from a private copy that nobody overwrites,
-//! and its handle is let go.
+//! A library is never closed: Rust code can't be unloaded soundly (thread-locals with destructors, threads and pthread
+//! keys outlive any bookkeeping). So a library is opened with `RTLD_NODELETE` from a private copy that is never
+//! overwritten, and its handle is forgotten.
 //!
-//! abi_stable's own loader keeps one root module a process; this one reads the header itself and checks the layout with
-//! globals of its own for each file, so that any number of plugins load and none can spoil the check of another.
+//! abi_stable's own loader keeps one root module per process. This file reads the header itself and checks the layout
+//! with separate globals for each file. So any number of plugins load, and none can affect the check of another.
 
 #![allow(unsafe_code)]
 
@@ -36,13 +36,14 @@ pub use fault::LoadFault;
 
 use crate::plugin::completion::Completion;
 
-/// Not in libloading: the image stays mapped whatever happens to the handle. The value is glibc's and musl's.
+/// The flag that keeps a library mapped whatever happens to its handle. libloading does not have it; the value is that
+/// of glibc and musl.
 #[cfg(target_os = "linux")]
 const RTLD_NODELETE: i32 = 0x1000;
 #[cfg(target_os = "macos")]
 const RTLD_NODELETE: i32 = 0x80;
 
-/// A loaded file. It stays for the life of the process.
+/// A loaded library. It stays for the life of the process.
 #[derive(Clone, Copy)]
 pub struct PluginLibrary {
     module: DaemonModV1_Ref,
@@ -55,12 +56,12 @@ impl fmt::Debug for PluginLibrary {
 }
 
 impl PluginLibrary {
-    /// Loads a file: its static constructors run. Blocks for about half a millisecond.
+    /// Loads a file, which runs its static constructors. Blocks for about half a millisecond.
     ///
     /// The file must be a private copy, under a name that was never loaded in this process.
     ///
     /// # Errors
-    /// What the system's loader says and what may help, or how its ABI differs from this host's.
+    /// The error of the system's loader with a hint, or how the file's ABI differs from this host's.
     pub fn open(path: &Path) -> Result<Self, LoadFault> {
         let header = open_header(path)?;
         check_layout(header)?;
@@ -75,16 +76,17 @@ impl PluginLibrary {
         Ok(PluginLibrary { module })
     }
 
-    /// Whether its code can read that state.
+    /// Checks that the library's code can read that state.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it cannot.
     pub fn check_state(&self, state: &str) -> Result<(), String> {
         let found = (self.module.query())(CHECK_STATE.into());
         if found.is_null() {
             return Ok(());
         }
-        // SAFETY: by contract of the ABI, `query` gives under that name a function of this type, of an image that stays.
+        // SAFETY: by contract of the ABI, `query` returns under that name a function of this type, of a library that
+        // stays.
         let check = unsafe { std::mem::transmute::<*const (), CheckStateV1>(found) };
         let mut bytes = Vec::new();
         let mut sink = VecSink::new(&mut bytes);
@@ -97,18 +99,18 @@ impl PluginLibrary {
         }
     }
 
-    /// Where its code begins: two images never share it.
+    /// Returns the address of its `create` function: two libraries never share it.
     #[must_use]
     pub fn entry(&self) -> usize {
         self.module.create() as usize
     }
 
-    /// Starts a daemon of it. The future runs the author's `start`, which may block: poll it on a thread that may.
+    /// Starts a daemon. The future runs the author's `start`, which may block: poll it on a thread that may block.
     #[must_use]
     pub fn start(&self, host: HostV1, request: &str) -> StartingDaemon {
         let mut place = Box::new(ROption::RNone);
         let mut sink = LateSink::new();
-        // SAFETY: `place` and `sink` are boxed, and `Starting` drops them after the step's future.
+        // SAFETY: `place` and `sink` are boxed, and `StartingDaemon` drops them after the step's future.
         let step = unsafe {
             (self.module.create())(
                 host,
@@ -125,16 +127,16 @@ impl PluginLibrary {
     }
 }
 
-/// Libraries that are being loaded, those that hang in their constructor included.
+/// The number of libraries that are being loaded, including those that hang in a constructor.
 static LOADING: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether a library is being loaded. It may be for ever, and then the loader's lock is held for ever, too.
+/// Returns whether a library is being loaded. If loading hangs, the loader's lock is held for ever.
 pub fn is_loading() -> bool {
     LOADING.load(Ordering::Relaxed) > 0
 }
 
-/// Ends the process. Where a library is being loaded, what libraries do at the end is left out: that waits for the
-/// loader's lock.
+/// Ends the process. If a library is being loaded, the exit handlers of libraries are skipped, because they wait for
+/// the loader's lock.
 pub fn exit(code: i32) -> ! {
     if is_loading() {
         // SAFETY: it takes any number, never returns, and touches no memory of this process.
@@ -146,7 +148,7 @@ pub fn exit(code: i32) -> ! {
 fn open_header(path: &Path) -> Result<&'static LibHeader, LoadFault> {
     LOADING.fetch_add(1, Ordering::Relaxed);
     // SAFETY: loading runs the file's constructors, which is what a person who installs it asks for; the manifest was
-    // found in it before, and a reload tries the file in a child process first.
+    // found in it before, and a reload tries the file in a subprocess first.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
     LOADING.fetch_sub(1, Ordering::Relaxed);
     let library = library.map_err(|error| LoadFault::of_loader(path, &error))?;
@@ -159,7 +161,7 @@ fn open_header(path: &Path) -> Result<&'static LibHeader, LoadFault> {
                     "it exports no daemon; build it with #[daemon] of dae-plugin-api".to_owned(),
                 )
             })?;
-    // Never closed: see the file's head.
+    // Never closed: see this file's head.
     std::mem::forget(library);
     header.upgrade().map_err(|error| {
         LoadFault::new(format!(
@@ -174,10 +176,10 @@ fn check_layout(header: &'static LibHeader) -> Result<(), LoadFault> {
         LoadFault::new("it doesn't describe its ABI, so it can't be checked".to_owned())
     })?;
     let ours = <DaemonModV1_Ref as StableAbi>::LAYOUT;
-    // Fresh ones: the process-wide globals would keep pointers into this plugin and judge the next one by them.
+    // New globals: the process-wide ones would keep pointers into this plugin and judge the next one by them.
     let globals = CheckingGlobals::new();
     let checked = check_layout_compatibility_with_globals(ours, layout, &globals);
-    // The globals hold references into the image, and their drop runs none of its code.
+    // The globals hold references into the library, and their drop runs none of its code.
     checked.map_err(|errors| {
         LoadFault::new(format!(
             "its ABI differs from this host's: {}",
@@ -186,7 +188,7 @@ fn check_layout(header: &'static LibHeader) -> Result<(), LoadFault> {
     })
 }
 
-/// Of abi_stable's report, up to 800 lines, what stands behind the first `Error:`.
+/// Returns the first lines after `Error:` in abi_stable's report, which has up to 800 lines.
 fn essence(report: &str) -> String {
     let told = report.split("Error:").nth(1).unwrap_or(report);
     let lines: Vec<&str> = told
@@ -198,7 +200,7 @@ fn essence(report: &str) -> String {
     lines.join(" ")
 }
 
-/// A step under way, or over.
+/// A step in progress, or ended.
 enum LifecycleStep {
     Ended(u32),
     Pending(FfiFuture<u32>),
@@ -215,7 +217,7 @@ impl LifecycleStep {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<u32> {
         match self {
             LifecycleStep::Ended(status) => Poll::Ready(*status),
-            // The plugin catches its panics; async-ffi would make one that it didn't catch a panic of ours.
+            // The plugin catches its panics. async-ffi would turn one that it missed into a panic of the host.
             LifecycleStep::Pending(future) => {
                 catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(context)))
                     .unwrap_or(Poll::Ready(status::CRASHED))
@@ -226,7 +228,7 @@ impl LifecycleStep {
 
 /// A daemon that is being constructed.
 pub struct StartingDaemon {
-    // Drops before what it writes to.
+    // Declared first, so that it drops before what it writes to.
     step: LifecycleStep,
     place: Box<ROption<InstanceV1>>,
     sink: Box<LateSink>,
@@ -240,7 +242,7 @@ impl Future for StartingDaemon {
         let Poll::Ready(status) = this.step.poll(context) else {
             return Poll::Pending;
         };
-        // The author's future ends here, before its result is used.
+        // The author's future is dropped here, before its result is used.
         this.step = LifecycleStep::Ended(status);
         match this.place.take() {
             ROption::RSome(raw) if status == status::DONE => Poll::Ready(Ok(LiveDaemon { raw })),
@@ -249,7 +251,7 @@ impl Future for StartingDaemon {
     }
 }
 
-/// A constructed daemon in this process. Dropped, it is destroyed, which runs the author's `Drop`.
+/// A constructed daemon in this process. Dropping it destroys the daemon, which runs the author's `Drop`.
 pub struct LiveDaemon {
     raw: InstanceV1,
 }
@@ -261,7 +263,7 @@ impl fmt::Debug for LiveDaemon {
 }
 
 impl LiveDaemon {
-    /// Runs a command that ends on the spot, and appends its result or its error's text to `out`.
+    /// Runs an immediate command, and appends its result or its error's text to `out`.
     #[inline(always)]
     pub fn call(&self, call: &Command<'_>, out: &mut Vec<u8>) -> u32 {
         let mut sink = VecSink::new(out);
@@ -269,7 +271,7 @@ impl LiveDaemon {
         let step = unsafe { (self.raw.vtable.call)(self.raw.this, &call.raw(), sink.raw()) };
         match step.future {
             ROption::RNone => step.status,
-            // The manifest said that it is no async command. Its future must not outlive the sink.
+            // The manifest says that the command is not async. Its future must not outlive the sink.
             ROption::RSome(future) => {
                 drop(future);
                 status::UNKNOWN
@@ -277,7 +279,7 @@ impl LiveDaemon {
         }
     }
 
-    /// Starts a command that may end later. The caller keeps this instance alive for as long as the result.
+    /// Starts a command that may end later. The caller keeps this instance alive for as long as the returned future.
     #[must_use]
     pub fn call_later(&self, call: &Command<'_>) -> PluginFuture {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
@@ -290,25 +292,25 @@ impl LiveDaemon {
         }
     }
 
-    /// The author's `run`; ends at once with `NOTHING` where there is none.
+    /// Runs the author's `run`. Ends at once with `NOTHING` if there is none.
     #[must_use]
     pub fn run(&self) -> PluginFuture {
         self.act(verb::RUN)
     }
 
-    /// The author's `stop`.
+    /// Runs the author's `stop`.
     #[must_use]
     pub fn stop(&self) -> PluginFuture {
         self.act(verb::STOP)
     }
 
-    /// Its state, as JSON; `NOTHING` where it hands none over.
+    /// Saves the daemon's state as JSON. Ends with `NOTHING` if the daemon has none.
     #[must_use]
     pub fn save(&self) -> PluginFuture {
         self.act(verb::SAVE)
     }
 
-    /// Shows that the code is there and answers.
+    /// Returns whether the code is there and answers.
     #[must_use]
     pub fn ping(&self) -> bool {
         matches!(
@@ -317,13 +319,13 @@ impl LiveDaemon {
         )
     }
 
-    /// The author's `#[on(connect)]`.
+    /// Runs the author's `#[on(connect)]`.
     #[must_use]
     pub fn guest_came(&self, guest: u64) -> PluginFuture {
         self.act_on(verb::GUEST_CAME, &guest.to_le_bytes())
     }
 
-    /// The author's `#[on(disconnect)]`.
+    /// Runs the author's `#[on(disconnect)]`.
     #[must_use]
     pub fn guest_gone(&self, guest: u64) -> PluginFuture {
         self.act_on(verb::GUEST_GONE, &guest.to_le_bytes())
@@ -344,7 +346,7 @@ impl LiveDaemon {
         }
     }
 
-    /// Destroys it.
+    /// Destroys the daemon.
     ///
     /// # Errors
     /// The text of a panic in the author's `Drop`.
@@ -357,7 +359,7 @@ impl LiveDaemon {
 
 impl Drop for LiveDaemon {
     fn drop(&mut self) {
-        // A panic in there has been logged on the plugin's side.
+        // The plugin's side has logged a panic in there.
         let _ = destroy(self.raw);
     }
 }
@@ -365,7 +367,7 @@ impl Drop for LiveDaemon {
 fn destroy(raw: InstanceV1) -> Result<(), String> {
     let mut bytes = Vec::new();
     let mut sink = VecSink::new(&mut bytes);
-    // SAFETY: the one owner is giving it up, and whoever called into it held a borrow or a lease that has ended.
+    // SAFETY: the one owner is giving it up, and every caller into it held a borrow or a lease that has ended.
     let status = unsafe { (raw.vtable.destroy)(raw.this, sink.raw()) };
     drop(sink);
     match status {
@@ -381,7 +383,7 @@ fn text(bytes: Vec<u8>) -> String {
 /// One command for a daemon.
 #[derive(Debug, Clone, Copy)]
 pub struct Command<'a> {
-    /// Index into the manifest's commands.
+    /// The index into the manifest's commands.
     pub index: u32,
     /// The guest that sent it.
     pub guest: u64,
@@ -400,11 +402,11 @@ impl Command<'_> {
     }
 }
 
-/// A command that ends later. Dropped, it is cancelled.
+/// A command that may end later. Dropping it cancels the command.
 pub struct PluginFuture {
-    // Drops before what it writes to.
+    // Declared first, so that it drops before what it writes to.
     step: LifecycleStep,
-    /// Gone once it is [`SPARE`].
+    /// The sink; `None` once it has become [`SPARE`].
     sink: Option<Box<LateSink>>,
 }
 
@@ -413,11 +415,11 @@ thread_local! {
     static SPARE: Cell<Option<Box<LateSink>>> = const { Cell::new(None) };
 }
 
-/// A spare sink that has more memory is freed, not kept (bytes).
+/// The most memory of a spare sink that is kept (bytes). A larger one is freed.
 const SPARE_BYTES_MAX: usize = 4 << 10;
 
 impl PluginFuture {
-    /// Takes back the bytes of its end, once they are of no more use: what comes next needn't allocate.
+    /// Takes back the bytes of the completion when they are no longer used, so that the next command need not allocate.
     pub fn give_back(&mut self, bytes: Vec<u8>) {
         let has_ended = matches!(self.step, LifecycleStep::Ended(_));
         if has_ended
@@ -425,12 +427,13 @@ impl PluginFuture {
             && let Some(mut sink) = self.sink.take()
         {
             sink.give_back(bytes);
-            // A thread that is being torn down has no place for it.
+            // A thread that is ending cannot store it.
             let _ = SPARE.try_with(|spare| spare.set(Some(sink)));
         }
     }
 
-    /// Whether it was over before it was polled: the arguments were refused, say.
+    /// Returns the status if the command has ended already. Before the first poll that means, for example, that its
+    /// arguments were refused.
     #[must_use]
     pub fn at_once(&self) -> Option<u32> {
         match self.step {

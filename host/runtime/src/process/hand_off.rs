@@ -1,14 +1,16 @@
-//! Who has which guest's socket, the host or its worker, and what of it is in the worker's hands: memory that both share.
+//! The hand-off of busy guests to a worker: a shared record of which side has each guest's socket, and of the worker's
+//! progress.
 //!
-//! A guest that is busy is lent to its daemon's own process, which then reads its lines and writes its replies itself: a
-//! command costs there what it costs in-process. Nothing is lost by that if the process dies at any moment. What it has
-//! read and not yet answered, and what it has answered and not yet written, lies in this memory, which outlives it, and the
-//! kernel says how much it has read and written ([`counts()`]).
+//! A busy guest is handed off to its daemon's own process, which then reads its lines and writes its replies itself. So
+//! a command costs there what it costs in-process. If the process dies, at any moment, nothing is lost but the command
+//! that was running. Bytes that are read and not answered, and replies that are not written, lie in the shared memory,
+//! which outlives the process. The kernel reports how many bytes were read and written ([`counts()`]).
 //!
-//! A hand-off has a slot, whose state says whose move it is. The worker's one thread takes a guest up, works, and puts it down
-//! again; between two of these the host takes it home by itself, and from under the worker's hands only at the next line
-//! ([`WANTED`]). Where that doesn't come, because a command doesn't end, the host seizes it: from then on the worker has no
-//! part in it, whatever it does. Dead or seized, the host reads what was in its hands ([`HandOffState::in_hand`]).
+//! Each hand-off has a slot, whose state determines which side may act. The worker's one thread picks a guest up,
+//! answers it, and releases it; that period is a turn. Between two turns the host recalls the guest directly. During a
+//! turn it asks for the guest, and the worker hands it back at the next line ([`WANTED`]). If that line does not come,
+//! because a command does not end, the host seizes the guest: from then on nothing that the worker does affects it.
+//! After a death or a seizure, the host reads the worker's unfinished work ([`HandOffState::in_hand`]).
 
 mod counts;
 mod cursor;
@@ -28,82 +30,83 @@ pub use counts::{Counts, counts, keep_in_line};
 pub(crate) use cursor::WorkerCursor;
 pub use progress::{Begun, CommandPosition, monotonic_ns};
 
-/// Guests that can be lent to one worker at a time. Those beyond are served by the host, as all are that are not busy.
+/// The most guests that can be handed off to one worker at a time. The host serves all others itself, and all guests
+/// that are not busy.
 pub(crate) const SLOTS: usize = 1024;
-/// What is read of a guest at a time (bytes).
+/// The most bytes that are read from a guest in one turn.
 pub(crate) const TAKEN_BYTES: usize = 16 << 10;
-/// What of its replies may wait to be written (bytes). Memory that nothing was written to takes none.
+/// The most bytes of replies that may wait to be written to a guest. Pages that were never written to take no memory.
 const MADE_BYTES: usize = 256 << 10;
 
-// A slot's state is the id of the hand-off that has it, above these bits; 0 is a slot that is free. Whoever changes it names the
-// hand-off, so that what is late can't change another's. Who may do what:
+// A slot's state is the id of its hand-off, above the bits below; 0 is a free slot. Each change names the hand-off, so
+// that a late change cannot affect another one. The permitted actions:
 //
 // | state             | the worker                                  | the host                          |
 // |-------------------|---------------------------------------------|-----------------------------------|
-// | lent              | takes it up: held, busy                     | takes it home: free               |
-// | held, busy        | reads, writes, puts it down or hands it back | asks for it: wanted               |
+// | handed off        | picks it up: held, busy                     | recalls it: free                  |
+// | held, busy        | reads, writes, releases or hands back       | asks for it: wanted               |
 // | held              | runs a line; becomes busy                   | asks for it; seizes it            |
-// | seized            | has no part in it                           | reads what was there; frees it    |
+// | seized            | has no access                               | reads the work; frees the slot    |
 
-/// The worker may take it up.
+/// The guest is handed off: the worker may pick it up.
 const LENT: u64 = 1;
-/// The worker has taken it up.
+/// The worker has picked the guest up.
 const HELD: u64 = 2;
-/// The host wants it back.
+/// The host has asked for the guest.
 const WANTED: u64 = 4;
-/// The worker is reading or writing, or handing it back: it can't be seized.
+/// The worker is reading, writing or handing the guest back: the host cannot seize it.
 const BUSY: u64 = 8;
-/// The host has taken it from under the worker's hands, and reads what was there.
+/// The host has seized the guest, and reads the worker's work.
 const SEIZED: u64 = 16;
-/// Where the hand-off's id begins.
+/// The lowest bit of the hand-off's id.
 const ID_SHIFT: u32 = 8;
 
-/// In a line's word: the host has closed the turn, so that the worker begins no further line in it.
+/// The bit in a line's word that closes the turn: the worker begins no further line in it.
 const CLOSED: u64 = 1 << 30;
-/// In a line's word: where the end stands (bits 0 to 14), where the start stands, and where the turn begins.
+/// The layout of a line's word: bits 0 to 14 are the line's end, bits 15 to 29 its start, and bits from 31 on the turn.
 const START_SHIFT: u32 = 15;
 const TURN_SHIFT: u32 = 31;
 const POSITION_MASK: u64 = (1 << START_SHIFT) - 1;
 
-/// What is in the memory. All zero is a hand-off state of nothing.
+/// The contents of the shared memory. All zero is a state without hand-offs.
 #[repr(C)]
 struct SharedMemory {
     hand: Cursor,
     progress: Progress,
     answered: Shard,
     slots: [AtomicU64; SLOTS],
-    /// How often the worker has taken each up.
+    /// The number of times that the worker has picked up each slot's guest.
     turns: [AtomicU32; SLOTS],
     taken: Buffer<TAKEN_BYTES>,
     made: Buffer<MADE_BYTES>,
 }
 
-/// What the worker works on.
+/// The worker's current work.
 #[repr(C)]
 struct Cursor {
-    /// The hand-off's id, which is never used again; 0 is none.
+    /// The id of the current hand-off, which is never reused; 0 is none.
     hand_off: AtomicU64,
-    /// How often it has taken something up, to be told from the time before.
+    /// The number of the turn, which distinguishes it from earlier ones.
     turn: AtomicU64,
-    /// What had been read and written of that hand-off before.
+    /// The bytes that this hand-off had read and written before the turn.
     read_before: AtomicU64,
     written_before: AtomicU64,
-    /// How much was read since, plus one; 0 is not known.
+    /// The number of bytes read in this turn, plus one; 0 is not yet known.
     taken: AtomicU64,
-    /// The line that was begun last: the turn, and where in `taken` it starts and ends. Each change of it is one
-    /// compare-and-swap, by the worker to begin the next line or by the host to close the turn. So a single word decides
-    /// whether a line has begun, and the host never concludes it from two readings.
+    /// The line that was begun last: the turn, and the line's start and end in the buffer `taken`. Each change is one
+    /// compare-and-swap, by the worker to begin the next line or by the host to close the turn. So a single word
+    /// decides whether a line has begun, and the host never has to combine two readings.
     line: AtomicU64,
-    /// Up to where in `taken` lines are answered, and in `made` the replies go.
+    /// The end of the answered lines in the buffer `taken`, and of their replies in the buffer `made`.
     done: AtomicU64,
 }
 
-/// Where a hand-off is kept.
+/// The place of a hand-off in the shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HandOffSlot {
-    /// The hand-off's id, which is never used again.
+    /// The hand-off's id, which is never reused.
     pub id: u64,
-    /// Below [`SLOTS`].
+    /// The index of its slot, below [`SLOTS`].
     pub(crate) slot: usize,
 }
 
@@ -112,75 +115,75 @@ impl HandOffSlot {
         self.id << ID_SHIFT | bits
     }
 
-    /// The bits of a state, if it is this hand-off's.
+    /// Returns the bits of a state, if it is this hand-off's.
     fn bits_of(self, state: u64) -> Option<u64> {
         (state >> ID_SHIFT == self.id).then_some(state & ((1 << ID_SHIFT) - 1))
     }
 }
 
-/// What a worker is at: a turn of it, and the word of the line. It changes with each line.
+/// A worker's position: the turn, and the word of the line. It changes with each line.
 pub type Position = (u64, u64);
 
-/// What was in the hands of a worker that has lost them.
+/// The unfinished work of a worker that is dead or has lost the guest.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct LostWork {
     /// Replies, or the rest of one, that were not yet written.
     pub replies: Vec<u8>,
-    /// The line it was at, if it was.
+    /// The line that was running, if there was one.
     pub line: Option<Vec<u8>>,
-    /// What stood behind it.
+    /// The bytes after that line.
     pub rest: Vec<u8>,
 }
 
-/// Whether a guest is at home.
+/// The result of recalling a guest: when the host has it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Custody {
     Now,
-    /// Once the worker has come to the end of the line it is at.
+    /// Once the worker reaches the end of its current line.
     Soon,
 }
 
-/// Whose a guest is, as its worker sees it.
+/// The owner of a guest, from its worker's view.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Ours,
-    /// It is to be handed back.
+    /// The worker must hand it back.
     Wanted,
     /// The host has it.
     Lost,
 }
 
-/// See the file's head.
+/// The record of all hand-offs to one worker, in memory that host and worker share.
 #[derive(Debug)]
 pub(crate) struct HandOffState {
     page: Page,
 }
 
 impl HandOffState {
-    /// A new one, of a host, and the file by which its worker opens it.
+    /// Creates the host's side, and the file by which the worker opens its own.
     ///
     /// # Errors
-    /// The system's; `Unsupported` where it has no memory to share.
+    /// The system's error; `Unsupported` where it has no such shared memory.
     pub fn create() -> io::Result<(Arc<Self>, OwnedFd)> {
         let (page, file) = Page::create()?;
         Ok((Arc::new(HandOffState { page }), file))
     }
 
-    /// The worker's side of one, by the file that its host has sent.
+    /// Opens the worker's side by the file that its host has sent.
     ///
     /// # Errors
-    /// The system's, or that it is no such file.
+    /// The system's error, or that the file has the wrong size.
     pub fn open(file: &OwnedFd) -> io::Result<Arc<Self>> {
         let page = Page::open(file)?;
         Ok(Arc::new(HandOffState { page }))
     }
 
-    /// From now on the worker may take it up.
+    /// Allows the worker to pick the guest up.
     pub(crate) fn hand_off(&self, place: HandOffSlot) {
         self.slot(place).store(place.state(LENT), Ordering::Release);
     }
 
-    /// Takes it home, or asks for it.
+    /// Recalls a guest: takes it, or asks the worker for it.
     pub(crate) fn take_home(&self, place: HandOffSlot) -> Custody {
         let ask = |state| match place.bits_of(state)? {
             LENT => Some(0),
@@ -193,12 +196,12 @@ impl HandOffState {
         }
     }
 
-    /// Takes a guest from under the worker's hands. `line` names the line that has run for too long; without it, the guest
-    /// is taken at whatever line the worker is. Returns false where the worker is at another line by now, is just putting
-    /// the guest down, or is handing it back. [`HandOffState::in_hand`] is next, and [`HandOffState::clear`] after that.
+    /// Seizes a guest from the worker. `line` names the line that has run for too long; without it, any line is meant.
+    /// Returns false if the worker has reached another line, or is releasing the guest or handing it back. After a
+    /// seizure, call [`HandOffState::in_hand`], and then [`HandOffState::clear`].
     ///
-    /// The turn is closed before the slot is seized. From the moment it is closed the worker can't begin a line, so that
-    /// the line it was at and those behind it are told apart for certain.
+    /// The turn is closed before the slot is seized. Once it is closed the worker cannot begin a line, so it is certain
+    /// which line had begun and which lines had not.
     pub(crate) fn seize(&self, place: HandOffSlot, line: Option<Position>) -> bool {
         if !self.close(place, line) {
             return false;
@@ -208,11 +211,12 @@ impl HandOffState {
             (bits & HELD != 0 && bits & BUSY == 0).then_some(place.state(bits | SEIZED))
         };
         let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
-        // Where it fails, the worker is at its end with this guest, or finds the turn closed and hands the guest back.
+        // If this fails, the worker is releasing the guest, or finds the turn closed and hands the guest back.
         self.slot(place).fetch_update(set, failed, seize).is_ok()
     }
 
-    /// Sees to it that the worker begins no line any more in the turn it is at; false where that isn't the turn meant.
+    /// Closes the worker's current turn, so that it begins no further line in it. Returns false if that is not the turn
+    /// meant.
     fn close(&self, place: HandOffSlot, line: Option<Position>) -> bool {
         let hand = &self.page.hand;
         let (set, failed) = (Ordering::SeqCst, Ordering::SeqCst);
@@ -230,19 +234,19 @@ impl HandOffState {
         }
     }
 
-    /// It is nobody's any more.
+    /// Frees the slot.
     pub fn clear(&self, place: HandOffSlot) {
         let clear = |state| place.bits_of(state).map(|_| 0);
         let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
-        // Where it is another's already, there is nothing to clear.
+        // If the slot is no longer this hand-off's, there is nothing to free.
         let _ = self.slot(place).fetch_update(set, failed, clear);
     }
 
-    /// Whether a hand-off's slot has a state that the rules above can lead to. Any other was written by something in the worker's
-    /// process that had no business there, and the worker would never come to the end of such a hand-off.
+    /// Returns whether a slot's state is one that the rules above can produce. Any other state was written by faulty
+    /// code in the worker's process, and the worker would never finish such a hand-off.
     pub(crate) fn is_sound(&self, place: HandOffSlot) -> bool {
         let state = self.slot(place).load(Ordering::Acquire);
-        // Free: its guest has just been taken home.
+        // A free slot: the host has just recalled the guest.
         state == 0
             || place.bits_of(state).is_some_and(|bits| {
                 let is_known = bits & !(LENT | HELD | WANTED | BUSY | SEIZED) == 0;
@@ -255,17 +259,17 @@ impl HandOffState {
         &self.page.slots[place.slot]
     }
 
-    /// How often the worker has taken something up.
+    /// Returns how many turns the worker has begun.
     pub(crate) fn all_turns(&self) -> u64 {
         self.page.hand.turn.load(Ordering::Relaxed)
     }
 
-    /// How often the worker has taken it up.
+    /// Returns how often the worker has picked up the slot's guest.
     pub fn turns(&self, slot: usize) -> u32 {
         self.page.turns[slot].load(Ordering::Relaxed)
     }
 
-    /// What the worker is at: the hand-off, and a number that changes with each line. `None` while it is at nothing.
+    /// Returns the current hand-off and the worker's position in it, or `None` while the worker has no guest.
     pub fn at(&self) -> Option<(u64, Position)> {
         let hand = &self.page.hand;
         let number = |of: &AtomicU64| of.load(Ordering::Acquire);
@@ -274,10 +278,11 @@ impl HandOffState {
         (hand_off != 0).then_some((hand_off, (line >> TURN_SHIFT, line)))
     }
 
-    /// What was in the hands of a worker that is dead, or from whom it was seized. `counts` are those of the hand-off.
+    /// Returns the unfinished work of a worker that is dead or from which the guest was seized. `counts` are those of
+    /// the hand-off.
     ///
-    /// Neither kind of worker begins a line any more, so the word of the line stands still. How far it had answered is read
-    /// once: a command that ends after that is one that had begun, and its reply is lost.
+    /// Such a worker begins no further line, so the word of the line no longer changes. Its progress in answering is
+    /// read once: a command that ends after that counts as begun, and its reply is lost.
     pub(crate) fn in_hand(&self, hand_off: u64, counts: Counts) -> LostWork {
         let hand = &self.page.hand;
         let number = |of: &AtomicU64| of.load(Ordering::Acquire);
@@ -307,14 +312,14 @@ impl CounterSource for HandOffState {
     }
 }
 
-/// The word of a line.
+/// Returns the word of a line.
 fn line_word(turn: u64, (start, end): (usize, usize)) -> u64 {
-    // Neither is more than what is read at a time.
+    // Both are at most [`TAKEN_BYTES`], which fits in 15 bits.
     let place = |at: usize| at as u64 & POSITION_MASK;
     turn << TURN_SHIFT | place(start) << START_SHIFT | place(end)
 }
 
-/// Where the line of a word starts and ends.
+/// Returns the start and the end of a word's line.
 fn positions(word: u64) -> (usize, usize) {
     let place = |bits: u64| (bits & POSITION_MASK) as usize;
     (place(word >> START_SHIFT), place(word))

@@ -1,8 +1,8 @@
-//! What a daemon may ask of its host at once, and the refusals that need no more than the request.
+//! The requests that a daemon may make of its host, and the refusals that need only the request.
 //!
-//! A daemon in a process of its own is answered by its worker, before the host has heard of the request. Both check requests
-//! here, so that a daemon gets the same answer in both modes. The host checks what comes from a worker once more: it trusts
-//! no process that runs a plugin.
+//! A daemon in a process of its own is answered by its worker before the host has the request. Worker and host both
+//! check requests here, so that a daemon gets the same answer in both modes. The host checks a worker's requests once
+//! more, because it trusts no process that runs a plugin.
 
 use dae_common_tcp::{Line, Message, is_name, read_line};
 use dae_plugin_api::abi::status;
@@ -11,11 +11,11 @@ use dae_plugin_api::operation;
 use crate::plugin::completion::Completion;
 use crate::process::ipc::split_u64;
 
-/// Feeds that one instance may have open.
+/// The most event queues that one instance may have open.
 pub(crate) const FEEDS_MAX: usize = 4096;
 
-/// The lines that Dae sends and answers itself. They can be no topic: a subscriber that is connected to Dae could not tell
-/// them from events.
+/// The names of lines that Dae sends and answers itself. They cannot be topics: a subscriber that is connected to Dae
+/// could not distinguish them from events.
 const OF_DAE: [&str; 13] = [
     "announce",
     "connect",
@@ -35,7 +35,7 @@ const OF_DAE: [&str; 13] = [
 /// Checks the name of a topic.
 ///
 /// # Errors
-/// Why it can't be one, for a person.
+/// The reason why it is not allowed, for a person.
 pub fn check_topic(topic: &str) -> Result<(), String> {
     if OF_DAE.contains(&topic) {
         return Err(format!(
@@ -50,16 +50,16 @@ pub fn check_topic(topic: &str) -> Result<(), String> {
     }
 }
 
-/// Reads a request that is one line, an event.
+/// Reads a request that must be one line: an event.
 pub fn event(line: &[u8]) -> Option<Message<'_>> {
     match read_line(line) {
-        // Two lines would be one whose name nobody has checked.
+        // A second line would have a name that was not checked.
         Line::Message(message) if !line.contains(&b'\n') => Some(message),
         _ => None,
     }
 }
 
-/// Returns the refusal of a request that is wrong whoever answers it; `None` where it may be carried out.
+/// Returns the refusal of an invalid request, or `None` if it may be carried out.
 pub fn refusal(operation: &str, request: &[u8]) -> Option<Completion> {
     let checked = match operation {
         operation::FEED_SUBSCRIBE => match std::str::from_utf8(split_u64(request).1) {
@@ -79,7 +79,7 @@ pub fn refusal(operation: &str, request: &[u8]) -> Option<Completion> {
     checked.err().map(|text| ended(status::FAILED, text))
 }
 
-/// Returns the refusal of one feed more than there may be.
+/// Returns the refusal of an event queue beyond [`FEEDS_MAX`].
 pub(crate) fn too_many_event_queues() -> Completion {
     let text = format!("this daemon listens in {FEEDS_MAX} places already, as many as it may");
     ended(status::FAILED, text)

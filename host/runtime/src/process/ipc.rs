@@ -1,12 +1,12 @@
-//! What a host and its worker say to each other: length-prefixed frames over a socket pair. Pure data.
+//! The protocol between a host and its worker: length-prefixed frames over a socket pair. Pure data.
 //!
-//! A frame is its length (u32, little-endian, of what follows it), its kind (u8), an id (u64) and a payload. Both ends are
-//! the same executable, so there is no version in it. The host trusts nothing that comes in: a kind that isn't known or a
-//! length past the limit is a fault, which is a crash of that worker and nothing more; the buffer grows with what has
-//! arrived, never with what a length promises.
+//! A frame is its length (u32, little-endian, of what follows it), its kind (u8), an id (u64) and a payload. Both ends
+//! are the same executable, so frames carry no version. The host trusts nothing that comes in. An unknown kind or an
+//! excessive length is a fault: the host treats it as a crash of that worker, and nothing else is affected. The buffer
+//! grows with the bytes that have arrived, never with a promised length.
 //!
-//! Commands that end on the spot cross many at a time ([`batch`]): a frame, and whatever either side keeps of it, is paid
-//! once for all of them.
+//! Immediate commands (those that end within one call) are sent many at a time ([`batch`]), so that they share the cost
+//! of a frame and of the records that either side keeps of it.
 
 pub mod batch;
 pub mod hand_off;
@@ -25,14 +25,14 @@ use crate::plugin::completion::ClientState;
 use dae_store::manifest::Manifest;
 use dae_store::settings::Bounds;
 
-/// The first argument by which the executable knows that it is a worker.
+/// The first argument, which marks the process as a worker.
 pub(crate) const ARGUMENT: &str = "__dae-worker";
 
-/// Whether this executable, started once more, would know that it is a worker: its `main` has asked. An embedding program
-/// that doesn't has no subprocesses.
+/// True if this executable, started once more, would run as a worker: its `main` has checked for that. An embedding
+/// program that does not check has no subprocesses.
 pub(crate) static WORKERS_POSSIBLE: AtomicBool = AtomicBool::new(false);
 
-/// The payload of [`FrameKind::Visit`].
+/// Returns the payload of [`FrameKind::Visit`] for a client's state.
 pub(crate) fn client_byte(state: ClientState) -> u8 {
     match state {
         ClientState::Away => 0,
@@ -50,120 +50,125 @@ pub(crate) fn client_state(payload: &[u8]) -> ClientState {
     }
 }
 
-/// What the host tells first.
+/// The first message from the host.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StartMessage {
-    /// The process of the host.
+    /// The process id of the host.
     pub host_pid: u32,
     /// The plugin's file, a private copy.
     pub file: PathBuf,
-    /// What the host has read in that file.
+    /// The manifest that the host has read in that file.
     pub manifest: Manifest,
     /// The daemon's name.
     pub name: String,
     /// The daemon's port, which its host listens on.
     pub port: u16,
-    /// Which instance of the daemon this will be.
+    /// The number of this instance of the daemon.
     pub generation: u64,
     /// The daemon's own configuration, as JSON.
     pub config: String,
-    /// What it is for, where it is not to serve.
+    /// The preflight to run; `None` for an instance that serves.
     pub trial: Option<PreflightMessage>,
-    /// How long the start may take (ms).
+    /// The limit for the start (ms).
     pub start_ms: u64,
-    /// What the process may use at most.
+    /// The limits on the resources of the process.
     pub bounds: Bounds,
-    /// The priority of the process; `None` leaves that of the host.
+    /// The priority of the process; `None` keeps the host's.
     pub nice: Option<i32>,
 }
 
-/// A trial: the worker ends after it.
+/// A preflight; the worker ends after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreflightMessage {
-    /// The daemon is started, too, and stopped again; else only loaded, checked, and given the state to read.
+    /// True if the daemon is also started and stopped. Otherwise it is only loaded, checked, and given the state to
+    /// read.
     pub starts: bool,
-    /// How long each step of its stop may take.
+    /// The limit for each step of its stop (ms).
     pub stop_ms: u64,
 }
 
-/// What a frame is. Those below 16 go to the worker, and those that say so.
+/// The kind of a frame. Those below 16 go to the worker, and so do those that say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
-    /// The plugin to load and who it will be; JSON. Answered by `Loaded` or `Refused`.
+    /// The plugin to load and the identity of its daemon; JSON. Answered by `Loaded` or `Refused`.
     Load = 1,
     /// A command: index (u32), guest (u64), arguments. The id is the call's.
     Call = 2,
-    /// Nobody waits for that call any more.
+    /// The cancellation of a call: nothing waits for it any more.
     Cancel = 3,
-    /// End in order; the payload is the grace in milliseconds (u64).
+    /// A request to end in order; the payload is the grace period in milliseconds (u64).
     Stop = 4,
-    /// Say `Pong`.
+    /// A request for a `Pong`.
     Ping = 5,
-    /// The guest of that id has gone.
+    /// A notice that the guest of that id has gone.
     GuestGone = 6,
-    /// Give the state; answered by `Ended`. The id is the call's.
+    /// A request for the state; answered by `Ended`. The id is the call's.
     Save = 7,
-    /// A guest has come, whose id is the payload (u64); answered by `Ended`. The id is the call's.
+    /// A notice that a guest has come, whose id is the payload (u64); answered by `Ended`. The id is the call's.
     GuestCame = 8,
     /// The answer to `Ask`: status (u32), result or text.
     Answered = 9,
-    /// How a connection is that the daemon has opened, of that id: one byte ([`client_byte`]).
+    /// The state of the daemon's client of that id: one byte ([`client_byte`]).
     Visit = 10,
-    /// Commands that end on the spot: guest (u64), and for each index and arguments, as [`batch`] has it. The id is the
-    /// batch's. Answered by `Replies`, batch after batch.
+    /// Immediate commands: guest (u64), and the index and arguments of each as entries ([`batch`]). The id is the
+    /// batch's. Answered by `Replies`, one batch after the other.
     Batch = 11,
-    /// A guest is lent, on these terms ([`hand_off`]). The id is the hand-off's. With it comes the guest's socket.
+    /// A hand-off of a guest, with its terms ([`hand_off`]). The id is the hand-off's. The guest's socket comes with
+    /// the frame.
     Lend = 12,
-    /// The hand-off of that id is at home again; the worker has nothing of it and closes its copy of the socket.
+    /// The end of the hand-off of that id: the host has the guest, and the worker closes its copy of the socket.
     Reclaim = 13,
-    /// The file of the [hand-off state](crate::process::hand_off) comes with this. It is the first frame, where there is a hand-off state.
+    /// The frame with which the file of the [hand-off state](crate::process::hand_off) comes. If there is such a state,
+    /// this is the first frame.
     Ledger = 14,
-    /// Start what was loaded, from this state: JSON, or nothing. Answered by `Started` or `Refused`.
+    /// A request to start the loaded daemon from this state: JSON, or nothing. Answered by `Started` or `Refused`.
     Start = 15,
-    /// The daemon answers.
+    /// A notice that the daemon has started.
     Started = 16,
-    /// It isn't loaded, or doesn't start; the text says why.
+    /// A notice that the plugin is not loaded, or the daemon does not start; the text is the reason.
     Refused = 17,
-    /// A call has ended: status (u32), guest (u64), result or text.
+    /// The end of a call: status (u32), guest (u64), result or text.
     Ended = 18,
     /// A log record; JSON.
     Log = 19,
     /// A line for the guest of that id.
     Emit = 20,
-    /// Its background work has ended; JSON.
+    /// The end of the daemon's background work; JSON.
     RunEnd = 21,
     /// The answer to `Ping`.
     Pong = 22,
-    /// The daemon has ended in order; the payload is what went wrong, one text a line.
+    /// The orderly end of the daemon; the payload lists what went wrong, one text per line.
     Stopped = 23,
-    /// The daemon asks something about others: length of the operation (u64), operation, request. Answered by `Answered`.
+    /// A host API request: length of the operation (u64), operation, request. Answered by `Answered`.
     Ask = 24,
-    /// It doesn't wait for that answer any more.
+    /// The cancellation of an `Ask`.
     AskCancel = 25,
-    /// As `Ask`, where no answer is waited for.
+    /// An `Ask` that gets no answer.
     Tell = 26,
-    /// The next replies to the batch of that id: for each status and result or text, as [`batch`] has it.
+    /// The next replies to the batch of that id: the status and the result or text of each, as entries ([`batch`]).
     Replies = 27,
-    /// The hand-off of that id is handed back; see [`hand_off`].
+    /// The worker's return of the guest of that hand-off; see [`hand_off`].
     HandBack = 28,
-    /// Bytes of a large reply. The frame of that id that says that it is over comes behind the last of them.
+    /// Bytes of a large reply. After the last of them comes the frame of that id that ends the reply.
     Part = 29,
-    /// That batch or call is set aside for want of room; so many of its commands (u32) have begun.
+    /// A notice that this batch or call is set aside, because the reply budget is used up, after this many of its
+    /// commands (u32) have begun.
     SetAside = 30,
-    /// The plugin is loaded, and nothing of it started.
+    /// A notice that the plugin is loaded, and none of it is started.
     Loaded = 31,
-    /// That call, which was set aside, has begun.
+    /// A notice that this call, which was set aside, has begun.
     Resumed = 32,
-    /// Of that batch, which was set aside, the commands from this one (u32) on never begin.
+    /// A notice that of this batch or call, which was set aside, the commands from this index (u32) on never begin.
     Dropped = 33,
-    /// Whether there is a want of room (a byte): the host is to say at once what guests have read.
+    /// A byte that is 1 while the reply budget is short: then the host reports at once what guests have read.
     Want = 34,
-    /// To the worker: the guest of that id has read so many bytes (u64) of its replies.
+    /// To the worker: the guest of that id has read this many bytes (u64) of its replies.
     Read = 35,
-    /// To the worker: nothing that is set aside and has a number up to this one begins any more. Answered by `Dropped`.
+    /// To the worker: nothing that is set aside and has an id up to this one begins any more. Answered by `Dropped`.
     DropAside = 36,
-    /// To the worker: that batch or call goes on, whatever waits for its guest: what waits is held up by it.
+    /// To the worker: that batch or call goes on despite the reply budget, because its guest's other replies wait for
+    /// its own.
     GoOn = 37,
 }
 
@@ -207,25 +212,26 @@ const KINDS: [FrameKind; 37] = [
     FrameKind::Tell,
 ];
 
-/// The largest reply that a plugin may give, and what may stand before and behind it: replies of a batch, or of a hand-off (bytes).
+/// The largest frame (bytes): the largest reply that a plugin may give, and what may come before and after it, such as
+/// the replies of a batch or of a hand-off.
 const FRAME_BYTES_MAX: usize = SINK_BYTES_MAX + (512 << 10);
-/// The largest frame of a log record (bytes): its texts are bounded where they are made, and JSON writes a byte as six at
-/// most.
+/// The largest frame of a log record (bytes). Its texts are bounded where they are made, and JSON writes a byte as six
+/// at most.
 const LOG_FRAME_BYTES_MAX: usize = 1 << 20;
-/// What an empty outbox keeps for the next batch (bytes); a batch of usual size fits.
+/// The memory that an empty outbox keeps for the next batch (bytes); a batch of usual size fits.
 const KEPT_BYTES_MAX: usize = 256 << 10;
-/// A reply of this size is large: it is neither copied nor sent in one piece (bytes).
+/// The size from which a reply is large (bytes): it is neither copied nor sent in one piece.
 pub(crate) const LARGE_BYTES: usize = 512 << 10;
-/// The largest, with what may stand before it (bytes).
+/// The largest reply, with what may come before it (bytes).
 pub(crate) const LARGE_BYTES_MAX: usize = FRAME_BYTES_MAX;
-/// What goes out of it at a time (bytes). Other frames go out between two of these.
+/// The part of a large reply that is sent at a time (bytes). Other frames are sent between two parts.
 const PART_BYTES: usize = 128 << 10;
-/// A frame of replies that has grown to this isn't added to (bytes).
+/// The size from which a frame of replies gets no more of them (bytes).
 const REPLIES_BYTES_MAX: usize = 64 << 10;
 const LENGTH_BYTES: usize = 4;
 const HEAD_BYTES: usize = 9;
 
-/// One frame, as it lies in the buffer.
+/// A frame in the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub kind: FrameKind,
@@ -233,7 +239,7 @@ pub(crate) struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// What came is not a frame.
+/// The reason why incoming bytes are not a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FrameFault(String);
 
@@ -243,10 +249,10 @@ impl fmt::Display for FrameFault {
     }
 }
 
-/// Appends a frame whose payload is these parts.
+/// Appends a frame whose payload consists of these parts.
 fn put(out: &mut Vec<u8>, kind: FrameKind, id: u64, parts: &[&[u8]]) {
     let payload: usize = parts.iter().map(|part| part.len()).sum();
-    // Everything that is sent was bounded on its way here: lines by `line_bytes_max`, results by the sink's limit.
+    // Everything that is sent was bounded before: lines by `line_bytes_max`, results by the sink's limit.
     let length = u32::try_from(HEAD_BYTES + payload).unwrap_or(u32::MAX);
     out.reserve(LENGTH_BYTES + HEAD_BYTES + payload);
     out.extend_from_slice(&length.to_le_bytes());
@@ -257,24 +263,24 @@ fn put(out: &mut Vec<u8>, kind: FrameKind, id: u64, parts: &[&[u8]]) {
     }
 }
 
-/// A frame by itself.
+/// Returns a single frame.
 pub fn whole(kind: FrameKind, id: u64, parts: &[&[u8]]) -> Vec<u8> {
     let mut frame = Vec::new();
     put(&mut frame, kind, id, parts);
     frame
 }
 
-/// What is to go out and has not yet gone.
+/// The bytes that wait to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct FrameOutbox {
     bytes: Vec<u8>,
-    /// How much of it has gone: moving the rest after each write would take a huge reply's time squared.
+    /// The number of bytes sent. Moving the rest after each write would take quadratic time for a huge reply.
     sent: usize,
-    /// The last frame, where it has replies of a batch, nothing of it has gone, and more may be added.
+    /// The last frame, if it holds replies of a batch, none of it is sent, and more replies may be added.
     open: Option<OpenReplies>,
-    /// Large replies, which go out in parts when nothing else is to go.
+    /// Large replies, which are sent in parts when nothing else waits.
     large: VecDeque<LargeReply>,
-    /// What of them has not gone.
+    /// The number of their unsent bytes.
     large_bytes: usize,
 }
 
@@ -284,11 +290,11 @@ struct LargeReply {
     id: u64,
     body: Vec<u8>,
     sent: usize,
-    /// The frame that says that it is over.
+    /// The frame that ends the reply.
     last: Vec<u8>,
 }
 
-/// Where it begins, and whose it is.
+/// The start of the open frame, and its batch.
 #[derive(Debug, Clone, Copy)]
 struct OpenReplies {
     start: usize,
@@ -296,13 +302,13 @@ struct OpenReplies {
 }
 
 impl FrameOutbox {
-    /// Queues a frame whose payload is these parts.
+    /// Queues a frame whose payload consists of these parts.
     pub fn put(&mut self, kind: FrameKind, id: u64, parts: &[&[u8]]) {
         self.open = None;
         put(&mut self.bytes, kind, id, parts);
     }
 
-    /// Queues the next reply of a batch, in one frame with those before it as far as that goes.
+    /// Queues the next reply of a batch, in one frame with those before it if possible.
     pub(crate) fn put_reply(&mut self, batch: u64, status: u32, bytes: &[u8]) {
         let start = match self.open {
             Some(open) if open.batch == batch => open.start,
@@ -320,8 +326,8 @@ impl FrameOutbox {
         self.open = (length < REPLIES_BYTES_MAX).then_some(OpenReplies { start, batch });
     }
 
-    /// Queues a large reply, whose frames go out between others, and the frame that says that it is over. Its bytes are not
-    /// copied.
+    /// Queues a large reply, which is sent in parts between other frames, and the frame that ends it. Its bytes are not
+    /// copied here.
     pub(crate) fn put_large(&mut self, id: u64, body: Vec<u8>, last: Vec<u8>) {
         self.large_bytes += body.len() + last.len();
         self.large.push_back(LargeReply {
@@ -332,7 +338,7 @@ impl FrameOutbox {
         });
     }
 
-    /// Puts the next part of a large reply where it goes out from; false where there is none.
+    /// Moves the next part of a large reply to the bytes to send. Returns false if there is none.
     fn take_part(&mut self) -> bool {
         let Some(large) = self.large.front_mut() else {
             return false;
@@ -351,17 +357,17 @@ impl FrameOutbox {
         true
     }
 
-    /// How many bytes wait.
+    /// Returns how many bytes wait.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.sent + self.large_bytes
     }
 
-    /// Whether none does.
+    /// Returns whether no bytes wait.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Hands what waits to `write` until all of it has gone, or until it fails; a full socket is a failure too.
+    /// Passes the waiting bytes to `write` until all are sent, or until it fails; a full socket is a failure, too.
     pub fn write(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
         self.open = None;
         let mut result = Ok(());
@@ -381,7 +387,7 @@ impl FrameOutbox {
         if self.sent == self.bytes.len() {
             self.sent = 0;
             self.bytes.clear();
-            // A huge one's memory is given back.
+            // Frees the memory of a huge reply.
             self.bytes.shrink_to(KEPT_BYTES_MAX);
         } else if self.sent > self.bytes.len() / 2 {
             self.bytes.drain(..self.sent);
@@ -391,7 +397,7 @@ impl FrameOutbox {
     }
 }
 
-/// What has come in and was not yet taken out.
+/// The bytes that came in and were not yet taken out.
 #[derive(Debug, Default)]
 pub struct FrameInbox {
     bytes: Vec<u8>,
@@ -399,13 +405,13 @@ pub struct FrameInbox {
 }
 
 impl FrameInbox {
-    /// The buffer to read into, with room for `want` more bytes.
+    /// Returns the buffer to read into, with room for `want` more bytes.
     pub fn room(&mut self, want: usize) -> &mut Vec<u8> {
         if self.start > 0 {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
-        // A huge reply's memory is given back.
+        // Frees the memory of a huge reply.
         if self.bytes.is_empty() && self.bytes.capacity() > 4 * want {
             self.bytes = Vec::new();
         }
@@ -413,7 +419,7 @@ impl FrameInbox {
         &mut self.bytes
     }
 
-    /// The next whole frame, if there is one.
+    /// Returns the next whole frame, if there is one.
     pub(crate) fn next(&mut self) -> Result<Option<Frame<'_>>, FrameFault> {
         let rest = &self.bytes[self.start..];
         let Some((length, rest)) = rest.split_first_chunk::<LENGTH_BYTES>() else {
@@ -444,7 +450,7 @@ impl FrameInbox {
     }
 }
 
-/// A number off the front of a payload; 0 where there are too few bytes.
+/// Splits a number off the front of a payload. The number is 0 if there are too few bytes.
 pub fn split_u64(bytes: &[u8]) -> (u64, &[u8]) {
     match bytes.split_first_chunk::<8>() {
         Some((number, rest)) => (u64::from_le_bytes(*number), rest),
@@ -452,7 +458,8 @@ pub fn split_u64(bytes: &[u8]) -> (u64, &[u8]) {
     }
 }
 
-/// A text off the front of a payload, behind its length; empty where there are too few bytes, or none of a text.
+/// Splits a text off the front of a payload, after its length. The text is empty if there are too few bytes or they are
+/// not UTF-8.
 pub(crate) fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
     let (length, rest) = split_u64(bytes);
     let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -462,7 +469,7 @@ pub(crate) fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
     }
 }
 
-/// A number off the front of a payload; 0 where there are too few bytes.
+/// Splits a number off the front of a payload. The number is 0 if there are too few bytes.
 pub(crate) fn split_u32(bytes: &[u8]) -> (u32, &[u8]) {
     match bytes.split_first_chunk::<4>() {
         Some((number, rest)) => (u32::from_le_bytes(*number), rest),

@@ -1,16 +1,16 @@
-//! Signals of this process: what its starter has left behind, and which of them end a host in order.
+//! Signals of this process: the state inherited from its parent, and the signals that end a host in order.
 //!
-//! A process inherits its signal mask and the signals that are ignored. A host must end on SIGTERM whatever its starter
-//! had blocked, and it must learn how its children end although its starter ignored SIGCHLD. So the program empties the
-//! mask first of all, and handles SIGCHLD and SIGXFSZ: with a handler in place, a file that grows past the limit on file
-//! sizes (`ulimit -f`) is an error of that write, and not the end of the process. An exec resets every handler, so that
-//! what a daemon starts finds the system's defaults.
+//! A process inherits its signal mask and the set of ignored signals. A host must end on SIGTERM even if its parent had
+//! blocked that, and it must learn how its subprocesses end even if its parent ignored SIGCHLD. So the program empties
+//! the mask first of all, and handles SIGCHLD and SIGXFSZ. With a handler in place, a file that grows past the limit on
+//! file sizes (`ulimit -f`) makes that write fail, and does not end the process. An exec resets every handler, so that
+//! the programs that a daemon starts find the system's defaults.
 //!
-//! The program holds back the signals that end a host until [`Handlers::install`], so that an
-//! early one isn't lost and doesn't kill half a start. Where the signal that a closed terminal sends (SIGHUP) is ignored
-//! at the start, as under `nohup`, it stays ignored; so do the others below, but for SIGTERM and SIGINT.
+//! The program blocks the signals that end a host until [`Handlers::install`], so that an early one is not lost and
+//! does not interrupt the start halfway. If SIGHUP, which a closed terminal sends, is ignored at the start, as under
+//! `nohup`, it stays ignored. So do the other signals below, except SIGTERM and SIGINT.
 //!
-//! Absent: SIGTSTP and SIGCONT, which do to a host what they do to any program.
+//! SIGTSTP and SIGCONT are not handled: they affect a host as they affect any program.
 
 use std::io;
 use std::os::unix::net::UnixStream as Pipe;
@@ -22,11 +22,11 @@ use signal_hook::{flag, low_level};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-/// What a person or a service manager sends. The second one of them ends the host at once.
+/// The signals that a person or a service manager sends. The second one ends the host at once.
 const ASKED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 
-/// What the system or a limit sends, some of it again and again (SIGXCPU each second), or together with one of
-/// [`ASKED`] (SIGHUP, by systemd and by shells). The second one changes nothing.
+/// The signals that the system or a limit sends. Some come again and again (SIGXCPU each second), or together with one
+/// of [`ASKED`] (SIGHUP, by systemd and by shells). The second one changes nothing.
 const SENT: [Signal; 5] = [
     Signal::SIGHUP,
     Signal::SIGALRM,
@@ -36,13 +36,13 @@ const SENT: [Signal; 5] = [
     Signal::SIGPWR,
 ];
 
-/// What a host gives no meaning to. A stray one, as from a log rotation, must not end it.
+/// The signals without a meaning for a host. A stray one, as from a log rotation, must not end it.
 const WITHOUT_MEANING: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// These end a host even where its starter ignored them: shells start background jobs with SIGINT ignored.
+/// The signals that end a host even if its parent ignored them: shells start background jobs with SIGINT ignored.
 const NEVER_IGNORED: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
-/// Empties the mask, and handles SIGCHLD and SIGXFSZ. To be called before there are threads, which inherit the mask.
+/// Empties the mask, and handles SIGCHLD and SIGXFSZ. Call it before there are threads, which inherit the mask.
 pub(crate) fn start_clean() {
     // Neither call fails for signals that exist.
     let _ = SigSet::empty().thread_set_mask();
@@ -60,22 +60,23 @@ pub(crate) fn leave_end_to_host() {
     SENT_TO_ALL.into_iter().for_each(do_nothing_on);
 }
 
-/// As [`start_clean`], and holds back what ends a host until [`let_through`].
+/// Works like [`start_clean`], and blocks the signals that end a host until [`let_through`].
 pub fn start_clean_holding_back() {
     start_clean();
     let held: SigSet = ASKED.into_iter().chain(SENT).collect();
     let _ = held.thread_block();
 }
 
-/// Lets the signals through that were held back. One that came meanwhile has its effect now.
+/// Unblocks the signals. One that came meanwhile takes effect now.
 pub fn let_through() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// Returns the signals that mean something to a host, as they come, for who hands them on; and lets them through.
+/// Returns the signals that mean something to a host, as they come, and unblocks them. It is for a process that
+/// forwards them.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn forwarded() -> io::Result<signal_hook::iterator::Signals> {
     let all = ASKED.into_iter().chain(SENT).chain(WITHOUT_MEANING);
     let signals = signal_hook::iterator::Signals::new(all.map(|signal| signal as i32))?;
@@ -83,14 +84,14 @@ pub fn forwarded() -> io::Result<signal_hook::iterator::Signals> {
     Ok(signals)
 }
 
-/// What ends a command of a person at once, by a key, a closed terminal or a service manager.
+/// The signals that end a person's command at once, from a key, a closed terminal or a service manager.
 const ENDING_A_COMMAND: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// Returns the signals that end a command, as they come, but for those that this process ignores. From then on they don't
-/// end it by themselves.
+/// Returns the signals that end a command, as they come, except those that this process ignores. From then on they do
+/// not end the process by themselves.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn ending_a_command() -> io::Result<signal_hook::iterator::Signals> {
     let ignored = ignored();
     let ours = ENDING_A_COMMAND
@@ -99,19 +100,19 @@ pub fn ending_a_command() -> io::Result<signal_hook::iterator::Signals> {
     signal_hook::iterator::Signals::new(ours.map(|signal| signal as i32))
 }
 
-/// Lets this process learn how its children end, even where its starter ignored SIGCHLD. For programs that embed the
-/// host: its own program has started clean.
+/// Lets this process learn how its subprocesses end, even if its parent ignored SIGCHLD. Programs that embed the host
+/// need it; the host's own program has started clean.
 pub(crate) fn see_subprocesses() {
     do_nothing_on(Signal::SIGCHLD);
 }
 
-/// Handles a signal by doing nothing. That is not the same as ignoring it: an exec resets it to its default.
+/// Handles a signal by doing nothing. This is not the same as ignoring it: an exec resets it to its default.
 fn do_nothing_on(signal: Signal) {
-    // Where it can't be handled, it has its default effect, as in most programs.
+    // If the signal cannot be handled, it has its default effect, as in most programs.
     let _ = flag::register(signal as i32, Arc::new(AtomicBool::new(false)));
 }
 
-/// Handlers for the signals that end a host in order, whose reports nobody reads yet.
+/// The handlers for the signals that end a host in order, before their reports are read.
 #[derive(Debug)]
 pub struct Handlers {
     asked: SignalReport<Pipe>,
@@ -125,20 +126,20 @@ pub struct EndSignals {
     sent: SignalReport<UnixStream>,
 }
 
-/// Some signals, as they come.
+/// The reports of some signals, as they come.
 #[derive(Debug)]
 struct SignalReport<P> {
-    /// Set by each. It alone counts: a daemon in this process may write to any descriptor.
+    /// The flag that each signal sets. It alone counts, because a daemon in this process may write to any descriptor.
     has_come: Arc<AtomicBool>,
-    /// Has something to read after each.
+    /// The pipe that can be read after each signal.
     pipe: P,
 }
 
 impl Handlers {
-    /// Puts them in place, and lets the signals through. To be called before there are threads.
+    /// Installs the handlers, and unblocks the signals. Call it before there are threads.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn install() -> io::Result<Self> {
         let ignored = ignored();
         let is_ours = |signal: &Signal| !ignored.has(*signal) || NEVER_IGNORED.contains(signal);
@@ -152,10 +153,10 @@ impl Handlers {
         Ok(Handlers { asked, sent })
     }
 
-    /// Reads their reports, those of signals that have come already included. To be called on a runtime.
+    /// Starts to read the reports, including those of signals that have already come. Call it on a runtime.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn listen(self) -> io::Result<EndSignals> {
         Ok(EndSignals {
             asked: self.asked.listen()?,
@@ -165,7 +166,7 @@ impl Handlers {
 }
 
 impl EndSignals {
-    /// Ends when a signal has come that ends the host in order.
+    /// Waits for a signal that ends the host in order.
     pub async fn first(&mut self) {
         tokio::select! {
             () = self.asked.next() => {}
@@ -173,22 +174,22 @@ impl EndSignals {
         }
     }
 
-    /// Ends when somebody has asked for the end once more.
+    /// Waits until a person or a service manager requests the end once more.
     pub async fn second(&mut self) {
         self.asked.next().await;
     }
 }
 
-/// Has these signals reported from now on.
+/// Registers reports of these signals.
 fn report(signals: impl Iterator<Item = Signal>) -> io::Result<SignalReport<Pipe>> {
     let (reader, writer) = Pipe::pair()?;
     let has_come = Arc::new(AtomicBool::new(false));
     for signal in signals {
-        // In this order: they are done in it.
+        // The handlers run in the order in which they are registered.
         flag::register(signal as i32, Arc::clone(&has_come))?;
         low_level::pipe::register(signal as i32, writer.try_clone()?)?;
     }
-    // Where no signal has the other end, the stream must not end for that.
+    // If no signal uses the other end, the stream must not end for that reason.
     std::mem::forget(writer);
     reader.set_nonblocking(true)?;
     Ok(SignalReport {
@@ -207,7 +208,7 @@ impl SignalReport<Pipe> {
 }
 
 impl SignalReport<UnixStream> {
-    /// Ends when one has come since the last time.
+    /// Waits until a signal has come since the last call.
     async fn next(&mut self) {
         while !self.has_come.swap(false, Ordering::SeqCst) {
             let mut bytes = [0; 64];
@@ -219,7 +220,7 @@ impl SignalReport<UnixStream> {
     }
 }
 
-/// Signals by their numbers, as the kernel writes them: bit 0 is signal 1.
+/// A set of signals by their numbers, as the kernel writes it: bit 0 is signal 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Signals(u64);
 
@@ -229,7 +230,7 @@ impl Signals {
     }
 }
 
-/// The signals that this process ignores. Where the system has no such account, none.
+/// Returns the signals that this process ignores, or none where the system does not report them.
 fn ignored() -> Signals {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignored_in(&status)

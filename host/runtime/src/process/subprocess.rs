@@ -1,13 +1,13 @@
-//! A daemon in a process of its own, as its host sees it.
+//! A daemon in a process of its own, from its host's view.
 //!
-//! The host keeps listener and guests; what crosses is frames over a socket pair, batched both ways. A guest that is busy
-//! is lent to the child, which then answers it without the host ([`hand_offs`]). A child ends in one of
-//! three ways: told to, by itself, or killed because it breaks the protocol or doesn't end; in each its whole process group
-//! is gone before its end is told, and whatever was in its hands is answered `crashed`; of a guest that was lent, the one
-//! command that it was at.
+//! The host keeps the listener and the guests. Host and subprocess exchange frames over a socket pair, batched both
+//! ways. A busy guest is handed off to the subprocess, which then answers it without the host ([`hand_offs`]). A
+//! subprocess ends on request, by itself, or because the host kills it for breaking the protocol or not ending. In each
+//! case its whole process group is gone before its end is reported, and each of its unanswered commands is answered
+//! `crashed`. For a guest that was handed off, that is the one command that was running.
 //!
-//! Nothing that a child sends can hurt more than itself: what comes in is bounded, checked, and looked up in the host's own
-//! tables.
+//! Nothing that a subprocess sends can harm anything but itself: the host bounds it, checks it, and looks it up in its
+//! own tables.
 
 mod batch;
 mod end;
@@ -50,26 +50,28 @@ pub use limits::{CallStart, OverdueAction};
 pub use read::{UnreadBytes, bytes_of};
 pub use spawn::Spawner;
 
-/// What may wait for a child that doesn't read (bytes); past it, commands are refused until it does.
+/// The most bytes that may wait for a subprocess that does not read. Beyond that, commands are refused until it reads.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 
-/// What a child is started from.
+/// The parameters for starting a subprocess.
 pub struct SubprocessPlan {
-    /// What it is told first.
+    /// The first message to it.
     pub message: StartMessage,
-    /// How it is run.
+    /// The settings to run it with.
     pub settings: Settings,
-    /// Where its log and events go.
+    /// The host API for its log and its requests.
     pub local: LocalHostApi,
-    /// How long it may take to be loaded.
+    /// The limit for loading its file.
     pub load_limit: Duration,
-    /// And then to answer.
+    /// The limit for the time from then until it answers.
     pub start_limit: Duration,
-    /// Done at its end, before anybody hears of it: whoever is told `crashed` must not find the dead one again.
+    /// The function to call at its end, before the end is reported: a caller that gets `crashed` must not find the dead
+    /// subprocess again.
     pub on_end: Box<dyn FnOnce() + Send>,
 }
 
-/// A child that has loaded its file, and has not been told to start: nobody has to wait for that. Dropped, it is killed.
+/// A subprocess that has loaded its file and has not started its daemon. Loading can be done in advance, so that no
+/// guest waits for it. Dropping this kills the process.
 #[derive(Debug)]
 pub struct LoadedSubprocess {
     subprocess: Subprocess,
@@ -78,7 +80,7 @@ pub struct LoadedSubprocess {
     start_limit: Duration,
 }
 
-/// A running child. Dropped, it is killed.
+/// A running subprocess. Dropping it kills the process.
 pub struct Subprocess {
     link: Arc<Link>,
     ended: watch::Receiver<Option<RunEnd>>,
@@ -90,53 +92,54 @@ impl fmt::Debug for Subprocess {
     }
 }
 
-/// What guests, the supervisor and the child's process supervisor share.
+/// The state that guests, the supervisor and the process supervisor share.
 struct Link {
     pid: u32,
     stream: UnixStream,
     outgoing: Mutex<FrameOutbox>,
     more: Notify,
     kill: Notify,
-    /// Why it is killed, where that is more than that somebody wanted it.
+    /// The reason for a kill, if there is one beyond a caller's request.
     kill_cause: Mutex<Option<String>>,
     calls: Mutex<PendingCommands>,
     hand_offs: hand_offs::HandOffs,
-    /// Memory shared with the process; `None` where the system has no such memory.
+    /// The memory shared with the process; `None` if it could not be created.
     hand_off_state: Option<Arc<HandOffState>>,
-    /// The line of a lent guest that the child was at when somebody waited for his turn, and since when it was seen there.
+    /// The line of a handed-off guest that the subprocess ran while a command waited for its start, and the time when
+    /// it was first seen there.
     seen_at: Mutex<Option<((u64, Position), Instant)>>,
     reads: read::ReadCredit,
     last_id: AtomicU64,
     pongs: AtomicU64,
     was_stopped: AtomicBool,
-    /// What went wrong in an orderly end; there once the child has said so.
+    /// The faults of an orderly end, present once the subprocess has reported them.
     stop_faults: Mutex<Option<String>>,
 }
 
-/// The calls that a child has in its hands.
+/// The calls and batches that a subprocess has not answered.
 #[derive(Default)]
 struct PendingCommands {
     by_id: HashMap<u64, WaitingCall>,
     batches: batch::PendingBatches,
-    /// Why there will be no more.
+    /// A text that says how the subprocess ended; from then on it takes no calls.
     end: Option<String>,
 }
 
-/// A call that a child has not answered.
+/// A call that a subprocess has not answered.
 struct WaitingCall {
     sender: oneshot::Sender<Completion>,
     since: Instant,
-    /// Whether it was set aside, and so hasn't begun, whatever the hand-off state shows.
+    /// True if it was set aside, and so has not begun, whatever the hand-off state shows.
     is_aside: bool,
-    /// Whether it is a command, which may be withdrawn.
+    /// True if it is a command, which may be withdrawn.
     is_command: bool,
 }
 
 impl Subprocess {
-    /// Makes one, and waits until it has loaded its file.
+    /// Starts a subprocess, and waits until it has loaded its file.
     ///
     /// # Errors
-    /// Why it hasn't; nothing of it is left then.
+    /// The reason why it has not; it is then killed.
     pub async fn load(plan: SubprocessPlan, spawner: &Spawner) -> Result<LoadedSubprocess, String> {
         let SubprocessPlan { message, .. } = plan;
         let limit = plan.load_limit;
@@ -160,19 +163,19 @@ impl Subprocess {
         Ok(loaded)
     }
 
-    /// Its process.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.link.pid
     }
 
-    /// Hands a command over.
+    /// Queues a command; see [`Subprocess::flush`].
     pub(crate) fn call(&self, call: Call<'_>) -> SubprocessCall {
         let (sender, receiver) = oneshot::channel();
         let (id, receiver) = match self.link.hand_over(sender, call) {
             Ok(id) => (id, receiver),
             Err(refused) => {
                 let (sender, receiver) = oneshot::channel();
-                // The receiver is right here.
+                // The receiver is still in scope.
                 let _ = sender.send(refused);
                 (0, receiver)
             }
@@ -186,7 +189,7 @@ impl Subprocess {
         }
     }
 
-    /// Hands over commands that the child runs on the spot; see [`Subprocess::flush`]. The guest is woken by what comes of it.
+    /// Queues immediate commands; see [`Subprocess::flush`]. Each result wakes the guest's task.
     pub(crate) fn call_all(&self, batch: &CommandBatch<'_>, guest: &Context<'_>) -> BatchCall {
         let handed_over = self.link.hand_over_all(batch, guest);
         handed_over.unwrap_or_else(|refused| {
@@ -195,17 +198,17 @@ impl Subprocess {
         })
     }
 
-    /// Asks for its state.
+    /// Requests its state.
     pub(crate) fn save(&self) -> SubprocessCall {
         self.ask(FrameKind::Save, &[])
     }
 
-    /// Tells it of a guest.
+    /// Notifies it of a new guest.
     pub(crate) fn guest_came(&self, guest: u64) -> SubprocessCall {
         self.ask(FrameKind::GuestCame, &guest.to_le_bytes())
     }
 
-    /// Has it do something that is no command.
+    /// Sends a request that is not a command.
     fn ask(&self, kind: FrameKind, payload: &[u8]) -> SubprocessCall {
         let id = self.link.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
@@ -232,27 +235,27 @@ impl Subprocess {
         }
     }
 
-    /// Writes what guests have handed over: once a batch, from the guest's own task.
+    /// Writes what guests have queued: once a batch, from the guest's own task.
     pub fn flush(&self) {
         self.link.flush();
     }
 
-    /// That guest has gone; what the daemon sends it from now on goes nowhere.
+    /// Reports that a guest has gone. Lines that the daemon sends it from then on are dropped.
     pub(crate) fn guest_gone(&self, guest: u64) {
         lock(&self.link.outgoing).put(FrameKind::GuestGone, guest, &[]);
         self.link.flush();
     }
 
-    /// Asks whether it is well; see [`Subprocess::pongs`].
+    /// Requests a sign of life; see [`Subprocess::pongs`].
     pub fn ping(&self) {
         lock(&self.link.outgoing).put(FrameKind::Ping, 0, &[]);
         self.link.flush();
     }
 
-    /// How often it has said that it is.
+    /// Returns how many signs of life it has given.
     pub(crate) fn pongs(&self) -> u64 {
         let pongs = self.link.pongs.load(Ordering::Relaxed);
-        // What answers guests is well.
+        // A worker that picks guests up is alive.
         let turns = self
             .link
             .hand_off_state
@@ -261,19 +264,19 @@ impl Subprocess {
         pongs.wrapping_add(turns)
     }
 
-    /// Ends when the child has, or its background work; with what it was.
+    /// Waits until the subprocess or its background work has ended, and returns how.
     pub fn ended(&self) -> impl Future<Output = RunEnd> + Send + Sync + use<> {
         let mut ended = self.ended.clone();
         async move {
             let end = ended.wait_for(Option::is_some).await;
-            // Without an process supervisor there is no child.
+            // Without a process supervisor there is no subprocess.
             end.ok()
                 .and_then(|end| end.clone())
                 .unwrap_or(RunEnd::Died("is gone".to_owned()))
         }
     }
 
-    /// Ends when the child has; with how.
+    /// Waits until the subprocess has ended, and returns how.
     pub(crate) fn died(&self) -> impl Future<Output = RunEnd> + Send + Sync + use<> {
         let mut ended = self.ended.clone();
         async move {
@@ -285,17 +288,17 @@ impl Subprocess {
         }
     }
 
-    /// Ends it: in order within `grace`, by force after that.
+    /// Ends the subprocess: in order within `grace`, by force after that.
     ///
     /// # Errors
-    /// What went wrong on the way; it is gone all the same.
+    /// The faults on the way; the subprocess is gone in any case.
     pub async fn end(&self, grace: Duration) -> Result<(), String> {
         self.link.was_stopped.store(true, Ordering::Relaxed);
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         lock(&self.link.outgoing).put(FrameKind::Stop, 0, &[&grace_ms.to_le_bytes()]);
         self.link.flush();
         self.link.more.notify_one();
-        // Its own stages keep to the grace each; what is beyond that is not in order.
+        // Each of its own stages keeps to the grace period. An end that takes longer is not orderly.
         let in_order = tokio::time::timeout(grace + Duration::from_millis(500), self.died()).await;
         if in_order.is_err() {
             self.kill();
@@ -309,13 +312,14 @@ impl Subprocess {
         }
     }
 
-    /// What that guest has not read of its replies: nothing yet. One that it has is taken where it is of this child.
+    /// Returns the count of what a guest has not read of its replies: `before` if it belongs to this subprocess, or a
+    /// new one.
     pub(crate) fn unread(&self, guest: u64, before: Option<UnreadBytes>) -> UnreadBytes {
         let before = before.filter(|before| before.is_of(&self.link));
         before.unwrap_or_else(|| UnreadBytes::of(&self.link, guest))
     }
 
-    /// Kills it, and all of its process group.
+    /// Kills the subprocess and all of its process group.
     pub fn kill(&self) {
         self.link.kill.notify_one();
     }
@@ -329,7 +333,7 @@ impl Subprocess {
 }
 
 impl LoadedSubprocess {
-    /// What its file says about itself.
+    /// Returns the manifest of its file.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -337,14 +341,14 @@ impl LoadedSubprocess {
     /// Starts its daemon from that state, and waits until it answers.
     ///
     /// # Errors
-    /// Why it doesn't; nothing of it is left then.
+    /// The reason why it does not; it is then killed.
     pub async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Subprocess, String> {
         let state = state.as_ref().map_or("", |state| state.get());
         lock(&self.subprocess.link.outgoing).put(FrameKind::Start, 0, &[state.as_bytes()]);
         self.subprocess.link.flush();
         let limit = self.start_limit;
         let too_long = || format!("it did not answer within {limit:?}");
-        // A little longer than `start` itself may take: the child tells of that more exactly.
+        // A little longer than the limit of `start` itself, because the subprocess reports an excess more precisely.
         self.step(limit + Duration::from_secs(1), too_long).await?;
         Ok(self.subprocess)
     }
@@ -394,7 +398,7 @@ impl Link {
         sender: oneshot::Sender<Completion>,
         call: Call<'_>,
     ) -> Result<u64, Completion> {
-        // Under one lock, so that numbers are given in the order in which the child begins.
+        // Under one lock, so that ids are assigned in the order in which the subprocess begins.
         let mut calls = lock(&self.calls);
         let mut outgoing = self.room_for_commands(&calls)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
@@ -420,7 +424,7 @@ impl Link {
         batch: &CommandBatch<'_>,
         guest: &Context<'_>,
     ) -> Result<BatchCall, Completion> {
-        // Under one lock, so that batches wait in the order in which the child gets them.
+        // Under one lock, so that batches are queued in the order in which the subprocess gets them.
         let mut calls = lock(&self.calls);
         let mut outgoing = self.room_for_commands(&calls)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
@@ -430,7 +434,7 @@ impl Link {
         Ok(calls.batches.add(of, batch.count, guest))
     }
 
-    /// Where commands are put, or why they can't be.
+    /// Returns the queue for commands, or the reason why it takes none.
     fn room_for_commands(
         &self,
         calls: &PendingCommands,
@@ -453,7 +457,7 @@ impl Link {
     /// Writes as much as the socket takes; the process supervisor writes the rest.
     fn flush(&self) {
         let written = lock(&self.outgoing).write(|bytes| self.stream.try_write(bytes));
-        // Any other failure is seen by the reader.
+        // The reading task sees any other failure.
         if written.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             self.more.notify_one();
         }
@@ -461,12 +465,12 @@ impl Link {
 }
 
 impl SubprocessCall {
-    /// Has it go on, whatever waits for its guest.
+    /// Lets the call go on despite the reply budget.
     pub fn go_on(&self) {
         self.link.go_on(self.id);
     }
 
-    /// Returns whether and when it began, as far as the host knows.
+    /// Returns what the host knows about the start of the call.
     pub fn start(&self) -> CallStart {
         CallStart {
             link: Arc::clone(&self.link),
@@ -476,7 +480,7 @@ impl SubprocessCall {
     }
 }
 
-/// A command in a child's hands. Dropped, the child is told that nobody waits for it.
+/// A call that the subprocess has not answered. Dropping it cancels the call.
 pub(crate) struct SubprocessCall {
     id: u64,
     guest: u64,
@@ -505,7 +509,7 @@ impl Drop for SubprocessCall {
         if !self.is_over
             && let Ok(ended) = self.receiver.try_recv()
         {
-            // It has ended, and nobody has taken its reply.
+            // The call has ended, and its reply was not taken.
             return self.link.has_read(self.guest, ended.bytes.len());
         }
         if !self.is_over && lock(&self.link.calls).by_id.remove(&self.id).is_some() {

@@ -1,8 +1,9 @@
 //! The guard around host code that a daemon calls.
 //!
-//! A plugin calls the host through C functions, and a panic that leaves such a function ends the process, with every daemon
-//! in it. So each of them runs its code in here. A panic is a fault of the host: it is logged as such, and the daemon gets an
-//! error in place of an answer. Panics of the daemon's own code don't come here: its side catches them.
+//! A plugin calls the host through C functions, and a panic that leaves such a function ends the process, with every
+//! daemon in it. So each of these functions runs its code in this guard. A panic is a fault of the host: the guard logs
+//! it as such, and the daemon gets an error in place of an answer. Panics of the daemon's own code do not arrive here:
+//! the plugin's side catches them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,14 +15,14 @@ use serde_json::json;
 
 use crate::plugin::completion::Completion;
 
-/// What a daemon asked for that the host panicked at.
+/// A panic of the host at a daemon's request.
 #[derive(Debug)]
 pub(super) struct HostPanic {
     operation: String,
 }
 
 impl HostPanic {
-    /// The answer for the daemon.
+    /// Returns the answer for the daemon.
     pub(super) fn ended(&self) -> Completion {
         let text = format!(
             "the host failed at `{}`, which is a fault of dae-host; its log (`dae-host logs Dae`) says more",
@@ -38,7 +39,7 @@ impl HostPanic {
 /// Runs host code on a daemon's behalf.
 ///
 /// # Errors
-/// It panicked; that has been logged.
+/// A panic, which has been logged.
 #[inline]
 pub(super) fn guarded<T>(operation: &str, code: impl FnOnce() -> T) -> Result<T, HostPanic> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|payload| broken(operation, payload))
@@ -52,7 +53,7 @@ fn broken(operation: &str, payload: Box<dyn Any + Send>) -> HostPanic {
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic without a text")
         .to_owned();
-    // Whatever panicked may be what the log needs, and a payload may panic in its own Drop.
+    // The part that panicked may be needed for logging, and a payload may panic in its own `Drop`.
     quietly(|| {
         tracing::error!(
             operation,
@@ -66,17 +67,17 @@ fn broken(operation: &str, payload: Box<dyn Any + Send>) -> HostPanic {
     }
 }
 
-/// Runs code whose panic nobody is left to be told of.
+/// Runs code and ignores its panic, because there is no place left to report it.
 fn quietly(code: impl FnOnce()) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(code)) {
         std::mem::forget(second);
     }
 }
 
-/// Host work that is polled and dropped by a daemon's code.
+/// Host work that a daemon's code polls and drops.
 pub(super) struct GuardedWork<F> {
     operation: &'static str,
-    /// `None` once it has panicked.
+    /// The work; `None` once it has panicked.
     work: Option<F>,
 }
 
@@ -110,7 +111,7 @@ impl<F: Future + Unpin> Future for GuardedWork<F> {
 impl<F> GuardedWork<F> {
     fn forget(&mut self) {
         let work = self.work.take();
-        // The panic has been logged; there is nothing to answer any more.
+        // The panic has been logged, and there is nothing to answer any more.
         let _ = guarded(self.operation, || drop(work));
     }
 }

@@ -1,8 +1,8 @@
-//! Why a file could not be loaded, for a person.
+//! The reason why a file could not be loaded, for a person.
 //!
-//! The system's loader has one text for every cause, and no code. It is told in full, with the library or symbol that is
-//! missing; a hint is added where the cause can be seen from the file or from its file system. The loader names the private
-//! copy that it was given; that path says nothing to anybody and is left out.
+//! The system's loader has one text for every cause, and no code. The fault repeats the text in full, with the library
+//! or symbol that is missing. It adds a hint if the file or its file system shows the cause. The loader names the
+//! private copy that it was given; that path helps nobody and is left out.
 
 use std::error::Error;
 use std::fmt;
@@ -12,7 +12,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use dae_store::manifest::{self, Needs};
 
-/// Why a file could not be loaded.
+/// The reason why a file could not be loaded.
 #[derive(Debug)]
 pub struct LoadFault {
     text: String,
@@ -27,7 +27,7 @@ impl LoadFault {
         }
     }
 
-    /// The system's loader refused the file at `path`.
+    /// Creates the fault for a refusal of the file at `path` by the system's loader.
     pub(super) fn of_loader(path: &Path, error: &libloading::Error) -> Self {
         let words = said(path, error);
         let hint = hint(path, &words).map_or_else(String::new, |hint| format!("; {hint}"));
@@ -37,7 +37,8 @@ impl LoadFault {
         }
     }
 
-    /// Whether the system's loader refused it. The reason may lie in this process, and a new process may load the file.
+    /// Returns whether the system's loader refused it. The reason may lie in this process, and a new process may load
+    /// the file.
     #[must_use]
     pub fn is_of_loader(&self) -> bool {
         self.is_of_loader
@@ -52,7 +53,7 @@ impl fmt::Display for LoadFault {
 
 impl Error for LoadFault {}
 
-/// The loader's own words: the last causes, without the path of the private copy.
+/// Returns the loader's own text: all causes, without the path of the private copy.
 fn said(path: &Path, error: &libloading::Error) -> String {
     let mut words = Vec::new();
     let mut cause = Error::source(error);
@@ -61,7 +62,7 @@ fn said(path: &Path, error: &libloading::Error) -> String {
         cause = next.source();
     }
     if words.is_empty() {
-        // libloading's own text names the system's function, which says enough where that has no more to say.
+        // libloading's own text names the system's function, which is enough if the system says no more.
         words.push(error.to_string());
     }
     let path = path.to_string_lossy();
@@ -99,7 +100,7 @@ fn hint_of_needs(words: &str, needs: &Needs) -> Option<String> {
             false => format!("put {library} {place}, or link it statically"),
         });
     }
-    // glibc's words, and musl's.
+    // The texts of glibc and musl.
     let has_no_room = ["static TLS", "initial-exec TLS"];
     if has_no_room.iter().any(|sign| words.contains(sign)) {
         return Some(
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn a_mount_that_forbids_code_is_named() {
         if !is_noexec(Path::new("/proc")) {
-            // A container may have mounted it otherwise.
+            // A container may have mounted it differently.
             return;
         }
         let hint = hint(Path::new("/proc/version"), "").expect("a hint");

@@ -1,35 +1,37 @@
-//! How many bytes of a connection have been read and written so far, by the kernel's own count.
+//! The numbers of bytes read from and written to a connection, by the kernel's own count.
 //!
-//! A process that is killed can't say whether its last `recv` or `send` had been done. The kernel can: what came in, less
-//! what is still to be read, was read; what the other side has acknowledged, and what waits for that, was written. Urgent
-//! data has to be in line with the other ([`keep_in_line`]), or it would count as unread for good.
+//! A killed process cannot report whether its last `recv` or `send` was done, but the kernel can. The bytes that came
+//! in, less those still to be read, were read. The bytes that the other side has acknowledged, and those that await
+//! that, were written. Urgent data must be in line with the rest ([`keep_in_line`]), or it would count as unread for
+//! good.
 
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// Bytes read from and written to a connection since it was made.
+/// The bytes read from and written to a connection since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     pub read: u64,
     pub written: u64,
 }
 
-/// Asks the kernel. Nobody may read from or write to the connection meanwhile.
+/// Asks the kernel for the counts. Nothing may read from or write to the connection meanwhile.
 ///
 /// # Errors
-/// The system's; `Unsupported` where it doesn't count.
+/// `ConnectionReset` if the connection is closed, `Unsupported` where the system does not count, or the system's error.
 #[cfg(target_os = "linux")]
 pub fn counts(socket: BorrowedFd<'_>) -> io::Result<Counts> {
     loop {
         let before = waiting(socket)?;
         let info = TcpInfo::of(socket)?;
         if info.state == TcpInfo::CLOSED {
-            // Nobody is there any more, and what such a connection has counted isn't to be relied on.
+            // The counts of a closed connection are not reliable.
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        // What comes in or is acknowledged between two of these questions is in one answer and not in the other.
+        // Bytes that come in or are acknowledged between two calls are in one result and not in the other. Then ask
+        // again.
         if before == waiting(socket)? {
             let (to_read, to_acknowledge) = before;
             let end = u64::from(info.has_ended());
@@ -46,20 +48,20 @@ pub fn counts(_: BorrowedFd<'_>) -> io::Result<Counts> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// From now on urgent data is data as any other.
+/// Makes the kernel treat urgent data like any other data.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn keep_in_line(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
 }
 
-/// What has come and was not read, and what was written and is not acknowledged (bytes).
+/// Returns the number of bytes that came in and are unread, and of those that were written and are not acknowledged.
 #[cfg(target_os = "linux")]
 fn waiting(socket: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     use std::os::fd::AsRawFd as _;
     let mut written: libc::c_int = 0;
-    // SAFETY: the descriptor is borrowed, so open; the kernel writes one `int` to where there is one.
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel writes one `int`, to the `int` behind the pointer.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut written) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -68,7 +70,7 @@ fn waiting(socket: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     Ok((to_read, u64::try_from(written).unwrap_or_default()))
 }
 
-/// What is looked at of the kernel's `struct tcp_info` (`linux/tcp.h`), which only ever grows at its end.
+/// The fields used of the kernel's `struct tcp_info` (`linux/tcp.h`), which only ever grows at its end.
 #[cfg(target_os = "linux")]
 struct TcpInfo {
     state: u8,
@@ -83,14 +85,14 @@ impl TcpInfo {
 
     fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
         use std::os::fd::AsRawFd as _;
-        /// Where the counts stand: behind 8 bytes of flags, 24 `u32` and two `u64`.
+        /// The offsets of the counts: after 8 bytes of flags, 24 `u32` and two `u64`.
         const ACKED: usize = 120;
         const RECEIVED: usize = 128;
         const BYTES: usize = 136;
         let mut info = [0_u8; BYTES];
         let mut length = BYTES as libc::socklen_t;
-        // SAFETY: the descriptor is borrowed, so open; the kernel writes no more than `length` bytes to where there are
-        // as many, and their number to `length`.
+        // SAFETY: the descriptor is borrowed, so it is open; the kernel writes at most `length` bytes, to a buffer of
+        // that size, and their number to `length`.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),
@@ -103,7 +105,7 @@ impl TcpInfo {
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
-        // Kernels before 4.1 don't count.
+        // Kernels before 4.1 do not count.
         if (length as usize) < BYTES {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -119,7 +121,7 @@ impl TcpInfo {
         })
     }
 
-    /// Whether the other side has said that no more will come, which counts as a byte received.
+    /// Returns whether the other side has ended its stream. The end counts as a byte received.
     fn has_ended(&self) -> bool {
         /// `TCP_TIME_WAIT`, `TCP_CLOSE_WAIT`, `TCP_LAST_ACK` and `TCP_CLOSING` of `net/tcp_states.h`.
         const ENDED: [u8; 4] = [6, 8, 9, 11];

@@ -1,7 +1,8 @@
-//! The worker's place at a hand-off state: the steps by which it takes a guest up, answers its lines and puts it down again.
+//! The worker's side of a hand-off state: it picks a guest up, answers its lines and releases it.
 //!
-//! Each step is written down before the next one, so that the host can go on from wherever this process dies. The steps
-//! that hand a guest over are single atomic operations on the slot's state, and so is the beginning of a line.
+//! Each step is recorded before the next one, so that the host can continue wherever this process dies. Each step that
+//! passes a guest on is one atomic operation on the slot's state. Beginning a line is one, too, on the word of the
+//! line.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::threads::counters::BatchCounts;
 
-/// The worker's place at a hand-off state: there is one, and one thread works there.
+/// The worker's access to a hand-off state. There is one, and one thread at a time uses it.
 #[derive(Debug)]
 pub(crate) struct WorkerCursor {
     hand_off_state: Arc<HandOffState>,
@@ -22,14 +23,15 @@ pub(crate) struct WorkerCursor {
     turn: u64,
     /// The word of the line that was begun last.
     line: u64,
-    /// How much of the guest's was read, and of the replies made and written, since it was taken up.
+    /// The bytes read from the guest, made as replies, and written, all in this turn.
     taken: usize,
     made: usize,
     sent: usize,
 }
 
 impl WorkerCursor {
-    /// The worker's, at that hand-off state. There may be one in a process for each hand-off state: it is what makes the buffers its own.
+    /// Creates the worker's access. Create only one in a process for each hand-off state, because it owns the process's
+    /// side of the buffers.
     pub fn at(hand_off_state: Arc<HandOffState>) -> Self {
         WorkerCursor {
             hand_off_state,
@@ -42,7 +44,8 @@ impl WorkerCursor {
         }
     }
 
-    /// Takes the guest of a hand-off up, of which so much has been read and written; false where the host has it back.
+    /// Picks a guest up. `before` is what was read and written in its hand-off so far. Returns false if the host has
+    /// recalled the guest.
     pub(crate) fn take_up(&mut self, place: HandOffSlot, before: Counts) -> bool {
         let held = place.state(LENT | HELD | BUSY);
         if !self.change(place, place.state(LENT), held) {
@@ -71,7 +74,7 @@ impl WorkerCursor {
         slot.compare_exchange(from, to, set, failed).is_ok()
     }
 
-    /// Reads what the guest has sent, once after it was taken up. Where there is something, it may be seized from then on.
+    /// Reads what the guest has sent; once in a turn. If there is anything, the host may seize the guest from then on.
     ///
     /// # Errors
     /// Those of `read`.
@@ -86,7 +89,7 @@ impl WorkerCursor {
             .taken
             .store(self.taken as u64 + 1, Ordering::Release);
         if self.taken > 0 {
-            // While it is busy, all that the host does is to ask for it.
+            // While the guest is busy, the host can only ask for it. So the slot is still this hand-off's.
             self.hand_off_state
                 .slot(place)
                 .fetch_and(!BUSY, Ordering::AcqRel);
@@ -94,12 +97,12 @@ impl WorkerCursor {
         Ok(self.taken)
     }
 
-    /// What was read.
+    /// Returns the bytes that were read.
     pub fn taken(&self) -> &[u8] {
         &self.hand_off_state.page.taken.readable(&self.own)[..self.taken]
     }
 
-    /// Begins a line of what was read, unless the guest is wanted elsewhere; whose the guest is.
+    /// Begins a line of what was read, unless the host has asked for the guest. Returns the guest's owner.
     #[inline]
     pub fn begin(&mut self, place: HandOffSlot, line: (usize, usize)) -> Owner {
         let bits = self.bits(place);
@@ -119,7 +122,7 @@ impl WorkerCursor {
         }
     }
 
-    /// Whose a guest is that is not this worker's to go on with.
+    /// Returns the owner of a guest that the worker may not continue with.
     #[cold]
     fn whose(&self, place: HandOffSlot) -> Owner {
         match self.bits(place) & (HELD | SEIZED) {
@@ -128,14 +131,14 @@ impl WorkerCursor {
         }
     }
 
-    /// The bits of a hand-off's state; none where the slot is another's.
+    /// Returns the bits of a hand-off's state, or 0 if the slot is not this hand-off's.
     #[inline]
     fn bits(&self, place: HandOffSlot) -> u64 {
         let state = self.hand_off_state.slot(place).load(Ordering::Acquire);
         place.bits_of(state).unwrap_or_default()
     }
 
-    /// Keeps its reply; false where there is no room for it.
+    /// Stores the line's reply. Returns false if it does not fit.
     #[inline]
     pub fn done(&mut self, line_end: usize, reply: &[u8]) -> bool {
         let page = &self.hand_off_state.page;
@@ -150,12 +153,12 @@ impl WorkerCursor {
         true
     }
 
-    /// Adds what was answered to the daemon's counts.
+    /// Adds the answered commands to the daemon's counts.
     pub fn count(&self, tally: BatchCounts, took: Duration) {
         self.hand_off_state.page.answered.add(tally, took);
     }
 
-    /// From now on it can't be seized, until it is put down or handed back; false where it has been.
+    /// Prevents a seizure until the guest is released or handed back. Returns false if the host has it already.
     pub fn finish(&mut self, place: HandOffSlot) -> bool {
         let finish = |state| {
             let bits = place.bits_of(state)?;
@@ -166,7 +169,8 @@ impl WorkerCursor {
         slot.fetch_update(set, failed, finish).is_ok()
     }
 
-    /// Writes the replies that were kept, as far as the guest takes them. Only of a guest that can't be seized.
+    /// Writes the stored replies, as far as the guest takes them. The guest must be safe from seizure
+    /// ([`Self::finish`]).
     pub fn send(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
         let made = self.hand_off_state.page.made.readable(&self.own);
         while self.sent < self.made {
@@ -177,12 +181,12 @@ impl WorkerCursor {
         }
     }
 
-    /// What could not be written.
+    /// Returns the replies that could not be written.
     pub fn unsent(&self) -> &[u8] {
         &self.hand_off_state.page.made.readable(&self.own)[self.sent..self.made]
     }
 
-    /// What has been read and written since the guest was taken up.
+    /// Returns the bytes read and written in this turn.
     pub fn since(&self) -> Counts {
         Counts {
             read: self.taken as u64,
@@ -190,14 +194,14 @@ impl WorkerCursor {
         }
     }
 
-    /// Puts a guest down of whom all is answered and written; false where it is to be handed back.
+    /// Releases a guest to which all is answered and written. Returns false if it must be handed back.
     pub(crate) fn put_down(&mut self, place: HandOffSlot) -> bool {
-        // Before it may be taken home: nothing of it is here any more.
+        // Must come first: once the slot is released, the host may recall the guest.
         self.let_go();
         self.change(place, place.state(LENT | HELD | BUSY), place.state(LENT))
     }
 
-    /// Nothing of the guest is here any more: it was put down, or handed back, and the host has it for certain.
+    /// Ends the work on a guest: it was released, or was handed back and the host certainly has it.
     pub(crate) fn let_go(&mut self) {
         self.hand_off_state
             .page
@@ -206,14 +210,14 @@ impl WorkerCursor {
             .store(0, Ordering::SeqCst);
     }
 
-    /// A guest was seized: waits until the host has what was here.
+    /// Waits until the host has read the work on a guest that it has seized.
     pub(crate) fn yield_seized(&mut self, place: HandOffSlot) {
         let is_seized = || {
             let state = self.hand_off_state.slot(place).load(Ordering::Acquire);
             place.bits_of(state).is_some_and(|bits| bits & SEIZED != 0)
         };
         while is_seized() {
-            // Rare, and a matter of microseconds; the host is at it already.
+            // This is rare and takes microseconds, since the host is already reading.
             std::thread::sleep(Duration::from_micros(50));
         }
         self.let_go();

@@ -1,10 +1,11 @@
-//! How far a worker has come with the commands that it was handed, as both sides see it at any moment.
+//! The progress of a worker with the commands that it was sent, visible to both sides at any moment.
 //!
-//! A worker begins what it is handed in the order of the numbers that its host gave. Before it begins a command it moves
-//! one word forward by compare-and-swap; to withdraw commands the host moves the same word past them. So a single word
-//! decides of each command whether it has begun or never will, and the host needn't wait for a worker that is stuck.
+//! A worker begins commands in the order of the ids that its host assigned. Before it begins one, it moves one word
+//! forward by compare-and-swap. To withdraw commands, the host moves the same word past them. So a single word decides
+//! whether a command has begun or never will, and the host need not wait for a stuck worker.
 //!
-//! A batch that was set aside for want of room is out of that order: the worker says so, and answers for it by frames.
+//! A batch that was set aside because the reply budget is used up is not in that order. The worker reports it, and its
+//! later progress, in frames.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,34 +14,36 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::HandOffState;
 
-/// In a word: where the number of a batch or call begins. Below it stands the index of a command in its batch.
+/// The lowest bit of a batch's or call's id in a word. The bits below hold the index of a command in its batch.
 const ID_SHIFT: u32 = 16;
-/// The index that stands for all of a batch. No batch has as many commands: each takes 8 of its 64 KiB.
+/// The index that stands for a whole batch. No batch has that many commands: each takes at least 8 of its batch's 64
+/// KiB.
 const ALL: u64 = (1 << ID_SHIFT) - 1;
 
 /// The words in the shared memory. All zero is a worker that has begun nothing.
 #[repr(C)]
 pub(super) struct Progress {
-    /// The command that was begun last in the order of numbers, or up to where the host has withdrawn them.
+    /// The last command begun in the order of ids, or the last one that the host has withdrawn.
     front: AtomicU64,
-    /// The command that the worker's thread is at, and since when by the system's monotonic clock; 0 while it is at none.
+    /// The command that the worker's thread runs, and its start by the system's monotonic clock. A start of 0 means
+    /// none.
     at: AtomicU64,
     since_ns: AtomicU64,
 }
 
-/// How much of something was begun.
+/// The part of a batch or call that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
     /// Nothing.
     None,
-    /// So many of its commands.
+    /// This many of its commands.
     Some(usize),
     /// All of it.
     All,
 }
 
 impl Begun {
-    /// What a word says about a batch or call.
+    /// Reads from a word how much of a batch or call has begun.
     fn of(word: u64, id: u64) -> Self {
         match (word >> ID_SHIFT).cmp(&id) {
             std::cmp::Ordering::Less => Begun::None,
@@ -51,48 +54,48 @@ impl Begun {
     }
 }
 
-/// Where a worker was when its host withdrew something.
+/// The worker's progress at the time when its host withdrew commands.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandPosition(u64);
 
 impl CommandPosition {
-    /// How much of a batch or call had begun by then.
+    /// Returns how much of a batch or call had begun by then.
     pub fn begun(self, id: u64) -> Begun {
         Begun::of(self.0, id)
     }
 }
 
-/// A command that a worker's thread is at.
+/// A command that the worker's thread runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunningCommand {
-    /// Its batch or call.
+    /// The id of its batch or call.
     pub id: u64,
     /// Its index in the batch.
     pub index: usize,
-    /// For how long.
+    /// The time since its start.
     pub time: Duration,
 }
 
 /// The host's side.
 impl HandOffState {
-    /// How much of a batch or call has begun.
+    /// Returns how much of a batch or call has begun.
     pub fn begun(&self, id: u64) -> Begun {
         Begun::of(self.page.progress.front.load(Ordering::SeqCst), id)
     }
 
-    /// The command that the worker's thread is at; `None` while it is at none.
+    /// Returns the command that the worker's thread runs, or `None` if it runs none.
     pub fn running(&self) -> Option<RunningCommand> {
         let Progress { at, since_ns, .. } = &self.page.progress;
-        // A worker that changes them all the time is at many commands, none of which takes long.
+        // A worker that changes the words at each attempt runs many commands, none of which takes long.
         for _ in 0..8 {
             let word = at.load(Ordering::SeqCst);
             let since = since_ns.load(Ordering::SeqCst);
-            // Both are of one command where nothing has changed in between.
+            // If the first word is unchanged, both belong to one command.
             if at.load(Ordering::SeqCst) == word {
                 return (since != 0).then(|| RunningCommand {
                     id: word >> ID_SHIFT,
                     index: (word & ALL) as usize,
-                    // The worker's word for it: one that lies in the future is no time at all.
+                    // The start is the worker's claim: one in the future counts as no time.
                     time: Duration::from_nanos(monotonic_ns().saturating_sub(since)),
                 });
             }
@@ -100,7 +103,8 @@ impl HandOffState {
         None
     }
 
-    /// Withdraws all commands up to that batch or call that have not begun: they never will. Returns where the worker was.
+    /// Withdraws all commands up to and including that batch or call that have not begun: they never will. Returns the
+    /// worker's progress at that time.
     pub(crate) fn withdraw(&self, up_to: u64) -> CommandPosition {
         let (set, failed) = (Ordering::SeqCst, Ordering::SeqCst);
         let past = up_to << ID_SHIFT | ALL;
@@ -112,7 +116,7 @@ impl HandOffState {
 
 /// The worker's side.
 impl HandOffState {
-    /// Begins a command in the order of numbers; false where it has been withdrawn. `last` is what this has put there last.
+    /// Begins a command in the order of ids. Returns false if it was withdrawn. `last` caches the word between calls.
     pub fn begin(&self, last: &mut u64, id: u64, index: usize) -> bool {
         let front = &self.page.progress.front;
         let next = id << ID_SHIFT | index as u64 & ALL;
@@ -127,26 +131,26 @@ impl HandOffState {
         true
     }
 
-    /// This thread runs a command from now on.
+    /// Records that this thread runs a command.
     pub fn run(&self, id: u64, index: usize, since_ns: u64) {
         let Progress {
             at,
             since_ns: since,
             ..
         } = &self.page.progress;
-        // While the two don't belong together, the thread is at none.
+        // While the two words do not match, the start of 0 means that there is no command.
         since.store(0, Ordering::SeqCst);
         at.store(id << ID_SHIFT | index as u64 & ALL, Ordering::SeqCst);
         since.store(since_ns, Ordering::SeqCst);
     }
 
-    /// This thread runs no command any more.
+    /// Records that this thread runs no command.
     pub fn rest(&self) {
         self.page.progress.since_ns.store(0, Ordering::SeqCst);
     }
 }
 
-/// The time of the clock that all processes of the machine share.
+/// Returns the time of the clock that all processes of the machine share (ns).
 pub fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let time = Duration::try_from(time).unwrap_or_default();
@@ -172,7 +176,7 @@ mod tests {
             (front.begun(4), front.begun(5)),
             (Begun::Some(2), Begun::None)
         );
-        // In the middle of a batch, and the one behind it; what comes later begins.
+        // The withdrawal covers the rest of a batch and the next one. A later one begins.
         assert!(!hand_off_state.begin(&mut last, 4, 2) && !hand_off_state.begin(&mut last, 5, 0));
         assert!(hand_off_state.begin(&mut last, 6, 0));
         assert_eq!(hand_off_state.withdraw(5).begun(6), Begun::Some(1));

@@ -1,4 +1,5 @@
-//! The steps of host and worker at a hand-off state: alone, in every order that matters, and against each other on two threads.
+//! Tests of the steps that host and worker take at a hand-off state: alone, in every order that matters, and on two
+//! threads.
 
 use super::*;
 
@@ -7,7 +8,7 @@ const NOTHING: Counts = Counts {
     written: 0,
 };
 
-/// A host's side, and its worker's.
+/// Returns the host's side and the worker's.
 fn both() -> (Arc<HandOffState>, WorkerCursor) {
     let (hand_off_state, file) = HandOffState::create().unwrap();
     (
@@ -28,7 +29,7 @@ fn read(cursor: &mut WorkerCursor, bytes: &[u8]) {
     assert_eq!(read.unwrap(), bytes.len());
 }
 
-/// What the host finds, if the worker dies now and the kernel has counted so much.
+/// Returns what the host finds if the worker dies now and the kernel has counted these numbers of bytes.
 fn found(
     hand_off_state: &HandOffState,
     read: u64,
@@ -49,7 +50,7 @@ fn whatever_a_worker_was_at_is_found_after_its_death() {
     read(&mut cursor, b"a\nbc\nd");
     let whole = |text: &str| (String::new(), None, text.to_owned());
     assert_eq!(found(&hand_off_state, 6, 0), whole("a\nbc\nd"));
-    // Killed before it could say how much it had read, it has read it all the same.
+    // The worker was killed before it could record how much it had read. The kernel's count still covers it.
     hand_off_state.page.hand.taken.store(0, Ordering::Relaxed);
     assert_eq!(found(&hand_off_state, 6, 0), whole("a\nbc\nd"));
     assert_eq!(cursor.begin(place(7), (0, 2)), Owner::Ours);
@@ -72,7 +73,7 @@ fn whatever_a_worker_was_at_is_found_after_its_death() {
         ("C\n".to_owned(), None, "d".to_owned())
     );
     assert_eq!(cursor.unsent(), b"C\n");
-    // Of another hand-off nothing was in its hands.
+    // The worker had no work of another hand-off.
     assert_eq!(hand_off_state.in_hand(8, NOTHING), LostWork::default());
 }
 
@@ -98,7 +99,7 @@ fn a_guest_comes_home_at_once_or_at_the_next_line() {
     assert!(!cursor.put_down(place(7)));
     hand_off_state.clear(place(7));
     hand_off_state.hand_off(place(9));
-    // Whoever is late changes nothing of another's hand-off.
+    // A late step changes nothing of another hand-off.
     assert!(!cursor.take_up(place(7), NOTHING) && !hand_off_state.seize(place(7), None));
     assert_eq!(hand_off_state.take_home(place(7)), Custody::Now);
     hand_off_state.clear(place(7));
@@ -123,7 +124,7 @@ fn what_is_seized_is_the_hosts_alone() {
     let in_hand = (String::new(), Some("a\n".to_owned()), "b\n".to_owned());
     assert_eq!(found(&hand_off_state, 4, 0), in_hand);
     hand_off_state.clear(place(7));
-    // Another guest has the slot by now, and the worker knows nothing of it.
+    // Another guest has the slot now, and the worker does not know that.
     hand_off_state.hand_off(place(9));
     assert!(cursor.done(2, b"A\n"));
     assert_eq!(cursor.begin(place(7), (2, 4)), Owner::Lost);
@@ -133,7 +134,7 @@ fn what_is_seized_is_the_hosts_alone() {
     assert!(cursor.take_up(place(9), NOTHING));
 }
 
-/// The line that the worker is at, as the host names it.
+/// Returns the worker's current line, as the host names it.
 fn line_of(hand_off_state: &HandOffState) -> Option<Position> {
     hand_off_state.at().map(|(_, line)| line)
 }
@@ -146,11 +147,11 @@ fn a_line_that_ends_while_its_guest_is_seized_is_never_put_back() {
     read(&mut cursor, b"a\nb\n");
     assert_eq!(cursor.begin(place(7), (0, 2)), Owner::Ours);
     let stuck = line_of(&hand_off_state);
-    // It ends, and the next one begins, before the host has seized anything: there is nothing to seize it for.
+    // The line ends and the next one begins before the host seizes. Then there is no reason to seize.
     assert!(cursor.done(2, b"A\n"));
     assert_eq!(cursor.begin(place(7), (2, 4)), Owner::Ours);
     assert!(!hand_off_state.seize(place(7), stuck));
-    // This one is stuck. It ends right behind the seizure: the host has been told that it had begun.
+    // This line is stuck. It ends just after the seizure, when the host already counts it as begun.
     let stuck = line_of(&hand_off_state);
     assert!(hand_off_state.seize(place(7), stuck));
     let seen = found(&hand_off_state, 4, 0);
@@ -169,7 +170,7 @@ fn a_worker_that_ends_its_line_while_the_turn_is_closed_begins_no_other() {
     assert!(cursor.take_up(place(7), NOTHING));
     read(&mut cursor, b"a\nb\n");
     assert_eq!(cursor.begin(place(7), (0, 2)), Owner::Ours);
-    // The pause: the host has closed the turn, and hasn't come to the slot.
+    // The moment between the two steps: the host has closed the turn, and has not yet changed the slot.
     assert!(hand_off_state.close(place(7), line_of(&hand_off_state)));
     assert!(cursor.done(2, b"A\n"));
     assert_eq!(cursor.begin(place(7), (2, 4)), Owner::Wanted);
@@ -177,10 +178,10 @@ fn a_worker_that_ends_its_line_while_the_turn_is_closed_begins_no_other() {
         found(&hand_off_state, 4, 0),
         ("A\n".to_owned(), None, "b\n".to_owned())
     );
-    // It hands the guest back, and the host finds nothing to seize.
+    // The worker hands the guest back, and the host finds nothing to seize.
     assert!(cursor.finish(place(7)));
     assert!(!hand_off_state.seize(place(7), None));
-    // A turn of the same guest with the same line isn't the one that was closed.
+    // A turn of another hand-off in the same slot is not the one that was closed.
     hand_off_state.clear(place(7));
     cursor.let_go();
     hand_off_state.hand_off(place(9));

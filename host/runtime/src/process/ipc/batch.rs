@@ -1,15 +1,15 @@
-//! Commands that cross together, and the replies that come back together.
+//! The encoding of commands that are sent together, and of the replies that come back together.
 //!
-//! Both are a run of entries: a number (u32; a command's index, or a reply's status), the length of what follows (u32), and
-//! those bytes. The replies of a batch come in the order of its commands, in as many frames as the worker likes. Nothing
+//! Both are sequences of entries: a number (u32; a command's index, or a reply's status), the length of what follows
+//! (u32), and those bytes. The replies of a batch come in the order of its commands, in any number of frames. Nothing
 //! here allocates for an entry.
 
-/// What stands before an entry's bytes.
+/// The length of an entry's head: its number and its length.
 pub(crate) const HEAD_BYTES: usize = 8;
 
 /// Appends an entry.
 pub(crate) fn put_entry(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    // As of a frame: everything that is sent was bounded on its way here.
+    // As for a frame, everything that is sent was bounded before.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let mut head = [0; HEAD_BYTES];
     head[..4].copy_from_slice(&number.to_le_bytes());
@@ -19,7 +19,7 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Writes what stands before an entry's bytes, where there is room for it.
+/// Writes the head of an entry into its first bytes, if the entry is long enough.
 pub(crate) fn write_head(entry: &mut [u8], number: u32) {
     let length = entry.len().saturating_sub(HEAD_BYTES);
     let length = u32::try_from(length).unwrap_or(u32::MAX);
@@ -29,14 +29,14 @@ pub(crate) fn write_head(entry: &mut [u8], number: u32) {
     }
 }
 
-/// How many entries these bytes are; `None` where they aren't entries.
+/// Returns the number of entries in these bytes, or `None` if they are not whole entries.
 pub fn count(bytes: &[u8]) -> Option<usize> {
     let mut entries = Entries(bytes);
     let count = entries.by_ref().count();
     entries.0.is_empty().then_some(count)
 }
 
-/// Entries, one after the other; what comes behind the last whole one is left.
+/// An iterator over entries. It leaves the bytes after the last whole one.
 #[derive(Debug)]
 pub struct Entries<'a>(pub(crate) &'a [u8]);
 

@@ -1,41 +1,42 @@
-//! The terms of a hand-off, and what is handed back, as they cross. Pure data.
+//! The terms of a hand-off, and the contents of a guest's return, as they are sent. Pure data.
 
 use super::{split_u32, split_u64};
 
-/// Stands for a time where there is none.
+/// The value for the absence of a time.
 const NO_PANIC: u64 = u64::MAX;
 
-/// What stands before what is handed back: a time (u64) and two lengths (u32).
+/// The length of the head of a return: a time (u64) and two lengths (u32).
 const HEAD_BYTES: usize = 16;
 
-/// What a worker is told of a hand-off.
+/// The terms of a hand-off, for the worker.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Terms {
     pub(crate) slot: u32,
     pub guest: u64,
-    /// The longest line that it may send.
+    /// The longest line that the guest may send (bytes).
     pub(crate) line_bytes_max: u64,
-    /// The number of its socket among all of the system's, since descriptors may come with another frame than their own.
+    /// The inode of the guest's socket. It identifies the socket, since a descriptor may come with another frame than
+    /// its own.
     pub inode: u64,
 }
 
-/// What it hands back: what the guest is still owed, in this order, with what its daemon has emitted between the two.
+/// The contents of a guest's return. The host sends `replies`, then the lines that the daemon has emitted, then `last`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct HandedBack {
-    /// Whether its last command has panicked, and how long that took (ns).
+    /// The time that the last command took before it panicked (ns); `None` if it did not panic.
     pub(crate) panicked_ns: Option<u64>,
     /// Replies, or the rest of one, that are not yet written.
     pub replies: Vec<u8>,
     /// The reply of a command that has emitted something, or panicked.
     pub last: Vec<u8>,
-    /// What the guest has sent that is not answered.
+    /// The bytes that the guest has sent and that are not answered.
     pub rest: Vec<u8>,
 }
 
 impl Terms {
     pub fn of(slot: usize, guest: u64, line_bytes_max: usize, inode: u64) -> Self {
         Terms {
-            // There are a thousand.
+            // There are only 1024 slots.
             slot: u32::try_from(slot).unwrap_or_default(),
             guest,
             line_bytes_max: line_bytes_max as u64,
@@ -67,14 +68,14 @@ impl Terms {
 }
 
 impl HandedBack {
-    /// How many bytes of replies come with it.
+    /// Returns how many bytes of replies come with it.
     pub(crate) fn unread(&self) -> usize {
         self.replies.len() + self.last.len()
     }
 
-    /// As parts of a payload, behind the head that is made here.
+    /// Returns the head of the payload. The parts `replies`, `last` and `rest` follow it.
     pub fn head(&self) -> [u8; HEAD_BYTES] {
-        // Both are bounded by what a worker keeps of a guest and a reply's limit.
+        // Both are bounded: by the worker's buffer of replies, and by a reply's limit.
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut head = [0; HEAD_BYTES];
         let panicked_ns = self.panicked_ns.unwrap_or(NO_PANIC);
@@ -84,7 +85,7 @@ impl HandedBack {
         head
     }
 
-    /// `None` where the lengths are not those of the payload.
+    /// Reads a payload. Returns `None` if its lengths do not fit.
     pub fn read(payload: &[u8]) -> Option<Self> {
         let (head, rest) = payload.split_first_chunk::<HEAD_BYTES>()?;
         let (panicked_ns, lengths) = split_u64(head);

@@ -1,4 +1,4 @@
-//! The reading of a stream of frames, with as few calls into the kernel as will do; and descriptors that go with a frame.
+//! Reading from a stream of frames with few system calls, and passing descriptors with frames.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -13,7 +13,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// Waits until there is something, and appends as much of it as `room` has room for; 0 at the end. One task alone reads.
+/// Waits for data, and appends as much as `room` has space for. Returns 0 at the end. Only one task may read.
 pub async fn read(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> {
     loop {
         poll_fn(|context| stream.poll_read_ready(context)).await?;
@@ -24,17 +24,18 @@ pub async fn read(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> 
     }
 }
 
-/// Appends what is there.
+/// Appends the data that is there.
 ///
 /// # Errors
-/// The system's; `WouldBlock` where there is nothing.
+/// The system's error; `WouldBlock` if there is none.
 pub(crate) fn read_now(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<usize> {
     let mut short = None;
     let result = stream.try_io(Interest::READABLE, || {
         let wanted = room.capacity() - room.len();
         let read = rustix::io::read(stream, spare_capacity(room))?;
         if (1..wanted).contains(&read) {
-            // It has left nothing. Said so here, the runtime waits for more instead of having us read in vain.
+            // A short read has emptied the socket. `WouldBlock` makes the runtime wait for more data, which saves a
+            // vain read.
             short = Some(read);
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -43,7 +44,8 @@ pub(crate) fn read_now(stream: &UnixStream, room: &mut Vec<u8>) -> io::Result<us
     short.map_or(result, Ok)
 }
 
-/// No descriptor is handed on by an exec, and no signal sent for a worker that has gone. Elsewhere nothing is lent.
+/// The flags for receiving and sending. An exec passes no descriptor on, and a write to a dead worker raises no signal.
+/// Systems other than Linux have no hand-offs.
 #[cfg(target_os = "linux")]
 pub(crate) const FLAGS: (RecvFlags, SendFlags) = (RecvFlags::CMSG_CLOEXEC, SendFlags::NOSIGNAL);
 #[cfg(not(target_os = "linux"))]
@@ -55,7 +57,7 @@ const DESCRIPTORS_MAX: usize = 1;
 /// Writes a frame with a descriptor, whole or not at all.
 ///
 /// # Errors
-/// The system's; `WouldBlock` where there is no room.
+/// The system's error; `WouldBlock` if the socket is full.
 pub(crate) fn send_with(
     stream: &UnixStream,
     frame: &[u8],
@@ -64,10 +66,10 @@ pub(crate) fn send_with(
     stream.try_io(Interest::WRITABLE, || send_whole(stream, frame, descriptor))
 }
 
-/// The same for a socket that nothing was written to yet, before the runtime has it.
+/// Writes a frame with a descriptor to a socket to which nothing was written yet, before the runtime has it.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub(crate) fn send_first(
     stream: &std::os::unix::net::UnixStream,
     frame: &[u8],
@@ -85,16 +87,16 @@ fn send_whole(stream: impl AsFd, frame: &[u8], descriptor: BorrowedFd<'_>) -> io
     }
     let parts = [IoSlice::new(frame)];
     let sent = rustix::net::sendmsg(stream, &parts, &mut ancillary, FLAGS.1)?;
-    // The kernel cuts nothing this small.
+    // The kernel does not split a frame this small.
     match sent == frame.len() {
         true => Ok(()),
         false => Err(io::ErrorKind::WriteZero.into()),
     }
 }
 
-/// As [`read`], through `chunk`, where descriptors may come with frames. `descriptors` has those that came last: mostly with
-/// the last frame there is, but where that was read in two pieces, with the one before. A process that may have no more of
-/// them gets fewer than were sent.
+/// Reads like [`read`], but through `chunk`, and takes descriptors that come with frames. `descriptors` holds those
+/// that came last. Mostly they belong to the last frame there is; if that frame was read in two pieces, they belong to
+/// the one before. A process at its file descriptor limit gets fewer of them than were sent.
 pub async fn receive(
     stream: &UnixStream,
     chunk: &mut [u8],
@@ -124,13 +126,13 @@ fn receive_now(
         let mut is_cut = false;
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
-                // What came before and was not taken belongs to a frame that nobody wanted.
+                // The descriptors still here belong to a frame that did not take them.
                 descriptors.clear();
                 descriptors.extend(came);
                 is_cut = true;
             }
         }
-        // As above, but for a read that descriptors have ended.
+        // As above, but not for a read that was cut short by descriptors.
         if !is_cut && (1..wanted).contains(&received) {
             short = Some(received);
             return Err(io::ErrorKind::WouldBlock.into());

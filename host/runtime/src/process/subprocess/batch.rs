@@ -1,8 +1,9 @@
-//! Batches in a child's hands: commands that end on the spot, handed over together and answered together.
+//! Batches that a subprocess has: immediate commands that are sent together and answered together.
 //!
-//! A child answers batch after batch, in the order in which they were handed over, but for those that it has set aside for
-//! want of room. Replies to anything else are nonsense. What a guest has given up on stays in the queue, with nobody to
-//! read its replies, until the child has answered it; how much that can be is bounded by what may wait for a child.
+//! A subprocess answers one batch after the other, in the order in which they were sent, except those that it has set
+//! aside because the reply budget is used up. Replies to anything else break the protocol. A batch that its guest has
+//! given up stays in the queue until the subprocess has answered it, and its replies are discarded. The number of such
+//! batches is bounded by the bytes that may wait for a subprocess.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ use crate::plugin::completion::Completion;
 use crate::process::hand_off::{Begun, CommandPosition};
 use crate::process::ipc::batch;
 
-/// The batches that a child has not answered in full.
+/// The batches that a subprocess has not answered in full.
 #[derive(Default)]
 pub(super) struct PendingBatches {
     waiting: VecDeque<WaitingBatch>,
@@ -28,7 +29,7 @@ pub(super) struct PendingBatches {
 struct WaitingBatch {
     id: u64,
     guest: u64,
-    /// Whether it is set aside, out of the order of numbers.
+    /// True if it is set aside, out of the order of ids.
     is_aside: bool,
     since: Instant,
     /// The number of its commands, without those that were withdrawn.
@@ -38,7 +39,8 @@ struct WaitingBatch {
     replies: Arc<BatchReplies>,
 }
 
-/// What has come for a batch, between who reads it from the child and who writes it to the guest.
+/// The replies to a batch, between the task that reads them from the subprocess and the one that writes them to the
+/// guest.
 #[derive(Default)]
 struct BatchReplies {
     came: Mutex<BatchProgress>,
@@ -47,23 +49,23 @@ struct BatchReplies {
 
 #[derive(Default)]
 struct BatchProgress {
-    /// Entries, as [`batch`] has them.
+    /// The replies that have come, as entries ([`batch`]).
     entries: Vec<u8>,
-    /// Why no more will come.
+    /// The reason why no more will come.
     no_more: Option<BatchEnd>,
 }
 
-/// Why a batch is not answered in full.
+/// The reason why a batch is not answered in full.
 #[derive(Debug, Clone)]
 pub enum BatchEnd {
-    /// Nothing more will come, and this is what the rest ends with.
+    /// No more replies will come, and the other commands end with this completion.
     Ended(Completion),
-    /// From the command of this index on, they were withdrawn, and end with that.
+    /// The commands from this index on were withdrawn, and end with this completion.
     Withdrawn(usize, Completion),
 }
 
 impl PendingBatches {
-    /// One more, of so many commands. The guest is woken by what comes for it.
+    /// Adds a batch of `count` commands. Each reply, and the end of the batch, wakes the guest's task.
     pub(super) fn add(
         &mut self,
         (id, guest_id, link): (u64, u64, Option<&Arc<Link>>),
@@ -90,12 +92,12 @@ impl PendingBatches {
         }
     }
 
-    /// All that are there, each with when it was handed over.
+    /// Returns the ids of all batches, each with the time when it was queued.
     pub(super) fn handed_over(&self) -> impl Iterator<Item = (u64, Instant)> {
         self.waiting.iter().map(|one| (one.id, one.since))
     }
 
-    /// Tells those who wait what of their batches up to that one was withdrawn, by where the child was then.
+    /// Withdraws those commands of all batches up to `last` that had not begun, as `front` shows.
     pub(super) fn withdraw(&mut self, last: u64, front: CommandPosition, why: WithdrawalReason) {
         let waiting = self.waiting.iter_mut();
         for batch in waiting.filter(|one| one.id <= last && !one.is_aside) {
@@ -109,14 +111,14 @@ impl PendingBatches {
         self.waiting.retain(|batch| batch.left > 0);
     }
 
-    /// A batch is set aside.
+    /// Marks a batch as set aside.
     pub(super) fn set_aside(&mut self, id: u64) {
         if let Some(at) = self.find(id) {
             self.waiting[at].is_aside = true;
         }
     }
 
-    /// Of a batch that was set aside, the commands from that one on never begin.
+    /// Drops the commands of a set-aside batch from the index `from` on, which never begin.
     pub(super) fn dropped(&mut self, id: u64, from: usize, why: WithdrawalReason) {
         if let Some(at) = self.find(id) {
             self.waiting[at].withdraw(from, why);
@@ -124,7 +126,7 @@ impl PendingBatches {
         }
     }
 
-    /// Where a batch stands. They stand in the order of their numbers, and mostly the first is meant.
+    /// Returns the index of a batch. Batches are in the order of their ids, and mostly the first one is meant.
     fn find(&self, id: u64) -> Option<usize> {
         match self.waiting.front() {
             Some(first) if first.id == id => Some(0),
@@ -132,10 +134,10 @@ impl PendingBatches {
         }
     }
 
-    /// Hands the next replies to whom they are for; whose they were, and how many bytes, where nobody wants them.
+    /// Passes the next replies to the guest's task. If it no longer waits, returns the guest and the number of bytes.
     ///
     /// # Errors
-    /// They are no replies, or not those that are due.
+    /// The reason why they are not replies, or not those that are due.
     pub(super) fn answer(
         &mut self,
         id: u64,
@@ -148,7 +150,7 @@ impl PendingBatches {
             .left
             .checked_sub(count)
             .ok_or("more replies than there were commands")?;
-        // Where the guest has given up, nobody but us has it.
+        // After the guest has given up, this queue is the only owner.
         let nobodys =
             (Arc::strong_count(&batch.replies) == 1).then(|| (batch.guest, bytes_of(&entries)));
         if nobodys.is_none() {
@@ -160,7 +162,7 @@ impl PendingBatches {
         Ok(nobodys)
     }
 
-    /// Tells all that wait that no more will come.
+    /// Ends all batches: no more replies will come.
     pub(super) fn end(&mut self, ended: impl Fn() -> Completion) {
         for batch in self.waiting.drain(..) {
             batch.replies.end(BatchEnd::Ended(ended()));
@@ -169,7 +171,7 @@ impl PendingBatches {
 }
 
 impl WaitingBatch {
-    /// The commands from that one on never begin.
+    /// Withdraws the commands from the index `from` on, which never begin.
     fn withdraw(&mut self, from: usize, why: WithdrawalReason) {
         if from < self.count {
             self.left -= self.left.min(self.count - from);
@@ -183,7 +185,7 @@ impl BatchReplies {
     fn add(&self, entries: Cow<'_, [u8]>) {
         let mut came = lock(&self.came);
         match came.entries.is_empty() && matches!(entries, Cow::Owned(_)) {
-            // A large one is not copied.
+            // A large reply is not copied.
             true => came.entries = entries.into_owned(),
             false => came.entries.extend_from_slice(&entries),
         }
@@ -197,18 +199,18 @@ impl BatchReplies {
     }
 }
 
-/// A batch that was handed over. Dropped, nobody waits for it any more; the child runs it all the same, since none of its
+/// A batch that was queued. Dropping it discards its replies. The subprocess runs it all the same, since none of its
 /// commands can be interrupted.
 pub struct BatchCall {
     id: u64,
     guest: u64,
-    /// None where it was refused.
+    /// The connection to the subprocess; `None` if the batch was refused.
     link: Option<Arc<Link>>,
     replies: Arc<BatchReplies>,
 }
 
 impl BatchCall {
-    /// One whose commands all have that end.
+    /// Creates a batch whose commands all end with this completion.
     pub(super) fn refused(ended: Completion) -> Self {
         let replies = Arc::new(BatchReplies::default());
         replies.end(BatchEnd::Ended(ended));
@@ -220,32 +222,32 @@ impl BatchCall {
         }
     }
 
-    /// What is to be done about the first command that is unanswered, which has that index.
+    /// Returns the next step for the first unanswered command, which has the index `first`.
     pub fn due(&self, first: usize, since: Instant, limit: Duration) -> OverdueAction {
         let due = |link: &Arc<Link>| link.due((self.id, first), since, limit);
         let later = || OverdueAction::Look(Instant::now() + limit);
         self.link.as_ref().map_or_else(later, due)
     }
 
-    /// Has it go on by a command, whatever waits for its guest.
+    /// Lets the batch run one more command despite the reply budget.
     pub fn go_on(&self) {
         if let Some(link) = &self.link {
             link.go_on(self.id);
         }
     }
 
-    /// Withdraws what has not begun of this and of all else that its child has in its hands.
+    /// Withdraws everything that has not begun, of this batch and of all else that the subprocess has.
     pub(crate) fn withdraw(&self) {
         if let Some(link) = &self.link {
             link.withdraw_all();
         }
     }
 
-    /// Puts what has come into `entries`, in place of what is there; why no more will come after that, if so. The guest is
-    /// woken by the next.
+    /// Replaces the contents of `entries` by what has come. Returns the reason if no more will come after that. The
+    /// next reply wakes the guest's task.
     pub fn take(&self, entries: &mut Vec<u8>, guest: &Context<'_>) -> Option<BatchEnd> {
         entries.clear();
-        // First, so that nothing is missed.
+        // First, so that no wake-up is missed.
         self.replies.guest.register(guest.waker());
         let mut came = lock(&self.replies.came);
         std::mem::swap(&mut came.entries, entries);
@@ -255,7 +257,7 @@ impl BatchCall {
 
 impl Drop for BatchCall {
     fn drop(&mut self) {
-        // What nobody has taken.
+        // The replies that were not taken.
         let entries = std::mem::take(&mut lock(&self.replies.came).entries);
         if let Some(link) = self.link.as_ref().filter(|_| !entries.is_empty()) {
             link.has_read(self.guest, bytes_of(&entries));

@@ -1,24 +1,25 @@
-//! The end of a worker's process: seen before the process is reaped, waited for with its whole group, and told.
+//! The end of a worker's process: seen before the process is reaped, awaited with its whole group, and described.
 //!
-//! As long as a process that has ended is not reaped, its number is nobody else's. So its end is seen by a descriptor of
-//! the process; its group is killed by number, and only then is it asked how it ended.
+//! Until an ended process is reaped, no other process gets its id. So the host sees the end by a descriptor of the
+//! process, then kills the group by its number, and only then asks for the exit status.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-// It waits until a descriptor is readable, whatever that is of; here of a process.
+// The type waits until any descriptor is readable; here it is that of a process.
 pub(super) use tokio::net::unix::pipe::Receiver as ProcessFd;
 
 use super::group::ProcessGroup;
 
-/// How often a killed group is looked for, until it is gone.
+/// The first interval at which to check whether a killed group is gone.
 const GROUP_POLL: Duration = Duration::from_millis(1);
-/// As it takes longer, less often: each look reads the kernel's table of processes.
+/// The longest such interval. It grows, because each check reads the kernel's table of processes.
 const GROUP_POLL_MAX: Duration = Duration::from_millis(50);
 
-/// A descriptor of that process, which must not have been reaped; where the system has none, its end is seen by reaping.
+/// Returns a descriptor of a process, which must not have been reaped. Returns `None` where the system has none; then
+/// only reaping shows the end.
 pub(super) fn descriptor_of(process: Pid) -> Option<ProcessFd> {
     #[cfg(target_os = "linux")]
     {
@@ -31,15 +32,15 @@ pub(super) fn descriptor_of(process: Pid) -> Option<ProcessFd> {
     None
 }
 
-/// Ends once nothing runs any more of the group. What has ended and waits for its parent to be asked how doesn't run: it
-/// may wait for ever, where whoever adopts orphans doesn't ask.
+/// Waits until no process of the group runs any more. A zombie does not run: it may stay for ever if the process that
+/// adopts orphans does not reap it.
 pub(super) async fn group_gone(number: Pid, group: Option<ProcessGroup>) {
     let mut poll = GROUP_POLL;
     while rustix::process::test_kill_process_group(number).is_ok() {
         match &group {
             Some(group) if group.kill_left() == 0 => return,
             Some(_) => {}
-            // Nothing tells it from another one.
+            // No record identifies the members, so the whole group is signalled by its number.
             None => {
                 let _ = rustix::process::kill_process_group(number, Signal::KILL);
             }
@@ -49,7 +50,7 @@ pub(super) async fn group_gone(number: Pid, group: Option<ProcessGroup>) {
     }
 }
 
-/// Ends when the process has.
+/// Waits until the process has ended.
 pub(super) async fn exited(end: Option<&ProcessFd>, process: &mut tokio::process::Child) {
     let seen = match end {
         Some(end) => end.readable().await.map(drop),
@@ -60,7 +61,7 @@ pub(super) async fn exited(end: Option<&ProcessFd>, process: &mut tokio::process
     }
 }
 
-/// How a process ended, for a person.
+/// Describes how a process ended, for a person.
 pub(super) fn told(status: std::process::ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),

@@ -1,14 +1,15 @@
-//! Process groups of workers: what of one is left, and how it is ended without hitting anybody else.
+//! Process groups of workers: finding what is left of one, and ending it without hitting other processes.
 //!
-//! A worker leads a group, which is named by the worker's number. Numbers are given out again once nobody has them. So a
-//! group is signalled by its number only while its leader is not reaped, which keeps the number taken. After that its
-//! members are found one by one in the kernel's table, told from strangers by what the group's record says, and each is
+//! A worker leads a group, whose number is the worker's process id. The kernel reuses numbers that are free. So a group
+//! is signalled by its number only while its leader is not reaped, which keeps the number taken. After that its members
+//! are found one by one in the kernel's table. The group's record distinguishes them from other processes, and each is
 //! signalled by a descriptor of the process.
 //!
-//! The record lies in the home while the worker lives. A host that was killed together with its workers leaves records
-//! behind, and the next host ends what they name ([`GroupRecords::end_left`]).
+//! The record stays in the home while the worker lives. A host that was killed together with its workers leaves records
+//! behind, and the next host ends the processes that they name ([`GroupRecords::end_left`]).
 //!
-//! Elsewhere than on Linux there is no such table: groups are signalled by their numbers alone, and no records are kept.
+//! Systems other than Linux have no such table: there, groups are signalled by their numbers alone, and no records are
+//! kept.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -20,26 +21,26 @@ use serde::{Deserialize, Serialize};
 use dae_store::atomic_file;
 use dae_store::home;
 
-/// A group, told from any other that ever has its number.
+/// A group, distinguishable from any other that ever has its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessGroup {
     /// Its number, which is its leader's process id.
     number: i32,
-    /// When its leader started, in the kernel's ticks since the system's start.
+    /// The start of its leader, in the kernel's ticks since the system's start.
     started: u64,
     /// The session that it belongs to.
     session: i32,
-    /// The system's run, and the namespace of process ids, in which all that is true.
+    /// The system's boot and the namespace of process ids, to which the other fields are relative.
     place: String,
 }
 
-/// Where the groups are recorded that workers lead.
+/// The records of the groups that workers lead.
 #[derive(Debug, Clone)]
 pub struct GroupRecords {
     directory: PathBuf,
 }
 
-/// What the kernel's table says of one process.
+/// The row of one process in the kernel's table.
 #[derive(Debug, PartialEq, Eq)]
 struct ProcessRow {
     process: i32,
@@ -50,7 +51,8 @@ struct ProcessRow {
 }
 
 impl ProcessGroup {
-    /// Returns the group that a process leads which has not been reaped yet; `None` where the kernel has no such table.
+    /// Returns the group that an unreaped process leads. Returns `None` if it leads none, or where the kernel has no
+    /// such table.
     pub(super) fn led_by(leader: Pid) -> Option<Self> {
         let row = ProcessRow::of(leader.as_raw_nonzero().get())?;
         (row.group == row.process).then(|| ProcessGroup {
@@ -61,10 +63,10 @@ impl ProcessGroup {
         })
     }
 
-    /// Kills the members that are left, and returns how many they were. One that has ended and was not reaped is none.
+    /// Kills the members that are left, and returns how many there were. Zombies do not count.
     pub(super) fn kill_left(&self) -> usize {
         let rows = table();
-        // The number was given out again: nothing is left of the group.
+        // The number was reused, so nothing is left of the group.
         let is_another =
             |row: &ProcessRow| row.process == self.number && row.started != self.started;
         if self.place != place() || rows.iter().any(is_another) {
@@ -80,7 +82,8 @@ impl ProcessGroup {
         is_member && row.started >= self.started && !row.has_ended
     }
 
-    /// By a descriptor: from its being opened on, no other process is meant, and then the process is looked at again.
+    /// Kills a process by a descriptor. Once that is open, it can refer to no other process, so the process is checked
+    /// again.
     #[cfg(target_os = "linux")]
     fn kill(&self, row: &ProcessRow) {
         use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -88,7 +91,7 @@ impl ProcessGroup {
         if let Some(Ok(process)) = opened
             && ProcessRow::of(row.process).is_some_and(|now| now.started == row.started)
         {
-            // One that has ended meanwhile needs no signal.
+            // A process that has ended meanwhile needs no signal.
             let _ = pidfd_send_signal(&process, Signal::KILL);
         }
     }
@@ -98,13 +101,13 @@ impl ProcessGroup {
 }
 
 impl GroupRecords {
-    /// Records in that directory, which is made when it is needed.
+    /// Returns the records in that directory, which is created when it is needed.
     pub fn in_directory(directory: PathBuf) -> Self {
         GroupRecords { directory }
     }
 
-    /// Kills what is left of the groups that a host of before has recorded, and forgets them. To be called by who holds
-    /// the home's lock. Returns how many processes were left.
+    /// Kills what is left of the groups that an earlier host has recorded, and removes the records. The caller must
+    /// hold the home's lock. Returns how many processes were left.
     pub fn end_left(&self) -> usize {
         let entries = fs::read_dir(&self.directory).into_iter().flatten();
         let end = |entry: fs::DirEntry| {
@@ -117,10 +120,10 @@ impl GroupRecords {
         entries.flatten().map(end).sum()
     }
 
-    /// Records a group, for as long as the system runs: the record need not outlive that.
+    /// Records a group. The record is not synced, because it need not outlive the system's run.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub(super) fn keep(&self, group: &ProcessGroup) -> anyhow::Result<()> {
         let text = serde_json::to_vec(group)?;
         let write = || -> io::Result<()> {
@@ -135,9 +138,9 @@ impl GroupRecords {
         Ok(())
     }
 
-    /// Forgets a group that is gone.
+    /// Removes the record of a group that is gone.
     pub(super) fn forget(&self, group: &ProcessGroup) {
-        // One that stays names a group that the next host doesn't find.
+        // A record that stays names a group that the next host does not find.
         let _ = atomic_file::remove(&self.path_of(group));
     }
 
@@ -146,14 +149,14 @@ impl GroupRecords {
     }
 }
 
-/// What process ids and start times are relative to.
+/// Returns the boot and the namespace to which process ids and start times are relative.
 fn place() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!("{} {}", boot.trim(), namespace.display())
 }
 
-/// Every process that the kernel shows us.
+/// Returns every process that the kernel shows this one.
 fn table() -> Vec<ProcessRow> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -166,8 +169,8 @@ impl ProcessRow {
         ProcessRow::read(process, &stat)
     }
 
-    /// Reads a line as proc(5) has it. The name, in brackets, may hold anything; what follows the last bracket is state,
-    /// parent, group and session, and 16 fields later the time of the start.
+    /// Reads a line in the format of proc(5). The name, in brackets, may contain anything. After the last bracket come
+    /// state, parent, group and session, and 16 fields later the time of the start.
     fn read(process: i32, stat: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         Some(ProcessRow {
@@ -187,7 +190,7 @@ mod tests {
     use std::process::{Child, Command};
     use std::time::{Duration, Instant};
 
-    /// A group whose leader has started another process and then ended.
+    /// Returns a group whose leader has started another process and then ended.
     fn group_without_leader() -> (ProcessGroup, Child) {
         let mut leader = Command::new("sh");
         leader.args(["-c", "sleep 60 & read -r line"]);
@@ -229,7 +232,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("workers")).unwrap().count(), 0);
     }
 
-    /// Each stands for a number that was given out again.
+    /// Each case stands for a number that was reused.
     #[test]
     fn a_group_that_is_not_the_recorded_one_is_left_alone() {
         let (group, _leader) = group_without_leader();
@@ -250,7 +253,7 @@ mod tests {
         for other in differently {
             assert_eq!(other.kill_left(), 0, "{other:?}");
         }
-        // Where the leader lives, its own start counts.
+        // While the leader lives, its own start decides.
         let mut leader = Command::new("sleep")
             .arg("60")
             .process_group(0)

@@ -1,11 +1,12 @@
-//! Guests that are lent to a child, as the host sees them.
+//! Guests that are handed off to a subprocess, from the host's view.
 //!
-//! A guest that sends one batch of quick commands after the other is lent: the child reads its lines and writes its replies
-//! itself, and the host sees nothing of it (see [`crate::process::hand_off`]). It comes home when the host wants it, when the child
-//! meets anything but a quick command, when it has gone quiet, when a command of it doesn't end, and when the child does.
-//! Its connection's task waits for that ([`HandOff::poll_back`]) and goes on where the child has left off.
+//! A guest that sends one batch of quick commands after the other is handed off: the subprocess reads its lines and
+//! writes its replies itself, and the host sees nothing of them (see [`crate::process::hand_off`]). The guest returns
+//! when the host recalls it, when the subprocess meets anything but a quick command, when the guest becomes quiet, when
+//! one of its commands does not end, and when the subprocess ends. The task of its connection waits for the return
+//! ([`HandOff::poll_back`]) and continues where the subprocess stopped.
 //!
-//! One task a child looks after its hand-offs while there are any.
+//! For each subprocess one task watches the hand-offs while there are any.
 
 mod watch;
 
@@ -33,32 +34,32 @@ use dae_store::lock::lock;
 use dae_store::tasks;
 use watch::HandOffWatch;
 
-/// How often hand-offs are looked at.
+/// The interval at which hand-offs are checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// A process needs descriptors for more than guests: of as many as it may have, one in so many is lent.
+/// The part of its descriptors that a process may use for guests: one in this many. The rest is for its other needs.
 const DESCRIPTORS_SHARE: u64 = 4;
 
-/// The hand-offs of one child.
+/// The hand-offs of one subprocess.
 #[derive(Debug)]
 pub(super) struct HandOffs {
-    /// As many as there may be.
+    /// The most hand-offs at a time.
     most: usize,
     table: Mutex<HandOffTable>,
 }
 
 #[derive(Debug, Default)]
 struct HandOffTable {
-    /// By the hand-off's id.
+    /// The hand-offs by id.
     by_id: HashMap<u64, Arc<HandOffEntry>>,
     free: Vec<usize>,
-    /// How many slots have ever been used.
+    /// The number of slots that have ever been used.
     used: usize,
     is_looked_after: bool,
-    /// The child has ended: no more are made.
+    /// True once the subprocess has ended: then there are no more hand-offs.
     has_ended: bool,
 }
 
-/// One hand-off, between the guest's task, the child's process supervisor and the one that looks after it.
+/// One hand-off, shared by the guest's task, the process supervisor and the task that watches hand-offs.
 #[derive(Debug)]
 struct HandOffEntry {
     place: HandOffSlot,
@@ -71,20 +72,20 @@ struct HandOffEntry {
 struct LastReport {
     back: Option<HandedBack>,
     why: Option<RecallReason>,
-    /// Its guest's task has gone.
+    /// True once the guest's task has gone.
     is_abandoned: bool,
 }
 
-/// Why a guest is to come home; of two reasons the later one here counts.
+/// The reason for recalling a guest. Later variants take precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecallReason {
-    /// It has gone quiet, or the host has something for it.
+    /// The guest has become quiet, or the host has something for it.
     Called,
-    /// Its instance is to go, and waits no longer for a command of it.
+    /// The instance must go, and no longer waits for the guest's command.
     Revoked,
-    /// The command that the child is at has not ended within its limit.
+    /// The command that the subprocess runs has not ended within its limit.
     TooLong(Position),
-    /// The child has ended, and this is what the command it was at ends with.
+    /// The subprocess has ended, and the command that it ran ends with this completion.
     Died(Completion),
 }
 
@@ -105,29 +106,29 @@ impl RecallReason {
     }
 }
 
-/// What comes home with a guest.
+/// The contents of a guest's return.
 #[derive(Debug, Default)]
 pub struct Returned {
     pub handed: HandedBack,
-    /// The line that the child was at and won't answer, and why.
+    /// The line that the subprocess ran and will not answer, and the reason.
     pub broken: Option<(Vec<u8>, RecallReason)>,
-    /// The child had no use for it.
+    /// True if the subprocess handed the guest back unasked, or if a command took too long.
     pub(crate) is_unwanted: bool,
 }
 
-/// A guest that is lent. Dropped, its connection is shut.
+/// A guest that is handed off. Dropping it shuts its connection.
 pub(crate) struct HandOff {
     link: Arc<Link>,
     hand_off_state: Arc<HandOffState>,
     entry: Arc<HandOffEntry>,
     socket: Option<TcpStream>,
     before: Counts,
-    /// Whether the child was asked for it.
+    /// True once the host has asked the subprocess for the guest.
     is_called: bool,
 }
 
 impl HandOffs {
-    /// For a child that may have so many descriptors.
+    /// Creates the table for a subprocess that may have this many descriptors.
     pub(super) fn new(descriptors: Option<u64>) -> Self {
         let share = descriptors.map_or(SLOTS as u64, |most| most / DESCRIPTORS_SHARE);
         HandOffs {
@@ -136,14 +137,15 @@ impl HandOffs {
         }
     }
 
-    /// The child has handed one back; whose replies come with it, and how many bytes, where nobody wants them.
+    /// Takes a guest that the subprocess hands back. If no task waits for it, returns the guest and the number of bytes
+    /// of its replies.
     pub(super) fn on_hand_back(
         &self,
         (id, back): (u64, HandedBack),
         hand_off_state: Option<&HandOffState>,
     ) -> Option<(u64, usize)> {
         let mut table = lock(&self.table);
-        // One that was seized is not there any more, and what it counts as unread isn't either.
+        // A hand-off that was seized is no longer in the table, and its unread bytes no longer count.
         let entry = table.by_id.get(&id).cloned()?;
         let mut told = lock(&entry.told);
         if told.is_abandoned {
@@ -156,7 +158,7 @@ impl HandOffs {
         None
     }
 
-    /// The child has ended, and all of its group.
+    /// Ends all hand-offs, after the subprocess and all of its group have ended.
     pub(super) fn end(&self, ended: &Completion) {
         let mut table = lock(&self.table);
         for entry in table.by_id.values() {
@@ -167,7 +169,7 @@ impl HandOffs {
 }
 
 impl HandOffTable {
-    /// A free slot, if there is room.
+    /// Takes a free slot, if the limit allows it.
     fn take_slot(&mut self, most: usize) -> io::Result<usize> {
         if self.by_id.len() >= most || self.has_ended {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -178,7 +180,7 @@ impl HandOffTable {
         }))
     }
 
-    /// That hand-off is over, and its slot another's.
+    /// Ends a hand-off, and frees its slot.
     fn forget(&mut self, place: HandOffSlot, hand_off_state: Option<&HandOffState>) {
         if self.by_id.remove(&place.id).is_some() {
             if let Some(hand_off_state) = hand_off_state {
@@ -199,10 +201,10 @@ impl HandOffEntry {
 }
 
 impl Subprocess {
-    /// Lends a guest that is at rest, whose lines may be that long and whose commands may take that long.
+    /// Hands off an idle guest, whose lines may have `line_bytes_max` bytes and whose commands may take `limit`.
     ///
     /// # Errors
-    /// Its socket is given back where it can't be lent now.
+    /// The guest's socket, if the guest cannot be handed off now.
     pub(crate) fn hand_off(
         &self,
         guest: u64,
@@ -238,7 +240,7 @@ impl Link {
         let inode = rustix::fs::fstat(guests_socket)?.st_ino;
         let mut table = lock(&self.hand_offs.table);
         let outgoing = lock(&self.outgoing);
-        // What waits goes first, and a child that doesn't read is lent nobody.
+        // Waiting frames go first, and a subprocess that does not read gets no guests.
         if !outgoing.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -268,18 +270,18 @@ impl Link {
         Ok((entry, hand_off_state, before))
     }
 
-    /// Sees to it that hand-offs are looked after while there are any.
+    /// Starts the task that watches hand-offs, unless it runs already.
     fn look_after(self: &Arc<Self>, limit: Duration) {
         let mut table = lock(&self.hand_offs.table);
         if !std::mem::replace(&mut table.is_looked_after, true) {
             let link = Arc::clone(self);
             let make = move || look_after(Arc::clone(&link), limit);
-            tasks::keep_alive(&Handle::current(), "the look at lent guests", make);
+            tasks::keep_alive(&Handle::current(), "the watch over handed-off guests", make);
         }
     }
 }
 
-/// Until there are no more hand-offs: sends quiet guests home, and has those seized whose command doesn't end.
+/// Watches hand-offs while there are any: recalls quiet guests, and has a guest seized whose command takes too long.
 async fn look_after(link: Arc<Link>, limit: Duration) {
     let mut watch = HandOffWatch::of(limit);
     loop {
@@ -312,13 +314,13 @@ async fn look_after(link: Arc<Link>, limit: Duration) {
 }
 
 impl HandOff {
-    /// What counts the guest's commands.
+    /// Returns the counters of the guest's commands.
     pub(crate) fn counting(&self) -> Arc<dyn CounterSource> {
         Arc::clone(&self.hand_off_state) as _
     }
 
-    /// The guest and what comes with it, once it is home. It is called home for `why`, or when somebody else has a reason;
-    /// the guest's task is woken then.
+    /// Returns the guest and the contents of its return, once it is back. Recalls it for `why`, or for another task's
+    /// reason. Both wake the guest's task.
     pub(crate) fn poll_back(
         &mut self,
         why: Option<RecallReason>,
@@ -346,7 +348,7 @@ impl HandOff {
         }
     }
 
-    /// Whether the command that took too long has ended after all.
+    /// Returns whether the command that took too long has ended after all.
     fn has_moved_on(&self, why: &RecallReason) -> bool {
         match why {
             RecallReason::TooLong(line) => {
@@ -364,7 +366,7 @@ impl HandOff {
         }
         self.is_called = true;
         let is_patient = matches!(why, RecallReason::Called) || self.has_moved_on(&why);
-        // Where it can't be seized, it is being handed back.
+        // If the guest cannot be seized, it is being handed back.
         let line = match &why {
             RecallReason::TooLong(line) => Some(*line),
             RecallReason::Called | RecallReason::Revoked | RecallReason::Died(_) => None,
@@ -375,18 +377,18 @@ impl HandOff {
         }
     }
 
-    /// Takes what a dead child had in its hands, or one that doesn't let go.
+    /// Takes the unfinished work of a subprocess that is dead or does not hand the guest back.
     fn recover(&mut self, why: RecallReason) -> Poll<(TcpStream, Returned)> {
         let now = self.socket.as_ref().map(|socket| counts(socket.as_fd()));
         let Some(Ok(now)) = now else {
-            // Then nobody can be told anything on it either.
+            // Then the guest cannot be answered on this socket, either.
             return self.come_home(Returned::default());
         };
         let since = Counts {
             read: now.read.saturating_sub(self.before.read),
             written: now.written.saturating_sub(self.before.written),
         };
-        // One reading: a line that it names has begun, and nothing of the rest has.
+        // A single reading: the line that it names has begun, and nothing of the rest has.
         let LostWork {
             replies,
             line,
@@ -408,7 +410,7 @@ impl HandOff {
         self.forget();
         match self.socket.take() {
             Some(socket) => Poll::Ready((socket, back)),
-            // It is taken once.
+            // The socket is taken only once.
             None => Poll::Pending,
         }
     }
@@ -417,7 +419,7 @@ impl HandOff {
         lock(&self.link.hand_offs.table).forget(self.entry.place, Some(&self.hand_off_state));
     }
 
-    /// The child closes its copy of the socket.
+    /// Makes the subprocess close its copy of the socket.
     fn reclaim(&self) {
         lock(&self.link.outgoing).put(FrameKind::Reclaim, self.entry.place.id, &[]);
         self.link.flush();
@@ -429,7 +431,8 @@ impl Drop for HandOff {
         let Some(socket) = self.socket.take() else {
             return;
         };
-        // The child has a copy of it, and may be at it; then it hands back what nobody wants.
+        // The subprocess has a copy of the socket, and may be using it. Then it hands the guest back, and the return is
+        // discarded.
         let _ = socket.shutdown(std::net::Shutdown::Both);
         let is_back = {
             let mut told = lock(&self.entry.told);

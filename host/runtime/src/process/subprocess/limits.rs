@@ -1,9 +1,9 @@
-//! What a child has in its hands and has not begun: when it is withdrawn, and what those who wait for it are told.
+//! Commands that a subprocess has and has not begun: when they are withdrawn, and the result that their senders get.
 //!
-//! The limit of a command runs from its own start, which the child writes down in the [hand-off state](crate::process::hand_off). A command
-//! that waits behind others has no limit of its own. It is withdrawn where it can't hope to begin: the child is at a
-//! command that has run past its limit, and this one has waited as long. And it is withdrawn where its instance is to go.
-//! What was withdrawn never runs.
+//! The limit of a command runs from its own start, which the subprocess records in the [hand-off
+//! state](crate::process::hand_off). A command that waits behind others has no limit of its own. It is withdrawn if it
+//! has no prospect of beginning: the subprocess runs a command that has exceeded its limit, and this one has waited as
+//! long. It is also withdrawn if its instance must go. A withdrawn command never runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,20 +15,20 @@ use crate::plugin::completion::{Completion, host_status};
 use crate::process::hand_off::{Begun, HandOffState};
 use crate::process::ipc::FrameKind;
 
-/// How often a command that waits for its start is looked at.
+/// The interval at which a command that waits for its start is checked.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Why commands are withdrawn.
+/// The reason why commands are withdrawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WithdrawalReason {
-    /// The one before them has run past this limit.
+    /// The command before them has exceeded this limit.
     Stuck(Duration),
-    /// Their instance is to go.
+    /// Their instance must go.
     Revoked,
 }
 
 impl WithdrawalReason {
-    /// What a command ends with that was withdrawn.
+    /// Returns the completion of a withdrawn command.
     pub(super) fn ended(self) -> Completion {
         let (status, why) = match self {
             WithdrawalReason::Stuck(limit) => (
@@ -47,24 +47,24 @@ impl WithdrawalReason {
     }
 }
 
-/// What is said of a command that never runs.
+/// Returns the message for a command that never runs.
 fn not_begun(why: &str) -> String {
     format!(
         "the command had not begun when {why}; it was cancelled and never runs, so it is safe to send it again"
     )
 }
 
-/// What is to be done about a command that a child has in its hands.
+/// The next step for a command that a subprocess has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverdueAction {
-    /// To look again then.
+    /// Check it again at this time.
     Look(Instant),
-    /// It has run past its limit.
+    /// The command has exceeded its limit.
     TooLong,
 }
 
 impl Link {
-    /// What is to be done about the command at `place` of a batch or call that was handed over at `since`.
+    /// Returns the next step for the command at `place` of a batch or call that was queued at `since`.
     pub(super) fn due(
         &self,
         (id, place): (u64, usize),
@@ -73,7 +73,7 @@ impl Link {
     ) -> OverdueAction {
         let now = Instant::now();
         let Some(hand_off_state) = &self.hand_off_state else {
-            // Whether it has begun can't be known, and it is given the limit from when it was handed over.
+            // It is not known whether the command has begun, so the limit runs from when it was queued.
             let end = since + limit;
             return if now < end {
                 OverdueAction::Look(end)
@@ -99,7 +99,7 @@ impl Link {
         OverdueAction::Look(now + LOOK.min(limit))
     }
 
-    /// For how long the child has been seen at one line of a lent guest.
+    /// Returns how long the subprocess has been seen at the same line of a handed-off guest.
     fn handed_off_time(&self, hand_off_state: &HandOffState, now: Instant) -> Duration {
         let mut seen = lock(&self.seen_at);
         let at = hand_off_state.at();
@@ -111,7 +111,7 @@ impl Link {
         now.duration_since(since)
     }
 
-    /// Whether the child has begun with a call.
+    /// Returns whether the subprocess has begun a call.
     fn has_begun(&self, id: u64) -> bool {
         let hand_off_state = self.hand_off_state.as_ref();
         let is_past =
@@ -119,7 +119,7 @@ impl Link {
         is_past && !lock(&self.calls).is_aside(id)
     }
 
-    /// Withdraws what has waited as long as the command that the child is at may take.
+    /// Withdraws what has waited for at least the limit, behind the command that the subprocess runs.
     fn withdraw_behind(&self, limit: Duration, now: Instant) {
         let mut calls = lock(&self.calls);
         let has_waited = |since: Instant| now.duration_since(since) >= limit;
@@ -133,13 +133,13 @@ impl Link {
         }
     }
 
-    /// Withdraws all that has not begun, since the instance is to go.
+    /// Withdraws all that has not begun, because the instance must go.
     pub(super) fn withdraw_all(&self) {
         let mut calls = lock(&self.calls);
         let last = self.last_id.load(std::sync::atomic::Ordering::Relaxed);
         self.withdraw(&mut calls, last, WithdrawalReason::Revoked);
         drop(calls);
-        // What was set aside is answered when the child has said that it never begins.
+        // Commands that were set aside are answered once the subprocess has confirmed that they never begin.
         lock(&self.outgoing).put(FrameKind::DropAside, last, &[]);
         self.flush();
     }
@@ -155,19 +155,19 @@ impl Link {
             .by_id
             .extract_if(|id, call| call.is_command && !call.is_aside && is_withdrawn(id));
         for (_, call) in withdrawn {
-            // Whoever waited may have given up.
+            // The receiver may be gone.
             let _ = call.sender.send(why.ended());
         }
     }
 }
 
 impl PendingCommands {
-    /// Whether a call was set aside and has not begun since.
+    /// Returns whether a call was set aside and has not begun since.
     fn is_aside(&self, id: u64) -> bool {
         self.by_id.get(&id).is_some_and(|call| call.is_aside)
     }
 
-    /// A batch or call is set aside, or a call goes on.
+    /// Marks a batch or call as set aside, or a call as begun after that.
     pub(super) fn set_aside(&mut self, id: u64, is_aside: bool) {
         match self.by_id.get_mut(&id) {
             Some(call) => call.is_aside = is_aside,
@@ -175,18 +175,18 @@ impl PendingCommands {
         }
     }
 
-    /// Of what was set aside, the commands from that one on never begin.
+    /// Drops the commands of what was set aside from the index `from` on, which never begin.
     pub(super) fn dropped(&mut self, id: u64, from: usize) {
         let why = WithdrawalReason::Revoked;
         match self.by_id.remove(&id) {
-            // Whoever waited may have given up.
+            // The receiver may be gone.
             Some(call) => drop(call.sender.send(why.ended())),
             None => self.batches.dropped(id, from, why),
         }
     }
 }
 
-/// What is known of the start of a call.
+/// The start of a call, as far as the host knows it.
 pub struct CallStart {
     pub(super) link: Arc<Link>,
     pub(super) id: u64,
@@ -194,7 +194,7 @@ pub struct CallStart {
 }
 
 impl CallStart {
-    /// Ends when the call has run past its limit, counted from its start.
+    /// Waits until the call has exceeded its limit, counted from its start.
     pub(crate) async fn too_long(&self, limit: Duration) {
         while !self.link.has_begun(self.id) {
             let OverdueAction::Look(at) = self.link.due((self.id, 0), self.since, limit) else {
@@ -203,7 +203,7 @@ impl CallStart {
             tokio::time::sleep_until(at.into()).await;
         }
         let seen = Instant::now();
-        // A command that holds the child's thread has a start that is known exactly.
+        // The start of a command that occupies the worker's thread is known exactly.
         let is_running = |hand_off_state: &Arc<HandOffState>| {
             hand_off_state
                 .running()
@@ -214,11 +214,11 @@ impl CallStart {
         tokio::time::sleep_until((seen + limit.saturating_sub(before)).into()).await;
     }
 
-    /// Withdraws the call if it has not begun; false where it has.
+    /// Withdraws the call if it has not begun. Returns false if it has.
     pub(crate) fn withdraw(&self) -> bool {
         self.link.withdraw_all();
         let calls = lock(&self.link.calls);
-        // Of one that was set aside the child will say so.
+        // The subprocess confirms the end of a call that was set aside.
         calls.is_aside(self.id) || !calls.by_id.contains_key(&self.id)
     }
 }

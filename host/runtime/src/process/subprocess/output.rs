@@ -1,7 +1,7 @@
-//! What a child prints, drained for ever into its daemon's log.
+//! The output of a subprocess, drained for ever into its daemon's log.
 //!
-//! The pipe is always read, whatever comes, so that a child never blocks on it. How much of it is kept is another matter:
-//! a daemon that prints without end fills neither the log nor the memory.
+//! The pipe is always read, so that a subprocess never blocks on it. Only a limited part of the output is kept: a
+//! daemon that prints without end fills neither the log nor the memory.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,13 +16,14 @@ use crate::plugin::host_api::{HostApi as _, LocalHostApi};
 use dae_store::log::Record;
 use dae_store::tasks;
 
-/// The longest line that is kept whole; what is longer is cut (bytes).
+/// The longest line that is kept whole (bytes). A longer one is cut.
 const LINE_BYTES_MAX: usize = 8 << 10;
 
-/// How long what is left in the pipe is read after the child's end. A pipe holds 64 KiB, which takes no time at all.
+/// The time for which the rest in the pipe is read after the subprocess has ended. A pipe holds 64 KiB, which takes far
+/// less.
 const AFTER_END_MAX: Duration = Duration::from_secs(1);
 
-/// Whose output it is.
+/// The origin of the output.
 #[derive(Clone)]
 pub(super) struct Printer {
     pub(super) local: Arc<LocalHostApi>,
@@ -32,7 +33,7 @@ pub(super) struct Printer {
     pub(super) target: &'static str,
 }
 
-/// Drains one pipe in a task of its own, also after a line whose record has panicked.
+/// Drains one pipe in a task of its own, which continues after a line whose record has panicked.
 pub(super) fn keep_draining<E>(
     pipe: impl AsyncRead + Unpin + Send + 'static,
     printer: Printer,
@@ -48,8 +49,8 @@ pub(super) fn keep_draining<E>(
     tasks::keep_alive(&Handle::current(), "what a daemon prints", make);
 }
 
-/// Drains one pipe until its last writer has closed it, or for a little longer than the child lives. A process that the
-/// child has started and that has left its group may hold the other end for ever.
+/// Drains one pipe until its last writer has closed it, or for a little longer than the subprocess lives. A process
+/// that the subprocess has started and that has left its group may hold the other end for ever.
 async fn drain(
     mut pipe: impl AsyncRead + Unpin,
     printer: Printer,

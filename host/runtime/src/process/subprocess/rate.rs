@@ -1,17 +1,17 @@
-//! How much of what a child says is kept: so many records and so many bytes in a second. Of what is beyond that only the
-//! number is kept, so that a child that never stops fills neither the log nor the memory.
+//! A limit on how much of a subprocess's output is kept: the records and the bytes of each second. Of the records
+//! beyond that only the number is kept, so that a subprocess that never stops fills neither the log nor the memory.
 
 use std::time::{Duration, Instant};
 
-/// Records kept in one second: more than anybody reads.
+/// The most records kept in one second: more than anybody reads.
 const RECORDS_A_SECOND_MAX: u32 = 1_000;
-/// Bytes kept in one second. As many lines of 80 columns have far less.
+/// The most bytes kept in one second. As many lines of 80 columns have far less.
 const BYTES_A_SECOND_MAX: usize = 4 << 20;
 
-/// See the file's head.
+/// A counter of the records of one kind, with its limits.
 #[derive(Debug)]
 pub(super) struct Rate {
-    /// What is counted, in the plural.
+    /// The kind of record, in the plural.
     what: &'static str,
     second: Instant,
     kept: u32,
@@ -20,7 +20,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// Nothing was said yet.
+    /// Creates a counter that has counted nothing.
     pub(super) fn of(what: &'static str) -> Self {
         Rate {
             what,
@@ -31,7 +31,7 @@ impl Rate {
         }
     }
 
-    /// Whether a record of so many bytes is kept, and what is to be said first of those that were not.
+    /// Returns whether to keep a record of this size, and a text to log before it about those that were not kept.
     pub(super) fn take(&mut self, bytes: usize) -> (bool, Option<String>) {
         let mut told = None;
         if self.second.elapsed() > Duration::from_secs(1) {
@@ -49,7 +49,7 @@ impl Rate {
         (is_kept, told)
     }
 
-    /// What is to be said of those that were left out; they are counted anew.
+    /// Returns a text about the records that were not kept, if there were any, and resets their number.
     pub(super) fn left_out(&mut self) -> Option<String> {
         let left_out = std::mem::take(&mut self.left_out);
         (left_out > 0).then(|| {

@@ -1,7 +1,7 @@
-//! What guests have read of a child's replies, for the child to hear: it makes no more than there is room for.
+//! Reports to a subprocess of what guests have read of its replies: it makes no more than the reply budget allows.
 //!
-//! The child counts what it has sent for each guest. What a guest has read, or what nobody will, is added up here and told
-//! at once while the child waits to hear it; else it is told when the child asks.
+//! The subprocess counts what it has sent for each guest. The host adds up what guests have read, or never will read.
+//! It reports that at once while the subprocess wants it, and otherwise when the subprocess asks.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,34 +11,34 @@ use super::{Link, lock};
 use crate::process::ipc::FrameKind;
 use crate::process::ipc::batch::Entries;
 
-/// What was read and the child hasn't heard of.
+/// The bytes that guests have read and that were not reported.
 #[derive(Debug, Default)]
 pub(super) struct ReadCredit {
     by_guest: Mutex<HashMap<u64, usize>>,
-    /// Whether the child waits to hear of it.
+    /// True while the subprocess wants reports at once.
     is_wanted: AtomicBool,
 }
 
 impl Link {
-    /// That guest has read so many bytes of its replies, or nobody ever will.
+    /// Records that a guest has read this many bytes of its replies, or that they never will be read.
     pub(super) fn has_read(&self, guest: u64, bytes: usize) {
         if bytes == 0 || guest == 0 {
             return;
         }
         *lock(&self.reads.by_guest).entry(guest).or_default() += bytes;
-        // After that: who sets it looks at what is there behind it.
+        // After the addition: `want_reads` first sets the flag, and then reports what was added before.
         if self.reads.is_wanted.load(Ordering::SeqCst) {
             self.tell_reads();
         }
     }
 
-    /// That batch or call goes on, whatever waits.
+    /// Lets that batch or call go on despite the reply budget.
     pub(super) fn go_on(&self, id: u64) {
         lock(&self.outgoing).put(FrameKind::GoOn, id, &[]);
         self.flush();
     }
 
-    /// The child waits to hear what was read, or doesn't any more.
+    /// Records whether the subprocess wants reports at once.
     pub(super) fn want_reads(&self, is_wanted: bool) {
         self.reads.is_wanted.store(is_wanted, Ordering::SeqCst);
         if is_wanted {
@@ -57,7 +57,8 @@ impl Link {
     }
 }
 
-/// What one guest has taken of a child's replies, and has not read. Dropped, it counts as read.
+/// The number of bytes that one guest has taken of a subprocess's replies, and has not read. Dropping it counts them as
+/// read.
 pub struct UnreadBytes {
     link: Weak<Link>,
     guest: u64,
@@ -73,22 +74,22 @@ impl UnreadBytes {
         }
     }
 
-    /// Whether it is of that child.
+    /// Returns whether it belongs to that subprocess.
     pub(super) fn is_of(&self, link: &Arc<Link>) -> bool {
         std::ptr::eq(self.link.as_ptr(), Arc::as_ptr(link))
     }
 
-    /// So much more was taken.
+    /// Adds bytes that the guest has taken.
     pub fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
 
-    /// Whether all is read.
+    /// Returns whether all is read.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// All of it is read.
+    /// Counts all bytes as read.
     pub fn settle(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         if bytes > 0
@@ -105,7 +106,7 @@ impl Drop for UnreadBytes {
     }
 }
 
-/// How many bytes the replies of a run of entries have.
+/// Returns how many bytes the replies in these entries have.
 pub fn bytes_of(entries: &[u8]) -> usize {
     Entries(entries).map(|(_, bytes)| bytes.len()).sum()
 }

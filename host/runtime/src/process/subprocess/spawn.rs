@@ -1,7 +1,7 @@
-//! The one thread that makes children.
+//! The one thread that creates subprocesses.
 //!
-//! The kernel kills a child when the *thread* that made it ends (`PR_SET_PDEATHSIG`), and the runtime's threads come and
-//! go. So there is one thread that does nothing else and lives as long as the host.
+//! The kernel kills a subprocess when the *thread* that created it ends (`PR_SET_PDEATHSIG`), and the runtime's threads
+//! come and go. So one thread does nothing else and lives as long as the host.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,8 +23,8 @@ use crate::threads::fd_limits;
 use dae_store::settings::Settings;
 use dae_store::tasks;
 
-/// Variables that every child gets from the host's environment, where they are set: what finds programs and files and
-/// says how to write. Nothing that could hold a secret.
+/// The variables that every subprocess gets from the host's environment, if they are set. They locate programs and
+/// files, and select language and time zone. None of them could hold a secret.
 const SAFE_VARIABLES: [&str; 9] = [
     "PATH",
     "HOME",
@@ -37,7 +37,7 @@ const SAFE_VARIABLES: [&str; 9] = [
     "SSL_CERT_DIR",
 ];
 
-/// The way to the thread. It ends when the last clone of this is dropped.
+/// A handle to the thread. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Spawner {
     orders: mpsc::Sender<SpawnOrder>,
@@ -48,7 +48,7 @@ struct SpawnOrder {
     reply: oneshot::Sender<io::Result<SpawnedProcess>>,
 }
 
-/// A process that has just begun.
+/// A process that has just started.
 pub(crate) struct SpawnedProcess {
     pub(super) process: tokio::process::Child,
     pub(super) socket: UnixStream,
@@ -57,10 +57,10 @@ pub(crate) struct SpawnedProcess {
 }
 
 impl Spawner {
-    /// Starts the thread. Its children are attended on `runtime`, and their groups are recorded in `records`.
+    /// Starts the thread. Its subprocesses are supervised on `runtime`, and their groups are recorded in `records`.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn start(runtime: Handle, records: GroupRecords) -> io::Result<Self> {
         signals::see_subprocesses();
         let (orders, inbox) = mpsc::channel::<SpawnOrder>();
@@ -71,7 +71,7 @@ impl Spawner {
                 tasks::keep_thread_alive("the thread that makes processes", || {
                     for SpawnOrder { command, reply } in &inbox {
                         tasks::fault_point("spawner");
-                        // Where nobody waits any more, the process sees the end of its socket and ends.
+                        // If no caller waits any more, the process sees the end of its socket and ends.
                         let _ = reply.send(spawn(command, &records));
                     }
                 });
@@ -79,15 +79,15 @@ impl Spawner {
         Ok(Spawner { orders })
     }
 
-    /// Whether there can be worker processes.
+    /// Returns whether there can be worker processes.
     pub fn is_possible() -> bool {
         ipc::WORKERS_POSSIBLE.load(Ordering::Relaxed)
     }
 
-    /// Makes a worker process.
+    /// Creates a worker process.
     ///
     /// # Errors
-    /// Why it can't be made.
+    /// The reason why it cannot be created.
     pub(super) async fn spawn(&self, settings: &Settings) -> Result<SpawnedProcess, String> {
         if !Self::is_possible() {
             let text = "this program can't be the process of a daemon: it has to call \
@@ -107,7 +107,7 @@ impl Spawner {
     }
 }
 
-/// This very executable, even where its file has been replaced since the host started.
+/// Returns the path of this executable. On Linux it is valid even if the file was replaced after the host's start.
 fn executable() -> io::Result<PathBuf> {
     match cfg!(target_os = "linux") {
         true => Ok(PathBuf::from("/proc/self/exe")),
@@ -121,7 +121,7 @@ fn command(settings: &Settings) -> io::Result<Command> {
         .arg0("dae-host-worker")
         .arg(ipc::ARGUMENT)
         .arg(std::process::id().to_string());
-    // Programs that count no further find the limit that they were written for.
+    // The worker needs the original descriptor limit for the programs that it starts: they may not handle a higher one.
     if let Some(files_max) = fd_limits::started_with() {
         command.arg(files_max.to_string());
     }
@@ -133,8 +133,8 @@ fn command(settings: &Settings) -> io::Result<Command> {
         }
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own: it and whatever it starts can be ended together, and a Ctrl-C at the host's terminal is not
-    // theirs.
+    // A group of its own, so that it and all that it starts can be ended together. A Ctrl-C at the host's terminal does
+    // not reach them.
     command.process_group(0);
     Ok(command)
 }

@@ -1,4 +1,4 @@
-//! A child's process supervisor: one task that reads what it sends, sees its end, and cleans up behind it.
+//! The process supervisor of a subprocess: one task that reads what it sends, detects its end, and cleans up after it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -34,30 +34,30 @@ use crate::threads::fd_limits;
 use dae_store::log::Record;
 use dae_store::tasks;
 
-/// One read of the socket, in bytes.
+/// The size of one read of the socket (bytes).
 const READ_BYTES: usize = 64 << 10;
-/// How long a process whose socket has ended may take to end too.
+/// The time within which a process must end after its socket has ended.
 const EXIT_PAUSE: Duration = Duration::from_millis(200);
-/// What a child says of its start: that its file is loaded, and that its daemon answers.
+/// The number of reports about a start: that the file is loaded, and that the daemon answers.
 const STEPS: usize = 2;
-/// How long a killed group may take to go; past it, it is told and left. A process in uninterruptible sleep can hold out.
+/// The limit for a killed group to go. After that it is logged and left: a process in uninterruptible sleep can last.
 const GROUP_GONE_MAX: Duration = Duration::from_secs(5);
 
-/// What one child may have asked of its host at a time. Each costs a task.
+/// The most requests to its host that one subprocess may have in progress. Each costs a task.
 const ASKING_MAX: usize = 8192;
 
-/// What the process supervisor will tell.
+/// The reports of a process supervisor.
 pub(super) struct SupervisionReport {
-    /// That the file is loaded, and then that the daemon answers; or why not.
+    /// The result of loading the file, and then that of starting the daemon.
     pub(super) steps: mpsc::Receiver<Result<(), String>>,
-    /// How its background work ended, and then how the child did.
+    /// The end of the background work, and then that of the subprocess.
     pub(super) ended: watch::Receiver<Option<RunEnd>>,
 }
 
 struct ProcessSupervisor {
     link: Arc<Link>,
     process: tokio::process::Child,
-    /// Readable once the process has ended, which it then is before it is reaped.
+    /// The descriptor that is readable once the process has ended, even before it is reaped.
     end: Option<ProcessFd>,
     number: Pid,
     group: Option<ProcessGroup>,
@@ -67,24 +67,24 @@ struct ProcessSupervisor {
     steps: mpsc::Sender<Result<(), String>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
-    /// The call that a large reply belongs to, and the part of it that has come.
+    /// The part of a large reply that has come, and the id of the frame that will end the reply.
     part: Option<(u64, Vec<u8>)>,
-    /// How much of its log is kept.
+    /// The limit on the log records that are kept.
     rate: Rate,
-    /// What its daemon has asked that is still under way; it ends with the child.
+    /// The daemon's requests in progress, which end with the subprocess.
     asking: Arc<Mutex<HashMap<u64, AbortOnDropHandle<()>>>>,
     on_end: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// What an process supervisor waits for.
+/// An event that a process supervisor waits for.
 enum ProcessEvent {
-    /// It has sent something, or its socket has ended.
+    /// The subprocess has sent something, or its socket has ended.
     Read(io::Result<usize>),
     Exit,
     Kill,
 }
 
-/// Attends a process from its beginning to its end.
+/// Supervises a process from its start to its end.
 pub(super) fn attend(
     spawned: SpawnedProcess,
     (local, on_end): (LocalHostApi, Box<dyn FnOnce() + Send>),
@@ -125,8 +125,8 @@ pub(super) fn attend(
     Ok((link, attending))
 }
 
-/// Makes the hand-off state of a process and sends it there, ahead of all else. Without one, which a lack of descriptors can cause,
-/// the process serves as well: nobody is lent to it, and whether a command has begun isn't known.
+/// Creates the hand-off state of a process and sends it there, ahead of all else. A lack of descriptors can prevent
+/// this. Then the process serves without it: no guest is handed off, and it is not known whether a command has begun.
 fn hand_off_state_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<HandOffState>> {
     let (hand_off_state, file) = HandOffState::create().ok()?;
     let frame = ipc::whole(FrameKind::Ledger, 0, &[]);
@@ -134,12 +134,12 @@ fn hand_off_state_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<Han
     Some(hand_off_state)
 }
 
-/// How many descriptors a process of ours may have, if that is known.
+/// Returns how many descriptors a worker may have, if that is known.
 fn files_max() -> Option<u64> {
     fd_limits::started_with().or(getrlimit(Resource::Nofile).current)
 }
 
-/// A process that can be attended: itself, the socket to it, and its group.
+/// Returns what is needed to supervise a process: itself, the socket to it, and its group.
 fn opened(spawned: SpawnedProcess) -> Result<(tokio::process::Child, UnixStream, Pid), String> {
     let SpawnedProcess {
         process, socket, ..
@@ -149,13 +149,14 @@ fn opened(spawned: SpawnedProcess) -> Result<(tokio::process::Child, UnixStream,
         .and_then(|pid| Pid::from_raw(pid.cast_signed()));
     match (open(socket), pid) {
         (Ok(stream), Some(group)) => Ok((process, stream, group)),
-        // It sees the end of its socket, and ends; tokio reaps it.
+        // The process sees the end of its socket, and ends; tokio reaps it.
         (Err(error), _) => Err(format!("its process can't be attended: {error}")),
         (Ok(_), None) => Err("its process can't be attended: it ended at once".to_owned()),
     }
 }
 
-/// A worker answers its daemon by itself whether a connection is there, and so must know.
+/// Returns the listener that reports the states of clients to the worker, which answers its daemon's questions about
+/// them.
 fn clients_told(link: &Arc<Link>) -> ClientListener {
     let link = Arc::downgrade(link);
     ClientListener(Box::new(move |id, state| {
@@ -181,7 +182,7 @@ fn drain_output(
         let mut has_ended = has_ended.clone();
         async move {
             let is_gone = |end: &Option<RunEnd>| matches!(end, Some(RunEnd::Died(_)));
-            // Without an process supervisor there is no child either.
+            // Without a process supervisor there is no subprocess either.
             let _ = has_ended.wait_for(is_gone).await;
         }
     };
@@ -223,17 +224,17 @@ impl ProcessSupervisor {
         self.tell_end(&how);
     }
 
-    /// Takes what it sends until it ends, or has to; why it has to, if so.
+    /// Reads until the subprocess has ended, or must be ended. Returns the reason if it must.
     async fn hear(&mut self) -> Option<String> {
-        tasks::fault_point("attendant");
+        tasks::fault_point("process supervisor");
         let link = Arc::clone(&self.link);
-        // Made once: they are asked at each event, and seldom have anything to say.
+        // Created once, because they are polled at each event, and seldom are ready.
         let mut killed = pin!(link.kill.notified());
         let mut writing = pin!(write_rest(&link));
         loop {
             let room = self.inbox.room(READ_BYTES);
             let event = tokio::select! {
-                // Whatever comes from it without end, the others have their turn.
+                // In this order, so that a subprocess that sends without end does not keep the other events waiting.
                 biased;
                 () = &mut killed => ProcessEvent::Kill,
                 () = exited(self.end.as_ref(), &mut self.process) => ProcessEvent::Exit,
@@ -264,8 +265,8 @@ impl ProcessSupervisor {
         }
     }
 
-    /// The process is ending, most likely; it gets a moment to do so by itself. Where it has left something unread, the
-    /// kernel says `reset` in place of the end.
+    /// Waits a moment for the process, which is most likely ending by itself. Returns a fault if it does not end. If
+    /// the process has left something unread, the kernel reports a reset in place of the end.
     async fn end_of_socket(&mut self, end: io::Result<usize>) -> Option<String> {
         let exited = exited(self.end.as_ref(), &mut self.process);
         let exited = tokio::time::timeout(EXIT_PAUSE, exited).await;
@@ -275,7 +276,7 @@ impl ProcessSupervisor {
         })
     }
 
-    /// What it had sent before it ended.
+    /// Reads what the process had sent before it ended.
     fn take_last(&mut self) {
         while let Ok(1..) = socket::read_now(&self.link.stream, self.inbox.room(READ_BYTES)) {
             if self.take_frames().is_err() {
@@ -338,17 +339,17 @@ impl ProcessSupervisor {
             FrameKind::Ask => self.on_ask(frame),
             FrameKind::AskCancel => drop(lock(&self.asking).remove(&frame.id)),
             FrameKind::Tell => self.on_tell(frame.payload),
-            // Those that go the other way; from here they mean nothing.
+            // Kinds that go to the worker mean nothing here.
             _ => {}
         }
     }
 
     fn on_step(&self, result: Result<(), String>) {
-        // Whoever waited may have given up; and a step too many is nonsense that hurts nobody.
+        // The caller may have given up. A surplus report breaks the protocol, but does no harm.
         let _ = self.steps.try_send(result);
     }
 
-    /// A part of a large reply, of which there is one at a time.
+    /// Takes a part of a large reply, of which there is one at a time.
     fn on_part(&mut self, frame: &Frame<'_>) -> Result<(), String> {
         let (id, bytes) = self.part.get_or_insert_with(|| (frame.id, Vec::new()));
         if *id != frame.id || bytes.len() + frame.payload.len() > LARGE_BYTES_MAX {
@@ -358,7 +359,7 @@ impl ProcessSupervisor {
         Ok(())
     }
 
-    /// The parts of a reply that is whole now.
+    /// Returns the parts of a reply that is now complete.
     fn take_parts(&mut self, id: u64) -> Option<Vec<u8>> {
         let part = self.part.take_if(|(of, _)| *of == id);
         part.map(|(_, bytes)| bytes)
@@ -372,7 +373,7 @@ impl ProcessSupervisor {
         let ended = Completion { status, bytes };
         let left = match call {
             Some(call) => call.sender.send(ended).err(),
-            // A cancelled call has left the table.
+            // A cancelled call is no longer in the table.
             None => Some(ended),
         };
         if let Some(ended) = left {
@@ -381,7 +382,7 @@ impl ProcessSupervisor {
     }
 
     fn on_replies(&mut self, frame: &Frame<'_>) -> Result<(), String> {
-        // As good as a `Pong`, which waits behind them.
+        // Replies count as a `Pong`, which would wait behind them.
         self.link.pongs.fetch_add(1, Ordering::Relaxed);
         let entries = match self.take_parts(frame.id) {
             Some(large) => Cow::Owned(large),
@@ -395,7 +396,7 @@ impl ProcessSupervisor {
     }
 
     fn on_hand_back(&mut self, frame: &Frame<'_>) -> Result<(), String> {
-        let mut back = HandedBack::read(frame.payload).ok_or("a loan that is cut off")?;
+        let mut back = HandedBack::read(frame.payload).ok_or("a hand-off that is cut off")?;
         if let Some(large) = self.take_parts(frame.id) {
             back.last = large;
         }
@@ -410,7 +411,7 @@ impl ProcessSupervisor {
         Ok(())
     }
 
-    /// Does what its daemon asks about others, and answers when it is done.
+    /// Carries out a host API request of the daemon, and answers when it is done.
     fn on_ask(&self, frame: &Frame<'_>) {
         let (id, (operation, request)) = (frame.id, ipc::split_text(frame.payload));
         let answer = move |link: &Link, ended: &Completion| {
@@ -435,7 +436,7 @@ impl ProcessSupervisor {
             HostRequest::Later(work) => work,
         };
         let (link, asking) = (Arc::clone(&self.link), Arc::clone(&self.asking));
-        // Entered before it can end.
+        // The lock is held until the task is in the table, so that the task cannot remove itself before that.
         let mut table = lock(&self.asking);
         let task = tokio::spawn(async move {
             let ended = tasks::told("what a daemon has asked", work).await;
@@ -450,8 +451,8 @@ impl ProcessSupervisor {
         table.insert(id, AbortOnDropHandle::new(task));
     }
 
-    /// Does what its daemon tells. Its worker refuses by the same rules, and doesn't wait; what is refused all the same is
-    /// logged, so that it isn't lost in silence.
+    /// Carries out a host API request that gets no answer. The worker refuses by the same rules and does not wait. If
+    /// the host refuses all the same, the refusal is logged, so that it does not go unnoticed.
     fn on_tell(&mut self, payload: &[u8]) {
         let (operation, request) = ipc::split_text(payload);
         let ended = self.local.ask(operation, request);
@@ -468,7 +469,7 @@ impl ProcessSupervisor {
         }
     }
 
-    /// A record is the child's word; whose it is, is ours, and so is how much of it is kept.
+    /// Logs a record of the subprocess. The host sets its daemon and generation, and limits how many records are kept.
     fn on_log(&mut self, payload: &[u8]) {
         let (is_kept, left_out) = self.rate.take(payload.len());
         self.tell_left_out(left_out);
@@ -487,12 +488,12 @@ impl ProcessSupervisor {
         }
     }
 
-    /// Ends whatever of it is left; how it ended.
+    /// Ends what is left of the subprocess, and returns how it ended.
     async fn bury(&mut self, broken: Option<String>) -> String {
-        // Before the process is reaped: until then nobody else has the number.
+        // Before the process is reaped: until then no other process gets the number.
         let _ = rustix::process::kill_process_group(self.number, Signal::KILL);
         let status = self.process.wait().await;
-        // Whatever it was ended for, what it has handed back is the host's.
+        // Whatever the reason for the end, the host takes what the subprocess has handed back.
         self.take_last();
         let gone = end::group_gone(self.number, self.group.clone());
         match tokio::time::timeout(GROUP_GONE_MAX, gone).await {
@@ -541,7 +542,8 @@ impl ProcessSupervisor {
     }
 }
 
-/// Reads once; not while too much waits for the child to read it, which may be the answers to what it would send next.
+/// Reads once, but not while too many bytes wait for the subprocess to read: its next frames may cause still more
+/// answers.
 async fn read(link: &Link, room: &mut Vec<u8>) -> io::Result<usize> {
     while lock(&link.outgoing).len() > WAITING_BYTES_MAX {
         link.stream.writable().await?;
@@ -551,12 +553,12 @@ async fn read(link: &Link, room: &mut Vec<u8>) -> io::Result<usize> {
     socket::read(&link.stream, room).await
 }
 
-/// Writes what a full socket has left over, whenever there is some.
+/// Writes the bytes that a full socket has left over, whenever there are some.
 async fn write_rest(link: &Link) -> std::convert::Infallible {
     loop {
         link.more.notified().await;
         while !lock(&link.outgoing).is_empty() {
-            // Its failure is seen by the reader.
+            // The reading task sees the failure.
             if link.stream.writable().await.is_err() {
                 return std::future::pending().await;
             }

@@ -1,5 +1,6 @@
-//! Decides which of a child's lent guests come home: those that have gone quiet, and the one whose command does not end.
-//! A pure function of what each look at the shared hand-off state showed, and when; the caller reads the hand-off state and the clock.
+//! Decides which handed-off guests of a subprocess to recall: those that have become quiet, and the one whose command
+//! does not end. A pure function of what each check of the hand-off state showed, and when. The caller reads the
+//! hand-off state and the clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,30 +8,30 @@ use std::time::{Duration, Instant};
 use super::RecallReason;
 use crate::process::hand_off::Position;
 
-/// Looks in a row at which a guest has sent nothing: it goes home, and the child is left with one descriptor less.
+/// The number of checks in a row after which a quiet guest is recalled, which frees a descriptor of the subprocess.
 const QUIET_LOOKS: u32 = 10;
 
-/// What was seen up to the last look.
+/// The observations up to the last check.
 #[derive(Debug)]
 pub(super) struct HandOffWatch {
-    /// How long a command may take; zero means for ever.
+    /// The limit for a command; zero means no limit.
     limit: Duration,
-    /// By the hand-off's id.
+    /// The progress of each hand-off, by its id.
     seen: HashMap<u64, HandOffProgress>,
-    /// The line that the child was at, and since when.
+    /// The line that the subprocess ran, and since when.
     at: Option<((u64, Position), Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct HandOffProgress {
-    /// How often the child had taken the guest up.
+    /// The number of times that the subprocess had picked up the guest.
     turns: u32,
-    /// Position how many looks that hadn't changed.
+    /// The number of checks in a row in which `turns` did not change.
     quiet_looks: u32,
 }
 
 impl HandOffWatch {
-    /// Nothing was seen yet.
+    /// Creates a watch without observations.
     pub(super) fn of(limit: Duration) -> Self {
         HandOffWatch {
             limit,
@@ -39,8 +40,8 @@ impl HandOffWatch {
         }
     }
 
-    /// Those that are to come home, and why. Of each hand-off it is known how often the child has taken it up, and of the child
-    /// what it is at.
+    /// Returns the hand-offs to recall, and the reasons. `hand_offs` holds ids, each with how often the subprocess has
+    /// picked up the guest. `at` is the subprocess's position.
     pub(super) fn look(
         &mut self,
         hand_offs: Vec<(u64, u32)>,
@@ -65,7 +66,7 @@ impl HandOffWatch {
         home
     }
 
-    /// The line that the child has been at for too long.
+    /// Returns the line that the subprocess has run for too long.
     fn stuck(&mut self, at: Option<(u64, Position)>, now: Instant) -> Option<(u64, Position)> {
         let since = match self.at {
             Some((before, since)) if Some(before) == at => since,
@@ -84,10 +85,10 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(300);
     const LOOK: Duration = Duration::from_millis(100);
 
-    /// How often hand-offs 1 and 2 had been taken up at a look, and the line that the child was at.
+    /// The number of times that hand-offs 1 and 2 had been picked up at a check, and the line that the subprocess ran.
     type Look = ([u32; 2], Option<(u64, Position)>);
 
-    /// Returns what each look decides about hand-offs 1 and 2.
+    /// Returns what each check decides about hand-offs 1 and 2.
     fn looks(limit: Duration, seen: &[Look]) -> Vec<Vec<(u64, RecallReason)>> {
         let (mut watch, mut now) = (HandOffWatch::of(limit), Instant::now());
         let look = |(turns, at): &Look| {
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn who_has_sent_nothing_for_a_while_goes_home() {
         let mut seen = vec![([1, 1], None); 11];
-        // The other one has sent something in between.
+        // The other guest has sent something in between.
         seen[5..].fill(([1, 2], None));
         let came = looks(LIMIT, &seen);
         assert!(came[..10].iter().all(Vec::is_empty), "{came:?}");
