@@ -259,7 +259,11 @@ impl Supervisor {
                 (self.take_over(spec, StartFrom::Kept).await, reply)
             }
             Order::Replace(spec, from, reply) => (self.take_over(*spec, from).await, reply),
-            Order::Prepare(spec, from, reply) => (self.put_in(*spec, from).await, reply),
+            Order::Prepare(spec, from, reply) => match self.current {
+                // A start was under way when the order was given, and has succeeded since.
+                Some(_) => (self.take_over(*spec, from).await, reply),
+                None => (self.put_in(*spec, from).await, reply),
+            },
             Order::Save(reply) => {
                 let _ = reply.send(self.state().await);
                 return;

@@ -247,7 +247,7 @@ impl Dae {
                 entry.mode = mode;
             }
         })?;
-        let note = match matches!(glance.state, DaemonState::Stopped) {
+        let note = match matches!(glance.state, DaemonState::Stopped | DaemonState::Finished) {
             true => format!("its mode is {} from the next start on", mode.as_str()),
             false => String::new(),
         };

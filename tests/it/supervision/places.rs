@@ -47,6 +47,24 @@ fn a_mode_outlives_the_host() {
 }
 
 #[test]
+fn a_daemon_that_is_moved_while_it_starts_runs_where_it_was_moved_to() {
+    let mut ecosystem = Ecosystem::start();
+    let slow = json!({"start_ms": 800});
+    let _guest = probe(&ecosystem, &[], &slow, &json!({}));
+    for (command, mode) in [("isolate", "subprocess"), ("embed", "in-process")] {
+        ecosystem.stop();
+        ecosystem.wake(&[]);
+        let _ = ecosystem.until_state("Probe", "starting");
+        let _ = ecosystem.cli(&[command, "Probe"]).ok();
+        let status = ecosystem.until_state("Probe", "ready");
+        assert_eq!(status["mode"], mode, "{status}");
+        let credential = ecosystem.guest("Probe").ask("dae", &json!([]));
+        let is_apart = credential["pid"] != ecosystem.pid();
+        assert_eq!(is_apart, mode == "subprocess", "{credential}");
+    }
+}
+
+#[test]
 fn a_daemon_starts_after_those_it_names() {
     let mut ecosystem = Ecosystem::start();
     let file = ecosystem.plugin("probe");
