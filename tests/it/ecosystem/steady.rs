@@ -128,7 +128,7 @@ fn a_daemon_can_be_asked_while_it_is_received() {
     }
 }
 
-/// Installs `B` without connecting to it: `B` would ask that guest, too.
+/// Installs `B` without connecting to it: `B` asks each guest who it is, and would record this one.
 fn install_unasked(host: &Ecosystem, flags: &[&str]) {
     let file = host.plugin("peer");
     let file = file.to_str().expect("a path in UTF-8");
