@@ -1,4 +1,4 @@
-//! What reloads leave behind: the loaded files that a process keeps for ever, and what is done when they become many.
+//! Remains of reloads: libraries, which a process never unloads, and the measures against having too many.
 
 use dae_tests::{LIMIT, process, spoil, until};
 use serde_json::json;
