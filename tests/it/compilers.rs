@@ -103,8 +103,7 @@ fn install(ecosystem: &Ecosystem, name: &str, file: &Path) -> Guest {
     ecosystem.guest(name)
 }
 
-/// Asserts that all that crosses the boundary works: values both ways, an error, events, futures that wait, threads,
-/// panics.
+/// Asserts that the whole boundary works: values both ways, an error, events, futures that wait, threads, panics.
 #[track_caller]
 fn works(guest: &mut Guest) {
     assert_eq!(guest.ask("add", &json!([1, 2])), json!(3));

@@ -1,7 +1,6 @@
 //! A host in a container: as its first process, beside a first process that reaps no orphans, and with few threads.
 //!
-//! These tests need the right to make a process namespace or to become another user. Without it they pass without
-//! testing anything.
+//! These tests need the right to make a process namespace or to become another user. Without it they test nothing.
 
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};

@@ -1,5 +1,4 @@
-//! A foreign daemon's words: they reach a terminal as harmless text, and a daemon that never answers is not waited for
-//! without end.
+//! Text from a foreign daemon: it is harmless at a terminal, and no wait for a silent daemon lasts for ever.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -9,8 +8,7 @@ use serde_json::json;
 
 use crate::discovery::scene;
 
-/// Control characters that clear the screen, switch to right-to-left text, and start a control sequence with a single
-/// byte.
+/// Control characters that clear the screen, switch to right-to-left text, and start a control sequence in one byte.
 const HARMFUL: &str = "\u{1b}[2J\u{202e}\u{9b}31m";
 
 /// A width that does not fit in 16 bits (characters).

@@ -154,8 +154,7 @@ fn what_needs_no_instance_is_answered_while_there_is_none() {
 #[test]
 fn each_wait_is_held_to_its_own_limit() {
     for flags in MODES {
-        // The half line began before the wait. The limit on the wait does not apply to it, and its own limit is far
-        // off.
+        // Half a line comes before the wait. Its own limit, which is far off, must not replace the limit of the wait.
         let config = json!({"instance_wait_ms": 200, "half_line_ms": FOR_EVER_MS});
         let (_ecosystem, mut guest) = without_instance(&config, flags);
         guest.send("ec");
@@ -194,8 +193,7 @@ fn idle_connections_do_not_lock_the_owner_out() {
         (0..FLOOD).map(connect).collect()
     };
     let one = flood("Flooded");
-    // The guests of one daemon leave descriptors for other daemons' guests, and silent guests make way for those that
-    // speak.
+    // One daemon's guests leave descriptors for those of others, and silent guests make way for those that speak.
     ecosystem.guest("Other").expect_alive();
     ecosystem.guest("Flooded").expect_alive();
     let all = [one, flood("Other"), flood("Dae")];

@@ -122,8 +122,7 @@ fn a_second_signal_ends_it_at_once() {
     ecosystem.end();
 }
 
-/// Returns whether a new guest gets its echo back. A host that is ending may refuse it, close it, or answer
-/// `unavailable`.
+/// Returns whether a new guest gets its echo back. A host that is ending refuses it, closes it, or sends `unavailable`.
 fn answers(port: u16) -> bool {
     use std::io::{Read as _, Write as _};
     let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {

@@ -13,8 +13,8 @@ use serde_json::json;
 /// The longest line that the protocol allows, before its LF (bytes).
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// More than the kernel's buffers of a loopback connection (tens of MB at most) and the host's queue (1 MiB) hold
-/// together.
+/// More bytes than the kernel's buffers of a loopback connection (tens of MB at most) and the host's queue (1 MiB)
+/// hold.
 const FLOOD_BYTES_MAX: usize = 256 << 20;
 
 fn vectors() -> (Ecosystem, Guest) {

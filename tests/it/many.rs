@@ -129,7 +129,8 @@ fn a_state_that_was_kept_is_not_written_again_when_its_daemon_comes_back() {
     assert_eq!(inode(), before);
 }
 
-/// The host must remember the rolled-back content for each daemon that shares the file, not only for the first.
+/// After a restart of the host, rolled-back content in a file that the host has not seen before is no change. This must
+/// hold for each daemon of the file, not only for the one that is checked first.
 #[test]
 fn daemons_of_one_file_that_were_rolled_back_stay_so_over_a_restart_of_the_host() {
     let mut ecosystem = Ecosystem::start();

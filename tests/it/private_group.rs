@@ -12,8 +12,7 @@ use std::process::Command;
 
 use dae_tests::{Artefacts, LIMIT, program};
 
-/// A script that prints, for each case, its name and the exit code of `install` into a new home. `$T` is the test's
-/// directory.
+/// A script that prints each case's name and the exit code of `install` into a new home. `$T` is the test's directory.
 const SCRIPT: &str = r#"
 set -e
 mount --make-rprivate /

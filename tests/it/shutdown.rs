@@ -87,8 +87,7 @@ fn every_state_of_many_daemons_is_saved() {
     assert!(!ecosystem.stderr().contains("not saved"));
 }
 
-/// Runs the host under a service manager that reads all its messages, and ends it once it is ready. Returns the
-/// messages.
+/// Runs the host under a service manager that reads all its messages, ends it once it is ready, and returns them.
 fn messages_of_a_stop(ecosystem: &Ecosystem) -> Vec<String> {
     const LAST: &str = "the test has seen the host end";
     let path = ecosystem.scratch().join("notify");

@@ -1,5 +1,4 @@
-//! A plugin with a tokio runtime of its own: `tokio::spawn`, timers, sockets and `spawn_blocking` work as in any
-//! program.
+//! A plugin with a tokio runtime of its own: `tokio::spawn`, timers, sockets and `spawn_blocking` work as usual.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};

@@ -32,8 +32,7 @@ fn a_daemon_that_was_not_ready_announces_itself() {
         (&json!("Late"), &json!(true))
     );
     assert_eq!(dae.ask("find", &json!(["Late"])), listed);
-    // Announcing again at once is too soon; on a slow machine some announcements still pass. The host asks the daemon
-    // at each.
+    // Announcing again at once is too soon, but may pass on a slow machine. Each one that passes asks the daemon again.
     let mut asked = 2;
     let fault = loop {
         assert!(asked < 20, "it is never too soon");

@@ -45,7 +45,7 @@ fn two_ecosystems_see_each_others_daemons() {
     until(LIMIT, "both see all", || {
         scan(&one) == seen_by_one && scan(&two) == seen_by_two
     });
-    // Later scans change nothing: neither host takes the other's daemons for liars.
+    // Later scans change nothing: neither host takes the other's daemons for impostors.
     for _ in 0..5 {
         assert_eq!(scan(&one), seen_by_one);
         assert_eq!(scan(&two), seen_by_two);

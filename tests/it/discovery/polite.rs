@@ -1,5 +1,4 @@
-//! Listeners that are no daemons: the host asks them once with a few bytes, or not at all. A scan ends however they
-//! behave.
+//! Listeners that are no daemons: the host asks them once, with a few bytes, or not at all. A scan always ends.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
@@ -132,11 +131,9 @@ fn however_two_hundred_listeners_behave_a_scan_is_soon_over() {
         assert_eq!(scan["daemons"][0]["name"], "Honest", "{scan}");
         scan["asked"].clone()
     };
-    // Half of the listeners cost half a second each. One after the other they would take longer than the command line's
-    // limit.
+    // Half of the listeners cost half a second each. In sequence they would exceed the command line's time limit.
     assert_eq!(scan(), LISTENERS + 1);
-    // The host asks 16 at a time. The count may be a little higher, since a listener notices late that a guest has
-    // left.
+    // The host asks 16 at a time. The count may be a little higher: a listener notices late that a guest has left.
     let most = crowd.most.load(Ordering::SeqCst);
     assert!((2..=16 + 4).contains(&most), "{most} at once");
     assert_eq!(scan(), 0, "nobody is asked again");

@@ -1,5 +1,4 @@
-//! The example plugins that show how daemons talk: a clock that ticks to subscribers, and a relay that calls and
-//! forwards.
+//! Example plugins in which daemons talk: a clock that ticks to subscribers, and a relay that calls and forwards.
 
 use dae_tests::{Ecosystem, Guest, LIMIT, Message, until};
 use serde_json::{Value, json};

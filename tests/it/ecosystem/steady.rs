@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 use super::{GRACE_MS, Pair, flags, heard};
 
-/// The longest reload. A good one takes well under a second; one that waits in vain takes the whole grace, which is
-/// longer.
+/// The longest reload. A good one takes well under a second; one that waits in vain takes the grace, which is longer.
 const RELOAD_MAX: Duration = LIMIT;
 
 #[test]

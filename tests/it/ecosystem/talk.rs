@@ -1,4 +1,4 @@
-//! Calls: their replies, the order of these, and the errors when the other side fails.
+//! Calls: their replies, the order of the replies, and the errors when the other side fails.
 
 use dae_tests::{LIMIT, process, until};
 use rustix::process::Signal;

@@ -223,7 +223,7 @@ fn a_grandchild_is_nobodys_and_holds_nothing() {
     process::signal(pid, Signal::KILL);
 }
 
-/// The garbage reaches every connection of the host, those of other daemons included. The host goes on and serves new
+/// The garbage reaches every connection of the host, even those of other daemons. The host still serves new
 /// connections.
 #[test]
 fn garbage_to_every_descriptor_reaches_every_guest() {

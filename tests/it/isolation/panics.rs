@@ -50,7 +50,7 @@ fn a_panic_on_a_thread_of_its_own_is_logged_and_nothing_else() {
     for mode in MODES {
         let mut scene = Scene::set(mode, &json!({}));
         assert_eq!(scene.guest.ask("panic_on_thread", &json!([])), Value::Null);
-        // The thread has not entered a daemon, so only the library's panic hook reports this, on the process's standard
+        // The thread has not entered a daemon, so the library's panic hook reports this on the process's standard
         // error.
         until(LIMIT, "the panic is told", || {
             let logs = scene.ecosystem.cli(&["logs", "-n", "1000"]).ok().stdout;

@@ -124,7 +124,7 @@ fn a_guest_that_reads_nothing_of_a_large_reply_gives_way_to_others() {
     }
 }
 
-/// A fixed case with the greatest size: 40 replies of 100 MiB each.
+/// A regression test for a case that early users found.
 #[test]
 fn forty_replies_of_100_mib_that_nobody_reads_cost_one_of_them() {
     let mut scene = Scene::set_with(Mode::Subprocess, &json!({"command_ms": 60_000}));

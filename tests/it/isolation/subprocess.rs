@@ -21,8 +21,7 @@ fn watched() -> Value {
     json!({"health_ms": 250, "health_misses_max": 3})
 }
 
-/// Asserts the whole promise: the fault ends the daemon's process and nothing else, and each guest that waits gets an
-/// answer.
+/// Asserts that the fault ends the daemon's process and nothing else, and that each guest that waits gets an answer.
 #[track_caller]
 fn dies_alone(settings: &Value, command: &str, arguments: &Value, cause: &str) {
     dies(

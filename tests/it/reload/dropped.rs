@@ -84,7 +84,7 @@ fn a_file_replaced_in_steps_keeps_state_port_and_guests() {
         let _ = kitchen.drop_in("r.so", 2);
         until_version(&mut guest, 2);
 
-        // An earlier version counts as new as any other.
+        // An earlier version is accepted like any other.
         fs::remove_file(&file).expect("our own file");
         kitchen.until_gone();
         let _ = kitchen.drop_in("r.so", 1);

@@ -9,19 +9,17 @@ use super::{Kitchen, NAME, count_to, version};
 /// The number of reloads of distinct contents between two measurements of memory.
 const STEP: u64 = 10;
 
-/// Such looks, in each mode. The README has the figures of 1,500 reloads.
+/// The number of measurements in each mode.
 const STEPS: u64 = 12;
 
-/// The most memory that an in-process reload may leave behind in a debug build (bytes): almost all of it is the file's
-/// pages.
+/// The most memory that an in-process reload may leave behind in a debug build (bytes), mostly the pages of the file.
 const IN_PROCESS_BYTES_MAX: u64 = 4 << 20;
 
 /// The same limit for a subprocess (bytes). The old process frees its memory; this covers the host's tables and noise.
 const SUBPROCESS_BYTES_MAX: u64 = 32 << 10;
 
 /// Returns the resident bytes that a reload adds to the host, by the lower quartile of the steps: a real leak shows in
-/// every step. The mean would also count the buffers for reading files, of which the allocator sometimes keeps a few
-/// megabytes.
+/// every step. The mean would include buffers for reading files, of which the allocator may keep a few megabytes.
 fn growth(kitchen: &Kitchen, flags: &[&str]) -> u64 {
     let (_, mut guest) = kitchen.install(flags);
     count_to(&mut guest, 5);

@@ -1,4 +1,4 @@
-//! The archive, which keeps for a week: states of uninstalled daemons, and states set aside by a fresh start.
+//! The archive: for a week it keeps the states of uninstalled daemons, and states that a fresh start has set aside.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! A daemon's state: kept over reloads, stops, restarts of the host and crashes, read by newer code, and never lost
+//! A daemon's state: kept over reloads, stops, restarts of the host and crashes, read by newer code, never lost
 //! silently.
 
 use dae_tests::{Guest, LIMIT, process, until};

@@ -67,8 +67,7 @@ fn after_its_probation_code_is_restarted_and_not_rolled_back() {
     assert_eq!(version(&mut guest), 2);
 }
 
-/// Waits until that generation is ready. Before the host notices a crash, it would still answer commands with
-/// `crashed`.
+/// Waits until that generation is ready. Until the host notices a crash, it answers commands with `crashed`.
 #[track_caller]
 fn until_generation(kitchen: &Kitchen, generation: u64) {
     until(LIMIT, "the next generation answers", || {

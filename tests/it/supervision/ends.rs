@@ -32,7 +32,8 @@ fn a_run_that_fails_again_and_again_is_a_crash_loop_until_somebody_sees_to_it() 
             "{reason}"
         );
         every_guest_is_told_why(&ecosystem, &mut guest, "run was told to fail");
-        // A person's restart gives the daemon all its tries again. It exits with 1 if the daemon is down again by then.
+        // A person's restart gives the daemon all its tries again. The command fails if the daemon is down again by
+        // then.
         let restarted = ecosystem.cli(&["restart", "Probe"]);
         assert!([0, 1].contains(&restarted.status), "{restarted:?}");
         until(LIMIT, "it has had its tries again", || {

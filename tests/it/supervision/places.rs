@@ -1,5 +1,4 @@
-//! The mode of a daemon and its place in the start order: moves into a subprocess and back, and starts after other
-//! daemons.
+//! The mode and the start order of a daemon: moves to a subprocess and back, and starts after other daemons.
 
 use dae_tests::{Ecosystem, LIMIT, Load, process, until};
 use serde_json::json;

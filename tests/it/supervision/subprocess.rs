@@ -78,8 +78,7 @@ fn a_subprocess_inherits_no_descriptor_but_its_own() {
     let mut ecosystem = Ecosystem::asleep();
     let path = ecosystem.scratch().join("of the shell's");
     let file = File::create(&path).expect("a file of our own");
-    // A shell or a service manager may leave such a descriptor open in the host. Unlike Rust's own, it survives an
-    // exec.
+    // A shell or a service manager may leave such a descriptor open in the host. Unlike Rust's, it survives an exec.
     let inherited = rustix::io::dup(&file).expect("a descriptor");
     ecosystem.wake(&[]);
     drop(inherited);
