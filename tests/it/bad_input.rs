@@ -1,7 +1,7 @@
-//! Bad input gets a clear answer, and nothing is lost.
+//! Tests of bad input: each gets a clear answer and changes nothing.
 //!
-//! Every bad plugin, name and config that a person may hand to `install`: exit code 1, a message that names the cause, and a
-//! home that is byte by byte what it was, in which the daemon that ran goes on running.
+//! The tests hand every kind of bad plugin, name and config to `install`. Each must end with exit code 1 and a message
+//! that names the cause, leave the home byte for byte as it was, and leave the running daemon alive.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use dae_tests::{Ecosystem, Guest, Output, spoil};
 use serde_json::json;
 
-/// An ecosystem with one good daemon, and what its home looked like.
+/// An ecosystem with one good daemon, and the files of its home from before the test.
 struct Witness {
     ecosystem: Ecosystem,
     guest: Guest,
@@ -34,11 +34,11 @@ impl Witness {
         }
     }
 
-    /// Installing `file` as `name` fails, and leaves everything as it was.
+    /// Asserts that installing `file` as `name` fails and changes nothing.
     #[track_caller]
     fn refuses(&mut self, name: &str, file: &Path, flags: &[&str]) -> Output {
         let arguments = [&["install", name, file.to_str().expect("UTF-8")], flags].concat();
-        // An empty name is wrong usage, as one that is left out.
+        // An empty name is a usage error, as is a missing one.
         let code = if name.is_empty() { 2 } else { 1 };
         let output = self.ecosystem.cli(&arguments).code(code);
         assert!(
@@ -98,7 +98,7 @@ fn command_names_that_nobody_could_call_are_refused() {
     }
 }
 
-/// The manifest lists one command more than the code has; the bytes of a doc comment make room for it.
+/// The spoiled manifest lists one more command than the code has. It takes its space from a doc comment.
 #[test]
 fn a_command_that_the_code_does_not_have_is_answered() {
     let ecosystem = Ecosystem::start();
@@ -191,14 +191,14 @@ fn every_bad_file_has_a_message_of_its_own() {
             "{}: none of {words:?} in {output:?}",
             file.display()
         );
-        // By its path, or by the name in its manifest where that could be read.
+        // The message names the file's path, or the name from its manifest if that could be read.
         assert!(
             output.says(&[file.to_str().expect("UTF-8"), "Vectors"]),
             "the message does not name the plugin: {output:?}"
         );
         let text = output.stderr.replace(file.to_str().expect("UTF-8"), "FILE");
         if let Some(other) = messages.insert(text.clone(), file.clone()) {
-            // A file cut off early and one cut off late are the same case.
+            // A file cut off early and one cut off late count as the same fault.
             let both_cut = file.ends_with("stub.so") && other.ends_with("half.so");
             assert!(
                 both_cut,
@@ -300,7 +300,7 @@ fn a_start_that_holds_its_thread_is_given_up_and_holds_up_nobody() {
         output.says(&["10 s", "10s", "10000 ms", "within", "timed out", "limit"]),
         "{output:?}"
     );
-    // The thread is lost for ever; the host must end all the same.
+    // That thread never returns, but the host must still end.
     witness.ecosystem.stop();
 }
 
@@ -396,7 +396,7 @@ fn a_registry_that_cannot_be_read_is_left_alone() {
     }
 }
 
-/// The one file of the home that names the daemon.
+/// Returns the file of the home that lists the daemon `Sample`.
 fn registry_file(ecosystem: &Ecosystem) -> PathBuf {
     let named = |bytes: &[u8]| {
         serde_json::from_slice::<serde_json::Value>(bytes)

@@ -1,11 +1,11 @@
-//! The command line as scripts and people meet it: documents, tables, exit codes, help.
+//! The command line as scripts and people use it: documents, tables, exit codes, help.
 
 use std::process::Command;
 
 use dae_tests::{Ecosystem, LIMIT, Output, program};
 use serde_json::{Value, json};
 
-/// A name as long as names get.
+/// A name of the greatest length allowed (64 bytes).
 const LONGEST: &str = "a-name-of-sixty-four-characters-which-is-as-long-as-a-name-gets.";
 
 fn sample() -> Ecosystem {
@@ -14,7 +14,8 @@ fn sample() -> Ecosystem {
     ecosystem
 }
 
-/// The command line at a terminal of that many columns; what it shows, escapes and all.
+/// Runs the command line at a terminal with that many columns. Returns its output, with escape sequences, or `None`
+/// where `script` is not installed.
 fn at_terminal(
     ecosystem: &Ecosystem,
     columns: u16,
@@ -344,13 +345,13 @@ fn help_and_version_are_data() {
 #[test]
 fn usage_shows_what_a_command_takes_whatever_the_environment_has() {
     let ecosystem = Ecosystem::asleep();
-    // DAE_HOME is set here, as always.
+    // The tests always set DAE_HOME.
     for words in [&["call"][..], &["install"], &["start", "--nonsense"]] {
         let output = ecosystem.cli(words).code(2);
         assert!(output.stderr.contains("Usage: dae-host "), "{output:?}");
         assert!(!output.stderr.contains("--home"), "{output:?}");
     }
-    // And it counts.
+    // It still takes effect.
     let output = ecosystem.cli(&["list"]).code(7);
     let home = ecosystem.home();
     assert!(
@@ -403,18 +404,18 @@ fn what_people_try_first_is_answered_in_words() {
     );
     assert_eq!(ecosystem.status("Sample")["kept_port"], port);
     let _ = ecosystem.cli(&["call", "Sample", "dae"]).code(3);
-    // A file alone is installed under the plugin's own name.
+    // A file without a name is installed under the plugin's own name.
     let file = ecosystem.plugin("counter");
     let _ = ecosystem
         .cli(&["install", file.to_str().expect("UTF-8")])
         .ok();
     ecosystem.until_state("Counter", "ready");
     let _ = ecosystem.cli(&["install", "Nowhere"]).code(2);
-    // What returns nothing is answered without a result.
+    // A command that returns nothing is answered without a result.
     let mut guest = ecosystem.guest("Dae");
     guest.send("subscribe [\"tick\"]\n");
     assert_eq!(guest.line(), "subscribe []");
-    // Times sort as texts.
+    // Times sort as texts: all have the same length.
     let records = ecosystem.cli(&["logs", "--json"]).ok().json_lines();
     let times = records
         .iter()

@@ -1,7 +1,7 @@
-//! Clients that nobody wrote for this host: `nc`, `telnet`, a socket in Python, and Node's net with an EventEmitter.
+//! Third-party clients: `nc`, `telnet`, a socket in Python, and Node's net with an EventEmitter.
 //!
-//! A tool that the machine lacks is skipped aloud; under CI (the variable `CI` is set) its lack fails the test, so that
-//! nothing is skipped there for ever.
+//! A missing tool skips its test with a message. Under CI (the variable `CI` is set) it fails the test, so that no test
+//! is skipped unnoticed.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use dae_tests::{Ecosystem, LIMIT, Running, program};
 
-/// The tool's command, if the machine has the tool.
+/// Returns the tool's command, if the machine has the tool.
 pub(crate) fn tool(name: &str, probe: &[&str]) -> Option<Command> {
     let found = Command::new(name)
         .args(probe)
@@ -34,7 +34,7 @@ pub(crate) fn script(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// A file as the standard input of a program that reads it to its end.
+/// Returns a file as the standard input of a program that reads it to its end.
 fn input(text: &str) -> Stdio {
     use std::io::{Seek as _, SeekFrom};
     let mut file = tempfile::tempfile().expect("a temporary file");
@@ -82,7 +82,7 @@ fn the_line_that_the_readme_prints() {
     assert_eq!(output.stdout.lines().count(), 1, "{output:?}");
 }
 
-/// A person at telnet types, reads and types on; telnet ends when the person does.
+/// A person at telnet types, reads the answer and types on. Telnet ends when its standard input does.
 #[test]
 fn telnet_as_a_person_uses_it() {
     let Some(mut telnet) = tool("telnet", &["--no-such-option"]) else {
@@ -107,13 +107,13 @@ fn telnet_as_a_person_uses_it() {
     }
 }
 
-/// What is typed at a program whose standard input is the returned pipe.
+/// The typing end of a pipe that is a program's standard input.
 struct Keyboard {
     hand: ChildStdin,
     cat: Child,
 }
 
-/// `cat` between us and the program: [`Running`] takes a command whole, with its standard input.
+/// Returns a pipe through `cat`: [`Running`] takes a command with its standard input, so it offers no pipe to write to.
 fn keyboard() -> (Keyboard, Stdio) {
     let mut cat = Command::new("cat")
         .stdin(Stdio::piped())
@@ -171,7 +171,7 @@ fn an_event_emitter_in_node() {
     );
 }
 
-/// Python shows a sum of floats as `3.0`, Node as `3`.
+/// Compares lines of output. Python shows a sum of floats as `3.0`, Node as `3`; both count as `3`.
 #[track_caller]
 fn assert_same_lines(stdout: &str, expected: &[&str]) {
     let lines: Vec<_> = stdout

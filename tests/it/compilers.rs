@@ -1,9 +1,9 @@
-//! A plugin need not come from the compiler, nor from the profile, that the host came from.
+//! Plugins from another compiler or another build profile than the host's.
 //!
-//! The other compiler is Debian's `rustc-web`, which `.ci/other-rustc` unpacks beside the toolchain. Where it isn't, the
-//! tests that need it say so and pass, except under CI, where they fail.
+//! The other compiler is Debian's `rustc-web`, which `.ci/other-rustc` unpacks beside the toolchain. Where it is
+//! missing, the tests that need it print a message and pass; under CI they fail.
 //!
-//! Every plugin here is built into a target directory of its own: cargo would put it in the place of the very file that
+//! Every plugin here is built into a target directory of its own. In the shared one, cargo would replace the file that
 //! the other tests install.
 
 use std::env;
@@ -15,16 +15,16 @@ use dae_tests::artefacts::{target_directory, workspace};
 use dae_tests::{Artefacts, Ecosystem, Guest, program};
 use serde_json::{Value, json};
 
-/// The fixture that does all that a plugin can do at the boundary; its library is `vectors`.
+/// The fixture that uses everything at the plugin boundary; its library is `vectors`.
 const PACKAGE: &str = "dae-fixture-vectors";
 
-/// A build of one plugin and its dependencies on two busy cores, with room.
+/// The longest build of one plugin with its dependencies on two busy cores, with a margin.
 const BUILD_MAX: Duration = Duration::from_secs(600);
 
 /// A build of [`PACKAGE`] that differs from the tests' own.
 #[derive(Default)]
 struct Build {
-    /// What names its target directory.
+    /// The name of its target directory.
     label: &'static str,
     rustc: Option<PathBuf>,
     is_release: bool,
@@ -32,7 +32,7 @@ struct Build {
 }
 
 impl Build {
-    /// Builds it, and returns the plugin's file.
+    /// Builds the plugin and returns its file.
     #[track_caller]
     fn library(&self) -> PathBuf {
         let target = target_directory().join("compilers").join(self.label);
@@ -43,7 +43,7 @@ impl Build {
             .arg(&target)
             .current_dir(workspace());
         if let Some(rustc) = &self.rustc {
-            // Whatever wraps the toolchain's compiler (a cache, clippy) has no say here.
+            // Wrappers of the toolchain's compiler (a cache, clippy) must not be used for this one.
             command.env("RUSTC", rustc).env_remove("RUSTC_WRAPPER");
             command.env_remove("RUSTC_WORKSPACE_WRAPPER");
         }
@@ -60,7 +60,7 @@ impl Build {
     }
 }
 
-/// The compiler that `.ci/other-rustc` put in place; `None`, said aloud, where nobody ran it.
+/// Returns the compiler that `.ci/other-rustc` unpacked, or prints a message and returns `None` where it is missing.
 fn other_rustc() -> Option<PathBuf> {
     let given = env::var_os("DAE_OTHER_RUSTC_DIR").map(|given| workspace().join(given));
     let directory = given.unwrap_or_else(|| target_directory().join("other-rustc"));
@@ -77,7 +77,7 @@ fn other_rustc() -> Option<PathBuf> {
     None
 }
 
-/// A debug plugin of the other compiler.
+/// Builds a debug plugin with the other compiler.
 fn by_other_rustc() -> Option<PathBuf> {
     let build = Build {
         label: "other",
@@ -87,7 +87,7 @@ fn by_other_rustc() -> Option<PathBuf> {
     Some(build.library())
 }
 
-/// What the file says about how it was built.
+/// Returns the file's manifest, as `check` reports it.
 #[track_caller]
 fn manifest(ecosystem: &Ecosystem, file: &Path) -> Value {
     let file = file.to_str().expect("UTF-8");
@@ -103,7 +103,7 @@ fn install(ecosystem: &Ecosystem, name: &str, file: &Path) -> Guest {
     ecosystem.guest(name)
 }
 
-/// All that crosses the boundary: values both ways, an error, events, futures that wait, threads, panics.
+/// Asserts that the whole boundary works: values both ways, an error, events, futures that wait, threads, panics.
 #[track_caller]
 fn works(guest: &mut Guest) {
     assert_eq!(guest.ask("add", &json!([1, 2])), json!(3));
@@ -152,7 +152,7 @@ fn compilers_and_profiles_mix_in_one_host() {
     if let Some(other) = by_other_rustc() {
         guests.push(install(&ecosystem, "Other", &other));
     }
-    // Twice, so that each is also called after all the others were.
+    // Two rounds, so that each daemon is also called after all the others were.
     for _ in 0..2 {
         guests.iter_mut().for_each(works);
     }

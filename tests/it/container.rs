@@ -1,6 +1,6 @@
-//! A host in a container: as its first process, beside a first process that reaps nobody, and with few threads.
+//! A host in a container: as its first process, beside a first process that reaps no orphans, and with few threads.
 //!
-//! These need the rights to make a namespace of processes or to become another user; without, they show nothing.
+//! These tests need the right to make a process namespace or to become another user. Without it they test nothing.
 
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 const NAMESPACE: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
 
-/// Whether this test may make a namespace of processes.
+/// Returns whether this test may make a process namespace.
 fn may_unshare() -> bool {
     let mut command = Command::new("unshare");
     let tried = command
@@ -23,7 +23,8 @@ fn may_unshare() -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-/// A host behind that first process, which is a shell's script; `$0` stands for the host's program.
+/// Starts a host in a namespace whose first process is a shell script. In the script, `$0` is the host's program and
+/// `$1` its home.
 fn in_namespace(ecosystem: &Ecosystem, script: &str) -> program::Running {
     let ours = ecosystem.command();
     let mut command = Command::new("unshare");
@@ -40,7 +41,8 @@ fn in_namespace(ecosystem: &Ecosystem, script: &str) -> program::Running {
     running
 }
 
-/// What a daemon in a process of its own starts is gone when it is, though nobody asks how it has ended.
+/// Asserts that a stopped subprocess counts as gone together with the processes that it has started, even if nothing
+/// reaps them: the host logs no failure to kill it.
 #[track_caller]
 fn stops_at_once(ecosystem: &Ecosystem) {
     let mut guest = ecosystem.install("Misbehave", "misbehave", &["--isolate"]);
@@ -82,10 +84,11 @@ fn orphans_that_nobody_reaps_hold_up_no_stop() {
     stops_at_once(&ecosystem);
 }
 
-/// A user of whom nothing else runs: the limit on threads is a user's.
+/// A user with no other processes: the limit on threads counts all threads of a user.
 const USER: u32 = 54_321;
 
-/// A command of the host's program by that user, in a home of that user's; `None` where it can't be had.
+/// Returns a command that runs the host's program as [`USER`] with that limit on threads, and gives that user the home.
+/// Returns `None` where the test can't become that user.
 fn as_user(ecosystem: &Ecosystem, threads_max: u64) -> Option<Command> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -135,7 +138,7 @@ fn a_host_that_may_have_too_few_threads_says_so_and_does_not_start() {
     }
 }
 
-/// Lets that process of the user's have more threads only while the user has fewer than so many.
+/// Limits that process: it can't start another thread once [`USER`] has that many threads.
 fn bound_threads(process: u32, max: u64) {
     let mut command = Command::new("setpriv");
     command
@@ -145,7 +148,7 @@ fn bound_threads(process: u32, max: u64) {
     let _ = program::run(&mut command, LIMIT).ok();
 }
 
-/// What needs no thread is done, and the rest is answered.
+/// Asserts that requests that need no thread succeed, and that all others are answered.
 fn without_threads(cli: &impl Fn(&[&str]) -> program::Output, sample: &str) {
     for (arguments, is_done) in [
         (&["call", "Vectors", "echo", "1"][..], true),
@@ -168,7 +171,7 @@ fn a_running_host_without_another_thread_answers_and_has_lost_nothing_after() {
         return;
     };
     let mut host = program::Running::start(command.arg("run"));
-    // The owner's own command lines, which the limit is not for.
+    // The owner's own command lines are not limited.
     let cli = |arguments: &[&str]| {
         let mut command = as_user(&ecosystem, 1_000).expect("as before");
         program::run(command.args(arguments), LIMIT * 3)

@@ -1,8 +1,8 @@
 //! Crashes: `kill -9` of a daemon's process and of the host, under load and at any moment.
 //!
-//! What must hold is the same each time. A daemon's end closes no connection and loses no command: each is answered
-//! once, in order, by a reply or by `crashed`. A host's end leaves no process behind, and its next start brings
-//! everything back. Nothing piles up on the way: no process, no descriptor, no memory.
+//! The requirements are the same each time. A daemon's end closes no connection and loses no command: each command is
+//! answered once, in order, by a reply or by `crashed`. A host's end leaves no process behind, and its next start
+//! brings everything back. No processes, descriptors or memory accumulate.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,29 +14,29 @@ use dae_tests::{Ecosystem, Guest, LIMIT, Load, Message, process, until, until_so
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// How often the daemon is killed under load. One kill and its restart take 10 to 30 ms with a debug host.
+/// The number of times that the daemon is killed under load. A kill and its restart take 10 to 30 ms with a debug host.
 const KILLS: u64 = 1_000;
 
-/// Kills before the host's memory and descriptors are counted: by then every buffer and thread is there.
+/// The kills before the host's memory and descriptors are first counted: by then every buffer and thread exists.
 const KILLS_WARM: u64 = 100;
 
-/// What the host may grow by over all the kills, in bytes. The log's own buffers and the allocator's slack stay below
-/// it; 100 bytes kept a kill and a connection would not.
+/// The most that the host's memory may grow over all the kills (bytes). The log's buffers and the allocator's slack
+/// stay below it; a leak of 100 bytes per kill and connection would not.
 const GROWTH_BYTES_MAX: u64 = 8 << 20;
 
-/// How often the host is killed.
+/// The number of times that the host is killed.
 const HOST_KILLS: u32 = 100;
 
-/// The latest moment of a host's life that it is killed at. A debug host has everything up after some 200 ms.
+/// The latest moment of a host's life at which it is killed. A debug host has started everything after some 200 ms.
 const HOST_LIFE_MAX: Duration = Duration::from_millis(400);
 
-/// How long a child may outlive its host.
+/// The longest time that a subprocess may outlive its host.
 const ORPHAN_MAX: Duration = Duration::from_secs(2);
 
-/// Rounds of two hosts at once.
+/// The number of rounds in which two hosts start at once.
 const RACES: u32 = 20;
 
-/// Restarts at once, as often as it takes: here the supervisor's patience is not the question.
+/// Returns settings that restart a daemon at once, without a limit on restarts.
 fn never_tired() -> String {
     let restart = json!({
         "served_ms": 0, "healthy_ms": 0, "burst_max": 1_000_000, "slow_max": 1_000_000,
@@ -44,13 +44,13 @@ fn never_tired() -> String {
     json!({ "restart": restart }).to_string()
 }
 
-/// Installs the fixture in a process of its own, under a supervisor that never tires.
+/// Installs the fixture as a subprocess that is restarted without limit.
 fn isolated(ecosystem: &Ecosystem, name: &str) -> Guest {
     let settings = never_tired();
     ecosystem.install(name, "probe", &["--isolate", "--settings", &settings])
 }
 
-/// The process that a daemon says it is.
+/// Returns the process id that a daemon reports.
 fn pid_of(guest: &mut Guest) -> u32 {
     let credential = guest.ask("dae", &json!([]));
     let pid = credential["pid"].as_u64().expect("a pid");
@@ -66,14 +66,14 @@ fn a_killed_daemon_keeps_its_guests_and_is_back_at_the_next_command() {
     for guest in &mut guests {
         guest.send("slow [3600000]\nslow#tagged [3600000]\necho#now [1]\n");
     }
-    // Its reply shows that the two before it are in the daemon's hands.
+    // This reply shows that the daemon has received the two commands before it.
     guests
         .iter_mut()
         .for_each(|guest| guest.expect("echo#now [1]"));
     process::signal(killed, Signal::KILL);
     for guest in &mut guests {
         (0..2).for_each(|_| expect_lost(&guest.message()));
-        // The very next command, with nothing waited for in between.
+        // This is the very next command; the test waits for nothing in between.
         assert_eq!(guest.ask("echo", &json!([2])), 2);
         assert_ne!(pid_of(guest), killed);
     }
@@ -96,7 +96,7 @@ fn a_killed_daemon_keeps_its_guests_and_is_back_at_the_next_command() {
     );
 }
 
-/// Kills whatever process the daemon has, again and again, each time as soon as it answers.
+/// Kills the daemon's current process that many times, each time as soon as it answers.
 fn kill_repeatedly(guest: &mut Guest, times: u64) {
     let mut last = 0;
     for _ in 0..times {
@@ -111,7 +111,7 @@ fn kill_repeatedly(guest: &mut Guest, times: u64) {
     });
 }
 
-/// The answer to a `slow` that was in the hands of a process when it was killed.
+/// Asserts that the message answers a `slow` whose process was killed while it ran.
 #[track_caller]
 fn expect_lost(message: &Message) {
     let fault = message.clone().result().expect_err("it was lost");
@@ -136,7 +136,7 @@ fn many_kills_under_load_lose_nothing_and_leave_nothing() {
     assert_eq!(status["generation"], KILLS + 1);
 }
 
-/// What a process has of what may pile up.
+/// The resources of a process that could accumulate.
 struct Possessions {
     descriptors: usize,
     resident_bytes: u64,
@@ -151,7 +151,7 @@ impl Possessions {
     }
 }
 
-/// The host has one child, no more descriptors and little more memory than before.
+/// Asserts that the host has one child process, no more descriptors and little more memory than before.
 fn nothing_is_left(host: u32, before: Possessions) {
     until(LIMIT, "one child is left", || {
         process::children(host).len() == 1
@@ -167,7 +167,7 @@ fn nothing_is_left(host: u32, before: Possessions) {
     );
 }
 
-/// The daemons of the registry as it lies on the disk.
+/// Returns the daemons of the registry on disk.
 #[track_caller]
 fn registered(home: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(home.join("registry.json")).expect("a registry");
@@ -177,7 +177,7 @@ fn registered(home: &Path) -> Vec<String> {
     daemons.keys().cloned().collect()
 }
 
-/// Moments without a pattern, the same in each run: xorshift, 64 bits.
+/// Random moments, the same in each run (xorshift, 64 bits).
 struct Moments(u64);
 
 impl Moments {
@@ -230,7 +230,7 @@ fn a_host_killed_at_any_moment_leaves_no_orphan_and_comes_back_whole() {
     );
 }
 
-/// The daemon is what it was before the host was killed.
+/// Asserts that the daemon is as it was before the host was killed.
 #[track_caller]
 fn expect_back(ecosystem: &Ecosystem, name: &str, port: u16) {
     let status = ecosystem.until_state(name, "ready");
@@ -239,8 +239,8 @@ fn expect_back(ecosystem: &Ecosystem, name: &str, port: u16) {
     assert_eq!(ecosystem.guest(name).ask("echo", &json!([name])), name);
 }
 
-/// Starts a host, has its registry written again and again, and kills it after `life`; its process, and whether it had
-/// children then.
+/// Starts a host, makes it write its registry again and again, and kills it after `life`. Returns its process id and
+/// whether it had subprocesses at that moment.
 fn live_and_be_killed(ecosystem: &mut Ecosystem, life: Duration) -> (u32, bool) {
     ecosystem.launch(&[]);
     let host = ecosystem.pid();
@@ -248,11 +248,11 @@ fn live_and_be_killed(ecosystem: &mut Ecosystem, life: Duration) -> (u32, bool) 
     let had_children = thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                // It fails while the host does not listen yet, and once it is killed.
+                // This fails while the host does not listen yet, and once it is killed.
                 let _ = ecosystem.cli(&["restart", "Two"]);
             }
         });
-        // No wait for anything: this is the moment.
+        // The kill comes after a fixed time, not after an event.
         thread::sleep(life);
         let had_children = !process::workers_of(host).is_empty();
         process::kill_group(host);

@@ -1,8 +1,8 @@
-//! What this workspace depends on: under which licences, from where, and in how many versions.
+//! Rules for this workspace's dependencies: their licences, their source, and one version of each.
 //!
-//! Sources and versions are read from `Cargo.lock`, which has the packages of every platform; licences from `cargo metadata`,
-//! which knows those of this one. Nothing is downloaded. Security advisories need a database that is fetched, and are
-//! `cargo deny`'s: see `.ci/deny.toml`.
+//! Sources and versions are read from `Cargo.lock`, which lists the packages of every platform. Licences are read from
+//! `cargo metadata`, which knows those of this platform. Nothing is downloaded. Security advisories need a downloaded
+//! database and are checked by `cargo deny`: see `.ci/deny.toml`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,7 @@ use std::fs;
 use cargo_metadata::MetadataCommand;
 use dae_tests::artefacts::workspace;
 
-/// Licences that ask for no more than to be named.
+/// Licences that require no more than attribution.
 const LICENCES: [&str; 8] = [
     "MIT",
     "Apache-2.0",
@@ -22,7 +22,7 @@ const LICENCES: [&str; 8] = [
     "BSD-3-Clause",
 ];
 
-/// Packages under another licence, each with the reason why that is right.
+/// Packages under another licence, each with the reason why it is acceptable.
 const LICENCE_EXCEPTIONS: [(&str, &str, &str); 2] = [
     (
         "generational-arena",
@@ -36,7 +36,7 @@ const LICENCE_EXCEPTIONS: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// Packages in several versions, each with the reason.
+/// Packages that occur in several versions, each with the reason.
 const VERSION_EXCEPTIONS: [(&str, &str); 2] = [
     (
         "libloading",
@@ -48,7 +48,7 @@ const VERSION_EXCEPTIONS: [(&str, &str); 2] = [
     ),
 ];
 
-/// The one place that packages come from.
+/// The only source of packages.
 const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// A package of the lock file.
@@ -123,7 +123,7 @@ fn packages_come_in_one_version() {
 fn licences_ask_for_no_more_than_to_be_named() {
     let mut command = MetadataCommand::new();
     command.manifest_path(workspace().join("Cargo.toml"));
-    // Those of this platform are here, since this test was built; others would be downloaded.
+    // The packages of this platform are on disk, since this test was built; others would be downloaded.
     let platform = format!("--filter-platform={}", platform());
     command.other_options(["--locked".to_owned(), "--offline".to_owned(), platform]);
     let metadata = command.exec().expect("cargo metadata");
@@ -152,7 +152,7 @@ fn licences_ask_for_no_more_than_to_be_named() {
     );
 }
 
-/// The target triple that this test was built for.
+/// Returns the target triple that this test was built for.
 fn platform() -> String {
     let output = std::process::Command::new("rustc")
         .arg("-vV")
@@ -163,10 +163,10 @@ fn platform() -> String {
     host.expect("rustc names its host").to_owned()
 }
 
-/// Returns whether one of the alternatives of a licence expression is allowed.
+/// Returns whether the licences of an expression can be chosen so that all are allowed.
 fn is_allowed(expression: &str) -> bool {
     let known = |licence: &str| LICENCES.contains(&licence.trim_matches(['(', ')', ' ']));
-    // An old way to write OR. Every AND here stands outside of the brackets.
+    // `/` is an old way to write OR. Every AND in the expressions stands outside of the brackets.
     let expression = expression.replace('/', " OR ");
     let all_of = |part: &str| part.split(" OR ").any(known);
     expression.split(" AND ").all(all_of)

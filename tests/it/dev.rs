@@ -1,7 +1,7 @@
-//! `dae-host dev` around the build: what makes one, what doesn't, and what is told before it.
+//! `dae-host dev` around the build: the changes that cause one, those that don't, and the messages before it.
 //!
-//! A script stands in for cargo, which takes seconds for each build: it counts the builds, and what it makes is a plugin of
-//! the workspace. That edited code runs is shown with the real cargo, in `reload::dev`.
+//! A script stands in for cargo, which takes seconds for each build. The script counts the builds, and copies a plugin
+//! of the workspace as their result. `reload::dev` tests with the real cargo that edited code runs.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use dae_tests::{Ecosystem, LIMIT, Running, process, until};
 use rustix::process::Signal;
 
-/// Answers `metadata` by the real cargo. A build adds a line to `builds`; it writes a source where the test wants it.
+/// A stand-in for cargo. It passes `metadata` to the real cargo. A build adds a line to `builds`, and writes a source
+/// file if the test asks for that.
 const CARGO: &str = r#"#!/bin/sh
 set -e
 [ "$1" = metadata ] && exec "$REAL_CARGO" "$@"
@@ -23,7 +24,7 @@ printf '"profile":{"opt_level":"3","debuginfo":0,"debug_assertions":false,"overf
 printf '"features":[],"filenames":["%s"],"executable":null,"fresh":false}\n' "$BUILDS.so"
 "#;
 
-/// A crate whose builds are counted.
+/// The author of a plugin crate; its builds are counted.
 struct Author {
     ecosystem: Ecosystem,
     directory: PathBuf,
@@ -72,7 +73,7 @@ impl Author {
         command
     }
 
-    /// Runs `dev` in that home until its daemon listens.
+    /// Runs `dev` with that home until the daemon listens. Returns the running command and the line to paste.
     fn begin(&self, home: &str, variables: &[(&str, &str)]) -> (Running, String) {
         let stderr = File::create(self.scratch("stderr")).expect("a file of our own");
         let mut command = self.command("Cargo.toml");
@@ -124,7 +125,7 @@ fn a_build_that_writes_a_source_comes_to_rest() {
         told.contains("generated.rs changes in every build")
     });
     let at_rest = author.builds();
-    // Each edit makes one build, and a build that went on by itself would show here.
+    // Each edit causes one build. An endless loop of builds would show here.
     for edit in 1..=3 {
         author.write("src/lib.rs", &format!("// {edit}\n"));
         author.until_builds(at_rest + edit);
@@ -141,18 +142,18 @@ fn what_a_host_writes_into_a_home_in_the_crate_makes_no_build() {
         author.write("src/lib.rs", &format!("// {edit}\n"));
         author.until_builds(1 + edit);
     }
-    // The line to paste works as it stands, in any shell.
+    // The line to paste works unchanged in any shell.
     let mut shell = std::process::Command::new("sh");
     let output = dae_tests::program::run(shell.args(["-c", &paste]), LIMIT).ok();
     assert!(output.json().is_object(), "{paste}: {output:?}");
-    // Another one ends before it builds anything.
+    // A second `dev` in the same home ends before it builds anything.
     let mut second = author.command("");
     second.env("DAE_HOME", author.directory.join("home"));
     let output = dae_tests::program::run(&mut second, LIMIT).code(6);
     assert!(output.stdout.is_empty(), "{output:?}");
     author.until_builds(4);
     end(dev);
-    // What is installed already starts once.
+    // A daemon that is already installed starts only once.
     let (dev, _) = author.begin("home", &[]);
     let status = author.host("home", &["status", "Counter", "--json"]).ok();
     assert_eq!(status.json()["generation"], 1);

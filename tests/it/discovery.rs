@@ -1,7 +1,8 @@
-//! Foreign daemons: found, called, gone; never mistaken for others; and all who are no daemons left in peace.
+//! Foreign daemons: they are found, called and removed, and never mistaken for others. Listeners that are no daemons
+//! are left alone.
 //!
-//! The machine of these tests is full of other listeners, other tests' among them. So every host here may ask only at the
-//! ports that its test has made: see [`scene::only`].
+//! The machine of these tests has many other listeners, some of them other tests'. So each host here may ask only at
+//! the ports that its test has opened: see [`scene::only`].
 
 mod announced;
 mod ecosystems;

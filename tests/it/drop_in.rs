@@ -1,4 +1,4 @@
-//! The drop-in directory: a file copied in runs, one removed is gone, and what is neither harms nobody.
+//! The drop-in directory: a file copied in runs, a removed one stops, and other files do no harm.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,7 +27,7 @@ fn a_file_that_is_still_being_copied_in_is_waited_for() {
     let bytes = fs::read(ecosystem.plugin("vectors")).expect("the plugin");
     let (first, second) = bytes.split_at(bytes.len() / 2);
     let dropped = spoil::write(&ecosystem.home().join("plugins"), "v.so", first);
-    // The host looks at the whole directory: when a later file runs, it has seen the half one.
+    // The host looks at the whole directory: once a later file runs, it has seen the half one.
     let later = ecosystem.home().join("plugins").join("later.so");
     fs::copy(ecosystem.plugin("sample"), later).expect("the drop-in directory is there");
     ecosystem.until_state("Sample", "ready");
@@ -55,7 +55,7 @@ fn the_drop_in_directory_counts_while_no_host_runs() {
     until(LIMIT, "the daemon is gone", || ecosystem.names() == ["Dae"]);
 }
 
-/// The events of another directory are not heard, and a look every so often makes up for it.
+/// The host gets no file events from a directory that replaces the watched one. Its regular polls find the files there.
 #[test]
 fn a_directory_that_was_replaced_is_looked_at_as_often_as_the_config_says() {
     let ecosystem = Ecosystem::start_configured(&json!({"drop_in_poll_ms": 100}));
@@ -89,7 +89,7 @@ fn a_bad_file_dropped_in_harms_nobody_and_is_named_in_the_log() {
 #[test]
 fn a_drop_in_that_others_may_write_runs_once_they_may_not() {
     let ecosystem = Ecosystem::start();
-    // Copied under a name that is no plugin's, so that the host first sees it with its mode.
+    // The host ignores files with this kind of name, so that it first sees the file with its mode.
     let hidden = ecosystem.home().join("plugins/.v.so");
     let dropped = ecosystem.home().join("plugins/v.so");
     fs::copy(ecosystem.plugin("vectors"), &hidden).expect("the drop-in directory is there");
@@ -104,7 +104,7 @@ fn a_drop_in_that_others_may_write_runs_once_they_may_not() {
 
 #[test]
 fn what_is_no_plugin_by_kind_or_size_costs_nothing() {
-    /// Far more than a host takes, and less than the smallest of the files.
+    /// Far more memory than a host needs, and less than the smallest of the large files (bytes).
     const MEMORY_BYTES_MAX: u64 = 400 << 20;
     let ecosystem = Ecosystem::start();
     let plugins = ecosystem.home().join("plugins");
@@ -155,7 +155,7 @@ fn content_of_the_same_size_and_time_takes_over() {
         let mut guest = ecosystem.guest(name);
         assert_eq!(guest.ask("version", &json!([])), 1);
         let time = fs::metadata(&file).and_then(|metadata| metadata.modified());
-        // Written over in place, as `cp -p` does: the same inode.
+        // Overwrites the file in place, as `cp -p` does: the same inode.
         fs::write(&file, of(2)).expect("a file of our own");
         let opened = File::options().write(true).open(&file);
         let kept = opened.and_then(|opened| opened.set_modified(time?));

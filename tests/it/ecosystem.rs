@@ -1,8 +1,8 @@
-//! Daemons that talk to each other: whoever calls whom, wherever either runs, by whichever route.
+//! Daemons that talk to each other: in every mode, on one host or two, by every route.
 //!
-//! The daemons under test are `Peer`s, which say to others what they are told to say. Every test that asks how something
-//! goes between two of them asks it of each pair that there is: both in the host's process, either in one of its own, and
-//! the other one in another ecosystem on the same machine, which is a foreign daemon to the first.
+//! The daemons under test are `Peer`s, which talk to others as a test asks. Tests of how two daemons talk run for each
+//! kind of pair: both in-process, one or both as subprocesses, and the second in another ecosystem on the same machine,
+//! where it is a foreign daemon to the first.
 
 mod bounds;
 mod closing;
@@ -22,26 +22,26 @@ use crate::discovery::scene::only;
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::{Value, json};
 
-/// The grace of a stop and a reload, in milliseconds: longer than anything here is waited for, so that what waits for it
-/// fails.
+/// The grace of a stop and a reload (ms). It is longer than any wait in these tests, so an operation that waits for all
+/// of it fails its test.
 const GRACE_MS: u64 = 30_000;
 
-/// Two daemons, and a guest of each who tells it what to say.
+/// Two daemons, and a guest of each that makes it talk.
 struct Pair {
     here: Ecosystem,
-    /// The other one's host, where that is another.
+    /// The second daemon's host, if it has another one.
     elsewhere: Option<Ecosystem>,
-    /// Tells `A` what to do.
+    /// A guest of the first daemon, `A`.
     a: Guest,
-    /// Tells the other one.
+    /// A guest of the second daemon.
     b: Guest,
-    /// What the other one is called.
+    /// The second daemon's name.
     other: String,
     label: String,
 }
 
 impl Pair {
-    /// Each pair there is.
+    /// Returns a pair of each kind.
     fn all() -> impl Iterator<Item = Pair> {
         let here = [(false, false), (true, false), (false, true), (true, true)];
         here.into_iter()
@@ -49,7 +49,7 @@ impl Pair {
             .chain([false, true].map(Pair::apart))
     }
 
-    /// Of one host; whether each is in a process of its own.
+    /// Starts a pair in one host. The flags say which of the two is a subprocess.
     fn here(a_apart: bool, b_apart: bool) -> Pair {
         let here = Ecosystem::start_configured(&json!({"stop_grace_ms": GRACE_MS}));
         let a = here.install("A", "peer", flags(a_apart));
@@ -64,15 +64,15 @@ impl Pair {
         }
     }
 
-    /// Of two hosts.
+    /// Starts a pair in two hosts.
     fn apart(a_apart: bool) -> Pair {
-        // Every ecosystem of the machine is found, that of another test too: only one may have this name.
+        // Another test's hosts may find this daemon too, so its name must be unique.
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let other = format!("B-{}-{number}", std::process::id());
         let elsewhere = Ecosystem::start();
         let b = elsewhere.install(&other, "peer", &[]);
-        // And nobody else is asked: other tests count who asks them.
+        // The host asks this port only: other tests count who asks their daemons.
         let mut config = only(&[elsewhere.port_of(&other)]);
         config["stop_grace_ms"] = json!(GRACE_MS);
         let here = Ecosystem::start_configured(&config);
@@ -88,18 +88,18 @@ impl Pair {
         }
     }
 
-    /// Whose host `B` is of.
+    /// Returns the second daemon's host.
     fn host_of_b(&self) -> &Ecosystem {
         self.elsewhere.as_ref().unwrap_or(&self.here)
     }
 
-    /// Has `A` connect to `B`; the connection's number.
+    /// Connects `A` to `B`, and returns the connection's number.
     fn connect(&mut self) -> Value {
         let other = json!([self.other]);
         self.a.ask("connect", &other)
     }
 
-    /// What `A` heard, once that is as expected.
+    /// Waits until `A` has heard exactly that.
     fn until_a_heard(&mut self, expected: &[&str]) {
         until_heard(&mut self.a, expected, &self.label);
     }

@@ -1,5 +1,4 @@
-//! What a foreign daemon says reaches a person's terminal as text, whatever it is, and a daemon that says nothing is not
-//! waited for without end.
+//! Text from a foreign daemon: it is harmless at a terminal, and no wait for a silent daemon lasts for ever.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -9,13 +8,13 @@ use serde_json::json;
 
 use crate::discovery::scene;
 
-/// Clears the screen, moves right to left, and starts a control sequence by itself.
+/// Control characters that clear the screen, switch to right-to-left text, and start a control sequence in one byte.
 const HARMFUL: &str = "\u{1b}[2J\u{202e}\u{9b}31m";
 
-/// Wider than 16 bits can say.
+/// A width that does not fit in 16 bits (characters).
 const WIDE_CHARS: usize = 70_000;
 
-/// Serves every guest of a port until the test's process ends. Each line's name decides what it is answered.
+/// Serves every guest of a port until the test's process ends. `answer` returns the reply to a line by its name.
 fn serve(answer: impl Fn(&str) -> Option<String> + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();

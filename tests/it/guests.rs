@@ -1,5 +1,5 @@
-//! What guests are held to (how many there may be, how long a line, half a line and a wait for an instance may be), and
-//! what they can't take from the owner.
+//! Limits on guests (their number, the length of a line, the age of half a line, the wait for an instance), and access
+//! for the owner, which guests can't take away.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -9,14 +9,14 @@ use dae_tests::{Ecosystem, Guest, LIMIT, Message, process, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-/// Flags of `install`, for each place where a daemon's code may run.
+/// Flags of `install` for each mode.
 const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
-/// Longer than any test.
+/// A time that is longer than any test (ms).
 const FOR_EVER_MS: u64 = 3_600_000;
-/// More connections than a host of few descriptors has room for.
+/// More connections than a host with few descriptors can hold.
 const FLOOD: usize = 400;
 
-/// A host whose daemon `Probe` has just ended and doesn't come back by itself, and a guest of it.
+/// Returns a host whose daemon `Probe` has just ended and does not restart by itself, with a guest of the daemon.
 fn without_instance(config: &Value, flags: &[&str]) -> (Ecosystem, Guest) {
     let ecosystem = Ecosystem::start_configured(config);
     let settings = json!({"on_panic": "restart", "restart": {
@@ -46,7 +46,7 @@ fn no_more_guests_get_in_than_may_when_many_come_at_once() {
     let port = ecosystem.port_of("Vectors");
     let mut guests: Vec<Guest> = (0..200).map(|_| Guest::connect(port)).collect();
     for guest in &guests {
-        // One that was turned away may be closed by now.
+        // A refused connection may be closed by now.
         let _ = guest.stream().write_all(b"echo [1]\n");
     }
     let mut let_in = 0;
@@ -92,7 +92,7 @@ fn a_line_is_as_long_as_the_config_says() {
     for (name, flags) in ["Here", "Apart"].into_iter().zip(MODES) {
         let mut guest = ecosystem.install(name, "vectors", flags);
         let longest = format!("echo [\"{}\"]", "x".repeat(64 - "echo [\"\"]".len()));
-        // So many that a daemon's own process reads some of them itself.
+        // After so many commands, a subprocess reads some of them directly from the guest.
         for _ in 0..50 {
             guest.send(format!("{longest}\n"));
             guest.expect(&longest);
@@ -105,7 +105,7 @@ fn a_line_is_as_long_as_the_config_says() {
 
 #[test]
 fn dae_listens_where_the_config_says() {
-    // Somebody else may take the port meanwhile.
+    // Another program may take the port in between.
     let is_there = (0..5).any(|_| {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = free.local_addr().expect("an address").port();
@@ -125,7 +125,7 @@ fn what_needs_no_instance_is_answered_while_there_is_none() {
         expect_fault(&mut guest, "bad-name");
         guest.send(b"echo \xc3\n");
         expect_fault(&mut guest, "not-utf8");
-        // It is told as soon as it is too long, and not when it ends.
+        // The error comes as soon as the line is too long, before its end.
         guest.send("x".repeat(65));
         expect_fault(&mut guest, "line-too-long");
         let openings: [&[u8]; 3] = [
@@ -138,7 +138,7 @@ fn what_needs_no_instance_is_answered_while_there_is_none() {
             other.send(opening);
             other.expect_closed();
         }
-        // Behind a line that waits, each is answered in its place.
+        // Behind a line that waits, each line is answered in its place.
         guest.send(b"\necho [1]\n#\necho \xc3\necho [2]\n");
         let _ = ecosystem.cli(&["start", "Probe"]).ok();
         guest.expect("echo [1]");
@@ -154,7 +154,7 @@ fn what_needs_no_instance_is_answered_while_there_is_none() {
 #[test]
 fn each_wait_is_held_to_its_own_limit() {
     for flags in MODES {
-        // Half a line began before the wait: what is left of its limit, which is all of it, is not the wait's.
+        // Half a line comes before the wait. Its own limit, which is far off, must not replace the limit of the wait.
         let config = json!({"instance_wait_ms": 200, "half_line_ms": FOR_EVER_MS});
         let (_ecosystem, mut guest) = without_instance(&config, flags);
         guest.send("ec");
@@ -163,11 +163,11 @@ fn each_wait_is_held_to_its_own_limit() {
         expect_fault(&mut guest, "bad-name");
         let tagged = guest.message();
         assert_eq!(tagged.tag.as_deref(), Some("tag"));
-        // The half line behind them goes on, and waits anew.
+        // The half line behind them continues, and its wait has a limit of its own.
         guest.send("ho [3]\n");
         expect_fault(&mut guest, "unavailable");
 
-        // A line that waits is no half line, however short the limit of those is; half a line alone is one.
+        // A waiting line does not count as half a line, however short that limit is. Half a line alone does.
         let config = json!({"instance_wait_ms": FOR_EVER_MS, "half_line_ms": 300});
         let (ecosystem, mut guest) = without_instance(&config, flags);
         let mut half = ecosystem.guest("Probe");
@@ -193,7 +193,7 @@ fn idle_connections_do_not_lock_the_owner_out() {
         (0..FLOOD).map(connect).collect()
     };
     let one = flood("Flooded");
-    // The guests of one daemon leave room for those of others, and those who say nothing for those who do.
+    // One daemon's guests leave descriptors for those of others, and silent guests make way for those that speak.
     ecosystem.guest("Other").expect_alive();
     ecosystem.guest("Flooded").expect_alive();
     let all = [one, flood("Other"), flood("Dae")];
@@ -232,13 +232,13 @@ fn clients_of_the_control_socket_that_say_nothing_do_not_lock_the_owner_out() {
     let _ = ecosystem
         .cli(&["install", "Sample", file, "--isolate"])
         .ok();
-    // One that has said something stays.
+    // A client that has sent something stays connected.
     spoken.send("status", &json!("Sample"));
     assert!(spoken.reply().is_ok());
     drop(silent);
 }
 
-/// Lets this process have as many descriptors as the system allows it.
+/// Raises this process's limit on descriptors to the most that the system allows.
 fn allow_descriptors() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let all = Rlimit {

@@ -1,4 +1,4 @@
-//! What outlives a daemon: its handles, which answer with errors, and its library, which is never closed.
+//! Parts that outlive a daemon: its handles, which answer with errors, and its library, which is never closed.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn a_handle_kept_after_the_daemons_end_answers_with_an_error() {
     assert!(lines[1].starts_with("emit refused: "), "{told}");
     assert_eq!(lines[2], "open false", "{told}");
     assert!(lines[3].starts_with("spawn refused: "), "{told}");
-    // And the host has come to no harm.
+    // The host itself still answers.
     let _ = ecosystem.cli(&["list"]).ok();
 }
 
@@ -38,7 +38,7 @@ fn a_library_is_never_closed_and_one_image_serves_all_daemons_of_a_file() {
             fs::read_to_string(format!("/proc/{}/maps", ecosystem.pid())).expect("the host runs");
         let mapped = maps.lines().filter_map(|line| line.split_once("/images/"));
         mapped
-            // Its file goes when no daemon is of it; what is mapped stays.
+            // The host deletes the file when no daemon uses it any more; the mapping stays.
             .map(|(_, file)| file.trim_end_matches(" (deleted)").to_owned())
             .collect::<std::collections::BTreeSet<_>>()
     };

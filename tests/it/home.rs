@@ -1,5 +1,5 @@
-//! A home while its host runs: what is swept away comes back, each command reaches the home's own host, and nobody
-//! touches what isn't his.
+//! A home while its host runs: deleted files are made again, each command reaches the home's own host, and a host
+//! leaves files of others alone.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ fn what_is_swept_away_is_made_anew_and_nobody_else_gets_in_meanwhile() {
             .for_each(|path| fs::remove_file(path).expect("it is there"));
         let second = program::run(ecosystem.command().arg("run"), LIMIT).code(6);
         assert!(second.says(&["is in use"]), "{second:?}");
-        // The command line waits for the socket.
+        // The command line waits until the socket exists again.
         assert_eq!(ecosystem.names(), ["Dae"], "without {gone:?}");
         until(LIMIT, "all is back", || socket.exists() && lock.exists());
     }
@@ -51,7 +51,7 @@ fn a_home_that_is_held_by_one_who_does_not_listen_is_told_from_one_without_a_hos
     assert!(!told.says(&["no host runs"]), "{told:?}");
 }
 
-/// Two homes of one user, who has one runtime directory or none.
+/// Two homes of one user, with or without a runtime directory.
 #[test]
 fn two_data_homes_with_one_runtime_directory_have_two_hosts() {
     let scratch = Ecosystem::asleep();
@@ -59,7 +59,7 @@ fn two_data_homes_with_one_runtime_directory_have_two_hosts() {
     let runtime = directory(&root, "runtime");
     directory(&root, "config/dae");
     fs::write(root.join("config/dae/config.json5"), "{scan_ms: 0}").expect("a config");
-    // The second one's path is longer than the address of a socket.
+    // The second path is longer than a socket's address may be.
     let data = ["a".to_owned(), "b".repeat(150)].map(|name| directory(&root, &name));
     let command = |data: &Path| {
         let mut command = scratch.command();
@@ -82,7 +82,7 @@ fn two_data_homes_with_one_runtime_directory_have_two_hosts() {
     for (data, host) in data.iter().zip(&hosts) {
         let host = Some(u64::from(host.pid()));
         assert_eq!(pid(&mut command(data)), host);
-        // As a cron job has it.
+        // A cron job has no such variable.
         assert_eq!(pid(command(data).env_remove("XDG_RUNTIME_DIR")), host);
     }
     process::signal(hosts[0].pid(), Signal::TERM);
@@ -92,7 +92,7 @@ fn two_data_homes_with_one_runtime_directory_have_two_hosts() {
     assert_eq!(hosts[1].end(LIMIT), Some(0));
 }
 
-/// The variables of a user whose files lie below `root`, and whose data in a directory of their own.
+/// Returns the variables of a user whose files lie below `root`, except for data and state, which lie in `data`.
 fn user_directories(root: &Path, data: &Path) -> [(&'static str, PathBuf); 4] {
     [
         ("HOME", root.to_owned()),
@@ -117,12 +117,12 @@ fn a_host_whose_home_was_replaced_is_not_taken_for_the_new_ones_and_leaves_that_
     let (home, old) = (first.home(), first.scratch().join("old"));
     fs::rename(&home, &old).expect("a move");
     first.configure(&json!({}));
-    // The old host's socket in the new home: whoever connects is told whose it is.
+    // The old host's socket lies in the new home. The command line reports which home it serves.
     fs::rename(old.join("run"), home.join("run")).expect("a move");
     let told = first.cli(&["list"]).code(1);
     assert!(told.says(&["serves the home"]), "{told:?}");
     fs::rename(home.join("run"), old.join("run")).expect("a move");
-    // Another host takes the new one, and keeps its socket when the old one ends.
+    // Another host takes the new home, and keeps its socket when the old host ends.
     let mut second = program::Running::start(first.command().arg("run"));
     until(LIMIT, "the second answers", || {
         first.cli(&["list"]).status == 0

@@ -1,4 +1,4 @@
-//! The host as a process: one a home, signals, exit codes, what it leaves behind, and that all of it comes back.
+//! The host as a process: one per home, signals, exit codes, the files that it leaves, and the return of all daemons.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -22,7 +22,7 @@ fn a_second_host_of_the_same_home_says_who_holds_it() {
     );
     assert_eq!(ecosystem.names(), ["Dae"], "the first one goes on");
     ecosystem.stop();
-    // The lock is gone with its holder.
+    // The host's end releases the lock.
     ecosystem.wake(&[]);
 }
 
@@ -103,26 +103,26 @@ fn a_command_that_takes_too_long_is_given_up_after_the_grace() {
     let mut guest = ecosystem.install("Vectors", "vectors", &[]);
     guest.send("slow#long [3600000]\necho#now [1]\n");
     guest.expect("echo#now [1]");
-    // The helper waits for the end, with a limit.
+    // `stop` waits for the host's end, with a limit.
     ecosystem.stop();
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    // A host that waited for the grace would not end within the limit of this test.
+    // A host that waited for this grace would not end within the limit of this test.
     let mut ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 3_600_000}));
     let mut guest = ecosystem.install("Vectors", "vectors", &[]);
     let port = ecosystem.port_of("Vectors");
     guest.send("slow#long [3600000]\necho#now [1]\n");
     guest.expect("echo#now [1]");
     ecosystem.signal(Signal::TERM);
-    // The first signal has been heard once nobody new is let in or answered.
+    // The first signal has taken effect once new guests are refused or not answered.
     until(LIMIT, "no new commands", || !answers(port));
     ecosystem.signal(Signal::TERM);
     ecosystem.end();
 }
 
-/// Whether a new guest gets its echo back. A host that ends may refuse it, close it, or answer `unavailable`.
+/// Returns whether a new guest gets its echo back. A host that is ending refuses it, closes it, or sends `unavailable`.
 fn answers(port: u16) -> bool {
     use std::io::{Read as _, Write as _};
     let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
@@ -146,7 +146,7 @@ fn everything_is_back_after_kill_9() {
     comes_back(&mut ecosystem, Ecosystem::kill);
 }
 
-/// Three daemons, one of them stopped: same names, same ports, same configs, same states.
+/// Asserts that three daemons, one of them stopped, come back with the same names, ports, configs and states.
 fn comes_back(ecosystem: &mut Ecosystem, end: fn(&mut Ecosystem)) {
     let config = r#"{"greeting": "ahoj"}"#;
     let _guest = ecosystem.install("Sample", "sample", &[]);
@@ -162,7 +162,7 @@ fn comes_back(ecosystem: &mut Ecosystem, end: fn(&mut Ecosystem)) {
     ecosystem.until_state("Sample", "ready");
     ecosystem.until_state("Polite", "ready");
     let after = ports(ecosystem);
-    // Dae's own port is the next free one, and other hosts of this machine come and go.
+    // Dae takes the next free port, and other hosts on this machine come and go.
     assert_eq!(after[1..], before[1..]);
     assert_eq!(ecosystem.names(), ["Dae", "Asleep", "Polite", "Sample"]);
     assert_eq!(
@@ -182,7 +182,7 @@ fn a_daemon_that_no_longer_starts_does_not_keep_the_others_down() {
     let _guest = ecosystem.install("Fragile", "lifecycle", &["--config", marker]);
     let _guest = ecosystem.install("Sample", "sample", &[]);
     ecosystem.stop();
-    // The registry is for people to read, and to change with no host running.
+    // People may read the registry, and edit it while no host runs.
     let (path, text) = registry_with(&ecosystem, "here I am");
     fs::write(
         &path,
@@ -299,7 +299,8 @@ fn it_lives_on_when_nobody_reads_its_log() {
     lives_on(|host| drop(host.stderr.take()));
 }
 
-/// Every write to the pipe that `close` closes is an error from then on.
+/// Asserts that a host lives on after `close` has closed the other end of its standard output or error, so that every
+/// write to it fails.
 fn lives_on(close: fn(&mut Child)) {
     let ecosystem = Ecosystem::asleep();
     let mut command = ecosystem.command();
@@ -318,7 +319,7 @@ fn lives_on(close: fn(&mut Child)) {
     assert_eq!(host.terminate(), Some(0));
 }
 
-/// A host that no [`Ecosystem`] started.
+/// A host that was not started by an [`Ecosystem`].
 struct Ended(Child);
 
 impl Ended {

@@ -1,6 +1,6 @@
-//! Guests that mean no good, or know no better: HTTP, endless lines, floods, a thousand at once, crash after crash.
+//! Hostile or ignorant guests: HTTP, endless lines, floods, a thousand at once, crash after crash.
 //!
-//! Each test keeps a second, honest guest beside the hostile one: no guest may slow another one down.
+//! Each test keeps a second, honest guest beside the hostile one: no guest may slow down another.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
@@ -10,10 +10,11 @@ use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-/// The longest line that the protocol takes, before its LF.
+/// The longest line that the protocol allows, before its LF (bytes).
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// More than the kernel buffers of a loopback connection (tens of MB at most) and what the host lets wait (1 MiB) hold.
+/// More bytes than the kernel's buffers of a loopback connection (tens of MB at most) and the host's queue (1 MiB)
+/// hold.
 const FLOOD_BYTES_MAX: usize = 256 << 20;
 
 fn vectors() -> (Ecosystem, Guest) {
@@ -22,7 +23,7 @@ fn vectors() -> (Ecosystem, Guest) {
     (ecosystem, guest)
 }
 
-/// The honest guest is served while the other one goes on: what that one holds, it holds longer than any wait here.
+/// Asserts that the host serves the honest guest while the other one goes on, which outlasts every wait here.
 #[track_caller]
 fn served_at_once(honest: &mut Guest) {
     assert_eq!(honest.ask("echo", &json!(["honest"])), "honest");
@@ -126,7 +127,7 @@ fn half_a_line_older_than_a_minute_closes_the_connection() {
     quiet.expect_alive();
 }
 
-/// Sends without reading until the host takes no more, and returns how many whole lines were taken.
+/// Sends without reading until the host takes no more. Returns the number of whole lines that it took.
 fn flood(stream: &TcpStream, line: &[u8]) -> usize {
     stream
         .set_write_timeout(Some(Duration::from_secs(2)))
@@ -147,7 +148,7 @@ fn flood(stream: &TcpStream, line: &[u8]) -> usize {
             "the host reads on while nobody takes its replies"
         );
     }
-    // The rest of the last line, so that the guest can go on.
+    // The last line may be incomplete.
     sent / line.len()
 }
 
@@ -164,14 +165,14 @@ fn a_guest_that_does_not_read_is_not_read_from() {
         grown < 32 << 20,
         "a guest that reads nothing cost the host {grown} bytes"
     );
-    // Once it reads, it gets every reply, in order.
+    // Once the guest reads, it gets every reply in order.
     for _ in 0..whole_lines {
         assert_eq!(format!("{}\n", rude.line()), line);
     }
     rude.stream()
         .set_write_timeout(Some(LIMIT))
         .expect("a socket option");
-    // The end of the line that the flood broke off, whatever was left of it, and a word after it.
+    // Ends the incomplete line, and sends one more.
     rude.send("\necho#after [1]\n");
     until(LIMIT, "the flood is over", || {
         rude.message().tag.as_deref() == Some("after")
@@ -182,7 +183,7 @@ fn a_guest_that_does_not_read_is_not_read_from() {
 fn a_guest_that_gets_more_events_than_may_wait_is_told_and_closed() {
     let (ecosystem, mut honest) = vectors();
     let mut lazy = ecosystem.guest("Vectors");
-    // One sync command: the guest has no chance to take any of it before all of it is there.
+    // A single sync command sends all of them: the guest can't take any event before all are queued.
     lazy.send("push [3000000]\n");
     let (mut ticks, mut last) = (0_u64, String::new());
     while let Some(line) = lazy.line_within(LIMIT) {
@@ -233,7 +234,7 @@ fn a_thousand_guests_at_once() {
     });
 }
 
-/// A thousand of our own ends, beside what the other tests of this process have open.
+/// Allows for a thousand connections of this process, beside the descriptors of its other tests.
 fn room_for_descriptors() {
     let now = getrlimit(Resource::Nofile);
     setrlimit(
@@ -263,7 +264,7 @@ fn connections_that_say_nothing_come_and_go() {
 fn a_hundred_thousand_crashes_cost_no_memory() {
     let (ecosystem, mut honest) = vectors();
     let mut crasher = ecosystem.guest("Vectors");
-    // Buffers, the log's files and the allocator have found their size after the first tenth.
+    // After the first tenth, buffers, log files and the allocator have reached their size.
     crash(&mut crasher, 10_000);
     let before = process::resident_bytes(ecosystem.pid());
     crash(&mut crasher, 90_000);
@@ -272,7 +273,8 @@ fn a_hundred_thousand_crashes_cost_no_memory() {
     served_at_once(&mut honest);
 }
 
-/// Pipelined, a hundred at a time. Now and then one is answered well: ten panics in a row would end the instance.
+/// Sends panics, a hundred at a time, and asserts that each is answered. An echo follows every fifth: ten panics in a
+/// row would end the instance.
 fn crash(guest: &mut Guest, times: usize) {
     const IN_A_ROW: usize = 5;
     const BATCH: usize = 20;
@@ -301,7 +303,7 @@ fn crash(guest: &mut Guest, times: usize) {
 #[test]
 fn noise_is_answered_with_errors_and_never_with_silence() {
     let (ecosystem, mut honest) = vectors();
-    // A fixed seed (xorshift): a failure comes again.
+    // A fixed seed (xorshift): a failure can be reproduced.
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let mut byte = || {
         state ^= state << 13;

@@ -1,4 +1,4 @@
-//! Installing daemons and taking them away by command, with a host and without one.
+//! Commands that install and uninstall daemons, with and without a host.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ fn refuses(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err()
 }
 
-/// A port that nobody has at the moment.
+/// Returns a port that is free at the moment.
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("an address").port()
@@ -115,7 +115,7 @@ fn dae_lists_and_finds_on_its_own_port() {
     assert_eq!(found["port"], json!(ecosystem.port_of("Sample")));
     let fault = dae.ask_in_vain("find", &json!(["Nobody"]));
     assert!(fault.message.contains("Nobody"), "{fault:?}");
-    // What changes the host is not to be had on TCP.
+    // Commands that change the host are not available over TCP.
     for command in ["install", "uninstall", "stop", "start", "restart"] {
         assert_eq!(
             dae.ask_in_vain(command, &json!(["Sample"])).code,
@@ -241,7 +241,7 @@ fn the_source_may_go_once_it_is_installed() {
     let _ = ecosystem
         .cli(&["install", "Vectors", source.to_str().expect("UTF-8")])
         .ok();
-    // Written over where it lies: a host that had mapped the source itself would die of it.
+    // Overwritten in place: a host that had mapped the source itself would crash.
     fs::write(&source, vec![0; bytes.len()]).expect("our own file");
     ecosystem.guest("Vectors").expect_alive();
     fs::remove_file(&source).expect("our own file");

@@ -1,12 +1,12 @@
-//! What a daemon that misbehaves does to itself, to its guests, to the other daemons and to the host.
+//! Misbehaving daemons, and the effects on themselves, their guests, the other daemons and the host.
 //!
-//! One test a misdeed and mode. In a subprocess none may cost more than the daemon's own process: its guests' connections
-//! stay, what was in its hands is answered, the next instance answers the next command, and a prober on another daemon
-//! gets every answer all the while. In the host's own process some misdeeds can't be survived, and the tests say so
-//! plainly: a segfault ends the host with SIGSEGV, and with it every daemon. That is what subprocess mode is for.
+//! There is one test per fault and mode. In a subprocess no fault may cost more than the daemon's own process: its
+//! guests' connections stay, commands in flight are answered, the next instance answers the next command, and a prober
+//! on another daemon gets every answer throughout. In the host's own process some faults are fatal, and the tests state
+//! which: a segfault ends the host with SIGSEGV, and with it every daemon. Subprocess mode exists for such daemons.
 //!
-//! The prober's quantiles before and during are printed (`--nocapture`); asserted is only that no call took as long as a
-//! stall does, since a machine under load has its pauses.
+//! The tests print the prober's quantiles before and during the fault (`--nocapture`). They only assert that no call
+//! took as long as a stall, since a machine under load pauses now and then.
 
 mod host_ends;
 mod in_process;

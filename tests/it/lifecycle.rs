@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::json;
 
-/// The steps that the fixture has logged, in order.
+/// Returns the steps that the fixture has logged, in order.
 fn steps(ecosystem: &Ecosystem, name: &str) -> Vec<String> {
     let messages = ecosystem.logged(name).into_iter();
     messages
@@ -13,7 +13,7 @@ fn steps(ecosystem: &Ecosystem, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Installs the fixture with that fate, and waits until it is up.
+/// Installs the fixture with that config, and waits until it runs.
 fn fated(ecosystem: &Ecosystem, config: &str) -> Guest {
     ecosystem.install("Lifecycle", "lifecycle", &["--config", config])
 }
@@ -90,7 +90,7 @@ fn commands_run_at_once_and_answer_in_order() {
     let ecosystem = Ecosystem::start();
     let mut guest = ecosystem.install("Vectors", "vectors", &[]);
     let start = Instant::now();
-    // Later ones are done first, and wait for their turn.
+    // Later commands finish first, and their replies wait for the earlier ones.
     let waits: Vec<u64> = (0..50).map(|i| 1000 - i * 5).collect();
     waits
         .iter()
@@ -131,7 +131,7 @@ fn a_guest_that_resets_its_connection_cancels_what_it_waited_for() {
     let ecosystem = Ecosystem::start();
     let mut guest = ecosystem.install("Vectors", "vectors", &[]);
     guest.send("slow#long [3600000]\necho#now [1]\n");
-    // A reply that is there and not read makes the kernel reset the connection, where it would else only half-close it.
+    // With an unread reply, closing makes the kernel reset the connection instead of half-closing it.
     guest.stream().peek(&mut [0]).expect("the reply comes");
     drop(guest);
     until(LIMIT, "the host lets the guest go", || {
@@ -145,7 +145,7 @@ fn a_guest_that_left_holds_up_no_stop() {
     let mut guest = ecosystem.install("Vectors", "vectors", &[]);
     guest.send("slow#long [3600000]\necho#now [1]\n");
     guest.expect("echo#now [1]");
-    // For the host this is a half-close: the guest might still read the reply.
+    // The host sees a half-close: the guest might still read the reply.
     drop(guest);
     let _ = ecosystem.cli(&["stop", "Vectors"]).ok();
     assert_eq!(ecosystem.status("Vectors")["state"], "stopped");
@@ -227,7 +227,7 @@ fn a_panic_in_stop_or_drop_ends_the_daemon_and_not_the_host() {
         );
         ecosystem.guest("Sample").expect_alive();
         let _ = ecosystem.cli(&["start", "Lifecycle"]).ok();
-        // And once more at the host's own end.
+        // The host's own end stops the daemon once more.
         ecosystem.stop();
     }
 }
@@ -241,7 +241,7 @@ fn a_run_that_fails_or_panics_is_logged_and_harms_nobody_else() {
         let mut ecosystem = Ecosystem::start();
         let mut witness = ecosystem.install("Sample", "sample", &[]);
         let file = ecosystem.plugin("lifecycle");
-        // Whether the daemon answered before its run went wrong is a race that the host may lose.
+        // The daemon's run may fail before or after the install has succeeded, so the result is ignored.
         let _ = ecosystem.cli(&[
             "install",
             "Lifecycle",

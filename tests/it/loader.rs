@@ -1,15 +1,15 @@
-//! The system's loader: what it refuses is told in its own words with a way out, and a process that has no room left for a
-//! file is no reason to refuse it.
+//! The system's loader: its refusals are reported in its own words with a remedy, and a file that finds no space in the
+//! host's process runs in another.
 
 use std::path::PathBuf;
 
 use dae_tests::{Ecosystem, spoil};
 use serde_json::json;
 
-/// Both places that a daemon's code can run in, and the loader of the host itself, as flags of `install`.
+/// Flags of `install` for both modes, and for the host's process without a preflight.
 const WAYS: [&[&str]; 3] = [&[], &["--isolate"], &["--settings", r#"{"trial": false}"#]];
 
-/// A plugin that names `to` where it named `from`: a library or a symbol that there isn't.
+/// Writes a copy of a plugin in which the name of a library or a symbol is replaced by one that does not exist.
 fn renamed(ecosystem: &Ecosystem, library: &str, (from, to): (&str, &str)) -> PathBuf {
     let name = |name: &str| [name.as_bytes(), b"\0"].concat();
     let bytes = std::fs::read(ecosystem.plugin(library)).expect("a plugin");
@@ -64,7 +64,7 @@ fn check_tells_which_libraries_a_plugin_needs() {
     );
 }
 
-/// Some files of the fixture fill the room that glibc has for thread-locals of a fixed place.
+/// A few files of the fixture fill the space that glibc reserves for static thread-local storage.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 #[test]
 fn a_file_that_the_hosts_process_has_no_room_for_runs_in_its_own() {
@@ -79,7 +79,7 @@ fn a_file_that_the_hosts_process_has_no_room_for_runs_in_its_own() {
         "the first has room"
     );
     for number in 0..FILES {
-        // Bytes behind the end of a library make other content of the same code.
+        // Bytes after the end of a library change its content and not its code.
         let bytes = [plain.as_slice(), &[number]].concat();
         let file = spoil::write(&ecosystem.scratch(), &format!("{number}.so"), &bytes);
         let file = file.to_str().expect("UTF-8");
@@ -95,7 +95,7 @@ fn a_file_that_the_hosts_process_has_no_room_for_runs_in_its_own() {
         "the last has none"
     );
     ecosystem.until_logged("Cramped", "runs in a process of its own");
-    // Others are not affected.
+    // Other plugins are not affected.
     let _other = ecosystem.install("Sample", "sample", &[]);
     assert_eq!(ecosystem.status("Sample")["pid"], host);
 }

@@ -1,4 +1,4 @@
-//! What a plugin logs reaches `dae-host logs`, with its name, and so does what the host itself has to say.
+//! `dae-host logs`: shows the records of plugins under their daemons' names, and those of the host.
 
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ fn lifecycle() -> (Ecosystem, Guest) {
     (ecosystem, guest)
 }
 
-/// The record with that message, once it is there.
+/// Waits for the record with that message, and returns it.
 fn record(ecosystem: &Ecosystem, message: &str) -> Value {
     dae_tests::until_some(LIMIT, message, || {
         let records = ecosystem.cli(&["logs", "Loud", "--json"]).ok().json_lines();
@@ -141,7 +141,7 @@ fn follow_shows_what_comes() {
     guest.ask("log", &json!(["info", "before"]));
     ecosystem.until_logged("Loud", "before");
     let mut logs = ecosystem.cli_running(&["logs", "Loud", "-f", "-n", "1000"]);
-    // The past comes first; once it is there the present follows.
+    // Old records come first, then new ones.
     logs.line_with("before", LIMIT);
     guest.ask("log", &json!(["info", "after"]));
     logs.line_with("after", LIMIT);
@@ -154,11 +154,11 @@ fn follow_shows_what_comes() {
     assert_eq!(record["daemon"], "Loud");
 }
 
-/// Some of it is written before the reader comes, some while the past is read, and some after that.
+/// Records are written before the follower starts, while it reads old ones, and after that.
 #[test]
 fn a_follower_misses_nothing_that_is_written_while_it_comes() {
     const RECORDS: usize = 3000;
-    // Fewer than the host keeps for a follower that is behind.
+    // Fewer records than the host keeps for a slow follower.
     const AHEAD: usize = 900;
     let (ecosystem, mut guest) = lifecycle();
     let mut sent = 0;

@@ -1,7 +1,7 @@
-//! The end-to-end tests: one binary over the real executable and real plugins.
+//! End-to-end tests: one binary over the real executable and real plugins.
 //!
-//! One file a theme, each with what it shows in its first lines. Every test has an ecosystem of its own in a temporary
-//! directory, so that they run at once and in any order. See `dae_tests` for the harness.
+//! There is one file per subject. Every test has an ecosystem of its own in a temporary directory, so tests run at the
+//! same time and in any order. See `dae_tests` for the harness.
 
 mod bad_input;
 mod cli;

@@ -1,4 +1,4 @@
-//! Many daemons in one host: what each costs at rest, and what is done once for all of them.
+//! Many daemons in one host: the cost of each at rest, and work done once for all of them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,13 +8,13 @@ use dae_tests::{Ecosystem, LIMIT, process, spoil, until};
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
-/// More than the log files that stay open.
+/// The number of daemons, which is more than the number of log files that stay open.
 const NAMES: usize = 200;
 
-/// Log files that stay open, and what a host with one daemon has, with room for what is opened for a moment.
+/// The log files that stay open, the descriptors of a host with one daemon, and a margin for files open for a moment.
 const DESCRIPTORS_BESIDES: usize = 64 + 60;
 
-/// Writes the home's one daemon, `Sample`, into its registry under so many names that have no port yet.
+/// Adds the home's only daemon, `Sample`, to its registry under further names without a port.
 fn multiply(ecosystem: &Ecosystem, count: usize) {
     let mut registry = registry(ecosystem);
     let mut entry = registry["daemons"]["Sample"].clone();
@@ -31,7 +31,7 @@ fn registry(ecosystem: &Ecosystem) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// A home with so many of `Sample`; no host runs.
+/// Returns a home with that many copies of `Sample`. No host runs.
 fn home_of(count: usize) -> Ecosystem {
     let mut ecosystem = Ecosystem::start();
     drop(ecosystem.install("Sample", "sample", &[]));
@@ -49,7 +49,7 @@ fn until_all_ready(ecosystem: &Ecosystem, count: usize) {
     });
 }
 
-/// Those that the registry has, each with its daemon's name.
+/// Returns the ports in the registry, each with its daemon's name.
 fn ports(ecosystem: &Ecosystem) -> Vec<(String, Value)> {
     let registry = registry(ecosystem);
     let daemons = registry["daemons"].as_object().expect("daemons").iter();
@@ -75,7 +75,7 @@ fn each_of_many_holds_one_descriptor_and_keeps_the_port_that_it_got() {
     ecosystem.wake(&[]);
     until_all_ready(&ecosystem, NAMES);
     assert_eq!(ports(&ecosystem), before);
-    // A log that was closed for others goes on where it ended.
+    // A log that was closed for others continues where it ended.
     for name in ["Sample-1", "Sample-199"] {
         let logs = ecosystem.cli(&["logs", name]).ok().stdout;
         assert_eq!(logs.matches("generation 1 answers").count(), 2, "{logs}");
@@ -107,7 +107,7 @@ fn who_is_one_too_many_for_the_descriptors_is_told_so_and_the_others_serve() {
         refused.says(&["64 files and sockets", "LimitNOFILE="]),
         "{refused:#?}"
     );
-    // There is room left for those who come and ask.
+    // Descriptors are left for guests that connect.
     guest.expect_alive();
     ecosystem.guest("Sample").expect_alive();
     ecosystem.stop();
@@ -120,7 +120,7 @@ fn a_state_that_was_kept_is_not_written_again_when_its_daemon_comes_back() {
     assert_eq!(guest.ask("increment", &json!([])), 1);
     ecosystem.stop();
     let file = ecosystem.home().join("states").join("Counter.json");
-    // Whoever writes it makes another file of that name.
+    // Writing the state would replace the file by another one.
     let inode = || fs::metadata(&file).expect("its state").ino();
     let before = inode();
     ecosystem.wake(&[]);
@@ -129,7 +129,8 @@ fn a_state_that_was_kept_is_not_written_again_when_its_daemon_comes_back() {
     assert_eq!(inode(), before);
 }
 
-/// The first of them that is looked at makes the file known; the second is looked at as well.
+/// After a restart of the host, rolled-back content in a file that the host has not seen before is no change. This must
+/// hold for each daemon of the file, not only for the one that is checked first.
 #[test]
 fn daemons_of_one_file_that_were_rolled_back_stay_so_over_a_restart_of_the_host() {
     let mut ecosystem = Ecosystem::start();
@@ -152,7 +153,7 @@ fn daemons_of_one_file_that_were_rolled_back_stay_so_over_a_restart_of_the_host(
     }
     ecosystem.stop();
     ecosystem.wake(&[]);
-    // Two looks at all files: one that finds this, and one that finds it gone.
+    // The host looks at all files twice: when it finds this one, and when it finds it gone.
     let dropped = ecosystem.home().join("plugins").join("dropped.so");
     fs::copy(ecosystem.plugin("vectors"), &dropped).expect("the drop-in directory is there");
     ecosystem.until_state("Vectors", "ready");

@@ -1,8 +1,8 @@
-//! Files that a group may write: accepted where the group is its owner's alone, refused in every other case.
+//! Files that a group may write: accepted if the group is private to the owner, refused in every other case.
 //!
-//! It needs a user with a group of its own. Root can have one in a mount namespace, where copies of the system's lists of
-//! users and groups stand in for the real ones; without root's rights, or with other tools than util-linux, there is nothing
-//! to see here, and the decision's own table (`hands`) has to do.
+//! The test needs a user with a private group. Root can make one in a mount namespace, where copies of the system's
+//! lists of users and groups replace the real ones. Without root's rights or util-linux the test is skipped; the unit
+//! tests of the decision remain.
 
 #![cfg(target_os = "linux")]
 
@@ -12,7 +12,7 @@ use std::process::Command;
 
 use dae_tests::{Artefacts, LIMIT, program};
 
-/// Prints, for each case, its name and what `install` into a new home ended with. `$T` is the directory of the test.
+/// A script that prints each case's name and the exit code of `install` into a new home. `$T` is the test's directory.
 const SCRIPT: &str = r#"
 set -e
 mount --make-rprivate /

@@ -1,7 +1,7 @@
-//! Hot reload: every way in, every answer, and what neither guests nor state may feel of it.
+//! Hot reload: every way to cause it, every answer, and no effect on guests and state.
 //!
-//! Old and new code are told apart by what they answer to `version`, never by what the host says about them. The files
-//! are all made of one build of the fixture `recipe`, changed in a few bytes.
+//! Tests tell old code from new by its answer to `version`, never by the host's reports. All files come from one build
+//! of the fixture `recipe`, with a few bytes changed.
 
 mod answers;
 mod dev;
@@ -23,13 +23,13 @@ use std::path::PathBuf;
 use dae_tests::{Ecosystem, Guest, LIMIT, Output, spoil, until};
 use serde_json::{Value, json};
 
-/// Both places that a daemon's code can run in, as flags of `install`.
+/// Flags of `install` for each mode.
 const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
 
-/// The name that the daemon under test is installed under.
+/// The name of the daemon under test.
 const NAME: &str = "Recipe";
 
-/// An ecosystem, and the plugin that its variants are made of.
+/// An ecosystem, and the plugin from which its variants are made.
 struct Kitchen {
     ecosystem: Ecosystem,
     plain: Vec<u8>,
@@ -49,17 +49,17 @@ impl Kitchen {
         Kitchen { ecosystem, plain }
     }
 
-    /// The plugin's bytes with that recipe.
+    /// Returns the plugin's bytes with that recipe.
     fn bytes(&self, recipe: &Value) -> Vec<u8> {
         spoil::of_recipe(self.plain.clone(), recipe)
     }
 
-    /// A file with that recipe, outside the home.
+    /// Writes a file with that recipe outside the home.
     fn file(&self, name: &str, recipe: &Value) -> PathBuf {
         spoil::write(&self.ecosystem.scratch(), name, &self.bytes(recipe))
     }
 
-    /// Installs version 1 from a file, and returns the file and a guest.
+    /// Installs version 1 from a file. Returns the file and a guest.
     fn install(&self, flags: &[&str]) -> (PathBuf, Guest) {
         let file = self.file("source.so", &json!({"version": 1}));
         let output = self.install_file(&file, flags);
@@ -73,14 +73,14 @@ impl Kitchen {
         self.ecosystem.cli(&arguments)
     }
 
-    /// `install --replace` with that recipe, from a file of its own.
+    /// Runs `install --replace` with a new file of that recipe.
     fn replace(&self, recipe: &Value, flags: &[&str]) -> Output {
         let file = self.file("replacement.so", recipe);
         self.install_file(&file, &[&["--replace"], flags].concat())
     }
 }
 
-/// Counts up to `count`.
+/// Increments the counter up to `count`.
 fn count_to(guest: &mut Guest, count: u64) {
     for mark in 1..=count {
         let answer = guest.ask("increment", &json!([mark]));
@@ -88,7 +88,7 @@ fn count_to(guest: &mut Guest, count: u64) {
     }
 }
 
-/// The version that answers now.
+/// Returns the version that answers now.
 fn version(guest: &mut Guest) -> u64 {
     let version = guest.ask("version", &json!([]));
     version.as_u64().expect("a version")

@@ -1,9 +1,9 @@
-//! Settings at their limits: what makes no sense is refused with the member's name, and no number is too large.
+//! Settings at their limits: senseless values are refused with the member's name, and no number is too large.
 
 use dae_tests::{Ecosystem, LIMIT, until};
 use serde_json::json;
 
-/// Both places that a daemon's code can run in, as flags of `install`.
+/// Flags of `install` for each mode.
 const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
 
 #[test]
@@ -65,7 +65,7 @@ fn no_time_is_too_long_to_compute_with() {
         let mut counter = ecosystem.install(&counts, "recipe", flags);
         let flags = [flags, &["--settings", &settings]].concat();
         let mut guest = ecosystem.install(&falls, "misbehave", &flags);
-        // Half a line, a wait and a command, each with a limit.
+        // Half a line, a wait and a command: each has a limit.
         guest.send("echo [");
         guest.send("1]\n");
         guest.expect("echo [1]");

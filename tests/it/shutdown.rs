@@ -1,4 +1,5 @@
-//! The orderly end of a host: every state is saved, the service manager gives it the time, and one that hangs costs no other.
+//! The orderly end of a host: every state is saved, the service manager grants the time, and a daemon that hangs costs
+//! no other its state.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -7,15 +8,15 @@ use dae_tests::{Ecosystem, Guest, LIMIT, process, program, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// In the host's own process, all of one file.
+/// The number of in-process daemons, all of one file.
 const HERE: u64 = 200;
-/// In processes of their own.
+/// The number of subprocesses.
 const APART: u64 = 8;
 
-/// Both places where a daemon's code runs.
+/// Flags of `install` for each mode.
 const PLACES: [&[&str]; 2] = [&[], &["--isolate"]];
 
-/// A home with so many counters; no host runs.
+/// Returns a home with that many counters. No host runs.
 fn home_of_counters() -> Ecosystem {
     let mut ecosystem = Ecosystem::start();
     drop(ecosystem.install("Here", "counter", &[]));
@@ -46,7 +47,7 @@ fn kept_count(ecosystem: &Ecosystem, name: &str) -> Option<u64> {
     kept["state"]["data"]["count"].as_u64()
 }
 
-/// What the host logged about that text, after it has ended.
+/// Returns the host's log line with that text.
 #[track_caller]
 fn logged(ecosystem: &Ecosystem, text: &str) -> String {
     let stderr = ecosystem.stderr();
@@ -86,7 +87,7 @@ fn every_state_of_many_daemons_is_saved() {
     assert!(!ecosystem.stderr().contains("not saved"));
 }
 
-/// Has the host run under a service manager that takes all its messages, and ends it once it is ready. Returns them.
+/// Runs the host under a service manager that reads all its messages, ends it once it is ready, and returns them.
 fn messages_of_a_stop(ecosystem: &Ecosystem) -> Vec<String> {
     const LAST: &str = "the test has seen the host end";
     let path = ecosystem.scratch().join("notify");
@@ -152,7 +153,7 @@ fn a_service_manager_gives_the_time_that_saving_takes() {
     fs::remove_dir_all(ecosystem.home().join("states")).expect("no host runs");
     let messages = messages_of_a_stop(&ecosystem);
     assert_eq!(messages[0], "STOPPING=1\n");
-    // The longest of them waits alone while the others are saved: more time is asked for meanwhile.
+    // The longest `save` goes on after the others, and the host asks for more time meanwhile.
     let while_saving = messages
         .iter()
         .filter(|message| message.contains("-4000 (its `save`)"));
@@ -208,7 +209,7 @@ fn a_state_that_the_disk_does_not_take_is_named_at_the_end_and_the_others_are_wr
     for guest in &mut guests {
         guest.ask("increment", &json!([]));
     }
-    // A directory in its place stands for a disk that takes nothing.
+    // A directory in the file's place stands for a disk that accepts no writes.
     fs::create_dir_all(ecosystem.home().join("states/First.json/full")).expect("our own home");
     ecosystem.stop();
     assert_eq!(kept_count(&ecosystem, "Second"), Some(1));

@@ -1,4 +1,4 @@
-//! What signals do to a host, and what it does about those that its starter has blocked or ignored.
+//! Signals to a host, and signals that its parent has blocked or ignored.
 
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
@@ -9,7 +9,7 @@ use dae_tests::{Ecosystem, Guest, LIMIT, process, program, until};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// Signals that end a host in order, however they are meant elsewhere.
+/// Signals that end a host in order, whatever their usual meaning.
 const ENDING: [Signal; 7] = [
     Signal::HUP,
     Signal::QUIT,
@@ -33,7 +33,7 @@ fn a_signal_that_would_kill_ends_the_host_in_order_and_no_state_is_lost() {
         }
         ecosystem.signal(signal);
         if signal == Signal::HUP {
-            // The kernel and the shell both send one when a terminal is closed.
+            // When a terminal closes, the kernel and the shell each send one.
             ecosystem.signal(signal);
         }
         assert_eq!(ecosystem.end(), 0, "{signal:?}: {}", ecosystem.stderr());
@@ -51,7 +51,7 @@ fn a_signal_without_meaning_changes_nothing() {
     ecosystem.stop();
 }
 
-/// A host under `env` with these options, which set what it inherits.
+/// Starts a host through `env`, whose options set the signals that the host inherits as blocked or ignored.
 fn started_by_env(ecosystem: &Ecosystem, options: &[&str]) -> program::Running {
     let ours = ecosystem.command();
     let mut command = Command::new("env");
@@ -73,7 +73,7 @@ fn what_the_starter_has_blocked_or_ignored_keeps_no_host_from_its_work_or_its_en
     let ecosystem = Ecosystem::asleep();
     let options = ["--block-signal", "--ignore-signal=CHLD,TERM,HUP"];
     let mut host = started_by_env(&ecosystem, &options);
-    // As under `nohup`.
+    // A host that was started with SIGHUP ignored, as by `nohup`, survives it.
     process::signal(host.pid(), Signal::HUP);
     let mut guest = ecosystem.install("Misbehave", "misbehave", &["--isolate"]);
     let worker = guest.ask("pid", &json!([]));
@@ -82,7 +82,7 @@ fn what_the_starter_has_blocked_or_ignored_keeps_no_host_from_its_work_or_its_en
         let blocked = process::status_line(process.as_u64().expect("a pid"), "SigBlk");
         assert_eq!(blocked.trim_start_matches('0'), "", "of process {process}");
     }
-    // Without SIGCHLD's default a host can't ask how a process ended.
+    // If SIGCHLD stayed ignored, the host could not find out how a process ended.
     let _ = ecosystem.cli(&["call", "Misbehave", "exit", "3"]);
     ecosystem.until_state("Misbehave", "ready");
     let status = ecosystem.status("Misbehave");
@@ -92,7 +92,7 @@ fn what_the_starter_has_blocked_or_ignored_keeps_no_host_from_its_work_or_its_en
     assert_eq!(host.end(LIMIT), Some(0));
 }
 
-/// The handlers stand before anything else is begun: whoever sees a part of the home can end the host in order.
+/// The host installs its signal handlers first, so it can be ended in order as soon as any part of its home exists.
 #[test]
 fn a_signal_during_the_start_ends_it_in_order() {
     for _ in 0..10 {
@@ -124,7 +124,7 @@ fn a_host_whose_standard_descriptors_are_closed_is_as_any_other() {
     });
     let _ = ecosystem.install("Apart", "vectors", &["--isolate"]);
     let _ = ecosystem.install("Here", "vectors", &[]);
-    // Nothing of the host's own has got one of the three numbers.
+    // None of the host's own files has taken one of these three numbers.
     let descriptors = process::descriptors(host.pid());
     let is_ours = |number: &u32| {
         let target = descriptors.get(number);
@@ -135,7 +135,7 @@ fn a_host_whose_standard_descriptors_are_closed_is_as_any_other() {
     assert_eq!(host.end(LIMIT), Some(0));
 }
 
-/// A host raises the limit for itself; programs that can't count beyond it must not find a higher one.
+/// A host raises its own limit. Its subprocesses get the original one, since some programs can't use higher numbers.
 #[test]
 fn a_subprocess_and_what_daemons_start_have_the_soft_limit_of_descriptors_that_the_host_was_started_with()
  {
@@ -166,24 +166,24 @@ fn a_subprocess_and_what_daemons_start_have_the_soft_limit_of_descriptors_that_t
     for process in processes {
         assert_eq!(process::bound(process, "Max open files"), "500");
     }
-    // The host itself takes as many as it needs.
+    // The host itself uses as many as it needs.
     let port = ecosystem.port_of("Here");
     let guests: Vec<_> = (0..520).map(|_| Guest::connect(port)).collect();
     Guest::connect(port).expect_alive();
     drop(guests);
-    // Nothing ends what a daemon in the host's process has started.
+    // A process that an in-process daemon has started is ended by nothing else.
     process::signal(processes[2], Signal::KILL);
     process::signal(host.pid(), Signal::TERM);
     assert_eq!(host.end(LIMIT), Some(0));
 }
 
-/// A limit on the size of files is a full disk to whoever writes, and the end of nobody.
+/// A limit on the size of files acts like a full disk: a write fails, and no process ends.
 #[test]
 fn a_file_that_may_not_grow_is_refused_and_ends_nobody() {
     let ecosystem = Ecosystem::asleep();
     let ours = ecosystem.command();
     let mut command = Command::new("sh");
-    // In blocks of 512 bytes; no plugin is so small.
+    // The limit is in blocks of 512 bytes; every plugin is larger.
     command
         .args(["-c", "ulimit -f 400; exec \"$0\" \"$@\""])
         .arg(ours.get_program())
@@ -205,7 +205,7 @@ fn a_file_that_may_not_grow_is_refused_and_ends_nobody() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Both places that a daemon's code can run in, as flags of `install`.
+/// Flags of `install` for each mode.
 const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
 
 #[track_caller]
@@ -213,14 +213,14 @@ fn until_told(ecosystem: &Ecosystem, part: &str) {
     until(LIMIT, part, || ecosystem.stderr().contains(part));
 }
 
-/// A command line that is under way, and where it writes.
+/// A running command line and the file that it writes its errors to.
 struct UnderWay {
     child: Child,
     stderr: PathBuf,
 }
 
 impl UnderWay {
-    /// An `install` of a daemon whose start never ends, once the host is at it.
+    /// Starts an `install` of a daemon whose start never ends, and waits until the host runs that start.
     fn install(ecosystem: &Ecosystem, flags: &[&str]) -> Self {
         let file = ecosystem.plugin("lifecycle");
         let stderr = ecosystem.scratch().join("install.stderr");
@@ -237,7 +237,7 @@ impl UnderWay {
         UnderWay { child, stderr }
     }
 
-    /// How it ended, and what it said.
+    /// Waits for its end. Returns its exit status and its error output.
     fn end(&mut self) -> (ExitStatus, String) {
         let status = program::ends_within(&mut self.child, LIMIT).expect("it ends");
         let said = fs::read_to_string(&self.stderr).expect("a file of our own");
@@ -247,7 +247,7 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -286,7 +286,7 @@ fn a_command_line_that_is_ended_says_what_becomes_of_its_change() {
         assert_eq!(status.signal(), Some(signal.as_raw()), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.contains("carries it through"), "{said}");
-        // The start was under way, and came to its end.
+        // The start went on until its time limit.
         until_told(&ecosystem, "install was refused");
     }
 }

@@ -1,12 +1,12 @@
-//! The order in which daemons start: circles and others that never come up are told, and keep nobody down.
+//! The order in which daemons start: circles and missing or failing daemons are reported, and prevent no start.
 
 use dae_tests::{Ecosystem, LIMIT, until};
 use serde_json::json;
 
-/// Both places that a daemon's code can run in, as flags of `install`.
+/// Flags of `install` for each mode.
 const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
 
-/// What `status` tells of each.
+/// The daemons, each with a part of its note in `status`.
 const NOTES: [(&str, &str); 7] = [
     ("A", "circle of A, B, C"),
     ("B", "circle of A, B, C"),
@@ -63,7 +63,7 @@ fn whatever_stands_in_after_every_daemon_starts_and_status_tells_why() {
         let answered = |name: &str| log.find(&format!(" {name}#1: generation 1 answers"));
         let order = ["A", "B", "C"].map(|name| answered(name).expect("it is logged"));
         assert!(order.is_sorted(), "{log}");
-        // A file of one in a circle is accepted as any other.
+        // A daemon in a circle can be reloaded like any other.
         let _ = ecosystem.cli(&["reload", "A"]).ok();
         until(LIMIT, "it answers", || {
             ecosystem.status("A")["generation"] == 2

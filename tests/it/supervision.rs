@@ -1,7 +1,7 @@
-//! Supervision: what follows an instance's end, what ends one, and what a daemon in a process of its own may have.
+//! Supervision: the ends of instances and what follows them, and the limits of subprocesses.
 //!
-//! Each rule is shown in both modes where it holds in both. The policies are made small, so that a loop is found in
-//! milliseconds; the table of the defaults is the supervisor's own unit test.
+//! Rules that hold in both modes are tested in both. The policies use small numbers, so that a crash loop is found
+//! within milliseconds; the supervisor's unit tests cover the defaults.
 
 mod batches;
 mod ends;
@@ -17,13 +17,13 @@ use std::io::Write as _;
 use dae_tests::{Ecosystem, Guest};
 use serde_json::Value;
 
-/// Flags of `install`, for each place where a daemon's code may run.
+/// Flags of `install` for each mode.
 const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
 
-/// Longer than any test.
+/// A time that is longer than any test (ms).
 const FOR_EVER_MS: u64 = 3_600_000;
 
-/// Installs the fixture as `Probe`, told what to do and how it is to be run.
+/// Installs the fixture as `Probe` with that config and those settings.
 #[track_caller]
 fn probe(ecosystem: &Ecosystem, flags: &[&str], config: &Value, settings: &Value) -> Guest {
     let (config, settings) = (config.to_string(), settings.to_string());
@@ -31,7 +31,7 @@ fn probe(ecosystem: &Ecosystem, flags: &[&str], config: &Value, settings: &Value
     ecosystem.install("Probe", "probe", &flags)
 }
 
-/// A text of `status`.
+/// Returns the text of a member of `status`.
 #[track_caller]
 fn text<'s>(status: &'s Value, key: &str) -> &'s str {
     status[key]
@@ -39,7 +39,7 @@ fn text<'s>(status: &'s Value, key: &str) -> &'s str {
         .unwrap_or_else(|| panic!("no text {key}: {status}"))
 }
 
-/// Sends lines that are answered as they stand, while it reads the answers: they don't all fit between the two.
+/// Sends lines that are answered unchanged, and reads the answers at the same time: the buffers can't hold them all.
 #[track_caller]
 fn expect_echoes(guest: &mut Guest, lines: &str) {
     let mut stream = guest.stream().try_clone().expect("a second handle");

@@ -1,4 +1,4 @@
-//! A plugin with a tokio of its own: `tokio::spawn`, timers, sockets and `spawn_blocking` work in it as in any program.
+//! A plugin with a tokio runtime of its own: `tokio::spawn`, timers, sockets and `spawn_blocking` work as usual.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -84,7 +84,7 @@ fn a_daemon_calls_another_one_as_its_guest() {
 #[test]
 fn many_wait_at_once_on_one_thread() {
     let (_ecosystem, mut guest) = async_io();
-    // All of them are waited for when the last one is answered.
+    // All of these are pending when the last command is answered.
     for i in 0..100 {
         guest.send(format!("pause#{i} [3600000]\n"));
     }

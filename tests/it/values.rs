@@ -1,13 +1,13 @@
-//! Values arrive as they were sent, or are refused with their place: in both modes, by sync and async commands, in state and
-//! config, and on the way to another daemon.
+//! Values that arrive exactly as sent, or are refused with their place: in both modes, by sync and async commands, in
+//! state and config, and on the way to another daemon.
 
 use dae_tests::{Ecosystem, Guest};
 use serde_json::Value;
 
-/// The names of the two daemons, and the flags that they are installed with.
+/// The names of the two daemons, and their flags of `install`.
 const DAEMONS: [(&str, &[&str]); 2] = [("Here", &[]), ("Apart", &["--isolate"])];
 
-/// Numbers that are not the sender's own once they are rounded.
+/// A config whose numbers would change if they were rounded.
 const CONFIG: &str = r#"{"double":10928588.983213553,"whole":9007199254740993,"any":[18446744073709551615,-0.0,1e23]}"#;
 
 const KEPT: &str = r#"{"double":0.1966823842799887,"single":16777216.0,"whole":18446744073709551615,"wide":340282366920938463463374607431768211455,"low":-170141183460469231731687303715884105728,"any":[9007199254740993,5e-324]}"#;
@@ -17,7 +17,7 @@ fn line(guest: &mut Guest, sent: &str) -> String {
     guest.line()
 }
 
-/// One host with both daemons.
+/// Runs a test on each of both daemons of one host.
 fn both(test: impl Fn(&Ecosystem, &str, &mut Guest)) {
     let mut ecosystem = Ecosystem::start();
     for (name, flags) in DAEMONS {
@@ -31,7 +31,7 @@ fn both(test: impl Fn(&Ecosystem, &str, &mut Guest)) {
     ecosystem.stop();
 }
 
-/// What is sent, and the line that it is answered with, digit by digit.
+/// Lines, each with its exact answer.
 const EXACT: [(&str, &str); 37] = [
     ("double 10928588.983213553", "double [10928588.983213553]"),
     ("later [10928588.983213553]", "later [10928588.983213553]"),
@@ -102,7 +102,7 @@ const EXACT: [(&str, &str); 37] = [
     ("any 'NaN'", "any [\"NaN\"]"),
 ];
 
-/// What is sent, and parts of the message that it is refused with as `bad-arguments`.
+/// Lines that are refused with `bad-arguments`, each with parts of the message.
 const REFUSED: [(&str, &[&str]); 31] = [
     ("double NaN", &["argument 1", "NaN"]),
     ("later [NaN]", &["argument 1", "NaN"]),
@@ -182,7 +182,7 @@ const REFUSED: [(&str, &[&str]); 31] = [
     ("any [\"\\ud800\"]", &["argument 1", "surrogate"]),
 ];
 
-/// Names of serde and of Rust that a message doesn't have.
+/// Names of serde and of Rust that no message contains.
 const RUST: [&str; 9] = [
     "f64",
     "u8",
@@ -231,7 +231,7 @@ fn numbers_arrive_exact_or_are_refused_with_their_place() {
     });
 }
 
-/// As deep as serde_json reads, and one deeper.
+/// Asserts that a value may nest as deep as serde_json reads, and no deeper.
 fn nesting(guest: &mut Guest) {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     for command in ["any", "any_later"] {
@@ -272,7 +272,7 @@ fn refusal(guest: &mut Guest, sent: &str, code: &str) -> String {
     }
 }
 
-/// What a person types who forgets the quotes, and what the message says is to be written.
+/// Arguments without their quotes, each with the correction that the message offers.
 const UNQUOTED: [(&str, &str); 6] = [
     ("n", r#"["n"]"#),
     ("[n]", r#"["n"]"#),
@@ -295,7 +295,7 @@ fn what_is_not_in_quotes_is_answered_with_what_to_write() {
         check(guest, "double");
         check(guest, "later");
         check(&mut ecosystem.guest("Dae"), "find");
-        // One that is JSON5, and not what is wanted.
+        // Valid JSON5 of the wrong type.
         let said = refusal(guest, "double 'n'", "bad-arguments");
         assert!(said.contains("expected a number"), "{said}");
     });
@@ -315,7 +315,7 @@ fn a_result_that_json_does_not_have_is_named_and_no_error_is_silent() {
             let said = refusal(guest, silent, "failed");
             assert!(said.contains("gave no reason"), "{name}: {said:?}");
         }
-        // The state of before stays, and the daemon with it.
+        // The earlier state stays, and the daemon runs on.
         assert_eq!(line(guest, &format!("keep {KEPT}")), "keep []");
         assert_eq!(line(guest, "spoil"), "spoil []");
         let refused = ecosystem.cli(&["reload", name]).code(1);
@@ -327,7 +327,7 @@ fn a_result_that_json_does_not_have_is_named_and_no_error_is_silent() {
 #[test]
 fn state_and_other_daemons_get_the_same_numbers() {
     both(|ecosystem, name, guest| {
-        // A line has no `.0` behind a whole float.
+        // A line has no `.0` after a whole number of this type.
         let answer = format!("kept [{}]", KEPT.replace("16777216.0", "16777216"));
         assert_eq!(line(guest, &format!("keep {KEPT}")), "keep []");
         for _ in 0..2 {
@@ -359,7 +359,7 @@ fn state_and_other_daemons_get_the_same_numbers() {
     });
 }
 
-/// A file from an editor that puts a byte order mark in front.
+/// Some editors put a byte order mark at the beginning of a file.
 #[test]
 fn a_byte_order_mark_in_front_of_a_file_is_dropped() {
     let mut ecosystem = Ecosystem::asleep();
@@ -379,7 +379,7 @@ fn a_byte_order_mark_in_front_of_a_file_is_dropped() {
     let said: Value = guest.ask("config", &Value::Array(Vec::new()));
     assert_eq!(said["whole"], 9_007_199_254_740_993_u64);
     ecosystem.stop();
-    // All files in the home that a person may edit.
+    // All files of the home that a person may edit.
     let state = ecosystem.home().join("states/Values.json");
     for path in [
         state,

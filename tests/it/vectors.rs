@@ -1,7 +1,7 @@
-//! Every vector of Common TCP, through a real socket, against a real plugin.
+//! Every vector of Common TCP through a real socket against a real plugin.
 //!
-//! Each goes over a connection of its own, once in one write and once byte by byte. After the expected lines one more
-//! command is sent: what comes next must be its reply, so that a line too many is seen without waiting for silence.
+//! Each vector has a connection of its own, once in one write and once byte by byte. After the expected lines the test
+//! sends one more command, whose reply must come next. So a surplus line is noticed without waiting for silence.
 
 use std::io::Write as _;
 
@@ -40,11 +40,11 @@ impl Vector {
         }
     }
 
-    /// One connection, `chunk` bytes a write.
+    /// Plays the vector over one connection, with `chunk` bytes per write.
     fn play(&self, port: u16, chunk: usize) {
         let mut guest = Guest::connect(port);
         for bytes in self.send.chunks(chunk) {
-            // One that is refused early may be closed before all of it is sent.
+            // A connection that is refused early may be closed before all of it is sent.
             let sent = guest.stream().write_all(bytes);
             assert!(sent.is_ok() || self.closed, "{}: {sent:?}", self.id);
         }
@@ -103,7 +103,7 @@ impl Vector {
     }
 }
 
-/// A string as UTF-8, or `{"hex": …}`.
+/// Returns the bytes of a string as UTF-8, or of `{"hex": …}`.
 fn bytes(send: &Value) -> Vec<u8> {
     let hex = match send {
         Value::String(text) => return text.clone().into_bytes(),
@@ -123,7 +123,7 @@ fn every_vector_byte_by_byte() {
     play_all(1);
 }
 
-/// Plays every vector in both modes, `chunk` bytes a write.
+/// Plays every vector in both modes, with `chunk` bytes per write.
 fn play_all(chunk: usize) {
     let ecosystem = Ecosystem::start();
     for (name, flags) in [("Here", &[][..]), ("Apart", &["--isolate"])] {

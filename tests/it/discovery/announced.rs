@@ -1,11 +1,11 @@
-//! Daemons that come by themselves.
+//! Daemons that announce themselves to the host.
 
 use dae_tests::{LIMIT, until};
 use serde_json::{Value, json};
 
 use super::scene::{Habit, Recorder, host_among, host_that_asks, scan};
 
-/// Announces until it isn't too soon after the last time.
+/// Announces a daemon, again while the host answers that it is too soon after the last time. Returns the final answer.
 #[track_caller]
 fn announce(dae: &mut dae_tests::Guest, credential: &Value) -> Result<Value, String> {
     let mut told = Err(String::new());
@@ -32,7 +32,7 @@ fn a_daemon_that_was_not_ready_announces_itself() {
         (&json!("Late"), &json!(true))
     );
     assert_eq!(dae.ask("find", &json!(["Late"])), listed);
-    // At once again is too soon, unless this machine took its time over it; and each time it is asked.
+    // Announcing again at once is too soon, but may pass on a slow machine. Each one that passes asks the daemon again.
     let mut asked = 2;
     let fault = loop {
         assert!(asked < 20, "it is never too soon");
@@ -44,7 +44,7 @@ fn a_daemon_that_was_not_ready_announces_itself() {
     assert!(fault.message.contains("try again"), "{fault:?}");
     assert_eq!(one.guests(), asked);
     assert_eq!(one.heard(), b"dae\n".repeat(asked));
-    // Whoever announced it, what it says itself is what counts.
+    // The daemon's own answer counts, not the announced credential.
     one.becomes(Habit::Says(one.credential("Later")));
     let listed = announce(&mut dae, &credential).expect("it is honest");
     assert_eq!(listed["name"], "Later");

@@ -1,4 +1,4 @@
-//! Two ecosystems on one machine, which see each other's daemons as foreign ones.
+//! Two ecosystems on one machine, each of which sees the other's daemons as foreign ones.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::scene::{host_among, only, scan};
 
-/// An ecosystem with a daemon in its host's process and one in a process of its own, and the ports of all.
+/// Starts an ecosystem with an in-process daemon and a subprocess. Returns it with the ports of Dae and of both.
 fn inhabited(plugins: [(&str, &str); 2]) -> (Ecosystem, Vec<u16>) {
     let ecosystem = Ecosystem::start_configured(&json!({"dae_port": free_port()}));
     let [(near, of_near), (apart, of_apart)] = plugins;
@@ -18,7 +18,7 @@ fn inhabited(plugins: [(&str, &str); 2]) -> (Ecosystem, Vec<u16>) {
     (ecosystem, ports.to_vec())
 }
 
-/// One that nobody else's Dae takes, as the usual one may be where this host stops and starts.
+/// Returns a free port for Dae. Another host could take the default port while this one is stopped.
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     listener.local_addr().expect("an address").port()
@@ -45,7 +45,7 @@ fn two_ecosystems_see_each_others_daemons() {
     until(LIMIT, "both see all", || {
         scan(&one) == seen_by_one && scan(&two) == seen_by_two
     });
-    // Many scans later nothing has changed, and nobody takes the other's for a liar.
+    // Later scans change nothing: neither host takes the other's daemons for impostors.
     for _ in 0..5 {
         assert_eq!(scan(&one), seen_by_one);
         assert_eq!(scan(&two), seen_by_two);
@@ -76,7 +76,7 @@ fn a_worker_that_is_replaced_is_known_by_its_new_process() {
     });
 }
 
-/// Each connection to a host has the number after the one before it, whatever it comes for.
+/// Relies on the host's numbering of connections: each has the number after the previous one, whatever it is for.
 #[test]
 fn a_host_asks_none_of_its_own() {
     const NAMES: [&str; 2] = ["Near", "Apart"];

@@ -1,5 +1,5 @@
-//! A foreign daemon that has gone must not be answered for by the caller itself: TCP connects a port to itself where nobody
-//! listens there and the system chooses that port for the connecting end.
+//! A caller must not answer its own call to a foreign daemon that is gone. TCP connects a port to itself if nothing
+//! listens on it and the system picks it for the connecting end.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use dae_tests::{Ecosystem, program};
 
 use crate::clients::tool;
 
-/// Answers `dae` with its credential, and everything else with `real`.
+/// A daemon that answers `dae` with its credential, and everything else with `real`.
 const SENSOR: &str = r#"
 import json, os, socket, threading
 listener = socket.socket()
@@ -27,7 +27,7 @@ while True:
     threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 "#;
 
-/// A shell in a network namespace of its own, where the machine allows that.
+/// Returns a command for a shell in a network namespace of its own, or `None` where the tools for it are missing.
 fn in_own_network() -> Option<Command> {
     let is_root = rustix::process::geteuid().is_root();
     let flags = if is_root { "-n" } else { "-rn" };

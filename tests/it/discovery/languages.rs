@@ -1,4 +1,4 @@
-//! Daemons in other languages, which know the seed's protocol and nothing else.
+//! Daemons in other languages, which speak only the seed's protocol.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::scene::{host_among, only, scan};
 use crate::clients::{script, tool};
 
-/// A daemon that runs as a program of its own, and its port.
+/// Starts a daemon that is a program of its own, and returns it with its port.
 fn daemon(command: &mut Command) -> (Running, u16) {
     let mut running = Running::start(command.stdin(Stdio::null()));
     let port = running.line(LIMIT).parse().expect("it prints its port");
@@ -26,7 +26,7 @@ fn in_python(arguments: &[&str]) -> Option<(Running, u16)> {
     Some(daemon(python.arg(script("daemon.py")).args(arguments)))
 }
 
-/// All that can be done with a foreign daemon: it is found, listed, called, and no more when it is gone.
+/// Asserts all that can be done with a foreign daemon: it is found, listed and called, and removed once it is gone.
 fn lives_among_others(name: &str, language: &str, (running, port): (Running, u16)) {
     let ecosystem = host_among(&[port]);
     assert_eq!(scan(&ecosystem), [name]);
@@ -106,7 +106,7 @@ fn a_daemon_that_listens_on_ipv6_alone_is_called_there() {
     assert_eq!(called.stdout, "3\n");
 }
 
-/// A server may listen in one process and answer in its children.
+/// A server may listen in one process and answer in its child processes.
 #[test]
 fn a_daemon_that_answers_in_a_child_is_believed() {
     const FORKS: &str = "

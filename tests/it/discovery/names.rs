@@ -1,4 +1,4 @@
-//! Whose word is taken, and under which name.
+//! The names of foreign daemons, and the credentials that are believed.
 
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ fn a_foreign_daemon_never_shadows_one_of_the_hosts() {
     );
     assert_eq!(found["plugin"], "Counter", "what it calls itself");
     own.expect_alive();
-    // Free again, and nobody's name changes for that.
+    // The name is free again, but the foreign daemon keeps the one that it has.
     let _ = ecosystem.cli(&["uninstall", "Counter"]).ok();
     assert_eq!(scan(&ecosystem), [&*with_port]);
 }

@@ -1,4 +1,4 @@
-//! Those who are no daemons: asked once with a few bytes, or not at all; and however they behave, a scan ends.
+//! Listeners that are no daemons: the host asks them once, with a few bytes, or not at all. A scan always ends.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
@@ -11,13 +11,13 @@ use serde_json::json;
 
 use super::scene::{Crowd, Habit, Recorder, host_among, host_that_asks, scan};
 
-/// The most that anybody is ever sent.
+/// The most bytes that a listener is ever sent.
 const QUESTION_BYTES_MAX: usize = 16;
 
-/// The rules' own ports.
+/// Ports of printers, which the rules exclude.
 const PRINTERS: std::ops::RangeInclusive<u16> = 9100..=9107;
 
-/// Scans until one listener that may be asked has been: then whoever else was to be asked has been too.
+/// Scans three times and finds no daemon. By then the host has asked every listener that it may ask.
 #[track_caller]
 fn scan_thrice(ecosystem: &Ecosystem) {
     for _ in 0..3 {
@@ -48,7 +48,7 @@ fn ports_that_the_config_excludes_and_printers_are_sent_nothing() {
         Recorder::start(Habit::Silent),
         Recorder::start(Habit::Silent),
     );
-    // Free or not is the machine's affair; where none is free, the unit tests of the rules have to do.
+    // Another program may hold some of these ports. If it holds all, only the unit tests of the rules cover printers.
     let printer = PRINTERS
         .into_iter()
         .find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
@@ -65,7 +65,7 @@ fn ports_that_the_config_excludes_and_printers_are_sent_nothing() {
     }
 }
 
-/// The listener of another user records to its standard output.
+/// Another user's listener prints each guest that it gets.
 #[test]
 fn another_users_listener_is_sent_nothing() {
     const RECORDS: &str = "
@@ -80,7 +80,7 @@ while True:
         eprintln!("SKIPPED: only root can start a listener of another user");
         return;
     }
-    // What a nobody can run: the interpreter of a test may lie in a root's home.
+    // The other user may be unable to run the usual interpreter, which may lie in root's home.
     let Some(python) = ["/usr/bin/python3", "/usr/local/bin/python3"]
         .into_iter()
         .find(|path| std::path::Path::new(path).exists())
@@ -107,7 +107,7 @@ while True:
     asked.records(&ecosystem);
     scan_thrice(&ecosystem);
     assert_eq!(asked.guests(), 1);
-    // A guest of ours is the first that it has.
+    // This test's own guest is the first that it gets.
     drop(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens"));
     assert_eq!(other.line(LIMIT), "a guest b''");
 }
@@ -131,9 +131,9 @@ fn however_two_hundred_listeners_behave_a_scan_is_soon_over() {
         assert_eq!(scan["daemons"][0]["name"], "Honest", "{scan}");
         scan["asked"].clone()
     };
-    // Half of them cost half a second each. One after the other they would take longer than a command line may.
+    // Half of the listeners cost half a second each. In sequence they would exceed the command line's time limit.
     assert_eq!(scan(), LISTENERS + 1);
-    // A guest that has left is seen to have left a moment later.
+    // The host asks 16 at a time. The count may be a little higher: a listener notices late that a guest has left.
     let most = crowd.most.load(Ordering::SeqCst);
     assert!((2..=16 + 4).contains(&most), "{most} at once");
     assert_eq!(scan(), 0, "nobody is asked again");
@@ -142,7 +142,7 @@ fn however_two_hundred_listeners_behave_a_scan_is_soon_over() {
 
 #[test]
 fn who_is_full_is_given_up_on() {
-    // A queue of one, and nobody who accepts: further connections hang.
+    // The queue has one place, and nothing accepts its connections: further ones hang.
     let full = rustix::net::socket(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::STREAM,

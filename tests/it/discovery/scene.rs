@@ -1,7 +1,7 @@
-//! What the tests of discovery share: hosts that may ask at few ports, and listeners that record what they hear.
+//! Shared parts of the discovery tests: hosts that may ask at few ports, and listeners that record what they hear.
 //!
-//! Whoever develops this may well have a host of their own running, which asks these listeners too: so each is told whose
-//! guests to record, and serves the others without a word about it.
+//! A developer may well have another host running, which asks these listeners too. So a listener records the guests of
+//! one host only, and serves others without recording them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,10 +13,10 @@ use std::time::Duration;
 use dae_tests::{Ecosystem, process};
 use serde_json::{Value, json};
 
-/// Between two looks of a listener's thread.
+/// The pause between two looks of a listener's thread.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A host's config that lets it ask at these ports alone, and only when it is told to.
+/// Returns a host's config that lets it ask at these ports only, and only on request.
 pub(crate) fn only(ports: &[u16]) -> Value {
     let mut ports = ports.to_vec();
     ports.sort_unstable();
@@ -31,12 +31,12 @@ pub(crate) fn only(ports: &[u16]) -> Value {
     json!({"scan_ms": 0, "scan_ports_never": never})
 }
 
-/// A host that may ask at these ports alone.
+/// Starts a host that may ask at these ports only.
 pub(super) fn host_among(ports: &[u16]) -> Ecosystem {
     Ecosystem::start_configured(&only(ports))
 }
 
-/// A host that may ask these listeners alone, and is the one that they record.
+/// Starts a host that may ask these listeners only, and makes them record its guests.
 pub(super) fn host_that_asks(recorders: &[&Recorder]) -> Ecosystem {
     let ports: Vec<u16> = recorders.iter().map(|one| one.port).collect();
     let ecosystem = host_among(&ports);
@@ -44,7 +44,7 @@ pub(super) fn host_that_asks(recorders: &[&Recorder]) -> Ecosystem {
     ecosystem
 }
 
-/// Has a host look now; the names that it lists, its own daemons left out.
+/// Makes a host scan now. Returns the names of the foreign daemons that it lists.
 #[track_caller]
 pub(crate) fn scan(ecosystem: &Ecosystem) -> Vec<String> {
     let scan = ecosystem.cli(&["scan", "--json"]).ok().json();
@@ -53,18 +53,18 @@ pub(crate) fn scan(ecosystem: &Ecosystem) -> Vec<String> {
     rows.map(name).collect()
 }
 
-/// What a listener does with a guest, once it has heard something or not.
+/// The behaviour of a listener towards a guest.
 #[derive(Debug, Clone)]
 pub(super) enum Habit {
-    /// Says nothing, and waits for the guest to leave.
+    /// Sends nothing, and waits for the guest to leave.
     Silent,
-    /// Answers the first bytes so.
+    /// Answers the first bytes with this text.
     Says(String),
-    /// Sends one byte after the other, and no line's end.
+    /// Sends one byte after the other without ending a line.
     Drips,
-    /// Sends a megabyte at once, and no line's end.
+    /// Sends a megabyte at once without ending a line.
     Floods,
-    /// Closes before it hears anything.
+    /// Closes the connection before it hears anything.
     Closes,
 }
 
@@ -81,11 +81,11 @@ struct Record {
     heard: Mutex<Vec<u8>>,
     guests: AtomicUsize,
     is_over: AtomicBool,
-    /// The process whose guests are recorded; 0 for none.
+    /// The process id of the host whose guests are recorded; 0 for none.
     host: AtomicU32,
 }
 
-/// Guests of all recorders that are there at once, and the most there have been.
+/// The number of guests of all recorders at the moment, and the highest so far.
 #[derive(Default)]
 pub(super) struct Crowd {
     now: AtomicUsize,
@@ -116,21 +116,21 @@ impl Recorder {
         }
     }
 
-    /// One that says it is a daemon of that name, in this process.
+    /// Returns a listener that answers as an honest daemon of that name in this process.
     pub(super) fn daemon(name: &str) -> Self {
         let recorder = Self::start(Habit::Silent);
         recorder.becomes(Habit::Says(recorder.credential(name)));
         recorder
     }
 
-    /// An honest reply to `dae`.
+    /// Returns an honest reply to `dae`.
     pub(super) fn credential(&self, name: &str) -> String {
         let pid = std::process::id();
         let credential = json!([{"name": name, "pid": pid, "port": self.port}]);
         format!("dae {credential}\n")
     }
 
-    /// From now on that host's guests are recorded.
+    /// Records that host's guests and no others'.
     pub(super) fn records(&self, ecosystem: &Ecosystem) {
         self.record.host.store(ecosystem.pid(), Ordering::SeqCst);
     }
@@ -139,20 +139,20 @@ impl Recorder {
         *self.habit.lock().expect("whole") = habit;
     }
 
-    /// All bytes that all guests have sent.
+    /// Returns all bytes that all guests have sent.
     pub(super) fn heard(&self) -> Vec<u8> {
         self.record.heard.lock().expect("whole").clone()
     }
 
-    /// How many guests have come.
+    /// Returns the number of recorded guests.
     pub(super) fn guests(&self) -> usize {
         self.record.guests.load(Ordering::SeqCst)
     }
 }
 
 impl Record {
-    /// Whether a guest is one of the host's: the kernel knows whose its other end is, for as long as it is there. One that has
-    /// gone before it was looked at is taken for the host's: on a busy machine a probe may be over by then.
+    /// Returns whether a guest comes from the host. The kernel knows the process at its other end while the connection
+    /// exists. A guest that is gone by now counts as the host's: on a busy machine a probe may be over so soon.
     fn is_of_host(&self, peer: SocketAddr) -> bool {
         let host = self.host.load(Ordering::SeqCst);
         match peer {
@@ -167,7 +167,7 @@ impl Record {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.record.is_over.store(true, Ordering::SeqCst);
-        // The port is free when it is gone.
+        // The port is free once the thread has ended.
         self.thread.take().map(JoinHandle::join);
     }
 }
@@ -195,7 +195,7 @@ fn listen(listener: &TcpListener, record: &Arc<Record>, habit: &Mutex<Habit>, cr
     }
 }
 
-/// One guest, until it has gone or been sent away.
+/// Serves one guest until it leaves, the connection fails or the test is over.
 fn serve(mut stream: TcpStream, habit: &Habit, record: &Record) {
     if matches!(habit, Habit::Closes) {
         return;

@@ -1,4 +1,4 @@
-//! Floods between daemons: bounded, answered, and nobody else's trouble.
+//! Floods between daemons: they are bounded and answered, and harm no other daemon.
 
 use dae_tests::{LIMIT, process, until};
 use rustix::process::Resource;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Pair, heard};
 
-/// More connections than a host of few descriptors has room for.
+/// More connections than a host with few descriptors can hold.
 const CONNECTIONS: usize = 300;
 
 #[test]
@@ -29,7 +29,7 @@ fn a_flood_of_calls_is_answered_every_one() {
     }
 }
 
-/// Its connections have a descriptor of the host each, wherever its code runs.
+/// Each of its connections takes one of the host's descriptors, in both modes.
 #[test]
 fn one_who_connects_without_end_locks_out_neither_the_owner_nor_others() {
     for is_apart in [false, true] {
@@ -51,7 +51,7 @@ fn one_who_connects_without_end_locks_out_neither_the_owner_nor_others() {
             "{label}: {}",
             refused.len()
         );
-        // The owner is served, and so are guests: those of others too.
+        // The owner is still served, and so are guests, those of other daemons included.
         let third = pair.here.plugin("sample");
         let third = third.to_str().expect("UTF-8");
         let _ = pair
@@ -76,7 +76,7 @@ fn one_who_does_not_read_what_is_pushed_to_it_is_let_go() {
         let label = pair.label.clone();
         let number = pair.connect();
         pair.a.ask("follow", &json!([number]));
-        // 64 MiB, and nobody of A's takes them as quickly as they come.
+        // 64 MiB of events, faster than A takes them.
         pair.a.send(format!("ask [{number},\"pour\",65536,1024]\n"));
         let _ = pair.a.message();
         until(LIMIT, &format!("{label}: both go on"), || {

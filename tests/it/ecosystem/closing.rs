@@ -1,4 +1,4 @@
-//! Connections that are closed: what was on its way has arrived, in both directions, and nobody waits for their end.
+//! Closed connections: data on its way arrives in both directions, and nothing waits for their end.
 
 use dae_tests::{LIMIT, until};
 use serde_json::json;
@@ -37,7 +37,7 @@ fn a_host_ends_in_time_whoever_visits_whom() {
         pair.a.ask("follow", &json!([number]));
         pair.a.ask("call", &json!(["A", "echo", 1]));
         pair.a.ask("call", &json!([pair.other, "echo", 1]));
-        // A host that waited for the grace would not end within the limit of the helper.
+        // A host that waited for the grace would not end within the limit of `stop`.
         pair.here.stop();
     }
 }

@@ -1,4 +1,4 @@
-//! Events over a connection: who hears them, who refuses them, and questions that go the other way.
+//! Events over a connection: heard, refused, and questions to the side that connected.
 
 use dae_tests::{LIMIT, until};
 use serde_json::json;

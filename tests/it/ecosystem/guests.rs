@@ -1,4 +1,4 @@
-//! `#[on(connect)]` and `#[on(disconnect)]`: a daemon knows its guests, in whichever mode and over every change.
+//! `#[on(connect)]` and `#[on(disconnect)]`: a daemon knows its guests in both modes and across reloads.
 
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Fifty daemons in a ring, each of which calls the next: every lap is answered, whatever happens on the way.
+//! Fifty daemons in a ring, each of which calls the next: every lap is answered, through a reload and a kill.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const DAEMONS: u64 = 50;
-/// Each of these runs in a process of its own, so that the ring goes through every kind of boundary.
+/// The distance between subprocesses in the ring, so that a lap crosses every kind of boundary.
 const APART_EVERY: u64 = 10;
 const LAPS: u64 = 10_000;
-/// Laps on their way at a time.
+/// The number of laps under way at a time.
 const ABREAST: u64 = 8;
-/// One lap may wait for a daemon that starts again.
+/// The longest lap, which may wait for a daemon to start again.
 const LAP_MAX: Duration = Duration::from_secs(30);
 
 fn name(number: u64) -> String {
@@ -36,7 +36,7 @@ fn ring() -> Ecosystem {
     host
 }
 
-/// What a lap came to: the daemons it passed, or the text of its failure.
+/// Returns a lap's result: the number of daemons passed, or the text of its failure.
 fn lap(guest: &mut Guest) -> Result<Value, String> {
     let line = guest.line_within(LAP_MAX).expect("an answer");
     let message = dae_tests::Message::read(&line);

@@ -1,11 +1,11 @@
-//! The plugins that show how daemons talk: a clock that ticks to whoever asked, a relay that calls and forwards.
+//! Example plugins in which daemons talk: a clock that ticks to subscribers, and a relay that calls and forwards.
 
 use dae_tests::{Ecosystem, Guest, LIMIT, Message, until};
 use serde_json::{Value, json};
 
 use super::{flags, heard};
 
-/// Quick enough for a test, and slow enough not to fill its logs.
+/// A period that is short enough for a test, and long enough not to fill its logs.
 const QUICK: &str = r#"{"every_ms":20}"#;
 
 fn clock(host: &Ecosystem, is_apart: bool) -> Guest {
@@ -13,7 +13,7 @@ fn clock(host: &Ecosystem, is_apart: bool) -> Guest {
     host.install("Clock", "clock", &flags)
 }
 
-/// The number of the next tick; nothing but ticks may come.
+/// Returns the number of the next tick, and asserts that the next line is a tick.
 #[track_caller]
 fn tick(guest: &mut Guest) -> u64 {
     let Message {
@@ -23,7 +23,7 @@ fn tick(guest: &mut Guest) -> u64 {
     arguments[0].as_u64().expect("a number")
 }
 
-/// The reply to a command, with ticks before it left aside.
+/// Returns the reply to a command, and skips the ticks before it.
 #[track_caller]
 fn ask_amid_ticks(guest: &mut Guest, line: &str) -> Value {
     let name = line.split(' ').next().unwrap_or(line);

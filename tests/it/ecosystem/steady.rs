@@ -1,4 +1,4 @@
-//! What one daemon does slowly, oddly or without end, and nobody else suffers from.
+//! Slow, odd or endless work of one daemon, which must not hold up any other.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{GRACE_MS, Pair, flags, heard};
 
-/// A reload takes well under a second; one that waits for what will not come takes the whole grace, which is longer.
+/// The longest reload. A good one takes well under a second; one that waits in vain takes the grace, which is longer.
 const RELOAD_MAX: Duration = LIMIT;
 
 #[test]
@@ -16,7 +16,7 @@ fn a_handler_that_holds_its_thread_holds_up_no_process_that_called_it() {
     for b_apart in [false, true] {
         let mut pair = Pair::here(true, b_apart);
         pair.a.ask("call", &json!(["B", "echo", 1]));
-        // It holds its thread for longer than an answer is waited for.
+        // This holds its thread for longer than the limit on waiting for an answer.
         pair.a.send("call#slow [\"B\",\"block\",60000]\n");
         for _ in 0..100 {
             pair.a.ask("number", &json!([]));
@@ -127,7 +127,7 @@ fn a_daemon_can_be_asked_while_it_is_received() {
     }
 }
 
-/// Installs `B`, and comes to it by no connection, which would be asked who it is.
+/// Installs `B` without connecting to it: `B` asks each guest who it is, and would record this one.
 fn install_unasked(host: &Ecosystem, flags: &[&str]) {
     let file = host.plugin("peer");
     let file = file.to_str().expect("a path in UTF-8");

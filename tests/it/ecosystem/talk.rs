@@ -1,4 +1,4 @@
-//! Calls: what comes back, in which order, and what they end with where the other side fails.
+//! Calls: their replies, the order of the replies, and the errors when the other side fails.
 
 use dae_tests::{LIMIT, process, until};
 use rustix::process::Signal;
@@ -81,7 +81,7 @@ fn slow_calls_of_one_connection_hold_up_no_quick_one() {
     }
 }
 
-/// The codes that a call may be answered with while the other side crashes.
+/// Waits until the other daemon answers `A`'s calls again.
 #[track_caller]
 fn until_answered_again(pair: &mut Pair) {
     let label = pair.label.clone();
@@ -118,7 +118,7 @@ fn a_call_in_the_hands_of_one_that_dies_is_answered_crashed() {
     let number = pair.a.ask("connect", &json!([pair.other]));
     pair.a
         .send(format!("ask [{number},\"echo_late\",1,60000]\n"));
-    // In its hands once that host has counted it as a guest's.
+    // The kill may come before or after the call has been sent, so either error is right.
     process::signal(host.pid(), Signal::KILL);
     let answer = pair.a.message();
     assert_eq!(answer.name, "error", "{answer:?}");
@@ -184,7 +184,7 @@ fn one_that_was_stopped_is_connected_to_again_by_its_name() {
         assert_eq!(pair.a.ask("is_open", &json!([number])), false, "{label}");
         let _ = pair.host_of_b().cli(&["start", &pair.other]).ok();
         if pair.elsewhere.is_some() {
-            // Found again at the next look.
+            // The next scan finds it again.
             let _ = pair.here.cli(&["scan"]).ok();
         }
         until(LIMIT, &format!("{label}: it is there again"), || {

@@ -1,4 +1,4 @@
-//! Topics, and watching who comes and goes.
+//! Topics, and watching which daemons come and go.
 
 use dae_tests::{Ecosystem, Guest, LIMIT, until};
 use serde_json::json;

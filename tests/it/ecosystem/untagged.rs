@@ -1,4 +1,4 @@
-//! Calls to a daemon that knows no tags: its replies are told apart by their order alone, so each must reach its own caller.
+//! Calls to a daemon that knows no tags. Only their order tells its replies apart, so each must reach its own caller.
 //!
 //! The foreign daemon is part of the test, so that a test decides what it answers and when.
 
@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use super::flags;
 use crate::discovery::scene::only;
 
-/// After so long a reply is no longer expected, and a little more.
+/// The time after which the host no longer expects a reply, with a margin.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(62);
 const GIVEN_UP_MAX: Duration = Duration::from_secs(120);
 
-/// A foreign daemon of this process that knows no tags. It runs until the test's process ends.
+/// A foreign daemon in this process that knows no tags. It runs until the test's process ends.
 struct Foreign {
     name: String,
     port: u16,
@@ -28,11 +28,11 @@ struct Foreign {
 
 #[derive(Default)]
 struct State {
-    /// How many lines `hold` may be answered in all.
+    /// The number of `hold`s that may still be answered.
     released: Mutex<usize>,
     changed: Condvar,
     holding: AtomicUsize,
-    /// Connections that asked for more than who it is.
+    /// The number of connections that have sent more than `dae`.
     connections: AtomicUsize,
 }
 
@@ -40,7 +40,7 @@ impl Foreign {
     fn start() -> Self {
         static LAST: AtomicUsize = AtomicUsize::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
-        // Other tests' hosts may find it, so its name is its own.
+        // Another test's hosts may find this daemon, so its name must be unique.
         let name = format!("Untagged-{}-{number}", std::process::id());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -71,7 +71,7 @@ impl Foreign {
     }
 }
 
-/// Answers one connection's lines one after the other, each by its name.
+/// Answers one connection's lines in order, each by its name.
 fn serve(stream: &TcpStream, state: &State, credential: &Value) {
     let mut writing = stream.try_clone().expect("a socket");
     let mut is_counted = false;
@@ -93,7 +93,7 @@ fn serve(stream: &TcpStream, state: &State, credential: &Value) {
                     _ => format!("error {}\n", json!([{"command": name}])),
                 }
             }
-            // A reply that can't be read.
+            // This reply can't be read: it is not UTF-8.
             "spoil" => {
                 let sent = writing.write_all(b"spoil [\"\xff\"]\n");
                 if sent.is_err() {
@@ -109,7 +109,7 @@ fn serve(stream: &TcpStream, state: &State, credential: &Value) {
     }
 }
 
-/// A host with that daemon as its neighbour, and `A` of the fixture `peer`.
+/// Starts a host that finds that daemon, with a daemon `A` of the fixture `peer`. Adds `more` to the host's config.
 fn scene(foreign: &Foreign, is_apart: bool, more: &Value) -> (Ecosystem, Guest) {
     let mut config = only(&[foreign.port]);
     for (key, value) in more.as_object().expect("an object") {
@@ -156,7 +156,7 @@ fn each_of_many_callers_gets_its_own_reply() {
     }
 }
 
-/// What was given up, timed out or failed keeps its place until its own reply has come.
+/// A call that timed out or failed keeps its place in the order until its own reply has come.
 #[test]
 fn a_late_reply_goes_to_nobody_else() {
     for is_apart in [false, true] {
@@ -179,7 +179,7 @@ fn a_late_reply_goes_to_nobody_else() {
                 foreign.release();
                 foreign.release();
                 let answer = other.message().result();
-                // On a busy machine the second may run out of time too; it never gets the first one's.
+                // On a busy machine the second call may time out too, but it never gets the first one's reply.
                 let is_own = match &answer {
                     Ok(value) => late == "hold" && value == "second",
                     Err(fault) => late != "hold" || fault.code == "timeout",
@@ -192,7 +192,7 @@ fn a_late_reply_goes_to_nobody_else() {
     }
 }
 
-/// Whether there is something to read of a guest's connection.
+/// Returns whether the guest has unread data.
 fn has_come(guest: &Guest) -> bool {
     let stream = guest.stream();
     stream.set_nonblocking(true).expect("a socket option");
@@ -201,7 +201,8 @@ fn has_come(guest: &Guest) -> bool {
     came.is_ok_and(|bytes| bytes > 0)
 }
 
-/// Each guest gets its own answer or a refusal, and then its own answer to the next; how many were refused.
+/// Asserts that each guest gets its own answer or a refusal, and then its own answer to the next call. Returns the
+/// number of refusals.
 fn refused_and_own(guests: &mut [Guest], number: &Value, is_apart: bool) -> usize {
     let mut refused = 0;
     for (n, guest) in guests.iter_mut().enumerate() {
@@ -212,7 +213,7 @@ fn refused_and_own(guests: &mut [Guest], number: &Value, is_apart: bool) -> usiz
                 assert!(is_own, "apart: {is_apart}: {n} got another one's");
             }
             Err(refusal) => {
-                // By the connection, or before it where the worker has too much to do.
+                // The connection refuses the call, or the worker does before it if it has too much to do.
                 let is_known = ["doesn't read what it is sent", "too many wait already"];
                 let is_known = is_known.iter().any(|text| refusal.message.contains(text));
                 assert!(is_known, "apart: {is_apart}: {refusal:?}");
@@ -225,17 +226,17 @@ fn refused_and_own(guests: &mut [Guest], number: &Value, is_apart: bool) -> usiz
     refused
 }
 
-/// While the other side reads nothing, calls wait for it up to a bound; past that they are refused, and were never sent.
+/// While the other side reads nothing, calls wait up to a bound. Calls past the bound are refused and never sent.
 #[test]
 fn a_call_that_was_refused_takes_nobodys_reply() {
-    // More in all than the bound and the system's buffers.
+    // Together these calls exceed the bound and the system's buffers.
     const GUESTS: usize = 40;
     let text = "x".repeat(500_000);
     for is_apart in [false, true] {
         let foreign = Foreign::start();
         let (ecosystem, mut a) = scene(&foreign, is_apart, &json!({"command_ms": 0}));
         let number = a.ask("connect", &json!([foreign.name]));
-        // From here on it reads nothing, until it is released.
+        // The foreign daemon reads nothing more until it is released.
         a.send(format!("ask [{number},\"hold\",\"held\"]\n"));
         until(LIMIT, "it holds", || foreign.holding() == 1);
         let mut guests: Vec<Guest> = (0..GUESTS).map(|_| ecosystem.guest("A")).collect();
@@ -255,7 +256,7 @@ fn a_call_that_was_refused_takes_nobodys_reply() {
     }
 }
 
-/// Its reply could no longer be told from that to the next call of its name.
+/// A late reply to it could not be told from the reply to the next call of the same name.
 #[test]
 #[ignore = "takes the minute after which a call is given up"]
 fn a_call_that_is_never_answered_has_the_connection_made_anew() {
@@ -271,7 +272,7 @@ fn a_call_that_is_never_answered_has_the_connection_made_anew() {
         until(GIVEN_UP_MAX, "it is given up", || {
             began.elapsed() > GIVEN_UP_AFTER
         });
-        // The thread of the first connection still holds, and would read nothing more.
+        // The first connection's thread still holds and reads nothing, so this call needs another connection.
         a.send(format!(
             "call {}\n",
             json!([foreign.name, "hold", "second"])
@@ -297,7 +298,7 @@ fn a_reply_that_can_not_be_read_answers_its_own_call() {
     }
 }
 
-/// Has a daemon ask this guest as often, under these tags; what it asked, in that order.
+/// Makes a daemon ask this guest once per tag. Returns the questions in the order in which they came.
 fn questions(guest: &mut Guest, tags: &[&str]) -> Vec<Value> {
     for tag in tags {
         guest.send(format!("ask_me#{tag} [\"question\",\"{tag}\"]\n"));
@@ -312,14 +313,14 @@ fn questions(guest: &mut Guest, tags: &[&str]) -> Vec<Value> {
     asked
 }
 
-/// How the commands under those tags ended.
+/// Returns the results of the next `count` commands by their tags.
 fn results(guest: &mut Guest, count: usize) -> BTreeMap<String, Result<Value, Fault>> {
     let answers = (0..count).map(|_| guest.message());
     let by_tag = |answer: Message| (answer.tag.clone().unwrap_or_default(), answer.result());
     answers.map(by_tag).collect()
 }
 
-/// The other direction: a daemon asks its guest, who answers in order, late, with an error, or with what can't be read.
+/// The other direction: a daemon asks its guest, which answers in order, late, with an error, or unreadably.
 #[test]
 fn a_guests_replies_go_to_those_who_asked() {
     for is_apart in [false, true] {
@@ -345,7 +346,7 @@ fn a_guests_replies_go_to_those_who_asked() {
             ended[asked[3].as_str().expect("a tag")],
             Ok(asked[3].clone())
         );
-        // One that times out, and the next.
+        // One question times out, and its late reply comes before that to the next.
         let late = questions(&mut guest, &["late"]);
         let ended = results(&mut guest, 1);
         assert!(ended["late"].is_err(), "apart: {is_apart}: {ended:?}");

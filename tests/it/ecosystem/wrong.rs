@@ -1,13 +1,13 @@
-//! What a daemon asks of its host wrongly is answered the same wherever the daemon runs.
+//! A daemon's wrong requests to its host are answered the same in both modes.
 
 use dae_tests::{Ecosystem, LIMIT, until};
 use serde_json::{Value, json};
 
 use super::flags;
 
-/// What the fixture's `try_wrong` was answered.
+/// Returns the answers that the fixture's `try_wrong` gets.
 fn answers(is_apart: bool) -> Vec<String> {
-    // A call over a connection whose other end is stopped waits so long.
+    // The time that a call to a stopped daemon waits for it (ms).
     let ecosystem = Ecosystem::start_configured(&json!({"instance_wait_ms": 200}));
     let mut a = ecosystem.install("A", "peer", flags(is_apart));
     let _b = ecosystem.install("B", "peer", &[]);

@@ -1,8 +1,7 @@
-//! What ends the host where the daemon runs in the host's own process; each is the same misdeed that a subprocess keeps
-//! to itself.
+//! Faults that end the host when the daemon runs in-process. Most of them are faults that a subprocess keeps to itself.
 //!
-//! Stated here is how far it goes: the host is gone, all connections with it, and the next `run` brings everything back on
-//! the same ports.
+//! The tests show the extent of the damage: the host and all connections are gone, and the next `run` brings everything
+//! back on the same ports.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::scene::{Mode, NAME, Scene};
 
-/// How a process ends.
+/// The end of a process.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Signal(Signal),
@@ -22,7 +21,7 @@ enum End {
 
 const ABRT: End = End::Signal(Signal::ABORT);
 
-/// How long a child may outlive its host.
+/// The longest time that a subprocess may outlive its host.
 const ORPHAN_MAX: Duration = Duration::from_secs(2);
 
 #[track_caller]
@@ -53,7 +52,7 @@ fn ends(mut scene: Scene, command: &str, arguments: &Value, expected: &End) {
     comes_back(&mut scene);
 }
 
-/// The next `run` brings both daemons back, each on its port.
+/// Asserts that the next `run` brings both daemons back, each on its port.
 #[track_caller]
 fn comes_back(scene: &mut Scene) {
     scene.ecosystem.wake(&[]);
@@ -80,25 +79,25 @@ fn stack_overflow() {
     ends_the_host("overflow_stack", &json!([]), &ABRT);
 }
 
-/// Not even the code says that anything was wrong.
+/// Even the exit code reports success.
 #[test]
 fn exit() {
     ends_the_host("exit", &json!([0]), &End::Code(0));
 }
 
-/// Memory that can't be had ends the process that asks for it.
+/// A failed allocation ends the process.
 #[test]
 fn allocating_without_end() {
     let scene = Scene::set(Mode::InProcess, &json!({}));
-    // A little more than it has: to write to gigabytes takes longer than a command may on a busy machine.
+    // A little more than the host has now: to fill gigabytes takes longer than a command's limit on a busy machine.
     let host = scene.ecosystem.pid();
     let bound = process::address_space_bytes(host) + (512 << 20);
     process::set_bound(host, Resource::As, bound);
     ends(scene, "allocate", &json!([]), &ABRT);
 }
 
-/// The group of a subprocess's parent is the host's own; nothing but another user's rights would keep it from that. The
-/// daemon goes with its host.
+/// A subprocess's parent is the host, so this kills the host's own group. Only a different user id could prevent that.
+/// The daemon ends with its host.
 #[test]
 fn killing_the_parents_group() {
     let mut scene = Scene::set(Mode::Subprocess, &json!({}));
@@ -117,7 +116,7 @@ fn killing_the_parents_group() {
     comes_back(&mut scene);
 }
 
-/// Whatever a subprocess has started ends with the host, also where the subprocess itself is stopped at the time.
+/// A process started by a subprocess ends with the host, even if the subprocess is stopped (SIGSTOP) at that time.
 #[test]
 fn what_a_subprocess_has_started_is_gone_soon_after_a_killed_host() {
     for is_stopped in [false, true] {
@@ -137,12 +136,12 @@ fn what_a_subprocess_has_started_is_gone_soon_after_a_killed_host() {
     }
 }
 
-/// Where nobody is left to do it, the next host does.
+/// If neither the host nor the subprocess is left to end it, the next host does.
 #[test]
 fn what_a_killed_subprocess_of_a_killed_host_has_started_is_gone_at_the_next_start() {
     let mut scene = Scene::set(Mode::Subprocess, &json!({}));
     let (child, started) = (scene.pid(), started_by(&mut scene));
-    // A host that is stopped doesn't see it.
+    // A stopped host doesn't notice the subprocess's end.
     scene.ecosystem.signal(Signal::STOP);
     process::signal(child, Signal::KILL);
     until(LIMIT, "it has ended", || process::is_gone(child));
@@ -154,13 +153,13 @@ fn what_a_killed_subprocess_of_a_killed_host_has_started_is_gone_at_the_next_sta
     assert!(dae_tests::files::entries(&records).is_empty());
 }
 
-/// The process that the daemon starts.
+/// Makes the daemon start a process, and returns that process's id.
 fn started_by(scene: &mut Scene) -> u32 {
     let started = scene.guest.ask("spawn_grandchild", &json!([]));
     u32::try_from(started.as_u64().expect("a number")).expect("a process id")
 }
 
-/// A SIGTERM is what a person would send: the host ends in order.
+/// The host takes this SIGTERM for a person's and ends in order.
 #[test]
 fn terminating_the_parents_group() {
     let mut scene = Scene::set(Mode::Subprocess, &json!({}));
@@ -174,7 +173,7 @@ fn terminating_the_parents_group() {
     comes_back(&mut scene);
 }
 
-/// It stops everything, and nobody in the process can say so; SIGCONT is all it takes, and nothing is lost.
+/// The signal stops the whole process, so nothing in it can report that. SIGCONT resumes it, and nothing is lost.
 #[test]
 fn sigstop() {
     let mut scene = Scene::set(Mode::InProcess, &json!({}));

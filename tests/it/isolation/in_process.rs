@@ -1,4 +1,4 @@
-//! Misdeeds that the host survives in its own process, each with what it costs there.
+//! Faults in-process that the host survives, each with its cost.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use super::scene::{MODES, Mode, NAME, Scene};
 
-/// What `return_much` returns.
+/// The length of `return_much`'s reply (bytes).
 const MUCH_BYTES: usize = 100 << 20;
 
-/// A reply of that size passes through a debug build at a few 10 MB a second.
+/// The longest wait for that reply: a debug build passes it on at a few 10 MB/s.
 const MUCH_MAX: Duration = Duration::from_secs(60);
 
-/// Looked at often enough that a test need not wait for long.
+/// Returns settings with frequent health checks, so that a test need not wait for long.
 fn watched() -> Value {
     json!({"health_ms": 250, "health_misses_max": 3})
 }
 
-/// The limit of a command is the host's, and holds whatever the daemon does.
+/// The host enforces a command's time limit, whatever the daemon does.
 #[test]
 fn sleeping_for_ever_where_it_may_is_a_timeout() {
     for mode in MODES {
@@ -40,11 +40,11 @@ fn sleeping_for_ever_where_it_may_is_a_timeout() {
     }
 }
 
-/// Nothing can end a handler that holds a thread of the host. It is named, and what helps against it; its guest waits for
-/// ever, and nobody else does, even if there are more such handlers than the machine has processors.
+/// Tests a handler that holds a thread of the host, which nothing can end. The host names the handler and the remedy.
+/// The handler's own guest waits for ever but no other does, even with more such handlers than processors.
 fn holds_threads(command: &str, many: usize) {
     let mut scene = Scene::set(Mode::InProcess, &watched());
-    // The command has shown often enough that it is quick.
+    // These calls mark the command as quick.
     for _ in 0..10 {
         assert_eq!(scene.guest.ask(command, &json!([false])), Value::Null);
     }
@@ -58,7 +58,7 @@ fn holds_threads(command: &str, many: usize) {
     for part in [command, "isolate"] {
         assert!(reason.contains(part), "{part:?} is not in {reason:?}");
     }
-    // The daemon itself goes on, for those who came before and those who come now.
+    // The daemon still serves its old and new guests.
     assert_eq!(scene.other.ask("echo", &json!([1])), 1);
     assert_eq!(scene.ecosystem.guest(NAME).ask("echo", &json!([2])), 2);
     scene.expect_same_instance();
@@ -71,13 +71,13 @@ fn an_endless_loop_is_named_and_takes_a_thread() {
     holds_threads("spin", 1);
 }
 
-/// Each poll of a future is watched as a handler is.
+/// Each poll of a future is watched like a handler.
 #[test]
 fn an_async_handler_that_never_yields_is_named_and_takes_a_thread() {
     holds_threads("spin_async", 2);
 }
 
-/// What it has spawned has no name, but takes no more than its thread either.
+/// A spawned task can't be named, but costs no more than its thread either.
 #[test]
 fn a_spawned_task_that_never_yields_takes_a_thread() {
     let mut scene = Scene::set(Mode::InProcess, &watched());
@@ -106,7 +106,7 @@ fn many_handlers_that_never_return_take_as_many_threads() {
     holds_threads("sleep_here", 8);
 }
 
-/// Its other connection is served by another thread.
+/// Another thread serves the daemon's connection to itself.
 #[test]
 fn calling_itself_works_where_there_is_a_thread_left() {
     let mut scene = Scene::set(Mode::InProcess, &watched());
@@ -128,7 +128,7 @@ fn calling_itself_works_where_there_is_a_thread_left() {
     scene.ecosystem.stop();
 }
 
-/// As many at once as would hold all threads of the host, were it not for those kept in reserve.
+/// Without the spare threads, so many calls at once would hold all threads of the host.
 #[test]
 fn many_that_call_themselves_at_once_are_all_answered() {
     let mut scene = Scene::set(Mode::InProcess, &watched());
@@ -151,7 +151,7 @@ fn many_that_call_themselves_at_once_are_all_answered() {
     scene.ecosystem.stop();
 }
 
-/// While it lasts nobody new is let in, wherever he knocks; who is there is served.
+/// Meanwhile no new guest of any daemon gets in; the present guests are served.
 #[test]
 fn opening_files_without_end_keeps_newcomers_out_of_the_whole_host() {
     let mut scene = Scene::set(Mode::InProcess, &json!({}));
@@ -162,7 +162,7 @@ fn opening_files_without_end_keeps_newcomers_out_of_the_whole_host() {
         opened.is_some_and(|opened| (1..256).contains(&opened)),
         "{opened:?}"
     );
-    // The kernel takes the connection; the host can't.
+    // The kernel accepts the connection; the host can't.
     let mut newcomer = Guest::connect(scene.port);
     newcomer.send("echo [1]\n");
     assert_eq!(scene.other.ask("echo", &json!([2])), 2);
@@ -173,7 +173,7 @@ fn opening_files_without_end_keeps_newcomers_out_of_the_whole_host() {
     scene.ecosystem.stop();
 }
 
-/// Its output is the host's own, and drained by whoever reads that.
+/// The daemon's output is the host's own, and goes to its reader.
 #[test]
 fn printing_without_end_goes_where_the_hosts_output_goes() {
     let mut scene = Scene::set_with(Mode::InProcess, &json!({"command_ms": 500}));
@@ -198,8 +198,8 @@ fn closing_the_hosts_standard_streams_ends_nothing() {
     scene.ecosystem.stop();
 }
 
-/// It is of the host's process group and outlives its daemon: in-process nobody knows whose it is. It has none of the
-/// host's descriptors, so that it keeps neither ports nor the home.
+/// The grandchild belongs to the host's process group and outlives its daemon: in-process, the host can't tell which
+/// daemon started it. It inherits none of the host's descriptors, so it holds neither ports nor the home.
 #[test]
 fn a_grandchild_is_nobodys_and_holds_nothing() {
     let mut scene = Scene::set(Mode::InProcess, &json!({}));
@@ -223,8 +223,8 @@ fn a_grandchild_is_nobodys_and_holds_nothing() {
     process::signal(pid, Signal::KILL);
 }
 
-/// Every connection of the host gets the nonsense, those of other daemons included. The host goes on, and so does who
-/// connects after that.
+/// The garbage reaches every connection of the host, even those of other daemons. The host still serves new
+/// connections.
 #[test]
 fn garbage_to_every_descriptor_reaches_every_guest() {
     let mut scene = Scene::set(Mode::InProcess, &json!({}));
@@ -243,7 +243,7 @@ fn garbage_to_every_descriptor_reaches_every_guest() {
     scene.ecosystem.until_state(NAME, "ready");
 }
 
-/// It takes its time and nobody else's, and its memory is given back.
+/// The reply slows down no other daemon, and its memory is freed.
 #[test]
 fn a_reply_of_100_mib() {
     for mode in MODES {

@@ -1,4 +1,4 @@
-//! Panics at every step of a daemon's life, in both modes: told, counted, and kept to the daemon.
+//! Panics at every step of a daemon's life, in both modes: reported, counted, and confined to the daemon.
 
 use dae_tests::{Guest, LIMIT, process, until};
 use rustix::process::Signal;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::scene::{MODES, Mode, NAME, Scene};
 
-/// A crash loop within a moment.
+/// Returns settings that make a crash loop at once.
 fn impatient() -> Value {
     json!({"restart": {"backoff_first_ms": 1, "backoff_max_ms": 20, "burst_max": 3}})
 }
@@ -50,7 +50,8 @@ fn a_panic_on_a_thread_of_its_own_is_logged_and_nothing_else() {
     for mode in MODES {
         let mut scene = Scene::set(mode, &json!({}));
         assert_eq!(scene.guest.ask("panic_on_thread", &json!([])), Value::Null);
-        // No daemon is entered on that thread, so the panic's record is the image's: the process's standard error has it.
+        // The thread has not entered a daemon, so the library's panic hook reports this on the process's standard
+        // error.
         until(LIMIT, "the panic is told", || {
             let logs = scene.ecosystem.cli(&["logs", "-n", "1000"]).ok().stdout;
             (logs + &scene.ecosystem.stderr()).contains("told to panic on a thread")
@@ -76,7 +77,7 @@ fn a_start_that_panics_is_no_install() {
     }
 }
 
-/// A start that fails each time is a crash loop: it listens and says so, until a person acts.
+/// A start that fails each time is a crash loop. The daemon's port answers with that until a person acts.
 #[test]
 fn a_start_that_panics_from_some_day_on() {
     let mut scene = Scene::set(Mode::Subprocess, &impatient());
@@ -101,14 +102,14 @@ fn a_start_that_panics_from_some_day_on() {
     scene.ecosystem.stop();
 }
 
-/// Each life ends at once, so it soon is a crash loop, which says so to whoever asks.
+/// Each instance ends at once, so the daemon soon is in a crash loop and answers with that.
 #[test]
 fn a_run_that_panics_each_time_is_a_crash_loop() {
     for mode in MODES {
         let config = json!({"daemons": {"Second": impatient()}});
         let mut scene = Scene::set_with(mode, &config);
         let prober = scene.prober();
-        // Whether it answered before its run panicked is a race.
+        // Each instance may end before or after it has answered, so the result is ignored.
         let _ = scene.install("Second", mode, &json!({"panics": "run"}));
         let status = scene.ecosystem.until_state("Second", "crash-loop");
         let reason = status["reason"].as_str().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Guests that ask for much and read nothing: what waits for them is bounded, for all of them together, and nobody else is
-//! kept waiting.
+//! Guests that request large replies and read nothing: the data that waits for all of them together is bounded, and no
+//! other guest is delayed.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -9,18 +9,18 @@ use serde_json::json;
 
 use super::scene::{MODES, Mode, NAME, Scene};
 
-/// A large reply: more than a guest's share, so that one of them at a time is made beside all else.
+/// The size of a large reply (bytes): more than a guest's share, so that only one of them is made at a time.
 const LARGE_BYTES: usize = 9 << 20;
-/// What may wait for all guests of a daemon beside one large reply.
+/// The most data that waits for all guests of a daemon beside one large reply (bytes).
 const ROOM_BYTES: usize = 64 << 20;
-/// A reply passes through a few hands, and an allocator keeps some of what it has had.
+/// The margin for copies of a reply on its way and for freed memory that the allocator keeps (bytes).
 const SLACK_BYTES: usize = LARGE_BYTES;
-/// A debug build writes a few MB a second of a large reply where the machine is busy.
+/// The longest wait for a large reply. A debug build on a busy machine writes a few MB of it per second.
 const REPLY_MAX: Duration = Duration::from_secs(60);
-/// A guest that reads is answered within this time, and the machine may be busy.
+/// The longest wait of a guest that reads, with a margin for a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// What the host and the daemon's process, if it has one, have in memory.
+/// Returns the resident memory (bytes) of the host and of the daemon's process, if it has one, by process id.
 fn resident(scene: &mut Scene, mode: Mode) -> Vec<(u32, u64)> {
     let mut processes = vec![scene.ecosystem.pid()];
     if mode == Mode::Subprocess {
@@ -30,8 +30,8 @@ fn resident(scene: &mut Scene, mode: Mode) -> Vec<(u32, u64)> {
     processes.into_iter().map(resident).collect()
 }
 
-/// Guests that each send so many of these commands and read nothing. What of it all waits stays within bounds while another
-/// guest is answered; after that the first of them reads, and gets all.
+/// Tests guests that each send many of these commands and read nothing. The data that waits stays within bounds while
+/// another guest is answered. After that the first guest reads and gets everything.
 #[track_caller]
 fn bounded(mode: Mode, command: &str, bytes: usize, (guests, each): (usize, usize)) {
     let label = format!("{mode:?} {command} {bytes}");
@@ -82,7 +82,7 @@ fn bounded(mode: Mode, command: &str, bytes: usize, (guests, each): (usize, usiz
     scene.ecosystem.stop();
 }
 
-/// The first replies of each kind of command end at the same moment, on several threads.
+/// For each kind of command, the first replies are complete at the same moment, on several threads.
 #[test]
 fn large_replies_that_nobody_reads_wait_one_at_a_time() {
     for mode in MODES {
@@ -92,10 +92,10 @@ fn large_replies_that_nobody_reads_wait_one_at_a_time() {
     }
 }
 
-/// One large reply is made at a time, so that a guest which takes nothing of its own would keep all others waiting.
+/// Only one large reply is made at a time, so a guest that takes nothing of its own would block all others.
 #[test]
 fn a_guest_that_reads_nothing_of_a_large_reply_gives_way_to_others() {
-    // More than the system's buffers of a connection take.
+    // More than the system's buffers of a connection hold.
     let bytes = 2 * LARGE_BYTES;
     for mode in MODES {
         for command in ["give", "give_later", "give_slowly"] {
@@ -124,7 +124,7 @@ fn a_guest_that_reads_nothing_of_a_large_reply_gives_way_to_others() {
     }
 }
 
-/// As the first strangers saw it.
+/// A regression test for a case that early users found.
 #[test]
 fn forty_replies_of_100_mib_that_nobody_reads_cost_one_of_them() {
     let mut scene = Scene::set_with(Mode::Subprocess, &json!({"command_ms": 60_000}));

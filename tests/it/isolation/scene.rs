@@ -1,4 +1,4 @@
-//! Where a misdeed takes place: a host, the daemon that misbehaves, its guests, and a prober on another daemon.
+//! The scene of a fault: a host, the misbehaving daemon, its guests, and a prober on another daemon.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,20 +9,20 @@ use dae_tests::{Ecosystem, Guest, LIMIT, Output, process, until};
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
-/// The daemon that misbehaves.
+/// The name of the misbehaving daemon.
 pub(super) const NAME: &str = "Misbehave";
-/// The other one.
+/// The name of the other daemon.
 const WITNESS: &str = "Witness";
 
-/// Calls that a prober makes before a misdeed, and once more after it.
+/// The number of calls that a prober makes before a fault, and again after it.
 const CALLS_MIN: usize = 100;
-/// Between two of its calls.
+/// The pause between two calls of a prober.
 const CALL_PAUSE: Duration = Duration::from_millis(1);
-/// Far above what an answer takes on a loaded machine, and below the limit of a command, after which a call that was held
-/// up by a misdeed would go on.
+/// The longest call that does not count as stalled: far longer than an answer takes on a loaded machine, and shorter
+/// than a command's time limit, which would end the stall.
 const CALL_MAX: Duration = Duration::from_secs(8);
 
-/// Where a daemon's code runs.
+/// The mode of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     InProcess,
@@ -38,26 +38,26 @@ impl Mode {
     }
 }
 
-/// Both, for what is the same in either.
+/// Both modes, for tests with the same result in each.
 pub(super) const MODES: [Mode; 2] = [Mode::InProcess, Mode::Subprocess];
 
-/// See the file's head.
+/// A host with the misbehaving daemon and its guests, and with a second daemon.
 pub(super) struct Scene {
     pub(super) ecosystem: Ecosystem,
-    /// The guest by whom the misdeed is ordered.
+    /// The guest that causes the fault.
     pub(super) guest: Guest,
-    /// One who is there at the time.
+    /// A second guest of that daemon.
     pub(super) other: Guest,
     pub(super) port: u16,
 }
 
 impl Scene {
-    /// A host with both daemons; `settings` are those of the one that misbehaves.
+    /// Starts a host with both daemons. `settings` are those of the misbehaving one.
     pub(super) fn set(mode: Mode, settings: &Value) -> Self {
         Self::set_with(mode, &json!({"daemons": {NAME: settings}}))
     }
 
-    /// As [`Scene::set`], from the host's whole config. Times are short unless it says otherwise.
+    /// Does the same as [`Scene::set`] with a whole host config. Time limits are short unless the config sets them.
     pub(super) fn set_with(mode: Mode, config: &Value) -> Self {
         let ecosystem = host(config);
         let guest = ecosystem.install(NAME, "misbehave", mode.flags());
@@ -70,7 +70,7 @@ impl Scene {
         }
     }
 
-    /// Installs one that misbehaves by that config, in the place of another if there is one.
+    /// Installs a misbehaving daemon with that config, or replaces the one of that name.
     pub(super) fn install(&self, name: &str, mode: Mode, config: &Value) -> Output {
         let file = self.ecosystem.plugin("misbehave");
         let (file, config) = (file.to_str().expect("UTF-8"), config.to_string());
@@ -79,27 +79,27 @@ impl Scene {
         self.ecosystem.cli(&line)
     }
 
-    /// The process that the daemon's code runs in.
+    /// Returns the id of the process that runs the daemon's code.
     #[track_caller]
     pub(super) fn pid(&mut self) -> u32 {
         let pid = self.guest.ask("pid", &json!([]));
         u32::try_from(pid.as_u64().expect("a number")).expect("a process id")
     }
 
-    /// A prober on the other daemon, which has found it well so far.
+    /// Starts a prober on the other daemon, and returns it once its first calls are answered.
     pub(super) fn prober(&self) -> Prober {
         Prober::start(self.ecosystem.port_of(WITNESS))
     }
 
-    /// The other guest has a command in the daemon's hands that ends with the daemon.
+    /// Makes the second guest send a command that only ends with the daemon.
     #[track_caller]
     pub(super) fn put_in_flight(&mut self) {
         self.other.send("sleep_async#held\necho#after [1]\n");
-        // The daemon took them in this order.
+        // The daemon takes commands in order, so it has both.
         self.other.expect("echo#after [1]");
     }
 
-    /// That command is answered `crashed`, and the connection goes on.
+    /// Asserts that this command is answered `crashed`, and that the connection stays usable.
     #[track_caller]
     pub(super) fn expect_in_flight_crashed(&mut self) {
         let message = self.other.message();
@@ -112,7 +112,7 @@ impl Scene {
         assert_eq!(self.other.ask("echo", &json!([2])), 2);
     }
 
-    /// The daemon was replaced once, for a cause with that text in it; the host and the control socket are well.
+    /// Asserts that the daemon was replaced once, for a cause that contains this text.
     #[track_caller]
     pub(super) fn expect_replaced(&self, cause: &str) {
         let status = self.ecosystem.until_state(NAME, "ready");
@@ -126,7 +126,7 @@ impl Scene {
         assert_eq!(status["last_end"]["generation"], 1, "{status}");
     }
 
-    /// The daemon is the one that it was.
+    /// Asserts that the daemon still runs its first instance.
     #[track_caller]
     pub(super) fn expect_same_instance(&self) {
         let status = self.ecosystem.status(NAME);
@@ -137,7 +137,7 @@ impl Scene {
         );
     }
 
-    /// Stopping takes no longer than the config's graces, whatever of the daemon still hangs.
+    /// Asserts that a stop succeeds, even if parts of the daemon hang.
     #[track_caller]
     pub(super) fn expect_stops(&self) {
         let _ = self.ecosystem.cli(&["stop", NAME]).ok();
@@ -154,12 +154,12 @@ fn host(config: &Value) -> Ecosystem {
     let mut ecosystem = Ecosystem::asleep();
     ecosystem.configure(&whole);
     ecosystem.wake(&[]);
-    // Some of these hosts are meant to crash.
+    // Some of these hosts are meant to crash; none leaves a core dump.
     process::set_bound(ecosystem.pid(), Resource::Core, 0);
     ecosystem
 }
 
-/// A steady guest of another daemon.
+/// A guest that calls another daemon steadily.
 pub(super) struct Prober {
     thread: JoinHandle<Vec<(Instant, Duration)>>,
     calls: Arc<AtomicUsize>,
@@ -194,7 +194,7 @@ impl Prober {
         });
     }
 
-    /// Every call was answered, and none took as long as a stall.
+    /// Asserts that every call was answered, and that none took as long as a stall.
     #[track_caller]
     pub(super) fn expect_unharmed(self, misdeed: &str) {
         self.until_calls(CALLS_MIN);

@@ -1,4 +1,4 @@
-//! A misdeed in a process of its own: it costs that process, and nothing else.
+//! Faults in a subprocess: each costs that process and nothing else.
 
 use dae_tests::{Guest, LIMIT, process, until, until_some};
 use rustix::process::Signal;
@@ -6,22 +6,22 @@ use serde_json::{Value, json};
 
 use super::scene::{Mode, NAME, Scene};
 
-/// A frame of 4 GiB.
+/// Bytes that announce a frame of 4 GiB.
 const NOT_A_LENGTH: [u8; 16] = [0xff; 16];
-/// A length that a frame may have, and then nothing follows.
+/// The length of a valid frame of some 256 MB, with nothing after it.
 const LENGTH_256_MB: [u8; 4] = [0, 0, 0, 0x0f];
-/// A bound that a debug build's worker needs a fraction of.
+/// A memory bound (bytes), of which a debug build's worker needs a fraction.
 const MEMORY_BYTES: u64 = 1 << 30;
-/// As many of a child's lines as are kept in a second.
+/// The most lines of a subprocess's output that the host keeps per second.
 const LINES_A_SECOND_MAX: usize = 1_000;
 
-/// Asked often enough that a test need not wait for long, and seldom enough that a machine under load isn't taken for a
-/// daemon that hangs.
+/// Returns settings with health checks that are frequent enough to keep tests short, and rare enough not to take a
+/// daemon on a loaded machine for a hanging one.
 fn watched() -> Value {
     json!({"health_ms": 250, "health_misses_max": 3})
 }
 
-/// The whole claim: the daemon dies of it and of nothing else, and whoever waits is told.
+/// Asserts that the fault ends the daemon's process and nothing else, and that each guest that waits gets an answer.
 #[track_caller]
 fn dies_alone(settings: &Value, command: &str, arguments: &Value, cause: &str) {
     dies(
@@ -87,7 +87,7 @@ fn sigstop() {
     dies_alone(&watched(), "stop_itself", &json!([]), "health checks");
 }
 
-/// The one thread that could answer waits for the answer.
+/// The only thread that could answer waits for the answer.
 #[test]
 fn calling_itself_while_it_holds_its_thread() {
     let scene = Scene::set(Mode::Subprocess, &watched());
@@ -95,7 +95,7 @@ fn calling_itself_while_it_holds_its_thread() {
     dies(scene, "call_itself", &arguments, "health checks");
 }
 
-/// The cause names the bound, as far as the kernel tells.
+/// The cause names the memory bound, as far as the kernel reports it.
 #[test]
 fn allocating_without_end() {
     let settings = json!({"bounds": {"memory_bytes": MEMORY_BYTES}});
@@ -123,7 +123,7 @@ fn a_frame_of_4_gib() {
     );
 }
 
-/// What it sends from then on is taken for the rest of that frame, so that it never answers again.
+/// The host takes the worker's later messages for the rest of that frame, so the worker never answers again.
 #[test]
 fn a_length_that_never_comes() {
     dies_alone(
@@ -134,10 +134,10 @@ fn a_length_that_never_comes() {
     );
 }
 
-/// A crash that many wait for is one crash: their errors don't count against the next instance.
+/// A crash with many commands in flight counts once: their errors don't count against the next instance.
 #[test]
 fn many_in_flight_are_one_crash() {
-    // Restarted at once, so that the next instance is there while the errors are still being counted.
+    // The restart is immediate, so that the next instance runs while the errors are still being counted.
     let settings = json!({"on_panic": "restart", "restart": {"served_ms": 0}});
     let mut scene = Scene::set(Mode::Subprocess, &settings);
     let mut guests: Vec<Guest> = (0..20).map(|_| scene.ecosystem.guest(NAME)).collect();
@@ -155,7 +155,7 @@ fn many_in_flight_are_one_crash() {
     scene.ecosystem.stop();
 }
 
-/// Every open file is one that it doesn't need to be answered.
+/// The process needs no further files to answer.
 #[test]
 fn opening_files_without_end() {
     let settings = json!({"bounds": {"files_max": 64}});
@@ -172,7 +172,7 @@ fn opening_files_without_end() {
     scene.ecosystem.stop();
 }
 
-/// It is drained for ever, and a bounded part of it kept.
+/// The host reads this output for ever and keeps a bounded part of it.
 #[test]
 fn printing_without_end() {
     let mut scene = Scene::set(Mode::Subprocess, &watched());
@@ -186,7 +186,7 @@ fn printing_without_end() {
         .iter()
         .filter(|line| line.starts_with("line "))
         .count();
-    // The seconds of the count and of the clock don't begin together.
+    // The host counts in seconds that don't begin with this clock's.
     let seconds = usize::try_from(start.elapsed().as_secs()).expect("not that long") + 2;
     assert!(
         kept <= LINES_A_SECOND_MAX * seconds,
@@ -208,7 +208,7 @@ fn closing_its_standard_streams() {
     let prober = scene.prober();
     assert_eq!(scene.guest.ask("close_stdio", &json!([])), Value::Null);
     assert_eq!(scene.ecosystem.guest(NAME).ask("echo", &json!([1])), 1);
-    // What it logs goes another way.
+    // Log records don't use the standard streams.
     scene.guest.ask_in_vain("panic", &json!([]));
     scene.ecosystem.until_logged(NAME, "told to panic");
     scene.expect_same_instance();
@@ -216,7 +216,7 @@ fn closing_its_standard_streams() {
     scene.ecosystem.stop();
 }
 
-/// It is of the daemon's process group, which is gone when the daemon is stopped.
+/// A grandchild belongs to the daemon's process group, which ends when the daemon is stopped.
 #[test]
 fn a_grandchild_that_ignores_sigterm() {
     let mut scene = Scene::set(Mode::Subprocess, &json!({}));
@@ -229,14 +229,14 @@ fn a_grandchild_that_ignores_sigterm() {
     scene.ecosystem.stop();
 }
 
-/// Nor does it outlive a daemon that was killed, and the next one isn't there before it is gone.
+/// A grandchild doesn't outlive a killed daemon either, and the next instance starts only after its end.
 #[test]
 fn a_grandchild_of_a_daemon_that_is_killed() {
     let mut scene = Scene::set(Mode::Subprocess, &json!({}));
     let (child, grandchild) = (scene.pid(), spawn_grandchild(&mut scene));
     process::signal(child, Signal::KILL);
     until(LIMIT, "another process answers", || {
-        // What is in the old one's hands is answered `crashed`.
+        // Commands that the old process has are answered `crashed`.
         scene
             .guest
             .try_ask("pid", &json!([]))
@@ -254,21 +254,21 @@ fn a_grandchild_of_a_daemon_that_is_killed() {
 fn spawn_grandchild(scene: &mut Scene) -> u32 {
     let pid = scene.guest.ask("spawn_grandchild", &json!([])).as_u64();
     let pid = u32::try_from(pid.expect("a number")).expect("a process id");
-    // From then on it ignores SIGTERM; a test that is quicker would show nothing.
+    // Only the new program ignores SIGTERM, so the test waits for it.
     until_some(LIMIT, "the grandchild runs its program", || {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         (name.trim() == "sleep").then_some(pid)
     })
 }
 
-/// A bound of CPU time is the kernel's to watch.
+/// The kernel enforces a bound on CPU time.
 #[test]
 fn a_loop_past_its_bound_of_cpu_time() {
     let settings = json!({"health_ms": 0, "bounds": {"cpu_s": 1}});
     dies_alone(&settings, "spin", &json!([true]), "CPU time");
 }
 
-/// Two misdeeds at once, a while apart from each other's limits: the stop is done all the same.
+/// Health checks are off, so nothing ends the hanging process before the stop does.
 #[test]
 fn stopping_one_that_hangs() {
     let mut scene = Scene::set(Mode::Subprocess, &json!({"health_ms": 0}));

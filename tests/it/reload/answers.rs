@@ -1,4 +1,4 @@
-//! Every way to ask for a reload, and the one line that answers it.
+//! Requests for a reload, in every form, and the one line that answers each.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Kitchen, MODES, NAME, count_to, until_version, version};
 
-/// `accepted Recipe generation 2 (a1b2c3d4, 12 ms, state 34 B)`
+/// Asserts a form like `accepted Recipe generation 2 (a1b2c3d4, 12 ms, state 34 B)`.
 #[track_caller]
 fn assert_accepted(line: &str, generation: u64, has_state: bool) {
     let start = format!("accepted {NAME} generation {generation} (");
@@ -63,7 +63,7 @@ fn a_source_that_somebody_writes_in_steps_takes_over_when_it_is_whole() {
     count_to(&mut guest, 5);
     let bytes = kitchen.bytes(&json!({"version": 2}));
     for part in bytes.chunks(bytes.len() / 4 + 1).enumerate() {
-        // Opened and closed for each part, so that each time the file seems to be done.
+        // The file is opened and closed for each part, so that it seems complete each time.
         let mut options = fs::File::options();
         options.append(part.0 > 0).write(true).truncate(part.0 == 0);
         let mut file = options.open(&source).expect("a file of our own");
@@ -86,7 +86,7 @@ fn a_busy_neighbour_of_the_source_does_not_hold_it_up() {
     let mut log = fs::File::create(log).expect("a file of our own");
     let new = kitchen.file("new.so", &json!({"version": 2}));
     fs::rename(new, &source).expect("a file of our own");
-    // A program that logs into the same directory, all the time.
+    // A program logs into the same directory all the time.
     until(LIMIT, "version 2 answers", || {
         log.write_all(b"busy\n").expect("room on the disk");
         version(&mut guest) == 2
@@ -173,7 +173,7 @@ fn the_same_content_is_no_change() {
     let (source, mut guest) = kitchen.install(&[]);
     let same = kitchen.file("same.so", &json!({"version": 1}));
     fs::rename(same, &source).expect("a file of our own");
-    // The next change is looked at after this one, so that this one was looked at when it is there.
+    // The host looks at the next change after this one: once version 2 runs, it has looked at both.
     let new = kitchen.file("new.so", &json!({"version": 2}));
     fs::rename(new, &source).expect("a file of our own");
     until_version(&mut guest, 2);
@@ -244,7 +244,7 @@ fn a_reload_that_cannot_be_written_down_is_a_refusal_like_any_other() {
     let kitchen = Kitchen::open();
     let (source, mut guest) = kitchen.install(&[]);
     count_to(&mut guest, 5);
-    // No file is renamed over a directory.
+    // A file can't be renamed over a directory.
     let registry = kitchen.ecosystem.home().join("registry.json");
     let written = fs::read(&registry).expect("what is installed");
     fs::remove_file(&registry).expect("our own");

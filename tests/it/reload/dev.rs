@@ -1,7 +1,7 @@
-//! `dae-host dev` with a real edit: a copy of the crate `plugins/counter`, built by cargo each time that it is saved.
+//! `dae-host dev` with real edits: a copy of the crate `plugins/counter`, which cargo builds each time it is saved.
 //!
-//! The copy is a crate of its own, as an author's is, and lies in a temporary directory. It shares the target directory,
-//! where the others' builds have what it depends on; its library has a name of its own there.
+//! The copy is a separate crate in a temporary directory, as an author's would be. It shares the target directory,
+//! where its dependencies are already built; its library has a name of its own there.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, until};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// Cargo builds, perhaps all of it for the first time, on a machine that has other things to do.
+/// The longest build: perhaps the first of all dependencies, on a busy machine.
 const BUILD_MAX: Duration = Duration::from_secs(900);
 
-/// The name of the copy: that of the plugin would make it overwrite what other tests build.
+/// The name of the copy. Under the plugin's own name, its build would overwrite the file that other tests use.
 const COPY: &str = "counter-edited";
 
-/// What the command `count` answers, in the crate's source.
+/// The body of the command `count` in the crate's source.
 const ANSWER: &str = "fn count(&self) -> u64 {\n        self.count.load(Ordering::SeqCst)";
 
-/// `dae-host dev` over a copy of the crate.
+/// A run of `dae-host dev` over a copy of the crate.
 struct Author {
-    // Ended before the directory goes that it works in.
+    // This field is dropped first: `dev` must end before its directory is deleted.
     dev: Running,
     source: PathBuf,
     stderr: PathBuf,
@@ -78,7 +78,7 @@ impl Drop for Author {
     }
 }
 
-/// The crate, with nothing of this workspace around it; its source file.
+/// Copies the crate without the workspace around it. Returns its source file.
 fn copy_of_counter(directory: &Path) -> PathBuf {
     let original = workspace().join("plugins/counter");
     fs::create_dir_all(directory.join("src")).expect("a directory of our own");
@@ -89,12 +89,12 @@ fn copy_of_counter(directory: &Path) -> PathBuf {
     };
     let manifest = manifest(&original);
     fs::write(directory.join("Cargo.toml"), manifest).expect("a directory of our own");
-    // The same versions as here, so that nothing has to be fetched.
+    // The same versions as in the workspace, so that nothing is downloaded.
     copy(workspace().join("Cargo.lock"), "Cargo.lock");
     copy(original.join("src/lib.rs"), "src/lib.rs")
 }
 
-/// What the crate's manifest takes from the workspace, written out.
+/// Returns a manifest for the copy, with the values that the original takes from the workspace.
 fn manifest(original: &Path) -> String {
     let metadata = MetadataCommand::new()
         .current_dir(original)
@@ -105,7 +105,7 @@ fn manifest(original: &Path) -> String {
     let package = metadata.packages.iter().find(is_it).expect("the crate");
     let dependencies: String = package.dependencies.iter().map(dependency).collect();
     let edition = package.edition;
-    // The profile is the workspace's: so what it depends on is built once for both.
+    // The profile is the workspace's, so that both share the builds of their dependencies.
     format!(
         "[package]\nname = \"{COPY}\"\nversion = \"0.1.0\"\nedition = \"{edition}\"\n\
          [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\n{dependencies}\
@@ -122,7 +122,7 @@ fn dependency(one: &Dependency) -> String {
     format!("{name} = {{ {from}, features = {features:?} }}\n")
 }
 
-/// Waits until `count` answers that, and nothing but what it answered before until then.
+/// Waits until `count` answers `after`, and asserts that it answers `before` until then.
 #[track_caller]
 fn until_count(guest: &mut Guest, before: u64, after: u64) {
     until(BUILD_MAX, &format!("the count is {after}"), || {
@@ -138,7 +138,7 @@ fn until_count(guest: &mut Guest, before: u64, after: u64) {
 #[test]
 fn a_saved_edit_runs_where_the_old_code_was_and_one_that_does_not_compile_is_shown() {
     let mut author = Author::begin();
-    // A person doesn't wait for the daemon before saving something: here what the first build made is not yet installed.
+    // A person may save before the daemon runs: the result of the first build is not yet installed here.
     author.until_told("Finished");
     author.save("100 + self.count");
     let told = author.dev.line(BUILD_MAX);

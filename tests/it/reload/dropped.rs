@@ -1,4 +1,4 @@
-//! Drop-ins whose file goes: replaced in steps, renamed, gone for good, uninstalled, and back again.
+//! Drop-ins whose file disappears: replaced in steps, renamed, deleted, uninstalled, and brought back.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{Kitchen, NAME, count_to, until_version};
 
-/// A grace that no test outlasts.
+/// A grace that no test outlasts (ms).
 const LONG_MS: u64 = 600_000;
 
 impl Kitchen {
-    /// With that grace, and a poll that notices what no event tells of.
+    /// Opens a kitchen with that grace, and with polls that notice changes without file events.
     fn with_grace(ms: u64, mode: &str) -> Self {
         let config = json!({
             "drop_in_gone_ms": ms, "drop_in_poll_ms": 200, "defaults": {"mode": mode},
@@ -50,7 +50,7 @@ impl Kitchen {
         });
     }
 
-    /// Waits until the host has looked at the drop-in directory as it is now.
+    /// Waits until the host has looked at the drop-in directory in its present state.
     fn until_looked(&self) {
         let _ = spoil::write(
             &self.ecosystem.home().join("plugins"),
@@ -67,7 +67,7 @@ fn count(guest: &mut Guest) -> Value {
     guest.ask("count", &json!([]))
 }
 
-/// Each way to replace a file in two steps, seen by one guest that stays connected.
+/// Replaces a file in two steps in each possible way, while one guest stays connected.
 #[test]
 fn a_file_replaced_in_steps_keeps_state_port_and_guests() {
     for mode in ["in-process", "subprocess"] {
@@ -84,7 +84,7 @@ fn a_file_replaced_in_steps_keeps_state_port_and_guests() {
         let _ = kitchen.drop_in("r.so", 2);
         until_version(&mut guest, 2);
 
-        // Back to what it was before, which is as new as any other.
+        // An earlier version is accepted like any other.
         fs::remove_file(&file).expect("our own file");
         kitchen.until_gone();
         let _ = kitchen.drop_in("r.so", 1);
@@ -144,7 +144,7 @@ fn a_drop_in_that_is_gone_for_good_returns_as_it_was() {
     );
     assert_eq!(count(&mut kitchen.ecosystem.guest(NAME)), 5);
 
-    // What its owner has stopped stays stopped.
+    // A stopped daemon stays stopped.
     let _ = kitchen.ecosystem.cli(&["stop", NAME]).ok();
     fs::remove_file(kitchen.dropped("other-name.so")).expect("our own file");
     kitchen.until_uninstalled();
@@ -154,7 +154,7 @@ fn a_drop_in_that_is_gone_for_good_returns_as_it_was() {
     assert_eq!(count(&mut kitchen.ecosystem.guest(NAME)), 5);
 }
 
-/// The host is killed after the registry has forgotten the daemon, and before what it leaves is kept.
+/// The kill comes after the registry has dropped the daemon, and before its archive is written.
 #[test]
 fn an_uninstall_that_a_kill_cuts_short_loses_neither_state_nor_mode() {
     let mut kitchen = Kitchen::with_grace(0, "in-process");
@@ -163,7 +163,7 @@ fn an_uninstall_that_a_kill_cuts_short_loses_neither_state_nor_mode() {
     let mut guest = kitchen.ecosystem.guest(NAME);
     count_to(&mut guest, 5);
     let _ = kitchen.ecosystem.cli(&["isolate", NAME]).ok();
-    // Its end waits for this.
+    // The daemon's end waits for this command.
     guest.send("hold#long [3600000]\nversion#now\n");
     guest.expect("version#now [1]");
     fs::remove_file(&file).expect("our own file");
@@ -211,7 +211,7 @@ fn a_drop_in_that_is_uninstalled_does_not_come_back_by_itself() {
     kitchen.until_looked();
     assert_eq!(kitchen.ecosystem.names(), ["Dae"]);
 
-    // Its owner puts it back; then uninstalls it with no host.
+    // The owner puts the file back, and later uninstalls it while no host runs.
     fs::rename(&aside, &file).expect("our own file");
     kitchen.ecosystem.until_state(NAME, "ready");
     assert_eq!(count(&mut kitchen.ecosystem.guest(NAME)), 5);

@@ -1,4 +1,4 @@
-//! What reloads leave behind: the loaded files that a process keeps for ever, and what is done when they become many.
+//! Remains of reloads: libraries, which a process never unloads, and the measures against having too many.
 
 use dae_tests::{LIMIT, process, spoil, until};
 use serde_json::json;
@@ -6,21 +6,20 @@ use serde_json::json;
 use super::traffic::Traffic;
 use super::{Kitchen, NAME, count_to, version};
 
-/// Reloads of distinct contents after which memory is looked at.
+/// The number of reloads of distinct contents between two measurements of memory.
 const STEP: u64 = 10;
 
-/// Such looks, in each mode. The README has the figures of 1,500 reloads.
+/// The number of measurements in each mode.
 const STEPS: u64 = 12;
 
-/// What one in-process reload may leave behind in a debug build (bytes): the file's own pages, nearly all of it.
+/// The most memory that an in-process reload may leave behind in a debug build (bytes), mostly the pages of the file.
 const IN_PROCESS_BYTES_MAX: u64 = 4 << 20;
 
-/// And in a subprocess, where the old one's memory goes with its process. Not nothing: the host's own tables, and noise.
+/// The same limit for a subprocess (bytes). The old process frees its memory; this covers the host's tables and noise.
 const SUBPROCESS_BYTES_MAX: u64 = 32 << 10;
 
-/// Resident bytes that a reload adds to the host, by the lower quartile of the steps: what each one leaves behind shows in
-/// every step. The mean would count what the allocator keeps of the buffers in which files are read, some megabytes now
-/// and then.
+/// Returns the resident bytes that a reload adds to the host, by the lower quartile of the steps: a real leak shows in
+/// every step. The mean would include buffers for reading files, of which the allocator may keep a few megabytes.
 fn growth(kitchen: &Kitchen, flags: &[&str]) -> u64 {
     let (_, mut guest) = kitchen.install(flags);
     count_to(&mut guest, 5);
@@ -49,7 +48,7 @@ fn growth(kitchen: &Kitchen, flags: &[&str]) -> u64 {
 
 #[test]
 fn memory_that_a_reload_leaves_behind_is_bounded() {
-    // No trial: it costs time, and leaves nothing in the host.
+    // There is no preflight: it takes time and leaves nothing in the host.
     let config = json!({"defaults": {"trial": false, "probation_ms": 0}});
     for (flags, bytes_max) in [
         (&[][..], IN_PROCESS_BYTES_MAX),
@@ -81,7 +80,7 @@ fn a_file_too_many_runs_in_a_process_of_its_own_and_nobody_notices() {
         let is_in_host = kitchen.ecosystem.status(NAME)["pid"] == host;
         assert_eq!(is_in_host, number <= IMAGES_MAX, "version {number}");
     }
-    // One that is loaded already costs nothing more.
+    // A file that is already loaded costs nothing more.
     let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
     assert_eq!(kitchen.ecosystem.status(NAME)["pid"], host);
     let told = traffic.end();
@@ -94,7 +93,7 @@ fn a_file_too_many_runs_in_a_process_of_its_own_and_nobody_notices() {
         .until_logged(NAME, "this one runs in a process of its own");
 }
 
-/// How many private copies of files lie in the home.
+/// Returns the number of private copies of files in the home.
 fn copies(kitchen: &Kitchen) -> usize {
     let images = kitchen.ecosystem.home().join("images");
     std::fs::read_dir(images).expect("a directory").count()
@@ -106,7 +105,8 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
     let kitchen = Kitchen::open();
     let (_, mut guest) = kitchen.install(&[]);
     for number in 2..2 + RELOADS {
-        // A file each: one that is written anew is seen, too, and may be reloaded once more than is counted here.
+        // Each version has its own file. The host would notice an overwritten file, too, and could reload once more
+        // than is counted here.
         let file = kitchen.file(&format!("{number}.so"), &json!({"version": number}));
         let _ = kitchen.install_file(&file, &["--replace"]).ok();
         assert_eq!(version(&mut guest), number);
@@ -133,7 +133,7 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
         of_dae["images"]["bytes"].as_u64() > Some(bytes),
         "{of_dae:#}"
     );
-    // One of them runs again, and is retired no more; the one that it took over from is.
+    // One of them runs again and is no longer retired; the one that it replaces is.
     let _ = kitchen.ecosystem.cli(&["rollback", NAME]).ok();
     assert_eq!(version(&mut guest), RELOADS);
     until(LIMIT, "the seventh is retired", || {
@@ -142,7 +142,7 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
     assert_eq!(kitchen.ecosystem.status(NAME)["retired"]["bytes"], bytes);
 }
 
-/// It is mapped all the same, and is there for the next who asks.
+/// The file is mapped nevertheless, and ready for the next request.
 #[test]
 fn a_file_that_loads_after_its_limit_is_counted() {
     let kitchen = Kitchen::configured(&json!({"start_ms": 500, "defaults": {"trial": false}}));
@@ -164,13 +164,13 @@ fn a_thread_that_outlives_its_instance_is_counted() {
     let kitchen = Kitchen::configured(&json!({"stop_grace_ms": 200}));
     let (_, mut guest) = kitchen.install(&[]);
     guest.send("hold [3600000]\n");
-    // Answered by the same instance as the one before, so that one runs when this is answered.
+    // The same instance answers this, so the command before it runs by now.
     assert_eq!(version(&mut kitchen.ecosystem.guest(NAME)), 1);
     let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
     until(LIMIT, "it is left behind", || {
         kitchen.ecosystem.status(NAME)["retired"]["left_behind"] == 1
     });
-    // Its thread runs on, and a debugger may want the file.
+    // Its thread runs on, and a debugger may need the file.
     assert_eq!(copies(&kitchen), 2);
 }
 

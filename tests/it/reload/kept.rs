@@ -1,4 +1,4 @@
-//! What leaves is kept for a week: states of daemons that were uninstalled, and those that a fresh start has set aside.
+//! The archive: for a week it keeps the states of uninstalled daemons, and states that a fresh start has set aside.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Kitchen, MODES, NAME, count_to, version};
 
-/// The states that are kept, the newest first.
+/// Returns the archived states, newest first.
 pub(super) fn history(ecosystem: &Ecosystem) -> Vec<Value> {
     let printed = ecosystem.cli(&["state", NAME, "--history", "--json"]).ok();
     printed.json().as_array().expect("an array").clone()
@@ -52,7 +52,7 @@ fn an_uninstalled_daemon_can_be_had_back() {
         let kept = history(ecosystem);
         assert_eq!(kept[0]["state"]["data"], json!({"count": 5}));
 
-        // A new daemon of the name starts without it, and says so.
+        // A new daemon of that name starts without the state, and the answer says so.
         let output = kitchen.install_file(&file, flags).ok();
         assert!(output.says(&["--state last"]), "{output:?}");
         assert_eq!((count(&kitchen), ecosystem.port_of(NAME)), (json!(0), port));
@@ -67,7 +67,7 @@ fn an_uninstalled_daemon_can_be_had_back() {
     }
 }
 
-/// Has all that is kept of an uninstalled daemon have left so many days ago.
+/// Dates all archived data of an uninstalled daemon back by that many days.
 fn age(ecosystem: &Ecosystem, name: &str, days: u64) {
     let ago = Duration::from_secs(days * 24 * 60 * 60);
     let time = Timestamp::now() - SignedDuration::try_from(ago).expect("some days");
@@ -147,7 +147,7 @@ fn a_purge_keeps_nothing() {
                 "{path} after {after}"
             );
         }
-        // An open file that was removed keeps its room on the disk.
+        // A deleted file that is still open keeps its disk space.
         let open = process::descriptors(ecosystem.pid());
         let mut removed = open
             .values()
@@ -174,7 +174,7 @@ fn a_rollback_brings_back_what_a_fresh_start_has_set_aside() {
         let ecosystem = &kitchen.ecosystem;
         let (_, mut guest) = kitchen.install(flags);
         count_to(&mut guest, 5);
-        // The same code, without its state.
+        // The same code without its state.
         let output = ecosystem.cli(&["reload", NAME, "--fresh"]).ok();
         assert!(output.says(&["rollback Recipe"]), "{output:?}");
         assert_runs(&kitchen, (1, 0), "a fresh reload");

@@ -1,6 +1,6 @@
-//! Code that doesn't last: what is gone back to, from which state, and what is said of it.
+//! Rollbacks of code that doesn't last: the version and the state that are restored, and the reports.
 //!
-//! Each of these chains is made within one probation time: what was left behind in it has not shown that it lasts.
+//! Each chain of reloads happens within one rollback window, so the versions in between have not shown that they last.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::kept::history;
 use super::{Kitchen, MODES, NAME, count_to, until_version, version};
 
-/// A plugin of the workspace as a file of content of its own: a few bytes at its end make one.
+/// Writes a plugin of the workspace as a file with distinct content: it has one more byte at its end.
 fn distinct(kitchen: &Kitchen, library: &str, number: u8) -> PathBuf {
     let mut bytes = std::fs::read(kitchen.ecosystem.plugin(library)).expect("the plugin");
     bytes.push(number);
@@ -35,7 +35,7 @@ fn quarantined(kitchen: &Kitchen) -> Vec<Value> {
     all.expect("an object").values().cloned().collect()
 }
 
-/// Waits until the last file is quarantined, and nothing but it.
+/// Waits until one content is quarantined and the expected version answers.
 #[track_caller]
 fn until_rolled_back(kitchen: &Kitchen, guest: &mut Guest, expected: u64) {
     until(LIMIT, "one content is quarantined", || {
@@ -56,7 +56,7 @@ fn what_crashes_after_a_chain_of_reloads_goes_back_to_what_has_lasted() {
         let _ = kitchen.replace(&json!({"version": 3, "run": "panic"}), &[]);
         until_rolled_back(&kitchen, &mut guest, 1);
         assert_eq!(guest.ask("count", &json!([])), 6, "the newest state");
-        // The one between did nothing wrong.
+        // The version in between is not quarantined.
         let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
         assert_eq!(version(&mut guest), 2);
     }
@@ -76,7 +76,7 @@ fn code_that_cannot_read_the_newest_state_goes_back_to_its_own() {
     until_rolled_back(&kitchen, &mut guest, 1);
     assert_eq!(guest.ask("count", &json!([])), 5, "its own state");
     kitchen.ecosystem.until_logged(NAME, "is of version 2");
-    // What the newer code has kept is there for who wants it.
+    // The newer code's state stays available in the archive.
     let kept = history(&kitchen.ecosystem);
     assert_eq!(kept[0]["reason"], "rolled-back", "{kept:?}");
     assert_eq!(kept[0]["state"]["version"], 2, "{kept:?}");
@@ -94,7 +94,7 @@ fn a_return_that_fails_is_told() {
     std::fs::remove_file(ecosystem.home().join(stored)).expect("the old code is stored");
     kill(&kitchen);
     ecosystem.until_logged(NAME, "what was before can't take over again from ");
-    // The newer one is all there is.
+    // Only the newer version is left.
     until_version(&mut guest, 2);
     let status = ecosystem.until_state(NAME, "ready");
     let told = status["last_end"]["cause"].as_str().unwrap_or_default();
@@ -135,7 +135,7 @@ fn the_file_that_was_rolled_back_from_is_not_shown_as_what_runs() {
         output.stderr.contains("refused Recipe: ") && output.stderr.contains(" runs on"),
         "{output:#?}"
     );
-    // A good file is what runs, and there is nothing more to say.
+    // A good file runs, and the note disappears.
     let good = kitchen.file("new.so", &json!({"version": 3}));
     std::fs::rename(good, &source).expect("a file of our own");
     until_version(&mut guest, 3);
@@ -146,10 +146,10 @@ fn the_file_that_was_rolled_back_from_is_not_shown_as_what_runs() {
     assert_eq!(note, "newer: rolled back");
 }
 
-/// Longer than anything else here takes.
+/// A grace that is longer than anything else in its test (ms).
 const GRACE_MS: u64 = 8_000;
 
-/// Neither has a state, so that the old one is drained beside the new one.
+/// Neither file has a state, so the old instance is drained beside the new one.
 #[test]
 fn a_successor_that_dies_while_the_old_one_still_drains_is_noticed() {
     let kitchen = Kitchen::configured(&json!({"stop_grace_ms": GRACE_MS}));
@@ -157,7 +157,7 @@ fn a_successor_that_dies_while_the_old_one_still_drains_is_noticed() {
     let _ = kitchen.install_file(&first, &["--isolate"]).ok();
     let mut hanging = kitchen.ecosystem.guest(NAME);
     hanging.send("slow [3600000]\n");
-    // Answered by the same instance as the one before, so that one runs when this is answered.
+    // The same instance answers this, so the command before it runs by now.
     kitchen.ecosystem.guest(NAME).ask("pid", &json!([]));
     let old = kitchen.ecosystem.status(NAME)["pid"].clone();
     let began = std::time::Instant::now();
@@ -169,7 +169,7 @@ fn a_successor_that_dies_while_the_old_one_still_drains_is_noticed() {
     });
     let took = began.elapsed();
     assert!(took.as_millis() < u128::from(GRACE_MS), "{took:?}");
-    // Whoever is told that it is stopped finds nothing of it, the one that drained included.
+    // Once `stop` returns, nothing of the daemon runs, not even the instance that was drained.
     let _ = kitchen.ecosystem.cli(&["stop", NAME]).ok();
     let old = u32::try_from(old.as_u64().expect("a process")).expect("its number");
     assert!(process::is_gone(old), "the oldest one is left over");

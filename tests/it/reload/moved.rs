@@ -1,4 +1,4 @@
-//! A home that was moved, or is reached by another path, is the same home: drop-ins, states and ports included.
+//! A moved home, or one that is reached by another path, is the same home: with its drop-ins, states and ports.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Kitchen, NAME, count_to, until_version};
 
-/// Has the registry name the drop-in's file as hosts before did: by its absolute path.
+/// Makes the registry name the drop-in's file by its absolute path, as earlier hosts did.
 fn make_old(kitchen: &Kitchen, home_then: &str) {
     let path = kitchen.ecosystem.home().join("registry.json");
     let text = fs::read_to_string(&path).expect("a registry");
@@ -23,7 +23,7 @@ fn make_old(kitchen: &Kitchen, home_then: &str) {
     fs::write(&path, registry.to_string()).expect("our own file");
 }
 
-/// Waits until the registry on the disk names the file as this host does: guests see new code a moment before.
+/// Waits until the registry on disk names the file as this host does. Guests see the new code a moment earlier.
 fn until_recorded(kitchen: &Kitchen) {
     let path = kitchen.ecosystem.home().join("registry.json");
     until(LIMIT, "the registry is written", || {
@@ -67,7 +67,7 @@ fn a_moved_home_keeps_its_drop_ins_and_their_states() {
         kitchen.ecosystem.settle_in(home);
         kitchen.ecosystem.wake(&[]);
         kitchen.ecosystem.until_state(NAME, "ready");
-        // Its file is watched where it is now, and the daemon has never been away.
+        // The host watches the file at its new place, and the daemon was never uninstalled.
         let new = kitchen.bytes(&json!({"version": version}));
         spoil::write(&home.join("plugins"), "recipe.so", &new);
         let mut guest = kitchen.ecosystem.guest(NAME);

@@ -1,4 +1,5 @@
-//! The state: over reloads, stops, restarts of the host and crashes, into newer code, and never lost without a word.
+//! A daemon's state: kept over reloads, stops, restarts of the host and crashes, read by newer code, never lost
+//! silently.
 
 use dae_tests::{Guest, LIMIT, process, until};
 use rustix::process::Signal;
@@ -52,7 +53,7 @@ fn it_is_printed() {
     let _ = kitchen.ecosystem.cli(&["state", "Nobody"]).code(4);
 }
 
-/// Counts to 5, waits for a checkpoint of that, and counts on.
+/// Counts to 5, and waits for a checkpoint of that count.
 fn checkpointed(kitchen: &Kitchen, flags: &[&str]) -> Guest {
     let settings = r#"{"checkpoint_s": 1, "restart": {"backoff_first_ms": 1}}"#;
     let flags = [flags, &["--settings", settings]].concat();
@@ -133,7 +134,7 @@ fn one_that_the_new_code_cannot_read_is_a_refusal_and_fresh_starts_without() {
         assert_eq!((version(&mut guest), count(&mut guest)), (1, json!(5)));
         let _ = kitchen.replace(&misreads, &["--fresh"]).ok();
         assert_eq!((version(&mut guest), count(&mut guest)), (2, json!(0)));
-        // What was left behind does not come back, whatever happens to the host.
+        // The discarded state does not come back, even if the host is killed.
         kitchen.ecosystem.kill();
         kitchen.ecosystem.wake(&[]);
         kitchen.ecosystem.until_state(NAME, "ready");
@@ -182,7 +183,7 @@ fn a_lock_that_the_old_one_holds_is_a_refusal_that_names_the_cure() {
     );
 }
 
-/// Each checkpoint waits for a `save` that never comes, and the next is due before it has given up.
+/// Each checkpoint waits for a `save` that never comes, and the next is due before it gives up.
 #[test]
 fn checkpoints_of_a_process_that_does_not_answer_do_not_keep_it_from_being_killed() {
     let defaults = json!({"checkpoint_s": 1, "health_ms": 100, "health_misses_max": 3});

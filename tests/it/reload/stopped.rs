@@ -1,4 +1,4 @@
-//! What its owner has stopped stays stopped: a new file waits for the next start, whichever way it comes.
+//! Daemons that their owner has stopped: a new file waits for the next start, however it arrives.
 
 use dae_tests::{LIMIT, spoil, until};
 use serde_json::json;
@@ -13,7 +13,7 @@ impl Kitchen {
         assert_eq!(status["pid"], json!(null), "after {after}: {status}");
     }
 
-    /// Waits until the host has taken that many files for the stopped daemon.
+    /// Waits until the host has reported that many files that wait for the daemon's start.
     #[track_caller]
     fn until_waiting(&self, count: usize) {
         until(LIMIT, &format!("{count} files wait"), || {
@@ -59,7 +59,7 @@ fn a_stopped_daemon_stays_stopped_whatever_comes() {
         }
         assert_replacements_wait(&kitchen, flags);
 
-        // While no host runs, and over its next start.
+        // The same while no host runs, and over the host's next start.
         kitchen.ecosystem.stop();
         let output = kitchen.replace(&json!({"version": 5}), &[]).ok();
         assert!(output.says(&["next"]), "{output:?}");

@@ -1,8 +1,8 @@
-//! The load of a reload test: guests that never stop asking, and check every reply.
+//! The load of a reload test: guests that send commands without end and check every reply.
 //!
-//! Each command carries a mark, and each reply brings it back: so none is lost, doubled or out of order. Each reply also
-//! brings the count that the command made, in a state that goes through every reload: over all guests the counts must be
-//! 1, 2, 3 … without a gap and without one twice. That proves more than a sum would.
+//! Each command carries a mark, and its reply returns the mark: this shows that no reply is lost, doubled or out of
+//! order. Each reply also returns the count that the command has made, in a state that goes through every reload. Over
+//! all guests the counts must be 1, 2, 3 … without gaps or duplicates, which proves more than their sum would.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,34 +12,34 @@ use std::time::{Duration, Instant};
 
 use dae_tests::Guest;
 
-/// Connections; every other one pipelines.
+/// The number of guests; every second one pipelines.
 const GUESTS: u64 = 20;
 
-/// Commands in flight of a guest that pipelines.
+/// The commands in flight of a guest that pipelines.
 const PIPELINED: u64 = 16;
 
-/// Every so many commands one takes a while, so that reloads find commands running.
+/// The distance between two slow commands, so that reloads meet running commands.
 const SLOW_EVERY: u64 = 8;
 
-/// How long that one takes.
+/// The duration of a slow command (ms).
 const SLOW_MS: u64 = 3;
 
-/// Between two batches of a guest. Without it the load takes both processors of a small machine, and what is measured is
-/// how long the host waits for one.
+/// The pause between two batches of a guest. Without it the load takes both processors of a small machine, and the test
+/// measures how long the host waits for one.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Guests that ask until they are told to stop.
+/// A group of guests that send commands until the end of the load.
 pub(super) struct Traffic {
     is_over: Arc<AtomicBool>,
     guests: Vec<JoinHandle<Told>>,
 }
 
-/// What came back.
+/// The results of the load.
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) counts: Vec<u64>,
     pub(super) versions: BTreeSet<u64>,
-    /// The longest that a batch took.
+    /// The longest duration of a batch.
     pub(super) longest: Duration,
 }
 
@@ -56,7 +56,7 @@ impl Traffic {
         }
     }
 
-    /// Ends it, and checks that every command was answered once and counted once.
+    /// Ends the load, and asserts that every command was answered once and counted once.
     #[track_caller]
     pub(super) fn end(self) -> Told {
         self.is_over.store(true, Ordering::Relaxed);
@@ -111,7 +111,7 @@ fn line(mark: u64) -> String {
 }
 
 impl Told {
-    /// The next reply, which must be the one to that mark.
+    /// Takes the next reply, and asserts that it answers the command with that mark.
     fn take(&mut self, guest: &mut Guest, mark: u64) {
         let reply = guest.message();
         let asked = match mark.is_multiple_of(SLOW_EVERY) {

@@ -1,4 +1,4 @@
-//! The trial of a new file in a process of its own: what it does by itself, and what the author and the owner can add.
+//! The preflight of a new file in a process of its own: its default steps, and those that the author or the owner adds.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::{Kitchen, MODES, NAME, count_to, version};
 
-/// What the fixture `tried` answers to `version`.
+/// The fixture `tried`'s answer to `version`.
 const TRIED: u64 = 2000;
 
-/// A kitchen whose daemon has counted to 5, and where the next one may write its diary.
+/// A kitchen whose daemon has counted to 5, and the file into which the next daemon writes its diary.
 struct Trying {
     kitchen: Kitchen,
     guest: Guest,
@@ -30,7 +30,7 @@ impl Trying {
         }
     }
 
-    /// Replaces it by the fixture `tried`.
+    /// Replaces the daemon by the fixture `tried`.
     fn replace(&self, config: &Value, settings: &Value) -> Output {
         let mut config = config.clone();
         config["diary"] = json!(self.diary);
@@ -40,7 +40,7 @@ impl Trying {
         self.kitchen.install_file(&file, &flags)
     }
 
-    /// The starts, each with the count that it was given, and the stops.
+    /// Returns the diary: each start with its count, and each stop.
     fn starts_and_stops(&self) -> Vec<String> {
         let diary = std::fs::read_to_string(&self.diary).unwrap_or_default();
         diary.lines().map(str::to_owned).collect()
@@ -84,7 +84,7 @@ fn an_owner_has_the_last_word() {
     }
 }
 
-/// Without it, the crash of this `start` would be the host's.
+/// Without the start in the preflight, this crash would be the host's.
 #[test]
 fn an_owner_may_have_a_start_tried_whose_author_says_nothing() {
     let settings = json!({"trial": "start"}).to_string();
@@ -104,7 +104,7 @@ fn an_owner_may_have_a_start_tried_whose_author_says_nothing() {
     assert_eq!(kitchen.ecosystem.status(NAME)["generation"], 1);
 }
 
-/// Its start would fail for want of the lock that the running one holds.
+/// A start in the preflight would fail: the running instance holds the lock.
 #[test]
 fn one_that_must_be_alone_is_never_started_for_a_trial() {
     let kitchen = Kitchen::open();

@@ -1,4 +1,4 @@
-//! Reloads in trouble: of daemons that crash or hang, and of code that doesn't last.
+//! Reloads in trouble: daemons that crash or hang, and code that doesn't last.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn code_that_does_not_last_is_rolled_back_and_quarantined() {
         let (_, mut guest) = kitchen.install(flags);
         count_to(&mut guest, 5);
         let mortal = json!({"version": 2, "run": "panic"});
-        // Whether it is accepted before it ends is a race; it is rolled back in either case.
+        // The new code may be accepted before it ends or not; it is rolled back in either case.
         let _ = kitchen.replace(&mortal, &[]);
         let mut status = Value::Null;
         until(LIMIT, "its content is quarantined", || {
@@ -67,8 +67,7 @@ fn after_its_probation_code_is_restarted_and_not_rolled_back() {
     assert_eq!(version(&mut guest), 2);
 }
 
-/// Waits until that generation answers; a command that comes between the crash and the host's hearing of it is answered
-/// `crashed`.
+/// Waits until that generation is ready. Until the host notices a crash, it answers commands with `crashed`.
 #[track_caller]
 fn until_generation(kitchen: &Kitchen, generation: u64) {
     until(LIMIT, "the next generation answers", || {
@@ -112,14 +111,14 @@ fn a_bad_reload_of_a_crash_loop_leaves_it_there() {
     assert_eq!(kitchen.ecosystem.status(NAME)["state"], "crash-loop");
 }
 
-/// A guest whose command hangs in the drain, and one who asks meanwhile.
+/// Reloads while a guest's command hangs in the drain and another guest sends a command.
 #[track_caller]
 fn reload_past(kitchen: &Kitchen, flags: &[&str], hanging: &str) {
     let (_, mut guest) = kitchen.install(flags);
     let mut other = kitchen.ecosystem.guest(NAME);
     count_to(&mut other, 5);
     guest.send(format!("{hanging}\n"));
-    // Answered by the same instance as the one before, so that one runs when this is answered.
+    // The same instance answers this, so the command before it runs by now.
     assert_eq!(version(&mut kitchen.ecosystem.guest(NAME)), 1);
     until(LIMIT, "it runs", || {
         kitchen.ecosystem.status(NAME)["guests"].as_u64() >= Some(2)
@@ -132,7 +131,7 @@ fn reload_past(kitchen: &Kitchen, flags: &[&str], hanging: &str) {
         &json!({"name": NAME, "file": file, "replace": true}),
     );
     kitchen.ecosystem.until_state(NAME, "reloading");
-    // Whether it comes before the door closes or after, it is answered by whoever it meets.
+    // This command may come before the gate closes or after that; it is answered in either case.
     other.send("increment [7]\n");
     let accepted = control.reply().expect("it goes through");
     println!(
@@ -188,7 +187,7 @@ fn nobody_is_refused_while_a_successor_hangs_in_its_start() {
     }
 }
 
-/// Asks without a pause until `is_over`; the longest that an answer took.
+/// Sends commands without a pause until `is_over`. Returns the longest time to an answer.
 fn longest_wait(guest: &mut Guest, mut is_over: impl FnMut() -> bool) -> Duration {
     let (mut longest, mut mark) = (Duration::ZERO, 5);
     until(LIMIT, "it is over", || {
@@ -204,8 +203,8 @@ fn longest_wait(guest: &mut Guest, mut is_over: impl FnMut() -> bool) -> Duratio
     longest
 }
 
-/// In-process it never gets past its trial, where there is one; a process of its own has none. In any case it is loaded
-/// before anybody waits for it.
+/// In-process the file never passes its preflight, if there is one; a subprocess has none. In each case the host loads
+/// the file before it makes any guest wait.
 #[test]
 fn nobody_waits_for_a_successor_that_hangs_while_it_is_loaded() {
     const START: Duration = Duration::from_secs(3);
@@ -221,7 +220,7 @@ fn nobody_waits_for_a_successor_that_hangs_while_it_is_loaded() {
             &json!({"name": NAME, "file": file, "replace": true}),
         );
         kitchen.ecosystem.until_state(NAME, "reloading");
-        // Guests who waited for it would be answered once, and then it is over.
+        // Guests that had to wait for the new file would be answered only once.
         let mut answered = 0;
         longest_wait(&mut guest, || {
             let status = kitchen.ecosystem.status(NAME);

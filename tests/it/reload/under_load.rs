@@ -1,4 +1,4 @@
-//! Reloads under load: nobody is refused, closed, answered twice or forgotten, whether they go well or badly.
+//! Reloads under load: good or bad, they refuse, close, double or lose nothing for any guest.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,25 +9,24 @@ use serde_json::{Value, json};
 use super::traffic::Traffic;
 use super::{Kitchen, NAME, version};
 
-/// The flags of each mode, and the good reloads that a test makes in it.
+/// The flags of each mode, and its number of good reloads.
 const GOOD: [(&[&str], u64); 2] = [(&[], 1_000), (&["--isolate"], 250)];
 
-/// And the reloads of which every third is bad; of each kind of bad ones there are some.
+/// The flags of each mode, and its number of reloads of which every third is bad. Each kind of bad file occurs.
 const MIXED: [(&[&str], u64); 2] = [(&[], 200), (&["--isolate"], 48)];
 
-/// What hangs is given up after so long (ms), to have time for the others. A good file takes a tenth of it on a busy
-/// machine.
+/// The limit after which the host gives up a file that hangs (ms). A good file takes a tenth of it on a busy machine.
 const HANG_MS: u64 = 1_000;
 
-/// Two builds that take turns, under a load.
+/// A daemon under load and two builds of it that replace each other.
 struct Turns {
     files: [PathBuf; 2],
-    /// Which of them runs.
+    /// The version that runs.
     version: u64,
     control: Control,
     guest: Guest,
     traffic: Traffic,
-    // Dropped last: its host serves the others.
+    // Dropped last: its host serves the other fields.
     kitchen: Kitchen,
 }
 
@@ -45,7 +44,7 @@ impl Turns {
         }
     }
 
-    /// The other build takes over.
+    /// Replaces the running build by the other one.
     #[track_caller]
     fn take(&mut self) {
         self.version = 3 - self.version;
@@ -55,7 +54,7 @@ impl Turns {
         self.check();
     }
 
-    /// A bad file doesn't; what the refusal says.
+    /// Asserts that a bad file is refused. Returns the text of the refusal.
     #[track_caller]
     fn refuse(&mut self, what: &str, file: &std::path::Path) -> String {
         let text = replace(&mut self.control, file).expect_err(what);
@@ -70,7 +69,7 @@ impl Turns {
         assert_eq!(version(&mut self.guest), self.version);
     }
 
-    /// Ends the load, and compares what it has counted with what the state has.
+    /// Ends the load, and compares its counts with the state.
     #[track_caller]
     fn end(mut self) {
         let told = self.traffic.end();
@@ -79,12 +78,12 @@ impl Turns {
         assert_eq!(told.versions.into_iter().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(self.guest.ask("count", &json!([])), commands as u64);
         check_nothing_left_behind(&self.kitchen);
-        // The host is looked at by the end of the kitchen, and holds nothing of ours then.
+        // The kitchen's end checks the host for leftovers, so the control connection is closed first.
         drop((self.control, self.kitchen));
     }
 }
 
-/// Every instance of before has ended, or is ending: no thread and no memory of any was given up on.
+/// Asserts that each earlier instance has ended or is ending: the host has given up on none of its threads or memory.
 #[track_caller]
 fn check_nothing_left_behind(kitchen: &Kitchen) {
     let retired = &kitchen.ecosystem.status(NAME)["retired"];
@@ -110,7 +109,7 @@ fn good_reloads_lose_nothing() {
     }
 }
 
-/// What is wrong with each bad file, and where it lies.
+/// Returns the bad files, each with its fault.
 fn bad_files(kitchen: &Kitchen) -> Vec<(&'static str, PathBuf)> {
     let with = |key: &str, fate: Value| kitchen.bytes(&json!({"version": 9, key: fate}));
     let good = kitchen.bytes(&json!({"version": 9}));

@@ -1,4 +1,4 @@
-//! Generations and versions: what a refusal leaves, where rollbacks end, and reports that come late.
+//! Generations and versions: the effects of a refusal, the end of a chain of rollbacks, and late reports.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::{Kitchen, MODES, NAME, count_to, version};
 
-/// Lines of `list` that name the daemon.
+/// Returns the daemon's line in `list`.
 fn row(kitchen: &Kitchen) -> String {
     let list = kitchen.ecosystem.cli(&["list"]).ok().stdout;
     let row = list.lines().find(|line| line.starts_with(NAME));
     row.expect("it is listed").to_owned()
 }
 
-/// Two replacements are refused, and that is told by `status`, `list` and the log.
+/// Asserts that two replacements are refused, and that `status`, `list` and the log report it.
 fn refuse_twice(kitchen: &Kitchen) {
     let bad = json!({"version": 2, "start": "fail"});
     for _ in 0..2 {
@@ -66,7 +66,7 @@ fn a_refusal_takes_no_generation_and_is_told_everywhere() {
     }
 }
 
-/// The versions that are stored: place and hash, newest first.
+/// Returns the stored versions, newest first: place and hash.
 fn stored(ecosystem: &Ecosystem) -> Vec<(String, String)> {
     let listed = ecosystem
         .cli(&["rollback", NAME, "--list", "--json"])
@@ -94,7 +94,8 @@ fn rollbacks_end_at_the_oldest_version_and_any_can_be_chosen() {
         let (_, mut guest) = kitchen.install(flags);
         count_to(&mut guest, 3);
         for number in 2..=3 {
-            // A file each: one that is written anew is seen, too, and may take over before it is installed.
+            // Each version has its own file. The host would notice an overwritten file, too, and could load it before
+            // it is installed.
             let file = kitchen.file(&format!("{number}.so"), &json!({"version": number}));
             let _ = kitchen.install_file(&file, &["--replace"]).ok();
         }
@@ -127,9 +128,9 @@ fn rollbacks_end_at_the_oldest_version_and_any_can_be_chosen() {
     }
 }
 
-/// Nothing that is counted against it has reached its supervisor.
+/// Asserts that the supervisor has received nothing that counts against the new code.
 fn expect_unharmed(ecosystem: &Ecosystem) {
-    // Each of these is dealt with by the supervisor, which would hear of too many panics meanwhile.
+    // The supervisor handles each of these starts. By the last it would have heard of too many panics.
     for _ in 0..4 {
         let _ = ecosystem.cli(&["start", NAME]).ok();
     }
@@ -157,7 +158,7 @@ fn a_panic_of_the_old_code_is_not_counted_against_the_new() {
         let mut guest = ecosystem.guest(NAME);
         let signal = ecosystem.scratch().join("panic");
         guest.send(format!("panic_with_file {}\n", json!([signal])));
-        // Answered by the same instance as the one before, so that one runs when this is answered.
+        // The same instance answers this, so the command before it runs by now.
         ecosystem.guest(NAME).ask("pid", &json!([]));
         let mut bytes = fs::read(ecosystem.plugin("probe")).expect("the plugin");
         bytes.push(1);
@@ -167,7 +168,7 @@ fn a_panic_of_the_old_code_is_not_counted_against_the_new() {
         fs::write(&signal, "").expect("our own");
         assert!(guest.line().contains("crashed"), "the old code panics");
         expect_unharmed(ecosystem);
-        // One of its own counts.
+        // A panic of the new code counts.
         fs::remove_file(&signal).expect("our own");
         let mut guest = ecosystem.guest(NAME);
         assert_eq!(guest.ask_in_vain("panic", &json!([])).code, "crashed");
@@ -178,7 +179,7 @@ fn a_panic_of_the_old_code_is_not_counted_against_the_new() {
     }
 }
 
-/// A change that has begun is made, though its asker goes.
+/// Asserts that a change which has begun is completed, even if its client disconnects.
 fn expect_carried_through(ecosystem: &Ecosystem) {
     let file = ecosystem.plugin("probe");
     let mut gone = ecosystem.control();
@@ -194,7 +195,7 @@ fn expect_carried_through(ecosystem: &Ecosystem) {
     });
 }
 
-/// Changes wait for their turn, and their askers go.
+/// Requests changes that have to wait, and disconnects.
 fn ask_and_go(ecosystem: &Ecosystem) {
     let file = ecosystem.plugin("probe");
     for (command, argument) in [
@@ -237,7 +238,7 @@ fn a_change_whose_asker_has_gone_before_it_began_is_not_made() {
         );
         ecosystem.until_state(NAME, "reloading");
         ask_and_go(ecosystem);
-        // This one waits behind them.
+        // This request waits behind them.
         let mut last = ecosystem.control();
         last.send("start", &json!(NAME));
         slow.reply().expect("it had begun, and is finished");

@@ -1,4 +1,4 @@
-//! Commands that come together: in a process of its own a daemon gets them together, and nobody may notice.
+//! Commands that arrive together: a subprocess gets them as a batch, with the same results as one by one.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::{MODES, expect_echoes};
 
-/// More than may be under way for one guest, and more than goes over in one piece.
+/// More commands than may be in flight for one guest, and more than fit in one batch.
 const MANY: usize = 5_000;
 
-/// The next so many lines.
+/// Returns the next `count` lines.
 fn lines(guest: &mut Guest, count: usize) -> Vec<String> {
     (0..count).map(|_| guest.line()).collect()
 }
@@ -24,7 +24,7 @@ fn lines_of_one_write_are_answered_in_their_order_whatever_they_run_as() {
         let mut guest = ecosystem.install("Vectors", "vectors", flags);
         guest.send(script);
         let all = lines(&mut guest, script.lines().count());
-        // `options` is answered by the host, and no call.
+        // The host answers `options`, which does not count as a call.
         assert_eq!(guest.ask("stats", &json!([]))["calls"], all.len() - 1);
         let (tagged, ordered): (Vec<_>, Vec<_>) = all.into_iter().partition(|line| {
             let (name, _) = line.split_once(' ').expect("a line with arguments");
@@ -62,7 +62,7 @@ fn a_flood_of_lines_loses_none_and_keeps_their_order() {
         let mut guest = ecosystem.install("Vectors", "vectors", flags);
         let mut sent = String::new();
         for number in 0..MANY {
-            // Some of them long: a batch is bounded by what it weighs, too.
+            // Some lines are long: the size of a batch is limited, too.
             let text = "x".repeat(if number % 500 == 0 { 100_000 } else { 5 });
             writeln!(sent, "echo [\"{number} {text}\"]").expect("a string takes all");
         }
@@ -71,7 +71,7 @@ fn a_flood_of_lines_loses_none_and_keeps_their_order() {
     }
 }
 
-/// Nothing that holds the thread for ever is waited for longer than a command may take; what stands behind it neither.
+/// The time limit of a command holds when it blocks the thread, and so does that of each command behind it.
 #[test]
 fn all_behind_one_that_holds_the_thread_are_told_in_time() {
     let ecosystem = Ecosystem::start_configured(
@@ -93,7 +93,7 @@ fn all_behind_one_that_holds_the_thread_are_told_in_time() {
 fn a_crash_takes_with_it_what_was_not_answered_and_no_more() {
     let ecosystem = Ecosystem::start();
     let mut guest = ecosystem.install("Misbehave", "misbehave", &["--isolate"]);
-    // What the panic logs goes out at once, and the reply before it with it.
+    // The host gets a panic's log record at once, together with the reply before it.
     guest.send("echo [1]\npanic#a\nabort [ ]\necho#b [2]\necho [3]\n");
     let all = lines(&mut guest, 5);
     assert!(all.contains(&"echo [1]".to_owned()), "{all:?}");

@@ -1,4 +1,4 @@
-//! What ends an instance, and what follows: the wait, the next one, the crash loop; and what guests see meanwhile.
+//! Ends of instances and what follows: the backoff, the next instance, the crash loop, and the guests' view of them.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{FOR_EVER_MS, MODES, probe, text};
 
-/// A wait that nothing but a person ends.
+/// A backoff that only a person ends (ms).
 const NO_RETRY: u64 = FOR_EVER_MS;
 
 #[test]
@@ -32,14 +32,15 @@ fn a_run_that_fails_again_and_again_is_a_crash_loop_until_somebody_sees_to_it() 
             "{reason}"
         );
         every_guest_is_told_why(&ecosystem, &mut guest, "run was told to fail");
-        // A person's word gives it all its tries again. It answers 1 if the daemon is down again by then.
+        // A person's restart gives the daemon all its tries again. The command fails if the daemon is down again by
+        // then.
         let restarted = ecosystem.cli(&["restart", "Probe"]);
         assert!([0, 1].contains(&restarted.status), "{restarted:?}");
         until(LIMIT, "it has had its tries again", || {
             let status = ecosystem.status("Probe");
             status["state"] == "crash-loop" && status["generation"] == 8
         });
-        // And so does another file, or another config.
+        // Another file or another config does so, too.
         let file = ecosystem.plugin("probe");
         let file = file.to_str().expect("UTF-8");
         let _ = ecosystem
@@ -50,7 +51,7 @@ fn a_run_that_fails_again_and_again_is_a_crash_loop_until_somebody_sees_to_it() 
     }
 }
 
-/// It listens still, to guests of before and to new ones, and tells each why it does not answer.
+/// Asserts that the daemon still listens, and that old and new guests get the reason why it does not answer.
 #[track_caller]
 fn every_guest_is_told_why(ecosystem: &Ecosystem, guest: &mut Guest, why: &str) {
     for guest in [guest, &mut ecosystem.guest("Probe")] {
@@ -95,7 +96,7 @@ fn commands_wait_for_the_next_instance() {
         let mut guest = probe(&ecosystem, flags, &json!({}), &settings);
         panic_once(&mut guest);
         let _ = ecosystem.until_state("Probe", "backoff");
-        // The tagged one may come whenever it likes; the others come in their order.
+        // The tagged reply may come at any time; the others come in order.
         guest.send("echo [1]\necho#two [2]\ndae\n");
         let came: Vec<Message> = (0..3).map(|_| guest.message()).collect();
         let (tagged, ordered): (Vec<_>, Vec<_>) =
@@ -140,7 +141,7 @@ fn commands_that_waited_too_long_are_told_so_and_the_guest_stays() {
 
 #[test]
 fn the_policy_decides_what_follows_the_end_of_the_background_work() {
-    // How it ends, the policy, the state that it comes to, and how many instances there were by then.
+    // Each row: the end, the policy, the final state, and the number of instances by then.
     let table = [
         ("return", "always", "crash-loop", 3),
         ("return", "on-failure", "ready", 1),
@@ -160,7 +161,7 @@ fn the_policy_decides_what_follows_the_end_of_the_background_work() {
             let mut guest = probe(&ecosystem, flags, &json!({"run": end}), &settings);
             until(LIMIT, &case, || {
                 let status = ecosystem.status("Probe");
-                // One that is to stay gets a while in which it could go.
+                // A daemon that should keep running gets some time to prove it.
                 let is_settled = state != "ready" || status["uptime_ms"].as_u64() > Some(200);
                 status["state"] == state && is_settled
             });
@@ -199,7 +200,7 @@ fn a_daemon_without_background_work_is_not_restarted_for_want_of_it() {
     }
 }
 
-/// Has its handler panic, and expects the answer to say so.
+/// Makes a handler panic, and asserts that the answer is `crashed`.
 #[track_caller]
 fn panic_once(guest: &mut Guest) {
     let fault = guest.ask_in_vain("panic", &json!([]));

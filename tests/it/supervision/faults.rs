@@ -1,6 +1,7 @@
-//! Tasks of the host that panic: each is logged by name, and started again.
+//! Panics in tasks of the host: each is logged with the task's name, and the task starts again.
 //!
-//! A debug build panics where the directory in `DAE_FAULT_POINTS` has a file of the place's name, once for each file.
+//! A debug build panics at a fault point if the directory in `DAE_FAULT_POINTS` has a file of the point's name. It does
+//! so once per file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,16 +9,16 @@ use std::path::PathBuf;
 use dae_tests::{Ecosystem, Guest, LIMIT, process, program, until};
 use rustix::process::Signal;
 
-/// A host with `Sample`, which panics where it is told to.
+/// A host with `Sample` that panics at given fault points.
 struct Faulty {
-    // Dropped first: it works in the directory of the others.
+    // Dropped first: the host works in the directory that the other fields own.
     host: program::Running,
     ecosystem: Ecosystem,
     points: PathBuf,
 }
 
 impl Faulty {
-    /// With faults at these points from the start on.
+    /// Starts a host that panics at these points from the beginning.
     fn start(points: &[&str]) -> Self {
         let ecosystem = Ecosystem::asleep();
         let directory = ecosystem.scratch().join("faults");
@@ -43,7 +44,7 @@ impl Faulty {
         fs::write(self.points.join(point), "").expect("a file of the test's");
     }
 
-    /// Waits until it has panicked there, and until `daemon` has logged `text` about it.
+    /// Waits until the host has panicked at that point, and until `daemon`'s log has a record of it with `text`.
     #[track_caller]
     fn until_told(&self, point: &str, (daemon, text): (&str, &str)) {
         let file = self.points.join(point);
@@ -56,7 +57,7 @@ impl Faulty {
         });
     }
 
-    /// Ends the host, which must be able to.
+    /// Ends the host, and asserts that it ends in order.
     #[track_caller]
     fn end(mut self) {
         process::signal(self.host.pid(), Signal::TERM);
@@ -72,7 +73,7 @@ fn a_listener_that_panics_is_told_and_listens_again() {
     let mut before = faulty.ecosystem.guest("Sample");
     before.expect_alive();
     faulty.panic_at("listener");
-    // It is accepted, and lost with the task.
+    // This connection is accepted and then lost with the task.
     faulty.ecosystem.guest("Sample").expect_closed();
     faulty.until_told("listener", ("Dae", AGAIN));
     faulty.ecosystem.guest("Sample").expect_alive();
@@ -84,7 +85,7 @@ fn a_listener_that_panics_is_told_and_listens_again() {
 fn a_control_socket_that_panics_is_told_and_answers_again() {
     let faulty = Faulty::start(&[]);
     faulty.panic_at("control");
-    // Whether this one is answered is of no account.
+    // This call may be answered or not.
     let _ = faulty.ecosystem.cli(&["list"]);
     until(LIMIT, "the control socket answers", || {
         faulty.ecosystem.cli(&["list"]).status == 0
@@ -164,5 +165,5 @@ fn a_watchdog_that_panics_is_told_and_relieves_threads_again() {
         guest.send("sleep_here [true]\n");
     }
     faulty.ecosystem.guest("Sample").expect_alive();
-    // It is killed: its handlers never end.
+    // The drop kills the host: its handlers never end.
 }

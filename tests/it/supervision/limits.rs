@@ -1,4 +1,4 @@
-//! What takes too long: commands, starts, and handlers that hold a thread; and who is blamed for it.
+//! Time limits on commands and starts, handlers that hold a thread, and the reports about them.
 
 use dae_tests::{Ecosystem, Guest, LIMIT, process, until};
 use serde_json::json;
@@ -24,7 +24,7 @@ fn a_command_that_takes_too_long_is_cancelled() {
     }
 }
 
-/// The message of the error that comes next, which has this code and is about that command.
+/// Asserts that the next message is an error with this code about that command. Returns the error's text.
 #[track_caller]
 fn next_error(guest: &mut Guest, code: &str, command: &str) -> String {
     let fault = guest.message().result().expect_err("it is given up");
@@ -45,7 +45,7 @@ fn a_limit_runs_from_a_commands_own_start() {
         let mut guest = probe(&ecosystem, flags, &json!({}), &json!({}));
         let mut other = ecosystem.guest("Probe");
         guest.send("hold [100]\n".repeat(SLOW) + &"allocate [0]\n".repeat(COUNTED));
-        // Alone, without those around it, and of a kind that is called by itself.
+        // A single command, and one of a kind that is never part of a batch.
         other.send("slow [1]\n");
         for _ in 0..SLOW {
             guest.expect("hold [100]");
@@ -80,7 +80,7 @@ fn what_waited_behind_a_command_past_its_limit_never_runs() {
         let told = next_error(&mut other, "timeout", command);
         assert!(told.contains("never runs"), "{told}");
     }
-    // Once the one before them has ended, the daemon counts the first that was not given up.
+    // Once `hold` has ended, the daemon counts the first command that was not given up.
     let mut counted = None;
     until(LIMIT, "the daemon has its thread back", || {
         counted = guest.try_ask("allocate", &json!([0])).ok();
@@ -96,7 +96,7 @@ fn a_stop_lets_nothing_begin_that_it_has_cancelled() {
     let mut guest = probe(&ecosystem, &["--isolate"], &json!({}), &json!({}));
     guest.send("echo [1]\n");
     guest.expect("echo [1]");
-    // Longer than one grace, after which commands are given up, and shorter than the two that a stop takes.
+    // This is longer than one grace, after which commands are given up, and shorter than the two graces of a stop.
     guest.send("hold [900]\nprint [\"behind\"]\nprint#a [\"behind\"]\necho#b [1]\n");
     let _ = ecosystem.cli(&["stop", "Probe"]).ok();
     let told_held = next_error(&mut guest, "unavailable", "hold");
@@ -245,7 +245,7 @@ fn a_command_that_may_take_long_is_not_blamed_for_it() {
     }
 }
 
-/// How many messages of its log have that text in them.
+/// Returns the number of messages in its log that contain that text.
 fn told(ecosystem: &Ecosystem, part: &str) -> usize {
     let logged = ecosystem.logged("Probe");
     logged.iter().filter(|line| line.contains(part)).count()

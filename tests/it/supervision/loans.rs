@@ -1,4 +1,4 @@
-//! Busy guests of a daemon in a process of its own: they are lent to it, and nobody may notice but by the clock.
+//! Busy guests of a subprocess: they are handed off to it, which makes no difference to a guest but speed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::{FOR_EVER_MS, expect_echoes, process_of};
 
-/// Guests that are there at a time, where there are many.
+/// The number of guests at a time in tests with many.
 const GUESTS: usize = 20;
-/// How often a daemon is killed while it serves a guest by itself.
+/// The number of times that a daemon is killed while it serves a guest directly.
 const KILLS: usize = 40;
-/// When, after the commands were sent (microseconds): while they run, for the most part.
+/// The latest moment of a kill after the commands were sent (µs); most kills hit running commands.
 const MOMENTS_US: u64 = 8_000;
-/// Commands that are under way at a time then.
+/// The number of commands in flight at a kill.
 const AT_A_TIME: usize = 50;
 
 fn sockets(process: u32) -> BTreeSet<PathBuf> {
@@ -26,12 +26,12 @@ fn sockets(process: u32) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Whether the daemon's process has a socket that its host has, too: a guest's.
+/// Returns whether the daemon's process shares a socket with its host, which is a guest's.
 fn is_lent(ecosystem: &Ecosystem, worker: u32) -> bool {
     !sockets(worker).is_disjoint(&sockets(ecosystem.pid()))
 }
 
-/// Keeps the daemon busy until its guest is lent.
+/// Keeps the daemon busy until its guest is handed off.
 #[track_caller]
 fn make_busy(ecosystem: &Ecosystem, guest: &mut Guest, worker: u32) {
     until(LIMIT, "the guest is lent", || {
@@ -42,7 +42,7 @@ fn make_busy(ecosystem: &Ecosystem, guest: &mut Guest, worker: u32) {
     });
 }
 
-/// A daemon in a process of its own, and a guest that is lent to it.
+/// Installs a daemon as a subprocess. Returns a guest that is handed off to it, and its process id.
 #[track_caller]
 fn lent(ecosystem: &Ecosystem, name: &str, library: &str, settings: &Value) -> (Guest, u32) {
     let settings = settings.to_string();
@@ -90,7 +90,7 @@ fn whatever_a_lent_guest_sends_is_answered_as_any_other_ones() {
         while lines.last().is_none_or(|line| line != "echo [6]") {
             lines.push(guest.line());
         }
-        // Who it is differs, and has nothing to do with this.
+        // The credential differs between the two, which is not part of this test.
         lines.retain(|line| !line.starts_with("dae "));
         lines
     });
@@ -127,7 +127,7 @@ fn many_lent_guests_that_come_and_go_each_get_their_own() {
                 for round in 0..10 {
                     let mut guest = Guest::connect(port);
                     for number in 0..50 {
-                        // An event now and then calls it home in the middle of its work.
+                        // An event now and then recalls the guest in the middle of its work.
                         if number % 17 == own % 17 {
                             guest.send("push [1]\n");
                             guest.expect("tick [0]");
@@ -159,7 +159,7 @@ fn a_guest_that_is_to_be_lent_and_has_something_slow_under_way_is_read_again() {
     let mut guest = ecosystem.install("Probe", "probe", &["--isolate"]);
     for number in 0..20 {
         assert_eq!(guest.ask("echo", &json!([number])), number);
-        // No quick command, and half a line behind it: none of the two is given up on for that.
+        // A slow command and half a line: the host gives up on neither when it tries to hand the guest off.
         guest.send("hold#held [30]\nec");
         guest.send("ho [1]\n");
         guest.expect("hold#held [30]");
@@ -202,14 +202,14 @@ fn a_lent_guest_that_does_not_read_loses_nothing() {
     let (mut guest, _) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
     let mut sent = String::new();
     for number in 0..3_000 {
-        // More than what a socket holds, and some of it larger than what is read or kept at a time.
+        // More data than a socket holds, and some lines longer than one read or one buffer.
         let text = "x".repeat(if number % 300 == 0 { 300_000 } else { 2_000 });
         writeln!(sent, "echo [\"{number} {text}\"]").expect("a string takes all");
     }
     expect_echoes(&mut guest, &sent);
 }
 
-/// A batch that begins with that number, and has in its middle a command that takes long enough to be hit.
+/// Returns a batch that begins with that number, with a command in its middle that runs long enough to be hit.
 fn batch(first: usize) -> Vec<String> {
     let echo = |number| format!("echo [{number}]");
     let mut lines: Vec<_> = (first..first + AT_A_TIME).map(echo).collect();
@@ -217,7 +217,7 @@ fn batch(first: usize) -> Vec<String> {
     lines
 }
 
-/// Takes the replies to it; how many of them are `crashed`.
+/// Asserts that each line gets its own reply or `crashed`. Returns the number of the latter.
 #[track_caller]
 fn take_replies(guest: &mut Guest, lines: &[String]) -> usize {
     let mut crashed = 0;
@@ -243,7 +243,7 @@ fn a_killed_process_loses_no_command_of_a_lent_guest_and_answers_none_twice() {
     for kill in 0..KILLS {
         let lines = batch(next);
         guest.send(lines.join("\n") + "\n");
-        // At some moment of the batch.
+        // The kill comes at a varying moment of the batch.
         std::thread::sleep(Duration::from_micros(kill as u64 * 1_700 % MOMENTS_US));
         process::signal(worker, Signal::KILL);
         crashed += take_replies(&mut guest, &lines);
@@ -254,7 +254,7 @@ fn a_killed_process_loses_no_command_of_a_lent_guest_and_answers_none_twice() {
         });
         make_busy(&ecosystem, &mut guest, worker);
     }
-    // What a lent guest loses is the one command that its daemon was at.
+    // A guest that is handed off loses only the command that the daemon was running.
     assert!((1..=KILLS).contains(&crashed), "{crashed}");
 }
 
@@ -273,7 +273,7 @@ fn a_command_of_a_lent_guest_that_does_not_end_is_told_so_and_holds_up_no_other_
         ("timeout", "hold"),
         "{fault:?}"
     );
-    // The process is killed for it, and whoever comes after it is answered, in one way or the other.
+    // The failed health checks kill the process; the command behind `hold` is answered in any case.
     let _ = guest.message();
     until(LIMIT, "the process is another", || {
         ecosystem.status("Probe")["pid"] != worker

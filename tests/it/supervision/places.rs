@@ -1,11 +1,11 @@
-//! Where a daemon runs, and after whom: the move to a process of its own and back, and the order of starts.
+//! The mode and the start order of a daemon: moves to a subprocess and back, and starts after other daemons.
 
 use dae_tests::{Ecosystem, LIMIT, Load, process, until};
 use serde_json::json;
 
 use super::{probe, text};
 
-/// How often a daemon is moved to and fro under load.
+/// The number of moves under load.
 const MOVES: usize = 10;
 
 #[test]
@@ -87,7 +87,7 @@ fn a_daemon_starts_after_those_it_names() {
             .filter(|record| text(record, "message").ends_with(" answers"));
         text(answers.next_back().expect("it answers"), "time").to_owned()
     };
-    // RFC 3339 in UTC: the order of the texts is that of the times, but for a last digit that is left out.
+    // RFC 3339 in UTC: the texts sort as the times do, except where trailing zeros are left out.
     let (late, early) = (answers("Late"), answers("Early"));
     assert!(late <= early, "Late answered at {late}, Early at {early}");
 }

@@ -1,4 +1,4 @@
-//! What a daemon in a process of its own may have: its bounds, its environment, its descriptors, its output.
+//! The resources of a subprocess: its bounds, environment, descriptors and output.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{probe, process_of, text};
 
-/// Variables that every subprocess may have of its host's.
+/// Variables that every subprocess may inherit from its host.
 const SAFE_VARIABLES: [&str; 9] = [
     "PATH",
     "HOME",
@@ -68,7 +68,7 @@ fn a_subprocess_gets_its_own_environment_and_of_the_hosts_only_what_is_safe() {
     let safe: BTreeSet<&str> = SAFE_VARIABLES.into_iter().chain(["GREETING"]).collect();
     let names: BTreeSet<&str> = environment.keys().map(String::as_str).collect();
     assert!(names.is_subset(&safe), "{names:?}");
-    // The host itself has more: cargo's variables, at least.
+    // The host itself has more, at least cargo's variables.
     let of_host = process::environment(ecosystem.pid());
     assert!(of_host.contains_key("CARGO_MANIFEST_DIR"), "{of_host:?}");
 }
@@ -78,7 +78,7 @@ fn a_subprocess_inherits_no_descriptor_but_its_own() {
     let mut ecosystem = Ecosystem::asleep();
     let path = ecosystem.scratch().join("of the shell's");
     let file = File::create(&path).expect("a file of our own");
-    // What a shell or a service manager leaves open in the host; unlike Rust's own, it stays open over an exec.
+    // A shell or a service manager may leave such a descriptor open in the host. Unlike Rust's, it survives an exec.
     let inherited = rustix::io::dup(&file).expect("a descriptor");
     ecosystem.wake(&[]);
     drop(inherited);
@@ -99,7 +99,7 @@ fn a_subprocess_inherits_no_descriptor_but_its_own() {
         .filter(|(_, target)| !is_own(&target.to_string_lossy()))
         .collect();
     assert!(foreign.is_empty(), "{foreign:?}");
-    // None of them is one of the host's: each end of a pair has a number of its own.
+    // It has none of the host's sockets: each end of a pair has a number of its own.
     let sockets = |of: &BTreeMap<u32, PathBuf>| -> BTreeSet<PathBuf> {
         let is_socket = |target: &&PathBuf| target.to_string_lossy().starts_with("socket:");
         of.values().filter(is_socket).cloned().collect()
