@@ -4,20 +4,18 @@
 //! [`Instance::answer_later`] run its commands. [`Instance::end`] undoes all that in the reverse order. A caller that
 //! runs a command holds a lease of the gate, so that an instance never ends during a command.
 
+mod construct;
 mod life;
 mod pending;
 pub mod reply;
 mod start;
 pub mod worker;
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
 use std::time::Duration;
 
 use dae_plugin_api::abi::status;
-use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -25,10 +23,10 @@ use tokio::time::timeout;
 use crate::connection::reply_budget::Reservation;
 use crate::plugin::command_table::{CommandTable, RunsOn};
 use crate::plugin::completion::{Call, CommandBatch, Completion, InstanceEnd};
-use crate::plugin::host_api::{HostRegistration, HostedInstance};
+use crate::plugin::host_api::HostRegistration;
 use crate::plugin::identity::Identity;
-use crate::plugin::library::{Command, LiveDaemon, PluginFuture, PluginLibrary};
-use crate::process::subprocess::{BatchCall, HandOff, LoadedSubprocess, Subprocess, UnreadBytes};
+use crate::plugin::library::{Command, LiveDaemon, PluginFuture};
+use crate::process::subprocess::{BatchCall, HandOff, Subprocess, UnreadBytes};
 use crate::threads::latency::{self, LatencyClasses};
 use crate::threads::watchdog;
 use dae_store::blocking;
@@ -36,6 +34,8 @@ use dae_store::json5_text;
 use dae_store::manifest::Manifest;
 use dae_store::tasks;
 
+use construct::next_number;
+pub use construct::{StartFault, StartPlan, start, start_subprocess};
 pub use life::is_left_behind;
 pub(crate) use pending::Pending;
 pub use pending::{AnswerFuture, BuiltIn, BuiltInAnswer, WatchedFuture};
@@ -43,37 +43,6 @@ pub use start::{CancelPolicy, StartProgress, WithdrawResult};
 
 /// The command index that stands for the steps of a daemon's life.
 const LIFE: u32 = u32::MAX;
-
-/// All that a start needs: a file, and the identity of the new instance.
-#[derive(Debug)]
-pub struct StartPlan {
-    /// The code.
-    pub image: PluginLibrary,
-    /// The manifest in the file.
-    pub manifest: Arc<Manifest>,
-    /// The table of commands; the same for all daemons of the file.
-    pub commands: Arc<CommandTable>,
-    /// The identity and configuration, and the host API that its code calls.
-    pub resident: HostedInstance,
-    /// The runtime that its code runs on.
-    pub runtime: Handle,
-    /// The state that the previous instance has saved, as JSON.
-    pub state: Option<Box<RawValue>>,
-    /// The longest time that `start` may take.
-    pub limit: Duration,
-}
-
-/// The reason why a daemon did not start, as a text for a person.
-#[derive(Debug)]
-pub struct StartFault(String);
-
-impl fmt::Display for StartFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StartFault {}
 
 /// One instance of a daemon.
 #[derive(Debug)]
@@ -96,80 +65,6 @@ enum Body {
     InProcess(LiveDaemon, HostRegistration),
     Subprocess(Subprocess),
     BuiltIn(Arc<dyn BuiltIn>),
-}
-
-/// Constructs a daemon and pings it once.
-///
-/// # Errors
-/// The error that `start` returned, or that it took too long. Nothing of the instance is left then, except for a thread
-/// if `start` itself never returned.
-pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
-    let residence = HostRegistration::take(plan.resident, plan.runtime.clone());
-    let state = plan.state.as_ref().map_or("null", |state| state.get());
-    let request = format!("{{\"config\":{},\"state\":{state}}}", residence.config());
-    let host = residence.host();
-    let runtime = plan.runtime;
-    let (image, limit) = (plan.image, plan.limit);
-    // A thread that may block, since the author's `start` may.
-    let started = blocking::run(move || {
-        let live = runtime.block_on(async { timeout(limit, image.start(host, &request)).await });
-        live.map_err(|_| too_long(limit)).flatten()
-    });
-    // The inner limit ends a `start` that waits; this one, a little later, gives up on a `start` that blocks.
-    let started = timeout(limit + Duration::from_millis(100), started).await;
-    let live = match started {
-        Ok(Ok(result)) => result.map_err(StartFault)?,
-        Ok(Err(why)) => return Err(StartFault(format!("it can't be started: {why}"))),
-        Err(_) => return Err(StartFault(too_long(limit))),
-    };
-    if !live.ping() {
-        return Err(StartFault(
-            "it started, but doesn't answer a ping".to_owned(),
-        ));
-    }
-    let number = next_number();
-    Ok(Instance {
-        identity: residence.identity(),
-        commands: plan.commands,
-        number,
-        latency: LatencyClasses::of(number, plan.manifest.commands.len()),
-        manifest: plan.manifest,
-        body: Body::InProcess(live, residence),
-        running: Mutex::default(),
-    })
-}
-
-/// Starts a daemon in the process that has loaded it. Calls `identity` with the process id.
-///
-/// # Errors
-/// The errors of [`start`], or how the process ended.
-pub async fn start_subprocess(
-    loaded: LoadedSubprocess,
-    identity: impl FnOnce(u32) -> Identity,
-    state: Option<Box<RawValue>>,
-) -> Result<Instance, StartFault> {
-    let manifest = Arc::new(loaded.manifest().clone());
-    let subprocess = loaded.start(state).await.map_err(StartFault)?;
-    let number = next_number();
-    Ok(Instance {
-        identity: Arc::new(identity(subprocess.pid())),
-        commands: Arc::new(CommandTable::of(&manifest).elsewhere()),
-        number,
-        // Nothing of it runs on threads of this process.
-        latency: LatencyClasses::of(number, 0),
-        manifest,
-        body: Body::Subprocess(subprocess),
-        running: Mutex::default(),
-    })
-}
-
-fn next_number() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
-}
-
-fn too_long(limit: Duration) -> String {
-    format!("its start took longer than {limit:?}; a start must not wait for what may never come")
 }
 
 impl Instance {

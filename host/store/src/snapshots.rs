@@ -358,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_comes_back_as_it_was_and_a_damaged_one_is_told() {
+    fn a_state_comes_back_as_it_was_and_a_damaged_one_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path());
         home.create().unwrap();
@@ -378,6 +378,25 @@ mod tests {
         std::fs::write(&path, format!("\u{feff}{kept_text}")).unwrap();
         assert!(states.load("A").is_ok(), "a byte order mark is dropped");
         assert_eq!((loaded.generation, loaded.bytes()), (3, 29));
+        std::fs::write(home.states_dir().join("A.json"), "{").unwrap();
+        assert!(
+            states
+                .load("A")
+                .unwrap_err()
+                .to_string()
+                .contains("--fresh")
+        );
+        states.forget("A").unwrap();
+        assert!(states.load("A").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_written_is_held_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        home.create().unwrap();
+        let states = Snapshots::of(&home);
+        let kept = KeptState::of(br#"{"version":1,"data":5}"#, SnapshotOccasion::Stop, 3).unwrap();
         // A directory in the file's place makes every write fail.
         std::fs::create_dir(home.states_dir().join("B.json")).unwrap();
         let told = format!("{:#}", states.keep("B", &kept).unwrap_err());
@@ -389,16 +408,6 @@ mod tests {
             Snapshots::of(&home).load("B").unwrap().is_some(),
             "written when it could be"
         );
-        std::fs::write(home.states_dir().join("A.json"), "{").unwrap();
-        assert!(
-            states
-                .load("A")
-                .unwrap_err()
-                .to_string()
-                .contains("--fresh")
-        );
-        states.forget("A").unwrap();
-        assert!(states.load("A").unwrap().is_none());
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ mod hand_off;
 mod limits;
 mod lines;
 mod running;
+mod sent_batch;
 mod stream;
 
 use std::io;

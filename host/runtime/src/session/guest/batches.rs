@@ -15,25 +15,20 @@ use std::task::Context;
 use std::time::Duration;
 
 use dae_common_tcp::Message;
-use dae_plugin_api::abi::status;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::answers::ReplyContext;
+use super::sent_batch::{BatchGiveUp, KEPT_BYTES_MAX, SentBatch, SentCommands};
 use crate::connection::guest_handle::GuestHandle;
-use crate::instance::reply::{write_ended, write_large};
-use crate::plugin::completion::{self, Completion};
-use crate::process::ipc::LARGE_BYTES;
-use crate::process::ipc::batch::{Entries, HEAD_BYTES, put_entry};
-use crate::process::subprocess::{BatchCall, BatchEnd, OverdueAction, bytes_of};
-use crate::session::gate::{self, Lease};
+use crate::plugin::completion;
+use crate::process::ipc::batch::put_entry;
+use crate::process::subprocess::{OverdueAction, bytes_of};
+use crate::session::gate::Lease;
 use crate::threads::counters::BatchCounts;
 
 /// The size at which a batch is handed over (bytes): its process can work while the next batch is made.
 const BATCH_BYTES_MAX: usize = 64 << 10;
-
-/// The largest buffer that is kept (bytes). Larger ones are freed, since commands are usually short.
-const KEPT_BYTES_MAX: usize = 4 << 10;
 
 /// The most entries that a thread keeps: as many of its guests may well wait at once.
 const KEPT_MAX: usize = 64;
@@ -88,55 +83,13 @@ struct OpenBatch {
     is_cut: bool,
 }
 
-struct SentBatch {
-    // Dropped before the lease.
-    call: BatchCall,
-    lease: Arc<Lease>,
-    began: Instant,
-    sent: SentCommands,
-    /// The size of its arguments (bytes).
-    arguments: usize,
-    /// The first unanswered command when the batch was last allowed to continue.
-    goes_on: Option<usize>,
-    /// The number of replies that have come, including those to commands that were already given up.
-    received: usize,
-    /// The first command that was withdrawn, and the end of it and all behind it.
-    withdrawn: Option<(usize, Completion)>,
-    /// The number of its untagged replies in the guest's order.
-    place: Option<u64>,
-    /// The untagged replies that wait for those before them.
-    held: Vec<u8>,
-}
-
-/// A command's index, and the length of its tag.
-type SentCommand = (u32, Option<usize>);
-
-/// The commands of a batch, with a position at the first unanswered one.
-#[derive(Default)]
-struct SentCommands {
-    commands: Vec<SentCommand>,
-    tags: String,
-    /// The number of answered commands.
-    answered: usize,
-    /// The length of the answered commands' tags (bytes).
-    answered_tags: usize,
-}
-
 /// The timer that gives up the first batch. Kept from batch to batch, since it hardly ever fires.
-struct BatchTimer {
+pub(super) struct BatchTimer {
     /// The lease whose end it watches.
     lease: Weak<Lease>,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Ends when the first batch must be checked.
     limit: Option<Pin<Box<Sleep>>>,
-}
-
-/// The reason why the rest of a batch, or its first command, is not answered by the process.
-enum BatchGiveUp {
-    /// The command has run past its limit. Those behind it continue to wait.
-    TooLong(Duration),
-    LetGo,
-    Ended(Completion),
 }
 
 /// The destination of replies.
@@ -360,219 +313,6 @@ impl Work {
     }
 }
 
-impl SentBatch {
-    /// Returns the action for the first unanswered command.
-    fn due(&self, limit: Duration) -> OverdueAction {
-        self.call
-            .due(self.sent.answered, self.began.into_std(), limit)
-    }
-
-    /// Returns whether its untagged replies are next in the order, or it has none.
-    fn is_in_turn(&self, out: &ReplySink<'_>) -> bool {
-        self.place.is_none_or(|place| place == out.turn)
-    }
-
-    fn write_held(&mut self, out: &mut ReplySink<'_>) {
-        if self.is_in_turn(out) {
-            match out.outbox.is_empty() {
-                true => std::mem::swap(out.outbox, &mut self.held),
-                false => out.outbox.append(&mut self.held),
-            }
-        }
-    }
-
-    /// Returns the next command to answer.
-    fn next<'s>(&'s mut self, out: &'s mut ReplySink<'_>) -> Option<NextReply<'s>> {
-        let is_in_turn = self.is_in_turn(out);
-        let (index, tag) = self.sent.next()?;
-        Some(NextReply {
-            index,
-            lines: match tag.is_some() || is_in_turn {
-                true => out.outbox,
-                false => &mut self.held,
-            },
-            name: self.lease.instance.command_name(index),
-            tag,
-        })
-    }
-
-    /// Takes what has come. Returns the reason if nothing more will come.
-    fn take(&mut self, entries: &mut Vec<u8>, context: &Context<'_>) -> Option<BatchGiveUp> {
-        match self.call.take(entries, context)? {
-            BatchEnd::Ended(ended) => Some(BatchGiveUp::Ended(ended)),
-            BatchEnd::Withdrawn(from, ended) => {
-                self.withdrawn = Some((from, ended));
-                None
-            }
-        }
-    }
-
-    /// Returns whether a command is unanswered that was not withdrawn.
-    fn waits(&self) -> bool {
-        let end = self
-            .withdrawn
-            .as_ref()
-            .map_or(usize::MAX, |(from, _)| *from);
-        self.sent.left() > 0 && self.sent.answered < end
-    }
-
-    fn write_replies(
-        &mut self,
-        out: &mut ReplySink<'_>,
-        entries: &mut Vec<u8>,
-        tally: &mut BatchCounts,
-    ) {
-        if entries.len() >= LARGE_BYTES && self.write_large(out, entries, tally) {
-            return;
-        }
-        for (status, bytes) in Entries(entries.as_slice()) {
-            self.received += 1;
-            // The guest already has an error for this command, which ran past its limit.
-            let is_late = self.received <= self.sent.answered;
-            // The receiver has checked that there are no more replies than commands.
-            if !is_late && let Some(next) = self.next(out) {
-                write_ended(next.lines, (next.name, next.tag), (status, bytes), tally);
-            }
-        }
-    }
-
-    /// Turns the bytes of a single large result into its line. Returns false if something else has come.
-    fn write_large(
-        &mut self,
-        out: &mut ReplySink<'_>,
-        entries: &mut Vec<u8>,
-        tally: &mut BatchCounts,
-    ) -> bool {
-        let mut all = Entries(entries);
-        let is_result = all.next().is_some_and(|(status, _)| status == status::DONE);
-        let is_late = self.received < self.sent.answered;
-        if !is_result || is_late || !all.0.is_empty() {
-            return false;
-        }
-        let Some(next) = self.next(out) else {
-            return false;
-        };
-        let entry = std::mem::take(entries);
-        write_large(
-            next.lines,
-            (next.name, next.tag),
-            (entry, HEAD_BYTES),
-            tally,
-        );
-        self.received += 1;
-        true
-    }
-
-    /// Checks whether commands must be given up. Returns the reason to give up the rest, if there is one, and the size
-    /// of the replies that have come meanwhile (bytes).
-    fn wait(
-        &mut self,
-        patience: &mut Option<BatchTimer>,
-        (out, tally): (&mut ReplySink<'_>, &mut BatchCounts),
-        limit: Duration,
-        context: &mut Context<'_>,
-    ) -> (Option<BatchGiveUp>, usize) {
-        while self.waits() {
-            match BatchTimer::is_over(patience, self, limit, context) {
-                Some(BatchGiveUp::TooLong(limit)) => self.give_up_one(out, limit, tally),
-                Some(BatchGiveUp::LetGo) => {
-                    self.call.withdraw();
-                    let mut entries = Vec::new();
-                    // Takes the last replies. If the process has ended, the rest is given up just the same.
-                    let _ = self.take(&mut entries, context);
-                    let bytes = bytes_of(&entries);
-                    self.write_replies(out, &mut entries, tally);
-                    return (Some(BatchGiveUp::LetGo), bytes);
-                }
-                why => return (why, 0),
-            }
-        }
-        (None, 0)
-    }
-
-    /// Answers the command that has run past its limit.
-    fn give_up_one(&mut self, out: &mut ReplySink<'_>, limit: Duration, tally: &mut BatchCounts) {
-        let lease = Arc::clone(&self.lease);
-        if let Some(next) = self.next(out) {
-            let fate = lease.instance.fate(next.index);
-            let ended = gate::too_long(next.name, limit, fate);
-            next.end(&ended, tally);
-        }
-    }
-
-    /// Answers the rest, except for what was withdrawn.
-    fn give_up(&mut self, out: &mut ReplySink<'_>, why: &BatchGiveUp, tally: &mut BatchCounts) {
-        let lease = Arc::clone(&self.lease);
-        while self.waits()
-            && let Some(next) = self.next(out)
-        {
-            let fate = lease.instance.fate(next.index);
-            let ended = match why {
-                BatchGiveUp::TooLong(limit) => gate::too_long(next.name, *limit, fate),
-                BatchGiveUp::LetGo => gate::let_go(next.name, fate),
-                BatchGiveUp::Ended(ended) => ended.clone(),
-            };
-            next.end(&ended, tally);
-        }
-    }
-
-    /// Answers what was withdrawn, once all before it is answered.
-    fn give_up_withdrawn(&mut self, out: &mut ReplySink<'_>, tally: &mut BatchCounts) {
-        if self.waits() {
-            return;
-        }
-        if let Some((_, ended)) = self.withdrawn.take() {
-            while let Some(next) = self.next(out) {
-                next.end(&ended, tally);
-            }
-        }
-    }
-}
-
-/// A command to answer, and the buffer for its reply.
-struct NextReply<'s> {
-    index: u32,
-    lines: &'s mut Vec<u8>,
-    name: &'s str,
-    tag: Option<&'s str>,
-}
-
-impl NextReply<'_> {
-    fn end(self, ended: &Completion, tally: &mut BatchCounts) {
-        let ended = (ended.status, &ended.bytes[..]);
-        write_ended(self.lines, (self.name, self.tag), ended, tally);
-    }
-}
-
-impl SentCommands {
-    fn push(&mut self, index: u32, tag: Option<&str>) {
-        self.commands.push((index, tag.map(str::len)));
-        self.tags.push_str(tag.unwrap_or_default());
-    }
-
-    /// Marks the first unanswered command as answered. Returns its index and its tag.
-    fn next(&mut self) -> Option<(u32, Option<&str>)> {
-        let (index, tag) = *self.commands.get(self.answered)?;
-        let start = self.answered_tags;
-        self.answered += 1;
-        self.answered_tags += tag.unwrap_or_default();
-        Some((index, tag.map(|_| &self.tags[start..self.answered_tags])))
-    }
-
-    fn left(&self) -> usize {
-        self.commands.len() - self.answered
-    }
-
-    fn clear(&mut self) {
-        self.commands.clear();
-        self.commands
-            .shrink_to(KEPT_BYTES_MAX / size_of::<SentCommand>());
-        self.tags.clear();
-        self.tags.shrink_to(KEPT_BYTES_MAX);
-        (self.answered, self.answered_tags) = (0, 0);
-    }
-}
-
 impl BatchTimer {
     fn with(lease: &Arc<Lease>) -> Self {
         let spare = SPARE.with_borrow_mut(|spare| {
@@ -591,7 +331,7 @@ impl BatchTimer {
     }
 
     /// Returns the reason if the first batch must be given up. If not, the guest is woken when it must be.
-    fn is_over(
+    pub(super) fn is_over(
         own: &mut Option<Self>,
         first: &SentBatch,
         limit: Duration,

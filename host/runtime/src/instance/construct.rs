@@ -1,0 +1,125 @@
+//! The construction of an instance: a value of the author's type in this process, or a subprocess that has loaded its file.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::{Body, Instance};
+use crate::plugin::command_table::CommandTable;
+use crate::plugin::host_api::{HostRegistration, HostedInstance};
+use crate::plugin::identity::Identity;
+use crate::plugin::library::PluginLibrary;
+use crate::process::subprocess::LoadedSubprocess;
+use crate::threads::latency::LatencyClasses;
+use dae_store::blocking;
+use dae_store::manifest::Manifest;
+
+/// All that a start needs: a file, and the identity of the new instance.
+#[derive(Debug)]
+pub struct StartPlan {
+    /// The code.
+    pub image: PluginLibrary,
+    /// The manifest in the file.
+    pub manifest: Arc<Manifest>,
+    /// The table of commands; the same for all daemons of the file.
+    pub commands: Arc<CommandTable>,
+    /// The identity and configuration, and the host API that its code calls.
+    pub resident: HostedInstance,
+    /// The runtime that its code runs on.
+    pub runtime: Handle,
+    /// The state that the previous instance has saved, as JSON.
+    pub state: Option<Box<RawValue>>,
+    /// The longest time that `start` may take.
+    pub limit: Duration,
+}
+
+/// The reason why a daemon did not start, as a text for a person.
+#[derive(Debug)]
+pub struct StartFault(String);
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+/// Constructs a daemon and pings it once.
+///
+/// # Errors
+/// The error that `start` returned, or that it took too long. Nothing of the instance is left then, except for a thread
+/// if `start` itself never returned.
+pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
+    let residence = HostRegistration::take(plan.resident, plan.runtime.clone());
+    let state = plan.state.as_ref().map_or("null", |state| state.get());
+    let request = format!("{{\"config\":{},\"state\":{state}}}", residence.config());
+    let host = residence.host();
+    let runtime = plan.runtime;
+    let (image, limit) = (plan.image, plan.limit);
+    // A thread that may block, since the author's `start` may.
+    let started = blocking::run(move || {
+        let live = runtime.block_on(async { timeout(limit, image.start(host, &request)).await });
+        live.map_err(|_| too_long(limit)).flatten()
+    });
+    // The inner limit ends a `start` that waits; this one, a little later, gives up on a `start` that blocks.
+    let started = timeout(limit + Duration::from_millis(100), started).await;
+    let live = match started {
+        Ok(Ok(result)) => result.map_err(StartFault)?,
+        Ok(Err(why)) => return Err(StartFault(format!("it can't be started: {why}"))),
+        Err(_) => return Err(StartFault(too_long(limit))),
+    };
+    if !live.ping() {
+        return Err(StartFault(
+            "it started, but doesn't answer a ping".to_owned(),
+        ));
+    }
+    let number = next_number();
+    Ok(Instance {
+        identity: residence.identity(),
+        commands: plan.commands,
+        number,
+        latency: LatencyClasses::of(number, plan.manifest.commands.len()),
+        manifest: plan.manifest,
+        body: Body::InProcess(live, residence),
+        running: Mutex::default(),
+    })
+}
+
+/// Starts a daemon in the process that has loaded it. Calls `identity` with the process id.
+///
+/// # Errors
+/// The errors of [`start`], or how the process ended.
+pub async fn start_subprocess(
+    loaded: LoadedSubprocess,
+    identity: impl FnOnce(u32) -> Identity,
+    state: Option<Box<RawValue>>,
+) -> Result<Instance, StartFault> {
+    let manifest = Arc::new(loaded.manifest().clone());
+    let subprocess = loaded.start(state).await.map_err(StartFault)?;
+    let number = next_number();
+    Ok(Instance {
+        identity: Arc::new(identity(subprocess.pid())),
+        commands: Arc::new(CommandTable::of(&manifest).elsewhere()),
+        number,
+        // Nothing of it runs on threads of this process.
+        latency: LatencyClasses::of(number, 0),
+        manifest,
+        body: Body::Subprocess(subprocess),
+        running: Mutex::default(),
+    })
+}
+
+pub(super) fn next_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+fn too_long(limit: Duration) -> String {
+    format!("its start took longer than {limit:?}; a start must not wait for what may never come")
+}
