@@ -28,11 +28,11 @@ const CALLS: [u64; 3] = [1, 8, 40];
 /// The expected state of a home.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    /// Whether the home is on its own disk, which can be filled.
+    /// The home is on its own disk, which can be filled.
     pub has_own_disk: bool,
-    /// Whether that disk is full.
+    /// The disk is full.
     pub is_full: bool,
-    /// Whether a host runs.
+    /// A host runs.
     pub is_up: bool,
     /// The installed daemons.
     pub daemons: BTreeMap<Name, Daemon>,
@@ -53,7 +53,7 @@ pub struct Daemon {
     pub newer: Vec<u64>,
     /// The place where its code runs.
     pub mode: Mode,
-    /// Whether its owner has stopped it.
+    /// The owner has stopped the daemon.
     pub is_stopped: bool,
     /// The version in the file from which it was installed.
     pub source: u64,

@@ -1,4 +1,4 @@
-//! A direct connection to the control socket, for tests that send more commands than they could start programs.
+//! A direct connection to the control socket, for tests that send commands faster than programs start.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;

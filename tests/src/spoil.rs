@@ -52,7 +52,7 @@ pub fn of_another_architecture(mut plugin: Vec<u8>) -> Vec<u8> {
 /// Returns the plugin as if compiled against an ABI of the given one-digit version.
 ///
 /// # Panics
-/// Panics if the file has no manifest for version 1 of the ABI.
+/// Panics if the file has no manifest for version 1 of the ABI, or if `version` has two digits.
 #[must_use]
 pub fn of_abi(plugin: Vec<u8>, version: u8) -> Vec<u8> {
     assert!(version <= 9, "one digit takes the place of one digit");
