@@ -26,8 +26,8 @@ pub struct Guest {
 impl Guest {
     /// Connects to a port of the loopback address.
     ///
+    /// # Panics
     /// Panics if nothing listens there.
-    /// Panics if nobody listens there.
     #[track_caller]
     #[must_use]
     pub fn connect(port: u16) -> Self {

@@ -1,4 +1,4 @@
-//! Servers without a host, for comparison: the bare echo, which every bench uses as its baseline, and three more.
+//! Servers without a host, for comparison: the bare echo, which is the usual baseline, and three more.
 //!
 //! Each is the bench's own program, started again with [`ARGUMENT`], with tokio on one thread. The bare echo parses
 //! nothing, so no host can be as fast. It shows the limit of the machine, the kernel and the load generator. The others

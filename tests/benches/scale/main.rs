@@ -6,7 +6,7 @@
 //! seconds without commands, whether the host is idle, and how much memory each daemon takes. The scan for foreign
 //! daemons is off meanwhile: the bench `scan` measures its cost.
 //!
-//! For comparison, the bare echo is timed from its spawn to its first reply.
+//! For comparison, a bare tokio server with the same commands is timed from its spawn to its first reply.
 //!
 //! Flags after `--`: `--starts N`, `--files N`, `--names N`. The table goes to standard output, all figures to
 //! `target/bench/scale.json`.
@@ -404,7 +404,7 @@ fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     }
 }
 
-/// Checks that all daemons are there and run.
+/// Waits until `list` has all daemons.
 fn all_run(ecosystem: &Ecosystem, count: usize) -> Result<(), String> {
     let deadline = Instant::now() + LIMIT;
     loop {
