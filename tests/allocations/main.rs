@@ -1,8 +1,9 @@
-//! What the host allocates for a plain command: nothing.
+//! A test that the host allocates no memory for a plain command.
 //!
-//! The one test that has the host in its own process, under an allocator that counts. A plugin's image has an allocator of
-//! its own, so that what is counted is the host's alone. What runs beside the guests (clocks, looks at stuck handlers) may
-//! allocate at any moment; a command that did would do so in every round, so that one round without is proof enough.
+//! This test has the host in its own process, under an allocator that counts. A plugin's library has its own allocator,
+//! so only the host's allocations are counted. Background work of the host (clocks, checks for blocked handlers) may
+//! allocate at any time. A command that allocates would do so in every round, so a single round without allocations is
+//! sufficient proof.
 
 use std::alloc::System;
 use std::io::{Read as _, Write as _};
@@ -16,14 +17,14 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Commands that are under way at once.
+/// The number of commands in flight.
 const BATCH: usize = 64;
-/// Batches of a round: enough for anything that is allocated now and then for many commands.
+/// The batches in one round: enough to catch an allocation that happens only once in many commands.
 const BATCHES: usize = 100;
-/// Rounds until one has to be without; the first ones make what is made once.
+/// The number of rounds, one of which must be without allocations. The first rounds make one-time allocations.
 const ROUNDS_MAX: usize = 50;
 
-/// Allocations while a round of this command is answered.
+/// Returns the number of allocations while one round of a command is answered.
 fn round(guest: &mut TcpStream, (command, reply): (&str, &str)) -> usize {
     let commands = command.repeat(BATCH);
     let expected = reply.repeat(BATCH);
@@ -63,7 +64,7 @@ fn a_plain_command_allocates_nothing_in_the_host() {
         let is_without = (0..ROUNDS_MAX).any(|_| round(&mut guest, plain) == 0);
         assert!(is_without, "{plain:?}");
     }
-    // The count counts: such an error is put together anew each time.
+    // This proves that the counter works: the message of this error is built anew each time.
     let unknown = (
         "x\n",
         "error [{\"command\":\"x\",\"code\":\"unknown-command\",\"message\":\"there is no command x; `options` lists all\"}]\n",

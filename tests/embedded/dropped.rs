@@ -1,8 +1,8 @@
-//! A change whose future is dropped midway is carried through, or was not begun; there is no third.
+//! Changes whose future is dropped midway: each is either completed, or was never begun.
 //!
-//! Each change is dropped after its first poll, at several times of its life, as soon as it has begun, and while it waits for
-//! another one. Then the next change of the same daemon waits for its turn, and what is registered is compared with what
-//! runs.
+//! Each change is dropped after its first poll, at several later times, as soon as it has begun, and while it waits for
+//! another change. Then the next change of the same daemon waits for the dropped one, and the registered daemon is
+//! compared with the running one.
 
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
@@ -22,15 +22,15 @@ use super::start;
 
 const NAME: &str = "Recipe";
 
-/// A `save` takes this long, so that a change which has begun takes as long at least.
+/// The duration of `save` (ms). A change that has begun takes at least this long.
 const SAVE_MS: u64 = 200;
 
-/// When a change is dropped.
+/// The time at which a change is dropped.
 #[derive(Debug, Clone, Copy)]
 enum When {
     /// After its first poll.
     Polled,
-    /// So many milliseconds later, wherever it is then.
+    /// The given number of milliseconds later, whatever the change is doing then.
     After(u64),
     /// As soon as it has begun.
     Begun,
@@ -50,14 +50,14 @@ const ALL: [When; 7] = [
 
 const GRACE: Duration = Duration::from_secs(5);
 
-/// One ecosystem with one daemon.
+/// An ecosystem with one daemon.
 struct Scene {
     dae: Dae,
     home: TempDir,
     files: [PathBuf; 2],
 }
 
-/// What is registered of the daemon, and what is found to run.
+/// The properties of the daemon that the registry and the running instance agree on.
 #[derive(Debug, PartialEq)]
 struct Found {
     version: u64,
@@ -87,7 +87,7 @@ impl Scene {
         }
     }
 
-    /// Installs that version, and counts one.
+    /// Installs the given version, and counts to one.
     async fn fill(&self, version: u64) {
         let installed = self.dae.install_with(self.request(version)).await;
         let port = installed.expect("it starts").port.expect("it has a port");
@@ -98,10 +98,10 @@ impl Scene {
         self.dae.status(NAME).expect("it is there").hash
     }
 
-    /// Waits until no change is under way, and compares what is registered with what runs. `None` where it isn't
-    /// installed.
+    /// Waits until no change is in progress, and compares the registered daemon with the running one. Returns `None` if
+    /// it is not installed.
     async fn found(&self, count: u64) -> Option<Found> {
-        // It runs already, so that this only waits for its turn.
+        // The daemon already runs, so this only waits for changes in progress.
         let is_known = self.dae.start(NAME).await.is_ok();
         let entry = registered(self.home.path());
         let status = self.dae.status(NAME).ok();
@@ -128,7 +128,7 @@ impl Scene {
 }
 
 impl Found {
-    /// Asks the daemon itself, whose count must be that.
+    /// Asks the daemon itself, whose count must be `count`.
     fn of(status: &Status, count: u64) -> Self {
         let mut guest = Guest::connect(status.port.expect("it has a port"));
         let kept = guest.ask("count", &json!([]));
@@ -155,11 +155,11 @@ fn stored_file(home: &Path, hash: &Value) -> Vec<u8> {
     std::fs::read(path).expect("the stored file")
 }
 
-/// A change under way.
+/// A change in progress.
 type Change<'s> = Pin<Box<dyn Future<Output = ()> + 's>>;
 
 impl Scene {
-    /// Polls a change until that time, at least once, and drops it.
+    /// Polls a change until the given time, at least once, and drops it.
     async fn drop_midway(&self, when: When, mut change: Change<'_>) {
         let other = matches!(when, When::Waiting).then(|| {
             let dae = self.dae.clone();
@@ -195,7 +195,7 @@ impl Scene {
         timeout(LIMIT, until).await.expect("a change begins");
     }
 
-    /// Drops such a change at all those times. Its effect is what differs from before.
+    /// Drops a change at each of the times. `effect` returns the property that the change alters.
     async fn drop_at_all_times<'s, T: PartialEq + Copy>(
         &self,
         change: impl Fn(T) -> Change<'s>,
@@ -219,7 +219,7 @@ impl Scene {
 pub(super) fn install(runtime: &Runtime) {
     runtime.block_on(async {
         let scene = Scene::set().await;
-        // A first install: it is there as a whole, or not at all.
+        // A first install: the daemon is either complete or absent.
         let mut first = Box::pin(scene.dae.install_with(scene.request(1)));
         let polled = poll_fn(|context| Poll::Ready(first.as_mut().poll(context).is_pending()));
         assert!(polled.await, "it takes longer than a poll");

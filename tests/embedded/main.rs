@@ -1,6 +1,6 @@
-//! The library in a program of one's own: several ecosystems in one process, and futures of it that are dropped.
+//! The library inside another program: several ecosystems in one process, and dropped futures of the API.
 //!
-//! The program has a `main` of its own, since a daemon in a subprocess runs the program that embeds the host. It takes the
+//! The program has its own `main`, because a daemon in a subprocess runs the program that embeds the host. It takes
 //! names of tests, or parts of them, as the test harness does.
 
 mod dropped;
@@ -13,7 +13,7 @@ use dae_host::Dae;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// A test, and its name.
+/// The name of a test, and its function.
 type Test = (&'static str, fn(&Runtime));
 
 const TESTS: [Test; 4] = [
@@ -53,17 +53,17 @@ fn main() -> ExitCode {
         let is_in = |parts: &Vec<&String>| parts.iter().any(|part| name.contains(*part));
         parts.as_ref().is_none_or(is_in)
     };
-    // A test that fails panics, and ends the program with it.
+    // A failing test panics, which ends the program.
     let runtime = Runtime::new().expect("a runtime");
     for (name, test) in TESTS.into_iter().filter(|(name, _)| is_wanted(name)) {
         test(&runtime);
         println!("test {name} ... ok");
     }
-    // Threads that a test left in a handler for ever are not waited for.
+    // Threads that a test left blocked in a handler are not waited for.
     std::process::exit(0)
 }
 
-/// Starts an ecosystem over that home, with that config.
+/// Starts an ecosystem in the given home, with the given config.
 async fn start(home: &Path, config: &Value) -> Dae {
     let mut whole = json!({"scan_ms": 0, "defaults": {"trial": false}});
     for (key, value) in config.as_object().expect("a config is an object") {

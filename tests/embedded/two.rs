@@ -1,4 +1,4 @@
-//! Two ecosystems in one process: each watches over its own threads.
+//! Two ecosystems in one process: each watches its own threads.
 
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use tokio::runtime::Runtime;
 
 use super::start;
 
-/// Ends of another ecosystem beside the one that goes on.
+/// The number of other ecosystems that end beside the one that keeps running.
 const ENDS: usize = 5;
 const GRACE: Duration = Duration::from_millis(300);
-/// Between two commands: a little longer than between two looks at what holds a thread.
+/// The time between two commands: slightly longer than the interval at which blocked threads are looked for.
 const BETWEEN: Duration = Duration::from_millis(60);
 
-/// Handlers that hold all threads of one ecosystem are seen and relieved, whatever becomes of another one.
+/// Tests that handlers which block all threads of one ecosystem are detected and relieved, although other ecosystems
+/// end.
 pub(super) fn stopping_one_of_two(runtime: &Runtime) {
     let config = json!({
         "stop_grace_ms": 300,
@@ -28,7 +29,7 @@ pub(super) fn stopping_one_of_two(runtime: &Runtime) {
     let one = next();
     let port = install(runtime, &one);
     let mut guest = Guest::connect(port);
-    // It shows that it is quick, so that it may hold a guest's thread.
+    // The command first proves to be quick, so that it may run on a guest's thread.
     for _ in 0..10 {
         guest.ask("sleep_here", &json!([false]));
     }
@@ -36,7 +37,8 @@ pub(super) fn stopping_one_of_two(runtime: &Runtime) {
         let other = next();
         install(runtime, &other);
         let ending = runtime.spawn(async move { other.shutdown(GRACE).await });
-        // Each command wakes the watch for a moment; then it sleeps until the next one. The end may come at any of that.
+        // Each command wakes the watch for a moment, which then sleeps until the next one. The end may come at any such
+        // time.
         while !ending.is_finished() {
             guest.ask("echo", &json!([0]));
             std::thread::sleep(BETWEEN);
@@ -71,7 +73,7 @@ fn hold_all_threads(port: u16) {
 
 #[track_caller]
 fn until_answered(guest: &mut Guest) {
-    // What takes for ever without another thread.
+    // Without another thread this takes forever.
     guest.send("echo [7]\n");
     let line = guest.line_within(LIMIT);
     assert_eq!(

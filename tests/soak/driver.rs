@@ -1,7 +1,7 @@
-//! The driver: does each step to a real host with real guests, and compares what is there with the model.
+//! The driver: performs each step with a real host and real guests, and compares the result with the model.
 //!
-//! Steps go through the command line and through files, as a person makes them; what is there is asked over the control
-//! socket and by guests that stay connected. Every failure is a panic that says what was expected and what came.
+//! Steps go through the command line and through files, as a user would make them. The result comes from the control
+//! socket and from guests that stay connected. Every failure is a panic that says what was expected and what was found.
 
 mod callers;
 mod check;
@@ -29,35 +29,36 @@ use patience::patience;
 pub use patience::shorten;
 pub use plugin::Plugin;
 
-/// The daemon whose state is kept every second.
+/// The daemon whose state is saved every second.
 const CHECKPOINTED: Name = Name::Cleo;
 
-/// The machine was too slow for a step whose outcome depends on time: nothing can be said about the rest of the history.
+/// The error of a step whose outcome depends on time, on a machine that was too slow. The rest of the history cannot be
+/// checked.
 #[derive(Debug)]
 pub struct TooSlow;
 
-/// One home, and all that the test knows of it.
+/// A home, and everything that the test knows about it.
 pub struct Driver<'p> {
-    // Dropped first: an ecosystem removes its home, which can't be done under a mount.
+    // Dropped first: an ecosystem removes its home, which fails while something is mounted there.
     disk: Option<Disk>,
     ecosystem: Ecosystem,
     plugin: &'p Plugin,
-    /// The host that runs, or ran last.
+    /// The process id of the host that runs, or ran last.
     host: u32,
     known: BTreeMap<Name, Known>,
 }
 
-/// What is known of a name, besides what the model knows.
+/// The test's knowledge about a name, besides the model's.
 #[derive(Default)]
 struct Known {
     ledger: Ledger,
     guests: Guests,
-    /// Files are taken in turns, so that a new one is not the one that is watched.
+    /// The counter that alternates between two source files, so that a new file is not the watched one.
     turn: u64,
 }
 
 impl<'p> Driver<'p> {
-    /// A host over a new home.
+    /// Starts a host in a new home.
     pub fn start(plugin: &'p Plugin, world: &World) -> Self {
         let ecosystem = Ecosystem::asleep();
         let disk = world.has_own_disk.then(|| {
@@ -77,15 +78,15 @@ impl<'p> Driver<'p> {
         driver
     }
 
-    /// What the host has written.
+    /// Returns everything that the host has written to standard error.
     pub fn stderr(&self) -> String {
         self.ecosystem.stderr()
     }
 
-    /// Makes a step that leads from one world to the other, and checks that the home is as it must be.
+    /// Performs a step that leads from one world to the other, and checks the home.
     ///
     /// # Errors
-    /// Its outcome depends on time, and the machine was too slow.
+    /// Returns [`TooSlow`] if the outcome of the step depends on time and the machine was too slow.
     pub fn step(&mut self, before: &World, step: &Step, after: &World) -> Result<(), TooSlow> {
         if before.is_full && after.is_full {
             self.disk().fill();
@@ -135,8 +136,8 @@ impl<'p> Driver<'p> {
         Ok(())
     }
 
-    /// Ends the history: all that there is outlives two restarts of the host, nothing is left over in the home, and a host whose
-    /// daemons are all uninstalled holds no more than at its first start.
+    /// Ends the history. Checks that everything survives two restarts of the host, that no files are left over in the
+    /// home, and that a host whose daemons are all uninstalled holds no more than at its first start.
     pub fn finish(&mut self, world: &World) {
         let mut world = world.clone();
         if world.is_full {
@@ -156,7 +157,7 @@ impl<'p> Driver<'p> {
         self.ecosystem.give_back();
     }
 
-    /// The history has failed: what the host holds is of no interest any more.
+    /// Skips the check of the host's resources, because the history has failed or was ended early.
     pub fn abandon(&self) {
         self.ecosystem.leaves("the history has failed");
     }
@@ -189,7 +190,7 @@ impl<'p> Driver<'p> {
         self.ecosystem.cli(words)
     }
 
-    /// Asks the host.
+    /// Sends a command to the host and returns its reply.
     #[track_caller]
     fn ask(&self, command: &str, argument: &Value) -> Value {
         let mut control = self.ecosystem.control();
@@ -202,7 +203,7 @@ impl<'p> Driver<'p> {
         self.ask("status", &json!(name.as_str()))
     }
 
-    /// Waits until the daemon's status is such, and returns it.
+    /// Waits until the daemon's status satisfies the condition, and returns the status.
     #[track_caller]
     fn until_status(&self, name: Name, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
@@ -225,7 +226,7 @@ impl<'p> Driver<'p> {
         Guest::connect(self.port(name))
     }
 
-    /// A caller of a daemon, if there is to be one.
+    /// Starts a caller of a daemon if `is_busy` is set.
     fn caller(&self, name: Name, is_busy: bool, manner: Manner) -> Option<Caller> {
         is_busy.then(|| Caller::start(self.port(name), manner))
     }
@@ -235,7 +236,8 @@ impl<'p> Driver<'p> {
     }
 }
 
-/// Restarts never tire, nothing is rolled back by itself, and no limit is near what a busy machine needs.
+/// Returns a config with which restarts never give up, nothing is rolled back automatically, and limits suit a busy
+/// machine.
 fn config() -> Value {
     let patience_ms = patience().as_millis() as u64;
     let restart = json!({

@@ -1,12 +1,12 @@
-//! A soak with a model: random histories of a host and its daemons, each step compared with what must be.
+//! A soak test with a model: random histories of a host and its daemons, each step compared with the model.
 //!
-//! A history is a few dozen steps over a new home: daemons are installed, reloaded with good files and bad ones, rolled back,
-//! stopped, started, moved between the host's process and their own, crashed and killed; their files are replaced and
-//! renamed, the disk is full, the host ends in order or by SIGKILL and is started again; guests call all the while, and some are a
-//! nuisance. [`model`] says which steps are possible and what holds after each. [`driver`] makes them and looks. At its end
-//! each history ends its host, starts it again, and looks for what is left over.
+//! A history is a few dozen steps in a new home. Daemons are installed, reloaded with good and bad files, rolled back,
+//! stopped, started, moved between the host's process and their own, crashed and killed. Their files are replaced and
+//! renamed. The disk gets full. The host ends in order or by SIGKILL and is started again. Guests call all the time,
+//! and some misbehave. [`model`] says which steps are possible and what holds after each. [`driver`] performs them and
+//! checks the result. At its end each history restarts the host, and checks for leftovers.
 //!
-//! It is part of `cargo test --workspace`, for a minute. By itself:
+//! The test runs for a minute as part of `cargo test --workspace`. It can also run alone:
 //!
 //! ```text
 //! cargo test -p dae-tests --test soak                   a minute, from a new seed
@@ -14,11 +14,11 @@
 //! cargo test -p dae-tests --test soak -- --seed 42      from a seed, which a failure prints
 //! ```
 //!
-//! The plugins are built before the clock starts. The clock is looked at between steps. A history that fails is made
-//! shorter for at most five minutes, and the shortest one that fails is printed. What depends on time may pass when it is
-//! made again; then the history is printed as it was.
+//! The plugins are built before the clock starts. The clock is checked between steps. A failing history is shrunk for
+//! at most five minutes, and the shortest failing one is printed. A failure that depends on time may not occur again;
+//! then the original history is printed.
 //!
-//! Absent: the contents of logs, daemons that talk to each other, and foreign daemons. They have tests of their own.
+//! Not covered: the contents of logs, daemons that call each other, and foreign daemons. They have their own tests.
 
 mod disk;
 mod driver;
@@ -43,18 +43,18 @@ use model::{Histories, Step, World};
 use options::Options;
 use report::Seen;
 
-/// Steps of a history: enough for some to be forgotten by the time that they matter, few enough to be read.
+/// The steps of a history: enough for effects that appear late, and few enough to be read.
 const STEPS: std::ops::RangeInclusive<usize> = 10..=40;
 
-/// Between two lines that say how far it is.
+/// The interval of progress lines (s).
 const PROGRESS_S: u64 = 60;
 
-/// What has been done.
+/// The counts of histories and steps so far.
 #[derive(Default)]
 struct Tally {
     histories: Cell<u64>,
     steps: Cell<u64>,
-    /// Histories that were ended early, since the machine was too slow for a step.
+    /// Histories that were ended early because the machine was too slow for a step.
     slow: Cell<u64>,
 }
 
@@ -135,12 +135,12 @@ impl Soak {
         )
     }
 
-    /// Makes the history of a seed; the shortest one found that fails.
+    /// Runs the history of a seed. If it fails, returns the shortest failing history found.
     fn history<const OWN_DISK: bool>(&self, seed: u64) -> Result<(), Vec<Step>> {
         let config = Config {
             cases: 1,
             failure_persistence: None,
-            // Its time is its limit.
+            // Only the time limits the shrinking.
             max_shrink_iters: u32::MAX - 1,
             max_shrink_time: self.options.shrink_seconds.saturating_mul(1000),
             ..Config::default()
@@ -152,7 +152,7 @@ impl Soak {
         let is_first = Cell::new(true);
         let result =
             TestRunner::new_with_rng(config, rng).run(&strategy, |(world, steps, counter)| {
-                // While it is made shorter, the clock is the shrinking's own.
+                // A history that is shrunk has its own time limit.
                 let deadline = is_first.replace(false).then_some(self.deadline);
                 if deadline.is_none() {
                     driver::shorten();
@@ -167,7 +167,7 @@ impl Soak {
         }
     }
 
-    /// Makes a history, until the deadline if there is one.
+    /// Performs a history, until the deadline if there is one.
     fn make(
         &self,
         world: World,

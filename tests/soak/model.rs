@@ -1,11 +1,11 @@
-//! The model: what a home with four daemons must look like after each step, and which steps are possible.
+//! The model: the expected state of a home with four daemons after each step, and the steps that are possible.
 //!
-//! Pure data and pure functions. The model knows names, versions, modes, which daemons are stopped, where drop-ins lie, and
-//! whether a host runs. It doesn't know counts: what a crash may lose depends on what was answered before it, which only the
-//! driver sees, so the driver's ledger has them.
+//! It consists of pure data and pure functions. The model knows names, versions, modes, which daemons are stopped,
+//! where drop-in files are, and whether a host runs. It does not know counts: the loss at a crash depends on the
+//! answers before it, which only the driver sees. The driver therefore records the counts.
 //!
-//! A version is the number in the recipe of a plugin's file; equal numbers are equal bytes. A step that would make the
-//! outcome depend on timing is not possible here, and each such limit has its reason beside it.
+//! A version is the number in the recipe of a plugin's file. Equal numbers mean equal bytes. Steps whose outcome would
+//! depend on timing are not possible. The reason for each such limit is given beside it.
 
 use std::collections::BTreeMap;
 
@@ -16,48 +16,48 @@ use proptest_state_machine::ReferenceStateMachine;
 
 pub use crate::step::{Ending, Fault, File, Mode, Name, Nuisance, Replacing, Step, Way};
 
-/// Contents that differ.
+/// The versions, each with different content.
 pub const VERSIONS: std::ops::RangeInclusive<u64> = 1..=8;
 
-/// Versions that a daemon can be rolled back to, as the host keeps them.
+/// The number of versions that the host keeps for rollbacks of a daemon.
 const OLDER_MAX: usize = 3;
 
-/// How many calls one step makes.
+/// The possible numbers of calls in one step.
 const CALLS: [u64; 3] = [1, 8, 40];
 
-/// A home, as it must be.
+/// The expected state of a home.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    /// The home lies on a disk that can be filled.
+    /// The home is on its own disk, which can be filled.
     pub has_own_disk: bool,
-    /// Nothing more fits on it.
+    /// The disk is full.
     pub is_full: bool,
     /// A host runs.
     pub is_up: bool,
-    /// What is installed.
+    /// The installed daemons.
     pub daemons: BTreeMap<Name, Daemon>,
     /// The file in the drop-in directory, and its version.
     pub dropped: Option<(File, u64)>,
-    /// How the drop-in was when it was uninstalled; it returns so.
+    /// The mode of the drop-in, and whether it was stopped, at its last uninstall. It returns with both.
     pub departed: Option<(Mode, bool)>,
 }
 
-/// One daemon, as it must be.
+/// The expected state of a daemon.
 #[derive(Debug, Clone)]
 pub struct Daemon {
-    /// What runs, or is to run at the next start.
+    /// The version that runs, or runs at the next start.
     pub version: u64,
-    /// What it can be rolled back to, newest first.
+    /// The versions to which it can be rolled back, newest first.
     pub older: Vec<u64>,
-    /// What it was rolled back from, newest first.
+    /// The versions from which it was rolled back, newest first.
     pub newer: Vec<u64>,
-    /// Where its code runs.
+    /// The place where its code runs.
     pub mode: Mode,
-    /// Its owner has stopped it.
+    /// The owner has stopped the daemon.
     pub is_stopped: bool,
-    /// What lies in the file that it was installed from.
+    /// The version in the file from which it was installed.
     pub source: u64,
-    /// What was last taken from there.
+    /// The version that was last taken from that file.
     pub taken: u64,
     /// The drop-in's file as the host knows it.
     pub file: Option<File>,
@@ -77,13 +77,13 @@ impl Daemon {
         }
     }
 
-    /// Every version that is stored for it, newest first.
+    /// Returns every version that is stored for the daemon, newest first.
     pub fn stored(&self) -> impl Iterator<Item = u64> {
         let newer = self.newer.iter().copied();
         newer.chain([self.version]).chain(self.older.clone())
     }
 
-    /// Another file takes over.
+    /// Records that another file takes over.
     fn take(&mut self, version: u64) {
         self.taken = version;
         self.source = version;
@@ -104,14 +104,14 @@ impl Daemon {
         }
     }
 
-    /// A host that finds the file's content among those that are stored takes it for one that was left behind.
+    /// Returns whether the host treats a file of this version as left behind, because its content is already stored.
     fn is_left_behind(&self, version: u64) -> bool {
         self.older.contains(&version) || self.newer.contains(&version)
     }
 }
 
 impl World {
-    /// A home on a disk of its own, or not, where a host runs and nothing is installed.
+    /// Creates a home, on its own disk or not, with a running host and no daemons.
     fn new(has_own_disk: bool) -> Self {
         World {
             has_own_disk,
@@ -120,13 +120,13 @@ impl World {
         }
     }
 
-    /// The daemon, if an instance of it answers.
+    /// Returns the daemon if it has a running instance.
     pub fn running(&self, name: Name) -> Option<&Daemon> {
         let daemon = self.daemons.get(&name);
         daemon.filter(|daemon| self.is_up && !daemon.is_stopped)
     }
 
-    /// The daemons of which an instance answers.
+    /// Returns the daemons that have a running instance.
     pub fn all_running(&self) -> impl Iterator<Item = Name> + use<'_> {
         let names = self.daemons.keys().copied();
         names.filter(|name| self.running(*name).is_some())
@@ -136,15 +136,15 @@ impl World {
         self.daemons.get_mut(&name).expect("it is installed")
     }
 
-    /// The drop-in is uninstalled, by its owner or since its file has gone.
+    /// Records that the drop-in is uninstalled, by its owner or because its file is gone.
     fn depart(&mut self) {
         if let Some(daemon) = self.daemons.remove(&Name::Recipe) {
             self.departed = Some((daemon.mode, daemon.is_stopped));
         }
     }
 
-    /// The host makes the drop-in what the directory says. A file that was there before, and whose content was left behind, is
-    /// no news; one under another name takes over unless it is the old one renamed.
+    /// Records that the host reads the drop-in directory. A known file whose content was left behind changes nothing. A
+    /// file with another name takes over, unless it is the old one renamed.
     fn look(&mut self) {
         let Some((file, version)) = self.dropped else {
             self.depart();
@@ -185,7 +185,7 @@ impl World {
         self.is_up = false;
     }
 
-    /// A step is made.
+    /// Applies a step.
     pub fn change(&mut self, step: &Step) {
         match *step {
             Step::Install {
@@ -195,7 +195,7 @@ impl World {
                 ..
             } => drop(self.daemons.insert(name, Daemon::new(version, mode))),
             Step::Uninstall { name: Name::Recipe } => {
-                // The file that the host knows is moved aside.
+                // The host moves the file that it knows out of the directory.
                 let file = self.daemon(Name::Recipe).file;
                 self.dropped = self.dropped.filter(|(dropped, _)| Some(*dropped) != file);
                 self.depart();
@@ -211,7 +211,7 @@ impl World {
                 let daemon = self.daemon(name);
                 daemon.take(daemon.source);
             }
-            // Refused: there is no room for the file.
+            // Refused, because there is no space for the file.
             Step::Reload { .. } if self.is_full => {}
             Step::Reload {
                 name, version, way, ..
@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    /// A step that is about the host, its disk or the drop-in directory, or that leaves all as it was.
+    /// Applies a step on the host, its disk or the drop-in directory, or one that changes nothing.
     fn change_around(&mut self, step: &Step) {
         match step {
             Step::EndHost { .. } => self.end_host(),
@@ -241,7 +241,7 @@ impl World {
         let daemon = self.daemon(name);
         match way {
             Way::Replace => daemon.take(version),
-            // What runs already is no news, and without a host nobody looks.
+            // The version that already runs is no change, and without a host nothing reads the file.
             Way::Source(_) if !is_up || version == daemon.version => daemon.source = version,
             Way::Source(_) => daemon.take(version),
         }
@@ -260,13 +260,13 @@ impl World {
         }
     }
 
-    /// Whether a file of that version is new to every daemon: the host has to store it.
+    /// Returns whether no daemon has a file of this version yet, so that the host has to store it.
     fn is_new(&self, version: u64) -> bool {
         let mut stored = self.daemons.values().flat_map(Daemon::stored);
         !stored.any(|one| one == version)
     }
 
-    /// The steps that are possible, by how often each kind is to be made.
+    /// Returns the possible steps, with the weight of each kind.
     fn possible(&self) -> Vec<(u32, Vec<Step>)> {
         let mut kinds = match (self.is_up, self.is_full) {
             (true, false) => [self.of_home(), self.of_running(), self.of_code()].concat(),
@@ -283,7 +283,7 @@ impl World {
         kinds
     }
 
-    /// What can be done to a home, with a host or without.
+    /// Returns the steps that are possible on a home, with a host or without.
     fn of_home(&self) -> Vec<(u32, Vec<Step>)> {
         let absent = Name::INSTALLED
             .into_iter()
@@ -323,7 +323,7 @@ impl World {
         ]
     }
 
-    /// A new version for each daemon that was installed by hand, with callers meanwhile or without.
+    /// Returns a reload to each version for each manually installed daemon, with a caller or without.
     fn good_reloads(&self, is_busy: bool) -> Vec<Step> {
         let mut all = Vec::new();
         for name in Name::INSTALLED {
@@ -338,7 +338,8 @@ impl World {
                     is_busy,
                 };
                 all.push(of(Way::Replace));
-                // Whether the host has seen the file before decides what content of before means, and it may just be looking.
+                // For a stored version the outcome depends on whether the host has seen the file before, and it may be
+                // reading it now.
                 if !daemon.is_left_behind(version) {
                     all.extend(
                         [Replacing::InPlace, Replacing::ByRename]
@@ -356,7 +357,8 @@ impl World {
             let of =
                 |version| [File::First, File::Second].map(|file| Step::DropIn { file, version });
             return match self.daemons.contains_key(&Name::Recipe) {
-                // Its file has gone while no host runs; what comes then depends on when the host looks.
+                // The file disappeared while no host ran. The result of a new file depends on when the host scans the
+                // directory.
                 true => Vec::new(),
                 false => VERSIONS.flat_map(of).collect(),
             };
@@ -372,12 +374,12 @@ impl World {
         let versions = VERSIONS.filter(|version| !is_left_behind(*version));
         let replaced = versions.flat_map(replace);
         let others = [Step::RenameDropIn, Step::RemoveDropIn];
-        // Each is to come as often as a replacement.
+        // Each of them must come as often as a replacement.
         let others = others.iter().cycle().take(16).cloned();
         replaced.chain(others).collect()
     }
 
-    /// What can be done to what runs, whether or not there is room on the disk.
+    /// Returns the steps that are possible on running daemons, whether or not the disk is full.
     fn of_running(&self) -> Vec<(u32, Vec<Step>)> {
         let running: Vec<Name> = self.all_running().collect();
         let each = |of: fn(Name) -> Vec<Step>| running.iter().flat_map(|name| of(*name)).collect();
@@ -408,7 +410,7 @@ impl World {
         ]
     }
 
-    /// What changes which code runs, and where, as the registry has to keep it.
+    /// Returns the steps that change which code runs and where, which the registry has to save.
     fn of_code(&self) -> Vec<(u32, Vec<Step>)> {
         let running: Vec<Name> = self.all_running().collect();
         let each = |of: fn(Name) -> Vec<Step>| running.iter().flat_map(|name| of(*name)).collect();
@@ -422,7 +424,7 @@ impl World {
         };
         let bad_sources = running.iter().copied().filter(|name| {
             let daemon = &self.daemons[name];
-            // Writing the old content back is a change if that is not what runs.
+            // Restoring the old content counts as a change unless that version runs.
             *name != Name::Recipe && daemon.source == daemon.version
         });
         vec![
@@ -446,7 +448,7 @@ impl World {
         ]
     }
 
-    /// What can be done to what its owner has stopped.
+    /// Returns the steps that are possible on stopped daemons.
     fn of_stopped(&self) -> Vec<Step> {
         let stopped: Vec<Name> = self.daemons.keys().copied().collect();
         let stopped = stopped
@@ -471,11 +473,11 @@ impl World {
         stopped.flat_map(start).collect()
     }
 
-    /// A reload for which there is no room.
+    /// Returns reloads for which the disk has no space.
     fn of_full_disk(&self) -> Vec<(u32, Vec<Step>)> {
         let running = self.all_running().filter(|name| *name != Name::Recipe);
         let running: Vec<Name> = running.collect();
-        // What is stored needs no room.
+        // Stored versions need no space.
         let versions: Vec<u64> = VERSIONS.filter(|version| self.is_new(*version)).collect();
         let of = |name: &Name| {
             let name = *name;
@@ -494,7 +496,7 @@ impl World {
     }
 }
 
-/// The step with callers and without.
+/// Returns the step without and with a caller.
 fn busy(of: impl Fn(bool) -> Step) -> Vec<Step> {
     vec![of(false), of(true)]
 }
@@ -519,7 +521,7 @@ fn bad(name: Name, way: Way) -> Vec<Step> {
     Fault::ALL.into_iter().flat_map(of).collect()
 }
 
-/// The state machine that histories are drawn from: with a disk of its own, where one can be had.
+/// The state machine from which histories are drawn, with or without a disk for the home.
 pub struct Histories<const OWN_DISK: bool>;
 
 impl<const OWN_DISK: bool> ReferenceStateMachine for Histories<OWN_DISK> {

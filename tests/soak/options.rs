@@ -1,54 +1,54 @@
-//! The command line: this test's own options, and those that cargo passes to every test program.
+//! The command line: the test's own options, and those that cargo passes to every test program.
 
 use std::time::Duration;
 
 use clap::Parser;
 
-/// What the test is called, for filters.
+/// The name of the test, for filters.
 const NAME: &str = "soak";
 
-/// Makes random histories of a host, and compares each step with a model.
+/// Runs random histories of a host, and compares each step with a model.
 #[derive(Debug, Parser)]
 #[command(name = "soak")]
 pub struct Options {
-    /// Runs so long, unless --hours says otherwise
+    /// Runs for this many seconds, unless --hours is given
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Runs so many hours
+    /// Runs for this many hours
     #[arg(long)]
     hours: Option<f64>,
-    /// The first history's seed; each further one has the next [default: from the clock]
+    /// Sets the first history's seed; each further history has the next one [default: from the clock]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Ends after so many histories
+    /// Ends after this many histories
     #[arg(long, default_value_t = u64::MAX)]
     pub histories: u64,
-    /// How long a history that fails is made shorter
+    /// Shrinks a failing history for at most this many seconds
     #[arg(long, default_value_t = 300)]
     pub shrink_seconds: u32,
-    /// Prints each step before it is made
+    /// Prints each step before it runs
     #[arg(long)]
     pub verbose: bool,
     #[command(flatten)]
     of_cargo: OfCargo,
 }
 
-/// What the standard test programs take, and people give to `cargo test`.
+/// The options of the standard test harness, which users pass to `cargo test`.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "As every test program")]
 struct OfCargo {
-    /// Runs nothing unless one of these is in the test's name, `soak`
+    /// Runs only if one of these is part of the test's name, `soak`
     filters: Vec<String>,
-    /// Takes filters for whole names
+    /// Compares filters with the whole name
     #[arg(long)]
     exact: bool,
-    /// Runs nothing if this is in the name
+    /// Does not run if this is part of the name
     #[arg(long)]
     skip: Vec<String>,
     /// Prints the name, and runs nothing
     #[arg(long)]
     list: bool,
-    /// Runs ignored tests alone: none
+    /// Runs only ignored tests, of which there are none
     #[arg(long)]
     ignored: bool,
     #[arg(long, hide = true)]
@@ -80,7 +80,7 @@ struct OfCargo {
 }
 
 impl Options {
-    /// Why nothing is to be run, if that is so; what to print then.
+    /// Returns the text to print instead of running the test, if it must not run.
     pub fn idle(&self) -> Option<String> {
         let of_cargo = &self.of_cargo;
         let is_meant = |filter: &String| match of_cargo.exact {
@@ -98,7 +98,7 @@ impl Options {
         }
     }
 
-    /// How long it is to run.
+    /// Returns the time for which the test runs.
     pub fn time(&self) -> Duration {
         match self.hours {
             Some(hours) => Duration::from_secs_f64(hours.max(0.0) * 3600.0),

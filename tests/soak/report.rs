@@ -1,4 +1,4 @@
-//! What a person reads of a history that failed: what went wrong, what the host wrote, the history, and how to run it again.
+//! The report on a failed history: the panic, the host's log, the history, and the command that runs it again.
 
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
@@ -6,26 +6,26 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::model::Step;
 
-/// The last panic: shrinking makes many, of which the last but those that passed belongs to the shortest history.
+/// The last panic. Shrinking causes many, and the last one belongs to the shortest failing history.
 static LAST: Mutex<String> = Mutex::new(String::new());
 
-/// Lines of the host's log that are shown: what led to a failure is at its end.
+/// The number of shown lines of the host's log. The cause of a failure is at its end.
 const HOST_LINES_MAX: usize = 60;
 
-/// Keeps panics instead of printing them.
+/// Stores panics instead of printing them.
 pub fn keep_panics() {
     std::panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
         *LAST.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
     }));
 }
 
-/// What the last panic said.
+/// Takes the message of the last panic.
 pub fn last_panic() -> String {
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     std::mem::take(&mut *last)
 }
 
-/// What was seen of the last history that failed.
+/// The record of the last history that failed.
 #[derive(Debug, Default)]
 pub struct Seen {
     failure: RefCell<Failure>,
@@ -38,7 +38,7 @@ struct Failure {
 }
 
 impl Seen {
-    /// Keeps the panic that ended a history, and what its host had written by then.
+    /// Stores the panic that ended a history, and the end of its host's standard error.
     pub fn keep(&self, panic: String, host: &str) {
         let lines: Vec<&str> = host.lines().collect();
         let first = lines.len().saturating_sub(HOST_LINES_MAX);
@@ -48,7 +48,7 @@ impl Seen {
         };
     }
 
-    /// Prints all that is known of the shortest history that failed.
+    /// Prints everything known about the shortest failing history.
     pub fn print(&self, seed: u64, history: &[Step]) {
         let Failure { panic, host } = &*self.failure.borrow();
         eprintln!("--- the host's last lines:\n{host}");

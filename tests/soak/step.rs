@@ -1,17 +1,17 @@
-//! The steps that a history is made of. Their debug form is what a person reads of a history that failed.
+//! The steps of a history. People read their debug form when a history fails.
 
-/// A daemon of the soak.
+/// A daemon of the soak test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Name {
     Ada,
     Bob,
     Cleo,
-    /// The drop-in, which has its plugin's own name.
+    /// The drop-in, which has the name of its plugin.
     Recipe,
 }
 
 impl Name {
-    /// Those that are installed by hand.
+    /// The daemons that are installed manually.
     pub const INSTALLED: [Name; 3] = [Name::Ada, Name::Bob, Name::Cleo];
 
     pub fn as_str(self) -> &'static str {
@@ -30,7 +30,7 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// Where a daemon's code runs.
+/// The place where a daemon's code runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Embedded,
@@ -45,7 +45,7 @@ impl Mode {
         }
     }
 
-    /// The word that `list` has.
+    /// Returns the word that `list` prints.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Embedded => "in-process",
@@ -54,7 +54,7 @@ impl Mode {
     }
 }
 
-/// What is wrong with a file.
+/// A defect of a plugin file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     ConstructorCrashes,
@@ -72,27 +72,27 @@ impl Fault {
     ];
 }
 
-/// How a new file comes to its daemon.
+/// The way in which a new file reaches its daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// `install --replace`.
     Replace,
-    /// It takes the place of the file that the daemon was installed from.
+    /// The new file replaces the one from which the daemon was installed.
     Source(Replacing),
 }
 
-/// How a file takes the place of another.
+/// The way in which one file replaces another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replacing {
-    /// `cp new old`: for a moment it is a half one.
+    /// `cp new old`: for a moment the file is incomplete.
     InPlace,
     /// `mv new old`.
     ByRename,
-    /// `mv old away; cp new old`: for a moment there is none.
+    /// `mv old away; cp new old`: for a moment there is no file.
     InTwoSteps,
 }
 
-/// The drop-in's file, by its name.
+/// The name of the drop-in's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum File {
     First,
@@ -118,13 +118,13 @@ impl File {
 /// A guest that misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nuisance {
-    /// It sends commands until nobody takes more, and reads nothing.
+    /// It sends commands until no more are accepted, and reads nothing.
     ReadsNothing,
-    /// Its lines are no messages.
+    /// Its lines are not messages.
     Malformed,
-    /// It speaks HTTP.
+    /// It sends an HTTP request.
     Http,
-    /// It leaves half a line, and goes.
+    /// It sends half a line and disconnects.
     HalfLine,
 }
 
@@ -137,21 +137,21 @@ impl Nuisance {
     ];
 }
 
-/// How a host ends.
+/// The way in which a host ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     InOrder,
     Killed,
 }
 
-/// One step. Where it `is_busy`, a guest calls the daemon all the while.
+/// One step. If `is_busy` is set, a guest calls the daemon during the step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     Install {
         name: Name,
         version: u64,
         mode: Mode,
-        /// From the last state that was kept under the name, if there is one.
+        /// Starts from the archived state of the name, if there is one.
         resume: bool,
     },
     Uninstall {
@@ -168,7 +168,7 @@ pub enum Step {
         name: Name,
         is_busy: bool,
     },
-    /// A good file; on a full disk it is refused all the same.
+    /// A good file, which is refused if the disk is full.
     Reload {
         name: Name,
         version: u64,
@@ -202,7 +202,7 @@ pub enum Step {
         name: Name,
         is_busy: bool,
     },
-    /// The plugin crashes, and the host with it where it is embedded.
+    /// The plugin crashes. An in-process plugin takes the host down with it.
     Crash {
         name: Name,
         is_busy: bool,
@@ -211,7 +211,7 @@ pub enum Step {
         name: Name,
         count: u64,
     },
-    /// A guest that stays.
+    /// A guest that stays connected.
     Connect {
         name: Name,
     },

@@ -1,11 +1,11 @@
-//! The executable and the plugins under test, built by cargo as anybody builds them.
+//! The executable and the plugins under test, built with cargo as a user builds them.
 //!
-//! One build a profile and process, at the first need: a test must never run against what an earlier build left
-//! behind, and must not depend on the order in which cargo builds tests and plugins. Each call asks cargo itself where
-//! the results lie, so that `CARGO_TARGET_DIR` and cargo's own configuration hold.
+//! A process builds each profile once, when a test first needs it. A test must never run against the results of an
+//! earlier build, and must not depend on the order in which cargo builds tests and plugins. Each build asks cargo where
+//! the results are, so that `CARGO_TARGET_DIR` and cargo's own configuration apply.
 //!
-//! The plugin with a tokio of its own is built by a second call. In one call cargo would unite the features, and every
-//! plugin would have that tokio.
+//! The plugin that has its own tokio is built by a second cargo call. In a single call cargo would unify the features,
+//! and every plugin would contain that tokio.
 
 use std::collections::BTreeMap;
 use std::env::consts::DLL_SUFFIX;
@@ -16,10 +16,10 @@ use std::sync::OnceLock;
 
 use cargo_metadata::{Artifact, Message, MetadataCommand};
 
-/// Packages whose features must not reach the others.
+/// The package that is built apart, so that its features do not reach the others.
 const BUILT_APART: &str = "dae-fixture-async-io";
 
-/// What cargo built.
+/// The files that cargo built.
 #[derive(Debug)]
 pub struct Artefacts {
     host: PathBuf,
@@ -27,10 +27,10 @@ pub struct Artefacts {
 }
 
 impl Artefacts {
-    /// With the profile that this crate itself was built with: debug under `cargo test`.
+    /// Returns the artefacts of this crate's own profile, which is debug under `cargo test`.
     ///
     /// # Panics
-    /// When the build fails; cargo has printed why.
+    /// Panics if the build fails. Cargo prints the reason.
     pub fn of_tests() -> &'static Artefacts {
         static BUILT: OnceLock<Artefacts> = OnceLock::new();
         let profile = if cfg!(debug_assertions) {
@@ -41,25 +41,25 @@ impl Artefacts {
         BUILT.get_or_init(|| Artefacts::build(profile))
     }
 
-    /// With the release profile.
+    /// Returns the artefacts of the release profile.
     ///
     /// # Panics
-    /// When the build fails; cargo has printed why.
+    /// Panics if the build fails. Cargo prints the reason.
     pub fn released() -> &'static Artefacts {
         static BUILT: OnceLock<Artefacts> = OnceLock::new();
         BUILT.get_or_init(|| Artefacts::build("release"))
     }
 
-    /// The executable `dae-host`.
+    /// Returns the path of the executable `dae-host`.
     #[must_use]
     pub fn host(&self) -> &Path {
         &self.host
     }
 
-    /// A plugin's file, by the name of its library (`[lib] name`).
+    /// Returns a plugin's file by the name of its library (`[lib] name`).
     ///
     /// # Panics
-    /// When the workspace has no such library.
+    /// Panics if the workspace has no such library.
     #[track_caller]
     #[must_use]
     pub fn plugin(&self, library: &str) -> &Path {
@@ -88,7 +88,7 @@ impl Artefacts {
     }
 }
 
-/// The workspace's directory.
+/// Returns the workspace's directory.
 #[must_use]
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -96,10 +96,10 @@ pub fn workspace() -> &'static Path {
         .expect("this crate lies in the workspace")
 }
 
-/// Where cargo puts what it builds.
+/// Returns cargo's target directory.
 ///
 /// # Panics
-/// When cargo cannot read the workspace.
+/// Panics if cargo cannot read the workspace.
 #[must_use]
 pub fn target_directory() -> PathBuf {
     let metadata = MetadataCommand::new()

@@ -1,4 +1,4 @@
-//! The control socket, spoken to directly: for a test that asks more often than a program can be started.
+//! A direct connection to the control socket, for tests that send commands faster than programs start.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{Ecosystem, Fault, LIMIT, Message};
 
-/// One connection to a host's control socket.
+/// A connection to a host's control socket.
 #[derive(Debug)]
 pub struct Control {
     stream: UnixStream,
@@ -19,7 +19,7 @@ impl Ecosystem {
     /// Connects to the host's control socket.
     ///
     /// # Panics
-    /// When there is none, or nobody listens.
+    /// Panics if there is no socket, or nothing listens on it.
     #[track_caller]
     #[must_use]
     pub fn control(&self) -> Control {
@@ -36,10 +36,10 @@ impl Ecosystem {
 }
 
 impl Control {
-    /// Sends a command, and doesn't wait for its reply.
+    /// Sends a command without waiting for its reply.
     ///
     /// # Panics
-    /// When the host has gone.
+    /// Panics if the host has ended.
     #[track_caller]
     pub fn send(&mut self, command: &str, argument: &Value) {
         let line = format!("{command} [{argument}]\n");
@@ -47,13 +47,13 @@ impl Control {
         sent.expect("the host takes our bytes");
     }
 
-    /// The next reply.
+    /// Returns the next reply.
     ///
     /// # Errors
-    /// What the host said instead.
+    /// Returns the content of an `error` line.
     ///
     /// # Panics
-    /// When none comes within [`LIMIT`].
+    /// Panics if no reply comes within [`LIMIT`].
     #[track_caller]
     pub fn reply(&mut self) -> Result<Value, Fault> {
         let mut line = String::new();
@@ -62,13 +62,13 @@ impl Control {
         Message::read(line.trim_end()).result()
     }
 
-    /// Sends a command that takes no argument, and waits for its reply.
+    /// Sends a command without an argument, and waits for its reply.
     ///
     /// # Errors
-    /// What the host said instead.
+    /// Returns the content of an `error` line.
     ///
     /// # Panics
-    /// When none comes within [`LIMIT`].
+    /// Panics if no reply comes within [`LIMIT`].
     #[track_caller]
     pub fn ask_plainly(&mut self, command: &str) -> Result<Value, Fault> {
         let sent = self.stream.write_all(format!("{command}\n").as_bytes());
@@ -76,10 +76,10 @@ impl Control {
         self.reply()
     }
 
-    /// Waits for replies as long as this from now on.
+    /// Sets the longest wait for a reply, in place of [`LIMIT`].
     ///
     /// # Panics
-    /// When the socket is gone.
+    /// Panics if the socket is closed.
     pub fn be_patient(&mut self, limit: Duration) {
         let limited = self.stream.set_read_timeout(Some(limit));
         limited.expect("a socket option");
@@ -88,10 +88,10 @@ impl Control {
     /// Sends a command and waits for its reply.
     ///
     /// # Errors
-    /// What the host said instead.
+    /// Returns the content of an `error` line.
     ///
     /// # Panics
-    /// When none comes within [`LIMIT`].
+    /// Panics if no reply comes within [`LIMIT`].
     #[track_caller]
     pub fn ask(&mut self, command: &str, argument: &Value) -> Result<Value, Fault> {
         self.send(command, argument);

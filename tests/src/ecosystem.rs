@@ -1,16 +1,16 @@
-//! An ecosystem under test: a home in a temporary directory, and the real host as a child of the test.
+//! An ecosystem under test: a home in a temporary directory, and the real host as a child process of the test.
 //!
-//! The host leads a process group of its own, so that nothing it starts outlives the test. It is ready when the
-//! control socket answers, which the command line asks for. Its standard error goes to a file beside the home and is
-//! printed when the test panics.
+//! The host leads its own process group, so that nothing it starts outlives the test. It is ready when the control
+//! socket answers a command line. Its standard error goes to a file beside the home, which is printed when the test
+//! panics.
 //!
-//! The environment is the test's, without what would make the host behave otherwise here than there: colours, log
-//! filters, another home.
+//! The host gets the test's environment without the variables that would change its behaviour: colours, log filters,
+//! another home.
 //!
-//! At the end of a test that hasn't failed, the host that still runs must hold nothing of what its daemons have taken:
-//! all daemons are uninstalled, and its descriptors, threads and child processes are compared with those right after its
-//! first start ([`Possessions`]). Then it is ended by SIGTERM, and must end well. A test for which that isn't so says why
-//! ([`Ecosystem::leaves`]).
+//! When a test passes and its host still runs, the host must hold nothing that its daemons took. All daemons are
+//! uninstalled, and the host's file descriptors, threads and child processes are compared with those right after its
+//! first start ([`Possessions`]). Then SIGTERM ends the host, which must exit with code 0. A test that cannot meet this
+//! gives the reason with [`Ecosystem::leaves`].
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -29,13 +29,13 @@ use crate::leftovers::{Possessions, sockets, temporary_files};
 use crate::program::{self, Output, Running};
 use crate::{Artefacts, Guest, LIMIT, process, until};
 
-/// How long a host may take to end: 5 s of grace for running commands, as much for `stop`, and what the disk takes.
+/// The longest time a host may take to end: 5 s for running commands, 5 s for `stop`, and time for the disk.
 const END_MAX: Duration = Duration::from_secs(20);
 
-/// How long one command line may take; `install` alone waits up to 10 s for a daemon's start.
+/// The longest time one command line may take. `install` alone waits up to 10 s for a daemon's start.
 const CLI_MAX: Duration = Duration::from_secs(60);
 
-/// What the tests' own surroundings must not decide.
+/// Environment variables that must not influence a test.
 const VARIABLES_REMOVED: [&str; 7] = [
     "DAE_HOME",
     "NO_COLOR",
@@ -52,19 +52,19 @@ pub struct Ecosystem {
     artefacts: &'static Artefacts,
     host: Option<Child>,
     home: PathBuf,
-    /// What the host held right after its first start in this home.
+    /// The resources that the host held right after its first start in this home.
     held_at_start: Option<Possessions>,
-    /// Why it isn't looked at what the host holds at the end.
+    /// The reason for skipping the check of the host's resources at the end.
     left: OnceLock<&'static str>,
-    // Dropped last: the host works in it.
+    // Dropped last, because the host works in this directory.
     directory: TempDir,
 }
 
 impl Ecosystem {
-    /// A host over a fresh home, answering.
+    /// Starts a host in a fresh home, and waits until it answers.
     ///
     /// # Panics
-    /// When it does not answer within [`LIMIT`].
+    /// Panics if the host does not answer within [`LIMIT`].
     #[track_caller]
     #[must_use]
     pub fn start() -> Self {
@@ -73,10 +73,11 @@ impl Ecosystem {
         ecosystem
     }
 
-    /// As [`Ecosystem::start`], with what another build made, for a bench. What the host holds at the end isn't looked at.
+    /// Does the same as [`Ecosystem::start`] with the given artefacts, for a bench. The host's resources are not
+    /// checked at the end.
     ///
     /// # Panics
-    /// When it does not answer within [`LIMIT`].
+    /// Panics if the host does not answer within [`LIMIT`].
     #[track_caller]
     #[must_use]
     pub fn start_with(artefacts: &'static Artefacts) -> Self {
@@ -85,19 +86,20 @@ impl Ecosystem {
         ecosystem
     }
 
-    /// A fresh home with no host.
+    /// Creates a fresh home without a host.
     ///
     /// # Panics
-    /// When there is no room for a temporary directory.
+    /// Panics if no temporary directory can be created.
     #[must_use]
     pub fn asleep() -> Self {
         Self::fresh(Artefacts::of_tests())
     }
 
-    /// As [`Ecosystem::asleep`], with what another build made, for a bench. What the host holds at the end isn't looked at.
+    /// Does the same as [`Ecosystem::asleep`] with the given artefacts, for a bench. The host's resources are not
+    /// checked at the end.
     ///
     /// # Panics
-    /// When there is no room for a temporary directory.
+    /// Panics if no temporary directory can be created.
     #[must_use]
     pub fn asleep_with(artefacts: &'static Artefacts) -> Self {
         let ecosystem = Self::fresh(artefacts);
@@ -122,10 +124,10 @@ impl Ecosystem {
         ecosystem
     }
 
-    /// A host over a fresh home with that config file, answering.
+    /// Starts a host in a fresh home with the given config file, and waits until it answers.
     ///
     /// # Panics
-    /// When it does not answer within [`LIMIT`].
+    /// Panics if the host does not answer within [`LIMIT`].
     #[track_caller]
     #[must_use]
     pub fn start_configured(config: &serde_json::Value) -> Self {
@@ -135,10 +137,10 @@ impl Ecosystem {
         ecosystem
     }
 
-    /// Starts a host over the home, and waits until it answers.
+    /// Starts a host in the home, and waits until it answers.
     ///
     /// # Panics
-    /// When one runs already, or this one ends or stays silent.
+    /// Panics if a host already runs, or if the new one ends or does not answer within [`LIMIT`].
     #[track_caller]
     pub fn wake(&mut self, arguments: &[&str]) {
         self.launch(arguments);
@@ -155,7 +157,7 @@ impl Ecosystem {
             self.cli(&["list", "--json"]).status == 0
         });
         if self.held_at_start.is_none() && !arguments.contains(&"-q") {
-            // The control socket answers a little earlier than the last of the start is done.
+            // The control socket answers slightly before the start is complete.
             until(LIMIT, "the host says that it has started", || {
                 fs::metadata(self.stdout_file()).is_ok_and(|file| file.len() > 0)
             });
@@ -163,17 +165,17 @@ impl Ecosystem {
         }
     }
 
-    /// Leaves out the look at what the host holds at the end of the test, for that reason. For tests after which a host
-    /// may hold more, or can't be asked.
+    /// Skips the check of the host's resources at the end of the test, for the given reason. This is for tests after
+    /// which a host may hold more, or cannot be asked.
     pub fn leaves(&self, reason: &'static str) {
-        // The first reason is enough.
+        // Only the first reason is kept.
         let _ = self.left.set(reason);
     }
 
-    /// Starts a host over the home, and waits for nothing.
+    /// Starts a host in the home, and does not wait for it.
     ///
     /// # Panics
-    /// When one runs already.
+    /// Panics if a host already runs.
     #[track_caller]
     pub fn launch(&mut self, arguments: &[&str]) {
         assert!(
@@ -199,11 +201,11 @@ impl Ecosystem {
         self.host = Some(command.spawn().expect("the host can be run"));
     }
 
-    /// Writes the home's config file, for a host that is yet to start. Unless it says otherwise, that host looks for
-    /// nobody: the machine is full of other tests' daemons.
+    /// Writes the home's config file, for a host that has yet to start. Unless the config says otherwise, the host does
+    /// not scan for foreign daemons, because the machine is full of other tests' daemons.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// Panics if the file cannot be written.
     pub fn configure(&self, config: &Value) {
         let mut whole = json!({"scan_ms": 0});
         for (key, value) in config.as_object().expect("a config is an object") {
@@ -215,10 +217,10 @@ impl Ecosystem {
         written.expect("a home of our own");
     }
 
-    /// Ends the host with SIGTERM, and expects it to end well.
+    /// Ends the host with SIGTERM, and expects exit code 0.
     ///
     /// # Panics
-    /// When none runs, or its exit code is not 0, or it takes too long.
+    /// Panics if no host runs, if its exit code is not 0, or if it takes too long.
     #[track_caller]
     pub fn stop(&mut self) {
         self.signal(Signal::TERM);
@@ -233,7 +235,7 @@ impl Ecosystem {
     /// Ends the host with SIGKILL, as a crash or the kernel would.
     ///
     /// # Panics
-    /// When none runs.
+    /// Panics if no host runs.
     #[track_caller]
     pub fn kill(&mut self) {
         let mut host = self.host.take().expect("a host that runs");
@@ -244,25 +246,25 @@ impl Ecosystem {
     /// Sends the host a signal.
     ///
     /// # Panics
-    /// When none runs.
+    /// Panics if no host runs.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         process::signal(self.pid(), signal);
     }
 
-    /// Waits for the host's end, and returns its exit code; -1 if a signal ended it.
+    /// Waits until the host ends, and returns its exit code, or -1 if a signal ended it.
     ///
     /// # Panics
-    /// When it goes on.
+    /// Panics if the host does not end in time.
     #[track_caller]
     pub fn end(&mut self) -> i32 {
         self.end_status().code().unwrap_or(-1)
     }
 
-    /// Waits for the host's end, and returns how it ended, by which signal or with which code.
+    /// Waits until the host ends, and returns its exit status: the signal or the code.
     ///
     /// # Panics
-    /// When it goes on.
+    /// Panics if the host does not end in time.
     #[track_caller]
     pub fn end_status(&mut self) -> ExitStatus {
         let host = self.host.as_mut().expect("a host that runs");
@@ -272,17 +274,17 @@ impl Ecosystem {
         status
     }
 
-    /// The host's process.
+    /// Returns the process id of the host.
     ///
     /// # Panics
-    /// When none runs.
+    /// Panics if no host runs.
     #[track_caller]
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.host.as_ref().expect("a host that runs").id()
     }
 
-    /// The executable, about this home, with a clean environment.
+    /// Returns a command that runs the executable for this home, with a clean environment.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(self.artefacts.host());
@@ -293,26 +295,26 @@ impl Ecosystem {
         command
     }
 
-    /// Runs one command line about this home to its end.
+    /// Runs one command line for this home to its end.
     ///
     /// # Panics
-    /// When it does not end.
+    /// Panics if the command line does not end within a minute.
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> Output {
         program::run(self.command().args(arguments), CLI_MAX)
     }
 
-    /// Starts a command line that goes on, such as `logs -f`.
+    /// Starts a command line that keeps running, such as `logs -f`.
     #[track_caller]
     #[must_use]
     pub fn cli_running(&self, arguments: &[&str]) -> Running {
         Running::start(self.command().args(arguments))
     }
 
-    /// Installs a plugin of the workspace under a name, with further flags, and connects a guest to it.
+    /// Installs a plugin of the workspace under the given name with further flags, and connects a guest to it.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// Panics if the installation fails, or the daemon does not listen.
     #[track_caller]
     pub fn install(&self, name: &str, library: &str, flags: &[&str]) -> Guest {
         let file = self.plugin(library);
@@ -322,54 +324,54 @@ impl Ecosystem {
         self.guest(name)
     }
 
-    /// A new guest of a daemon.
+    /// Connects a new guest to a daemon.
     ///
     /// # Panics
-    /// When there is no such daemon, or it does not listen.
+    /// Panics if there is no such daemon, or it does not listen.
     #[track_caller]
     #[must_use]
     pub fn guest(&self, name: &str) -> Guest {
         Guest::connect(self.port_of(name))
     }
 
-    /// A plugin of the workspace, by the name of its library.
+    /// Returns the file of a plugin of the workspace, by the name of its library.
     #[track_caller]
     #[must_use]
     pub fn plugin(&self, library: &str) -> PathBuf {
         self.artefacts.plugin(library).to_owned()
     }
 
-    /// The home.
+    /// Returns the directory of the home.
     #[must_use]
     pub fn home(&self) -> PathBuf {
         self.home.clone()
     }
 
-    /// From now on the home is at `path`, where the test has moved it or made it reachable.
+    /// Uses the home at `path` from the next start on, after the test has moved or linked it there.
     ///
     /// # Panics
-    /// When a host runs.
+    /// Panics if a host runs.
     #[track_caller]
     pub fn settle_in(&mut self, path: &Path) {
         assert!(self.host.is_none(), "a host runs in the home");
         self.home = path.to_owned();
     }
 
-    /// A directory for a test's own files, outside the home, that only its owner may write.
+    /// Returns a directory for a test's own files, outside the home, that only its owner may write.
     ///
     /// # Panics
-    /// When it cannot be made.
+    /// Panics if the directory cannot be created.
     #[must_use]
     pub fn scratch(&self) -> PathBuf {
         let scratch = self.directory.path().join("scratch");
         fs::create_dir_all(&scratch).expect("a directory of our own");
-        // Whatever the umask: plugins from a directory that a group may write are refused.
+        // This does not depend on the umask: the host refuses plugins from a directory that a group may write.
         fs::set_permissions(&scratch, fs::Permissions::from_mode(0o700))
             .expect("a directory of our own");
         scratch
     }
 
-    /// All that the host has written to standard error.
+    /// Returns everything that the host has written to standard error.
     #[must_use]
     pub fn stderr(&self) -> String {
         let bytes = fs::read(self.stderr_file()).unwrap_or_default();
@@ -384,11 +386,11 @@ impl Ecosystem {
         self.directory.path().join("host.stdout")
     }
 
-    /// Uninstalls all daemons, waits until the host holds no more than at its start, and ends it. The end of every test does
-    /// that, unless it has been done.
+    /// Uninstalls all daemons, waits until the host holds no more than at its start, and ends the host. The end of
+    /// every test calls this, unless the test has called it before.
     ///
     /// # Panics
-    /// When it holds more, or doesn't end well.
+    /// Panics if the host still holds more after [`LIMIT`], or does not end with exit code 0.
     pub fn give_back(&mut self) {
         let is_running = |host: &mut Child| matches!(host.try_wait(), Ok(None));
         let is_checked = self.left.get().is_none() && self.host.as_mut().is_some_and(is_running);

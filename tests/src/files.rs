@@ -1,4 +1,4 @@
-//! What lies in a home: what is installed, and what only comes and goes.
+//! The files of a home: those of installed daemons, and those that come and go.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::Ecosystem;
 
-/// Directories of a home whose files come and go as the host runs: no part of what is installed.
+/// Directories of a home whose files come and go while the host runs. They are not part of an installation.
 const PASSING: [&str; 3] = ["logs", "images", "run"];
 
 impl Ecosystem {
-    /// What is installed, byte by byte: every file of the home that does not come and go.
+    /// Returns the content of every file of the home that does not come and go, by path.
     ///
     /// # Panics
-    /// When a file cannot be read.
+    /// Panics if a file cannot be read.
     #[must_use]
     pub fn installed(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let lasting = |path: &PathBuf| {
@@ -36,7 +36,7 @@ impl Ecosystem {
             .collect()
     }
 
-    /// Every Unix socket of the home.
+    /// Returns every Unix socket of the home.
     #[must_use]
     pub fn sockets(&self) -> Vec<PathBuf> {
         entries(&self.home())
@@ -46,7 +46,7 @@ impl Ecosystem {
     }
 }
 
-/// Everything below a directory, directories included; nothing if it is not there.
+/// Returns everything below a directory, subdirectories included, or nothing if the directory does not exist.
 #[must_use]
 pub fn entries(directory: &Path) -> Vec<PathBuf> {
     let here = fs::read_dir(directory)

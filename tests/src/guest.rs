@@ -1,7 +1,7 @@
-//! A guest for tests: one connection, bytes out, lines in, each with a limit.
+//! A guest for tests: a connection that sends bytes and receives lines, each within a limit.
 //!
-//! Blocking, because a test does one thing after another; what must happen at once, a test does with two guests.
-//! What comes is read by [`Message`], strictly.
+//! It blocks, because a test does one thing at a time. A test that needs two things at once uses two guests.
+//! [`Message`] parses the received lines strictly.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 use crate::{Fault, LIMIT, Message};
 
-/// Read at once.
+/// The size of one read, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// One connection to a daemon.
+/// A connection to a daemon.
 #[derive(Debug)]
 pub struct Guest {
     stream: TcpStream,
-    /// What came and was not yet taken; lines before `taken` are done with.
+    /// The received bytes. Those before `taken` have been returned as lines.
     bytes: Vec<u8>,
     taken: usize,
 }
@@ -27,7 +27,7 @@ impl Guest {
     /// Connects to a port of the loopback address.
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// Panics if nothing listens there.
     #[track_caller]
     #[must_use]
     pub fn connect(port: u16) -> Self {
@@ -44,10 +44,10 @@ impl Guest {
         }
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     ///
     /// # Panics
-    /// When the daemon has closed, or takes nothing for [`LIMIT`].
+    /// Panics if the daemon has closed the connection, or accepts no bytes for [`LIMIT`].
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream
@@ -55,10 +55,10 @@ impl Guest {
             .expect("the daemon takes our bytes");
     }
 
-    /// Says that no more will come.
+    /// Closes the sending direction of the connection.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// Panics if the connection is closed.
     #[track_caller]
     pub fn half_close(&mut self) {
         self.stream
@@ -66,29 +66,29 @@ impl Guest {
             .expect("a connection that stands");
     }
 
-    /// The next line, without its LF.
+    /// Returns the next line, without its LF.
     ///
     /// # Panics
-    /// When none comes within [`LIMIT`], or the daemon closes.
+    /// Panics if no line comes within [`LIMIT`], or the daemon closes the connection.
     #[track_caller]
     pub fn line(&mut self) -> String {
         self.line_within(LIMIT)
             .unwrap_or_else(|| panic!("the daemon closed the connection; a line was expected"))
     }
 
-    /// The next line, read.
+    /// Returns the next line as a message.
     ///
     /// # Panics
-    /// When none comes within [`LIMIT`], or it is no message.
+    /// Panics if no line comes within [`LIMIT`], or the line is not a message.
     #[track_caller]
     pub fn message(&mut self) -> Message {
         Message::read(&self.line())
     }
 
-    /// The next line; `None` if the daemon has closed the connection.
+    /// Returns the next line, or `None` if the daemon has closed the connection.
     ///
     /// # Panics
-    /// When neither comes within `limit`, or the connection ends within a line.
+    /// Panics if neither happens within `limit`, or if the connection ends inside a line.
     #[track_caller]
     pub fn line_within(&mut self, limit: Duration) -> Option<String> {
         let deadline = Instant::now() + limit;
@@ -119,13 +119,13 @@ impl Guest {
         }
     }
 
-    /// Sends one command and returns what the `name` line after it says; events in between are dropped.
+    /// Sends one command and returns the value of the next `name` line. Events in between are dropped.
     ///
     /// # Errors
-    /// For an `error` line in the reply's place.
+    /// Returns the content of an `error` line that comes instead of the reply.
     ///
     /// # Panics
-    /// When no reply comes within [`LIMIT`].
+    /// Panics if no reply comes within [`LIMIT`].
     #[track_caller]
     pub fn try_ask(&mut self, name: &str, arguments: &Value) -> Result<Value, Fault> {
         self.send(format!("{name} {arguments}\n"));
@@ -137,20 +137,20 @@ impl Guest {
         }
     }
 
-    /// As [`Guest::try_ask`], where an error fails the test.
+    /// Does the same as [`Guest::try_ask`], but an error fails the test.
     ///
     /// # Panics
-    /// When the answer is an error, or none comes.
+    /// Panics if the answer is an error, or no answer comes.
     #[track_caller]
     pub fn ask(&mut self, name: &str, arguments: &Value) -> Value {
         self.try_ask(name, arguments)
             .unwrap_or_else(|fault| panic!("{name} {arguments} was answered {fault:?}"))
     }
 
-    /// The error that a command is answered with.
+    /// Sends a command that must fail, and returns its error.
     ///
     /// # Panics
-    /// When the command succeeds.
+    /// Panics if the command succeeds.
     #[track_caller]
     pub fn ask_in_vain(&mut self, name: &str, arguments: &Value) -> Fault {
         match self.try_ask(name, arguments) {
@@ -159,19 +159,19 @@ impl Guest {
         }
     }
 
-    /// The next line is this one, compared as (name, tag, JSON value).
+    /// Expects that the next line equals the given one, compared as (name, tag, JSON value).
     ///
     /// # Panics
-    /// When it is another one.
+    /// Panics if the lines differ.
     #[track_caller]
     pub fn expect(&mut self, line: &str) {
         assert_eq!(self.message(), Message::read(line));
     }
 
-    /// The daemon closes the connection, with no line before that.
+    /// Expects that the daemon closes the connection without sending another line.
     ///
     /// # Panics
-    /// When a line comes, or neither within [`LIMIT`].
+    /// Panics if a line comes, or if neither happens within [`LIMIT`].
     #[track_caller]
     pub fn expect_closed(&mut self) {
         assert_eq!(
@@ -181,17 +181,17 @@ impl Guest {
         );
     }
 
-    /// The daemon still listens to this connection and answers it.
+    /// Expects that the daemon still answers on this connection.
     ///
     /// # Panics
-    /// When it does not.
+    /// Panics if it does not answer.
     #[track_caller]
     pub fn expect_alive(&mut self) {
         let credential = self.ask("dae", &json!([]));
         assert!(credential["name"].is_string(), "{credential}");
     }
 
-    /// The socket itself, for what this type has no word for.
+    /// Returns the socket, for operations that this type does not offer.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
         &self.stream
@@ -209,7 +209,7 @@ impl Guest {
         line
     }
 
-    /// Before a read, never during a search: what was taken must not pile up over a long connection.
+    /// Removes returned lines before a read, never during a search, so that they do not pile up on a long connection.
     fn compact(&mut self) {
         if self.taken >= READ_BYTES {
             self.bytes.drain(..self.taken);
@@ -221,7 +221,7 @@ impl Guest {
         String::from_utf8_lossy(&self.bytes[self.taken..]).into_owned()
     }
 
-    /// How many bytes came; 0 when the daemon has closed, `None` when nothing came before the deadline.
+    /// Returns the number of bytes read: 0 if the daemon has closed the connection, `None` if nothing came in time.
     fn read(&mut self, deadline: Instant) -> Option<usize> {
         let left = deadline
             .saturating_duration_since(Instant::now())
@@ -236,12 +236,12 @@ impl Guest {
             .truncate(length + came.as_ref().copied().unwrap_or(0));
         match came {
             Ok(count) => Some(count),
-            // A daemon that closes while bytes of ours wait for it resets the connection; for us it has closed.
+            // A daemon that closes while it has unread bytes resets the connection. That also counts as closed.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(0),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 None
             }
-            // A signal to the test, or a machine that was paused.
+            // The test received a signal, or the machine was suspended.
             Err(error) if error.kind() == ErrorKind::Interrupted => self.read(deadline),
             Err(error) => panic!("reading from the daemon: {error}"),
         }

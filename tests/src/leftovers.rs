@@ -1,13 +1,13 @@
-//! What a host holds of its machine: descriptors, threads, child processes, temporary files.
+//! The resources a host holds: file descriptors, threads, child processes, temporary files.
 //!
-//! At the end of an ecosystem all its daemons are uninstalled, and the host must hold no more than it did right after
-//! its first start: what a daemon, its guests or a change of it has taken is given back. Fewer is right too.
+//! At the end of a test all daemons are uninstalled. The host must then hold no more than right after its first start:
+//! the resources of daemons, guests and reloads have been released. Holding fewer is fine too.
 //!
-//! Not counted, each with its reason:
-//! - Threads of the host's two runtimes: an idle thread of their pools ends only after 10 s. Work that never ends on
-//!   such a thread is therefore not seen here.
-//! - Logs: the 64 that were written last stay open. One that was removed counts.
-//! - Memory: an allocator keeps what was freed, and a library is never closed.
+//! Not counted, with reasons:
+//! - Threads of the host's two runtimes: an idle pool thread ends only after 10 s. Work that never ends on such a
+//!   thread is therefore not detected here.
+//! - Logs: the 64 most recently written stay open. A removed log counts.
+//! - Memory: the allocator keeps freed memory, and a library is never closed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,28 +16,28 @@ use std::path::{Path, PathBuf};
 use crate::files::entries;
 use crate::process;
 
-/// What the temporary files of the host begin with.
+/// The prefix of the host's temporary files.
 const TEMPORARY_PREFIX: &str = ".new-";
 
-/// Threads of the host's runtimes, by their names: Dae's own, and the one for guests.
+/// The names of the threads of the host's runtimes: Dae's own, and the one for guests.
 const RUNTIMES: [&str; 2] = ["tokio-rt-worker", "guests"];
 
-/// A host has one of each. A thread names itself once it runs, which may be later than the first look at it.
+/// Threads of which a host has one each. A thread sets its name once it runs, which may be after the first count.
 const OWN_THREADS: [&str; 4] = ["dae-console", "relief", "spawner", "notify-rs inoti"];
 
-/// The descriptors of the file watch. A host has one watch, which may begin later than the first look at it.
+/// The file descriptors of the file watch. A host has one watch, which may start after the first count.
 const OF_WATCH: [&str; 3] = [
     "descriptor of anon_inode:inotify",
     "descriptor of anon_inode:[eventpoll]",
     "descriptor of anon_inode:[eventfd]",
 ];
 
-/// What a process holds: for each kind, how many.
+/// The number of resources of each kind that a process holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Possessions(BTreeMap<String, usize>);
 
 impl Possessions {
-    /// Counts what a process holds now. Of one that has ended, nothing.
+    /// Counts the resources of a process. A process that has ended holds none.
     #[must_use]
     pub fn of(pid: u32) -> Self {
         let mut all = BTreeMap::new();
@@ -48,7 +48,7 @@ impl Possessions {
         Possessions(all)
     }
 
-    /// Returns what there is more of than there was `before`, one text for each kind.
+    /// Returns the resources of which there are more than `before`, as one text for each kind.
     #[must_use]
     pub fn beyond(&self, before: &Self) -> Vec<String> {
         let watched = before.0.contains_key(OF_WATCH[0]);
@@ -62,20 +62,20 @@ impl Possessions {
         more.collect()
     }
 
-    /// Whether there is no more of anything than there was `before`.
+    /// Returns whether no kind has more resources than `before`.
     #[must_use]
     pub fn are_back(&self, before: &Self) -> bool {
         self.beyond(before).is_empty()
     }
 }
 
-/// What each descriptor leads to: a path, or the kind of what has none.
+/// Returns the target of each file descriptor: its path, or its kind if it has no path.
 fn descriptors(pid: u32) -> Vec<String> {
     let listed = fs::read_dir(format!("/proc/{pid}/fd"));
     let target = |entry: fs::DirEntry| {
         let target = fs::read_link(entry.path()).ok()?;
         let target = target.to_string_lossy();
-        // What was inherited from a test's process may be removed meanwhile by the test whose it is.
+        // A file inherited from the test's process may have been removed by the test that owns it.
         let target = match target.contains("/home/") {
             true => &*target,
             false => target.trim_end_matches(" (deleted)"),
@@ -83,7 +83,7 @@ fn descriptors(pid: u32) -> Vec<String> {
         if target.contains("/home/logs/") && target.ends_with(".log") {
             return None;
         }
-        // `socket:[4711]`: its number is its own.
+        // A target like `socket:[4711]` has a unique number, so only the kind counts.
         let kind = target.split_once(":[").map_or(target, |(kind, _)| kind);
         let is_named = kind == "anon_inode";
         Some(format!(
@@ -130,7 +130,7 @@ pub fn temporary_files(directory: &Path) -> Vec<PathBuf> {
     all.filter(is_temporary).collect()
 }
 
-/// Returns what the kernel tells of a process's sockets, one a line, for a message.
+/// Returns the kernel's lines about a process's sockets, for a message.
 #[must_use]
 pub fn sockets(pid: u32) -> String {
     let open = process::descriptors(pid);

@@ -1,13 +1,13 @@
 //! The harness of the end-to-end tests and the benches: a real host, real plugins, real sockets.
 //!
-//! Nothing here links to the host. The executable and the plugins are built by cargo and run as anybody would run
-//! them, so that a test sees exit codes, signals, files and bytes, and never a shortcut. For the same reason
-//! [`Message`] reads a line by itself: what judges the codec must not be the codec.
+//! The harness does not link to the host. Cargo builds the executable and the plugins, and they run as a user would run
+//! them. A test therefore sees exit codes, signals, files and bytes, and takes no shortcut. For the same reason
+//! [`Message`] has its own parser: the codec must not be tested with the codec.
 //!
-//! Every wait has a limit ([`LIMIT`] unless a test knows better) and a condition; none is a bare sleep. Whatever goes
-//! wrong panics at the test's own line, with what the host wrote to its standard error printed below it.
+//! Every wait has a condition and a limit, by default [`LIMIT`]. None is a bare sleep. A failure panics at the line of
+//! the test, and the host's standard error is printed below it.
 //!
-//! Absent: mocks, and a way into the host's process.
+//! There are no mocks, and there is no access to the host's process from inside.
 
 pub mod artefacts;
 pub mod control;
@@ -34,6 +34,6 @@ pub use message::{Fault, Message};
 pub use program::{Output, Running};
 pub use wait::{until, until_some};
 
-/// How long anything may take that should happen at once. A test that passes never waits for it; it is so long because
-/// a machine that builds and tests on two cores can stand still for seconds.
+/// The longest time for things that should happen at once. A passing test never waits that long. The limit is this high
+/// because a machine that builds and tests on two cores can stall for seconds.
 pub const LIMIT: Duration = Duration::from_secs(20);

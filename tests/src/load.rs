@@ -1,10 +1,10 @@
-//! Guests that keep a daemon busy, and hold it to what it owes them: every command answered once, in order.
+//! Guests that keep a daemon busy and check that it answers every command once, in order.
 //!
-//! Twenty connections, each on a thread of its own: half of them send a command, wait for its reply and send the next;
-//! the others have many in flight, with tags and without. Whatever happens to the daemon meanwhile, a command may be
-//! answered by its reply or by `crashed`, and in no other way; how many were which is told at the end.
+//! There are twenty connections, each on its own thread. Half of them send a command, wait for its reply and send the
+//! next. The others have many commands in flight, with and without tags. A command may be answered by its reply or by
+//! `crashed`, and by nothing else. The counts of both are returned at the end.
 //!
-//! The daemon must have the command `echo`, which returns what it was given.
+//! The daemon must have the command `echo`, which returns its argument.
 
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
@@ -16,17 +16,17 @@ use serde_json::json;
 
 use crate::{Guest, Message};
 
-/// Commands that a pipelining guest has in flight.
+/// The number of commands that a pipelining guest has in flight.
 const IN_FLIGHT: u64 = 16;
 
-/// Who makes up the load.
+/// The number of guests with each habit.
 const HABITS: [(Habit, usize); 3] = [
     (Habit::OneByOne, 10),
     (Habit::Pipelined, 5),
     (Habit::Tagged, 5),
 ];
 
-/// How a guest sends.
+/// The way in which a guest sends commands.
 #[derive(Debug, Clone, Copy)]
 enum Habit {
     /// One command, its reply, the next.
@@ -37,7 +37,7 @@ enum Habit {
     Tagged,
 }
 
-/// What guests have seen.
+/// The answers that guests have received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Commands answered by their reply.
@@ -46,7 +46,7 @@ pub struct Seen {
     pub crashed: u64,
 }
 
-/// A load that goes on until it is ended or dropped.
+/// A load that runs until it is ended or dropped.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -54,10 +54,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts one on the daemon at that port; its connections stand when this returns.
+    /// Starts a load on the daemon at the given port. All connections are open when this returns.
     ///
     /// # Panics
-    /// When a connection is refused.
+    /// Panics if a connection is refused.
     #[track_caller]
     #[must_use]
     pub fn on(port: u16) -> Self {
@@ -72,10 +72,10 @@ impl Load {
         Load { stop, guests }
     }
 
-    /// Ends it, and tells what its guests have seen together.
+    /// Ends the load, and returns the sum of the answers that its guests have received.
     ///
     /// # Panics
-    /// When one of them was not served as it should have been, or not at all.
+    /// Panics if a guest got a wrong answer, or no reply at all.
     #[track_caller]
     pub fn end(mut self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl Habit {
                 );
             }
         }
-        // Nothing has come twice: the next line answers the next command.
+        // No answer came twice: the next line answers the next command.
         guest.send("echo [\"the end\"]\n");
         guest.expect("echo [\"the end\"]");
         seen
@@ -135,7 +135,7 @@ impl Habit {
     }
 }
 
-/// Which command a line answers: without a tag it must be the oldest.
+/// Returns the number of the command that a line answers. Without a tag it must be the oldest.
 fn take(message: &Message, oldest: u64, seen: &mut Seen) -> u64 {
     let tag = message.tag.as_ref();
     let number = tag.map_or(oldest, |tag| tag.parse().expect("a tag of ours"));

@@ -1,10 +1,10 @@
-//! A line that came, read strictly: what a host sends is a name, a space and a JSON array, or the test fails.
+//! A strict parser of received lines: a host sends a name, a space and a JSON array, or the test fails.
 //!
-//! This is a reader of its own, and not the codec's: what judges the codec must not be the codec.
+//! This parser is separate from the codec, because the codec must not be tested with the codec.
 
 use serde_json::{Number, Value};
 
-/// One line, read.
+/// A parsed line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// The name before the tag.
@@ -15,22 +15,22 @@ pub struct Message {
     pub arguments: Vec<Value>,
 }
 
-/// What an `error` line says.
+/// The content of an `error` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The command it is about.
+    /// The command that failed.
     pub command: String,
-    /// The code, as the protocol lists them.
+    /// The error code, from the protocol's list.
     pub code: String,
-    /// The words for a person.
+    /// The message for people.
     pub message: String,
 }
 
 impl Message {
-    /// Reads a line as the protocol says that lines go out.
+    /// Parses a line, in the form that the protocol prescribes for output.
     ///
     /// # Panics
-    /// When it is anything else than `name[#tag] [ ... ]` with strict JSON.
+    /// Panics if the line is not `name[#tag] [ ... ]` with strict JSON.
     #[track_caller]
     #[must_use]
     pub fn read(line: &str) -> Self {
@@ -52,13 +52,13 @@ impl Message {
         }
     }
 
-    /// The one argument, null if there is none; or what the `error` line says.
+    /// Returns the only argument, or null if there is none.
     ///
     /// # Errors
-    /// For an `error` line.
+    /// Returns the content of an `error` line.
     ///
     /// # Panics
-    /// When there is more than one argument.
+    /// Panics if there is more than one argument.
     #[track_caller]
     pub fn result(self) -> Result<Value, Fault> {
         assert!(
@@ -74,7 +74,7 @@ impl Message {
     }
 }
 
-/// JSON has one kind of number: `3.0` and `3` are the same value, which serde_json alone tells apart.
+/// Turns floats without a fraction into integers. JSON does not distinguish `3.0` from `3`, but `serde_json` does.
 fn plain_numbers(value: Value) -> Value {
     match value {
         Value::Array(values) => values.into_iter().map(plain_numbers).collect(),
@@ -91,7 +91,7 @@ fn whole(number: &Number) -> Option<i64> {
     let float = number
         .as_f64()
         .filter(|float| number.is_f64() && float.fract() == 0.0)?;
-    // Past 2^53 a float has no neighbours that are whole numbers too, and is left as it came.
+    // From 2^53 on a float can no longer represent every integer, so it stays unchanged.
     (float.abs() < 9_007_199_254_740_992.0).then_some(float as i64)
 }
 

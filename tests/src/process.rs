@@ -1,4 +1,4 @@
-//! What the kernel knows of another process: its memory, its CPU time, its signals, its processors. Linux alone.
+//! Information from the kernel about another process: memory, CPU time, signals, processors. Linux only.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,10 +10,10 @@ use rustix::process::{
 };
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// A pid as the kernel's own type.
+/// Converts a process id to the kernel's type.
 ///
 /// # Panics
-/// For 0 and for numbers that no process has.
+/// Panics for 0 and for numbers that no process can have.
 #[must_use]
 pub fn pid(number: u32) -> Pid {
     i32::try_from(number)
@@ -25,30 +25,30 @@ pub fn pid(number: u32) -> Pid {
 /// Sends a signal to one process.
 ///
 /// # Panics
-/// When there is no such process, or it is not ours.
+/// Panics if there is no such process, or it is not ours.
 #[track_caller]
 pub fn signal(process: u32, signal: Signal) {
     kill_process(pid(process), signal).expect("a process of ours");
 }
 
-/// Kills a process and all of its group. That it has ended already is no error.
+/// Kills a process and its whole group. It is not an error if they have already ended.
 pub fn kill_group(leader: u32) {
     let _ = kill_process_group(pid(leader), Signal::KILL);
 }
 
-/// The processes whose parent this one is, those that have ended and were not waited for included.
+/// Returns the child processes of a process, including those that have ended but were not waited for.
 #[must_use]
 pub fn children(process: u32) -> Vec<u32> {
     let is_child = |child: &u32| {
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        // The name, in brackets, may hold anything; what follows the last bracket is state and parent.
+        // The name, in parentheses, may contain anything. State and parent follow the last parenthesis.
         let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
         after.split_whitespace().nth(1) == Some(process.to_string().as_str())
     };
     all().into_iter().filter(is_child).collect()
 }
 
-/// The worker processes that a host has made, whether or not it still lives: found by what they were started with.
+/// Returns the worker processes that a host has started, by their command line. The host may have ended.
 #[must_use]
 pub fn workers_of(host: u32) -> Vec<u32> {
     let words = ["dae-host-worker", "__dae-worker", &host.to_string()].map(str::to_owned);
@@ -62,33 +62,33 @@ pub fn workers_of(host: u32) -> Vec<u32> {
     all().into_iter().filter(is_worker).collect()
 }
 
-/// Every process of this machine.
+/// Returns every process of this machine.
 fn all() -> Vec<u32> {
     let listed = fs::read_dir("/proc").expect("Linux has /proc");
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     listed.filter_map(Result::ok).filter_map(number).collect()
 }
 
-/// What each open descriptor of a process leads to, by its number.
+/// Returns the target of each open file descriptor of a process, by descriptor number.
 ///
 /// # Panics
-/// When there is no such process, or it is not ours.
+/// Panics if there is no such process, or it is not ours.
 #[track_caller]
 #[must_use]
 pub fn descriptors(process: u32) -> BTreeMap<u32, PathBuf> {
     let listed = fs::read_dir(format!("/proc/{process}/fd")).expect("a process of ours");
     let entry = |entry: fs::DirEntry| {
         let number = entry.file_name().to_str()?.parse().ok()?;
-        // It may be closed between the listing and this.
+        // The file descriptor may have been closed since the listing.
         Some((number, fs::read_link(entry.path()).ok()?))
     };
     listed.filter_map(Result::ok).filter_map(entry).collect()
 }
 
-/// The environment that a process was started with.
+/// Returns the environment with which a process was started.
 ///
 /// # Panics
-/// When there is no such process, or it is not ours.
+/// Panics if there is no such process, or it is not ours.
 #[track_caller]
 #[must_use]
 pub fn environment(process: u32) -> BTreeMap<String, String> {
@@ -102,10 +102,10 @@ pub fn environment(process: u32) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A bound of a process as the kernel calls it (`Max open files`), `unlimited` or a number.
+/// Returns a resource limit of a process by the kernel's name for it (`Max open files`): `unlimited` or a number.
 ///
 /// # Panics
-/// When there is no such process or bound.
+/// Panics if there is no such process or limit.
 #[track_caller]
 #[must_use]
 pub fn bound(process: u32, name: &str) -> String {
@@ -119,20 +119,20 @@ pub fn bound(process: u32, name: &str) -> String {
         .to_owned()
 }
 
-/// How far a process lets others go first, -20 to 19.
+/// Returns the nice value of a process, -20 to 19.
 ///
 /// # Panics
-/// When there is no such process.
+/// Panics if there is no such process.
 #[track_caller]
 #[must_use]
 pub fn nice(process: u32) -> i32 {
     getpriority_process(Some(pid(process))).expect("a process that lives")
 }
 
-/// A line of what the kernel says of a process's state, such as `SigBlk`, without its name.
+/// Returns a value from the kernel's status of a process, such as `SigBlk`.
 ///
 /// # Panics
-/// When there is no such process or line.
+/// Panics if there is no such process or line.
 #[track_caller]
 #[must_use]
 pub fn status_line(process: u64, name: &str) -> String {
@@ -145,10 +145,10 @@ pub fn status_line(process: u64, name: &str) -> String {
         .to_owned()
 }
 
-/// Resident memory, in bytes.
+/// Returns the resident memory of a process, in bytes.
 ///
 /// # Panics
-/// When there is no such process.
+/// Panics if there is no such process.
 #[track_caller]
 #[must_use]
 pub fn resident_bytes(process: u32) -> u64 {
@@ -166,17 +166,17 @@ pub fn resident_bytes(process: u32) -> u64 {
     kib * 1024
 }
 
-/// CPU time that all its threads have taken, in nanoseconds. A thread that has ended takes its time with it, so this
-/// is for servers whose threads stay. `utime` in `/proc/PID/stat` counts ticks of 10 ms, which is too coarse for a
-/// short round; the scheduler's own account is exact.
+/// Returns the CPU time of all threads of a process, in nanoseconds. The time of ended threads is not included, so this
+/// suits servers whose threads stay. `utime` in `/proc/PID/stat` counts ticks of 10 ms, which is too coarse for a short
+/// round. The scheduler's statistics are exact.
 ///
 /// # Panics
-/// When there is no such process, or the kernel keeps no such account.
+/// Panics if there is no such process.
 #[track_caller]
 #[must_use]
 pub fn cpu_ns(process: u32) -> u64 {
     let of_task = |task: u32| {
-        // A thread may end between the listing and this.
+        // A thread may have ended since the listing.
         let path = format!("/proc/{process}/task/{task}/schedstat");
         let account = fs::read_to_string(path).unwrap_or_default();
         let ns = account.split(' ').next().and_then(|ns| ns.parse().ok());
@@ -185,16 +185,16 @@ pub fn cpu_ns(process: u32) -> u64 {
     tasks(process).into_iter().map(of_task).sum()
 }
 
-/// The processors that this thread may run on.
+/// Returns the processors on which this thread may run.
 ///
 /// # Panics
-/// When the kernel doesn't say.
+/// Panics if the kernel does not report them.
 #[must_use]
 pub fn processors() -> CpuSet {
     sched_getaffinity(None).expect("the kernel knows its processors")
 }
 
-/// Only the last of these processors: the first one often has the interrupts.
+/// Returns only the last of the given processors: the first one often handles the interrupts.
 #[must_use]
 pub fn last_of(processors: &CpuSet) -> CpuSet {
     let last = (0..CpuSet::MAX_CPU)
@@ -205,7 +205,7 @@ pub fn last_of(processors: &CpuSet) -> CpuSet {
     one
 }
 
-/// Lets all threads of a process run on these processors alone; a thread that ends meanwhile is let go.
+/// Restricts all threads of a process to the given processors. Threads that end meanwhile are ignored.
 pub fn confine(process: u32, processors: &CpuSet) {
     for task in tasks(process) {
         let _ = sched_setaffinity(Some(pid(task)), processors);
@@ -218,10 +218,10 @@ fn tasks(process: u32) -> Vec<u32> {
     listed.filter_map(Result::ok).filter_map(number).collect()
 }
 
-/// Whether that process has a connection whose own end is `local`, an IPv4 address; `None` where the connection is gone.
+/// Returns whether a process owns the connection whose local IPv4 address is `local`, or `None` if it no longer exists.
 #[must_use]
 pub fn has_connection_from(process: u32, local: SocketAddrV4) -> Option<bool> {
-    // As the kernel writes it: the address as one number of this machine's, then the port.
+    // The kernel's format: the address as one number in native byte order, then the port.
     let address = u32::from_ne_bytes(local.ip().octets());
     let local = format!("{address:08X}:{:04X}", local.port());
     let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
@@ -231,7 +231,7 @@ pub fn has_connection_from(process: u32, local: SocketAddrV4) -> Option<bool> {
     let inode = fields
         .filter(|fields| fields.get(1) == Some(&&*local))
         .find_map(|fields| fields.get(9).map(|inode| (*inode).to_owned()));
-    // One that its owner has closed lingers without an inode.
+    // A connection that its owner has closed remains listed for a while without an inode.
     let inode = inode.filter(|inode| inode != "0")?;
     let link = PathBuf::from(format!("socket:[{inode}]"));
     let descriptors = fs::read_dir(format!("/proc/{process}/fd"));
@@ -239,10 +239,10 @@ pub fn has_connection_from(process: u32, local: SocketAddrV4) -> Option<bool> {
     Some(descriptors.any(|one| fs::read_link(one.path()).is_ok_and(|target| target == link)))
 }
 
-/// Address space, in bytes: what a bound of it is compared with.
+/// Returns the address space of a process, in bytes, for comparison with its limit.
 ///
 /// # Panics
-/// When there is no such process.
+/// Panics if there is no such process.
 #[track_caller]
 #[must_use]
 pub fn address_space_bytes(process: u32) -> u64 {
@@ -252,10 +252,10 @@ pub fn address_space_bytes(process: u32) -> u64 {
     kib.expect("Linux tells the size of every process") << 10
 }
 
-/// Bounds what a process may have from now on; its own limits never rise by it.
+/// Sets a resource limit of a process, both soft and hard.
 ///
 /// # Panics
-/// When there is no such process, or it is not ours.
+/// Panics if there is no such process, or it is not ours.
 #[track_caller]
 pub fn set_bound(process: u32, resource: Resource, max: u64) {
     let limit = Rlimit {
@@ -265,16 +265,16 @@ pub fn set_bound(process: u32, resource: Resource, max: u64) {
     prlimit(Some(pid(process)), resource, limit).expect("a process of ours");
 }
 
-/// The letter by which the kernel tells what a process does: `R` runs, `S` waits, `T` is stopped, `Z` has ended and
-/// nobody has asked how. `None` where there is no such process.
+/// Returns the kernel's letter for the state of a process: `R` running, `S` sleeping, `T` stopped, `Z` ended but not
+/// waited for. `None` if there is no such process.
 #[must_use]
 pub fn state(process: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name in parentheses may hold anything.
+    // The name, in parentheses, may contain anything.
     stat.rsplit(") ").next()?.chars().next()
 }
 
-/// Whether it has ended, by the state that [`state`] tells.
+/// Returns whether a process has ended, according to [`state`].
 #[must_use]
 pub fn is_gone(process: u32) -> bool {
     matches!(state(process), None | Some('Z' | 'X'))

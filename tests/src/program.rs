@@ -1,8 +1,8 @@
-//! A program run to its end, or left running, with what it prints.
+//! A program that runs to its end or keeps running, with its output.
 //!
-//! Standard output and standard error of a finished program come whole; of a running one standard output comes line by
-//! line, each with a limit. A program that outlives its limit is killed and fails the test: a hanging command line is
-//! a defect like any other.
+//! The output of a finished program is returned as a whole. The standard output of a running program is returned line
+//! by line, each within a limit. A finished program has a time limit: it is killed and the test fails if it exceeds it,
+//! because a hanging command line is a defect.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use crate::wait::until_some;
 
-/// What a program left behind.
+/// The result of a program that has ended.
 #[derive(Debug)]
 pub struct Output {
-    /// The exit code; -1 for one that a signal ended.
+    /// The exit code, or -1 if a signal ended the program.
     pub status: i32,
     /// All of its standard output.
     pub stdout: String,
@@ -26,20 +26,20 @@ pub struct Output {
 }
 
 impl Output {
-    /// The same, if the program succeeded.
+    /// Returns the output unchanged if the program succeeded.
     ///
     /// # Panics
-    /// When it ended with another code than 0.
+    /// Panics if the exit code is not 0.
     #[track_caller]
     #[must_use]
     pub fn ok(self) -> Self {
         self.code(0)
     }
 
-    /// The same, if the program ended with that exit code.
+    /// Returns the output unchanged if the program ended with the given exit code.
     ///
     /// # Panics
-    /// When it ended with another one.
+    /// Panics if the exit code differs.
     #[track_caller]
     #[must_use]
     pub fn code(self, expected: i32) -> Self {
@@ -47,10 +47,10 @@ impl Output {
         self
     }
 
-    /// Standard output as one JSON document.
+    /// Parses standard output as one JSON document.
     ///
     /// # Panics
-    /// When it is none, or more than one.
+    /// Panics if standard output is not exactly one document.
     #[track_caller]
     #[must_use]
     pub fn json(&self) -> Value {
@@ -59,10 +59,10 @@ impl Output {
         })
     }
 
-    /// Standard output as JSON lines.
+    /// Parses standard output as JSON lines.
     ///
     /// # Panics
-    /// When a line is no JSON document.
+    /// Panics if a line is not a JSON document.
     #[track_caller]
     #[must_use]
     pub fn json_lines(&self) -> Vec<Value> {
@@ -73,7 +73,7 @@ impl Output {
         self.stdout.lines().map(read).collect()
     }
 
-    /// Whether standard error has at least one of the words, in upper or lower case.
+    /// Returns whether standard error contains at least one of the words, ignoring case.
     #[must_use]
     pub fn says(&self, any_of: &[&str]) -> bool {
         let text = self.stderr.to_lowercase();
@@ -83,13 +83,13 @@ impl Output {
     }
 }
 
-/// Runs `command` to its end, its standard input empty unless the caller has set one.
+/// Runs `command` to its end, with the standard input that the caller has set.
 ///
 /// # Panics
-/// When it cannot be started, or does not end within `limit` (it is killed then).
+/// Panics if the program cannot be started, or does not end within `limit`. It is killed in the second case.
 #[track_caller]
 pub fn run(command: &mut Command, limit: Duration) -> Output {
-    // Files, not pipes: no reader has to keep up, and a grandchild that keeps a pipe open holds up nobody.
+    // Files instead of pipes: no reader has to keep up, and a grandchild that keeps a pipe open blocks nothing.
     let mut stdout = tempfile::tempfile().expect("a temporary file");
     let mut stderr = tempfile::tempfile().expect("a temporary file");
     command.stdout(stdout.try_clone().expect("a descriptor"));
@@ -116,7 +116,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Output {
     output
 }
 
-/// The program's end, if it comes within `limit`.
+/// Waits for the program's end, and returns its status if it ends within `limit`.
 pub fn ends_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let start = Instant::now();
     until_some(limit * 2, "a program's end", || {
@@ -133,7 +133,7 @@ fn contents(file: &mut File) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// A program that goes on: `logs -f`, a client of another language. It is killed when this is dropped.
+/// A program that keeps running, such as `logs -f` or a client in another language. Dropping this value kills it.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -144,7 +144,7 @@ impl Running {
     /// Starts `command`.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// Panics if it cannot be started.
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
         command.stdout(Stdio::piped());
@@ -153,7 +153,7 @@ impl Running {
             .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let stdout = child.stdout.take().expect("it was asked for");
         let (sender, lines) = channel();
-        // Ends with the program's output, or with this value.
+        // Ends with the program's output, or when this value is dropped.
         std::thread::spawn(move || {
             let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
             lines.try_for_each(|line| sender.send(line))
@@ -161,10 +161,10 @@ impl Running {
         Running { child, lines }
     }
 
-    /// The next line of its standard output.
+    /// Returns the next line of standard output.
     ///
     /// # Panics
-    /// When none comes within `limit`, or the program has closed its output.
+    /// Panics if no line comes within `limit`, or the program has closed its output.
     #[track_caller]
     pub fn line(&mut self, limit: Duration) -> String {
         match self.lines.recv_timeout(limit) {
@@ -174,10 +174,10 @@ impl Running {
         }
     }
 
-    /// The next line that has `part` in it; the ones before it are dropped.
+    /// Returns the next line that contains `part`, and drops the lines before it.
     ///
     /// # Panics
-    /// When none comes within `limit` of the one before it.
+    /// Panics if any line takes longer than `limit`.
     #[track_caller]
     pub fn line_with(&mut self, part: &str, limit: Duration) -> String {
         loop {
@@ -188,13 +188,13 @@ impl Running {
         }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its exit code, if it ends within `limit`; -1 if a signal ended it.
+    /// Waits for the program's end, and returns its exit code if it ends within `limit`, or -1 if a signal ended it.
     pub fn end(&mut self, limit: Duration) -> Option<i32> {
         ends_within(&mut self.child, limit).map(|status| status.code().unwrap_or(-1))
     }

@@ -1,4 +1,4 @@
-//! What a test asks of an ecosystem, in the words of the command line.
+//! Queries about an ecosystem, in terms of the command line.
 //!
 //! Every answer comes from `dae-host … --json`, as a script would get it.
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 use crate::{Ecosystem, LIMIT, until, until_some};
 
 impl Ecosystem {
-    /// What `status` says about a daemon.
+    /// Returns the output of `status` for a daemon.
     ///
     /// # Panics
-    /// When it says nothing.
+    /// Panics if the command fails.
     #[track_caller]
     #[must_use]
     pub fn status(&self, name: &str) -> Value {
         self.cli(&["status", name, "--json"]).ok().json()
     }
 
-    /// A daemon's port.
+    /// Returns a daemon's port.
     ///
     /// # Panics
-    /// When it has none, or there is no such daemon.
+    /// Panics if the daemon has none, or does not exist.
     #[track_caller]
     #[must_use]
     pub fn port_of(&self, name: &str) -> u16 {
@@ -31,10 +31,10 @@ impl Ecosystem {
         port.unwrap_or_else(|| panic!("{name} has no port: {status}"))
     }
 
-    /// The names that `list` has.
+    /// Returns the names in the output of `list`.
     ///
     /// # Panics
-    /// When it fails.
+    /// Panics if the command fails.
     #[track_caller]
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -52,10 +52,10 @@ impl Ecosystem {
             .collect()
     }
 
-    /// Waits until a daemon is in that state, and returns its status.
+    /// Waits until a daemon is in the given state, and returns its status.
     ///
     /// # Panics
-    /// When it is not within [`LIMIT`].
+    /// Panics if it does not reach the state within [`LIMIT`].
     #[track_caller]
     pub fn until_state(&self, name: &str, state: &str) -> Value {
         until_some(LIMIT, &format!("{name} is {state}"), || {
@@ -65,10 +65,10 @@ impl Ecosystem {
         })
     }
 
-    /// The messages that a daemon has logged, oldest first.
+    /// Returns the messages that a daemon has logged, oldest first.
     ///
     /// # Panics
-    /// When `logs` fails.
+    /// Panics if the command fails.
     #[track_caller]
     #[must_use]
     pub fn logged(&self, name: &str) -> Vec<String> {
@@ -85,10 +85,10 @@ impl Ecosystem {
         records.iter().map(message).collect()
     }
 
-    /// Waits until a daemon has logged a message with that text in it.
+    /// Waits until a daemon has logged a message that contains `part`.
     ///
     /// # Panics
-    /// When it has not within [`LIMIT`].
+    /// Panics if no such message comes within [`LIMIT`].
     #[track_caller]
     pub fn until_logged(&self, name: &str, part: &str) {
         until(LIMIT, &format!("{name} logs {part:?}"), || {

@@ -1,39 +1,39 @@
-//! Good plugins made bad: the bytes of a compiled plugin, changed in one place.
+//! Valid plugins made invalid by changing bytes of the compiled file.
 //!
-//! Real files of another architecture, ABI or panic strategy would need other compilers; what the host looks at is a
-//! few bytes, and those are changed here. The manifest is JSON in a section of the file, so that a value of the same
-//! length can be put in place. Every change asserts that it found its place, or a test would pass for no reason.
+//! Real files of another architecture, ABI or panic strategy would need other compilers. The host checks only a few
+//! bytes, so those are changed here. The manifest is JSON in a section of the file, so a value can be replaced by
+//! another of the same length. Every change asserts that it found its place. Otherwise a test could pass for no reason.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where an ELF header names its architecture (`e_machine`, two bytes, little end first).
+/// The offset of the architecture in an ELF header (`e_machine`, two bytes, little-endian).
 const ELF_MACHINE_AT: usize = 18;
 const ELF_MACHINE_X86_64: u8 = 62;
 const ELF_MACHINE_AARCH64: u8 = 183;
 
-/// What stands before a recipe in the file of the fixture `recipe`.
+/// The bytes before the recipe in the file of the fixture `recipe`.
 const RECIPE_MARK: &[u8] = b"dae-fixture-recipe=";
 
-/// Writes `bytes` as a file of a directory, readable like a plugin that a compiler wrote.
+/// Writes `bytes` as a file in a directory, with the permissions of a compiled plugin.
 ///
 /// # Panics
-/// When the file cannot be written.
+/// Panics if the file cannot be written.
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = directory.join(name);
     let written = std::fs::write(&path, bytes);
-    // Whatever the umask of whoever runs the tests: a file that a group may write is refused for that reason.
+    // This does not depend on the umask: the host refuses a file that a group may write.
     let written =
         written.and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o644)));
     written.unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     path
 }
 
-/// The plugin as if compiled for an architecture that this machine is not.
+/// Returns the plugin as if compiled for another architecture than this machine's.
 ///
 /// # Panics
-/// When the file is no 64-bit ELF library.
+/// Panics if the file is not a 64-bit ELF library.
 #[must_use]
 pub fn of_another_architecture(mut plugin: Vec<u8>) -> Vec<u8> {
     assert!(
@@ -49,10 +49,10 @@ pub fn of_another_architecture(mut plugin: Vec<u8>) -> Vec<u8> {
     plugin
 }
 
-/// The plugin as if compiled against an ABI of that one-digit version.
+/// Returns the plugin as if compiled against an ABI of the given one-digit version.
 ///
 /// # Panics
-/// When the file has no manifest with a one-digit version.
+/// Panics if the file has no manifest for version 1 of the ABI, or if `version` has two digits.
 #[must_use]
 pub fn of_abi(plugin: Vec<u8>, version: u8) -> Vec<u8> {
     assert!(version <= 9, "one digit takes the place of one digit");
@@ -64,19 +64,19 @@ pub fn of_abi(plugin: Vec<u8>, version: u8) -> Vec<u8> {
     )
 }
 
-/// The plugin as if compiled with `panic = "abort"`.
+/// Returns the plugin as if compiled with `panic = "abort"`.
 ///
 /// # Panics
-/// When the file has no manifest that says `unwind`.
+/// Panics if the file has no manifest that says `unwind`.
 #[must_use]
 pub fn of_panic_abort(plugin: Vec<u8>) -> Vec<u8> {
     replace_all(plugin, b"\"panic\":\"unwind\"", b"\"panic\":\"abort\" ")
 }
 
-/// The fixture `recipe` with that recipe, a JSON object (`{"version": 2, "start": "panic"}`).
+/// Returns the fixture `recipe` with the given recipe, a JSON object (`{"version": 2, "start": "panic"}`).
 ///
 /// # Panics
-/// When the file has no place for a recipe, or not so much.
+/// Panics if the file has no place for a recipe, or if the recipe is too long for it.
 #[must_use]
 pub fn of_recipe(mut plugin: Vec<u8>, recipe: &serde_json::Value) -> Vec<u8> {
     let recipe = recipe.to_string();
@@ -95,10 +95,10 @@ pub fn of_recipe(mut plugin: Vec<u8>, recipe: &serde_json::Value) -> Vec<u8> {
     plugin
 }
 
-/// The bytes with every `from` replaced by `to`, which is as long.
+/// Replaces every `from` in the bytes with `to`, which has the same length.
 ///
 /// # Panics
-/// When the lengths differ, or there is no `from`.
+/// Panics if the lengths differ, or `from` does not occur.
 #[must_use]
 pub fn replace_all(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len(), "nothing in the file may move");

@@ -1,26 +1,26 @@
 //! Waiting for a condition, with a limit.
 //!
-//! A test that sleeps and hopes is slow where it passes and wrong where it fails. Here the condition is asked again
-//! and again, and what was waited for stands in the panic when it never came.
+//! A test with a fixed sleep is slow when it passes and unreliable when it fails. Here the condition is checked
+//! repeatedly, and the panic message says which condition never came true.
 
 use std::time::{Duration, Instant};
 
-/// Between two askings: short against what people notice, long against what the question costs.
+/// The time between two checks: short compared with what people notice, long compared with the cost of a check.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// When it does not within `limit`; `what` says what was waited for.
+/// Panics if it does not hold within `limit`. The message contains `what`.
 #[track_caller]
 pub fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     until_some(limit, what, || condition().then_some(()));
 }
 
-/// Waits until `attempt` has a value, and returns it.
+/// Waits until `attempt` returns a value, and returns that value.
 ///
 /// # Panics
-/// When it has none within `limit`; `what` says what was waited for.
+/// Panics if there is no value within `limit`. The message contains `what`.
 #[track_caller]
 pub fn until_some<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

@@ -1,8 +1,8 @@
-//! A call from daemon to daemon, by name, one after the other: inside one host, through its worker processes, and over TCP to
-//! a daemon of another host.
+//! Calls from daemon to daemon by name, one after the other: inside one host, through its worker processes, and over
+//! TCP to a daemon of another host.
 //!
-//! The daemon that calls keeps the time itself, of each call, so that nothing but the call is in it. Rounds of all routes
-//! take turns, and each figure is the median of the rounds'; what counts is the ratio between the routes.
+//! The calling daemon measures the time of each call itself, so that the time contains nothing else. The rounds of all
+//! routes alternate, and each figure is the median of its rounds. The ratio between the routes is what matters.
 //!
 //! `cargo bench -p dae-tests --bench calls`; flags after `--`: `--rounds N`, `--calls N`. All figures go to
 //! `target/bench/calls.json`.
@@ -14,16 +14,16 @@ use dae_tests::{Artefacts, Ecosystem, Guest};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// A way from one daemon to another.
+/// A route from one daemon to another.
 struct Route {
     label: &'static str,
     caller: Guest,
-    /// Whom it calls, and what.
+    /// The daemon that it calls, and the command.
     target: (String, &'static str),
     rounds: Vec<Round>,
 }
 
-/// Nanoseconds a call.
+/// The nanoseconds per call.
 #[derive(Clone, Copy)]
 struct Round {
     p50: u64,
@@ -36,7 +36,7 @@ struct Options {
 }
 
 fn main() {
-    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
     if !std::env::args().any(|argument| argument == "--bench") {
         eprintln!("calls measures under `cargo bench` alone");
         return;
@@ -71,7 +71,7 @@ fn options() -> Options {
         match argument.as_str() {
             "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
             "--calls" => options.calls = value().parse().expect("a number of calls"),
-            // What cargo itself passes on.
+            // Cargo passes this on.
             "--bench" => {}
             other => panic!("there is no option {other}; see the head of the bench"),
         }
@@ -79,7 +79,7 @@ fn options() -> Options {
     options
 }
 
-/// Two hosts; the second one's daemon has a name of its own.
+/// Starts two hosts. The daemon of the second one has a unique name.
 fn ecosystems() -> (Ecosystem, Ecosystem) {
     let artefacts = Artefacts::released();
     let (here, elsewhere) = (
@@ -93,7 +93,7 @@ fn ecosystems() -> (Ecosystem, Ecosystem) {
     (here, elsewhere)
 }
 
-/// Every ecosystem of the machine is found; only one daemon may have this name.
+/// Returns a name that is unique on the machine, because every ecosystem of the machine is found.
 fn far() -> String {
     format!("Far-{}", std::process::id())
 }

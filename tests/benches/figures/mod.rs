@@ -1,6 +1,6 @@
-//! Figures of a bench as they are kept: in JSON under `target/bench`, with the day and the class of machine.
+//! The figures of a bench as they are stored: JSON under `target/bench`, with the date and the class of machine.
 //!
-//! Absolute figures belong to the machine; whoever compares two files looks at both first.
+//! Absolute figures depend on the machine. Compare date and machine first before comparing two files.
 
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
@@ -11,16 +11,16 @@ use dae_tests::artefacts::target_directory;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-/// Where the figures of the bench of that name are kept.
+/// Returns the file with the figures of the given bench.
 pub(crate) fn file(bench: &str) -> PathBuf {
     target_directory()
         .join("bench")
         .join(format!("{bench}.json"))
 }
 
-/// Keeps the figures of a bench, an object, and says where.
+/// Stores the figures of a bench, an object, and prints the path.
 ///
-/// Errors: the file can't be written.
+/// Returns an error if the file cannot be written.
 pub(crate) fn keep(bench: &str, mut figures: Value) -> Result<(), String> {
     figures["date"] = json!(jiff::Zoned::now().date().to_string());
     figures["machine"] = json!(machine());
@@ -33,12 +33,12 @@ pub(crate) fn keep(bench: &str, mut figures: Value) -> Result<(), String> {
     Ok(())
 }
 
-/// What the bench of that name has kept; `None` where it hasn't been run.
+/// Returns the stored figures of the given bench, or `None` if it has not been run.
 pub(crate) fn kept(bench: &str) -> Option<Value> {
     serde_json::from_slice(&fs::read(file(bench)).ok()?).ok()
 }
 
-/// The class of this machine: processors and kernel.
+/// Returns the class of this machine: processors and kernel.
 fn machine() -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -51,7 +51,7 @@ fn machine() -> String {
     format!("{processors} x {model}, Linux {}", kernel.join("."))
 }
 
-/// The middle value; of an even number, the mean of the two middle ones. Not a number where there are none.
+/// Returns the median: of an even number of values the mean of the two middle ones, of none NaN.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -62,9 +62,9 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Has the system allow this process, and what it starts from here on, so many descriptors.
+/// Raises the file descriptor limit of this process and of the processes it starts from now on.
 ///
-/// Errors: its hard limit is lower.
+/// Returns an error if the hard limit is lower.
 pub(crate) fn allow_descriptors(wanted: u64) -> Result<(), String> {
     match descriptors_up_to(wanted) {
         had if had < wanted => Err(format!(
@@ -74,7 +74,7 @@ pub(crate) fn allow_descriptors(wanted: u64) -> Result<(), String> {
     }
 }
 
-/// The same, as far as the hard limit goes; returns how many there may be.
+/// Raises the file descriptor limit as far as the hard limit allows, and returns the resulting limit.
 pub(crate) fn descriptors_up_to(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = wanted.min(maximum.unwrap_or(wanted));

@@ -1,7 +1,7 @@
 //! A release host under callgrind, from its start to its end.
 //!
-//! It runs on one processor, and so has one worker thread: what several do depends on who is awake. It tries no file out
-//! beforehand, since valgrind doesn't follow into the process that would do that.
+//! The host runs on one processor, and therefore has one worker thread: with several, the work depends on which ones
+//! are awake. The preflight is off, because valgrind does not follow into its process.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -14,17 +14,17 @@ use rustix::process::Signal;
 
 use super::Load;
 
-/// Under callgrind a host takes fifty times as long for everything.
+/// The longest wait for the host. Under callgrind a host takes fifty times as long for everything.
 const HOST_MAX: Duration = Duration::from_secs(60);
 
-/// A home with one daemon, over which hosts are started.
+/// A home with one daemon, in which hosts are started.
 pub(super) struct Home {
     ecosystem: Ecosystem,
     port: u16,
 }
 
 impl Home {
-    /// Makes it, by a host that isn't counted.
+    /// Creates the home with a host that is not counted.
     pub(super) fn make() -> Self {
         process::confine(
             std::process::id(),
@@ -38,9 +38,9 @@ impl Home {
         Home { ecosystem, port }
     }
 
-    /// Instructions of a host that takes these loads.
+    /// Returns the instructions of a host that handles the given loads.
     ///
-    /// Errors: it can't be run, or callgrind doesn't tell.
+    /// Returns an error if the host cannot run, or callgrind reports no count.
     pub(super) fn count(&self, loads: &[Load]) -> Result<u64, String> {
         let log = self.ecosystem.scratch().join("callgrind.log");
         let mut host = Counted(spawn(&self.ecosystem, &log)?);
@@ -58,7 +58,7 @@ impl Home {
     }
 }
 
-/// Killed where it hasn't ended.
+/// A host under callgrind. Dropping this value kills it.
 struct Counted(Child);
 
 impl Drop for Counted {

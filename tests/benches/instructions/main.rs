@@ -1,13 +1,14 @@
-//! Instructions a command, which no noise of the machine touches: `cargo bench -p dae-tests --bench instructions`.
+//! The instructions per command, which do not depend on the machine's load: `cargo bench -p dae-tests --bench
+//! instructions`.
 //!
-//! The release host runs under callgrind, on one processor and so with one worker thread, and a guest sends it a fixed
-//! number of fixed commands and reads the replies. What a host without commands takes, from its start to its end, is
-//! taken off. The kernel's instructions are in none of it.
+//! The release host runs under callgrind, on one processor and thus with one worker thread. A guest sends it a fixed
+//! number of fixed commands and reads the replies. The instructions of a host without these commands, from its start to
+//! its end, are subtracted. The kernel's instructions are not included.
 //!
-//! The figures of the last change that was meant are kept in `recorded.json`, with the compiler that they belong to; one
-//! that differs by more than a tenth fails the bench, in either direction, since a figure that was gained is to be kept
-//! as well. `-- --record` writes them anew, and the commit that does it says why. With another compiler they are told
-//! and not judged.
+//! The figures of the last intended change are stored in `recorded.json`, with the compiler that they belong to. A
+//! figure that differs by more than a tenth fails the bench in either direction, because improvements must be recorded
+//! too. `-- --record` writes the file anew, and the commit that does so gives the reason. With another compiler the
+//! figures are printed but not judged.
 
 mod counted;
 
@@ -18,10 +19,10 @@ use std::process::{Command, ExitCode, Stdio};
 use counted::Home;
 use serde_json::{Map, Value, json};
 
-/// A figure may change by this part of it.
+/// The largest allowed change of a figure, as a fraction.
 const CHANGE_MAX: f64 = 0.1;
 
-/// What is counted.
+/// The counted loads.
 const LOADS: [Load; 5] = [
     ECHO.sent("echo 1x1", 1, 10_000),
     ECHO.sent("echo 1x64", 64, 1_000),
@@ -30,7 +31,7 @@ const LOADS: [Load; 5] = [
     ASYNC.sent("async 1x64", 64, 1_000),
 ];
 
-/// Taken off with the start: what comes once alone.
+/// The load that is subtracted together with the start: it contains the one-time work.
 const WARM_UP: Load = ADD.sent("warm-up", 1, 10);
 
 const ECHO: Load = Load {
@@ -49,7 +50,7 @@ const ADD: Load = Load {
     times: 1,
 };
 
-/// Its future is ready at once.
+/// A command whose future is ready at once.
 const ASYNC: Load = Load {
     name: "async",
     command: "ready [\"text of twenty bytes\"]\n",
@@ -58,18 +59,18 @@ const ASYNC: Load = Load {
     times: 1,
 };
 
-/// How often each load is counted, unless fewer show that it has not become dearer.
+/// The largest number of counts per load. Fewer are enough if a count shows that the load costs no more than before.
 const RUNS: usize = 10;
 
-/// A fixed input.
+/// A fixed sequence of commands.
 #[derive(Clone, Copy)]
 struct Load {
     name: &'static str,
-    /// With its LF.
+    /// The command, with its LF.
     command: &'static str,
-    /// Without.
+    /// The reply, without its LF.
     reply: &'static str,
-    /// Sent in one write.
+    /// The number of commands in one write.
     at_once: usize,
     times: usize,
 }
@@ -87,7 +88,7 @@ impl Load {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("instructions are counted under `cargo bench` alone");
         return ExitCode::SUCCESS;
@@ -135,8 +136,8 @@ fn recorded() -> Result<Value, String> {
     serde_json::from_slice(&recorded).map_err(|error| error.to_string())
 }
 
-/// Counts up to [`RUNS`] times, until a count is `enough`, and returns the fewest instructions. A machine that stands still for a
-/// moment only adds some: a command that seems slow runs on a thread of its own.
+/// Counts up to [`RUNS`] times, until a count is `enough`, and returns the smallest count. A machine that stalls can
+/// only add instructions: a command that seems slow runs on its own thread.
 fn fewest(home: &Home, loads: &[Load], enough: impl Fn(u64) -> bool) -> Result<u64, String> {
     let mut fewest = u64::MAX;
     for _ in 0..RUNS {
@@ -148,7 +149,7 @@ fn fewest(home: &Home, loads: &[Load], enough: impl Fn(u64) -> bool) -> Result<u
     Ok(fewest)
 }
 
-/// Under CI its lack fails, so that nothing is skipped there for ever.
+/// Returns whether valgrind is installed. Under CI its absence is an error, so that CI never skips the bench silently.
 fn has_valgrind() -> Result<bool, String> {
     let probe = Command::new("valgrind")
         .arg("--version")
@@ -180,7 +181,7 @@ fn judge(figures: &Map<String, Value>, recorded: &Value, compiler: &str) -> Resu
             "{load:<12} {here:>9.0} {before:>9.0} {:>7.1}%",
             change * 100.0
         );
-        // What isn't a number isn't small.
+        // NaN must not pass as a small change.
         if change
             .abs()
             .partial_cmp(&CHANGE_MAX)

@@ -1,19 +1,19 @@
-//! Lines in, lines out: the bare echo's nothing, and two commands as one would write them by hand.
+//! Functions from lines to replies: the bare echo, and two commands as one would write them by hand.
 
 use std::io::Write as _;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Whole lines to what is answered, which may lie in the buffer at hand.
+/// A function from whole lines to their replies, which may be in the given buffer.
 pub(super) type Answer = for<'a> fn(&'a [u8], &'a mut Vec<u8>) -> &'a [u8];
 
-/// Returns the lines.
+/// Returns the lines unchanged.
 pub(super) fn echo_all<'a>(lines: &'a [u8], _out: &'a mut Vec<u8>) -> &'a [u8] {
     lines
 }
 
-/// Answers each line in its turn.
+/// Answers each line in order.
 pub(super) fn answer_all<'a>(lines: &'a [u8], out: &'a mut Vec<u8>) -> &'a [u8] {
     out.clear();
     let mut start = 0;
@@ -24,7 +24,7 @@ pub(super) fn answer_all<'a>(lines: &'a [u8], out: &'a mut Vec<u8>) -> &'a [u8] 
     out
 }
 
-/// Answers a line without its LF.
+/// Answers one line, given without its LF.
 pub(super) fn answer(line: &[u8], out: &mut Vec<u8>) {
     let space = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (name, arguments) = line.split_at(space);

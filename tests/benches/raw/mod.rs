@@ -1,8 +1,8 @@
-//! Servers to stand beside a host, without one: the bare echo, which is every bench's yardstick, and three more.
+//! Servers without a host, for comparison: the bare echo, which is the usual baseline, and three more.
 //!
 //! Each is the bench's own program, started again with [`ARGUMENT`], with tokio on one thread. The bare echo parses
-//! nothing, so no host can reach it; it says what the machine, the kernel and the load generator allow. What the others
-//! leave out is what a host is for: plugins, names, limits, reloads.
+//! nothing, so no host can be as fast. It shows the limit of the machine, the kernel and the load generator. The others
+//! leave out what a host adds: plugins, names, limits, reloads.
 
 #![allow(dead_code, reason = "not every bench starts each of them")]
 
@@ -15,21 +15,21 @@ use std::process::{Child, Command, Stdio};
 
 use dae_tests::process;
 
-/// The argument that makes a bench one of these servers. Behind it stands which.
+/// The argument that makes a bench one of these servers. The kind of server follows it.
 pub(crate) const ARGUMENT: &str = "--raw-server";
 
-/// Which server.
+/// The kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// For each read one write of all the whole lines in it.
+    /// One write for each read, with all whole lines of the read.
     Echo,
-    /// The same, but the lines are commands that are compiled in, with typed arguments: what one would write by hand.
+    /// The same, but the lines are compiled-in commands with typed arguments, as one would write them by hand.
     Static,
-    /// The same commands, a line at a time, each with a write of its own.
+    /// The same commands, one line at a time, each with its own write.
     Naive,
-    /// The same commands in a process of their own, and this one between them and the guests.
+    /// A relay between the guests and a process with the same commands.
     Relay,
-    /// That process.
+    /// The process with the commands.
     RelayChild,
 }
 
@@ -51,20 +51,20 @@ impl Kind {
     }
 }
 
-/// One of them in a process of its own, until dropped.
+/// A server in its own process. Dropping this value ends it.
 pub(crate) struct RawServer {
     child: Child,
-    /// Its port of the loopback address.
+    /// The port on the loopback address.
     pub(crate) port: u16,
 }
 
 impl RawServer {
-    /// Starts a bare echo; it listens when this returns.
+    /// Starts a bare echo. It listens when this returns.
     pub(crate) fn start() -> io::Result<Self> {
         Self::start_as(Kind::Echo)
     }
 
-    /// Starts one; it listens when this returns.
+    /// Starts a server. It listens when this returns.
     pub(crate) fn start_as(kind: Kind) -> io::Result<Self> {
         let mut command = this_program_as(kind)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -79,12 +79,12 @@ impl RawServer {
         Ok(server)
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its process, and those that it has made.
+    /// Returns the process ids of the server and its child processes.
     pub(crate) fn processes(&self) -> Vec<u32> {
         [vec![self.pid()], process::children(self.pid())].concat()
     }
@@ -92,7 +92,7 @@ impl RawServer {
 
 impl Drop for RawServer {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -104,7 +104,7 @@ fn this_program_as(kind: Kind) -> io::Result<Command> {
     Ok(command)
 }
 
-/// What such a process does: prints its port, and serves until its standard input ends, which is when the bench ends.
+/// Runs such a server: prints its port, and serves until standard input closes, which happens when the bench ends.
 pub(crate) fn main() -> Result<(), String> {
     let word = std::env::args().nth(2).unwrap_or_default();
     let kind = Kind::read(&word).ok_or_else(|| format!("{ARGUMENT} {word}: no such server"))?;

@@ -1,8 +1,8 @@
-//! A relay between guests and a child process, in the shape of go-plugin: one connection to the child for all guests,
+//! A relay between guests and a child process, in the style of go-plugin: one connection to the child for all guests,
 //! and a frame for each command and each reply.
 //!
-//! A frame is the guest's number, the length, and the line. Frames that are ready go out in one write, so that this is
-//! the least that a relay costs, and not the worst that one can be made of.
+//! A frame consists of the guest's number, the length, and the line. Ready frames go out in one write, so this measures
+//! the lowest cost of a relay, not the highest.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,16 +17,16 @@ use tokio::sync::mpsc;
 
 use super::{Kind, commands, serve};
 
-/// The guest's number and the line's length, four bytes each.
+/// The size of a frame's head in bytes: the guest's number and the line's length, four bytes each.
 const HEAD_BYTES: usize = 8;
 
-/// Read at once.
+/// The size of one read, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// Where replies go, by the guest's number.
+/// The channels for replies, by the guest's number.
 type Guests = Arc<Mutex<HashMap<u32, mpsc::UnboundedSender<Vec<u8>>>>>;
 
-/// The parent: guests on one side, the child on the other.
+/// Runs the parent, between the guests and the child.
 pub(super) async fn serve() -> io::Result<()> {
     let (ours, theirs) = StdUnixStream::pair()?;
     let mut child = super::this_program_as(Kind::RelayChild)?;
@@ -88,7 +88,7 @@ async fn deliver(mut from_child: OwnedReadHalf, guests: Guests) {
         let guests = guests.lock().unwrap_or_else(PoisonError::into_inner);
         take_frames(&mut bytes, |number, line| {
             if let Some(guest) = guests.get(&number) {
-                // A guest that has gone needs no reply.
+                // A guest that has disconnected needs no reply.
                 let _ = guest.send(line.to_vec());
             }
         });
@@ -106,7 +106,7 @@ async fn reply(mut replies: mpsc::UnboundedReceiver<Vec<u8>>, mut guest: tcp::Ow
     }
 }
 
-/// The child: its standard input is the connection to the parent.
+/// Runs the child, whose standard input is the connection to the parent.
 pub(super) async fn answer() -> io::Result<()> {
     let socket = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.set_nonblocking(true)?;
@@ -131,7 +131,7 @@ fn push_frame(out: &mut Vec<u8>, number: u32, line: &[u8]) {
     out.extend_from_slice(line);
 }
 
-/// Takes every whole frame off the front.
+/// Removes every whole frame from the front, and passes it to `take`.
 fn take_frames(bytes: &mut Vec<u8>, mut take: impl FnMut(u32, &[u8])) {
     let mut rest = &bytes[..];
     while let Some((number, after)) = rest.split_first_chunk::<4>()

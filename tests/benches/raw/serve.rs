@@ -1,7 +1,7 @@
-//! Guests of a server on one thread: a batch at a time, or a line at a time.
+//! The guests of a server on one thread: a batch at a time, or a line at a time.
 //!
-//! All connections share one buffer to read into and one to write from, since only one of them is served at a time; a
-//! connection owns no more than the half of a line that waits for its other half.
+//! All connections share one read buffer and one write buffer, because only one connection is served at a time. A
+//! connection itself stores only an incomplete line, and replies that could not be sent yet.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::commands::{self, Answer};
 
-/// Read at once.
+/// The size of one read, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// What all connections work with.
+/// The buffers that all connections share.
 struct Shared {
     read: Vec<u8>,
     out: Vec<u8>,
@@ -28,14 +28,14 @@ thread_local! {
     static SHARED: RefCell<Shared> = RefCell::new(Shared { read: vec![0; READ_BYTES], out: Vec::new() });
 }
 
-/// Listens, and tells on standard output where.
+/// Listens on a free port, and prints it on standard output.
 pub(super) async fn listen() -> io::Result<TcpListener> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("{}", listener.local_addr()?.port());
     Ok(listener)
 }
 
-/// Every guest, with one write for each read.
+/// Serves all guests with one write for each read.
 pub(super) async fn batches(answer: Answer) -> io::Result<()> {
     let listener = listen().await?;
     loop {
@@ -47,7 +47,7 @@ pub(super) async fn batches(answer: Answer) -> io::Result<()> {
             half_line: Vec::new(),
             unsent: Vec::new(),
         };
-        // A guest that leaves is no failure of the server's.
+        // A guest that disconnects is not an error of the server.
         tokio::spawn(async move { guest.serve().await.unwrap_or(()) });
     }
 }
@@ -70,7 +70,7 @@ impl Guest {
         Ok(())
     }
 
-    /// One read, and the write of what it brought; false at the end of the stream.
+    /// Reads once, and writes the replies. Returns false at the end of the stream.
     fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         SHARED.with_borrow_mut(|Shared { read, out }| {
             let mut came = ReadBuf::new(read);
@@ -93,7 +93,7 @@ impl Guest {
     }
 }
 
-/// Writes what the socket takes, and returns the rest.
+/// Writes as much as the socket accepts, and returns the rest.
 fn unsent_of(stream: &TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     if bytes.is_empty() {
         return Ok(Vec::new());
@@ -105,7 +105,7 @@ fn unsent_of(stream: &TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Every guest, with a write for each line.
+/// Serves all guests with one write for each line.
 pub(super) async fn line_by_line() -> io::Result<()> {
     let listener = listen().await?;
     loop {

@@ -1,14 +1,14 @@
-//! How long a daemon is away when its process is killed: `cargo bench -p dae-tests --bench recovery`.
+//! The downtime of a daemon whose process is killed: `cargo bench -p dae-tests --bench recovery`.
 //!
-//! From SIGKILL to the first reply of the successor, as a guest sees it whose connection stands all the while: it asks
-//! the daemon for its process, and a command that was lost in the killed one is asked again. What is in that time is the
-//! end being noticed and cleaned up, a new process, the plugin's library and its `start`, and one round trip.
+//! The time runs from SIGKILL to the first reply of the successor, as seen by a guest whose connection stays open. The
+//! guest asks the daemon for its process id, and repeats a command that was lost in the killed process. The time
+//! includes noticing the end, cleaning up, starting a new process, loading the plugin, its `start`, and one round trip.
 //!
-//! Absolute times belong to the machine. What carries over is the ratio to the least that could be in its place: the
-//! bare echo, from its spawn to its first reply over a connection of its own. The two are measured in turn.
+//! Absolute times depend on the machine. The ratio to the minimum is comparable: the time of the bare echo from its
+//! spawn to its first reply on a new connection. The two measurements alternate.
 //!
-//! The restart is at once here, as it is for a daemon that had served for a while; how long one waits that keeps
-//! crashing is the policy's business. Flags after `--`: `--kills N`. All figures go to `target/bench/recovery.json`.
+//! The restart happens at once here, as for a daemon that has served for a while. The restart policy decides the delay
+//! for a daemon that keeps crashing. Flags after `--`: `--kills N`. All figures go to `target/bench/recovery.json`.
 
 #[path = "../figures/mod.rs"]
 mod figures;
@@ -24,16 +24,16 @@ use raw::RawServer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Enough for a p99 that two outliers don't make.
+/// The number of kills: enough that two outliers do not determine the p99.
 const KILLS_DEFAULT: u32 = 300;
 
-/// Before the first measurement: the files are in the page cache then, and the host has its threads.
+/// The kills before the first measurement. After them the files are in the page cache, and the host has its threads.
 const KILLS_WARM: u32 = 20;
 
-/// The slowest recovery that the histogram tells from slower ones: a minute, in microseconds.
+/// The largest time in the histogram: a minute, in microseconds.
 const TIME_US_MAX: u64 = 60_000_000;
 
-/// Three digits of a time are kept.
+/// The significant digits of a time.
 const DIGITS: u8 = 3;
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|one| one == raw::ARGUMENT) {
         return end(raw::main());
     }
-    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("recovery measures under `cargo bench` alone");
         return ExitCode::SUCCESS;
@@ -98,9 +98,9 @@ fn bench(kills: u32) -> Result<(), String> {
     )
 }
 
-/// A daemon in a process of its own, and a guest that stays.
+/// A daemon in a subprocess, and a guest that stays connected.
 struct Daemon {
-    // Dropped before the host it is a guest of.
+    // Dropped before its host.
     guest: Guest,
     pid: u32,
     _ecosystem: Ecosystem,
@@ -123,7 +123,7 @@ impl Daemon {
         daemon
     }
 
-    /// Kills it, and waits for its successor's reply.
+    /// Kills the process, and waits for its successor's reply.
     fn recover(&mut self) -> Duration {
         let start = Instant::now();
         process::signal(self.pid, Signal::KILL);
@@ -131,14 +131,14 @@ impl Daemon {
         start.elapsed()
     }
 
-    /// The process of an instance that is another one than before.
+    /// Returns the process id of the next instance.
     fn next_pid(&mut self) -> u32 {
         loop {
             match self.guest.try_ask("pid", &json!([])) {
                 Ok(pid) if pid != self.pid => {
                     return pid.as_u64().expect("a process id") as u32;
                 }
-                // It had not died yet.
+                // The old process was not dead yet.
                 Ok(_) => {}
                 Err(fault) => assert_eq!(fault.code, "crashed", "{fault:?}"),
             }
@@ -155,7 +155,7 @@ fn bare_start() -> std::io::Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Times of one kind.
+/// The times of one measurement.
 struct Times(Histogram<u64>);
 
 impl Times {

@@ -1,18 +1,18 @@
-//! What reloads leave behind: the host's memory over many files of distinct content, in both modes.
+//! The host's memory growth over many reloads of files with different content, in both modes.
 //!
-//! A library is never closed, so that in-process each reload leaves one mapped, until there are as many as the host keeps
-//! (`images_max`); the next ones go to a process of their own. Every reload is checked: the new version answers, on the
-//! connection of before, and the count is where it was.
+//! A library is never closed. In-process each reload therefore leaves one mapped, until the host has as many as it
+//! keeps (`images_max`). Later reloads go to a subprocess. Every reload is checked: the new version answers on the same
+//! connection, and the count has not changed.
 
 use dae_tests::{Control, Guest, process};
 use serde_json::{Value, json};
 
 use super::Bakery;
 
-/// Well past the 900 files that a host keeps unless told otherwise, and the 1,024 that no process can.
+/// Well above the 900 files that a host keeps by default, and the 1,024 that no process can exceed.
 pub(super) const RELOADS_DEFAULT: u64 = 1_500;
 
-/// Reloads from one look at the memory to the next.
+/// The reloads between two measurements of the memory.
 const STEP: u64 = 100;
 
 pub(super) fn measure(reloads: u64) -> Value {

@@ -1,16 +1,17 @@
-//! How long a reload takes, and how long a guest feels it: `cargo bench -p dae-tests --bench reload`.
+//! The time of a reload, and the pause that a guest notices: `cargo bench -p dae-tests --bench reload`.
 //!
-//! What is timed begins with the `rename()` of a new file over a daemon's source, as a build or a deployment does it, and
-//! ends with the first reply that the new code gives to a guest who asks all the time on one connection. The host hears
-//! of the file from the kernel, as in life. The guest's longest wait for one reply in each reload is the pause that it
-//! feels. Each file has content that was never there before, so that every reload loads one, and has the size of a
-//! plugin that cargo has built with its defaults.
+//! The time starts with the `rename()` of a new file over a daemon's source, as builds and deployments do it. It ends
+//! with the new code's first reply to a guest that sends commands all the time on one connection. The kernel notifies
+//! the host of the file, as in production. The guest's longest wait for one reply during a reload is the pause. Each
+//! file has new content, so that every reload loads a library, and has the size of a plugin built by cargo with default
+//! settings.
 //!
-//! Beside it a process of the same work, killed and started again, whose guest connects anew until it answers: what
-//! deploying a program costs that has no host. It is this very program, and so starts as fast as one can.
+//! For comparison, a process with the same work is killed and started again, and its guest reconnects until it gets an
+//! answer. This is the cost of deploying a program without a host. The process is this program itself, so it starts as
+//! fast as possible.
 //!
-//! Flags after `--`: `--reloads N`; `--growth`, in place of all that what reloads leave behind. Figures are of the
-//! release build; the table goes to standard output, all figures to `target/bench/reload.json` (`reload_growth.json`).
+//! Flags after `--`: `--reloads N`; `--growth` measures the memory growth instead. The figures are for the release
+//! build. The table goes to standard output, all figures to `target/bench/reload.json` (`reload_growth.json`).
 
 #[path = "../figures/mod.rs"]
 mod figures;
@@ -26,32 +27,32 @@ use dae_tests::{Artefacts, Ecosystem, Guest, spoil};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// Enough for a 99th percentile that is not the longest alone.
+/// The number of reloads: enough that the 99th percentile is not just the maximum.
 const RELOADS_DEFAULT: u64 = 200;
 
-/// A reload that takes longer has failed.
+/// The limit after which a reload has failed.
 const RELOAD_MAX: Duration = Duration::from_secs(10);
 
-/// Between two reloads. What a host does after a swap, writing down what runs and removing what nobody needs any more, is
-/// no part of the next one.
+/// The time between two reloads. After a swap the host stores what runs and removes what is unused. That work must not
+/// count towards the next reload.
 const REST: Duration = Duration::from_millis(50);
 
-/// What the guest asks.
+/// The command that the guest sends.
 const COMMAND: &[u8] = b"version\n";
 
-/// The ways that are measured: a label, flags of `install`, and whether a new file is tried out first. A subprocess is its
-/// own trial, whatever the setting.
+/// The measured ways: a label, flags of `install`, and whether a new file gets a preflight. A subprocess is its own
+/// preflight, whatever the setting.
 const WAYS: [(&str, &[&str], bool); 3] = [
     ("in-process", &[], true),
     ("without its trial", &[], false),
     ("subprocess", &["--isolate"], true),
 ];
 
-/// Times in microseconds.
+/// The measured times, in microseconds.
 pub(crate) struct Times {
-    /// From the file to the first reply of the new code.
+    /// The time from the new file to the first reply of the new code.
     until_new: Histogram<u64>,
-    /// The longest wait for one reply meanwhile.
+    /// The longest wait for one reply during the reload.
     pauses: Histogram<u64>,
 }
 
@@ -99,7 +100,7 @@ fn main() -> ExitCode {
         plain::serve(&arguments);
         return ExitCode::SUCCESS;
     }
-    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("reload measures under `cargo bench` alone");
         return ExitCode::SUCCESS;
@@ -151,7 +152,7 @@ fn measure(flags: &[&str], has_trial: bool, reloads: u64) -> Times {
     times
 }
 
-/// An ecosystem, and a plugin of which there is any number of versions.
+/// An ecosystem, and a plugin from which any number of versions can be made.
 pub(crate) struct Bakery {
     pub(crate) ecosystem: Ecosystem,
     plain: Vec<u8>,
@@ -169,7 +170,7 @@ impl Bakery {
         spoil::write(&self.ecosystem.scratch(), name, &bytes)
     }
 
-    /// Installs version 1 as `Recipe`; its file, and a guest.
+    /// Installs version 1 as `Recipe`. Returns its file and a guest.
     pub(crate) fn install(&self, settings: &Value, flags: &[&str]) -> (PathBuf, Guest) {
         let source = self.bake("source.so", 1);
         let settings = settings.to_string();
@@ -184,7 +185,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// Asks until that version answers; the longest wait for one reply.
+/// Sends commands until the given version answers. Returns the longest wait for one reply.
 fn until_version(guest: &mut Guest, version: u64, began: Instant) -> Duration {
     let mut longest = Duration::ZERO;
     loop {

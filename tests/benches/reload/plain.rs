@@ -1,7 +1,7 @@
-//! What a reload is compared with: a process with the same work, killed, and started again.
+//! A process with the same work as the reloaded daemon, killed and started again, for comparison.
 //!
-//! It answers each line with its version, on one thread, and takes connections from the moment on that it runs. Its guest
-//! does what a guest without a host has to: it connects again until somebody answers.
+//! It answers each line with its version on one thread, and accepts connections as soon as it runs. Its guest does what
+//! a guest without a host has to do: it reconnects until it gets an answer.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use super::Times;
 
-/// The argument that makes this program that process; port and version follow.
+/// The argument that makes this program the plain server. Port and version follow it.
 pub(super) const FLAG: &str = "--plain-server";
 
-/// A guest that finds nobody tries again so soon.
+/// The delay after which a guest retries a failed connection.
 const TRY_AGAIN: Duration = Duration::from_micros(100);
 
-/// The process.
+/// Runs the plain server.
 pub(super) fn serve(arguments: &[String]) {
     let number = |at: usize| arguments[at].parse::<u16>().expect("a number");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, number(1))).expect("a free port");
@@ -24,7 +24,7 @@ pub(super) fn serve(arguments: &[String]) {
     for stream in listener.incoming().map_while(Result::ok) {
         let mut answers = stream.try_clone().expect("a descriptor");
         for _ in BufReader::new(stream).lines().map_while(Result::ok) {
-            // A guest that leaves is no failure of the server's.
+            // A guest that disconnects is not an error of the server.
             if writeln!(answers, "version [{version}]").is_err() {
                 break;
             }
@@ -45,7 +45,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -63,7 +63,7 @@ pub(super) fn measure(restarts: u64) -> Times {
         drop(server);
         server = Server::start(port, version);
         until_answered(port);
-        // All of it is a pause: nobody answers meanwhile.
+        // The whole time counts as a pause, because there is no server meanwhile.
         times.add(began.elapsed(), began.elapsed());
     }
     times

@@ -1,7 +1,7 @@
-//! Ten thousand connections that say nothing: what each costs in resident memory, new and once used.
+//! Ten thousand silent connections: the resident memory per connection, new and after one command.
 //!
-//! Each server is a fresh one, so that no memory freed earlier takes them in. What the kernel holds for a socket is in
-//! none of it.
+//! Each server is newly started, so that no memory freed earlier can be reused. The kernel's memory for sockets is not
+//! included.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,30 +13,30 @@ use super::load;
 use super::script::{Script, Workload};
 use super::servers::Server;
 
-/// How many.
+/// The number of connections.
 pub(super) const CONNECTIONS: usize = 10_000;
 
-/// The server has taken all connections when its memory has not grown for so long.
+/// The time without growth of its memory after which the server has accepted all connections.
 const REST: Duration = Duration::from_millis(500);
 
-/// It rests at some time.
+/// The longest wait until the memory stops growing.
 const REST_MAX: Duration = Duration::from_secs(30);
 
-/// Bytes a connection.
+/// The bytes per connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Idle {
-    /// It has said nothing yet.
+    /// Before the first command.
     pub(super) new_bytes: f64,
-    /// It has had a command answered.
+    /// After one command and its reply.
     pub(super) used_bytes: f64,
 }
 
-/// Measures a server that nobody has spoken to.
+/// Measures a server that has had no connections yet.
 ///
-/// Errors: a connection fails, or a reply isn't the expected one.
+/// Returns an error if a connection fails, or a reply differs from the expected one.
 pub(super) fn measure(server: &Server) -> io::Result<Idle> {
     let script = Script::of(Workload::Echo, server.contender.tongue).expect("all of them echo");
-    // One is no idle one, and takes what the first connection alone costs.
+    // The first connection is not counted: it absorbs the one-time cost.
     load::on_one_thread(async {
         let mut first = load::connect(server.port, 1).await?;
         ask(&mut first[0], &script).await?;
@@ -65,7 +65,7 @@ async fn ask(stream: &mut TcpStream, script: &Script) -> io::Result<()> {
     }
 }
 
-/// Its resident memory once that has stopped growing.
+/// Returns the server's resident memory once it has stopped growing.
 async fn at_rest(server: &Server) -> io::Result<u64> {
     let start = Instant::now();
     let mut last = server.resident_bytes();

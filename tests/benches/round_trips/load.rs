@@ -1,9 +1,9 @@
-//! The load: connections that always have so many commands in flight, and check every byte that comes.
+//! The load: connections that always have a fixed number of commands in flight, and check every received byte.
 //!
-//! A closed loop: a reply that comes sends the next command, all that one read brought in one write. So the server is
-//! never asked for more than it has room for, and what is measured is a round trip and no queue of our own making.
-//! One thread drives all connections; with servers that are faster than it, it is what is measured, and the bare echo
-//! shows how fast that is.
+//! It is a closed loop: each reply triggers the next command, and all commands triggered by one read go out in one
+//! write. The server therefore never gets more than it can handle, and the measurement contains round trips without
+//! queueing by the load generator. One thread drives all connections. With servers that are faster than this thread,
+//! the thread itself is measured. The bare echo shows how fast it is.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,30 +19,30 @@ use tokio::task::{JoinSet, LocalSet};
 use super::Shape;
 use super::script::Script;
 
-/// The slowest reply that the histogram tells from slower ones: a minute, in nanoseconds.
+/// The largest latency in the histogram: a minute, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
-/// Three digits of a latency are kept.
+/// The significant digits of a latency.
 const DIGITS: u8 = 3;
 
-/// A server that stays silent for so long is broken, not slow.
+/// The time without a reply after which a server counts as broken, not slow.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Room for the replies to one command, at first; it grows.
+/// The initial buffer space for the reply to one command, in bytes.
 const REPLY_BYTES: usize = 64;
 
-/// What a measurement brought.
+/// The result of a measurement.
 #[derive(Debug)]
 pub(super) struct Done {
-    /// Each round trip's time, in nanoseconds.
+    /// The time of each round trip, in nanoseconds.
     pub(super) latency_ns: Histogram<u64>,
-    /// From the first command to the last reply.
+    /// The time from the first command to the last reply.
     pub(super) time: Duration,
 }
 
 /// Drives the server at `port` for `time`.
 ///
-/// Errors: the connection fails, or a reply isn't the one that belongs to its command.
+/// Returns an error if the connection fails, or a reply does not match its command.
 pub(super) fn drive(port: u16, script: Script, shape: Shape, time: Duration) -> io::Result<Done> {
     let script = Rc::new(script);
     on_one_thread(async {
@@ -66,7 +66,7 @@ pub(super) fn drive(port: u16, script: Script, shape: Shape, time: Duration) -> 
     })
 }
 
-/// Runs `work`, whose tasks may share what they have.
+/// Runs `work` on the current thread, so that its tasks can share data.
 pub(super) fn on_one_thread<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -74,9 +74,9 @@ pub(super) fn on_one_thread<T>(work: impl Future<Output = io::Result<T>>) -> io:
     LocalSet::new().block_on(&runtime, work)
 }
 
-/// So many connections to the server at `port`.
+/// Opens `count` connections to the server at `port`.
 ///
-/// Errors: one of them is refused.
+/// Returns an error if one of them is refused.
 pub(super) async fn connect(port: u16, count: usize) -> io::Result<Vec<TcpStream>> {
     let mut streams = Vec::new();
     for _ in 0..count {
@@ -91,16 +91,16 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_NS_MAX, DIGITS).expect("a range that is one")
 }
 
-/// One connection.
+/// A connection to the server.
 struct Guest {
     stream: TcpStream,
     script: Rc<Script>,
-    /// The number of the next command, and of the oldest that isn't answered.
+    /// The number of the next command, and of the oldest one without a reply.
     next: u64,
     oldest: u64,
-    /// When each command in flight was sent, by its number modulo the length.
+    /// The time at which each command in flight was sent, by its number modulo the length.
     sent_at: Vec<Instant>,
-    /// What came and isn't a whole reply yet, and what goes out next.
+    /// The incomplete reply received so far, and the bytes to send next.
     came: Vec<u8>,
     out: Vec<u8>,
 }
@@ -118,7 +118,7 @@ impl Guest {
         }
     }
 
-    /// Until `deadline` passes and everything is answered.
+    /// Runs until `deadline` has passed and every command is answered.
     async fn drive(
         mut self,
         deadline: Instant,
@@ -159,7 +159,7 @@ impl Guest {
         }
     }
 
-    /// Takes every whole reply that came, and returns how many there were.
+    /// Removes every whole reply, and returns their number.
     fn check(&mut self, now: Instant, latency_ns: &mut Histogram<u64>) -> io::Result<usize> {
         let mut rest = &self.came[..];
         let before = self.oldest;

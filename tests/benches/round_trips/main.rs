@@ -1,19 +1,19 @@
-//! Round trips, beside the fastest thing that could stand in the host's place: `cargo bench -p dae-tests --bench round_trips`.
+//! Round trips, compared with the fastest alternatives to the host: `cargo bench -p dae-tests --bench round_trips`.
 //!
-//! A load generator sends commands and checks every byte of every reply. It drives, in turn, a bare tokio line echo, a
-//! daemon in a release host, in-process and in a subprocess, servers that one would write by hand, and peers where they
-//! are installed. A round gives each server the same time under the same load; rounds are interleaved, so that a machine
-//! that slows down slows all of them. The median of the rounds counts. Absolute numbers belong to the machine; what
-//! carries over is the ratio to the bare echo of the same round, and of the figures the CPU time a request first.
+//! A load generator sends commands and checks every byte of every reply. It drives a bare tokio line echo, a daemon in
+//! a release host (in-process and in a subprocess), servers as one would write them by hand, and peers where they are
+//! installed. In a round each server runs for the same time under the same load. The rounds are interleaved, so that a
+//! machine that slows down affects all servers. The median of the rounds counts. Absolute numbers depend on the
+//! machine. The ratio to the bare echo of the same round is comparable, above all for the CPU time per request.
 //!
-//! With one connection, load and server share one processor. On two of them a round trip is mostly the wake-up of the
-//! other one, and whether the scheduler puts them on one or two is chance: the same server was seen at 9,000 and at
-//! 155,000 round trips a second. On one, what is measured is the work of both. With many connections they run where
-//! they like.
+//! With one connection, load and server share one processor. On two processors a round trip is mostly the wake-up of
+//! the other one, and it is chance whether the scheduler uses one or two: the same server reached 9,000 or 155,000
+//! round trips a second. On one processor, the measurement shows the work of both. With many connections they may run
+//! on all processors.
 //!
 //! Flags after `--`: see [`options`]. The table goes to standard output, all figures to
-//! `target/bench/round_trips.json`; `--page` measures nothing: it writes what all benches have kept into `host/docs/performance.md`.
-//! A host that cannot be built ends the bench with code 1 and a reason.
+//! `target/bench/round_trips.json`. `--page` measures nothing: it writes the stored figures of all benches into
+//! `host/docs/performance.md`. If a host cannot be built, the bench ends with code 1 and a reason.
 
 #[path = "../figures/mod.rs"]
 mod figures;
@@ -39,11 +39,11 @@ use script::{Script, Workload};
 use servers::{CONTENDERS, Server};
 use syscalls::Counting;
 
-/// Under which its figures are kept.
+/// The name under which the figures are stored.
 const NAME: &str = "round_trips";
 
-/// Connections by commands in flight on each. The first is a person or a script, the second a pipelining daemon; the
-/// others show that the host serves many as well as one.
+/// The connections, and the commands in flight on each. The first is like a person or a script, the second like a
+/// pipelining daemon. The others show that the host serves many connections as well as one.
 const SHAPES: [Shape; 5] = [
     Shape::new(1, 1),
     Shape::new(1, 64),
@@ -52,10 +52,10 @@ const SHAPES: [Shape; 5] = [
     Shape::new(1000, 1),
 ];
 
-/// Before each measurement: caches, branch predictors and socket buffers find their size.
+/// The time before each measurement, in which caches, branch predictors and socket buffers adapt.
 const WARM_UP: Duration = Duration::from_millis(150);
 
-/// How the load is spread.
+/// The distribution of the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
     connections: usize,
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|one| one == raw::ARGUMENT) {
         return end(raw::main());
     }
-    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("round_trips measures under `cargo bench` alone");
         return ExitCode::SUCCESS;
@@ -120,7 +120,7 @@ fn bench(options: &Options) -> Result<(), String> {
             Ok(())
         })?;
     }
-    // What follows may be interrupted with nothing lost.
+    // The rest may be interrupted without loss.
     report.keep()?;
     if syscalls::can_be_counted() {
         each_load(options, &servers, |server, subject| {
@@ -148,7 +148,7 @@ fn each_idle(options: &Options, report: &mut Report) -> Result<(), String> {
     Ok(())
 }
 
-/// Every server under every load that was asked for, each on the processors that are its own then.
+/// Measures every server under every requested load, each on the processors assigned for that load.
 fn each_load(
     options: &Options,
     servers: &[Server],

@@ -1,9 +1,10 @@
-//! What may be asked for on the command line.
+//! The flags on the command line.
 //!
-//! - `--rounds N`, `--seconds S` (a round of one server under one load);
-//! - `--only SHAPE`, `--workload NAME`, `--server NAME,NAME`: less of it, as the table names them (`raw` always runs);
-//! - `--no-idle`: without the ten thousand connections;
-//! - `--page`: no measuring; see [`super::page`].
+//! - `--rounds N`, `--seconds S` (the time of one server under one load in a round);
+//! - `--only SHAPE`, `--workload NAME`, `--server NAME,NAME`: a selection, with the names in the table (`raw` always
+//!   runs);
+//! - `--no-idle`: leaves out the ten thousand connections;
+//! - `--page`: measures nothing; see [`super::page`].
 
 use std::time::Duration;
 
@@ -11,13 +12,13 @@ use super::Shape;
 use super::script::Workload;
 use super::servers::{Contender, RAW_LABEL};
 
-/// The least that a median should be taken of.
+/// The smallest useful number of rounds for a median.
 const ROUNDS_DEFAULT: usize = 5;
 
-/// Long against a scheduler's slice, short enough for five rounds of everything in six minutes.
+/// The time of a measurement: long compared with a scheduler's slice, short enough for five full rounds in six minutes.
 const ROUND_DEFAULT: Duration = Duration::from_millis(500);
 
-/// See the file's head.
+/// The parsed flags.
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) rounds: usize,
@@ -30,7 +31,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Errors: a flag is unknown, or has no value that it can take.
+    /// Returns an error if a flag is unknown, or its value is invalid.
     pub(super) fn read(arguments: &[String]) -> Result<Self, String> {
         let mut options = Options {
             rounds: ROUNDS_DEFAULT,
@@ -78,19 +79,19 @@ impl Options {
         Ok(())
     }
 
-    /// Whether that server is to be measured.
+    /// Returns whether the given server is measured.
     pub(super) fn takes(&self, contender: &Contender) -> bool {
         let is_named = |names: &String| names.split(',').any(|name| name == contender.label);
         contender.label == RAW_LABEL || self.servers.as_ref().is_none_or(is_named)
     }
 
-    /// Whether it is to be measured under that load.
+    /// Returns whether the given workload is measured.
     pub(super) fn loads(&self, workload: Workload) -> bool {
         let name = workload.name();
         self.workload.as_ref().is_none_or(|only| only == name)
     }
 
-    /// Whether it is to be measured in that shape.
+    /// Returns whether the given shape is measured.
     pub(super) fn shapes(&self, shape: Shape) -> bool {
         let name = shape.name();
         self.only.as_ref().is_none_or(|only| *only == name)

@@ -1,7 +1,8 @@
-//! The figures of the page `host/docs/performance.md`, from what the benches have kept. Nobody types them.
+//! The figures of the page `host/docs/performance.md`, generated from the stored figures of the benches.
 //!
-//! It stands between two comments, which are put there by hand once; all between them is written anew. Ratios stand
-//! beside what was aimed at, met or not. A bench that hasn't been run leaves its rows out.
+//! They are between two comments, which are placed by hand once. Everything between the comments is rewritten. Ratios
+//! are shown next to their targets, whether or not they are met. The rows of a bench that has not been run are left
+//! out.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,16 +12,16 @@ use serde_json::Value;
 
 use super::figures;
 
-/// The page, from the workspace's directory.
+/// The page's path in the workspace.
 const PAGE: &str = "host/docs/performance.md";
 
-/// Before the figures, alone on its line.
+/// The line before the figures.
 const BEGIN: &str = "<!-- figures: begin -->";
 
-/// Behind them.
+/// The line after the figures.
 const END: &str = "<!-- figures: end -->";
 
-/// The servers whose ratios are shown, with the heads of their columns.
+/// The servers whose ratios are shown, with the headings of their columns.
 const COLUMNS: [(&str, &str); 8] = [
     ("in-process", "in-process"),
     ("subprocess", "subprocess"),
@@ -32,7 +33,7 @@ const COLUMNS: [(&str, &str); 8] = [
     ("naive", "naive"),
 ];
 
-/// A row: the shape, the figure, and what was aimed at in-process and in a subprocess.
+/// The rows: the shape, the figure, the label, and the targets in-process and in a subprocess.
 const ROWS: [(&str, &str, &str, [f64; 2]); 5] = [
     ("1x1", "p50_us", "1x1 p50", [1.05, 1.5]),
     ("1x1", "cpu_us", "1x1 CPU", [1.1, 2.0]),
@@ -41,12 +42,12 @@ const ROWS: [(&str, &str, &str, [f64; 2]); 5] = [
     ("1000x1", "cpu_us", "1000x1 CPU", [1.05, 1.15]),
 ];
 
-/// Aimed at: bytes a connection of ten thousand idle ones.
+/// The target for idle connections: bytes per connection, with ten thousand of them.
 const IDLE_TARGET_BYTES: f64 = 1_500.0;
 
-/// Writes them into the page.
+/// Writes the figures into the page.
 ///
-/// Errors: the two comments aren't there, or no bench has been run.
+/// Returns an error if the two comments are missing, or no bench has been run.
 pub(super) fn write() -> Result<(), String> {
     let path = workspace().join(PAGE);
     let failed = |error| format!("{}: {error}", path.display());
@@ -63,7 +64,7 @@ pub(super) fn write() -> Result<(), String> {
     fs::write(&path, format!("{before}{BEGIN}\n\n{text}\n{END}{after}")).map_err(failed)
 }
 
-/// The round trips: every server beside the bare echo.
+/// Returns the round trips of every server as ratios to the bare echo.
 fn ratios(kept: &Value) -> String {
     let (date, machine) = (shown(&kept["date"]), shown(&kept["machine"]));
     let mut text = format!(
@@ -108,7 +109,7 @@ fn idle(kept: &Value) -> String {
     text + &format!(" {} / {} |", number(new, 0), number(used, 0))
 }
 
-/// The figures of the other benches.
+/// Returns the figures of the other benches.
 fn others() -> String {
     let mut text = "\n| figure | here | aimed at | beside |\n|---|---|---|---|\n".to_owned();
     let scale = figures::kept("scale").unwrap_or_default();
@@ -183,7 +184,7 @@ fn amount(value: Option<f64>, unit: &str) -> String {
     format!("{} {unit}", number(value, 1)).trim_end().to_owned()
 }
 
-/// A dash where there is none, as for a peer that wasn't installed.
+/// Returns a dash if there is no value, as for a peer that was not installed.
 fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
 }

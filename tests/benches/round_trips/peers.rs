@@ -1,4 +1,5 @@
-//! Programs that others use for the same: Redis with a module, and Node. What isn't installed is skipped aloud.
+//! Other programs for the same task: Redis with a module, and Node. A note says which are skipped because they are
+//! missing.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -8,24 +9,24 @@ use std::time::{Duration, Instant};
 
 use dae_tests::artefacts::target_directory;
 
-/// How long a peer may take to its first reply.
+/// The longest time until a peer's first reply.
 const START_MAX: Duration = Duration::from_secs(10);
 
-/// Between two looks whether it listens.
+/// The time between two connection attempts.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
-/// The source of the module, and of the server for Node.
+/// The directory with the source of the module and of the server for Node.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/round_trips");
 
-/// A peer in a process of its own, until dropped.
+/// A peer in its own process. Dropping this value ends it.
 pub(super) struct Peer {
     child: Child,
-    /// Its port of the loopback address.
+    /// The port on the loopback address.
     pub(super) port: u16,
 }
 
 impl Peer {
-    /// Its process.
+    /// Returns the process id.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -33,15 +34,15 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Starts Node with the commands; `None` where it isn't installed.
+/// Starts Node with the commands. Returns `None` if Node is not installed.
 ///
-/// Errors: it doesn't tell its port.
+/// Returns an error if it does not print its port.
 pub(super) fn node() -> io::Result<Option<Peer>> {
     let mut command = Command::new("node");
     command.arg(Path::new(FOLDER).join("peer.js"));
@@ -57,14 +58,14 @@ pub(super) fn node() -> io::Result<Option<Peer>> {
     Ok(Some(peer))
 }
 
-/// Starts Redis with the commands as a module; `None` where it or a C compiler isn't installed.
+/// Starts Redis with the commands as a module. Returns `None` if Redis or a C compiler is not installed.
 ///
-/// Errors: the module can't be built, or Redis doesn't answer.
+/// Returns an error if the module cannot be built, or Redis does not answer.
 pub(super) fn redis() -> io::Result<Option<Peer>> {
     let Some(module) = module()? else {
         return Ok(None);
     };
-    // Redis takes no port 0. Nobody takes this one between the two lines, or Redis ends and the bench says so.
+    // Redis accepts no port 0. If another program takes this port in between, Redis ends and the bench reports it.
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port();
@@ -98,7 +99,7 @@ fn until_answered(port: u16) -> io::Result<()> {
     }
 }
 
-/// The module, built anew.
+/// Builds the module anew, and returns its path.
 fn module() -> io::Result<Option<PathBuf>> {
     let directory = target_directory().join("bench");
     std::fs::create_dir_all(&directory)?;
@@ -117,7 +118,7 @@ fn module() -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// `None` where there is no such program, which is told.
+/// Starts a program. Prints a note and returns `None` if it is not installed.
 fn spawn(command: &mut Command) -> io::Result<Option<Child>> {
     match command.spawn() {
         Ok(child) => Ok(Some(child)),

@@ -1,7 +1,7 @@
-//! What the bench tells: a table for people, and every round in JSON.
+//! The report of the bench: a table for people, and every round in JSON.
 //!
-//! Each cell is the median of its rounds. A ratio is the median of the rounds' ratios, each against the bare echo of the
-//! same round, and not the ratio of two medians: that is what interleaving the rounds is for.
+//! Each cell is the median of its rounds. A ratio is the median of the rounds' ratios, each to the bare echo of the
+//! same round. It is not the ratio of two medians, because the rounds are interleaved to be compared one by one.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use super::load::Done;
 use super::script::Workload;
 use super::servers::RAW_LABEL;
 
-/// One server in one round of one shape.
+/// The result of one server in one round of one shape.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     requests: u64,
@@ -48,7 +48,7 @@ impl Run {
     }
 }
 
-/// What a row is about: one server under one load.
+/// The subject of a row: one server under one load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Subject {
     pub(super) workload: Workload,
@@ -59,7 +59,7 @@ pub(super) struct Subject {
 struct Row {
     subject: Subject,
     runs: Vec<Run>,
-    /// A request.
+    /// The system calls per request.
     syscalls: Option<f64>,
 }
 
@@ -69,7 +69,7 @@ impl Row {
     }
 }
 
-/// All rounds so far, in the order in which workloads, shapes and servers came first.
+/// All rounds so far, in the order in which workloads, shapes and servers first appeared.
 #[derive(Default)]
 pub(super) struct Report {
     rows: Vec<Row>,
@@ -98,7 +98,7 @@ impl Report {
         self.idle.push((server, idle));
     }
 
-    /// The tables, for a terminal of 80 columns.
+    /// Returns the tables, for a terminal of 80 columns.
     pub(super) fn table(&self) -> String {
         let mut table = String::new();
         let mut before = None;
@@ -146,9 +146,9 @@ impl Report {
         table
     }
 
-    /// Keeps `target/bench/round_trips.json`.
+    /// Stores the report in `target/bench/round_trips.json`.
     ///
-    /// Errors: it can't be written.
+    /// Returns an error if the file cannot be written.
     pub(super) fn keep(&self) -> Result<(), String> {
         let idle = |(server, idle): &(&str, Idle)| json!({"server": server, "new_bytes": idle.new_bytes, "used_bytes": idle.used_bytes});
         figures::keep(

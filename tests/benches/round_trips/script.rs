@@ -1,28 +1,28 @@
-//! What is said to a server, byte by byte, and what it must say to that.
+//! The bytes that are sent to a server, and the bytes that it must reply.
 //!
-//! Commands go round in a ring whose length has no divisor in common with the number in flight, so that a reply that is
-//! lost, doubled or out of its order is not the one expected. All of them have the same length.
+//! The commands repeat in a ring. Its length has no common divisor with the number of commands in flight, so that a
+//! lost, repeated or reordered reply differs from the expected one. All commands have the same length.
 
-/// How many different commands there are. 7 is a divisor, and 2 is none.
+/// The number of different commands. It is divisible by 7, but not by 2.
 const RING: usize = 91;
 
-/// Sums up to this stay one digit.
+/// The addends are below this number, so that every sum has one digit.
 const ADDEND_MAX: usize = 7;
 
-/// What a command does.
+/// The operation of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Workload {
     /// Returns a text of 20 bytes.
     Echo,
-    /// The sum of two numbers of one digit.
+    /// Returns the sum of two one-digit numbers.
     Add,
 }
 
 impl Workload {
-    /// All of them.
+    /// All workloads.
     pub(super) const ALL: [Workload; 2] = [Workload::Echo, Workload::Add];
 
-    /// Its name in the report.
+    /// Returns the name in the report.
     pub(super) fn name(self) -> &'static str {
         match self {
             Workload::Echo => "echo",
@@ -31,27 +31,27 @@ impl Workload {
     }
 }
 
-/// How a server is spoken to.
+/// The protocol of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tongue {
-    /// Common TCP, to something that returns each line as it is.
+    /// Common TCP, to a server that returns each line unchanged.
     Mirror,
-    /// Common TCP; the text is returned by the command of this name.
+    /// Common TCP, where the command with this name returns the text.
     CommonTcp(&'static str),
-    /// Redis, each argument with its length before it.
+    /// Redis, with the length before each argument.
     Resp,
-    /// Redis, a command as a person would type it.
+    /// Redis, with commands as a person would type them.
     Inline,
 }
 
-/// The commands in their order, and the reply to each.
+/// The commands in order, with their replies.
 #[derive(Debug)]
 pub(super) struct Script {
     lines: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Script {
-    /// `None` where a server has no command for that.
+    /// Returns `None` if the server has no command for the workload.
     pub(super) fn of(workload: Workload, tongue: Tongue) -> Option<Self> {
         if workload == Workload::Add && matches!(tongue, Tongue::CommonTcp(name) if name != "echo")
         {
@@ -67,12 +67,12 @@ impl Script {
         })
     }
 
-    /// The command of that number.
+    /// Returns the command with the given number.
     pub(super) fn command(&self, number: u64) -> &[u8] {
         &self.lines[(number % RING as u64) as usize].0
     }
 
-    /// The reply to the command of that number.
+    /// Returns the reply to the command with the given number.
     pub(super) fn reply(&self, number: u64) -> &[u8] {
         &self.lines[(number % RING as u64) as usize].1
     }

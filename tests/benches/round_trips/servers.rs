@@ -1,6 +1,7 @@
-//! What is measured: daemons in release hosts, servers that one would write by hand, and peers where they are installed.
+//! The measured servers: daemons in release hosts, servers as one would write them by hand, and peers where they are
+//! installed.
 //!
-//! Each is in processes of its own, and ends when it is dropped.
+//! Each runs in its own processes, which end when it is dropped.
 
 use std::io;
 
@@ -11,15 +12,15 @@ use super::peers::{self, Peer};
 use super::raw::{Kind, RawServer};
 use super::script::Tongue;
 
-/// The bare echo's name in the report: what the others are compared with.
+/// The name of the bare echo in the report. The other servers are compared with it.
 pub(super) const RAW_LABEL: &str = "raw";
 
-/// Something that can be started and measured.
+/// A server that can be started and measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Contender {
-    /// Its name in the report.
+    /// The name in the report.
     pub(super) label: &'static str,
-    /// How it is spoken to.
+    /// The protocol of the server.
     pub(super) tongue: Tongue,
     what: What,
 }
@@ -27,7 +28,7 @@ pub(super) struct Contender {
 #[derive(Debug, Clone, Copy)]
 enum What {
     Bare(Kind),
-    /// A daemon, installed with these flags.
+    /// A daemon that is installed with the given flags.
     Daemon(&'static [&'static str]),
     Redis,
     Node,
@@ -43,7 +44,7 @@ const fn contender(label: &'static str, tongue: Tongue, what: What) -> Contender
 
 const ECHO: Tongue = Tongue::CommonTcp("echo");
 
-/// All of them, in the order in which they take their turns. The first is what the others are compared with.
+/// All contenders, in the order in which they are measured. The others are compared with the first one.
 pub(super) const CONTENDERS: [Contender; 10] = [
     contender(RAW_LABEL, Tongue::Mirror, What::Bare(Kind::Echo)),
     contender("static", ECHO, What::Bare(Kind::Static)),
@@ -57,15 +58,15 @@ pub(super) const CONTENDERS: [Contender; 10] = [
     contender("naive", ECHO, What::Bare(Kind::Naive)),
 ];
 
-/// One server under load.
+/// A running server.
 pub(super) struct Server {
-    /// What it is.
+    /// The contender that was started.
     pub(super) contender: Contender,
-    /// Its port of the loopback address.
+    /// The port on the loopback address.
     pub(super) port: u16,
-    /// All the processes that a command passes through.
+    /// All processes through which a command passes.
     pub(super) processes: Vec<u32>,
-    // Held until the bench is over; its drop ends them.
+    // Kept until the bench is over. Dropping it ends the processes.
     _life: Life,
 }
 
@@ -77,7 +78,7 @@ enum Life {
 }
 
 impl Contender {
-    /// Starts it; `None` where this machine doesn't have it, which is told.
+    /// Starts the server. Prints a note and returns `None` if it is not installed on this machine.
     pub(super) fn start(self) -> Result<Option<Server>, String> {
         let started = match self.what {
             What::Bare(kind) => bare(kind).map(Some),
@@ -106,7 +107,7 @@ fn of_peer(peer: Peer) -> Started {
     (peer.port, vec![peer.pid()], Life::Peer(peer))
 }
 
-/// The harness panics where a host or plugin is missing, as tests should; a bench has a reason to give and an end.
+/// Starts a daemon. The test harness panics if a host or plugin is missing, but a bench must end with a reason.
 fn daemon(flags: &'static [&'static str]) -> io::Result<Started> {
     let started = || {
         let ecosystem = Ecosystem::start_with(Artefacts::released());
@@ -119,12 +120,12 @@ fn daemon(flags: &'static [&'static str]) -> io::Result<Started> {
 }
 
 impl Server {
-    /// CPU time that its processes have taken so far, for the user and in the kernel.
+    /// Returns the CPU time of its processes so far, in user and kernel mode.
     pub(super) fn cpu_ns(&self) -> u64 {
         self.sum(process::cpu_ns)
     }
 
-    /// Resident memory of its processes.
+    /// Returns the resident memory of its processes, in bytes.
     pub(super) fn resident_bytes(&self) -> u64 {
         self.sum(process::resident_bytes)
     }
@@ -133,7 +134,7 @@ impl Server {
         self.processes.iter().map(|process| figure(*process)).sum()
     }
 
-    /// Lets it run on these processors alone.
+    /// Restricts its processes to the given processors.
     pub(super) fn confine(&self, processors: &CpuSet) {
         for process in &self.processes {
             process::confine(*process, processors);

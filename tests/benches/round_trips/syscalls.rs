@@ -1,6 +1,7 @@
-//! System calls a request, counted by `perf` from outside: the server is not slowed down much, and not changed.
+//! The system calls per request, counted from outside with `perf`, which barely slows the server down and does not
+//! change it.
 //!
-//! Where `perf` is missing or may not count them, that is said once and the figure is left out.
+//! If `perf` is missing or may not count, a note says so once and the figure is left out.
 
 use std::io;
 use std::process::{Child, Command, Stdio};
@@ -9,16 +10,16 @@ use std::time::{Duration, Instant};
 use dae_tests::process;
 use rustix::process::Signal;
 
-/// Every entry into the kernel.
+/// The event for every entry into the kernel.
 const EVENT: &str = "raw_syscalls:sys_enter";
 
-/// How long `perf` may take to attach.
+/// The longest time for `perf` to attach.
 const ATTACH_MAX: Duration = Duration::from_secs(5);
 
-/// Between two looks whether it has, and once more for it to begin.
+/// The time between two checks whether `perf` has attached, and a last delay for it to start counting.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Whether they can be counted here.
+/// Returns whether system calls can be counted on this machine.
 pub(super) fn can_be_counted() -> bool {
     let probe = Command::new("perf")
         .args(["stat", "-e", EVENT, "true"])
@@ -32,15 +33,15 @@ pub(super) fn can_be_counted() -> bool {
     can
 }
 
-/// A count that goes on.
+/// A count in progress.
 pub(super) struct Counting {
     perf: Child,
 }
 
 impl Counting {
-    /// Begins to count those of the processes.
+    /// Starts to count the system calls of the given processes.
     ///
-    /// Errors: `perf` can't be run, or doesn't attach.
+    /// Returns an error if `perf` cannot be run, or does not attach.
     pub(super) fn of(processes: &[u32]) -> io::Result<Self> {
         let list: Vec<String> = processes.iter().map(u32::to_string).collect();
         let perf = Command::new("perf")
@@ -66,9 +67,9 @@ impl Counting {
         descriptors.values().any(is_counter)
     }
 
-    /// Ends it, and returns how many there were.
+    /// Ends the count, and returns the number of system calls.
     ///
-    /// Errors: `perf` says something else than a number.
+    /// Returns an error if `perf` prints something other than a number.
     pub(super) fn end(self) -> io::Result<u64> {
         process::signal(self.perf.id(), Signal::INT);
         let output = self.perf.wait_with_output()?;

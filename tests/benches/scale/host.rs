@@ -1,6 +1,7 @@
-//! A release host over a home that was made beforehand, timed from its spawn.
+//! A release host in a prepared home, timed from its spawn.
 //!
-//! That all is up is heard as a service manager hears it, so that asking for it is no work of the host's.
+//! The host reports that all daemons are up as it would to a service manager, so that the measurement causes no extra
+//! work in it.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -10,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use dae_tests::{Ecosystem, process};
 
-/// How long a start may take; one that takes longer is no start.
+/// The longest time for a start. A longer one is an error.
 const START_MAX: Duration = Duration::from_secs(300);
 
-/// Between two looks whether somebody listens.
+/// The time between two connection attempts.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
 
-/// A host that runs, until dropped.
+/// A running host. Dropping this value kills it.
 pub(super) struct Host {
     child: Child,
     notified: UnixDatagram,
@@ -24,12 +25,12 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Spawns one over the ecosystem's home, and waits for nothing.
+    /// Spawns a host in the ecosystem's home, and does not wait for it.
     ///
-    /// Errors: it can't be run.
+    /// Returns an error if the host cannot be run.
     pub(super) fn spawn(ecosystem: &Ecosystem) -> io::Result<Self> {
         let socket = ecosystem.scratch().join("notify");
-        // Of the host before.
+        // Remove the socket of the previous host.
         let _ = std::fs::remove_file(&socket);
         let notified = UnixDatagram::bind(&socket)?;
         notified.set_read_timeout(Some(START_MAX))?;
@@ -45,9 +46,9 @@ impl Host {
         })
     }
 
-    /// Waits until every daemon is up or has failed; returns the time since the spawn.
+    /// Waits until every daemon is up or has failed. Returns the time since the spawn.
     ///
-    /// Errors: it doesn't say so.
+    /// Returns an error if the host does not report it in time.
     pub(super) fn until_ready(&self) -> io::Result<Duration> {
         let mut bytes = [0; 1024];
         loop {
@@ -59,15 +60,15 @@ impl Host {
         }
     }
 
-    /// Waits until the daemon at `port` has answered a command; returns the time since the spawn.
+    /// Waits until the daemon at `port` has answered a command. Returns the time since the spawn.
     ///
-    /// Errors: it doesn't.
+    /// Returns an error if it does not answer.
     pub(super) fn until_reply(&self, port: u16) -> io::Result<Duration> {
         first_reply(port, self.spawned)?;
         Ok(self.spawned.elapsed())
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -76,16 +77,16 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         let workers = process::workers_of(self.pid());
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         workers.into_iter().for_each(process::kill_group);
     }
 }
 
-/// Asks whoever comes to listen at `port` for a line, until it has answered one.
+/// Connects to `port` until something listens there, sends one command and waits for the reply.
 ///
-/// Errors: nobody does in time.
+/// Returns an error if there is no reply in time.
 pub(super) fn first_reply(port: u16, since: Instant) -> io::Result<()> {
     loop {
         match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {

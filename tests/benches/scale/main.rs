@@ -1,11 +1,12 @@
-//! A host's start, and many daemons in one: `cargo bench -p dae-tests --bench scale`.
+//! The start of a host, and many daemons in one host: `cargo bench -p dae-tests --bench scale`.
 //!
-//! Each home is made beforehand; what is timed begins with the spawn of a host over it. One daemon: to the first reply to a
-//! guest who knocks all the time. 800 daemons from 800 files, and 10,000 from one: until the host tells its service
-//! manager that all are up, as it does; then whether it rests, over some seconds in which nobody asks anything of it,
-//! and what each takes of memory. No daemon of others is looked for meanwhile: that cost has a bench of its own, `scan`.
+//! Each home is prepared in advance. The time starts with the spawn of a host in it. With one daemon, the time ends at
+//! the first reply to a guest that keeps trying to connect. With 800 daemons from 800 files, and with 10,000 from one
+//! file, it ends when the host reports to its service manager that all are up. Then the bench measures, over some
+//! seconds without commands, whether the host is idle, and how much memory each daemon takes. The scan for foreign
+//! daemons is off meanwhile: the bench `scan` measures its cost.
 //!
-//! Beside them stands the bare echo, from its spawn to its first reply.
+//! For comparison, a bare tokio server with the same commands is timed from its spawn to its first reply.
 //!
 //! Flags after `--`: `--starts N`, `--files N`, `--names N`. The table goes to standard output, all figures to
 //! `target/bench/scale.json`.
@@ -34,25 +35,25 @@ const FILES_DEFAULT: usize = 800;
 
 const NAMES_DEFAULT: usize = 10_000;
 
-/// After a start, before anybody looks whether the host rests: its runtime's spare threads end after 10 s.
+/// The delay between a start and the measurement at rest. Spare threads of the host's runtime end after 10 s.
 const SETTLE: Duration = Duration::from_secs(12);
 
-/// A daemon's process has been asked twice by then whether it is well, and has given back what its start took.
+/// The delay after which a daemon's process has been health-checked twice, and has released the memory of its start.
 const WORKER_SETTLE: Duration = Duration::from_secs(12);
 
-/// How long it is looked at, in seconds.
+/// The duration of the measurement at rest (s).
 const LOOK_S: u32 = 10;
 
-/// So many daemons have no port yet when their host starts, as after an install of many without one.
+/// The number of daemons without a port when their host starts, as after many installations without one.
 const NAMES_NEW: usize = 1_000;
 
-/// From here on ports are taken, one after the other.
+/// The first port of the daemons. Further ports follow in order.
 const PORT_FIRST: u16 = 18_000;
 
-/// A daemon's listener.
+/// The file descriptors of a daemon: its listener.
 const DESCRIPTORS_EACH: usize = 1;
 
-/// What a host has besides: the logs that were written last, and those that it keeps for guests and files.
+/// The host's other file descriptors: the most recently written logs, and its reserve for guests and files.
 const DESCRIPTORS_BESIDES: usize = 500;
 
 const KB: f64 = 1_000.0;
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|one| one == raw::ARGUMENT) {
         return end(raw::main());
     }
-    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("scale measures under `cargo bench` alone");
         return ExitCode::SUCCESS;
@@ -112,7 +113,7 @@ impl Size {
     }
 }
 
-/// One figure: what, how much, what was aimed at, and what others need for the same.
+/// One figure: a label, the value, the target, and the value of a program to compare with.
 #[derive(Debug)]
 struct Row {
     what: String,
@@ -185,7 +186,7 @@ fn bench(size: &Size) -> Result<(), String> {
     )
 }
 
-/// As many names as this system allows descriptors for; fewer than were asked for are told.
+/// Returns as many names as the file descriptor limit allows. Prints a note if that is fewer than `names`.
 fn possible(names: usize) -> usize {
     let wanted = names * DESCRIPTORS_EACH + DESCRIPTORS_BESIDES;
     let had = figures::descriptors_up_to(wanted as u64) as usize;
@@ -198,7 +199,7 @@ fn possible(names: usize) -> usize {
     possible
 }
 
-/// The start of a host, and what a daemon takes in a process of its own.
+/// Measures the start of a host, and the memory of a daemon's process.
 fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
     let mut here = Vec::new();
     let mut without = Vec::new();
@@ -255,7 +256,7 @@ fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
     ])
 }
 
-/// A daemon's process that has answered and rests since.
+/// Measures a daemon's process that has answered and then rested.
 fn worker_at_rest(ecosystem: &Ecosystem, port: u16) -> Result<Memory, String> {
     let host = spawn(ecosystem)?;
     ms(host.until_reply(port))?;
@@ -268,7 +269,7 @@ fn worker_at_rest(ecosystem: &Ecosystem, port: u16) -> Result<Memory, String> {
     )
 }
 
-/// Daemons that have each a file of their own.
+/// Measures daemons that each have their own file.
 fn many_files(count: usize) -> Result<Vec<Row>, String> {
     let ecosystem = Ecosystem::start_with(Artefacts::released());
     let alone = Memory::of(ecosystem.pid())?;
@@ -294,11 +295,11 @@ fn many_files(count: usize) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// Many daemons that have started, and then rested.
+/// Many daemons that have started and then rested.
 struct Many {
     count: usize,
     ready_s: f64,
-    /// Of the host's own process, until then.
+    /// The CPU time of the host's process until all were ready (s).
     cpu_s: f64,
     rest: Rest,
     memory: Memory,
@@ -306,7 +307,7 @@ struct Many {
 }
 
 impl Many {
-    /// Starts a host over that home, and looks at it.
+    /// Starts a host in the given home, and measures it.
     fn start(ecosystem: &Ecosystem, count: usize) -> Result<Self, String> {
         let host = spawn(ecosystem)?;
         let ready_s = ms(host.until_ready())? / KB;
@@ -335,13 +336,13 @@ impl Many {
         ]
     }
 
-    /// What one of them takes; `before` is what the host had without them.
+    /// Returns the figure per daemon (kB). `before` is the memory of the host without them.
     fn each(&self, before: Memory, figure: fn(Memory) -> f64) -> f64 {
         (figure(self.memory) - figure(before)) / self.count as f64 / KB
     }
 }
 
-/// Daemons of one file.
+/// Measures daemons that share one file.
 fn many_names(count: usize) -> Result<Vec<Row>, String> {
     let (ecosystem, _) = installed("measured", &[])?;
     let host = spawn(&ecosystem)?;
@@ -365,7 +366,7 @@ fn many_names(count: usize) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// A home with one daemon, and its port; no host runs.
+/// Returns a home with one daemon and no running host, and the daemon's port.
 fn installed(library: &str, flags: &[&str]) -> Result<(Ecosystem, u16), String> {
     let ecosystem = Ecosystem::start_with(Artefacts::released());
     let _guest = ecosystem.install("Measured", library, flags);
@@ -378,7 +379,7 @@ fn asleep(mut ecosystem: Ecosystem) -> Ecosystem {
     ecosystem
 }
 
-/// Writes the home's one daemon into its registry under so many names, with these ports or none yet.
+/// Writes the home's only daemon into its registry under `count` names, with the given ports or without one.
 fn multiply(ecosystem: &Ecosystem, count: usize, ports: &[u16]) -> Result<(), String> {
     let path = ecosystem.home().join("registry.json");
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
@@ -393,7 +394,7 @@ fn multiply(ecosystem: &Ecosystem, count: usize, ports: &[u16]) -> Result<(), St
     fs::write(&path, registry.to_string()).map_err(|error| failed(&error))
 }
 
-/// Ports that nobody has at the moment, below those that the system gives out.
+/// Returns ports that are free at the moment, below those that the system assigns.
 fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let ports: Vec<u16> = (PORT_FIRST..).filter(is_free).take(count).collect();
@@ -403,7 +404,7 @@ fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     }
 }
 
-/// Whether all of them are there, and answer.
+/// Waits until `list` has all daemons.
 fn all_run(ecosystem: &Ecosystem, count: usize) -> Result<(), String> {
     let deadline = Instant::now() + LIMIT;
     loop {

@@ -1,21 +1,21 @@
-//! What a process has, and what it does while nobody asks anything of it, in the kernel's own account.
+//! The resources of a process, and its activity while it gets no commands, from the kernel's statistics.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::time::Duration;
 
-/// Bytes of memory, by how they are counted.
+/// The memory of a process in bytes, in two measures.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Memory {
-    /// What is in memory, and what others have too divided among them.
+    /// The resident memory, with shared pages divided among their users (PSS).
     pub(super) proportional: f64,
-    /// What no file stands behind.
+    /// The memory that is not backed by a file.
     pub(super) anonymous: f64,
 }
 
 impl Memory {
-    /// Errors: there is no such process.
+    /// Returns an error if there is no such process.
     pub(super) fn of(process: u32) -> Result<Self, String> {
         let path = format!("/proc/{process}/smaps_rollup");
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -32,15 +32,15 @@ impl Memory {
     }
 }
 
-/// What it did in a second.
+/// The activity of a process per second.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rest {
-    /// How often one of its threads was woken.
+    /// The number of times one of its threads was woken.
     pub(super) wakes: f64,
     pub(super) cpu_ms: f64,
 }
 
-/// The account of one thread.
+/// The statistics of one thread.
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
     wakes: u64,
@@ -48,7 +48,8 @@ struct Account {
 }
 
 impl Rest {
-    /// Looks on for so many seconds. A thread that ends takes its account with it, so that is read every second.
+    /// Observes the process for the given seconds. The statistics of a thread vanish when it ends, so they are read
+    /// every second.
     pub(super) fn of(process: u32, seconds: u32) -> Self {
         let mut rest = Rest::default();
         let mut before = accounts(process);
@@ -68,15 +69,15 @@ impl Rest {
     }
 }
 
-/// By thread.
+/// Returns the statistics by thread.
 fn accounts(process: u32) -> HashMap<OsString, Account> {
     let tasks = fs::read_dir(format!("/proc/{process}/task"));
     let account = |task: fs::DirEntry| {
-        // It may end before it is read.
+        // The thread may end before it is read.
         let status = fs::read_to_string(task.path().join("status")).ok()?;
         let schedule = fs::read_to_string(task.path().join("schedstat")).ok()?;
         let mut lines = status.lines();
-        // Each time that it went to sleep, it had been woken.
+        // The number of times the thread went to sleep equals the number of times it was woken.
         let wakes = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
         let account = Account {
             wakes: wakes.trim().parse().ok()?,

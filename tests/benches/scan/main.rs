@@ -1,11 +1,11 @@
-//! What looking for foreign daemons costs: `cargo bench -p dae-tests --bench scan`.
+//! The cost of the scan for foreign daemons: `cargo bench -p dae-tests --bench scan`.
 //!
-//! A thousand sockets listen on this machine, in one process besides the host: once they are daemons that answer at once,
-//! once strangers that never say a word. The first scan walks through the processes, connects and asks; every further one
-//! finds nothing new, and is what a host at rest does every five seconds. Each is told as time to the answer and as CPU
-//! time of the host.
+//! A thousand sockets listen on this machine, in one process besides the host. In one run they are daemons that answer
+//! at once, in the other they are strangers that never send anything. The first scan goes through the processes,
+//! connects and asks. Every further scan finds nothing new, as an idle host does every five seconds. The figures are
+//! the time to the answer and the CPU time of the host.
 //!
-//! How long a thousand strangers take is the rules' own doing: half a second of patience, sixteen at a time. Flags after
+//! The time for a thousand strangers follows from the rules: a timeout of half a second, sixteen at a time. Flags after
 //! `--`: `--sockets N`, `--scans N`. All figures go to `target/bench/scan.json`.
 
 #[path = "../figures/mod.rs"]
@@ -26,24 +26,24 @@ use tokio::net::{TcpListener, TcpStream};
 
 const SOCKETS_DEFAULT: u16 = 1_000;
 
-/// Scans that find nothing new; enough for a p99 of sorts.
+/// The number of scans that find nothing new: enough for a rough p99.
 const SCANS_DEFAULT: u32 = 200;
 
-/// From here on ports are taken, one after the other: below those that the system gives out.
+/// The first port of the sockets. Further ports follow in order, below those that the system assigns.
 const PORT_FIRST: u16 = 20_000;
 
-/// The first scan of a thousand strangers takes half a minute.
+/// The longest time for a first scan. With a thousand strangers it takes half a minute.
 const FIRST_MAX: Duration = Duration::from_secs(300);
 
-/// The slowest scan that the histogram tells from slower ones, in microseconds.
+/// The largest time in the histogram, in microseconds.
 const TIME_US_MAX: u64 = 300_000_000;
 
-/// Three digits of a time are kept.
+/// The significant digits of a time.
 const DIGITS: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this file without the flag, in a debug build that measures nothing.
+    // `cargo test --benches` runs this file without the flag, as a debug build that measures nothing.
     if !arguments.iter().any(|argument| argument == "--bench") {
         eprintln!("scan measures under `cargo bench` alone");
         return ExitCode::SUCCESS;
@@ -89,7 +89,7 @@ impl Size {
 }
 
 fn bench(size: &Size) -> Result<(), String> {
-    // A socket is a descriptor, and so is each guest of it.
+    // Each socket needs a file descriptor, and so does each of its guests.
     figures::allow_descriptors(u64::from(size.sockets) * 2 + 100)?;
     println!(
         "{:<34} {:>9} {:>9} {:>9} {:>9}",
@@ -107,13 +107,13 @@ fn bench(size: &Size) -> Result<(), String> {
 
 #[derive(Clone, Copy)]
 enum Habit {
-    /// Answers `dae`.
+    /// Answers the command `dae`.
     Daemon,
-    /// Says nothing.
+    /// Sends nothing.
     Stranger,
 }
 
-/// Sockets that listen in this process, served by one thread until this is dropped.
+/// Listening sockets in this process, served by one thread until this value is dropped.
 struct Crowd {
     ports: Vec<u16>,
     is_over: Arc<AtomicBool>,
@@ -142,7 +142,7 @@ impl Crowd {
         })
     }
 
-    /// A config under which nobody else on this machine is asked.
+    /// Returns a config with which the host scans no other ports of this machine.
     fn config(&self) -> Value {
         let (first, last) = (self.ports[0], self.ports[self.ports.len() - 1]);
         let gaps = (first..last).filter(|port| self.ports.binary_search(port).is_err());
@@ -156,7 +156,7 @@ impl Crowd {
 impl Drop for Crowd {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
-        // The next crowd has the same ports.
+        // The next crowd uses the same ports, so wait for the thread.
         self.thread.take().map(JoinHandle::join);
     }
 }
@@ -197,7 +197,7 @@ async fn serve(mut stream: TcpStream, port: u16, habit: Habit) -> std::io::Resul
     Ok(())
 }
 
-/// One host's scans.
+/// The costs of one host's scans.
 struct Costs {
     first: Cost,
     repeats: Histogram<u64>,
@@ -251,7 +251,7 @@ impl Costs {
     }
 }
 
-/// One scan, which asks as many as it should.
+/// Makes one scan, and checks that it asked `asks` sockets.
 fn scan(ecosystem: &Ecosystem, control: &mut Control, asks: u64) -> Result<Cost, String> {
     let cpu_ns = process::cpu_ns(ecosystem.pid());
     let begun = Instant::now();

@@ -1,8 +1,9 @@
-//! Common TCP's lines: the same however the bytes are cut, in bounded memory, and written as they are read.
+//! The codec of Common TCP: lines do not depend on how the bytes are split, use bounded memory, and survive a round
+//! trip.
 
 use dae_common_tcp::{ErrorCode, Inbox, Line, is_name, write_error, write_message};
 
-/// Short, so that too long a line is met soon.
+/// A short limit, so that the input often exceeds it.
 const LINE_BYTES_MAX: usize = 200;
 
 pub(crate) fn lines(bytes: &[u8]) {
@@ -19,7 +20,7 @@ pub(crate) fn lines(bytes: &[u8]) {
     }
 }
 
-/// What all lines say, read in pieces of that size.
+/// Returns the debug form of all lines, read in pieces of the given size.
 fn told(bytes: &[u8], piece_bytes: usize) -> Vec<String> {
     let mut inbox = Inbox::new(LINE_BYTES_MAX);
     let mut told = Vec::new();
@@ -48,7 +49,7 @@ fn take(inbox: &mut Inbox, told: &mut Vec<String>) {
 fn is_read_back(message: &dae_common_tcp::Message<'_>) {
     let mut out = Vec::new();
     write_message(&mut out, message.name, message.tag, b"[\n1]");
-    // What begins a connection has rules of its own.
+    // A fresh connection starts with extra rules, so this inbox resumes one.
     let mut inbox = Inbox::resumed(out.len());
     inbox.room(out.len()).extend_from_slice(&out);
     let Some(Line::Message(read)) = inbox.next() else {

@@ -1,10 +1,10 @@
-//! Files: whatever is in one, it is read or refused with a text, and what was read is written and read back.
+//! Files: any content is either read or refused with a message, and what was read survives a round trip.
 
 use dae_store::config::Config;
 use dae_store::registry::Registry;
 use dae_store::{manifest, text_file};
 
-/// Reads a plugin's file, and the same bytes as the text of a manifest.
+/// Reads a plugin file, and the same bytes as the text of a manifest.
 pub(crate) fn a_manifest(bytes: &[u8]) {
     let _ = manifest::mapped_bytes(bytes);
     for read in [manifest::parse(bytes), manifest::parse_text(bytes)] {
@@ -20,7 +20,7 @@ pub(crate) fn a_manifest(bytes: &[u8]) {
     }
 }
 
-/// Reads the registry; what was read is written and read back.
+/// Reads the registry, writes it and reads it again.
 pub(crate) fn registry(bytes: &[u8]) {
     let Ok(text) = text_file::of_file(bytes.to_vec()) else {
         return;
@@ -35,7 +35,7 @@ pub(crate) fn registry(bytes: &[u8]) {
     }
 }
 
-/// Reads the config file, and in it the settings of daemons.
+/// Reads the config file, with the settings of the daemons in it.
 pub(crate) fn settings(bytes: &[u8]) {
     let Ok(text) = text_file::of_file(bytes.to_vec()) else {
         return;

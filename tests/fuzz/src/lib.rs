@@ -1,17 +1,17 @@
-//! The targets of the fuzzers: each takes any bytes, and panics where a promise is broken.
+//! The targets of the fuzzers. Each takes any bytes, and panics if a promise is broken.
 //!
-//! A target promises more than not to panic: reading in pieces gives what reading at once gives, what is written is read
-//! back, and no number changes. An ordinary test runs every target over its corpus, and over mutations of it; `main.rs` runs
-//! them under libFuzzer.
+//! A target promises more than not to panic: reading in pieces gives the same as reading at once, written values can be
+//! read back, and no number changes. An ordinary test runs every target on its corpus and on mutations of it. `main.rs`
+//! runs the targets under libFuzzer.
 
 mod codec;
 mod files;
 mod values;
 
-/// A target.
+/// A function that is fuzzed.
 pub type Target = fn(&[u8]);
 
-/// All targets, with the names of their folders in the corpus.
+/// All targets, with the names of their directories in the corpus.
 pub const TARGETS: [(&str, Target); 6] = [
     ("codec", codec::lines),
     ("arguments", values::arguments),
@@ -21,7 +21,7 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("settings", files::settings),
 ];
 
-/// Returns the target of that name.
+/// Returns the target with the given name.
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     let found = TARGETS.iter().find(|(known, _)| *known == name);

@@ -1,15 +1,16 @@
-//! One target under libFuzzer, named by `DAE_FUZZ_TARGET`. It needs no nightly compiler and no cargo subcommand:
+//! A target under libFuzzer, named by `DAE_FUZZ_TARGET`. It needs no nightly compiler and no cargo subcommand:
 //!
 //! ```sh
 //! passes='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cdebug-assertions
 //!   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table'
-//! RUSTFLAGS=$passes cargo build -p dae-fuzz --features libfuzzer --release --target x86_64-unknown-linux-gnu --target-dir target/fuzz
+//! RUSTFLAGS=$passes cargo build -p dae-fuzz --features libfuzzer --release \
+//!   --target x86_64-unknown-linux-gnu --target-dir target/fuzz
 //! DAE_FUZZ_TARGET=codec nice target/fuzz/x86_64-unknown-linux-gnu/release/dae-fuzz -max_total_time=600 \
 //!   target/fuzz/found tests/fuzz/corpus/codec
 //! ```
 //!
-//! (`target/fuzz/found` is a directory that takes what it finds.) A corpus is kept small: what a run has found is put there
-//! by hand, once a cure goes with it.
+//! The directory `target/fuzz/found` collects the inputs that were found. The corpus is kept small: an input is added
+//! by hand, together with the fix for it.
 #![no_main]
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Arguments: JSON is read exactly, JSON5 becomes strict JSON that means the same.
+//! Arguments: JSON is read exactly, and JSON5 becomes strict JSON with the same meaning.
 
 use dae_plugin_api::{exact, misfit};
 use dae_store::json5_text;
@@ -25,7 +25,7 @@ pub(crate) fn arguments(bytes: &[u8]) {
     }
 }
 
-/// What is written is read back as it was.
+/// Checks that a written value is read back unchanged.
 fn is_exact(value: &Value) {
     let text = value.to_string();
     assert_eq!(

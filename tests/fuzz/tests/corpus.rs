@@ -1,11 +1,12 @@
-//! Every target over its corpus, and over some thousand mutations of it: the fuzzers' promises hold where no fuzzer runs.
+//! Runs every target on its corpus and on some thousand mutations of it, so that the promises are checked without a
+//! fuzzer.
 
 use std::fs;
 use std::path::Path;
 
 use dae_fuzz::TARGETS;
 
-/// As many mutations are made of each target's corpus; the same ones each time.
+/// The number of mutations for each target. They are the same in every run.
 const MUTATIONS: u64 = 3_000;
 
 /// A xorshift generator.
@@ -37,7 +38,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Some bytes changed, taken away, doubled, or taken from another input.
+/// Returns an input with some bytes changed, removed, repeated, or copied from another input.
 fn mutated(inputs: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut bytes = inputs[random.below(inputs.len())].clone();
     for _ in 0..=random.below(4) {

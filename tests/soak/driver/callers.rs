@@ -1,8 +1,8 @@
-//! A guest that calls all the while that something happens to its daemon, and what it was answered.
+//! A guest that keeps calling while something happens to its daemon, and the answers it got.
 //!
-//! It sends a few commands at once, waits for their replies, and sends the next. Each command carries a mark that its reply
-//! brings back, so that a reply to another command, one too many and one too few are seen at once. What the counts must be
-//! depends on what happened, and is judged by the functions of [`Told`].
+//! It sends a batch of commands, waits for the replies, and sends the next batch. Each command carries a mark that its
+//! reply brings back. Replies that are wrong, missing or sent twice are therefore detected at once. The functions of
+//! [`Told`] check the counts, which depend on what happened to the daemon.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -17,26 +17,26 @@ use dae_tests::{Message, until};
 use super::ledger::Range;
 use super::patience::patience;
 
-/// Commands in flight.
+/// The number of commands in flight.
 const IN_FLIGHT: u64 = 8;
 
-/// Between two batches: the machine has other things to do, too.
+/// The time between two batches, which leaves the processor to other work.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Every so many commands one takes a while, so that what happens finds commands running.
+/// The interval, in commands, at which one command takes a while, so that changes find commands running.
 const SLOW_EVERY: u64 = 4;
 const SLOW_MS: u64 = 3;
 
-/// What a guest sends.
+/// The kind of commands that a guest sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// Quick commands alone: their counts come in order.
+    /// Only quick commands, whose counts come in order.
     Quick,
-    /// Some take a while.
+    /// Quick commands and some that take a while.
     Mixed,
 }
 
-/// A guest at work, on a thread of its own.
+/// A calling guest on its own thread.
 pub struct Caller {
     progress: Arc<Progress>,
     thread: JoinHandle<Told>,
@@ -48,11 +48,11 @@ struct Progress {
     batches: AtomicU64,
 }
 
-/// What the guest was answered: a list for each batch.
+/// The answers that the guest got, one list for each batch.
 #[derive(Debug, Default)]
 pub struct Told {
     batches: Vec<Vec<Answer>>,
-    /// The last batch was not answered to its end, since the connection was closed.
+    /// The connection was closed before the last batch was fully answered.
     is_closed: bool,
 }
 
@@ -63,7 +63,7 @@ enum Answer {
 }
 
 impl Caller {
-    /// Connects and calls; the first batch is answered when this returns.
+    /// Connects and starts to call. The first batch is answered when this returns.
     pub fn start(port: u16, manner: Manner) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
         stream
@@ -77,7 +77,7 @@ impl Caller {
         caller
     }
 
-    /// Waits until something was asked and answered that was not asked before.
+    /// Waits until a batch sent after this call has been answered.
     #[track_caller]
     pub fn until_more(&self) {
         let batches = || self.progress.batches.load(Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Caller {
         });
     }
 
-    /// Ends it.
+    /// Ends the caller, and returns the answers it got.
     pub fn end(self) -> Told {
         self.progress.is_over.store(true, Ordering::Relaxed);
         self.thread
@@ -105,7 +105,7 @@ fn call(stream: &TcpStream, manner: Manner, progress: &Progress) -> Told {
         first += IN_FLIGHT;
         let lines: String = marks.clone().map(|mark| line(manner, mark)).collect();
         let mut sending = stream;
-        // What was answered before the connection broke is still there to be read.
+        // Answers from before the connection broke can still be read.
         let _ = sending.write_all(lines.as_bytes());
         let answers: Vec<Answer> = marks.map_while(|mark| answer(&mut replies, mark)).collect();
         told.is_closed = answers.len() < IN_FLIGHT as usize;
@@ -126,12 +126,12 @@ fn line(manner: Manner, mark: u64) -> String {
     }
 }
 
-/// The next reply, which must be the one to that mark; `None` where the connection was closed.
+/// Returns the next reply, which must have the given mark, or `None` if the connection was closed.
 fn answer(replies: &mut BufReader<&TcpStream>, mark: u64) -> Option<Answer> {
     let mut line = Vec::new();
     match replies.read_until(b'\n', &mut line) {
         Ok(_) if line.ends_with(b"\n") => {}
-        // A host that was killed may have been writing.
+        // A host that is killed may stop in the middle of a line.
         Ok(_) => return None,
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
         Err(error) => panic!("no reply to {mark} within {:?}: {error}", patience()),
@@ -156,7 +156,8 @@ fn answer(replies: &mut BufReader<&TcpStream>, mark: u64) -> Option<Answer> {
 }
 
 impl Told {
-    /// Every command was answered and counted once, from `count` on, by one of these versions. Returns the last count.
+    /// Checks that each command was answered and counted once, from `count` on, by one of `versions`. Returns the last
+    /// count.
     #[track_caller]
     pub fn all_counted(&self, count: u64, versions: &[u64]) -> u64 {
         assert!(!self.is_closed, "its connection was closed");
@@ -171,8 +172,8 @@ impl Told {
         last
     }
 
-    /// As far as commands were answered, each was counted once. From some command on `codes` are what came, which a daemon
-    /// answers that goes, until the connection was closed. Returns what the count may be.
+    /// Checks that each answered command was counted once. From some command on all answers may be one of `codes`,
+    /// which a stopping daemon sends, until the connection is closed. Returns the possible range of the count.
     #[track_caller]
     pub fn until_closed(&self, count: u64, versions: &[u64], codes: &[&str]) -> Range {
         let mut range = Range::exactly(count);
@@ -184,7 +185,7 @@ impl Told {
             is_going |= !refused.is_empty();
             let mut counts: Vec<u64> = run.iter().map(|answer| answer.count(versions)).collect();
             counts.sort_unstable();
-            // What was refused was not run; what was not answered may have been.
+            // A refused command was not run. A command without an answer may have been.
             let sent = range.high + IN_FLIGHT - refused.len() as u64;
             let is_once = counts.windows(2).all(|two| two[0] < two[1]);
             let is_next = counts
@@ -207,8 +208,8 @@ impl Told {
         range
     }
 
-    /// Once the instance crashed: what it was at was answered `crashed`, and the next one went on from `kept`. Returns from
-    /// which count, and the last one.
+    /// Checks the answers around a crash: running commands fail with `crashed`, and the next instance starts from
+    /// `kept`. Returns the count from which it started, and the last count.
     #[track_caller]
     pub fn over_crash(&self, count: u64, kept: impl Fn(u64) -> Range) -> (Range, u64) {
         assert!(!self.is_closed, "its connection was closed");

@@ -1,4 +1,4 @@
-//! What is there, compared with the model after each step, and what must not be left at the end.
+//! Comparison of the host with the model after each step, and the check for leftovers at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -13,17 +13,17 @@ use super::Driver;
 use super::patience::patience;
 use crate::model::{Daemon, Mode, Name, World};
 
-/// What the command line ends with where no host runs.
+/// The exit code of the command line if no host runs.
 const NO_HOST: i32 = 7;
 
-/// Between two looks.
+/// The time between two checks.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What is shown of each daemon, by its name.
+/// The row of each daemon in `list`, by name.
 type Rows = BTreeMap<String, Value>;
 
 impl Driver<'_> {
-    /// Everything is as it must be.
+    /// Checks that everything agrees with the model.
     pub(super) fn check(&mut self, world: &World) {
         let told = self.ecosystem.stderr();
         let fault = told
@@ -42,7 +42,7 @@ impl Driver<'_> {
         self.check_processes(world);
     }
 
-    /// Waits until the daemons have the model's names.
+    /// Waits until the daemons have the names of the model.
     pub(super) fn until_names(&self, world: &World) {
         let names: BTreeSet<String> = world.daemons.keys().map(|name| name.to_string()).collect();
         until_equal("the names of the daemons", &names, || {
@@ -84,13 +84,13 @@ impl Driver<'_> {
         );
     }
 
-    /// What a host would bring back: it is written before anybody hears that a change is made, but for one that a file's
-    /// change has brought.
+    /// Checks the registry, from which the next host restores the daemons. The host writes it before it confirms a
+    /// change. Only changes caused by a file may be written later.
     fn check_registry(&self, world: &World) {
         let file = self.ecosystem.home().join("registry.json");
         let expected = of_all(world, |daemon| self.entry(daemon));
         until_equal("the registry", &expected, || {
-            // There is none before the first daemon.
+            // The file does not exist before the first daemon.
             let text = fs::read(&file).unwrap_or_else(|_| b"{}".into());
             let registry: Value = serde_json::from_slice(&text).expect("a registry that is whole");
             let entries = registry["daemons"].as_object().cloned().unwrap_or_default();
@@ -101,7 +101,7 @@ impl Driver<'_> {
         });
     }
 
-    /// What the registry must have of a daemon, as [`kept`] reads it.
+    /// Returns the expected registry entry of a daemon, in the form that [`kept`] returns.
     fn entry(&self, daemon: &Daemon) -> Value {
         let hash = |version: &u64| self.plugin.hash(*version);
         let desired = if daemon.is_stopped {
@@ -118,7 +118,8 @@ impl Driver<'_> {
         ])
     }
 
-    /// Its guests are still there, have got no line that they have not asked for, and hear the right version and count.
+    /// Checks that the guests are connected, got no lines that they did not ask for, and see the right version and
+    /// count.
     fn check_answers(&mut self, name: Name, world: &World) {
         let version = world.daemons[&name].version;
         let known = self.known(name);
@@ -130,7 +131,7 @@ impl Driver<'_> {
         }
     }
 
-    /// One process for each daemon that has its own, and no other.
+    /// Checks that each subprocess daemon has one process, and that there are no others.
     fn check_processes(&self, world: &World) {
         let isolated = |name: &Name| world.daemons[name].mode == Mode::Isolated;
         let expected = world.all_running().filter(isolated).count();
@@ -146,7 +147,7 @@ impl Driver<'_> {
         );
     }
 
-    /// The home has what is installed and what is kept of what was, and nothing else.
+    /// Checks that the home contains the installed daemons and the archived states, and nothing else.
     pub(super) fn check_leftovers(&self, world: &World) {
         let home = self.ecosystem.home();
         let is_temporary = |path: &PathBuf| {
@@ -171,7 +172,7 @@ impl Driver<'_> {
     }
 }
 
-/// What the registry has of a daemon, as far as the model knows it.
+/// Returns the fields of a registry entry that the model knows.
 fn kept(entry: &Value) -> Value {
     let list = |key: &str| entry.get(key).cloned().unwrap_or(json!([]));
     json!([
@@ -183,7 +184,7 @@ fn kept(entry: &Value) -> Value {
     ])
 }
 
-/// The names of a directory's files, without what follows the first dot.
+/// Returns the names of the files in a directory, up to the first dot.
 fn stems_in(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let stem = |entry: fs::DirEntry| {
@@ -199,7 +200,7 @@ fn of_all(world: &World, of: impl Fn(&Daemon) -> Value) -> Rows {
         .collect()
 }
 
-/// Waits until what is looked at is as expected; where it never is, both are shown.
+/// Waits until the found value equals the expected one. On failure both are shown.
 #[track_caller]
 fn until_equal<T: PartialEq + Debug>(what: &str, expected: &T, mut look: impl FnMut() -> T) {
     let began = Instant::now();

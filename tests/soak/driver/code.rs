@@ -1,4 +1,4 @@
-//! What changes which code runs: install, reload, rollback, moves, stops and starts.
+//! Steps that change which code runs: install, reload, rollback, move, stop and start.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use super::callers::{Caller, Manner};
 use super::{Driver, Known};
 use crate::model::{Daemon, Fault, Mode, Name, Replacing, Step, Way, World};
 
-/// The world before a step, and after it.
+/// The worlds before and after a step.
 pub type Worlds<'w> = (&'w World, &'w World);
 
-/// A change under way, and who calls meanwhile.
+/// A change in progress, and the guest that calls meanwhile.
 struct Meanwhile {
     name: Name,
     caller: Option<Caller>,
-    /// The count before it.
+    /// The count before the change.
     count: u64,
     versions: Vec<u64>,
 }
@@ -35,7 +35,7 @@ impl Driver<'_> {
         let file = self.source(name);
         put_file(&file, self.plugin.bytes(version), Replacing::ByRename);
         let kept = self.ledger(name).departed;
-        // Where it isn't sure that there is a state, none is asked for.
+        // If it is not certain that a state was saved, none is requested.
         let resumes = resume && kept.low > 0;
         let mut words = vec!["install", name.as_str(), text(&file)];
         words.extend((mode == Mode::Isolated).then_some("--isolate"));
@@ -45,7 +45,7 @@ impl Driver<'_> {
         self.begin(name, after);
     }
 
-    /// It has been started, if it runs.
+    /// Records that the daemon has been started, and connects a guest, if the daemon runs.
     pub(super) fn begin(&mut self, name: Name, world: &World) {
         if world.running(name).is_some() {
             self.ledger(name).start();
@@ -73,7 +73,7 @@ impl Driver<'_> {
         guests.expect_closed();
     }
 
-    /// What a caller was answered by a daemon that was stopped.
+    /// Checks the answers that a caller got from a daemon that was stopped.
     pub(super) fn account_for_end(&mut self, name: Name, caller: Option<Caller>, version: u64) {
         if let Some(caller) = caller {
             let told = caller.end();
@@ -83,7 +83,7 @@ impl Driver<'_> {
         }
     }
 
-    /// A change by one word of the command line.
+    /// Makes a change by a command line with one word and the daemon's name.
     pub(super) fn act(&mut self, word: &str, name: Name, is_busy: bool, worlds: Worlds<'_>) {
         let meanwhile = self.meanwhile(name, is_busy, worlds);
         let _ = self.cli(&[word, name.as_str()]).ok();
@@ -130,7 +130,7 @@ impl Driver<'_> {
         }
     }
 
-    /// `install --replace`, from another file than the last time. On a full disk it is refused.
+    /// Runs `install --replace` with another file than the last time. On a full disk it is refused.
     fn replace(&mut self, name: Name, version: u64, is_full: bool) {
         self.known(name).turn += 1;
         let file = self.source(name);
@@ -167,7 +167,7 @@ impl Driver<'_> {
         self.go_on(meanwhile);
     }
 
-    /// Has a bad file take the place of the source, and the good one come back once the host has refused it.
+    /// Replaces the source file with a bad one, and restores the good one once the host has refused the bad one.
     fn spoil_source(&mut self, name: Name, fault: Fault, how: Replacing) {
         let source = self.source(name);
         let good = fs::read(&source).expect("our own file");
@@ -180,7 +180,7 @@ impl Driver<'_> {
         self.until_looked();
     }
 
-    /// Waits until the host has taken the file that lies there: the version answers, or waits for the next start.
+    /// Waits until the host has accepted the current file: the version is ready, or waits for the next start.
     pub(super) fn until_taken(&mut self, name: Name, after: &World) {
         if !after.is_up {
             return;
@@ -210,14 +210,14 @@ impl Driver<'_> {
         })
     }
 
-    /// A new instance has the state; nobody has noticed anything of it.
+    /// Checks that a new instance has the state, and that the callers noticed nothing.
     fn hand_over(&mut self, meanwhile: Meanwhile) {
         let (name, count) = (meanwhile.name, meanwhile.count);
         self.go_on(Some(meanwhile));
         self.ledger(name).hand_over(count, false);
     }
 
-    /// What ran runs on, or what came after it: every command was answered, and counted once.
+    /// Checks that every command was answered and counted once, by the old instance or its successor.
     fn go_on(&mut self, meanwhile: Option<Meanwhile>) {
         let Some(Meanwhile {
             name,
@@ -233,14 +233,14 @@ impl Driver<'_> {
         self.ledger(name).live = Some(super::ledger::Range::exactly(last));
     }
 
-    /// The file that a daemon was installed from.
+    /// Returns the file from which a daemon was installed.
     fn source(&mut self, name: Name) -> PathBuf {
         let turn = self.known(name).turn % 2;
         self.scratch(&format!("{}-{turn}.so", name.as_str()))
     }
 }
 
-/// Has bytes take the place of a file.
+/// Replaces the content of a file in the given way.
 pub fn put_file(file: &std::path::Path, bytes: &[u8], how: Replacing) {
     let directory = file.parent().expect("a file in a directory");
     let name = file

@@ -1,4 +1,4 @@
-//! Ends that nobody has asked the daemon for: its process is killed, its code crashes, its host ends.
+//! Unexpected ends of a daemon: its process is killed, its code crashes, or its host ends.
 
 use dae_tests::{Message, process, until};
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ use super::{Driver, Known};
 use crate::model::{Ending, Mode, Name, World};
 
 impl Driver<'_> {
-    /// Its process is killed, or crashes at a command.
+    /// Kills the process of a daemon, or makes it crash with a command.
     pub(super) fn crash(&mut self, name: Name, is_busy: bool, before: &World, by_command: bool) {
         if before.daemons[&name].mode == Mode::Embedded {
             return self.crash_host(name, is_busy, before);
@@ -44,11 +44,11 @@ impl Driver<'_> {
         let (kept, last) = told.over_crash(count, |reached| ledger.after_crash(reached));
         ledger.held = kept;
         ledger.live = Some(Range::exactly(last));
-        // More may have been kept since the last time that was known.
+        // A newer state may have been saved since the last known one.
         ledger.durable.high = ledger.durable.high.max(kept.high);
     }
 
-    /// A crash in the host's own process ends the host.
+    /// Crashes a daemon in the host's own process, which ends the host.
     fn crash_host(&mut self, name: Name, is_busy: bool, before: &World) {
         let caller = self.caller(name, is_busy, Manner::Quick);
         self.guest(name).send("crash\n");
@@ -118,7 +118,8 @@ impl Driver<'_> {
             self.begin(name, after);
             let version = |world: &World| world.daemons.get(&name).map(|daemon| daemon.version);
             if version(before) != version(after) && after.running(name).is_some() {
-                // It may have been handed over to the file that has changed, or have been started by it.
+                // Its state may have been handed over to the changed file, or the changed file may have been started
+                // with it.
                 self.ledger(name).maybe_hand_over();
             }
         }

@@ -1,4 +1,4 @@
-//! Files that come to the drop-in directory, change there and go.
+//! Files that appear in the drop-in directory, change there and disappear.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use super::patience::patience;
 use super::{Driver, Known, TooSlow};
 use crate::model::{File, Name, Replacing, Step, World};
 
-/// For how long the file may be away.
+/// The time for which the host lets a drop-in file be absent before it uninstalls the daemon.
 pub const GONE_MS: u64 = 1_500;
 
-/// A file that was away for longer than this may have been taken for gone.
+/// The limit for an absent file. After a longer time the host may have taken it for removed.
 const AWAY_MAX: Duration = Duration::from_millis(GONE_MS / 2);
 
 impl Driver<'_> {
@@ -85,13 +85,13 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// How often the host has said that the drop-in is uninstalled.
+    /// Returns how often the host has logged that the drop-in is uninstalled.
     pub(super) fn departures(&self) -> usize {
         let told = format!("{} is uninstalled; ", Name::Recipe);
         self.ecosystem.stderr().matches(&told).count()
     }
 
-    /// Waits until it has said so once more. It is no longer listed before its state is kept.
+    /// Waits until the host has logged it once more. The daemon disappears from `list` before its state is saved.
     pub(super) fn until_departed(&self, before: usize) {
         until(patience(), "the drop-in is uninstalled", || {
             self.departures() > before
@@ -102,8 +102,8 @@ impl Driver<'_> {
         self.ecosystem.home().join("plugins").join(file.as_str())
     }
 
-    /// Waits until the host has looked at all files as they are now, and done what there was to do. A file that is no plugin
-    /// is told as soon as it is seen; what is seen with the first is dealt with before the second is.
+    /// Waits until the host has processed all files as they are now. The host logs a file that is not a plugin as soon
+    /// as it sees it. Everything it sees together with the first such file is processed before it sees the second.
     pub(super) fn until_looked(&self) {
         let plugins = self.ecosystem.home().join("plugins");
         for _ in 0..2 {

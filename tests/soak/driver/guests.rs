@@ -1,4 +1,4 @@
-//! Guests that stay connected over everything that must not close a connection, and guests that are a nuisance.
+//! Guests that stay connected through everything that must not close a connection, and guests that misbehave.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::TcpStream;
@@ -11,13 +11,13 @@ use super::Driver;
 use super::patience::patience;
 use crate::model::{Name, Nuisance, World};
 
-/// Guests of one daemon that stay.
+/// The number of staying guests of one daemon.
 const STAYING_MAX: usize = 3;
 
-/// What a guest that reads nothing sends at most: more than the kernel and the host keep for it.
+/// The largest number of bytes from a guest that reads nothing: more than the kernel and the host buffer for it.
 const SILENT_BYTES_MAX: usize = 8 << 20;
 
-/// After so long without room, it is taken for blocked.
+/// The time without progress after which the connection counts as blocked.
 const BLOCKED: Duration = Duration::from_millis(100);
 
 /// The guests of one daemon.
@@ -29,7 +29,7 @@ pub struct Guests {
 }
 
 impl Guests {
-    /// The host closes those that stay, and sends nothing more before that.
+    /// Checks that the host closes the staying guests, and sends nothing before that.
     #[track_caller]
     pub fn expect_closed(&mut self) {
         for guest in &mut self.staying {
@@ -38,13 +38,13 @@ impl Guests {
         self.leave();
     }
 
-    /// They are gone with their host.
+    /// Drops the guests after their host has ended.
     pub fn leave(&mut self) {
         self.staying.clear();
         self.silent = None;
     }
 
-    /// Each of them asks for the version and the count, and nothing else has come since it asked last.
+    /// Asks for version and count on each staying guest, and checks that nothing else has arrived.
     #[track_caller]
     pub fn ask_each(&mut self) -> Vec<(u64, u64)> {
         self.asked += 1;
@@ -64,7 +64,7 @@ impl Guests {
 }
 
 impl Driver<'_> {
-    /// A guest that stays.
+    /// Connects a guest that stays.
     pub(super) fn connect(&mut self, name: Name) {
         let guest = self.guest(name);
         let staying = &mut self.known(name).guests.staying;
@@ -74,7 +74,7 @@ impl Driver<'_> {
         staying.push(guest);
     }
 
-    /// Some commands, one behind the other on one connection.
+    /// Sends some commands at once on one connection, and checks their replies.
     pub(super) fn call(&mut self, name: Name, count: u64, world: &World) {
         let version = world.daemons[&name].version;
         let known = self.known(name);
@@ -88,7 +88,7 @@ impl Driver<'_> {
         guest.send(lines);
         for mark in marks {
             let line = guest.line_within(patience());
-            // The mark is what the count must be.
+            // The mark equals the expected count.
             assert_eq!(line, Some(format!("increment [[{mark},{version},{mark}]]")));
         }
         known.ledger.live = Some(super::ledger::Range::exactly(before + count));
@@ -129,7 +129,7 @@ fn send_until_blocked(mut stream: &TcpStream) {
     stream.set_nonblocking(true).expect("a socket option");
     let lines = "version\n".repeat(1 << 10);
     let (mut sent, mut last) = (0, Instant::now());
-    // The end of a line may be missing, as with any guest that stands still.
+    // The last line may be incomplete, as with any stalled guest.
     while sent < SILENT_BYTES_MAX && last.elapsed() < BLOCKED {
         match stream.write(lines.as_bytes()) {
             Ok(bytes) => (sent, last) = (sent + bytes, Instant::now()),

@@ -1,9 +1,9 @@
-//! What each daemon's count may be: where it runs, in the host's memory, on the disk, and where it was uninstalled.
+//! The possible counts of each daemon: in the running instance, in the host's memory, on the disk, and in the archive.
 //!
-//! The fixture's state is one number, so that a lost or a doubled command shows at once. A count that is known exactly has
-//! equal bounds. No state and a count of 0 are the same.
+//! The fixture's state is one number, so that a lost or repeated command is detected at once. A count that is known
+//! exactly has equal bounds. No state and a count of 0 are the same.
 
-/// Bounds of a count, both included.
+/// The bounds of a count, both inclusive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Range {
     pub low: u64,
@@ -26,20 +26,20 @@ impl Range {
 /// The counts of one name.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// What the instance that runs has.
+    /// The count of the running instance.
     pub live: Option<Range>,
-    /// What the host would start the next one from.
+    /// The count from which the host would start the next instance.
     pub held: Range,
-    /// What a host would find that comes after a killed one.
+    /// The count that the next host would find after this one is killed.
     pub durable: Range,
-    /// What was kept at the last uninstall.
+    /// The count that was archived at the last uninstall.
     pub departed: Range,
-    /// Its state is kept every second, too.
+    /// The state is also saved every second.
     pub has_checkpoints: bool,
 }
 
 impl Ledger {
-    /// What the next instance starts from if this one is killed now.
+    /// Returns the count from which the next instance starts if this one is killed now.
     pub fn after_crash(&self, reached: u64) -> Range {
         self.with_checkpoint(self.held, reached)
     }
@@ -52,12 +52,12 @@ impl Ledger {
         Range { high, ..kept }
     }
 
-    /// An instance starts from what was kept.
+    /// Records that an instance starts from the host's state.
     pub fn start(&mut self) {
         self.live.get_or_insert(self.held);
     }
 
-    /// The count is this one: it was asked for.
+    /// Records the exact count that the daemon has returned.
     #[track_caller]
     pub fn pin(&mut self, count: u64) {
         let live = self.live.expect("it runs");
@@ -65,7 +65,7 @@ impl Ledger {
         self.live = Some(Range::exactly(count));
     }
 
-    /// The exact count of what runs.
+    /// Returns the exact count of the running instance.
     #[track_caller]
     pub fn count(&self) -> u64 {
         let live = self.live.expect("it runs");
@@ -73,7 +73,8 @@ impl Ledger {
         live.low
     }
 
-    /// The state was handed over at some moment since it was `before`, and maybe the disk did not take it.
+    /// Records that the state was handed over at some time since the count was `before`. A full disk may not have
+    /// stored it.
     pub fn hand_over(&mut self, before: u64, is_full: bool) {
         let live = self.live.expect("it runs");
         let handed = Range {
@@ -87,7 +88,7 @@ impl Ledger {
         };
     }
 
-    /// As [`Ledger::hand_over`], where it isn't sure that there was any hand-over.
+    /// Records that the state may have been handed over, as in [`Ledger::hand_over`].
     pub fn maybe_hand_over(&mut self) {
         let live = self.live.expect("it runs");
         self.held = Range {
@@ -104,7 +105,7 @@ impl Ledger {
         }
     }
 
-    /// It was stopped in order, as it is now.
+    /// Records that the daemon was stopped in order, with its current count.
     pub fn stop(&mut self, is_full: bool) {
         if let Some(live) = self.live {
             self.hand_over(live.low, is_full);
@@ -112,27 +113,27 @@ impl Ledger {
         }
     }
 
-    /// Its host was killed.
+    /// Records that the host was killed.
     pub fn lose_host(&mut self) {
         let reached = self.live.map_or(0, |live| live.high);
         self.durable = self.with_checkpoint(self.durable, reached);
         self.end_host();
     }
 
-    /// Its host has ended: what the disk has is all there is.
+    /// Records that the host has ended: only the state on the disk remains.
     pub fn end_host(&mut self) {
         self.held = self.durable;
         self.live = None;
     }
 
-    /// It is uninstalled.
+    /// Records that the daemon is uninstalled.
     pub fn uninstall(&mut self) {
         self.stop(false);
         self.departed = self.held;
         (self.held, self.durable) = Default::default();
     }
 
-    /// It is installed, from what was kept at the last uninstall or from nothing.
+    /// Records that the daemon is installed, with the archived state or without one.
     pub fn install(&mut self, resumes: bool) {
         self.held = match resumes {
             true => self.departed,

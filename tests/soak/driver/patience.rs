@@ -1,23 +1,23 @@
-//! How long is waited for what must happen.
+//! The longest wait for things that must happen.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long anything may take that should happen at once. A machine that builds beside this stands still for many seconds.
+/// The usual limit for things that should happen at once. A machine that builds at the same time can stall for many
+/// seconds.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The same for a history that is made shorter: most of what is tried then fails by waiting in vain, and there is to be time
-/// for many tries.
+/// The limit while a history is shrunk. Most shortened histories fail by a timeout, and there must be time for many.
 const SHORT: Duration = Duration::from_secs(10);
 
 static IS_SHORT: AtomicBool = AtomicBool::new(false);
 
-/// From now on less is waited for.
+/// Switches to the short limit for the rest of the process.
 pub fn shorten() {
     IS_SHORT.store(true, Ordering::Relaxed);
 }
 
-/// How long is waited.
+/// Returns the longest wait.
 pub fn patience() -> Duration {
     match IS_SHORT.load(Ordering::Relaxed) {
         true => SHORT,

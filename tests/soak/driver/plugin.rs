@@ -1,4 +1,4 @@
-//! The plugin's files: one build of the fixture `recipe`, with a recipe for each version and each fault.
+//! The plugin files: one build of the fixture `recipe`, with a recipe for each version and each fault.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use serde_json::json;
 
 use crate::model::{Fault, VERSIONS};
 
-/// The version of files that never run.
+/// The version in files that never run.
 const BAD: u64 = 99;
 
-/// The bytes of every file, built once.
+/// The content of every file.
 pub struct Plugin {
     versions: BTreeMap<u64, Vec<u8>>,
     faults: Vec<(Fault, Vec<u8>)>,
 }
 
 impl Plugin {
-    /// Has cargo build host and plugins.
+    /// Builds host and plugins with cargo.
     pub fn build() -> Self {
         let file = Artefacts::of_tests().plugin("recipe");
         let plain = std::fs::read(file).expect("the plugin");
@@ -48,7 +48,7 @@ impl Plugin {
         &found.expect("a file for each fault").1
     }
 
-    /// The content hash by which the host knows a version.
+    /// Returns the content hash by which the host identifies a version.
     pub fn hash(&self, version: u64) -> String {
         blake3::hash(self.bytes(version)).to_hex().to_string()
     }
