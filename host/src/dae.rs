@@ -278,7 +278,7 @@ fn shared(
     let spawner = Spawner::start(runtime.clone(), end_left(home));
     Ok(SupervisorShared {
         config: Arc::new(config),
-        images: Arc::new(Libraries::default()),
+        libraries: Arc::new(Libraries::default()),
         store: Arc::new(store),
         journal,
         directory: Arc::default(),

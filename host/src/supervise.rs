@@ -80,7 +80,7 @@ pub struct SupervisorShared {
     /// The host's settings.
     pub config: Arc<Config>,
     /// The loaded libraries.
-    pub images: Arc<Libraries>,
+    pub libraries: Arc<Libraries>,
     /// The plugin store.
     pub store: Arc<PluginStore>,
     /// The log.
@@ -121,7 +121,7 @@ struct Supervisor {
     current: Option<Current>,
     history: History,
     health: Health,
-    probation: Option<RollbackWindow>,
+    rollback_window: Option<RollbackWindow>,
     next_checkpoint: Option<Instant>,
     /// Earlier instances that are ending.
     retiring: JoinSet<()>,
@@ -129,14 +129,14 @@ struct Supervisor {
     attempts: u64,
     /// The library in the host's process that runs or ran last. It is kept over a crash and a stop, for the next
     /// start.
-    image: Option<Arc<LibraryUse>>,
+    library: Option<Arc<LibraryUse>>,
 }
 
 /// The instance that answers.
 struct Current {
     instance: Arc<Instance>,
     /// The library that it runs, if it is in-process.
-    image: Option<Arc<LibraryUse>>,
+    library: Option<Arc<LibraryUse>>,
     leased: LeaseReturn,
     /// Completes when the background work ends. Once that has returned, completes when the instance itself ends.
     ending: InstanceEnd,
@@ -301,7 +301,7 @@ impl Supervisor {
     async fn swap(&mut self, built: Built, state: Option<&KeptState>) {
         let Built {
             instance,
-            image,
+            library,
             listening,
         } = built;
         let retired = self.take_away();
@@ -321,10 +321,10 @@ impl Supervisor {
         if instance.greets() || is_after_end {
             self.gate.guests.wake_all();
         }
-        self.image.clone_from(&image);
+        self.library.clone_from(&library);
         self.current = Some(Current {
             instance,
-            image,
+            library,
             leased,
             ending,
         });

@@ -136,11 +136,11 @@
 //! # Reload
 //! The host tries a new file in a separate process before it loads the file itself. This preflight loads the file and
 //! has it read a copy of the state. If the file crashes or hangs there, the host refuses it and keeps the old code.
-//! - `#[daemon(trial = "start")]` makes the preflight also run `start`, with the config and the copy of the state, and
+//! - `#[daemon(preflight = "start")]` makes the preflight also run `start`, with the config and the copy of the state, and
 //!   then `stop`. So a `start` that fails, hangs or crashes is found before any guest waits for it. Use it only if
 //!   `start` can run twice without harm: it opens nothing that only one instance can have, sends nothing, and
 //!   overwrites nothing.
-//! - The owner's setting `trial` takes precedence: `true` only loads the file, `"start"` also starts the daemon, and
+//! - The owner's setting `preflight` takes precedence: `true` only loads the file, `"start"` also starts the daemon, and
 //!   `false` skips the preflight.
 //! - Guests wait while the state moves: for commands that still run, for `save`, and for `start`. If `start` takes
 //!   longer than `start_ms` (10 s), the host refuses the reload. So keep `start` short, and do slow work in `run`.

@@ -43,7 +43,11 @@ fn round(guest: &mut TcpStream, (command, reply): (&str, &str)) -> usize {
 fn a_plain_command_allocates_nothing_in_the_host() {
     let home = tempfile::tempdir().unwrap();
     let plugin = Artefacts::of_tests().plugin("vectors");
-    std::fs::write(home.path().join("config.json5"), "{defaults:{trial:false}}").unwrap();
+    std::fs::write(
+        home.path().join("config.json5"),
+        "{defaults:{preflight:false}}",
+    )
+    .unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dae = runtime
         .block_on(Dae::builder().home(home.path()).start())

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 
 /// Starts an ecosystem in the given home, with the given config.
 async fn start(home: &Path, config: &Value) -> Dae {
-    let mut whole = json!({"scan_ms": 0, "defaults": {"trial": false}});
+    let mut whole = json!({"scan_ms": 0, "defaults": {"preflight": false}});
     for (key, value) in config.as_object().expect("a config is an object") {
         whole[key] = value.clone();
     }

@@ -21,7 +21,7 @@ const BETWEEN: Duration = Duration::from_millis(60);
 pub(super) fn stopping_one_of_two(runtime: &Runtime) {
     let config = json!({
         "stop_grace_ms": 300,
-        "defaults": {"trial": false, "health_ms": 100, "health_misses_max": 2},
+        "defaults": {"preflight": false, "health_ms": 100, "health_misses_max": 2},
     });
     let homes = [(); ENDS + 2].map(|()| tempfile::tempdir().expect("a temporary directory"));
     let mut homes = homes.iter();

@@ -7,7 +7,11 @@ use dae_tests::{Ecosystem, spoil};
 use serde_json::json;
 
 /// Flags of `install` for both modes, and for the host's process without a preflight.
-const WAYS: [&[&str]; 3] = [&[], &["--isolate"], &["--settings", r#"{"trial": false}"#]];
+const WAYS: [&[&str]; 3] = [
+    &[],
+    &["--isolate"],
+    &["--settings", r#"{"preflight": false}"#],
+];
 
 /// Writes a copy of a plugin in which the name of a library or a symbol is replaced by one that does not exist.
 fn renamed(ecosystem: &Ecosystem, library: &str, (from, to): (&str, &str)) -> PathBuf {

@@ -48,7 +48,7 @@ fn what_makes_no_sense_is_refused_with_the_members_name() {
 fn no_time_is_too_long_to_compute_with() {
     let most = u64::MAX;
     let defaults = json!({
-        "checkpoint_s": most, "probation_ms": most, "health_ms": most, "trial_ms": most, "after_ms": most,
+        "checkpoint_s": most, "rollback_window_ms": most, "health_ms": most, "preflight_ms": most, "after_ms": most,
         "restart": {
             "backoff_first_ms": most, "backoff_max_ms": most, "served_ms": most, "healthy_ms": most,
             "burst_ms": most, "slow_ms": most,

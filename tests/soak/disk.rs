@@ -34,8 +34,8 @@ pub fn keep_mounts_apart() -> Result<(), String> {
     let apart = apart.map_err(|error| format!("it may not mount a file system: {error}"));
     // Only a mount shows whether the process may mount.
     apart.and_then(|()| {
-        let trial = tempfile::tempdir().map_err(|error| error.to_string())?;
-        Disk::over(trial.path()).map(drop)
+        let tried = tempfile::tempdir().map_err(|error| error.to_string())?;
+        Disk::over(tried.path()).map(drop)
     })
 }
 

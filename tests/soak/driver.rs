@@ -252,8 +252,8 @@ fn config() -> Value {
         "drop_in_poll_ms": 500,
         "defaults": {
             "restart": restart,
-            "probation_ms": 0,
-            "trial_ms": patience_ms,
+            "rollback_window_ms": 0,
+            "preflight_ms": patience_ms,
             "health_misses_max": 20,
         },
         "daemons": {CHECKPOINTED.as_str(): {"checkpoint_s": 1}},

@@ -193,7 +193,7 @@ fn what_was(status: &Status) -> Vec<Fact> {
         facts.push(("quarantined", text));
     }
     facts.extend(status.retired.map(|all| ("retired", retired(all))));
-    facts.extend(status.images.map(|all| ("loaded plugins", loaded(all))));
+    facts.extend(status.libraries.map(|all| ("loaded plugins", loaded(all))));
     if !status.recent.is_empty() {
         facts.push(("recent restarts", status.recent.clone()));
     }
@@ -226,8 +226,8 @@ fn retired(retired: Retired) -> String {
 }
 
 /// Formats loaded libraries: `7 of at most 900, 3.6 MiB`.
-fn loaded(images: LoadedLibraries) -> String {
-    let LoadedLibraries { loaded, max, bytes } = images;
+fn loaded(libraries: LoadedLibraries) -> String {
+    let LoadedLibraries { loaded, max, bytes } = libraries;
     format!("{loaded} of at most {max}, {}", words::mebibytes(bytes))
 }
 

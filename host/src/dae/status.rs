@@ -98,7 +98,7 @@ impl Inner {
             calls: self.gate.stats.calls(),
             errors: self.gate.stats.errors(),
             guests: self.gate.guests.count() as u64,
-            images: Some(self.images()),
+            libraries: Some(self.libraries()),
             ..Status::default()
         }
     }
@@ -111,19 +111,19 @@ impl Inner {
         is_limited.then(|| config.command_ms.saturating_add(config.instance_wait_ms))
     }
 
-    fn images(&self) -> LoadedLibraries {
-        let images = &self.shared.images;
+    fn libraries(&self) -> LoadedLibraries {
+        let libraries = &self.shared.libraries;
         LoadedLibraries {
-            loaded: images.count() as u64,
-            max: self.shared.config.images_max as u64,
-            bytes: images.bytes(),
+            loaded: libraries.count() as u64,
+            max: self.shared.config.libraries_max as u64,
+            bytes: libraries.bytes(),
         }
     }
 
     fn retired(&self, left: &RetiredCounts) -> Option<Retired> {
         (left.generations > 0).then(|| Retired {
             generations: left.generations,
-            bytes: self.shared.images.idle_bytes(&left.hashes),
+            bytes: self.shared.libraries.idle_bytes(&left.hashes),
             left_behind: left.left_behind,
         })
     }

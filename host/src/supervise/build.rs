@@ -56,7 +56,7 @@ enum LoadedCode {
 pub(super) struct Built {
     pub(super) instance: Arc<Instance>,
     /// The library that it runs, if it is in-process.
-    pub(super) image: Option<Arc<LibraryUse>>,
+    pub(super) library: Option<Arc<LibraryUse>>,
     pub(super) listening: Option<Listener>,
 }
 
@@ -107,10 +107,10 @@ impl Supervisor {
             code,
         } = successor;
         let state = state.map(|kept| kept.state.clone());
-        let (instance, image) = match code {
-            LoadedCode::Here(image) => {
-                let started = self.start_here(&spec, attempt, (&image, state)).await?;
-                (started, Some(image))
+        let (instance, library) = match code {
+            LoadedCode::Here(library) => {
+                let started = self.start_here(&spec, attempt, (&library, state)).await?;
+                (started, Some(library))
             }
             LoadedCode::Apart(loaded) => {
                 let started = self.start_apart(spec, attempt, (*loaded, state)).await?;
@@ -119,7 +119,7 @@ impl Supervisor {
         };
         Ok(Built {
             instance: Arc::new(instance),
-            image,
+            library,
             listening,
         })
     }
@@ -150,13 +150,13 @@ impl Supervisor {
         &self,
         spec: &DaemonSpec,
         attempt: Attempt,
-        (image, state): (&LibraryUse, Option<Box<RawValue>>),
+        (library, state): (&LibraryUse, Option<Box<RawValue>>),
     ) -> Result<Instance, String> {
         let place = (Mode::InProcess, attempt);
         let plan = StartPlan {
-            image: image.image(),
+            library: library.library(),
             manifest: Arc::clone(&spec.artefact.manifest),
-            commands: image.commands(&spec.artefact.manifest),
+            commands: library.commands(&spec.artefact.manifest),
             resident: HostedInstance {
                 identity: Arc::new(identity(spec, place, std::process::id())),
                 config: spec.config.to_string(),
@@ -175,8 +175,8 @@ impl Supervisor {
     /// has no space left for it, the code runs in a process of its own.
     async fn load(&self, spec: &DaemonSpec, attempt: Attempt) -> Result<LoadedCode, String> {
         if self.where_to(spec) == Mode::InProcess {
-            match self.image(spec).await {
-                Ok(image) => return Ok(LoadedCode::Here(image)),
+            match self.library(spec).await {
+                Ok(library) => return Ok(LoadedCode::Here(library)),
                 Err(fault) if fault.is_of_loader && Spawner::is_possible() => {
                     let apart = self.load_apart(spec, attempt).await?;
                     let text = format!(
@@ -193,13 +193,13 @@ impl Supervisor {
         Ok(LoadedCode::Apart(Box::new(apart)))
     }
 
-    async fn image(&self, spec: &DaemonSpec) -> Result<Arc<LibraryUse>, LibraryFault> {
+    async fn library(&self, spec: &DaemonSpec) -> Result<Arc<LibraryUse>, LibraryFault> {
         let artefact = Arc::clone(&spec.artefact);
         let store = Arc::clone(&self.shared.store);
         let copy = move || store.image(&artefact);
         let limit = self.shared.config.start_limit();
-        let image = self.shared.images.get(&spec.artefact.hash, copy);
-        timeout(limit, image).await.unwrap_or_else(|_| {
+        let library = self.shared.libraries.get(&spec.artefact.hash, copy);
+        timeout(limit, library).await.unwrap_or_else(|_| {
             let text = format!(
                 "it was not loaded within {limit:?}; a thread of the host is left behind with it"
             );
@@ -255,12 +255,14 @@ impl Supervisor {
     /// Returns the place where the code runs: in-process while the process may load another library, which it never
     /// unloads.
     fn where_to(&self, spec: &DaemonSpec) -> Mode {
-        let SupervisorShared { images, config, .. } = &*self.shared;
-        if spec.mode == Mode::Subprocess || images.has(&spec.artefact.hash) {
+        let SupervisorShared {
+            libraries, config, ..
+        } = &*self.shared;
+        if spec.mode == Mode::Subprocess || libraries.has(&spec.artefact.hash) {
             return spec.mode;
         }
-        let count = images.count();
-        if count >= config.images_max {
+        let count = libraries.count();
+        if count >= config.libraries_max {
             let text = format!(
                 "{count} files are loaded into the host's process, as many as it may keep (a thread key of the process each, \
                  for ever); this one runs in a process of its own until the host is restarted"
@@ -268,8 +270,8 @@ impl Supervisor {
             self.shared.tell(&spec.name, None, "warn", &text);
             return Mode::Subprocess;
         }
-        if count == config.images_warn && count > 0 {
-            let max = config.images_max;
+        if count == config.libraries_warn && count > 0 {
+            let max = config.libraries_max;
             let text = format!(
                 "{count} files are loaded into the host's process; from {max} on, new ones run in their own"
             );
@@ -290,7 +292,7 @@ impl Supervisor {
             port: spec.port.unwrap_or(0),
             generation: 0,
             config: spec.config.to_string(),
-            trial: None,
+            preflight: None,
             start_ms: self.shared.config.start_ms,
             bounds: spec.settings.bounds.clone(),
             nice: spec.settings.nice,

@@ -226,11 +226,11 @@ impl Daemon {
             current: None,
             history: History::default(),
             health: Health::default(),
-            probation: None,
+            rollback_window: None,
             next_checkpoint: None,
             retiring: JoinSet::new(),
             attempts: 0,
-            image: None,
+            library: None,
         };
         tokio::spawn(supervisor.run(inbox));
         Daemon { gate, orders, now }

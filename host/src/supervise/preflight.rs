@@ -26,19 +26,23 @@ impl Supervisor {
         spec: &DaemonSpec,
         from: &StartFrom,
     ) -> Result<(), String> {
-        let Some(starts) = self.trial_of(spec) else {
+        let Some(starts) = self.preflight_of(spec) else {
             return Ok(());
         };
         let asked = Instant::now();
         if starts {
             // A start is specific to one daemon, so its result isn't shared.
-            let state = self.state_for_trial(from).await?;
+            let state = self.state_for_preflight(from).await?;
             return self.try_alone(spec, starts, state).await;
         }
-        let mut turn = self.shared.images.trial_turn(&spec.artefact.hash).await;
-        let state = self.state_for_trial(from).await?;
+        let mut turn = self
+            .shared
+            .libraries
+            .preflight_turn(&spec.artefact.hash)
+            .await;
+        let state = self.state_for_preflight(from).await?;
         let has_passed = matches!(*turn, PreflightRecord::Passed);
-        if (has_passed && state.is_none()) || self.shared.images.has(&spec.artefact.hash) {
+        if (has_passed && state.is_none()) || self.shared.libraries.has(&spec.artefact.hash) {
             return Ok(());
         }
         if let PreflightRecord::Failed(at, reason) = &*turn
@@ -64,7 +68,7 @@ impl Supervisor {
         result
     }
 
-    async fn state_for_trial(&self, from: &StartFrom) -> Result<Option<Box<RawValue>>, String> {
+    async fn state_for_preflight(&self, from: &StartFrom) -> Result<Option<Box<RawValue>>, String> {
         match from {
             StartFrom::Kept => self.state_to_try().await,
             StartFrom::Nothing => Ok(None),
@@ -78,7 +82,7 @@ impl Supervisor {
         starts: bool,
         state: Option<Box<RawValue>>,
     ) -> Result<(), String> {
-        let plan = self.trial_plan(spec, starts);
+        let plan = self.preflight_plan(spec, starts);
         let spawner = self.shared.spawner.clone();
         let tried = self.shared.runtime.spawn(async move {
             let loaded = Subprocess::load(plan, &spawner).await?;
@@ -86,38 +90,39 @@ impl Supervisor {
         });
         let tried = tried
             .await
-            .map_err(|error| format!("its trial has no result: {}", blocking::why(error)))?;
-        tried.map_err(|text| format!("its trial failed: {text}"))
+            .map_err(|error| format!("its preflight has no result: {}", blocking::why(error)))?;
+        tried.map_err(|text| format!("its preflight failed: {text}"))
     }
 
     /// Returns whether the preflight also starts the daemon, or `None` if there is no preflight. A preflight that
     /// only loads is skipped for a subprocess, which is its own preflight, and for a file that is already loaded.
-    fn trial_of(&self, spec: &DaemonSpec) -> Option<bool> {
+    fn preflight_of(&self, spec: &DaemonSpec) -> Option<bool> {
         let manifest = &spec.artefact.manifest;
-        let of_plugin = match manifest.trial.as_deref() {
+        let of_plugin = match manifest.preflight.as_deref() {
             Some("start") => Preflight::With(PreflightStep::Start),
             _ => Preflight::Whether(true),
         };
-        let wanted = spec.settings.trial.unwrap_or(of_plugin);
+        let wanted = spec.settings.preflight.unwrap_or(of_plugin);
         if wanted == Preflight::Whether(false) || !Spawner::is_possible() {
             return None;
         }
         let starts = wanted == Preflight::With(PreflightStep::Start) && !manifest.exclusive;
-        let is_known = spec.mode == Mode::Subprocess || self.shared.images.has(&spec.artefact.hash);
+        let is_known =
+            spec.mode == Mode::Subprocess || self.shared.libraries.has(&spec.artefact.hash);
         (starts || !is_known).then_some(starts)
     }
 
-    fn trial_plan(&self, spec: &DaemonSpec, starts: bool) -> SubprocessPlan {
+    fn preflight_plan(&self, spec: &DaemonSpec, starts: bool) -> SubprocessPlan {
         let config = &self.shared.config;
         // The limit for each step of the preflight itself: loading the file, and reading the state.
-        let step = durations::ms(spec.settings.trial_ms);
+        let step = durations::ms(spec.settings.preflight_ms);
         let more = match starts {
             true => config.start_limit() + config.stop_grace(),
             false => Duration::ZERO,
         };
         SubprocessPlan {
             message: StartMessage {
-                trial: Some(PreflightMessage {
+                preflight: Some(PreflightMessage {
                     starts,
                     stop_ms: config.stop_grace_ms,
                 }),

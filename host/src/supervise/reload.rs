@@ -100,8 +100,8 @@ impl Supervisor {
             set_aside,
         };
         let state = state.cloned();
-        self.probation = match is_reload {
-            true => self.probation_behind(old, left),
+        self.rollback_window = match is_reload {
+            true => self.rollback_window_behind(old, left),
             false => None,
         };
         self.swap(built, state.as_ref()).await;

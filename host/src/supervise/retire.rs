@@ -66,7 +66,7 @@ impl RetiringInstance {
         let grace = shared.config.stop_grace();
         drain(&mut current, grace).await;
         let Current {
-            instance, image, ..
+            instance, library, ..
         } = current;
         let identity = Arc::clone(&instance.identity);
         let faults = instance.end(grace).await.err().unwrap_or_default();
@@ -74,10 +74,10 @@ impl RetiringInstance {
             shared.tell(&identity.name, Some(identity.generation), "warn", fault);
         }
         let is_left_behind = faults.iter().any(|fault| instance::is_left_behind(fault));
-        if let Some(image) = image.filter(|_| identity.mode == Mode::InProcess) {
-            now.running().retired.add(image.hash(), is_left_behind);
+        if let Some(library) = library.filter(|_| identity.mode == Mode::InProcess) {
+            now.running().retired.add(library.hash(), is_left_behind);
             if is_left_behind {
-                image.leave_behind();
+                library.leave_behind();
             }
         }
         faults

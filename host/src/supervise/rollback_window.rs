@@ -29,15 +29,15 @@ pub(super) struct RollbackWindow {
 
 impl Supervisor {
     /// Returns the rollback window after `self.spec` has taken over from `old`, which left the state `left`.
-    pub(super) fn probation_behind(
+    pub(super) fn rollback_window_behind(
         &mut self,
         old: DaemonSpec,
         left: Option<KeptState>,
     ) -> Option<RollbackWindow> {
         let is_new = old.artefact.hash != self.spec.artefact.hash;
-        let probation_ms = self.spec.settings.probation_ms;
-        let until = durations::after(Instant::now(), durations::ms(probation_ms));
-        let Some(before) = self.probation.take().filter(RollbackWindow::is_on) else {
+        let rollback_window_ms = self.spec.settings.rollback_window_ms;
+        let until = durations::after(Instant::now(), durations::ms(rollback_window_ms));
+        let Some(before) = self.rollback_window.take().filter(RollbackWindow::is_on) else {
             return is_new.then_some(RollbackWindow {
                 until,
                 back: old,
@@ -70,11 +70,12 @@ impl Supervisor {
     /// # Errors
     /// Returns the reason if the proven code doesn't start any more.
     pub(super) async fn roll_back(&mut self, cause: &str) -> Result<bool, String> {
-        let Some(probation) = self.probation.take().filter(RollbackWindow::is_on) else {
+        let Some(rollback_window) = self.rollback_window.take().filter(RollbackWindow::is_on)
+        else {
             return Ok(false);
         };
-        let back = probation.back.clone();
-        let (built, state) = self.build_from(&back, probation.states()).await?;
+        let back = rollback_window.back.clone();
+        let (built, state) = self.build_from(&back, rollback_window.states()).await?;
         let bad = std::mem::replace(&mut self.spec, back).artefact;
         let generation = built.instance.identity.generation;
         self.swap(built, state.as_ref()).await;

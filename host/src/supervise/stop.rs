@@ -87,7 +87,7 @@ impl Supervisor {
         self.all_retired().await;
         self.at(None);
         self.history.clear();
-        self.probation = None;
+        self.rollback_window = None;
         self.set(DaemonState::Stopped);
         match faults.is_empty() {
             true => Ok(OrderResult::default()),

@@ -46,9 +46,11 @@ pub struct Config {
     pub stop_grace_ms: u64,
     /// The number of loaded files from which on new ones run in subprocesses. Each takes one of the process's 1,024
     /// pthread keys permanently, and a process without free keys aborts (measured at about 1,020 files).
-    pub images_max: usize,
+    #[serde(alias = "images_max")]
+    pub libraries_max: usize,
     /// The number of loaded files at which a warning is logged; 0 means never.
-    pub images_warn: usize,
+    #[serde(alias = "images_warn")]
+    pub libraries_warn: usize,
     /// The interval at which the drop-in directory is checked in case events were lost; less than 100 counts as 100.
     pub drop_in_poll_ms: u64,
     /// The time for which a drop-in's file may be missing before the daemon is uninstalled: a file is often replaced in
@@ -142,8 +144,8 @@ impl Default for Config {
             half_line_ms: 60_000,
             start_ms: 10_000,
             stop_grace_ms: 5_000,
-            images_max: 900,
-            images_warn: 700,
+            libraries_max: 900,
+            libraries_warn: 700,
             drop_in_poll_ms: 5_000,
             drop_in_gone_ms: 10_000,
             scan_ms: 5_000,
@@ -197,7 +199,7 @@ impl Config {
             ("half_line_ms", self.half_line_ms),
             ("start_ms", self.start_ms),
             ("stop_grace_ms", self.stop_grace_ms),
-            ("images_max", self.images_max as u64),
+            ("libraries_max", self.libraries_max as u64),
             ("drop_in_poll_ms", self.drop_in_poll_ms),
         ])?;
         if self.line_bytes_max > SINK_BYTES_MAX {
@@ -299,7 +301,7 @@ mod tests {
         ("{start_ms: 0}", "start_ms"),
         ("{start_ms: 'soon'}", "start_ms"),
         ("{stop_grace_ms: 0}", "stop_grace_ms"),
-        ("{images_max: 0}", "images_max"),
+        ("{libraries_max: 0}", "libraries_max"),
         ("{drop_in_poll_ms: 0}", "drop_in_poll_ms"),
         ("{scan_ports_never: ['9000-8000']}", "scan_ports_never[0]"),
         ("{scan_ports_never: 5}", "scan_ports_never"),
@@ -326,9 +328,9 @@ mod tests {
             );
         }
         for text in [
-            "{dae_port: 0, command_ms: 0, instance_wait_ms: 0, images_warn: 0, scan_ms: 0}",
+            "{dae_port: 0, command_ms: 0, instance_wait_ms: 0, libraries_warn: 0, scan_ms: 0}",
             "{command_ms: 18446744073709551615, start_ms: 18446744073709551615}",
-            "{defaults: null, daemons: {A: {after_ms: 0, probation_ms: 0, checkpoint_s: 0, health_ms: 0}}}",
+            "{defaults: null, daemons: {A: {after_ms: 0, rollback_window_ms: 0, checkpoint_s: 0, health_ms: 0}}}",
             "{} // the end",
         ] {
             assert!(Config::parse(text).is_ok(), "{text}");

@@ -86,7 +86,8 @@ pub struct Manifest {
     pub state_version: Option<u32>,
     /// `start`, if the preflight must also start the daemon and stop it again.
     #[serde(default)]
-    pub trial: Option<String>,
+    #[serde(alias = "trial")]
+    pub preflight: Option<String>,
 }
 
 /// A command of a daemon.

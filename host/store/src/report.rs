@@ -153,8 +153,8 @@ pub struct Status {
     #[serde(default)]
     pub retired: Option<Retired>,
     /// The plugins loaded by the host's process. Only in Dae's own status.
-    #[serde(default)]
-    pub images: Option<LoadedLibraries>,
+    #[serde(default, alias = "images")]
+    pub libraries: Option<LoadedLibraries>,
 }
 
 /// The remains of ended instances in the host's process, which never unloads a library.

@@ -26,7 +26,7 @@ pub enum OnPanic {
 
 /// The preflight of a new file in a subprocess, before it replaces the running code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "`trial` is true, false or \"start\"")]
+#[serde(untagged, expecting = "`preflight` is true, false or \"start\"")]
 pub enum Preflight {
     /// Load and check the file and let it read a copy of the state, or skip the preflight.
     Whether(bool),
@@ -79,13 +79,13 @@ pub struct Settings {
     /// The environment of its subprocess, in addition to the few variables that every subprocess gets.
     pub env: BTreeMap<String, String>,
     /// The preflight of a new file: none, loading, or also starting the daemon. If absent, the plugin decides: loading
-    /// only, unless it says `trial = "start"`. An exclusive daemon is never started in a preflight.
-    pub trial: Option<Preflight>,
+    /// only, unless it says `preflight = "start"`. An exclusive daemon is never started in a preflight.
+    pub preflight: Option<Preflight>,
     /// The time limit of the preflight (ms). Loading and checking takes milliseconds, but a static constructor may hang
     /// forever.
-    pub trial_ms: u64,
+    pub preflight_ms: u64,
     /// The rollback window: the time after a reload in which a crash restores the previous code (ms); 0 means never.
-    pub probation_ms: u64,
+    pub rollback_window_ms: u64,
     /// The interval of snapshots while it runs (s); 0 means only at a stop or reload.
     pub checkpoint_s: u64,
     /// The interval of health checks (ms); 0 means never.
@@ -106,9 +106,9 @@ impl Default for Settings {
             bounds: Bounds::default(),
             nice: None,
             env: BTreeMap::new(),
-            trial: None,
-            trial_ms: 5_000,
-            probation_ms: 30_000,
+            preflight: None,
+            preflight_ms: 5_000,
+            rollback_window_ms: 30_000,
             checkpoint_s: 0,
             health_ms: 5_000,
             health_misses_max: 3,
@@ -124,10 +124,11 @@ impl Settings {
     pub fn of(layers: &[&Value]) -> Result<Self, String> {
         let mut merged = Value::Object(serde_json::Map::new());
         for layer in layers {
-            if !matches!(layer, Value::Object(_) | Value::Null) {
-                return Err(format!("expected an object of settings, got {layer}"));
+            match layer {
+                Value::Object(members) => merge(&mut merged, &by_current_names(members)?),
+                Value::Null => {}
+                _ => return Err(format!("expected an object of settings, got {layer}")),
             }
-            merge(&mut merged, layer);
         }
         let settings: Settings =
             serde_path_to_error::deserialize(merged).map_err(|error| told(&error))?;
@@ -139,7 +140,7 @@ impl Settings {
         let Settings { bounds, .. } = self;
         check_positive(&[
             ("panics_max", self.panics_max.into()),
-            ("trial_ms", self.trial_ms),
+            ("preflight_ms", self.preflight_ms),
             ("health_misses_max", self.health_misses_max.into()),
             ("bounds.memory_bytes", bounds.memory_bytes.unwrap_or(1)),
             ("bounds.cpu_s", bounds.cpu_s.unwrap_or(1)),
@@ -155,6 +156,32 @@ impl Settings {
             .iter()
             .try_for_each(|(name, value)| check_variable(name, value))
     }
+}
+
+/// Earlier names of members, each with the current one. They are replaced before layers are merged, so that a later layer
+/// overrides an earlier one under either name.
+const EARLIER_NAMES: [(&str, &str); 3] = [
+    ("trial", "preflight"),
+    ("trial_ms", "preflight_ms"),
+    ("probation_ms", "rollback_window_ms"),
+];
+
+/// Returns a layer with the current names of its members.
+///
+/// # Errors
+/// A member is given under both names.
+fn by_current_names(layer: &serde_json::Map<String, Value>) -> Result<Value, String> {
+    let mut layer = layer.clone();
+    for (earlier, current) in EARLIER_NAMES {
+        if let Some(value) = layer.remove(earlier)
+            && layer.insert(current.to_owned(), value).is_some()
+        {
+            return Err(format!(
+                "{current} is given twice: `{earlier}` is its earlier name; keep one of them"
+            ));
+        }
+    }
+    Ok(Value::Object(layer))
 }
 
 /// Checks an environment variable: the system accepts no other names and values.
@@ -200,7 +227,7 @@ fn merge(under: &mut Value, over: &Value) {
                 merge(under.entry(key).or_insert(Value::Null), value);
             }
         }
-        // The layer is absent.
+        // An absent object changes nothing.
         (Value::Object(_), Value::Null) => {}
         (under, over) => *under = over.clone(),
     }
@@ -226,11 +253,27 @@ mod tests {
     }
 
     #[test]
+    fn earlier_names_are_accepted_in_each_layer_and_the_later_layer_wins() {
+        let of = |layers: &[&Value]| {
+            let settings = Settings::of(layers)?;
+            Ok((settings.preflight, settings.rollback_window_ms))
+        };
+        let earlier = json!({"trial": false, "trial_ms": 7, "probation_ms": 1});
+        let current = json!({"preflight": true, "rollback_window_ms": 2});
+        let (off, on) = (Preflight::Whether(false), Preflight::Whether(true));
+        assert_eq!(of(&[&current, &earlier]), Ok((Some(off), 1)));
+        assert_eq!(of(&[&earlier, &current]), Ok((Some(on), 2)));
+        let both = json!({"trial": false, "preflight": true});
+        let error: String = of(&[&both]).unwrap_err();
+        assert!(error.contains("`trial` is its earlier name"), "{error}");
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_with_the_members_name() {
         for (given, member) in [
             (json!({"panics_max": 0}), "panics_max"),
             (json!({"health_misses_max": 0}), "health_misses_max"),
-            (json!({"trial_ms": 0}), "trial_ms"),
+            (json!({"preflight_ms": 0}), "preflight_ms"),
             (json!({"nice": 100}), "nice"),
             (json!({"nice": -21}), "nice"),
             (json!({"nice": i64::MAX}), "nice"),
@@ -257,23 +300,23 @@ mod tests {
             assert!(told.contains(member), "{given}: {told}");
         }
         let most = json!({
-            "after_ms": u64::MAX, "trial_ms": u64::MAX, "probation_ms": u64::MAX, "checkpoint_s": u64::MAX,
+            "after_ms": u64::MAX, "preflight_ms": u64::MAX, "rollback_window_ms": u64::MAX, "checkpoint_s": u64::MAX,
             "health_ms": u64::MAX, "bounds": {"cpu_s": u64::MAX, "core_bytes": 0}, "env": {"A": ""},
         });
         assert!(Settings::of(&[&most]).is_ok());
     }
 
     #[test]
-    fn a_trial_is_one_of_three_words_or_what_the_plugin_says() {
-        let trial = |given: Value| Settings::of(&[&given]).map(|settings| settings.trial);
-        assert_eq!(trial(json!({})), Ok(None));
+    fn a_preflight_is_one_of_three_words_or_what_the_plugin_says() {
+        let preflight = |given: Value| Settings::of(&[&given]).map(|settings| settings.preflight);
+        assert_eq!(preflight(json!({})), Ok(None));
         assert_eq!(
-            trial(json!({"trial": false})),
+            preflight(json!({"preflight": false})),
             Ok(Some(Preflight::Whether(false)))
         );
         let start = Ok(Some(Preflight::With(PreflightStep::Start)));
-        assert_eq!(trial(json!({"trial": "start"})), start);
-        let error = trial(json!({"trial": "run"})).unwrap_err();
+        assert_eq!(preflight(json!({"preflight": "start"})), start);
+        let error = preflight(json!({"preflight": "run"})).unwrap_err();
         assert!(error.contains("true, false or \"start\""), "{error}");
     }
 }

@@ -24,7 +24,7 @@ use syn::{Error, Item, parse_macro_input};
 /// - `#[daemon(state = T)]`: hands a state of type `T` from one instance to the next, by `From<&Self> for T` and
 ///   `From<T> for Self`. The methods `save` and `start` can do the same. `state_version = 2` numbers the shape of the
 ///   state.
-/// - `#[daemon(trial = "start")]`: runs `start` as well in the preflight of a new file.
+/// - `#[daemon(preflight = "start")]`: runs `start` as well in the preflight of a new file.
 ///
 /// The crate `dae_plugin_api` documents the methods of the `impl`. A crate has one daemon.
 #[proc_macro_attribute]

@@ -56,7 +56,7 @@ fn tail(daemon: &Daemon) -> String {
         let _ = write!(tail, ",\"state_version\":{}", state::version(daemon));
     }
     if daemon.options.is_tried_by_start {
-        tail.push_str(",\"trial\":\"start\"");
+        tail.push_str(",\"preflight\":\"start\"");
     }
     let _ = write!(tail, ",\"commands\":[{}]}}", commands.join(","));
     tail

@@ -38,7 +38,7 @@ pub struct Options {
     pub is_exclusive: bool,
     pub state: Option<Type>,
     pub state_version: Option<u32>,
-    /// Set by `trial = "start"`: the preflight of a new file also starts the daemon.
+    /// Set by `preflight = "start"`: the preflight of a new file also starts the daemon.
     pub is_tried_by_start: bool,
 }
 
@@ -208,9 +208,12 @@ fn check_impl(item: &ItemImpl) -> Result<()> {
     Ok(())
 }
 
+/// The option of a preflight. `trial` is its earlier name.
+const PREFLIGHT_NAMES: [&str; 2] = ["preflight", "trial"];
+
 fn read_options(tokens: TokenStream) -> Result<Options> {
     let mut options = Options::default();
-    let mut trial: Option<LitStr> = None;
+    let mut preflight: Option<LitStr> = None;
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("name") {
             options.name = Some(meta.value()?.parse()?);
@@ -220,29 +223,29 @@ fn read_options(tokens: TokenStream) -> Result<Options> {
             options.state = Some(meta.value()?.parse()?);
         } else if meta.path.is_ident("state_version") {
             options.state_version = Some(meta.value()?.parse::<LitInt>()?.base10_parse()?);
-        } else if meta.path.is_ident("trial") {
-            trial = Some(meta.value()?.parse()?);
+        } else if PREFLIGHT_NAMES.iter().any(|name| meta.path.is_ident(name)) {
+            preflight = Some(meta.value()?.parse()?);
         } else {
-            let text = "#[daemon] knows `name = \"…\"`, `exclusive`, `state = Type`, `state_version = N` and `trial = \"start\"`, and nothing else";
+            let text = "#[daemon] knows `name = \"…\"`, `exclusive`, `state = Type`, `state_version = N` and `preflight = \"start\"`, and nothing else";
             return Err(meta.error(text));
         }
         Ok(())
     });
     parser.parse2(tokens)?;
-    options.is_tried_by_start = read_trial(trial.as_ref(), options.is_exclusive)?;
+    options.is_tried_by_start = read_preflight(preflight.as_ref(), options.is_exclusive)?;
     Ok(options)
 }
 
-fn read_trial(trial: Option<&LitStr>, is_exclusive: bool) -> Result<bool> {
-    match trial {
+fn read_preflight(preflight: Option<&LitStr>, is_exclusive: bool) -> Result<bool> {
+    match preflight {
         None => Ok(false),
         Some(word) if word.value() != "start" => fault(
             word,
-            "a trial only loads the file, unless it says `trial = \"start\"`; whether there is one at all is its owner's to say",
+            "a preflight only loads the file, unless it says `preflight = \"start\"`; the owner's setting `preflight` turns it off",
         ),
         Some(word) if is_exclusive => fault(
             word,
-            "an `exclusive` daemon can't be started for a trial, beside the one that runs",
+            "an `exclusive` daemon can't be started in a preflight, beside the running one",
         ),
         Some(_) => Ok(true),
     }

@@ -31,7 +31,7 @@ impl Home {
             &process::last_of(&process::processors()),
         );
         let mut ecosystem = Ecosystem::start_with(Artefacts::released());
-        let flags = ["--settings", "{\"trial\":false}"];
+        let flags = ["--settings", "{\"preflight\":false}"];
         drop(ecosystem.install("Measured", "measured", &flags));
         let port = ecosystem.port_of("Measured");
         ecosystem.stop();

@@ -1,7 +1,7 @@
 //! The host's memory growth over many reloads of files with different content, in both modes.
 //!
 //! A library is never closed. In-process each reload therefore leaves one mapped, until the host has as many as it
-//! keeps (`images_max`). Later reloads go to a subprocess. Every reload is checked: the new version answers on the same
+//! keeps (`libraries_max`). Later reloads go to a subprocess. Every reload is checked: the new version answers on the same
 //! connection, and the count has not changed.
 
 use dae_tests::{Control, Guest, process};

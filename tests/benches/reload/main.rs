@@ -44,7 +44,7 @@ const COMMAND: &[u8] = b"version\n";
 /// preflight, whatever the setting.
 const WAYS: [(&str, &[&str], bool); 3] = [
     ("in-process", &[], true),
-    ("without its trial", &[], false),
+    ("without its preflight", &[], false),
     ("subprocess", &["--isolate"], true),
 ];
 
@@ -129,16 +129,16 @@ fn all_ways(reloads: u64) -> Value {
         println!("{}", times.row(label));
         rows.push(times.json(label));
     };
-    for (label, flags, has_trial) in WAYS {
-        tell(label, &measure(flags, has_trial, reloads));
+    for (label, flags, has_preflight) in WAYS {
+        tell(label, &measure(flags, has_preflight, reloads));
     }
     tell("kill and restart", &plain::measure(reloads));
     json!({"reloads": reloads, "rows": rows})
 }
 
-fn measure(flags: &[&str], has_trial: bool, reloads: u64) -> Times {
+fn measure(flags: &[&str], has_preflight: bool, reloads: u64) -> Times {
     let bakery = Bakery::open();
-    let settings = json!({"trial": has_trial, "probation_ms": 0});
+    let settings = json!({"preflight": has_preflight, "rollback_window_ms": 0});
     let (source, mut guest) = bakery.install(&settings, flags);
     let mut times = Times::new();
     for version in 2..2 + reloads {

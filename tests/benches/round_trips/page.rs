@@ -144,7 +144,7 @@ fn reloads() -> String {
         let label = shown(&way["label"]);
         let target = match label {
             "in-process" => "15 / 2 ms",
-            "without its trial" => "5 / 2 ms",
+            "without its preflight" => "5 / 2 ms",
             _ => "",
         };
         let (new, pause) = (ms("new_ms", "p50"), ms("pause_ms", "p99"));

@@ -206,7 +206,7 @@ fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
     let mut there = Vec::new();
     let mut bare = Vec::new();
     let (home, port) = installed("measured", &[])?;
-    let (untried, untried_port) = installed("measured", &["--settings", "{\"trial\":false}"])?;
+    let (untried, untried_port) = installed("measured", &["--settings", "{\"preflight\":false}"])?;
     let (isolated, isolated_port) = installed("measured", &["--isolate"])?;
     for _ in 0..starts.max(1) {
         let host = spawn(&home)?;
@@ -230,7 +230,7 @@ fn one_daemon(starts: usize) -> Result<Vec<Row>, String> {
         .target(15.0)
         .beside(beside, bare),
         row(
-            "start to first reply, without a trial",
+            "start to first reply, without a preflight",
             "ms",
             figures::median(without),
         )

@@ -49,7 +49,7 @@ fn growth(kitchen: &Kitchen, flags: &[&str]) -> u64 {
 #[test]
 fn memory_that_a_reload_leaves_behind_is_bounded() {
     // There is no preflight: it takes time and leaves nothing in the host.
-    let config = json!({"defaults": {"trial": false, "probation_ms": 0}});
+    let config = json!({"defaults": {"preflight": false, "rollback_window_ms": 0}});
     for (flags, bytes_max) in [
         (&[][..], IN_PROCESS_BYTES_MAX),
         (&["--isolate"][..], SUBPROCESS_BYTES_MAX),
@@ -68,8 +68,9 @@ fn memory_that_a_reload_leaves_behind_is_bounded() {
 
 #[test]
 fn a_file_too_many_runs_in_a_process_of_its_own_and_nobody_notices() {
-    const IMAGES_MAX: u64 = 3;
-    let kitchen = Kitchen::configured(&json!({"images_max": IMAGES_MAX, "images_warn": 2}));
+    const LIBRARIES_MAX: u64 = 3;
+    let kitchen =
+        Kitchen::configured(&json!({"libraries_max": LIBRARIES_MAX, "libraries_warn": 2}));
     let (_, mut guest) = kitchen.install(&[]);
     let host = u64::from(kitchen.ecosystem.pid());
     let traffic = Traffic::start(kitchen.ecosystem.port_of(NAME));
@@ -78,7 +79,7 @@ fn a_file_too_many_runs_in_a_process_of_its_own_and_nobody_notices() {
         assert!(output.stdout.starts_with("accepted"), "{output:#?}");
         assert_eq!(version(&mut guest), number);
         let is_in_host = kitchen.ecosystem.status(NAME)["pid"] == host;
-        assert_eq!(is_in_host, number <= IMAGES_MAX, "version {number}");
+        assert_eq!(is_in_host, number <= LIBRARIES_MAX, "version {number}");
     }
     // A file that is already loaded costs nothing more.
     let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
@@ -145,7 +146,7 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
 /// The file is mapped nevertheless, and ready for the next request.
 #[test]
 fn a_file_that_loads_after_its_limit_is_counted() {
-    let kitchen = Kitchen::configured(&json!({"start_ms": 500, "defaults": {"trial": false}}));
+    let kitchen = Kitchen::configured(&json!({"start_ms": 500, "defaults": {"preflight": false}}));
     let (_, mut guest) = kitchen.install(&[]);
     let loaded = || kitchen.ecosystem.status("Dae")["images"]["loaded"].clone();
     assert_eq!(loaded(), 1);

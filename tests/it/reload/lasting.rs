@@ -104,7 +104,7 @@ fn a_return_that_fails_is_told() {
 }
 
 #[test]
-fn a_restart_and_a_move_do_not_end_a_probation() {
+fn a_restart_and_a_move_do_not_end_a_rollback_window() {
     let kitchen = Kitchen::open();
     let (_, mut guest) = kitchen.install(&[]);
     count_to(&mut guest, 5);

@@ -203,7 +203,7 @@ fn checkpoints_of_a_process_that_does_not_answer_do_not_keep_it_from_being_kille
 }
 
 #[test]
-fn the_trial_of_one_that_does_not_run_reads_what_was_kept() {
+fn the_preflight_of_one_that_does_not_run_reads_what_was_kept() {
     let kitchen = Kitchen::open();
     let (_, mut guest) = kitchen.install(&[]);
     count_to(&mut guest, 5);
@@ -211,7 +211,7 @@ fn the_trial_of_one_that_does_not_run_reads_what_was_kept() {
     let output = kitchen.replace(&json!({"version": 2, "misreads": true}), &[]);
     let output = output.code(1);
     assert!(
-        output.stderr.contains("its trial failed: ") && output.stderr.contains("--fresh"),
+        output.stderr.contains("its preflight failed: ") && output.stderr.contains("--fresh"),
         "{output:#?}"
     );
     let _ = kitchen.ecosystem.cli(&["start", NAME]).ok();

@@ -32,7 +32,7 @@ fn assert_replacements_wait(kitchen: &Kitchen, flags: &[&str]) {
     kitchen.assert_stopped("install --replace");
     let output = kitchen.replace(&json!({"version": 4, "misreads": true}), &[]);
     let output = output.code(1);
-    assert!(output.says(&["its trial failed"]), "{output:?}");
+    assert!(output.says(&["its preflight failed"]), "{output:?}");
 }
 
 #[test]

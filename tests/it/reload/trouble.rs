@@ -57,9 +57,9 @@ fn a_crash_in_a_process_of_its_own_is_rolled_back_too() {
 }
 
 #[test]
-fn after_its_probation_code_is_restarted_and_not_rolled_back() {
+fn after_the_rollback_window_code_is_restarted_and_not_rolled_back() {
     let kitchen = Kitchen::open();
-    let settings = r#"{"probation_ms": 0, "restart": {"backoff_first_ms": 1}}"#;
+    let settings = r#"{"rollback_window_ms": 0, "restart": {"backoff_first_ms": 1}}"#;
     let (_, mut guest) = kitchen.install(&["--isolate", "--settings", settings]);
     let _ = kitchen.replace(&json!({"version": 2}), &[]).ok();
     assert_eq!(guest.ask_in_vain("crash", &json!([])).code, "crashed");
@@ -208,8 +208,8 @@ fn longest_wait(guest: &mut Guest, mut is_over: impl FnMut() -> bool) -> Duratio
 #[test]
 fn nobody_waits_for_a_successor_that_hangs_while_it_is_loaded() {
     const START: Duration = Duration::from_secs(3);
-    let no_trial = &["--settings", r#"{"trial": false}"#][..];
-    for flags in MODES.into_iter().chain([no_trial]) {
+    let no_preflight = &["--settings", r#"{"preflight": false}"#][..];
+    for flags in MODES.into_iter().chain([no_preflight]) {
         let kitchen = Kitchen::configured(&json!({"start_ms": START.as_millis() as u64}));
         let (_, mut guest) = kitchen.install(flags);
         count_to(&mut guest, 5);
@@ -228,7 +228,10 @@ fn nobody_waits_for_a_successor_that_hangs_while_it_is_loaded() {
             status["state"] == "ready"
         });
         let text = control.reply().expect_err("it hangs").message;
-        assert!(text.contains("loaded") || text.contains("trial"), "{text}");
+        assert!(
+            text.contains("loaded") || text.contains("preflight"),
+            "{text}"
+        );
         assert!(answered > 1, "{flags:?}: {answered} answers meanwhile");
     }
 }

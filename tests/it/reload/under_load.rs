@@ -134,7 +134,7 @@ fn bad_files(kitchen: &Kitchen) -> Vec<(&'static str, PathBuf)> {
 
 #[test]
 fn bad_reloads_lose_nothing_either() {
-    let config = json!({"start_ms": HANG_MS, "defaults": {"trial_ms": HANG_MS}});
+    let config = json!({"start_ms": HANG_MS, "defaults": {"preflight_ms": HANG_MS}});
     for (flags, reloads) in MIXED {
         let kitchen = Kitchen::configured(&config);
         let bad = bad_files(&kitchen);

@@ -19,7 +19,7 @@ fn refuse_twice(kitchen: &Kitchen) {
     let bad = json!({"version": 2, "start": "fail"});
     for _ in 0..2 {
         let refused = kitchen
-            .replace(&bad, &["--settings", r#"{"trial": false}"#])
+            .replace(&bad, &["--settings", r#"{"preflight": false}"#])
             .code(1);
         assert!(refused.says(&["; generation 1 runs on"]), "{refused:#?}");
     }
@@ -150,7 +150,7 @@ fn a_panic_of_the_old_code_is_not_counted_against_the_new() {
     for flags in MODES {
         let kitchen = Kitchen::open();
         let ecosystem = &kitchen.ecosystem;
-        let settings = r#"{"on_panic": "restart", "trial": false}"#;
+        let settings = r#"{"on_panic": "restart", "preflight": false}"#;
         let flags = [flags, &["--settings", settings]].concat();
         let _ = kitchen
             .install_file(&ecosystem.plugin("probe"), &flags)
@@ -223,7 +223,7 @@ fn a_change_whose_asker_has_gone_before_it_began_is_not_made() {
                 "--config",
                 r#"{"start_ms": 0}"#,
                 "--settings",
-                r#"{"trial": false}"#,
+                r#"{"preflight": false}"#,
             ],
         ]
         .concat();

@@ -23,7 +23,7 @@ use dae_store::manifest::Manifest;
 #[derive(Debug)]
 pub struct StartPlan {
     /// The code.
-    pub image: PluginLibrary,
+    pub library: PluginLibrary,
     /// The manifest in the file.
     pub manifest: Arc<Manifest>,
     /// The table of commands; the same for all daemons of the file.
@@ -61,10 +61,10 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     let request = format!("{{\"config\":{},\"state\":{state}}}", residence.config());
     let host = residence.host();
     let runtime = plan.runtime;
-    let (image, limit) = (plan.image, plan.limit);
+    let (library, limit) = (plan.library, plan.limit);
     // A thread that may block, since the author's `start` may.
     let started = blocking::run(move || {
-        let live = runtime.block_on(async { timeout(limit, image.start(host, &request)).await });
+        let live = runtime.block_on(async { timeout(limit, library.start(host, &request)).await });
         live.map_err(|_| too_long(limit)).flatten()
     });
     // The inner limit ends a `start` that waits; this one, a little later, gives up on a `start` that blocks.

@@ -169,8 +169,8 @@ impl Worker {
         // The descriptor of the hand-off state came with the first frame.
         let hand_off_state = self.incoming.descriptors().pop();
         self.hand_off_state = hand_off_state.and_then(|file| HandOffState::open(&file).ok());
-        let image = match load(&message) {
-            Ok(image) => image,
+        let library = match load(&message) {
+            Ok(library) => library,
             Err(text) => return self.refuse(&text).await,
         };
         self.wire.send(FrameKind::Loaded, 0, &[]);
@@ -180,11 +180,13 @@ impl Worker {
             none if none.is_empty() => None,
             state => Some(serde_json::from_slice(&state)?),
         };
-        if let Some(trial) = message.trial {
-            return self.run_trial(trial, (image, message, state)).await;
+        if let Some(preflight) = message.preflight {
+            return self
+                .run_preflight(preflight, (library, message, state))
+                .await;
         }
         let wire = Arc::clone(&self.wire);
-        let starting = start(image, message, state, &wire);
+        let starting = start(library, message, state, &wire);
         match self.while_hearing(starting).await? {
             Ok(served) => {
                 self.wire.send(FrameKind::Started, 0, &[]);

@@ -51,7 +51,7 @@ pub enum PreflightRecord {
 #[derive(Debug)]
 struct LoadedLibrary {
     hash: String,
-    image: PluginLibrary,
+    library: PluginLibrary,
     copy: ImageCopy,
     commands: OnceLock<Arc<CommandTable>>,
     is_left_behind: AtomicBool,
@@ -82,8 +82,8 @@ pub struct LibraryUse(Arc<LoadedLibrary>);
 impl LibraryUse {
     /// Returns the library.
     #[must_use]
-    pub fn image(&self) -> PluginLibrary {
-        self.0.image
+    pub fn library(&self) -> PluginLibrary {
+        self.0.library
     }
 
     /// Returns the library's content hash.
@@ -130,7 +130,7 @@ impl Libraries {
 
     /// Waits for the right to run a preflight of that content. If many daemons of one file start together, one runs the
     /// preflight, and the others see its result.
-    pub async fn trial_turn(&self, hash: &str) -> OwnedMutexGuard<PreflightRecord> {
+    pub async fn preflight_turn(&self, hash: &str) -> OwnedMutexGuard<PreflightRecord> {
         let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
         Arc::clone(&place.tried).lock_owned().await
     }
@@ -178,11 +178,11 @@ impl Libraries {
         }
         // In a task of its own: if loading takes longer than the caller waits, the library is still mapped, counted,
         // and there for the next caller.
-        let (images, hash) = (Arc::clone(self), hash.to_owned());
+        let (libraries, hash) = (Arc::clone(self), hash.to_owned());
         let loading = tokio::spawn(async move {
             let loaded = place.loaded.get_or_try_init(|| async {
                 let loaded = load(hash, copy).await?;
-                images.check_entry(&loaded.image)?;
+                libraries.check_entry(&loaded.library)?;
                 Ok::<_, LibraryFault>(Arc::new(loaded))
             });
             let loaded = Arc::clone(loaded.await?);
@@ -194,8 +194,8 @@ impl Libraries {
 
     /// Checks that new content is new code. Some loaders return an earlier library for a path or an inode that they
     /// know. A reload would then be accepted although it changed nothing.
-    fn check_entry(&self, image: &PluginLibrary) -> Result<(), String> {
-        match lock(&self.entries).insert(image.entry()) {
+    fn check_entry(&self, library: &PluginLibrary) -> Result<(), String> {
+        match lock(&self.entries).insert(library.entry()) {
             true => Ok(()),
             false => Err(
                 "the system's loader gave code that is loaded already, and not this file's"
@@ -227,7 +227,7 @@ where
 {
     let loaded = blocking::run(move || {
         let copy = copy().map_err(|error| format!("{error:#}"))?;
-        let image = PluginLibrary::open(&copy.path).map_err(|fault: LoadFault| {
+        let library = PluginLibrary::open(&copy.path).map_err(|fault: LoadFault| {
             // None of its code will ever run.
             let _ = std::fs::remove_file(&copy.path);
             LibraryFault {
@@ -237,7 +237,7 @@ where
         })?;
         Ok(LoadedLibrary {
             hash,
-            image,
+            library,
             copy,
             commands: OnceLock::new(),
             is_left_behind: AtomicBool::new(false),

@@ -68,7 +68,7 @@ pub struct StartMessage {
     /// The daemon's own configuration, as JSON.
     pub config: String,
     /// The preflight to run; `None` for an instance that serves.
-    pub trial: Option<PreflightMessage>,
+    pub preflight: Option<PreflightMessage>,
     /// The limit for the start (ms).
     pub start_ms: u64,
     /// The limits on the resources of the process.

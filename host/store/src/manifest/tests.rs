@@ -52,6 +52,17 @@ fn a_plugin_tells_what_it_is() {
     assert_eq!(commands[1], (sum.into(), 3));
 }
 
+/// Plugins built before the option had its name.
+#[test]
+fn an_earlier_name_in_a_manifest_is_read() {
+    for name in ["trial", "preflight"] {
+        let text = MANIFEST.trim_end().strip_suffix('}').unwrap();
+        let text = format!("{text},\"{name}\":\"start\"}}");
+        let manifest = parse(&library(text.as_bytes())).unwrap();
+        assert_eq!(manifest.preflight.as_deref(), Some("start"), "{name}");
+    }
+}
+
 #[test]
 fn a_file_cut_off_anywhere_is_incomplete() {
     let whole = library(MANIFEST.as_bytes());

@@ -27,20 +27,20 @@ pub(super) struct ServingDaemon {
 impl Worker {
     /// Runs a preflight: checks that the plugin can read the state and, on request, starts and stops a daemon. Crashes
     /// and hangs stay in this process.
-    pub(super) async fn run_trial(
+    pub(super) async fn run_preflight(
         &mut self,
-        trial: PreflightMessage,
-        (image, message, state): (PluginLibrary, StartMessage, Option<Box<RawValue>>),
+        preflight: PreflightMessage,
+        (library, message, state): (PluginLibrary, StartMessage, Option<Box<RawValue>>),
     ) -> io::Result<()> {
         let mut tried = match &state {
-            Some(state) => image.check_state(state.get()),
+            Some(state) => library.check_state(state.get()),
             None => Ok(()),
         };
-        if tried.is_ok() && trial.starts {
-            let grace = durations::ms(trial.stop_ms);
+        if tried.is_ok() && preflight.starts {
+            let grace = durations::ms(preflight.stop_ms);
             let wire = Arc::clone(&self.wire);
             let starting_and_stopping = async {
-                let served = start(image, message, state, &wire).await?;
+                let served = start(library, message, state, &wire).await?;
                 let ended = served.instance.end(grace).await;
                 ended.map_err(|faults| faults.join("; "))
             };
@@ -62,7 +62,7 @@ pub(super) fn load(message: &StartMessage) -> Result<PluginLibrary, String> {
 
 /// Starts the daemon.
 pub(super) async fn start(
-    image: PluginLibrary,
+    library: PluginLibrary,
     message: StartMessage,
     state: Option<Box<RawValue>>,
     wire: &Arc<HostConnection>,
@@ -80,7 +80,7 @@ pub(super) async fn start(
         since: std::time::Instant::now(),
     });
     let plan = StartPlan {
-        image,
+        library,
         commands: Arc::new(CommandTable::of(&message.manifest)),
         manifest: Arc::new(message.manifest),
         resident: HostedInstance {

@@ -55,7 +55,7 @@ fn an_author_may_have_the_start_tried_with_a_copy_of_the_state() {
         assert!(
             output
                 .stderr
-                .contains("its trial failed: its process was killed by signal 6"),
+                .contains("its preflight failed: its process was killed by signal 6"),
             "{output:#?}"
         );
         let output = trying.replace(&json!({"fails_to_stop": true}), &json!({}));
@@ -72,22 +72,24 @@ fn an_author_may_have_the_start_tried_with_a_copy_of_the_state() {
 
 #[test]
 fn an_owner_has_the_last_word() {
-    for (trial, expected) in [
+    for (preflight, expected) in [
         (json!(true), &["start 5"][..]),
         (json!(false), &["start 5"]),
         (json!("start"), &["start 5", "stop", "start 5"]),
     ] {
         let mut trying = Trying::begin(&[]);
-        let _ = trying.replace(&json!({}), &json!({"trial": trial})).ok();
+        let _ = trying
+            .replace(&json!({}), &json!({"preflight": preflight}))
+            .ok();
         assert_eq!(version(&mut trying.guest), TRIED);
-        assert_eq!(trying.starts_and_stops(), expected, "{trial}");
+        assert_eq!(trying.starts_and_stops(), expected, "{preflight}");
     }
 }
 
 /// Without the start in the preflight, this crash would be the host's.
 #[test]
 fn an_owner_may_have_a_start_tried_whose_author_says_nothing() {
-    let settings = json!({"trial": "start"}).to_string();
+    let settings = json!({"preflight": "start"}).to_string();
     let kitchen = Kitchen::open();
     let (_, mut guest) = kitchen.install(&["--settings", &settings]);
     count_to(&mut guest, 5);
@@ -96,7 +98,7 @@ fn an_owner_may_have_a_start_tried_whose_author_says_nothing() {
     assert!(
         output
             .stderr
-            .contains("its trial failed: its process was killed by signal 11"),
+            .contains("its preflight failed: its process was killed by signal 11"),
         "{output:#?}"
     );
     assert_eq!(version(&mut guest), 1);
@@ -106,10 +108,10 @@ fn an_owner_may_have_a_start_tried_whose_author_says_nothing() {
 
 /// A start in the preflight would fail: the running instance holds the lock.
 #[test]
-fn one_that_must_be_alone_is_never_started_for_a_trial() {
+fn one_that_must_be_alone_is_never_started_for_a_preflight() {
     let kitchen = Kitchen::open();
     let config = json!({"lock": kitchen.ecosystem.scratch().join("lock")}).to_string();
-    let settings = json!({"trial": "start"}).to_string();
+    let settings = json!({"preflight": "start"}).to_string();
     let flags = ["--config", &config, "--settings", &settings];
     let file = kitchen.ecosystem.plugin("migrating");
     let _ = kitchen.install_file(&file, &flags).ok();
@@ -118,10 +120,10 @@ fn one_that_must_be_alone_is_never_started_for_a_trial() {
 }
 
 #[test]
-fn a_word_that_is_no_trial_is_told() {
+fn a_word_that_is_no_preflight_is_told() {
     let kitchen = Kitchen::open();
     let file = kitchen.file("source.so", &json!({"version": 1}));
-    let output = kitchen.install_file(&file, &["--settings", r#"{"trial": "run"}"#]);
+    let output = kitchen.install_file(&file, &["--settings", r#"{"preflight": "run"}"#]);
     let output = output.code(1);
     assert!(
         output.stderr.contains(r#"true, false or "start""#),
