@@ -11,6 +11,7 @@ mod kept;
 mod lasting;
 mod moved;
 mod preflight;
+mod reserved;
 mod state;
 mod stopped;
 mod traffic;

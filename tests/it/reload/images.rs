@@ -128,10 +128,10 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
         "{shown}"
     );
     let of_dae = kitchen.ecosystem.status("Dae");
-    assert_eq!(of_dae["images"]["loaded"], RELOADS + 1);
-    assert_eq!(of_dae["images"]["max"], 900);
+    assert_eq!(of_dae["libraries"]["loaded"], RELOADS + 1);
+    assert_eq!(of_dae["libraries"]["max"], 900);
     assert!(
-        of_dae["images"]["bytes"].as_u64() > Some(bytes),
+        of_dae["libraries"]["bytes"].as_u64() > Some(bytes),
         "{of_dae:#}"
     );
     // One of them runs again and is no longer retired; the one that it replaces is.
@@ -148,7 +148,7 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
 fn a_file_that_loads_after_its_limit_is_counted() {
     let kitchen = Kitchen::configured(&json!({"start_ms": 500, "defaults": {"preflight": false}}));
     let (_, mut guest) = kitchen.install(&[]);
-    let loaded = || kitchen.ecosystem.status("Dae")["images"]["loaded"].clone();
+    let loaded = || kitchen.ecosystem.status("Dae")["libraries"]["loaded"].clone();
     assert_eq!(loaded(), 1);
     let late = json!({"version": 2, "constructor": "late"});
     let output = kitchen.replace(&late, &[]).code(1);

@@ -34,6 +34,10 @@ impl<S: Stream> Guest<S> {
 
     /// Refuses lines up to the first message. Returns [`InboxLook::Some`] if there is a message or no reply budget.
     fn refuse_at_front(&mut self, inbox: &mut Inbox, tally: &mut BatchCounts) -> InboxLook {
+        // A command that waits for a reservation came before all of them, and waits for the instance, too.
+        if self.deferred.is_some() {
+            return InboxLook::Some;
+        }
         while self.has_room() {
             match inbox.front() {
                 Front::Message => return InboxLook::Some,
@@ -71,6 +75,14 @@ impl<S: Stream> Guest<S> {
     pub(super) fn give_up_waiting(&mut self) {
         let text = dispatch::no_instance(&self.gate);
         let mut tally = BatchCounts::default();
+        if let Some((_, line)) = self.deferred.take() {
+            let mut kept = Inbox::resumed(line.len());
+            kept.room(line.len()).extend_from_slice(&line);
+            if let Some(Line::Message(message)) = kept.next() {
+                let of = (message.name, message.tag);
+                self.refuse(of, (ErrorCode::Unavailable, &text), &mut tally);
+            }
+        }
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         for line in inbox.lines() {
             match line {
