@@ -201,7 +201,7 @@ impl Builder {
     /// daemons; see [`Dae::ready`].
     ///
     /// # Errors
-    /// Fails with [`dae_store::home::Held`] if another host has the home. Also fails if the home, the registry or
+    /// Fails with [`dae_store::home::HomeBusy`] if another host has the home. Also fails if the home, the registry or
     /// the ports are not usable. Nothing runs then.
     pub async fn start(self) -> anyhow::Result<Dae> {
         let since = Instant::now();

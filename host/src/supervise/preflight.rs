@@ -16,7 +16,7 @@ use dae_runtime::process::{PreflightMessage, StartMessage};
 use dae_store::blocking;
 use dae_store::durations;
 use dae_store::report::Mode;
-use dae_store::settings::{Preflight, PreflightStep};
+use dae_store::settings::{Preflight, PreflightStep, Settings};
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
 impl Supervisor {
@@ -35,14 +35,11 @@ impl Supervisor {
             let state = self.state_for_preflight(from).await?;
             return self.try_alone(spec, starts, state).await;
         }
-        let mut turn = self
-            .shared
-            .libraries
-            .preflight_turn(&spec.artefact.hash)
-            .await;
+        let (libraries, hash) = (Arc::clone(&self.shared.libraries), &spec.artefact.hash);
+        let mut turn = libraries.preflight_turn(hash).await;
         let state = self.state_for_preflight(from).await?;
         let has_passed = matches!(*turn, PreflightRecord::Passed);
-        if (has_passed && state.is_none()) || self.shared.libraries.has(&spec.artefact.hash) {
+        if (has_passed && state.is_none()) || libraries.has(hash) {
             return Ok(());
         }
         if let PreflightRecord::Failed(at, reason) = &*turn
@@ -59,12 +56,7 @@ impl Supervisor {
         }
         let settings = state.is_none().then(|| Arc::clone(&spec.settings));
         let result = self.try_alone(spec, starts, state).await;
-        *turn = match &result {
-            Ok(()) => PreflightRecord::Passed,
-            Err(text) => {
-                PreflightRecord::Failed(Instant::now(), settings.map(|own| (own, text.clone())))
-            }
-        };
+        *turn = record_of(&result, settings);
         result
     }
 
@@ -147,5 +139,16 @@ impl Supervisor {
         let generation = current.instance.identity.generation;
         let state = KeptState::of(&saved, SnapshotOccasion::Reload, generation)?;
         Ok(Some(state.state))
+    }
+}
+
+/// Returns the record of a preflight that ended now. Without `settings` its reason concerns one daemon alone.
+fn record_of(result: &Result<(), String>, settings: Option<Arc<Settings>>) -> PreflightRecord {
+    match result {
+        Ok(()) => PreflightRecord::Passed,
+        Err(text) => {
+            let reason = settings.map(|own| (own, text.clone()));
+            PreflightRecord::Failed(Instant::now(), reason)
+        }
     }
 }

@@ -91,7 +91,7 @@ pub struct StagedFile {
     temporary: TempPath,
 }
 
-/// Performs the first step of [`write`]. To write several files of one directory, stage each of them (possibly in
+/// Performs the first step of [`write()`]. To write several files of one directory, stage each of them (possibly in
 /// parallel), put each in place, and call [`sync_directory`] once. The files are durable only after that.
 ///
 /// # Errors
@@ -117,7 +117,7 @@ impl StagedFile {
     }
 }
 
-/// Writes like [`write`], but without syncing; [`settle`] syncs later. For a file whose damage can be detected.
+/// Writes like [`write()`], but without syncing; [`settle`] syncs later. For a file whose damage can be detected.
 ///
 /// # Errors
 /// A disk error; `path` is then unchanged.

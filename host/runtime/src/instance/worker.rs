@@ -58,12 +58,12 @@ const EVENT_INTERVAL: u32 = 16;
 
 /// Becomes a worker if this process was started as one. Otherwise returns `None` at once.
 ///
-/// A program that embeds [`dae_host::Dae`] and runs daemons in subprocesses must call this first in its `main`, since
-/// the worker runs the program's own executable.
+/// A program that embeds `dae_host::Dae` and runs daemons in subprocesses must call this first in its `main`, since
+/// the worker runs the program's own executable. `dae_host::worker` is this module.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
-///     if let Some(code) = dae_host::worker::become_worker() {
+///     if let Some(code) = dae_runtime::instance::worker::become_worker() {
 ///         return code;
 ///     }
 ///     // the program's own work
