@@ -36,7 +36,7 @@ use dae_store::tasks;
 
 use construct::next_number;
 pub use construct::{StartFault, StartPlan, start, start_subprocess};
-pub use life::is_left_behind;
+pub use life::EndFault;
 pub(crate) use pending::Pending;
 pub use pending::{AnswerFuture, BuiltIn, BuiltInAnswer, WatchedFuture};
 pub use start::{CancelPolicy, StartProgress, WithdrawResult};

@@ -11,7 +11,6 @@ use tokio::time::timeout;
 
 use super::daemon::DaemonNow;
 use super::{Current, Supervisor, SupervisorShared};
-use dae_runtime::instance;
 use dae_store::report::Mode;
 use dae_store::tasks;
 
@@ -71,16 +70,21 @@ impl RetiringInstance {
         let identity = Arc::clone(&instance.identity);
         let faults = instance.end(grace).await.err().unwrap_or_default();
         for fault in &faults {
-            shared.tell(&identity.name, Some(identity.generation), "warn", fault);
+            shared.tell(
+                &identity.name,
+                Some(identity.generation),
+                "warn",
+                &fault.text,
+            );
         }
-        let is_left_behind = faults.iter().any(|fault| instance::is_left_behind(fault));
+        let is_left_behind = faults.iter().any(|fault| fault.is_left_behind);
         if let Some(library) = library.filter(|_| identity.mode == Mode::InProcess) {
             now.running().retired.add(library.hash(), is_left_behind);
             if is_left_behind {
                 library.leave_behind();
             }
         }
-        faults
+        faults.into_iter().map(|fault| fault.text).collect()
     }
 }
 

@@ -71,24 +71,24 @@ impl Instance {
     ///
     /// # Errors
     /// All failures on the way, one text each. The instance is gone nevertheless.
-    pub async fn end(self: Arc<Self>, grace: Duration) -> Result<(), Vec<String>> {
+    pub async fn end(self: Arc<Self>, grace: Duration) -> Result<(), Vec<EndFault>> {
         if let Body::Subprocess(subprocess) = &self.body {
             return subprocess
                 .end(grace)
                 .await
-                .map_err(|text| text.lines().map(str::to_owned).collect());
+                .map_err(|text| text.lines().map(EndFault::failed).collect());
         }
         let mut faults = Vec::new();
         let deadline = tokio::time::Instant::now() + grace;
         if self.manifest.stop.is_some() {
-            faults.extend(self.stop(deadline).await.err());
+            faults.extend(self.stop(deadline).await.err().map(EndFault::failed));
         }
         faults.extend(self.end_run(deadline).await.err());
         match Arc::into_inner(self) {
             Some(instance) => faults.extend(instance.destroy(deadline).await.err()),
-            None => faults.push(format!(
+            None => faults.push(EndFault::left_behind(format!(
                 "a command or `run` of it still holds a thread after {grace:?}; it is left behind with its memory"
-            )),
+            ))),
         }
         if faults.is_empty() {
             Ok(())
@@ -121,19 +121,19 @@ impl Instance {
         }
     }
 
-    async fn end_run(&self, deadline: tokio::time::Instant) -> Result<(), String> {
+    async fn end_run(&self, deadline: tokio::time::Instant) -> Result<(), EndFault> {
         let task = self.lock_running().take();
         let Some(task) = task else { return Ok(()) };
         task.abort();
         match tokio::time::timeout_at(deadline, task).await {
             Ok(_) => Ok(()),
-            Err(_) => {
-                Err("its `run` did not return after `stop`; its thread is left behind".to_owned())
-            }
+            Err(_) => Err(EndFault::left_behind(
+                "its `run` did not return after `stop`; its thread is left behind",
+            )),
         }
     }
 
-    async fn destroy(self, deadline: tokio::time::Instant) -> Result<(), String> {
+    async fn destroy(self, deadline: tokio::time::Instant) -> Result<(), EndFault> {
         let Body::InProcess(live, residence) = self.body else {
             return Ok(());
         };
@@ -142,19 +142,20 @@ impl Instance {
             .is_err()
         {
             std::mem::forget(live);
-            return Err(
-                "what it has spawned did not end; it is left behind with its memory".to_owned(),
-            );
+            return Err(EndFault::left_behind(
+                "what it has spawned did not end; it is left behind with its memory",
+            ));
         }
         let destroyed = blocking::run(move || live.destroy());
         let destroyed = tokio::time::timeout_at(deadline.max(soon()), destroyed).await;
         drop(residence);
         match destroyed {
-            Ok(Ok(result)) => result.map_err(|text| format!("its Drop panicked: {text}")),
-            Ok(Err(why)) => Err(format!("its Drop can't be run: {why}")),
-            Err(_) => {
-                Err("its Drop took longer than the grace; its thread is left behind".to_owned())
-            }
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(text))) => Err(EndFault::failed(format!("its Drop panicked: {text}"))),
+            Ok(Err(why)) => Err(EndFault::failed(format!("its Drop can't be run: {why}"))),
+            Err(_) => Err(EndFault::left_behind(
+                "its Drop took longer than the grace; its thread is left behind",
+            )),
         }
     }
 }
@@ -164,10 +165,29 @@ fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_millis(500)
 }
 
-/// Returns whether a fault of [`Instance::end`] says that something of the instance is left for good.
-#[must_use]
-pub fn is_left_behind(fault: &str) -> bool {
-    fault.contains("left behind")
+/// A failure at the end of an instance.
+#[derive(Debug)]
+pub struct EndFault {
+    /// The failure, for a person.
+    pub text: String,
+    /// True if a thread or memory of the instance is left for good.
+    pub is_left_behind: bool,
+}
+
+impl EndFault {
+    fn failed(text: impl Into<String>) -> Self {
+        EndFault {
+            text: text.into(),
+            is_left_behind: false,
+        }
+    }
+
+    fn left_behind(text: impl Into<String>) -> Self {
+        EndFault {
+            text: text.into(),
+            is_left_behind: true,
+        }
+    }
 }
 
 fn run_end_of<E>(ended: Result<Completion, E>) -> Result<RunEnd, ()> {

@@ -47,7 +47,7 @@ use dae_store::durations;
 use hand_offs::HandOffs;
 use incoming::Incoming;
 use running::RunningCall;
-use start::{ServingDaemon, load, start};
+use start::{ServingDaemon, load, start, texts};
 use wire::HostConnection;
 
 /// The exit code of a worker that has no host (sysexits' EX_SOFTWARE).
@@ -362,7 +362,7 @@ impl Worker {
         self.calls.clear();
         drop(std::mem::take(&mut self.running));
         let ended = self.while_hearing(served.instance.end(grace)).await?;
-        let faults = ended.err().unwrap_or_default();
+        let faults = texts(ended.err().unwrap_or_default());
         self.wire
             .send(FrameKind::Stopped, 0, &[faults.join("\n").as_bytes()]);
         self.wire.drain().await

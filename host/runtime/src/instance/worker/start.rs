@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::Worker;
 use super::wire::HostConnection;
-use crate::instance::{self, Instance, StartPlan};
+use crate::instance::{self, EndFault, Instance, StartPlan};
 use crate::plugin::command_table::{CommandEntry, CommandTable, RunsOn};
 use crate::plugin::host_api::HostedInstance;
 use crate::plugin::identity::Identity;
@@ -42,7 +42,7 @@ impl Worker {
             let starting_and_stopping = async {
                 let served = start(library, message, state, &wire).await?;
                 let ended = served.instance.end(grace).await;
-                ended.map_err(|faults| faults.join("; "))
+                ended.map_err(|faults| texts(faults).join("; "))
             };
             tried = self.while_hearing(starting_and_stopping).await?;
         }
@@ -52,6 +52,11 @@ impl Worker {
         }
         self.wire.drain().await
     }
+}
+
+/// Returns the texts of the faults at an instance's end.
+pub(super) fn texts(faults: Vec<EndFault>) -> Vec<String> {
+    faults.into_iter().map(|fault| fault.text).collect()
 }
 
 /// Applies the limits, and loads the file.
