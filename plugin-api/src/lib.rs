@@ -98,7 +98,7 @@
 //!   `bad-arguments`, `failed`, `crashed`, `timeout` or `unavailable`. If a command returns such an error by `?`, the
 //!   host answers `failed` with the same text.
 //! - **Reload and crash of the other side.** Calls wait while the other daemon is reloaded. If it crashes, calls in
-//!   flight fail as `crashed`. The host reopens a connection that this daemon opened. Its handlers receive
+//!   flight fail as `crashed`. The connection stays, or is made again if it went over TCP. Its handlers receive
 //!   `disconnect ["why"]` and then `connect [credential]`. On `connect`, request again what was requested over the
 //!   connection, such as `subscribe` above.
 //! - **Reload of this daemon.** It ends the connections, handlers and streams of the old instance. The new instance

@@ -30,6 +30,7 @@ mod pages;
 mod private_group;
 mod prose;
 mod reload;
+mod reply_budget;
 mod settings;
 mod shutdown;
 mod signals;

@@ -115,6 +115,25 @@ fn messages_of_a_stop(ecosystem: &Ecosystem) -> Vec<String> {
     })
 }
 
+#[test]
+fn the_owner_sees_what_a_shutdown_waits_for() {
+    for flags in PLACES {
+        let mut ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 3_000}));
+        let file = ecosystem.plugin("lifecycle").to_owned();
+        let file = file.to_str().expect("UTF-8");
+        let hangs = ["install", "Hangs", file, "--config", r#"{"stop":"block"}"#];
+        let _ = ecosystem.cli(&[&hangs, flags].concat()).ok();
+        ecosystem.signal(Signal::TERM);
+        until(LIMIT, "the stop is under way", || {
+            ecosystem.stderr().contains("step: stop")
+        });
+        assert_eq!(ecosystem.names(), ["Dae", "Hangs"], "{flags:?}");
+        let refused = ecosystem.cli(&["restart", "Hangs"]).code(1);
+        assert!(refused.says(&["the host is ending"]), "{refused:?}");
+        assert_eq!(ecosystem.end(), 0, "{}", ecosystem.stderr());
+    }
+}
+
 /// systemd does so by default (`KillMode=control-group`).
 #[test]
 fn a_signal_to_every_process_of_the_host_loses_no_state() {

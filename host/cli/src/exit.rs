@@ -103,7 +103,7 @@ impl fmt::Display for Fault {
                 write!(
                     f,
                     "a host{pid} holds the home {home}, but its control socket {socket} is gone or not there yet; \
-                     try again in a few seconds, or end that process"
+                     it is starting or ending, so try again in a few seconds; if that lasts, its log says why"
                 )
             }
             Fault::Reported(_) => f.write_str("not everything was done; see above"),

@@ -80,7 +80,7 @@ enum Command {
     Start(change::Names),
     /// Stop daemons; they stay installed and stay stopped
     Stop(change::Names),
-    /// Stop daemons and start them again
+    /// Replace running daemons by new instances of the same code; connections stay
     Restart(change::Names),
     /// Replace a daemon's code by its file as it is now; connections stay, no command is lost
     Reload(change::ReloadArgs),

@@ -66,10 +66,18 @@ const ON_CONTROL: [CommandRow; 16] = [
     (
         "greet",
         Some(("home", "string")),
-        "Tells whose host this is, and refuses whoever means another home.",
+        "Returns the home of this host; refuses callers that expect another home.",
     ),
-    ("list", None, "How every daemon is, Dae first."),
-    ("status", Some(("name", "string")), "How one daemon is."),
+    (
+        "list",
+        None,
+        "Returns the status of all daemons, Dae first.",
+    ),
+    (
+        "status",
+        Some(("name", "string")),
+        "Returns the status of one daemon.",
+    ),
     (
         "find",
         Some(("name", "string")),

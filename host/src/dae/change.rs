@@ -324,9 +324,7 @@ impl StateChange {
 }
 
 pub(super) fn abandoned(name: &str) -> Fault {
-    Fault::failed(format!(
-        "{name}: whoever asked for it has gone; nothing was changed"
-    ))
+    Fault::failed(format!("{name}: the caller has gone; nothing was changed"))
 }
 
 /// Refuses a drop-in whose file has gone while the request waited for its turn.

@@ -164,7 +164,7 @@ pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> 
     }
     match entry.quarantined.get(hash) {
         Some(reason) => Err(format!(
-            "{to} did not last before ({reason}) and is quarantined; `install --replace --force` installs its file all the same"
+            "{to} did not last before ({reason}) and is quarantined; `install NAME FILE --replace --force` installs its file nevertheless"
         )),
         None => Ok(hash.clone()),
     }

@@ -62,7 +62,11 @@ impl Dae {
         let inner = &self.inner;
         inner.ending.cancel();
         let tasks = std::mem::take(&mut *lock(&inner.tasks));
-        for task in tasks.into_iter().rev() {
+        // The owner can see what the shutdown waits for, until it waits for nothing.
+        let (control, others): (Vec<_>, Vec<_>) = tasks
+            .into_iter()
+            .partition(|task| matches!(task, Task::Control(_)));
+        for task in others.into_iter().rev() {
             if let Task::Loop(task) = task {
                 task.abort();
             }
@@ -72,6 +76,7 @@ impl Dae {
         let unsaved = inner.end_daemons(limit, &mut tell).await;
         inner.record_new_ports();
         inner.settle_states(limit, unsaved).await;
+        drop(control);
         // Before the connections are closed, so that each open request gets its answer first.
         inner.ended.cancel();
         inner.gate.guests.close_all();

@@ -185,7 +185,7 @@ impl Config {
         json5_text::check_document(text)?;
         let mut reader = json5::Deserializer::from_str(text);
         let config: Config = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|error| settings::told(&error))?;
+            .map_err(|error| without_earlier_names(settings::told(&error)))?;
         json5_text::check_numbers(text)?;
         config.check()?;
         Ok(config)
@@ -263,6 +263,14 @@ impl Config {
     pub fn stop_grace(&self) -> Duration {
         durations::ms(self.stop_grace_ms)
     }
+}
+
+/// Removes the earlier names of members from a list of known ones. They are accepted, but not offered.
+fn without_earlier_names(text: String) -> String {
+    let earlier = ["`images_max`, ", "`images_warn`, "];
+    earlier
+        .iter()
+        .fold(text, |text, name| text.replace(name, ""))
 }
 
 #[cfg(test)]
@@ -382,5 +390,14 @@ mod tests {
             let error = ports(wrong).unwrap_err().to_string();
             assert!(error.contains("range of ports"), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn an_earlier_name_is_accepted_and_not_offered() {
+        let config = Config::parse("{images_max: 5, images_warn: 4}").unwrap();
+        assert_eq!((config.libraries_max, config.libraries_warn), (5, 4));
+        let error = Config::parse("{image_max: 5}").unwrap_err();
+        assert!(error.contains("libraries_max"), "{error}");
+        assert!(!error.contains("images_"), "{error}");
     }
 }

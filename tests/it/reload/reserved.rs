@@ -64,3 +64,13 @@ fn a_command_that_waits_for_another_waits_no_longer_for_an_instance_than_it_may(
         assert!(line.contains(expected), "{flags:?}: {line}");
     }
 }
+
+#[test]
+fn a_command_that_waits_for_another_is_refused_when_its_daemon_is_stopped() {
+    let kitchen = Kitchen::open();
+    let _ = kitchen.install(&[]);
+    let (_runs, mut waits) = one_runs_and_one_waits(&kitchen);
+    let _ = kitchen.ecosystem.cli(&["stop", NAME]).ok();
+    let line = waits.line();
+    assert!(line.contains("unavailable"), "{line}");
+}

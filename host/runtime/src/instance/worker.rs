@@ -141,6 +141,8 @@ struct Worker {
     room: Arc<ReplyBudget>,
     /// True if the host knows that this side waits for reports of what guests have read.
     wants: bool,
+    /// True if jobs that were set aside could go on, but their turn was over.
+    is_aside_cut: bool,
     /// The buffer in which the replies of a batch are made, one after the other.
     spare: Vec<u8>,
 }
@@ -159,6 +161,7 @@ impl Worker {
             backlog: Backlog::default(),
             room: Arc::default(),
             wants: false,
+            is_aside_cut: false,
             spare: Vec::new(),
         }
     }
@@ -254,7 +257,7 @@ impl Worker {
                 flushed = wire.flushed() => flushed?,
                 () = room.released(), if self.backlog.has_aside() => {}
                 // The event loop runs once, and then the waiting commands go on.
-                () = tokio::task::yield_now(), if !self.backlog.is_empty() => {}
+                () = tokio::task::yield_now(), if !self.backlog.is_empty() || self.is_aside_cut => {}
             }
             if let Some(grace) = self.take_frames(&served)? {
                 return self.end(served, grace).await;

@@ -263,6 +263,27 @@ fn put(out: &mut Vec<u8>, kind: FrameKind, id: u64, parts: &[&[u8]]) {
     }
 }
 
+/// Appends a reply of a batch to the frame that starts at `open`, or to a new frame. Returns the start of the frame if it
+/// takes more replies.
+fn put_entry(
+    out: &mut Vec<u8>,
+    open: Option<usize>,
+    batch: u64,
+    (status, bytes): (u32, &[u8]),
+) -> Option<usize> {
+    let start = open.unwrap_or_else(|| {
+        let start = out.len();
+        put(out, FrameKind::Replies, batch, &[]);
+        start
+    });
+    batch::put_entry(out, status, bytes);
+    let length = out.len() - start - LENGTH_BYTES;
+    // One reply is bounded by the sink's limit.
+    let length_bytes = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+    out[start..start + LENGTH_BYTES].copy_from_slice(&length_bytes);
+    (length < REPLIES_BYTES_MAX).then_some(start)
+}
+
 /// Returns a single frame.
 pub fn whole(kind: FrameKind, id: u64, parts: &[&[u8]]) -> Vec<u8> {
     let mut frame = Vec::new();
@@ -290,8 +311,10 @@ struct LargeReply {
     id: u64,
     body: Vec<u8>,
     sent: usize,
-    /// The frame that ends the reply.
+    /// The frame that ends the reply, and the frames that must follow it.
     last: Vec<u8>,
+    /// The start of the last frame in `last`, if it takes more replies of the batch.
+    open: Option<usize>,
 }
 
 /// The start of the open frame, and its batch.
@@ -310,20 +333,17 @@ impl FrameOutbox {
 
     /// Queues the next reply of a batch, in one frame with those before it if possible.
     pub(crate) fn put_reply(&mut self, batch: u64, status: u32, bytes: &[u8]) {
-        let start = match self.open {
-            Some(open) if open.batch == batch => open.start,
-            _ => {
-                let start = self.bytes.len();
-                put(&mut self.bytes, FrameKind::Replies, batch, &[]);
-                start
-            }
-        };
-        batch::put_entry(&mut self.bytes, status, bytes);
-        let length = self.bytes.len() - start - LENGTH_BYTES;
-        // One reply is bounded by the sink's limit.
-        let length_bytes = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-        self.bytes[start..start + LENGTH_BYTES].copy_from_slice(&length_bytes);
-        self.open = (length < REPLIES_BYTES_MAX).then_some(OpenReplies { start, batch });
+        // The replies of a batch keep their order: this one follows a large one of the batch that is not sent yet.
+        if let Some(large) = self.large.iter_mut().rfind(|large| large.id == batch) {
+            let before = large.last.len();
+            large.open = put_entry(&mut large.last, large.open, batch, (status, bytes));
+            self.large_bytes += large.last.len() - before;
+            return;
+        }
+        let open = self.open.filter(|open| open.batch == batch);
+        let open = open.map(|open| open.start);
+        let open = put_entry(&mut self.bytes, open, batch, (status, bytes));
+        self.open = open.map(|start| OpenReplies { start, batch });
     }
 
     /// Queues a large reply, which is sent in parts between other frames, and the frame that ends it. Its bytes are not
@@ -335,6 +355,7 @@ impl FrameOutbox {
             body,
             sent: 0,
             last,
+            open: None,
         });
     }
 

@@ -114,6 +114,14 @@ pub(crate) fn no_instance(gate: &Gate) -> String {
     )
 }
 
+/// Returns the error text for a command that had not begun when its connection was closed.
+pub(crate) fn closing(gate: &Gate) -> String {
+    match &**gate.phase() {
+        GatePhase::Shut(reason) => reason.clone(),
+        _ => "the connection is closed before it began; it never runs".to_owned(),
+    }
+}
+
 /// Runs a command to its end.
 pub(crate) async fn run(
     lease: Arc<Lease>,

@@ -260,18 +260,19 @@ impl<S: Stream> Guest<S> {
     /// Reports the bytes that wait for this guest to the daemon's reply budget.
     fn count_unread(&mut self) {
         let waits = self.outbox.len() - self.sent + self.answers.held();
-        // While the guest has something to read, the reply that the held ones wait for can wait, too.
+        if waits != 0 || self.is_counted {
+            self.is_counted = waits != 0;
+            self.gate.room.set(self.guest_handle.id(), waits);
+            self.guest_handle.count_unread(waits);
+        }
+        // While the guest has something to read, the reply that the held ones wait for can wait, too. The held ones
+        // are counted by now: they may be what makes the budget tight.
         let is_all_sent = self.sent == self.outbox.len();
         if is_all_sent {
             self.answers.is_written();
         }
         if is_all_sent && self.answers.held() > 0 && self.gate.room.is_tight() {
             self.answers.go_on();
-        }
-        if waits != 0 || self.is_counted {
-            self.is_counted = waits != 0;
-            self.gate.room.set(self.guest_handle.id(), waits);
-            self.guest_handle.count_unread(waits);
         }
     }
 

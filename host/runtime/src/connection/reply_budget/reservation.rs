@@ -59,10 +59,10 @@ struct HeldReservation {
 }
 
 impl Reservations {
-    /// Returns whether a reservation of this kind is held at the time `now`.
-    pub(super) fn is_taken(&self, kind: ReplyKind, now: Instant) -> bool {
-        let is_it = |held: &HeldReservation| held.kind == kind && held.lapses > now;
-        self.held.iter().any(is_it)
+    /// Returns the reservation of this kind that is held at the time `now`.
+    fn held_by(&mut self, kind: ReplyKind, now: Instant) -> Option<&mut HeldReservation> {
+        let is_it = |held: &&mut HeldReservation| held.kind == kind && held.lapses > now;
+        self.held.iter_mut().find(is_it)
     }
 
     /// Returns whether a reservation of this kind is held and has lapsed at the time `now`.
@@ -76,8 +76,7 @@ impl Reservations {
     /// # Errors
     /// It is taken. The first caller gets the time when it lapses, and sets a timer.
     fn take(&mut self, kind: ReplyKind, now: Instant) -> Result<u64, Option<Instant>> {
-        let is_it = |held: &&mut HeldReservation| held.kind == kind && held.lapses > now;
-        if let Some(held) = self.held.iter_mut().find(is_it) {
+        if let Some(held) = self.held_by(kind, now) {
             let is_first = !std::mem::replace(&mut held.has_alarm, true);
             return Err(is_first.then_some(held.lapses));
         }
@@ -153,11 +152,23 @@ impl ReplyBudget {
         }
     }
 
-    /// Returns whether `command` would have to wait for a reservation.
-    pub(crate) fn is_reserved(&self, command: u32) -> bool {
-        let waits = lock(&self.waits);
-        let kind = self.kind(&waits, command);
-        kind.is_some_and(|kind| waits.reservations.is_taken(kind, Instant::now()))
+    /// Returns whether `command` would have to wait for a reservation. If so, tasks registered with
+    /// [`ReplyBudget::want`] are woken when it is given back or lapses.
+    pub(crate) fn is_reserved(self: &Arc<Self>, command: u32) -> bool {
+        let mut waits = lock(&self.waits);
+        let Some(kind) = self.kind(&waits, command) else {
+            return false;
+        };
+        let held = waits.reservations.held_by(kind, Instant::now());
+        let Some(held) = held else {
+            return false;
+        };
+        let lapses = (!std::mem::replace(&mut held.has_alarm, true)).then_some(held.lapses);
+        drop(waits);
+        if let Some(lapses) = lapses {
+            self.wake_at(lapses);
+        }
+        true
     }
 
     /// Waits until a reservation that was refused before is given back or lapses. Returns at once if that happened
@@ -255,7 +266,9 @@ mod tests {
             .expect("lapsed");
         assert!(reservations.give_back(first));
         assert!(
-            reservations.is_taken(ReplyKind::Bulk, now + BULK_MAX),
+            reservations
+                .held_by(ReplyKind::Bulk, now + BULK_MAX)
+                .is_some(),
             "the second one's"
         );
         assert!(!reservations.give_back(second), "nobody waits");

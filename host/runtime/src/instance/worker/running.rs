@@ -16,6 +16,8 @@ pub(super) struct RunningCall {
     command: u32,
     room: Arc<ReplyBudget>,
     pending: Option<Pending>,
+    /// True once the command may go on regardless of the reply budget.
+    is_freed: bool,
     /// Held until the reply is counted.
     _reservation: Option<Arc<Reservation>>,
     hand_off_state: Option<Arc<HandOffState>>,
@@ -28,15 +30,15 @@ impl RunningCall {
     }
 
     /// Returns whether the command may go on. If not, its task is woken when fewer reply bytes wait.
-    fn has_room(&self, context: &Context<'_>) -> bool {
+    fn has_room(&mut self, context: &Context<'_>) -> bool {
         if let Some(Pending::Blocking(_)) = &self.pending {
             // The thread holds the reservation; polling only takes the finished reply.
             return true;
         }
         self.room.want(context);
-        self.guest == 0
-            || self.room.may_go_on(self.guest, self.command)
-            || self.room.take_freed(self.id)
+        // Reported once for each call, while a call may be polled many times.
+        self.is_freed |= self.room.take_freed(self.id);
+        self.is_freed || self.guest == 0 || self.room.may_go_on(self.guest, self.command)
     }
 }
 
@@ -93,6 +95,7 @@ impl Worker {
             command,
             room: Arc::clone(&self.room),
             pending: Some(pending),
+            is_freed: false,
             _reservation: reservation,
             hand_off_state: self.hand_off_state.clone(),
             cancelled,
@@ -105,6 +108,7 @@ impl Worker {
         ended: Option<Completion>,
     ) {
         self.calls.remove(&id);
+        self.room.take_freed(id);
         if let Some(Completion { status, bytes }) = ended {
             self.room.note(command, 0, bytes.len());
             self.room.add(guest, bytes.len());

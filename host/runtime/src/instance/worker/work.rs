@@ -55,13 +55,21 @@ impl Worker {
 
     /// Continues the jobs that were set aside, as far as the reply budget permits now.
     fn work_aside(&mut self, served: &ServingDaemon, clock: &mut TurnClock) {
+        self.is_aside_cut = false;
         if !self.backlog.has_aside() {
             return;
         }
         let mut held_up = HashSet::new();
         for mut job in self.backlog.take_aside() {
-            let may_run = !clock.is_over() && !held_up.contains(&job.guest);
-            if may_run && self.run_job(&mut job, served, clock) == JobProgress::Whole {
+            let ran = if held_up.contains(&job.guest) {
+                JobProgress::NoRoom
+            } else if clock.is_over() {
+                JobProgress::Part
+            } else {
+                self.run_job(&mut job, served, clock)
+            };
+            self.is_aside_cut |= ran == JobProgress::Part;
+            if ran == JobProgress::Whole {
                 self.backlog.give_back(job);
             } else {
                 held_up.insert(job.guest);
@@ -148,8 +156,12 @@ impl Worker {
             _ => None,
         };
         let has_room = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
-        let may_run = has_room || (job.is_aside && self.room.take_freed(job.id));
-        may_run.then_some(reservation)
+        let is_freed = job.is_aside && self.room.take_freed(job.id);
+        if is_freed && job.what == JobKind::Call {
+            // It stays free while it runs.
+            self.room.free(job.id);
+        }
+        (has_room || is_freed).then_some(reservation)
     }
 
     /// Runs a command of a batch, which holds this thread until it ends. Returns the size of its reply (bytes), or

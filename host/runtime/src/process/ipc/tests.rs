@@ -126,3 +126,41 @@ proptest! {
         prop_assert_eq!(came, sent);
     }
 }
+
+#[test]
+fn replies_of_a_batch_stay_behind_a_large_one_of_it() {
+    for limit in [1, 1000, usize::MAX] {
+        let mut outbox = FrameOutbox::default();
+        outbox.put_reply(7, 0, b"first");
+        outbox.put_large(7, vec![b'x'; 300_000], whole(FrameKind::Replies, 7, &[]));
+        outbox.put_reply(7, 0, b"behind it");
+        outbox.put_reply(8, 0, b"of another batch");
+        outbox.put_reply(7, 0, b"last");
+        let total = outbox.len();
+        let mut sent = Vec::new();
+        outbox
+            .write(|bytes| {
+                let taken = bytes.len().min(limit);
+                sent.extend_from_slice(&bytes[..taken]);
+                Ok(taken)
+            })
+            .unwrap();
+        assert_eq!((outbox.len(), sent.len() > total), (0, true));
+        let mut inbox = FrameInbox::default();
+        inbox.room(sent.len()).extend_from_slice(&sent);
+        let mut order = Vec::new();
+        while let Some(frame) = inbox.next().unwrap() {
+            if frame.id == 7 {
+                let texts = batch::Entries(frame.payload).map(|(_, bytes)| bytes.to_vec());
+                match frame.kind {
+                    FrameKind::Part => order.push(b"part".to_vec()),
+                    _ if frame.payload.is_empty() => order.push(b"end of parts".to_vec()),
+                    _ => order.extend(texts),
+                }
+            }
+        }
+        order.dedup();
+        let expected: [&[u8]; 5] = [b"first", b"part", b"end of parts", b"behind it", b"last"];
+        assert_eq!(order, expected, "written {limit} bytes at a time");
+    }
+}

@@ -385,6 +385,9 @@ impl ProcessSupervisor {
         // Replies count as a `Pong`, which would wait behind them.
         self.link.pongs.fetch_add(1, Ordering::Relaxed);
         let entries = match self.take_parts(frame.id) {
+            Some(_) if !frame.payload.is_empty() => {
+                return Err("replies between the parts of a large one".to_owned());
+            }
             Some(large) => Cow::Owned(large),
             None => Cow::Borrowed(frame.payload),
         };

@@ -93,13 +93,15 @@ impl ReplyQueue {
         self.in_a_row = 0;
     }
 
-    /// Moves the replies that have finished since the last call to their places.
+    /// Moves the replies that have finished since the last call to their places. Returns true if the reply budget
+    /// counts bytes of them, which the guest must count anew once they are sent.
     pub(super) fn collect(
         &mut self,
         outbox: &mut Vec<u8>,
         turn: (&Gate, &GuestHandle),
         context: &mut Context<'_>,
-    ) {
+    ) -> bool {
+        let mut is_counted = false;
         while let Some(running) = &mut self.running
             && let Poll::Ready(Some(finished)) = Pin::new(running).poll_next(context)
         {
@@ -107,6 +109,7 @@ impl ReplyQueue {
             gate.count(finished.instance, finished.tally, finished.took);
             self.arguments -= finished.bytes.1;
             self.has_come(&finished.lease, guest, finished.bytes.0);
+            is_counted |= finished.bytes.0 > 0;
             match finished.place {
                 ReplyPlace::Tagged => {
                     if finished.emits_first {
@@ -119,6 +122,7 @@ impl ReplyQueue {
             self.release(outbox, guest);
         }
         self.collect_batches(outbox, turn, context);
+        is_counted
     }
 
     fn collect_batches(

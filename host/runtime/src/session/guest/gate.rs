@@ -71,18 +71,24 @@ impl<S: Stream> Guest<S> {
         }
     }
 
+    /// Answers the command that waits for a reservation, if there is one, with `unavailable`.
+    pub(super) fn refuse_deferred(&mut self, text: &str, tally: &mut BatchCounts) {
+        let Some((_, line)) = self.deferred.take() else {
+            return;
+        };
+        let mut kept = Inbox::resumed(line.len());
+        kept.room(line.len()).extend_from_slice(&line);
+        if let Some(Line::Message(message)) = kept.next() {
+            let of = (message.name, message.tag);
+            self.refuse(of, (ErrorCode::Unavailable, text), tally);
+        }
+    }
+
     /// Answers all lines that have waited too long for an instance, in their order.
     pub(super) fn give_up_waiting(&mut self) {
         let text = dispatch::no_instance(&self.gate);
         let mut tally = BatchCounts::default();
-        if let Some((_, line)) = self.deferred.take() {
-            let mut kept = Inbox::resumed(line.len());
-            kept.room(line.len()).extend_from_slice(&line);
-            if let Some(Line::Message(message)) = kept.next() {
-                let of = (message.name, message.tag);
-                self.refuse(of, (ErrorCode::Unavailable, &text), &mut tally);
-            }
-        }
+        self.refuse_deferred(&text, &mut tally);
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         for line in inbox.lines() {
             match line {

@@ -12,6 +12,7 @@ use crate::connection::pending_calls::LineMatch;
 use crate::connection::reply_budget::ReservationBusy;
 use crate::plugin::command_table::{CommandEntry, RunsOn};
 use crate::session::connect_hooks;
+use crate::session::dispatch;
 use crate::session::gate::{GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
@@ -20,8 +21,9 @@ impl<S: Stream> Guest<S> {
     /// Answers what has finished and what has come, and counts it.
     pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> InboxLook {
         let began = Instant::now();
-        self.answers
-            .collect(&mut self.outbox, (&self.gate, &self.guest_handle), context);
+        self.is_counted |=
+            self.answers
+                .collect(&mut self.outbox, (&self.gate, &self.guest_handle), context);
         let (taken, tally, instance) = self.take_lines(context);
         if tally.calls > 0 {
             let took = began.elapsed();
@@ -49,7 +51,9 @@ impl<S: Stream> Guest<S> {
         let is_greeted = !self.is_greeting_on(context);
         if self.guest_handle.is_closing() || self.is_closing {
             self.is_closing = true;
-            return nothing(InboxLook::All);
+            let mut tally = BatchCounts::default();
+            self.refuse_deferred(&dispatch::closing(&self.gate), &mut tally);
+            return (InboxLook::All, tally, 0);
         }
         let phase = self.gate.phase();
         if matches!(**phase, GatePhase::Waiting | GatePhase::Changing) {
