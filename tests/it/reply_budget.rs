@@ -1,8 +1,6 @@
 //! Replies of many sizes, one after the other and side by side: each is sent, in its order, whatever the reply budget
 //! makes wait.
 
-use std::time::{Duration, Instant};
-
 use dae_tests::Ecosystem;
 use serde_json::json;
 
@@ -78,12 +76,10 @@ fn what_was_set_aside_goes_on_without_a_push() {
         guest.ask("block", &json!([1])),
     );
     for _ in 0..2 {
-        let began = Instant::now();
         guest.send("heard []\n".repeat(3) + &"block [20]\n".repeat(10));
+        // Without a health check nothing else would let them go on.
         for _ in 0..13 {
             let _ = guest.line();
         }
-        // Each of them would wait for a limit, or for ever.
-        assert!(began.elapsed() < Duration::from_secs(15));
     }
 }
