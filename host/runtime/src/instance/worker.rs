@@ -139,8 +139,6 @@ struct Worker {
     backlog: Backlog,
     /// The reply bytes that wait for guests, here and at the host.
     room: Arc<ReplyBudget>,
-    /// True if the host knows that this side waits for reports of what guests have read.
-    wants: bool,
     /// True if jobs that were set aside could go on, but their turn was over.
     is_aside_cut: bool,
     /// The buffer in which the replies of a batch are made, one after the other.
@@ -160,7 +158,6 @@ impl Worker {
             calls: HashMap::new(),
             backlog: Backlog::default(),
             room: Arc::default(),
-            wants: false,
             is_aside_cut: false,
             spare: Vec::new(),
         }

@@ -173,8 +173,13 @@ impl<S: Stream> Guest<S> {
             }
             let taken = self.answer_all(context);
             self.take_pushed();
+            let was_full = !self.has_room();
             if self.flush(context).is_err() {
                 return Poll::Ready(());
+            }
+            if was_full && self.has_room() {
+                // Lines and events that found the outbox full are taken now: nothing else would wake this task.
+                continue;
             }
             if self.is_due_to_be_handed_off() && self.is_at_rest(&taken) {
                 if !self.hand_off() {

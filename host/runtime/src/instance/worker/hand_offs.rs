@@ -214,6 +214,10 @@ impl HandedOffGuest {
         bench
             .room
             .add(self.guest, back.replies.len() + back.last.len());
+        if bench.room.is_tight() {
+            // Commands that end later may wait for that before the event loop comes round.
+            wire.tell_want(true);
+        }
         wire.hand_back(self.place.id, back);
         // If it fails, the host is gone.
         let _ = wire.drain().await;

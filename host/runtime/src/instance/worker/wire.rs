@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
@@ -66,6 +66,8 @@ pub(super) struct HostConnection {
     /// Unanswered requests for lines that nobody waits for at the moment, by event queue. The host has already removed
     /// the lines that answer them, so the next request for that queue gets the answer.
     pulls: Mutex<HashMap<u64, PendingRequest>>,
+    /// True if the host knows that this side waits for reports of what guests have read.
+    wants: AtomicBool,
 }
 
 impl HostConnection {
@@ -79,6 +81,7 @@ impl HostConnection {
             asked: Mutex::default(),
             last_asked: AtomicU64::new(0),
             pulls: Mutex::default(),
+            wants: AtomicBool::new(false),
         })
     }
 
@@ -145,6 +148,13 @@ impl HostConnection {
         lock(&self.outgoing).put(kind, id, parts);
         self.flush_now();
         self.more.notify_one();
+    }
+
+    /// Reports to the host whether this side waits for reports of what guests have read, if that has changed.
+    pub(super) fn tell_want(&self, wants: bool) {
+        if self.wants.swap(wants, Ordering::Relaxed) != wants {
+            self.send_now(FrameKind::Want, 0, &[&[u8::from(wants)]]);
+        }
     }
 
     /// Writes as much as the socket takes at once.

@@ -88,11 +88,8 @@ impl Worker {
 
     /// Reports to the host whether this side waits for reports of what guests have read.
     fn tell_want(&mut self) {
-        let wants = self.room.is_tight() || self.backlog.has_aside();
-        if std::mem::replace(&mut self.wants, wants) != wants {
-            self.wire
-                .send_now(FrameKind::Want, 0, &[&[u8::from(wants)]]);
-        }
+        self.wire
+            .tell_want(self.room.is_tight() || self.backlog.has_aside());
     }
 
     /// Runs a job as far as time and the reply budget permit.
