@@ -97,7 +97,7 @@ unsafe extern "C" fn create<D: Exported>(
 ) -> StepV1 {
     let _scope = log::Scope::enter(host);
     // SAFETY: the caller keeps the sink valid and leaves it to the step until the step has ended.
-    let out = unsafe { Output::new(sink) };
+    let mut out = unsafe { Output::new(sink) };
     let place = Place(place);
     // Only the author's code can panic below. It runs inside the polls of `Guarded`, which catch panics.
     panic::install_hook();
@@ -105,7 +105,6 @@ unsafe extern "C" fn create<D: Exported>(
     let message = match serde_json::from_slice::<StartMessage>(request.as_slice()) {
         Ok(message) => message,
         Err(error) => {
-            let mut out = out;
             out.replace(&format!("the host's start request can't be read: {error}"));
             return StepV1::ended(status::FAILED);
         }

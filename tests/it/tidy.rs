@@ -61,7 +61,7 @@ const UNSAFE_ALLOWED: [(&str, &str); 15] = [
     ),
 ];
 
-/// A function with more lines than this, its signature included and its comments excluded, is hard to see whole.
+/// A function with more lines than this, its signature included, is hard to see whole.
 const FUNCTION_LINES_MAX: usize = 40;
 
 /// How many functions have more all the same. This number only ever goes down.
@@ -274,8 +274,7 @@ fn function_name(code: &str) -> Option<&str> {
     is_item.then(|| after.split(['(', '<']).next().unwrap_or(after))
 }
 
-/// Returns the lines of the item that begins with the first of these, without its comments; `None` for one without a body.
-/// By rustfmt's layout, the brace that ends it stands as deep as its first line does.
+/// Returns the number of lines of the item that begins with the first of these; `None` for one without a body. By rustfmt's layout, the brace that ends it stands as deep as its first line does.
 fn length(lines: &[&str]) -> Option<usize> {
     let first = lines.first()?;
     if first.ends_with(['}', ';']) {
@@ -286,9 +285,7 @@ fn length(lines: &[&str]) -> Option<usize> {
         depth(line) == depth(first) && (line.trim_start() == "}" || line.ends_with(';'))
     };
     let last = lines.iter().position(is_end)?;
-    let is_code = |line: &&&str| !line.trim_start().starts_with("//");
-    let code = lines[..=last].iter().filter(is_code).count();
-    (lines[last].trim_start() == "}").then_some(code)
+    (lines[last].trim_start() == "}").then_some(last + 1)
 }
 
 /// A file with more lines than this has more than one job.

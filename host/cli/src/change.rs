@@ -45,7 +45,7 @@ const HOST_SETTLES_POLL: Duration = Duration::from_millis(50);
 /// wrong one.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// What `install` takes.
+/// The arguments of `install`.
 #[derive(Debug, clap::Args)]
 pub(super) struct InstallArgs {
     /// The daemon's name: 1 to 64 of A-Z a-z 0-9 _ . - [default: the plugin's own name]
@@ -79,7 +79,7 @@ pub(super) struct InstallArgs {
     replace: bool,
 }
 
-/// What `uninstall` takes.
+/// The arguments of `uninstall`.
 #[derive(Debug, clap::Args)]
 pub(super) struct UninstallArgs {
     #[command(flatten)]
@@ -89,7 +89,7 @@ pub(super) struct UninstallArgs {
     purge: bool,
 }
 
-/// What `start`, `stop` and `restart` take.
+/// The arguments of `start`, `stop` and `restart`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Names {
     /// The daemons' names
@@ -339,7 +339,7 @@ pub(super) fn change(session: &Session, command: &str, names: &Names) -> Result<
     })
 }
 
-/// What `reload` takes.
+/// The arguments of `reload`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReloadArgs {
     /// The daemon's name
@@ -360,7 +360,7 @@ pub(super) fn reload(session: &Session, args: &ReloadArgs) -> Result<()> {
     Ok(())
 }
 
-/// What `rollback` takes.
+/// The arguments of `rollback`.
 #[derive(Debug, clap::Args)]
 pub(super) struct RollbackArgs {
     /// The daemon's name

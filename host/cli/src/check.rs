@@ -10,7 +10,7 @@ use super::words;
 use dae_store::manifest::{self, Manifest, Needs};
 use dae_store::printable::one_line;
 
-/// What `check` takes.
+/// The arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArgs {
     /// The compiled plugin

@@ -37,7 +37,7 @@ const PROGRAM: &str = "dae-host";
 /// The home's directory below cargo's target directory.
 const HOME_NAME: &str = "dae-dev";
 
-/// What `dev` takes.
+/// The arguments of `dev`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Directories of plugin crates

@@ -15,7 +15,7 @@ use dae_store::registry::Registry;
 use dae_store::retention;
 use dae_store::snapshots::KeptState;
 
-/// What `state` takes.
+/// The arguments of `state`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The daemon's name

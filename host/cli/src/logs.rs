@@ -19,7 +19,7 @@ use dae_store::report::Status;
 /// The number of records that are shown by default: some screens.
 const LINES_DEFAULT: usize = 100;
 
-/// What `logs` takes.
+/// The arguments of `logs`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The daemon's name (`Dae` is the host itself) [default: all daemons]

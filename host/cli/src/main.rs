@@ -47,7 +47,7 @@ struct Line {
     command: Command,
 }
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The home directory [default: $DAE_HOME, or else the XDG base directories]

@@ -30,7 +30,7 @@ pub(super) struct Name {
     pub(super) name: String,
 }
 
-/// What `call` takes.
+/// The arguments of `call`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The result is printed as JSON on one line, a string in its quotes, `null` for no result."

@@ -48,7 +48,7 @@ const OTHER_THREADS: usize = 5;
 /// The code that a shell shows for a program that Ctrl-C ended.
 const CODE_INTERRUPTED: i32 = 130;
 
-/// What `run` takes.
+/// The arguments of `run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The format of the log on standard error

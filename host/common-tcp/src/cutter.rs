@@ -42,7 +42,7 @@ pub(crate) struct Cutter {
 
 /// A position of a cutter, to return to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     start: usize,
     is_discarding: bool,
     is_first: bool,
@@ -198,8 +198,8 @@ impl Cutter {
     }
 
     /// Returns the position of the next line, for [`Cutter::go_back_to`].
-    pub(crate) fn place(&self) -> Place {
-        Place {
+    pub(crate) fn place(&self) -> Position {
+        Position {
             start: self.start,
             is_discarding: self.is_discarding,
             is_first: self.is_first,
@@ -208,7 +208,7 @@ impl Cutter {
     }
 
     /// Undoes one call of [`Cutter::next`] that returned a message.
-    pub(crate) fn go_back_to(&mut self, place: Place) {
+    pub(crate) fn go_back_to(&mut self, place: Position) {
         self.start = place.start;
         self.scanned = place.start;
         self.is_discarding = place.is_discarding;

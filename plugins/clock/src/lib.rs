@@ -50,7 +50,7 @@ impl Default for Config {
     }
 }
 
-/// What one generation hands to the next.
+/// The state that one generation hands to the next.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     ticks: u64,

@@ -9,7 +9,7 @@ struct Counter {
     count: AtomicU64,
 }
 
-/// What one generation hands to the next.
+/// The state that one generation hands to the next.
 #[derive(Serialize, Deserialize)]
 struct Count {
     count: u64,

@@ -79,7 +79,7 @@ impl Relay {
         self.table().keys().cloned().collect()
     }
 
-    /// What `daemon` replies to `command` with these arguments.
+    /// Returns the reply of `daemon` to `command` with these arguments.
     #[command]
     async fn ask(
         &self,
@@ -109,7 +109,7 @@ impl Relay {
         self.table().remove(&route).is_some()
     }
 
-    /// What is forwarded.
+    /// Returns the routes that are forwarded.
     #[command]
     fn routes(&self) -> Vec<Route> {
         self.save()

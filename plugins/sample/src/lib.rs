@@ -31,7 +31,7 @@ impl Sample {
         Ok(sum)
     }
 
-    /// How many it has greeted.
+    /// The number of people that it has greeted.
     #[command]
     fn met(&self) -> u64 {
         self.met.load(Ordering::Relaxed)

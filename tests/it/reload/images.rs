@@ -106,8 +106,7 @@ fn what_was_retired_is_counted_and_its_copies_are_removed() {
     let kitchen = Kitchen::open();
     let (_, mut guest) = kitchen.install(&[]);
     for number in 2..2 + RELOADS {
-        // Each version has its own file. The host would notice an overwritten file, too, and could reload once more
-        // than is counted here.
+        // An overwritten file would be noticed, too, and could be reloaded once more than is counted here.
         let file = kitchen.file(&format!("{number}.so"), &json!({"version": number}));
         let _ = kitchen.install_file(&file, &["--replace"]).ok();
         assert_eq!(version(&mut guest), number);

@@ -244,10 +244,8 @@ impl Link {
         if !outgoing.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let hand_off_state = self
-            .hand_off_state
-            .clone()
-            .ok_or(io::ErrorKind::Unsupported)?;
+        let hand_off_state = self.hand_off_state.clone();
+        let hand_off_state = hand_off_state.ok_or(io::ErrorKind::Unsupported)?;
         let slot = table.take_slot(self.hand_offs.most)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let place = HandOffSlot { id, slot };

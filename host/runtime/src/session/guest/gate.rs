@@ -9,7 +9,7 @@ use std::task::Context;
 
 use dae_common_tcp::{ErrorCode, Front, Inbox, Line};
 
-use super::lines::is_stray;
+use super::lines::{is_stray, kept};
 use super::{Guest, InboxLook, Stream};
 use crate::session::dispatch;
 use crate::session::gate::GatePhase;
@@ -76,9 +76,7 @@ impl<S: Stream> Guest<S> {
         let Some((_, line)) = self.deferred.take() else {
             return;
         };
-        let mut kept = Inbox::resumed(line.len());
-        kept.room(line.len()).extend_from_slice(&line);
-        if let Some(Line::Message(message)) = kept.next() {
+        if let Some(Line::Message(message)) = kept(&line).next() {
             let of = (message.name, message.tag);
             self.refuse(of, (ErrorCode::Unavailable, text), tally);
         }

@@ -264,8 +264,7 @@ impl<S: Stream> Guest<S> {
         phase: &GatePhase,
         context: &mut Context<'_>,
     ) -> BatchCounts {
-        let mut inbox = Inbox::resumed(line.len());
-        inbox.room(line.len()).extend_from_slice(line);
+        let mut inbox = kept(line);
         let mut batch = LineBatch::default();
         // It was a message when it came.
         if let Some(Line::Message(message)) = inbox.next() {
@@ -326,6 +325,13 @@ pub(super) fn is_stray(message: &Message<'_>) -> bool {
         "dae" | "options" => !matches!(message.arguments, "" | "[]"),
         _ => false,
     }
+}
+
+/// Returns an inbox that holds the line of a deferred command.
+pub(super) fn kept(line: &[u8]) -> Inbox {
+    let mut inbox = Inbox::resumed(line.len());
+    inbox.room(line.len()).extend_from_slice(line);
+    inbox
 }
 
 /// Returns the line of a command.
