@@ -273,4 +273,27 @@ mod tests {
         );
         assert!(!reservations.give_back(second), "nobody waits");
     }
+
+    #[test]
+    fn a_task_that_sees_a_reservation_held_is_woken_when_it_is_given_back() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        use std::task::{Context, Wake, Waker};
+
+        #[derive(Default)]
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+
+        let room = Arc::new(ReplyBudget::default());
+        let first = room.reserve(3).expect("nobody runs it");
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        room.want(&Context::from_waker(&waker));
+        assert!(room.is_reserved(3) && !woken.0.load(Ordering::SeqCst));
+        drop(first);
+        assert!(woken.0.load(Ordering::SeqCst));
+    }
 }
