@@ -154,7 +154,7 @@ impl Ecosystem {
     /// # Errors
     /// This daemon has ended.
     pub fn watch(&self) -> Result<Changes> {
-        let feed = Feed::open(self.host, operation::FEED_WATCH, b"");
+        let feed = Feed::open(self.host, operation::QUEUE_WATCH, b"");
         let feed = feed.map_err(|fault| Error::of_host(&fault, "watch"))?;
         Ok(Changes::new(feed))
     }
@@ -178,7 +178,7 @@ impl Ecosystem {
     /// The topic isn't a valid name (see [`Guest::emit`]), or this daemon has ended.
     pub fn subscribe(&self, topic: &str) -> Result<Events> {
         wire::check_name(topic)?;
-        let feed = Feed::open(self.host, operation::FEED_SUBSCRIBE, topic.as_bytes());
+        let feed = Feed::open(self.host, operation::QUEUE_SUBSCRIBE, topic.as_bytes());
         let feed = feed.map_err(|fault| Error::of_host(&fault, "subscribe"))?;
         Ok(Events::new(feed))
     }

@@ -238,13 +238,13 @@ impl State {
                 self.feeds.insert(number, Feed::default());
                 status::NOTHING
             }
-            operation::FEED_SUBSCRIBE | operation::FEED_WATCH => {
+            operation::QUEUE_SUBSCRIBE | operation::QUEUE_WATCH => {
                 // Treat the queue as one of guest 0.
                 self.guests.entry(0).or_default().push(number);
                 self.feeds.insert(number, Feed::default());
                 status::NOTHING
             }
-            operation::FEED_CLOSE => {
+            operation::QUEUE_CLOSE => {
                 self.feeds.entry(number).or_default().is_over = true;
                 status::NOTHING
             }
@@ -275,7 +275,7 @@ unsafe extern "C" fn ask_later(
     // SAFETY: the crate keeps the sink valid and leaves it to the step until the step has ended.
     let mut out = unsafe { Output::new(sink) };
     let request = request.as_slice().to_vec();
-    if operation.as_str() == operation::FEED_NEXT {
+    if operation.as_str() == operation::QUEUE_NEXT {
         let feed = wire::number_of(&request).expect("a feed").0;
         let next = move || with(daemon, |state| state.next(feed));
         if let Some((status, lines)) = next() {

@@ -83,7 +83,7 @@ impl Feed {
             breath().await;
         }
         let id = self.id.to_le_bytes().to_vec();
-        let mut pull = pin!(self.host.ask_later(operation::FEED_NEXT, id));
+        let mut pull = pin!(self.host.ask_later(operation::QUEUE_NEXT, id));
         let mut has_waited = false;
         let pulled = std::future::poll_fn(|context| {
             let polled = pull.as_mut().poll(context);
@@ -105,7 +105,9 @@ impl Drop for Feed {
     fn drop(&mut self) {
         if !self.is_over {
             // If the daemon has ended, the queue is already closed and this call has no effect.
-            let _ = self.host.ask(operation::FEED_CLOSE, &self.id.to_le_bytes());
+            let _ = self
+                .host
+                .ask(operation::QUEUE_CLOSE, &self.id.to_le_bytes());
         }
     }
 }

@@ -22,6 +22,9 @@ use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::completion::ClientState;
+use crate::plugin::host_request::RequestBytes;
+use crate::plugin::payload::split_sized;
+pub(crate) use crate::plugin::payload::{split_u32, split_u64};
 use dae_store::manifest::Manifest;
 use dae_store::settings::Bounds;
 
@@ -471,30 +474,13 @@ impl FrameInbox {
     }
 }
 
-/// Splits a number off the front of a payload. The number is 0 if there are too few bytes.
-pub fn split_u64(bytes: &[u8]) -> (u64, &[u8]) {
-    match bytes.split_first_chunk::<8>() {
-        Some((number, rest)) => (u64::from_le_bytes(*number), rest),
-        None => (0, &[]),
-    }
-}
-
-/// Splits a text off the front of a payload, after its length. The text is empty if there are too few bytes or they are
-/// not UTF-8.
-pub(crate) fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
-    let (length, rest) = split_u64(bytes);
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    match rest.split_at_checked(length) {
-        Some((text, rest)) => (std::str::from_utf8(text).unwrap_or_default(), rest),
-        None => ("", &[]),
-    }
-}
-
-/// Splits a number off the front of a payload. The number is 0 if there are too few bytes.
-pub(crate) fn split_u32(bytes: &[u8]) -> (u32, &[u8]) {
-    match bytes.split_first_chunk::<4>() {
-        Some((number, rest)) => (u32::from_le_bytes(*number), rest),
-        None => (0, &[]),
+/// Returns the operation and the payload of a request in a frame. They are empty if there are too few bytes or the
+/// operation is not UTF-8.
+pub(crate) fn request(payload: &[u8]) -> RequestBytes<'_> {
+    let (operation, payload) = split_sized(payload).unwrap_or_default();
+    RequestBytes {
+        operation: std::str::from_utf8(operation).unwrap_or_default(),
+        payload,
     }
 }
 
