@@ -7,7 +7,7 @@
 //! - A number (of a guest, of a queue, of bytes) is a little-endian `u64` at the front of the request. The rest is
 //!   UTF-8. A *line* is a name, a space and a JSON array, without a line feed.
 //! - A *guest* is a connection that the daemon accepted or opened. The host numbers both kinds.
-//! - A *queue* (`feed` in the names) is an event queue that the host keeps for one reader. The plugin chooses its
+//! - A *queue* (`feed` in the wire names) is an event queue that the host keeps for one reader. The plugin chooses its
 //!   number and never uses it twice while its library is loaded. A queue holds a limited number of bytes. When it is
 //!   full, it ends with the line `disconnect ["slow-guest: …"]`.
 //! - If another daemon fails or can't be reached, the status is `FAILED` and the text `{"code": …, "message": …}`, with

@@ -448,7 +448,8 @@ mod tests {
         listen(&ecosystem_api, 1, guest.id());
         guest.heard.tell(&vec![
             b'x';
-            crate::connection::event_queue::FEED_BYTES_MAX + 1
+            crate::connection::event_queue::EVENT_QUEUE_BYTES_MAX
+                + 1
         ]);
         let told = next(&ecosystem_api, 1).await;
         assert_eq!(told.bytes, SLOW.as_bytes());
