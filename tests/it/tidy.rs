@@ -13,11 +13,7 @@ use dae_tests::artefacts::workspace;
 const FOLDERS: [&str; 4] = ["host", "plugin-api", "plugins", "tests"];
 
 /// The files that may say `unsafe`, each with what makes it necessary.
-const UNSAFE_ALLOWED: [(&str, &str); 14] = [
-    (
-        "host/runtime/src/threads/fd_limits.rs",
-        "names descriptors by number",
-    ),
+const UNSAFE_ALLOWED: [(&str, &str); 13] = [
     (
         "host/runtime/src/plugin/library.rs",
         "loads libraries and calls into them",

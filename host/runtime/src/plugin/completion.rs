@@ -108,15 +108,16 @@ pub enum HostAnswer {
     Later(Pin<Box<dyn Future<Output = Completion> + Send>>),
 }
 
-/// The state of a daemon's client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The state of a daemon's client. Its number crosses between a host and its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::FromRepr)]
+#[repr(u8)]
 pub enum ClientState {
     /// The connection is down at the moment.
-    Away,
+    Away = 0,
     /// The connection is up.
-    Open,
+    Open = 1,
     /// The connection has been closed for good.
-    Over,
+    Over = 2,
 }
 
 /// A future that ends with the instance, and returns how it ended.

@@ -162,7 +162,7 @@ fn clients_told(link: &Arc<Link>) -> ClientListener {
     let link = Arc::downgrade(link);
     ClientListener(Box::new(move |id, state| {
         if let Some(link) = link.upgrade() {
-            lock(&link.outgoing).put(FrameKind::Visit, id, &[&[ipc::client_byte(state)]]);
+            lock(&link.outgoing).put(FrameKind::Visit, id, &[&[state as u8]]);
             link.flush();
         }
     }))
