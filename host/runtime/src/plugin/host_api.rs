@@ -27,9 +27,7 @@ use crate::plugin::host_request::{DeferredRequest, ImmediateRequest, Instruction
 use crate::plugin::identity::Identity;
 use crate::threads::watchdog;
 use dae_store::durations;
-use dae_store::log::{
-    Journal, Record, TARGET_BYTES_MAX as LOG_TARGET_BYTES_MAX, TEXT_BYTES_MAX as LOG_BYTES_MAX,
-};
+use dae_store::log::{self, Journal, Record};
 use guard::{GuardedWork, guarded};
 
 /// The bit that marks a daemon's spawned work in the number that [`watchdog`] gets: the work belongs to no instance.
@@ -246,20 +244,13 @@ impl RegisteredInstance {
     }
 
     fn log(&self, level: u32, target: &str, (message, fields): (&str, &str)) {
-        let level = match level {
-            1 => "error",
-            2 => "warn",
-            3 => "info",
-            4 => "debug",
-            _ => "trace",
-        };
-        let fields = match fields.len() <= LOG_BYTES_MAX {
+        let fields = match fields.len() <= log::TEXT_BYTES_MAX {
             true => serde_json::from_str(fields).unwrap_or_default(),
             false => Map::new(),
         };
-        let target = shortened(target, LOG_TARGET_BYTES_MAX);
-        let message = shortened(message, LOG_BYTES_MAX);
-        self.record(level, target, message, fields);
+        let target = log::shortened(target, log::TARGET_BYTES_MAX);
+        let message = log::shortened(message, log::TEXT_BYTES_MAX);
+        self.record(log::level(level), target, message, fields);
     }
 
     /// Runs a future of the daemon until it ends or the daemon does.
@@ -295,7 +286,7 @@ fn find(daemon: u64) -> Option<Arc<RegisteredInstance>> {
 }
 
 static VTABLE: HostVtableV1 = HostVtableV1 {
-    log,
+    log: log_record,
     ask,
     ask_later,
     emit,
@@ -304,7 +295,7 @@ static VTABLE: HostVtableV1 = HostVtableV1 {
     query,
 };
 
-unsafe extern "C" fn log(
+unsafe extern "C" fn log_record(
     daemon: u64,
     level: u32,
     target: RStr<'_>,
@@ -317,10 +308,6 @@ unsafe extern "C" fn log(
             seated.log(level, target.as_str(), (message.as_str(), fields.as_str()));
         }
     });
-}
-
-fn shortened(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
 }
 
 unsafe extern "C" fn ask(

@@ -20,6 +20,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::threads::latency;
 use crate::threads::watchdog::{RunningHandler, Watchdog};
 use dae_store::blocking;
+use dae_store::lock::lock;
 use dae_store::tasks;
 
 /// The interval between two looks. A handler gets relief after one to two of these, about when a guest begins to
@@ -173,9 +174,8 @@ impl Reserve {
         self.seats().has_ended
     }
 
-    /// Nothing can panic while this lock is held, so poisoning is ignored.
     fn seats(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seats)
     }
 }
 
