@@ -17,6 +17,7 @@
 //! - [`rate_limit`]: messages that are logged at a limited rate · [`lock`]: the function that locks a mutex
 
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod archive;
 pub mod atomic_file;

@@ -129,6 +129,7 @@ mod tests {
         }
         assert_eq!(latency.run(0, |holds| holds), (true, false));
         assert_eq!(latency.0[0].load(Relaxed), SHOWS);
+        #[expect(clippy::disallowed_methods, reason = "the pause is what is tested")]
         let slow = |_| std::thread::sleep(SLOW);
         assert!(latency.run(1, slow).1, "told the first time");
         assert!(!latency.run(1, slow).1, "and no second time");
