@@ -64,7 +64,7 @@ pub(crate) fn write_ended(
     (status, bytes): (u32, &[u8]),
     tally: &mut BatchCounts,
 ) {
-    tally.calls += 1;
+    count_ended(tally, status);
     match status {
         status::DONE | status::NOTHING => {
             let start = open_reply(out, name, tag);
@@ -73,11 +73,17 @@ pub(crate) fn write_ended(
             }
             close_reply(out, start);
         }
-        status => {
-            tally.errors += 1;
-            tally.panics += u64::from(status == status::CRASHED);
-            write_failure(out, (name, tag), status, &String::from_utf8_lossy(bytes));
-        }
+        status => write_failure(out, (name, tag), status, &String::from_utf8_lossy(bytes)),
+    }
+}
+
+/// Counts a command that has ended with that status.
+#[inline]
+pub(crate) fn count_ended(tally: &mut BatchCounts, status: u32) {
+    tally.calls += 1;
+    if !matches!(status, status::DONE | status::NOTHING) {
+        tally.errors += 1;
+        tally.panics += u64::from(status == status::CRASHED);
     }
 }
 

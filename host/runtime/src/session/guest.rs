@@ -38,6 +38,7 @@ use tokio::time::Sleep;
 use crate::connection::guest_handle::GuestHandle;
 use crate::connection::reply_budget::GUEST_BYTES_MAX;
 use crate::session::connect_hooks::{self, ConnectHook};
+use crate::session::dispatch::IN_FLIGHT_MAX;
 use crate::session::gate::{Gate, GatePhase};
 use crate::threads::fd_limits::CountedConnection;
 use answers::ReplyQueue;
@@ -49,9 +50,6 @@ pub use stream::Stream;
 
 /// The most reply bytes that wait for a guest before reading from it stops (Common TCP, hostile input).
 const OUTBOX_BYTES_MAX: usize = GUEST_BYTES_MAX;
-/// The most commands of one guest that run or wait for their reply. Bounds the memory that a flood of slow commands
-/// holds; further commands stay in the socket.
-const IN_FLIGHT_MAX: usize = 1024;
 /// A placeholder for a command that is not known yet.
 const ANY: u32 = u32::MAX;
 /// The size of one read (bytes): as much as a socket's buffer usually holds.

@@ -1,12 +1,15 @@
 //! A client to a daemon of the same host: it uses the gate directly, without a socket.
 //!
 //! The client is a guest of that gate like any other, and takes the lines that are pushed to this guest. A call runs in
-//! its caller's task if no earlier line of the client is waiting. Otherwise it waits behind that line ([`turns`]).
+//! its caller's task if no earlier line of the client is waiting. Otherwise it waits behind that line ([`queue`]).
 //! Lines that expect no reply always wait: if they ran on the sender's stack, two daemons that send each other events
 //! would call each other until the stack overflows. Lines from a subprocess always wait too, since the task that reads
-//! its frames must not run another daemon's code.
+//! its frames must not run another daemon's code. While there is no instance, or its connect hook is due, calls wait,
+//! too: only the client's own task runs the hook.
+//!
+//! What a line does on the other side, and its limits, are those of any guest ([`crate::session::dispatch`]).
 
-mod turns;
+mod queue;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -16,6 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 
 use dae_common_tcp::{ErrorCode, Line, Message, read_line};
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{CallProgress, Client, ConnectionStage};
@@ -23,15 +27,14 @@ use crate::connection::guest_handle::GuestHandle;
 use crate::connection::pending_calls::{
     CallError, CallReply, LineMatch, PendingCalls, ReplyFuture, in_time,
 };
+use crate::session::admission;
 use crate::session::connect_hooks;
-use crate::session::dispatch::{self, DispatchedCommand};
+use crate::session::dispatch::{self, DispatchedCommand, IN_FLIGHT_MAX};
 use crate::session::gate::{Gate, GatePhase, Lease};
 use dae_store::lock::lock;
 use dae_store::report::Credential;
-use turns::{TurnQueue, WaitingLine};
+use queue::{LineQueue, WaitingLine};
 
-/// The limit for calls of one client that run or wait, as for a guest. Further calls are refused.
-const IN_FLIGHT_MAX: usize = 1024;
 /// The limit for nested calls of daemons' code on one stack. A deeper call gets its own task. A level costs at most
 /// some 2 KiB of stack, of the 2 MiB that a thread has.
 const DEPTH_MAX: usize = 16;
@@ -47,7 +50,7 @@ pub(super) struct LocalClient {
     credential: OnceLock<Credential>,
     /// Calls without a command of that name, which the other side's event handlers answer by an event.
     asked: PendingCalls,
-    queue: TurnQueue,
+    queue: LineQueue,
     in_flight: Arc<AtomicUsize>,
     /// Held while pushed lines are handled, so that they stay in order.
     handing_on: Mutex<()>,
@@ -92,7 +95,7 @@ impl LocalClient {
             gate: Arc::clone(gate),
             credential: OnceLock::new(),
             asked: PendingCalls::default(),
-            queue: TurnQueue::default(),
+            queue: LineQueue::default(),
             in_flight: Arc::default(),
             handing_on: Mutex::default(),
             is_handed_on: AtomicBool::new(false),
@@ -102,7 +105,7 @@ impl LocalClient {
     /// Returns the credential of the daemon on the other side.
     pub(super) fn credential(&self) -> Result<Credential, CallError> {
         let unavailable =
-            || CallError::new(ErrorCode::Unavailable, dispatch::no_instance(&self.gate));
+            || CallError::new(ErrorCode::Unavailable, admission::no_instance(&self.gate));
         self.credential.get().cloned().ok_or_else(unavailable)
     }
 
@@ -130,16 +133,26 @@ impl LocalClient {
             name: name.to_owned(),
             arguments: arguments.to_owned(),
         };
-        if !(may_run && self.is_open_to_us()) {
-            return self.call_in_turn(client, sent, in_flight);
+        if !(may_run && self.gate.phase().admits(&self.guest).is_some()) {
+            return self.call_in_queue(client, sent, in_flight);
         }
         let client = Arc::clone(client);
         let runtime = client.host.runtime.clone();
         let work = Box::pin(async move {
-            let lease = dispatch::admitted(&self.gate, &self.guest).await?;
-            let reply = self.run(lease, sent, true).await;
+            let lease = self.gate.phase().admits(&self.guest).cloned();
+            let reply = match lease {
+                Some(lease) => {
+                    let reply = self.run(lease, sent, true).await;
+                    drop(in_flight);
+                    reply
+                }
+                // The gate has changed since the call.
+                None => match self.queue_call(sent, in_flight) {
+                    Ok(waiting) => reply_of(waiting).await,
+                    Err(refusal) => Err(refusal),
+                },
+            };
             self.hand_on(&client);
-            drop(in_flight);
             reply
         });
         if DEPTH.get() < DEPTH_MAX {
@@ -152,36 +165,41 @@ impl LocalClient {
         }))
     }
 
-    /// Returns whether there is an instance whose connect hook has run for this guest.
-    fn is_open_to_us(&self) -> bool {
-        matches!(&**self.gate.phase(), GatePhase::Open(lease) if !connect_hooks::is_due(lease, &self.guest))
-    }
-
-    fn call_in_turn(
+    fn call_in_queue(
         self: Arc<Self>,
         client: &Arc<Client>,
         sent: DispatchedCommand,
         in_flight: InFlight,
     ) -> CallProgress {
-        let (waiting, reply) = WaitingLine::call(sent, in_flight);
-        if !self.queue.put(waiting) {
-            let text = format!(
-                "{} doesn't take what it is sent at the moment",
-                self.gate.name
-            );
-            return CallProgress::Now(Err(CallError::new(ErrorCode::Unavailable, text)));
-        }
+        let waiting = match self.queue_call(sent, in_flight) {
+            Ok(waiting) => waiting,
+            Err(refusal) => return CallProgress::Now(Err(refusal)),
+        };
         let client = Arc::clone(client);
         CallProgress::Later(Box::pin(async move {
-            let reply = reply.await.unwrap_or_else(|_| {
-                Err(CallError::new(
-                    ErrorCode::Unavailable,
-                    "the connection was lost before it was the call's turn",
-                ))
-            });
+            let reply = reply_of(waiting).await;
             self.hand_on(&client);
             reply
         }))
+    }
+
+    /// Queues a call behind the lines that wait.
+    fn queue_call(
+        &self,
+        sent: DispatchedCommand,
+        in_flight: InFlight,
+    ) -> Result<oneshot::Receiver<CallReply>, CallError> {
+        let (waiting, reply) = WaitingLine::call(sent, in_flight);
+        match self.queue.put(waiting) {
+            true => Ok(reply),
+            false => {
+                let text = format!(
+                    "{} doesn't take what it is sent at the moment",
+                    self.gate.name
+                );
+                Err(CallError::new(ErrorCode::Unavailable, text))
+            }
+        }
     }
 
     /// Sends a line that expects no reply. Returns false if the connection has ended, or ends now because too much
@@ -196,11 +214,12 @@ impl LocalClient {
         }))
     }
 
-    /// Runs a line. If the name is no command and the other side has event handlers, they get the line.
+    /// Runs a line. If the name is no command and the other side has event handlers, they get the line. `is_call` is
+    /// true if the sender waits for a reply.
     async fn run(&self, lease: Arc<Lease>, sent: DispatchedCommand, is_call: bool) -> CallReply {
         let LocalClient { gate, guest, .. } = self;
-        let is_command = lease.instance.commands.find(&sent.name).is_some();
-        if !is_command && guest.heard.is_of_use() {
+        let entry = lease.instance.commands.find(&sent.name);
+        if entry.is_none() && guest.heard.is_of_use() {
             let is_told = || dispatch::tell_event(guest, &sent.name, &sent.arguments);
             if !is_call && is_told() {
                 return Ok(b"[]".to_vec());
@@ -211,7 +230,7 @@ impl LocalClient {
                 return in_time(reply, gate.limits.command, (&gate.name, &sent.name)).await;
             }
         }
-        dispatch::run(lease, Arc::clone(gate), Arc::clone(guest), sent).await
+        dispatch::call(lease, entry, (gate, guest), sent).await
     }
 
     /// Adds a call for the other side's event handlers, which answer by an event of its name. Returns `None` if there
@@ -258,7 +277,7 @@ impl LocalClient {
         if !self.guest.has_mail() && !self.is_handed_on.load(Ordering::Acquire) {
             return;
         }
-        let _turn = lock(&self.handing_on);
+        let _handing_on = lock(&self.handing_on);
         // Set before the lines are taken: a caller that sees no more lines sees this.
         self.is_handed_on.store(true, Ordering::Release);
         let mut lines = Vec::new();
@@ -276,9 +295,20 @@ impl LocalClient {
         self.is_handed_on.store(false, Ordering::Release);
     }
 
-    fn is_to_be_greeted(&self) -> bool {
-        matches!(&**self.gate.phase(), GatePhase::Open(lease) if connect_hooks::is_due(lease, &self.guest))
+    /// Returns whether the connect hook of the instance is due for this client.
+    fn is_unannounced(&self) -> bool {
+        self.gate.phase().is_unannounced(&self.guest)
     }
+}
+
+/// Waits for the reply to a queued call.
+async fn reply_of(waiting: oneshot::Receiver<CallReply>) -> CallReply {
+    waiting.await.unwrap_or_else(|_| {
+        Err(CallError::new(
+            ErrorCode::Unavailable,
+            "the connection was lost before it was the call's turn",
+        ))
+    })
 }
 
 /// Connects, and serves the connection until it is lost. Returns why.
@@ -302,7 +332,7 @@ pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
 /// Waits for the gate, and sends lines until the client is closed. Returns why there is no connection any more.
 async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
     let lease = tokio::select! {
-        admitted = dispatch::admitted(&here.gate, &here.guest) => match admitted {
+        admitted = admission::admitted(&here.gate, &here.guest) => match admitted {
             Ok(lease) => lease,
             Err(refusal) => return refusal,
         },
@@ -312,7 +342,7 @@ async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
     drop(lease);
     let _ = here.credential.set(credential.clone());
     client.is_connected(ConnectionStage::Local(Arc::clone(here)), &credential);
-    turns::take(client, here).await
+    queue::run(client, here).await
 }
 
 /// Handles the lines that the other side pushes, until the connection ends. Returns why it did.
@@ -327,7 +357,7 @@ async fn listen(client: &Client, here: &LocalClient) -> String {
             () => None,
         };
         here.hand_on(client);
-        if here.is_to_be_greeted() {
+        if here.is_unannounced() {
             // The successor's connect hook is due.
             here.queue.wake();
         }

@@ -10,7 +10,7 @@ use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 
 use super::batches::{GuestBatches, ReplySink};
-use super::running::{ReplyPlace, RunningCommand};
+use super::running::{GuestCommand, ReplyPlace};
 use crate::connection::guest_handle::GuestHandle;
 use crate::connection::reply_budget::Reservation;
 use crate::instance::Pending;
@@ -22,6 +22,7 @@ use crate::plugin::completion::{Call, Completion};
 use crate::process::ipc::LARGE_BYTES;
 use crate::process::subprocess::UnreadBytes;
 use crate::session::dispatch;
+use crate::session::dispatch::run::{BudgetShare, CommandRun, RunOf};
 use crate::session::gate::{Gate, Lease};
 use crate::threads::counters::BatchCounts;
 
@@ -33,7 +34,7 @@ pub(super) struct ReplyQueue {
     /// The number of replies that have left the front of `ordered`, which is also the number of its first entry.
     left: u64,
     /// The running commands. Created with the first: the set takes more memory than the rest of a quiet guest.
-    running: Option<FuturesUnordered<RunningCommand>>,
+    running: Option<FuturesUnordered<GuestCommand>>,
     /// The commands that the daemon's own process answers on the spot.
     batches: GuestBatches,
     /// The batches handed over since anything else was answered.
@@ -106,10 +107,14 @@ impl ReplyQueue {
             && let Poll::Ready(Some(finished)) = Pin::new(running).poll_next(context)
         {
             let (gate, guest) = turn;
-            gate.count(finished.instance, finished.tally, finished.took);
-            self.arguments -= finished.bytes.1;
-            self.has_come(&finished.lease, guest, finished.bytes.0);
-            is_counted |= finished.bytes.0 > 0;
+            gate.count(
+                finished.lease.instance.number(),
+                finished.tally,
+                finished.took,
+            );
+            self.arguments -= finished.arguments;
+            self.has_come(&finished.lease, guest, finished.result);
+            is_counted |= finished.result > 0;
             match finished.place {
                 ReplyPlace::Tagged => {
                     if finished.emits_first {
@@ -205,9 +210,9 @@ impl ReplyQueue {
         let next = self.left;
         self.batches.go_on(next);
         let mut running = self.running.iter_mut().flat_map(|all| all.iter_mut());
-        let is_next = |run: &&mut RunningCommand| matches!(run.place, ReplyPlace::Ordered(place) if place == next);
-        if let Some(run) = running.find(|run| is_next(run)) {
-            run.go_on();
+        let is_next = |command: &&mut GuestCommand| matches!(command.place, ReplyPlace::Ordered(place) if place == next);
+        if let Some(command) = running.find(is_next) {
+            command.run.go_on();
         }
     }
 
@@ -423,11 +428,6 @@ impl ReplyQueue {
         pending: Pending,
         turn: ReplyContext<'_>,
     ) {
-        let fate = turn.lease.instance.fate(index);
-        let limit = turn.gate.limits.command;
-        let given_up = turn
-            .lease
-            .given_up((message.name, fate), limit, pending.start());
         let place = match message.tag {
             Some(_) => ReplyPlace::Tagged,
             None => {
@@ -435,25 +435,25 @@ impl ReplyQueue {
                 ReplyPlace::Ordered(self.left + self.ordered.len() as u64 - 1)
             }
         };
-        self.arguments += message.arguments.len();
+        let arguments = message.arguments.len();
+        self.arguments += arguments;
         let is_blocking = matches!(pending, Pending::Blocking(_));
         let reservation = self.reservation.take().filter(|_| is_blocking);
-        let running = self.running.get_or_insert_default();
-        running.push(RunningCommand {
-            _reservation: reservation,
-            emits_first: pending.emits_first(),
-            pending: Some(pending),
-            lease: Arc::clone(turn.lease),
-            of: (turn.guest.id(), index),
-            arguments: message.arguments.len(),
-            room: Arc::clone(&turn.gate.room),
-            is_next: false,
-            waker: None,
-            given_up: Box::pin(given_up),
-            began,
-            place,
+        let budget = BudgetShare::new(&turn.gate.room, (turn.guest.id(), arguments), reservation);
+        let of = RunOf {
             name: message.name.into(),
+            index,
+            began,
+            limit: turn.limit(),
+        };
+        let emits_first = pending.emits_first();
+        let running = self.running.get_or_insert_default();
+        running.push(GuestCommand {
+            run: CommandRun::new(of, pending, Arc::clone(turn.lease), Some(budget)),
+            place,
             tag: message.tag.map(Into::into),
+            emits_first,
+            arguments,
         });
     }
 }

@@ -11,8 +11,7 @@ use dae_common_tcp::{ErrorCode, Front, Inbox, Line};
 
 use super::lines::{is_stray, kept};
 use super::{Guest, InboxLook, Stream};
-use crate::session::dispatch;
-use crate::session::gate::GatePhase;
+use crate::session::admission;
 use crate::threads::counters::BatchCounts;
 
 impl<S: Stream> Guest<S> {
@@ -62,10 +61,7 @@ impl<S: Stream> Guest<S> {
         if change.as_mut().poll(context).is_ready() {
             self.gate_change = None;
             context.waker().wake_by_ref();
-        } else if !matches!(
-            **self.gate.phase(),
-            GatePhase::Waiting | GatePhase::Changing
-        ) {
+        } else if !self.gate.phase().is_waiting() {
             // The gate changed between the caller's check and the subscription.
             context.waker().wake_by_ref();
         }
@@ -84,7 +80,7 @@ impl<S: Stream> Guest<S> {
 
     /// Answers all lines that have waited too long for an instance, in their order.
     pub(super) fn give_up_waiting(&mut self) {
-        let text = dispatch::no_instance(&self.gate);
+        let text = admission::no_instance(&self.gate);
         let mut tally = BatchCounts::default();
         self.refuse_deferred(&text, &mut tally);
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));

@@ -11,6 +11,7 @@ use super::{Guest, InboxLook, Stream};
 use crate::connection::pending_calls::LineMatch;
 use crate::connection::reply_budget::ReservationBusy;
 use crate::plugin::command_table::{CommandEntry, RunsOn};
+use crate::session::admission::{Admission, LineTarget};
 use crate::session::connect_hooks;
 use crate::session::dispatch;
 use crate::session::gate::{GatePhase, Lease};
@@ -56,19 +57,28 @@ impl<S: Stream> Guest<S> {
             return (InboxLook::All, tally, 0);
         }
         let phase = self.gate.phase();
-        if matches!(**phase, GatePhase::Waiting | GatePhase::Changing) {
-            let (taken, tally) = self.wait_at_gate(context);
-            return (taken, tally, 0);
-        }
+        let target = match phase.admit(&self.guest_handle) {
+            Admission::Waits { .. } => {
+                let (taken, tally) = self.wait_at_gate(context);
+                return (taken, tally, 0);
+            }
+            Admission::Decided(target) if is_greeted => target,
+            Admission::Unannounced(lease)
+                if is_greeted && !self.is_to_be_greeted(lease, context) =>
+            {
+                LineTarget::Instance(lease)
+            }
+            Admission::Decided(_) | Admission::Unannounced(_) => {
+                self.gate_change = None;
+                return nothing(InboxLook::Some);
+            }
+        };
         self.gate_change = None;
-        if !is_greeted || self.is_to_be_greeted(&phase, context) {
-            return nothing(InboxLook::Some);
-        }
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
-        let (taken, tally) = self.answer_lines(&mut inbox, &phase, context);
+        let (taken, tally) = self.answer_lines(&mut inbox, target, context);
         self.inbox = inbox;
         let mut instance = 0;
-        if let GatePhase::Open(lease) = &**phase {
+        if let LineTarget::Instance(lease) = target {
             let turn = answers::ReplyContext {
                 lease,
                 gate: &self.gate,
@@ -84,7 +94,7 @@ impl<S: Stream> Guest<S> {
     fn answer_lines<'a>(
         &mut self,
         inbox: &'a mut Inbox,
-        phase: &'a GatePhase,
+        target: LineTarget<'a>,
         context: &mut Context<'_>,
     ) -> (InboxLook, BatchCounts) {
         if self.has_ended {
@@ -99,7 +109,9 @@ impl<S: Stream> Guest<S> {
             }
             if let Some((_, line)) = self.deferred.take() {
                 is_any = true;
-                batch.tally.add(self.answer_deferred(&line, phase, context));
+                batch
+                    .tally
+                    .add(self.answer_deferred(&line, target, context));
                 match self.deferred {
                     None => continue,
                     // It still waits.
@@ -108,14 +120,14 @@ impl<S: Stream> Guest<S> {
             }
             if let Some(message) = lines.next_plain() {
                 is_any = true;
-                self.answer(message, phase, &mut batch, context);
+                self.answer(message, target, &mut batch, context);
                 continue;
             }
             let Some(line) = lines.next() else {
                 break InboxLook::All;
             };
             is_any = true;
-            self.answer_any(line, phase, &mut batch, context);
+            self.answer_any(line, target, &mut batch, context);
             if self.is_closing {
                 break InboxLook::All;
             }
@@ -141,12 +153,12 @@ impl<S: Stream> Guest<S> {
     fn answer_any<'a>(
         &mut self,
         line: Line<'a>,
-        phase: &'a GatePhase,
+        target: LineTarget<'a>,
         batch: &mut LineBatch<'a>,
         context: &mut Context<'_>,
     ) {
         match line {
-            Line::Message(message) => self.answer(message, phase, batch, context),
+            Line::Message(message) => self.answer(message, target, batch, context),
             // A reply to the daemon's own call that can't be read: the call gets the error, and the guest gets none.
             Line::Fault(fault)
                 if self.guest_handle.asked.answer_fault(&fault) != LineMatch::NotOurs => {}
@@ -179,15 +191,15 @@ impl<S: Stream> Guest<S> {
     fn answer<'a>(
         &mut self,
         message: Message<'a>,
-        phase: &'a GatePhase,
+        target: LineTarget<'a>,
         batch: &mut LineBatch<'a>,
         context: &mut Context<'_>,
     ) {
         if self.is_reply(&message) || is_stray(&message) {
             return;
         }
-        match phase {
-            GatePhase::Open(lease) => {
+        match target {
+            LineTarget::Instance(lease) => {
                 let turn = answers::ReplyContext {
                     lease,
                     gate: &self.gate,
@@ -206,12 +218,9 @@ impl<S: Stream> Guest<S> {
                 let rest = (&mut self.outbox, &mut batch.tally, context);
                 self.answers.answer(message, known, turn, rest);
             }
-            GatePhase::Shut(reason) => {
+            LineTarget::Refusal(reason) => {
                 let of = (message.name, message.tag);
                 self.refuse(of, (ErrorCode::Unavailable, reason), &mut batch.tally);
-            }
-            GatePhase::Waiting | GatePhase::Changing => {
-                unreachable!("lines before a waiting gate are not taken")
             }
         }
     }
@@ -261,14 +270,14 @@ impl<S: Stream> Guest<S> {
     fn answer_deferred(
         &mut self,
         line: &[u8],
-        phase: &GatePhase,
+        target: LineTarget<'_>,
         context: &mut Context<'_>,
     ) -> BatchCounts {
         let mut inbox = kept(line);
         let mut batch = LineBatch::default();
         // It was a message when it came.
         if let Some(Line::Message(message)) = inbox.next() {
-            self.answer(message, phase, &mut batch, context);
+            self.answer(message, target, &mut batch, context);
         }
         batch.tally
     }
@@ -306,11 +315,9 @@ impl<S: Stream> Guest<S> {
         is_on
     }
 
-    /// Starts the connect hook for this guest, if it is due. Returns whether it is still running.
-    fn is_to_be_greeted(&mut self, phase: &GatePhase, context: &mut Context<'_>) -> bool {
-        let GatePhase::Open(lease) = phase else {
-            return false;
-        };
+    /// Starts the connect hook for this guest. Returns whether it is still running.
+    #[cold]
+    fn is_to_be_greeted(&mut self, lease: &Arc<Lease>, context: &mut Context<'_>) -> bool {
         self.greeting = connect_hooks::due(lease, &self.guest_handle, self.gate.limits.command);
         self.is_greeting_on(context)
     }
