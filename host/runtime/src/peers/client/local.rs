@@ -136,25 +136,8 @@ impl LocalClient {
         if !(may_run && self.gate.phase().admits(&self.guest).is_some()) {
             return self.call_in_queue(client, sent, in_flight);
         }
-        let client = Arc::clone(client);
         let runtime = client.host.runtime.clone();
-        let work = Box::pin(async move {
-            let lease = self.gate.phase().admits(&self.guest).cloned();
-            let reply = match lease {
-                Some(lease) => {
-                    let reply = self.run(lease, sent, true).await;
-                    drop(in_flight);
-                    reply
-                }
-                // The gate has changed since the call.
-                None => match self.queue_call(sent, in_flight) {
-                    Ok(waiting) => reply_of(waiting).await,
-                    Err(refusal) => Err(refusal),
-                },
-            };
-            self.hand_on(&client);
-            reply
-        });
+        let work = Box::pin(self.call_here(Arc::clone(client), sent, in_flight));
         if DEPTH.get() < DEPTH_MAX {
             return CallProgress::Later(Box::pin(DepthGuard(work)));
         }
@@ -163,6 +146,29 @@ impl LocalClient {
             let crashed = |error| CallError::new(ErrorCode::Crashed, format!("{error}"));
             task.await.map_err(crashed)?
         }))
+    }
+
+    /// Runs a call in the task that polls it. If the gate has changed since the call, it waits in the queue.
+    async fn call_here(
+        self: Arc<Self>,
+        client: Arc<Client>,
+        sent: DispatchedCommand,
+        in_flight: InFlight,
+    ) -> CallReply {
+        let lease = self.gate.phase().admits(&self.guest).cloned();
+        let reply = match lease {
+            Some(lease) => {
+                let reply = self.run(lease, sent, true).await;
+                drop(in_flight);
+                reply
+            }
+            None => match self.queue_call(sent, in_flight) {
+                Ok(waiting) => reply_of(waiting).await,
+                Err(refusal) => Err(refusal),
+            },
+        };
+        self.hand_on(&client);
+        reply
     }
 
     fn call_in_queue(

@@ -45,8 +45,6 @@ pub(super) struct ReplyQueue {
     arguments: usize,
     /// The replies from the daemon's own process that are not written yet.
     unread: Option<UnreadBytes>,
-    /// The reservation of the command that is being answered, if it needs one.
-    reservation: Option<Arc<Reservation>>,
 }
 
 /// The lease, gate and guest that replies belong to.
@@ -55,6 +53,8 @@ pub(super) struct ReplyContext<'a> {
     pub lease: &'a Arc<Lease>,
     pub gate: &'a Gate,
     pub guest: &'a Arc<GuestHandle>,
+    /// The reservation of the command that is answered next, if it needs one.
+    pub reservation: Option<&'a Arc<Reservation>>,
 }
 
 /// The counts and the cached lookup for lines that are taken together.
@@ -214,11 +214,6 @@ impl ReplyQueue {
         if let Some(command) = running.find(is_next) {
             command.run.go_on();
         }
-    }
-
-    /// Sets the reservation of the command that is answered next.
-    pub(super) fn set_reservation(&mut self, reservation: Option<Arc<Reservation>>) {
-        self.reservation = reservation;
     }
 
     /// Returns the size of the replies that wait for those before them (bytes).
@@ -401,8 +396,10 @@ impl ReplyQueue {
             guest: turn.guest.id(),
             arguments: message.arguments,
         };
-        let reservation = self.reservation.as_ref();
-        let mut pending = turn.lease.instance.answer_later(runs, call, reservation);
+        let mut pending = turn
+            .lease
+            .instance
+            .answer_later(runs, call, turn.reservation);
         if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
             if pending.emits_first() && self.goes_out(&message) {
                 turn.guest.take_into(outbox);
@@ -438,7 +435,7 @@ impl ReplyQueue {
         let arguments = message.arguments.len();
         self.arguments += arguments;
         let is_blocking = matches!(pending, Pending::Blocking(_));
-        let reservation = self.reservation.take().filter(|_| is_blocking);
+        let reservation = turn.reservation.filter(|_| is_blocking).cloned();
         let budget = BudgetShare::new(&turn.gate.room, (turn.guest.id(), arguments), reservation);
         let of = RunOf {
             name: message.name.into(),

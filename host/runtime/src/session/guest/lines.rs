@@ -1,31 +1,56 @@
 //! Takes the whole lines of a guest from its inbox and routes each to the code that answers it.
+//!
+//! While there is no instance, a message waits in the inbox, and the connection is not read further. A line that every
+//! instance would refuse needs no instance. If no message waits before it, it is answered at once; a connection of
+//! another protocol is closed.
 
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, Protocol};
+use dae_common_tcp::{ErrorCode, Fault, Front, Inbox, Line, Message, Protocol};
 
 use super::answers::{self, LineBatch};
+use super::input::DeferredCommand;
 use super::{Guest, InboxLook, Stream};
 use crate::connection::pending_calls::LineMatch;
 use crate::connection::reply_budget::ReservationBusy;
 use crate::plugin::command_table::{CommandEntry, RunsOn};
-use crate::session::admission::{Admission, LineTarget};
-use crate::session::connect_hooks;
+use crate::session::admission::{self, Admission, LineTarget};
 use crate::session::dispatch;
 use crate::session::gate::{GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
 
+/// The lines that were taken from the inbox.
+struct TakenLines {
+    look: InboxLook,
+    tally: BatchCounts,
+    /// The number of the instance that answered them; 0 if none did.
+    instance: u64,
+}
+
+impl TakenLines {
+    fn unanswered(look: InboxLook, tally: BatchCounts) -> Self {
+        TakenLines {
+            look,
+            tally,
+            instance: 0,
+        }
+    }
+}
+
 impl<S: Stream> Guest<S> {
     /// Answers what has finished and what has come, and counts it.
     pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> InboxLook {
         let began = Instant::now();
-        self.is_counted |=
-            self.answers
-                .collect(&mut self.outbox, (&self.gate, &self.guest_handle), context);
-        let (taken, tally, instance) = self.take_lines(context);
+        let of = (&*self.gate, &*self.guest_handle);
+        self.output.is_counted |= self.answers.collect(&mut self.output.outbox, of, context);
+        let TakenLines {
+            look,
+            tally,
+            instance,
+        } = self.take_lines(context);
         if tally.calls > 0 {
             let took = began.elapsed();
             self.gate.count(instance, tally, took);
@@ -33,7 +58,7 @@ impl<S: Stream> Guest<S> {
                 self.doubt();
             }
         }
-        taken
+        look
     }
 
     /// Marks the instance's commands as possibly slow: one of a batch was, and the next ones will show which.
@@ -45,50 +70,53 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Answers whole lines while there is reply budget, once the gate is open or shut and the connect hook has ended.
-    /// Also returns the number of the instance that answered; 0 if none did.
-    fn take_lines(&mut self, context: &mut Context<'_>) -> (InboxLook, BatchCounts, u64) {
-        let nothing = |taken| (taken, BatchCounts::default(), 0);
+    fn take_lines(&mut self, context: &mut Context<'_>) -> TakenLines {
         // Poll the connect hook in every phase of the gate: a hook that isn't polled would hold its lease forever.
-        let is_greeted = !self.is_greeting_on(context);
-        if self.guest_handle.is_closing() || self.is_closing {
-            self.is_closing = true;
-            let mut tally = BatchCounts::default();
-            self.refuse_deferred(&dispatch::closing(&self.gate), &mut tally);
-            return (InboxLook::All, tally, 0);
+        let is_greeted = !self.gate_wait.poll_hook(context);
+        if self.guest_handle.is_closing() || self.input.is_closing() {
+            return self.end_input();
         }
         let phase = self.gate.phase();
         let target = match phase.admit(&self.guest_handle) {
-            Admission::Waits { .. } => {
-                let (taken, tally) = self.wait_at_gate(context);
-                return (taken, tally, 0);
-            }
+            Admission::Waits { .. } => return self.wait_at_gate(context),
             Admission::Decided(target) if is_greeted => target,
-            Admission::Unannounced(lease)
-                if is_greeted && !self.is_to_be_greeted(lease, context) =>
-            {
+            Admission::Unannounced(lease) if is_greeted && !self.runs_hook(lease, context) => {
                 LineTarget::Instance(lease)
             }
             Admission::Decided(_) | Admission::Unannounced(_) => {
-                self.gate_change = None;
-                return nothing(InboxLook::Some);
+                self.gate_wait.end();
+                return TakenLines::unanswered(InboxLook::Some, BatchCounts::default());
             }
         };
-        self.gate_change = None;
-        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
-        let (taken, tally) = self.answer_lines(&mut inbox, target, context);
-        self.inbox = inbox;
-        let mut instance = 0;
-        if let LineTarget::Instance(lease) = target {
-            let turn = answers::ReplyContext {
-                lease,
-                gate: &self.gate,
-                guest: &self.guest_handle,
-            };
-            self.answers.hand_over(turn, context);
-            lease.instance.flush();
-            instance = lease.instance.number();
+        self.gate_wait.end();
+        let mut inbox = self.input.take_inbox();
+        let (look, tally) = self.answer_lines(&mut inbox, target, context);
+        self.input.inbox = inbox;
+        let LineTarget::Instance(lease) = target else {
+            return TakenLines::unanswered(look, tally);
+        };
+        let turn = answers::ReplyContext {
+            lease,
+            gate: &self.gate,
+            guest: &self.guest_handle,
+            reservation: None,
+        };
+        self.answers.hand_over(turn, context);
+        lease.instance.flush();
+        TakenLines {
+            look,
+            tally,
+            instance: lease.instance.number(),
         }
-        (taken, tally, instance)
+    }
+
+    /// Answers the command that was kept: no line is taken any more.
+    #[cold]
+    fn end_input(&mut self) -> TakenLines {
+        self.input.close();
+        let mut tally = BatchCounts::default();
+        self.refuse_deferred(&dispatch::closing(&self.gate), &mut tally);
+        TakenLines::unanswered(InboxLook::All, tally)
     }
 
     fn answer_lines<'a>(
@@ -97,9 +125,6 @@ impl<S: Stream> Guest<S> {
         target: LineTarget<'a>,
         context: &mut Context<'_>,
     ) -> (InboxLook, BatchCounts) {
-        if self.has_ended {
-            inbox.end();
-        }
         let mut lines = inbox.lines();
         let mut batch = LineBatch::default();
         let mut is_any = false;
@@ -107,12 +132,12 @@ impl<S: Stream> Guest<S> {
             if !self.has_room() {
                 break InboxLook::Some;
             }
-            if let Some((_, line)) = self.deferred.take() {
+            if let Some(deferred) = self.input.deferred.take() {
                 is_any = true;
                 batch
                     .tally
-                    .add(self.answer_deferred(&line, target, context));
-                match self.deferred {
+                    .add(self.answer_deferred(&deferred, target, context));
+                match self.input.deferred {
                     None => continue,
                     // It still waits.
                     Some(_) => break InboxLook::Some,
@@ -128,7 +153,7 @@ impl<S: Stream> Guest<S> {
             };
             is_any = true;
             self.answer_any(line, target, &mut batch, context);
-            if self.is_closing {
+            if self.input.is_closing() {
                 break InboxLook::All;
             }
         };
@@ -140,10 +165,9 @@ impl<S: Stream> Guest<S> {
 
     /// Notes that whole lines were taken.
     #[inline]
-    pub(super) fn on_lines(&mut self) {
+    fn on_lines(&mut self) {
         self.timers.on_line();
-        if !self.has_spoken {
-            self.has_spoken = true;
+        if self.input.note_lines() {
             self.guest_handle.note_line();
         }
     }
@@ -167,14 +191,14 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    pub(super) fn refuse_fault(&mut self, fault: &Fault<'_>, tally: &mut BatchCounts) {
+    fn refuse_fault(&mut self, fault: &Fault<'_>, tally: &mut BatchCounts) {
         let of = (fault.command, fault.tag);
         self.refuse(of, (fault.code, &fault.message), tally);
     }
 
     /// Closes a connection of another protocol.
-    pub(super) fn refuse_protocol(&mut self, protocol: Protocol) {
-        self.is_closing = true;
+    fn refuse_protocol(&mut self, protocol: Protocol) {
+        self.input.close();
         let Some(skipped) = self.gate.other_protocols.is_due() else {
             return;
         };
@@ -204,6 +228,7 @@ impl<S: Stream> Guest<S> {
                     lease,
                     gate: &self.gate,
                     guest: &self.guest_handle,
+                    reservation: None,
                 };
                 let room = &self.gate.room;
                 let commands = &lease.instance.commands;
@@ -215,7 +240,7 @@ impl<S: Stream> Guest<S> {
                 {
                     return self.answer_if_room(message, (index, runs), lease, (batch, context));
                 }
-                let rest = (&mut self.outbox, &mut batch.tally, context);
+                let rest = (&mut self.output.outbox, &mut batch.tally, context);
                 self.answers.answer(message, known, turn, rest);
             }
             LineTarget::Refusal(reason) => {
@@ -241,23 +266,22 @@ impl<S: Stream> Guest<S> {
             false => Err(ReservationBusy),
         };
         let Ok(reservation) = reserved else {
-            self.deferred = Some((index, line_of(&message)));
+            self.input.deferred = Some(DeferredCommand::of(&message, index));
             return;
         };
-        let is_reserved = reservation.is_some();
         let turn = answers::ReplyContext {
             lease,
             gate: &self.gate,
             guest: &self.guest_handle,
+            reservation: reservation.as_ref(),
         };
         let known = lease.instance.commands.known(message.name);
-        self.answers.set_reservation(reservation);
-        let rest = (&mut self.outbox, &mut batch.tally, context);
+        let rest = (&mut self.output.outbox, &mut batch.tally, context);
         self.answers.answer(message, known, turn, rest);
-        if is_reserved {
+        if reservation.is_some() {
             // Count the reply before other commands may make theirs.
             self.count_unread();
-            self.answers.set_reservation(None);
+            drop(reservation);
         }
         // Other commands note the size of their reply when they end.
         if runs == RunsOn::Here || !lease.instance.is_in_process() {
@@ -269,11 +293,11 @@ impl<S: Stream> Guest<S> {
     #[cold]
     fn answer_deferred(
         &mut self,
-        line: &[u8],
+        deferred: &DeferredCommand,
         target: LineTarget<'_>,
         context: &mut Context<'_>,
     ) -> BatchCounts {
-        let mut inbox = kept(line);
+        let mut inbox = deferred.inbox();
         let mut batch = LineBatch::default();
         // It was a message when it came.
         if let Some(Line::Message(message)) = inbox.next() {
@@ -284,7 +308,7 @@ impl<S: Stream> Guest<S> {
 
     /// Answers a line with an error, in its place in the order.
     #[cold]
-    pub(super) fn refuse(
+    fn refuse(
         &mut self,
         (command, tag): (&str, Option<&str>),
         (code, text): (ErrorCode, &str),
@@ -293,60 +317,101 @@ impl<S: Stream> Guest<S> {
         tally.calls += 1;
         tally.errors += 1;
         let error = answers::error(command, tag, code, text);
-        self.answers.put(&mut self.outbox, tag.is_some(), &error);
+        self.answers
+            .put(&mut self.output.outbox, tag.is_some(), &error);
     }
 
     /// Returns whether the message is the reply to a call of the daemon to this guest.
     #[inline]
-    pub(super) fn is_reply(&self, message: &Message<'_>) -> bool {
+    fn is_reply(&self, message: &Message<'_>) -> bool {
         self.guest_handle.asked.is_any()
             && self.guest_handle.asked.answer(message) != LineMatch::NotOurs
     }
 
-    /// Returns whether the connect hook for this guest is running. Lines wait until it ends.
-    fn is_greeting_on(&mut self, context: &mut Context<'_>) -> bool {
-        let is_on = match &mut self.greeting {
-            Some(greeting) => greeting.as_mut().poll(context).is_pending(),
-            None => false,
-        };
-        if !is_on {
-            self.greeting = None;
-        }
-        is_on
-    }
-
     /// Starts the connect hook for this guest. Returns whether it is still running.
     #[cold]
-    fn is_to_be_greeted(&mut self, lease: &Arc<Lease>, context: &mut Context<'_>) -> bool {
-        self.greeting = connect_hooks::due(lease, &self.guest_handle, self.gate.limits.command);
-        self.is_greeting_on(context)
+    fn runs_hook(&mut self, lease: &Arc<Lease>, context: &mut Context<'_>) -> bool {
+        let of = (&*self.gate, lease);
+        self.gate_wait.start_hook(of, &self.guest_handle, context)
+    }
+
+    /// Answers lines that need no instance. Waits for an instance if a message is next.
+    fn wait_at_gate(&mut self, context: &mut Context<'_>) -> TakenLines {
+        let mut tally = BatchCounts::default();
+        let mut inbox = self.input.take_inbox();
+        let look = self.refuse_at_front(&mut inbox, &mut tally);
+        self.input.inbox = inbox;
+        match look {
+            InboxLook::All => self.gate_wait.end(),
+            InboxLook::Some => self.gate_wait.watch(&self.gate, context),
+        }
+        TakenLines::unanswered(look, tally)
+    }
+
+    /// Refuses lines up to the first message: every instance would refuse them. So they get the same replies, in the
+    /// same order, as with an instance. Returns [`InboxLook::Some`] if there is a message or no reply budget.
+    fn refuse_at_front(&mut self, inbox: &mut Inbox, tally: &mut BatchCounts) -> InboxLook {
+        // A command that waits for a reservation came before all of them, and waits for the instance, too.
+        if self.input.deferred.is_some() {
+            return InboxLook::Some;
+        }
+        while self.has_room() {
+            match inbox.front() {
+                Front::Message => return InboxLook::Some,
+                Front::Nothing => return InboxLook::All,
+                Front::Fault(fault) => self.refuse_fault(&fault, tally),
+                Front::OtherProtocol(protocol) => {
+                    self.refuse_protocol(protocol);
+                    return InboxLook::All;
+                }
+            }
+            self.on_lines();
+        }
+        InboxLook::Some
+    }
+
+    /// Answers the command that waits for a reservation, if there is one, with `unavailable`.
+    fn refuse_deferred(&mut self, text: &str, tally: &mut BatchCounts) {
+        let Some(deferred) = self.input.deferred.take() else {
+            return;
+        };
+        if let Some(Line::Message(message)) = deferred.inbox().next() {
+            let of = (message.name, message.tag);
+            self.refuse(of, (ErrorCode::Unavailable, text), tally);
+        }
+    }
+
+    /// Answers all lines that have waited too long for an instance, in their order.
+    pub(super) fn give_up_waiting(&mut self) {
+        let text = admission::no_instance(&self.gate);
+        let mut tally = BatchCounts::default();
+        self.refuse_deferred(&text, &mut tally);
+        let mut inbox = self.input.take_inbox();
+        for line in inbox.lines() {
+            match line {
+                Line::Message(message) if self.is_reply(&message) || is_stray(&message) => {}
+                Line::Message(message) => {
+                    let of = (message.name, message.tag);
+                    self.refuse(of, (ErrorCode::Unavailable, &text), &mut tally);
+                }
+                Line::Fault(fault) => self.refuse_fault(&fault, &mut tally),
+                Line::OtherProtocol(protocol) => self.refuse_protocol(protocol),
+            }
+        }
+        self.input.inbox = inbox;
+        self.on_lines();
+        // Instance 0: no instance has answered these lines.
+        self.gate.count(0, tally, self.gate.limits.instance_wait);
     }
 }
 
 /// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
 /// answer each other forever.
 #[inline]
-pub(super) fn is_stray(message: &Message<'_>) -> bool {
+fn is_stray(message: &Message<'_>) -> bool {
     match message.name {
         "error" => true,
         "dae" | "options" => !matches!(message.arguments, "" | "[]"),
         _ => false,
     }
-}
-
-/// Returns an inbox that holds the line of a deferred command.
-pub(super) fn kept(line: &[u8]) -> Inbox {
-    let mut inbox = Inbox::resumed(line.len());
-    inbox.room(line.len()).extend_from_slice(line);
-    inbox
-}
-
-/// Returns the line of a command.
-fn line_of(message: &Message<'_>) -> Vec<u8> {
-    let (name, arguments) = (message.name, message.arguments);
-    let line = match message.tag {
-        Some(tag) => format!("{name}#{tag} {arguments}\n"),
-        None => format!("{name} {arguments}\n"),
-    };
-    line.into_bytes()
 }
