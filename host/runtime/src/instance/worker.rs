@@ -46,7 +46,7 @@ use backlog::Backlog;
 use dae_store::durations;
 use hand_offs::HandOffs;
 use incoming::Incoming;
-use running::RunningCall;
+use running::{CallOf, RunningCall};
 use start::{ServingDaemon, load, start, texts};
 use wire::HostConnection;
 
@@ -336,14 +336,14 @@ impl Worker {
     }
 
     fn save(&mut self, id: u64, served: &ServingDaemon) {
-        self.run_one((id, 0, u32::MAX), served.instance.start_save(), None);
+        self.run_one(CallOf::host(id), served.instance.start_save(), None);
     }
 
     fn guest_came(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
         let (guest, _) = ipc::split_u64(frame.payload);
         self.wire.guest_came(guest);
         let pending = served.instance.guest_came(guest);
-        self.run_one((frame.id, 0, u32::MAX), pending, None);
+        self.run_one(CallOf::host(frame.id), pending, None);
     }
 
     fn guest_gone(&mut self, frame: &Frame<'_>) {

@@ -19,7 +19,7 @@ use crate::connection::event_handlers::is_ours;
 use crate::connection::guest_handle::GuestHandle;
 use crate::connection::pending_calls::{CallError, CallReply, as_array};
 use crate::instance::reply;
-use crate::plugin::command_table::{CommandEntry, CommandTable, HostCommand, RunsOn};
+use crate::plugin::command_table::{CommandEntry, CommandTable, HostCommand, OwnCommand, RunsOn};
 use crate::plugin::completion::Call;
 use crate::session::gate::{Gate, GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
@@ -32,10 +32,22 @@ pub(crate) const IN_FLIGHT_MAX: usize = 1024;
 /// A command on its way to a gate, from a guest that has no connection.
 #[derive(Debug, Clone)]
 pub(crate) struct DispatchedCommand {
+    /// The guest that it comes from.
+    pub guest: u64,
     /// The command.
     pub name: String,
     /// The arguments (JSON).
     pub arguments: String,
+}
+
+impl DispatchedCommand {
+    fn call(&self, index: u32) -> Call<'_> {
+        Call {
+            index,
+            guest: self.guest,
+            arguments: &self.arguments,
+        }
+    }
 }
 
 /// Returns the reply, if the guest is admitted and the command answers on the spot.
@@ -66,23 +78,17 @@ pub(crate) fn closing(gate: &Gate) -> String {
 /// Runs a command of a local client to its end. `entry` is the command behind its name.
 pub(crate) async fn call(
     lease: Arc<Lease>,
+    gate: &Gate,
     entry: Option<CommandEntry>,
-    (gate, guest): (&Gate, &GuestHandle),
     sent: DispatchedCommand,
 ) -> CallReply {
     match entry {
+        Some(CommandEntry::Own {
+            index,
+            runs: RunsOn::Here,
+        }) => answer_here(&lease, gate, sent.call(index)),
         Some(CommandEntry::Own { index, runs }) => {
-            let guest = guest.id();
-            let DispatchedCommand { name, arguments } = sent;
-            let call = Call {
-                index,
-                guest,
-                arguments: &arguments,
-            };
-            match runs {
-                RunsOn::Here => answer_here(&lease, gate, call),
-                _ => answer_later(lease, gate, name, (runs, call)).await,
-            }
+            answer_later(lease, gate, OwnCommand { index, runs }, sent).await
         }
         Some(CommandEntry::Host(command)) => {
             let mut bytes = vec![b'['];
@@ -111,15 +117,16 @@ fn answer_here(lease: &Lease, gate: &Gate, call: Call<'_>) -> CallReply {
 async fn answer_later(
     lease: Arc<Lease>,
     gate: &Gate,
-    name: String,
-    (runs, call): (RunsOn, Call<'_>),
+    command: OwnCommand,
+    sent: DispatchedCommand,
 ) -> CallReply {
     let began = Instant::now();
-    let pending = lease.instance.answer_later(runs, call, None);
+    let OwnCommand { index, runs } = command;
+    let pending = lease.instance.answer_later(runs, sent.call(index), None);
     lease.instance.flush();
     let of = RunOf {
-        name: name.into_boxed_str(),
-        index: call.index,
+        name: sent.name.into_boxed_str(),
+        index,
         began,
         limit: gate.limits.command,
     };
@@ -128,7 +135,7 @@ async fn answer_later(
     let (status, bytes) = (ended.completion.status, ended.completion.bytes);
     let instance = &run.lease().instance;
     // The caller has the reply now, so it counts as read.
-    if let Some(mut unread) = instance.unread(call.guest, None) {
+    if let Some(mut unread) = instance.unread(sent.guest, None) {
         unread.add(bytes.len());
     }
     let (reply, tally) = reply_of(status, [b"[", &bytes[..]].concat());

@@ -9,11 +9,31 @@ use crate::instance::Pending;
 use crate::plugin::completion::Completion;
 use crate::process::hand_off::{HandOffState, monotonic_ns};
 
+/// The identity of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallOf {
+    /// Its number, which the host has given it.
+    pub(super) id: u64,
+    /// The guest that it is for; 0 is the host.
+    pub(super) guest: u64,
+    /// The index of its command.
+    pub(super) command: u32,
+}
+
+impl CallOf {
+    /// Makes the identity of a request of the host that is no command.
+    pub(super) fn host(id: u64) -> Self {
+        CallOf {
+            id,
+            guest: 0,
+            command: u32::MAX,
+        }
+    }
+}
+
 /// A running command. It is cancelled when its sender is dropped.
 pub(super) struct RunningCall {
-    id: u64,
-    guest: u64,
-    command: u32,
+    of: CallOf,
     room: Arc<ReplyBudget>,
     pending: Option<Pending>,
     /// True once the command may go on regardless of the reply budget.
@@ -25,10 +45,6 @@ pub(super) struct RunningCall {
 }
 
 impl RunningCall {
-    fn of(&self) -> (u64, u64, u32) {
-        (self.id, self.guest, self.command)
-    }
-
     /// Returns whether the command may go on. If not, its task is woken when fewer reply bytes wait.
     fn has_room(&mut self, context: &Context<'_>) -> bool {
         if let Some(Pending::Blocking(_)) = &self.pending {
@@ -37,13 +53,14 @@ impl RunningCall {
         }
         self.room.want(context);
         // Reported once for each call, while a call may be polled many times.
-        self.is_freed |= self.room.take_freed(self.id);
-        self.is_freed || self.guest == 0 || self.room.may_go_on(self.guest, self.command)
+        let CallOf { id, guest, command } = self.of;
+        self.is_freed |= self.room.take_freed(id);
+        self.is_freed || guest == 0 || self.room.may_go_on(guest, command)
     }
 }
 
 impl Future for RunningCall {
-    type Output = ((u64, u64, u32), Option<Completion>);
+    type Output = (CallOf, Option<Completion>);
 
     fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -52,14 +69,14 @@ impl Future for RunningCall {
             .is_ready()
         {
             this.pending = None;
-            return Poll::Ready((this.of(), None));
+            return Poll::Ready((this.of, None));
         }
         if this.room.is_tight() && !this.has_room(context) {
             return Poll::Pending;
         }
         if let Some(hand_off_state) = &this.hand_off_state {
             // A poll that doesn't return holds this thread as a handler does.
-            hand_off_state.run(this.id, 0, monotonic_ns());
+            hand_off_state.run(this.of.id, 0, monotonic_ns());
         }
         let polled = this
             .pending
@@ -71,7 +88,7 @@ impl Future for RunningCall {
         match polled {
             Some(Poll::Ready(ended)) => {
                 this.pending = None;
-                Poll::Ready((this.of(), Some(ended)))
+                Poll::Ready((this.of, Some(ended)))
             }
             _ => Poll::Pending,
         }
@@ -79,20 +96,17 @@ impl Future for RunningCall {
 }
 
 impl Worker {
-    /// Starts a command that ends later, given the call's number, the guest and the command's index. Guest 0 is the
-    /// host.
+    /// Starts a command that ends later.
     pub(super) fn run_one(
         &mut self,
-        (id, guest, command): (u64, u64, u32),
+        of: CallOf,
         pending: Pending,
         reservation: Option<Arc<Reservation>>,
     ) {
         let (sender, cancelled) = tokio::sync::oneshot::channel();
-        self.calls.insert(id, sender);
+        self.calls.insert(of.id, sender);
         self.running.push(RunningCall {
-            id,
-            guest,
-            command,
+            of,
             room: Arc::clone(&self.room),
             pending: Some(pending),
             is_freed: false,
@@ -102,11 +116,8 @@ impl Worker {
         });
     }
 
-    pub(super) fn on_ended(
-        &mut self,
-        (id, guest, command): (u64, u64, u32),
-        ended: Option<Completion>,
-    ) {
+    pub(super) fn on_ended(&mut self, of: CallOf, ended: Option<Completion>) {
+        let CallOf { id, guest, command } = of;
         self.calls.remove(&id);
         self.room.take_freed(id);
         if let Some(Completion { status, bytes }) = ended {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Worker;
 use super::backlog::{Job, JobKind, NextCommand};
 use super::clock::TurnClock;
+use super::running::CallOf;
 use super::start::ServingDaemon;
 use crate::connection::reply_budget::{GUEST_BYTES_MAX, Reservation};
 use crate::plugin::command_table::RunsOn;
@@ -27,6 +28,24 @@ enum JobProgress {
     Part,
     /// Stopped because the reply budget was used up.
     NoRoom,
+}
+
+/// The place of a job's next command among all commands.
+#[derive(Debug, Clone, Copy)]
+struct JobPlace {
+    id: u64,
+    place: usize,
+    is_aside: bool,
+}
+
+impl JobPlace {
+    fn of(job: &Job) -> Self {
+        JobPlace {
+            id: job.id,
+            place: job.place,
+            is_aside: job.is_aside,
+        }
+    }
 }
 
 impl Worker {
@@ -107,9 +126,9 @@ impl Worker {
             };
             let arguments = next.arguments.len();
             let call = call_of(next.index, job.guest, next.arguments);
-            let of = (job.id, job.place, job.is_aside);
+            let of = JobPlace::of(job);
             let made = match job.what {
-                JobKind::Call => self.call(of, call, (served, reservation)),
+                JobKind::Call => self.call(of, call, served, reservation),
                 JobKind::Batch | JobKind::Goodbye => self.answer_of_batch(of, call, served),
             };
             // The host has withdrawn this command, and all behind it.
@@ -165,7 +184,7 @@ impl Worker {
     /// `None` if the host has withdrawn the command.
     fn answer_of_batch(
         &mut self,
-        of: (u64, usize, bool),
+        of: JobPlace,
         call: Call<'_>,
         served: &ServingDaemon,
     ) -> Option<usize> {
@@ -185,17 +204,22 @@ impl Worker {
         match made >= LARGE_BYTES {
             true => self
                 .wire
-                .send_large_reply(of.0, status, std::mem::take(&mut self.spare)),
+                .send_large_reply(of.id, status, std::mem::take(&mut self.spare)),
             false => self
                 .wire
-                .send_reply(of.0, status, &self.spare[ENTRY_HEAD_BYTES..]),
+                .send_reply(of.id, status, &self.spare[ENTRY_HEAD_BYTES..]),
         }
         Some(made)
     }
 
     /// Begins a command of a batch, or a call. Returns false if the host has withdrawn it. `holds` means that this
     /// thread runs it.
-    fn begin(&mut self, (id, place, is_aside): (u64, usize, bool), holds: bool) -> bool {
+    fn begin(&mut self, of: JobPlace, holds: bool) -> bool {
+        let JobPlace {
+            id,
+            place,
+            is_aside,
+        } = of;
         let Some(hand_off_state) = &self.hand_off_state else {
             return true;
         };
@@ -215,13 +239,14 @@ impl Worker {
 
     fn call(
         &mut self,
-        of: (u64, usize, bool),
+        of: JobPlace,
         call: Call<'_>,
-        (served, reservation): (&ServingDaemon, Option<Arc<Reservation>>),
+        served: &ServingDaemon,
+        reservation: Option<Arc<Reservation>>,
     ) -> Option<usize> {
         let runs = served.runs.get(call.index as usize).copied();
         let runs = runs.unwrap_or(RunsOn::Here);
-        let (id, _, is_aside) = of;
+        let JobPlace { id, is_aside, .. } = of;
         if !self.begin(of, runs == RunsOn::Here) {
             return None;
         }
@@ -232,7 +257,12 @@ impl Worker {
             let pending = served
                 .instance
                 .answer_later(runs, call, reservation.as_ref());
-            self.run_one((id, call.guest, call.index), pending, reservation);
+            let of = CallOf {
+                id,
+                guest: call.guest,
+                command: call.index,
+            };
+            self.run_one(of, pending, reservation);
             return Some(0);
         }
         if !served.instance.is_quick(call.index) {

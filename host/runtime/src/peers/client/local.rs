@@ -130,6 +130,7 @@ impl LocalClient {
             Err(refusal) => return CallProgress::Now(Err(refusal)),
         };
         let sent = DispatchedCommand {
+            guest: self.guest.id(),
             name: name.to_owned(),
             arguments: arguments.to_owned(),
         };
@@ -215,6 +216,7 @@ impl LocalClient {
             return true;
         }
         self.queue.put(WaitingLine::event(DispatchedCommand {
+            guest: self.guest.id(),
             name: message.name.to_owned(),
             arguments: message.arguments.to_owned(),
         }))
@@ -236,7 +238,7 @@ impl LocalClient {
                 return in_time(reply, gate.limits.command, (&gate.name, &sent.name)).await;
             }
         }
-        dispatch::call(lease, entry, (gate, guest), sent).await
+        dispatch::call(lease, gate, entry, sent).await
     }
 
     /// Adds a call for the other side's event handlers, which answer by an event of its name. Returns `None` if there

@@ -14,7 +14,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{Guest, InboxLook, Stream};
 use crate::instance::CancelPolicy;
-use crate::instance::reply::write_ended;
+use crate::instance::reply::ReplyLines;
 use crate::plugin::completion::Completion;
 use crate::process::subprocess::{HandOff, RecallReason, Returned};
 use crate::session::connect_hooks;
@@ -216,8 +216,12 @@ impl<S: Stream> Guest<S> {
             RecallReason::Called => return,
         };
         let Completion { status, bytes } = ended;
-        let (mut tally, of) = (BatchCounts::default(), (message.name, message.tag));
-        write_ended(&mut self.output.outbox, of, (status, &bytes), &mut tally);
+        let mut tally = BatchCounts::default();
+        let mut lines = ReplyLines {
+            out: &mut self.output.outbox,
+            tally: &mut tally,
+        };
+        lines.write_ended((&message).into(), status, &bytes);
         self.gate.count(instance, tally, took);
     }
 }

@@ -10,17 +10,25 @@ use std::time::Instant;
 
 use dae_common_tcp::{ErrorCode, Fault, Front, Inbox, Line, Message, Protocol};
 
-use super::answers::{self, LineBatch};
+use super::answers::{self, AnswerSink, LineBatch, ReplyRoute};
 use super::input::DeferredCommand;
 use super::{Guest, InboxLook, Stream};
 use crate::connection::pending_calls::LineMatch;
 use crate::connection::reply_budget::ReservationBusy;
-use crate::plugin::command_table::{CommandEntry, RunsOn};
+use crate::instance::reply::{ReplyLines, ReplyTo};
+use crate::plugin::command_table::{CommandEntry, OwnCommand, RunsOn};
 use crate::session::admission::{self, Admission, LineTarget};
 use crate::session::dispatch;
 use crate::session::gate::{GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
+
+/// A command that may have to wait for reply budget or a reservation.
+struct GuardedCommand<'a> {
+    message: Message<'a>,
+    own: OwnCommand,
+    lease: &'a Arc<Lease>,
+}
 
 /// The lines that were taken from the inbox.
 struct TakenLines {
@@ -95,13 +103,13 @@ impl<S: Stream> Guest<S> {
         let LineTarget::Instance(lease) = target else {
             return TakenLines::unanswered(look, tally);
         };
-        let turn = answers::ReplyContext {
+        let route = ReplyRoute {
             lease,
             gate: &self.gate,
             guest: &self.guest_handle,
             reservation: None,
         };
-        self.answers.hand_over(turn, context);
+        self.answers.hand_over(route, context);
         lease.instance.flush();
         TakenLines {
             look,
@@ -192,8 +200,11 @@ impl<S: Stream> Guest<S> {
     }
 
     fn refuse_fault(&mut self, fault: &Fault<'_>, tally: &mut BatchCounts) {
-        let of = (fault.command, fault.tag);
-        self.refuse(of, (fault.code, &fault.message), tally);
+        let to = ReplyTo {
+            name: fault.command,
+            tag: fault.tag,
+        };
+        self.refuse(to, (fault.code, &fault.message), tally);
     }
 
     /// Closes a connection of another protocol.
@@ -224,7 +235,7 @@ impl<S: Stream> Guest<S> {
         }
         match target {
             LineTarget::Instance(lease) => {
-                let turn = answers::ReplyContext {
+                let route = ReplyRoute {
                     lease,
                     gate: &self.gate,
                     guest: &self.guest_handle,
@@ -238,14 +249,25 @@ impl<S: Stream> Guest<S> {
                 if (room.is_tight() || batch.found.is_guarded())
                     && let Some(CommandEntry::Own { index, runs }) = known.map(|known| known.entry)
                 {
-                    return self.answer_if_room(message, (index, runs), lease, (batch, context));
+                    let command = GuardedCommand {
+                        message,
+                        own: OwnCommand { index, runs },
+                        lease,
+                    };
+                    return self.answer_if_room(command, batch, context);
                 }
-                let rest = (&mut self.output.outbox, &mut batch.tally, context);
-                self.answers.answer(message, known, turn, rest);
+                let sink = AnswerSink {
+                    lines: ReplyLines {
+                        out: &mut self.output.outbox,
+                        tally: &mut batch.tally,
+                    },
+                    context,
+                };
+                self.answers.answer(message, known, route, sink);
             }
             LineTarget::Refusal(reason) => {
-                let of = (message.name, message.tag);
-                self.refuse(of, (ErrorCode::Unavailable, reason), &mut batch.tally);
+                let refusal = (ErrorCode::Unavailable, reason);
+                self.refuse((&message).into(), refusal, &mut batch.tally);
             }
         }
     }
@@ -254,11 +276,15 @@ impl<S: Stream> Guest<S> {
     #[cold]
     fn answer_if_room<'a>(
         &mut self,
-        message: Message<'a>,
-        (index, runs): (u32, RunsOn),
-        lease: &'a Arc<Lease>,
-        (batch, context): (&mut LineBatch<'a>, &mut Context<'_>),
+        command: GuardedCommand<'a>,
+        batch: &mut LineBatch<'a>,
+        context: &mut Context<'_>,
     ) {
+        let GuardedCommand {
+            message,
+            own: OwnCommand { index, runs },
+            lease,
+        } = command;
         let room = &self.gate.room;
         let reserved = match room.may_begin(self.guest_handle.id(), index) {
             true if lease.instance.is_in_process() => room.reserve(index),
@@ -269,15 +295,21 @@ impl<S: Stream> Guest<S> {
             self.input.deferred = Some(DeferredCommand::of(&message, index));
             return;
         };
-        let turn = answers::ReplyContext {
+        let route = ReplyRoute {
             lease,
             gate: &self.gate,
             guest: &self.guest_handle,
             reservation: reservation.as_ref(),
         };
         let known = lease.instance.commands.known(message.name);
-        let rest = (&mut self.output.outbox, &mut batch.tally, context);
-        self.answers.answer(message, known, turn, rest);
+        let sink = AnswerSink {
+            lines: ReplyLines {
+                out: &mut self.output.outbox,
+                tally: &mut batch.tally,
+            },
+            context,
+        };
+        self.answers.answer(message, known, route, sink);
         if reservation.is_some() {
             // Count the reply before other commands may make theirs.
             self.count_unread();
@@ -310,15 +342,15 @@ impl<S: Stream> Guest<S> {
     #[cold]
     fn refuse(
         &mut self,
-        (command, tag): (&str, Option<&str>),
+        to: ReplyTo<'_>,
         (code, text): (ErrorCode, &str),
         tally: &mut BatchCounts,
     ) {
         tally.calls += 1;
         tally.errors += 1;
-        let error = answers::error(command, tag, code, text);
+        let error = answers::error(to, code, text);
         self.answers
-            .put(&mut self.output.outbox, tag.is_some(), &error);
+            .put(&mut self.output.outbox, to.tag.is_some(), &error);
     }
 
     /// Returns whether the message is the reply to a call of the daemon to this guest.
@@ -376,8 +408,8 @@ impl<S: Stream> Guest<S> {
             return;
         };
         if let Some(Line::Message(message)) = deferred.inbox().next() {
-            let of = (message.name, message.tag);
-            self.refuse(of, (ErrorCode::Unavailable, text), tally);
+            let refusal = (ErrorCode::Unavailable, text);
+            self.refuse((&message).into(), refusal, tally);
         }
     }
 
@@ -391,8 +423,8 @@ impl<S: Stream> Guest<S> {
             match line {
                 Line::Message(message) if self.is_reply(&message) || is_stray(&message) => {}
                 Line::Message(message) => {
-                    let of = (message.name, message.tag);
-                    self.refuse(of, (ErrorCode::Unavailable, &text), &mut tally);
+                    let refusal = (ErrorCode::Unavailable, &*text);
+                    self.refuse((&message).into(), refusal, &mut tally);
                 }
                 Line::Fault(fault) => self.refuse_fault(&fault, &mut tally),
                 Line::OtherProtocol(protocol) => self.refuse_protocol(protocol),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dae_plugin_api::abi::status;
 
-use crate::instance::reply::{write_ended, write_large};
+use crate::instance::reply::{ReplyLines, ReplyTo};
 use crate::plugin::completion::Completion;
 use crate::process::ipc::LARGE_BYTES;
 use crate::session::dispatch::run::{CommandRun, EndedRun};
@@ -54,7 +54,11 @@ impl Future for GuestCommand {
         let this = &mut *self;
         let EndedRun { completion, took } = ready!(Pin::new(&mut this.run).poll(context));
         let result = completion.bytes.len();
-        let (line, tally) = finished_line(this.run.name(), this.tag.as_deref(), completion);
+        let to = ReplyTo {
+            name: this.run.name(),
+            tag: this.tag.as_deref(),
+        };
+        let (line, tally) = finished_line(to, completion);
         Poll::Ready(FinishedCommand {
             lease: Arc::clone(this.run.lease()),
             place: this.place,
@@ -69,15 +73,20 @@ impl Future for GuestCommand {
 }
 
 /// Returns the line of a command that has ended, and its counts.
-fn finished_line(name: &str, tag: Option<&str>, ended: Completion) -> (Vec<u8>, BatchCounts) {
-    let mut tally = BatchCounts::default();
-    if ended.status == status::DONE && ended.bytes.len() >= LARGE_BYTES {
-        let mut line = Vec::new();
-        write_large(&mut line, (name, tag), (ended.bytes, 0), &mut tally);
-        return (line, tally);
+fn finished_line(to: ReplyTo<'_>, ended: Completion) -> (Vec<u8>, BatchCounts) {
+    let Completion { status, bytes } = ended;
+    let (mut line, mut tally) = (Vec::new(), BatchCounts::default());
+    let is_large = status == status::DONE && bytes.len() >= LARGE_BYTES;
+    if !is_large {
+        line.reserve(to.name.len() + bytes.len() + 8);
     }
-    let mut line = Vec::with_capacity(name.len() + ended.bytes.len() + 8);
-    let end = (ended.status, &ended.bytes[..]);
-    write_ended(&mut line, (name, tag), end, &mut tally);
+    let mut lines = ReplyLines {
+        out: &mut line,
+        tally: &mut tally,
+    };
+    match is_large {
+        true => lines.write_large(to, bytes, 0),
+        false => lines.write_ended(to, status, &bytes),
+    }
     (line, tally)
 }
