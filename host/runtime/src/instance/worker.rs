@@ -139,7 +139,7 @@ struct Worker {
     backlog: Backlog,
     /// The reply bytes that wait for guests, here and at the host.
     room: Arc<ReplyBudget>,
-    /// True if jobs that were set aside could go on, but their turn was over.
+    /// True if jobs that were set aside could go on, but the time to work was over.
     is_aside_cut: bool,
     /// The buffer in which the replies of a batch are made, one after the other.
     spare: Vec<u8>,
@@ -238,12 +238,12 @@ impl Worker {
     async fn serve(mut self, served: ServingDaemon) -> io::Result<()> {
         let wire = Arc::clone(&self.wire);
         let run = served.instance.run();
-        let told = Arc::clone(&wire);
+        let end_wire = Arc::clone(&wire);
         let room = Arc::clone(&self.room);
         tokio::spawn(async move {
             let _ends_with_us = hand_offs::AbortOnPanic;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
-            told.send(FrameKind::RunEnd, 0, &[&end]);
+            end_wire.send(FrameKind::RunEnd, 0, &[&end]);
         });
         loop {
             tokio::select! {

@@ -116,6 +116,7 @@ pub(crate) fn no_instance(gate: &Gate) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dae_store::manifest::Manifest;
     use futures_util::FutureExt as _;
 
     use super::*;
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn each_phase_of_the_gate_has_one_decision() {
-        let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, None);
+        let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, Manifest::default());
         let guest = gate.guests.enter();
         let decision = || name(&gate.phase().admit(&guest));
         assert_eq!(decision(), "instance");
@@ -147,7 +148,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_is_admitted_once_the_connect_hook_has_ended() {
-        let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, Some("async"));
+        let manifest = Manifest {
+            connect: Some("async".to_owned()),
+            ..Manifest::default()
+        };
+        let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, manifest);
         let guest = gate.guests.enter();
         assert_eq!(name(&gate.phase().admit(&guest)), "unannounced");
         assert!(admitted(&gate, &guest).await.is_ok());
@@ -156,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_wait_for_an_instance_has_a_limit_and_a_change_has_none() {
-        let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, None);
+        let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, Manifest::default());
         let guest = gate.guests.enter();
         gate.hold();
         let refusal = admitted(&gate, &guest).await.unwrap_err();

@@ -162,9 +162,9 @@ fn reply_of(status: u32, mut bytes: Vec<u8>) -> (CallReply, BatchCounts) {
 }
 
 /// Passes a line that is no command to the daemon's event handlers for this guest. Returns false if there are none.
-pub(crate) fn tell_event(guest: &GuestHandle, name: &str, arguments: &str) -> bool {
+pub(crate) fn notify_handlers(guest: &GuestHandle, name: &str, arguments: &str) -> bool {
     let line = || [name.as_bytes(), b" ", &as_array(arguments)].concat();
-    guest.heard.is_of_use() && !is_ours(name) && guest.heard.tell(&line())
+    guest.heard.is_of_use() && !is_ours(name) && guest.heard.notify(&line())
 }
 
 /// Returns the error text for a name that is no command.

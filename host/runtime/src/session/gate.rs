@@ -80,7 +80,7 @@ impl Lease {
                     WithdrawResult::Begun => GiveUp::Revoked,
                     WithdrawResult::NotBegun => GiveUp::NeverBegun,
                     // The command's own end reports this.
-                    WithdrawResult::Told => std::future::pending().await,
+                    WithdrawResult::Answered => std::future::pending().await,
                 },
             }
         }
@@ -173,7 +173,7 @@ pub struct Gate {
     /// The limit on log lines about connections of other protocols, which any local process can open.
     pub(crate) other_protocols: RateLimit,
     /// The reply budget of the daemon.
-    pub(crate) room: Arc<ReplyBudget>,
+    pub(crate) budget: Arc<ReplyBudget>,
     phase: ArcSwap<GatePhase>,
     changed: watch::Sender<()>,
     /// A flag for a current streak of panics. Every batch reads it, and it is nearly always false.
@@ -206,7 +206,7 @@ impl Gate {
             stats: Counters::default(),
             limits,
             other_protocols: RateLimit::new(OTHER_PROTOCOLS_LOGGED, Duration::from_secs(60)),
-            room: Arc::default(),
+            budget: Arc::default(),
             phase: ArcSwap::from_pointee(GatePhase::Waiting),
             changed: watch::Sender::new(()),
             ends: AtomicU64::new(0),
@@ -290,7 +290,7 @@ impl Gate {
 
     /// Opens the gate to `instance`.
     pub fn open(&self, instance: Arc<Instance>) -> LeaseReturn {
-        self.room.begin_anew();
+        self.budget.begin_anew();
         let (sender, given_back) = oneshot::channel();
         let revoke = CancellationToken::new();
         let lease = Lease {
@@ -365,6 +365,7 @@ mod tests {
     use super::*;
     use crate::session::test_daemon::{TestDaemon, instance};
     use dae_store::config::Config;
+    use dae_store::manifest::Manifest;
 
     /// A waker that counts the owners of the instance when the supervisor is notified that the lease was given back.
     struct Owners {
@@ -383,7 +384,7 @@ mod tests {
     fn a_lease_that_is_given_back_owns_its_instance_no_more() {
         let gate = Gate::new("A", Config::default().limits());
         let owners = Arc::new(Owners {
-            instance: instance(TestDaemon::that_waits().0, None),
+            instance: instance(TestDaemon::that_waits().0, Manifest::default()),
             then: AtomicUsize::new(0),
         });
         let mut leased = gate.open(Arc::clone(&owners.instance));

@@ -81,7 +81,7 @@ pub(crate) fn serve<S: Stream>(
 }
 
 /// Sends a guest the reason for refusing it. The caller closes the connection.
-pub fn turn_away(stream: &impl Stream, text: &str) {
+pub fn reject(stream: &impl Stream, text: &str) {
     let mut out = Vec::new();
     write_error(&mut out, "", None, ErrorCode::TooManyGuests, text);
     // A fresh socket takes so few bytes at once; one that doesn't is closed without a message.
@@ -153,11 +153,11 @@ impl<S: Stream> Guest<S> {
             }
             let taken = self.answer_all(context);
             self.take_pushed();
-            let was_full = !self.has_room();
+            let was_full = !self.has_space();
             if self.flush(context).is_err() {
                 return Poll::Ready(());
             }
-            if was_full && self.has_room() {
+            if was_full && self.has_space() {
                 // Lines and events that found the outbox full are taken now: nothing else would wake this task.
                 continue;
             }
@@ -194,16 +194,18 @@ impl<S: Stream> Guest<S> {
     /// Returns true if there is more to do at once, and false if the guest has gone.
     fn poll_more(&mut self, taken: &InboxLook, context: &mut Context<'_>) -> Poll<bool> {
         let is_deferred = matches!(taken, InboxLook::Some) && self.input.deferred.is_some();
-        if self.gate.room.is_tight() || is_deferred {
+        if self.gate.budget.is_tight() || is_deferred {
             // Register before the check, so that budget released in between isn't missed.
-            self.gate.room.want(context);
+            self.gate.budget.want(context);
         }
-        let is_open = matches!(taken, InboxLook::All) && self.has_room() && !self.is_deaf();
+        let is_open = matches!(taken, InboxLook::All) && self.has_space() && !self.is_deaf();
         if is_open && self.poll_rest(context).is_ready() {
             return self.read(context);
         }
         match taken {
-            InboxLook::Some if !self.gate_wait.is_on() && self.has_room() && !self.is_held_up() => {
+            InboxLook::Some
+                if !self.gate_wait.is_on() && self.has_space() && !self.is_held_up() =>
+            {
                 Poll::Ready(true)
             }
             _ => Poll::Pending,
@@ -222,11 +224,11 @@ impl<S: Stream> Guest<S> {
     }
 
     #[inline]
-    fn has_room(&self) -> bool {
+    fn has_space(&self) -> bool {
         self.output.has_space()
             && self.answers.in_flight() < IN_FLIGHT_MAX
             && self.answers.arguments() < OUTBOX_BYTES_MAX
-            && (!self.gate.room.is_tight() || self.may_begin())
+            && (!self.gate.budget.is_tight() || self.may_begin())
     }
 
     /// Returns whether the daemon's reply budget allows the guest's next command.
@@ -234,27 +236,27 @@ impl<S: Stream> Guest<S> {
     fn may_begin(&self) -> bool {
         let deferred = self.input.deferred.as_ref();
         let command = deferred.map_or(ANY, |deferred| deferred.index);
-        self.gate.room.may_begin(self.guest_handle.id(), command)
+        self.gate.budget.may_begin(self.guest_handle.id(), command)
     }
 
     /// Returns whether the deferred command, if there is one, must still wait for a reservation.
     #[inline]
     fn is_held_up(&self) -> bool {
         let deferred = self.input.deferred.as_ref();
-        deferred.is_some_and(|deferred| self.gate.room.is_reserved(deferred.index))
+        deferred.is_some_and(|deferred| self.gate.budget.is_reserved(deferred.index))
     }
 
     /// Reports the bytes that wait for this guest to the daemon's reply budget.
     fn count_unread(&mut self) {
         self.output
-            .count(self.answers.held(), &self.gate.room, &self.guest_handle);
+            .count(self.answers.held(), &self.gate.budget, &self.guest_handle);
         // While the guest has something to read, the reply that the held ones wait for can wait, too. The held ones
         // are counted by now: they may be what makes the budget tight.
         let is_all_sent = self.output.is_written();
         if is_all_sent {
             self.answers.is_written();
         }
-        if is_all_sent && self.answers.held() > 0 && self.gate.room.is_tight() {
+        if is_all_sent && self.answers.held() > 0 && self.gate.budget.is_tight() {
             self.answers.go_on();
         }
     }
@@ -351,7 +353,7 @@ impl<S> Drop for Guest<S> {
     fn drop(&mut self) {
         tasks::tell_if_panicking(|| format!("a connection of {}", self.gate.name));
         self.gate.guests.leave(self.guest_handle.id());
-        self.gate.room.set(self.guest_handle.id(), 0);
+        self.gate.budget.set(self.guest_handle.id(), 0);
         if let GatePhase::Open(lease) = &**self.gate.phase() {
             connect_hooks::goodbye(lease, &self.guest_handle);
         }
@@ -360,11 +362,118 @@ impl<S> Drop for Guest<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use dae_plugin_api::abi::status;
+    use dae_store::manifest::Manifest;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
     use super::*;
+    use crate::plugin::completion::Completion;
+    use crate::session::test_daemon::{self, TestDaemon, gate_of};
+
+    /// A stream that has sent some bytes, and takes all that is written.
+    struct TestStream {
+        sent: &'static [u8],
+        written: Vec<u8>,
+    }
+
+    impl AsyncRead for TestStream {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            match std::mem::take(&mut self.sent) {
+                [] => Poll::Pending,
+                sent => {
+                    buffer.put_slice(sent);
+                    Poll::Ready(Ok(()))
+                }
+            }
+        }
+    }
+
+    impl AsyncWrite for TestStream {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.written.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Stream for TestStream {
+        const LENDS: bool = false;
+
+        fn peer(&self) -> String {
+            "a test".to_owned()
+        }
+
+        fn try_write(&self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn part(self) -> io::Result<std::net::TcpStream> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn rejoin(_: std::net::TcpStream) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
 
     /// Ten thousand quiet guests are usual, and each holds one of these.
     #[test]
     fn a_quiet_guest_takes_few_bytes() {
         assert!(size_of::<Guest<tokio::net::TcpStream>>() <= 400);
+    }
+
+    /// Nothing else would wake the task for such an event: the guest's lines wait for an instance.
+    #[test]
+    fn an_event_that_meets_a_full_outbox_is_sent_by_the_poll_that_empties_it() {
+        let (daemon, end) = TestDaemon::that_waits();
+        let manifest = Manifest {
+            commands: vec![test_daemon::command("slow")],
+            ..Manifest::default()
+        };
+        let (gate, _lease_return) = gate_of(daemon, manifest);
+        let guest_handle = gate.guests.enter();
+        let stream = TestStream {
+            sent: b"slow#1\n",
+            written: Vec::new(),
+        };
+        let entered = AdmittedGuest {
+            guest_handle: Arc::clone(&guest_handle),
+            counted: None,
+        };
+        let mut guest = Guest::new(stream, Arc::clone(&gate), entered);
+        let mut poll = || {
+            let polled = guest.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            let stream = guest.stream.as_mut().expect("the guest is here");
+            std::mem::take(&mut stream.written)
+        };
+        assert_eq!(poll(), b"");
+        gate.hold_for_change();
+        guest_handle.push(b"tick [1]");
+        let ended = Completion {
+            status: status::DONE,
+            bytes: vec![b'1'; OUTBOX_BYTES_MAX],
+        };
+        end.send(ended).expect("the command runs");
+        let written = poll();
+        assert!(written.starts_with(b"slow#1 [11") && written.len() > OUTBOX_BYTES_MAX);
+        assert!(written.ends_with(b"1]\ntick [1]\n"));
     }
 }

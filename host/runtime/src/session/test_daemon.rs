@@ -11,7 +11,7 @@ use crate::plugin::identity::Identity;
 use crate::session::gate::{Gate, LeaseReturn};
 use dae_store::config::{Config, Limits};
 use dae_store::lock::lock;
-use dae_store::manifest::Manifest;
+use dae_store::manifest::{Command, Manifest};
 use dae_store::report::Mode;
 
 /// The daemon.
@@ -38,19 +38,19 @@ impl BuiltIn for TestDaemon {
     }
 }
 
-/// Returns a gate that is open to a daemon, with a connect hook of that kind.
-pub(crate) fn gate_of(daemon: TestDaemon, connect: Option<&str>) -> (Arc<Gate>, LeaseReturn) {
+/// Returns a gate that is open to a daemon.
+pub(crate) fn gate_of(daemon: TestDaemon, manifest: Manifest) -> (Arc<Gate>, LeaseReturn) {
     let limits = Limits {
         instance_wait: Duration::from_millis(5),
         ..Config::default().limits()
     };
     let gate = Gate::new("A", limits);
-    let lease_return = gate.open(instance(daemon, connect));
+    let lease_return = gate.open(instance(daemon, manifest));
     (gate, lease_return)
 }
 
-/// Returns an instance of a daemon, with a connect hook of that kind.
-pub(crate) fn instance(daemon: TestDaemon, connect: Option<&str>) -> Arc<Instance> {
+/// Returns an instance of a daemon.
+pub(crate) fn instance(daemon: TestDaemon, manifest: Manifest) -> Arc<Instance> {
     let identity = Identity {
         name: "A".to_owned(),
         plugin: "A".to_owned(),
@@ -62,9 +62,15 @@ pub(crate) fn instance(daemon: TestDaemon, connect: Option<&str>) -> Arc<Instanc
         attempt: 1,
         since: std::time::Instant::now(),
     };
-    let manifest = Manifest {
-        connect: connect.map(ToOwned::to_owned),
-        ..Manifest::default()
-    };
     Arc::new(Instance::built_in(identity, manifest, Arc::new(daemon)))
+}
+
+/// Returns the manifest of an asynchronous command without arguments.
+pub(crate) fn command(name: &str) -> Command {
+    Command {
+        name: name.to_owned(),
+        doc: String::new(),
+        kind: "async".to_owned(),
+        arguments: Vec::new(),
+    }
 }

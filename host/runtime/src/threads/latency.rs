@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(latency.run(0, |holds| holds), (true, false));
         assert_eq!(latency.0[0].load(Relaxed), SHOWS);
         let slow = |_| std::thread::sleep(SLOW);
-        assert!(latency.run(1, slow).1, "told the first time");
+        assert!(latency.run(1, slow).1, "reported the first time");
         assert!(!latency.run(1, slow).1, "and no second time");
         latency.doubt();
         assert_eq!(latency.0[0].load(Relaxed), 0);

@@ -291,7 +291,7 @@ mod tests {
         let unwound = std::panic::catch_unwind(|| {
             during(INSTANCE, 1, true, || {
                 assert_eq!(seen(INSTANCE).len(), 1);
-                std::panic::resume_unwind(Box::new("told to"))
+                std::panic::resume_unwind(Box::new("as the test wants"))
             })
         });
         assert!(unwound.is_err_and(|panic| panic.is::<&str>()));

@@ -34,7 +34,7 @@ impl CallOf {
 /// A running command. It is cancelled when its sender is dropped.
 pub(super) struct RunningCall {
     of: CallOf,
-    room: Arc<ReplyBudget>,
+    budget: Arc<ReplyBudget>,
     pending: Option<Pending>,
     /// True once the command may go on regardless of the reply budget.
     is_freed: bool,
@@ -46,16 +46,16 @@ pub(super) struct RunningCall {
 
 impl RunningCall {
     /// Returns whether the command may go on. If not, its task is woken when fewer reply bytes wait.
-    fn has_room(&mut self, context: &Context<'_>) -> bool {
+    fn has_budget(&mut self, context: &Context<'_>) -> bool {
         if let Some(Pending::Blocking(_)) = &self.pending {
             // The thread holds the reservation; polling only takes the finished reply.
             return true;
         }
-        self.room.want(context);
+        self.budget.want(context);
         // Reported once for each call, while a call may be polled many times.
         let CallOf { id, guest, command } = self.of;
-        self.is_freed |= self.room.take_freed(id);
-        self.is_freed || guest == 0 || self.room.may_go_on(guest, command)
+        self.is_freed |= self.budget.take_freed(id);
+        self.is_freed || guest == 0 || self.budget.may_go_on(guest, command)
     }
 }
 
@@ -71,7 +71,7 @@ impl Future for RunningCall {
             this.pending = None;
             return Poll::Ready((this.of, None));
         }
-        if this.room.is_tight() && !this.has_room(context) {
+        if this.budget.is_tight() && !this.has_budget(context) {
             return Poll::Pending;
         }
         if let Some(hand_off_state) = &this.hand_off_state {
@@ -107,7 +107,7 @@ impl Worker {
         self.calls.insert(of.id, sender);
         self.running.push(RunningCall {
             of,
-            room: Arc::clone(&self.room),
+            budget: Arc::clone(&self.room),
             pending: Some(pending),
             is_freed: false,
             _reservation: reservation,
@@ -125,5 +125,61 @@ impl Worker {
             self.room.add(guest, bytes.len());
             self.wire.send_ended((id, guest), status, bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::task::Waker;
+
+    use dae_plugin_api::abi::status;
+
+    use super::*;
+    use crate::connection::reply_budget::BULK_BYTES_MIN;
+
+    const OF: CallOf = CallOf {
+        id: 7,
+        guest: 1,
+        command: 0,
+    };
+
+    /// Returns a command that ends at its second poll.
+    fn in_two_polls() -> Pending {
+        let mut polls = 0;
+        let ended = poll_fn(move |_| {
+            polls += 1;
+            match polls {
+                1 => Poll::Pending,
+                _ => Poll::Ready(Completion {
+                    status: status::DONE,
+                    bytes: Vec::new(),
+                }),
+            }
+        });
+        Pending::BuiltIn(Box::pin(async move { ended.await.into() }))
+    }
+
+    #[test]
+    fn a_call_that_may_go_on_may_do_so_at_every_poll() {
+        let budget = Arc::new(ReplyBudget::default());
+        budget.set(OF.guest, BULK_BYTES_MIN);
+        let (_sender, cancelled) = tokio::sync::oneshot::channel();
+        let mut call = RunningCall {
+            of: OF,
+            budget: Arc::clone(&budget),
+            pending: Some(in_two_polls()),
+            is_freed: false,
+            _reservation: None,
+            hand_off_state: None,
+            cancelled,
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut poll = || Pin::new(&mut call).poll(&mut context).is_ready();
+        assert!(!poll() && !poll() && !poll(), "no budget");
+        budget.free(OF.id);
+        assert!(!poll(), "the command itself waits");
+        assert!(poll(), "it goes on though the budget is still used up");
     }
 }

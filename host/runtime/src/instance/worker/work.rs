@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::backlog::{Job, JobKind, NextCommand};
-use super::clock::TurnClock;
+use super::clock::WorkClock;
 use super::running::CallOf;
 use super::start::ServingDaemon;
 use crate::connection::reply_budget::{GUEST_BYTES_MAX, Reservation};
@@ -27,7 +27,7 @@ enum JobProgress {
     /// Stopped because its time was up.
     Part,
     /// Stopped because the reply budget was used up.
-    NoRoom,
+    NoBudget,
 }
 
 /// The place of a job's next command among all commands.
@@ -51,20 +51,20 @@ impl JobPlace {
 impl Worker {
     /// Runs handed-over commands one after the other for a short time.
     pub(super) fn work(&mut self, served: &ServingDaemon) {
-        let mut clock = TurnClock::now();
+        let mut clock = WorkClock::now();
         self.work_aside(served, &mut clock);
         while !clock.is_over()
             && let Some(mut job) = self.backlog.pop()
         {
             let is_held_up = self.backlog.is_aside(job.guest);
             let ran = match is_held_up {
-                true => JobProgress::NoRoom,
+                true => JobProgress::NoBudget,
                 false => self.run_job(&mut job, served, &mut clock),
             };
             match ran {
                 JobProgress::Whole => self.backlog.give_back(job),
                 JobProgress::Part => self.backlog.put_back(job),
-                JobProgress::NoRoom => self.set_aside(job),
+                JobProgress::NoBudget => self.set_aside(job),
             }
         }
         self.spare.clear();
@@ -73,7 +73,7 @@ impl Worker {
     }
 
     /// Continues the jobs that were set aside, as far as the reply budget permits now.
-    fn work_aside(&mut self, served: &ServingDaemon, clock: &mut TurnClock) {
+    fn work_aside(&mut self, served: &ServingDaemon, clock: &mut WorkClock) {
         self.is_aside_cut = false;
         if !self.backlog.has_aside() {
             return;
@@ -81,7 +81,7 @@ impl Worker {
         let mut held_up = HashSet::new();
         for mut job in self.backlog.take_aside() {
             let ran = if held_up.contains(&job.guest) {
-                JobProgress::NoRoom
+                JobProgress::NoBudget
             } else if clock.is_over() {
                 JobProgress::Part
             } else {
@@ -116,12 +116,12 @@ impl Worker {
         &mut self,
         job: &mut Job,
         served: &ServingDaemon,
-        clock: &mut TurnClock,
+        clock: &mut WorkClock,
     ) -> JobProgress {
         let mut ran = JobProgress::Whole;
         while let Some(next) = job.next() {
             let Some(reservation) = self.reserve(job, next, served) else {
-                ran = JobProgress::NoRoom;
+                ran = JobProgress::NoBudget;
                 break;
             };
             let arguments = next.arguments.len();
@@ -159,7 +159,7 @@ impl Worker {
     }
 
     /// Returns the reservation that a command begins with (only blocking commands need one), or `None` if there is no
-    /// room for its reply.
+    /// budget for its reply.
     fn reserve(
         &self,
         job: &Job,
@@ -171,13 +171,13 @@ impl Worker {
             Some(RunsOn::Blocking) => self.room.reserve(next.index).ok()?,
             _ => None,
         };
-        let has_room = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
+        let has_budget = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
         let is_freed = job.is_aside && self.room.take_freed(job.id);
         if is_freed && job.what == JobKind::Call {
             // It stays free while it runs.
             self.room.free(job.id);
         }
-        (has_room || is_freed).then_some(reservation)
+        (has_budget || is_freed).then_some(reservation)
     }
 
     /// Runs a command of a batch, which holds this thread until it ends. Returns the size of its reply (bytes), or

@@ -116,8 +116,9 @@ impl LocalClient {
         name: &str,
         arguments: &str,
     ) -> CallProgress {
-        let may_run =
-            client.host.told.get().is_none() && self.queue.is_empty() && !self.guest.has_left();
+        let may_run = client.host.client_listener.get().is_none()
+            && self.queue.is_empty()
+            && !self.guest.has_left();
         if may_run && DEPTH.get() < DEPTH_MAX {
             let at_once = deeper(|| dispatch::at_once(&self.gate, &self.guest, (name, arguments)));
             if let Some(reply) = at_once {
@@ -228,11 +229,11 @@ impl LocalClient {
         let LocalClient { gate, guest, .. } = self;
         let entry = lease.instance.commands.find(&sent.name);
         if entry.is_none() && guest.heard.is_of_use() {
-            let is_told = || dispatch::tell_event(guest, &sent.name, &sent.arguments);
-            if !is_call && is_told() {
+            let is_notified = || dispatch::notify_handlers(guest, &sent.name, &sent.arguments);
+            if !is_call && is_notified() {
                 return Ok(b"[]".to_vec());
             }
-            if is_call && let Some(reply) = self.ask_listeners(&sent.name, is_told)? {
+            if is_call && let Some(reply) = self.ask_listeners(&sent.name, is_notified)? {
                 // The call needs nothing of this instance: its successor may answer as well.
                 drop(lease);
                 return in_time(reply, gate.limits.command, (&gate.name, &sent.name)).await;
@@ -246,11 +247,11 @@ impl LocalClient {
     fn ask_listeners(
         &self,
         name: &str,
-        is_told: impl FnOnce() -> bool,
+        is_notified: impl FnOnce() -> bool,
     ) -> Result<Option<ReplyFuture>, CallError> {
         let mut has_listeners = true;
         let asked = self.asked.ask(name, None, || {
-            has_listeners = is_told();
+            has_listeners = is_notified();
             match has_listeners {
                 true => Ok(()),
                 false => Err(CallError::new(ErrorCode::UnknownCommand, "nobody listens")),
@@ -326,7 +327,7 @@ pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
         let text = format!("{} has {limit} guests, as many as it may", gate.name);
         return CallError::new(ErrorCode::TooManyGuests, text);
     };
-    // It has no socket that could be closed to make room.
+    // It has no socket that could be closed in favour of another guest.
     guest.note_line();
     let entered = GuestGuard(Arc::new(LocalClient::new(gate, guest)));
     let here = &entered.0;

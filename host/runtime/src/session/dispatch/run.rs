@@ -27,7 +27,7 @@ pub(crate) struct CommandRun {
     limit: Duration,
     /// Ends when the command must be given up. Made by the first poll that finds the command unfinished.
     given_up: Option<Pin<Box<dyn Future<Output = GiveUp> + Send>>>,
-    budget: Option<BudgetShare>,
+    share: Option<BudgetShare>,
 }
 
 /// The command of a run.
@@ -54,7 +54,7 @@ impl CommandRun {
         of: RunOf,
         pending: Pending,
         lease: Arc<Lease>,
-        budget: Option<BudgetShare>,
+        share: Option<BudgetShare>,
     ) -> Self {
         CommandRun {
             pending: Some(pending),
@@ -64,7 +64,7 @@ impl CommandRun {
             began: of.began,
             limit: of.limit,
             given_up: None,
-            budget,
+            share,
         }
     }
 
@@ -80,16 +80,16 @@ impl CommandRun {
 
     /// Lets the command continue however much waits for its guest: the replies behind it can't be sent before it ends.
     pub(crate) fn go_on(&mut self) {
-        let Some(budget) = &mut self.budget else {
+        let Some(share) = &mut self.share else {
             return;
         };
-        if std::mem::replace(&mut budget.is_next, true) {
+        if std::mem::replace(&mut share.is_next, true) {
             return;
         }
         if let Some(Pending::Subprocess(call)) = &self.pending {
             call.go_on();
         }
-        if let Some(waker) = budget.waker.take() {
+        if let Some(waker) = share.waker.take() {
             waker.wake();
         }
     }
@@ -100,18 +100,18 @@ impl CommandRun {
         let Some(pending) = &mut self.pending else {
             return Poll::Pending;
         };
-        let Some(budget) = &mut self.budget else {
+        let Some(share) = &mut self.share else {
             return Pin::new(pending).poll(context);
         };
         // Held while the code runs, and until its reply is counted.
-        let Ok(_reservation) = budget.reserve(self.index, pending, context) else {
+        let Ok(_reservation) = share.reserve(self.index, pending, context) else {
             return Poll::Pending;
         };
         let polled = Pin::new(pending).poll(context);
         if let Poll::Ready(ended) = &polled {
             let reply = ended.bytes.len();
-            budget.room.note(self.index, budget.arguments, reply);
-            budget.count(reply);
+            share.budget.note(self.index, share.arguments, reply);
+            share.count(reply);
         }
         polled
     }
@@ -133,8 +133,8 @@ impl CommandRun {
         let why = ready!(given_up.as_mut().poll(context));
         let fate = self.lease.instance.fate(self.index);
         let ended = why.completion(&self.name, fate);
-        if let Some(budget) = &self.budget {
-            budget.count(ended.bytes.len());
+        if let Some(share) = &self.share {
+            share.count(ended.bytes.len());
         }
         Poll::Ready(ended)
     }
@@ -160,7 +160,7 @@ impl Future for CommandRun {
 
 /// The share of a guest's command in the reply budget of its daemon.
 pub(crate) struct BudgetShare {
-    room: Arc<ReplyBudget>,
+    budget: Arc<ReplyBudget>,
     /// The guest's id.
     guest: u64,
     /// The size of the command's arguments (bytes).
@@ -175,12 +175,12 @@ pub(crate) struct BudgetShare {
 impl BudgetShare {
     /// Makes the share of a guest's command.
     pub(crate) fn new(
-        room: &Arc<ReplyBudget>,
+        budget: &Arc<ReplyBudget>,
         (guest, arguments): (u64, usize),
         reservation: Option<Arc<Reservation>>,
     ) -> Self {
         BudgetShare {
-            room: Arc::clone(room),
+            budget: Arc::clone(budget),
             guest,
             arguments,
             _reservation: reservation,
@@ -201,10 +201,10 @@ impl BudgetShare {
         context: &Context<'_>,
     ) -> Result<Option<Arc<Reservation>>, NoBudget> {
         let asks = match pending {
-            Pending::InProcess(_) => self.room.asks(command),
+            Pending::InProcess(_) => self.budget.asks(command),
             // The thread holds the reservation; polling only takes the finished reply.
             Pending::Blocking(_) => false,
-            Pending::Subprocess(_) | Pending::BuiltIn(_) => self.room.is_tight(),
+            Pending::Subprocess(_) | Pending::BuiltIn(_) => self.budget.is_tight(),
         };
         match asks {
             true => self.reserve_or_wait(command, pending, context),
@@ -214,7 +214,7 @@ impl BudgetShare {
 
     /// Counts a reply of that size until the guest's task counts it with the rest: other commands may end before that.
     fn count(&self, reply: usize) {
-        self.room.add(self.guest, reply);
+        self.budget.add(self.guest, reply);
     }
 
     #[cold]
@@ -229,7 +229,7 @@ impl BudgetShare {
         }
         self.waker = Some(context.waker().clone());
         // Register before the second check, so that budget released in between isn't missed.
-        self.room.want(context);
+        self.budget.want(context);
         self.reserve_now(command, pending)
     }
 
@@ -238,12 +238,12 @@ impl BudgetShare {
         command: u32,
         pending: &Pending,
     ) -> Result<Option<Arc<Reservation>>, NoBudget> {
-        if !self.is_next && !self.room.may_go_on(self.guest, command) {
+        if !self.is_next && !self.budget.may_go_on(self.guest, command) {
             return Err(NoBudget);
         }
         match pending {
             Pending::InProcess(_) => self
-                .room
+                .budget
                 .reserve(command)
                 .map_err(|ReservationBusy| NoBudget),
             _ => Ok(None),
@@ -260,6 +260,7 @@ mod tests {
     use std::task::Wake;
 
     use dae_plugin_api::abi::status;
+    use dae_store::manifest::Manifest;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -289,9 +290,9 @@ mod tests {
     }
 
     /// Starts the command `slow`, which ends when the test says so.
-    fn started(budget: bool) -> Started {
+    fn started(is_shared: bool) -> Started {
         let (daemon, end) = TestDaemon::that_waits();
-        let (gate, lease_return) = gate_of(daemon, None);
+        let (gate, lease_return) = gate_of(daemon, Manifest::default());
         let lease = gate.phase().admits(&gate.guests.enter()).cloned().unwrap();
         let call = Call {
             index: 0,
@@ -305,9 +306,9 @@ mod tests {
             began: Instant::now(),
             limit: LIMIT,
         };
-        let budget = budget.then(|| BudgetShare::new(&gate.room, (GUEST, 0), None));
+        let share = is_shared.then(|| BudgetShare::new(&gate.budget, (GUEST, 0), None));
         Started {
-            run: CommandRun::new(of, pending, lease, budget),
+            run: CommandRun::new(of, pending, lease, share),
             end,
             gate,
             lease_return,
@@ -358,13 +359,13 @@ mod tests {
             mut run, end, gate, ..
         } = started(true);
         end.send(done("3")).unwrap();
-        gate.room.set(GUEST, BULK_BYTES_MIN);
+        gate.budget.set(GUEST, BULK_BYTES_MIN);
         let count = Arc::new(WakeCount::default());
         let waker = Arc::clone(&count).into();
         let mut context = Context::from_waker(&waker);
         assert!(Pin::new(&mut run).poll(&mut context).is_pending());
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
-        gate.room.set(GUEST, 0);
+        gate.budget.set(GUEST, 0);
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         assert!(Pin::new(&mut run).poll(&mut context).is_ready());
     }
@@ -375,7 +376,7 @@ mod tests {
             mut run, end, gate, ..
         } = started(true);
         end.send(done("3")).unwrap();
-        gate.room.set(GUEST, BULK_BYTES_MIN);
+        gate.budget.set(GUEST, BULK_BYTES_MIN);
         let count = Arc::new(WakeCount::default());
         let waker = Arc::clone(&count).into();
         let mut context = Context::from_waker(&waker);

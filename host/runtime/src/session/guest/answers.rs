@@ -63,6 +63,18 @@ pub(super) struct AnswerSink<'a, 'w> {
     pub context: &'a mut Context<'w>,
 }
 
+impl<'a, 'w> AnswerSink<'a, 'w> {
+    #[inline(always)]
+    pub(super) fn new(
+        out: &'a mut Vec<u8>,
+        tally: &'a mut BatchCounts,
+        context: &'a mut Context<'w>,
+    ) -> Self {
+        let lines = ReplyLines { out, tally };
+        AnswerSink { lines, context }
+    }
+}
+
 /// The counts and the cached lookup for lines that are taken together.
 #[derive(Default)]
 pub(super) struct LineBatch<'a> {
@@ -70,7 +82,17 @@ pub(super) struct LineBatch<'a> {
     pub found: CachedLookup<'a>,
 }
 
-impl ReplyRoute<'_> {
+impl<'a> ReplyRoute<'a> {
+    #[inline(always)]
+    pub(super) fn new(lease: &'a Arc<Lease>, gate: &'a Gate, guest: &'a Arc<GuestHandle>) -> Self {
+        ReplyRoute {
+            lease,
+            gate,
+            guest,
+            reservation: None,
+        }
+    }
+
     /// Returns a command of the guest that ends on the spot.
     #[inline(always)]
     fn command<'k>(&self, index: u32, known: &'k ResolvedCommand) -> ImmediateCommand<'k> {
@@ -376,7 +398,7 @@ impl ReplyQueue {
         route: ReplyRoute<'_>,
         lines: &mut ReplyLines<'_>,
     ) {
-        if dispatch::tell_event(route.guest, message.name, message.arguments) {
+        if dispatch::notify_handlers(route.guest, message.name, message.arguments) {
             return;
         }
         lines.tally.calls += 1;
@@ -410,7 +432,7 @@ impl ReplyQueue {
                 route.guest.take_into(sink.lines.out);
             }
             let (arguments, result) = (message.arguments.len(), ended.bytes.len());
-            route.gate.room.note(index, arguments, result);
+            route.gate.budget.note(index, arguments, result);
             self.has_come(route.lease, route.guest, result);
             self.put_ended(&message, &ended, &mut sink.lines);
             return pending.give_back(ended.bytes);
@@ -441,11 +463,11 @@ impl ReplyQueue {
         let is_blocking = matches!(pending, Pending::Blocking(_));
         let reservation = route.reservation.filter(|_| is_blocking).cloned();
         let of_guest = (route.guest.id(), arguments);
-        let budget = BudgetShare::new(&route.gate.room, of_guest, reservation);
+        let share = BudgetShare::new(&route.gate.budget, of_guest, reservation);
         let emits_first = pending.emits_first();
         let running = self.running.get_or_insert_default();
         running.push(GuestCommand {
-            run: CommandRun::new(of, pending, Arc::clone(route.lease), Some(budget)),
+            run: CommandRun::new(of, pending, Arc::clone(route.lease), Some(share)),
             place,
             tag: message.tag.map(Into::into),
             emits_first,
@@ -476,7 +498,7 @@ fn answer_here(
     let out = &mut *lines.out;
     if out.len() - start >= LARGE_BYTES {
         let made = out.len() - start;
-        route.gate.room.note(command.index, arguments, made);
+        route.gate.budget.note(command.index, arguments, made);
     }
     // Events emitted while the command ran come before its reply.
     if route.guest.has_mail() {

@@ -15,7 +15,7 @@ use super::input::DeferredCommand;
 use super::{Guest, InboxLook, Stream};
 use crate::connection::pending_calls::LineMatch;
 use crate::connection::reply_budget::ReservationBusy;
-use crate::instance::reply::{ReplyLines, ReplyTo};
+use crate::instance::reply::ReplyTo;
 use crate::plugin::command_table::{CommandEntry, OwnCommand, RunsOn};
 use crate::session::admission::{self, Admission, LineTarget};
 use crate::session::dispatch;
@@ -103,12 +103,7 @@ impl<S: Stream> Guest<S> {
         let LineTarget::Instance(lease) = target else {
             return TakenLines::unanswered(look, tally);
         };
-        let route = ReplyRoute {
-            lease,
-            gate: &self.gate,
-            guest: &self.guest_handle,
-            reservation: None,
-        };
+        let route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
         self.answers.hand_over(route, context);
         lease.instance.flush();
         TakenLines {
@@ -137,7 +132,7 @@ impl<S: Stream> Guest<S> {
         let mut batch = LineBatch::default();
         let mut is_any = false;
         let taken = loop {
-            if !self.has_room() {
+            if !self.has_space() {
                 break InboxLook::Some;
             }
             if let Some(deferred) = self.input.deferred.take() {
@@ -235,18 +230,13 @@ impl<S: Stream> Guest<S> {
         }
         match target {
             LineTarget::Instance(lease) => {
-                let route = ReplyRoute {
-                    lease,
-                    gate: &self.gate,
-                    guest: &self.guest_handle,
-                    reservation: None,
-                };
-                let room = &self.gate.room;
+                let route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
+                let budget = &self.gate.budget;
                 let commands = &lease.instance.commands;
                 let known = batch
                     .found
-                    .known(commands, message.name, |index| !room.is_unguarded(index));
-                if (room.is_tight() || batch.found.is_guarded())
+                    .known(commands, message.name, |index| !budget.is_unguarded(index));
+                if (budget.is_tight() || batch.found.is_guarded())
                     && let Some(CommandEntry::Own { index, runs }) = known.map(|known| known.entry)
                 {
                     let command = GuardedCommand {
@@ -254,15 +244,9 @@ impl<S: Stream> Guest<S> {
                         own: OwnCommand { index, runs },
                         lease,
                     };
-                    return self.answer_if_room(command, batch, context);
+                    return self.answer_if_budget(command, batch, context);
                 }
-                let sink = AnswerSink {
-                    lines: ReplyLines {
-                        out: &mut self.output.outbox,
-                        tally: &mut batch.tally,
-                    },
-                    context,
-                };
+                let sink = AnswerSink::new(&mut self.output.outbox, &mut batch.tally, context);
                 self.answers.answer(message, known, route, sink);
             }
             LineTarget::Refusal(reason) => {
@@ -274,7 +258,7 @@ impl<S: Stream> Guest<S> {
 
     /// Answers a command, if there is budget for its reply now. If not, its line is kept until there is.
     #[cold]
-    fn answer_if_room<'a>(
+    fn answer_if_budget<'a>(
         &mut self,
         command: GuardedCommand<'a>,
         batch: &mut LineBatch<'a>,
@@ -285,9 +269,9 @@ impl<S: Stream> Guest<S> {
             own: OwnCommand { index, runs },
             lease,
         } = command;
-        let room = &self.gate.room;
-        let reserved = match room.may_begin(self.guest_handle.id(), index) {
-            true if lease.instance.is_in_process() => room.reserve(index),
+        let budget = &self.gate.budget;
+        let reserved = match budget.may_begin(self.guest_handle.id(), index) {
+            true if lease.instance.is_in_process() => budget.reserve(index),
             true => Ok(None),
             false => Err(ReservationBusy),
         };
@@ -295,20 +279,10 @@ impl<S: Stream> Guest<S> {
             self.input.deferred = Some(DeferredCommand::of(&message, index));
             return;
         };
-        let route = ReplyRoute {
-            lease,
-            gate: &self.gate,
-            guest: &self.guest_handle,
-            reservation: reservation.as_ref(),
-        };
+        let mut route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
+        route.reservation = reservation.as_ref();
         let known = lease.instance.commands.known(message.name);
-        let sink = AnswerSink {
-            lines: ReplyLines {
-                out: &mut self.output.outbox,
-                tally: &mut batch.tally,
-            },
-            context,
-        };
+        let sink = AnswerSink::new(&mut self.output.outbox, &mut batch.tally, context);
         self.answers.answer(message, known, route, sink);
         if reservation.is_some() {
             // Count the reply before other commands may make theirs.
@@ -317,7 +291,7 @@ impl<S: Stream> Guest<S> {
         }
         // Other commands note the size of their reply when they end.
         if runs == RunsOn::Here || !lease.instance.is_in_process() {
-            self.gate.room.note_end(index);
+            self.gate.budget.note_end(index);
         }
     }
 
@@ -387,7 +361,7 @@ impl<S: Stream> Guest<S> {
         if self.input.deferred.is_some() {
             return InboxLook::Some;
         }
-        while self.has_room() {
+        while self.has_space() {
             match inbox.front() {
                 Front::Message => return InboxLook::Some,
                 Front::Nothing => return InboxLook::All,

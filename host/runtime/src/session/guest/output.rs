@@ -76,11 +76,11 @@ impl Output {
     /// Reports the bytes that wait for this guest to the daemon's reply budget, with `held` bytes of replies that are
     /// not in the outbox yet.
     #[inline]
-    pub(super) fn count(&mut self, held: usize, room: &ReplyBudget, guest: &GuestHandle) {
+    pub(super) fn count(&mut self, held: usize, budget: &ReplyBudget, guest: &GuestHandle) {
         let waits = self.waiting() + held;
         if waits != 0 || self.is_counted {
             self.is_counted = waits != 0;
-            room.set(guest.id(), waits);
+            budget.set(guest.id(), waits);
             guest.count_unread(waits);
         }
     }

@@ -142,8 +142,8 @@ pub(super) async fn run(client: &Client, here: &LocalClient) -> CallError {
             // The result is ignored: each line waits to be admitted itself.
             let _ = meanwhile(&mut running, admission::admitted(&here.gate, &here.guest)).await;
         }
-        let has_room = running.len() < IN_FLIGHT_MAX;
-        if let Some(line) = has_room.then(|| here.queue.next()).flatten() {
+        let has_space = running.len() < IN_FLIGHT_MAX;
+        if let Some(line) = has_space.then(|| here.queue.next()).flatten() {
             begin(client, here, line, &mut running).await;
             continue;
         }
@@ -240,5 +240,5 @@ fn tell_error(client: &Client, command: &str, refusal: &CallError) {
     let code = refusal.code.parse().unwrap_or(ErrorCode::Failed);
     write_error(&mut line, command, None, code, &refusal.message);
     line.pop();
-    client.heard.tell(&line);
+    client.heard.notify(&line);
 }
