@@ -353,6 +353,10 @@ mod tests {
         }
         sleeper.join().unwrap();
         assert!(!others.is_finished(), "nothing of its own was entered");
+        // On a busy machine the other thread may start only now, and a call before that wakes nobody.
+        while !other.is_asleep.load(SeqCst) {
+            thread::yield_now();
+        }
         other.wake();
         others.join().unwrap();
     }
