@@ -8,5 +8,5 @@ pub(crate) mod dispatch;
 pub mod gate;
 pub(crate) mod guest;
 #[cfg(test)]
-mod test_daemon;
+pub(crate) mod test_daemon;
 pub mod thread_start;

@@ -191,3 +191,47 @@ pub(crate) fn host_body(command: HostCommand, lease: &Lease, gate: &Gate, out: &
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dae_store::manifest::Manifest;
+
+    use super::*;
+    use crate::plugin::completion::Completion;
+    use crate::session::test_daemon::{TestDaemon, command, gate_of};
+
+    fn sent(name: &str) -> DispatchedCommand {
+        DispatchedCommand {
+            guest: 1,
+            name: name.to_owned(),
+            arguments: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_command_has_its_reply_or_its_error() {
+        let (daemon, end) = TestDaemon::that_waits();
+        let manifest = Manifest {
+            commands: vec![command("slow")],
+            ..Manifest::default()
+        };
+        let (gate, _lease_return) = gate_of(daemon, manifest);
+        let guest = gate.guests.enter();
+        let run = async |name: &str| {
+            let lease = gate.phase().admits(&guest).cloned().expect("open");
+            let entry = lease.instance.commands.find(name);
+            call(lease, &gate, entry, sent(name)).await
+        };
+        assert!(at_once(&gate, &guest, ("slow", "")).is_none(), "later");
+        let done = Completion {
+            status: status::DONE,
+            bytes: b"3".to_vec(),
+        };
+        end.send(done).expect("nobody else takes it");
+        assert_eq!(run("slow").await.unwrap(), b"[3]");
+        assert_eq!(run("options").await.unwrap()[..2], *b"[{");
+        let refusal = run("slaw").await.unwrap_err();
+        assert_eq!(refusal.code, "unknown-command");
+        assert!(refusal.message.contains("did you mean slow?"));
+    }
+}

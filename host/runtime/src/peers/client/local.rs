@@ -426,3 +426,64 @@ impl Drop for GuestGuard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dae_store::config::Config;
+    use dae_store::manifest::Manifest;
+    use futures_util::FutureExt as _;
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::connection::event_handlers::EventHandlers;
+    use crate::connection::guest_handle::next_id;
+    use crate::peers::client::Host;
+    use crate::session::test_daemon::{TestDaemon, command, gate_of, instance};
+
+    fn client() -> Arc<Client> {
+        let host = Host {
+            visitor: "B".to_owned(),
+            directory: Arc::default(),
+            limits: Config::default().limits(),
+            runtime: tokio::runtime::Handle::current(),
+            client_listener: OnceLock::new(),
+            opened: AtomicUsize::new(0),
+        };
+        Arc::new(Client {
+            id: next_id(),
+            name: "A".to_owned(),
+            heard: EventHandlers::from_the_start(),
+            host: Arc::new(host),
+            stage: watch::Sender::new(ConnectionStage::Connecting),
+            was_there: AtomicBool::new(true),
+            closed: CancellationToken::new(),
+        })
+    }
+
+    fn manifest() -> Manifest {
+        Manifest {
+            connect: Some("async".to_owned()),
+            commands: vec![command("slow")],
+            ..Manifest::default()
+        }
+    }
+
+    /// The client's own task runs the hook. A second run at the same time would greet the client twice.
+    #[tokio::test]
+    async fn a_call_that_is_polled_after_a_reload_leaves_the_connect_hook_to_the_clients_task() {
+        let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, manifest());
+        let guest = gate.guests.enter();
+        assert!(admission::admitted(&gate, &guest).await.is_ok());
+        let here = Arc::new(LocalClient::new(&gate, Arc::clone(&guest)));
+        let CallProgress::Later(mut reply) = Arc::clone(&here).call(&client(), "slow", "") else {
+            panic!("it ends later");
+        };
+        assert!(here.queue.is_empty(), "it runs in its caller's task");
+        let successor = instance(TestDaemon::that_waits().0, manifest());
+        let number = successor.number();
+        let _lease_return = gate.open(successor);
+        assert!((&mut reply).now_or_never().is_none());
+        assert!(!here.queue.is_empty() && !guest.is_greeted_by(number));
+    }
+}
