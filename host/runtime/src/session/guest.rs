@@ -88,6 +88,7 @@ pub fn reject(stream: &impl Stream, text: &str) {
     let _ = stream.try_write(&out);
 }
 
+/// A guest's connection, and its state: the input and output sides, the replies that it is owed, and its waits.
 struct Guest<S> {
     /// `None` while the guest is handed off.
     stream: Option<S>,

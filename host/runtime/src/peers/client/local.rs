@@ -7,7 +7,7 @@
 //! its frames must not run another daemon's code. While there is no instance, or its connect hook is due, calls wait,
 //! too: only the client's own task runs the hook.
 //!
-//! What a line does on the other side, and its limits, are those of any guest ([`crate::session::dispatch`]).
+//! On the other side a line runs as a line of any guest does, with the same limits ([`crate::session::dispatch`]).
 
 mod queue;
 
