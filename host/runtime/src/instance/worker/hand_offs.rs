@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use super::wire::{self, HostConnection};
 use crate::connection::reply_budget::ReplyBudget;
 use crate::instance::Instance;
-use crate::instance::reply::answer_on_the_spot;
+use crate::instance::reply::{ImmediateCommand, ReplyLines};
 use crate::plugin::command_table::{CachedLookup, ResolvedCommand};
 use crate::process::hand_off::{
     Counts, HandOffSlot, HandOffState, Owner, SLOTS, TAKEN_BYTES, WorkerCursor,
@@ -415,8 +415,17 @@ impl LineRunner<'_> {
         }
         self.reply.clear();
         wire::begin_to_listen();
-        let (of, panics) = ((guest, index, known), self.tally.panics);
-        answer_on_the_spot(self.instance, message, of, (self.reply, self.tally));
+        let panics = self.tally.panics;
+        let command = ImmediateCommand {
+            guest,
+            index,
+            known,
+        };
+        let mut lines = ReplyLines {
+            out: self.reply,
+            tally: self.tally,
+        };
+        lines.answer_on_the_spot(self.instance, message, command);
         self.room
             .note(index, message.arguments.len(), self.reply.len());
         if self.tally.panics > panics {
