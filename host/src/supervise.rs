@@ -36,6 +36,7 @@ use dae_runtime::process::subprocess::Spawner;
 use dae_runtime::session::accept::Listener;
 use dae_runtime::session::gate::{Gate, LeaseReturn};
 use dae_store::archive::Archive;
+use dae_store::blocking;
 use dae_store::config::Config;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
@@ -106,6 +107,20 @@ pub struct SupervisorShared {
 }
 
 impl SupervisorShared {
+    /// Runs work on the stored states or the archive on a thread that may block, or on this one if the system has no
+    /// thread left.
+    ///
+    /// # Errors
+    /// The work's own, or the host is ending.
+    pub(crate) async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&SupervisorShared) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let shared = Arc::clone(self);
+        let done = blocking::run_or_here(move || work(&shared)).await;
+        done.map_err(anyhow::Error::msg)?
+    }
+
     pub(crate) fn tell(&self, daemon: &str, generation: Option<u64>, level: &str, text: &str) {
         self.journal
             .write(Record::about(daemon, generation, level, text));
@@ -291,7 +306,7 @@ impl Supervisor {
                 false => Err("it hands no state over: it has no `save`".to_owned()),
             };
         }
-        match self.kept_state()? {
+        match self.kept_state().await? {
             Some(kept) => Ok(kept.state.get().as_bytes().to_vec()),
             None => Err("it isn't running, and no state of it was kept".to_owned()),
         }
@@ -511,7 +526,7 @@ impl Supervisor {
     async fn retry(&mut self) {
         self.now.restarts.fetch_add(1, Ordering::Relaxed);
         self.set(DaemonState::Starting);
-        let kept = self.kept_state();
+        let kept = self.kept_state().await;
         let built = match &kept {
             Ok(state) => self.build(&self.spec.clone(), state.as_ref()).await,
             Err(text) => Err(text.clone()),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
-use super::{Dae, Fault, FaultKind, Inner, lock};
+use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::ChangeStart;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Refusal;
@@ -73,7 +73,7 @@ impl Inner {
         }
         let text = format!("{change} was refused: {fault}");
         // This host keeps neither a log nor a status for daemons that it does not run.
-        if self.foreign_fault(name).is_some() {
+        if self.running.foreign.fault(name).is_some() {
             self.shared.tell(DAE_NAME, None, "error", &text);
             return;
         }
@@ -85,13 +85,13 @@ impl Inner {
             reason: fault.to_string(),
             time: Timestamp::now(),
         };
-        lock(&self.refusals).insert(name.to_owned(), refusal);
+        self.catalogue.note_refusal(name, refusal);
     }
 
     /// Notes whether a change was accepted or refused.
     pub(super) fn note_outcome<T>(&self, name: &str, change: &str, outcome: &Result<T, Fault>) {
         match outcome {
-            Ok(_) => drop(lock(&self.refusals).remove(name)),
+            Ok(_) => self.catalogue.note_accepted(name),
             Err(fault) => self.note_refusal(name, change, fault),
         }
     }

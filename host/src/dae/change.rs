@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::carry::{INSTALL, NEW_FILE, RELOAD};
 use super::install::Asker;
 use super::request;
-use super::{Dae, Fault, FaultKind, Inner, lock};
+use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::daemon_state::DaemonState;
 use dae_store::manifest;
@@ -96,10 +96,14 @@ impl Dae {
     ) -> Result<Installed, Fault> {
         let began = Instant::now();
         request::check_request(&request)?;
-        request.file = self.inner.home.path_through(&request.file);
+        let file = request.file.clone();
+        let known = self
+            .inner
+            .on_disk(move |inner| inner.home.path_through(&file));
+        request.file = known.await?;
         // Read the file within the turn of the name: of many simultaneous requests, the last content wins.
         let early_turn = match &request.name {
-            Some(name) => Some(self.inner.turn(name).await),
+            Some(name) => Some(self.inner.running.turn(name).await),
             None => None,
         };
         let staged = self.inner.stage_for(&request).await?;
@@ -109,9 +113,9 @@ impl Dae {
         *known_name = Some(name.clone());
         let _turn = match early_turn {
             Some(turn) => turn,
-            None => self.inner.turn(&name).await,
+            None => self.inner.running.turn(&name).await,
         };
-        check_there(&request)?;
+        self.inner.check_there(&request).await?;
         let (inner, artefact) = (&self.inner, Arc::clone(&staged.artefact));
         let done = inner.is_done_already(&request, &artefact.hash, asker);
         if let (Some(done), Some(daemon)) = (done, inner.daemon(&name)) {
@@ -120,7 +124,7 @@ impl Dae {
         let request = (request, begin);
         let result = inner.install(&name, request, Arc::clone(&artefact)).await;
         drop(staged);
-        self.inner.tidy();
+        self.inner.tidy().await;
         let (daemon, done, earlier_state) = result?;
         Ok(Installed {
             earlier_state,
@@ -136,8 +140,7 @@ impl Dae {
     /// then.
     pub async fn reload(&self, name: &str, is_fresh: bool) -> Result<Installed, Fault> {
         self.inner.known(name)?;
-        let entry = lock(&self.inner.registry).daemons.get(name).cloned();
-        let entry = entry.ok_or_else(|| self.inner.unknown(name))?;
+        let entry = self.inner.entry(name)?;
         let no_source = || {
             Fault::failed(format!(
                 "{name}: nobody knows what file it was installed from; install it again"
@@ -223,7 +226,7 @@ impl Dae {
         begin: &Arc<ChangeStart>,
     ) -> Result<Changed, Fault> {
         let began = Instant::now();
-        let _turn = self.inner.turn(name).await;
+        let _turn = self.inner.running.turn(name).await;
         let daemon = self.inner.known(name)?;
         let glance = daemon.glance();
         let spec = DaemonSpec {
@@ -242,11 +245,12 @@ impl Dae {
             _ => daemon.replace(begin, (spec, StartFrom::Kept)).await,
         };
         moved.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        self.inner.keep(|registry| {
+        let recorded = self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.mode = mode;
             }
-        })?;
+        });
+        recorded.await?;
         let note = match matches!(glance.state, DaemonState::Stopped | DaemonState::Finished) {
             true => format!("its mode is {} from the next start on", mode.as_str()),
             false => String::new(),
@@ -274,7 +278,7 @@ impl Dae {
         begin: &Arc<ChangeStart>,
     ) -> Result<Changed, Fault> {
         let began = Instant::now();
-        let _turn = self.inner.turn(name).await;
+        let _turn = self.inner.running.turn(name).await;
         let daemon = self.inner.known(name)?;
         let made = match act {
             StateChange::Start => daemon.start(begin).await.map(drop),
@@ -288,12 +292,13 @@ impl Dae {
         };
         made.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         let port = daemon.port();
-        self.inner.keep(|registry| {
+        let recorded = self.inner.keep(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.desired = act.desired();
                 entry.port = port.or(entry.port);
             }
-        })?;
+        });
+        recorded.await?;
         changed(&daemon, began)
     }
 }
@@ -325,17 +330,6 @@ impl StateChange {
 
 pub(super) fn abandoned(name: &str) -> Fault {
     Fault::failed(format!("{name}: the caller has gone; nothing was changed"))
-}
-
-/// Refuses a drop-in whose file has gone while the request waited for its turn.
-fn check_there(request: &InstallRequest) -> Result<(), Fault> {
-    match request.drop_in && !request.file.exists() {
-        true => Err(Fault::failed(format!(
-            "{} has gone again; nothing was changed",
-            request.file.display()
-        ))),
-        false => Ok(()),
-    }
 }
 
 /// Returns the fault for a refused change, including which generation runs on.
@@ -390,9 +384,27 @@ fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
 }
 
 impl Inner {
+    /// Refuses a drop-in whose file has gone while the request waited for its turn.
+    async fn check_there(self: &Arc<Self>, request: &InstallRequest) -> Result<(), Fault> {
+        if !request.drop_in {
+            return Ok(());
+        }
+        let file = request.file.clone();
+        match self.on_disk(move |_| file.exists()).await? {
+            true => Ok(()),
+            false => Err(Fault::failed(format!(
+                "{} has gone again; nothing was changed",
+                request.file.display()
+            ))),
+        }
+    }
+
     /// Records a change that has been made.
-    pub(super) fn keep(&self, change: impl FnOnce(&mut registry::Registry)) -> Result<(), Fault> {
-        let kept = self.change_registry(change);
+    pub(super) async fn keep(
+        &self,
+        change: impl FnOnce(&mut registry::Registry) + Send,
+    ) -> Result<(), Fault> {
+        let kept = self.change_registry(change).await;
         kept.map_err(|error| {
             Fault::failed(format!("it is done, but won't outlive the host: {error:#}"))
         })
@@ -410,7 +422,7 @@ impl Inner {
     }
 
     pub(super) fn known(&self, name: &str) -> Result<Arc<Daemon>, Fault> {
-        if let Some(reason) = lock(&self.lost).get(name) {
+        if let Some(reason) = self.catalogue.why_lost(name) {
             return Err(Fault::failed(format!(
                 "{name} could not be brought back: {reason}"
             )));
@@ -425,28 +437,16 @@ impl Inner {
                 std::process::id()
             ));
         }
-        if let Some(fault) = self.foreign_fault(name) {
+        if let Some(fault) = self.running.foreign.fault(name) {
             return fault;
         }
-        let daemons = lock(&self.daemons);
-        let near = dae_common_tcp::nearest(name, daemons.keys().map(String::as_str));
-        let hint = near.map_or_else(
+        let hint = self.running.nearest(name).map_or_else(
             || "`list` shows all".to_owned(),
             |near| format!("did you mean {near}?"),
         );
         Fault {
             kind: FaultKind::UnknownDaemon,
             text: format!("there is no daemon {name}; {hint}"),
-        }
-    }
-
-    pub(super) fn tidy(&self) {
-        self.watch_anew.notify_one();
-        if let Err(error) = self.sweep() {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "the store could not be tidied"
-            );
         }
     }
 }

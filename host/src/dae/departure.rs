@@ -10,12 +10,14 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::change::abandoned;
-use super::{Dae, Fault, Inner, lock, rollback};
-use crate::supervise::StartFrom;
+use super::{Dae, Fault, Inner, rollback};
+use crate::supervise::{StartFrom, SupervisorShared};
 use dae_store::archive::{self, Archive, Departure};
+use dae_store::blocking;
 use dae_store::registry::Entry;
 use dae_store::report::{InstallRequest, RollbackRequest, UninstallRequest, Uninstalled};
 use dae_store::retention;
+use dae_store::snapshots::{KeptState, Snapshots};
 use dae_store::tasks;
 
 /// The interval between two sweeps of the archive. So the week's retention is exact to the hour.
@@ -26,6 +28,15 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 enum UninstallOccasion {
     Asked,
     FileGone,
+}
+
+/// A daemon that has ended and whose entry is removed, and what its uninstall still needs.
+struct LeftDaemon {
+    request: UninstallRequest,
+    entry: Option<Entry>,
+    occasion: UninstallOccasion,
+    /// The id of the note that it leaves.
+    noted: Option<String>,
 }
 
 impl Dae {
@@ -48,7 +59,7 @@ impl Dae {
     /// As for [`Dae::uninstall`].
     pub async fn uninstall_with(&self, request: UninstallRequest) -> Result<Uninstalled, Fault> {
         self.carry_through(|dae, begin| async move {
-            let _turn = dae.inner.turn(&request.name).await;
+            let _turn = dae.inner.running.turn(&request.name).await;
             if !begin.begin() {
                 return Err(abandoned(&request.name));
             }
@@ -64,14 +75,16 @@ impl Dae {
     /// # Errors
     /// Fails if the registry can't be written.
     pub(super) async fn rename_source(&self, name: &str, file: &Path) -> Result<(), Fault> {
-        let _turn = self.inner.turn(name).await;
+        let _turn = self.inner.running.turn(name).await;
         let home = &self.inner.home.data;
         let renamed = self.inner.change_registry(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.set_source(home, file);
             }
         });
-        renamed.map_err(|error| Fault::failed(format!("{error:#}")))
+        renamed
+            .await
+            .map_err(|error| Fault::failed(format!("{error:#}")))
     }
 
     /// Uninstalls a drop-in whose file has gone. Returns `None` if the file is there again.
@@ -80,10 +93,14 @@ impl Dae {
         name: &str,
         file: &Path,
     ) -> Result<Option<Uninstalled>, Fault> {
-        let _turn = self.inner.turn(name).await;
-        let entry = lock(&self.inner.registry).daemons.get(name).cloned();
+        let _turn = self.inner.running.turn(name).await;
+        let entry = self.inner.catalogue.entry(name);
         let source = entry.and_then(|entry| entry.source_in(&self.inner.home.data));
-        let is_back = file.is_file() && file.starts_with(self.inner.home.drop_in_dir());
+        let look = {
+            let file = file.to_owned();
+            self.inner.on_disk(move |_| file.is_file())
+        };
+        let is_back = look.await? && file.starts_with(self.inner.home.drop_in_dir());
         if source.as_deref() != Some(file) || is_back {
             return Ok(None);
         }
@@ -101,59 +118,84 @@ impl Dae {
 
 impl Inner {
     async fn uninstall(
-        &self,
+        self: &Arc<Self>,
         request: &UninstallRequest,
         occasion: UninstallOccasion,
     ) -> Result<Uninstalled, Fault> {
         let name = request.name.as_str();
         let daemon = self.daemon(name);
-        if daemon.is_none() && !lock(&self.lost).contains_key(name) {
-            return self.purge_past(request);
+        if daemon.is_none() && self.catalogue.why_lost(name).is_none() {
+            return self.purge_past(request).await;
         }
-        let entry = lock(&self.registry).daemons.get(name).cloned();
-        let noted = note_leaving(&self.shared.past, request, entry.as_ref());
+        let entry = self.catalogue.entry(name);
+        let noted = {
+            let (request, entry) = (request.clone(), entry.clone());
+            let note = self
+                .on_disk(move |inner| note_leaving(&inner.shared.past, &request, entry.as_ref()));
+            note.await?
+        };
         let forgotten = self.change_registry(|registry| {
             registry.daemons.remove(name);
         });
-        if let Err(error) = forgotten {
-            take_back(&self.shared.past, request, noted);
+        if let Err(error) = forgotten.await {
+            let request = request.clone();
+            let undo = move |inner: &Inner| take_back(&inner.shared.past, &request, noted);
+            self.on_disk(undo).await?;
             return Err(Fault::failed(format!("{error:#}")));
         }
-        lock(&self.lost).remove(name);
-        lock(&self.refusals).remove(name);
-        lock(&self.daemons).remove(name);
+        self.catalogue.forget(name);
+        self.running.remove(name);
         if let Some(daemon) = daemon
             && let Err(text) = daemon.end().await
         {
             tracing::warn!(daemon = name, "{text}");
         }
-        let mut uninstalled = leave(
-            &self.shared.past,
-            &self.shared.states,
-            request,
-            entry.clone(),
-        );
-        self.shared.journal.close(name);
-        if uninstalled.note.is_empty() {
-            take_back(&self.shared.past, request, noted);
-        }
-        if let (Some(file), UninstallOccasion::Asked) =
-            (self.dropped_file(entry.as_ref()), occasion)
-        {
-            move_aside(&file, &mut uninstalled);
-        }
-        let told = uninstalled.to_string();
-        tracing::info!(daemon = name, "{told}");
-        self.tidy();
+        let left = LeftDaemon {
+            request: request.clone(),
+            entry,
+            occasion,
+            noted,
+        };
+        let uninstalled = self.on_disk(move |inner| inner.put_away(left)).await?;
+        let text = uninstalled.to_string();
+        tracing::info!(daemon = name, "{text}");
+        self.tidy().await;
         Ok(uninstalled)
     }
 
+    /// Archives or removes what a daemon has left, which the registry doesn't name any more. Blocks.
+    fn put_away(&self, left: LeftDaemon) -> Uninstalled {
+        let SupervisorShared {
+            past,
+            states,
+            journal,
+            ..
+        } = &*self.shared;
+        let file = self.dropped_file(left.entry.as_ref());
+        let mut uninstalled = leave(past, states, &left.request, left.entry);
+        journal.close(&left.request.name);
+        if uninstalled.note.is_empty() {
+            take_back(past, &left.request, left.noted);
+        }
+        if let (Some(file), UninstallOccasion::Asked) = (file, left.occasion) {
+            move_aside(&file, &mut uninstalled);
+        }
+        uninstalled
+    }
+
     /// Removes what is kept of an uninstalled daemon, if the request says so.
-    fn purge_past(&self, request: &UninstallRequest) -> Result<Uninstalled, Fault> {
+    async fn purge_past(
+        self: &Arc<Self>,
+        request: &UninstallRequest,
+    ) -> Result<Uninstalled, Fault> {
         let name = request.name.as_str();
-        let purged = request.purge.then(|| self.shared.past.purge(name));
-        self.shared.journal.close(name);
-        match purged {
+        let (purges, daemon) = (request.purge, name.to_owned());
+        let purged = self.on_disk(move |inner| {
+            let purged = purges.then(|| inner.shared.past.purge(&daemon));
+            inner.shared.journal.close(&daemon);
+            purged
+        });
+        match purged.await? {
             Some(Ok(true)) => Ok(Uninstalled::purged(name)),
             Some(Err(error)) => Err(Fault::failed(format!("{name}: {error:#}"))),
             _ => Err(self.unknown(name)),
@@ -167,16 +209,15 @@ impl Inner {
 
     /// Returns what an installed daemon starts from. A drop-in that returns continues from its state. Any other new
     /// daemon starts without an earlier daemon's state, unless the request names one.
-    pub(super) fn start_from(
-        &self,
+    pub(super) async fn start_from(
+        self: &Arc<Self>,
         name: &str,
         request: &InstallRequest,
         is_known: bool,
-        departed: Option<&Departure>,
+        departed: Option<Departure>,
     ) -> Result<StartFrom, Fault> {
         if let Some(which) = &request.state {
-            let state = self.shared.past.state(name, which);
-            let state = state.map_err(|error| Fault::failed(format!("{error:#}")))?;
+            let state = self.archived(name, which.clone()).await?;
             return Ok(StartFrom::State(Box::new(state)));
         }
         if request.fresh {
@@ -186,15 +227,30 @@ impl Inner {
             return Ok(StartFrom::Kept);
         }
         let returned = departed.filter(|departed| request.drop_in && departed.is_drop_in());
-        let state = returned.and_then(|departed| departed.state.clone());
+        let state = returned.and_then(|departed| departed.state);
         Ok(state.map_or(StartFrom::Nothing, |state| {
             StartFrom::State(Box::new(state))
         }))
     }
 
+    /// Reads an archived state: the newest one (`last`), or the one with the id `which`.
+    pub(super) async fn archived(
+        self: &Arc<Self>,
+        name: &str,
+        which: String,
+    ) -> Result<KeptState, Fault> {
+        let name = name.to_owned();
+        let state = self.on_disk(move |inner| inner.shared.past.state(&name, &which));
+        let state = state.await?;
+        state.map_err(|error| Fault::failed(format!("{error:#}")))
+    }
+
     /// Returns what a rollback goes back to: the code, and what it starts from. If the last change set a state
     /// aside, returns the code that left that state, with the state.
-    pub(super) fn way_back(&self, request: &RollbackRequest) -> Result<(String, StartFrom), Fault> {
+    pub(super) async fn way_back(
+        self: &Arc<Self>,
+        request: &RollbackRequest,
+    ) -> Result<(String, StartFrom), Fault> {
         let name = request.name.as_str();
         let entry = self.entry(name)?;
         let is_plain = request.to.is_none() && !request.fresh;
@@ -202,7 +258,7 @@ impl Inner {
         let aside = entry.set_aside.as_ref().filter(|_| is_plain);
         let aside = aside.filter(|aside| aside.hash == entry.hash || previous == Some(&aside.hash));
         if let Some(aside) = aside
-            && let Ok(state) = self.shared.past.state(name, &aside.state)
+            && let Ok(state) = self.archived(name, aside.state.clone()).await
         {
             return Ok((aside.hash.clone(), StartFrom::State(Box::new(state))));
         }
@@ -216,13 +272,12 @@ impl Inner {
     }
 
     /// Completes the uninstalls that a killed host had begun. The state of a daemon that is not in the registry is
-    /// archived like that of any other.
+    /// archived like that of any other. Blocks.
     pub(super) fn finish_uninstalls(&self) {
         let (past, states) = (&self.shared.past, &self.shared.states);
-        let registry = lock(&self.registry);
         let mut names = states.names().unwrap_or_default();
-        names.retain(|name| !registry.daemons.contains_key(name));
-        drop(registry);
+        let installed: HashSet<String> = self.catalogue.names();
+        names.retain(|name| !installed.contains(name));
         for name in names {
             let noted = past.last_uninstall(&name);
             let noted = noted.filter(|departure| departure.state.is_none());
@@ -249,8 +304,7 @@ impl Inner {
             async move {
                 while let Some(inner) = inner.upgrade() {
                     // If no thread is available, or it panics, the next round does it.
-                    if let Err(why) = dae_store::blocking::run(move || inner.sweep_past_now()).await
-                    {
+                    if let Err(why) = blocking::run(move || inner.sweep_past_now()).await {
                         tracing::warn!("what has left is not tidied now: {why}");
                     }
                     tokio::time::sleep(SWEEP_EVERY).await;
@@ -261,7 +315,7 @@ impl Inner {
     }
 
     pub(super) fn sweep_past_now(&self) {
-        let installed: HashSet<String> = lock(&self.registry).daemons.keys().cloned().collect();
+        let installed: HashSet<String> = self.catalogue.names();
         match self.shared.past.sweep(&installed, Timestamp::now()) {
             Ok(removed) => {
                 for archive::RemovedItem { daemon, what, why } in removed {
@@ -312,7 +366,7 @@ pub fn take_back(past: &Archive, request: &UninstallRequest, noted: Option<Strin
 /// it is.
 pub fn leave(
     past: &Archive,
-    states: &dae_store::snapshots::Snapshots,
+    states: &Snapshots,
     request: &UninstallRequest,
     entry: Option<Entry>,
 ) -> Uninstalled {

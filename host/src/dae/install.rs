@@ -11,12 +11,12 @@ use jiff::Timestamp;
 use super::change::{abandoned, refused};
 use super::request::{self, InstallBasis, InstallDecision};
 use super::restore::spec_of;
-use super::{Fault, Inner, lock};
+use super::{Fault, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::archive::Departure;
 use dae_store::daemon_state::DaemonState;
 use dae_store::plugin_store::Artefact;
-use dae_store::registry::{Desired, Entry, SetAside};
+use dae_store::registry::{Desired, Entry, Registry, SetAside};
 use dae_store::report::InstallRequest;
 
 /// An install that may be carried out.
@@ -69,7 +69,7 @@ impl Inner {
             && (request.mode, request.port) == (None, None)
             && request.state.is_none()
             && !(request.fresh || request.force);
-        let registered = lock(&self.registry).daemons.get(name).cloned()?;
+        let registered = self.catalogue.entry(name)?;
         let source = registered.source_in(&self.home.data);
         let is_same = registered.hash == hash && source.as_ref() == Some(&request.file);
         let identity = self.daemon(name)?.glance().identity?;
@@ -91,6 +91,7 @@ impl Inner {
     ) -> Result<(Arc<Daemon>, OrderResult, Option<Timestamp>), Fault> {
         let planned = self
             .plan(name, &request, &artefact)
+            .await
             .map_err(|fault| self.as_refusal(name, fault))?;
         let PlannedInstall {
             mut entry,
@@ -99,7 +100,7 @@ impl Inner {
             before,
             earlier_state,
         } = planned;
-        let settled = self.settle(artefact);
+        let settled = self.staging.settle(artefact);
         let (daemon, done, old_spec) = match entry.desired {
             Desired::Running => self.run((spec, from), begin).await?,
             Desired::Stopped => self.prepare((spec, from), begin).await?,
@@ -119,14 +120,14 @@ impl Inner {
             set_aside: done.set_aside.clone(),
         };
         self.record(entry, settled, undo).await?;
-        lock(&self.lost).remove(name);
-        lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
+        self.catalogue.note_found(name);
+        self.running.insert(name, &daemon);
         Ok((daemon, done, earlier_state))
     }
 
     /// Makes the registry name a file once it is safe on the disk, or undoes the change.
     async fn record(
-        &self,
+        self: &Arc<Self>,
         entry: Entry,
         settled: impl Future<Output = anyhow::Result<()>>,
         undo: FailedChange<'_>,
@@ -134,12 +135,14 @@ impl Inner {
         let kept = match settled.await {
             // A start during the host's end is cut short and must not count as a start. Its caller gets an error
             // too.
-            Ok(()) if undo.old_spec.is_none() && self.ending.is_cancelled() => {
+            Ok(()) if undo.old_spec.is_none() && self.lifetime.ending.is_cancelled() => {
                 Err(anyhow::anyhow!("the host is ending"))
             }
-            Ok(()) => self.change_registry(|registry| {
-                registry.daemons.insert(undo.name.to_owned(), entry);
-            }),
+            Ok(()) => {
+                let name = undo.name.to_owned();
+                let change = |registry: &mut Registry| drop(registry.daemons.insert(name, entry));
+                self.change_registry(change).await
+            }
             fault => fault,
         };
         match kept {
@@ -148,23 +151,31 @@ impl Inner {
         }
     }
 
-    fn plan(
-        &self,
+    async fn plan(
+        self: &Arc<Self>,
         name: &str,
         request: &InstallRequest,
         artefact: &Arc<Artefact>,
     ) -> Result<PlannedInstall, Fault> {
-        let before = lock(&self.registry).daemons.get(name).cloned();
-        let past = &self.shared.past;
+        let before = self.catalogue.entry(name);
         let departed = match before {
             Some(_) => None,
-            None => past.last_uninstall(name),
+            None => {
+                let name = name.to_owned();
+                let found = self.on_disk(move |inner| inner.shared.past.last_uninstall(&name));
+                found.await?
+            }
         };
-        let departed = departed.as_ref();
-        let InstallDecision { entry, settings } = self.decide(name, request, artefact, departed)?;
-        let from = self.start_from(name, request, before.is_some(), departed)?;
+        let decided = self.decide(name, request, artefact, departed.as_ref())?;
+        let InstallDecision { entry, settings } = decided;
+        let from = self.start_from(name, request, before.is_some(), departed);
+        let from = from.await?;
         let earlier_state = match (&from, &before) {
-            (StartFrom::Nothing, None) => past.last_state_time(name),
+            (StartFrom::Nothing, None) => {
+                let name = name.to_owned();
+                let found = self.on_disk(move |inner| inner.shared.past.last_state_time(&name));
+                found.await?
+            }
             _ => None,
         };
         Ok(PlannedInstall {
@@ -178,7 +189,7 @@ impl Inner {
 
     /// Restores the daemon as it was before a change that could not be recorded, because it will be so after a
     /// restart of the host.
-    async fn undo(&self, undo: FailedChange<'_>, text: &str) -> Fault {
+    async fn undo(self: &Arc<Self>, undo: FailedChange<'_>, text: &str) -> Fault {
         let FailedChange {
             name,
             daemon,
@@ -189,8 +200,10 @@ impl Inner {
             let _ = daemon.end().await;
             return Fault::failed(format!("{name}: {text}"));
         };
-        let aside = undo.set_aside;
-        let aside = aside.and_then(|id| self.shared.past.state(name, &id).ok());
+        let aside = match undo.set_aside {
+            Some(id) => self.archived(name, id).await.ok(),
+            None => None,
+        };
         let from = aside.map_or(StartFrom::Kept, |state| StartFrom::State(Box::new(state)));
         let undone = match undo.is_running {
             true => daemon.replace(begin, (old_spec, from)).await,
@@ -212,14 +225,16 @@ impl Inner {
         artefact: &Artefact,
         departed: Option<&Departure>,
     ) -> Result<InstallDecision, Fault> {
-        let registry = lock(&self.registry);
-        let known = InstallBasis {
-            home: &self.home,
-            config: &self.shared.config,
-            registry: &registry,
-            departed: departed.and_then(|departed| departed.entry.as_ref()),
-        };
-        let mut decided = request::decide(name, request, artefact, known)?;
+        let decided = self.catalogue.read(|registry| {
+            let known = InstallBasis {
+                home: &self.home,
+                config: &self.shared.config,
+                registry,
+                departed: departed.and_then(|departed| departed.entry.as_ref()),
+            };
+            request::decide(name, request, artefact, known)
+        });
+        let mut decided = decided?;
         // If the registry could not be written at the last start or stop, the daemon's own state is right.
         if let Some(daemon) = self.daemon(name) {
             decided.entry.desired = match daemon.glance().state {

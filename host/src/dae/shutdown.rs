@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{Dae, Inner, Task, lock};
+use super::{Dae, Inner};
 use crate::supervise::Daemon;
 use dae_store::blocking;
 
@@ -60,30 +60,20 @@ impl Dae {
     /// Does the same as [`Dae::shutdown`], and calls `tell` at the beginning and whenever there was progress.
     pub async fn shutdown_telling(&self, grace: Duration, mut tell: impl FnMut(&StopNews) + Send) {
         let inner = &self.inner;
-        inner.ending.cancel();
-        let tasks = std::mem::take(&mut *lock(&inner.tasks));
         // The owner can see what the shutdown waits for, until it waits for nothing.
-        let (control, others): (Vec<_>, Vec<_>) = tasks
-            .into_iter()
-            .partition(|task| matches!(task, Task::Control(_)));
-        for task in others.into_iter().rev() {
-            if let Task::Loop(task) = task {
-                task.abort();
-            }
-        }
+        let control = inner.lifetime.begin_end();
         let grace = grace.max(inner.shared.config.stop_grace());
         let limit = grace.saturating_mul(STALLED_GRACES);
         let unsaved = inner.end_daemons(limit, &mut tell).await;
-        inner.record_new_ports();
+        // A disk that hangs must not hold the end up.
+        let _ = timeout(limit, inner.record_new_ports()).await;
         inner.settle_states(limit, unsaved).await;
         drop(control);
         // Before the connections are closed, so that each open request gets its answer first.
-        inner.ended.cancel();
-        inner.gate.guests.close_all();
-        inner.control_gate.guests.close_all();
-        lock(&inner.daemons).clear();
-        let guests = lock(&inner.guests).take();
-        if let Some(guests) = guests {
+        inner.lifetime.ended.cancel();
+        inner.endpoint.close_all();
+        inner.running.clear();
+        if let Some(guests) = inner.lifetime.take_threads() {
             // Guests get a moment to receive their last replies. A handler that blocks a thread isn't waited for.
             // If no thread is available, the closure is dropped, and the runtime ends without waiting. If a library
             // hangs in its constructor, the end of the threads may hang too, so this has a limit.
@@ -100,7 +90,7 @@ impl Inner {
         limit: Duration,
         tell: &mut (impl FnMut(&StopNews) + Send),
     ) -> BTreeMap<String, String> {
-        let all = lock(&self.daemons).clone();
+        let all = self.running.by_name();
         let left = self.end_all(&all, limit, tell).await;
         if !left.is_empty() {
             tracing::error!(

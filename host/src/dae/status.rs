@@ -1,7 +1,8 @@
 //! The reports of an ecosystem about itself: list, status, find.
 
 use super::carry::FILE_CHANGES;
-use super::{Dae, Fault, Inner, lock};
+use super::catalogue::DaemonRecord;
+use super::{Dae, Fault, Inner};
 use crate::supervise::{Daemon, RetiredCounts};
 use dae_store::registry::{DAE_NAME, Entry};
 use dae_store::report::{Credential, LoadedLibraries, Mode, Refusal, Retired, Status};
@@ -32,8 +33,8 @@ impl Dae {
 
 impl Inner {
     pub(super) fn list(&self) -> Vec<Status> {
-        let daemons = self.all_daemons();
-        let lost = lock(&self.lost).clone();
+        let daemons = self.running.daemons();
+        let lost = self.catalogue.all_lost();
         let lost = lost
             .iter()
             .map(|(name, reason)| self.lost_status(name, reason));
@@ -44,7 +45,7 @@ impl Inner {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all.insert(0, self.own_status());
-        all.extend(self.foreign_statuses());
+        all.extend(self.running.foreign.statuses());
         all
     }
 
@@ -52,11 +53,12 @@ impl Inner {
         if name == DAE_NAME {
             return Ok(self.own_status());
         }
-        let lost = lock(&self.lost).get(name).cloned();
+        let lost = self.catalogue.why_lost(name);
+        let foreign = &self.running.foreign;
         match (self.daemon(name), lost) {
             (Some(daemon), _) => Ok(self.status_of(&daemon)),
             (None, Some(reason)) => Ok(self.lost_status(name, &reason)),
-            (None, None) => self.foreign_status(name).ok_or_else(|| self.unknown(name)),
+            (None, None) => foreign.status(name).ok_or_else(|| self.unknown(name)),
         }
     }
 
@@ -69,7 +71,7 @@ impl Inner {
                 .ok_or_else(|| Fault::failed("Dae is ending"));
         }
         let Some(daemon) = self.daemon(name) else {
-            let foreign = self.find_foreign(name);
+            let foreign = self.running.foreign.find(name);
             return foreign.unwrap_or_else(|| Err(self.unknown(name)));
         };
         let glance = daemon.glance();
@@ -89,15 +91,15 @@ impl Inner {
             foreign: false,
             state: "ready".to_owned(),
             pid: Some(std::process::id()),
-            port: Some(self.port),
+            port: Some(self.endpoint.port),
             address: None,
             answer_ms: self.answer_ms(),
             generation: 1,
             uptime_ms: Some(u64::try_from(uptime).unwrap_or(u64::MAX)),
             restarts: 0,
-            calls: self.gate.stats.calls(),
-            errors: self.gate.stats.errors(),
-            guests: self.gate.guests.count() as u64,
+            calls: self.endpoint.gate.stats.calls(),
+            errors: self.endpoint.gate.stats.errors(),
+            guests: self.endpoint.gate.guests.count() as u64,
             libraries: Some(self.libraries()),
             ..Status::default()
         }
@@ -130,7 +132,7 @@ impl Inner {
 
     /// Returns the status of a daemon that could not be restored.
     fn lost_status(&self, name: &str, reason: &str) -> Status {
-        let entry = lock(&self.registry).daemons.get(name).cloned();
+        let entry = self.catalogue.entry(name);
         let of = |text: fn(&Entry) -> String| entry.as_ref().map(text).unwrap_or_default();
         Status {
             name: name.to_owned(),
@@ -146,31 +148,19 @@ impl Inner {
 }
 
 impl Inner {
-    fn kept_port(&self, name: &str) -> Option<u16> {
-        let registry = lock(&self.registry);
-        registry.daemons.get(name).and_then(|entry| entry.port)
-    }
-
-    /// Returns the path of its file, the notes on its start, and the last refused change.
-    fn notes_of(
-        &self,
-        name: &str,
-        entry: Option<&Entry>,
-    ) -> (Option<String>, String, Option<Refusal>) {
-        let source = entry.and_then(|entry| entry.source_in(&self.home.data));
-        let start_note = lock(&self.start_notes).get(name).cloned();
-        let last_refusal = lock(&self.refusals).get(name).cloned();
-        let source = source.map(|path| path.display().to_string());
-        (source, start_note.unwrap_or_default(), last_refusal)
-    }
-
     fn status_of(&self, daemon: &Daemon) -> Status {
-        let name = &daemon.gate.name;
-        let entry = lock(&self.registry).daemons.get(name).cloned();
-        let (source, start_note, last_refusal) = self.notes_of(name, entry.as_ref());
-        let source_note = self.note_of(name, entry.as_ref(), last_refusal.as_ref());
-        let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
-        let kept_port = self.kept_port(&daemon.gate.name);
+        let record = self.catalogue.record_of(&daemon.gate.name);
+        let source_note = self.source_note(&record);
+        let DaemonRecord {
+            entry,
+            start_note,
+            last_refusal,
+            ..
+        } = record;
+        let source = entry
+            .as_ref()
+            .and_then(|entry| entry.source_in(&self.home.data));
+        let kept_port = entry.as_ref().and_then(|entry| entry.port);
         let glance = daemon.glance();
         let (spec, identity) = (glance.spec, glance.identity);
         Status {
@@ -195,14 +185,14 @@ impl Inner {
             errors: daemon.gate.stats.errors(),
             guests: daemon.gate.guests.count() as u64,
             hash: spec.artefact.hash.clone(),
-            source,
+            source: source.map(|path| path.display().to_string()),
             source_note,
             last_refusal,
             start_note,
             last_end: glance.last_end,
             recent: glance.recent,
             state_from: glance.state_from,
-            quarantined,
+            quarantined: entry.map(|entry| entry.quarantined).unwrap_or_default(),
             retired: self.retired(&glance.retired),
             ..Status::default()
         }
@@ -211,10 +201,9 @@ impl Inner {
 
 impl Inner {
     /// Returns the note on a daemon's file: that it has gone, or that its newest version doesn't run.
-    fn note_of(&self, name: &str, entry: Option<&Entry>, refusal: Option<&Refusal>) -> String {
-        let until = lock(&self.absent).get(name).copied();
-        let Some(until) = until else {
-            return source_note(entry, refusal).to_owned();
+    fn source_note(&self, record: &DaemonRecord) -> String {
+        let Some(until) = record.absent_until else {
+            return note_on_newest(record.entry.as_ref(), record.last_refusal.as_ref()).to_owned();
         };
         let left = until.saturating_sub(self.shared.since.elapsed());
         format!("gone: uninstalled in {} s", left.as_secs_f64().ceil())
@@ -222,7 +211,7 @@ impl Inner {
 }
 
 /// Returns the note on the newest file if it is not what runs.
-fn source_note(entry: Option<&Entry>, refusal: Option<&Refusal>) -> &'static str {
+fn note_on_newest(entry: Option<&Entry>, refusal: Option<&Refusal>) -> &'static str {
     let is_of_file = |refusal: &Refusal| FILE_CHANGES.contains(&&*refusal.change);
     if refusal.is_some_and(is_of_file) {
         return "newer: refused";

@@ -132,7 +132,7 @@ impl Supervisor {
     /// Returns a copy of the state that the successor will find. The running instance keeps its own.
     async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
         let Some(current) = self.stateful() else {
-            return Ok(self.kept_state()?.map(|kept| kept.state));
+            return Ok(self.kept_state().await?.map(|kept| kept.state));
         };
         let limit = self.shared.config.stop_grace();
         let saved = Arc::clone(&current.instance).save(limit).await?;

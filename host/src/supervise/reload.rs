@@ -74,7 +74,7 @@ impl Supervisor {
         let successor = self.prepare(spec).await?;
         let was_kept = self.stateful().is_none();
         let left = self.quiesce(from).await?;
-        let set_aside = self.set_aside(from, left.as_ref())?;
+        let set_aside = self.set_aside(from, left.as_ref()).await?;
         let state = match from {
             StartFrom::Kept => left.as_ref(),
             StartFrom::Nothing => None,
@@ -86,7 +86,7 @@ impl Supervisor {
         let built = match self.start(successor, state).await {
             Ok(built) => built,
             Err(cause) => {
-                self.take_back(set_aside);
+                self.take_back(set_aside).await;
                 let cause = with_hint(cause, is_exclusive);
                 return Err(self.go_on(cause, was_retired, left.as_ref()).await);
             }
@@ -115,10 +115,10 @@ impl Supervisor {
         match (from, state) {
             // The state is already stored. A host that restores a thousand daemons writes only what the disk hasn't
             // taken before.
-            (StartFrom::Kept, Some(_)) if was_kept => self.settle_states(),
+            (StartFrom::Kept, Some(_)) if was_kept => self.settle_states().await,
             (_, Some(state)) => self.keep(state).await,
             (StartFrom::Kept, None) => {}
-            (_, None) => self.forget(),
+            (_, None) => self.forget().await,
         }
     }
 
@@ -149,7 +149,7 @@ impl Supervisor {
     async fn quiesce(&mut self, from: &StartFrom) -> Result<Option<KeptState>, String> {
         let is_kept = matches!(from, StartFrom::Kept);
         let Some(current) = self.stateful() else {
-            return match self.kept_state() {
+            return match self.kept_state().await {
                 Err(_) if !is_kept => Ok(None),
                 kept => kept,
             };
@@ -183,9 +183,10 @@ impl Supervisor {
     }
 
     /// Returns the state that was stored at the last stop, reload or checkpoint.
-    pub(super) fn kept_state(&self) -> Result<Option<KeptState>, String> {
-        let kept = self.shared.states.load(&self.spec.name);
-        kept.map_err(|error| format!("{error:#}"))
+    pub(super) async fn kept_state(&self) -> Result<Option<KeptState>, String> {
+        let name = self.spec.name.clone();
+        let kept = self.shared.on_disk(move |disk| disk.states.load(&name));
+        kept.await.map_err(|error| format!("{error:#}"))
     }
 
     /// Resumes the old instance after the successor didn't start. Returns the cause.
@@ -219,15 +220,21 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn forget(&self) {
-        if let Err(error) = self.shared.states.forget(&self.spec.name) {
+    pub(super) async fn forget(&self) {
+        let name = self.spec.name.clone();
+        let forgotten = self.shared.on_disk(move |disk| disk.states.forget(&name));
+        if let Err(error) = forgotten.await {
             let text = format!("its former state could not be removed: {error:#}");
             self.shared.tell(&self.spec.name, None, "error", &text);
         }
     }
 
-    fn settle_states(&self) {
-        if let Err(error) = self.shared.states.settle() {
+    async fn settle_states(&self) {
+        let states = &self.shared.states;
+        if states.unwritten().is_empty() {
+            return;
+        }
+        if let Err(error) = self.shared.on_disk(|disk| disk.states.settle()).await {
             let text = format!("states that could not be kept before still can't be: {error:#}");
             self.shared.tell(&self.spec.name, None, "error", &text);
         }

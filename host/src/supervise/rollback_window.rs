@@ -81,7 +81,7 @@ impl Supervisor {
         self.swap(built, state.as_ref()).await;
         if let Some(state) = &state {
             // Replace the state that the failed code has stored since, in whatever format.
-            self.set_aside_newer(state, generation);
+            self.set_aside_newer(state, generation).await;
             self.keep(state).await;
         }
         let text = format!(

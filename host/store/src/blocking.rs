@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 /// The error text if no thread is available.
@@ -60,6 +61,39 @@ impl<R> Future for Blocking<R> {
             Err(refused) => Poll::Ready(Err(refused.take().unwrap_or_default())),
         }
     }
+}
+
+/// Runs `work` on a thread of the current runtime's pool, or on this one if the system has no thread left. For work on
+/// the disk that must be done even then. Once begun, the work is completed, even if this future is dropped.
+///
+/// # Errors
+/// The work panicked, or the runtime is ending; the text says which.
+pub async fn run_or_here<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, String> {
+    let (reply, result) = oneshot::channel();
+    let queued = Arc::new(Mutex::new(Some(work)));
+    let to_run = Arc::clone(&queued);
+    let spawned = spawn_on(&Handle::current(), move || {
+        let work = crate::lock::lock(&to_run).take();
+        if let Some(work) = work {
+            // The caller may be gone.
+            let _ = reply.send(work());
+        }
+    });
+    match spawned {
+        Ok(handle) => handle.await.map_err(why)?,
+        Err(_) => {
+            // It is gone if a thread has become idle meanwhile and has taken it.
+            let work = crate::lock::lock(&queued).take();
+            if let Some(work) = work {
+                return Ok(work());
+            }
+        }
+    }
+    result
+        .await
+        .map_err(|_| "it ended without a result".to_owned())
 }
 
 /// Runs `work` on a thread of the given runtime's pool.
@@ -264,9 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn work_is_done_and_room_for_it_is_found() {
+    fn work_is_done_and_space_for_it_is_found() {
         check_room(3).unwrap();
         let runtime = Builder::new_current_thread().build().unwrap();
         assert_eq!(runtime.block_on(async { run(|| 7).await }), Ok(7));
+        assert_eq!(runtime.block_on(run_or_here(|| 7)), Ok(7));
+        let panics = || -> u32 { resume_unwind(Box::new("no such thing")) };
+        let told = runtime.block_on(run_or_here(panics)).unwrap_err();
+        assert_eq!(told, "it panicked: no such thing");
     }
 }
