@@ -29,10 +29,7 @@ mod carry;
 mod catalogue;
 mod change;
 mod changes;
-mod restore;
-// Public because the program applies the rules of `departure` and `request` if no host runs.
-#[doc(hidden)]
-pub mod departure;
+mod departure;
 mod endpoint;
 mod fault;
 mod foreign;
@@ -41,8 +38,7 @@ mod lifetime;
 mod logs;
 mod notices;
 mod order;
-#[doc(hidden)]
-pub mod request;
+mod restore;
 mod rollback;
 mod running;
 mod shutdown;

@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
+use tokio::sync::OwnedMutexGuard;
 
 use super::carry::{INSTALL, NEW_FILE, RELOAD};
-use super::install::Asker;
-use super::request;
+use super::install::{Asker, InstallOrder, InstallResult};
+use super::staging::StagedPlugin;
 use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::daemon_state::DaemonState;
+use dae_store::install_plan;
 use dae_store::manifest;
 use dae_store::plugin_store::Artefact;
-use dae_store::registry::{self, DAE_NAME, Desired};
+use dae_store::registry::{DAE_NAME, Desired, Entry};
 use dae_store::report::{Changed, InstallRequest, Installed, Mode};
 
 impl Dae {
@@ -89,46 +91,29 @@ impl Dae {
     /// Installs a file. Stores the daemon's name in `known_name` as soon as it is known.
     async fn install_named(
         &self,
-        mut request: InstallRequest,
+        request: InstallRequest,
         asker: Asker,
         known_name: &mut Option<String>,
         begin: &Arc<ChangeStart>,
     ) -> Result<Installed, Fault> {
-        let began = Instant::now();
-        request::check_request(&request)?;
-        let file = request.file.clone();
-        let known = self
-            .inner
-            .on_disk(move |inner| inner.home.path_through(&file));
-        request.file = known.await?;
-        // Read the file within the turn of the name: of many simultaneous requests, the last content wins.
-        let early_turn = match &request.name {
-            Some(name) => Some(self.inner.running.turn(name).await),
-            None => None,
-        };
-        let staged = self.inner.stage_for(&request).await?;
-        let own_name = || staged.artefact.manifest.name.clone();
-        let name = request.name.clone().unwrap_or_else(own_name);
-        registry::check_name(&name).map_err(Fault::failed)?;
-        *known_name = Some(name.clone());
-        let _turn = match early_turn {
-            Some(turn) => turn,
-            None => self.inner.running.turn(&name).await,
-        };
-        self.inner.check_there(&request).await?;
-        let (inner, artefact) = (&self.inner, Arc::clone(&staged.artefact));
-        let done = inner.is_done_already(&request, &artefact.hash, asker);
-        if let (Some(done), Some(daemon)) = (done, inner.daemon(&name)) {
-            return Ok(installed(&daemon, &artefact, done, began));
+        let (began, inner) = (Instant::now(), &self.inner);
+        let in_turn = inner.install_in_turn(request, known_name, begin).await;
+        let (order, staged, _turn) = in_turn?;
+        let done = inner.is_done_already(&order, asker);
+        if let (Some(done), Some(daemon)) = (done, inner.daemon(&order.name)) {
+            return Ok(installed(&daemon, &order.artefact, done, began));
         }
-        let request = (request, begin);
-        let result = inner.install(&name, request, Arc::clone(&artefact)).await;
+        let result = inner.install(&order).await;
         drop(staged);
-        self.inner.tidy().await;
-        let (daemon, done, earlier_state) = result?;
+        inner.tidy().await;
+        let InstallResult {
+            daemon,
+            done,
+            earlier_state,
+        } = result?;
         Ok(Installed {
             earlier_state,
-            ..installed(&daemon, &artefact, done, began)
+            ..installed(&daemon, &order.artefact, done, began)
         })
     }
 
@@ -245,12 +230,7 @@ impl Dae {
             _ => daemon.replace(begin, (spec, StartFrom::Kept)).await,
         };
         moved.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        let recorded = self.inner.keep(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.mode = mode;
-            }
-        });
-        recorded.await?;
+        self.inner.keep(name, |entry| entry.mode = mode).await?;
         let note = match matches!(glance.state, DaemonState::Stopped | DaemonState::Finished) {
             true => format!("its mode is {} from the next start on", mode.as_str()),
             false => String::new(),
@@ -292,11 +272,9 @@ impl Dae {
         };
         made.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         let port = daemon.port();
-        let recorded = self.inner.keep(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.desired = act.desired();
-                entry.port = port.or(entry.port);
-            }
+        let recorded = self.inner.keep(name, |entry| {
+            entry.desired = act.desired();
+            entry.port = port.or(entry.port);
         });
         recorded.await?;
         changed(&daemon, began)
@@ -384,28 +362,61 @@ fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
 }
 
 impl Inner {
-    /// Refuses a drop-in whose file has gone while the request waited for its turn.
-    async fn check_there(self: &Arc<Self>, request: &InstallRequest) -> Result<(), Fault> {
-        if !request.drop_in {
-            return Ok(());
-        }
+    /// Checks a request, waits for its daemon's turn and stages its file. The staged file is protected, and the turn
+    /// lasts, until the caller drops them.
+    async fn install_in_turn(
+        self: &Arc<Self>,
+        mut request: InstallRequest,
+        known_name: &mut Option<String>,
+        begin: &Arc<ChangeStart>,
+    ) -> Result<(InstallOrder, StagedPlugin, OwnedMutexGuard<()>), Fault> {
+        install_plan::check_request(&request)?;
         let file = request.file.clone();
-        match self.on_disk(move |_| file.exists()).await? {
-            true => Ok(()),
-            false => Err(Fault::failed(format!(
-                "{} has gone again; nothing was changed",
-                request.file.display()
-            ))),
+        let known = self.on_disk(move |inner| inner.home.path_through(&file));
+        request.file = known.await?;
+        // Read the file within the turn of the name: of many simultaneous requests, the last content wins.
+        let early_turn = match &request.name {
+            Some(name) => Some(self.running.turn(name).await),
+            None => None,
+        };
+        let staged = self.stage_for(&request).await?;
+        let artefact = Arc::clone(&staged.artefact);
+        let name = install_plan::daemon_name(&request, &artefact.manifest)?;
+        *known_name = Some(name.clone());
+        let turn = match early_turn {
+            Some(turn) => turn,
+            None => self.running.turn(&name).await,
+        };
+        let order = InstallOrder {
+            is_there: self.is_there(&request).await?,
+            begin: Arc::clone(begin),
+            name,
+            request,
+            artefact,
+        };
+        Ok((order, staged, turn))
+    }
+
+    /// Returns whether a drop-in's file is still there, after the request has waited for its turn. Any other file may
+    /// have gone.
+    async fn is_there(self: &Arc<Self>, request: &InstallRequest) -> Result<bool, Fault> {
+        let file = request.file.clone();
+        match request.drop_in {
+            true => self.on_disk(move |_| file.exists()).await,
+            false => Ok(true),
         }
     }
 
-    /// Records a change that has been made.
+    /// Records a change that has been made in the entry of its daemon.
     pub(super) async fn keep(
         &self,
-        change: impl FnOnce(&mut registry::Registry) + Send,
+        name: &str,
+        change: impl FnOnce(&mut Entry) + Send,
     ) -> Result<(), Fault> {
-        let kept = self.change_registry(change).await;
-        kept.map_err(|error| {
+        let kept = self.change_registry(|registry| {
+            registry.daemons.get_mut(name).map(change);
+        });
+        kept.await.map_err(|error| {
             Fault::failed(format!("it is done, but won't outlive the host: {error:#}"))
         })
     }

@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use super::change::abandoned;
 use super::{Dae, Fault, Inner, rollback};
 use crate::supervise::{StartFrom, SupervisorShared};
-use dae_store::archive::{self, Archive, Departure};
+use dae_store::archive;
 use dae_store::blocking;
 use dae_store::registry::Entry;
-use dae_store::report::{InstallRequest, RollbackRequest, UninstallRequest, Uninstalled};
-use dae_store::retention;
-use dae_store::snapshots::{KeptState, Snapshots};
+use dae_store::report::{RollbackRequest, UninstallRequest, Uninstalled};
+use dae_store::snapshots::KeptState;
 use dae_store::tasks;
+use dae_store::uninstall;
 
 /// The interval between two sweeps of the archive. So the week's retention is exact to the hour.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -128,21 +128,7 @@ impl Inner {
             return self.purge_past(request).await;
         }
         let entry = self.catalogue.entry(name);
-        let noted = {
-            let (request, entry) = (request.clone(), entry.clone());
-            let note = self
-                .on_disk(move |inner| note_leaving(&inner.shared.past, &request, entry.as_ref()));
-            note.await?
-        };
-        let forgotten = self.change_registry(|registry| {
-            registry.daemons.remove(name);
-        });
-        if let Err(error) = forgotten.await {
-            let request = request.clone();
-            let undo = move |inner: &Inner| take_back(&inner.shared.past, &request, noted);
-            self.on_disk(undo).await?;
-            return Err(Fault::failed(format!("{error:#}")));
-        }
+        let noted = self.remove_entry(request, entry.as_ref()).await?;
         self.catalogue.forget(name);
         self.running.remove(name);
         if let Some(daemon) = daemon
@@ -163,6 +149,30 @@ impl Inner {
         Ok(uninstalled)
     }
 
+    /// Removes a daemon's entry from the registry. Returns the id of the note that it leaves in the archive, in case the
+    /// host ends before the uninstall does.
+    async fn remove_entry(
+        self: &Arc<Self>,
+        request: &UninstallRequest,
+        entry: Option<&Entry>,
+    ) -> Result<Option<String>, Fault> {
+        let (noting, entry) = (request.clone(), entry.cloned());
+        let note = move |inner: &Inner| {
+            uninstall::note_leaving(&inner.shared.past, &noting, entry.as_ref())
+        };
+        let noted = self.on_disk(note).await?;
+        let removed = self.change_registry(|registry| {
+            registry.daemons.remove(&request.name);
+        });
+        let Err(error) = removed.await else {
+            return Ok(noted);
+        };
+        let request = request.clone();
+        let undo = move |inner: &Inner| uninstall::take_back(&inner.shared.past, &request, noted);
+        self.on_disk(undo).await?;
+        Err(Fault::failed(format!("{error:#}")))
+    }
+
     /// Archives or removes what a daemon has left, which the registry doesn't name any more. Blocks.
     fn put_away(&self, left: LeftDaemon) -> Uninstalled {
         let SupervisorShared {
@@ -172,13 +182,13 @@ impl Inner {
             ..
         } = &*self.shared;
         let file = self.dropped_file(left.entry.as_ref());
-        let mut uninstalled = leave(past, states, &left.request, left.entry);
+        let mut uninstalled = uninstall::leave(past, states, &left.request, left.entry);
         journal.close(&left.request.name);
         if uninstalled.note.is_empty() {
-            take_back(past, &left.request, left.noted);
+            uninstall::take_back(past, &left.request, left.noted);
         }
         if let (Some(file), UninstallOccasion::Asked) = (file, left.occasion) {
-            move_aside(&file, &mut uninstalled);
+            uninstall::move_aside(&file, &mut uninstalled);
         }
         uninstalled
     }
@@ -205,32 +215,6 @@ impl Inner {
     fn dropped_file(&self, entry: Option<&Entry>) -> Option<PathBuf> {
         let dropped = entry.filter(|entry| entry.drop_in)?;
         dropped.source_in(&self.home.data)
-    }
-
-    /// Returns what an installed daemon starts from. A drop-in that returns continues from its state. Any other new
-    /// daemon starts without an earlier daemon's state, unless the request names one.
-    pub(super) async fn start_from(
-        self: &Arc<Self>,
-        name: &str,
-        request: &InstallRequest,
-        is_known: bool,
-        departed: Option<Departure>,
-    ) -> Result<StartFrom, Fault> {
-        if let Some(which) = &request.state {
-            let state = self.archived(name, which.clone()).await?;
-            return Ok(StartFrom::State(Box::new(state)));
-        }
-        if request.fresh {
-            return Ok(StartFrom::Nothing);
-        }
-        if is_known {
-            return Ok(StartFrom::Kept);
-        }
-        let returned = departed.filter(|departed| request.drop_in && departed.is_drop_in());
-        let state = returned.and_then(|departed| departed.state);
-        Ok(state.map_or(StartFrom::Nothing, |state| {
-            StartFrom::State(Box::new(state))
-        }))
     }
 
     /// Reads an archived state: the newest one (`last`), or the one with the id `which`.
@@ -327,80 +311,6 @@ impl Inner {
                 let error = format!("{error:#}");
                 tracing::warn!(error, "what has left could not be tidied");
             }
-        }
-    }
-}
-
-/// Refuses a request that asks both for a state and for none.
-pub(crate) fn check_state_wish(request: &InstallRequest) -> Result<(), Fault> {
-    match request.fresh && request.state.is_some() {
-        true => Err(Fault::bad_arguments(
-            "`fresh` starts without a state and `state` from one; ask for one of the two"
-                .to_owned(),
-        )),
-        false => Ok(()),
-    }
-}
-
-/// Notes how a daemon is run, before the registry forgets it. An error of the disk is ignored: either the
-/// registry's own change fails too, or the note isn't needed.
-pub fn note_leaving(
-    past: &Archive,
-    request: &UninstallRequest,
-    entry: Option<&Entry>,
-) -> Option<String> {
-    let entry = entry.filter(|_| !request.purge)?;
-    past.note_leaving(&request.name, entry.clone())
-        .ok()
-        .flatten()
-}
-
-/// Removes a note that isn't needed any more.
-pub fn take_back(past: &Archive, request: &UninstallRequest, noted: Option<String>) {
-    if let Some(id) = noted {
-        past.take_back(&request.name, &id);
-    }
-}
-
-/// Archives or removes what a daemon leaves, and returns the result. If the state can't be archived, it stays where
-/// it is.
-pub fn leave(
-    past: &Archive,
-    states: &Snapshots,
-    request: &UninstallRequest,
-    entry: Option<Entry>,
-) -> Uninstalled {
-    let name = request.name.as_str();
-    let mut uninstalled = Uninstalled::purged(name);
-    let left = match request.purge {
-        true => states
-            .forget(name)
-            .and_then(|()| past.purge(name))
-            .map(|_| None),
-        false => past.leave(states, name, entry),
-    };
-    match left {
-        Ok(state_bytes) => uninstalled.state_bytes = state_bytes,
-        Err(error) => {
-            let what = if request.purge { "removed" } else { "moved" };
-            uninstalled.note = format!("its state could not be {what}, and stays: {error:#}");
-        }
-    }
-    if !request.purge {
-        uninstalled.kept_until = Some(retention::kept_until(Timestamp::now()));
-    }
-    uninstalled
-}
-
-/// Moves a drop-in's file out of the way, and notes the result in `uninstalled`.
-pub fn move_aside(file: &Path, uninstalled: &mut Uninstalled) {
-    match archive::move_aside(file) {
-        Ok(moved_to) => uninstalled.moved_to = moved_to,
-        Err(error) => {
-            uninstalled.note = format!(
-                "its file {} is still in the drop-in directory ({error}), and runs again at the next start of a host unless it is removed",
-                file.display()
-            );
         }
     }
 }

@@ -65,18 +65,16 @@ impl Dae {
             _ => daemon.replace(begin, (spec, from)).await,
         };
         let done = done.map_err(|text| refused(name, &text, &daemon))?;
-        let recorded = self.inner.keep(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.version.clone_from(&artefact.manifest.version);
-                entry.plugin.clone_from(&artefact.manifest.name);
-                let aside = done.set_aside.clone();
-                entry.set_aside = aside.map(|state| SetAside {
-                    hash: entry.hash.clone(),
-                    state,
-                });
-                if entry.hash != target {
-                    entry.switch_to(&target);
-                }
+        let recorded = self.inner.keep(name, |entry| {
+            entry.version.clone_from(&artefact.manifest.version);
+            entry.plugin.clone_from(&artefact.manifest.name);
+            let aside = done.set_aside.clone();
+            entry.set_aside = aside.map(|state| SetAside {
+                hash: entry.hash.clone(),
+                state,
+            });
+            if entry.hash != target {
+                entry.switch_to(&target);
             }
         });
         recorded.await?;
