@@ -35,7 +35,7 @@ use dae_store::manifest::Manifest;
 use dae_store::tasks;
 
 use construct::next_number;
-pub use construct::{StartFault, StartPlan, start, start_subprocess};
+pub use construct::{StartPlan, start, start_subprocess};
 pub use life::EndFault;
 pub(crate) use pending::Pending;
 pub use pending::{AnswerFuture, BuiltIn, BuiltInAnswer, WatchedFuture};

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::carry::ChangeKind;
 use super::lock;
 use dae_store::atomic_file;
 use dae_store::blocking;
@@ -45,7 +46,7 @@ struct Records {
     /// Notes on how a daemon was started: a circle in the start order, or other daemons that weren't ready.
     start_notes: BTreeMap<String, String>,
     /// The last refused change of each daemon, until one is accepted.
-    refusals: BTreeMap<String, Refusal>,
+    refusals: BTreeMap<String, (ChangeKind, Refusal)>,
     /// Drop-ins whose file has gone, and the time at which they are uninstalled, counted from the host's start.
     absent: BTreeMap<String, Duration>,
 }
@@ -55,7 +56,8 @@ struct Records {
 pub(super) struct DaemonRecord {
     pub(super) entry: Option<Entry>,
     pub(super) start_note: String,
-    pub(super) last_refusal: Option<Refusal>,
+    /// The last refused change, unless one was accepted since.
+    pub(super) last_refusal: Option<(ChangeKind, Refusal)>,
     /// The time at which it is uninstalled, if its drop-in file has gone.
     pub(super) absent_until: Option<Duration>,
 }
@@ -214,7 +216,7 @@ impl Catalogue {
         lock(&self.records).lost.remove(name);
     }
 
-    pub(super) fn note_refusal(&self, name: &str, refusal: Refusal) {
+    pub(super) fn note_refusal(&self, name: &str, refusal: (ChangeKind, Refusal)) {
         lock(&self.records)
             .refusals
             .insert(name.to_owned(), refusal);

@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedMutexGuard;
 
-use super::carry::{INSTALL, NEW_FILE, RELOAD};
+use super::carry::ChangeKind;
 use super::install::{Asker, InstallOrder, InstallResult};
 use super::staging::StagedPlugin;
 use super::{Dae, Fault, FaultKind, Inner};
@@ -45,12 +45,12 @@ impl Dae {
     /// # Errors
     /// As for [`Dae::install`]. A daemon that was to be replaced runs on as before.
     pub async fn install_with(&self, request: InstallRequest) -> Result<Installed, Fault> {
-        self.install_as(INSTALL, request).await
+        self.install_as(ChangeKind::Install, request).await
     }
 
     async fn install_as(
         &self,
-        change: &'static str,
+        change: ChangeKind,
         request: InstallRequest,
     ) -> Result<Installed, Fault> {
         self.carry_through(|dae, begin| async move {
@@ -81,7 +81,8 @@ impl Dae {
             };
             let name = name.unwrap_or_else(|| DAE_NAME.to_owned());
             if !installed.as_ref().is_err_and(is_incomplete) {
-                dae.inner.note_outcome(&name, NEW_FILE, &installed);
+                dae.inner
+                    .note_outcome(&name, ChangeKind::NewFile, &installed);
             }
             installed
         })
@@ -141,7 +142,7 @@ impl Dae {
             drop_in: entry.drop_in,
             ..InstallRequest::default()
         };
-        self.install_as(RELOAD, request).await
+        self.install_as(ChangeKind::Reload, request).await
     }
 
     /// Returns a daemon's state: `{"version": …, "data": …}`.
@@ -194,8 +195,8 @@ impl Dae {
         let name = name.to_owned();
         self.carry_through(|dae, begin| async move {
             let change = match mode {
-                Mode::Subprocess => "isolate",
-                Mode::InProcess => "embed",
+                Mode::Subprocess => ChangeKind::Isolate,
+                Mode::InProcess => ChangeKind::Embed,
             };
             let moved = dae.set_mode_now(&name, mode, &begin).await;
             dae.inner.note_outcome(&name, change, &moved);
@@ -245,7 +246,7 @@ impl Dae {
         let name = name.to_owned();
         self.carry_through(move |dae, begin| async move {
             let made = dae.change_now(&name, act, &begin).await;
-            dae.inner.note_outcome(&name, act.word(), &made);
+            dae.inner.note_outcome(&name, act.kind(), &made);
             made
         })
         .await
@@ -290,11 +291,11 @@ enum StateChange {
 }
 
 impl StateChange {
-    fn word(self) -> &'static str {
+    fn kind(self) -> ChangeKind {
         match self {
-            StateChange::Start => "start",
-            StateChange::Stop => "stop",
-            StateChange::Restart => "restart",
+            StateChange::Start => ChangeKind::Start,
+            StateChange::Stop => ChangeKind::Stop,
+            StateChange::Restart => ChangeKind::Restart,
         }
     }
 

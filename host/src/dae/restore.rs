@@ -20,6 +20,7 @@ use super::Inner;
 use super::order::{self, StartOrder};
 use crate::supervise::{Daemon, DaemonSpec};
 use dae_store::blocking;
+use dae_store::daemon_state::DaemonState;
 use dae_store::plugin_store::{Artefact, PluginStore};
 use dae_store::registry::{Desired, Entry};
 use dae_store::settings::Settings;
@@ -177,10 +178,11 @@ impl Inner {
                 continue;
             };
             let is_late = timeout_at(until, before.up_or_down()).await.is_err();
-            let state = before.glance().state.word();
-            if state == "ready" {
+            let state = before.glance().state;
+            if matches!(state, DaemonState::Ready) {
                 continue;
             }
+            let state = state.word();
             let waited = match is_late {
                 true => format!(" after {limit:?} (`after_ms`)"),
                 false => String::new(),

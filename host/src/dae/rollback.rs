@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::carry::ChangeKind;
 use super::change::{installed, refused};
 use super::{Dae, Fault, Inner};
 use crate::supervise::{ChangeStart, DaemonSpec};
@@ -39,7 +40,7 @@ impl Dae {
         self.carry_through(|dae, begin| async move {
             let gone_back = dae.rollback_now(&request, &begin).await;
             dae.inner
-                .note_outcome(&request.name, "rollback", &gone_back);
+                .note_outcome(&request.name, ChangeKind::Rollback, &gone_back);
             gone_back
         })
         .await

@@ -1,11 +1,10 @@
 //! The reports of an ecosystem about itself: list, status, find.
 
-use super::carry::FILE_CHANGES;
 use super::catalogue::DaemonRecord;
 use super::{Dae, Fault, Inner};
 use crate::supervise::{Daemon, RetiredCounts};
 use dae_store::registry::{DAE_NAME, Entry};
-use dae_store::report::{Credential, LoadedLibraries, Mode, Refusal, Retired, Status};
+use dae_store::report::{Credential, LoadedLibraries, Mode, Retired, Status};
 
 impl Dae {
     /// Returns the status of every daemon, Dae first and foreign ones last.
@@ -187,7 +186,7 @@ impl Inner {
             hash: spec.artefact.hash.clone(),
             source: source.map(|path| path.display().to_string()),
             source_note,
-            last_refusal,
+            last_refusal: last_refusal.map(|(_, refusal)| refusal),
             start_note,
             last_end: glance.last_end,
             recent: glance.recent,
@@ -203,7 +202,7 @@ impl Inner {
     /// Returns the note on a daemon's file: that it has gone, or that its newest version doesn't run.
     fn source_note(&self, record: &DaemonRecord) -> String {
         let Some(until) = record.absent_until else {
-            return note_on_newest(record.entry.as_ref(), record.last_refusal.as_ref()).to_owned();
+            return note_on_newest(record).to_owned();
         };
         let left = until.saturating_sub(self.shared.since.elapsed());
         format!("gone: uninstalled in {} s", left.as_secs_f64().ceil())
@@ -211,11 +210,13 @@ impl Inner {
 }
 
 /// Returns the note on the newest file if it is not what runs.
-fn note_on_newest(entry: Option<&Entry>, refusal: Option<&Refusal>) -> &'static str {
-    let is_of_file = |refusal: &Refusal| FILE_CHANGES.contains(&&*refusal.change);
-    if refusal.is_some_and(is_of_file) {
+fn note_on_newest(record: &DaemonRecord) -> &'static str {
+    if let Some((change, _)) = &record.last_refusal
+        && change.brings_file()
+    {
         return "newer: refused";
     }
+    let entry = record.entry.as_ref();
     let rolled_back = entry.and_then(|entry| entry.source_hash.as_ref().map(|hash| (entry, hash)));
     match rolled_back {
         Some((entry, hash)) if entry.quarantined.contains_key(hash) => "newer: quarantined",

@@ -16,7 +16,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::carry::NEW_FILE;
+use super::carry::ChangeKind;
 use super::changes::Changes;
 use super::{Dae, Fault, FaultKind};
 use dae_store::blocking;
@@ -310,7 +310,9 @@ impl FileWatch {
     fn note_broken(&self, replaced: Option<&str>, fault: &Fault) {
         if fault.kind() == FaultKind::Incomplete {
             let name = replaced.unwrap_or(DAE_NAME);
-            self.dae.inner.note_refusal(name, NEW_FILE, fault);
+            self.dae
+                .inner
+                .note_refusal(name, ChangeKind::NewFile, fault);
         }
     }
 

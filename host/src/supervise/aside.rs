@@ -2,7 +2,7 @@
 //!
 //! This file also sets the file and the state for the next start of a daemon that its owner has stopped.
 
-use super::reload::with_cure;
+use super::reload::cured;
 use super::{DaemonSpec, OrderResult, StartFrom, Supervisor};
 use dae_store::archive::{Departure, DepartureReason};
 use dae_store::manifest;
@@ -22,7 +22,7 @@ impl Supervisor {
                 mode: Mode::InProcess,
                 ..spec.clone()
             };
-            self.try_out(&tried, &from).await.map_err(with_cure)?;
+            self.try_out(&tried, &from).await.map_err(cured)?;
         }
         let set_aside = self.set_aside(&from, None).await?;
         match &from {

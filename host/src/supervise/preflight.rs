@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{DaemonSpec, StartFrom, Supervisor};
 use dae_runtime::plugin::libraries::PreflightRecord;
+use dae_runtime::plugin::start_fault::StartFault;
 use dae_runtime::process::subprocess::{Spawner, Subprocess, SubprocessPlan};
 use dae_runtime::process::{PreflightMessage, StartMessage};
 use dae_store::blocking;
@@ -25,7 +26,7 @@ impl Supervisor {
         &mut self,
         spec: &DaemonSpec,
         from: &StartFrom,
-    ) -> Result<(), String> {
+    ) -> Result<(), StartFault> {
         let Some(starts) = self.preflight_of(spec) else {
             return Ok(());
         };
@@ -48,7 +49,7 @@ impl Supervisor {
             if let Some((settings, text)) = reason
                 && (state.is_none() && *settings == spec.settings)
             {
-                return Err(text.clone());
+                return Err(text.clone().into());
             }
             // Release the turn first, so that the waiting preflights of this file run at the same time.
             drop(turn);
@@ -73,17 +74,20 @@ impl Supervisor {
         spec: &DaemonSpec,
         starts: bool,
         state: Option<Box<RawValue>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), StartFault> {
         let plan = self.preflight_plan(spec, starts);
         let spawner = self.shared.spawner.clone();
         let tried = self.shared.runtime.spawn(async move {
             let loaded = Subprocess::load(plan, &spawner).await?;
             loaded.start(state).await.map(drop)
         });
-        let tried = tried
+        let tried: Result<(), StartFault> = tried
             .await
             .map_err(|error| format!("its preflight has no result: {}", blocking::why(error)))?;
-        tried.map_err(|text| format!("its preflight failed: {text}"))
+        tried.map_err(|fault| StartFault {
+            text: format!("its preflight failed: {}", fault.text),
+            ..fault
+        })
     }
 
     /// Returns whether the preflight also starts the daemon, or `None` if there is no preflight. A preflight that
@@ -143,11 +147,11 @@ impl Supervisor {
 }
 
 /// Returns the record of a preflight that ended now. Without `settings` its reason concerns one daemon alone.
-fn record_of(result: &Result<(), String>, settings: Option<Arc<Settings>>) -> PreflightRecord {
+fn record_of(result: &Result<(), StartFault>, settings: Option<Arc<Settings>>) -> PreflightRecord {
     match result {
         Ok(()) => PreflightRecord::Passed,
-        Err(text) => {
-            let reason = settings.map(|own| (own, text.clone()));
+        Err(fault) => {
+            let reason = settings.map(|own| (own, fault.text.clone()));
             PreflightRecord::Failed(Instant::now(), reason)
         }
     }

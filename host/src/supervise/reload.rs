@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::retire::drain;
 use super::{Current, DaemonSpec, OrderResult, StartFrom, Supervisor};
+use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
 use dae_store::daemon_state::DaemonState;
 use dae_store::manifest;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
@@ -30,11 +31,11 @@ impl Supervisor {
         });
         let had_port = self.listening.is_some();
         let result = self.walk(&spec, &from).await;
-        if let Err(cause) = &result {
+        if let Err(fault) = &result {
             let is_same = spec.artefact.hash == self.spec.artefact.hash;
-            self.stay(before, had_port, (cause, is_same));
+            self.stay(before, had_port, (&fault.text, is_same));
         }
-        result.map_err(with_cure)
+        result.map_err(cured)
     }
 
     /// Returns to the previous state, or to having failed. Releases a port that was bound for nothing. If the same
@@ -69,7 +70,11 @@ impl Supervisor {
         self.set(after);
     }
 
-    async fn walk(&mut self, spec: &DaemonSpec, from: &StartFrom) -> Result<OrderResult, String> {
+    async fn walk(
+        &mut self,
+        spec: &DaemonSpec,
+        from: &StartFrom,
+    ) -> Result<OrderResult, StartFault> {
         self.try_out(spec, from).await?;
         let successor = self.prepare(spec).await?;
         let was_kept = self.stateful().is_none();
@@ -85,10 +90,9 @@ impl Supervisor {
         let was_retired = is_exclusive && self.retire_first().await;
         let built = match self.start(successor, state).await {
             Ok(built) => built,
-            Err(cause) => {
+            Err(fault) => {
                 self.take_back(set_aside).await;
-                let cause = with_hint(cause, is_exclusive);
-                return Err(self.go_on(cause, was_retired, left.as_ref()).await);
+                return Err(self.go_on(fault, was_retired, left.as_ref()).await);
             }
         };
         let is_reload = self.current.is_some() || was_retired;
@@ -189,28 +193,31 @@ impl Supervisor {
         kept.await.map_err(|error| format!("{error:#}"))
     }
 
-    /// Resumes the old instance after the successor didn't start. Returns the cause.
+    /// Resumes the old instance after the successor didn't start. Returns the reason.
     async fn go_on(
         &mut self,
-        cause: String,
+        fault: StartFault,
         was_retired: bool,
         state: Option<&KeptState>,
-    ) -> String {
+    ) -> StartFault {
         if self.current.is_some() {
             self.reopen();
-            return cause;
+            return with_hint(fault);
         }
         if !was_retired {
-            return cause;
+            return fault;
         }
         let spec = self.spec.clone();
-        match self.build(&spec, state).await {
+        let text = match self.build(&spec, state).await {
             Ok(built) => {
                 self.swap(built, state).await;
-                cause
+                return fault;
             }
-            Err(text) => format!("{cause}; and the one before doesn't start again: {text}"),
-        }
+            Err(text) => text,
+        };
+        let StartFault { text: cause, kind } = fault;
+        let text = format!("{cause}; and the one before doesn't start again: {text}");
+        StartFault { text, kind }
     }
 
     /// Opens the gate again to the running instance.
@@ -251,31 +258,27 @@ impl Supervisor {
     }
 }
 
-fn with_hint(cause: String, is_exclusive: bool) -> String {
-    let lower = cause.to_lowercase();
-    let mut words = lower.split(|c: char| !c.is_alphanumeric());
-    let needs_to_be_alone = lower.contains("address already in use")
-        || words.any(|word| matches!(word, "lock" | "locked" | "busy"));
-    match needs_to_be_alone && !is_exclusive {
-        true => {
-            format!("{cause}; if only one of it can run at a time, #[daemon(exclusive)] says so")
-        }
-        false => cause,
+/// Adds a hint to the reason why a successor didn't start beside the running instance, which may hold what it needs.
+fn with_hint(fault: StartFault) -> StartFault {
+    match fault.kind {
+        StartFaultKind::State => fault,
+        StartFaultKind::Other => StartFault {
+            text: format!(
+                "{}; if only one of it can run at a time, #[daemon(exclusive)] says so",
+                fault.text
+            ),
+            ..fault
+        },
     }
 }
 
-/// Adds a hint to the cause if the new code can't read the state. Only the owner may give up a state.
-pub(super) fn with_cure(cause: String) -> String {
-    // The texts of the author's crate: only the text crosses the boundary.
-    let of_the_state = [
-        "the state can't be read",
-        "the state is of version",
-        "can't be migrated",
-    ];
-    match of_the_state.iter().any(|sign| cause.contains(sign)) {
-        true => format!(
-            "{cause}; --fresh starts without it (`install`, `reload` and `rollback` take it)"
+/// Returns the text of a fault, with a hint if the new code can't read the state. Only the owner may give up a state.
+pub(super) fn cured(fault: StartFault) -> String {
+    let StartFault { text, kind } = fault;
+    match kind {
+        StartFaultKind::State => format!(
+            "{text}; --fresh starts without it (`install`, `reload` and `rollback` take it)"
         ),
-        false => cause,
+        StartFaultKind::Other => text,
     }
 }

@@ -25,6 +25,7 @@ use super::spawn::SpawnedProcess;
 use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::plugin::completion::{Completion, HostRequest, RunEnd, host_status};
 use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
+use crate::plugin::start_fault::{StartFault, StartFaultKind};
 use crate::process::hand_off::HandOffState;
 use crate::process::ipc::hand_off::HandedBack;
 use crate::process::ipc::{
@@ -49,7 +50,7 @@ const ASKING_MAX: usize = 8192;
 /// The reports of a process supervisor.
 pub(super) struct SupervisionReport {
     /// The result of loading the file, and then that of starting the daemon.
-    pub(super) steps: mpsc::Receiver<Result<(), String>>,
+    pub(super) steps: mpsc::Receiver<Result<(), StartFault>>,
     /// The end of the background work, and then that of the subprocess.
     pub(super) ended: watch::Receiver<Option<RunEnd>>,
 }
@@ -64,7 +65,7 @@ struct ProcessSupervisor {
     records: GroupRecords,
     local: Arc<LocalHostApi>,
     name: String,
-    steps: mpsc::Sender<Result<(), String>>,
+    steps: mpsc::Sender<Result<(), StartFault>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
     /// The part of a large reply that has come, and the id of the frame that will end the reply.
@@ -329,7 +330,10 @@ impl ProcessSupervisor {
                 self.link.pongs.fetch_add(1, Ordering::Relaxed);
             }
             FrameKind::Loaded | FrameKind::Started => self.on_step(Ok(())),
-            FrameKind::Refused => self.on_step(Err(text(frame.payload))),
+            FrameKind::Refused => self.on_step(Err(StartFault {
+                text: text(frame.payload),
+                kind: StartFaultKind::of_number(frame.id),
+            })),
             FrameKind::RunEnd => {
                 if let Ok(end) = serde_json::from_slice(frame.payload) {
                     self.ended.send_replace(Some(end));
@@ -344,7 +348,7 @@ impl ProcessSupervisor {
         }
     }
 
-    fn on_step(&self, result: Result<(), String>) {
+    fn on_step(&self, result: Result<(), StartFault>) {
         // The caller may have given up. A surplus report breaks the protocol, but does no harm.
         let _ = self.steps.try_send(result);
     }
