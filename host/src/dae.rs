@@ -55,7 +55,9 @@ use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::supervise::{Daemon, HealthTimer, Notice, StopSteps, SupervisorShared};
+use crate::supervise::{
+    CodeSources, Daemon, DaemonDisk, HealthTimer, Notice, StopSteps, SupervisorShared,
+};
 use catalogue::Catalogue;
 use dae_runtime::plugin::libraries::Libraries;
 use dae_runtime::process::subprocess::{GroupRecords, Spawner};
@@ -206,14 +208,20 @@ impl Builder {
         let (endpoint, listening) = Endpoint::listen(&home, &config, &mut registry)?;
         let guests = Threads::start(thread_start::prepare)
             .context("the threads for guests can't be started")?;
-        let of = (&home, guests.handle());
-        let shared = shared(of, (config, journal), notices, since)?;
+        let parts = HostParts {
+            config,
+            journal,
+            notices,
+            runtime: guests.handle().clone(),
+            since,
+        };
+        let shared = parts.shared(&home)?;
         let foreign = ForeignSet::new(&shared.config, Arc::clone(&shared.directory));
         Ok(Inner {
             endpoint,
             catalogue: Catalogue::of(registry, home.registry_file(), Arc::clone(&held)),
             running: RunningSet::beside(foreign),
-            staging: Staging::over(Arc::clone(&shared.store), Arc::clone(&held)),
+            staging: Staging::over(Arc::clone(&shared.code.store), Arc::clone(&held)),
             lifetime: Lifetime::of(guests, listening),
             watch_anew: tokio::sync::Notify::new(),
             shared: Arc::new(shared),
@@ -223,31 +231,44 @@ impl Builder {
     }
 }
 
-/// Creates what all daemons of a home share.
-fn shared(
-    (home, runtime): (&Home, &Handle),
-    (config, journal): (Config, Journal),
+/// The parts of a host that its daemons share and that are made before them.
+struct HostParts {
+    config: Config,
+    journal: Journal,
     notices: UnboundedSender<Notice>,
+    /// The runtime for daemons' code and guests.
+    runtime: Handle,
+    /// The time at which the host started.
     since: Instant,
-) -> anyhow::Result<SupervisorShared> {
-    let store = PluginStore::open(home)?;
-    store.sweep_images()?;
-    let spawner = Spawner::start(runtime.clone(), end_left(home));
-    Ok(SupervisorShared {
-        config: Arc::new(config),
-        libraries: Arc::new(Libraries::default()),
-        store: Arc::new(store),
-        journal,
-        directory: Arc::default(),
-        states: Snapshots::of(home),
-        past: Archive::of(home),
-        notices,
-        runtime: runtime.clone(),
-        spawner: spawner.context("the thread that makes processes can't be made")?,
-        stop_steps: StopSteps::default(),
-        health_timer: HealthTimer::of(since),
-        since,
-    })
+}
+
+impl HostParts {
+    /// Creates what all daemons of a home share.
+    fn shared(self, home: &Home) -> anyhow::Result<SupervisorShared> {
+        let store = PluginStore::open(home)?;
+        store.sweep_copies()?;
+        let spawner = Spawner::start(self.runtime.clone(), end_left(home));
+        let spawner = spawner.context("the thread that makes processes can't be made")?;
+        Ok(SupervisorShared {
+            config: Arc::new(self.config),
+            code: CodeSources {
+                libraries: Arc::new(Libraries::default()),
+                store: Arc::new(store),
+                spawner,
+            },
+            disk: DaemonDisk {
+                states: Snapshots::of(home),
+                archive: Archive::of(home),
+            },
+            journal: self.journal,
+            directory: Arc::default(),
+            notices: self.notices,
+            runtime: self.runtime,
+            stop_steps: StopSteps::default(),
+            health_timer: HealthTimer::of(self.since),
+            since: self.since,
+        })
+    }
 }
 
 /// Kills the processes that daemons of a killed host have left running. Returns the records for this host's own

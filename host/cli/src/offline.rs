@@ -31,7 +31,12 @@ pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Instal
     let name = install_plan::daemon_name(&request, &manifest::read(&request.file)?)?;
     let store = PluginStore::open(home)?;
     let artefact = store.stage(&request.file)?;
-    let prepared = prepare((home, &name), &request, (&config, &registry), &artefact);
+    let ecosystem = Ecosystem {
+        home,
+        config: &config,
+        registry: &registry,
+    };
+    let prepared = ecosystem.prepare(&name, &request, &artefact);
     // A refusal leaves nothing in the store.
     let (plan, set_aside) = prepared.inspect_err(|_| drop(store.sweep(&registry.hashes())))?;
     store.settle(&artefact)?;
@@ -49,28 +54,37 @@ pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Instal
     Ok(installed)
 }
 
-/// Plans an install, and prepares its state. Returns the id of the state that was set aside.
-fn prepare(
-    (home, name): (&Home, &str),
-    request: &InstallRequest,
-    (config, registry): (&Config, &Registry),
-    artefact: &Artefact,
-) -> Result<(InstallPlan, Option<String>)> {
-    let departed = Archive::of(home).last_uninstall(name);
-    let before = InstallBasis {
-        home,
-        registry,
-        departed: departed.as_ref(),
-        is_stopped: None,
-    };
-    let file = InstallFile {
-        artefact,
-        is_there: true,
-    };
-    let mut plan = install_plan::plan_install(before, request, config, file)?;
-    let set_aside = set_state(home, &plan, departed)?;
-    plan.note_set_aside(set_aside.clone());
-    Ok((plan, set_aside))
+/// An ecosystem without a host.
+struct Ecosystem<'a> {
+    home: &'a Home,
+    config: &'a Config,
+    registry: &'a Registry,
+}
+
+impl Ecosystem<'_> {
+    /// Plans an install, and prepares its state. Returns the id of the state that was set aside.
+    fn prepare(
+        &self,
+        name: &str,
+        request: &InstallRequest,
+        artefact: &Artefact,
+    ) -> Result<(InstallPlan, Option<String>)> {
+        let departed = Archive::of(self.home).last_uninstall(name);
+        let before = InstallBasis {
+            home: self.home,
+            registry: self.registry,
+            departed: departed.as_ref(),
+            is_stopped: None,
+        };
+        let file = InstallFile {
+            artefact,
+            is_there: true,
+        };
+        let mut plan = install_plan::plan_install(before, request, self.config, file)?;
+        let set_aside = set_state(self.home, &plan, departed)?;
+        plan.note_set_aside(set_aside.clone());
+        Ok((plan, set_aside))
+    }
 }
 
 /// Prepares the planned state for the next start, and sets the previous one aside. Returns its id.
@@ -79,18 +93,18 @@ fn set_state(
     plan: &InstallPlan,
     departed: Option<Departure>,
 ) -> Result<Option<String>> {
-    let (past, states) = (Archive::of(home), Snapshots::of(home));
+    let (archive, states) = (Archive::of(home), Snapshots::of(home));
     let wanted = match &plan.start_state {
         StartState::Kept => return Ok(None),
         StartState::Nothing => None,
-        StartState::Archived(which) => Some(past.state(&plan.name, which)?),
+        StartState::Archived(which) => Some(archive.state(&plan.name, which)?),
         StartState::Departed => departed.and_then(|departed| departed.state),
     };
     let reason = match &wanted {
         Some(_) => DepartureReason::Replaced,
         None => DepartureReason::Fresh,
     };
-    let id = past.set_aside(&states, &plan.name, reason)?;
+    let id = archive.set_aside(&states, &plan.name, reason)?;
     match &wanted {
         Some(state) => states.keep(&plan.name, state)?,
         None => states.forget(&plan.name)?,
@@ -118,31 +132,31 @@ fn installed(name: &str, entry: &Entry) -> Installed {
 /// Removes a daemon, and the files that no daemon needs any more. Its state and log are kept for a while.
 pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Uninstalled> {
     let path = home.registry_file();
-    let (past, name) = (Archive::of(home), request.name.as_str());
+    let (archive, name) = (Archive::of(home), request.name.as_str());
     let mut registry = Registry::load(&path)?;
     let Some(entry) = registry.daemons.remove(name) else {
-        if request.purge && past.purge(name)? {
+        if request.purge && archive.purge(name)? {
             return Ok(Uninstalled::purged(name));
         }
         return Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into());
     };
-    let noted = uninstall::note_leaving(&past, request, Some(&entry));
+    let noted = uninstall::note_leaving(&archive, request, Some(&entry));
     if let Err(error) = registry.save(&path) {
-        uninstall::take_back(&past, request, noted);
+        uninstall::take_back(&archive, request, noted);
         return Err(error);
     }
     // After the registry: a file without an entry is only waste, but an entry without its file is a lost daemon.
     let dropped = entry.source_in(&home.data).filter(|_| entry.drop_in);
-    let mut uninstalled = uninstall::leave(&past, &Snapshots::of(home), request, Some(entry));
+    let mut uninstalled = uninstall::leave(&archive, &Snapshots::of(home), request, Some(entry));
     if uninstalled.note.is_empty() {
-        uninstall::take_back(&past, request, noted);
+        uninstall::take_back(&archive, request, noted);
     }
     if let Some(file) = dropped {
         uninstall::move_aside(&file, &mut uninstalled);
     }
     PluginStore::open(home)?.sweep(&registry.hashes())?;
     let installed: HashSet<String> = registry.daemons.into_keys().collect();
-    past.sweep(&installed, Timestamp::now())?;
+    archive.sweep(&installed, Timestamp::now())?;
     Ok(uninstalled)
 }
 

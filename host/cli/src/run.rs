@@ -134,7 +134,7 @@ pub(super) fn host(
 /// Checks, before anything starts, that the process may have enough threads for a host.
 fn check_threads() -> std::io::Result<()> {
     let own_runtime = std::thread::available_parallelism().map_or(1, usize::from);
-    blocking::check_room(own_runtime + Dae::threads() + OTHER_THREADS)
+    blocking::check_threads(own_runtime + Dae::threads() + OTHER_THREADS)
 }
 
 /// Opens the home's log and sends the host's own events to it. It is opened before anything starts, so that it is
@@ -163,7 +163,7 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
 
 async fn end(dae: Dae, mut endings: EndSignals) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    tokio::spawn(tasks::told("the second signal", async move {
+    tokio::spawn(tasks::logged("the second signal", async move {
         endings.second().await;
         library::exit(CODE_INTERRUPTED);
     }));

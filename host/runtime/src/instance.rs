@@ -383,7 +383,7 @@ impl Instance {
                     instance.tell_of("on(disconnect)", &ended);
                     drop(lease);
                 };
-                let telling = tasks::told("on(disconnect) of a daemon", telling);
+                let telling = tasks::logged("on(disconnect) of a daemon", telling);
                 residence.runtime().spawn(telling);
             }
             Body::InProcess(..) | Body::BuiltIn(_) => {}

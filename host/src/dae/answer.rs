@@ -368,7 +368,7 @@ async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> BuiltInAnswer {
     let guest = dae.inner.endpoint.control_gate.guests.find(guest);
     let after = follower.zip(guest).map(|(follower, guest)| {
         let follow = || {
-            let following = tasks::told("a client that follows the log", follower.run(guest));
+            let following = tasks::logged("a client that follows the log", follower.run(guest));
             drop(tokio::spawn(following));
         };
         Box::new(follow) as Box<dyn FnOnce() + Send>

@@ -57,12 +57,12 @@ impl ChangeKind {
 }
 
 /// A guard that abandons a change that has not begun when its caller goes away.
-struct Asker {
+struct AbandonGuard {
     begin: Arc<ChangeStart>,
     task: AbortHandle,
 }
 
-impl Drop for Asker {
+impl Drop for AbandonGuard {
     fn drop(&mut self) {
         if self.begin.abandon() {
             self.task.abort();
@@ -83,7 +83,7 @@ impl Dae {
     {
         let begin = Arc::<ChangeStart>::default();
         let task = tokio::spawn(change(self.clone(), Arc::clone(&begin)));
-        let _asker = Asker {
+        let _abandons = AbandonGuard {
             begin,
             task: task.abort_handle(),
         };

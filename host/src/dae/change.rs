@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::OwnedMutexGuard;
 
 use super::carry::ChangeKind;
-use super::install::{Asker, InstallOrder, InstallResult};
+use super::install::{InstallOrder, InstallResult, InstallSource};
 use super::staging::StagedPlugin;
 use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
@@ -55,10 +55,11 @@ impl Dae {
     ) -> Result<Installed, Fault> {
         self.carry_through(|dae, begin| async move {
             let mut name = request.name.clone();
-            let asker = Asker::Caller {
+            let source = InstallSource::Caller {
                 began: Instant::now(),
             };
-            let installed = dae.install_named(request, asker, &mut name, &begin).await;
+            let call = (request, source);
+            let installed = dae.install_named(call, &mut name, &begin).await;
             let name = name.unwrap_or_else(|| DAE_NAME.to_owned());
             dae.inner.note_outcome(&name, change, &installed);
             installed
@@ -74,8 +75,8 @@ impl Dae {
     ) -> Result<Installed, Fault> {
         self.carry_through(|dae, begin| async move {
             let mut name = request.name.clone();
-            let asker = Asker::Watch;
-            let installed = dae.install_named(request, asker, &mut name, &begin).await;
+            let call = (request, InstallSource::Watch);
+            let installed = dae.install_named(call, &mut name, &begin).await;
             let is_incomplete = |fault: &Fault| {
                 matches!(fault.kind(), FaultKind::Incomplete | FaultKind::NameTaken)
             };
@@ -92,15 +93,14 @@ impl Dae {
     /// Installs a file. Stores the daemon's name in `known_name` as soon as it is known.
     async fn install_named(
         &self,
-        request: InstallRequest,
-        asker: Asker,
+        (request, source): (InstallRequest, InstallSource),
         known_name: &mut Option<String>,
         begin: &Arc<ChangeStart>,
     ) -> Result<Installed, Fault> {
         let (began, inner) = (Instant::now(), &self.inner);
         let in_turn = inner.install_in_turn(request, known_name, begin).await;
         let (order, staged, _turn) = in_turn?;
-        let done = inner.is_done_already(&order, asker);
+        let done = inner.is_done_already(&order, source);
         if let (Some(done), Some(daemon)) = (done, inner.daemon(&order.name)) {
             return Ok(installed(&daemon, &order.artefact, done, began));
         }

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::change::abandoned;
 use super::{Dae, Fault, Inner, rollback};
-use crate::supervise::{StartFrom, SupervisorShared};
-use dae_store::archive;
+use crate::supervise::{DaemonDisk, StartFrom};
+use dae_store::archive::RemovedItem;
 use dae_store::blocking;
 use dae_store::registry::Entry;
 use dae_store::report::{RollbackRequest, UninstallRequest, Uninstalled};
@@ -26,7 +26,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// The occasion of an uninstall: a request, or a drop-in file that has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UninstallOccasion {
-    Asked,
+    Requested,
     FileGone,
 }
 
@@ -64,7 +64,7 @@ impl Dae {
                 return Err(abandoned(&request.name));
             }
             dae.inner
-                .uninstall(&request, UninstallOccasion::Asked)
+                .uninstall(&request, UninstallOccasion::Requested)
                 .await
         })
         .await
@@ -158,7 +158,7 @@ impl Inner {
     ) -> Result<Option<String>, Fault> {
         let (noting, entry) = (request.clone(), entry.cloned());
         let note = move |inner: &Inner| {
-            uninstall::note_leaving(&inner.shared.past, &noting, entry.as_ref())
+            uninstall::note_leaving(&inner.shared.disk.archive, &noting, entry.as_ref())
         };
         let noted = self.on_disk(note).await?;
         let removed = self.change_registry(|registry| {
@@ -168,26 +168,22 @@ impl Inner {
             return Ok(noted);
         };
         let request = request.clone();
-        let undo = move |inner: &Inner| uninstall::take_back(&inner.shared.past, &request, noted);
+        let undo =
+            move |inner: &Inner| uninstall::take_back(&inner.shared.disk.archive, &request, noted);
         self.on_disk(undo).await?;
         Err(Fault::failed(format!("{error:#}")))
     }
 
     /// Archives or removes what a daemon has left, which the registry doesn't name any more. Blocks.
     fn put_away(&self, left: LeftDaemon) -> Uninstalled {
-        let SupervisorShared {
-            past,
-            states,
-            journal,
-            ..
-        } = &*self.shared;
+        let DaemonDisk { states, archive } = &self.shared.disk;
         let file = self.dropped_file(left.entry.as_ref());
-        let mut uninstalled = uninstall::leave(past, states, &left.request, left.entry);
-        journal.close(&left.request.name);
+        let mut uninstalled = uninstall::leave(archive, states, &left.request, left.entry);
+        self.shared.journal.close(&left.request.name);
         if uninstalled.note.is_empty() {
-            uninstall::take_back(past, &left.request, left.noted);
+            uninstall::take_back(archive, &left.request, left.noted);
         }
-        if let (Some(file), UninstallOccasion::Asked) = (file, left.occasion) {
+        if let (Some(file), UninstallOccasion::Requested) = (file, left.occasion) {
             uninstall::move_aside(&file, &mut uninstalled);
         }
         uninstalled
@@ -201,7 +197,7 @@ impl Inner {
         let name = request.name.as_str();
         let (purges, daemon) = (request.purge, name.to_owned());
         let purged = self.on_disk(move |inner| {
-            let purged = purges.then(|| inner.shared.past.purge(&daemon));
+            let purged = purges.then(|| inner.shared.disk.archive.purge(&daemon));
             inner.shared.journal.close(&daemon);
             purged
         });
@@ -224,7 +220,7 @@ impl Inner {
         which: String,
     ) -> Result<KeptState, Fault> {
         let name = name.to_owned();
-        let state = self.on_disk(move |inner| inner.shared.past.state(&name, &which));
+        let state = self.on_disk(move |inner| inner.shared.disk.archive.state(&name, &which));
         let state = state.await?;
         state.map_err(|error| Fault::failed(format!("{error:#}")))
     }
@@ -258,15 +254,15 @@ impl Inner {
     /// Completes the uninstalls that a killed host had begun. The state of a daemon that is not in the registry is
     /// archived like that of any other. Blocks.
     pub(super) fn finish_uninstalls(&self) {
-        let (past, states) = (&self.shared.past, &self.shared.states);
+        let DaemonDisk { states, archive } = &self.shared.disk;
         let mut names = states.names().unwrap_or_default();
         let installed: HashSet<String> = self.catalogue.names();
         names.retain(|name| !installed.contains(name));
         for name in names {
-            let noted = past.last_uninstall(&name);
+            let noted = archive.last_uninstall(&name);
             let noted = noted.filter(|departure| departure.state.is_none());
             let entry = noted.and_then(|departure| departure.entry);
-            match past.leave(states, &name, entry) {
+            match archive.leave(states, &name, entry) {
                 Ok(_) => tracing::info!(
                     daemon = name,
                     "its uninstall was cut short by the host's end, and is made now"
@@ -300,9 +296,9 @@ impl Inner {
 
     pub(super) fn sweep_past_now(&self) {
         let installed: HashSet<String> = self.catalogue.names();
-        match self.shared.past.sweep(&installed, Timestamp::now()) {
+        match self.shared.disk.archive.sweep(&installed, Timestamp::now()) {
             Ok(removed) => {
-                for archive::RemovedItem { daemon, what, why } in removed {
+                for RemovedItem { daemon, what, why } in removed {
                     self.shared.journal.close(&daemon);
                     tracing::info!(daemon, why, "its {what}, kept since it left, is removed");
                 }

@@ -55,7 +55,7 @@ impl Dae {
             daemons: running.foreign.statuses(),
             refused: running.foreign.discovery.refused(),
             sockets: count(tally.sockets),
-            asked: count(tally.asked),
+            asked: count(tally.probed),
             hidden: count(tally.hidden),
             ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         })

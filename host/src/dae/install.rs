@@ -55,7 +55,7 @@ struct PlacedDaemon {
 
 /// The source of an install request.
 #[derive(Clone, Copy)]
-pub(super) enum Asker {
+pub(super) enum InstallSource {
     /// A caller that asked at that time. The result must be newer.
     Caller { began: Instant },
     /// The file watch.
@@ -88,16 +88,16 @@ impl Inner {
     pub(super) fn is_done_already(
         &self,
         order: &InstallOrder,
-        asker: Asker,
+        source: InstallSource,
     ) -> Option<OrderResult> {
         let name = order.request.name.as_ref()?;
         let registered = self.catalogue.entry(name)?;
         let home = &self.home.data;
         let is_same = install_plan::is_same_again(&registered, &order.request, order.file(), home);
         let identity = self.daemon(name)?.glance().identity?;
-        let is_new_enough = match asker {
-            Asker::Caller { began } => identity.since > began,
-            Asker::Watch => true,
+        let is_new_enough = match source {
+            InstallSource::Caller { began } => identity.since > began,
+            InstallSource::Watch => true,
         };
         (is_same && is_new_enough).then_some(OrderResult {
             generation: identity.generation,
@@ -194,7 +194,8 @@ impl Inner {
         let earlier_state = match plan.ignores_earlier_state() {
             true => {
                 let name = plan.name.clone();
-                let found = self.on_disk(move |inner| inner.shared.past.last_state_time(&name));
+                let found =
+                    self.on_disk(move |inner| inner.shared.disk.archive.last_state_time(&name));
                 found.await?
             }
             false => None,
@@ -212,7 +213,7 @@ impl Inner {
             return Ok(None);
         }
         let name = name.to_owned();
-        let found = self.on_disk(move |inner| inner.shared.past.last_uninstall(&name));
+        let found = self.on_disk(move |inner| inner.shared.disk.archive.last_uninstall(&name));
         found.await
     }
 

@@ -243,7 +243,7 @@ mod tests {
         // More records than the journal keeps for a slow reader.
         const BETWEEN: usize = 3000;
         let writer = journal.clone();
-        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
         let mut reading = tokio::spawn(async move {
             write(&writer, "A", "in both");
             let past = writer.tail(Some("A"), 10, usize::MAX).unwrap();
@@ -252,10 +252,10 @@ mod tests {
                 write(&writer, "B", "of another");
                 tokio::task::yield_now().await;
             }
-            told.await.unwrap();
+            released.await.unwrap();
             past
         });
-        tell.send(()).unwrap();
+        release.send(()).unwrap();
         let past = follower.hold_while(&mut reading).await.unwrap();
         assert_eq!(past.len(), 2);
         follower.knows(&past);

@@ -41,7 +41,7 @@ impl Inner {
     /// Creates a supervisor for each entry of the registry, and starts the daemons that are to run.
     pub(super) async fn bring_back(self: &Arc<Self>) {
         let entries = self.catalogue.read(|registry| registry.daemons.clone());
-        let artefacts = find_all(&self.shared.store, &entries).await;
+        let artefacts = find_all(&self.shared.code.store, &entries).await;
         let mut settings = SettingsOf::default();
         let mut to_start = Vec::new();
         for (name, entry) in entries {
@@ -87,24 +87,24 @@ impl Inner {
         let after = after.map(|(name, daemon)| (name.clone(), daemon.starts_after().0));
         let mut order = order::of(after.collect());
         self.tell_circles(&order);
-        let room = Arc::new(Semaphore::new(STARTS_MAX));
+        let limit = Arc::new(Semaphore::new(STARTS_MAX));
         for (name, daemon) in to_start {
-            let (inner, room) = (Arc::clone(&self), Arc::clone(&room));
+            let (inner, limit) = (Arc::clone(&self), Arc::clone(&limit));
             let after = order.waits.remove(&name).unwrap_or_default();
             if after.is_empty() {
-                let place = room.acquire_owned().await.ok();
+                let place = limit.acquire_owned().await.ok();
                 let start = async move { inner.start_again(&name, &daemon, place).await };
-                tokio::spawn(tasks::told("the start of a daemon", start));
+                tokio::spawn(tasks::logged("the start of a daemon", start));
                 continue;
             }
             let start = async move {
                 inner
                     .wait_for_others(&name, after, daemon.starts_after().1)
                     .await;
-                let place = room.acquire_owned().await.ok();
+                let place = limit.acquire_owned().await.ok();
                 inner.start_again(&name, &daemon, place).await;
             };
-            tokio::spawn(tasks::told("the start of a daemon", start));
+            tokio::spawn(tasks::logged("the start of a daemon", start));
         }
     }
 

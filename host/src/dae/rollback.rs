@@ -183,11 +183,11 @@ mod tests {
             ("bbbb", "already"),
             ("dddd1", "it fell"),
         ] {
-            let told = target(&entry, Some(to)).unwrap_err();
-            assert!(told.contains(part), "{to}: {told}");
+            let text = target(&entry, Some(to)).unwrap_err();
+            assert!(text.contains(part), "{to}: {text}");
         }
         entry.previous.clear();
-        let told = target(&entry, None).unwrap_err();
-        assert!(told.contains("no older code"), "{told}");
+        let text = target(&entry, None).unwrap_err();
+        assert!(text.contains("no older code"), "{text}");
     }
 }

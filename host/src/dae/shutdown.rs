@@ -148,12 +148,12 @@ impl Inner {
     }
 
     fn stop_progress(&self) -> u64 {
-        self.shared.stop_steps.count() + self.shared.states.written()
+        self.shared.stop_steps.count() + self.shared.disk.states.written()
     }
 
     /// Writes the states that the disk has not taken before, and logs which ones are lost.
     async fn settle_states(&self, limit: Duration, mut unsaved: BTreeMap<String, String>) {
-        let states = self.shared.states.clone();
+        let states = self.shared.disk.states.clone();
         if !states.unwritten().is_empty() {
             let settling = states.clone();
             // The check below finds what can't be written.
@@ -178,16 +178,16 @@ impl Inner {
 
 /// Starts to end all of these. Each task returns the daemon's name.
 fn end_side_by_side(all: &Unfinished) -> JoinSet<String> {
-    let room = Arc::new(Semaphore::new(STOPS_MAX));
+    let permits = Arc::new(Semaphore::new(STOPS_MAX));
     let mut ends = JoinSet::new();
     for (name, daemon) in all.clone() {
-        ends.spawn(end_one(name, daemon, Arc::clone(&room)));
+        ends.spawn(end_one(name, daemon, Arc::clone(&permits)));
     }
     ends
 }
 
-async fn end_one(name: String, daemon: Arc<Daemon>, room: Arc<Semaphore>) -> String {
-    let place = room.acquire_owned().await.ok();
+async fn end_one(name: String, daemon: Arc<Daemon>, permits: Arc<Semaphore>) -> String {
+    let place = permits.acquire_owned().await.ok();
     let mut ending = std::pin::pin!(daemon.end());
     // Errors on the way show in the daemon's own status.
     if timeout(STOP_QUICK, &mut ending).await.is_err() {

@@ -113,7 +113,7 @@ impl Inner {
     }
 
     fn libraries(&self) -> LoadedLibraries {
-        let libraries = &self.shared.libraries;
+        let libraries = &self.shared.code.libraries;
         LoadedLibraries {
             loaded: libraries.count() as u64,
             max: self.shared.config.libraries_max as u64,
@@ -124,7 +124,7 @@ impl Inner {
     fn retired(&self, left: &RetiredCounts) -> Option<Retired> {
         (left.generations > 0).then(|| Retired {
             generations: left.generations,
-            bytes: self.shared.libraries.idle_bytes(&left.hashes),
+            bytes: self.shared.code.libraries.idle_bytes(&left.hashes),
             left_behind: left.left_behind,
         })
     }
@@ -148,18 +148,7 @@ impl Inner {
 
 impl Inner {
     fn status_of(&self, daemon: &Daemon) -> Status {
-        let record = self.catalogue.record_of(&daemon.gate.name);
-        let source_note = self.source_note(&record);
-        let DaemonRecord {
-            entry,
-            start_note,
-            last_refusal,
-            ..
-        } = record;
-        let source = entry
-            .as_ref()
-            .and_then(|entry| entry.source_in(&self.home.data));
-        let kept_port = entry.as_ref().and_then(|entry| entry.port);
+        let recorded = self.recorded_status(&daemon.gate.name);
         let glance = daemon.glance();
         let (spec, identity) = (glance.spec, glance.identity);
         Status {
@@ -175,7 +164,7 @@ impl Inner {
             reason: glance.state.to_string(),
             pid: identity.as_ref().map(|identity| identity.pid),
             port: glance.port,
-            kept_port: kept_port.filter(|_| glance.port.is_none()),
+            kept_port: recorded.kept_port.filter(|_| glance.port.is_none()),
             answer_ms: self.answer_ms(),
             generation: glance.generation,
             uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
@@ -184,15 +173,30 @@ impl Inner {
             errors: daemon.gate.stats.errors(),
             guests: daemon.gate.guests.count() as u64,
             hash: spec.artefact.hash.clone(),
-            source: source.map(|path| path.display().to_string()),
-            source_note,
-            last_refusal: last_refusal.map(|(_, refusal)| refusal),
-            start_note,
             last_end: glance.last_end,
             recent: glance.recent,
             state_from: glance.state_from,
-            quarantined: entry.map(|entry| entry.quarantined).unwrap_or_default(),
             retired: self.retired(&glance.retired),
+            ..recorded
+        }
+    }
+
+    /// Returns the part of a daemon's status that the catalogue knows.
+    fn recorded_status(&self, name: &str) -> Status {
+        let record = self.catalogue.record_of(name);
+        let source_note = self.source_note(&record);
+        let entry = record.entry.as_ref();
+        let source = entry.and_then(|entry| entry.source_in(&self.home.data));
+        Status {
+            kept_port: entry.and_then(|entry| entry.port),
+            source: source.map(|path| path.display().to_string()),
+            source_note,
+            start_note: record.start_note,
+            last_refusal: record.last_refusal.map(|(_, refusal)| refusal),
+            quarantined: record
+                .entry
+                .map(|entry| entry.quarantined)
+                .unwrap_or_default(),
             ..Status::default()
         }
     }

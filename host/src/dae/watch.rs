@@ -77,7 +77,7 @@ impl FileWatch {
         let changes = Arc::new(Changes::around(&dir));
         let changed = Arc::clone(&changes);
         // The watcher would panic at its first use if it could not have a thread of its own.
-        let watcher = blocking::check_room(1).map_err(notify::Error::io);
+        let watcher = blocking::check_threads(1).map_err(notify::Error::io);
         let hear = move |event| tasks::caught("the watch over files", || changed.hear(&event));
         let watcher = watcher.and_then(|()| notify::recommended_watcher(hear));
         let watcher = watcher

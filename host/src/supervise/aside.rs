@@ -56,9 +56,9 @@ impl Supervisor {
         let kept = self.shared.on_disk(move |disk| match left {
             Some(left) => {
                 let departure = Departure::of(reason, StoredState::State(left));
-                disk.past.keep(&name, &departure)
+                disk.archive.keep(&name, &departure)
             }
-            None => disk.past.set_aside(&disk.states, &name, reason),
+            None => disk.archive.set_aside(&disk.states, &name, reason),
         });
         kept.await.map_err(|error| {
             self.reopen();
@@ -71,7 +71,7 @@ impl Supervisor {
         if let Some(id) = set_aside {
             let name = self.spec.name.clone();
             let taken_back = self.shared.on_disk(move |disk| {
-                disk.past.take_back(&name, &id);
+                disk.archive.take_back(&name, &id);
                 Ok(())
             });
             // A leftover is a harmless duplicate that expires after a week.
@@ -91,7 +91,7 @@ impl Supervisor {
                 return Ok(None);
             }
             let departure = Departure::of(DepartureReason::RolledBack, StoredState::State(newer));
-            disk.past.keep(&daemon, &departure)
+            disk.archive.keep(&daemon, &departure)
         });
         match kept.await {
             Ok(Some(id)) => self.tell_set_aside(&id, generation),

@@ -195,10 +195,10 @@ impl Supervisor {
 
     async fn library(&self, spec: &DaemonSpec) -> Result<Arc<LibraryUse>, LibraryFault> {
         let artefact = Arc::clone(&spec.artefact);
-        let store = Arc::clone(&self.shared.store);
-        let copy = move || store.image(&artefact);
+        let store = Arc::clone(&self.shared.code.store);
+        let copy = move || store.copy_for_loading(&artefact);
         let limit = self.shared.config.start_limit();
-        let library = self.shared.libraries.get(&spec.artefact.hash, copy);
+        let library = self.shared.code.libraries.get(&spec.artefact.hash, copy);
         timeout(limit, library).await.unwrap_or_else(|_| {
             let text = format!(
                 "it was not loaded within {limit:?}; a thread of the host is left behind with it"
@@ -224,7 +224,7 @@ impl Supervisor {
             start_limit: limit,
             on_end: self.hold_at_end(attempt),
         };
-        let spawner = self.shared.spawner.clone();
+        let spawner = self.shared.code.spawner.clone();
         // Runs on the guests' runtime, because its socket is used there.
         let loading = self
             .shared
@@ -254,9 +254,8 @@ impl Supervisor {
     /// Returns the place where the code runs: in-process while the process may load another library, which it never
     /// unloads.
     fn where_to(&self, spec: &DaemonSpec) -> Mode {
-        let SupervisorShared {
-            libraries, config, ..
-        } = &*self.shared;
+        let SupervisorShared { code, config, .. } = &*self.shared;
+        let libraries = &code.libraries;
         if spec.mode == Mode::Subprocess || libraries.has(&spec.artefact.hash) {
             return spec.mode;
         }

@@ -30,13 +30,13 @@ impl Supervisor {
         let Some(starts) = self.preflight_of(spec) else {
             return Ok(());
         };
-        let asked = Instant::now();
+        let began = Instant::now();
         if starts {
             // A start is specific to one daemon, so its result isn't shared.
             let state = self.state_for_preflight(from).await?;
             return self.try_alone(spec, starts, state).await;
         }
-        let (libraries, hash) = (Arc::clone(&self.shared.libraries), &spec.artefact.hash);
+        let (libraries, hash) = (Arc::clone(&self.shared.code.libraries), &spec.artefact.hash);
         let mut turn = libraries.preflight_turn(hash).await;
         let state = self.state_for_preflight(from).await?;
         let has_passed = matches!(*turn, PreflightRecord::Passed);
@@ -44,7 +44,7 @@ impl Supervisor {
             return Ok(());
         }
         if let PreflightRecord::Failed(at, reason) = &*turn
-            && *at > asked
+            && *at > began
         {
             if let Some((settings, text)) = reason
                 && (state.is_none() && *settings == spec.settings)
@@ -76,7 +76,7 @@ impl Supervisor {
         state: Option<Box<RawValue>>,
     ) -> Result<(), StartFault> {
         let plan = self.preflight_plan(spec, starts);
-        let spawner = self.shared.spawner.clone();
+        let spawner = self.shared.code.spawner.clone();
         let tried = self.shared.runtime.spawn(async move {
             let loaded = Subprocess::load(plan, &spawner).await?;
             loaded.start(state).await.map(drop)
@@ -104,7 +104,7 @@ impl Supervisor {
         }
         let starts = wanted == Preflight::With(PreflightStep::Start) && !manifest.exclusive;
         let is_known =
-            spec.mode == Mode::Subprocess || self.shared.libraries.has(&spec.artefact.hash);
+            spec.mode == Mode::Subprocess || self.shared.code.libraries.has(&spec.artefact.hash);
         (starts || !is_known).then_some(starts)
     }
 

@@ -23,7 +23,7 @@ impl Supervisor {
         spec: DaemonSpec,
         from: StartFrom,
     ) -> Result<OrderResult, String> {
-        self.history.clear();
+        self.monitor.history.clear();
         let before = self.now.state.borrow().clone();
         self.set(match self.current {
             Some(_) => DaemonState::Reloading,
@@ -92,6 +92,7 @@ impl Supervisor {
             Ok(built) => built,
             Err(fault) => {
                 self.take_back(set_aside).await;
+                let fault = with_hint(fault, is_exclusive);
                 return Err(self.go_on(fault, was_retired, left.as_ref()).await);
             }
         };
@@ -104,7 +105,7 @@ impl Supervisor {
             set_aside,
         };
         let state = state.cloned();
-        self.rollback_window = match is_reload {
+        self.monitor.rollback_window = match is_reload {
             true => self.rollback_window_behind(old, left),
             false => None,
         };
@@ -202,7 +203,7 @@ impl Supervisor {
     ) -> StartFault {
         if self.current.is_some() {
             self.reopen();
-            return with_hint(fault);
+            return fault;
         }
         if !was_retired {
             return fault;
@@ -237,7 +238,7 @@ impl Supervisor {
     }
 
     async fn settle_states(&self) {
-        let states = &self.shared.states;
+        let states = &self.shared.disk.states;
         if states.unwritten().is_empty() {
             return;
         }
@@ -249,7 +250,7 @@ impl Supervisor {
 
     /// Stores a state for the next start. If the disk refuses it, this is only logged.
     pub(super) async fn keep(&self, state: &KeptState) {
-        let (states, name) = (&self.shared.states, &self.spec.name);
+        let (states, name) = (&self.shared.disk.states, &self.spec.name);
         if let Err(error) = states.keep_with_others(name, state).await {
             let text = format!("its state could not be kept: {error:#}");
             self.shared
@@ -258,18 +259,28 @@ impl Supervisor {
     }
 }
 
-/// Adds a hint to the reason why a successor didn't start beside the running instance, which may hold what it needs.
-fn with_hint(fault: StartFault) -> StartFault {
-    match fault.kind {
-        StartFaultKind::State => fault,
-        StartFaultKind::Other => StartFault {
-            text: format!(
-                "{}; if only one of it can run at a time, #[daemon(exclusive)] says so",
-                fault.text
-            ),
-            ..fault
-        },
+/// Adds a hint to the reason why an instance didn't start, if another one may hold what it needs.
+fn with_hint(fault: StartFault, is_exclusive: bool) -> StartFault {
+    let is_of_state = fault.kind == StartFaultKind::State;
+    if is_exclusive || is_of_state || !speaks_of_exclusive_use(&fault.text) {
+        return fault;
     }
+    StartFault {
+        text: format!(
+            "{}; if only one of it can run at a time, #[daemon(exclusive)] says so",
+            fault.text
+        ),
+        ..fault
+    }
+}
+
+/// Returns whether an author's error sounds as if something could be had only once. Only a text crosses the boundary to
+/// a plugin, so this is a guess. Nothing but the hint depends on it.
+fn speaks_of_exclusive_use(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let mut words = lower.split(|c: char| !c.is_alphanumeric());
+    lower.contains("address already in use")
+        || words.any(|word| matches!(word, "lock" | "locked" | "busy"))
 }
 
 /// Returns the text of a fault, with a hint if the new code can't read the state. Only the owner may give up a state.

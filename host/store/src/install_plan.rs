@@ -40,6 +40,16 @@ pub struct InstallBasis<'a> {
     pub is_stopped: Option<bool>,
 }
 
+impl InstallBasis<'_> {
+    /// Returns whether the daemon runs, if a host knows.
+    fn actual(&self) -> Option<Desired> {
+        self.is_stopped.map(|is_stopped| match is_stopped {
+            true => Desired::Stopped,
+            false => Desired::Running,
+        })
+    }
+}
+
 /// The file that a request names, after it was copied into the plugin store.
 #[derive(Debug, Clone, Copy)]
 pub struct InstallFile<'a> {
@@ -149,8 +159,8 @@ pub fn plan_install(
     let name = daemon_name(request, &artefact.manifest)?;
     check_there(request, file)?;
     let registered = before.registry.daemons.get(&name);
-    if let (Some(registered), false) = (registered, request.replace) {
-        return Err(taken(&name, registered, before.home));
+    if let Some(registered) = registered {
+        check_replace(&name, registered, request, before.home)?;
     }
     let departed = before.departed.filter(|_| registered.is_none());
     let remembered = departed.and_then(|departed| departed.entry.as_ref());
@@ -171,11 +181,7 @@ pub fn plan_install(
     entry.set_source(&before.home.data, &request.file);
     let remembered_port = remembered.as_ref().and_then(|entry| entry.port);
     entry.port = entry.port.or(remembered_port);
-    entry.desired = match before.is_stopped {
-        Some(true) => Desired::Stopped,
-        Some(false) => Desired::Running,
-        None => entry.desired,
-    };
+    entry.desired = before.actual().unwrap_or(entry.desired);
     Ok(InstallPlan {
         start_state: start_state(request, registered.is_some(), departed),
         replaced: registered.map(|entry| entry.hash.clone()),
@@ -301,19 +307,27 @@ fn remembered_of(departed: &Entry, registry: &Registry) -> Entry {
     }
 }
 
-/// Returns the refusal for a name that another daemon has.
-fn taken(name: &str, registered: &Entry, home: &Home) -> InstallRefusal {
+/// Refuses a name that another daemon has, unless the request replaces it.
+fn check_replace(
+    name: &str,
+    registered: &Entry,
+    request: &InstallRequest,
+    home: &Home,
+) -> Result<(), InstallRefusal> {
+    if request.replace {
+        return Ok(());
+    }
     let from = registered
         .source_in(&home.data)
         .map(|source| format!(" from {}", source.display()))
         .unwrap_or_default();
-    InstallRefusal {
+    Err(InstallRefusal {
         kind: RefusalKind::NameTaken,
         text: format!(
             "there is a daemon {name} already ({} {}{from}); --replace replaces it, another name keeps both",
             registered.plugin, registered.version
         ),
-    }
+    })
 }
 
 /// What the entry of an install depends on.

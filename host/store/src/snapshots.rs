@@ -263,8 +263,8 @@ impl Snapshots {
             None => Some(Ok(())),
             Some(one) => {
                 let fault = anyhow!(one.fault.clone()?);
-                let told = "it is held in memory meanwhile, and lost if the host is killed";
-                Some(Err(fault.context(told)))
+                let note = "it is held in memory meanwhile, and lost if the host is killed";
+                Some(Err(fault.context(note)))
             }
         }
     }
@@ -400,8 +400,8 @@ mod tests {
         let kept = KeptState::of(br#"{"version":1,"data":5}"#, SnapshotOccasion::Stop, 3).unwrap();
         // A directory in the file's place makes every write fail.
         std::fs::create_dir(home.states_dir().join("B.json")).unwrap();
-        let told = format!("{:#}", states.keep("B", &kept).unwrap_err());
-        assert!(told.contains("held in memory"), "{told}");
+        let note = format!("{:#}", states.keep("B", &kept).unwrap_err());
+        assert!(note.contains("held in memory"), "{note}");
         assert!(states.load("B").unwrap().is_some(), "it is not lost");
         states.forget("B").unwrap_err();
         assert!(states.load("B").unwrap().is_some(), "it is still there");

@@ -18,27 +18,28 @@ use crate::snapshots::Snapshots;
 /// Notes how a daemon is run, before the registry forgets it. An error of the disk is ignored: either the registry's own
 /// change fails too, or the note isn't needed.
 pub fn note_leaving(
-    past: &Archive,
+    archive: &Archive,
     request: &UninstallRequest,
     entry: Option<&Entry>,
 ) -> Option<String> {
     let entry = entry.filter(|_| !request.purge)?;
-    past.note_leaving(&request.name, entry.clone())
+    archive
+        .note_leaving(&request.name, entry.clone())
         .ok()
         .flatten()
 }
 
 /// Removes a note that isn't needed any more.
-pub fn take_back(past: &Archive, request: &UninstallRequest, noted: Option<String>) {
+pub fn take_back(archive: &Archive, request: &UninstallRequest, noted: Option<String>) {
     if let Some(id) = noted {
-        past.take_back(&request.name, &id);
+        archive.take_back(&request.name, &id);
     }
 }
 
 /// Archives or removes what a daemon leaves, and returns the result. If the state can't be archived, it stays where it
 /// is.
 pub fn leave(
-    past: &Archive,
+    archive: &Archive,
     states: &Snapshots,
     request: &UninstallRequest,
     entry: Option<Entry>,
@@ -48,9 +49,9 @@ pub fn leave(
     let left = match request.purge {
         true => states
             .forget(name)
-            .and_then(|()| past.purge(name))
+            .and_then(|()| archive.purge(name))
             .map(|_| None),
-        false => past.leave(states, name, entry),
+        false => archive.leave(states, name, entry),
     };
     match left {
         Ok(state_bytes) => uninstalled.state_bytes = state_bytes,

@@ -323,13 +323,17 @@ fn what_is_quarantined_stays_so_until_it_is_forced() {
     assert!(scene.install("A", &forced, "new").quarantined.is_empty());
 }
 
-#[test]
-fn a_drop_in_that_returns_is_run_as_it_was_and_an_install_gets_the_port() {
-    let mut scene = Scene::new();
-    let dropped = InstallRequest {
+fn dropped() -> InstallRequest {
+    InstallRequest {
         drop_in: true,
         ..request(None)
-    };
+    }
+}
+
+/// Returns a home from which a stopped drop-in was uninstalled.
+fn scene_after_drop_in() -> Scene {
+    let mut scene = Scene::new();
+    let dropped = dropped();
     let mut departed = scene.install("A", &dropped, "one");
     departed.port = Some(4000);
     departed.config = json!({"a": 1});
@@ -341,10 +345,21 @@ fn a_drop_in_that_returns_is_run_as_it_was_and_an_install_gets_the_port() {
         entry: Some(departed),
         ..Departure::of(DepartureReason::Uninstalled, StoredState::State(state()))
     });
+    scene
+}
+
+#[test]
+fn a_drop_in_that_returns_has_its_state_and_an_install_is_told_of_it() {
+    let scene = scene_after_drop_in();
     let starts = |request: &InstallRequest| scene.plan("A", request, "two").expect("a plan");
-    assert_eq!(starts(&dropped).start_state, StartState::Departed);
+    assert_eq!(starts(&dropped()).start_state, StartState::Departed);
     assert_eq!(starts(&request(None)).start_state, StartState::Nothing);
     assert!(starts(&request(None)).ignores_earlier_state());
+}
+
+#[test]
+fn a_drop_in_that_returns_is_run_as_it_was_and_an_install_gets_the_port() {
+    let (mut scene, dropped) = (scene_after_drop_in(), dropped());
     let returned = scene.decide("A", &dropped, "two").expect("it returns");
     assert_eq!((returned.port, returned.port_pinned), (Some(4000), false));
     assert_eq!(

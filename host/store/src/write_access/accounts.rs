@@ -52,12 +52,12 @@ fn find_account(is_wanted: impl Fn(&libc::passwd) -> bool) -> std::io::Result<Op
     /// The longest account record (bytes); usual ones have some hundred. A longer one is an error.
     const ACCOUNT_BYTES_MAX: usize = 1 << 20;
 
-    let mut room = vec![0; 4 << 10];
+    let mut buffer = vec![0; 4 << 10];
     loop {
         // SAFETY: all bytes zero are a valid `passwd`, whose pointers are then null.
         let mut account: libc::passwd = unsafe { std::mem::zeroed() };
         let mut result = std::ptr::null_mut();
-        let (place, length) = (room.as_mut_ptr(), room.len());
+        let (place, length) = (buffer.as_mut_ptr(), buffer.len());
         // SAFETY: the pointers are to our own places that live across the call, and `room` has `length` bytes.
         let code = unsafe { libc::getpwent_r(&raw mut account, place, length, &raw mut result) };
         match code {
@@ -69,7 +69,7 @@ fn find_account(is_wanted: impl Fn(&libc::passwd) -> bool) -> std::io::Result<Op
             0 => {}
             libc::ENOENT => return Ok(None),
             // The next call reads the same account with a larger buffer.
-            libc::ERANGE if length < ACCOUNT_BYTES_MAX => room.resize(length * 2, 0),
+            libc::ERANGE if length < ACCOUNT_BYTES_MAX => buffer.resize(length * 2, 0),
             code => return Err(std::io::Error::from_raw_os_error(code)),
         }
     }

@@ -446,7 +446,7 @@ impl ProcessSupervisor {
         // The lock is held until the task is in the table, so that the task cannot remove itself before that.
         let mut table = lock(&self.asking);
         let task = tokio::spawn(async move {
-            let ended = tasks::told("what a daemon has asked", work).await;
+            let ended = tasks::logged("what a daemon has asked", work).await;
             let ended = ended.unwrap_or_else(|| Completion {
                 status: status::FAILED,
                 bytes: br#"{"code":"unavailable","message":"the host panicked, see its log"}"#
