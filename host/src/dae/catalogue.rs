@@ -273,3 +273,67 @@ fn exchange_ports(
     }
     before
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dae_store::home::Home;
+
+    /// Returns the catalogue of an empty home in `dir`, which has one daemon named `A`.
+    async fn catalogue(dir: &std::path::Path) -> (Home, Arc<Catalogue>) {
+        let home = Home::at(dir);
+        home.create().unwrap();
+        let held = Arc::new(home.lock().unwrap());
+        let catalogue = Catalogue::of(Registry::default(), home.registry_file(), held);
+        assert!(add(&catalogue, "A").await.unwrap(), "it has another name");
+        (home, catalogue)
+    }
+
+    async fn add(catalogue: &Arc<Catalogue>, name: &str) -> anyhow::Result<bool> {
+        let hash = "ab".repeat(32);
+        let text = format!(r#"{{"plugin": "Sample", "version": "1", "hash": "{hash}"}}"#);
+        let entry: Entry = serde_json::from_str(&text)?;
+        let change = |registry: &mut Registry| {
+            registry.daemons.insert(name.to_owned(), entry);
+        };
+        catalogue.change(change).await
+    }
+
+    #[tokio::test]
+    async fn changes_at_the_same_time_are_all_kept_and_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, catalogue) = catalogue(dir.path()).await;
+        let names: Vec<String> = (0..20).map(|number| format!("D{number}")).collect();
+        let adding = names.iter().map(|name| add(&catalogue, name));
+        for added in futures_util::future::join_all(adding).await {
+            assert!(added.unwrap());
+        }
+        let stored = Registry::load(&home.registry_file()).unwrap();
+        assert_eq!(stored.daemons.len(), names.len() + 1);
+        catalogue.read(|registry| assert_eq!(*registry, stored));
+        let (changes, ()) = catalogue.read_changed(None, |_| ()).unwrap();
+        assert_eq!(changes, 21);
+        assert!(catalogue.read_changed(Some(changes), |_| ()).is_none());
+        assert!(!add(&catalogue, "A").await.unwrap(), "the same names");
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_refuses_is_not_changed_and_new_ports_are_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, catalogue) = catalogue(dir.path()).await;
+        // A directory in the file's place makes every write fail.
+        std::fs::remove_file(home.registry_file()).unwrap();
+        std::fs::create_dir_all(home.registry_file().join("full")).unwrap();
+        add(&catalogue, "B").await.unwrap_err();
+        assert!(catalogue.entry("B").is_none());
+        assert!(catalogue.note_port("A", 4000), "it is the first one");
+        assert!(!catalogue.note_port("B", 4001), "nobody has that name");
+        catalogue.record_ports(|_, _| true).await;
+        assert_eq!(catalogue.entry("A").unwrap().port, None);
+        std::fs::remove_dir_all(home.registry_file()).unwrap();
+        catalogue.record_ports(|_, _| true).await;
+        let stored = Registry::load(&home.registry_file()).unwrap();
+        assert_eq!(stored.daemons["A"].port, Some(4000));
+        assert!(!catalogue.note_port("A", 4000), "it is recorded");
+    }
+}
