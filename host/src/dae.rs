@@ -54,6 +54,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 
 use crate::supervise::{
     CodeSources, Daemon, DaemonDisk, HealthTimer, Notice, StopSteps, SupervisorShared,
@@ -179,6 +180,19 @@ impl Builder {
     /// the ports are not usable. Nothing runs then.
     pub async fn start(self) -> anyhow::Result<Dae> {
         let since = Instant::now();
+        let (reply, started) = oneshot::channel();
+        // A task of its own completes the start once it has begun. If the caller has gone by then, what runs is ended
+        // in order.
+        tokio::spawn(async move {
+            if let Err(Ok(dae)) = reply.send(self.start_now(since).await) {
+                dae.shutdown(dae.inner.shared.config.stop_grace()).await;
+            }
+        });
+        let fault = "the start ended by a fault of the host, or the host is ending";
+        started.await.context(fault)?
+    }
+
+    async fn start_now(self, since: Instant) -> anyhow::Result<Dae> {
         let (notices, noticed) = tokio::sync::mpsc::unbounded_channel();
         let assembled = blocking::run_or_here(move || self.assemble(since, notices)).await;
         let inner = Arc::new(assembled.map_err(anyhow::Error::msg)??);

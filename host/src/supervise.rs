@@ -68,7 +68,7 @@ struct Supervisor {
     library: Option<Arc<LibraryUse>>,
 }
 
-/// What a supervisor watches about its instances, to decide what follows.
+/// The observations of a supervisor about its instances, from which it decides what follows.
 #[derive(Default)]
 struct Monitor {
     /// The restarts so far, for the restart policy.

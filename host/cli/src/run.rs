@@ -94,7 +94,7 @@ fn announce(session: &Session, dae: &Dae) -> Result<()> {
     session.out.done(&document, &sentence)
 }
 
-/// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts both short.
+/// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts `begin` short.
 pub(super) fn host(
     session: &Session,
     console: Console,
@@ -115,10 +115,8 @@ pub(super) fn host(
         .journal(journal.clone());
     let result = runtime.block_on(async {
         let mut endings = handlers.listen().context("cannot listen for signals")?;
-        let started = unless_ended(&mut endings, dae.start()).await;
-        let Some(dae) = started.transpose()? else {
-            return Ok(());
-        };
+        // A start is not cut short: what it has begun is ended in order.
+        let dae = dae.start().await?;
         let begun = unless_ended(&mut endings, begin(&dae)).await;
         if let Some(Ok(())) = begun {
             endings.first().await;

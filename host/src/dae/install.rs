@@ -136,6 +136,7 @@ impl Inner {
         };
         self.record(plan.entry, settled, undo).await?;
         self.catalogue.note_found(name);
+        self.catalogue.note_accepted(name);
         self.running.insert(name, &placed.daemon);
         Ok(InstallResult {
             daemon: placed.daemon,

@@ -10,7 +10,7 @@ use dae_runtime::session::accept::Listener;
 use dae_runtime::session::control::ControlSocket;
 use dae_runtime::threads::spare::Threads;
 
-/// What runs for as long as the ecosystem does. `shutdown` ends it.
+/// The tasks and threads that run for as long as the ecosystem does. `shutdown` ends them.
 #[derive(Debug)]
 pub(super) struct Lifetime {
     /// Cancelled when the end begins. After that nothing new begins.

@@ -33,7 +33,7 @@ impl RunningSet {
         }
     }
 
-    /// Waits for the turn to change that name. Whoever holds it may wait for anything else.
+    /// Waits for the turn to change that name. Its holder may wait for anything else.
     pub(super) async fn turn(&self, name: &str) -> OwnedMutexGuard<()> {
         let turn = Arc::clone(lock(&self.own).turns.entry(name.to_owned()).or_default());
         turn.lock_owned().await

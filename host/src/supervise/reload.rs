@@ -293,3 +293,31 @@ pub(super) fn cured(fault: StartFault) -> String {
         StartFaultKind::Other => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_follow_the_kind_of_a_fault_and_only_a_lock_is_guessed() {
+        let fault = |text: &str, kind| StartFault {
+            text: text.to_owned(),
+            kind,
+        };
+        let (other, state) = (StartFaultKind::Other, StartFaultKind::State);
+        for (text, kind, hints) in [
+            ("the state can't be read: x", state, [false, true]),
+            ("the state can't be read: x", other, [false, false]),
+            ("the file is locked", other, [true, false]),
+            ("the file is locked", state, [false, true]),
+            ("bind: Address already in use", other, [true, false]),
+            ("it is blocked", other, [false, false]),
+        ] {
+            let hinted = cured(with_hint(fault(text, kind), false));
+            let found = ["#[daemon(exclusive)]", "--fresh"].map(|hint| hinted.contains(hint));
+            assert_eq!(found, hints, "{text} {kind:?}");
+            let of_exclusive = with_hint(fault(text, kind), true);
+            assert_eq!(of_exclusive.text, text, "it says so already");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! What a supervisor works with: the file and settings of its daemon, and the parts of the host that all share.
+//! The working data of a supervisor: the file and settings of its daemon, and the parts of the host that all share.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,9 +45,9 @@ pub struct DaemonSpec {
 pub struct SupervisorShared {
     /// The host's settings.
     pub config: Arc<Config>,
-    /// Where daemons' code comes from.
+    /// The sources of daemons' code.
     pub code: CodeSources,
-    /// What is kept of daemons on the disk.
+    /// The states of daemons on the disk.
     pub(crate) disk: DaemonDisk,
     /// The log.
     pub journal: Journal,
@@ -76,7 +76,7 @@ pub struct CodeSources {
     pub spawner: Spawner,
 }
 
-/// What is kept of daemons on the disk, besides their files and logs.
+/// The states of daemons on the disk, present and archived.
 #[derive(Debug)]
 pub(crate) struct DaemonDisk {
     /// The stored states of daemons.

@@ -330,7 +330,7 @@ fn check_replace(
     })
 }
 
-/// What the entry of an install depends on.
+/// The data that the entry of an install depends on.
 struct Rules<'a> {
     name: &'a str,
     request: &'a InstallRequest,
