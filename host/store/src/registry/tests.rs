@@ -184,9 +184,9 @@ fn a_file_that_is_not_understood_is_left_alone_and_told() {
         ),
     ] {
         std::fs::write(&path, text).unwrap();
-        let text = format!("{:#}", Registry::load(&path).unwrap_err());
-        assert!(text.contains(part), "{text}");
-        assert!(text.contains(path.to_str().unwrap()), "{text}");
+        let error = format!("{:#}", Registry::load(&path).unwrap_err());
+        assert!(error.contains(part), "{error}");
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
 }
