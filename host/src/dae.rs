@@ -1,74 +1,89 @@
 //! Dae, the daemon of daemons: one ecosystem, from taking its home to its end.
 //!
-//! It owns the registry, and one supervised [`Daemon`] for each entry in it. Every change of the ecosystem is a
+//! Three owners share the ecosystem's data, each with its own file: the catalogue (what is registered, and what is
+//! known about it), the running set (the supervised [`Daemon`]s, one for each entry of the registry, and the foreign
+//! daemons), and staging (what is copied to the plugin store and swept from it). Every change of the ecosystem is a
 //! method in `change`. The control socket, the drop-in directory and embedding programs all call these methods.
 //! Changes to one name take turns; changes to other names don't wait for them.
 //!
 //! Life cycle: [`Builder::start`] takes the home's lock and restores the daemons of the registry. [`Dae::shutdown`]
 //! undoes this in reverse order.
+//!
+//! # Locks
+//!
+//! A task takes locks only in this order, and may leave any of them out:
+//!
+//! 1. the turn of a name (`running`), of one name at a time
+//! 2. the turn to sweep (`staging`), then the lock between staging and sweeping
+//! 3. the turn to write the registry (`catalogue`)
+//! 4. the publishing lock (`foreign`)
+//! 5. one of the locks over plain data: the catalogue's records, the running set's daemons, the staged hashes, the
+//!    lifetime's parts. Each is held for a few instructions, and no other lock is taken meanwhile.
+//!
+//! The turns are asynchronous locks: a task that waits for one holds no thread. Work on the disk runs on threads that
+//! may block ([`dae_store::blocking`]), under turns alone and never under a lock over plain data. The work owns the
+//! turn, so that it ends in order even if its caller goes away.
 
 mod answer;
 mod carry;
+mod catalogue;
 mod change;
 mod changes;
-mod restore;
-// Public because the program applies the rules of `departure` and `request` if no host runs.
-#[doc(hidden)]
-pub mod departure;
+mod departure;
+mod endpoint;
 mod fault;
 mod foreign;
 mod install;
+mod lifetime;
 mod logs;
 mod notices;
 mod order;
-#[doc(hidden)]
-pub mod request;
+mod restore;
 mod rollback;
+mod running;
 mod shutdown;
-mod stage;
+mod staging;
 mod status;
 mod topics;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
-use crate::discover::Discovery;
-use crate::supervise::{Daemon, HealthTimer, Notice, StopSteps, SupervisorShared};
-use dae_runtime::peers::directory::CredentialSource;
+use crate::supervise::{
+    CodeSources, Daemon, DaemonDisk, HealthTimer, Notice, StopSteps, SupervisorShared,
+};
+use catalogue::Catalogue;
 use dae_runtime::plugin::libraries::Libraries;
 use dae_runtime::process::subprocess::{GroupRecords, Spawner};
-use dae_runtime::session::accept::{self, Listener};
 use dae_runtime::session::control::ControlSocket;
-use dae_runtime::session::gate::{Gate, GatePhase};
 use dae_runtime::session::thread_start;
 use dae_runtime::threads::spare::Threads;
 use dae_store::archive::Archive;
 use dae_store::atomic_file;
+use dae_store::blocking;
 use dae_store::config::Config;
 use dae_store::home::{Home, HomeLock};
 use dae_store::lock::lock;
 use dae_store::log::{Console, Journal};
 use dae_store::plugin_store::PluginStore;
-use dae_store::registry::{DAE_NAME, Registry};
-use dae_store::report::{Credential, Refusal};
+use dae_store::registry::Registry;
 use dae_store::snapshots::Snapshots;
 use dae_store::tasks;
+use endpoint::Endpoint;
+use foreign::ForeignSet;
+use lifetime::{Lifetime, Task};
+use running::RunningSet;
+use staging::Staging;
 
 pub use fault::{Fault, FaultKind};
 pub use shutdown::StopNews;
-
-/// The number of ports after its own that Dae tries if that one is taken. After them, it takes any free port.
-const PORTS_TRIED: u16 = 16;
 
 /// A running ecosystem. A clone is another handle to the same ecosystem.
 ///
@@ -92,55 +107,15 @@ pub struct Dae {
 struct Inner {
     home: Home,
     shared: Arc<SupervisorShared>,
-    port: u16,
-    gate: Arc<Gate>,
-    control_gate: Arc<Gate>,
-    registry: Mutex<Registry>,
-    /// The number of changes of the registry. It grows under the registry's lock.
-    registry_changes: AtomicU64,
-    /// Ports that were chosen and are not recorded yet.
-    new_ports: Mutex<BTreeMap<String, u16>>,
-    daemons: Mutex<BTreeMap<String, Arc<Daemon>>>,
-    /// The daemons of this machine that this host doesn't run.
-    foreign: Arc<Discovery>,
-    /// A lock for publishing foreign daemons to the name directory, so that the list published last is the latest.
-    sharing: Mutex<()>,
-    /// Daemons of the registry that could not be restored, and why. They stay in the registry until they are
-    /// installed again or uninstalled.
-    lost: Mutex<BTreeMap<String, String>>,
-    /// Notes on how a daemon was started: a circle in the start order, or other daemons that weren't ready.
-    start_notes: Mutex<BTreeMap<String, String>>,
-    /// The last refused change of each daemon, until one is accepted.
-    refusals: Mutex<BTreeMap<String, Refusal>>,
-    /// One lock for each name that is or was changed. See [`Inner::turn`].
-    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// Hashes of artefacts that are staged but not in the registry yet. They must not be swept.
-    staged: Mutex<Vec<String>>,
-    /// Locked shared while staging and exclusively while sweeping. So no sweep runs between storing a file and
-    /// noting its hash.
-    sweeping: RwLock<()>,
-    tasks: Mutex<Vec<Task>>,
-    /// Drop-ins whose file has gone, and the time at which they are uninstalled, counted from the host's start.
-    absent: Mutex<BTreeMap<String, Duration>>,
-    /// Cancelled when the end begins. After that nothing new begins.
-    ending: CancellationToken,
-    /// Cancelled when everything has ended. Open requests are then answered that the host has ended.
-    ended: CancellationToken,
+    endpoint: Endpoint,
+    catalogue: Arc<Catalogue>,
+    running: RunningSet,
+    staging: Arc<Staging>,
+    lifetime: Lifetime,
     /// A signal that the set of files to watch has changed.
     watch_anew: tokio::sync::Notify,
-    /// The threads for daemons' code and guests. They are separate, so that no handler can block the management of
-    /// the ecosystem.
-    guests: Mutex<Option<Threads>>,
     // Drops last: the home stays locked for as long as anything of it is used.
     held: Arc<HomeLock>,
-}
-
-/// A part that runs for the whole ecosystem. They are kept in the order of their start.
-#[derive(Debug)]
-enum Task {
-    Listening(#[expect(dead_code, reason = "held until it is dropped")] Listener),
-    Control(#[expect(dead_code, reason = "held until it is dropped")] ControlSocket),
-    Loop(JoinHandle<()>),
 }
 
 /// A builder that configures and starts an ecosystem.
@@ -165,7 +140,7 @@ impl Dae {
     /// Returns Dae's Common TCP port on the loopback address.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.inner.port
+        self.inner.endpoint.port
     }
 
     /// Returns the ecosystem's home.
@@ -176,7 +151,7 @@ impl Dae {
 
     /// Waits until no daemon is starting or reloading any more.
     pub async fn ready(&self) {
-        for daemon in self.inner.all_daemons() {
+        for daemon in self.inner.running.daemons() {
             daemon.settled().await;
         }
     }
@@ -205,10 +180,24 @@ impl Builder {
     /// the ports are not usable. Nothing runs then.
     pub async fn start(self) -> anyhow::Result<Dae> {
         let since = Instant::now();
+        let (reply, started) = oneshot::channel();
+        // A task of its own completes the start once it has begun. If the caller has gone by then, what runs is ended
+        // in order.
+        tokio::spawn(async move {
+            if let Err(Ok(dae)) = reply.send(self.start_now(since).await) {
+                dae.shutdown(dae.inner.shared.config.stop_grace()).await;
+            }
+        });
+        let fault = "the start ended by a fault of the host, or the host is ending";
+        started.await.context(fault)?
+    }
+
+    async fn start_now(self, since: Instant) -> anyhow::Result<Dae> {
         let (notices, noticed) = tokio::sync::mpsc::unbounded_channel();
-        let inner = Arc::new(self.assemble(since, notices)?);
+        let assembled = blocking::run_or_here(move || self.assemble(since, notices)).await;
+        let inner = Arc::new(assembled.map_err(anyhow::Error::msg)??);
         let dae = Dae { inner };
-        if let Err(error) = Inner::begin(&dae.inner, noticed) {
+        if let Err(error) = Inner::begin(&dae.inner, noticed).await {
             dae.shutdown(dae.inner.shared.config.stop_grace()).await;
             return Err(error);
         }
@@ -222,7 +211,7 @@ impl Builder {
             None => Home::from_environment(std::env::var_os("DAE_HOME").map(PathBuf::from))?,
         };
         home.create()?;
-        let home_lock = home.lock()?;
+        let held = Arc::new(home.lock()?);
         atomic_file::sweep(&home.data, &home.drop_in_dir());
         let journal = match self.journal {
             Some(journal) => journal,
@@ -230,67 +219,70 @@ impl Builder {
         };
         let config = Config::load(&home.config_file())?;
         let mut registry = Registry::load(&home.registry_file())?;
-        let gate = Gate::new(DAE_NAME, config.limits());
-        let listening = listen_as_dae(&home, &config, &mut registry, &gate)?;
+        let (endpoint, listening) = Endpoint::listen(&home, &config, &mut registry)?;
         let guests = Threads::start(thread_start::prepare)
             .context("the threads for guests can't be started")?;
-        let foreign = Discovery::new(&config);
-        let control_gate = Gate::new("control", config.control_limits());
-        let of = (&home, guests.handle());
+        let parts = HostParts {
+            config,
+            journal,
+            notices,
+            runtime: guests.handle().clone(),
+            since,
+        };
+        let shared = parts.shared(&home)?;
+        let foreign = ForeignSet::new(&shared.config, Arc::clone(&shared.directory));
         Ok(Inner {
-            shared: Arc::new(shared(of, (config, journal), notices, since)?),
-            port: listening.port(),
-            gate,
-            control_gate,
-            foreign,
-            sharing: Mutex::default(),
-            absent: Mutex::default(),
-            ending: CancellationToken::new(),
-            ended: CancellationToken::new(),
+            endpoint,
+            catalogue: Catalogue::of(registry, home.registry_file(), Arc::clone(&held)),
+            running: RunningSet::beside(foreign),
+            staging: Staging::over(Arc::clone(&shared.code.store), Arc::clone(&held)),
+            lifetime: Lifetime::of(guests, listening),
             watch_anew: tokio::sync::Notify::new(),
-            guests: Mutex::new(Some(guests)),
-            registry: Mutex::new(registry),
-            registry_changes: AtomicU64::new(0),
-            new_ports: Mutex::default(),
-            daemons: Mutex::default(),
-            lost: Mutex::default(),
-            refusals: Mutex::default(),
-            start_notes: Mutex::default(),
-            turns: Mutex::default(),
-            staged: Mutex::default(),
-            sweeping: RwLock::default(),
-            tasks: Mutex::new(vec![Task::Listening(listening)]),
+            shared: Arc::new(shared),
             home,
-            held: Arc::new(home_lock),
+            held,
         })
     }
 }
 
-/// Creates what all daemons of a home share.
-fn shared(
-    (home, runtime): (&Home, &Handle),
-    (config, journal): (Config, Journal),
+/// The parts of a host that its daemons share and that are made before them.
+struct HostParts {
+    config: Config,
+    journal: Journal,
     notices: UnboundedSender<Notice>,
+    /// The runtime for daemons' code and guests.
+    runtime: Handle,
+    /// The time at which the host started.
     since: Instant,
-) -> anyhow::Result<SupervisorShared> {
-    let store = PluginStore::open(home)?;
-    store.sweep_images()?;
-    let spawner = Spawner::start(runtime.clone(), end_left(home));
-    Ok(SupervisorShared {
-        config: Arc::new(config),
-        libraries: Arc::new(Libraries::default()),
-        store: Arc::new(store),
-        journal,
-        directory: Arc::default(),
-        states: Snapshots::of(home),
-        past: Archive::of(home),
-        notices,
-        runtime: runtime.clone(),
-        spawner: spawner.context("the thread that makes processes can't be made")?,
-        stop_steps: StopSteps::default(),
-        health_timer: HealthTimer::of(since),
-        since,
-    })
+}
+
+impl HostParts {
+    /// Creates what all daemons of a home share.
+    fn shared(self, home: &Home) -> anyhow::Result<SupervisorShared> {
+        let store = PluginStore::open(home)?;
+        store.sweep_copies()?;
+        let spawner = Spawner::start(self.runtime.clone(), end_left(home));
+        let spawner = spawner.context("the thread that makes processes can't be made")?;
+        Ok(SupervisorShared {
+            config: Arc::new(self.config),
+            code: CodeSources {
+                libraries: Arc::new(Libraries::default()),
+                store: Arc::new(store),
+                spawner,
+            },
+            disk: DaemonDisk {
+                states: Snapshots::of(home),
+                archive: Archive::of(home),
+            },
+            journal: self.journal,
+            directory: Arc::default(),
+            notices: self.notices,
+            runtime: self.runtime,
+            stop_steps: StopSteps::default(),
+            health_timer: HealthTimer::of(self.since),
+            since: self.since,
+        })
+    }
 }
 
 /// Kills the processes that daemons of a killed host have left running. Returns the records for this host's own
@@ -307,133 +299,68 @@ fn end_left(home: &Home) -> GroupRecords {
     records
 }
 
-/// Listens on Dae's port, and records the port if it has changed.
-fn listen_as_dae(
-    home: &Home,
-    config: &Config,
-    registry: &mut Registry,
-    gate: &Arc<Gate>,
-) -> anyhow::Result<Listener> {
-    let listener = dae_listener(registry.dae_port.unwrap_or(config.dae_port))?;
-    let listening = Listener::over(listener, Arc::clone(gate), &Handle::current())?;
-    let port = Some(listening.port());
-    if registry.dae_port != port {
-        registry.dae_port = port;
-        registry.save(&home.registry_file())?;
-    }
-    Ok(listening)
-}
-
 impl Inner {
     /// Starts everything that needs the complete ecosystem.
-    fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
-        let taking_note = notices::take_note(inner, noticed);
-        lock(&inner.tasks).push(Task::Loop(taking_note));
-        inner.enter_as_dae();
-        inner.finish_uninstalls();
-        inner.bring_back();
+    async fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
+        let lifetime = &inner.lifetime;
+        lifetime.keep(Task::Loop(notices::take_note(inner, noticed)));
+        inner.endpoint.enter(&inner.shared.directory);
+        inner.on_disk(Inner::finish_uninstalls).await?;
+        inner.bring_back().await;
         answer::open(inner);
-        let (held, gate) = (Arc::clone(&inner.held), Arc::clone(&inner.control_gate));
-        let control = ControlSocket::listen(&inner.home, held, gate)?;
-        lock(&inner.tasks).push(Task::Control(control));
-        let watching = watch::watch(&Dae {
+        let opened = inner.on_disk(|inner| {
+            std::fs::create_dir_all(inner.home.drop_in_dir())?;
+            let gate = Arc::clone(&inner.endpoint.control_gate);
+            ControlSocket::listen(&inner.home, Arc::clone(&inner.held), gate)
+        });
+        lifetime.keep(Task::Control(opened.await??));
+        lifetime.keep(Task::Loop(watch::watch(&Dae {
             inner: Arc::clone(inner),
-        })?;
-        lock(&inner.tasks).push(Task::Loop(watching));
-        inner.reserve_names(lock(&inner.registry).daemons.keys().cloned());
-        lock(&inner.tasks).push(Task::Loop(inner.sweep_past()));
-        lock(&inner.tasks).push(Task::Loop(inner.share_others()));
-        let idle = dae_store::blocking::keep_one_idle;
+        })));
+        inner.reserve_names();
+        lifetime.keep(Task::Loop(inner.sweep_past()));
+        lifetime.keep(Task::Loop(inner.publish_foreign()));
+        let idle = blocking::keep_one_idle;
         let idle = tasks::keep_alive(&Handle::current(), "the idle thread", idle);
-        lock(&inner.tasks).push(Task::Loop(idle));
-        lock(&inner.tasks).push(Task::Loop(inner.look_for_others()));
-        tracing::info!(port = inner.port, home = %inner.home.data.display(), "Dae listens");
+        lifetime.keep(Task::Loop(idle));
+        lifetime.keep(Task::Loop(inner.look_for_foreign()));
+        let port = inner.endpoint.port;
+        tracing::info!(port, home = %inner.home.data.display(), "Dae listens");
         Ok(())
     }
 
-    /// Enters Dae into the name directory, so that it is found like every other daemon.
-    fn enter_as_dae(&self) {
-        let gate = Arc::clone(&self.gate);
-        let directory = &self.shared.directory;
-        directory.enter(&self.gate, Arc::new(DaeAnswers(gate)));
+    /// Runs work on the disk on a thread that may block, or on this one if the system has no thread left. The home
+    /// stays locked until the work has ended.
+    ///
+    /// # Errors
+    /// The work panicked, or the host is ending.
+    async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Inner) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let inner = Arc::clone(self);
+        let done = blocking::run_or_here(move || work(&inner)).await;
+        done.map_err(Fault::failed)
     }
 
-    /// Waits for the turn to change that name.
-    async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = Arc::clone(lock(&self.turns).entry(name.to_owned()).or_default());
-        turn.lock_owned().await
-    }
-
-    /// Changes the registry both in memory and on the disk, or in neither.
-    fn change_registry(&self, change: impl FnOnce(&mut Registry)) -> anyhow::Result<()> {
-        let mut registry = lock(&self.registry);
-        let mut changed = registry.clone();
-        change(&mut changed);
-        changed.save(&self.home.registry_file())?;
-        let has_same_names = registry.daemons.keys().eq(changed.daemons.keys());
-        *registry = changed;
-        self.registry_changes.fetch_add(1, Ordering::Relaxed);
-        if !has_same_names {
-            self.reserve_names(registry.daemons.keys().cloned());
+    /// Changes the registry both on the disk and in memory, or in neither. It is on the disk before this returns.
+    async fn change_registry(
+        &self,
+        change: impl FnOnce(&mut Registry) + Send,
+    ) -> anyhow::Result<()> {
+        if self.catalogue.change(change).await? {
+            self.reserve_names();
         }
         Ok(())
     }
 
-    /// Removes stored files that nothing refers to.
-    fn sweep(&self) -> anyhow::Result<()> {
-        // If a file is being staged, the sweep after that install does this too.
-        let Ok(_alone) = self.sweeping.try_write() else {
-            return Ok(());
-        };
-        // In this order, because staged hashes move to the registry.
-        let mut keep: HashSet<String> = lock(&self.staged).iter().cloned().collect();
-        keep.extend(lock(&self.registry).hashes());
-        self.shared.store.sweep(&keep)
+    /// Reserves the names of the registry, so that no foreign daemon is listed under one of them.
+    fn reserve_names(&self) {
+        let foreign = &self.running.foreign;
+        foreign.reserve(|| self.catalogue.names());
     }
 
     fn daemon(&self, name: &str) -> Option<Arc<Daemon>> {
-        lock(&self.daemons).get(name).cloned()
+        self.running.daemon(name)
     }
-
-    fn all_daemons(&self) -> Vec<Arc<Daemon>> {
-        lock(&self.daemons).values().cloned().collect()
-    }
-}
-
-/// The source of Dae's credential. There is one once Dae's gate is open.
-#[derive(Debug)]
-struct DaeAnswers(Arc<Gate>);
-
-impl CredentialSource for DaeAnswers {
-    fn credential(&self) -> Option<Credential> {
-        match &**self.0.phase() {
-            GatePhase::Open(lease) => Some(lease.instance.identity.credential()),
-            _ => None,
-        }
-    }
-}
-
-/// Binds Dae's own port, or the next free one.
-fn dae_listener(port: u16) -> anyhow::Result<tokio::net::TcpListener> {
-    let own = port..=port.saturating_add(PORTS_TRIED);
-    for tried in own.chain([0]) {
-        match accept::listen_on(tried) {
-            Ok(listener) => {
-                if tried != port {
-                    let has = listener
-                        .local_addr()
-                        .map_or(tried, |address| address.port());
-                    tracing::warn!(
-                        "port {port}, which is Dae's own, is taken; Dae listens on {has} instead"
-                    );
-                }
-                return Ok(listener);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("Dae can't listen on port {tried}"));
-            }
-        }
-    }
-    bail!("no port is free on the loopback address")
 }

@@ -79,7 +79,7 @@ pub(crate) struct ScanCounts {
     /// Listening TCP sockets on this machine.
     pub(crate) sockets: usize,
     /// The number of listeners that were probed.
-    pub(crate) asked: usize,
+    pub(crate) probed: usize,
     /// The sockets of this user whose process can't be seen.
     pub(crate) hidden: usize,
 }
@@ -202,8 +202,8 @@ impl Discovery {
                 ProbeOutcome::Silence => {
                     refusal = format!("who listens at port {port} doesn't answer `dae` in time");
                 }
-                heard => {
-                    self.take_note(&one, heard);
+                outcome => {
+                    self.take_note(&one, outcome);
                     match self.verdict(&one) {
                         Ok(credential) => return Ok(credential),
                         Err(reason) => refusal = reason,
@@ -231,8 +231,8 @@ impl Discovery {
     fn verdict(&self, one: &Candidate) -> Result<Credential, String> {
         let found = lock(&self.found);
         match found.at(&one.key) {
-            Some(neighbour) => match &neighbour.doubt {
-                None => Ok(neighbour.credential()),
+            Some(foreign) => match &foreign.doubt {
+                None => Ok(foreign.credential()),
                 Some(doubt) => Err(doubt.clone()),
             },
             None => {
@@ -265,15 +265,15 @@ impl Discovery {
         let mut seen = HashMap::new();
         let is_there = |process: Process| sockets::start_of(process.pid) == Some(process.start);
         let lives = |process| *seen.entry(process).or_insert_with(|| is_there(process));
-        let (to_ask, changes) = lock(&self.found).settle(candidates, lives);
+        let (to_probe, changes) = lock(&self.found).settle(candidates, lives);
         self.tell(changes);
-        tally.asked = to_ask.len();
+        tally.probed = to_probe.len();
         // In order, so that of two daemons with one name the same one gets it each time.
-        let mut heard = futures_util::stream::iter(to_ask)
+        let mut outcomes = futures_util::stream::iter(to_probe)
             .map(|one| async move { (self.ask(&one).await, one) })
             .buffered(PROBES_MAX);
-        while let Some((heard, one)) = heard.next().await {
-            self.take_note(&one, heard);
+        while let Some((outcome, one)) = outcomes.next().await {
+            self.take_note(&one, outcome);
         }
         Ok(tally)
     }
@@ -295,7 +295,7 @@ impl Discovery {
         let hidden = allowed.iter().filter(|one| holders[&one.id].is_empty());
         let tally = ScanCounts {
             sockets: sockets.len(),
-            asked: 0,
+            probed: 0,
             hidden: hidden.count(),
         };
         let candidates = rules::candidates(&allowed, &sockets, &holders, ours);
@@ -323,8 +323,8 @@ impl Discovery {
         }
     }
 
-    fn take_note(&self, one: &Candidate, heard: ProbeOutcome) {
-        let change = lock(&self.found).heard(one, heard);
+    fn take_note(&self, one: &Candidate, outcome: ProbeOutcome) {
+        let change = lock(&self.found).record(one, outcome);
         self.tell(change);
     }
 
@@ -431,8 +431,8 @@ mod tests {
     fn who_subscribes_is_told_what_changes() {
         let foreign = Discovery::new(&Config::default());
         let mut changes = foreign.subscribe();
-        let (one, heard) = counter();
-        foreign.take_note(&one, heard);
+        let (one, outcome) = counter();
+        foreign.take_note(&one, outcome);
         let listed = foreign.find("Counter").unwrap();
         assert_eq!(
             changes.try_recv().unwrap(),

@@ -14,6 +14,7 @@ mod preflight;
 mod reload;
 mod retire;
 mod rollback_window;
+mod shared;
 mod stop;
 
 use std::panic::AssertUnwindSafe;
@@ -22,29 +23,22 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use build::Built;
 use dae_runtime::instance::Instance;
-use dae_runtime::peers::directory::Directory;
 use dae_runtime::plugin::completion::{InstanceEnd, RunEnd};
-use dae_runtime::plugin::libraries::{Libraries, LibraryUse};
-use dae_runtime::process::subprocess::Spawner;
+use dae_runtime::plugin::libraries::LibraryUse;
 use dae_runtime::session::accept::Listener;
 use dae_runtime::session::gate::{Gate, LeaseReturn};
-use dae_store::archive::Archive;
-use dae_store::config::Config;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
-use dae_store::log::{Journal, Record};
-use dae_store::plugin_store::{Artefact, PluginStore};
-use dae_store::report::{LastEnd, Mode};
+use dae_store::report::LastEnd;
 use dae_store::restart::{self, Decision, End, History};
-use dae_store::settings::{OnPanic, Settings};
-use dae_store::snapshots::{KeptState, SnapshotOccasion, Snapshots};
+use dae_store::settings::OnPanic;
+use dae_store::snapshots::{KeptState, SnapshotOccasion};
 use dae_store::tasks;
 use daemon::{DaemonNow, Order, QueuedOrder};
 use health::Health;
@@ -53,64 +47,9 @@ use rollback_window::RollbackWindow;
 pub(crate) use daemon::StartFrom;
 pub use daemon::{ChangeStart, Daemon, Notice, OrderResult, RetiredCounts};
 pub use health_timer::HealthTimer;
+pub(crate) use shared::DaemonDisk;
+pub use shared::{CodeSources, DaemonSpec, SupervisorShared};
 pub(crate) use stop::StopSteps;
-
-/// The file that a daemon runs, and its settings.
-#[derive(Debug, Clone)]
-pub struct DaemonSpec {
-    /// The name that the daemon runs under.
-    pub name: String,
-    /// The daemon's file in the plugin store.
-    pub artefact: Arc<Artefact>,
-    /// The JSON object for the daemon's `start`.
-    pub config: serde_json::Value,
-    /// The port that the daemon had or was given.
-    pub port: Option<u16>,
-    /// True if the daemon must have that port and no other.
-    pub is_port_pinned: bool,
-    /// The place where the daemon's code runs.
-    pub mode: Mode,
-    /// The settings. Many daemons share the same ones.
-    pub settings: Arc<Settings>,
-}
-
-/// The parts of the host that all supervisors share.
-#[derive(Debug)]
-pub struct SupervisorShared {
-    /// The host's settings.
-    pub config: Arc<Config>,
-    /// The loaded libraries.
-    pub libraries: Arc<Libraries>,
-    /// The plugin store.
-    pub store: Arc<PluginStore>,
-    /// The log.
-    pub journal: Journal,
-    /// The runtime for daemons' code and guests, separate from the supervisors' own.
-    pub runtime: Handle,
-    /// The name directory.
-    pub(crate) directory: Arc<Directory>,
-    /// The stored states of daemons.
-    pub(crate) states: Snapshots,
-    /// The archive of what was uninstalled or set aside.
-    pub(crate) past: Archive,
-    /// The channel for changes that supervisors made by themselves.
-    pub notices: mpsc::UnboundedSender<Notice>,
-    /// The spawner of processes.
-    pub spawner: Spawner,
-    /// The count of steps that stopping daemons have taken.
-    pub(crate) stop_steps: StopSteps,
-    /// The timer for the daemons' health checks.
-    pub health_timer: Arc<HealthTimer>,
-    /// The time at which the host started: the zero of its monotonic time.
-    pub since: Instant,
-}
-
-impl SupervisorShared {
-    pub(crate) fn tell(&self, daemon: &str, generation: Option<u64>, level: &str, text: &str) {
-        self.journal
-            .write(Record::about(daemon, generation, level, text));
-    }
-}
 
 struct Supervisor {
     spec: DaemonSpec,
@@ -119,10 +58,7 @@ struct Supervisor {
     now: Arc<DaemonNow>,
     listening: Option<Listener>,
     current: Option<Current>,
-    history: History,
-    health: Health,
-    rollback_window: Option<RollbackWindow>,
-    next_checkpoint: Option<Instant>,
+    monitor: Monitor,
     /// Earlier instances that are ending.
     retiring: JoinSet<()>,
     /// The number of attempts to build an instance, refused ones included.
@@ -130,6 +66,17 @@ struct Supervisor {
     /// The library in the host's process that runs or ran last. It is kept over a crash and a stop, for the next
     /// start.
     library: Option<Arc<LibraryUse>>,
+}
+
+/// The observations of a supervisor about its instances, from which it decides what follows.
+#[derive(Default)]
+struct Monitor {
+    /// The restarts so far, for the restart policy.
+    history: History,
+    health: Health,
+    /// The rollback window of new code, while it is open.
+    rollback_window: Option<RollbackWindow>,
+    next_checkpoint: Option<Instant>,
 }
 
 /// The instance that answers.
@@ -186,7 +133,7 @@ impl Supervisor {
             self.set(DaemonState::Failed { cause: text });
         }
         // The scheduled checkpoint may be what failed.
-        self.next_checkpoint = None;
+        self.monitor.next_checkpoint = None;
         tokio::time::sleep(tasks::PAUSE).await;
     }
 
@@ -195,10 +142,10 @@ impl Supervisor {
         tasks::fault_point("supervisor");
         match event {
             // The caller abandoned the order before it began, so it is not carried out.
-            SupervisorEvent::Order(Some(asked)) if !asked.begin.begin() => {}
-            SupervisorEvent::Order(Some(asked)) => {
-                let is_last = matches!(asked.order, Order::End(_));
-                self.carry_out(asked.order).await;
+            SupervisorEvent::Order(Some(queued)) if !queued.begin.begin() => {}
+            SupervisorEvent::Order(Some(queued)) => {
+                let is_last = matches!(queued.order, Order::End(_));
+                self.carry_out(queued.order).await;
                 if is_last {
                     self.shared.directory.leave(&self.gate);
                     return false;
@@ -227,7 +174,7 @@ impl Supervisor {
             DaemonState::Backoff { until, .. } => Some(*until),
             _ => None,
         };
-        let checkpoint_at = self.current.as_ref().and(self.next_checkpoint);
+        let checkpoint_at = self.current.as_ref().and(self.monitor.next_checkpoint);
         let ending = async {
             match &mut self.current {
                 Some(current) => (&mut current.ending).await,
@@ -235,7 +182,7 @@ impl Supervisor {
             }
         };
         let health = async {
-            match &self.health.turn {
+            match &self.monitor.health.turn {
                 Some(turn) => turn.called().await,
                 None => std::future::pending().await,
             }
@@ -291,7 +238,7 @@ impl Supervisor {
                 false => Err("it hands no state over: it has no `save`".to_owned()),
             };
         }
-        match self.kept_state()? {
+        match self.kept_state().await? {
             Some(kept) => Ok(kept.state.get().as_bytes().to_vec()),
             None => Err("it isn't running, and no state of it was kept".to_owned()),
         }
@@ -339,13 +286,13 @@ impl Supervisor {
     fn look_after(&mut self, instance: &Instance) {
         let settings = &self.spec.settings;
         let turn = self.shared.health_timer.enter(settings.health_ms, instance);
-        self.health = Health::of(turn);
+        self.monitor.health = Health::of(turn);
         let panics_max = match settings.on_panic {
             OnPanic::GoOn => settings.panics_max,
             OnPanic::Restart => 1,
         };
         self.gate.allow_panics(instance.number(), panics_max);
-        self.next_checkpoint = self.checkpoint_time();
+        self.monitor.next_checkpoint = self.checkpoint_time();
     }
 
     /// Publishes which instance answers and which state it started from.
@@ -383,7 +330,7 @@ impl Supervisor {
 
     async fn take_checkpoint(&mut self) {
         let Some(current) = self.stateful() else {
-            self.next_checkpoint = None;
+            self.monitor.next_checkpoint = None;
             return;
         };
         let generation = current.instance.identity.generation;
@@ -399,7 +346,7 @@ impl Supervisor {
             }
         }
         // Counts from the end of this checkpoint, so that a slow one leaves time for other work.
-        self.next_checkpoint = self.checkpoint_time();
+        self.monitor.next_checkpoint = self.checkpoint_time();
     }
 
     /// Returns whether the daemon restarts when its `run` returns. Without a `run` there is nothing to return.
@@ -470,7 +417,7 @@ impl Supervisor {
             RunEnd::Failed(text) => format!("its `run` failed: {text}"),
             RunEnd::Crashed(text) => text.clone(),
             RunEnd::Died(text) => {
-                let killed = self.health.kill_cause.take();
+                let killed = self.monitor.health.kill_cause.take();
                 killed.unwrap_or(format!("its process {text}"))
             }
         }
@@ -479,11 +426,11 @@ impl Supervisor {
     fn follow(&mut self, end: End, cause: String) {
         let now = self.shared.since.elapsed();
         let policy = &self.spec.settings.restart;
-        let decision = restart::decide(policy, &mut self.history, end, now);
+        let decision = restart::decide(policy, &mut self.monitor.history, end, now);
         let window = durations::ms(policy.burst_ms);
         let recent = format!(
             "{} of {} in {} s",
-            self.history.within(window, now),
+            self.monitor.history.within(window, now),
             policy.burst_max,
             window.as_secs()
         );
@@ -511,7 +458,7 @@ impl Supervisor {
     async fn retry(&mut self) {
         self.now.restarts.fetch_add(1, Ordering::Relaxed);
         self.set(DaemonState::Starting);
-        let kept = self.kept_state();
+        let kept = self.kept_state().await;
         let built = match &kept {
             Ok(state) => self.build(&self.spec.clone(), state.as_ref()).await,
             Err(text) => Err(text.clone()),

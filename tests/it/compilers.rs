@@ -194,7 +194,7 @@ fn a_plugin_that_aborts_on_panic_is_refused_before_it_is_loaded() {
         );
     }
     assert_eq!(ecosystem.names(), ["Dae"]);
-    let images = std::fs::read_dir(ecosystem.home().join("images"));
-    let loaded = images.expect("the home's directory of images").count();
+    let copies = std::fs::read_dir(ecosystem.home().join("images"));
+    let loaded = copies.expect("the directory of private copies").count();
     assert_eq!(loaded, 0, "nothing of it may have been loaded");
 }

@@ -31,9 +31,9 @@ fn a_handle_kept_after_the_daemons_end_answers_with_an_error() {
 }
 
 #[test]
-fn a_library_is_never_closed_and_one_image_serves_all_daemons_of_a_file() {
+fn a_library_is_never_closed_and_one_copy_serves_all_daemons_of_a_file() {
     let ecosystem = Ecosystem::start();
-    let images = || {
+    let copies = || {
         let maps =
             fs::read_to_string(format!("/proc/{}/maps", ecosystem.pid())).expect("the host runs");
         let mapped = maps.lines().filter_map(|line| line.split_once("/images/"));
@@ -42,14 +42,14 @@ fn a_library_is_never_closed_and_one_image_serves_all_daemons_of_a_file() {
             .map(|(_, file)| file.trim_end_matches(" (deleted)").to_owned())
             .collect::<std::collections::BTreeSet<_>>()
     };
-    assert_eq!(images().len(), 0);
+    assert_eq!(copies().len(), 0);
     let _one = ecosystem.install("One", "lifecycle", &[]);
     let _two = ecosystem.install("Two", "lifecycle", &[]);
-    assert_eq!(images().len(), 1, "two daemons of one file");
-    let before = images();
+    assert_eq!(copies().len(), 1, "two daemons of one file");
+    let before = copies();
     let _ = ecosystem.cli(&["uninstall", "One", "Two"]).ok();
-    assert_eq!(images(), before, "uninstalled, and still mapped");
+    assert_eq!(copies(), before, "uninstalled, and still mapped");
     let mut again = ecosystem.install("Three", "lifecycle", &[]);
     again.expect_alive();
-    assert_eq!(images(), before, "found again by its content");
+    assert_eq!(copies(), before, "found again by its content");
 }

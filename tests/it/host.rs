@@ -246,10 +246,10 @@ fn a_socket_left_by_a_killed_host_is_in_nobodys_way() {
 }
 
 #[test]
-fn images_of_earlier_hosts_are_swept() {
+fn copies_of_earlier_hosts_are_swept() {
     let mut ecosystem = Ecosystem::start();
     let _guest = ecosystem.install("Sample", "sample", &[]);
-    let images = |ecosystem: &Ecosystem| {
+    let copies = |ecosystem: &Ecosystem| {
         let libraries = entries(&ecosystem.home())
             .into_iter()
             .filter(|path| path.is_file());
@@ -257,14 +257,14 @@ fn images_of_earlier_hosts_are_swept() {
             .filter(|path| path.to_string_lossy().contains(".so"))
             .count()
     };
-    let before = images(&ecosystem);
+    let before = copies(&ecosystem);
     for _ in 0..3 {
         ecosystem.kill();
         ecosystem.wake(&[]);
         ecosystem.until_state("Sample", "ready");
     }
     assert_eq!(
-        images(&ecosystem),
+        copies(&ecosystem),
         before,
         "copies pile up: {:?}",
         entries(&ecosystem.home())

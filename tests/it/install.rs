@@ -341,6 +341,9 @@ fn with_no_host_the_same_is_refused_and_the_config_counts() {
             ("B", &["--port", "4711"]),
             ("B", &["--config", "[]"]),
             ("A", &[]),
+            ("Dae", &[]),
+            ("A", &["--replace", "--state", "nothing"]),
+            ("B", &["--state", "last"]),
         ];
         texts.map(|(name, flags)| {
             let output = install(ecosystem, name, flags);

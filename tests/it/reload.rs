@@ -6,9 +6,9 @@
 mod answers;
 mod dev;
 mod dropped;
-mod images;
 mod kept;
 mod lasting;
+mod libraries;
 mod moved;
 mod preflight;
 mod reserved;

@@ -380,8 +380,8 @@ mod tests {
         let mut client = client(None, "tick [1]\ntick [2]\n");
         (client.answer_max, client.is_foreign) = (Some(Duration::ZERO), true);
         let error = client.call("nothing", &[0]).expect_err("it never answers");
-        let told = error.to_string();
-        assert!(told.contains("`dae-host options Sample`"), "{told}");
+        let text = error.to_string();
+        assert!(text.contains("`dae-host options Sample`"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `install` and `uninstall` without a running host: they change the store and the registry directly.
 //!
-//! The caller holds the home's lock throughout. The same function as in a host ([`request::decide`]) decides on
-//! refusals and on the registry's new entry; only the daemon's start is not tried here. A refusal leaves store and
-//! registry as they were.
+//! The caller holds the home's lock throughout. The same function as in a host ([`install_plan::plan_install`]) decides on
+//! refusals, on the registry's new entry and on the state to start from; only the daemon's start is not tried here. A
+//! refusal leaves store and registry as they were.
 
 use std::collections::HashSet;
 
@@ -10,83 +10,106 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::exit::Fault;
-use dae_host::dae::departure;
-use dae_host::dae::request::{self, InstallBasis};
-use dae_store::archive::{Archive, DepartureReason};
+use dae_store::archive::{Archive, Departure, DepartureReason};
 use dae_store::config::Config;
 use dae_store::home::Home;
+use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::manifest;
-use dae_store::plugin_store::PluginStore;
-use dae_store::registry::{self, Desired, Entry, Registry, SetAside};
+use dae_store::plugin_store::{Artefact, PluginStore};
+use dae_store::registry::{Desired, Entry, Registry};
 use dae_store::report::{CommandChanges, InstallRequest, Installed, UninstallRequest, Uninstalled};
 use dae_store::snapshots::Snapshots;
+use dae_store::uninstall;
 
 /// Installs as the host would, without starting anything.
 pub(super) fn install(home: &Home, mut request: InstallRequest) -> Result<Installed> {
-    request::check_request(&request)?;
+    install_plan::check_request(&request)?;
     request.file = home.path_through(&request.file);
     let config = Config::load(&home.config_file())?;
     let mut registry = Registry::load(&home.registry_file())?;
     // Read the file in its own place first, so that a bad one leaves nothing in the store.
-    let plugin = manifest::read(&request.file)?.name;
-    let name = request.name.clone().unwrap_or(plugin);
-    registry::check_name(&name).map_err(anyhow::Error::msg)?;
+    let name = install_plan::daemon_name(&request, &manifest::read(&request.file)?)?;
     let store = PluginStore::open(home)?;
     let artefact = store.stage(&request.file)?;
-    let past = Archive::of(home);
-    let departed = past.last_uninstall(&name).and_then(|last| last.entry);
-    let known = InstallBasis {
-        departed: departed.as_ref(),
-        ..InstallBasis::of(home, &config, &registry)
+    let ecosystem = Ecosystem {
+        home,
+        config: &config,
+        registry: &registry,
     };
-    let before = registry.daemons.get(&name);
-    let decided = request::decide(&name, &request, &artefact, known).map_err(anyhow::Error::from);
-    let prepared =
-        decided.and_then(|decided| Ok((decided.entry, set_state(home, &name, &request, before)?)));
+    let prepared = ecosystem.prepare(&name, &request, &artefact);
     // A refusal leaves nothing in the store.
-    let swept = prepared.inspect_err(|_| drop(store.sweep(&registry.hashes())));
-    let (mut entry, set_aside) = swept?;
-    entry.set_aside = set_aside.clone().or(entry.set_aside);
+    let (plan, set_aside) = prepared.inspect_err(|_| drop(store.sweep(&registry.hashes())))?;
     store.settle(&artefact)?;
     let installed = Installed {
-        set_aside: set_aside.map(|aside| aside.state),
-        earlier_state: match (before, &request.state) {
-            (None, None) => past.last_state_time(&name),
-            _ => None,
+        set_aside: set_aside.filter(|_| registry.daemons.contains_key(&plan.name)),
+        earlier_state: match plan.ignores_earlier_state() {
+            true => Archive::of(home).last_state_time(&plan.name),
+            false => None,
         },
-        ..installed(&name, &entry)
+        ..installed(&plan.name, &plan.entry)
     };
-    registry.daemons.insert(name, entry);
+    registry.daemons.insert(plan.name, plan.entry);
     registry.save(&home.registry_file())?;
     store.sweep(&registry.hashes())?;
     Ok(installed)
 }
 
-/// Prepares the requested state for the next start, and sets the previous one aside.
+/// An ecosystem without a host.
+struct Ecosystem<'a> {
+    home: &'a Home,
+    config: &'a Config,
+    registry: &'a Registry,
+}
+
+impl Ecosystem<'_> {
+    /// Plans an install, and prepares its state. Returns the id of the state that was set aside.
+    fn prepare(
+        &self,
+        name: &str,
+        request: &InstallRequest,
+        artefact: &Artefact,
+    ) -> Result<(InstallPlan, Option<String>)> {
+        let departed = Archive::of(self.home).last_uninstall(name);
+        let before = InstallBasis {
+            home: self.home,
+            registry: self.registry,
+            departed: departed.as_ref(),
+            is_stopped: None,
+        };
+        let file = InstallFile {
+            artefact,
+            is_there: true,
+        };
+        let mut plan = install_plan::plan_install(before, request, self.config, file)?;
+        let set_aside = set_state(self.home, &plan, departed)?;
+        plan.note_set_aside(set_aside.clone());
+        Ok((plan, set_aside))
+    }
+}
+
+/// Prepares the planned state for the next start, and sets the previous one aside. Returns its id.
 fn set_state(
     home: &Home,
-    name: &str,
-    request: &InstallRequest,
-    before: Option<&Entry>,
-) -> Result<Option<SetAside>> {
-    let (past, states) = (Archive::of(home), Snapshots::of(home));
-    let wanted = request.state.as_ref();
-    let wanted = wanted.map(|which| past.state(name, which)).transpose()?;
+    plan: &InstallPlan,
+    departed: Option<Departure>,
+) -> Result<Option<String>> {
+    let (archive, states) = (Archive::of(home), Snapshots::of(home));
+    let wanted = match &plan.start_state {
+        StartState::Kept => return Ok(None),
+        StartState::Nothing => None,
+        StartState::Archived(which) => Some(archive.state(&plan.name, which)?),
+        StartState::Departed => departed.and_then(|departed| departed.state),
+    };
     let reason = match &wanted {
         Some(_) => DepartureReason::Replaced,
-        None if request.fresh || before.is_none() => DepartureReason::Fresh,
-        None => return Ok(None),
+        None => DepartureReason::Fresh,
     };
-    let id = past.set_aside(&states, name, reason)?;
+    let id = archive.set_aside(&states, &plan.name, reason)?;
     match &wanted {
-        Some(state) => states.keep(name, state)?,
-        None => states.forget(name)?,
+        Some(state) => states.keep(&plan.name, state)?,
+        None => states.forget(&plan.name)?,
     }
-    let aside = id.zip(before).map(|(state, before)| SetAside {
-        hash: before.hash.clone(),
-        state,
-    });
-    Ok(aside)
+    Ok(id)
 }
 
 fn installed(name: &str, entry: &Entry) -> Installed {
@@ -109,31 +132,31 @@ fn installed(name: &str, entry: &Entry) -> Installed {
 /// Removes a daemon, and the files that no daemon needs any more. Its state and log are kept for a while.
 pub(super) fn uninstall(home: &Home, request: &UninstallRequest) -> Result<Uninstalled> {
     let path = home.registry_file();
-    let (past, name) = (Archive::of(home), request.name.as_str());
+    let (archive, name) = (Archive::of(home), request.name.as_str());
     let mut registry = Registry::load(&path)?;
     let Some(entry) = registry.daemons.remove(name) else {
-        if request.purge && past.purge(name)? {
+        if request.purge && archive.purge(name)? {
             return Ok(Uninstalled::purged(name));
         }
         return Err(Fault::unknown(name, registry.daemons.keys().map(String::as_str)).into());
     };
-    let noted = departure::note_leaving(&past, request, Some(&entry));
+    let noted = uninstall::note_leaving(&archive, request, Some(&entry));
     if let Err(error) = registry.save(&path) {
-        departure::take_back(&past, request, noted);
+        uninstall::take_back(&archive, request, noted);
         return Err(error);
     }
     // After the registry: a file without an entry is only waste, but an entry without its file is a lost daemon.
     let dropped = entry.source_in(&home.data).filter(|_| entry.drop_in);
-    let mut uninstalled = departure::leave(&past, &Snapshots::of(home), request, Some(entry));
+    let mut uninstalled = uninstall::leave(&archive, &Snapshots::of(home), request, Some(entry));
     if uninstalled.note.is_empty() {
-        departure::take_back(&past, request, noted);
+        uninstall::take_back(&archive, request, noted);
     }
     if let Some(file) = dropped {
-        departure::move_aside(&file, &mut uninstalled);
+        uninstall::move_aside(&file, &mut uninstalled);
     }
     PluginStore::open(home)?.sweep(&registry.hashes())?;
     let installed: HashSet<String> = registry.daemons.into_keys().collect();
-    past.sweep(&installed, Timestamp::now())?;
+    archive.sweep(&installed, Timestamp::now())?;
     Ok(uninstalled)
 }
 

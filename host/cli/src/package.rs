@@ -95,7 +95,7 @@ impl Crate {
         let mut left_out = vec![real(self.target_directory())];
         let mut of_home = vec![
             home.store_dir(),
-            home.images_dir(),
+            home.library_copies_dir(),
             home.drop_in_dir(),
             home.states_dir(),
             home.logs_dir(),

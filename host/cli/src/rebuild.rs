@@ -68,9 +68,9 @@ impl Sources {
         let (changed, changes) = mpsc::channel();
         let to_thread = changed.clone();
         // Without a thread of its own the watcher would panic at its first use.
-        let room = blocking::check_room(1).map_err(notify::Error::io);
-        let watcher =
-            room.and_then(|()| notify::recommended_watcher(move |event| tell(&to_thread, &event)));
+        let threads = blocking::check_threads(1).map_err(notify::Error::io);
+        let watcher = threads
+            .and_then(|()| notify::recommended_watcher(move |event| tell(&to_thread, &event)));
         let mut sources = Sources {
             tree: Tree::of(watch.dir, watch.left_out),
             decider: Decider::new(watch.has_build_script),

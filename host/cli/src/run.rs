@@ -94,7 +94,7 @@ fn announce(session: &Session, dae: &Dae) -> Result<()> {
     session.out.done(&document, &sentence)
 }
 
-/// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts both short.
+/// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts `begin` short.
 pub(super) fn host(
     session: &Session,
     console: Console,
@@ -115,10 +115,8 @@ pub(super) fn host(
         .journal(journal.clone());
     let result = runtime.block_on(async {
         let mut endings = handlers.listen().context("cannot listen for signals")?;
-        let started = unless_ended(&mut endings, dae.start()).await;
-        let Some(dae) = started.transpose()? else {
-            return Ok(());
-        };
+        // A start is not cut short: what it has begun is ended in order.
+        let dae = dae.start().await?;
         let begun = unless_ended(&mut endings, begin(&dae)).await;
         if let Some(Ok(())) = begun {
             endings.first().await;
@@ -134,7 +132,7 @@ pub(super) fn host(
 /// Checks, before anything starts, that the process may have enough threads for a host.
 fn check_threads() -> std::io::Result<()> {
     let own_runtime = std::thread::available_parallelism().map_or(1, usize::from);
-    blocking::check_room(own_runtime + Dae::threads() + OTHER_THREADS)
+    blocking::check_threads(own_runtime + Dae::threads() + OTHER_THREADS)
 }
 
 /// Opens the home's log and sends the host's own events to it. It is opened before anything starts, so that it is
@@ -163,7 +161,7 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
 
 async fn end(dae: Dae, mut endings: EndSignals) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    tokio::spawn(tasks::told("the second signal", async move {
+    tokio::spawn(tasks::logged("the second signal", async move {
         endings.second().await;
         library::exit(CODE_INTERRUPTED);
     }));

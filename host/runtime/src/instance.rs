@@ -36,7 +36,7 @@ use dae_store::manifest::Manifest;
 use dae_store::tasks;
 
 use construct::next_number;
-pub use construct::{StartFault, StartPlan, start, start_subprocess};
+pub use construct::{StartPlan, start, start_subprocess};
 pub use life::EndFault;
 pub(crate) use pending::Pending;
 pub use pending::{AnswerFuture, BuiltIn, BuiltInAnswer, WatchedFuture};
@@ -384,7 +384,7 @@ impl Instance {
                     instance.tell_of("on(disconnect)", &ended);
                     drop(lease);
                 };
-                let telling = tasks::told("on(disconnect) of a daemon", telling);
+                let telling = tasks::logged("on(disconnect) of a daemon", telling);
                 registration.runtime().spawn(telling);
             }
             Body::InProcess(..) | Body::BuiltIn(_) => {}

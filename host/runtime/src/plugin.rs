@@ -8,3 +8,4 @@ pub mod identity;
 pub mod libraries;
 pub mod library;
 pub(crate) mod payload;
+pub mod start_fault;

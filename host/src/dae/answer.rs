@@ -146,10 +146,13 @@ const QUESTIONS: [&str; 7] = ["greet", "list", "status", "find", "scan", "state"
 /// Opens both gates.
 pub(super) fn open(inner: &Arc<Inner>) {
     let on_tcp = Answers::instance(inner, &ON_TCP);
-    inner.gate.open(on_tcp);
+    inner.endpoint.gate.open(on_tcp);
     let mut rows = ON_CONTROL.to_vec();
     rows.push(LOGS);
-    inner.control_gate.open(Answers::instance(inner, &rows));
+    inner
+        .endpoint
+        .control_gate
+        .open(Answers::instance(inner, &rows));
 }
 
 /// The request of `reload`.
@@ -222,7 +225,7 @@ impl Answers {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: Mode::InProcess,
             pid: std::process::id(),
-            port: inner.port,
+            port: inner.endpoint.port,
             generation: 1,
             attempt: 0,
             since: Instant::now(),
@@ -243,11 +246,11 @@ impl BuiltIn for Answers {
         if !self.is_control {
             return Box::pin(async move { on_tcp(&dae, name, &arguments, guest).await });
         }
-        if dae.inner.ending.is_cancelled() && !QUESTIONS.contains(&name) {
+        if dae.inner.lifetime.ending.is_cancelled() && !QUESTIONS.contains(&name) {
             let text = format!("the host is ending, and begins no {name} any more");
             return Box::pin(std::future::ready(ended(Err::<(), _>(Fault::failed(text)))));
         }
-        let end = dae.inner.ended.clone();
+        let end = dae.inner.lifetime.ended.clone();
         // A change that has begun is carried through in a task of its own, even if the caller leaves. One that has
         // not begun ends with this task.
         let work = tokio::spawn(async move { on_control(&dae, name, &arguments, guest).await });
@@ -362,10 +365,10 @@ async fn logs(dae: &Dae, arguments: &[u8], guest: u64) -> BuiltInAnswer {
         Ok(answered) => answered,
         Err(fault) => return ended(Err::<(), _>(fault)),
     };
-    let guest = dae.inner.control_gate.guests.find(guest);
+    let guest = dae.inner.endpoint.control_gate.guests.find(guest);
     let after = follower.zip(guest).map(|(follower, guest)| {
         let follow = || {
-            let following = tasks::told("a client that follows the log", follower.run(guest));
+            let following = tasks::logged("a client that follows the log", follower.run(guest));
             drop(tokio::spawn(following));
         };
         Box::new(follow) as Box<dyn FnOnce() + Send>

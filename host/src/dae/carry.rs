@@ -10,25 +10,59 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
-use super::{Dae, Fault, FaultKind, Inner, lock};
+use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::ChangeStart;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Refusal;
 
-/// The changes that bring a new file. If one of these is refused, the newest file is not what runs.
-pub(super) const FILE_CHANGES: [&str; 3] = [INSTALL, RELOAD, NEW_FILE];
-pub(super) const INSTALL: &str = "install";
-pub(super) const RELOAD: &str = "reload";
-/// The name of an install by the file watch.
-pub(super) const NEW_FILE: &str = "the new file";
+/// A change of one daemon, as the log and `status` name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChangeKind {
+    Install,
+    Reload,
+    /// An install by the file watch.
+    NewFile,
+    Rollback,
+    Start,
+    Stop,
+    Restart,
+    /// The move to a process of its own.
+    Isolate,
+    /// The move into the host's process.
+    Embed,
+}
+
+impl ChangeKind {
+    fn word(self) -> &'static str {
+        match self {
+            ChangeKind::Install => "install",
+            ChangeKind::Reload => "reload",
+            ChangeKind::NewFile => "the new file",
+            ChangeKind::Rollback => "rollback",
+            ChangeKind::Start => "start",
+            ChangeKind::Stop => "stop",
+            ChangeKind::Restart => "restart",
+            ChangeKind::Isolate => "isolate",
+            ChangeKind::Embed => "embed",
+        }
+    }
+
+    /// Returns whether the change brings a new file. If it is refused, the newest file is not what runs.
+    pub(super) fn brings_file(self) -> bool {
+        matches!(
+            self,
+            ChangeKind::Install | ChangeKind::Reload | ChangeKind::NewFile
+        )
+    }
+}
 
 /// A guard that abandons a change that has not begun when its caller goes away.
-struct Asker {
+struct AbandonGuard {
     begin: Arc<ChangeStart>,
     task: AbortHandle,
 }
 
-impl Drop for Asker {
+impl Drop for AbandonGuard {
     fn drop(&mut self) {
         if self.begin.abandon() {
             self.task.abort();
@@ -49,7 +83,7 @@ impl Dae {
     {
         let begin = Arc::<ChangeStart>::default();
         let task = tokio::spawn(change(self.clone(), Arc::clone(&begin)));
-        let _asker = Asker {
+        let _abandons = AbandonGuard {
             begin,
             task: task.abort_handle(),
         };
@@ -67,13 +101,13 @@ impl Dae {
 
 impl Inner {
     /// Logs a refused change, and marks its daemon until a change is accepted.
-    pub(super) fn note_refusal(&self, name: &str, change: &str, fault: &Fault) {
+    pub(super) fn note_refusal(&self, name: &str, change: ChangeKind, fault: &Fault) {
         if fault.kind() == FaultKind::UnknownDaemon {
             return;
         }
-        let text = format!("{change} was refused: {fault}");
+        let text = format!("{} was refused: {fault}", change.word());
         // This host keeps neither a log nor a status for daemons that it does not run.
-        if self.foreign_fault(name).is_some() {
+        if self.running.foreign.fault(name).is_some() {
             self.shared.tell(DAE_NAME, None, "error", &text);
             return;
         }
@@ -81,17 +115,22 @@ impl Inner {
         let generation = generation.filter(|generation| *generation > 0);
         self.shared.tell(name, generation, "error", &text);
         let refusal = Refusal {
-            change: change.to_owned(),
+            change: change.word().to_owned(),
             reason: fault.to_string(),
             time: Timestamp::now(),
         };
-        lock(&self.refusals).insert(name.to_owned(), refusal);
+        self.catalogue.note_refusal(name, (change, refusal));
     }
 
     /// Notes whether a change was accepted or refused.
-    pub(super) fn note_outcome<T>(&self, name: &str, change: &str, outcome: &Result<T, Fault>) {
+    pub(super) fn note_outcome<T>(
+        &self,
+        name: &str,
+        change: ChangeKind,
+        outcome: &Result<T, Fault>,
+    ) {
         match outcome {
-            Ok(_) => drop(lock(&self.refusals).remove(name)),
+            Ok(_) => self.catalogue.note_accepted(name),
             Err(fault) => self.note_refusal(name, change, fault),
         }
     }

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
+use tokio::sync::OwnedMutexGuard;
 
-use super::carry::{INSTALL, NEW_FILE, RELOAD};
-use super::install::Asker;
-use super::request;
-use super::{Dae, Fault, FaultKind, Inner, lock};
+use super::carry::ChangeKind;
+use super::install::{InstallOrder, InstallResult, InstallSource};
+use super::staging::StagedPlugin;
+use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
+use dae_store::install_plan;
 use dae_store::manifest;
 use dae_store::plugin_store::Artefact;
-use dae_store::registry::{self, DAE_NAME, Desired};
+use dae_store::registry::{DAE_NAME, Desired, Entry};
 use dae_store::report::{Changed, InstallRequest, Installed, Mode};
 
 impl Dae {
@@ -44,20 +46,21 @@ impl Dae {
     /// # Errors
     /// As for [`Dae::install`]. A daemon that was to be replaced runs on as before.
     pub async fn install_with(&self, request: InstallRequest) -> Result<Installed, Fault> {
-        self.install_as(INSTALL, request).await
+        self.install_as(ChangeKind::Install, request).await
     }
 
     async fn install_as(
         &self,
-        change: &'static str,
+        change: ChangeKind,
         request: InstallRequest,
     ) -> Result<Installed, Fault> {
         self.carry_through(|dae, begin| async move {
             let mut name = request.name.clone();
-            let asker = Asker::Caller {
+            let source = InstallSource::Caller {
                 began: Instant::now(),
             };
-            let installed = dae.install_named(request, asker, &mut name, &begin).await;
+            let call = (request, source);
+            let installed = dae.install_named(call, &mut name, &begin).await;
             let name = name.unwrap_or_else(|| DAE_NAME.to_owned());
             dae.inner.note_outcome(&name, change, &installed);
             installed
@@ -73,14 +76,15 @@ impl Dae {
     ) -> Result<Installed, Fault> {
         self.carry_through(|dae, begin| async move {
             let mut name = request.name.clone();
-            let asker = Asker::Watch;
-            let installed = dae.install_named(request, asker, &mut name, &begin).await;
+            let call = (request, InstallSource::Watch);
+            let installed = dae.install_named(call, &mut name, &begin).await;
             let is_incomplete = |fault: &Fault| {
                 matches!(fault.kind(), FaultKind::Incomplete | FaultKind::NameTaken)
             };
             let name = name.unwrap_or_else(|| DAE_NAME.to_owned());
             if !installed.as_ref().is_err_and(is_incomplete) {
-                dae.inner.note_outcome(&name, NEW_FILE, &installed);
+                dae.inner
+                    .note_outcome(&name, ChangeKind::NewFile, &installed);
             }
             installed
         })
@@ -90,42 +94,28 @@ impl Dae {
     /// Installs a file. Stores the daemon's name in `known_name` as soon as it is known.
     async fn install_named(
         &self,
-        mut request: InstallRequest,
-        asker: Asker,
+        (request, source): (InstallRequest, InstallSource),
         known_name: &mut Option<String>,
         begin: &Arc<ChangeStart>,
     ) -> Result<Installed, Fault> {
-        let began = Instant::now();
-        request::check_request(&request)?;
-        request.file = self.inner.home.path_through(&request.file);
-        // Read the file within the turn of the name: of many simultaneous requests, the last content wins.
-        let early_turn = match &request.name {
-            Some(name) => Some(self.inner.turn(name).await),
-            None => None,
-        };
-        let staged = self.inner.stage_for(&request).await?;
-        let own_name = || staged.artefact.manifest.name.clone();
-        let name = request.name.clone().unwrap_or_else(own_name);
-        registry::check_name(&name).map_err(Fault::failed)?;
-        *known_name = Some(name.clone());
-        let _turn = match early_turn {
-            Some(turn) => turn,
-            None => self.inner.turn(&name).await,
-        };
-        check_there(&request)?;
-        let (inner, artefact) = (&self.inner, Arc::clone(&staged.artefact));
-        let done = inner.is_done_already(&request, &artefact.hash, asker);
-        if let (Some(done), Some(daemon)) = (done, inner.daemon(&name)) {
-            return Ok(installed(&daemon, &artefact, done, began));
+        let (began, inner) = (Instant::now(), &self.inner);
+        let in_turn = inner.install_in_turn(request, known_name, begin).await;
+        let (order, staged, _turn) = in_turn?;
+        let done = inner.is_done_already(&order, source);
+        if let (Some(done), Some(daemon)) = (done, inner.daemon(&order.name)) {
+            return Ok(installed(&daemon, &order.artefact, done, began));
         }
-        let request = (request, begin);
-        let result = inner.install(&name, request, Arc::clone(&artefact)).await;
+        let result = inner.install(&order).await;
         drop(staged);
-        self.inner.tidy();
-        let (daemon, done, earlier_state) = result?;
+        inner.tidy().await;
+        let InstallResult {
+            daemon,
+            done,
+            earlier_state,
+        } = result?;
         Ok(Installed {
             earlier_state,
-            ..installed(&daemon, &artefact, done, began)
+            ..installed(&daemon, &order.artefact, done, began)
         })
     }
 
@@ -137,8 +127,7 @@ impl Dae {
     /// then.
     pub async fn reload(&self, name: &str, is_fresh: bool) -> Result<Installed, Fault> {
         self.inner.known(name)?;
-        let entry = lock(&self.inner.registry).daemons.get(name).cloned();
-        let entry = entry.ok_or_else(|| self.inner.unknown(name))?;
+        let entry = self.inner.entry(name)?;
         let no_source = || {
             Fault::failed(format!(
                 "{name}: nobody knows what file it was installed from; install it again"
@@ -154,7 +143,7 @@ impl Dae {
             drop_in: entry.drop_in,
             ..InstallRequest::default()
         };
-        self.install_as(RELOAD, request).await
+        self.install_as(ChangeKind::Reload, request).await
     }
 
     /// Returns a daemon's state: `{"version": …, "data": …}`.
@@ -207,8 +196,8 @@ impl Dae {
         let name = name.to_owned();
         self.carry_through(|dae, begin| async move {
             let change = match mode {
-                Mode::Subprocess => "isolate",
-                Mode::InProcess => "embed",
+                Mode::Subprocess => ChangeKind::Isolate,
+                Mode::InProcess => ChangeKind::Embed,
             };
             let moved = dae.set_mode_now(&name, mode, &begin).await;
             dae.inner.note_outcome(&name, change, &moved);
@@ -224,7 +213,7 @@ impl Dae {
         begin: &Arc<ChangeStart>,
     ) -> Result<Changed, Fault> {
         let began = Instant::now();
-        let _turn = self.inner.turn(name).await;
+        let _turn = self.inner.running.turn(name).await;
         let daemon = self.inner.known(name)?;
         let glance = daemon.glance();
         let spec = DaemonSpec {
@@ -243,11 +232,7 @@ impl Dae {
             _ => daemon.replace(begin, (spec, StartFrom::Kept)).await,
         };
         moved.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
-        self.inner.keep(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.mode = mode;
-            }
-        })?;
+        self.inner.keep(name, |entry| entry.mode = mode).await?;
         let note = match matches!(glance.state, DaemonState::Stopped | DaemonState::Finished) {
             true => format!("its mode is {} from the next start on", mode.as_str()),
             false => String::new(),
@@ -262,7 +247,7 @@ impl Dae {
         let name = name.to_owned();
         self.carry_through(move |dae, begin| async move {
             let made = dae.change_now(&name, act, &begin).await;
-            dae.inner.note_outcome(&name, act.word(), &made);
+            dae.inner.note_outcome(&name, act.kind(), &made);
             made
         })
         .await
@@ -275,7 +260,7 @@ impl Dae {
         begin: &Arc<ChangeStart>,
     ) -> Result<Changed, Fault> {
         let began = Instant::now();
-        let _turn = self.inner.turn(name).await;
+        let _turn = self.inner.running.turn(name).await;
         let daemon = self.inner.known(name)?;
         let made = match act {
             StateChange::Start => daemon.start(begin).await.map(drop),
@@ -289,12 +274,11 @@ impl Dae {
         };
         made.map_err(|text| Fault::failed(format!("{name}: {text}")))?;
         let port = daemon.port();
-        self.inner.keep(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.desired = act.desired();
-                entry.port = port.or(entry.port);
-            }
-        })?;
+        let recorded = self.inner.keep(name, |entry| {
+            entry.desired = act.desired();
+            entry.port = port.or(entry.port);
+        });
+        recorded.await?;
         changed(&daemon, began)
     }
 }
@@ -308,11 +292,11 @@ enum StateChange {
 }
 
 impl StateChange {
-    fn word(self) -> &'static str {
+    fn kind(self) -> ChangeKind {
         match self {
-            StateChange::Start => "start",
-            StateChange::Stop => "stop",
-            StateChange::Restart => "restart",
+            StateChange::Start => ChangeKind::Start,
+            StateChange::Stop => ChangeKind::Stop,
+            StateChange::Restart => ChangeKind::Restart,
         }
     }
 
@@ -326,17 +310,6 @@ impl StateChange {
 
 pub(super) fn abandoned(name: &str) -> Fault {
     Fault::failed(format!("{name}: the caller has gone; nothing was changed"))
-}
-
-/// Refuses a drop-in whose file has gone while the request waited for its turn.
-fn check_there(request: &InstallRequest) -> Result<(), Fault> {
-    match request.drop_in && !request.file.exists() {
-        true => Err(Fault::failed(format!(
-            "{} has gone again; nothing was changed",
-            request.file.display()
-        ))),
-        false => Ok(()),
-    }
 }
 
 /// Returns the fault for a refused change, including which generation runs on.
@@ -391,10 +364,61 @@ fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
 }
 
 impl Inner {
-    /// Records a change that has been made.
-    pub(super) fn keep(&self, change: impl FnOnce(&mut registry::Registry)) -> Result<(), Fault> {
-        let kept = self.change_registry(change);
-        kept.map_err(|error| {
+    /// Checks a request, waits for its daemon's turn and stages its file. The staged file is protected, and the turn
+    /// lasts, until the caller drops them.
+    async fn install_in_turn(
+        self: &Arc<Self>,
+        mut request: InstallRequest,
+        known_name: &mut Option<String>,
+        begin: &Arc<ChangeStart>,
+    ) -> Result<(InstallOrder, StagedPlugin, OwnedMutexGuard<()>), Fault> {
+        install_plan::check_request(&request)?;
+        let file = request.file.clone();
+        let known = self.on_disk(move |inner| inner.home.path_through(&file));
+        request.file = known.await?;
+        // Read the file within the turn of the name: of many simultaneous requests, the last content wins.
+        let early_turn = match &request.name {
+            Some(name) => Some(self.running.turn(name).await),
+            None => None,
+        };
+        let staged = self.stage_for(&request).await?;
+        let artefact = Arc::clone(&staged.artefact);
+        let name = install_plan::daemon_name(&request, &artefact.manifest)?;
+        *known_name = Some(name.clone());
+        let turn = match early_turn {
+            Some(turn) => turn,
+            None => self.running.turn(&name).await,
+        };
+        let order = InstallOrder {
+            is_there: self.is_there(&request).await?,
+            begin: Arc::clone(begin),
+            name,
+            request,
+            artefact,
+        };
+        Ok((order, staged, turn))
+    }
+
+    /// Returns whether a drop-in's file is still there, after the request has waited for its turn. Any other file may
+    /// have gone.
+    async fn is_there(self: &Arc<Self>, request: &InstallRequest) -> Result<bool, Fault> {
+        let file = request.file.clone();
+        match request.drop_in {
+            true => self.on_disk(move |_| file.exists()).await,
+            false => Ok(true),
+        }
+    }
+
+    /// Records a change that has been made in the entry of its daemon.
+    pub(super) async fn keep(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Entry) + Send,
+    ) -> Result<(), Fault> {
+        let kept = self.change_registry(|registry| {
+            registry.daemons.get_mut(name).map(change);
+        });
+        kept.await.map_err(|error| {
             Fault::failed(format!("it is done, but won't outlive the host: {error:#}"))
         })
     }
@@ -411,7 +435,7 @@ impl Inner {
     }
 
     pub(super) fn known(&self, name: &str) -> Result<Arc<Daemon>, Fault> {
-        if let Some(reason) = lock(&self.lost).get(name) {
+        if let Some(reason) = self.catalogue.why_lost(name) {
             return Err(Fault::failed(format!(
                 "{name} could not be brought back: {reason}"
             )));
@@ -426,28 +450,16 @@ impl Inner {
                 std::process::id()
             ));
         }
-        if let Some(fault) = self.foreign_fault(name) {
+        if let Some(fault) = self.running.foreign.fault(name) {
             return fault;
         }
-        let daemons = lock(&self.daemons);
-        let near = dae_common_tcp::nearest(name, daemons.keys().map(String::as_str));
-        let hint = near.map_or_else(
+        let hint = self.running.nearest(name).map_or_else(
             || "`list` shows all".to_owned(),
             |near| format!("did you mean {near}?"),
         );
         Fault {
             kind: FaultKind::UnknownDaemon,
             text: format!("there is no daemon {name}; {hint}"),
-        }
-    }
-
-    pub(super) fn tidy(&self) {
-        self.watch_anew.notify_one();
-        if let Err(error) = self.sweep() {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "the store could not be tidied"
-            );
         }
     }
 }

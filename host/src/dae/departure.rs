@@ -10,13 +10,15 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::change::abandoned;
-use super::{Dae, Fault, Inner, lock, rollback};
-use crate::supervise::StartFrom;
-use dae_store::archive::{self, Archive, Departure};
+use super::{Dae, Fault, Inner, rollback};
+use crate::supervise::{DaemonDisk, StartFrom};
+use dae_store::archive::RemovedItem;
+use dae_store::blocking;
 use dae_store::registry::Entry;
-use dae_store::report::{InstallRequest, RollbackRequest, UninstallRequest, Uninstalled};
-use dae_store::retention;
+use dae_store::report::{RollbackRequest, UninstallRequest, Uninstalled};
+use dae_store::snapshots::KeptState;
 use dae_store::tasks;
+use dae_store::uninstall;
 
 /// The interval between two sweeps of the archive. So the week's retention is exact to the hour.
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -24,8 +26,17 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// The occasion of an uninstall: a request, or a drop-in file that has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UninstallOccasion {
-    Asked,
+    Requested,
     FileGone,
+}
+
+/// A daemon that has ended and whose entry is removed, and what its uninstall still needs.
+struct LeftDaemon {
+    request: UninstallRequest,
+    entry: Option<Entry>,
+    occasion: UninstallOccasion,
+    /// The id of the note that it leaves.
+    noted: Option<String>,
 }
 
 impl Dae {
@@ -48,12 +59,12 @@ impl Dae {
     /// As for [`Dae::uninstall`].
     pub async fn uninstall_with(&self, request: UninstallRequest) -> Result<Uninstalled, Fault> {
         self.carry_through(|dae, begin| async move {
-            let _turn = dae.inner.turn(&request.name).await;
+            let _turn = dae.inner.running.turn(&request.name).await;
             if !begin.begin() {
                 return Err(abandoned(&request.name));
             }
             dae.inner
-                .uninstall(&request, UninstallOccasion::Asked)
+                .uninstall(&request, UninstallOccasion::Requested)
                 .await
         })
         .await
@@ -64,14 +75,16 @@ impl Dae {
     /// # Errors
     /// Fails if the registry can't be written.
     pub(super) async fn rename_source(&self, name: &str, file: &Path) -> Result<(), Fault> {
-        let _turn = self.inner.turn(name).await;
+        let _turn = self.inner.running.turn(name).await;
         let home = &self.inner.home.data;
         let renamed = self.inner.change_registry(|registry| {
             if let Some(entry) = registry.daemons.get_mut(name) {
                 entry.set_source(home, file);
             }
         });
-        renamed.map_err(|error| Fault::failed(format!("{error:#}")))
+        renamed
+            .await
+            .map_err(|error| Fault::failed(format!("{error:#}")))
     }
 
     /// Uninstalls a drop-in whose file has gone. Returns `None` if the file is there again.
@@ -80,10 +93,14 @@ impl Dae {
         name: &str,
         file: &Path,
     ) -> Result<Option<Uninstalled>, Fault> {
-        let _turn = self.inner.turn(name).await;
-        let entry = lock(&self.inner.registry).daemons.get(name).cloned();
+        let _turn = self.inner.running.turn(name).await;
+        let entry = self.inner.catalogue.entry(name);
         let source = entry.and_then(|entry| entry.source_in(&self.inner.home.data));
-        let is_back = file.is_file() && file.starts_with(self.inner.home.drop_in_dir());
+        let look = {
+            let file = file.to_owned();
+            self.inner.on_disk(move |_| file.is_file())
+        };
+        let is_back = look.await? && file.starts_with(self.inner.home.drop_in_dir());
         if source.as_deref() != Some(file) || is_back {
             return Ok(None);
         }
@@ -101,59 +118,90 @@ impl Dae {
 
 impl Inner {
     async fn uninstall(
-        &self,
+        self: &Arc<Self>,
         request: &UninstallRequest,
         occasion: UninstallOccasion,
     ) -> Result<Uninstalled, Fault> {
         let name = request.name.as_str();
         let daemon = self.daemon(name);
-        if daemon.is_none() && !lock(&self.lost).contains_key(name) {
-            return self.purge_past(request);
+        if daemon.is_none() && self.catalogue.why_lost(name).is_none() {
+            return self.purge_past(request).await;
         }
-        let entry = lock(&self.registry).daemons.get(name).cloned();
-        let noted = note_leaving(&self.shared.past, request, entry.as_ref());
-        let forgotten = self.change_registry(|registry| {
-            registry.daemons.remove(name);
-        });
-        if let Err(error) = forgotten {
-            take_back(&self.shared.past, request, noted);
-            return Err(Fault::failed(format!("{error:#}")));
-        }
-        lock(&self.lost).remove(name);
-        lock(&self.refusals).remove(name);
-        lock(&self.daemons).remove(name);
+        let entry = self.catalogue.entry(name);
+        let noted = self.remove_entry(request, entry.as_ref()).await?;
+        self.catalogue.forget(name);
+        self.running.remove(name);
         if let Some(daemon) = daemon
             && let Err(text) = daemon.end().await
         {
             tracing::warn!(daemon = name, "{text}");
         }
-        let mut uninstalled = leave(
-            &self.shared.past,
-            &self.shared.states,
-            request,
-            entry.clone(),
-        );
-        self.shared.journal.close(name);
-        if uninstalled.note.is_empty() {
-            take_back(&self.shared.past, request, noted);
-        }
-        if let (Some(file), UninstallOccasion::Asked) =
-            (self.dropped_file(entry.as_ref()), occasion)
-        {
-            move_aside(&file, &mut uninstalled);
-        }
-        let told = uninstalled.to_string();
-        tracing::info!(daemon = name, "{told}");
-        self.tidy();
+        let left = LeftDaemon {
+            request: request.clone(),
+            entry,
+            occasion,
+            noted,
+        };
+        let uninstalled = self.on_disk(move |inner| inner.put_away(left)).await?;
+        let text = uninstalled.to_string();
+        tracing::info!(daemon = name, "{text}");
+        self.tidy().await;
         Ok(uninstalled)
     }
 
+    /// Removes a daemon's entry from the registry. Returns the id of the note that it leaves in the archive, in case the
+    /// host ends before the uninstall does.
+    async fn remove_entry(
+        self: &Arc<Self>,
+        request: &UninstallRequest,
+        entry: Option<&Entry>,
+    ) -> Result<Option<String>, Fault> {
+        let (noting, entry) = (request.clone(), entry.cloned());
+        let note = move |inner: &Inner| {
+            uninstall::note_leaving(&inner.shared.disk.archive, &noting, entry.as_ref())
+        };
+        let noted = self.on_disk(note).await?;
+        let removed = self.change_registry(|registry| {
+            registry.daemons.remove(&request.name);
+        });
+        let Err(error) = removed.await else {
+            return Ok(noted);
+        };
+        let request = request.clone();
+        let undo =
+            move |inner: &Inner| uninstall::take_back(&inner.shared.disk.archive, &request, noted);
+        self.on_disk(undo).await?;
+        Err(Fault::failed(format!("{error:#}")))
+    }
+
+    /// Archives or removes what a daemon has left, which the registry doesn't name any more. Blocks.
+    fn put_away(&self, left: LeftDaemon) -> Uninstalled {
+        let DaemonDisk { states, archive } = &self.shared.disk;
+        let file = self.dropped_file(left.entry.as_ref());
+        let mut uninstalled = uninstall::leave(archive, states, &left.request, left.entry);
+        self.shared.journal.close(&left.request.name);
+        if uninstalled.note.is_empty() {
+            uninstall::take_back(archive, &left.request, left.noted);
+        }
+        if let (Some(file), UninstallOccasion::Requested) = (file, left.occasion) {
+            uninstall::move_aside(&file, &mut uninstalled);
+        }
+        uninstalled
+    }
+
     /// Removes what is kept of an uninstalled daemon, if the request says so.
-    fn purge_past(&self, request: &UninstallRequest) -> Result<Uninstalled, Fault> {
+    async fn purge_past(
+        self: &Arc<Self>,
+        request: &UninstallRequest,
+    ) -> Result<Uninstalled, Fault> {
         let name = request.name.as_str();
-        let purged = request.purge.then(|| self.shared.past.purge(name));
-        self.shared.journal.close(name);
-        match purged {
+        let (purges, daemon) = (request.purge, name.to_owned());
+        let purged = self.on_disk(move |inner| {
+            let purged = purges.then(|| inner.shared.disk.archive.purge(&daemon));
+            inner.shared.journal.close(&daemon);
+            purged
+        });
+        match purged.await? {
             Some(Ok(true)) => Ok(Uninstalled::purged(name)),
             Some(Err(error)) => Err(Fault::failed(format!("{name}: {error:#}"))),
             _ => Err(self.unknown(name)),
@@ -165,36 +213,24 @@ impl Inner {
         dropped.source_in(&self.home.data)
     }
 
-    /// Returns what an installed daemon starts from. A drop-in that returns continues from its state. Any other new
-    /// daemon starts without an earlier daemon's state, unless the request names one.
-    pub(super) fn start_from(
-        &self,
+    /// Reads an archived state: the newest one (`last`), or the one with the id `which`.
+    pub(super) async fn archived(
+        self: &Arc<Self>,
         name: &str,
-        request: &InstallRequest,
-        is_known: bool,
-        departed: Option<&Departure>,
-    ) -> Result<StartFrom, Fault> {
-        if let Some(which) = &request.state {
-            let state = self.shared.past.state(name, which);
-            let state = state.map_err(|error| Fault::failed(format!("{error:#}")))?;
-            return Ok(StartFrom::State(Box::new(state)));
-        }
-        if request.fresh {
-            return Ok(StartFrom::Nothing);
-        }
-        if is_known {
-            return Ok(StartFrom::Kept);
-        }
-        let returned = departed.filter(|departed| request.drop_in && departed.is_drop_in());
-        let state = returned.and_then(|departed| departed.state.clone());
-        Ok(state.map_or(StartFrom::Nothing, |state| {
-            StartFrom::State(Box::new(state))
-        }))
+        which: String,
+    ) -> Result<KeptState, Fault> {
+        let name = name.to_owned();
+        let state = self.on_disk(move |inner| inner.shared.disk.archive.state(&name, &which));
+        let state = state.await?;
+        state.map_err(|error| Fault::failed(format!("{error:#}")))
     }
 
     /// Returns what a rollback goes back to: the code, and what it starts from. If the last change set a state
     /// aside, returns the code that left that state, with the state.
-    pub(super) fn way_back(&self, request: &RollbackRequest) -> Result<(String, StartFrom), Fault> {
+    pub(super) async fn way_back(
+        self: &Arc<Self>,
+        request: &RollbackRequest,
+    ) -> Result<(String, StartFrom), Fault> {
         let name = request.name.as_str();
         let entry = self.entry(name)?;
         let is_plain = request.to.is_none() && !request.fresh;
@@ -202,7 +238,7 @@ impl Inner {
         let aside = entry.set_aside.as_ref().filter(|_| is_plain);
         let aside = aside.filter(|aside| aside.hash == entry.hash || previous == Some(&aside.hash));
         if let Some(aside) = aside
-            && let Ok(state) = self.shared.past.state(name, &aside.state)
+            && let Ok(state) = self.archived(name, aside.state.clone()).await
         {
             return Ok((aside.hash.clone(), StartFrom::State(Box::new(state))));
         }
@@ -216,18 +252,17 @@ impl Inner {
     }
 
     /// Completes the uninstalls that a killed host had begun. The state of a daemon that is not in the registry is
-    /// archived like that of any other.
+    /// archived like that of any other. Blocks.
     pub(super) fn finish_uninstalls(&self) {
-        let (past, states) = (&self.shared.past, &self.shared.states);
-        let registry = lock(&self.registry);
+        let DaemonDisk { states, archive } = &self.shared.disk;
         let mut names = states.names().unwrap_or_default();
-        names.retain(|name| !registry.daemons.contains_key(name));
-        drop(registry);
+        let installed: HashSet<String> = self.catalogue.names();
+        names.retain(|name| !installed.contains(name));
         for name in names {
-            let noted = past.last_uninstall(&name);
+            let noted = archive.last_uninstall(&name);
             let noted = noted.filter(|departure| departure.state.is_none());
             let entry = noted.and_then(|departure| departure.entry);
-            match past.leave(states, &name, entry) {
+            match archive.leave(states, &name, entry) {
                 Ok(_) => tracing::info!(
                     daemon = name,
                     "its uninstall was cut short by the host's end, and is made now"
@@ -249,8 +284,7 @@ impl Inner {
             async move {
                 while let Some(inner) = inner.upgrade() {
                     // If no thread is available, or it panics, the next round does it.
-                    if let Err(why) = dae_store::blocking::run(move || inner.sweep_past_now()).await
-                    {
+                    if let Err(why) = blocking::run(move || inner.sweep_past_now()).await {
                         tracing::warn!("what has left is not tidied now: {why}");
                     }
                     tokio::time::sleep(SWEEP_EVERY).await;
@@ -261,10 +295,10 @@ impl Inner {
     }
 
     pub(super) fn sweep_past_now(&self) {
-        let installed: HashSet<String> = lock(&self.registry).daemons.keys().cloned().collect();
-        match self.shared.past.sweep(&installed, Timestamp::now()) {
+        let installed: HashSet<String> = self.catalogue.names();
+        match self.shared.disk.archive.sweep(&installed, Timestamp::now()) {
             Ok(removed) => {
-                for archive::RemovedItem { daemon, what, why } in removed {
+                for RemovedItem { daemon, what, why } in removed {
                     self.shared.journal.close(&daemon);
                     tracing::info!(daemon, why, "its {what}, kept since it left, is removed");
                 }
@@ -273,80 +307,6 @@ impl Inner {
                 let error = format!("{error:#}");
                 tracing::warn!(error, "what has left could not be tidied");
             }
-        }
-    }
-}
-
-/// Refuses a request that asks both for a state and for none.
-pub(crate) fn check_state_wish(request: &InstallRequest) -> Result<(), Fault> {
-    match request.fresh && request.state.is_some() {
-        true => Err(Fault::bad_arguments(
-            "`fresh` starts without a state and `state` from one; ask for one of the two"
-                .to_owned(),
-        )),
-        false => Ok(()),
-    }
-}
-
-/// Notes how a daemon is run, before the registry forgets it. An error of the disk is ignored: either the
-/// registry's own change fails too, or the note isn't needed.
-pub fn note_leaving(
-    past: &Archive,
-    request: &UninstallRequest,
-    entry: Option<&Entry>,
-) -> Option<String> {
-    let entry = entry.filter(|_| !request.purge)?;
-    past.note_leaving(&request.name, entry.clone())
-        .ok()
-        .flatten()
-}
-
-/// Removes a note that isn't needed any more.
-pub fn take_back(past: &Archive, request: &UninstallRequest, noted: Option<String>) {
-    if let Some(id) = noted {
-        past.take_back(&request.name, &id);
-    }
-}
-
-/// Archives or removes what a daemon leaves, and returns the result. If the state can't be archived, it stays where
-/// it is.
-pub fn leave(
-    past: &Archive,
-    states: &dae_store::snapshots::Snapshots,
-    request: &UninstallRequest,
-    entry: Option<Entry>,
-) -> Uninstalled {
-    let name = request.name.as_str();
-    let mut uninstalled = Uninstalled::purged(name);
-    let left = match request.purge {
-        true => states
-            .forget(name)
-            .and_then(|()| past.purge(name))
-            .map(|_| None),
-        false => past.leave(states, name, entry),
-    };
-    match left {
-        Ok(state_bytes) => uninstalled.state_bytes = state_bytes,
-        Err(error) => {
-            let what = if request.purge { "removed" } else { "moved" };
-            uninstalled.note = format!("its state could not be {what}, and stays: {error:#}");
-        }
-    }
-    if !request.purge {
-        uninstalled.kept_until = Some(retention::kept_until(Timestamp::now()));
-    }
-    uninstalled
-}
-
-/// Moves a drop-in's file out of the way, and notes the result in `uninstalled`.
-pub fn move_aside(file: &Path, uninstalled: &mut Uninstalled) {
-    match archive::move_aside(file) {
-        Ok(moved_to) => uninstalled.moved_to = moved_to,
-        Err(error) => {
-            uninstalled.note = format!(
-                "its file {} is still in the drop-in directory ({error}), and runs again at the next start of a host unless it is removed",
-                file.display()
-            );
         }
     }
 }

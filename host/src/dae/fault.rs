@@ -6,6 +6,7 @@
 use std::fmt;
 
 use dae_store::daemon_state::DaemonState;
+use dae_store::install_plan::{InstallRefusal, RefusalKind};
 use dae_store::manifest;
 
 /// The reason why a change was not made, for a person. Its kind decides the program's exit code.
@@ -89,6 +90,19 @@ impl Fault {
                 FaultKind::Failed
             },
             text: format!("{error:#}"),
+        }
+    }
+}
+
+impl From<InstallRefusal> for Fault {
+    fn from(refusal: InstallRefusal) -> Self {
+        Fault {
+            kind: match refusal.kind() {
+                RefusalKind::BadArguments => FaultKind::BadArguments,
+                RefusalKind::NameTaken => FaultKind::NameTaken,
+                RefusalKind::Failed => FaultKind::Failed,
+            },
+            text: refusal.to_string(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and never in their way.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -11,7 +11,9 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, lock};
-use crate::discover::ForeignDaemon;
+use crate::discover::{Discovery, ForeignDaemon};
+use dae_runtime::peers::directory::{Directory, ForeignAddress};
+use dae_store::config::Config;
 use dae_store::durations;
 use dae_store::report::{Credential, Scan, Status};
 use dae_store::tasks;
@@ -23,27 +25,37 @@ pub(super) struct Announced {
     port: u16,
 }
 
+/// The foreign daemons of an ecosystem, and their place in its name directory.
+#[derive(Debug)]
+pub(super) struct ForeignSet {
+    discovery: Arc<Discovery>,
+    directory: Arc<Directory>,
+    /// Held while the list is read and published, and while names are read and reserved, so that what is published or
+    /// reserved last is the latest.
+    publishing: Mutex<()>,
+}
+
 impl Dae {
     /// Looks for foreign daemons now, and returns all known ones.
     ///
     /// # Errors
     /// Fails if the system doesn't tell which sockets listen on this machine.
     pub async fn scan(&self) -> Result<Scan, Fault> {
-        let inner = &self.inner;
+        let running = &self.inner.running;
         let begun = Instant::now();
-        let tally = inner.foreign.scan(inner.own_processes()).await;
+        let tally = running.foreign.discovery.scan(running.processes()).await;
         let tally = tally.map_err(|error| {
             Fault::failed(format!(
                 "the sockets of this machine can't be looked at: {error}"
             ))
         })?;
-        inner.share_others_now();
+        running.foreign.publish();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Ok(Scan {
-            daemons: inner.foreign_statuses(),
-            refused: inner.foreign.refused(),
+            daemons: running.foreign.statuses(),
+            refused: running.foreign.discovery.refused(),
             sockets: count(tally.sockets),
-            asked: count(tally.asked),
+            asked: count(tally.probed),
             hidden: count(tally.hidden),
             ms: durations::in_ms(begun.elapsed()),
         })
@@ -51,72 +63,53 @@ impl Dae {
 
     /// Handles a daemon that announces itself. Returns its credential with the name that it is listed under.
     pub(super) async fn announce(&self, announced: &Announced) -> Result<Credential, Fault> {
-        let inner = &self.inner;
-        let own = inner.own_processes();
-        let listed = inner.foreign.announce(announced.port, own).await;
-        inner.share_others_now();
+        let running = &self.inner.running;
+        let (discovery, own) = (&running.foreign.discovery, running.processes());
+        let listed = discovery.announce(announced.port, own).await;
+        running.foreign.publish();
         listed.map_err(Fault::failed)
     }
 }
 
-impl Inner {
-    /// Looks for foreign daemons at intervals, until the task is aborted or the ecosystem is gone.
-    pub(super) fn look_for_others(self: &Arc<Self>) -> JoinHandle<()> {
-        let every = durations::ms(self.shared.config.scan_ms);
-        let inner: Weak<Inner> = Arc::downgrade(self);
-        let foreign = Arc::clone(&self.foreign);
-        tasks::keep_alive(&Handle::current(), "scan", move || {
-            let inner = Weak::clone(&inner);
-            let own = move || inner.upgrade().map(|inner| inner.own_processes());
-            Arc::clone(&foreign).run(every, own)
-        })
+impl ForeignSet {
+    /// Creates an empty set, which publishes to `directory`.
+    pub(super) fn new(config: &Config, directory: Arc<Directory>) -> Self {
+        ForeignSet {
+            discovery: Discovery::new(config),
+            directory,
+            publishing: Mutex::default(),
+        }
     }
 
-    /// Returns the processes that this host's daemons run in. What listens there is no foreign daemon.
-    fn own_processes(&self) -> Vec<u32> {
-        let daemons = lock(&self.daemons);
-        let processes = daemons.values().filter_map(|one| one.pid());
-        // Most daemons run in this process.
-        let different: BTreeSet<u32> = processes.collect();
-        different.into_iter().collect()
+    /// Reserves the present names of this host's daemons, so that no foreign daemon is listed under one of them.
+    pub(super) fn reserve(&self, names: impl FnOnce() -> BTreeSet<String>) {
+        let _latest = lock(&self.publishing);
+        self.discovery.reserve(names());
     }
 
-    /// Reserves names, so that no foreign daemon is listed under a name of the registry.
-    pub(super) fn reserve_names(&self, names: impl Iterator<Item = String>) {
-        self.foreign.reserve(names.collect());
-    }
-
-    pub(super) fn foreign_statuses(&self) -> Vec<Status> {
-        self.foreign.list().into_iter().map(status).collect()
-    }
-
-    pub(super) fn foreign_status(&self, name: &str) -> Option<Status> {
-        self.foreign.find(name).map(status)
-    }
-
-    /// Publishes the believed foreign daemons to the name directory whenever they change, until the task is
-    /// aborted.
-    pub(super) fn share_others(self: &Arc<Self>) -> JoinHandle<()> {
-        let inner = Arc::downgrade(self);
-        let make = move || share_others(Weak::clone(&inner));
-        tasks::keep_alive(&Handle::current(), "the share of foreign daemons", make)
-    }
-
-    /// Publishes them at once, before an answer that mentions them.
-    fn share_others_now(&self) {
-        let _turn = lock(&self.sharing);
-        let all = self.foreign.list();
+    /// Publishes the believed foreign daemons to the name directory at once, before an answer that mentions them.
+    fn publish(&self) {
+        let _latest = lock(&self.publishing);
+        let all = self.discovery.list();
         let believed = all.into_iter().filter(|one| one.doubt.is_none());
-        let shared = believed.map(|one| dae_runtime::peers::directory::ForeignAddress {
+        let addresses = believed.map(|one| ForeignAddress {
             credential: one.credential(),
             address: one.address,
         });
-        self.shared.directory.set_foreign(shared);
+        self.directory.set_foreign(addresses);
+    }
+
+    pub(super) fn statuses(&self) -> Vec<Status> {
+        self.discovery.list().into_iter().map(status).collect()
+    }
+
+    pub(super) fn status(&self, name: &str) -> Option<Status> {
+        self.discovery.find(name).map(status)
     }
 
     /// Returns the credential of the foreign daemon that is listed under that name, or `None` if there is none.
-    pub(super) fn find_foreign(&self, name: &str) -> Option<Result<Credential, Fault>> {
-        let one = self.foreign.find(name)?;
+    pub(super) fn find(&self, name: &str) -> Option<Result<Credential, Fault>> {
+        let one = self.discovery.find(name)?;
         let text = |doubt| format!("{name} is an impostor: {doubt}");
         Some(match &one.doubt {
             None => Ok(one.credential()),
@@ -125,8 +118,8 @@ impl Inner {
     }
 
     /// Returns why a change can't be made to that name, if it is a foreign daemon's.
-    pub(super) fn foreign_fault(&self, name: &str) -> Option<Fault> {
-        let one = self.foreign.find(name)?;
+    pub(super) fn fault(&self, name: &str) -> Option<Fault> {
+        let one = self.discovery.find(name)?;
         Some(Fault {
             kind: FaultKind::Failed,
             text: format!(
@@ -137,16 +130,40 @@ impl Inner {
     }
 }
 
-async fn share_others(inner: Weak<Inner>) {
-    let subscribed = inner.upgrade().map(|inner| inner.foreign.subscribe());
+impl Inner {
+    /// Looks for foreign daemons at intervals, until the task is aborted or the ecosystem is gone.
+    pub(super) fn look_for_foreign(self: &Arc<Self>) -> JoinHandle<()> {
+        let every = durations::ms(self.shared.config.scan_ms);
+        let inner: Weak<Inner> = Arc::downgrade(self);
+        let discovery = Arc::clone(&self.running.foreign.discovery);
+        tasks::keep_alive(&Handle::current(), "scan", move || {
+            let inner = Weak::clone(&inner);
+            let own = move || inner.upgrade().map(|inner| inner.running.processes());
+            Arc::clone(&discovery).run(every, own)
+        })
+    }
+
+    /// Publishes the believed foreign daemons to the name directory whenever they change, until the task is
+    /// aborted.
+    pub(super) fn publish_foreign(self: &Arc<Self>) -> JoinHandle<()> {
+        let inner = Arc::downgrade(self);
+        let make = move || publish_foreign(Weak::clone(&inner));
+        tasks::keep_alive(&Handle::current(), "the share of foreign daemons", make)
+    }
+}
+
+async fn publish_foreign(inner: Weak<Inner>) {
+    let subscribed = inner
+        .upgrade()
+        .map(|inner| inner.running.foreign.discovery.subscribe());
     let Some(mut changes) = subscribed else {
         return;
     };
     loop {
         let Some(inner) = inner.upgrade() else { return };
-        inner.share_others_now();
+        inner.running.foreign.publish();
         drop(inner);
-        // A lagged receiver loses nothing: each round shares the whole list.
+        // A lagged receiver loses nothing: each round publishes the whole list.
         if matches!(changes.recv().await, Err(RecvError::Closed)) {
             return;
         }

@@ -1,7 +1,8 @@
-//! An install, from its decision to the registry: the new file runs, or waits if the daemon's owner has stopped it.
+//! An install, from its plan to the registry: the new file runs, or waits if the daemon's owner has stopped it.
 //!
-//! The daemon answers before the registry names the file, and the registry is on the disk before the caller gets
-//! the result. A failure on the way leaves the daemon as it was.
+//! All rules stand in [`dae_store::install_plan`]; this file carries the plan out. The daemon answers before the registry
+//! names the file, and the registry is on the disk before the caller gets the result. A failure on the way leaves the
+//! daemon as it was.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,30 +10,52 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::change::{abandoned, refused};
-use super::request::{self, InstallBasis, InstallDecision};
 use super::restore::spec_of;
-use super::{Fault, Inner, lock};
+use super::{Fault, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::archive::Departure;
 use dae_store::daemon_state::DaemonState;
+use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::plugin_store::Artefact;
-use dae_store::registry::{Desired, Entry, SetAside};
+use dae_store::registry::{Desired, Entry, Registry};
 use dae_store::report::InstallRequest;
 
-/// An install that may be carried out.
-struct PlannedInstall {
-    entry: Entry,
-    spec: DaemonSpec,
-    from: StartFrom,
-    /// The hash of the file that was installed before.
-    before: Option<String>,
+/// A request in the turn of its daemon, whose file is in the plugin store.
+pub(super) struct InstallOrder {
+    pub(super) name: String,
+    pub(super) request: InstallRequest,
+    pub(super) artefact: Arc<Artefact>,
+    /// False if the file itself has gone since it was copied.
+    pub(super) is_there: bool,
+    pub(super) begin: Arc<ChangeStart>,
+}
+
+/// The result of an accepted install.
+pub(super) struct InstallResult {
+    pub(super) daemon: Arc<Daemon>,
+    pub(super) done: OrderResult,
     /// The time of an earlier daemon's archived state, if this daemon starts without it.
+    pub(super) earlier_state: Option<Timestamp>,
+}
+
+/// A plan that may be carried out, with what it needs from the archive.
+struct ReadyInstall {
+    plan: InstallPlan,
+    from: StartFrom,
     earlier_state: Option<Timestamp>,
+}
+
+/// A daemon that runs the new file, or has it for its next start.
+struct PlacedDaemon {
+    daemon: Arc<Daemon>,
+    done: OrderResult,
+    /// The daemon's spec before, if it was there.
+    old_spec: Option<DaemonSpec>,
 }
 
 /// The source of an install request.
 #[derive(Clone, Copy)]
-pub(super) enum Asker {
+pub(super) enum InstallSource {
     /// A caller that asked at that time. The result must be newer.
     Caller { began: Instant },
     /// The file watch.
@@ -42,13 +65,18 @@ pub(super) enum Asker {
 /// A change that could not be recorded, and what undoing it needs.
 struct FailedChange<'a> {
     name: &'a str,
-    daemon: &'a Daemon,
     begin: &'a Arc<ChangeStart>,
+    placed: &'a PlacedDaemon,
     is_running: bool,
-    /// The daemon's spec before the change, if there was one.
-    old_spec: Option<DaemonSpec>,
-    /// The id of the state that was set aside.
-    set_aside: Option<String>,
+}
+
+impl InstallOrder {
+    fn file(&self) -> InstallFile<'_> {
+        InstallFile {
+            artefact: &self.artefact,
+            is_there: self.is_there,
+        }
+    }
 }
 
 impl Inner {
@@ -59,25 +87,19 @@ impl Inner {
     /// was half-written.
     pub(super) fn is_done_already(
         &self,
-        request: &InstallRequest,
-        hash: &str,
-        asker: Asker,
+        order: &InstallOrder,
+        source: InstallSource,
     ) -> Option<OrderResult> {
-        let name = request.name.as_ref()?;
-        let is_plain = request.config.is_none()
-            && request.settings.is_none()
-            && (request.mode, request.port) == (None, None)
-            && request.state.is_none()
-            && !(request.fresh || request.force);
-        let registered = lock(&self.registry).daemons.get(name).cloned()?;
-        let source = registered.source_in(&self.home.data);
-        let is_same = registered.hash == hash && source.as_ref() == Some(&request.file);
+        let name = order.request.name.as_ref()?;
+        let registered = self.catalogue.entry(name)?;
+        let home = &self.home.data;
+        let is_same = install_plan::is_same_again(&registered, &order.request, order.file(), home);
         let identity = self.daemon(name)?.glance().identity?;
-        let is_new_enough = match asker {
-            Asker::Caller { began } => identity.since > began,
-            Asker::Watch => true,
+        let is_new_enough = match source {
+            InstallSource::Caller { began } => identity.since > began,
+            InstallSource::Watch => true,
         };
-        (request.replace && is_plain && is_same && is_new_enough).then_some(OrderResult {
+        (is_same && is_new_enough).then_some(OrderResult {
             generation: identity.generation,
             ..OrderResult::default()
         })
@@ -85,48 +107,47 @@ impl Inner {
 
     pub(super) async fn install(
         self: &Arc<Self>,
-        name: &str,
-        (request, begin): (InstallRequest, &Arc<ChangeStart>),
-        artefact: Arc<Artefact>,
-    ) -> Result<(Arc<Daemon>, OrderResult, Option<Timestamp>), Fault> {
-        let planned = self
-            .plan(name, &request, &artefact)
-            .map_err(|fault| self.as_refusal(name, fault))?;
-        let PlannedInstall {
-            mut entry,
-            spec,
+        order: &InstallOrder,
+    ) -> Result<InstallResult, Fault> {
+        let name = &order.name;
+        let ready = self.prepare_install(order).await;
+        let ReadyInstall {
+            mut plan,
             from,
-            before,
             earlier_state,
-        } = planned;
-        let settled = self.settle(artefact);
-        let (daemon, done, old_spec) = match entry.desired {
-            Desired::Running => self.run((spec, from), begin).await?,
-            Desired::Stopped => self.prepare((spec, from), begin).await?,
+        } = ready.map_err(|fault| self.as_refusal(name, fault))?;
+        let settled = self.staging.settle(Arc::clone(&order.artefact));
+        let settings = Arc::clone(&plan.settings);
+        let spec = spec_of(name, &plan.entry, Arc::clone(&order.artefact), settings);
+        let is_running = plan.entry.desired == Desired::Running;
+        let placed = match is_running {
+            true => self.run((spec, from), &order.begin).await?,
+            false => self.prepare((spec, from), &order.begin).await?,
         };
-        let glance = daemon.glance();
-        entry.port = glance.port.or(entry.port);
-        entry.mode = glance.spec.mode;
-        let aside = done.set_aside.clone().zip(before);
-        let aside = aside.map(|(state, hash)| SetAside { hash, state });
-        entry.set_aside = aside.or(entry.set_aside);
+        let glance = placed.daemon.glance();
+        plan.entry.port = glance.port.or(plan.entry.port);
+        plan.entry.mode = glance.spec.mode;
+        plan.note_set_aside(placed.done.set_aside.clone());
         let undo = FailedChange {
             name,
-            daemon: &daemon,
-            begin,
-            is_running: entry.desired == Desired::Running,
-            old_spec,
-            set_aside: done.set_aside.clone(),
+            begin: &order.begin,
+            placed: &placed,
+            is_running,
         };
-        self.record(entry, settled, undo).await?;
-        lock(&self.lost).remove(name);
-        lock(&self.daemons).insert(name.to_owned(), Arc::clone(&daemon));
-        Ok((daemon, done, earlier_state))
+        self.record(plan.entry, settled, undo).await?;
+        self.catalogue.note_found(name);
+        self.catalogue.note_accepted(name);
+        self.running.insert(name, &placed.daemon);
+        Ok(InstallResult {
+            daemon: placed.daemon,
+            done: placed.done,
+            earlier_state,
+        })
     }
 
     /// Makes the registry name a file once it is safe on the disk, or undoes the change.
     async fn record(
-        &self,
+        self: &Arc<Self>,
         entry: Entry,
         settled: impl Future<Output = anyhow::Result<()>>,
         undo: FailedChange<'_>,
@@ -134,12 +155,14 @@ impl Inner {
         let kept = match settled.await {
             // A start during the host's end is cut short and must not count as a start. Its caller gets an error
             // too.
-            Ok(()) if undo.old_spec.is_none() && self.ending.is_cancelled() => {
+            Ok(()) if undo.placed.old_spec.is_none() && self.lifetime.ending.is_cancelled() => {
                 Err(anyhow::anyhow!("the host is ending"))
             }
-            Ok(()) => self.change_registry(|registry| {
-                registry.daemons.insert(undo.name.to_owned(), entry);
-            }),
+            Ok(()) => {
+                let name = undo.name.to_owned();
+                let change = |registry: &mut Registry| drop(registry.daemons.insert(name, entry));
+                self.change_registry(change).await
+            }
             fault => fault,
         };
         match kept {
@@ -148,51 +171,90 @@ impl Inner {
         }
     }
 
-    fn plan(
-        &self,
-        name: &str,
-        request: &InstallRequest,
-        artefact: &Arc<Artefact>,
-    ) -> Result<PlannedInstall, Fault> {
-        let before = lock(&self.registry).daemons.get(name).cloned();
-        let past = &self.shared.past;
-        let departed = match before {
-            Some(_) => None,
-            None => past.last_uninstall(name),
+    /// Plans an install, and reads from the archive what the plan needs.
+    async fn prepare_install(
+        self: &Arc<Self>,
+        order: &InstallOrder,
+    ) -> Result<ReadyInstall, Fault> {
+        let departed = self.departed(&order.name).await?;
+        let is_stopped =
+            |daemon: Arc<Daemon>| matches!(daemon.glance().state, DaemonState::Stopped);
+        let is_stopped = self.daemon(&order.name).map(is_stopped);
+        let planned = self.catalogue.read(|registry| {
+            let before = InstallBasis {
+                home: &self.home,
+                registry,
+                departed: departed.as_ref(),
+                is_stopped,
+            };
+            let (request, config) = (&order.request, &self.shared.config);
+            install_plan::plan_install(before, request, config, order.file())
+        });
+        let plan = planned?;
+        let from = self.start_from(&plan, departed).await?;
+        let earlier_state = match plan.ignores_earlier_state() {
+            true => {
+                let name = plan.name.clone();
+                let found =
+                    self.on_disk(move |inner| inner.shared.disk.archive.last_state_time(&name));
+                found.await?
+            }
+            false => None,
         };
-        let departed = departed.as_ref();
-        let InstallDecision { entry, settings } = self.decide(name, request, artefact, departed)?;
-        let from = self.start_from(name, request, before.is_some(), departed)?;
-        let earlier_state = match (&from, &before) {
-            (StartFrom::Nothing, None) => past.last_state_time(name),
-            _ => None,
-        };
-        Ok(PlannedInstall {
-            spec: spec_of(name, &entry, Arc::clone(artefact), settings),
-            entry,
+        Ok(ReadyInstall {
+            plan,
             from,
-            before: before.map(|before| before.hash),
             earlier_state,
         })
     }
 
+    /// Reads the record of the last uninstall of a daemon of that name, unless one is installed.
+    async fn departed(self: &Arc<Self>, name: &str) -> Result<Option<Departure>, Fault> {
+        if self.catalogue.entry(name).is_some() {
+            return Ok(None);
+        }
+        let name = name.to_owned();
+        let found = self.on_disk(move |inner| inner.shared.disk.archive.last_uninstall(&name));
+        found.await
+    }
+
+    /// Reads the state that a planned install starts from.
+    async fn start_from(
+        self: &Arc<Self>,
+        plan: &InstallPlan,
+        departed: Option<Departure>,
+    ) -> Result<StartFrom, Fault> {
+        let state = match &plan.start_state {
+            StartState::Kept => return Ok(StartFrom::Kept),
+            StartState::Nothing => None,
+            StartState::Archived(which) => Some(self.archived(&plan.name, which.clone()).await?),
+            StartState::Departed => departed.and_then(|departed| departed.state),
+        };
+        Ok(state.map_or(StartFrom::Nothing, |state| {
+            StartFrom::State(Box::new(state))
+        }))
+    }
+
     /// Restores the daemon as it was before a change that could not be recorded, because it will be so after a
     /// restart of the host.
-    async fn undo(&self, undo: FailedChange<'_>, text: &str) -> Fault {
+    async fn undo(self: &Arc<Self>, undo: FailedChange<'_>, text: &str) -> Fault {
         let FailedChange {
             name,
-            daemon,
             begin,
-            ..
+            placed,
+            is_running,
         } = undo;
-        let Some(old_spec) = undo.old_spec else {
+        let daemon = &placed.daemon;
+        let Some(old_spec) = placed.old_spec.clone() else {
             let _ = daemon.end().await;
             return Fault::failed(format!("{name}: {text}"));
         };
-        let aside = undo.set_aside;
-        let aside = aside.and_then(|id| self.shared.past.state(name, &id).ok());
+        let aside = match &placed.done.set_aside {
+            Some(id) => self.archived(name, id.clone()).await.ok(),
+            None => None,
+        };
         let from = aside.map_or(StartFrom::Kept, |state| StartFrom::State(Box::new(state)));
-        let undone = match undo.is_running {
+        let undone = match is_running {
             true => daemon.replace(begin, (old_spec, from)).await,
             false => daemon.prepare(begin, (old_spec, from)).await,
         };
@@ -205,38 +267,12 @@ impl Inner {
         }
     }
 
-    fn decide(
-        &self,
-        name: &str,
-        request: &InstallRequest,
-        artefact: &Artefact,
-        departed: Option<&Departure>,
-    ) -> Result<InstallDecision, Fault> {
-        let registry = lock(&self.registry);
-        let known = InstallBasis {
-            home: &self.home,
-            config: &self.shared.config,
-            registry: &registry,
-            departed: departed.and_then(|departed| departed.entry.as_ref()),
-        };
-        let mut decided = request::decide(name, request, artefact, known)?;
-        // If the registry could not be written at the last start or stop, the daemon's own state is right.
-        if let Some(daemon) = self.daemon(name) {
-            decided.entry.desired = match daemon.glance().state {
-                DaemonState::Stopped => Desired::Stopped,
-                _ => Desired::Running,
-            };
-        }
-        Ok(decided)
-    }
-
-    /// Makes the new file wait for the next start of a stopped daemon. The last returned value is the previous
-    /// spec, if any.
+    /// Makes the new file wait for the next start of a stopped daemon.
     async fn prepare(
         &self,
         (spec, from): (DaemonSpec, StartFrom),
         begin: &Arc<ChangeStart>,
-    ) -> Result<(Arc<Daemon>, OrderResult, Option<DaemonSpec>), Fault> {
+    ) -> Result<PlacedDaemon, Fault> {
         let name = spec.name.clone();
         let (daemon, old_spec) = match self.daemon(&name) {
             Some(daemon) => {
@@ -250,7 +286,11 @@ impl Inner {
             }
         };
         match daemon.prepare(begin, (spec, from)).await {
-            Ok(done) => Ok((daemon, done, old_spec)),
+            Ok(done) => Ok(PlacedDaemon {
+                daemon,
+                done,
+                old_spec,
+            }),
             Err(text) => {
                 let fault = refused(&name, &text, &daemon);
                 if old_spec.is_none() {
@@ -261,19 +301,22 @@ impl Inner {
         }
     }
 
-    /// Runs the new file, or replaces the daemon of that name with it. The last returned value is the previous
-    /// spec, if any.
+    /// Runs the new file, or replaces the daemon of that name with it.
     async fn run(
         &self,
         (spec, from): (DaemonSpec, StartFrom),
         begin: &Arc<ChangeStart>,
-    ) -> Result<(Arc<Daemon>, OrderResult, Option<DaemonSpec>), Fault> {
+    ) -> Result<PlacedDaemon, Fault> {
         let name = spec.name.clone();
         if let Some(daemon) = self.daemon(&name) {
-            let old_spec = daemon.glance().spec;
+            let old_spec = Some(daemon.glance().spec);
             let done = daemon.replace(begin, (spec, from)).await;
             let done = done.map_err(|text| refused(&name, &text, &daemon))?;
-            return Ok((daemon, done, Some(old_spec)));
+            return Ok(PlacedDaemon {
+                daemon,
+                done,
+                old_spec,
+            });
         }
         if !begin.begin() {
             return Err(abandoned(&name));
@@ -281,7 +324,11 @@ impl Inner {
         let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
         let spec = daemon.glance().spec;
         match daemon.replace(begin, (spec, from)).await {
-            Ok(done) => Ok((daemon, done, None)),
+            Ok(done) => Ok(PlacedDaemon {
+                daemon,
+                done,
+                old_spec: None,
+            }),
             Err(text) => {
                 let _ = daemon.end().await;
                 Err(Fault::failed(format!("{name}: {text}")))

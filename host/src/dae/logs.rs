@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Dae, Fault, Inner, lock};
+use super::{Dae, Fault, Inner};
 use dae_runtime::connection::event_queue::EVENT_QUEUE_BYTES_MAX;
 use dae_runtime::connection::guest_handle::GuestHandle;
+use dae_store::blocking;
 use dae_store::log::{Journal, Record};
 use dae_store::registry::DAE_NAME;
 
@@ -72,12 +72,12 @@ pub(super) async fn logs(
         .then(|| Follower::of(journal, request.name.clone()));
     let (journal, name) = (journal.clone(), request.name);
     let lines = request.lines.min(LOG_LINES_MAX);
-    let mut reading = spawn_blocking(move || journal.tail(name.as_deref(), lines, LOG_BYTES_MAX));
+    let mut reading = blocking::run(move || journal.tail(name.as_deref(), lines, LOG_BYTES_MAX));
     let read = match &mut follower {
         Some(follower) => follower.hold_while(&mut reading).await,
         None => reading.await,
     };
-    let past = read.map_err(anyhow::Error::from).flatten();
+    let past = read.map_err(anyhow::Error::msg).flatten();
     let past = past.map_err(|error| Fault::failed(format!("{error:#}")))?;
     if let Some(follower) = &mut follower {
         follower.knows(&past);
@@ -88,7 +88,7 @@ pub(super) async fn logs(
 impl Inner {
     fn check_logged(&self, name: Option<&str>) -> Result<(), Fault> {
         match name {
-            Some(name) if name != DAE_NAME && !lock(&self.daemons).contains_key(name) => {
+            Some(name) if name != DAE_NAME && self.daemon(name).is_none() => {
                 Err(self.unknown(name))
             }
             _ => Ok(()),
@@ -113,10 +113,7 @@ impl Follower {
     }
 
     /// Holds new records until `reading` has ended. It holds more than the journal keeps for slow readers.
-    async fn hold_while<T>(
-        &mut self,
-        reading: &mut JoinHandle<T>,
-    ) -> Result<T, tokio::task::JoinError> {
+    async fn hold_while<T>(&mut self, reading: &mut (impl Future<Output = T> + Unpin)) -> T {
         loop {
             let received = tokio::select! {
                 read = &mut *reading => return read,
@@ -246,7 +243,7 @@ mod tests {
         // More records than the journal keeps for a slow reader.
         const BETWEEN: usize = 3000;
         let writer = journal.clone();
-        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
         let mut reading = tokio::spawn(async move {
             write(&writer, "A", "in both");
             let past = writer.tail(Some("A"), 10, usize::MAX).unwrap();
@@ -255,10 +252,10 @@ mod tests {
                 write(&writer, "B", "of another");
                 tokio::task::yield_now().await;
             }
-            told.await.unwrap();
+            released.await.unwrap();
             past
         });
-        tell.send(()).unwrap();
+        release.send(()).unwrap();
         let past = follower.hold_while(&mut reading).await.unwrap();
         assert_eq!(past.len(), 2);
         follower.knows(&past);

@@ -42,7 +42,7 @@ impl Inner {
         } = notice;
         // Wait for the install of the failed file to record its result first. Otherwise it would overwrite this
         // record.
-        let _turn = self.turn(&good.name).await;
+        let _turn = self.running.turn(&good.name).await;
         let Some(daemon) = self.daemon(&good.name) else {
             return;
         };
@@ -64,7 +64,7 @@ impl Inner {
                 entry.set_aside = None;
             }
         });
-        if let Err(error) = saved {
+        if let Err(error) = saved.await {
             tracing::error!(
                 daemon = good.name,
                 error = format!("{error:#}"),

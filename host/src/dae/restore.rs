@@ -16,12 +16,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Inner;
 use super::order::{self, StartOrder};
-use super::{Inner, lock};
 use crate::supervise::{Daemon, DaemonSpec};
 use dae_store::blocking;
+use dae_store::daemon_state::DaemonState;
 use dae_store::plugin_store::{Artefact, PluginStore};
-use dae_store::registry::{Desired, Entry, Registry};
+use dae_store::registry::{Desired, Entry};
 use dae_store::settings::Settings;
 use dae_store::tasks;
 
@@ -38,9 +39,9 @@ type StoredFile = Result<Arc<Artefact>, String>;
 
 impl Inner {
     /// Creates a supervisor for each entry of the registry, and starts the daemons that are to run.
-    pub(super) fn bring_back(self: &Arc<Self>) {
-        let entries = lock(&self.registry).daemons.clone();
-        let artefacts = find_all(&self.shared.store, &entries);
+    pub(super) async fn bring_back(self: &Arc<Self>) {
+        let entries = self.catalogue.read(|registry| registry.daemons.clone());
+        let artefacts = find_all(&self.shared.code.store, &entries).await;
         let mut settings = SettingsOf::default();
         let mut to_start = Vec::new();
         for (name, entry) in entries {
@@ -58,7 +59,7 @@ impl Inner {
                 Ok(_) => {}
                 Err(reason) => {
                     tracing::error!(daemon = name, reason, "it is not brought back");
-                    lock(&self.lost).insert(name, reason);
+                    self.catalogue.note_lost(name, reason);
                 }
             }
         }
@@ -70,13 +71,13 @@ impl Inner {
         let (inner, to_start) = (Arc::clone(self), to_start.collect::<Vec<_>>());
         let make = move || Arc::clone(&inner).start_all(to_start.clone());
         tasks::keep_alive(&Handle::current(), "the start of the daemons", make);
-        self.tidy();
+        self.tidy().await;
     }
 
     fn bring_back_one(&self, spec: DaemonSpec) -> Arc<Daemon> {
         let name = spec.name.clone();
         let daemon = Arc::new(Daemon::supervise(spec, Arc::clone(&self.shared)));
-        lock(&self.daemons).insert(name, Arc::clone(&daemon));
+        self.running.insert(&name, &daemon);
         daemon
     }
 
@@ -86,24 +87,24 @@ impl Inner {
         let after = after.map(|(name, daemon)| (name.clone(), daemon.starts_after().0));
         let mut order = order::of(after.collect());
         self.tell_circles(&order);
-        let room = Arc::new(Semaphore::new(STARTS_MAX));
+        let limit = Arc::new(Semaphore::new(STARTS_MAX));
         for (name, daemon) in to_start {
-            let (inner, room) = (Arc::clone(&self), Arc::clone(&room));
+            let (inner, limit) = (Arc::clone(&self), Arc::clone(&limit));
             let after = order.waits.remove(&name).unwrap_or_default();
             if after.is_empty() {
-                let place = room.acquire_owned().await.ok();
+                let place = limit.acquire_owned().await.ok();
                 let start = async move { inner.start_again(&name, &daemon, place).await };
-                tokio::spawn(tasks::told("the start of a daemon", start));
+                tokio::spawn(tasks::logged("the start of a daemon", start));
                 continue;
             }
             let start = async move {
                 inner
                     .wait_for_others(&name, after, daemon.starts_after().1)
                     .await;
-                let place = room.acquire_owned().await.ok();
+                let place = limit.acquire_owned().await.ok();
                 inner.start_again(&name, &daemon, place).await;
             };
-            tokio::spawn(tasks::told("the start of a daemon", start));
+            tokio::spawn(tasks::logged("the start of a daemon", start));
         }
     }
 
@@ -120,12 +121,7 @@ impl Inner {
     /// Logs a note on how a daemon is started, and keeps it for `status`.
     fn note_start(&self, name: &str, text: &str) {
         self.shared.tell(name, None, "warn", text);
-        let mut notes = lock(&self.start_notes);
-        let note = notes.entry(name.to_owned()).or_default();
-        if !note.is_empty() {
-            note.push_str("; ");
-        }
-        note.push_str(text);
+        self.catalogue.note_start(name, text);
     }
 
     async fn start_again(
@@ -139,7 +135,7 @@ impl Inner {
         let begun = {
             // A stop or a replacement since then takes precedence. Only the order is sent within the turn: waiting
             // for its result could delay other changes for too long.
-            let _turn = self.turn(name).await;
+            let _turn = self.running.turn(name).await;
             if !self.is_to_run(name, daemon) {
                 return;
             }
@@ -157,11 +153,10 @@ impl Inner {
 
     /// Returns whether `daemon` is still the daemon of that name and is still to run.
     fn is_to_run(&self, name: &str, daemon: &Daemon) -> bool {
-        let is_wanted = {
-            let registry = lock(&self.registry);
+        let is_wanted = self.catalogue.read(|registry| {
             let entry = registry.daemons.get(name);
             entry.is_some_and(|entry| entry.desired == Desired::Running)
-        };
+        });
         let is_it = |now: Arc<Daemon>| std::ptr::eq(&*now, daemon);
         is_wanted && self.daemon(name).is_some_and(is_it)
     }
@@ -172,7 +167,7 @@ impl Inner {
         let until = Instant::now() + limit;
         for other in after {
             let Some(before) = self.daemon(&other) else {
-                let reason = lock(&self.lost).get(&other).cloned();
+                let reason = self.catalogue.why_lost(&other);
                 let text = match reason {
                     Some(reason) => format!(
                         "{other}, which it starts after, could not be brought back: {reason}"
@@ -183,10 +178,11 @@ impl Inner {
                 continue;
             };
             let is_late = timeout_at(until, before.up_or_down()).await.is_err();
-            let state = before.glance().state.word();
-            if state == "ready" {
+            let state = before.glance().state;
+            if matches!(state, DaemonState::Ready) {
                 continue;
             }
+            let state = state.word();
             let waited = match is_late {
                 true => format!(" after {limit:?} (`after_ms`)"),
                 false => String::new(),
@@ -200,17 +196,7 @@ impl Inner {
 
     /// Notes a port to record, together with others that come within [`GATHER`].
     fn note_port(self: &Arc<Self>, name: &str, port: u16) {
-        let is_kept = lock(&self.registry)
-            .daemons
-            .get(name)
-            .is_none_or(|entry| entry.port == Some(port));
-        if is_kept {
-            return;
-        }
-        let mut new_ports = lock(&self.new_ports);
-        let is_first = new_ports.is_empty();
-        new_ports.insert(name.to_owned(), port);
-        if is_first {
+        if self.catalogue.note_port(name, port) {
             let inner = Arc::downgrade(self);
             let make = move || record_gathered(Weak::clone(&inner));
             tasks::keep_alive(&Handle::current(), "the record of ports", make);
@@ -218,47 +204,13 @@ impl Inner {
     }
 
     /// Records the new ports that were gathered so far.
-    pub(super) fn record_new_ports(&self) {
-        let ports = std::mem::take(&mut *lock(&self.new_ports));
-        if ports.is_empty() {
-            return;
-        }
-        let mut registry = lock(&self.registry);
+    pub(super) async fn record_new_ports(&self) {
         // If a daemon has got another port in the meantime, for example by an install, that change has recorded it.
         let is_still = |name: &str, port: u16| {
             let daemon = self.daemon(name);
             daemon.is_some_and(|daemon| daemon.port().is_none_or(|now| now == port))
         };
-        let ports = ports
-            .into_iter()
-            .filter(|(name, port)| is_still(name, *port));
-        let ports: Vec<_> = ports.map(|(name, port)| (name, Some(port))).collect();
-        // Change the registry in place, and undo it if needed: copying ten thousand entries each time fragments the
-        // memory.
-        let before = exchange_ports(&mut registry, &ports);
-        if let Err(error) = registry.save(&self.home.registry_file()) {
-            exchange_ports(&mut registry, &before);
-            drop(registry);
-            self.say_unrecorded(ports, &error);
-        }
-    }
-
-    /// Logs that ports could not be recorded, and keeps them for the next try: with the next new port, or at the
-    /// host's end.
-    fn say_unrecorded(&self, ports: Vec<(String, Option<u16>)>, error: &anyhow::Error) {
-        let error = format!("{error:#}");
-        tracing::error!(
-            daemons = ports.len(),
-            error,
-            "their new ports could not be recorded; that is tried again when the host ends"
-        );
-        let mut new_ports = lock(&self.new_ports);
-        for (name, port) in ports {
-            // A port that was noted since is newer.
-            if let (false, Some(port)) = (new_ports.contains_key(&name), port) {
-                new_ports.insert(name, port);
-            }
-        }
+        self.catalogue.record_ports(is_still).await;
     }
 }
 
@@ -266,30 +218,12 @@ async fn record_gathered(inner: Weak<Inner>) {
     tokio::time::sleep(GATHER).await;
     // If the host has ended in the meantime, it has recorded them.
     if let Some(inner) = inner.upgrade() {
-        let recording = Arc::clone(&inner);
-        let recorded = blocking::run(move || recording.record_new_ports()).await;
-        if recorded.is_err() {
-            inner.record_new_ports();
-        }
+        inner.record_new_ports().await;
     }
-}
-
-/// Sets these daemons' ports. Returns the previous ones.
-fn exchange_ports(
-    registry: &mut Registry,
-    ports: &[(String, Option<u16>)],
-) -> Vec<(String, Option<u16>)> {
-    let mut before = Vec::new();
-    for (name, port) in ports {
-        if let Some(entry) = registry.daemons.get_mut(name) {
-            before.push((name.clone(), std::mem::replace(&mut entry.port, *port)));
-        }
-    }
-    before
 }
 
 /// Reads and checks the file of each hash once, on as many threads as there are processors.
-fn find_all(
+async fn find_all(
     store: &Arc<PluginStore>,
     entries: &BTreeMap<String, Entry>,
 ) -> HashMap<String, StoredFile> {
@@ -302,7 +236,10 @@ fn find_all(
         found.map(Arc::new).map_err(|error| format!("{error:#}"))
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let found = blocking::side_by_side(hashes.len(), processors, find);
+    let count = hashes.len();
+    let finding = move || blocking::side_by_side(count, processors, find);
+    // If the host is ending, no file is found, and nothing of them runs any more.
+    let found = blocking::run_or_here(finding).await.unwrap_or_default();
     let known = hashes.into_iter().zip(found);
     known
         .filter_map(|(hash, found)| Some((hash, found?)))

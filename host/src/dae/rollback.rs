@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::carry::ChangeKind;
 use super::change::{installed, refused};
-use super::{Dae, Fault, Inner, lock};
+use super::{Dae, Fault, Inner};
 use crate::supervise::{ChangeStart, DaemonSpec};
 use dae_store::daemon_state::DaemonState;
-use dae_store::plugin_store::Artefact;
 use dae_store::registry::{Entry, SetAside};
 use dae_store::report::{Installed, RollbackRequest, Version};
 
@@ -40,7 +40,7 @@ impl Dae {
         self.carry_through(|dae, begin| async move {
             let gone_back = dae.rollback_now(&request, &begin).await;
             dae.inner
-                .note_outcome(&request.name, "rollback", &gone_back);
+                .note_outcome(&request.name, ChangeKind::Rollback, &gone_back);
             gone_back
         })
         .await
@@ -52,10 +52,10 @@ impl Dae {
         begin: &Arc<ChangeStart>,
     ) -> Result<Installed, Fault> {
         let (began, name) = (Instant::now(), &request.name);
-        let _turn = self.inner.turn(name).await;
+        let _turn = self.inner.running.turn(name).await;
         let daemon = self.inner.known(name)?;
-        let (target, from) = self.inner.way_back(request)?;
-        let artefact = Arc::new(self.inner.stored(name, &target).await?);
+        let (target, from) = self.inner.way_back(request).await?;
+        let artefact = Arc::new(self.inner.staging.stored(name, &target).await?);
         let spec = DaemonSpec {
             artefact: Arc::clone(&artefact),
             ..daemon.glance().spec
@@ -66,20 +66,19 @@ impl Dae {
             _ => daemon.replace(begin, (spec, from)).await,
         };
         let done = done.map_err(|text| refused(name, &text, &daemon))?;
-        self.inner.keep(|registry| {
-            if let Some(entry) = registry.daemons.get_mut(name) {
-                entry.version.clone_from(&artefact.manifest.version);
-                entry.plugin.clone_from(&artefact.manifest.name);
-                let aside = done.set_aside.clone();
-                entry.set_aside = aside.map(|state| SetAside {
-                    hash: entry.hash.clone(),
-                    state,
-                });
-                if entry.hash != target {
-                    entry.switch_to(&target);
-                }
+        let recorded = self.inner.keep(name, |entry| {
+            entry.version.clone_from(&artefact.manifest.version);
+            entry.plugin.clone_from(&artefact.manifest.name);
+            let aside = done.set_aside.clone();
+            entry.set_aside = aside.map(|state| SetAside {
+                hash: entry.hash.clone(),
+                state,
+            });
+            if entry.hash != target {
+                entry.switch_to(&target);
             }
-        })?;
+        });
+        recorded.await?;
         Ok(installed(&daemon, &artefact, done, began))
     }
 
@@ -92,7 +91,7 @@ impl Dae {
         let entry = self.inner.entry(name)?;
         let mut versions = Vec::new();
         for (at, hash) in entry.stored().enumerate() {
-            let (version, fault) = match self.inner.stored(name, hash).await {
+            let (version, fault) = match self.inner.staging.stored(name, hash).await {
                 Ok(artefact) => (artefact.manifest.version.clone(), String::new()),
                 Err(fault) => (String::new(), fault.to_string()),
             };
@@ -110,17 +109,8 @@ impl Dae {
 
 impl Inner {
     pub(super) fn entry(&self, name: &str) -> Result<Entry, Fault> {
-        let entry = lock(&self.registry).daemons.get(name).cloned();
+        let entry = self.catalogue.entry(name);
         entry.ok_or_else(|| self.unknown(name))
-    }
-
-    /// Reads and checks a stored file, on a thread that may block.
-    async fn stored(&self, name: &str, hash: &str) -> Result<Artefact, Fault> {
-        let (store, hash) = (Arc::clone(&self.shared.store), hash.to_owned());
-        let found = dae_store::blocking::run(move || store.find(&hash)).await;
-        let failed = |text: String| Fault::failed(format!("{name}: {text}"));
-        let found = found.map_err(|why| failed(format!("its stored file can't be read: {why}")))?;
-        found.map_err(|error| failed(format!("{error:#}")))
     }
 }
 
@@ -193,11 +183,11 @@ mod tests {
             ("bbbb", "already"),
             ("dddd1", "it fell"),
         ] {
-            let told = target(&entry, Some(to)).unwrap_err();
-            assert!(told.contains(part), "{to}: {told}");
+            let text = target(&entry, Some(to)).unwrap_err();
+            assert!(text.contains(part), "{to}: {text}");
         }
         entry.previous.clear();
-        let told = target(&entry, None).unwrap_err();
-        assert!(told.contains("no older code"), "{told}");
+        let text = target(&entry, None).unwrap_err();
+        assert!(text.contains("no older code"), "{text}");
     }
 }

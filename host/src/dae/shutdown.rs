@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{Dae, Inner, Task, lock};
+use super::{Dae, Inner};
 use crate::supervise::Daemon;
 use dae_store::blocking;
 
@@ -60,30 +60,20 @@ impl Dae {
     /// Does the same as [`Dae::shutdown`], and calls `tell` at the beginning and whenever there was progress.
     pub async fn shutdown_telling(&self, grace: Duration, mut tell: impl FnMut(&StopNews) + Send) {
         let inner = &self.inner;
-        inner.ending.cancel();
-        let tasks = std::mem::take(&mut *lock(&inner.tasks));
         // The owner can see what the shutdown waits for, until it waits for nothing.
-        let (control, others): (Vec<_>, Vec<_>) = tasks
-            .into_iter()
-            .partition(|task| matches!(task, Task::Control(_)));
-        for task in others.into_iter().rev() {
-            if let Task::Loop(task) = task {
-                task.abort();
-            }
-        }
+        let control = inner.lifetime.begin_end();
         let grace = grace.max(inner.shared.config.stop_grace());
         let limit = grace.saturating_mul(STALLED_GRACES);
         let unsaved = inner.end_daemons(limit, &mut tell).await;
-        inner.record_new_ports();
+        // A disk that hangs must not hold the end up.
+        let _ = timeout(limit, inner.record_new_ports()).await;
         inner.settle_states(limit, unsaved).await;
         drop(control);
         // Before the connections are closed, so that each open request gets its answer first.
-        inner.ended.cancel();
-        inner.gate.guests.close_all();
-        inner.control_gate.guests.close_all();
-        lock(&inner.daemons).clear();
-        let guests = lock(&inner.guests).take();
-        if let Some(guests) = guests {
+        inner.lifetime.ended.cancel();
+        inner.endpoint.close_all();
+        inner.running.clear();
+        if let Some(guests) = inner.lifetime.take_threads() {
             // Guests get a moment to receive their last replies. A handler that blocks a thread isn't waited for.
             // If no thread is available, the closure is dropped, and the runtime ends without waiting. If a library
             // hangs in its constructor, the end of the threads may hang too, so this has a limit.
@@ -100,7 +90,7 @@ impl Inner {
         limit: Duration,
         tell: &mut (impl FnMut(&StopNews) + Send),
     ) -> BTreeMap<String, String> {
-        let all = lock(&self.daemons).clone();
+        let all = self.running.by_name();
         let left = self.end_all(&all, limit, tell).await;
         if !left.is_empty() {
             tracing::error!(
@@ -158,12 +148,12 @@ impl Inner {
     }
 
     fn stop_progress(&self) -> u64 {
-        self.shared.stop_steps.count() + self.shared.states.written()
+        self.shared.stop_steps.count() + self.shared.disk.states.written()
     }
 
     /// Writes the states that the disk has not taken before, and logs which ones are lost.
     async fn settle_states(&self, limit: Duration, mut unsaved: BTreeMap<String, String>) {
-        let states = self.shared.states.clone();
+        let states = self.shared.disk.states.clone();
         if !states.unwritten().is_empty() {
             let settling = states.clone();
             // The check below finds what can't be written.
@@ -188,16 +178,16 @@ impl Inner {
 
 /// Starts to end all of these. Each task returns the daemon's name.
 fn end_side_by_side(all: &Unfinished) -> JoinSet<String> {
-    let room = Arc::new(Semaphore::new(STOPS_MAX));
+    let permits = Arc::new(Semaphore::new(STOPS_MAX));
     let mut ends = JoinSet::new();
     for (name, daemon) in all.clone() {
-        ends.spawn(end_one(name, daemon, Arc::clone(&room)));
+        ends.spawn(end_one(name, daemon, Arc::clone(&permits)));
     }
     ends
 }
 
-async fn end_one(name: String, daemon: Arc<Daemon>, room: Arc<Semaphore>) -> String {
-    let place = room.acquire_owned().await.ok();
+async fn end_one(name: String, daemon: Arc<Daemon>, permits: Arc<Semaphore>) -> String {
+    let place = permits.acquire_owned().await.ok();
     let mut ending = std::pin::pin!(daemon.end());
     // Errors on the way show in the daemon's own status.
     if timeout(STOP_QUICK, &mut ending).await.is_err() {

@@ -1,11 +1,11 @@
 //! The reports of an ecosystem about itself: list, status, find.
 
-use super::carry::FILE_CHANGES;
-use super::{Dae, Fault, Inner, lock};
+use super::catalogue::DaemonRecord;
+use super::{Dae, Fault, Inner};
 use crate::supervise::{Daemon, RetiredCounts};
 use dae_store::durations;
 use dae_store::registry::{DAE_NAME, Entry};
-use dae_store::report::{Credential, LoadedLibraries, Mode, Refusal, Retired, Status};
+use dae_store::report::{Credential, LoadedLibraries, Mode, Retired, Status};
 
 impl Dae {
     /// Returns the status of every daemon, Dae first and foreign ones last.
@@ -33,8 +33,8 @@ impl Dae {
 
 impl Inner {
     pub(super) fn list(&self) -> Vec<Status> {
-        let daemons = self.all_daemons();
-        let lost = lock(&self.lost).clone();
+        let daemons = self.running.daemons();
+        let lost = self.catalogue.all_lost();
         let lost = lost
             .iter()
             .map(|(name, reason)| self.lost_status(name, reason));
@@ -45,7 +45,7 @@ impl Inner {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all.insert(0, self.own_status());
-        all.extend(self.foreign_statuses());
+        all.extend(self.running.foreign.statuses());
         all
     }
 
@@ -53,11 +53,12 @@ impl Inner {
         if name == DAE_NAME {
             return Ok(self.own_status());
         }
-        let lost = lock(&self.lost).get(name).cloned();
+        let lost = self.catalogue.why_lost(name);
+        let foreign = &self.running.foreign;
         match (self.daemon(name), lost) {
             (Some(daemon), _) => Ok(self.status_of(&daemon)),
             (None, Some(reason)) => Ok(self.lost_status(name, &reason)),
-            (None, None) => self.foreign_status(name).ok_or_else(|| self.unknown(name)),
+            (None, None) => foreign.status(name).ok_or_else(|| self.unknown(name)),
         }
     }
 
@@ -70,7 +71,7 @@ impl Inner {
                 .ok_or_else(|| Fault::failed("Dae is ending"));
         }
         let Some(daemon) = self.daemon(name) else {
-            let foreign = self.find_foreign(name);
+            let foreign = self.running.foreign.find(name);
             return foreign.unwrap_or_else(|| Err(self.unknown(name)));
         };
         let glance = daemon.glance();
@@ -89,15 +90,15 @@ impl Inner {
             foreign: false,
             state: "ready".to_owned(),
             pid: Some(std::process::id()),
-            port: Some(self.port),
+            port: Some(self.endpoint.port),
             address: None,
             answer_ms: self.answer_ms(),
             generation: 1,
             uptime_ms: Some(durations::in_ms(self.shared.since.elapsed())),
             restarts: 0,
-            calls: self.gate.stats.calls(),
-            errors: self.gate.stats.errors(),
-            guests: self.gate.guests.count() as u64,
+            calls: self.endpoint.gate.stats.calls(),
+            errors: self.endpoint.gate.stats.errors(),
+            guests: self.endpoint.gate.guests.count() as u64,
             libraries: Some(self.libraries()),
             ..Status::default()
         }
@@ -112,7 +113,7 @@ impl Inner {
     }
 
     fn libraries(&self) -> LoadedLibraries {
-        let libraries = &self.shared.libraries;
+        let libraries = &self.shared.code.libraries;
         LoadedLibraries {
             loaded: libraries.count() as u64,
             max: self.shared.config.libraries_max as u64,
@@ -123,14 +124,14 @@ impl Inner {
     fn retired(&self, left: &RetiredCounts) -> Option<Retired> {
         (left.generations > 0).then(|| Retired {
             generations: left.generations,
-            bytes: self.shared.libraries.idle_bytes(&left.hashes),
+            bytes: self.shared.code.libraries.idle_bytes(&left.hashes),
             left_behind: left.left_behind,
         })
     }
 
     /// Returns the status of a daemon that could not be restored.
     fn lost_status(&self, name: &str, reason: &str) -> Status {
-        let entry = lock(&self.registry).daemons.get(name).cloned();
+        let entry = self.catalogue.entry(name);
         let of = |text: fn(&Entry) -> String| entry.as_ref().map(text).unwrap_or_default();
         Status {
             name: name.to_owned(),
@@ -146,31 +147,8 @@ impl Inner {
 }
 
 impl Inner {
-    fn kept_port(&self, name: &str) -> Option<u16> {
-        let registry = lock(&self.registry);
-        registry.daemons.get(name).and_then(|entry| entry.port)
-    }
-
-    /// Returns the path of its file, the notes on its start, and the last refused change.
-    fn notes_of(
-        &self,
-        name: &str,
-        entry: Option<&Entry>,
-    ) -> (Option<String>, String, Option<Refusal>) {
-        let source = entry.and_then(|entry| entry.source_in(&self.home.data));
-        let start_note = lock(&self.start_notes).get(name).cloned();
-        let last_refusal = lock(&self.refusals).get(name).cloned();
-        let source = source.map(|path| path.display().to_string());
-        (source, start_note.unwrap_or_default(), last_refusal)
-    }
-
     fn status_of(&self, daemon: &Daemon) -> Status {
-        let name = &daemon.gate.name;
-        let entry = lock(&self.registry).daemons.get(name).cloned();
-        let (source, start_note, last_refusal) = self.notes_of(name, entry.as_ref());
-        let source_note = self.note_of(name, entry.as_ref(), last_refusal.as_ref());
-        let quarantined = entry.map(|entry| entry.quarantined).unwrap_or_default();
-        let kept_port = self.kept_port(&daemon.gate.name);
+        let recorded = self.recorded_status(&daemon.gate.name);
         let glance = daemon.glance();
         let (spec, identity) = (glance.spec, glance.identity);
         Status {
@@ -186,7 +164,7 @@ impl Inner {
             reason: glance.state.to_string(),
             pid: identity.as_ref().map(|identity| identity.pid),
             port: glance.port,
-            kept_port: kept_port.filter(|_| glance.port.is_none()),
+            kept_port: recorded.kept_port.filter(|_| glance.port.is_none()),
             answer_ms: self.answer_ms(),
             generation: glance.generation,
             uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
@@ -195,15 +173,30 @@ impl Inner {
             errors: daemon.gate.stats.errors(),
             guests: daemon.gate.guests.count() as u64,
             hash: spec.artefact.hash.clone(),
-            source,
-            source_note,
-            last_refusal,
-            start_note,
             last_end: glance.last_end,
             recent: glance.recent,
             state_from: glance.state_from,
-            quarantined,
             retired: self.retired(&glance.retired),
+            ..recorded
+        }
+    }
+
+    /// Returns the part of a daemon's status that the catalogue knows.
+    fn recorded_status(&self, name: &str) -> Status {
+        let record = self.catalogue.record_of(name);
+        let source_note = self.source_note(&record);
+        let entry = record.entry.as_ref();
+        let source = entry.and_then(|entry| entry.source_in(&self.home.data));
+        Status {
+            kept_port: entry.and_then(|entry| entry.port),
+            source: source.map(|path| path.display().to_string()),
+            source_note,
+            start_note: record.start_note,
+            last_refusal: record.last_refusal.map(|(_, refusal)| refusal),
+            quarantined: record
+                .entry
+                .map(|entry| entry.quarantined)
+                .unwrap_or_default(),
             ..Status::default()
         }
     }
@@ -211,10 +204,9 @@ impl Inner {
 
 impl Inner {
     /// Returns the note on a daemon's file: that it has gone, or that its newest version doesn't run.
-    fn note_of(&self, name: &str, entry: Option<&Entry>, refusal: Option<&Refusal>) -> String {
-        let until = lock(&self.absent).get(name).copied();
-        let Some(until) = until else {
-            return source_note(entry, refusal).to_owned();
+    fn source_note(&self, record: &DaemonRecord) -> String {
+        let Some(until) = record.absent_until else {
+            return note_on_newest(record).to_owned();
         };
         let left = until.saturating_sub(self.shared.since.elapsed());
         format!("gone: uninstalled in {} s", left.as_secs_f64().ceil())
@@ -222,11 +214,13 @@ impl Inner {
 }
 
 /// Returns the note on the newest file if it is not what runs.
-fn source_note(entry: Option<&Entry>, refusal: Option<&Refusal>) -> &'static str {
-    let is_of_file = |refusal: &Refusal| FILE_CHANGES.contains(&&*refusal.change);
-    if refusal.is_some_and(is_of_file) {
+fn note_on_newest(record: &DaemonRecord) -> &'static str {
+    if let Some((change, _)) = &record.last_refusal
+        && change.brings_file()
+    {
         return "newer: refused";
     }
+    let entry = record.entry.as_ref();
     let rolled_back = entry.and_then(|entry| entry.source_hash.as_ref().map(|hash| (entry, hash)));
     match rolled_back {
         Some((entry, hash)) if entry.quarantined.contains_key(hash) => "newer: quarantined",

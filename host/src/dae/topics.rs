@@ -50,7 +50,7 @@ impl Dae {
     }
 
     fn guest(&self, id: u64) -> Result<Arc<GuestHandle>, Fault> {
-        let guest = self.inner.gate.guests.find(id);
+        let guest = self.inner.endpoint.gate.guests.find(id);
         guest.ok_or_else(|| Fault::failed("the guest has gone"))
     }
 }

@@ -10,16 +10,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::carry::NEW_FILE;
+use super::carry::ChangeKind;
 use super::changes::Changes;
-use super::{Dae, Fault, FaultKind, lock};
+use super::{Dae, Fault, FaultKind};
 use dae_store::blocking;
 use dae_store::durations;
 use dae_store::manifest;
@@ -34,15 +33,10 @@ use dae_store::tasks;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Watches until the task is aborted.
-pub(super) fn watch(dae: &Dae) -> anyhow::Result<JoinHandle<()>> {
-    std::fs::create_dir_all(dae.inner.home.drop_in_dir())?;
+pub(super) fn watch(dae: &Dae) -> JoinHandle<()> {
     let dae = dae.clone();
     let make = move || FileWatch::by(&dae).run();
-    Ok(tasks::keep_alive(
-        &Handle::current(),
-        "the watch over files",
-        make,
-    ))
+    tasks::keep_alive(&Handle::current(), "the watch over files", make)
 }
 
 /// Logs why files can't be looked at now. The next look does it. Returns false: there is no reason to look again
@@ -83,7 +77,7 @@ impl FileWatch {
         let changes = Arc::new(Changes::around(&dir));
         let changed = Arc::clone(&changes);
         // The watcher would panic at its first use if it could not have a thread of its own.
-        let watcher = blocking::check_room(1).map_err(notify::Error::io);
+        let watcher = blocking::check_threads(1).map_err(notify::Error::io);
         let hear = move |event| tasks::caught("the watch over files", || changed.hear(&event));
         let watcher = watcher.and_then(|()| notify::recommended_watcher(hear));
         let watcher = watcher
@@ -122,10 +116,7 @@ impl FileWatch {
     }
 
     /// Watches the directories of the files, because replacing a file creates another one of the same name.
-    fn watch_directories(&mut self) {
-        let Some(watcher) = &mut self.watcher else {
-            return;
-        };
+    async fn watch_directories(&mut self) {
         let dropped = self.registered.all.iter().filter(|one| one.is_drop_in);
         let sources = dropped.map(|one| &one.source).chain(&self.registered.files);
         let sources = sources.filter_map(|source| source.parent());
@@ -133,21 +124,22 @@ impl FileWatch {
             .map(Path::to_owned)
             .chain([self.dir.clone()])
             .collect();
-        for gone in self.watched.difference(&wanted) {
-            // If the directory itself is gone, so is its watch.
-            let _ = watcher.unwatch(gone);
+        if self.watcher.is_none() || wanted == self.watched {
+            return;
         }
-        let can_be_watched = |dir: &PathBuf| {
-            self.watched.contains(dir) || watcher.watch(dir, RecursiveMode::NonRecursive).is_ok()
-        };
-        // Directories that can't be watched are polled, and tried again at the next look.
-        self.watched = wanted.into_iter().filter(can_be_watched).collect();
+        let watcher = self.watcher.take();
+        let watched = std::mem::take(&mut self.watched);
+        // If this panics, files are polled from now on.
+        let changed = blocking::run_or_here(move || change_watched(watcher, watched, wanted));
+        if let Ok((watcher, watched)) = changed.await {
+            (self.watcher, self.watched) = (watcher, watched);
+        }
     }
 
     /// Looks at all files once and acts on the changes. Returns true if a file was not complete yet.
     async fn look(&mut self) -> bool {
         tasks::fault_point("watch");
-        self.watch_directories();
+        self.watch_directories().await;
         let (dropped, sources) = match self.see().await {
             Ok(seen) => seen,
             Err(is_unfinished) => return is_unfinished,
@@ -225,7 +217,7 @@ impl FileWatch {
     }
 
     fn show_absent(&self) {
-        *lock(&self.dae.inner.absent) = self.absent.ends();
+        self.dae.inner.catalogue.note_absent(self.absent.ends());
     }
 
     fn until_next_end(&self) -> Duration {
@@ -268,12 +260,10 @@ impl FileWatch {
             self.show_absent();
             return false;
         }
-        let own_name = || {
-            manifest::read(&seen.path)
-                .ok()
-                .map(|manifest| manifest.name)
+        let replaced = match ends.is_empty() {
+            true => None,
+            false => own_name(&seen.path).await,
         };
-        let replaced = if ends.is_empty() { None } else { own_name() };
         let replaced = replaced.filter(|name| ends.contains_key(name));
         if let Some(daemon) = &replaced {
             self.absent.forget(daemon);
@@ -284,8 +274,7 @@ impl FileWatch {
 
     /// Returns whether the file has the content that the daemon's file had when it was there.
     async fn has_content_of(&self, daemon: &str, file: &Path) -> bool {
-        let entry = lock(&self.dae.inner.registry).daemons.get(daemon).cloned();
-        let Some(entry) = entry else {
+        let Some(entry) = self.dae.inner.catalogue.entry(daemon) else {
             return false;
         };
         let hash = entry.source_hash.unwrap_or(entry.hash);
@@ -294,11 +283,6 @@ impl FileWatch {
 
     /// Reads the registry again if it has changed.
     fn read_registry(&mut self) {
-        let registry = lock(&self.dae.inner.registry);
-        let changes = Some(self.dae.inner.registry_changes.load(Ordering::Relaxed));
-        if self.registered.changes == changes {
-            return;
-        }
         let home = &self.dae.inner.home.data;
         let of = |(name, entry): (&String, &dae_store::registry::Entry)| {
             Some(RegisteredFile {
@@ -307,12 +291,16 @@ impl FileWatch {
                 is_drop_in: entry.drop_in,
             })
         };
-        let all: Vec<RegisteredFile> = registry.daemons.iter().filter_map(of).collect();
+        let catalogue = &self.dae.inner.catalogue;
+        let read = catalogue.read_changed(self.registered.changes, |registry| {
+            registry.daemons.iter().filter_map(of).collect()
+        });
+        let Some((changes, all)) = read else { return };
+        let all: Vec<RegisteredFile> = all;
         let files = reconcile::sources(&all);
-        drop(registry);
         self.changes.attend_to(&files);
         self.registered = Arc::new(Sources {
-            changes,
+            changes: Some(changes),
             all,
             files,
         });
@@ -322,7 +310,9 @@ impl FileWatch {
     fn note_broken(&self, replaced: Option<&str>, fault: &Fault) {
         if fault.kind() == FaultKind::Incomplete {
             let name = replaced.unwrap_or(DAE_NAME);
-            self.dae.inner.note_refusal(name, NEW_FILE, fault);
+            self.dae
+                .inner
+                .note_refusal(name, ChangeKind::NewFile, fault);
         }
     }
 
@@ -356,12 +346,15 @@ impl FileWatch {
                 true
             }
             Err(fault) => {
-                let name = manifest::read(&path).map(|manifest| manifest.name);
                 self.note_broken(replaced.as_deref(), &fault);
                 tracing::error!(file = %path.display(), "a new file does not run: {fault}");
-                match (fault.kind(), name) {
-                    (FaultKind::NameTaken, Ok(name)) => self.known.note_waiting(seen, name),
-                    _ => self.known.note(seen),
+                let taken = match fault.kind() {
+                    FaultKind::NameTaken => own_name(&path).await,
+                    _ => None,
+                };
+                match taken {
+                    Some(name) => self.known.note_waiting(seen, name),
+                    None => self.known.note(seen),
                 }
                 false
             }
@@ -376,7 +369,7 @@ impl FileWatch {
         (path, is_new): (&Path, bool),
         compared: &mut Compared,
     ) -> bool {
-        let Some(entry) = lock(&self.dae.inner.registry).daemons.get(name).cloned() else {
+        let Some(entry) = self.dae.inner.catalogue.entry(name) else {
             // It was uninstalled since then, and stays so.
             return true;
         };
@@ -402,11 +395,36 @@ impl FileWatch {
         false
     }
 
-    /// Compares the contents on a thread that may block, because both files are read.
     async fn is_same(&self, (path, hash): &(PathBuf, String)) -> bool {
-        let store = Arc::clone(&self.dae.inner.shared.store);
-        let (path, hash) = (path.clone(), hash.clone());
-        let compare = blocking::run(move || store.is_same(&hash, &path));
-        compare.await.unwrap_or(false)
+        let staging = &self.dae.inner.staging;
+        staging.is_same(hash.clone(), path.clone()).await
     }
+}
+
+/// Makes the watcher watch the directories `wanted` instead of those `watched`. Returns those that it watches now: one
+/// that can't be watched is polled, and tried again at the next look.
+fn change_watched(
+    watcher: Option<RecommendedWatcher>,
+    watched: HashSet<PathBuf>,
+    wanted: HashSet<PathBuf>,
+) -> (Option<RecommendedWatcher>, HashSet<PathBuf>) {
+    let Some(mut watcher) = watcher else {
+        return (None, watched);
+    };
+    for gone in watched.difference(&wanted) {
+        // If the directory itself is gone, so is its watch.
+        let _ = watcher.unwatch(gone);
+    }
+    let mut can_be_watched = |dir: &PathBuf| {
+        watched.contains(dir) || watcher.watch(dir, RecursiveMode::NonRecursive).is_ok()
+    };
+    let now = wanted.into_iter().filter(&mut can_be_watched).collect();
+    (Some(watcher), now)
+}
+
+/// Returns the plugin's own name that a file's manifest has.
+async fn own_name(file: &Path) -> Option<String> {
+    let file = file.to_owned();
+    let read = blocking::run(move || manifest::read(&file)).await;
+    read.ok()?.ok().map(|manifest| manifest.name)
 }

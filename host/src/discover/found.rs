@@ -94,7 +94,7 @@ pub(super) struct VerifiedClaim {
 /// All probed listeners, and the names that are reserved.
 #[derive(Debug, Default)]
 pub(super) struct ForeignDaemons {
-    asked: BTreeMap<ProbeKey, ProbeRecord>,
+    probed: BTreeMap<ProbeKey, ProbeRecord>,
     /// The names of the daemons that this host runs.
     reserved: BTreeSet<String>,
 }
@@ -111,7 +111,7 @@ enum ProbeAnswer {
     Silence,
     Refused(String),
     Daemon {
-        neighbour: ForeignDaemon,
+        foreign: ForeignDaemon,
         process: Option<Process>,
     },
 }
@@ -120,8 +120,8 @@ impl ForeignDaemons {
     /// Forgets listeners that are gone.
     pub(super) fn sweep(&mut self, present: &[Candidate]) -> Vec<ForeignChange> {
         let keys: HashSet<ProbeKey> = present.iter().map(|one| one.key).collect();
-        let gone = self.asked.extract_if(.., |key, _| !keys.contains(key));
-        let changes = gone.filter_map(|(_, asked)| change(asked.believed(), None));
+        let gone = self.probed.extract_if(.., |key, _| !keys.contains(key));
+        let changes = gone.filter_map(|(_, probed)| change(probed.believed(), None));
         changes.collect()
     }
 
@@ -133,26 +133,30 @@ impl ForeignDaemons {
         mut lives: impl FnMut(Process) -> bool,
     ) -> (Vec<Candidate>, Vec<ForeignChange>) {
         let changes = self.sweep(&present);
-        let mut to_ask = present;
-        to_ask.retain(|one| match self.asked.get(&one.key) {
-            Some(asked) => asked.is_outdated(&one.ids, &mut lives),
+        let mut to_probe = present;
+        to_probe.retain(|one| match self.probed.get(&one.key) {
+            Some(probed) => probed.is_outdated(&one.ids, &mut lives),
             None => {
-                self.asked
+                self.probed
                     .insert(one.key, ProbeRecord::of(one, ProbeAnswer::Silence));
                 true
             }
         });
-        (to_ask, changes)
+        (to_probe, changes)
     }
 
     /// Records the result of a probe.
-    pub(super) fn heard(&mut self, one: &Candidate, heard: ProbeOutcome) -> Option<ForeignChange> {
-        let before = self.asked.remove(&one.key);
-        let known = before.as_ref().and_then(ProbeRecord::neighbour);
-        let answer = match heard {
+    pub(super) fn record(
+        &mut self,
+        one: &Candidate,
+        outcome: ProbeOutcome,
+    ) -> Option<ForeignChange> {
+        let before = self.probed.remove(&one.key);
+        let known = before.as_ref().and_then(ProbeRecord::foreign);
+        let answer = match outcome {
             // A known daemon may be between two instances. The next scan probes it again.
             ProbeOutcome::Silence if known.is_some() => {
-                self.asked.extend(before.map(|before| (one.key, before)));
+                self.probed.extend(before.map(|before| (one.key, before)));
                 return None;
             }
             ProbeOutcome::Silence => ProbeAnswer::Silence,
@@ -164,7 +168,7 @@ impl ForeignDaemons {
             before.as_ref().and_then(ProbeRecord::believed),
             now.believed(),
         );
-        self.asked.insert(one.key, now);
+        self.probed.insert(one.key, now);
         change
     }
 
@@ -187,7 +191,7 @@ impl ForeignDaemons {
             Some(known) if known.doubt.is_some() == doubt.is_some() => known.name.clone(),
             _ => self.name_for(&claim, (one.key.port, pid), doubt.is_some()),
         };
-        let neighbour = ForeignDaemon {
+        let foreign = ForeignDaemon {
             name,
             own_name: claim.name,
             pid,
@@ -196,7 +200,7 @@ impl ForeignDaemons {
             generation: claim.generation,
             doubt,
         };
-        ProbeAnswer::Daemon { neighbour, process }
+        ProbeAnswer::Daemon { foreign, process }
     }
 
     /// Returns its own name if that is allowed and free, or else the name with the port.
@@ -220,15 +224,15 @@ impl ForeignDaemons {
     pub(super) fn reserve(&mut self, names: BTreeSet<String>) -> Vec<ForeignChange> {
         self.reserved = names;
         let mut changes = Vec::new();
-        for asked in self.asked.values_mut() {
-            let ProbeAnswer::Daemon { neighbour, .. } = &mut asked.answer else {
+        for probed in self.probed.values_mut() {
+            let ProbeAnswer::Daemon { foreign, .. } = &mut probed.answer else {
                 continue;
             };
-            if self.reserved.contains(&neighbour.name) {
-                let was = neighbour.name.clone();
+            if self.reserved.contains(&foreign.name) {
+                let was = foreign.name.clone();
                 // This name is free: only a daemon at that port ever gets it.
-                neighbour.name = format!("{was}@{}", neighbour.address.port());
-                let now = neighbour.clone();
+                foreign.name = format!("{was}@{}", foreign.address.port());
+                let now = foreign.clone();
                 changes.push(ForeignChange::Changed { was, now });
             }
         }
@@ -237,19 +241,19 @@ impl ForeignDaemons {
 
     /// Returns all foreign daemons, including doubted ones.
     pub(super) fn directory(&self) -> impl Iterator<Item = &ForeignDaemon> {
-        self.asked.values().filter_map(ProbeRecord::neighbour)
+        self.probed.values().filter_map(ProbeRecord::foreign)
     }
 
     /// Returns the foreign daemon with that key.
     pub(super) fn at(&self, key: &ProbeKey) -> Option<&ForeignDaemon> {
-        self.asked.get(key).and_then(ProbeRecord::neighbour)
+        self.probed.get(key).and_then(ProbeRecord::foreign)
     }
 
     /// Returns the listeners that answered without a credential: port, process, and the reason.
     pub(super) fn refused(&self) -> impl Iterator<Item = (&ProbeKey, &str)> {
-        self.asked
+        self.probed
             .iter()
-            .filter_map(|(key, asked)| match &asked.answer {
+            .filter_map(|(key, probed)| match &probed.answer {
                 ProbeAnswer::Refused(reason) => Some((key, reason.as_str())),
                 _ => None,
             })
@@ -264,15 +268,15 @@ impl ProbeRecord {
         }
     }
 
-    fn neighbour(&self) -> Option<&ForeignDaemon> {
+    fn foreign(&self) -> Option<&ForeignDaemon> {
         match &self.answer {
-            ProbeAnswer::Daemon { neighbour, .. } => Some(neighbour),
+            ProbeAnswer::Daemon { foreign, .. } => Some(foreign),
             _ => None,
         }
     }
 
     fn believed(&self) -> Option<&ForeignDaemon> {
-        self.neighbour().filter(|one| one.doubt.is_none())
+        self.foreign().filter(|one| one.doubt.is_none())
     }
 
     /// Returns whether this is a daemon whose answer may have changed since it was probed.
@@ -350,7 +354,7 @@ mod tests {
         };
         claimed.claim.pid = 1;
         claimed.process = None;
-        found.heard(&one, ProbeOutcome::Claim(claimed));
+        found.record(&one, ProbeOutcome::Claim(claimed));
         let listed = found.directory().next().expect("it is listed");
         assert_eq!((listed.pid, listed.doubt.is_some()), (7, true));
     }
@@ -361,7 +365,7 @@ mod tests {
         let all = said.iter().map(|(one, _)| (*one).clone()).collect();
         found.settle(all, |_| true);
         for (one, name) in said {
-            found.heard(one, claims(one, name));
+            found.record(one, claims(one, name));
         }
         found
     }
@@ -376,12 +380,12 @@ mod tests {
         let both = || vec![silent.clone(), daemon.clone()];
         let mut found = ForeignDaemons::default();
         assert_eq!(found.settle(both(), |_| true).0, both());
-        assert!(found.settle(both(), |_| true).0.is_empty(), "being asked");
-        found.heard(&silent, ProbeOutcome::Silence);
-        found.heard(&daemon, claims(&daemon, "A"));
+        assert!(found.settle(both(), |_| true).0.is_empty(), "being probed");
+        found.record(&silent, ProbeOutcome::Silence);
+        found.record(&daemon, claims(&daemon, "A"));
         assert!(
             found.settle(both(), |_| true).0.is_empty(),
-            "both were asked"
+            "both were probed"
         );
         assert_eq!(found.sweep(&both()), []);
         assert!(
@@ -399,10 +403,10 @@ mod tests {
             std::slice::from_ref(&daemon)
         );
         // Between two instances it doesn't answer, and stays as it was.
-        assert_eq!(found.heard(&daemon, ProbeOutcome::Silence), None);
+        assert_eq!(found.record(&daemon, ProbeOutcome::Silence), None);
         assert_eq!(names(&found), ["A"]);
-        let (to_ask, changes) = found.settle(vec![silent.clone()], |_| true);
-        assert!(to_ask.is_empty());
+        let (to_probe, changes) = found.settle(vec![silent.clone()], |_| true);
+        assert!(to_probe.is_empty());
         assert!(matches!(&changes[..], [ForeignChange::Gone(one)] if one.name == "A"));
         assert_eq!(found.settle(both(), |_| true).0, [daemon], "it was gone");
     }
@@ -415,15 +419,15 @@ mod tests {
         let all = || vec![a.clone(), b.clone(), c.clone(), dae.clone()];
         found.settle(all(), |_| true);
         for (one, name) in [(&a, "Counter"), (&b, "Clock"), (&c, "Clock"), (&dae, "Dae")] {
-            found.heard(one, claims(one, name));
+            found.record(one, claims(one, name));
         }
         let expected = ["Counter@4001", "Clock", "Clock@4003", "Dae@4004"];
         assert_eq!(names(&found), expected);
         assert_eq!(found.reserve(BTreeSet::new()), [], "Counter is free");
-        found.heard(&a, claims(&a, "Counter"));
+        found.record(&a, claims(&a, "Counter"));
         assert_eq!(names(&found), expected, "and nobody's name has changed");
         found.settle(vec![a.clone(), c.clone()], |_| true);
-        found.heard(&c, claims(&c, "Clock"));
+        found.record(&c, claims(&c, "Clock"));
         assert_eq!(names(&found), ["Counter@4001", "Clock@4003"]);
     }
 
@@ -475,15 +479,15 @@ mod tests {
             ),
             (lies(4009, process), "port is 4009, and listens at 4001"),
         ] {
-            assert_eq!(found.heard(&one, lie), None, "nobody is told");
+            assert_eq!(found.record(&one, lie), None, "nobody is told");
             let doubt = found.directory().next().unwrap().doubt.clone().unwrap();
             assert!(doubt.contains(part), "{doubt}");
             assert_eq!(names(&found), ["Counter@4001"]);
         }
-        found.heard(&honest, claims(&honest, "Counter"));
+        found.record(&honest, claims(&honest, "Counter"));
         assert_eq!(names(&found), ["Counter@4001", "Counter"]);
         // It may become correct later.
-        let change = found.heard(&one, lies(4001, process));
+        let change = found.record(&one, lies(4001, process));
         assert!(
             matches!(change, Some(ForeignChange::Appeared(_))),
             "{change:?}"
@@ -494,7 +498,7 @@ mod tests {
     fn what_was_no_credential_is_kept_to_be_shown() {
         let one = candidate(4001, 1);
         let mut found = ForeignDaemons::default();
-        found.heard(&one, ProbeOutcome::Refused("no name".to_owned()));
+        found.record(&one, ProbeOutcome::Refused("no name".to_owned()));
         let refused: Vec<_> = found.refused().map(|(key, why)| (key.port, why)).collect();
         assert_eq!(refused, [(4001, "no name")]);
         assert_eq!(found.directory().count(), 0);

@@ -53,8 +53,8 @@ async fn converse(
     stream.write_all(QUESTION).await?;
     let mut bytes = [0; 1024];
     loop {
-        let room = bytes.len().min(reader.wanted_bytes());
-        let count = stream.read(&mut bytes[..room]).await?;
+        let wanted = bytes.len().min(reader.wanted_bytes());
+        let count = stream.read(&mut bytes[..wanted]).await?;
         if count == 0 {
             return Ok(None);
         }

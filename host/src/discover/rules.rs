@@ -217,12 +217,12 @@ mod tests {
             (4, vec![process(13), process(99)]),
         ]);
         let found = candidates(&all, &all, &holders, &[99]);
-        let told: Vec<_> = found
+        let reasons: Vec<_> = found
             .iter()
             .map(|one| (one.key.port, one.key.process.pid, one.ids.clone()))
             .collect();
         assert_eq!(
-            told,
+            reasons,
             [(4000, 10, vec![2, 1]), (4001, 12, vec![3])],
             "4002 is ours, 4003 nobody's"
         );

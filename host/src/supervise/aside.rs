@@ -2,7 +2,7 @@
 //!
 //! This file also sets the file and the state for the next start of a daemon that its owner has stopped.
 
-use super::reload::with_cure;
+use super::reload::cured;
 use super::{DaemonSpec, OrderResult, StartFrom, Supervisor};
 use dae_store::archive::{Departure, DepartureReason};
 use dae_store::manifest;
@@ -22,12 +22,12 @@ impl Supervisor {
                 mode: Mode::InProcess,
                 ..spec.clone()
             };
-            self.try_out(&tried, &from).await.map_err(with_cure)?;
+            self.try_out(&tried, &from).await.map_err(cured)?;
         }
-        let set_aside = self.set_aside(&from, None)?;
+        let set_aside = self.set_aside(&from, None).await?;
         match &from {
             StartFrom::Kept => {}
-            StartFrom::Nothing => self.forget(),
+            StartFrom::Nothing => self.forget().await,
             StartFrom::State(state) => self.keep(state).await,
         }
         let done = OrderResult {
@@ -42,7 +42,7 @@ impl Supervisor {
 
     /// Sets aside the state that the successor doesn't start from: the one that the running instance has `left`, or
     /// else the stored one. Returns its id.
-    pub(super) fn set_aside(
+    pub(super) async fn set_aside(
         &mut self,
         from: &StartFrom,
         left: Option<&KeptState>,
@@ -52,38 +52,48 @@ impl Supervisor {
             StartFrom::Nothing => DepartureReason::Fresh,
             StartFrom::State(_) => DepartureReason::Replaced,
         };
-        let (past, name) = (&self.shared.past, &self.spec.name);
-        let kept = match left {
-            Some(left) => past.keep(
-                name,
-                &Departure::of(reason, StoredState::State(left.clone())),
-            ),
-            None => past.set_aside(&self.shared.states, name, reason),
-        };
-        kept.map_err(|error| {
+        let (name, left) = (self.spec.name.clone(), left.cloned());
+        let kept = self.shared.on_disk(move |disk| match left {
+            Some(left) => {
+                let departure = Departure::of(reason, StoredState::State(left));
+                disk.archive.keep(&name, &departure)
+            }
+            None => disk.archive.set_aside(&disk.states, &name, reason),
+        });
+        kept.await.map_err(|error| {
             self.reopen();
             format!("its state can't be set aside: {error:#}")
         })
     }
 
     /// Undoes [`Supervisor::set_aside`] after the successor didn't start.
-    pub(super) fn take_back(&self, set_aside: Option<String>) {
+    pub(super) async fn take_back(&self, set_aside: Option<String>) {
         if let Some(id) = set_aside {
-            self.shared.past.take_back(&self.spec.name, &id);
+            let name = self.spec.name.clone();
+            let taken_back = self.shared.on_disk(move |disk| {
+                disk.archive.take_back(&name, &id);
+                Ok(())
+            });
+            // A leftover is a harmless duplicate that expires after a week.
+            let _ = taken_back.await;
         }
     }
 
     /// Sets aside the state that newer code has stored, before older code starts from `state`.
-    pub(super) fn set_aside_newer(&self, state: &KeptState, generation: u64) {
+    pub(super) async fn set_aside_newer(&self, state: &KeptState, generation: u64) {
         let name = &self.spec.name;
-        let Ok(StoredState::State(newer)) = self.shared.states.find(name) else {
-            return;
-        };
-        if newer.state.get() == state.state.get() {
-            return;
-        }
-        let departure = Departure::of(DepartureReason::RolledBack, StoredState::State(newer));
-        match self.shared.past.keep(name, &departure) {
+        let (daemon, state) = (name.clone(), state.clone());
+        let kept = self.shared.on_disk(move |disk| {
+            let Ok(StoredState::State(newer)) = disk.states.find(&daemon) else {
+                return Ok(None);
+            };
+            if newer.state.get() == state.state.get() {
+                return Ok(None);
+            }
+            let departure = Departure::of(DepartureReason::RolledBack, StoredState::State(newer));
+            disk.archive.keep(&daemon, &departure)
+        });
+        match kept.await {
             Ok(Some(id)) => self.tell_set_aside(&id, generation),
             Ok(None) => {}
             Err(error) => {

@@ -19,6 +19,7 @@ use dae_runtime::peers::ecosystem_api::EcosystemApi;
 use dae_runtime::plugin::host_api::{HostedInstance, LocalHostApi};
 use dae_runtime::plugin::identity::Identity;
 use dae_runtime::plugin::libraries::{LibraryFault, LibraryUse};
+use dae_runtime::plugin::start_fault::StartFault;
 use dae_runtime::process::StartMessage;
 use dae_runtime::process::subprocess::{LoadedSubprocess, Spawner, Subprocess, SubprocessPlan};
 use dae_runtime::session::accept::Listener;
@@ -68,7 +69,8 @@ impl Supervisor {
         state: Option<&KeptState>,
     ) -> Result<Built, String> {
         let successor = self.prepare(spec).await?;
-        self.start(successor, state).await
+        let built = self.start(successor, state).await;
+        built.map_err(|fault| fault.text)
     }
 
     /// Binds the port if needed, and loads the file, beside the running instance.
@@ -99,7 +101,7 @@ impl Supervisor {
         &self,
         successor: Successor,
         state: Option<&KeptState>,
-    ) -> Result<Built, String> {
+    ) -> Result<Built, StartFault> {
         let Successor {
             spec,
             attempt,
@@ -151,7 +153,7 @@ impl Supervisor {
         spec: &DaemonSpec,
         attempt: Attempt,
         (library, state): (&LibraryUse, Option<Box<RawValue>>),
-    ) -> Result<Instance, String> {
+    ) -> Result<Instance, StartFault> {
         let place = (Mode::InProcess, attempt);
         let plan = StartPlan {
             library: library.library(),
@@ -166,9 +168,7 @@ impl Supervisor {
             state,
             limit: self.shared.config.start_limit(),
         };
-        instance::start(plan)
-            .await
-            .map_err(|fault| fault.to_string())
+        instance::start(plan).await
     }
 
     /// Loads the code where the daemon is to run. If only the loader refuses the file, because the host's process
@@ -195,10 +195,10 @@ impl Supervisor {
 
     async fn library(&self, spec: &DaemonSpec) -> Result<Arc<LibraryUse>, LibraryFault> {
         let artefact = Arc::clone(&spec.artefact);
-        let store = Arc::clone(&self.shared.store);
-        let copy = move || store.image(&artefact);
+        let store = Arc::clone(&self.shared.code.store);
+        let copy = move || store.copy_for_loading(&artefact);
         let limit = self.shared.config.start_limit();
-        let library = self.shared.libraries.get(&spec.artefact.hash, copy);
+        let library = self.shared.code.libraries.get(&spec.artefact.hash, copy);
         timeout(limit, library).await.unwrap_or_else(|_| {
             let text = format!(
                 "it was not loaded within {limit:?}; a thread of the host is left behind with it"
@@ -224,7 +224,7 @@ impl Supervisor {
             start_limit: limit,
             on_end: self.hold_at_end(attempt),
         };
-        let spawner = self.shared.spawner.clone();
+        let spawner = self.shared.code.spawner.clone();
         // Runs on the guests' runtime, because its socket is used there.
         let loading = self
             .shared
@@ -240,24 +240,22 @@ impl Supervisor {
         spec: DaemonSpec,
         attempt: Attempt,
         (loaded, state): (LoadedSubprocess, Option<Box<RawValue>>),
-    ) -> Result<Instance, String> {
+    ) -> Result<Instance, StartFault> {
         let identity = move |pid| identity(&spec, (Mode::Subprocess, attempt), pid);
         let starting = self
             .shared
             .runtime
             .spawn(async move { instance::start_subprocess(loaded, identity, state).await });
-        let started = starting
+        starting
             .await
-            .map_err(|error| format!("it can't be started: {}", blocking::why(error)))?;
-        started.map_err(|fault| fault.to_string())
+            .map_err(|error| format!("it can't be started: {}", blocking::why(error)))?
     }
 
     /// Returns the place where the code runs: in-process while the process may load another library, which it never
     /// unloads.
     fn where_to(&self, spec: &DaemonSpec) -> Mode {
-        let SupervisorShared {
-            libraries, config, ..
-        } = &*self.shared;
+        let SupervisorShared { code, config, .. } = &*self.shared;
+        let libraries = &code.libraries;
         if spec.mode == Mode::Subprocess || libraries.has(&spec.artefact.hash) {
             return spec.mode;
         }

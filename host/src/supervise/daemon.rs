@@ -12,9 +12,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::health::Health;
 use super::stop::Stopping;
-use super::{DaemonSpec, Supervisor, SupervisorShared};
+use super::{DaemonSpec, Monitor, Supervisor, SupervisorShared};
 use dae_runtime::peers::directory::CredentialSource;
 use dae_runtime::plugin::identity::Identity;
 use dae_runtime::session::gate::Gate;
@@ -22,7 +21,6 @@ use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
 use dae_store::lock::lock;
 use dae_store::report::{CommandChanges, Credential, LastEnd};
-use dae_store::restart::History;
 use dae_store::snapshots::KeptState;
 
 /// An order to a supervisor. The sender receives the result when it is done.
@@ -225,10 +223,7 @@ impl Daemon {
             now: Arc::clone(&now),
             listening: None,
             current: None,
-            history: History::default(),
-            health: Health::default(),
-            rollback_window: None,
-            next_checkpoint: None,
+            monitor: Monitor::default(),
             retiring: JoinSet::new(),
             attempts: 0,
             library: None,
@@ -281,11 +276,11 @@ impl Daemon {
     pub async fn state(&self) -> Result<Vec<u8>, String> {
         let (reply, saved) = oneshot::channel();
         let gone = || "its supervisor has ended".to_owned();
-        let asked = QueuedOrder {
+        let queued = QueuedOrder {
             order: Order::Save(reply),
             begin: Arc::default(),
         };
-        let sent = self.orders.send(Box::new(asked)).await;
+        let sent = self.orders.send(Box::new(queued)).await;
         sent.map_err(|_| gone())?;
         saved.await.map_err(|_| gone())?
     }
@@ -321,11 +316,11 @@ impl Daemon {
     ) -> Result<OrderResult, String> {
         let gone = || Err("its supervisor has ended".to_owned());
         let (reply, done) = oneshot::channel();
-        let asked = QueuedOrder {
+        let queued = QueuedOrder {
             order: order(reply),
             begin: Arc::clone(begin),
         };
-        if self.orders.send(Box::new(asked)).await.is_err() {
+        if self.orders.send(Box::new(queued)).await.is_err() {
             return gone();
         }
         let fault =

@@ -49,16 +49,20 @@ impl Supervisor {
 
     fn check_pulse(&mut self, instance: &Instance) {
         let pulse = instance.pulse();
-        let is_missed = self.health.pulse.is_some() && self.health.pulse == pulse;
-        self.health.misses = if is_missed { self.health.misses + 1 } else { 0 };
-        self.health.pulse = pulse;
-        let misses = self.health.misses;
+        let is_missed = self.monitor.health.pulse.is_some() && self.monitor.health.pulse == pulse;
+        self.monitor.health.misses = if is_missed {
+            self.monitor.health.misses + 1
+        } else {
+            0
+        };
+        self.monitor.health.pulse = pulse;
+        let misses = self.monitor.health.misses;
         if misses >= self.spec.settings.health_misses_max {
             let cause = format!("it did not answer {misses} health checks in a row and was killed");
             self.set(DaemonState::Degraded {
                 cause: cause.clone(),
             });
-            self.health.kill_cause = Some(cause);
+            self.monitor.health.kill_cause = Some(cause);
             instance.kill();
         } else {
             instance.ping();
@@ -69,21 +73,21 @@ impl Supervisor {
         let seen = instance.seen_running();
         let stuck = seen
             .iter()
-            .find(|one| self.health.seen.contains(one))
+            .find(|one| self.monitor.health.seen.contains(one))
             .copied();
-        self.health.seen = seen;
+        self.monitor.health.seen = seen;
         let is_degraded = matches!(&*self.now.state.borrow(), DaemonState::Degraded { .. });
         let Some(stuck) = stuck else {
-            self.health.misses = 0;
+            self.monitor.health.misses = 0;
             if is_degraded {
                 self.set(DaemonState::Ready);
             }
             return;
         };
-        self.health.misses += 1;
-        if self.health.misses >= self.spec.settings.health_misses_max && !is_degraded {
+        self.monitor.health.misses += 1;
+        if self.monitor.health.misses >= self.spec.settings.health_misses_max && !is_degraded {
             let every = durations::ms(self.spec.settings.health_ms);
-            let held = every.saturating_mul(self.health.misses);
+            let held = every.saturating_mul(self.monitor.health.misses);
             let name = &self.spec.name;
             let cause = format!(
                 "the command {} has held a host thread for over {held:?} and can't be ended in-process; \

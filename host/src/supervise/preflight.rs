@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{DaemonSpec, StartFrom, Supervisor};
 use dae_runtime::plugin::libraries::PreflightRecord;
+use dae_runtime::plugin::start_fault::StartFault;
 use dae_runtime::process::subprocess::{Spawner, Subprocess, SubprocessPlan};
 use dae_runtime::process::{PreflightMessage, StartMessage};
 use dae_store::blocking;
@@ -25,17 +26,17 @@ impl Supervisor {
         &mut self,
         spec: &DaemonSpec,
         from: &StartFrom,
-    ) -> Result<(), String> {
+    ) -> Result<(), StartFault> {
         let Some(starts) = self.preflight_of(spec) else {
             return Ok(());
         };
-        let asked = Instant::now();
+        let began = Instant::now();
         if starts {
             // A start is specific to one daemon, so its result isn't shared.
             let state = self.state_for_preflight(from).await?;
             return self.try_alone(spec, starts, state).await;
         }
-        let (libraries, hash) = (Arc::clone(&self.shared.libraries), &spec.artefact.hash);
+        let (libraries, hash) = (Arc::clone(&self.shared.code.libraries), &spec.artefact.hash);
         let mut turn = libraries.preflight_turn(hash).await;
         let state = self.state_for_preflight(from).await?;
         let has_passed = matches!(*turn, PreflightRecord::Passed);
@@ -43,12 +44,12 @@ impl Supervisor {
             return Ok(());
         }
         if let PreflightRecord::Failed(at, reason) = &*turn
-            && *at > asked
+            && *at > began
         {
             if let Some((settings, text)) = reason
                 && (state.is_none() && *settings == spec.settings)
             {
-                return Err(text.clone());
+                return Err(text.clone().into());
             }
             // Release the turn first, so that the waiting preflights of this file run at the same time.
             drop(turn);
@@ -73,17 +74,20 @@ impl Supervisor {
         spec: &DaemonSpec,
         starts: bool,
         state: Option<Box<RawValue>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), StartFault> {
         let plan = self.preflight_plan(spec, starts);
-        let spawner = self.shared.spawner.clone();
+        let spawner = self.shared.code.spawner.clone();
         let tried = self.shared.runtime.spawn(async move {
             let loaded = Subprocess::load(plan, &spawner).await?;
             loaded.start(state).await.map(drop)
         });
-        let tried = tried
+        let tried: Result<(), StartFault> = tried
             .await
             .map_err(|error| format!("its preflight has no result: {}", blocking::why(error)))?;
-        tried.map_err(|text| format!("its preflight failed: {text}"))
+        tried.map_err(|fault| StartFault {
+            text: format!("its preflight failed: {}", fault.text),
+            ..fault
+        })
     }
 
     /// Returns whether the preflight also starts the daemon, or `None` if there is no preflight. A preflight that
@@ -100,7 +104,7 @@ impl Supervisor {
         }
         let starts = wanted == Preflight::With(PreflightStep::Start) && !manifest.exclusive;
         let is_known =
-            spec.mode == Mode::Subprocess || self.shared.libraries.has(&spec.artefact.hash);
+            spec.mode == Mode::Subprocess || self.shared.code.libraries.has(&spec.artefact.hash);
         (starts || !is_known).then_some(starts)
     }
 
@@ -132,7 +136,7 @@ impl Supervisor {
     /// Returns a copy of the state that the successor will find. The running instance keeps its own.
     async fn state_to_try(&self) -> Result<Option<Box<RawValue>>, String> {
         let Some(current) = self.stateful() else {
-            return Ok(self.kept_state()?.map(|kept| kept.state));
+            return Ok(self.kept_state().await?.map(|kept| kept.state));
         };
         let limit = self.shared.config.stop_grace();
         let saved = Arc::clone(&current.instance).save(limit).await?;
@@ -143,11 +147,11 @@ impl Supervisor {
 }
 
 /// Returns the record of a preflight that ended now. Without `settings` its reason concerns one daemon alone.
-fn record_of(result: &Result<(), String>, settings: Option<Arc<Settings>>) -> PreflightRecord {
+fn record_of(result: &Result<(), StartFault>, settings: Option<Arc<Settings>>) -> PreflightRecord {
     match result {
         Ok(()) => PreflightRecord::Passed,
-        Err(text) => {
-            let reason = settings.map(|own| (own, text.clone()));
+        Err(fault) => {
+            let reason = settings.map(|own| (own, fault.text.clone()));
             PreflightRecord::Failed(Instant::now(), reason)
         }
     }

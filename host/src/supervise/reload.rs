@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::retire::drain;
 use super::{Current, DaemonSpec, OrderResult, StartFrom, Supervisor};
+use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
 use dae_store::daemon_state::DaemonState;
 use dae_store::manifest;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
@@ -22,7 +23,7 @@ impl Supervisor {
         spec: DaemonSpec,
         from: StartFrom,
     ) -> Result<OrderResult, String> {
-        self.history.clear();
+        self.monitor.history.clear();
         let before = self.now.state.borrow().clone();
         self.set(match self.current {
             Some(_) => DaemonState::Reloading,
@@ -30,11 +31,11 @@ impl Supervisor {
         });
         let had_port = self.listening.is_some();
         let result = self.walk(&spec, &from).await;
-        if let Err(cause) = &result {
+        if let Err(fault) = &result {
             let is_same = spec.artefact.hash == self.spec.artefact.hash;
-            self.stay(before, had_port, (cause, is_same));
+            self.stay(before, had_port, (&fault.text, is_same));
         }
-        result.map_err(with_cure)
+        result.map_err(cured)
     }
 
     /// Returns to the previous state, or to having failed. Releases a port that was bound for nothing. If the same
@@ -69,12 +70,16 @@ impl Supervisor {
         self.set(after);
     }
 
-    async fn walk(&mut self, spec: &DaemonSpec, from: &StartFrom) -> Result<OrderResult, String> {
+    async fn walk(
+        &mut self,
+        spec: &DaemonSpec,
+        from: &StartFrom,
+    ) -> Result<OrderResult, StartFault> {
         self.try_out(spec, from).await?;
         let successor = self.prepare(spec).await?;
         let was_kept = self.stateful().is_none();
         let left = self.quiesce(from).await?;
-        let set_aside = self.set_aside(from, left.as_ref())?;
+        let set_aside = self.set_aside(from, left.as_ref()).await?;
         let state = match from {
             StartFrom::Kept => left.as_ref(),
             StartFrom::Nothing => None,
@@ -85,10 +90,10 @@ impl Supervisor {
         let was_retired = is_exclusive && self.retire_first().await;
         let built = match self.start(successor, state).await {
             Ok(built) => built,
-            Err(cause) => {
-                self.take_back(set_aside);
-                let cause = with_hint(cause, is_exclusive);
-                return Err(self.go_on(cause, was_retired, left.as_ref()).await);
+            Err(fault) => {
+                self.take_back(set_aside).await;
+                let fault = with_hint(fault, is_exclusive);
+                return Err(self.go_on(fault, was_retired, left.as_ref()).await);
             }
         };
         let is_reload = self.current.is_some() || was_retired;
@@ -100,7 +105,7 @@ impl Supervisor {
             set_aside,
         };
         let state = state.cloned();
-        self.rollback_window = match is_reload {
+        self.monitor.rollback_window = match is_reload {
             true => self.rollback_window_behind(old, left),
             false => None,
         };
@@ -115,10 +120,10 @@ impl Supervisor {
         match (from, state) {
             // The state is already stored. A host that restores a thousand daemons writes only what the disk hasn't
             // taken before.
-            (StartFrom::Kept, Some(_)) if was_kept => self.settle_states(),
+            (StartFrom::Kept, Some(_)) if was_kept => self.settle_states().await,
             (_, Some(state)) => self.keep(state).await,
             (StartFrom::Kept, None) => {}
-            (_, None) => self.forget(),
+            (_, None) => self.forget().await,
         }
     }
 
@@ -149,7 +154,7 @@ impl Supervisor {
     async fn quiesce(&mut self, from: &StartFrom) -> Result<Option<KeptState>, String> {
         let is_kept = matches!(from, StartFrom::Kept);
         let Some(current) = self.stateful() else {
-            return match self.kept_state() {
+            return match self.kept_state().await {
                 Err(_) if !is_kept => Ok(None),
                 kept => kept,
             };
@@ -183,33 +188,37 @@ impl Supervisor {
     }
 
     /// Returns the state that was stored at the last stop, reload or checkpoint.
-    pub(super) fn kept_state(&self) -> Result<Option<KeptState>, String> {
-        let kept = self.shared.states.load(&self.spec.name);
-        kept.map_err(|error| format!("{error:#}"))
+    pub(super) async fn kept_state(&self) -> Result<Option<KeptState>, String> {
+        let name = self.spec.name.clone();
+        let kept = self.shared.on_disk(move |disk| disk.states.load(&name));
+        kept.await.map_err(|error| format!("{error:#}"))
     }
 
-    /// Resumes the old instance after the successor didn't start. Returns the cause.
+    /// Resumes the old instance after the successor didn't start. Returns the reason.
     async fn go_on(
         &mut self,
-        cause: String,
+        fault: StartFault,
         was_retired: bool,
         state: Option<&KeptState>,
-    ) -> String {
+    ) -> StartFault {
         if self.current.is_some() {
             self.reopen();
-            return cause;
+            return fault;
         }
         if !was_retired {
-            return cause;
+            return fault;
         }
         let spec = self.spec.clone();
-        match self.build(&spec, state).await {
+        let text = match self.build(&spec, state).await {
             Ok(built) => {
                 self.swap(built, state).await;
-                cause
+                return fault;
             }
-            Err(text) => format!("{cause}; and the one before doesn't start again: {text}"),
-        }
+            Err(text) => text,
+        };
+        let StartFault { text: cause, kind } = fault;
+        let text = format!("{cause}; and the one before doesn't start again: {text}");
+        StartFault { text, kind }
     }
 
     /// Opens the gate again to the running instance.
@@ -219,15 +228,21 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn forget(&self) {
-        if let Err(error) = self.shared.states.forget(&self.spec.name) {
+    pub(super) async fn forget(&self) {
+        let name = self.spec.name.clone();
+        let forgotten = self.shared.on_disk(move |disk| disk.states.forget(&name));
+        if let Err(error) = forgotten.await {
             let text = format!("its former state could not be removed: {error:#}");
             self.shared.tell(&self.spec.name, None, "error", &text);
         }
     }
 
-    fn settle_states(&self) {
-        if let Err(error) = self.shared.states.settle() {
+    async fn settle_states(&self) {
+        let states = &self.shared.disk.states;
+        if states.unwritten().is_empty() {
+            return;
+        }
+        if let Err(error) = self.shared.on_disk(|disk| disk.states.settle()).await {
             let text = format!("states that could not be kept before still can't be: {error:#}");
             self.shared.tell(&self.spec.name, None, "error", &text);
         }
@@ -235,7 +250,7 @@ impl Supervisor {
 
     /// Stores a state for the next start. If the disk refuses it, this is only logged.
     pub(super) async fn keep(&self, state: &KeptState) {
-        let (states, name) = (&self.shared.states, &self.spec.name);
+        let (states, name) = (&self.shared.disk.states, &self.spec.name);
         if let Err(error) = states.keep_with_others(name, state).await {
             let text = format!("its state could not be kept: {error:#}");
             self.shared
@@ -244,31 +259,65 @@ impl Supervisor {
     }
 }
 
-fn with_hint(cause: String, is_exclusive: bool) -> String {
-    let lower = cause.to_lowercase();
-    let mut words = lower.split(|c: char| !c.is_alphanumeric());
-    let needs_to_be_alone = lower.contains("address already in use")
-        || words.any(|word| matches!(word, "lock" | "locked" | "busy"));
-    match needs_to_be_alone && !is_exclusive {
-        true => {
-            format!("{cause}; if only one of it can run at a time, #[daemon(exclusive)] says so")
-        }
-        false => cause,
+/// Adds a hint to the reason why an instance didn't start, if another one may hold what it needs.
+fn with_hint(fault: StartFault, is_exclusive: bool) -> StartFault {
+    let is_of_state = fault.kind == StartFaultKind::State;
+    if is_exclusive || is_of_state || !speaks_of_exclusive_use(&fault.text) {
+        return fault;
+    }
+    StartFault {
+        text: format!(
+            "{}; if only one of it can run at a time, #[daemon(exclusive)] says so",
+            fault.text
+        ),
+        ..fault
     }
 }
 
-/// Adds a hint to the cause if the new code can't read the state. Only the owner may give up a state.
-pub(super) fn with_cure(cause: String) -> String {
-    // The texts of the author's crate: only the text crosses the boundary.
-    let of_the_state = [
-        "the state can't be read",
-        "the state is of version",
-        "can't be migrated",
-    ];
-    match of_the_state.iter().any(|sign| cause.contains(sign)) {
-        true => format!(
-            "{cause}; --fresh starts without it (`install`, `reload` and `rollback` take it)"
+/// Returns whether an author's error sounds as if something could be had only once. Only a text crosses the boundary to
+/// a plugin, so this is a guess. Nothing but the hint depends on it.
+fn speaks_of_exclusive_use(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let mut words = lower.split(|c: char| !c.is_alphanumeric());
+    lower.contains("address already in use")
+        || words.any(|word| matches!(word, "lock" | "locked" | "busy"))
+}
+
+/// Returns the text of a fault, with a hint if the new code can't read the state. Only the owner may give up a state.
+pub(super) fn cured(fault: StartFault) -> String {
+    let StartFault { text, kind } = fault;
+    match kind {
+        StartFaultKind::State => format!(
+            "{text}; --fresh starts without it (`install`, `reload` and `rollback` take it)"
         ),
-        false => cause,
+        StartFaultKind::Other => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_follow_the_kind_of_a_fault_and_only_a_lock_is_guessed() {
+        let fault = |text: &str, kind| StartFault {
+            text: text.to_owned(),
+            kind,
+        };
+        let (other, state) = (StartFaultKind::Other, StartFaultKind::State);
+        for (text, kind, hints) in [
+            ("the state can't be read: x", state, [false, true]),
+            ("the state can't be read: x", other, [false, false]),
+            ("the file is locked", other, [true, false]),
+            ("the file is locked", state, [false, true]),
+            ("bind: Address already in use", other, [true, false]),
+            ("it is blocked", other, [false, false]),
+        ] {
+            let hinted = cured(with_hint(fault(text, kind), false));
+            let found = ["#[daemon(exclusive)]", "--fresh"].map(|hint| hinted.contains(hint));
+            assert_eq!(found, hints, "{text} {kind:?}");
+            let of_exclusive = with_hint(fault(text, kind), true);
+            assert_eq!(of_exclusive.text, text, "it says so already");
+        }
     }
 }

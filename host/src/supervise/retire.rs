@@ -44,7 +44,7 @@ impl Supervisor {
         }
         let retiree = self.retiree(current);
         self.retiring.spawn(async move {
-            drop(tasks::told("the end of an instance", retiree.retire()).await)
+            drop(tasks::logged("the end of an instance", retiree.retire()).await)
         });
     }
 

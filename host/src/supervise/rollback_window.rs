@@ -37,7 +37,12 @@ impl Supervisor {
         let is_new = old.artefact.hash != self.spec.artefact.hash;
         let rollback_window_ms = self.spec.settings.rollback_window_ms;
         let until = durations::after(Instant::now(), durations::ms(rollback_window_ms));
-        let Some(before) = self.rollback_window.take().filter(RollbackWindow::is_on) else {
+        let Some(before) = self
+            .monitor
+            .rollback_window
+            .take()
+            .filter(RollbackWindow::is_on)
+        else {
             return is_new.then_some(RollbackWindow {
                 until,
                 back: old,
@@ -70,7 +75,11 @@ impl Supervisor {
     /// # Errors
     /// Returns the reason if the proven code doesn't start any more.
     pub(super) async fn roll_back(&mut self, cause: &str) -> Result<bool, String> {
-        let Some(rollback_window) = self.rollback_window.take().filter(RollbackWindow::is_on)
+        let Some(rollback_window) = self
+            .monitor
+            .rollback_window
+            .take()
+            .filter(RollbackWindow::is_on)
         else {
             return Ok(false);
         };
@@ -81,7 +90,7 @@ impl Supervisor {
         self.swap(built, state.as_ref()).await;
         if let Some(state) = &state {
             // Replace the state that the failed code has stored since, in whatever format.
-            self.set_aside_newer(state, generation);
+            self.set_aside_newer(state, generation).await;
             self.keep(state).await;
         }
         let text = format!(

@@ -74,7 +74,7 @@ impl Supervisor {
         self.now.running().identity = None;
         self.now.running().stopping = Stopping::default();
         self.gate.guests.close_all();
-        self.health = Health::default();
+        self.monitor.health = Health::default();
         let mut faults = Vec::new();
         if let Some(mut current) = self.current.take() {
             let grace = self.shared.config.stop_grace();
@@ -86,8 +86,8 @@ impl Supervisor {
         }
         self.all_retired().await;
         self.at(None);
-        self.history.clear();
-        self.rollback_window = None;
+        self.monitor.history.clear();
+        self.monitor.rollback_window = None;
         self.set(DaemonState::Stopped);
         match faults.is_empty() {
             true => Ok(OrderResult::default()),

@@ -3,7 +3,7 @@
 //! tokio panics if it can't create a thread: in the task that spawns work, at any time, and while it builds a runtime.
 //! A limit on the processes of a user or service must affect only the work that needs the thread. All work for tokio's
 //! pool therefore goes through this file. Work that the pool can't take is refused with an error and never runs later.
-//! Code that builds a runtime first checks that there are enough threads ([`check_room`]).
+//! Code that builds a runtime first checks that there are enough threads ([`check_threads`]).
 //!
 //! A library that hangs in its constructor holds the system loader's lock. Everything that takes this lock then hangs
 //! too: loading another library, an orderly exit of the process, and a thread's first use of a thread-local variable
@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 /// The error text if no thread is available.
@@ -62,6 +63,39 @@ impl<R> Future for Blocking<R> {
     }
 }
 
+/// Runs `work` on a thread of the current runtime's pool, or on this one if the system has no thread left. For work on
+/// the disk that must be done even then. Once begun, the work is completed, even if this future is dropped.
+///
+/// # Errors
+/// The work panicked, or the runtime is ending; the text says which.
+pub async fn run_or_here<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, String> {
+    let (reply, result) = oneshot::channel();
+    let queued = Arc::new(Mutex::new(Some(work)));
+    let to_run = Arc::clone(&queued);
+    let spawned = spawn_on(&Handle::current(), move || {
+        let work = crate::lock::lock(&to_run).take();
+        if let Some(work) = work {
+            // The caller may be gone.
+            let _ = reply.send(work());
+        }
+    });
+    match spawned {
+        Ok(handle) => handle.await.map_err(why)?,
+        Err(_) => {
+            // It is gone if a thread has become idle meanwhile and has taken it.
+            let work = crate::lock::lock(&queued).take();
+            if let Some(work) = work {
+                return Ok(work());
+            }
+        }
+    }
+    result
+        .await
+        .map_err(|_| "it ended without a result".to_owned())
+}
+
 /// Runs `work` on a thread of the given runtime's pool.
 ///
 /// # Errors
@@ -75,10 +109,10 @@ pub fn spawn_on<R: Send + 'static>(
     }
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
-        let told = std::panic::take_hook();
+        let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             if !SPAWNS.get() {
-                told(panic);
+                hook(panic);
             }
         }));
     });
@@ -116,7 +150,7 @@ pub async fn keep_one_idle() {
 ///
 /// # Errors
 /// It can't; the text says what to do.
-pub fn check_room(count: usize) -> io::Result<()> {
+pub fn check_threads(count: usize) -> io::Result<()> {
     let (release, released) = mpsc::channel::<()>();
     let released = Arc::new(Mutex::new(released));
     let one = |_| {
@@ -245,8 +279,8 @@ mod tests {
             ends.abort();
             assert_eq!(why(ends.await.unwrap_err()), "the host is ending");
             let panics = tokio::spawn(async { resume_unwind(Box::new("no such thing")) });
-            let told = panics.await.unwrap_err();
-            assert_eq!(why(told), "it panicked: no such thing");
+            let error = panics.await.unwrap_err();
+            assert_eq!(why(error), "it panicked: no such thing");
         });
     }
 
@@ -264,9 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn work_is_done_and_room_for_it_is_found() {
-        check_room(3).unwrap();
+    fn work_is_done_and_space_for_it_is_found() {
+        check_threads(3).unwrap();
         let runtime = Builder::new_current_thread().build().unwrap();
         assert_eq!(runtime.block_on(async { run(|| 7).await }), Ok(7));
+        assert_eq!(runtime.block_on(run_or_here(|| 7)), Ok(7));
+        let panics = || -> u32 { resume_unwind(Box::new("no such thing")) };
+        let why = runtime.block_on(run_or_here(panics)).unwrap_err();
+        assert_eq!(why, "it panicked: no such thing");
     }
 }

@@ -185,7 +185,7 @@ impl Config {
         json5_text::check_document(text)?;
         let mut reader = json5::Deserializer::from_str(text);
         let config: Config = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|error| without_earlier_names(settings::told(&error)))?;
+            .map_err(|error| without_earlier_names(settings::explain_fault(&error)))?;
         json5_text::check_numbers(text)?;
         config.check()?;
         Ok(config)
@@ -328,11 +328,11 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_with_the_members_name() {
         for (text, member) in SENSELESS {
-            let told = Config::parse(text).unwrap_err();
-            assert!(told.contains(member), "{text}: {told}");
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.contains(member), "{text}: {error}");
             assert!(
-                !told.contains("usize") && !told.contains("u64"),
-                "{text}: {told}"
+                !error.contains("usize") && !error.contains("u64"),
+                "{text}: {error}"
             );
         }
         for text in [

@@ -134,7 +134,7 @@ impl Home {
             &self.logs,
             &self.runtime,
             &self.store_dir(),
-            &self.images_dir(),
+            &self.library_copies_dir(),
             &self.drop_in_dir(),
             &self.states_dir(),
             &self.past_dir(),
@@ -178,7 +178,7 @@ impl Home {
 
     /// Returns the directory of the private copies that running processes map.
     #[must_use]
-    pub fn images_dir(&self) -> PathBuf {
+    pub fn library_copies_dir(&self) -> PathBuf {
         self.data.join("images")
     }
 

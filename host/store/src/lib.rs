@@ -2,6 +2,7 @@
 //!
 //! The modules in reading order, which is also the order of imports (a file imports only what stands below it):
 //!
+//! - [`install_plan`]: the rules of an install · [`uninstall`]: what an uninstall leaves
 //! - [`archive`]: states and entries that have left an ecosystem, kept for a while
 //! - [`snapshots`]: the states of daemons · [`plugin_store`]: copies of the installed files
 //! - [`log`]: the logs of the host and of its daemons
@@ -26,6 +27,7 @@ pub mod config;
 pub mod daemon_state;
 pub mod durations;
 pub mod home;
+pub mod install_plan;
 pub mod json5_text;
 pub mod lock;
 pub mod log;
@@ -42,5 +44,6 @@ pub mod settings;
 pub mod snapshots;
 pub mod tasks;
 pub mod text_file;
+pub mod uninstall;
 #[cfg(unix)]
 mod write_access;

@@ -36,7 +36,7 @@ const COMPARED_BYTES: u64 = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct PluginStore {
     artefacts: PathBuf,
-    images: PathBuf,
+    copies: PathBuf,
 }
 
 /// An installed file.
@@ -44,7 +44,7 @@ pub struct PluginStore {
 pub struct Artefact {
     /// The BLAKE3 hash of its content, in 64 hex digits.
     pub hash: String,
-    /// The path of the stored file. It must not be loaded from there: see [`PluginStore::image`].
+    /// The path of the stored file. It must not be loaded from there: see [`PluginStore::copy_for_loading`].
     pub path: PathBuf,
     /// Its length, in bytes.
     pub bytes: u64,
@@ -56,7 +56,7 @@ pub struct Artefact {
 
 /// A private copy of a library for one process to load.
 #[derive(Debug, Clone)]
-pub struct ImageCopy {
+pub struct LibraryCopy {
     /// The path of the copy.
     pub path: PathBuf,
     /// The size of the mapped library according to its headers (bytes).
@@ -71,9 +71,9 @@ impl PluginStore {
     pub fn open(home: &Home) -> anyhow::Result<Self> {
         let store = PluginStore {
             artefacts: home.store_dir(),
-            images: home.images_dir(),
+            copies: home.library_copies_dir(),
         };
-        for dir in [&store.artefacts, &store.images] {
+        for dir in [&store.artefacts, &store.copies] {
             fs::read_dir(dir).map_err(|e| DiskFault::new(&e, "open the store", dir))?;
         }
         Ok(store)
@@ -161,9 +161,9 @@ impl PluginStore {
     ///
     /// # Errors
     /// The stored file is missing or damaged, or the disk is full.
-    pub fn image(&self, artefact: &Artefact) -> anyhow::Result<ImageCopy> {
+    pub fn copy_for_loading(&self, artefact: &Artefact) -> anyhow::Result<LibraryCopy> {
         let mut theirs = self.open_artefact(&artefact.hash)?;
-        let path = self.images.join(image_name(&artefact.hash));
+        let path = self.copies.join(copy_name(&artefact.hash));
         let mut ours = create(&path)?;
         // Copied in parts: reading a thousand whole files into memory one after the other would fragment it.
         let copied = copy_hashed(&mut theirs, &mut ours);
@@ -177,7 +177,7 @@ impl PluginStore {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok(ImageCopy {
+        Ok(LibraryCopy {
             path,
             mapped_bytes: artefact.mapped_bytes,
         })
@@ -188,8 +188,8 @@ impl PluginStore {
     ///
     /// # Errors
     /// A disk error; everything else that could be removed is removed.
-    pub fn sweep_images(&self) -> anyhow::Result<()> {
-        sweep_directory(&self.images, |_| false)
+    pub fn sweep_copies(&self) -> anyhow::Result<()> {
+        sweep_directory(&self.copies, |_| false)
     }
 
     /// Returns the content of a stored file after checking its hash.
@@ -287,7 +287,7 @@ fn are_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
 
 /// Returns a name that no private copy of this process has had. The process id distinguishes copies of other processes;
 /// a host's start has removed those of an earlier process with the same id.
-fn image_name(hash: &str) -> String {
+fn copy_name(hash: &str) -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let pid = std::process::id();

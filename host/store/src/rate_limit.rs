@@ -67,7 +67,10 @@ mod tests {
         let seldom = RateLimit::new(2, Duration::from_secs(60));
         let start = Instant::now();
         let due = |s| seldom.is_due_at(start + Duration::from_secs(s));
-        let told = [0, 1, 2, 59, 60, 61, 62].map(due);
-        assert_eq!(told, [Some(0), Some(0), None, None, Some(2), Some(0), None]);
+        let logged = [0, 1, 2, 59, 60, 61, 62].map(due);
+        assert_eq!(
+            logged,
+            [Some(0), Some(0), None, None, Some(2), Some(0), None]
+        );
     }
 }

@@ -314,9 +314,17 @@ impl Registry {
     /// # Errors
     /// A disk error; the file is then unchanged.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
+        Ok(atomic_file::write(path, &self.text()?)?)
+    }
+
+    /// Returns the text of its file.
+    ///
+    /// # Errors
+    /// It can't be written as JSON.
+    pub fn text(&self) -> anyhow::Result<Vec<u8>> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        Ok(atomic_file::write(path, &text)?)
+        Ok(text)
     }
 }
 

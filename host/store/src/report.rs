@@ -290,11 +290,11 @@ impl fmt::Display for CommandChanges {
             ("removed", &self.removed),
             ("changed", &self.changed),
         ];
-        let told = parts.iter().filter(|(_, which)| !which.is_empty());
-        let told: Vec<String> = told
+        let changed = parts.iter().filter(|(_, which)| !which.is_empty());
+        let changed: Vec<String> = changed
             .map(|(what, which)| format!("{what} {}", which.join(", ")))
             .collect();
-        f.write_str(&told.join("; "))
+        f.write_str(&changed.join("; "))
     }
 }
 

@@ -131,7 +131,7 @@ impl Settings {
             }
         }
         let settings: Settings =
-            serde_path_to_error::deserialize(merged).map_err(|error| told(&error))?;
+            serde_path_to_error::deserialize(merged).map_err(|error| explain_fault(&error))?;
         settings.check()?;
         Ok(settings)
     }
@@ -211,7 +211,7 @@ pub(crate) fn check_positive(members: &[(&str, u64)]) -> Result<(), String> {
 }
 
 /// Describes an error and the member that it concerns, without names of Rust types.
-pub fn told<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
+pub fn explain_fault<E: std::fmt::Display>(error: &serde_path_to_error::Error<E>) -> String {
     let reason = misfit::say_of_json5(&error.inner().to_string());
     match error.path().iter().next() {
         Some(_) => format!("{}: {reason}", error.path()),
@@ -296,8 +296,8 @@ mod tests {
             (json!({"after_ms": -1}), "after_ms"),
             (json!([]), "object"),
         ] {
-            let told = Settings::of(&[&given]).unwrap_err();
-            assert!(told.contains(member), "{given}: {told}");
+            let error = Settings::of(&[&given]).unwrap_err();
+            assert!(error.contains(member), "{given}: {error}");
         }
         let most = json!({
             "after_ms": u64::MAX, "preflight_ms": u64::MAX, "rollback_window_ms": u64::MAX, "checkpoint_s": u64::MAX,

@@ -263,8 +263,8 @@ impl Snapshots {
             None => Some(Ok(())),
             Some(one) => {
                 let fault = anyhow!(one.fault.clone()?);
-                let told = "it is held in memory meanwhile, and lost if the host is killed";
-                Some(Err(fault.context(told)))
+                let note = "it is held in memory meanwhile, and lost if the host is killed";
+                Some(Err(fault.context(note)))
             }
         }
     }
@@ -325,15 +325,16 @@ impl Snapshots {
     /// Removes a daemon's snapshot.
     ///
     /// # Errors
-    /// A disk error.
+    /// A disk error. The snapshot is then still there, on the disk and in memory.
     pub fn forget(&self, daemon: &str) -> anyhow::Result<()> {
         let _writing = lock(&self.0.writing);
-        lock(&self.0.unwritten).remove(daemon);
         let path = self.path_of(daemon);
-        match path.exists() {
-            true => Ok(atomic_file::remove(&path)?),
-            false => Ok(()),
+        if path.exists() {
+            atomic_file::remove(&path)?;
         }
+        // After the file: if it can't be removed, the newer state in memory must still count, and not the file's.
+        lock(&self.0.unwritten).remove(daemon);
+        Ok(())
     }
 
     /// Returns the daemons that have a snapshot file.
@@ -399,9 +400,11 @@ mod tests {
         let kept = KeptState::of(br#"{"version":1,"data":5}"#, SnapshotOccasion::Stop, 3).unwrap();
         // A directory in the file's place makes every write fail.
         std::fs::create_dir(home.states_dir().join("B.json")).unwrap();
-        let told = format!("{:#}", states.keep("B", &kept).unwrap_err());
-        assert!(told.contains("held in memory"), "{told}");
+        let note = format!("{:#}", states.keep("B", &kept).unwrap_err());
+        assert!(note.contains("held in memory"), "{note}");
         assert!(states.load("B").unwrap().is_some(), "it is not lost");
+        states.forget("B").unwrap_err();
+        assert!(states.load("B").unwrap().is_some(), "it is still there");
         std::fs::remove_dir(home.states_dir().join("B.json")).unwrap();
         states.settle().unwrap();
         assert!(

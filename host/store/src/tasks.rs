@@ -3,7 +3,7 @@
 //! A task that panics affects no other task, but ends silently: a port would accept no more guests, or files would no
 //! longer be watched. A panic is a bug in the host; the log must show it, and the work must continue. Long-running work
 //! is therefore started by [`keep_alive`] or [`keep_thread_alive`]. Work that runs once and whose result nobody awaits
-//! is wrapped in [`told`]. A guest's task is on the hot path and logs its panic when it is dropped
+//! is wrapped in [`logged`]. A guest's task is on the hot path and logs its panic when it is dropped
 //! ([`tell_if_panicking`]). A panic in a worker's process ends that process, which is then restarted.
 
 use std::any::Any;
@@ -50,7 +50,7 @@ pub fn keep_thread_alive(what: impl Display, mut work: impl FnMut()) {
 }
 
 /// Runs work that nobody awaits. Returns `None` if it panicked, which is logged.
-pub async fn told<F: Future>(what: impl Display, work: F) -> Option<F::Output> {
+pub async fn logged<F: Future>(what: impl Display, work: F) -> Option<F::Output> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(done) => Some(done),
         Err(panic) => {
@@ -141,9 +141,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_waits_for_is_told_and_has_no_result() {
-        assert_eq!(told("test", async { 7 }).await, Some(7));
+        assert_eq!(logged("test", async { 7 }).await, Some(7));
         assert_eq!(
-            told("test", async { panic!("not at all") }).await,
+            logged("test", async { panic!("not at all") }).await,
             None::<()>
         );
     }

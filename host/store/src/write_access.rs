@@ -34,19 +34,19 @@ pub enum AclTarget<'a> {
 /// only the owner may.
 pub(crate) fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<String> {
     let mode = metadata.mode();
-    let told = |who: &str| Some(format!("{who} (mode {:03o})", mode & 0o777));
+    let named = |who: &str| Some(format!("{who} (mode {:03o})", mode & 0o777));
     if mode & OTHERS_WRITE != 0 {
-        return told("everybody");
+        return named("everybody");
     }
     if mode & GROUP_WRITES == 0 {
         return None;
     }
     if has_access_list(place) {
-        return told("those whom its access list names");
+        return named("those whom its access list names");
     }
     match accounts::read(metadata.uid(), metadata.gid()).and_then(|facts| check_private(&facts)) {
         Ok(()) => None,
-        Err(reason) => told(&format!("group {}, {reason}", metadata.gid())),
+        Err(reason) => named(&format!("group {}, {reason}", metadata.gid())),
     }
 }
 

@@ -279,8 +279,8 @@ fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
         "start" => Some(&mut daemon.start),
         "run" => Some(&mut daemon.run),
         "stop" => Some(&mut daemon.stop),
-        "save" if ours.is_empty() => Some(&mut daemon.save),
-        "migrate" if ours.is_empty() => Some(&mut daemon.migrate),
+        "save" => Some(&mut daemon.save),
+        "migrate" => Some(&mut daemon.migrate),
         _ => None,
     };
     match (ours.as_slice(), place) {
@@ -301,11 +301,11 @@ fn misplaced(marked: &[Attribute], is_lifecycle: bool, method: &ImplItemFn) -> R
     let is_on = |attr: &&Attribute| attr.path().is_ident("on");
     let text = match (marked, marked.iter().find(is_on)) {
         (_, Some(on)) if is_lifecycle => {
-            let text = "`start`, `run` and `stop` are a daemon's lifecycle; #[on(…)] goes on a method of another name";
+            let text = "`start`, `run`, `stop`, `save` and `migrate` are a daemon's lifecycle; #[on(…)] goes on a method of another name";
             return fault(on, text);
         }
         (_, None) if is_lifecycle => {
-            "`start`, `run` and `stop` are a daemon's lifecycle and can't be commands; \
+            "`start`, `run`, `stop`, `save` and `migrate` are a daemon's lifecycle and can't be commands; \
              keep the method under another name, or write #[command(name = \"…\")] on one"
         }
         ([.., last], Some(_)) => {

@@ -231,9 +231,9 @@ async fn send(
 /// Connects to the receiver. A daemon that doesn't know the event reports that by an event `error`, which is logged.
 async fn connect(eco: Ecosystem, route: &Route) -> Result<Target> {
     let target = Target(eco.connect(&route.to).await?);
-    let told = route.clone();
+    let logged_route = route.clone();
     target.0.on("error", move |why: json::Value| {
-        tracing::warn!(route = %told, "refused: {why}");
+        tracing::warn!(route = %logged_route, "refused: {why}");
     })?;
     Ok(target)
 }

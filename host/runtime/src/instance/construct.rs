@@ -1,6 +1,5 @@
 //! The construction of an instance: a value of the author's type in this process, or a subprocess that has loaded its file.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use crate::plugin::command_table::CommandTable;
 use crate::plugin::host_api::{HostRegistration, HostedInstance};
 use crate::plugin::identity::Identity;
 use crate::plugin::library::PluginLibrary;
+use crate::plugin::start_fault::StartFault;
 use crate::process::subprocess::LoadedSubprocess;
 use crate::threads::latency::LatencyClasses;
 use dae_store::blocking;
@@ -38,18 +38,6 @@ pub struct StartPlan {
     pub limit: Duration,
 }
 
-/// The reason why a daemon did not start, as a text for a person.
-#[derive(Debug)]
-pub struct StartFault(String);
-
-impl fmt::Display for StartFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StartFault {}
-
 /// Constructs a daemon and pings it once.
 ///
 /// # Errors
@@ -62,22 +50,24 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     let host = registration.host();
     let runtime = plan.runtime;
     let (library, limit) = (plan.library, plan.limit);
+    let state = plan.state;
     // A thread that may block, since the author's `start` may.
     let started = blocking::run(move || {
-        let live = runtime.block_on(async { timeout(limit, library.start(host, &request)).await });
-        live.map_err(|_| too_long(limit)).flatten()
+        let starting = async { timeout(limit, library.start(host, &request)).await };
+        match runtime.block_on(starting) {
+            Ok(live) => live.map_err(|text| fault_of(text, &library, state.as_deref())),
+            Err(_) => Err(too_long(limit).into()),
+        }
     });
     // The inner limit ends a `start` that waits; this one, a little later, gives up on a `start` that blocks.
     let started = timeout(limit + Duration::from_millis(100), started).await;
     let live = match started {
-        Ok(Ok(result)) => result.map_err(StartFault)?,
-        Ok(Err(why)) => return Err(StartFault(format!("it can't be started: {why}"))),
-        Err(_) => return Err(StartFault(too_long(limit))),
+        Ok(Ok(result)) => result?,
+        Ok(Err(why)) => return Err(format!("it can't be started: {why}").into()),
+        Err(_) => return Err(too_long(limit).into()),
     };
     if !live.ping() {
-        return Err(StartFault(
-            "it started, but doesn't answer a ping".to_owned(),
-        ));
+        return Err("it started, but doesn't answer a ping".to_owned().into());
     }
     let number = next_number();
     Ok(Instance {
@@ -101,7 +91,7 @@ pub async fn start_subprocess(
     state: Option<Box<RawValue>>,
 ) -> Result<Instance, StartFault> {
     let manifest = Arc::new(loaded.manifest().clone());
-    let subprocess = loaded.start(state).await.map_err(StartFault)?;
+    let subprocess = loaded.start(state).await?;
     let number = next_number();
     Ok(Instance {
         identity: Arc::new(identity(subprocess.pid())),
@@ -118,6 +108,15 @@ pub async fn start_subprocess(
 pub(super) fn next_number() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Returns the fault of a `start` that has failed.
+fn fault_of(text: String, library: &PluginLibrary, state: Option<&RawValue>) -> StartFault {
+    let is_readable = state.is_none_or(|state| library.check_state(state.get()).is_ok());
+    match is_readable {
+        true => text.into(),
+        false => StartFault::of_state(text),
+    }
 }
 
 fn too_long(limit: Duration) -> String {

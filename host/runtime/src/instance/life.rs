@@ -42,7 +42,7 @@ impl Instance {
             };
             let work = async move {
                 // The result has been sent through the channel.
-                let _ = tasks::told("the `run` of a daemon", run).await;
+                let _ = tasks::logged("the `run` of a daemon", run).await;
             };
             let task = match is_async {
                 true => Ok(runtime.spawn(work)),

@@ -37,6 +37,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::net::UnixStream;
 
 use crate::connection::reply_budget::ReplyBudget;
+use crate::plugin::start_fault::StartFault;
 use crate::process::hand_off::HandOffState;
 use crate::process::ipc::hand_off::Terms;
 use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
@@ -171,7 +172,7 @@ impl Worker {
         self.hand_off_state = hand_off_state.and_then(|file| HandOffState::open(&file).ok());
         let library = match load(&message) {
             Ok(library) => library,
-            Err(text) => return self.refuse(&text).await,
+            Err(text) => return self.refuse(&text.into()).await,
         };
         self.wire.send(FrameKind::Loaded, 0, &[]);
         self.wire.drain().await?;
@@ -192,12 +193,13 @@ impl Worker {
                 self.wire.send(FrameKind::Started, 0, &[]);
                 self.serve(served).await
             }
-            Err(text) => self.refuse(&text).await,
+            Err(fault) => self.refuse(&fault).await,
         }
     }
 
-    async fn refuse(&self, text: &str) -> io::Result<()> {
-        self.wire.send(FrameKind::Refused, 0, &[text.as_bytes()]);
+    async fn refuse(&self, fault: &StartFault) -> io::Result<()> {
+        let (kind, text) = (fault.kind.number(), fault.text.as_bytes());
+        self.wire.send(FrameKind::Refused, kind, &[text]);
         self.wire.drain().await
     }
 

@@ -17,7 +17,7 @@ use crate::plugin::library::{LoadFault, PluginLibrary};
 use dae_store::blocking;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
-use dae_store::plugin_store::ImageCopy;
+use dae_store::plugin_store::LibraryCopy;
 use dae_store::settings::Settings;
 
 /// The loaded libraries by content hash.
@@ -52,7 +52,7 @@ pub enum PreflightRecord {
 struct LoadedLibrary {
     hash: String,
     library: PluginLibrary,
-    copy: ImageCopy,
+    copy: LibraryCopy,
     commands: OnceLock<Arc<CommandTable>>,
     is_left_behind: AtomicBool,
 }
@@ -170,7 +170,7 @@ impl Libraries {
         copy: F,
     ) -> Result<Arc<LibraryUse>, LibraryFault>
     where
-        F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
+        F: FnOnce() -> anyhow::Result<LibraryCopy> + Send + 'static,
     {
         let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
         if let Some(loaded) = place.loaded.get() {
@@ -223,7 +223,7 @@ impl LibrarySlot {
 
 async fn load<F>(hash: String, copy: F) -> Result<LoadedLibrary, LibraryFault>
 where
-    F: FnOnce() -> anyhow::Result<ImageCopy> + Send + 'static,
+    F: FnOnce() -> anyhow::Result<LibraryCopy> + Send + 'static,
 {
     let loaded = blocking::run(move || {
         let copy = copy().map_err(|error| format!("{error:#}"))?;

@@ -117,7 +117,8 @@ pub enum FrameKind {
     Start = 15,
     /// A notice that the daemon has started.
     Started = 16,
-    /// A notice that the plugin is not loaded, or the daemon does not start; the text is the reason.
+    /// A notice that the plugin is not loaded, or the daemon does not start; the text is the reason, and the id is the
+    /// number of its [kind](crate::plugin::start_fault::StartFaultKind).
     Refused = 17,
     /// The end of a call: status (u32), guest (u64), result or text.
     Ended = 18,

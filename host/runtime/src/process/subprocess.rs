@@ -37,6 +37,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
+use crate::plugin::start_fault::StartFault;
 use crate::process::hand_off::{HandOffState, Position};
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
 use dae_store::durations;
@@ -77,7 +78,7 @@ pub struct SubprocessPlan {
 #[derive(Debug)]
 pub struct LoadedSubprocess {
     subprocess: Subprocess,
-    steps: mpsc::Receiver<Result<(), String>>,
+    steps: mpsc::Receiver<Result<(), StartFault>>,
     manifest: Manifest,
     start_limit: Duration,
 }
@@ -161,7 +162,8 @@ impl Subprocess {
             start_limit: plan.start_limit,
         };
         let too_long = || format!("it was not loaded within {limit:?}");
-        loaded.step(limit, too_long).await?;
+        let taken = loaded.step(limit, too_long).await;
+        taken.map_err(|fault| fault.text)?;
         Ok(loaded)
     }
 
@@ -344,7 +346,7 @@ impl LoadedSubprocess {
     ///
     /// # Errors
     /// The reason why it does not; it is then killed.
-    pub async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Subprocess, String> {
+    pub async fn start(mut self, state: Option<Box<RawValue>>) -> Result<Subprocess, StartFault> {
         let state = state.as_ref().map_or("", |state| state.get());
         lock(&self.subprocess.link.outgoing).put(FrameKind::Start, 0, &[state.as_bytes()]);
         self.subprocess.link.flush();
@@ -355,11 +357,15 @@ impl LoadedSubprocess {
         Ok(self.subprocess)
     }
 
-    async fn step(&mut self, limit: Duration, too_long: impl Fn() -> String) -> Result<(), String> {
+    async fn step(
+        &mut self,
+        limit: Duration,
+        too_long: impl Fn() -> String,
+    ) -> Result<(), StartFault> {
         match tokio::time::timeout(limit, self.steps.recv()).await {
             Ok(Some(result)) => result,
-            Ok(None) => Err(self.subprocess.end_text().await),
-            Err(_) => Err(too_long()),
+            Ok(None) => Err(self.subprocess.end_text().await.into()),
+            Err(_) => Err(too_long().into()),
         }
     }
 }

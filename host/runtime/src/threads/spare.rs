@@ -46,7 +46,7 @@ impl Threads {
     pub fn start(prepare: fn()) -> io::Result<Self> {
         let processors = processors();
         let size = reserve_size();
-        blocking::check_room(Self::count())?;
+        blocking::check_threads(Self::count())?;
         let watchdog = Watchdog::new();
         let watched = Arc::clone(&watchdog);
         let runtime = Builder::new_multi_thread()

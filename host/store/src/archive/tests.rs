@@ -7,8 +7,8 @@ fn scene() -> (tempfile::TempDir, Archive) {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::at(dir.path().join("home"));
     home.create().unwrap();
-    let past = Archive::of(&home);
-    (dir, past)
+    let archive = Archive::of(&home);
+    (dir, archive)
 }
 
 fn state(count: u64) -> StoredState {
@@ -22,75 +22,77 @@ fn data(state: &KeptState) -> &str {
 
 #[test]
 fn departures_are_listed_by_name_the_newest_first() {
-    let (_dir, past) = scene();
+    let (_dir, archive) = scene();
     let first = Departure::of(DepartureReason::Fresh, state(1));
     let mut last = Departure::of(DepartureReason::Uninstalled, state(2));
     last.time = first.time;
-    past.keep("A", &first).unwrap().unwrap();
-    past.keep("A", &last).unwrap().unwrap();
-    past.keep("A.b", &first).unwrap().unwrap();
-    let all = past.list("A").unwrap();
+    archive.keep("A", &first).unwrap().unwrap();
+    archive.keep("A", &last).unwrap().unwrap();
+    archive.keep("A.b", &first).unwrap().unwrap();
+    let all = archive.list("A").unwrap();
     let reasons: Vec<_> = all.iter().map(|one| one.departure.reason).collect();
     assert_eq!(
         reasons,
         [DepartureReason::Uninstalled, DepartureReason::Fresh]
     );
     assert_eq!(
-        data(&past.state("A", LAST).unwrap()),
+        data(&archive.state("A", LAST).unwrap()),
         r#"{"version":1,"data":2}"#
     );
     assert_eq!(
-        data(&past.state("A", &all[1].id).unwrap()),
+        data(&archive.state("A", &all[1].id).unwrap()),
         r#"{"version":1,"data":1}"#
     );
     assert!(
-        past.state("A", "nonsense")
+        archive
+            .state("A", "nonsense")
             .unwrap_err()
             .to_string()
             .contains("--history")
     );
-    assert!(past.state("B", LAST).is_err());
+    assert!(archive.state("B", LAST).is_err());
 }
 
 #[test]
 fn nothing_is_kept_of_nothing_and_a_damaged_state_is_kept_as_it_is() {
-    let (_dir, past) = scene();
+    let (_dir, archive) = scene();
     let nothing = Departure::of(DepartureReason::Fresh, StoredState::Nothing);
-    assert_eq!(past.keep("A", &nothing).unwrap(), None);
+    assert_eq!(archive.keep("A", &nothing).unwrap(), None);
     let damaged = Departure::of(DepartureReason::Fresh, StoredState::Damaged("{".to_owned()));
-    past.keep("A", &damaged).unwrap().unwrap();
+    archive.keep("A", &damaged).unwrap().unwrap();
     assert_eq!(
-        past.list("A").unwrap()[0].departure.damaged.as_deref(),
+        archive.list("A").unwrap()[0].departure.damaged.as_deref(),
         Some("{")
     );
-    assert!(past.state("A", LAST).is_err());
+    assert!(archive.state("A", LAST).is_err());
 }
 
 #[test]
 fn a_sweep_removes_what_is_old_and_never_an_installed_daemons_log() {
-    let (_dir, past) = scene();
-    past.keep("A", &Departure::of(DepartureReason::Uninstalled, state(1)))
+    let (_dir, archive) = scene();
+    archive
+        .keep("A", &Departure::of(DepartureReason::Uninstalled, state(1)))
         .unwrap();
     for name in ["A", "B", DAE_NAME] {
-        fs::write(past.logs.join(format!("{name}.log")), "line\n").unwrap();
+        fs::write(archive.logs.join(format!("{name}.log")), "line\n").unwrap();
     }
-    fs::write(past.logs.join("A.log.1"), "line\n").unwrap();
+    fs::write(archive.logs.join("A.log.1"), "line\n").unwrap();
     let registry = HashSet::from(["B".to_owned()]);
     let now = Timestamp::now();
-    assert_eq!(past.sweep(&registry, now).unwrap(), []);
+    assert_eq!(archive.sweep(&registry, now).unwrap(), []);
     let later = retention::kept_until(now) + jiff::SignedDuration::from_secs(60);
-    let mut gone = past.sweep(&registry, later).unwrap();
+    let mut gone = archive.sweep(&registry, later).unwrap();
     gone.sort_by_key(|one| one.what);
     let gone: Vec<_> = gone.iter().map(|one| (&*one.daemon, one.what)).collect();
     assert_eq!(gone, [("A", "log"), ("A", "state")]);
-    let mut left: Vec<_> = fs::read_dir(&past.logs)
+    let mut left: Vec<_> = fs::read_dir(&archive.logs)
         .unwrap()
         .flatten()
         .map(|e| e.file_name())
         .collect();
     left.sort();
     assert_eq!(left, ["B.log", "Dae.log"]);
-    assert!(past.list("A").unwrap().is_empty());
+    assert!(archive.list("A").unwrap().is_empty());
 }
 
 #[test]
@@ -107,15 +109,16 @@ fn a_drop_in_is_moved_aside_under_a_free_name() {
 
 #[test]
 fn a_purge_removes_all_of_one_daemon_at_once() {
-    let (_dir, past) = scene();
+    let (_dir, archive) = scene();
     for name in ["A", "B"] {
-        past.keep(name, &Departure::of(DepartureReason::Uninstalled, state(1)))
+        archive
+            .keep(name, &Departure::of(DepartureReason::Uninstalled, state(1)))
             .unwrap();
-        fs::write(past.logs.join(format!("{name}.log")), "line\n").unwrap();
+        fs::write(archive.logs.join(format!("{name}.log")), "line\n").unwrap();
     }
-    assert!(past.purge("A").unwrap());
-    assert!(!past.purge("A").unwrap());
-    assert!(past.list("A").unwrap().is_empty());
-    assert_eq!(past.list("B").unwrap().len(), 1);
-    assert!(past.logs.join("B.log").exists() && !past.logs.join("A.log").exists());
+    assert!(archive.purge("A").unwrap());
+    assert!(!archive.purge("A").unwrap());
+    assert!(archive.list("A").unwrap().is_empty());
+    assert_eq!(archive.list("B").unwrap().len(), 1);
+    assert!(archive.logs.join("B.log").exists() && !archive.logs.join("A.log").exists());
 }

@@ -198,12 +198,12 @@ const NONSENSE: &[(&str, &str)] = &[
 
 #[test]
 fn nonsense_is_told_with_what_was_expected_and_what_to_write() {
-    for (typed, told) in NONSENSE {
+    for (typed, expected) in NONSENSE {
         let said = to_strict(typed).unwrap_err();
         let said = said
             .strip_prefix("expected JSON arguments such as ")
             .unwrap_or(&said);
-        assert!(said.starts_with(told), "{typed}:\n{said}\n{told}");
+        assert!(said.starts_with(expected), "{typed}:\n{said}\n{expected}");
     }
     let long = format!("[n, {}]", "1, ".repeat(100));
     let said = to_strict(&long).unwrap_err();
@@ -250,8 +250,12 @@ const MISWRITTEN: &[(&str, &str)] = &[
 
 #[test]
 fn where_a_document_is_wrong_is_told_by_its_line() {
-    for (document, told) in MISWRITTEN {
-        assert_eq!(check_document(document).unwrap_err(), *told, "{document}");
+    for (document, expected) in MISWRITTEN {
+        assert_eq!(
+            check_document(document).unwrap_err(),
+            *expected,
+            "{document}"
+        );
     }
     assert_eq!(
         document_to_strict("{a: 1} // x"),

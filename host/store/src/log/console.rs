@@ -157,10 +157,10 @@ impl Queue {
         let mut text = std::mem::take(&mut state.text);
         let dropped = std::mem::take(&mut state.lines_dropped);
         if dropped > 0 {
-            let told = format!(
+            let note = format!(
                 "… {dropped} lines of the log were not shown: standard error was not read fast enough\n"
             );
-            text.extend_from_slice(told.as_bytes());
+            text.extend_from_slice(note.as_bytes());
         }
         Some(text)
     }
@@ -238,7 +238,7 @@ mod tests {
         let bytes: Vec<u8> = written.iter().flatten().collect();
         let text = String::from_utf8(bytes).unwrap();
         let lines = text.lines().filter(|line| line.starts_with('x')).count();
-        let told = text.lines().find(|line| line.starts_with('…')).unwrap();
-        assert!(told.contains(&format!(" {} lines", sent - lines)), "{told}");
+        let note = text.lines().find(|line| line.starts_with('…')).unwrap();
+        assert!(note.contains(&format!(" {} lines", sent - lines)), "{note}");
     }
 }

@@ -262,16 +262,22 @@ mod tests {
         journal.write(record("A", "two"));
         fs::remove_file(&path).unwrap();
         journal.write(record("A", "three"));
-        let mut told = Vec::new();
+        let mut messages_sent = Vec::new();
         while let Ok(record) = follower.try_recv() {
-            told.push(record.message.clone());
+            messages_sent.push(record.message.clone());
         }
         assert!(
-            told[1].contains("A.log") && told[1].contains("disk is full"),
-            "{told:?}"
+            messages_sent[1].contains("A.log") && messages_sent[1].contains("disk is full"),
+            "{messages_sent:?}"
         );
-        assert_eq!(told[4], "the log is kept again; 2 records were not");
-        assert_eq!((told.len(), &*told[2], &*told[3]), (5, "two", "three"));
+        assert_eq!(
+            messages_sent[4],
+            "the log is kept again; 2 records were not"
+        );
+        assert_eq!(
+            (messages_sent.len(), &*messages_sent[2], &*messages_sent[3]),
+            (5, "two", "three")
+        );
         let tail = journal.tail(Some("A"), 9, usize::MAX).unwrap();
         assert_eq!(messages(&tail), ["three"]);
         journal.flush(LIMIT);

@@ -53,11 +53,13 @@ fn push(line: &mut String, part: std::fmt::Arguments<'_>) {
     let _ = line.write_fmt(part);
 }
 
+/// Returns the escape sequence for a level, in upper or lower case: a file edited by hand may contain either.
 fn colour(level: &str) -> &'static str {
+    let is = |name: &str| level.eq_ignore_ascii_case(name);
     match level {
-        "error" => "\u{1b}[31m",
-        "warn" => "\u{1b}[33m",
-        "info" => "\u{1b}[32m",
+        _ if is("error") => "\u{1b}[31m",
+        _ if is("warn") => "\u{1b}[33m",
+        _ if is("info") => "\u{1b}[32m",
         _ => "\u{1b}[2m",
     }
 }
@@ -79,6 +81,11 @@ mod tests {
         assert_eq!(record.line(false), plain);
         let coloured = format!("2026-01-02T03:04:05.678Z \u{1b}[33m WARN\u{1b}[0m{rest}");
         assert_eq!(record.line(true), coloured);
+        let shouted = Record {
+            level: "WARN".to_owned(),
+            ..record
+        };
+        assert_eq!(shouted.line(true), coloured);
     }
 
     #[test]

@@ -19,7 +19,7 @@ const OPEN_MAX: usize = 64;
 pub(super) struct OpenFiles {
     by_path: HashMap<PathBuf, LastUse>,
     /// The number of calls of [`OpenFiles::get`].
-    asked: u64,
+    uses: u64,
 }
 
 #[derive(Debug)]
@@ -32,8 +32,8 @@ struct LastUse {
 impl OpenFiles {
     /// Returns the file at `path`, which opens on the first write.
     pub(super) fn get(&mut self, path: &Path) -> Arc<Mutex<LogFile>> {
-        self.asked += 1;
-        let last = self.asked;
+        self.uses += 1;
+        let last = self.uses;
         if let Some(used) = self.by_path.get_mut(path) {
             used.last = last;
             return Arc::clone(&used.file);

@@ -310,10 +310,10 @@ mod tests {
     fn what_cannot_be_read_is_told() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("A.log")).unwrap();
-        let told = tail_files(dir.path(), Some("A"), 9)
+        let messages = tail_files(dir.path(), Some("A"), 9)
             .unwrap_err()
             .to_string();
-        assert!(told.contains("A.log"), "{told}");
+        assert!(messages.contains("A.log"), "{messages}");
     }
 
     #[test]

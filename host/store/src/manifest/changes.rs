@@ -69,9 +69,9 @@ mod tests {
             },
             command("grows", &["a", "b"]),
         ]);
-        let told = changes(&before, &after).to_string();
+        let text = changes(&before, &after).to_string();
         assert_eq!(
-            told,
+            text,
             "added comes(a: number); removed goes(); changed grows(a: number, b: number), before grows(a: number)"
         );
         assert!(changes(&before, &before).is_empty());

@@ -64,8 +64,8 @@ pub fn file_bytes(path: &Path) -> Option<u64> {
 pub fn read_whole(file: &mut File, path: &Path) -> Result<Vec<u8>, FileFault> {
     // This allocates once, unless the file grows meanwhile.
     let bytes_now = file.metadata().map_or(0, |metadata| metadata.len());
-    let room = usize::try_from(bytes_now.min(FILE_BYTES_MAX) + 1).unwrap_or(0);
-    let mut bytes = Vec::with_capacity(room);
+    let capacity = usize::try_from(bytes_now.min(FILE_BYTES_MAX) + 1).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(capacity);
     match file.take(FILE_BYTES_MAX).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
         Err(e) => Err(unreadable(&e).at(path)),

@@ -97,12 +97,12 @@ fn a_damaged_copy_is_never_handed_out_and_is_healed_by_an_install() {
     fs::write(&staged.path, &bytes).unwrap();
     let errors = [
         store.find(&staged.hash).unwrap_err(),
-        store.image(&staged).unwrap_err(),
+        store.copy_for_loading(&staged).unwrap_err(),
     ];
     for error in errors {
         assert!(error.to_string().contains("damaged"), "{error}");
     }
-    assert_eq!(names(&store.images), Vec::<String>::new());
+    assert_eq!(names(&store.copies), Vec::<String>::new());
     store.stage(&source).unwrap();
     assert_eq!(store.find(&staged.hash).unwrap(), staged);
 }
@@ -114,30 +114,32 @@ fn what_is_lost_or_never_was_is_told() {
         source: _,
         dir: _dir,
     } = fixture();
-    let told = store.find(&"ab".repeat(32)).unwrap_err().to_string();
-    assert!(told.contains("is lost; install it again"), "{told}");
+    let text = store.find(&"ab".repeat(32)).unwrap_err().to_string();
+    assert!(text.contains("is lost; install it again"), "{text}");
     for hash in ["", "../../etc/passwd", &"AB".repeat(32), &"é".repeat(32)] {
-        let told = store.find(hash).unwrap_err().to_string();
-        assert!(told.contains("no content hash"), "{told}");
+        let text = store.find(hash).unwrap_err().to_string();
+        assert!(text.contains("no content hash"), "{text}");
     }
 }
 
 #[test]
-fn every_image_is_a_file_of_its_own_under_a_new_name() {
+fn every_copy_is_a_file_of_its_own_under_a_new_name() {
     let Fixture {
         store,
         source,
         dir: _dir,
     } = fixture();
     let staged = store.stage(&source).unwrap();
-    let images: HashSet<PathBuf> = (0..3).map(|_| store.image(&staged).unwrap().path).collect();
-    assert_eq!(images.len(), 3);
-    for image in &images {
-        assert_eq!(fs::read(image).unwrap(), fs::read(&source).unwrap());
+    let copies: HashSet<PathBuf> = (0..3)
+        .map(|_| store.copy_for_loading(&staged).unwrap().path)
+        .collect();
+    assert_eq!(copies.len(), 3);
+    for copy in &copies {
+        assert_eq!(fs::read(copy).unwrap(), fs::read(&source).unwrap());
     }
-    store.sweep_images().unwrap();
-    assert_eq!(names(&store.images), Vec::<String>::new());
-    assert!(!images.contains(&store.image(&staged).unwrap().path));
+    store.sweep_copies().unwrap();
+    assert_eq!(names(&store.copies), Vec::<String>::new());
+    assert!(!copies.contains(&store.copy_for_loading(&staged).unwrap().path));
 }
 
 #[test]
@@ -198,16 +200,16 @@ fn a_sweep_goes_on_after_what_it_cannot_remove_and_tells_it() {
     } = fixture();
     store.stage(&source).unwrap();
     fs::create_dir(store.artefacts.join("directory")).unwrap();
-    let told = store.sweep(&HashSet::new()).unwrap_err().to_string();
+    let text = store.sweep(&HashSet::new()).unwrap_err().to_string();
     assert!(
-        told.contains("cannot remove") && told.contains("directory"),
-        "{told}"
+        text.contains("cannot remove") && text.contains("directory"),
+        "{text}"
     );
     assert_eq!(names(&store.artefacts), ["directory"]);
 }
 
 #[test]
 fn a_store_that_is_not_there_is_told() {
-    let told = PluginStore::open(&Home::at("/nowhere/at/all")).unwrap_err();
-    assert!(told.to_string().contains("/nowhere/at/all/store"), "{told}");
+    let text = PluginStore::open(&Home::at("/nowhere/at/all")).unwrap_err();
+    assert!(text.to_string().contains("/nowhere/at/all/store"), "{text}");
 }

@@ -184,9 +184,9 @@ fn a_file_that_is_not_understood_is_left_alone_and_told() {
         ),
     ] {
         std::fs::write(&path, text).unwrap();
-        let told = format!("{:#}", Registry::load(&path).unwrap_err());
-        assert!(told.contains(part), "{told}");
-        assert!(told.contains(path.to_str().unwrap()), "{told}");
+        let error = format!("{:#}", Registry::load(&path).unwrap_err());
+        assert!(error.contains(part), "{error}");
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
 }
@@ -221,10 +221,10 @@ fn a_hash_that_is_none_is_refused_wherever_it_stands() {
             &upper,
             &"é".repeat(32),
         ] {
-            let told = format!("{:#}", with(change, bad).unwrap_err());
+            let text = format!("{:#}", with(change, bad).unwrap_err());
             assert!(
-                told.contains("daemon A") && told.contains("content hash"),
-                "{number}: {told}"
+                text.contains("daemon A") && text.contains("content hash"),
+                "{number}: {text}"
             );
         }
     }
@@ -233,8 +233,8 @@ fn a_hash_that_is_none_is_refused_wherever_it_stands() {
 #[test]
 fn a_registry_that_cannot_be_read_is_not_an_empty_one() {
     let dir = tempfile::tempdir().unwrap();
-    let told = Registry::load(dir.path()).unwrap_err().to_string();
-    assert!(told.starts_with("cannot read "), "{told}");
+    let text = Registry::load(dir.path()).unwrap_err().to_string();
+    assert!(text.starts_with("cannot read "), "{text}");
 }
 
 #[test]

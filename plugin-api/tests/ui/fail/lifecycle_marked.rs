@@ -1,4 +1,4 @@
-//! A lifecycle method marked as a command, one that consumes the daemon, and a `start` with too many parameters.
+//! Lifecycle methods marked as commands, one that consumes the daemon, and a `start` with too many parameters.
 
 use dae_plugin_api::prelude::*;
 
@@ -15,6 +15,17 @@ impl Sample {
     fn run(&self) {}
 
     fn stop(self) {}
+
+    #[command]
+    fn save(&self) -> u64 {
+        0
+    }
+
+    #[command(blocking, name = "upgrade")]
+    fn migrate(version: u32, state: json::Value) -> Result<u64> {
+        let _ = (version, state);
+        Ok(0)
+    }
 }
 
 fn main() {}

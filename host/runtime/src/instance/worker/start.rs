@@ -13,6 +13,7 @@ use crate::plugin::command_table::{CommandEntry, CommandTable, RunsOn};
 use crate::plugin::host_api::HostedInstance;
 use crate::plugin::identity::Identity;
 use crate::plugin::library::PluginLibrary;
+use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{FrameKind, PreflightMessage, StartMessage};
 use dae_store::durations;
 use dae_store::manifest::Manifest;
@@ -33,7 +34,10 @@ impl Worker {
         (library, message, state): (PluginLibrary, StartMessage, Option<Box<RawValue>>),
     ) -> io::Result<()> {
         let mut tried = match &state {
-            Some(state) => library.check_state(state.get()),
+            Some(state) => {
+                let checked = library.check_state(state.get());
+                checked.map_err(StartFault::of_state)
+            }
             None => Ok(()),
         };
         if tried.is_ok() && preflight.starts {
@@ -42,15 +46,17 @@ impl Worker {
             let starting_and_stopping = async {
                 let served = start(library, message, state, &wire).await?;
                 let ended = served.instance.end(grace).await;
-                ended.map_err(|faults| texts(faults).join("; "))
+                ended.map_err(|faults| StartFault::from(texts(faults).join("; ")))
             };
             tried = self.while_hearing(starting_and_stopping).await?;
         }
         match tried {
-            Ok(()) => self.wire.send(FrameKind::Started, 0, &[]),
-            Err(text) => self.wire.send(FrameKind::Refused, 0, &[text.as_bytes()]),
+            Ok(()) => {
+                self.wire.send(FrameKind::Started, 0, &[]);
+                self.wire.drain().await
+            }
+            Err(fault) => self.refuse(&fault).await,
         }
-        self.wire.drain().await
     }
 }
 
@@ -71,7 +77,7 @@ pub(super) async fn start(
     message: StartMessage,
     state: Option<Box<RawValue>>,
     wire: &Arc<HostConnection>,
-) -> Result<ServingDaemon, String> {
+) -> Result<ServingDaemon, StartFault> {
     let runs = where_each_runs(&message.manifest);
     let identity = Arc::new(Identity {
         name: message.name,
@@ -97,9 +103,7 @@ pub(super) async fn start(
         state,
         limit: durations::ms(message.start_ms),
     };
-    let instance = instance::start(plan)
-        .await
-        .map_err(|fault| fault.to_string())?;
+    let instance = instance::start(plan).await?;
     Ok(ServingDaemon {
         instance: Arc::new(instance),
         runs,

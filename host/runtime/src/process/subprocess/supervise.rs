@@ -26,6 +26,7 @@ use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::plugin::completion::{Completion, HostAnswer, RunEnd, host_status};
 use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
 use crate::plugin::host_request::{DeferredRequest, Instruction};
+use crate::plugin::start_fault::{StartFault, StartFaultKind};
 use crate::process::hand_off::HandOffState;
 use crate::process::ipc::hand_off::HandedBack;
 use crate::process::ipc::{
@@ -50,7 +51,7 @@ const ASKING_MAX: usize = 8192;
 /// The reports of a process supervisor.
 pub(super) struct SupervisionReport {
     /// The result of loading the file, and then that of starting the daemon.
-    pub(super) steps: mpsc::Receiver<Result<(), String>>,
+    pub(super) steps: mpsc::Receiver<Result<(), StartFault>>,
     /// The end of the background work, and then that of the subprocess.
     pub(super) ended: watch::Receiver<Option<RunEnd>>,
 }
@@ -65,7 +66,7 @@ struct ProcessSupervisor {
     records: GroupRecords,
     local: Arc<LocalHostApi>,
     name: String,
-    steps: mpsc::Sender<Result<(), String>>,
+    steps: mpsc::Sender<Result<(), StartFault>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
     /// The part of a large reply that has come, and the id of the frame that will end the reply.
@@ -330,7 +331,10 @@ impl ProcessSupervisor {
                 self.link.pongs.fetch_add(1, Ordering::Relaxed);
             }
             FrameKind::Loaded | FrameKind::Started => self.on_step(Ok(())),
-            FrameKind::Refused => self.on_step(Err(text(frame.payload))),
+            FrameKind::Refused => self.on_step(Err(StartFault {
+                text: text(frame.payload),
+                kind: StartFaultKind::of_number(frame.id),
+            })),
             FrameKind::RunEnd => {
                 if let Ok(end) = serde_json::from_slice(frame.payload) {
                     self.ended.send_replace(Some(end));
@@ -345,7 +349,7 @@ impl ProcessSupervisor {
         }
     }
 
-    fn on_step(&self, result: Result<(), String>) {
+    fn on_step(&self, result: Result<(), StartFault>) {
         // The caller may have given up. A surplus report breaks the protocol, but does no harm.
         let _ = self.steps.try_send(result);
     }
@@ -438,7 +442,7 @@ impl ProcessSupervisor {
         // The lock is held until the task is in the table, so that the task cannot remove itself before that.
         let mut table = lock(&self.asking);
         let task = tokio::spawn(async move {
-            let ended = tasks::told("what a daemon has asked", work).await;
+            let ended = tasks::logged("what a daemon has asked", work).await;
             let ended = ended.unwrap_or_else(|| {
                 let text = r#"{"code":"unavailable","message":"the host panicked, see its log"}"#;
                 Completion::failed(text.to_owned())

@@ -1,6 +1,8 @@
-//! Tests of requests as tables: which ones are refused, and what the registry keeps of the others.
+//! Tests of the rules of an install as tables: which requests are refused, and what the registry keeps of the others.
 
 use super::*;
+use crate::archive::DepartureReason;
+use crate::snapshots::{KeptState, SnapshotOccasion, StoredState};
 
 fn artefact(hash: &str, panic: &str) -> Artefact {
     let manifest = json!({
@@ -25,12 +27,18 @@ fn request(port: Option<u16>) -> InstallRequest {
     }
 }
 
+fn state() -> KeptState {
+    let bytes = br#"{"version":1,"data":5}"#;
+    KeptState::of(bytes, SnapshotOccasion::Stop, 1).expect("a state")
+}
+
 /// The registry and config of a home that is not on the disk.
 struct Scene {
     home: Home,
     config: Config,
     registry: Registry,
-    departed: Option<Entry>,
+    departed: Option<Departure>,
+    is_stopped: Option<bool>,
 }
 
 impl Scene {
@@ -40,20 +48,44 @@ impl Scene {
             config: Config::default(),
             registry: Registry::default(),
             departed: None,
+            is_stopped: None,
         }
     }
 
-    fn decide(&self, name: &str, request: &InstallRequest, hash: &str) -> Result<Entry, String> {
-        let known = InstallBasis {
+    fn plan_of(
+        &self,
+        request: &InstallRequest,
+        artefact: &Artefact,
+    ) -> Result<InstallPlan, InstallRefusal> {
+        let before = InstallBasis {
             home: &self.home,
-            config: &self.config,
             registry: &self.registry,
             departed: self.departed.as_ref(),
+            is_stopped: self.is_stopped,
         };
-        let decided = decide(name, request, &artefact(hash, "unwind"), known);
-        decided
-            .map(|decided| decided.entry)
-            .map_err(|fault| fault.to_string())
+        let file = InstallFile {
+            artefact,
+            is_there: true,
+        };
+        plan_install(before, request, &self.config, file)
+    }
+
+    fn plan(
+        &self,
+        name: &str,
+        request: &InstallRequest,
+        hash: &str,
+    ) -> Result<InstallPlan, String> {
+        let request = InstallRequest {
+            name: Some(name.to_owned()),
+            ..request.clone()
+        };
+        let planned = self.plan_of(&request, &artefact(hash, "unwind"));
+        planned.map_err(|refusal| refusal.to_string())
+    }
+
+    fn decide(&self, name: &str, request: &InstallRequest, hash: &str) -> Result<Entry, String> {
+        self.plan(name, request, hash).map(|plan| plan.entry)
     }
 
     fn install(&mut self, name: &str, request: &InstallRequest, hash: &str) -> Entry {
@@ -118,6 +150,111 @@ fn what_its_owner_stopped_stays_stopped() {
 }
 
 #[test]
+fn the_daemons_own_state_counts_more_than_what_was_recorded_of_it() {
+    let mut scene = Scene::new();
+    scene.install("A", &request(None), "one");
+    for (is_stopped, desired) in [(true, Desired::Stopped), (false, Desired::Running)] {
+        scene.is_stopped = Some(is_stopped);
+        assert_eq!(scene.install("A", &request(None), "two").desired, desired);
+    }
+}
+
+#[test]
+fn the_state_to_start_from_is_the_kept_one_unless_the_request_says_otherwise() {
+    let mut scene = Scene::new();
+    scene.install("A", &request(None), "one");
+    let fresh = InstallRequest {
+        fresh: true,
+        ..request(None)
+    };
+    let last = InstallRequest {
+        state: Some("last".to_owned()),
+        ..request(None)
+    };
+    let archived = StartState::Archived("last".to_owned());
+    for (name, request, expected) in [
+        ("A", &request(None), StartState::Kept),
+        ("A", &fresh, StartState::Nothing),
+        ("A", &last, archived.clone()),
+        ("B", &request(None), StartState::Nothing),
+        ("B", &last, archived),
+    ] {
+        let mut plan = scene.plan(name, request, "two").expect("a plan");
+        assert_eq!(plan.start_state, expected, "{name} {request:?}");
+        plan.note_set_aside(Some("id".to_owned()));
+        let aside = plan.entry.set_aside.map(|aside| (aside.hash, aside.state));
+        let of_before = (name == "A").then(|| ("one".to_owned(), "id".to_owned()));
+        assert_eq!(aside, of_before, "{name} {request:?}");
+    }
+}
+
+#[test]
+fn a_request_is_checked_before_its_file() {
+    let scene = Scene::new();
+    let refused = |request: InstallRequest, kind, part: &str| {
+        let early = check_request(&request).expect_err("a refusal");
+        assert_eq!(early.kind(), kind, "{early}");
+        assert!(early.to_string().contains(part), "{early}");
+        let late = scene.plan_of(&request, &artefact("one", "unwind"));
+        assert_eq!(late.expect_err("a refusal").to_string(), early.to_string());
+    };
+    let contradiction = InstallRequest {
+        fresh: true,
+        state: Some("last".to_owned()),
+        ..request(None)
+    };
+    refused(contradiction, RefusalKind::BadArguments, "one of the two");
+    let named = |name: &str| InstallRequest {
+        name: Some(name.to_owned()),
+        ..request(None)
+    };
+    refused(named("Dae"), RefusalKind::Failed, "daemon of daemons");
+    refused(named("a b"), RefusalKind::Failed, "A-Z");
+    let list = InstallRequest {
+        config: Some(json!([1])),
+        ..request(None)
+    };
+    refused(list, RefusalKind::Failed, "got [1]");
+}
+
+#[test]
+fn a_request_without_a_name_takes_the_plugins_and_a_drop_in_that_has_gone_is_refused() {
+    let mut scene = Scene::new();
+    let sample = artefact("one", "unwind");
+    let dropped = InstallRequest {
+        drop_in: true,
+        ..request(None)
+    };
+    let plan = scene.plan_of(&dropped, &sample).expect("a plan");
+    assert_eq!(plan.name, "Sample");
+    scene.registry.daemons.insert(plan.name, plan.entry);
+    let entry = &scene.registry.daemons["Sample"];
+    for (is_there, is_same) in [(true, true), (false, false)] {
+        let file = InstallFile {
+            artefact: &sample,
+            is_there,
+        };
+        assert_eq!(
+            is_same_again(entry, &dropped, file, &scene.home.data),
+            is_same
+        );
+    }
+    let before = InstallBasis {
+        home: &scene.home,
+        registry: &scene.registry,
+        departed: None,
+        is_stopped: None,
+    };
+    let gone = InstallFile {
+        artefact: &sample,
+        is_there: false,
+    };
+    let refused = plan_install(before, &dropped, &scene.config, gone);
+    let refused = refused.expect_err("it has gone").to_string();
+    assert!(refused.contains("has gone again"), "{refused}");
+}
+
+#[test]
 fn the_mode_is_that_of_the_request_or_of_before_or_of_the_config() {
     let mut scene = Scene::new();
     scene.config.defaults = json!({"mode": "subprocess"});
@@ -160,15 +297,10 @@ fn what_can_not_be_is_refused() {
     scene.install("B", &with(json!({"after": ["A"]})), "one");
     scene.refused("A", &with(json!({"after": ["B"]})), &["A after B after A"]);
     assert!(scene.decide("A", &request(Some(4000)), "two").is_ok());
-    let known = InstallBasis {
-        home: &scene.home,
-        config: &scene.config,
-        registry: &scene.registry,
-        departed: None,
-    };
     let aborts = artefact("abort", "abort");
-    let refused = decide("C", &request(None), &aborts, known).expect_err("it would end the host");
-    assert!(refused.to_string().contains("abort"), "{refused}");
+    let refused = scene.plan_of(&request(None), &aborts);
+    let refused = refused.expect_err("it would end the host").to_string();
+    assert!(refused.contains("abort"), "{refused}");
 }
 
 #[test]
@@ -191,13 +323,17 @@ fn what_is_quarantined_stays_so_until_it_is_forced() {
     assert!(scene.install("A", &forced, "new").quarantined.is_empty());
 }
 
-#[test]
-fn a_drop_in_that_returns_is_run_as_it_was_and_an_install_gets_the_port() {
-    let mut scene = Scene::new();
-    let dropped = InstallRequest {
+fn dropped() -> InstallRequest {
+    InstallRequest {
         drop_in: true,
         ..request(None)
-    };
+    }
+}
+
+/// Returns a home from which a stopped drop-in was uninstalled.
+fn scene_after_drop_in() -> Scene {
+    let mut scene = Scene::new();
+    let dropped = dropped();
     let mut departed = scene.install("A", &dropped, "one");
     departed.port = Some(4000);
     departed.config = json!({"a": 1});
@@ -205,7 +341,25 @@ fn a_drop_in_that_returns_is_run_as_it_was_and_an_install_gets_the_port() {
     departed.desired = Desired::Stopped;
     departed.previous = vec!["zero".to_owned()];
     scene.registry.daemons.clear();
-    scene.departed = Some(departed);
+    scene.departed = Some(Departure {
+        entry: Some(departed),
+        ..Departure::of(DepartureReason::Uninstalled, StoredState::State(state()))
+    });
+    scene
+}
+
+#[test]
+fn a_drop_in_that_returns_has_its_state_and_an_install_is_told_of_it() {
+    let scene = scene_after_drop_in();
+    let starts = |request: &InstallRequest| scene.plan("A", request, "two").expect("a plan");
+    assert_eq!(starts(&dropped()).start_state, StartState::Departed);
+    assert_eq!(starts(&request(None)).start_state, StartState::Nothing);
+    assert!(starts(&request(None)).ignores_earlier_state());
+}
+
+#[test]
+fn a_drop_in_that_returns_is_run_as_it_was_and_an_install_gets_the_port() {
+    let (mut scene, dropped) = (scene_after_drop_in(), dropped());
     let returned = scene.decide("A", &dropped, "two").expect("it returns");
     assert_eq!((returned.port, returned.port_pinned), (Some(4000), false));
     assert_eq!(

@@ -96,8 +96,8 @@ fn a_file_too_many_runs_in_a_process_of_its_own_and_nobody_notices() {
 
 /// Returns the number of private copies of files in the home.
 fn copies(kitchen: &Kitchen) -> usize {
-    let images = kitchen.ecosystem.home().join("images");
-    std::fs::read_dir(images).expect("a directory").count()
+    let copies = kitchen.ecosystem.home().join("images");
+    std::fs::read_dir(copies).expect("a directory").count()
 }
 
 #[test]
