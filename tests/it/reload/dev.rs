@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cargo_metadata::{Dependency, MetadataCommand, Package};
+use cargo_metadata::{Dependency, DependencyKind, MetadataCommand, Package};
 use dae_tests::artefacts::{target_directory, workspace};
 use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, program, until};
 use rustix::process::Signal;
@@ -114,7 +114,9 @@ fn manifest(original: &Path) -> String {
         .expect("cargo reads the crate");
     let is_it = |package: &&Package| package.manifest_path.starts_with(original);
     let package = metadata.packages.iter().find(is_it).expect("the crate");
-    let dependencies: String = package.dependencies.iter().map(dependency).collect();
+    let needed = |one: &&Dependency| one.kind == DependencyKind::Normal;
+    let dependencies = package.dependencies.iter().filter(needed);
+    let dependencies: String = dependencies.map(dependency).collect();
     let edition = package.edition;
     // The profile is the workspace's, so that both share the builds of their dependencies.
     format!(
