@@ -178,6 +178,7 @@ mod credential;
 mod daemon;
 mod ecosystem;
 mod error;
+mod event_stream;
 mod events;
 mod every;
 #[doc(hidden)]
@@ -185,7 +186,6 @@ pub mod exact;
 pub mod export;
 #[cfg(test)]
 mod fake_host;
-mod feed;
 mod guest;
 mod listeners;
 mod log;

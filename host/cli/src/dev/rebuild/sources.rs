@@ -2,7 +2,7 @@
 //!
 //! Events of the file system show when to scan, and the scan finds the changes. The events that count are the ends of a
 //! save: a file that was closed after writing, renamed or removed. If there are no events (no inotify watch left, or a
-//! mount without them), polling replaces them.
+//! mount without them), polling replaces them. No debouncer stands in between: it would make every build wait.
 //!
 //! After a build that has succeeded, the sources are the files that it has read, and the manifests. Until then, and
 //! while a build has failed, every other file below the crate may be one.

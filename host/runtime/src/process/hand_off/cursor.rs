@@ -217,7 +217,10 @@ impl WorkerCursor {
             place.bits_of(state).is_some_and(|bits| bits & SEIZED != 0)
         };
         while is_seized() {
-            // This is rare and takes microseconds, since the host is already reading.
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it is rare, and takes microseconds, since the host is already reading"
+            )]
             std::thread::sleep(Duration::from_micros(50));
         }
         self.let_go();
