@@ -4,6 +4,7 @@
 //! of the workspace as their result. `reload::dev` tests with the real cargo that edited code runs.
 
 use std::fs::{self, File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -329,4 +330,37 @@ fn a_workspace_is_asked_for_its_plugin_before_anything_is_built() {
     let mut dev = Running::start(&mut command);
     let _ = dev.line_with("listens on", LIMIT);
     end(dev);
+}
+
+/// The program `script` gives `dev` a terminal of its own.
+#[test]
+fn keys_at_a_terminal_build_clear_and_end() {
+    let author = Author::new();
+    let line = author.command("Cargo.toml");
+    let words = std::iter::once(line.get_program()).chain(line.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let mut script = std::process::Command::new("script");
+    let variables = line
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    script
+        .args([
+            "--quiet",
+            "--flush",
+            "--return",
+            "--command",
+            &words.join(" "),
+            "/dev/null",
+        ])
+        .envs(variables)
+        .env("DAE_HOME", author.directory.join("home"));
+    let (read, mut keyboard) = std::io::pipe().expect("a pipe");
+    let mut dev = Running::start(script.stdin(read));
+    let _ = dev.line_with("keys: ", LIMIT);
+    keyboard.write_all(b"r").expect("`script` reads");
+    author.until_builds(2);
+    keyboard.write_all(b"c").expect("`script` reads");
+    let _ = dev.line_with("\x1b[2J", LIMIT);
+    keyboard.write_all(b"q").expect("`script` reads");
+    assert_eq!(dev.end(LIMIT), Some(0));
 }
