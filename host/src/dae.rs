@@ -123,6 +123,7 @@ struct Inner {
 pub struct Builder {
     home: Option<Home>,
     journal: Option<Journal>,
+    is_scanless: bool,
 }
 
 impl Dae {
@@ -172,6 +173,14 @@ impl Builder {
         self
     }
 
+    /// Doesn't look for daemons of other hosts and programs at intervals, unless the home has a `config.json5`: then
+    /// its `scan_ms` decides.
+    #[must_use]
+    pub fn without_scans(mut self) -> Self {
+        self.is_scanless = true;
+        self
+    }
+
     /// Starts the ecosystem: takes the home, restores the registry's daemons, and listens. It doesn't wait for the
     /// daemons; see [`Dae::ready`].
     ///
@@ -217,7 +226,10 @@ impl Builder {
             Some(journal) => journal,
             None => Journal::open(home.logs_dir(), Console::Off)?,
         };
-        let config = Config::load(&home.config_file())?;
+        let mut config = Config::load(&home.config_file())?;
+        if self.is_scanless && !home.config_file().exists() {
+            config.scan_ms = 0;
+        }
         let mut registry = Registry::load(&home.registry_file())?;
         let (endpoint, listening) = Endpoint::listen(&home, &config, &mut registry)?;
         let guests = Threads::start(thread_start::prepare)

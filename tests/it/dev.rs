@@ -4,19 +4,23 @@
 //! of the workspace as their result. `reload::dev` tests with the real cargo that edited code runs.
 
 use std::fs::{self, File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use dae_tests::{Ecosystem, LIMIT, Running, process, until};
 use rustix::process::Signal;
 
-/// A stand-in for cargo. It passes `metadata` to the real cargo. A build adds a line to `builds`, and writes a source
-/// file if the test asks for that.
+/// A stand-in for cargo. It passes `metadata` to the real cargo. A build adds a line with its process id and its
+/// arguments to `builds`. As the test asks, it writes a source file, never ends if there is a file `hang`, and lists the
+/// sources that it has read.
 const CARGO: &str = r#"#!/bin/sh
 set -e
 [ "$1" = metadata ] && exec "$REAL_CARGO" "$@"
-echo build >>"$BUILDS"
+echo "$$ $*" >>"$BUILDS"
 [ -z "$GENERATES" ] || date +%s%N >"$PWD/src/generated.rs"
+[ ! -e "$BUILDS.hang" ] || sleep 1000
+[ -z "$LISTS" ] || echo "$BUILDS.so: $PWD/src/lib.rs" >"$BUILDS.d"
 cp "$PLUGIN" "$BUILDS.new"; mv "$BUILDS.new" "$BUILDS.so"
 printf '{"reason":"compiler-artifact","package_id":"fake","manifest_path":"%s/Cargo.toml",' "$PWD"
 printf '"target":{"kind":["cdylib"],"crate_types":["cdylib"],"name":"fake","src_path":"/f.rs","edition":"2021"},'
@@ -89,8 +93,21 @@ impl Author {
     }
 
     fn builds(&self) -> usize {
+        self.build_lines().len()
+    }
+
+    /// Returns the process ids and arguments of the builds.
+    fn build_lines(&self) -> Vec<(u32, String)> {
         let text = fs::read_to_string(self.scratch("builds")).unwrap_or_default();
-        text.lines().count()
+        let line = |line: &str| {
+            let (pid, arguments) = line.split_once(' ').expect("a pid and arguments");
+            (pid.parse().expect("a pid"), arguments.to_owned())
+        };
+        text.lines().map(line).collect()
+    }
+
+    fn told(&self) -> String {
+        fs::read_to_string(self.scratch("stderr")).unwrap_or_default()
     }
 
     #[track_caller]
@@ -108,6 +125,15 @@ impl Author {
             .args(words);
         dae_tests::program::run(&mut command, LIMIT)
     }
+}
+
+/// Returns whether a process is there and runs: one that nobody has waited for yet is not.
+fn runs(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| !rest.starts_with(" Z"))
+    })
 }
 
 fn end(mut dev: Running) {
@@ -170,4 +196,171 @@ fn what_cargo_knows_is_told_before_a_build() {
     let output = dae_tests::program::run(&mut author.command(""), LIMIT).code(1);
     assert!(output.says(&["crate-type"]), "{output:?}");
     assert_eq!(author.builds(), 0);
+}
+
+#[test]
+fn a_newer_save_ends_the_build_that_runs_and_the_end_of_dev_ends_the_last() {
+    let author = Author::new();
+    let (dev, _) = author.begin("home", &[]);
+    fs::write(author.scratch("builds.hang"), "").expect("a file of our own");
+    author.write("src/lib.rs", "// 1\n");
+    author.until_builds(2);
+    author.write("src/lib.rs", "// 2\n");
+    author.until_builds(3);
+    let builds = author.build_lines();
+    let (ended, last) = (builds[1].0, builds[2].0);
+    until(LIMIT, "the build of the first save has ended", || {
+        !runs(ended)
+    });
+    assert!(runs(last), "the build of the second save runs");
+    end(dev);
+    until(LIMIT, "the last build has ended with `dev`", || !runs(last));
+}
+
+#[test]
+fn a_file_that_every_build_writes_does_not_keep_builds_from_their_end() {
+    let author = Author::new();
+    // Without a build script, nothing but its own changes shows that the file is generated.
+    let (dev, _) = author.begin("home", &[("GENERATES", "yes")]);
+    let ends = || author.told().matches("took over").count();
+    author.write("src/lib.rs", "// 1\n");
+    until(LIMIT, "the file is taken for generated", || {
+        author
+            .told()
+            .contains("generated.rs changes in every build")
+    });
+    let before = ends();
+    author.write("src/lib.rs", "// 2\n");
+    until(LIMIT, "the edit has been built", || ends() > before);
+    end(dev);
+}
+
+#[test]
+fn only_what_a_build_reads_makes_a_build() {
+    let author = Author::new();
+    author.write("README.md", "one");
+    let (dev, _) = author.begin("home", &[("LISTS", "yes")]);
+    author.write("README.md", "two");
+    author.write("notes.rs", "a new file that no build reads");
+    // An edit after them is built once; theirs would have come before it.
+    author.write("src/lib.rs", "// 1\n");
+    author.until_builds(2);
+    until(LIMIT, "the edit runs", || {
+        author.told().contains("took over")
+    });
+    let manifest = fs::read_to_string(author.directory.join("Cargo.toml")).expect("a manifest");
+    author.write("Cargo.toml", &format!("{manifest}\n"));
+    author.until_builds(3);
+    end(dev);
+}
+
+#[test]
+fn the_profile_is_the_quick_one_or_the_one_that_is_named() {
+    let quick = "--profile plugin-dev --config profile.plugin-dev.inherits=\"dev\"";
+    for (arguments, expected) in [
+        (&[][..], quick),
+        (&["--release"][..], "--profile release"),
+        (&["--profile", "mine"][..], "--profile mine"),
+    ] {
+        let author = Author::new();
+        let mut command = author.command("Cargo.toml");
+        command
+            .env("DAE_HOME", author.directory.join("home"))
+            .args(arguments);
+        let mut dev = Running::start(&mut command);
+        let _ = dev.line_with("listens on", LIMIT);
+        let (_, line) = author.build_lines().remove(0);
+        assert!(line.contains(expected), "{arguments:?}: {line}");
+        assert_eq!(line.contains("--config"), expected == quick, "{line}");
+        end(dev);
+    }
+}
+
+#[test]
+fn a_daemon_runs_in_a_process_of_its_own_unless_it_is_embedded() {
+    for (arguments, expected) in [(&[][..], "subprocess"), (&["--embed"][..], "in-process")] {
+        let author = Author::new();
+        let mut command = author.command("Cargo.toml");
+        command
+            .env("DAE_HOME", author.directory.join("home"))
+            .args(arguments);
+        let mut dev = Running::start(&mut command);
+        let _ = dev.line_with("listens on", LIMIT);
+        let status = author.host("home", &["status", "Counter", "--json"]).ok();
+        assert_eq!(status.json()["mode"], expected, "{arguments:?}");
+        end(dev);
+    }
+}
+
+#[test]
+fn a_workspace_is_asked_for_its_plugin_before_anything_is_built() {
+    let author = Author::new();
+    let workspace = |members: &str| {
+        author.write(
+            "Cargo.toml",
+            &format!("[workspace]\nmembers = [{members}]\n"),
+        );
+    };
+    let member = |name: &str, library: &str| {
+        let directory = author.directory.join(name);
+        fs::create_dir_all(directory.join("src")).expect("a directory of our own");
+        let manifest =
+            format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\n[lib]\n{library}\n");
+        author.write(&format!("{name}/Cargo.toml"), &manifest);
+        author.write(&format!("{name}/src/lib.rs"), "");
+    };
+    let plugin = "crate-type = [\"cdylib\"]";
+    member("one", plugin);
+    member("two", plugin);
+    member("plain", "");
+    workspace("\"one\", \"plain\", \"two\"");
+    let output = dae_tests::program::run(&mut author.command(""), LIMIT).code(1);
+    for word in ["2 plugins", "dae-host dev ", "/one", "/two"] {
+        assert!(output.stderr.contains(word), "{word}: {output:?}");
+    }
+    assert!(!output.stderr.contains("plain"), "{output:?}");
+    workspace("\"plain\"");
+    let output = dae_tests::program::run(&mut author.command(""), LIMIT).code(1);
+    assert!(output.stderr.contains("without a plugin"), "{output:?}");
+    assert_eq!(author.builds(), 0);
+    // The only plugin of a workspace is meant.
+    workspace("\"one\", \"plain\"");
+    let mut command = author.command("");
+    command.env("DAE_HOME", author.directory.join("home"));
+    let mut dev = Running::start(&mut command);
+    let _ = dev.line_with("listens on", LIMIT);
+    end(dev);
+}
+
+/// The program `script` gives `dev` a terminal of its own.
+#[test]
+fn keys_at_a_terminal_build_clear_and_end() {
+    let author = Author::new();
+    let line = author.command("Cargo.toml");
+    let words = std::iter::once(line.get_program()).chain(line.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let mut script = std::process::Command::new("script");
+    let variables = line
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    script
+        .args([
+            "--quiet",
+            "--flush",
+            "--return",
+            "--command",
+            &words.join(" "),
+            "/dev/null",
+        ])
+        .envs(variables)
+        .env("DAE_HOME", author.directory.join("home"));
+    let (read, mut keyboard) = std::io::pipe().expect("a pipe");
+    let mut dev = Running::start(script.stdin(read));
+    let _ = dev.line_with("keys: ", LIMIT);
+    keyboard.write_all(b"r").expect("`script` reads");
+    author.until_builds(2);
+    keyboard.write_all(b"c").expect("`script` reads");
+    let _ = dev.line_with("\x1b[2J", LIMIT);
+    keyboard.write_all(b"q").expect("`script` reads");
+    assert_eq!(dev.end(LIMIT), Some(0));
 }

@@ -3,33 +3,52 @@
 //! Each crate is built in its own directory by the cargo at hand, so that its toolchain and settings apply. This
 //! process then runs a separate ecosystem in the target directory. It installs each crate's daemon there under the
 //! plugin's own name, in place of the one from the last run. So the user's real home is untouched, and a daemon finds
-//! its state again the next time.
+//! its state again the next time. A daemon runs in a process of its own, where its crashes end nothing else.
 //!
 //! After that, a crate is built again when one of its files is saved, and the daemon continues with the new code and
 //! its state. If a build fails, its error is shown and the old code keeps running.
 //!
-//! Standard output gets each daemon's name, its port and a command line to paste. The compiler's output and the log go
-//! to standard error.
+//! Standard output gets each daemon's name, its port and a command line to paste. The compiler's output, the log and a
+//! line for each save go to standard error.
+
+mod build;
+mod choose;
+mod dep_info;
+mod keys;
+mod package;
+mod profile;
+mod rebuild;
+mod replay;
+mod report;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::Session;
 use super::offline;
-use super::package::Crate;
-use super::rebuild::Sources;
 use super::run;
 use super::show;
 use super::words;
+use build::{Built, Outcome, RunningBuild};
 use dae_host::Dae;
 use dae_store::home::Home;
 use dae_store::log::Console;
 use dae_store::manifest::{self, Argument, Manifest};
+use dae_store::printable;
 use dae_store::registry::Registry;
-use dae_store::report::{InstallRequest, Status};
+use dae_store::report::{InstallRequest, Mode, Status};
+use keys::Keys;
+use package::Crate;
+use profile::Profile;
+use rebuild::{Cause, Event, Rebuild, Sources};
+pub(super) use replay::become_compiler;
+use report::Steps;
+use tokio::runtime::Handle;
 
 /// The program's name at the start of its own command lines.
 const PROGRAM: &str = "dae-host";
@@ -40,9 +59,43 @@ const HOME_NAME: &str = "dae-dev";
 /// The arguments of `dev`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Directories of plugin crates
+    /// Directories of plugin crates, or of a workspace that has some
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
+    /// Build with optimizations, as for production; each save takes longer
+    #[arg(long, short, conflicts_with = "profile")]
+    release: bool,
+    /// Build with this profile of cargo instead of dev's own quick one
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Run the daemons in the host's own process instead of subprocesses
+    #[arg(long)]
+    embed: bool,
+}
+
+impl Args {
+    fn profile(&self) -> Profile {
+        match (&self.profile, self.release) {
+            (Some(name), _) => Profile::Named(name.clone()),
+            (None, true) => Profile::Named("release".to_owned()),
+            (None, false) => Profile::Quick,
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        match self.embed {
+            true => Mode::InProcess,
+            false => Mode::Subprocess,
+        }
+    }
+}
+
+/// A crate that has been built once, and its watched sources.
+struct Watched {
+    plugin: Crate,
+    sources: Sources,
+    sender: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
 }
 
 /// Builds the crates and runs their daemons until Ctrl-C.
@@ -50,7 +103,7 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     let crates = args
         .dirs
         .iter()
-        .map(|dir| Crate::at(dir))
+        .map(|dir| Crate::at(&choose::crate_in(dir)?, &args.profile(), session.out.quiet))
         .collect::<Result<Vec<_>>>()?;
     let session = match (session.home_named, crates.first()) {
         (false, Some(first)) => in_home(session, first),
@@ -61,26 +114,143 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
         return Err(held.into());
     }
     // Watch from before the first build: the next file may be saved while it runs.
-    let sources: Vec<Sources> = crates.iter().map(|plugin| plugin.watch(&session)).collect();
+    let mut crates: Vec<Watched> = crates
+        .into_iter()
+        .map(|plugin| Watched::new(&session, plugin))
+        .collect();
     let mut files = Vec::new();
-    for plugin in &crates {
-        files.extend(plugin.build(session.out.quiet)?.files);
+    for watched in &mut crates {
+        files.extend(watched.build()?);
     }
-    let present = replace_present(&session.home, &files)?;
+    let (mode, present) = (
+        args.mode(),
+        replace_present(&session.home, &files, args.mode())?,
+    );
     let console = Console::Human {
         ansi: show::stderr_ansi(),
     };
-    run::host(&session, console, async |dae: &Dae| {
-        install_all(&session, dae, (&files, &present)).await?;
-        for (plugin, sources) in crates.into_iter().zip(sources) {
-            plugin.rebuild_on_change(sources, session.out.quiet)?;
+    let running: Vec<RunningBuild> = crates.iter().map(|_| RunningBuild::default()).collect();
+    let keys = Keys::read(
+        crates
+            .iter()
+            .map(|watched| watched.sender.clone())
+            .collect(),
+    );
+    // An author waits for their own daemon. Looking for those of others takes time and fills the log.
+    let builder = Dae::builder().without_scans();
+    let result = run::host(&session, builder, console, async |dae: &Dae| {
+        install_all(&session, dae, mode, (&files, &present)).await?;
+        for (watched, running) in crates.into_iter().zip(&running) {
+            watched.rebuild_on_change(dae, mode, running, session.out.quiet)?;
         }
         session.out.note(&format!(
             "Ctrl-C ends; elsewhere: `{}`",
             session.command_line("list")
         ));
+        if keys.is_some() {
+            session.out.note(keys::HELP);
+        }
         Ok(())
-    })
+    });
+    for build in running {
+        build.end();
+    }
+    result
+}
+
+impl Watched {
+    fn new(session: &Session, plugin: Crate) -> Self {
+        let (sender, events) = mpsc::channel();
+        Watched {
+            sources: plugin.watch(session, sender.clone()),
+            plugin,
+            sender,
+            events,
+        }
+    }
+
+    /// Builds the crate for the first time. Returns its libraries.
+    fn build(&mut self) -> Result<Vec<PathBuf>> {
+        let built = self.plugin.build()?;
+        self.sources.learn(self.plugin.sources(&built));
+        Ok(built.files)
+    }
+
+    /// Builds the crate at every change, and hands each result to the host.
+    fn rebuild_on_change(
+        self,
+        dae: &Dae,
+        mode: Mode,
+        running: &RunningBuild,
+        is_quiet: bool,
+    ) -> Result<()> {
+        let mut successor = Successor {
+            dae: dae.clone(),
+            runtime: Handle::current(),
+            mode,
+            is_quiet,
+            has_failed: false,
+        };
+        let rebuild = Rebuild {
+            plugin: self.plugin,
+            sources: self.sources,
+            sender: self.sender,
+            events: self.events,
+            running: running.clone(),
+            hand_over: move |cause: &Cause, built| successor.take(cause, built),
+        };
+        rebuild.start()
+    }
+}
+
+/// Has new code take over from the old.
+struct Successor {
+    dae: Dae,
+    runtime: Handle,
+    mode: Mode,
+    is_quiet: bool,
+    /// True while the messages of a build that failed stand on the screen.
+    has_failed: bool,
+}
+
+impl Successor {
+    fn take(&mut self, cause: &Cause, built: Result<Built>) {
+        let built = match built {
+            Ok(built) => built,
+            Err(error) => {
+                self.has_failed = true;
+                return say(&format!("{error:#}; what runs, runs on"));
+            }
+        };
+        if std::mem::take(&mut self.has_failed) && !self.is_quiet && show::stderr_ansi() {
+            keys::clear();
+        }
+        if built.outcome == Outcome::Fresh {
+            return;
+        }
+        for file in &built.files {
+            let began = Instant::now();
+            let installed = self.dae.install_with(request(file, self.mode));
+            match self.runtime.block_on(installed) {
+                Ok(_) if self.is_quiet => {}
+                Ok(installed) => {
+                    let steps = Steps {
+                        by: built.by,
+                        build: built.took,
+                        take_over: began.elapsed(),
+                        total: cause.saved.elapsed(),
+                    };
+                    say(&report::line(&installed, &steps));
+                }
+                Err(fault) => say(&format!("{fault}; what runs, runs on")),
+            }
+        }
+    }
+}
+
+/// Prints a line on standard error, among cargo's own.
+fn say(text: &str) {
+    eprintln!("{}", printable::message(text));
 }
 
 /// Returns the session with a home in the crate's target directory.
@@ -95,7 +265,7 @@ fn in_home(session: Session, plugin: &Crate) -> Session {
 
 /// Replaces the files of the daemons that the home already has, so that these start once and with the new files.
 /// Returns their names.
-fn replace_present(home: &Home, files: &[PathBuf]) -> Result<HashSet<String>> {
+fn replace_present(home: &Home, files: &[PathBuf], mode: Mode) -> Result<HashSet<String>> {
     home.create()?;
     let _lock = home.lock()?;
     let registry = Registry::load(&home.registry_file())?;
@@ -103,17 +273,18 @@ fn replace_present(home: &Home, files: &[PathBuf]) -> Result<HashSet<String>> {
     for file in files {
         let name = manifest::read(file)?.name;
         if registry.daemons.contains_key(&name) {
-            offline::install(home, request(file))?;
+            offline::install(home, request(file, mode))?;
             present.insert(name);
         }
     }
     Ok(present)
 }
 
-fn request(file: &Path) -> InstallRequest {
+fn request(file: &Path, mode: Mode) -> InstallRequest {
     InstallRequest {
         file: file.to_owned(),
         replace: true,
+        mode: Some(mode),
         ..InstallRequest::default()
     }
 }
@@ -122,13 +293,14 @@ fn request(file: &Path) -> InstallRequest {
 async fn install_all(
     session: &Session,
     dae: &Dae,
+    mode: Mode,
     (files, present): (&[PathBuf], &HashSet<String>),
 ) -> Result<()> {
     dae.ready().await;
     for file in files {
         let name = manifest::read(file)?.name;
         if !present.contains(&name) {
-            dae.install_with(request(file)).await?;
+            dae.install_with(request(file, mode)).await?;
         }
         announce(session, dae, file)?;
     }

@@ -18,9 +18,7 @@ mod init;
 mod interrupted;
 mod logs;
 mod offline;
-mod package;
 mod query;
-mod rebuild;
 mod run;
 mod show;
 mod table;
@@ -158,8 +156,9 @@ impl Session {
 }
 
 fn main() -> ExitCode {
-    // The process of one daemon needs nothing of the rest.
-    dae_host::worker::become_worker().unwrap_or_else(command_line)
+    // The process of one daemon, and one that stands for the compiler in a build of `dev`, need nothing of the rest.
+    let other = dae_host::worker::become_worker().or_else(dev::become_compiler);
+    other.unwrap_or_else(command_line)
 }
 
 /// Reads the command line, runs its command and returns the exit code.

@@ -17,14 +17,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use serde_json::json;
-use tokio::runtime::Builder;
+use tokio::runtime;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 use super::Session;
 use super::show;
 use dae_host::Dae;
-use dae_host::dae::StopNews;
+use dae_host::dae::{Builder, StopNews};
 use dae_runtime::plugin::library;
 use dae_runtime::process::signals::{EndSignals, Handlers};
 use dae_runtime::threads::fd_limits;
@@ -77,14 +77,19 @@ impl LogFormat {
 
 /// Runs the host of the session's home.
 pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
-    host(session, args.log.console(), async |dae: &Dae| {
-        // Daemons run even if this line can't be written.
-        let _ = announce(session, dae);
-        dae.ready().await;
-        // Does nothing without a service manager. If sending fails, the service manager's own timeout shows it.
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
-        Ok(())
-    })
+    host(
+        session,
+        Dae::builder(),
+        args.log.console(),
+        async |dae: &Dae| {
+            // Daemons run even if this line can't be written.
+            let _ = announce(session, dae);
+            dae.ready().await;
+            // Does nothing without a service manager. If sending fails, the service manager's own timeout shows it.
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
+            Ok(())
+        },
+    )
 }
 
 fn announce(session: &Session, dae: &Dae) -> Result<()> {
@@ -97,6 +102,7 @@ fn announce(session: &Session, dae: &Dae) -> Result<()> {
 /// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts `begin` short.
 pub(super) fn host(
     session: &Session,
+    builder: Builder,
     console: Console,
     begin: impl AsyncFnOnce(&Dae) -> Result<()>,
 ) -> Result<()> {
@@ -104,15 +110,13 @@ pub(super) fn host(
     fd_limits::keep_to_ourselves();
     fd_limits::allow_some();
     check_threads().context("cannot start the host")?;
-    let runtime = Builder::new_multi_thread()
+    let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .on_thread_start(dae_runtime::session::thread_start::prepare)
         .build()
         .context("cannot start the async runtime")?;
     let journal = journal(session, console)?;
-    let dae = Dae::builder()
-        .home(session.home.clone())
-        .journal(journal.clone());
+    let dae = builder.home(session.home.clone()).journal(journal.clone());
     let result = runtime.block_on(async {
         let mut endings = handlers.listen().context("cannot listen for signals")?;
         // A start is not cut short: what it has begun is ended in order.

@@ -7,9 +7,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cargo_metadata::{Dependency, MetadataCommand, Package};
+use cargo_metadata::{Dependency, DependencyKind, MetadataCommand, Package};
 use dae_tests::artefacts::{target_directory, workspace};
-use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, program, until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -42,6 +42,8 @@ impl Author {
         command
             .arg("dev")
             .arg(&directory)
+            // The workspace's own profile, for which most dependencies are built already.
+            .args(["--profile", "dev"])
             .env("CARGO_TARGET_DIR", target_directory())
             .env("CARGO_NET_OFFLINE", "true")
             .stderr(File::create(&stderr).expect("a file of our own"));
@@ -63,9 +65,18 @@ impl Author {
     }
 
     fn until_told(&self, part: &str) {
+        self.until_told_times(part, 1);
+    }
+
+    fn until_told_times(&self, part: &str, times: usize) {
         until(BUILD_MAX, &format!("{part:?} on standard error"), || {
-            fs::read_to_string(&self.stderr).is_ok_and(|told| told.contains(part))
+            self.times_told(part) >= times
         });
+    }
+
+    fn times_told(&self, part: &str) -> usize {
+        let told = fs::read_to_string(&self.stderr).unwrap_or_default();
+        told.matches(part).count()
     }
 }
 
@@ -103,7 +114,9 @@ fn manifest(original: &Path) -> String {
         .expect("cargo reads the crate");
     let is_it = |package: &&Package| package.manifest_path.starts_with(original);
     let package = metadata.packages.iter().find(is_it).expect("the crate");
-    let dependencies: String = package.dependencies.iter().map(dependency).collect();
+    let needed = |one: &&Dependency| one.kind == DependencyKind::Normal;
+    let dependencies = package.dependencies.iter().filter(needed);
+    let dependencies: String = dependencies.map(dependency).collect();
     let edition = package.edition;
     // The profile is the workspace's, so that both share the builds of their dependencies.
     format!(
@@ -161,6 +174,42 @@ fn a_saved_edit_runs_where_the_old_code_was_and_one_that_does_not_compile_is_sho
 
     author.save("400 + self.count");
     until_count(&mut guest, 204, 404);
+
+    // Edits of the crate's own source need the compiler alone; a manifest needs cargo.
+    let replayed = author.times_told("saved → rustc");
+    assert!(replayed >= 1, "no edit was built by the compiler alone");
+    let by_cargo = author.times_told("profile [");
+    let manifest = author.source.with_file_name("../Cargo.toml");
+    let text = fs::read_to_string(&manifest).expect("a file of our own");
+    fs::write(&manifest, text + "# edited\n").expect("a file of our own");
+    author.until_told_times("profile [", by_cargo + 1);
+    author.save("500 + self.count");
+    until_count(&mut guest, 404, 504);
+    let finished = author.times_told("Finished");
+    let of_cargo = author.times_told("profile [");
+    let of_rustc = author.times_told("profile by rustc alone");
+    assert_eq!(finished, of_cargo + of_rustc, "one line for each build");
     process::signal(author.dev.pid(), Signal::INT);
     assert_eq!(author.dev.end(LIMIT), Some(0));
+}
+
+#[test]
+fn cargo_accepts_the_quick_profile_and_a_library_that_is_no_plugin_is_refused() {
+    let ecosystem = Ecosystem::asleep();
+    let directory = ecosystem.scratch().join("no-plugin");
+    fs::create_dir_all(directory.join("src")).expect("a directory of our own");
+    let manifest = "[package]\nname = \"no-plugin\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+                    [lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n";
+    fs::write(directory.join("Cargo.toml"), manifest).expect("a file of our own");
+    fs::write(directory.join("src/lib.rs"), "").expect("a file of our own");
+    let mut command = ecosystem.command();
+    command
+        .arg("dev")
+        .arg(&directory)
+        .env_remove("CARGO_TARGET_DIR");
+    let output = program::run(&mut command, BUILD_MAX).code(1);
+    let finished = "Finished `plugin-dev` profile [unoptimized + debuginfo]";
+    assert!(output.stderr.contains(finished), "{output:?}");
+    assert!(output.says(&["libno_plugin"]), "{output:?}");
+    assert!(directory.join("target/plugin-dev").is_dir());
 }

@@ -2,7 +2,7 @@
 //!
 //! A file has changed if its content has: a build script that writes the same content again changes nothing. Content is
 //! compared when the file's metadata differs; for large files the metadata decides. Hidden files, editors' backups and
-//! the paths that the caller excludes are skipped.
+//! the paths that the caller excludes are skipped. Files that the caller names are scanned wherever they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -13,13 +13,15 @@ use std::path::{Path, PathBuf};
 const COMPARED_BYTES_MAX: u64 = 4 << 20;
 
 /// The paths of files or directories.
-pub(super) type Paths = BTreeSet<PathBuf>;
+pub(in crate::dev) type Paths = BTreeSet<PathBuf>;
 
 /// The files and directories of a crate at the last scan.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
     left_out: Vec<PathBuf>,
+    /// Further files, wherever they are. They need not exist.
+    also: Paths,
     files: BTreeMap<PathBuf, File>,
     directories: Paths,
 }
@@ -39,11 +41,12 @@ struct Stamp {
 }
 
 impl Tree {
-    /// Scans the tree below `root`, without the paths in `left_out` and what is below them.
-    pub(super) fn of(root: &Path, left_out: Vec<PathBuf>) -> Self {
+    /// Scans the tree below `root`, without the paths in `left_out` and what is below them, and the files `also`.
+    pub(super) fn of(root: &Path, left_out: Vec<PathBuf>, also: Paths) -> Self {
         let mut tree = Tree {
             root: root.to_owned(),
             left_out,
+            also,
             files: BTreeMap::new(),
             directories: Paths::new(),
         };
@@ -56,7 +59,27 @@ impl Tree {
         &self.root
     }
 
-    /// Returns the directories of the last scan.
+    /// Returns the files of the last scan.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.keys()
+    }
+
+    /// Replaces the further files. Those that were not scanned before count as unchanged.
+    pub(super) fn also(&mut self, also: Paths) {
+        self.also = also;
+        for path in self.also.clone() {
+            if !self.files.contains_key(&path)
+                && let Some(file) = self.further(&path)
+            {
+                self.files.insert(path, file);
+            }
+        }
+        let parents = self.also.iter().filter_map(|path| path.parent());
+        let there = parents.filter(|parent| parent.is_dir());
+        self.directories.extend(there.map(Path::to_owned));
+    }
+
+    /// Returns the directories of the last scan, with those of the further files.
     pub(super) fn directories(&self) -> &Paths {
         &self.directories
     }
@@ -85,9 +108,25 @@ impl Tree {
             }
             directories.insert(directory);
         }
+        for path in &self.also {
+            if !now.contains_key(path)
+                && let Some(file) = self.further(path)
+            {
+                now.insert(path.clone(), file);
+            }
+        }
+        let parents = self.also.iter().filter_map(|path| path.parent());
+        let there = parents.filter(|parent| parent.is_dir());
+        directories.extend(there.map(Path::to_owned));
         let before = std::mem::replace(&mut self.files, now);
         self.directories = directories;
         self.differences(&before)
+    }
+
+    /// Reads one of the further files, if it is there. A link to one is followed.
+    fn further(&self, path: &Path) -> Option<File> {
+        let metadata = std::fs::metadata(path).ok()?;
+        metadata.is_file().then(|| self.file(path, &metadata))
     }
 
     fn is_left_out(&self, path: &Path) -> bool {
@@ -144,8 +183,11 @@ mod tests {
         }
         let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
         write("src/lib.rs", "one");
-        let mut tree = Tree::of(root, vec![root.join("target"), root.join("home")]);
-        assert_eq!(tree.directories().len(), 2);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let also = [root.join(".cargo.toml"), elsewhere.path().join("lib.rs")];
+        let also = Paths::from(also);
+        let mut tree = Tree::of(root, vec![root.join("target"), root.join("home")], also);
+        assert_eq!(tree.directories().len(), 3);
         let mut changes = || {
             let changes = tree.changes();
             let name = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
@@ -171,5 +213,9 @@ mod tests {
         assert_eq!(changes(), ["src/more.rs"]);
         std::os::unix::fs::symlink(root, root.join("src/round")).unwrap();
         assert_eq!(changes(), [""; 0]);
+        write(".cargo.toml", "x");
+        assert_eq!(changes(), [".cargo.toml"], "a file that the caller names");
+        fs::write(elsewhere.path().join("lib.rs"), "x").unwrap();
+        assert_eq!(tree.changes().len(), 1, "a file elsewhere");
     }
 }

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::tree::Paths;
+use crate::dev::build::Outcome;
 
 /// The number of builds in a row during which a file changes before it counts as generated, if a build script may have
 /// written it.
@@ -19,15 +20,6 @@ const GENERATED_BUILDS_SCRIPT: u32 = 3;
 
 /// The same number without a build script: users save a file often, but rarely during each of so many builds.
 const GENERATED_BUILDS_NO_SCRIPT: u32 = 10;
-
-/// The result of a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Cargo compiled something, or tried to.
-    Compiled,
-    /// Cargo found nothing to do.
-    Fresh,
-}
 
 /// The state of the decision: the files that builds write, and those that cargo doesn't use.
 #[derive(Debug)]
@@ -63,6 +55,11 @@ impl Decider {
             self.in_a_row.remove(path);
         }
         changed.difference(&self.without_effect).cloned().collect()
+    }
+
+    /// Returns whether the file has changed in the last build that came to its end, so that the next may write it, too.
+    pub(super) fn may_be_generated(&self, path: &PathBuf) -> bool {
+        self.in_a_row.contains_key(path)
     }
 
     /// Records a build for `causes`, during which the files in `changed` have changed.

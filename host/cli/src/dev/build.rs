@@ -1,0 +1,159 @@
+//! One build of a crate: started, watched, and ended early when a newer save comes.
+//!
+//! A build is a process with a process group of its own, so that all of it can be ended. The build before the first run
+//! is different: it stays in the program's group, and Ctrl-C at the terminal ends both.
+
+use std::io::BufReader;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use cargo_metadata::{Artifact, Message};
+use dae_store::lock::lock;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The result of a build that has compiled something, or found nothing to do.
+#[derive(Debug)]
+pub(super) struct Built {
+    /// The crate's dynamic libraries; usually one.
+    pub(super) files: Vec<PathBuf>,
+    pub(super) outcome: Outcome,
+    /// The program that has built them.
+    pub(super) by: Compiler,
+    pub(super) took: Duration,
+}
+
+/// The result of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Something was compiled, or it was tried.
+    Compiled,
+    /// Cargo found nothing to do.
+    Fresh,
+}
+
+/// The program that builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compiler {
+    Cargo,
+    /// The compiler itself, with the command that cargo gave it before.
+    Rustc,
+}
+
+impl Compiler {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Compiler::Cargo => "cargo",
+            Compiler::Rustc => "rustc",
+        }
+    }
+}
+
+/// The build that runs, if one does. The thread that ends the program shares it with the thread that builds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RunningBuild(Arc<Mutex<Option<Pid>>>);
+
+impl RunningBuild {
+    /// Ends the build that runs, with all its processes.
+    pub(super) fn end(&self) {
+        // The lock is held: the process is not waited for meanwhile, so its id is its own.
+        if let Some(group) = lock(&self.0).take() {
+            // The group may have ended by itself.
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+    }
+}
+
+/// A build's process.
+#[derive(Debug)]
+pub(super) struct Build {
+    child: Child,
+    pub(super) by: Compiler,
+    began: Instant,
+    running: RunningBuild,
+}
+
+impl Build {
+    /// Starts a build as `running`, in a process group of its own.
+    pub(super) fn start(
+        mut command: Command,
+        by: Compiler,
+        running: &RunningBuild,
+    ) -> Result<Self> {
+        command.process_group(0);
+        let build = Build::start_here(command, by, running)?;
+        let id = i32::try_from(build.child.id()).ok();
+        *lock(&running.0) = id.and_then(Pid::from_raw);
+        Ok(build)
+    }
+
+    /// Starts a build in the program's own process group.
+    pub(super) fn start_here(
+        mut command: Command,
+        by: Compiler,
+        running: &RunningBuild,
+    ) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot run {program}"))?;
+        Ok(Build {
+            child,
+            by,
+            began: Instant::now(),
+            running: running.clone(),
+        })
+    }
+
+    /// Returns the build's standard output. It ends when the build does.
+    pub(super) fn output(&mut self) -> Result<BufReader<ChildStdout>> {
+        let output = self.child.stdout.take();
+        output
+            .map(BufReader::new)
+            .context("the output is read once")
+    }
+
+    /// Ends the build before its time, and waits for that.
+    pub(super) fn cut_short(mut self) {
+        self.running.end();
+        // The compiler has ended or will; its result is not used.
+        let _ = self.child.wait();
+    }
+
+    /// Waits for the end of a build whose output has ended.
+    pub(super) fn wait(mut self) -> Result<(ExitStatus, Duration)> {
+        // From here on the id may become another process's.
+        *lock(&self.running.0) = None;
+        let status = self.child.wait().context("cannot wait for the build")?;
+        Ok((status, self.began.elapsed()))
+    }
+}
+
+/// Reads cargo's messages: the files of `is_ours` artefacts, and whether anything was compiled.
+pub(super) fn read_messages(
+    messages: impl std::io::BufRead,
+    is_ours: impl Fn(&Artifact) -> bool,
+) -> Result<(Vec<PathBuf>, Outcome)> {
+    let mut files = Vec::new();
+    let mut outcome = Outcome::Fresh;
+    for message in Message::parse_stream(messages) {
+        let Message::CompilerArtifact(artefact) = message.context("cannot read what cargo says")?
+        else {
+            continue;
+        };
+        if !artefact.fresh {
+            outcome = Outcome::Compiled;
+        }
+        if artefact.target.is_cdylib() && is_ours(&artefact) {
+            let extension = Some(std::env::consts::DLL_EXTENSION);
+            let mut names = artefact.filenames.iter();
+            let file = names.find(|file| file.extension() == extension);
+            files.extend(file.map(|file| file.clone().into_std_path_buf()));
+        }
+    }
+    Ok((files, outcome))
+}

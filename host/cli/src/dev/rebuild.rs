@@ -1,0 +1,235 @@
+//! The loop that builds a crate whenever its sources change, and hands the result to the host.
+//!
+//! A build starts at the first save. A newer save ends the running build and starts another. A file may do so only a few
+//! times before a build has come to its end: a build that writes one of its own sources would never end otherwise.
+
+mod decide;
+mod sources;
+mod tree;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use dae_store::tasks;
+
+use super::build::{Build, Built, Outcome, RunningBuild};
+use super::package::Crate;
+pub(super) use sources::{Sources, Watch};
+pub(super) use tree::Paths;
+
+/// The number of builds that changes of one file may end, until a build has come to its end.
+const CUT_SHORT_MAX: u32 = 5;
+
+/// Something that the loop reacts to.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A file may have changed.
+    Changed(Instant),
+    /// The output of a build has ended.
+    Ended(BuildNumber, Result<Output>),
+    /// A person asks for a build.
+    Asked,
+}
+
+/// The number of a build of one crate. The end of an earlier build must not count as that of a later one.
+pub(super) type BuildNumber = u64;
+
+/// The libraries that a build has named, and whether it had anything to do.
+type Output = (Vec<PathBuf>, Outcome);
+
+/// The reason for a build.
+#[derive(Debug, Clone)]
+pub(super) struct Cause {
+    /// The files that have changed; empty if a person has asked for the build.
+    pub(super) paths: Paths,
+    /// The time of the save.
+    pub(super) saved: Instant,
+}
+
+/// The way in which an attempt to build has ended.
+enum Attempt {
+    /// A newer change has ended it.
+    CutShort(Cause),
+    Ended(Result<Built>),
+}
+
+/// A crate that is built again and again.
+pub(super) struct Rebuild<H> {
+    pub(super) plugin: Crate,
+    pub(super) sources: Sources,
+    pub(super) sender: Sender<Event>,
+    pub(super) events: Receiver<Event>,
+    pub(super) running: RunningBuild,
+    /// Receives the results.
+    pub(super) hand_over: H,
+}
+
+impl<H: FnMut(&Cause, Result<Built>) + Send + 'static> Rebuild<H> {
+    /// Starts the loop in a thread, until the process ends. The caller has just finished the first build.
+    pub(super) fn start(self) -> Result<()> {
+        let mut looped = Loop {
+            rebuild: self,
+            number: 0,
+            cut_short: HashMap::new(),
+        };
+        let begun = thread::Builder::new()
+            .name("rebuild".to_owned())
+            .spawn(move || {
+                let mut first = Some(Outcome::Compiled);
+                tasks::keep_thread_alive("the thread that builds", || {
+                    if let Some(outcome) = first.take() {
+                        let more = looped.rebuild.sources.after_build(&Paths::new(), outcome);
+                        looped.build_for(more);
+                    }
+                    loop {
+                        let cause = looped.wait();
+                        looped.build(cause);
+                    }
+                });
+            });
+        begun
+            .map(drop)
+            .context("cannot start the thread that builds")
+    }
+}
+
+struct Loop<H> {
+    rebuild: Rebuild<H>,
+    number: BuildNumber,
+    /// The number of builds that each file has ended since a build came to its end.
+    cut_short: HashMap<PathBuf, u32>,
+}
+
+impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
+    /// Waits for a change that needs a build.
+    fn wait(&mut self) -> Cause {
+        loop {
+            let event = self
+                .rebuild
+                .events
+                .recv_timeout(self.rebuild.sources.poll());
+            let saved = match event {
+                Ok(Event::Asked) => {
+                    let paths = Paths::new();
+                    let saved = Instant::now();
+                    return Cause { paths, saved };
+                }
+                Ok(Event::Changed(saved)) => saved,
+                // The rest of a build that was cut short.
+                Ok(Event::Ended(..)) => continue,
+                Err(_) => Instant::now(),
+            };
+            let paths = self.rebuild.sources.changes_outside_a_build();
+            if !paths.is_empty() {
+                return Cause { paths, saved };
+            }
+        }
+    }
+
+    fn build_for(&mut self, paths: Paths) {
+        if !paths.is_empty() {
+            let saved = Instant::now();
+            self.build(Cause { paths, saved });
+        }
+    }
+
+    /// Builds until nothing has changed since.
+    fn build(&mut self, mut cause: Cause) {
+        loop {
+            let ended = match self.attempt(&cause) {
+                Attempt::CutShort(newer) => {
+                    cause = newer;
+                    continue;
+                }
+                Attempt::Ended(ended) => ended,
+            };
+            self.cut_short.clear();
+            let sources = &mut self.rebuild.sources;
+            let outcome = match &ended {
+                Ok(built) => {
+                    sources.learn(self.rebuild.plugin.sources(built));
+                    built.outcome
+                }
+                Err(_) => {
+                    sources.on_failure();
+                    Outcome::Compiled
+                }
+            };
+            (self.rebuild.hand_over)(&cause, ended);
+            let paths = self.rebuild.sources.after_build(&cause.paths, outcome);
+            if paths.is_empty() {
+                return;
+            }
+            let saved = Instant::now();
+            cause = Cause { paths, saved };
+        }
+    }
+
+    fn attempt(&mut self, cause: &Cause) -> Attempt {
+        self.number += 1;
+        let build = match self.start(cause) {
+            Ok(build) => build,
+            Err(error) => return Attempt::Ended(Err(error)),
+        };
+        loop {
+            let event = self
+                .rebuild
+                .events
+                .recv_timeout(self.rebuild.sources.poll());
+            let saved = match event {
+                Ok(Event::Ended(number, output)) if number == self.number => {
+                    let ended = self.rebuild.plugin.ended(build, output);
+                    return Attempt::Ended(ended);
+                }
+                Ok(Event::Ended(..)) => continue,
+                Ok(Event::Asked) => {
+                    build.cut_short();
+                    let (paths, saved) = (Paths::new(), Instant::now());
+                    return Attempt::CutShort(Cause { paths, saved });
+                }
+                Ok(Event::Changed(saved)) => saved,
+                Err(_) => Instant::now(),
+            };
+            let newer = self.rebuild.sources.changes_in_a_build();
+            if newer.iter().any(|path| self.may_cut_short(path)) {
+                for path in &newer {
+                    *self.cut_short.entry(path.clone()).or_default() += 1;
+                }
+                build.cut_short();
+                let mut paths = self.rebuild.sources.start_over();
+                paths.extend(cause.paths.iter().cloned());
+                return Attempt::CutShort(Cause { paths, saved });
+            }
+        }
+    }
+
+    fn may_cut_short(&self, path: &PathBuf) -> bool {
+        self.cut_short
+            .get(path)
+            .is_none_or(|count| *count < CUT_SHORT_MAX)
+    }
+
+    /// Starts a build. A thread reads its output, and sends what it says when the build ends.
+    fn start(&mut self, cause: &Cause) -> Result<Build> {
+        let (number, sender) = (self.number, self.rebuild.sender.clone());
+        let (mut build, read) = self.rebuild.plugin.start(cause, &self.rebuild.running)?;
+        let output = build.output()?;
+        let reading = thread::Builder::new()
+            .name("build".to_owned())
+            .spawn(move || {
+                // The loop lives as long as the process.
+                let _ = sender.send(Event::Ended(number, read(output)));
+            });
+        match reading {
+            Ok(_) => Ok(build),
+            Err(error) => {
+                build.cut_short();
+                Err(error).context("cannot start the thread that reads the build's output")
+            }
+        }
+    }
+}

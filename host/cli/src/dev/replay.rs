@@ -1,0 +1,196 @@
+//! Compiles an edited crate by the compiler's own command, without cargo.
+//!
+//! Cargo takes a while to find out that only the crate itself has changed. So a build by cargo records the command that
+//! it runs for the crate: cargo runs this program as its `RUSTC_WORKSPACE_WRAPPER`, and the program writes down its
+//! arguments and environment before it becomes the compiler. While only the crate's own sources change, that command is
+//! run again. Every other change goes through cargo, which then records the command anew.
+//!
+//! A record holds the environment, which may hold secrets. It lies in a directory that only its owner can read, and is
+//! deleted once it is read. A crate with a build script is never replayed: only cargo knows when that script must run.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::dep_info;
+use super::rebuild::Paths;
+
+/// The variable that names the directory for the record. Cargo passes it on to the compiler's wrapper.
+const DIRECTORY: &str = "DAE_HOST_RECORDS_RUSTC";
+
+/// The variable by which cargo knows a wrapper for the crates of a workspace.
+const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
+
+/// The name of the record.
+const FILE: &str = "rustc.json";
+
+/// The variables that name cargo's own job server, which ends with cargo.
+const JOB_SERVER: [&str; 3] = ["CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS"];
+
+/// A recorded command of the compiler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Recorded {
+    program: String,
+    arguments: Vec<String>,
+    directory: PathBuf,
+    environment: BTreeMap<String, String>,
+}
+
+/// A directory for the record of one build.
+#[derive(Debug)]
+pub(super) struct Recording(tempfile::TempDir);
+
+impl Recording {
+    /// Has a cargo command record the compiler's. Returns `None` if it can't be done here: the author has a wrapper of
+    /// their own, or there is no place for a record.
+    pub(super) fn of(cargo: &mut Command) -> Option<Self> {
+        let is_wrapped = std::env::var_os(WRAPPER).is_some_and(|wrapper| !wrapper.is_empty());
+        let program = std::env::current_exe().ok().filter(|_| !is_wrapped)?;
+        // Only the owner may enter a temporary directory.
+        let directory = tempfile::tempdir().ok()?;
+        cargo.env(WRAPPER, program).env(DIRECTORY, directory.path());
+        Some(Recording(directory))
+    }
+
+    /// Returns the command of a build that has ended; `None` if that build compiled nothing.
+    pub(super) fn finish(self) -> Option<Recorded> {
+        let record = fs::read(self.0.path().join(FILE)).ok()?;
+        serde_json::from_slice(&record).ok()
+    }
+}
+
+/// Becomes the compiler if this process is its wrapper, and writes down its command for a dynamic library. Otherwise
+/// returns `None`.
+pub(crate) fn become_compiler() -> Option<ExitCode> {
+    let directory = std::env::var_os(DIRECTORY)?;
+    let mut arguments = std::env::args_os().skip(1);
+    let program = arguments.next()?;
+    let is_compiler = Path::new(&program)
+        .file_stem()
+        .is_some_and(|stem| stem.as_encoded_bytes().starts_with(b"rustc"));
+    if !is_compiler {
+        return None;
+    }
+    let arguments: Vec<OsString> = arguments.collect();
+    if let Some(recorded) = Recorded::here(&program, &arguments)
+        && let Ok(text) = serde_json::to_vec(&recorded)
+    {
+        // Without a record, the next build goes through cargo again.
+        let _ = fs::write(Path::new(&directory).join(FILE), text);
+    }
+    let mut compiler = Command::new(&program);
+    let error = compiler.args(arguments).env_remove(DIRECTORY).exec();
+    let text = format!("cannot run {}: {error}", program.to_string_lossy());
+    eprintln!("dae-host: {}", dae_store::printable::message(&text));
+    Some(ExitCode::FAILURE)
+}
+
+impl Recorded {
+    /// Returns this process's command if it compiles a dynamic library, and if all of it is UTF-8.
+    fn here(program: &OsString, arguments: &[OsString]) -> Option<Self> {
+        let text = |text: &OsString| text.to_str().map(str::to_owned);
+        let arguments: Vec<String> = arguments.iter().map(text).collect::<Option<_>>()?;
+        let makes_library = arguments
+            .windows(2)
+            .any(|pair| pair[0] == "--crate-type" && pair[1] == "cdylib");
+        if !makes_library {
+            return None;
+        }
+        let environment = std::env::vars_os().map(|(name, value)| {
+            let pair = (text(&name)?, text(&value)?);
+            Some(pair)
+        });
+        let mut environment: BTreeMap<_, _> = environment.collect::<Option<_>>()?;
+        environment.remove(DIRECTORY);
+        for name in JOB_SERVER {
+            environment.remove(name);
+        }
+        Some(Recorded {
+            program: text(program)?,
+            arguments,
+            directory: std::env::current_dir().ok()?,
+            environment,
+        })
+    }
+
+    /// Returns the command, with messages for a person.
+    pub(super) fn command(&self, is_coloured: bool) -> Command {
+        // Cargo asks for JSON, and prints the text in it.
+        let is_for_cargo = |argument: &&String| {
+            argument.starts_with("--error-format") || argument.starts_with("--json")
+        };
+        let arguments = self
+            .arguments
+            .iter()
+            .filter(|argument| !is_for_cargo(argument));
+        let mut command = Command::new(&self.program);
+        command
+            .args(arguments)
+            .arg(match is_coloured {
+                true => "--color=always",
+                false => "--color=never",
+            })
+            .current_dir(&self.directory)
+            .env_clear()
+            .envs(&self.environment);
+        command
+    }
+
+    /// Returns the file that the command makes, and the list of the sources that it reads.
+    fn output(&self) -> Option<(PathBuf, PathBuf)> {
+        let directory = self.directory.join(self.value_of("--out-dir")?);
+        let name = self.value_of("--crate-name")?;
+        let suffix = self
+            .arguments
+            .iter()
+            .find_map(|argument| argument.strip_prefix("extra-filename="))
+            .unwrap_or_default();
+        let (prefix, extension) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        let library = directory.join(format!("{prefix}{name}{extension}"));
+        Some((library, directory.join(format!("{name}{suffix}.d"))))
+    }
+
+    fn value_of(&self, option: &str) -> Option<&str> {
+        let mut arguments = self.arguments.iter();
+        arguments.find(|argument| *argument == option)?;
+        arguments.next().map(String::as_str)
+    }
+
+    /// Returns the crate's own sources, as of the last run of the compiler.
+    pub(super) fn sources(&self) -> Option<Paths> {
+        let (_, list) = self.output()?;
+        dep_info::read(&list, &self.directory)
+    }
+
+    /// Puts the compiled library in the place of the one that cargo has built, as cargo does after a build.
+    pub(super) fn put_in_place(&self, file: &Path) -> Result<()> {
+        let (library, _) = self
+            .output()
+            .context("the compiler's command has no output")?;
+        if library == file {
+            return Ok(());
+        }
+        let passing = file.with_extension("new");
+        let linked = remove(&passing)
+            .and_then(|()| fs::hard_link(&library, &passing))
+            .and_then(|()| fs::rename(&passing, file));
+        linked.with_context(|| format!("cannot put {} in its place", file.display()))?;
+        // Two names of one file stay two.
+        let _ = remove(&passing);
+        Ok(())
+    }
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
