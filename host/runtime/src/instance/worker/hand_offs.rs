@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream as Socket;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,6 @@ use std::time::{Duration, Instant};
 use dae_common_tcp::{Inbox, Line, Message};
 use memchr::memchr;
 use rustix::fs::{FileType, Stat};
-use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -26,11 +26,11 @@ use crate::connection::reply_budget::ReplyBudget;
 use crate::instance::Instance;
 use crate::instance::reply::answer_on_the_spot;
 use crate::plugin::command_table::{CachedLookup, ResolvedCommand};
+use crate::process::hand_off::socket;
 use crate::process::hand_off::{
-    Counts, HandOffSlot, HandOffState, Owner, SLOTS, TAKEN_BYTES, WorkerCursor,
+    ByteCounts, HandOffSlot, HandOffState, Made, Owner, SLOTS, TAKEN_BYTES, Taken, WorkerCursor,
 };
 use crate::process::ipc::hand_off::{HandedBack, Terms};
-use crate::process::ipc::socket::FLAGS;
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
 
@@ -71,7 +71,7 @@ struct HandedOffGuest {
     line_bytes_max: usize,
     stream: TcpStream,
     /// The bytes read and written since the hand-off.
-    counts: Counts,
+    counts: ByteCounts,
 }
 
 /// The next step for a guest after its lines were processed.
@@ -125,7 +125,7 @@ impl HandOffs {
             guest: terms.guest,
             line_bytes_max: usize::try_from(terms.line_bytes_max).unwrap_or(usize::MAX),
             stream,
-            counts: Counts {
+            counts: ByteCounts {
                 read: 0,
                 written: 0,
             },
@@ -224,13 +224,11 @@ impl HandedOffGuest {
         bench.cursor.let_go();
     }
 
-    fn read_into(&self, room: &mut [u8]) -> io::Result<usize> {
-        let wanted = room.len();
+    fn read_into(&self, room: &Taken) -> io::Result<usize> {
         let mut short = None;
         let read = self.stream.try_io(Interest::READABLE, || {
-            let flags = RecvFlags::DONTWAIT;
-            let (read, _) = rustix::net::recv(self.stream.as_fd(), room, flags)?;
-            if (1..wanted).contains(&read) {
+            let read = socket::receive(self.stream.as_fd(), room)?;
+            if (1..TAKEN_BYTES).contains(&read) {
                 // A short read has most likely emptied the socket. `WouldBlock` makes the runtime wait for more.
                 short = Some(read);
                 return Err(io::ErrorKind::WouldBlock.into());
@@ -240,22 +238,21 @@ impl HandedOffGuest {
         short.map_or(read, Ok)
     }
 
-    fn write(&self, replies: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | FLAGS.1;
-        Ok(rustix::net::send(self.stream.as_fd(), replies, flags)?)
+    fn write(&self, replies: &Made, part: Range<usize>) -> io::Result<usize> {
+        socket::send(self.stream.as_fd(), replies, part)
     }
 }
 
 impl GuestProcessor {
     /// Reads the lines that a guest has sent, answers them, and writes the replies.
     fn work(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
-        if !self.cursor.take_up(guest.place, guest.counts) {
+        if !self.cursor.pick_up(guest.place, guest.counts) {
             return AfterWork::Lost;
         }
         match self.cursor.read(guest.place, |room| guest.read_into(room)) {
             Ok(1..) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return self.put_down(guest);
+                return self.release(guest);
             }
             // The host sees the same at its next read.
             Ok(0) | Err(_) => return AfterWork::HandBack(HandedBack::default()),
@@ -267,15 +264,11 @@ impl GuestProcessor {
 
     /// Runs the lines that were read, up to the first one that is not for this process.
     fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone {
-        self.make_room(guest);
-        let mut tally = BatchCounts::default();
-        let taken = self.cursor.taken();
-        let all = taken.len();
-        if memchr(TELNET, taken).is_some() {
+        let (mut tally, all) = (BatchCounts::default(), self.cursor.taken());
+        if self.fill_inbox(guest) {
             let stop = StopReason::Before(0);
             return LinesDone { tally, stop };
         }
-        self.inbox.room(all).extend_from_slice(taken);
         let mut lines = self.inbox.lines();
         let mut run = LineRunner {
             cursor: &mut self.cursor,
@@ -306,6 +299,17 @@ impl GuestProcessor {
         LinesDone { tally, stop }
     }
 
+    /// Copies what was read into the inbox: lines are cut in private memory only. Returns whether telnet commands are in
+    /// it.
+    fn fill_inbox(&mut self, guest: &HandedOffGuest) -> bool {
+        self.make_room(guest);
+        // The copy is made in whole words, so the last one needs room.
+        let room = self.inbox.room(self.cursor.taken() + size_of::<u64>());
+        let before = room.len();
+        self.cursor.copy_taken(0, room);
+        memchr(TELNET, &room[before..]).is_some()
+    }
+
     /// Prepares an empty inbox with this guest's limit for lines.
     fn make_room(&mut self, guest: &HandedOffGuest) {
         if self.line_bytes_max != guest.line_bytes_max {
@@ -326,7 +330,7 @@ impl GuestProcessor {
         done: &LinesDone,
         began: Instant,
     ) -> AfterWork {
-        let (took, all) = (began.elapsed(), self.cursor.taken().len());
+        let (took, all) = (began.elapsed(), self.cursor.taken());
         let is_over = matches!(done.stop, StopReason::End(at) if at == all);
         if !is_over {
             self.empty();
@@ -345,18 +349,18 @@ impl GuestProcessor {
             self.cursor.yield_seized(guest.place);
             return AfterWork::Lost;
         }
-        self.cursor.send(|replies| guest.write(replies));
-        if is_over && self.cursor.unsent().is_empty() && took < latency::SLOW {
-            return self.put_down(guest);
+        self.cursor.send(|replies, part| guest.write(replies, part));
+        if is_over && self.cursor.is_sent() && took < latency::SLOW {
+            return self.release(guest);
         }
         AfterWork::HandBack(self.what_is_left(done, took))
     }
 
-    fn put_down(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
+    fn release(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
         let since = self.cursor.since();
         guest.counts.read += since.read;
         guest.counts.written += since.written;
-        match self.cursor.put_down(guest.place) {
+        match self.cursor.release(guest.place) {
             true => AfterWork::More,
             false => AfterWork::HandBack(HandedBack::default()),
         }
@@ -370,16 +374,18 @@ impl GuestProcessor {
             StopReason::Seized => (usize::MAX, false, false),
         };
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX - 1);
+        let mut rest = Vec::new();
+        self.cursor.copy_taken(from, &mut rest);
         HandedBack {
             panicked_ns: is_panic.then_some(took_ns),
-            replies: self.cursor.unsent().to_vec(),
+            replies: self.cursor.unsent(),
             // The memory of a huge reply goes with it.
             last: if is_last {
                 std::mem::take(&mut self.reply)
             } else {
                 Vec::new()
             },
-            rest: self.cursor.taken().get(from..).unwrap_or_default().to_vec(),
+            rest,
         }
     }
 }

@@ -5,21 +5,23 @@
 //! line.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{
-    BUSY, Counts, HELD, HandOffSlot, HandOffState, LENT, Owner, SEIZED, TURN_SHIFT, WANTED,
-    line_word, pair,
-};
+use super::atomics::{Ordering, back_off};
+use super::line::{TURN_SHIFT, line_word};
+use super::memory::{Cursor, Made, Taken};
+use super::slot::{HandOffSlot, Owner, Slot};
+use super::socket::ByteCounts;
+use super::state::{HandOffState, pair};
 use crate::threads::counters::BatchCounts;
 
-/// The worker's access to a hand-off state. There is one, and one thread at a time uses it.
+/// The worker's access to a hand-off state. There is one in a process, and one thread at a time uses it: it owns the
+/// words of the cursor and the two buffers.
 #[derive(Debug)]
 pub(crate) struct WorkerCursor {
     hand_off_state: Arc<HandOffState>,
-    own: BufferGuard,
     turn: u64,
     /// The word of the line that was begun last.
     line: u64,
@@ -30,12 +32,10 @@ pub(crate) struct WorkerCursor {
 }
 
 impl WorkerCursor {
-    /// Creates the worker's access. Create only one in a process for each hand-off state, because it owns the process's
-    /// side of the buffers.
+    /// Creates the worker's access. Create only one in a process for each hand-off state.
     pub fn at(hand_off_state: Arc<HandOffState>) -> Self {
         WorkerCursor {
             hand_off_state,
-            own: BufferGuard(()),
             turn: 0,
             line: 0,
             taken: 0,
@@ -46,32 +46,29 @@ impl WorkerCursor {
 
     /// Picks a guest up. `before` is what was read and written in its hand-off so far. Returns false if the host has
     /// recalled the guest.
-    pub(crate) fn take_up(&mut self, place: HandOffSlot, before: Counts) -> bool {
-        let held = place.state(LENT | HELD | BUSY);
-        if !self.change(place, place.state(LENT), held) {
+    ///
+    /// The order of the stores matters: the new turn comes before all that belongs to it, and the hand-off after that.
+    /// See [`HandOffState::close`].
+    pub(crate) fn pick_up(&mut self, place: HandOffSlot, before: ByteCounts) -> bool {
+        if !self.slot(place).pick_up(place) {
             return false;
         }
         (self.taken, self.made, self.sent) = (0, 0, 0);
         self.turn = self.turn.wrapping_add(1) & (u64::MAX >> TURN_SHIFT);
-        let page = &self.hand_off_state.page;
-        let hand = &page.hand;
-        hand.taken.store(0, Ordering::Relaxed);
-        self.line = line_word(self.turn, (0, 0));
-        hand.line.store(self.line, Ordering::SeqCst);
-        hand.done.store(0, Ordering::Relaxed);
-        hand.read_before.store(before.read, Ordering::Relaxed);
-        hand.written_before.store(before.written, Ordering::Relaxed);
-        hand.turn.store(self.turn, Ordering::Relaxed);
-        hand.hand_off.store(place.id, Ordering::SeqCst);
-        let turns = page.turns[place.slot].load(Ordering::Relaxed);
-        page.turns[place.slot].store(turns.wrapping_add(1), Ordering::Relaxed);
+        let memory = &self.hand_off_state.memory;
+        let cursor = &memory.cursor;
+        self.line = cursor.line.start_turn(self.turn);
+        cursor.taken.store(0, Ordering::Relaxed);
+        cursor.done.store(0, Ordering::Relaxed);
+        cursor.read_before.store(before.read, Ordering::Relaxed);
+        cursor
+            .written_before
+            .store(before.written, Ordering::Relaxed);
+        cursor.turn.store(self.turn, Ordering::Relaxed);
+        cursor.hand_off.store(place.id, Ordering::Release);
+        let turns = memory.turns[place.slot].load(Ordering::Relaxed);
+        memory.turns[place.slot].store(turns.wrapping_add(1), Ordering::Relaxed);
         true
-    }
-
-    fn change(&self, place: HandOffSlot, from: u64, to: u64) -> bool {
-        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
-        let slot = self.hand_off_state.slot(place);
-        slot.compare_exchange(from, to, set, failed).is_ok()
     }
 
     /// Reads what the guest has sent; once in a turn. If there is anything, the host may seize the guest from then on.
@@ -81,149 +78,124 @@ impl WorkerCursor {
     pub fn read(
         &mut self,
         place: HandOffSlot,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+        read: impl FnOnce(&Taken) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let page = &self.hand_off_state.page;
-        self.taken = read(page.taken.writable(&mut self.own))?;
-        page.hand
-            .taken
-            .store(self.taken as u64 + 1, Ordering::Release);
+        let memory = &self.hand_off_state.memory;
+        self.taken = read(&memory.taken)?;
+        let taken = self.taken as u64 + 1;
+        memory.cursor.taken.store(taken, Ordering::Release);
         if self.taken > 0 {
-            // While the guest is busy, the host can only ask for it. So the slot is still this hand-off's.
-            self.hand_off_state
-                .slot(place)
-                .fetch_and(!BUSY, Ordering::AcqRel);
+            self.slot(place).expose();
         }
         Ok(self.taken)
     }
 
-    /// Returns the bytes that were read.
-    pub fn taken(&self) -> &[u8] {
-        &self.hand_off_state.page.taken.readable(&self.own)[..self.taken]
+    /// Returns how many bytes were read.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// Appends the bytes that were read, from the offset `from` on, to private memory.
+    pub(crate) fn copy_taken(&self, from: usize, out: &mut Vec<u8>) {
+        let taken = &self.hand_off_state.memory.taken;
+        taken.copy_into(from..self.taken, out);
     }
 
     /// Begins a line of what was read, unless the host has asked for the guest. Returns the guest's owner.
     #[inline]
     pub fn begin(&mut self, place: HandOffSlot, line: (usize, usize)) -> Owner {
-        let bits = self.bits(place);
-        if bits & (HELD | SEIZED | WANTED) != HELD {
-            return self.whose(place);
-        }
-        let hand = &self.hand_off_state.page.hand;
+        let slot = self.slot(place);
         let next = line_word(self.turn, line);
-        let (set, failed) = (Ordering::SeqCst, Ordering::Acquire);
-        match hand.line.compare_exchange(self.line, next, set, failed) {
-            Ok(_) => {
-                self.line = next;
-                Owner::Ours
-            }
-            // The host has closed the turn.
-            Err(_) => self.whose(place),
+        if !slot.is_ours(place) || !self.cursor().line.begin(self.line, next) {
+            return slot.owner(place);
         }
-    }
-
-    /// Returns the owner of a guest that the worker may not continue with.
-    #[cold]
-    fn whose(&self, place: HandOffSlot) -> Owner {
-        match self.bits(place) & (HELD | SEIZED) {
-            HELD => Owner::Wanted,
-            _ => Owner::Lost,
-        }
-    }
-
-    /// Returns the bits of a hand-off's state, or 0 if the slot is not this hand-off's.
-    #[inline]
-    fn bits(&self, place: HandOffSlot) -> u64 {
-        let state = self.hand_off_state.slot(place).load(Ordering::Acquire);
-        place.bits_of(state).unwrap_or_default()
+        self.line = next;
+        Owner::Ours
     }
 
     /// Stores the line's reply. Returns false if it does not fit.
     #[inline]
     pub fn done(&mut self, line_end: usize, reply: &[u8]) -> bool {
-        let page = &self.hand_off_state.page;
-        let end = self.made + reply.len();
-        let room = page.made.writable(&mut self.own).get_mut(self.made..end);
-        let Some(room) = room else { return false };
-        room.copy_from_slice(reply);
-        self.made = end;
-        page.hand
-            .done
-            .store(pair((line_end, end)), Ordering::Release);
+        let memory = &self.hand_off_state.memory;
+        if !memory.made.write(self.made, reply) {
+            return false;
+        }
+        self.made += reply.len();
+        let done = pair((line_end, self.made));
+        memory.cursor.done.store(done, Ordering::Release);
         true
     }
 
     /// Adds the answered commands to the daemon's counts.
+    ///
+    /// Plain additions are enough: a guest that asks for the counts after it has read a reply does so over two sockets,
+    /// which order the addition before the host's look.
     pub fn count(&self, tally: BatchCounts, took: Duration) {
-        self.hand_off_state.page.answered.add(tally, took);
+        self.hand_off_state.memory.answered.add(tally, took);
     }
 
     /// Prevents a seizure until the guest is released or handed back. Returns false if the host has it already.
     pub fn finish(&mut self, place: HandOffSlot) -> bool {
-        let finish = |state| {
-            let bits = place.bits_of(state)?;
-            (bits & (HELD | SEIZED) == HELD).then_some(place.state(bits | BUSY))
-        };
-        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
-        let slot = self.hand_off_state.slot(place);
-        slot.fetch_update(set, failed, finish).is_ok()
+        self.slot(place).cover(place)
     }
 
     /// Writes the stored replies, as far as the guest takes them. The guest must be safe from seizure
     /// ([`Self::finish`]).
-    pub fn send(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) {
-        let made = self.hand_off_state.page.made.readable(&self.own);
+    pub fn send(&mut self, mut write: impl FnMut(&Made, Range<usize>) -> io::Result<usize>) {
+        let made = &self.hand_off_state.memory.made;
         while self.sent < self.made {
-            match write(&made[self.sent..self.made]) {
+            match write(made, self.sent..self.made) {
                 Ok(written @ 1..) => self.sent += written,
                 _ => break,
             }
         }
     }
 
-    /// Returns the replies that could not be written.
-    pub fn unsent(&self) -> &[u8] {
-        &self.hand_off_state.page.made.readable(&self.own)[self.sent..self.made]
+    /// Returns whether all replies are written.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent == self.made
+    }
+
+    /// Returns a copy of the replies that could not be written.
+    pub fn unsent(&self) -> Vec<u8> {
+        let made = &self.hand_off_state.memory.made;
+        made.copy(self.sent..self.made)
     }
 
     /// Returns the bytes read and written in this turn.
-    pub fn since(&self) -> Counts {
-        Counts {
+    pub fn since(&self) -> ByteCounts {
+        ByteCounts {
             read: self.taken as u64,
             written: self.sent as u64,
         }
     }
 
     /// Releases a guest to which all is answered and written. Returns false if it must be handed back.
-    pub(crate) fn put_down(&mut self, place: HandOffSlot) -> bool {
+    pub(crate) fn release(&mut self, place: HandOffSlot) -> bool {
         // Must come first: once the slot is released, the host may recall the guest.
         self.let_go();
-        self.change(place, place.state(LENT | HELD | BUSY), place.state(LENT))
+        self.slot(place).release(place)
     }
 
     /// Ends the work on a guest: it was released, or was handed back and the host certainly has it.
     pub(crate) fn let_go(&mut self) {
-        self.hand_off_state
-            .page
-            .hand
-            .hand_off
-            .store(0, Ordering::SeqCst);
+        self.cursor().hand_off.store(0, Ordering::Release);
     }
 
-    /// Waits until the host has read the work on a guest that it has seized.
+    /// Waits until the host has read the work on a guest that it has seized. Until then the buffers are the host's.
     pub(crate) fn yield_seized(&mut self, place: HandOffSlot) {
-        let is_seized = || {
-            let state = self.hand_off_state.slot(place).load(Ordering::Acquire);
-            place.bits_of(state).is_some_and(|bits| bits & SEIZED != 0)
-        };
-        while is_seized() {
+        while self.slot(place).is_seized(place) {
             // This is rare and takes microseconds, since the host is already reading.
-            std::thread::sleep(Duration::from_micros(50));
+            back_off();
         }
         self.let_go();
     }
-}
 
-/// The right to this process's side of the buffers.
-#[derive(Debug)]
-pub(super) struct BufferGuard(());
+    fn slot(&self, place: HandOffSlot) -> &Slot {
+        self.hand_off_state.slot(place)
+    }
+
+    fn cursor(&self) -> &Cursor {
+        &self.hand_off_state.memory.cursor
+    }
+}

@@ -24,8 +24,9 @@ use tokio::runtime::Handle;
 
 use super::{Link, Subprocess};
 use crate::plugin::completion::Completion;
+use crate::process::hand_off::socket::{counts, keep_in_line};
 use crate::process::hand_off::{
-    Counts, Custody, HandOffSlot, HandOffState, LostWork, Position, SLOTS, counts, keep_in_line,
+    ByteCounts, Custody, HandOffSlot, HandOffState, LostWork, Position, SLOTS,
 };
 use crate::process::ipc::hand_off::{HandedBack, Terms};
 use crate::process::ipc::{self, FrameKind, socket};
@@ -122,7 +123,7 @@ pub(crate) struct HandOff {
     hand_off_state: Arc<HandOffState>,
     entry: Arc<HandOffEntry>,
     socket: Option<TcpStream>,
-    before: Counts,
+    before: ByteCounts,
     /// True once the host has asked the subprocess for the guest.
     is_called: bool,
 }
@@ -233,7 +234,7 @@ impl Link {
         guest: u64,
         guests_socket: &TcpStream,
         line_bytes_max: usize,
-    ) -> io::Result<(Arc<HandOffEntry>, Arc<HandOffState>, Counts)> {
+    ) -> io::Result<(Arc<HandOffEntry>, Arc<HandOffState>, ByteCounts)> {
         let guests_socket = guests_socket.as_fd();
         keep_in_line(guests_socket)?;
         let before = counts(guests_socket)?;
@@ -358,7 +359,7 @@ impl HandOff {
 
     fn call_home(&mut self, why: RecallReason) -> Poll<(TcpStream, Returned)> {
         // First, so that no line is begun from here on.
-        if !self.is_called && self.hand_off_state.take_home(self.entry.place) == Custody::Now {
+        if !self.is_called && self.hand_off_state.recall(self.entry.place) == Custody::Now {
             self.reclaim();
             return self.come_home(Returned::default());
         }
@@ -382,7 +383,7 @@ impl HandOff {
             // Then the guest cannot be answered on this socket, either.
             return self.come_home(Returned::default());
         };
-        let since = Counts {
+        let since = ByteCounts {
             read: now.read.saturating_sub(self.before.read),
             written: now.written.saturating_sub(self.before.written),
         };
@@ -391,7 +392,7 @@ impl HandOff {
             replies,
             line,
             rest,
-        } = self.hand_off_state.in_hand(self.entry.place.id, since);
+        } = self.hand_off_state.lost_work(self.entry.place.id, since);
         self.reclaim();
         self.come_home(Returned {
             handed: HandedBack {
@@ -437,7 +438,7 @@ impl Drop for HandOff {
             told.is_abandoned = true;
             told.back.is_some()
         };
-        if is_back || self.hand_off_state.take_home(self.entry.place) == Custody::Now {
+        if is_back || self.hand_off_state.recall(self.entry.place) == Custody::Now {
             self.reclaim();
             self.forget();
         }
