@@ -323,7 +323,7 @@ impl LateSink {
     /// Creates an empty sink. It is boxed because its address crosses the boundary.
     #[must_use]
     pub fn new() -> Box<Self> {
-        let mut sink = Box::new(LateSink {
+        Box::new(LateSink {
             raw: SinkV1 {
                 start: std::ptr::NonNull::dangling().as_ptr(),
                 len: 0,
@@ -332,13 +332,14 @@ impl LateSink {
                 grow: grow_vec,
             },
             bytes: Vec::new(),
-        });
-        sink.raw.owner = (&raw mut sink.bytes).cast();
-        sink
+        })
     }
 
-    /// Returns the pointer for the callee. It is valid for as long as the box.
+    /// Returns the pointer for the callee. It is valid until this sink is moved or dropped; a box of it must not be
+    /// moved either.
     pub fn raw(&mut self) -> *mut SinkV1 {
+        // Set here, because a move of the box since then would have made an earlier pointer invalid.
+        self.raw.owner = (&raw mut self.bytes).cast();
         &raw mut self.raw
     }
 

@@ -27,11 +27,11 @@ const UNSAFE_ALLOWED: [(&str, &str); 15] = [
         "goes through the system's accounts",
     ),
     (
-        "host/runtime/src/process/hand_off/socket.rs",
+        "host/runtime/src/hand_off/socket.rs",
         "asks the kernel what rustix doesn't",
     ),
     (
-        "host/runtime/src/process/hand_off/mapping.rs",
+        "host/runtime/src/hand_off/mapping.rs",
         "maps memory that two processes share",
     ),
     ("host/runtime/src/plugin/host_api.rs", "is called by them"),

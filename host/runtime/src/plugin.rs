@@ -6,3 +6,4 @@ pub mod host_api;
 pub mod identity;
 pub mod libraries;
 pub mod library;
+pub(crate) mod payload;

@@ -9,7 +9,6 @@
 //! of a frame and of the records that either side keeps of it.
 
 pub mod batch;
-pub mod hand_off;
 pub mod socket;
 
 use std::collections::VecDeque;
@@ -22,6 +21,7 @@ use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::completion::ClientState;
+pub(crate) use crate::plugin::payload::{split_u32, split_u64};
 use dae_store::manifest::Manifest;
 use dae_store::settings::Bounds;
 
@@ -32,7 +32,7 @@ pub(crate) const ARGUMENT: &str = "__dae-worker";
 /// program that does not check has no subprocesses.
 pub(crate) static WORKERS_POSSIBLE: AtomicBool = AtomicBool::new(false);
 
-/// Returns the payload of [`FrameKind::Visit`] for a client's state.
+/// Returns the payload of [`FrameKind::ClientState`] for a client's state.
 pub(crate) fn client_byte(state: ClientState) -> u8 {
     match state {
         ClientState::Away => 0,
@@ -110,18 +110,18 @@ pub enum FrameKind {
     /// The answer to `Ask`: status (u32), result or text.
     Answered = 9,
     /// The state of the daemon's client of that id: one byte ([`client_byte`]).
-    Visit = 10,
+    ClientState = 10,
     /// Immediate commands: guest (u64), and the index and arguments of each as entries ([`batch`]). The id is the
     /// batch's. Answered by `Replies`, one batch after the other.
     Batch = 11,
-    /// A hand-off of a guest, with its terms ([`hand_off`]). The id is the hand-off's. The guest's socket comes with
+    /// A hand-off of a guest, with its [terms](crate::hand_off::Terms). The id is the hand-off's. The guest's socket comes with
     /// the frame.
-    Lend = 12,
+    HandOff = 12,
     /// The end of the hand-off of that id: the host has the guest, and the worker closes its copy of the socket.
     Reclaim = 13,
-    /// The frame with which the file of the [hand-off state](crate::process::hand_off) comes. If there is such a state,
+    /// The frame with which the file of the [hand-off state](crate::hand_off) comes. If there is such a state,
     /// this is the first frame.
-    Ledger = 14,
+    SharedMemory = 14,
     /// A request to start the loaded daemon from this state: JSON, or nothing. Answered by `Started` or `Refused`.
     Start = 15,
     /// A notice that the daemon has started.
@@ -148,7 +148,7 @@ pub enum FrameKind {
     Tell = 26,
     /// The next replies to the batch of that id: the status and the result or text of each, as entries ([`batch`]).
     Replies = 27,
-    /// The worker's return of the guest of that hand-off; see [`hand_off`].
+    /// The worker's return of the guest of that hand-off; see [`HandedBack`](crate::hand_off::HandedBack).
     HandBack = 28,
     /// Bytes of a large reply. After the last of them comes the frame of that id that ends the reply.
     Part = 29,
@@ -181,8 +181,8 @@ const KINDS: [FrameKind; 37] = [
     FrameKind::Want,
     FrameKind::Read,
     FrameKind::DropAside,
-    FrameKind::Ledger,
-    FrameKind::Lend,
+    FrameKind::SharedMemory,
+    FrameKind::HandOff,
     FrameKind::Reclaim,
     FrameKind::HandBack,
     FrameKind::Batch,
@@ -198,7 +198,7 @@ const KINDS: [FrameKind; 37] = [
     FrameKind::Save,
     FrameKind::GuestCame,
     FrameKind::Answered,
-    FrameKind::Visit,
+    FrameKind::ClientState,
     FrameKind::Started,
     FrameKind::Refused,
     FrameKind::Ended,
@@ -471,14 +471,6 @@ impl FrameInbox {
     }
 }
 
-/// Splits a number off the front of a payload. The number is 0 if there are too few bytes.
-pub fn split_u64(bytes: &[u8]) -> (u64, &[u8]) {
-    match bytes.split_first_chunk::<8>() {
-        Some((number, rest)) => (u64::from_le_bytes(*number), rest),
-        None => (0, &[]),
-    }
-}
-
 /// Splits a text off the front of a payload, after its length. The text is empty if there are too few bytes or they are
 /// not UTF-8.
 pub(crate) fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
@@ -487,14 +479,6 @@ pub(crate) fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
     match rest.split_at_checked(length) {
         Some((text, rest)) => (std::str::from_utf8(text).unwrap_or_default(), rest),
         None => ("", &[]),
-    }
-}
-
-/// Splits a number off the front of a payload. The number is 0 if there are too few bytes.
-pub(crate) fn split_u32(bytes: &[u8]) -> (u32, &[u8]) {
-    match bytes.split_first_chunk::<4>() {
-        Some((number, rest)) => (u32::from_le_bytes(*number), rest),
-        None => (0, &[]),
     }
 }
 

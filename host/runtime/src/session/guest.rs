@@ -37,6 +37,7 @@ use tokio::time::Sleep;
 
 use crate::connection::guest_handle::GuestHandle;
 use crate::connection::reply_budget::GUEST_BYTES_MAX;
+use crate::hand_off::HandOffThreshold;
 use crate::session::connect_hooks::{self, ConnectHook};
 use crate::session::gate::{Gate, GatePhase};
 use crate::threads::fd_limits::CountedConnection;
@@ -96,7 +97,7 @@ struct Guest<S> {
     _counted: Option<CountedConnection>,
     handed_off: Option<Box<HandOffTask>>,
     /// The batches in a row after which the guest is handed off.
-    lends_after: u32,
+    hand_off_after: HandOffThreshold,
     /// The time limit for commands in flight to finish before a hand-off.
     rest: Option<Pin<Box<Sleep>>>,
     gate: Arc<Gate>,
@@ -136,7 +137,7 @@ impl<S: Stream> Guest<S> {
             inbox: Inbox::new(gate.limits.line_bytes_max),
             stream: Some(stream),
             handed_off: None,
-            lends_after: hand_off::LENDS_AFTER,
+            hand_off_after: HandOffThreshold::default(),
             rest: None,
             gate,
             outbox: Vec::new(),

@@ -1,9 +1,12 @@
 //! Tests of the steps that host and worker take at a hand-off state: alone, in every order that matters, and on two
 //! threads.
 
-use super::atomics::Ordering;
-use super::slot::{BUSY, HANDED_OFF, HELD, SEIZED, WANTED};
-use super::*;
+use super::atomics::{Ordering, TAKEN_BYTES};
+use super::cursor::WorkerCursor;
+use super::progress::{Begun, monotonic_ns};
+use super::slot::{BUSY, Custody, HANDED_OFF, HELD, HandOffSlot, Owner, SEIZED, WANTED};
+use super::socket::ByteCounts;
+use super::state::{HandOffState, LostWork, Position};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,9 +42,9 @@ fn found(
     read: u64,
     written: u64,
 ) -> (String, Option<String>, String) {
-    let hand = hand_off_state.lost_work(7, ByteCounts { read, written });
+    let work = hand_off_state.lost_work(7, ByteCounts { read, written });
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (text(hand.replies), hand.line.map(text), text(hand.rest))
+    (text(work.replies), work.line.map(text), text(work.rest))
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn whatever_a_worker_was_at_is_found_after_its_death() {
 }
 
 #[test]
-fn a_guest_comes_home_at_once_or_at_the_next_line() {
+fn a_recalled_guest_returns_at_once_or_at_the_next_line() {
     let (hand_off_state, mut cursor) = both();
     hand_off_state.hand_off(place(7));
     assert_eq!(hand_off_state.recall(place(7)), Custody::Now);
@@ -134,8 +137,8 @@ fn what_is_seized_is_the_hosts_alone() {
     );
     assert_eq!(hand_off_state.recall(place(7)), Custody::Soon);
     assert!(hand_off_state.seize(place(7), None));
-    let in_hand = (String::new(), Some("a\n".to_owned()), "b\n".to_owned());
-    assert_eq!(found(&hand_off_state, 4, 0), in_hand);
+    let lost = (String::new(), Some("a\n".to_owned()), "b\n".to_owned());
+    assert_eq!(found(&hand_off_state, 4, 0), lost);
     hand_off_state.clear(place(7));
     // Another guest has the slot now, and the worker does not know that.
     hand_off_state.hand_off(place(9));
@@ -222,16 +225,16 @@ fn each_line_is_run_or_put_back_and_never_both() {
             std::hint::spin_loop();
         }
         if hand_off_state.seize(place(7), None) {
-            let hand = hand_off_state.lost_work(
+            let work = hand_off_state.lost_work(
                 7,
                 ByteCounts {
                     read: LINES as u64,
                     written: 0,
                 },
             );
-            let answered = hand.replies.len() + hand.line.map_or(0, |line| line.len());
+            let answered = work.replies.len() + work.line.map_or(0, |line| line.len());
             let run = worker.join().unwrap();
-            assert_eq!((answered, answered + hand.rest.len()), (run, LINES));
+            assert_eq!((answered, answered + work.rest.len()), (run, LINES));
         } else {
             worker.join().unwrap();
         }

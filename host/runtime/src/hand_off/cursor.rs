@@ -1,4 +1,4 @@
-//! The worker's side of a hand-off state: it picks a guest up, answers its lines and releases it.
+//! The worker's steps in the shared memory: it picks a guest up, answers its lines and releases it.
 //!
 //! Each step is recorded before the next one, so that the host can continue wherever this process dies. Each step that
 //! passes a guest on is one atomic operation on the slot's state. Beginning a line is one, too, on the word of the
