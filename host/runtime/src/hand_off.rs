@@ -49,8 +49,9 @@
 //! runs twice, and none is lost but the one that was running. The memory also holds the worker's progress with commands
 //! that came in frames (`progress`), and its counters.
 //!
-//! The memory holds atomics and nothing else, on both sides. The worker may be faulty or taken over: the host reads each
-//! word once, checks what it has read, and ends a worker whose slots no rule can have produced.
+//! Neither side makes a reference to plain data in the memory. The worker may be faulty or taken over: the host reads
+//! each word and byte once and atomically (`buffer`), checks what it has read, and ends a worker whose slots no rule can
+//! have produced.
 //!
 //! # Memory ordering
 //!
@@ -83,6 +84,7 @@
 //! worker's instance runs the commands (`instance::worker::hand_offs`).
 
 mod atomics;
+mod buffer;
 mod cursor;
 mod host;
 mod line;

@@ -13,7 +13,7 @@ pub(crate) const SLOTS: usize = 1024;
 /// The most bytes that are read from a guest in one turn.
 pub(crate) const TAKEN_BYTES: usize = 16 << 10;
 /// The most bytes of replies that may wait to be written to a guest. Pages that were never written to take no memory.
-pub(super) const MADE_BYTES: usize = 256 << 10;
+pub(crate) const MADE_BYTES: usize = 256 << 10;
 
 /// Waits a moment before the next look at a word of the other side. Nothing depends on the length of the pause.
 pub(super) fn back_off() {

@@ -9,9 +9,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::atomics::{Ordering, back_off};
+use super::atomics::{MADE_BYTES, Ordering, TAKEN_BYTES, back_off};
+use super::buffer::{BufferGuard, OwnBuffer};
 use super::line::{TURN_SHIFT, line_word};
-use super::memory::{Cursor, Made, Taken};
+use super::memory::Cursor;
 use super::slot::{HandOffSlot, Owner, Slot};
 use super::socket::ByteCounts;
 use super::state::{HandOffState, pair};
@@ -22,6 +23,7 @@ use crate::threads::counters::BatchCounts;
 #[derive(Debug)]
 pub(crate) struct WorkerCursor {
     hand_off_state: Arc<HandOffState>,
+    guard: BufferGuard,
     turn: u64,
     /// The word of the line that was begun last.
     line: u64,
@@ -36,6 +38,7 @@ impl WorkerCursor {
     pub fn at(hand_off_state: Arc<HandOffState>) -> Self {
         WorkerCursor {
             hand_off_state,
+            guard: BufferGuard::of_cursor(),
             turn: 0,
             line: 0,
             taken: 0,
@@ -78,10 +81,10 @@ impl WorkerCursor {
     pub fn read(
         &mut self,
         place: HandOffSlot,
-        read: impl FnOnce(&Taken) -> io::Result<usize>,
+        read: impl FnOnce(OwnBuffer<'_, TAKEN_BYTES>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let memory = &self.hand_off_state.memory;
-        self.taken = read(&memory.taken)?;
+        self.taken = read(memory.taken.own(&mut self.guard))?;
         let taken = self.taken as u64 + 1;
         memory.cursor.taken.store(taken, Ordering::Release);
         if self.taken > 0 {
@@ -96,8 +99,8 @@ impl WorkerCursor {
     }
 
     /// Appends the bytes that were read, from the offset `from` on, to private memory.
-    pub(crate) fn copy_taken(&self, from: usize, out: &mut Vec<u8>) {
-        let taken = &self.hand_off_state.memory.taken;
+    pub(crate) fn copy_taken(&mut self, from: usize, out: &mut Vec<u8>) {
+        let taken = self.hand_off_state.memory.taken.own(&mut self.guard);
         taken.copy_into(from..self.taken, out);
     }
 
@@ -117,7 +120,7 @@ impl WorkerCursor {
     #[inline]
     pub fn done(&mut self, line_end: usize, reply: &[u8]) -> bool {
         let memory = &self.hand_off_state.memory;
-        if !memory.made.write(self.made, reply) {
+        if !memory.made.own(&mut self.guard).write(self.made, reply) {
             return false;
         }
         self.made += reply.len();
@@ -141,10 +144,13 @@ impl WorkerCursor {
 
     /// Writes the stored replies, as far as the guest takes them. The guest must be safe from seizure
     /// ([`Self::finish`]).
-    pub fn send(&mut self, mut write: impl FnMut(&Made, Range<usize>) -> io::Result<usize>) {
-        let made = &self.hand_off_state.memory.made;
+    pub fn send(
+        &mut self,
+        mut write: impl FnMut(&OwnBuffer<'_, MADE_BYTES>, Range<usize>) -> io::Result<usize>,
+    ) {
+        let made = self.hand_off_state.memory.made.own(&mut self.guard);
         while self.sent < self.made {
-            match write(made, self.sent..self.made) {
+            match write(&made, self.sent..self.made) {
                 Ok(written @ 1..) => self.sent += written,
                 _ => break,
             }
@@ -157,9 +163,11 @@ impl WorkerCursor {
     }
 
     /// Returns a copy of the replies that could not be written.
-    pub fn unsent(&self) -> Vec<u8> {
-        let made = &self.hand_off_state.memory.made;
-        made.copy(self.sent..self.made)
+    pub fn unsent(&mut self) -> Vec<u8> {
+        let (made, mut unsent) = (&self.hand_off_state.memory.made, Vec::new());
+        let made = made.own(&mut self.guard);
+        made.copy_into(self.sent..self.made, &mut unsent);
+        unsent
     }
 
     /// Returns the bytes read and written in this turn.

@@ -25,7 +25,7 @@ use super::slot::{Custody, HandOffSlot};
 use super::socket::{ByteCounts, counts, keep_in_line};
 use super::state::{HandOffState, LostWork, Position};
 use crate::plugin::completion::Completion;
-use crate::threads::counters::CounterSource;
+use crate::threads::counters::{CounterSource, Shard};
 use dae_store::lock::lock;
 use dae_store::tasks;
 use watch::HandOffWatch;
@@ -319,6 +319,12 @@ async fn watch(link: Arc<dyn WorkerLink>, limit: Duration) {
                 entry.tell(why);
             }
         }
+    }
+}
+
+impl CounterSource for HandOffState {
+    fn counted(&self) -> &Shard {
+        &self.memory.answered
     }
 }
 

@@ -1,7 +1,7 @@
 //! A model check of the hand-off: the shipped protocol, run in every order that two processors allow.
 //!
-//! The files of the protocol are compiled a second time here, with loom's atomics and buffers of one word in place of
-//! the sibling `atomics`. The two threads of a model stand for the two processes. loom runs them in every order, and
+//! The files of the protocol are compiled a second time here, with loom's atomics in place of the sibling `atomics`, and
+//! in place of `buffer` with bytes that loom watches: it reports a copy that is not ordered after the write. The two threads of a model stand for the two processes. loom runs them in every order, and
 //! lets a load return any value that its ordering permits. The guest's socket is a cell that only one side may use at a
 //! time; loom reports an access that nothing orders after the other side's last one.
 //!
@@ -12,6 +12,7 @@
 #![allow(clippy::arc_with_non_send_sync)]
 
 mod atomics;
+mod buffer;
 #[path = "cursor.rs"]
 mod cursor;
 #[path = "line.rs"]
@@ -37,9 +38,9 @@ use std::sync::{Arc, Mutex};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-use atomics::{Died, Weaker, die_after, weaken};
+use atomics::{Died, MADE_BYTES, TAKEN_BYTES, Weaker, die_after, weaken};
+use buffer::OwnBuffer;
 use cursor::WorkerCursor;
-use memory::{Made, Taken};
 use progress::Begun;
 use slot::{Custody, HandOffSlot, Owner};
 use socket::ByteCounts;
@@ -103,7 +104,7 @@ impl Guest {
         with(&mut self.socket.lock().unwrap())
     }
 
-    fn read(&self, room: &Taken) -> usize {
+    fn read(&self, mut room: OwnBuffer<'_, TAKEN_BYTES>) -> usize {
         let before = self.with_socket(|socket| socket.read);
         let unread = &LINES[before..];
         let read = &unread[..unread.len().min(self.read_bytes)];
@@ -112,8 +113,9 @@ impl Guest {
         read.len()
     }
 
-    fn write(&self, made: &Made, part: Range<usize>) -> usize {
-        let bytes = made.copy(part);
+    fn write(&self, made: &OwnBuffer<'_, MADE_BYTES>, part: Range<usize>) -> usize {
+        let mut bytes = Vec::new();
+        made.copy_into(part, &mut bytes);
         self.with_socket(|socket| socket.written.extend_from_slice(&bytes));
         bytes.len()
     }

@@ -15,7 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
-use super::memory::Buffer;
+use super::buffer::OwnBuffer;
 
 /// The bytes read from and written to a connection since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,16 +68,16 @@ pub fn keep_in_line(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// The system's error; `WouldBlock` if there is nothing to read.
 #[cfg(target_os = "linux")]
-pub(crate) fn receive<const WORDS: usize>(
+pub(crate) fn receive<const BYTES: usize>(
     socket: BorrowedFd<'_>,
-    into: &Buffer<WORDS>,
+    into: &OwnBuffer<'_, BYTES>,
 ) -> io::Result<usize> {
     use std::os::fd::AsRawFd as _;
-    let (at, length) = (into.start().cast(), Buffer::<WORDS>::BYTES);
-    // SAFETY: the descriptor is borrowed, so it is open. The kernel writes at most `length` bytes, to atomics that are as
-    // many bytes long and are borrowed. No reference to them as plain bytes exists. The host copies none of them until
-    // this process has reported them.
-    let read = unsafe { libc::recv(socket.as_raw_fd(), at, length, libc::MSG_DONTWAIT) };
+    let (at, length) = into.address(0..BYTES);
+    // SAFETY: the descriptor is borrowed, so it is open. The kernel writes at most `length` bytes, to a part of a
+    // buffer that this thread owns. No reference to it as plain bytes exists. The host copies none of it until this process
+    // has reported it.
+    let read = unsafe { libc::recv(socket.as_raw_fd(), at.cast(), length, libc::MSG_DONTWAIT) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
@@ -86,34 +86,32 @@ pub(crate) fn receive<const WORDS: usize>(
 /// # Errors
 /// The system's error; `WouldBlock` if the socket is full.
 #[cfg(target_os = "linux")]
-pub(crate) fn send<const WORDS: usize>(
+pub(crate) fn send<const BYTES: usize>(
     socket: BorrowedFd<'_>,
-    from: &Buffer<WORDS>,
+    from: &OwnBuffer<'_, BYTES>,
     part: Range<usize>,
 ) -> io::Result<usize> {
     use std::os::fd::AsRawFd as _;
-    let end = part.end.min(Buffer::<WORDS>::BYTES);
-    let length = end.saturating_sub(part.start);
-    let at = from.start().wrapping_add(part.start).cast_const().cast();
+    let (at, length) = from.address(part);
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the descriptor is borrowed, so it is open. The kernel reads `length` bytes of atomics that are borrowed:
-    // the part was cut off at their end. Only this thread writes to them.
-    let written = unsafe { libc::send(socket.as_raw_fd(), at, length, flags) };
+    // SAFETY: the descriptor is borrowed, so it is open. The kernel reads `length` bytes, which lie within a buffer
+    // that this thread owns.
+    let written = unsafe { libc::send(socket.as_raw_fd(), at.cast_const().cast(), length, flags) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn receive<const WORDS: usize>(
+pub(crate) fn receive<const BYTES: usize>(
     _: BorrowedFd<'_>,
-    _: &Buffer<WORDS>,
+    _: &OwnBuffer<'_, BYTES>,
 ) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn send<const WORDS: usize>(
+pub(crate) fn send<const BYTES: usize>(
     _: BorrowedFd<'_>,
-    _: &Buffer<WORDS>,
+    _: &OwnBuffer<'_, BYTES>,
     _: Range<usize>,
 ) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())

@@ -16,7 +16,6 @@ use super::line::{CLOSED, TURN_SHIFT, positions};
 use super::mapping::Mapping;
 use super::slot::{Custody, HandOffSlot, Slot};
 use super::socket::ByteCounts;
-use crate::threads::counters::{CounterSource, Shard};
 
 /// A worker's position: the turn, and the word of the line. It changes with each line.
 pub type Position = (u64, u64);
@@ -158,12 +157,6 @@ impl HandOffState {
             line: is_at_a_line.then(|| self.memory.taken.copy(start..end.min(taken))),
             rest: self.memory.taken.copy(behind..taken),
         }
-    }
-}
-
-impl CounterSource for HandOffState {
-    fn counted(&self) -> &Shard {
-        &self.memory.answered
     }
 }
 

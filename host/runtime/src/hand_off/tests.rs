@@ -2,6 +2,7 @@
 //! threads.
 
 use super::atomics::{Ordering, TAKEN_BYTES};
+use super::buffer::BufferGuard;
 use super::cursor::WorkerCursor;
 use super::progress::{Begun, monotonic_ns};
 use super::slot::{BUSY, Custody, HANDED_OFF, HELD, HandOffSlot, Owner, SEIZED, WANTED};
@@ -29,7 +30,7 @@ const fn place(id: u64) -> HandOffSlot {
 }
 
 fn read(cursor: &mut WorkerCursor, bytes: &[u8]) {
-    let read = cursor.read(place(7), |room| {
+    let read = cursor.read(place(7), |mut room| {
         assert!(room.write(0, bytes));
         Ok(bytes.len())
     });
@@ -341,21 +342,26 @@ fn on_two_threads_a_command_begins_or_is_withdrawn_and_never_both() {
 #[test]
 fn a_buffer_gives_back_what_was_written_at_any_offset_and_nothing_past_its_end() {
     let (hand_off_state, _file) = HandOffState::create().unwrap();
-    let taken = &hand_off_state.memory.taken;
+    let (taken, mut guard) = (&hand_off_state.memory.taken, BufferGuard::of_cursor());
+    let mut own = taken.own(&mut guard);
     let bytes: Vec<u8> = (1..=40).collect();
     for start in 0..9 {
         for length in 0..32 {
-            assert!(taken.write(0, &[0xee; 40]));
-            assert!(taken.write(start, &bytes[..length]));
+            assert!(own.write(0, &[0xee; 40]) && own.write(start, &bytes[..length]));
             let copy = taken.copy(0..40);
             assert_eq!(copy[..start], vec![0xee; start]);
             assert_eq!(copy[start..start + length], bytes[..length]);
+            assert_eq!(copy[start + length..], vec![0xee; 40 - start - length]);
             assert_eq!(taken.copy(start..start + length), bytes[..length]);
+            let mut private = b"x".to_vec();
+            own.copy_into(start..start + length, &mut private);
+            assert_eq!(private[1..], bytes[..length]);
         }
     }
-    assert!(taken.write(TAKEN_BYTES - 3, b"end") && !taken.write(TAKEN_BYTES - 2, b"end"));
+    assert!(own.write(TAKEN_BYTES - 3, b"end") && !own.write(TAKEN_BYTES - 2, b"end"));
     assert_eq!(taken.copy(TAKEN_BYTES - 3..usize::MAX), b"end");
-    assert!(taken.write(TAKEN_BYTES, b"") && !taken.write(usize::MAX, b"x"));
+    assert!(own.write(TAKEN_BYTES, b"") && !own.write(usize::MAX, b"x"));
     let (from, to) = (9, 3);
     assert!(taken.copy(from..to).is_empty() && taken.copy(usize::MAX..usize::MAX).is_empty());
+    assert_eq!(own.address(from..to).1, 0);
 }

@@ -21,9 +21,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 
-use super::atomics::{SLOTS, TAKEN_BYTES};
+use super::atomics::{MADE_BYTES, SLOTS, TAKEN_BYTES};
+use super::buffer::OwnBuffer;
 use super::cursor::WorkerCursor;
-use super::memory::{Made, Taken};
 use super::messages::{HandedBack, Terms};
 use super::slot::{HandOffSlot, Owner};
 use super::socket::{self, ByteCounts};
@@ -252,7 +252,7 @@ impl HandedOffGuest {
         processor.cursor.let_go();
     }
 
-    fn read_into(&self, room: &Taken) -> io::Result<usize> {
+    fn read_into(&self, room: &OwnBuffer<'_, TAKEN_BYTES>) -> io::Result<usize> {
         let mut short = None;
         let read = self.stream.try_io(Interest::READABLE, || {
             let read = socket::receive(self.stream.as_fd(), room)?;
@@ -266,7 +266,7 @@ impl HandedOffGuest {
         short.map_or(read, Ok)
     }
 
-    fn write(&self, replies: &Made, part: Range<usize>) -> io::Result<usize> {
+    fn write(&self, replies: &OwnBuffer<'_, MADE_BYTES>, part: Range<usize>) -> io::Result<usize> {
         socket::send(self.stream.as_fd(), replies, part)
     }
 }
@@ -277,7 +277,7 @@ impl<D: ServedDaemon> GuestProcessor<D> {
         if !self.cursor.pick_up(guest.place, guest.counts) {
             return AfterWork::Lost;
         }
-        match self.cursor.read(guest.place, |room| guest.read_into(room)) {
+        match self.cursor.read(guest.place, |room| guest.read_into(&room)) {
             Ok(1..) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return self.release(guest);
@@ -331,8 +331,7 @@ impl<D: ServedDaemon> GuestProcessor<D> {
     /// it.
     fn fill_inbox(&mut self, guest: &HandedOffGuest) -> bool {
         self.make_room(guest);
-        // The copy is made in whole words, so the last one needs room.
-        let room = self.inbox.room(self.cursor.taken() + size_of::<u64>());
+        let room = self.inbox.room(self.cursor.taken());
         let before = room.len();
         self.cursor.copy_taken(0, room);
         memchr(TELNET, &room[before..]).is_some()

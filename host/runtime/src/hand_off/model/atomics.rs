@@ -1,4 +1,4 @@
-//! loom's atomics in place of the standard library's, and buffers of one word. A thread can be made to die before a
+//! loom's atomics in place of the standard library's, and small buffers. A thread can be made to die before a
 //! certain step, and orderings can be made weaker, to see that a model notices.
 
 pub(super) use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use std::panic::resume_unwind;
 
 pub(crate) const SLOTS: usize = 1;
 pub(crate) const TAKEN_BYTES: usize = 8;
-pub(super) const MADE_BYTES: usize = 8;
+pub(crate) const MADE_BYTES: usize = 8;
 
 pub(super) fn back_off() {
     loom::thread::yield_now();

@@ -5,8 +5,9 @@ use std::ops::Deref;
 use std::os::fd::OwnedFd;
 
 use super::atomics::{AtomicU32, AtomicU64};
+use super::buffer::Buffer;
 use super::line::Line;
-use super::memory::{Buffer, Cursor, SharedMemory};
+use super::memory::{Cursor, SharedMemory};
 use super::progress::Progress;
 use super::slot::Slot;
 use crate::threads::counters::Shard;
@@ -59,7 +60,7 @@ pub(super) fn zeroed() -> Mapping {
         answered: Shard::default(),
         slots: std::array::from_fn(|_| Slot(word())),
         turns: std::array::from_fn(|_| AtomicU32::new(0)),
-        taken: Buffer(std::array::from_fn(|_| word())),
-        made: Buffer(std::array::from_fn(|_| word())),
+        taken: Buffer::zeroed(),
+        made: Buffer::zeroed(),
     }))
 }
