@@ -170,6 +170,7 @@ fn a_line_that_ends_while_its_guest_is_seized_is_never_put_back() {
     assert!(!hand_off_state.seize(place(7), stuck));
     // This line is stuck. It ends just after the seizure, when the host already counts it as begun.
     let stuck = line_of(&hand_off_state);
+    assert_eq!(hand_off_state.recall(place(7)), Custody::Soon);
     assert!(hand_off_state.seize(place(7), stuck));
     let seen = found(&hand_off_state, 4, 0);
     assert!(cursor.done(4, b"B\n"));
@@ -225,6 +226,7 @@ fn each_line_is_run_or_put_back_and_never_both() {
         for _ in 0..round % 97 {
             std::hint::spin_loop();
         }
+        assert_eq!(hand_off_state.recall(place(7)), Custody::Soon);
         if hand_off_state.seize(place(7), None) {
             let work = hand_off_state.lost_work(
                 7,
