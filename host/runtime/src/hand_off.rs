@@ -2,7 +2,7 @@
 //!
 //! A busy guest's socket is handed off to its daemon's own process, which then reads its lines and writes its replies
 //! itself. So a command costs there what it costs in-process. The connection stays the host's, which keeps its own
-//! descriptor. `docs/design/socket-hand-off.md` has the reasons and the figures. This page has the rules; each file has
+//! descriptor. `host/docs/design/socket-hand-off.md` has the reasons and the figures. This page has the rules; each file has
 //! the details of its part.
 //!
 //! # States
