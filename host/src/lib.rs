@@ -11,6 +11,9 @@
 //!
 //! The parts of the last two that an embedding program needs are re-exported here.
 
+#![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod dae;
 
 mod discover;

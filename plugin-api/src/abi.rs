@@ -20,10 +20,20 @@ use abi_stable::sabi_types::VersionStrings;
 use abi_stable::std_types::{ROption, RSlice, RStr};
 use async_ffi::FfiFuture;
 
+/// The newest ABI generation, as a literal: both the number and the texts below are made of it.
+macro_rules! newest {
+    () => {
+        1
+    };
+}
+
 /// The oldest ABI generation that this crate's host loads.
 pub const ABI_VERSION_MIN: u32 = 1;
 /// The newest ABI generation. A plugin built with this crate has this one.
-pub const ABI_VERSION_MAX: u32 = 1;
+pub const ABI_VERSION_MAX: u32 = newest!();
+/// The same as a text, for the manifest.
+#[doc(hidden)]
+pub const ABI_VERSION_TEXT: &str = concat!(newest!());
 
 /// The outcome of a call, which also determines what the sink holds. These are numbers, not an enum, because an unknown
 /// number is a valid value and not undefined behaviour.
@@ -248,7 +258,7 @@ impl RootModule for DaemonModV1_Ref {
     const BASE_NAME: &'static str = "dae_daemon";
     const NAME: &'static str = "dae_daemon";
     // The ABI generation, not the crate's version: a mere release of the crate must not make the host refuse a plugin.
-    const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
+    const VERSION_STRINGS: VersionStrings = VersionStrings::new(concat!(newest!(), ".0.0"));
 }
 
 /// The reason why the host could not do what a daemon requested.

@@ -13,9 +13,9 @@ use async_ffi::FutureExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::abi::{HostV1, status};
+use crate::event_stream::EventStream;
 use crate::events::{Changes, Events};
 use crate::every::Every;
-use crate::feed::Feed;
 use crate::runtime::Entrance;
 use crate::{Credential, Error, Guest, Result, exact, log, misfit, operation, panic, wire};
 
@@ -154,9 +154,9 @@ impl Ecosystem {
     /// # Errors
     /// This daemon has ended.
     pub fn watch(&self) -> Result<Changes> {
-        let feed = Feed::open(self.host, operation::FEED_WATCH, b"");
-        let feed = feed.map_err(|fault| Error::of_host(&fault, "watch"))?;
-        Ok(Changes::new(feed))
+        let stream = EventStream::open(self.host, operation::QUEUE_WATCH, b"");
+        let stream = stream.map_err(|fault| Error::of_host(&fault, "watch"))?;
+        Ok(Changes::new(stream))
     }
 
     /// Publishes an event to all subscribers of `topic`, in this ecosystem and outside of it, including this daemon if
@@ -178,9 +178,9 @@ impl Ecosystem {
     /// The topic isn't a valid name (see [`Guest::emit`]), or this daemon has ended.
     pub fn subscribe(&self, topic: &str) -> Result<Events> {
         wire::check_name(topic)?;
-        let feed = Feed::open(self.host, operation::FEED_SUBSCRIBE, topic.as_bytes());
-        let feed = feed.map_err(|fault| Error::of_host(&fault, "subscribe"))?;
-        Ok(Events::new(feed))
+        let stream = EventStream::open(self.host, operation::QUEUE_SUBSCRIBE, topic.as_bytes());
+        let stream = stream.map_err(|fault| Error::of_host(&fault, "subscribe"))?;
+        Ok(Events::new(stream))
     }
 
     async fn later(&self, operation: &str, request: Vec<u8>) -> Result<Vec<u8>> {

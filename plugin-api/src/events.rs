@@ -5,7 +5,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::feed::Feed;
+use crate::event_stream::EventStream;
 use crate::{Credential, Error, Result, wire};
 
 /// A message that another daemon sends without being asked: a name and arguments.
@@ -53,11 +53,11 @@ impl std::fmt::Debug for Event {
 }
 
 /// The events of a guest or a topic, in the order in which they came. Dropping the stream closes it.
-pub struct Events(Feed);
+pub struct Events(EventStream);
 
 impl Events {
-    pub(crate) fn new(feed: Feed) -> Self {
-        Events(feed)
+    pub(crate) fn new(stream: EventStream) -> Self {
+        Events(stream)
     }
 
     /// Waits for the next event. Returns `None` once there will be no more: the guest has gone for good, this daemon
@@ -110,11 +110,11 @@ impl Change {
 }
 
 /// The daemons that appear, change and go, in that order of time. Dropping the stream closes it.
-pub struct Changes(Feed);
+pub struct Changes(EventStream);
 
 impl Changes {
-    pub(crate) fn new(feed: Feed) -> Self {
-        Changes(feed)
+    pub(crate) fn new(stream: EventStream) -> Self {
+        Changes(stream)
     }
 
     /// Waits for the next change. Returns `None` once there will be no more: this daemon ends, or the queue was full.

@@ -28,7 +28,7 @@ pub struct FakeHost(u64);
 
 #[derive(Default)]
 struct State {
-    feeds: HashMap<u64, Feed>,
+    queues: HashMap<u64, EventQueue>,
     /// The queues of each connected guest.
     guests: HashMap<u64, Vec<u64>>,
     /// The answers to `ask_later`, by operation.
@@ -42,7 +42,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct Feed {
+struct EventQueue {
     lines: VecDeque<String>,
     is_over: bool,
 }
@@ -91,19 +91,19 @@ impl FakeHost {
     /// Sends a line from the guest to its queues.
     pub fn say(&self, guest: u64, line: &str) {
         with(self.0, |state| {
-            for feed in state.guests.get(&guest).into_iter().flatten() {
-                let feed = state.feeds.get_mut(feed).expect("a feed of that guest");
-                feed.lines.push_back(line.to_owned());
+            for queue in state.guests.get(&guest).into_iter().flatten() {
+                let queue = state.queues.get_mut(queue).expect("a queue of that guest");
+                queue.lines.push_back(line.to_owned());
             }
         });
     }
 
     /// Ends all queues of the guest, which stays connected.
-    pub fn give_up_feeds(&self, guest: u64) {
+    pub fn overflow_queues(&self, guest: u64) {
         self.say(guest, r#"disconnect ["slow-guest: more than it holds"]"#);
         with(self.0, |state| {
-            for feed in std::mem::take(state.guests.entry(guest).or_default()) {
-                state.feeds.entry(feed).or_default().is_over = true;
+            for queue in std::mem::take(state.guests.entry(guest).or_default()) {
+                state.queues.entry(queue).or_default().is_over = true;
             }
         });
     }
@@ -112,8 +112,8 @@ impl FakeHost {
     pub fn end_guest(&self, guest: u64) {
         self.say(guest, r#"disconnect ["it has gone"]"#);
         with(self.0, |state| {
-            for feed in state.guests.remove(&guest).unwrap_or_default() {
-                state.feeds.entry(feed).or_default().is_over = true;
+            for queue in state.guests.remove(&guest).unwrap_or_default() {
+                state.queues.entry(queue).or_default().is_over = true;
             }
         });
     }
@@ -147,9 +147,9 @@ impl FakeHost {
         with(self.0, |state| state.tasks.len())
     }
 
-    pub fn open_feeds(&self) -> usize {
+    pub fn open_queues(&self) -> usize {
         with(self.0, |state| {
-            state.feeds.values().filter(|feed| !feed.is_over).count()
+            state.queues.values().filter(|queue| !queue.is_over).count()
         })
     }
 
@@ -231,21 +231,21 @@ impl State {
             _ if self.has_ended => status::GONE,
             operation::GUEST_LISTEN => {
                 let guest = wire::number_of(rest).expect("a guest").0;
-                let Some(feeds) = self.guests.get_mut(&guest) else {
+                let Some(queues) = self.guests.get_mut(&guest) else {
                     return status::GONE;
                 };
-                feeds.push(number);
-                self.feeds.insert(number, Feed::default());
+                queues.push(number);
+                self.queues.insert(number, EventQueue::default());
                 status::NOTHING
             }
-            operation::FEED_SUBSCRIBE | operation::FEED_WATCH => {
+            operation::QUEUE_SUBSCRIBE | operation::QUEUE_WATCH => {
                 // Treat the queue as one of guest 0.
                 self.guests.entry(0).or_default().push(number);
-                self.feeds.insert(number, Feed::default());
+                self.queues.insert(number, EventQueue::default());
                 status::NOTHING
             }
-            operation::FEED_CLOSE => {
-                self.feeds.entry(number).or_default().is_over = true;
+            operation::QUEUE_CLOSE => {
+                self.queues.entry(number).or_default().is_over = true;
                 status::NOTHING
             }
             operation::PUBLISH | operation::GUEST_CLOSE => status::NOTHING,
@@ -255,10 +255,10 @@ impl State {
     }
 
     /// Returns the lines of a queue, or `GONE` after its end; `None` while there are none.
-    fn next(&mut self, feed: u64) -> Option<(u32, Vec<u8>)> {
-        let feed = self.feeds.entry(feed).or_default();
-        let lines: String = feed.lines.drain(..).map(|line| line + "\n").collect();
-        match (lines.is_empty(), feed.is_over) {
+    fn next(&mut self, queue: u64) -> Option<(u32, Vec<u8>)> {
+        let queue = self.queues.entry(queue).or_default();
+        let lines: String = queue.lines.drain(..).map(|line| line + "\n").collect();
+        match (lines.is_empty(), queue.is_over) {
             (false, _) => Some((status::DONE, lines.into_bytes())),
             (true, true) => Some((status::GONE, Vec::new())),
             (true, false) => None,
@@ -275,9 +275,9 @@ unsafe extern "C" fn ask_later(
     // SAFETY: the crate keeps the sink valid and leaves it to the step until the step has ended.
     let mut out = unsafe { Output::new(sink) };
     let request = request.as_slice().to_vec();
-    if operation.as_str() == operation::FEED_NEXT {
-        let feed = wire::number_of(&request).expect("a feed").0;
-        let next = move || with(daemon, |state| state.next(feed));
+    if operation.as_str() == operation::QUEUE_NEXT {
+        let queue = wire::number_of(&request).expect("a queue").0;
+        let next = move || with(daemon, |state| state.next(queue));
         if let Some((status, lines)) = next() {
             out.push(&lines);
             return StepV1::ended(status);

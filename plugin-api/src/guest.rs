@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::abi::{HostV1, status};
+use crate::event_stream::EventStream;
 use crate::events::Events;
-use crate::feed::Feed;
 use crate::listeners::{self, Handler, Listener};
 use crate::{Credential, Error, Result, operation, wire};
 
@@ -155,16 +155,16 @@ impl Guest {
     /// # Errors
     /// The guest has gone, or this daemon has ended.
     pub fn events(&self) -> Result<Events> {
-        let feed = Feed::of_guest(self.host, self.id);
-        let feed = feed.map_err(|fault| Error::of_call(&fault, "events", self.spoken()))?;
-        Ok(Events::new(feed))
+        let stream = EventStream::of_guest(self.host, self.id);
+        let stream = stream.map_err(|fault| Error::of_call(&fault, "events", self.spoken()))?;
+        Ok(Events::new(stream))
     }
 
     /// Waits until the guest has gone for good.
     pub async fn closed(&self) {
-        while let Ok(mut feed) = Feed::of_guest(self.host, self.id) {
-            while feed.next().await.is_some() {}
-            if !feed.was_full() {
+        while let Ok(mut stream) = EventStream::of_guest(self.host, self.id) {
+            while stream.next().await.is_some() {}
+            if !stream.was_full() {
                 return;
             }
         }

@@ -26,6 +26,7 @@
 //! # Commands
 //! - **Signature.** A command takes `&self` and up to 12 arguments of types that serde reads. It returns a type that
 //!   serde writes, or a `Result` of one. The host answers an `Err` as `failed`, with the error's text.
+//! - **Name.** A command has the name of its method, or the one in `#[command(name = "…")]`.
 //! - **Numbers.** A number arrives exactly, or the command is refused. An `f64` takes no integer that it would round. A
 //!   `json::Value` takes no integer of more than 64 bits; `i128` and `u128` do. JSON has no `NaN` and no infinities: a
 //!   result or a state that holds one is an error.
@@ -112,7 +113,8 @@
 //! # Lifecycle
 //! The methods below are optional. Each is a `fn` or an `async fn` of this name in the same `impl`:
 //! - `start(Ecosystem, Config) -> Result<Self>` creates the daemon; without it, `Default` does. `Config` is any type
-//!   that serde reads from the JSON object given at install. Each argument may be left out, and so may the `Result`.
+//!   that serde reads from the daemon's config: the JSON object given by `dae-host install --config`, or `{}`.
+//!   [`Ecosystem::config`] returns it later. Each argument may be left out, and so may the `Result`.
 //! - `run(&self)` does background work for as long as the daemon lives. It may return a `Result`.
 //! - `stop(&self)` is the last call before the daemon is dropped. It may return a `Result`.
 //!
@@ -153,6 +155,22 @@
 //!
 //! # Statics
 //! Two daemons from the same file share its library and therefore its `static`s. Keep state in the daemon's type.
+//!
+//! # Tests
+//! The attribute leaves the methods as they are, so a unit test can call them:
+//!
+//! ```
+//! # use dae_plugin_api::prelude::*;
+//! # #[derive(Default)] struct Sample;
+//! # #[daemon(name = "Sample")] impl Sample {
+//! # #[command] fn greet(&self, who: String) -> String { format!("Hello, {who}!") }
+//! # }
+//! # fn main() {
+//! assert_eq!(Sample.greet("Ada".to_owned()), "Hello, Ada!");
+//! # }
+//! ```
+//!
+//! Only a host makes a [`Guest`] or an [`Ecosystem`]. The page `host/docs/writing-daemons.md` shows tests that run one.
 
 pub mod abi;
 mod arguments;
@@ -160,6 +178,7 @@ mod credential;
 mod daemon;
 mod ecosystem;
 mod error;
+mod event_stream;
 mod events;
 mod every;
 #[doc(hidden)]
@@ -167,7 +186,6 @@ pub mod exact;
 pub mod export;
 #[cfg(test)]
 mod fake_host;
-mod feed;
 mod guest;
 mod listeners;
 mod log;

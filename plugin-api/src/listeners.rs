@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::de::DeserializeOwned;
 
 use crate::abi::HostV1;
+use crate::event_stream::{EventStream, breath};
 use crate::events::Event;
-use crate::feed::{Feed, breath};
 use crate::{Ecosystem, Error, Result, panic, wire};
 
 /// The number of events that are handled before the dispatcher yields to other tasks on its thread.
@@ -125,14 +125,14 @@ fn push(key: Key, registered: Registered) -> Arc<Hub> {
 
 /// Opens the event queue, and spawns the dispatcher.
 fn open(host: HostV1, guest: u64, hub: &Arc<Hub>) -> Result<(), String> {
-    let feed = Feed::of_guest(host, guest)
+    let stream = EventStream::of_guest(host, guest)
         .map_err(|fault| Error::of_call(&fault, "on", format_args!("guest {guest}")).to_string())?;
     let dispatcher = Dispatcher {
         host,
         guest,
         hub: Arc::clone(hub),
     };
-    let spawned = Ecosystem::new(host).spawn(async move { dispatcher.run(feed).await });
+    let spawned = Ecosystem::new(host).spawn(async move { dispatcher.run(stream).await });
     spawned.map_err(|error| error.to_string())
 }
 
@@ -193,23 +193,23 @@ impl Drop for Dispatcher {
 }
 
 impl Dispatcher {
-    async fn run(self, mut feed: Feed) {
+    async fn run(self, mut stream: EventStream) {
         loop {
-            self.follow(&mut feed).await;
-            if !feed.was_full() {
+            self.follow(&mut stream).await;
+            if !stream.was_full() {
                 return;
             }
             self.warn("its handlers were too slow for its events, so that some are lost");
-            match Feed::of_guest(self.host, self.guest) {
-                Ok(again) => feed = again,
+            match EventStream::of_guest(self.host, self.guest) {
+                Ok(again) => stream = again,
                 Err(_) => return,
             }
         }
     }
 
-    async fn follow(&self, feed: &mut Feed) {
+    async fn follow(&self, stream: &mut EventStream) {
         let mut handled = 0u32;
-        while let Some(line) = feed.next().await {
+        while let Some(line) = stream.next().await {
             self.handle(&Event::new(line));
             handled = (handled + 1) % EVENTS_AT_ONCE_MAX;
             if handled == 0 {

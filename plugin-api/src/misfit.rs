@@ -23,6 +23,15 @@ pub fn explain(error: &serde_json::Error, text: &str) -> String {
     }
 }
 
+/// Returns the first `chars_max` characters of a text, and a sign that more follow.
+#[must_use]
+pub fn shortened(text: &str, chars_max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// Returns the path to the error, such as `.list[3].x`, and the explanation.
 #[must_use]
 pub fn parts(error: &serde_json::Error, text: &str) -> (String, String) {

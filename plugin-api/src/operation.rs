@@ -7,7 +7,7 @@
 //! - A number (of a guest, of a queue, of bytes) is a little-endian `u64` at the front of the request. The rest is
 //!   UTF-8. A *line* is a name, a space and a JSON array, without a line feed.
 //! - A *guest* is a connection that the daemon accepted or opened. The host numbers both kinds.
-//! - A *queue* (`feed` in the names) is an event queue that the host keeps for one reader. The plugin chooses its
+//! - A *queue* (`feed` in the wire names) is an event queue that the host keeps for one reader. The plugin chooses its
 //!   number and never uses it twice while its library is loaded. A queue holds a limited number of bytes. When it is
 //!   full, it ends with the line `disconnect ["slow-guest: …"]`.
 //! - If another daemon fails or can't be reached, the status is `FAILED` and the text `{"code": …, "message": …}`, with
@@ -24,11 +24,11 @@ pub const GUEST_LISTEN: &str = "guest.listen";
 /// At once: guest. Closes the connection as soon as all pending output is written.
 pub const GUEST_CLOSE: &str = "guest.close";
 /// At once: queue, topic. Puts into the queue what any daemon publishes on that topic.
-pub const FEED_SUBSCRIBE: &str = "feed.subscribe";
+pub const QUEUE_SUBSCRIBE: &str = "feed.subscribe";
 /// At once: queue. Puts `appeared`, `changed` and `gone` into it, each with a credential.
-pub const FEED_WATCH: &str = "feed.watch";
+pub const QUEUE_WATCH: &str = "feed.watch";
 /// At once: queue. Ends it; has no effect on a queue that has already ended.
-pub const FEED_CLOSE: &str = "feed.close";
+pub const QUEUE_CLOSE: &str = "feed.close";
 /// At once: line. Publishes it; its name is the topic.
 pub const PUBLISH: &str = "publish";
 /// Later: name. Connects to that daemon. Returns the number of the new guest, then the other daemon's credential.
@@ -42,4 +42,4 @@ pub const LIST: &str = "list";
 /// Later: name. Returns that daemon's credential, or `NOTHING`.
 pub const FIND: &str = "find";
 /// Later: queue. Returns the next lines, one or more, each with a line feed at its end; `GONE` after the last one.
-pub const FEED_NEXT: &str = "feed.next";
+pub const QUEUE_NEXT: &str = "feed.next";

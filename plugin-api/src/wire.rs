@@ -120,16 +120,9 @@ fn is_about_the_list(reason: &str) -> bool {
 fn misfit(arguments: &str, reason: &str) -> String {
     format!(
         "{}; the arguments were {}",
-        shortened(reason),
-        shortened(arguments)
+        misfit::shortened(reason, SHOWN_CHARS_MAX),
+        misfit::shortened(arguments, SHOWN_CHARS_MAX)
     )
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! A fence whose info string has a path as its second word is a file (` ```toml greeter/Cargo.toml `). The tests take it as it
 //! stands.
 
+mod authors;
+mod json;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -138,9 +141,9 @@ fn built(directory: &Path, name: &str, arguments: &[&str]) -> PathBuf {
         .into_std_path_buf()
 }
 
-/// Builds a crate that the pages show, with nothing of this workspace around it, and returns its plugin. All of them have
-/// the manifest that the README shows, except for the name.
-fn outside(ecosystem: &Ecosystem, name: &str) -> PathBuf {
+/// Writes a crate that the pages show, with nothing of this workspace around it, and returns its directory. All of them
+/// have the manifest that the README shows, except for the name.
+fn written(ecosystem: &Ecosystem, name: &str) -> PathBuf {
     let directory = ecosystem.scratch().join(name);
     fs::create_dir_all(directory.join("src")).expect("a directory of our own");
     let manifest = shown("greeter/Cargo.toml").replace("greeter", name);
@@ -151,7 +154,12 @@ fn outside(ecosystem: &Ecosystem, name: &str) -> PathBuf {
     write("src/lib.rs", &shown(&format!("{name}/src/lib.rs")));
     // The same versions as here, so that nothing has to be fetched.
     fs::copy(workspace().join("Cargo.lock"), directory.join("Cargo.lock")).expect("our own");
-    built(&directory, name, &[])
+    directory
+}
+
+/// Builds a crate that the pages show, and returns its plugin.
+fn outside(ecosystem: &Ecosystem, name: &str) -> PathBuf {
+    built(&written(ecosystem, name), name, &[])
 }
 
 #[test]
@@ -234,6 +242,25 @@ fn catches_sigint(process: u32) -> bool {
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // Bit 0 is signal 1.
     mask.expect("SigCgt in /proc") & (1 << (Signal::INT.as_raw() - 1)) != 0
+}
+
+#[test]
+fn the_program_of_the_pages_that_calls_is_the_example_and_runs() {
+    let path = "host/examples/call.rs";
+    assert_eq!(shown(path), below_the_head(path));
+
+    let ecosystem = Ecosystem::asleep();
+    let arguments = ["--package", "dae-host", "--example", "call"];
+    let mut call = Command::new(built(workspace(), "call", &arguments));
+    call.arg(ecosystem.home()).arg(ecosystem.plugin("sample"));
+    let output = program::run(&mut call, LIMIT).ok().stdout;
+    let mut lines = output.lines();
+    assert_eq!(
+        lines.next(),
+        Some("\"Hello, Ada! You are number 1.\""),
+        "{output}"
+    );
+    assert!(lines.any(|line| line == "Sample: greeted"), "{output}");
 }
 
 #[test]

@@ -13,18 +13,10 @@ use dae_tests::artefacts::workspace;
 const FOLDERS: [&str; 4] = ["host", "plugin-api", "plugins", "tests"];
 
 /// The files that may say `unsafe`, each with what makes it necessary.
-const UNSAFE_ALLOWED: [(&str, &str); 16] = [
-    (
-        "host/runtime/src/threads/fd_limits.rs",
-        "names descriptors by number",
-    ),
+const UNSAFE_ALLOWED: [(&str, &str); 14] = [
     (
         "host/runtime/src/plugin/library.rs",
         "loads libraries and calls into them",
-    ),
-    (
-        "host/store/src/write_access/accounts.rs",
-        "goes through the system's accounts",
     ),
     (
         "host/runtime/src/hand_off/socket.rs",

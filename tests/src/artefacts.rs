@@ -4,6 +4,9 @@
 //! earlier build, and must not depend on the order in which cargo builds tests and plugins. Each build asks cargo where
 //! the results are, so that `CARGO_TARGET_DIR` and cargo's own configuration apply.
 //!
+//! The build covers the whole workspace, as `cargo test --workspace` does. So cargo chooses the same features for both,
+//! and compiles the crates of the host once.
+//!
 //! The plugin that has its own tokio is built by a second cargo call. In a single call cargo would unify the features,
 //! and every plugin would contain that tokio.
 
@@ -16,8 +19,8 @@ use std::sync::OnceLock;
 
 use cargo_metadata::{Artifact, Message, MetadataCommand};
 
-/// The package that is built apart, so that its features do not reach the others.
-const BUILT_APART: &str = "dae-fixture-async-io";
+/// The build of the one package whose features must not reach the others.
+const BUILT_APART: [&str; 4] = ["--package", "dae-fixture-async-io", "--features", "daemon"];
 
 /// The files that cargo built.
 #[derive(Debug)]
@@ -70,15 +73,8 @@ impl Artefacts {
     }
 
     fn build(profile: &str) -> Artefacts {
-        let rest = [
-            "--workspace",
-            "--exclude",
-            env!("CARGO_PKG_NAME"),
-            "--exclude",
-            BUILT_APART,
-        ];
-        let mut built = cargo_build(profile, &rest);
-        built.extend(cargo_build(profile, &["--package", BUILT_APART]));
+        let mut built = cargo_build(profile, &["--workspace"]);
+        built.extend(cargo_build(profile, &BUILT_APART));
         let host = built
             .iter()
             .find_map(executable)

@@ -56,13 +56,13 @@ pub(super) struct InstallArgs {
     /// The port to listen on [default: the system chooses one, and the daemon keeps it]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// The JSON object for the daemon's `start`, or @ and the name of a file that holds it
+    /// The daemon's config, a JSON object that its `start` gets, or @ and the name of a file that holds it
     #[arg(long, value_name = "JSON|@FILE")]
     config: Option<String>,
     /// Run it in a subprocess, so that a crash ends nothing else
     #[arg(long)]
     isolate: bool,
-    /// Settings that override the config file: a JSON object, or @ and the name of a file that holds it
+    /// Settings that override those of config.json5: a JSON object, or @ and the name of a file that holds it
     #[arg(long, value_name = "JSON|@FILE")]
     settings: Option<String>,
     /// Start without the state of the replaced daemon, which is kept for a week

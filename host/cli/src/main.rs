@@ -90,7 +90,7 @@ enum Command {
     State(history::Args),
     /// Move daemons to subprocesses; connections stay, no command is lost
     Isolate(change::Names),
-    /// Move daemons into the host's process; connections stay, no command is lost
+    /// Move daemons from subprocesses into the host's process; connections stay, no command is lost
     Embed(change::Names),
     /// List all daemons, Dae first
     List,

@@ -3,7 +3,8 @@
 //! Events of the file system show when to scan the directory, and the scan finds the changes. If there are no events
 //! (no inotify watch left, or a mount without them), polling replaces them. Editors write a file in several steps, and
 //! a `git checkout` writes many files at once, so a build starts when nothing has changed for a moment. Changes during
-//! a build cause another build.
+//! a build cause another build. `notify-debouncer-full` waits for each file by itself, while a checkout is over when all
+//! files are still.
 
 mod decide;
 mod tree;

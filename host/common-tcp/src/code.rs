@@ -3,10 +3,14 @@
 //! The set is closed on purpose: a guest may match on all of them, and a new code is a new version of the protocol.
 //! The message beside the code explains the error to a person.
 
-use std::{error::Error, fmt, str::FromStr};
+use std::{error::Error, fmt};
+
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// The reason for answering a command with `error`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, EnumString, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+#[strum(parse_err_ty = UnknownErrorCode, parse_err_fn = unknown)]
 pub enum ErrorCode {
     /// The daemon has no command of that name.
     UnknownCommand,
@@ -36,37 +40,11 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the protocol's order.
-    pub const ALL: [ErrorCode; 12] = [
-        ErrorCode::UnknownCommand,
-        ErrorCode::BadArguments,
-        ErrorCode::LineTooLong,
-        ErrorCode::NotUtf8,
-        ErrorCode::BadName,
-        ErrorCode::Failed,
-        ErrorCode::Crashed,
-        ErrorCode::Timeout,
-        ErrorCode::Unavailable,
-        ErrorCode::TooManyGuests,
-        ErrorCode::SlowGuest,
-        ErrorCode::Denied,
-    ];
+    pub const ALL: &'static [ErrorCode] = ErrorCode::VARIANTS;
 
     /// Returns the code as it is written on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ErrorCode::UnknownCommand => "unknown-command",
-            ErrorCode::BadArguments => "bad-arguments",
-            ErrorCode::LineTooLong => "line-too-long",
-            ErrorCode::NotUtf8 => "not-utf8",
-            ErrorCode::BadName => "bad-name",
-            ErrorCode::Failed => "failed",
-            ErrorCode::Crashed => "crashed",
-            ErrorCode::Timeout => "timeout",
-            ErrorCode::Unavailable => "unavailable",
-            ErrorCode::TooManyGuests => "too-many-guests",
-            ErrorCode::SlowGuest => "slow-guest",
-            ErrorCode::Denied => "denied",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -76,16 +54,8 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-impl FromStr for ErrorCode {
-    type Err = UnknownErrorCode;
-
-    fn from_str(text: &str) -> Result<ErrorCode, UnknownErrorCode> {
-        let known = ErrorCode::ALL.into_iter();
-        let mut matching = known.filter(|code| code.as_str() == text);
-        matching
-            .next()
-            .ok_or_else(|| UnknownErrorCode(text.to_owned()))
-    }
+fn unknown(text: &str) -> UnknownErrorCode {
+    UnknownErrorCode(text.to_owned())
 }
 
 /// A code that the protocol does not have.
@@ -104,10 +74,31 @@ impl Error for UnknownErrorCode {}
 mod tests {
     use super::*;
 
+    /// A variant with another name would be another code on the wire.
+    #[test]
+    fn the_codes_on_the_wire_stay_as_they_are() {
+        let codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        let expected = [
+            "unknown-command",
+            "bad-arguments",
+            "line-too-long",
+            "not-utf8",
+            "bad-name",
+            "failed",
+            "crashed",
+            "timeout",
+            "unavailable",
+            "too-many-guests",
+            "slow-guest",
+            "denied",
+        ];
+        assert_eq!(codes, expected);
+    }
+
     #[test]
     fn each_code_is_read_back() {
         for code in ErrorCode::ALL {
-            assert_eq!(code.as_str().parse(), Ok(code));
+            assert_eq!(code.as_str().parse(), Ok(*code));
         }
         let unknown = "Crashed".parse::<ErrorCode>().unwrap_err().to_string();
         assert_eq!(unknown, "\"Crashed\" is no error code of Common TCP");

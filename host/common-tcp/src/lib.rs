@@ -32,6 +32,9 @@
 //! assert!(inbox.is_mid_line());
 //! ```
 
+#![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod code;
 mod cutter;
 mod http;

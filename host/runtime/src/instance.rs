@@ -11,7 +11,7 @@ pub mod reply;
 mod start;
 pub mod worker;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Context;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use crate::threads::latency::{self, LatencyClasses};
 use crate::threads::watchdog;
 use dae_store::blocking;
 use dae_store::json5_text;
+use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
 use dae_store::tasks;
 
@@ -444,7 +445,7 @@ impl Instance {
     }
 
     fn lock_running(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 }
 

@@ -13,6 +13,8 @@
 //! - [`connection`]: the parts of a connection: event queues, pending calls, guest handles, topics
 //! - [`threads`]: counters, file descriptor limits, the watchdog, latency classes, spare threads
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod connection;
 #[doc(hidden)]
 pub mod fuzzed;

@@ -3,6 +3,7 @@
 pub(crate) mod command_table;
 pub mod completion;
 pub mod host_api;
+pub mod host_request;
 pub mod identity;
 pub mod libraries;
 pub mod library;

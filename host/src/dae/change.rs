@@ -16,6 +16,7 @@ use super::request;
 use super::{Dae, Fault, FaultKind, Inner, lock};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::daemon_state::DaemonState;
+use dae_store::durations;
 use dae_store::manifest;
 use dae_store::plugin_store::Artefact;
 use dae_store::registry::{self, DAE_NAME, Desired};
@@ -361,7 +362,7 @@ pub(super) fn installed(
         version: manifest.version.clone(),
         port: daemon.port(),
         hash: hash.clone(),
-        ms: Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        ms: Some(durations::in_ms(began.elapsed())),
         generation: done.generation,
         state_bytes: done.state_bytes,
         changes: done.changes,
@@ -384,7 +385,7 @@ fn changed(daemon: &Daemon, began: Instant) -> Result<Changed, Fault> {
     Ok(Changed {
         name,
         state: word.to_owned(),
-        ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ms: durations::in_ms(began.elapsed()),
         note: String::new(),
     })
 }

@@ -2,6 +2,9 @@
 //!
 //! A directory is watched as a whole, because replacing a file creates another one of the same name. Events of
 //! other files in it, such as a growing log or a build, are filtered out before they wake a task.
+//!
+//! `notify-debouncer-full` holds every event back for its whole span. Here a file that is complete is looked at at once,
+//! and only changes that may go on wait.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -45,7 +45,7 @@ impl Dae {
             sockets: count(tally.sockets),
             asked: count(tally.asked),
             hidden: count(tally.hidden),
-            ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            ms: durations::in_ms(begun.elapsed()),
         })
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Dae, Fault, Inner, lock};
-use dae_runtime::connection::event_queue::FEED_BYTES_MAX;
+use dae_runtime::connection::event_queue::EVENT_QUEUE_BYTES_MAX;
 use dae_runtime::connection::guest_handle::GuestHandle;
 use dae_store::log::{Journal, Record};
 use dae_store::registry::DAE_NAME;
@@ -133,7 +133,7 @@ impl Follower {
 
     fn hold(&mut self, record: Arc<Record>) {
         let bytes = record.message.len() + size_of::<Record>();
-        match self.held_bytes + bytes <= FEED_BYTES_MAX {
+        match self.held_bytes + bytes <= EVENT_QUEUE_BYTES_MAX {
             true => {
                 self.held_bytes += bytes;
                 self.held.push(record);
@@ -277,7 +277,7 @@ mod tests {
         let guests = Guests::default();
         let guest = guests.enter();
         let mut follower = Follower::of(&journal, None);
-        let large = "x".repeat(FEED_BYTES_MAX / 2);
+        let large = "x".repeat(EVENT_QUEUE_BYTES_MAX / 2);
         for _ in 0..3 {
             follower.hold(Arc::new(Record::about("A", None, "info", &large)));
         }

@@ -3,6 +3,7 @@
 use super::carry::FILE_CHANGES;
 use super::{Dae, Fault, Inner, lock};
 use crate::supervise::{Daemon, RetiredCounts};
+use dae_store::durations;
 use dae_store::registry::{DAE_NAME, Entry};
 use dae_store::report::{Credential, LoadedLibraries, Mode, Refusal, Retired, Status};
 
@@ -80,7 +81,6 @@ impl Inner {
     }
 
     fn own_status(&self) -> Status {
-        let uptime = self.shared.since.elapsed().as_millis();
         Status {
             name: DAE_NAME.to_owned(),
             plugin: DAE_NAME.to_owned(),
@@ -93,7 +93,7 @@ impl Inner {
             address: None,
             answer_ms: self.answer_ms(),
             generation: 1,
-            uptime_ms: Some(u64::try_from(uptime).unwrap_or(u64::MAX)),
+            uptime_ms: Some(durations::in_ms(self.shared.since.elapsed())),
             restarts: 0,
             calls: self.gate.stats.calls(),
             errors: self.gate.stats.errors(),

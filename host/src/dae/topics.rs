@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Dae, Fault};
 use dae_runtime::connection::guest_handle::GuestHandle;
-use dae_runtime::process::host_requests::check_topic;
+use dae_runtime::plugin::host_request::check_topic;
 
 impl Dae {
     /// Subscribes a guest of Dae's to a topic. Its events come to the guest as lines of the topic's name.

@@ -4,6 +4,7 @@
 //! names, two numbers and a version that is safe to show are kept. The rest is ignored. Pure.
 
 use dae_common_tcp::{Inbox, Line};
+use dae_plugin_api::misfit;
 use serde_json::Value;
 
 use dae_store::json5_text;
@@ -149,11 +150,7 @@ fn version(credential: &Value) -> Option<String> {
 
 /// Returns the beginning of a text, escaped so that it can't control a terminal.
 fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    format!("{shown:?}")
+    format!("{:?}", misfit::shortened(text, QUOTED_CHARS_MAX))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +20,7 @@ use dae_runtime::plugin::identity::Identity;
 use dae_runtime::session::gate::Gate;
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
+use dae_store::lock::lock;
 use dae_store::report::{CommandChanges, Credential, LastEnd};
 use dae_store::restart::History;
 use dae_store::snapshots::KeptState;
@@ -406,7 +407,7 @@ impl Daemon {
 
 impl DaemonNow {
     pub(super) fn running(&self) -> MutexGuard<'_, RunningView> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 }
 

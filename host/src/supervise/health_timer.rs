@@ -125,7 +125,7 @@ impl HealthTimer {
 /// Runs the rounds of one period for as long as its group has members.
 async fn make(health_timer: Weak<HealthTimer>, since: Instant, every_ms: u64) {
     loop {
-        let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since_ms = durations::in_ms(since.elapsed());
         let next_ms = (since_ms / every_ms)
             .saturating_add(1)
             .saturating_mul(every_ms);

@@ -14,6 +14,11 @@ pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms).min(SPAN_MAX)
 }
 
+/// Returns the whole milliseconds of a span.
+pub fn in_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Returns a span of `s` seconds, at most [`SPAN_MAX`].
 pub fn s(s: u64) -> Duration {
     Duration::from_secs(s).min(SPAN_MAX)
@@ -36,6 +41,7 @@ mod tests {
             let _ = tokio::time::Instant::now() + span * 10;
             let _ = span.mul_f64(1.25) + span * 100;
         }
+        assert_eq!((in_ms(ms(5)), in_ms(Duration::MAX)), (5, u64::MAX));
         assert_eq!(
             (ms(5), s(5)),
             (Duration::from_millis(5), Duration::from_secs(5))

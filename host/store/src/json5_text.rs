@@ -10,6 +10,8 @@
 mod misread;
 mod tokens;
 
+use std::borrow::Cow;
+
 use dae_plugin_api::{exact, misfit};
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -85,11 +87,8 @@ pub fn check_numbers(document: &str) -> Result<(), String> {
     }
 }
 
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+fn shown(text: &str) -> Cow<'_, str> {
+    misfit::shortened(text, SHOWN_CHARS_MAX)
 }
 
 /// Returns the deepest nesting of arrays and objects.

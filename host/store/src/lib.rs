@@ -16,6 +16,9 @@
 //! - [`blocking`]: work that may block · [`tasks`]: tasks and threads that may panic
 //! - [`rate_limit`]: messages that are logged at a limited rate · [`lock`]: the function that locks a mutex
 
+#![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod archive;
 pub mod atomic_file;
 pub mod blocking;

@@ -53,7 +53,7 @@ pub struct Record {
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 /// The longest module path (bytes).
 pub const TARGET_BYTES_MAX: usize = 256;
-/// The valid levels.
+/// The valid levels, the most severe first.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 fn fixed_width<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -91,7 +91,22 @@ impl Record {
 }
 
 fn truncate(text: &mut String, bytes: usize) {
-    text.truncate(text.floor_char_boundary(bytes));
+    text.truncate(shortened(text, bytes).len());
+}
+
+/// Returns the start of a text, at most so many bytes.
+pub fn shortened(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// Returns the level of that number: 1 is the most severe, and every unknown number the least.
+pub fn level(number: u32) -> &'static str {
+    let [most_severe @ .., least] = LEVELS;
+    let place = usize::try_from(number).unwrap_or(usize::MAX);
+    let named = place
+        .checked_sub(1)
+        .and_then(|place| most_severe.get(place));
+    named.copied().unwrap_or(least)
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ where
 }
 
 /// Runs `work` on this thread until it returns. If it panics, logs that and calls it again.
+#[expect(clippy::disallowed_methods, reason = "the thread is the work's own")]
 pub fn keep_thread_alive(what: impl Display, mut work: impl FnMut()) {
     while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
         tell_restart(&what, &*panic);

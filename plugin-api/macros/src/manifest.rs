@@ -19,7 +19,9 @@ pub fn parts(daemon: &Daemon) -> TokenStream {
         &[
             #head,
             env!("CARGO_PKG_VERSION"),
-            "\",\"abi\":1,\"api_version\":\"",
+            "\",\"abi\":",
+            ::dae_plugin_api::abi::ABI_VERSION_TEXT,
+            ",\"api_version\":\"",
             ::dae_plugin_api::API_VERSION,
             "\",\"rustc\":\"",
             ::dae_plugin_api::RUSTC,

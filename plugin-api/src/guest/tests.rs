@@ -126,18 +126,18 @@ fn a_dropped_wait_loses_nothing_and_a_dropped_stream_is_closed() {
         let event = host.finish(events.next()).unwrap();
         assert_eq!(event.arguments::<u64>().unwrap(), n);
     }
-    assert_eq!(host.open_feeds(), 1);
+    assert_eq!(host.open_queues(), 1);
     drop(events);
-    assert_eq!(host.open_feeds(), 0);
+    assert_eq!(host.open_queues(), 0);
 }
 
 #[test]
-fn a_guest_is_closed_when_it_has_gone_and_not_when_a_feed_was_full() {
+fn a_guest_is_closed_when_it_has_gone_and_not_when_an_event_queue_was_full() {
     let host = FakeHost::new();
     let guest = host.guest(5);
     let mut closed = Box::pin(guest.closed());
     assert!(FakeHost::glance(&mut closed).is_pending());
-    host.give_up_feeds(5);
+    host.overflow_queues(5);
     assert!(FakeHost::glance(&mut closed).is_pending());
     host.end_guest(5);
     host.finish(closed);

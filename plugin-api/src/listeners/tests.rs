@@ -47,7 +47,7 @@ fn handlers_run_in_the_order_of_events_and_of_their_registration() {
     host.say(5, "tick [2]");
     host.settle();
     assert_eq!(notes.taken(), ["a1", "b1", "tock", "a2", "b2"]);
-    assert_eq!(host.open_feeds(), 1, "one feed a guest");
+    assert_eq!(host.open_queues(), 1, "one queue for each guest");
 }
 
 #[test]
@@ -193,12 +193,12 @@ fn the_table_forgets_a_daemon_that_has_ended() {
 }
 
 #[test]
-fn handlers_outlive_a_feed_that_was_too_full() {
+fn handlers_outlive_an_event_queue_that_was_full() {
     let (host, guest, notes) = host_and_guest();
     let noted = notes.clone();
     guest.on("tick", move |n: u64| noted.add(n)).unwrap();
     host.say(5, "tick [1]");
-    host.give_up_feeds(5);
+    host.overflow_queues(5);
     host.settle();
     host.say(5, "tick [2]");
     host.settle();

@@ -38,10 +38,7 @@ impl<'t> Place<'t> {
                 Step::Key(key) => write!(path, "[{key}]"),
             };
         }
-        match path.char_indices().nth(PATH_CHARS_MAX) {
-            Some((end, _)) => format!("{}…", &path[..end]),
-            None => path,
-        }
+        super::shortened(&path, PATH_CHARS_MAX).into_owned()
     }
 }
 

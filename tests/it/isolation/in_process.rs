@@ -156,6 +156,8 @@ fn many_that_call_themselves_at_once_are_all_answered() {
 fn opening_files_without_end_keeps_newcomers_out_of_the_whole_host() {
     let mut scene = Scene::set(Mode::InProcess, &json!({}));
     process::set_bound(scene.ecosystem.pid(), Resource::Nofile, 256);
+    // A guest that has said nothing yet would be closed to make room.
+    assert_eq!(scene.other.ask("echo", &json!([0])), 0);
     let prober = scene.prober();
     let opened = scene.guest.ask("open_files", &json!([])).as_u64();
     assert!(

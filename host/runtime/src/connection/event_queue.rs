@@ -12,7 +12,7 @@ use futures_util::task::AtomicWaker;
 use dae_store::lock::lock;
 
 /// The limit for unread lines of one reader, in bytes (Common TCP, hostile input).
-pub const FEED_BYTES_MAX: usize = 4 << 20;
+pub const EVENT_QUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// A bounded queue of lines for one reader.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct EventQueue {
 impl EventQueue {
     /// Queues one line, given without its LF. Returns false if the queue is full or has ended.
     pub fn push(&self, line: &[u8]) -> bool {
-        self.push_within(line, FEED_BYTES_MAX)
+        self.push_within(line, EVENT_QUEUE_BYTES_MAX)
     }
 
     /// Queues one line as [`EventQueue::push`] does, with a limit of `most` bytes for all queued lines.
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_reader_who_is_too_slow_gets_what_was_there_and_no_more() {
         let event_queue = EventQueue::default();
-        assert!(event_queue.push(&vec![b'x'; FEED_BYTES_MAX - 10]));
+        assert!(event_queue.push(&vec![b'x'; EVENT_QUEUE_BYTES_MAX - 10]));
         assert!(!event_queue.push(&[b'y'; 20]));
         assert!(!event_queue.push(b"z"));
         let Poll::Ready(Some(lines)) = look(&event_queue) else {

@@ -11,7 +11,7 @@ use std::task::Context;
 use dae_common_tcp::ErrorCode;
 
 use crate::connection::event_handlers::EventHandlers;
-use crate::connection::event_queue::{EventQueue, FEED_BYTES_MAX};
+use crate::connection::event_queue::{EVENT_QUEUE_BYTES_MAX, EventQueue};
 use crate::connection::pending_calls::{CallError, PendingCalls, ReplyFuture};
 use crate::connection::reply_budget::ROOM_BYTES_MAX;
 use dae_store::lock::lock;
@@ -67,11 +67,11 @@ impl GuestHandle {
     /// of the daemon, each guest gets an even share. A guest with nothing queued may always get one line.
     fn most(&self, line: usize) -> usize {
         if self.all.bytes.load(Ordering::Relaxed) + line <= PUSHED_BYTES_MAX {
-            return FEED_BYTES_MAX;
+            return EVENT_QUEUE_BYTES_MAX;
         }
         let share = PUSHED_BYTES_MAX / self.all.guests.load(Ordering::Relaxed).max(1);
         match self.unread.load(Ordering::Relaxed) {
-            0 => share.max(line).min(FEED_BYTES_MAX),
+            0 => share.max(line).min(EVENT_QUEUE_BYTES_MAX),
             unread => share.saturating_sub(unread),
         }
     }
@@ -341,7 +341,7 @@ mod tests {
         let deaf: Vec<_> = (0..GUESTS).map(|_| guests.enter()).collect();
         let honest = guests.enter();
         let line = vec![b'x'; 10_000];
-        for _ in 0..FEED_BYTES_MAX / line.len() {
+        for _ in 0..EVENT_QUEUE_BYTES_MAX / line.len() {
             for guest in &deaf {
                 guest.push(&line);
             }

@@ -19,14 +19,14 @@ const SWEEP_MIN: usize = 64;
 /// A receiver of a topic's events.
 #[derive(Debug, Clone)]
 enum Subscriber {
-    Feed(Weak<EventQueue>),
+    Queue(Weak<EventQueue>),
     Guest(Weak<GuestHandle>),
 }
 
 impl Subscriber {
     fn push(&self, line: &[u8]) -> bool {
         match self {
-            Subscriber::Feed(event_queue) => event_queue
+            Subscriber::Queue(event_queue) => event_queue
                 .upgrade()
                 .is_some_and(|event_queue| event_queue.push(line)),
             Subscriber::Guest(guest) => guest.upgrade().is_some_and(|guest| guest.push(line)),
@@ -35,7 +35,7 @@ impl Subscriber {
 
     fn is_there(&self) -> bool {
         match self {
-            Subscriber::Feed(event_queue) => event_queue.strong_count() > 0,
+            Subscriber::Queue(event_queue) => event_queue.strong_count() > 0,
             Subscriber::Guest(guest) => guest.upgrade().is_some_and(|guest| !guest.has_left()),
         }
     }
@@ -56,7 +56,7 @@ pub struct Topics {
 impl Topics {
     /// Subscribes an event queue to a topic.
     pub fn subscribe(&self, topic: &str, event_queue: &Arc<EventQueue>) {
-        let subscriber = Subscriber::Feed(Arc::downgrade(event_queue));
+        let subscriber = Subscriber::Queue(Arc::downgrade(event_queue));
         let mut by_name = lock(&self.by_name);
         // Each time the topics have doubled: on a topic without events, subscribers that have gone would stay forever.
         if by_name.len() >= self.sweep_at.load(Ordering::Relaxed) {

@@ -17,5 +17,9 @@ pub(crate) const MADE_BYTES: usize = 256 << 10;
 
 /// Waits a moment before the next look at a word of the other side. Nothing depends on the length of the pause.
 pub(super) fn back_off() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is rare, and takes microseconds, since the host is already reading"
+    )]
     std::thread::sleep(Duration::from_micros(50));
 }

@@ -41,6 +41,7 @@ use loom::thread;
 use atomics::{Died, MADE_BYTES, TAKEN_BYTES, Weaker, die_after, weaken};
 use buffer::OwnBuffer;
 use cursor::WorkerCursor;
+use dae_store::lock::lock;
 use progress::Begun;
 use slot::{Custody, HandOffSlot, Owner};
 use socket::ByteCounts;
@@ -101,7 +102,7 @@ impl Guest {
 
     fn with_socket<T>(&self, with: impl FnOnce(&mut Socket) -> T) -> T {
         self.one_side.with_mut(|_| ());
-        with(&mut self.socket.lock().unwrap())
+        with(&mut lock(&self.socket))
     }
 
     fn read(&self, mut room: OwnBuffer<'_, TAKEN_BYTES>) -> usize {
@@ -157,7 +158,7 @@ fn serve(cursor: &mut WorkerCursor, guest: &Guest) {
         if at < taken || !cursor.release(PLACE) {
             let mut found = Found::default();
             cursor.copy_taken(at, &mut found.rest);
-            *guest.handed_back.lock().unwrap() = Some(found);
+            *lock(&guest.handed_back) = Some(found);
             return cursor.let_go();
         }
         if taken == 0 {
@@ -222,7 +223,7 @@ fn check_taking_back(read_bytes: usize, seizes: bool) {
         };
         let taken = take_back(&state, &guest, seizes);
         worker.join().unwrap();
-        let handed_back = guest.handed_back.lock().unwrap().take();
+        let handed_back = lock(&guest.handed_back).take();
         // One side or the other brings the guest home, and never both.
         let found = match (taken, handed_back) {
             (Some(found), None) | (None, Some(found)) => found,
@@ -298,7 +299,7 @@ fn check_death(steps: usize) -> bool {
         // The kernel reports the death, and with it all that the worker has stored.
         let is_dead = worker.join().unwrap();
         died.fetch_max(usize::from(is_dead), Relaxed);
-        let handed_back = guest.handed_back.lock().unwrap().take();
+        let handed_back = lock(&guest.handed_back).take();
         let found = match (taken, handed_back) {
             (Some(found), None) | (None, Some(found)) => found,
             (None, None) if is_dead => unfinished(&state, &guest),

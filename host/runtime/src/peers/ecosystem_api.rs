@@ -6,17 +6,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use dae_common_tcp::{ErrorCode, Line, Message, read_line};
-use dae_plugin_api::abi::status;
+use dae_common_tcp::{ErrorCode, Message};
 use serde_json::json;
 
 use crate::connection::event_queue::EventQueue;
 use crate::connection::guest_handle::{GuestHandle, Guests};
 use crate::connection::pending_calls::{CallError, CallReply, in_time};
 use crate::peers::client::{CallProgress, Client, Host};
-use crate::plugin::completion::{Completion, HostRequest};
+use crate::plugin::completion::{Completion, HostAnswer};
 use crate::plugin::host_api::{ClientListener, PeerAccess};
-use crate::process::host_requests::{self, FEEDS_MAX, too_many_event_queues};
+use crate::plugin::host_request::{
+    DeferredRequest, EVENT_QUEUES_MAX, Instruction, too_many_event_queues,
+};
 use dae_store::lock::lock;
 
 /// The limit for open connections of one instance. Each costs a task. A daemon that opens one per action should keep
@@ -64,24 +65,22 @@ impl EcosystemApi {
         lock(&self.tables).clients.get(&id).cloned()
     }
 
-    fn listen(&self, request: &[u8]) -> Result<(), RefusedRequest> {
-        let (event_queue, rest) = number(request);
-        let (guest, _) = number(rest);
+    fn listen(&self, event_queue: u64, guest: u64) -> Result<(), Completion> {
         // A guest that has gone has no event queue: a request for its lines returns that there are none.
         if let Some(client) = self.client(guest) {
             client.heard.listen(&self.new_event_queue(event_queue)?);
         } else if let Some(guest) = self.guests.find(guest) {
             guest.heard.listen(&self.new_event_queue(event_queue)?);
         } else {
-            return Err(RefusedRequest::Gone);
+            return Err(Completion::gone());
         }
         Ok(())
     }
 
-    fn new_event_queue(&self, id: u64) -> Result<Arc<EventQueue>, RefusedRequest> {
+    fn new_event_queue(&self, id: u64) -> Result<Arc<EventQueue>, Completion> {
         let mut tables = lock(&self.tables);
-        if tables.event_queues.len() >= FEEDS_MAX {
-            return Err(RefusedRequest::With(too_many_event_queues()));
+        if tables.event_queues.len() >= EVENT_QUEUES_MAX {
+            return Err(too_many_event_queues());
         }
         let event_queue = Arc::new(EventQueue::default());
         tables.event_queues.insert(id, Arc::clone(&event_queue));
@@ -102,30 +101,19 @@ impl EcosystemApi {
         }
     }
 
-    fn subscribe(&self, request: &[u8]) -> Result<(), RefusedRequest> {
-        let (event_queue, topic) = number(request);
+    fn subscribe(&self, event_queue: u64, topic: &str) -> Result<(), Completion> {
         let event_queue = self.new_event_queue(event_queue)?;
-        let topic = String::from_utf8_lossy(topic);
-        self.host.directory.topics.subscribe(&topic, &event_queue);
+        self.host.directory.topics.subscribe(topic, &event_queue);
         Ok(())
     }
 
-    fn watch(&self, request: &[u8]) -> Result<(), RefusedRequest> {
-        let event_queue = self.new_event_queue(number(request).0)?;
+    fn watch(&self, event_queue: u64) -> Result<(), Completion> {
+        let event_queue = self.new_event_queue(event_queue)?;
         self.host.directory.watch(&event_queue);
         Ok(())
     }
 
-    fn publish(&self, line: &[u8]) {
-        if let Some(message) = host_requests::event(line) {
-            self.host.directory.topics.publish(message.name, line);
-        }
-    }
-
-    fn connect(&self, name: &[u8]) -> HostRequest {
-        let Ok(name) = std::str::from_utf8(name) else {
-            return refused(&not_utf8());
-        };
+    fn connect(&self, name: &str) -> HostAnswer {
         let client = Client::open(&self.host, name);
         {
             let mut tables = lock(&self.tables);
@@ -134,7 +122,7 @@ impl EcosystemApi {
                 let text = format!(
                     "this daemon has {CLIENTS_MAX} connections open, as many as it may; close those that it doesn't need"
                 );
-                return refused(&CallError::new(ErrorCode::Unavailable, text));
+                return HostAnswer::Now(CallError::new(ErrorCode::Unavailable, text).into());
             }
             tables.clients.insert(client.id, Arc::clone(&client));
         }
@@ -143,7 +131,7 @@ impl EcosystemApi {
             ecosystem_api: Weak::clone(&self.own),
             is_kept: false,
         };
-        HostRequest::Later(Box::pin(async move {
+        HostAnswer::Later(Box::pin(async move {
             let mut opened = opened;
             let credential = opened.client.connected().await;
             match credential {
@@ -151,55 +139,42 @@ impl EcosystemApi {
                     opened.is_kept = true;
                     let mut bytes = opened.client.id.to_le_bytes().to_vec();
                     bytes.extend_from_slice(json!(credential).to_string().as_bytes());
-                    done(bytes)
+                    Completion::done(bytes)
                 }
-                Err(refusal) => failed(&refusal),
+                Err(refusal) => refusal.into(),
             }
         }))
     }
 
-    fn call_guest(&self, request: &[u8]) -> HostRequest {
-        let (id, line) = number(request);
-        let Line::Message(message) = read_line(line) else {
-            return refused(&not_a_line());
-        };
-        if let Some(client) = self.client(id) {
+    fn call_guest(&self, guest: u64, message: &Message<'_>, line: &[u8]) -> HostAnswer {
+        if let Some(client) = self.client(guest) {
             return asking(client.call(message.name, message.arguments));
         }
-        match self.guests.find(id) {
-            Some(guest) => self.ask_guest(&guest, &message, line),
-            None => HostRequest::Now(gone()),
+        match self.guests.find(guest) {
+            Some(guest) => self.ask_guest(&guest, message, line),
+            None => HostAnswer::Now(Completion::gone()),
         }
     }
 
     /// Calls a guest of the daemon.
-    fn ask_guest(&self, guest: &GuestHandle, message: &Message<'_>, line: &[u8]) -> HostRequest {
+    fn ask_guest(&self, guest: &GuestHandle, message: &Message<'_>, line: &[u8]) -> HostAnswer {
         let reply = match guest.ask(message.name, line) {
             Ok(reply) => reply,
-            Err(refusal) => return refused(&refusal),
+            Err(refusal) => return HostAnswer::Now(refusal.into()),
         };
         let (limit, name) = (self.host.limits.command, message.name.to_owned());
-        HostRequest::Later(Box::pin(async move {
+        HostAnswer::Later(Box::pin(async move {
             ended(in_time(reply, limit, ("the guest", &name)).await)
         }))
     }
 
     /// Makes a single call, over a connection that is kept for the next one.
-    fn call_by_name(&self, request: &[u8]) -> HostRequest {
-        let (length, rest) = number(request);
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let Some((name, line)) = rest.split_at_checked(length) else {
-            return refused(&not_a_line());
-        };
-        let (Ok(name), Line::Message(message)) = (std::str::from_utf8(name), read_line(line))
-        else {
-            return refused(&not_a_line());
-        };
-        let kept = self.kept(name);
+    fn call_by_name(&self, daemon: &str, message: &Message<'_>) -> HostAnswer {
+        let kept = self.kept(daemon);
         match kept.client.call(message.name, message.arguments) {
             CallProgress::Now(reply) => {
                 kept.calls.fetch_sub(1, Ordering::Relaxed);
-                HostRequest::Now(ended(reply))
+                HostAnswer::Now(ended(reply))
             }
             CallProgress::Later(reply) => {
                 let ecosystem_api = Weak::clone(&self.own);
@@ -207,7 +182,7 @@ impl EcosystemApi {
                     kept,
                     ecosystem_api,
                 };
-                HostRequest::Later(Box::pin(async move {
+                HostAnswer::Later(Box::pin(async move {
                     let reply = reply.await;
                     drop(one_call);
                     ended(reply)
@@ -233,25 +208,36 @@ impl EcosystemApi {
         kept
     }
 
-    fn next_lines(&self, request: &[u8]) -> HostRequest {
-        let (id, _) = number(request);
+    fn find(&self, name: &str) -> Completion {
+        match self.host.directory.credential(name) {
+            Some(credential) => Completion::done(json!(credential).to_string().into_bytes()),
+            None => Completion::nothing(),
+        }
+    }
+
+    fn list(&self) -> Completion {
+        let credentials = json!(self.host.directory.list());
+        Completion::done(credentials.to_string().into_bytes())
+    }
+
+    fn next_lines(&self, id: u64) -> HostAnswer {
         let Some(event_queue) = lock(&self.tables).event_queues.get(&id).cloned() else {
-            return HostRequest::Now(gone());
+            return HostAnswer::Now(Completion::gone());
         };
         let own = Weak::clone(&self.own);
-        HostRequest::Later(Box::pin(std::future::poll_fn(move |context| {
+        HostAnswer::Later(Box::pin(std::future::poll_fn(move |context| {
             event_queue.poll_lines(context).map(|lines| match lines {
-                Some(lines) => done(lines),
+                Some(lines) => Completion::done(lines),
                 None if event_queue.is_slow() && !event_queue.has_ended() => {
                     // Reported once; after this the queue has ended.
                     event_queue.end();
-                    done(SLOW.as_bytes().to_vec())
+                    Completion::done(SLOW.as_bytes().to_vec())
                 }
                 None => {
                     if let Some(ecosystem_api) = own.upgrade() {
                         lock(&ecosystem_api.tables).event_queues.remove(&id);
                     }
-                    gone()
+                    Completion::gone()
                 }
             })
         })))
@@ -318,63 +304,39 @@ impl Drop for ClientGuard {
 }
 
 impl PeerAccess for EcosystemApi {
-    fn ask(&self, operation: &str, request: &[u8]) -> Completion {
-        if let Some(refused) = host_requests::refusal(operation, request) {
-            return refused;
-        }
-        let result = match operation {
-            "guest.listen" => self.listen(request),
-            "feed.subscribe" => self.subscribe(request),
-            "feed.watch" => self.watch(request),
-            "publish" => {
-                self.publish(request);
+    fn instruct(&self, instruction: Instruction<'_>) -> Completion {
+        let done = match instruction {
+            Instruction::Listen { event_queue, guest } => self.listen(event_queue, guest),
+            Instruction::Subscribe { event_queue, topic } => self.subscribe(event_queue, topic),
+            Instruction::Watch(event_queue) => self.watch(event_queue),
+            Instruction::Publish { topic, line } => {
+                self.host.directory.topics.publish(topic, line);
                 Ok(())
             }
-            "feed.close" => {
-                self.close_event_queue(number(request).0);
+            Instruction::CloseEventQueue(event_queue) => {
+                self.close_event_queue(event_queue);
                 Ok(())
             }
-            "guest.close" => {
-                self.close_guest(number(request).0);
+            Instruction::CloseGuest(guest) => {
+                self.close_guest(guest);
                 Ok(())
             }
-            _ => Err(RefusedRequest::Unknown),
         };
-        let status = match result {
-            Ok(()) => status::NOTHING,
-            Err(RefusedRequest::Gone) => status::GONE,
-            Err(RefusedRequest::Unknown) => status::UNKNOWN,
-            Err(RefusedRequest::With(ended)) => return ended,
-        };
-        Completion {
-            status,
-            bytes: Vec::new(),
-        }
+        done.err().unwrap_or_else(Completion::nothing)
     }
 
-    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest {
-        match operation {
-            "call" => self.call_by_name(request),
-            "guest.call" => self.call_guest(request),
-            "feed.next" => self.next_lines(request),
-            "connect" => self.connect(request),
-            "list" => HostRequest::Now(done(
-                json!(self.host.directory.list()).to_string().into_bytes(),
-            )),
-            "find" => {
-                let name = String::from_utf8_lossy(request);
-                HostRequest::Now(match self.host.directory.credential(&name) {
-                    Some(credential) => done(json!(credential).to_string().into_bytes()),
-                    None => Completion {
-                        status: status::NOTHING,
-                        bytes: Vec::new(),
-                    },
-                })
-            }
-            _ => HostRequest::Now(Completion {
-                status: status::UNKNOWN,
-                bytes: Vec::new(),
-            }),
+    fn ask_later(&self, request: DeferredRequest<'_>) -> HostAnswer {
+        match request {
+            DeferredRequest::Call { daemon, message } => self.call_by_name(daemon, &message),
+            DeferredRequest::CallGuest {
+                guest,
+                message,
+                line,
+            } => self.call_guest(guest, &message, line),
+            DeferredRequest::NextLines(event_queue) => self.next_lines(event_queue),
+            DeferredRequest::Connect(name) => self.connect(name),
+            DeferredRequest::List => HostAnswer::Now(self.list()),
+            DeferredRequest::Find(name) => HostAnswer::Now(self.find(&name)),
         }
     }
 
@@ -412,73 +374,25 @@ impl Drop for EcosystemApi {
     }
 }
 
-/// The reason why a request was refused.
-enum RefusedRequest {
-    Gone,
-    Unknown,
-    With(Completion),
-}
-
-fn number(bytes: &[u8]) -> (u64, &[u8]) {
-    crate::process::ipc::split_u64(bytes)
-}
-
-fn asking(calling: CallProgress) -> HostRequest {
+fn asking(calling: CallProgress) -> HostAnswer {
     match calling {
-        CallProgress::Now(reply) => HostRequest::Now(ended(reply)),
+        CallProgress::Now(reply) => HostAnswer::Now(ended(reply)),
         CallProgress::Later(reply) => {
-            HostRequest::Later(Box::pin(async move { ended(reply.await) }))
+            HostAnswer::Later(Box::pin(async move { ended(reply.await) }))
         }
     }
 }
 
 fn ended(reply: CallReply) -> Completion {
-    match reply {
-        Ok(bytes) => done(bytes),
-        Err(refusal) => failed(&refusal),
-    }
-}
-
-fn done(bytes: Vec<u8>) -> Completion {
-    Completion {
-        status: status::DONE,
-        bytes,
-    }
-}
-
-fn gone() -> Completion {
-    Completion {
-        status: status::GONE,
-        bytes: Vec::new(),
-    }
-}
-
-fn failed(refusal: &CallError) -> Completion {
-    Completion {
-        status: status::FAILED,
-        bytes: serde_json::to_vec(refusal).unwrap_or_default(),
-    }
-}
-
-fn refused(refusal: &CallError) -> HostRequest {
-    HostRequest::Now(failed(refusal))
-}
-
-fn not_utf8() -> CallError {
-    CallError::new(ErrorCode::BadArguments, "the name is not UTF-8")
-}
-
-fn not_a_line() -> CallError {
-    CallError::new(
-        ErrorCode::BadName,
-        "that is no line: a name, a space, and a JSON array",
-    )
+    reply.map_or_else(Completion::from, Completion::done)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::OnceLock;
     use std::sync::atomic::AtomicUsize;
+
+    use dae_plugin_api::abi::status;
 
     use super::*;
     use dae_store::config::Config;
@@ -496,15 +410,15 @@ mod tests {
     }
 
     async fn next(ecosystem_api: &EcosystemApi, event_queue: u64) -> Completion {
-        match ecosystem_api.ask_later("feed.next", &event_queue.to_le_bytes()) {
-            HostRequest::Now(ended) => ended,
-            HostRequest::Later(work) => work.await,
+        match ecosystem_api.ask_later(DeferredRequest::NextLines(event_queue)) {
+            HostAnswer::Now(ended) => ended,
+            HostAnswer::Later(work) => work.await,
         }
     }
 
     fn listen(ecosystem_api: &EcosystemApi, event_queue: u64, guest: u64) -> u32 {
-        let request = [event_queue.to_le_bytes(), guest.to_le_bytes()].concat();
-        ecosystem_api.ask("guest.listen", &request).status
+        let listen = Instruction::Listen { event_queue, guest };
+        ecosystem_api.instruct(listen).status
     }
 
     #[tokio::test]
@@ -534,7 +448,8 @@ mod tests {
         listen(&ecosystem_api, 1, guest.id());
         guest.heard.tell(&vec![
             b'x';
-            crate::connection::event_queue::FEED_BYTES_MAX + 1
+            crate::connection::event_queue::EVENT_QUEUE_BYTES_MAX
+                + 1
         ]);
         let told = next(&ecosystem_api, 1).await;
         assert_eq!(told.bytes, SLOW.as_bytes());
@@ -545,22 +460,19 @@ mod tests {
     async fn calls_to_nobody_leave_nothing_whether_they_end_or_are_dropped() {
         let ecosystem_api = ecosystem_api();
         for n in 0..10_u64 {
-            let name = format!("N{n}");
-            let length = (name.len() as u64).to_le_bytes();
-            let request = [&length, name.as_bytes(), b"echo [1]"].concat();
-            match ecosystem_api.ask_later("call", &request) {
-                HostRequest::Later(work) if n % 2 == 0 => {
+            let message = Message {
+                name: "echo",
+                tag: None,
+                arguments: "[1]",
+            };
+            let daemon = &format!("N{n}");
+            match ecosystem_api.ask_later(DeferredRequest::Call { daemon, message }) {
+                HostAnswer::Later(work) if n % 2 == 0 => {
                     assert_eq!(work.await.status, status::FAILED);
                 }
                 dropped => drop(dropped),
             }
         }
         assert_eq!(lock(&ecosystem_api.tables).kept.len(), 0);
-    }
-
-    #[tokio::test]
-    async fn two_lines_are_not_published_as_one() {
-        let ended = ecosystem_api().ask("publish", b"tick []\nerror []");
-        assert_eq!(ended.status, status::FAILED);
     }
 }

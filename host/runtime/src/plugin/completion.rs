@@ -2,7 +2,10 @@
 
 use std::pin::Pin;
 
+use dae_plugin_api::abi::status;
 use serde::{Deserialize, Serialize};
+
+use crate::connection::pending_calls::CallError;
 
 /// The statuses that only the host gives, and no plugin.
 pub mod host_status {
@@ -47,23 +50,74 @@ pub struct Completion {
     pub bytes: Vec<u8>,
 }
 
-/// A daemon's request to its host, in progress.
-pub enum HostRequest {
+impl Completion {
+    /// Returns a success with this result.
+    #[must_use]
+    pub fn done(bytes: Vec<u8>) -> Self {
+        let status = status::DONE;
+        Completion { status, bytes }
+    }
+
+    /// Returns a success without a result.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Completion::without_text(status::NOTHING)
+    }
+
+    /// Returns the answer about a guest or an event queue that has gone.
+    #[must_use]
+    pub fn gone() -> Self {
+        Completion::without_text(status::GONE)
+    }
+
+    /// Returns the answer to an operation that the host does not know.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Completion::without_text(status::UNKNOWN)
+    }
+
+    /// Returns a failure for this reason.
+    #[must_use]
+    pub fn failed(text: String) -> Self {
+        Completion {
+            status: status::FAILED,
+            bytes: text.into_bytes(),
+        }
+    }
+
+    fn without_text(status: u32) -> Self {
+        let bytes = Vec::new();
+        Completion { status, bytes }
+    }
+}
+
+impl From<CallError> for Completion {
+    fn from(error: CallError) -> Self {
+        Completion {
+            status: status::FAILED,
+            bytes: serde_json::to_vec(&error).unwrap_or_default(),
+        }
+    }
+}
+
+/// The host's answer to a daemon's request.
+pub enum HostAnswer {
     /// The request is answered already.
     Now(Completion),
     /// The request is not answered yet. Dropping the future cancels it.
     Later(Pin<Box<dyn Future<Output = Completion> + Send>>),
 }
 
-/// The state of a daemon's client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The state of a daemon's client. Its number crosses between a host and its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::FromRepr)]
+#[repr(u8)]
 pub enum ClientState {
     /// The connection is down at the moment.
-    Away,
+    Away = 0,
     /// The connection is up.
-    Open,
+    Open = 1,
     /// The connection has been closed for good.
-    Over,
+    Over = 2,
 }
 
 /// A future that ends with the instance, and returns how it ended.

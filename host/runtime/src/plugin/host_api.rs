@@ -22,13 +22,12 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::plugin::completion::{ClientState, Completion, HostRequest};
+use crate::plugin::completion::{ClientState, Completion, HostAnswer};
+use crate::plugin::host_request::{DeferredRequest, ImmediateRequest, Instruction, RequestBytes};
 use crate::plugin::identity::Identity;
 use crate::threads::watchdog;
 use dae_store::durations;
-use dae_store::log::{
-    Journal, Record, TARGET_BYTES_MAX as LOG_TARGET_BYTES_MAX, TEXT_BYTES_MAX as LOG_BYTES_MAX,
-};
+use dae_store::log::{self, Journal, Record};
 use guard::{GuardedWork, guarded};
 
 /// The bit that marks a daemon's spawned work in the number that [`watchdog`] gets: the work belongs to no instance.
@@ -53,10 +52,10 @@ pub trait HostApi: std::fmt::Debug + Send + Sync {
     fn emit(&self, guest: u64, line: &[u8]) -> bool;
     /// Returns whether the guest is still there.
     fn is_open(&self, guest: u64) -> bool;
-    /// Carries out a request, and returns the result at once.
-    fn ask(&self, operation: &str, request: &[u8]) -> Completion;
-    /// Carries out a request whose result may come later.
-    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest;
+    /// Carries out an instruction, which was read from `bytes`.
+    fn instruct(&self, bytes: RequestBytes<'_>, instruction: Instruction<'_>) -> Completion;
+    /// Carries out a request whose answer may come later, and which was read from `bytes`.
+    fn ask_later(&self, bytes: RequestBytes<'_>, request: DeferredRequest<'_>) -> HostAnswer;
 }
 
 /// A listener for the states of a daemon's clients, by their numbers.
@@ -74,10 +73,10 @@ pub trait PeerAccess: std::fmt::Debug + Send + Sync {
     fn emit(&self, guest: u64, line: &[u8]) -> bool;
     /// Works like [`HostApi::is_open`].
     fn is_open(&self, guest: u64) -> bool;
-    /// Works like [`HostApi::ask`].
-    fn ask(&self, operation: &str, request: &[u8]) -> Completion;
+    /// Works like [`HostApi::instruct`].
+    fn instruct(&self, instruction: Instruction<'_>) -> Completion;
     /// Works like [`HostApi::ask_later`].
-    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest;
+    fn ask_later(&self, request: DeferredRequest<'_>) -> HostAnswer;
     /// Sets the listener for each client that the daemon opens from then on.
     fn tell_of_clients(&self, told: ClientListener);
 }
@@ -106,12 +105,12 @@ impl HostApi for LocalHostApi {
         self.neighbourhood.is_open(guest)
     }
 
-    fn ask(&self, operation: &str, request: &[u8]) -> Completion {
-        self.neighbourhood.ask(operation, request)
+    fn instruct(&self, _: RequestBytes<'_>, instruction: Instruction<'_>) -> Completion {
+        self.neighbourhood.instruct(instruction)
     }
 
-    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest {
-        self.neighbourhood.ask_later(operation, request)
+    fn ask_later(&self, _: RequestBytes<'_>, request: DeferredRequest<'_>) -> HostAnswer {
+        self.neighbourhood.ask_later(request)
     }
 }
 
@@ -211,45 +210,47 @@ impl RegisteredInstance {
         });
     }
 
-    fn answer(&self, operation: &str, request: &[u8], out: &mut Output) -> u32 {
-        match operation {
-            "credential" => {
+    fn answer(&self, bytes: RequestBytes<'_>, out: &mut Output) -> u32 {
+        let request = match ImmediateRequest::read(bytes) {
+            Ok(request) => request,
+            Err(refusal) => return told(&refusal, out),
+        };
+        let outlet = &self.resident.outlet;
+        match request {
+            ImmediateRequest::Credential => {
                 let credential = json!(self.resident.identity.credential()).to_string();
-                match out.push(credential.as_bytes()) {
-                    true => status::DONE,
-                    false => status::FAILED,
+                pushed(credential.as_bytes(), out)
+            }
+            ImmediateRequest::Config => pushed(self.resident.config.as_bytes(), out),
+            ImmediateRequest::GuestOpen(guest) => {
+                match guest.is_some_and(|guest| outlet.is_open(guest)) {
+                    true => status::NOTHING,
+                    false => status::GONE,
                 }
             }
-            "config" => match out.push(self.resident.config.as_bytes()) {
-                true => status::DONE,
-                false => status::FAILED,
-            },
-            "guest.open" => match self.is_open(request) {
-                true => status::NOTHING,
-                false => status::GONE,
-            },
-            _ => {
+            ImmediateRequest::Instruction(instruction) => {
                 let _entered = self.runtime.enter();
-                told(self.resident.outlet.ask(operation, request), out)
+                told(&outlet.instruct(bytes, instruction), out)
             }
         }
     }
 
+    fn ask_later(&self, bytes: RequestBytes<'_>) -> HostAnswer {
+        let _entered = self.runtime.enter();
+        match DeferredRequest::read(bytes) {
+            Ok(request) => self.resident.outlet.ask_later(bytes, request),
+            Err(refusal) => HostAnswer::Now(refusal),
+        }
+    }
+
     fn log(&self, level: u32, target: &str, (message, fields): (&str, &str)) {
-        let level = match level {
-            1 => "error",
-            2 => "warn",
-            3 => "info",
-            4 => "debug",
-            _ => "trace",
-        };
-        let fields = match fields.len() <= LOG_BYTES_MAX {
+        let fields = match fields.len() <= log::TEXT_BYTES_MAX {
             true => serde_json::from_str(fields).unwrap_or_default(),
             false => Map::new(),
         };
-        let target = shortened(target, LOG_TARGET_BYTES_MAX);
-        let message = shortened(message, LOG_BYTES_MAX);
-        self.record(level, target, message, fields);
+        let target = log::shortened(target, log::TARGET_BYTES_MAX);
+        let message = log::shortened(message, log::TEXT_BYTES_MAX);
+        self.record(log::level(level), target, message, fields);
     }
 
     /// Runs a future of the daemon until it ends or the daemon does.
@@ -272,13 +273,6 @@ impl RegisteredInstance {
         };
         self.spawned.spawn_on(work, &self.runtime);
     }
-
-    fn is_open(&self, request: &[u8]) -> bool {
-        let id = std::str::from_utf8(request)
-            .ok()
-            .and_then(|id| id.parse().ok());
-        id.is_some_and(|id| self.resident.outlet.is_open(id))
-    }
 }
 
 fn with_table<T>(act: impl FnOnce(&mut InstanceTable) -> T) -> T {
@@ -292,7 +286,7 @@ fn find(daemon: u64) -> Option<Arc<RegisteredInstance>> {
 }
 
 static VTABLE: HostVtableV1 = HostVtableV1 {
-    log,
+    log: log_record,
     ask,
     ask_later,
     emit,
@@ -301,7 +295,7 @@ static VTABLE: HostVtableV1 = HostVtableV1 {
     query,
 };
 
-unsafe extern "C" fn log(
+unsafe extern "C" fn log_record(
     daemon: u64,
     level: u32,
     target: RStr<'_>,
@@ -316,49 +310,48 @@ unsafe extern "C" fn log(
     });
 }
 
-fn shortened(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
-}
-
 unsafe extern "C" fn ask(
     daemon: u64,
     operation: RStr<'_>,
-    request: RSlice<'_, u8>,
+    payload: RSlice<'_, u8>,
     sink: *mut SinkV1,
 ) -> u32 {
     // SAFETY: the plugin grants the use of the sink for this call.
     let mut out = unsafe { Output::new(sink) };
-    let operation = operation.as_str();
-    let answered = guarded(operation, || match find(daemon) {
-        Some(seated) => seated.answer(operation, request.as_slice(), &mut out),
+    let bytes = RequestBytes {
+        operation: operation.as_str(),
+        payload: payload.as_slice(),
+    };
+    let answered = guarded(bytes.operation, || match find(daemon) {
+        Some(seated) => seated.answer(bytes, &mut out),
         None => status::GONE,
     });
-    answered.unwrap_or_else(|broken| told(broken.ended(), &mut out))
+    answered.unwrap_or_else(|broken| told(&broken.ended(), &mut out))
 }
 
 unsafe extern "C" fn ask_later(
     daemon: u64,
     operation: RStr<'_>,
-    request: RSlice<'_, u8>,
+    payload: RSlice<'_, u8>,
     sink: *mut SinkV1,
 ) -> StepV1 {
     // SAFETY: the plugin grants the use of the sink until the step has ended.
     let mut out = unsafe { Output::new(sink) };
-    let operation = operation.as_str();
-    let asked = guarded(operation, || {
+    let bytes = RequestBytes {
+        operation: operation.as_str(),
+        payload: payload.as_slice(),
+    };
+    let asked = guarded(bytes.operation, || {
         let seated = find(daemon)?;
-        let _entered = seated.runtime.enter();
-        let outlet = &seated.resident.outlet;
-        let asking = outlet.ask_later(operation, request.as_slice());
-        Some((asking, seated.runtime.clone()))
+        Some((seated.ask_later(bytes), seated.runtime.clone()))
     });
     match asked {
         Ok(None) => StepV1::ended(status::GONE),
-        Ok(Some((HostRequest::Now(ended), _))) => StepV1::ended(told(ended, &mut out)),
-        Ok(Some((HostRequest::Later(work), runtime))) => {
+        Ok(Some((HostAnswer::Now(ended), _))) => StepV1::ended(told(&ended, &mut out)),
+        Ok(Some((HostAnswer::Later(work), runtime))) => {
             StepV1::pending(answered(work, runtime, out).into_ffi())
         }
-        Err(broken) => StepV1::ended(told(broken.ended(), &mut out)),
+        Err(broken) => StepV1::ended(told(&broken.ended(), &mut out)),
     }
 }
 
@@ -377,14 +370,22 @@ fn answered(
     poll_fn(move |context| {
         let polled = Pin::new(&mut work).poll(context);
         polled.map(|ended| match out.take() {
-            Some(mut out) => told(ended.unwrap_or_else(|broken| broken.ended()), &mut out),
+            Some(mut out) => told(&ended.unwrap_or_else(|broken| broken.ended()), &mut out),
             None => status::GONE,
         })
     })
 }
 
+/// Writes a result to the sink, and returns the status.
+fn pushed(result: &[u8], out: &mut Output) -> u32 {
+    match out.push(result) {
+        true => status::DONE,
+        false => status::FAILED,
+    }
+}
+
 /// Writes an answer to the sink, and returns its status.
-fn told(ended: Completion, out: &mut Output) -> u32 {
+fn told(ended: &Completion, out: &mut Output) -> u32 {
     match out.push(&ended.bytes) {
         true => ended.status,
         false => status::FAILED,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use dae_store::durations;
 use dae_store::report::{Credential, Mode};
 
 /// The identity of an instance, fixed at its start.
@@ -48,6 +49,6 @@ impl Identity {
     /// Returns how long it has run (ms).
     #[must_use]
     pub fn uptime_ms(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+        durations::in_ms(self.since.elapsed())
     }
 }

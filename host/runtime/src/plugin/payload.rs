@@ -15,3 +15,9 @@ pub(crate) fn split_u32(bytes: &[u8]) -> (u32, &[u8]) {
         None => (0, &[]),
     }
 }
+
+/// Splits off as many bytes as the number at the front of a payload says. Returns `None` if there are fewer.
+pub(crate) fn split_sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = split_u64(bytes);
+    rest.split_at_checked(usize::try_from(length).unwrap_or(usize::MAX))
+}

@@ -21,6 +21,8 @@ use dae_plugin_api::abi::SINK_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::completion::ClientState;
+use crate::plugin::host_request::RequestBytes;
+use crate::plugin::payload::split_sized;
 pub(crate) use crate::plugin::payload::{split_u32, split_u64};
 use dae_store::manifest::Manifest;
 use dae_store::settings::Bounds;
@@ -32,22 +34,10 @@ pub(crate) const ARGUMENT: &str = "__dae-worker";
 /// program that does not check has no subprocesses.
 pub(crate) static WORKERS_POSSIBLE: AtomicBool = AtomicBool::new(false);
 
-/// Returns the payload of [`FrameKind::ClientState`] for a client's state.
-pub(crate) fn client_byte(state: ClientState) -> u8 {
-    match state {
-        ClientState::Away => 0,
-        ClientState::Open => 1,
-        ClientState::Over => 2,
-    }
-}
-
-/// Reads what [`client_byte`] has written.
+/// Reads the payload of [`FrameKind::ClientState`].
 pub(crate) fn client_state(payload: &[u8]) -> ClientState {
-    match payload.first() {
-        Some(1) => ClientState::Open,
-        Some(2) => ClientState::Over,
-        _ => ClientState::Away,
-    }
+    let state = payload.first().copied().and_then(ClientState::from_repr);
+    state.unwrap_or(ClientState::Away)
 }
 
 /// The first message from the host.
@@ -88,7 +78,7 @@ pub struct PreflightMessage {
 }
 
 /// The kind of a frame. Those below 16 go to the worker, and so do those that say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::FromRepr)]
 #[repr(u8)]
 pub enum FrameKind {
     /// The plugin to load and the identity of its daemon; JSON. Answered by `Loaded` or `Refused`.
@@ -109,7 +99,7 @@ pub enum FrameKind {
     GuestCame = 8,
     /// The answer to `Ask`: status (u32), result or text.
     Answered = 9,
-    /// The state of the daemon's client of that id: one byte ([`client_byte`]).
+    /// The state of the daemon's client of that id: one byte, a [`ClientState`].
     ClientState = 10,
     /// Immediate commands: guest (u64), and the index and arguments of each as entries ([`batch`]). The id is the
     /// batch's. Answered by `Replies`, one batch after the other.
@@ -171,46 +161,6 @@ pub enum FrameKind {
     /// its own.
     GoOn = 37,
 }
-
-const KINDS: [FrameKind; 37] = [
-    FrameKind::GoOn,
-    FrameKind::Part,
-    FrameKind::SetAside,
-    FrameKind::Resumed,
-    FrameKind::Dropped,
-    FrameKind::Want,
-    FrameKind::Read,
-    FrameKind::DropAside,
-    FrameKind::SharedMemory,
-    FrameKind::HandOff,
-    FrameKind::Reclaim,
-    FrameKind::HandBack,
-    FrameKind::Batch,
-    FrameKind::Replies,
-    FrameKind::Load,
-    FrameKind::Start,
-    FrameKind::Loaded,
-    FrameKind::Call,
-    FrameKind::Cancel,
-    FrameKind::Stop,
-    FrameKind::Ping,
-    FrameKind::GuestGone,
-    FrameKind::Save,
-    FrameKind::GuestCame,
-    FrameKind::Answered,
-    FrameKind::ClientState,
-    FrameKind::Started,
-    FrameKind::Refused,
-    FrameKind::Ended,
-    FrameKind::Log,
-    FrameKind::Emit,
-    FrameKind::RunEnd,
-    FrameKind::Pong,
-    FrameKind::Stopped,
-    FrameKind::Ask,
-    FrameKind::AskCancel,
-    FrameKind::Tell,
-];
 
 /// The largest frame (bytes): the largest reply that a plugin may give, and what may come before and after it, such as
 /// the replies of a batch or of a hand-off.
@@ -463,22 +413,20 @@ impl FrameInbox {
         };
         self.start += LENGTH_BYTES + length;
         let number = frame[0];
-        let kind = KINDS.into_iter().find(|kind| *kind as u8 == number);
-        let kind =
-            kind.ok_or_else(|| FrameFault(format!("a frame of the unknown kind {number}")))?;
+        let kind = FrameKind::from_repr(number)
+            .ok_or_else(|| FrameFault(format!("a frame of the unknown kind {number}")))?;
         let (id, payload) = split_u64(&frame[1..]);
         Ok(Some(Frame { kind, id, payload }))
     }
 }
 
-/// Splits a text off the front of a payload, after its length. The text is empty if there are too few bytes or they are
-/// not UTF-8.
-pub(crate) fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
-    let (length, rest) = split_u64(bytes);
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    match rest.split_at_checked(length) {
-        Some((text, rest)) => (std::str::from_utf8(text).unwrap_or_default(), rest),
-        None => ("", &[]),
+/// Returns the operation and the payload of a request in a frame. They are empty if there are too few bytes or the
+/// operation is not UTF-8.
+pub(crate) fn request(payload: &[u8]) -> RequestBytes<'_> {
+    let (operation, payload) = split_sized(payload).unwrap_or_default();
+    RequestBytes {
+        operation: std::str::from_utf8(operation).unwrap_or_default(),
+        payload,
     }
 }
 

@@ -39,6 +39,7 @@ use crate::hand_off::{HandOffState, HostHandOffs, Position};
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
+use dae_store::durations;
 use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
 use dae_store::settings::Settings;
@@ -293,7 +294,7 @@ impl Subprocess {
     /// The faults on the way; the subprocess is gone in any case.
     pub async fn end(&self, grace: Duration) -> Result<(), String> {
         self.link.was_stopped.store(true, Ordering::Relaxed);
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = durations::in_ms(grace);
         lock(&self.link.outgoing).put(FrameKind::Stop, 0, &[&grace_ms.to_le_bytes()]);
         self.link.flush();
         self.link.more.notify_one();

@@ -6,7 +6,7 @@
 //! needs nothing else.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,6 +20,7 @@ use crate::instance::{CancelPolicy, Instance, StartProgress, WithdrawResult};
 use crate::plugin::completion::{Completion, host_status};
 use crate::threads::counters::{BatchCounts, Counters};
 use dae_store::config::Limits;
+use dae_store::lock::lock;
 use dae_store::rate_limit::RateLimit;
 
 /// The connections of other protocols that are logged in a minute.
@@ -228,7 +229,7 @@ impl Gate {
     }
 
     fn panics(&self) -> MutexGuard<'_, PanicStreak> {
-        self.panics.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.panics)
     }
 
     /// Starts to count the panics of the instance of that number, and of no other. `max` in a row are too many.
@@ -276,7 +277,7 @@ impl Gate {
     /// Records why an instance ended unexpectedly, and wakes the guests: a local client reports the end to its own
     /// daemon.
     pub fn note_end(&self, cause: &str) {
-        *self.last_end.lock().unwrap_or_else(PoisonError::into_inner) = cause.to_owned();
+        cause.clone_into(&mut lock(&self.last_end));
         self.ends.fetch_add(1, Ordering::Release);
         self.guests.wake_all();
     }
@@ -290,8 +291,7 @@ impl Gate {
     /// Returns why the last one ended.
     #[must_use]
     pub fn last_end(&self) -> String {
-        let last_end = self.last_end.lock().unwrap_or_else(PoisonError::into_inner);
-        last_end.clone()
+        lock(&self.last_end).clone()
     }
 
     /// Queues lines for a limited time, until the phase changes.

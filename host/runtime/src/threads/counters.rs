@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use dae_store::durations;
 use dae_store::lock::lock;
 
 /// Quarter powers of two up to 2^38 ns (275 s). Longer latencies count in the last bucket.
@@ -77,7 +78,7 @@ impl RemoteCounts {
             return;
         }
         let (now, time) = (self.counting.counted().numbers(), self.looked_at.elapsed());
-        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let ms = durations::in_ms(time);
         let most = ms.saturating_mul(CALLS_A_SECOND_MAX / 1_000);
         let most = most.saturating_add(CALLS_AT_ONCE_MAX);
         let mut pairs = now.iter().zip(self.seen.iter());

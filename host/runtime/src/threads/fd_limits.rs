@@ -16,15 +16,13 @@
 //! closes them, but inherited ones would be passed on to every subprocess: the lock of a wrapper script, or a pipe that
 //! another program waits to see closed.
 
-#![allow(unsafe_code)]
-
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
@@ -44,6 +42,9 @@ const FOR_GUESTS_SHARE: u64 = 8;
 const GUESTS_PER_FREE: u64 = 3;
 /// The interval at which descriptor shortage is logged: it recurs with each connection and is the same each time.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
+
+/// The first descriptor after standard input, output and error.
+const FIRST_INHERITED: RawFd = 3;
 
 /// The number of guest connections in this process.
 static GUESTS: AtomicU64 = AtomicU64::new(0);
@@ -70,9 +71,8 @@ pub fn allow_some() {
 /// Raises the soft limit if the number of a newly opened descriptor shows that half of it is in use. Not earlier: the
 /// processes that in-process daemons start inherit it, and some programs can't handle descriptors above 1,023.
 pub(crate) fn grow(opened: &impl AsRawFd) {
-    let used = u64::try_from(opened.as_raw_fd()).unwrap_or(0);
     if let Some(limit) = getrlimit(Resource::Nofile).current
-        && used >= limit / 2
+        && number(opened) >= limit / 2
     {
         allow(limit.saturating_mul(GROWTH));
     }
@@ -226,22 +226,7 @@ fn no_room(limit: u64) -> String {
 
 /// Marks every open descriptor but the three standard ones to be closed at an exec. Call it before there are threads.
 pub fn keep_to_ourselves() {
-    // The list includes the descriptor of the list itself, which is closed later. So all are collected first.
-    for fd in open_descriptors() {
-        // SAFETY: the number was open a moment ago and nothing has run in between that closes any but the list's own,
-        // for which the call below fails harmlessly; the borrow ends with the call.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        // A descriptor that is closed by now needs no mark.
-        let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
-    }
-}
-
-fn open_descriptors() -> Vec<RawFd> {
-    let Ok(list) = std::fs::read_dir("/dev/fd") else {
-        return Vec::new();
-    };
-    let names = list.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    names.filter(|fd| *fd > 2).collect()
+    close_fds::set_fds_cloexec(FIRST_INHERITED, &[]);
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@
 //! commands stays the same. So a handler that never returns blocks one thread and nothing else.
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+
+use dae_store::lock::lock;
 
 /// The time from which a handler counts as slow: a guest notices it, and so do others that share its thread.
 pub(crate) const SLOW: Duration = Duration::from_millis(100);
@@ -35,7 +37,7 @@ const SWEEP_MIN: usize = 64;
 
 /// Distrusts a command that was seen holding a thread.
 pub fn doubt(instance: u64, command: u32) {
-    let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = lock(&ALL);
     let found = all.iter().find(|(number, _)| *number == instance);
     let Some(latency) = found.and_then(|(_, latency)| latency.upgrade()) else {
         return;
@@ -53,7 +55,7 @@ impl LatencyClasses {
         let latency = Arc::new(LatencyClasses(
             (0..commands).map(|_| AtomicU16::new(0)).collect(),
         ));
-        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&ALL);
         // Sweeps only when the list is full: a sweep of ten thousand entries for each new instance would take too long.
         if all.len() == all.capacity() {
             all.retain(|(_, latency)| latency.strong_count() > 0);
@@ -127,6 +129,7 @@ mod tests {
         }
         assert_eq!(latency.run(0, |holds| holds), (true, false));
         assert_eq!(latency.0[0].load(Relaxed), SHOWS);
+        #[expect(clippy::disallowed_methods, reason = "the pause is what is tested")]
         let slow = |_| std::thread::sleep(SLOW);
         assert!(latency.run(1, slow).1, "told the first time");
         assert!(!latency.run(1, slow).1, "and no second time");

@@ -20,6 +20,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::threads::latency;
 use crate::threads::watchdog::{RunningHandler, Watchdog};
 use dae_store::blocking;
+use dae_store::lock::lock;
 use dae_store::tasks;
 
 /// The interval between two looks. A handler gets relief after one to two of these, about when a guest begins to
@@ -173,13 +174,13 @@ impl Reserve {
         self.seats().has_ended
     }
 
-    /// Nothing can panic while this lock is held, so poisoning is ignored.
     fn seats(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seats)
     }
 }
 
 /// Runs the watchdog's loop until the threads end.
+#[expect(clippy::disallowed_methods, reason = "this thread has no other work")]
 fn watch(reserve: &Arc<Reserve>, threads: &Handle) {
     tasks::fault_point("watchdog");
     let watchdog = &reserve.watchdog;
@@ -233,7 +234,7 @@ mod tests {
             for _ in 0..processors {
                 let released = Arc::clone(&released);
                 threads.handle().spawn(async move {
-                    watchdog::during(u64::MAX - 1, 0, true, || released.lock().unwrap().recv())
+                    watchdog::during(u64::MAX - 1, 0, true, || lock(&released).recv())
                 });
             }
             // The runtime's timer needs a thread that waits for it.
@@ -259,7 +260,7 @@ mod tests {
         let released = Arc::new(Mutex::new(released));
         // A handler of the other runtime is stuck, and then that runtime ends.
         other.handle().spawn(async move {
-            watchdog::during(u64::MAX - 11, 0, true, || released.lock().unwrap().recv())
+            watchdog::during(u64::MAX - 11, 0, true, || lock(&released).recv())
         });
         until(|| other.reserve.seats().wanted < other.reserve.size);
         assert_eq!(own.reserve.seats().wanted, own.reserve.size);
@@ -268,7 +269,7 @@ mod tests {
         let (stuck, is_stuck) = mpsc::channel::<()>();
         let is_stuck = Arc::new(Mutex::new(is_stuck));
         own.handle().spawn(async move {
-            watchdog::during(u64::MAX - 12, 0, true, || is_stuck.lock().unwrap().recv())
+            watchdog::during(u64::MAX - 12, 0, true, || lock(&is_stuck).recv())
         });
         until(|| own.reserve.seats().wanted < own.reserve.size);
         drop((stuck, release));
@@ -281,6 +282,7 @@ mod tests {
         until(|| reserve.seats().taken == reserve.size && reserve.seats().wanted == reserve.size);
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test waits for other threads")]
     #[track_caller]
     fn until(holds: impl Fn() -> bool) {
         let start = Instant::now();

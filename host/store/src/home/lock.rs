@@ -107,6 +107,10 @@ impl Home {
     ///
     /// # Errors
     /// [`HomeBusy`] if another process uses it (use `downcast_ref`), otherwise a disk error.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no event tells when another process lets go of a file"
+    )]
     pub fn lock(&self) -> anyhow::Result<HomeLock> {
         let began = Instant::now();
         loop {

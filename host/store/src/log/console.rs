@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Record;
+use crate::lock::lock;
 use crate::printable;
 use crate::tasks;
 
@@ -121,7 +122,7 @@ fn human(record: &Record, ansi: bool) -> Vec<u8> {
 
 impl Queue {
     fn state(&self) -> MutexGuard<'_, ConsoleState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn push(&self, line: &[u8]) {

@@ -9,7 +9,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,6 +23,7 @@ use super::file;
 use super::open::OpenFiles;
 use super::tail::tail_within;
 use crate::atomic_file::DiskFault;
+use crate::lock::lock;
 use crate::registry::DAE_NAME;
 
 /// The number of records a follower may lag behind before it misses some. Its `recv` then returns an error.
@@ -88,7 +89,7 @@ impl Journal {
     /// Closes the log file of a daemon that is gone. A removed file that stays open would still take disk space.
     pub fn close(&self, daemon: &str) {
         let path = file::path_of(&self.0.logs_dir, daemon);
-        locked(&self.0.files).close(&path);
+        lock(&self.0.files).close(&path);
     }
 
     /// Makes the console show `debug` and `trace` too. The files contain them in any case.
@@ -130,8 +131,8 @@ impl Journal {
 
     fn keep(&self, daemon: &str, json: &[u8]) -> Result<(), DiskFault> {
         let path = file::path_of(&self.0.logs_dir, daemon);
-        let file = locked(&self.0.files).get(&path);
-        locked(&file)
+        let file = lock(&self.0.files).get(&path);
+        lock(&file)
             .append(json)
             .map_err(|e| DiskFault::new(&e, "write the log", &path))
     }
@@ -179,11 +180,6 @@ fn json_line(record: &Record) -> Vec<u8> {
     let mut line = serde_json::to_vec(record).unwrap_or_default();
     line.push(b'\n');
     line
-}
-
-/// Locks a mutex, even if it is poisoned: a panic leaves the file or map valid.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

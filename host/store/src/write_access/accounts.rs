@@ -1,12 +1,14 @@
 //! Reads the system's accounts: an owner, a group, and other users with that primary group.
 //!
 //! Owner and group are looked up by number through the system's own functions (NSS). Other users of the group can only
-//! be found by listing all accounts. A directory service that doesn't list its accounts hides them here too; such an
-//! account has another user's primary group only if an administrator set it.
+//! be found by listing all accounts. The C function for that has one read position for the whole process and any code
+//! may move it, so no safe crate calls it. The system's program `getent` lists the same accounts. A directory service
+//! that doesn't list its accounts hides them here too; such an account has another user's primary group only if an
+//! administrator set it.
 //!
 //! Errors are texts for a person: the reason why the group isn't known to be private.
 
-#![allow(unsafe_code)]
+use std::io;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -32,68 +34,44 @@ pub(super) fn read(owner: u32, group: u32) -> Result<AccountFacts, String> {
 }
 
 /// Returns the name of a user other than `owner` whose primary group is `group`.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>> {
-    /// The process has a single read position in the list of accounts.
-    static READING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-    let _reading = crate::lock::lock(&READING);
-    // SAFETY: it has no arguments; the read position that it resets belongs to glibc, which locks it.
-    unsafe { libc::setpwent() };
-    let found = find_account(|account| account.pw_gid == group && account.pw_uid != owner);
-    // SAFETY: as for `setpwent`.
-    unsafe { libc::endpwent() };
-    found
+fn other_with_primary(group: u32, owner: u32) -> io::Result<Option<String>> {
+    let (group, owner) = (group.to_string(), owner.to_string());
+    let list = list()?;
+    let other = list.split(|byte| *byte == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
+        let [name, _, user, primary, ..] = fields.as_slice() else {
+            return None;
+        };
+        let is_other = *primary == group.as_bytes() && *user != owner.as_bytes();
+        is_other.then(|| String::from_utf8_lossy(name).into_owned())
+    });
+    Ok(other)
 }
 
-/// Returns the name of the first matching account from the current read position on.
+/// Returns all accounts that the system lists, one a line, in the format of `/etc/passwd`.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn find_account(is_wanted: impl Fn(&libc::passwd) -> bool) -> std::io::Result<Option<String>> {
-    /// The longest account record (bytes); usual ones have some hundred. A longer one is an error.
-    const ACCOUNT_BYTES_MAX: usize = 1 << 20;
+fn list() -> io::Result<Vec<u8>> {
+    use std::process::{Command, Stdio};
 
-    let mut room = vec![0; 4 << 10];
-    loop {
-        // SAFETY: all bytes zero are a valid `passwd`, whose pointers are then null.
-        let mut account: libc::passwd = unsafe { std::mem::zeroed() };
-        let mut result = std::ptr::null_mut();
-        let (place, length) = (room.as_mut_ptr(), room.len());
-        // SAFETY: the pointers are to our own places that live across the call, and `room` has `length` bytes.
-        let code = unsafe { libc::getpwent_r(&raw mut account, place, length, &raw mut result) };
-        match code {
-            0 if is_wanted(&account) => {
-                // SAFETY: after success the name is a C string in `room`, which isn't changed meanwhile.
-                let name = unsafe { std::ffi::CStr::from_ptr(account.pw_name) };
-                return Ok(Some(name.to_string_lossy().into_owned()));
-            }
-            0 => {}
-            libc::ENOENT => return Ok(None),
-            // The next call reads the same account with a larger buffer.
-            libc::ERANGE if length < ACCOUNT_BYTES_MAX => room.resize(length * 2, 0),
-            code => return Err(std::io::Error::from_raw_os_error(code)),
-        }
+    let mut getent = Command::new("getent");
+    let listed = getent.arg("passwd").stdin(Stdio::null()).output();
+    let listed = listed.map_err(|error| io::Error::other(format!("`getent`: {error}")))?;
+    match listed.status.success() {
+        true => Ok(listed.stdout),
+        false => Err(io::Error::other(format!("`getent`: {}", listed.status))),
     }
 }
 
 /// Returns the same from `/etc/passwd`, the only source of accounts that other C libraries on Linux use.
 #[cfg(all(target_os = "linux", not(target_env = "gnu")))]
-fn other_with_primary(group: u32, owner: u32) -> std::io::Result<Option<String>> {
-    let text = std::fs::read_to_string("/etc/passwd")?;
-    let (group, owner) = (group.to_string(), owner.to_string());
-    let other = text.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, user, primary, ..] = fields.as_slice() else {
-            return None;
-        };
-        (*primary == group && *user != owner).then(|| (*name).to_owned())
-    });
-    Ok(other)
+fn list() -> io::Result<Vec<u8>> {
+    std::fs::read("/etc/passwd")
 }
 
 /// Returns an error: on other systems, users usually share a primary group.
 #[cfg(not(target_os = "linux"))]
-fn other_with_primary(_group: u32, _owner: u32) -> std::io::Result<Option<String>> {
-    Err(std::io::ErrorKind::Unsupported.into())
+fn list() -> io::Result<Vec<u8>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

@@ -2,17 +2,13 @@
 //!
 //! The host reports each guest that comes and goes, and each connection that the daemon has opened. Requests of the
 //! daemon that are answered at once are noted here before the host receives them; see
-//! [`crate::process::host_requests`].
+//! [`crate::plugin::host_request`].
 
 use std::collections::HashSet;
 use std::sync::Mutex;
 
-use dae_plugin_api::abi::status;
-use dae_plugin_api::operation;
-
 use crate::plugin::completion::{ClientState, Completion};
-use crate::process::host_requests::{FEEDS_MAX, too_many_event_queues};
-use crate::process::ipc::split_u64;
+use crate::plugin::host_request::{EVENT_QUEUES_MAX, Instruction, too_many_event_queues};
 use dae_store::lock::lock;
 
 /// The connections and event queues of the worker's daemon.
@@ -66,34 +62,31 @@ impl GuestsOfWorker {
         }
     }
 
-    /// Checks and notes a request of the daemon.
+    /// Checks and notes an instruction of the daemon.
     ///
     /// # Errors
-    /// The answer of the host, if it would refuse the request.
-    pub(super) fn ask(&self, operation: &str, request: &[u8]) -> Result<(), Completion> {
-        let (number, rest) = split_u64(request);
+    /// The answer of the host, if it would refuse the instruction.
+    pub(super) fn note(&self, instruction: &Instruction<'_>) -> Result<(), Completion> {
         let mut tables = lock(&self.0);
-        match operation {
-            operation::GUEST_LISTEN => {
-                let guest = split_u64(rest).0;
+        match *instruction {
+            Instruction::Listen { event_queue, guest } => {
                 match tables.open.contains(&guest) || tables.clients.contains(&guest) {
-                    true => tables.open_event_queue(number),
-                    false => Err(Completion {
-                        status: status::GONE,
-                        bytes: Vec::new(),
-                    }),
+                    true => tables.open_event_queue(event_queue),
+                    false => Err(Completion::gone()),
                 }
             }
-            operation::FEED_SUBSCRIBE | operation::FEED_WATCH => tables.open_event_queue(number),
-            operation::FEED_CLOSE => {
-                tables.event_queues.remove(&number);
+            Instruction::Subscribe { event_queue, .. } | Instruction::Watch(event_queue) => {
+                tables.open_event_queue(event_queue)
+            }
+            Instruction::CloseEventQueue(event_queue) => {
+                tables.event_queues.remove(&event_queue);
                 Ok(())
             }
-            operation::GUEST_CLOSE => {
-                tables.close(number);
+            Instruction::CloseGuest(guest) => {
+                tables.close(guest);
                 Ok(())
             }
-            _ => Ok(()),
+            Instruction::Publish { .. } => Ok(()),
         }
     }
 
@@ -105,7 +98,7 @@ impl GuestsOfWorker {
 
 impl GuestTables {
     fn open_event_queue(&mut self, event_queue: u64) -> Result<(), Completion> {
-        if self.event_queues.len() >= FEEDS_MAX {
+        if self.event_queues.len() >= EVENT_QUEUES_MAX {
             return Err(too_many_event_queues());
         }
         self.event_queues.insert(event_queue);
@@ -124,16 +117,17 @@ impl GuestTables {
 
 #[cfg(test)]
 mod tests {
+    use dae_plugin_api::abi::status;
+
     use super::*;
 
     fn listen(known: &GuestsOfWorker, event_queue: u64, guest: u64) -> Result<(), u32> {
-        let request = [event_queue.to_le_bytes(), guest.to_le_bytes()].concat();
-        let asked = known.ask(operation::GUEST_LISTEN, &request);
-        asked.map_err(|ended| ended.status)
+        let noted = known.note(&Instruction::Listen { event_queue, guest });
+        noted.map_err(|refusal| refusal.status)
     }
 
     fn close(known: &GuestsOfWorker, guest: u64) {
-        let closed = known.ask(operation::GUEST_CLOSE, &guest.to_le_bytes());
+        let closed = known.note(&Instruction::CloseGuest(guest));
         closed.expect("it is never refused");
     }
 
@@ -171,12 +165,12 @@ mod tests {
         let known = GuestsOfWorker::default();
         known.guest_came(7);
         let opened =
-            (0..FEEDS_MAX as u64).all(|event_queue| listen(&known, event_queue, 7).is_ok());
+            (0..EVENT_QUEUES_MAX as u64).all(|event_queue| listen(&known, event_queue, 7).is_ok());
         assert!(opened);
         assert_eq!(listen(&known, 9999, 7), Err(status::FAILED));
         known.event_queue_ended(3);
         assert_eq!(listen(&known, 9999, 7), Ok(()));
-        let closed = known.ask(operation::FEED_CLOSE, &4_u64.to_le_bytes());
+        let closed = known.note(&Instruction::CloseEventQueue(4));
         assert!(closed.is_ok() && listen(&known, 10_000, 7).is_ok());
     }
 }

@@ -18,11 +18,11 @@ use tokio::sync::{Notify, oneshot};
 
 use super::known::GuestsOfWorker;
 use crate::hand_off::HandedBack;
-use crate::plugin::completion::{Completion, HostRequest};
+use crate::plugin::completion::{Completion, HostAnswer};
 use crate::plugin::host_api::HostApi;
-use crate::process::host_requests;
+use crate::plugin::host_request::{DeferredRequest, Instruction, RequestBytes};
 use crate::process::ipc::{
-    self, FrameKind, FrameOutbox, LARGE_BYTES, client_state, socket, split_u32, split_u64,
+    self, FrameKind, FrameOutbox, LARGE_BYTES, client_state, socket, split_u32,
 };
 use dae_store::lock::lock;
 use dae_store::log::Record;
@@ -46,11 +46,6 @@ pub(super) fn begin_to_listen() {
 pub(super) fn has_told() -> bool {
     HAS_TOLD.get()
 }
-
-/// The operation that asks for the next lines of an event queue.
-const FEED_NEXT: &str = "feed.next";
-/// The operation that closes an event queue.
-const FEED_CLOSE: &str = "feed.close";
 
 /// The worker's connection to its host.
 #[derive(Debug)]
@@ -182,9 +177,13 @@ impl HostConnection {
         Ok(())
     }
 
-    fn send_ask(&self, kind: FrameKind, id: u64, operation: &str, request: &[u8]) {
-        let length = (operation.len() as u64).to_le_bytes();
-        self.send_now(kind, id, &[&length, operation.as_bytes(), request]);
+    fn send_ask(&self, kind: FrameKind, id: u64, bytes: RequestBytes<'_>) {
+        let length = (bytes.operation.len() as u64).to_le_bytes();
+        self.send_now(
+            kind,
+            id,
+            &[&length, bytes.operation.as_bytes(), bytes.payload],
+        );
     }
 
     pub(super) fn guest_came(&self, guest: u64) {
@@ -227,12 +226,9 @@ impl Future for PendingRequest {
     type Output = Completion;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
-        Pin::new(&mut self.answer).poll(context).map(|answer| {
-            answer.unwrap_or_else(|_| Completion {
-                status: status::GONE,
-                bytes: Vec::new(),
-            })
-        })
+        Pin::new(&mut self.answer)
+            .poll(context)
+            .map(|answer| answer.unwrap_or_else(|_| Completion::gone()))
     }
 }
 
@@ -303,45 +299,41 @@ impl HostApi for HostConnection {
         self.known.is_open(guest)
     }
 
-    /// Answers as the host would. The host carries the request out when it receives it.
-    fn ask(&self, operation: &str, request: &[u8]) -> Completion {
-        if let Some(refused) = host_requests::refusal(operation, request) {
-            return refused;
+    /// Answers as the host would. The host carries the instruction out when it receives it.
+    fn instruct(&self, bytes: RequestBytes<'_>, instruction: Instruction<'_>) -> Completion {
+        if let Err(refusal) = self.known.note(&instruction) {
+            return refusal;
         }
-        if let Err(refused) = self.known.ask(operation, request) {
-            return refused;
+        if let Instruction::CloseEventQueue(event_queue) = instruction {
+            self.forget_pull(event_queue);
         }
-        if operation == FEED_CLOSE {
-            self.forget_pull(request);
-        }
-        self.send_ask(FrameKind::Tell, 0, operation, request);
+        self.send_ask(FrameKind::Tell, 0, bytes);
         HAS_TOLD.set(true);
-        Completion {
-            status: status::NOTHING,
-            bytes: Vec::new(),
-        }
+        Completion::nothing()
     }
 
-    fn ask_later(&self, operation: &str, request: &[u8]) -> HostRequest {
-        if operation != FEED_NEXT {
-            return HostRequest::Later(Box::pin(self.ask_host(operation, request)));
+    fn ask_later(&self, bytes: RequestBytes<'_>, request: DeferredRequest<'_>) -> HostAnswer {
+        match request {
+            DeferredRequest::NextLines(event_queue) => {
+                let left = lock(&self.pulls).remove(&event_queue);
+                let asked = Some(left.unwrap_or_else(|| self.ask_host(bytes)));
+                HostAnswer::Later(Box::pin(EventPull { event_queue, asked }))
+            }
+            DeferredRequest::Connect(_)
+            | DeferredRequest::CallGuest { .. }
+            | DeferredRequest::Call { .. }
+            | DeferredRequest::List
+            | DeferredRequest::Find(_) => HostAnswer::Later(Box::pin(self.ask_host(bytes))),
         }
-        let (event_queue, _) = split_u64(request);
-        let left = lock(&self.pulls).remove(&event_queue);
-        let asked = left.unwrap_or_else(|| self.ask_host(operation, request));
-        HostRequest::Later(Box::pin(EventPull {
-            event_queue,
-            asked: Some(asked),
-        }))
     }
 }
 
 impl HostConnection {
-    fn ask_host(&self, operation: &str, request: &[u8]) -> PendingRequest {
+    fn ask_host(&self, bytes: RequestBytes<'_>) -> PendingRequest {
         let id = self.last_asked.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, answer) = oneshot::channel();
         lock(&self.asked).insert(id, sender);
-        self.send_ask(FrameKind::Ask, id, operation, request);
+        self.send_ask(FrameKind::Ask, id, bytes);
         PendingRequest {
             id,
             answer,
@@ -350,8 +342,8 @@ impl HostConnection {
     }
 
     /// Drops the pending request for lines of an event queue that is closed.
-    fn forget_pull(&self, request: &[u8]) {
-        let left = lock(&self.pulls).remove(&split_u64(request).0);
+    fn forget_pull(&self, event_queue: u64) {
+        let left = lock(&self.pulls).remove(&event_queue);
         drop(left);
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Client, ConnectionStage, OpenedConnection};
-use crate::connection::event_queue::FEED_BYTES_MAX;
+use crate::connection::event_queue::EVENT_QUEUE_BYTES_MAX;
 use crate::connection::pending_calls::{
     CallError, CallReply, LineMatch, PendingCalls, as_array, in_time,
 };
@@ -34,7 +34,7 @@ use dae_store::report::Credential;
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// The limit for unsent bytes. Past it, calls are refused, and an event or an answer ends the connection, since nobody
 /// would notice a single dropped line.
-const OUTGOING_BYTES_MAX: usize = FEED_BYTES_MAX;
+const OUTGOING_BYTES_MAX: usize = EVENT_QUEUE_BYTES_MAX;
 /// The longest time after a close for the other side to read the rest and to close its end.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// The size of one read (bytes).

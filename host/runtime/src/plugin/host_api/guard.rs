@@ -132,7 +132,8 @@ mod tests {
 
     use super::super::{HostApi, HostRegistration, HostedInstance};
     use super::*;
-    use crate::plugin::completion::HostRequest;
+    use crate::plugin::completion::HostAnswer;
+    use crate::plugin::host_request::{DeferredRequest, Instruction, RequestBytes};
     use crate::plugin::identity::Identity;
     use dae_store::log::Record;
     use dae_store::report::Mode;
@@ -171,16 +172,16 @@ mod tests {
         fn is_open(&self, _: u64) -> bool {
             panic!("told to panic in `is_open`");
         }
-        fn ask(&self, operation: &str, _: &[u8]) -> Completion {
-            panic!("told to panic in {operation}");
+        fn instruct(&self, bytes: RequestBytes<'_>, _: Instruction<'_>) -> Completion {
+            panic!("told to panic in {}", bytes.operation);
         }
-        fn ask_later(&self, operation: &str, _: &[u8]) -> HostRequest {
-            let when_polled = match operation {
-                "list" => true,
-                "find" => false,
-                _ => panic!("told to panic in {operation}"),
+        fn ask_later(&self, _: RequestBytes<'_>, request: DeferredRequest<'_>) -> HostAnswer {
+            let when_polled = match request {
+                DeferredRequest::List => true,
+                DeferredRequest::Find(_) => false,
+                other => panic!("told to panic in {other:?}"),
             };
-            HostRequest::Later(Box::pin(Late { when_polled }))
+            HostAnswer::Later(Box::pin(Late { when_polled }))
         }
     }
 
@@ -210,12 +211,16 @@ mod tests {
         let host: HostV1 = residence.host();
         host.log(3, "a", "text", "");
         assert_eq!(host.emit(1, b"tick []"), status::FAILED);
-        for operation in ["guest.open", "publish", "feed.subscribe", "nonsense"] {
-            let fault = host.ask(operation, b"1").unwrap_err();
+        for (operation, payload) in [
+            ("guest.open", &b"1"[..]),
+            ("publish", b"tick []"),
+            ("feed.subscribe", b"\x01\0\0\0\0\0\0\0tick"),
+        ] {
+            let fault = host.ask(operation, payload).unwrap_err();
             assert_eq!(fault.status, status::FAILED);
             assert!(fault.message.contains("fault of dae-host"), "{fault}");
         }
-        for operation in ["call", "list"] {
+        for operation in ["connect", "list"] {
             let fault = host.ask_later(operation, Vec::new()).await.unwrap_err();
             assert_eq!(fault.status, status::FAILED, "{operation}");
             assert!(fault.message.contains("fault of dae-host"), "{fault}");

@@ -210,6 +210,7 @@ mod tests {
         table().iter().filter(|row| group.has(row)).count()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test waits for the system")]
     #[track_caller]
     fn until(mut holds: impl FnMut() -> bool) {
         let began = Instant::now();

@@ -24,8 +24,9 @@ use super::rate::Rate;
 use super::spawn::SpawnedProcess;
 use super::{Link, WAITING_BYTES_MAX, lock};
 use crate::hand_off::{HandOffState, HandedBack};
-use crate::plugin::completion::{Completion, HostRequest, RunEnd, host_status};
+use crate::plugin::completion::{Completion, HostAnswer, RunEnd, host_status};
 use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
+use crate::plugin::host_request::{DeferredRequest, Instruction};
 use crate::process::ipc::{
     self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage, socket,
 };
@@ -160,7 +161,7 @@ fn clients_told(link: &Arc<Link>) -> ClientListener {
     let link = Arc::downgrade(link);
     ClientListener(Box::new(move |id, state| {
         if let Some(link) = link.upgrade() {
-            lock(&link.outgoing).put(FrameKind::ClientState, id, &[&[ipc::client_byte(state)]]);
+            lock(&link.outgoing).put(FrameKind::ClientState, id, &[&[state as u8]]);
             link.flush();
         }
     }))
@@ -415,7 +416,7 @@ impl ProcessSupervisor {
 
     /// Carries out a host API request of the daemon, and answers when it is done.
     fn on_ask(&self, frame: &Frame<'_>) {
-        let (id, (operation, request)) = (frame.id, ipc::split_text(frame.payload));
+        let (id, bytes) = (frame.id, ipc::request(frame.payload));
         let answer = move |link: &Link, ended: &Completion| {
             let status = ended.status.to_le_bytes();
             lock(&link.outgoing).put(FrameKind::Answered, id, &[&status, &ended.bytes]);
@@ -425,27 +426,21 @@ impl ProcessSupervisor {
             let text = format!(
                 r#"{{"code":"unavailable","message":"{ASKING_MAX} things are asked of the host already"}}"#
             );
-            return answer(
-                &self.link,
-                &Completion {
-                    status: status::FAILED,
-                    bytes: text.into_bytes(),
-                },
-            );
+            return answer(&self.link, &Completion::failed(text));
         }
-        let work = match self.local.ask_later(operation, request) {
-            HostRequest::Now(ended) => return answer(&self.link, &ended),
-            HostRequest::Later(work) => work,
+        let asked = DeferredRequest::read(bytes);
+        let work = match asked.map(|request| self.local.ask_later(bytes, request)) {
+            Ok(HostAnswer::Later(work)) => work,
+            Ok(HostAnswer::Now(ended)) | Err(ended) => return answer(&self.link, &ended),
         };
         let (link, asking) = (Arc::clone(&self.link), Arc::clone(&self.asking));
         // The lock is held until the task is in the table, so that the task cannot remove itself before that.
         let mut table = lock(&self.asking);
         let task = tokio::spawn(async move {
             let ended = tasks::told("what a daemon has asked", work).await;
-            let ended = ended.unwrap_or_else(|| Completion {
-                status: status::FAILED,
-                bytes: br#"{"code":"unavailable","message":"the host panicked, see its log"}"#
-                    .to_vec(),
+            let ended = ended.unwrap_or_else(|| {
+                let text = r#"{"code":"unavailable","message":"the host panicked, see its log"}"#;
+                Completion::failed(text.to_owned())
             });
             lock(&asking).remove(&id);
             answer(&link, &ended);
@@ -453,13 +448,17 @@ impl ProcessSupervisor {
         table.insert(id, AbortOnDropHandle::new(task));
     }
 
-    /// Carries out a host API request that gets no answer. The worker refuses by the same rules and does not wait. If
-    /// the host refuses all the same, the refusal is logged, so that it does not go unnoticed.
+    /// Carries out an instruction, which gets no answer. The worker refuses by the same rules and does not wait. If the
+    /// host refuses all the same, the refusal is logged, so that it does not go unnoticed.
     fn on_tell(&mut self, payload: &[u8]) {
-        let (operation, request) = ipc::split_text(payload);
-        let ended = self.local.ask(operation, request);
+        let bytes = ipc::request(payload);
+        let ended = match Instruction::read(bytes) {
+            Ok(instruction) => self.local.instruct(bytes, instruction),
+            Err(refusal) => refusal,
+        };
         if matches!(ended.status, status::FAILED | status::UNKNOWN) {
             let why = String::from_utf8_lossy(&ended.bytes);
+            let operation = bytes.operation;
             let text = format!("the host refused `{operation}` of this daemon: {why}");
             let generation = Some(self.local.generation);
             let (is_kept, left_out) = self.rate.take(text.len());

@@ -15,13 +15,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{Notify, oneshot};
 
 use super::{IN_FLIGHT_MAX, InFlight, LocalClient, lock};
-use crate::connection::event_queue::FEED_BYTES_MAX;
+use crate::connection::event_queue::EVENT_QUEUE_BYTES_MAX;
 use crate::connection::pending_calls::{CallError, CallReply};
 use crate::peers::client::Client;
 use crate::session::dispatch::{self, DispatchedCommand};
 
 /// The limit for waiting lines (bytes): as much as may be pushed to a guest.
-const WAITING_BYTES_MAX: usize = FEED_BYTES_MAX;
+const WAITING_BYTES_MAX: usize = EVENT_QUEUE_BYTES_MAX;
 
 /// A waiting line.
 #[derive(Debug)]

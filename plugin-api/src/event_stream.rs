@@ -11,7 +11,7 @@ use crate::abi::{HostFault, HostV1};
 use crate::{operation, wire};
 
 /// The single reader of an event queue. Dropping it closes the queue.
-pub struct Feed {
+pub struct EventStream {
     host: HostV1,
     id: u64,
     batch: String,
@@ -27,13 +27,13 @@ pub struct Feed {
 /// The start of the last line of a queue that was full.
 const FULL: &str = "disconnect [\"slow-guest";
 
-impl Feed {
+impl EventStream {
     /// Opens a queue that receives what `operation` reports about `of`. It misses nothing after this call.
     pub fn open(host: HostV1, operation: &str, of: &[u8]) -> Result<Self, HostFault> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         host.ask(operation, &wire::numbered(id, of))?;
-        Ok(Feed {
+        Ok(EventStream {
             host,
             id,
             batch: String::new(),
@@ -46,7 +46,7 @@ impl Feed {
 
     /// Opens a queue of a guest's events.
     pub fn of_guest(host: HostV1, guest: u64) -> Result<Self, HostFault> {
-        Feed::open(host, operation::GUEST_LISTEN, &guest.to_le_bytes())
+        EventStream::open(host, operation::GUEST_LISTEN, &guest.to_le_bytes())
     }
 
     /// Returns the next line, or `None` once there will be no more.
@@ -83,7 +83,7 @@ impl Feed {
             breath().await;
         }
         let id = self.id.to_le_bytes().to_vec();
-        let mut pull = pin!(self.host.ask_later(operation::FEED_NEXT, id));
+        let mut pull = pin!(self.host.ask_later(operation::QUEUE_NEXT, id));
         let mut has_waited = false;
         let pulled = std::future::poll_fn(|context| {
             let polled = pull.as_mut().poll(context);
@@ -101,11 +101,13 @@ impl Feed {
     }
 }
 
-impl Drop for Feed {
+impl Drop for EventStream {
     fn drop(&mut self) {
         if !self.is_over {
             // If the daemon has ended, the queue is already closed and this call has no effect.
-            let _ = self.host.ask(operation::FEED_CLOSE, &self.id.to_le_bytes());
+            let _ = self
+                .host
+                .ask(operation::QUEUE_CLOSE, &self.id.to_le_bytes());
         }
     }
 }

@@ -1,0 +1,107 @@
+//! The page of the JSON output: what each command prints has only the keys that the page explains.
+
+use std::collections::BTreeSet;
+
+use dae_tests::Ecosystem;
+use serde_json::{Value, json};
+
+use super::{page, quoted, section};
+
+const PAGE: &str = "host/docs/json.md";
+
+const STATUS: &str = "## `list` and `status`";
+const CHANGE: &str = "## `start`, `stop`, `restart`, `isolate`, `embed`";
+const INSTALL: &str = "## `install`, `reload`, `rollback`";
+const VERSIONS: &str = "## `rollback --list`";
+
+/// Keys whose values are an author's own, or have names for keys.
+const FREE: [&str; 4] = ["data", "fields", "options", "quarantined"];
+
+/// Adds the keys of a document at all levels.
+fn collect(document: &Value, keys: &mut BTreeSet<String>) {
+    match document {
+        Value::Array(all) => all.iter().for_each(|one| collect(one, keys)),
+        Value::Object(members) => {
+            for (key, value) in members {
+                keys.insert(key.clone());
+                if !FREE.contains(&key.as_str()) {
+                    collect(value, keys);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[track_caller]
+fn explains(heading: &str, document: &Value) {
+    let mut keys = BTreeSet::new();
+    collect(document, &mut keys);
+    assert!(!keys.is_empty(), "{heading}: nothing was printed");
+    let text = section(PAGE, heading);
+    // The page gives the state as a whole document, and refers to other tables.
+    let mut explained = quoted(&text);
+    explained.extend(["version", "data"].map(str::to_owned));
+    let missing: Vec<_> = keys.difference(&explained).collect();
+    assert!(missing.is_empty(), "{heading} explains no {missing:?}");
+}
+
+/// Returns the keys in the first column of a section's tables.
+fn keys_of_tables(heading: &str) -> BTreeSet<String> {
+    let text = section(PAGE, heading);
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.flat_map(|row| quoted(row.split('|').nth(1).expect("a first cell")))
+        .collect()
+}
+
+#[test]
+fn the_json_page_explains_every_key() {
+    let ecosystem = Ecosystem::start();
+    let file = ecosystem.plugin("counter").display().to_string();
+    let json = |words: &[&str]| {
+        let words = [&["--json"], words].concat();
+        ecosystem.cli(&words).ok().json()
+    };
+    explains(INSTALL, &json(&["install", "Counter", &file]));
+    explains(STATUS, &json(&["list"]));
+    explains(STATUS, &json(&["status", "Dae"]));
+    explains("## `state`", &json(&["state", "Counter"]));
+    explains(INSTALL, &json(&["reload", "Counter", "--fresh"]));
+    explains("## `state`", &json(&["state", "Counter", "--history"]));
+    explains(VERSIONS, &json(&["rollback", "Counter", "--list"]));
+    explains(CHANGE, &json(&["isolate", "Counter"]));
+    explains("## `uninstall`", &json(&["uninstall", "Counter"]));
+    explains("## `check`", &json(&["check", &file]));
+    let logs = ecosystem.cli(&["--json", "logs"]).ok().json_lines();
+    explains("## `logs`", &json!(logs));
+}
+
+/// Returns the public fields of a struct, which are the keys of its JSON.
+#[track_caller]
+fn fields(file: &str, name: &str) -> BTreeSet<String> {
+    let source = page(file);
+    let body = source.split(&format!("pub struct {name} {{")).nth(1);
+    let body = body.and_then(|rest| rest.split("\n}").next());
+    let lines = body.expect("the struct").lines();
+    let names = lines.filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_tables_of_the_json_page_have_the_keys_of_the_reports() {
+    const REPORT: &str = "host/store/src/report.rs";
+    for (heading, file, name) in [
+        (STATUS, REPORT, "Status"),
+        ("## `scan`", REPORT, "Scan"),
+        (INSTALL, REPORT, "Installed"),
+        (VERSIONS, REPORT, "Version"),
+        (CHANGE, REPORT, "Changed"),
+        ("## `uninstall`", REPORT, "Uninstalled"),
+        ("## `logs`", "host/store/src/log.rs", "Record"),
+    ] {
+        // The notes have a table of their own, further down.
+        let mut keys = keys_of_tables(heading);
+        keys.retain(|key| !key.contains(':'));
+        assert_eq!(keys, fields(file, name), "{heading}");
+    }
+}
