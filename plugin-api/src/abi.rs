@@ -345,8 +345,7 @@ impl LateSink {
         })
     }
 
-    /// Returns the pointer for the callee. It is valid until this sink is moved or dropped; a box of it must not be
-    /// moved either.
+    /// Returns the pointer for the callee. It is valid until this sink, or a box of it, is moved or dropped.
     pub fn raw(&mut self) -> *mut SinkV1 {
         // Set here, because a move of the box since then would have made an earlier pointer invalid.
         self.raw.owner = (&raw mut self.bytes).cast();
