@@ -119,7 +119,7 @@ impl Instance {
 
     #[cold]
     fn tell_slow(&self, index: u32) {
-        let Body::InProcess(_, residence) = &self.body else {
+        let Body::InProcess(_, registration) = &self.body else {
             return;
         };
         let name = self.command_name(index);
@@ -127,7 +127,7 @@ impl Instance {
             "the command {name} held a host thread for more than {:?}; let it wait by `await`, or make it #[command(blocking)]",
             latency::SLOW
         );
-        residence.log("warn", &text);
+        registration.log("warn", &text);
     }
 
     /// Returns the name of a command.
@@ -377,7 +377,7 @@ impl Instance {
     pub(crate) fn guest_gone(self: &Arc<Self>, guest: u64, lease: &(impl Clone + Send + 'static)) {
         match &self.body {
             Body::Subprocess(subprocess) => subprocess.guest_gone(guest),
-            Body::InProcess(live, residence) if self.manifest.disconnect.is_some() => {
+            Body::InProcess(live, registration) if self.manifest.disconnect.is_some() => {
                 let pending = self.watched(LIFE, || live.guest_gone(guest));
                 let (instance, lease) = (Arc::clone(self), lease.clone());
                 let telling = async move {
@@ -386,7 +386,7 @@ impl Instance {
                     drop(lease);
                 };
                 let telling = tasks::told("on(disconnect) of a daemon", telling);
-                residence.runtime().spawn(telling);
+                registration.runtime().spawn(telling);
             }
             Body::InProcess(..) | Body::BuiltIn(_) => {}
         }
@@ -394,13 +394,13 @@ impl Instance {
 
     /// Logs how something ended that has no caller, unless it ended well.
     pub(crate) fn tell_of(&self, what: &str, ended: &Completion) {
-        let Body::InProcess(_, residence) = &self.body else {
+        let Body::InProcess(_, registration) = &self.body else {
             // Its subprocess has logged it already.
             return;
         };
         if !matches!(ended.status, status::DONE | status::NOTHING) {
             let text = String::from_utf8_lossy(&ended.bytes);
-            residence.log("warn", &format!("{what} failed: {text}"));
+            registration.log("warn", &format!("{what} failed: {text}"));
         }
     }
 
@@ -439,7 +439,7 @@ impl Instance {
     /// Returns the runtime that its code runs on.
     fn runtime(&self) -> Handle {
         match &self.body {
-            Body::InProcess(_, residence) => residence.runtime(),
+            Body::InProcess(_, registration) => registration.runtime(),
             Body::Subprocess(_) | Body::BuiltIn(_) => Handle::current(),
         }
     }

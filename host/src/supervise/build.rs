@@ -157,7 +157,7 @@ impl Supervisor {
             library: library.library(),
             manifest: Arc::clone(&spec.artefact.manifest),
             commands: library.commands(&spec.artefact.manifest),
-            resident: HostedInstance {
+            hosted: HostedInstance {
                 identity: Arc::new(identity(spec, place, std::process::id())),
                 config: spec.config.to_string(),
                 outlet: Arc::new(self.local(attempt.generation)),
@@ -312,7 +312,7 @@ impl Supervisor {
             directory: Arc::clone(&self.shared.directory),
             limits: self.gate.limits.clone(),
             runtime: self.shared.runtime.clone(),
-            told: OnceLock::new(),
+            client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
         };
         LocalHostApi {

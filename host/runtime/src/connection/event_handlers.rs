@@ -21,9 +21,9 @@ pub fn is_ours(name: &str) -> bool {
 /// The event handlers of one connection.
 #[derive(Debug, Default)]
 pub struct EventHandlers {
-    /// True if `tell` has anything to do.
+    /// True if `notify` has anything to do.
     is_of_use: AtomicBool,
-    ears: Mutex<HandlerQueues>,
+    queues: Mutex<HandlerQueues>,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl EventHandlers {
     pub fn from_the_start() -> Self {
         EventHandlers {
             is_of_use: AtomicBool::new(true),
-            ears: Mutex::new(HandlerQueues {
+            queues: Mutex::new(HandlerQueues {
                 event_queues: Vec::new(),
                 early: Some(Vec::new()),
                 has_ended: false,
@@ -48,7 +48,7 @@ impl EventHandlers {
         }
     }
 
-    /// Returns whether [`EventHandlers::tell`] has anything to do.
+    /// Returns whether [`EventHandlers::notify`] has anything to do.
     #[inline]
     #[must_use]
     pub fn is_of_use(&self) -> bool {
@@ -57,8 +57,8 @@ impl EventHandlers {
 
     /// Adds a handler's event queue.
     pub fn listen(&self, event_queue: &Arc<EventQueue>) {
-        let mut ears = lock(&self.ears);
-        for line in ears
+        let mut queues = lock(&self.queues);
+        for line in queues
             .early
             .take()
             .unwrap_or_default()
@@ -68,45 +68,48 @@ impl EventHandlers {
                 event_queue.push(line);
             }
         }
-        if ears.has_ended {
+        if queues.has_ended {
             // The connection ended after the caller looked it up.
             return event_queue.end();
         }
-        ears.event_queues
+        queues
+            .event_queues
             .retain(|event_queue| event_queue.strong_count() > 0);
-        ears.event_queues.push(Arc::downgrade(event_queue));
+        queues.event_queues.push(Arc::downgrade(event_queue));
         self.is_of_use.store(true, Ordering::Release);
     }
 
-    /// Queues an event for all handlers, or keeps it for the first one. Returns false if there are none.
-    pub fn tell(&self, line: &[u8]) -> bool {
+    /// Queues an event for all handlers, or keeps it for the first one. Returns false if it is dropped: no handler takes
+    /// it, or too many bytes are kept already.
+    pub fn notify(&self, line: &[u8]) -> bool {
         if !self.is_of_use() {
             return false;
         }
-        let mut ears = lock(&self.ears);
-        if let Some(early) = &mut ears.early {
-            if early.len() + line.len() < EARLY_BYTES_MAX {
+        let mut queues = lock(&self.queues);
+        if let Some(early) = &mut queues.early {
+            let is_kept = early.len() + line.len() < EARLY_BYTES_MAX;
+            if is_kept {
                 early.extend_from_slice(line);
                 early.push(b'\n');
             }
-            return true;
+            return is_kept;
         }
-        ears.event_queues.retain(|event_queue| {
+        queues.event_queues.retain(|event_queue| {
             event_queue
                 .upgrade()
                 .is_some_and(|event_queue| event_queue.push(line))
         });
-        let is_heard = !ears.event_queues.is_empty();
+        let is_heard = !queues.event_queues.is_empty();
         self.is_of_use.store(is_heard, Ordering::Release);
         is_heard
     }
 
     /// Ends all event queues: no more events come.
     pub fn end(&self) {
-        let mut ears = lock(&self.ears);
-        ears.early = None;
-        ears.has_ended = true;
-        for event_queue in ears.event_queues.drain(..) {
+        let mut queues = lock(&self.queues);
+        queues.early = None;
+        queues.has_ended = true;
+        for event_queue in queues.event_queues.drain(..) {
             if let Some(event_queue) = event_queue.upgrade() {
                 event_queue.end();
             }
@@ -127,16 +130,28 @@ mod tests {
     #[test]
     fn the_first_listener_of_a_client_gets_what_came_before_him() {
         let heard = EventHandlers::from_the_start();
-        assert!(heard.tell(b"hello [1]"));
+        assert!(heard.notify(b"hello [1]"));
         let (first, second) = (
             Arc::new(EventQueue::default()),
             Arc::new(EventQueue::default()),
         );
         heard.listen(&first);
         heard.listen(&second);
-        heard.tell(b"tick [2]");
+        heard.notify(b"tick [2]");
         assert_eq!(lines(&first), "hello [1]\ntick [2]\n");
         assert_eq!(lines(&second), "tick [2]\n");
+    }
+
+    #[test]
+    fn an_early_event_past_the_limit_is_reported_as_dropped() {
+        let heard = EventHandlers::from_the_start();
+        let large = vec![b'x'; EARLY_BYTES_MAX - 10];
+        assert!(heard.notify(&large));
+        assert!(!heard.notify(b"dropped [1]"));
+        let event_queue = Arc::new(EventQueue::default());
+        heard.listen(&event_queue);
+        assert_eq!(lines(&event_queue).len(), large.len() + 1);
+        assert!(heard.notify(b"tick [2]"));
     }
 
     #[test]
@@ -151,11 +166,11 @@ mod tests {
     #[test]
     fn what_nobody_listens_to_is_said_to_be_so() {
         let heard = EventHandlers::default();
-        assert!(!heard.tell(b"tick [1]"));
+        assert!(!heard.notify(b"tick [1]"));
         let event_queue = Arc::new(EventQueue::default());
         heard.listen(&event_queue);
-        assert!(heard.tell(b"tick [2]"));
+        assert!(heard.notify(b"tick [2]"));
         drop(event_queue);
-        assert!(!heard.tell(b"tick [3]"));
+        assert!(!heard.notify(b"tick [3]"));
     }
 }

@@ -13,12 +13,12 @@ use dae_common_tcp::ErrorCode;
 use crate::connection::event_handlers::EventHandlers;
 use crate::connection::event_queue::{EVENT_QUEUE_BYTES_MAX, EventQueue};
 use crate::connection::pending_calls::{CallError, PendingCalls, ReplyFuture};
-use crate::connection::reply_budget::ROOM_BYTES_MAX;
+use crate::connection::reply_budget::BUDGET_BYTES_MAX;
 use dae_store::lock::lock;
 
 /// The limit for bytes queued for all guests of a daemon, past which each guest gets an even share: half of the total
 /// limit.
-const PUSHED_BYTES_MAX: usize = ROOM_BYTES_MAX / 2;
+const PUSHED_BYTES_MAX: usize = BUDGET_BYTES_MAX / 2;
 
 /// A guest, as other code sees it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct GuestHandle {
     all: Arc<QueuedBytes>,
     is_closing: AtomicBool,
     has_left: AtomicBool,
-    /// True if the guest has sent a whole line, or has no connection. When there is no room, silent guests are closed
+    /// True if the guest has sent a whole line, or has no connection. When no descriptor is left, silent guests are closed
     /// first.
     has_spoken: AtomicBool,
     /// The number of the instance that runs or has run its connect hook for this guest; 0 if none.
@@ -248,7 +248,7 @@ impl Guests {
             guest_handle.count_unread(0);
             guest_handle.has_left.store(true, Ordering::Release);
             guest_handle.asked.end(&has_gone());
-            guest_handle.heard.tell(br#"disconnect ["it has gone"]"#);
+            guest_handle.heard.notify(br#"disconnect ["it has gone"]"#);
             guest_handle.heard.end();
         }
     }
@@ -350,7 +350,7 @@ mod tests {
         }
         let waits = guests.waiting.bytes.load(Ordering::Relaxed);
         assert!(
-            (PUSHED_BYTES_MAX / 2..=ROOM_BYTES_MAX).contains(&waits),
+            (PUSHED_BYTES_MAX / 2..=BUDGET_BYTES_MAX).contains(&waits),
             "{waits}"
         );
         assert!(deaf.iter().all(|guest| guest.is_slow()) && !honest.is_slow());

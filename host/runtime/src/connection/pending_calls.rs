@@ -198,14 +198,16 @@ impl PendingCalls {
         if !self.is_any() {
             return LineMatch::NotOurs;
         }
-        let told = refusal_in(message);
-        let name = told.as_ref().map_or(message.name, |(command, _)| command);
+        let refusal = refusal_in(message);
+        let name = refusal
+            .as_ref()
+            .map_or(message.name, |(command, _)| command);
         let mut calls = lock(&self.calls);
         let found = calls.take(name, message.tag);
         let is_any = !calls.unanswered.is_empty();
         self.is_any.store(is_any, Ordering::Release);
         drop(calls);
-        let reply = match told {
+        let reply = match refusal {
             Some((_, refusal)) => Err(refusal),
             None => Ok(as_array(message.arguments)),
         };
@@ -261,7 +263,7 @@ enum AnsweredCall {
 }
 
 impl CallTable {
-    /// Makes room for one more call, or returns why there is none.
+    /// Makes space for one more call, or returns why there is none.
     fn check_room(&mut self, name: &str) -> Result<(), CallError> {
         if let Some(end) = &self.end {
             return Err(end.clone());
@@ -376,8 +378,8 @@ fn refusal_in(message: &Message<'_>) -> Option<(String, CallError)> {
         return None;
     }
     let arguments: Vec<Value> = serde_json::from_slice(&as_array(message.arguments)).ok()?;
-    let told = arguments.first()?;
-    let text = |key: &str| match told.get(key) {
+    let refusal = arguments.first()?;
+    let text = |key: &str| match refusal.get(key) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) if text.trim().is_empty() => None,
         Some(Value::String(text)) => Some(text.clone()),

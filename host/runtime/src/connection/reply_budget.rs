@@ -26,12 +26,12 @@ use dae_store::lock::lock;
 pub(crate) use reservation::{Reservation, ReservationBusy};
 
 /// The limit for all guests of a daemon (bytes), without one bulk.
-pub(crate) const ROOM_BYTES_MAX: usize = 64 << 20;
+pub(crate) const BUDGET_BYTES_MAX: usize = 64 << 20;
 /// The limit for guests that already have something waiting (bytes). Above it only guests with nothing waiting may
 /// begin.
-const SHARED_BYTES_MAX: usize = ROOM_BYTES_MAX / 2;
+const SHARED_BYTES_MAX: usize = BUDGET_BYTES_MAX / 2;
 /// The limit for commands that have returned more than [`LITTLE_BYTES`] before (bytes).
-const ALL_BYTES_MAX: usize = ROOM_BYTES_MAX / 4 * 3;
+const ALL_BYTES_MAX: usize = BUDGET_BYTES_MAX / 4 * 3;
 /// The limit for one guest, past which it may begin nothing more (bytes; Common TCP, hostile input).
 pub(crate) const GUEST_BYTES_MAX: usize = 1 << 20;
 /// The limit for one guest, past which none of its commands in flight goes on (bytes). It is higher than the other,
@@ -104,7 +104,7 @@ impl BudgetUse {
         let most = match waits < LITTLE_BYTES {
             false => SHARED_BYTES_MAX,
             true if self.sizable.contains(&command) => ALL_BYTES_MAX,
-            true => ROOM_BYTES_MAX,
+            true => BUDGET_BYTES_MAX,
         };
         let has_place = self.usual < most;
         waits < GUEST_BYTES_MAX && has_place && self.has_bulk_place(command)
@@ -113,7 +113,7 @@ impl BudgetUse {
     fn may_go_on(&self, guest: u64, command: u32) -> bool {
         let waits = self.of(guest);
         let most = match waits < LITTLE_BYTES && !self.sizable.contains(&command) {
-            true => ROOM_BYTES_MAX,
+            true => BUDGET_BYTES_MAX,
             false => ALL_BYTES_MAX,
         };
         waits < FINISH_BYTES_MAX && self.usual < most && self.has_bulk_place(command)
@@ -284,58 +284,58 @@ mod tests {
 
     #[test]
     fn who_reads_nothing_begins_nothing_and_others_do() {
-        let room = ReplyBudget::default();
-        assert!(room.may_begin(1, 0));
-        room.set(1, GUEST_BYTES_MAX);
-        assert!(!room.may_begin(1, 0) && room.may_begin(2, 0));
-        assert!(room.may_go_on(1, 0));
-        room.set(1, FINISH_BYTES_MAX);
-        assert!(!room.may_go_on(1, 0));
-        room.take(1, FINISH_BYTES_MAX);
-        assert!(room.may_begin(1, 0) && !room.is_tight());
+        let budget = ReplyBudget::default();
+        assert!(budget.may_begin(1, 0));
+        budget.set(1, GUEST_BYTES_MAX);
+        assert!(!budget.may_begin(1, 0) && budget.may_begin(2, 0));
+        assert!(budget.may_go_on(1, 0));
+        budget.set(1, FINISH_BYTES_MAX);
+        assert!(!budget.may_go_on(1, 0));
+        budget.take(1, FINISH_BYTES_MAX);
+        assert!(budget.may_begin(1, 0) && !budget.is_tight());
     }
 
     #[test]
-    fn many_with_little_leave_room_for_one_with_nothing_and_never_more_than_all() {
-        let room = ReplyBudget::default();
-        room.note(SIZABLE, 0, GUEST_BYTES_MAX);
+    fn many_with_little_leave_budget_for_one_with_nothing_and_never_more_than_all() {
+        let budget = ReplyBudget::default();
+        budget.note(SIZABLE, 0, GUEST_BYTES_MAX);
         let mut guest = 0;
         let mut begun = 0;
-        while room.may_begin(guest + 1, SIZABLE) {
+        while budget.may_begin(guest + 1, SIZABLE) {
             guest += 1;
-            room.set(guest, GUEST_BYTES_MAX - 1);
+            budget.set(guest, GUEST_BYTES_MAX - 1);
             begun += GUEST_BYTES_MAX - 1;
         }
-        assert!((ALL_BYTES_MAX..ROOM_BYTES_MAX).contains(&begun));
-        assert!(room.may_begin(guest + 1, 0), "a little finds room");
-        let room = ReplyBudget::default();
+        assert!((ALL_BYTES_MAX..BUDGET_BYTES_MAX).contains(&begun));
+        assert!(budget.may_begin(guest + 1, 0), "a little fits");
+        let budget = ReplyBudget::default();
         for guest in 1..=SHARED_BYTES_MAX / LITTLE_BYTES {
-            room.set(guest as u64, LITTLE_BYTES);
+            budget.set(guest as u64, LITTLE_BYTES);
         }
-        assert!(!room.may_begin(1, 0), "it has something already");
-        assert!(room.may_begin(9999, 0), "it has nothing");
+        assert!(!budget.may_begin(1, 0), "it has something already");
+        assert!(budget.may_begin(9999, 0), "it has nothing");
     }
 
     #[test]
     fn one_bulk_at_a_time_and_it_keeps_nobody_else_waiting() {
-        let room = ReplyBudget::default();
-        room.note(BULKY, 0, 100 << 20);
-        room.note(8, 100 << 20, 100 << 20);
-        room.set(1, 100 << 20);
-        assert!(!room.may_begin(2, BULKY) && !room.may_go_on(2, BULKY));
-        assert!(room.may_begin(2, 8), "its arguments were as large");
-        room.set(1, 0);
-        assert!(room.may_begin(2, BULKY));
+        let budget = ReplyBudget::default();
+        budget.note(BULKY, 0, 100 << 20);
+        budget.note(8, 100 << 20, 100 << 20);
+        budget.set(1, 100 << 20);
+        assert!(!budget.may_begin(2, BULKY) && !budget.may_go_on(2, BULKY));
+        assert!(budget.may_begin(2, 8), "its arguments were as large");
+        budget.set(1, 0);
+        assert!(budget.may_begin(2, BULKY));
     }
 
     #[test]
-    fn whoever_wants_room_is_woken_when_there_is_more() {
+    fn a_task_that_wants_budget_is_woken_when_there_is_more() {
         let (waker, count) = counting();
-        let room = ReplyBudget::default();
-        room.want(&Context::from_waker(&waker));
-        room.add(1, 5);
+        let budget = ReplyBudget::default();
+        budget.want(&Context::from_waker(&waker));
+        budget.add(1, 5);
         assert_eq!(count.load(Ordering::Relaxed), 0);
-        room.take(1, 2);
+        budget.take(1, 2);
         assert_eq!(count.load(Ordering::Relaxed), 1);
     }
 

@@ -29,7 +29,7 @@ pub struct StartPlan {
     /// The table of commands; the same for all daemons of the file.
     pub commands: Arc<CommandTable>,
     /// The identity and configuration, and the host API that its code calls.
-    pub resident: HostedInstance,
+    pub hosted: HostedInstance,
     /// The runtime that its code runs on.
     pub runtime: Handle,
     /// The state that the previous instance has saved, as JSON.
@@ -56,10 +56,10 @@ impl std::error::Error for StartFault {}
 /// The error that `start` returned, or that it took too long. Nothing of the instance is left then, except for a thread
 /// if `start` itself never returned.
 pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
-    let residence = HostRegistration::take(plan.resident, plan.runtime.clone());
+    let registration = HostRegistration::take(plan.hosted, plan.runtime.clone());
     let state = plan.state.as_ref().map_or("null", |state| state.get());
-    let request = format!("{{\"config\":{},\"state\":{state}}}", residence.config());
-    let host = residence.host();
+    let request = format!("{{\"config\":{},\"state\":{state}}}", registration.config());
+    let host = registration.host();
     let runtime = plan.runtime;
     let (library, limit) = (plan.library, plan.limit);
     // A thread that may block, since the author's `start` may.
@@ -81,12 +81,12 @@ pub async fn start(plan: StartPlan) -> Result<Instance, StartFault> {
     }
     let number = next_number();
     Ok(Instance {
-        identity: residence.identity(),
+        identity: registration.identity(),
         commands: plan.commands,
         number,
         latency: LatencyClasses::of(number, plan.manifest.commands.len()),
         manifest: plan.manifest,
-        body: Body::InProcess(live, residence),
+        body: Body::InProcess(live, registration),
         running: Mutex::default(),
     })
 }

@@ -134,10 +134,10 @@ impl Instance {
     }
 
     async fn destroy(self, deadline: tokio::time::Instant) -> Result<(), EndFault> {
-        let Body::InProcess(live, residence) = self.body else {
+        let Body::InProcess(live, registration) = self.body else {
             return Ok(());
         };
-        if tokio::time::timeout_at(deadline, residence.cancel_spawned())
+        if tokio::time::timeout_at(deadline, registration.cancel_spawned())
             .await
             .is_err()
         {
@@ -148,7 +148,7 @@ impl Instance {
         }
         let destroyed = blocking::run(move || live.destroy());
         let destroyed = tokio::time::timeout_at(deadline.max(soon()), destroyed).await;
-        drop(residence);
+        drop(registration);
         match destroyed {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(text))) => Err(EndFault::failed(format!("its Drop panicked: {text}"))),

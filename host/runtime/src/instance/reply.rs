@@ -9,103 +9,131 @@ use crate::plugin::command_table::ResolvedCommand;
 use crate::plugin::completion::{Call, host_status};
 use crate::threads::counters::BatchCounts;
 
-/// Runs a quick command on the hot path, from the guest's bytes into the guest's bytes. `guest` has sent it, and
-/// `index` and `known` are its entry in the command table.
-#[inline(always)]
-pub(crate) fn answer_on_the_spot(
-    instance: &Instance,
-    message: Message<'_>,
-    (guest, index, known): (u64, u32, &ResolvedCommand),
-    (out, tally): (&mut Vec<u8>, &mut BatchCounts),
-) {
-    tally.calls += 1;
-    let start = match (&known.opening, message.tag) {
-        (Some(opening), None) => opening.write(out),
-        _ => open_reply(out, message.name, message.tag),
-    };
-    let body = out.len();
-    let call = Call {
-        index,
-        guest,
-        arguments: message.arguments,
-    };
-    match instance.answer_here(call, out) {
-        status::DONE => close_reply(out, start),
-        status::NOTHING => {
-            out.truncate(body);
-            close_reply(out, start);
-        }
-        status => {
-            let of = (message.name, message.tag);
-            fail_at(out, (start, body), of, status);
-            tally.errors += 1;
-            tally.panics += u64::from(status == status::CRASHED);
+/// The command that a reply is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReplyTo<'a> {
+    pub name: &'a str,
+    pub tag: Option<&'a str>,
+}
+
+impl<'a> From<&Message<'a>> for ReplyTo<'a> {
+    #[inline]
+    fn from(message: &Message<'a>) -> Self {
+        ReplyTo {
+            name: message.name,
+            tag: message.tag,
         }
     }
 }
 
-/// Replaces a reply that was opened at `start`, with its text at `body`, by an error.
+/// A command that ends on the spot.
+#[derive(Clone, Copy)]
+pub(crate) struct ImmediateCommand<'a> {
+    /// The guest that has sent it.
+    pub guest: u64,
+    /// Its index in the command table.
+    pub index: u32,
+    /// Its entry in the command table.
+    pub known: &'a ResolvedCommand,
+}
+
+/// The buffer for reply lines, and the counts of the commands that they end.
+pub(crate) struct ReplyLines<'a> {
+    pub out: &'a mut Vec<u8>,
+    pub tally: &'a mut BatchCounts,
+}
+
+impl ReplyLines<'_> {
+    /// Runs a quick command on the hot path, from the guest's bytes into the guest's bytes.
+    #[inline(always)]
+    pub(crate) fn answer_on_the_spot(
+        &mut self,
+        instance: &Instance,
+        message: Message<'_>,
+        command: ImmediateCommand<'_>,
+    ) {
+        let ReplyLines { out, tally } = self;
+        tally.calls += 1;
+        let start = match (&command.known.opening, message.tag) {
+            (Some(opening), None) => opening.write(out),
+            _ => open_reply(out, message.name, message.tag),
+        };
+        let body = out.len();
+        let call = Call {
+            index: command.index,
+            guest: command.guest,
+            arguments: message.arguments,
+        };
+        match instance.answer_here(call, out) {
+            status::DONE => close_reply(out, start),
+            status::NOTHING => {
+                out.truncate(body);
+                close_reply(out, start);
+            }
+            status => {
+                let text = take_text(out, start, body);
+                write_failure(out, (&message).into(), status, &text);
+                tally.errors += 1;
+                tally.panics += u64::from(status == status::CRASHED);
+            }
+        }
+    }
+
+    /// Appends the line of a command that has ended, and counts it. `bytes` is its result or its error's text.
+    pub(crate) fn write_ended(&mut self, to: ReplyTo<'_>, status: u32, bytes: &[u8]) {
+        let ReplyLines { out, tally } = self;
+        count_ended(tally, status);
+        match status {
+            status::DONE | status::NOTHING => {
+                let start = open_reply(out, to.name, to.tag);
+                if status == status::DONE {
+                    out.extend_from_slice(bytes);
+                }
+                close_reply(out, start);
+            }
+            status => write_failure(out, to, status, &String::from_utf8_lossy(bytes)),
+        }
+    }
+
+    /// Appends the line of a large result, and counts it. The result starts at `before` in `bytes`. If the buffer is
+    /// empty, the line reuses these bytes without a copy.
+    pub(crate) fn write_large(&mut self, to: ReplyTo<'_>, mut bytes: Vec<u8>, before: usize) {
+        if !self.out.is_empty() {
+            return self.write_ended(to, status::DONE, &bytes[before..]);
+        }
+        self.tally.calls += 1;
+        let mut opening = Vec::new();
+        open_reply(&mut opening, to.name, to.tag);
+        bytes.splice(..before, opening);
+        close_reply(&mut bytes, 0);
+        *self.out = bytes;
+    }
+}
+
+/// Takes a reply that was opened at `start` out again. Returns its text, which starts at `body`.
 #[cold]
-fn fail_at(
-    out: &mut Vec<u8>,
-    (start, body): (usize, usize),
-    of: (&str, Option<&str>),
-    status: u32,
-) {
+fn take_text(out: &mut Vec<u8>, start: usize, body: usize) -> String {
     let text = String::from_utf8_lossy(&out[body..]).into_owned();
     out.truncate(start);
-    write_failure(out, of, status, &text);
+    text
 }
 
-/// Appends the line of a command that has ended, and counts it.
-pub(crate) fn write_ended(
-    out: &mut Vec<u8>,
-    (name, tag): (&str, Option<&str>),
-    (status, bytes): (u32, &[u8]),
-    tally: &mut BatchCounts,
-) {
+/// Counts a command that has ended with that status.
+#[inline]
+pub(crate) fn count_ended(tally: &mut BatchCounts, status: u32) {
     tally.calls += 1;
-    match status {
-        status::DONE | status::NOTHING => {
-            let start = open_reply(out, name, tag);
-            if status == status::DONE {
-                out.extend_from_slice(bytes);
-            }
-            close_reply(out, start);
-        }
-        status => {
-            tally.errors += 1;
-            tally.panics += u64::from(status == status::CRASHED);
-            write_failure(out, (name, tag), status, &String::from_utf8_lossy(bytes));
-        }
+    if !matches!(status, status::DONE | status::NOTHING) {
+        tally.errors += 1;
+        tally.panics += u64::from(status == status::CRASHED);
     }
 }
 
-/// Appends the line of a large result, and counts it. The result starts at `before` in `bytes`. If `out` is empty, the
-/// line reuses these bytes without a copy.
-pub(crate) fn write_large(
-    out: &mut Vec<u8>,
-    (name, tag): (&str, Option<&str>),
-    (mut bytes, before): (Vec<u8>, usize),
-    tally: &mut BatchCounts,
-) {
-    if !out.is_empty() {
-        return write_ended(out, (name, tag), (status::DONE, &bytes[before..]), tally);
-    }
-    tally.calls += 1;
-    let mut opening = Vec::new();
-    open_reply(&mut opening, name, tag);
-    bytes.splice(..before, opening);
-    close_reply(&mut bytes, 0);
-    *out = bytes;
-}
-
-fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u32, text: &str) {
+#[cold]
+fn write_failure(out: &mut Vec<u8>, to: ReplyTo<'_>, status: u32, text: &str) {
+    let ReplyTo { name, tag } = to;
     match status {
-        host_status::UNKNOWN_DAEMON => {
-            write_control_error(out, (name, tag), "unknown-daemon", text);
-        }
-        host_status::NOT_RUNNING => write_control_error(out, (name, tag), "not-running", text),
+        host_status::UNKNOWN_DAEMON => write_control_error(out, to, "unknown-daemon", text),
+        host_status::NOT_RUNNING => write_control_error(out, to, "not-running", text),
         status::UNKNOWN if text.is_empty() => {
             let text = format!(
                 "the plugin lists {name} among its commands, and its code has none of that name; build it anew"
@@ -117,18 +145,13 @@ fn write_failure(out: &mut Vec<u8>, (name, tag): (&str, Option<&str>), status: u
 }
 
 /// Appends an error with a code that only the control socket has.
-fn write_control_error(
-    out: &mut Vec<u8>,
-    (name, tag): (&str, Option<&str>),
-    code: &str,
-    text: &str,
-) {
+fn write_control_error(out: &mut Vec<u8>, to: ReplyTo<'_>, code: &str, text: &str) {
     let text = match text.trim().is_empty() {
         true => "no reason was given",
         false => text,
     };
-    let error = json!([{"command": name, "code": code, "message": text}]);
-    write_message(out, "error", tag, error.to_string().as_bytes());
+    let error = json!([{"command": to.name, "code": code, "message": text}]);
+    write_message(out, "error", to.tag, error.to_string().as_bytes());
 }
 
 /// Returns the protocol's error code for a status.

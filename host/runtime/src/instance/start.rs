@@ -35,7 +35,7 @@ pub enum WithdrawResult {
     /// It never begins.
     NotBegun,
     /// It never begins and its caller has got an answer that says so, or it has ended before.
-    Told,
+    Answered,
 }
 
 impl StartProgress {
@@ -57,7 +57,7 @@ impl StartProgress {
             StartProgress::Begun => WithdrawResult::Begun,
             StartProgress::Thread(begin) if begin.withdraw() => WithdrawResult::NotBegun,
             StartProgress::Thread(_) => WithdrawResult::Begun,
-            StartProgress::Child(start) if start.withdraw() => WithdrawResult::Told,
+            StartProgress::Child(start) if start.withdraw() => WithdrawResult::Answered,
             StartProgress::Child(_) => WithdrawResult::Begun,
         }
     }

@@ -45,7 +45,7 @@ use backlog::Backlog;
 use dae_store::durations;
 use hand_offs::InstanceOfWorker;
 use incoming::Incoming;
-use running::RunningCall;
+use running::{CallOf, RunningCall};
 use start::{ServingDaemon, load, start, texts};
 use wire::HostConnection;
 
@@ -138,7 +138,7 @@ struct Worker {
     backlog: Backlog,
     /// The reply bytes that wait for guests, here and at the host.
     room: Arc<ReplyBudget>,
-    /// True if jobs that were set aside could go on, but their turn was over.
+    /// True if jobs that were set aside could go on, but the time to work was over.
     is_aside_cut: bool,
     /// The buffer in which the replies of a batch are made, one after the other.
     spare: Vec<u8>,
@@ -237,12 +237,12 @@ impl Worker {
     async fn serve(mut self, served: ServingDaemon) -> io::Result<()> {
         let wire = Arc::clone(&self.wire);
         let run = served.instance.run();
-        let told = Arc::clone(&wire);
+        let end_wire = Arc::clone(&wire);
         let room = Arc::clone(&self.room);
         tokio::spawn(async move {
             let _ends_with_us = AbortOnPanic;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
-            told.send(FrameKind::RunEnd, 0, &[&end]);
+            end_wire.send(FrameKind::RunEnd, 0, &[&end]);
         });
         loop {
             tokio::select! {
@@ -340,14 +340,14 @@ impl Worker {
     }
 
     fn save(&mut self, id: u64, served: &ServingDaemon) {
-        self.run_one((id, 0, u32::MAX), served.instance.start_save(), None);
+        self.run_one(CallOf::host(id), served.instance.start_save(), None);
     }
 
     fn guest_came(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {
         let (guest, _) = ipc::split_u64(frame.payload);
         self.wire.guest_came(guest);
         let pending = served.instance.guest_came(guest);
-        self.run_one((frame.id, 0, u32::MAX), pending, None);
+        self.run_one(CallOf::host(frame.id), pending, None);
     }
 
     fn guest_gone(&mut self, frame: &Frame<'_>) {

@@ -47,7 +47,7 @@ pub struct Host {
     /// The runtime of the connections' tasks.
     pub runtime: Handle,
     /// The listener for each connection's state, if the daemon runs in a worker, which answers its daemon by itself.
-    pub told: OnceLock<ClientListener>,
+    pub client_listener: OnceLock<ClientListener>,
     /// The number of its open TCP connections, which must stay within its share of descriptors.
     pub opened: AtomicUsize,
 }
@@ -243,7 +243,7 @@ impl Client {
             ("dae" | "options", _) => None,
             (name, _) => {
                 if !is_ours(name) {
-                    self.heard.tell(line);
+                    self.heard.notify(line);
                 }
                 None
             }
@@ -276,8 +276,8 @@ impl Client {
     }
 
     fn tell_worker(&self, state: ClientState) {
-        if let Some(told) = self.host.told.get() {
-            (told.0)(self.id, state);
+        if let Some(listener) = self.host.client_listener.get() {
+            (listener.0)(self.id, state);
         }
     }
 
@@ -346,13 +346,14 @@ impl Client {
     /// Emits `connect`: the other side is there again.
     fn tell_connected(&self, credential: &Credential) {
         let credential = serde_json::json!([credential]);
-        self.heard.tell(format!("connect {credential}").as_bytes());
+        self.heard
+            .notify(format!("connect {credential}").as_bytes());
     }
 
     /// Emits `disconnect`: the other side has gone, or has lost its state for this connection.
     fn tell_disconnected(&self, why: &str) {
         let reason = serde_json::json!([why]);
-        self.heard.tell(format!("disconnect {reason}").as_bytes());
+        self.heard.notify(format!("disconnect {reason}").as_bytes());
     }
 
     /// Notes that the connection is lost.

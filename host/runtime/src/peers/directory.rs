@@ -306,11 +306,15 @@ mod tests {
         let mut lines = Vec::new();
         event_queue.take_into(&mut lines);
         let lines = String::from_utf8(lines).unwrap();
-        let told: Vec<_> = lines
+        let changes: Vec<_> = lines
             .lines()
             .map(|line| line.split(' ').next().unwrap())
             .collect();
-        assert_eq!(told, ["appeared", "changed", "appeared", "gone"], "{lines}");
+        assert_eq!(
+            changes,
+            ["appeared", "changed", "appeared", "gone"],
+            "{lines}"
+        );
     }
 
     /// A credential source that counts its calls.

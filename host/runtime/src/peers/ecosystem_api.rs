@@ -347,9 +347,9 @@ impl PeerAccess for EcosystemApi {
         self.client(guest).is_some_and(|client| client.emit(line))
     }
 
-    fn tell_of_clients(&self, told: ClientListener) {
+    fn tell_of_clients(&self, listener: ClientListener) {
         // Set once, before the daemon's code begins.
-        let _ = self.host.told.set(told);
+        let _ = self.host.client_listener.set(listener);
     }
 
     fn is_open(&self, guest: u64) -> bool {
@@ -403,7 +403,7 @@ mod tests {
             directory: Arc::default(),
             limits: Config::default().limits(),
             runtime: tokio::runtime::Handle::current(),
-            told: OnceLock::new(),
+            client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
         };
         EcosystemApi::new(host, Arc::default())
@@ -446,13 +446,13 @@ mod tests {
         let ecosystem_api = ecosystem_api();
         let guest = ecosystem_api.guests.enter();
         listen(&ecosystem_api, 1, guest.id());
-        guest.heard.tell(&vec![
+        guest.heard.notify(&vec![
             b'x';
             crate::connection::event_queue::EVENT_QUEUE_BYTES_MAX
                 + 1
         ]);
-        let told = next(&ecosystem_api, 1).await;
-        assert_eq!(told.bytes, SLOW.as_bytes());
+        let refusal = next(&ecosystem_api, 1).await;
+        assert_eq!(refusal.bytes, SLOW.as_bytes());
         assert_eq!(next(&ecosystem_api, 1).await.status, status::GONE);
     }
 

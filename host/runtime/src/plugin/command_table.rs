@@ -25,6 +25,15 @@ pub enum CommandEntry {
     Host(HostCommand),
 }
 
+/// A command of a daemon, as [`CommandEntry::Own`] has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnCommand {
+    /// The index into the manifest's commands.
+    pub index: u32,
+    /// The place where it may run.
+    pub runs: RunsOn,
+}
+
 /// The place where a command may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunsOn {

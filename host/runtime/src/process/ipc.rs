@@ -213,20 +213,22 @@ fn put(out: &mut Vec<u8>, kind: FrameKind, id: u64, parts: &[&[u8]]) {
     }
 }
 
+/// A reply to a command of a batch.
+struct BatchReply<'a> {
+    batch: u64,
+    status: u32,
+    bytes: &'a [u8],
+}
+
 /// Appends a reply of a batch to the frame that starts at `open`, or to a new frame. Returns the start of the frame if it
 /// takes more replies.
-fn put_entry(
-    out: &mut Vec<u8>,
-    open: Option<usize>,
-    batch: u64,
-    (status, bytes): (u32, &[u8]),
-) -> Option<usize> {
+fn append_reply(out: &mut Vec<u8>, open: Option<usize>, reply: &BatchReply<'_>) -> Option<usize> {
     let start = open.unwrap_or_else(|| {
         let start = out.len();
-        put(out, FrameKind::Replies, batch, &[]);
+        put(out, FrameKind::Replies, reply.batch, &[]);
         start
     });
-    batch::put_entry(out, status, bytes);
+    batch::put_entry(out, reply.status, reply.bytes);
     let length = out.len() - start - LENGTH_BYTES;
     // One reply is bounded by the sink's limit.
     let length_bytes = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
@@ -283,16 +285,21 @@ impl FrameOutbox {
 
     /// Queues the next reply of a batch, in one frame with those before it if possible.
     pub(crate) fn put_reply(&mut self, batch: u64, status: u32, bytes: &[u8]) {
+        let reply = BatchReply {
+            batch,
+            status,
+            bytes,
+        };
         // The replies of a batch keep their order: this one follows a large one of the batch that is not sent yet.
         if let Some(large) = self.large.iter_mut().rfind(|large| large.id == batch) {
             let before = large.last.len();
-            large.open = put_entry(&mut large.last, large.open, batch, (status, bytes));
+            large.open = append_reply(&mut large.last, large.open, &reply);
             self.large_bytes += large.last.len() - before;
             return;
         }
         let open = self.open.filter(|open| open.batch == batch);
         let open = open.map(|open| open.start);
-        let open = put_entry(&mut self.bytes, open, batch, (status, bytes));
+        let open = append_reply(&mut self.bytes, open, &reply);
         self.open = open.map(|start| OpenReplies { start, batch });
     }
 

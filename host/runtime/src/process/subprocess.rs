@@ -44,6 +44,7 @@ use dae_store::lock::lock;
 use dae_store::manifest::Manifest;
 use dae_store::settings::Settings;
 
+use batch::NewBatch;
 pub use batch::{BatchCall, BatchEnd};
 pub use group::GroupRecords;
 pub use limits::{CallStart, OverdueAction};
@@ -430,8 +431,13 @@ impl Link {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let sender = batch.guest.to_le_bytes();
         outgoing.put(FrameKind::Batch, id, &[&sender, batch.entries]);
-        let of = (id, batch.guest, Some(self));
-        Ok(calls.batches.add(of, batch.count, guest))
+        let batch = NewBatch {
+            id,
+            guest: batch.guest,
+            link: Some(self),
+            count: batch.count,
+        };
+        Ok(calls.batches.add(batch, guest))
     }
 
     /// Returns the queue for commands, or the reason why it takes none.

@@ -18,7 +18,7 @@ use dae_store::tasks;
 const BACKLOG: u32 = 1024;
 /// The pause after a failed accept, which fails when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The longest wait for a silent guest to end before the new one is turned away. A silent guest has no replies to wait
+/// The longest wait for a silent guest to end before the new one is refused. A silent guest has no replies to wait
 /// for, so it ends as soon as its task runs.
 const REPLACED_WITHIN: Duration = Duration::from_secs(2);
 /// The interval for checking whether the silent guest has ended.
@@ -84,7 +84,7 @@ async fn accept(listener: Arc<TcpListener>, gate: Arc<Gate>) {
                     Ok(entered) => {
                         tokio::spawn(guest::serve(stream, Arc::clone(&gate), entered));
                     }
-                    Err(text) => guest::turn_away(&stream, &text),
+                    Err(text) => guest::reject(&stream, &text),
                 }
             }
             Err(error) if fd_limits::grow_after(&error) => {}
@@ -118,7 +118,7 @@ async fn let_in(stream: &mut TcpStream, gate: &Gate) -> Result<AdmittedGuest, St
     })
 }
 
-/// Makes room for a new guest by closing one that has sent nothing: silent connections must not keep active ones out.
+/// Closes a guest that has sent nothing in favour of a new one: silent connections must not keep active ones out.
 /// Waits until the silent guest has gone, and so do the connections behind: the daemon never exceeds its share.
 async fn replace_silent(
     stream: &mut TcpStream,

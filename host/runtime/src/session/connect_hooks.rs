@@ -29,11 +29,10 @@ pub fn due(lease: &Arc<Lease>, guest: &Arc<GuestHandle>, limit: Duration) -> Opt
     let (lease, guest) = (Arc::clone(lease), Arc::clone(guest));
     Some(Box::pin(async move {
         let coming = lease.instance.guest_came(guest.id());
-        let of = ("on(connect)", CancelPolicy::Cancelled);
-        let given_up = lease.given_up(of, limit, StartProgress::Begun);
+        let given_up = lease.given_up(limit, StartProgress::Begun);
         let ended = tokio::select! {
             ended = coming => ended,
-            given_up = given_up => given_up,
+            why = given_up => why.completion("on(connect)", CancelPolicy::Cancelled),
         };
         guest.set_known_to(lease.instance.number());
         lease.instance.tell_of("on(connect)", &ended);

@@ -171,19 +171,19 @@ impl ControlAddress {
 async fn attend(place: Arc<ControlAddress>, gate: Arc<Gate>) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
+    let mut logged = None;
     let knocks = RateLimit::new(1, KNOCKS_LOGGED_EVERY);
     loop {
         tokio::select! {
             accepted = place.accept() => take(accepted, &gate, &knocks).await,
             _ = looks.tick() => match place.mend() {
-                Ok(()) => told = None,
+                Ok(()) => logged = None,
                 Err(error) => {
                     let text = format!("{error:#}");
                     // Log each error once, and not every two seconds.
-                    if told.as_ref() != Some(&text) {
+                    if logged.as_ref() != Some(&text) {
                         tracing::error!("{text}");
-                        told = Some(text);
+                        logged = Some(text);
                     }
                 }
             },
@@ -204,7 +204,7 @@ async fn take(accepted: io::Result<UnixStream>, gate: &Arc<Gate>, knocks: &RateL
                     };
                     tokio::spawn(serve(stream, Arc::clone(gate), entered));
                 }
-                Err(text) => guest::turn_away(&stream, &text),
+                Err(text) => guest::reject(&stream, &text),
             }
         }
         Ok(_) => {
@@ -221,7 +221,7 @@ async fn take(accepted: io::Result<UnixStream>, gate: &Arc<Gate>, knocks: &RateL
     }
 }
 
-/// Admits a client. If there are too many, one that has sent nothing makes room: a client normally sends its request at
+/// Admits a client. If there are too many, one that has sent nothing is closed: a client normally sends its request at
 /// once, and a silent one must not keep the owner out.
 fn let_in(gate: &Gate) -> Result<Arc<GuestHandle>, String> {
     let max = fd_limits::control_clients_max();

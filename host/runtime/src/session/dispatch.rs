@@ -1,8 +1,12 @@
 //! Dispatch: runs one command, from its name and arguments to its end, on the instance behind a gate.
 //!
-//! A connection's task answers whole batches and keeps their order (`guest`). This module does the same for a single
-//! command without a connection, from one daemon of this host to another. It also holds the code that both share. The
-//! limits, counts and error texts are the same.
+//! Guests with a socket and local clients are two front ends of this code. Both ask for an instance in the same way
+//! ([`crate::session::admission`]). Both start commands by the same table, run those that end later as a
+//! [`run::CommandRun`], and have the same limits, counts and error texts. Each front end adds the form of its replies:
+//! a guest gets lines in the order of its lines ([`crate::session::guest`]), a local client gets a value for each call
+//! ([`at_once`], [`call`]).
+
+pub(crate) mod run;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,103 +19,52 @@ use crate::connection::event_handlers::is_ours;
 use crate::connection::guest_handle::GuestHandle;
 use crate::connection::pending_calls::{CallError, CallReply, as_array};
 use crate::instance::reply;
-use crate::plugin::command_table::{CommandEntry, CommandTable, HostCommand, RunsOn};
+use crate::plugin::command_table::{CommandEntry, CommandTable, HostCommand, OwnCommand, RunsOn};
 use crate::plugin::completion::Call;
-use crate::session::connect_hooks;
 use crate::session::gate::{Gate, GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
+use run::{CommandRun, RunOf};
+
+/// The most commands of one guest that run or wait for their reply. Bounds the memory that a flood of slow commands
+/// holds. Further commands of a socket stay there; further calls of a local client are refused.
+pub(crate) const IN_FLIGHT_MAX: usize = 1024;
 
 /// A command on its way to a gate, from a guest that has no connection.
 #[derive(Debug, Clone)]
 pub(crate) struct DispatchedCommand {
+    /// The guest that it comes from.
+    pub guest: u64,
     /// The command.
     pub name: String,
     /// The arguments (JSON).
     pub arguments: String,
 }
 
-/// Returns the reply, if the gate is open and the command answers on the spot.
+impl DispatchedCommand {
+    fn call(&self, index: u32) -> Call<'_> {
+        Call {
+            index,
+            guest: self.guest,
+            arguments: &self.arguments,
+        }
+    }
+}
+
+/// Returns the reply, if the guest is admitted and the command answers on the spot.
 pub(crate) fn at_once(
     gate: &Gate,
     guest: &GuestHandle,
     (name, arguments): (&str, &str),
 ) -> Option<CallReply> {
     let phase = gate.phase();
-    let GatePhase::Open(lease) = &**phase else {
-        return None;
-    };
-    if connect_hooks::is_due(lease, guest) {
-        return None;
-    }
-    let Some(CommandEntry::Own {
-        index,
-        runs: RunsOn::Here,
-    }) = lease.instance.commands.find(name)
-    else {
-        return None;
-    };
-    let began = Instant::now();
+    let lease = phase.admits(guest)?;
+    let (index, _) = lease.instance.commands.known(name)?.here()?;
     let call = Call {
         index,
         guest: guest.id(),
         arguments,
     };
-    let mut bytes = vec![b'['];
-    let status = lease.instance.answer_here(call, &mut bytes);
-    let (reply, tally) = reply_of(status, bytes);
-    gate.count(lease.instance.number(), tally, began.elapsed());
-    Some(reply)
-}
-
-/// Waits for an instance, and until its connect hook has run for this guest.
-pub(crate) async fn admitted(
-    gate: &Gate,
-    guest: &Arc<GuestHandle>,
-) -> Result<Arc<Lease>, CallError> {
-    if let GatePhase::Open(lease) = &**gate.phase()
-        && !connect_hooks::is_due(lease, guest)
-    {
-        return Ok(Arc::clone(lease));
-    }
-    let began = Instant::now();
-    loop {
-        // Subscribe before looking at the phase, so that no change in between is missed.
-        let changed = gate.changed();
-        let patience = match &**gate.phase() {
-            GatePhase::Open(lease) => Ok(Arc::clone(lease)),
-            GatePhase::Shut(reason) => {
-                return Err(CallError::new(ErrorCode::Unavailable, reason.clone()));
-            }
-            GatePhase::Waiting => Err(Some(
-                gate.limits.instance_wait.saturating_sub(began.elapsed()),
-            )),
-            // No limit here: each step of a change has its own.
-            GatePhase::Changing => Err(None),
-        };
-        match patience {
-            Ok(lease) => {
-                if let Some(greeting) = connect_hooks::due(&lease, guest, gate.limits.command) {
-                    greeting.await;
-                }
-                return Ok(lease);
-            }
-            Err(None) => changed.await,
-            Err(Some(left)) => {
-                if tokio::time::timeout(left, changed).await.is_err() {
-                    return Err(CallError::new(ErrorCode::Unavailable, no_instance(gate)));
-                }
-            }
-        }
-    }
-}
-
-/// Returns the error text for a command that waited too long for an instance.
-pub(crate) fn no_instance(gate: &Gate) -> String {
-    let waited = gate.limits.instance_wait;
-    format!(
-        "no instance of {} answered within {waited:?}; ask Dae for its state",
-        gate.name
-    )
+    Some(answer_here(lease, gate, call))
 }
 
 /// Returns the error text for a command that had not begun when its connection was closed.
@@ -122,28 +75,24 @@ pub(crate) fn closing(gate: &Gate) -> String {
     }
 }
 
-/// Runs a command to its end.
-pub(crate) async fn run(
+/// Runs a command of a local client to its end. `entry` is the command behind its name.
+pub(crate) async fn call(
     lease: Arc<Lease>,
-    gate: Arc<Gate>,
-    guest: Arc<GuestHandle>,
+    gate: &Gate,
+    entry: Option<CommandEntry>,
     sent: DispatchedCommand,
 ) -> CallReply {
-    match lease.instance.commands.find(&sent.name) {
+    match entry {
+        Some(CommandEntry::Own {
+            index,
+            runs: RunsOn::Here,
+        }) => answer_here(&lease, gate, sent.call(index)),
         Some(CommandEntry::Own { index, runs }) => {
-            let began = Instant::now();
-            let call = Call {
-                index,
-                guest: guest.id(),
-                arguments: &sent.arguments,
-            };
-            let (reply, tally) = run_own(&lease, &gate, &sent.name, (runs, call)).await;
-            gate.count(lease.instance.number(), tally, began.elapsed());
-            reply
+            answer_later(lease, gate, OwnCommand { index, runs }, sent).await
         }
         Some(CommandEntry::Host(command)) => {
             let mut bytes = vec![b'['];
-            host_body(command, &lease, &gate, &mut bytes);
+            host_body(command, &lease, gate, &mut bytes);
             bytes.push(b']');
             Ok(bytes)
         }
@@ -154,60 +103,68 @@ pub(crate) async fn run(
     }
 }
 
-async fn run_own(
-    lease: &Lease,
+/// Runs a command that answers on the spot, and counts it.
+fn answer_here(lease: &Lease, gate: &Gate, call: Call<'_>) -> CallReply {
+    let began = Instant::now();
+    let mut bytes = vec![b'['];
+    let status = lease.instance.answer_here(call, &mut bytes);
+    let (reply, tally) = reply_of(status, bytes);
+    gate.count(lease.instance.number(), tally, began.elapsed());
+    reply
+}
+
+/// Runs a command that ends later, and counts it.
+async fn answer_later(
+    lease: Arc<Lease>,
     gate: &Gate,
-    name: &str,
-    (runs, call): (RunsOn, Call<'_>),
-) -> (CallReply, BatchCounts) {
-    let instance = &lease.instance;
-    if runs == RunsOn::Here {
-        let mut bytes = vec![b'['];
-        let status = instance.answer_here(call, &mut bytes);
-        return reply_of(status, bytes);
-    }
-    let pending = instance.answer_later(runs, call, None);
-    instance.flush();
-    let start = pending.start();
-    let of = (name, instance.fate(call.index));
-    let ended = tokio::select! {
-        // Polled first: a withdrawn command ends there, with the reason.
-        biased;
-        ended = pending => ended,
-        given_up = lease.given_up(of, gate.limits.command, start) => given_up,
+    command: OwnCommand,
+    sent: DispatchedCommand,
+) -> CallReply {
+    let began = Instant::now();
+    let OwnCommand { index, runs } = command;
+    let pending = lease.instance.answer_later(runs, sent.call(index), None);
+    lease.instance.flush();
+    let of = RunOf {
+        name: sent.name.into_boxed_str(),
+        index,
+        began,
+        limit: gate.limits.command,
     };
+    let mut run = CommandRun::new(of, pending, lease, None);
+    let ended = (&mut run).await;
+    let (status, bytes) = (ended.completion.status, ended.completion.bytes);
+    let instance = &run.lease().instance;
     // The caller has the reply now, so it counts as read.
-    if let Some(mut unread) = instance.unread(call.guest, None) {
-        unread.add(ended.bytes.len());
+    if let Some(mut unread) = instance.unread(sent.guest, None) {
+        unread.add(bytes.len());
     }
-    reply_of(ended.status, [b"[", &ended.bytes[..]].concat())
+    let (reply, tally) = reply_of(status, [b"[", &bytes[..]].concat());
+    gate.count(instance.number(), tally, ended.took);
+    reply
 }
 
 /// Returns a command's reply and its counts. `bytes` is `[` and the command's result or error text.
 fn reply_of(status: u32, mut bytes: Vec<u8>) -> (CallReply, BatchCounts) {
-    let mut tally = BatchCounts {
-        calls: 1,
-        ..BatchCounts::default()
-    };
-    match status {
+    let mut tally = BatchCounts::default();
+    reply::count_ended(&mut tally, status);
+    let reply = match status {
         status::DONE => {
             bytes.push(b']');
-            (Ok(bytes), tally)
+            Ok(bytes)
         }
-        status::NOTHING => (Ok(b"[]".to_vec()), tally),
+        status::NOTHING => Ok(b"[]".to_vec()),
         status => {
-            tally.errors = 1;
-            tally.panics = u64::from(status == status::CRASHED);
             let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
-            (Err(CallError::new(reply::code_of(status), text)), tally)
+            Err(CallError::new(reply::code_of(status), text))
         }
-    }
+    };
+    (reply, tally)
 }
 
 /// Passes a line that is no command to the daemon's event handlers for this guest. Returns false if there are none.
-pub(crate) fn tell_event(guest: &GuestHandle, name: &str, arguments: &str) -> bool {
+pub(crate) fn notify_handlers(guest: &GuestHandle, name: &str, arguments: &str) -> bool {
     let line = || [name.as_bytes(), b" ", &as_array(arguments)].concat();
-    guest.heard.is_of_use() && !is_ours(name) && guest.heard.tell(&line())
+    guest.heard.is_of_use() && !is_ours(name) && guest.heard.notify(&line())
 }
 
 /// Returns the error text for a name that is no command.
@@ -232,5 +189,49 @@ pub(crate) fn host_body(command: HostCommand, lease: &Lease, gate: &Gate, out: &
         HostCommand::Stats => {
             out.extend_from_slice(gate.stats.report().to_string().as_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dae_store::manifest::Manifest;
+
+    use super::*;
+    use crate::plugin::completion::Completion;
+    use crate::session::test_daemon::{TestDaemon, command, gate_of};
+
+    fn sent(name: &str) -> DispatchedCommand {
+        DispatchedCommand {
+            guest: 1,
+            name: name.to_owned(),
+            arguments: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_command_has_its_reply_or_its_error() {
+        let (daemon, end) = TestDaemon::that_waits();
+        let manifest = Manifest {
+            commands: vec![command("slow")],
+            ..Manifest::default()
+        };
+        let (gate, _lease_return) = gate_of(daemon, manifest);
+        let guest = gate.guests.enter();
+        let run = async |name: &str| {
+            let lease = gate.phase().admits(&guest).cloned().expect("open");
+            let entry = lease.instance.commands.find(name);
+            call(lease, &gate, entry, sent(name)).await
+        };
+        assert!(at_once(&gate, &guest, ("slow", "")).is_none(), "later");
+        let done = Completion {
+            status: status::DONE,
+            bytes: b"3".to_vec(),
+        };
+        end.send(done).expect("nobody else takes it");
+        assert_eq!(run("slow").await.unwrap(), b"[3]");
+        assert_eq!(run("options").await.unwrap()[..2], *b"[{");
+        let refusal = run("slaw").await.unwrap_err();
+        assert_eq!(refusal.code, "unknown-command");
+        assert!(refusal.message.contains("did you mean slow?"));
     }
 }

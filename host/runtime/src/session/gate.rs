@@ -40,6 +40,14 @@ pub enum GatePhase {
     Shut(String),
 }
 
+impl GatePhase {
+    /// Returns whether an instance is expected and lines wait for it.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self, GatePhase::Waiting | GatePhase::Changing)
+    }
+}
+
 /// The right to run an instance's code. The supervisor is notified when the last one is given back.
 #[derive(Debug)]
 pub struct Lease {
@@ -54,13 +62,11 @@ pub struct Lease {
 impl Lease {
     /// Ends when a command must be given up: it has run past its limit, or its instance is to go. The limit counts from
     /// the command's start; zero means none. A command that has not begun by then never does.
-    pub fn given_up(
+    pub(crate) fn given_up(
         &self,
-        (name, fate): (&str, CancelPolicy),
         limit: Duration,
         start: StartProgress,
-    ) -> impl Future<Output = Completion> + Send + use<> {
-        let name = name.to_owned();
+    ) -> impl Future<Output = GiveUp> + Send + use<> {
         let revoked = self.revoked.clone();
         async move {
             let past_limit = async {
@@ -70,14 +76,37 @@ impl Lease {
                 }
             };
             tokio::select! {
-                () = past_limit => too_long(&name, limit, fate),
+                () = past_limit => GiveUp::TooLong(limit),
                 () = revoked.cancelled() => match start.withdraw() {
-                    WithdrawResult::Begun => let_go(&name, fate),
-                    WithdrawResult::NotBegun => never_runs(&name),
+                    WithdrawResult::Begun => GiveUp::Revoked,
+                    WithdrawResult::NotBegun => GiveUp::NeverBegun,
                     // The command's own end reports this.
-                    WithdrawResult::Told => std::future::pending().await,
+                    WithdrawResult::Answered => std::future::pending().await,
                 },
             }
+        }
+    }
+}
+
+/// The reason why a command is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GiveUp {
+    /// It has run past its limit.
+    TooLong(Duration),
+    /// It had begun when its instance had to go.
+    Revoked,
+    /// It had not begun when its instance had to go.
+    NeverBegun,
+}
+
+impl GiveUp {
+    /// Returns the end of the command with that name.
+    #[cold]
+    pub(crate) fn completion(self, name: &str, fate: CancelPolicy) -> Completion {
+        match self {
+            GiveUp::TooLong(limit) => too_long(name, limit, fate),
+            GiveUp::Revoked => let_go(name, fate),
+            GiveUp::NeverBegun => never_runs(name),
         }
     }
 }
@@ -145,7 +174,7 @@ pub struct Gate {
     /// The limit on log lines about connections of other protocols, which any local process can open.
     pub(crate) other_protocols: RateLimit,
     /// The reply budget of the daemon.
-    pub(crate) room: Arc<ReplyBudget>,
+    pub(crate) budget: Arc<ReplyBudget>,
     phase: ArcSwap<GatePhase>,
     changed: watch::Sender<()>,
     /// A flag for a current streak of panics. Every batch reads it, and it is nearly always false.
@@ -178,7 +207,7 @@ impl Gate {
             stats: Counters::default(),
             limits,
             other_protocols: RateLimit::new(OTHER_PROTOCOLS_LOGGED, Duration::from_secs(60)),
-            room: Arc::default(),
+            budget: Arc::default(),
             phase: ArcSwap::from_pointee(GatePhase::Waiting),
             changed: watch::Sender::new(()),
             ends: AtomicU64::new(0),
@@ -262,7 +291,7 @@ impl Gate {
 
     /// Opens the gate to `instance`.
     pub fn open(&self, instance: Arc<Instance>) -> LeaseReturn {
-        self.room.begin_anew();
+        self.budget.begin_anew();
         let (sender, given_back) = oneshot::channel();
         let revoke = CancellationToken::new();
         let lease = Lease {
@@ -334,36 +363,9 @@ mod tests {
     use std::task::{Context, Poll, Wake, Waker};
 
     use super::*;
-    use crate::instance::{AnswerFuture, BuiltIn};
-    use crate::plugin::identity::Identity;
+    use crate::session::test_daemon::{TestDaemon, instance};
     use dae_store::config::Config;
     use dae_store::manifest::Manifest;
-    use dae_store::report::Mode;
-
-    #[derive(Debug)]
-    struct Nothing;
-
-    impl BuiltIn for Nothing {
-        fn answer(&self, _: u32, _: Vec<u8>, _: u64) -> AnswerFuture {
-            unreachable!("nobody asks it")
-        }
-    }
-
-    fn instance() -> Arc<Instance> {
-        let identity = Identity {
-            name: "A".to_owned(),
-            plugin: "A".to_owned(),
-            version: String::new(),
-            mode: Mode::InProcess,
-            pid: 0,
-            port: 0,
-            generation: 1,
-            attempt: 1,
-            since: std::time::Instant::now(),
-        };
-        let code = Arc::new(Nothing);
-        Arc::new(Instance::built_in(identity, Manifest::default(), code))
-    }
 
     /// A waker that counts the owners of the instance when the supervisor is notified that the lease was given back.
     struct Owners {
@@ -382,7 +384,7 @@ mod tests {
     fn a_lease_that_is_given_back_owns_its_instance_no_more() {
         let gate = Gate::new("A", Config::default().limits());
         let owners = Arc::new(Owners {
-            instance: instance(),
+            instance: instance(TestDaemon::that_waits().0, Manifest::default()),
             then: AtomicUsize::new(0),
         });
         let mut leased = gate.open(Arc::clone(&owners.instance));

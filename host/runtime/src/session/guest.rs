@@ -21,8 +21,10 @@ mod batches;
 mod buffers;
 mod gate;
 mod hand_off;
+mod input;
 mod limits;
 mod lines;
+mod output;
 mod running;
 mod sent_batch;
 mod stream;
@@ -32,31 +34,28 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use dae_common_tcp::{ErrorCode, Inbox, write_error};
+use dae_common_tcp::{ErrorCode, write_error};
 use tokio::time::Sleep;
 
 use crate::connection::guest_handle::GuestHandle;
-use crate::connection::reply_budget::GUEST_BYTES_MAX;
+use crate::connection::reply_budget;
 use crate::hand_off::HandOffThreshold;
-use crate::session::connect_hooks::{self, ConnectHook};
+use crate::session::connect_hooks;
+use crate::session::dispatch::IN_FLIGHT_MAX;
 use crate::session::gate::{Gate, GatePhase};
 use crate::threads::fd_limits::CountedConnection;
 use answers::ReplyQueue;
 use dae_store::tasks;
+use gate::GateWait;
 use hand_off::HandOffTask;
-use limits::{LimitPassed, Timers};
+use input::Input;
+use limits::{LimitPassed, LimitedWaits, Timers};
+use output::{OUTBOX_BYTES_MAX, Output};
 
 pub use stream::Stream;
 
-/// The most reply bytes that wait for a guest before reading from it stops (Common TCP, hostile input).
-const OUTBOX_BYTES_MAX: usize = GUEST_BYTES_MAX;
-/// The most commands of one guest that run or wait for their reply. Bounds the memory that a flood of slow commands
-/// holds; further commands stay in the socket.
-const IN_FLIGHT_MAX: usize = 1024;
 /// A placeholder for a command that is not known yet.
 const ANY: u32 = u32::MAX;
-/// The size of one read (bytes): as much as a socket's buffer usually holds.
-const READ_BYTES: usize = 16 << 10;
 
 /// A guest that was admitted.
 pub(crate) struct AdmittedGuest {
@@ -83,13 +82,14 @@ pub(crate) fn serve<S: Stream>(
 }
 
 /// Sends a guest the reason for refusing it. The caller closes the connection.
-pub fn turn_away(stream: &impl Stream, text: &str) {
+pub fn reject(stream: &impl Stream, text: &str) {
     let mut out = Vec::new();
     write_error(&mut out, "", None, ErrorCode::TooManyGuests, text);
     // A fresh socket takes so few bytes at once; one that doesn't is closed without a message.
     let _ = stream.try_write(&out);
 }
 
+/// A guest's connection, and its state: the input and output sides, the replies that it is owed, and its waits.
 struct Guest<S> {
     /// `None` while the guest is handed off.
     stream: Option<S>,
@@ -102,23 +102,11 @@ struct Guest<S> {
     rest: Option<Pin<Box<Sleep>>>,
     gate: Arc<Gate>,
     guest_handle: Arc<GuestHandle>,
-    inbox: Inbox,
-    outbox: Vec<u8>,
-    /// The bytes of the outbox that have been written.
-    sent: usize,
+    input: Input,
+    output: Output,
     answers: ReplyQueue,
-    /// Ends when the gate has changed; set while lines wait at the gate.
-    gate_change: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// The connect hook for this guest, while it runs.
-    greeting: Option<ConnectHook>,
+    gate_wait: GateWait,
     timers: Timers,
-    has_spoken: bool,
-    /// A command that waits for reply budget: its index and its line.
-    deferred: Option<(u32, Vec<u8>)>,
-    /// True while the reply budget counts bytes that wait for this guest.
-    is_counted: bool,
-    has_ended: bool,
-    is_closing: bool,
 }
 
 /// The result of taking lines from the inbox.
@@ -134,30 +122,23 @@ impl<S: Stream> Guest<S> {
         Guest {
             guest_handle: entered.guest_handle,
             _counted: entered.counted,
-            inbox: Inbox::new(gate.limits.line_bytes_max),
+            input: Input::new(gate.limits.line_bytes_max),
             stream: Some(stream),
             handed_off: None,
             hand_off_after: HandOffThreshold::default(),
             rest: None,
             gate,
-            outbox: Vec::new(),
-            sent: 0,
+            output: Output::default(),
             answers: ReplyQueue::default(),
-            gate_change: None,
-            greeting: None,
+            gate_wait: GateWait::default(),
             timers: Timers::default(),
-            has_spoken: false,
-            deferred: None,
-            is_counted: false,
-            has_ended: false,
-            is_closing: false,
         }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        buffers::hand_off(&mut self.inbox, &mut self.outbox);
+        buffers::hand_off(&mut self.input.inbox, &mut self.output.outbox);
         let polled = self.poll_with_buffers(context);
-        buffers::reclaim(&mut self.inbox, &mut self.outbox);
+        buffers::reclaim(&mut self.input.inbox, &mut self.output.outbox);
         polled
     }
 
@@ -174,11 +155,11 @@ impl<S: Stream> Guest<S> {
             }
             let taken = self.answer_all(context);
             self.take_pushed();
-            let was_full = !self.has_room();
+            let was_full = !self.has_space();
             if self.flush(context).is_err() {
                 return Poll::Ready(());
             }
-            if was_full && self.has_room() {
+            if was_full && self.has_space() {
                 // Lines and events that found the outbox full are taken now: nothing else would wake this task.
                 continue;
             }
@@ -196,7 +177,8 @@ impl<S: Stream> Guest<S> {
                 Poll::Ready(false) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
-            match self.poll_limits(&taken, context) {
+            let waits = self.limited_waits(&taken);
+            match self.timers.poll(waits, &self.gate.limits, context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(LimitPassed::Instance) => self.give_up_waiting(),
                 Poll::Ready(LimitPassed::Unread) => {
@@ -213,118 +195,116 @@ impl<S: Stream> Guest<S> {
 
     /// Returns true if there is more to do at once, and false if the guest has gone.
     fn poll_more(&mut self, taken: &InboxLook, context: &mut Context<'_>) -> Poll<bool> {
-        let is_deferred = matches!(taken, InboxLook::Some) && self.deferred.is_some();
-        if self.gate.room.is_tight() || is_deferred {
+        let is_deferred = matches!(taken, InboxLook::Some) && self.input.deferred.is_some();
+        if self.gate.budget.is_tight() || is_deferred {
             // Register before the check, so that budget released in between isn't missed.
-            self.gate.room.want(context);
+            self.gate.budget.want(context);
         }
-        let is_open = matches!(taken, InboxLook::All) && self.has_room() && !self.is_deaf();
+        let is_open = matches!(taken, InboxLook::All) && self.has_space() && !self.is_deaf();
         if is_open && self.poll_rest(context).is_ready() {
             return self.read(context);
         }
-        let waits = self.gate_change.is_some() || self.greeting.is_some();
         match taken {
-            InboxLook::Some if !waits && self.has_room() && !self.is_held_up() => Poll::Ready(true),
+            InboxLook::Some
+                if !self.gate_wait.is_on() && self.has_space() && !self.is_held_up() =>
+            {
+                Poll::Ready(true)
+            }
             _ => Poll::Pending,
         }
     }
 
     /// Returns whether no reply is owed and no input waits for an answer.
     fn is_idle(&self) -> bool {
-        let has_nothing =
-            self.inbox.buffered() == 0 && self.outbox.is_empty() && self.deferred.is_none();
-        let waits_for_nothing = self.gate_change.is_none() && self.greeting.is_none();
-        has_nothing && waits_for_nothing && self.answers.in_flight() == 0 && !self.is_deaf()
+        let has_nothing = self.input.is_empty() && self.output.outbox.is_empty();
+        let waits_for_nothing = !self.gate_wait.is_on() && self.answers.in_flight() == 0;
+        has_nothing && waits_for_nothing && !self.is_deaf()
     }
 
     fn is_deaf(&self) -> bool {
-        self.has_ended || self.is_closing
+        self.input.is_deaf()
     }
 
     #[inline]
-    fn has_room(&self) -> bool {
-        self.outbox.len() - self.sent < OUTBOX_BYTES_MAX
+    fn has_space(&self) -> bool {
+        self.output.has_space()
             && self.answers.in_flight() < IN_FLIGHT_MAX
             && self.answers.arguments() < OUTBOX_BYTES_MAX
-            && (!self.gate.room.is_tight() || self.may_begin())
+            && (!self.gate.budget.is_tight() || self.may_begin())
     }
 
     /// Returns whether the daemon's reply budget allows the guest's next command.
     #[cold]
     fn may_begin(&self) -> bool {
-        let command = self.deferred.as_ref().map_or(ANY, |(command, _)| *command);
-        self.gate.room.may_begin(self.guest_handle.id(), command)
+        let deferred = self.input.deferred.as_ref();
+        let command = deferred.map_or(ANY, |deferred| deferred.index);
+        self.gate.budget.may_begin(self.guest_handle.id(), command)
     }
 
     /// Returns whether the deferred command, if there is one, must still wait for a reservation.
     #[inline]
     fn is_held_up(&self) -> bool {
-        let deferred = self.deferred.as_ref();
-        deferred.is_some_and(|(command, _)| self.gate.room.is_reserved(*command))
+        let deferred = self.input.deferred.as_ref();
+        deferred.is_some_and(|deferred| self.gate.budget.is_reserved(deferred.index))
     }
 
     /// Reports the bytes that wait for this guest to the daemon's reply budget.
     fn count_unread(&mut self) {
-        let waits = self.outbox.len() - self.sent + self.answers.held();
-        if waits != 0 || self.is_counted {
-            self.is_counted = waits != 0;
-            self.gate.room.set(self.guest_handle.id(), waits);
-            self.guest_handle.count_unread(waits);
-        }
+        self.output
+            .count(self.answers.held(), &self.gate.budget, &self.guest_handle);
         // While the guest has something to read, the reply that the held ones wait for can wait, too. The held ones
         // are counted by now: they may be what makes the budget tight.
-        let is_all_sent = self.sent == self.outbox.len();
+        let is_all_sent = self.output.is_written();
         if is_all_sent {
             self.answers.is_written();
         }
-        if is_all_sent && self.answers.held() > 0 && self.gate.room.is_tight() {
+        if is_all_sent && self.answers.held() > 0 && self.gate.budget.is_tight() {
             self.answers.go_on();
         }
     }
 
     /// Returns whether nothing is owed and no more input is expected.
     fn is_done(&self, taken: &InboxLook) -> bool {
-        let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
-        let owes_nothing = is_answered && self.sent == self.outbox.len();
-        let expects_nothing =
-            self.is_closing || (self.has_ended && matches!(taken, InboxLook::All));
-        owes_nothing && expects_nothing
+        let owes_nothing = self.answers.in_flight() == 0 && self.output.is_written();
+        owes_nothing && self.input.is_over(matches!(taken, InboxLook::All))
+    }
+
+    /// Returns the waits with a limit that are under way.
+    fn limited_waits(&self, taken: &InboxLook) -> LimitedWaits {
+        let has_all = matches!(taken, InboxLook::All);
+        LimitedWaits {
+            // Half a line behind waiting lines is younger than they are, and is not read further.
+            half_line: has_all && self.input.inbox.is_mid_line() && !self.is_deaf(),
+            instance: !has_all && self.gate_wait.is_limited(&self.gate),
+            // The daemon's other large replies wait for this one.
+            unread: self.output.waiting() > reply_budget::BULK_BYTES_MIN,
+            goodbye: has_all && self.input.is_closing() && self.answers.in_flight() == 0,
+        }
     }
 
     fn take_pushed(&mut self) {
-        if self.guest_handle.is_slow() && !self.is_closing {
+        if self.guest_handle.is_slow() && !self.input.is_closing() {
             let text = "too many events wait for this guest to read them; the connection is closed";
-            write_error(&mut self.outbox, "", None, ErrorCode::SlowGuest, text);
-            self.is_closing = true;
-        } else if self.outbox.len() - self.sent < OUTBOX_BYTES_MAX {
+            write_error(
+                &mut self.output.outbox,
+                "",
+                None,
+                ErrorCode::SlowGuest,
+                text,
+            );
+            self.input.close();
+        } else if self.output.has_space() {
             // An event waits behind the replies that are ready, but not for commands that still run.
-            self.guest_handle.take_into(&mut self.outbox);
+            self.guest_handle.take_into(&mut self.output.outbox);
         }
     }
 
     /// Writes what is ready. An error means that the guest has gone.
     fn flush(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        while self.sent < self.outbox.len() {
-            let Some(stream) = &mut self.stream else {
-                break;
-            };
-            match Pin::new(stream).poll_write(context, &self.outbox[self.sent..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(written)) => {
-                    self.sent += written;
-                    self.timers.on_written();
-                }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
-        }
-        if self.sent == self.outbox.len() {
-            self.outbox.clear();
-            self.sent = 0;
-        } else if self.sent > self.outbox.len() / 2 {
-            // Not sooner: moving the rest of a huge reply again and again would take quadratic time.
-            self.outbox.drain(..self.sent);
-            self.sent = 0;
+        if let Some(stream) = &mut self.stream
+            && self.output.flush(stream, context)?
+        {
+            self.timers.on_written();
         }
         self.count_unread();
         Ok(())
@@ -335,14 +315,7 @@ impl<S: Stream> Guest<S> {
         let Some(stream) = &mut self.stream else {
             return Poll::Pending;
         };
-        let room = self.inbox.room(READ_BYTES);
-        let read = ready!(tokio_util::io::poll_read_buf(
-            Pin::new(stream),
-            context,
-            room
-        ));
-        self.has_ended = matches!(read, Ok(0));
-        Poll::Ready(read.is_ok())
+        self.input.read(stream, context)
     }
 
     /// Logs that half a line is too old, or that a closed guest doesn't read its last messages.
@@ -357,7 +330,7 @@ impl<S: Stream> Guest<S> {
         tracing::warn!(
             daemon = self.gate.name,
             peer = self.peer(),
-            bytes = self.outbox.len() - self.sent,
+            bytes = self.output.waiting(),
             "a guest took nothing of a large reply for {:?} (half_line_ms), and other guests' large replies wait for that; \
              its connection is closed",
             self.gate.limits.half_line
@@ -382,9 +355,127 @@ impl<S> Drop for Guest<S> {
     fn drop(&mut self) {
         tasks::tell_if_panicking(|| format!("a connection of {}", self.gate.name));
         self.gate.guests.leave(self.guest_handle.id());
-        self.gate.room.set(self.guest_handle.id(), 0);
+        self.gate.budget.set(self.guest_handle.id(), 0);
         if let GatePhase::Open(lease) = &**self.gate.phase() {
             connect_hooks::goodbye(lease, &self.guest_handle);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use dae_plugin_api::abi::status;
+    use dae_store::manifest::Manifest;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::*;
+    use crate::plugin::completion::Completion;
+    use crate::session::test_daemon::{self, TestDaemon, gate_of};
+
+    /// A stream that has sent some bytes, and takes all that is written.
+    struct TestStream {
+        sent: &'static [u8],
+        written: Vec<u8>,
+    }
+
+    impl AsyncRead for TestStream {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            match std::mem::take(&mut self.sent) {
+                [] => Poll::Pending,
+                sent => {
+                    buffer.put_slice(sent);
+                    Poll::Ready(Ok(()))
+                }
+            }
+        }
+    }
+
+    impl AsyncWrite for TestStream {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.written.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Stream for TestStream {
+        const CAN_BE_HANDED_OFF: bool = false;
+
+        fn peer(&self) -> String {
+            "a test".to_owned()
+        }
+
+        fn try_write(&self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn part(self) -> io::Result<std::net::TcpStream> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn rejoin(_: std::net::TcpStream) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    /// Ten thousand quiet guests are usual, and each holds one of these.
+    #[test]
+    fn a_quiet_guest_takes_few_bytes() {
+        assert!(size_of::<Guest<tokio::net::TcpStream>>() <= 400);
+    }
+
+    /// Nothing else would wake the task for such an event: the guest's lines wait for an instance.
+    #[test]
+    fn an_event_that_meets_a_full_outbox_is_sent_by_the_poll_that_empties_it() {
+        let (daemon, end) = TestDaemon::that_waits();
+        let manifest = Manifest {
+            commands: vec![test_daemon::command("slow")],
+            ..Manifest::default()
+        };
+        let (gate, _lease_return) = gate_of(daemon, manifest);
+        let guest_handle = gate.guests.enter();
+        let stream = TestStream {
+            sent: b"slow#1\n",
+            written: Vec::new(),
+        };
+        let entered = AdmittedGuest {
+            guest_handle: Arc::clone(&guest_handle),
+            counted: None,
+        };
+        let mut guest = Guest::new(stream, Arc::clone(&gate), entered);
+        let mut poll = || {
+            let polled = guest.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            let stream = guest.stream.as_mut().expect("the guest is here");
+            std::mem::take(&mut stream.written)
+        };
+        assert_eq!(poll(), b"");
+        gate.hold_for_change();
+        guest_handle.push(b"tick [1]");
+        let ended = Completion {
+            status: status::DONE,
+            bytes: vec![b'1'; OUTBOX_BYTES_MAX],
+        };
+        end.send(ended).expect("the command runs");
+        let written = poll();
+        assert!(written.starts_with(b"slow#1 [11") && written.len() > OUTBOX_BYTES_MAX);
+        assert!(written.ends_with(b"1]\ntick [1]\n"));
     }
 }

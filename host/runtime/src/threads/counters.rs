@@ -303,8 +303,11 @@ mod tests {
             stats.add(tally, Duration::from_micros(us));
         }
         for (quantile, truth) in [(0.5, 500.0), (0.99, 990.0)] {
-            let told = stats.quantile_us(quantile).unwrap();
-            assert!((truth..truth * 1.26).contains(&told), "{quantile}: {told}");
+            let found = stats.quantile_us(quantile).unwrap();
+            assert!(
+                (truth..truth * 1.26).contains(&found),
+                "{quantile}: {found}"
+            );
         }
         assert_eq!(stats.calls(), 1000);
     }

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(latency.0[0].load(Relaxed), SHOWS);
         #[expect(clippy::disallowed_methods, reason = "the pause is what is tested")]
         let slow = |_| std::thread::sleep(SLOW);
-        assert!(latency.run(1, slow).1, "told the first time");
+        assert!(latency.run(1, slow).1, "reported the first time");
         assert!(!latency.run(1, slow).1, "and no second time");
         latency.doubt();
         assert_eq!(latency.0[0].load(Relaxed), 0);

@@ -60,7 +60,7 @@ impl Threads {
             .build()?;
         let reserve = Arc::new(Reserve {
             size,
-            seats: Mutex::default(),
+            slots: Mutex::default(),
             changed: Condvar::new(),
             watchdog,
         });
@@ -123,17 +123,17 @@ fn reserve_size() -> usize {
 #[derive(Debug)]
 struct Reserve {
     size: usize,
-    seats: Mutex<Seats>,
+    slots: Mutex<Slots>,
     changed: Condvar,
     /// Finds the handlers that hold a thread of this runtime.
     watchdog: Arc<Watchdog>,
 }
 
 #[derive(Debug, Default)]
-struct Seats {
-    /// Threads that sit in reserve, or are about to.
+struct Slots {
+    /// Threads that wait in reserve, or are about to.
     taken: usize,
-    /// Threads that should sit in reserve.
+    /// Threads that should wait in reserve.
     wanted: usize,
     has_ended: bool,
 }
@@ -141,10 +141,10 @@ struct Seats {
 impl Reserve {
     /// Releases one spare thread for each stuck one, as long as there are any, and calls the others back.
     fn relieve(self: &Arc<Self>, stuck: usize, threads: &Handle) {
-        let mut seats = self.seats();
-        seats.wanted = self.size.saturating_sub(stuck);
-        while seats.taken < seats.wanted && !seats.has_ended {
-            seats.taken += 1;
+        let mut slots = self.slots();
+        slots.wanted = self.size.saturating_sub(stuck);
+        while slots.taken < slots.wanted && !slots.has_ended {
+            slots.taken += 1;
             let reserve = Arc::clone(self);
             // Spawned from outside, the task wakes a thread, which wakes another one before it sits down. So the thread
             // that polls the sockets is never lost.
@@ -159,23 +159,23 @@ impl Reserve {
 
     /// Holds this thread in reserve until it is needed.
     fn sit(&self) {
-        let is_needed = |seats: &mut Seats| seats.taken <= seats.wanted && !seats.has_ended;
-        let seats = self.changed.wait_while(self.seats(), is_needed);
-        seats.unwrap_or_else(PoisonError::into_inner).taken -= 1;
+        let is_needed = |slots: &mut Slots| slots.taken <= slots.wanted && !slots.has_ended;
+        let slots = self.changed.wait_while(self.slots(), is_needed);
+        slots.unwrap_or_else(PoisonError::into_inner).taken -= 1;
     }
 
     fn end(&self) {
-        self.seats().has_ended = true;
+        self.slots().has_ended = true;
         self.changed.notify_all();
         self.watchdog.wake();
     }
 
     fn has_ended(&self) -> bool {
-        self.seats().has_ended
+        self.slots().has_ended
     }
 
-    fn seats(&self) -> MutexGuard<'_, Seats> {
-        lock(&self.seats)
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        lock(&self.slots)
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
             });
             is_done.recv_timeout(LIMIT).expect("work goes on");
             drop(release);
-            until_seated(&threads.reserve);
+            until_all_are_taken(&threads.reserve);
         }
         threads.end(LIMIT);
     }
@@ -262,8 +262,8 @@ mod tests {
         other.handle().spawn(async move {
             watchdog::during(u64::MAX - 11, 0, true, || lock(&released).recv())
         });
-        until(|| other.reserve.seats().wanted < other.reserve.size);
-        assert_eq!(own.reserve.seats().wanted, own.reserve.size);
+        until(|| other.reserve.slots().wanted < other.reserve.size);
+        assert_eq!(own.reserve.slots().wanted, own.reserve.size);
         other.end(Duration::ZERO);
         // Now a handler of the first runtime is stuck.
         let (stuck, is_stuck) = mpsc::channel::<()>();
@@ -271,15 +271,15 @@ mod tests {
         own.handle().spawn(async move {
             watchdog::during(u64::MAX - 12, 0, true, || lock(&is_stuck).recv())
         });
-        until(|| own.reserve.seats().wanted < own.reserve.size);
+        until(|| own.reserve.slots().wanted < own.reserve.size);
         drop((stuck, release));
-        until_seated(&own.reserve);
+        until_all_are_taken(&own.reserve);
         own.end(LIMIT);
     }
 
     #[track_caller]
-    fn until_seated(reserve: &Reserve) {
-        until(|| reserve.seats().taken == reserve.size && reserve.seats().wanted == reserve.size);
+    fn until_all_are_taken(reserve: &Reserve) {
+        until(|| reserve.slots().taken == reserve.size && reserve.slots().wanted == reserve.size);
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test waits for other threads")]

@@ -291,7 +291,7 @@ mod tests {
         let unwound = std::panic::catch_unwind(|| {
             during(INSTANCE, 1, true, || {
                 assert_eq!(seen(INSTANCE).len(), 1);
-                std::panic::resume_unwind(Box::new("told to"))
+                std::panic::resume_unwind(Box::new("as the test wants"))
             })
         });
         assert!(unwound.is_err_and(|panic| panic.is::<&str>()));
@@ -353,6 +353,10 @@ mod tests {
         }
         sleeper.join().unwrap();
         assert!(!others.is_finished(), "nothing of its own was entered");
+        // On a busy machine the other thread may start only now, and a call before that wakes nobody.
+        while !other.is_asleep.load(SeqCst) {
+            thread::yield_now();
+        }
         other.wake();
         others.join().unwrap();
     }

@@ -28,7 +28,7 @@ fn message<'a>(name: &'a str, arguments: &'a str) -> Message<'a> {
 }
 
 fn refused() -> Result<(), CallError> {
-    Err(CallError::new(ErrorCode::Unavailable, "there is no room"))
+    Err(CallError::new(ErrorCode::Unavailable, "there is no space"))
 }
 
 fn call(asked: &PendingCalls, name: &str) -> ReplyFuture {

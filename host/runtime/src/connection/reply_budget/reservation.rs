@@ -100,16 +100,16 @@ impl Reservations {
 /// The right to make a reply of a kind that is made one at a time. Dropping it gives it back and wakes waiting guests.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    room: Arc<ReplyBudget>,
+    budget: Arc<ReplyBudget>,
     number: u64,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let is_wanted = lock(&self.room.waits).reservations.give_back(self.number);
+        let is_wanted = lock(&self.budget.waits).reservations.give_back(self.number);
         if is_wanted {
-            self.room.wake_all();
-            self.room.released.notify_one();
+            self.budget.wake_all();
+            self.budget.released.notify_one();
         }
     }
 }
@@ -140,7 +140,7 @@ impl ReplyBudget {
         drop(waits);
         match taken {
             Ok(number) => Ok(Some(Arc::new(Reservation {
-                room: Arc::clone(self),
+                budget: Arc::clone(self),
                 number,
             }))),
             Err(lapses) => {
@@ -179,14 +179,14 @@ impl ReplyBudget {
 
     /// Wakes the waiting tasks when a reservation lapses, since it may never be given back.
     fn wake_at(self: &Arc<Self>, lapses: Instant) {
-        let room = Arc::downgrade(self);
+        let budget = Arc::downgrade(self);
         // A runtime serves the guests; without one nobody waits.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
                 tokio::time::sleep_until(lapses.into()).await;
-                if let Some(room) = room.upgrade() {
-                    room.wake_all();
-                    room.released.notify_one();
+                if let Some(budget) = budget.upgrade() {
+                    budget.wake_all();
+                    budget.released.notify_one();
                 }
             });
         }
@@ -201,49 +201,49 @@ mod tests {
 
     #[test]
     fn the_first_replies_of_a_command_are_made_one_at_a_time() {
-        let room = Arc::new(ReplyBudget::default());
-        assert!(room.asks(3) && room.asks(100_000));
-        let first = room.reserve(3).expect("nobody runs it");
+        let budget = Arc::new(ReplyBudget::default());
+        assert!(budget.asks(3) && budget.asks(100_000));
+        let first = budget.reserve(3).expect("nobody runs it");
         assert!(first.is_some());
-        assert!(room.reserve(3).is_err() && room.is_reserved(3));
-        let other = room.reserve(4).expect("another command");
+        assert!(budget.reserve(3).is_err() && budget.is_reserved(3));
+        let other = budget.reserve(4).expect("another command");
         drop((first, other));
-        assert!(!room.is_reserved(3));
-        room.note(3, 0, 1);
-        assert!(!room.asks(3), "it has ended once");
-        assert!(room.reserve(3).expect("nothing to reserve").is_none());
-        room.begin_anew();
-        assert!(room.asks(3), "another instance may be of other code");
+        assert!(!budget.is_reserved(3));
+        budget.note(3, 0, 1);
+        assert!(!budget.asks(3), "it has ended once");
+        assert!(budget.reserve(3).expect("nothing to reserve").is_none());
+        budget.begin_anew();
+        assert!(budget.asks(3), "another instance may be of other code");
     }
 
     #[test]
     fn bulks_are_made_one_at_a_time_whichever_command_gives_them() {
-        let room = Arc::new(ReplyBudget::default());
+        let budget = Arc::new(ReplyBudget::default());
         for command in [BULKY, BULKY + 1] {
-            room.note(command, 0, 100 << 20);
+            budget.note(command, 0, 100 << 20);
         }
-        assert!(room.asks(BULKY));
-        room.note(1, 0, 1);
-        assert!(!room.asks(1), "it never gave a bulk");
-        let bulk = room.reserve(BULKY).expect("free");
-        assert!(room.reserve(BULKY + 1).is_err());
+        assert!(budget.asks(BULKY));
+        budget.note(1, 0, 1);
+        assert!(!budget.asks(1), "it never gave a bulk");
+        let bulk = budget.reserve(BULKY).expect("free");
+        assert!(budget.reserve(BULKY + 1).is_err());
         drop(bulk);
-        assert!(room.reserve(BULKY + 1).is_ok());
+        assert!(budget.reserve(BULKY + 1).is_ok());
     }
 
     #[test]
     fn a_first_run_that_takes_long_is_waited_for_once() {
-        let room = Arc::new(ReplyBudget::default());
-        let first = room.reserve(3).expect("nobody runs it");
-        assert!(room.reserve(3).is_err());
-        for held in &mut lock(&room.waits).reservations.held {
+        let budget = Arc::new(ReplyBudget::default());
+        let first = budget.reserve(3).expect("nobody runs it");
+        assert!(budget.reserve(3).is_err());
+        for held in &mut lock(&budget.waits).reservations.held {
             held.lapses = Instant::now();
         }
         for _ in 0..2 {
-            assert!(!room.is_reserved(3));
-            assert!(room.reserve(3).expect("no wait").is_none());
+            assert!(!budget.is_reserved(3));
+            assert!(budget.reserve(3).expect("no wait").is_none());
         }
-        assert!(!room.asks(3));
+        assert!(!budget.asks(3));
         drop(first);
     }
 
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(
             reservations.take(ReplyKind::Bulk, now),
             Err(None),
-            "told once"
+            "reported once"
         );
         let second = reservations
             .take(ReplyKind::Bulk, now + BULK_MAX)
@@ -287,12 +287,12 @@ mod tests {
             }
         }
 
-        let room = Arc::new(ReplyBudget::default());
-        let first = room.reserve(3).expect("nobody runs it");
+        let budget = Arc::new(ReplyBudget::default());
+        let first = budget.reserve(3).expect("nobody runs it");
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        room.want(&Context::from_waker(&waker));
-        assert!(room.is_reserved(3) && !woken.0.load(Ordering::SeqCst));
+        budget.want(&Context::from_waker(&waker));
+        assert!(budget.is_reserved(3) && !woken.0.load(Ordering::SeqCst));
         drop(first);
         assert!(woken.0.load(Ordering::SeqCst));
     }

@@ -9,16 +9,16 @@ const REPLIES_HELD_MAX: Duration = Duration::from_millis(1);
 const WORK_MAX: Duration = Duration::from_millis(2);
 
 /// The time since the event loop ran, and since replies were sent.
-pub(super) struct TurnClock {
+pub(super) struct WorkClock {
     began: Instant,
     flushed: Instant,
     now: Instant,
 }
 
-impl TurnClock {
+impl WorkClock {
     pub(super) fn now() -> Self {
         let now = Instant::now();
-        TurnClock {
+        WorkClock {
             began: now,
             flushed: now,
             now,

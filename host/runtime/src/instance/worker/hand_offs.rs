@@ -8,7 +8,7 @@ use dae_common_tcp::Message;
 use super::wire::{self, HostConnection};
 use crate::hand_off::{HandedBack, ServedDaemon};
 use crate::instance::Instance;
-use crate::instance::reply::answer_on_the_spot;
+use crate::instance::reply::{ImmediateCommand, ReplyLines};
 use crate::plugin::command_table::{CommandTable, ResolvedCommand};
 use crate::threads::counters::BatchCounts;
 
@@ -28,11 +28,16 @@ impl ServedDaemon for InstanceOfWorker {
     fn answer(
         &self,
         message: Message<'_>,
-        of: (u64, u32, &ResolvedCommand),
-        out: (&mut Vec<u8>, &mut BatchCounts),
+        (guest, index, known): (u64, u32, &ResolvedCommand),
+        (out, tally): (&mut Vec<u8>, &mut BatchCounts),
     ) -> bool {
         wire::begin_to_listen();
-        answer_on_the_spot(&self.instance, message, of, out);
+        let command = ImmediateCommand {
+            guest,
+            index,
+            known,
+        };
+        ReplyLines { out, tally }.answer_on_the_spot(&self.instance, message, command);
         wire::has_told()
     }
 

@@ -9,12 +9,32 @@ use crate::hand_off::{HandOffState, monotonic_ns};
 use crate::instance::Pending;
 use crate::plugin::completion::Completion;
 
+/// The identity of a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallOf {
+    /// Its number, which the host has given it.
+    pub(super) id: u64,
+    /// The guest that it is for; 0 is the host.
+    pub(super) guest: u64,
+    /// The index of its command.
+    pub(super) command: u32,
+}
+
+impl CallOf {
+    /// Makes the identity of a request of the host that is no command.
+    pub(super) fn host(id: u64) -> Self {
+        CallOf {
+            id,
+            guest: 0,
+            command: u32::MAX,
+        }
+    }
+}
+
 /// A running command. It is cancelled when its sender is dropped.
 pub(super) struct RunningCall {
-    id: u64,
-    guest: u64,
-    command: u32,
-    room: Arc<ReplyBudget>,
+    of: CallOf,
+    budget: Arc<ReplyBudget>,
     pending: Option<Pending>,
     /// True once the command may go on regardless of the reply budget.
     is_freed: bool,
@@ -25,25 +45,22 @@ pub(super) struct RunningCall {
 }
 
 impl RunningCall {
-    fn of(&self) -> (u64, u64, u32) {
-        (self.id, self.guest, self.command)
-    }
-
     /// Returns whether the command may go on. If not, its task is woken when fewer reply bytes wait.
-    fn has_room(&mut self, context: &Context<'_>) -> bool {
+    fn has_budget(&mut self, context: &Context<'_>) -> bool {
         if let Some(Pending::Blocking(_)) = &self.pending {
             // The thread holds the reservation; polling only takes the finished reply.
             return true;
         }
-        self.room.want(context);
+        self.budget.want(context);
         // Reported once for each call, while a call may be polled many times.
-        self.is_freed |= self.room.take_freed(self.id);
-        self.is_freed || self.guest == 0 || self.room.may_go_on(self.guest, self.command)
+        let CallOf { id, guest, command } = self.of;
+        self.is_freed |= self.budget.take_freed(id);
+        self.is_freed || guest == 0 || self.budget.may_go_on(guest, command)
     }
 }
 
 impl Future for RunningCall {
-    type Output = ((u64, u64, u32), Option<Completion>);
+    type Output = (CallOf, Option<Completion>);
 
     fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -52,14 +69,14 @@ impl Future for RunningCall {
             .is_ready()
         {
             this.pending = None;
-            return Poll::Ready((this.of(), None));
+            return Poll::Ready((this.of, None));
         }
-        if this.room.is_tight() && !this.has_room(context) {
+        if this.budget.is_tight() && !this.has_budget(context) {
             return Poll::Pending;
         }
         if let Some(hand_off_state) = &this.hand_off_state {
             // A poll that doesn't return holds this thread as a handler does.
-            hand_off_state.run(this.id, 0, monotonic_ns());
+            hand_off_state.run(this.of.id, 0, monotonic_ns());
         }
         let polled = this
             .pending
@@ -71,7 +88,7 @@ impl Future for RunningCall {
         match polled {
             Some(Poll::Ready(ended)) => {
                 this.pending = None;
-                Poll::Ready((this.of(), Some(ended)))
+                Poll::Ready((this.of, Some(ended)))
             }
             _ => Poll::Pending,
         }
@@ -79,21 +96,18 @@ impl Future for RunningCall {
 }
 
 impl Worker {
-    /// Starts a command that ends later, given the call's number, the guest and the command's index. Guest 0 is the
-    /// host.
+    /// Starts a command that ends later.
     pub(super) fn run_one(
         &mut self,
-        (id, guest, command): (u64, u64, u32),
+        of: CallOf,
         pending: Pending,
         reservation: Option<Arc<Reservation>>,
     ) {
         let (sender, cancelled) = tokio::sync::oneshot::channel();
-        self.calls.insert(id, sender);
+        self.calls.insert(of.id, sender);
         self.running.push(RunningCall {
-            id,
-            guest,
-            command,
-            room: Arc::clone(&self.room),
+            of,
+            budget: Arc::clone(&self.room),
             pending: Some(pending),
             is_freed: false,
             _reservation: reservation,
@@ -102,11 +116,8 @@ impl Worker {
         });
     }
 
-    pub(super) fn on_ended(
-        &mut self,
-        (id, guest, command): (u64, u64, u32),
-        ended: Option<Completion>,
-    ) {
+    pub(super) fn on_ended(&mut self, of: CallOf, ended: Option<Completion>) {
+        let CallOf { id, guest, command } = of;
         self.calls.remove(&id);
         self.room.take_freed(id);
         if let Some(Completion { status, bytes }) = ended {
@@ -114,5 +125,61 @@ impl Worker {
             self.room.add(guest, bytes.len());
             self.wire.send_ended((id, guest), status, bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::task::Waker;
+
+    use dae_plugin_api::abi::status;
+
+    use super::*;
+    use crate::connection::reply_budget::BULK_BYTES_MIN;
+
+    const OF: CallOf = CallOf {
+        id: 7,
+        guest: 1,
+        command: 0,
+    };
+
+    /// Returns a command that ends at its second poll.
+    fn in_two_polls() -> Pending {
+        let mut polls = 0;
+        let ended = poll_fn(move |_| {
+            polls += 1;
+            match polls {
+                1 => Poll::Pending,
+                _ => Poll::Ready(Completion {
+                    status: status::DONE,
+                    bytes: Vec::new(),
+                }),
+            }
+        });
+        Pending::BuiltIn(Box::pin(async move { ended.await.into() }))
+    }
+
+    #[test]
+    fn a_call_that_may_go_on_may_do_so_at_every_poll() {
+        let budget = Arc::new(ReplyBudget::default());
+        budget.set(OF.guest, BULK_BYTES_MIN);
+        let (_sender, cancelled) = tokio::sync::oneshot::channel();
+        let mut call = RunningCall {
+            of: OF,
+            budget: Arc::clone(&budget),
+            pending: Some(in_two_polls()),
+            is_freed: false,
+            _reservation: None,
+            hand_off_state: None,
+            cancelled,
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut poll = || Pin::new(&mut call).poll(&mut context).is_ready();
+        assert!(!poll() && !poll() && !poll(), "no budget");
+        budget.free(OF.id);
+        assert!(!poll(), "the command itself waits");
+        assert!(poll(), "it goes on though the budget is still used up");
     }
 }

@@ -88,7 +88,7 @@ pub(super) async fn start(
         library,
         commands: Arc::new(CommandTable::of(&message.manifest)),
         manifest: Arc::new(message.manifest),
-        resident: HostedInstance {
+        hosted: HostedInstance {
             identity,
             config: message.config,
             outlet: Arc::clone(wire) as _,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::backlog::{Job, JobKind, NextCommand};
-use super::clock::TurnClock;
+use super::clock::WorkClock;
+use super::running::CallOf;
 use super::start::ServingDaemon;
 use crate::connection::reply_budget::{GUEST_BYTES_MAX, Reservation};
 use crate::hand_off::monotonic_ns;
@@ -26,26 +27,44 @@ enum JobProgress {
     /// Stopped because its time was up.
     Part,
     /// Stopped because the reply budget was used up.
-    NoRoom,
+    NoBudget,
+}
+
+/// The place of a job's next command among all commands.
+#[derive(Debug, Clone, Copy)]
+struct JobPlace {
+    id: u64,
+    place: usize,
+    is_aside: bool,
+}
+
+impl JobPlace {
+    fn of(job: &Job) -> Self {
+        JobPlace {
+            id: job.id,
+            place: job.place,
+            is_aside: job.is_aside,
+        }
+    }
 }
 
 impl Worker {
     /// Runs handed-over commands one after the other for a short time.
     pub(super) fn work(&mut self, served: &ServingDaemon) {
-        let mut clock = TurnClock::now();
+        let mut clock = WorkClock::now();
         self.work_aside(served, &mut clock);
         while !clock.is_over()
             && let Some(mut job) = self.backlog.pop()
         {
             let is_held_up = self.backlog.is_aside(job.guest);
             let ran = match is_held_up {
-                true => JobProgress::NoRoom,
+                true => JobProgress::NoBudget,
                 false => self.run_job(&mut job, served, &mut clock),
             };
             match ran {
                 JobProgress::Whole => self.backlog.give_back(job),
                 JobProgress::Part => self.backlog.put_back(job),
-                JobProgress::NoRoom => self.set_aside(job),
+                JobProgress::NoBudget => self.set_aside(job),
             }
         }
         self.spare.clear();
@@ -54,7 +73,7 @@ impl Worker {
     }
 
     /// Continues the jobs that were set aside, as far as the reply budget permits now.
-    fn work_aside(&mut self, served: &ServingDaemon, clock: &mut TurnClock) {
+    fn work_aside(&mut self, served: &ServingDaemon, clock: &mut WorkClock) {
         self.is_aside_cut = false;
         if !self.backlog.has_aside() {
             return;
@@ -62,7 +81,7 @@ impl Worker {
         let mut held_up = HashSet::new();
         for mut job in self.backlog.take_aside() {
             let ran = if held_up.contains(&job.guest) {
-                JobProgress::NoRoom
+                JobProgress::NoBudget
             } else if clock.is_over() {
                 JobProgress::Part
             } else {
@@ -97,19 +116,19 @@ impl Worker {
         &mut self,
         job: &mut Job,
         served: &ServingDaemon,
-        clock: &mut TurnClock,
+        clock: &mut WorkClock,
     ) -> JobProgress {
         let mut ran = JobProgress::Whole;
         while let Some(next) = job.next() {
             let Some(reservation) = self.reserve(job, next, served) else {
-                ran = JobProgress::NoRoom;
+                ran = JobProgress::NoBudget;
                 break;
             };
             let arguments = next.arguments.len();
             let call = call_of(next.index, job.guest, next.arguments);
-            let of = (job.id, job.place, job.is_aside);
+            let of = JobPlace::of(job);
             let made = match job.what {
-                JobKind::Call => self.call(of, call, (served, reservation)),
+                JobKind::Call => self.call(of, call, served, reservation),
                 JobKind::Batch | JobKind::Goodbye => self.answer_of_batch(of, call, served),
             };
             // The host has withdrawn this command, and all behind it.
@@ -140,7 +159,7 @@ impl Worker {
     }
 
     /// Returns the reservation that a command begins with (only blocking commands need one), or `None` if there is no
-    /// room for its reply.
+    /// budget for its reply.
     fn reserve(
         &self,
         job: &Job,
@@ -152,20 +171,20 @@ impl Worker {
             Some(RunsOn::Blocking) => self.room.reserve(next.index).ok()?,
             _ => None,
         };
-        let has_room = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
+        let has_budget = job.made < GUEST_BYTES_MAX && self.room.may_begin(job.guest, next.index);
         let is_freed = job.is_aside && self.room.take_freed(job.id);
         if is_freed && job.what == JobKind::Call {
             // It stays free while it runs.
             self.room.free(job.id);
         }
-        (has_room || is_freed).then_some(reservation)
+        (has_budget || is_freed).then_some(reservation)
     }
 
     /// Runs a command of a batch, which holds this thread until it ends. Returns the size of its reply (bytes), or
     /// `None` if the host has withdrawn the command.
     fn answer_of_batch(
         &mut self,
-        of: (u64, usize, bool),
+        of: JobPlace,
         call: Call<'_>,
         served: &ServingDaemon,
     ) -> Option<usize> {
@@ -185,17 +204,22 @@ impl Worker {
         match made >= LARGE_BYTES {
             true => self
                 .wire
-                .send_large_reply(of.0, status, std::mem::take(&mut self.spare)),
+                .send_large_reply(of.id, status, std::mem::take(&mut self.spare)),
             false => self
                 .wire
-                .send_reply(of.0, status, &self.spare[ENTRY_HEAD_BYTES..]),
+                .send_reply(of.id, status, &self.spare[ENTRY_HEAD_BYTES..]),
         }
         Some(made)
     }
 
     /// Begins a command of a batch, or a call. Returns false if the host has withdrawn it. `holds` means that this
     /// thread runs it.
-    fn begin(&mut self, (id, place, is_aside): (u64, usize, bool), holds: bool) -> bool {
+    fn begin(&mut self, of: JobPlace, holds: bool) -> bool {
+        let JobPlace {
+            id,
+            place,
+            is_aside,
+        } = of;
         let Some(hand_off_state) = &self.hand_off_state else {
             return true;
         };
@@ -215,13 +239,14 @@ impl Worker {
 
     fn call(
         &mut self,
-        of: (u64, usize, bool),
+        of: JobPlace,
         call: Call<'_>,
-        (served, reservation): (&ServingDaemon, Option<Arc<Reservation>>),
+        served: &ServingDaemon,
+        reservation: Option<Arc<Reservation>>,
     ) -> Option<usize> {
         let runs = served.runs.get(call.index as usize).copied();
         let runs = runs.unwrap_or(RunsOn::Here);
-        let (id, _, is_aside) = of;
+        let JobPlace { id, is_aside, .. } = of;
         if !self.begin(of, runs == RunsOn::Here) {
             return None;
         }
@@ -232,7 +257,12 @@ impl Worker {
             let pending = served
                 .instance
                 .answer_later(runs, call, reservation.as_ref());
-            self.run_one((id, call.guest, call.index), pending, reservation);
+            let of = CallOf {
+                id,
+                guest: call.guest,
+                command: call.index,
+            };
+            self.run_one(of, pending, reservation);
             return Some(0);
         }
         if !served.instance.is_quick(call.index) {

@@ -1,12 +1,15 @@
 //! A client to a daemon of the same host: it uses the gate directly, without a socket.
 //!
 //! The client is a guest of that gate like any other, and takes the lines that are pushed to this guest. A call runs in
-//! its caller's task if no earlier line of the client is waiting. Otherwise it waits behind that line ([`turns`]).
+//! its caller's task if no earlier line of the client is waiting. Otherwise it waits behind that line ([`queue`]).
 //! Lines that expect no reply always wait: if they ran on the sender's stack, two daemons that send each other events
 //! would call each other until the stack overflows. Lines from a subprocess always wait too, since the task that reads
-//! its frames must not run another daemon's code.
+//! its frames must not run another daemon's code. While there is no instance, or its connect hook is due, calls wait,
+//! too: only the client's own task runs the hook.
+//!
+//! On the other side a line runs as a line of any guest does, with the same limits ([`crate::session::dispatch`]).
 
-mod turns;
+mod queue;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -16,6 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 
 use dae_common_tcp::{ErrorCode, Line, Message, read_line};
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{CallProgress, Client, ConnectionStage};
@@ -23,15 +27,14 @@ use crate::connection::guest_handle::GuestHandle;
 use crate::connection::pending_calls::{
     CallError, CallReply, LineMatch, PendingCalls, ReplyFuture, in_time,
 };
+use crate::session::admission;
 use crate::session::connect_hooks;
-use crate::session::dispatch::{self, DispatchedCommand};
+use crate::session::dispatch::{self, DispatchedCommand, IN_FLIGHT_MAX};
 use crate::session::gate::{Gate, GatePhase, Lease};
 use dae_store::lock::lock;
 use dae_store::report::Credential;
-use turns::{TurnQueue, WaitingLine};
+use queue::{LineQueue, WaitingLine};
 
-/// The limit for calls of one client that run or wait, as for a guest. Further calls are refused.
-const IN_FLIGHT_MAX: usize = 1024;
 /// The limit for nested calls of daemons' code on one stack. A deeper call gets its own task. A level costs at most
 /// some 2 KiB of stack, of the 2 MiB that a thread has.
 const DEPTH_MAX: usize = 16;
@@ -47,7 +50,7 @@ pub(super) struct LocalClient {
     credential: OnceLock<Credential>,
     /// Calls without a command of that name, which the other side's event handlers answer by an event.
     asked: PendingCalls,
-    queue: TurnQueue,
+    queue: LineQueue,
     in_flight: Arc<AtomicUsize>,
     /// Held while pushed lines are handled, so that they stay in order.
     handing_on: Mutex<()>,
@@ -92,7 +95,7 @@ impl LocalClient {
             gate: Arc::clone(gate),
             credential: OnceLock::new(),
             asked: PendingCalls::default(),
-            queue: TurnQueue::default(),
+            queue: LineQueue::default(),
             in_flight: Arc::default(),
             handing_on: Mutex::default(),
             is_handed_on: AtomicBool::new(false),
@@ -102,7 +105,7 @@ impl LocalClient {
     /// Returns the credential of the daemon on the other side.
     pub(super) fn credential(&self) -> Result<Credential, CallError> {
         let unavailable =
-            || CallError::new(ErrorCode::Unavailable, dispatch::no_instance(&self.gate));
+            || CallError::new(ErrorCode::Unavailable, admission::no_instance(&self.gate));
         self.credential.get().cloned().ok_or_else(unavailable)
     }
 
@@ -113,8 +116,9 @@ impl LocalClient {
         name: &str,
         arguments: &str,
     ) -> CallProgress {
-        let may_run =
-            client.host.told.get().is_none() && self.queue.is_empty() && !self.guest.has_left();
+        let may_run = client.host.client_listener.get().is_none()
+            && self.queue.is_empty()
+            && !self.guest.has_left();
         if may_run && DEPTH.get() < DEPTH_MAX {
             let at_once = deeper(|| dispatch::at_once(&self.gate, &self.guest, (name, arguments)));
             if let Some(reply) = at_once {
@@ -127,21 +131,15 @@ impl LocalClient {
             Err(refusal) => return CallProgress::Now(Err(refusal)),
         };
         let sent = DispatchedCommand {
+            guest: self.guest.id(),
             name: name.to_owned(),
             arguments: arguments.to_owned(),
         };
-        if !(may_run && self.is_open_to_us()) {
-            return self.call_in_turn(client, sent, in_flight);
+        if !(may_run && self.gate.phase().admits(&self.guest).is_some()) {
+            return self.call_in_queue(client, sent, in_flight);
         }
-        let client = Arc::clone(client);
         let runtime = client.host.runtime.clone();
-        let work = Box::pin(async move {
-            let lease = dispatch::admitted(&self.gate, &self.guest).await?;
-            let reply = self.run(lease, sent, true).await;
-            self.hand_on(&client);
-            drop(in_flight);
-            reply
-        });
+        let work = Box::pin(self.call_here(Arc::clone(client), sent, in_flight));
         if DEPTH.get() < DEPTH_MAX {
             return CallProgress::Later(Box::pin(DepthGuard(work)));
         }
@@ -152,36 +150,64 @@ impl LocalClient {
         }))
     }
 
-    /// Returns whether there is an instance whose connect hook has run for this guest.
-    fn is_open_to_us(&self) -> bool {
-        matches!(&**self.gate.phase(), GatePhase::Open(lease) if !connect_hooks::is_due(lease, &self.guest))
+    /// Runs a call in the task that polls it. If the gate has changed since the call, it waits in the queue.
+    async fn call_here(
+        self: Arc<Self>,
+        client: Arc<Client>,
+        sent: DispatchedCommand,
+        in_flight: InFlight,
+    ) -> CallReply {
+        let lease = self.gate.phase().admits(&self.guest).cloned();
+        let reply = match lease {
+            Some(lease) => {
+                let reply = self.run(lease, sent, true).await;
+                drop(in_flight);
+                reply
+            }
+            None => match self.queue_call(sent, in_flight) {
+                Ok(waiting) => reply_of(waiting).await,
+                Err(refusal) => Err(refusal),
+            },
+        };
+        self.hand_on(&client);
+        reply
     }
 
-    fn call_in_turn(
+    fn call_in_queue(
         self: Arc<Self>,
         client: &Arc<Client>,
         sent: DispatchedCommand,
         in_flight: InFlight,
     ) -> CallProgress {
-        let (waiting, reply) = WaitingLine::call(sent, in_flight);
-        if !self.queue.put(waiting) {
-            let text = format!(
-                "{} doesn't take what it is sent at the moment",
-                self.gate.name
-            );
-            return CallProgress::Now(Err(CallError::new(ErrorCode::Unavailable, text)));
-        }
+        let waiting = match self.queue_call(sent, in_flight) {
+            Ok(waiting) => waiting,
+            Err(refusal) => return CallProgress::Now(Err(refusal)),
+        };
         let client = Arc::clone(client);
         CallProgress::Later(Box::pin(async move {
-            let reply = reply.await.unwrap_or_else(|_| {
-                Err(CallError::new(
-                    ErrorCode::Unavailable,
-                    "the connection was lost before it was the call's turn",
-                ))
-            });
+            let reply = reply_of(waiting).await;
             self.hand_on(&client);
             reply
         }))
+    }
+
+    /// Queues a call behind the lines that wait.
+    fn queue_call(
+        &self,
+        sent: DispatchedCommand,
+        in_flight: InFlight,
+    ) -> Result<oneshot::Receiver<CallReply>, CallError> {
+        let (waiting, reply) = WaitingLine::call(sent, in_flight);
+        match self.queue.put(waiting) {
+            true => Ok(reply),
+            false => {
+                let text = format!(
+                    "{} doesn't take what it is sent at the moment",
+                    self.gate.name
+                );
+                Err(CallError::new(ErrorCode::Unavailable, text))
+            }
+        }
     }
 
     /// Sends a line that expects no reply. Returns false if the connection has ended, or ends now because too much
@@ -191,27 +217,29 @@ impl LocalClient {
             return true;
         }
         self.queue.put(WaitingLine::event(DispatchedCommand {
+            guest: self.guest.id(),
             name: message.name.to_owned(),
             arguments: message.arguments.to_owned(),
         }))
     }
 
-    /// Runs a line. If the name is no command and the other side has event handlers, they get the line.
+    /// Runs a line. If the name is no command and the other side has event handlers, they get the line. `is_call` is
+    /// true if the sender waits for a reply.
     async fn run(&self, lease: Arc<Lease>, sent: DispatchedCommand, is_call: bool) -> CallReply {
         let LocalClient { gate, guest, .. } = self;
-        let is_command = lease.instance.commands.find(&sent.name).is_some();
-        if !is_command && guest.heard.is_of_use() {
-            let is_told = || dispatch::tell_event(guest, &sent.name, &sent.arguments);
-            if !is_call && is_told() {
+        let entry = lease.instance.commands.find(&sent.name);
+        if entry.is_none() && guest.heard.is_of_use() {
+            let is_notified = || dispatch::notify_handlers(guest, &sent.name, &sent.arguments);
+            if !is_call && is_notified() {
                 return Ok(b"[]".to_vec());
             }
-            if is_call && let Some(reply) = self.ask_listeners(&sent.name, is_told)? {
+            if is_call && let Some(reply) = self.ask_listeners(&sent.name, is_notified)? {
                 // The call needs nothing of this instance: its successor may answer as well.
                 drop(lease);
                 return in_time(reply, gate.limits.command, (&gate.name, &sent.name)).await;
             }
         }
-        dispatch::run(lease, Arc::clone(gate), Arc::clone(guest), sent).await
+        dispatch::call(lease, gate, entry, sent).await
     }
 
     /// Adds a call for the other side's event handlers, which answer by an event of its name. Returns `None` if there
@@ -219,11 +247,11 @@ impl LocalClient {
     fn ask_listeners(
         &self,
         name: &str,
-        is_told: impl FnOnce() -> bool,
+        is_notified: impl FnOnce() -> bool,
     ) -> Result<Option<ReplyFuture>, CallError> {
         let mut has_listeners = true;
         let asked = self.asked.ask(name, None, || {
-            has_listeners = is_told();
+            has_listeners = is_notified();
             match has_listeners {
                 true => Ok(()),
                 false => Err(CallError::new(ErrorCode::UnknownCommand, "nobody listens")),
@@ -258,7 +286,7 @@ impl LocalClient {
         if !self.guest.has_mail() && !self.is_handed_on.load(Ordering::Acquire) {
             return;
         }
-        let _turn = lock(&self.handing_on);
+        let _handing_on = lock(&self.handing_on);
         // Set before the lines are taken: a caller that sees no more lines sees this.
         self.is_handed_on.store(true, Ordering::Release);
         let mut lines = Vec::new();
@@ -276,9 +304,20 @@ impl LocalClient {
         self.is_handed_on.store(false, Ordering::Release);
     }
 
-    fn is_to_be_greeted(&self) -> bool {
-        matches!(&**self.gate.phase(), GatePhase::Open(lease) if connect_hooks::is_due(lease, &self.guest))
+    /// Returns whether the connect hook of the instance is due for this client.
+    fn is_unannounced(&self) -> bool {
+        self.gate.phase().is_unannounced(&self.guest)
     }
+}
+
+/// Waits for the reply to a queued call.
+async fn reply_of(waiting: oneshot::Receiver<CallReply>) -> CallReply {
+    waiting.await.unwrap_or_else(|_| {
+        Err(CallError::new(
+            ErrorCode::Unavailable,
+            "the connection was lost before it was the call's turn",
+        ))
+    })
 }
 
 /// Connects, and serves the connection until it is lost. Returns why.
@@ -288,7 +327,7 @@ pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
         let text = format!("{} has {limit} guests, as many as it may", gate.name);
         return CallError::new(ErrorCode::TooManyGuests, text);
     };
-    // It has no socket that could be closed to make room.
+    // It has no socket that could be closed in favour of another guest.
     guest.note_line();
     let entered = GuestGuard(Arc::new(LocalClient::new(gate, guest)));
     let here = &entered.0;
@@ -302,7 +341,7 @@ pub(super) async fn attend(client: &Client, gate: &Arc<Gate>) -> CallError {
 /// Waits for the gate, and sends lines until the client is closed. Returns why there is no connection any more.
 async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
     let lease = tokio::select! {
-        admitted = dispatch::admitted(&here.gate, &here.guest) => match admitted {
+        admitted = admission::admitted(&here.gate, &here.guest) => match admitted {
             Ok(lease) => lease,
             Err(refusal) => return refusal,
         },
@@ -312,7 +351,7 @@ async fn stay(client: &Client, here: &Arc<LocalClient>) -> CallError {
     drop(lease);
     let _ = here.credential.set(credential.clone());
     client.is_connected(ConnectionStage::Local(Arc::clone(here)), &credential);
-    turns::take(client, here).await
+    queue::run(client, here).await
 }
 
 /// Handles the lines that the other side pushes, until the connection ends. Returns why it did.
@@ -327,7 +366,7 @@ async fn listen(client: &Client, here: &LocalClient) -> String {
             () => None,
         };
         here.hand_on(client);
-        if here.is_to_be_greeted() {
+        if here.is_unannounced() {
             // The successor's connect hook is due.
             here.queue.wake();
         }
@@ -385,5 +424,66 @@ impl Drop for GuestGuard {
         if let GatePhase::Open(lease) = &**gate.phase() {
             connect_hooks::goodbye(lease, guest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dae_store::config::Config;
+    use dae_store::manifest::Manifest;
+    use futures_util::FutureExt as _;
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::connection::event_handlers::EventHandlers;
+    use crate::connection::guest_handle::next_id;
+    use crate::peers::client::Host;
+    use crate::session::test_daemon::{TestDaemon, command, gate_of, instance};
+
+    fn client() -> Arc<Client> {
+        let host = Host {
+            visitor: "B".to_owned(),
+            directory: Arc::default(),
+            limits: Config::default().limits(),
+            runtime: tokio::runtime::Handle::current(),
+            client_listener: OnceLock::new(),
+            opened: AtomicUsize::new(0),
+        };
+        Arc::new(Client {
+            id: next_id(),
+            name: "A".to_owned(),
+            heard: EventHandlers::from_the_start(),
+            host: Arc::new(host),
+            stage: watch::Sender::new(ConnectionStage::Connecting),
+            was_there: AtomicBool::new(true),
+            closed: CancellationToken::new(),
+        })
+    }
+
+    fn manifest() -> Manifest {
+        Manifest {
+            connect: Some("async".to_owned()),
+            commands: vec![command("slow")],
+            ..Manifest::default()
+        }
+    }
+
+    /// The client's own task runs the hook. A second run at the same time would greet the client twice.
+    #[tokio::test]
+    async fn a_call_that_is_polled_after_a_reload_leaves_the_connect_hook_to_the_clients_task() {
+        let (gate, _lease_return) = gate_of(TestDaemon::that_waits().0, manifest());
+        let guest = gate.guests.enter();
+        assert!(admission::admitted(&gate, &guest).await.is_ok());
+        let here = Arc::new(LocalClient::new(&gate, Arc::clone(&guest)));
+        let CallProgress::Later(mut reply) = Arc::clone(&here).call(&client(), "slow", "") else {
+            panic!("it ends later");
+        };
+        assert!(here.queue.is_empty(), "it runs in its caller's task");
+        let successor = instance(TestDaemon::that_waits().0, manifest());
+        let number = successor.number();
+        let _lease_return = gate.open(successor);
+        assert!((&mut reply).now_or_never().is_none());
+        assert!(!here.queue.is_empty() && !guest.is_greeted_by(number));
     }
 }

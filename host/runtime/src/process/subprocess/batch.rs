@@ -64,14 +64,26 @@ pub enum BatchEnd {
     Withdrawn(usize, Completion),
 }
 
+/// A batch that is handed over.
+pub(super) struct NewBatch<'a> {
+    pub(super) id: u64,
+    /// The guest that sent it.
+    pub(super) guest: u64,
+    /// The link to its subprocess.
+    pub(super) link: Option<&'a Arc<Link>>,
+    /// The number of its commands.
+    pub(super) count: usize,
+}
+
 impl PendingBatches {
-    /// Adds a batch of `count` commands. Each reply, and the end of the batch, wakes the guest's task.
-    pub(super) fn add(
-        &mut self,
-        (id, guest_id, link): (u64, u64, Option<&Arc<Link>>),
-        count: usize,
-        guest: &Context<'_>,
-    ) -> BatchCall {
+    /// Adds a batch. Each reply, and the end of the batch, wakes the guest's task.
+    pub(super) fn add(&mut self, batch: NewBatch<'_>, guest: &Context<'_>) -> BatchCall {
+        let NewBatch {
+            id,
+            guest: guest_id,
+            link,
+            count,
+        } = batch;
         let replies = Arc::new(BatchReplies::default());
         replies.guest.register(guest.waker());
         self.waiting.push_back(WaitingBatch {
@@ -278,11 +290,20 @@ mod tests {
         entries
     }
 
+    fn new(id: u64, count: usize) -> NewBatch<'static> {
+        NewBatch {
+            id,
+            guest: 9,
+            link: None,
+            count,
+        }
+    }
+
     #[test]
     fn replies_come_in_pieces_and_an_end_comes_for_the_rest() {
         let guest = Context::from_waker(Waker::noop());
         let (mut batches, mut taken) = (PendingBatches::default(), Vec::new());
-        let call = batches.add((1, 9, None), 3, &guest);
+        let call = batches.add(new(1, 3), &guest);
         batches.answer(1, entries(&["a"]).into()).unwrap();
         batches.answer(1, entries(&["b"]).into()).unwrap();
         assert!(call.take(&mut taken, &guest).is_none());
@@ -302,8 +323,8 @@ mod tests {
         let mut batches = PendingBatches::default();
         assert!(batches.answer(1, entries(&["a"]).into()).is_err());
         let calls = [
-            batches.add((1, 9, None), 1, &guest),
-            batches.add((2, 9, None), 1, &guest),
+            batches.add(new(1, 1), &guest),
+            batches.add(new(2, 1), &guest),
         ];
         assert!(batches.answer(3, entries(&["a"]).into()).is_err());
         assert!(batches.answer(1, entries(&["a", "b"]).into()).is_err());

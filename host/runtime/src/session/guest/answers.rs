@@ -10,18 +10,19 @@ use dae_common_tcp::{ErrorCode, Message, close_reply, open_reply, write_error};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 
 use super::batches::{GuestBatches, ReplySink};
-use super::running::{ReplyPlace, RunningCommand};
+use super::running::{GuestCommand, ReplyPlace};
 use crate::connection::guest_handle::GuestHandle;
 use crate::connection::reply_budget::Reservation;
 use crate::instance::Pending;
-use crate::instance::reply::{self, write_ended};
+use crate::instance::reply::{ImmediateCommand, ReplyLines, ReplyTo};
 use crate::plugin::command_table::{
-    CachedLookup, CommandEntry, HostCommand, ResolvedCommand, RunsOn,
+    CachedLookup, CommandEntry, HostCommand, OwnCommand, ResolvedCommand, RunsOn,
 };
 use crate::plugin::completion::{Call, Completion};
 use crate::process::ipc::LARGE_BYTES;
 use crate::process::subprocess::UnreadBytes;
 use crate::session::dispatch;
+use crate::session::dispatch::run::{BudgetShare, CommandRun, RunOf};
 use crate::session::gate::{Gate, Lease};
 use crate::threads::counters::BatchCounts;
 
@@ -33,7 +34,7 @@ pub(super) struct ReplyQueue {
     /// The number of replies that have left the front of `ordered`, which is also the number of its first entry.
     left: u64,
     /// The running commands. Created with the first: the set takes more memory than the rest of a quiet guest.
-    running: Option<FuturesUnordered<RunningCommand>>,
+    running: Option<FuturesUnordered<GuestCommand>>,
     /// The commands that the daemon's own process answers on the spot.
     batches: GuestBatches,
     /// The batches handed over since anything else was answered.
@@ -44,16 +45,34 @@ pub(super) struct ReplyQueue {
     arguments: usize,
     /// The replies from the daemon's own process that are not written yet.
     unread: Option<UnreadBytes>,
-    /// The reservation of the command that is being answered, if it needs one.
-    reservation: Option<Arc<Reservation>>,
 }
 
 /// The lease, gate and guest that replies belong to.
 #[derive(Clone, Copy)]
-pub(super) struct ReplyContext<'a> {
+pub(super) struct ReplyRoute<'a> {
     pub lease: &'a Arc<Lease>,
     pub gate: &'a Gate,
     pub guest: &'a Arc<GuestHandle>,
+    /// The reservation of the command that is answered next, if it needs one.
+    pub reservation: Option<&'a Arc<Reservation>>,
+}
+
+/// The means to answer a line: the buffer for replies that are ready, and the waker of the guest's task.
+pub(super) struct AnswerSink<'a, 'w> {
+    pub lines: ReplyLines<'a>,
+    pub context: &'a mut Context<'w>,
+}
+
+impl<'a, 'w> AnswerSink<'a, 'w> {
+    #[inline(always)]
+    pub(super) fn new(
+        out: &'a mut Vec<u8>,
+        tally: &'a mut BatchCounts,
+        context: &'a mut Context<'w>,
+    ) -> Self {
+        let lines = ReplyLines { out, tally };
+        AnswerSink { lines, context }
+    }
 }
 
 /// The counts and the cached lookup for lines that are taken together.
@@ -63,7 +82,27 @@ pub(super) struct LineBatch<'a> {
     pub found: CachedLookup<'a>,
 }
 
-impl ReplyContext<'_> {
+impl<'a> ReplyRoute<'a> {
+    #[inline(always)]
+    pub(super) fn new(lease: &'a Arc<Lease>, gate: &'a Gate, guest: &'a Arc<GuestHandle>) -> Self {
+        ReplyRoute {
+            lease,
+            gate,
+            guest,
+            reservation: None,
+        }
+    }
+
+    /// Returns a command of the guest that ends on the spot.
+    #[inline(always)]
+    fn command<'k>(&self, index: u32, known: &'k ResolvedCommand) -> ImmediateCommand<'k> {
+        ImmediateCommand {
+            guest: self.guest.id(),
+            index,
+            known,
+        }
+    }
+
     /// Returns the time limit of a command.
     pub(super) fn limit(&self) -> Duration {
         self.gate.limits.command
@@ -98,18 +137,22 @@ impl ReplyQueue {
     pub(super) fn collect(
         &mut self,
         outbox: &mut Vec<u8>,
-        turn: (&Gate, &GuestHandle),
+        of: (&Gate, &GuestHandle),
         context: &mut Context<'_>,
     ) -> bool {
         let mut is_counted = false;
         while let Some(running) = &mut self.running
             && let Poll::Ready(Some(finished)) = Pin::new(running).poll_next(context)
         {
-            let (gate, guest) = turn;
-            gate.count(finished.instance, finished.tally, finished.took);
-            self.arguments -= finished.bytes.1;
-            self.has_come(&finished.lease, guest, finished.bytes.0);
-            is_counted |= finished.bytes.0 > 0;
+            let (gate, guest) = of;
+            gate.count(
+                finished.lease.instance.number(),
+                finished.tally,
+                finished.took,
+            );
+            self.arguments -= finished.arguments;
+            self.has_come(&finished.lease, guest, finished.result);
+            is_counted |= finished.result > 0;
             match finished.place {
                 ReplyPlace::Tagged => {
                     if finished.emits_first {
@@ -121,7 +164,7 @@ impl ReplyQueue {
             }
             self.release(outbox, guest);
         }
-        self.collect_batches(outbox, turn, context);
+        self.collect_batches(outbox, of, context);
         is_counted
     }
 
@@ -136,7 +179,8 @@ impl ReplyQueue {
             let mut out = ReplySink {
                 outbox: &mut *outbox,
                 guest,
-                turn: self.left,
+                next: self.left,
+                tally: BatchCounts::default(),
             };
             let collected = self.batches.collect(&mut out, gate.limits.command, context);
             let Some(came) = collected else { return };
@@ -205,15 +249,10 @@ impl ReplyQueue {
         let next = self.left;
         self.batches.go_on(next);
         let mut running = self.running.iter_mut().flat_map(|all| all.iter_mut());
-        let is_next = |run: &&mut RunningCommand| matches!(run.place, ReplyPlace::Ordered(place) if place == next);
-        if let Some(run) = running.find(|run| is_next(run)) {
-            run.go_on();
+        let is_next = |command: &&mut GuestCommand| matches!(command.place, ReplyPlace::Ordered(place) if place == next);
+        if let Some(command) = running.find(is_next) {
+            command.run.go_on();
         }
-    }
-
-    /// Sets the reservation of the command that is answered next.
-    pub(super) fn set_reservation(&mut self, reservation: Option<Arc<Reservation>>) {
-        self.reservation = reservation;
     }
 
     /// Returns the size of the replies that wait for those before them (bytes).
@@ -242,8 +281,8 @@ impl ReplyQueue {
     }
 
     /// Hands the collected batch over to the daemon's own process.
-    pub(super) fn hand_over(&mut self, turn: ReplyContext<'_>, context: &mut Context<'_>) {
-        if self.batches.hand_over(turn, context) {
+    pub(super) fn hand_over(&mut self, route: ReplyRoute<'_>, context: &mut Context<'_>) {
+        if self.batches.hand_over(route, context) {
             self.in_a_row = self.in_a_row.saturating_add(1);
         }
     }
@@ -255,20 +294,18 @@ impl ReplyQueue {
     }
 
     /// Puts the reply of a command that has ended at once in its place.
-    fn put_ended(
-        &mut self,
-        message: &Message<'_>,
-        ended: &Completion,
-        (outbox, tally): (&mut Vec<u8>, &mut BatchCounts),
-    ) {
-        let of = (message.name, message.tag);
-        let told = (ended.status, &ended.bytes[..]);
+    fn put_ended(&mut self, message: &Message<'_>, ended: &Completion, lines: &mut ReplyLines<'_>) {
+        let (to, status) = (message.into(), ended.status);
         if self.goes_out(message) {
-            return write_ended(outbox, of, told, tally);
+            return lines.write_ended(to, status, &ended.bytes);
         }
         let mut line = Vec::new();
-        write_ended(&mut line, of, told, tally);
-        self.put(outbox, false, &line);
+        let mut waiting = ReplyLines {
+            out: &mut line,
+            tally: lines.tally,
+        };
+        waiting.write_ended(to, status, &ended.bytes);
+        self.put(lines.out, false, &line);
     }
 
     /// Adds a command to the batch for the daemon's own process.
@@ -276,11 +313,11 @@ impl ReplyQueue {
         &mut self,
         message: &Message<'_>,
         index: u32,
-        turn: ReplyContext<'_>,
+        route: ReplyRoute<'_>,
         context: &mut Context<'_>,
     ) {
         if self.batches.is_full() {
-            self.batches.hand_over(turn, context);
+            self.batches.hand_over(route, context);
         }
         let (ordered, left) = (&mut self.ordered, self.left);
         self.batches.add(message, index, || {
@@ -299,19 +336,16 @@ impl ReplyQueue {
         &mut self,
         message: Message<'_>,
         known: Option<&ResolvedCommand>,
-        turn: ReplyContext<'_>,
-        (outbox, tally, context): (&mut Vec<u8>, &mut BatchCounts, &mut Context<'_>),
+        route: ReplyRoute<'_>,
+        mut sink: AnswerSink<'_, '_>,
     ) {
         if let Some(known) = known
-            && let CommandEntry::Own {
-                index,
-                runs: RunsOn::Here,
-            } = known.entry
+            && let Some((index, _)) = known.here()
             && self.goes_out(&message)
         {
-            return answer_here(message, (index, known), turn, (outbox, tally));
+            return answer_here(message, route.command(index, known), route, &mut sink.lines);
         }
-        self.answer_other(message, known, turn, (outbox, tally, context));
+        self.answer_other(message, known, route, sink);
     }
 
     /// Answers or starts a command that can't be answered here at once.
@@ -320,11 +354,11 @@ impl ReplyQueue {
         &mut self,
         message: Message<'_>,
         known: Option<&ResolvedCommand>,
-        turn: ReplyContext<'_>,
-        (outbox, tally, context): (&mut Vec<u8>, &mut BatchCounts, &mut Context<'_>),
+        route: ReplyRoute<'_>,
+        mut sink: AnswerSink<'_, '_>,
     ) {
         let Some(known) = known else {
-            return self.answer_unknown(message, turn, (outbox, tally));
+            return self.answer_unknown(message, route, &mut sink.lines);
         };
         match known.entry {
             CommandEntry::Own {
@@ -332,17 +366,27 @@ impl ReplyQueue {
                 runs: RunsOn::Here,
             } => {
                 let mut line = Vec::new();
-                answer_here(message, (index, known), turn, (&mut line, tally));
+                let mut lines = ReplyLines {
+                    out: &mut line,
+                    tally: sink.lines.tally,
+                };
+                answer_here(message, route.command(index, known), route, &mut lines);
                 self.held += line.len();
                 self.ordered.push_back(Some(line));
             }
+            CommandEntry::Own {
+                index,
+                runs: RunsOn::There,
+            } => self.answer_there(&message, index, route, sink.context),
             CommandEntry::Own { index, runs } => {
-                self.begin(message, (index, runs), turn, (outbox, tally, context));
+                // The commands before it begin first.
+                self.batches.hand_over(route, sink.context);
+                self.start(message, OwnCommand { index, runs }, route, sink);
             }
             // Not counted: the daemon takes no part in it, and other hosts ask each daemon for its identity.
             CommandEntry::Host(command) => {
-                let line = host_answer(message, command, turn);
-                self.put(outbox, message.tag.is_some(), &line);
+                let line = host_answer(message, command, route);
+                self.put(sink.lines.out, message.tag.is_some(), &line);
             }
         }
     }
@@ -351,33 +395,17 @@ impl ReplyQueue {
     fn answer_unknown(
         &mut self,
         message: Message<'_>,
-        turn: ReplyContext<'_>,
-        (outbox, tally): (&mut Vec<u8>, &mut BatchCounts),
+        route: ReplyRoute<'_>,
+        lines: &mut ReplyLines<'_>,
     ) {
-        if dispatch::tell_event(turn.guest, message.name, message.arguments) {
+        if dispatch::notify_handlers(route.guest, message.name, message.arguments) {
             return;
         }
-        tally.calls += 1;
-        tally.errors += 1;
-        let text = dispatch::unknown(message.name, &turn.lease.instance.commands);
-        let line = error(message.name, message.tag, ErrorCode::UnknownCommand, &text);
-        self.put(outbox, message.tag.is_some(), &line);
-    }
-
-    /// Starts a command that isn't answered here.
-    fn begin(
-        &mut self,
-        message: Message<'_>,
-        (index, runs): (u32, RunsOn),
-        turn: ReplyContext<'_>,
-        (outbox, tally, context): (&mut Vec<u8>, &mut BatchCounts, &mut Context<'_>),
-    ) {
-        if runs == RunsOn::There {
-            return self.answer_there(&message, index, turn, context);
-        }
-        // The commands before it begin first.
-        self.batches.hand_over(turn, context);
-        self.start(message, (index, runs), turn, (outbox, tally, context));
+        lines.tally.calls += 1;
+        lines.tally.errors += 1;
+        let text = dispatch::unknown(message.name, &route.lease.instance.commands);
+        let line = error((&message).into(), ErrorCode::UnknownCommand, &text);
+        self.put(lines.out, message.tag.is_some(), &line);
     }
 
     /// Starts a command that may end later. If it ends at once, its reply is placed like that of a command answered
@@ -385,49 +413,44 @@ impl ReplyQueue {
     fn start(
         &mut self,
         message: Message<'_>,
-        (index, runs): (u32, RunsOn),
-        turn: ReplyContext<'_>,
-        (outbox, tally, context): (&mut Vec<u8>, &mut BatchCounts, &mut Context<'_>),
+        command: OwnCommand,
+        route: ReplyRoute<'_>,
+        mut sink: AnswerSink<'_, '_>,
     ) {
         self.in_a_row = 0;
         let began = Instant::now();
+        let OwnCommand { index, runs } = command;
         let call = Call {
             index,
-            guest: turn.guest.id(),
+            guest: route.guest.id(),
             arguments: message.arguments,
         };
-        let reservation = self.reservation.as_ref();
-        let mut pending = turn.lease.instance.answer_later(runs, call, reservation);
-        if let Poll::Ready(ended) = Pin::new(&mut pending).poll(context) {
+        let instance = &route.lease.instance;
+        let mut pending = instance.answer_later(runs, call, route.reservation);
+        if let Poll::Ready(ended) = Pin::new(&mut pending).poll(sink.context) {
             if pending.emits_first() && self.goes_out(&message) {
-                turn.guest.take_into(outbox);
+                route.guest.take_into(sink.lines.out);
             }
-            turn.gate
-                .room
-                .note(index, message.arguments.len(), ended.bytes.len());
-            self.has_come(turn.lease, turn.guest, ended.bytes.len());
-            self.put_ended(&message, &ended, (outbox, tally));
+            let (arguments, result) = (message.arguments.len(), ended.bytes.len());
+            route.gate.budget.note(index, arguments, result);
+            self.has_come(route.lease, route.guest, result);
+            self.put_ended(&message, &ended, &mut sink.lines);
             return pending.give_back(ended.bytes);
         }
-        self.enter(&message, (index, began), pending, turn);
+        let of = RunOf {
+            name: message.name.into(),
+            index,
+            began,
+            limit: route.limit(),
+        };
+        self.enter(&message, of, pending, route);
         // The first poll used the connection's waker. The set has a waker for each command, and must poll this one
         // once.
-        context.waker().wake_by_ref();
+        sink.context.waker().wake_by_ref();
     }
 
     /// Adds a command that is under way.
-    fn enter(
-        &mut self,
-        message: &Message<'_>,
-        (index, began): (u32, Instant),
-        pending: Pending,
-        turn: ReplyContext<'_>,
-    ) {
-        let fate = turn.lease.instance.fate(index);
-        let limit = turn.gate.limits.command;
-        let given_up = turn
-            .lease
-            .given_up((message.name, fate), limit, pending.start());
+    fn enter(&mut self, message: &Message<'_>, of: RunOf, pending: Pending, route: ReplyRoute<'_>) {
         let place = match message.tag {
             Some(_) => ReplyPlace::Tagged,
             None => {
@@ -435,25 +458,20 @@ impl ReplyQueue {
                 ReplyPlace::Ordered(self.left + self.ordered.len() as u64 - 1)
             }
         };
-        self.arguments += message.arguments.len();
+        let arguments = message.arguments.len();
+        self.arguments += arguments;
         let is_blocking = matches!(pending, Pending::Blocking(_));
-        let reservation = self.reservation.take().filter(|_| is_blocking);
+        let reservation = route.reservation.filter(|_| is_blocking).cloned();
+        let of_guest = (route.guest.id(), arguments);
+        let share = BudgetShare::new(&route.gate.budget, of_guest, reservation);
+        let emits_first = pending.emits_first();
         let running = self.running.get_or_insert_default();
-        running.push(RunningCommand {
-            _reservation: reservation,
-            emits_first: pending.emits_first(),
-            pending: Some(pending),
-            lease: Arc::clone(turn.lease),
-            of: (turn.guest.id(), index),
-            arguments: message.arguments.len(),
-            room: Arc::clone(&turn.gate.room),
-            is_next: false,
-            waker: None,
-            given_up: Box::pin(given_up),
-            began,
+        running.push(GuestCommand {
+            run: CommandRun::new(of, pending, Arc::clone(route.lease), Some(share)),
             place,
-            name: message.name.into(),
             tag: message.tag.map(Into::into),
+            emits_first,
+            arguments,
         });
     }
 }
@@ -470,37 +488,38 @@ fn append(outbox: &mut Vec<u8>, line: Vec<u8>) {
 #[inline(always)]
 fn answer_here(
     message: Message<'_>,
-    (index, known): (u32, &ResolvedCommand),
-    turn: ReplyContext<'_>,
-    (out, tally): (&mut Vec<u8>, &mut BatchCounts),
+    command: ImmediateCommand<'_>,
+    route: ReplyRoute<'_>,
+    lines: &mut ReplyLines<'_>,
 ) {
-    let start = out.len();
-    let of = (turn.guest.id(), index, known);
+    let start = lines.out.len();
     let arguments = message.arguments.len();
-    reply::answer_on_the_spot(&turn.lease.instance, message, of, (out, tally));
+    lines.answer_on_the_spot(&route.lease.instance, message, command);
+    let out = &mut *lines.out;
     if out.len() - start >= LARGE_BYTES {
-        turn.gate.room.note(index, arguments, out.len() - start);
+        let made = out.len() - start;
+        route.gate.budget.note(command.index, arguments, made);
     }
     // Events emitted while the command ran come before its reply.
-    if turn.guest.has_mail() {
+    if route.guest.has_mail() {
         let reply = out.split_off(start);
-        turn.guest.take_into(out);
+        route.guest.take_into(out);
         out.extend_from_slice(&reply);
     }
 }
 
 /// Returns a whole error line.
-pub(super) fn error(command: &str, tag: Option<&str>, code: ErrorCode, text: &str) -> Vec<u8> {
+pub(super) fn error(to: ReplyTo<'_>, code: ErrorCode, text: &str) -> Vec<u8> {
     let mut line = Vec::new();
-    write_error(&mut line, command, tag, code, text);
+    write_error(&mut line, to.name, to.tag, code, text);
     line
 }
 
 /// Returns the reply to a command that the host answers for a daemon.
-fn host_answer(message: Message<'_>, command: HostCommand, turn: ReplyContext<'_>) -> Vec<u8> {
+fn host_answer(message: Message<'_>, command: HostCommand, route: ReplyRoute<'_>) -> Vec<u8> {
     let mut line = Vec::new();
     let start = open_reply(&mut line, message.name, message.tag);
-    dispatch::host_body(command, turn.lease, turn.gate, &mut line);
+    dispatch::host_body(command, route.lease, route.gate, &mut line);
     close_reply(&mut line, start);
     line
 }

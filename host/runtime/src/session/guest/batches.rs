@@ -18,7 +18,7 @@ use dae_common_tcp::Message;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::answers::ReplyContext;
+use super::answers::ReplyRoute;
 use super::sent_batch::{BatchGiveUp, KEPT_BYTES_MAX, SentBatch, SentCommands};
 use crate::connection::guest_handle::GuestHandle;
 use crate::plugin::completion;
@@ -97,7 +97,9 @@ pub(super) struct ReplySink<'a> {
     pub(super) outbox: &'a mut Vec<u8>,
     pub(super) guest: &'a GuestHandle,
     /// The number of the next untagged reply in the order.
-    pub(super) turn: u64,
+    pub(super) next: u64,
+    /// The counts of the commands that are answered.
+    pub(super) tally: BatchCounts,
 }
 
 /// The progress of the first batch.
@@ -180,9 +182,9 @@ impl GuestBatches {
     }
 
     /// Hands over what was added. Returns false if that is nothing.
-    pub(super) fn hand_over(&mut self, turn: ReplyContext<'_>, context: &mut Context<'_>) -> bool {
+    pub(super) fn hand_over(&mut self, route: ReplyRoute<'_>, context: &mut Context<'_>) -> bool {
         let work = self.work.as_mut();
-        work.is_some_and(|work| work.hand_over(turn, context))
+        work.is_some_and(|work| work.hand_over(route, context))
     }
 
     /// Writes the replies that have come for the first batch. Returns `None` if nothing has come or there is no batch.
@@ -224,18 +226,18 @@ impl Work {
         drop(excess);
     }
 
-    fn hand_over(&mut self, turn: ReplyContext<'_>, context: &mut Context<'_>) -> bool {
+    fn hand_over(&mut self, route: ReplyRoute<'_>, context: &mut Context<'_>) -> bool {
         let Some(mut open) = self.open.take() else {
             return false;
         };
         let batch = completion::CommandBatch {
-            guest: turn.guest.id(),
+            guest: route.guest.id(),
             count: open.sent.commands.len(),
             entries: &open.entries,
         };
         let batch = SentBatch {
-            call: turn.lease.instance.answer_there(&batch, context),
-            lease: Arc::clone(turn.lease),
+            call: route.lease.instance.answer_there(&batch, context),
+            lease: Arc::clone(route.lease),
             began: Instant::now(),
             sent: open.sent,
             received: 0,
@@ -251,7 +253,7 @@ impl Work {
         // Only the first batch needs the timer: none behind it is given up before it.
         let is_first = self.handed_over.is_empty();
         if is_first
-            && BatchTimer::is_over(&mut self.patience, &batch, turn.limit(), context).is_some()
+            && BatchTimer::is_over(&mut self.patience, &batch, route.limit(), context).is_some()
         {
             context.waker().wake_by_ref();
         }
@@ -266,22 +268,23 @@ impl Work {
         context: &mut Context<'_>,
     ) -> Option<BatchState> {
         let first = self.handed_over.front_mut()?;
-        let (mut tally, mut entries) = (BatchCounts::default(), Vec::new());
+        let mut entries = Vec::new();
         let mut given_up = first.take(&mut entries, context);
         let mut bytes = bytes_of(&entries);
         // Events emitted meanwhile come before the replies.
         out.guest.take_into(out.outbox);
         first.write_held(out);
-        first.write_replies(out, &mut entries, &mut tally);
+        first.write_replies(out, &mut entries);
         if given_up.is_none() {
             let came;
-            (given_up, came) = first.wait(&mut self.patience, (out, &mut tally), limit, context);
+            (given_up, came) = first.wait(&mut self.patience, out, limit, context);
             bytes += came;
         }
         if let Some(why) = given_up {
-            first.give_up(out, &why, &mut tally);
+            first.give_up(out, &why);
         }
-        first.give_up_withdrawn(out, &mut tally);
+        first.give_up_withdrawn(out);
+        let tally = out.tally;
         self.unanswered -= usize::try_from(tally.calls).unwrap_or_default();
         let (took, is_over) = (first.began.elapsed(), first.sent.left() == 0);
         let instance = first.lease.instance.number();

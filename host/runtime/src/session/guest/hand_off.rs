@@ -15,7 +15,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::{Guest, InboxLook, Stream};
 use crate::hand_off::{HandOff, HandOffThreshold, RecallReason, Returned};
 use crate::instance::CancelPolicy;
-use crate::instance::reply::write_ended;
+use crate::instance::reply::ReplyLines;
 use crate::plugin::completion::Completion;
 use crate::session::connect_hooks;
 use crate::session::gate::{self, GatePhase, Lease};
@@ -41,7 +41,7 @@ impl<S: Stream> Guest<S> {
             && self
                 .hand_off_after
                 .is_reached(self.answers.batches_in_a_row())
-            && self.greeting.is_none()
+            && !self.gate_wait.has_hook()
             && !self.guest_handle.asked.is_any()
     }
 
@@ -49,7 +49,7 @@ impl<S: Stream> Guest<S> {
     /// line has come. A slow command ends the pause after [`REST_MAX`], and the count of batches starts again.
     pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let is_to_rest = self.is_due_to_be_handed_off() && self.answers.in_flight() > 0;
-        if !is_to_rest || self.inbox.buffered() > 0 {
+        if !is_to_rest || self.input.inbox.buffered() > 0 {
             self.rest = None;
             return Poll::Ready(());
         }
@@ -64,9 +64,9 @@ impl<S: Stream> Guest<S> {
 
     /// Returns whether nothing of the guest is under way.
     pub(super) fn is_at_rest(&self, taken: &InboxLook) -> bool {
-        let is_answered = self.answers.in_flight() == 0 && self.deferred.is_none();
-        let owes_nothing = is_answered && self.outbox.is_empty();
-        let has_all = matches!(taken, InboxLook::All) && !self.inbox.is_mid_line();
+        let is_answered = self.answers.in_flight() == 0 && self.input.deferred.is_none();
+        let owes_nothing = is_answered && self.output.outbox.is_empty();
+        let has_all = matches!(taken, InboxLook::All) && !self.input.inbox.is_mid_line();
         owes_nothing && has_all && !self.is_deaf() && !self.guest_handle.is_closing()
     }
 
@@ -157,11 +157,11 @@ impl<S: Stream> Guest<S> {
     /// Continues where the daemon's process left off. `instance` is the number of that process's instance.
     fn take_back(&mut self, back: Returned, instance: u64) {
         let handed = back.handed;
-        self.outbox.extend_from_slice(&handed.replies);
+        self.output.outbox.extend_from_slice(&handed.replies);
         if !handed.last.is_empty() {
             // Events emitted while that command ran come before its reply.
-            self.guest_handle.take_into(&mut self.outbox);
-            self.outbox.extend_from_slice(&handed.last);
+            self.guest_handle.take_into(&mut self.output.outbox);
+            self.output.outbox.extend_from_slice(&handed.last);
         }
         if let Some(panicked_ns) = handed.panicked_ns {
             let panicked = BatchCounts {
@@ -175,7 +175,8 @@ impl<S: Stream> Guest<S> {
         if let Some((line, why)) = back.broken {
             self.answer_broken(&line, &why, instance);
         }
-        self.inbox
+        self.input
+            .inbox
             .room(handed.rest.len())
             .extend_from_slice(&handed.rest);
     }
@@ -206,8 +207,12 @@ impl<S: Stream> Guest<S> {
             RecallReason::Recalled => return,
         };
         let Completion { status, bytes } = ended;
-        let (mut tally, of) = (BatchCounts::default(), (message.name, message.tag));
-        write_ended(&mut self.outbox, of, (status, &bytes), &mut tally);
+        let mut tally = BatchCounts::default();
+        let mut lines = ReplyLines {
+            out: &mut self.output.outbox,
+            tally: &mut tally,
+        };
+        lines.write_ended((&message).into(), status, &bytes);
         self.gate.count(instance, tally, took);
     }
 }

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::{Guest, InboxLook, Stream};
-use crate::connection::reply_budget;
-use crate::session::gate::GatePhase;
+use dae_store::config::Limits;
 
 /// The longest time for a closed guest to read its last messages.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -28,7 +26,21 @@ pub(super) struct Timers {
 
 type Timer = Option<Pin<Box<Sleep>>>;
 
+/// The waits that are under way and have a limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LimitedWaits {
+    /// For the rest of a line.
+    pub(super) half_line: bool,
+    /// For an instance.
+    pub(super) instance: bool,
+    /// For the guest to read a large reply.
+    pub(super) unread: bool,
+    /// For the guest to read its last messages.
+    pub(super) goodbye: bool,
+}
+
 /// The limit that a wait has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitPassed {
     HalfLine,
     Instance,
@@ -48,59 +60,36 @@ impl Timers {
     pub(super) fn on_written(&mut self) {
         self.unread = None;
     }
-}
 
-impl<S: Stream> Guest<S> {
-    /// Polls the timers of the current waits. Ends when one has passed its limit.
-    pub(super) fn poll_limits(
+    /// Polls the timers of the waits that are under way, and removes the others. Ends when a wait has passed its limit.
+    pub(super) fn poll(
         &mut self,
-        taken: &InboxLook,
+        waits: LimitedWaits,
+        limits: &Limits,
         context: &mut Context<'_>,
     ) -> Poll<LimitPassed> {
-        let has_all = matches!(taken, InboxLook::All);
-        let waits = !has_all && self.waits_for_instance();
-        // Half a line behind waiting lines is younger than they are, and is not read further.
-        let is_mid_line = has_all && self.inbox.is_mid_line() && !self.is_deaf();
-        let leaves = has_all && self.is_closing && self.answers.in_flight() == 0;
-        // The daemon's other large replies wait for this one.
-        let has_bulk = self.outbox.len() - self.sent > reply_budget::BULK_BYTES_MIN;
-        if has_bulk && self.poll_unread(context) {
-            return Poll::Ready(LimitPassed::Unread);
-        }
-        let limits = &self.gate.limits;
-        let timers = &mut self.timers;
-        let polled = [
-            (
-                LimitPassed::Instance,
-                &mut timers.instance,
-                waits,
-                limits.instance_wait,
-            ),
-            (
-                LimitPassed::HalfLine,
-                &mut timers.half_line,
-                is_mid_line,
-                limits.half_line,
-            ),
-            (LimitPassed::Goodbye, &mut timers.goodbye, leaves, GOODBYE),
+        let has_passed = [
+            (LimitPassed::Unread, waits.unread, &mut self.unread),
+            (LimitPassed::Instance, waits.instance, &mut self.instance),
+            (LimitPassed::HalfLine, waits.half_line, &mut self.half_line),
+            (LimitPassed::Goodbye, waits.goodbye, &mut self.goodbye),
         ]
-        .map(|(passed, timer, is_on, limit)| {
-            (passed, poll_timer(timer, is_on.then_some(limit), context))
+        .map(|(passed, is_on, timer)| {
+            let limit = is_on.then(|| passed.limit(limits));
+            poll_timer(timer, limit, context).then_some(passed)
         });
-        let mut passed = polled.into_iter().filter(|(_, has_passed)| *has_passed);
-        passed
-            .next()
-            .map_or(Poll::Pending, |(passed, _)| Poll::Ready(passed))
+        let passed = has_passed.into_iter().flatten().next();
+        passed.map_or(Poll::Pending, Poll::Ready)
     }
+}
 
-    #[cold]
-    fn poll_unread(&mut self, context: &mut Context<'_>) -> bool {
-        let limit = self.gate.limits.half_line;
-        poll_timer(&mut self.timers.unread, Some(limit), context)
-    }
-
-    fn waits_for_instance(&self) -> bool {
-        self.gate_change.is_some() && matches!(**self.gate.phase(), GatePhase::Waiting)
+impl LimitPassed {
+    fn limit(self, limits: &Limits) -> Duration {
+        match self {
+            LimitPassed::HalfLine | LimitPassed::Unread => limits.half_line,
+            LimitPassed::Instance => limits.instance_wait,
+            LimitPassed::Goodbye => GOODBYE,
+        }
     }
 }
 
@@ -116,4 +105,52 @@ fn poll_timer(timer: &mut Timer, limit: Option<Duration>, context: &mut Context<
         *timer = None;
     }
     has_passed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use dae_store::config::Config;
+
+    use super::*;
+
+    const HALF_LINE: LimitedWaits = LimitedWaits {
+        half_line: true,
+        instance: false,
+        unread: false,
+        goodbye: false,
+    };
+
+    #[tokio::test]
+    async fn a_timer_exists_only_while_its_wait_is_under_way() {
+        let limits = Config::default().limits();
+        let mut timers = Timers::default();
+        let mut poll = async |waits| {
+            poll_fn(|context| Poll::Ready(timers.poll(waits, &limits, context).is_pending())).await
+                && timers.half_line.is_some() == waits.half_line
+                && timers.instance.is_some() == waits.instance
+                && timers.unread.is_some() == waits.unread
+                && timers.goodbye.is_some() == waits.goodbye
+        };
+        let instance = LimitedWaits {
+            instance: true,
+            ..LimitedWaits::default()
+        };
+        for waits in [LimitedWaits::default(), HALF_LINE, instance, HALF_LINE] {
+            assert!(poll(waits).await, "{waits:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_wait_that_passed_its_limit_is_named() {
+        let limits = Limits {
+            half_line: Duration::ZERO,
+            ..Config::default().limits()
+        };
+        let mut timers = Timers::default();
+        let passed = poll_fn(|context| timers.poll(HALF_LINE, &limits, context)).await;
+        assert_eq!(passed, LimitPassed::HalfLine);
+        assert!(timers.half_line.is_none());
+    }
 }

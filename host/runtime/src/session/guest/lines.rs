@@ -1,30 +1,64 @@
 //! Takes the whole lines of a guest from its inbox and routes each to the code that answers it.
+//!
+//! While there is no instance, a message waits in the inbox, and the connection is not read further. A line that every
+//! instance would refuse needs no instance. If no message waits before it, it is answered at once; a connection of
+//! another protocol is closed.
 
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use dae_common_tcp::{ErrorCode, Fault, Inbox, Line, Message, Protocol};
+use dae_common_tcp::{ErrorCode, Fault, Front, Inbox, Line, Message, Protocol};
 
-use super::answers::{self, LineBatch};
+use super::answers::{self, AnswerSink, LineBatch, ReplyRoute};
+use super::input::DeferredCommand;
 use super::{Guest, InboxLook, Stream};
 use crate::connection::pending_calls::LineMatch;
 use crate::connection::reply_budget::ReservationBusy;
-use crate::plugin::command_table::{CommandEntry, RunsOn};
-use crate::session::connect_hooks;
+use crate::instance::reply::ReplyTo;
+use crate::plugin::command_table::{CommandEntry, OwnCommand, RunsOn};
+use crate::session::admission::{self, Admission, LineTarget};
 use crate::session::dispatch;
 use crate::session::gate::{GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
 
+/// A command that may have to wait for reply budget or a reservation.
+struct GuardedCommand<'a> {
+    message: Message<'a>,
+    own: OwnCommand,
+    lease: &'a Arc<Lease>,
+}
+
+/// The lines that were taken from the inbox.
+struct TakenLines {
+    look: InboxLook,
+    tally: BatchCounts,
+    /// The number of the instance that answered them; 0 if none did.
+    instance: u64,
+}
+
+impl TakenLines {
+    fn unanswered(look: InboxLook, tally: BatchCounts) -> Self {
+        TakenLines {
+            look,
+            tally,
+            instance: 0,
+        }
+    }
+}
+
 impl<S: Stream> Guest<S> {
     /// Answers what has finished and what has come, and counts it.
     pub(super) fn answer_all(&mut self, context: &mut Context<'_>) -> InboxLook {
         let began = Instant::now();
-        self.is_counted |=
-            self.answers
-                .collect(&mut self.outbox, (&self.gate, &self.guest_handle), context);
-        let (taken, tally, instance) = self.take_lines(context);
+        let of = (&*self.gate, &*self.guest_handle);
+        self.output.is_counted |= self.answers.collect(&mut self.output.outbox, of, context);
+        let TakenLines {
+            look,
+            tally,
+            instance,
+        } = self.take_lines(context);
         if tally.calls > 0 {
             let took = began.elapsed();
             self.gate.count(instance, tally, took);
@@ -32,7 +66,7 @@ impl<S: Stream> Guest<S> {
                 self.doubt();
             }
         }
-        taken
+        look
     }
 
     /// Marks the instance's commands as possibly slow: one of a batch was, and the next ones will show which.
@@ -44,63 +78,69 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Answers whole lines while there is reply budget, once the gate is open or shut and the connect hook has ended.
-    /// Also returns the number of the instance that answered; 0 if none did.
-    fn take_lines(&mut self, context: &mut Context<'_>) -> (InboxLook, BatchCounts, u64) {
-        let nothing = |taken| (taken, BatchCounts::default(), 0);
+    fn take_lines(&mut self, context: &mut Context<'_>) -> TakenLines {
         // Poll the connect hook in every phase of the gate: a hook that isn't polled would hold its lease forever.
-        let is_greeted = !self.is_greeting_on(context);
-        if self.guest_handle.is_closing() || self.is_closing {
-            self.is_closing = true;
-            let mut tally = BatchCounts::default();
-            self.refuse_deferred(&dispatch::closing(&self.gate), &mut tally);
-            return (InboxLook::All, tally, 0);
+        let is_greeted = !self.gate_wait.poll_hook(context);
+        if self.guest_handle.is_closing() || self.input.is_closing() {
+            return self.end_input();
         }
         let phase = self.gate.phase();
-        if matches!(**phase, GatePhase::Waiting | GatePhase::Changing) {
-            let (taken, tally) = self.wait_at_gate(context);
-            return (taken, tally, 0);
+        let target = match phase.admit(&self.guest_handle) {
+            Admission::Waits { .. } => return self.wait_at_gate(context),
+            Admission::Decided(target) if is_greeted => target,
+            Admission::Unannounced(lease) if is_greeted && !self.runs_hook(lease, context) => {
+                LineTarget::Instance(lease)
+            }
+            Admission::Decided(_) | Admission::Unannounced(_) => {
+                self.gate_wait.end();
+                return TakenLines::unanswered(InboxLook::Some, BatchCounts::default());
+            }
+        };
+        self.gate_wait.end();
+        let mut inbox = self.input.take_inbox();
+        let (look, tally) = self.answer_lines(&mut inbox, target, context);
+        self.input.inbox = inbox;
+        let LineTarget::Instance(lease) = target else {
+            return TakenLines::unanswered(look, tally);
+        };
+        let route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
+        self.answers.hand_over(route, context);
+        lease.instance.flush();
+        TakenLines {
+            look,
+            tally,
+            instance: lease.instance.number(),
         }
-        self.gate_change = None;
-        if !is_greeted || self.is_to_be_greeted(&phase, context) {
-            return nothing(InboxLook::Some);
-        }
-        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
-        let (taken, tally) = self.answer_lines(&mut inbox, &phase, context);
-        self.inbox = inbox;
-        let mut instance = 0;
-        if let GatePhase::Open(lease) = &**phase {
-            let turn = answers::ReplyContext {
-                lease,
-                gate: &self.gate,
-                guest: &self.guest_handle,
-            };
-            self.answers.hand_over(turn, context);
-            lease.instance.flush();
-            instance = lease.instance.number();
-        }
-        (taken, tally, instance)
+    }
+
+    /// Answers the command that was kept: no line is taken any more.
+    #[cold]
+    fn end_input(&mut self) -> TakenLines {
+        self.input.close();
+        let mut tally = BatchCounts::default();
+        self.refuse_deferred(&dispatch::closing(&self.gate), &mut tally);
+        TakenLines::unanswered(InboxLook::All, tally)
     }
 
     fn answer_lines<'a>(
         &mut self,
         inbox: &'a mut Inbox,
-        phase: &'a GatePhase,
+        target: LineTarget<'a>,
         context: &mut Context<'_>,
     ) -> (InboxLook, BatchCounts) {
-        if self.has_ended {
-            inbox.end();
-        }
         let mut lines = inbox.lines();
         let mut batch = LineBatch::default();
         let mut is_any = false;
         let taken = loop {
-            if !self.has_room() {
+            if !self.has_space() {
                 break InboxLook::Some;
             }
-            if let Some((_, line)) = self.deferred.take() {
+            if let Some(deferred) = self.input.deferred.take() {
                 is_any = true;
-                batch.tally.add(self.answer_deferred(&line, phase, context));
-                match self.deferred {
+                batch
+                    .tally
+                    .add(self.answer_deferred(&deferred, target, context));
+                match self.input.deferred {
                     None => continue,
                     // It still waits.
                     Some(_) => break InboxLook::Some,
@@ -108,15 +148,15 @@ impl<S: Stream> Guest<S> {
             }
             if let Some(message) = lines.next_plain() {
                 is_any = true;
-                self.answer(message, phase, &mut batch, context);
+                self.answer(message, target, &mut batch, context);
                 continue;
             }
             let Some(line) = lines.next() else {
                 break InboxLook::All;
             };
             is_any = true;
-            self.answer_any(line, phase, &mut batch, context);
-            if self.is_closing {
+            self.answer_any(line, target, &mut batch, context);
+            if self.input.is_closing() {
                 break InboxLook::All;
             }
         };
@@ -128,10 +168,9 @@ impl<S: Stream> Guest<S> {
 
     /// Notes that whole lines were taken.
     #[inline]
-    pub(super) fn on_lines(&mut self) {
+    fn on_lines(&mut self) {
         self.timers.on_line();
-        if !self.has_spoken {
-            self.has_spoken = true;
+        if self.input.note_lines() {
             self.guest_handle.note_line();
         }
     }
@@ -141,12 +180,12 @@ impl<S: Stream> Guest<S> {
     fn answer_any<'a>(
         &mut self,
         line: Line<'a>,
-        phase: &'a GatePhase,
+        target: LineTarget<'a>,
         batch: &mut LineBatch<'a>,
         context: &mut Context<'_>,
     ) {
         match line {
-            Line::Message(message) => self.answer(message, phase, batch, context),
+            Line::Message(message) => self.answer(message, target, batch, context),
             // A reply to the daemon's own call that can't be read: the call gets the error, and the guest gets none.
             Line::Fault(fault)
                 if self.guest_handle.asked.answer_fault(&fault) != LineMatch::NotOurs => {}
@@ -155,14 +194,17 @@ impl<S: Stream> Guest<S> {
         }
     }
 
-    pub(super) fn refuse_fault(&mut self, fault: &Fault<'_>, tally: &mut BatchCounts) {
-        let of = (fault.command, fault.tag);
-        self.refuse(of, (fault.code, &fault.message), tally);
+    fn refuse_fault(&mut self, fault: &Fault<'_>, tally: &mut BatchCounts) {
+        let to = ReplyTo {
+            name: fault.command,
+            tag: fault.tag,
+        };
+        self.refuse(to, (fault.code, &fault.message), tally);
     }
 
     /// Closes a connection of another protocol.
-    pub(super) fn refuse_protocol(&mut self, protocol: Protocol) {
-        self.is_closing = true;
+    fn refuse_protocol(&mut self, protocol: Protocol) {
+        self.input.close();
         let Some(skipped) = self.gate.other_protocols.is_due() else {
             return;
         };
@@ -179,80 +221,77 @@ impl<S: Stream> Guest<S> {
     fn answer<'a>(
         &mut self,
         message: Message<'a>,
-        phase: &'a GatePhase,
+        target: LineTarget<'a>,
         batch: &mut LineBatch<'a>,
         context: &mut Context<'_>,
     ) {
         if self.is_reply(&message) || is_stray(&message) {
             return;
         }
-        match phase {
-            GatePhase::Open(lease) => {
-                let turn = answers::ReplyContext {
-                    lease,
-                    gate: &self.gate,
-                    guest: &self.guest_handle,
-                };
-                let room = &self.gate.room;
+        match target {
+            LineTarget::Instance(lease) => {
+                let route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
+                let budget = &self.gate.budget;
                 let commands = &lease.instance.commands;
                 let known = batch
                     .found
-                    .known(commands, message.name, |index| !room.is_unguarded(index));
-                if (room.is_tight() || batch.found.is_guarded())
+                    .known(commands, message.name, |index| !budget.is_unguarded(index));
+                if (budget.is_tight() || batch.found.is_guarded())
                     && let Some(CommandEntry::Own { index, runs }) = known.map(|known| known.entry)
                 {
-                    return self.answer_if_room(message, (index, runs), lease, (batch, context));
+                    let command = GuardedCommand {
+                        message,
+                        own: OwnCommand { index, runs },
+                        lease,
+                    };
+                    return self.answer_if_budget(command, batch, context);
                 }
-                let rest = (&mut self.outbox, &mut batch.tally, context);
-                self.answers.answer(message, known, turn, rest);
+                let sink = AnswerSink::new(&mut self.output.outbox, &mut batch.tally, context);
+                self.answers.answer(message, known, route, sink);
             }
-            GatePhase::Shut(reason) => {
-                let of = (message.name, message.tag);
-                self.refuse(of, (ErrorCode::Unavailable, reason), &mut batch.tally);
-            }
-            GatePhase::Waiting | GatePhase::Changing => {
-                unreachable!("lines before a waiting gate are not taken")
+            LineTarget::Refusal(reason) => {
+                let refusal = (ErrorCode::Unavailable, reason);
+                self.refuse((&message).into(), refusal, &mut batch.tally);
             }
         }
     }
 
     /// Answers a command, if there is budget for its reply now. If not, its line is kept until there is.
     #[cold]
-    fn answer_if_room<'a>(
+    fn answer_if_budget<'a>(
         &mut self,
-        message: Message<'a>,
-        (index, runs): (u32, RunsOn),
-        lease: &'a Arc<Lease>,
-        (batch, context): (&mut LineBatch<'a>, &mut Context<'_>),
+        command: GuardedCommand<'a>,
+        batch: &mut LineBatch<'a>,
+        context: &mut Context<'_>,
     ) {
-        let room = &self.gate.room;
-        let reserved = match room.may_begin(self.guest_handle.id(), index) {
-            true if lease.instance.is_in_process() => room.reserve(index),
+        let GuardedCommand {
+            message,
+            own: OwnCommand { index, runs },
+            lease,
+        } = command;
+        let budget = &self.gate.budget;
+        let reserved = match budget.may_begin(self.guest_handle.id(), index) {
+            true if lease.instance.is_in_process() => budget.reserve(index),
             true => Ok(None),
             false => Err(ReservationBusy),
         };
         let Ok(reservation) = reserved else {
-            self.deferred = Some((index, line_of(&message)));
+            self.input.deferred = Some(DeferredCommand::of(&message, index));
             return;
         };
-        let is_reserved = reservation.is_some();
-        let turn = answers::ReplyContext {
-            lease,
-            gate: &self.gate,
-            guest: &self.guest_handle,
-        };
+        let mut route = ReplyRoute::new(lease, &self.gate, &self.guest_handle);
+        route.reservation = reservation.as_ref();
         let known = lease.instance.commands.known(message.name);
-        self.answers.set_reservation(reservation);
-        let rest = (&mut self.outbox, &mut batch.tally, context);
-        self.answers.answer(message, known, turn, rest);
-        if is_reserved {
+        let sink = AnswerSink::new(&mut self.output.outbox, &mut batch.tally, context);
+        self.answers.answer(message, known, route, sink);
+        if reservation.is_some() {
             // Count the reply before other commands may make theirs.
             self.count_unread();
-            self.answers.set_reservation(None);
+            drop(reservation);
         }
         // Other commands note the size of their reply when they end.
         if runs == RunsOn::Here || !lease.instance.is_in_process() {
-            self.gate.room.note_end(index);
+            self.gate.budget.note_end(index);
         }
     }
 
@@ -260,86 +299,125 @@ impl<S: Stream> Guest<S> {
     #[cold]
     fn answer_deferred(
         &mut self,
-        line: &[u8],
-        phase: &GatePhase,
+        deferred: &DeferredCommand,
+        target: LineTarget<'_>,
         context: &mut Context<'_>,
     ) -> BatchCounts {
-        let mut inbox = kept(line);
+        let mut inbox = deferred.inbox();
         let mut batch = LineBatch::default();
         // It was a message when it came.
         if let Some(Line::Message(message)) = inbox.next() {
-            self.answer(message, phase, &mut batch, context);
+            self.answer(message, target, &mut batch, context);
         }
         batch.tally
     }
 
     /// Answers a line with an error, in its place in the order.
     #[cold]
-    pub(super) fn refuse(
+    fn refuse(
         &mut self,
-        (command, tag): (&str, Option<&str>),
+        to: ReplyTo<'_>,
         (code, text): (ErrorCode, &str),
         tally: &mut BatchCounts,
     ) {
         tally.calls += 1;
         tally.errors += 1;
-        let error = answers::error(command, tag, code, text);
-        self.answers.put(&mut self.outbox, tag.is_some(), &error);
+        let error = answers::error(to, code, text);
+        self.answers
+            .put(&mut self.output.outbox, to.tag.is_some(), &error);
     }
 
     /// Returns whether the message is the reply to a call of the daemon to this guest.
     #[inline]
-    pub(super) fn is_reply(&self, message: &Message<'_>) -> bool {
+    fn is_reply(&self, message: &Message<'_>) -> bool {
         self.guest_handle.asked.is_any()
             && self.guest_handle.asked.answer(message) != LineMatch::NotOurs
     }
 
-    /// Returns whether the connect hook for this guest is running. Lines wait until it ends.
-    fn is_greeting_on(&mut self, context: &mut Context<'_>) -> bool {
-        let is_on = match &mut self.greeting {
-            Some(greeting) => greeting.as_mut().poll(context).is_pending(),
-            None => false,
-        };
-        if !is_on {
-            self.greeting = None;
-        }
-        is_on
+    /// Starts the connect hook for this guest. Returns whether it is still running.
+    #[cold]
+    fn runs_hook(&mut self, lease: &Arc<Lease>, context: &mut Context<'_>) -> bool {
+        let of = (&*self.gate, lease);
+        self.gate_wait.start_hook(of, &self.guest_handle, context)
     }
 
-    /// Starts the connect hook for this guest, if it is due. Returns whether it is still running.
-    fn is_to_be_greeted(&mut self, phase: &GatePhase, context: &mut Context<'_>) -> bool {
-        let GatePhase::Open(lease) = phase else {
-            return false;
+    /// Answers lines that need no instance. Waits for an instance if a message is next.
+    fn wait_at_gate(&mut self, context: &mut Context<'_>) -> TakenLines {
+        let mut tally = BatchCounts::default();
+        let mut inbox = self.input.take_inbox();
+        let look = self.refuse_at_front(&mut inbox, &mut tally);
+        self.input.inbox = inbox;
+        match look {
+            InboxLook::All => self.gate_wait.end(),
+            InboxLook::Some => self.gate_wait.watch(&self.gate, context),
+        }
+        TakenLines::unanswered(look, tally)
+    }
+
+    /// Refuses lines up to the first message: every instance would refuse them. So they get the same replies, in the
+    /// same order, as with an instance. Returns [`InboxLook::Some`] if there is a message or no reply budget.
+    fn refuse_at_front(&mut self, inbox: &mut Inbox, tally: &mut BatchCounts) -> InboxLook {
+        // A command that waits for a reservation came before all of them, and waits for the instance, too.
+        if self.input.deferred.is_some() {
+            return InboxLook::Some;
+        }
+        while self.has_space() {
+            match inbox.front() {
+                Front::Message => return InboxLook::Some,
+                Front::Nothing => return InboxLook::All,
+                Front::Fault(fault) => self.refuse_fault(&fault, tally),
+                Front::OtherProtocol(protocol) => {
+                    self.refuse_protocol(protocol);
+                    return InboxLook::All;
+                }
+            }
+            self.on_lines();
+        }
+        InboxLook::Some
+    }
+
+    /// Answers the command that waits for a reservation, if there is one, with `unavailable`.
+    fn refuse_deferred(&mut self, text: &str, tally: &mut BatchCounts) {
+        let Some(deferred) = self.input.deferred.take() else {
+            return;
         };
-        self.greeting = connect_hooks::due(lease, &self.guest_handle, self.gate.limits.command);
-        self.is_greeting_on(context)
+        if let Some(Line::Message(message)) = deferred.inbox().next() {
+            let refusal = (ErrorCode::Unavailable, text);
+            self.refuse((&message).into(), refusal, tally);
+        }
+    }
+
+    /// Answers all lines that have waited too long for an instance, in their order.
+    pub(super) fn give_up_waiting(&mut self) {
+        let text = admission::no_instance(&self.gate);
+        let mut tally = BatchCounts::default();
+        self.refuse_deferred(&text, &mut tally);
+        let mut inbox = self.input.take_inbox();
+        for line in inbox.lines() {
+            match line {
+                Line::Message(message) if self.is_reply(&message) || is_stray(&message) => {}
+                Line::Message(message) => {
+                    let refusal = (ErrorCode::Unavailable, &*text);
+                    self.refuse((&message).into(), refusal, &mut tally);
+                }
+                Line::Fault(fault) => self.refuse_fault(&fault, &mut tally),
+                Line::OtherProtocol(protocol) => self.refuse_protocol(protocol),
+            }
+        }
+        self.input.inbox = inbox;
+        self.on_lines();
+        // Instance 0: no instance has answered these lines.
+        self.gate.count(0, tally, self.gate.limits.instance_wait);
     }
 }
 
 /// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
 /// answer each other forever.
 #[inline]
-pub(super) fn is_stray(message: &Message<'_>) -> bool {
+fn is_stray(message: &Message<'_>) -> bool {
     match message.name {
         "error" => true,
         "dae" | "options" => !matches!(message.arguments, "" | "[]"),
         _ => false,
     }
-}
-
-/// Returns an inbox that holds the line of a deferred command.
-pub(super) fn kept(line: &[u8]) -> Inbox {
-    let mut inbox = Inbox::resumed(line.len());
-    inbox.room(line.len()).extend_from_slice(line);
-    inbox
-}
-
-/// Returns the line of a command.
-fn line_of(message: &Message<'_>) -> Vec<u8> {
-    let (name, arguments) = (message.name, message.arguments);
-    let line = match message.tag {
-        Some(tag) => format!("{name}#{tag} {arguments}\n"),
-        None => format!("{name} {arguments}\n"),
-    };
-    line.into_bytes()
 }

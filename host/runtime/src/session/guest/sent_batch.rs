@@ -8,13 +8,12 @@ use dae_plugin_api::abi::status;
 use tokio::time::Instant;
 
 use super::batches::{BatchTimer, ReplySink};
-use crate::instance::reply::{write_ended, write_large};
+use crate::instance::reply::{ReplyLines, ReplyTo};
 use crate::plugin::completion::Completion;
 use crate::process::ipc::LARGE_BYTES;
 use crate::process::ipc::batch::{Entries, HEAD_BYTES};
 use crate::process::subprocess::{BatchCall, BatchEnd, OverdueAction, bytes_of};
 use crate::session::gate::{self, Lease};
-use crate::threads::counters::BatchCounts;
 
 /// The largest buffer that is kept (bytes). Larger ones are freed, since commands are usually short.
 pub(super) const KEPT_BYTES_MAX: usize = 4 << 10;
@@ -69,12 +68,12 @@ impl SentBatch {
     }
 
     /// Returns whether its untagged replies are next in the order, or it has none.
-    pub(super) fn is_in_turn(&self, out: &ReplySink<'_>) -> bool {
-        self.place.is_none_or(|place| place == out.turn)
+    pub(super) fn is_next(&self, out: &ReplySink<'_>) -> bool {
+        self.place.is_none_or(|place| place == out.next)
     }
 
     pub(super) fn write_held(&mut self, out: &mut ReplySink<'_>) {
-        if self.is_in_turn(out) {
+        if self.is_next(out) {
             match out.outbox.is_empty() {
                 true => std::mem::swap(out.outbox, &mut self.held),
                 false => out.outbox.append(&mut self.held),
@@ -84,16 +83,20 @@ impl SentBatch {
 
     /// Returns the next command to answer.
     pub(super) fn next<'s>(&'s mut self, out: &'s mut ReplySink<'_>) -> Option<NextReply<'s>> {
-        let is_in_turn = self.is_in_turn(out);
+        let is_next = self.is_next(out);
         let (index, tag) = self.sent.next()?;
-        Some(NextReply {
-            index,
-            lines: match tag.is_some() || is_in_turn {
+        let lines = ReplyLines {
+            out: match tag.is_some() || is_next {
                 true => out.outbox,
                 false => &mut self.held,
             },
-            name: self.lease.instance.command_name(index),
-            tag,
+            tally: &mut out.tally,
+        };
+        let name = self.lease.instance.command_name(index);
+        Some(NextReply {
+            index,
+            to: ReplyTo { name, tag },
+            lines,
         })
     }
 
@@ -121,13 +124,8 @@ impl SentBatch {
         self.sent.left() > 0 && self.sent.answered < end
     }
 
-    pub(super) fn write_replies(
-        &mut self,
-        out: &mut ReplySink<'_>,
-        entries: &mut Vec<u8>,
-        tally: &mut BatchCounts,
-    ) {
-        if entries.len() >= LARGE_BYTES && self.write_large(out, entries, tally) {
+    pub(super) fn write_replies(&mut self, out: &mut ReplySink<'_>, entries: &mut Vec<u8>) {
+        if entries.len() >= LARGE_BYTES && self.write_large(out, entries) {
             return;
         }
         for (status, bytes) in Entries(entries.as_slice()) {
@@ -135,35 +133,25 @@ impl SentBatch {
             // The guest already has an error for this command, which ran past its limit.
             let is_late = self.received <= self.sent.answered;
             // The receiver has checked that there are no more replies than commands.
-            if !is_late && let Some(next) = self.next(out) {
-                write_ended(next.lines, (next.name, next.tag), (status, bytes), tally);
+            if !is_late && let Some(mut next) = self.next(out) {
+                next.lines.write_ended(next.to, status, bytes);
             }
         }
     }
 
     /// Turns the bytes of a single large result into its line. Returns false if something else has come.
-    pub(super) fn write_large(
-        &mut self,
-        out: &mut ReplySink<'_>,
-        entries: &mut Vec<u8>,
-        tally: &mut BatchCounts,
-    ) -> bool {
+    pub(super) fn write_large(&mut self, out: &mut ReplySink<'_>, entries: &mut Vec<u8>) -> bool {
         let mut all = Entries(entries);
         let is_result = all.next().is_some_and(|(status, _)| status == status::DONE);
         let is_late = self.received < self.sent.answered;
         if !is_result || is_late || !all.0.is_empty() {
             return false;
         }
-        let Some(next) = self.next(out) else {
+        let Some(mut next) = self.next(out) else {
             return false;
         };
         let entry = std::mem::take(entries);
-        write_large(
-            next.lines,
-            (next.name, next.tag),
-            (entry, HEAD_BYTES),
-            tally,
-        );
+        next.lines.write_large(next.to, entry, HEAD_BYTES);
         self.received += 1;
         true
     }
@@ -173,20 +161,20 @@ impl SentBatch {
     pub(super) fn wait(
         &mut self,
         patience: &mut Option<BatchTimer>,
-        (out, tally): (&mut ReplySink<'_>, &mut BatchCounts),
+        out: &mut ReplySink<'_>,
         limit: Duration,
         context: &mut Context<'_>,
     ) -> (Option<BatchGiveUp>, usize) {
         while self.waits() {
             match BatchTimer::is_over(patience, self, limit, context) {
-                Some(BatchGiveUp::TooLong(limit)) => self.give_up_one(out, limit, tally),
+                Some(BatchGiveUp::TooLong(limit)) => self.give_up_one(out, limit),
                 Some(BatchGiveUp::LetGo) => {
                     self.call.withdraw();
                     let mut entries = Vec::new();
                     // Takes the last replies. If the process has ended, the rest is given up just the same.
                     let _ = self.take(&mut entries, context);
                     let bytes = bytes_of(&entries);
-                    self.write_replies(out, &mut entries, tally);
+                    self.write_replies(out, &mut entries);
                     return (Some(BatchGiveUp::LetGo), bytes);
                 }
                 why => return (why, 0),
@@ -196,49 +184,39 @@ impl SentBatch {
     }
 
     /// Answers the command that has run past its limit.
-    pub(super) fn give_up_one(
-        &mut self,
-        out: &mut ReplySink<'_>,
-        limit: Duration,
-        tally: &mut BatchCounts,
-    ) {
+    pub(super) fn give_up_one(&mut self, out: &mut ReplySink<'_>, limit: Duration) {
         let lease = Arc::clone(&self.lease);
         if let Some(next) = self.next(out) {
             let fate = lease.instance.fate(next.index);
-            let ended = gate::too_long(next.name, limit, fate);
-            next.end(&ended, tally);
+            let ended = gate::too_long(next.to.name, limit, fate);
+            next.end(&ended);
         }
     }
 
     /// Answers the rest, except for what was withdrawn.
-    pub(super) fn give_up(
-        &mut self,
-        out: &mut ReplySink<'_>,
-        why: &BatchGiveUp,
-        tally: &mut BatchCounts,
-    ) {
+    pub(super) fn give_up(&mut self, out: &mut ReplySink<'_>, why: &BatchGiveUp) {
         let lease = Arc::clone(&self.lease);
         while self.waits()
             && let Some(next) = self.next(out)
         {
             let fate = lease.instance.fate(next.index);
             let ended = match why {
-                BatchGiveUp::TooLong(limit) => gate::too_long(next.name, *limit, fate),
-                BatchGiveUp::LetGo => gate::let_go(next.name, fate),
+                BatchGiveUp::TooLong(limit) => gate::too_long(next.to.name, *limit, fate),
+                BatchGiveUp::LetGo => gate::let_go(next.to.name, fate),
                 BatchGiveUp::Ended(ended) => ended.clone(),
             };
-            next.end(&ended, tally);
+            next.end(&ended);
         }
     }
 
     /// Answers what was withdrawn, once all before it is answered.
-    pub(super) fn give_up_withdrawn(&mut self, out: &mut ReplySink<'_>, tally: &mut BatchCounts) {
+    pub(super) fn give_up_withdrawn(&mut self, out: &mut ReplySink<'_>) {
         if self.waits() {
             return;
         }
         if let Some((_, ended)) = self.withdrawn.take() {
             while let Some(next) = self.next(out) {
-                next.end(&ended, tally);
+                next.end(&ended);
             }
         }
     }
@@ -247,15 +225,13 @@ impl SentBatch {
 /// A command to answer, and the buffer for its reply.
 pub(super) struct NextReply<'s> {
     pub(super) index: u32,
-    pub(super) lines: &'s mut Vec<u8>,
-    pub(super) name: &'s str,
-    pub(super) tag: Option<&'s str>,
+    pub(super) to: ReplyTo<'s>,
+    pub(super) lines: ReplyLines<'s>,
 }
 
 impl NextReply<'_> {
-    pub(super) fn end(self, ended: &Completion, tally: &mut BatchCounts) {
-        let ended = (ended.status, &ended.bytes[..]);
-        write_ended(self.lines, (self.name, self.tag), ended, tally);
+    pub(super) fn end(mut self, ended: &Completion) {
+        self.lines.write_ended(self.to, ended.status, &ended.bytes);
     }
 }
 

@@ -14,11 +14,12 @@ use dae_common_tcp::{ErrorCode, write_error};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{Notify, oneshot};
 
-use super::{IN_FLIGHT_MAX, InFlight, LocalClient, lock};
+use super::{InFlight, LocalClient, lock};
 use crate::connection::event_queue::EVENT_QUEUE_BYTES_MAX;
 use crate::connection::pending_calls::{CallError, CallReply};
 use crate::peers::client::Client;
-use crate::session::dispatch::{self, DispatchedCommand};
+use crate::session::admission;
+use crate::session::dispatch::{DispatchedCommand, IN_FLIGHT_MAX};
 
 /// The limit for waiting lines (bytes): as much as may be pushed to a guest.
 const WAITING_BYTES_MAX: usize = EVENT_QUEUE_BYTES_MAX;
@@ -62,7 +63,7 @@ impl WaitingLine {
 
 /// The queue of waiting lines.
 #[derive(Debug, Default)]
-pub(super) struct TurnQueue {
+pub(super) struct LineQueue {
     lines: Mutex<QueuedLines>,
     /// The number of lines that were sent and have not begun to run.
     not_begun: AtomicUsize,
@@ -77,7 +78,7 @@ struct QueuedLines {
     is_over: bool,
 }
 
-impl TurnQueue {
+impl LineQueue {
     /// Returns whether all lines that were sent have begun to run.
     pub(super) fn is_empty(&self) -> bool {
         self.not_begun.load(Ordering::Acquire) == 0
@@ -134,15 +135,15 @@ impl TurnQueue {
 type Running<'v> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'v>>>;
 
 /// Runs the waiting lines until the client is closed and all of them are done, or too many wait.
-pub(super) async fn take(client: &Client, here: &LocalClient) -> CallError {
+pub(super) async fn run(client: &Client, here: &LocalClient) -> CallError {
     let mut running = Running::new();
     while !here.queue.is_full() {
-        if here.is_to_be_greeted() {
+        if here.is_unannounced() {
             // The result is ignored: each line waits to be admitted itself.
-            let _ = meanwhile(&mut running, dispatch::admitted(&here.gate, &here.guest)).await;
+            let _ = meanwhile(&mut running, admission::admitted(&here.gate, &here.guest)).await;
         }
-        let has_room = running.len() < IN_FLIGHT_MAX;
-        if let Some(line) = has_room.then(|| here.queue.next()).flatten() {
+        let has_space = running.len() < IN_FLIGHT_MAX;
+        if let Some(line) = has_space.then(|| here.queue.next()).flatten() {
             begin(client, here, line, &mut running).await;
             continue;
         }
@@ -171,16 +172,16 @@ async fn begin<'v>(
     running: &mut Running<'v>,
 ) {
     let has_begun = Arc::new(AtomicBool::new(false));
-    let mut turn = Box::pin(take_turn(client, here, line, Arc::clone(&has_begun)));
+    let mut begun = Box::pin(run_line(client, here, line, Arc::clone(&has_begun)));
     let is_over = poll_fn(|context| {
-        let polled = turn.as_mut().poll(context);
+        let polled = begun.as_mut().poll(context);
         match polled.is_ready() || has_begun.load(Ordering::Relaxed) {
             true => Poll::Ready(polled.is_ready()),
             false => Poll::Pending,
         }
     });
     if !meanwhile(running, is_over).await {
-        running.push(turn);
+        running.push(begun);
     }
 }
 
@@ -194,7 +195,8 @@ async fn meanwhile<T>(running: &mut Running<'_>, work: impl Future<Output = T>) 
     .await
 }
 
-async fn take_turn(
+/// Runs a line once the client is admitted.
+async fn run_line(
     client: &Client,
     here: &LocalClient,
     line: WaitingLine,
@@ -206,7 +208,7 @@ async fn take_turn(
         _in_flight,
     } = line;
     let command = sent.name.clone();
-    let admitted = dispatch::admitted(&here.gate, &here.guest).await;
+    let admitted = admission::admitted(&here.gate, &here.guest).await;
     has_begun.store(true, Ordering::Relaxed);
     let result = match admitted {
         Ok(lease) => {
@@ -238,5 +240,5 @@ fn tell_error(client: &Client, command: &str, refusal: &CallError) {
     let code = refusal.code.parse().unwrap_or(ErrorCode::Failed);
     write_error(&mut line, command, None, code, &refusal.message);
     line.pop();
-    client.heard.tell(&line);
+    client.heard.notify(&line);
 }
