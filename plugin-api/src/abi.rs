@@ -333,7 +333,7 @@ impl LateSink {
     /// Creates an empty sink. It is boxed because its address crosses the boundary.
     #[must_use]
     pub fn new() -> Box<Self> {
-        let mut sink = Box::new(LateSink {
+        Box::new(LateSink {
             raw: SinkV1 {
                 start: std::ptr::NonNull::dangling().as_ptr(),
                 len: 0,
@@ -342,13 +342,13 @@ impl LateSink {
                 grow: grow_vec,
             },
             bytes: Vec::new(),
-        });
-        sink.raw.owner = (&raw mut sink.bytes).cast();
-        sink
+        })
     }
 
-    /// Returns the pointer for the callee. It is valid for as long as the box.
+    /// Returns the pointer for the callee. It is valid until this sink, or a box of it, is moved or dropped.
     pub fn raw(&mut self) -> *mut SinkV1 {
+        // Set here, because a move of the box since then would have made an earlier pointer invalid.
+        self.raw.owner = (&raw mut self.bytes).cast();
         &raw mut self.raw
     }
 

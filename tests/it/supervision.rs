@@ -7,8 +7,8 @@ mod batches;
 mod ends;
 #[cfg(debug_assertions)]
 mod faults;
+mod hand_offs;
 mod limits;
-mod loans;
 mod places;
 mod subprocess;
 

@@ -2,8 +2,8 @@
 //!
 //! Each function accepts any bytes, and panics if an invariant is broken. Nothing else uses this module.
 
+use crate::hand_off::{HandedBack, Terms};
 use crate::plugin::completion::RunEnd;
-use crate::process::ipc::hand_off::{HandedBack, Terms};
 use crate::process::ipc::{FrameInbox, FrameKind, batch, split_u64};
 use dae_store::log::Record;
 
@@ -44,7 +44,7 @@ fn read_payload(kind: FrameKind, payload: &[u8]) {
                 assert_eq!(batch::Entries(entries).count(), count);
             }
         }
-        FrameKind::Lend => {
+        FrameKind::HandOff => {
             let terms = Terms::read(payload);
             assert_eq!(Terms::read(&terms.payload()), terms);
         }

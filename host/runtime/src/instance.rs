@@ -21,12 +21,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::connection::reply_budget::Reservation;
+use crate::hand_off::HandOff;
 use crate::plugin::command_table::{CommandTable, RunsOn};
 use crate::plugin::completion::{Call, CommandBatch, Completion, InstanceEnd};
 use crate::plugin::host_api::HostRegistration;
 use crate::plugin::identity::Identity;
 use crate::plugin::library::{Command, LiveDaemon, PluginFuture};
-use crate::process::subprocess::{BatchCall, HandOff, Subprocess, UnreadBytes};
+use crate::process::subprocess::{BatchCall, Subprocess, UnreadBytes};
 use crate::threads::latency::{self, LatencyClasses};
 use crate::threads::watchdog;
 use dae_store::blocking;

@@ -8,6 +8,7 @@
 //! - [`session`]: from a connection to the instance behind it: the gate, guests, dispatch, the control socket
 //! - [`instance`]: one instance of a daemon, in this process or another; the worker's main function
 //! - [`process`]: a daemon's process as its host sees it, and the messages between the two
+//! - [`hand_off`]: busy guests whose sockets go to their daemon's process: both sides, and the memory that they share
 //! - [`plugin`]: loaded libraries, the command table, and the host API of plugins
 //! - [`connection`]: the parts of a connection: event queues, pending calls, guest handles, topics
 //! - [`threads`]: counters, file descriptor limits, the watchdog, latency classes, spare threads
@@ -17,6 +18,7 @@
 pub mod connection;
 #[doc(hidden)]
 pub mod fuzzed;
+pub(crate) mod hand_off;
 pub mod instance;
 pub mod peers;
 pub mod plugin;

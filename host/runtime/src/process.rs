@@ -1,6 +1,5 @@
 //! A daemon in a process of its own, and the protocol between it and its host.
 
-pub(crate) mod hand_off;
 pub(crate) mod ipc;
 pub mod signals;
 pub mod subprocess;

@@ -341,14 +341,14 @@ mod tests {
 
     /// Returns a waker that counts its calls, and the count.
     fn counting() -> (Waker, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
-        struct Counts(std::sync::Arc<std::sync::atomic::AtomicUsize>);
-        impl std::task::Wake for Counts {
+        struct WakeCounter(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+        impl std::task::Wake for WakeCounter {
             fn wake(self: std::sync::Arc<Self>) {
                 self.0.fetch_add(1, Ordering::Relaxed);
             }
         }
         let count = std::sync::Arc::default();
-        let waker = std::sync::Arc::new(Counts(std::sync::Arc::clone(&count))).into();
+        let waker = std::sync::Arc::new(WakeCounter(std::sync::Arc::clone(&count))).into();
         (waker, count)
     }
 }

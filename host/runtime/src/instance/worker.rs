@@ -7,8 +7,8 @@
 //! ends, together with all that its daemon has started.
 //!
 //! This file has the start (`start` loads the plugin), the loop that takes the host's frames, and the end. Commands
-//! that were handed over wait in the `backlog`, and `work` runs them. `running` holds those that end later. `hand_offs`
-//! serves guests that were handed off.
+//! that were handed over wait in the `backlog`, and `work` runs them. `running` holds those that end later. Guests
+//! that were handed off are served by [`crate::hand_off`].
 //!
 //! Errors are sent to the host if there is one. A worker without a host ends with code 70, and one that has lost its
 //! host kills its process group, including itself.
@@ -37,15 +37,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::net::UnixStream;
 
 use crate::connection::reply_budget::ReplyBudget;
+use crate::hand_off::{AbortOnPanic, HandOffState, Terms, WorkerHandOffs};
 use crate::plugin::start_fault::StartFault;
-use crate::process::hand_off::HandOffState;
-use crate::process::ipc::hand_off::Terms;
 use crate::process::ipc::{self, ARGUMENT, Frame, FrameInbox, FrameKind, StartMessage};
 use crate::process::signals;
 use crate::threads::fd_limits;
 use backlog::Backlog;
 use dae_store::durations;
-use hand_offs::HandOffs;
+use hand_offs::InstanceOfWorker;
 use incoming::Incoming;
 use running::{CallOf, RunningCall};
 use start::{ServingDaemon, load, start, texts};
@@ -130,7 +129,7 @@ struct Worker {
     wire: Arc<HostConnection>,
     incoming: Incoming,
     inbox: FrameInbox,
-    hand_offs: HandOffs,
+    hand_offs: WorkerHandOffs<InstanceOfWorker>,
     /// The memory shared with the host; `None` if the host has none.
     hand_off_state: Option<Arc<HandOffState>>,
     /// The command that was begun last, in the hand-off state's format.
@@ -152,7 +151,7 @@ impl Worker {
             wire,
             incoming: Incoming::new(),
             inbox: FrameInbox::default(),
-            hand_offs: HandOffs::default(),
+            hand_offs: WorkerHandOffs::default(),
             hand_off_state: None,
             front: 0,
             running: FuturesUnordered::new(),
@@ -229,7 +228,7 @@ impl Worker {
                 match frame.kind {
                     FrameKind::Answered => wire.on_answer(frame.id, frame.payload),
                     FrameKind::GuestGone => wire.guest_gone(frame.id),
-                    FrameKind::Visit => wire.client(frame.id, frame.payload),
+                    FrameKind::ClientState => wire.client(frame.id, frame.payload),
                     // The host sends nothing else before the start is over, and after the end nobody needs it.
                     _ => {}
                 }
@@ -243,7 +242,7 @@ impl Worker {
         let end_wire = Arc::clone(&wire);
         let room = Arc::clone(&self.room);
         tokio::spawn(async move {
-            let _ends_with_us = hand_offs::AbortOnPanic;
+            let _ends_with_us = AbortOnPanic;
             let end = serde_json::to_vec(&run.await).unwrap_or_default();
             end_wire.send(FrameKind::RunEnd, 0, &[&end]);
         });
@@ -288,7 +287,7 @@ impl Worker {
     fn take(&mut self, frame: &Frame<'_>, served: &ServingDaemon) -> Option<Duration> {
         match frame.kind {
             FrameKind::Batch | FrameKind::Call => self.hand_over(frame),
-            FrameKind::Lend => self.hand_off(frame, served),
+            FrameKind::HandOff => self.hand_off(frame, served),
             FrameKind::Reclaim => self.hand_offs.reclaim(frame.id),
             FrameKind::Save => self.save(frame.id, served),
             FrameKind::Cancel => self.cancel(frame.id),
@@ -297,7 +296,7 @@ impl Worker {
             FrameKind::DropAside => self.drop_aside(frame.id),
             FrameKind::Ping => self.pong(frame.id),
             FrameKind::Answered => self.wire.on_answer(frame.id, frame.payload),
-            FrameKind::Visit => self.wire.client(frame.id, frame.payload),
+            FrameKind::ClientState => self.wire.client(frame.id, frame.payload),
             FrameKind::GuestCame => self.guest_came(frame, served),
             FrameKind::GuestGone => self.guest_gone(frame),
             FrameKind::Stop => return Some(durations::ms(ipc::split_u64(frame.payload).0)),
@@ -313,8 +312,13 @@ impl Worker {
         let hand_off = (frame.id, &terms);
         let descriptors = self.incoming.descriptors();
         let hand_off_state = self.hand_off_state.as_ref();
-        let of = (&served.instance, &self.wire, hand_off_state, &self.room);
-        self.hand_offs.hand_off(hand_off, descriptors, of);
+        let daemon = Arc::new(InstanceOfWorker {
+            instance: Arc::clone(&served.instance),
+            wire: Arc::clone(&self.wire),
+        });
+        let of = (&daemon, hand_off_state);
+        self.hand_offs
+            .hand_off(hand_off, descriptors, of, &self.room);
     }
 
     /// Queues the commands of a frame.

@@ -22,7 +22,7 @@ use dae_store::lock::lock;
 
 /// The limit for open connections of one instance. Each costs a task. A daemon that opens one per action should keep
 /// and reuse them instead.
-const VISITS_MAX: usize = 1024;
+const CLIENTS_MAX: usize = 1024;
 
 /// The ecosystem API of one instance.
 #[derive(Debug)]
@@ -117,27 +117,27 @@ impl EcosystemApi {
         let client = Client::open(&self.host, name);
         {
             let mut tables = lock(&self.tables);
-            if tables.clients.len() >= VISITS_MAX {
+            if tables.clients.len() >= CLIENTS_MAX {
                 client.close();
                 let text = format!(
-                    "this daemon has {VISITS_MAX} connections open, as many as it may; close those that it doesn't need"
+                    "this daemon has {CLIENTS_MAX} connections open, as many as it may; close those that it doesn't need"
                 );
                 return HostAnswer::Now(CallError::new(ErrorCode::Unavailable, text).into());
             }
             tables.clients.insert(client.id, Arc::clone(&client));
         }
-        let visiting = ClientGuard {
+        let opened = ClientGuard {
             client,
             ecosystem_api: Weak::clone(&self.own),
             is_kept: false,
         };
         HostAnswer::Later(Box::pin(async move {
-            let mut visiting = visiting;
-            let credential = visiting.client.connected().await;
+            let mut opened = opened;
+            let credential = opened.client.connected().await;
             match credential {
                 Ok(credential) => {
-                    visiting.is_kept = true;
-                    let mut bytes = visiting.client.id.to_le_bytes().to_vec();
+                    opened.is_kept = true;
+                    let mut bytes = opened.client.id.to_le_bytes().to_vec();
                     bytes.extend_from_slice(json!(credential).to_string().as_bytes());
                     Completion::done(bytes)
                 }

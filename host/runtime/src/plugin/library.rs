@@ -16,6 +16,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
@@ -108,15 +109,15 @@ impl PluginLibrary {
     /// Starts a daemon. The future runs the author's `start`, which may block: poll it on a thread that may block.
     #[must_use]
     pub fn start(&self, host: HostV1, request: &str) -> StartingDaemon {
-        let mut place = Box::new(ROption::RNone);
-        let mut sink = LateSink::new();
-        // SAFETY: `place` and `sink` are boxed, and `StartingDaemon` drops them after the step's future.
+        let place = Pinned::new(Box::new(ROption::RNone));
+        let mut sink = Pinned::new(LateSink::new());
+        // SAFETY: `place` and `sink` stay where they are, and `StartingDaemon` drops them after the step's future.
         let step = unsafe {
             (self.module.create())(
                 host,
                 RSlice::from_slice(request.as_bytes()),
-                &raw mut *place,
-                sink.raw(),
+                place.0.as_ptr(),
+                sink.get().raw(),
             )
         };
         StartingDaemon {
@@ -227,12 +228,40 @@ impl LifecycleStep {
     }
 }
 
+/// A value on the heap to which the plugin's code holds a pointer while its owner is moved. A `Box` cannot own it: a move
+/// of a `Box` asserts that no other pointer to the value is in use.
+struct Pinned<T>(NonNull<T>);
+
+// SAFETY: it owns the value, as a `Box` does.
+unsafe impl<T: Send> Send for Pinned<T> {}
+
+impl<T> Pinned<T> {
+    fn new(value: Box<T>) -> Self {
+        Pinned(NonNull::from(Box::leak(value)))
+    }
+
+    /// Returns the value: before its address is passed on, or after the step that got the address has ended.
+    fn get(&mut self) -> &mut T {
+        // SAFETY: the value lives until this owner is dropped. The plugin's code uses its pointer only during a step,
+        // and the callers here keep to the times above.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl<T> Drop for Pinned<T> {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is that of the leaked box, and this owner is the only one. Owners declare it behind the
+        // step, so the plugin's future is gone.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
 /// A daemon that is being constructed.
 pub struct StartingDaemon {
     // Declared first, so that it drops before what it writes to.
     step: LifecycleStep,
-    place: Box<ROption<InstanceV1>>,
-    sink: Box<LateSink>,
+    place: Pinned<ROption<InstanceV1>>,
+    sink: Pinned<LateSink>,
 }
 
 impl Future for StartingDaemon {
@@ -245,9 +274,9 @@ impl Future for StartingDaemon {
         };
         // The author's future is dropped here, before its result is used.
         this.step = LifecycleStep::Ended(status);
-        match this.place.take() {
+        match this.place.get().take() {
             ROption::RSome(raw) if status == status::DONE => Poll::Ready(Ok(LiveDaemon { raw })),
-            _ => Poll::Ready(Err(text(this.sink.take()))),
+            _ => Poll::Ready(Err(text(this.sink.get().take()))),
         }
     }
 }
@@ -284,9 +313,9 @@ impl LiveDaemon {
     #[must_use]
     pub fn call_later(&self, call: &Command<'_>) -> PluginFuture {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
-        let mut sink = spare.unwrap_or_else(LateSink::new);
-        // SAFETY: the instance is alive; the boxed sink is dropped after the step's future.
-        let step = unsafe { (self.raw.vtable.call)(self.raw.this, &call.raw(), sink.raw()) };
+        let mut sink = spare.unwrap_or_else(|| Pinned::new(LateSink::new()));
+        // SAFETY: the instance is alive; the sink stays where it is, and is dropped after the step's future.
+        let step = unsafe { (self.raw.vtable.call)(self.raw.this, &call.raw(), sink.get().raw()) };
         PluginFuture {
             step: LifecycleStep::of(step),
             sink: Some(sink),
@@ -337,10 +366,11 @@ impl LiveDaemon {
     }
 
     fn act_on(&self, verb: u32, argument: &[u8]) -> PluginFuture {
-        let mut sink = LateSink::new();
+        let mut sink = Pinned::new(LateSink::new());
         let argument = RSlice::from_slice(argument);
         // SAFETY: as in `call_later`; the argument is borrowed for the call.
-        let step = unsafe { (self.raw.vtable.act)(self.raw.this, verb, argument, sink.raw()) };
+        let step =
+            unsafe { (self.raw.vtable.act)(self.raw.this, verb, argument, sink.get().raw()) };
         PluginFuture {
             step: LifecycleStep::of(step),
             sink: Some(sink),
@@ -408,12 +438,12 @@ pub struct PluginFuture {
     // Declared first, so that it drops before what it writes to.
     step: LifecycleStep,
     /// The sink; `None` once it has become [`SPARE`].
-    sink: Option<Box<LateSink>>,
+    sink: Option<Pinned<LateSink>>,
 }
 
 thread_local! {
     /// The sink of a command that has ended, for the next one on this thread.
-    static SPARE: Cell<Option<Box<LateSink>>> = const { Cell::new(None) };
+    static SPARE: Cell<Option<Pinned<LateSink>>> = const { Cell::new(None) };
 }
 
 /// The most memory of a spare sink that is kept (bytes). A larger one is freed.
@@ -427,7 +457,7 @@ impl PluginFuture {
             && bytes.capacity() <= SPARE_BYTES_MAX
             && let Some(mut sink) = self.sink.take()
         {
-            sink.give_back(bytes);
+            sink.get().give_back(bytes);
             // A thread that is ending cannot store it.
             let _ = SPARE.try_with(|spare| spare.set(Some(sink)));
         }
@@ -453,7 +483,7 @@ impl Future for PluginFuture {
             return Poll::Pending;
         };
         this.step = LifecycleStep::Ended(status);
-        let bytes = this.sink.as_mut().map(|sink| sink.take());
+        let bytes = this.sink.as_mut().map(|sink| sink.get().take());
         Poll::Ready(Completion {
             status,
             bytes: bytes.unwrap_or_default(),

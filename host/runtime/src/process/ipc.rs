@@ -9,7 +9,6 @@
 //! of a frame and of the records that either side keeps of it.
 
 pub mod batch;
-pub mod hand_off;
 pub mod socket;
 
 use std::collections::VecDeque;
@@ -35,7 +34,7 @@ pub(crate) const ARGUMENT: &str = "__dae-worker";
 /// program that does not check has no subprocesses.
 pub(crate) static WORKERS_POSSIBLE: AtomicBool = AtomicBool::new(false);
 
-/// Reads the payload of [`FrameKind::Visit`].
+/// Reads the payload of [`FrameKind::ClientState`].
 pub(crate) fn client_state(payload: &[u8]) -> ClientState {
     let state = payload.first().copied().and_then(ClientState::from_repr);
     state.unwrap_or(ClientState::Away)
@@ -101,18 +100,18 @@ pub enum FrameKind {
     /// The answer to `Ask`: status (u32), result or text.
     Answered = 9,
     /// The state of the daemon's client of that id: one byte, a [`ClientState`].
-    Visit = 10,
+    ClientState = 10,
     /// Immediate commands: guest (u64), and the index and arguments of each as entries ([`batch`]). The id is the
     /// batch's. Answered by `Replies`, one batch after the other.
     Batch = 11,
-    /// A hand-off of a guest, with its terms ([`hand_off`]). The id is the hand-off's. The guest's socket comes with
+    /// A hand-off of a guest, with its [terms](crate::hand_off::Terms). The id is the hand-off's. The guest's socket comes with
     /// the frame.
-    Lend = 12,
+    HandOff = 12,
     /// The end of the hand-off of that id: the host has the guest, and the worker closes its copy of the socket.
     Reclaim = 13,
-    /// The frame with which the file of the [hand-off state](crate::process::hand_off) comes. If there is such a state,
+    /// The frame with which the file of the [hand-off state](crate::hand_off) comes. If there is such a state,
     /// this is the first frame.
-    Ledger = 14,
+    SharedMemory = 14,
     /// A request to start the loaded daemon from this state: JSON, or nothing. Answered by `Started` or `Refused`.
     Start = 15,
     /// A notice that the daemon has started.
@@ -140,7 +139,7 @@ pub enum FrameKind {
     Tell = 26,
     /// The next replies to the batch of that id: the status and the result or text of each, as entries ([`batch`]).
     Replies = 27,
-    /// The worker's return of the guest of that hand-off; see [`hand_off`].
+    /// The worker's return of the guest of that hand-off; see [`HandedBack`](crate::hand_off::HandedBack).
     HandBack = 28,
     /// Bytes of a large reply. After the last of them comes the frame of that id that ends the reply.
     Part = 29,

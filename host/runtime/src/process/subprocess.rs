@@ -1,7 +1,7 @@
 //! A daemon in a process of its own, from its host's view.
 //!
 //! The host keeps the listener and the guests. Host and subprocess exchange frames over a socket pair, batched both
-//! ways. A busy guest is handed off to the subprocess, which then answers it without the host ([`hand_offs`]). A
+//! ways. A busy guest is handed off to the subprocess, which then answers it without the host ([`crate::hand_off`]). A
 //! subprocess ends on request, by itself, or because the host kills it for breaking the protocol or not ending. In each
 //! case its whole process group is gone before its end is reported, and each of its unanswered commands is answered
 //! `crashed`. For a guest that was handed off, that is the one command that was running.
@@ -35,10 +35,10 @@ use serde_json::value::RawValue;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::hand_off::{HandOffState, HostHandOffs, Position};
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
 use crate::plugin::start_fault::StartFault;
-use crate::process::hand_off::{HandOffState, Position};
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
 use dae_store::durations;
 use dae_store::lock::lock;
@@ -48,7 +48,6 @@ use dae_store::settings::Settings;
 use batch::NewBatch;
 pub use batch::{BatchCall, BatchEnd};
 pub use group::GroupRecords;
-pub(crate) use hand_offs::{HandOff, RecallReason, Returned};
 pub use limits::{CallStart, OverdueAction};
 pub use read::{UnreadBytes, bytes_of};
 pub use spawn::Spawner;
@@ -105,7 +104,7 @@ struct Link {
     /// The reason for a kill, if there is one beyond a caller's request.
     kill_cause: Mutex<Option<String>>,
     calls: Mutex<PendingCommands>,
-    hand_offs: hand_offs::HandOffs,
+    hand_offs: HostHandOffs,
     /// The memory shared with the process; `None` if it could not be created.
     hand_off_state: Option<Arc<HandOffState>>,
     /// The line of a handed-off guest that the subprocess ran while a command waited for its start, and the time when
@@ -390,7 +389,7 @@ impl Link {
             kill: Notify::new(),
             kill_cause: Mutex::default(),
             calls: Mutex::default(),
-            hand_offs: hand_offs::HandOffs::new(files_max),
+            hand_offs: HostHandOffs::new(files_max),
             hand_off_state,
             seen_at: Mutex::default(),
             reads: read::ReadCredit::default(),

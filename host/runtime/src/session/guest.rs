@@ -39,6 +39,7 @@ use tokio::time::Sleep;
 
 use crate::connection::guest_handle::GuestHandle;
 use crate::connection::reply_budget;
+use crate::hand_off::HandOffThreshold;
 use crate::session::connect_hooks;
 use crate::session::dispatch::IN_FLIGHT_MAX;
 use crate::session::gate::{Gate, GatePhase};
@@ -96,7 +97,7 @@ struct Guest<S> {
     _counted: Option<CountedConnection>,
     handed_off: Option<Box<HandOffTask>>,
     /// The batches in a row after which the guest is handed off.
-    lends_after: u32,
+    hand_off_after: HandOffThreshold,
     /// The time limit for commands in flight to finish before a hand-off.
     rest: Option<Pin<Box<Sleep>>>,
     gate: Arc<Gate>,
@@ -124,7 +125,7 @@ impl<S: Stream> Guest<S> {
             input: Input::new(gate.limits.line_bytes_max),
             stream: Some(stream),
             handed_off: None,
-            lends_after: hand_off::LENDS_AFTER,
+            hand_off_after: HandOffThreshold::default(),
             rest: None,
             gate,
             output: Output::default(),
@@ -415,7 +416,7 @@ mod tests {
     }
 
     impl Stream for TestStream {
-        const LENDS: bool = false;
+        const CAN_BE_HANDED_OFF: bool = false;
 
         fn peer(&self) -> String {
             "a test".to_owned()

@@ -1,437 +1,55 @@
-//! Guests that the host has handed off to this process: it reads, runs and answers their lines without the host.
-//!
-//! This process handles only quick commands. At anything else it hands the guest back with the unhandled rest, and the
-//! host continues: an `async` command, an unknown name, a line without a command, an incomplete line, a reply that the
-//! guest doesn't read, or an event that must precede a reply. The [`WorkerCursor`] records progress step by step, so
-//! that the host can continue wherever this process dies.
+//! The daemon of this worker, as its [hand-offs](crate::hand_off) see it.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::TcpStream as Socket;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use dae_common_tcp::{Inbox, Line, Message};
-use memchr::memchr;
-use rustix::fs::{FileType, Stat};
-use rustix::net::{RecvFlags, SendFlags};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::task::JoinHandle;
+use dae_common_tcp::Message;
 
 use super::wire::{self, HostConnection};
-use crate::connection::reply_budget::ReplyBudget;
+use crate::hand_off::{HandedBack, ServedDaemon};
 use crate::instance::Instance;
 use crate::instance::reply::{ImmediateCommand, ReplyLines};
-use crate::plugin::command_table::{CachedLookup, ResolvedCommand};
-use crate::process::hand_off::{
-    Counts, HandOffSlot, HandOffState, Owner, SLOTS, TAKEN_BYTES, WorkerCursor,
-};
-use crate::process::ipc::hand_off::{HandedBack, Terms};
-use crate::process::ipc::socket::FLAGS;
+use crate::plugin::command_table::{CommandTable, ResolvedCommand};
 use crate::threads::counters::BatchCounts;
-use crate::threads::latency;
 
-/// The first byte of telnet commands, which only the host handles.
-const TELNET: u8 = 0xff;
-
-/// The parts that serve a hand-off.
-type HandOffService<'a> = (
-    &'a Arc<Instance>,
-    &'a Arc<HostConnection>,
-    Option<&'a Arc<HandOffState>>,
-    &'a Arc<ReplyBudget>,
-);
-
-/// The hand-offs of this worker, and the processor that serves them.
-#[derive(Default)]
-pub(super) struct HandOffs {
-    /// Created at the first hand-off.
-    bench: Option<Arc<Mutex<GuestProcessor>>>,
-    by_id: HashMap<u64, JoinHandle<()>>,
+/// The instance of the daemon, and the connection to the host.
+pub(super) struct InstanceOfWorker {
+    pub(super) instance: Arc<Instance>,
+    pub(super) wire: Arc<HostConnection>,
 }
 
-/// The processor that serves the guests one after the other.
-struct GuestProcessor {
-    cursor: WorkerCursor,
-    instance: Arc<Instance>,
-    wire: Arc<HostConnection>,
-    room: Arc<ReplyBudget>,
-    inbox: Inbox,
-    line_bytes_max: usize,
-    reply: Vec<u8>,
-}
-
-/// A guest that was handed off.
-struct HandedOffGuest {
-    place: HandOffSlot,
-    guest: u64,
-    line_bytes_max: usize,
-    stream: TcpStream,
-    /// The bytes read and written since the hand-off.
-    counts: Counts,
-}
-
-/// The next step for a guest after its lines were processed.
-enum AfterWork {
-    /// The worker waits for more of its lines.
-    More,
-    /// The host has taken it back.
-    Lost,
-    HandBack(HandedBack),
-}
-
-/// The result of answering the lines that were read.
-struct LinesDone {
-    tally: BatchCounts,
-    stop: StopReason,
-}
-
-/// The reason why no more lines are answered.
-enum StopReason {
-    /// All lines are answered; an incomplete one may begin at this offset.
-    End(usize),
-    /// The line that begins at this offset isn't for this process.
-    Before(usize),
-    /// The last reply was not stored, because an event must precede it or it is too long; the next line begins at this
-    /// offset.
-    Behind(usize),
-    Panicked(usize),
-    Seized,
-}
-
-impl HandOffs {
-    /// Starts to serve a guest, or hands it back at once if that isn't possible.
-    pub(super) fn hand_off(
-        &mut self,
-        (id, terms): (u64, &Terms),
-        mut descriptors: Vec<OwnedFd>,
-        (instance, wire, hand_off_state, room): HandOffService<'_>,
-    ) {
-        let socket = descriptors.pop().filter(|socket| is_of(socket, terms));
-        let taken = socket.and_then(|socket| {
-            let bench = self.bench(hand_off_state?, (instance, wire, room));
-            let stream = TcpStream::from_std(Socket::from(socket)).ok()?;
-            Some((bench, stream))
-        });
-        let slot = terms.slot as usize;
-        let Some((bench, stream)) = taken.filter(|_| slot < SLOTS) else {
-            return wire.hand_back(id, HandedBack::default());
-        };
-        let handed_off = HandedOffGuest {
-            place: HandOffSlot { id, slot },
-            guest: terms.guest,
-            line_bytes_max: usize::try_from(terms.line_bytes_max).unwrap_or(usize::MAX),
-            stream,
-            counts: Counts {
-                read: 0,
-                written: 0,
-            },
-        };
-        self.by_id.retain(|_, task| !task.is_finished());
-        let task = tokio::spawn(handed_off.serve(bench));
-        self.by_id.insert(id, task);
-    }
-
-    fn bench(
-        &mut self,
-        hand_off_state: &Arc<HandOffState>,
-        (instance, wire, room): (&Arc<Instance>, &Arc<HostConnection>, &Arc<ReplyBudget>),
-    ) -> Arc<Mutex<GuestProcessor>> {
-        let bench = self.bench.get_or_insert_with(|| {
-            Arc::new(Mutex::new(GuestProcessor {
-                cursor: WorkerCursor::at(Arc::clone(hand_off_state)),
-                instance: Arc::clone(instance),
-                wire: Arc::clone(wire),
-                room: Arc::clone(room),
-                inbox: Inbox::resumed(0),
-                line_bytes_max: 0,
-                reply: Vec::new(),
-            }))
-        });
-        Arc::clone(bench)
-    }
-
-    /// Stops serving a guest that the host has taken back.
-    pub(super) fn reclaim(&mut self, id: u64) {
-        if let Some(task) = self.by_id.remove(&id) {
-            task.abort();
-        }
-    }
-
-    /// Stops serving all guests, so that nothing uses the daemon's instance any more.
-    pub(super) async fn end(&mut self) {
-        for (_, task) in self.by_id.drain() {
-            task.abort();
-            // The result is ignored: the task was aborted.
-            let _ = task.await;
-        }
-        self.bench = None;
-    }
-}
-
-/// Returns whether that is the socket of the hand-off.
-fn is_of(socket: &OwnedFd, terms: &Terms) -> bool {
-    let is_it = |stat: &Stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::Socket && stat.st_ino == terms.inode
-    };
-    rustix::fs::fstat(socket).is_ok_and(|stat| is_it(&stat))
-}
-
-/// A guard that aborts the process if our own code panics during a guest's work. The host then continues from the
-/// hand-off state.
-pub(super) struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
-}
-
-impl HandedOffGuest {
-    async fn serve(mut self, bench: Arc<Mutex<GuestProcessor>>) {
-        let _ends_with_us = AbortOnPanic;
-        loop {
-            // The read that follows sees any error.
-            let _ = self.stream.readable().await;
-            let mut bench = Arc::clone(&bench).lock_owned().await;
-            match bench.work(&mut self) {
-                AfterWork::More => {}
-                AfterWork::Lost => return,
-                AfterWork::HandBack(back) => return self.hand_back(back, bench).await,
-            }
-        }
-    }
-
-    /// Hands the guest back. Keeps the processor locked until the host has the guest for certain: until then its data
-    /// is in the hand-off buffers.
-    async fn hand_back(self, back: HandedBack, mut bench: OwnedMutexGuard<GuestProcessor>) {
-        let wire = Arc::clone(&bench.wire);
-        bench
-            .room
-            .add(self.guest, back.replies.len() + back.last.len());
-        if bench.room.is_tight() {
-            // Commands that end later may wait for that before the event loop comes round.
-            wire.tell_want(true);
-        }
-        wire.hand_back(self.place.id, back);
-        // If it fails, the host is gone.
-        let _ = wire.drain().await;
-        bench.cursor.let_go();
-    }
-
-    fn read_into(&self, room: &mut [u8]) -> io::Result<usize> {
-        let wanted = room.len();
-        let mut short = None;
-        let read = self.stream.try_io(Interest::READABLE, || {
-            let flags = RecvFlags::DONTWAIT;
-            let (read, _) = rustix::net::recv(self.stream.as_fd(), room, flags)?;
-            if (1..wanted).contains(&read) {
-                // A short read has most likely emptied the socket. `WouldBlock` makes the runtime wait for more.
-                short = Some(read);
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(read)
-        });
-        short.map_or(read, Ok)
-    }
-
-    fn write(&self, replies: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | FLAGS.1;
-        Ok(rustix::net::send(self.stream.as_fd(), replies, flags)?)
-    }
-}
-
-impl GuestProcessor {
-    /// Reads the lines that a guest has sent, answers them, and writes the replies.
-    fn work(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
-        if !self.cursor.take_up(guest.place, guest.counts) {
-            return AfterWork::Lost;
-        }
-        match self.cursor.read(guest.place, |room| guest.read_into(room)) {
-            Ok(1..) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return self.put_down(guest);
-            }
-            // The host sees the same at its next read.
-            Ok(0) | Err(_) => return AfterWork::HandBack(HandedBack::default()),
-        }
-        let began = Instant::now();
-        let done = self.answer(guest);
-        self.settle(guest, &done, began)
-    }
-
-    /// Runs the lines that were read, up to the first one that is not for this process.
-    fn answer(&mut self, guest: &HandedOffGuest) -> LinesDone {
-        self.make_room(guest);
-        let mut tally = BatchCounts::default();
-        let taken = self.cursor.taken();
-        let all = taken.len();
-        if memchr(TELNET, taken).is_some() {
-            let stop = StopReason::Before(0);
-            return LinesDone { tally, stop };
-        }
-        self.inbox.room(all).extend_from_slice(taken);
-        let mut lines = self.inbox.lines();
-        let mut run = LineRunner {
-            cursor: &mut self.cursor,
-            instance: &self.instance,
-            room: &self.room,
-            guest: (guest.guest, guest.place),
-            reply: &mut self.reply,
-            tally: &mut tally,
-        };
-        let (mut start, mut found) = (0, CachedLookup::default());
-        let stop = loop {
-            let line = lines.next();
-            let end = all - lines.left();
-            let message = match line {
-                None => break StopReason::End(start.max(end)),
-                Some(Line::Message(message)) => message,
-                Some(_) => break StopReason::Before(start),
-            };
-            let known = found.known(&self.instance.commands, message.name, |_| false);
-            let Some(command) = known.and_then(ResolvedCommand::here) else {
-                break StopReason::Before(start);
-            };
-            if let Some(stop) = run.line(message, command, (start, end)) {
-                break stop;
-            }
-            start = end;
-        };
-        LinesDone { tally, stop }
-    }
-
-    /// Prepares an empty inbox with this guest's limit for lines.
-    fn make_room(&mut self, guest: &HandedOffGuest) {
-        if self.line_bytes_max != guest.line_bytes_max {
-            self.line_bytes_max = guest.line_bytes_max;
-            self.empty();
-        }
-    }
-
-    /// Discards the inbox, which holds the rest of a guest that is handed back.
-    fn empty(&mut self) {
-        self.inbox = Inbox::resumed(self.line_bytes_max.min(TAKEN_BYTES));
-    }
-
-    /// Writes the replies, and returns the next step for the guest.
-    fn settle(
-        &mut self,
-        guest: &mut HandedOffGuest,
-        done: &LinesDone,
-        began: Instant,
-    ) -> AfterWork {
-        let (took, all) = (began.elapsed(), self.cursor.taken().len());
-        let is_over = matches!(done.stop, StopReason::End(at) if at == all);
-        if !is_over {
-            self.empty();
-        }
-        let is_seized = matches!(done.stop, StopReason::Seized) || !self.cursor.finish(guest.place);
-        let mut tally = done.tally;
-        // The host counts panics, and also the command at which the guest was seized.
-        tally.calls -= tally.panics + u64::from(is_seized && tally.calls > tally.panics);
-        tally.errors = tally.errors.min(tally.calls + tally.panics) - tally.panics;
-        tally.panics = 0;
-        if tally.calls > 0 {
-            // Counted before the guest can read the reply and ask for the counts.
-            self.cursor.count(tally, took);
-        }
-        if is_seized {
-            self.cursor.yield_seized(guest.place);
-            return AfterWork::Lost;
-        }
-        self.cursor.send(|replies| guest.write(replies));
-        if is_over && self.cursor.unsent().is_empty() && took < latency::SLOW {
-            return self.put_down(guest);
-        }
-        AfterWork::HandBack(self.what_is_left(done, took))
-    }
-
-    fn put_down(&mut self, guest: &mut HandedOffGuest) -> AfterWork {
-        let since = self.cursor.since();
-        guest.counts.read += since.read;
-        guest.counts.written += since.written;
-        match self.cursor.put_down(guest.place) {
-            true => AfterWork::More,
-            false => AfterWork::HandBack(HandedBack::default()),
-        }
-    }
-
-    fn what_is_left(&mut self, done: &LinesDone, took: Duration) -> HandedBack {
-        let (from, is_last, is_panic) = match done.stop {
-            StopReason::End(at) | StopReason::Before(at) => (at, false, false),
-            StopReason::Behind(at) => (at, true, false),
-            StopReason::Panicked(at) => (at, true, true),
-            StopReason::Seized => (usize::MAX, false, false),
-        };
-        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX - 1);
-        HandedBack {
-            panicked_ns: is_panic.then_some(took_ns),
-            replies: self.cursor.unsent().to_vec(),
-            // The memory of a huge reply goes with it.
-            last: if is_last {
-                std::mem::take(&mut self.reply)
-            } else {
-                Vec::new()
-            },
-            rest: self.cursor.taken().get(from..).unwrap_or_default().to_vec(),
-        }
-    }
-}
-
-/// The context in which a guest's lines run.
-struct LineRunner<'r> {
-    cursor: &'r mut WorkerCursor,
-    instance: &'r Instance,
-    room: &'r ReplyBudget,
-    /// The guest's id, and its hand-off.
-    guest: (u64, HandOffSlot),
-    reply: &'r mut Vec<u8>,
-    tally: &'r mut BatchCounts,
-}
-
-impl LineRunner<'_> {
-    /// Runs a line and stores its reply. Returns the reason if no more lines can run.
+impl ServedDaemon for InstanceOfWorker {
     #[inline]
-    fn line(
-        &mut self,
+    fn commands(&self) -> &CommandTable {
+        &self.instance.commands
+    }
+
+    #[inline]
+    fn answer(
+        &self,
         message: Message<'_>,
-        (index, known): (u32, &ResolvedCommand),
-        (start, end): (usize, usize),
-    ) -> Option<StopReason> {
-        let (guest, place) = self.guest;
-        if !self.room.may_begin(guest, index) {
-            return Some(StopReason::Before(start));
-        }
-        match self.cursor.begin(place, (start, end)) {
-            Owner::Ours => {}
-            Owner::Wanted => return Some(StopReason::Before(start)),
-            Owner::Lost => return Some(StopReason::Seized),
-        }
-        self.reply.clear();
+        (guest, index, known): (u64, u32, &ResolvedCommand),
+        (out, tally): (&mut Vec<u8>, &mut BatchCounts),
+    ) -> bool {
         wire::begin_to_listen();
-        let panics = self.tally.panics;
         let command = ImmediateCommand {
             guest,
             index,
             known,
         };
-        let mut lines = ReplyLines {
-            out: self.reply,
-            tally: self.tally,
-        };
-        lines.answer_on_the_spot(self.instance, message, command);
-        self.room
-            .note(index, message.arguments.len(), self.reply.len());
-        if self.tally.panics > panics {
-            return Some(StopReason::Panicked(end));
-        }
-        let is_kept = !wire::has_told() && self.cursor.done(end, self.reply);
-        (!is_kept).then_some(StopReason::Behind(end))
+        ReplyLines { out, tally }.answer_on_the_spot(&self.instance, message, command);
+        wire::has_told()
+    }
+
+    fn hand_back(&self, id: u64, back: HandedBack) {
+        self.wire.hand_back(id, back);
+    }
+
+    async fn drain(&self) -> io::Result<()> {
+        self.wire.drain().await
+    }
+
+    fn want_reads(&self) {
+        self.wire.tell_want(true);
     }
 }

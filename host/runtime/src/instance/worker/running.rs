@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use super::Worker;
 use crate::connection::reply_budget::{ReplyBudget, Reservation};
+use crate::hand_off::{HandOffState, monotonic_ns};
 use crate::instance::Pending;
 use crate::plugin::completion::Completion;
-use crate::process::hand_off::{HandOffState, monotonic_ns};
 
 /// The identity of a call.
 #[derive(Debug, Clone, Copy)]

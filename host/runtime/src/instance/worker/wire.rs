@@ -17,10 +17,10 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 
 use super::known::GuestsOfWorker;
+use crate::hand_off::HandedBack;
 use crate::plugin::completion::{Completion, HostAnswer};
 use crate::plugin::host_api::HostApi;
 use crate::plugin::host_request::{DeferredRequest, Instruction, RequestBytes};
-use crate::process::ipc::hand_off::HandedBack;
 use crate::process::ipc::{
     self, FrameKind, FrameOutbox, LARGE_BYTES, client_state, socket, split_u32,
 };

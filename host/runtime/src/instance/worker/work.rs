@@ -9,9 +9,9 @@ use super::clock::WorkClock;
 use super::running::CallOf;
 use super::start::ServingDaemon;
 use crate::connection::reply_budget::{GUEST_BYTES_MAX, Reservation};
+use crate::hand_off::monotonic_ns;
 use crate::plugin::command_table::RunsOn;
 use crate::plugin::completion::Call;
-use crate::process::hand_off::monotonic_ns;
 use crate::process::ipc::batch::HEAD_BYTES as ENTRY_HEAD_BYTES;
 use crate::process::ipc::{FrameKind, LARGE_BYTES};
 

@@ -16,8 +16,8 @@ use futures_util::task::AtomicWaker;
 use super::limits::{OverdueAction, WithdrawalReason};
 use super::read::bytes_of;
 use super::{Link, lock};
+use crate::hand_off::{Begun, CommandPosition};
 use crate::plugin::completion::Completion;
-use crate::process::hand_off::{Begun, CommandPosition};
 use crate::process::ipc::batch;
 
 /// The batches that a subprocess has not answered in full.

@@ -1,7 +1,7 @@
 //! Commands that a subprocess has and has not begun: when they are withdrawn, and the result that their senders get.
 //!
 //! The limit of a command runs from its own start, which the subprocess records in the [hand-off
-//! state](crate::process::hand_off). A command that waits behind others has no limit of its own. It is withdrawn if it
+//! state](crate::hand_off). A command that waits behind others has no limit of its own. It is withdrawn if it
 //! has no prospect of beginning: the subprocess runs a command that has exceeded its limit, and this one has waited as
 //! long. It is also withdrawn if its instance must go. A withdrawn command never runs.
 
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use dae_plugin_api::abi::status;
 
 use super::{Link, PendingCommands, lock};
+use crate::hand_off::{Begun, HandOffState};
 use crate::plugin::completion::{Completion, host_status};
-use crate::process::hand_off::{Begun, HandOffState};
 use crate::process::ipc::FrameKind;
 
 /// The interval at which a command that waits for its start is checked.

@@ -23,12 +23,11 @@ use super::output::{self, Printer};
 use super::rate::Rate;
 use super::spawn::SpawnedProcess;
 use super::{Link, WAITING_BYTES_MAX, lock};
+use crate::hand_off::{HandOffState, HandedBack};
 use crate::plugin::completion::{Completion, HostAnswer, RunEnd, host_status};
 use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
 use crate::plugin::host_request::{DeferredRequest, Instruction};
 use crate::plugin::start_fault::{StartFault, StartFaultKind};
-use crate::process::hand_off::HandOffState;
-use crate::process::ipc::hand_off::HandedBack;
 use crate::process::ipc::{
     self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage, socket,
 };
@@ -131,7 +130,7 @@ pub(super) fn attend(
 /// this. Then the process serves without it: no guest is handed off, and it is not known whether a command has begun.
 fn hand_off_state_for(socket: &std::os::unix::net::UnixStream) -> Option<Arc<HandOffState>> {
     let (hand_off_state, file) = HandOffState::create().ok()?;
-    let frame = ipc::whole(FrameKind::Ledger, 0, &[]);
+    let frame = ipc::whole(FrameKind::SharedMemory, 0, &[]);
     socket::send_first(socket, &frame, file.as_fd()).ok()?;
     Some(hand_off_state)
 }
@@ -163,7 +162,7 @@ fn clients_told(link: &Arc<Link>) -> ClientListener {
     let link = Arc::downgrade(link);
     ClientListener(Box::new(move |id, state| {
         if let Some(link) = link.upgrade() {
-            lock(&link.outgoing).put(FrameKind::Visit, id, &[&[state as u8]]);
+            lock(&link.outgoing).put(FrameKind::ClientState, id, &[&[state as u8]]);
             link.flush();
         }
     }))

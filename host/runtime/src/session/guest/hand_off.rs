@@ -13,23 +13,16 @@ use dae_common_tcp::{Inbox, Line};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{Guest, InboxLook, Stream};
+use crate::hand_off::{HandOff, HandOffThreshold, RecallReason, Returned};
 use crate::instance::CancelPolicy;
 use crate::instance::reply::ReplyLines;
 use crate::plugin::completion::Completion;
-use crate::process::subprocess::{HandOff, RecallReason, Returned};
 use crate::session::connect_hooks;
 use crate::session::gate::{self, GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 
-/// The number of batches of quick commands in a row that show that a guest is busy. A hand-off and the return cost
-/// about as much as these batches.
-pub(super) const LENDS_AFTER: u32 = 4;
 /// The longest pause in reading before a hand-off, for commands in flight to finish. Quick commands need less.
 pub(super) const REST_MAX: Duration = Duration::from_millis(5);
-/// The upper bound of that number for one guest. The number doubles after a hand-off that was refused, that the process
-/// had no use for, or during which an event came for the guest.
-const LENDS_AFTER_MAX: u32 = 4096;
-
 /// A hand-off, as the guest's task sees it.
 pub(super) struct HandOffTask {
     hand_off: HandOff,
@@ -44,8 +37,10 @@ impl<S: Stream> Guest<S> {
     /// Returns whether the guest keeps its daemon's process busy enough for a hand-off.
     #[inline]
     pub(super) fn is_due_to_be_handed_off(&self) -> bool {
-        S::LENDS
-            && self.answers.batches_in_a_row() >= self.lends_after
+        S::CAN_BE_HANDED_OFF
+            && self
+                .hand_off_after
+                .is_reached(self.answers.batches_in_a_row())
             && !self.gate_wait.has_hook()
             && !self.guest_handle.asked.is_any()
     }
@@ -108,14 +103,10 @@ impl<S: Stream> Guest<S> {
                 true
             }
             Err(socket) => {
-                self.hand_off_later();
+                self.hand_off_after.raise();
                 self.rejoin(socket)
             }
         }
-    }
-
-    fn hand_off_later(&mut self) {
-        self.lends_after = (2 * self.lends_after).min(LENDS_AFTER_MAX);
     }
 
     fn rejoin(&mut self, socket: std::net::TcpStream) -> bool {
@@ -125,7 +116,7 @@ impl<S: Stream> Guest<S> {
 
     /// Waits until the guest returns. Returns false if the connection is lost.
     pub(super) fn poll_hand_off(&mut self, context: &mut Context<'_>) -> Poll<bool> {
-        let why = self.reason_to_call(context);
+        let why = self.reason_to_recall(context);
         let Some(handed_off) = &mut self.handed_off else {
             return Poll::Ready(true);
         };
@@ -133,8 +124,8 @@ impl<S: Stream> Guest<S> {
         let lease = Arc::clone(&handed_off.lease);
         self.handed_off = None;
         match back.is_unwanted || self.guest_handle.has_mail() {
-            true => self.hand_off_later(),
-            false => self.lends_after = LENDS_AFTER,
+            true => self.hand_off_after.raise(),
+            false => self.hand_off_after = HandOffThreshold::default(),
         }
         let is_here = self.rejoin(socket);
         if is_here {
@@ -146,7 +137,7 @@ impl<S: Stream> Guest<S> {
     }
 
     /// Returns the reason to recall the guest, if there is one. The task is woken when that changes.
-    fn reason_to_call(&mut self, context: &mut Context<'_>) -> Option<RecallReason> {
+    fn reason_to_recall(&mut self, context: &mut Context<'_>) -> Option<RecallReason> {
         let handed_off = self.handed_off.as_mut()?;
         // The flag remembers the result: a future must not be polled again after it is ready.
         handed_off.is_revoked =
@@ -160,7 +151,7 @@ impl<S: Stream> Guest<S> {
         let is_same = |phase: &GatePhase| matches!(phase, GatePhase::Open(now) if Arc::ptr_eq(now, &handed_off.lease));
         let has_post = self.guest_handle.has_mail() || self.guest_handle.is_slow();
         let is_wanted = has_post || self.guest_handle.is_closing() || !is_same(&self.gate.phase());
-        is_wanted.then_some(RecallReason::Called)
+        is_wanted.then_some(RecallReason::Recalled)
     }
 
     /// Continues where the daemon's process left off. `instance` is the number of that process's instance.
@@ -213,7 +204,7 @@ impl<S: Stream> Guest<S> {
                 Duration::ZERO,
             ),
             RecallReason::Died(ended) => (ended.clone(), Duration::ZERO),
-            RecallReason::Called => return,
+            RecallReason::Recalled => return,
         };
         let Completion { status, bytes } = ended;
         let mut tally = BatchCounts::default();

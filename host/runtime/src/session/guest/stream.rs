@@ -18,7 +18,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
     /// True if a guest on this stream can be handed off to the daemon's own process.
-    const LENDS: bool;
+    const CAN_BE_HANDED_OFF: bool;
 
     /// Detaches the socket from the runtime.
     ///
@@ -44,7 +44,7 @@ impl Stream for TcpStream {
         TcpStream::try_write(self, bytes)
     }
 
-    const LENDS: bool = true;
+    const CAN_BE_HANDED_OFF: bool = true;
 
     fn part(self) -> io::Result<std::net::TcpStream> {
         self.into_std()
@@ -64,7 +64,7 @@ impl Stream for UnixStream {
         UnixStream::try_write(self, bytes)
     }
 
-    const LENDS: bool = false;
+    const CAN_BE_HANDED_OFF: bool = false;
 
     fn part(self) -> io::Result<std::net::TcpStream> {
         Err(io::ErrorKind::Unsupported.into())

@@ -1,12 +1,9 @@
-//! The memory that a host and one of its workers share, and the two buffers in it.
+//! The mapping of the shared memory into this process.
 //!
-//! Both sides write only to atomics, apart from the buffers. The worker's one thread that owns the `WorkerCursor`
-//! writes a buffer. The host copies only what that thread has reported as present, after the worker is dead or has lost
-//! access. The file behind the memory is sealed, so that neither side can shrink it under the other.
+//! The file behind the memory is sealed, so that neither side can shrink it under the other.
 
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
@@ -14,57 +11,18 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::SharedMemory;
-use super::cursor::BufferGuard;
-
-/// A buffer in shared memory.
-#[repr(C)]
-pub(super) struct Buffer<const BYTES: usize>(UnsafeCell<[u8; BYTES]>);
-
-// SAFETY: the states of the slots decide which side may access it when; see this file's head and that of `hand_off.rs`.
-unsafe impl<const BYTES: usize> Sync for Buffer<BYTES> {}
-
-impl<const BYTES: usize> Buffer<BYTES> {
-    /// Returns the buffer for the worker's thread to fill.
-    pub(super) fn writable<'a>(&'a self, _own: &'a mut BufferGuard) -> &'a mut [u8] {
-        // SAFETY: in this process there is one `BufferGuard` for a hand-off state (`WorkerCursor::at` requires it). The
-        // slice borrows it mutably, so there is no other slice of the buffer. The other process has none, and copies
-        // only bytes that are no longer written.
-        unsafe { &mut *self.0.get() }
-    }
-
-    /// Returns what the worker's thread has filled.
-    pub(super) fn readable<'a>(&'a self, _own: &'a BufferGuard) -> &'a [u8] {
-        // SAFETY: as above; while the guard is borrowed, there is no slice to write to, and the other process never
-        // writes.
-        unsafe { &*self.0.get() }
-    }
-
-    /// Returns a copy of a part of the buffer, cut off at the buffer's end.
-    pub(super) fn copy(&self, from: usize, to: usize) -> Vec<u8> {
-        let (from, to) = (from.min(BYTES), to.min(BYTES));
-        let mut copy = vec![0; to.saturating_sub(from)];
-        // SAFETY: both are valid for that length, which is bounded by the buffer's. A worker that keeps to the rules
-        // does not write to this part now (see the file's head). Whatever a faulty one writes all the same is valid as
-        // bytes.
-        unsafe {
-            let start = self.0.get().cast::<u8>().add(from);
-            std::ptr::copy_nonoverlapping(start, copy.as_mut_ptr(), copy.len());
-        }
-        copy
-    }
-}
+use super::memory::SharedMemory;
 
 /// The mapped memory.
 #[derive(Debug)]
-pub(super) struct Page(NonNull<SharedMemory>);
+pub(super) struct Mapping(NonNull<SharedMemory>);
 
-// SAFETY: it contains only atomics and buffers that are `Sync`.
-unsafe impl Send for Page {}
+// SAFETY: it contains only atomics.
+unsafe impl Send for Mapping {}
 // SAFETY: as above.
-unsafe impl Sync for Page {}
+unsafe impl Sync for Mapping {}
 
-impl Page {
+impl Mapping {
     /// Creates zeroed memory, and returns it with the file behind it.
     ///
     /// # Errors
@@ -105,21 +63,22 @@ impl Page {
             )
         }?;
         let at = NonNull::new(at.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Page(at))
+        Ok(Mapping(at))
     }
 }
 
-impl Deref for Page {
+impl Deref for Mapping {
     type Target = SharedMemory;
 
     fn deref(&self) -> &SharedMemory {
-        // SAFETY: the mapping has the size and the alignment of a `SharedMemory` (a mapping begins at a page), lives as
-        // long as `self`, and any bytes are valid for its contents: atomics and bytes.
+        // SAFETY: the mapping has the size and the alignment of a `SharedMemory` (a mapping begins at a page), and
+        // lives as long as `self`. The contents are atomics, for which any bytes are valid and which the other process
+        // may change at any time.
         unsafe { self.0.as_ref() }
     }
 }
 
-impl Drop for Page {
+impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and nothing borrows from it any more. After a failure it stays
         // mapped, which does no harm.

@@ -4,15 +4,26 @@
 //! forward by compare-and-swap. To withdraw commands, the host moves the same word past them. So a single word decides
 //! whether a command has begun or never will, and the host need not wait for a stuck worker.
 //!
+//! A second pair of words tells the host which command the worker's thread runs, and since when. Nothing is decided by
+//! it alone: the host only chooses by it when to withdraw commands.
+//!
+//! # Memory ordering
+//!
+//! The word of the progress is only changed by compare-and-swap, so the changes of both processes have one order. The
+//! pair is written in the order start 0, command, start. `Release` and `Acquire` suffice for the host to tell that both
+//! belong together: a start that it sees makes the command known that was stored before it, so the second look at the
+//! command differs if the start is a later one's; and a command that it sees makes the 0 known that was stored before
+//! it, so the start is not an earlier one's.
+//!
 //! A batch that was set aside because the reply budget is used up is not in that order. The worker reports it, and its
 //! later progress, in frames.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::HandOffState;
+use super::atomics::{AtomicU64, Ordering};
+use super::state::HandOffState;
 
 /// The lowest bit of a batch's or call's id in a word. The bits below hold the index of a command in its batch.
 const ID_SHIFT: u32 = 16;
@@ -24,11 +35,11 @@ const ALL: u64 = (1 << ID_SHIFT) - 1;
 #[repr(C)]
 pub(super) struct Progress {
     /// The last command begun in the order of ids, or the last one that the host has withdrawn.
-    front: AtomicU64,
+    pub(super) front: AtomicU64,
     /// The command that the worker's thread runs, and its start by the system's monotonic clock. A start of 0 means
     /// none.
-    at: AtomicU64,
-    since_ns: AtomicU64,
+    pub(super) at: AtomicU64,
+    pub(super) since_ns: AtomicU64,
 }
 
 /// The part of a batch or call that has begun.
@@ -80,24 +91,30 @@ pub struct RunningCommand {
 impl HandOffState {
     /// Returns how much of a batch or call has begun.
     pub fn begun(&self, id: u64) -> Begun {
-        Begun::of(self.page.progress.front.load(Ordering::SeqCst), id)
+        Begun::of(self.memory.progress.front.load(Ordering::Acquire), id)
     }
 
     /// Returns the command that the worker's thread runs, or `None` if it runs none.
     pub fn running(&self) -> Option<RunningCommand> {
-        let Progress { at, since_ns, .. } = &self.page.progress;
+        let (word, since) = self.running_words()?;
+        (since != 0).then(|| RunningCommand {
+            id: word >> ID_SHIFT,
+            index: (word & ALL) as usize,
+            // The start is the worker's claim: one in the future counts as no time.
+            time: Duration::from_nanos(monotonic_ns().saturating_sub(since)),
+        })
+    }
+
+    /// Returns the word of a command and its start, which belong together.
+    pub(super) fn running_words(&self) -> Option<(u64, u64)> {
+        let Progress { at, since_ns, .. } = &self.memory.progress;
         // A worker that changes the words at each attempt runs many commands, none of which takes long.
         for _ in 0..8 {
-            let word = at.load(Ordering::SeqCst);
-            let since = since_ns.load(Ordering::SeqCst);
+            let word = at.load(Ordering::Acquire);
+            let since = since_ns.load(Ordering::Acquire);
             // If the first word is unchanged, both belong to one command.
-            if at.load(Ordering::SeqCst) == word {
-                return (since != 0).then(|| RunningCommand {
-                    id: word >> ID_SHIFT,
-                    index: (word & ALL) as usize,
-                    // The start is the worker's claim: one in the future counts as no time.
-                    time: Duration::from_nanos(monotonic_ns().saturating_sub(since)),
-                });
+            if at.load(Ordering::Relaxed) == word {
+                return Some((word, since));
             }
         }
         None
@@ -106,10 +123,10 @@ impl HandOffState {
     /// Withdraws all commands up to and including that batch or call that have not begun: they never will. Returns the
     /// worker's progress at that time.
     pub(crate) fn withdraw(&self, up_to: u64) -> CommandPosition {
-        let (set, failed) = (Ordering::SeqCst, Ordering::SeqCst);
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
         let past = up_to << ID_SHIFT | ALL;
         let push = |front| (front < past).then_some(past);
-        let before = self.page.progress.front.fetch_update(set, failed, push);
+        let before = self.memory.progress.front.fetch_update(set, failed, push);
         CommandPosition(before.unwrap_or_else(|front| front))
     }
 }
@@ -118,10 +135,10 @@ impl HandOffState {
 impl HandOffState {
     /// Begins a command in the order of ids. Returns false if it was withdrawn. `last` caches the word between calls.
     pub fn begin(&self, last: &mut u64, id: u64, index: usize) -> bool {
-        let front = &self.page.progress.front;
+        let front = &self.memory.progress.front;
         let next = id << ID_SHIFT | index as u64 & ALL;
-        while let Err(now) = front.compare_exchange(*last, next, Ordering::SeqCst, Ordering::SeqCst)
-        {
+        let (set, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        while let Err(now) = front.compare_exchange(*last, next, set, failed) {
             if now >= next {
                 return false;
             }
@@ -137,16 +154,16 @@ impl HandOffState {
             at,
             since_ns: since,
             ..
-        } = &self.page.progress;
+        } = &self.memory.progress;
         // While the two words do not match, the start of 0 means that there is no command.
-        since.store(0, Ordering::SeqCst);
-        at.store(id << ID_SHIFT | index as u64 & ALL, Ordering::SeqCst);
-        since.store(since_ns, Ordering::SeqCst);
+        since.store(0, Ordering::Release);
+        at.store(id << ID_SHIFT | index as u64 & ALL, Ordering::Release);
+        since.store(since_ns, Ordering::Release);
     }
 
     /// Records that this thread runs no command.
     pub fn rest(&self) {
-        self.page.progress.since_ns.store(0, Ordering::SeqCst);
+        self.memory.progress.since_ns.store(0, Ordering::Release);
     }
 }
 
@@ -155,68 +172,4 @@ pub fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let time = Duration::try_from(time).unwrap_or_default();
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_has_begun_is_told_from_what_is_withdrawn_and_never_begins() {
-        let (hand_off_state, _file) = HandOffState::create().unwrap();
-        let mut last = 0;
-        assert_eq!(hand_off_state.begun(4), Begun::None);
-        assert!(hand_off_state.begin(&mut last, 4, 0) && hand_off_state.begin(&mut last, 4, 1));
-        assert_eq!(
-            (hand_off_state.begun(4), hand_off_state.begun(3)),
-            (Begun::Some(2), Begun::All)
-        );
-        let front = hand_off_state.withdraw(5);
-        assert_eq!(
-            (front.begun(4), front.begun(5)),
-            (Begun::Some(2), Begun::None)
-        );
-        // The withdrawal covers the rest of a batch and the next one. A later one begins.
-        assert!(!hand_off_state.begin(&mut last, 4, 2) && !hand_off_state.begin(&mut last, 5, 0));
-        assert!(hand_off_state.begin(&mut last, 6, 0));
-        assert_eq!(hand_off_state.withdraw(5).begun(6), Begun::Some(1));
-    }
-
-    #[test]
-    fn a_command_that_runs_is_seen_with_its_time_and_nonsense_is_no_time() {
-        let (hand_off_state, _file) = HandOffState::create().unwrap();
-        assert_eq!(hand_off_state.running(), None);
-        hand_off_state.run(4, 1, monotonic_ns() - 1_000_000);
-        let running = hand_off_state.running().unwrap();
-        assert_eq!((running.id, running.index), (4, 1));
-        assert!(running.time >= Duration::from_millis(1));
-        hand_off_state.run(4, 2, u64::MAX);
-        assert_eq!(hand_off_state.running().unwrap().time, Duration::ZERO);
-        hand_off_state.rest();
-        assert_eq!(hand_off_state.running(), None);
-    }
-
-    #[test]
-    fn on_two_threads_a_command_begins_or_is_withdrawn_and_never_both() {
-        const COMMANDS: usize = 50;
-        for round in 0..2_000 {
-            let (hand_off_state, file) = HandOffState::create().unwrap();
-            let theirs = HandOffState::open(&file).unwrap();
-            let worker = std::thread::spawn(move || {
-                let mut last = 0;
-                (0..COMMANDS)
-                    .filter(|index| theirs.begin(&mut last, 4, *index))
-                    .count()
-            });
-            for _ in 0..round % 61 {
-                std::hint::spin_loop();
-            }
-            let begun = match hand_off_state.withdraw(4).begun(4) {
-                Begun::None => 0,
-                Begun::Some(count) => count,
-                Begun::All => COMMANDS,
-            };
-            assert_eq!(begun, worker.join().unwrap());
-        }
-    }
 }

@@ -1,4 +1,8 @@
-//! The numbers of bytes read from and written to a connection, by the kernel's own count.
+//! A guest's socket: the numbers of bytes read from and written to it by the kernel's own count, and reading and writing
+//! between it and the shared memory.
+//!
+//! The worker reads straight into the shared memory, so that no moment exists in which bytes are read and lie in memory
+//! that dies with the worker. The kernel gets an address for that, and no reference to the memory is made.
 //!
 //! A killed process cannot report whether its last `recv` or `send` was done, but the kernel can. The bytes that came
 //! in, less those still to be read, were read. The bytes that the other side has acknowledged, and those that await
@@ -8,11 +12,14 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
+
+use super::buffer::OwnBuffer;
 
 /// The bytes read from and written to a connection since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
+pub struct ByteCounts {
     pub read: u64,
     pub written: u64,
 }
@@ -22,7 +29,7 @@ pub struct Counts {
 /// # Errors
 /// `ConnectionReset` if the connection is closed, `Unsupported` where the system does not count, or the system's error.
 #[cfg(target_os = "linux")]
-pub fn counts(socket: BorrowedFd<'_>) -> io::Result<Counts> {
+pub fn counts(socket: BorrowedFd<'_>) -> io::Result<ByteCounts> {
     loop {
         let before = waiting(socket)?;
         let info = TcpInfo::of(socket)?;
@@ -35,7 +42,7 @@ pub fn counts(socket: BorrowedFd<'_>) -> io::Result<Counts> {
         if before == waiting(socket)? {
             let (to_read, to_acknowledge) = before;
             let end = u64::from(info.has_ended());
-            return Ok(Counts {
+            return Ok(ByteCounts {
                 read: (info.bytes_received - end).saturating_sub(to_read),
                 written: info.bytes_acked + to_acknowledge,
             });
@@ -44,7 +51,7 @@ pub fn counts(socket: BorrowedFd<'_>) -> io::Result<Counts> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn counts(_: BorrowedFd<'_>) -> io::Result<Counts> {
+pub fn counts(_: BorrowedFd<'_>) -> io::Result<ByteCounts> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -54,6 +61,60 @@ pub fn counts(_: BorrowedFd<'_>) -> io::Result<Counts> {
 /// The system's error.
 pub fn keep_in_line(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
+}
+
+/// Reads once into a buffer of the shared memory, without waiting.
+///
+/// # Errors
+/// The system's error; `WouldBlock` if there is nothing to read.
+#[cfg(target_os = "linux")]
+pub(crate) fn receive<const BYTES: usize>(
+    socket: BorrowedFd<'_>,
+    into: &OwnBuffer<'_, BYTES>,
+) -> io::Result<usize> {
+    use std::os::fd::AsRawFd as _;
+    let (at, length) = into.address(0..BYTES);
+    // SAFETY: the descriptor is borrowed, so it is open. The kernel writes at most `length` bytes, to a part of a
+    // buffer that this thread owns. No reference to it as plain bytes exists. The host copies none of it until this process
+    // has reported it.
+    let read = unsafe { libc::recv(socket.as_raw_fd(), at.cast(), length, libc::MSG_DONTWAIT) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes a part of a buffer of the shared memory once, without waiting.
+///
+/// # Errors
+/// The system's error; `WouldBlock` if the socket is full.
+#[cfg(target_os = "linux")]
+pub(crate) fn send<const BYTES: usize>(
+    socket: BorrowedFd<'_>,
+    from: &OwnBuffer<'_, BYTES>,
+    part: Range<usize>,
+) -> io::Result<usize> {
+    use std::os::fd::AsRawFd as _;
+    let (at, length) = from.address(part);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the descriptor is borrowed, so it is open. The kernel reads `length` bytes, which lie within a buffer
+    // that this thread owns.
+    let written = unsafe { libc::send(socket.as_raw_fd(), at.cast_const().cast(), length, flags) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn receive<const BYTES: usize>(
+    _: BorrowedFd<'_>,
+    _: &OwnBuffer<'_, BYTES>,
+) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn send<const BYTES: usize>(
+    _: BorrowedFd<'_>,
+    _: &OwnBuffer<'_, BYTES>,
+    _: Range<usize>,
+) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Returns the number of bytes that came in and are unread, and of those that were written and are not acknowledged.

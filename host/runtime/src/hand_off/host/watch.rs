@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::RecallReason;
-use crate::process::hand_off::Position;
+use crate::hand_off::state::Position;
 
 /// The number of checks in a row after which a quiet guest is recalled, which frees a descriptor of the subprocess.
 const QUIET_LOOKS: u32 = 10;
@@ -50,7 +50,7 @@ impl HandOffWatch {
     ) -> Vec<(u64, RecallReason)> {
         let stuck = self.stuck(at, now);
         let before = std::mem::take(&mut self.seen);
-        let mut home = Vec::new();
+        let mut recalled = Vec::new();
         for (id, turns) in hand_offs {
             let is_at_work = at.is_some_and(|(at_work, _)| at_work == id);
             let last = before
@@ -58,12 +58,12 @@ impl HandOffWatch {
                 .filter(|last| last.turns == turns && !is_at_work);
             let quiet_looks = last.map_or(0, |last| last.quiet_looks + 1);
             if quiet_looks >= QUIET_LOOKS {
-                home.push((id, RecallReason::Called));
+                recalled.push((id, RecallReason::Recalled));
             }
             self.seen.insert(id, HandOffProgress { turns, quiet_looks });
         }
-        home.extend(stuck.map(|(id, line)| (id, RecallReason::TooLong(line))));
-        home
+        recalled.extend(stuck.map(|(id, line)| (id, RecallReason::TooLong(line))));
+        recalled
     }
 
     /// Returns the line that the subprocess has run for too long.
@@ -99,23 +99,23 @@ mod tests {
     }
 
     #[test]
-    fn who_has_sent_nothing_for_a_while_goes_home() {
+    fn a_guest_that_sends_nothing_for_a_while_is_recalled() {
         let mut seen = vec![([1, 1], None); 11];
         // The other guest has sent something in between.
         seen[5..].fill(([1, 2], None));
         let came = looks(LIMIT, &seen);
         assert!(came[..10].iter().all(Vec::is_empty), "{came:?}");
-        assert_eq!(came[10], [(1, RecallReason::Called)]);
+        assert_eq!(came[10], [(1, RecallReason::Recalled)]);
     }
 
     #[test]
-    fn who_is_worked_on_is_not_quiet() {
+    fn a_guest_that_is_worked_on_is_not_quiet() {
         let came = looks(Duration::ZERO, &vec![([1, 1], Some((1, (1, 1)))); 30]);
         let called: Vec<_> = came.into_iter().flatten().collect();
         assert!(
             called
                 .iter()
-                .all(|(id, why)| (*id, why) == (2, &RecallReason::Called))
+                .all(|(id, why)| (*id, why) == (2, &RecallReason::Recalled))
         );
         assert!(!called.is_empty());
     }

@@ -27,24 +27,24 @@ fn sockets(process: u32) -> BTreeSet<PathBuf> {
 }
 
 /// Returns whether the daemon's process shares a socket with its host, which is a guest's.
-fn is_lent(ecosystem: &Ecosystem, worker: u32) -> bool {
+fn is_handed_off(ecosystem: &Ecosystem, worker: u32) -> bool {
     !sockets(worker).is_disjoint(&sockets(ecosystem.pid()))
 }
 
 /// Keeps the daemon busy until its guest is handed off.
 #[track_caller]
 fn make_busy(ecosystem: &Ecosystem, guest: &mut Guest, worker: u32) {
-    until(LIMIT, "the guest is lent", || {
+    until(LIMIT, "the guest is handed off", || {
         for number in 0..20 {
             assert_eq!(guest.ask("echo", &json!([number])), number);
         }
-        is_lent(ecosystem, worker)
+        is_handed_off(ecosystem, worker)
     });
 }
 
 /// Installs a daemon as a subprocess. Returns a guest that is handed off to it, and its process id.
 #[track_caller]
-fn lent(ecosystem: &Ecosystem, name: &str, library: &str, settings: &Value) -> (Guest, u32) {
+fn handed_off(ecosystem: &Ecosystem, name: &str, library: &str, settings: &Value) -> (Guest, u32) {
     let settings = settings.to_string();
     let flags = ["--isolate", "--settings", &settings];
     let mut guest = ecosystem.install(name, library, &flags);
@@ -59,30 +59,30 @@ fn calls(ecosystem: &Ecosystem, name: &str) -> u64 {
 }
 
 #[test]
-fn a_guest_is_lent_while_it_is_busy_and_each_command_of_it_is_counted() {
+fn a_guest_is_handed_off_while_it_is_busy_and_each_command_of_it_is_counted() {
     let ecosystem = Ecosystem::start();
-    let (mut guest, worker) = lent(&ecosystem, "Probe", "probe", &json!({}));
+    let (mut guest, worker) = handed_off(&ecosystem, "Probe", "probe", &json!({}));
     let before = calls(&ecosystem, "Probe");
     for number in 0..500 {
         assert_eq!(guest.ask("echo", &json!([number])), number);
     }
     assert_eq!(calls(&ecosystem, "Probe"), before + 500);
     until(LIMIT, "a quiet guest is at home", || {
-        !is_lent(&ecosystem, worker)
+        !is_handed_off(&ecosystem, worker)
     });
     assert_eq!(guest.ask("echo", &json!(["again"])), "again");
     assert_eq!(ecosystem.status("Probe")["restarts"], 0);
 }
 
 #[test]
-fn whatever_a_lent_guest_sends_is_answered_as_any_other_ones() {
+fn a_handed_off_guest_is_answered_as_any_other() {
     let script = "echo [1]\necho#a [2]\n\n  \nslow [30]\necho [3]\nnosuch\necho [4]\nadd [1, 2]\nadd [true]\n\
                   block [5]\nnothing\n{\noptions\nfail [\"it\"]\necho {a: 'json5'}\necho [5]\r\npanic\n\
                   ready [5]\necho [\"\\u00e9\"]\ndae\necho \u{e9}\necho [6]\n";
-    let answers = [false, true].map(|is_lent| {
+    let answers = [false, true].map(|is_handed_off| {
         let ecosystem = Ecosystem::start();
-        let mut guest = match is_lent {
-            true => lent(&ecosystem, "Vectors", "vectors", &json!({})).0,
+        let mut guest = match is_handed_off {
+            true => handed_off(&ecosystem, "Vectors", "vectors", &json!({})).0,
             false => ecosystem.install("Vectors", "vectors", &["--isolate"]),
         };
         guest.send(script);
@@ -99,9 +99,9 @@ fn whatever_a_lent_guest_sends_is_answered_as_any_other_ones() {
 }
 
 #[test]
-fn a_line_like_one_of_http_concerns_nobody_else_who_is_lent() {
+fn a_line_like_one_of_http_concerns_no_other_handed_off_guest() {
     let ecosystem = Ecosystem::start();
-    let (mut first, worker) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    let (mut first, worker) = handed_off(&ecosystem, "Vectors", "vectors", &json!({}));
     let mut second = ecosystem.guest("Vectors");
     for line in ["x: 1", "GET / HTTP/1.1"] {
         make_busy(&ecosystem, &mut first, worker);
@@ -117,9 +117,9 @@ fn a_line_like_one_of_http_concerns_nobody_else_who_is_lent() {
 }
 
 #[test]
-fn many_lent_guests_that_come_and_go_each_get_their_own() {
+fn many_handed_off_guests_that_come_and_go_each_get_their_own_replies() {
     let ecosystem = Ecosystem::start();
-    let (_guest, _) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    let (_guest, _) = handed_off(&ecosystem, "Vectors", "vectors", &json!({}));
     let port = ecosystem.port_of("Vectors");
     std::thread::scope(|scope| {
         for own in 0..GUESTS {
@@ -154,7 +154,7 @@ fn a_guest_for_whom_a_slow_command_runs_is_served_meanwhile() {
 }
 
 #[test]
-fn a_guest_that_is_to_be_lent_and_has_something_slow_under_way_is_read_again() {
+fn a_guest_that_is_to_be_handed_off_and_has_something_slow_under_way_is_read_again() {
     let ecosystem = Ecosystem::start();
     let mut guest = ecosystem.install("Probe", "probe", &["--isolate"]);
     for number in 0..20 {
@@ -168,9 +168,9 @@ fn a_guest_that_is_to_be_lent_and_has_something_slow_under_way_is_read_again() {
 }
 
 #[test]
-fn an_event_for_a_lent_guest_stands_before_the_reply_of_its_command() {
+fn an_event_for_a_handed_off_guest_stands_before_the_reply_of_its_command() {
     let ecosystem = Ecosystem::start();
-    let (mut guest, worker) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    let (mut guest, worker) = handed_off(&ecosystem, "Vectors", "vectors", &json!({}));
     for _ in 0..5 {
         make_busy(&ecosystem, &mut guest, worker);
         guest.send("echo [1]\npush [2]\necho [2]\n");
@@ -183,7 +183,7 @@ fn an_event_for_a_lent_guest_stands_before_the_reply_of_its_command() {
 #[test]
 fn lines_that_come_in_pieces_are_one_line() {
     let ecosystem = Ecosystem::start();
-    let (mut guest, worker) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    let (mut guest, worker) = handed_off(&ecosystem, "Vectors", "vectors", &json!({}));
     for _ in 0..5 {
         make_busy(&ecosystem, &mut guest, worker);
         guest.send("echo [1]\necho [\"ha");
@@ -197,9 +197,9 @@ fn lines_that_come_in_pieces_are_one_line() {
 }
 
 #[test]
-fn a_lent_guest_that_does_not_read_loses_nothing() {
+fn a_handed_off_guest_that_does_not_read_loses_nothing() {
     let ecosystem = Ecosystem::start();
-    let (mut guest, _) = lent(&ecosystem, "Vectors", "vectors", &json!({}));
+    let (mut guest, _) = handed_off(&ecosystem, "Vectors", "vectors", &json!({}));
     let mut sent = String::new();
     for number in 0..3_000 {
         // More data than a socket holds, and some lines longer than one read or one buffer.
@@ -234,11 +234,12 @@ fn take_replies(guest: &mut Guest, lines: &[String]) -> usize {
 }
 
 #[test]
-fn a_killed_process_loses_no_command_of_a_lent_guest_and_answers_none_twice() {
+fn a_killed_process_loses_no_command_of_a_handed_off_guest_and_answers_none_twice() {
     let ecosystem = Ecosystem::start();
     let restart =
         json!({"served_ms": 0, "healthy_ms": 0, "burst_max": 1_000_000, "slow_max": 1_000_000});
-    let (mut guest, mut worker) = lent(&ecosystem, "Probe", "probe", &json!({"restart": restart}));
+    let (mut guest, mut worker) =
+        handed_off(&ecosystem, "Probe", "probe", &json!({"restart": restart}));
     let (mut next, mut crashed) = (0, 0);
     for kill in 0..KILLS {
         let lines = batch(next);
@@ -259,12 +260,12 @@ fn a_killed_process_loses_no_command_of_a_lent_guest_and_answers_none_twice() {
 }
 
 #[test]
-fn a_command_of_a_lent_guest_that_does_not_end_is_told_so_and_holds_up_no_other_guest() {
+fn a_handed_off_guest_is_told_of_a_command_that_does_not_end_and_no_other_guest_waits() {
     let mut ecosystem = Ecosystem::asleep();
     ecosystem.configure(&json!({"command_ms": 300}));
     ecosystem.wake(&[]);
     let settings = json!({"health_ms": 200, "health_misses_max": 10});
-    let (mut guest, worker) = lent(&ecosystem, "Probe", "probe", &settings);
+    let (mut guest, worker) = handed_off(&ecosystem, "Probe", "probe", &settings);
     guest.send(format!("echo [1]\nhold [{FOR_EVER_MS}]\necho [2]\n"));
     guest.expect("echo [1]");
     let fault = guest.message().result().expect_err("it doesn't end");
@@ -282,9 +283,9 @@ fn a_command_of_a_lent_guest_that_does_not_end_is_told_so_and_holds_up_no_other_
 }
 
 #[test]
-fn a_reload_calls_lent_guests_home_and_they_are_lent_again() {
+fn a_reload_recalls_handed_off_guests_and_they_are_handed_off_again() {
     let ecosystem = Ecosystem::start();
-    let (mut guest, worker) = lent(&ecosystem, "Probe", "probe", &json!({}));
+    let (mut guest, worker) = handed_off(&ecosystem, "Probe", "probe", &json!({}));
     let _ = ecosystem.cli(&["reload", "Probe"]).ok();
     let next = process_of(&ecosystem, "Probe");
     assert_ne!(worker, next);
@@ -294,12 +295,12 @@ fn a_reload_calls_lent_guests_home_and_they_are_lent_again() {
 }
 
 #[test]
-fn a_lent_guest_that_leaves_leaves_nothing_behind() {
+fn a_handed_off_guest_that_leaves_leaves_nothing_behind() {
     let ecosystem = Ecosystem::start();
-    let (guest, worker) = lent(&ecosystem, "Probe", "probe", &json!({}));
+    let (guest, worker) = handed_off(&ecosystem, "Probe", "probe", &json!({}));
     drop(guest);
     until(LIMIT, "its socket is closed on both sides", || {
-        !is_lent(&ecosystem, worker)
+        !is_handed_off(&ecosystem, worker)
     });
     let status = ecosystem.status("Probe");
     assert_eq!(
@@ -310,9 +311,9 @@ fn a_lent_guest_that_leaves_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_host_that_ends_closes_lent_guests() {
+fn a_host_that_ends_closes_handed_off_guests() {
     let mut ecosystem = Ecosystem::start();
-    let (mut guest, _) = lent(&ecosystem, "Probe", "probe", &json!({}));
+    let (mut guest, _) = handed_off(&ecosystem, "Probe", "probe", &json!({}));
     ecosystem.stop();
     guest.expect_closed();
 }

@@ -1,6 +1,6 @@
 //! The terms of a hand-off, and the contents of a guest's return, as they are sent. Pure data.
 
-use super::{split_u32, split_u64};
+use crate::plugin::payload::{split_u32, split_u64};
 
 /// The value for the absence of a time.
 const NO_PANIC: u64 = u64::MAX;
