@@ -226,10 +226,7 @@ impl Builder {
             Some(journal) => journal,
             None => Journal::open(home.logs_dir(), Console::Off)?,
         };
-        let mut config = Config::load(&home.config_file())?;
-        if self.is_scanless && !home.config_file().exists() {
-            config.scan_ms = 0;
-        }
+        let config = config_of(&home, self.is_scanless)?;
         let mut registry = Registry::load(&home.registry_file())?;
         let (endpoint, listening) = Endpoint::listen(&home, &config, &mut registry)?;
         let guests = Threads::start(thread_start::prepare)
@@ -255,6 +252,15 @@ impl Builder {
             held,
         })
     }
+}
+
+/// Reads the home's config. Without the file, a scanless host doesn't look for foreign daemons.
+fn config_of(home: &Home, is_scanless: bool) -> anyhow::Result<Config> {
+    let mut config = Config::load(&home.config_file())?;
+    if is_scanless && !home.config_file().exists() {
+        config.scan_ms = 0;
+    }
+    Ok(config)
 }
 
 /// The parts of a host that its daemons share and that are made before them.

@@ -38,7 +38,7 @@ pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// The reader's position in the list, for error messages.
 #[derive(Default)]
-pub struct Place {
+pub struct ListPosition {
     index: Cell<usize>,
 }
 
@@ -48,12 +48,12 @@ pub trait Argument<'de>: Sized {
     ///
     /// # Errors
     /// The list returns an error, or a required argument is missing.
-    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error>;
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error>;
 }
 
 impl<'de, T: Deserialize<'de>> Argument<'de> for Required<T> {
     #[inline]
-    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error> {
         let taken = list.next_element()?.map(Required);
         let taken = taken.ok_or_else(|| A::Error::custom(MISSING))?;
         place.index.set(place.index.get() + 1);
@@ -62,7 +62,7 @@ impl<'de, T: Deserialize<'de>> Argument<'de> for Required<T> {
 }
 
 impl<'de, T: Deserialize<'de>> Argument<'de> for Optional<T> {
-    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error> {
         let taken = list.next_element::<Option<T>>()?.flatten();
         place.index.set(place.index.get() + 1);
         Ok(Optional(taken))
@@ -70,7 +70,7 @@ impl<'de, T: Deserialize<'de>> Argument<'de> for Optional<T> {
 }
 
 impl<'de, T: Deserialize<'de>> Argument<'de> for Rest<T> {
-    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error> {
         let mut all = Vec::new();
         while let Some(one) = list.next_element()? {
             all.push(one);
@@ -90,7 +90,7 @@ pub trait ArgumentList<'de>: Sized {
     ///
     /// # Errors
     /// The list returns an error, or a required argument is missing.
-    fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error>;
+    fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error>;
 }
 
 macro_rules! argument_lists {
@@ -98,7 +98,7 @@ macro_rules! argument_lists {
         impl<'de, $($name: Argument<'de>),*> ArgumentList<'de> for ($($name,)*) {
             #[allow(unused_variables, clippy::unused_unit)]
             #[inline]
-            fn take<A: SeqAccess<'de>>(list: &mut A, place: &Place) -> Result<Self, A::Error> {
+            fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error> {
                 Ok(($($name::take(list, place)?,)*))
             }
         }
@@ -135,7 +135,7 @@ pub fn read<'de, L: ArgumentList<'de>>(text: &'de str, signature: Signature) -> 
 
 #[inline(never)]
 fn read_any<'de, L: ArgumentList<'de>>(text: &'de str, signature: Signature) -> Result<L, Misread> {
-    let place = Place::default();
+    let place = ListPosition::default();
     let list = match text.as_bytes().first() {
         None => L::take(&mut Nothing(PhantomData), &place),
         Some(b'[') => read_array(text, &place),
@@ -146,7 +146,7 @@ fn read_any<'de, L: ArgumentList<'de>>(text: &'de str, signature: Signature) -> 
 
 fn read_array<'de, L: ArgumentList<'de>>(
     text: &'de str,
-    place: &Place,
+    place: &ListPosition,
 ) -> Result<L, serde_json::Error> {
     let numbers = Numbers::of(text);
     let mut json = serde_json::Deserializer::from_str(text);
@@ -157,7 +157,7 @@ fn read_array<'de, L: ArgumentList<'de>>(
 
 fn read_single<'de, L: ArgumentList<'de>>(
     text: &'de str,
-    place: &Place,
+    place: &ListPosition,
 ) -> Result<L, serde_json::Error> {
     let numbers = Numbers::of(text);
     let mut json = serde_json::Deserializer::from_str(text);
@@ -172,7 +172,7 @@ fn read_single<'de, L: ArgumentList<'de>>(
     Ok(list)
 }
 
-struct WholeList<'p, L>(&'p Place, PhantomData<L>);
+struct WholeList<'p, L>(&'p ListPosition, PhantomData<L>);
 
 impl<'de, L: ArgumentList<'de>> Visitor<'de> for WholeList<'_, L> {
     type Value = L;
@@ -205,9 +205,9 @@ impl<'de> SeqAccess<'de> for Nothing<serde_json::Error> {
 }
 
 /// The list of a command with one argument without brackets.
-struct Single<'j, 'de>(Option<Exact<'j, &'j mut Json<'de>>>);
+struct Single<'j, 'de>(Option<Exact<'j, &'j mut JsonReader<'de>>>);
 
-type Json<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
+type JsonReader<'de> = serde_json::Deserializer<serde_json::de::StrRead<'de>>;
 
 impl<'de> SeqAccess<'de> for Single<'_, 'de> {
     type Error = serde_json::Error;
@@ -224,7 +224,12 @@ impl<'de> SeqAccess<'de> for Single<'_, 'de> {
 }
 
 #[cold]
-fn explain(error: &serde_json::Error, given: &str, place: &Place, signature: Signature) -> Misread {
+fn explain(
+    error: &serde_json::Error,
+    given: &str,
+    place: &ListPosition,
+    signature: Signature,
+) -> Misread {
     // serde_json also reports a syntax error for an array too long for its type, a number too large, or too deep
     // nesting.
     if !error.is_data() && !is_json(given) {

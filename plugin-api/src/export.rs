@@ -98,7 +98,7 @@ unsafe extern "C" fn create<D: Exported>(
     let _scope = log::Scope::enter(host);
     // SAFETY: the caller keeps the sink valid and leaves it to the step until the step has ended.
     let mut out = unsafe { Output::new(sink) };
-    let place = Place(place);
+    let place = InstancePlace(place);
     // Only the author's code can panic below. It runs inside the polls of `Guarded`, which catch panics.
     panic::install_hook();
     log::install_subscriber(host);
@@ -155,12 +155,12 @@ async fn started<D: Exported>(request: StartRequest) -> Result<Arc<Live<D>>, Str
 }
 
 /// The place where `create` stores the instance.
-struct Place(*mut ROption<InstanceV1>);
+struct InstancePlace(*mut ROption<InstanceV1>);
 
 // SAFETY: the caller of `create` leaves the place to the step alone.
-unsafe impl Send for Place {}
+unsafe impl Send for InstancePlace {}
 
-impl Place {
+impl InstancePlace {
     fn put<D: Exported>(self, live: Arc<Live<D>>) {
         let instance = InstanceV1 {
             this: Arc::into_raw(live).cast(),
@@ -180,7 +180,7 @@ impl Place {
 /// Borrows the `Arc` behind `this` without changing its count.
 ///
 /// # Safety
-/// `this` comes from `Place::put::<D>`, and `destroy` has not been called.
+/// `this` comes from `InstancePlace::put::<D>`, and `destroy` has not been called.
 unsafe fn borrowed<D>(this: *const ()) -> ManuallyDrop<Arc<Live<D>>> {
     // SAFETY: `this` is what `Arc::into_raw` returned; ManuallyDrop leaves that count as it is.
     ManuallyDrop::new(unsafe { Arc::from_raw(this.cast()) })
@@ -295,7 +295,7 @@ async fn finished(work: Work<()>, mut out: Output) -> u32 {
 }
 
 unsafe extern "C" fn destroy<D: Exported>(this: *const (), sink: *mut SinkV1) -> u32 {
-    // SAFETY: `this` is from `Place::put::<D>`, and only this call takes back its count.
+    // SAFETY: `this` is from `InstancePlace::put::<D>`, and only this call takes back its count.
     let live: Arc<Live<D>> = unsafe { Arc::from_raw(this.cast()) };
     // SAFETY: the caller keeps the sink valid and leaves it to this function for the length of this call.
     let mut out = unsafe { Output::new(sink) };

@@ -8,7 +8,7 @@ mod place;
 
 use std::borrow::Cow;
 
-pub use place::{Place, locate};
+pub use place::{JsonPath, locate};
 
 /// The message of serde_json for a text that nests too deep.
 const TOO_DEEP: &str = "recursion limit exceeded";

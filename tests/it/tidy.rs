@@ -3,7 +3,7 @@
 //! Lines are read, not syntax: the code is formatted by rustfmt, so that a line says enough. Each rule reports all that
 //! breaks it, at once, with file and line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -297,6 +297,66 @@ fn files_stay_short() {
         .map(|source| format!("{}: {} lines", source.path, lines(source)))
         .collect();
     none_of(&faults, "a file has at most 600 lines");
+}
+
+/// The crates in which a name is one type.
+const CRATES: [&str; 6] = [
+    "host/cli/src/",
+    "host/common-tcp/src/",
+    "host/runtime/src/",
+    "host/src/",
+    "host/store/src/",
+    "plugin-api/src/",
+];
+
+/// The types that several modules have on purpose: the arguments of each command of the program, the parts that a model
+/// check exchanges, and those of tests.
+fn may_be_defined_twice(source: &Source, name: &str) -> bool {
+    let is_exchanged = source.path.starts_with("host/runtime/src/hand_off/model");
+    name == "Args" || is_exchanged || source.path.ends_with("/tests.rs")
+}
+
+#[test]
+fn a_name_is_one_type_of_its_crate() {
+    let sources = sources();
+    let mut faults = Vec::new();
+    for root in CRATES {
+        let mut defined = BTreeMap::new();
+        for source in sources
+            .iter()
+            .filter(|source| source.path.starts_with(root))
+        {
+            for (number, name) in types(source) {
+                if may_be_defined_twice(source, name) {
+                    continue;
+                }
+                let here = format!("{}:{number}", source.path);
+                // In one file it is one type for each system or feature.
+                if let Some(there) = defined.insert(name.to_owned(), here.clone())
+                    && !there.starts_with(&source.path)
+                {
+                    faults.push(format!("{here}: {name} is defined at {there}, too"));
+                }
+            }
+        }
+    }
+    none_of(&faults, "a name is one type of its crate");
+}
+
+/// Returns the types that a file defines at its top level, with their lines.
+fn types(source: &Source) -> impl Iterator<Item = (usize, &str)> {
+    source.code().filter_map(|(number, code)| {
+        let code = match code.strip_prefix("pub") {
+            Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
+            Some(rest) => rest.trim_start(),
+            None => code,
+        };
+        let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let kinds = ["struct", "enum", "trait", "union", "type"];
+        let is_type = words.next().is_some_and(|word| kinds.contains(&word));
+        let name = words.next().filter(|_| is_type)?;
+        Some((number, name))
+    })
 }
 
 #[test]

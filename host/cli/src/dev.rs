@@ -96,6 +96,7 @@ struct Watched {
     sources: Sources,
     sender: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
+    running: RunningBuild,
 }
 
 /// Builds the crates and runs their daemons until Ctrl-C.
@@ -122,40 +123,45 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     for watched in &mut crates {
         files.extend(watched.build()?);
     }
-    let (mode, present) = (
-        args.mode(),
-        replace_present(&session.home, &files, args.mode())?,
-    );
+    let running: Vec<RunningBuild> = crates
+        .iter()
+        .map(|watched| watched.running.clone())
+        .collect();
+    let result = host(&session, args.mode(), crates, &files);
+    for build in running {
+        build.end();
+    }
+    result
+}
+
+/// Runs the host with the daemons of the files, and builds the crates at every change.
+fn host(session: &Session, mode: Mode, crates: Vec<Watched>, files: &[PathBuf]) -> Result<()> {
+    let present = replace_present(&session.home, files, mode)?;
     let console = Console::Human {
         ansi: show::stderr_ansi(),
     };
-    let running: Vec<RunningBuild> = crates.iter().map(|_| RunningBuild::default()).collect();
+    // An author waits for their own daemon. Looking for those of others takes time and fills the log.
+    let builder = Dae::builder().without_scans();
     let keys = Keys::read(
         crates
             .iter()
             .map(|watched| watched.sender.clone())
             .collect(),
     );
-    // An author waits for their own daemon. Looking for those of others takes time and fills the log.
-    let builder = Dae::builder().without_scans();
-    let result = run::host(&session, builder, console, async |dae: &Dae| {
-        install_all(&session, dae, mode, (&files, &present)).await?;
-        for (watched, running) in crates.into_iter().zip(&running) {
-            watched.rebuild_on_change(dae, mode, running, session.out.quiet)?;
+    run::host(session, builder, console, async |dae: &Dae| {
+        install_all(session, dae, mode, (files, &present)).await?;
+        for watched in crates {
+            watched.rebuild_on_change(dae, mode, session.out.quiet)?;
         }
-        session.out.note(&format!(
-            "Ctrl-C ends; elsewhere: `{}`",
-            session.command_line("list")
-        ));
+        let list = session.command_line("list");
+        session
+            .out
+            .note(&format!("Ctrl-C ends; elsewhere: `{list}`"));
         if keys.is_some() {
             session.out.note(keys::HELP);
         }
         Ok(())
-    });
-    for build in running {
-        build.end();
-    }
-    result
+    })
 }
 
 impl Watched {
@@ -166,6 +172,7 @@ impl Watched {
             plugin,
             sender,
             events,
+            running: RunningBuild::default(),
         }
     }
 
@@ -177,13 +184,7 @@ impl Watched {
     }
 
     /// Builds the crate at every change, and hands each result to the host.
-    fn rebuild_on_change(
-        self,
-        dae: &Dae,
-        mode: Mode,
-        running: &RunningBuild,
-        is_quiet: bool,
-    ) -> Result<()> {
+    fn rebuild_on_change(self, dae: &Dae, mode: Mode, is_quiet: bool) -> Result<()> {
         let mut successor = Successor {
             dae: dae.clone(),
             runtime: Handle::current(),
@@ -196,7 +197,7 @@ impl Watched {
             sources: self.sources,
             sender: self.sender,
             events: self.events,
-            running: running.clone(),
+            running: self.running,
             hand_over: move |cause: &Cause, built| successor.take(cause, built),
         };
         rebuild.start()

@@ -16,24 +16,24 @@ pub fn frames(bytes: &[u8]) {
 
 fn frames_of(bytes: &[u8], piece_bytes: usize) -> Vec<String> {
     let mut inbox = FrameInbox::default();
-    let mut told = Vec::new();
+    let mut lines = Vec::new();
     for piece in bytes.chunks(piece_bytes.max(1)) {
         inbox.room(piece.len()).extend_from_slice(piece);
         loop {
             match inbox.next() {
                 Ok(Some(frame)) => {
                     read_payload(frame.kind, frame.payload);
-                    told.push(format!("{frame:?}"));
+                    lines.push(format!("{frame:?}"));
                 }
                 Ok(None) => break,
                 Err(fault) => {
-                    told.push(fault.to_string());
-                    return told;
+                    lines.push(fault.to_string());
+                    return lines;
                 }
             }
         }
     }
-    told
+    lines
 }
 
 fn read_payload(kind: FrameKind, payload: &[u8]) {

@@ -316,7 +316,7 @@ impl Supervisor {
         LocalHostApi {
             generation,
             journal: self.shared.journal.clone(),
-            neighbourhood: EcosystemApi::new(host, Arc::clone(&self.gate.guests)),
+            peers: EcosystemApi::new(host, Arc::clone(&self.gate.guests)),
         }
     }
 }

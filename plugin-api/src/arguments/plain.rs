@@ -7,7 +7,7 @@
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{ArgumentList, Place};
+use super::{ArgumentList, ListPosition};
 use crate::exact::{DOUBLE_MAX, SINGLE_MAX};
 use crate::verbatim::{self, Unusual};
 
@@ -21,7 +21,7 @@ pub(super) fn read<'de, L: ArgumentList<'de>>(text: &'de str) -> Option<L> {
         rest: text.strip_prefix('[')?,
         is_first: true,
     };
-    let taken = L::take(&mut list, &Place::default()).ok()?;
+    let taken = L::take(&mut list, &ListPosition::default()).ok()?;
     (list.rest == "]").then_some(taken)
 }
 
@@ -243,7 +243,7 @@ mod tests {
 
     /// Returns how many of the texts this reader reads. Checks that serde_json reads the same values from them.
     fn read_alike<'de, T: Deserialize<'de> + Debug>() -> usize {
-        let place = Place::default;
+        let place = ListPosition::default;
         let one = |text: &&&'static str| {
             let Some((Required(plain),)) = read::<(Required<T>,)>(text) else {
                 return false;

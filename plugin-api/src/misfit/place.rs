@@ -11,7 +11,7 @@ const PATH_CHARS_MAX: usize = 80;
 
 /// A place in a text.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Place<'t> {
+pub struct JsonPath<'t> {
     steps: Vec<Step<'t>>,
     /// The string, number or word that ends there; empty after a bracket.
     pub last: &'t str,
@@ -24,7 +24,7 @@ enum Step<'t> {
     Key(&'t str),
 }
 
-impl<'t> Place<'t> {
+impl<'t> JsonPath<'t> {
     /// Returns the steps as text, such as `.list[3].x`; empty for the whole text.
     #[must_use]
     pub fn path(&self) -> String {
@@ -53,10 +53,10 @@ fn is_plain(key: &str) -> bool {
 
 /// Finds the place of the byte before `end`.
 #[must_use]
-pub fn locate(text: &str, end: usize) -> Place<'_> {
+pub fn locate(text: &str, end: usize) -> JsonPath<'_> {
     let bytes = text.as_bytes();
     let end = end.min(bytes.len());
-    let mut place = Place::default();
+    let mut place = JsonPath::default();
     let mut at = 0;
     while at < end {
         let start = at;
@@ -78,7 +78,7 @@ pub fn locate(text: &str, end: usize) -> Place<'_> {
     place
 }
 
-fn follow(place: &mut Place<'_>, byte: u8) {
+fn follow(place: &mut JsonPath<'_>, byte: u8) {
     match byte {
         b'[' => place.steps.push(Step::Index(0)),
         b'{' => place.steps.push(Step::Key("")),

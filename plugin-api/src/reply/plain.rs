@@ -24,7 +24,7 @@ pub(super) fn write<T: Serialize + ?Sized>(
     out: &mut Output,
 ) -> Result<(), serde_json::Error> {
     let out = RefCell::new(out);
-    let mut json = Json::with_formatter(Rest(&out), WholeNumbers);
+    let mut json = JsonWriter::with_formatter(SharedOutput(&out), WholeNumbers);
     value.serialize(Whole {
         out: &out,
         json: &mut json,
@@ -32,12 +32,12 @@ pub(super) fn write<T: Serialize + ?Sized>(
 }
 
 /// The serializer for the values that are left to serde_json.
-type Json<'a, 'o> = serde_json::Serializer<Rest<'a, 'o>, WholeNumbers>;
+type JsonWriter<'a, 'o> = serde_json::Serializer<SharedOutput<'a, 'o>, WholeNumbers>;
 
 /// The output, shared by the fast writer and serde_json, which use it in turn.
-struct Rest<'a, 'o>(&'a RefCell<&'o mut Output>);
+struct SharedOutput<'a, 'o>(&'a RefCell<&'o mut Output>);
 
-impl io::Write for Rest<'_, '_> {
+impl io::Write for SharedOutput<'_, '_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.borrow_mut().write(bytes)
@@ -56,7 +56,7 @@ impl io::Write for Rest<'_, '_> {
 /// The serializer for the outermost value, which is the whole result.
 struct Whole<'a, 'o> {
     out: &'a RefCell<&'o mut Output>,
-    json: &'a mut Json<'a, 'o>,
+    json: &'a mut JsonWriter<'a, 'o>,
 }
 
 impl Whole<'_, '_> {
@@ -89,7 +89,7 @@ macro_rules! handed_on {
     };
 }
 
-type Parts<'a, 'o> = <Finite<&'a mut Json<'a, 'o>> as Serializer>::SerializeSeq;
+type Parts<'a, 'o> = <Finite<&'a mut JsonWriter<'a, 'o>> as Serializer>::SerializeSeq;
 
 impl<'a, 'o> Serializer for Whole<'a, 'o> {
     type Ok = ();

@@ -175,7 +175,13 @@ fn a_saved_edit_runs_where_the_old_code_was_and_one_that_does_not_compile_is_sho
     author.save("400 + self.count");
     until_count(&mut guest, 204, 404);
 
-    // Edits of the crate's own source need the compiler alone; a manifest needs cargo.
+    assert_compiled_by_the_right_program(&author, &mut guest);
+    process::signal(author.dev.pid(), Signal::INT);
+    assert_eq!(author.dev.end(LIMIT), Some(0));
+}
+
+/// Edits of the crate's own source need the compiler alone; a manifest needs cargo.
+fn assert_compiled_by_the_right_program(author: &Author, guest: &mut Guest) {
     let replayed = author.times_told("saved → rustc");
     assert!(replayed >= 1, "no edit was built by the compiler alone");
     let by_cargo = author.times_told("profile [");
@@ -184,13 +190,11 @@ fn a_saved_edit_runs_where_the_old_code_was_and_one_that_does_not_compile_is_sho
     fs::write(&manifest, text + "# edited\n").expect("a file of our own");
     author.until_told_times("profile [", by_cargo + 1);
     author.save("500 + self.count");
-    until_count(&mut guest, 404, 504);
+    until_count(guest, 404, 504);
     let finished = author.times_told("Finished");
     let of_cargo = author.times_told("profile [");
     let of_rustc = author.times_told("profile by rustc alone");
     assert_eq!(finished, of_cargo + of_rustc, "one line for each build");
-    process::signal(author.dev.pid(), Signal::INT);
-    assert_eq!(author.dev.end(LIMIT), Some(0));
 }
 
 #[test]

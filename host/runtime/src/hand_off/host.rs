@@ -85,7 +85,7 @@ struct HandOffEntry {
     place: HandOffSlot,
     guest_id: u64,
     guest: AtomicWaker,
-    told: Mutex<LastReport>,
+    last_report: Mutex<LastReport>,
 }
 
 #[derive(Debug, Default)]
@@ -167,13 +167,13 @@ impl HostHandOffs {
         let mut table = lock(&self.table);
         // A hand-off that was seized is no longer in the table, and its unread bytes no longer count.
         let entry = table.by_id.get(&id).cloned()?;
-        let mut told = lock(&entry.told);
-        if told.is_abandoned {
+        let mut last_report = lock(&entry.last_report);
+        if last_report.is_abandoned {
             table.forget(entry.place, hand_off_state);
             return Some((entry.guest_id, back.unread()));
         }
-        told.back = Some(back);
-        drop(told);
+        last_report.back = Some(back);
+        drop(last_report);
         entry.guest.wake();
         None
     }
@@ -213,9 +213,9 @@ impl HandOffTable {
 
 impl HandOffEntry {
     fn tell(&self, why: RecallReason) {
-        let mut told = lock(&self.told);
-        told.why = RecallReason::stronger(told.why.take(), Some(why));
-        drop(told);
+        let mut last_report = lock(&self.last_report);
+        last_report.why = RecallReason::stronger(last_report.why.take(), Some(why));
+        drop(last_report);
         self.guest.wake();
     }
 }
@@ -277,7 +277,7 @@ fn send(
         place,
         guest_id: guest,
         guest: AtomicWaker::new(),
-        told: Mutex::default(),
+        last_report: Mutex::default(),
     });
     table.by_id.insert(place.id, Arc::clone(&entry));
     Ok((entry, Arc::clone(hand_off_state), before))
@@ -342,12 +342,16 @@ impl HandOff {
         guest: &Context<'_>,
     ) -> Poll<(TcpStream, Returned)> {
         self.entry.guest.register(guest.waker());
-        let (back, told) = {
-            let mut told = lock(&self.entry.told);
-            if told.why.as_ref().is_some_and(|why| self.has_moved_on(why)) {
-                told.why = None;
+        let (back, last_report) = {
+            let mut last_report = lock(&self.entry.last_report);
+            if last_report
+                .why
+                .as_ref()
+                .is_some_and(|why| self.has_moved_on(why))
+            {
+                last_report.why = None;
             }
-            (told.back.take(), told.why.clone())
+            (last_report.back.take(), last_report.why.clone())
         };
         if let Some(handed) = back {
             return self.complete(Returned {
@@ -356,7 +360,7 @@ impl HandOff {
                 is_unwanted: !self.is_recalled,
             });
         }
-        match RecallReason::stronger(told, why) {
+        match RecallReason::stronger(last_report, why) {
             None => Poll::Pending,
             Some(why @ RecallReason::Died(_)) => self.recover(why),
             Some(why) => self.recall(why),
@@ -444,9 +448,9 @@ impl Drop for HandOff {
         // discarded.
         let _ = socket.shutdown(std::net::Shutdown::Both);
         let is_back = {
-            let mut told = lock(&self.entry.told);
-            told.is_abandoned = true;
-            told.back.is_some()
+            let mut last_report = lock(&self.entry.last_report);
+            last_report.is_abandoned = true;
+            last_report.back.is_some()
         };
         if is_back || self.hand_off_state.recall(self.entry.place) == Custody::Now {
             self.link.send_reclaim(self.entry.place.id);

@@ -64,7 +64,7 @@ const LINES: [u8; 2] = *b"ab";
 const REPLIES: [u8; 2] = *b"AB";
 
 /// The guest: its socket, as the kernel sees it, and what was done for it.
-struct Guest {
+struct ModelGuest {
     socket: Mutex<Socket>,
     /// loom reports an access to this cell that is not ordered after the other side's last one.
     one_side: UnsafeCell<()>,
@@ -89,9 +89,9 @@ struct Found {
     rest: Vec<u8>,
 }
 
-impl Guest {
+impl ModelGuest {
     fn that_sends(read_bytes: usize) -> Arc<Self> {
-        Arc::new(Guest {
+        Arc::new(ModelGuest {
             socket: Mutex::default(),
             one_side: UnsafeCell::new(()),
             read_bytes,
@@ -131,7 +131,7 @@ impl Guest {
 }
 
 /// Serves the guest as the worker does, until it has no more of it or the guest sends nothing more.
-fn serve(cursor: &mut WorkerCursor, guest: &Guest) {
+fn serve(cursor: &mut WorkerCursor, guest: &ModelGuest) {
     let mut before = ByteCounts {
         read: 0,
         written: 0,
@@ -169,7 +169,7 @@ fn serve(cursor: &mut WorkerCursor, guest: &Guest) {
 
 /// Recalls the guest, and seizes it if it does not come at once. Returns what the host has to continue with, if it has
 /// the guest now.
-fn take_back(state: &HandOffState, guest: &Guest, seizes: bool) -> Option<Found> {
+fn take_back(state: &HandOffState, guest: &ModelGuest, seizes: bool) -> Option<Found> {
     if state.recall(PLACE) == Custody::Now {
         guest.with_socket(|_| ());
         return Some(Found::default());
@@ -182,7 +182,7 @@ fn take_back(state: &HandOffState, guest: &Guest, seizes: bool) -> Option<Found>
     Some(found)
 }
 
-fn unfinished(state: &HandOffState, guest: &Guest) -> Found {
+fn unfinished(state: &HandOffState, guest: &ModelGuest) -> Found {
     let work = state.lost_work(PLACE.id, guest.counts());
     Found {
         replies: work.replies,
@@ -193,7 +193,7 @@ fn unfinished(state: &HandOffState, guest: &Guest) -> Found {
 
 /// Checks that each line was run once by one side, or is left to the host, and that no reply is lost or doubled.
 /// Returns whether the line that the worker was at had run.
-fn check(guest: &Guest, found: &Found) -> Option<bool> {
+fn check(guest: &ModelGuest, found: &Found) -> Option<bool> {
     let (read, mut replied) = guest.with_socket(|socket| (socket.read, socket.written.clone()));
     replied.extend_from_slice(&found.replies);
     assert_eq!(replied, REPLIES[..replied.len()], "{found:?}");
@@ -212,7 +212,7 @@ fn check(guest: &Guest, found: &Found) -> Option<bool> {
 /// Checks all orders of a worker that serves a guest and a host that takes the guest back.
 fn check_taking_back(read_bytes: usize, seizes: bool) {
     all_orders(move || {
-        let guest = Guest::that_sends(read_bytes);
+        let guest = ModelGuest::that_sends(read_bytes);
         let state = Arc::new(HandOffState {
             memory: mapping::zeroed(),
         });
@@ -277,7 +277,7 @@ fn check_death(steps: usize) -> bool {
     let has_died = Arc::new(AtomicUsize::new(0));
     let died = Arc::clone(&has_died);
     all_orders(move || {
-        let guest = Guest::that_sends(2);
+        let guest = ModelGuest::that_sends(2);
         let state = Arc::new(HandOffState {
             memory: mapping::zeroed(),
         });

@@ -78,7 +78,7 @@ pub trait PeerAccess: std::fmt::Debug + Send + Sync {
     /// Works like [`HostApi::ask_later`].
     fn ask_later(&self, request: DeferredRequest<'_>) -> HostAnswer;
     /// Sets the listener for each client that the daemon opens from then on.
-    fn tell_of_clients(&self, told: ClientListener);
+    fn tell_of_clients(&self, listener: ClientListener);
 }
 
 /// The host API in the host's own process.
@@ -89,7 +89,7 @@ pub struct LocalHostApi {
     /// The destination of its log.
     pub journal: Journal,
     /// The environment of the instance.
-    pub neighbourhood: Arc<dyn PeerAccess>,
+    pub peers: Arc<dyn PeerAccess>,
 }
 
 impl HostApi for LocalHostApi {
@@ -98,19 +98,19 @@ impl HostApi for LocalHostApi {
     }
 
     fn emit(&self, guest: u64, line: &[u8]) -> bool {
-        self.neighbourhood.emit(guest, line)
+        self.peers.emit(guest, line)
     }
 
     fn is_open(&self, guest: u64) -> bool {
-        self.neighbourhood.is_open(guest)
+        self.peers.is_open(guest)
     }
 
     fn instruct(&self, _: RequestBytes<'_>, instruction: Instruction<'_>) -> Completion {
-        self.neighbourhood.instruct(instruction)
+        self.peers.instruct(instruction)
     }
 
     fn ask_later(&self, _: RequestBytes<'_>, request: DeferredRequest<'_>) -> HostAnswer {
-        self.neighbourhood.ask_later(request)
+        self.peers.ask_later(request)
     }
 }
 
@@ -118,12 +118,12 @@ impl HostApi for LocalHostApi {
 #[derive(Debug)]
 pub struct HostRegistration {
     id: u64,
-    seated: Arc<RegisteredInstance>,
+    registered: Arc<RegisteredInstance>,
 }
 
 #[derive(Debug)]
 struct RegisteredInstance {
-    resident: HostedInstance,
+    hosted: HostedInstance,
     runtime: Handle,
     spawned: TaskTracker,
     ended: CancellationToken,
@@ -135,17 +135,17 @@ static TABLE: RwLock<Option<InstanceTable>> = RwLock::new(None);
 impl HostRegistration {
     /// Registers an instance. What the daemon spawns runs on `runtime`.
     #[must_use]
-    pub fn take(resident: HostedInstance, runtime: Handle) -> Self {
+    pub fn take(hosted: HostedInstance, runtime: Handle) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        let seated = Arc::new(RegisteredInstance {
-            resident,
+        let registered = Arc::new(RegisteredInstance {
+            hosted,
             runtime,
             spawned: TaskTracker::new(),
             ended: CancellationToken::new(),
         });
-        with_table(|table| table.insert(id, Arc::clone(&seated)));
-        HostRegistration { id, seated }
+        with_table(|table| table.insert(id, Arc::clone(&registered)));
+        HostRegistration { id, registered }
     }
 
     /// Returns the handle for the daemon.
@@ -160,49 +160,49 @@ impl HostRegistration {
     /// Returns the runtime for what the daemon spawns.
     #[must_use]
     pub fn runtime(&self) -> Handle {
-        self.seated.runtime.clone()
+        self.registered.runtime.clone()
     }
 
     /// Cancels what the daemon has spawned, and waits until none of it runs any more.
     pub async fn cancel_spawned(&self) {
-        self.seated.ended.cancel();
-        self.seated.spawned.close();
-        self.seated.spawned.wait().await;
+        self.registered.ended.cancel();
+        self.registered.spawned.close();
+        self.registered.spawned.wait().await;
     }
 
     /// Returns the identity of the instance.
     #[must_use]
     pub fn identity(&self) -> Arc<Identity> {
-        Arc::clone(&self.seated.resident.identity)
+        Arc::clone(&self.registered.hosted.identity)
     }
 
     /// Returns the config of the instance, a JSON object.
     #[must_use]
     pub fn config(&self) -> &str {
-        &self.seated.resident.config
+        &self.registered.hosted.config
     }
 
     /// Writes a record into the daemon's log, on the host's behalf.
     pub fn log(&self, level: &str, message: &str) {
-        let identity = &self.seated.resident.identity;
+        let identity = &self.registered.hosted.identity;
         let record = Record::about(&identity.name, Some(identity.generation), level, message);
-        self.seated.resident.outlet.log(record);
+        self.registered.hosted.outlet.log(record);
     }
 }
 
 impl Drop for HostRegistration {
     fn drop(&mut self) {
-        self.seated.ended.cancel();
+        self.registered.ended.cancel();
         with_table(|table| table.remove(&self.id));
     }
 }
 
 impl RegisteredInstance {
     fn record(&self, level: &str, target: &str, message: &str, fields: Map<String, Value>) {
-        self.resident.outlet.log(Record {
+        self.hosted.outlet.log(Record {
             time: jiff::Timestamp::now(),
-            daemon: self.resident.identity.name.clone(),
-            generation: Some(self.resident.identity.generation),
+            daemon: self.hosted.identity.name.clone(),
+            generation: Some(self.hosted.identity.generation),
             level: level.to_owned(),
             target: target.to_owned(),
             message: message.to_owned(),
@@ -213,15 +213,15 @@ impl RegisteredInstance {
     fn answer(&self, bytes: RequestBytes<'_>, out: &mut Output) -> u32 {
         let request = match ImmediateRequest::read(bytes) {
             Ok(request) => request,
-            Err(refusal) => return told(&refusal, out),
+            Err(refusal) => return written(&refusal, out),
         };
-        let outlet = &self.resident.outlet;
+        let outlet = &self.hosted.outlet;
         match request {
             ImmediateRequest::Credential => {
-                let credential = json!(self.resident.identity.credential()).to_string();
+                let credential = json!(self.hosted.identity.credential()).to_string();
                 pushed(credential.as_bytes(), out)
             }
-            ImmediateRequest::Config => pushed(self.resident.config.as_bytes(), out),
+            ImmediateRequest::Config => pushed(self.hosted.config.as_bytes(), out),
             ImmediateRequest::GuestOpen(guest) => {
                 match guest.is_some_and(|guest| outlet.is_open(guest)) {
                     true => status::NOTHING,
@@ -230,7 +230,7 @@ impl RegisteredInstance {
             }
             ImmediateRequest::Instruction(instruction) => {
                 let _entered = self.runtime.enter();
-                told(&outlet.instruct(bytes, instruction), out)
+                written(&outlet.instruct(bytes, instruction), out)
             }
         }
     }
@@ -238,7 +238,7 @@ impl RegisteredInstance {
     fn ask_later(&self, bytes: RequestBytes<'_>) -> HostAnswer {
         let _entered = self.runtime.enter();
         match DeferredRequest::read(bytes) {
-            Ok(request) => self.resident.outlet.ask_later(bytes, request),
+            Ok(request) => self.hosted.outlet.ask_later(bytes, request),
             Err(refusal) => HostAnswer::Now(refusal),
         }
     }
@@ -304,8 +304,8 @@ unsafe extern "C" fn log_record(
 ) {
     // The failure is already in the host's own log, and there is no other place to report it.
     let _ = guarded("log", || {
-        if let Some(seated) = find(daemon) {
-            seated.log(level, target.as_str(), (message.as_str(), fields.as_str()));
+        if let Some(registered) = find(daemon) {
+            registered.log(level, target.as_str(), (message.as_str(), fields.as_str()));
         }
     });
 }
@@ -323,10 +323,10 @@ unsafe extern "C" fn ask(
         payload: payload.as_slice(),
     };
     let answered = guarded(bytes.operation, || match find(daemon) {
-        Some(seated) => seated.answer(bytes, &mut out),
+        Some(registered) => registered.answer(bytes, &mut out),
         None => status::GONE,
     });
-    answered.unwrap_or_else(|broken| told(&broken.ended(), &mut out))
+    answered.unwrap_or_else(|broken| written(&broken.ended(), &mut out))
 }
 
 unsafe extern "C" fn ask_later(
@@ -342,16 +342,16 @@ unsafe extern "C" fn ask_later(
         payload: payload.as_slice(),
     };
     let asked = guarded(bytes.operation, || {
-        let seated = find(daemon)?;
-        Some((seated.ask_later(bytes), seated.runtime.clone()))
+        let registered = find(daemon)?;
+        Some((registered.ask_later(bytes), registered.runtime.clone()))
     });
     match asked {
         Ok(None) => StepV1::ended(status::GONE),
-        Ok(Some((HostAnswer::Now(ended), _))) => StepV1::ended(told(&ended, &mut out)),
+        Ok(Some((HostAnswer::Now(ended), _))) => StepV1::ended(written(&ended, &mut out)),
         Ok(Some((HostAnswer::Later(work), runtime))) => {
             StepV1::pending(answered(work, runtime, out).into_ffi())
         }
-        Err(broken) => StepV1::ended(told(&broken.ended(), &mut out)),
+        Err(broken) => StepV1::ended(written(&broken.ended(), &mut out)),
     }
 }
 
@@ -370,7 +370,7 @@ fn answered(
     poll_fn(move |context| {
         let polled = Pin::new(&mut work).poll(context);
         polled.map(|ended| match out.take() {
-            Some(mut out) => told(&ended.unwrap_or_else(|broken| broken.ended()), &mut out),
+            Some(mut out) => written(&ended.unwrap_or_else(|broken| broken.ended()), &mut out),
             None => status::GONE,
         })
     })
@@ -385,7 +385,7 @@ fn pushed(result: &[u8], out: &mut Output) -> u32 {
 }
 
 /// Writes an answer to the sink, and returns its status.
-fn told(ended: &Completion, out: &mut Output) -> u32 {
+fn written(ended: &Completion, out: &mut Output) -> u32 {
     match out.push(&ended.bytes) {
         true => ended.status,
         false => status::FAILED,
@@ -394,7 +394,9 @@ fn told(ended: &Completion, out: &mut Output) -> u32 {
 
 unsafe extern "C" fn emit(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32 {
     let emitted = guarded("emit", || match find(daemon) {
-        Some(seated) if seated.resident.outlet.emit(guest, line.as_slice()) => status::NOTHING,
+        Some(registered) if registered.hosted.outlet.emit(guest, line.as_slice()) => {
+            status::NOTHING
+        }
         _ => status::GONE,
     });
     emitted.unwrap_or(status::FAILED)
@@ -402,8 +404,8 @@ unsafe extern "C" fn emit(daemon: u64, guest: u64, line: RSlice<'_, u8>) -> u32 
 
 unsafe extern "C" fn spawn(daemon: u64, future: FfiFuture<()>) -> u32 {
     let spawned = guarded("spawn", || match find(daemon) {
-        Some(seated) => {
-            seated.spawn(daemon, future);
+        Some(registered) => {
+            registered.spawn(daemon, future);
             status::NOTHING
         }
         None => status::GONE,
@@ -413,8 +415,8 @@ unsafe extern "C" fn spawn(daemon: u64, future: FfiFuture<()>) -> u32 {
 
 unsafe extern "C" fn sleep(daemon: u64, ms: u64) -> FfiFuture<()> {
     let asleep = guarded("sleep", || {
-        let seated = find(daemon)?;
-        let _entered = seated.runtime.enter();
+        let registered = find(daemon)?;
+        let _entered = registered.runtime.enter();
         Some(Box::pin(tokio::time::sleep(durations::ms(ms))))
     });
     match asleep {

@@ -123,14 +123,14 @@ fn reserve_size() -> usize {
 #[derive(Debug)]
 struct Reserve {
     size: usize,
-    slots: Mutex<Slots>,
+    slots: Mutex<ThreadSlots>,
     changed: Condvar,
     /// Finds the handlers that hold a thread of this runtime.
     watchdog: Arc<Watchdog>,
 }
 
 #[derive(Debug, Default)]
-struct Slots {
+struct ThreadSlots {
     /// Threads that wait in reserve, or are about to.
     taken: usize,
     /// Threads that should wait in reserve.
@@ -159,7 +159,7 @@ impl Reserve {
 
     /// Holds this thread in reserve until it is needed.
     fn sit(&self) {
-        let is_needed = |slots: &mut Slots| slots.taken <= slots.wanted && !slots.has_ended;
+        let is_needed = |slots: &mut ThreadSlots| slots.taken <= slots.wanted && !slots.has_ended;
         let slots = self.changed.wait_while(self.slots(), is_needed);
         slots.unwrap_or_else(PoisonError::into_inner).taken -= 1;
     }
@@ -174,7 +174,7 @@ impl Reserve {
         self.slots().has_ended
     }
 
-    fn slots(&self) -> MutexGuard<'_, Slots> {
+    fn slots(&self) -> MutexGuard<'_, ThreadSlots> {
         lock(&self.slots)
     }
 }

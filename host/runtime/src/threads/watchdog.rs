@@ -22,7 +22,7 @@ use dae_store::lock::lock;
 /// The entry of one thread. Aligned so that no two share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Slot {
+struct HandlerSlot {
     /// The instance's number, or 0 while no handler runs.
     instance: AtomicU64,
     /// The command's index, and [`HOLDS`].
@@ -38,7 +38,7 @@ struct Slot {
 /// The flag in a slot's command that means that others wait for its thread.
 const HOLDS: u64 = 1 << 32;
 
-static SLOTS: Mutex<Slots> = Mutex::new(Slots {
+static SLOTS: Mutex<HandlerSlots> = Mutex::new(HandlerSlots {
     all: Vec::new(),
     free: Vec::new(),
 });
@@ -46,20 +46,20 @@ static SLOTS: Mutex<Slots> = Mutex::new(Slots {
 /// All slots. They stay when their threads end, and later threads reuse them, so their number is the largest number of
 /// threads that ever ran at once.
 #[derive(Debug)]
-struct Slots {
-    all: Vec<&'static Slot>,
-    free: Vec<&'static Slot>,
+struct HandlerSlots {
+    all: Vec<&'static HandlerSlot>,
+    free: Vec<&'static HandlerSlot>,
 }
 
 thread_local! {
     // It has no destructor, so that an access needs no check whether it is still alive.
-    static OWN: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+    static OWN: Cell<Option<&'static HandlerSlot>> = const { Cell::new(None) };
     static LEASE: Cell<Option<SlotLease>> = const { Cell::new(None) };
     static WATCHDOG: RefCell<Option<Arc<Watchdog>>> = const { RefCell::new(None) };
 }
 
 /// A slot that becomes free when its thread ends.
-struct SlotLease(&'static Slot);
+struct SlotLease(&'static HandlerSlot);
 
 impl Drop for SlotLease {
     fn drop(&mut self) {
@@ -70,7 +70,7 @@ impl Drop for SlotLease {
     }
 }
 
-impl Slot {
+impl HandlerSlot {
     /// Assigns the slot to a thread of that watchdog. The caller holds the lock of the slots.
     fn belong_to(&self, watchdog: u64) {
         self.watchdog.store(watchdog, Relaxed);
@@ -121,7 +121,7 @@ impl Watchdog {
 
     /// Returns the handlers that hold a thread of this runtime, so that others wait for it.
     pub fn look(&self) -> Vec<RunningHandler> {
-        let holds = |slot: &Slot| slot.command.load(Relaxed) & HOLDS != 0;
+        let holds = |slot: &HandlerSlot| slot.command.load(Relaxed) & HOLDS != 0;
         all_seen(|slot| self.has(slot) && slot.instance.load(Relaxed) != 0 && holds(slot))
     }
 
@@ -167,7 +167,7 @@ impl Watchdog {
         own.map(|slot| slot.entries.load(Relaxed)).sum()
     }
 
-    fn has(&self, slot: &Slot) -> bool {
+    fn has(&self, slot: &HandlerSlot) -> bool {
         slot.watchdog.load(Relaxed) == self.number
     }
 }
@@ -209,7 +209,7 @@ pub fn during<T>(instance: u64, command: u32, holds: bool, handler: impl FnOnce(
 
 /// A guard that restores the slot to the outer handler, if any.
 struct HandlerExit {
-    slot: &'static Slot,
+    slot: &'static HandlerSlot,
     /// The outer instance and command.
     outer: (u64, u64),
 }
@@ -233,7 +233,7 @@ pub fn running() -> Vec<u64> {
     all.into_iter().map(|seen| seen.instance).collect()
 }
 
-fn all_seen(is_wanted: impl Fn(&Slot) -> bool) -> Vec<RunningHandler> {
+fn all_seen(is_wanted: impl Fn(&HandlerSlot) -> bool) -> Vec<RunningHandler> {
     let slots = lock(&SLOTS);
     let all = slots.all.iter().copied().enumerate();
     let wanted = all.filter(|(_, slot)| is_wanted(slot));
@@ -247,7 +247,7 @@ fn all_seen(is_wanted: impl Fn(&Slot) -> bool) -> Vec<RunningHandler> {
 }
 
 #[cold]
-fn new_slot() -> &'static Slot {
+fn new_slot() -> &'static HandlerSlot {
     let mut slots = lock(&SLOTS);
     let slot = slots.free.pop().unwrap_or_else(|| {
         let slot = Box::leak(Box::default());

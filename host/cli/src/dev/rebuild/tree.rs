@@ -183,11 +183,12 @@ mod tests {
         }
         let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
         write("src/lib.rs", "one");
-        let elsewhere = tempfile::tempdir().unwrap();
-        let also = [root.join(".cargo.toml"), elsewhere.path().join("lib.rs")];
-        let also = Paths::from(also);
-        let mut tree = Tree::of(root, vec![root.join("target"), root.join("home")], also);
-        assert_eq!(tree.directories().len(), 3);
+        let mut tree = Tree::of(
+            root,
+            vec![root.join("target"), root.join("home")],
+            Paths::new(),
+        );
+        assert_eq!(tree.directories().len(), 2);
         let mut changes = || {
             let changes = tree.changes();
             let name = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
@@ -213,9 +214,20 @@ mod tests {
         assert_eq!(changes(), ["src/more.rs"]);
         std::os::unix::fs::symlink(root, root.join("src/round")).unwrap();
         assert_eq!(changes(), [""; 0]);
-        write(".cargo.toml", "x");
-        assert_eq!(changes(), [".cargo.toml"], "a file that the caller names");
-        fs::write(elsewhere.path().join("lib.rs"), "x").unwrap();
-        assert_eq!(tree.changes().len(), 1, "a file elsewhere");
+    }
+
+    #[test]
+    fn further_files_are_scanned_wherever_they_are() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let also = [
+            dir.path().join(".cargo.toml"),
+            elsewhere.path().join("lib.rs"),
+        ];
+        let mut tree = Tree::of(dir.path(), Vec::new(), Paths::from(also.clone()));
+        assert_eq!(tree.directories().len(), 2);
+        for path in also {
+            fs::write(&path, "x").unwrap();
+            assert_eq!(tree.changes(), Paths::from([path]));
+        }
     }
 }

@@ -125,9 +125,12 @@ mod tests {
         let (first, second) = (Some((1, (7, 10))), Some((1, (7, 20))));
         let at = [first, first, first, second, second, second, second, None];
         let came = looks(LIMIT, &at.map(|at| ([1, 1], at)));
-        let told: Vec<_> = came.iter().map(|home| home.first().cloned()).collect();
+        let recalled: Vec<_> = came.iter().map(|home| home.first().cloned()).collect();
         let too_long = Some((1, RecallReason::TooLong((7, 20))));
-        assert_eq!(told, [None, None, None, None, None, None, too_long, None]);
+        assert_eq!(
+            recalled,
+            [None, None, None, None, None, None, too_long, None]
+        );
     }
 
     #[test]

@@ -185,8 +185,8 @@ mod tests {
         }
     }
 
-    fn residence() -> HostRegistration {
-        let resident = HostedInstance {
+    fn registration() -> HostRegistration {
+        let hosted = HostedInstance {
             identity: Arc::new(Identity {
                 name: "A".to_owned(),
                 plugin: "A".to_owned(),
@@ -201,14 +201,14 @@ mod tests {
             config: "{}".to_owned(),
             outlet: Arc::new(Panicking),
         };
-        HostRegistration::take(resident, tokio::runtime::Handle::current())
+        HostRegistration::take(hosted, tokio::runtime::Handle::current())
     }
 
     /// Each of these would end the process if the panic left the C function.
     #[tokio::test]
     async fn a_panic_of_the_host_is_an_error_for_the_daemon_and_ends_nothing() {
-        let residence = residence();
-        let host: HostV1 = residence.host();
+        let registration = registration();
+        let host: HostV1 = registration.host();
         host.log(3, "a", "text", "");
         assert_eq!(host.emit(1, b"tick []"), status::FAILED);
         for (operation, payload) in [
@@ -232,15 +232,15 @@ mod tests {
         let spawned = host.spawn(async { panic!("told to panic in a task") }.into_ffi());
         assert_eq!(spawned, status::NOTHING);
         host.sleep(1).await;
-        residence.cancel_spawned().await;
+        registration.cancel_spawned().await;
     }
 
     /// A timer panics when it is polled after its runtime's end.
     #[test]
     fn a_sleep_that_outlives_the_hosts_threads_ends() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let residence = runtime.block_on(async { residence() });
-        let asleep = residence.host().sleep(60_000);
+        let registration = runtime.block_on(async { registration() });
+        let asleep = registration.host().sleep(60_000);
         runtime.shutdown_timeout(Duration::from_secs(10));
         let waiting = tokio::runtime::Builder::new_current_thread();
         let waiting = { waiting }.build().unwrap();

@@ -62,7 +62,7 @@ pub(super) async fn exited(end: Option<&ProcessFd>, process: &mut tokio::process
 }
 
 /// Describes how a process ended, for a person.
-pub(super) fn told(status: std::process::ExitStatus) -> String {
+pub(super) fn in_words(status: std::process::ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}{}", meaning(signal)),

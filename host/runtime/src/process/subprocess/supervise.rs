@@ -97,7 +97,7 @@ pub(super) fn attend(
     let (local, name) = (Arc::new(local), &message.name);
     let files_max = message.bounds.files_max.or_else(files_max);
     let link = Arc::new(Link::new((number, stream), hand_off_state, files_max));
-    local.neighbourhood.tell_of_clients(clients_told(&link));
+    local.peers.tell_of_clients(client_listener(&link));
     let (steps, taken) = mpsc::channel(STEPS);
     let (ended, has_ended) = watch::channel(None);
     drain_output(&mut process, (&local, name), &has_ended);
@@ -158,7 +158,7 @@ fn opened(spawned: SpawnedProcess) -> Result<(tokio::process::Child, UnixStream,
 
 /// Returns the listener that reports the states of clients to the worker, which answers its daemon's questions about
 /// them.
-fn clients_told(link: &Arc<Link>) -> ClientListener {
+fn client_listener(link: &Arc<Link>) -> ClientListener {
     let link = Arc::downgrade(link);
     ClientListener(Box::new(move |id, state| {
         if let Some(link) = link.upgrade() {
@@ -510,7 +510,7 @@ impl ProcessSupervisor {
         }
         match (broken, status) {
             (Some(text), _) => text,
-            (None, Ok(status)) => end::told(status),
+            (None, Ok(status)) => end::in_words(status),
             (None, Err(error)) => format!("ended, and can't be asked how: {error}"),
         }
     }
