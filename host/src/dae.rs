@@ -123,7 +123,7 @@ struct Inner {
 pub struct Builder {
     home: Option<Home>,
     journal: Option<Journal>,
-    is_scanless: bool,
+    is_apart: bool,
 }
 
 impl Dae {
@@ -173,11 +173,11 @@ impl Builder {
         self
     }
 
-    /// Doesn't look for daemons of other hosts and programs at intervals, unless the home has a `config.json5`: then
-    /// its `scan_ms` decides.
+    /// Sets the ecosystem apart from other hosts: it doesn't look for daemons of other programs, and takes any free
+    /// port for Dae. If the home has a `config.json5`, that decides instead (`scan_ms`, `dae_port`).
     #[must_use]
-    pub fn without_scans(mut self) -> Self {
-        self.is_scanless = true;
+    pub fn apart(mut self) -> Self {
+        self.is_apart = true;
         self
     }
 
@@ -226,7 +226,7 @@ impl Builder {
             Some(journal) => journal,
             None => Journal::open(home.logs_dir(), Console::Off)?,
         };
-        let config = config_of(&home, self.is_scanless)?;
+        let config = config_of(&home, self.is_apart)?;
         let mut registry = Registry::load(&home.registry_file())?;
         let (endpoint, listening) = Endpoint::listen(&home, &config, &mut registry)?;
         let guests = Threads::start(thread_start::prepare)
@@ -254,11 +254,11 @@ impl Builder {
     }
 }
 
-/// Reads the home's config. Without the file, a scanless host doesn't look for foreign daemons.
-fn config_of(home: &Home, is_scanless: bool) -> anyhow::Result<Config> {
+/// Reads the home's config. Without the file, an ecosystem that is set apart gets other values for two settings.
+fn config_of(home: &Home, is_apart: bool) -> anyhow::Result<Config> {
     let mut config = Config::load(&home.config_file())?;
-    if is_scanless && !home.config_file().exists() {
-        config.scan_ms = 0;
+    if is_apart && !home.config_file().exists() {
+        (config.scan_ms, config.dae_port) = (0, 0);
     }
     Ok(config)
 }

@@ -140,8 +140,8 @@ fn host(session: &Session, mode: Mode, crates: Vec<Watched>, files: &[PathBuf]) 
     let console = Console::Human {
         ansi: show::stderr_ansi(),
     };
-    // An author waits for their own daemon. Looking for those of others takes time and fills the log.
-    let builder = Dae::builder().without_scans();
+    // Daemons of others would fill the log, and whoever expects the user's own host at Dae's port must not find this.
+    let builder = Dae::builder().apart();
     let keys = Keys::read(
         crates
             .iter()
