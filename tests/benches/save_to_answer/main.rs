@@ -80,6 +80,7 @@ impl Author {
             .arg(&copy.directory)
             .env_remove("CARGO_TARGET_DIR")
             .env("CARGO_NET_OFFLINE", "true")
+            .env_remove("RUSTC_WRAPPER")
             .stderr(log);
         let mut dev = Running::start(&mut command);
         let told = dev.line_with("listens on", BUILD_MAX);

@@ -46,6 +46,7 @@ impl Author {
             .args(["--profile", "dev"])
             .env("CARGO_TARGET_DIR", target_directory())
             .env("CARGO_NET_OFFLINE", "true")
+            .env_remove("RUSTC_WRAPPER")
             .stderr(File::create(&stderr).expect("a file of our own"));
         Author {
             dev: Running::start(&mut command),

@@ -197,7 +197,7 @@ impl Crate {
         if self.is_quiet {
             command.arg("--quiet");
         }
-        self.recording = Recording::of(&mut command);
+        self.recording = Recording::of(&mut command, &self.dir);
         let is_ours = self.is_ours();
         let read = |output| build::read_messages(output, is_ours);
         (command, Box::new(read))

@@ -28,6 +28,17 @@ const DIRECTORY: &str = "DAE_HOST_RECORDS_RUSTC";
 /// The variable by which cargo knows a wrapper for the crates of a workspace.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 
+/// The variables by which an author sets a wrapper.
+const WRAPPERS: [&str; 4] = [
+    "RUSTC_WRAPPER",
+    WRAPPER,
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
+];
+
+/// The keys of cargo's configuration that do the same.
+const WRAPPER_KEYS: [&str; 2] = ["rustc-wrapper", "rustc-workspace-wrapper"];
+
 /// The name of the record.
 const FILE: &str = "rustc.json";
 
@@ -50,9 +61,11 @@ pub(super) struct Recording(tempfile::TempDir);
 impl Recording {
     /// Has a cargo command record the compiler's. Returns `None` if it can't be done here: the author has a wrapper of
     /// their own, or there is no place for a record.
-    pub(super) fn of(cargo: &mut Command) -> Option<Self> {
-        let is_wrapped = std::env::var_os(WRAPPER).is_some_and(|wrapper| !wrapper.is_empty());
-        let program = std::env::current_exe().ok().filter(|_| !is_wrapped)?;
+    pub(super) fn of(cargo: &mut Command, dir: &Path) -> Option<Self> {
+        if has_wrapper(dir) {
+            return None;
+        }
+        let program = std::env::current_exe().ok()?;
         // Only the owner may enter a temporary directory.
         let directory = tempfile::tempdir().ok()?;
         cargo.env(WRAPPER, program).env(DIRECTORY, directory.path());
@@ -64,6 +77,19 @@ impl Recording {
         let record = fs::read(self.0.path().join(FILE)).ok()?;
         serde_json::from_slice(&record).ok()
     }
+}
+
+/// Returns whether the author has a wrapper around the compiler, such as sccache: it would take this program for a
+/// compiler that it doesn't know.
+fn has_wrapper(dir: &Path) -> bool {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let dirs = dir.ancestors().map(|dir| dir.join(".cargo")).chain(home);
+    let files = dirs.flat_map(|dir| ["config.toml", "config"].map(|name| dir.join(name)));
+    let mut texts = files.filter_map(|file| fs::read_to_string(file).ok());
+    WRAPPERS.iter().any(is_set)
+        || texts.any(|text| WRAPPER_KEYS.iter().any(|key| text.contains(key)))
 }
 
 /// Becomes the compiler if this process is its wrapper, and writes down its command for a dynamic library. Otherwise
@@ -192,5 +218,58 @@ fn remove(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(arguments: &[&str]) -> Recorded {
+        Recorded {
+            program: "/bin/rustc".to_owned(),
+            arguments: arguments.iter().copied().map(str::to_owned).collect(),
+            directory: PathBuf::from("/work"),
+            environment: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn the_command_is_cargos_with_messages_for_a_person() {
+        let recorded = recorded(&[
+            "--crate-name",
+            "my_plugin",
+            "--error-format=json",
+            "--json=artifacts",
+            "--crate-type",
+            "cdylib",
+            "-C",
+            "metadata=1",
+            "--out-dir",
+            "target/deps",
+        ]);
+        let command = recorded.command(false);
+        let arguments: Vec<_> = command.get_args().collect();
+        assert!(
+            !arguments
+                .iter()
+                .any(|one| one.to_string_lossy().contains("json"))
+        );
+        assert_eq!(arguments.last().unwrap(), &"--color=never");
+        assert_eq!(command.get_current_dir(), Some(Path::new("/work")));
+        let (library, list) = recorded.output().unwrap();
+        assert_eq!(list, Path::new("/work/target/deps/my_plugin.d"));
+        assert!(library.starts_with("/work/target/deps"));
+    }
+
+    #[test]
+    fn a_wrapper_of_the_authors_own_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cargo = Command::new("cargo");
+        let config = dir.path().join(".cargo/config.toml");
+        fs::create_dir_all(config.parent().unwrap()).unwrap();
+        fs::write(&config, "[build]\nrustc-wrapper = \"sccache\"\n").unwrap();
+        assert!(Recording::of(&mut cargo, dir.path()).is_none());
+        assert_eq!(cargo.get_envs().count(), 0);
     }
 }
