@@ -27,6 +27,7 @@ use dae_host::Dae;
 use dae_host::dae::{Builder, StopNews};
 use dae_runtime::plugin::library;
 use dae_runtime::process::signals::{EndSignals, Handlers};
+use dae_runtime::session::thread_start;
 use dae_runtime::threads::fd_limits;
 use dae_store::blocking;
 use dae_store::log::{Console, Journal, JournalLayer};
@@ -112,9 +113,11 @@ pub(super) fn host(
     check_threads().context("cannot start the host")?;
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
-        .on_thread_start(dae_runtime::session::thread_start::prepare)
+        .on_thread_start(thread_start::prepare)
         .build()
         .context("cannot start the async runtime")?;
+    // This thread runs the end of the host.
+    thread_start::prepare();
     let journal = journal(session, console)?;
     let dae = builder.home(session.home.clone()).journal(journal.clone());
     let result = runtime.block_on(async {

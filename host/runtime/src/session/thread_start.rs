@@ -3,6 +3,7 @@
 //! A library that hangs in its constructor holds the lock of the system's loader. A thread takes that lock at its first
 //! use of a thread-local variable that has a destructor. So each thread uses all of these variables at its start.
 
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use crate::session::guest;
@@ -13,6 +14,8 @@ pub fn prepare() {
     watchdog::prepare_thread();
     guest::prepare_thread();
     tracing::dispatcher::get_default(|_| ());
+    // Reading and dropping such a pointer uses arc_swap's list of readers.
+    drop(ArcSwap::from_pointee(()).load_full());
     // The parker that tokio blocks a thread with.
     let (sender, receiver) = oneshot::channel::<()>();
     drop(sender);

@@ -57,9 +57,11 @@ impl Decider {
         changed.difference(&self.without_effect).cloned().collect()
     }
 
-    /// Returns whether the file has changed in the last build that came to its end, so that the next may write it, too.
+    /// Returns whether builds seem to write the file: it has changed in the last ones that came to their end. Without a
+    /// build script one of them proves nothing, since a user may have saved the file meanwhile.
     pub(super) fn may_be_generated(&self, path: &PathBuf) -> bool {
-        self.in_a_row.contains_key(path)
+        let builds = self.in_a_row.get(path).copied().unwrap_or_default();
+        builds > u32::from(self.generated_builds == GENERATED_BUILDS_NO_SCRIPT)
     }
 
     /// Records a build for `causes`, during which the files in `changed` have changed.
@@ -118,6 +120,20 @@ mod tests {
             decider.outside(paths(&["generated.rs"])),
             paths(&["generated.rs"])
         );
+    }
+
+    #[test]
+    fn a_save_in_one_build_does_not_make_a_file_generated() {
+        for (has_build_script, expected) in [(true, [true, true]), (false, [false, true])] {
+            let mut decider = Decider::new(has_build_script);
+            let file = PathBuf::from("lib.rs");
+            assert!(!decider.may_be_generated(&file));
+            let may_be = expected.map(|_| {
+                let _ = decider.after(&Paths::new(), Outcome::Compiled, paths(&["lib.rs"]));
+                decider.may_be_generated(&file)
+            });
+            assert_eq!(may_be, expected);
+        }
     }
 
     #[test]
