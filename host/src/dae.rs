@@ -114,6 +114,8 @@ struct Inner {
     lifetime: Lifetime,
     /// A signal that the set of files to watch has changed.
     watch_anew: tokio::sync::Notify,
+    /// True to reload a daemon when the file that it was installed from changes.
+    watches_sources: bool,
     // Drops last: the home stays locked for as long as anything of it is used.
     held: Arc<HomeLock>,
 }
@@ -174,7 +176,8 @@ impl Builder {
     }
 
     /// Sets the ecosystem apart from other hosts: it doesn't look for daemons of other programs, and takes any free
-    /// port for Dae. If the home has a `config.json5`, that decides instead (`scan_ms`, `dae_port`).
+    /// port for Dae. If the home has a `config.json5`, that decides instead (`scan_ms`, `dae_port`). The file that a
+    /// daemon was installed from is read again only when a caller installs or reloads it.
     #[must_use]
     pub fn apart(mut self) -> Self {
         self.is_apart = true;
@@ -247,6 +250,7 @@ impl Builder {
             staging: Staging::over(Arc::clone(&shared.code.store), Arc::clone(&held)),
             lifetime: Lifetime::of(guests, listening),
             watch_anew: tokio::sync::Notify::new(),
+            watches_sources: !self.is_apart,
             shared: Arc::new(shared),
             home,
             held,

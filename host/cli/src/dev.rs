@@ -178,8 +178,10 @@ impl Watched {
 
     /// Builds the crate for the first time. Returns its libraries.
     fn build(&mut self) -> Result<Vec<PathBuf>> {
+        self.sources.on_build();
         let built = self.plugin.build()?;
-        self.sources.learn(self.plugin.sources(&built));
+        let sources = self.plugin.sources(&built);
+        self.sources.learn(sources, self.plugin.has_build_script());
         Ok(built.files)
     }
 

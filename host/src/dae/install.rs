@@ -138,6 +138,10 @@ impl Inner {
         self.catalogue.note_found(name);
         self.catalogue.note_accepted(name);
         self.running.insert(name, &placed.daemon);
+        if placed.old_spec.is_none() && self.lifetime.ending.is_cancelled() {
+            // The end of the host has begun meanwhile, and may not have seen it.
+            let _ = placed.daemon.end().await;
+        }
         Ok(InstallResult {
             daemon: placed.daemon,
             done: placed.done,

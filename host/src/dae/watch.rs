@@ -284,7 +284,9 @@ impl FileWatch {
     /// Reads the registry again if it has changed.
     fn read_registry(&mut self) {
         let home = &self.dae.inner.home.data;
+        let watches_sources = self.dae.inner.watches_sources;
         let of = |(name, entry): (&String, &dae_store::registry::Entry)| {
+            (watches_sources || entry.drop_in).then_some(())?;
             Some(RegisteredFile {
                 name: name.clone(),
                 source: entry.source_in(home)?,

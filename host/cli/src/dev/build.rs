@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use cargo_metadata::{Artifact, Message};
 use dae_store::lock::lock;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -54,13 +54,34 @@ impl Compiler {
 
 /// The build that runs, if one does. The thread that ends the program shares it with the thread that builds.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RunningBuild(Arc<Mutex<Option<Pid>>>);
+pub(super) struct RunningBuild(Arc<Mutex<BuildState>>);
+
+#[derive(Debug, Default)]
+struct BuildState {
+    /// The process group of the build.
+    group: Option<Pid>,
+    /// True once no further build may begin.
+    is_over: bool,
+}
 
 impl RunningBuild {
-    /// Ends the build that runs, with all its processes.
+    /// Ends the build that runs, with all its processes, and lets no other begin.
     pub(super) fn end(&self) {
-        // The lock is held: the process is not waited for meanwhile, so its id is its own.
-        if let Some(group) = lock(&self.0).take() {
+        let mut state = lock(&self.0);
+        state.is_over = true;
+        state.kill();
+    }
+
+    /// Returns whether no further build may begin.
+    pub(super) fn is_over(&self) -> bool {
+        lock(&self.0).is_over
+    }
+}
+
+impl BuildState {
+    /// The caller holds the lock: the process is not waited for meanwhile, so its id is its own.
+    fn kill(&mut self) {
+        if let Some(group) = self.group.take() {
             // The group may have ended by itself.
             let _ = kill_process_group(group, Signal::TERM);
         }
@@ -84,9 +105,11 @@ impl Build {
         running: &RunningBuild,
     ) -> Result<Self> {
         command.process_group(0);
+        let mut state = lock(&running.0);
+        ensure!(!state.is_over, "`dev` is ending");
         let build = Build::start_here(command, by, running)?;
         let id = i32::try_from(build.child.id()).ok();
-        *lock(&running.0) = id.and_then(Pid::from_raw);
+        state.group = id.and_then(Pid::from_raw);
         Ok(build)
     }
 
@@ -119,7 +142,7 @@ impl Build {
 
     /// Ends the build before its time, and waits for that.
     pub(super) fn cut_short(mut self) {
-        self.running.end();
+        lock(&self.running.0).kill();
         // The compiler has ended or will; its result is not used.
         let _ = self.child.wait();
     }
@@ -127,7 +150,7 @@ impl Build {
     /// Waits for the end of a build whose output has ended.
     pub(super) fn wait(mut self) -> Result<(ExitStatus, Duration)> {
         // From here on the id may become another process's.
-        *lock(&self.running.0) = None;
+        lock(&self.running.0).group = None;
         let status = self.child.wait().context("cannot wait for the build")?;
         Ok((status, self.began.elapsed()))
     }

@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use cargo_metadata::{Artifact, Metadata, MetadataCommand};
+use cargo_metadata::{Artifact, Metadata, MetadataCommand, Package, Target};
 
 use super::build::{self, Build, Built, Compiler, Outcome, RunningBuild};
 use super::dep_info;
@@ -66,15 +66,15 @@ impl Crate {
 
     /// Returns whether the build makes a dynamic library, as far as the manifests show.
     fn has_library(&self) -> bool {
+        self.targets().any(Target::is_cdylib)
+    }
+
+    /// Returns the targets of the crate itself.
+    fn targets(&self) -> impl Iterator<Item = &Target> {
         let manifest = self.dir.join("Cargo.toml");
-        let is_workspace = self.metadata.root_package().is_none();
-        let packages = self
-            .metadata
-            .packages
-            .iter()
-            .filter(|package| is_workspace || package.manifest_path.as_std_path() == manifest);
-        let mut targets = packages.flat_map(|package| &package.targets);
-        targets.any(cargo_metadata::Target::is_cdylib)
+        let is_own = move |package: &&Package| package.manifest_path.as_std_path() == manifest;
+        let packages = self.metadata.packages.iter();
+        packages.filter(is_own).flat_map(|package| &package.targets)
     }
 
     fn no_library(&self) -> anyhow::Error {
@@ -96,10 +96,11 @@ impl Crate {
         Sources::watch(watch, events)
     }
 
-    fn has_build_script(&self) -> bool {
+    /// Returns whether a crate of the workspace has a build script, as of the last look at the manifests.
+    pub(super) fn has_build_script(&self) -> bool {
         let packages = self.metadata.packages.iter();
         let mut targets = packages.flat_map(|package| &package.targets);
-        targets.any(cargo_metadata::Target::is_custom_build)
+        targets.any(Target::is_custom_build)
     }
 
     /// Returns the files besides the sources that a build depends on: manifests, the lock file, the toolchain's and
@@ -108,6 +109,7 @@ impl Crate {
         let root = self.metadata.workspace_root.as_std_path();
         let up_to_root = self.dir.ancestors().take_while(|dir| dir.starts_with(root));
         let names = [
+            "build.rs",
             "Cargo.toml",
             "Cargo.lock",
             "rust-toolchain",
@@ -115,8 +117,11 @@ impl Crate {
             ".cargo/config.toml",
             ".cargo/config",
         ];
+        let of_members = self.metadata.packages.iter();
+        let of_members = of_members.map(|package| package.manifest_path.as_std_path().to_owned());
         up_to_root
             .flat_map(|dir| names.map(|name| dir.join(name)))
+            .chain(of_members)
             .collect()
     }
 
@@ -153,6 +158,12 @@ impl Crate {
 
     /// Starts a build for a change. By the compiler alone, if only the crate's own sources have changed.
     pub(super) fn start(&mut self, cause: &Cause, running: &RunningBuild) -> Result<(Build, Read)> {
+        let manifests = self.manifests();
+        if cause.paths.iter().any(|path| manifests.contains(path))
+            && let Ok(metadata) = metadata(&self.dir)
+        {
+            self.metadata = metadata;
+        }
         let (command, by, read) = match self.replayed(cause) {
             Some((command, read)) => (command, Compiler::Rustc, read),
             None => {
@@ -170,9 +181,14 @@ impl Crate {
             return None;
         };
         let sources = recorded.sources()?;
+        let mut of_cargo = self.manifests();
+        of_cargo.extend(dep_info::beside(file, &self.dir)?);
         // Editors make files for a moment and remove them.
-        let mut there = cause.paths.iter().filter(|path| path.exists());
-        let is_own = !cause.paths.is_empty() && there.all(|path| sources.contains(path));
+        let is_passing = |path: &PathBuf| !path.exists() && !of_cargo.contains(path);
+        let mut paths = cause.paths.iter();
+        let is_own = !cause.is_asked
+            && !cause.paths.is_empty()
+            && paths.all(|path| sources.contains(path) || is_passing(path));
         if !is_own || self.has_build_script() {
             return None;
         }
@@ -206,12 +222,7 @@ impl Crate {
     /// Returns the test for artefacts of the crate itself: a dependency may build a library, too.
     fn is_ours(&self) -> impl Fn(&Artifact) -> bool + Send + 'static {
         let manifest = self.dir.join("Cargo.toml");
-        let of_workspace = self.metadata.root_package().is_none();
-        let members = self.metadata.workspace_members.clone();
-        move |artefact| {
-            let is_member = of_workspace && members.contains(&artefact.package_id);
-            artefact.manifest_path.as_std_path() == manifest || is_member
-        }
+        move |artefact| artefact.manifest_path.as_std_path() == manifest
     }
 
     /// Waits for the end of a build whose output has ended.
@@ -222,10 +233,12 @@ impl Crate {
     ) -> Result<Built> {
         let by = build.by;
         let (status, took) = build.wait()?;
-        let record = self.recording.take().and_then(Recording::finish);
+        let recording = self.recording.take();
+        let record = recording.and_then(|recording| recording.finish(&self.dir));
         if by == Compiler::Cargo {
-            // Cargo that has compiled nothing has run no compiler, and what was recorded still holds.
-            let is_fresh = matches!(output, Ok((_, Outcome::Fresh)));
+            // Cargo that has found nothing to do has run no compiler, and what was recorded still holds. Cargo that has
+            // failed before it came to the crate has more to do than the compiler.
+            let is_fresh = status.success() && matches!(output, Ok((_, Outcome::Fresh)));
             if record.is_some() || !is_fresh {
                 self.recorded = record;
             }
@@ -241,7 +254,10 @@ impl Crate {
         if by == Compiler::Rustc
             && let Some(recorded) = &self.recorded
         {
-            recorded.put_in_place(&files[0])?;
+            if let Err(error) = recorded.put_in_place(&files[0]) {
+                self.recorded = None;
+                return Err(error);
+            }
             self.say_finished(took);
         }
         self.files.clone_from(&files);
@@ -271,7 +287,11 @@ impl Crate {
         if built.by == Compiler::Rustc {
             sources.extend(self.recorded.as_ref()?.sources()?);
         }
-        Some(sources)
+        // With `build.dep-info-basedir`, the names are relative to a directory that is not known here.
+        let mut roots = self.targets().filter(|target| target.is_cdylib());
+        roots
+            .all(|target| sources.contains(target.src_path.as_std_path()))
+            .then_some(sources)
     }
 }
 

@@ -44,10 +44,30 @@ type Output = (Vec<PathBuf>, Outcome);
 /// The reason for a build.
 #[derive(Debug, Clone)]
 pub(super) struct Cause {
-    /// The files that have changed; empty if a person has asked for the build.
+    /// The files that have changed.
     pub(super) paths: Paths,
     /// The time of the save.
     pub(super) saved: Instant,
+    /// True if a person has asked for it: cargo then builds, whatever has changed.
+    pub(super) is_asked: bool,
+}
+
+impl Cause {
+    fn of(paths: Paths, saved: Instant) -> Self {
+        Cause {
+            paths,
+            saved,
+            is_asked: false,
+        }
+    }
+
+    /// Returns the cause of a build that a person asks for, which also stands for what had changed before.
+    fn asked(paths: Paths) -> Self {
+        Cause {
+            is_asked: true,
+            ..Cause::of(paths, Instant::now())
+        }
+    }
 }
 
 /// The way in which an attempt to build has ended.
@@ -113,11 +133,7 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
                 .events
                 .recv_timeout(self.rebuild.sources.poll());
             let saved = match event {
-                Ok(Event::Asked) => {
-                    let paths = Paths::new();
-                    let saved = Instant::now();
-                    return Cause { paths, saved };
-                }
+                Ok(Event::Asked) => return Cause::asked(Paths::new()),
                 Ok(Event::Changed(saved)) => saved,
                 // The rest of a build that was cut short.
                 Ok(Event::Ended(..)) => continue,
@@ -125,52 +141,65 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
             };
             let paths = self.rebuild.sources.changes_outside_a_build();
             if !paths.is_empty() {
-                return Cause { paths, saved };
+                return Cause::of(paths, saved);
             }
         }
     }
 
     fn build_for(&mut self, paths: Paths) {
         if !paths.is_empty() {
-            let saved = Instant::now();
-            self.build(Cause { paths, saved });
+            self.build(Cause::of(paths, Instant::now()));
         }
     }
 
     /// Builds until nothing has changed since.
     fn build(&mut self, mut cause: Cause) {
         loop {
-            let ended = match self.attempt(&cause) {
+            let mut ended = match self.attempt(&cause) {
                 Attempt::CutShort(newer) => {
                     cause = newer;
                     continue;
                 }
+                Attempt::Ended(_) if self.rebuild.running.is_over() => return,
                 Attempt::Ended(ended) => ended,
             };
+            if let Ok(built) = &mut ended
+                && !self.cut_short.is_empty()
+            {
+                // A build that was cut short may have compiled what this one found done.
+                built.outcome = Outcome::Compiled;
+            }
             self.cut_short.clear();
-            let sources = &mut self.rebuild.sources;
-            let outcome = match &ended {
-                Ok(built) => {
-                    sources.learn(self.rebuild.plugin.sources(built));
-                    built.outcome
-                }
-                Err(_) => {
-                    sources.on_failure();
-                    Outcome::Compiled
-                }
-            };
+            let outcome = self.learn(&ended);
             (self.rebuild.hand_over)(&cause, ended);
             let paths = self.rebuild.sources.after_build(&cause.paths, outcome);
             if paths.is_empty() {
                 return;
             }
-            let saved = Instant::now();
-            cause = Cause { paths, saved };
+            cause = Cause::of(paths, Instant::now());
+        }
+    }
+
+    /// Takes from a build that has ended which files are sources.
+    fn learn(&mut self, ended: &Result<Built>) -> Outcome {
+        let Rebuild {
+            plugin, sources, ..
+        } = &mut self.rebuild;
+        match ended {
+            Ok(built) => {
+                sources.learn(plugin.sources(built), plugin.has_build_script());
+                built.outcome
+            }
+            Err(_) => {
+                sources.on_failure();
+                Outcome::Compiled
+            }
         }
     }
 
     fn attempt(&mut self, cause: &Cause) -> Attempt {
         self.number += 1;
+        self.rebuild.sources.on_build();
         let build = match self.start(cause) {
             Ok(build) => build,
             Err(error) => return Attempt::Ended(Err(error)),
@@ -188,8 +217,8 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
                 Ok(Event::Ended(..)) => continue,
                 Ok(Event::Asked) => {
                     build.cut_short();
-                    let (paths, saved) = (Paths::new(), Instant::now());
-                    return Attempt::CutShort(Cause { paths, saved });
+                    *self.cut_short.entry(PathBuf::new()).or_default() += 1;
+                    return Attempt::CutShort(Cause::asked(cause.paths.clone()));
                 }
                 Ok(Event::Changed(saved)) => saved,
                 Err(_) => Instant::now(),
@@ -202,7 +231,11 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
                 build.cut_short();
                 let mut paths = self.rebuild.sources.start_over();
                 paths.extend(cause.paths.iter().cloned());
-                return Attempt::CutShort(Cause { paths, saved });
+                let is_asked = cause.is_asked;
+                return Attempt::CutShort(Cause {
+                    is_asked,
+                    ..Cause::of(paths, saved)
+                });
             }
         }
     }

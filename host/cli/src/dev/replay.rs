@@ -5,8 +5,9 @@
 //! arguments and environment before it becomes the compiler. While only the crate's own sources change, that command is
 //! run again. Every other change goes through cargo, which then records the command anew.
 //!
-//! A record holds the environment, which may hold secrets. It lies in a directory that only its owner can read, and is
-//! deleted once it is read. A crate with a build script is never replayed: only cargo knows when that script must run.
+//! A record holds the variables that cargo sets, and no tokens; the rest of the environment is this program's own. It lies
+//! in a directory that only its owner can read, and is deleted once it is read. A crate with a build script is never
+//! replayed: only cargo knows when that script must run.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,16 +29,21 @@ const DIRECTORY: &str = "DAE_HOST_RECORDS_RUSTC";
 /// The variable by which cargo knows a wrapper for the crates of a workspace.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 
-/// The variables by which an author sets a wrapper.
-const WRAPPERS: [&str; 4] = [
+/// The variables by which an author sets a compiler or a wrapper around it.
+const COMPILERS: [&str; 6] = [
+    "RUSTC",
     "RUSTC_WRAPPER",
     WRAPPER,
+    "CARGO_BUILD_RUSTC",
     "CARGO_BUILD_RUSTC_WRAPPER",
     "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
 ];
 
-/// The keys of cargo's configuration that do the same.
-const WRAPPER_KEYS: [&str; 2] = ["rustc-wrapper", "rustc-workspace-wrapper"];
+/// The beginnings of lines of cargo's configuration that set a compiler, a wrapper, or variables for the compiler.
+const COMPILER_LINES: [&str; 4] = ["rustc", "[env", "env.", "build.rustc"];
+
+/// The beginnings of the variables that cargo and rustup set for the compiler.
+const OF_CARGO: [&str; 4] = ["CARGO", "RUST", "LD_LIBRARY_PATH", "DYLD_"];
 
 /// The name of the record.
 const FILE: &str = "rustc.json";
@@ -62,34 +68,41 @@ impl Recording {
     /// Has a cargo command record the compiler's. Returns `None` if it can't be done here: the author has a wrapper of
     /// their own, or there is no place for a record.
     pub(super) fn of(cargo: &mut Command, dir: &Path) -> Option<Self> {
-        if has_wrapper(dir) {
+        if has_compiler_of_its_own(dir) {
             return None;
         }
-        let program = std::env::current_exe().ok()?;
+        // The program's file may have been replaced since it was started.
+        let program = std::env::current_exe().ok().filter(|file| file.is_file())?;
         // Only the owner may enter a temporary directory.
         let directory = tempfile::tempdir().ok()?;
         cargo.env(WRAPPER, program).env(DIRECTORY, directory.path());
         Some(Recording(directory))
     }
 
-    /// Returns the command of a build that has ended; `None` if that build compiled nothing.
-    pub(super) fn finish(self) -> Option<Recorded> {
+    /// Returns the command of a build that has ended, for the crate in `dir`; `None` if that build has not compiled it.
+    pub(super) fn finish(self, dir: &Path) -> Option<Recorded> {
         let record = fs::read(self.0.path().join(FILE)).ok()?;
-        serde_json::from_slice(&record).ok()
+        let recorded: Recorded = serde_json::from_slice(&record).ok()?;
+        let compiled = recorded.environment.get("CARGO_MANIFEST_DIR")?;
+        (Path::new(compiled) == dir).then_some(recorded)
     }
 }
 
-/// Returns whether the author has a wrapper around the compiler, such as sccache: it would take this program for a
-/// compiler that it doesn't know.
-fn has_wrapper(dir: &Path) -> bool {
+/// Returns whether the author has chosen a compiler, a wrapper around it, or variables for it. A wrapper such as sccache
+/// would take this program for a compiler that it doesn't know.
+fn has_compiler_of_its_own(dir: &Path) -> bool {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let dirs = dir.ancestors().map(|dir| dir.join(".cargo")).chain(home);
     let files = dirs.flat_map(|dir| ["config.toml", "config"].map(|name| dir.join(name)));
     let mut texts = files.filter_map(|file| fs::read_to_string(file).ok());
-    WRAPPERS.iter().any(is_set)
-        || texts.any(|text| WRAPPER_KEYS.iter().any(|key| text.contains(key)))
+    let sets = |line: &str| {
+        COMPILER_LINES
+            .iter()
+            .any(|start| line.trim_start().starts_with(start))
+    };
+    COMPILERS.iter().any(is_set) || texts.any(|text| text.lines().any(sets))
 }
 
 /// Becomes the compiler if this process is its wrapper, and writes down its command for a dynamic library. Otherwise
@@ -129,15 +142,9 @@ impl Recorded {
         if !makes_library {
             return None;
         }
-        let environment = std::env::vars_os().map(|(name, value)| {
-            let pair = (text(&name)?, text(&value)?);
-            Some(pair)
-        });
-        let mut environment: BTreeMap<_, _> = environment.collect::<Option<_>>()?;
-        environment.remove(DIRECTORY);
-        for name in JOB_SERVER {
-            environment.remove(name);
-        }
+        let variables = std::env::vars_os().filter(|(name, _)| is_of_cargo(name));
+        let variables = variables.map(|(name, value)| Some((text(&name)?, text(&value)?)));
+        let environment = variables.collect::<Option<_>>()?;
         Some(Recorded {
             program: text(program)?,
             arguments,
@@ -164,8 +171,10 @@ impl Recorded {
                 false => "--color=never",
             })
             .current_dir(&self.directory)
-            .env_clear()
             .envs(&self.environment);
+        for name in JOB_SERVER {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -205,13 +214,24 @@ impl Recorded {
         }
         let passing = file.with_extension("new");
         let linked = remove(&passing)
-            .and_then(|()| fs::hard_link(&library, &passing))
+            // Not every file system has links.
+            .and_then(|()| {
+                fs::hard_link(&library, &passing)
+                    .or_else(|_| fs::copy(&library, &passing).map(drop))
+            })
             .and_then(|()| fs::rename(&passing, file));
         linked.with_context(|| format!("cannot put {} in its place", file.display()))?;
         // Two names of one file stay two.
         let _ = remove(&passing);
         Ok(())
     }
+}
+
+/// Returns whether cargo may have set a variable for the compiler. Those with a token are for cargo itself.
+fn is_of_cargo(name: &OsString) -> bool {
+    let name = name.to_string_lossy();
+    let is_known = OF_CARGO.iter().any(|start| name.starts_with(start));
+    is_known && !name.contains("TOKEN") && !JOB_SERVER.contains(&&*name)
 }
 
 fn remove(file: &Path) -> io::Result<()> {
@@ -271,5 +291,13 @@ mod tests {
         fs::write(&config, "[build]\nrustc-wrapper = \"sccache\"\n").unwrap();
         assert!(Recording::of(&mut cargo, dir.path()).is_none());
         assert_eq!(cargo.get_envs().count(), 0);
+        for (name, expected) in [
+            ("CARGO_PKG_NAME", true),
+            ("CARGO_REGISTRY_TOKEN", false),
+            ("CARGO_MAKEFLAGS", false),
+            ("PASSWORD", false),
+        ] {
+            assert_eq!(is_of_cargo(&name.into()), expected, "{name}");
+        }
     }
 }

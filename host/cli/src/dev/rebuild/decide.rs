@@ -57,11 +57,13 @@ impl Decider {
         changed.difference(&self.without_effect).cloned().collect()
     }
 
-    /// Returns whether builds seem to write the file: it has changed in the last ones that came to their end. Without a
-    /// build script one of them proves nothing, since a user may have saved the file meanwhile.
+    /// Returns whether builds seem to write the file or not to read it: it has changed in the last ones that came to their
+    /// end, or had no effect on one. Without a build script one change proves nothing, since a user may have saved the
+    /// file meanwhile.
     pub(super) fn may_be_generated(&self, path: &PathBuf) -> bool {
         let builds = self.in_a_row.get(path).copied().unwrap_or_default();
-        builds > u32::from(self.generated_builds == GENERATED_BUILDS_NO_SCRIPT)
+        let expected = u32::from(self.generated_builds == GENERATED_BUILDS_NO_SCRIPT);
+        builds > expected || self.without_effect.contains(path)
     }
 
     /// Records a build for `causes`, during which the files in `changed` have changed.

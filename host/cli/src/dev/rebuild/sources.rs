@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dae_store::blocking;
 use dae_store::printable;
@@ -43,8 +43,12 @@ pub(in crate::dev) struct Sources {
     /// The files that were there at that build and that it has not read.
     unread: Paths,
     has_failed: bool,
-    /// The files that have changed in the running build.
+    /// The sources that have changed in the running build.
     in_build: Paths,
+    /// The other files that have changed in it. The build may show that they are sources.
+    skipped: Paths,
+    /// The time at which the running build began.
+    build_began: SystemTime,
     watcher: Option<RecommendedWatcher>,
     watched: Paths,
     look_took: Duration,
@@ -81,6 +85,8 @@ impl Sources {
             unread: Paths::new(),
             has_failed: false,
             in_build: Paths::new(),
+            skipped: Paths::new(),
+            build_began: SystemTime::now(),
             watcher: None,
             watched: Paths::new(),
             look_took: Duration::ZERO,
@@ -107,9 +113,16 @@ impl Sources {
         self.decider.outside(changed)
     }
 
+    /// Notes that a build begins.
+    pub(in crate::dev) fn on_build(&mut self) {
+        self.skipped.clear();
+        self.build_began = SystemTime::now();
+    }
+
     /// Returns the files that have changed while a build runs, and that make that build worthless.
     pub(super) fn changes_in_a_build(&mut self) -> Paths {
-        let changed = self.look();
+        let mut changed = self.look();
+        changed.retain(|path| !path.ends_with(LOCK_FILE));
         self.in_build.extend(changed.iter().cloned());
         let is_by_hand = |path: &&PathBuf| !self.decider.may_be_generated(path);
         changed.iter().filter(is_by_hand).cloned().collect()
@@ -135,9 +148,9 @@ impl Sources {
         causes
     }
 
-    /// Notes the files that a successful build has read, if they are known.
-    pub(in crate::dev) fn learn(&mut self, read: Option<Paths>) {
-        self.has_failed = false;
+    /// Notes the files that a successful build has read, if they are known, and whether the crate has a build script.
+    pub(in crate::dev) fn learn(&mut self, read: Option<Paths>, has_build_script: bool) {
+        (self.has_failed, self.has_build_script) = (false, has_build_script);
         let Some(read) = read else {
             self.read = None;
             return;
@@ -147,9 +160,14 @@ impl Sources {
             .filter(|path| !read.contains(*path))
             .cloned()
             .collect();
-        // Files outside the crate are watched from here on.
-        self.tree
-            .also(read.union(&self.manifests).cloned().collect());
+        // Files outside the crate are watched from here on, and so are the manifests of their crates.
+        self.manifests
+            .extend(read.iter().filter_map(|file| manifest_above(file)));
+        let also = read.union(&self.manifests).cloned().collect();
+        let mut missed = self.tree.also(also, self.build_began);
+        self.in_build.append(&mut missed);
+        let became_sources = self.skipped.iter().filter(|path| read.contains(*path));
+        self.in_build.extend(became_sources.cloned());
         self.read = Some(read);
         if let Err(error) = self.watch_directories() {
             self.poll_only(&error);
@@ -159,6 +177,13 @@ impl Sources {
     /// Notes a build that has failed: the missing part may be a file that is still to be written.
     pub(super) fn on_failure(&mut self) {
         self.has_failed = true;
+        // The build may have failed in a module that no build has read before.
+        let is_module = |path: &PathBuf| path.extension().is_some_and(|name| name == "rs");
+        self.unread.retain(|path| !is_module(path));
+        let skipped = std::mem::take(&mut self.skipped);
+        let may_be_sources = skipped.into_iter().filter(|path| self.is_source(path));
+        let may_be_sources: Paths = may_be_sources.collect();
+        self.in_build.extend(may_be_sources);
     }
 
     /// Returns the sources that have changed since the last scan.
@@ -169,7 +194,10 @@ impl Sources {
         if let Err(error) = self.watch_directories() {
             self.poll_only(&error);
         }
-        changed.retain(|path| self.is_source(path));
+        let others = changed.iter().filter(|path| !self.is_source(path));
+        let others: Paths = others.cloned().collect();
+        changed.retain(|path| !others.contains(path));
+        self.skipped.extend(others);
         changed
     }
 
@@ -221,6 +249,12 @@ impl Sources {
     }
 }
 
+/// Returns the manifest of the crate that a file belongs to.
+fn manifest_above(file: &Path) -> Option<PathBuf> {
+    let mut manifests = file.ancestors().skip(1).map(|dir| dir.join("Cargo.toml"));
+    manifests.find(|manifest| manifest.is_file())
+}
+
 /// Passes an event on if it may be the end of a save. The first write of several is none: the file is not whole yet.
 fn tell(events: &Sender<Event>, event: &notify::Result<notify::Event>) {
     let is_end_of_a_save = match event {
@@ -235,5 +269,131 @@ fn tell(events: &Sender<Event>, event: &notify::Result<notify::Event>) {
     if is_end_of_a_save {
         // The receiver lives as long as the process.
         let _ = events.send(Event::Changed(Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A crate whose last build has read `src/lib.rs` alone.
+    struct Scene {
+        dir: tempfile::TempDir,
+        sources: Sources,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("src")).unwrap();
+            for name in ["src/lib.rs", "src/part.rs", "README.md"] {
+                fs::write(dir.path().join(name), "one").unwrap();
+            }
+            let watch = Watch {
+                dir: dir.path(),
+                left_out: Vec::new(),
+                manifests: Paths::new(),
+                has_build_script: false,
+                is_quiet: true,
+            };
+            let (sender, _events) = mpsc::channel();
+            let sources = Sources::watch(watch, sender);
+            let mut scene = Scene { dir, sources };
+            scene.learn(&["src/lib.rs"]);
+            scene
+        }
+
+        fn paths(&self, names: &[&str]) -> Paths {
+            names
+                .iter()
+                .map(|name| self.dir.path().join(name))
+                .collect()
+        }
+
+        fn write(&self, name: &str) {
+            fs::write(self.dir.path().join(name), "two").unwrap();
+        }
+
+        fn learn(&mut self, read: &[&str]) {
+            let read = self.paths(read);
+            self.sources.learn(Some(read), false);
+        }
+
+        fn after_build(&mut self) -> Paths {
+            self.sources.after_build(&Paths::new(), Outcome::Compiled)
+        }
+    }
+
+    #[test]
+    fn what_no_build_reads_makes_no_build() {
+        let mut scene = Scene::new();
+        for name in ["README.md", "src/part.rs", "src/new.rs"] {
+            scene.write(name);
+        }
+        assert_eq!(scene.sources.changes_outside_a_build(), Paths::new());
+        scene.write("src/lib.rs");
+        let changed = scene.sources.changes_outside_a_build();
+        assert_eq!(changed, scene.paths(&["src/lib.rs"]));
+    }
+
+    #[test]
+    fn after_a_failure_every_module_and_every_new_file_counts() {
+        let mut scene = Scene::new();
+        scene.sources.on_failure();
+        for name in ["README.md", "src/part.rs", "src/data.json"] {
+            scene.write(name);
+        }
+        let changed = scene.sources.changes_outside_a_build();
+        assert_eq!(changed, scene.paths(&["src/part.rs", "src/data.json"]));
+    }
+
+    #[test]
+    fn a_file_that_a_build_turns_out_to_need_is_not_lost() {
+        for has_failed in [true, false] {
+            let mut scene = Scene::new();
+            scene.sources.on_build();
+            scene.write("src/part.rs");
+            // The build may not need it, so it goes on.
+            assert_eq!(scene.sources.changes_in_a_build(), Paths::new());
+            match has_failed {
+                true => scene.sources.on_failure(),
+                false => scene.learn(&["src/lib.rs", "src/part.rs"]),
+            }
+            assert_eq!(scene.after_build(), scene.paths(&["src/part.rs"]));
+        }
+    }
+
+    #[test]
+    fn a_file_elsewhere_that_was_saved_in_the_build_that_first_read_it_is_not_lost() {
+        let mut scene = Scene::new();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let [before, meanwhile] = ["before.rs", "meanwhile.rs"].map(|name| {
+            let path = elsewhere.path().join(name);
+            fs::write(&path, "one").unwrap();
+            path
+        });
+        scene.sources.on_build();
+        for (path, is_late) in [(&before, false), (&meanwhile, true)] {
+            let (now, minute) = (SystemTime::now(), Duration::from_secs(60));
+            let saved = if is_late { now + minute } else { now - minute };
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(saved).unwrap();
+        }
+        let read = Paths::from([before, meanwhile.clone()]);
+        scene.sources.learn(Some(read), false);
+        assert_eq!(scene.after_build(), Paths::from([meanwhile]));
+    }
+
+    #[test]
+    fn a_lock_file_that_a_build_writes_makes_none() {
+        let mut scene = Scene::new();
+        scene.learn(&["src/lib.rs", "Cargo.lock"]);
+        scene.sources.on_build();
+        scene.write("Cargo.lock");
+        assert_eq!(scene.sources.changes_in_a_build(), Paths::new());
+        assert_eq!(scene.after_build(), Paths::new());
     }
 }

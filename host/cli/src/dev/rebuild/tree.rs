@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The largest file whose content is compared (bytes). Sources are smaller; data beside them may not be.
 const COMPARED_BYTES_MAX: u64 = 4 << 20;
@@ -64,19 +65,25 @@ impl Tree {
         self.files.keys()
     }
 
-    /// Replaces the further files. Those that were not scanned before count as unchanged.
-    pub(super) fn also(&mut self, also: Paths) {
+    /// Replaces the further files. Returns those that were not scanned before and that have changed since a time.
+    pub(super) fn also(&mut self, also: Paths, since: SystemTime) -> Paths {
+        let mut changed = Paths::new();
         self.also = also;
         for path in self.also.clone() {
             if !self.files.contains_key(&path)
                 && let Some(file) = self.further(&path)
             {
+                let saved = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+                if saved.is_ok_and(|saved| saved > since) {
+                    changed.insert(path.clone());
+                }
                 self.files.insert(path, file);
             }
         }
         let parents = self.also.iter().filter_map(|path| path.parent());
         let there = parents.filter(|parent| parent.is_dir());
         self.directories.extend(there.map(Path::to_owned));
+        changed
     }
 
     /// Returns the directories of the last scan, with those of the further files.
