@@ -138,15 +138,20 @@ impl Inner {
         self.catalogue.note_found(name);
         self.catalogue.note_accepted(name);
         self.running.insert(name, &placed.daemon);
-        if placed.old_spec.is_none() && self.lifetime.ending.is_cancelled() {
-            // The end of the host has begun meanwhile, and may not have seen it.
-            let _ = placed.daemon.end().await;
-        }
+        self.end_if_late(&placed).await;
         Ok(InstallResult {
             daemon: placed.daemon,
             done: placed.done,
             earlier_state,
         })
+    }
+
+    /// Ends a new daemon if the end of the host has begun meanwhile and may not have seen it.
+    async fn end_if_late(&self, placed: &PlacedDaemon) {
+        if placed.old_spec.is_none() && self.lifetime.ending.is_cancelled() {
+            // It is ending anyway.
+            let _ = placed.daemon.end().await;
+        }
     }
 
     /// Makes the registry name a file once it is safe on the disk, or undoes the change.

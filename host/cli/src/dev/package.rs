@@ -233,16 +233,8 @@ impl Crate {
     ) -> Result<Built> {
         let by = build.by;
         let (status, took) = build.wait()?;
-        let recording = self.recording.take();
-        let record = recording.and_then(|recording| recording.finish(&self.dir));
-        if by == Compiler::Cargo {
-            // Cargo that has found nothing to do has run no compiler, and what was recorded still holds. Cargo that has
-            // failed before it came to the crate has more to do than the compiler.
-            let is_fresh = status.success() && matches!(output, Ok((_, Outcome::Fresh)));
-            if record.is_some() || !is_fresh {
-                self.recorded = record;
-            }
-        }
+        let is_fresh = status.success() && matches!(output, Ok((_, Outcome::Fresh)));
+        self.take_record(is_fresh);
         if !status.success() {
             let (dir, by) = (self.dir.display(), by.name());
             bail!("{by} could not build {dir} ({status}); its reasons stand above");
@@ -267,6 +259,19 @@ impl Crate {
             by,
             took,
         })
+    }
+
+    /// Takes the compiler's command that a build by cargo has recorded. Cargo that has found nothing to do has run no
+    /// compiler, and what was recorded before still holds. Cargo that has failed before it came to the crate has more to
+    /// do than the compiler.
+    fn take_record(&mut self, is_fresh: bool) {
+        let Some(recording) = self.recording.take() else {
+            return;
+        };
+        let record = recording.finish(&self.dir);
+        if record.is_some() || !is_fresh {
+            self.recorded = record;
+        }
     }
 
     /// Says what cargo says at the end of a build.

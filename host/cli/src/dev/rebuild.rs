@@ -225,18 +225,22 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
             };
             let newer = self.rebuild.sources.changes_in_a_build();
             if newer.iter().any(|path| self.may_cut_short(path)) {
-                for path in &newer {
-                    *self.cut_short.entry(path.clone()).or_default() += 1;
-                }
                 build.cut_short();
-                let mut paths = self.rebuild.sources.start_over();
-                paths.extend(cause.paths.iter().cloned());
-                let is_asked = cause.is_asked;
-                return Attempt::CutShort(Cause {
-                    is_asked,
-                    ..Cause::of(paths, saved)
-                });
+                return Attempt::CutShort(self.newer_cause(cause, newer, saved));
             }
+        }
+    }
+
+    /// Returns the cause of the build that follows one which `newer` files have ended.
+    fn newer_cause(&mut self, cause: &Cause, newer: Paths, saved: Instant) -> Cause {
+        for path in newer {
+            *self.cut_short.entry(path).or_default() += 1;
+        }
+        let mut paths = self.rebuild.sources.start_over();
+        paths.extend(cause.paths.iter().cloned());
+        Cause {
+            is_asked: cause.is_asked,
+            ..Cause::of(paths, saved)
         }
     }
 
