@@ -113,7 +113,7 @@ fn command_text(number: usize) -> String {
     format!(
         "    /// Serves orders in the way {number}.\n    #[command]\n    {kind}fn serve_{number}(&self, id: u64, order: Order) -> Result<Served> {{\n{wait}        \
          let mut shop = self.shop.lock().expect(\"no handler panics\");\n        \
-         if order.parts.len() > {number} {{\n            bail!(\"order {{id}} has too many parts: {{}}\", order.parts.len());\n        }}\n        \
+         if order.parts.len() > {number} {{\n            return Err(Error::new(format!(\"order {{id}} has too many parts: {{}}\", order.parts.len())));\n        }}\n        \
          let price = order.parts.iter().map(|part| part.price * {number}).sum();\n        \
          shop.served += 1;\n        shop.orders.insert(id, order);\n        \
          Ok(Served {{ id, price, served: shop.served }})\n    }}\n\n"
