@@ -59,7 +59,7 @@ struct Scene {
 
 /// The properties of the daemon that the registry and the running instance agree on.
 #[derive(Debug, PartialEq)]
-struct Found {
+struct Aftermath {
     version: u64,
     is_in_process: bool,
 }
@@ -100,7 +100,7 @@ impl Scene {
 
     /// Waits until no change is in progress, and compares the registered daemon with the running one. Returns `None` if
     /// it is not installed.
-    async fn found(&self, count: u64) -> Option<Found> {
+    async fn found(&self, count: u64) -> Option<Aftermath> {
         // The daemon already runs, so this only waits for changes in progress.
         let is_known = self.dae.start(NAME).await.is_ok();
         let entry = registered(self.home.path());
@@ -112,7 +112,7 @@ impl Scene {
         };
         assert!(is_known);
         assert_eq!((&*status.state, &*status.reason), ("ready", ""));
-        let found = Found::of(&status, count);
+        let found = Aftermath::of(&status, count);
         let is_same = entry["port"] == json!(status.port) && entry["hash"] == json!(status.hash);
         assert!(is_same, "registered is {entry}, and shown {status:?}");
         let mode = match found.is_in_process {
@@ -127,13 +127,13 @@ impl Scene {
     }
 }
 
-impl Found {
+impl Aftermath {
     /// Asks the daemon itself, whose count must be `count`.
     fn of(status: &Status, count: u64) -> Self {
         let mut guest = Guest::connect(status.port.expect("it has a port"));
         let kept = guest.ask("count", &json!([]));
         assert_eq!(kept, count, "its state is handed on");
-        Found {
+        Aftermath {
             version: guest.ask("version", &json!([])).as_u64().expect("a number"),
             is_in_process: status.pid == Some(std::process::id()),
         }
@@ -199,7 +199,7 @@ impl Scene {
     async fn drop_at_all_times<'s, T: PartialEq + Copy>(
         &self,
         change: impl Fn(T) -> Change<'s>,
-        effect: impl Fn(&Found) -> T,
+        effect: impl Fn(&Aftermath) -> T,
     ) {
         for when in ALL {
             let before = effect(&self.found(1).await.expect("it is there"));

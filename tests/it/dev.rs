@@ -92,6 +92,17 @@ impl Author {
         (dev, paste.trim().to_owned())
     }
 
+    /// Runs `dev` with these arguments until the daemon listens.
+    fn begin_with(&self, path: &str, arguments: &[&str]) -> Running {
+        let mut command = self.command(path);
+        command
+            .env("DAE_HOME", self.directory.join("home"))
+            .args(arguments);
+        let mut dev = Running::start(&mut command);
+        let _ = dev.line_with("listens on", LIMIT);
+        dev
+    }
+
     fn builds(&self) -> usize {
         self.build_lines().len()
     }
@@ -257,12 +268,7 @@ fn the_profile_is_the_quick_one_or_the_one_that_is_named() {
         (&["--profile", "mine"][..], "--profile mine"),
     ] {
         let author = Author::new();
-        let mut command = author.command("Cargo.toml");
-        command
-            .env("DAE_HOME", author.directory.join("home"))
-            .args(arguments);
-        let mut dev = Running::start(&mut command);
-        let _ = dev.line_with("listens on", LIMIT);
+        let dev = author.begin_with("Cargo.toml", arguments);
         let (_, line) = author.build_lines().remove(0);
         assert!(line.contains(expected), "{arguments:?}: {line}");
         assert_eq!(line.contains("--config"), expected == quick, "{line}");
@@ -274,12 +280,7 @@ fn the_profile_is_the_quick_one_or_the_one_that_is_named() {
 fn a_daemon_runs_in_a_process_of_its_own_unless_it_is_embedded() {
     for (arguments, expected) in [(&[][..], "subprocess"), (&["--embed"][..], "in-process")] {
         let author = Author::new();
-        let mut command = author.command("Cargo.toml");
-        command
-            .env("DAE_HOME", author.directory.join("home"))
-            .args(arguments);
-        let mut dev = Running::start(&mut command);
-        let _ = dev.line_with("listens on", LIMIT);
+        let dev = author.begin_with("Cargo.toml", arguments);
         let status = author.host("home", &["status", "Counter", "--json"]).ok();
         assert_eq!(status.json()["mode"], expected, "{arguments:?}");
         end(dev);
@@ -319,11 +320,7 @@ fn a_workspace_is_asked_for_its_plugin_before_anything_is_built() {
     assert_eq!(author.builds(), 0);
     // The only plugin of a workspace is meant.
     workspace("\"one\", \"plain\"");
-    let mut command = author.command("");
-    command.env("DAE_HOME", author.directory.join("home"));
-    let mut dev = Running::start(&mut command);
-    let _ = dev.line_with("listens on", LIMIT);
-    end(dev);
+    end(author.begin_with("", &[]));
 }
 
 /// The program `script` gives `dev` a terminal of its own.

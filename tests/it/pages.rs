@@ -104,7 +104,7 @@ fn section(path: &str, heading: &str) -> String {
     rest[..end].to_owned()
 }
 
-/// What stands between backticks outside of fences.
+/// Returns the texts between backticks outside of fences.
 fn quoted(markdown: &str) -> BTreeSet<String> {
     let prose: String = markdown.split("```").step_by(2).collect();
     prose
@@ -123,7 +123,7 @@ fn built(directory: &Path, name: &str, arguments: &[&str]) -> PathBuf {
         .args(["build", "--message-format", "json-render-diagnostics"])
         .args(arguments)
         .current_dir(directory)
-        // What others have built of the same dependencies is there already.
+        // The dependencies that others have built are there already.
         .env("CARGO_TARGET_DIR", target_directory())
         .env("CARGO_INCREMENTAL", "0")
         .stdin(Stdio::null());

@@ -60,10 +60,10 @@ const UNSAFE_ALLOWED: [(&str, &str); 14] = [
 /// A function with more lines than this, its signature included, is hard to see whole.
 const FUNCTION_LINES_MAX: usize = 40;
 
-/// How many functions have more all the same. This number only ever goes down.
+/// The number of functions that have more all the same. It only ever goes down.
 const LONG_FUNCTIONS_MAX: usize = 13;
 
-/// What a commit never has.
+/// The words that a commit never has.
 const UNFINISHED: [&str; 3] = ["todo", "dbg", "unimplemented"];
 
 /// One source file.
@@ -224,7 +224,7 @@ fn imports(source: &Source) -> Vec<(usize, String)> {
     for (line, code) in source.code() {
         for path in behind(code, "crate").filter_map(|after| after.strip_prefix("::")) {
             let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
-            // What the library shows of a module under its own roof is that module's: `crate::Dae`.
+            // An item that the crate's root exports belongs to its module: `crate::Dae`.
             let target = path[..end.unwrap_or(path.len())].to_lowercase();
             imports.push((line, target));
         }

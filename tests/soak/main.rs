@@ -41,7 +41,7 @@ use proptest_state_machine::ReferenceStateMachine;
 use driver::{Driver, Plugin};
 use model::{Histories, Step, World};
 use options::Options;
-use report::Seen;
+use report::FailureReport;
 
 /// The steps of a history: enough for effects that appear late, and few enough to be read.
 const STEPS: std::ops::RangeInclusive<usize> = 10..=40;
@@ -65,7 +65,7 @@ struct Soak {
     has_own_disk: bool,
     deadline: Instant,
     tally: Tally,
-    seen: Seen,
+    seen: FailureReport,
 }
 
 fn main() -> ExitCode {
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
         plugin,
         options,
         tally: Tally::default(),
-        seen: Seen::default(),
+        seen: FailureReport::default(),
     };
     soak.run()
 }

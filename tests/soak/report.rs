@@ -27,7 +27,7 @@ pub fn last_panic() -> String {
 
 /// The record of the last history that failed.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct FailureReport {
     failure: RefCell<Failure>,
 }
 
@@ -37,7 +37,7 @@ struct Failure {
     host: String,
 }
 
-impl Seen {
+impl FailureReport {
     /// Stores the panic that ended a history, and the end of its host's standard error.
     pub fn keep(&self, panic: String, host: &str) {
         let lines: Vec<&str> = host.lines().collect();

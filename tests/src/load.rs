@@ -39,7 +39,7 @@ enum Habit {
 
 /// The answers that guests have received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct LoadResult {
     /// Commands answered by their reply.
     pub replies: u64,
     /// Commands answered by `crashed`.
@@ -50,7 +50,7 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
-    guests: Vec<JoinHandle<Seen>>,
+    guests: Vec<JoinHandle<LoadResult>>,
 }
 
 impl Load {
@@ -77,14 +77,14 @@ impl Load {
     /// # Panics
     /// Panics if a guest got a wrong answer, or no reply at all.
     #[track_caller]
-    pub fn end(mut self) -> Seen {
+    pub fn end(mut self) -> LoadResult {
         self.stop.store(true, Ordering::Relaxed);
-        let mut sum = Seen::default();
+        let mut sum = LoadResult::default();
         for guest in self.guests.drain(..) {
-            let seen = guest.join().unwrap_or_else(|panic| resume_unwind(panic));
-            assert!(seen.replies > 0, "a guest got no reply at all");
-            sum.replies += seen.replies;
-            sum.crashed += seen.crashed;
+            let result = guest.join().unwrap_or_else(|panic| resume_unwind(panic));
+            assert!(result.replies > 0, "a guest got no reply at all");
+            sum.replies += result.replies;
+            sum.crashed += result.crashed;
         }
         sum
     }
@@ -104,8 +104,8 @@ impl Habit {
         }
     }
 
-    fn drive(self, mut guest: Guest, stop: &AtomicBool) -> Seen {
-        let mut seen = Seen::default();
+    fn drive(self, mut guest: Guest, stop: &AtomicBool) -> LoadResult {
+        let mut result = LoadResult::default();
         let mut next = 0;
         while !stop.load(Ordering::Relaxed) {
             let numbers = next..next + self.in_flight();
@@ -114,7 +114,7 @@ impl Habit {
             guest.send(lines.concat());
             let mut owed: BTreeSet<u64> = numbers.collect();
             while let Some(oldest) = owed.first().copied() {
-                let number = take(&guest.message(), oldest, &mut seen);
+                let number = take(&guest.message(), oldest, &mut result);
                 assert!(
                     owed.remove(&number),
                     "{self:?}: {number} was answered and not asked"
@@ -124,7 +124,7 @@ impl Habit {
         // No answer came twice: the next line answers the next command.
         guest.send("echo [\"the end\"]\n");
         guest.expect("echo [\"the end\"]");
-        seen
+        result
     }
 
     fn line(self, number: u64) -> String {
@@ -136,16 +136,16 @@ impl Habit {
 }
 
 /// Returns the number of the command that a line answers. Without a tag it must be the oldest.
-fn take(message: &Message, oldest: u64, seen: &mut Seen) -> u64 {
+fn take(message: &Message, oldest: u64, result: &mut LoadResult) -> u64 {
     let tag = message.tag.as_ref();
     let number = tag.map_or(oldest, |tag| tag.parse().expect("a tag of ours"));
     match message.clone().result() {
         Ok(value) => {
-            seen.replies += 1;
+            result.replies += 1;
             assert_eq!(value, json!(number), "the reply to {number}");
         }
         Err(fault) => {
-            seen.crashed += 1;
+            result.crashed += 1;
             let (code, command) = (fault.code.as_str(), fault.command.as_str());
             assert_eq!((code, command), ("crashed", "echo"), "{fault:?}");
         }

@@ -48,12 +48,12 @@ const ON_TCP: [CommandRow; 6] = [
     (
         "subscribe",
         Some(("topic", "string")),
-        "From now on the topic's events come to this connection, as lines of its name.",
+        "Sends the topic's events to this connection, as lines of its name, until it ends or unsubscribes.",
     ),
     (
         "unsubscribe",
         Some(("topic", "string")),
-        "From now on they don't.",
+        "Sends the topic's events to this connection no longer.",
     ),
     (
         "publish",

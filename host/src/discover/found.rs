@@ -479,7 +479,7 @@ mod tests {
             ),
             (lies(4009, process), "port is 4009, and listens at 4001"),
         ] {
-            assert_eq!(found.record(&one, lie), None, "nobody is told");
+            assert_eq!(found.record(&one, lie), None, "the list stays as it is");
             let doubt = found.directory().next().unwrap().doubt.clone().unwrap();
             assert!(doubt.contains(part), "{doubt}");
             assert_eq!(names(&found), ["Counter@4001"]);

@@ -143,7 +143,7 @@ struct Order {
     notes: BTreeMap<String, String>,
 }
 
-/// What was served.
+/// A served order.
 #[derive(Debug, Serialize)]
 struct Served {
     id: u64,

@@ -9,7 +9,7 @@ mod tree;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Instant;
 
@@ -128,11 +128,7 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
     /// Waits for a change that needs a build.
     fn wait(&mut self) -> Cause {
         loop {
-            let event = self
-                .rebuild
-                .events
-                .recv_timeout(self.rebuild.sources.poll());
-            let saved = match event {
+            let saved = match self.event() {
                 Ok(Event::Asked) => return Cause::asked(Paths::new()),
                 Ok(Event::Changed(saved)) => saved,
                 // The rest of a build that was cut short.
@@ -144,6 +140,12 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
                 return Cause::of(paths, saved);
             }
         }
+    }
+
+    /// Waits for an event, or until the sources are to be polled.
+    fn event(&self) -> Result<Event, RecvTimeoutError> {
+        let poll = self.rebuild.sources.poll();
+        self.rebuild.events.recv_timeout(poll)
     }
 
     fn build_for(&mut self, paths: Paths) {
@@ -205,11 +207,7 @@ impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
             Err(error) => return Attempt::Ended(Err(error)),
         };
         loop {
-            let event = self
-                .rebuild
-                .events
-                .recv_timeout(self.rebuild.sources.poll());
-            let saved = match event {
+            let saved = match self.event() {
                 Ok(Event::Ended(number, output)) if number == self.number => {
                     let ended = self.rebuild.plugin.ended(build, output);
                     return Attempt::Ended(ended);

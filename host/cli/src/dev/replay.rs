@@ -249,7 +249,7 @@ mod tests {
         Recorded {
             program: "/bin/rustc".to_owned(),
             arguments: arguments.iter().copied().map(str::to_owned).collect(),
-            directory: PathBuf::from("/work"),
+            directory: PathBuf::from("/crate"),
             environment: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
         }
     }
@@ -276,10 +276,10 @@ mod tests {
                 .any(|one| one.to_string_lossy().contains("json"))
         );
         assert_eq!(arguments.last().unwrap(), &"--color=never");
-        assert_eq!(command.get_current_dir(), Some(Path::new("/work")));
+        assert_eq!(command.get_current_dir(), Some(Path::new("/crate")));
         let (library, list) = recorded.output().unwrap();
-        assert_eq!(list, Path::new("/work/target/deps/my_plugin.d"));
-        assert!(library.starts_with("/work/target/deps"));
+        assert_eq!(list, Path::new("/crate/target/deps/my_plugin.d"));
+        assert!(library.starts_with("/crate/target/deps"));
     }
 
     #[test]

@@ -70,9 +70,9 @@ struct ModelGuest {
     one_side: UnsafeCell<()>,
     /// The most bytes that come with one read.
     read_bytes: usize,
-    /// How often the worker ran each line.
+    /// The number of times that the worker ran each line.
     ran: [AtomicUsize; 2],
-    handed_back: Mutex<Option<Found>>,
+    handed_back: Mutex<Option<Unfinished>>,
 }
 
 #[derive(Default)]
@@ -81,9 +81,9 @@ struct Socket {
     written: Vec<u8>,
 }
 
-/// What the host has to continue with.
+/// The worker's unfinished work, which the host continues.
 #[derive(Debug, Default)]
-struct Found {
+struct Unfinished {
     replies: Vec<u8>,
     line: Option<Vec<u8>>,
     rest: Vec<u8>,
@@ -156,7 +156,7 @@ fn serve(cursor: &mut WorkerCursor, guest: &ModelGuest) {
         before.read += since.read;
         before.written += since.written;
         if at < taken || !cursor.release(PLACE) {
-            let mut found = Found::default();
+            let mut found = Unfinished::default();
             cursor.copy_taken(at, &mut found.rest);
             *lock(&guest.handed_back) = Some(found);
             return cursor.let_go();
@@ -169,10 +169,10 @@ fn serve(cursor: &mut WorkerCursor, guest: &ModelGuest) {
 
 /// Recalls the guest, and seizes it if it does not come at once. Returns what the host has to continue with, if it has
 /// the guest now.
-fn take_back(state: &HandOffState, guest: &ModelGuest, seizes: bool) -> Option<Found> {
+fn take_back(state: &HandOffState, guest: &ModelGuest, seizes: bool) -> Option<Unfinished> {
     if state.recall(PLACE) == Custody::Now {
         guest.with_socket(|_| ());
-        return Some(Found::default());
+        return Some(Unfinished::default());
     }
     if !seizes || !state.seize(PLACE, None) {
         return None;
@@ -182,9 +182,9 @@ fn take_back(state: &HandOffState, guest: &ModelGuest, seizes: bool) -> Option<F
     Some(found)
 }
 
-fn unfinished(state: &HandOffState, guest: &ModelGuest) -> Found {
+fn unfinished(state: &HandOffState, guest: &ModelGuest) -> Unfinished {
     let work = state.lost_work(PLACE.id, guest.counts());
-    Found {
+    Unfinished {
         replies: work.replies,
         line: work.line,
         rest: work.rest,
@@ -193,7 +193,7 @@ fn unfinished(state: &HandOffState, guest: &ModelGuest) -> Found {
 
 /// Checks that each line was run once by one side, or is left to the host, and that no reply is lost or doubled.
 /// Returns whether the line that the worker was at had run.
-fn check(guest: &ModelGuest, found: &Found) -> Option<bool> {
+fn check(guest: &ModelGuest, found: &Unfinished) -> Option<bool> {
     let (read, mut replied) = guest.with_socket(|socket| (socket.read, socket.written.clone()));
     replied.extend_from_slice(&found.replies);
     assert_eq!(replied, REPLIES[..replied.len()], "{found:?}");
@@ -209,13 +209,18 @@ fn check(guest: &ModelGuest, found: &Found) -> Option<bool> {
     found.line.as_ref().map(|_| ran[replied.len()] == 1)
 }
 
+/// Returns the state of a worker before its first hand-off.
+fn no_hand_offs() -> Arc<HandOffState> {
+    Arc::new(HandOffState {
+        memory: mapping::zeroed(),
+    })
+}
+
 /// Checks all orders of a worker that serves a guest and a host that takes the guest back.
 fn check_taking_back(read_bytes: usize, seizes: bool) {
     all_orders(move || {
         let guest = ModelGuest::that_sends(read_bytes);
-        let state = Arc::new(HandOffState {
-            memory: mapping::zeroed(),
-        });
+        let state = no_hand_offs();
         state.hand_off(PLACE);
         let worker = {
             let (state, guest) = (Arc::clone(&state), Arc::clone(&guest));
@@ -278,9 +283,7 @@ fn check_death(steps: usize) -> bool {
     let died = Arc::clone(&has_died);
     all_orders(move || {
         let guest = ModelGuest::that_sends(2);
-        let state = Arc::new(HandOffState {
-            memory: mapping::zeroed(),
-        });
+        let state = no_hand_offs();
         state.hand_off(PLACE);
         let worker = {
             let (state, guest) = (Arc::clone(&state), Arc::clone(&guest));
@@ -319,9 +322,7 @@ fn whenever_the_worker_dies_its_work_is_found() {
 #[test]
 fn a_command_begins_or_is_withdrawn_and_never_both() {
     all_orders(|| {
-        let state = Arc::new(HandOffState {
-            memory: mapping::zeroed(),
-        });
+        let state = no_hand_offs();
         let worker = {
             let state = Arc::clone(&state);
             thread::spawn(move || {
@@ -342,9 +343,7 @@ fn a_command_begins_or_is_withdrawn_and_never_both() {
 #[test]
 fn a_running_command_is_never_told_with_the_start_of_another() {
     all_orders(|| {
-        let state = Arc::new(HandOffState {
-            memory: mapping::zeroed(),
-        });
+        let state = no_hand_offs();
         let worker = {
             let state = Arc::clone(&state);
             thread::spawn(move || {

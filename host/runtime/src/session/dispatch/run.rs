@@ -261,6 +261,7 @@ mod tests {
 
     use dae_plugin_api::abi::status;
     use dae_store::manifest::Manifest;
+    use futures_util::FutureExt as _;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -315,6 +316,20 @@ mod tests {
         }
     }
 
+    /// Returns a run whose command has ended and that waits for the reply budget, and the count of its wake-ups.
+    fn over_budget() -> (CommandRun, Arc<Gate>, Arc<WakeCount>) {
+        let Started {
+            mut run, end, gate, ..
+        } = started(true);
+        end.send(done("3")).unwrap();
+        gate.budget.set(GUEST, BULK_BYTES_MIN);
+        let count = Arc::new(WakeCount::default());
+        let waker = Arc::clone(&count).into();
+        let poll = Pin::new(&mut run).poll(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+        (run, gate, count)
+    }
+
     fn done(text: &str) -> Completion {
         Completion {
             status: status::DONE,
@@ -355,35 +370,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_waits_for_the_reply_budget_until_replies_are_read() {
-        let Started {
-            mut run, end, gate, ..
-        } = started(true);
-        end.send(done("3")).unwrap();
-        gate.budget.set(GUEST, BULK_BYTES_MIN);
-        let count = Arc::new(WakeCount::default());
-        let waker = Arc::clone(&count).into();
-        let mut context = Context::from_waker(&waker);
-        assert!(Pin::new(&mut run).poll(&mut context).is_pending());
+        let (run, gate, count) = over_budget();
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
         gate.budget.set(GUEST, 0);
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
-        assert!(Pin::new(&mut run).poll(&mut context).is_ready());
+        assert!(run.now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn a_run_that_others_wait_for_goes_on_whatever_waits() {
-        let Started {
-            mut run, end, gate, ..
-        } = started(true);
-        end.send(done("3")).unwrap();
-        gate.budget.set(GUEST, BULK_BYTES_MIN);
-        let count = Arc::new(WakeCount::default());
-        let waker = Arc::clone(&count).into();
-        let mut context = Context::from_waker(&waker);
-        assert!(Pin::new(&mut run).poll(&mut context).is_pending());
+        let (mut run, _gate, count) = over_budget();
         run.go_on();
         run.go_on();
         assert_eq!(count.0.load(Ordering::Relaxed), 1, "woken once");
-        assert!(Pin::new(&mut run).poll(&mut context).is_ready());
+        assert!(run.now_or_never().is_some());
     }
 }

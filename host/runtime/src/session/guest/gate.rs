@@ -10,7 +10,7 @@ use crate::connection::guest_handle::GuestHandle;
 use crate::session::connect_hooks::{self, ConnectHook};
 use crate::session::gate::{Gate, GatePhase, Lease};
 
-/// What a guest's lines wait for.
+/// The waits that hold up a guest's lines.
 #[derive(Default)]
 pub(super) struct GateWait {
     /// Ends when the gate has changed; set while lines wait at the gate.
