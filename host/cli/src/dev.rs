@@ -23,7 +23,7 @@ mod report;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -31,7 +31,7 @@ use serde_json::json;
 
 use super::Session;
 use super::offline;
-use super::run;
+use super::run::{self, Hosting};
 use super::show;
 use super::words;
 use build::{Built, Outcome, RunningBuild};
@@ -123,15 +123,7 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     for watched in &mut crates {
         files.extend(watched.build()?);
     }
-    let running: Vec<RunningBuild> = crates
-        .iter()
-        .map(|watched| watched.running.clone())
-        .collect();
-    let result = host(&session, args.mode(), crates, &files);
-    for build in running {
-        build.end();
-    }
-    result
+    host(&session, args.mode(), crates, &files)
 }
 
 /// Runs the host with the daemons of the files, and builds the crates at every change.
@@ -140,15 +132,24 @@ fn host(session: &Session, mode: Mode, crates: Vec<Watched>, files: &[PathBuf]) 
     let console = Console::Human {
         ansi: show::stderr_ansi(),
     };
-    // Daemons of others would fill the log, and whoever expects the user's own host at Dae's port must not find this.
-    let builder = Dae::builder().apart();
-    let keys = Keys::read(
-        crates
+    let senders = crates.iter().map(|watched| watched.sender.clone());
+    let work = Arc::new(WorkUnderWay {
+        keys: Keys::read(senders.collect()),
+        builds: crates
             .iter()
-            .map(|watched| watched.sender.clone())
+            .map(|watched| watched.running.clone())
             .collect(),
-    );
-    run::host(session, builder, console, async |dae: &Dae| {
+    });
+    let has_keys = work.keys.is_some();
+    let abandoned = Arc::clone(&work);
+    let hosting = Hosting {
+        // Daemons of others would fill the log, and programs that expect the user's own host at Dae's port must not find
+        // this one.
+        builder: Dae::builder().apart(),
+        console,
+        on_abort: Box::new(move || abandoned.end()),
+    };
+    let result = run::host(session, hosting, async |dae: &Dae| {
         install_all(session, dae, mode, (files, &present)).await?;
         for watched in crates {
             watched.rebuild_on_change(dae, mode, session.out.quiet)?;
@@ -157,11 +158,30 @@ fn host(session: &Session, mode: Mode, crates: Vec<Watched>, files: &[PathBuf]) 
         session
             .out
             .note(&format!("Ctrl-C ends; elsewhere: `{list}`"));
-        if keys.is_some() {
+        if has_keys {
             session.out.note(keys::HELP);
         }
         Ok(())
-    })
+    });
+    work.end();
+    result
+}
+
+/// The builds and the terminal's mode, which end with `dev`, however it ends.
+struct WorkUnderWay {
+    keys: Option<Keys>,
+    builds: Vec<RunningBuild>,
+}
+
+impl WorkUnderWay {
+    fn end(&self) {
+        for build in &self.builds {
+            build.end();
+        }
+        if let Some(keys) = &self.keys {
+            keys.restore();
+        }
+    }
 }
 
 impl Watched {

@@ -78,19 +78,19 @@ impl LogFormat {
 
 /// Runs the host of the session's home.
 pub(super) fn run(session: &Session, args: &Args) -> Result<()> {
-    host(
-        session,
-        Dae::builder(),
-        args.log.console(),
-        async |dae: &Dae| {
-            // Daemons run even if this line can't be written.
-            let _ = announce(session, dae);
-            dae.ready().await;
-            // Does nothing without a service manager. If sending fails, the service manager's own timeout shows it.
-            let _ = sd_notify::notify(&[NotifyState::Ready]);
-            Ok(())
-        },
-    )
+    let hosting = Hosting {
+        builder: Dae::builder(),
+        console: args.log.console(),
+        on_abort: Box::new(|| ()),
+    };
+    host(session, hosting, async |dae: &Dae| {
+        // Daemons run even if this line can't be written.
+        let _ = announce(session, dae);
+        dae.ready().await;
+        // Does nothing without a service manager. If sending fails, the service manager's own timeout shows it.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        Ok(())
+    })
 }
 
 fn announce(session: &Session, dae: &Dae) -> Result<()> {
@@ -100,11 +100,18 @@ fn announce(session: &Session, dae: &Dae) -> Result<()> {
     session.out.done(&document, &sentence)
 }
 
+/// A host to run, and the work of the program around it.
+pub(super) struct Hosting {
+    pub(super) builder: Builder,
+    pub(super) console: Console,
+    /// Called before a second signal ends the process at once.
+    pub(super) on_abort: Box<dyn FnOnce() + Send>,
+}
+
 /// Starts the host, runs `begin`, and then waits for a signal. A signal that comes earlier cuts `begin` short.
 pub(super) fn host(
     session: &Session,
-    builder: Builder,
-    console: Console,
+    hosting: Hosting,
     begin: impl AsyncFnOnce(&Dae) -> Result<()>,
 ) -> Result<()> {
     let handlers = Handlers::install().context("cannot listen for signals")?;
@@ -118,8 +125,11 @@ pub(super) fn host(
         .context("cannot start the async runtime")?;
     // This thread runs the end of the host.
     thread_start::prepare();
-    let journal = journal(session, console)?;
-    let dae = builder.home(session.home.clone()).journal(journal.clone());
+    let journal = journal(session, hosting.console)?;
+    let dae = hosting
+        .builder
+        .home(session.home.clone())
+        .journal(journal.clone());
     let result = runtime.block_on(async {
         let mut endings = handlers.listen().context("cannot listen for signals")?;
         // A start is not cut short: what it has begun is ended in order.
@@ -128,7 +138,7 @@ pub(super) fn host(
         if let Some(Ok(())) = begun {
             endings.first().await;
         }
-        end(dae, endings).await;
+        end(dae, endings, hosting.on_abort).await;
         begun.unwrap_or(Ok(()))
     });
     runtime.shutdown_timeout(THREADS_END_MAX);
@@ -166,10 +176,11 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
     Ok(journal)
 }
 
-async fn end(dae: Dae, mut endings: EndSignals) {
+async fn end(dae: Dae, mut endings: EndSignals, on_abort: Box<dyn FnOnce() + Send>) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tokio::spawn(tasks::logged("the second signal", async move {
         endings.second().await;
+        on_abort();
         library::exit(CODE_INTERRUPTED);
     }));
     dae.shutdown_telling(STOP_GRACE, tell_service_manager).await;

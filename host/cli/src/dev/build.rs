@@ -15,7 +15,7 @@ use cargo_metadata::{Artifact, Message};
 use dae_store::lock::lock;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// The result of a build that has compiled something, or found nothing to do.
+/// A build that has succeeded.
 #[derive(Debug)]
 pub(super) struct Built {
     /// The crate's dynamic libraries; usually one.
@@ -26,7 +26,7 @@ pub(super) struct Built {
     pub(super) took: Duration,
 }
 
-/// The result of a build.
+/// The work that a build had to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Something was compiled, or it was tried.

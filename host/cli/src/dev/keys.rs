@@ -39,10 +39,17 @@ impl Keys {
     }
 }
 
-impl Drop for Keys {
-    fn drop(&mut self) {
+impl Keys {
+    /// Brings the terminal's earlier mode back, before the process ends at once.
+    pub(super) fn restore(&self) {
         // The terminal may be gone.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.restore();
     }
 }
 

@@ -213,7 +213,7 @@ impl Crate {
         if self.is_quiet {
             command.arg("--quiet");
         }
-        self.recording = Recording::of(&mut command, &self.dir);
+        self.recording = Recording::of(&mut command, &self.dir, self.target_directory());
         let is_ours = self.is_ours();
         let read = |output| build::read_messages(output, is_ours);
         (command, Box::new(read))

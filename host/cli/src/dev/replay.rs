@@ -67,14 +67,15 @@ pub(super) struct Recording(tempfile::TempDir);
 impl Recording {
     /// Has a cargo command record the compiler's. Returns `None` if it can't be done here: the author has a wrapper of
     /// their own, or there is no place for a record.
-    pub(super) fn of(cargo: &mut Command, dir: &Path) -> Option<Self> {
+    pub(super) fn of(cargo: &mut Command, dir: &Path, target: &Path) -> Option<Self> {
         if has_compiler_of_its_own(dir) {
             return None;
         }
         // The program's file may have been replaced since it was started.
         let program = std::env::current_exe().ok().filter(|file| file.is_file())?;
-        // Only the owner may enter a temporary directory.
-        let directory = tempfile::tempdir().ok()?;
+        fs::create_dir_all(target).ok()?;
+        // Only the owner may enter a temporary directory. One that a killed `dev` leaves behind goes with `cargo clean`.
+        let directory = tempfile::tempdir_in(target).ok()?;
         cargo.env(WRAPPER, program).env(DIRECTORY, directory.path());
         Some(Recording(directory))
     }
@@ -289,7 +290,8 @@ mod tests {
         let config = dir.path().join(".cargo/config.toml");
         fs::create_dir_all(config.parent().unwrap()).unwrap();
         fs::write(&config, "[build]\nrustc-wrapper = \"sccache\"\n").unwrap();
-        assert!(Recording::of(&mut cargo, dir.path()).is_none());
+        let target = dir.path().join("target");
+        assert!(Recording::of(&mut cargo, dir.path(), &target).is_none());
         assert_eq!(cargo.get_envs().count(), 0);
         for (name, expected) in [
             ("CARGO_PKG_NAME", true),
