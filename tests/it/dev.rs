@@ -201,6 +201,17 @@ fn what_cargo_knows_is_told_before_a_build() {
 }
 
 #[test]
+fn a_missing_cargo_is_named_with_what_to_do() {
+    let author = Author::new();
+    let mut command = author.command("");
+    command.env("CARGO", author.scratch("no-cargo"));
+    let output = dae_tests::program::run(&mut command, LIMIT).code(1);
+    for word in ["no-cargo", "rustup", "PATH", "CARGO"] {
+        assert!(output.stderr.contains(word), "{word}: {output:?}");
+    }
+}
+
+#[test]
 fn a_newer_save_ends_the_build_that_runs_and_the_end_of_dev_ends_the_last() {
     let author = Author::new();
     let (dev, _) = author.begin("home", &[]);

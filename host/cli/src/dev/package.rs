@@ -322,7 +322,18 @@ pub(super) fn metadata(dir: &Path) -> Result<Metadata> {
         .current_dir(dir)
         .no_deps()
         .exec();
-    metadata.with_context(|| format!("cargo cannot read {}", dir.display()))
+    match metadata {
+        Err(cargo_metadata::Error::Io(error)) => Err(no_cargo(&error)),
+        metadata => metadata.with_context(|| format!("cargo cannot read {}", dir.display())),
+    }
+}
+
+fn no_cargo(error: &std::io::Error) -> anyhow::Error {
+    anyhow!(
+        "cannot run {} ({error}); `dev` builds with cargo: install Rust (https://rustup.rs), put cargo on the PATH, or set CARGO \
+         to its path",
+        cargo().display()
+    )
 }
 
 /// Returns the cargo that runs this program, if one does, so that `cargo run -- dev` uses one toolchain throughout.
