@@ -429,6 +429,9 @@ impl Drop for GuestGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use dae_plugin_api::abi::status;
     use dae_store::config::Config;
     use dae_store::manifest::Manifest;
     use futures_util::FutureExt as _;
@@ -439,7 +442,10 @@ mod tests {
     use crate::connection::event_handlers::EventHandlers;
     use crate::connection::guest_handle::next_id;
     use crate::peers::client::Host;
+    use crate::plugin::completion::Completion;
     use crate::session::test_daemon::{TestDaemon, command, gate_of, instance};
+
+    type CallFuture = Pin<Box<dyn Future<Output = CallReply> + Send>>;
 
     fn client() -> Arc<Client> {
         let host = Host {
@@ -485,5 +491,59 @@ mod tests {
         let _lease_return = gate.open(successor);
         assert!((&mut reply).now_or_never().is_none());
         assert!(!here.queue.is_empty() && !guest.is_greeted_by(number));
+    }
+
+    /// Queues calls of `slow` during a change. Returns them, and the gate behind which they wait.
+    fn queued<const CALLS: usize>() -> (Arc<Gate>, Arc<LocalClient>, [CallFuture; CALLS]) {
+        let (gate, _) = gate_of(TestDaemon::that_waits().0, of_one_command());
+        let here = Arc::new(LocalClient::new(&gate, gate.guests.enter()));
+        gate.hold_for_change();
+        let client = client();
+        let calls = [(); CALLS].map(|()| match Arc::clone(&here).call(&client, "slow", "") {
+            CallProgress::Later(reply) => reply,
+            CallProgress::Now(reply) => panic!("it ends at once: {reply:?}"),
+        });
+        (gate, here, calls)
+    }
+
+    fn of_one_command() -> Manifest {
+        Manifest {
+            commands: vec![command("slow")],
+            ..Manifest::default()
+        }
+    }
+
+    /// The daemon takes one command, so that the call that was given up would stand in the other's way.
+    #[tokio::test]
+    async fn a_call_that_was_given_up_in_the_queue_does_not_begin() {
+        let (gate, here, [given_up, kept]) = queued();
+        drop(given_up);
+        let (daemon, end) = TestDaemon::that_waits();
+        let _lease_return = gate.open(instance(daemon, of_one_command()));
+        let ended = Completion {
+            status: status::DONE,
+            bytes: b"3".to_vec(),
+        };
+        end.send(ended).unwrap();
+        let client = client();
+        tokio::select! {
+            ended = queue::run(&client, &here) => panic!("{ended:?}"),
+            reply = kept => assert_eq!(reply.unwrap(), b"[3]"),
+        }
+        assert!(here.queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_queued_call_that_is_given_up_while_it_runs_is_cancelled() {
+        let (gate, here, [reply]) = queued();
+        let (daemon, end) = TestDaemon::that_waits();
+        let _lease_return = gate.open(instance(daemon, of_one_command()));
+        let client = client();
+        let mut run = pin!(queue::run(&client, &here));
+        assert!(run.as_mut().now_or_never().is_none());
+        assert!(here.queue.is_empty() && !end.is_closed(), "it runs");
+        drop(reply);
+        assert!(run.as_mut().now_or_never().is_none());
+        assert!(end.is_closed(), "it is cancelled");
     }
 }

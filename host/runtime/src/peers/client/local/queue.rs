@@ -195,7 +195,7 @@ async fn meanwhile<T>(running: &mut Running<'_>, work: impl Future<Output = T>) 
     .await
 }
 
-/// Runs a line once the client is admitted.
+/// Runs a line once the client is admitted. A call whose caller has given it up does not begin, or is cancelled.
 async fn run_line(
     client: &Client,
     here: &LocalClient,
@@ -204,13 +204,16 @@ async fn run_line(
 ) {
     let WaitingLine {
         sent,
-        reply,
+        mut reply,
         _in_flight,
     } = line;
     let command = sent.name.clone();
     let admitted = admission::admitted(&here.gate, &here.guest).await;
     has_begun.store(true, Ordering::Relaxed);
     let result = match admitted {
+        Ok(_) if reply.as_ref().is_some_and(oneshot::Sender::is_closed) => {
+            return here.queue.has_begun();
+        }
         Ok(lease) => {
             let mut running = Box::pin(here.run(lease, sent, reply.is_some()));
             // The first poll begins it; only then may the next line begin.
@@ -218,7 +221,10 @@ async fn run_line(
             here.queue.has_begun();
             match first {
                 Poll::Ready(reply) => reply,
-                Poll::Pending => running.await,
+                Poll::Pending => tokio::select! {
+                    reply = running => reply,
+                    () = given_up(reply.as_mut()) => return,
+                },
             }
         }
         Err(refusal) => {
@@ -231,6 +237,14 @@ async fn run_line(
         (Some(waiting), reply) => drop(waiting.send(reply)),
         (None, Err(refusal)) => tell_error(client, &command, &refusal),
         (None, Ok(_)) => {}
+    }
+}
+
+/// Ends when the caller of a call has given it up.
+async fn given_up(reply: Option<&mut oneshot::Sender<CallReply>>) {
+    match reply {
+        Some(waiting) => waiting.closed().await,
+        None => std::future::pending().await,
     }
 }
 
