@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 #[repr(C, align(8))]
 pub(crate) struct Buffer<const BYTES: usize>([AtomicU8; BYTES]);
 
-/// The right to fill the buffers of a hand-off state: there is one in the worker's process, that of its cursor.
+/// The right to fill the buffers of a hand-off state: there is one in the worker's process, that of its cursor. The
+/// SAFETY arguments of the buffers rest on that.
 #[derive(Debug)]
 pub(super) struct BufferGuard(());
 

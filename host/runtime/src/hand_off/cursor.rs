@@ -34,7 +34,8 @@ pub(crate) struct WorkerCursor {
 }
 
 impl WorkerCursor {
-    /// Creates the worker's access. Create only one in a process for each hand-off state.
+    /// Creates the worker's access. Create only one in a process for each hand-off state: the buffers' SAFETY arguments
+    /// rest on it.
     pub fn at(hand_off_state: Arc<HandOffState>) -> Self {
         WorkerCursor {
             hand_off_state,

@@ -70,12 +70,12 @@ pub fn keep_in_line(socket: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(target_os = "linux")]
 pub(crate) fn receive<const BYTES: usize>(
     socket: BorrowedFd<'_>,
-    into: &OwnBuffer<'_, BYTES>,
+    into: &mut OwnBuffer<'_, BYTES>,
 ) -> io::Result<usize> {
     use std::os::fd::AsRawFd as _;
     let (at, length) = into.address(0..BYTES);
     // SAFETY: the descriptor is borrowed, so it is open. The kernel writes at most `length` bytes, to a part of a
-    // buffer that this thread owns. No reference to it as plain bytes exists. The host copies none of it until this process
+    // buffer that this thread has for itself: it is borrowed mutably, by way of the only guard. No reference to it as plain bytes exists. The host copies none of it until this process
     // has reported it.
     let read = unsafe { libc::recv(socket.as_raw_fd(), at.cast(), length, libc::MSG_DONTWAIT) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
@@ -103,7 +103,7 @@ pub(crate) fn send<const BYTES: usize>(
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn receive<const BYTES: usize>(
     _: BorrowedFd<'_>,
-    _: &OwnBuffer<'_, BYTES>,
+    _: &mut OwnBuffer<'_, BYTES>,
 ) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -252,7 +252,7 @@ impl HandedOffGuest {
         processor.cursor.let_go();
     }
 
-    fn read_into(&self, room: &OwnBuffer<'_, TAKEN_BYTES>) -> io::Result<usize> {
+    fn read_into(&self, room: &mut OwnBuffer<'_, TAKEN_BYTES>) -> io::Result<usize> {
         let mut short = None;
         let read = self.stream.try_io(Interest::READABLE, || {
             let read = socket::receive(self.stream.as_fd(), room)?;
@@ -277,7 +277,10 @@ impl<D: ServedDaemon> GuestProcessor<D> {
         if !self.cursor.pick_up(guest.place, guest.counts) {
             return AfterWork::Lost;
         }
-        match self.cursor.read(guest.place, |room| guest.read_into(&room)) {
+        match self
+            .cursor
+            .read(guest.place, |mut room| guest.read_into(&mut room))
+        {
             Ok(1..) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return self.release(guest);
