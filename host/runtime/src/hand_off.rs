@@ -30,7 +30,7 @@
 //!
 //! A request for a guest is no frame: it is a bit of the slot, which the worker looks at before each line.
 //!
-//! # Ways home
+//! # The return of a guest
 //!
 //! - **Recall.** The host takes a guest that is handed off, at once. It asks for a guest that is held, and the worker
 //!   hands it back at the next line. Reasons: a reload, an event, the end of the daemon, a second of silence.
@@ -44,8 +44,8 @@
 //!
 //! It outlives the worker (`memory`): the words of the slots, the position and progress of the worker in its turn, the
 //! bytes that it has read and not answered, and the replies that are not written. The worker records each step before
-//! it takes the next one. What it could not record, the kernel reports: the numbers of bytes that were read and written
-//! ([`socket`]). So it is known which lines are answered, which one had begun, and which ones never will. No command
+//! it takes the next one. The kernel reports the rest: the numbers of bytes that were read and written ([`socket`]). So
+//! the host knows which lines are answered, which one had begun, and which ones never will. No command
 //! runs twice, and none is lost but the one that was running. The memory also holds the worker's progress with commands
 //! that came in frames (`progress`), and its counters.
 //!
@@ -69,7 +69,7 @@
 //! side has done, and acquire what the other side did. What is written beside these words has one writer, and is
 //! released with the next step. Nothing depends on a pause: a side that waits looks again at the word that it waits for.
 //! The files `slot`, `line`, `state` and `progress` have the argument for each access. `model` checks them: loom runs
-//! the shipped files in every order.
+//! the shipped files in all orders with at most three interruptions of a thread.
 //!
 //! # Limits
 //!
