@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::runtime;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
 use super::Session;
@@ -162,7 +162,15 @@ fn journal(session: &Session, console: Console) -> Result<Journal> {
         1 => "info,dae_host=debug,dae_runtime=debug,dae_store=debug",
         _ => "info,dae_host=trace,dae_runtime=trace,dae_store=trace",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // Levels by target are all that a host's log needs. Filters of fields would bring a regex engine into the build.
+    let chosen = std::env::var("RUST_LOG").ok();
+    let chosen = chosen.and_then(|filter| filter.parse::<Targets>().ok());
+    let filter = match chosen {
+        Some(filter) => filter,
+        None => level
+            .parse()
+            .context("the program's own filter can be read")?,
+    };
     if session.verbose > 0 {
         journal.show_debug();
     }

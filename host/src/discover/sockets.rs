@@ -13,6 +13,10 @@ use std::net::SocketAddr;
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod proc;
+#[cfg(target_os = "linux")]
+mod sock_diag;
 
 #[cfg(not(target_os = "linux"))]
 pub(super) use elsewhere::{holders, is_process_of, listening, start_of};
@@ -76,13 +80,13 @@ mod tests {
     }
 
     #[test]
-    fn both_accounts_of_the_kernel_agree() {
+    fn netlink_the_files_and_the_library_agree() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let of =
             |sockets: Vec<ListeningSocket>| sockets.into_iter().find(|one| one.address == address);
-        let by_diag = of(linux::by_diag().unwrap());
-        let by_files = of(linux::by_files().unwrap());
+        let by_diag = of(sock_diag::listening().unwrap());
+        let by_files = of(proc::listening().unwrap());
         assert!(by_diag.is_some());
         assert_eq!(by_diag, by_files);
         let by_library = of(elsewhere::of_all().unwrap()).unwrap();
