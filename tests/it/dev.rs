@@ -6,20 +6,22 @@
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use dae_tests::{Ecosystem, LIMIT, Running, process, until};
+use dae_tests::{Ecosystem, LIMIT, Running, process, spoil, until};
 use rustix::process::Signal;
+use serde_json::json;
 
 /// A stand-in for cargo. It passes `metadata` to the real cargo. A build adds a line with its process id and its
-/// arguments to `builds`. As the test asks, it writes a source file, never ends if there is a file `hang`, and lists the
-/// sources that it has read.
+/// arguments to `builds`. As the test asks, it writes a source file, never ends if there is a file `hang`, fails if there is
+/// one `fails`, and lists the sources that it has read.
 const CARGO: &str = r#"#!/bin/sh
 set -e
 [ "$1" = metadata ] && exec "$REAL_CARGO" "$@"
 echo "$$ $*" >>"$BUILDS"
 [ -z "$GENERATES" ] || date +%s%N >"$PWD/src/generated.rs"
 [ ! -e "$BUILDS.hang" ] || sleep 1000
+[ ! -e "$BUILDS.fails" ] || exit 101
 [ -z "$LISTS" ] || echo "$BUILDS.so: $PWD/src/lib.rs" >"$BUILDS.d"
 cp "$PLUGIN" "$BUILDS.new"; mv "$BUILDS.new" "$BUILDS.so"
 printf '{"reason":"compiler-artifact","package_id":"fake","manifest_path":"%s/Cargo.toml",' "$PWD"
@@ -90,6 +92,17 @@ impl Author {
         assert!(told.starts_with("Counter "), "{told}");
         let paste = dev.line(LIMIT);
         (dev, paste.trim().to_owned())
+    }
+
+    /// Runs `dev`, whose builds have this file as their result, and doesn't wait for its daemon.
+    fn begin_unready(&self, plugin: &Path) -> Running {
+        let stderr = File::create(self.scratch("stderr")).expect("a file of our own");
+        let mut command = self.command("Cargo.toml");
+        command
+            .env("DAE_HOME", self.directory.join("home"))
+            .env("PLUGIN", plugin)
+            .stderr(stderr);
+        Running::start(&mut command)
     }
 
     /// Runs `dev` with these arguments until the daemon listens.
@@ -209,6 +222,46 @@ fn a_missing_cargo_is_named_with_what_to_do() {
     for word in ["no-cargo", "rustup", "PATH", "CARGO"] {
         assert!(output.stderr.contains(word), "{word}: {output:?}");
     }
+}
+
+#[test]
+fn a_first_build_that_fails_waits_for_the_next_save() {
+    let author = Author::new();
+    let fails = author.scratch("builds.fails");
+    fs::write(&fails, "").expect("a file of our own");
+    let mut dev = author.begin_unready(&author.ecosystem.plugin("counter"));
+    for (edit, builds) in [("// 1\n", 1), ("// 2\n", 2)] {
+        until(LIMIT, "the failure", || {
+            author.told().matches("the next save builds again").count() == builds
+        });
+        if builds == 2 {
+            fs::remove_file(&fails).expect("a file of our own");
+        }
+        author.write("src/lib.rs", edit);
+    }
+    let _ = dev.line_with("Counter 0.1.0 listens on", LIMIT);
+    end(dev);
+}
+
+#[test]
+fn a_first_file_that_cannot_run_waits_for_the_next_save() {
+    let author = Author::new();
+    let plugin = author.scratch("plugin.so");
+    let recipe = fs::read(author.ecosystem.plugin("recipe")).expect("a plugin");
+    let of_recipe = |recipe_json: &serde_json::Value| spoil::of_recipe(recipe.clone(), recipe_json);
+    fs::copy(author.ecosystem.plugin("no_daemon"), &plugin).expect("a file of our own");
+    let mut dev = author.begin_unready(&plugin);
+    let until_told = |words: &str| until(LIMIT, words, || author.told().contains(words));
+    // A library without a daemon, a daemon that doesn't start, one that does.
+    until_told("the next save builds again");
+    let fails = json!({"version": 1, "start": "panic"});
+    fs::write(&plugin, of_recipe(&fails)).expect("a file of our own");
+    author.write("src/lib.rs", "// 1\n");
+    until_told("the next save tries again");
+    fs::write(&plugin, of_recipe(&json!({"version": 2}))).expect("a file of our own");
+    author.write("src/lib.rs", "// 2\n");
+    let _ = dev.line_with("Recipe 0.1.0 listens on", LIMIT);
+    end(dev);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::json;
 
 use super::Session;
@@ -45,7 +45,7 @@ use dae_store::report::{InstallRequest, Mode, Status};
 use keys::Keys;
 use package::Crate;
 use profile::Profile;
-use rebuild::{Cause, Event, Rebuild, Sources};
+use rebuild::{Cause, Event, Paths, Rebuild, Sources};
 pub(super) use replay::become_compiler;
 use report::Steps;
 use tokio::runtime::Handle;
@@ -123,11 +123,11 @@ pub(super) fn dev(session: Session, args: &Args) -> Result<()> {
     for watched in &mut crates {
         files.extend(watched.build()?);
     }
-    host(&session, args.mode(), crates, &files)
+    host(&Arc::new(session), args.mode(), crates, &files)
 }
 
 /// Runs the host with the daemons of the files, and builds the crates at every change.
-fn host(session: &Session, mode: Mode, crates: Vec<Watched>, files: &[PathBuf]) -> Result<()> {
+fn host(session: &Arc<Session>, mode: Mode, crates: Vec<Watched>, files: &[PathBuf]) -> Result<()> {
     let present = replace_present(&session.home, files, mode)?;
     let console = Console::Human {
         ansi: show::stderr_ansi(),
@@ -150,9 +150,17 @@ fn host(session: &Session, mode: Mode, crates: Vec<Watched>, files: &[PathBuf]) 
         on_abort: Box::new(move || abandoned.end()),
     };
     let result = run::host(session, hosting, async |dae: &Dae| {
-        install_all(session, dae, mode, (files, &present)).await?;
+        let absent = install_all(session, dae, mode, (files, &present)).await?;
         for watched in crates {
-            watched.rebuild_on_change(dae, mode, session.out.quiet)?;
+            let successor = Successor {
+                session: Arc::clone(session),
+                dae: dae.clone(),
+                runtime: Handle::current(),
+                mode,
+                absent: absent.clone(),
+                has_failed: false,
+            };
+            watched.rebuild_on_change(successor)?;
         }
         let list = session.command_line("list");
         session
@@ -196,24 +204,41 @@ impl Watched {
         }
     }
 
-    /// Builds the crate for the first time. Returns its libraries.
+    /// Builds the crate for the first time, again after each save until a build succeeds. Returns its libraries.
     fn build(&mut self) -> Result<Vec<PathBuf>> {
-        self.sources.on_build();
-        let built = self.plugin.build()?;
-        let sources = self.plugin.sources(&built);
-        self.sources.learn(sources, self.plugin.has_build_script());
-        Ok(built.files)
+        loop {
+            self.sources.on_build();
+            let failure = match self.plugin.build()? {
+                Ok(built) => {
+                    let sources = self.plugin.sources(&built);
+                    self.sources.learn(sources, self.plugin.has_build_script());
+                    match built
+                        .files
+                        .iter()
+                        .try_for_each(|file| manifest::read(file).map(drop))
+                    {
+                        Ok(()) => return Ok(built.files),
+                        Err(failure) => failure.into(),
+                    }
+                }
+                Err(failure) => failure,
+            };
+            self.sources.on_failure();
+            let saved = self.sources.after_build(&Paths::new(), Outcome::Compiled);
+            if saved.is_empty() {
+                say(&format!(
+                    "{failure:#}; the next save builds again, and Ctrl-C ends"
+                ));
+                let cause = rebuild::wait(&mut self.sources, &self.events);
+                self.plugin.read_manifests(&cause.paths);
+            } else {
+                self.plugin.read_manifests(&saved);
+            }
+        }
     }
 
     /// Builds the crate at every change, and hands each result to the host.
-    fn rebuild_on_change(self, dae: &Dae, mode: Mode, is_quiet: bool) -> Result<()> {
-        let mut successor = Successor {
-            dae: dae.clone(),
-            runtime: Handle::current(),
-            mode,
-            is_quiet,
-            has_failed: false,
-        };
+    fn rebuild_on_change(self, mut successor: Successor) -> Result<()> {
         let rebuild = Rebuild {
             plugin: self.plugin,
             sources: self.sources,
@@ -228,10 +253,12 @@ impl Watched {
 
 /// Has new code take over from the old.
 struct Successor {
+    session: Arc<Session>,
     dae: Dae,
     runtime: Handle,
     mode: Mode,
-    is_quiet: bool,
+    /// The files whose daemons could not be installed at the start.
+    absent: HashSet<PathBuf>,
     /// True while the messages of a build that failed stand on the screen.
     has_failed: bool,
 }
@@ -245,7 +272,7 @@ impl Successor {
                 return say(&format!("{error:#}; what runs, runs on"));
             }
         };
-        if std::mem::take(&mut self.has_failed) && !self.is_quiet && show::stderr_ansi() {
+        if std::mem::take(&mut self.has_failed) && !self.session.out.quiet && show::stderr_ansi() {
             keys::clear();
         }
         if built.outcome == Outcome::Fresh {
@@ -255,7 +282,12 @@ impl Successor {
             let began = Instant::now();
             let installed = self.dae.install_with(request(file, self.mode));
             match self.runtime.block_on(installed) {
-                Ok(_) if self.is_quiet => {}
+                Ok(_) if self.absent.remove(file) => {
+                    if let Err(error) = announce(&self.session, &self.dae, file) {
+                        say(&format!("{error:#}"));
+                    }
+                }
+                Ok(_) if self.session.out.quiet => {}
                 Ok(installed) => {
                     let steps = Steps {
                         by: built.by,
@@ -312,22 +344,28 @@ fn request(file: &Path, mode: Mode) -> InstallRequest {
     }
 }
 
-/// Installs the files whose daemons are not present yet, and prints the port of each daemon.
+/// Installs the files whose daemons are not present yet, and prints the port of each daemon. Returns the files that were
+/// refused: the next save may mend them.
 async fn install_all(
     session: &Session,
     dae: &Dae,
     mode: Mode,
     (files, present): (&[PathBuf], &HashSet<String>),
-) -> Result<()> {
+) -> Result<HashSet<PathBuf>> {
     dae.ready().await;
+    let mut refused = HashSet::new();
     for file in files {
         let name = manifest::read(file)?.name;
-        if !present.contains(&name) {
-            dae.install_with(request(file, mode)).await?;
+        if !present.contains(&name)
+            && let Err(fault) = dae.install_with(request(file, mode)).await
+        {
+            say(&format!("{fault}; the next save tries again"));
+            refused.insert(file.clone());
+            continue;
         }
         announce(session, dae, file)?;
     }
-    Ok(())
+    Ok(refused)
 }
 
 fn announce(session: &Session, dae: &Dae, file: &Path) -> Result<()> {
@@ -343,7 +381,13 @@ fn announce(session: &Session, dae: &Dae, file: &Path) -> Result<()> {
             ));
             return Ok(());
         }
-        (state, _) => bail!("{name} does not start: it is {state} ({})", status.reason),
+        (state, _) => {
+            let reason = &status.reason;
+            say(&format!(
+                "{name} does not start: it is {state} ({reason}); the next save tries again"
+            ));
+            return Ok(());
+        }
     };
     let paste = paste(session, &manifest);
     let document = json!({"name": name, "version": version, "port": port, "paste": paste});

@@ -148,22 +148,32 @@ impl Crate {
         left_out
     }
 
-    /// Builds the crate for the first time. Ctrl-C at the terminal ends the build with the program.
-    pub(super) fn build(&mut self) -> Result<Built> {
+    /// Builds the crate for the first time. Ctrl-C at the terminal ends the build with the program. The inner result is
+    /// the build's own.
+    ///
+    /// # Errors
+    /// Cargo can't be run.
+    pub(super) fn build(&mut self) -> Result<Result<Built>> {
         let (command, read) = self.cargo_build();
         let mut build = Build::start_here(command, Compiler::Cargo, &RunningBuild::default())?;
         let output = read(build.output()?);
-        self.ended(build, output)
+        Ok(self.ended(build, output))
     }
 
-    /// Starts a build for a change. By the compiler alone, if only the crate's own sources have changed.
-    pub(super) fn start(&mut self, cause: &Cause, running: &RunningBuild) -> Result<(Build, Read)> {
+    /// Reads the manifests again if one of them is among the changes. Those that cargo can't read are left to the build,
+    /// which says why.
+    pub(super) fn read_manifests(&mut self, changes: &Paths) {
         let manifests = self.manifests();
-        if cause.paths.iter().any(|path| manifests.contains(path))
+        if changes.iter().any(|path| manifests.contains(path))
             && let Ok(metadata) = metadata(&self.dir)
         {
             self.metadata = metadata;
         }
+    }
+
+    /// Starts a build for a change. By the compiler alone, if only the crate's own sources have changed.
+    pub(super) fn start(&mut self, cause: &Cause, running: &RunningBuild) -> Result<(Build, Read)> {
+        self.read_manifests(&cause.paths);
         let (command, by, read) = match self.replayed(cause) {
             Some((command, read)) => (command, Compiler::Rustc, read),
             None => {

@@ -106,7 +106,10 @@ impl<H: FnMut(&Cause, Result<Built>) + Send + 'static> Rebuild<H> {
                         looped.build_for(more);
                     }
                     loop {
-                        let cause = looped.wait();
+                        let Rebuild {
+                            sources, events, ..
+                        } = &mut looped.rebuild;
+                        let cause = wait(sources, events);
                         looped.build(cause);
                     }
                 });
@@ -117,6 +120,27 @@ impl<H: FnMut(&Cause, Result<Built>) + Send + 'static> Rebuild<H> {
     }
 }
 
+/// Waits for a change that needs a build.
+pub(super) fn wait(sources: &mut Sources, events: &Receiver<Event>) -> Cause {
+    loop {
+        let saved = match next_event(sources, events) {
+            Ok(Event::Asked) => return Cause::asked(Paths::new()),
+            Ok(Event::Changed(saved)) => saved,
+            // The rest of a build that was cut short.
+            Ok(Event::Ended(..)) => continue,
+            Err(_) => Instant::now(),
+        };
+        let paths = sources.changes_outside_a_build();
+        if !paths.is_empty() {
+            return Cause::of(paths, saved);
+        }
+    }
+}
+
+fn next_event(sources: &Sources, events: &Receiver<Event>) -> Result<Event, RecvTimeoutError> {
+    events.recv_timeout(sources.poll())
+}
+
 struct Loop<H> {
     rebuild: Rebuild<H>,
     number: BuildNumber,
@@ -125,27 +149,9 @@ struct Loop<H> {
 }
 
 impl<H: FnMut(&Cause, Result<Built>)> Loop<H> {
-    /// Waits for a change that needs a build.
-    fn wait(&mut self) -> Cause {
-        loop {
-            let saved = match self.event() {
-                Ok(Event::Asked) => return Cause::asked(Paths::new()),
-                Ok(Event::Changed(saved)) => saved,
-                // The rest of a build that was cut short.
-                Ok(Event::Ended(..)) => continue,
-                Err(_) => Instant::now(),
-            };
-            let paths = self.rebuild.sources.changes_outside_a_build();
-            if !paths.is_empty() {
-                return Cause::of(paths, saved);
-            }
-        }
-    }
-
     /// Waits for an event, or until the sources are to be polled.
     fn event(&self) -> Result<Event, RecvTimeoutError> {
-        let poll = self.rebuild.sources.poll();
-        self.rebuild.events.recv_timeout(poll)
+        next_event(&self.rebuild.sources, &self.rebuild.events)
     }
 
     fn build_for(&mut self, paths: Paths) {

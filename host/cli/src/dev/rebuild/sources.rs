@@ -134,7 +134,7 @@ impl Sources {
     }
 
     /// Returns the files that need another build at once, after a build for `causes`.
-    pub(super) fn after_build(&mut self, causes: &Paths, outcome: Outcome) -> Paths {
+    pub(in crate::dev) fn after_build(&mut self, causes: &Paths, outcome: Outcome) -> Paths {
         let mut changed = self.look();
         changed.append(&mut self.in_build);
         changed.retain(|path| !path.ends_with(LOCK_FILE));
@@ -175,7 +175,7 @@ impl Sources {
     }
 
     /// Notes a build that has failed: the missing part may be a file that is still to be written.
-    pub(super) fn on_failure(&mut self) {
+    pub(in crate::dev) fn on_failure(&mut self) {
         self.has_failed = true;
         // The build may have failed in a module that no build has read before.
         let is_module = |path: &PathBuf| path.extension().is_some_and(|name| name == "rs");
