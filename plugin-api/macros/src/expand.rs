@@ -15,10 +15,30 @@ use crate::{state, types};
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
     let exported = exported(daemon);
     let statics = statics(daemon);
+    let only = only_daemon(daemon);
     quote! {
         #item
-        #exported
-        #statics
+        #only
+        #[automatically_derived]
+        #[allow(clippy::unit_arg, clippy::let_unit_value, clippy::needless_borrow, clippy::redundant_closure_call)]
+        const _: () = {
+            #exported
+            #statics
+        };
+    }
+}
+
+/// Writes a name that a crate can have only once, wherever its modules define it. A second daemon would otherwise fail in
+/// the linker. The compiler shows the name in its error, so the name is the rule.
+fn only_daemon(daemon: &Daemon) -> TokenStream {
+    let rule = Ident::new("a_crate_has_only_one_daemon", at(daemon.self_type.span()));
+    quote! {
+        #[doc(hidden)]
+        #[allow(unused_macros, non_local_definitions)]
+        #[macro_export]
+        macro_rules! #rule {
+            () => {};
+        }
     }
 }
 
@@ -32,32 +52,28 @@ fn exported(daemon: &Daemon) -> TokenStream {
     let connect = reaction("guest_came", daemon.connect.as_ref());
     let disconnect = reaction("guest_gone", daemon.disconnect.as_ref());
     quote! {
-        #[automatically_derived]
-        #[allow(clippy::unit_arg, clippy::let_unit_value, clippy::needless_borrow, clippy::redundant_closure_call)]
-        const _: () = {
-            use ::dae_plugin_api::export::{
-                Call, Ended, Exported, FallibleReply as _, Live, Optional, PlainReply as _, Required, Rest,
-                StartRequest, Started, Text,
-            };
-            use ::std::sync::Arc;
-
-            impl Exported for #ty {
-                fn manifest() -> &'static str {
-                    __DAE_MANIFEST_TEXT
-                }
-
-                fn start(request: StartRequest) -> ::dae_plugin_api::export::Work<Self> {
-                    ::std::boxed::Box::pin(async move { #start })
-                }
-
-                #call
-                #run
-                #stop
-                #connect
-                #disconnect
-                #state
-            }
+        use ::dae_plugin_api::export::{
+            Call, Ended, Exported, FallibleReply as _, Live, Optional, PlainReply as _, Required, Rest,
+            StartRequest, Started, Text,
         };
+        use ::std::sync::Arc;
+
+        impl Exported for #ty {
+            fn manifest() -> &'static str {
+                __DAE_MANIFEST_TEXT
+            }
+
+            fn start(request: StartRequest) -> ::dae_plugin_api::export::Work<Self> {
+                ::std::boxed::Box::pin(async move { #start })
+            }
+
+            #call
+            #run
+            #stop
+            #connect
+            #disconnect
+            #state
+        }
     }
 }
 

@@ -9,7 +9,10 @@ mod expand;
 mod lifecycle;
 mod manifest;
 mod model;
+mod nearest;
+mod options;
 mod reaction;
+mod signature;
 mod state;
 mod types;
 

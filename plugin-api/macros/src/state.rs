@@ -23,12 +23,12 @@ pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
         });
     match (&daemon.options.state, taken, &daemon.save) {
         (None, None, None) => no_rest(daemon),
-        (Some(ty), None, None) if daemon.start.is_none() => Ok(Some(ty.clone())),
+        (Some(ty), None, None) if daemon.start.is_none() => versioned(daemon, ty),
         (Some(ty), _, _) => {
             let text = "`state = Type` stands for `save` and `start`: it goes with neither of them";
             fault(ty, text)
         }
-        (None, Some(ty), Some(_)) => Ok(Some(ty.clone())),
+        (None, Some(ty), Some(_)) => versioned(daemon, ty),
         (None, Some(ty), None) => {
             let text = "`start` takes a state, and nothing saves one: add `fn save(&self) -> Result<State>`; \
                         a config that may be absent is `#[serde(default)]` on its fields";
@@ -41,19 +41,40 @@ pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
     }
 }
 
-fn no_rest(daemon: &Daemon) -> Result<Option<Type>> {
-    match &daemon.migrate {
-        Some(migrate) => fault(
+/// Checks that a daemon with a state numbers its shape if it reads other shapes.
+fn versioned(daemon: &Daemon, ty: &Type) -> Result<Option<Type>> {
+    match (&daemon.migrate, &daemon.options.state_version) {
+        (Some(migrate), None) => fault(
             &migrate.method,
-            "`migrate` reads an older state, and this daemon hands none over",
+            "`migrate` reads the states of earlier versions, and this state has the first version, 1; \
+             number its present shape: #[daemon(state_version = 2)]",
         ),
-        None => Ok(None),
+        _ => Ok(Some(ty.clone())),
     }
+}
+
+/// Checks a daemon without a state: it has nothing that belongs to one.
+fn no_rest(daemon: &Daemon) -> Result<Option<Type>> {
+    const MISSING: &str = "this daemon hands no state over; add `fn save(&self) -> State` and `start(…, state: Option<State>)`, \
+                           or #[daemon(state = State)]";
+    if let Some(migrate) = &daemon.migrate {
+        let text = format!("`migrate` reads an older state, and {MISSING}");
+        return fault(&migrate.method, text);
+    }
+    if let Some((_, place)) = &daemon.options.state_version {
+        let text = format!("`state_version` numbers the shape of a state, and {MISSING}");
+        return fault(place, text);
+    }
+    Ok(None)
 }
 
 /// Returns the author's version number for the shape of the state.
 pub fn version(daemon: &Daemon) -> u32 {
-    daemon.options.state_version.unwrap_or(1)
+    daemon
+        .options
+        .state_version
+        .as_ref()
+        .map_or(1, |(version, _)| *version)
 }
 
 /// Returns code that reads `Option<State>` from the start request.
