@@ -175,6 +175,7 @@
 pub mod abi;
 mod arguments;
 mod credential;
+pub mod crossing;
 mod daemon;
 mod ecosystem;
 mod error;
@@ -199,6 +200,8 @@ mod verbatim;
 mod wire;
 
 pub use credential::Credential;
+#[doc(hidden)]
+pub use dae_plugin_macros::__removed;
 pub use dae_plugin_macros::daemon;
 pub use ecosystem::Ecosystem;
 pub use error::{Error, Result};
@@ -222,6 +225,9 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The names that a daemon's source usually needs.
 pub mod prelude {
     pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
-    pub use crate::{Every, Guest, Listener, Result, daemon, json, tracing};
-    pub use serde::{Deserialize, Serialize};
+    pub use crate::{Every, Guest, Listener, Result, bail, daemon, ensure, json, tracing};
+    // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
+    pub use dae_plugin_macros::{Deserialize, Serialize};
+    pub use serde::de::Deserialize;
+    pub use serde::ser::Serialize;
 }

@@ -1,10 +1,12 @@
-//! The attribute `#[daemon]`, which turns an `impl` into a plugin.
+//! The attribute `#[daemon]`, which turns an `impl` into a plugin, and the derives of the prelude.
 //!
 //! `model` reads the methods with the help of `command`, `lifecycle` and `reaction`, and reports each wrong signature
 //! at its place. `manifest` writes the description that the host reads from the file without loading it. `expand`
-//! writes the glue code, which calls the functions of `dae_plugin_api::export`.
+//! writes the glue code, which calls the functions of `dae_plugin_api::export`. `options` reads the options of all attributes, `signature` checks what all
+//! methods have in common. `derive` is independent of the rest.
 
 mod command;
+mod derive;
 mod expand;
 mod lifecycle;
 mod manifest;
@@ -17,7 +19,7 @@ mod state;
 mod types;
 
 use proc_macro::TokenStream;
-use syn::{Error, Item, parse_macro_input};
+use syn::{DeriveInput, Error, Item, parse_macro_input};
 
 /// Makes the type of this `impl` a daemon, and its crate the plugin of that daemon.
 ///
@@ -49,4 +51,25 @@ pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
             quote::quote!(#errors #item).into()
         }
     }
+}
+
+/// Derives serde's `Serialize`, in a crate that needs no dependency on serde. All of serde's attributes apply.
+#[proc_macro_derive(Serialize, attributes(serde))]
+pub fn serialize(item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as DeriveInput);
+    derive::through_serde(item, &quote::quote!(::dae_plugin_api::serde::Serialize)).into()
+}
+
+/// Derives serde's `Deserialize`, in a crate that needs no dependency on serde. All of serde's attributes apply.
+#[proc_macro_derive(Deserialize, attributes(serde))]
+pub fn deserialize(item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as DeriveInput);
+    derive::through_serde(item, &quote::quote!(::dae_plugin_api::serde::Deserialize)).into()
+}
+
+/// Removes the item that it stands on: the copy that the derives above give to serde.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn __removed(_: TokenStream, _: TokenStream) -> TokenStream {
+    TokenStream::new()
 }

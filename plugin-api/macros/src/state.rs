@@ -111,11 +111,12 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
         return TokenStream::new();
     };
     let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
+    let saved = quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state));
     quote! {
         fn save(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
             ::std::option::Option::Some(::std::boxed::Box::pin(async move {
                 let state: #ty = #save;
-                ::dae_plugin_api::export::saved(#version, &state)
+                #saved
             }))
         }
 
