@@ -202,7 +202,7 @@ mod wire;
 pub use credential::Credential;
 #[doc(hidden)]
 pub use dae_plugin_macros::__removed;
-pub use dae_plugin_macros::daemon;
+pub use dae_plugin_macros::{command, daemon, on};
 pub use ecosystem::Ecosystem;
 pub use error::{Error, Result};
 pub use events::{Change, ChangeKind, Changes, Event, Events};
@@ -225,7 +225,8 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The names that a daemon's source usually needs.
 pub mod prelude {
     pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
-    pub use crate::{Every, Guest, Listener, Result, bail, daemon, ensure, json, tracing};
+    pub use crate::{Every, Guest, Listener, Result};
+    pub use crate::{bail, command, daemon, ensure, json, on, tracing};
     // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
     pub use dae_plugin_macros::{Deserialize, Serialize};
     pub use serde::de::Deserialize;

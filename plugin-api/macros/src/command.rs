@@ -6,7 +6,7 @@ use syn::ext::IdentExt as _;
 use syn::{Attribute, FnArg, ImplItemFn, LitStr, Meta, Pat, PatType, Result, Type};
 
 use crate::model::{self, Argument, Command, Faults, Kind, Parameter, Slot, fault};
-use crate::options::{self, Reader, Row, Table, Takes, Value};
+use crate::options::{self, Row, Table, Takes, Value};
 use crate::{signature, types};
 
 /// The command names that the host answers for every daemon.
@@ -68,15 +68,13 @@ pub fn read(attr: &Attribute, method: &mut ImplItemFn) -> Result<Command> {
 fn read_options(attr: &Attribute) -> Result<CommandOptions> {
     let mut options = CommandOptions::default();
     options::check_list(attr, &OPTIONS)?;
-    if let Meta::List(_) = attr.meta {
-        let mut reader = Reader::of(&OPTIONS);
-        attr.parse_nested_meta(|meta| {
-            match reader.read(&meta)? {
+    if let Meta::List(list) = &attr.meta {
+        options::read(&OPTIONS, list.tokens.clone(), |name, value| {
+            match (name, value) {
                 ("name", value) => options.name = value.into_text(),
-                ("timeout_s", Value::Millis(ms)) => options.timeout_ms = Some(ms),
+                (_, Value::Millis(ms)) => options.timeout_ms = Some(ms),
                 _ => options.is_blocking = true,
             }
-            Ok(())
         })?;
     }
     Ok(options)

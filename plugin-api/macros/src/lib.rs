@@ -53,6 +53,35 @@ pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
+/// Makes a method a command. It stands in an `impl` with `#[daemon]`, which reads it.
+///
+/// - `#[command]`: a `fn` that must not block, or an `async fn`. The command has the name of the method.
+/// - `#[command(blocking)]`: a `fn` that may block.
+/// - `#[command(name = "…")]`: sets another name.
+/// - `#[command(timeout_s = 5)]`: sets the time limit of this command (seconds, from 0.001 to 86400), in place of the host's
+///   setting `command_ms`.
+#[proc_macro_attribute]
+pub fn command(_: TokenStream, item: TokenStream) -> TokenStream {
+    let text = "#[command] goes on a method in an `impl` with #[daemon]";
+    misplaced(text, item)
+}
+
+/// Calls a method when a guest connects or disconnects: `#[on(connect)]` or `#[on(disconnect)]`. It stands in an `impl`
+/// with `#[daemon]`, which reads it.
+#[proc_macro_attribute]
+pub fn on(_: TokenStream, item: TokenStream) -> TokenStream {
+    let text = "#[on(…)] goes on a method in an `impl` with #[daemon]";
+    misplaced(text, item)
+}
+
+/// Returns the item, with an error at the attribute that stands on it. `#[daemon]` removes the attributes that it reads,
+/// so only one outside of it is expanded.
+fn misplaced(text: &str, item: TokenStream) -> TokenStream {
+    let item = proc_macro2::TokenStream::from(item);
+    let error = Error::new(proc_macro2::Span::call_site(), text).into_compile_error();
+    quote::quote!(#error #item).into()
+}
+
 /// Derives serde's `Serialize`, in a crate that needs no dependency on serde. All of serde's attributes apply.
 #[proc_macro_derive(Serialize, attributes(serde))]
 pub fn serialize(item: TokenStream) -> TokenStream {

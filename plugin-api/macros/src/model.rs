@@ -5,13 +5,12 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt as _;
-use syn::parse::Parser as _;
 use syn::{
-    Attribute, Error, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitStr, Meta, Path,
-    Result, ReturnType, Type,
+    Attribute, Error, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitInt, LitStr,
+    Meta, Result, ReturnType, Type,
 };
 
-use crate::options::{Reader, Row, Table, Takes, Value};
+use crate::options::{self, Row, Table, Takes, Value};
 use crate::{command, lifecycle, reaction, state, types};
 
 /// The description of a daemon, as its author wrote it.
@@ -39,7 +38,7 @@ pub struct Options {
     pub is_exclusive: bool,
     pub state: Option<Type>,
     /// The version of the state's shape, and the place where it stands.
-    pub state_version: Option<(u32, Path)>,
+    pub state_version: Option<(u32, LitInt)>,
     /// Set by `preflight = "start"`: the preflight of a new file also starts the daemon.
     pub is_tried_by_start: bool,
 }
@@ -278,20 +277,13 @@ const OPTIONS: Table = Table {
 fn read_options(tokens: TokenStream) -> Result<Options> {
     let mut options = Options::default();
     let mut preflight: Option<LitStr> = None;
-    let mut reader = Reader::of(&OPTIONS);
-    let parser = syn::meta::parser(|meta| {
-        match reader.read(&meta)? {
-            ("name", value) => options.name = value.into_text(),
-            ("preflight", value) => preflight = value.into_text(),
-            (_, Value::Type(ty)) => options.state = Some(*ty),
-            (_, Value::Version(version)) => {
-                options.state_version = Some((version, meta.path.clone()));
-            }
-            _ => options.is_exclusive = true,
-        }
-        Ok(())
-    });
-    parser.parse2(tokens)?;
+    options::read(&OPTIONS, tokens, |name, value| match (name, value) {
+        ("name", value) => options.name = value.into_text(),
+        ("preflight", value) => preflight = value.into_text(),
+        (_, Value::Type(ty)) => options.state = Some(*ty),
+        (_, Value::Version(version, place)) => options.state_version = Some((version, place)),
+        _ => options.is_exclusive = true,
+    })?;
     options.is_tried_by_start = read_preflight(preflight.as_ref(), options.is_exclusive)?;
     Ok(options)
 }

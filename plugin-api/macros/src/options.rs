@@ -3,9 +3,10 @@
 //! Every fault is reported at its place, with the options that are allowed there. A new option needs a row in its
 //! attribute's table and an arm where the attribute's values are stored.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream};
 use quote::ToTokens as _;
 use syn::meta::ParseNestedMeta;
+use syn::parse::Parser as _;
 use syn::spanned::Spanned as _;
 use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitInt, LitStr, Path, Result, Token, Type, UnOp};
 
@@ -45,7 +46,7 @@ pub struct Table {
 pub enum Value {
     Flag,
     Text(LitStr),
-    Version(u32),
+    Version(u32, LitInt),
     /// A positive number of milliseconds.
     Millis(u64),
     Type(Box<Type>),
@@ -76,37 +77,45 @@ impl Value {
     }
 }
 
-/// Reads the options one after the other, and refuses one that stands twice.
-pub struct Reader<'t> {
-    table: &'t Table,
-    seen: Vec<&'static str>,
-}
-
-impl<'t> Reader<'t> {
-    pub fn of(table: &'t Table) -> Self {
-        Reader {
-            table,
-            seen: Vec::new(),
-        }
-    }
-
-    /// Reads one option, and returns its name in the table and its value.
-    pub fn read(&mut self, meta: &ParseNestedMeta<'_>) -> Result<(&'static str, Value)> {
-        let Some(row) = self.table.rows.iter().find(|row| row.is_meant(&meta.path)) else {
-            return Err(meta.error(self.table.unknown(&meta.path.to_token_stream().to_string())));
-        };
-        if self.seen.contains(&row.name) {
-            return Err(meta.error(format!(
-                "`{}` stands here a second time; write it once",
-                row.name
-            )));
-        }
-        self.seen.push(row.name);
-        row.value(meta).map(|value| (row.name, value))
-    }
+/// Reads the options between the parentheses of an attribute, and gives each to `take`, by its name in the table.
+pub fn read(
+    table: &Table,
+    tokens: TokenStream,
+    mut take: impl FnMut(&'static str, Value),
+) -> Result<()> {
+    let mut seen: Vec<&'static str> = Vec::new();
+    let mut is_ours = false;
+    let parser = syn::meta::parser(|meta| {
+        let option = table.option(&meta, &mut seen);
+        is_ours = option.is_err();
+        option.map(|(name, value)| take(name, value))
+    });
+    let parsed = parser.parse2(tokens);
+    parsed.map_err(|fault| match is_ours {
+        true => fault,
+        // The list itself is no list of names.
+        false => Error::new(fault.span(), table.known()),
+    })
 }
 
 impl Table {
+    /// Reads one option, and refuses one that stands twice.
+    fn option(
+        &self,
+        meta: &ParseNestedMeta<'_>,
+        seen: &mut Vec<&'static str>,
+    ) -> Result<(&'static str, Value)> {
+        let Some(row) = self.rows.iter().find(|row| row.is_meant(&meta.path)) else {
+            return Err(meta.error(self.unknown(&meta.path.to_token_stream().to_string())));
+        };
+        if seen.contains(&row.name) {
+            let text = format!("`{}` stands here a second time; write it once", row.name);
+            return Err(meta.error(text));
+        }
+        seen.push(row.name);
+        row.value(meta).map(|value| (row.name, value))
+    }
+
     /// Returns the list of all options, for error messages.
     pub fn known(&self) -> String {
         let forms: Vec<String> = self
@@ -169,7 +178,9 @@ impl Row {
     fn literal(&self, given: &Expr) -> Result<Value> {
         let value = match (self.takes, lit_of(given)) {
             (Takes::Text, Some(Lit::Str(text))) => Some(Value::Text(text.clone())),
-            (Takes::Version, Some(Lit::Int(number))) => version(number).map(Value::Version),
+            (Takes::Version, Some(Lit::Int(number))) => {
+                version(number).map(|version| Value::Version(version, number.clone()))
+            }
             (Takes::Seconds, Some(lit)) => millis(lit).map(Value::Millis),
             _ => None,
         };
