@@ -8,7 +8,8 @@ use crate::model::fault;
 pub fn check(who: &str, sig: &Signature) -> Result<()> {
     check_plain(who, sig)?;
     let Some(receiver) = sig.receiver() else {
-        let text = format!("{who} is a method of the daemon: its first parameter is `&self`");
+        let text =
+            format!("{who} needs `&self` as its first parameter: it is a method of the daemon");
         return fault(&sig.ident, text);
     };
     check_receiver(who, receiver)

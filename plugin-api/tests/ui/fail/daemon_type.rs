@@ -16,12 +16,13 @@ impl Sample {
     fn count(&self) -> u64 {
         self.count.get()
     }
-}
 
-async fn across_an_await(eco: &Ecosystem) -> usize {
-    let shared = Rc::new(1);
-    eco.sleep(std::time::Duration::ZERO).await;
-    Rc::strong_count(&shared)
+    #[command]
+    async fn across_an_await(&self, eco: &Ecosystem) -> usize {
+        let shared = Rc::new(1);
+        eco.sleep(std::time::Duration::ZERO).await;
+        Rc::strong_count(&shared)
+    }
 }
 
 fn main() {}

@@ -67,11 +67,20 @@ mod own {
     }
 }
 
-#[derive(Default)]
-struct Sample;
+/// A daemon whose `start` takes only its config.
+struct Sample(usize);
 
 #[daemon]
 impl Sample {
+    async fn start(config: BTreeMap<String, String>) -> Self {
+        Sample(config.len())
+    }
+
+    #[command]
+    fn count(&self) -> usize {
+        self.0
+    }
+
     #[command]
     fn shape(&self, shape: Shape) -> Shape {
         shape
