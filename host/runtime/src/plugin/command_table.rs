@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use serde_json::{Map, Value, json};
 
 use dae_store::durations;
-use dae_store::manifest::Manifest;
+use dae_store::manifest::{Command, Manifest};
 
 /// The command behind a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,20 +135,10 @@ impl CommandTable {
             );
         }
         for (index, command) in (0..).zip(&manifest.commands) {
-            let runs = match command.kind.as_str() {
-                "async" => RunsOn::Later,
-                "blocking" => RunsOn::Blocking,
-                // A command that runs on its guest's thread can't be given up: nothing else happens there meanwhile.
-                _ if command.timeout_ms.is_some() => RunsOn::Blocking,
-                _ => RunsOn::Here,
-            };
+            let runs = runs_on(command);
             add(&command.name, CommandEntry::Own { index, runs });
             options.insert(command.name.clone(), command.arity().into());
-            let mut line = json!({"signature": command.signature(), "doc": command.doc});
-            if let Some(ms) = command.timeout_ms {
-                line["timeout_ms"] = ms.into();
-            }
-            help.insert(command.name.clone(), line);
+            help.insert(command.name.clone(), help_of(command));
         }
         let limits = manifest.commands.iter();
         CommandTable {
@@ -212,6 +202,24 @@ impl CommandTable {
     pub fn help(&self) -> &str {
         &self.help
     }
+}
+
+fn runs_on(command: &Command) -> RunsOn {
+    match command.kind.as_str() {
+        "async" => RunsOn::Later,
+        "blocking" => RunsOn::Blocking,
+        // A command that runs on its guest's thread can't be given up: nothing else happens there meanwhile.
+        _ if command.timeout_ms.is_some() => RunsOn::Blocking,
+        _ => RunsOn::Here,
+    }
+}
+
+fn help_of(command: &Command) -> Value {
+    let mut help = json!({"signature": command.signature(), "doc": command.doc});
+    if let Some(ms) = command.timeout_ms {
+        help["timeout_ms"] = ms.into();
+    }
+    help
 }
 
 /// The result of the last lookup: the commands of a batch are often the same.
