@@ -71,9 +71,10 @@ fn read_options(attr: &Attribute) -> Result<CommandOptions> {
     if let Meta::List(list) = &attr.meta {
         options::read(&OPTIONS, list.tokens.clone(), |name, value| {
             match (name, value) {
+                ("blocking", _) => options.is_blocking = true,
                 ("name", value) => options.name = value.into_text(),
-                (_, Value::Millis(ms)) => options.timeout_ms = Some(ms),
-                _ => options.is_blocking = true,
+                ("timeout_s", Value::Millis(ms)) => options.timeout_ms = Some(ms),
+                (name, _) => unreachable!("{name} has a row, and no arm for its value"),
             }
         })?;
     }

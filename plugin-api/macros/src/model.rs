@@ -279,10 +279,13 @@ fn read_options(tokens: TokenStream) -> Result<Options> {
     let mut preflight: Option<LitStr> = None;
     options::read(&OPTIONS, tokens, |name, value| match (name, value) {
         ("name", value) => options.name = value.into_text(),
+        ("exclusive", _) => options.is_exclusive = true,
         ("preflight", value) => preflight = value.into_text(),
-        (_, Value::Type(ty)) => options.state = Some(*ty),
-        (_, Value::Version(version, place)) => options.state_version = Some((version, place)),
-        _ => options.is_exclusive = true,
+        ("state", Value::Type(ty)) => options.state = Some(*ty),
+        ("state_version", Value::Version(version, place)) => {
+            options.state_version = Some((version, place));
+        }
+        (name, _) => unreachable!("{name} has a row, and no arm for its value"),
     })?;
     options.is_tried_by_start = read_preflight(preflight.as_ref(), options.is_exclusive)?;
     Ok(options)

@@ -8,7 +8,7 @@ use quote::ToTokens as _;
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser as _;
 use syn::spanned::Spanned as _;
-use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitInt, LitStr, Path, Result, Token, Type, UnOp};
+use syn::{Error, Expr, ExprLit, Lit, LitInt, LitStr, Path, Result, Token, Type};
 
 use crate::model::fault;
 use crate::nearest::nearest;
@@ -212,9 +212,6 @@ fn lit_of(given: &Expr) -> Option<&Lit> {
     match given {
         Expr::Lit(ExprLit { lit, .. }) => Some(lit),
         Expr::Group(group) => lit_of(&group.expr),
-        Expr::Unary(ExprUnary {
-            op: UnOp::Neg(_), ..
-        }) => None,
         _ => None,
     }
 }

@@ -113,7 +113,7 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
     let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
     let saved = quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state));
     quote! {
-        fn save(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
+        fn save(live: DaeArc<DaeLive<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
             ::std::option::Option::Some(::std::boxed::Box::pin(async move {
                 let state: #ty = #save;
                 #saved
@@ -134,7 +134,7 @@ fn save(daemon: &Daemon, ty: &Type) -> TokenStream {
             method, is_async, ..
         }) => {
             let wait = is_async.then(|| quote!(.await));
-            quote_spanned!(method.span() => <_ as Started<#ty>>::started(Self::#method(&live.daemon) #wait)?)
+            quote_spanned!(method.span() => <_ as DaeStarted<#ty>>::started(Self::#method(&live.daemon) #wait)?)
         }
         None => {
             quote_spanned!(ty.span() => <#ty as ::std::convert::From<&Self>>::from(&live.daemon))
@@ -145,7 +145,7 @@ fn save(daemon: &Daemon, ty: &Type) -> TokenStream {
 fn migrate(daemon: &Daemon) -> TokenStream {
     match (&daemon.migrate, &daemon.state) {
         (Some(Lifecycle { method, .. }), Some(ty)) => quote_spanned! { method.span() =>
-            ::std::option::Option::Some(&|version, state| <_ as Started<#ty>>::started(Self::#method(version, state)))
+            ::std::option::Option::Some(&|version, state| <_ as DaeStarted<#ty>>::started(Self::#method(version, state)))
         },
         _ => quote!(::std::option::Option::None),
     }

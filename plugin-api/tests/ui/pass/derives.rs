@@ -1,5 +1,5 @@
 //! The derives of the prelude: they write and read what serde's own do, with all of serde's attributes, beside other
-//! derives, and in a module that uses serde itself.
+//! derives, in a module that uses serde itself, and on types of any name.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +67,18 @@ mod own {
     }
 }
 
+macro_rules! named {
+    ($($name:ident)*) => { $(
+        /// A type of the author's with a name that the code of the macro has, too.
+        #[derive(Default, Serialize, Deserialize)]
+        struct $name {
+            n: u8,
+        }
+    )* };
+}
+
+named!(Arc Call Ended Exported Live Optional Required Rest StartRequest Started Text);
+
 /// A daemon whose `start` takes only its config.
 struct Sample(usize);
 
@@ -79,6 +91,17 @@ impl Sample {
     #[command]
     fn count(&self) -> usize {
         self.0
+    }
+
+    #[command]
+    fn named(&self, a: Arc, c: Call, l: Live, o: Optional, r: Required, s: Started, t: Text) -> Ended {
+        let n = a.n + c.n + l.n + o.n + r.n + s.n + t.n;
+        Ended { n }
+    }
+
+    #[command]
+    async fn named_async(&self, e: Exported, s: StartRequest, #[rest] more: Vec<Rest>) -> Result<u8> {
+        Ok(e.n + s.n + more.iter().map(|one| one.n).sum::<u8>())
     }
 
     #[command]
