@@ -52,9 +52,17 @@ fn a_command_may_have_a_shorter_limit_of_its_own() {
             assert!(limit, "{flags:?}: {told}");
             guest.expect(&format!("{command} [1]"));
         }
-        // Another daemon or a program calls it by the same limit.
+        // Another daemon or a program that calls it has the same limit.
         let output = ecosystem.cli(&["call", "Probe", "slow_limited", "2000"]);
         assert!(output.code(1).says(&["timeout"]), "{flags:?}");
+        let mut peer = ecosystem.install("Peer", "peer", &[]);
+        for command in ["hold_limited", "slow_limited"] {
+            let fault = peer.ask_in_vain("call", &json!(["Probe", command, 2000]));
+            assert!(
+                fault.message.starts_with("timeout: "),
+                "{flags:?}: {fault:?}"
+            );
+        }
         assert_eq!(ecosystem.status("Probe")["generation"], 1);
     }
 }
