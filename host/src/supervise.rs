@@ -7,6 +7,7 @@
 mod aside;
 mod build;
 mod daemon;
+mod exclusive;
 mod health;
 mod health_timer;
 pub(crate) mod listen;

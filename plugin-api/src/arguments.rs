@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::crossing::ArgumentType;
 use crate::exact::{Exact, Numbers};
 use crate::misfit;
 use serde::Deserialize;
@@ -51,7 +52,7 @@ pub trait Argument<'de>: Sized {
     fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error>;
 }
 
-impl<'de, T: Deserialize<'de>> Argument<'de> for Required<T> {
+impl<'de, T: ArgumentType<'de>> Argument<'de> for Required<T> {
     #[inline]
     fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error> {
         let taken = list.next_element()?.map(Required);
@@ -61,7 +62,7 @@ impl<'de, T: Deserialize<'de>> Argument<'de> for Required<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Argument<'de> for Optional<T> {
+impl<'de, T: ArgumentType<'de>> Argument<'de> for Optional<T> {
     fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error> {
         let taken = list.next_element::<Option<T>>()?.flatten();
         place.index.set(place.index.get() + 1);
@@ -69,7 +70,7 @@ impl<'de, T: Deserialize<'de>> Argument<'de> for Optional<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Argument<'de> for Rest<T> {
+impl<'de, T: ArgumentType<'de>> Argument<'de> for Rest<T> {
     fn take<A: SeqAccess<'de>>(list: &mut A, place: &ListPosition) -> Result<Self, A::Error> {
         let mut all = Vec::new();
         while let Some(one) = list.next_element()? {

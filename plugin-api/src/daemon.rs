@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::abi::{HostV1, Output, StepV1, status};
 use crate::arguments::{self, ArgumentList, Misread, Signature};
+use crate::crossing::{Config, ReadableState, SavableState};
 use crate::{Ecosystem, Guest, exact, export, misfit, reply};
 
 /// A boxed future that runs a daemon's code.
@@ -84,7 +85,7 @@ impl SavedState {
     ///
     /// # Errors
     /// The state doesn't fit `T`, or its version can't be read; the text shows the place.
-    pub fn read<T: DeserializeOwned>(
+    pub fn read<T: ReadableState>(
         &self,
         version: u32,
         migrate: Option<&dyn Fn(u32, serde_json::Value) -> Result<T, String>>,
@@ -117,7 +118,7 @@ impl SavedState {
 ///
 /// # Errors
 /// The state can't be written as JSON.
-pub fn saved<T: serde::Serialize>(version: u32, state: &T) -> Result<String, String> {
+pub fn saved<T: SavableState>(version: u32, state: &T) -> Result<String, String> {
     let data = reply::to_json(state)
         .map_err(|error| format!("the state can't be written as JSON: {error}"))?;
     Ok(format!("{{\"version\":{version},\"data\":{data}}}"))
@@ -167,7 +168,7 @@ impl StartRequest {
     ///
     /// # Errors
     /// The config doesn't fit `T`; the text shows the place.
-    pub fn config<T: DeserializeOwned>(&self) -> Result<T, String> {
+    pub fn config<T: Config>(&self) -> Result<T, String> {
         let text = self.config.get();
         exact::from_str(text)
             .map_err(|error| format!("the config doesn't fit: {}", misfit::explain(&error, text)))

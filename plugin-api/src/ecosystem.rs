@@ -9,15 +9,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_ffi::FutureExt as _;
-use serde::{Serialize, de::DeserializeOwned};
-
 use crate::abi::{HostV1, status};
+use crate::crossing::{Config, Received, Sent};
 use crate::event_stream::EventStream;
 use crate::events::{Changes, Events};
 use crate::every::Every;
 use crate::runtime::Entrance;
 use crate::{Credential, Error, Guest, Result, exact, log, misfit, operation, panic, wire};
+use async_ffi::FutureExt as _;
 
 /// A daemon's access to its host and to other daemons.
 #[derive(Clone, Copy)]
@@ -50,7 +49,7 @@ impl Ecosystem {
     ///
     /// # Errors
     /// The daemon has ended, or the object doesn't fit `T`.
-    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
+    pub fn config<T: Config>(&self) -> Result<T> {
         let json = self.host.ask(operation::CONFIG, b"")?;
         let text = String::from_utf8(json).map_err(Error::new)?;
         exact::from_str(&text).map_err(|error| {
@@ -112,11 +111,11 @@ impl Ecosystem {
     ///
     /// # Errors
     /// The same as [`Guest::call`].
-    pub async fn call<T: DeserializeOwned>(
+    pub async fn call<T: Received>(
         &self,
         daemon: &str,
         command: &str,
-        arguments: impl Serialize,
+        arguments: impl Sent,
     ) -> Result<T> {
         let mut named = daemon.as_bytes().to_vec();
         named.extend(wire::line(command, arguments)?);
@@ -165,7 +164,7 @@ impl Ecosystem {
     /// # Errors
     /// The topic isn't a valid name (see [`Guest::emit`]), the arguments can't be written as JSON, or this daemon has
     /// ended.
-    pub fn publish(&self, topic: &str, arguments: impl Serialize) -> Result<()> {
+    pub fn publish(&self, topic: &str, arguments: impl Sent) -> Result<()> {
         let line = wire::line(topic, arguments)?;
         let told = self.host.ask(operation::PUBLISH, &line);
         told.map_err(|fault| Error::of_host(&fault, "publish"))?;

@@ -26,6 +26,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// assert_eq!(half(3).unwrap_err().to_string(), "3 is odd; send an even number");
 /// ```
+///
+/// [`bail!`](crate::bail) and [`ensure!`](crate::ensure) are shorter. A `String` or a `&str` isn't converted by `?` or
+/// `into()`, since neither is a [`std::error::Error`]. A command may also return another error: each type that has a
+/// text by `Display` will do, such as `Result<u32, String>`.
 pub struct Error {
     text: String,
     code: Option<String>,
@@ -131,6 +135,50 @@ impl<E: std::error::Error> From<E> for Error {
     }
 }
 
+/// Returns from the function with an [`Error`] of this text, written as for `format!`, or of a value that has a text.
+///
+/// ```
+/// use dae_plugin_api::prelude::*;
+///
+/// fn take(seats: u32, free: u32) -> Result<u32> {
+///     if seats > free {
+///         bail!("only {free} seats are free, not {seats}");
+///     }
+///     Ok(free - seats)
+/// }
+/// assert_eq!(take(3, 2).unwrap_err().to_string(), "only 2 seats are free, not 3");
+/// ```
+#[macro_export]
+macro_rules! bail {
+    ($text:literal $($arguments:tt)*) => {
+        return ::core::result::Result::Err($crate::Error::new(::core::format_args!($text $($arguments)*)))
+    };
+    ($text:expr $(,)?) => {
+        return ::core::result::Result::Err($crate::Error::new($text))
+    };
+}
+
+/// Returns from the function with an [`Error`], as [`bail!`](crate::bail) does, unless the condition holds.
+///
+/// ```
+/// use dae_plugin_api::prelude::*;
+///
+/// fn half(of: u32) -> Result<u32> {
+///     ensure!(of % 2 == 0, "{of} is odd; send an even number");
+///     Ok(of / 2)
+/// }
+/// assert_eq!(half(3).unwrap_err().to_string(), "3 is odd; send an even number");
+/// assert_eq!(half(4).unwrap(), 2);
+/// ```
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)+) => {
+        if !$condition {
+            $crate::bail!($($text)+);
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +202,31 @@ mod tests {
         let silent = fault(status::FAILED, r#"{"code":"failed","message":" "}"#);
         let error = Error::of_call(&silent, "add", "Counter").to_string();
         assert_eq!(error, "no reason was given (failed, add at Counter)");
+    }
+
+    #[test]
+    fn an_error_is_made_of_a_format_or_of_a_value() {
+        fn bailed(which: u8) -> Result<()> {
+            let (name, full) = ("store", "it is full".to_owned());
+            match which {
+                0 => bail!("full"),
+                1 => bail!("{name} is {}%", 100),
+                2 => bail!("{} {size}", name, size = 1,),
+                3 => bail!(full),
+                _ => ensure!(which > 5, "{which} is too small"),
+            }
+            Ok(())
+        }
+        let texts = [0, 1, 2, 3, 4].map(|which| bailed(which).unwrap_err().to_string());
+        let expected = [
+            "full",
+            "store is 100%",
+            "store 1",
+            "it is full",
+            "4 is too small",
+        ];
+        assert_eq!(texts, expected);
+        assert!(bailed(6).is_ok());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::crossing::Received;
 use crate::event_stream::EventStream;
 use crate::{Credential, Error, Result, wire};
 
@@ -29,7 +30,7 @@ impl Event {
     ///
     /// # Errors
     /// The arguments don't fit `T`; the text shows what was expected and what came.
-    pub fn arguments<T: DeserializeOwned>(&self) -> Result<T> {
+    pub fn arguments<T: Received>(&self) -> Result<T> {
         self.read()
             .map_err(|text| Error::new(format!("the event {}: {text}", self.name())))
     }

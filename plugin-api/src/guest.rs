@@ -5,10 +5,8 @@
 
 use std::fmt;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::abi::{HostV1, status};
+use crate::crossing::{Received, Sent};
 use crate::event_stream::EventStream;
 use crate::events::Events;
 use crate::listeners::{self, Handler, Listener};
@@ -65,11 +63,7 @@ impl Guest {
     /// The other side's error has its [`Error::code`]: `unknown-command`, `bad-arguments`, `failed`, `crashed`,
     /// `timeout` or `unavailable`. The error has no code if the name or the arguments can't be sent, or the reply
     /// doesn't fit `T`.
-    pub async fn call<T: DeserializeOwned>(
-        &self,
-        command: &str,
-        arguments: impl Serialize,
-    ) -> Result<T> {
+    pub async fn call<T: Received>(&self, command: &str, arguments: impl Sent) -> Result<T> {
         let request = wire::numbered(self.id, &wire::line(command, arguments)?);
         let answer = self.host.ask_later(operation::GUEST_CALL, request).await;
         let reply = answer.map_err(|fault| Error::of_call(&fault, command, self.spoken()))?;
@@ -98,7 +92,7 @@ impl Guest {
     /// # Errors
     /// The guest has gone, the name isn't valid (1 to 128 bytes without white space, control characters or `#`), or the
     /// arguments can't be written as JSON.
-    pub fn emit(&self, name: &str, arguments: impl Serialize) -> Result<()> {
+    pub fn emit(&self, name: &str, arguments: impl Sent) -> Result<()> {
         let line = wire::line(name, arguments)?;
         match self.host.emit(self.id, &line) {
             status::DONE | status::NOTHING => Ok(()),
@@ -124,7 +118,7 @@ impl Guest {
     ///
     /// # Errors
     /// The guest has gone, the name isn't valid (see [`Guest::emit`]), or this daemon has ended.
-    pub fn on<T: DeserializeOwned>(
+    pub fn on<T: Received>(
         &self,
         name: &str,
         handler: impl FnMut(T) + Send + 'static,
@@ -136,7 +130,7 @@ impl Guest {
     ///
     /// # Errors
     /// The same as [`Guest::on`].
-    pub fn once<T: DeserializeOwned>(
+    pub fn once<T: Received>(
         &self,
         name: &str,
         handler: impl FnMut(T) + Send + 'static,

@@ -26,7 +26,12 @@
 //! # Commands
 //! - **Signature.** A command takes `&self` and up to 12 arguments of types that serde reads. It returns a type that
 //!   serde writes, or a `Result` of one. The host answers an `Err` as `failed`, with the error's text.
+//! - **Errors.** [`bail!`] and [`ensure!`] return an [`Error`] with a text, and `?` makes one of any `std::error::Error`. An
+//!   error of another type needs a text by `Display`, such as in `Result<u32, String>`.
 //! - **Name.** A command has the name of its method, or the one in `#[command(name = "…")]`.
+//! - **Time limit.** `#[command(timeout_s = 5)]` sets the limit of one command (seconds, from 0.001 to 86400), in place of
+//!   the host's setting `command_ms` (30 s). At its end the host answers `timeout`. An `async fn` is cancelled. A `fn` goes
+//!   on, and its result is dropped; one with a limit runs on a thread where it may block.
 //! - **Numbers.** A number arrives exactly, or the command is refused. An `f64` takes no integer that it would round. A
 //!   `json::Value` takes no integer of more than 64 bits; `i128` and `u128` do. JSON has no `NaN` and no infinities: a
 //!   result or a state that holds one is an error.
@@ -132,8 +137,8 @@
 //! `#[daemon(exclusive)]` never runs two instances at once. The old one ends before the new one starts, and starts
 //! again if the new one fails. Use it for a daemon that owns a port or a locked file.
 //!
-//! A crate that derives `Serialize` or `Deserialize` must itself depend on `serde` with the feature `derive`, because
-//! the derives name that crate.
+//! The derives `Serialize` and `Deserialize` of the prelude are serde's, for a crate that doesn't depend on serde itself.
+//! A crate that does may use serde's own.
 //!
 //! # Reload
 //! The host tries a new file in a separate process before it loads the file itself. This preflight loads the file and
@@ -149,9 +154,14 @@
 //!
 //! # Panics and threads
 //! A panic in a daemon's code never crosses into the host. It is caught, answered as `crashed`, and logged with its
-//! place. Build the plugin with `panic = "unwind"`, which is cargo's default. With the feature `tokio`, each daemon has
+//! place. Build the plugin with `panic = "unwind"`, which is cargo's default.
+//!
+//! With the feature `tokio`, each daemon has
 //! a tokio runtime of its own. It is entered whenever the daemon's code runs, so `tokio::spawn` and libraries for tokio
-//! work.
+//! work. Without the feature, such code panics, and the answer and the log name the feature.
+//!
+//! `tracing::info!` writes to the daemon's log. `println!` does so only from a subprocess; in the host's process it writes
+//! to the standard output of the host.
 //!
 //! # Statics
 //! Two daemons from the same file share its library and therefore its `static`s. Keep state in the daemon's type.
@@ -175,6 +185,7 @@
 pub mod abi;
 mod arguments;
 mod credential;
+pub mod crossing;
 mod daemon;
 mod ecosystem;
 mod error;
@@ -199,7 +210,9 @@ mod verbatim;
 mod wire;
 
 pub use credential::Credential;
-pub use dae_plugin_macros::daemon;
+#[doc(hidden)]
+pub use dae_plugin_macros::__removed;
+pub use dae_plugin_macros::{command, daemon, on};
 pub use ecosystem::Ecosystem;
 pub use error::{Error, Result};
 pub use events::{Change, ChangeKind, Changes, Event, Events};
@@ -222,6 +235,10 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The names that a daemon's source usually needs.
 pub mod prelude {
     pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
-    pub use crate::{Every, Guest, Listener, Result, daemon, json, tracing};
-    pub use serde::{Deserialize, Serialize};
+    pub use crate::{Every, Guest, Listener, Result};
+    pub use crate::{bail, command, daemon, ensure, json, on, tracing};
+    // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
+    pub use dae_plugin_macros::{Deserialize, Serialize};
+    pub use serde::de::Deserialize;
+    pub use serde::ser::Serialize;
 }

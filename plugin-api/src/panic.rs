@@ -28,10 +28,13 @@ fn told(info: &PanicHookInfo<'_>) {
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic without a text");
-    let text = match info.location() {
-        Some(place) => format!("panicked at {}:{}: {message}", place.file(), place.line()),
-        None => format!("panicked: {message}"),
-    };
+    let place = info.location();
+    let place = place.map(|place| format!(" at {}:{}", place.file(), place.line()));
+    let text = format!(
+        "panicked{}: {message}{}",
+        place.unwrap_or_default(),
+        hint(message, cfg!(feature = "tokio"))
+    );
     log::error("panic", &text);
     // A thread that is being destroyed may have lost its thread-local. Then nothing would read the text.
     let _ = LAST.try_with(|last| {
@@ -39,6 +42,25 @@ fn told(info: &PanicHookInfo<'_>) {
             *last = Some(text);
         }
     });
+}
+
+/// Returns the way out of a panic whose own text doesn't tell it, to be appended to that text.
+///
+/// Code that needs tokio panics outside of a runtime. An author can't know from tokio's text that this crate has one.
+fn hint(message: &str, has_runtime: bool) -> &'static str {
+    let lacks_runtime = message.contains("there is no reactor running")
+        || message.contains("must be called from the context of a Tokio 1.x runtime");
+    match (lacks_runtime, has_runtime) {
+        (false, _) => "",
+        (true, false) => {
+            "; the feature `tokio` of dae-plugin-api gives the daemon a runtime: \
+             in Cargo.toml, add features = [\"tokio\"] to dae-plugin-api"
+        }
+        (true, true) => {
+            "; this thread isn't one that the host or tokio runs the daemon on: \
+             keep tokio::runtime::Handle::current() from such a thread, and enter it here"
+        }
+    }
 }
 
 /// Runs `code` and catches its panic.
@@ -58,4 +80,25 @@ fn text_of(payload: Box<dyn Any + Send>) -> String {
         std::mem::forget(second);
     }
     text.ok().flatten().unwrap_or_else(|| "panicked".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_for_want_of_tokio_names_the_feature() {
+        // The texts of tokio 1.
+        let reactor =
+            "there is no reactor running, must be called from the context of a Tokio 1.x runtime";
+        let blocking =
+            "there is no reactor running, must be called from the context of Tokio runtime";
+        for message in [reactor, blocking] {
+            let without = hint(message, false);
+            assert!(without.contains("features = [\"tokio\"]"), "{without}");
+            let with = hint(message, true);
+            assert!(with.contains("Handle::current()"), "{with}");
+        }
+        assert_eq!(hint("index out of bounds", false), "");
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! A `Result` is a reply or an error, `()` is no value, and anything else is what serde writes. The compiler selects
 //! the case by method lookup (`(&value).reply_kind()`): the `Result` of [`FallibleReply`] matches before the reference
-//! of [`PlainReply`]. So an alias of `Result` works like `Result`.
+//! of [`PlainReply`]. So an alias of `Result` works like `Result`. The selection asks nothing of the types, so that the
+//! compiler's error about a type that doesn't fit is the one of [`Reply`].
 
 mod finite;
 mod plain;
@@ -13,6 +14,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::abi::{Output, status};
+use crate::crossing::{ErrorText, Reply};
 use crate::misfit;
 use finite::Finite;
 
@@ -21,7 +23,7 @@ pub struct Plain;
 /// The kind of a value that is a result or an error.
 pub struct Fallible;
 
-/// Selects `Fallible` for a `Result` whose error has a text.
+/// Selects `Fallible` for a `Result`.
 pub trait FallibleReply {
     /// Returns the kind.
     fn reply_kind(&self) -> Fallible {
@@ -29,7 +31,7 @@ pub trait FallibleReply {
     }
 }
 
-impl<T: Serialize, E: Display> FallibleReply for Result<T, E> {}
+impl<T, E> FallibleReply for Result<T, E> {}
 
 /// Selects `Plain` for any other type.
 pub trait PlainReply {
@@ -39,12 +41,12 @@ pub trait PlainReply {
     }
 }
 
-impl<T: Serialize> PlainReply for &T {}
+impl<T> PlainReply for &T {}
 
 impl Plain {
     /// Writes the value, and returns the status for the host.
     #[inline]
-    pub fn write<T: Serialize>(self, value: &T, out: &mut Output) -> u32 {
+    pub fn write<T: Reply>(self, value: &T, out: &mut Output) -> u32 {
         // The compiler evaluates this condition. The name of `()` is unique in every release so far. If that changes, a
         // unit is answered as `null`, and a test in this file fails.
         if size_of::<T>() == 0 && std::any::type_name::<T>() == "()" {
@@ -137,7 +139,7 @@ impl serde_json::ser::Formatter for WholeNumbers {
 impl Fallible {
     /// Writes the value or the error, and returns the status for the host.
     #[inline]
-    pub fn write<T: Serialize, E: Display>(self, value: &Result<T, E>, out: &mut Output) -> u32 {
+    pub fn write<T: Reply, E: ErrorText>(self, value: &Result<T, E>, out: &mut Output) -> u32 {
         match value {
             Ok(value) => Plain.write(value, out),
             Err(error) => {
@@ -149,6 +151,10 @@ impl Fallible {
 }
 
 /// A conversion of any result of a lifecycle method to a `Result`.
+#[diagnostic::on_unimplemented(
+    message = "`run`, `stop` and methods with #[on(…)] return nothing or a `Result<()>`, not `{Self}`",
+    label = "neither `()` nor a `Result<(), E>` whose error has a text"
+)]
 pub trait Ended {
     /// Returns the author's error as text.
     ///
@@ -169,7 +175,11 @@ impl<E: Display> Ended for Result<(), E> {
     }
 }
 
-/// A conversion of the result of `start`, `Self` or a `Result` of it, to a `Result`.
+/// A conversion of the result of `start`, `Self` or a `Result` of it, to a `Result`. It serves `save` and `migrate`, too.
+#[diagnostic::on_unimplemented(
+    message = "this method returns `{D}` or a `Result<{D}>`, not `{Self}`",
+    label = "neither `{D}` nor a `Result<{D}, E>` whose error has a text"
+)]
 pub trait Started<D> {
     /// Returns the daemon, or the author's error as text.
     ///

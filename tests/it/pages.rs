@@ -8,6 +8,8 @@ mod json;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -175,6 +177,39 @@ fn the_daemon_of_the_readme_is_built_outside_and_runs() {
     assert_eq!(help["greet"]["doc"], "Greets `who`.");
     let called = ecosystem.cli(&["call", "Greeter", "greet", "Ada"]).ok();
     assert_eq!(called.stdout, "\"Hello, Ada!\"\n");
+}
+
+/// Its crate depends on nothing but `dae-plugin-api`, and derives `Deserialize`.
+#[test]
+fn the_daemon_of_the_pages_with_a_port_keeps_it_over_a_reload() {
+    let mut ecosystem = Ecosystem::asleep();
+    let file = outside(&ecosystem, "board");
+    ecosystem.wake(&[]);
+    let file = file.to_str().expect("a path in UTF-8");
+    let _ = ecosystem.cli(&["install", "Board", file]).ok();
+    let mut guest = ecosystem.guest("Board");
+    let port = guest.ask("port", &json!([]));
+    // The next instances need this very port.
+    let config = json!({"http_port": port}).to_string();
+    let again = ["install", "Board", file, "--replace", "--config", &config];
+    let _ = ecosystem.cli(&again).ok();
+    let _ = ecosystem.cli(&["reload", "Board"]).ok();
+    assert_eq!(guest.ask("port", &json!([])), port);
+    assert_eq!(guest.ask("put-up", &json!(["Tea at five"])), 1);
+    for (notice, refusal) in [
+        ("", "the notice is empty"),
+        ("Tea at five", "\"Tea at five\" is on the page already"),
+    ] {
+        let fault = guest.ask_in_vain("put-up", &json!([notice]));
+        assert_eq!((&*fault.code, &*fault.message), ("failed", refusal));
+    }
+    let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
+    let address = ("127.0.0.1", port.expect("a port"));
+    let mut visitor = TcpStream::connect(address).expect("it listens");
+    let mut page = String::new();
+    visitor.set_read_timeout(Some(LIMIT)).expect("a limit");
+    visitor.read_to_string(&mut page).expect("it answers");
+    assert!(page.ends_with("\r\n\r\nTea at five"), "{page}");
 }
 
 #[test]

@@ -460,6 +460,7 @@ fn command((name, argument, doc): &CommandRow) -> Command {
         name: (*name).to_owned(),
         doc: (*doc).to_owned(),
         kind: "async".to_owned(),
+        timeout_ms: None,
         arguments: argument.into_iter().chain(more).collect(),
     }
 }

@@ -4,6 +4,7 @@ use super::catalogue::DaemonRecord;
 use super::{Dae, Fault, Inner};
 use crate::supervise::{Daemon, RetiredCounts};
 use dae_store::durations;
+use dae_store::manifest::Command;
 use dae_store::registry::{DAE_NAME, Entry};
 use dae_store::report::{Credential, LoadedLibraries, Mode, Retired, Status};
 
@@ -92,7 +93,7 @@ impl Inner {
             pid: Some(std::process::id()),
             port: Some(self.endpoint.port),
             address: None,
-            answer_ms: self.answer_ms(),
+            answer_ms: self.answer_ms(&[]),
             generation: 1,
             uptime_ms: Some(durations::in_ms(self.shared.since.elapsed())),
             restarts: 0,
@@ -104,12 +105,16 @@ impl Inner {
         }
     }
 
-    /// Returns the longest time until an answer (ms): a command first waits for an instance, and then has its own
-    /// limit. `None` means no limit.
-    fn answer_ms(&self) -> Option<u64> {
+    /// Returns the longest time until an answer (ms): a command first waits for an instance, and then has its limit.
+    /// `None` means no limit.
+    fn answer_ms(&self, commands: &[Command]) -> Option<u64> {
         let config = &self.shared.config;
-        let is_limited = config.command_ms > 0;
-        is_limited.then(|| config.command_ms.saturating_add(config.instance_wait_ms))
+        if config.command_ms == 0 {
+            return None;
+        }
+        let own = commands.iter().filter_map(|command| command.timeout_ms);
+        let longest = own.fold(config.command_ms, u64::max);
+        Some(longest.saturating_add(config.instance_wait_ms))
     }
 
     fn libraries(&self) -> LoadedLibraries {
@@ -165,7 +170,7 @@ impl Inner {
             pid: identity.as_ref().map(|identity| identity.pid),
             port: glance.port,
             kept_port: recorded.kept_port.filter(|_| glance.port.is_none()),
-            answer_ms: self.answer_ms(),
+            answer_ms: self.answer_ms(&spec.artefact.manifest.commands),
             generation: glance.generation,
             uptime_ms: identity.as_ref().map(|identity| identity.uptime_ms()),
             restarts: glance.restarts,

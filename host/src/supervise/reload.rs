@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::exclusive;
 use super::retire::drain;
 use super::{Current, DaemonSpec, OrderResult, StartFrom, Supervisor};
 use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
@@ -261,26 +262,13 @@ impl Supervisor {
 
 /// Adds a hint to the reason why an instance didn't start, if another one may hold what it needs.
 fn with_hint(fault: StartFault, is_exclusive: bool) -> StartFault {
-    let is_of_state = fault.kind == StartFaultKind::State;
-    if is_exclusive || is_of_state || !speaks_of_exclusive_use(&fault.text) {
-        return fault;
+    match fault.kind {
+        StartFaultKind::State => fault,
+        StartFaultKind::Other => StartFault {
+            text: exclusive::with_hint(fault.text, is_exclusive),
+            ..fault
+        },
     }
-    StartFault {
-        text: format!(
-            "{}; if only one of it can run at a time, #[daemon(exclusive)] says so",
-            fault.text
-        ),
-        ..fault
-    }
-}
-
-/// Returns whether an author's error sounds as if something could be had only once. Only a text crosses the boundary to
-/// a plugin, so this is a guess. Nothing but the hint depends on it.
-fn speaks_of_exclusive_use(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    let mut words = lower.split(|c: char| !c.is_alphanumeric());
-    lower.contains("address already in use")
-        || words.any(|word| matches!(word, "lock" | "locked" | "busy"))
 }
 
 /// Returns the text of a fault, with a hint if the new code can't read the state. Only the owner may give up a state.
@@ -299,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_follow_the_kind_of_a_fault_and_only_a_lock_is_guessed() {
+    fn hints_follow_the_kind_of_a_fault() {
         let fault = |text: &str, kind| StartFault {
             text: text.to_owned(),
             kind,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::build::Built;
+use super::exclusive;
 use super::{DaemonSpec, Notice, Supervisor};
 use dae_store::durations;
 use dae_store::snapshots::KeptState;
@@ -86,6 +87,8 @@ impl Supervisor {
         let back = rollback_window.back.clone();
         let (built, state) = self.build_from(&back, rollback_window.states()).await?;
         let bad = std::mem::replace(&mut self.spec, back).artefact;
+        // Its predecessor was still ending when it began.
+        let cause = exclusive::with_hint(cause.to_owned(), bad.manifest.exclusive);
         let generation = built.instance.identity.generation;
         self.swap(built, state.as_ref()).await;
         if let Some(state) = &state {
@@ -102,7 +105,7 @@ impl Supervisor {
         let notice = Notice::RolledBack {
             bad: bad.hash.clone(),
             good: Box::new(self.spec.clone()),
-            reason: cause.to_owned(),
+            reason: cause,
             gate: Arc::clone(&self.gate),
         };
         // An error means that the host is ending.

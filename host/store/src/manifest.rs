@@ -100,6 +100,9 @@ pub struct Command {
     pub doc: String,
     /// The way it runs: `sync`, `blocking` or `async`.
     pub kind: String,
+    /// Its own time limit (ms), in place of the setting `command_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
     /// The arguments that guests send. Arguments that the host supplies aren't listed.
     #[serde(default)]
     pub arguments: Vec<Argument>,

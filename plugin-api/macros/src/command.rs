@@ -3,14 +3,11 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens as _;
 use syn::ext::IdentExt as _;
-use syn::meta::ParseNestedMeta;
-use syn::{
-    Attribute, FnArg, ImplItemFn, LitStr, Meta, Pat, PatType, Receiver, ReceiverKind, Result,
-    Safety, Signature, Type,
-};
+use syn::{Attribute, FnArg, ImplItemFn, LitStr, Meta, Pat, PatType, Result, Type};
 
 use crate::model::{self, Argument, Command, Faults, Kind, Parameter, Slot, fault};
-use crate::types;
+use crate::options::{self, Row, Table, Takes, Value};
+use crate::{signature, types};
 
 /// The command names that the host answers for every daemon.
 const RESERVED: [&str; 5] = ["dae", "options", "help", "stats", "error"];
@@ -19,58 +16,93 @@ const NAME_BYTES_MAX: usize = 128;
 /// The longest tuple of arguments that the glue code supports.
 const ARGUMENTS_MAX: usize = 12;
 
-const GENERIC: &str =
-    "a command can't be generic: its arguments are read from JSON into types known here";
+const ANY_TYPE: &str =
+    "an argument is read from JSON into a type known here; write the type in place of `impl …`";
+
+/// The options of the attribute.
+const OPTIONS: Table = Table {
+    attribute: "#[command]",
+    rows: &[
+        Row::new("blocking", "blocking", Takes::Nothing),
+        Row::new("name", "name = \"…\"", Takes::Text),
+        Row::new("timeout_s", "timeout_s = SECONDS", Takes::Seconds),
+    ],
+};
+
+/// The options in `#[command(…)]`.
+#[derive(Default)]
+struct CommandOptions {
+    is_blocking: bool,
+    name: Option<LitStr>,
+    timeout_ms: Option<u64>,
+}
 
 /// Reads a method that `attr` marks as a command.
 pub fn read(attr: &Attribute, method: &mut ImplItemFn) -> Result<Command> {
-    let (blocking, name) = read_options(attr, method)?;
-    let kind = match (method.sig.asyncness.is_some(), blocking) {
-        (false, false) => Kind::Sync,
-        (false, true) => Kind::Blocking,
-        (true, false) => Kind::Async,
-        (true, true) => {
-            let text = "an async command never blocks a thread; `blocking` is for a plain `fn`";
-            return fault(attr, text);
-        }
+    let mut faults = Faults::default();
+    let options = faults.take(read_options(attr));
+    let name = options
+        .as_ref()
+        .and_then(|options| faults.take(read_name(options, method)));
+    let kind = options
+        .as_ref()
+        .and_then(|options| faults.take(read_kind(options, attr, method)));
+    faults.take(signature::check("a command", &method.sig));
+    let parameters = faults.take(read_parameters(method));
+    let faultless = (options, name, kind, parameters);
+    let (Some(options), Some(name), Some(kind), Some(parameters)) = faults.none_or(faultless)?
+    else {
+        unreachable!("what is absent has left its fault");
     };
-    check_signature(&method.sig)?;
-    let parameters = read_parameters(method)?;
     Ok(Command {
         name,
         doc: model::doc_of(&method.attrs),
         method: method.sig.ident.clone(),
         kind,
+        timeout_ms: options.timeout_ms,
         parameters,
         output: method.sig.output.clone(),
     })
 }
 
-fn read_options(attr: &Attribute, method: &ImplItemFn) -> Result<(bool, String)> {
-    const KNOWN: &str = "#[command] knows `blocking` and `name = \"…\"`, and nothing else";
-    let mut blocking = false;
-    let mut name = method.sig.ident.unraw().to_string();
-    let mut place = method.sig.ident.to_token_stream();
-    let option = |meta: ParseNestedMeta<'_>| {
-        if meta.path.is_ident("blocking") {
-            blocking = true;
-        } else if meta.path.is_ident("name") {
-            let given: LitStr = meta.value()?.parse()?;
-            (name, place) = (given.value(), given.into_token_stream());
-        } else {
-            return Err(meta.error(KNOWN));
+fn read_options(attr: &Attribute) -> Result<CommandOptions> {
+    let mut options = CommandOptions::default();
+    options::check_list(attr, &OPTIONS)?;
+    if let Meta::List(list) = &attr.meta {
+        options::read(&OPTIONS, list.tokens.clone(), |name, value| {
+            match (name, value) {
+                ("blocking", _) => options.is_blocking = true,
+                ("name", value) => options.name = value.into_text(),
+                ("timeout_s", Value::Millis(ms)) => options.timeout_ms = Some(ms),
+                (name, _) => unreachable!("{name} has a row, and no arm for its value"),
+            }
+        })?;
+    }
+    Ok(options)
+}
+
+fn read_name(options: &CommandOptions, method: &ImplItemFn) -> Result<String> {
+    let (name, place) = match &options.name {
+        Some(given) => (given.value(), given.to_token_stream()),
+        None => {
+            let ident = &method.sig.ident;
+            (ident.unraw().to_string(), ident.to_token_stream())
         }
-        Ok(())
     };
-    match &attr.meta {
-        Meta::Path(_) => {}
-        Meta::List(_) => attr.parse_nested_meta(option)?,
-        Meta::NameValue(_) => {
-            return fault(&attr.meta, format!("{KNOWN}: #[command(name = \"…\")]"));
+    check_name(&name, place)?;
+    Ok(name)
+}
+
+fn read_kind(options: &CommandOptions, attr: &Attribute, method: &ImplItemFn) -> Result<Kind> {
+    match (method.sig.asyncness.is_some(), options.is_blocking) {
+        (false, false) => Ok(Kind::Sync),
+        (false, true) => Ok(Kind::Blocking),
+        (true, false) => Ok(Kind::Async),
+        (true, true) => {
+            let text = "an async command never blocks a thread; `blocking` is for a plain `fn`";
+            fault(attr, text)
         }
     }
-    check_name(&name, place)?;
-    Ok((blocking, name))
 }
 
 fn check_name(name: &str, place: TokenStream) -> Result<()> {
@@ -86,34 +118,6 @@ fn check_name(name: &str, place: TokenStream) -> Result<()> {
         return fault(place, text);
     }
     Ok(())
-}
-
-fn check_signature(sig: &Signature) -> Result<()> {
-    if !sig.generics.params.is_empty() {
-        return fault(&sig.generics, GENERIC);
-    }
-    if let Safety::Unsafe(word) = &sig.safety {
-        let text = "a command can't be unsafe: a guest can't promise anything";
-        return fault(word, text);
-    }
-    let Some(receiver) = sig.receiver() else {
-        let text = "a command is a method: its first parameter is `&self`";
-        return fault(&sig.ident, text);
-    };
-    check_receiver("a command", receiver)
-}
-
-/// Checks that the receiver is `&self`; `who` names the method in the error.
-pub fn check_receiver(who: &str, receiver: &Receiver) -> Result<()> {
-    let is_shared = matches!(&receiver.kind, ReceiverKind::Reference(_, None, None));
-    if is_shared {
-        return Ok(());
-    }
-    let text = format!(
-        "{who} takes `&self`, since several guests call at the same time; \
-         keep what changes in an atomic or behind a Mutex"
-    );
-    fault(receiver, text)
 }
 
 fn read_parameters(method: &mut ImplItemFn) -> Result<Vec<Parameter>> {
@@ -153,9 +157,7 @@ fn arguments(parameters: &[Parameter]) -> impl Iterator<Item = &Argument> {
 }
 
 fn read_parameter(input: &mut PatType) -> Result<Parameter> {
-    let all = input.attrs.len();
-    input.attrs.retain(|attr| !attr.path().is_ident("rest"));
-    let is_rest = input.attrs.len() < all;
+    let is_rest = take_rest(input)?;
     if let (false, Some(given)) = (is_rest, types::given_by_host(&input.ty)) {
         return Ok(given);
     }
@@ -166,6 +168,22 @@ fn read_parameter(input: &mut PatType) -> Result<Parameter> {
     let name = name.ident.unraw().to_string();
     let (slot, ty) = read_type(&input.ty, is_rest)?;
     Ok(Parameter::Argument(Argument { name, slot, ty }))
+}
+
+/// Removes `#[rest]` from the parameter, and returns whether it was there.
+fn take_rest(input: &mut PatType) -> Result<bool> {
+    let (marks, others) = std::mem::take(&mut input.attrs)
+        .into_iter()
+        .partition::<Vec<Attribute>, _>(model::is_rest);
+    input.attrs = others;
+    match marks.as_slice() {
+        [] => Ok(false),
+        [mark] => match mark.meta {
+            Meta::Path(_) => Ok(true),
+            _ => fault(mark, "#[rest] takes no options; write it alone"),
+        },
+        [.., last] => fault(last, "#[rest] stands here a second time; write it once"),
+    }
 }
 
 fn read_type(ty: &Type, is_rest: bool) -> Result<(Slot, Type)> {
@@ -181,7 +199,7 @@ fn read_type(ty: &Type, is_rest: bool) -> Result<(Slot, Type)> {
                         a reference may only be to `Guest` or `Ecosystem`, which the host gives";
             fault(ty, text)
         }
-        Type::ImplTrait(_) => fault(ty, GENERIC),
+        Type::ImplTrait(_) => fault(ty, ANY_TYPE),
         _ => Ok((Slot::Required, ty.clone())),
     }
 }

@@ -15,10 +15,30 @@ use crate::{state, types};
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
     let exported = exported(daemon);
     let statics = statics(daemon);
+    let only = only_daemon(daemon);
     quote! {
         #item
-        #exported
-        #statics
+        #only
+        #[automatically_derived]
+        #[allow(clippy::unit_arg, clippy::let_unit_value, clippy::needless_borrow, clippy::redundant_closure_call)]
+        const _: () = {
+            #exported
+            #statics
+        };
+    }
+}
+
+/// Writes a name that a crate can have only once, wherever its modules define it. A second daemon would otherwise fail in
+/// the linker. The compiler shows the name in its error, so the name is the rule.
+fn only_daemon(daemon: &Daemon) -> TokenStream {
+    let rule = Ident::new("a_crate_has_only_one_daemon", at(daemon.self_type.span()));
+    quote! {
+        #[doc(hidden)]
+        #[allow(unused_macros, non_local_definitions)]
+        #[macro_export]
+        macro_rules! #rule {
+            () => {};
+        }
     }
 }
 
@@ -32,32 +52,30 @@ fn exported(daemon: &Daemon) -> TokenStream {
     let connect = reaction("guest_came", daemon.connect.as_ref());
     let disconnect = reaction("guest_gone", daemon.disconnect.as_ref());
     quote! {
-        #[automatically_derived]
-        #[allow(clippy::unit_arg, clippy::let_unit_value, clippy::needless_borrow, clippy::redundant_closure_call)]
-        const _: () = {
-            use ::dae_plugin_api::export::{
-                Call, Ended, Exported, FallibleReply as _, Live, Optional, PlainReply as _, Required, Rest,
-                StartRequest, Started, Text,
-            };
-            use ::std::sync::Arc;
-
-            impl Exported for #ty {
-                fn manifest() -> &'static str {
-                    __DAE_MANIFEST_TEXT
-                }
-
-                fn start(request: StartRequest) -> ::dae_plugin_api::export::Work<Self> {
-                    ::std::boxed::Box::pin(async move { #start })
-                }
-
-                #call
-                #run
-                #stop
-                #connect
-                #disconnect
-                #state
-            }
+        // Under names that no author's type has: these are looked up before the names around the `impl`.
+        use ::dae_plugin_api::export::{
+            Call as DaeCall, Ended as DaeEnded, Exported as DaeExported, FallibleReply as _, Live as DaeLive,
+            Optional as DaeOptional, PlainReply as _, Required as DaeRequired, Rest as DaeRest,
+            StartRequest as DaeStartRequest, Started as DaeStarted, Text as DaeText,
         };
+        use ::std::sync::Arc as DaeArc;
+
+        impl DaeExported for #ty {
+            fn manifest() -> &'static str {
+                __DAE_MANIFEST_TEXT
+            }
+
+            fn start(request: DaeStartRequest) -> ::dae_plugin_api::export::Work<Self> {
+                ::std::boxed::Box::pin(async move { #start })
+            }
+
+            #call
+            #run
+            #stop
+            #connect
+            #disconnect
+            #state
+        }
     }
 }
 
@@ -69,7 +87,7 @@ fn call(daemon: &Daemon) -> TokenStream {
         .map(|(index, command)| arm(index, command));
     quote! {
         #[allow(unused_variables)]
-        fn call(live: &Arc<Live<Self>>, call: Call<'_>) -> ::dae_plugin_api::abi::StepV1 {
+        fn call(live: &DaeArc<DaeLive<Self>>, call: DaeCall<'_>) -> ::dae_plugin_api::abi::StepV1 {
             match call.command {
                 #(#arms)*
                 _ => call.unknown(),
@@ -110,7 +128,7 @@ fn start(daemon: &Daemon) -> TokenStream {
     });
     let place = place_of_output(method, output);
     let wait = is_async.then(|| quote_spanned!(place => .await));
-    quote_spanned!(place => <_ as Started<Self>>::started(Self::#method(#(#given),*) #wait))
+    quote_spanned!(place => <_ as DaeStarted<Self>>::started(Self::#method(#(#given),*) #wait))
 }
 
 /// Writes a glue function that calls the author's method. Writes nothing if there is none: the trait has a default.
@@ -127,9 +145,9 @@ fn work(function: &str, method: Option<&Lifecycle>) -> TokenStream {
     let function = format_ident!("{function}");
     let place = place_of_output(method, output);
     let wait = is_async.then(|| quote_spanned!(place => .await));
-    let ended = quote_spanned!(place => Ended::ended(Self::#method(&live.daemon) #wait));
+    let ended = quote_spanned!(place => DaeEnded::ended(Self::#method(&live.daemon) #wait));
     quote_spanned! { at(method.span()) =>
-        fn #function(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
+        fn #function(live: DaeArc<DaeLive<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
             ::std::option::Option::Some(::std::boxed::Box::pin(async move { #ended }))
         }
     }
@@ -151,11 +169,11 @@ fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
     let place = place_of_output(method, output);
     let wait = is_async.then(|| quote_spanned!(place => .await));
     let ended =
-        quote_spanned!(place => Ended::ended(Self::#method(&live.daemon #(, #passed)*) #wait));
+        quote_spanned!(place => DaeEnded::ended(Self::#method(&live.daemon #(, #passed)*) #wait));
     quote_spanned! { at(method.span()) =>
         #[allow(unused_variables)]
         fn #function(
-            live: Arc<Live<Self>>,
+            live: DaeArc<DaeLive<Self>>,
             guest: ::dae_plugin_api::Guest,
         ) -> ::std::option::Option<::dae_plugin_api::export::Work<()>> {
             ::std::option::Option::Some(::std::boxed::Box::pin(async move {
@@ -213,7 +231,7 @@ fn run_later(command: &Command) -> TokenStream {
         .filter(|(one, _)| one.slot == Slot::Text)
         .map(|(_, name)| quote!(let #name = #name.into_owned();));
     quote_spanned! { at(method.span()) =>
-        let owner = Arc::clone(live);
+        let owner = DaeArc::clone(live);
         call.later::<_, (#(#types,)*), _>(live, &[#(#signature),*], move |(#(#patterns,)*), mut out| {
             #(#owned)*
             async move {
@@ -258,19 +276,19 @@ fn arguments(command: &Command) -> impl Iterator<Item = &Argument> {
 fn taken_type(argument: &Argument) -> TokenStream {
     let ty = &argument.ty;
     match argument.slot {
-        Slot::Required => quote_spanned!(ty.span() => Required<#ty>),
-        Slot::Optional => quote_spanned!(ty.span() => Optional<#ty>),
-        Slot::Rest => quote_spanned!(ty.span() => Rest<#ty>),
-        Slot::Text => quote!(Required<Text>),
+        Slot::Required => quote_spanned!(ty.span() => DaeRequired<#ty>),
+        Slot::Optional => quote_spanned!(ty.span() => DaeOptional<#ty>),
+        Slot::Rest => quote_spanned!(ty.span() => DaeRest<#ty>),
+        Slot::Text => quote!(DaeRequired<DaeText>),
     }
 }
 
 fn pattern(argument: &Argument, name: &Ident) -> TokenStream {
     match argument.slot {
-        Slot::Required => quote!(Required(#name)),
-        Slot::Optional => quote!(Optional(#name)),
-        Slot::Rest => quote!(Rest(#name)),
-        Slot::Text => quote!(Required(Text(#name))),
+        Slot::Required => quote!(DaeRequired(#name)),
+        Slot::Optional => quote!(DaeOptional(#name)),
+        Slot::Rest => quote!(DaeRest(#name)),
+        Slot::Text => quote!(DaeRequired(DaeText(#name))),
     }
 }
 

@@ -1,20 +1,25 @@
-//! The attribute `#[daemon]`, which turns an `impl` into a plugin.
+//! The attribute `#[daemon]`, which turns an `impl` into a plugin, and the derives of the prelude.
 //!
 //! `model` reads the methods with the help of `command`, `lifecycle` and `reaction`, and reports each wrong signature
 //! at its place. `manifest` writes the description that the host reads from the file without loading it. `expand`
-//! writes the glue code, which calls the functions of `dae_plugin_api::export`.
+//! writes the glue code, which calls the functions of `dae_plugin_api::export`. `options` reads the options of all attributes, `signature` checks what all
+//! methods have in common. `derive` is independent of the rest.
 
 mod command;
+mod derive;
 mod expand;
 mod lifecycle;
 mod manifest;
 mod model;
+mod nearest;
+mod options;
 mod reaction;
+mod signature;
 mod state;
 mod types;
 
 use proc_macro::TokenStream;
-use syn::{Error, Item, parse_macro_input};
+use syn::{DeriveInput, Error, Item, parse_macro_input};
 
 /// Makes the type of this `impl` a daemon, and its crate the plugin of that daemon.
 ///
@@ -46,4 +51,54 @@ pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
             quote::quote!(#errors #item).into()
         }
     }
+}
+
+/// Makes a method a command. It stands in an `impl` with `#[daemon]`, which reads it.
+///
+/// - `#[command]`: a `fn` that must not block, or an `async fn`. The command has the name of the method.
+/// - `#[command(blocking)]`: a `fn` that may block.
+/// - `#[command(name = "…")]`: sets another name.
+/// - `#[command(timeout_s = 5)]`: sets the time limit of this command (seconds, from 0.001 to 86400), in place of the host's
+///   setting `command_ms`.
+#[proc_macro_attribute]
+pub fn command(_: TokenStream, item: TokenStream) -> TokenStream {
+    let text = "#[command] goes on a method in an `impl` with #[daemon]";
+    misplaced(text, item)
+}
+
+/// Calls a method when a guest connects or disconnects: `#[on(connect)]` or `#[on(disconnect)]`. It stands in an `impl`
+/// with `#[daemon]`, which reads it.
+#[proc_macro_attribute]
+pub fn on(_: TokenStream, item: TokenStream) -> TokenStream {
+    let text = "#[on(…)] goes on a method in an `impl` with #[daemon]";
+    misplaced(text, item)
+}
+
+/// Returns the item, with an error at the attribute that stands on it. `#[daemon]` removes the attributes that it reads,
+/// so only one outside of it is expanded.
+fn misplaced(text: &str, item: TokenStream) -> TokenStream {
+    let item = proc_macro2::TokenStream::from(item);
+    let error = Error::new(proc_macro2::Span::call_site(), text).into_compile_error();
+    quote::quote!(#error #item).into()
+}
+
+/// Derives serde's `Serialize`, in a crate that needs no dependency on serde. All of serde's attributes apply.
+#[proc_macro_derive(Serialize, attributes(serde))]
+pub fn serialize(item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as DeriveInput);
+    derive::through_serde(item, &quote::quote!(::dae_plugin_api::serde::Serialize)).into()
+}
+
+/// Derives serde's `Deserialize`, in a crate that needs no dependency on serde. All of serde's attributes apply.
+#[proc_macro_derive(Deserialize, attributes(serde))]
+pub fn deserialize(item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as DeriveInput);
+    derive::through_serde(item, &quote::quote!(::dae_plugin_api::serde::Deserialize)).into()
+}
+
+/// Removes the item that it stands on: the copy that the derives above give to serde.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn __removed(_: TokenStream, _: TokenStream) -> TokenStream {
+    TokenStream::new()
 }

@@ -2,20 +2,13 @@
 
 use syn::{FnArg, ImplItemFn, Result, Signature, Type};
 
-use crate::command::check_receiver;
 use crate::model::{Lifecycle, StartParameter, fault};
-use crate::types;
+use crate::{signature, types};
 
 /// Reads one lifecycle method.
 pub fn read(method: &ImplItemFn) -> Result<Lifecycle> {
     let sig = &method.sig;
-    if !sig.generics.params.is_empty() {
-        let text = format!(
-            "`{}` can't be generic: the host calls it, and knows no types",
-            sig.ident
-        );
-        return fault(&sig.generics, text);
-    }
+    signature::check_plain(&format!("`{}`", sig.ident), sig)?;
     let parameters = match sig.ident.to_string().as_str() {
         "start" => read_start(sig)?,
         "migrate" => read_migrate(sig)?,
@@ -38,6 +31,10 @@ fn read_start(sig: &Signature) -> Result<Vec<StartParameter>> {
     if let Some(reference) = types_of(sig).find(|ty| matches!(ty, Type::Reference(_))) {
         let text = "`start` is given its arguments for good: an `Ecosystem`, a config, not a reference to one";
         return fault(reference, text);
+    }
+    if let Some(any) = types_of(sig).find(|ty| matches!(ty, Type::ImplTrait(_))) {
+        let text = "`start` reads its config from JSON into a type known here; write the type in place of `impl …`";
+        return fault(any, text);
     }
     let parameters: Vec<_> = types_of(sig).map(start_parameter).collect();
     let is_config = |one: &&StartParameter| matches!(one, StartParameter::Config(_));
@@ -74,11 +71,7 @@ fn read_migrate(sig: &Signature) -> Result<Vec<StartParameter>> {
 /// Checks `run`, `stop` or `save`, whose only parameter is `&self`.
 fn read_work(sig: &Signature) -> Result<Vec<StartParameter>> {
     let name = &sig.ident;
-    let Some(receiver) = sig.receiver() else {
-        let text = format!("`{name}` is a method of the daemon: it takes `&self`");
-        return fault(name, text);
-    };
-    check_receiver(&format!("`{name}`"), receiver)?;
+    signature::check(&format!("`{name}`"), sig)?;
     if types_of(sig).next().is_some() {
         let text = format!("`{name}` takes `&self` alone; `start` may keep an `Ecosystem` for it");
         return fault(&sig.inputs, text);

@@ -75,8 +75,12 @@ fn command(command: &Command) -> String {
         _ => None,
     });
     let arguments: Vec<String> = arguments.collect();
+    let timeout = command
+        .timeout_ms
+        .map(|ms| format!("\"timeout_ms\":{ms},"))
+        .unwrap_or_default();
     format!(
-        "{{\"name\":{},\"doc\":{},\"kind\":\"{kind}\",\"arguments\":[{}]}}",
+        "{{\"name\":{},\"doc\":{},\"kind\":\"{kind}\",{timeout}\"arguments\":[{}]}}",
         json_string(&command.name),
         json_string(&command.doc),
         arguments.join(","),

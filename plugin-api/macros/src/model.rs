@@ -5,12 +5,12 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt as _;
-use syn::parse::Parser as _;
 use syn::{
     Attribute, Error, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitInt, LitStr,
     Meta, Result, ReturnType, Type,
 };
 
+use crate::options::{self, Row, Table, Takes, Value};
 use crate::{command, lifecycle, reaction, state, types};
 
 /// The description of a daemon, as its author wrote it.
@@ -37,7 +37,8 @@ pub struct Options {
     pub name: Option<LitStr>,
     pub is_exclusive: bool,
     pub state: Option<Type>,
-    pub state_version: Option<u32>,
+    /// The version of the state's shape, and the place where it stands.
+    pub state_version: Option<(u32, LitInt)>,
     /// Set by `preflight = "start"`: the preflight of a new file also starts the daemon.
     pub is_tried_by_start: bool,
 }
@@ -48,6 +49,8 @@ pub struct Command {
     pub doc: String,
     pub method: Ident,
     pub kind: Kind,
+    /// Its own time limit, if the author set one.
+    pub timeout_ms: Option<u64>,
     pub parameters: Vec<Parameter>,
     pub output: ReturnType,
 }
@@ -127,9 +130,11 @@ const NAME_BYTES_MAX: usize = 64;
 /// Reads the `impl` and removes this macro's attributes from it.
 pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
     check_impl(item)?;
-    let options = read_options(options)?;
+    let mut faults = Faults::default();
+    let options = faults.take(read_options(options)).unwrap_or_default();
+    let name = faults.take(read_name(options.name.as_ref(), &item.self_ty));
     let mut daemon = Daemon {
-        name: read_name(options.name.as_ref(), &item.self_ty)?,
+        name: name.unwrap_or_default(),
         about: doc_of(&item.attrs),
         self_type: (*item.self_ty).clone(),
         commands: Vec::new(),
@@ -143,28 +148,38 @@ pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
         options,
         state: None,
     };
-    let mut faults = Faults::default();
     for item in &mut item.items {
-        if let ImplItem::Fn(method) = item
-            && let Err(fault) = read_method(&mut daemon, method)
-        {
-            faults.add(fault);
-        }
+        faults.take(read_item(&mut daemon, item));
     }
     let mut daemon = faults.none_or(daemon)?;
     daemon.state = state::check(&daemon)?;
+    check_purpose(&daemon)?;
     Ok(daemon)
+}
+
+/// Checks that the daemon does anything at all.
+fn check_purpose(daemon: &Daemon) -> Result<()> {
+    let works = daemon.start.is_some() || daemon.run.is_some();
+    let reacts = daemon.connect.is_some() || daemon.disconnect.is_some();
+    if works || reacts || !daemon.commands.is_empty() {
+        return Ok(());
+    }
+    let text = "this daemon does nothing: mark a method with #[command], or with #[on(connect)] or #[on(disconnect)], \
+                or add a method `run` for background work";
+    fault(&daemon.self_type, text)
 }
 
 /// Removes this macro's attributes from an invalid `impl`, because the compiler would report them as unknown.
 pub fn strip(item: &mut ItemImpl) {
+    item.attrs.retain(|attr| !is_daemon(attr));
     for item in &mut item.items {
+        let Some(attrs) = attrs_of(item) else {
+            continue;
+        };
+        attrs.retain(|attr| !is_ours(attr) && !is_rest(attr));
         let ImplItem::Fn(method) = item else { continue };
-        method.attrs.retain(|attr| !is_ours(attr));
         for input in &mut method.sig.inputs {
-            if let FnArg::Typed(input) = input {
-                input.attrs.retain(|attr| !attr.path().is_ident("rest"));
-            }
+            attrs_of_input(input).retain(|attr| !is_rest(attr));
         }
     }
 }
@@ -172,6 +187,33 @@ pub fn strip(item: &mut ItemImpl) {
 /// Returns whether the attribute is one of this macro's attributes on methods.
 fn is_ours(attr: &Attribute) -> bool {
     attr.path().is_ident("command") || attr.path().is_ident("on")
+}
+
+/// Returns whether the attribute is `#[rest]`, which stands on an argument.
+pub fn is_rest(attr: &Attribute) -> bool {
+    attr.path().is_ident("rest")
+}
+
+fn is_daemon(attr: &Attribute) -> bool {
+    let last = attr.path().segments.last();
+    last.is_some_and(|segment| segment.ident == "daemon")
+}
+
+fn attrs_of(item: &mut ImplItem) -> Option<&mut Vec<Attribute>> {
+    match item {
+        ImplItem::Const(item) => Some(&mut item.attrs),
+        ImplItem::Fn(item) => Some(&mut item.attrs),
+        ImplItem::Type(item) => Some(&mut item.attrs),
+        ImplItem::Macro(item) => Some(&mut item.attrs),
+        _ => None,
+    }
+}
+
+fn attrs_of_input(input: &mut FnArg) -> &mut Vec<Attribute> {
+    match input {
+        FnArg::Receiver(receiver) => &mut receiver.attrs,
+        FnArg::Typed(input) => &mut input.attrs,
+    }
 }
 
 /// Returns an error that marks all of `tokens`.
@@ -191,12 +233,21 @@ impl Faults {
         }
     }
 
+    /// Returns the value, or keeps the fault.
+    pub fn take<T>(&mut self, read: Result<T>) -> Option<T> {
+        read.map_err(|fault| self.add(fault)).ok()
+    }
+
     pub fn none_or<T>(self, value: T) -> Result<T> {
         self.0.map_or(Ok(value), Err)
     }
 }
 
 fn check_impl(item: &ItemImpl) -> Result<()> {
+    if let Some(second) = item.attrs.iter().find(|attr| is_daemon(attr)) {
+        let text = "#[daemon] stands here a second time; its options go into one: #[daemon(exclusive, name = \"…\")]";
+        return fault(second, text);
+    }
     if let Some((path, _)) = &item.trait_ {
         let text = "#[daemon] goes on the type's own `impl`, not on that of a trait";
         return fault(path, text);
@@ -208,30 +259,34 @@ fn check_impl(item: &ItemImpl) -> Result<()> {
     Ok(())
 }
 
-/// The option of a preflight. `trial` is its earlier name.
-const PREFLIGHT_NAMES: [&str; 2] = ["preflight", "trial"];
+/// The options of the attribute.
+const OPTIONS: Table = Table {
+    attribute: "#[daemon]",
+    rows: &[
+        Row::new("name", "name = \"…\"", Takes::Text),
+        Row::new("exclusive", "exclusive", Takes::Nothing),
+        Row::new("state", "state = Type", Takes::Type),
+        Row::new("state_version", "state_version = N", Takes::Version),
+        Row {
+            earlier: Some("trial"),
+            ..Row::new("preflight", "preflight = \"start\"", Takes::Text)
+        },
+    ],
+};
 
 fn read_options(tokens: TokenStream) -> Result<Options> {
     let mut options = Options::default();
     let mut preflight: Option<LitStr> = None;
-    let parser = syn::meta::parser(|meta| {
-        if meta.path.is_ident("name") {
-            options.name = Some(meta.value()?.parse()?);
-        } else if meta.path.is_ident("exclusive") {
-            options.is_exclusive = true;
-        } else if meta.path.is_ident("state") {
-            options.state = Some(meta.value()?.parse()?);
-        } else if meta.path.is_ident("state_version") {
-            options.state_version = Some(meta.value()?.parse::<LitInt>()?.base10_parse()?);
-        } else if PREFLIGHT_NAMES.iter().any(|name| meta.path.is_ident(name)) {
-            preflight = Some(meta.value()?.parse()?);
-        } else {
-            let text = "#[daemon] knows `name = \"…\"`, `exclusive`, `state = Type`, `state_version = N` and `preflight = \"start\"`, and nothing else";
-            return Err(meta.error(text));
+    options::read(&OPTIONS, tokens, |name, value| match (name, value) {
+        ("name", value) => options.name = value.into_text(),
+        ("exclusive", _) => options.is_exclusive = true,
+        ("preflight", value) => preflight = value.into_text(),
+        ("state", Value::Type(ty)) => options.state = Some(*ty),
+        ("state_version", Value::Version(version, place)) => {
+            options.state_version = Some((version, place));
         }
-        Ok(())
-    });
-    parser.parse2(tokens)?;
+        (name, _) => unreachable!("{name} has a row, and no arm for its value"),
+    })?;
     options.is_tried_by_start = read_preflight(preflight.as_ref(), options.is_exclusive)?;
     Ok(options)
 }
@@ -270,11 +325,23 @@ fn read_name(given: Option<&LitStr>, self_type: &Type) -> Result<String> {
     Ok(name)
 }
 
+fn read_item(daemon: &mut Daemon, item: &mut ImplItem) -> Result<()> {
+    if let ImplItem::Fn(method) = item {
+        return read_method(daemon, method);
+    }
+    match attrs_of(item).and_then(|attrs| attrs.iter().find(|attr| is_ours(attr))) {
+        Some(mark) => fault(mark, "#[command] and #[on(…)] go on methods"),
+        None => Ok(()),
+    }
+}
+
 fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
     let (ours, others) = std::mem::take(&mut method.attrs)
         .into_iter()
         .partition::<Vec<Attribute>, _>(is_ours);
     method.attrs = others;
+    let is_command = matches!(ours.as_slice(), [attr] if attr.path().is_ident("command"));
+    check_rest(method, is_command)?;
     let place = match method.sig.ident.to_string().as_str() {
         "start" => Some(&mut daemon.start),
         "run" => Some(&mut daemon.run),
@@ -292,6 +359,22 @@ fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
             add_command(daemon, command)?;
         }
         (marked, place) => return misplaced(marked, place.is_some(), method),
+    }
+    Ok(())
+}
+
+/// Checks that `#[rest]` stands on nothing but an argument of a command.
+fn check_rest(method: &mut ImplItemFn, is_command: bool) -> Result<()> {
+    const TEXT: &str = "#[rest] goes on the last argument of a #[command]: `#[rest] more: Vec<T>`";
+    if let Some(mark) = method.attrs.iter().find(|attr| is_rest(attr)) {
+        return fault(mark, TEXT);
+    }
+    for input in &mut method.sig.inputs {
+        let may_have = is_command && matches!(input, FnArg::Typed(_));
+        let mark = attrs_of_input(input).iter().find(|attr| is_rest(attr));
+        if let (false, Some(mark)) = (may_have, mark) {
+            return fault(mark, TEXT);
+        }
     }
     Ok(())
 }
@@ -325,7 +408,9 @@ fn misplaced(marked: &[Attribute], is_lifecycle: bool, method: &ImplItemFn) -> R
 fn add_command(daemon: &mut Daemon, command: Command) -> Result<()> {
     let name = &command.name;
     if daemon.commands.iter().any(|other| other.name == *name) {
-        let text = format!("there is a command `{name}` already");
+        let text = format!(
+            "there is a command `{name}` already; rename one of them, or give it another name by #[command(name = \"…\")]"
+        );
         return fault(&command.method, text);
     }
     daemon.commands.push(command);

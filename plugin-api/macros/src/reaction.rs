@@ -2,9 +2,9 @@
 
 use syn::{Attribute, FnArg, Ident, ImplItemFn, Result, Type};
 
-use crate::command::check_receiver;
 use crate::model::{Daemon, Faults, Parameter, Reaction, fault};
-use crate::types;
+use crate::nearest::nearest;
+use crate::{signature, types};
 
 /// The names that the attribute accepts, for error messages.
 const KNOWN: &str =
@@ -18,7 +18,13 @@ pub fn read(daemon: &mut Daemon, attr: &Attribute, method: &ImplItemFn) -> Resul
     let place = match event.to_string().as_str() {
         "connect" => &mut daemon.connect,
         "disconnect" => &mut daemon.disconnect,
-        other => return fault(&event, format!("{KNOWN}; not `{other}`")),
+        other => {
+            let text = match nearest(other, ["connect", "disconnect"]) {
+                Some(near) => format!("did you mean `{near}`? {KNOWN}"),
+                None => format!("{KNOWN}; not `{other}`"),
+            };
+            return fault(&event, text);
+        }
     };
     if let Some(first) = place {
         let text = format!(
@@ -33,21 +39,7 @@ pub fn read(daemon: &mut Daemon, attr: &Attribute, method: &ImplItemFn) -> Resul
 
 fn reaction(event: &Ident, method: &ImplItemFn) -> Result<Reaction> {
     let sig = &method.sig;
-    if !sig.generics.params.is_empty() {
-        let text = format!(
-            "`{}` can't be generic: the host calls it, and knows no types",
-            sig.ident
-        );
-        return fault(&sig.generics, text);
-    }
-    let Some(receiver) = sig.receiver() else {
-        let text = format!(
-            "`{}` is a method of the daemon: it takes `&self`",
-            sig.ident
-        );
-        return fault(&sig.ident, text);
-    };
-    check_receiver(&format!("a method that is called on `{event}`"), receiver)?;
+    signature::check(&format!("a method that is called on `{event}`"), sig)?;
     Ok(Reaction {
         method: sig.ident.clone(),
         is_async: sig.asyncness.is_some(),

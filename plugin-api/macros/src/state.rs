@@ -23,12 +23,12 @@ pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
         });
     match (&daemon.options.state, taken, &daemon.save) {
         (None, None, None) => no_rest(daemon),
-        (Some(ty), None, None) if daemon.start.is_none() => Ok(Some(ty.clone())),
+        (Some(ty), None, None) if daemon.start.is_none() => versioned(daemon, ty),
         (Some(ty), _, _) => {
             let text = "`state = Type` stands for `save` and `start`: it goes with neither of them";
             fault(ty, text)
         }
-        (None, Some(ty), Some(_)) => Ok(Some(ty.clone())),
+        (None, Some(ty), Some(_)) => versioned(daemon, ty),
         (None, Some(ty), None) => {
             let text = "`start` takes a state, and nothing saves one: add `fn save(&self) -> Result<State>`; \
                         a config that may be absent is `#[serde(default)]` on its fields";
@@ -41,19 +41,40 @@ pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
     }
 }
 
-fn no_rest(daemon: &Daemon) -> Result<Option<Type>> {
-    match &daemon.migrate {
-        Some(migrate) => fault(
+/// Checks that a daemon with a state numbers its shape if it reads other shapes.
+fn versioned(daemon: &Daemon, ty: &Type) -> Result<Option<Type>> {
+    match (&daemon.migrate, &daemon.options.state_version) {
+        (Some(migrate), None) => fault(
             &migrate.method,
-            "`migrate` reads an older state, and this daemon hands none over",
+            "`migrate` reads the states of earlier versions, and this state has the first version, 1; \
+             number its present shape: #[daemon(state_version = 2)]",
         ),
-        None => Ok(None),
+        _ => Ok(Some(ty.clone())),
     }
+}
+
+/// Checks a daemon without a state: it has nothing that belongs to one.
+fn no_rest(daemon: &Daemon) -> Result<Option<Type>> {
+    const MISSING: &str = "this daemon hands no state over; add `fn save(&self) -> State` and `start(…, state: Option<State>)`, \
+                           or #[daemon(state = State)]";
+    if let Some(migrate) = &daemon.migrate {
+        let text = format!("`migrate` reads an older state, and {MISSING}");
+        return fault(&migrate.method, text);
+    }
+    if let Some((_, place)) = &daemon.options.state_version {
+        let text = format!("`state_version` numbers the shape of a state, and {MISSING}");
+        return fault(place, text);
+    }
+    Ok(None)
 }
 
 /// Returns the author's version number for the shape of the state.
 pub fn version(daemon: &Daemon) -> u32 {
-    daemon.options.state_version.unwrap_or(1)
+    daemon
+        .options
+        .state_version
+        .as_ref()
+        .map_or(1, |(version, _)| *version)
 }
 
 /// Returns code that reads `Option<State>` from the start request.
@@ -90,11 +111,12 @@ pub fn expand(daemon: &Daemon) -> TokenStream {
         return TokenStream::new();
     };
     let (version, migrate, save) = (version(daemon), migrate(daemon), save(daemon, ty));
+    let saved = quote_spanned!(ty.span() => ::dae_plugin_api::export::saved(#version, &state));
     quote! {
-        fn save(live: Arc<Live<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
+        fn save(live: DaeArc<DaeLive<Self>>) -> ::std::option::Option<::dae_plugin_api::export::Work<::std::string::String>> {
             ::std::option::Option::Some(::std::boxed::Box::pin(async move {
                 let state: #ty = #save;
-                ::dae_plugin_api::export::saved(#version, &state)
+                #saved
             }))
         }
 
@@ -112,7 +134,7 @@ fn save(daemon: &Daemon, ty: &Type) -> TokenStream {
             method, is_async, ..
         }) => {
             let wait = is_async.then(|| quote!(.await));
-            quote_spanned!(method.span() => <_ as Started<#ty>>::started(Self::#method(&live.daemon) #wait)?)
+            quote_spanned!(method.span() => <_ as DaeStarted<#ty>>::started(Self::#method(&live.daemon) #wait)?)
         }
         None => {
             quote_spanned!(ty.span() => <#ty as ::std::convert::From<&Self>>::from(&live.daemon))
@@ -123,7 +145,7 @@ fn save(daemon: &Daemon, ty: &Type) -> TokenStream {
 fn migrate(daemon: &Daemon) -> TokenStream {
     match (&daemon.migrate, &daemon.state) {
         (Some(Lifecycle { method, .. }), Some(ty)) => quote_spanned! { method.span() =>
-            ::std::option::Option::Some(&|version, state| <_ as Started<#ty>>::started(Self::#method(version, state)))
+            ::std::option::Option::Some(&|version, state| <_ as DaeStarted<#ty>>::started(Self::#method(version, state)))
         },
         _ => quote!(::std::option::Option::None),
     }

@@ -28,6 +28,20 @@ fn a_panic_in_a_handler_is_answered_and_the_daemon_goes_on() {
 }
 
 #[test]
+fn a_panic_for_want_of_tokio_names_the_feature_in_the_answer_and_in_the_log() {
+    for mode in MODES {
+        let mut scene = Scene::set(mode, &json!({}));
+        let fault = scene.guest.ask_in_vain("pause_by_tokio", &json!([1]));
+        assert_eq!(fault.code, "crashed", "{mode:?}");
+        let feature = "the feature `tokio` of dae-plugin-api";
+        assert!(fault.message.contains(feature), "{mode:?}: {fault:?}");
+        scene.ecosystem.until_logged(NAME, feature);
+        scene.expect_same_instance();
+        scene.ecosystem.stop();
+    }
+}
+
+#[test]
 fn panics_in_a_row_end_the_instance_and_no_connection() {
     for mode in MODES {
         let mut scene = Scene::set(mode, &json!({"panics_max": 3}));

@@ -45,6 +45,30 @@ fn code_that_does_not_last_is_rolled_back_and_quarantined() {
 }
 
 #[test]
+fn code_that_fails_at_a_port_of_its_predecessor_is_rolled_back_with_the_cure() {
+    for (step, told) in [
+        ("start", "what was refused"),
+        ("run", "what was quarantined"),
+    ] {
+        let kitchen = Kitchen::open();
+        let (_, mut guest) = kitchen.install(&[]);
+        let output = kitchen.replace(&json!({"version": 2, step: "bind"}), &[]);
+        let mut reason = output.stdout + &output.stderr;
+        if step == "run" {
+            until(LIMIT, "its content is quarantined", || {
+                reason = kitchen.ecosystem.status(NAME)["quarantined"].to_string();
+                reason.contains("address in use")
+            });
+            kitchen.ecosystem.until_logged(NAME, "rolled back to");
+        }
+        let cure = "#[daemon(exclusive)] cures it";
+        assert!(reason.contains("address in use"), "{told}: {reason}");
+        assert!(reason.contains(cure), "{told}: {reason}");
+        until_version(&mut guest, 1);
+    }
+}
+
+#[test]
 fn a_crash_in_a_process_of_its_own_is_rolled_back_too() {
     let kitchen = Kitchen::open();
     let (_, mut guest) = kitchen.install(&["--isolate"]);

@@ -37,6 +37,53 @@ fn next_error(guest: &mut Guest, code: &str, command: &str) -> String {
 }
 
 #[test]
+fn a_command_may_have_a_shorter_limit_of_its_own() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start_configured(&json!({"command_ms": FOR_EVER_MS}));
+        let mut guest = probe(&ecosystem, flags, &json!({}), &json!({}));
+        for (command, expected) in [
+            ("hold_limited", "goes on"),
+            ("block_limited", "goes on"),
+            ("slow_limited", "was cancelled"),
+        ] {
+            guest.send(format!("{command} [2000]\n{command} [1]\n"));
+            let told = next_error(&mut guest, "timeout", command);
+            let limit = told.contains("300ms") && told.contains(expected);
+            assert!(limit, "{flags:?}: {told}");
+            guest.expect(&format!("{command} [1]"));
+        }
+        // Another daemon or a program that calls it has the same limit.
+        let output = ecosystem.cli(&["call", "Probe", "slow_limited", "2000"]);
+        assert!(output.code(1).says(&["timeout"]), "{flags:?}");
+        let mut peer = ecosystem.install("Peer", "peer", &[]);
+        for command in ["hold_limited", "slow_limited"] {
+            let fault = peer.ask_in_vain("call", &json!(["Probe", command, 2000]));
+            assert!(
+                fault.message.starts_with("timeout: "),
+                "{flags:?}: {fault:?}"
+            );
+        }
+        assert_eq!(ecosystem.status("Probe")["generation"], 1);
+    }
+}
+
+#[test]
+fn a_command_may_have_a_longer_limit_of_its_own() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start_configured(&json!({"command_ms": 200}));
+        let mut guest = probe(&ecosystem, flags, &json!({}), &json!({}));
+        guest.send(format!("slow_patient [600]\nslow [{FOR_EVER_MS}]\n"));
+        guest.expect("slow_patient [600]");
+        next_error(&mut guest, "timeout", "slow");
+        let answer_ms = ecosystem.status("Probe")["answer_ms"].as_u64();
+        assert!(answer_ms.is_some_and(|ms| ms > 60_000), "{answer_ms:?}");
+        let help = guest.ask("help", &json!([]));
+        let shown = ["slow_patient", "slow"].map(|name| help[name]["timeout_ms"].clone());
+        assert_eq!(shown, [json!(60_000), json!(null)], "{help}");
+    }
+}
+
+#[test]
 fn a_limit_runs_from_a_commands_own_start() {
     const SLOW: usize = 12;
     const COUNTED: usize = 30;

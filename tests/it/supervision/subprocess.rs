@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
-use dae_tests::{Ecosystem, process};
+use dae_tests::{Ecosystem, LIMIT, process, until};
 use serde_json::{Value, json};
 
 use super::{probe, process_of, text};
@@ -110,6 +110,20 @@ fn a_subprocess_inherits_no_descriptor_but_its_own() {
         "{own:?} {of_host:?}"
     );
     assert_eq!(own[&0].to_str(), Some("/dev/null"), "{own:?}");
+}
+
+/// All daemons in the host's process share its standard output and error.
+#[test]
+fn an_in_process_daemon_prints_where_the_host_does() {
+    let ecosystem = Ecosystem::start();
+    let mut guest = probe(&ecosystem, &[], &json!({}), &json!({}));
+    let _ = guest.ask("complain", &json!(["a word of complaint"]));
+    until(LIMIT, "the host has printed it", || {
+        ecosystem.stderr().contains("a word of complaint")
+    });
+    let logged = ecosystem.logged("Probe");
+    let is_there = |line: &String| line.contains("a word of complaint");
+    assert!(!logged.iter().any(is_there), "{logged:?}");
 }
 
 #[test]

@@ -4,12 +4,14 @@
 //! can omit them and one lookup is enough. Answers that never change in the life of an instance are written here, once.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use dae_common_tcp::Opening;
 use foldhash::fast::FixedState;
 use serde_json::{Map, Value, json};
 
-use dae_store::manifest::Manifest;
+use dae_store::durations;
+use dae_store::manifest::{Command, Manifest};
 
 /// The command behind a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +109,8 @@ impl ResolvedCommand {
 pub struct CommandTable {
     // Fixed seed: the author chooses the names, not the guests, so nobody can make them collide.
     by_name: HashMap<Box<str>, ResolvedCommand, FixedState>,
+    /// The time limits that the author set, by the command's index.
+    limits: Vec<Option<Duration>>,
     options: String,
     help: String,
 }
@@ -131,18 +135,17 @@ impl CommandTable {
             );
         }
         for (index, command) in (0..).zip(&manifest.commands) {
-            let runs = match command.kind.as_str() {
-                "async" => RunsOn::Later,
-                "blocking" => RunsOn::Blocking,
-                _ => RunsOn::Here,
-            };
+            let runs = runs_on(command);
             add(&command.name, CommandEntry::Own { index, runs });
             options.insert(command.name.clone(), command.arity().into());
-            let line = json!({"signature": command.signature(), "doc": command.doc});
-            help.insert(command.name.clone(), line);
+            help.insert(command.name.clone(), help_of(command));
         }
+        let limits = manifest.commands.iter();
         CommandTable {
             by_name,
+            limits: limits
+                .map(|command| command.timeout_ms.map(durations::ms))
+                .collect(),
             options: Value::Object(options).to_string(),
             help: Value::Object(help).to_string(),
         }
@@ -176,6 +179,13 @@ impl CommandTable {
         self.by_name.get(name)
     }
 
+    /// Returns the time limit of the command with that index: its own, or otherwise `general`.
+    #[must_use]
+    pub fn limit(&self, index: u32, general: Duration) -> Duration {
+        let own = self.limits.get(index as usize).copied().flatten();
+        own.unwrap_or(general)
+    }
+
     /// Returns every name, for a hint.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(|name| &**name)
@@ -192,6 +202,24 @@ impl CommandTable {
     pub fn help(&self) -> &str {
         &self.help
     }
+}
+
+fn runs_on(command: &Command) -> RunsOn {
+    match command.kind.as_str() {
+        "async" => RunsOn::Later,
+        "blocking" => RunsOn::Blocking,
+        // A command that runs on its guest's thread can't be given up: nothing else happens there meanwhile.
+        _ if command.timeout_ms.is_some() => RunsOn::Blocking,
+        _ => RunsOn::Here,
+    }
+}
+
+fn help_of(command: &Command) -> Value {
+    let mut help = json!({"signature": command.signature(), "doc": command.doc});
+    if let Some(ms) = command.timeout_ms {
+        help["timeout_ms"] = ms.into();
+    }
+    help
 }
 
 /// The result of the last lookup: the commands of a batch are often the same.

@@ -128,7 +128,7 @@ async fn answer_later(
         name: sent.name.into_boxed_str(),
         index,
         began,
-        limit: gate.limits.command,
+        limit: lease.instance.commands.limit(index, gate.limits.command),
     };
     let mut run = CommandRun::new(of, pending, lease, None);
     let ended = (&mut run).await;

@@ -71,6 +71,7 @@ pub(crate) fn command(name: &str) -> Command {
         name: name.to_owned(),
         doc: String::new(),
         kind: "async".to_owned(),
+        timeout_ms: None,
         arguments: Vec::new(),
     }
 }

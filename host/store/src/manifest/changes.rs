@@ -46,6 +46,7 @@ mod tests {
             name: name.to_owned(),
             doc: String::new(),
             kind: "sync".to_owned(),
+            timeout_ms: None,
             arguments: arguments.iter().map(argument).collect(),
         }
     }
@@ -65,6 +66,7 @@ mod tests {
             command("comes", &["a"]),
             Command {
                 kind: "async".to_owned(),
+                timeout_ms: None,
                 ..command("stays", &["a"])
             },
             command("grows", &["a", "b"]),

@@ -41,6 +41,32 @@ impl Sample {
     }
 
     #[command]
+    fn rest_twice(
+        &self,
+        #[rest]
+        #[rest]
+        more: Vec<u8>,
+    ) {
+        let _ = more;
+    }
+
+    #[command]
+    fn rest_with_options(&self, #[rest(3)] more: Vec<u8>) {
+        let _ = more;
+    }
+
+    #[command]
+    fn rest_of_self(#[rest] &self) {}
+
+    #[command]
+    #[rest]
+    fn rest_of_the_method(&self) {}
+
+    fn rest_of_no_command(&self, #[rest] more: Vec<u8>) {
+        let _ = more;
+    }
+
+    #[command]
     fn too_many(
         &self,
         a: u8,

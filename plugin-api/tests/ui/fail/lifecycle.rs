@@ -1,14 +1,15 @@
-//! Lifecycle methods with wrong signatures. All are reported at once.
+//! Lifecycle methods with wrong signatures, with another role, or without what belongs to them. Each `impl` is no
+//! daemon, because of its faults.
 
 use dae_plugin_api::prelude::*;
 
 #[derive(Default)]
-struct Sample;
+struct Signatures;
 
 #[daemon]
-impl Sample {
+impl Signatures {
     fn start(&self) -> Self {
-        Sample
+        Signatures
     }
 
     fn run(&self, eco: Ecosystem) {
@@ -16,6 +17,143 @@ impl Sample {
     }
 
     fn stop() {}
+
+    fn save(&mut self) -> u64 {
+        0
+    }
+
+    async fn migrate(version: u32, state: json::Value) -> Result<u64> {
+        let _ = (version, state);
+        Ok(0)
+    }
+}
+
+struct Generic;
+
+#[daemon]
+impl Generic {
+    fn start<T: json::value::Index>(config: T) -> Self {
+        let _ = config;
+        Generic
+    }
+
+    extern "C" fn run(&self) {}
+
+    fn stop<T>(&self) {}
+}
+
+struct Borrowing;
+
+#[daemon]
+impl Borrowing {
+    fn start(eco: &Ecosystem) -> Self {
+        let _ = eco;
+        Borrowing
+    }
+}
+
+struct AnyConfig;
+
+#[daemon]
+impl AnyConfig {
+    fn start(config: impl Serialize) -> Self {
+        let _ = config;
+        AnyConfig
+    }
+}
+
+struct Marked;
+
+#[daemon]
+impl Marked {
+    fn start(eco: Ecosystem, name: String, port: u16) -> Self {
+        let _ = (eco, name, port);
+        Marked
+    }
+
+    #[command]
+    fn run(&self) {}
+
+    fn stop(self) {}
+
+    #[command]
+    fn save(&self) -> u64 {
+        0
+    }
+
+    #[command(blocking, name = "upgrade")]
+    fn migrate(version: u32, state: json::Value) -> Result<u64> {
+        let _ = (version, state);
+        Ok(0)
+    }
+}
+
+#[derive(Default)]
+struct NotTaken;
+
+#[daemon]
+impl NotTaken {
+    fn save(&self) -> u64 {
+        0
+    }
+}
+
+struct NotSaved;
+
+#[daemon]
+impl NotSaved {
+    fn start(state: Option<u64>) -> Self {
+        let _ = state;
+        NotSaved
+    }
+}
+
+struct SavedTwice;
+
+#[daemon(state = u64)]
+impl SavedTwice {
+    fn save(&self) -> u64 {
+        0
+    }
+}
+
+#[derive(Default)]
+struct NothingToMigrate;
+
+#[daemon]
+impl NothingToMigrate {
+    fn migrate(version: u32, state: json::Value) -> Result<u64> {
+        let _ = (version, state);
+        Ok(0)
+    }
+}
+
+#[derive(Default)]
+struct NothingToNumber;
+
+#[daemon(state_version = 2)]
+impl NothingToNumber {
+    #[command]
+    fn ping(&self) {}
+}
+
+struct FirstVersion;
+
+#[daemon]
+impl FirstVersion {
+    fn start(state: Option<u64>) -> Self {
+        let _ = state;
+        FirstVersion
+    }
+
+    fn save(&self) -> u64 {
+        0
+    }
+
+    fn migrate(version: u32, state: json::Value) -> Result<u64> {
+        let _ = (version, state);
+        Ok(0)
+    }
 }
 
 fn main() {}

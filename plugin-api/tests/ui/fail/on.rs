@@ -38,6 +38,12 @@ impl Sample {
     #[on(disconnect)]
     fn alone(&mut self) {}
 
+    #[on(disconnect)]
+    fn generic<T>(&self) {}
+
+    #[on(connect, disconnect)]
+    fn on_both(&self) {}
+
     #[command]
     #[on(disconnect)]
     fn both(&self) {}

@@ -1,11 +1,18 @@
-//! `trial`, the earlier name of the option `preflight`.
+//! `trial`, the earlier name of the option `preflight`, and a `start` without parameters that can't fail.
 
+use dae_plugin_api::export::Exported;
 use dae_plugin_api::prelude::*;
 
-#[derive(Default)]
 struct Earlier;
 
 #[daemon(trial = "start")]
-impl Earlier {}
+impl Earlier {
+    fn start() -> Self {
+        Earlier
+    }
+}
 
-fn main() {}
+fn main() {
+    let manifest: json::Value = json::from_str(Earlier::manifest()).expect("valid JSON");
+    assert_eq!(manifest["preflight"], "start");
+}

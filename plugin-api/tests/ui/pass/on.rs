@@ -3,11 +3,15 @@
 use dae_plugin_api::export::Exported;
 use dae_plugin_api::prelude::*;
 
-#[derive(Default)]
-struct Host;
+/// A daemon whose `start` takes only the ecosystem API.
+struct Host(Credential);
 
 #[daemon]
 impl Host {
+    fn start(eco: Ecosystem) -> Result<Self> {
+        Ok(Host(eco.credential()?))
+    }
+
     /// Takes both arguments and returns a `Result`.
     #[on(connect)]
     async fn welcome(&self, eco: &Ecosystem, guest: Guest) -> Result<()> {
@@ -19,8 +23,8 @@ impl Host {
     fn farewell(&self) {}
 
     #[command]
-    fn welcomed(&self) -> bool {
-        true
+    fn name(&self) -> String {
+        self.0.name.clone()
     }
 }
 

@@ -101,15 +101,21 @@ impl Everything {
         std::fs::read_to_string("/dev/null")
     }
 
-    #[command(name = "waits-too", blocking)]
+    #[command(name = "waits-too", blocking, timeout_s = 5)]
     fn waits_too(&self, r#type: &str) -> String {
         r#type.to_owned()
     }
 
-    #[command]
+    #[command(timeout_s = 0.25)]
     fn r#match(&self, mut n: u8) -> u8 {
         n += self.no_command();
         n
+    }
+
+    /// A `const fn` is as good as a `fn`.
+    #[command(timeout_s = 86_400)]
+    const fn constant(&self) -> u8 {
+        1
     }
 
     fn no_command(&self) -> u8 {
@@ -130,7 +136,7 @@ fn arguments(command: &Value) -> String {
 }
 
 /// The name, kind and arguments of every command, in the order of the source.
-const COMMANDS: [(&str, &str, &str); 15] = [
+const COMMANDS: [(&str, &str, &str); 16] = [
     ("nothing", "sync", ""),
     (
         "owned",
@@ -162,7 +168,11 @@ const COMMANDS: [(&str, &str, &str); 15] = [
     ("waits", "blocking", ""),
     ("waits-too", "blocking", "type: string"),
     ("match", "sync", "n: integer from 0"),
+    ("constant", "sync", ""),
 ];
+
+/// The time limits of the commands that have one.
+const LIMITS_MS: [(&str, u64); 3] = [("waits-too", 5000), ("match", 250), ("constant", 86_400_000)];
 
 fn main() {
     let manifest: Value = json::from_str(Everything::manifest()).expect("valid JSON");
@@ -195,5 +205,7 @@ fn main() {
             (&json!(name), &json!(kind))
         );
         assert_eq!(arguments(command), expected, "{name}");
+        let limit = LIMITS_MS.iter().find(|(of, _)| *of == name);
+        assert_eq!(command.get("timeout_ms"), limit.map(|(_, ms)| json!(ms)).as_ref());
     }
 }

@@ -103,7 +103,7 @@ impl<'a> ReplyRoute<'a> {
         }
     }
 
-    /// Returns the time limit of a command.
+    /// Returns the time limit of a command that has none of its own.
     pub(super) fn limit(&self) -> Duration {
         self.gate.limits.command
     }
@@ -441,7 +441,7 @@ impl ReplyQueue {
             name: message.name.into(),
             index,
             began,
-            limit: route.limit(),
+            limit: instance.commands.limit(index, route.limit()),
         };
         self.enter(&message, of, pending, route);
         // The first poll used the connection's waker. The set has a waker for each command, and must poll this one
