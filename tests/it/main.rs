@@ -26,6 +26,7 @@ mod lifecycle;
 mod loader;
 mod logs;
 mod many;
+mod new;
 mod pages;
 mod private_group;
 mod prose;

@@ -15,7 +15,9 @@ mod build;
 mod choose;
 mod dep_info;
 mod keys;
+mod obstacles;
 mod package;
+mod patch;
 mod profile;
 mod rebuild;
 mod replay;
@@ -44,6 +46,7 @@ use dae_store::registry::Registry;
 use dae_store::report::{InstallRequest, Mode, Status};
 use keys::Keys;
 use package::Crate;
+pub(super) use package::cargo;
 use profile::Profile;
 use rebuild::{Cause, Event, Paths, Rebuild, Sources};
 pub(super) use replay::become_compiler;
@@ -412,17 +415,22 @@ fn paste(session: &Session, manifest: &Manifest) -> String {
 }
 
 /// Returns this program as a shell finds it: by name if it is on the search path, else by its own path.
-fn program() -> String {
+pub(super) fn program() -> String {
     let Ok(own) = std::env::current_exe() else {
         return PROGRAM.to_owned();
     };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|directory| directory.join(PROGRAM));
-    let mut found = found.filter_map(|file| file.canonicalize().ok());
-    match found.next() == own.canonicalize().ok() {
+    let found = program_on_path(PROGRAM).and_then(|file| file.canonicalize().ok());
+    match found == own.canonicalize().ok() {
         true => PROGRAM.to_owned(),
         false => words::shell_word(&own.to_string_lossy()).into_owned(),
     }
+}
+
+/// Returns the file of a program that a shell finds by its name.
+fn program_on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut files = std::env::split_paths(&path).map(|directory| directory.join(name));
+    files.find(|file| file.is_file())
 }
 
 fn example(command: &manifest::Command) -> Option<String> {

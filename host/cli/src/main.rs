@@ -1,10 +1,10 @@
 //! The command line: its commands and the dispatch to the code that runs them.
 //!
-//! The program is a guest of the host, not a part of it. Only `run` and `dev` become the host. Every other command that
+//! The program is a guest of the host, not a part of it. Only `run` and `dev` become the host; `new` and `check` need none. Every other command that
 //! needs a host talks to a running one over its control socket (see `client`) and ends. `install` and `uninstall` also
 //! work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and nothing
+//! Each group of commands has one file: `run`, `new`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and nothing
 //! else. All of them print through `show` and end through `exit`.
 
 mod change;
@@ -17,10 +17,12 @@ mod incoming;
 mod init;
 mod interrupted;
 mod logs;
+mod new;
 mod offline;
 mod query;
 mod run;
 mod show;
+mod source;
 mod table;
 mod words;
 
@@ -67,6 +69,8 @@ struct Global {
 enum Command {
     /// Run the host of this home, until SIGTERM or Ctrl-C
     Run(run::Args),
+    /// Make a plugin crate that builds and runs at once
+    New(new::Args),
     /// Build plugin crates, run them in a separate home, rebuild on every save; Ctrl-C ends it
     Dev(dev::Args),
     /// Install a compiled plugin as a daemon, and wait until it answers
@@ -168,8 +172,8 @@ fn command_line() -> ExitCode {
     if matches!(command, Command::Run(_) | Command::Dev(_)) && init::is_first() {
         return init::run().unwrap_or_else(|error| exit::end(Err(error)));
     }
-    if !matches!(command, Command::Run(_)) {
-        // A host lets the signals through once it handles them.
+    if !matches!(command, Command::Run(_) | Command::New(_)) {
+        // A host lets the signals through once it handles them, and `new` once its crate is whole.
         signals::let_through();
     }
     exit::end(Session::new(global).and_then(|session| dispatch(session, command)))
@@ -178,6 +182,7 @@ fn command_line() -> ExitCode {
 fn dispatch(session: Session, command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&session, &args),
+        Command::New(args) => new::new(&session, &args),
         Command::Dev(args) => dev::dev(session, &args),
         Command::Install(args) => change::install(&session, args),
         Command::Uninstall(args) => change::uninstall(&session, &args),

@@ -14,6 +14,8 @@ use cargo_metadata::{Artifact, Metadata, MetadataCommand, Package, Target};
 
 use super::build::{self, Build, Built, Compiler, Outcome, RunningBuild};
 use super::dep_info;
+use super::obstacles;
+use super::patch;
 use super::profile::Profile;
 use super::rebuild::{Cause, Event, Paths, Sources, Watch};
 use super::replay::{Recorded, Recording};
@@ -71,10 +73,14 @@ impl Crate {
 
     /// Returns the targets of the crate itself.
     fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.own().flat_map(|package| &package.targets)
+    }
+
+    /// Returns what cargo knows of the crate itself.
+    fn own(&self) -> impl Iterator<Item = &Package> {
         let manifest = self.dir.join("Cargo.toml");
         let is_own = move |package: &&Package| package.manifest_path.as_std_path() == manifest;
-        let packages = self.metadata.packages.iter();
-        packages.filter(is_own).flat_map(|package| &package.targets)
+        self.metadata.packages.iter().filter(is_own)
     }
 
     fn no_library(&self) -> anyhow::Error {
@@ -219,6 +225,7 @@ impl Crate {
         command
             .args(["build", "--message-format=json-render-diagnostics"])
             .args(self.profile.arguments())
+            .args(patch::arguments(&self.metadata, self.own()))
             .current_dir(&self.dir);
         if self.is_quiet {
             command.arg("--quiet");
@@ -247,7 +254,12 @@ impl Crate {
         self.take_record(is_fresh);
         if !status.success() {
             let (dir, by) = (self.dir.display(), by.name());
-            bail!("{by} could not build {dir} ({status}); its reasons stand above");
+            // Once a build has succeeded, a failure is the source's own, and a person waits for it.
+            let obstacles = match self.files.is_empty() {
+                true => obstacles::lines(&self.dir),
+                false => String::new(),
+            };
+            bail!("{by} could not build {dir} ({status}); its reasons stand above{obstacles}");
         }
         let (files, outcome) = output?;
         if files.is_empty() {
@@ -334,7 +346,10 @@ pub(super) fn metadata(dir: &Path) -> Result<Metadata> {
         .exec();
     match metadata {
         Err(cargo_metadata::Error::Io(error)) => Err(no_cargo(&error)),
-        metadata => metadata.with_context(|| format!("cargo cannot read {}", dir.display())),
+        metadata => metadata.with_context(|| {
+            let obstacles = obstacles::lines(dir);
+            format!("cargo cannot read {}{obstacles}", dir.display())
+        }),
     }
 }
 
@@ -347,7 +362,7 @@ fn no_cargo(error: &std::io::Error) -> anyhow::Error {
 }
 
 /// Returns the cargo that runs this program, if one does, so that `cargo run -- dev` uses one toolchain throughout.
-fn cargo() -> PathBuf {
+pub(crate) fn cargo() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 

@@ -1,0 +1,131 @@
+//! The files of a new crate: a template with the crate's own names.
+
+use anyhow::Result;
+
+use super::api::Api;
+use super::name::CrateName;
+
+/// The daemon's name in the templates.
+const DAEMON: &str = "Greeter";
+
+/// The crate's name in the template of the README.
+const PACKAGE: &str = "greeter";
+
+/// The place in the README for the lines that differ between templates.
+const TRY: &str = "TRY\n";
+
+/// A kind of daemon to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Template {
+    /// Commands and a count, with nothing but `dae-plugin-api`.
+    Plain,
+    /// The same with a tokio runtime.
+    Tokio,
+    /// A web page.
+    Http,
+    /// A state with a version.
+    State,
+}
+
+/// The parts in which templates differ.
+struct Parts {
+    source: &'static str,
+    /// The features of `dae-plugin-api`.
+    features: &'static [&'static str],
+    /// The lines of `Cargo.toml` after `dae-plugin-api`.
+    dependencies: &'static str,
+    /// The lines of the README that try the daemon.
+    try_it: &'static str,
+}
+
+impl Template {
+    fn parts(self) -> Parts {
+        let plain = Parts {
+            source: include_str!("templates/plain.rs"),
+            features: &[],
+            dependencies: "",
+            try_it: "Then `dae-host call Greeter greet Ada` calls it, and `dae-host status Greeter` shows it.\n",
+        };
+        match self {
+            Template::Plain => plain,
+            Template::State => Parts {
+                source: include_str!("templates/state.rs"),
+                dependencies: "serde = { version = \"1\", features = [\"derive\"] }\n",
+                ..plain
+            },
+            Template::Tokio => Parts {
+                source: include_str!("templates/tokio.rs"),
+                features: &["tokio"],
+                dependencies: "tokio = { version = \"1\", features = [\"rt\", \"time\"] }\n\n[dev-dependencies]\n\
+                               tokio = { version = \"1\", features = [\"macros\"] }\n",
+                ..plain
+            },
+            Template::Http => Parts {
+                source: include_str!("templates/http.rs"),
+                features: &["tokio"],
+                dependencies: "axum = { version = \"0.8\", default-features = false, features = [\"http1\", \"tokio\"] }\n\
+                               serde = { version = \"1\", features = [\"derive\"] }\n\
+                               tokio = { version = \"1\", features = [\"net\", \"sync\"] }\n\n[dev-dependencies]\n\
+                               tokio = { version = \"1\", features = [\"macros\", \"rt\"] }\n",
+                try_it: "Then `dae-host call Greeter url` prints the address of the page. It takes a free port and keeps it. To choose one,\n\
+                         install the plugin with `--config '{\"http_port\": 8080}'`.\n",
+            },
+        }
+    }
+}
+
+/// Returns the files of a crate: their paths in it, and their texts.
+///
+/// # Errors
+/// The path of `dae-plugin-api` can't stand in a `Cargo.toml`.
+pub(super) fn of(
+    template: Template,
+    name: &CrateName,
+    api: &Api,
+) -> Result<Vec<(&'static str, String)>> {
+    let parts = template.parts();
+    let api = api.dependency(parts.features)?;
+    let manifest = format!(
+        "[package]\nname = \"{}\"\nversion = \"0.1.0\"\nedition = \"2024\"\nrust-version = \"1.85\"\n\n\
+         [lib]\ncrate-type = [\"cdylib\"]\n\n\
+         [dependencies]\n{api}{}",
+        name.package, parts.dependencies
+    );
+    let readme = include_str!("templates/README.md")
+        .replace(TRY, parts.try_it)
+        .replace("libgreeter", &format!("lib{}", name.library()))
+        .replace(PACKAGE, &name.package)
+        .replace(DAEMON, &name.daemon);
+    Ok(vec![
+        ("Cargo.toml", manifest),
+        ("src/lib.rs", parts.source.replace(DAEMON, &name.daemon)),
+        ("README.md", readme),
+        (".gitignore", include_str!("templates/gitignore").to_owned()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn no_name_of_a_template_is_left() {
+        let name = CrateName::of(Path::new("my-daemon")).expect("a good name");
+        for template in [
+            Template::Plain,
+            Template::Tokio,
+            Template::Http,
+            Template::State,
+        ] {
+            let files = of(template, &name, &Api::Version).expect("plain text");
+            assert_eq!(files.len(), 4);
+            for (file, text) in &files {
+                let is_left = ["Greeter", "greeter", "TRY"]
+                    .iter()
+                    .any(|word| text.contains(word));
+                assert!(!is_left && !text.is_empty(), "{template:?} {file}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The daemon Greeter: it greets people, and counts its greetings.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dae_plugin_api::prelude::*;
+
+/// Greets people.
+struct Greeter {
+    greetings: AtomicU64,
+}
+
+/// Greets people, and counts its greetings.
+#[daemon]
+impl Greeter {
+    /// Makes the daemon. The state is what `save` of the instance before has returned.
+    fn start(state: Option<u64>) -> Self {
+        Greeter {
+            greetings: AtomicU64::new(state.unwrap_or(0)),
+        }
+    }
+
+    /// Returns the state for the next instance, which goes on counting.
+    fn save(&self) -> u64 {
+        self.greetings.load(Ordering::Relaxed)
+    }
+
+    /// Greets `who`.
+    #[command]
+    fn greet(&self, who: String) -> String {
+        let number = self.greetings.fetch_add(1, Ordering::Relaxed) + 1;
+        format!("Hello, {who}! You are number {number}.")
+    }
+
+    /// Greets `who` after `ms` milliseconds. Other commands run meanwhile.
+    #[command]
+    async fn greet_later(&self, eco: Ecosystem, who: String, ms: u64) -> String {
+        eco.sleep(Duration::from_millis(ms)).await;
+        self.greet(who)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_instance_goes_on_counting() {
+        let daemon = Greeter::start(None);
+        let greeted = daemon.greet("Ada".to_owned());
+        assert_eq!(greeted, "Hello, Ada! You are number 1.");
+
+        let next = Greeter::start(Some(daemon.save()));
+        let greeted = next.greet("Bob".to_owned());
+        assert_eq!(greeted, "Hello, Bob! You are number 2.");
+    }
+}
