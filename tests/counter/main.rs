@@ -1,6 +1,7 @@
 //! A test of the counter in a host that runs in the test's own process.
 //!
-//! `host/docs/writing-daemons.md` shows this file.
+//! `host/docs/writing-daemons.md` shows this file as a test of the counter's crate. It lies here so that the crate itself
+//! needs no host, and can be copied.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -15,7 +16,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Builds the plugin, and returns its file.
 fn plugin() -> Result<PathBuf> {
-    if !Command::new(env!("CARGO")).arg("build").status()?.success() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--package", "dae-plugin-counter"]);
+    if !cargo.status()?.success() {
         return Err("cargo has not built the plugin".into());
     }
     // The test is a program in `target/debug/deps`.

@@ -224,6 +224,70 @@ fn a_missing_cargo_is_named_with_what_to_do() {
     }
 }
 
+/// A stand-in for a compiler that was built before the edition of the crates.
+#[test]
+fn a_compiler_that_is_too_old_is_named_with_what_to_do() {
+    let author = Author::new();
+    let rustc = author.scratch("rustc");
+    fs::write(
+        &rustc,
+        "#!/bin/sh\necho 'rustc 1.84.1 (e71f9a9a9 2025-01-27)'\n",
+    )
+    .expect("a file of our own");
+    fs::set_permissions(&rustc, Permissions::from_mode(0o755)).expect("a file of our own");
+    let path = std::env::var_os("PATH").expect("a search path");
+    let path = std::iter::once(author.ecosystem.scratch()).chain(std::env::split_paths(&path));
+    let mut command = author.command("");
+    command
+        .env("PATH", std::env::join_paths(path).expect("a search path"))
+        .stderr(File::create(author.scratch("stderr")).expect("a file of our own"));
+    fs::write(author.scratch("builds.fails"), "").expect("a file of our own");
+    let dev = Running::start(&mut command);
+    until(LIMIT, "the failure", || {
+        author.told().contains("the next save builds again")
+    });
+    drop(dev);
+    let told = author.told();
+    for part in ["could not build", "rustc 1.84.1", "1.85", "rustup update"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("no linker"), "{told}");
+}
+
+#[test]
+fn a_crate_that_names_a_version_of_the_api_is_built_with_the_programs_own() {
+    let cases = [
+        ("\"0.1.0\"", "", true),
+        ("\"0.9.0\"", "", false),
+        ("{ path = \"api\" }", "", false),
+        (
+            "\"0.1.0\"",
+            "[patch.crates-io]\ndae-plugin-api = { path = \"api\" }\n",
+            false,
+        ),
+    ];
+    for (dependency, patch, is_replaced) in cases {
+        let author = Author::new();
+        let manifest = fs::read_to_string(author.directory.join("Cargo.toml")).expect("a manifest");
+        let manifest = format!("{manifest}[dependencies]\ndae-plugin-api = {dependency}\n{patch}");
+        author.write("Cargo.toml", &manifest);
+        fs::create_dir_all(author.directory.join("api/src")).expect("a directory of our own");
+        author.write(
+            "api/Cargo.toml",
+            "[package]\nname = \"dae-plugin-api\"\nversion = \"0.1.0\"\n",
+        );
+        author.write("api/src/lib.rs", "");
+        end(author.begin_with("Cargo.toml", &[]));
+        let (_, line) = author.build_lines().remove(0);
+        let replacement = "--config patch.crates-io.dae-plugin-api.path=";
+        assert_eq!(
+            line.contains(replacement),
+            is_replaced,
+            "{manifest}: {line}"
+        );
+    }
+}
+
 #[test]
 fn a_first_build_that_fails_waits_for_the_next_save() {
     let author = Author::new();

@@ -40,6 +40,6 @@ fn the_tests_of_the_readmes_daemon_pass() {
 
 #[test]
 fn the_embedded_test_of_the_pages_is_that_of_the_counter() {
-    let path = "plugins/counter/tests/embedded.rs";
-    assert_eq!(shown(path), below_the_head(path));
+    let file = "tests/counter/main.rs";
+    assert_eq!(shown("counter/tests/embedded.rs"), below_the_head(file));
 }

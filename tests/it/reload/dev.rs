@@ -1,13 +1,12 @@
 //! `dae-host dev` with real edits: a copy of the crate `plugins/counter`, which cargo builds each time it is saved.
 //!
-//! The copy is a separate crate in a temporary directory, as an author's would be. It shares the target directory,
-//! where its dependencies are already built; its library has a name of its own there.
+//! The copy is a separate crate in a temporary directory, as an author's would be. Only its name differs: it shares the
+//! target directory, where its dependencies are already built, and where other tests use the original's library.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cargo_metadata::{Dependency, DependencyKind, MetadataCommand, Package};
 use dae_tests::artefacts::{target_directory, workspace};
 use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, program, until};
 use rustix::process::Signal;
@@ -90,50 +89,34 @@ impl Drop for Author {
     }
 }
 
-/// Copies the crate without the workspace around it. Returns its source file.
+/// Copies the crate, as `cp -r` does, and gives it the other name. Returns its source file.
 fn copy_of_counter(directory: &Path) -> PathBuf {
     let original = workspace().join("plugins/counter");
-    fs::create_dir_all(directory.join("src")).expect("a directory of our own");
-    let copy = |from: PathBuf, to: &str| {
-        let to = directory.join(to);
-        fs::copy(&from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
-        to
-    };
-    let manifest = manifest(&original);
-    fs::write(directory.join("Cargo.toml"), manifest).expect("a directory of our own");
+    copy_all(&original, directory);
+    let manifest = directory.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).expect("a file of our own");
+    let (package, library) = ("name = \"dae-plugin-counter\"", "name = \"counter\"");
+    assert!(text.contains(package) && text.contains(library), "{text}");
+    let text = text
+        .replace(package, &format!("name = \"{COPY}\""))
+        .replace(library, &format!("name = \"{}\"", COPY.replace('-', "_")));
+    fs::write(&manifest, text).expect("a file of our own");
     // The same versions as in the workspace, so that nothing is downloaded.
-    copy(workspace().join("Cargo.lock"), "Cargo.lock");
-    copy(original.join("src/lib.rs"), "src/lib.rs")
+    let lock = directory.join("Cargo.lock");
+    fs::copy(workspace().join("Cargo.lock"), lock).expect("a file of our own");
+    directory.join("src/lib.rs")
 }
 
-/// Returns a manifest for the copy, with the values that the original takes from the workspace.
-fn manifest(original: &Path) -> String {
-    let metadata = MetadataCommand::new()
-        .current_dir(original)
-        .no_deps()
-        .exec()
-        .expect("cargo reads the crate");
-    let is_it = |package: &&Package| package.manifest_path.starts_with(original);
-    let package = metadata.packages.iter().find(is_it).expect("the crate");
-    let needed = |one: &&Dependency| one.kind == DependencyKind::Normal;
-    let dependencies = package.dependencies.iter().filter(needed);
-    let dependencies: String = dependencies.map(dependency).collect();
-    let edition = package.edition;
-    // The profile is the workspace's, so that both share the builds of their dependencies.
-    format!(
-        "[package]\nname = \"{COPY}\"\nversion = \"0.1.0\"\nedition = \"{edition}\"\n\
-         [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\n{dependencies}\
-         [profile.release]\ndebug = \"line-tables-only\"\n[workspace]\n"
-    )
-}
-
-fn dependency(one: &Dependency) -> String {
-    let Dependency { name, features, .. } = one;
-    let from = match &one.path {
-        Some(path) => format!("path = \"{path}\""),
-        None => format!("version = \"{}\"", one.req),
-    };
-    format!("{name} = {{ {from}, features = {features:?} }}\n")
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory of our own");
+    for entry in fs::read_dir(from).expect("a directory of the workspace") {
+        let path = entry.expect("an entry").path();
+        let to = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy_all(&path, &to),
+            false => drop(fs::copy(&path, to).expect("a directory of our own")),
+        }
+    }
 }
 
 /// Waits until `count` answers `after`, and asserts that it answers `before` until then.
@@ -198,15 +181,23 @@ fn assert_compiled_by_the_right_program(author: &Author, guest: &mut Guest) {
     assert_eq!(finished, of_cargo + of_rustc, "one line for each build");
 }
 
+/// Makes a crate of a dynamic library without any source, and returns its directory.
+fn library_crate(ecosystem: &Ecosystem, name: &str) -> PathBuf {
+    let directory = ecosystem.scratch().join(name);
+    fs::create_dir_all(directory.join("src")).expect("a directory of our own");
+    let manifest = format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+         [lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n"
+    );
+    fs::write(directory.join("Cargo.toml"), manifest).expect("a file of our own");
+    fs::write(directory.join("src/lib.rs"), "").expect("a file of our own");
+    directory
+}
+
 #[test]
 fn cargo_accepts_the_quick_profile_and_a_library_that_is_no_plugin_is_refused() {
     let ecosystem = Ecosystem::asleep();
-    let directory = ecosystem.scratch().join("no-plugin");
-    fs::create_dir_all(directory.join("src")).expect("a directory of our own");
-    let manifest = "[package]\nname = \"no-plugin\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
-                    [lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n";
-    fs::write(directory.join("Cargo.toml"), manifest).expect("a file of our own");
-    fs::write(directory.join("src/lib.rs"), "").expect("a file of our own");
+    let directory = library_crate(&ecosystem, "no-plugin");
     let mut command = ecosystem.command();
     command
         .arg("dev")
@@ -217,4 +208,36 @@ fn cargo_accepts_the_quick_profile_and_a_library_that_is_no_plugin_is_refused() 
     assert!(output.stderr.contains(finished), "{output:?}");
     assert!(output.says(&["libno_plugin"]), "{output:?}");
     assert!(directory.join("target/plugin-dev").is_dir());
+}
+
+#[test]
+fn a_missing_linker_is_named_with_what_to_install() {
+    let ecosystem = Ecosystem::asleep();
+    let directory = library_crate(&ecosystem, "no-linker");
+    let programs = ecosystem.scratch().join("programs");
+    fs::create_dir(&programs).expect("a directory of our own");
+    let path = std::env::var_os("PATH").expect("a search path");
+    let rustc = std::env::split_paths(&path).map(|dir| dir.join("rustc"));
+    let mut rustc = rustc.filter(|file| file.is_file());
+    let rustc = rustc.next().expect("this test was compiled");
+    std::os::unix::fs::symlink(rustc, programs.join("rustc")).expect("a file of our own");
+    let stderr = ecosystem.scratch().join("dev.stderr");
+    let mut command = ecosystem.command();
+    command
+        .arg("dev")
+        .arg(&directory)
+        .env("PATH", &programs)
+        .env_remove("CARGO_TARGET_DIR")
+        .stderr(File::create(&stderr).expect("a file of our own"));
+    let dev = Running::start(&mut command);
+    let told = || fs::read_to_string(&stderr).unwrap_or_default();
+    until(BUILD_MAX, "the failure", || {
+        told().contains("the next save builds again")
+    });
+    drop(dev);
+    let told = told();
+    for part in ["no linker `cc`", "apt install gcc"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("the compiler is"), "{told}");
 }
