@@ -27,6 +27,7 @@ mod loader;
 mod logs;
 mod many;
 mod new;
+mod packages;
 mod pages;
 mod private_group;
 mod prose;

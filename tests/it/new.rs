@@ -3,9 +3,10 @@
 //! The crates lie in a temporary directory, as an author's do. They share the target directory and the profile of the
 //! workspace, so that most of their dependencies are built already.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -161,6 +162,17 @@ fn a_crate_in_a_workspace_is_read_by_cargo_whether_it_is_listed_or_not() {
     }
 }
 
+/// Returns the names in the ecosystem's scratch directory, sorted.
+fn left(ecosystem: &Ecosystem) -> Vec<String> {
+    let entries = fs::read_dir(ecosystem.scratch()).expect("our own");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<String> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 #[test]
 fn a_refused_crate_leaves_nothing_and_says_why() {
     let ecosystem = Ecosystem::asleep();
@@ -184,6 +196,12 @@ fn a_refused_crate_leaves_nothing_and_says_why() {
     assert!(output.code(2).says(&["holds no crate dae-plugin-api"]));
     let output = ecosystem.cli(&["new", &place("greeter"), "--http", "--tokio"]);
     assert!(output.code(2).says(&["cannot be used with"]));
+    assert_eq!(left(&ecosystem), ["a-file", "taken"]);
+}
+
+#[test]
+fn a_crate_that_the_system_refuses_leaves_nothing_and_says_what_to_do() {
+    let ecosystem = Ecosystem::asleep();
     // Nobody may make a directory there, not even root.
     let output = ecosystem.cli(&["new", "/sys/greeter"]).code(1);
     let reasons = ["in which you may write", "read-only"];
@@ -191,19 +209,33 @@ fn a_refused_crate_leaves_nothing_and_says_why() {
 
     // Files of at most 1 KiB, of which the source has more; so have the files that take the program's output.
     let mut limited = Command::new("sh");
-    let host = ecosystem.command().get_program().to_owned();
-    limited.args(["-c", "ulimit -f 2; exec \"$0\" new \"$1\""]);
-    let limited = limited
-        .arg(host)
-        .arg(place("greeter"))
+    limited
+        .args(["-c", "ulimit -f 2; exec \"$0\" new \"$1\""])
+        .arg(ecosystem.command().get_program())
+        .arg(ecosystem.scratch().join("greeter"))
         .env("DAE_HOME", ecosystem.home());
-    let output = program::run(limited, LIMIT).code(1);
+    let output = program::run(&mut limited, LIMIT).code(1);
     assert!(output.says(&["nothing is left"]), "{output:?}");
+    assert!(output.says(&["ulimit -f"]), "{output:?}");
+    assert_eq!(left(&ecosystem), [""; 0]);
+}
 
-    let mut left: Vec<_> = fs::read_dir(&scratch).expect("our own").collect();
-    left.retain(|entry| {
-        let name = entry.as_ref().expect("an entry").file_name();
-        name != "taken" && name != "a-file"
-    });
-    assert!(left.is_empty(), "{left:?}");
+/// A script that interrupts the program stands in for cargo, which `new` asks whether a workspace lists the crate.
+#[test]
+fn an_interrupt_leaves_a_whole_crate() {
+    let ecosystem = Ecosystem::asleep();
+    let scratch = ecosystem.scratch();
+    fs::write(scratch.join("Cargo.toml"), "[workspace]\n").expect("our own");
+    let cargo = scratch.join("cargo");
+    fs::write(&cargo, "#!/bin/sh\nkill -INT $PPID\n").expect("our own");
+    fs::set_permissions(&cargo, Permissions::from_mode(0o755)).expect("our own");
+    let mut command = ecosystem.command();
+    command.args(["new", "greeter"]).current_dir(&scratch);
+    let output = program::run(command.env("CARGO", &cargo), LIMIT);
+    assert_eq!((output.status, &*output.stdout), (-1, ""), "{output:?}");
+    assert_eq!(left(&ecosystem), ["Cargo.toml", "cargo", "greeter"]);
+    for file in [".gitignore", "Cargo.toml", "README.md", "src/lib.rs"] {
+        let file = scratch.join("greeter").join(file);
+        assert!(file.is_file(), "{}", file.display());
+    }
 }

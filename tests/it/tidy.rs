@@ -310,10 +310,11 @@ const CRATES: [&str; 6] = [
 ];
 
 /// The types that several modules have on purpose: the arguments of each command of the program, the parts that a model
-/// check exchanges, and those of tests.
+/// check exchanges, those of tests, and those of templates, which are the text of other crates.
 fn may_be_defined_twice(source: &Source, name: &str) -> bool {
     let is_exchanged = source.path.starts_with("host/runtime/src/hand_off/model");
-    name == "Args" || is_exchanged || source.path.ends_with("/tests.rs")
+    let is_text = source.path.contains("/templates/");
+    name == "Args" || is_exchanged || is_text || source.path.ends_with("/tests.rs")
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The command line: its commands and the dispatch to the code that runs them.
 //!
-//! The program is a guest of the host, not a part of it. Only `run` and `dev` become the host; `new` and `check` need none. Every other command that
-//! needs a host talks to a running one over its control socket (see `client`) and ends. `install` and `uninstall` also
-//! work without a host, on the store itself, under the home's lock.
+//! The program is a guest of the host, not a part of it. Only `run` and `dev` become the host. `new` and `check` need
+//! none. Every other command that needs a host talks to a running one over its control socket (see `client`) and ends.
+//! `install` and `uninstall` also work without a host, on the store itself, under the home's lock.
 //!
-//! Each group of commands has one file: `run`, `new`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and nothing
-//! else. All of them print through `show` and end through `exit`.
+//! Each group of commands has one file: `run`, `new`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and
+//! nothing else. All of them print through `show` and end through `exit`.
 
 mod change;
 mod check;

@@ -73,7 +73,7 @@ pub(super) fn new(session: &Session, args: &Args) -> Result<()> {
     let api = Api::chosen(args.api.as_deref())?;
     let files = files::of(args.template.template(), &name, &api)?;
     let made = place::make(&args.path, &files);
-    // One that came meanwhile ends the program here, where the crate is whole or not there.
+    // A signal that came meanwhile ends the program here, where the crate is whole or not there.
     signals::let_through();
     made?;
     if api == Api::Version {

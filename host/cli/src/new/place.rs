@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -134,6 +135,8 @@ fn cargo_reads(place: &Path) -> bool {
     let status = cargo
         .args(["metadata", "--no-deps", "--format-version=1"])
         .current_dir(place)
+        // A Ctrl-C is not for it: its answer decides about the crate.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
