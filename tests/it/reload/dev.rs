@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dae_tests::artefacts::{target_directory, workspace};
-use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, program, until};
+use dae_tests::{Ecosystem, Guest, LIMIT, Running, process, until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -198,16 +198,34 @@ fn library_crate(ecosystem: &Ecosystem, name: &str) -> PathBuf {
 fn cargo_accepts_the_quick_profile_and_a_library_that_is_no_plugin_is_refused() {
     let ecosystem = Ecosystem::asleep();
     let directory = library_crate(&ecosystem, "no-plugin");
+    let told = told_by_first_build(&ecosystem, &directory, &[]);
+    let finished = "Finished `plugin-dev` profile [unoptimized + debuginfo]";
+    for part in [finished, "libno_plugin"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(directory.join("target/plugin-dev").is_dir());
+}
+
+/// Runs `dev` until its first build has failed, and returns what it has written to standard error.
+fn told_by_first_build(
+    ecosystem: &Ecosystem,
+    directory: &Path,
+    variables: &[(&str, &Path)],
+) -> String {
+    let stderr = ecosystem.scratch().join("dev.stderr");
     let mut command = ecosystem.command();
     command
         .arg("dev")
-        .arg(&directory)
-        .env_remove("CARGO_TARGET_DIR");
-    let output = program::run(&mut command, BUILD_MAX).code(1);
-    let finished = "Finished `plugin-dev` profile [unoptimized + debuginfo]";
-    assert!(output.stderr.contains(finished), "{output:?}");
-    assert!(output.says(&["libno_plugin"]), "{output:?}");
-    assert!(directory.join("target/plugin-dev").is_dir());
+        .arg(directory)
+        .env_remove("CARGO_TARGET_DIR")
+        .envs(variables.iter().copied())
+        .stderr(File::create(&stderr).expect("a file of our own"));
+    let _dev = Running::start(&mut command);
+    let told = || fs::read_to_string(&stderr).unwrap_or_default();
+    until(BUILD_MAX, "the failure", || {
+        told().contains("the next save builds again")
+    });
+    told()
 }
 
 #[test]
@@ -221,21 +239,7 @@ fn a_missing_linker_is_named_with_what_to_install() {
     let mut rustc = rustc.filter(|file| file.is_file());
     let rustc = rustc.next().expect("this test was compiled");
     std::os::unix::fs::symlink(rustc, programs.join("rustc")).expect("a file of our own");
-    let stderr = ecosystem.scratch().join("dev.stderr");
-    let mut command = ecosystem.command();
-    command
-        .arg("dev")
-        .arg(&directory)
-        .env("PATH", &programs)
-        .env_remove("CARGO_TARGET_DIR")
-        .stderr(File::create(&stderr).expect("a file of our own"));
-    let dev = Running::start(&mut command);
-    let told = || fs::read_to_string(&stderr).unwrap_or_default();
-    until(BUILD_MAX, "the failure", || {
-        told().contains("the next save builds again")
-    });
-    drop(dev);
-    let told = told();
+    let told = told_by_first_build(&ecosystem, &directory, &[("PATH", &programs)]);
     for part in ["no linker `cc`", "apt install gcc"] {
         assert!(told.contains(part), "{part}: {told}");
     }
