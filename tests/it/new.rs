@@ -124,7 +124,9 @@ fn the_http_template_is_tested_and_its_page_stays_at_its_port_over_reloads() {
         let address = url.as_str().and_then(|url| url.strip_prefix("http://"));
         let address = address.expect("a URL").trim_end_matches('/').to_owned();
         for visit in 1..=5 {
-            guest.send("next_visit#n\n");
+            // The second command is answered once the first one waits.
+            guest.send("next_visit#n\nvisits#v\n");
+            guest.expect(&format!("visits#v [{}]", visit - 1));
             assert!(visited(&address).contains(&format!("visit number {visit}.")));
             guest.expect(&format!("next_visit#n [{visit}]"));
             let _ = ecosystem.cli(&["reload", "MadeHttp"]).ok();
