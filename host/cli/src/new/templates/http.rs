@@ -115,18 +115,21 @@ async fn page(State(visits): State<watch::Sender<u64>>) -> Html<String> {
 mod tests {
     use super::*;
 
+    async fn started(state: Option<Saved>) -> Greeter {
+        let started = Greeter::start(Config::default(), state).await;
+        started.unwrap()
+    }
+
     #[tokio::test]
     async fn the_next_instance_has_the_port_and_the_visits() {
-        let daemon = Greeter::start(Config::default(), None).await.unwrap();
+        let daemon = started(None).await;
         let Html(text) = page(State(daemon.visits.clone())).await;
         assert!(text.contains("visit number 1."), "{text}");
         let (url, saved) = (daemon.url(), daemon.save());
         // It is exclusive: the port is free before the next instance starts.
         drop(daemon);
 
-        let next = Greeter::start(Config::default(), Some(saved))
-            .await
-            .unwrap();
+        let next = started(Some(saved)).await;
         assert_eq!((next.url(), next.visits()), (url, 1));
     }
 }
