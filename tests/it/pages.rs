@@ -4,6 +4,7 @@
 //! stands.
 
 mod authors;
+mod first_minute;
 mod json;
 
 use std::collections::BTreeSet;
