@@ -50,7 +50,6 @@ impl Template {
             Template::Plain => plain,
             Template::State => Parts {
                 source: include_str!("templates/state.rs"),
-                dependencies: "serde = { version = \"1\", features = [\"derive\"] }\n",
                 ..plain
             },
             Template::Tokio => Parts {
@@ -64,7 +63,6 @@ impl Template {
                 source: include_str!("templates/http.rs"),
                 features: &["tokio"],
                 dependencies: "axum = { version = \"0.8\", default-features = false, features = [\"http1\", \"tokio\"] }\n\
-                               serde = { version = \"1\", features = [\"derive\"] }\n\
                                tokio = { version = \"1\", features = [\"net\", \"sync\"] }\n\n[dev-dependencies]\n\
                                tokio = { version = \"1\", features = [\"macros\", \"rt\"] }\n",
                 try_it: "Then `dae-host call Greeter url` prints the address of the page. It takes a free port and keeps it. To choose one,\n\

@@ -43,9 +43,7 @@ impl Greeter {
                 let greetings = names.into_iter().map(|name| (name, 1)).collect();
                 Ok(State { greetings })
             }
-            other => Err(Error::new(format!(
-                "there is no version {other} of the state"
-            ))),
+            other => bail!("there is no version {other} of the state"),
         }
     }
 
