@@ -135,14 +135,7 @@ fn host(session: &Arc<Session>, mode: Mode, crates: Vec<Watched>, files: &[PathB
     let console = Console::Human {
         ansi: show::stderr_ansi(),
     };
-    let senders = crates.iter().map(|watched| watched.sender.clone());
-    let work = Arc::new(WorkUnderWay {
-        keys: Keys::read(senders.collect()),
-        builds: crates
-            .iter()
-            .map(|watched| watched.running.clone())
-            .collect(),
-    });
+    let work = Arc::new(WorkUnderWay::of(&crates));
     let has_keys = work.keys.is_some();
     let abandoned = Arc::clone(&work);
     let hosting = Hosting {
@@ -185,6 +178,15 @@ struct WorkUnderWay {
 }
 
 impl WorkUnderWay {
+    fn of(crates: &[Watched]) -> Self {
+        let senders = crates.iter().map(|watched| watched.sender.clone());
+        let builds = crates.iter().map(|watched| watched.running.clone());
+        WorkUnderWay {
+            keys: Keys::read(senders.collect()),
+            builds: builds.collect(),
+        }
+    }
+
     fn end(&self) {
         for build in &self.builds {
             build.end();
