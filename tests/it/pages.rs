@@ -345,8 +345,8 @@ fn the_quick_start_is_two_commands_and_ci_runs_the_second() {
 fn the_first_command_leads_to_a_daemon_that_answers() {
     let [dev, _] = quick_start();
     let arguments = dev
-        .strip_prefix("cargo run --release -- ")
-        .unwrap_or_else(|| panic!("{dev:?} runs the release host"));
+        .strip_prefix("cargo run -- ")
+        .unwrap_or_else(|| panic!("{dev:?} runs the host"));
     let ecosystem = Ecosystem::asleep();
     let mut command = ecosystem.command();
     command
