@@ -44,6 +44,20 @@ pub fn root_module<D: Exported>() -> DaemonModV1_Ref {
     const { DaemonModV1_Ref(unsafe { WithMetadata::as_prefix(&Holder::<D>::MODULE) }) }
 }
 
+/// A daemon whose code is part of the running program, rather than of a plugin file.
+///
+/// Each type with `#[daemon]` is one, since the macro implements [`Exported`] for it. A program that links the author's
+/// crate reaches the daemon with it: a host that runs built-in daemons, and a test without a host.
+pub trait Compiled: Exported {
+    /// Returns the daemon's root module, the same as its plugin file exports.
+    #[must_use]
+    fn module() -> DaemonModV1_Ref {
+        root_module::<Self>()
+    }
+}
+
+impl<D: Exported> Compiled for D {}
+
 extern "C" fn build_info() -> RStr<'static> {
     const INFO: &str = concat!(
         "dae-plugin-api ",
