@@ -126,13 +126,13 @@ fn place(at: usize, newer: usize) -> &'static str {
 pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> {
     let Some(to) = to else {
         return entry.previous.first().cloned().ok_or_else(|| {
-            "there is no older code to go back to; `rollback --list` shows what is stored"
+            "there is no older code to go back to; the list of versions shows what is stored"
                 .to_owned()
         });
     };
     if to.len() < PREFIX_CHARS_MIN {
         return Err(format!(
-            "{to:?} is too short for a hash; give at least {PREFIX_CHARS_MIN} characters of one that `rollback --list` shows"
+            "{to:?} is too short for a hash; give at least {PREFIX_CHARS_MIN} characters of one in the list of versions"
         ));
     }
     let mut found = entry.stored().filter(|hash| hash.starts_with(to));
@@ -140,7 +140,7 @@ pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> 
         (Some(hash), None) => hash,
         (None, _) => {
             return Err(format!(
-                "no stored version has a hash that begins with {to:?}; `rollback --list` shows them"
+                "no stored version has a hash that begins with {to:?}; the list of versions has those that are stored"
             ));
         }
         (Some(_), Some(_)) => {
@@ -154,7 +154,7 @@ pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> 
     }
     match entry.quarantined.get(hash) {
         Some(reason) => Err(format!(
-            "{to} did not last before ({reason}) and is quarantined; `install NAME FILE --replace --force` installs its file nevertheless"
+            "{to} did not last before ({reason}) and is quarantined; an install with `replace` and `force` installs its file nevertheless"
         )),
         None => Ok(hash.clone()),
     }

@@ -116,6 +116,8 @@ pub enum RefusalKind {
     BadArguments,
     /// Another daemon has the name. It may be free later.
     NameTaken,
+    /// The file did not last before, so it is installed again only by force.
+    Quarantined,
     /// Any other reason.
     Failed,
 }
@@ -324,7 +326,7 @@ fn check_replace(
     Err(InstallRefusal {
         kind: RefusalKind::NameTaken,
         text: format!(
-            "there is a daemon {name} already ({} {}{from}); --replace replaces it, another name keeps both",
+            "there is a daemon {name} already ({} {}{from}); an install with `replace` replaces it, another name keeps both",
             registered.plugin, registered.version
         ),
     })
@@ -346,7 +348,10 @@ impl Rules<'_> {
     fn entry(&self) -> Result<(Entry, Settings), InstallRefusal> {
         if let Some(base) = self.base {
             let checked = base.check_quarantine(&self.artefact.hash, self.request.force);
-            checked.map_err(InstallRefusal::failed)?;
+            checked.map_err(|text| InstallRefusal {
+                kind: RefusalKind::Quarantined,
+                text,
+            })?;
         }
         self.check_port()?;
         let given = self.given_settings();

@@ -193,7 +193,7 @@ impl Entry {
     pub fn check_quarantine(&self, hash: &str, is_forced: bool) -> Result<(), String> {
         match self.quarantined.get(hash) {
             Some(reason) if !is_forced => Err(format!(
-                "this file did not last before ({reason}) and is quarantined; `install NAME FILE --replace --force` installs it nevertheless"
+                "this file did not last before ({reason}) and is quarantined; an install with `replace` and `force` installs it nevertheless"
             )),
             _ => Ok(()),
         }

@@ -211,7 +211,7 @@ fn the_preflight_of_one_that_does_not_run_reads_what_was_kept() {
     let output = kitchen.replace(&json!({"version": 2, "misreads": true}), &[]);
     let output = output.code(1);
     assert!(
-        output.stderr.contains("its preflight failed: ") && output.stderr.contains("--fresh"),
+        output.stderr.contains("its preflight failed: ") && output.stderr.contains("`fresh`"),
         "{output:#?}"
     );
     let _ = kitchen.ecosystem.cli(&["start", NAME]).ok();

@@ -282,7 +282,7 @@ fn what_can_not_be_is_refused() {
         replace: false,
         ..request(None)
     };
-    scene.refused("A", &new, &["A already", "--replace", "/src/libsample.so"]);
+    scene.refused("A", &new, &["A already", "`replace`", "/src/libsample.so"]);
     scene.refused("B", &request(Some(4000)), &["4000", "A"]);
     let with = |settings| InstallRequest {
         settings: Some(settings),
@@ -311,7 +311,7 @@ fn what_is_quarantined_stays_so_until_it_is_forced() {
     entry
         .quarantined
         .insert("new".to_owned(), "it crashed".to_owned());
-    scene.refused("A", &request(None), &["it crashed", "--force"]);
+    scene.refused("A", &request(None), &["it crashed", "`force`"]);
     assert_eq!(
         scene.install("A", &request(None), "one").quarantined.len(),
         1
