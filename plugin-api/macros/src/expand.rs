@@ -187,7 +187,7 @@ fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
 /// Writes the match arm of one command: reads the arguments, calls the method, writes the result.
 fn arm(index: usize, command: &Command) -> TokenStream {
     let index = u32::try_from(index).expect("fewer commands than u32 holds");
-    let run = match command.kind {
+    let run = match command.runs() {
         Kind::Async => run_later(command),
         Kind::Sync | Kind::Blocking => run_now(command),
     };
@@ -200,7 +200,10 @@ fn arm(index: usize, command: &Command) -> TokenStream {
 }
 
 fn run_now(command: &Command) -> TokenStream {
-    let (method, reply) = (&command.method, reply(command));
+    let (method, mut reply) = (&command.method, reply(command));
+    if command.saves.is_some() {
+        reply = quote!(::dae_plugin_api::export::kept_blocking(#reply, out, ecosystem));
+    }
     let Taken {
         names,
         types,
@@ -230,14 +233,22 @@ fn run_later(command: &Command) -> TokenStream {
         .zip(&names)
         .filter(|(one, _)| one.slot == Slot::Text)
         .map(|(_, name)| quote!(let #name = #name.into_owned();));
+    let wait = (command.kind == Kind::Async).then(|| quote!(.await));
+    let save = command.saves.as_ref().map(
+        |_| quote!(let status = ::dae_plugin_api::export::kept(status, &mut out, ecosystem).await;),
+    );
     quote_spanned! { at(method.span()) =>
         let owner = DaeArc::clone(live);
         call.later::<_, (#(#types,)*), _>(live, &[#(#signature),*], move |(#(#patterns,)*), mut out| {
             #(#owned)*
             async move {
-                let value = Self::#method(&owner.daemon #(, #passed)*).await;
-                let out = &mut out;
-                #reply
+                let status = {
+                    let value = Self::#method(&owner.daemon #(, #passed)*) #wait;
+                    let out = &mut out;
+                    #reply
+                };
+                #save
+                status
             }
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! Reports the errors of all methods at once, each at its place and with what is allowed there.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt as _;
 use syn::{
@@ -51,8 +51,20 @@ pub struct Command {
     pub kind: Kind,
     /// Its own time limit, if the author set one.
     pub timeout_ms: Option<u64>,
+    /// The option `saves`, if it is there: the state is kept before the answer is sent.
+    pub saves: Option<TokenTree>,
     pub parameters: Vec<Parameter>,
     pub output: ReturnType,
+}
+
+impl Command {
+    /// Returns the way in which the host runs the command. It waits for a save as for an async method.
+    pub fn runs(&self) -> Kind {
+        match self.kind {
+            Kind::Sync if self.saves.is_some() => Kind::Async,
+            kind => kind,
+        }
+    }
 }
 
 /// The way a command runs.
