@@ -293,7 +293,7 @@ fn the_program_of_the_pages_that_calls_is_the_example_and_runs() {
     let mut lines = output.lines();
     assert_eq!(
         lines.next(),
-        Some("\"Hello, Ada! You are number 1.\""),
+        Some("Hello, Ada! You are number 1."),
         "{output}"
     );
     assert!(lines.any(|line| line == "Sample: greeted"), "{output}");

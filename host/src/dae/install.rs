@@ -15,6 +15,7 @@ use super::{Fault, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::archive::Departure;
 use dae_store::daemon_state::DaemonState;
+use dae_store::event::DaeEventKind;
 use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::plugin_store::Artefact;
 use dae_store::registry::{Desired, Entry, Registry};
@@ -138,12 +139,20 @@ impl Inner {
         self.catalogue.note_found(name);
         self.catalogue.note_accepted(name);
         self.running.insert(name, &placed.daemon);
+        self.send_installed(order, &placed.done);
         self.end_if_late(&placed).await;
         Ok(InstallResult {
             daemon: placed.daemon,
             done: placed.done,
             earlier_state,
         })
+    }
+
+    fn send_installed(&self, order: &InstallOrder, done: &OrderResult) {
+        let version = order.artefact.manifest.version.clone();
+        let generation = (done.generation > 0).then_some(done.generation);
+        let installed = DaeEventKind::Installed { version };
+        self.shared.events.send(&order.name, generation, installed);
     }
 
     /// Ends a new daemon if the end of the host has begun meanwhile and may not have seen it.

@@ -14,6 +14,7 @@ use super::build::Built;
 use super::exclusive;
 use super::{DaemonSpec, Notice, Supervisor};
 use dae_store::durations;
+use dae_store::event::DaeEventKind;
 use dae_store::snapshots::KeptState;
 
 /// The rollback window of new code, and what ran before it.
@@ -102,6 +103,11 @@ impl Supervisor {
         );
         self.shared
             .tell(&self.spec.name, Some(generation), "error", &text);
+        let rolled_back = DaeEventKind::RolledBack {
+            cause: cause.to_owned(),
+        };
+        let events = &self.shared.events;
+        events.send(&self.spec.name, Some(generation), rolled_back);
         let notice = Notice::RolledBack {
             bad: bad.hash.clone(),
             good: Box::new(self.spec.clone()),
