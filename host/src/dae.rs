@@ -25,6 +25,7 @@
 //! turn, so that it ends in order even if its caller goes away.
 
 mod answer;
+mod builtin;
 mod call;
 mod carry;
 mod catalogue;

@@ -53,6 +53,7 @@ pub trait Compiled: Exported {
     /// Returns the daemon's root module, the same as its plugin file exports.
     #[must_use]
     fn module() -> DaemonModV1_Ref {
+        log::be_built_in();
         root_module::<Self>()
     }
 }

@@ -4,6 +4,7 @@
 //! names of tests, or parts of them, as the test harness does.
 
 mod api;
+mod builtin;
 mod dropped;
 mod two;
 
@@ -17,7 +18,12 @@ use tokio::runtime::Runtime;
 /// The name of a test, and its function.
 type Test = (&'static str, fn(&Runtime));
 
-const TESTS: [Test; 7] = [
+const TESTS: [Test; 9] = [
+    ("two_built_in_daemons_live_as_others_do", builtin::life),
+    (
+        "a_built_in_daemon_is_supervised_and_its_limits_are_told",
+        builtin::limits,
+    ),
     (
         "a_second_install_is_refused_in_the_words_of_the_library",
         api::taken_name,

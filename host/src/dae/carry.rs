@@ -34,7 +34,7 @@ pub(super) enum ChangeKind {
 }
 
 impl ChangeKind {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             ChangeKind::Install => "install",
             ChangeKind::Reload => "reload",

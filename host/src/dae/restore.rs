@@ -47,6 +47,10 @@ impl Inner {
         for (name, entry) in entries {
             let found = artefacts.get(&entry.hash).cloned();
             let found = found.unwrap_or_else(|| Err("reading its file crashed".to_owned()));
+            let found = match entry.is_built_in {
+                true => Err(not_built_in(&entry)),
+                false => found,
+            };
             let known = found.and_then(|artefact| {
                 let given = settings.of(self, &name, &entry.settings)?;
                 Ok(self.bring_back_one(spec_of(&name, &entry, artefact, given)))
@@ -58,7 +62,10 @@ impl Inner {
                 }
                 Ok(_) => {}
                 Err(reason) => {
-                    tracing::error!(daemon = name, reason, "it is not brought back");
+                    // The program installs its built-in daemons itself, a moment later.
+                    if !entry.is_built_in {
+                        tracing::error!(daemon = name, reason, "it is not brought back");
+                    }
                     self.catalogue.note_lost(name, reason);
                 }
             }
@@ -222,12 +229,22 @@ async fn record_gathered(inner: Weak<Inner>) {
     }
 }
 
+/// Returns the reason why a built-in daemon does not run, until the program installs it.
+fn not_built_in(entry: &Entry) -> String {
+    format!(
+        "its code ({} {}) is built into a program, and this program has not installed it; start the program that calls \
+         `Dae::install_builtin` for it, or uninstall it, which keeps its state for a week",
+        entry.plugin, entry.version
+    )
+}
+
 /// Reads and checks the file of each hash once, on as many threads as there are processors.
 async fn find_all(
     store: &Arc<PluginStore>,
     entries: &BTreeMap<String, Entry>,
 ) -> HashMap<String, StoredFile> {
-    let mut hashes: Vec<String> = entries.values().map(|entry| entry.hash.clone()).collect();
+    let stored = entries.values().filter(|entry| !entry.is_built_in);
+    let mut hashes: Vec<String> = stored.map(|entry| entry.hash.clone()).collect();
     hashes.sort_unstable();
     hashes.dedup();
     let (store, to_find) = (Arc::clone(store), hashes.clone());

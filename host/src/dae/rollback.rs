@@ -54,6 +54,7 @@ impl Dae {
         let (began, name) = (Instant::now(), &request.name);
         let _turn = self.inner.running.turn(name).await;
         let daemon = self.inner.known(name)?;
+        self.inner.check_has_file(name, ChangeKind::Rollback)?;
         let (target, from) = self.inner.way_back(request).await?;
         let artefact = Arc::new(self.inner.staging.stored(name, &target).await?);
         let spec = DaemonSpec {
@@ -91,6 +92,15 @@ impl Dae {
         let entry = self.inner.entry(name)?;
         let mut versions = Vec::new();
         for (at, hash) in entry.stored().enumerate() {
+            if entry.is_built_in {
+                versions.push(Version {
+                    hash: hash.clone(),
+                    version: entry.version.clone(),
+                    place: place(at, entry.newer.len()).to_owned(),
+                    fault: String::new(),
+                });
+                continue;
+            }
             let (version, fault) = match self.inner.staging.stored(name, hash).await {
                 Ok(artefact) => (artefact.manifest.version.clone(), String::new()),
                 Err(fault) => (String::new(), fault.to_string()),

@@ -162,6 +162,7 @@ pub fn plan_install(
     check_there(request, file)?;
     let registered = before.registry.daemons.get(&name);
     if let Some(registered) = registered {
+        check_same_kind(&name, registered, artefact)?;
         check_replace(&name, registered, request, before.home)?;
     }
     let departed = before.departed.filter(|_| registered.is_none());
@@ -180,7 +181,9 @@ pub fn plan_install(
         base: registered.or(returned),
     };
     let (mut entry, settings) = rules.entry()?;
-    entry.set_source(&before.home.data, &request.file);
+    if !artefact.is_built_in {
+        entry.set_source(&before.home.data, &request.file);
+    }
     let remembered_port = remembered.as_ref().and_then(|entry| entry.port);
     entry.port = entry.port.or(remembered_port);
     entry.desired = before.actual().unwrap_or(entry.desired);
@@ -307,6 +310,32 @@ fn remembered_of(departed: &Entry, registry: &Registry) -> Entry {
         port_pinned: false,
         ..departed.clone()
     }
+}
+
+/// Refuses to replace a daemon that is built into a program by a file, and the other way round. Neither could go back to
+/// what was before.
+fn check_same_kind(
+    name: &str,
+    registered: &Entry,
+    artefact: &Artefact,
+) -> Result<(), InstallRefusal> {
+    let text = match (registered.is_built_in, artefact.is_built_in) {
+        (true, false) => format!(
+            "there is a daemon {name} already ({} {}), which is built into a program that embeds this home's host, and no \
+             file can replace it; uninstall it first, or choose another name",
+            registered.plugin, registered.version
+        ),
+        (false, true) => format!(
+            "there is a daemon {name} already ({} {}), which runs a plugin file; uninstall it first, or give the built-in \
+             daemon another name",
+            registered.plugin, registered.version
+        ),
+        _ => return Ok(()),
+    };
+    Err(InstallRefusal {
+        kind: RefusalKind::NameTaken,
+        text,
+    })
 }
 
 /// Refuses a name that another daemon has, unless the request replaces it.
@@ -444,6 +473,8 @@ impl Rules<'_> {
         let Artefact { hash, manifest, .. } = self.artefact;
         let same = base.filter(|base| base.hash == *hash);
         let previous = match same {
+            // A program has no code but its own.
+            _ if self.artefact.is_built_in => Vec::new(),
             Some(same) => same.previous.clone(),
             None => base.map_or_else(Vec::new, |base| base.previous_after(hash, PREVIOUS_MAX)),
         };
@@ -461,6 +492,7 @@ impl Rules<'_> {
                 .map(|base| base.quarantine_after(hash, request.force))
                 .unwrap_or_default(),
             drop_in: request.drop_in,
+            is_built_in: self.artefact.is_built_in,
             port: request.port.or(base.and_then(|entry| entry.port)),
             port_pinned: request.port.is_some() || base.is_some_and(|entry| entry.port_pinned),
             config: config.unwrap_or_else(|| json!({})),

@@ -73,6 +73,13 @@ pub struct Entry {
     /// True if the daemon is a drop-in, which is uninstalled when its file is removed from the drop-in directory.
     #[serde(default)]
     pub drop_in: bool,
+    /// True if its code is part of a program that embeds the host. Then there is no file, and the hash only names it.
+    #[serde(
+        default,
+        rename = "built_in",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub is_built_in: bool,
     /// Its port, chosen at the first start and then kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,

@@ -444,6 +444,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_state_that_is_no_longer_current_replaces_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        home.create().unwrap();
+        let states = Snapshots::of(&home);
+        let kept = states.keep_if(("A", &state(1)), || true).await;
+        kept.unwrap().unwrap();
+        let kept = states.keep_if(("A", &state(2)), || false).await;
+        assert!(kept.is_none(), "{kept:?}");
+        let loaded = states.load("A").unwrap().unwrap();
+        assert_eq!(loaded.state.get(), state(1).state.get());
+    }
+
+    #[tokio::test]
     async fn states_that_come_in_during_a_batch_share_the_next_one_and_each_hears_of_its_own() {
         const MANY: u64 = 100;
         let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use crate::{state, types};
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
     let exported = exported(daemon);
     let statics = statics(daemon);
-    let only = only_daemon(daemon);
+    let only = (!daemon.options.is_built_in).then(|| only_daemon(daemon));
     quote! {
         #item
         #only
@@ -28,7 +28,7 @@ pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
     }
 }
 
-/// Writes a name that a crate can have only once, wherever its modules define it. A second daemon would otherwise fail in
+/// Writes a name that a crate can have only once, wherever its modules define it. A second daemon of a plugin would otherwise fail in
 /// the linker. The compiler shows the name in its error, so the name is the rule.
 fn only_daemon(daemon: &Daemon) -> TokenStream {
     let rule = Ident::new("a_crate_has_only_one_daemon", at(daemon.self_type.span()));
@@ -341,16 +341,16 @@ fn reply(command: &Command) -> TokenStream {
 fn statics(daemon: &Daemon) -> TokenStream {
     let ty = &daemon.self_type;
     let parts = manifest::parts(daemon);
+    // Two crates that export a plugin can't be linked into one program: each would have the one symbol of plugins.
+    let root_module = (!daemon.options.is_built_in)
+        .then(|| quote!(::dae_plugin_api::__export_root_module!(#ty);));
+    let section = (!daemon.options.is_built_in).then(section);
     quote! {
         const __DAE_MANIFEST_PARTS: &[&str] = #parts;
         const __DAE_MANIFEST_LEN: usize = ::dae_plugin_api::export::joined_len(__DAE_MANIFEST_PARTS);
 
         /// The manifest in a section of its own, so that the host can read it without running any code of this file.
-        #[used]
-        #[allow(unsafe_code)]
-        #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__dae_manifest"))]
-        #[cfg_attr(windows, unsafe(link_section = ".daemani"))]
-        #[cfg_attr(not(any(target_vendor = "apple", windows)), unsafe(link_section = ".dae_manifest"))]
+        #section
         static __DAE_MANIFEST: [u8; __DAE_MANIFEST_LEN] =
             ::dae_plugin_api::export::join::<__DAE_MANIFEST_LEN>(__DAE_MANIFEST_PARTS);
 
@@ -359,6 +359,17 @@ fn statics(daemon: &Daemon) -> TokenStream {
             ::std::result::Result::Err(_) => panic!("the manifest is joined from strings"),
         };
 
-        ::dae_plugin_api::__export_root_module!(#ty);
+        #root_module
+    }
+}
+
+/// Returns the attributes that put the manifest into a section of the plugin's file.
+fn section() -> TokenStream {
+    quote! {
+        #[used]
+        #[allow(unsafe_code)]
+        #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__dae_manifest"))]
+        #[cfg_attr(windows, unsafe(link_section = ".daemani"))]
+        #[cfg_attr(not(any(target_vendor = "apple", windows)), unsafe(link_section = ".dae_manifest"))]
     }
 }

@@ -36,6 +36,8 @@ pub struct Daemon {
 pub struct Options {
     pub name: Option<LitStr>,
     pub is_exclusive: bool,
+    /// The crate is only linked into programs, so it exports no plugin.
+    pub is_built_in: bool,
     pub state: Option<Type>,
     /// The version of the state's shape, and the place where it stands.
     pub state_version: Option<(u32, LitInt)>,
@@ -277,6 +279,7 @@ const OPTIONS: Table = Table {
     rows: &[
         Row::new("name", "name = \"…\"", Takes::Text),
         Row::new("exclusive", "exclusive", Takes::Nothing),
+        Row::new("built_in", "built_in", Takes::Nothing),
         Row::new("state", "state = Type", Takes::Type),
         Row::new("state_version", "state_version = N", Takes::Version),
         Row {
@@ -292,6 +295,7 @@ fn read_options(tokens: TokenStream) -> Result<Options> {
     options::read(&OPTIONS, tokens, |name, value| match (name, value) {
         ("name", value) => options.name = value.into_text(),
         ("exclusive", _) => options.is_exclusive = true,
+        ("built_in", _) => options.is_built_in = true,
         ("preflight", value) => preflight = value.into_text(),
         ("state", Value::Type(ty)) => options.state = Some(*ty),
         ("state_version", Value::Version(version, place)) => {

@@ -15,6 +15,7 @@ fn artefact(hash: &str, panic: &str) -> Artefact {
         bytes: 1,
         mapped_bytes: 1,
         manifest: Arc::new(serde_json::from_value(manifest).expect("a manifest")),
+        is_built_in: false,
     }
 }
 
@@ -301,6 +302,35 @@ fn what_can_not_be_is_refused() {
     let refused = scene.plan_of(&request(None), &aborts);
     let refused = refused.expect_err("it would end the host").to_string();
     assert!(refused.contains("abort"), "{refused}");
+}
+
+#[test]
+fn a_built_in_daemon_and_a_file_never_replace_each_other() {
+    let mut scene = Scene::new();
+    let code = |version: &str| Artefact {
+        is_built_in: true,
+        ..artefact(version, "unwind")
+    };
+    let named = |name: &str| InstallRequest {
+        name: Some(name.to_owned()),
+        ..request(None)
+    };
+    let first = scene
+        .plan_of(&named("A"), &code("one"))
+        .expect("an install");
+    assert!(first.entry.is_built_in && first.entry.source.is_none());
+    scene.registry.daemons.insert("A".to_owned(), first.entry);
+    // A program that was built anew leaves no earlier code to go back to.
+    let second = scene
+        .plan_of(&named("A"), &code("two"))
+        .expect("an install");
+    assert_eq!(second.entry.previous, Vec::<String>::new());
+    scene.refused("A", &request(None), &["built into", "uninstall it first"]);
+    scene.install("B", &request(None), "one");
+    let refused = scene.plan_of(&named("B"), &code("one"));
+    let refused = refused.expect_err("a file has the name");
+    assert_eq!(refused.kind(), RefusalKind::NameTaken);
+    assert!(refused.to_string().contains("plugin file"), "{refused}");
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn instructions_about_topics() {
 
 #[test]
 fn requests_that_are_answered_later() {
-    use DeferredRequest::{Call, CallGuest, Connect, Find, List, NextLines};
+    use DeferredRequest::{Call, CallGuest, Connect, Find, List, NextLines, Save};
     let call = |daemon| {
         let message = echo();
         Ok(Call { daemon, message })
@@ -147,6 +147,7 @@ fn requests_that_are_answered_later() {
         ("find", b"\xff".to_vec(), Ok(Find("\u{fffd}".into()))),
         ("feed.next", numbered(7, b""), Ok(NextLines(7))),
         ("feed.next", Vec::new(), Ok(NextLines(0))),
+        ("save", Vec::new(), Ok(Save)),
         ("publish", b"tick [1]".to_vec(), Err(Completion::unknown())),
         ("nonsense", Vec::new(), Err(Completion::unknown())),
     ] {
