@@ -106,74 +106,69 @@ mod tally {
 pub(super) fn life(runtime: &Runtime) {
     runtime.block_on(async {
         let home = tempfile::tempdir().expect("a temporary directory");
-        let dae = start(home.path(), &json!({})).await;
-        let greeter = InstallRequest {
-            config: Some(json!({"word": "Ahoy"})),
-            ..InstallRequest::default()
-        };
-        dae.install_builtin_with::<Greeter>(greeter)
-            .await
-            .expect("it is new");
-        let installed = dae.install_builtin::<Tally>().await.expect("it is new");
-        assert_eq!(
-            (installed.name.as_str(), installed.generation),
-            ("Tally", 1)
-        );
-        assert_eq!(
-            call(&dae, "Greeter", "greet", json!(["Ada"])).await,
-            "Ahoy, Ada!"
-        );
-        assert_eq!(call(&dae, "Greeter", "count", json!([])).await, 1);
-        let port = installed.port.expect("it listens");
-        let answer =
-            tokio::task::spawn_blocking(move || Guest::connect(port).ask("add", &json!([])));
-        assert_eq!(answer.await.expect("no panic"), 2);
-        let again = dae.install_builtin::<Tally>().await.expect("it runs");
-        assert_eq!(again.generation, 1, "the same daemon goes on");
-        dae.restart("Tally").await.expect("it runs");
-        assert_eq!(call(&dae, "Tally", "add", json!([])).await, 3);
-        let status = dae.status("Tally").expect("it is there");
-        assert_eq!(
-            (status.mode, status.state.as_str()),
-            (Some(Mode::InProcess), "ready")
-        );
-        end(dae).await;
-
-        let dae = start(home.path(), &json!({})).await;
-        for name in ["Tally", "Greeter"] {
-            let status = dae.status(name).expect("it is registered");
-            assert!(status.reason.contains("built into a program"), "{status:?}");
-        }
-        let again = dae
-            .install_builtin::<Tally>()
-            .await
-            .expect("it is registered");
-        assert_eq!(again.port, Some(port));
-        dae.install_builtin::<Greeter>()
-            .await
-            .expect("it is registered");
-        assert_eq!(call(&dae, "Tally", "add", json!([])).await, 4);
-        assert_eq!(
-            call(&dae, "Greeter", "greet", json!(["Ada"])).await,
-            "Ahoy, Ada!"
-        );
-        dae.stop("Tally").await.expect("it runs");
-        end(dae).await;
-
-        let dae = start(home.path(), &json!({})).await;
-        let stopped = dae
-            .install_builtin::<Tally>()
-            .await
-            .expect("it is registered");
-        assert!(stopped.waits, "its owner has stopped it: {stopped:?}");
-        dae.start("Tally").await.expect("it can be started");
-        assert_eq!(call(&dae, "Tally", "add", json!([])).await, 5);
-        dae.uninstall("Tally").await.expect("it is there");
-        dae.uninstall("Greeter")
-            .await
-            .expect("it is there, though it was not brought back");
-        dae.shutdown(GRACE).await;
+        let port = first_run(home.path()).await;
+        second_run(home.path(), port).await;
+        third_run(home.path()).await;
     });
+}
+
+/// Installs both, and returns the port of the tally.
+async fn first_run(home: &Path) -> u16 {
+    let dae = start(home, &json!({})).await;
+    let greeter = InstallRequest {
+        config: Some(json!({"word": "Ahoy"})),
+        ..InstallRequest::default()
+    };
+    let greeter = dae.install_builtin_with::<Greeter>(greeter).await;
+    assert_eq!(greeter.expect("it is new").name, "Greeter");
+    let installed = dae.install_builtin::<Tally>().await.expect("it is new");
+    assert_eq!(installed.generation, 1);
+    assert_eq!(ask(&dae, "Greeter", "greet", &["Ada"]).await, "Ahoy, Ada!");
+    assert_eq!(ask(&dae, "Greeter", "count", &[]).await, 1);
+    let port = installed.port.expect("it listens");
+    let answer = move || Guest::connect(port).ask("add", &json!([]));
+    let answer = tokio::task::spawn_blocking(answer).await;
+    assert_eq!(answer.expect("no panic"), 2);
+    let again = dae.install_builtin::<Tally>().await.expect("it runs");
+    assert_eq!(again.generation, 1, "the same daemon goes on");
+    dae.restart("Tally").await.expect("it runs");
+    assert_eq!(ask(&dae, "Tally", "add", &[]).await, 3);
+    let status = dae.status("Tally").expect("it is there");
+    assert_eq!(status.mode, Some(Mode::InProcess));
+    assert_eq!(status.state, "ready");
+    end(dae).await;
+    port
+}
+
+/// Finds both where they were, and stops the tally.
+async fn second_run(home: &Path, port: u16) {
+    let dae = start(home, &json!({})).await;
+    for name in ["Tally", "Greeter"] {
+        let status = dae.status(name).expect("it is registered");
+        assert!(status.reason.contains("built into a program"), "{status:?}");
+    }
+    let again = dae.install_builtin::<Tally>().await;
+    assert_eq!(again.expect("it is registered").port, Some(port));
+    let again = dae.install_builtin::<Greeter>().await;
+    assert_eq!(again.expect("it is registered").name, "Greeter");
+    assert_eq!(ask(&dae, "Tally", "add", &[]).await, 4);
+    assert_eq!(ask(&dae, "Greeter", "greet", &["Ada"]).await, "Ahoy, Ada!");
+    dae.stop("Tally").await.expect("it runs");
+    end(dae).await;
+}
+
+/// Finds the tally stopped, starts it, and uninstalls both.
+async fn third_run(home: &Path) {
+    let dae = start(home, &json!({})).await;
+    let stopped = dae.install_builtin::<Tally>().await;
+    let stopped = stopped.expect("it is registered");
+    assert!(stopped.waits, "its owner has stopped it: {stopped:?}");
+    dae.start("Tally").await.expect("it can be started");
+    assert_eq!(ask(&dae, "Tally", "add", &[]).await, 5);
+    dae.uninstall("Tally").await.expect("it is there");
+    let lost = dae.uninstall("Greeter").await;
+    assert_eq!(lost.expect("it is registered").name, "Greeter");
+    end(dae).await;
 }
 
 /// Tests that panics are answered and counted, and that what needs a file is refused with the reason.
@@ -182,51 +177,57 @@ pub(super) fn limits(runtime: &Runtime) {
         let home = tempfile::tempdir().expect("a temporary directory");
         let config = json!({"defaults": {"mode": "subprocess", "preflight": "start"}});
         let dae = start(home.path(), &config).await;
-        let request = InstallRequest {
-            settings: Some(json!({"on_panic": "restart"})),
-            ..InstallRequest::default()
-        };
-        dae.install_builtin_with::<Tally>(request)
-            .await
-            .expect("it is new");
-        assert_eq!(call(&dae, "Tally", "add", json!([])).await, 1);
-        let crashed = dae.call::<Value>("Tally", "panic", ()).await;
-        assert_eq!(crashed.expect_err("it panics").code(), Some("crashed"));
-        let restarted = async {
-            while dae.status("Tally").expect("it is there").generation < 2 {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(LIMIT, restarted).await.expect("it restarts");
-        assert_eq!(call(&dae, "Tally", "add", json!([])).await, 2);
+        restarts_after_a_panic(&dae).await;
         is_logged_for_it_alone(home.path());
-
-        let refused = [
-            dae.reload("Tally", false).await.map(drop),
-            dae.set_mode("Tally", Mode::Subprocess).await.map(drop),
-            dae.rollback("Tally").await.map(drop),
-        ];
-        for fault in refused {
-            let text = fault.expect_err("it has no file").to_string();
-            assert!(text.contains("built into this program"), "{text}");
-        }
-        assert_eq!(dae.versions("Tally").await.expect("one").len(), 1);
-        let file = InstallRequest {
-            name: Some("Tally".to_owned()),
-            file: Artefacts::of_tests().plugin("counter").into(),
-            replace: true,
-            ..InstallRequest::default()
-        };
-        let fault = dae.install_with(file).await.expect_err("it has the name");
-        assert_eq!(fault.kind(), FaultKind::NameTaken, "{fault}");
-        assert_eq!(call(&dae, "Tally", "add", json!([])).await, 3);
-        let plugin = Artefacts::of_tests().plugin("sample");
-        dae.install("Greeter", plugin).await.expect("it is new");
-        let fault = dae.install_builtin::<Greeter>().await;
-        assert_eq!(fault.expect_err("taken").kind(), FaultKind::NameTaken);
+        refuses_what_needs_a_file(&dae).await;
+        assert_eq!(ask(&dae, "Tally", "add", &[]).await, 3);
         end(dae).await;
         is_told_by_the_program(home.path());
     });
+}
+
+async fn restarts_after_a_panic(dae: &Dae) {
+    let request = InstallRequest {
+        settings: Some(json!({"on_panic": "restart"})),
+        ..InstallRequest::default()
+    };
+    let installed = dae.install_builtin_with::<Tally>(request).await;
+    assert_eq!(installed.expect("it is new").name, "Tally");
+    assert_eq!(ask(dae, "Tally", "add", &[]).await, 1);
+    let crashed = dae.call::<Value>("Tally", "panic", ()).await;
+    assert_eq!(crashed.expect_err("it panics").code(), Some("crashed"));
+    let restarted = async {
+        while dae.status("Tally").expect("it is there").generation < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, restarted).await.expect("it restarts");
+    assert_eq!(ask(dae, "Tally", "add", &[]).await, 2);
+}
+
+async fn refuses_what_needs_a_file(dae: &Dae) {
+    let refused = [
+        dae.reload("Tally", false).await.map(drop),
+        dae.set_mode("Tally", Mode::Subprocess).await.map(drop),
+        dae.rollback("Tally").await.map(drop),
+    ];
+    for fault in refused {
+        let text = fault.expect_err("it has no file").to_string();
+        assert!(text.contains("built into this program"), "{text}");
+    }
+    assert_eq!(dae.versions("Tally").await.expect("one").len(), 1);
+    let file = InstallRequest {
+        name: Some("Tally".to_owned()),
+        file: Artefacts::of_tests().plugin("counter").into(),
+        replace: true,
+        ..InstallRequest::default()
+    };
+    let fault = dae.install_with(file).await.expect_err("it has the name");
+    assert_eq!(fault.kind(), FaultKind::NameTaken, "{fault}");
+    let plugin = Artefacts::of_tests().plugin("sample");
+    dae.install("Greeter", plugin).await.expect("it is new");
+    let fault = dae.install_builtin::<Greeter>().await;
+    assert_eq!(fault.expect_err("taken").kind(), FaultKind::NameTaken);
 }
 
 /// Ends the ecosystem, and releases its home for the next one.
@@ -257,7 +258,7 @@ fn is_told_by_the_program(home: &Path) {
     assert!(status.contains("built into a program"), "{status}");
 }
 
-async fn call(dae: &Dae, daemon: &str, command: &str, arguments: Value) -> Value {
+async fn ask(dae: &Dae, daemon: &str, command: &str, arguments: &[&str]) -> Value {
     let answer = dae.call(daemon, command, arguments).await;
     answer.unwrap_or_else(|fault| panic!("{command} of {daemon}: {fault}"))
 }

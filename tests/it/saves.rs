@@ -16,7 +16,7 @@ const KEPT: [(&str, fn() -> Value); 4] = [
 ];
 
 fn install(ecosystem: &Ecosystem, flags: &[&str]) -> Guest {
-    ecosystem.install(NAME, "ledger", flags)
+    ecosystem.install(NAME, "keeper", flags)
 }
 
 fn behave(guest: &mut Guest, (is_slow, is_failing): (bool, bool), fat: u64) {

@@ -5,6 +5,7 @@
 //! the host's process. What needs a file is refused with the reason: a reload, a rollback, and a process of its own.
 
 use std::any::type_name;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -116,21 +117,12 @@ impl Dae {
             };
             return Ok(installed(&daemon, &artefact, done, began));
         }
-        let order = InstallOrder {
-            name: name.to_owned(),
-            request: InstallRequest {
-                name: Some(name.to_owned()),
-                file: std::path::PathBuf::new(),
-                // What is registered is this very daemon.
-                replace: is_known,
-                mode: Some(Mode::InProcess),
-                drop_in: false,
-                ..request
-            },
-            artefact: Arc::clone(&artefact),
-            is_there: true,
-            begin,
+        // The daemon that is registered is this one.
+        let request = InstallRequest {
+            replace: is_known,
+            ..request
         };
+        let order = order_of(name, request, &artefact, begin);
         let InstallResult {
             daemon,
             done,
@@ -140,6 +132,27 @@ impl Dae {
             earlier_state,
             ..installed(&daemon, &artefact, done, began)
         })
+    }
+}
+
+fn order_of(
+    name: &str,
+    request: InstallRequest,
+    artefact: &Arc<Artefact>,
+    begin: Arc<ChangeStart>,
+) -> InstallOrder {
+    InstallOrder {
+        name: name.to_owned(),
+        request: InstallRequest {
+            name: Some(name.to_owned()),
+            file: PathBuf::new(),
+            mode: Some(Mode::InProcess),
+            drop_in: false,
+            ..request
+        },
+        artefact: Arc::clone(artefact),
+        is_there: true,
+        begin,
     }
 }
 

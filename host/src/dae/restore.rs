@@ -45,13 +45,7 @@ impl Inner {
         let mut settings = SettingsOf::default();
         let mut to_start = Vec::new();
         for (name, entry) in entries {
-            let found = artefacts.get(&entry.hash).cloned();
-            let found = found.unwrap_or_else(|| Err("reading its file crashed".to_owned()));
-            let found = match entry.is_built_in {
-                true => Err(not_built_in(&entry)),
-                false => found,
-            };
-            let known = found.and_then(|artefact| {
+            let known = found(&artefacts, &entry).and_then(|artefact| {
                 let given = settings.of(self, &name, &entry.settings)?;
                 Ok(self.bring_back_one(spec_of(&name, &entry, artefact, given)))
             });
@@ -62,7 +56,6 @@ impl Inner {
                 }
                 Ok(_) => {}
                 Err(reason) => {
-                    // The program installs its built-in daemons itself, a moment later.
                     if !entry.is_built_in {
                         tracing::error!(daemon = name, reason, "it is not brought back");
                     }
@@ -229,13 +222,18 @@ async fn record_gathered(inner: Weak<Inner>) {
     }
 }
 
-/// Returns the reason why a built-in daemon does not run, until the program installs it.
-fn not_built_in(entry: &Entry) -> String {
-    format!(
+/// Returns the file of an entry, or the reason why there is none. The program installs its built-in daemons itself, a
+/// moment later.
+fn found(artefacts: &HashMap<String, StoredFile>, entry: &Entry) -> StoredFile {
+    if !entry.is_built_in {
+        let found = artefacts.get(&entry.hash).cloned();
+        return found.unwrap_or_else(|| Err("reading its file crashed".to_owned()));
+    }
+    Err(format!(
         "its code ({} {}) is built into a program, and this program has not installed it; start the program that calls \
          `Dae::install_builtin` for it, or uninstall it, which keeps its state for a week",
         entry.plugin, entry.version
-    )
+    ))
 }
 
 /// Reads and checks the file of each hash once, on as many threads as there are processors.

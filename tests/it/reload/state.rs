@@ -130,7 +130,7 @@ fn one_that_the_new_code_cannot_read_is_a_refusal_and_fresh_starts_without() {
             output.stderr.contains("expected a string, got 5"),
             "the reader's own words: {output:#?}"
         );
-        assert!(output.says(&["--fresh"]), "{output:#?}");
+        assert!(output.says(&["`fresh`"]), "{output:#?}");
         assert_eq!((version(&mut guest), count(&mut guest)), (1, json!(5)));
         let _ = kitchen.replace(&misreads, &["--fresh"]).ok();
         assert_eq!((version(&mut guest), count(&mut guest)), (2, json!(0)));
