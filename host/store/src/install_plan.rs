@@ -166,8 +166,7 @@ pub fn plan_install(
         check_replace(&name, registered, request, before.home)?;
     }
     let departed = before.departed.filter(|_| registered.is_none());
-    let remembered = departed.and_then(|departed| departed.entry.as_ref());
-    let remembered = remembered.map(|entry| remembered_of(entry, before.registry));
+    let remembered = departed.and_then(|departed| remembered_of(departed, before.registry));
     // A drop-in that returns gets its earlier settings. An install by hand names its own.
     let returned = remembered
         .as_ref()
@@ -180,12 +179,8 @@ pub fn plan_install(
         registry: before.registry,
         base: registered.or(returned),
     };
-    let (mut entry, settings) = rules.entry()?;
-    if !artefact.is_built_in {
-        entry.set_source(&before.home.data, &request.file);
-    }
-    let remembered_port = remembered.as_ref().and_then(|entry| entry.port);
-    entry.port = entry.port.or(remembered_port);
+    let (mut entry, settings) = rules.entry(before.home)?;
+    entry.port = entry.port.or(remembered.and_then(|entry| entry.port));
     entry.desired = before.actual().unwrap_or(entry.desired);
     Ok(InstallPlan {
         start_state: start_state(request, registered.is_some(), departed),
@@ -296,20 +291,21 @@ fn start_state(
 
 /// Returns the part of an entry that an uninstall leaves. The store has removed its files, and its port may be taken by
 /// others.
-fn remembered_of(departed: &Entry, registry: &Registry) -> Entry {
+fn remembered_of(departed: &Departure, registry: &Registry) -> Option<Entry> {
+    let departed = departed.entry.as_ref()?;
     let is_free = |port: &u16| {
         registry
             .daemons
             .values()
             .all(|entry| entry.port != Some(*port))
     };
-    Entry {
+    Some(Entry {
         hash: String::new(),
         previous: Vec::new(),
         port: departed.port.filter(is_free),
         port_pinned: false,
         ..departed.clone()
-    }
+    })
 }
 
 /// Refuses to replace a daemon that is built into a program by a file, and the other way round. Neither could go back to
@@ -373,8 +369,8 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Returns the new entry, without its source, and the daemon's settings.
-    fn entry(&self) -> Result<(Entry, Settings), InstallRefusal> {
+    /// Returns the new entry and the daemon's settings.
+    fn entry(&self, home: &Home) -> Result<(Entry, Settings), InstallRefusal> {
         if let Some(base) = self.base {
             let checked = base.check_quarantine(&self.artefact.hash, self.request.force);
             checked.map_err(|text| InstallRefusal {
@@ -390,11 +386,14 @@ impl Rules<'_> {
         if self.request.settings.is_some() {
             self.check_order(&settings.after)?;
         }
-        let entry = Entry {
+        let mut entry = Entry {
             settings: given,
             mode,
             ..self.plain_entry()
         };
+        if !self.artefact.is_built_in {
+            entry.set_source(&home.data, &self.request.file);
+        }
         Ok((entry, settings))
     }
 
