@@ -25,6 +25,8 @@
 //! turn, so that it ends in order even if its caller goes away.
 
 mod answer;
+mod builtin;
+mod call;
 mod carry;
 mod catalogue;
 mod change;
@@ -57,7 +59,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use crate::supervise::{
-    CodeSources, Daemon, DaemonDisk, HealthTimer, Notice, StopSteps, SupervisorShared,
+    CodeSources, Daemon, DaemonDisk, EventSender, HealthTimer, Notice, StopSteps, SupervisorShared,
 };
 use catalogue::Catalogue;
 use dae_runtime::plugin::libraries::Libraries;
@@ -82,6 +84,8 @@ use lifetime::{Lifetime, Task};
 use running::RunningSet;
 use staging::Staging;
 
+pub use crate::supervise::DaeEvents;
+pub use call::CallFault;
 pub use fault::{Fault, FaultKind};
 pub use shutdown::StopNews;
 
@@ -300,6 +304,7 @@ impl HostParts {
             directory: Arc::default(),
             notices: self.notices,
             runtime: self.runtime,
+            events: EventSender::default(),
             stop_steps: StopSteps::default(),
             health_timer: HealthTimer::of(self.since),
             since: self.since,
@@ -326,7 +331,7 @@ impl Inner {
     async fn begin(inner: &Arc<Self>, noticed: UnboundedReceiver<Notice>) -> anyhow::Result<()> {
         let lifetime = &inner.lifetime;
         lifetime.keep(Task::Loop(notices::take_note(inner, noticed)));
-        inner.endpoint.enter(&inner.shared.directory);
+        inner.endpoint.enter(&inner.shared);
         inner.on_disk(Inner::finish_uninstalls).await?;
         inner.bring_back().await;
         answer::open(inner);

@@ -23,4 +23,4 @@ pub use dae::Dae;
 #[doc(inline)]
 pub use dae_runtime::instance::worker;
 #[doc(inline)]
-pub use dae_store::{config, home, log, manifest, registry, report, restart, settings};
+pub use dae_store::{config, event, home, log, manifest, registry, report, restart, settings};

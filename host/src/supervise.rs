@@ -7,6 +7,7 @@
 mod aside;
 mod build;
 mod daemon;
+mod events;
 mod exclusive;
 mod health;
 mod health_timer;
@@ -15,6 +16,7 @@ mod preflight;
 mod reload;
 mod retire;
 mod rollback_window;
+mod saver;
 mod shared;
 mod stop;
 
@@ -36,6 +38,7 @@ use dae_runtime::session::accept::Listener;
 use dae_runtime::session::gate::{Gate, LeaseReturn};
 use dae_store::daemon_state::DaemonState;
 use dae_store::durations;
+use dae_store::event::DaeEventKind;
 use dae_store::report::LastEnd;
 use dae_store::restart::{self, Decision, End, History};
 use dae_store::settings::OnPanic;
@@ -47,6 +50,8 @@ use rollback_window::RollbackWindow;
 
 pub(crate) use daemon::StartFrom;
 pub use daemon::{ChangeStart, Daemon, Notice, OrderResult, RetiredCounts};
+pub use events::DaeEvents;
+pub(crate) use events::EventSender;
 pub use health_timer::HealthTimer;
 pub(crate) use shared::DaemonDisk;
 pub use shared::{CodeSources, DaemonSpec, SupervisorShared};
@@ -263,6 +268,7 @@ impl Supervisor {
             .generation
             .store(instance.identity.generation, Ordering::Relaxed);
         self.show(&instance, state);
+        self.now.saver.open(&instance);
         let ending = instance.run();
         self.look_after(&instance);
         let leased = self.gate.open(Arc::clone(&instance));
@@ -335,6 +341,8 @@ impl Supervisor {
             return;
         };
         let generation = current.instance.identity.generation;
+        // An older state must not replace one that the daemon's code has saved meanwhile.
+        let _turn = self.now.saver.turn().await;
         let saved = current.instance.save(self.shared.config.stop_grace()).await;
         match saved
             .and_then(|bytes| KeptState::of(&bytes, SnapshotOccasion::Checkpoint, generation))
@@ -384,11 +392,13 @@ impl Supervisor {
         self.shared
             .tell(&self.spec.name, Some(identity.generation), "error", &cause);
         self.gate.note_end(&cause);
+        self.send_crash(&end, &cause, identity.generation);
         self.now.running().last_end = Some(LastEnd {
             cause: cause.clone(),
             time: jiff::Timestamp::now(),
             generation: identity.generation,
         });
+        self.now.saver.close().await;
         if !matches!(end, RunEnd::Died(_)) {
             self.retiree(current).retire().await;
         }
@@ -410,6 +420,15 @@ impl Supervisor {
             served: identity.since.elapsed(),
         };
         self.follow(end, cause);
+    }
+
+    /// Sends the event of an instance that ended by a failure.
+    fn send_crash(&self, end: &RunEnd, cause: &str, generation: u64) {
+        if *end != RunEnd::Returned {
+            let cause = cause.to_owned();
+            let (events, name) = (&self.shared.events, &self.spec.name);
+            events.send(name, Some(generation), DaeEventKind::Crashed { cause });
+        }
     }
 
     fn cause_of(&mut self, end: &RunEnd) -> String {
@@ -491,6 +510,8 @@ impl Supervisor {
             false => format!("{}: {reason}", state.word()),
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
+        let events = &self.shared.events;
+        events.send_state(&self.spec.name, generation, &state);
         self.now.state.send_replace(state);
         self.shared.directory.tell(&self.gate.name);
     }

@@ -60,6 +60,39 @@ impl Ecosystem {
         })
     }
 
+    /// Keeps the daemon's state now: the host runs `save`, and this completes once the state is on the disk. Without it,
+    /// a change since the last reload, stop or checkpoint (setting `checkpoint_s`) is lost in a crash.
+    ///
+    /// It covers every change that was made before the call. Calls that arrive while a save runs share the next one, so
+    /// that many commands at once cost few writes. The host logs a warning if the state is larger than 1 MiB.
+    ///
+    /// Hold no lock that `save` takes while this is awaited. `save` then waits for the lock until its limit
+    /// (`stop_grace_ms`), and this returns an error. For a command whose every change must be kept, use
+    /// `#[command(saves)]`.
+    ///
+    /// ```
+    /// # use std::sync::atomic::{AtomicU64, Ordering};
+    /// # use dae_plugin_api::{Ecosystem, Result};
+    /// # struct Counter { count: AtomicU64 }
+    /// # impl Counter {
+    /// async fn increment(&self, eco: Ecosystem) -> Result<u64> {
+    ///     let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+    ///     if count % 100 == 0 {
+    ///         eco.save().await?;
+    ///     }
+    ///     Ok(count)
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The daemon has no `save`; its `save` failed, or took longer than its limit; the disk refused the state; `start`
+    /// has not returned yet; the instance is being replaced or stopped, so that the state it hands over is kept instead;
+    /// or the host is too old for it.
+    pub async fn save(&self) -> Result<()> {
+        self.later(operation::SAVE, Vec::new()).await.map(drop)
+    }
+
     /// Waits without blocking a thread.
     pub async fn sleep(&self, duration: Duration) {
         let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -9,7 +9,8 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{ROption, RSlice, RStr};
@@ -21,7 +22,7 @@ use crate::abi::{
 };
 use crate::daemon::StartMessage;
 use crate::runtime::Runtime;
-use crate::{Guest, log, panic};
+use crate::{Ecosystem, Guest, log, panic};
 
 pub use crate::arguments::{Optional, Required, Rest, Text};
 pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
@@ -43,6 +44,21 @@ pub fn root_module<D: Exported>() -> DaemonModV1_Ref {
     // SAFETY: `MODULE` is a constant of 'static function pointers, promoted to a static of this library.
     const { DaemonModV1_Ref(unsafe { WithMetadata::as_prefix(&Holder::<D>::MODULE) }) }
 }
+
+/// A daemon whose code is part of the running program, rather than of a plugin file.
+///
+/// Each type with `#[daemon]` is one, since the macro implements [`Exported`] for it. A program that links the author's
+/// crate reaches the daemon with it: a host that runs built-in daemons, and a test without a host.
+pub trait Compiled: Exported {
+    /// Returns the daemon's root module, the same as its plugin file exports.
+    #[must_use]
+    fn module() -> DaemonModV1_Ref {
+        log::be_built_in();
+        root_module::<Self>()
+    }
+}
+
+impl<D: Exported> Compiled for D {}
 
 extern "C" fn build_info() -> RStr<'static> {
     const INFO: &str = concat!(
@@ -323,6 +339,45 @@ unsafe extern "C" fn destroy<D: Exported>(this: *const (), sink: *mut SinkV1) ->
             out.replace(&text);
             status::CRASHED
         }
+    }
+}
+
+/// Keeps the daemon's state after a command with `#[command(saves)]` that ended with `status`. Returns the status of the
+/// answer. A command that failed keeps nothing, since its answer promises nothing.
+pub async fn kept(status: u32, out: &mut Output, ecosystem: Ecosystem) -> u32 {
+    if !matches!(status, status::DONE | status::NOTHING) {
+        return status;
+    }
+    match ecosystem.save().await {
+        Ok(()) => status,
+        Err(error) => {
+            out.replace(&format!(
+                "the command ran, but the state was not kept: {error}"
+            ));
+            status::FAILED
+        }
+    }
+}
+
+/// Does the same as [`kept`] on a thread that may block.
+pub fn kept_blocking(status: u32, out: &mut Output, ecosystem: Ecosystem) -> u32 {
+    let mut kept = std::pin::pin!(kept(status, out, ecosystem));
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match kept.as_mut().poll(&mut context) {
+            Poll::Ready(status) => return status,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// A waker for a thread that waits for one future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

@@ -207,7 +207,8 @@ mod panic;
 mod reply;
 mod runtime;
 mod verbatim;
-mod wire;
+#[doc(hidden)]
+pub mod wire;
 
 pub use credential::Credential;
 #[doc(hidden)]

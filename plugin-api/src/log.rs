@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
@@ -24,6 +24,19 @@ thread_local! {
 
 /// The daemon for threads that aren't known to run a daemon.
 static LATEST: RwLock<Option<HostV1>> = RwLock::new(None);
+
+/// True if this library is part of a program that runs its daemons. The program's own threads then run no daemon.
+static IS_BUILT_IN: AtomicBool = AtomicBool::new(false);
+
+/// Notes that this library is part of a program, which has threads, panics and log records of its own.
+pub fn be_built_in() {
+    IS_BUILT_IN.store(true, Ordering::Relaxed);
+}
+
+/// Returns whether this thread runs code of the program that is no daemon's.
+pub fn is_program() -> bool {
+    IS_BUILT_IN.load(Ordering::Relaxed) && current().is_none()
+}
 
 /// A mark on a thread that runs a daemon's code, until it is dropped.
 pub struct Scope(Option<HostV1>);
@@ -63,7 +76,10 @@ pub fn error(target: &str, message: &str) {
 
 fn current() -> Option<HostV1> {
     let here = CURRENT.try_with(Cell::get).ok().flatten();
-    here.or_else(|| *LATEST.read().unwrap_or_else(PoisonError::into_inner))
+    here.or_else(|| match IS_BUILT_IN.load(Ordering::Relaxed) {
+        true => None,
+        false => *LATEST.read().unwrap_or_else(PoisonError::into_inner),
+    })
 }
 
 /// The subscriber. It keeps each span as the text to log with an event.

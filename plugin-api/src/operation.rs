@@ -37,6 +37,8 @@ pub const CONNECT: &str = "connect";
 pub const GUEST_CALL: &str = "guest.call";
 /// Later: length of the name, name, line. Like [`GUEST_CALL`], on a connection to that daemon which the host keeps.
 pub const CALL: &str = "call";
+/// Later, no request. Keeps the daemon's state: `NOTHING` once it is on the disk.
+pub const SAVE: &str = "save";
 /// Later, no request. Returns the credentials of all daemons, a JSON array.
 pub const LIST: &str = "list";
 /// Later: name. Returns that daemon's credential, or `NOTHING`.

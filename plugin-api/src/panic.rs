@@ -1,7 +1,8 @@
 //! Catches a plugin's panics on its side of the boundary, and logs them with message and place.
 //!
 //! Each library has its own std and therefore its own panic hook, so the host's hook never sees a plugin's panic. The
-//! hook here stores the text in a thread-local for the code that catches the panic, and logs it for the daemon.
+//! hook here stores the text in a thread-local for the code that catches the panic, and logs it for the daemon. A daemon
+//! that is part of a program shares the program's hook. Panics outside of a daemon's code then go to the hook before.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -18,7 +19,13 @@ thread_local! {
 /// Installs the hook, once for each library.
 pub fn install_hook() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| std::panic::set_hook(Box::new(told)));
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| match log::is_program() {
+            true => before(info),
+            false => told(info),
+        }));
+    });
 }
 
 fn told(info: &PanicHookInfo<'_>) {

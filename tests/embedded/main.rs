@@ -3,6 +3,8 @@
 //! The program has its own `main`, because a daemon in a subprocess runs the program that embeds the host. It takes
 //! names of tests, or parts of them, as the test harness does.
 
+mod api;
+mod builtin;
 mod dropped;
 mod two;
 
@@ -16,7 +18,18 @@ use tokio::runtime::Runtime;
 /// The name of a test, and its function.
 type Test = (&'static str, fn(&Runtime));
 
-const TESTS: [Test; 4] = [
+const TESTS: [Test; 9] = [
+    ("two_built_in_daemons_live_as_others_do", builtin::life),
+    (
+        "a_built_in_daemon_is_supervised_and_its_limits_are_told",
+        builtin::limits,
+    ),
+    (
+        "a_second_install_is_refused_in_the_words_of_the_library",
+        api::taken_name,
+    ),
+    ("a_program_calls_the_daemons_of_its_ecosystem", api::calls),
+    ("each_change_of_a_daemons_life_is_an_event", api::events),
     (
         "stopping_one_of_two_leaves_the_watch_of_the_other_intact",
         two::stopping_one_of_two,

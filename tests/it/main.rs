@@ -33,6 +33,7 @@ mod private_group;
 mod prose;
 mod reload;
 mod reply_budget;
+mod saves;
 mod settings;
 mod shutdown;
 mod signals;

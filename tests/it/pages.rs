@@ -293,10 +293,46 @@ fn the_program_of_the_pages_that_calls_is_the_example_and_runs() {
     let mut lines = output.lines();
     assert_eq!(
         lines.next(),
-        Some("\"Hello, Ada! You are number 1.\""),
+        Some("Hello, Ada! You are number 1."),
         "{output}"
     );
     assert!(lines.any(|line| line == "Sample: greeted"), "{output}");
+}
+
+#[test]
+fn the_program_of_the_pages_with_a_daemon_of_its_own_is_the_example_and_runs() {
+    let path = "host/examples/built_in.rs";
+    assert_eq!(shown(path), below_the_head(path));
+
+    let ecosystem = Ecosystem::asleep();
+    let arguments = ["--package", "dae-host", "--example", "built_in"];
+    let program_path = built(workspace(), "built_in", &arguments);
+    // The second run finds the daemon in the home.
+    for _ in 0..2 {
+        let mut program = Command::new(&program_path);
+        program.arg(ecosystem.home());
+        let output = program::run(&mut program, LIMIT).ok().stdout;
+        for part in ["Hello, Ada!\n", "Greeter Ready\n", "Greeter Installed"] {
+            assert!(output.contains(part), "{part}: {output}");
+        }
+    }
+}
+
+#[test]
+fn the_ledger_of_the_pages_keeps_what_it_has_answered() {
+    let mut ecosystem = Ecosystem::asleep();
+    let file = outside(&ecosystem, "ledger");
+    ecosystem.wake(&[]);
+    let file = file.to_str().expect("a path in UTF-8");
+    let _ = ecosystem.cli(&["install", "Ledger", file]).ok();
+    let mut guest = ecosystem.guest("Ledger");
+    assert_eq!(guest.ask("pay_in", &json!([5])), 5);
+    assert_eq!(guest.ask("pay_in_all", &json!([1, 2])), 8);
+    ecosystem.kill();
+    ecosystem.wake(&[]);
+    ecosystem.until_state("Ledger", "ready");
+    let mut guest = ecosystem.guest("Ledger");
+    assert_eq!(guest.ask("pay_in", &json!([0])), 8);
 }
 
 #[test]

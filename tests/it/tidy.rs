@@ -374,6 +374,39 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn the_library_names_no_option_of_the_program() {
+    let ours = ["host/src/", "host/runtime/src/", "host/store/src/"];
+    let mut faults = Vec::new();
+    for source in &sources() {
+        if !ours.iter().any(|folder| source.path.starts_with(folder)) {
+            continue;
+        }
+        for (line, code) in source.code() {
+            let is_named = code.split('"').skip(1).any(names_the_program);
+            if is_named {
+                faults.push(format!("{}:{line}: {}", source.path, code.trim()));
+            }
+        }
+    }
+    none_of(
+        &faults,
+        "a message of the library speaks of the library; host/cli/src/exit.rs adds the options of the program",
+    );
+}
+
+/// The options of other programs that messages of the library name.
+const OTHER_OPTIONS: [&str; 1] = ["`cargo build --release`"];
+
+/// Returns whether a text names an option, or a command of the program in backquotes.
+fn names_the_program(text: &str) -> bool {
+    let without = OTHER_OPTIONS.iter();
+    let text = without.fold(text.to_owned(), |text, other| text.replace(other, ""));
+    let is_option = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase());
+    let mut options = text.match_indices("--").map(|(at, _)| &text[at + 2..]);
+    options.any(is_option) || text.contains("`dae-host ")
+}
+
+#[test]
 fn the_readme_names_every_folder() {
     let readme = fs::read_to_string(workspace().join("README.md")).expect("a README.md");
     let entries = fs::read_dir(workspace()).expect("the workspace");

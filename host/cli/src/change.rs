@@ -301,7 +301,13 @@ pub(super) fn uninstall(session: &Session, args: &UninstallArgs) -> Result<()> {
         purge: args.purge,
     };
     let said = |uninstalled: Uninstalled| {
-        let text = uninstalled.to_string();
+        let mut text = uninstalled.to_string();
+        if uninstalled.state_bytes.is_some() {
+            let name = &uninstalled.name;
+            let again = session.command_line(&format!("install {name} FILE --state last"));
+            let history = session.command_line(&format!("state {name} --history"));
+            text += &format!("; `{again}` starts from its state, `{history}` shows it");
+        }
         (uninstalled, text)
     };
     match hands(session)? {

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use dae_runtime::plugin::library;
 use dae_store::home::HomeBusy;
+use dae_store::install_plan::{InstallRefusal, RefusalKind};
 use dae_store::printable;
 use dae_store::registry::DAE_NAME;
 
@@ -167,6 +168,30 @@ pub(super) fn code(error: &anyhow::Error) -> Code {
         .unwrap_or(Code::Failed)
 }
 
+/// Returns the options of this program that lead on from an error of the library, whose own text names none.
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    const REPLACE: &str = "`install` with --replace replaces it";
+    const FORCE: &str = "`install NAME FILE --replace --force` installs it nevertheless";
+    error.chain().find_map(|link| {
+        if let Some(Fault::Refused { code, .. }) = link.downcast_ref() {
+            return match code.as_str() {
+                "name-taken" => Some(REPLACE),
+                "quarantined" => Some(FORCE),
+                _ => None,
+            };
+        }
+        if let Some(refusal) = link.downcast_ref::<InstallRefusal>() {
+            return match refusal.kind() {
+                RefusalKind::NameTaken => Some(REPLACE),
+                RefusalKind::Quarantined => Some(FORCE),
+                RefusalKind::BadArguments | RefusalKind::Failed => None,
+            };
+        }
+        link.is::<HomeBusy>()
+            .then_some("--home or DAE_HOME names another home")
+    })
+}
+
 /// Prints the error on standard error, and returns the exit code.
 pub(super) fn report(error: &anyhow::Error) -> Code {
     let quiet = matches!(
@@ -176,7 +201,8 @@ pub(super) fn report(error: &anyhow::Error) -> Code {
     if !quiet {
         use std::io::Write as _;
         // If standard error is closed, nobody reads the message.
-        let text = format!("{error:#}");
+        let hint = hint(error).map_or_else(String::new, |hint| format!(" ({hint})"));
+        let text = format!("{error:#}{hint}");
         let _ = writeln!(std::io::stderr(), "dae-host: {}", printable::message(&text));
     }
     code(error)
@@ -233,6 +259,27 @@ mod tests {
         for (error, expected) in cases {
             assert_eq!(code(&error), expected, "{error:#}");
         }
+    }
+
+    #[test]
+    fn an_error_of_the_library_has_the_hint_of_its_kind() {
+        for (code, expected) in [
+            ("name-taken", Some("--replace")),
+            ("quarantined", Some("--force")),
+            ("failed", None),
+        ] {
+            let error = refused(code).context("cannot install Sample");
+            let found = hint(&error);
+            let is_right = match expected {
+                Some(option) => found.is_some_and(|hint| hint.contains(option)),
+                None => found.is_none(),
+            };
+            assert!(is_right, "{code}: {found:?}");
+        }
+        let (home, pid, since) = ("/h".into(), None, None);
+        let held = anyhow::Error::new(HomeBusy { home, pid, since });
+        assert!(hint(&held).is_some_and(|hint| hint.contains("--home")));
+        assert!(!held.to_string().contains("--"), "{held}");
     }
 
     #[test]

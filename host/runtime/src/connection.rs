@@ -3,6 +3,6 @@
 pub(crate) mod event_handlers;
 pub mod event_queue;
 pub mod guest_handle;
-pub(crate) mod pending_calls;
+pub mod pending_calls;
 pub(crate) mod reply_budget;
 pub mod topics;

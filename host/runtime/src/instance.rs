@@ -331,6 +331,16 @@ impl Instance {
         }
     }
 
+    /// Starts to save its state on a thread that may block. A worker has one thread for everything else, and the command
+    /// that holds a lock that `save` needs must be able to go on.
+    pub(crate) fn start_save_aside(self: &Arc<Self>) -> Pending {
+        let (saving, runtime) = (self.start_save(), self.runtime());
+        Pending::Blocking(pending::BlockingCommand {
+            thread: blocking::run(move || runtime.block_on(saving)),
+            begin: Arc::default(),
+        })
+    }
+
     /// Sends the commands that were handed over to the subprocess.
     #[inline]
     pub fn flush(&self) {

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::{Dae, Fault, FaultKind, Inner};
 use crate::supervise::ChangeStart;
+use dae_store::event::DaeEventKind;
 use dae_store::registry::DAE_NAME;
 use dae_store::report::Refusal;
 
@@ -33,7 +34,7 @@ pub(super) enum ChangeKind {
 }
 
 impl ChangeKind {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             ChangeKind::Install => "install",
             ChangeKind::Reload => "reload",
@@ -119,6 +120,11 @@ impl Inner {
             reason: fault.to_string(),
             time: Timestamp::now(),
         };
+        let refused = DaeEventKind::Refused {
+            change: refusal.change.clone(),
+            reason: refusal.reason.clone(),
+        };
+        self.shared.events.send(name, generation, refused);
         self.catalogue.note_refusal(name, (change, refusal));
     }
 

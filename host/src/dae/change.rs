@@ -127,6 +127,7 @@ impl Dae {
     /// then.
     pub async fn reload(&self, name: &str, is_fresh: bool) -> Result<Installed, Fault> {
         self.inner.known(name)?;
+        self.inner.check_has_file(name, ChangeKind::Reload)?;
         let entry = self.inner.entry(name)?;
         let no_source = || {
             Fault::failed(format!(
@@ -220,6 +221,9 @@ impl Dae {
             mode,
             ..glance.spec
         };
+        if mode == Mode::Subprocess {
+            self.inner.check_has_file(name, ChangeKind::Isolate)?;
+        }
         if mode == Mode::InProcess {
             manifest::check_in_process(&spec.artefact.manifest)
                 .map_err(|fault| Fault::failed(fault.to_string()))?;

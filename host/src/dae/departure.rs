@@ -14,6 +14,7 @@ use super::{Dae, Fault, Inner, rollback};
 use crate::supervise::{DaemonDisk, StartFrom};
 use dae_store::archive::RemovedItem;
 use dae_store::blocking;
+use dae_store::event::DaeEventKind;
 use dae_store::registry::Entry;
 use dae_store::report::{RollbackRequest, UninstallRequest, Uninstalled};
 use dae_store::snapshots::KeptState;
@@ -145,6 +146,8 @@ impl Inner {
         let uninstalled = self.on_disk(move |inner| inner.put_away(left)).await?;
         let text = uninstalled.to_string();
         tracing::info!(daemon = name, "{text}");
+        let events = &self.shared.events;
+        events.send(name, None, DaeEventKind::Uninstalled);
         self.tidy().await;
         Ok(uninstalled)
     }

@@ -1,12 +1,16 @@
 //! Dae's own endpoint: its port, and the gates that its guests and its owner's clients meet.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
-use dae_runtime::peers::directory::{CredentialSource, Directory};
+use crate::supervise::SupervisorShared;
+use dae_runtime::peers::client::Host;
+use dae_runtime::peers::directory::CredentialSource;
+use dae_runtime::peers::ecosystem_api::EcosystemApi;
 use dae_runtime::session::accept::{self, Listener};
 use dae_runtime::session::gate::{Gate, GatePhase};
 use dae_store::config::Config;
@@ -25,6 +29,8 @@ pub(super) struct Endpoint {
     pub(super) gate: Arc<Gate>,
     /// The gate behind the control socket.
     pub(super) control_gate: Arc<Gate>,
+    /// The connections of the embedding program to daemons, once Dae is in the name directory.
+    pub(super) caller: OnceLock<Arc<EcosystemApi>>,
 }
 
 impl Endpoint {
@@ -47,14 +53,29 @@ impl Endpoint {
             port,
             gate,
             control_gate,
+            caller: OnceLock::new(),
         };
         Ok((endpoint, listening))
     }
 
     /// Enters Dae into the name directory, so that it is found like every other daemon.
-    pub(super) fn enter(&self, directory: &Directory) {
+    pub(super) fn enter(&self, shared: &SupervisorShared) {
         let gate = Arc::clone(&self.gate);
-        directory.enter(&self.gate, Arc::new(DaeAnswers(gate)));
+        shared
+            .directory
+            .enter(&self.gate, Arc::new(DaeAnswers(gate)));
+        let host = Host {
+            visitor: DAE_NAME.to_owned(),
+            directory: Arc::clone(&shared.directory),
+            limits: shared.config.limits(),
+            runtime: shared.runtime.clone(),
+            client_listener: OnceLock::new(),
+            opened: AtomicUsize::new(0),
+            state_keeper: None,
+        };
+        let caller = EcosystemApi::new(host, Arc::clone(&self.gate.guests));
+        // Dae enters once.
+        let _ = self.caller.set(caller);
     }
 
     /// Closes the connections of all guests.

@@ -29,6 +29,8 @@ pub enum FaultKind {
     Incomplete,
     /// Another daemon has the name. It may be free later.
     NameTaken,
+    /// The file did not last before, so it is installed again only by force.
+    Quarantined,
     /// Any other fault.
     Failed,
 }
@@ -66,10 +68,7 @@ impl Fault {
         };
         Fault {
             kind: FaultKind::NotRunning,
-            text: format!(
-                "{name} is {}{why}; `dae-host start {name}` starts it",
-                state.word()
-            ),
+            text: format!("{name} is {}{why}; start it first", state.word()),
         }
     }
 
@@ -100,6 +99,7 @@ impl From<InstallRefusal> for Fault {
             kind: match refusal.kind() {
                 RefusalKind::BadArguments => FaultKind::BadArguments,
                 RefusalKind::NameTaken => FaultKind::NameTaken,
+                RefusalKind::Quarantined => FaultKind::Quarantined,
                 RefusalKind::Failed => FaultKind::Failed,
             },
             text: refusal.to_string(),

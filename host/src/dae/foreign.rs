@@ -11,10 +11,12 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinHandle;
 
 use super::{Dae, Fault, FaultKind, Inner, lock};
-use crate::discover::{Discovery, ForeignDaemon};
+use crate::discover::{Discovery, ForeignChange, ForeignDaemon};
+use crate::supervise::SupervisorShared;
 use dae_runtime::peers::directory::{Directory, ForeignAddress};
 use dae_store::config::Config;
 use dae_store::durations;
+use dae_store::event::DaeEventKind;
 use dae_store::report::{Credential, Scan, Status};
 use dae_store::tasks;
 
@@ -162,17 +164,43 @@ async fn publish_foreign(inner: Weak<Inner>) {
     loop {
         let Some(inner) = inner.upgrade() else { return };
         inner.running.foreign.publish();
+        let shared = Arc::clone(&inner.shared);
         drop(inner);
         // A lagged receiver loses nothing: each round publishes the whole list.
-        if matches!(changes.recv().await, Err(RecvError::Closed)) {
-            return;
-        }
+        let mut change = match changes.recv().await {
+            Ok(change) => Some(change),
+            Err(RecvError::Lagged(_)) => None,
+            Err(RecvError::Closed) => return,
+        };
         // Many changes come at once when another host starts or ends.
-        while !matches!(
-            changes.try_recv(),
-            Err(TryRecvError::Empty | TryRecvError::Closed)
-        ) {}
+        loop {
+            if let Some(change) = change.take() {
+                send_event(&shared, change);
+            }
+            change = match changes.try_recv() {
+                Ok(change) => Some(change),
+                Err(TryRecvError::Lagged(_)) => None,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            };
+        }
     }
+}
+
+/// Sends the event of a change among the foreign daemons.
+fn send_event(shared: &SupervisorShared, change: ForeignChange) {
+    let credential = |one: &ForeignDaemon| Box::new(one.credential());
+    let (one, kind) = match change {
+        ForeignChange::Appeared(one) => {
+            let credential = credential(&one);
+            (one, DaeEventKind::ForeignAppeared { credential })
+        }
+        ForeignChange::Changed { was, now } => {
+            let credential = credential(&now);
+            (now, DaeEventKind::ForeignChanged { credential, was })
+        }
+        ForeignChange::Gone(one) => (one, DaeEventKind::ForeignGone),
+    };
+    shared.events.send(&one.name, one.generation, kind);
 }
 
 fn status(one: ForeignDaemon) -> Status {

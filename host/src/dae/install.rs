@@ -15,6 +15,7 @@ use super::{Fault, Inner};
 use crate::supervise::{ChangeStart, Daemon, DaemonSpec, OrderResult, StartFrom};
 use dae_store::archive::Departure;
 use dae_store::daemon_state::DaemonState;
+use dae_store::event::DaeEventKind;
 use dae_store::install_plan::{self, InstallBasis, InstallFile, InstallPlan, StartState};
 use dae_store::plugin_store::Artefact;
 use dae_store::registry::{Desired, Entry, Registry};
@@ -117,8 +118,8 @@ impl Inner {
             earlier_state,
         } = ready.map_err(|fault| self.as_refusal(name, fault))?;
         let settled = self.staging.settle(Arc::clone(&order.artefact));
-        let settings = Arc::clone(&plan.settings);
-        let spec = spec_of(name, &plan.entry, Arc::clone(&order.artefact), settings);
+        let (artefact, settings) = (Arc::clone(&order.artefact), Arc::clone(&plan.settings));
+        let spec = spec_of(name, &plan.entry, artefact, settings);
         let is_running = plan.entry.desired == Desired::Running;
         let placed = match is_running {
             true => self.run((spec, from), &order.begin).await?,
@@ -138,7 +139,7 @@ impl Inner {
         self.catalogue.note_found(name);
         self.catalogue.note_accepted(name);
         self.running.insert(name, &placed.daemon);
-        self.end_if_late(&placed).await;
+        self.conclude(order, &placed).await;
         Ok(InstallResult {
             daemon: placed.daemon,
             done: placed.done,
@@ -146,8 +147,13 @@ impl Inner {
         })
     }
 
-    /// Ends a new daemon if the end of the host has begun meanwhile and may not have seen it.
-    async fn end_if_late(&self, placed: &PlacedDaemon) {
+    /// Sends the event of an install. Ends a new daemon if the end of the host has begun meanwhile and may not have seen
+    /// it.
+    async fn conclude(&self, order: &InstallOrder, placed: &PlacedDaemon) {
+        let version = order.artefact.manifest.version.clone();
+        let generation = (placed.done.generation > 0).then_some(placed.done.generation);
+        let installed = DaeEventKind::Installed { version };
+        self.shared.events.send(&order.name, generation, installed);
         if placed.old_spec.is_none() && self.lifetime.ending.is_cancelled() {
             // It is ending anyway.
             let _ = placed.daemon.end().await;

@@ -180,7 +180,7 @@ impl Follower {
         let missed = std::mem::take(&mut self.missed);
         if missed > 0 {
             let text = format!(
-                "{missed} records are left out here, since they came faster than they were read; the files have them: `dae-host logs -n N`"
+                "{missed} records are left out here, since they came faster than they were read; the log files of the home have them"
             );
             self.send(guest, &Record::about(DAE_NAME, None, "warn", &text));
         }

@@ -12,7 +12,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 use super::Inner;
-use crate::supervise::Notice;
+use crate::supervise::{DaemonSpec, Notice};
+use dae_store::event::DaeEventKind;
+use dae_store::registry::Entry;
 use dae_store::tasks;
 
 /// Records notices until the ecosystem is gone.
@@ -52,24 +54,35 @@ impl Inner {
             return;
         }
         let saved = self.change_registry(|registry| {
-            let Some(entry) = registry.daemons.get_mut(&good.name) else {
-                return;
-            };
-            entry.quarantine(&bad, &reason, &good.artefact.hash);
-            if entry.hash == good.artefact.hash {
-                entry.version.clone_from(&good.artefact.manifest.version);
-                entry.plugin.clone_from(&good.artefact.manifest.name);
-                entry.config.clone_from(&good.config);
-                entry.mode = good.mode;
-                entry.set_aside = None;
+            if let Some(entry) = registry.daemons.get_mut(&good.name) {
+                entry.quarantine(&bad, &reason, &good.artefact.hash);
+                note_good(entry, &good);
             }
         });
-        if let Err(error) = saved.await {
-            tracing::error!(
+        match saved.await {
+            Ok(()) => {
+                let quarantined = DaeEventKind::Quarantined {
+                    hash: bad.clone(),
+                    reason: reason.clone(),
+                };
+                self.shared.events.send(&good.name, None, quarantined);
+            }
+            Err(error) => tracing::error!(
                 daemon = good.name,
                 error = format!("{error:#}"),
                 "its rollback could not be recorded"
-            );
+            ),
         }
+    }
+}
+
+/// Notes the code that runs again, if the entry names it.
+fn note_good(entry: &mut Entry, good: &DaemonSpec) {
+    if entry.hash == good.artefact.hash {
+        entry.version.clone_from(&good.artefact.manifest.version);
+        entry.plugin.clone_from(&good.artefact.manifest.name);
+        entry.config.clone_from(&good.config);
+        entry.mode = good.mode;
+        entry.set_aside = None;
     }
 }

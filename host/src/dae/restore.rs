@@ -45,9 +45,7 @@ impl Inner {
         let mut settings = SettingsOf::default();
         let mut to_start = Vec::new();
         for (name, entry) in entries {
-            let found = artefacts.get(&entry.hash).cloned();
-            let found = found.unwrap_or_else(|| Err("reading its file crashed".to_owned()));
-            let known = found.and_then(|artefact| {
+            let known = found(&artefacts, &entry).and_then(|artefact| {
                 let given = settings.of(self, &name, &entry.settings)?;
                 Ok(self.bring_back_one(spec_of(&name, &entry, artefact, given)))
             });
@@ -58,7 +56,9 @@ impl Inner {
                 }
                 Ok(_) => {}
                 Err(reason) => {
-                    tracing::error!(daemon = name, reason, "it is not brought back");
+                    if !entry.is_built_in {
+                        tracing::error!(daemon = name, reason, "it is not brought back");
+                    }
                     self.catalogue.note_lost(name, reason);
                 }
             }
@@ -222,12 +222,27 @@ async fn record_gathered(inner: Weak<Inner>) {
     }
 }
 
+/// Returns the file of an entry, or the reason why there is none. The program installs its built-in daemons itself, a
+/// moment later.
+fn found(artefacts: &HashMap<String, StoredFile>, entry: &Entry) -> StoredFile {
+    if !entry.is_built_in {
+        let found = artefacts.get(&entry.hash).cloned();
+        return found.unwrap_or_else(|| Err("reading its file crashed".to_owned()));
+    }
+    Err(format!(
+        "its code ({} {}) is built into a program, and this program has not installed it; start the program that calls \
+         `Dae::install_builtin` for it, or uninstall it, which keeps its state for a week",
+        entry.plugin, entry.version
+    ))
+}
+
 /// Reads and checks the file of each hash once, on as many threads as there are processors.
 async fn find_all(
     store: &Arc<PluginStore>,
     entries: &BTreeMap<String, Entry>,
 ) -> HashMap<String, StoredFile> {
-    let mut hashes: Vec<String> = entries.values().map(|entry| entry.hash.clone()).collect();
+    let stored = entries.values().filter(|entry| !entry.is_built_in);
+    let mut hashes: Vec<String> = stored.map(|entry| entry.hash.clone()).collect();
     hashes.sort_unstable();
     hashes.dedup();
     let (store, to_find) = (Arc::clone(store), hashes.clone());

@@ -54,6 +54,7 @@ impl Dae {
         let (began, name) = (Instant::now(), &request.name);
         let _turn = self.inner.running.turn(name).await;
         let daemon = self.inner.known(name)?;
+        self.inner.check_has_file(name, ChangeKind::Rollback)?;
         let (target, from) = self.inner.way_back(request).await?;
         let artefact = Arc::new(self.inner.staging.stored(name, &target).await?);
         let spec = DaemonSpec {
@@ -91,6 +92,15 @@ impl Dae {
         let entry = self.inner.entry(name)?;
         let mut versions = Vec::new();
         for (at, hash) in entry.stored().enumerate() {
+            if entry.is_built_in {
+                versions.push(Version {
+                    hash: hash.clone(),
+                    version: entry.version.clone(),
+                    place: place(at, entry.newer.len()).to_owned(),
+                    fault: String::new(),
+                });
+                continue;
+            }
             let (version, fault) = match self.inner.staging.stored(name, hash).await {
                 Ok(artefact) => (artefact.manifest.version.clone(), String::new()),
                 Err(fault) => (String::new(), fault.to_string()),
@@ -126,13 +136,13 @@ fn place(at: usize, newer: usize) -> &'static str {
 pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> {
     let Some(to) = to else {
         return entry.previous.first().cloned().ok_or_else(|| {
-            "there is no older code to go back to; `rollback --list` shows what is stored"
+            "there is no older code to go back to; the list of versions shows what is stored"
                 .to_owned()
         });
     };
     if to.len() < PREFIX_CHARS_MIN {
         return Err(format!(
-            "{to:?} is too short for a hash; give at least {PREFIX_CHARS_MIN} characters of one that `rollback --list` shows"
+            "{to:?} is too short for a hash; give at least {PREFIX_CHARS_MIN} characters of one in the list of versions"
         ));
     }
     let mut found = entry.stored().filter(|hash| hash.starts_with(to));
@@ -140,7 +150,7 @@ pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> 
         (Some(hash), None) => hash,
         (None, _) => {
             return Err(format!(
-                "no stored version has a hash that begins with {to:?}; `rollback --list` shows them"
+                "no stored version has a hash that begins with {to:?}; the list of versions has those that are stored"
             ));
         }
         (Some(_), Some(_)) => {
@@ -154,7 +164,7 @@ pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> 
     }
     match entry.quarantined.get(hash) {
         Some(reason) => Err(format!(
-            "{to} did not last before ({reason}) and is quarantined; `install NAME FILE --replace --force` installs its file nevertheless"
+            "{to} did not last before ({reason}) and is quarantined; an install with `replace` and `force` installs its file nevertheless"
         )),
         None => Ok(hash.clone()),
     }

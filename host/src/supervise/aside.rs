@@ -106,7 +106,7 @@ impl Supervisor {
     pub(super) fn tell_set_aside(&self, id: &str, generation: u64) {
         let name = &self.spec.name;
         let text = format!(
-            "its former state is kept for a week as {id}; `dae-host state {name} --history` shows it"
+            "its former state is kept for a week as {id}; an install of {name} with the `state` {id} starts from it"
         );
         self.shared.tell(name, Some(generation), "info", &text);
     }

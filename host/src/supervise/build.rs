@@ -312,6 +312,7 @@ impl Supervisor {
             runtime: self.shared.runtime.clone(),
             client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
+            state_keeper: Some(self.now.saver.keeper(generation)),
         };
         LocalHostApi {
             generation,

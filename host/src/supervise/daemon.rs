@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::saver::Saver;
 use super::stop::Stopping;
 use super::{DaemonSpec, Monitor, Supervisor, SupervisorShared};
 use dae_runtime::peers::directory::CredentialSource;
@@ -129,6 +130,8 @@ pub(super) struct DaemonNow {
     running: Mutex<RunningView>,
     pub(super) generation: AtomicU64,
     pub(super) restarts: AtomicU64,
+    /// Keeps the state when the daemon's code asks for it.
+    pub(super) saver: Arc<Saver>,
 }
 
 /// The visible details of a daemon, besides its state.
@@ -212,6 +215,7 @@ impl Daemon {
             }),
             generation: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
+            saver: Saver::of(&spec.name, &shared),
         });
         shared
             .directory

@@ -40,7 +40,7 @@ fn other_port(spec: &DaemonSpec, error: &io::Error) -> Result<TcpListener, Strin
     let port = spec.port.unwrap_or(0);
     if spec.is_port_pinned {
         return Err(format!(
-            "port {port} is pinned, but can't be had: {error}; free it, or install with another --port"
+            "port {port} is pinned, but can't be had: {error}; free it, or install the daemon with another `port`"
         ));
     }
     tracing::warn!(daemon = spec.name, port, %error, "its port of before can't be had; it gets another");

@@ -98,6 +98,9 @@ impl Supervisor {
             Some("start") => Preflight::With(PreflightStep::Start),
             _ => Preflight::Whether(true),
         };
+        if spec.artefact.is_built_in {
+            return None;
+        }
         let wanted = spec.settings.preflight.unwrap_or(of_plugin);
         if wanted == Preflight::Whether(false) || !Spawner::is_possible() {
             return None;

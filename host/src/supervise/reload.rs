@@ -14,6 +14,7 @@ use super::retire::drain;
 use super::{Current, DaemonSpec, OrderResult, StartFrom, Supervisor};
 use dae_runtime::plugin::start_fault::{StartFault, StartFaultKind};
 use dae_store::daemon_state::DaemonState;
+use dae_store::event::DaeEventKind;
 use dae_store::manifest;
 use dae_store::snapshots::{KeptState, SnapshotOccasion};
 
@@ -112,6 +113,12 @@ impl Supervisor {
         };
         self.swap(built, state.as_ref()).await;
         self.tell_done(&done);
+        if is_reload {
+            let version = self.spec.artefact.manifest.version.clone();
+            let (events, name) = (&self.shared.events, &self.spec.name);
+            let reloaded = DaeEventKind::Reloaded { version };
+            events.send(name, Some(done.generation), reloaded);
+        }
         self.keep_after(from, state.as_ref(), was_kept).await;
         Ok(done)
     }
@@ -166,6 +173,8 @@ impl Supervisor {
         if let Some(current) = &mut self.current {
             drain(current, grace).await;
         }
+        // The state that is handed over is the last one of this instance.
+        self.now.saver.close().await;
         let generation = instance.identity.generation;
         let saved = instance
             .save(grace)
@@ -225,6 +234,7 @@ impl Supervisor {
     /// Opens the gate again to the running instance.
     pub(super) fn reopen(&mut self) {
         if let Some(current) = &mut self.current {
+            self.now.saver.open(&current.instance);
             current.leased = self.gate.open(Arc::clone(&current.instance));
         }
     }
@@ -276,7 +286,7 @@ pub(super) fn cured(fault: StartFault) -> String {
     let StartFault { text, kind } = fault;
     match kind {
         StartFaultKind::State => format!(
-            "{text}; --fresh starts without it (`install`, `reload` and `rollback` take it)"
+            "{text}; an install, a reload or a rollback with `fresh` starts without the state"
         ),
         StartFaultKind::Other => text,
     }
@@ -302,7 +312,7 @@ mod tests {
             ("it is blocked", other, [false, false]),
         ] {
             let hinted = cured(with_hint(fault(text, kind), false));
-            let found = ["#[daemon(exclusive)]", "--fresh"].map(|hint| hinted.contains(hint));
+            let found = ["#[daemon(exclusive)]", "`fresh`"].map(|hint| hinted.contains(hint));
             assert_eq!(found, hints, "{text} {kind:?}");
             let of_exclusive = with_hint(fault(text, kind), true);
             assert_eq!(of_exclusive.text, text, "it says so already");

@@ -14,6 +14,7 @@ use super::build::Built;
 use super::exclusive;
 use super::{DaemonSpec, Notice, Supervisor};
 use dae_store::durations;
+use dae_store::event::DaeEventKind;
 use dae_store::snapshots::KeptState;
 
 /// The rollback window of new code, and what ran before it.
@@ -96,12 +97,7 @@ impl Supervisor {
             self.set_aside_newer(state, generation).await;
             self.keep(state).await;
         }
-        let text = format!(
-            "rolled back to {}: {cause}",
-            short(&self.spec.artefact.hash)
-        );
-        self.shared
-            .tell(&self.spec.name, Some(generation), "error", &text);
+        self.tell_rollback(generation, &cause);
         let notice = Notice::RolledBack {
             bad: bad.hash.clone(),
             good: Box::new(self.spec.clone()),
@@ -111,6 +107,16 @@ impl Supervisor {
         // An error means that the host is ending.
         let _ = self.shared.notices.send(notice);
         Ok(true)
+    }
+
+    fn tell_rollback(&self, generation: u64, cause: &str) {
+        let (name, hash) = (&self.spec.name, short(&self.spec.artefact.hash));
+        let text = format!("rolled back to {hash}: {cause}");
+        self.shared.tell(name, Some(generation), "error", &text);
+        let rolled_back = DaeEventKind::RolledBack {
+            cause: cause.to_owned(),
+        };
+        self.shared.events.send(name, Some(generation), rolled_back);
     }
 
     /// Builds an instance from the first of these states that it accepts.

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::daemon::Notice;
+use super::events::EventSender;
 use super::health_timer::HealthTimer;
 use super::stop::StopSteps;
 use dae_runtime::peers::directory::Directory;
@@ -57,6 +58,8 @@ pub struct SupervisorShared {
     pub(crate) directory: Arc<Directory>,
     /// The channel for changes that supervisors made by themselves.
     pub notices: mpsc::UnboundedSender<Notice>,
+    /// The sender of the ecosystem's events.
+    pub(crate) events: EventSender,
     /// The count of steps that stopping daemons have taken.
     pub(crate) stop_steps: StopSteps,
     /// The timer for the daemons' health checks.

@@ -67,7 +67,7 @@ impl Supervisor {
     pub(super) async fn stop(&mut self) -> Result<OrderResult, String> {
         let name = &self.spec.name;
         self.gate.shut(format!(
-            "{name} is stopped; `dae-host start {name}` starts it"
+            "{name} is stopped, and answers again once its owner starts it"
         ));
         self.listening = None;
         self.now.running().port = None;
@@ -80,6 +80,7 @@ impl Supervisor {
             let grace = self.shared.config.stop_grace();
             self.at(Some(StopStep::Commands));
             retire::drain(&mut current, grace).await;
+            self.now.saver.close().await;
             faults.extend(self.keep_last_state(&current.instance, grace).await.err());
             self.at(Some(StopStep::End));
             faults.extend(self.retiree(current).retire().await);

@@ -243,7 +243,7 @@ impl Archive {
         found.ok_or_else(|| match which {
             LAST => anyhow::anyhow!("no state of {daemon} is kept that has left in the last week"),
             id => anyhow::anyhow!(
-                "no state {id:?} of {daemon} is kept; `dae-host state {daemon} --history` lists those that are"
+                "no state {id:?} of {daemon} is kept; its history of states lists those that are"
             ),
         })
     }

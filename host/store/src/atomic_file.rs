@@ -62,11 +62,9 @@ fn advice(error: &io::Error) -> Option<&'static str> {
         Kind::PermissionDenied => {
             "see who owns it and its directory (`ls -ld`), or run as that user"
         }
-        Kind::ReadOnlyFilesystem => {
-            "that file system is read-only: choose another home with --home"
-        }
+        Kind::ReadOnlyFilesystem => "that file system is read-only: choose another home",
         Kind::NotADirectory => {
-            "a part of that path is a file: move it away, or choose another home with --home"
+            "a part of that path is a file: move it away, or choose another home"
         }
         Kind::NotFound => {
             "it, or the directory it lies in, is gone: was the home removed while in use?"
@@ -265,7 +263,7 @@ mod tests {
             (io::ErrorKind::StorageFull, "free some space"),
             (io::ErrorKind::QuotaExceeded, "quota"),
             (io::ErrorKind::PermissionDenied, "ls -ld"),
-            (io::ErrorKind::ReadOnlyFilesystem, "--home"),
+            (io::ErrorKind::ReadOnlyFilesystem, "another home"),
         ] {
             let fault = DiskFault::new(&kind.into(), "write", path);
             let text = fault.to_string();

@@ -83,7 +83,7 @@ impl Home {
             return Ok(Home::at(dir));
         }
         let user = choose_base_strategy().context(
-            "cannot tell where your home directory is; set HOME, or choose a directory with --home or DAE_HOME",
+            "cannot tell where your home directory is; set HOME, or name a home, also by the variable DAE_HOME",
         )?;
         Ok(Home::of_user(UserDirectories {
             data: user.data_dir(),
@@ -113,7 +113,7 @@ impl Home {
         for dir in [&self.data, &self.logs, &self.config] {
             if dir.to_str().is_none() {
                 bail!(
-                    "the path {} is not valid UTF-8, and a home's path must be; choose another home with --home or DAE_HOME",
+                    "the path {} is not valid UTF-8, and a home's path must be; choose another home",
                     dir.display()
                 );
             }
@@ -294,7 +294,7 @@ fn owned_mode(dir: &Path) -> anyhow::Result<u32> {
     if owner != ours {
         bail!(
             "{} belongs to user {owner}, and this host runs as user {ours}; run it as that user, \
-             or choose another home with --home",
+             or choose another home",
             dir.display()
         );
     }
@@ -419,7 +419,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(std::ffi::OsStr::from_bytes(b"j\xf6rg"));
         let text = Home::at(&path).create().unwrap_err().to_string();
-        assert!(text.contains("UTF-8") && text.contains("--home"), "{text}");
+        assert!(
+            text.contains("UTF-8") && text.contains("another home"),
+            "{text}"
+        );
         assert!(!path.exists());
     }
 

@@ -116,6 +116,8 @@ pub enum RefusalKind {
     BadArguments,
     /// Another daemon has the name. It may be free later.
     NameTaken,
+    /// The file did not last before, so it is installed again only by force.
+    Quarantined,
     /// Any other reason.
     Failed,
 }
@@ -160,11 +162,11 @@ pub fn plan_install(
     check_there(request, file)?;
     let registered = before.registry.daemons.get(&name);
     if let Some(registered) = registered {
+        check_same_kind(&name, registered, artefact)?;
         check_replace(&name, registered, request, before.home)?;
     }
     let departed = before.departed.filter(|_| registered.is_none());
-    let remembered = departed.and_then(|departed| departed.entry.as_ref());
-    let remembered = remembered.map(|entry| remembered_of(entry, before.registry));
+    let remembered = departed.and_then(|departed| remembered_of(departed, before.registry));
     // A drop-in that returns gets its earlier settings. An install by hand names its own.
     let returned = remembered
         .as_ref()
@@ -177,10 +179,8 @@ pub fn plan_install(
         registry: before.registry,
         base: registered.or(returned),
     };
-    let (mut entry, settings) = rules.entry()?;
-    entry.set_source(&before.home.data, &request.file);
-    let remembered_port = remembered.as_ref().and_then(|entry| entry.port);
-    entry.port = entry.port.or(remembered_port);
+    let (mut entry, settings) = rules.entry(before.home)?;
+    entry.port = entry.port.or(remembered.and_then(|entry| entry.port));
     entry.desired = before.actual().unwrap_or(entry.desired);
     Ok(InstallPlan {
         start_state: start_state(request, registered.is_some(), departed),
@@ -291,20 +291,47 @@ fn start_state(
 
 /// Returns the part of an entry that an uninstall leaves. The store has removed its files, and its port may be taken by
 /// others.
-fn remembered_of(departed: &Entry, registry: &Registry) -> Entry {
+fn remembered_of(departed: &Departure, registry: &Registry) -> Option<Entry> {
+    let departed = departed.entry.as_ref()?;
     let is_free = |port: &u16| {
         registry
             .daemons
             .values()
             .all(|entry| entry.port != Some(*port))
     };
-    Entry {
+    Some(Entry {
         hash: String::new(),
         previous: Vec::new(),
         port: departed.port.filter(is_free),
         port_pinned: false,
         ..departed.clone()
-    }
+    })
+}
+
+/// Refuses to replace a daemon that is built into a program by a file, and the other way round. Neither could go back to
+/// what was before.
+fn check_same_kind(
+    name: &str,
+    registered: &Entry,
+    artefact: &Artefact,
+) -> Result<(), InstallRefusal> {
+    let text = match (registered.is_built_in, artefact.is_built_in) {
+        (true, false) => format!(
+            "there is a daemon {name} already ({} {}), which is built into a program that embeds this home's host, and no \
+             file can replace it; uninstall it first, or choose another name",
+            registered.plugin, registered.version
+        ),
+        (false, true) => format!(
+            "there is a daemon {name} already ({} {}), which runs a plugin file; uninstall it first, or give the built-in \
+             daemon another name",
+            registered.plugin, registered.version
+        ),
+        _ => return Ok(()),
+    };
+    Err(InstallRefusal {
+        kind: RefusalKind::NameTaken,
+        text,
+    })
 }
 
 /// Refuses a name that another daemon has, unless the request replaces it.
@@ -324,7 +351,7 @@ fn check_replace(
     Err(InstallRefusal {
         kind: RefusalKind::NameTaken,
         text: format!(
-            "there is a daemon {name} already ({} {}{from}); --replace replaces it, another name keeps both",
+            "there is a daemon {name} already ({} {}{from}); an install with `replace` replaces it, another name keeps both",
             registered.plugin, registered.version
         ),
     })
@@ -342,11 +369,14 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Returns the new entry, without its source, and the daemon's settings.
-    fn entry(&self) -> Result<(Entry, Settings), InstallRefusal> {
+    /// Returns the new entry and the daemon's settings.
+    fn entry(&self, home: &Home) -> Result<(Entry, Settings), InstallRefusal> {
         if let Some(base) = self.base {
             let checked = base.check_quarantine(&self.artefact.hash, self.request.force);
-            checked.map_err(InstallRefusal::failed)?;
+            checked.map_err(|text| InstallRefusal {
+                kind: RefusalKind::Quarantined,
+                text,
+            })?;
         }
         self.check_port()?;
         let given = self.given_settings();
@@ -356,11 +386,14 @@ impl Rules<'_> {
         if self.request.settings.is_some() {
             self.check_order(&settings.after)?;
         }
-        let entry = Entry {
+        let mut entry = Entry {
             settings: given,
             mode,
             ..self.plain_entry()
         };
+        if !self.artefact.is_built_in {
+            entry.set_source(&home.data, &self.request.file);
+        }
         Ok((entry, settings))
     }
 
@@ -439,6 +472,8 @@ impl Rules<'_> {
         let Artefact { hash, manifest, .. } = self.artefact;
         let same = base.filter(|base| base.hash == *hash);
         let previous = match same {
+            // A program has no code but its own.
+            _ if self.artefact.is_built_in => Vec::new(),
             Some(same) => same.previous.clone(),
             None => base.map_or_else(Vec::new, |base| base.previous_after(hash, PREVIOUS_MAX)),
         };
@@ -456,6 +491,7 @@ impl Rules<'_> {
                 .map(|base| base.quarantine_after(hash, request.force))
                 .unwrap_or_default(),
             drop_in: request.drop_in,
+            is_built_in: self.artefact.is_built_in,
             port: request.port.or(base.and_then(|entry| entry.port)),
             port_pinned: request.port.is_some() || base.is_some_and(|entry| entry.port_pinned),
             config: config.unwrap_or_else(|| json!({})),

@@ -10,7 +10,8 @@
 //! - [`reconcile`]: the actions that changed files require
 //! - [`config`], [`settings`]: the owner's settings · [`restart`]: the decision after an instance has ended
 //! - [`retention`]: how long the archive and logs are kept · [`durations`]: time spans that are safe to compute with
-//! - [`daemon_state`]: the states in a daemon's life · [`report`]: the data types of the host's replies
+//! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons, for embedding programs
+//! - [`report`]: the data types of the host's replies
 //! - [`home`]: the directory of an ecosystem, its lock and its control socket
 //! - [`atomic_file`]: files that survive a power cut · `write_access`: the check of who may write a file
 //! - [`json5_text`], [`text_file`]: text that people write · [`printable`]: untrusted text, made safe for a terminal
@@ -26,6 +27,7 @@ pub mod blocking;
 pub mod config;
 pub mod daemon_state;
 pub mod durations;
+pub mod event;
 pub mod home;
 pub mod install_plan;
 pub mod json5_text;

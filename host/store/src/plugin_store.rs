@@ -52,6 +52,27 @@ pub struct Artefact {
     pub mapped_bytes: u64,
     /// Its manifest, shared by all daemons of the file.
     pub manifest: Arc<Manifest>,
+    /// True if it is no file: the code is part of the program, and the hash only names it.
+    pub is_built_in: bool,
+}
+
+impl Artefact {
+    /// Returns the artefact of a daemon that is compiled into the program. `type_name` tells it from others with the same
+    /// manifest.
+    ///
+    /// # Errors
+    /// The manifest is not one of this host's.
+    pub fn built_in(type_name: &str, manifest: &str) -> Result<Self, FileFault> {
+        let named = format!("built in: {type_name} {manifest}");
+        Ok(Artefact {
+            hash: hash_of(named.as_bytes()),
+            path: PathBuf::new(),
+            bytes: 0,
+            mapped_bytes: 0,
+            manifest: Arc::new(manifest::parse_text(manifest.as_bytes())?),
+            is_built_in: true,
+        })
+    }
 }
 
 /// A private copy of a library for one process to load.
@@ -99,6 +120,7 @@ impl PluginStore {
             bytes: bytes.len() as u64,
             mapped_bytes: manifest::mapped_bytes(&bytes),
             manifest: Arc::new(manifest),
+            is_built_in: false,
         })
     }
 
@@ -108,7 +130,10 @@ impl PluginStore {
     /// # Errors
     /// A disk error.
     pub fn settle(&self, staged: &Artefact) -> anyhow::Result<()> {
-        Ok(atomic_file::settle(&staged.path)?)
+        match staged.is_built_in {
+            true => Ok(()),
+            false => Ok(atomic_file::settle(&staged.path)?),
+        }
     }
 
     /// Returns the stored file with that hash.
@@ -124,6 +149,7 @@ impl PluginStore {
             mapped_bytes: manifest::mapped_bytes(&bytes),
             manifest: Arc::new(manifest::parse(&bytes).map_err(|fault| fault.at(&path))?),
             path,
+            is_built_in: false,
         })
     }
 

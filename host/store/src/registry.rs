@@ -73,6 +73,13 @@ pub struct Entry {
     /// True if the daemon is a drop-in, which is uninstalled when its file is removed from the drop-in directory.
     #[serde(default)]
     pub drop_in: bool,
+    /// True if its code is part of a program that embeds the host. Then there is no file, and the hash only names it.
+    #[serde(
+        default,
+        rename = "built_in",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub is_built_in: bool,
     /// Its port, chosen at the first start and then kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -193,7 +200,7 @@ impl Entry {
     pub fn check_quarantine(&self, hash: &str, is_forced: bool) -> Result<(), String> {
         match self.quarantined.get(hash) {
             Some(reason) if !is_forced => Err(format!(
-                "this file did not last before ({reason}) and is quarantined; `install NAME FILE --replace --force` installs it nevertheless"
+                "this file did not last before ({reason}) and is quarantined; an install with `replace` and `force` installs it nevertheless"
             )),
             _ => Ok(()),
         }

@@ -378,7 +378,7 @@ impl Uninstalled {
 }
 
 /// Formats as one line that names the way back: `Counter is uninstalled; its state (32 B) and log are kept until
-/// 2026-12-06 (...)`.
+/// 2026-12-06`.
 impl fmt::Display for Uninstalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;
@@ -390,7 +390,7 @@ impl fmt::Display for Uninstalled {
             }
             (Some(until), Some(bytes)) => write!(
                 f,
-                "; its state ({bytes} B) and log are kept until {} (`dae-host install {name} FILE --state last` starts from it, `dae-host state {name} --history` shows it)",
+                "; its state ({bytes} B) and log are kept until {}",
                 until.strftime("%Y-%m-%d")
             )?,
         }

@@ -150,7 +150,7 @@ impl Snapshots {
         };
         let damaged = || {
             format!(
-                "the state {} is damaged; --fresh starts without it (`install`, `reload` and `rollback` take it)",
+                "the state {} is damaged; an install, a reload or a rollback with `fresh` starts without it",
                 path.display()
             )
         };
@@ -201,8 +201,24 @@ impl Snapshots {
     /// The same as [`Snapshots::keep`].
     pub async fn keep_with_others(&self, daemon: &str, state: &KeptState) -> anyhow::Result<()> {
         let state = self.hold(daemon, state);
+        self.write_with_others(daemon, &state).await
+    }
+
+    /// Writes a state like [`Snapshots::keep_with_others`], but only if `is_current` returns true. It is called at the
+    /// moment from which on the state counts as the daemon's latest. Returns `None` if it returned false.
+    pub async fn keep_if(
+        &self,
+        (daemon, state): (&str, &KeptState),
+        is_current: impl FnOnce() -> bool,
+    ) -> Option<anyhow::Result<()>> {
+        let state = self.hold_if((daemon, state), is_current)?;
+        Some(self.write_with_others(daemon, &state).await)
+    }
+
+    /// Waits until the state that is held is on the disk, or its write has failed.
+    async fn write_with_others(&self, daemon: &str, state: &Arc<KeptState>) -> anyhow::Result<()> {
         let turn = Arc::clone(&self.0.turn).lock_owned().await;
-        if let Some(outcome) = self.outcome(daemon, &state) {
+        if let Some(outcome) = self.outcome(daemon, state) {
             return outcome;
         }
         let states = self.clone();
@@ -215,7 +231,7 @@ impl Snapshots {
             // The system has no thread left, so this thread writes the batch.
             self.write_batch();
         }
-        self.outcome(daemon, &state).unwrap_or(Ok(()))
+        self.outcome(daemon, state).unwrap_or(Ok(()))
     }
 
     /// Writes all states that are not on the disk yet.
@@ -245,13 +261,27 @@ impl Snapshots {
     }
 
     fn hold(&self, daemon: &str, state: &KeptState) -> Arc<KeptState> {
+        let always = || true;
+        let held = self.hold_if((daemon, state), always);
+        held.expect("the condition is always true")
+    }
+
+    fn hold_if(
+        &self,
+        (daemon, state): (&str, &KeptState),
+        is_current: impl FnOnce() -> bool,
+    ) -> Option<Arc<KeptState>> {
         let state = Arc::new(state.clone());
         let one = UnwrittenState {
             state: Arc::clone(&state),
             fault: None,
         };
-        lock(&self.0.unwritten).insert(daemon.to_owned(), one);
-        state
+        let mut unwritten = lock(&self.0.unwritten);
+        if !is_current() {
+            return None;
+        }
+        unwritten.insert(daemon.to_owned(), one);
+        Some(state)
     }
 
     /// Returns the result of writing that state, or `None` if no batch has tried yet. A newer state that has replaced
@@ -385,7 +415,7 @@ mod tests {
                 .load("A")
                 .unwrap_err()
                 .to_string()
-                .contains("--fresh")
+                .contains("`fresh`")
         );
         states.forget("A").unwrap();
         assert!(states.load("A").unwrap().is_none());
@@ -411,6 +441,20 @@ mod tests {
             Snapshots::of(&home).load("B").unwrap().is_some(),
             "written when it could be"
         );
+    }
+
+    #[tokio::test]
+    async fn a_state_that_is_no_longer_current_replaces_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        home.create().unwrap();
+        let states = Snapshots::of(&home);
+        let kept = states.keep_if(("A", &state(1)), || true).await;
+        kept.unwrap().unwrap();
+        let kept = states.keep_if(("A", &state(2)), || false).await;
+        assert!(kept.is_none(), "{kept:?}");
+        let loaded = states.load("A").unwrap().unwrap();
+        assert_eq!(loaded.state.get(), state(1).state.get());
     }
 
     #[tokio::test]

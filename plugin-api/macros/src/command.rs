@@ -1,6 +1,6 @@
 //! Reads a command from its method: options, signature and parameters.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::ext::IdentExt as _;
 use syn::{Attribute, FnArg, ImplItemFn, LitStr, Meta, Pat, PatType, Result, Type};
@@ -26,6 +26,7 @@ const OPTIONS: Table = Table {
         Row::new("blocking", "blocking", Takes::Nothing),
         Row::new("name", "name = \"…\"", Takes::Text),
         Row::new("timeout_s", "timeout_s = SECONDS", Takes::Seconds),
+        Row::new("saves", "saves", Takes::Nothing),
     ],
 };
 
@@ -35,6 +36,7 @@ struct CommandOptions {
     is_blocking: bool,
     name: Option<LitStr>,
     timeout_ms: Option<u64>,
+    saves: Option<TokenTree>,
 }
 
 /// Reads a method that `attr` marks as a command.
@@ -60,6 +62,7 @@ pub fn read(attr: &Attribute, method: &mut ImplItemFn) -> Result<Command> {
         method: method.sig.ident.clone(),
         kind,
         timeout_ms: options.timeout_ms,
+        saves: options.saves,
         parameters,
         output: method.sig.output.clone(),
     })
@@ -74,11 +77,18 @@ fn read_options(attr: &Attribute) -> Result<CommandOptions> {
                 ("blocking", _) => options.is_blocking = true,
                 ("name", value) => options.name = value.into_text(),
                 ("timeout_s", Value::Millis(ms)) => options.timeout_ms = Some(ms),
+                ("saves", _) => options.saves = word(&list.tokens, "saves"),
                 (name, _) => unreachable!("{name} has a row, and no arm for its value"),
             }
         })?;
     }
     Ok(options)
+}
+
+/// Returns the word in these tokens, for an error at its place.
+fn word(tokens: &TokenStream, word: &str) -> Option<TokenTree> {
+    let is_it = |token: &TokenTree| matches!(token, TokenTree::Ident(ident) if ident == word);
+    tokens.clone().into_iter().find(is_it)
 }
 
 fn read_name(options: &CommandOptions, method: &ImplItemFn) -> Result<String> {

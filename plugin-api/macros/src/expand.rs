@@ -15,7 +15,7 @@ use crate::{state, types};
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
     let exported = exported(daemon);
     let statics = statics(daemon);
-    let only = only_daemon(daemon);
+    let only = (!daemon.options.is_built_in).then(|| only_daemon(daemon));
     quote! {
         #item
         #only
@@ -28,7 +28,7 @@ pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
     }
 }
 
-/// Writes a name that a crate can have only once, wherever its modules define it. A second daemon would otherwise fail in
+/// Writes a name that a crate can have only once, wherever its modules define it. A second daemon of a plugin would otherwise fail in
 /// the linker. The compiler shows the name in its error, so the name is the rule.
 fn only_daemon(daemon: &Daemon) -> TokenStream {
     let rule = Ident::new("a_crate_has_only_one_daemon", at(daemon.self_type.span()));
@@ -187,7 +187,7 @@ fn reaction(function: &str, reaction: Option<&Reaction>) -> TokenStream {
 /// Writes the match arm of one command: reads the arguments, calls the method, writes the result.
 fn arm(index: usize, command: &Command) -> TokenStream {
     let index = u32::try_from(index).expect("fewer commands than u32 holds");
-    let run = match command.kind {
+    let run = match command.runs() {
         Kind::Async => run_later(command),
         Kind::Sync | Kind::Blocking => run_now(command),
     };
@@ -200,7 +200,10 @@ fn arm(index: usize, command: &Command) -> TokenStream {
 }
 
 fn run_now(command: &Command) -> TokenStream {
-    let (method, reply) = (&command.method, reply(command));
+    let (method, mut reply) = (&command.method, reply(command));
+    if command.saves.is_some() {
+        reply = quote!(::dae_plugin_api::export::kept_blocking(#reply, out, ecosystem));
+    }
     let Taken {
         names,
         types,
@@ -230,14 +233,22 @@ fn run_later(command: &Command) -> TokenStream {
         .zip(&names)
         .filter(|(one, _)| one.slot == Slot::Text)
         .map(|(_, name)| quote!(let #name = #name.into_owned();));
+    let wait = (command.kind == Kind::Async).then(|| quote!(.await));
+    let save = command.saves.as_ref().map(
+        |_| quote!(let status = ::dae_plugin_api::export::kept(status, &mut out, ecosystem).await;),
+    );
     quote_spanned! { at(method.span()) =>
         let owner = DaeArc::clone(live);
         call.later::<_, (#(#types,)*), _>(live, &[#(#signature),*], move |(#(#patterns,)*), mut out| {
             #(#owned)*
             async move {
-                let value = Self::#method(&owner.daemon #(, #passed)*).await;
-                let out = &mut out;
-                #reply
+                let status = {
+                    let value = Self::#method(&owner.daemon #(, #passed)*) #wait;
+                    let out = &mut out;
+                    #reply
+                };
+                #save
+                status
             }
         })
     }
@@ -330,16 +341,16 @@ fn reply(command: &Command) -> TokenStream {
 fn statics(daemon: &Daemon) -> TokenStream {
     let ty = &daemon.self_type;
     let parts = manifest::parts(daemon);
+    // Two crates that export a plugin can't be linked into one program: each would have the one symbol of plugins.
+    let root_module = (!daemon.options.is_built_in)
+        .then(|| quote!(::dae_plugin_api::__export_root_module!(#ty);));
+    let section = (!daemon.options.is_built_in).then(section);
     quote! {
         const __DAE_MANIFEST_PARTS: &[&str] = #parts;
         const __DAE_MANIFEST_LEN: usize = ::dae_plugin_api::export::joined_len(__DAE_MANIFEST_PARTS);
 
         /// The manifest in a section of its own, so that the host can read it without running any code of this file.
-        #[used]
-        #[allow(unsafe_code)]
-        #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__dae_manifest"))]
-        #[cfg_attr(windows, unsafe(link_section = ".daemani"))]
-        #[cfg_attr(not(any(target_vendor = "apple", windows)), unsafe(link_section = ".dae_manifest"))]
+        #section
         static __DAE_MANIFEST: [u8; __DAE_MANIFEST_LEN] =
             ::dae_plugin_api::export::join::<__DAE_MANIFEST_LEN>(__DAE_MANIFEST_PARTS);
 
@@ -348,6 +359,17 @@ fn statics(daemon: &Daemon) -> TokenStream {
             ::std::result::Result::Err(_) => panic!("the manifest is joined from strings"),
         };
 
-        ::dae_plugin_api::__export_root_module!(#ty);
+        #root_module
+    }
+}
+
+/// Returns the attributes that put the manifest into a section of the plugin's file.
+fn section() -> TokenStream {
+    quote! {
+        #[used]
+        #[allow(unsafe_code)]
+        #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__dae_manifest"))]
+        #[cfg_attr(windows, unsafe(link_section = ".daemani"))]
+        #[cfg_attr(not(any(target_vendor = "apple", windows)), unsafe(link_section = ".dae_manifest"))]
     }
 }

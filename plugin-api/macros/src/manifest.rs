@@ -65,7 +65,7 @@ fn tail(daemon: &Daemon) -> String {
 }
 
 fn command(command: &Command) -> String {
-    let kind = match command.kind {
+    let kind = match command.runs() {
         Kind::Sync => "sync",
         Kind::Blocking => "blocking",
         Kind::Async => "async",

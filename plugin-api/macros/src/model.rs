@@ -2,7 +2,7 @@
 //!
 //! Reports the errors of all methods at once, each at its place and with what is allowed there.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt as _;
 use syn::{
@@ -36,6 +36,8 @@ pub struct Daemon {
 pub struct Options {
     pub name: Option<LitStr>,
     pub is_exclusive: bool,
+    /// The crate is only linked into programs, so it exports no plugin.
+    pub is_built_in: bool,
     pub state: Option<Type>,
     /// The version of the state's shape, and the place where it stands.
     pub state_version: Option<(u32, LitInt)>,
@@ -51,8 +53,20 @@ pub struct Command {
     pub kind: Kind,
     /// Its own time limit, if the author set one.
     pub timeout_ms: Option<u64>,
+    /// The option `saves`, if it is there: the state is kept before the answer is sent.
+    pub saves: Option<TokenTree>,
     pub parameters: Vec<Parameter>,
     pub output: ReturnType,
+}
+
+impl Command {
+    /// Returns the way in which the host runs the command. It waits for a save as for an async method.
+    pub fn runs(&self) -> Kind {
+        match self.kind {
+            Kind::Sync if self.saves.is_some() => Kind::Async,
+            kind => kind,
+        }
+    }
 }
 
 /// The way a command runs.
@@ -265,6 +279,7 @@ const OPTIONS: Table = Table {
     rows: &[
         Row::new("name", "name = \"…\"", Takes::Text),
         Row::new("exclusive", "exclusive", Takes::Nothing),
+        Row::new("built_in", "built_in", Takes::Nothing),
         Row::new("state", "state = Type", Takes::Type),
         Row::new("state_version", "state_version = N", Takes::Version),
         Row {
@@ -280,6 +295,7 @@ fn read_options(tokens: TokenStream) -> Result<Options> {
     options::read(&OPTIONS, tokens, |name, value| match (name, value) {
         ("name", value) => options.name = value.into_text(),
         ("exclusive", _) => options.is_exclusive = true,
+        ("built_in", _) => options.is_built_in = true,
         ("preflight", value) => preflight = value.into_text(),
         ("state", Value::Type(ty)) => options.state = Some(*ty),
         ("state_version", Value::Version(version, place)) => {

@@ -11,8 +11,22 @@ use syn::{Result, Type};
 
 use crate::model::{Daemon, Lifecycle, StartParameter, fault};
 
-/// Returns the type of the state, if there is one. Reports a state that has only one of its two parts.
+/// Returns the type of the state, if there is one. Reports a state that has only one of its two parts, and a command
+/// that keeps a state of which there is none.
 pub fn check(daemon: &Daemon) -> Result<Option<Type>> {
+    let state = check_parts(daemon)?;
+    let saves = daemon.commands.iter().find_map(|one| one.saves.as_ref());
+    match saves.filter(|_| state.is_none()) {
+        Some(saves) => {
+            let text = "`saves` keeps the daemon's state, and this daemon has none: add `fn save(&self) -> State` and \
+                        `start(…, state: Option<State>)`, or #[daemon(state = State)]";
+            fault(saves, text)
+        }
+        None => Ok(state),
+    }
+}
+
+fn check_parts(daemon: &Daemon) -> Result<Option<Type>> {
     let taken = daemon
         .start
         .iter()

@@ -54,6 +54,20 @@ fn a_refused_call_says_by_whom_and_why() {
 }
 
 #[test]
+fn a_save_waits_for_the_host_and_an_older_host_knows_none() {
+    let host = FakeHost::new();
+    let eco = host.ecosystem();
+    let error = host.finish(eco.save()).unwrap_err().to_string();
+    let expected = "this host knows no `save`: it is older than the plugin; update dae-host";
+    assert_eq!(error, expected);
+    host.answer(operation::SAVE, status::NOTHING, b"");
+    host.finish(eco.save()).unwrap();
+    host.answer(operation::SAVE, status::FAILED, b"the disk is full");
+    let error = host.finish(eco.save()).unwrap_err().to_string();
+    assert!(error.contains("the disk is full"), "{error}");
+}
+
+#[test]
 fn connecting_finding_and_listing_read_what_the_host_says() {
     let host = FakeHost::new();
     let eco = host.ecosystem();

@@ -130,7 +130,7 @@ fn one_that_the_new_code_cannot_read_is_a_refusal_and_fresh_starts_without() {
             output.stderr.contains("expected a string, got 5"),
             "the reader's own words: {output:#?}"
         );
-        assert!(output.says(&["--fresh"]), "{output:#?}");
+        assert!(output.says(&["`fresh`"]), "{output:#?}");
         assert_eq!((version(&mut guest), count(&mut guest)), (1, json!(5)));
         let _ = kitchen.replace(&misreads, &["--fresh"]).ok();
         assert_eq!((version(&mut guest), count(&mut guest)), (2, json!(0)));
@@ -211,7 +211,7 @@ fn the_preflight_of_one_that_does_not_run_reads_what_was_kept() {
     let output = kitchen.replace(&json!({"version": 2, "misreads": true}), &[]);
     let output = output.code(1);
     assert!(
-        output.stderr.contains("its preflight failed: ") && output.stderr.contains("--fresh"),
+        output.stderr.contains("its preflight failed: ") && output.stderr.contains("`fresh`"),
         "{output:#?}"
     );
     let _ = kitchen.ecosystem.cli(&["start", NAME]).ok();

@@ -246,7 +246,7 @@ fn a_handler_stuck_in_process_is_told_of_with_its_cure_and_harms_nobody() {
     let status = ecosystem.until_state("Probe", "degraded");
     let reason = text(&status, "reason");
     assert!(
-        reason.contains("hold") && reason.contains("dae-host isolate Probe"),
+        reason.contains("hold") && reason.contains("isolate Probe"),
         "{reason}"
     );
     for _ in 0..100 {

@@ -134,6 +134,8 @@ fn write_failure(out: &mut Vec<u8>, to: ReplyTo<'_>, status: u32, text: &str) {
     match status {
         host_status::UNKNOWN_DAEMON => write_control_error(out, to, "unknown-daemon", text),
         host_status::NOT_RUNNING => write_control_error(out, to, "not-running", text),
+        host_status::NAME_TAKEN => write_control_error(out, to, "name-taken", text),
+        host_status::QUARANTINED => write_control_error(out, to, "quarantined", text),
         status::UNKNOWN if text.is_empty() => {
             let text = format!(
                 "the plugin lists {name} among its commands, and its code has none of that name; build it anew"

@@ -342,7 +342,7 @@ impl Worker {
     }
 
     fn save(&mut self, id: u64, served: &ServingDaemon) {
-        self.run_one(CallOf::host(id), served.instance.start_save(), None);
+        self.run_one(CallOf::host(id), served.instance.start_save_aside(), None);
     }
 
     fn guest_came(&mut self, frame: &Frame<'_>, served: &ServingDaemon) {

@@ -23,7 +23,7 @@ use crate::connection::guest_handle::next_id;
 use crate::connection::pending_calls::{CallError, CallReply};
 use crate::peers::directory::{Address, Directory};
 use crate::plugin::completion::ClientState;
-use crate::plugin::host_api::ClientListener;
+use crate::plugin::host_api::{ClientListener, StateKeeper};
 use dae_store::config::Limits;
 use dae_store::report::Credential;
 use dae_store::tasks;
@@ -50,6 +50,8 @@ pub struct Host {
     pub client_listener: OnceLock<ClientListener>,
     /// The number of its open TCP connections, which must stay within its share of descriptors.
     pub opened: AtomicUsize,
+    /// Keeps the daemon's state; `None` for the host itself.
+    pub state_keeper: Option<Arc<dyn StateKeeper>>,
 }
 
 /// A guard that counts a TCP connection of a daemon until it is dropped.

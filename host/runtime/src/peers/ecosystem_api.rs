@@ -337,6 +337,10 @@ impl PeerAccess for EcosystemApi {
             DeferredRequest::Connect(name) => self.connect(name),
             DeferredRequest::List => HostAnswer::Now(self.list()),
             DeferredRequest::Find(name) => HostAnswer::Now(self.find(&name)),
+            DeferredRequest::Save => match &self.host.state_keeper {
+                Some(keeper) => HostAnswer::Later(keeper.save()),
+                None => HostAnswer::Now(Completion::unknown()),
+            },
         }
     }
 
@@ -405,6 +409,7 @@ mod tests {
             runtime: tokio::runtime::Handle::current(),
             client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
+            state_keeper: None,
         };
         EcosystemApi::new(host, Arc::default())
     }

@@ -17,6 +17,10 @@ pub mod host_status {
     pub const NOT_RUNNING: u32 = 0x1_0002;
     /// The process that had the command ended. The guest gets `crashed`, but no handler has panicked.
     pub const DIED: u32 = 0x1_0003;
+    /// Another daemon has the name (control socket).
+    pub const NAME_TAKEN: u32 = 0x1_0004;
+    /// The file did not last before (control socket).
+    pub const QUARANTINED: u32 = 0x1_0005;
 }
 
 /// One command for an instance.

@@ -81,6 +81,12 @@ pub trait PeerAccess: std::fmt::Debug + Send + Sync {
     fn tell_of_clients(&self, listener: ClientListener);
 }
 
+/// Keeps the state of one instance when its code asks for it.
+pub trait StateKeeper: std::fmt::Debug + Send + Sync {
+    /// Saves the state and writes it to the disk. Completes with `NOTHING` once it is there.
+    fn save(&self) -> Pin<Box<dyn Future<Output = Completion> + Send>>;
+}
+
 /// The host API in the host's own process.
 #[derive(Debug)]
 pub struct LocalHostApi {

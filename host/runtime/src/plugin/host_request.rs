@@ -125,6 +125,8 @@ pub enum DeferredRequest<'a> {
     Find(Cow<'a, str>),
     /// Asks for the next lines of the event queue of that number.
     NextLines(u64),
+    /// Keeps the daemon's state.
+    Save,
 }
 
 impl<'a> ImmediateRequest<'a> {
@@ -199,6 +201,7 @@ impl<'a> DeferredRequest<'a> {
             operation::LIST => DeferredRequest::List,
             operation::FIND => DeferredRequest::Find(String::from_utf8_lossy(bytes.payload)),
             operation::QUEUE_NEXT => DeferredRequest::NextLines(number),
+            operation::SAVE => DeferredRequest::Save,
             _ => return Err(Completion::unknown()),
         })
     }

@@ -6,6 +6,7 @@
 //! without the copy.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
@@ -126,6 +127,24 @@ impl Libraries {
         by_hash
             .get(hash)
             .is_some_and(|place| place.loaded.initialized())
+    }
+
+    /// Adds the code of a daemon that is part of this program, under a hash that no file has. Does nothing if it is there.
+    pub fn add_built_in(&self, hash: &str, library: PluginLibrary) {
+        let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
+        let loaded = LoadedLibrary {
+            hash: hash.to_owned(),
+            library,
+            // There is no copy to remove.
+            copy: LibraryCopy {
+                path: PathBuf::new(),
+                mapped_bytes: 0,
+            },
+            commands: OnceLock::new(),
+            is_left_behind: AtomicBool::new(false),
+        };
+        // An error means that it is there, since an earlier install.
+        let _ = place.loaded.set(Arc::new(loaded));
     }
 
     /// Waits for the right to run a preflight of that content. If many daemons of one file start together, one runs the

@@ -77,6 +77,13 @@ impl PluginLibrary {
         Ok(PluginLibrary { module })
     }
 
+    /// Returns the library of a daemon that is part of this program. Its module is of this program's own types, so there
+    /// is no layout to check.
+    #[must_use]
+    pub fn built_in(module: DaemonModV1_Ref) -> Self {
+        PluginLibrary { module }
+    }
+
     /// Checks that the library's code can read that state.
     ///
     /// # Errors

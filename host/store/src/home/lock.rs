@@ -86,7 +86,7 @@ impl fmt::Display for HomeBusy {
         if let Some(since) = self.since {
             write!(f, " since {since:.0}")?;
         }
-        f.write_str("; one host at a time: end that one, or choose another home with --home")
+        f.write_str("; one host at a time: end that one, or choose another home")
     }
 }
 

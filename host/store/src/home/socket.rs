@@ -81,7 +81,7 @@ fn by_descriptor(path: &Path) -> std::io::Result<SocketPath> {
         std::io::ErrorKind::InvalidFilename,
         format!(
             "the control socket's path {} has {} bytes, and this system takes {SOCKET_PATH_BYTES_MAX}; \
-             choose a shorter home with --home",
+             choose a home with a shorter path",
             path.display(),
             path.as_os_str().len()
         ),

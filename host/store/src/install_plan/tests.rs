@@ -15,6 +15,7 @@ fn artefact(hash: &str, panic: &str) -> Artefact {
         bytes: 1,
         mapped_bytes: 1,
         manifest: Arc::new(serde_json::from_value(manifest).expect("a manifest")),
+        is_built_in: false,
     }
 }
 
@@ -282,7 +283,7 @@ fn what_can_not_be_is_refused() {
         replace: false,
         ..request(None)
     };
-    scene.refused("A", &new, &["A already", "--replace", "/src/libsample.so"]);
+    scene.refused("A", &new, &["A already", "`replace`", "/src/libsample.so"]);
     scene.refused("B", &request(Some(4000)), &["4000", "A"]);
     let with = |settings| InstallRequest {
         settings: Some(settings),
@@ -304,6 +305,35 @@ fn what_can_not_be_is_refused() {
 }
 
 #[test]
+fn a_built_in_daemon_and_a_file_never_replace_each_other() {
+    let mut scene = Scene::new();
+    let code = |version: &str| Artefact {
+        is_built_in: true,
+        ..artefact(version, "unwind")
+    };
+    let named = |name: &str| InstallRequest {
+        name: Some(name.to_owned()),
+        ..request(None)
+    };
+    let first = scene
+        .plan_of(&named("A"), &code("one"))
+        .expect("an install");
+    assert!(first.entry.is_built_in && first.entry.source.is_none());
+    scene.registry.daemons.insert("A".to_owned(), first.entry);
+    // A program that was built anew leaves no earlier code to go back to.
+    let second = scene
+        .plan_of(&named("A"), &code("two"))
+        .expect("an install");
+    assert_eq!(second.entry.previous, Vec::<String>::new());
+    scene.refused("A", &request(None), &["built into", "uninstall it first"]);
+    scene.install("B", &request(None), "one");
+    let refused = scene.plan_of(&named("B"), &code("one"));
+    let refused = refused.expect_err("a file has the name");
+    assert_eq!(refused.kind(), RefusalKind::NameTaken);
+    assert!(refused.to_string().contains("plugin file"), "{refused}");
+}
+
+#[test]
 fn what_is_quarantined_stays_so_until_it_is_forced() {
     let mut scene = Scene::new();
     scene.install("A", &request(None), "one");
@@ -311,7 +341,7 @@ fn what_is_quarantined_stays_so_until_it_is_forced() {
     entry
         .quarantined
         .insert("new".to_owned(), "it crashed".to_owned());
-    scene.refused("A", &request(None), &["it crashed", "--force"]);
+    scene.refused("A", &request(None), &["it crashed", "`force`"]);
     assert_eq!(
         scene.install("A", &request(None), "one").quarantined.len(),
         1

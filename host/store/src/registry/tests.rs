@@ -14,6 +14,7 @@ fn entry() -> Entry {
         source_in_home: None,
         source_hash: None,
         drop_in: false,
+        is_built_in: false,
         port: Some(4711),
         port_pinned: true,
         config: json!({"greeting": "hello"}),

@@ -323,6 +323,7 @@ impl HostApi for HostConnection {
             | DeferredRequest::CallGuest { .. }
             | DeferredRequest::Call { .. }
             | DeferredRequest::List
+            | DeferredRequest::Save
             | DeferredRequest::Find(_) => HostAnswer::Later(Box::pin(self.ask_host(bytes))),
         }
     }

@@ -455,6 +455,7 @@ mod tests {
             runtime: tokio::runtime::Handle::current(),
             client_listener: OnceLock::new(),
             opened: AtomicUsize::new(0),
+            state_keeper: None,
         };
         Arc::new(Client {
             id: next_id(),

@@ -25,7 +25,7 @@ impl HostPanic {
     /// Returns the answer for the daemon.
     pub(super) fn ended(&self) -> Completion {
         let text = format!(
-            "the host failed at `{}`, which is a fault of dae-host; its log (`dae-host logs Dae`) says more",
+            "the host failed at `{}`, which is a fault of dae-host; the log of Dae says more",
             self.operation
         );
         let fault = json!({"code": "failed", "message": text});

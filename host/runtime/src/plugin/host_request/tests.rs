@@ -156,6 +156,13 @@ fn requests_that_are_answered_later() {
     }
 }
 
+#[test]
+fn a_save_needs_no_payload() {
+    let (operation, payload) = ("save", &b"ignored"[..]);
+    let read = DeferredRequest::read(RequestBytes { operation, payload });
+    assert_eq!(read, Ok(DeferredRequest::Save));
+}
+
 /// Returns the names that `dae_plugin_api::operation` declares.
 fn declared() -> Vec<&'static str> {
     let source = include_str!("../../../../../plugin-api/src/operation.rs");

@@ -73,8 +73,8 @@ fn said(path: &Path, error: &libloading::Error) -> String {
 fn hint(path: &Path, words: &str) -> Option<String> {
     if let Some(directory) = path.parent().filter(|directory| is_noexec(directory)) {
         return Some(format!(
-            "the file system of {} is mounted noexec, which forbids to load code from it: choose another home with \
-             --home or DAE_HOME, or mount it without noexec",
+            "the file system of {} is mounted noexec, which forbids to load code from it: choose another home, \
+             or mount it without noexec",
             directory.display()
         ));
     }

@@ -1,0 +1,165 @@
+//! Calls of the embedding program to the daemons of its ecosystem, without a socket.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use dae_common_tcp::{ErrorCode, Line, read_line};
+use dae_plugin_api::abi::status;
+use dae_plugin_api::wire;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Dae, Inner};
+use crate::supervise::DaeEvents;
+use dae_runtime::connection::pending_calls::CallError;
+use dae_runtime::plugin::completion::{Completion, HostAnswer};
+use dae_runtime::plugin::host_api::PeerAccess as _;
+use dae_runtime::plugin::host_request::DeferredRequest;
+
+/// The reason why a call of the embedding program has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallFault {
+    code: Option<String>,
+    text: String,
+}
+
+impl CallFault {
+    /// Returns the error code, one of Common TCP: `failed`, `bad-arguments`, `unknown-command`, `crashed`, `timeout`,
+    /// `unavailable`. Returns `None` if the arguments could not be written or the result could not be read as the wanted
+    /// type. In the second case the command has run.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    fn local(text: impl fmt::Display) -> Self {
+        CallFault {
+            code: None,
+            text: text.to_string(),
+        }
+    }
+}
+
+impl From<CallError> for CallFault {
+    fn from(error: CallError) -> Self {
+        CallFault {
+            code: Some(error.code),
+            text: error.message,
+        }
+    }
+}
+
+impl fmt::Display for CallFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(f, "{} ({code})", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+impl std::error::Error for CallFault {}
+
+impl Dae {
+    /// Calls a command of a daemon by the daemon's name, and returns its result as `T`. `arguments` is a tuple or a
+    /// list with one element for each argument, `()` for none, or a single value that is no list. Dae itself and foreign
+    /// daemons can be called, too.
+    ///
+    /// The calls of a program to one daemon share a connection, which needs no socket if the daemon is of this
+    /// ecosystem. While the daemon is reloaded or restarted, a call waits, as it does for a guest. If the future is
+    /// dropped, a call that has not begun doesn't run, and an async command that has begun is cancelled.
+    ///
+    /// ```no_run
+    /// # async fn greet(dae: &dae_host::Dae) -> Result<(), Box<dyn std::error::Error>> {
+    /// let greeting: String = dae.call("Sample", "greet", ("Ada",)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The daemon's own error, or one of the way to it: [`CallFault::code`] tells which. The code is `unavailable` if
+    /// there is no such daemon, if it is stopped, or after [`Dae::shutdown`].
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        daemon: &str,
+        command: &str,
+        arguments: impl Serialize,
+    ) -> Result<T, CallFault> {
+        let line = wire::line(command, arguments).map_err(CallFault::local)?;
+        let reply = tokio::select! {
+            biased;
+            () = self.inner.lifetime.ended.cancelled() => Err(has_ended()),
+            reply = self.inner.ask(daemon, &line) => reply,
+        };
+        wire::read_reply(&reply?)
+            .map_err(|text| CallFault::local(format!("the reply to {command} of {daemon}: {text}")))
+    }
+
+    /// Returns the events of the ecosystem from now on: what is installed, started, reloaded, refused, crashed, stopped
+    /// and so on. [`Dae::list`] tells what is there already; call it after this, so that nothing falls in between.
+    ///
+    /// A reader that falls behind gets [`Missed`](crate::event::DaeEventKind::Missed) with the number of events that were
+    /// dropped. It never holds the host up.
+    ///
+    /// ```no_run
+    /// # async fn watch(dae: &dae_host::Dae) {
+    /// use dae_host::event::DaeEventKind;
+    ///
+    /// let mut events = dae.events();
+    /// while let Some(event) = events.next().await {
+    ///     if let DaeEventKind::Crashed { cause } = event.kind {
+    ///         println!("{} crashed: {cause}", event.daemon);
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> DaeEvents {
+        self.inner.shared.events.subscribe()
+    }
+}
+
+fn has_ended() -> CallFault {
+    CallError::new(ErrorCode::Unavailable, "the ecosystem has ended").into()
+}
+
+impl Inner {
+    /// Sends a command, one line, and returns the arguments of the reply.
+    async fn ask(&self, daemon: &str, line: &[u8]) -> Result<Vec<u8>, CallFault> {
+        let Line::Message(message) = read_line(line) else {
+            return Err(CallFault::local(
+                "the command and its arguments are no line",
+            ));
+        };
+        let runtime = self.shared.runtime.clone();
+        let caller = self.endpoint.caller.get().map(Arc::clone);
+        let asked = {
+            let _entered = runtime.enter();
+            let caller = caller.ok_or_else(has_ended)?;
+            caller.ask_later(DeferredRequest::Call { daemon, message })
+        };
+        match asked {
+            HostAnswer::Now(ended) => reply_of(ended),
+            HostAnswer::Later(mut work) => {
+                // The timers of the call are those of the guests' runtime, wherever the program awaits it.
+                let ended = poll_fn(move |context| {
+                    let _entered = runtime.enter();
+                    work.as_mut().poll(context)
+                });
+                reply_of(ended.await)
+            }
+        }
+    }
+}
+
+fn reply_of(ended: Completion) -> Result<Vec<u8>, CallFault> {
+    if ended.status == status::DONE {
+        return Ok(ended.bytes);
+    }
+    let error = serde_json::from_slice::<CallError>(&ended.bytes);
+    Err(error.map_or_else(
+        |_| CallFault::local(String::from_utf8_lossy(&ended.bytes)),
+        CallFault::from,
+    ))
+}

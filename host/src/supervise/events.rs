@@ -1,0 +1,114 @@
+//! The stream of an ecosystem's events, from the parts of the host that change something to any number of readers.
+//!
+//! Each reader has a bounded queue. A reader that falls behind loses the oldest events and is told how many. So no
+//! reader ever holds the host up.
+
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use dae_store::daemon_state::DaemonState;
+use dae_store::durations;
+use dae_store::event::{DaeEvent, DaeEventKind};
+use dae_store::registry::DAE_NAME;
+
+/// The most events that may wait for a reader. A restart of a thousand daemons causes two for each.
+const QUEUE_MAX: usize = 4096;
+
+/// The sender of all events of an ecosystem.
+#[derive(Debug)]
+pub(crate) struct EventSender(broadcast::Sender<DaeEvent>);
+
+impl Default for EventSender {
+    fn default() -> Self {
+        EventSender(broadcast::Sender::new(QUEUE_MAX))
+    }
+}
+
+impl EventSender {
+    /// Sends an event to all readers. Does nothing if there are none.
+    pub(crate) fn send(&self, daemon: &str, generation: Option<u64>, kind: DaeEventKind) {
+        if self.0.receiver_count() == 0 {
+            return;
+        }
+        let event = DaeEvent {
+            time: Timestamp::now(),
+            daemon: daemon.to_owned(),
+            generation,
+            kind,
+        };
+        // An error means that the last reader has just gone.
+        let _ = self.0.send(event);
+    }
+
+    /// Sends the event of a daemon's new state, if the state has one of its own.
+    pub(super) fn send_state(&self, daemon: &str, generation: Option<u64>, state: &DaemonState) {
+        let kind = match state.clone() {
+            DaemonState::Starting => DaeEventKind::Started,
+            DaemonState::Ready => DaeEventKind::Ready,
+            DaemonState::Degraded { cause } => DaeEventKind::Degraded { cause },
+            DaemonState::Backoff { cause, until } => {
+                let wait = until.saturating_duration_since(std::time::Instant::now());
+                DaeEventKind::RestartPlanned {
+                    cause,
+                    wait_ms: durations::in_ms(wait),
+                }
+            }
+            DaemonState::CrashLoop { cause } => DaeEventKind::CrashLoop { cause },
+            DaemonState::Failed { cause } => DaeEventKind::Failed { cause },
+            DaemonState::Finished => DaeEventKind::Finished,
+            DaemonState::Stopped => DaeEventKind::Stopped,
+            // Its outcome is an event.
+            DaemonState::Reloading => return,
+        };
+        self.send(daemon, generation, kind);
+    }
+
+    pub(crate) fn subscribe(&self) -> DaeEvents {
+        DaeEvents(self.0.subscribe())
+    }
+}
+
+/// A stream of an ecosystem's events; see [`Dae::events`](crate::Dae::events).
+#[derive(Debug)]
+pub struct DaeEvents(broadcast::Receiver<DaeEvent>);
+
+impl DaeEvents {
+    /// Waits for the next event. Returns `None` once the ecosystem and all of its handles are gone. May be dropped at any
+    /// time; no event is lost by that.
+    pub async fn next(&mut self) -> Option<DaeEvent> {
+        match self.0.recv().await {
+            Ok(event) => Some(event),
+            Err(RecvError::Lagged(count)) => Some(DaeEvent {
+                time: Timestamp::now(),
+                daemon: DAE_NAME.to_owned(),
+                generation: None,
+                kind: DaeEventKind::Missed { count },
+            }),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_how_many_events_it_missed() {
+        let sender = EventSender::default();
+        let mut events = sender.subscribe();
+        for number in 0..QUEUE_MAX as u64 + 5 {
+            sender.send("A", Some(number), DaeEventKind::Ready);
+        }
+        let first = events.next().await.unwrap();
+        assert_eq!(first.kind, DaeEventKind::Missed { count: 5 });
+        assert_eq!(events.next().await.unwrap().generation, Some(5));
+        drop(sender);
+        let mut left = 0;
+        while events.next().await.is_some() {
+            left += 1;
+        }
+        assert_eq!(left, QUEUE_MAX - 1);
+    }
+}

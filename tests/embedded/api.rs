@@ -1,0 +1,177 @@
+//! The API of the embedding program: calls to daemons, the stream of events, and errors that speak of the library.
+
+use std::time::Duration;
+
+use dae_host::Dae;
+use dae_host::dae::{DaeEvents, FaultKind};
+use dae_host::event::{DaeEvent, DaeEventKind};
+use dae_host::report::{InstallRequest, Mode};
+use dae_tests::{Artefacts, LIMIT};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::start;
+
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Tests that a second install under a name is refused in the words of the library.
+pub(super) fn taken_name(runtime: &Runtime) {
+    runtime.block_on(async {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dae = start(home.path(), &json!({})).await;
+        let plugin = Artefacts::of_tests().plugin("sample");
+        dae.install("Sample", plugin).await.expect("it is new");
+        let fault = dae.install("Sample", plugin).await;
+        let fault = fault.expect_err("the name is taken");
+        assert_eq!(fault.kind(), FaultKind::NameTaken);
+        let text = fault.to_string();
+        assert!(text.contains("`replace`") && !text.contains("--"), "{text}");
+        let busy = Dae::builder().home(home.path()).start().await;
+        let text = format!("{:#}", busy.expect_err("one host at a time"));
+        assert!(
+            text.contains("another home") && !text.contains("--"),
+            "{text}"
+        );
+        dae.shutdown(GRACE).await;
+    });
+}
+
+/// Tests that a program calls daemons by name in both modes, with types of its own, and gets every kind of error.
+pub(super) fn calls(runtime: &Runtime) {
+    runtime.block_on(async {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dae = start(home.path(), &json!({"command_ms": 500})).await;
+        let request = InstallRequest {
+            file: Artefacts::of_tests().plugin("misbehave").into(),
+            ..InstallRequest::default()
+        };
+        for (name, mode) in [("Here", Mode::InProcess), ("Apart", Mode::Subprocess)] {
+            let request = InstallRequest {
+                name: Some(name.to_owned()),
+                mode: Some(mode),
+                ..request.clone()
+            };
+            dae.install_with(request).await.expect("it is new");
+            call_each_way(&dae, name).await;
+        }
+        let named: Vec<Value> = dae.call("Dae", "list", ()).await.expect("Dae answers");
+        assert_eq!(named.len(), 3, "{named:?}");
+        dae.stop("Here").await.expect("it runs");
+        let stopped = dae.call::<u32>("Here", "pid", ()).await;
+        assert_eq!(code_of(stopped), "unavailable");
+        dae.shutdown(GRACE).await;
+        let ended = dae.call::<u32>("Apart", "pid", ()).await;
+        assert_eq!(code_of(ended), "unavailable");
+    });
+}
+
+async fn call_each_way(dae: &Dae, name: &str) {
+    let echoed: Vec<String> = dae
+        .call(name, "echo", (["a", "b"],))
+        .await
+        .expect("it echoes");
+    assert_eq!(echoed, ["a", "b"]);
+    let pid: u32 = dae.call(name, "pid", ()).await.expect("a number");
+    let misread = dae.call::<String>(name, "pid", ()).await;
+    let misread = misread.expect_err("a number is no string");
+    assert_eq!(misread.code(), None, "{misread}");
+    for (command, arguments, code) in [
+        ("nothing", json!([]), "unknown-command"),
+        ("echo", json!([]), "bad-arguments"),
+        ("panic", json!([]), "crashed"),
+        ("sleep_async", json!([]), "timeout"),
+    ] {
+        let ended = dae.call::<Value>(name, command, arguments).await;
+        assert_eq!(code_of(ended), code, "{command}");
+    }
+    let nobody = dae.call::<Value>("Nobody", "pid", ()).await;
+    assert_eq!(code_of(nobody), "unavailable");
+    // A caller that gives up takes nothing with it.
+    let waits = dae.call::<()>(name, "sleep_async", ());
+    timeout(Duration::from_millis(20), waits)
+        .await
+        .expect_err("it never returns");
+    dae.restart(name).await.expect("it runs");
+    let other: u32 = dae.call(name, "pid", ()).await.expect("the next one");
+    assert_eq!(pid == other, name == "Here", "{pid} {other}");
+}
+
+#[track_caller]
+fn code_of<T: std::fmt::Debug>(ended: Result<T, dae_host::dae::CallFault>) -> String {
+    let fault = ended.expect_err("an error");
+    let text = fault.to_string();
+    fault.code().unwrap_or_else(|| panic!("{text}")).to_owned()
+}
+
+/// Tests that each change of a daemon's life is an event, with its reason, in both modes.
+pub(super) fn events(runtime: &Runtime) {
+    for mode in [Mode::InProcess, Mode::Subprocess] {
+        runtime.block_on(async {
+            let home = tempfile::tempdir().expect("a temporary directory");
+            let dae = start(home.path(), &json!({})).await;
+            let mut events = dae.events();
+            live(&dae, &mut events, mode).await;
+            dae.shutdown(GRACE).await;
+            drop(dae);
+            let rest = timeout(LIMIT, async { while events.next().await.is_some() {} });
+            rest.await.expect("the stream ends with the ecosystem");
+        });
+    }
+}
+
+async fn live(dae: &Dae, events: &mut DaeEvents, mode: Mode) {
+    let request = InstallRequest {
+        name: Some("A".to_owned()),
+        file: Artefacts::of_tests().plugin("misbehave").into(),
+        mode: Some(mode),
+        settings: Some(json!({"on_panic": "restart"})),
+        ..InstallRequest::default()
+    };
+    dae.install_with(request).await.expect("it is new");
+    expect(events, |kind| matches!(kind, DaeEventKind::Started)).await;
+    let ready = expect(events, |kind| matches!(kind, DaeEventKind::Ready)).await;
+    assert_eq!(ready.generation, Some(1), "{ready:?}");
+    expect(events, |kind| {
+        matches!(kind, DaeEventKind::Installed { .. })
+    })
+    .await;
+    dae.restart("A").await.expect("it runs");
+    let reloaded = |kind: &DaeEventKind| matches!(kind, DaeEventKind::Reloaded { .. });
+    assert_eq!(expect(events, reloaded).await.generation, Some(2));
+    let refused = dae.rollback("A").await.expect_err("nothing to go back to");
+    let event = expect(events, |kind| matches!(kind, DaeEventKind::Refused { .. })).await;
+    let DaeEventKind::Refused { reason, .. } = &event.kind else {
+        unreachable!("it was looked for");
+    };
+    assert_eq!(*reason, refused.to_string());
+    dae.call::<()>("A", "panic", ())
+        .await
+        .expect_err("it panics");
+    let crashed = |kind: &DaeEventKind| matches!(kind, DaeEventKind::Crashed { .. });
+    assert_eq!(expect(events, crashed).await.generation, Some(2));
+    let planned = |kind: &DaeEventKind| matches!(kind, DaeEventKind::RestartPlanned { .. });
+    expect(events, planned).await;
+    expect(events, |kind| matches!(kind, DaeEventKind::Ready)).await;
+    dae.stop("A").await.expect("it runs");
+    expect(events, |kind| matches!(kind, DaeEventKind::Stopped)).await;
+    dae.uninstall("A").await.expect("it is there");
+    expect(events, |kind| matches!(kind, DaeEventKind::Uninstalled)).await;
+}
+
+/// Returns the next event of that kind. Those before it are of the same daemon.
+async fn expect(events: &mut DaeEvents, is_wanted: impl Fn(&DaeEventKind) -> bool) -> DaeEvent {
+    let mut before = Vec::new();
+    let wanted = async {
+        loop {
+            let event = events.next().await.expect("the ecosystem runs");
+            assert_eq!(event.daemon, "A", "{event:?}");
+            if is_wanted(&event.kind) {
+                return event;
+            }
+            before.push(event);
+        }
+    };
+    let wanted = timeout(LIMIT, wanted).await;
+    wanted.unwrap_or_else(|_| panic!("it did not come; these did: {before:#?}"))
+}

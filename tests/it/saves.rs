@@ -1,0 +1,154 @@
+//! Saves on demand: `eco.save()` and `#[command(saves)]` keep a state before the answer, in both modes.
+
+use dae_tests::{Ecosystem, Guest, LIMIT, until};
+use serde_json::{Value, json};
+
+const NAME: &str = "Ledger";
+/// The flags of `install` for each place where a daemon may run.
+const MODES: [&[&str]; 2] = [&[], &["--isolate"]];
+
+/// The commands that keep what they change, with the arguments that add 1.
+const KEPT: [(&str, &str); 4] = [
+    ("add_kept", "[1]"),
+    ("add_kept_blocking", "[1]"),
+    ("add_kept_later", r#"["rent", 1]"#),
+    ("add_and_save", "[1]"),
+];
+
+fn arguments_of(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+fn install(ecosystem: &Ecosystem, flags: &[&str]) -> Guest {
+    ecosystem.install(NAME, "keeper", flags)
+}
+
+fn behave(guest: &mut Guest, (is_slow, is_failing): (bool, bool), fat: u64) {
+    guest.ask("behave", &json!([is_slow, is_failing, fat]));
+}
+
+#[test]
+fn what_a_command_has_kept_outlives_a_killed_host() {
+    for flags in MODES {
+        let mut ecosystem = Ecosystem::start();
+        let mut guest = install(&ecosystem, flags);
+        for (total, (command, arguments)) in (1..).zip(KEPT) {
+            assert_eq!(
+                guest.ask(command, &arguments_of(arguments)),
+                total,
+                "{command}"
+            );
+            // A change that no command keeps is lost.
+            guest.ask("add", &json!([100]));
+            ecosystem.kill();
+            ecosystem.wake(&[]);
+            ecosystem.until_state(NAME, "ready");
+            guest = ecosystem.guest(NAME);
+            assert_eq!(guest.ask("total", &json!([])), total, "{command}");
+        }
+    }
+}
+
+#[test]
+fn saves_that_arrive_during_one_share_the_next() {
+    const MANY: usize = 50;
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = install(&ecosystem, flags);
+        behave(&mut guest, (true, false), 0);
+        for number in 0..MANY {
+            guest.send(format!("add_kept#{number} [1]\n"));
+        }
+        for _ in 0..MANY {
+            let message = guest.message();
+            assert_eq!(message.name, "add_kept", "{message:?}");
+        }
+        // The first one runs alone. All that wait for it share the second, and a straggler may need a third.
+        let saves = guest.ask("saves", &json!([]));
+        let is_shared = saves.as_u64().is_some_and(|saves| (1..=3).contains(&saves));
+        assert!(is_shared, "{saves} runs of `save` for {MANY} commands");
+        let state = ecosystem.cli(&["state", NAME]).ok().json();
+        assert_eq!(state["data"]["total"], MANY);
+    }
+}
+
+#[test]
+fn a_save_that_fails_says_that_the_command_ran() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = install(&ecosystem, flags);
+        behave(&mut guest, (false, true), 0);
+        for (total, (command, arguments)) in (1..).zip(KEPT) {
+            let fault = guest.ask_in_vain(command, &arguments_of(arguments));
+            assert_eq!(fault.code, "failed", "{command}: {fault:?}");
+            assert!(fault.message.contains("told to fail"), "{fault:?}");
+            let is_told = fault.message.contains("the command ran");
+            assert_eq!(is_told, command != "add_and_save", "{fault:?}");
+            assert_eq!(guest.ask("total", &json!([])), total, "{command} ran");
+        }
+        // A command that fails keeps nothing, and its own error is the answer.
+        let before = guest.ask("saves", &json!([]));
+        let fault = guest.ask_in_vain("add_kept_later", &json!(["none", 1]));
+        assert_eq!(fault.message, "a reason is needed");
+        assert_eq!(guest.ask("saves", &json!([])), before);
+    }
+}
+
+#[test]
+fn a_save_under_the_lock_that_it_needs_is_an_error_and_no_deadlock() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start_configured(&json!({"stop_grace_ms": 500}));
+        let mut guest = install(&ecosystem, flags);
+        // More than the host has threads: none of them may be lost.
+        for _ in 0..4 {
+            let fault = guest.ask_in_vain("save_under_lock", &json!([]));
+            assert_eq!(fault.code, "failed", "{fault:?}");
+            assert!(fault.message.contains("hold a lock"), "{fault:?}");
+        }
+        assert_eq!(guest.ask("add_kept", &json!([7])), 7);
+        until(LIMIT, "the daemon is healthy", || {
+            ecosystem.status(NAME)["state"] == "ready"
+        });
+        assert_eq!(ecosystem.status(NAME)["generation"], 1);
+    }
+}
+
+#[test]
+fn a_large_state_is_warned_of_once_for_each_instance() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = install(&ecosystem, flags);
+        behave(&mut guest, (false, false), (1 << 20) + 1);
+        for _ in 0..3 {
+            guest.ask("add_kept", &json!([1]));
+        }
+        ecosystem.until_logged(NAME, "each save on demand writes all of it");
+        let warned = |line: &&String| line.contains("each save on demand");
+        assert_eq!(ecosystem.logged(NAME).iter().filter(warned).count(), 1);
+    }
+}
+
+#[test]
+fn a_reload_under_saves_loses_nothing_that_was_answered() {
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = install(&ecosystem, flags);
+        let mut other = ecosystem.guest(NAME);
+        let mut total = 0;
+        for _ in 0..5 {
+            for number in 0..20 {
+                guest.send(format!("add_kept#{number} [1]\n"));
+            }
+            let _ = ecosystem.cli(&["restart", NAME]).ok();
+            for _ in 0..20 {
+                let message = guest.message();
+                assert_eq!(message.name, "add_kept", "{message:?}");
+                total += 1;
+            }
+            assert_eq!(other.ask("total", &json!([])), total);
+        }
+        let _ = ecosystem.cli(&["stop", NAME]).ok();
+        let state = ecosystem.cli(&["state", NAME]).ok().json();
+        assert_eq!(state["data"]["total"], total);
+    }
+}
