@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::abi::{HostV1, status};
 use crate::crossing::{Config, Received, Sent};
@@ -97,6 +97,15 @@ impl Ecosystem {
     pub async fn sleep(&self, duration: Duration) {
         let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.host.sleep(ms).await;
+    }
+
+    /// Returns the time of the host's timers: the real time, or that on the clock of a test host.
+    pub(crate) fn now(&self) -> Instant {
+        #[cfg(feature = "testing")]
+        if let Some(now) = crate::testing::now(self.host) {
+            return now;
+        }
+        Instant::now()
     }
 
     /// Returns a timer that ticks every `period`, for the first time one period from now.

@@ -22,7 +22,7 @@ impl Every {
     pub(crate) fn new(eco: Ecosystem, period: Duration) -> Self {
         Every {
             eco,
-            beat: Beat::new(Instant::now(), period),
+            beat: Beat::new(eco.now(), period),
         }
     }
 
@@ -30,7 +30,7 @@ impl Every {
     /// daemon that keeps up. Dropping the future loses no tick.
     pub async fn tick(&mut self) -> u64 {
         loop {
-            let now = Instant::now();
+            let now = self.eco.now();
             match self.beat.due(now) {
                 Some(missed) => return missed,
                 None => self.eco.sleep(whole_ms(self.beat.next - now)).await,

@@ -206,6 +206,8 @@ pub mod operation;
 mod panic;
 mod reply;
 mod runtime;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod verbatim;
 #[doc(hidden)]
 pub mod wire;

@@ -74,6 +74,12 @@ pub fn error(target: &str, message: &str) {
     }
 }
 
+/// Returns whether this thread runs a daemon's code.
+#[cfg(feature = "testing")]
+pub fn is_in_daemon() -> bool {
+    CURRENT.try_with(Cell::get).ok().flatten().is_some()
+}
+
 fn current() -> Option<HostV1> {
     let here = CURRENT.try_with(Cell::get).ok().flatten();
     here.or_else(|| match IS_BUILT_IN.load(Ordering::Relaxed) {

@@ -1,0 +1,292 @@
+//! Commands and hooks: code of a daemon that runs for a guest, under a lease of the instance and with a time limit.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tracing::Level;
+
+use super::core::{self, Core, ThreadCount};
+use super::executor::run_here;
+use super::instance::{Outcome, Sent, text_of};
+use super::log_line::LogLine;
+use super::route::Line;
+use super::signal::{Signal, lock};
+use super::slot::{CommandInfo, Lease, Revoked, Slot};
+use super::world::{Greeted, MemberKind, Refusal, Reply};
+use crate::abi::{status, verb};
+
+/// The time that a command may run, on the clock of the test. It is the default of a real host.
+pub const COMMAND_MAX: Duration = Duration::from_secs(30);
+
+/// Runs a line of a guest: a command of the daemon, a command that every daemon has, or an event for its handlers.
+pub async fn run(core: Arc<Core>, slot: Arc<Slot>, line: Line) -> Reply {
+    let lease = slot.admitted().await.map_err(Refusal::unavailable)?;
+    greeted(&core, &slot, &lease, line.guest).await;
+    let commands = &slot.manifest.commands;
+    if let Some(index) = commands.iter().position(|one| one.name == line.name) {
+        let reply = run_own(&core, &slot, &lease, (index, line)).await;
+        count(&slot, &reply);
+        return reply;
+    }
+    if let Some(answer) = of_host(&core, &slot, &line.name) {
+        count(&slot, &Ok(Vec::new()));
+        return Ok(format!("[{answer}]").into_bytes());
+    }
+    let Line {
+        guest,
+        name,
+        arguments,
+        is_call,
+    } = line;
+    let event = format!("{name} {arguments}");
+    let is_heard = !is_call && lock(&core.world).push_to_acceptor(guest, &event);
+    // Nobody answers an error with an error.
+    if is_heard || (name == "error" && !is_call) {
+        return Ok(b"[]".to_vec());
+    }
+    let text = format!("there is no command {name}; `options` lists all");
+    Err(Refusal::new("unknown-command", text))
+}
+
+fn count(slot: &Slot, reply: &Reply) {
+    let mut counts = lock(&slot.counts);
+    counts.calls += 1;
+    if let Err(refusal) = reply {
+        counts.errors += 1;
+        counts.panics += u64::from(refusal.code == "crashed");
+    }
+}
+
+/// Answers a command that the host answers for every daemon.
+fn of_host(core: &Core, slot: &Arc<Slot>, name: &str) -> Option<Value> {
+    Some(match name {
+        "dae" => json!(lock(&core.world).credential(&slot.name)),
+        "options" => core::options(&MemberKind::Daemon(Arc::clone(slot))),
+        "help" => {
+            let own = slot.manifest.commands.iter().map(|one| {
+                let help = json!({"signature": one.signature(), "doc": one.doc});
+                (one.name.clone(), help)
+            });
+            Value::Object(own.collect())
+        }
+        "stats" => {
+            let counts = lock(&slot.counts);
+            json!({"calls": counts.calls, "errors": counts.errors, "panics": counts.panics})
+        }
+        _ => return None,
+    })
+}
+
+async fn run_own(
+    core: &Arc<Core>,
+    slot: &Slot,
+    lease: &Lease,
+    (index, line): (usize, Line),
+) -> Reply {
+    let info = &slot.manifest.commands[index];
+    let revoked = lease.0.revoked.with(|revoked| *revoked);
+    let code = match (lease.0.code(), revoked) {
+        (Some(code), None) => code,
+        (_, revoked) => return Err(let_go(info, revoked.unwrap_or(Revoked::Ends))),
+    };
+    let sent = Sent {
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        guest: line.guest,
+        arguments: line.arguments,
+    };
+    let outcome = match info.kind.as_str() {
+        "blocking" => {
+            let result = on_a_thread(core, async move { code.call(sent).await })?;
+            within(core, lease, info, async move {
+                result.until(Option::take).await
+            })
+            .await?
+        }
+        _ => within(core, lease, info, code.call(sent)).await?,
+    };
+    reply_of(info, outcome)
+}
+
+/// Runs work on a thread of its own, which may block.
+fn on_a_thread(
+    core: &Arc<Core>,
+    work: impl Future<Output = Outcome> + Send + 'static,
+) -> Result<Arc<Signal<Option<Outcome>>>, Refusal> {
+    let result = Arc::new(Signal::new(None));
+    let (place, counted) = (Arc::clone(&result), ThreadCount::new(core));
+    let spawned = thread::Builder::new().spawn(move || {
+        let outcome = run_here(work);
+        drop(counted);
+        place.change(|result| *result = Some(outcome));
+    });
+    match spawned {
+        Ok(_) => Ok(result),
+        Err(error) => Err(Refusal::new("failed", format!("it has no thread: {error}"))),
+    }
+}
+
+/// Runs work of an instance until its end, its time limit, or the end of the instance.
+async fn within(
+    core: &Core,
+    lease: &Lease,
+    info: &CommandInfo,
+    work: impl Future<Output = Outcome>,
+) -> Result<Outcome, Refusal> {
+    let limit = core.sleep(COMMAND_MAX);
+    let revoked = lease.0.revoked.until(|revoked| *revoked);
+    match first(first(work, limit), revoked).await {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(())) => Err(too_long(info)),
+        Err(why) => Err(let_go(info, why)),
+    }
+}
+
+/// Returns the result of `work`, or an error if `end` comes first.
+pub async fn first<T, E>(
+    work: impl Future<Output = T>,
+    end: impl Future<Output = E>,
+) -> Result<T, E> {
+    let (mut work, mut end) = (pin!(work), pin!(end));
+    poll_fn(|context| {
+        if let Poll::Ready(result) = work.as_mut().poll(context) {
+            return Poll::Ready(Ok(result));
+        }
+        end.as_mut().poll(context).map(Err)
+    })
+    .await
+}
+
+fn too_long(info: &CommandInfo) -> Refusal {
+    let (name, limit) = (&info.name, COMMAND_MAX);
+    let text = match info.kind.as_str() {
+        "async" => format!("{name} ran past its limit and was cancelled; the limit is {limit:?}"),
+        _ => format!(
+            "{name} ran past its limit and goes on; the limit is {limit:?}, and its result will not be sent"
+        ),
+    };
+    Refusal::new("timeout", text)
+}
+
+fn let_go(info: &CommandInfo, why: Revoked) -> Refusal {
+    if why == Revoked::Crashed {
+        let text = format!("its daemon crashed while {} ran", info.name);
+        return Refusal::new("crashed", text);
+    }
+    let what = match info.kind.as_str() {
+        "async" => "it was cancelled",
+        _ => "it may have been carried out, and its result will not be sent",
+    };
+    let name = &info.name;
+    let text = format!("{name} still ran when its daemon was replaced or stopped; {what}");
+    Refusal::unavailable(text)
+}
+
+/// Returns the reply to a command that has ended.
+fn reply_of(info: &CommandInfo, (status, bytes): Outcome) -> Reply {
+    let code = match status {
+        status::DONE => return Ok([b"[", &bytes[..], b"]"].concat()),
+        status::NOTHING => return Ok(b"[]".to_vec()),
+        status::BAD_ARGUMENTS | status::NOT_JSON => "bad-arguments",
+        status::CRASHED => "crashed",
+        status::UNKNOWN => "unknown-command",
+        status::GONE => "unavailable",
+        _ => "failed",
+    };
+    let text = match text_of(&bytes) {
+        text if text.is_empty() => format!("{} gave no reason", info.name),
+        text => text,
+    };
+    Err(Refusal::new(code, text))
+}
+
+/// Waits until the connect hook has ended for a guest, and starts it if it is due.
+async fn greeted(core: &Arc<Core>, slot: &Arc<Slot>, lease: &Lease, guest: u64) {
+    if slot.manifest.connect.is_none() {
+        return;
+    }
+    announce(core, slot, Lease::again(lease), guest);
+    let greeted = {
+        let world = lock(&core.world);
+        let connection = world.connections.get(&guest);
+        connection.map(|one| Arc::clone(&one.greeted))
+    };
+    let id = lease.0.id();
+    if let Some(greeted) = greeted {
+        let has_ended = |greeted: &mut Greeted| greeted.known_to == id || greeted.by != id;
+        greeted.until(|one| has_ended(one).then_some(())).await;
+    }
+}
+
+/// Starts the connect hook for a guest, unless it has been started in this instance.
+pub fn announce(core: &Arc<Core>, slot: &Arc<Slot>, lease: Lease, guest: u64) {
+    if slot.manifest.connect.is_none() {
+        return;
+    }
+    let greeted = {
+        let world = lock(&core.world);
+        let connection = world.connections.get(&guest);
+        connection.map(|one| Arc::clone(&one.greeted))
+    };
+    let id = lease.0.id();
+    let is_first = |greeted: &mut Greeted| std::mem::replace(&mut greeted.by, id) != id;
+    let Some(greeted) = greeted.filter(|greeted| greeted.with(is_first)) else {
+        return;
+    };
+    let (own, slot) = (Arc::clone(core), Arc::clone(slot));
+    let label = format!("on(connect) of {}", slot.name);
+    core.executor.spawn(0, &label, async move {
+        run_hook(
+            &own,
+            &slot,
+            &lease,
+            ("on(connect)", verb::GUEST_CAME, guest),
+        )
+        .await;
+        greeted.change(|greeted| greeted.known_to = id);
+    });
+}
+
+/// Starts the disconnect hook for a guest that has gone.
+pub fn say_goodbye(core: &Arc<Core>, slot: &Arc<Slot>, guest: u64, greeted: &Signal<Greeted>) {
+    let Some(lease) = slot.lease() else { return };
+    let was_greeted = greeted.with(|greeted| greeted.by == lease.0.id());
+    if slot.manifest.disconnect.is_none() || (slot.manifest.connect.is_some() && !was_greeted) {
+        return;
+    }
+    let (own, slot) = (Arc::clone(core), Arc::clone(slot));
+    let label = format!("on(disconnect) of {}", slot.name);
+    core.executor.spawn(0, &label, async move {
+        run_hook(
+            &own,
+            &slot,
+            &lease,
+            ("on(disconnect)", verb::GUEST_GONE, guest),
+        )
+        .await;
+    });
+}
+
+async fn run_hook(core: &Core, slot: &Slot, lease: &Lease, (name, verb, guest): (&str, u32, u64)) {
+    let Some(code) = lease.0.code() else { return };
+    let info = CommandInfo {
+        name: name.to_owned(),
+        doc: String::new(),
+        kind: "async".to_owned(),
+        arguments: Vec::new(),
+    };
+    let hook = code.act(verb, guest.to_le_bytes().to_vec());
+    let text = match within(core, lease, &info, hook).await {
+        Ok((status::DONE | status::NOTHING, _)) => return,
+        Ok((_, bytes)) => text_of(&bytes),
+        Err(refusal) => refusal.message,
+    };
+    slot.log(LogLine::of_host(
+        Level::WARN,
+        format!("{name} failed: {text}"),
+    ));
+}
