@@ -180,7 +180,10 @@
 //! # }
 //! ```
 //!
-//! Only a host makes a [`Guest`] or an [`Ecosystem`]. The page `host/docs/writing-daemons.md` shows tests that run one.
+//! Only a host makes a [`Guest`] or an [`Ecosystem`]. The module `testing` is a host for unit tests, which needs no
+//! program, no socket and no plugin file. It starts the daemon, calls it, reloads it, moves its clock, and plays the
+//! daemons and guests around it. It needs the feature `testing` in the dev-dependencies. The page
+//! `host/docs/writing-daemons.md` shows it, and tests that run a real host.
 
 pub mod abi;
 mod arguments;
@@ -206,7 +209,7 @@ pub mod operation;
 mod panic;
 mod reply;
 mod runtime;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verbatim;
 #[doc(hidden)]

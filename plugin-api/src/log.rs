@@ -1,8 +1,9 @@
 //! The log of a plugin: a `tracing` subscriber that forwards every event to the host.
 //!
 //! Each library has its own statics, so the host's subscriber never receives a plugin's `tracing::info!`. This
-//! subscriber does, and adds the daemon that was running. A thread-local names it while the daemon's code runs. On the
-//! plugin's own threads, it is the daemon that started last in this library.
+//! subscriber does, and adds the daemon that was running. A thread-local names it while the daemon's code runs, and on
+//! the threads of the daemon's tokio runtime. On the plugin's own threads, it is the daemon that started last in this
+//! library.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -74,8 +75,20 @@ pub fn error(target: &str, message: &str) {
     }
 }
 
+/// Returns the daemon whose code this thread runs.
+#[cfg(feature = "tokio")]
+pub fn here() -> Option<HostV1> {
+    CURRENT.try_with(Cell::get).ok().flatten()
+}
+
+/// Attributes the log of this thread to a daemon for good.
+#[cfg(feature = "tokio")]
+pub fn adopt(host: HostV1) {
+    let _ = CURRENT.try_with(|current| current.set(Some(host)));
+}
+
 /// Returns whether this thread runs a daemon's code.
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub fn is_in_daemon() -> bool {
     CURRENT.try_with(Cell::get).ok().flatten().is_some()
 }

@@ -53,9 +53,15 @@ fn start_runtime() -> Option<tokio::runtime::Runtime> {
         crate::log::error("tokio", &format!("no runtime for this daemon: {error}"));
         return None;
     }
+    let daemon = crate::log::here();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("daemon-tokio")
+        .on_thread_start(move || {
+            if let Some(daemon) = daemon {
+                crate::log::adopt(daemon);
+            }
+        })
         .enable_all()
         .build();
     runtime

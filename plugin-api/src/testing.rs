@@ -63,7 +63,7 @@
 
 mod clock;
 mod commands;
-mod core;
+pub(crate) mod core;
 mod daemon;
 mod executor;
 mod fake;
@@ -73,10 +73,10 @@ mod instance;
 mod life;
 mod log_line;
 mod route;
-mod signal;
-mod slot;
-mod vtable;
-mod world;
+pub(crate) mod signal;
+pub(crate) mod slot;
+pub(crate) mod vtable;
+pub(crate) mod world;
 
 pub use daemon::TestDaemon;
 pub use fake::FakeDaemon;

@@ -22,6 +22,11 @@ impl Owner {
         7
     }
 
+    /// Holds a thread of its own, since it is no `async fn`.
+    fn run(&self) {
+        tracing::info!("it runs");
+    }
+
     fn stop(&self) -> Result<()> {
         self.eco.publish("stop", ())
     }
@@ -54,4 +59,18 @@ fn the_old_instance_starts_again_if_the_new_one_fails() {
     assert!(error.to_string().contains("as the config says"), "{error}");
     assert_eq!(steps(&host), ["stop []", "start [7]", "start [7]"]);
     assert_eq!(owner.call("is_there", ()).unwrap(), true);
+}
+
+#[test]
+fn a_run_on_a_thread_is_waited_for() {
+    let host = testing::host();
+    let owner = host.start::<Owner>(()).unwrap();
+    let runs = || owner.log().iter().any(|line| line.message() == "it runs");
+    host.wait_until("the `run` of Owner", runs).unwrap();
+    host.set_limit(std::time::Duration::from_millis(20));
+    let error = host.wait_until("a miracle", || false).unwrap_err();
+    assert!(
+        error.to_string().starts_with("a miracle has no end"),
+        "{error}"
+    );
 }

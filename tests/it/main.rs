@@ -39,6 +39,7 @@ mod shutdown;
 mod signals;
 mod start_order;
 mod supervision;
+mod test_host;
 mod tidy;
 mod tokio_plugin;
 mod values;

@@ -1,10 +1,17 @@
 //! A plugin with a tokio runtime of its own: `tokio::spawn`, timers, sockets and `spawn_blocking` work as usual.
 
+use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
+use std::time::Duration;
 
-use dae_tests::{Ecosystem, Guest, LIMIT, until};
+use dae_tests::artefacts::{target_directory, workspace};
+use dae_tests::{Ecosystem, Guest, LIMIT, program, until};
 use serde_json::json;
+
+/// The longest build of `dae-plugin-api` with its dependencies on two busy cores, with a margin.
+const BUILD_MAX: Duration = Duration::from_secs(600);
 
 fn async_io() -> (Ecosystem, Guest) {
     let ecosystem = Ecosystem::start();
@@ -106,4 +113,17 @@ fn it_stops_and_starts_again_with_its_runtime() {
         );
     }
     ecosystem.stop();
+}
+
+#[test]
+fn a_daemon_with_tokio_runs_in_a_test_host() {
+    // The workspace leaves the feature out; see `dae_tests::artefacts`.
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["test", "--package", "dae-plugin-api"])
+        .args(["--features", "testing,tokio", "--test", "testing_tokio"])
+        .current_dir(workspace())
+        .env("CARGO_TARGET_DIR", target_directory());
+    let output = program::run(&mut cargo, BUILD_MAX).ok();
+    assert!(output.stdout.contains("ok. 2 passed"), "{output:#?}");
 }

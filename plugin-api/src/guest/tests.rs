@@ -97,6 +97,7 @@ fn connecting_finding_and_listing_read_what_the_host_says() {
 #[test]
 fn a_host_of_before_is_named_as_the_reason() {
     let host = FakeHost::new();
+    host.answer(operation::CONNECT, status::UNKNOWN, b"");
     let error = host
         .finish(host.ecosystem().connect("Counter"))
         .unwrap_err();
@@ -171,13 +172,9 @@ fn topics_and_changes_come_as_streams() {
         host.asked(operation::PUBLISH),
         [b"news [\"late\"]".to_vec()]
     );
-    // The fake host treats all queues of the ecosystem as queues of guest 0.
-    host.say(
-        0,
-        r#"appeared [{"name":"Counter","pid":1,"port":2,"foreign":true}]"#,
-    );
-    host.say(0, r#"gone [{"name":"Counter","pid":1,"port":2}]"#);
-    assert_eq!(host.finish(topic.next()).unwrap().name(), "appeared");
+    assert_eq!(host.finish(topic.next()).unwrap().name(), "news");
+    host.say_to_all(r#"appeared [{"name":"Counter","pid":1,"port":2,"foreign":true}]"#);
+    host.say_to_all(r#"gone [{"name":"Counter","pid":1,"port":2}]"#);
     let change = host.finish(changes.next()).unwrap();
     assert_eq!(change.kind, ChangeKind::Appeared);
     assert!(change.credential.foreign);

@@ -25,6 +25,17 @@ pub struct Core {
     pub executor: Arc<Executor>,
     pub world: Mutex<World>,
     start: Instant,
+    #[cfg(test)]
+    pub script: Mutex<Script>,
+}
+
+/// What the tests of this crate prepare and look at; see `crate::fake_host`.
+#[cfg(test)]
+#[derive(Default)]
+pub struct Script {
+    /// The answers to operations that take time, by their names.
+    pub answers: std::collections::HashMap<String, Outcome>,
+    pub asked: Vec<(String, Vec<u8>)>,
 }
 
 /// The answer to an operation of a daemon.
@@ -40,6 +51,8 @@ impl Core {
             executor: Executor::start(),
             world: Mutex::new(World::new(LIMIT)),
             start: Instant::now(),
+            #[cfg(test)]
+            script: Mutex::default(),
         })
     }
 
@@ -162,58 +175,51 @@ impl Core {
         is_there
     }
 
+    /// Notes a request, and returns the answer that a test has prepared.
+    #[cfg(test)]
+    fn scripted(&self, operation: &str, request: &[u8]) -> Option<Outcome> {
+        let mut script = lock(&self.script);
+        let asked = (operation.to_owned(), request.to_vec());
+        script.asked.push(asked);
+        script.answers.get(operation).cloned()
+    }
+
     /// Answers an operation at once.
     pub fn ask(&self, daemon: u64, operation: &str, request: &[u8]) -> Outcome {
+        #[cfg(test)]
+        self.scripted(operation, request);
+        let (number, rest) = wire::number_of(request).unwrap_or((0, request));
+        if operation == operation::GUEST_CLOSE {
+            // It runs a hook, so it takes the lock itself.
+            self.close(daemon, number);
+            return (status::NOTHING, Vec::new());
+        }
         let mut world = lock(&self.world);
         if !world.instances.contains_key(&daemon) {
             return (status::GONE, Vec::new());
         }
-        let (number, rest) = wire::number_of(request).unwrap_or((0, request));
-        let done = match operation {
+        let is_done = match operation {
             operation::CREDENTIAL => return own_credential(&world, daemon),
-            operation::CONFIG => {
-                let config = world
-                    .names
-                    .get(&daemon)
-                    .map(|slot| lock(&slot.config).clone());
-                return (status::DONE, config.unwrap_or_default().into_bytes());
-            }
-            operation::GUEST_OPEN => {
-                let guest = String::from_utf8_lossy(request).parse().unwrap_or(0);
-                is_open(&world, daemon, guest)
-            }
+            operation::CONFIG => return config_of(&world, daemon),
+            operation::GUEST_OPEN => is_open(&world, daemon, number_in(request)),
             operation::GUEST_LISTEN => {
                 let guest = wire::number_of(rest).map_or(0, |(guest, _)| guest);
                 listen(&mut world, daemon, number, guest)
             }
-            operation::GUEST_CLOSE => {
-                drop(world);
-                self.close(daemon, number);
-                true
-            }
             operation::QUEUE_SUBSCRIBE => {
                 let topic = String::from_utf8_lossy(rest).into_owned();
-                subscribe(&mut world, daemon, number, Some(topic));
-                true
+                subscribe(&mut world, daemon, number, Some(topic))
             }
-            operation::QUEUE_WATCH => {
-                subscribe(&mut world, daemon, number, None);
-                true
-            }
-            operation::QUEUE_CLOSE => {
-                if let Some(queue) = world.queue(daemon, number) {
-                    queue.end();
-                }
-                world.topics.retain(|one| one.queue != number);
-                true
-            }
+            operation::QUEUE_WATCH => subscribe(&mut world, daemon, number, None),
+            operation::QUEUE_CLOSE => close_queue(&mut world, daemon, number),
             operation::PUBLISH => {
                 world.publish(&String::from_utf8_lossy(request));
+                self.executor.nudge();
                 true
             }
             _ => return (status::UNKNOWN, Vec::new()),
         };
-        match done {
+        match is_done {
             true => (status::NOTHING, Vec::new()),
             false => (status::GONE, Vec::new()),
         }
@@ -226,6 +232,10 @@ impl Core {
             Some(core) if lock(&self.world).instances.contains_key(&daemon) => core,
             _ => return gone,
         };
+        #[cfg(test)]
+        if let Some(outcome) = self.scripted(operation, request) {
+            return Answer::Now(outcome);
+        }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (number, rest) = wire::number_of(request).unwrap_or((0, request));
         match operation {
@@ -271,6 +281,17 @@ fn own_credential(world: &World, daemon: u64) -> Outcome {
         }
     };
     (status::DONE, json(&credential))
+}
+
+fn config_of(world: &World, daemon: u64) -> Outcome {
+    let slot = world.names.get(&daemon);
+    let config = slot.map(|slot| lock(&slot.config).clone());
+    (status::DONE, config.unwrap_or_default().into_bytes())
+}
+
+/// Returns a number that crosses the boundary in decimal.
+fn number_in(request: &[u8]) -> u64 {
+    String::from_utf8_lossy(request).parse().unwrap_or(0)
 }
 
 fn list(world: &World) -> Vec<u8> {
@@ -333,13 +354,22 @@ fn listen(world: &mut World, daemon: u64, queue: u64, number: u64) -> bool {
     true
 }
 
-fn subscribe(world: &mut World, instance: u64, queue: u64, topic: Option<String>) {
+fn subscribe(world: &mut World, instance: u64, queue: u64, topic: Option<String>) -> bool {
     add_queue(world, instance, queue);
     world.topics.push(Subscription {
         topic,
         instance,
         queue,
     });
+    true
+}
+
+fn close_queue(world: &mut World, instance: u64, number: u64) -> bool {
+    if let Some(tables) = world.instances.get_mut(&instance) {
+        tables.queues.remove(&number);
+    }
+    world.topics.retain(|one| one.queue != number);
+    true
 }
 
 fn add_queue(world: &mut World, instance: u64, queue: u64) {

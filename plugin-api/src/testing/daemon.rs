@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::guest::{PendingReply, TestGuest};
-use super::host::{Handle, config_text};
+use super::host::{HostHandle, config_text};
 use super::log_line::LogLine;
 use super::signal::lock;
 use super::slot::{Phase, Slot};
@@ -19,12 +19,12 @@ use crate::{Error, Result};
 /// Each method returns once all tasks of the host wait: for the clock, for another command, for a thread. So what a
 /// command has caused has happened when its reply is there.
 pub struct TestDaemon {
-    handle: Arc<Handle>,
+    handle: Arc<HostHandle>,
     slot: Arc<Slot>,
 }
 
 impl TestDaemon {
-    pub(super) fn new(handle: Arc<Handle>, slot: Arc<Slot>) -> Self {
+    pub(super) fn new(handle: Arc<HostHandle>, slot: Arc<Slot>) -> Self {
         TestDaemon { handle, slot }
     }
 

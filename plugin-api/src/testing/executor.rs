@@ -23,7 +23,7 @@ const ROUND_POLLS_MAX: usize = 100_000;
 /// The most tasks that an error names.
 const NAMED_MAX: usize = 5;
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+type JobFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The tasks of a test host, and their thread.
 pub struct Executor {
@@ -55,8 +55,9 @@ struct Job {
     /// The instance that it belongs to; 0 for the host's own.
     owner: u64,
     label: String,
-    work: Mutex<Option<Work>>,
+    work: Mutex<Option<JobFuture>>,
     is_queued: AtomicBool,
+    is_cancelled: AtomicBool,
     executor: Weak<Executor>,
 }
 
@@ -107,6 +108,7 @@ impl Executor {
             label: label.to_owned(),
             work: Mutex::new(Some(Box::pin(work))),
             is_queued: AtomicBool::new(false),
+            is_cancelled: AtomicBool::new(false),
             executor: Arc::downgrade(self),
         });
         lock(&self.jobs).insert(id, Arc::clone(&job));
@@ -114,11 +116,12 @@ impl Executor {
         id
     }
 
-    /// Drops a task that has not ended. Call it only while the thread doesn't run that task.
+    /// Drops a task that has not ended. If its code holds the thread, it is dropped when that code returns.
     pub fn cancel(&self, id: u64) {
         let job = lock(&self.jobs).remove(&id);
         if let Some(job) = job {
-            drop(lock(&job.work).take());
+            job.is_cancelled.store(true, Ordering::SeqCst);
+            job.drop_cancelled();
         }
     }
 
@@ -133,9 +136,21 @@ impl Executor {
         ids.into_iter().for_each(|id| self.cancel(id));
     }
 
+    /// Returns the number of tasks of an instance that have not ended.
+    #[cfg(test)]
+    pub fn tasks_of(&self, owner: u64) -> usize {
+        let jobs = lock(&self.jobs);
+        jobs.values().filter(|job| job.owner == owner).count()
+    }
+
     /// Returns whether this is the thread of the tasks. It can't wait for itself.
     pub fn is_here(&self) -> bool {
         lock(&self.ready).thread == Some(thread::current().id())
+    }
+
+    /// Returns whether a task holds the thread although nobody waits for it any more.
+    pub fn is_held(&self) -> bool {
+        lock(&self.ready).running.is_some()
     }
 
     /// Runs the tasks until none is ready.
@@ -227,6 +242,7 @@ impl Executor {
             job.is_queued.store(false, Ordering::Release);
             let waker = Waker::from(Arc::clone(&job));
             let polled = catch_unwind(AssertUnwindSafe(|| job.poll(&waker)));
+            job.drop_cancelled();
             let mut ready = lock(&self.ready);
             ready.running = None;
             let has_ended = match polled {
@@ -281,6 +297,14 @@ impl Job {
             *place = None;
         }
         has_ended
+    }
+
+    /// Drops the work of a cancelled task, unless its code runs. The thread calls this again after that.
+    fn drop_cancelled(&self) {
+        if self.is_cancelled.load(Ordering::SeqCst) {
+            let work = self.work.try_lock().ok().and_then(|mut work| work.take());
+            drop(work);
+        }
     }
 }
 

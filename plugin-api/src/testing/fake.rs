@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::core::{self, Core};
-use super::host::Handle;
+use super::host::HostHandle;
 use super::route::Line;
 use super::signal::{Signal, lock};
 use super::world::{MemberKind, Refusal, Reply};
@@ -38,7 +38,7 @@ use crate::{Event, Result, reply, wire};
 /// ```
 #[derive(Clone)]
 pub struct FakeDaemon {
-    handle: Arc<Handle>,
+    handle: Arc<HostHandle>,
     state: Arc<FakeState>,
 }
 
@@ -111,7 +111,7 @@ impl FakeState {
 }
 
 impl FakeDaemon {
-    pub(super) fn new(handle: Arc<Handle>, state: Arc<FakeState>) -> Self {
+    pub(super) fn new(handle: Arc<HostHandle>, state: Arc<FakeState>) -> Self {
         FakeDaemon { handle, state }
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::host::Handle;
+use super::host::HostHandle;
 use super::signal::{Signal, lock};
 use super::world::Reply;
 use crate::{Error, Event, Result, wire};
@@ -14,7 +14,7 @@ use crate::{Error, Event, Result, wire};
 /// A connection of the test to a daemon, made by [`TestDaemon::guest`](super::TestDaemon::guest). It stays open over
 /// reloads and crashes, until [`TestGuest::close`] or the end of this value.
 pub struct TestGuest {
-    handle: Arc<Handle>,
+    handle: Arc<HostHandle>,
     /// The name of the daemon.
     to: String,
     id: u64,
@@ -23,7 +23,7 @@ pub struct TestGuest {
 
 impl TestGuest {
     /// Connects, and waits until the daemon's connect hook has ended.
-    pub(super) fn connect(handle: &Arc<Handle>, to: &str) -> Result<Self> {
+    pub(super) fn connect(handle: &Arc<HostHandle>, to: &str) -> Result<Self> {
         let core = handle.core();
         let opened = core.open_of_test(to);
         let (id, lines) = opened.ok_or_else(|| Error::new(format!("there is no daemon {to}")))?;
@@ -165,7 +165,7 @@ impl Drop for TestGuest {
 
 /// A command that has begun, made by `begin`. Dropping it gives the command up.
 pub struct PendingReply {
-    handle: Arc<Handle>,
+    handle: Arc<HostHandle>,
     to: String,
     command: String,
     result: Arc<Signal<Option<Reply>>>,

@@ -1,6 +1,6 @@
 //! The test host: where a test starts daemons, plays others, and moves the clock.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,22 +8,22 @@ use serde::Serialize;
 use super::core::Core;
 use super::daemon::TestDaemon;
 use super::fake::{FakeDaemon, FakeState};
-use super::signal::{Signal, lock};
-use super::slot::{Counts, Gate, Manifest, Phase, Slot};
+use super::signal::lock;
+use super::slot::Slot;
 use super::world::{MemberKind, raw};
-use crate::export::{Exported, root_module};
+use crate::export::Exported;
 use crate::{Error, Event, Result, panic, reply, wire};
 
 /// A host of daemons in the process of a test, made by [`host`](super::host). It ends with its last daemon and guest.
 #[derive(Clone)]
 pub struct TestHost {
-    handle: Arc<Handle>,
+    handle: Arc<HostHandle>,
 }
 
 /// The test's hold on a host. All values of a test share it; the last one ends the host.
-pub struct Handle(Arc<Core>);
+pub struct HostHandle(Arc<Core>);
 
-impl Handle {
+impl HostHandle {
     pub fn core(&self) -> &Arc<Core> {
         &self.0
     }
@@ -37,11 +37,12 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for HostHandle {
     fn drop(&mut self) {
         let core = &self.0;
         // A failing test must not wait for code that perhaps has failed.
-        if !std::thread::panicking() && !core.executor.is_here() {
+        let is_idle = !core.executor.is_here() && !core.executor.is_held();
+        if is_idle && !std::thread::panicking() {
             let slots: Vec<Arc<Slot>> = {
                 let world = lock(&core.world);
                 let kinds = world.members.values().map(|member| member.kind.clone());
@@ -67,7 +68,7 @@ impl TestHost {
     pub(super) fn new() -> Self {
         panic::install_hook_of_tests();
         TestHost {
-            handle: Arc::new(Handle(Core::start())),
+            handle: Arc::new(HostHandle(Core::start())),
         }
     }
 
@@ -190,7 +191,7 @@ impl TestHost {
 /// The options for the start of a daemon; see [`TestHost::daemon`].
 #[must_use = "`start` starts the daemon"]
 pub struct StartOptions {
-    handle: Arc<Handle>,
+    handle: Arc<HostHandle>,
     make: fn(StartPlan) -> Result<Slot>,
     plan: StartPlan,
 }
@@ -246,20 +247,7 @@ impl StartOptions {
 
 impl StartPlan {
     fn slot<D: Exported>(self) -> Result<Slot> {
-        let manifest: Manifest = serde_json::from_str(D::manifest())?;
-        Ok(Slot {
-            name: self.name.unwrap_or_else(|| manifest.name.clone()),
-            module: root_module::<D>(),
-            manifest,
-            config: Mutex::new(self.config?),
-            gate: Signal::new(Gate {
-                phase: Phase::Held,
-                generation: 0,
-            }),
-            kept: Mutex::new(self.state?),
-            log: Mutex::default(),
-            counts: Mutex::new(Counts::default()),
-        })
+        Slot::of::<D>(self.name, self.config?, self.state?)
     }
 }
 

@@ -113,20 +113,18 @@ impl Core {
             return;
         }
         // It holds a thread for as long as the daemon lives.
-        let counted = ThreadCount::new(self);
-        let own = Arc::downgrade(self);
-        drop(core);
+        let (own, counted) = (Arc::downgrade(self), ThreadCount::new(self));
+        let slot_of_thread = Arc::clone(&slot);
         let thread = std::thread::Builder::new().spawn(move || {
             let outcome = run_here(code.act(verb::RUN, Vec::new()));
             drop(counted);
             if let Some(core) = own.upgrade() {
-                core.on_run_ended(&slot, id, &outcome);
+                core.on_run_ended(&slot_of_thread, id, &outcome);
             }
         });
         if let Err(error) = thread {
-            let text = format!("{label} has no thread: {error}");
-            self.executor
-                .spawn(0, "a failure", async move { panic!("{text}") });
+            let text = format!("it has no thread: {error}");
+            self.on_run_ended(&slot, id, &(status::FAILED, text.into_bytes()));
         }
     }
 
@@ -194,7 +192,7 @@ impl Core {
     }
 
     /// Ends the event queues and the connections of an instance.
-    fn forget(&self, id: u64) {
+    pub fn forget(&self, id: u64) {
         vtable::unregister(id);
         let (tables, opened) = {
             let mut world = lock(&self.world);

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use super::instance::Code;
 use super::log_line::LogLine;
 use super::signal::{Signal, lock};
+use crate::Result;
 use crate::abi::{DaemonModV1_Ref, HostV1};
+use crate::export::{Exported, root_module};
 
 /// A daemon by its name, over all its instances.
 pub struct Slot {
@@ -112,6 +114,28 @@ impl Drop for Lease {
 }
 
 impl Slot {
+    /// Creates the slot of a daemon, under another name than the plugin's if one is given.
+    pub fn of<D: Exported>(
+        name: Option<String>,
+        config: String,
+        state: Option<String>,
+    ) -> Result<Self> {
+        let manifest: Manifest = serde_json::from_str(D::manifest())?;
+        Ok(Slot {
+            name: name.unwrap_or_else(|| manifest.name.clone()),
+            module: root_module::<D>(),
+            manifest,
+            config: Mutex::new(config),
+            gate: Signal::new(Gate {
+                phase: Phase::Held,
+                generation: 0,
+            }),
+            kept: Mutex::new(state),
+            log: Mutex::default(),
+            counts: Mutex::default(),
+        })
+    }
+
     /// Waits at the gate. Returns a lease, or the reason why there is no instance.
     pub async fn admitted(&self) -> Result<Lease, String> {
         self.gate

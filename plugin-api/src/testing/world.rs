@@ -162,18 +162,28 @@ impl Queue {
             return;
         }
         if self.lines.len() + line.len() > QUEUE_BYTES_MAX {
-            self.lines.push_str(SLOW);
-            self.is_over = true;
+            self.end_as_slow();
         } else {
             self.lines.push_str(line);
             self.lines.push('\n');
+            self.wake();
         }
-        self.wake();
     }
 
     pub fn end(&mut self) {
         self.is_over = true;
         self.wake();
+    }
+
+    #[cfg(test)]
+    pub fn is_open(&self) -> bool {
+        !self.is_over
+    }
+
+    /// Ends it as a queue that was full.
+    pub fn end_as_slow(&mut self) {
+        self.lines.push_str(SLOW);
+        self.end();
     }
 
     fn wake(&mut self) {

@@ -176,13 +176,4 @@ fn unix_ms() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_config_may_leave_out_what_is_usual() {
-        let config: Config = json::from_str(r#"{"every_ms":50}"#).unwrap();
-        assert_eq!((config.every_ms, config.topic.as_str()), (50, "tick"));
-        assert!(checked(0).is_err());
-    }
-}
+mod tests;

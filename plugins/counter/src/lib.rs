@@ -45,3 +45,6 @@ impl Counter {
         self.count.load(Ordering::SeqCst)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,15 +245,4 @@ fn log_refusal(route: &Route, outcome: Result<()>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_route_is_kept_as_json_and_known_again() {
-        let saved = r#"[{"from":"Clock","event":"tick","to":"Counter"}]"#;
-        let routes: Vec<Route> = json::from_str(saved).unwrap();
-        assert_eq!(json::to_string(&routes).unwrap(), saved);
-        let config: Config = json::from_str("{}").unwrap();
-        assert_eq!(config.next, None);
-    }
-}
+mod tests;
