@@ -29,7 +29,7 @@ pub struct Core {
     pub script: Mutex<Script>,
 }
 
-/// What the tests of this crate prepare and look at; see `crate::fake_host`.
+/// Prepared answers, and the requests so far, for the tests of this crate; see `crate::fake_host`.
 #[cfg(test)]
 #[derive(Default)]
 pub struct Script {
