@@ -46,6 +46,7 @@ impl FakeHost {
     /// Creates a host without any requests so far.
     pub fn new() -> Self {
         let core = Core::start();
+        lock(&core.script).is_bare = true;
         let host = vtable::register(&core);
         let slot = Slot::of::<Bare>(None, "{}".to_owned(), None).expect("a manifest");
         let slot = Arc::new(slot);

@@ -97,7 +97,6 @@ fn connecting_finding_and_listing_read_what_the_host_says() {
 #[test]
 fn a_host_of_before_is_named_as_the_reason() {
     let host = FakeHost::new();
-    host.answer(operation::CONNECT, status::UNKNOWN, b"");
     let error = host
         .finish(host.ecosystem().connect("Counter"))
         .unwrap_err();

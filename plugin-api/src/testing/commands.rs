@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tracing::Level;
@@ -19,9 +18,6 @@ use super::signal::{Signal, lock};
 use super::slot::{CommandInfo, Lease, Revoked, Slot};
 use super::world::{Greeted, MemberKind, Refusal, Reply};
 use crate::abi::{status, verb};
-
-/// The time that a command may run, on the clock of the test. It is the default of a real host.
-pub const COMMAND_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a line of a guest: a command of the daemon, a command that every daemon has, or an event for its handlers.
 pub async fn run(core: Arc<Core>, slot: Arc<Slot>, line: Line) -> Reply {
@@ -137,7 +133,7 @@ async fn within(
     info: &CommandInfo,
     work: impl Future<Output = Outcome>,
 ) -> Result<Outcome, Refusal> {
-    let limit = core.sleep(COMMAND_MAX);
+    let limit = core.sleep(info.limit());
     let revoked = lease.0.revoked.until(|revoked| *revoked);
     match first(first(work, limit), revoked).await {
         Ok(Ok(outcome)) => Ok(outcome),
@@ -162,7 +158,7 @@ pub async fn first<T, E>(
 }
 
 fn too_long(info: &CommandInfo) -> Refusal {
-    let (name, limit) = (&info.name, COMMAND_MAX);
+    let (name, limit) = (&info.name, info.limit());
     let text = match info.kind.as_str() {
         "async" => format!("{name} ran past its limit and was cancelled; the limit is {limit:?}"),
         _ => format!(
@@ -277,6 +273,7 @@ async fn run_hook(core: &Core, slot: &Slot, lease: &Lease, (name, verb, guest): 
         name: name.to_owned(),
         doc: String::new(),
         kind: "async".to_owned(),
+        timeout_ms: None,
         arguments: Vec::new(),
     };
     let hook = code.act(verb, guest.to_le_bytes().to_vec());

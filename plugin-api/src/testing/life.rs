@@ -262,6 +262,27 @@ impl Core {
         }
     }
 
+    /// Saves the state of an instance at its own request, for the next start.
+    pub async fn keep(self: Arc<Self>, daemon: u64) -> Outcome {
+        let slot = lock(&self.world).names.get(&daemon).cloned();
+        let open = slot.and_then(|slot| Some((slot.open()?, slot)));
+        let failed = |text: String| (status::FAILED, text.into_bytes());
+        let Some((running, slot)) = open.filter(|(running, _)| running.id() == daemon) else {
+            return failed("this instance has not taken over, or is being replaced".to_owned());
+        };
+        let code = running.code();
+        let Some(code) = code.filter(|_| slot.manifest.state_version.is_some()) else {
+            return failed("this daemon has no state; it has no `save`".to_owned());
+        };
+        match code.act(verb::SAVE, Vec::new()).await {
+            (status::DONE, state) => {
+                *lock(&slot.kept) = Some(text_of(&state));
+                (status::NOTHING, Vec::new())
+            }
+            (_, bytes) => failed(format!("its `save` failed: {}", text_of(&bytes))),
+        }
+    }
+
     /// Replaces the instance by a new one, which is given the state of the old one. If anything fails, the old one goes
     /// on.
     pub fn reload(self: &Arc<Self>, slot: &Arc<Slot>, config: Option<String>) -> Result<()> {

@@ -7,7 +7,7 @@ use super::core::{Core, Side, connection_of};
 use super::executor::Executor;
 use super::instance::Outcome;
 use super::signal::{Signal, lock};
-use super::slot::Phase;
+use super::slot::{COMMAND_MAX, Phase};
 use super::world::{Connection, Greeted, MemberKind, Opener, Refusal, Reply, line_of};
 use crate::abi::status;
 use crate::wire;
@@ -247,7 +247,7 @@ impl Core {
             }
             world.push_to_opener(guest, &line);
         }
-        let limit = self.sleep(commands::COMMAND_MAX);
+        let limit = self.sleep(COMMAND_MAX);
         commands::first(reply.until(Option::take), limit)
             .await
             .unwrap_or_else(|()| {
@@ -257,7 +257,7 @@ impl Core {
                         .asked
                         .retain(|(_, one)| !Arc::ptr_eq(one, &reply));
                 }
-                let limit = commands::COMMAND_MAX;
+                let limit = COMMAND_MAX;
                 let text = format!("the guest did not answer {name} within {limit:?}");
                 Err(Refusal::new("timeout", text))
             })

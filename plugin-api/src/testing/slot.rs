@@ -1,6 +1,7 @@
 //! A daemon of a test host: its code, its gate, and the instance behind it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -10,6 +11,9 @@ use super::signal::{Signal, lock};
 use crate::Result;
 use crate::abi::{DaemonModV1_Ref, HostV1};
 use crate::export::{Exported, root_module};
+
+/// The time that a command may run. It is the default of a real host.
+pub const COMMAND_MAX: Duration = Duration::from_secs(30);
 
 /// A daemon by its name, over all its instances.
 pub struct Slot {
@@ -197,6 +201,8 @@ pub struct CommandInfo {
     pub name: String,
     pub doc: String,
     pub kind: String,
+    /// Its own time limit, if it has one.
+    pub timeout_ms: Option<u64>,
     pub arguments: Vec<ArgumentInfo>,
 }
 
@@ -213,6 +219,11 @@ pub struct ArgumentInfo {
 }
 
 impl CommandInfo {
+    /// Returns the time that the command may run, on the clock of the test.
+    pub fn limit(&self) -> Duration {
+        self.timeout_ms.map_or(COMMAND_MAX, Duration::from_millis)
+    }
+
     /// Returns the call in readable form, as `help` shows it.
     pub fn signature(&self) -> String {
         let arguments = self.arguments.iter().map(|one| {
