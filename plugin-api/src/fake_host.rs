@@ -12,7 +12,7 @@ use crate::testing::core::Core;
 use crate::testing::signal::{Signal, lock};
 use crate::testing::slot::Slot;
 use crate::testing::vtable;
-use crate::testing::world::{Connection, MemberKind, Opener, Tables};
+use crate::testing::world::{Asked, Connection, MemberKind, Opener, Tables};
 use crate::{Ecosystem, Guest};
 
 /// The number of polls after which a test fails.
@@ -74,7 +74,8 @@ impl FakeHost {
             to: "Bare".to_owned(),
             opener: Opener::Test(Arc::new(Mutex::default())),
             heard: Vec::new(),
-            asked: std::collections::VecDeque::new(),
+            asked: Asked::default(),
+            handled: Asked::default(),
             greeted: Arc::new(Signal::default()),
             is_away: false,
         });

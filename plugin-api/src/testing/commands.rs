@@ -15,9 +15,10 @@ use super::instance::{Outcome, Sent, text_of};
 use super::log_line::LogLine;
 use super::route::Line;
 use super::signal::{Signal, lock};
-use super::slot::{CommandInfo, Lease, Revoked, Slot};
+use super::slot::{COMMAND_MAX, CommandInfo, Lease, Revoked, Slot};
 use super::world::{Greeted, MemberKind, Refusal, Reply};
 use crate::abi::{status, verb};
+use crate::wire;
 
 /// Runs a line of a guest: a command of the daemon, a command that every daemon has, or an event for its handlers.
 pub async fn run(core: Arc<Core>, slot: Arc<Slot>, line: Line) -> Reply {
@@ -40,13 +41,48 @@ pub async fn run(core: Arc<Core>, slot: Arc<Slot>, line: Line) -> Reply {
         is_call,
     } = line;
     let event = format!("{name} {arguments}");
-    let is_heard = !is_call && lock(&core.world).push_to_acceptor(guest, &event);
-    // Nobody answers an error with an error.
-    if is_heard || (name == "error" && !is_call) {
-        return Ok(b"[]".to_vec());
+    if is_call {
+        // The call needs nothing of this instance: its successor may answer as well.
+        drop(lease);
+        return ask_handlers(&core, &slot, guest, &event).await;
     }
+    let is_heard = lock(&core.world).push_to_acceptor(guest, &event);
+    // Nobody answers an error with an error.
+    match is_heard || name == "error" {
+        true => Ok(b"[]".to_vec()),
+        false => Err(unknown(&name)),
+    }
+}
+
+/// Hands a call to the daemon's event handlers, which answer it by an event of the same name.
+async fn ask_handlers(core: &Core, slot: &Slot, guest: u64, event: &str) -> Reply {
+    let name = wire::parted(event).0;
+    let reply = {
+        let mut world = lock(&core.world);
+        if !world.push_to_acceptor(guest, event) {
+            return Err(unknown(name));
+        }
+        let connection = world.connections.get_mut(&guest);
+        connection.map(|one| one.handled.add(name))
+    };
+    let Some(reply) = reply else {
+        return Err(unknown(name));
+    };
+    let limit = core.sleep(COMMAND_MAX);
+    first(reply.until(Option::take), limit)
+        .await
+        .unwrap_or_else(|()| {
+            if let Some(connection) = lock(&core.world).connections.get_mut(&guest) {
+                connection.handled.forget(&reply);
+            }
+            let text = format!("{} did not answer {name} within {COMMAND_MAX:?}", slot.name);
+            Err(Refusal::new("timeout", text))
+        })
+}
+
+fn unknown(name: &str) -> Refusal {
     let text = format!("there is no command {name}; `options` lists all");
-    Err(Refusal::new("unknown-command", text))
+    Refusal::new("unknown-command", text)
 }
 
 fn count(slot: &Slot, reply: &Reply) {

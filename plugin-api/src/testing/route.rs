@@ -8,7 +8,7 @@ use super::executor::Executor;
 use super::instance::Outcome;
 use super::signal::{Signal, lock};
 use super::slot::{COMMAND_MAX, Phase};
-use super::world::{Connection, Greeted, MemberKind, Opener, Refusal, Reply, line_of};
+use super::world::{Asked, Connection, Greeted, MemberKind, Opener, Refusal, Reply, line_of};
 use crate::abi::status;
 use crate::wire;
 
@@ -50,7 +50,8 @@ impl Core {
                 to: to.to_owned(),
                 opener,
                 heard: Vec::new(),
-                asked: std::collections::VecDeque::new(),
+                asked: Asked::default(),
+                handled: Asked::default(),
                 greeted: Arc::new(Signal::new(Greeted::default())),
                 is_away: false,
             };
@@ -113,12 +114,16 @@ impl Core {
             }
             connection
         };
-        for (_, reply) in &connection.asked {
-            let gone = Refusal::unavailable("the guest has gone");
-            reply.change(|reply| *reply = Some(Err(gone)));
-        }
+        let Connection {
+            asked,
+            handled,
+            greeted,
+            ..
+        } = connection;
+        asked.end();
+        handled.end();
         if let (Some(core), Some(MemberKind::Daemon(slot))) = (self.own.upgrade(), target) {
-            commands::say_goodbye(&core, &slot, guest, &connection.greeted);
+            commands::say_goodbye(&core, &slot, guest, &greeted);
         }
     }
 
@@ -140,14 +145,27 @@ impl Core {
             connection_of(&world, daemon, number)
         };
         match side {
-            Some(Side::Acceptor(guest)) => {
-                let is_there = lock(&self.world).push_to_opener(guest, line);
-                self.executor.nudge();
-                is_there
-            }
+            Some(Side::Acceptor(guest)) => self.send_back(guest, line),
             Some(Side::Opener(guest)) => self.send(guest, line),
             None => false,
         }
+    }
+
+    /// Sends an event of the accepting side: the reply to a call that its handlers have heard, or a line of its own.
+    fn send_back(&self, guest: u64, line: &str) -> bool {
+        let (name, arguments) = wire::parted(line);
+        let handled = {
+            let mut world = lock(&self.world);
+            let connection = world.connections.get_mut(&guest);
+            connection.and_then(|one| one.handled.take(name))
+        };
+        if let Some(reply) = handled {
+            reply.change(|reply| *reply = Some(Ok(arguments.as_bytes().to_vec())));
+            return true;
+        }
+        let is_there = lock(&self.world).push_to_opener(guest, line);
+        self.executor.nudge();
+        is_there
     }
 
     /// Sends an event from the opening side: the reply to a call of the daemon, or a line of its own.
@@ -161,7 +179,8 @@ impl Core {
             if !world.connections.contains_key(&guest) {
                 return false;
             }
-            world.take_asked(guest, name)
+            let connection = world.connections.get_mut(&guest);
+            connection.and_then(|one| one.asked.take(name))
         };
         if let Some(reply) = asked {
             reply.change(|reply| *reply = Some(Ok(arguments.as_bytes().to_vec())));
@@ -234,28 +253,25 @@ impl Core {
     /// Calls a guest: its next line of the same name is the reply.
     async fn ask_guest(self: Arc<Self>, guest: u64, line: String) -> Reply {
         let name = wire::parted(&line).0.to_owned();
-        let reply = Arc::new(Signal::new(None));
-        {
+        let reply = {
             let mut world = lock(&self.world);
-            if !world.opener_hears(guest) {
+            let is_heard = world.opener_hears(guest);
+            let connection = world.connections.get_mut(&guest);
+            let Some(connection) = connection.filter(|_| is_heard) else {
                 let text = format!("there is no command {name}; `options` lists all");
                 return Err(Refusal::new("unknown-command", text));
-            }
-            if let Some(connection) = world.connections.get_mut(&guest) {
-                let asked = (name.clone(), Arc::clone(&reply));
-                connection.asked.push_back(asked);
-            }
+            };
+            let reply = connection.asked.add(&name);
             world.push_to_opener(guest, &line);
-        }
+            reply
+        };
         let limit = self.sleep(COMMAND_MAX);
         commands::first(reply.until(Option::take), limit)
             .await
             .unwrap_or_else(|()| {
                 let mut world = lock(&self.world);
                 if let Some(connection) = world.connections.get_mut(&guest) {
-                    connection
-                        .asked
-                        .retain(|(_, one)| !Arc::ptr_eq(one, &reply));
+                    connection.asked.forget(&reply);
                 }
                 let limit = COMMAND_MAX;
                 let text = format!("the guest did not answer {name} within {limit:?}");

@@ -98,11 +98,45 @@ pub struct Connection {
     /// The queues of the accepting instance that hear this guest, with their instance.
     pub heard: Vec<(u64, u64)>,
     /// The calls of the accepting daemon to this guest, oldest first.
-    pub asked: VecDeque<(String, Arc<Signal<Option<Reply>>>)>,
+    pub asked: Asked,
+    /// The calls of this guest that event handlers of the daemon answer, oldest first.
+    pub handled: Asked,
     /// The instances whose connect hook has started and has ended for this guest.
     pub greeted: Arc<Signal<Greeted>>,
     /// True while the other side is away, after a crash or a stop.
     pub is_away: bool,
+}
+
+/// Calls that the other side answers by an event of the same name.
+#[derive(Default)]
+pub struct Asked(VecDeque<(String, Arc<Signal<Option<Reply>>>)>);
+
+impl Asked {
+    /// Adds a call. The returned value receives its reply.
+    pub fn add(&mut self, name: &str) -> Arc<Signal<Option<Reply>>> {
+        let reply = Arc::new(Signal::default());
+        self.0.push_back((name.to_owned(), Arc::clone(&reply)));
+        reply
+    }
+
+    /// Takes the oldest call of that name.
+    pub fn take(&mut self, name: &str) -> Option<Arc<Signal<Option<Reply>>>> {
+        let at = self.0.iter().position(|(one, _)| one == name)?;
+        self.0.remove(at).map(|(_, reply)| reply)
+    }
+
+    /// Forgets a call whose caller waits no more.
+    pub fn forget(&mut self, reply: &Arc<Signal<Option<Reply>>>) {
+        self.0.retain(|(_, one)| !Arc::ptr_eq(one, reply));
+    }
+
+    /// Answers all calls: the connection has ended.
+    pub fn end(self) {
+        for (_, reply) in self.0 {
+            let gone = Refusal::unavailable("the guest has gone");
+            reply.change(|reply| *reply = Some(Err(gone)));
+        }
+    }
 }
 
 #[derive(Default)]
@@ -313,13 +347,6 @@ impl World {
             Some(Opener::Test(_)) => true,
             None => false,
         }
-    }
-
-    /// Takes the oldest call to this guest of that name.
-    pub fn take_asked(&mut self, guest: u64, name: &str) -> Option<Arc<Signal<Option<Reply>>>> {
-        let asked = &mut self.connections.get_mut(&guest)?.asked;
-        let at = asked.iter().position(|(one, _)| one == name)?;
-        asked.remove(at).map(|(_, reply)| reply)
     }
 
     /// Publishes a line.

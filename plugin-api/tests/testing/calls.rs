@@ -169,6 +169,20 @@ fn an_event_is_a_command_or_goes_to_a_handler_or_comes_back_as_an_error() {
 }
 
 #[test]
+fn a_call_without_a_command_is_answered_by_a_handler() {
+    let (host, subject) = started();
+    let ada = subject.guest().unwrap();
+    ada.call("double_events", ()).unwrap();
+    assert_eq!(ada.call("double", (4,)).unwrap(), 8);
+    let (code, _) = refused(subject.call("double", (4,)));
+    assert_eq!(code, "unknown-command", "another guest has no handler");
+    let unheard = ada.begin("unheard", ()).unwrap();
+    host.advance(Duration::from_secs(30)).unwrap();
+    let (code, text) = refused(unheard.reply());
+    assert_eq!(code, "timeout", "{text}");
+}
+
+#[test]
 fn the_log_has_levels_fields_and_what_the_host_says() {
     let (host, subject) = started();
     subject.call("greet", ("Ada",)).unwrap();

@@ -201,6 +201,15 @@ impl Subject {
         Ok(())
     }
 
+    /// Doubles the numbers of the next events `double` of the caller.
+    #[command]
+    fn double_events(&self, guest: Guest) -> Result<()> {
+        guest.on("double", move |n: u64| {
+            let _ = guest.emit("double", (n * 2,));
+        })?;
+        Ok(())
+    }
+
     #[command]
     fn guests(&self) -> Vec<String> {
         self.guests.lock().unwrap().clone()
