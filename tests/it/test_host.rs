@@ -28,6 +28,7 @@ fn script() -> Vec<(&'static str, Value)> {
         ("block", json!(["x"])),
         ("unheard-of", json!([])),
         ("options", json!([])),
+        ("help", json!([])),
     ]
 }
 

@@ -99,19 +99,36 @@ fn of_host(core: &Core, slot: &Arc<Slot>, name: &str) -> Option<Value> {
     Some(match name {
         "dae" => json!(lock(&core.world).credential(&slot.name)),
         "options" => core::options(&MemberKind::Daemon(Arc::clone(slot))),
-        "help" => {
-            let own = slot.manifest.commands.iter().map(|one| {
-                let help = json!({"signature": one.signature(), "doc": one.doc});
-                (one.name.clone(), help)
-            });
-            Value::Object(own.collect())
-        }
+        "help" => help(slot),
         "stats" => {
             let counts = lock(&slot.counts);
             json!({"calls": counts.calls, "errors": counts.errors, "panics": counts.panics})
         }
         _ => return None,
     })
+}
+
+/// The commands that the host answers for every daemon, with their text in `help`.
+const HOST_COMMANDS: [(&str, &str); 4] = [
+    ("dae", "Who this daemon is."),
+    ("options", "Each command's name and number of arguments."),
+    ("help", "Each command's signature and what it does."),
+    ("stats", "Calls, errors and latencies of this daemon."),
+];
+
+fn help(slot: &Slot) -> Value {
+    let of_host = HOST_COMMANDS.iter().map(|(name, doc)| {
+        let help = json!({"signature": format!("{name}()"), "doc": doc});
+        ((*name).to_owned(), help)
+    });
+    let own = slot.manifest.commands.iter().map(|one| {
+        let mut help = json!({"signature": one.signature(), "doc": one.doc});
+        if let Some(ms) = one.timeout_ms {
+            help["timeout_ms"] = ms.into();
+        }
+        (one.name.clone(), help)
+    });
+    Value::Object(of_host.chain(own).collect())
 }
 
 async fn run_own(
@@ -131,15 +148,21 @@ async fn run_own(
         guest: line.guest,
         arguments: line.arguments,
     };
-    let outcome = match info.kind.as_str() {
-        "blocking" => {
+    // A `fn` with a time limit of its own runs on a thread, so that it can be given up.
+    let is_on_a_thread = match info.kind.as_str() {
+        "async" => false,
+        "blocking" => true,
+        _ => info.timeout_ms.is_some(),
+    };
+    let outcome = match is_on_a_thread {
+        true => {
             let result = on_a_thread(core, async move { code.call(sent).await })?;
             within(core, lease, info, async move {
                 result.until(Option::take).await
             })
             .await?
         }
-        _ => within(core, lease, info, code.call(sent)).await?,
+        false => within(core, lease, info, code.call(sent)).await?,
     };
     reply_of(info, outcome)
 }

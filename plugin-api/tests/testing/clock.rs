@@ -71,6 +71,19 @@ fn a_command_runs_for_at_most_30_s_of_the_clock() {
 }
 
 #[test]
+fn a_command_may_have_a_limit_of_its_own() {
+    let (host, subject) = started();
+    let help = subject.call("help", ()).unwrap();
+    assert_eq!(help["overrun"]["timeout_ms"], 2000);
+    let command = subject.begin("overrun", ()).unwrap();
+    host.advance(SECOND * 2).unwrap();
+    let error = command.reply().unwrap_err();
+    assert_eq!(error.code(), Some("timeout"));
+    let text = error.to_string();
+    assert!(text.contains("goes on; the limit is 2s"), "{text}");
+}
+
+#[test]
 fn a_panic_after_a_wait_is_answered_crashed() {
     let (host, subject) = started();
     let command = subject.begin("panic_later", ()).unwrap();

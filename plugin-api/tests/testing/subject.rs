@@ -158,6 +158,13 @@ impl Subject {
         let _ = receiver.recv_timeout(Duration::from_secs(5));
     }
 
+    /// Holds a thread for longer than its own limit, on the clock of the test.
+    #[command(timeout_s = 2)]
+    fn overrun(&self) {
+        let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+        let _ = receiver.recv_timeout(Duration::from_millis(300));
+    }
+
     #[command]
     async fn wait_for_ever(&self) {
         std::future::pending::<()>().await;
