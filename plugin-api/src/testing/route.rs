@@ -8,7 +8,7 @@ use super::executor::Executor;
 use super::instance::Outcome;
 use super::signal::{Signal, lock};
 use super::slot::{COMMAND_MAX, Phase};
-use super::world::{Asked, Connection, Greeted, MemberKind, Opener, Refusal, Reply, line_of};
+use super::world::{Asked, Connection, Greeted, MemberKind, Opener, Refusal, Reply};
 use crate::abi::status;
 use crate::wire;
 
@@ -84,42 +84,16 @@ impl Core {
     /// Ends a connection, for both sides.
     pub fn leave(&self, guest: u64, why: &str) {
         let target = self.target(guest);
-        let disconnect = line_of("disconnect", why);
-        let connection = {
-            let mut world = lock(&self.world);
-            world.push_to_acceptor(guest, &disconnect);
-            if matches!(
-                world.connections.get(&guest).map(|one| &one.opener),
-                Some(Opener::Instance { .. })
-            ) {
-                world.push_to_opener(guest, &disconnect);
-            }
-            let Some(connection) = world.connections.remove(&guest) else {
-                return;
-            };
-            let mut queues = connection.heard.clone();
-            if let Opener::Instance {
-                instance,
-                client,
-                queues: own,
-            } = &connection.opener
-            {
-                world.clients.remove(client);
-                queues.extend(own.iter().map(|queue| (*instance, *queue)));
-            }
-            for (instance, queue) in queues {
-                if let Some(queue) = world.queue(instance, queue) {
-                    queue.end();
-                }
-            }
-            connection
-        };
-        let Connection {
+        let removed = lock(&self.world).remove_connection(guest, why);
+        let Some(Connection {
             asked,
             handled,
             greeted,
             ..
-        } = connection;
+        }) = removed
+        else {
+            return;
+        };
         asked.end();
         handled.end();
         if let (Some(core), Some(MemberKind::Daemon(slot))) = (self.own.upgrade(), target) {

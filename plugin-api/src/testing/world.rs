@@ -349,6 +349,28 @@ impl World {
         }
     }
 
+    /// Removes a connection. Its queues on both sides are told why, and end.
+    pub fn remove_connection(&mut self, guest: u64, why: &str) -> Option<Connection> {
+        let connection = self.connections.remove(&guest)?;
+        let mut queues = connection.heard.clone();
+        if let Opener::Instance {
+            instance,
+            client,
+            queues: own,
+        } = &connection.opener
+        {
+            self.clients.remove(client);
+            queues.extend(own.iter().map(|queue| (*instance, *queue)));
+        }
+        self.push_all(&queues, &line_of("disconnect", why));
+        for (instance, queue) in queues {
+            if let Some(queue) = self.queue(instance, queue) {
+                queue.end();
+            }
+        }
+        Some(connection)
+    }
+
     /// Publishes a line.
     pub fn publish(&mut self, line: &str) {
         let topic = wire::parted(line).0;
