@@ -87,12 +87,6 @@ pub fn adopt(host: HostV1) {
     let _ = CURRENT.try_with(|current| current.set(Some(host)));
 }
 
-/// Returns whether this thread runs a daemon's code.
-#[cfg(any(test, feature = "testing"))]
-pub fn is_in_daemon() -> bool {
-    CURRENT.try_with(Cell::get).ok().flatten().is_some()
-}
-
 fn current() -> Option<HostV1> {
     let here = CURRENT.try_with(Cell::get).ok().flatten();
     here.or_else(|| match IS_BUILT_IN.load(Ordering::Relaxed) {

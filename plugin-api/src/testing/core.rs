@@ -16,9 +16,6 @@ use super::world::{MemberKind, Opener, Queue, Subscription, World};
 use crate::abi::status;
 use crate::{Error, Result, operation, wire};
 
-/// The operation by which a daemon has its state saved now.
-const SAVE: &str = "save";
-
 /// The real time that a test waits for a reply. After it, the test fails with an error that says what still waits.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
@@ -256,7 +253,7 @@ impl Core {
                 Answer::Later(Box::pin(core.call_by_name(daemon, name, line)))
             }
             operation::CONNECT => Answer::Later(Box::pin(core.connect_of(daemon, text(request)))),
-            SAVE => Answer::Later(Box::pin(core.keep(daemon))),
+            operation::SAVE => Answer::Later(Box::pin(core.keep(daemon))),
             operation::LIST => Answer::Now((status::DONE, list(&lock(&self.world)))),
             operation::FIND => {
                 let found = lock(&self.world).credential(&text(request));

@@ -170,7 +170,7 @@ impl TestDaemon {
     }
 
     /// Returns all lines of its log so far, of all its instances. A line of a thread that the daemon itself has started
-    /// is in the log of the daemon that was started last in the process.
+    /// is in no log.
     #[must_use]
     pub fn log(&self) -> Vec<LogLine> {
         lock(&self.slot.log).clone()

@@ -12,7 +12,7 @@ use super::signal::lock;
 use super::slot::Slot;
 use super::world::{MemberKind, raw};
 use crate::export::Exported;
-use crate::{Error, Event, Result, panic, reply, wire};
+use crate::{Error, Event, Result, log, panic, reply, wire};
 
 /// A host of daemons in the process of a test, made by [`host`](super::host). It ends with its last daemon and guest.
 #[derive(Clone)]
@@ -66,7 +66,9 @@ fn slot_of(kind: MemberKind) -> Option<Arc<Slot>> {
 
 impl TestHost {
     pub(super) fn new() -> Self {
-        panic::install_hook_of_tests();
+        // A panic of the test itself, such as that of an assertion, is printed as before.
+        log::be_built_in();
+        panic::install_hook();
         TestHost {
             handle: Arc::new(HostHandle(Core::start())),
         }

@@ -168,6 +168,28 @@ fn after_a_crash_the_state_saved_last_counts() {
 }
 
 #[test]
+fn a_state_that_is_saved_on_request_outlives_a_crash() {
+    let (host, subject) = started();
+    assert_eq!(subject.call("increment_and_keep", ()).unwrap(), 1);
+    subject.call("increment", ()).unwrap();
+    subject.crash().unwrap();
+    subject.start().unwrap();
+    assert_eq!(subject.call("increment", ()).unwrap(), 2);
+    subject.call("keep", ()).unwrap();
+    subject.crash().unwrap();
+    subject.start().unwrap();
+    assert_eq!(subject.call("increment", ()).unwrap(), 3);
+    let fails = host.daemon::<Subject>().name("Fails");
+    let fails = fails.config(config(|config| config.save = Fate::Fails));
+    let error = fails.start().unwrap().call("increment_and_keep", ());
+    let text = error.unwrap_err().to_string();
+    assert!(
+        text.starts_with("the command ran, but the state was not kept"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_run_that_fails_or_panics_ends_the_instance() {
     let host = testing::host();
     for (name, fate, why) in [

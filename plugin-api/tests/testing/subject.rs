@@ -136,6 +136,18 @@ impl Subject {
         self.count.fetch_add(1, Ordering::SeqCst) + 1
     }
 
+    /// Increments, and keeps the state before the answer.
+    #[command(saves)]
+    fn increment_and_keep(&self) -> u64 {
+        self.increment()
+    }
+
+    /// Keeps the state now.
+    #[command]
+    async fn keep(&self) -> Result<()> {
+        self.eco.save().await
+    }
+
     /// Increments after a time on the host's clock.
     #[command]
     async fn increment_in(&self, ms: u64) -> u64 {

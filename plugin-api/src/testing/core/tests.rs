@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::SAVE;
 use crate::abi::{StepV1, status};
 use crate::export::{Call, Exported, Live, SavedState, StartRequest, Work, pending};
-use crate::testing;
+use crate::{operation, testing};
 
 /// A daemon that keeps its count when it is told to.
 struct Keeper(AtomicU64);
@@ -37,7 +36,7 @@ impl Exported for Keeper {
             if is_wait {
                 std::future::pending::<()>().await;
             }
-            if let Err(fault) = host.ask_later(SAVE, Vec::new()).await {
+            if let Err(fault) = host.ask_later(operation::SAVE, Vec::new()).await {
                 out.replace(&fault.to_string());
                 return status::FAILED;
             }
