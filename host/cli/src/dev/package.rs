@@ -221,10 +221,12 @@ impl Crate {
     /// Returns cargo's command. Its messages for this program go to standard output; errors and progress go straight to
     /// standard error.
     fn cargo_build(&mut self) -> (Command, Read) {
+        let members = self.metadata.packages.iter();
+        let members = members.map(|package| package.name.as_str());
         let mut command = Command::new(cargo());
         command
             .args(["build", "--message-format=json-render-diagnostics"])
-            .args(self.profile.arguments())
+            .args(self.profile.arguments(members))
             .args(patch::arguments(&self.metadata, self.own()))
             .current_dir(&self.dir);
         if self.is_quiet {

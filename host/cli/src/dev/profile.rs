@@ -1,7 +1,8 @@
 //! The cargo profile of `dev`.
 //!
 //! A person waits for the compiler, so by default the crate is compiled without optimization and incrementally. Its
-//! dependencies are compiled once and are optimized a little. The profile is passed on the command line, so the author's
+//! dependencies are compiled once and are optimized a little; macros and build scripts are not, since that takes longer
+//! than it saves. The profile is passed on the command line, so the author's
 //! files stay as they are. It has a name of its own and so a directory of its own below the target directory: its
 //! builds and the author's neither wait for each other nor undo each other's work.
 
@@ -10,11 +11,12 @@ use std::ffi::OsString;
 /// The name of the profile, and of its directory.
 const NAME: &str = "plugin-dev";
 
-/// The profile's settings, on top of those of `dev`: the author's own settings of `dev` apply where these are silent.
+/// The profile's settings, on top of those of `dev`: the author's own settings of `dev` apply where these are silent. The
+/// level is that of the dependencies. A setting of `package."*"` would reach macros and build scripts, too.
 const SETTINGS: [&str; 6] = [
     "inherits=\"dev\"",
-    "opt-level=0",
-    "package.\"*\".opt-level=1",
+    "opt-level=1",
+    "build-override.opt-level=0",
     "debug=\"line-tables-only\"",
     "incremental=true",
     "panic=\"unwind\"",
@@ -38,16 +40,14 @@ impl Profile {
         }
     }
 
-    /// Returns the arguments for `cargo build`.
-    pub(super) fn arguments(&self) -> Vec<OsString> {
+    /// Returns the arguments for `cargo build` of a workspace that has these crates.
+    pub(super) fn arguments<'a>(&self, members: impl Iterator<Item = &'a str>) -> Vec<OsString> {
         let mut arguments = vec!["--profile".to_owned(), self.name().to_owned()];
         if *self == Profile::Quick {
-            let settings = SETTINGS.map(|setting| format!("profile.{NAME}.{setting}"));
-            arguments.extend(
-                settings
-                    .into_iter()
-                    .flat_map(|setting| ["--config".to_owned(), setting]),
-            );
+            let of_members = members.map(|member| format!("package.{member}.opt-level=0"));
+            let settings = SETTINGS.map(str::to_owned).into_iter().chain(of_members);
+            let settings = settings.map(|setting| format!("profile.{NAME}.{setting}"));
+            arguments.extend(settings.flat_map(|setting| ["--config".to_owned(), setting]));
         }
         arguments.into_iter().map(OsString::from).collect()
     }
