@@ -251,7 +251,7 @@ impl Supervisor {
     }
 
     /// Makes the new instance answer, and retires the one before.
-    async fn swap(&mut self, built: Built, state: Option<&KeptState>) {
+    fn swap(&mut self, built: Built, state: Option<&KeptState>) {
         let Built {
             instance,
             library,
@@ -285,7 +285,7 @@ impl Supervisor {
         self.set(DaemonState::Ready);
         // The guests already use the new instance. The old one's running commands finish beside it.
         if let Some(retired) = retired {
-            self.retire_aside(retired).await;
+            self.retire_aside(retired);
         }
     }
 
@@ -484,7 +484,7 @@ impl Supervisor {
             Err(text) => Err(text.clone()),
         };
         match built {
-            Ok(built) => self.swap(built, kept.ok().flatten().as_ref()).await,
+            Ok(built) => self.swap(built, kept.ok().flatten().as_ref()),
             Err(cause) => {
                 let end = End {
                     is_failure: true,
@@ -495,8 +495,15 @@ impl Supervisor {
         }
     }
 
-    /// Sets the state and logs it. Every change of state passes here.
+    /// Sets the state, logs it and sends its event.
     fn set(&self, state: DaemonState) {
+        let generation = self.put(state.clone());
+        let events = &self.shared.events;
+        events.send_state(&self.spec.name, generation, &state);
+    }
+
+    /// Sets the state and logs it, and returns the generation. Every change of state passes here.
+    fn put(&self, state: DaemonState) -> Option<u64> {
         let generation = self.now.generation.load(Ordering::Relaxed);
         let generation = (generation > 0).then_some(generation);
         let reason = state.to_string();
@@ -510,10 +517,9 @@ impl Supervisor {
             false => format!("{}: {reason}", state.word()),
         };
         self.shared.tell(&self.spec.name, generation, level, &text);
-        let events = &self.shared.events;
-        events.send_state(&self.spec.name, generation, &state);
         self.now.state.send_replace(state);
         self.shared.directory.tell(&self.gate.name);
+        generation
     }
 }
 

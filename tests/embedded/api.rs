@@ -66,6 +66,26 @@ pub(super) fn calls(runtime: &Runtime) {
     });
 }
 
+/// Tests that a program whose runtime has one thread can call, also a command that never gives its thread back.
+pub(super) fn one_thread(_: &Runtime) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let dae = start(home.path(), &json!({})).await;
+        let plugin = Artefacts::of_tests().plugin("misbehave");
+        dae.install("Here", plugin).await.expect("it is new");
+        let echoed: String = dae.call("Here", "echo", ("a",)).await.expect("it echoes");
+        assert_eq!(echoed, "a");
+        let holds = dae.call::<()>("Here", "sleep_here", (true,));
+        timeout(Duration::from_millis(50), holds)
+            .await
+            .expect_err("it never returns");
+        let _: Vec<Value> = dae.call("Dae", "list", ()).await.expect("Dae answers");
+        dae.shutdown(GRACE).await;
+    });
+}
+
 async fn call_each_way(dae: &Dae, name: &str) {
     let echoed: Vec<String> = dae
         .call(name, "echo", (["a", "b"],))

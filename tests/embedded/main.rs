@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 /// The name of a test, and its function.
 type Test = (&'static str, fn(&Runtime));
 
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 10] = [
     ("two_built_in_daemons_live_as_others_do", builtin::life),
     (
         "a_built_in_daemon_is_supervised_and_its_limits_are_told",
@@ -29,6 +29,10 @@ const TESTS: [Test; 9] = [
         api::taken_name,
     ),
     ("a_program_calls_the_daemons_of_its_ecosystem", api::calls),
+    (
+        "a_program_with_one_thread_calls_and_its_timers_go_on",
+        api::one_thread,
+    ),
     ("each_change_of_a_daemons_life_is_an_event", api::events),
     (
         "stopping_one_of_two_leaves_the_watch_of_the_other_intact",

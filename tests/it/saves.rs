@@ -129,6 +129,32 @@ fn a_large_state_is_warned_of_once_for_each_instance() {
 }
 
 #[test]
+fn a_host_that_is_killed_after_a_reload_has_what_was_answered() {
+    for flags in MODES {
+        let mut ecosystem = Ecosystem::start();
+        let mut guest = install(&ecosystem, flags);
+        let mut total = 0;
+        for _ in 0..4 {
+            // Some run on the old instance, and some on the new one while the state that it has started from is written.
+            for number in 0..20 {
+                guest.send(format!("add_kept#{number} [1]\n"));
+            }
+            let _ = ecosystem.cli(&["reload", NAME]).ok();
+            for _ in 0..20 {
+                let message = guest.message();
+                assert_eq!(message.name, "add_kept", "{message:?}");
+                total += 1;
+            }
+            ecosystem.kill();
+            ecosystem.wake(&[]);
+            ecosystem.until_state(NAME, "ready");
+            guest = ecosystem.guest(NAME);
+            assert_eq!(guest.ask("total", &json!([])), total);
+        }
+    }
+}
+
+#[test]
 fn a_reload_under_saves_loses_nothing_that_was_answered() {
     for flags in MODES {
         let ecosystem = Ecosystem::start();

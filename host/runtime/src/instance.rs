@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use dae_plugin_api::abi::status;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -331,14 +332,33 @@ impl Instance {
         }
     }
 
-    /// Starts to save its state on a thread that may block. A worker has one thread for everything else, and the command
-    /// that holds a lock that `save` needs must be able to go on.
+    /// Starts to save its state on a thread of its own. A worker has one thread for everything else, and the command that
+    /// holds a lock that `save` needs must be able to go on. The pool's threads may all wait for this very save.
     pub(crate) fn start_save_aside(self: &Arc<Self>) -> Pending {
-        let (saving, runtime) = (self.start_save(), self.runtime());
-        Pending::Blocking(pending::BlockingCommand {
-            thread: blocking::run(move || runtime.block_on(saving)),
-            begin: Arc::default(),
-        })
+        let (mut saving, runtime) = (self.start_save(), self.runtime());
+        let (mut reply, result) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("save".to_owned());
+        let begun = thread.spawn(move || {
+            let ended = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    // The host has given the save up.
+                    () = reply.closed() => None,
+                    ended = &mut saving => Some(ended),
+                }
+            });
+            drop(saving);
+            if let Some(ended) = ended {
+                // The host may have given it up at this moment.
+                let _ = reply.send(ended);
+            }
+        });
+        match begun {
+            Ok(_) => Pending::Aside(result),
+            Err(error) => refused(format!(
+                "the system gives its process no more threads ({error})"
+            )),
+        }
     }
 
     /// Sends the commands that were handed over to the subprocess.

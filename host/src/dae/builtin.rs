@@ -108,6 +108,7 @@ impl Dae {
         if is_known
             && !changes(&request)
             && let Some(daemon) = inner.daemon(name)
+            && daemon.glance().spec.artefact.hash == artefact.hash
             && is_as_wanted(&daemon.glance().state)
         {
             let generation = daemon.glance().generation;

@@ -1,7 +1,6 @@
 //! Calls of the embedding program to the daemons of its ecosystem, without a socket.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 
 use dae_common_tcp::{ErrorCode, Line, read_line};
@@ -9,6 +8,7 @@ use dae_plugin_api::abi::status;
 use dae_plugin_api::wire;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Dae, Inner};
 use crate::supervise::DaeEvents;
@@ -90,7 +90,7 @@ impl Dae {
         let reply = tokio::select! {
             biased;
             () = self.inner.lifetime.ended.cancelled() => Err(has_ended()),
-            reply = self.inner.ask(daemon, &line) => reply,
+            reply = self.inner.ask(daemon.to_owned(), line) => reply,
         };
         wire::read_reply(&reply?)
             .map_err(|text| CallFault::local(format!("the reply to {command} of {daemon}: {text}")))
@@ -126,29 +126,27 @@ fn has_ended() -> CallFault {
 
 impl Inner {
     /// Sends a command, one line, and returns the arguments of the reply.
-    async fn ask(&self, daemon: &str, line: &[u8]) -> Result<Vec<u8>, CallFault> {
-        let Line::Message(message) = read_line(line) else {
-            return Err(CallFault::local(
-                "the command and its arguments are no line",
-            ));
-        };
-        let runtime = self.shared.runtime.clone();
+    ///
+    /// The daemon's code may run within a poll of the call. So the call is a task of the guests' runtime, which has the
+    /// threads for that: the program's own runtime may have one thread, and its timers must go on.
+    async fn ask(&self, daemon: String, line: Vec<u8>) -> Result<Vec<u8>, CallFault> {
         let caller = self.endpoint.caller.get().map(Arc::clone);
-        let asked = {
-            let _entered = runtime.enter();
-            let caller = caller.ok_or_else(has_ended)?;
-            caller.ask_later(DeferredRequest::Call { daemon, message })
-        };
-        match asked {
-            HostAnswer::Now(ended) => reply_of(ended),
-            HostAnswer::Later(mut work) => {
-                // The timers of the call are those of the guests' runtime, wherever the program awaits it.
-                let ended = poll_fn(move |context| {
-                    let _entered = runtime.enter();
-                    work.as_mut().poll(context)
-                });
-                reply_of(ended.await)
+        let caller = caller.ok_or_else(has_ended)?;
+        let asking = self.shared.runtime.spawn(async move {
+            let Line::Message(message) = read_line(&line) else {
+                let text = "the command and its arguments are no line";
+                return Err(CallFault::local(text));
+            };
+            let daemon = daemon.as_str();
+            match caller.ask_later(DeferredRequest::Call { daemon, message }) {
+                HostAnswer::Now(ended) => reply_of(ended),
+                HostAnswer::Later(work) => reply_of(work.await),
             }
+        });
+        // A dropped call is cancelled.
+        match AbortOnDropHandle::new(asking).await {
+            Ok(reply) => reply,
+            Err(_) => Err(has_ended()),
         }
     }
 }

@@ -17,6 +17,7 @@ use dae_runtime::peers::directory::{Directory, ForeignAddress};
 use dae_store::config::Config;
 use dae_store::durations;
 use dae_store::event::DaeEventKind;
+use dae_store::registry::DAE_NAME;
 use dae_store::report::{Credential, Scan, Status};
 use dae_store::tasks;
 
@@ -161,34 +162,42 @@ async fn publish_foreign(inner: Weak<Inner>) {
     let Some(mut changes) = subscribed else {
         return;
     };
+    // Changes, or the number of those that this receiver was too late for.
+    let mut batch: Vec<Result<ForeignChange, u64>> = Vec::new();
     loop {
         let Some(inner) = inner.upgrade() else { return };
+        // Each round publishes the whole list. The events follow: their readers may call the daemons at once.
         inner.running.foreign.publish();
-        let shared = Arc::clone(&inner.shared);
+        for change in batch.drain(..) {
+            send_event(&inner.shared, change);
+        }
         drop(inner);
-        // A lagged receiver loses nothing: each round publishes the whole list.
-        let mut change = match changes.recv().await {
-            Ok(change) => Some(change),
-            Err(RecvError::Lagged(_)) => None,
+        batch.push(match changes.recv().await {
+            Ok(change) => Ok(change),
+            Err(RecvError::Lagged(count)) => Err(count),
             Err(RecvError::Closed) => return,
-        };
+        });
         // Many changes come at once when another host starts or ends.
         loop {
-            if let Some(change) = change.take() {
-                send_event(&shared, change);
-            }
-            change = match changes.try_recv() {
-                Ok(change) => Some(change),
-                Err(TryRecvError::Lagged(_)) => None,
+            batch.push(match changes.try_recv() {
+                Ok(change) => Ok(change),
+                Err(TryRecvError::Lagged(count)) => Err(count),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-            };
+            });
         }
     }
 }
 
-/// Sends the event of a change among the foreign daemons.
-fn send_event(shared: &SupervisorShared, change: ForeignChange) {
+/// Sends the event of a change among the foreign daemons, or of changes that were missed.
+fn send_event(shared: &SupervisorShared, change: Result<ForeignChange, u64>) {
     let credential = |one: &ForeignDaemon| Box::new(one.credential());
+    let change = match change {
+        Ok(change) => change,
+        Err(count) => {
+            let missed = DaeEventKind::Missed { count };
+            return shared.events.send(DAE_NAME, None, missed);
+        }
+    };
     let (one, kind) = match change {
         ForeignChange::Appeared(one) => {
             let credential = credential(&one);

@@ -25,6 +25,7 @@ impl Supervisor {
         spec: DaemonSpec,
         from: StartFrom,
     ) -> Result<OrderResult, String> {
+        self.room_to_retire().await;
         self.monitor.history.clear();
         let before = self.now.state.borrow().clone();
         self.set(match self.current {
@@ -49,7 +50,7 @@ impl Supervisor {
         }
         let name = &self.spec.name;
         let cause = cause.to_owned();
-        let after = match before {
+        let after = match before.clone() {
             DaemonState::Starting | DaemonState::Stopped | DaemonState::Failed { .. } => {
                 DaemonState::Failed { cause }
             }
@@ -69,7 +70,11 @@ impl Supervisor {
             }
             _ => {}
         }
-        self.set(after);
+        // Nothing has happened to a daemon that goes on as before.
+        match after == before {
+            true => drop(self.put(after)),
+            false => self.set(after),
+        }
     }
 
     async fn walk(
@@ -111,7 +116,8 @@ impl Supervisor {
             true => self.rollback_window_behind(old, left),
             false => None,
         };
-        self.swap(built, state.as_ref()).await;
+        let held_back = self.now.saver.hold_back().await;
+        self.swap(built, state.as_ref());
         self.tell_done(&done);
         if is_reload {
             let version = self.spec.artefact.manifest.version.clone();
@@ -120,6 +126,7 @@ impl Supervisor {
             events.send(name, Some(done.generation), reloaded);
         }
         self.keep_after(from, state.as_ref(), was_kept).await;
+        drop(held_back);
         Ok(done)
     }
 
@@ -221,7 +228,7 @@ impl Supervisor {
         let spec = self.spec.clone();
         let text = match self.build(&spec, state).await {
             Ok(built) => {
-                self.swap(built, state).await;
+                self.swap(built, state);
                 return fault;
             }
             Err(text) => text,

@@ -36,12 +36,17 @@ impl Supervisor {
         }
     }
 
-    /// Ends the instance in a task of its own.
-    pub(super) async fn retire_aside(&mut self, current: Current) {
+    /// Waits until another instance may end beside those that are ending. To be called before a new one is built, when no
+    /// guest waits.
+    pub(super) async fn room_to_retire(&mut self) {
         while self.retiring.try_join_next().is_some() {}
         if self.retiring.len() >= RETIRING_MAX {
             self.retiring.join_next().await;
         }
+    }
+
+    /// Ends the instance in a task of its own.
+    pub(super) fn retire_aside(&mut self, current: Current) {
         let retiree = self.retiree(current);
         self.retiring.spawn(async move {
             drop(tasks::logged("the end of an instance", retiree.retire()).await)

@@ -91,12 +91,14 @@ impl Supervisor {
         // Its predecessor was still ending when it began.
         let cause = exclusive::with_hint(cause.to_owned(), bad.manifest.exclusive);
         let generation = built.instance.identity.generation;
-        self.swap(built, state.as_ref()).await;
+        let held_back = self.now.saver.hold_back().await;
+        self.swap(built, state.as_ref());
         if let Some(state) = &state {
             // Replace the state that the failed code has stored since, in whatever format.
             self.set_aside_newer(state, generation).await;
             self.keep(state).await;
         }
+        drop(held_back);
         self.tell_rollback(generation, &cause);
         let notice = Notice::RolledBack {
             bad: bad.hash.clone(),

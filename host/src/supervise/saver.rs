@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
 
 use super::SupervisorShared;
 use dae_runtime::instance::Instance;
@@ -30,9 +31,13 @@ use dae_store::snapshots::{KeptState, SnapshotOccasion, Snapshots};
 /// which takes about 10 ms per MiB on a plain disk.
 const STATE_BYTES_WARN: usize = 1 << 20;
 
-/// The answer to a request of an instance that has not started, or that is being replaced or stopped.
-const NOT_CURRENT: &str = "this instance is not the one that answers: its `start` has not returned yet, or it is being \
-                           replaced or stopped, and the state that it hands over is kept instead";
+/// The longest wait for a save that runs, before a successor's state is written. After [`Saver::close`] a save ends at once,
+/// unless its disk hangs.
+const HOLD_BACK_MAX: Duration = Duration::from_millis(200);
+
+/// The answer to a request of an instance that has not started, that has crashed, or that is being replaced or stopped.
+const NOT_CURRENT: &str = "this instance is not the one that answers: its `start` has not returned yet, it has crashed, or it \
+                           is being replaced or stopped; at a reload and a stop, the state that it hands over is kept instead";
 
 /// Keeps the state of one daemon on demand.
 #[derive(Debug)]
@@ -100,10 +105,18 @@ impl Saver {
         });
     }
 
-    /// Waits for the save that runs, and refuses all further ones.
+    /// Waits for the save that runs, for at most the time that a save may take, and refuses all further ones. A disk that
+    /// hangs must not hold the guests that wait for a reload. A save that returns later is refused; if the disk had it
+    /// already, the state that is handed over replaces it.
     pub(super) async fn close(&self) {
-        let _turn = self.turn().await;
+        let _turn = timeout(self.limit, self.turn()).await;
         *lock(&self.open) = None;
+    }
+
+    /// Keeps saves back while the guard is held, although the new instance may already ask for them: the state that it has
+    /// started from is written first, so that it never replaces a later one. Returns `None` if the disk hangs.
+    pub(super) async fn hold_back(&self) -> Option<OwnedMutexGuard<()>> {
+        timeout(HOLD_BACK_MAX, self.turn()).await.ok()
     }
 
     /// Waits for the save that runs. None begins while the guard is held.

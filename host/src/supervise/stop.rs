@@ -80,6 +80,7 @@ impl Supervisor {
             let grace = self.shared.config.stop_grace();
             self.at(Some(StopStep::Commands));
             retire::drain(&mut current, grace).await;
+            self.at(Some(StopStep::Save));
             self.now.saver.close().await;
             faults.extend(self.keep_last_state(&current.instance, grace).await.err());
             self.at(Some(StopStep::End));

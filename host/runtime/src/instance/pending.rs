@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 
 use dae_plugin_api::abi::status;
 
+use tokio::sync::oneshot;
+
 use super::Instance;
 use super::start::{BeginFlag, StartProgress};
 use crate::plugin::completion::Completion;
@@ -20,6 +22,8 @@ pub(crate) enum Pending {
     InProcess(WatchedFuture),
     /// A call on a thread of the blocking pool.
     Blocking(BlockingCommand),
+    /// A call on a thread of its own, which ends once this is dropped.
+    Aside(oneshot::Receiver<Completion>),
     /// A call in a subprocess.
     Subprocess(SubprocessCall),
     /// A command of a built-in daemon.
@@ -37,7 +41,7 @@ impl Pending {
     /// Returns whether and when it began, as far as the host knows.
     pub fn start(&self) -> StartProgress {
         match self {
-            Pending::InProcess(_) | Pending::BuiltIn(_) => StartProgress::Begun,
+            Pending::InProcess(_) | Pending::Aside(_) | Pending::BuiltIn(_) => StartProgress::Begun,
             Pending::Blocking(blocking) => StartProgress::Thread(Arc::clone(&blocking.begin)),
             Pending::Subprocess(call) => StartProgress::Child(call.start()),
         }
@@ -57,6 +61,12 @@ impl Future for Pending {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completion> {
         match &mut *self {
             Pending::InProcess(later) => Pin::new(later).poll(context),
+            Pending::Aside(result) => Pin::new(result).poll(context).map(|ended| {
+                ended.unwrap_or_else(|_| Completion {
+                    status: status::GONE,
+                    bytes: b"its thread has ended without a result".to_vec(),
+                })
+            }),
             Pending::Subprocess(call) => Pin::new(call).poll(context),
             Pending::BuiltIn(work) => work.as_mut().poll(context).map(|answer| {
                 if let Some(after) = answer.after {

@@ -102,7 +102,13 @@ fn read(datagram: &[u8], sockets: &mut Vec<ListeningSocket>) -> io::Result<Progr
         let body = rest.get(HEADER_BYTES..length).ok_or_else(unreadable)?;
         match kind {
             BY_FAMILY => sockets.push(socket(body)?),
-            DONE => return Ok(Progress::Complete),
+            // A dump that failed on the way ends with its error.
+            DONE => {
+                return match body.first_chunk().map(|code| i32::from_ne_bytes(*code)) {
+                    Some(code) if code < 0 => Err(error(code)),
+                    _ => Ok(Progress::Complete),
+                };
+            }
             ERROR => return Err(error(i32::from_ne_bytes(array(body, 0)?))),
             // `NLMSG_NOOP`, or something newer.
             _ => {}
@@ -197,6 +203,9 @@ mod tests {
         let refused = message(ERROR, &(-Errno::PERM.raw_os_error()).to_ne_bytes());
         let error = read(&refused, &mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let failed = message(DONE, &(-Errno::NOENT.raw_os_error()).to_ne_bytes());
+        let error = read(&failed, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

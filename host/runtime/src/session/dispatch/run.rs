@@ -203,7 +203,7 @@ impl BudgetShare {
         let asks = match pending {
             Pending::InProcess(_) => self.budget.asks(command),
             // The thread holds the reservation; polling only takes the finished reply.
-            Pending::Blocking(_) => false,
+            Pending::Blocking(_) | Pending::Aside(_) => false,
             Pending::Subprocess(_) | Pending::BuiltIn(_) => self.budget.is_tight(),
         };
         match asks {
