@@ -295,9 +295,9 @@ impl Core {
         if is_exclusive || slot.manifest.state_version.is_some() {
             slot.set_phase(Phase::Held);
         }
-        let saved = self.quiesce(slot, &old).inspect_err(|_| {
-            slot.set_phase(Phase::Open(Arc::clone(&old)));
-        })?;
+        let saved = self
+            .quiesce(slot, &old)
+            .inspect_err(|_| slot.reopen(Arc::clone(&old)))?;
         if is_exclusive {
             self.log_faults(slot, self.end_now(slot, &old)?);
         }
@@ -340,7 +340,7 @@ impl Core {
         has_ended: bool,
     ) -> Result<()> {
         if !has_ended {
-            slot.set_phase(Phase::Open(old));
+            slot.reopen(old);
             return self.settle();
         }
         match self.build(slot, state) {

@@ -175,6 +175,12 @@ impl Slot {
         drop(before);
     }
 
+    /// Opens the gate again to an instance that goes on, also if its commands had to be given up.
+    pub fn reopen(&self, running: Arc<Running>) {
+        running.revoked.with(|revoked| *revoked = None);
+        self.set_phase(Phase::Open(running));
+    }
+
     pub fn log(&self, line: LogLine) {
         lock(&self.log).push(line);
     }

@@ -74,6 +74,24 @@ fn a_reload_whose_start_fails_is_refused_and_the_old_instance_goes_on() {
 }
 
 #[test]
+fn a_refused_reload_that_gave_commands_up_leaves_an_instance_that_answers() {
+    for (saves, start) in [(Fate::Fails, Fate::Works), (Fate::Works, Fate::Fails)] {
+        let host = testing::host();
+        let before = config(|config| config.save = saves);
+        let subject = host.start::<Subject>(before).unwrap();
+        host.set_limit(Duration::from_millis(200));
+        let given_up = subject.begin("wait_for_ever", ()).unwrap();
+        let after = subject.reload_with(config(|config| config.start = start));
+        let text = after.unwrap_err().to_string();
+        assert!(text.contains("as the config says"), "{text}");
+        let error = given_up.reply().unwrap_err();
+        assert_eq!(error.code(), Some("unavailable"));
+        assert_eq!(subject.generation(), 1);
+        assert_eq!(subject.call("increment", ()).unwrap(), 1);
+    }
+}
+
+#[test]
 fn a_reload_waits_for_commands_and_gives_up_those_that_take_too_long() {
     let (host, subject) = started();
     host.set_limit(Duration::from_millis(200));
