@@ -72,6 +72,7 @@ mod host;
 mod instance;
 mod life;
 mod log_line;
+mod pass_time;
 mod route;
 pub(crate) mod signal;
 pub(crate) mod slot;

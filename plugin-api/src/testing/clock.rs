@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::signal::lock;
+use super::world::Timer;
 use crate::Result;
 
 /// The most that the clock counts: a hundred years, so that no sum with it overflows.
@@ -16,15 +17,18 @@ const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// A future that ends at a time on the test's clock.
 pub struct Sleep {
     core: Weak<Core>,
+    /// The instance that sleeps; 0 for the host itself.
+    instance: u64,
     duration: Duration,
     /// The deadline, and the place among the timers of the same deadline, once it waits.
     place: Option<(Duration, u64)>,
 }
 
 impl Sleep {
-    pub fn new(core: Weak<Core>, duration: Duration) -> Self {
+    pub fn new(core: Weak<Core>, instance: u64, duration: Duration) -> Self {
         let mut sleep = Sleep {
             core,
+            instance,
             duration,
             place: None,
         };
@@ -60,7 +64,11 @@ impl Future for Sleep {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = world.timers.insert(place, context.waker().clone());
+        let timer = Timer {
+            instance: self.instance,
+            waker: context.waker().clone(),
+        };
+        let before = world.timers.insert(place, timer);
         drop(world);
         drop(before);
         Poll::Pending
@@ -70,8 +78,8 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let (Some(core), Some(place)) = (self.core.upgrade(), self.place) {
-            let waker = lock(&core.world).timers.remove(&place);
-            drop(waker);
+            let timer = lock(&core.world).timers.remove(&place);
+            drop(timer);
         }
     }
 }
@@ -105,7 +113,7 @@ impl Core {
                 if timer.key().0 > time {
                     break;
                 }
-                due.push(timer.remove());
+                due.push(timer.remove().waker);
             }
         }
         due.into_iter().for_each(Waker::wake);

@@ -65,7 +65,12 @@ impl Core {
 
     /// Returns a future that ends after that time on the clock that the test moves.
     pub fn sleep(&self, duration: Duration) -> clock::Sleep {
-        clock::Sleep::new(Weak::clone(&self.own), duration)
+        self.sleep_of(0, duration)
+    }
+
+    /// Does the same as [`Core::sleep`], for an instance.
+    pub fn sleep_of(&self, instance: u64, duration: Duration) -> clock::Sleep {
+        clock::Sleep::new(Weak::clone(&self.own), instance, duration)
     }
 
     pub fn deadline(&self) -> Instant {

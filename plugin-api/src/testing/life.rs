@@ -3,7 +3,7 @@
 //! These run in the test's thread, which waits for the tasks of each step. Only the end of a `run` comes by itself.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::Level;
 
@@ -12,6 +12,7 @@ use super::core::{Core, ThreadCount};
 use super::executor::run_here;
 use super::instance::{Code, Outcome, text_of};
 use super::log_line::LogLine;
+use super::pass_time::{LifeStep, Patience};
 use super::signal::lock;
 use super::slot::{Phase, Revoked, Running, Slot};
 use super::vtable;
@@ -19,8 +20,11 @@ use super::world::{Opener, Tables};
 use crate::abi::{status, verb};
 use crate::{Error, Result};
 
-/// The time that running commands get before a reload or a stop ends them, as in a real host: on the clock of the test,
-/// which moves for it, and in real time for what the clock doesn't move.
+/// The time that a `start` may take. It is the default of a real host.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// The time that running commands get before a reload or a stop ends them, and that `save` and `stop` may take, as in a
+/// real host: on the clock of the test, which moves for it, and in real time for what the clock doesn't move.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Core {
@@ -38,8 +42,7 @@ impl Core {
                 self.settle()
             }
             Err(error) => {
-                let why = format!("{} has failed: {error}", slot.name);
-                slot.set_phase(Phase::Down(why));
+                slot.fail(&error);
                 Err(error)
             }
         }
@@ -57,8 +60,18 @@ impl Core {
         let state = state.unwrap_or_else(|| "null".to_owned());
         let request = format!("{{\"config\":{config},\"state\":{state}}}");
         let create = Code::create(slot.module, host, request);
-        let built = self.wait_for(&format!("`start` of {}", slot.name), create);
-        match built.and_then(|code| code.map_err(Error::new)) {
+        let label = format!("`start` of {}", slot.name);
+        let step = LifeStep {
+            label: &label,
+            instance: host.daemon,
+            limit: START_MAX,
+        };
+        let built = match self.run_step(&step, create) {
+            Ok(Some(built)) => built.map_err(Error::new),
+            Ok(None) => Err(self.too_late(&step)),
+            Err(error) => Err(error),
+        };
+        match built {
             Ok(code) => {
                 let generation = slot.gate.with(|gate| {
                     gate.generation += 1;
@@ -139,7 +152,7 @@ impl Core {
             return;
         };
         slot.log(LogLine::of_host(Level::ERROR, cause.clone()));
-        slot.set_phase(Phase::Down(format!("{} has failed: {cause}", slot.name)));
+        slot.fail(&cause);
         self.tell_gone(slot, &cause);
         running.revoked.change(|one| *one = Some(Revoked::Ends));
         let (core, slot) = (Arc::clone(self), Arc::clone(slot));
@@ -169,21 +182,17 @@ impl Core {
         world.tell_openers(name, Some(why));
     }
 
-    /// Ends an instance: `stop`, its tasks, its value, and all that the host has for it. Returns what has failed.
+    /// Ends an instance that nobody waits for: its `stop`, and all that is left of it. Returns the faults.
     async fn end(self: Arc<Self>, slot: &Slot, running: Arc<Running>) -> Vec<String> {
-        let mut faults = Vec::new();
-        running
-            .leases
-            .until(|leases| (*leases == 0).then_some(()))
-            .await;
-        if let Some(code) = running.code().filter(|_| slot.manifest.stop.is_some()) {
-            let stop = code.act(verb::STOP, Vec::new());
-            match first(stop, self.sleep(GRACE)).await {
-                Ok((status::DONE | status::NOTHING, _)) => {}
-                Ok((_, bytes)) => faults.push(format!("its `stop` failed: {}", text_of(&bytes))),
-                Err(()) => faults.push("its `stop` took longer than the grace".to_owned()),
-            }
-        }
+        let stopped = first(stop_code(slot, &running), self.sleep(GRACE)).await;
+        self.remove(&running, stopped.ok())
+    }
+
+    /// Ends the tasks of an instance, its value, and all that the host has for it. Returns the faults, with that of its
+    /// `stop`; `None` stands for a `stop` that has not ended.
+    fn remove(&self, running: &Running, stopped: Option<Result<(), String>>) -> Vec<String> {
+        let late = || Err("its `stop` took longer than the grace".to_owned());
+        let mut faults = Vec::from_iter(stopped.unwrap_or_else(late).err());
         self.executor.cancel_all_of(running.id());
         let ended = running.take_code().map_or(Ok(()), Code::end);
         faults.extend(ended.err().map(|text| format!("its Drop panicked: {text}")));
@@ -220,23 +229,16 @@ impl Core {
     fn drain(&self, running: &Running) -> Result<()> {
         let is_idle = || running.leases.with(|leases| *leases == 0);
         self.settle()?;
-        let end = lock(&self.world).now.saturating_add(GRACE);
-        while !is_idle() {
-            let Some(next) = self.next_timer(end) else {
-                break;
-            };
-            self.move_to(next);
-            self.settle()?;
-        }
-        // The clock doesn't move what waits for a thread or for tokio.
+        // Without a thread and without tokio, real time changes nothing.
         let is_elsewhere = cfg!(feature = "tokio") || lock(&self.world).threads > 0;
-        if is_elsewhere && !is_idle() {
-            let deadline = self.deadline().min(Instant::now() + GRACE);
-            while !is_idle() && self.executor.waits_for_work(deadline) {
-                self.settle()?;
-            }
-        }
-        if !is_idle() {
+        let patience = Patience {
+            instance: running.id(),
+            timers_after: 0,
+            on_clock: GRACE,
+            real: if is_elsewhere { GRACE } else { Duration::ZERO },
+        };
+        let drained = self.pass_time_until(&patience, || is_idle().then_some(()))?;
+        if drained.is_none() {
             running.revoked.change(|one| *one = Some(Revoked::Ends));
             self.settle()?;
         }
@@ -252,13 +254,18 @@ impl Core {
             return Ok(None);
         };
         let label = format!("`save` of {}", slot.name);
-        let (status, bytes) = self.wait_for(&label, code.act(verb::SAVE, Vec::new()))?;
-        match status {
-            status::DONE => Ok(Some(text_of(&bytes))),
-            _ => Err(Error::new(format!(
+        let step = LifeStep {
+            label: &label,
+            instance: running.id(),
+            limit: GRACE,
+        };
+        match self.run_step(&step, code.act(verb::SAVE, Vec::new()))? {
+            Some((status::DONE, bytes)) => Ok(Some(text_of(&bytes))),
+            Some((_, bytes)) => Err(Error::new(format!(
                 "its `save` failed: {}",
                 text_of(&bytes)
             ))),
+            None => Err(self.too_late(&step)),
         }
     }
 
@@ -299,7 +306,8 @@ impl Core {
             .quiesce(slot, &old)
             .inspect_err(|_| slot.reopen(Arc::clone(&old)))?;
         if is_exclusive {
-            self.log_faults(slot, self.end_now(slot, &old)?);
+            let ended = self.end_now(slot, &old);
+            self.log_faults(slot, ended.inspect_err(|error| slot.fail(error))?);
         }
         let config_before = lock(&slot.config).clone();
         if let Some(config) = config {
@@ -349,8 +357,7 @@ impl Core {
                 self.settle()
             }
             Err(error) => {
-                let name = &slot.name;
-                slot.set_phase(Phase::Down(format!("{name} has failed: {error}")));
+                slot.fail(&error);
                 Err(Error::new(format!(
                     "the new instance doesn't start, and the one before doesn't start again: {error}"
                 )))
@@ -359,9 +366,28 @@ impl Core {
     }
 
     fn end_now(self: &Arc<Self>, slot: &Arc<Slot>, running: &Arc<Running>) -> Result<Vec<String>> {
-        let (core, own, running) = (Arc::clone(self), Arc::clone(slot), Arc::clone(running));
-        let label = format!("the end of {}", slot.name);
-        self.wait_for(&label, async move { core.end(&own, running).await })
+        let label = format!("`stop` of {}", slot.name);
+        let step = LifeStep {
+            label: &label,
+            instance: running.id(),
+            limit: GRACE,
+        };
+        let (core, own, ending) = (Arc::clone(self), Arc::clone(slot), Arc::clone(running));
+        let stop = async move { stop_code(&own, &ending).await };
+        let stopped = self.run_step(&step, stop)?;
+        let (label, ending) = (format!("the end of {}", slot.name), Arc::clone(running));
+        self.wait_for(&label, async move { core.remove(&ending, stopped) })
+    }
+
+    /// Returns the error of a step that has not ended within its limit.
+    fn too_late(&self, step: &LifeStep<'_>) -> Error {
+        let (label, clock) = (step.label, step.limit);
+        let real = step.limit.min(lock(&self.world).limit);
+        Error::new(format!(
+            "{label} has not ended, neither within {clock:?} of the clock of the test, which moved on for it, nor \
+             within {real:?} of real time; it waits for something that doesn't come, or needs a higher \
+             `host.set_limit`"
+        ))
     }
 
     fn log_faults(&self, slot: &Slot, faults: Vec<String>) {
@@ -370,21 +396,13 @@ impl Core {
         }
     }
 
-    /// Stops the daemon: its commands end, its state is kept, its guests are disconnected.
+    /// Stops the daemon: it takes no more commands, and its guests are disconnected; then its commands end, its state is
+    /// kept, and its `stop` runs.
     pub fn stop_slot(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<()> {
         let name = &slot.name;
         let Some(running) = slot.open() else {
             return Err(Error::new(format!("{name} doesn't run")));
         };
-        slot.set_phase(Phase::Held);
-        self.drain(&running)?;
-        let saved = self.save(slot, &running);
-        let mut faults = self.end_now(slot, &running)?;
-        match saved {
-            Ok(None) => {}
-            Ok(state) => *lock(&slot.kept) = state,
-            Err(error) => faults.insert(0, error.to_string()),
-        }
         slot.set_phase(Phase::Down(format!("{name} is stopped")));
         self.tell_gone(
             slot,
@@ -393,6 +411,14 @@ impl Core {
         for guest in self.guests_of_test(name) {
             self.leave(guest, "it was stopped");
         }
+        self.drain(&running)?;
+        let mut faults = Vec::new();
+        match self.save(slot, &running) {
+            Ok(None) => {}
+            Ok(state) => *lock(&slot.kept) = state,
+            Err(error) => faults.push(error.to_string()),
+        }
+        faults.extend(self.end_now(slot, &running)?);
         self.settle()?;
         match faults.is_empty() {
             true => Ok(()),
@@ -424,5 +450,18 @@ impl Core {
         self.forget(running.id());
         self.tell_gone(slot, &why);
         self.settle()
+    }
+}
+
+/// Runs the `stop` of an instance, once its commands have ended.
+async fn stop_code(slot: &Slot, running: &Running) -> Result<(), String> {
+    let is_idle = |leases: &mut usize| (*leases == 0).then_some(());
+    running.leases.until(is_idle).await;
+    let Some(code) = running.code().filter(|_| slot.manifest.stop.is_some()) else {
+        return Ok(());
+    };
+    match code.act(verb::STOP, Vec::new()).await {
+        (status::DONE | status::NOTHING, _) => Ok(()),
+        (_, bytes) => Err(format!("its `stop` failed: {}", text_of(&bytes))),
     }
 }

@@ -1,5 +1,6 @@
 //! A daemon of a test host: its code, its gate, and the instance behind it.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -173,6 +174,12 @@ impl Slot {
             .change(|gate| std::mem::replace(&mut gate.phase, phase));
         // Perhaps the last handle on an instance, whose end runs code of the daemon.
         drop(before);
+    }
+
+    /// Shuts the gate: the daemon has failed.
+    pub fn fail(&self, cause: impl Display) {
+        let why = format!("{} has failed: {cause}", self.name);
+        self.set_phase(Phase::Down(why));
     }
 
     /// Opens the gate again to an instance that goes on, also if its commands had to be given up.

@@ -130,7 +130,7 @@ unsafe extern "C" fn spawn(daemon: u64, future: FfiFuture<()>) -> u32 {
 
 unsafe extern "C" fn sleep(daemon: u64, ms: u64) -> FfiFuture<()> {
     match find(daemon) {
-        Some(core) => core.sleep(Duration::from_millis(ms)).into_ffi(),
+        Some(core) => core.sleep_of(daemon, Duration::from_millis(ms)).into_ffi(),
         None => std::future::ready(()).into_ffi(),
     }
 }

@@ -25,7 +25,7 @@ const PORT_FIRST: u16 = 40_001;
 /// The state of a test host.
 pub struct World {
     pub now: Duration,
-    pub timers: BTreeMap<(Duration, u64), Waker>,
+    pub timers: BTreeMap<(Duration, u64), Timer>,
     /// The longest real time that the test waits.
     pub limit: Duration,
     pub members: BTreeMap<String, Member>,
@@ -41,6 +41,13 @@ pub struct World {
     /// The threads that run blocking code of daemons.
     pub threads: usize,
     last_number: u64,
+}
+
+/// A timer that a task waits for.
+pub struct Timer {
+    /// The instance that has asked for it; 0 for the host itself.
+    pub instance: u64,
+    pub waker: Waker,
 }
 
 /// A daemon or a fake.

@@ -4,4 +4,5 @@ mod calls;
 mod clock;
 mod life;
 mod peers;
+mod slow;
 mod subject;
