@@ -156,7 +156,9 @@ async fn run_own(
     };
     let outcome = match is_on_a_thread {
         true => {
-            let result = on_a_thread(core, async move { code.call(sent).await })?;
+            let result = on_a_thread(async move { code.call(sent).await })?;
+            // A thread that is given up goes on, but nothing waits for it.
+            let _counted = ThreadCount::new(core);
             within(core, lease, info, async move {
                 result.until(Option::take).await
             })
@@ -169,14 +171,12 @@ async fn run_own(
 
 /// Runs work on a thread of its own, which may block.
 fn on_a_thread(
-    core: &Arc<Core>,
     work: impl Future<Output = Outcome> + Send + 'static,
 ) -> Result<Arc<Signal<Option<Outcome>>>, Refusal> {
     let result = Arc::new(Signal::new(None));
-    let (place, counted) = (Arc::clone(&result), ThreadCount::new(core));
+    let place = Arc::clone(&result);
     let spawned = thread::Builder::new().spawn(move || {
         let outcome = run_here(work);
-        drop(counted);
         place.change(|result| *result = Some(outcome));
     });
     match spawned {

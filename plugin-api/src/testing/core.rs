@@ -427,7 +427,8 @@ pub fn options(kind: &MemberKind) -> Value {
     Value::Object(options)
 }
 
-/// A thread that runs blocking code of a daemon, counted for as long as this value lives.
+/// A command that waits for a thread with its blocking code, counted for as long as this value lives. The thread of a
+/// `run` doesn't count: it lives as long as its instance.
 pub struct ThreadCount(Weak<Core>);
 
 impl ThreadCount {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::commands::first;
-use super::core::{Core, ThreadCount};
+use super::core::Core;
 use super::executor::run_here;
 use super::instance::{Code, Outcome, text_of};
 use super::log_line::LogLine;
@@ -126,11 +126,10 @@ impl Core {
             return;
         }
         // It holds a thread for as long as the daemon lives.
-        let (own, counted) = (Arc::downgrade(self), ThreadCount::new(self));
+        let own = Arc::downgrade(self);
         let slot_of_thread = Arc::clone(&slot);
         let thread = std::thread::Builder::new().spawn(move || {
             let outcome = run_here(code.act(verb::RUN, Vec::new()));
-            drop(counted);
             if let Some(core) = own.upgrade() {
                 core.on_run_ended(&slot_of_thread, id, &outcome);
             }

@@ -38,7 +38,7 @@ pub struct World {
     pub clients: HashMap<u64, u64>,
     pub topics: Vec<Subscription>,
     pub published: Vec<Event>,
-    /// The threads that run blocking code of daemons.
+    /// The commands that wait for a thread with their blocking code.
     pub threads: usize,
     last_number: u64,
 }

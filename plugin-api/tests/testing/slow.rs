@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dae_plugin_api::json::json;
 use dae_plugin_api::prelude::*;
 use dae_plugin_api::testing::{self, TestDaemon, TestHost};
 
@@ -168,4 +169,24 @@ fn a_stop_takes_no_more_commands_and_disconnects_the_guests_before_anything_ends
     assert_eq!(life, ["stopped []"], "no disconnect hook runs at a stop");
     let error = ada.call("ping", ()).unwrap_err();
     assert_eq!(error.code(), Some("unavailable"));
+}
+
+#[test]
+fn a_reload_waits_for_threads_in_real_time_before_it_moves_the_clock() {
+    let (host, slow) = started(QUICK);
+    let block = slow.begin("block", (100,)).unwrap();
+    slow.reload().unwrap();
+    assert_eq!(block.reply().unwrap(), 100);
+    assert_eq!(host.elapsed(), Duration::ZERO);
+}
+
+#[test]
+fn a_run_on_a_thread_does_not_keep_the_clock_from_moving() {
+    let (host, slow) = started(QUICK);
+    let pause = slow.begin("pause", (4_000,)).unwrap();
+    let began = std::time::Instant::now();
+    slow.reload().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(pause.reply().unwrap(), json!(4_000));
+    assert_eq!(host.elapsed(), Duration::from_secs(4));
 }
