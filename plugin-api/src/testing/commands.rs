@@ -23,7 +23,7 @@ use crate::wire;
 /// Runs a line of a guest: a command of the daemon, a command that every daemon has, or an event for its handlers.
 pub async fn run(core: Arc<Core>, slot: Arc<Slot>, line: Line) -> Reply {
     let lease = slot.admitted().await.map_err(Refusal::unavailable)?;
-    greeted(&core, &slot, &lease, line.guest).await;
+    greeted(&core, &slot, &lease, line.guest).await?;
     let commands = &slot.manifest.commands;
     if let Some(index) = commands.iter().position(|one| one.name == line.name) {
         let reply = run_own(&core, &slot, &lease, (index, line)).await;
@@ -259,10 +259,16 @@ fn reply_of(info: &CommandInfo, (status, bytes): Outcome) -> Reply {
     Err(Refusal::new(code, text))
 }
 
-/// Waits until the connect hook has ended for a guest, and starts it if it is due.
-async fn greeted(core: &Arc<Core>, slot: &Arc<Slot>, lease: &Lease, guest: u64) {
+/// Waits until the connect hook has ended for a guest, and starts it if it is due. Fails if the guest has gone: its
+/// connect hook has ended with it, and its commands never begin.
+async fn greeted(
+    core: &Arc<Core>,
+    slot: &Arc<Slot>,
+    lease: &Lease,
+    guest: u64,
+) -> Result<(), Refusal> {
     if slot.manifest.connect.is_none() {
-        return;
+        return Ok(());
     }
     announce(core, slot, Lease::again(lease), guest);
     let greeted = {
@@ -275,6 +281,18 @@ async fn greeted(core: &Arc<Core>, slot: &Arc<Slot>, lease: &Lease, guest: u64) 
         let has_ended = |greeted: &mut Greeted| greeted.known_to == id || greeted.by != id;
         greeted.until(|one| has_ended(one).then_some(())).await;
     }
+    match lock(&core.world).connections.contains_key(&guest) {
+        true => Ok(()),
+        false => Err(Refusal::unavailable("the guest has gone")),
+    }
+}
+
+/// Cancels the connect hooks of a guest that has gone. They must not end after its disconnect hook.
+pub fn end_hooks(core: &Core, greeted: &Signal<Greeted>) {
+    for hook in greeted.with(|greeted| std::mem::take(&mut greeted.hooks)) {
+        core.executor.cancel(hook);
+    }
+    greeted.change(|greeted| greeted.known_to = greeted.by);
 }
 
 /// Starts the connect hook for a guest, unless it has been started in this instance.
@@ -294,7 +312,8 @@ pub fn announce(core: &Arc<Core>, slot: &Arc<Slot>, lease: Lease, guest: u64) {
     };
     let (own, slot) = (Arc::clone(core), Arc::clone(slot));
     let label = format!("on(connect) of {}", slot.name);
-    core.executor.spawn(0, &label, async move {
+    let place = Arc::clone(&greeted);
+    let hook = core.executor.spawn(0, &label, async move {
         run_hook(
             &own,
             &slot,
@@ -302,8 +321,9 @@ pub fn announce(core: &Arc<Core>, slot: &Arc<Slot>, lease: Lease, guest: u64) {
             ("on(connect)", verb::GUEST_CAME, guest),
         )
         .await;
-        greeted.change(|greeted| greeted.known_to = id);
+        place.change(|greeted| greeted.known_to = id);
     });
+    greeted.with(|greeted| greeted.hooks.push(hook));
 }
 
 /// Starts the disconnect hook for a guest that has gone.

@@ -97,6 +97,7 @@ impl Core {
         asked.end();
         handled.end();
         if let (Some(core), Some(MemberKind::Daemon(slot))) = (self.own.upgrade(), target) {
+            commands::end_hooks(&core, &greeted);
             commands::say_goodbye(&core, &slot, guest, &greeted);
         }
     }

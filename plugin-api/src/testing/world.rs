@@ -146,10 +146,15 @@ impl Asked {
     }
 }
 
+/// The progress of a guest's connect hooks.
 #[derive(Default)]
 pub struct Greeted {
+    /// The instance whose hook was started last.
     pub by: u64,
+    /// The instance whose hook has ended last.
     pub known_to: u64,
+    /// The tasks of all hooks so far, one for each instance.
+    pub hooks: Vec<u64>,
 }
 
 /// The reply to a command: the arguments, a JSON array.

@@ -172,6 +172,24 @@ fn a_stop_takes_no_more_commands_and_disconnects_the_guests_before_anything_ends
 }
 
 #[test]
+fn a_connect_hook_ends_with_its_guest() {
+    let times = Times {
+        connect: Some(1_000),
+        ..QUICK
+    };
+    let (host, slow) = started(times);
+    let ada = slow.guest().unwrap();
+    let ping = ada.begin("ping", ()).unwrap();
+    let id = ada.id();
+    ada.close().unwrap();
+    let error = ping.reply().unwrap_err();
+    assert_eq!(error.code(), Some("unavailable"));
+    host.advance(Duration::from_secs(2)).unwrap();
+    let heard = texts(&host.published());
+    assert_eq!(heard, [format!("left [{id}]")], "it came to no end");
+}
+
+#[test]
 fn a_reload_waits_for_threads_in_real_time_before_it_moves_the_clock() {
     let (host, slow) = started(QUICK);
     let block = slow.begin("block", (100,)).unwrap();
