@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use super::host::HostHandle;
 use super::route::Line;
 use super::signal::{Signal, lock};
 use super::world::{MemberKind, Refusal, Reply};
-use crate::{Event, Result, reply, wire};
+use crate::{Error, Event, Result, reply, wire};
 
 /// A daemon that the test plays, made by [`TestHost::fake`](super::TestHost::fake).
 ///
@@ -22,7 +22,10 @@ use crate::{Event, Result, reply, wire};
 /// same name replaces the earlier one.
 ///
 /// A handler runs on the thread of the test host, while the test waits for something else. A panic in it, such as that
-/// of an `assert_eq!`, fails the test.
+/// of an `assert_eq!`, fails the test. A handler may own a clone of this value, but none of the host, its daemons or its
+/// guests: the host would then never end.
+///
+/// This value doesn't keep the host: that ends with the last [`TestHost`](super::TestHost), daemon and guest.
 ///
 /// ```no_run
 /// # use dae_plugin_api::prelude::*;
@@ -38,7 +41,8 @@ use crate::{Event, Result, reply, wire};
 /// ```
 #[derive(Clone)]
 pub struct FakeDaemon {
-    handle: Arc<HostHandle>,
+    /// Weak, because a handler may own this value, and the host owns the handler.
+    handle: Weak<HostHandle>,
     state: Arc<FakeState>,
 }
 
@@ -70,6 +74,12 @@ impl FakeState {
         arities
             .map(|(name, (arity, _))| (name.clone(), *arity))
             .collect()
+    }
+
+    /// Drops the handlers, at the end of the host. One of them may own this fake.
+    pub fn forget_handlers(&self) {
+        let handlers = std::mem::take(&mut *lock(&self.handlers));
+        drop(handlers);
     }
 
     pub fn is_reachable(&self) -> Result<(), String> {
@@ -111,8 +121,21 @@ impl FakeState {
 }
 
 impl FakeDaemon {
-    pub(super) fn new(handle: Arc<HostHandle>, state: Arc<FakeState>) -> Self {
-        FakeDaemon { handle, state }
+    pub(super) fn new(handle: &Arc<HostHandle>, state: Arc<FakeState>) -> Self {
+        FakeDaemon {
+            handle: Arc::downgrade(handle),
+            state,
+        }
+    }
+
+    fn handle(&self) -> Result<Arc<HostHandle>> {
+        self.handle.upgrade().ok_or_else(|| {
+            let name = &self.state.name;
+            Error::new(format!(
+                "the test host of the fake {name} has ended; keep the host, or one of its daemons, until the end of \
+                 the test"
+            ))
+        })
     }
 
     /// Answers a command with the value that `handler` returns. Its arguments are read as those of an event are: all
@@ -170,18 +193,20 @@ impl FakeDaemon {
     /// the same form as for [`Guest::emit`](crate::Guest::emit).
     ///
     /// # Errors
-    /// The name isn't valid, the arguments can't be written as JSON, or a daemon holds the thread of the host.
+    /// The name isn't valid, the arguments can't be written as JSON, a daemon holds the thread of the host, or the host has
+    /// ended.
     pub fn emit(&self, name: &str, arguments: impl Serialize) -> Result<()> {
         let line = wire::line(name, arguments)?;
         let line = String::from_utf8_lossy(&line).into_owned();
-        let core = self.handle.core();
+        let handle = self.handle()?;
+        let core = handle.core();
         {
             let mut world = lock(&core.world);
             for guest in self.guests(&world) {
                 world.push_to_opener(guest, &line);
             }
         }
-        self.handle.settle_in_test()
+        handle.settle_in_test()
     }
 
     fn guests(&self, world: &super::world::World) -> Vec<u64> {
@@ -193,13 +218,14 @@ impl FakeDaemon {
     /// Returns how many daemons are connected to it.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.guests(&lock(&self.handle.core().world)).len()
+        let handle = self.handle.upgrade();
+        handle.map_or(0, |handle| self.guests(&lock(&handle.core().world)).len())
     }
 
     /// Stops it: those connected to it hear `disconnect ["…"]`, and calls are answered `unavailable`.
     ///
     /// # Errors
-    /// A daemon holds the thread of the host.
+    /// A daemon holds the thread of the host, or the host has ended.
     pub fn stop(&self) -> Result<()> {
         self.set_there(false)
     }
@@ -207,13 +233,14 @@ impl FakeDaemon {
     /// Starts it again after [`FakeDaemon::stop`]: those connected to it hear `connect [credential]`.
     ///
     /// # Errors
-    /// A daemon holds the thread of the host.
+    /// A daemon holds the thread of the host, or the host has ended.
     pub fn start(&self) -> Result<()> {
         self.set_there(true)
     }
 
     fn set_there(&self, is_there: bool) -> Result<()> {
-        let core = self.handle.core();
+        let handle = self.handle()?;
+        let core = handle.core();
         let name = &self.state.name;
         {
             let mut world = lock(&core.world);
@@ -229,7 +256,7 @@ impl FakeDaemon {
                 world.tell_watchers(change, &credential);
             }
         }
-        self.handle.settle_in_test()
+        handle.settle_in_test()
     }
 }
 

@@ -54,6 +54,16 @@ impl Drop for HostHandle {
             }
         }
         core.executor.close();
+        let kinds: Vec<MemberKind> = {
+            let world = lock(&core.world);
+            let members = world.members.values();
+            members.map(|member| member.kind.clone()).collect()
+        };
+        for kind in kinds {
+            if let MemberKind::Fake(fake) = kind {
+                fake.forget_handlers();
+            }
+        }
     }
 }
 
@@ -125,7 +135,7 @@ impl TestHost {
             is_new
         };
         assert!(is_new, "this test host has a daemon {name} already");
-        FakeDaemon::new(Arc::clone(&self.handle), state)
+        FakeDaemon::new(&self.handle, state)
     }
 
     /// Moves the clock. Timers (`eco.sleep`, `eco.every`) and time limits that are due on the way fire in their order,

@@ -1,5 +1,7 @@
 //! Other daemons: fakes, a second daemon under test, topics, and the names of all.
 
+use std::sync::Arc;
+
 use dae_plugin_api::json::json;
 
 use super::calls::{started, texts};
@@ -24,6 +26,27 @@ fn a_fake_answers_with_values() {
     assert_eq!(received[..2], ["increment [2]", "increment [2]"]);
     assert_eq!(counter.connections(), 1, "calls by name share one");
     assert_eq!(ask("options", json!([])).unwrap()["increment"], json!(1));
+}
+
+#[test]
+fn a_handler_that_owns_its_fake_ends_with_the_host() {
+    let (host, subject) = started();
+    let (counter, owned) = (host.fake("Counter"), Arc::new(()));
+    let (own, token) = (counter.clone(), Arc::clone(&owned));
+    counter.on("increment", move |()| {
+        let _ = &token;
+        own.emit("incremented", ()).is_ok()
+    });
+    let asked = subject.call("ask", ("Counter", "increment", json!([])));
+    assert_eq!(asked.unwrap(), true);
+    drop((host, subject));
+    assert_eq!(Arc::strong_count(&owned), 1, "the handler was dropped");
+    let error = counter.emit("late", ()).unwrap_err().to_string();
+    assert!(
+        error.contains("the fake Counter has ended; keep the host"),
+        "{error}"
+    );
+    assert_eq!(counter.connections(), 0);
 }
 
 #[test]
