@@ -52,11 +52,15 @@
 //! - **One thread.** All tasks run on one thread of the host, one after the other, and only while the test waits for a
 //!   method of this module. So a test takes the same steps each time. A blocking command and a plain `fn run` have
 //!   threads of their own, and so has tokio with the feature `tokio`.
-//! - **The clock.** `eco.sleep`, `eco.every` and time limits wait for [`TestHost::advance`]. `Instant::now`,
-//!   `SystemTime` and tokio's timers are real.
+//! - **The clock.** `eco.sleep`, `eco.every` and time limits wait for [`TestHost::advance`]. While the test waits for a
+//!   `start`, a `save` or a `stop`, or for commands to end at a reload or stop, the clock moves by itself to the next timer.
+//!   `Instant::now`, `SystemTime` and tokio's timers are real.
 //! - **No restarts.** A daemon that has crashed or whose `run` has failed stays so until [`TestDaemon::start`].
 //! - **No text.** Arguments are what serde writes. A real host also reads what a person types, such as `greet Ada`.
-//! - **No limits** on the number of guests and calls.
+//! - **No process.** [`TestDaemon::crash`] runs the daemon's `Drop`, so that the next instance finds its ports and files
+//!   free. A process that is killed runs none.
+//! - **No limits** on the number of guests, calls, connections and streams, and none on the length of a line (1 MiB in a
+//!   real host).
 //!
 //! Test functions of one program run at the same time; each has a host of its own. A method waits for at most 10 s of
 //! real time, see [`TestHost::set_limit`]. The daemon's `static`s are shared by all tests of the program.

@@ -79,7 +79,8 @@ impl TestDaemon {
         Ok(pending.on_own(guest))
     }
 
-    /// Connects a guest, and waits until the daemon's connect hook has ended.
+    /// Connects a guest, and waits until the daemon's connect hook has ended, or waits for something, such as the clock or
+    /// a thread. The guest's first command waits until it has ended.
     ///
     /// # Errors
     /// A daemon holds the thread of the host.
@@ -89,7 +90,7 @@ impl TestDaemon {
 
     /// Replaces the instance by a new one of the same code. The state goes through JSON, as in a real reload; guests
     /// stay connected. Running commands get 5 s to end: of the clock, which moves on if they wait for it, and of real
-    /// time if they run on a thread or under tokio.
+    /// time if they run on a thread or under tokio. `save` and `stop` get as long, and `start` 10 s.
     ///
     /// # Errors
     /// The error of `save` or of the new instance's `start`. The old instance goes on then.
@@ -106,17 +107,19 @@ impl TestDaemon {
         self.handle.core().reload(&self.slot, Some(config))
     }
 
-    /// Stops the daemon: running commands end as at a reload, the state is kept, `stop` runs, and guests are
-    /// disconnected.
+    /// Stops the daemon: new commands are answered `unavailable`, guests are disconnected, without a disconnect hook,
+    /// running commands end as at a reload, the state is kept, and `stop` runs.
     ///
     /// # Errors
-    /// The errors of `save` and `stop`, or the daemon doesn't run. It is stopped nevertheless.
+    /// The errors of `save` and `stop`, such as that they took longer than 5 s, or the daemon doesn't run. It is stopped
+    /// nevertheless.
     pub fn stop(&self) -> Result<()> {
         self.handle.core().stop_slot(&self.slot)
     }
 
     /// Ends the instance as a crash does: without `save` and `stop`, while its commands run. They are answered
-    /// `crashed`; guests stay connected. [`TestDaemon::start`] starts it again.
+    /// `crashed`; guests stay connected. Its `Drop` runs, although none runs when a process is killed: otherwise the next
+    /// instance would find its ports and files in use. [`TestDaemon::start`] starts it again.
     ///
     /// # Errors
     /// The daemon doesn't run, or holds the thread of the host.

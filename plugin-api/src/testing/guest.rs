@@ -22,7 +22,7 @@ pub struct TestGuest {
 }
 
 impl TestGuest {
-    /// Connects, and waits until the daemon's connect hook has ended.
+    /// Connects, and waits until the daemon's connect hook has ended or waits for something.
     pub(super) fn connect(handle: &Arc<HostHandle>, to: &str) -> Result<Self> {
         let core = handle.core();
         let opened = core.open_of_test(to);
@@ -144,7 +144,7 @@ impl TestGuest {
         lock(&core.world).connections.contains_key(&self.id)
     }
 
-    /// Ends the connection, and waits until the daemon's disconnect hook has ended.
+    /// Ends the connection, and waits until the daemon's disconnect hook has ended or waits for something.
     ///
     /// # Errors
     /// A daemon holds the thread of the host.

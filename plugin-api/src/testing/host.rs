@@ -139,7 +139,8 @@ impl TestHost {
     }
 
     /// Moves the clock. Timers (`eco.sleep`, `eco.every`) and time limits that are due on the way fire in their order,
-    /// each at its own time. Only this method, and the end of a command at a reload or stop, moves the clock.
+    /// each at its own time. Only this method moves the clock, and a wait for a `start`, a `save` or a `stop`, or for
+    /// commands to end at a reload or stop.
     ///
     /// # Errors
     /// A daemon holds the thread of the host.

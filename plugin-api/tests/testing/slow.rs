@@ -1,4 +1,5 @@
-//! A daemon whose steps take time, or never end: it is compiled in, since a crate has only one daemon of a plugin.
+//! A daemon whose steps take time, or never end, and one that calls it. They are built in: a crate has one daemon of a
+//! plugin.
 
 use std::time::Duration;
 
@@ -89,11 +90,30 @@ impl Slow {
     }
 }
 
+/// A second daemon of the same module.
+#[derive(Default)]
+struct Asking;
+
+#[daemon(built_in)]
+impl Asking {
+    #[command]
+    async fn ask(&self, eco: Ecosystem) -> Result<String> {
+        eco.call("Slow", "ping", ()).await
+    }
+}
+
 fn started(times: Times) -> (TestHost, TestDaemon) {
     let host = testing::host();
     let slow = host.start::<Slow>(times).expect("it starts");
     let _ = host.published();
     (host, slow)
+}
+
+#[test]
+fn a_crate_has_any_number_of_daemons_for_its_tests() {
+    let (host, _slow) = started(QUICK);
+    let asking = host.start::<Asking>(()).unwrap();
+    assert_eq!(asking.call("ask", ()).unwrap(), "pong");
 }
 
 #[test]
