@@ -13,7 +13,7 @@
 //! - [`daemon_state`]: the states in a daemon's life · [`event`]: what happens to daemons, for embedding programs
 //! - [`report`]: the data types of the host's replies
 //! - [`home`]: the directory of an ecosystem, its lock and its control socket
-//! - [`atomic_file`]: files that survive a power cut · `write_access`: the check of who may write a file
+//! - [`atomic_file`]: files that survive a power cut · [`write_access`]: the check of who may write a file
 //! - [`json5_text`], [`text_file`]: text that people write · [`printable`]: untrusted text, made safe for a terminal
 //! - [`blocking`]: work that may block · [`tasks`]: tasks and threads that may panic
 //! - [`rate_limit`]: messages that are logged at a limited rate · [`lock`]: the function that locks a mutex
@@ -48,4 +48,4 @@ pub mod tasks;
 pub mod text_file;
 pub mod uninstall;
 #[cfg(unix)]
-mod write_access;
+pub mod write_access;

@@ -32,7 +32,8 @@ pub enum AclTarget<'a> {
 
 /// Returns who other than the owner may write a file or directory, in words that follow "may be written by"; `None` if
 /// only the owner may.
-pub(crate) fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<String> {
+#[must_use]
+pub fn others_who_write(metadata: &Metadata, place: AclTarget<'_>) -> Option<String> {
     let mode = metadata.mode();
     let named = |who: &str| Some(format!("{who} (mode {:03o})", mode & 0o777));
     if mode & OTHERS_WRITE != 0 {
