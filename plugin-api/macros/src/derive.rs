@@ -23,8 +23,11 @@ pub fn through_serde(mut item: DeriveInput, derive: &TokenStream) -> TokenStream
 }
 
 fn is_serdes(attr: &Attribute) -> bool {
-    // Serde refuses packed types whose fields it would have to borrow.
-    attr.path().is_ident("serde") || attr.path().is_ident("repr")
+    // Serde refuses packed types whose fields it would have to borrow. By `deprecated` and `allow` it decides whether
+    // its code may use deprecated items without a warning.
+    ["serde", "repr", "allow", "deprecated"]
+        .iter()
+        .any(|name| attr.path().is_ident(name))
 }
 
 fn names_crate(attr: &Attribute) -> bool {

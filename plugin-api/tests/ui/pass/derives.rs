@@ -1,6 +1,9 @@
 //! The derives of the prelude: they write and read what serde's own do, with all of serde's attributes, beside other
 //! derives, in a module that uses serde itself, and on types of any name.
 
+// The code of the derives must not warn, as serde's own doesn't.
+#![deny(warnings)]
+
 use std::collections::BTreeMap;
 
 use dae_plugin_api::prelude::*;
@@ -42,6 +45,26 @@ struct Pair(u8, Option<Unit>);
 #[serde(rename_all = "UPPERCASE", crate = "dae_plugin_api::serde")]
 struct Named {
     name: u8,
+}
+
+/// Serde's code uses a deprecated item without a warning.
+#[derive(Serialize, Deserialize)]
+#[deprecated]
+struct Old {
+    n: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+#[allow(deprecated)]
+struct WithOld {
+    old: Old,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Signal {
+    #[deprecated]
+    Stop,
+    Go,
 }
 
 /// Only one of the two, and a const parameter.
@@ -133,5 +156,9 @@ fn main() {
     assert_eq!(json::from_str::<Pair>("[1,null]").expect("it can be read"), Pair(1, None));
     assert_eq!(text(&Named { name: 1 }), r#"{"NAME":1}"#);
     assert_eq!(text(&Wrapped { bytes: [1, 2] }), "[1,2]");
+    #[allow(deprecated)]
+    let old = WithOld { old: Old { n: 1 } };
+    assert_eq!(text(&old), r#"{"old":{"n":1}}"#);
+    assert_eq!(text(&Signal::Go), r#""Go""#);
     assert_eq!(text(&own::Own { own: true }), r#"{"own":true}"#);
 }
