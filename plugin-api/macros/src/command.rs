@@ -197,6 +197,11 @@ fn take_rest(input: &mut PatType) -> Result<bool> {
 }
 
 fn read_type(ty: &Type, is_rest: bool) -> Result<(Slot, Type)> {
+    if let Some(reference) = types::reference_inside(ty) {
+        let text = "only a whole argument may be `&str`; a type inside another one is owned, since a string with escapes \
+                    can't be borrowed from JSON: write `String`";
+        return fault(reference, text);
+    }
     if is_rest {
         let text = "#[rest] takes all arguments that are left: its type is `Vec<T>`";
         let inner = types::inner_of(ty, "Vec").cloned();

@@ -37,6 +37,23 @@ pub fn is_str_reference(ty: &Type) -> bool {
     }
 }
 
+/// Returns the reference inside a type, at any depth: `&str` of `Option<(u8, &str)>`.
+pub fn reference_inside(ty: &Type) -> Option<&Type> {
+    match ty {
+        Type::Tuple(tuple) => tuple.elems.iter().find_map(or_inside),
+        Type::Array(array) => or_inside(&array.elem),
+        Type::Paren(paren) => or_inside(&paren.elem),
+        ty => arguments_of(ty)?.find_map(or_inside),
+    }
+}
+
+fn or_inside(ty: &Type) -> Option<&Type> {
+    match ty {
+        Type::Reference(_) => Some(ty),
+        ty => reference_inside(ty),
+    }
+}
+
 /// Returns the `T` of `wrapper<T>`.
 pub fn inner_of<'t>(ty: &'t Type, wrapper: &str) -> Option<&'t Type> {
     let mut arguments = arguments_of(ty)?;

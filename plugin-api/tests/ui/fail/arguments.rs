@@ -13,6 +13,11 @@ impl Sample {
     }
 
     #[command]
+    fn reference_inside(&self, maybe: Option<&str>, pair: (u8, [&str; 2]), #[rest] more: Vec<&str>) {
+        let _ = (maybe, pair, more);
+    }
+
+    #[command]
     fn exclusive_text(&self, text: &mut str) {
         let _ = text;
     }
