@@ -60,11 +60,13 @@ pub struct Command {
 }
 
 impl Command {
-    /// Returns the way in which the host runs the command. It waits for a save as for an async method.
+    /// Returns the way in which the host runs the command. It waits for a save as for an async method. A method with a
+    /// time limit may block: polled by the host, it could not be answered at its limit.
     pub fn runs(&self) -> Kind {
-        match self.kind {
-            Kind::Sync if self.saves.is_some() => Kind::Async,
-            kind => kind,
+        match (self.kind, &self.saves, self.timeout_ms) {
+            (Kind::Sync, Some(_), None) => Kind::Async,
+            (Kind::Sync, Some(_), Some(_)) => Kind::Blocking,
+            (kind, ..) => kind,
         }
     }
 }
@@ -356,6 +358,7 @@ fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
         .into_iter()
         .partition::<Vec<Attribute>, _>(is_ours);
     method.attrs = others;
+    check_cfg(method, !ours.is_empty())?;
     let is_command = matches!(ours.as_slice(), [attr] if attr.path().is_ident("command"));
     check_rest(method, is_command)?;
     let place = match method.sig.ident.to_string().as_str() {
@@ -377,6 +380,26 @@ fn read_method(daemon: &mut Daemon, method: &mut ImplItemFn) -> Result<()> {
         (marked, place) => return misplaced(marked, place.is_some(), method),
     }
     Ok(())
+}
+
+fn is_lifecycle(name: &Ident) -> bool {
+    ["start", "run", "stop", "save", "migrate"]
+        .iter()
+        .any(|method| name == method)
+}
+
+/// Checks that the compiler can't remove a method that the generated code calls.
+fn check_cfg(method: &ImplItemFn, is_marked: bool) -> Result<()> {
+    let is_called = is_marked || is_lifecycle(&method.sig.ident);
+    let mark = method.attrs.iter().find(|attr| attr.path().is_ident("cfg"));
+    match mark {
+        Some(mark) if is_called => {
+            let text = "the daemon has this method in every build; put the #[cfg(…)] inside the method, onto statements of \
+                        its body";
+            fault(mark, text)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks that `#[rest]` stands on nothing but an argument of a command.

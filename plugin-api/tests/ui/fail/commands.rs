@@ -109,6 +109,10 @@ impl Sample {
         let _ = any;
     }
 
+    #[cfg(debug_assertions)]
+    #[command]
+    fn only_in_some_builds(&self) {}
+
     #[command(bloking)]
     fn two_faults(self, any: impl Serialize) {
         let _ = any;

@@ -28,6 +28,19 @@ impl Signatures {
     }
 }
 
+#[derive(Default)]
+struct InSomeBuilds;
+
+#[daemon]
+impl InSomeBuilds {
+    #[cfg(debug_assertions)]
+    fn run(&self) {}
+
+    #[on(connect)]
+    #[cfg(debug_assertions)]
+    fn came(&self) {}
+}
+
 struct Generic;
 
 #[daemon]
