@@ -8,6 +8,9 @@ use super::name::CrateName;
 /// The daemon's name in the templates.
 const DAEMON: &str = "Greeter";
 
+/// The library's file in the template of the README, without its ending.
+const LIBRARY: &str = "libgreeter";
+
 /// The crate's name in the template of the README.
 const PACKAGE: &str = "greeter";
 
@@ -39,6 +42,20 @@ struct Parts {
 }
 
 impl Template {
+    #[cfg(test)]
+    pub(super) const ALL: [Template; 4] = [
+        Template::Plain,
+        Template::Tokio,
+        Template::Http,
+        Template::State,
+    ];
+
+    /// Returns the source of the daemon `Greeter`.
+    #[cfg(test)]
+    pub(super) fn source(self) -> &'static str {
+        self.parts().source
+    }
+
     fn parts(self) -> Parts {
         let plain = Parts {
             source: include_str!("templates/plain.rs"),
@@ -89,17 +106,39 @@ pub(super) fn of(
          [dependencies]\n{api}{}",
         name.package, parts.dependencies
     );
-    let readme = include_str!("templates/README.md")
-        .replace(TRY, parts.try_it)
-        .replace("libgreeter", &format!("lib{}", name.library()))
-        .replace(PACKAGE, &name.package)
-        .replace(DAEMON, &name.daemon);
+    let library = format!("lib{}", name.library());
+    let names = [
+        (LIBRARY, &*library),
+        (PACKAGE, &name.package),
+        (DAEMON, &name.daemon),
+    ];
+    let readme = include_str!("templates/README.md").replace(TRY, parts.try_it);
     Ok(vec![
         ("Cargo.toml", manifest),
         ("src/lib.rs", parts.source.replace(DAEMON, &name.daemon)),
-        ("README.md", readme),
+        ("README.md", replaced(&readme, &names)),
         (".gitignore", include_str!("templates/gitignore").to_owned()),
     ])
+}
+
+/// Returns the text with each first word of a pair replaced by the second. It reads the text once, since a new word may
+/// contain one to replace: `my-greeter`. Where two words begin at one place, the earlier pair is taken.
+fn replaced(text: &str, pairs: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    let next = |rest: &str| {
+        let places = pairs
+            .iter()
+            .filter_map(|pair| Some((rest.find(pair.0)?, *pair)));
+        places.min_by_key(|(place, _)| *place)
+    };
+    while let Some((place, (word, new))) = next(rest) {
+        out.push_str(&rest[..place]);
+        out.push_str(new);
+        rest = &rest[place + word.len()..];
+    }
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]
@@ -110,12 +149,7 @@ mod tests {
     #[test]
     fn no_name_of_a_template_is_left() {
         let name = CrateName::of(Path::new("my-daemon")).expect("a good name");
-        for template in [
-            Template::Plain,
-            Template::Tokio,
-            Template::Http,
-            Template::State,
-        ] {
+        for template in Template::ALL {
             let files = of(template, &name, &Api::Version).expect("plain text");
             assert_eq!(files.len(), 4);
             for (file, text) in &files {
@@ -124,6 +158,26 @@ mod tests {
                     .any(|word| text.contains(word));
                 assert!(!is_left && !text.is_empty(), "{template:?} {file}: {text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_name_that_contains_the_templates_own_is_written_as_it_is() {
+        for (package, file, daemon) in [
+            ("my-greeter", "/libmy_greeter.so", "`MyGreeter`"),
+            ("greeter2", "/libgreeter2.so", "`Greeter2`"),
+        ] {
+            let name = CrateName::of(Path::new(package)).expect("a good name");
+            let api = Api::Git("https://x/y".to_owned());
+            let files = of(Template::Plain, &name, &api).expect("plain text");
+            let (_, readme) = files.iter().find(|(file, _)| *file == "README.md").unwrap();
+            let title = format!("# {package}\n");
+            assert!(readme.starts_with(&title), "{readme}");
+            for part in [file, daemon] {
+                assert!(readme.contains(part), "{part}: {readme}");
+            }
+            let count = |word| readme.matches(word).count();
+            assert_eq!(count("lib"), count("src/lib.rs") + count(file), "{readme}");
         }
     }
 }

@@ -39,9 +39,14 @@ const CRATES: [&str; 11] = [
 
 /// The names that a daemon's source takes from Rust, from `dae_plugin_api` and from a template. A type of the same name
 /// would hide them.
-const NAMES_IN_USE: [&str; 60] = [
+const NAMES_IN_USE: [&str; 73] = [
     "AsMut",
     "AsRef",
+    "AsyncFn",
+    "AsyncFnMut",
+    "AsyncFnOnce",
+    "AtomicU64",
+    "BTreeMap",
     "Box",
     "Change",
     "ChangeKind",
@@ -53,6 +58,7 @@ const NAMES_IN_USE: [&str; 60] = [
     "Debug",
     "Default",
     "Deserialize",
+    "DoubleEndedIterator",
     "Drop",
     "Duration",
     "Ecosystem",
@@ -62,17 +68,23 @@ const NAMES_IN_USE: [&str; 60] = [
     "Event",
     "Events",
     "Every",
+    "ExactSizeIterator",
     "Extend",
     "Fn",
     "FnMut",
     "FnOnce",
     "From",
+    "FromIterator",
     "Future",
     "Guest",
     "Hash",
     "Html",
     "Into",
+    "IntoFuture",
+    "IntoIterator",
+    "Ipv4Addr",
     "Iterator",
+    "JoinSet",
     "Listener",
     "Mutex",
     "MutexGuard",
@@ -83,6 +95,7 @@ const NAMES_IN_USE: [&str; 60] = [
     "Ordering",
     "PartialEq",
     "PartialOrd",
+    "PoisonError",
     "Result",
     "Router",
     "Saved",
@@ -93,13 +106,13 @@ const NAMES_IN_USE: [&str; 60] = [
     "State",
     "String",
     "Sync",
+    "TcpListener",
+    "ToOwned",
     "ToString",
     "TryFrom",
     "TryInto",
     "Unpin",
     "Vec",
-    "JoinSet",
-    "ToOwned",
 ];
 
 /// The name of a crate, and that of its daemon.
@@ -204,6 +217,7 @@ fn type_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::Template;
     use super::*;
 
     #[test]
@@ -239,6 +253,25 @@ mod tests {
         ] {
             let error = CrateName::of(Path::new(path)).expect_err(path);
             assert!(error.to_string().contains(reason), "{path}: {error}");
+        }
+    }
+
+    /// Returns the names that a source takes by `use`. The last part of a path is a name, or names in braces.
+    fn used(source: &str) -> impl Iterator<Item = &str> {
+        let lines = source.lines().filter_map(|line| line.strip_prefix("use "));
+        let lists = lines.filter_map(|line| line.trim_end_matches(';').rsplit("::").next());
+        lists.flat_map(|list| list.trim_matches(['{', '}']).split(", "))
+    }
+
+    #[test]
+    fn each_type_that_a_template_uses_is_refused_as_a_daemons_name() {
+        for template in Template::ALL {
+            let is_type = |name: &&str| name.starts_with(|first: char| first.is_ascii_uppercase());
+            let mut types = used(template.source()).filter(is_type).peekable();
+            assert!(types.peek().is_some(), "{template:?} uses a type");
+            for name in types {
+                assert!(NAMES_IN_USE.contains(&name), "{template:?}: {name}");
+            }
         }
     }
 }
