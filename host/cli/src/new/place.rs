@@ -135,6 +135,8 @@ fn cargo_reads(place: &Path) -> bool {
     let status = cargo
         .args(["metadata", "--no-deps", "--format-version=1"])
         .current_dir(place)
+        // Rustup must not download a toolchain here: it would take minutes, and a Ctrl-C would not stop it.
+        .env("RUSTUP_AUTO_INSTALL", "0")
         // A Ctrl-C is not for it: its answer decides about the crate.
         .process_group(0)
         .stdin(Stdio::null())
