@@ -256,17 +256,15 @@ fn a_compiler_that_is_too_old_is_named_with_what_to_do() {
 
 #[test]
 fn a_crate_that_names_a_version_of_the_api_is_built_with_the_programs_own() {
+    const PATCH: &str = "[patch.crates-io]\ndae-plugin-api = { path = \"api\" }\n";
     let cases = [
-        ("\"0.1.0\"", "", true),
-        ("\"0.9.0\"", "", false),
-        ("{ path = \"api\" }", "", false),
-        (
-            "\"0.1.0\"",
-            "[patch.crates-io]\ndae-plugin-api = { path = \"api\" }\n",
-            false,
-        ),
+        ("\"0.1.0\"", "", "", true),
+        ("\"0.9.0\"", "", "", false),
+        ("{ path = \"api\" }", "", "", false),
+        ("\"0.1.0\"", PATCH, "", false),
+        ("\"0.1.0\"", "", PATCH, false),
     ];
-    for (dependency, patch, is_replaced) in cases {
+    for (dependency, patch, configuration, is_replaced) in cases {
         let author = Author::new();
         let manifest = fs::read_to_string(author.directory.join("Cargo.toml")).expect("a manifest");
         let manifest = format!("{manifest}[dependencies]\ndae-plugin-api = {dependency}\n{patch}");
@@ -277,13 +275,15 @@ fn a_crate_that_names_a_version_of_the_api_is_built_with_the_programs_own() {
             "[package]\nname = \"dae-plugin-api\"\nversion = \"0.1.0\"\n",
         );
         author.write("api/src/lib.rs", "");
+        fs::create_dir_all(author.directory.join(".cargo")).expect("a directory of our own");
+        author.write(".cargo/config.toml", configuration);
         end(author.begin_with("Cargo.toml", &[]));
         let (_, line) = author.build_lines().remove(0);
         let replacement = "--config patch.crates-io.dae-plugin-api.path=";
         assert_eq!(
             line.contains(replacement),
             is_replaced,
-            "{manifest}: {line}"
+            "{manifest}{configuration}: {line}"
         );
     }
 }

@@ -227,7 +227,7 @@ impl Crate {
         command
             .args(["build", "--message-format=json-render-diagnostics"])
             .args(self.profile.arguments(members))
-            .args(patch::arguments(&self.metadata, self.own()))
+            .args(patch::arguments(&self.metadata, &self.dir))
             .current_dir(&self.dir);
         if self.is_quiet {
             command.arg("--quiet");
