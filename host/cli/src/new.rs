@@ -67,7 +67,8 @@ impl TemplateArgs {
 /// Makes the crate, and prints the command that runs it.
 ///
 /// # Errors
-/// A bad name, a place that is taken or can't be written, or an `--api` that is not the crate. No file is left then.
+/// A bad name, a place that is taken or can't be written, an `--api` that is not the crate, or none where this program
+/// knows no directory of it. No file is left then.
 pub(super) fn new(session: &Session, args: &Args) -> Result<()> {
     let name = CrateName::of(&args.path)?;
     let api = Api::chosen(args.api.as_deref())?;
@@ -76,9 +77,6 @@ pub(super) fn new(session: &Session, args: &Args) -> Result<()> {
     // A signal that came meanwhile ends the program here, where the crate is whole or not there.
     signals::let_through();
     made?;
-    if api == Api::Version {
-        session.out.note(&api::unpublished());
-    }
     announce(session, &args.path, &name)
 }
 

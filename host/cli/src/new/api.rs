@@ -1,9 +1,11 @@
-//! The dependency of a new crate on `dae-plugin-api`: a directory, a git repository, or a version.
+//! The dependency of a new crate on `dae-plugin-api`: a directory or a git repository.
+//!
+//! Deliberately absent is a version: `dae-plugin-api` is not published. Anyone could register its name, and cargo would
+//! run that code on the author's machine.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use dae_plugin_api::API_VERSION;
 
 use crate::exit::Fault;
 use crate::source;
@@ -15,19 +17,17 @@ pub(super) enum Api {
     Path(PathBuf),
     /// The URL of a git repository.
     Git(String),
-    /// The version of this program, from crates.io.
-    Version,
 }
 
 impl Api {
-    /// Returns the place that `--api` names. Without it, that is the directory that this program was built with, if it
-    /// is there, and else crates.io.
+    /// Returns the place that `--api` names. Without it, that is the directory that this program was built with.
     ///
     /// # Errors
-    /// The named directory doesn't hold the crate.
+    /// The named directory doesn't hold the crate. Or none is named, and the one of this program is not there, or others
+    /// can change it.
     pub(super) fn chosen(given: Option<&str>) -> Result<Api> {
         let Some(given) = given else {
-            return Ok(source::plugin_api().map_or(Api::Version, Api::Path));
+            return Api::own(source::plugin_api());
         };
         if given.contains("://") {
             return Ok(Api::Git(given.to_owned()));
@@ -49,6 +49,11 @@ impl Api {
         })
     }
 
+    /// Returns the directory that this program was built with, if it is there.
+    fn own(dir: Option<PathBuf>) -> Result<Api> {
+        dir.map(Api::Path).ok_or_else(unknown)
+    }
+
     /// Returns the line of `Cargo.toml`.
     ///
     /// # Errors
@@ -63,26 +68,26 @@ impl Api {
                 ("path", path)
             }
             Api::Git(url) => ("git", url.as_str()),
-            Api::Version => ("version", API_VERSION),
         };
         // A JSON string is a basic string of TOML, too.
         let value = serde_json::to_string(value).context("a text is JSON")?;
         let name = source::API;
-        Ok(match (key, features) {
-            ("version", []) => format!("{name} = {value}\n"),
-            (_, []) => format!("{name} = {{ {key} = {value} }}\n"),
-            _ => format!("{name} = {{ {key} = {value}, features = {features:?} }}\n"),
+        Ok(match features {
+            [] => format!("{name} = {{ {key} = {value} }}\n"),
+            features => format!("{name} = {{ {key} = {value}, features = {features:?} }}\n"),
         })
     }
 }
 
-/// Returns the remark about a dependency on a version.
-pub(super) fn unpublished() -> String {
-    format!(
-        "the crate depends on {} {API_VERSION} of crates.io; while that is not published, make the crate with --api PATH, \
-         where PATH is the directory plugin-api of a clone of dae-host",
+/// Returns the error of a program that knows no directory of `dae-plugin-api`.
+fn unknown() -> anyhow::Error {
+    let text = format!(
+        "{} is not published, and the clone that this program was built in is not there, or other users can change it; \
+         make the crate with --api PATH, where PATH is the directory plugin-api of a clone of dae-host, or the URL of its \
+         git repository",
         source::API
-    )
+    );
+    Fault::Usage(text).into()
 }
 
 #[cfg(test)]
@@ -91,23 +96,16 @@ mod tests {
 
     #[test]
     fn the_dependency_names_its_place() {
-        let version = API_VERSION;
         let cases = [
             (
                 Api::Path("/a \"b\"".into()),
                 &[][..],
-                r#"dae-plugin-api = { path = "/a \"b\"" }"#.to_owned(),
+                r#"dae-plugin-api = { path = "/a \"b\"" }"#,
             ),
             (
                 Api::Git("https://x/y".to_owned()),
                 &["tokio"],
-                r#"dae-plugin-api = { git = "https://x/y", features = ["tokio"] }"#.to_owned(),
-            ),
-            (Api::Version, &[], format!("dae-plugin-api = \"{version}\"")),
-            (
-                Api::Version,
-                &["tokio"],
-                format!("dae-plugin-api = {{ version = \"{version}\", features = [\"tokio\"] }}"),
+                r#"dae-plugin-api = { git = "https://x/y", features = ["tokio"] }"#,
             ),
         ];
         for (api, features, expected) in cases {
@@ -130,5 +128,15 @@ mod tests {
         assert_eq!(git, Api::Git("https://x/y".to_owned()));
         let error = Api::chosen(dir.join("src").to_str()).expect_err("no crate is there");
         assert!(error.to_string().contains("holds no crate dae-plugin-api"));
+    }
+
+    #[test]
+    fn no_crate_depends_on_the_unpublished_version() {
+        let error = Api::own(None).expect_err("there is no clone");
+        assert!(matches!(
+            error.downcast_ref::<Fault>(),
+            Some(Fault::Usage(_))
+        ));
+        assert!(error.to_string().contains("--api PATH"), "{error}");
     }
 }

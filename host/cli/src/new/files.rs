@@ -150,7 +150,8 @@ mod tests {
     fn no_name_of_a_template_is_left() {
         let name = CrateName::of(Path::new("my-daemon")).expect("a good name");
         for template in Template::ALL {
-            let files = of(template, &name, &Api::Version).expect("plain text");
+            let api = Api::Git("https://x/y".to_owned());
+            let files = of(template, &name, &api).expect("plain text");
             assert_eq!(files.len(), 4);
             for (file, text) in &files {
                 let is_left = ["Greeter", "greeter", "TRY"]
