@@ -32,6 +32,8 @@
 //! - **Time limit.** `#[command(timeout_s = 5)]` sets the limit of one command (seconds, from 0.001 to 86400), in place of
 //!   the host's setting `command_ms` (30 s). At its end the host answers `timeout`. An `async fn` is cancelled. A `fn` goes
 //!   on, and its result is dropped; one with a limit runs on a thread where it may block.
+//! - **Saving.** `#[command(saves)]` keeps the daemon's state before the answer is sent, as [`Ecosystem::save`] does. If that
+//!   fails, the answer is an error that says that the command ran.
 //! - **Numbers.** A number arrives exactly, or the command is refused. An `f64` takes no integer that it would round. A
 //!   `json::Value` takes no integer of more than 64 bits; `i128` and `u128` do. JSON has no `NaN` and no infinities: a
 //!   result or a state that holds one is an error.
@@ -134,11 +136,15 @@
 //! function `migrate(version: u32, state: json::Value) -> Result<State>`. If the new code can't read the state, the
 //! reload is refused.
 //!
+//! `#[daemon(built_in)]` makes a daemon that is only linked into a program with the library `dae-host`; the crate is no
+//! plugin, and may have several such daemons. The page `host/docs/embedding.md` shows it.
+//!
 //! `#[daemon(exclusive)]` never runs two instances at once. The old one ends before the new one starts, and starts
 //! again if the new one fails. Use it for a daemon that owns a port or a locked file.
 //!
 //! The derives `Serialize` and `Deserialize` of the prelude are serde's, for a crate that doesn't depend on serde itself.
-//! A crate that does may use serde's own.
+//! A crate that does may use serde's own. It imports them by name, `use serde::{Deserialize, Serialize};`, which takes
+//! precedence over the prelude. After `use serde::*`, the compiler can't choose between the two (E0659).
 //!
 //! # Reload
 //! The host tries a new file in a separate process before it loads the file itself. This preflight loads the file and

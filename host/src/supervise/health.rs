@@ -91,7 +91,7 @@ impl Supervisor {
             let name = &self.spec.name;
             let cause = format!(
                 "the command {} has held a host thread for over {held:?} and can't be ended in-process; \
-                 in a subprocess it can: isolate {name}",
+                 in a subprocess it could be ended: isolate {name}",
                 instance.command_name(stuck.command),
             );
             self.set(DaemonState::Degraded { cause });

@@ -30,8 +30,10 @@ use syn::{DeriveInput, Error, Item, parse_macro_input};
 ///   `From<T> for Self`. The methods `save` and `start` can do the same. `state_version = 2` numbers the shape of the
 ///   state.
 /// - `#[daemon(preflight = "start")]`: runs `start` as well in the preflight of a new file.
+/// - `#[daemon(built_in)]`: makes a daemon that is only linked into a program which embeds the host. The crate is no plugin.
 ///
-/// The crate `dae_plugin_api` documents the methods of the `impl`. A crate has one daemon.
+/// The crate `dae_plugin_api` documents the methods of the `impl`. A plugin has one daemon; a crate may have several that are
+/// `built_in`.
 #[proc_macro_attribute]
 pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut item = match parse_macro_input!(item as Item) {
@@ -60,6 +62,7 @@ pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
 /// - `#[command(name = "…")]`: sets another name.
 /// - `#[command(timeout_s = 5)]`: sets the time limit of this command (seconds, from 0.001 to 86400), in place of the host's
 ///   setting `command_ms`.
+/// - `#[command(saves)]`: keeps the daemon's state before the answer is sent.
 #[proc_macro_attribute]
 pub fn command(_: TokenStream, item: TokenStream) -> TokenStream {
     let text = "#[command] goes on a method in an `impl` with #[daemon]";
