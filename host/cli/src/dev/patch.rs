@@ -81,10 +81,10 @@ fn patches_api(text: &str) -> bool {
                 .unwrap_or_default()
                 .clone_into(&mut table);
             table.push('.');
-        } else if let Some((key, value)) = line.split_once('=') {
-            if is_patch_of_api(&format!("{table}{key}"), value) {
-                return true;
-            }
+        } else if let Some((key, value)) = line.split_once('=')
+            && is_patch_of_api(&format!("{table}{key}"), value)
+        {
+            return true;
         }
     }
     false
