@@ -42,16 +42,20 @@ impl Greeter {
 
 #[cfg(test)]
 mod tests {
+    use dae_plugin_api::testing;
+
     use super::*;
 
     #[test]
-    fn the_next_instance_goes_on_counting() {
-        let daemon = Greeter::start(None);
-        let greeted = daemon.greet("Ada".to_owned());
+    fn the_next_instance_goes_on_counting() -> Result<()> {
+        let host = testing::host();
+        let daemon = host.start::<Greeter>(())?;
+        let greeted = daemon.call("greet", ("Ada",))?;
         assert_eq!(greeted, "Hello, Ada! You are number 1.");
 
-        let next = Greeter::start(Some(daemon.save()));
-        let greeted = next.greet("Bob".to_owned());
+        daemon.reload()?;
+        let greeted = daemon.call("greet", ("Bob",))?;
         assert_eq!(greeted, "Hello, Bob! You are number 2.");
+        Ok(())
     }
 }

@@ -73,19 +73,21 @@ impl Greeter {
 
 #[cfg(test)]
 mod tests {
+    use dae_plugin_api::testing;
+
     use super::*;
 
     #[test]
-    fn the_next_instance_remembers() {
-        let daemon = Greeter::start(None);
-        let greeted = daemon.greet("Ada".to_owned());
+    fn the_next_instance_remembers() -> Result<()> {
+        let host = testing::host();
+        let daemon = host.start::<Greeter>(())?;
+        let greeted = daemon.call("greet", ("Ada",))?;
         assert_eq!(greeted, "Hello, Ada! This is greeting number 1.");
 
-        // The host hands the state over as JSON.
-        let json = json::to_string(&daemon.save()).unwrap();
-        let next = Greeter::start(Some(json::from_str(&json).unwrap()));
-        let greeted = next.greet("Ada".to_owned());
+        daemon.reload()?;
+        let greeted = daemon.call("greet", ("Ada",))?;
         assert_eq!(greeted, "Hello, Ada! This is greeting number 2.");
+        Ok(())
     }
 
     #[test]

@@ -53,16 +53,20 @@ impl Greeter {
 
 #[cfg(test)]
 mod tests {
+    use dae_plugin_api::testing;
+
     use super::*;
 
-    #[tokio::test]
-    async fn the_next_instance_goes_on_counting() {
-        let daemon = Greeter::start(None);
-        let greeted = daemon.greet("Ada".to_owned());
+    #[test]
+    fn the_next_instance_goes_on_counting() -> Result<()> {
+        let host = testing::host();
+        let daemon = host.start::<Greeter>(())?;
+        let greeted = daemon.call("greet", ("Ada",))?;
         assert_eq!(greeted, "Hello, Ada! You are number 1.");
 
-        let next = Greeter::start(Some(daemon.save()));
-        let greeted = next.greet_later(1, vec!["Bob".to_owned()]).await.unwrap();
-        assert_eq!(greeted, ["Hello, Bob! You are number 2."]);
+        daemon.reload()?;
+        let greeted = daemon.call("greet_later", (1, "Bob"))?;
+        assert_eq!(greeted, json::json!(["Hello, Bob! You are number 2."]));
+        Ok(())
     }
 }
