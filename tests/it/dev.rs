@@ -3,12 +3,11 @@
 //! A script stands in for cargo, which takes seconds for each build. The script counts the builds, and copies a plugin
 //! of the workspace as their result. `reload::dev` tests with the real cargo that edited code runs.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use dae_tests::{Ecosystem, LIMIT, Running, process, spoil, until};
+use dae_tests::{Ecosystem, LIMIT, Running, process, program, spoil, until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -51,8 +50,7 @@ impl Author {
         );
         author.write("src/lib.rs", "// 0\n");
         let cargo = author.scratch("cargo");
-        fs::write(&cargo, CARGO).expect("a file of our own");
-        fs::set_permissions(&cargo, Permissions::from_mode(0o755)).expect("a file of our own");
+        program::write_script(&cargo, CARGO);
         author
     }
 
@@ -229,12 +227,8 @@ fn a_missing_cargo_is_named_with_what_to_do() {
 fn a_compiler_that_is_too_old_is_named_with_what_to_do() {
     let author = Author::new();
     let rustc = author.scratch("rustc");
-    fs::write(
-        &rustc,
-        "#!/bin/sh\necho 'rustc 1.84.1 (e71f9a9a9 2025-01-27)'\n",
-    )
-    .expect("a file of our own");
-    fs::set_permissions(&rustc, Permissions::from_mode(0o755)).expect("a file of our own");
+    let version = "rustc 1.84.1 (e71f9a9a9 2025-01-27)";
+    program::write_script(&rustc, &format!("#!/bin/sh\necho '{version}'\n"));
     let path = std::env::var_os("PATH").expect("a search path");
     let path = std::iter::once(author.ecosystem.scratch()).chain(std::env::split_paths(&path));
     let mut command = author.command("");

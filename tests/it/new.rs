@@ -3,10 +3,9 @@
 //! The crates lie in a temporary directory, as an author's do. They share the target directory and the profile of the
 //! workspace, so that most of their dependencies are built already.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -229,8 +228,7 @@ fn an_interrupt_leaves_a_whole_crate() {
     let scratch = ecosystem.scratch();
     fs::write(scratch.join("Cargo.toml"), "[workspace]\n").expect("our own");
     let cargo = scratch.join("cargo");
-    fs::write(&cargo, "#!/bin/sh\nkill -INT $PPID\n").expect("our own");
-    fs::set_permissions(&cargo, Permissions::from_mode(0o755)).expect("our own");
+    program::write_script(&cargo, "#!/bin/sh\nkill -INT $PPID\n");
     let mut command = ecosystem.command();
     command.args(["new", "greeter"]).current_dir(&scratch);
     let output = program::run(command.env("CARGO", &cargo), LIMIT);

@@ -6,12 +6,14 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::LIMIT;
 use crate::wait::until_some;
 
 /// The result of a program that has ended.
@@ -81,6 +83,22 @@ impl Output {
             .iter()
             .any(|word| text.contains(&word.to_lowercase()))
     }
+}
+
+/// Writes a script that a program under test runs.
+///
+/// Another process writes the file. A thread of another test may start a program at the same moment, whose process would
+/// have the file open for writing until it becomes that program; the kernel runs no such file ("text file busy").
+///
+/// # Panics
+/// Panics if the file can't be written.
+#[track_caller]
+pub fn write_script(file: &Path, text: &str) {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", r#"printf %s "$1" >"$0" && chmod 755 "$0""#])
+        .args([file.as_os_str(), text.as_ref()]);
+    let _ = run(&mut shell, LIMIT).ok();
 }
 
 /// Runs `command` to its end, with the standard input that the caller has set.
