@@ -57,7 +57,7 @@ fn another_protocol_drives_nothing() {
         before,
         "something of another protocol was run"
     );
-    until(LIMIT, "the log tells of each protocol", || {
+    until(LIMIT, "the log has a line for each protocol", || {
         let records = ecosystem.cli(&["logs", "-n", "1000"]).ok().stdout;
         let told = ["HTTP", "TLS", "SSH", "SMTP", "127.0.0.1:"];
         told.iter().all(|word| records.contains(word))

@@ -86,7 +86,7 @@ const ON_CONTROL: [CommandRow; 16] = [
     (
         "scan",
         None,
-        "Looks for foreign daemons now, and tells of all there are.",
+        "Looks for foreign daemons now, and returns all that it finds.",
     ),
     (
         "install",

@@ -92,7 +92,7 @@ impl Dae {
             Err(Fault::failed(match error.is_panic() {
                 true => {
                     tracing::error!(%error, "a change ended by a fault of the host");
-                    "the change ended by a fault of the host, which its log tells; see `status`"
+                    "the change ended by a fault of the host; the cause is in its log; see `status`"
                 }
                 false => "the host is ending; the change was not made",
             }))

@@ -24,7 +24,11 @@ fn a_reload_hands_the_state_over_and_keeps_the_guests() {
     assert_eq!(subject.generation(), 2);
     assert_eq!(ada.call("increment", ()).unwrap(), 2);
     assert_eq!(subject.state().unwrap(), Some(json!({"count": 2})));
-    assert_eq!(texts(&ada.events()), ["welcome []"], "it is told again");
+    assert_eq!(
+        texts(&ada.events()),
+        ["welcome []"],
+        "the new instance greets its guest again"
+    );
     assert_eq!(
         ada.call("guests", ()).unwrap(),
         json!([format!("+{}", ada.id())])

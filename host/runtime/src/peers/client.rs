@@ -329,7 +329,7 @@ async fn keep(client: Arc<Client>) {
 }
 
 fn nobody(name: &str) -> CallError {
-    let text = format!("there is no daemon {name}; `list` of Dae tells who is there");
+    let text = format!("there is no daemon {name}; `list` of Dae has all that are there");
     CallError::new(ErrorCode::Unavailable, text)
 }
 

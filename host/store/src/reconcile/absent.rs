@@ -135,7 +135,7 @@ mod tests {
             absent.update(a.iter(), s(5)),
             [AbsenceNews::Gone("A".into(), "a.so".into())]
         );
-        assert_eq!(absent.update(a.iter(), s(14)), [], "told once");
+        assert_eq!(absent.update(a.iter(), s(14)), [], "reported once");
         assert_eq!(
             (absent.over(s(14)), absent.next_end()),
             (vec![], Some(s(15)))

@@ -101,7 +101,7 @@ impl Spawner {
         self.orders
             .send(SpawnOrder { command, reply })
             .map_err(|_| ended.to_owned())?;
-        let failed = "making its process panicked, which the host's log tells; try again";
+        let failed = "making its process panicked; the cause is in the host's log; try again";
         let spawned = spawned.await.map_err(|_| failed.to_owned())?;
         spawned.map_err(|error| format!("its process can't be made: {error}"))
     }
