@@ -51,7 +51,7 @@ fn told(info: &PanicHookInfo<'_>) {
     });
 }
 
-/// Returns the way out of a panic whose own text doesn't tell it, to be appended to that text.
+/// Returns what to do about a panic whose own text doesn't say it, to be appended to that text.
 ///
 /// Code that needs tokio panics outside of a runtime. An author can't know from tokio's text that this crate has one.
 fn hint(message: &str, has_runtime: bool) -> &'static str {

@@ -73,6 +73,24 @@ fn saves_that_arrive_during_one_share_the_next() {
 }
 
 #[test]
+fn more_blocking_commands_than_a_process_has_threads_are_all_kept() {
+    // tokio's pool has 512 threads for blocking work. Each command holds one while it waits for the save.
+    const MANY: usize = 600;
+    for flags in MODES {
+        let ecosystem = Ecosystem::start();
+        let mut guest = install(&ecosystem, flags);
+        for number in 0..MANY {
+            guest.send(format!("add_kept_blocking#{number} [1]\n"));
+        }
+        for _ in 0..MANY {
+            let message = guest.message();
+            assert_eq!(message.name, "add_kept_blocking", "{message:?}");
+        }
+        assert_eq!(guest.ask("total", &json!([])), MANY);
+    }
+}
+
+#[test]
 fn a_save_that_fails_says_that_the_command_ran() {
     for flags in MODES {
         let ecosystem = Ecosystem::start();
@@ -128,6 +146,21 @@ fn a_large_state_is_warned_of_once_for_each_instance() {
     }
 }
 
+/// Sends commands that keep what they add, changes the daemon meanwhile, and returns the sum of those that were answered:
+/// all of them.
+fn kept_during(ecosystem: &Ecosystem, guest: &mut Guest, change: &str) -> u64 {
+    const MANY: u64 = 20;
+    for number in 0..MANY {
+        guest.send(format!("add_kept#{number} [1]\n"));
+    }
+    let _ = ecosystem.cli(&[change, NAME]).ok();
+    for _ in 0..MANY {
+        let message = guest.message();
+        assert_eq!(message.name, "add_kept", "{message:?}");
+    }
+    MANY
+}
+
 #[test]
 fn a_host_that_is_killed_after_a_reload_has_what_was_answered() {
     for flags in MODES {
@@ -136,15 +169,7 @@ fn a_host_that_is_killed_after_a_reload_has_what_was_answered() {
         let mut total = 0;
         for _ in 0..4 {
             // Some run on the old instance, and some on the new one while the state that it has started from is written.
-            for number in 0..20 {
-                guest.send(format!("add_kept#{number} [1]\n"));
-            }
-            let _ = ecosystem.cli(&["reload", NAME]).ok();
-            for _ in 0..20 {
-                let message = guest.message();
-                assert_eq!(message.name, "add_kept", "{message:?}");
-                total += 1;
-            }
+            total += kept_during(&ecosystem, &mut guest, "reload");
             ecosystem.kill();
             ecosystem.wake(&[]);
             ecosystem.until_state(NAME, "ready");
@@ -162,15 +187,7 @@ fn a_reload_under_saves_loses_nothing_that_was_answered() {
         let mut other = ecosystem.guest(NAME);
         let mut total = 0;
         for _ in 0..5 {
-            for number in 0..20 {
-                guest.send(format!("add_kept#{number} [1]\n"));
-            }
-            let _ = ecosystem.cli(&["restart", NAME]).ok();
-            for _ in 0..20 {
-                let message = guest.message();
-                assert_eq!(message.name, "add_kept", "{message:?}");
-                total += 1;
-            }
+            total += kept_during(&ecosystem, &mut guest, "restart");
             assert_eq!(other.ask("total", &json!([])), total);
         }
         let _ = ecosystem.cli(&["stop", NAME]).ok();

@@ -134,7 +134,9 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
     let request = request(args)?;
     match hands(session)? {
         Worker::Host(mut client) => {
-            let installed: Installed = client.ask("install", &[&request])?;
+            let installed = client.ask("install", &[&request]);
+            let installed: Installed =
+                installed.map_err(|error| not_installed(session, &request, error))?;
             let sentence = match request.replace && (installed.generation > 1 || installed.waits) {
                 true => accepted(session, &installed),
                 false => running(&installed),
@@ -160,6 +162,21 @@ pub(super) fn install(session: &Session, args: InstallArgs) -> Result<()> {
             session.out.note(&next_run(session));
             Ok(())
         }
+    }
+}
+
+/// Adds the command that lists the kept states to an error of an install that asked for one.
+fn not_installed(
+    session: &Session,
+    request: &InstallRequest,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    match (&request.name, &request.state) {
+        (Some(name), Some(_)) => {
+            let history = session.command_line(&format!("state {name} --history"));
+            exit::advised(error, &format!("`{history}` lists the kept states"))
+        }
+        _ => error,
     }
 }
 
@@ -398,8 +415,11 @@ pub(super) fn rollback(session: &Session, args: RollbackArgs) -> Result<()> {
             false => session.out.line(&words::aligned(&rows(&versions))),
         };
     }
+    let stored = session.command_line(&format!("rollback {name} --list"));
     let request = RollbackRequest { name, to, fresh };
-    let installed: Installed = client.ask("rollback", &[&request])?;
+    let installed = client.ask("rollback", &[&request]);
+    let installed: Installed = installed
+        .map_err(|error| exit::advised(error, &format!("`{stored}` shows the stored versions")))?;
     session.out.done(&installed, &accepted(session, &installed))
 }
 

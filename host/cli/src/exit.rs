@@ -170,8 +170,8 @@ pub(super) fn code(error: &anyhow::Error) -> Code {
 
 /// Returns the options of this program that lead on from an error of the library, whose own text names none.
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    const REPLACE: &str = "`install` with --replace replaces it";
-    const FORCE: &str = "`install NAME FILE --replace --force` installs it nevertheless";
+    const REPLACE: &str = "on the command line: `install NAME FILE --replace`";
+    const FORCE: &str = "on the command line: `install NAME FILE --replace --force`";
     error.chain().find_map(|link| {
         if let Some(Fault::Refused { code, .. }) = link.downcast_ref() {
             return match code.as_str() {
@@ -190,6 +190,19 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         link.is::<HomeBusy>()
             .then_some("--home or DAE_HOME names another home")
     })
+}
+
+/// Adds `advice` to a refusal that has no kind of its own. The library names no command of this program.
+pub(super) fn advised(error: anyhow::Error, advice: &str) -> anyhow::Error {
+    match error.downcast() {
+        Ok(Fault::Refused { code, message }) if code == "failed" => Fault::Refused {
+            message: format!("{message} ({advice})"),
+            code,
+        }
+        .into(),
+        Ok(fault) => fault.into(),
+        Err(error) => error,
+    }
 }
 
 /// Prints the error on standard error, and returns the exit code.
@@ -280,6 +293,20 @@ mod tests {
         let held = anyhow::Error::new(HomeBusy { home, pid, since });
         assert!(hint(&held).is_some_and(|hint| hint.contains("--home")));
         assert!(!held.to_string().contains("--"), "{held}");
+    }
+
+    #[test]
+    fn advice_is_added_to_a_refusal_without_a_kind() {
+        for (code, expected) in [("failed", "no (try)"), ("not-running", "no")] {
+            let error = anyhow::Error::new(Fault::Refused {
+                code: code.to_owned(),
+                message: "no".to_owned(),
+            });
+            let advised = advised(error, "try");
+            assert_eq!(advised.to_string(), expected);
+            assert_eq!(super::code(&advised), code_of_refusal(code));
+        }
+        assert_eq!(advised(anyhow::anyhow!("no"), "try").to_string(), "no");
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn write_message(
 }
 
 /// The message of an error without a message.
-const NO_REASON: &str = "no reason was given; the daemon's log may have it";
+const NO_REASON: &str = "no reason was given; the daemon's log may have more";
 
 /// Appends `error#tag [{"command":...,"code":...,"message":...}]`. Escapes the command and the message.
 ///

@@ -26,8 +26,8 @@ pub struct CallFault {
 
 impl CallFault {
     /// Returns the error code, one of Common TCP: `failed`, `bad-arguments`, `unknown-command`, `crashed`, `timeout`,
-    /// `unavailable`. Returns `None` if the arguments could not be written or the result could not be read as the wanted
-    /// type. In the second case the command has run.
+    /// `unavailable`. Returns `None` if the arguments could not be written, the result could not be read as the wanted
+    /// type, or the host has a fault. In the last two cases the command may have run.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
@@ -78,7 +78,7 @@ impl Dae {
     /// ```
     ///
     /// # Errors
-    /// The daemon's own error, or one of the way to it: [`CallFault::code`] tells which. The code is `unavailable` if
+    /// The daemon's own error, or one of the way to it: [`CallFault::code`] distinguishes them. The code is `unavailable` if
     /// there is no such daemon, if it is stopped, or after [`Dae::shutdown`].
     pub async fn call<T: DeserializeOwned>(
         &self,
@@ -97,7 +97,7 @@ impl Dae {
     }
 
     /// Returns the events of the ecosystem from now on: what is installed, started, reloaded, refused, crashed, stopped
-    /// and so on. [`Dae::list`] tells what is there already; call it after this, so that nothing falls in between.
+    /// and so on. [`Dae::list`] returns what is there already. Call it after this, so that no change is missed.
     ///
     /// A reader that falls behind gets [`Missed`](crate::event::DaeEventKind::Missed) with the number of events that were
     /// dropped. It never holds the host up.
@@ -146,6 +146,9 @@ impl Inner {
         // A dropped call is cancelled.
         match AbortOnDropHandle::new(asking).await {
             Ok(reply) => reply,
+            Err(error) if error.is_panic() => Err(CallFault::local(
+                "the call ended by a fault of the host; the cause is in its log",
+            )),
             Err(_) => Err(has_ended()),
         }
     }

@@ -135,14 +135,15 @@ fn place(at: usize, newer: usize) -> &'static str {
 /// Returns the hash to go to: the next older one, or the one with the prefix `to`.
 pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> {
     let Some(to) = to else {
-        return entry.previous.first().cloned().ok_or_else(|| {
-            "there is no older code to go back to; the list of versions shows what is stored"
-                .to_owned()
-        });
+        return entry
+            .previous
+            .first()
+            .cloned()
+            .ok_or_else(|| "there is no older code to go back to".to_owned());
     };
     if to.len() < PREFIX_CHARS_MIN {
         return Err(format!(
-            "{to:?} is too short for a hash; give at least {PREFIX_CHARS_MIN} characters of one in the list of versions"
+            "{to:?} is too short for a hash; give at least {PREFIX_CHARS_MIN} characters of that of a stored version"
         ));
     }
     let mut found = entry.stored().filter(|hash| hash.starts_with(to));
@@ -150,7 +151,7 @@ pub(super) fn target(entry: &Entry, to: Option<&str>) -> Result<String, String> 
         (Some(hash), None) => hash,
         (None, _) => {
             return Err(format!(
-                "no stored version has a hash that begins with {to:?}; the list of versions has those that are stored"
+                "no stored version has a hash that begins with {to:?}"
             ));
         }
         (Some(_), Some(_)) => {

@@ -1,6 +1,6 @@
 //! The stream of an ecosystem's events, from the parts of the host that change something to any number of readers.
 //!
-//! Each reader has a bounded queue. A reader that falls behind loses the oldest events and is told how many. So no
+//! Each reader has a bounded queue. A reader that falls behind loses the oldest events and learns how many. So no
 //! reader ever holds the host up.
 
 use jiff::Timestamp;

@@ -242,9 +242,7 @@ impl Archive {
         let found = all.filter_map(|one| one.departure.state).next();
         found.ok_or_else(|| match which {
             LAST => anyhow::anyhow!("no state of {daemon} is kept that has left in the last week"),
-            id => anyhow::anyhow!(
-                "no state {id:?} of {daemon} is kept; its history of states lists those that are"
-            ),
+            id => anyhow::anyhow!("no state {id:?} of {daemon} is kept"),
         })
     }
 

@@ -57,7 +57,7 @@ pub struct Artefact {
 }
 
 impl Artefact {
-    /// Returns the artefact of a daemon that is compiled into the program. `type_name` tells it from others with the same
+    /// Returns the artefact of a daemon that is compiled into the program. `type_name` distinguishes it from others with the same
     /// manifest.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ impl Drop for HostHandle {
                 kinds.filter_map(slot_of).collect()
             };
             for slot in slots.iter().filter(|slot| slot.open().is_some()) {
-                // Nobody is left to be told of an error; the test may stop the daemon itself.
+                // Nobody is left to report an error to; the test may stop the daemon itself.
                 let _ = core.stop_slot(slot);
             }
         }

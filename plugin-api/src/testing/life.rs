@@ -87,7 +87,7 @@ impl Core {
         }
     }
 
-    /// Lets guests in, tells everybody of the instance, and begins its `run`.
+    /// Lets guests in, announces the instance, and begins its `run`.
     fn open_gate(self: &Arc<Self>, slot: &Arc<Slot>, running: &Arc<Running>) {
         slot.set_phase(Phase::Open(Arc::clone(running)));
         let guests: Vec<u64> = {

@@ -323,7 +323,7 @@ impl Core {
 
 fn no_daemon(name: &str) -> Refusal {
     Refusal::unavailable(format!(
-        "there is no daemon {name}; `list` of Dae has all that are there"
+        "there is no daemon {name}; Dae's command `list` names those that run"
     ))
 }
 

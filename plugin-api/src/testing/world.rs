@@ -193,7 +193,7 @@ impl Refusal {
         Error::of_call(&fault, command, to)
     }
 
-    /// Returns the event that tells the sender of an event.
+    /// Returns the event that reports this error to the sender of an event.
     pub fn line(&self, command: &str) -> String {
         let error = serde_json::json!([{
             "command": command, "code": self.code, "message": self.message,
@@ -361,7 +361,7 @@ impl World {
         }
     }
 
-    /// Removes a connection. Its queues on both sides are told why, and end.
+    /// Removes a connection. Its queues on both sides get the reason, and end.
     pub fn remove_connection(&mut self, guest: u64, why: &str) -> Option<Connection> {
         let connection = self.connections.remove(&guest)?;
         let mut queues = connection.heard.clone();

@@ -90,7 +90,7 @@ fn the_first_minute_of_the_readme_is_what_an_author_sees() {
     assert_eq!(without_times(&shown), without_times(&transcript));
 }
 
-/// Returns the text with all numbers of the lines that tell of a save replaced.
+/// Returns the text with the numbers in each line about a save replaced.
 fn without_times(transcript: &str) -> String {
     let mut text = String::new();
     for line in transcript.lines() {

@@ -86,6 +86,12 @@ fn places(ecosystem: &Ecosystem) -> Vec<String> {
         .collect()
 }
 
+/// Parts of the refusal of a rollback from the oldest version.
+const NO_OLDER_CODE: [&str; 2] = [
+    "there is no older code",
+    "--list` shows the stored versions",
+];
+
 #[test]
 fn rollbacks_end_at_the_oldest_version_and_any_can_be_chosen() {
     for flags in MODES {
@@ -104,7 +110,7 @@ fn rollbacks_end_at_the_oldest_version_and_any_can_be_chosen() {
             assert_eq!(version(&mut guest), expected);
         }
         let ends = ecosystem.cli(&["rollback", NAME]).code(1);
-        assert!(ends.says(&["there is no older code"]), "{ends:#?}");
+        assert!(ends.says(&NO_OLDER_CODE), "{ends:#?}");
         assert_eq!(version(&mut guest), 1, "it doesn't wrap");
         assert_eq!(places(ecosystem), ["newer", "newer", "runs"]);
         let shown = ecosystem.cli(&["rollback", NAME, "--list"]).ok().stdout;

@@ -37,7 +37,7 @@ pub(super) fn make(place: &Path, files: &[(&str, String)]) -> Result<()> {
     let temporary = tempfile::Builder::new()
         .prefix(TEMPORARY_PREFIX)
         .tempdir_in(parent)
-        .map_err(|error| failed(&error, parent))?;
+        .map_err(|error| failed(&error, place))?;
     // A directory inside it has the usual mode, and not that of a temporary one.
     let whole = temporary.path().join("crate");
     for (file, text) in files {
@@ -96,7 +96,12 @@ fn failed(error: &io::Error, path: &Path) -> anyhow::Error {
         _ => "choose another place",
     };
     let path = path.display();
-    anyhow!("cannot make {path}: {error}; {advice}; nothing is left of the new crate")
+    // An error that isn't the system's own names the temporary directory, which is nothing to a person.
+    let cause = match error.get_ref() {
+        Some(_) => error.kind().to_string(),
+        None => error.to_string(),
+    };
+    anyhow!("cannot make {path}: {cause}; {advice}; nothing is left of the new crate")
 }
 
 /// Makes the crate a workspace of its own where cargo would not build it otherwise: below a workspace that doesn't list
@@ -198,6 +203,11 @@ mod tests {
         assert_eq!(files(dir.path()), [""; 0]);
         let nowhere = dir.path().join("nowhere/greeter");
         let error = make(&nowhere, &[]).expect_err("no directory is above");
-        assert!(error.to_string().contains("make it first"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("make it first"), "{text}");
+        assert!(
+            text.contains("nowhere/greeter") && !text.contains(TEMPORARY_PREFIX),
+            "{text}"
+        );
     }
 }

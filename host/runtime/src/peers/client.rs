@@ -329,7 +329,7 @@ async fn keep(client: Arc<Client>) {
 }
 
 fn nobody(name: &str) -> CallError {
-    let text = format!("there is no daemon {name}; `list` of Dae has all that are there");
+    let text = format!("there is no daemon {name}; Dae's command `list` names those that run");
     CallError::new(ErrorCode::Unavailable, text)
 }
 

@@ -1,4 +1,4 @@
-//! The files below `/proc` that tell of sockets and processes.
+//! The files below `/proc` that list sockets and processes.
 //!
 //! A process may end between two reads, so its files may be absent at any time. Then it has no sockets any more.
 

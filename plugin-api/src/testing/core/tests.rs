@@ -8,7 +8,7 @@ use crate::abi::{StepV1, status};
 use crate::export::{Call, Exported, Live, SavedState, StartRequest, Work, pending};
 use crate::{operation, testing};
 
-/// A daemon that keeps its count when it is told to.
+/// A daemon that keeps its count on request.
 struct Keeper(AtomicU64);
 
 impl Exported for Keeper {

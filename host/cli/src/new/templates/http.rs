@@ -1,4 +1,4 @@
-//! The daemon Greeter: a web page, and commands that tell how often it was visited.
+//! The daemon Greeter: a web page, and commands that return the number of its visits.
 //!
 //! The daemon owns a port of its own. It is `exclusive`: at a reload the old instance closes the port before the new one
 //! opens it. The state keeps the number of the port, so the page stays where it is.
