@@ -7,6 +7,7 @@
 mod aside;
 mod build;
 mod daemon;
+mod describe;
 mod events;
 mod exclusive;
 mod health;

@@ -170,6 +170,13 @@ pub const CHECK_STATE: &str = "check_state.v1";
 /// `NOTHING`, or an error with the reason in the sink. It runs no code of the daemon except the reader of the state.
 pub type CheckStateV1 = unsafe extern "C" fn(state: RSlice<'_, u8>, sink: *mut SinkV1) -> u32;
 
+/// The name under which [`DaemonModV1`]'s `query` returns a [`SchemasV1`].
+pub const SCHEMAS: &str = "schema.v1";
+
+/// A function that writes the schemas which only run time knows into the sink, JSON. It runs the author's `JsonSchema`
+/// and no other code of the daemon. It returns `DONE`, or an error with the reason in the sink.
+pub type SchemasV1 = unsafe extern "C" fn(sink: *mut SinkV1) -> u32;
+
 /// The functions of a daemon that the host calls. `this` is from the same [`InstanceV1`], and `destroy` has not been
 /// called. A sink outlives the step's future, and nothing else touches it until the step has ended.
 #[repr(C)]

@@ -70,6 +70,12 @@ pub trait Exported: Sized + Send + Sync + 'static {
         let _ = state;
         Ok(())
     }
+
+    /// Adds the schemas of the types that have none at compile time.
+    #[cfg(feature = "schema")]
+    fn describe(schemas: &mut crate::export::RunTimeSchemas) {
+        let _ = schemas;
+    }
 }
 
 /// A state on its way from one instance to the next.

@@ -16,6 +16,8 @@ use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{ROption, RSlice, RStr};
 use async_ffi::FutureExt as _;
 
+#[cfg(feature = "schema")]
+use crate::abi;
 use crate::abi::{
     CHECK_STATE, CallV1, CheckStateV1, DaemonModV1, DaemonModV1_Ref, DaemonVtableV1, HostV1,
     InstanceV1, Output, SinkV1, StepV1, status, verb,
@@ -27,6 +29,11 @@ use crate::{Ecosystem, Guest, log, panic};
 pub use crate::arguments::{Optional, Required, Rest, Text};
 pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
 pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
+#[cfg(feature = "schema")]
+pub use crate::schema::run_time::{
+    DescribedLater, ResultLater, ResultNever, RunTimeSchemas, UndescribedLater,
+};
+pub use crate::schema::{ManifestPart, Probe, Returned, Schema, Undescribed, join, joined_len};
 pub use abi_stable;
 
 /// Returns the root module of a plugin whose daemon is `D`.
@@ -79,6 +86,8 @@ extern "C" fn manifest<D: Exported>() -> RStr<'static> {
 extern "C" fn query<D: Exported>(name: RStr<'_>) -> *const () {
     match name.as_str() {
         CHECK_STATE => check_state::<D> as CheckStateV1 as *const (),
+        #[cfg(feature = "schema")]
+        abi::SCHEMAS => schemas::<D> as abi::SchemasV1 as *const (),
         _ => std::ptr::null(),
     }
 }
@@ -96,6 +105,29 @@ unsafe extern "C" fn check_state<D: Exported>(state: RSlice<'_, u8>, sink: *mut 
         Ok(Ok(())) => status::NOTHING,
         Ok(Err(text)) => {
             out.replace(&text);
+            status::FAILED
+        }
+        Err(text) => {
+            out.replace(&text);
+            status::CRASHED
+        }
+    }
+}
+
+#[cfg(feature = "schema")]
+unsafe extern "C" fn schemas<D: Exported>(sink: *mut SinkV1) -> u32 {
+    // SAFETY: the caller keeps the sink valid and leaves it to this function for the length of this call.
+    let mut out = unsafe { Output::new(sink) };
+    panic::install_hook();
+    let described = panic::caught(|| {
+        let mut schemas = RunTimeSchemas::default();
+        D::describe(&mut schemas);
+        schemas.to_json()
+    });
+    match described {
+        Ok(text) if out.push(text.as_bytes()) => status::DONE,
+        Ok(_) => {
+            out.replace("the schemas are larger than the host takes");
             status::FAILED
         }
         Err(text) => {
@@ -453,39 +485,6 @@ impl<D: Exported, F> Drop for Guarded<D, F> {
     }
 }
 
-/// Joins several strings at compile time. The manifest consists of parts from the macro, the compiler and cargo.
-///
-/// # Panics
-/// Fails at compile time if `N` is not the sum of the lengths.
-#[must_use]
-pub const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
-    let mut joined = [0; N];
-    let (mut at, mut part) = (0, 0);
-    while part < parts.len() {
-        let bytes = parts[part].as_bytes();
-        let mut i = 0;
-        while i < bytes.len() {
-            joined[at] = bytes[i];
-            at += 1;
-            i += 1;
-        }
-        part += 1;
-    }
-    assert!(at == N);
-    joined
-}
-
-/// Returns the length of the parts after [`join`].
-#[must_use]
-pub const fn joined_len(parts: &[&str]) -> usize {
-    let (mut sum, mut part) = (0, 0);
-    while part < parts.len() {
-        sum += parts[part].len();
-        part += 1;
-    }
-    sum
-}
-
 /// Exports the only symbol of a plugin. It does the same as `abi_stable::export_root_module`, but the author's crate
 /// need not depend on `abi_stable`. The name equals that crate's `ROOT_MODULE_LOADER_NAME`; a test compares them.
 #[doc(hidden)]
@@ -514,6 +513,42 @@ macro_rules! __export_root_module {
             };
         };
     };
+}
+
+/// Writes a member of the manifest: whether the plugin has schemas that only run time knows.
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __run_time_schemas {
+    () => {
+        ",\"run_time_schemas\":true"
+    };
+}
+
+/// Writes nothing: without the feature `schema` a plugin has no schemas at run time.
+#[cfg(not(feature = "schema"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __run_time_schemas {
+    () => {
+        ""
+    };
+}
+
+/// Writes its tokens, with the feature `schema` alone.
+#[cfg(feature = "schema")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_schemas {
+    ($($tokens:tt)*) => { $($tokens)* };
+}
+
+/// Writes nothing, without the feature `schema`.
+#[cfg(not(feature = "schema"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __with_schemas {
+    ($($tokens:tt)*) => {};
 }
 
 /// Returns a plugin's panic strategy for its manifest. It is evaluated in the plugin's crate.

@@ -215,6 +215,7 @@ pub mod operation;
 mod panic;
 mod reply;
 mod runtime;
+mod schema;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verbatim;
@@ -231,6 +232,8 @@ pub use events::{Change, ChangeKind, Changes, Event, Events};
 pub use every::Every;
 pub use guest::Guest;
 pub use listeners::Listener;
+#[cfg(feature = "schema")]
+pub use schemars;
 pub use serde;
 pub use serde_json as json;
 pub use tracing;
@@ -250,6 +253,8 @@ pub mod prelude {
     pub use crate::{Every, Guest, Listener, Result};
     pub use crate::{bail, command, daemon, ensure, json, on, tracing};
     // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
+    #[cfg(feature = "schema")]
+    pub use crate::schema::names::JsonSchema;
     pub use dae_plugin_macros::{Deserialize, Serialize};
     pub use serde::de::Deserialize;
     pub use serde::ser::Serialize;

@@ -16,7 +16,7 @@ use dae_runtime::instance::{AnswerFuture, BuiltIn, BuiltInAnswer, Instance};
 use dae_runtime::plugin::completion::{Completion, host_status};
 use dae_runtime::plugin::identity::Identity;
 use dae_store::blocking;
-use dae_store::manifest::{Argument, Command, Manifest};
+use dae_store::manifest::{Argument, Command, Manifest, Schema};
 use dae_store::registry::DAE_NAME;
 use dae_store::report::{Greeting, Mode, RollbackRequest, UninstallRequest};
 use dae_store::tasks;
@@ -446,23 +446,35 @@ fn manifest(rows: &[CommandRow]) -> Manifest {
 
 fn command((name, argument, doc): &CommandRow) -> Command {
     let takes_more = argument.is_some_and(|(_, type_name)| type_name.ends_with("..."));
-    let argument = argument.map(|(name, type_name)| Argument {
-        name: name.to_owned(),
-        type_name: type_name.trim_end_matches("...").to_owned(),
-        optional: false,
-        rest: false,
+    let argument = argument.map(|(name, type_name)| {
+        let type_name = type_name.trim_end_matches("...");
+        Argument {
+            name: name.to_owned(),
+            type_name: type_name.to_owned(),
+            schema: schema_of(type_name),
+            ..Argument::default()
+        }
     });
     let more = takes_more.then(|| Argument {
         name: "arguments".to_owned(),
         type_name: "any".to_owned(),
-        optional: false,
         rest: true,
+        ..Argument::default()
     });
     Command {
         name: (*name).to_owned(),
         doc: (*doc).to_owned(),
         kind: "async".to_owned(),
-        timeout_ms: None,
         arguments: argument.into_iter().chain(more).collect(),
+        ..Command::default()
     }
+}
+
+/// Returns the schema of an argument of Dae: a string, or an object that the operator's page describes.
+fn schema_of(type_name: &str) -> Schema {
+    let text = match type_name {
+        "string" => r#"{"type":"string"}"#,
+        _ => r#"{"type":["object","string"]}"#,
+    };
+    Schema::new(text).unwrap_or_default()
 }

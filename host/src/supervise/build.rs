@@ -24,6 +24,7 @@ use dae_runtime::process::StartMessage;
 use dae_runtime::process::subprocess::{LoadedSubprocess, Spawner, Subprocess, SubprocessPlan};
 use dae_runtime::session::accept::Listener;
 use dae_store::blocking;
+use dae_store::plugin_store::Artefact;
 use dae_store::report::Mode;
 use dae_store::snapshots::KeptState;
 
@@ -48,7 +49,7 @@ struct Attempt {
 }
 
 /// The place where the code was loaded.
-enum LoadedCode {
+pub(super) enum LoadedCode {
     Here(Arc<LibraryUse>),
     Apart(Box<LoadedSubprocess>),
 }
@@ -59,6 +60,13 @@ pub(super) struct Built {
     /// The library that it runs, if it is in-process.
     pub(super) library: Option<Arc<LibraryUse>>,
     pub(super) listening: Option<Listener>,
+}
+
+impl Successor {
+    /// Returns its file, with the schemas that its code has made.
+    pub(super) fn artefact(&self) -> Arc<Artefact> {
+        Arc::clone(&self.spec.artefact)
+    }
 }
 
 impl Supervisor {
@@ -87,7 +95,8 @@ impl Supervisor {
         // Use the actual port, whatever was requested.
         let mut spec = spec.clone();
         spec.port = Some(port);
-        let code = self.load(&spec, attempt).await?;
+        let mut code = self.load(&spec, attempt).await?;
+        self.describe(&mut spec, &mut code).await;
         Ok(Successor {
             spec,
             attempt,

@@ -77,8 +77,13 @@ impl Supervisor {
     ) -> Result<(), StartFault> {
         let plan = self.preflight_plan(spec, starts);
         let spawner = self.shared.code.spawner.clone();
+        let (libraries, hash) = (
+            Arc::clone(&self.shared.code.libraries),
+            spec.artefact.hash.clone(),
+        );
         let tried = self.shared.runtime.spawn(async move {
             let loaded = Subprocess::load(plan, &spawner).await?;
+            libraries.keep_schemas(&hash, loaded.schemas());
             loaded.start(state).await.map(drop)
         });
         let tried: Result<(), StartFault> = tried

@@ -84,6 +84,10 @@ impl Supervisor {
     ) -> Result<OrderResult, StartFault> {
         self.try_out(spec, from).await?;
         let successor = self.prepare(spec).await?;
+        let spec = &DaemonSpec {
+            artefact: successor.artefact(),
+            ..spec.clone()
+        };
         let was_kept = self.stateful().is_none();
         let left = self.quiesce(from).await?;
         let set_aside = self.set_aside(from, left.as_ref()).await?;

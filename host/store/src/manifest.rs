@@ -23,17 +23,22 @@ mod library;
 mod needs;
 #[cfg(test)]
 pub mod sample;
+mod schema;
 mod source;
 
 pub use changes::changes;
 pub use fault::{FileFault, FileFaultKind};
 pub use needs::{Needs, needs};
+pub use schema::{SCHEMAS_BYTES_MAX, Schema};
 pub use source::{file_bytes, open, read_whole};
 
 use dae_plugin_api::{ABI_VERSION_MAX, ABI_VERSION_MIN};
 
 /// The commands that the host answers for every daemon, and the name of the error reply.
 const RESERVED_COMMANDS: [&str; 5] = ["dae", "options", "help", "stats", "error"];
+
+/// The longest manifest (bytes). It stays in memory as long as its daemon is installed.
+const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
 /// The value of `panic` for a plugin whose panics can be caught.
 const PANIC_UNWIND: &str = "unwind";
@@ -88,10 +93,32 @@ pub struct Manifest {
     #[serde(default)]
     #[serde(alias = "trial")]
     pub preflight: Option<String>,
+    /// The events that it declares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+    /// The schema of its config, if it takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Schema>,
+    /// The schema of its state, if it hands one over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Schema>,
+    /// True if its code has schemas that are not here; see [`Manifest::add_schemas`].
+    #[serde(default)]
+    pub run_time_schemas: bool,
+}
+
+/// An event or a topic that a daemon declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The name of its lines.
+    pub name: String,
+    /// The arguments that it carries.
+    #[serde(default)]
+    pub arguments: Vec<Argument>,
 }
 
 /// A command of a daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The name that guests send.
     pub name: String,
@@ -103,13 +130,33 @@ pub struct Command {
     /// Its own time limit (ms), in place of the setting `command_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// True if it changes nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    /// True if it may destroy something.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub destructive: bool,
+    /// True if a second call with the same arguments changes nothing more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub idempotent: bool,
     /// The arguments that guests send. Arguments that the host supplies aren't listed.
     #[serde(default)]
     pub arguments: Vec<Argument>,
+    /// The schema of its result.
+    #[serde(default)]
+    pub result: Schema,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(mark: &bool) -> bool {
+    !mark
 }
 
 /// An argument of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Argument {
     /// Its name in the source.
     pub name: String,
@@ -122,6 +169,13 @@ pub struct Argument {
     /// True if the argument takes all remaining ones.
     #[serde(default)]
     pub rest: bool,
+    /// Its doc comment.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Its schema. It is that of one element for an argument that takes all remaining ones, and allows `null` for an
+    /// argument that may be omitted.
+    #[serde(default)]
+    pub schema: Schema,
 }
 
 impl Command {
@@ -183,6 +237,15 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, FileFault> {
 
 /// Reads the text of a manifest.
 pub fn parse_text(text: &[u8]) -> Result<Manifest, FileFault> {
+    if text.len() > MANIFEST_BYTES_MAX {
+        return Err(FileFault::new(
+            FileFaultKind::BadManifest,
+            format!(
+                "has a manifest of {} bytes, and a host reads {MANIFEST_BYTES_MAX}; shorten its doc comments",
+                text.len()
+            ),
+        ));
+    }
     check_abi(text)?;
     let manifest: Manifest = serde_json::from_slice(text).map_err(|e| unreadable(&e))?;
     check_commands(&manifest.commands).map_err(bad_command)?;

@@ -23,7 +23,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::atomic_file::{self, DiskFault};
 use crate::home::Home;
-use crate::manifest::{self, FileFault, FileFaultKind, Manifest};
+use crate::manifest::{self, FileFault, FileFaultKind, Manifest, SCHEMAS_BYTES_MAX};
 use crate::registry::check_hash;
 
 /// The number of characters of a hash in a file's name that is unique without it.
@@ -107,8 +107,9 @@ impl PluginStore {
     /// A [`FileFault`] if the source is not a plugin or has changed meanwhile, otherwise a disk error.
     pub fn stage(&self, source: &Path) -> anyhow::Result<Artefact> {
         let bytes = read_unchanging(source)?;
-        let manifest = manifest::parse(&bytes).map_err(|fault| fault.at(source))?;
+        let mut manifest = manifest::parse(&bytes).map_err(|fault| fault.at(source))?;
         let hash = hash_of(&bytes);
+        self.add_schemas(&hash, &mut manifest);
         let path = self.path_of(&hash);
         // A damaged copy is written again.
         if !holds(&path, &bytes) {
@@ -143,14 +144,45 @@ impl PluginStore {
     pub fn find(&self, hash: &str) -> anyhow::Result<Artefact> {
         let bytes = self.read(hash)?;
         let path = self.path_of(hash);
+        let mut manifest = manifest::parse(&bytes).map_err(|fault| fault.at(&path))?;
+        self.add_schemas(hash, &mut manifest);
         Ok(Artefact {
             hash: hash.to_owned(),
             bytes: bytes.len() as u64,
             mapped_bytes: manifest::mapped_bytes(&bytes),
-            manifest: Arc::new(manifest::parse(&bytes).map_err(|fault| fault.at(&path))?),
+            manifest: Arc::new(manifest),
             path,
             is_built_in: false,
         })
+    }
+
+    /// Keeps the schemas that the code of a stored file has made, JSON. They survive a restart of the host, but need not
+    /// survive a power cut: the code makes them again.
+    ///
+    /// # Errors
+    /// A disk error.
+    pub fn keep_schemas(&self, hash: &str, schemas: &str) -> anyhow::Result<()> {
+        Ok(atomic_file::place(
+            &self.schemas_path_of(hash),
+            schemas.as_bytes(),
+        )?)
+    }
+
+    /// Adds the kept schemas to a manifest whose file holds only a part of them. Damaged ones count as none.
+    fn add_schemas(&self, hash: &str, manifest: &mut Manifest) {
+        if !manifest.run_time_schemas {
+            return;
+        }
+        let mut text = String::new();
+        let kept = File::open(self.schemas_path_of(hash));
+        // One byte more, so that a longer file is refused for its length.
+        let read = kept.map(|file| {
+            file.take(SCHEMAS_BYTES_MAX as u64 + 1)
+                .read_to_string(&mut text)
+        });
+        if let Ok(Ok(_)) = read {
+            let _ = manifest.add_schemas(&text);
+        }
     }
 
     /// Returns whether the file at `source` has the content with that hash. A damaged stored copy counts as different,
@@ -179,7 +211,10 @@ impl PluginStore {
     /// # Errors
     /// A disk error; everything else that could be removed is removed.
     pub fn sweep(&self, keep: &HashSet<String>) -> anyhow::Result<()> {
-        let kept: HashSet<PathBuf> = keep.iter().map(|hash| self.path_of(hash)).collect();
+        let kept = keep
+            .iter()
+            .flat_map(|hash| [self.path_of(hash), self.schemas_path_of(hash)]);
+        let kept: HashSet<PathBuf> = kept.collect();
         sweep_directory(&self.artefacts, |path| kept.contains(path))
     }
 
@@ -246,6 +281,11 @@ impl PluginStore {
     fn path_of(&self, hash: &str) -> PathBuf {
         let suffix = std::env::consts::DLL_SUFFIX;
         self.artefacts.join(format!("{hash}{suffix}"))
+    }
+
+    /// Returns the path of the schemas that the code of a stored file has made.
+    fn schemas_path_of(&self, hash: &str) -> PathBuf {
+        self.artefacts.join(format!("{hash}.schema.json"))
     }
 }
 

@@ -5,7 +5,7 @@ use quote::ToTokens as _;
 use syn::ext::IdentExt as _;
 use syn::{Attribute, FnArg, ImplItemFn, LitStr, Meta, Pat, PatType, Result, Type};
 
-use crate::model::{self, Argument, Command, Faults, Kind, Parameter, Slot, fault};
+use crate::model::{self, Argument, Command, Effects, Faults, Kind, Parameter, Slot, fault};
 use crate::options::{self, Row, Table, Takes, Value};
 use crate::{signature, types};
 
@@ -27,6 +27,9 @@ const OPTIONS: Table = Table {
         Row::new("name", "name = \"…\"", Takes::Text),
         Row::new("timeout_s", "timeout_s = SECONDS", Takes::Seconds),
         Row::new("saves", "saves", Takes::Nothing),
+        Row::new("read_only", "read_only", Takes::Nothing),
+        Row::new("destructive", "destructive", Takes::Nothing),
+        Row::new("idempotent", "idempotent", Takes::Nothing),
     ],
 };
 
@@ -37,6 +40,7 @@ struct CommandOptions {
     name: Option<LitStr>,
     timeout_ms: Option<u64>,
     saves: Option<TokenTree>,
+    effects: Effects,
 }
 
 /// Reads a method that `attr` marks as a command.
@@ -50,19 +54,22 @@ pub fn read(attr: &Attribute, method: &mut ImplItemFn) -> Result<Command> {
         .as_ref()
         .and_then(|options| faults.take(read_kind(options, attr, method)));
     faults.take(signature::check("a command", &method.sig));
+    let doc = faults.take(model::doc_of(&method.attrs));
     let parameters = faults.take(read_parameters(method));
-    let faultless = (options, name, kind, parameters);
-    let (Some(options), Some(name), Some(kind), Some(parameters)) = faults.none_or(faultless)?
+    let faultless = (options, name, doc, kind, parameters);
+    let (Some(options), Some(name), Some(doc), Some(kind), Some(parameters)) =
+        faults.none_or(faultless)?
     else {
         unreachable!("what is absent has left its fault");
     };
     Ok(Command {
         name,
-        doc: model::doc_of(&method.attrs),
+        doc,
         method: method.sig.ident.clone(),
         kind,
         timeout_ms: options.timeout_ms,
         saves: options.saves,
+        effects: options.effects,
         parameters,
         output: method.sig.output.clone(),
     })
@@ -78,11 +85,24 @@ fn read_options(attr: &Attribute) -> Result<CommandOptions> {
                 ("name", value) => options.name = value.into_text(),
                 ("timeout_s", Value::Millis(ms)) => options.timeout_ms = Some(ms),
                 ("saves", _) => options.saves = word(&list.tokens, "saves"),
+                ("read_only", _) => options.effects.is_read_only = true,
+                ("destructive", _) => options.effects.is_destructive = true,
+                ("idempotent", _) => options.effects.is_idempotent = true,
                 (name, _) => unreachable!("{name} has a row, and no arm for its value"),
             }
         })?;
     }
-    Ok(options)
+    match options.effects {
+        Effects {
+            is_read_only: true,
+            is_destructive: true,
+            ..
+        } => fault(
+            attr,
+            "a command that destroys something doesn't only read: `read_only` and `destructive` exclude each other",
+        ),
+        _ => Ok(options),
+    }
 }
 
 /// Returns the word in these tokens, for an error at its place.
@@ -115,9 +135,14 @@ fn read_kind(options: &CommandOptions, attr: &Attribute, method: &ImplItemFn) ->
     }
 }
 
-fn check_name(name: &str, place: TokenStream) -> Result<()> {
+/// Returns whether the text can be the name of a command or an event.
+pub fn is_name(name: &str) -> bool {
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '#';
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(plain)
+}
+
+fn check_name(name: &str, place: TokenStream) -> Result<()> {
+    if !is_name(name) {
         let text =
             "a command's name is 1 to 128 bytes without white space, control characters or `#`";
         return fault(place, text);
@@ -167,6 +192,7 @@ fn arguments(parameters: &[Parameter]) -> impl Iterator<Item = &Argument> {
 }
 
 fn read_parameter(input: &mut PatType) -> Result<Parameter> {
+    let doc = take_doc(input)?;
     let is_rest = take_rest(input)?;
     if let (false, Some(given)) = (is_rest, types::given_by_host(&input.ty)) {
         return Ok(given);
@@ -177,7 +203,19 @@ fn read_parameter(input: &mut PatType) -> Result<Parameter> {
     };
     let name = name.ident.unraw().to_string();
     let (slot, ty) = read_type(&input.ty, is_rest)?;
-    Ok(Parameter::Argument(Argument { name, slot, ty }))
+    Ok(Parameter::Argument(Argument {
+        name,
+        doc,
+        slot,
+        ty,
+    }))
+}
+
+/// Removes the doc comment of a parameter, which the compiler allows nowhere but here, and returns it.
+fn take_doc(input: &mut PatType) -> Result<String> {
+    let doc = model::doc_of(&input.attrs);
+    input.attrs.retain(|attr| !attr.path().is_ident("doc"));
+    doc
 }
 
 /// Removes `#[rest]` from the parameter, and returns whether it was there.

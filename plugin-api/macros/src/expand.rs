@@ -9,7 +9,7 @@ use crate::manifest;
 use crate::model::{
     Argument, Command, Daemon, Kind, Lifecycle, Parameter, Reaction, Slot, StartParameter,
 };
-use crate::{state, types};
+use crate::{schema, state, types};
 
 /// Returns the author's `impl` together with the code that makes it a plugin.
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
@@ -51,12 +51,14 @@ fn exported(daemon: &Daemon) -> TokenStream {
     let stop = work("stop", daemon.stop.as_ref());
     let connect = reaction("guest_came", daemon.connect.as_ref());
     let disconnect = reaction("guest_gone", daemon.disconnect.as_ref());
+    let describe = schema::describe(daemon);
     quote! {
         // Under names that no author's type has: these are looked up before the names around the `impl`.
         use ::dae_plugin_api::export::{
             Call as DaeCall, Ended as DaeEnded, Exported as DaeExported, FallibleReply as _, Live as DaeLive,
             Optional as DaeOptional, PlainReply as _, Required as DaeRequired, Rest as DaeRest,
-            StartRequest as DaeStartRequest, Started as DaeStarted, Text as DaeText,
+            ManifestPart as DaePart, Probe as DaeProbe, Returned as DaeReturned, StartRequest as DaeStartRequest,
+            Started as DaeStarted, Text as DaeText, Undescribed as _,
         };
         use ::std::sync::Arc as DaeArc;
 
@@ -75,6 +77,7 @@ fn exported(daemon: &Daemon) -> TokenStream {
             #connect
             #disconnect
             #state
+            #describe
         }
     }
 }
@@ -346,7 +349,7 @@ fn statics(daemon: &Daemon) -> TokenStream {
         .then(|| quote!(::dae_plugin_api::__export_root_module!(#ty);));
     let section = (!daemon.options.is_built_in).then(section);
     quote! {
-        const __DAE_MANIFEST_PARTS: &[&str] = #parts;
+        const __DAE_MANIFEST_PARTS: &[DaePart] = #parts;
         const __DAE_MANIFEST_LEN: usize = ::dae_plugin_api::export::joined_len(__DAE_MANIFEST_PARTS);
 
         /// The manifest in a section of its own, so that the host can read it without running any code of this file.

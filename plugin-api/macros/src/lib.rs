@@ -2,11 +2,12 @@
 //!
 //! `model` reads the methods with the help of `command`, `lifecycle` and `reaction`, and reports each wrong signature
 //! at its place. `manifest` writes the description that the host reads from the file without loading it. `expand`
-//! writes the glue code, which calls the functions of `dae_plugin_api::export`. `options` reads the options of all attributes, `signature` checks what all
-//! methods have in common. `derive` is independent of the rest.
+//! writes the glue code, which calls the functions of `dae_plugin_api::export`. `options` reads the options of all attributes, `event` the
+//! events among them, `signature` checks what all methods have in common. `schema` asks for the schemas that only run time knows. `derive` is independent of the rest.
 
 mod command;
 mod derive;
+mod event;
 mod expand;
 mod lifecycle;
 mod manifest;
@@ -14,12 +15,15 @@ mod model;
 mod nearest;
 mod options;
 mod reaction;
+mod schema;
 mod signature;
 mod state;
 mod types;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, Error, Item, parse_macro_input};
+
+use derive::Derive;
 
 /// Makes the type of this `impl` a daemon, and its crate the plugin of that daemon.
 ///
@@ -29,6 +33,8 @@ use syn::{DeriveInput, Error, Item, parse_macro_input};
 /// - `#[daemon(state = T)]`: hands a state of type `T` from one instance to the next, by `From<&Self> for T` and
 ///   `From<T> for Self`. The methods `save` and `start` can do the same. `state_version = 2` numbers the shape of the
 ///   state.
+/// - `#[daemon(events(tick(u64), moved(x: f64, y: f64)))]`: declares the events that the daemon sends, with the types of their
+///   arguments. Callers see them in its schema.
 /// - `#[daemon(preflight = "start")]`: runs `start` as well in the preflight of a new file.
 /// - `#[daemon(built_in)]`: makes a daemon that is only linked into a program which embeds the host. The crate is no plugin.
 ///
@@ -63,6 +69,10 @@ pub fn daemon(options: TokenStream, item: TokenStream) -> TokenStream {
 /// - `#[command(timeout_s = 5)]`: sets the time limit of this command (seconds, from 0.001 to 86400), in place of the host's
 ///   setting `command_ms`.
 /// - `#[command(saves)]`: keeps the daemon's state before the answer is sent.
+/// - `#[command(read_only)]`, `destructive`, `idempotent`: marks for callers, which are in the command's schema. They change
+///   nothing else.
+///
+/// A doc comment on an argument becomes the description in its schema.
 #[proc_macro_attribute]
 pub fn command(_: TokenStream, item: TokenStream) -> TokenStream {
     let text = "#[command] goes on a method in an `impl` with #[daemon]";
@@ -89,14 +99,24 @@ fn misplaced(text: &str, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Serialize, attributes(serde))]
 pub fn serialize(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as DeriveInput);
-    derive::through_serde(item, &quote::quote!(::dae_plugin_api::serde::Serialize)).into()
+    let derive = Derive::of_serde(quote::quote!(::dae_plugin_api::serde::Serialize));
+    derive.expand(item).into()
 }
 
 /// Derives serde's `Deserialize`, in a crate that needs no dependency on serde. All of serde's attributes apply.
 #[proc_macro_derive(Deserialize, attributes(serde))]
 pub fn deserialize(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as DeriveInput);
-    derive::through_serde(item, &quote::quote!(::dae_plugin_api::serde::Deserialize)).into()
+    let derive = Derive::of_serde(quote::quote!(::dae_plugin_api::serde::Deserialize));
+    derive.expand(item).into()
+}
+
+/// Derives schemars' `JsonSchema`, in a crate that needs no dependency on schemars. The feature `schema` of
+/// `dae-plugin-api` has the trait. All attributes of schemars and serde apply, and doc comments become descriptions.
+#[proc_macro_derive(JsonSchema, attributes(schemars, serde))]
+pub fn json_schema(item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as DeriveInput);
+    Derive::of_schemars().expand(item).into()
 }
 
 /// Removes the item that it stands on: the copy that the derives above give to serde.

@@ -10,6 +10,7 @@ use syn::{
     Meta, Result, ReturnType, Type,
 };
 
+use crate::event::Event;
 use crate::options::{self, Row, Table, Takes, Value};
 use crate::{command, lifecycle, reaction, state, types};
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub state_version: Option<(u32, LitInt)>,
     /// Set by `preflight = "start"`: the preflight of a new file also starts the daemon.
     pub is_tried_by_start: bool,
+    /// The events that the daemon declares.
+    pub events: Vec<Event>,
 }
 
 /// A method with `#[command]`.
@@ -55,8 +58,28 @@ pub struct Command {
     pub timeout_ms: Option<u64>,
     /// The option `saves`, if it is there: the state is kept before the answer is sent.
     pub saves: Option<TokenTree>,
+    pub effects: Effects,
     pub parameters: Vec<Parameter>,
     pub output: ReturnType,
+}
+
+/// The marks of a command for its callers. They change nothing else.
+#[derive(Clone, Copy, Default)]
+pub struct Effects {
+    pub is_read_only: bool,
+    pub is_destructive: bool,
+    pub is_idempotent: bool,
+}
+
+impl Effects {
+    /// Returns each mark's name and whether the command has it.
+    pub fn marks(self) -> [(&'static str, bool); 3] {
+        [
+            ("read_only", self.is_read_only),
+            ("destructive", self.is_destructive),
+            ("idempotent", self.is_idempotent),
+        ]
+    }
 }
 
 impl Command {
@@ -96,6 +119,8 @@ pub enum Parameter {
 /// An argument of a command.
 pub struct Argument {
     pub name: String,
+    /// Its doc comment.
+    pub doc: String,
     pub slot: Slot,
     /// The type as written; for an `Option<T>` or `Vec<T>` in its own slot, the `T`.
     pub ty: Type,
@@ -140,6 +165,8 @@ pub enum StartParameter {
     State(Type),
 }
 
+/// The longest doc comment (bytes). A host reads all of them whenever it looks at the file.
+const DOC_BYTES_MAX: usize = 64 << 10;
 /// The longest name of a daemon that the host's registry accepts (bytes).
 const NAME_BYTES_MAX: usize = 64;
 
@@ -151,7 +178,7 @@ pub fn read(options: TokenStream, item: &mut ItemImpl) -> Result<Daemon> {
     let name = faults.take(read_name(options.name.as_ref(), &item.self_ty));
     let mut daemon = Daemon {
         name: name.unwrap_or_default(),
-        about: doc_of(&item.attrs),
+        about: faults.take(doc_of(&item.attrs)).unwrap_or_default(),
         self_type: (*item.self_ty).clone(),
         commands: Vec::new(),
         start: None,
@@ -288,6 +315,7 @@ const OPTIONS: Table = Table {
             earlier: Some("trial"),
             ..Row::new("preflight", "preflight = \"start\"", Takes::Text)
         },
+        Row::new("events", "events(tick(u64))", Takes::Events),
     ],
 };
 
@@ -299,6 +327,7 @@ fn read_options(tokens: TokenStream) -> Result<Options> {
         ("exclusive", _) => options.is_exclusive = true,
         ("built_in", _) => options.is_built_in = true,
         ("preflight", value) => preflight = value.into_text(),
+        ("events", Value::Events(events)) => options.events = events,
         ("state", Value::Type(ty)) => options.state = Some(*ty),
         ("state_version", Value::Version(version, place)) => {
             options.state_version = Some((version, place));
@@ -457,7 +486,7 @@ fn add_command(daemon: &mut Daemon, command: Command) -> Result<()> {
 }
 
 /// Returns the text of the doc comments, one trimmed line for each attribute.
-pub fn doc_of(attrs: &[Attribute]) -> String {
+pub fn doc_of(attrs: &[Attribute]) -> Result<String> {
     let lines = attrs.iter().filter_map(|attr| match &attr.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
             Expr::Lit(expr) => match &expr.lit {
@@ -469,5 +498,16 @@ pub fn doc_of(attrs: &[Attribute]) -> String {
         _ => None,
     });
     let lines: Vec<String> = lines.map(|line| line.trim().to_owned()).collect();
-    lines.join("\n").trim().to_owned()
+    let doc = lines.join("\n").trim().to_owned();
+    match (doc.len() > DOC_BYTES_MAX, attrs.first()) {
+        (true, Some(place)) => {
+            let text = format!(
+                "this doc comment has {} bytes, and the manifest of a plugin takes {DOC_BYTES_MAX} of one; move the rest into a \
+                 plain comment",
+                doc.len()
+            );
+            fault(place, text)
+        }
+        _ => Ok(doc),
+    }
 }

@@ -10,6 +10,7 @@ use syn::parse::Parser as _;
 use syn::spanned::Spanned as _;
 use syn::{Error, Expr, ExprLit, Lit, LitInt, LitStr, Path, Result, Token, Type};
 
+use crate::event::{self, Event};
 use crate::model::fault;
 use crate::nearest::nearest;
 
@@ -33,6 +34,7 @@ pub enum Takes {
     Version,
     Seconds,
     Type,
+    Events,
 }
 
 /// The options of one attribute.
@@ -50,6 +52,7 @@ pub enum Value {
     /// A positive number of milliseconds.
     Millis(u64),
     Type(Box<Type>),
+    Events(Vec<Event>),
 }
 
 impl Row {
@@ -147,6 +150,9 @@ impl Table {
 
 impl Row {
     fn value(&self, meta: &ParseNestedMeta<'_>) -> Result<Value> {
+        if let Takes::Events = self.takes {
+            return event::read_list(meta, self).map(Value::Events);
+        }
         let has_value = meta.input.peek(Token![=]);
         if let Takes::Nothing = self.takes {
             return match meta.input.is_empty() || meta.input.peek(Token![,]) {
@@ -203,6 +209,7 @@ impl Takes {
             Takes::Version => "a whole number from 0 to 4294967295",
             Takes::Seconds => "a number of seconds from 0.001 to 86400 (a day), such as 5 or 0.5",
             Takes::Type => "the name of a type",
+            Takes::Events => "a list of events",
         }
     }
 }

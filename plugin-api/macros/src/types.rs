@@ -39,18 +39,22 @@ pub fn is_str_reference(ty: &Type) -> bool {
 
 /// Returns the reference inside a type, at any depth: `&str` of `Option<(u8, &str)>`.
 pub fn reference_inside(ty: &Type) -> Option<&Type> {
-    match ty {
-        Type::Tuple(tuple) => tuple.elems.iter().find_map(or_inside),
-        Type::Array(array) => or_inside(&array.elem),
-        Type::Paren(paren) => or_inside(&paren.elem),
-        ty => arguments_of(ty)?.find_map(or_inside),
-    }
-}
-
-fn or_inside(ty: &Type) -> Option<&Type> {
-    match ty {
+    inside(ty).into_iter().find_map(|ty| match ty {
         Type::Reference(_) => Some(ty),
         ty => reference_inside(ty),
+    })
+}
+
+/// Returns the types that a type is made of: `String` and `u8` of `HashMap<String, u8>`.
+pub fn inside(ty: &Type) -> Vec<&Type> {
+    match ty {
+        Type::Tuple(tuple) => tuple.elems.iter().collect(),
+        Type::Array(array) => vec![&*array.elem],
+        Type::Slice(slice) => vec![&*slice.elem],
+        Type::Paren(paren) => vec![&*paren.elem],
+        Type::Group(group) => vec![&*group.elem],
+        Type::Reference(reference) => vec![&*reference.elem],
+        ty => arguments_of(ty).into_iter().flatten().collect(),
     }
 }
 

@@ -173,7 +173,12 @@ impl Worker {
             Ok(library) => library,
             Err(text) => return self.refuse(&text.into()).await,
         };
-        self.wire.send(FrameKind::Loaded, 0, &[]);
+        // Made here for a preflight, too, where a crash or a hang of the author's code harms nobody.
+        match message.manifest.run_time_schemas.then(|| library.schemas()) {
+            Some(Ok(Some(schemas))) => self.wire.send(FrameKind::Loaded, 0, &[schemas.as_bytes()]),
+            Some(Err(text)) => self.wire.send(FrameKind::Loaded, 1, &[text.as_bytes()]),
+            Some(Ok(None)) | None => self.wire.send(FrameKind::Loaded, 0, &[]),
+        }
         self.wire.drain().await?;
         // Only from here on may guests wait for the start.
         let state = match self.payload_of(FrameKind::Start).await? {

@@ -3,15 +3,17 @@
 //! The commands that every daemon answers (`dae`, `options`, `help`, `stats`) are in the same table, so that no author
 //! can omit them and one lookup is enough. Answers that never change in the life of an instance are written here, once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use dae_common_tcp::Opening;
 use foldhash::fast::FixedState;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use dae_store::durations;
-use dae_store::manifest::{Command, Manifest};
+use dae_store::manifest::{Argument, Command, Manifest, Schema};
 
 /// The command behind a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,20 +127,18 @@ impl CommandTable {
             by_name.insert(name.into(), ResolvedCommand { entry, opening });
         };
         let mut options = Map::new();
-        let mut help = Map::new();
-        for (name, command, doc) in HOST_COMMANDS {
+        let mut help = BTreeMap::new();
+        let of_host: Vec<Command> = HOST_COMMANDS.iter().map(described).collect();
+        for ((name, command, _), own) in HOST_COMMANDS.into_iter().zip(&of_host) {
             add(name, CommandEntry::Host(command));
             options.insert(name.to_owned(), 0.into());
-            help.insert(
-                name.to_owned(),
-                json!({"signature": format!("{name}()"), "doc": doc}),
-            );
+            help.insert(name, CommandHelp::of(own));
         }
         for (index, command) in (0..).zip(&manifest.commands) {
             let runs = runs_on(command);
             add(&command.name, CommandEntry::Own { index, runs });
             options.insert(command.name.clone(), command.arity().into());
-            help.insert(command.name.clone(), help_of(command));
+            help.insert(&command.name, CommandHelp::of(command));
         }
         let limits = manifest.commands.iter();
         CommandTable {
@@ -147,7 +147,7 @@ impl CommandTable {
                 .map(|command| command.timeout_ms.map(durations::ms))
                 .collect(),
             options: Value::Object(options).to_string(),
-            help: Value::Object(help).to_string(),
+            help: serde_json::to_string(&help).unwrap_or_default(),
         }
     }
 
@@ -202,6 +202,14 @@ impl CommandTable {
     pub fn help(&self) -> &str {
         &self.help
     }
+
+    /// Returns the part of [`CommandTable::help`] for one command. Returns `None` if there is no such command.
+    #[must_use]
+    pub fn help_of(&self, name: &str) -> Option<String> {
+        let all: BTreeMap<String, &RawValue> = serde_json::from_str(&self.help).ok()?;
+        let (name, of) = all.get_key_value(name)?;
+        serde_json::to_string(&BTreeMap::from([(name, of)])).ok()
+    }
 }
 
 fn runs_on(command: &Command) -> RunsOn {
@@ -214,12 +222,97 @@ fn runs_on(command: &Command) -> RunsOn {
     }
 }
 
-fn help_of(command: &Command) -> Value {
-    let mut help = json!({"signature": command.signature(), "doc": command.doc});
-    if let Some(ms) = command.timeout_ms {
-        help["timeout_ms"] = ms.into();
+/// Returns the description of a command that the host answers.
+fn described((name, command, doc): &(&str, HostCommand, &str)) -> Command {
+    let argument = Argument {
+        name: "command".to_owned(),
+        type_name: "string".to_owned(),
+        optional: true,
+        schema: schema(r#"{"type":["string","null"]}"#),
+        ..Argument::default()
+    };
+    Command {
+        name: (*name).to_owned(),
+        doc: (*doc).to_owned(),
+        read_only: true,
+        arguments: match command {
+            HostCommand::Help => vec![argument],
+            _ => Vec::new(),
+        },
+        result: schema(r#"{"type":"object"}"#),
+        ..Command::default()
     }
-    help
+}
+
+fn schema(text: &str) -> Schema {
+    Schema::new(text).unwrap_or_default()
+}
+
+/// The help for one command.
+#[derive(Serialize)]
+struct CommandHelp<'c> {
+    doc: &'c str,
+    schema: CommandSchema<'c>,
+    signature: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+}
+
+/// The schema of a command: that of each argument and of its result, and its marks.
+#[derive(Serialize)]
+struct CommandSchema<'c> {
+    arguments: Vec<ArgumentSchema<'c>>,
+    #[serde(skip_serializing_if = "is_false")]
+    destructive: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    idempotent: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    read_only: bool,
+    result: &'c Schema,
+}
+
+#[derive(Serialize)]
+struct ArgumentSchema<'c> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'c str,
+    name: &'c str,
+    #[serde(skip_serializing_if = "is_false")]
+    optional: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    rest: bool,
+    schema: &'c Schema,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(mark: &bool) -> bool {
+    !mark
+}
+
+impl<'c> CommandHelp<'c> {
+    fn of(command: &'c Command) -> Self {
+        let arguments = command.arguments.iter().map(|argument| ArgumentSchema {
+            description: &argument.description,
+            name: &argument.name,
+            optional: argument.optional,
+            rest: argument.rest,
+            schema: &argument.schema,
+        });
+        CommandHelp {
+            doc: &command.doc,
+            schema: CommandSchema {
+                arguments: arguments.collect(),
+                destructive: command.destructive,
+                idempotent: command.idempotent,
+                read_only: command.read_only,
+                result: &command.result,
+            },
+            signature: command.signature(),
+            timeout_ms: command.timeout_ms,
+        }
+    }
 }
 
 /// The result of the last lookup: the commands of a batch are often the same.

@@ -34,7 +34,11 @@ struct LibrarySlot {
     loaded: OnceCell<Arc<LoadedLibrary>>,
     in_use: Mutex<Weak<LibraryUse>>,
     tried: Arc<tokio::sync::Mutex<PreflightRecord>>,
+    schemas: OnceLock<Schemas>,
 }
+
+/// The schemas that a plugin's code has made, or the reason why it could not; `None` if it was built without them.
+pub type Schemas = Result<Option<Arc<str>>, String>;
 
 /// The result of a content's preflight. It is locked while a preflight runs.
 #[derive(Debug, Clone, Default)]
@@ -145,6 +149,19 @@ impl Libraries {
         };
         // An error means that it is there, since an earlier install.
         let _ = place.loaded.set(Arc::new(loaded));
+    }
+
+    /// Returns the schemas that the code of that content has made, if it was asked.
+    #[must_use]
+    pub fn schemas(&self, hash: &str) -> Option<Schemas> {
+        let by_hash = lock(&self.by_hash);
+        by_hash.get(hash)?.schemas.get().cloned()
+    }
+
+    /// Keeps the schemas that the code of that content has made. The first ones stay.
+    pub fn keep_schemas(&self, hash: &str, schemas: Schemas) {
+        let place = Arc::clone(lock(&self.by_hash).entry(hash.to_owned()).or_default());
+        let _ = place.schemas.set(schemas);
     }
 
     /// Waits for the right to run a preflight of that content. If many daemons of one file start together, one runs the

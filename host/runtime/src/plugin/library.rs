@@ -28,14 +28,15 @@ use abi_stable::library::{AbiHeaderRef, LibHeader, ROOT_MODULE_LOADER_NAME_WITH_
 use abi_stable::std_types::{ROption, RSlice};
 use async_ffi::FfiFuture;
 use dae_plugin_api::abi::{
-    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, StepV1,
-    VecSink, status, verb,
+    CHECK_STATE, CallV1, CheckStateV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, SCHEMAS,
+    SchemasV1, StepV1, VecSink, status, verb,
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub use fault::LoadFault;
 
 use crate::plugin::completion::Completion;
+use dae_store::manifest::SCHEMAS_BYTES_MAX;
 
 /// The flag that keeps a library mapped whatever happens to its handle. libloading does not have it; the value is that
 /// of glibc and musl.
@@ -103,6 +104,33 @@ impl PluginLibrary {
         drop(sink);
         match status {
             status::NOTHING => Ok(()),
+            _ => Err(text(bytes)),
+        }
+    }
+
+    /// Returns the schemas that only the library's code knows, JSON. Returns `None` if it was built without them.
+    ///
+    /// # Errors
+    /// The reason why the code could not make them.
+    pub fn schemas(&self) -> Result<Option<String>, String> {
+        let found = (self.module.query())(SCHEMAS.into());
+        if found.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: by contract of the ABI, `query` returns under that name a function of this type, of a library that
+        // stays.
+        let schemas = unsafe { std::mem::transmute::<*const (), SchemasV1>(found) };
+        let mut bytes = Vec::new();
+        let mut sink = VecSink::new(&mut bytes);
+        // SAFETY: the sink lives across the call and isn't moved after `raw`.
+        let status = unsafe { schemas(sink.raw()) };
+        drop(sink);
+        match (status, bytes.len() > SCHEMAS_BYTES_MAX) {
+            (status::DONE, false) => Ok(Some(text(bytes))),
+            (status::DONE, true) => Err(format!(
+                "they have {} bytes, and a host takes {SCHEMAS_BYTES_MAX}; shorten the doc comments of its types",
+                bytes.len()
+            )),
             _ => Err(text(bytes)),
         }
     }

@@ -146,7 +146,8 @@ pub enum FrameKind {
     /// A notice that this batch or call is set aside, because the reply budget is used up, after this many of its
     /// commands (u32) have begun.
     SetAside = 30,
-    /// A notice that the plugin is loaded, and none of it is started.
+    /// A notice that the plugin is loaded, and none of it is started. The payload is the schemas that its code has made,
+    /// JSON; empty if there are none. With the id 1 it is the reason why it could not make them.
     Loaded = 31,
     /// A notice that this call, which was set aside, has begun.
     Resumed = 32,

@@ -38,6 +38,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::hand_off::{HandOffState, HostHandOffs, Position};
 use crate::plugin::completion::{Call, CommandBatch, Completion, RunEnd, host_status};
 use crate::plugin::host_api::LocalHostApi;
+use crate::plugin::libraries::Schemas;
 use crate::plugin::start_fault::StartFault;
 use crate::process::ipc::{FrameKind, FrameOutbox, StartMessage};
 use dae_store::durations;
@@ -77,7 +78,8 @@ pub struct SubprocessPlan {
 #[derive(Debug)]
 pub struct LoadedSubprocess {
     subprocess: Subprocess,
-    steps: mpsc::Receiver<Result<(), StartFault>>,
+    steps: mpsc::Receiver<Result<Schemas, StartFault>>,
+    schemas: Schemas,
     manifest: Manifest,
     start_limit: Duration,
 }
@@ -157,12 +159,13 @@ impl Subprocess {
         let mut loaded = LoadedSubprocess {
             subprocess,
             steps: attending.steps,
+            schemas: Ok(None),
             manifest: message.manifest,
             start_limit: plan.start_limit,
         };
         let too_long = || format!("it was not loaded within {limit:?}");
         let taken = loaded.step(limit, too_long).await;
-        taken.map_err(|fault| fault.text)?;
+        loaded.schemas = taken.map_err(|fault| fault.text)?;
         Ok(loaded)
     }
 
@@ -341,6 +344,16 @@ impl LoadedSubprocess {
         &self.manifest
     }
 
+    /// Replaces its manifest by one that has the schemas of its code, too.
+    pub fn describe(&mut self, manifest: Manifest) {
+        self.manifest = manifest;
+    }
+
+    /// Returns the schemas that its code has made.
+    pub fn schemas(&self) -> Schemas {
+        self.schemas.clone()
+    }
+
     /// Starts its daemon from that state, and waits until it answers.
     ///
     /// # Errors
@@ -352,7 +365,7 @@ impl LoadedSubprocess {
         let limit = self.start_limit;
         let too_long = || format!("it did not answer within {limit:?}");
         // A little longer than the limit of `start` itself, because the subprocess reports an excess more precisely.
-        self.step(limit + Duration::from_secs(1), too_long).await?;
+        let _ = self.step(limit + Duration::from_secs(1), too_long).await?;
         Ok(self.subprocess)
     }
 
@@ -360,7 +373,7 @@ impl LoadedSubprocess {
         &mut self,
         limit: Duration,
         too_long: impl Fn() -> String,
-    ) -> Result<(), StartFault> {
+    ) -> Result<Schemas, StartFault> {
         match tokio::time::timeout(limit, self.steps.recv()).await {
             Ok(Some(result)) => result,
             Ok(None) => Err(self.subprocess.end_text().await.into()),

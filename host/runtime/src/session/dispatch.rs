@@ -92,7 +92,8 @@ pub(crate) async fn call(
         }
         Some(CommandEntry::Host(command)) => {
             let mut bytes = vec![b'['];
-            host_body(command, &lease, gate, &mut bytes);
+            host_body((command, &sent.arguments), &lease, gate, &mut bytes)
+                .map_err(|text| CallError::new(ErrorCode::UnknownCommand, text))?;
             bytes.push(b']');
             Ok(bytes)
         }
@@ -178,11 +179,26 @@ pub fn unknown(name: &str, commands: &CommandTable) -> String {
 }
 
 /// Appends the reply to a command that the host answers for a daemon.
-pub(crate) fn host_body(command: HostCommand, lease: &Lease, gate: &Gate, out: &mut Vec<u8>) {
+///
+/// # Errors
+/// The arguments name a command that the daemon doesn't have.
+pub(crate) fn host_body(
+    (command, arguments): (HostCommand, &str),
+    lease: &Lease,
+    gate: &Gate,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
     let instance = &lease.instance;
     match command {
         HostCommand::Options => out.extend_from_slice(instance.commands.options().as_bytes()),
-        HostCommand::Help => out.extend_from_slice(instance.commands.help().as_bytes()),
+        HostCommand::Help => match asked_for(arguments) {
+            Some(name) => {
+                let help = instance.commands.help_of(&name);
+                let help = help.ok_or_else(|| unknown(&name, &instance.commands))?;
+                out.extend_from_slice(help.as_bytes());
+            }
+            None => out.extend_from_slice(instance.commands.help().as_bytes()),
+        },
         HostCommand::Dae => {
             out.extend_from_slice(json!(instance.identity.credential()).to_string().as_bytes())
         }
@@ -190,6 +206,15 @@ pub(crate) fn host_body(command: HostCommand, lease: &Lease, gate: &Gate, out: &
             out.extend_from_slice(gate.stats.report().to_string().as_bytes());
         }
     }
+    Ok(())
+}
+
+/// Returns the command that a `help` asks for, if its only argument is a string. Anything else asks for all of them, as
+/// before `help` took an argument.
+fn asked_for(arguments: &str) -> Option<String> {
+    let alone = || serde_json::from_str::<String>(arguments);
+    let list = serde_json::from_str::<[String; 1]>(arguments).map(|[name]| name);
+    list.or_else(|_| alone()).ok()
 }
 
 #[cfg(test)]

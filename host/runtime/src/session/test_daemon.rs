@@ -69,9 +69,7 @@ pub(crate) fn instance(daemon: TestDaemon, manifest: Manifest) -> Arc<Instance> 
 pub(crate) fn command(name: &str) -> Command {
     Command {
         name: name.to_owned(),
-        doc: String::new(),
         kind: "async".to_owned(),
-        timeout_ms: None,
-        arguments: Vec::new(),
+        ..Command::default()
     }
 }

@@ -48,7 +48,7 @@ fn departures_are_listed_by_name_the_newest_first() {
             .state("A", "nonsense")
             .unwrap_err()
             .to_string()
-            .contains("history")
+            .contains(r#"no state "nonsense" of A is kept"#)
     );
     assert!(archive.state("B", LAST).is_err());
 }

@@ -39,15 +39,13 @@ mod tests {
         let argument = |name: &&str| Argument {
             name: (*name).to_owned(),
             type_name: "number".to_owned(),
-            optional: false,
-            rest: false,
+            ..Argument::default()
         };
         Command {
             name: name.to_owned(),
-            doc: String::new(),
             kind: "sync".to_owned(),
-            timeout_ms: None,
             arguments: arguments.iter().map(argument).collect(),
+            ..Command::default()
         }
     }
 

@@ -27,6 +27,7 @@ use crate::hand_off::{HandOffState, HandedBack};
 use crate::plugin::completion::{Completion, HostAnswer, RunEnd, host_status};
 use crate::plugin::host_api::{ClientListener, HostApi as _, LocalHostApi};
 use crate::plugin::host_request::{DeferredRequest, Instruction};
+use crate::plugin::libraries::Schemas;
 use crate::plugin::start_fault::{StartFault, StartFaultKind};
 use crate::process::ipc::{
     self, Frame, FrameInbox, FrameKind, LARGE_BYTES_MAX, StartMessage, socket,
@@ -50,7 +51,7 @@ const ASKING_MAX: usize = 8192;
 /// The reports of a process supervisor.
 pub(super) struct SupervisionReport {
     /// The result of loading the file, and then that of starting the daemon.
-    pub(super) steps: mpsc::Receiver<Result<(), StartFault>>,
+    pub(super) steps: mpsc::Receiver<Result<Schemas, StartFault>>,
     /// The end of the background work, and then that of the subprocess.
     pub(super) ended: watch::Receiver<Option<RunEnd>>,
 }
@@ -65,7 +66,7 @@ struct ProcessSupervisor {
     records: GroupRecords,
     local: Arc<LocalHostApi>,
     name: String,
-    steps: mpsc::Sender<Result<(), StartFault>>,
+    steps: mpsc::Sender<Result<Schemas, StartFault>>,
     ended: watch::Sender<Option<RunEnd>>,
     inbox: FrameInbox,
     /// The part of a large reply that has come, and the id of the frame that will end the reply.
@@ -329,7 +330,7 @@ impl ProcessSupervisor {
             FrameKind::Pong => {
                 self.link.pongs.fetch_add(1, Ordering::Relaxed);
             }
-            FrameKind::Loaded | FrameKind::Started => self.on_step(Ok(())),
+            FrameKind::Loaded | FrameKind::Started => self.on_step(Ok(schemas(frame))),
             FrameKind::Refused => self.on_step(Err(StartFault {
                 text: text(frame.payload),
                 kind: StartFaultKind::of_number(frame.id),
@@ -348,7 +349,7 @@ impl ProcessSupervisor {
         }
     }
 
-    fn on_step(&self, result: Result<(), StartFault>) {
+    fn on_step(&self, result: Result<Schemas, StartFault>) {
         // The caller may have given up. A surplus report breaks the protocol, but does no harm.
         let _ = self.steps.try_send(result);
     }
@@ -575,4 +576,13 @@ async fn write_rest(link: &Link) -> std::convert::Infallible {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Returns the schemas in a frame of a step; only [`FrameKind::Loaded`] has some.
+fn schemas(frame: &Frame<'_>) -> Schemas {
+    match (frame.id, frame.payload) {
+        (0, []) => Ok(None),
+        (0, schemas) => Ok(Some(text(schemas).into())),
+        (_, reason) => Err(text(reason)),
+    }
 }

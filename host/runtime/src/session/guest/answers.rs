@@ -519,7 +519,15 @@ pub(super) fn error(to: ReplyTo<'_>, code: ErrorCode, text: &str) -> Vec<u8> {
 fn host_answer(message: Message<'_>, command: HostCommand, route: ReplyRoute<'_>) -> Vec<u8> {
     let mut line = Vec::new();
     let start = open_reply(&mut line, message.name, message.tag);
-    dispatch::host_body(command, route.lease, route.gate, &mut line);
-    close_reply(&mut line, start);
-    line
+    let asked = (command, message.arguments);
+    match dispatch::host_body(asked, route.lease, route.gate, &mut line) {
+        Ok(()) => {
+            close_reply(&mut line, start);
+            line
+        }
+        Err(text) => {
+            let (name, tag) = (message.name, message.tag);
+            error(ReplyTo { name, tag }, ErrorCode::UnknownCommand, &text)
+        }
+    }
 }
