@@ -5,11 +5,15 @@
 //! the type holds it exactly. It reaches a place that takes any value (a `Value`, an untagged or flattened type) only
 //! if it has at most 64 bits. `i128` and `u128` take all that they can hold.
 //!
+//! A value that fits by its JSON Schema is read, and no other: an integer may be written `2.0`, as Python does, and a
+//! struct is an object and no array.
+//!
 //! serde_json's `arbitrary_precision` would keep the text of every number, but it changes what a `Value` is in every
 //! plugin, and breaks flattened and untagged types.
 //!
 //! Not covered: a number that serde has buffered (for an untagged or flattened type) and then gives to an inner `f64`.
 
+mod fitting;
 mod visitor;
 
 use std::cell::OnceCell;
@@ -17,6 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
+use fitting::{Members, Whole};
 use visitor::Checked;
 
 /// The limit up to which an `f64` holds every integer.
@@ -226,6 +231,16 @@ macro_rules! handed_on {
     };
 }
 
+/// Defines methods that read an integer of at most 64 bits.
+macro_rules! whole {
+    ($($method:ident)*) => {
+        $(#[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.inner.$method(Whole(visitor))
+        })*
+    };
+}
+
 /// Defines methods whose visitor is checked, because the value may be a number or hold one.
 macro_rules! checked {
     ($($method:ident($($name:ident: $of:ty),*) $holds:ident;)*) => {
@@ -241,9 +256,13 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Exact<'_, D> {
 
     handed_on! {
         deserialize_bool deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        deserialize_i128 deserialize_u128
         deserialize_unit deserialize_identifier deserialize_ignored_any
+    }
+
+    whole! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
     }
 
     checked! {
@@ -257,8 +276,18 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Exact<'_, D> {
         deserialize_newtype_struct(name: &'static str) Integers;
         deserialize_tuple(length: usize) Integers;
         deserialize_tuple_struct(name: &'static str, length: usize) Integers;
-        deserialize_struct(name: &'static str, members: &'static [&'static str]) Integers;
         deserialize_enum(name: &'static str, variants: &'static [&'static str]) Integers;
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        members: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let visitor = Checked::new(Members(visitor), self.numbers, Holds::Integers);
+        self.inner.deserialize_struct(name, members, visitor)
     }
 
     #[inline]

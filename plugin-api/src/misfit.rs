@@ -35,10 +35,14 @@ pub fn shortened(text: &str, chars_max: usize) -> Cow<'_, str> {
 /// Returns the path to the error, such as `.list[3].x`, and the explanation.
 #[must_use]
 pub fn parts(error: &serde_json::Error, text: &str) -> (String, String) {
-    let place = locate(text, offset_of(error, text));
+    let mut place = locate(text, offset_of(error, text));
     let message = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
     let message = message.strip_suffix(&position).unwrap_or(&message);
+    // Such an array is refused behind its bracket.
+    if message.starts_with("invalid type: sequence, expected struct ") {
+        place.leave();
+    }
     // A path of 127 steps doesn't help a reader.
     let path = if message == TOO_DEEP {
         String::new()

@@ -34,6 +34,7 @@ mod prose;
 mod reload;
 mod reply_budget;
 mod saves;
+mod schemas;
 mod settings;
 mod shutdown;
 mod signals;

@@ -459,6 +459,7 @@ fn command((name, argument, doc): &CommandRow) -> Command {
         name: "arguments".to_owned(),
         type_name: "any".to_owned(),
         rest: true,
+        schema: schema(r#"{"type":["null","boolean","number","string","array","object"]}"#),
         ..Argument::default()
     });
     Command {
@@ -466,15 +467,28 @@ fn command((name, argument, doc): &CommandRow) -> Command {
         doc: (*doc).to_owned(),
         kind: "async".to_owned(),
         arguments: argument.into_iter().chain(more).collect(),
+        result: schema(result_of(name)),
         ..Command::default()
     }
 }
 
+/// Returns the schema of the result of a command of Dae. The operator's page describes the objects.
+fn result_of(command: &str) -> &'static str {
+    match command {
+        "list" | "versions" | "history" => r#"{"type":"array","items":{"type":"object"}}"#,
+        "publish" => r#"{"type":"integer","minimum":0}"#,
+        _ => r#"{"type":["null","boolean","number","string","array","object"]}"#,
+    }
+}
+
+fn schema(text: &str) -> Schema {
+    Schema::new(text).unwrap_or_default()
+}
+
 /// Returns the schema of an argument of Dae: a string, or an object that the operator's page describes.
 fn schema_of(type_name: &str) -> Schema {
-    let text = match type_name {
+    schema(match type_name {
         "string" => r#"{"type":"string"}"#,
         _ => r#"{"type":["object","string"]}"#,
-    };
-    Schema::new(text).unwrap_or_default()
+    })
 }

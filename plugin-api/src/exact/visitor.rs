@@ -4,6 +4,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
+use super::fitting::Members;
 use super::{Exact, Holds, Numbers};
 
 /// A visitor, a seed, or an access to values inside. Each of those values is checked.
@@ -219,7 +220,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Checked<'_, A> {
         members: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let visitor = Self::inside(visitor, self.numbers);
+        let visitor = Self::inside(Members(visitor), self.numbers);
         self.inner.struct_variant(members, visitor)
     }
 }

@@ -25,6 +25,11 @@ enum Step<'t> {
 }
 
 impl<'t> JsonPath<'t> {
+    /// Removes the last step.
+    pub fn leave(&mut self) {
+        self.steps.pop();
+    }
+
     /// Returns the steps as text, such as `.list[3].x`; empty for the whole text.
     #[must_use]
     pub fn path(&self) -> String {

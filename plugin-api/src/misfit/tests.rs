@@ -176,7 +176,10 @@ fn messages_say_where() {
             r#"{"a":[{"x":1e400,"y":1}]}"#,
             ".a[0].x: the number is too large",
         ),
-        (r#"{"a":[[1,true]]}"#, ".a[0][1]: expected a number"),
+        (
+            r#"{"a":[[1,true]]}"#,
+            ".a[0]: expected an object, got an array",
+        ),
     ];
     for (text, expected) in table {
         let said = said::<Points>(text);

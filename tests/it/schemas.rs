@@ -1,0 +1,242 @@
+//! Schemas that callers see: in `help`, by `check`, over a restart, and in agreement with the code.
+
+use dae_tests::{Ecosystem, Guest};
+use jsonschema::Validator;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::{collection, sample};
+use serde_json::{Value, json};
+
+/// The names of the two daemons, and their flags of `install`.
+const DAEMONS: [(&str, &[&str]); 2] = [("Here", &[]), ("Apart", &["--isolate"])];
+
+/// Installs the daemon of every schema in both modes, and runs a test on each.
+fn both(test: impl Fn(&str, &mut Guest)) {
+    let mut ecosystem = Ecosystem::start();
+    for (name, flags) in DAEMONS {
+        let mut guest = ecosystem.install(name, "typed", flags);
+        test(name, &mut guest);
+    }
+    ecosystem.stop();
+}
+
+fn schema_of(guest: &mut Guest, command: &str) -> Value {
+    guest.ask("help", &json!([command]))[command]["schema"].clone()
+}
+
+/// Returns the places of schemas that exclude nothing.
+fn unknown(at: &str, schema: &Value) -> Vec<String> {
+    match schema {
+        Value::Bool(true) if !at.ends_with("Properties") && !at.ends_with("_only") => {
+            vec![at.to_owned()]
+        }
+        Value::Array(all) => all.iter().flat_map(|one| unknown(at, one)).collect(),
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| {
+                !matches!(
+                    name.as_str(),
+                    "optional" | "rest" | "idempotent" | "destructive"
+                )
+            })
+            .flat_map(|(name, one)| unknown(&format!("{at}.{name}"), one))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn help_has_the_schema_of_every_type_in_both_modes() {
+    both(|name, guest| {
+        let help = guest.ask("help", &json!([]));
+        assert_eq!(unknown("", &help), [""; 0], "{name}: {help:#}");
+        let add = schema_of(guest, "add_point");
+        assert_eq!(add["result"]["type"], "integer");
+        let [point, label] = [0, 1].map(|index| add["arguments"][index].clone());
+        assert_eq!(point["description"], "The new point.");
+        assert_eq!(
+            point["schema"]["properties"]["x"]["description"],
+            "Metres to the east."
+        );
+        assert_eq!(point["schema"]["required"], json!(["x"]));
+        assert_eq!(label["optional"], true);
+        let marks = |command| {
+            let schema = schema_of(guest, command);
+            ["read_only", "destructive", "idempotent"].map(|mark| schema[mark] == true)
+        };
+        let mut marks = marks;
+        assert_eq!(marks("points_now"), [true, false, true]);
+        assert_eq!(marks("clear"), [false, true, false]);
+        assert_eq!(marks("add_point"), [false; 3]);
+        let one = guest.ask("help", &json!(["clear"]));
+        assert_eq!(one.as_object().map(serde_json::Map::len), Some(1));
+        assert_eq!(one["clear"], help["clear"]);
+        let wrong = guest.ask_in_vain("help", &json!(["cleer"]));
+        assert!(wrong.message.contains("did you mean clear?"), "{wrong:?}");
+    });
+}
+
+#[test]
+fn no_plugin_of_the_house_leaves_a_schema_open() {
+    let mut ecosystem = Ecosystem::start();
+    for (name, library) in [
+        ("Sample", "sample"),
+        ("Counter", "counter"),
+        ("Clock", "clock"),
+    ] {
+        let mut guest = ecosystem.install(name, library, &[]);
+        let help = guest.ask("help", &json!([]));
+        assert_eq!(unknown("", &help), [""; 0], "{name}: {help:#}");
+    }
+    let help = ecosystem.guest("Dae").ask("help", &json!([]));
+    assert_eq!(unknown("", &help), [""; 0], "Dae: {help:#}");
+    ecosystem.stop();
+}
+
+#[test]
+fn schemas_of_run_time_outlive_the_host() {
+    for (name, flags) in DAEMONS {
+        let mut ecosystem = Ecosystem::start();
+        let before = schema_of(&mut ecosystem.install(name, "typed", flags), "figure");
+        ecosystem.stop();
+        let store = ecosystem.home().join("store");
+        let kept = |dir: &std::path::Path| {
+            let files = std::fs::read_dir(dir).expect("the store").flatten();
+            let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+            names.filter(|name| name.ends_with(".schema.json")).count()
+        };
+        assert_eq!(kept(&store), 1, "beside the stored file");
+        ecosystem.wake(&[]);
+        ecosystem.until_state(name, "ready");
+        assert_eq!(schema_of(&mut ecosystem.guest(name), "figure"), before);
+        let _ = ecosystem.cli(&["uninstall", name]).ok();
+        ecosystem.stop();
+        ecosystem.wake(&[]);
+        assert_eq!(kept(&store), 0, "swept with the file");
+        ecosystem.stop();
+    }
+}
+
+/// The commands whose schemas are compared with the code, with arguments that they take.
+const COMPARED: [(&str, &str); 7] = [
+    ("add_point", r#"[{"x":1},"home"]"#),
+    ("figure", r#"["empty"]"#),
+    ("integers", "[1,-1,1,1]"),
+    ("fractions", "[0.5,0.5]"),
+    ("texts", r#"["a","b","c"]"#),
+    ("collections", r#"[[true],{"a":1},{"1":true},[1]]"#),
+    ("anything", "[1,null]"),
+];
+
+/// Returns values near the edges of the types above. A number with a point is left out: JSON Schema has no word for the
+/// difference between an integer and a whole number, and no type of 128 bits takes one.
+fn values() -> impl Strategy<Value = Value> {
+    let integers = [
+        0,
+        1,
+        -1,
+        127,
+        128,
+        255,
+        256,
+        -128,
+        -129,
+        65535,
+        65536,
+        i64::MAX,
+        i64::MIN,
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        sample::select(integers.to_vec()).prop_map(Value::from),
+        Just(json!(u64::MAX)),
+        (-1000..1000_i32).prop_map(|hundredths| json!(f64::from(hundredths) / 64.0 + 0.001)),
+        sample::select(vec!["", "a", "é", "ab", "empty", "dot", "1"]).prop_map(Value::from),
+    ];
+    let keys = sample::select(vec![
+        "x", "y", "label", "dot", "group", "parts", "1", "-5", "a",
+    ]);
+    leaf.prop_recursive(3, 12, 3, move |inner| {
+        prop_oneof![
+            collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            collection::btree_map(keys.clone(), inner, 0..3).prop_map(|members| json!(members)),
+        ]
+    })
+}
+
+/// A command with its schema, compiled.
+struct Compared {
+    command: &'static str,
+    arguments: Vec<Value>,
+    schemas: Vec<Validator>,
+    result: Validator,
+}
+
+impl Compared {
+    fn all(guest: &mut Guest) -> Vec<Self> {
+        let compiled = |schema: &Value| {
+            jsonschema::draft202012::new(schema).expect("a schema of the draft 2020-12")
+        };
+        let of = |(command, arguments): (&'static str, &str)| {
+            let schema = schema_of(guest, command);
+            let all = schema["arguments"].as_array().expect("a list").clone();
+            Compared {
+                command,
+                arguments: serde_json::from_str(arguments).expect("JSON"),
+                schemas: all.iter().map(|one| compiled(&one["schema"])).collect(),
+                result: compiled(&schema["result"]),
+            }
+        };
+        COMPARED.map(of).into()
+    }
+
+    /// Sends the command with `value` in place of one argument, and compares the answer with both schemas.
+    fn check(&self, guest: &mut Guest, index: usize, value: &Value) -> Result<(), TestCaseError> {
+        let at = index % self.schemas.len();
+        let mut arguments = self.arguments.clone();
+        arguments[at] = value.clone();
+        // An integer that an `f64` would round is refused, and no schema can say that.
+        if self.command == "fractions" && is_rounded(value) {
+            return Ok(());
+        }
+        let fits = self.schemas[at].is_valid(value);
+        match guest.try_ask(self.command, &json!(arguments)) {
+            Ok(result) => {
+                prop_assert!(fits, "{} takes {value} as argument {at}", self.command);
+                prop_assert!(self.result.is_valid(&result), "{}: {result}", self.command);
+            }
+            Err(fault) => {
+                prop_assert_eq!(&fault.code, "bad-arguments");
+                prop_assert!(!fits, "{}: {value}: {}", self.command, fault.message);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_rounded(value: &Value) -> bool {
+    let limit = 1 << 53;
+    let integer = value
+        .as_i64()
+        .map(i64::unsigned_abs)
+        .or_else(|| value.as_u64());
+    integer.is_some_and(|integer| integer > limit)
+}
+
+#[test]
+fn a_command_takes_what_its_schema_allows_and_refuses_the_rest() {
+    both(|_, guest| {
+        let compared = Compared::all(guest);
+        let guest = std::cell::RefCell::new(guest);
+        let mut runner = TestRunner::new(Config {
+            failure_persistence: None,
+            ..Config::with_cases(500)
+        });
+        let cases = (0..compared.len(), any::<usize>(), values());
+        let result = runner.run(&cases, |(which, index, value)| {
+            compared[which].check(&mut guest.borrow_mut(), index, &value)
+        });
+        result.unwrap_or_else(|error| panic!("{error}"));
+    });
+}
