@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::abi::{HostV1, Output, StepV1, status};
 use crate::arguments::{self, ArgumentList, Misread, Signature};
 use crate::crossing::{Config, ReadableState, SavableState};
+use crate::parts::Parts;
 use crate::{Ecosystem, Guest, exact, export, misfit, reply};
 
 /// A boxed future that runs a daemon's code.
@@ -187,6 +188,8 @@ pub struct Call<'a> {
     /// The index into the manifest's commands.
     pub command: u32,
     pub(crate) guest: u64,
+    /// The number of a call whose caller takes parts, otherwise 0.
+    pub(crate) parts: u64,
     pub(crate) arguments: &'a str,
     pub(crate) out: Output,
 }
@@ -204,6 +207,16 @@ impl<'a> Call<'a> {
     #[must_use]
     pub fn ecosystem(&self) -> Ecosystem {
         Ecosystem::new(self.host)
+    }
+
+    /// Returns the destination of the call's parts.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        Parts {
+            host: self.host,
+            guest: self.guest,
+            call: self.parts,
+        }
     }
 
     /// Runs a sync method: reads the arguments, and calls `method`, which writes its result.

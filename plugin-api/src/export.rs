@@ -9,8 +9,7 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::{Context, Poll};
 
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::std_types::{ROption, RSlice, RStr};
@@ -23,11 +22,14 @@ use crate::abi::{
     InstanceV1, Output, SinkV1, StepV1, status, verb,
 };
 use crate::daemon::StartMessage;
+use crate::parts::{CALL_PARTS, CallPartsV1};
 use crate::runtime::Runtime;
-use crate::{Ecosystem, Guest, log, panic};
+use crate::{Guest, log, panic};
 
 pub use crate::arguments::{Optional, Required, Rest, Text};
 pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
+pub use crate::keep::{kept, kept_blocking};
+pub use crate::parts::drain;
 pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
 #[cfg(feature = "schema")]
 pub use crate::schema::run_time::{
@@ -88,6 +90,7 @@ extern "C" fn query<D: Exported>(name: RStr<'_>) -> *const () {
         CHECK_STATE => check_state::<D> as CheckStateV1 as *const (),
         #[cfg(feature = "schema")]
         abi::SCHEMAS => schemas::<D> as abi::SchemasV1 as *const (),
+        CALL_PARTS => call_parts::<D> as CallPartsV1 as *const (),
         _ => std::ptr::null(),
     }
 }
@@ -239,6 +242,31 @@ unsafe extern "C" fn call<D: Exported>(
     call: &CallV1<'_>,
     sink: *mut SinkV1,
 ) -> StepV1 {
+    // SAFETY: the vtable's contract is that of `called`.
+    unsafe { called::<D>(this, call, 0, sink) }
+}
+
+unsafe extern "C" fn call_parts<D: Exported>(
+    this: *const (),
+    call: &CallV1<'_>,
+    number: u64,
+    sink: *mut SinkV1,
+) -> StepV1 {
+    // SAFETY: the contract of `CallPartsV1` is that of `called`.
+    unsafe { called::<D>(this, call, number, sink) }
+}
+
+/// Runs a command. `parts` is the number of a call whose caller takes parts, otherwise 0.
+///
+/// # Safety
+/// The contract is that of the vtable's `call`.
+#[inline(always)]
+unsafe fn called<D: Exported>(
+    this: *const (),
+    call: &CallV1<'_>,
+    parts: u64,
+    sink: *mut SinkV1,
+) -> StepV1 {
     // SAFETY: the vtable's contract.
     let live = unsafe { borrowed::<D>(this) };
     // SAFETY: the caller keeps the sink valid and leaves it to the step until the step has ended.
@@ -251,6 +279,7 @@ unsafe extern "C" fn call<D: Exported>(
         host: live.host,
         command: call.command,
         guest: call.guest,
+        parts,
         // SAFETY: the vtable's contract.
         arguments: unsafe { call.text() },
         out,
@@ -371,45 +400,6 @@ unsafe extern "C" fn destroy<D: Exported>(this: *const (), sink: *mut SinkV1) ->
             out.replace(&text);
             status::CRASHED
         }
-    }
-}
-
-/// Keeps the daemon's state after a command with `#[command(saves)]` that ended with `status`. Returns the status of the
-/// answer. A command that failed keeps nothing, since its answer promises nothing.
-pub async fn kept(status: u32, out: &mut Output, ecosystem: Ecosystem) -> u32 {
-    if !matches!(status, status::DONE | status::NOTHING) {
-        return status;
-    }
-    match ecosystem.save().await {
-        Ok(()) => status,
-        Err(error) => {
-            out.replace(&format!(
-                "the command ran, but the state was not kept: {error}"
-            ));
-            status::FAILED
-        }
-    }
-}
-
-/// Does the same as [`kept`] on a thread that may block.
-pub fn kept_blocking(status: u32, out: &mut Output, ecosystem: Ecosystem) -> u32 {
-    let mut kept = std::pin::pin!(kept(status, out, ecosystem));
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        match kept.as_mut().poll(&mut context) {
-            Poll::Ready(status) => return status,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-/// A waker for a thread that waits for one future.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }
 

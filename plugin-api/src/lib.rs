@@ -207,12 +207,14 @@ pub mod export;
 #[cfg(test)]
 mod fake_host;
 mod guest;
+mod keep;
 mod listeners;
 mod log;
 #[doc(hidden)]
 pub mod misfit;
 pub mod operation;
 mod panic;
+pub mod parts;
 mod reply;
 mod runtime;
 mod schema;
@@ -230,8 +232,10 @@ pub use ecosystem::Ecosystem;
 pub use error::{Error, Result};
 pub use events::{Change, ChangeKind, Changes, Event, Events};
 pub use every::Every;
+pub use futures_core::Stream;
 pub use guest::Guest;
 pub use listeners::Listener;
+pub use parts::{Progress, stream_iter};
 #[cfg(feature = "schema")]
 pub use schemars;
 pub use serde;
@@ -250,7 +254,7 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The names that a daemon's source usually needs.
 pub mod prelude {
     pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
-    pub use crate::{Every, Guest, Listener, Result};
+    pub use crate::{Every, Guest, Listener, Progress, Result, Stream, stream_iter};
     pub use crate::{bail, command, daemon, ensure, json, on, tracing};
     // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
     #[cfg(feature = "schema")]

@@ -37,6 +37,10 @@ pub const CONNECT: &str = "connect";
 pub const GUEST_CALL: &str = "guest.call";
 /// Later: length of the name, name, line. Like [`GUEST_CALL`], on a connection to that daemon which the host keeps.
 pub const CALL: &str = "call";
+/// Later: guest, call, kind (one byte of [`kind`](crate::parts::kind)), item (JSON). Passes an item of that call, which came
+/// by [`CallPartsV1`](crate::parts::CallPartsV1), to its caller. Returns `NOTHING` once the host has taken it, which may
+/// wait until the caller has read what came before, or `GONE` if the caller no longer waits for that call.
+pub const PART: &str = "part";
 /// Later, no request. Keeps the daemon's state: `NOTHING` once it is on the disk.
 pub const SAVE: &str = "save";
 /// Later, no request. Returns the credentials of all daemons, a JSON array.

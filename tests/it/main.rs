@@ -29,6 +29,7 @@ mod many;
 mod new;
 mod packages;
 mod pages;
+mod parts;
 mod private_group;
 mod prose;
 mod reload;

@@ -43,6 +43,7 @@ mod line_end;
 mod message;
 mod nearest;
 mod opening;
+mod parts;
 mod reply;
 mod telnet;
 
@@ -51,6 +52,7 @@ pub use inbox::{Front, Inbox, Lines};
 pub use message::{Fault, Line, Message, is_name, read_line};
 pub use nearest::nearest;
 pub use opening::Protocol;
+pub use parts::{PART, Part, asks_for_parts, write_part};
 pub use reply::{Opening, close_reply, open_reply, write_error, write_message};
 
 /// The default limit for a line, in bytes before its LF: 1 MiB, from the protocol.

@@ -139,7 +139,7 @@ fn write_command(out: &mut Vec<u8>, name: &str, tag: Option<&str>) {
     }
 }
 
-fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a string is JSON, and a Vec takes all bytes");
 }
 

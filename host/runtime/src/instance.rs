@@ -168,6 +168,7 @@ impl Instance {
             index: call.index,
             guest: call.guest,
             arguments: call.arguments,
+            parts: 0,
         };
         match live.call(&command, out) {
             status::NOT_JSON => {
@@ -250,6 +251,7 @@ impl Instance {
                 index,
                 guest,
                 arguments: &arguments,
+                parts: 0,
             };
             // It may take its time here, and nobody else waits for the thread.
             let status = instance.answer_plainly(call, &mut bytes);
@@ -263,6 +265,7 @@ impl Instance {
             index: call.index,
             guest: call.guest,
             arguments: call.arguments,
+            parts: call.parts,
         };
         let pending = self.watched(call.index, || live.call_later(&command));
         if pending.later.at_once() != Some(status::NOT_JSON) {

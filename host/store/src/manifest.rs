@@ -39,6 +39,9 @@ const RESERVED_COMMANDS: [&str; 5] = ["dae", "options", "help", "stats", "error"
 
 /// The longest manifest (bytes). It stays in memory as long as its daemon is installed.
 const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// The name of the lines that carry the parts of replies. A plugin that knows of parts has no command of that name; one
+/// that was built before may have one.
+const PART: &str = "part";
 
 /// The value of `panic` for a plugin whose panics can be caught.
 const PANIC_UNWIND: &str = "unwind";
@@ -139,6 +142,10 @@ pub struct Command {
     /// True if a second call with the same arguments changes nothing more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub idempotent: bool,
+    /// The parts that it sends before its reply to a caller that asks for them: `items` of a stream, or reports of its
+    /// `progress`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<String>,
     /// The arguments that guests send. Arguments that the host supplies aren't listed.
     #[serde(default)]
     pub arguments: Vec<Argument>,
@@ -255,6 +262,7 @@ pub fn parse_text(text: &[u8]) -> Result<Manifest, FileFault> {
 /// Checks that each command has a valid and unique name that the host doesn't reserve.
 fn check_commands(commands: &[Command]) -> Result<(), String> {
     let mut names = HashSet::new();
+    let sends_parts = commands.iter().any(|command| command.parts.is_some());
     for Command { name, .. } in commands {
         if !is_name(name) {
             return Err(format!(
@@ -264,6 +272,11 @@ fn check_commands(commands: &[Command]) -> Result<(), String> {
         if RESERVED_COMMANDS.contains(&name.as_str()) {
             return Err(format!(
                 "a command named {name}, which every host answers itself"
+            ));
+        }
+        if sends_parts && name == PART {
+            return Err(format!(
+                "a command named {name}, which is the name of the lines that carry the parts of its replies"
             ));
         }
         if !names.insert(name) {

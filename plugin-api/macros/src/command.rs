@@ -7,10 +7,12 @@ use syn::{Attribute, FnArg, ImplItemFn, LitStr, Meta, Pat, PatType, Result, Type
 
 use crate::model::{self, Argument, Command, Effects, Faults, Kind, Parameter, Slot, fault};
 use crate::options::{self, Row, Table, Takes, Value};
-use crate::{signature, types};
+use crate::{parts, signature, types};
 
 /// The command names that the host answers for every daemon.
 const RESERVED: [&str; 5] = ["dae", "options", "help", "stats", "error"];
+/// The name of the lines that carry the parts of replies.
+const PART: &str = "part";
 /// The longest name of a command (bytes, by Common TCP).
 const NAME_BYTES_MAX: usize = 128;
 /// The longest tuple of arguments that the glue code supports.
@@ -56,8 +58,10 @@ pub fn read(attr: &Attribute, method: &mut ImplItemFn) -> Result<Command> {
     faults.take(signature::check("a command", &method.sig));
     let doc = faults.take(model::doc_of(&method.attrs));
     let parameters = faults.take(read_parameters(method));
-    let faultless = (options, name, doc, kind, parameters);
-    let (Some(options), Some(name), Some(doc), Some(kind), Some(parameters)) =
+    let given = parameters.as_deref().unwrap_or_default();
+    let sent = faults.take(parts::read(kind, given, &method.sig.output));
+    let faultless = (options, name, doc, kind, parameters, sent);
+    let (Some(options), Some(name), Some(doc), Some(kind), Some(parameters), Some(sent)) =
         faults.none_or(faultless)?
     else {
         unreachable!("what is absent has left its fault");
@@ -72,6 +76,7 @@ pub fn read(attr: &Attribute, method: &mut ImplItemFn) -> Result<Command> {
         effects: options.effects,
         parameters,
         output: method.sig.output.clone(),
+        parts: sent,
     })
 }
 
@@ -147,6 +152,11 @@ fn check_name(name: &str, place: TokenStream) -> Result<()> {
             "a command's name is 1 to 128 bytes without white space, control characters or `#`";
         return fault(place, text);
     }
+    if name == PART {
+        let text =
+            "`part` is the name of the lines that carry the parts of replies; choose another name";
+        return fault(place, text);
+    }
     if RESERVED.contains(&name) {
         let text =
             format!("`{name}` is answered by the host for every daemon; choose another name");
@@ -194,7 +204,8 @@ fn arguments(parameters: &[Parameter]) -> impl Iterator<Item = &Argument> {
 fn read_parameter(input: &mut PatType) -> Result<Parameter> {
     let doc = take_doc(input)?;
     let is_rest = take_rest(input)?;
-    if let (false, Some(given)) = (is_rest, types::given_by_host(&input.ty)) {
+    let given = parts::given_by_host(&input.ty).or_else(|| types::given_by_host(&input.ty));
+    if let (false, Some(given)) = (is_rest, given) {
         return Ok(given);
     }
     let Pat::Ident(name) = &*input.pat else {

@@ -7,9 +7,10 @@ use syn::{Ident, ItemImpl, ReturnType};
 
 use crate::manifest;
 use crate::model::{
-    Argument, Command, Daemon, Kind, Lifecycle, Parameter, Reaction, Slot, StartParameter,
+    Argument, Command, Daemon, Kind, Lifecycle, Parameter, PartsKind, Reaction, Slot,
+    StartParameter,
 };
-use crate::{schema, state, types};
+use crate::{parts, schema, state, types};
 
 /// Returns the author's `impl` together with the code that makes it a plugin.
 pub fn expand(daemon: &Daemon, item: &ItemImpl) -> TokenStream {
@@ -194,9 +195,11 @@ fn arm(index: usize, command: &Command) -> TokenStream {
         Kind::Async => run_later(command),
         Kind::Sync | Kind::Blocking => run_now(command),
     };
+    let parts = command.parts.map(|_| quote!(let parts = call.parts();));
     quote_spanned! { at(command.method.span()) =>
         #index => {
             let (guest, ecosystem) = (call.guest(), call.ecosystem());
+            #parts
             #run
         }
     }
@@ -223,7 +226,7 @@ fn run_now(command: &Command) -> TokenStream {
 }
 
 fn run_later(command: &Command) -> TokenStream {
-    let (method, reply) = (&command.method, reply(command));
+    let (method, reply) = (&command.method, later_reply(command));
     let Taken {
         names,
         types,
@@ -247,7 +250,6 @@ fn run_later(command: &Command) -> TokenStream {
             async move {
                 let status = {
                     let value = Self::#method(&owner.daemon #(, #passed)*) #wait;
-                    let out = &mut out;
                     #reply
                 };
                 #save
@@ -324,6 +326,7 @@ fn passed(parameters: &[Parameter], names: &[Ident]) -> Vec<TokenStream> {
         Parameter::Guest { borrowed: true } => quote!(&guest),
         Parameter::Ecosystem { borrowed: false } => quote!(ecosystem),
         Parameter::Ecosystem { borrowed: true } => quote!(&ecosystem),
+        Parameter::Progress(_) => quote!(parts.progress()),
         Parameter::Argument(argument) => {
             let name = names.next().expect("a name for each argument");
             match argument.slot {
@@ -339,6 +342,18 @@ fn passed(parameters: &[Parameter], names: &[Ident]) -> Vec<TokenStream> {
 fn reply(command: &Command) -> TokenStream {
     let place = place_of_output(&command.method, &command.output);
     quote_spanned!(place => (&value).reply_kind().write(&value, out))
+}
+
+/// Does the same as [`reply`] for a command that ends later, whose result may be a stream.
+fn later_reply(command: &Command) -> TokenStream {
+    if let Some(PartsKind::Items { fallible }) = command.parts {
+        return parts::drain(fallible, &command.output);
+    }
+    let reply = reply(command);
+    quote! {
+        let out = &mut out;
+        #reply
+    }
 }
 
 fn statics(daemon: &Daemon) -> TokenStream {

@@ -14,6 +14,7 @@ mod manifest;
 mod model;
 mod nearest;
 mod options;
+mod parts;
 mod reaction;
 mod schema;
 mod signature;

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::model::{
     Argument, Command, Daemon, Kind, Lifecycle, Parameter, Reaction, Slot, StartParameter,
 };
-use crate::{schema, state, types};
+use crate::{parts, schema, state, types};
 
 /// The parts of a manifest, as tokens of type `ManifestPart`.
 #[derive(Default)]
@@ -165,6 +165,7 @@ fn put_command(parts: &mut Parts, daemon: &Daemon, command: &Command) {
     if let Some(ms) = command.timeout_ms {
         let _ = write!(head, ",\"timeout_ms\":{ms}");
     }
+    head.push_str(parts::in_manifest(command.parts));
     for (name, is_so) in command.effects.marks() {
         if is_so {
             let _ = write!(head, ",\"{name}\":true");

@@ -61,6 +61,17 @@ pub struct Command {
     pub effects: Effects,
     pub parameters: Vec<Parameter>,
     pub output: ReturnType,
+    /// The kind of parts that it sends before its reply, if any.
+    pub parts: Option<PartsKind>,
+}
+
+/// The parts that a command sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PartsKind {
+    /// The items of the stream that it returns; `fallible` if it returns a `Result` of one.
+    Items { fallible: bool },
+    /// The reports that it sends by its `Progress`.
+    Progress,
 }
 
 /// The marks of a command for its callers. They change nothing else.
@@ -86,6 +97,10 @@ impl Command {
     /// Returns the way in which the host runs the command. It waits for a save as for an async method. A method with a
     /// time limit may block: polled by the host, it could not be answered at its limit.
     pub fn runs(&self) -> Kind {
+        if self.parts.is_some() {
+            // The host polls it: a part may have to wait for the caller.
+            return Kind::Async;
+        }
         match (self.kind, &self.saves, self.timeout_ms) {
             (Kind::Sync, Some(_), None) => Kind::Async,
             (Kind::Sync, Some(_), Some(_)) => Kind::Blocking,
@@ -112,6 +127,8 @@ pub enum Parameter {
     Guest { borrowed: bool },
     /// The ecosystem API that the host supplies; `borrowed` if the author wrote a reference.
     Ecosystem { borrowed: bool },
+    /// The handle for reports that the host supplies, with the type of a report.
+    Progress(Type),
     /// A value that is read from the guest's line.
     Argument(Argument),
 }

@@ -8,7 +8,7 @@ use syn::spanned::Spanned as _;
 use syn::{ReturnType, Type};
 
 use crate::model::{Argument, Command, Daemon, Parameter, Slot, StartParameter};
-use crate::types;
+use crate::{parts, types};
 
 /// Returns the schema of a type, as a constant expression of type `&'static Schema`.
 pub fn constant(daemon: &Daemon, ty: &Type) -> TokenStream {
@@ -30,7 +30,7 @@ pub fn constant_of_argument(daemon: &Daemon, argument: &Argument) -> TokenStream
 
 /// Returns the schema of a command's result.
 pub fn constant_of_result(daemon: &Daemon, command: &Command) -> TokenStream {
-    match &command.output {
+    match &parts::whole_output(command) {
         ReturnType::Default => quote!(DaeProbe::<()>::SCHEMA),
         ReturnType::Type(_, ty) => probed(
             daemon,
@@ -81,7 +81,7 @@ fn command_described(daemon: &Daemon, command: &Command) -> TokenStream {
         Parameter::Argument(argument) => Some(given(daemon, &argument.ty)),
         _ => None,
     });
-    let result = match &command.output {
+    let result = match &parts::whole_output(command) {
         ReturnType::Default => quote!(::std::option::Option::None),
         ReturnType::Type(_, ty) if has_no_name(ty) => quote!(::std::option::Option::None),
         ReturnType::Type(_, ty) => {

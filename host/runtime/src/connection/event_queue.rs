@@ -49,6 +49,24 @@ impl EventQueue {
         !self.is_slow()
     }
 
+    /// Queues one line as [`EventQueue::push_within`] does, if the queue has room for it. Returns false if it has none; the
+    /// reader is not slow for that, because the producer waits.
+    pub fn offer_within(&self, line: &[u8], most: usize) -> bool {
+        if self.has_ended() || self.is_slow() {
+            return false;
+        }
+        let mut lines = lock(&self.lines);
+        if lines.len() + line.len() > most {
+            return false;
+        }
+        lines.extend_from_slice(line);
+        lines.push(b'\n');
+        self.has_mail.store(true, Ordering::Release);
+        drop(lines);
+        self.reader.wake();
+        true
+    }
+
     /// Returns whether anything was pushed since the last take.
     #[inline]
     #[must_use]

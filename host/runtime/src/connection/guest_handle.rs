@@ -3,9 +3,11 @@
 //! A connection's task owns its socket. Other code that has something for the guest (an event, the end of its daemon)
 //! queues it here and wakes the task. Ids are never reused, so a daemon may keep one forever.
 
+mod parts;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Context;
 
 use dae_common_tcp::ErrorCode;
@@ -15,6 +17,9 @@ use crate::connection::event_queue::{EVENT_QUEUE_BYTES_MAX, EventQueue};
 use crate::connection::pending_calls::{CallError, PendingCalls, ReplyFuture};
 use crate::connection::reply_budget::BUDGET_BYTES_MAX;
 use dae_store::lock::lock;
+use parts::GuestParts;
+pub use parts::SentPart;
+pub(crate) use parts::{PartOffer, PartsTicket};
 
 /// The limit for bytes queued for all guests of a daemon, past which each guest gets an even share: half of the total
 /// limit.
@@ -38,6 +43,8 @@ pub struct GuestHandle {
     greeted_by: AtomicU64,
     /// The number of the instance whose connect hook has finished for this guest.
     known_to: AtomicU64,
+    /// The parts of replies to it, once it has asked for them.
+    parts: OnceLock<Box<GuestParts>>,
     /// The calls that its daemon has made to it.
     pub asked: PendingCalls,
     /// The event handlers of its daemon for this guest.
@@ -80,6 +87,9 @@ impl GuestHandle {
     pub(crate) fn count_unread(&self, bytes: usize) {
         let before = self.unread.swap(bytes, Ordering::Relaxed);
         self.all.change(before, bytes);
+        if bytes < before {
+            self.notify_room();
+        }
     }
 
     /// Returns whether the guest has left.
@@ -102,6 +112,7 @@ impl GuestHandle {
             let before = outbox.len();
             self.pushed.take_into(outbox);
             self.all.change(outbox.len() - before, 0);
+            self.notify_room();
         }
     }
 
@@ -233,6 +244,7 @@ impl Guests {
             has_spoken: AtomicBool::new(false),
             greeted_by: AtomicU64::new(0),
             known_to: AtomicU64::new(0),
+            parts: OnceLock::new(),
             asked: PendingCalls::default(),
             heard: EventHandlers::default(),
         });
@@ -247,6 +259,7 @@ impl Guests {
             self.waiting.guests.fetch_sub(1, Ordering::Relaxed);
             guest_handle.count_unread(0);
             guest_handle.has_left.store(true, Ordering::Release);
+            guest_handle.notify_room();
             guest_handle.asked.end(&has_gone());
             guest_handle.heard.notify(br#"disconnect ["it has gone"]"#);
             guest_handle.heard.end();

@@ -63,6 +63,7 @@ impl ReplyLines<'_> {
             index: command.index,
             guest: command.guest,
             arguments: message.arguments,
+            parts: 0,
         };
         match instance.answer_here(call, out) {
             status::DONE => close_reply(out, start),

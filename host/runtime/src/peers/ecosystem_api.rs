@@ -10,7 +10,7 @@ use dae_common_tcp::{ErrorCode, Message};
 use serde_json::json;
 
 use crate::connection::event_queue::EventQueue;
-use crate::connection::guest_handle::{GuestHandle, Guests};
+use crate::connection::guest_handle::{GuestHandle, Guests, PartOffer, SentPart};
 use crate::connection::pending_calls::{CallError, CallReply, in_time};
 use crate::peers::client::{CallProgress, Client, Host};
 use crate::plugin::completion::{Completion, HostAnswer};
@@ -220,6 +220,26 @@ impl EcosystemApi {
         Completion::done(credentials.to_string().into_bytes())
     }
 
+    /// Passes a part to the guest that takes it, as soon as its queue has room.
+    fn part(&self, part: SentPart<'_>) -> HostAnswer {
+        let Some(guest) = self.guests.find(part.guest) else {
+            return HostAnswer::Now(Completion::gone());
+        };
+        match guest.offer_part(part) {
+            PartOffer::Taken => HostAnswer::Now(Completion::nothing()),
+            PartOffer::Gone => HostAnswer::Now(Completion::gone()),
+            PartOffer::Full(line) => {
+                let taken = guest.wait_for_room(part.call, line);
+                HostAnswer::Later(Box::pin(async move {
+                    match taken.await {
+                        true => Completion::nothing(),
+                        false => Completion::gone(),
+                    }
+                }))
+            }
+        }
+    }
+
     fn next_lines(&self, id: u64) -> HostAnswer {
         let Some(event_queue) = lock(&self.tables).event_queues.get(&id).cloned() else {
             return HostAnswer::Now(Completion::gone());
@@ -337,6 +357,7 @@ impl PeerAccess for EcosystemApi {
             DeferredRequest::Connect(name) => self.connect(name),
             DeferredRequest::List => HostAnswer::Now(self.list()),
             DeferredRequest::Find(name) => HostAnswer::Now(self.find(&name)),
+            DeferredRequest::Part(part) => self.part(part),
             DeferredRequest::Save => match &self.host.state_keeper {
                 Some(keeper) => HostAnswer::Later(keeper.save()),
                 None => HostAnswer::Now(Completion::unknown()),

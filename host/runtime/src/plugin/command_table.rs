@@ -113,6 +113,8 @@ pub struct CommandTable {
     by_name: HashMap<Box<str>, ResolvedCommand, FixedState>,
     /// The time limits that the author set, by the command's index.
     limits: Vec<Option<Duration>>,
+    /// Whether the command sends parts before its reply, by its index.
+    sends_parts: Vec<bool>,
     options: String,
     help: String,
 }
@@ -141,11 +143,13 @@ impl CommandTable {
             help.insert(&command.name, CommandHelp::of(command));
         }
         let limits = manifest.commands.iter();
+        let sends_parts = manifest.commands.iter();
         CommandTable {
             by_name,
             limits: limits
                 .map(|command| command.timeout_ms.map(durations::ms))
                 .collect(),
+            sends_parts: sends_parts.map(|one| one.parts.is_some()).collect(),
             options: Value::Object(options).to_string(),
             help: serde_json::to_string(&help).unwrap_or_default(),
         }
@@ -184,6 +188,12 @@ impl CommandTable {
     pub fn limit(&self, index: u32, general: Duration) -> Duration {
         let own = self.limits.get(index as usize).copied().flatten();
         own.unwrap_or(general)
+    }
+
+    /// Returns whether the command with that index sends parts before its reply, to a caller that asks for them.
+    #[must_use]
+    pub fn sends_parts(&self, index: u32) -> bool {
+        self.sends_parts.get(index as usize).copied() == Some(true)
     }
 
     /// Returns every name, for a hint.
@@ -256,6 +266,8 @@ struct CommandHelp<'c> {
     signature: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<&'c str>,
 }
 
 /// The schema of a command: that of each argument and of its result, and its marks.
@@ -311,6 +323,7 @@ impl<'c> CommandHelp<'c> {
             },
             signature: command.signature(),
             timeout_ms: command.timeout_ms,
+            parts: command.parts.as_deref(),
         }
     }
 }

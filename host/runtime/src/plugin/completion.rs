@@ -32,6 +32,8 @@ pub struct Call<'a> {
     pub guest: u64,
     /// The arguments as they came.
     pub arguments: &'a str,
+    /// The number of the call for its parts; 0 if its caller takes none.
+    pub parts: u64,
 }
 
 /// Commands of one guest that go to an instance together.

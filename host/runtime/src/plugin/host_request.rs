@@ -15,7 +15,9 @@ use std::borrow::Cow;
 
 use dae_common_tcp::{ErrorCode, Line, Message, is_name, read_line};
 use dae_plugin_api::operation;
+use dae_plugin_api::parts::{PART_BYTES_MAX, kind};
 
+use crate::connection::guest_handle::SentPart;
 use crate::connection::pending_calls::CallError;
 use crate::plugin::completion::Completion;
 use crate::plugin::payload::{split_sized, split_u64};
@@ -28,7 +30,7 @@ const NOT_A_LINE: &str = "that is no line: a name, a space, and a JSON array";
 
 /// The names of lines that Dae sends and answers itself. They cannot be topics: a subscriber that is connected to Dae
 /// could not distinguish them from events.
-const OF_DAE: [&str; 13] = [
+const OF_DAE: [&str; 14] = [
     "announce",
     "connect",
     "dae",
@@ -38,6 +40,7 @@ const OF_DAE: [&str; 13] = [
     "help",
     "list",
     "options",
+    "part",
     "publish",
     "stats",
     "subscribe",
@@ -127,6 +130,8 @@ pub enum DeferredRequest<'a> {
     NextLines(u64),
     /// Keeps the daemon's state.
     Save,
+    /// Passes an item of a running command to its caller.
+    Part(SentPart<'a>),
 }
 
 impl<'a> ImmediateRequest<'a> {
@@ -202,6 +207,7 @@ impl<'a> DeferredRequest<'a> {
             operation::FIND => DeferredRequest::Find(String::from_utf8_lossy(bytes.payload)),
             operation::QUEUE_NEXT => DeferredRequest::NextLines(number),
             operation::SAVE => DeferredRequest::Save,
+            operation::PART => DeferredRequest::Part(part(number, rest)?),
             _ => return Err(Completion::unknown()),
         })
     }
@@ -252,6 +258,26 @@ fn message(line: &[u8]) -> Result<Message<'_>, Completion> {
         Line::Message(message) => Ok(message),
         _ => Err(not_a_line()),
     }
+}
+
+/// Reads what follows the guest in a part: the call, the kind, and the item.
+fn part(guest: u64, rest: &[u8]) -> Result<SentPart<'_>, Completion> {
+    let (call, rest) = split_u64(rest);
+    let Some((kind, item)) = rest.split_first() else {
+        return Err(Completion::gone());
+    };
+    // JSON is UTF-8, and so is every line.
+    if item.len() > PART_BYTES_MAX || std::str::from_utf8(item).is_err() {
+        return Err(Completion::failed(format!(
+            "that is no item of a part: JSON of at most {PART_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(SentPart {
+        guest,
+        call,
+        is_progress: *kind == kind::PROGRESS,
+        item,
+    })
 }
 
 fn not_utf8() -> Completion {

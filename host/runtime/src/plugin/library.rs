@@ -31,6 +31,7 @@ use dae_plugin_api::abi::{
     CHECK_STATE, CallV1, CheckStateV1, DaemonModV1_Ref, HostV1, InstanceV1, LateSink, SCHEMAS,
     SchemasV1, StepV1, VecSink, status, verb,
 };
+use dae_plugin_api::parts::{CALL_PARTS, CallPartsV1};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 pub use fault::LoadFault;
@@ -135,6 +136,14 @@ impl PluginLibrary {
         }
     }
 
+    /// Returns the function that starts a command whose caller takes parts; `None` for a plugin without it.
+    fn call_parts(&self) -> Option<CallPartsV1> {
+        let found = (self.module.query())(CALL_PARTS.into());
+        // SAFETY: by contract of the ABI, `query` returns under that name a function of this type, of a library that
+        // stays, or null, which is `None`.
+        unsafe { std::mem::transmute::<*const (), Option<CallPartsV1>>(found) }
+    }
+
     /// Returns the address of its `create` function: two libraries never share it.
     #[must_use]
     pub fn entry(&self) -> usize {
@@ -157,6 +166,7 @@ impl PluginLibrary {
         };
         StartingDaemon {
             step: LifecycleStep::of(step),
+            call_parts: self.call_parts(),
             place,
             sink,
         }
@@ -295,6 +305,7 @@ impl<T> Drop for Pinned<T> {
 pub struct StartingDaemon {
     // Declared first, so that it drops before what it writes to.
     step: LifecycleStep,
+    call_parts: Option<CallPartsV1>,
     place: Pinned<ROption<InstanceV1>>,
     sink: Pinned<LateSink>,
 }
@@ -310,7 +321,10 @@ impl Future for StartingDaemon {
         // The author's future is dropped here, before its result is used.
         this.step = LifecycleStep::Ended(status);
         match this.place.get().take() {
-            ROption::RSome(raw) if status == status::DONE => Poll::Ready(Ok(LiveDaemon { raw })),
+            ROption::RSome(raw) if status == status::DONE => {
+                let call_parts = this.call_parts;
+                Poll::Ready(Ok(LiveDaemon { raw, call_parts }))
+            }
             _ => Poll::Ready(Err(text(this.sink.get().take()))),
         }
     }
@@ -319,6 +333,7 @@ impl Future for StartingDaemon {
 /// A constructed daemon in this process. Dropping it destroys the daemon, which runs the author's `Drop`.
 pub struct LiveDaemon {
     raw: InstanceV1,
+    call_parts: Option<CallPartsV1>,
 }
 
 impl fmt::Debug for LiveDaemon {
@@ -349,8 +364,15 @@ impl LiveDaemon {
     pub fn call_later(&self, call: &Command<'_>) -> PluginFuture {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
         let mut sink = spare.unwrap_or_else(|| Pinned::new(LateSink::new()));
-        // SAFETY: the instance is alive; the sink stays where it is, and is dropped after the step's future.
-        let step = unsafe { (self.raw.vtable.call)(self.raw.this, &call.raw(), sink.get().raw()) };
+        let (this, raw) = (self.raw.this, call.raw());
+        let step = match self.call_parts {
+            Some(call_parts) if call.parts != 0 => {
+                // SAFETY: as below.
+                unsafe { call_parts(this, &raw, call.parts, sink.get().raw()) }
+            }
+            // SAFETY: the instance is alive; the sink stays where it is, and is dropped after the step's future.
+            _ => unsafe { (self.raw.vtable.call)(this, &raw, sink.get().raw()) },
+        };
         PluginFuture {
             step: LifecycleStep::of(step),
             sink: Some(sink),
@@ -455,6 +477,8 @@ pub struct Command<'a> {
     pub guest: u64,
     /// Its arguments, as they came.
     pub arguments: &'a str,
+    /// The number of the call for its parts; 0 if its caller takes none.
+    pub parts: u64,
 }
 
 impl Command<'_> {

@@ -83,7 +83,7 @@ pub struct PreflightMessage {
 pub enum FrameKind {
     /// The plugin to load and the identity of its daemon; JSON. Answered by `Loaded` or `Refused`.
     Load = 1,
-    /// A command: index (u32), guest (u64), arguments. The id is the call's.
+    /// A command: index (u32), guest (u64), the number for its parts or 0 (u64), arguments. The id is the call's.
     Call = 2,
     /// The cancellation of a call: nothing waits for it any more.
     Cancel = 3,

@@ -423,10 +423,11 @@ impl Link {
         let mut outgoing = self.room_for_commands(&calls)?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (index, guest) = (call.index.to_le_bytes(), call.guest.to_le_bytes());
+        let parts = call.parts.to_le_bytes();
         outgoing.put(
             FrameKind::Call,
             id,
-            &[&index, &guest, call.arguments.as_bytes()],
+            &[&index, &guest, &parts, call.arguments.as_bytes()],
         );
         let since = Instant::now();
         let call = WaitingCall {

@@ -46,6 +46,8 @@ impl DispatchedCommand {
             index,
             guest: self.guest,
             arguments: &self.arguments,
+            // The reply of a local client is whole.
+            parts: 0,
         }
     }
 }
@@ -63,6 +65,7 @@ pub(crate) fn at_once(
         index,
         guest: guest.id(),
         arguments,
+        parts: 0,
     };
     Some(answer_here(lease, gate, call))
 }
@@ -130,6 +133,7 @@ async fn answer_later(
         index,
         began,
         limit: lease.instance.commands.limit(index, gate.limits.command),
+        parts: None,
     };
     let mut run = CommandRun::new(of, pending, lease, None);
     let ended = (&mut run).await;

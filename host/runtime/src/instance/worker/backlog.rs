@@ -40,6 +40,8 @@ pub(super) struct Job {
     pub(super) id: u64,
     /// The guest that sent it.
     pub(super) guest: u64,
+    /// The number of the call for its parts; 0 if its caller takes none.
+    pub(super) parts: u64,
     /// The index in the batch of its next command.
     pub(super) place: usize,
     /// True if it was set aside, so that it begins outside the order of numbers.
@@ -116,6 +118,7 @@ impl Backlog {
     pub(super) fn push(&mut self, frame: &Frame<'_>) -> u64 {
         let mut commands = std::mem::take(&mut self.spare);
         commands.clear();
+        let mut parts = 0;
         let (what, guest) = match frame.kind {
             FrameKind::Batch => {
                 let (guest, entries) = split_u64(frame.payload);
@@ -124,7 +127,9 @@ impl Backlog {
             }
             FrameKind::Call => {
                 let (index, rest) = split_u32(frame.payload);
-                let (guest, arguments) = split_u64(rest);
+                let (guest, rest) = split_u64(rest);
+                let arguments;
+                (parts, arguments) = split_u64(rest);
                 put_entry(&mut commands, index, arguments);
                 (JobKind::Call, guest)
             }
@@ -134,6 +139,7 @@ impl Backlog {
             what,
             id: frame.id,
             guest,
+            parts,
             place: 0,
             is_aside: false,
             made: 0,

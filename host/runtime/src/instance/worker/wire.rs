@@ -324,6 +324,7 @@ impl HostApi for HostConnection {
             | DeferredRequest::Call { .. }
             | DeferredRequest::List
             | DeferredRequest::Save
+            | DeferredRequest::Part(_)
             | DeferredRequest::Find(_) => HostAnswer::Later(Box::pin(self.ask_host(bytes))),
         }
     }

@@ -125,7 +125,7 @@ impl Worker {
                 break;
             };
             let arguments = next.arguments.len();
-            let call = call_of(next.index, job.guest, next.arguments);
+            let call = call_of(next, job);
             let of = JobPlace::of(job);
             let made = match job.what {
                 JobKind::Call => self.call(of, call, served, reservation),
@@ -276,11 +276,12 @@ impl Worker {
     }
 }
 
-fn call_of(index: u32, guest: u64, arguments: &[u8]) -> Call<'_> {
+fn call_of<'j>(next: NextCommand<'j>, job: &Job) -> Call<'j> {
     Call {
-        index,
-        guest,
+        index: next.index,
+        guest: job.guest,
         // The host checked that it is UTF-8 when it read it from the guest.
-        arguments: std::str::from_utf8(arguments).unwrap_or_default(),
+        arguments: std::str::from_utf8(next.arguments).unwrap_or_default(),
+        parts: job.parts,
     }
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use crate::connection::guest_handle::PartsTicket;
 use crate::connection::reply_budget::{ReplyBudget, Reservation, ReservationBusy};
-use crate::instance::Pending;
+use crate::instance::{Pending, StartProgress};
 use crate::plugin::completion::Completion;
 use crate::session::gate::{GiveUp, Lease};
 
@@ -28,6 +29,8 @@ pub(crate) struct CommandRun {
     /// Ends when the command must be given up. Made by the first poll that finds the command unfinished.
     given_up: Option<Pin<Box<dyn Future<Output = GiveUp> + Send>>>,
     share: Option<BudgetShare>,
+    /// Its parts, if its guest takes them.
+    parts: Option<PartsTicket>,
 }
 
 /// The command of a run.
@@ -38,8 +41,10 @@ pub(crate) struct RunOf {
     pub index: u32,
     /// The time when it was started.
     pub began: Instant,
-    /// Its time limit; zero means none.
+    /// Its time limit, which each part begins anew; zero means none.
     pub limit: Duration,
+    /// Its parts, if its guest takes them.
+    pub parts: Option<PartsTicket>,
 }
 
 /// A run that has ended.
@@ -65,6 +70,7 @@ impl CommandRun {
             limit: of.limit,
             given_up: None,
             share,
+            parts: of.parts,
         }
     }
 
@@ -123,6 +129,7 @@ impl CommandRun {
             given_up,
             lease,
             limit,
+            parts,
             ..
         } = self
         else {
@@ -130,7 +137,18 @@ impl CommandRun {
         };
         let given_up =
             given_up.get_or_insert_with(|| Box::pin(lease.given_up(*limit, pending.start())));
-        let why = ready!(given_up.as_mut().poll(context));
+        let why = loop {
+            let why = ready!(given_up.as_mut().poll(context));
+            let left = parts.as_ref().and_then(|parts| parts.left(*limit));
+            match (why, left) {
+                // It has sent a part since then, so it has begun.
+                (GiveUp::TooLong(_), Some(left)) => {
+                    *given_up = Box::pin(lease.given_up(left, StartProgress::Begun));
+                }
+                (GiveUp::TooLong(_), None) => break GiveUp::TooLong(*limit),
+                (why, _) => break why,
+            }
+        };
         let fate = self.lease.instance.fate(self.index);
         let ended = why.completion(&self.name, fate);
         if let Some(share) = &self.share {
@@ -299,6 +317,7 @@ mod tests {
             index: 0,
             guest: GUEST,
             arguments: "",
+            parts: 0,
         };
         let pending = lease.instance.answer_later(RunsOn::Later, call, None);
         let of = RunOf {
@@ -306,6 +325,7 @@ mod tests {
             index: 0,
             began: Instant::now(),
             limit: LIMIT,
+            parts: None,
         };
         let share = is_shared.then(|| BudgetShare::new(&gate.budget, (GUEST, 0), None));
         Started {

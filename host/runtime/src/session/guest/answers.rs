@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesUnordered, Stream as _};
 
 use super::batches::{GuestBatches, ReplySink};
 use super::running::{GuestCommand, ReplyPlace};
-use crate::connection::guest_handle::GuestHandle;
+use crate::connection::guest_handle::{GuestHandle, PartsTicket};
 use crate::connection::reply_budget::Reservation;
 use crate::instance::Pending;
 use crate::instance::reply::{ImmediateCommand, ReplyLines, ReplyTo};
@@ -420,12 +420,20 @@ impl ReplyQueue {
         self.in_a_row = 0;
         let began = Instant::now();
         let OwnCommand { index, runs } = command;
+        let instance = &route.lease.instance;
+        // Only a tag ties a part to its command.
+        let parts = match message.tag {
+            Some(tag) if instance.commands.sends_parts(index) => {
+                route.guest.enter_parts(message.name, tag)
+            }
+            _ => None,
+        };
         let call = Call {
             index,
             guest: route.guest.id(),
             arguments: message.arguments,
+            parts: parts.as_ref().map_or(0, PartsTicket::number),
         };
-        let instance = &route.lease.instance;
         let mut pending = instance.answer_later(runs, call, route.reservation);
         if let Poll::Ready(ended) = Pin::new(&mut pending).poll(sink.context) {
             if pending.emits_first() && self.goes_out(&message) {
@@ -442,6 +450,7 @@ impl ReplyQueue {
             index,
             began,
             limit: instance.commands.limit(index, route.limit()),
+            parts,
         };
         self.enter(&message, of, pending, route);
         // The first poll used the connection's waker. The set has a waker for each command, and must poll this one

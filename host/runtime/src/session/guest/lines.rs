@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use dae_common_tcp::{ErrorCode, Fault, Front, Inbox, Line, Message, Protocol};
+use dae_common_tcp::{ErrorCode, Fault, Front, Inbox, Line, Message, Protocol, asks_for_parts};
 
 use super::answers::{self, AnswerSink, LineBatch, ReplyRoute};
 use super::input::DeferredCommand;
@@ -22,6 +22,7 @@ use crate::session::dispatch;
 use crate::session::gate::{GatePhase, Lease};
 use crate::threads::counters::BatchCounts;
 use crate::threads::latency;
+use dae_store::json5_text;
 
 /// A command that may have to wait for reply budget or a reservation.
 struct GuardedCommand<'a> {
@@ -225,7 +226,7 @@ impl<S: Stream> Guest<S> {
         batch: &mut LineBatch<'a>,
         context: &mut Context<'_>,
     ) {
-        if self.is_reply(&message) || is_stray(&message) {
+        if self.is_reply(&message) || self.is_stray(&message) {
             return;
         }
         match target {
@@ -395,7 +396,7 @@ impl<S: Stream> Guest<S> {
         let mut inbox = self.input.take_inbox();
         for line in inbox.lines() {
             match line {
-                Line::Message(message) if self.is_reply(&message) || is_stray(&message) => {}
+                Line::Message(message) if self.is_reply(&message) || self.is_stray(&message) => {}
                 Line::Message(message) => {
                     let refusal = (ErrorCode::Unavailable, &*text);
                     self.refuse((&message).into(), refusal, &mut tally);
@@ -409,15 +410,34 @@ impl<S: Stream> Guest<S> {
         // Instance 0: no instance has answered these lines.
         self.gate.count(0, tally, self.gate.limits.instance_wait);
     }
-}
 
-/// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
-/// answer each other forever.
-#[inline]
-fn is_stray(message: &Message<'_>) -> bool {
-    match message.name {
-        "error" => true,
-        "dae" | "options" => !matches!(message.arguments, "" | "[]"),
-        _ => false,
+    /// Returns whether the message is a reply to no call of ours. No such line is answered: two daemons could otherwise
+    /// answer each other forever. A `dae` with arguments may ask for parts, which takes effect at once.
+    #[inline]
+    fn is_stray(&self, message: &Message<'_>) -> bool {
+        match message.name {
+            "error" => true,
+            "options" => !matches!(message.arguments, "" | "[]"),
+            "dae" => {
+                let is_stray = !matches!(message.arguments, "" | "[]");
+                if is_stray {
+                    self.note_parts(message.arguments);
+                }
+                is_stray
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that the guest asks for parts, if these arguments of a `dae` do so.
+    #[cold]
+    fn note_parts(&self, arguments: &str) {
+        let asked = asks_for_parts(arguments).or_else(|| {
+            let strict = json5_text::to_strict(arguments).ok()?;
+            asks_for_parts(&strict)
+        });
+        if let Some(wants) = asked {
+            self.guest_handle.want_parts(wants);
+        }
     }
 }
