@@ -117,6 +117,11 @@
 //! - [`Ecosystem::every`] ticks without drift. [`Ecosystem::list`], [`Ecosystem::find`] and [`Ecosystem::watch`] report
 //!   which daemons run.
 //!
+//! # Replies in parts
+//! A command that returns `impl Stream<Item = T>`, or a `Result` of it, sends each item as soon as it is there to a caller
+//! that has asked for parts. All others get the items in one list. [`stream_iter`] makes a stream of an iterator. A command
+//! that takes a [`Progress`] sends reports in the same way, beside its result.
+//!
 //! # Lifecycle
 //! The methods below are optional. Each is a `fn` or an `async fn` of this name in the same `impl`:
 //! - `start(Ecosystem, Config) -> Result<Self>` creates the daemon; without it, `Default` does. `Config` is any type

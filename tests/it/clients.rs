@@ -171,6 +171,18 @@ fn an_event_emitter_in_node() {
     );
 }
 
+#[test]
+fn parts_in_python_and_node() {
+    let (_ecosystem, port) = ecosystem();
+    for (name, file) in [("python3", "parts.py"), ("node", "parts.js")] {
+        let Some(mut tool) = tool(name, &["--version"]) else {
+            continue;
+        };
+        let output = program::run(tool.arg(script(file)).arg(&port), LIMIT).ok();
+        assert_same_lines(&output.stdout, &["item 1", "item 2", "item 3", "end []"]);
+    }
+}
+
 /// Compares lines of output. Python shows a sum of floats as `3.0`, Node as `3`; both count as `3`.
 #[track_caller]
 fn assert_same_lines(stdout: &str, expected: &[&str]) {

@@ -1,6 +1,7 @@
 //! Replies in parts, in both modes: who gets parts, who gets a whole reply, and what ends them.
 
 mod asked;
+mod cli;
 mod ends;
 mod whole;
 

@@ -3,14 +3,16 @@
 //! It needs no async runtime, since a command has one thing to wait for. The same client serves the control socket and
 //! a daemon's TCP port. It parses lines with `dae_common_tcp`, so that both sides read each line alike.
 //!
-//! On the control socket calls are tagged, because events come in between. A daemon is called without a tag: one call
-//! is under way at a time, and a daemon by another author may not support tags. Absent: pipelining, reconnecting.
+//! On the control socket calls are tagged, because events come in between. So are calls whose reply may come in parts. All
+//! others are untagged: one call is under way at a time, and a daemon by another author may not support tags. Absent:
+//! pipelining, reconnecting.
 //!
 //! Errors: [`Fault::NoHost`] if no process holds the home, [`Fault::NotListening`] if its holder can't be reached,
 //! [`Fault::Refused`] for an `error` line, and a text for every breach of the protocol and every loss of the
 //! connection.
 
 mod connect;
+mod parts;
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -20,6 +22,9 @@ use dae_common_tcp::{Inbox, write_message};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+
+pub(super) use parts::ReplyPart;
+use parts::TakePart;
 
 use super::exit::Fault;
 use super::incoming::{Arguments, Incoming, Refusal, array, one};
@@ -84,24 +89,39 @@ impl<S: Stream> Client<S> {
     /// a command that returns nothing.
     pub(super) fn call(&mut self, name: &str, arguments: &impl Serialize) -> Result<Box<RawValue>> {
         let mut line = Vec::new();
-        write_message(&mut line, name, self.tag, &serde_json::to_vec(arguments)?);
+        self.write_call(&mut line, name, arguments)?;
+        one(self.send_and_wait(name, &line, &mut |_| Ok(()))?)
+    }
+
+    fn write_call(&self, line: &mut Vec<u8>, name: &str, arguments: &impl Serialize) -> Result<()> {
+        write_message(line, name, self.tag, &serde_json::to_vec(arguments)?);
+        Ok(())
+    }
+
+    /// Begins the wait for an answer.
+    fn wait_anew(&mut self) {
         // A limit past the end of time counts as none.
         self.deadline = self
             .answer_max
             .and_then(|limit| Instant::now().checked_add(limit));
+    }
+
+    /// Sends a command's line, and waits for its reply.
+    fn send_and_wait(&mut self, name: &str, line: &[u8], take: TakePart<'_>) -> Result<Arguments> {
+        self.wait_anew();
         // A peer that refuses the call may have closed already. Its last message then says more than the write error.
-        let sent = self.send(&line);
+        let sent = self.send(line);
         if let Err(error) = &sent
             && is_over_time(error)
         {
             return Err(self.no_answer());
         }
-        let reply = self.reply(name);
+        let reply = self.reply(name, take);
         match sent {
-            Ok(()) => one(reply?),
+            Ok(()) => reply,
             Err(error) => {
                 let unsent = || format!("cannot send {name} to {}: {error}", self.peer);
-                one(reply.with_context(unsent)?)
+                reply.with_context(unsent)
             }
         }
     }
@@ -132,7 +152,7 @@ impl<S: Stream> Client<S> {
         Ok(None)
     }
 
-    fn reply(&mut self, name: &str) -> Result<Arguments> {
+    fn reply(&mut self, name: &str, take: TakePart<'_>) -> Result<Arguments> {
         while let Some(line) = self.line()? {
             let ours = line.tag.as_deref() == self.tag;
             if line.name == "error" {
@@ -141,11 +161,14 @@ impl<S: Stream> Client<S> {
                 return array(&line.arguments);
             } else if line.asks_us() {
                 self.answer(&line)?;
+            } else {
+                // Anything else is an event, which nobody here waits for.
+                self.pass_part(&line, name, take)?;
             }
         }
         match self.parting.take() {
             Some(reason) => bail!("{} closed the connection: {reason}", self.peer),
-            None if self.tag.is_some() => bail!(
+            None if self.is_host() => bail!(
                 "{} ended, or closed the connection, before it answered {name}",
                 self.peer
             ),
@@ -169,12 +192,17 @@ impl<S: Stream> Client<S> {
         Ok(())
     }
 
+    /// Returns whether the peer is a host, on its control socket.
+    fn is_host(&self) -> bool {
+        self.tag == Some(CONTROL_TAG)
+    }
+
     /// On the control socket the message is complete; a daemon's message needs its name and the code beside it.
     fn fault(&self, refusal: Refusal) -> Fault {
         let text = refusal.text();
-        let message = match self.tag {
-            Some(_) => text.to_owned(),
-            None => format!(
+        let message = match self.is_host() {
+            true => text.to_owned(),
+            false => format!(
                 "{} {}: {text} ({})",
                 self.peer, refusal.command, refusal.code
             ),
@@ -337,6 +365,25 @@ mod tests {
         ];
         for (tag, says, expected) in cases {
             assert_eq!(called(tag, says).expect(says), expected, "{says}");
+        }
+    }
+
+    #[test]
+    fn parts_of_our_call_are_passed_on_and_no_others() {
+        let says = "part#call [{\"command\":\"add\",\"item\":1}]\npart#other [{\"command\":\"add\",\"item\":2}]\n\
+            part [{\"command\":\"add\",\"item\":3}]\npart#call [{\"command\":\"add\",\"item\":4,\"progress\":true}]\n";
+        for (reply, expected) in [("add#call []\n", None), ("add#call [[5]]\n", Some("[5]"))] {
+            let mut client = client(None, &format!("{says}{reply}"));
+            let mut seen = Vec::new();
+            let result = client.call_in_parts("add", &[1, 2], &mut |part| {
+                seen.push((part.item.get().to_owned(), part.progress));
+                Ok(())
+            });
+            let result = result.expect(reply);
+            assert_eq!(result.as_deref().map(RawValue::get), expected, "{reply}");
+            assert_eq!(seen, [("1".to_owned(), false), ("4".to_owned(), true)]);
+            let heard = String::from_utf8(client.stream.heard).expect("UTF-8");
+            assert_eq!(heard, "dae [{\"parts\":true}]\nadd#call [1,2]\n");
         }
     }
 

@@ -4,7 +4,7 @@
 //! address, and then call the daemon itself, as any other guest would.
 //!
 //! The result of a command is always printed as JSON on one line, at a terminal too. A string in quotes can't be
-//! mistaken for a number, and a script gets the same output as a person.
+//! mistaken for a number, and a script gets the same output as a person. A reply in parts is printed item by item.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Session;
-use super::client::Client;
+use super::client::{Client, ReplyPart};
 use super::exit::Fault;
 use super::words;
 use dae_store::printable::one_line;
@@ -33,7 +33,8 @@ pub(super) struct Name {
 /// The arguments of `call`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The result is printed as JSON on one line, a string in its quotes, `null` for no result."
+    after_help = "The result is printed as JSON on one line, a string in its quotes, `null` for no result. A reply in parts is \
+        printed one item a line, as the items come; reports of progress go to standard error, if it is a terminal."
 )]
 pub(super) struct CallArgs {
     /// The daemon's name
@@ -258,8 +259,23 @@ pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
     if let Some(seconds) = args.timeout {
         daemon.wait_at_most(Duration::from_secs(seconds));
     }
-    let result = daemon.call(&args.command, &arguments)?;
-    session.out.document(&result)
+    if daemon.is_foreign() {
+        // It may not know of tags, which parts need.
+        let result = daemon.call(&args.command, &arguments)?;
+        return session.out.document(&result);
+    }
+    let show = &mut |part: ReplyPart| match part.progress {
+        true => {
+            session.out.progress(&part.item);
+            Ok(())
+        }
+        false => session.out.document(&part.item),
+    };
+    match daemon.call_in_parts(&args.command, &arguments, show)? {
+        Some(result) => session.out.document(&result),
+        // The items were the result.
+        None => Ok(()),
+    }
 }
 
 /// Connects to the daemon `name` as a guest.

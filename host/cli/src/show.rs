@@ -72,6 +72,17 @@ impl Out {
         }
     }
 
+    /// Prints a report of a command's progress on standard error, if that is a terminal.
+    pub(super) fn progress(&self, report: &impl Serialize) {
+        if !self.quiet
+            && io::stderr().is_terminal()
+            && let Ok(text) = serde_json::to_string(report)
+        {
+            // If standard error is closed, nobody reads the report.
+            let _ = writeln!(io::stderr(), "{}", printable::json(&text));
+        }
+    }
+
     /// Reports something done: a document with `--json`, else a sentence, which `--quiet` omits.
     pub(super) fn done(&self, value: &impl Serialize, sentence: &str) -> Result<()> {
         match (self.json, self.quiet) {

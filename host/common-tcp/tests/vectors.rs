@@ -5,7 +5,8 @@
 //! host's tests cover real sockets.
 
 use dae_common_tcp::{
-    ErrorCode, Inbox, LINE_BYTES_MAX, Line, Message, close_reply, open_reply, write_error,
+    ErrorCode, Inbox, LINE_BYTES_MAX, Line, Message, Part, asks_for_parts, close_reply, open_reply,
+    write_error, write_part,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +28,8 @@ struct Connection {
     /// The time at which the last answer to an untagged command is ready. The next such answer can't be sent
     /// before.
     untagged_ms: u64,
+    /// True while the connection asks for parts.
+    takes_parts: bool,
     is_closed: bool,
 }
 
@@ -48,7 +51,11 @@ impl Connection {
                 );
                 (fault.tag, 0)
             }
-            Line::Message(message) => match answer(message, &mut bytes) {
+            Line::Message(message) if message.name == "dae" && !message.arguments.is_empty() => {
+                self.takes_parts = asks_for_parts(message.arguments).unwrap_or(self.takes_parts);
+                return;
+            }
+            Line::Message(message) => match self.answer(message, &mut bytes) {
                 Some(ready_ms) => (message.tag, ready_ms),
                 None => return,
             },
@@ -61,6 +68,30 @@ impl Connection {
             self.untagged_ms = ready_ms;
         }
         self.answers.push(Answer { ready_ms, bytes });
+    }
+
+    /// Answers a message, in parts if it is a `count` that was asked for so.
+    fn answer(&self, message: &Message<'_>, out: &mut Vec<u8>) -> Option<u64> {
+        let (Some(tag), Ok((Some(Value::Array(items)), _)), true) = (
+            message.tag,
+            call(message),
+            message.name == "count" && self.takes_parts,
+        ) else {
+            return answer(message, out);
+        };
+        for item in items {
+            let item = item.to_string();
+            let part = Part {
+                command: message.name,
+                tag,
+                is_progress: false,
+                item: item.as_bytes(),
+            };
+            write_part(out, part);
+        }
+        let start = open_reply(out, message.name, message.tag);
+        close_reply(out, start);
+        Some(0)
     }
 
     /// Returns all bytes that were sent, in order of time.
@@ -104,10 +135,14 @@ fn call(message: &Message<'_>) -> Result<(Option<Value>, u64), (ErrorCode, Strin
             (Some(a), Some(b)) => Ok((Some(json!(a + b)), 0)),
             _ => Err((ErrorCode::BadArguments, "two numbers expected".to_owned())),
         },
+        ("count", [n]) if n.is_u64() => {
+            let last = n.as_u64().unwrap_or(0);
+            Ok((Some((1..=last).collect()), 0))
+        }
         ("nothing", []) => Ok((None, 0)),
         ("slow", [ms]) => Ok((Some(ms.clone()), ms.as_u64().unwrap_or(0))),
         ("fail", [text]) => Err((ErrorCode::Failed, text.as_str().unwrap_or("").to_owned())),
-        ("echo" | "add" | "nothing" | "slow" | "fail", _) => {
+        ("echo" | "add" | "count" | "nothing" | "slow" | "fail", _) => {
             Err((ErrorCode::BadArguments, "wrong count".to_owned()))
         }
         _ => Err((ErrorCode::UnknownCommand, "see options".to_owned())),
