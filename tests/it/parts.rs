@@ -2,6 +2,7 @@
 
 mod asked;
 mod cli;
+mod earlier;
 mod ends;
 mod whole;
 

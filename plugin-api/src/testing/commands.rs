@@ -126,6 +126,9 @@ fn help(slot: &Slot) -> Value {
         if let Some(ms) = one.timeout_ms {
             help["timeout_ms"] = ms.into();
         }
+        if let Some(parts) = &one.parts {
+            help["parts"] = parts.as_str().into();
+        }
         (one.name.clone(), help)
     });
     Value::Object(of_host.chain(own).collect())
@@ -353,6 +356,7 @@ async fn run_hook(core: &Core, slot: &Slot, lease: &Lease, (name, verb, guest): 
         doc: String::new(),
         kind: "async".to_owned(),
         timeout_ms: None,
+        parts: None,
         arguments: Vec::new(),
     };
     let hook = code.act(verb, guest.to_le_bytes().to_vec());

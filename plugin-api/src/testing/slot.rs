@@ -216,6 +216,8 @@ pub struct CommandInfo {
     pub kind: String,
     /// Its own time limit, if it has one.
     pub timeout_ms: Option<u64>,
+    /// The parts that it sends in a real host to a caller that asks for them.
+    pub parts: Option<String>,
     pub arguments: Vec<ArgumentInfo>,
 }
 

@@ -99,6 +99,25 @@ fn a_handed_off_guest_is_answered_as_any_other() {
 }
 
 #[test]
+fn a_handed_off_guest_may_ask_for_parts_and_is_handed_off_again() {
+    let ecosystem = Ecosystem::start();
+    let (mut guest, worker) = handed_off(&ecosystem, "Vectors", "vectors", &json!({}));
+    guest.send("echo [1]\ndae [{\"parts\":true}]\ncount#7 [2]\necho [2]\n");
+    let lines: Vec<_> = (0..5).map(|_| guest.line()).collect();
+    assert_eq!(lines[0], "echo [1]");
+    let of_count: Vec<_> = lines.iter().filter(|line| line.contains("#7 ")).collect();
+    assert_eq!(of_count[0], r#"part#7 [{"command":"count","item":1}]"#);
+    assert_eq!(
+        of_count[1..],
+        [r#"part#7 [{"command":"count","item":2}]"#, "count#7 []"]
+    );
+    make_busy(&ecosystem, &mut guest, worker);
+    guest.send("count#8 [1]\n");
+    assert_eq!(guest.line(), r#"part#8 [{"command":"count","item":1}]"#);
+    assert_eq!(guest.line(), "count#8 []");
+}
+
+#[test]
 fn a_line_like_one_of_http_concerns_no_other_handed_off_guest() {
     let ecosystem = Ecosystem::start();
     let (mut first, worker) = handed_off(&ecosystem, "Vectors", "vectors", &json!({}));

@@ -16,13 +16,13 @@ impl Sample {
     }
 
     #[command]
-    fn reports(&self, progress: Progress<u8>) {}
+    fn reports(&self, _progress: Progress<u8>) {}
 
     #[command(blocking)]
-    fn reports_and_blocks(&self, progress: Progress<u8>) {}
+    fn reports_and_blocks(&self, _progress: Progress<u8>) {}
 
     #[command]
-    async fn both(&self, progress: Progress<u8>) -> Result<impl Stream<Item = u8>> {
+    async fn both(&self, _progress: Progress<u8>) -> Result<impl Stream<Item = u8>> {
         Ok(stream_iter([1]))
     }
 }

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use dae_plugin_api::export::Exported;
 use dae_plugin_api::prelude::*;
 
-#[derive(Default)]
 struct Sample {
     items: Vec<u8>,
 }
@@ -61,6 +60,11 @@ impl Sample {
     #[command]
     fn argument(&self, progress: Progress) -> u8 {
         progress.done
+    }
+
+    fn start(state: Option<u8>) -> Self {
+        let items = state.into_iter().collect();
+        Sample { items }
     }
 
     fn save(&self) -> u8 {
