@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::abi::{HostV1, Output, StepV1, status};
 use crate::arguments::{self, ArgumentList, Misread, Signature};
 use crate::crossing::{Config, ReadableState, SavableState};
-use crate::parts::Parts;
+use crate::parts::PartsTarget;
 use crate::{Ecosystem, Guest, exact, export, misfit, reply};
 
 /// A boxed future that runs a daemon's code.
@@ -211,8 +211,8 @@ impl<'a> Call<'a> {
 
     /// Returns the destination of the call's parts.
     #[must_use]
-    pub fn parts(&self) -> Parts {
-        Parts {
+    pub fn parts(&self) -> PartsTarget {
+        PartsTarget {
             host: self.host,
             guest: self.guest,
             call: self.parts,

@@ -52,14 +52,14 @@ const HEAD_BYTES: usize = 8 + 8 + 1;
 
 /// The destination of a call's parts.
 #[derive(Clone, Copy)]
-pub struct Parts {
+pub struct PartsTarget {
     pub(crate) host: HostV1,
     pub(crate) guest: u64,
     /// The number of the call; 0 if its caller has not asked for parts.
     pub(crate) call: u64,
 }
 
-impl Parts {
+impl PartsTarget {
     /// Returns the author's handle for reports.
     #[must_use]
     pub fn progress<T>(self) -> Progress<T> {
@@ -110,7 +110,7 @@ type Write<I> = fn(I, &mut Output) -> u32;
 
 /// Sends or collects the items of a stream. Returns the status of the reply, which is in `out`.
 pub async fn drain<S: Stream>(
-    parts: Parts,
+    parts: PartsTarget,
     stream: S,
     out: &mut Output,
     write: Write<S::Item>,
@@ -169,7 +169,7 @@ async fn collect<S: Stream>(
 
 /// Sends each item to the host, which passes it to the caller.
 async fn forward<S: Stream>(
-    parts: Parts,
+    parts: PartsTarget,
     mut stream: Pin<&mut S>,
     write: Write<S::Item>,
 ) -> Result<u32, Refused> {
@@ -234,7 +234,7 @@ fn written(
 /// # fn main() {}
 /// ```
 pub struct Progress<T> {
-    parts: Parts,
+    parts: PartsTarget,
     item: PhantomData<fn(&T)>,
 }
 

@@ -1,4 +1,4 @@
-//! What ends a stream before its last item: its guest, its time limit, a crash, a reload, a stop.
+//! A stream that ends before its last item: by its guest, its time limit, a crash, a reload, a stop.
 
 use dae_tests::{Ecosystem, LIMIT, process, until};
 use rustix::process::Signal;

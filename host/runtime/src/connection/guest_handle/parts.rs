@@ -87,7 +87,7 @@ impl Drop for PartsTicket {
     fn drop(&mut self) {
         if let Some(parts) = self.guest.parts.get() {
             lock(&parts.calls).remove(&self.number);
-            // What waits for room in its name ends now.
+            // A part that still waits for room is refused now.
             parts.room.notify_waiters();
         }
     }

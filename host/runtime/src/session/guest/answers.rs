@@ -103,6 +103,13 @@ impl<'a> ReplyRoute<'a> {
         }
     }
 
+    /// Enters a command whose parts the guest takes. Only a tag ties a part to its command.
+    fn enter_parts(&self, message: &Message<'_>, index: u32) -> Option<PartsTicket> {
+        let tag = message.tag?;
+        let sends_parts = self.lease.instance.commands.sends_parts(index);
+        sends_parts.then(|| self.guest.enter_parts(message.name, tag))?
+    }
+
     /// Returns the time limit of a command that has none of its own.
     pub(super) fn limit(&self) -> Duration {
         self.gate.limits.command
@@ -421,13 +428,7 @@ impl ReplyQueue {
         let began = Instant::now();
         let OwnCommand { index, runs } = command;
         let instance = &route.lease.instance;
-        // Only a tag ties a part to its command.
-        let parts = match message.tag {
-            Some(tag) if instance.commands.sends_parts(index) => {
-                route.guest.enter_parts(message.name, tag)
-            }
-            _ => None,
-        };
+        let parts = route.enter_parts(&message, index);
         let call = Call {
             index,
             guest: route.guest.id(),
