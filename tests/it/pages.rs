@@ -336,6 +336,26 @@ fn the_ledger_of_the_pages_keeps_what_it_has_answered() {
 }
 
 #[test]
+fn the_survey_of_the_pages_sends_its_replies_in_parts() {
+    let mut ecosystem = Ecosystem::asleep();
+    let file = outside(&ecosystem, "survey");
+    ecosystem.wake(&[]);
+    let file = file.to_str().expect("a path in UTF-8");
+    let _ = ecosystem.cli(&["install", "Survey", file]).ok();
+    let cli = |words: &[&str]| ecosystem.cli(&[&["call", "Survey"], words].concat());
+    assert_eq!(cli(&["squares", "3"]).ok().stdout, "1\n4\n9\n");
+    assert_eq!(cli(&["visit", r#"["a","b"]"#]).ok().stdout, "2\n");
+    let mut guest = ecosystem.guest("Survey");
+    assert_eq!(guest.ask("squares", &json!([3])), json!([1, 4, 9]));
+    let this = workspace().join("LICENSE");
+    let lines = guest.ask("lines", &json!([this]));
+    assert!(
+        lines.as_array().is_some_and(|lines| lines.len() > 10),
+        "{lines}"
+    );
+}
+
+#[test]
 fn the_settings_of_the_pages_are_taken() {
     let mut ecosystem = Ecosystem::asleep();
     // The first command makes the home, with the modes that it has to have.
