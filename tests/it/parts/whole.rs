@@ -64,5 +64,13 @@ fn another_daemon_gets_the_items_in_one_reply() {
         assert_eq!(help["count"]["parts"], "items");
         assert_eq!(help["work"]["parts"], "progress");
         assert!(help["made"].get("parts").is_none());
+        // The schema of the result is that of the whole reply.
+        let items = json!({"type": "integer", "minimum": 0, "maximum": u64::MAX});
+        for command in ["count", "fallible"] {
+            let result = &help[command]["schema"]["result"];
+            assert_eq!(result["type"], "array", "{command}: {result}");
+            assert_eq!(result["items"], items, "{command}: {result}");
+        }
+        assert_eq!(help["work"]["schema"]["result"], items);
     });
 }
