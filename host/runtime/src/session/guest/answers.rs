@@ -420,13 +420,12 @@ impl ReplyQueue {
     fn start(
         &mut self,
         message: Message<'_>,
-        command: OwnCommand,
+        OwnCommand { index, runs }: OwnCommand,
         route: ReplyRoute<'_>,
         mut sink: AnswerSink<'_, '_>,
     ) {
         self.in_a_row = 0;
         let began = Instant::now();
-        let OwnCommand { index, runs } = command;
         let instance = &route.lease.instance;
         let parts = route.enter_parts(&message, index);
         let call = Call {
