@@ -26,7 +26,7 @@ use crate::daemon::StartMessage;
 use crate::runtime::Runtime;
 use crate::{Ecosystem, Guest, log, panic};
 
-pub use crate::arguments::{Optional, Required, Rest, Text};
+pub use crate::arguments::{Optional, Required, Rest, Signature, Text};
 pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
 pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
 #[cfg(feature = "schema")]

@@ -240,3 +240,25 @@ fn a_command_takes_what_its_schema_allows_and_refuses_the_rest() {
         result.unwrap_or_else(|error| panic!("{error}"));
     });
 }
+
+#[test]
+fn arguments_have_names_where_no_object_is_meant() {
+    both(|_, guest| {
+        let named = json!({"word": "b", "letter": "a", "more": ["c", "d"]});
+        assert_eq!(guest.ask("texts", &named), json!(["a", "b", "c", "d"]));
+        guest.send("fractions#5 {single: .5, double: 2}\n");
+        guest.expect("fractions#5 [[2,0.5]]");
+        let wrong = guest.ask_in_vain("fractions", &json!({"single": 1, "doubel": 2}));
+        assert_eq!(wrong.code, "bad-arguments");
+        assert_eq!(
+            wrong.message,
+            "there is no argument doubel; did you mean double?"
+        );
+        // The first argument of these takes an object, so an object is that argument.
+        assert_eq!(guest.ask("add_point", &json!({"x": 1})), 1);
+        let alone = guest.ask_in_vain("add_point", &json!({"point": {"x": 1}}));
+        assert!(alone.message.contains("`x` is missing"), "{alone:?}");
+        let any = guest.ask_in_vain("anything", &json!({"value": 1, "nothing": null}));
+        assert!(any.message.contains("it takes 2 arguments"), "{any:?}");
+    });
+}
