@@ -2,12 +2,10 @@
 //!
 //! An ABI generation is frozen, which is a key design decision. abi_stable refuses a host whose types have grown, so
 //! one field added here would make the host refuse every plugin compiled before. Extensions come through `query`,
-//! through a new verb of [`DaemonVtableV1::act`], through a new operation of [`HostVtableV1::ask`], or as V2 types
-//! beside these.
+//! a new [`status`] or [`verb`], a new operation of [`HostVtableV1::ask`], or as V2 types beside these.
 //!
 //! Only bytes, integers, function pointers and `FfiFuture`s cross. Input bytes are borrowed for the length of the call.
-//! Output bytes go into a [`SinkV1`] that belongs to the calling side. No side frees what the other side allocated. No
-//! panic crosses: each function here must catch its own.
+//! Output bytes go into a [`SinkV1`] of the calling side. No side frees what the other allocated. No panic crosses.
 
 #![allow(unsafe_code, non_local_definitions, non_camel_case_types)]
 #![allow(missing_docs, reason = "abi_stable's derive makes undocumented items")]
@@ -56,6 +54,8 @@ pub mod status {
     pub const UNKNOWN: u32 = 7;
     /// The daemon, guest or event queue of this id has ended.
     pub const GONE: u32 = 8;
+    /// The daemon returned an error with a code or data; the sink holds `{"code": …, "message": …, "data": …}`.
+    pub const CODED: u32 = 9;
 }
 
 /// The calls of a host to an instance besides its commands.

@@ -193,6 +193,8 @@
 
 pub mod abi;
 mod arguments;
+#[doc(hidden)]
+pub mod coded;
 mod credential;
 pub mod crossing;
 mod daemon;
