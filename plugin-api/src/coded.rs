@@ -201,14 +201,20 @@ mod tests {
 
     #[test]
     fn an_error_is_read_back_and_anything_else_is_a_message() {
-        let sent = error("not-found", Some(r#"{"n": 18446744073709551616}"#.to_owned()));
+        let sent = error(
+            "not-found",
+            Some(r#"{"n": 18446744073709551616}"#.to_owned()),
+        );
         let json = serde_json::to_vec(&sent).unwrap();
         assert_eq!(CodedError::read(&json), sent);
         let without = CodedError::read(br#"{"code":"a","message":"m","data":null,"later":1}"#);
         assert_eq!(without.data, None);
         for (bytes, message) in [(&b"boom"[..], "boom"), (b"", ""), (b"{}", "{}")] {
             let read = CodedError::read(bytes);
-            assert_eq!((read.code.as_str(), read.message.as_str()), (FAILED, message));
+            assert_eq!(
+                (read.code.as_str(), read.message.as_str()),
+                (FAILED, message)
+            );
         }
     }
 }

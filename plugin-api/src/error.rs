@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::abi::{HostFault, NO_REASON, Output, status};
-use crate::coded::{self, CODE_BYTES_MAX, CodedError, DATA_BYTES_MAX, FAILED, RawData, is_own_code};
+use crate::coded::{
+    self, CODE_BYTES_MAX, CodedError, DATA_BYTES_MAX, FAILED, RawData, is_own_code,
+};
 use crate::crossing::{Received, Sent};
 use crate::{exact, misfit, reply};
 

@@ -232,7 +232,8 @@ mod tests {
         };
         let mut out = Vec::new();
         write_daemon_error(&mut out, "get", Some("7"), &error);
-        let expected = r#"error#7 [{"command":"get","code":"a\"b","message":"no","data":{ "key": "a\n"}}]"#;
+        let expected =
+            r#"error#7 [{"command":"get","code":"a\"b","message":"no","data":{ "key": "a\n"}}]"#;
         assert_eq!(String::from_utf8(out).unwrap(), format!("{expected}\n"));
     }
 

@@ -121,7 +121,9 @@ impl Refusal {
     /// Returns the error of an author, whose code is replaced if it is none.
     fn own(code: &Value, text: &Value, data: Option<&Value>) -> Self {
         let (code, text) = (code.as_str().unwrap_or(""), text.as_str().unwrap_or(""));
-        let is_word = code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let is_word = code
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
         let is_own = is_word && code.parse::<ErrorCode>().is_err();
         Refusal {
             code: if is_own { code } else { "failed" }.to_owned(),
@@ -145,10 +147,7 @@ fn call(message: &Message<'_>) -> Result<(Option<Value>, u64), Refusal> {
         },
         ("nothing", []) => Ok((None, 0)),
         ("slow", [ms]) => Ok((Some(ms.clone()), ms.as_u64().unwrap_or(0))),
-        ("fail", [text]) => Err(Refusal::new(
-            ErrorCode::Failed,
-            text.as_str().unwrap_or(""),
-        )),
+        ("fail", [text]) => Err(Refusal::new(ErrorCode::Failed, text.as_str().unwrap_or(""))),
         ("refuse", [code, text]) => Err(Refusal::own(code, text, None)),
         ("refuse", [code, text, data]) => Err(Refusal::own(code, text, Some(data))),
         ("echo" | "add" | "nothing" | "slow" | "fail" | "refuse", _) => {

@@ -82,15 +82,25 @@ fn what_is_no_fault_object_is_told_as_it_came() {
 #[test]
 fn a_coded_error_crosses_with_its_code_its_message_and_its_data() {
     let error = Error::coded("not-found", "no such key").with(json!({"key": "a", "n": 0.1}));
-    assert_eq!((error.code(), &error.data().unwrap()["key"]), (Some("not-found"), &json!("a")));
+    assert_eq!(
+        (error.code(), &error.data().unwrap()["key"]),
+        (Some("not-found"), &json!("a"))
+    );
     let expected = r#"{"code":"not-found","message":"no such key","data":{"key":"a","n":0.1}}"#;
     assert_eq!(written(&error), (status::CODED, expected.to_owned()));
     let bare = written(&Error::coded("full", ""));
     let expected = format!(r#"{{"code":"full","message":"{NO_REASON}"}}"#);
     assert_eq!(bare, (status::CODED, expected));
     let without_code = crossed(&Error::new("no").with([1.0]));
-    assert_eq!(without_code, json!({"code": "failed", "message": "no", "data": [1.0]}));
-    for plain in [Error::new("no"), Error::new("no").with(()), Error::new("no").with(1).with(None::<u8>)] {
+    assert_eq!(
+        without_code,
+        json!({"code": "failed", "message": "no", "data": [1.0]})
+    );
+    for plain in [
+        Error::new("no"),
+        Error::new("no").with(()),
+        Error::new("no").with(1).with(None::<u8>),
+    ] {
         assert_eq!(written(&plain), (status::FAILED, "no".to_owned()));
     }
 }
@@ -101,10 +111,16 @@ fn a_code_of_the_protocol_can_not_be_taken() {
         let error = Error::coded(code, "no such key").with(1);
         assert_eq!(error.code(), None, "{code}");
         let crossed = crossed(&error);
-        assert_eq!((&crossed["code"], &crossed["data"]), (&json!("failed"), &json!(1)));
+        assert_eq!(
+            (&crossed["code"], &crossed["data"]),
+            (&json!("failed"), &json!(1))
+        );
         let message = crossed["message"].as_str().unwrap();
         let shown = format!("no such key (its code {:?}", &code[..code.len().min(20)]);
-        assert!(message.starts_with(shown.trim_end_matches('"')), "{message}");
+        assert!(
+            message.starts_with(shown.trim_end_matches('"')),
+            "{message}"
+        );
     }
 }
 
@@ -117,13 +133,19 @@ fn data_that_can_not_be_sent_cost_neither_code_nor_message() {
     for (error, why) in [
         (nan, "at [1]: it holds NaN, and JSON has no such number)"),
         (deep, "they can't be read again: recursion limit exceeded"),
-        (large, "they have 65538 bytes of JSON, and an error takes 65536;"),
+        (
+            large,
+            "they have 65538 bytes of JSON, and an error takes 65536;",
+        ),
     ] {
         assert_eq!((error.code(), error.data()), (Some("odd"), None));
         let crossed = crossed(&error);
         assert_eq!(crossed.get("data"), None);
         let message = crossed["message"].as_str().unwrap();
-        assert!(message.starts_with("no (its data were left out: "), "{message}");
+        assert!(
+            message.starts_with("no (its data were left out: "),
+            "{message}"
+        );
         assert!(message.contains(why), "{message}");
     }
     let largest = Error::coded("odd", "no").with("x".repeat(DATA_BYTES_MAX - 2));
@@ -134,13 +156,24 @@ fn data_that_can_not_be_sent_cost_neither_code_nor_message() {
 fn an_authors_error_is_passed_on_as_it_is() {
     let said = json!({"code": "not-found", "message": "no such key", "data": {"key": u64::MAX}});
     let error = answer(&said, &COUNTER);
-    assert_eq!((error.code(), error.data()), (Some("not-found"), Some(&said["data"])));
+    assert_eq!(
+        (error.code(), error.data()),
+        (Some("not-found"), Some(&said["data"]))
+    );
     let message = "no such key (not-found, get at Counter)";
     let expected = json!({"code": "not-found", "message": message, "data": said["data"]});
     assert_eq!(crossed(&error), expected);
-    let wide = r#"{"code":"a","message":"m","data":[1e400,340282366920938463463374607431768211455]}"#;
-    let (_, json) = written(&Error::of_call(&fault(status::FAILED, wide), "get", &COUNTER));
-    assert!(json.ends_with(r#""data":[1e400,340282366920938463463374607431768211455]}"#), "{json}");
+    let wide =
+        r#"{"code":"a","message":"m","data":[1e400,340282366920938463463374607431768211455]}"#;
+    let (_, json) = written(&Error::of_call(
+        &fault(status::FAILED, wide),
+        "get",
+        &COUNTER,
+    ));
+    assert!(
+        json.ends_with(r#""data":[1e400,340282366920938463463374607431768211455]}"#),
+        "{json}"
+    );
 }
 
 #[test]
@@ -153,19 +186,35 @@ fn a_code_of_the_protocol_is_passed_on_as_the_cause() {
     });
     let passed = crossed(&error);
     let message = "it panicked (crashed, get at Counter)";
-    assert_eq!(passed, json!({"code": "failed", "message": message, "data": {"cause": cause}}));
+    assert_eq!(
+        passed,
+        json!({"code": "failed", "message": message, "data": {"cause": cause}})
+    );
     // The next daemon in the row passes the same cause on.
     let again = crossed(&answer(&passed, &Callee::Daemon("Relay")));
-    assert_eq!((&again["code"], &again["data"]["cause"]), (&json!("failed"), &cause));
+    assert_eq!(
+        (&again["code"], &again["data"]["cause"]),
+        (&json!("failed"), &cause)
+    );
     // A host names the daemon behind a connection.
     let named = json!({"code": "failed", "message": "no", "daemon": "Counter"});
     let named = &crossed(&answer(&named, &Callee::Guest(5)))["data"]["cause"];
-    assert_eq!((&named["daemon"], &named["code"]), (&json!("Counter"), &json!("failed")));
-    let guest = crossed(&Error::of_call(&fault(status::GONE, ""), "get", &Callee::Guest(5)));
+    assert_eq!(
+        (&named["daemon"], &named["code"]),
+        (&json!("Counter"), &json!("failed"))
+    );
+    let guest = crossed(&Error::of_call(
+        &fault(status::GONE, ""),
+        "get",
+        &Callee::Guest(5),
+    ));
     let cause = json!({"code": "unavailable", "command": "get", "message": "guest 5 has gone"});
     assert_eq!(guest["data"]["cause"], cause);
     let own = crossed(&error.with("own"));
-    assert_eq!((&own["code"], &own["data"]), (&json!("failed"), &json!("own")));
+    assert_eq!(
+        (&own["code"], &own["data"]),
+        (&json!("failed"), &json!("own"))
+    );
 }
 
 #[test]
