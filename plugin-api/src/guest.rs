@@ -62,7 +62,7 @@ impl Guest {
     ///
     /// # Errors
     /// The other side's error has its [`Error::code`]: `unknown-command`, `bad-arguments`, `failed`, `crashed`,
-    /// `timeout` or `unavailable`. The error has no code if the name or the arguments can't be sent, or the reply
+    /// `timeout`, `unavailable` or one of its author. It has its [`Error::data`], too. The error has no code if the name or the arguments can't be sent, or the reply
     /// doesn't fit `T`.
     pub async fn call<T: Received>(&self, command: &str, arguments: impl Sent) -> Result<T> {
         let request = wire::numbered(self.id, &wire::line(command, arguments)?);
