@@ -2,7 +2,7 @@
 //!
 //! A `Result` is a reply or an error, `()` is no value, and anything else is what serde writes. An [`Error`] crosses with
 //! its code and its data, any other error as text. The compiler selects the case by method lookup
-//! (`(&Answer(&value)).reply_kind()`): the inherent method, which is for a `Result` with an `Error`, matches before that
+//! (`(&CommandValue(&value)).reply_kind()`): the inherent method, which is for a `Result` with an `Error`, matches before that
 //! of [`FallibleReply`], and the reference of [`PlainReply`] comes last. So an alias of `Result` works like `Result`. The
 //! selection asks nothing of the types, so that the compiler's error about a type that doesn't fit is the one of
 //! [`Reply`].
@@ -28,9 +28,9 @@ pub struct Fallible;
 pub struct Coded;
 
 /// The value that a command has returned.
-pub struct Answer<'a, V>(pub &'a V);
+pub struct CommandValue<'a, V>(pub &'a V);
 
-impl<T> Answer<'_, Result<T, Error>> {
+impl<T> CommandValue<'_, Result<T, Error>> {
     /// Returns the kind.
     #[inline]
     pub fn reply_kind(&self) -> Coded {
@@ -46,7 +46,7 @@ pub trait FallibleReply {
     }
 }
 
-impl<T, E> FallibleReply for Answer<'_, Result<T, E>> {}
+impl<T, E> FallibleReply for CommandValue<'_, Result<T, E>> {}
 
 /// Selects `Plain` for any other type.
 pub trait PlainReply {
@@ -56,7 +56,7 @@ pub trait PlainReply {
     }
 }
 
-impl<V> PlainReply for &Answer<'_, V> {}
+impl<V> PlainReply for &CommandValue<'_, V> {}
 
 impl Plain {
     /// Writes the value, and returns the status for the host.
@@ -245,7 +245,7 @@ pub(crate) mod tests {
     macro_rules! reply {
         ($value:expr) => {{
             let value = $value;
-            written(|out| (&Answer(&value)).reply_kind().write(&value, out))
+            written(|out| (&CommandValue(&value)).reply_kind().write(&value, out))
         }};
     }
 

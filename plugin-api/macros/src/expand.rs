@@ -55,7 +55,7 @@ fn exported(daemon: &Daemon) -> TokenStream {
     quote! {
         // Under names that no author's type has: these are looked up before the names around the `impl`.
         use ::dae_plugin_api::export::{
-            Answer as DaeAnswer, Call as DaeCall, Ended as DaeEnded, Exported as DaeExported, FallibleReply as _,
+            Call as DaeCall, CommandValue as DaeValue, Ended as DaeEnded, Exported as DaeExported, FallibleReply as _,
             Live as DaeLive, ManifestPart as DaePart, Optional as DaeOptional, PlainReply as _, Probe as DaeProbe,
             Required as DaeRequired, Rest as DaeRest, Returned as DaeReturned, StartRequest as DaeStartRequest,
             Started as DaeStarted, Text as DaeText, Undescribed as _,
@@ -338,7 +338,7 @@ fn passed(parameters: &[Parameter], names: &[Ident]) -> Vec<TokenStream> {
 /// Writes the result. If serde can't write its type, the compiler's error points to the return type.
 fn reply(command: &Command) -> TokenStream {
     let place = place_of_output(&command.method, &command.output);
-    quote_spanned!(place => (&DaeAnswer(&value)).reply_kind().write(&value, out))
+    quote_spanned!(place => (&DaeValue(&value)).reply_kind().write(&value, out))
 }
 
 fn statics(daemon: &Daemon) -> TokenStream {

@@ -115,7 +115,7 @@ fn an_authors_code_passes_through_another_daemon() {
 #[test]
 fn a_code_of_the_protocol_becomes_failed_and_names_the_daemon_to_blame() {
     for mut pair in Pair::all() {
-        let (label, other) = (pair.label.clone(), pair.other.clone());
+        let other = pair.other.clone();
         for (code, daemon, command, arguments) in [
             ("crashed", other.as_str(), "break_down", vec![]),
             ("unknown-command", &other, "ehco", vec![json!(1)]),
@@ -124,39 +124,42 @@ fn a_code_of_the_protocol_becomes_failed_and_names_the_daemon_to_blame() {
             ("unavailable", "Nobody", "echo", vec![json!(1)]),
         ] {
             let call = [vec![json!(daemon), json!(command)], arguments].concat();
-            let seen = pair.a.ask("look", &json!(call));
-            assert_eq!(
-                (&seen["code"], &seen["data"]),
-                (&json!(code), &json!(null)),
-                "{label}"
-            );
-            let fault = pair.a.ask_in_vain("pass_on", &json!(call));
-            assert_eq!(fault.code, "failed", "{label}: {fault:?}");
-            let data = fault.data.expect("the cause");
-            let cause = &data["cause"];
-            assert_eq!(
-                (&cause["code"], &cause["command"], &cause["daemon"]),
-                (&json!(code), &json!(command), &json!(daemon)),
-                "{label}: {data}"
-            );
-            let message = cause["message"].as_str().expect("a text");
-            assert!(fault.message.starts_with(message), "{label}: {message}");
-            // A second daemon in the row keeps the cause.
-            let row = [vec![json!("A"), json!("pass_on")], call.clone()].concat();
-            let again = pair.a.ask_in_vain("pass_on", &json!(row));
-            assert_eq!(
-                (again.code.as_str(), again.data),
-                ("failed", Some(data.clone())),
-                "{label}"
-            );
-            let over = pair.a.ask_in_vain("connect_and_pass_on", &json!(call));
-            let named = over.data.expect("the cause")["cause"].take();
-            assert_eq!(
-                (&named["code"], &named["daemon"]),
-                (&json!(code), &json!(daemon)),
-                "{label}"
-            );
+            let named = json!({"code": code, "command": command, "daemon": daemon});
+            check_cause(&mut pair, &call, &named);
         }
+    }
+}
+
+/// Asserts that a call that fails with a code of the protocol has this cause, by whichever way it is passed on.
+#[track_caller]
+fn check_cause(pair: &mut Pair, call: &[Value], named: &Value) {
+    let label = pair.label.clone();
+    let seen = pair.a.ask("look", &json!(call));
+    let expected = (&named["code"], &json!(null));
+    assert_eq!((&seen["code"], &seen["data"]), expected, "{label}");
+    let fault = pair.a.ask_in_vain("pass_on", &json!(call));
+    assert_eq!(fault.code, "failed", "{label}: {fault:?}");
+    let data = fault.data.expect("the cause");
+    let cause = &data["cause"];
+    for key in ["code", "command", "daemon"] {
+        assert_eq!(cause[key], named[key], "{label}: {data}");
+    }
+    let message = cause["message"].as_str().expect("a text");
+    assert!(fault.message.starts_with(message), "{label}: {message}");
+    // A second daemon in the row keeps the cause.
+    let row = [&[json!("A"), json!("pass_on")], call].concat();
+    let again = pair.a.ask_in_vain("pass_on", &json!(row));
+    let expected = ("failed", Some(&data));
+    assert_eq!(
+        (again.code.as_str(), again.data.as_ref()),
+        expected,
+        "{label}"
+    );
+    // The host names the daemon behind a connection.
+    let over = pair.a.ask_in_vain("connect_and_pass_on", &json!(call));
+    let cause = &over.data.expect("the cause")["cause"];
+    for key in ["code", "daemon"] {
+        assert_eq!(cause[key], named[key], "{label}: {cause}");
     }
 }
 
