@@ -28,7 +28,7 @@ use crate::{Ecosystem, Guest, log, panic};
 
 pub use crate::arguments::{Optional, Required, Rest, Signature, Text};
 pub use crate::daemon::{Call, Exported, Live, SavedState, StartRequest, Work, saved};
-pub use crate::reply::{Ended, FallibleReply, PlainReply, Started};
+pub use crate::reply::{CommandValue, Ended, FallibleReply, PlainReply, Started};
 #[cfg(feature = "schema")]
 pub use crate::schema::run_time::{
     DescribedLater, ResultLater, ResultNever, RunTimeSchemas, UndescribedLater,

@@ -25,9 +25,11 @@
 //!
 //! # Commands
 //! - **Signature.** A command takes `&self` and up to 12 arguments of types that serde reads. It returns a type that
-//!   serde writes, or a `Result` of one. The host answers an `Err` as `failed`, with the error's text.
-//! - **Errors.** [`bail!`] and [`ensure!`] return an [`Error`] with a text, and `?` makes one of any `std::error::Error`. An
-//!   error of another type needs a text by `Display`, such as in `Result<u32, String>`.
+//!   serde writes, or a `Result` of one. The host answers an `Err` as `failed`, with the error's text, or with a code of its
+//!   own.
+//! - **Errors.** [`bail!`] and [`ensure!`] return an [`Error`] with a text, and `?` makes one of any `std::error::Error`.
+//!   [`Error::coded`] has a code for programs to match on, and [`Error::with`] adds data. An error of another type needs a
+//!   text by `Display`, such as in `Result<u32, String>`.
 //! - **Name.** A command has the name of its method, or the one in `#[command(name = "…")]`.
 //! - **Time limit.** `#[command(timeout_s = 5)]` sets the limit of one command (seconds, from 0.001 to 86400), in place of
 //!   the host's setting `command_ms` (30 s). At its end the host answers `timeout`. An `async fn` is cancelled. A `fn` goes
@@ -102,9 +104,10 @@
 //!
 //! - **Order.** Whatever is sent over one connection is read in the same order. Handlers run one after the other, in
 //!   the order of the events. They must not block.
-//! - **Errors.** A failed call returns the other side's text and its [`Error::code`]: `unknown-command`,
-//!   `bad-arguments`, `failed`, `crashed`, `timeout` or `unavailable`. If a command returns such an error by `?`, the
-//!   host answers `failed` with the same text.
+//! - **Errors.** A failed call returns the other side's text, its [`Error::code`] and its [`Error::data`]. The code is one of
+//!   that daemon's author, or `unknown-command`, `bad-arguments`, `failed`, `crashed`, `timeout` or `unavailable`. If a
+//!   command returns such an error by `?`, an author's code and data are answered as they are. Any other code is answered
+//!   `failed` with the same text, and stands in the data as `cause`.
 //! - **Reload and crash of the other side.** Calls wait while the other daemon is reloaded. If it crashes, calls in
 //!   flight fail as `crashed`. The connection stays, or is made again if it went over TCP. Its handlers receive
 //!   `disconnect ["why"]` and then `connect [credential]`. On `connect`, request again what was requested over the
@@ -193,6 +196,8 @@
 
 pub mod abi;
 mod arguments;
+#[doc(hidden)]
+pub mod coded;
 mod credential;
 pub mod crossing;
 mod daemon;

@@ -7,7 +7,7 @@
 //! is under way at a time, and a daemon by another author may not support tags. Absent: pipelining, reconnecting.
 //!
 //! Errors: [`Fault::NoHost`] if no process holds the home, [`Fault::NotListening`] if its holder can't be reached,
-//! [`Fault::Refused`] for an `error` line, and a text for every breach of the protocol and every loss of the
+//! [`Fault::Refused`] for an `error` line of a host, [`Fault::Answered`] for one of a daemon, and a text for every breach of the protocol and every loss of the
 //! connection.
 
 mod connect;
@@ -163,25 +163,29 @@ impl<S: Stream> Client<S> {
         let refusal: Refusal = serde_json::from_str(text)
             .with_context(|| format!("{} sent an error that cannot be read: {text}", self.peer))?;
         if ours && refusal.command == name {
-            return Err(self.fault(refusal).into());
+            return Err(self.fault(refusal, text).into());
         }
         self.parting = Some(format!("{} ({})", refusal.text(), refusal.code));
         Ok(())
     }
 
-    /// On the control socket the message is complete; a daemon's message needs its name and the code beside it.
-    fn fault(&self, refusal: Refusal) -> Fault {
+    /// On the control socket the message is complete; a daemon's message needs its name and the code beside it. `error` is
+    /// the refusal as JSON.
+    fn fault(&self, refusal: Refusal, error: &str) -> Fault {
         let text = refusal.text();
-        let message = match self.tag {
-            Some(_) => text.to_owned(),
-            None => format!(
-                "{} {}: {text} ({})",
-                self.peer, refusal.command, refusal.code
-            ),
-        };
-        Fault::Refused {
-            code: refusal.code,
-            message,
+        match self.tag {
+            Some(_) => Fault::Refused {
+                message: text.to_owned(),
+                code: refusal.code,
+            },
+            None => Fault::Answered {
+                message: format!(
+                    "{} {}: {text} ({})",
+                    self.peer, refusal.command, refusal.code
+                ),
+                error: error.to_owned(),
+                is_printed: false,
+            },
         }
     }
 
@@ -341,11 +345,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_our_call_keeps_its_code() {
-        let says = "error [{\"command\":\"add\",\"code\":\"bad-arguments\",\"message\":\"two are wanted\"}]\n";
-        let error = called(None, says).expect_err("it was refused");
+    fn a_refusal_of_our_call_keeps_its_code_and_its_data() {
+        let refusal =
+            r#"{"command":"add","code":"bad-arguments","message":"two are wanted","data":[1e2]}"#;
+        let hosts = called(Some("cli"), &format!("error#cli [{refusal}]\n"));
         assert!(
-            matches!(error.downcast_ref(), Some(Fault::Refused { code, .. }) if code == "bad-arguments")
+            matches!(hosts.unwrap_err().downcast_ref(), Some(Fault::Refused { code, .. }) if code == "bad-arguments")
+        );
+        let error = called(None, &format!("error [{refusal}]\n")).expect_err("it was refused");
+        assert!(
+            matches!(error.downcast_ref(), Some(Fault::Answered { error, .. }) if error == refusal)
         );
         assert_eq!(
             error.to_string(),

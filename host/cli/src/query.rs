@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::Session;
 use super::client::Client;
-use super::exit::Fault;
+use super::exit::{self, Fault};
 use super::words;
 use dae_store::printable::one_line;
 use dae_store::report::{LoadedLibraries, Refused, Retired, Scan, Status};
@@ -258,8 +258,12 @@ pub(super) fn call(session: &Session, args: &CallArgs) -> Result<()> {
     if let Some(seconds) = args.timeout {
         daemon.wait_at_most(Duration::from_secs(seconds));
     }
-    let result = daemon.call(&args.command, &arguments)?;
-    session.out.document(&result)
+    let result = daemon.call(&args.command, &arguments);
+    let result = match session.out.json {
+        true => result.map_err(exit::documented),
+        false => result,
+    };
+    session.out.document(&result?)
 }
 
 /// Connects to the daemon `name` as a guest.

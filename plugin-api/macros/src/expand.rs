@@ -55,9 +55,9 @@ fn exported(daemon: &Daemon) -> TokenStream {
     quote! {
         // Under names that no author's type has: these are looked up before the names around the `impl`.
         use ::dae_plugin_api::export::{
-            Call as DaeCall, Ended as DaeEnded, Exported as DaeExported, FallibleReply as _, Live as DaeLive,
-            Optional as DaeOptional, PlainReply as _, Required as DaeRequired, Rest as DaeRest,
-            ManifestPart as DaePart, Probe as DaeProbe, Returned as DaeReturned, Signature as DaeSignature, StartRequest as DaeStartRequest,
+            Call as DaeCall, CommandValue as DaeValue, Ended as DaeEnded, Exported as DaeExported, FallibleReply as _,
+            Live as DaeLive, ManifestPart as DaePart, Optional as DaeOptional, PlainReply as _, Probe as DaeProbe,
+            Required as DaeRequired, Rest as DaeRest, Returned as DaeReturned, Signature as DaeSignature, StartRequest as DaeStartRequest,
             Started as DaeStarted, Text as DaeText, Undescribed as _,
         };
         use ::std::sync::Arc as DaeArc;
@@ -359,7 +359,7 @@ fn passed(parameters: &[Parameter], names: &[Ident]) -> Vec<TokenStream> {
 /// Writes the result. If serde can't write its type, the compiler's error points to the return type.
 fn reply(command: &Command) -> TokenStream {
     let place = place_of_output(&command.method, &command.output);
-    quote_spanned!(place => (&value).reply_kind().write(&value, out))
+    quote_spanned!(place => (&DaeValue(&value)).reply_kind().write(&value, out))
 }
 
 fn statics(daemon: &Daemon) -> TokenStream {

@@ -18,6 +18,7 @@ use super::signal::{Signal, lock};
 use super::slot::{COMMAND_MAX, CommandInfo, Lease, Revoked, Slot};
 use super::world::{Greeted, MemberKind, Refusal, Reply};
 use crate::abi::{status, verb};
+use crate::coded::CodedError;
 use crate::wire;
 
 /// Runs a line of a guest: a command of the daemon, a command that every daemon has, or an event for its handlers.
@@ -246,6 +247,7 @@ fn reply_of(info: &CommandInfo, (status, bytes): Outcome) -> Reply {
     let code = match status {
         status::DONE => return Ok([b"[", &bytes[..], b"]"].concat()),
         status::NOTHING => return Ok(b"[]".to_vec()),
+        status::CODED => return Err(Refusal::of_command(CodedError::read(&bytes))),
         status::BAD_ARGUMENTS | status::NOT_JSON => "bad-arguments",
         status::CRASHED => "crashed",
         status::UNKNOWN => "unknown-command",
