@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::Session;
 use super::client::Client;
-use super::exit::Fault;
 use super::guest::{DaemonAddress, address};
 use super::signatures;
 use super::words;
@@ -242,11 +241,7 @@ fn options_in_full(session: &Session, daemon: &DaemonAddress) -> Result<()> {
     let Some((commands, help)) = described else {
         let name = &daemon.name;
         let plain = session.command_line(&format!("options {name}"));
-        return Err(Fault::Refused {
-            code: "no-help".to_owned(),
-            message: format!("{name} doesn't describe its commands; `{plain}` lists their names"),
-        }
-        .into());
+        bail!("{name} doesn't describe its commands; `{plain}` lists their names");
     };
     if session.out.json {
         return session.out.document(&help);
