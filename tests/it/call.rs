@@ -56,6 +56,22 @@ fn fed(ecosystem: &Ecosystem, words: &[&str], input: &str) -> Output {
     )
 }
 
+/// Runs a command of a daemon with words that hold no blanks.
+fn called(ecosystem: &Ecosystem, name: &str, words: &str) -> Output {
+    let words = words.split(' ');
+    let line: Vec<&str> = ["call", name].into_iter().chain(words).collect();
+    ecosystem.cli(&line)
+}
+
+/// Checks that calls fail with an exit code and a text.
+fn fail(ecosystem: &Ecosystem, name: &str, calls: &[(&str, i32, &str)]) {
+    for (words, code, said) in calls {
+        let output = called(ecosystem, name, words).code(*code);
+        let is_silent = output.stdout.is_empty();
+        assert!(output.says(&[said]) && is_silent, "{words}: {output:?}");
+    }
+}
+
 #[test]
 fn words_become_an_array_by_their_types_and_names() {
     let ecosystem = with_schema();
@@ -65,83 +81,118 @@ fn words_become_an_array_by_their_types_and_names() {
         ("null", r#"["null"]"#),
         ("12 12 true", r#"["12",12,true]"#),
         ("12 null", r#"["12",null]"#),
-        (
-            "{x: 1} null null {x:+1.50}",
-            r#"["{x: 1}",null,null,{"x":1.50}]"#,
-        ),
+        ("{x:1} 1 null {x:+1.50}", r#"["{x:1}",1,null,{"x":1.50}]"#),
         ("--who 12", r#"["12"]"#),
         ("--loud Ada", r#"["Ada",null,true]"#),
         ("--no-loud --who=Ada", r#"["Ada",null,false]"#),
         ("Ada --max-hits abc", r#"["Ada","abc"]"#),
-        (
-            "Ada --tags 1 --tags=--x",
-            r#"["Ada",null,null,null,"1","--x"]"#,
-        ),
-        ("Ada 1 true {} a -- --b", r#"["Ada",1,true,{},"a","--b"]"#),
+        ("a --tags 1 --tags=--x", r#"["a",null,null,null,"1","--x"]"#),
+        ("a 1 true {} b -- --c", r#"["a",1,true,{},"b","--c"]"#),
     ] {
-        let mut line = vec!["call", "Strange", "find"];
-        // A blank stands in one of the words.
-        match words.strip_prefix("{x: 1} ") {
-            Some(others) => line.extend(std::iter::once("{x: 1}").chain(others.split(' '))),
-            None => line.extend(words.split(' ')),
-        }
-        let output = ecosystem.cli(&line).ok();
+        let output = called(&ecosystem, "Strange", &format!("find {words}")).ok();
         assert_eq!(output.stdout.trim_end(), expected, "{words}");
     }
-    let output = ecosystem.cli(&["call", "Strange", "knot", "12"]).ok();
+    let output = called(&ecosystem, "Strange", "knot 12").ok();
     assert_eq!(output.stdout, "[12]\n", "a circle of references is no type");
-    let output = ecosystem
-        .cli(&["call", "Strange", "find", "Ada", "--where", "{x: "])
-        .code(2);
-    assert!(
-        output.says(&["argument 4 of Strange find is not JSON"]),
-        "{output:?}"
-    );
 }
+
+/// Calls of the fixture `typed`, in this order, with their results.
+const TYPED: [(&str, &str); 8] = [
+    ("texts 1 2 \"3\" null", r#"["1","2","3","null"]"#),
+    (
+        "texts --more a --word=2 --letter 1 --more b",
+        r#"["1","2","a","b"]"#,
+    ),
+    (
+        "integers 1 -2 --huge 340282366920938463463374607431768211455 --large 3",
+        "[1,-2,3,340282366920938463463374607431768211455]",
+    ),
+    ("add_point {x:+1,label:'a',}", "1"),
+    (r#"add_point --label 12 --point {"x":2}"#, "2"),
+    (
+        "points_now",
+        r#"[{"x":1,"y":0,"label":"a"},{"x":2,"y":0,"label":"12"}]"#,
+    ),
+    ("figure empty", r#""empty""#),
+    (
+        "figure {group:{parts:['empty']}}",
+        r#"{"group":{"parts":["empty"]}}"#,
+    ),
+];
+
+/// Calls of the fixture `typed` that fail, with their exit codes and messages.
+const TYPED_WRONG: [(&str, i32, &str); 7] = [
+    (
+        "fractions one 2",
+        1,
+        "expected a number, got the string \"one\"",
+    ),
+    ("fractions true 2", 1, "expected a number, got true"),
+    ("fractions 1", 1, "it takes 2 arguments"),
+    (
+        "fractions --single 1",
+        1,
+        "the argument double is missing; it is fractions(double: number",
+    ),
+    ("fractions 1 --singel 2", 2, "did you mean --single?"),
+    ("points_now --json", 2, "`dae-host call --json … "),
+    ("add_point {x:", 2, "add_point is not JSON"),
+];
+
+#[test]
+fn a_plugins_own_types_decide() {
+    let ecosystem = Ecosystem::start();
+    for (name, flags) in [("Here", &[][..]), ("Apart", &["--isolate"])] {
+        let _guest = ecosystem.install(name, "typed", flags);
+        for (words, expected) in TYPED {
+            let output = called(&ecosystem, name, words).ok();
+            assert_eq!(output.stdout.trim_end(), expected, "{name}: {words}");
+        }
+        fail(&ecosystem, name, &TYPED_WRONG);
+    }
+    let found = called(&ecosystem, "Dae", "find --name Here").ok();
+    assert_eq!(found.json()["name"], "Here");
+}
+
+/// Calls of `Strange` that fail, with their exit codes and messages.
+const WRONG: [(&str, i32, &str); 12] = [
+    ("find --woh Ada", 2, "did you mean --who?"),
+    (
+        "find Ada --who Eve",
+        2,
+        "given twice, by its position and by its name",
+    ),
+    ("find --who Ada --who Eve", 2, "given twice, by its name"),
+    ("find --who", 2, "--who of Strange find takes a value"),
+    (
+        "find --loud",
+        1,
+        "the argument who is missing; it is find(who: string",
+    ),
+    (
+        "find Ada --timeout 5s",
+        2,
+        "`dae-host call --timeout … Strange find`",
+    ),
+    (
+        "find Ada --help",
+        2,
+        "`dae-host call Strange help find` describes",
+    ),
+    ("find Ada -q", 2, "-q is no argument"),
+    ("find - --tags -", 2, "2 arguments of Strange find are `-`"),
+    (
+        "find Ada --where {x:",
+        2,
+        "argument 4 of Strange find is not JSON",
+    ),
+    ("text --who Ada", 1, "Strange has no command text"),
+    ("fnd --who Ada", 1, "did you mean find?"),
+];
 
 #[test]
 fn wrong_options_are_named_with_the_way_out() {
-    let ecosystem = with_schema();
-    for (words, code, said) in [
-        (&["find", "--woh", "Ada"][..], 2, "did you mean --who?"),
-        (
-            &["find", "Ada", "--who", "Eve"],
-            2,
-            "given twice, by its position and by its name",
-        ),
-        (
-            &["find", "--who", "Ada", "--who", "Eve"],
-            2,
-            "given twice, by its name",
-        ),
-        (&["find", "--who"], 2, "--who of Strange find takes a value"),
-        (
-            &["find", "--loud"],
-            1,
-            "the argument who is missing; it is find(who: string",
-        ),
-        (
-            &["find", "Ada", "--timeout", "5s"],
-            2,
-            "`dae-host call --timeout … Strange find`",
-        ),
-        (&["find", "Ada", "-q"], 2, "-q is no argument"),
-        (
-            &["find", "-", "--tags", "-"],
-            2,
-            "2 arguments of Strange find are `-`",
-        ),
-        (&["text", "--who", "Ada"], 1, "Strange has no command text"),
-        (&["fnd", "--who", "Ada"], 1, "did you mean find?"),
-    ] {
-        let output = ecosystem
-            .cli(&[&["call", "Strange"], words].concat())
-            .code(code);
-        assert!(
-            output.says(&[said]) && output.stdout.is_empty(),
-            "{words:?}: {output:?}"
-        );
-    }
+    fail(&with_schema(), "Strange", &WRONG);
 }
 
 #[test]
@@ -258,7 +309,10 @@ fn a_terminal_gets_signatures_and_a_pipe_the_same_bytes() {
         let text = shown.stdout.replace('\r', "");
         assert!(text.starts_with("COMMAND"), "{text}");
         let (start, end) = match words.contains("Strange") {
-            true => ("find(who: string, max_hits?: integer", "…     Finds people."),
+            true => (
+                "find(who: string, max_hits?: integer",
+                "…     Finds people.",
+            ),
             false => ("greet(who: string)  ", "  Greets `who`."),
         };
         let is_it = |line: &str| line.starts_with(start) && line.trim_end().ends_with(end);

@@ -135,6 +135,11 @@ impl<'a> Called<'a> {
         let Called {
             daemon, command, ..
         } = self;
+        if option == "help" {
+            return Fault::Usage(format!(
+                "{self} has no argument --help; `dae-host call {daemon} help {command}` describes the command"
+            ));
+        }
         if OWN_OPTIONS.contains(&option) {
             return Fault::Usage(format!(
                 "{self} has no argument --{option}; options of the program stand before the daemon's name: `dae-host \

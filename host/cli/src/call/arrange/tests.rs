@@ -69,62 +69,69 @@ fn names_and_positions_become_one_order() {
     }
 }
 
+/// Words that are refused, with parts of the message.
+const WRONG: [(&str, &[&str]); 19] = [
+    (
+        "Ada --woh x",
+        &["no argument --woh", "did you mean --who?", "it is find(…)"],
+    ),
+    (
+        "Ada --nothing-like-it",
+        &["no argument --nothing-like-it", "it is find(…)"],
+    ),
+    (
+        "Ada --timeout 5s",
+        &[
+            "no argument --timeout",
+            "`dae-host call --timeout … Sample find`",
+        ],
+    ),
+    (
+        "Ada --help",
+        &["`dae-host call Sample help find` describes the command"],
+    ),
+    ("Ada --json", &["stand before the daemon's name"]),
+    (
+        "Ada --who Eve",
+        &["who of Sample find is given twice, by its position and by its name"],
+    ),
+    (
+        "--who Eve Ada",
+        &["who of Sample find is given twice, by its position and by its name"],
+    ),
+    (
+        "--who Eve --who Ada",
+        &["who of Sample find is given twice, by its name"],
+    ),
+    (
+        "Ada --loud --no-loud",
+        &["loud of Sample find is given twice, by its name"],
+    ),
+    (
+        "--who",
+        &["--who of Sample find takes a value", "--who=VALUE"],
+    ),
+    ("--who --loud", &["--who of Sample find takes a value"]),
+    ("--who -- Ada", &["--who of Sample find takes a value"]),
+    (
+        "Ada --no-loud=true",
+        &["--no-loud of Sample find takes no value"],
+    ),
+    ("Ada --no-who", &["no argument --no-who"]),
+    (
+        "--loud",
+        &["Sample find: the argument who is missing; it is find(…)"],
+    ),
+    ("--max-hits 5 --tags a", &["the argument who is missing"]),
+    ("Ada -q", &["-q is no argument", "behind `--`"]),
+    ("- 5 true -", &["2 arguments of Sample find are `-`"]),
+    ("- --tags=-", &["2 arguments of Sample find are `-`"]),
+];
+
 #[test]
 fn wrong_words_have_their_own_message() {
     let find = find();
-    for (words, parts) in [
-        (
-            "Ada --woh x",
-            &["no argument --woh", "did you mean --who?", "it is find(…)"][..],
-        ),
-        (
-            "Ada --nothing-like-it",
-            &["no argument --nothing-like-it", "it is find(…)"],
-        ),
-        (
-            "Ada --timeout 5s",
-            &[
-                "no argument --timeout",
-                "`dae-host call --timeout … Sample find`",
-            ],
-        ),
-        ("Ada --json", &["stand before the daemon's name"]),
-        (
-            "Ada --who Eve",
-            &["who of Sample find is given twice, by its position and by its name"],
-        ),
-        (
-            "--who Eve Ada",
-            &["who of Sample find is given twice, by its position and by its name"],
-        ),
-        (
-            "--who Eve --who Ada",
-            &["who of Sample find is given twice, by its name"],
-        ),
-        (
-            "Ada --loud --no-loud",
-            &["loud of Sample find is given twice, by its name"],
-        ),
-        (
-            "--who",
-            &["--who of Sample find takes a value", "--who=VALUE"],
-        ),
-        ("--who --loud", &["--who of Sample find takes a value"]),
-        ("--who -- Ada", &["--who of Sample find takes a value"]),
-        (
-            "Ada --no-loud=true",
-            &["--no-loud of Sample find takes no value"],
-        ),
-        ("Ada --no-who", &["no argument --no-who"]),
-        (
-            "--loud",
-            &["Sample find: the argument who is missing; it is find(…)"],
-        ),
-        ("--max-hits 5 --tags a", &["the argument who is missing"]),
-        ("Ada -q", &["-q is no argument", "behind `--`"]),
-        ("- 5 true -", &["2 arguments of Sample find are `-`"]),
-        ("- --tags=-", &["2 arguments of Sample find are `-`"]),
-    ] {
+    for (words, parts) in WRONG {
         let text = arranged(Some(&find), words).expect_err(words);
         for part in parts {
             assert!(text.contains(part), "{words}: {text}");
