@@ -218,30 +218,43 @@ fn an_argument_comes_from_standard_input() {
     }
 }
 
+/// Answers to `help` from which no schema can be read: none at all, those of older hosts, and nonsense.
+const NO_SCHEMAS: [Option<&str>; 5] = [
+    None,
+    Some(r#"help [{"echo":{"signature":"echo(...any)","doc":"Echoes."}}]"#),
+    Some(r#"help [{"echo":{"signature":"echo()","schema":{"arguments":7}}}]"#),
+    Some(r#"error [{"command":"help","code":"bad-arguments","message":"it takes none"}]"#),
+    Some("help [{"),
+];
+
 #[test]
 fn a_daemon_without_schemas_takes_positions() {
-    let port = serve(|name, arguments| match name {
-        "echo" => Some(format!("echo [{arguments}]")),
-        _ => None,
-    });
-    let ecosystem = host_beside(port);
-    let line = [
-        "call", "Strange", "echo", "12", "a", "{x: 1}", "[1", "--", "--b",
-    ];
-    let output = ecosystem.cli(&line).ok();
-    assert_eq!(output.stdout, "[12,\"a\",{\"x\":1},\"[1\",\"--b\"]\n");
-    let output = ecosystem
-        .cli(&["call", "Strange", "echo", "--who", "Ada"])
-        .code(2);
-    assert!(
-        output.says(&["doesn't publish the names of echo's"]),
-        "{output:?}"
-    );
-    let output = ecosystem.cli(&["options", "-v", "Strange"]).code(1);
-    assert!(
-        output.says(&["Strange doesn't describe its commands"]),
-        "{output:?}"
-    );
+    for help in NO_SCHEMAS {
+        let port = serve(move |name, arguments| match name {
+            "help" => help.map(str::to_owned),
+            "echo" => Some(format!("echo [{arguments}]")),
+            _ => None,
+        });
+        let ecosystem = host_beside(port);
+        let output = called(&ecosystem, "Strange", "echo 12 a {x:1} [1 -- --b").ok();
+        assert_eq!(output.stdout, "[12,\"a\",{\"x\":1},\"[1\",\"--b\"]\n");
+        let output = called(&ecosystem, "Strange", "echo --who Ada").code(2);
+        let said = "doesn't publish the names of echo's";
+        assert!(output.says(&[said]), "{help:?}: {output:?}");
+        let output = ecosystem.cli(&["options", "-v", "Strange"]);
+        match help.is_some_and(|help| help.contains("signature")) {
+            true => assert!(
+                output.ok().stdout.contains("publishes no schema"),
+                "{help:?}"
+            ),
+            false => assert!(
+                output
+                    .code(1)
+                    .says(&["Strange doesn't describe its commands"]),
+                "{help:?}"
+            ),
+        }
+    }
 }
 
 #[test]
@@ -290,18 +303,21 @@ fn a_time_limit_has_a_unit() {
 }
 
 #[test]
-fn a_terminal_gets_signatures_and_a_pipe_the_same_bytes() {
-    let ecosystem = with_schema();
-    let _guest = ecosystem.install("Sample", "sample", &[]);
+fn a_pipe_gets_the_same_bytes_as_before() {
+    let ecosystem = Ecosystem::start();
+    let mut guest = ecosystem.install("Sample", "sample", &[]);
     let help = ecosystem.cli(&["call", "Sample", "help"]).ok();
-    let mut guest = ecosystem.guest("Sample");
     guest.send("help\n");
     assert_eq!(format!("help [{}]", help.stdout.trim_end()), guest.line());
     let options = ecosystem.cli(&["options", "Sample"]).ok().stdout;
-    assert!(
-        options.starts_with("COMMAND  ARGUMENTS\nadd      2\n"),
-        "{options}"
-    );
+    let start = "COMMAND  ARGUMENTS\nadd      2\n";
+    assert!(options.starts_with(start), "{options}");
+}
+
+#[test]
+fn a_terminal_gets_signatures() {
+    let ecosystem = with_schema();
+    let _guest = ecosystem.install("Sample", "sample", &[]);
     for words in ["call Sample help", "options Sample", "options Strange"] {
         let Some(shown) = at_terminal(&ecosystem, 80, &[], words) else {
             return;
@@ -318,6 +334,10 @@ fn a_terminal_gets_signatures_and_a_pipe_the_same_bytes() {
         let is_it = |line: &str| line.starts_with(start) && line.trim_end().ends_with(end);
         assert!(text.lines().any(is_it), "{text}");
     }
+    let shown = at_terminal(&ecosystem, 80, &[], "call Sample help greet").expect("script");
+    let text = shown.stdout.replace('\r', "");
+    let details = "greet(who: string)\n  Greets `who`.\n  --who: {\"type\":\"string\"}\n";
+    assert!(text.starts_with(details), "{text}");
     for words in [
         "call --json Sample help",
         "call --raw Sample help",

@@ -147,15 +147,20 @@ fn json(called: Called<'_>, number: usize, argument: &Argument<'_>) -> Result<Bo
     }
 }
 
-/// Prints the result of a command: `help` as a table at a terminal, any other as JSON.
+/// Prints the result of a command: `help` in words at a terminal, any other as JSON.
 fn print(session: &Session, args: &CallArgs, command: &str, result: &RawValue) -> Result<()> {
     let out = &session.out;
     if args.raw {
         return out.unquoted(result);
     }
-    let commands = || signatures::commands(result);
-    let described = out.table_width().filter(|_| command == HELP);
-    match described.and_then(|width| Some((width, commands()?))) {
+    let width = out.table_width().filter(|_| command == HELP);
+    let described = width.and_then(|width| Some((width, signatures::commands(result)?)));
+    match described {
+        // A person who names a command wants all of it.
+        Some((_, commands)) if args.words.len() == 2 && commands.len() == 1 => {
+            let shown: Vec<String> = commands.values().map(signatures::details).collect();
+            out.line(&shown.concat())
+        }
         Some((width, commands)) => out.line(&signatures::table(&commands, width)),
         None => out.document(&result),
     }
