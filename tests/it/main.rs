@@ -4,6 +4,7 @@
 //! same time and in any order. See `dae_tests` for the harness.
 
 mod bad_input;
+mod call;
 mod cli;
 mod clients;
 mod compilers;

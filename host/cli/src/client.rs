@@ -34,6 +34,9 @@ const READ_BYTES: usize = 16 << 10;
 /// The tag of every control call. One is enough, since one call is under way at a time.
 const CONTROL_TAG: &str = "cli";
 
+/// The command that every daemon answers. Replies come in the order of the commands, so its own follows all before it.
+const FENCE: &str = "dae";
+
 /// A connection with one call at a time.
 #[derive(Debug)]
 pub(super) struct Client<S> {
@@ -85,23 +88,49 @@ impl<S: Stream> Client<S> {
     pub(super) fn call(&mut self, name: &str, arguments: &impl Serialize) -> Result<Box<RawValue>> {
         let mut line = Vec::new();
         write_message(&mut line, name, self.tag, &serde_json::to_vec(arguments)?);
+        // Without a fence only a reply ends the exchange well.
+        one(self.exchange(name, &line, None)?.unwrap_or_default())
+    }
+
+    /// Does the same as [`Client::call`] for a daemon that may not answer an unknown command. Sends `dae` behind the
+    /// command, which every daemon answers, and in order. Returns `None` if the answer to `dae` comes first.
+    pub(super) fn call_or_silence(
+        &mut self,
+        name: &str,
+        arguments: &impl Serialize,
+    ) -> Result<Option<Box<RawValue>>> {
+        let mut lines = Vec::new();
+        write_message(&mut lines, name, None, &serde_json::to_vec(arguments)?);
+        lines.extend_from_slice(FENCE.as_bytes());
+        lines.push(b'\n');
+        self.exchange(name, &lines, Some(FENCE))?
+            .map(one)
+            .transpose()
+    }
+
+    /// Sends lines, and waits for the reply to the command `name`. Returns `None` if one to `fence` comes first.
+    fn exchange(
+        &mut self,
+        name: &str,
+        lines: &[u8],
+        fence: Option<&str>,
+    ) -> Result<Option<Arguments>> {
         // A limit past the end of time counts as none.
         self.deadline = self
             .answer_max
             .and_then(|limit| Instant::now().checked_add(limit));
         // A peer that refuses the call may have closed already. Its last message then says more than the write error.
-        let sent = self.send(&line);
+        let sent = self.send(lines);
         if let Err(error) = &sent
             && is_over_time(error)
         {
             return Err(self.no_answer());
         }
-        let reply = self.reply(name);
+        let reply = self.reply(name, fence);
         match sent {
-            Ok(()) => one(reply?),
+            Ok(()) => reply,
             Err(error) => {
-                let unsent = || format!("cannot send {name} to {}: {error}", self.peer);
-                one(reply.with_context(unsent)?)
+                reply.with_context(|| format!("cannot send {name} to {}: {error}", self.peer))
             }
         }
     }
@@ -132,13 +161,15 @@ impl<S: Stream> Client<S> {
         Ok(None)
     }
 
-    fn reply(&mut self, name: &str) -> Result<Arguments> {
+    fn reply(&mut self, name: &str, fence: Option<&str>) -> Result<Option<Arguments>> {
         while let Some(line) = self.line()? {
             let ours = line.tag.as_deref() == self.tag;
             if line.name == "error" {
                 self.refusal(name, ours, &line)?;
             } else if line.name == name && ours && !line.asks_us() {
-                return array(&line.arguments);
+                return array(&line.arguments).map(Some);
+            } else if fence == Some(&line.name) && !line.asks_us() {
+                return Ok(None);
             } else if line.asks_us() {
                 self.answer(&line)?;
             }
@@ -391,6 +422,26 @@ mod tests {
         let error = client.call("nothing", &[0]).expect_err("it never answers");
         let text = error.to_string();
         assert!(text.contains("`dae-host options Sample`"), "{text}");
+    }
+
+    #[test]
+    fn a_daemon_that_passes_over_a_command_is_not_waited_for() {
+        for (says, expected) in [
+            ("help [1]\ndae [{}]\n", Some("1")),
+            ("tick [1]\ndae\nhelp []\n", Some("null")),
+            ("dae [{}]\n", None),
+            ("tick [1]\ndae [{}]\nhelp [1]\n", None),
+        ] {
+            let mut client = client(None, says);
+            let answer = client.call_or_silence("help", &["add"]).expect(says);
+            assert_eq!(answer.as_deref().map(RawValue::get), expected, "{says}");
+            let heard = String::from_utf8(client.stream.heard).expect("UTF-8");
+            assert!(heard.starts_with("help [\"add\"]\ndae\n"), "{heard}");
+        }
+        let refusal =
+            "error [{\"command\":\"help\",\"code\":\"unknown-command\",\"message\":\"no\"}]\n";
+        let refused = client(None, refusal).call_or_silence("help", &[0]);
+        assert!(refused.is_err(), "{refused:?}");
     }
 
     #[test]
