@@ -353,7 +353,8 @@ fn read_preflight(preflight: Option<&LitStr>, is_exclusive: bool) -> Result<bool
     }
 }
 
-fn read_name(given: Option<&LitStr>, self_type: &Type) -> Result<String> {
+/// Returns the name of a daemon: the given one, or that of its type.
+pub fn read_name(given: Option<&LitStr>, self_type: &Type) -> Result<String> {
     let (name, place) = match (given, types::last_ident(self_type)) {
         (Some(given), _) => (given.value(), given.into_token_stream()),
         (None, Some(ident)) => (ident.unraw().to_string(), ident.into_token_stream()),
