@@ -328,6 +328,7 @@ fn method(call: &RemoteCall, vis: &syn::Visibility) -> TokenStream {
         result,
     } = call;
     let TraitItemFn { attrs, sig, .. } = method;
+    let own = sig.receiver().map(|receiver| receiver.self_token);
     // No parameter can have this name, by its span.
     let line = Ident::new("line", Span::mixed_site());
     let mutable = (!arguments.is_empty()).then(|| quote!(mut));
@@ -340,7 +341,7 @@ fn method(call: &RemoteCall, vis: &syn::Visibility) -> TokenStream {
         };
         quote_spanned!(at(ty) => #line.#push(#shown, &#ident)?;)
     });
-    let call = quote_spanned!(at(result) => self.connection.call::<#result>(#line).await);
+    let call = quote_spanned!(at(result) => #own.connection.call::<#result>(#line).await);
     quote! {
         #(#attrs)*
         #vis #sig {

@@ -46,12 +46,6 @@ struct DaemonCall {
     result: Value,
 }
 
-/// Returns whether an answer to `help` has schemas.
-pub fn has_schemas(help: &Value) -> bool {
-    let commands = help.as_object();
-    commands.is_some_and(|all| all.values().any(|one| one.get("schema").is_some()))
-}
-
 /// Compares the commands of a client, JSON, with those of a daemon.
 ///
 /// # Errors

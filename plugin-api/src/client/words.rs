@@ -73,7 +73,11 @@ fn range(schema: &Value, least: &str, most: &str, unit: &str) -> String {
         (least, Value::Null) => format!(" from {least}{unit}"),
         (Value::Null, most) => format!(" up to {most}{unit}"),
         (least, most) if least == most => {
-            let unit = if *least == 1 { unit.trim_end_matches('s') } else { unit };
+            let unit = if *least == 1 {
+                unit.trim_end_matches('s')
+            } else {
+                unit
+            };
             format!(" of {least}{unit}")
         }
         (least, most) => format!(" from {least} to {most}{unit}"),

@@ -3,6 +3,8 @@
 use dae_plugin_api::prelude::*;
 use dae_plugin_api::testing;
 
+use super::calls::texts;
+
 #[daemon_client]
 trait Counter {
     async fn increment(&self, by: Option<u64>) -> Result<u64>;
@@ -69,13 +71,9 @@ fn a_fake_takes_the_calls_of_a_client() -> Result<()> {
     assert_eq!(till.call("pay", (1,))?, 1);
     assert_eq!(till.call("pay", (7,))?, 7);
     till.call("reset", ())?;
-    let lines: Vec<String> = counter
-        .received()
-        .iter()
-        .map(|event| format!("{} {}", event.name(), event.json()))
-        .collect();
+    let received = texts(&counter.received());
     assert_eq!(
-        lines,
+        received,
         ["increment []", "increment [7]", r#"reset ["a","b"]"#]
     );
     Ok(())
