@@ -197,19 +197,8 @@ fn a_client_is_written_from_a_file_too() {
     let ecosystem = Ecosystem::start();
     let file = ecosystem.plugin("counter").display().to_string();
     let written = ecosystem.cli(&["client", &file]).ok().stdout;
-    assert_eq!(
-        written,
-        "//! The daemon `Counter` for its callers, as `dae-host client` has written it.\n\n\
-         use dae_plugin_api::prelude::*;\n\n\
-         /// Counts, and goes on counting over reloads.\n\
-         #[daemon_client]\n\
-         pub trait Counter {\n    \
-             /// One more, or `by` more.\n    \
-             async fn increment(&self, by: Option<u64>) -> Result<u64>;\n\n    \
-             /// The count.\n    \
-             async fn count(&self) -> Result<u64>;\n\
-         }\n"
-    );
+    let expected = include_str!("../fixtures/peer/src/counter.rs");
+    assert_eq!(written, expected);
     let named = ecosystem
         .cli(&["client", &file, "--name", "Till", "--json"])
         .ok()

@@ -184,3 +184,6 @@ fn connected(session: &Session, name: &str) -> Result<Client<std::net::TcpStream
         false => Client::daemon(name, address, status.answer_ms.map(Duration::from_millis)),
     }
 }
+
+#[cfg(test)]
+mod tests;

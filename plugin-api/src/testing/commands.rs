@@ -122,7 +122,12 @@ fn help(slot: &Slot) -> Value {
         ((*name).to_owned(), help)
     });
     let own = slot.manifest.commands.iter().map(|one| {
-        let mut help = json!({"signature": one.signature(), "doc": one.doc});
+        let arguments = one.arguments.iter().map(|one| {
+            json!({"name": one.name, "optional": one.optional, "rest": one.rest, "schema": one.schema})
+        });
+        let arguments: Vec<Value> = arguments.collect();
+        let schema = json!({"arguments": arguments, "result": one.result});
+        let mut help = json!({"signature": one.signature(), "doc": one.doc, "schema": schema});
         if let Some(ms) = one.timeout_ms {
             help["timeout_ms"] = ms.into();
         }

@@ -14,7 +14,7 @@ trait Counter {
 /// A client of the daemon below, under a name that is not that of its type.
 #[daemon_client(name = "Till")]
 trait Wrong {
-    async fn pay(&self, cents: u64, note: &str) -> Result<u64>;
+    async fn pay(&self, cents: bool, note: &str) -> Result<u64>;
     async fn refund(&self) -> Result<()>;
 }
 
@@ -57,7 +57,7 @@ impl Buyer {
 
     #[command]
     async fn buy(&self) -> Result<u64> {
-        Wrong::at(&self.eco).await?.pay(5, "").await
+        Wrong::at(&self.eco).await?.pay(true, "").await
     }
 }
 
@@ -101,8 +101,8 @@ fn a_client_that_does_not_fit_is_refused_before_its_first_call() -> Result<()> {
     let error = buyer.call("buy", ()).unwrap_err().to_string();
     assert!(
         error.contains(
-            "Till does not fit this client: `pay`, argument 2 (`note`): the client sends it, and the daemon takes 1 argument; \
-             it has no command `refund`"
+            "Till does not fit this client: `pay`, argument 1 (`cents`): the client sends true or false, and the daemon takes an \
+             integer from 0 to 18446744073709551615; it has no command `refund`"
         ),
         "{error}"
     );
