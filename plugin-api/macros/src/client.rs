@@ -65,7 +65,11 @@ pub fn read(options: TokenStream, item: &mut ItemTrait) -> Result<DaemonClient> 
     let mut given: Option<LitStr> = None;
     let options = options::read(&OPTIONS, options, |_, value| given = value.into_text());
     faults.take(options);
-    let name = faults.take(model::read_name(given.as_ref(), &type_of(&item.ident)));
+    let name = faults.take(model::read_name(
+        "daemon_client",
+        given.as_ref(),
+        &type_of(&item.ident),
+    ));
     let mut calls: Vec<RemoteCall> = Vec::new();
     for one in &mut item.items {
         if let Some(call) = faults.take(read_item(one)) {
@@ -172,6 +176,13 @@ fn take_name(method: &mut TraitItemFn) -> Result<String> {
         .as_ref()
         .map_or_else(|| ident.to_token_stream(), |name| name.to_token_stream());
     let name = given.map_or_else(|| ident.unraw().to_string(), |name| name.value());
+    if command::RESERVED.contains(&name.as_str()) {
+        let text = format!(
+            "`{name}` is answered by the host for every daemon, and is no function of a client; leave it out, and send it by \
+             `guest().call(\"{name}\", ())`"
+        );
+        return fault(place, text);
+    }
     command::check_name(&name, place)?;
     Ok(name)
 }

@@ -10,7 +10,7 @@ use crate::options::{self, Row, Table, Takes, Value};
 use crate::{signature, types};
 
 /// The command names that the host answers for every daemon.
-const RESERVED: [&str; 5] = ["dae", "options", "help", "stats", "error"];
+pub const RESERVED: [&str; 5] = ["dae", "options", "help", "stats", "error"];
 /// The longest name of a command (bytes, by Common TCP).
 const NAME_BYTES_MAX: usize = 128;
 /// The longest tuple of arguments that the glue code supports.
