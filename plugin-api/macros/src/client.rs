@@ -10,7 +10,7 @@ use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{
     Attribute, FnArg, ItemTrait, LitStr, Meta, Pat, PatType, Result, ReturnType, TraitItem,
-    TraitItemFn, Type,
+    TraitItemFn, Type, Visibility,
 };
 
 use crate::manifest::Parts;
@@ -287,13 +287,8 @@ pub fn expand(client: &DaemonClient, item: &ItemTrait) -> TokenStream {
     let ItemTrait {
         attrs, vis, ident, ..
     } = item;
-    let DaemonClient { name, calls } = client;
-    let description = description(calls);
-    let methods = calls.iter().map(|call| method(call, vis));
-    let at = format!(
-        "Connects to the daemon `{name}`, and checks that it has the commands of this client.\n\n# Errors\n\
-         There is no such daemon, it can't be reached, or it doesn't fit: the error names the command and the argument."
-    );
+    let own_methods = own_methods(client, vis);
+    let methods = client.calls.iter().map(|call| method(call, vis));
     quote! {
         #(#attrs)*
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
@@ -303,35 +298,46 @@ pub fn expand(client: &DaemonClient, item: &ItemTrait) -> TokenStream {
 
         #[allow(dead_code, reason = "a client may have more commands than its caller needs")]
         impl #ident {
-            #[doc = #at]
-            #vis async fn at(eco: &::dae_plugin_api::Ecosystem) -> ::dae_plugin_api::Result<Self> {
-                Self::named(eco, #name).await
-            }
-
-            /// Connects to the daemon `daemon`, which is installed under another name. Otherwise it works like `at`.
-            ///
-            /// # Errors
-            /// The same as those of `at`.
-            #vis async fn named(
-                eco: &::dae_plugin_api::Ecosystem,
-                daemon: &str,
-            ) -> ::dae_plugin_api::Result<Self> {
-                #description
-                let connection = ::dae_plugin_api::client::DaemonConnection::open(eco, daemon, &__DAE_CLIENT).await?;
-                ::core::result::Result::Ok(Self { connection })
-            }
-
-            /// Returns the connection, for the daemon's events. It closes with the last clone of this client.
-            #vis fn guest(&self) -> ::dae_plugin_api::Guest {
-                self.connection.guest()
-            }
-
+            #own_methods
             #(#methods)*
         }
     }
 }
 
-fn method(call: &RemoteCall, vis: &syn::Visibility) -> TokenStream {
+/// Writes the methods that every client has.
+fn own_methods(DaemonClient { name, calls }: &DaemonClient, vis: &Visibility) -> TokenStream {
+    let description = description(calls);
+    let at = format!(
+        "Connects to the daemon `{name}`, and checks that it has the commands of this client.\n\n# Errors\n\
+         There is no such daemon, it can't be reached, or it doesn't fit: the error names the command and the argument."
+    );
+    quote! {
+        #[doc = #at]
+        #vis async fn at(eco: &::dae_plugin_api::Ecosystem) -> ::dae_plugin_api::Result<Self> {
+            Self::named(eco, #name).await
+        }
+
+        /// Connects to the daemon `daemon`, which is installed under another name. Otherwise it works like `at`.
+        ///
+        /// # Errors
+        /// The same as those of `at`.
+        #vis async fn named(
+            eco: &::dae_plugin_api::Ecosystem,
+            daemon: &str,
+        ) -> ::dae_plugin_api::Result<Self> {
+            #description
+            let connection = ::dae_plugin_api::client::DaemonConnection::open(eco, daemon, &__DAE_CLIENT).await?;
+            ::core::result::Result::Ok(Self { connection })
+        }
+
+        /// Returns the connection, for the daemon's events. It closes with the last clone of this client.
+        #vis fn guest(&self) -> ::dae_plugin_api::Guest {
+            self.connection.guest()
+        }
+    }
+}
+
+fn method(call: &RemoteCall, vis: &Visibility) -> TokenStream {
     let RemoteCall {
         name,
         method,

@@ -6,142 +6,172 @@ use super::CallLine;
 use super::compare::{Descriptions, check};
 use super::fit::fits;
 
+/// Pairs of schemas: all values of the first are values of the second.
+const FITTING: &[(&str, &str)] = &[
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"{"type":"integer","minimum":0,"maximum":65535}"##,
+    ),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"{"type":"number"}"##,
+    ),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"{"anyOf":[{"type":"integer","minimum":0,"maximum":65535},{"type":"null"}]}"##,
+    ),
+    (r##"{"enum":["a","b"]}"##, r##"{"type":"string"}"##),
+    (r##"{"const":"a"}"##, r##"{"enum":["a","b"]}"##),
+    (r##"{"type":"string"}"##, r##"{"enum":["a","b"]}"##),
+    (
+        r##"{"type":["string","null"]}"##,
+        r##"{"anyOf":[{"type":"null"},{"type":"string"}]}"##,
+    ),
+    (
+        r##"{"type":"integer","format":"uint64","minimum":0}"##,
+        r##"{"type":"integer","minimum":0,"maximum":18446744073709551615}"##,
+    ),
+    (
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255}}"##,
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":65535}}"##,
+    ),
+    (
+        r##"{"type":"array","prefixItems":[{"type":"integer","minimum":0,"maximum":255},{"type":"integer","minimum":0,"maximum":255}],"items":false,"minItems":2,"maxItems":2}"##,
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":65535}}"##,
+    ),
+    (
+        r##"true"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+    ),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"true"##,
+    ),
+    (
+        r##"{"type":["null","boolean","number","string","array","object"]}"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+    ),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        r##"{"type":["null","boolean","number","string","array","object"]}"##,
+    ),
+    (
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":255},"y":{"type":"integer","minimum":0,"maximum":255}},"required":["x","y"]}"##,
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":65535},"z":{"type":"integer","minimum":0,"maximum":255}},"required":["x"]}"##,
+    ),
+    (
+        r##"{"type":"object","additionalProperties":{"type":"integer","minimum":0,"maximum":255}}"##,
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":65535},"z":{"type":"integer","minimum":0,"maximum":255}},"required":["x"]}"##,
+    ),
+    (
+        r##"{"$ref":"#/$defs/P","$defs":{"P":{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":255},"y":{"type":"integer","minimum":0,"maximum":255}},"required":["x","y"]}}}"##,
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":65535},"z":{"type":"integer","minimum":0,"maximum":255}},"required":["x"]}"##,
+    ),
+    (
+        r##"{"$ref":"#/$defs/gone"}"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+    ),
+];
+
+/// Pairs that don't fit, with the place, and the words for the second schema.
+const PARTING: &[(&str, &str, &str, &str)] = &[
+    (
+        r##"{"type":"integer","minimum":0,"maximum":65535}"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        "",
+        "an integer from 0 to 255",
+    ),
+    (
+        r##"{"type":"number"}"##,
+        r##"{"type":"integer"}"##,
+        "",
+        "an integer",
+    ),
+    (
+        r##"{"type":"string"}"##,
+        r##"{"anyOf":[{"type":"integer","minimum":0,"maximum":255},{"type":"null"}]}"##,
+        "",
+        "an integer from 0 to 255 or null",
+    ),
+    (
+        r##"{"anyOf":[{"type":"integer","minimum":0,"maximum":255},{"type":"null"}]}"##,
+        r##"{"type":"integer","minimum":0,"maximum":255}"##,
+        "",
+        "an integer from 0 to 255",
+    ),
+    (
+        r##"{"enum":["a","c"]}"##,
+        r##"{"enum":["a","b"]}"##,
+        "",
+        "\"a\" or \"b\"",
+    ),
+    (
+        r##"{"type":"string"}"##,
+        r##"{"type":"string","minLength":1,"maxLength":1}"##,
+        "",
+        "a string of 1 character",
+    ),
+    (
+        r##"{"type":"array","items":{"type":"string"}}"##,
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255}}"##,
+        "[0]",
+        "an integer from 0 to 255",
+    ),
+    (
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255}}"##,
+        r##"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255},"minItems":3,"maxItems":3}"##,
+        "",
+        "an array of 3 elements, each an integer from 0 to 255",
+    ),
+    (
+        r##"{"type":"object","properties":{"x":{"type":"string"}},"required":["x"]}"##,
+        r##"{"type":"object","properties":{"x":{"type":"integer","minimum":0,"maximum":255}},"required":["x"]}"##,
+        ".x",
+        "an integer from 0 to 255",
+    ),
+    (
+        r##"{"type":"object","properties":{"x":{"type":"string"}},"required":["x"]}"##,
+        r##"{"type":"object","properties":{"y":{"type":"integer","minimum":0,"maximum":255}},"required":["y"]}"##,
+        ".y",
+        "only one that has it",
+    ),
+    (
+        r##"{"type":"object","properties":{"x":{"type":"string"}},"required":["x"]}"##,
+        r##"{"type":"object","properties":{},"additionalProperties":false}"##,
+        ".x",
+        "an object",
+    ),
+    (
+        r##"{"type":"object","additionalProperties":{"type":"integer","minimum":0,"maximum":65535}}"##,
+        r##"{"type":"object","additionalProperties":{"type":"integer","minimum":0,"maximum":255}}"##,
+        ".*",
+        "an integer from 0 to 255",
+    ),
+];
+
+fn read(schema: &str) -> Value {
+    serde_json::from_str(schema).expect("it is JSON")
+}
+
 fn gap(given: Value, taken: Value) -> Option<(String, String, String)> {
     let gap = fits(&given, &taken).err()?;
     Some((gap.path, gap.given, gap.taken))
 }
 
-fn integer(least: i128, most: i128) -> Value {
-    json!({"type": "integer", "minimum": least as f64, "maximum": most as f64})
-}
-
-fn array(items: Value) -> Value {
-    json!({"type": "array", "items": items})
-}
-
 #[test]
 fn what_is_within_the_other_schema_fits() {
-    let (byte, word) = (integer(0, 255), integer(0, 65535));
-    let pair = json!({"type": "array", "prefixItems": [byte, word], "items": false, "minItems": 2, "maxItems": 2});
-    let any = json!({"type": ["null", "boolean", "number", "string", "array", "object"]});
-    let point =
-        json!({"type": "object", "properties": {"x": byte, "y": byte}, "required": ["x", "y"]});
-    let wide = json!({"type": "object", "properties": {"x": word, "z": byte}, "required": ["x"]});
-    for (given, taken) in [
-        (byte.clone(), word.clone()),
-        (byte.clone(), json!({"type": "number"})),
-        (byte.clone(), json!({"anyOf": [word, {"type": "null"}]})),
-        (json!({"enum": ["a", "b"]}), json!({"type": "string"})),
-        (json!({"const": "a"}), json!({"enum": ["a", "b"]})),
-        (json!({"type": "string"}), json!({"enum": ["a", "b"]})),
-        (
-            json!({"type": ["string", "null"]}),
-            json!({"anyOf": [{"type": "null"}, {"type": "string"}]}),
-        ),
-        (
-            json!({"type": "integer", "format": "uint64", "minimum": 0}),
-            integer(0, u64::MAX.into()),
-        ),
-        (array(byte.clone()), array(word.clone())),
-        (pair.clone(), array(word.clone())),
-        (json!(true), byte.clone()),
-        (byte.clone(), json!(true)),
-        (any.clone(), byte.clone()),
-        (byte.clone(), any),
-        (point.clone(), wide.clone()),
-        (
-            json!({"type": "object", "additionalProperties": byte}),
-            wide.clone(),
-        ),
-        (
-            json!({"$ref": "#/$defs/P", "$defs": {"P": point}}),
-            wide.clone(),
-        ),
-        (json!({"$ref": "#/$defs/gone"}), byte.clone()),
-    ] {
-        assert_eq!(
-            gap(given.clone(), taken.clone()),
-            None,
-            "{given} in {taken}"
-        );
+    for (given, taken) in FITTING {
+        assert_eq!(gap(read(given), read(taken)), None, "{given} in {taken}");
     }
 }
 
 #[test]
 fn what_does_not_fit_is_shown_with_its_place() {
-    let (byte, word) = (integer(0, 255), integer(0, 65535));
-    let text = json!({"type": "string"});
-    let three = json!({"type": "array", "items": byte, "minItems": 3, "maxItems": 3});
-    let object = |of: &str, schema: &Value| json!({"type": "object", "properties": {of: schema}, "required": [of]});
-    let closed = json!({"type": "object", "properties": {}, "additionalProperties": false});
-    for (given, taken, path, taken_words) in [
-        (&word, &byte, "", "an integer from 0.0 to 255.0"),
-        (
-            &json!({"type": "number"}),
-            &json!({"type": "integer"}),
-            "",
-            "an integer",
-        ),
-        (
-            &text,
-            &json!({"anyOf": [byte, {"type": "null"}]}),
-            "",
-            "an integer from 0.0 to 255.0 or null",
-        ),
-        (
-            &json!({"anyOf": [byte, {"type": "null"}]}),
-            &byte,
-            "",
-            "an integer from 0.0 to 255.0",
-        ),
-        (
-            &json!({"enum": ["a", "c"]}),
-            &json!({"enum": ["a", "b"]}),
-            "",
-            "\"a\" or \"b\"",
-        ),
-        (
-            &text,
-            &json!({"type": "string", "minLength": 1, "maxLength": 1}),
-            "",
-            "a string of 1 character",
-        ),
-        (
-            &array(text.clone()),
-            &array(byte.clone()),
-            "[0]",
-            "an integer from 0.0 to 255.0",
-        ),
-        (
-            &array(byte.clone()),
-            &three,
-            "",
-            "an array of 3 elements, each an integer from 0.0 to 255.0",
-        ),
-        (
-            &object("x", &text),
-            &object("x", &byte),
-            ".x",
-            "an integer from 0.0 to 255.0",
-        ),
-        (
-            &object("x", &text),
-            &object("y", &byte),
-            ".y",
-            "only one that has it",
-        ),
-        (&object("x", &text), &closed, ".x", "an object"),
-        (
-            &json!({"type": "object", "additionalProperties": word}),
-            &json!({"type": "object", "additionalProperties": byte}),
-            ".*",
-            "an integer from 0.0 to 255.0",
-        ),
-    ] {
-        let (found, _, words) = gap(given.clone(), taken.clone()).expect("it doesn't fit");
+    for (given, taken, path, words) in PARTING {
+        let (found, _, shown) = gap(read(given), read(taken)).expect("it doesn't fit");
         assert_eq!(
-            (found.as_str(), words.as_str()),
-            (path, taken_words),
+            (found.as_str(), shown.as_str()),
+            (*path, *words),
             "{given} in {taken}"
         );
     }
@@ -194,66 +224,79 @@ fn refused_by(help: Option<Value>, options: Option<Value>) -> String {
         .unwrap_or_default()
 }
 
+const TEXT: &str = r#"{"name":"s","schema":{"type":"string"}}"#;
+const COUNT: &str = r#"{"name":"n","optional":true,"schema":{"anyOf":[{"type":"integer","minimum":0},{"type":"null"}]}}"#;
+const NEEDED: &str = r#"{"name":"n","schema":{"type":"integer"}}"#;
+const REST: &str = r#"{"name":"all","rest":true,"schema":{"type":"string"}}"#;
+
+/// The arguments and the result of `add` that don't fit the client above, each with the error.
+const OTHER_ADDS: &[(&[&str], &str, &str)] = &[
+    (
+        &[COUNT, COUNT],
+        "integer",
+        "argument 1 (`to`): the client sends a string, and the daemon takes an integer from 0 or null",
+    ),
+    (
+        &[TEXT, NEEDED],
+        "integer",
+        "argument 2 (`by`): the client may leave it out, and the daemon requires it",
+    ),
+    (
+        &[TEXT],
+        "integer",
+        "argument 2 (`by`): the client sends it, and the daemon takes 1 argument",
+    ),
+    (
+        &[TEXT, COUNT, TEXT],
+        "integer",
+        "argument 3 (`s`): the daemon requires it, and the client does not send it",
+    ),
+    (
+        &[TEXT, COUNT],
+        "string",
+        "result: the daemon returns a string, and the client reads an integer from 0",
+    ),
+];
+
+/// The arguments of `list` that don't fit the client above, each with the error.
+const OTHER_LISTS: &[(&[&str], &str)] = &[
+    (
+        &[TEXT],
+        "argument 1 (`s`): the client may leave it out, and the daemon requires it",
+    ),
+    (
+        &[],
+        "argument 1 (`tags`): the client sends it, and the daemon takes no argument",
+    ),
+];
+
+/// Returns the schema of a command with these arguments and the type of its result.
+fn command(arguments: &[&str], result: &str) -> Value {
+    let arguments: Vec<Value> = arguments.iter().map(|one| read(one)).collect();
+    json!({"arguments": arguments, "result": {"type": result}})
+}
+
 #[test]
 fn an_error_names_the_command_and_the_argument() {
-    let text = json!({"name": "s", "schema": {"type": "string"}});
-    let count = json!({"name": "n", "optional": true, "schema": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}});
-    let needed = json!({"name": "n", "schema": {"type": "integer"}});
-    let rest = json!({"name": "all", "rest": true, "schema": {"type": "string"}});
-    let of = |arguments: &[&Value], result: &str| json!({"arguments": arguments, "result": {"type": result}});
-    let list = of(&[&rest], "array");
-    let add = of(&[&text, &count], "integer");
+    let add = command(&[TEXT, COUNT], "integer");
+    let list = command(&[REST], "array");
     assert_eq!(refused(&add, &list), "");
-    for (add, list, expected) in [
-        (
-            of(&[&count, &count], "integer"),
-            &list,
-            "`add`, argument 1 (`to`): the client sends a string, and the daemon takes an integer from 0 or null",
-        ),
-        (
-            of(&[&text, &needed], "integer"),
-            &list,
-            "`add`, argument 2 (`by`): the client may leave it out, and the daemon requires it",
-        ),
-        (
-            of(&[&text], "integer"),
-            &list,
-            "`add`, argument 2 (`by`): the client sends it, and the daemon takes 1 argument",
-        ),
-        (
-            of(&[&text, &count, &text], "integer"),
-            &list,
-            "`add`, argument 3 (`s`): the daemon requires it, and the client does not send it",
-        ),
-        (
-            of(&[&text, &count], "string"),
-            &list,
-            "`add`, result: the daemon returns a string, and the client reads an integer from 0",
-        ),
-        (
-            add.clone(),
-            &of(&[&text], "array"),
-            "`list`, argument 1 (`s`): the client may leave it out, and the daemon requires it",
-        ),
-        (
-            add.clone(),
-            &of(&[], "array"),
-            "`list`, argument 1 (`tags`): the client sends it, and the daemon takes no argument",
-        ),
-    ] {
-        let error = refused(&add, list);
-        assert!(
-            error.starts_with(&format!(
-                "Shop does not fit this client: {expected}; change"
-            )),
-            "{error}"
-        );
+    let mut cases = Vec::new();
+    for (arguments, result, expected) in OTHER_ADDS {
+        let error = refused(&command(arguments, result), &list);
+        cases.push((error, format!("`add`, {expected}")));
+    }
+    for (arguments, expected) in OTHER_LISTS {
+        let error = refused(&add, &command(arguments, "array"));
+        cases.push((error, format!("`list`, {expected}")));
+    }
+    for (error, expected) in cases {
+        let expected = format!("Shop does not fit this client: {expected}; change");
+        assert!(error.starts_with(&expected), "{error}");
     }
     let other = refused_by(Some(json!({"greet": {"schema": {}}})), None);
-    assert!(
-        other.contains("it has no command `add`; it has no command `list`; change"),
-        "{other}"
-    );
+    let both = "it has no command `add`; it has no command `list`; change";
+    assert!(other.contains(both), "{other}");
 }
 
 #[test]

@@ -11,66 +11,73 @@ fn types_of(schema: &Value) -> (String, String) {
     (of(Side::Caller), of(Side::Daemon))
 }
 
+/// Schemas, each with its type for both sides.
+const TYPES: &[(&str, &str)] = &[
+    (r##"true"##, "json::Value"),
+    (r##"{}"##, "json::Value"),
+    (r##"{"type":"null"}"##, "()"),
+    (r##"{"type":"boolean"}"##, "bool"),
+    (r##"{"type":"number"}"##, "f64"),
+    (r##"{"type":"integer","minimum":0,"maximum":255}"##, "u8"),
+    (
+        r##"{"type":"integer","minimum":0,"maximum":340282366920938463463374607431768211455}"##,
+        "u128",
+    ),
+    (r##"{"type":"integer"}"##, "i64"),
+    (r##"{"type":"integer","minimum":0}"##, "u64"),
+    (
+        r##"{"type":"integer","format":"uint16","minimum":0}"##,
+        "u16",
+    ),
+    (r##"{"type":"string","minLength":1,"maxLength":1}"##, "char"),
+    (r##"{"type":["string","null"]}"##, "Option<String>"),
+    (
+        r##"{"anyOf":[{"type":"string"},{"type":"null"}]}"##,
+        "Option<String>",
+    ),
+    (
+        r##"{"anyOf":[{"type":"string"},{"type":"boolean"}]}"##,
+        "json::Value",
+    ),
+    (
+        r##"{"type":"array","items":{"type":"boolean"}}"##,
+        "Vec<bool>",
+    ),
+    (
+        r##"{"type":"array","items":{"type":"boolean"},"minItems":3,"maxItems":3}"##,
+        "[bool; 3]",
+    ),
+    (
+        r##"{"type":"array","prefixItems":[{"type":"null"},{"type":"string"}],"items":false,"minItems":2,"maxItems":2}"##,
+        "((), String)",
+    ),
+    (r##"{"type":"object"}"##, "json::Map<String, json::Value>"),
+    (
+        r##"{"type":"object","additionalProperties":{"type":"null"}}"##,
+        "std::collections::BTreeMap<String, ()>",
+    ),
+    (r##"{"type":"object","properties":{"x":true}}"##, "BuyItem"),
+    (
+        r##"{"title":"Shop","type":"object","properties":{"x":true}}"##,
+        "Shop2",
+    ),
+    (r##"{"title":"Option","enum":["a","b"]}"##, "OptionType"),
+    (r##"{"enum":["a",1]}"##, "json::Value"),
+    (
+        r##"{"$ref":"#/$defs/A","$defs":{"A":{"type":"string"}}}"##,
+        "String",
+    ),
+    (r##"{"$ref":"#/$defs/gone"}"##, "json::Value"),
+    (r##"{"$ref":"#"}"##, "json::Value"),
+    (r##"{"$ref":"other.json#/A"}"##, "json::Value"),
+];
+
 #[test]
 fn a_schema_becomes_the_type_that_has_its_values() {
-    let byte = json!({"type": "integer", "minimum": 0, "maximum": 255});
-    let text = json!({"type": "string"});
-    let huge: Value = serde_json::from_str(
-        r#"{"type":"integer","minimum":0,"maximum":340282366920938463463374607431768211455}"#,
-    )
-    .expect("it is JSON");
-    for (schema, expected) in [
-        (json!(true), "json::Value"),
-        (json!({}), "json::Value"),
-        (json!({"type": "null"}), "()"),
-        (json!({"type": "boolean"}), "bool"),
-        (json!({"type": "number"}), "f64"),
-        (byte.clone(), "u8"),
-        (huge, "u128"),
-        (json!({"type": "integer"}), "i64"),
-        (json!({"type": "integer", "minimum": 0}), "u64"),
-        (
-            json!({"type": "integer", "format": "uint16", "minimum": 0}),
-            "u16",
-        ),
-        (
-            json!({"type": "string", "minLength": 1, "maxLength": 1}),
-            "char",
-        ),
-        (json!({"type": ["string", "null"]}), "Option<String>"),
-        (json!({"anyOf": [byte, {"type": "null"}]}), "Option<u8>"),
-        (json!({"anyOf": [byte, text]}), "json::Value"),
-        (json!({"type": "array", "items": byte}), "Vec<u8>"),
-        (
-            json!({"type": "array", "items": byte, "minItems": 3, "maxItems": 3}),
-            "[u8; 3]",
-        ),
-        (
-            json!({"type": "array", "prefixItems": [byte, text], "items": false, "minItems": 2, "maxItems": 2}),
-            "(u8, String)",
-        ),
-        (json!({"type": "object"}), "json::Map<String, json::Value>"),
-        (
-            json!({"type": "object", "additionalProperties": byte}),
-            "std::collections::BTreeMap<String, u8>",
-        ),
-        (
-            json!({"type": "object", "properties": {"x": byte}}),
-            "BuyItem",
-        ),
-        (
-            json!({"title": "Shop", "type": "object", "properties": {"x": byte}}),
-            "Shop2",
-        ),
-        (json!({"title": "Option", "enum": ["a", "b"]}), "OptionType"),
-        (json!({"enum": ["a", 1]}), "json::Value"),
-        (json!({"$ref": "#/$defs/A", "$defs": {"A": text}}), "String"),
-        (json!({"$ref": "#/$defs/gone"}), "json::Value"),
-        (json!({"$ref": "#"}), "json::Value"),
-        (json!({"$ref": "other.json#/A"}), "json::Value"),
-    ] {
-        let expected = (expected.to_owned(), expected.to_owned());
-        assert_eq!(types_of(&schema), expected, "{schema}");
+    for (schema, expected) in TYPES {
+        let read = serde_json::from_str(schema).expect("it is JSON");
+        let expected = ((*expected).to_owned(), (*expected).to_owned());
+        assert_eq!(types_of(&read), expected, "{schema}");
     }
 }
 
