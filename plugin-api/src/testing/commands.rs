@@ -359,6 +359,7 @@ async fn run_hook(core: &Core, slot: &Slot, lease: &Lease, (name, verb, guest): 
         kind: "async".to_owned(),
         timeout_ms: None,
         arguments: Vec::new(),
+        result: Value::Null,
     };
     let hook = code.act(verb, guest.to_le_bytes().to_vec());
     let text = match within(core, lease, &info, hook).await {
