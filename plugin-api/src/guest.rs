@@ -65,15 +65,21 @@ impl Guest {
     /// `timeout`, `unavailable` or one of its author. It has its [`Error::data`], too. The error has no code if the name or the arguments can't be sent, or the reply
     /// doesn't fit `T`.
     pub async fn call<T: Received>(&self, command: &str, arguments: impl Sent) -> Result<T> {
-        let request = wire::numbered(self.id, &wire::line(command, arguments)?);
-        let answer = self.host.ask_later(operation::GUEST_CALL, request).await;
-        let reply = answer.map_err(|fault| Error::of_call(&fault, command, &self.callee()))?;
+        let line = wire::line(command, arguments)?;
+        let reply = self.ask(&line, command, &self.callee()).await?;
         wire::read_reply(&reply).map_err(|text| {
             Error::new(format!(
                 "the reply to {command} of {}: {text}",
                 self.callee()
             ))
         })
+    }
+
+    /// Sends a line, and returns the arguments of its reply. `spoken` is the name of the other side in errors.
+    pub(crate) async fn ask(&self, line: &[u8], command: &str, to: &Callee<'_>) -> Result<Vec<u8>> {
+        let request = wire::numbered(self.id, line);
+        let answer = self.host.ask_later(operation::GUEST_CALL, request).await;
+        answer.map_err(|fault| Error::of_call(&fault, command, to))
     }
 
     /// Requests the other side's credential. If it doesn't speak Common TCP, such as a person with telnet, the call

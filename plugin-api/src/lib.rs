@@ -102,6 +102,27 @@
 //! # fn main() {}
 //! ```
 //!
+//! A trait with `#[daemon_client]` names the commands and their types once. It becomes a struct, the client:
+//!
+//! ```
+//! use dae_plugin_api::prelude::*;
+//!
+//! #[daemon_client]
+//! trait Counter {
+//!     /// Adds `by`, or 1, and returns the count.
+//!     async fn increment(&self, by: Option<u64>) -> Result<u64>;
+//! }
+//!
+//! async fn count_two(eco: &Ecosystem) -> Result<u64> {
+//!     let counter = Counter::at(eco).await?;
+//!     counter.increment(None).await?;
+//!     counter.increment(Some(1)).await
+//! }
+//! ```
+//!
+//! `at` compares the trait with the schemas that the daemon shows in `help`. What doesn't fit is an error that names the command
+//! and the argument. See [`daemon_client`].
+//!
 //! - **Order.** Whatever is sent over one connection is read in the same order. Handlers run one after the other, in
 //!   the order of the events. They must not block.
 //! - **Errors.** A failed call returns the other side's text, its [`Error::code`] and its [`Error::data`]. The code is one of
@@ -197,6 +218,8 @@
 pub mod abi;
 mod arguments;
 #[doc(hidden)]
+pub mod client;
+#[doc(hidden)]
 pub mod coded;
 mod credential;
 pub mod crossing;
@@ -230,7 +253,7 @@ pub mod wire;
 pub use credential::Credential;
 #[doc(hidden)]
 pub use dae_plugin_macros::__removed;
-pub use dae_plugin_macros::{command, daemon, on};
+pub use dae_plugin_macros::{command, daemon, daemon_client, on};
 pub use ecosystem::Ecosystem;
 pub use error::{Error, Result};
 pub use events::{Change, ChangeKind, Changes, Event, Events};
@@ -256,7 +279,7 @@ pub const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub mod prelude {
     pub use crate::{Change, ChangeKind, Changes, Credential, Ecosystem, Error, Event, Events};
     pub use crate::{Every, Guest, Listener, Result};
-    pub use crate::{bail, command, daemon, ensure, json, on, tracing};
+    pub use crate::{bail, command, daemon, daemon_client, ensure, json, on, tracing};
     // The traits are serde's own; the derives of the same names also work in a crate that doesn't depend on serde.
     #[cfg(feature = "schema")]
     pub use crate::schema::names::JsonSchema;

@@ -44,5 +44,6 @@ mod supervision;
 mod test_host;
 mod tidy;
 mod tokio_plugin;
+mod typed_clients;
 mod values;
 mod vectors;

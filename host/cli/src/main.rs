@@ -11,6 +11,7 @@ mod call;
 mod change;
 mod check;
 mod client;
+mod client_trait;
 mod dev;
 mod exit;
 mod guest;
@@ -108,6 +109,8 @@ enum Command {
     Options(query::Name),
     /// Run a daemon's command and print its result as JSON on one line
     Call(call::CallArgs),
+    /// Write the source of a client with types: the daemon's commands as a Rust trait
+    Client(client_trait::ClientArgs),
     /// Show the daemons' log
     Logs(logs::Args),
     /// Inspect a plugin's file without running any of it
@@ -203,6 +206,7 @@ fn dispatch(session: Session, command: Command) -> Result<()> {
         Command::Status(name) => query::status(&session, &name),
         Command::Options(name) => query::options(&session, &name),
         Command::Call(args) => call::call(&session, &args),
+        Command::Client(args) => client_trait::client(&session, &args),
         Command::Logs(args) => logs::logs(&session, &args),
         Command::Check(args) => check::check(&session, &args),
     }

@@ -123,7 +123,12 @@ fn help(slot: &Slot) -> Value {
         ((*name).to_owned(), help)
     });
     let own = slot.manifest.commands.iter().map(|one| {
-        let mut help = json!({"signature": one.signature(), "doc": one.doc});
+        let arguments = one.arguments.iter().map(|one| {
+            json!({"name": one.name, "optional": one.optional, "rest": one.rest, "schema": one.schema})
+        });
+        let arguments: Vec<Value> = arguments.collect();
+        let schema = json!({"arguments": arguments, "result": one.result});
+        let mut help = json!({"signature": one.signature(), "doc": one.doc, "schema": schema});
         if let Some(ms) = one.timeout_ms {
             help["timeout_ms"] = ms.into();
         }
@@ -356,6 +361,7 @@ async fn run_hook(core: &Core, slot: &Slot, lease: &Lease, (name, verb, guest): 
         kind: "async".to_owned(),
         timeout_ms: None,
         arguments: Vec::new(),
+        result: Value::Null,
     };
     let hook = code.act(verb, guest.to_le_bytes().to_vec());
     let text = match within(core, lease, &info, hook).await {

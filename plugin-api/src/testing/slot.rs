@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::instance::Code;
 use super::log_line::LogLine;
@@ -217,6 +218,8 @@ pub struct CommandInfo {
     /// Its own time limit, if it has one.
     pub timeout_ms: Option<u64>,
     pub arguments: Vec<ArgumentInfo>,
+    #[serde(default)]
+    pub result: Value,
 }
 
 /// An argument in a manifest.
@@ -229,6 +232,8 @@ pub struct ArgumentInfo {
     pub optional: bool,
     #[serde(default)]
     pub rest: bool,
+    #[serde(default)]
+    pub schema: Value,
 }
 
 impl CommandInfo {
