@@ -18,6 +18,7 @@ use dae_common_tcp::{NAME_BYTES_MAX, is_name};
 use serde::{Deserialize, Serialize};
 
 mod changes;
+mod compatibility;
 mod fault;
 mod library;
 mod needs;
