@@ -7,6 +7,7 @@
 //! Each group of commands has one file: `run`, `new`, `dev`, `change`, `query`, `logs`. They share a [`Session`] and
 //! nothing else. All of them print through `show` and end through `exit`.
 
+mod caller_check;
 mod change;
 mod check;
 mod client;
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn usage_is_checked_before_anything_is_done() {
-        let wrong: [&[&str]; 7] = [
+        let wrong: [&[&str]; 8] = [
             &[],
             &["uninstall"],
             &["start"],
@@ -230,6 +231,7 @@ mod tests {
             &["install", "Sample", "f.so", "--port", "70000"],
             &["call", "Sample"],
             &["dev"],
+            &["reload", "Sample", "--strict=maybe"],
         ];
         for words in wrong {
             let words = std::iter::once(&"dae-host").chain(words);

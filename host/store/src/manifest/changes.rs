@@ -6,6 +6,7 @@
 use super::compatibility::{self, SchemaAt, Unlisted};
 use super::{Command, Event, Manifest, Schema};
 use crate::report::CommandChanges;
+use crate::settings::Settings;
 
 mod arguments;
 
@@ -13,29 +14,7 @@ mod arguments;
 #[must_use]
 pub fn changes(before: &Manifest, after: &Manifest) -> CommandChanges {
     let mut found = Findings::default();
-    for command in &after.commands {
-        let signature = command.signature();
-        match named(&before.commands, &command.name) {
-            None => {
-                found.note(format!("added {signature}"), Effect::None);
-                found.changes.added.push(signature);
-            }
-            Some(old) => {
-                let old_signature = old.signature();
-                if old_signature != signature {
-                    let changed = format!("{signature}, before {old_signature}");
-                    found.changes.changed.push(changed);
-                }
-            }
-        }
-    }
-    for command in &before.commands {
-        if named(&after.commands, &command.name).is_none() {
-            let signature = command.signature();
-            found.note(format!("removed {signature}"), Effect::Breaks);
-            found.changes.removed.push(signature);
-        }
-    }
+    found.compare_names(&before.commands, &after.commands);
     found.are_schemas_new = knows_schemas(before) != knows_schemas(after);
     if found.are_schemas_new {
         let word = if knows_schemas(after) {
@@ -51,6 +30,24 @@ pub fn changes(before: &Manifest, after: &Manifest) -> CommandChanges {
     found.compare_events(&before.events, &after.events);
     found.compare_configs(before.config.as_ref(), after.config.as_ref());
     found.changes
+}
+
+/// Refuses changes that break a caller, if the request or else the daemon's settings say so.
+///
+/// # Errors
+/// Each change that breaks a caller, and the ways out.
+pub fn check_strict(
+    changes: &CommandChanges,
+    asked: Option<bool>,
+    settings: &Settings,
+) -> Result<(), String> {
+    if changes.breaks.is_empty() || !asked.unwrap_or(settings.strict) {
+        return Ok(());
+    }
+    Err(format!(
+        "it breaks callers, which `strict` refuses: {}; change the code, or repeat this with `strict` false",
+        changes.breaks.join("; ")
+    ))
 }
 
 fn named<'a>(commands: &'a [Command], name: &str) -> Option<&'a Command> {
@@ -102,6 +99,31 @@ impl Findings {
             self.changes.breaks.push(sentence.clone());
         }
         self.changes.callers.push(sentence);
+    }
+
+    /// Finds the commands that came and went, and those with another signature.
+    fn compare_names(&mut self, before: &[Command], after: &[Command]) {
+        for command in after {
+            let signature = command.signature();
+            match named(before, &command.name).map(Command::signature) {
+                None => {
+                    self.note(format!("added {signature}"), Effect::None);
+                    self.changes.added.push(signature);
+                }
+                Some(old) if old != signature => {
+                    let changed = format!("{signature}, before {old}");
+                    self.changes.changed.push(changed);
+                }
+                Some(_) => {}
+            }
+        }
+        for command in before {
+            if named(after, &command.name).is_none() {
+                let signature = command.signature();
+                self.note(format!("removed {signature}"), Effect::Breaks);
+                self.changes.removed.push(signature);
+            }
+        }
     }
 
     fn compare_commands(&mut self, old: &Command, new: &Command) {

@@ -1,7 +1,7 @@
 //! Whether one JSON Schema accepts every value that another one allows: a reload compares the schemas of old and new code.
 //!
 //! A yes is certain, for values that a caller or a daemon really sends: of an object that lists its members, only these.
-//! A no is not: two schemas whose order can't be found out here count as a no, and the difference says so. Pure functions.
+//! A no is not: two schemas whose order can't be found out here count as a no, and the mismatch is marked. Pure functions.
 //!
 //! The narrow schema is split into cases: its alternatives, its listed values, and the kinds of JSON values. Each case must
 //! satisfy every keyword of the wide one. Schemas that refer to themselves are compared under the assumption that they

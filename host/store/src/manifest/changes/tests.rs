@@ -293,3 +293,40 @@ fn events_and_the_config_are_compared() {
             .any(|sentence| sentence.starts_with("config"))
     );
 }
+
+#[test]
+fn strict_refuses_each_break_and_a_request_overrides_the_setting() {
+    let null = json!({"type": "null"});
+    let before = command(&[argument("a", &null)], &null);
+    let breaking = changes(&manifest(&before), &manifest(&command(&[], &null)));
+    let after = command(&[argument("a", &null), optional("b", &null)], &null);
+    let harmless = changes(&manifest(&before), &manifest(&after));
+    let settings = |strict| Settings {
+        strict,
+        ..Settings::default()
+    };
+    for (changes, asked, setting, is_refused) in [
+        (&breaking, None, false, false),
+        (&breaking, None, true, true),
+        (&breaking, Some(true), false, true),
+        (&breaking, Some(false), true, false),
+        (&harmless, Some(true), true, false),
+    ] {
+        let checked = check_strict(changes, asked, &settings(setting));
+        assert_eq!(checked.is_err(), is_refused, "{asked:?} {setting}");
+    }
+    let refusal = check_strict(&breaking, Some(true), &settings(false)).expect_err("it breaks");
+    assert!(refusal.contains("f: a was removed"), "{refusal}");
+    assert!(refusal.contains("change the code"), "{refusal}");
+}
+
+#[test]
+fn changes_of_an_older_host_are_read() {
+    let text = json!({"added": ["a()"], "removed": [], "changed": ["b(x: any), before b()"]});
+    let changes: CommandChanges = serde_json::from_value(text).expect("changes");
+    assert!(!changes.is_empty());
+    assert_eq!(
+        changes.to_string(),
+        "added a(); changed b(x: any), before b()"
+    );
+}

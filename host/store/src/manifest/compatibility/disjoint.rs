@@ -57,7 +57,7 @@ fn need_what_differs(one: &Parts<'_>, other: &Parts<'_>, depth: usize) -> bool {
     names.any(|name| at_depth(&member(one, name), &member(other, name), depth + 1))
 }
 
-/// Returns what all parts surely say of a member.
+/// Returns the schemas that surely apply to a member.
 fn member<'a>(parts: &Parts<'a>, name: &str) -> Parts<'a> {
     let schemas = parts
         .objects

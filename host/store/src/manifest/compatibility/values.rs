@@ -6,16 +6,11 @@ use serde_json::Value;
 
 use super::bounds::Range;
 use super::kinds::{Kind, of_type};
-use super::parts::{Keywords, Parts, SchemaAt};
+use super::parts::{Keywords, Parts};
 use super::{ANNOTATIONS, COMBINATIONS};
 
 /// The deepest nesting of a value and of branches that is followed.
 const DEPTH_MAX: usize = 64;
-
-/// Returns whether a value is valid, if that is known.
-pub(super) fn is_valid(schema: SchemaAt<'_>, value: &Value) -> Option<bool> {
-    are_valid(&schema.parts(), value, 0)
-}
 
 /// Returns whether a value is valid for all parts, if that is known.
 pub(super) fn are_valid(parts: &Parts<'_>, value: &Value, depth: usize) -> Option<bool> {
@@ -100,7 +95,7 @@ fn fits(keywords: Keywords<'_>, value: &Value, depth: usize) -> Option<bool> {
     all(answers.collect())
 }
 
-/// Returns whether a keyword says nothing of `null` and of booleans.
+/// Returns whether a keyword doesn't restrict `null` and booleans.
 fn is_of_one_kind(keyword: &str) -> bool {
     let all = [
         "pattern",
