@@ -8,6 +8,7 @@
 //! nothing else. All of them print through `show` and end through `exit`.
 
 mod call;
+mod caller_check;
 mod change;
 mod check;
 mod client;
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn usage_is_checked_before_anything_is_done() {
-        let wrong: [&[&str]; 7] = [
+        let wrong: [&[&str]; 8] = [
             &[],
             &["uninstall"],
             &["start"],
@@ -238,6 +239,7 @@ mod tests {
             &["install", "Sample", "f.so", "--port", "70000"],
             &["call", "Sample"],
             &["dev"],
+            &["reload", "Sample", "--strict=maybe"],
         ];
         for words in wrong {
             let words = std::iter::once(&"dae-host").chain(words);
