@@ -62,8 +62,8 @@ impl Guest {
     ///
     /// # Errors
     /// The other side's error has its [`Error::code`]: `unknown-command`, `bad-arguments`, `failed`, `crashed`,
-    /// `timeout`, `unavailable` or one of its author. It has its [`Error::data`], too. The error has no code if the name or the arguments can't be sent, or the reply
-    /// doesn't fit `T`.
+    /// `timeout`, `unavailable` or one of its author. It has its [`Error::data`], too. The error has no code if the name or
+    /// the arguments can't be sent, or the reply doesn't fit `T`.
     pub async fn call<T: Received>(&self, command: &str, arguments: impl Sent) -> Result<T> {
         let line = wire::line(command, arguments)?;
         let reply = self.ask(&line, command, &self.callee()).await?;
@@ -75,7 +75,7 @@ impl Guest {
         })
     }
 
-    /// Sends a line, and returns the arguments of its reply. `spoken` is the name of the other side in errors.
+    /// Sends a line, and returns the arguments of its reply. Errors name the other side by `to`.
     pub(crate) async fn ask(&self, line: &[u8], command: &str, to: &Callee<'_>) -> Result<Vec<u8>> {
         let request = wire::numbered(self.id, line);
         let answer = self.host.ask_later(operation::GUEST_CALL, request).await;

@@ -9,19 +9,15 @@ mod source;
 mod types;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Session;
-use super::client::Client;
-use super::exit::Fault;
+use super::guest::DaemonAddress;
 use dae_store::manifest::{self, Manifest};
-use dae_store::report::Status;
 
 /// The arguments of `client`.
 #[derive(Debug, clap::Args)]
@@ -137,7 +133,9 @@ fn of_file(session: &Session, path: &Path) -> Result<Interface> {
 fn of_running(session: &Session, name: &str) -> Result<Interface> {
     /// The commands that the host answers for every daemon.
     const OF_THE_HOST: [&str; 4] = ["dae", "options", "help", "stats"];
-    let help = connected(session, name)?.call("help", &json!([]))?;
+    let help = DaemonAddress::find(session, name)?
+        .connect()?
+        .call("help", &json!([]))?;
     let help: BTreeMap<String, HelpEntry> = serde_json::from_str(help.get()).unwrap_or_default();
     let own = help
         .into_iter()
@@ -161,28 +159,6 @@ fn of_running(session: &Session, name: &str) -> Result<Interface> {
         about: String::new(),
         commands,
     })
-}
-
-/// Connects to a daemon as a guest.
-fn connected(session: &Session, name: &str) -> Result<Client<std::net::TcpStream>> {
-    let status: Status = Client::control(session)?.ask("status", &[name])?;
-    let Some(port) = status.port else {
-        return Err(Fault::Refused {
-            code: "not-running".to_owned(),
-            message: format!(
-                "{name} is {}, and only a running daemon describes itself; `{}` starts it",
-                status.state,
-                session.command_line(&format!("start {name}"))
-            ),
-        }
-        .into());
-    };
-    let ip = status.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
-    let address = SocketAddr::new(ip, port);
-    match status.foreign {
-        true => Client::foreign(name, address),
-        false => Client::daemon(name, address, status.answer_ms.map(Duration::from_millis)),
-    }
 }
 
 #[cfg(test)]

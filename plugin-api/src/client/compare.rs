@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// The most faults that one error names. It is one line.
 const FAULTS_MAX: usize = 3;
 
-/// What a daemon describes of its commands; `None` for what it doesn't answer.
+/// The answers of a daemon that describe its commands; `None` for one that it does not give.
 #[derive(Debug, Default)]
 pub struct Descriptions {
     pub help: Option<Value>,

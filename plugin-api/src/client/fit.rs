@@ -1,4 +1,4 @@
-//! Whether all values of one schema are values of another: what a client sends of what a daemon takes, and what a daemon
+//! Finds out whether all values of one schema are values of another: what a client sends of what a daemon takes, and what a daemon
 //! returns of what a client reads.
 //!
 //! It compares the types, the bounds and the structure of arrays and objects. A schema that is not known (`true`) fits, and
